@@ -1,0 +1,48 @@
+"""Published networks as tables: one module a family, a variant is a row."""
+
+from __future__ import annotations
+
+from triscale.errors import NetworkError, nearest
+from triscale.families import efficientnet, mnasnet, mobilenet, resnet
+from triscale.families.published import Published
+from triscale.network.spec import Network
+
+__all__ = ["FAMILIES", "Published", "get", "names", "published"]
+
+FAMILIES: dict[str, tuple[Published, ...]] = {
+    "EfficientNet": efficientnet.MEMBERS,
+    "EfficientNet-Lite": efficientnet.LITE_MEMBERS,
+    "MobileNetV1": mobilenet.V1_MEMBERS,
+    "MobileNetV2": mobilenet.V2_MEMBERS,
+    "MnasNet": mnasnet.MEMBERS,
+    "ResNet": resnet.MEMBERS,
+}
+
+_BY_NAME: dict[str, Published] = {member.name: member for members in FAMILIES.values() for member in members}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all published networks, family by family."""
+    return tuple(_BY_NAME)
+
+
+def published(name: str) -> Published:
+    """Return a published network with its row of the family's table.
+
+    Raises:
+        NetworkError: no such name; the message lists the nearest.
+    """
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        hint = nearest(name, _BY_NAME) or f"; the names are {', '.join(_BY_NAME)}"
+        raise NetworkError(f'there is no network "{name}"{hint}') from None
+
+
+def get(name: str) -> Network:
+    """Return a published network by its name.
+
+    Raises:
+        NetworkError: no such name; the message lists the nearest.
+    """
+    return published(name).network

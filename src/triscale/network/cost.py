@@ -1,0 +1,156 @@
+"""What a network costs, exactly: an interpreter of the operation tree.
+
+Conventions, each with its name:
+
+- ``params``: trained values. ``buffers``: running mean and variance of batch norm, which are stored but not trained.
+- ``macs``: multiply-accumulates of convolutions, squeeze-excite and classifier for one image, no bias, no batch norm.
+  The EfficientNet paper calls them FLOPS. ``macs_with_bias`` adds one per biased output, ``macs_with_norm`` adds to
+  that one per normalized value (a multiply and an add).
+- ``activations``: values that convolutions, squeeze-excite and classifier put out for one image (Dollar et al. 2021).
+- ``size_bytes``: params and buffers as float32, what a file of weights holds besides its header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, NamedTuple, assert_never
+
+from triscale.network import tree
+from triscale.network.lower import lower
+from triscale.network.spec import Network
+from triscale.record import Record
+
+BYTES_PER_VALUE = 4
+
+
+class Tally(NamedTuple):
+    """The additive figures of a part of a network."""
+
+    params: int = 0
+    buffers: int = 0
+    macs: int = 0
+    biased: int = 0
+    normalized: int = 0
+    activations: int = 0
+
+
+class Figures(Record):
+    """Exact figures of one part of a network; conventions in the module's text."""
+
+    params: int
+    buffers: int
+    macs: int
+    macs_with_bias: int
+    macs_with_norm: int
+    activations: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all stored values as float32."""
+        return BYTES_PER_VALUE * (self.params + self.buffers)
+
+
+class StageCost(Figures):
+    """Figures of stem, one stage or head, with the shape that it puts out."""
+
+    name: str
+    channels: int
+    side: int
+
+
+class Cost(Figures):
+    """Figures of a whole network, and of its parts in order."""
+
+    kind_name: ClassVar[str] = "cost"
+
+    stages: tuple[StageCost, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the three main figures in short form."""
+        return f"{si(self.params)} params, {si(self.macs)} MACs, {si(self.activations)} activations"
+
+
+def cost(network: Network) -> Cost:
+    """Count a network exactly, in whole numbers."""
+    remembered: dict[int, Tally] = {}
+    parts: list[StageCost] = []
+    total = Tally()
+    for name, part in _parts(lower(network)):
+        tally = _count(part, remembered)
+        total = _add((total, tally))
+        parts.append(
+            StageCost.model_construct(name=name, channels=part.out.channels, side=part.out.side, **_figures(tally))
+        )
+    return Cost.model_construct(stages=tuple(parts), **_figures(total))
+
+
+def totals(network: Network) -> Tally:
+    """Count a network without the parts and without validation: what a solver calls thousands of times."""
+    return _count(lower(network), {})
+
+
+def si(number: float) -> str:
+    """Return a count with three digits and a decimal prefix: 5.29M, 386M, 1.83G."""
+    for limit, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit * 0.9995:
+            value = number / limit
+            return f"{value:.{max(0, 2 - len(str(int(value))) + 1)}f}{suffix}"
+    return f"{number:g}"
+
+
+def _parts(root: tree.Sequence) -> Iterable[tuple[str, tree.Sequence]]:
+    """Yield stem, each stage and head of a lowered network with their names."""
+    for name, node in root.children:
+        assert isinstance(node, tree.Sequence)
+        if name == "stages":
+            for number, stage in node.children:
+                assert isinstance(stage, tree.Sequence)
+                yield f"stages.{number}", stage
+        else:
+            yield name, node
+
+
+def _figures(tally: Tally) -> dict[str, int]:
+    with_bias = tally.macs + tally.biased
+    return {
+        "params": tally.params,
+        "buffers": tally.buffers,
+        "macs": tally.macs,
+        "macs_with_bias": with_bias,
+        "macs_with_norm": with_bias + tally.normalized,
+        "activations": tally.activations,
+    }
+
+
+def _count(node: tree.Node, remembered: dict[int, Tally]) -> Tally:
+    match node:
+        case tree.Convolution():
+            weights = node.outputs * (node.inputs // node.groups) * node.kernel * node.kernel
+            area = node.out_side * node.out_side
+            outputs = node.outputs * area
+            bias = node.outputs if node.bias else 0
+            return Tally(weights + bias, 0, weights * area, bias * area, 0, outputs)
+        case tree.Normalization():
+            return Tally(2 * node.channels, 2 * node.channels, 0, 0, node.channels * node.side * node.side, 0)
+        case tree.Linear():
+            weights = node.inputs * node.outputs
+            return Tally(weights + node.outputs, 0, weights, node.outputs, 0, node.outputs)
+        case tree.Activation() | tree.MaxPool() | tree.GlobalPool() | tree.Dropout():
+            return Tally()
+        case tree.Sequence():
+            known = remembered.get(id(node))
+            if known is None:
+                known = _add(_count(child, remembered) for _, child in node.children)
+                remembered[id(node)] = known
+            return known
+        case tree.Gate():
+            return _count(node.body, remembered)
+        case tree.Residual():
+            body = _count(node.body, remembered)
+            return body if node.shortcut is None else _add((body, _count(node.shortcut, remembered)))
+        case _:
+            assert_never(node)
+
+
+def _add(tallies: Iterable[Tally]) -> Tally:
+    return Tally(*map(sum, zip(*tallies, strict=True)))

@@ -1,0 +1,181 @@
+"""A network as frozen data: stem, stages of repeated blocks, head. No torch, no shapes, no arithmetic."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from triscale.record import Record, digest
+
+Activation = Literal["relu", "relu6", "silu"]
+Padding = Literal["same", "symmetric"]
+"""``same``: as TensorFlow, the surplus of a strided window falls to the bottom and right; ``symmetric``: as PyTorch."""
+WidthRule = Literal["scaled", "fixed", "never_narrower"]
+"""What a width multiplier does to a width: multiply it, nothing, or multiply it by at least 1."""
+DepthRule = Literal["scaled", "fixed"]
+
+Kernel = Annotated[int, Field(ge=1, le=31)]
+
+
+def _odd(kernel: int) -> int:
+    if kernel % 2 == 0:
+        raise ValueError("a kernel has an odd side (1, 3, 5, 7 ...)")
+    return kernel
+
+
+class MBConv(Record):
+    """Inverted bottleneck: expand 1x1, depthwise, squeeze-excite, project 1x1 (MobileNetV2, MnasNet, EfficientNet).
+
+    At expansion 1 the first convolution is left out. The gate's inner width is ``se_ratio`` of the block's *input*
+    width; 0 means no gate. The input is added when the stride is 1 and the widths agree.
+    """
+
+    kind: Literal["mbconv"] = "mbconv"
+    expansion: PositiveInt = 6
+    kernel: Kernel = 3
+    se_ratio: float = Field(default=0.0, ge=0, le=1)
+    activation: Activation = "silu"
+
+    _check_kernel = field_validator("kernel")(_odd)
+
+
+class Separable(Record):
+    """Depthwise convolution, then 1x1, each with batch norm and activation (MobileNetV1)."""
+
+    kind: Literal["separable"] = "separable"
+    kernel: Kernel = 3
+    activation: Activation = "relu"
+
+    _check_kernel = field_validator("kernel")(_odd)
+
+
+class Bottleneck(Record):
+    """Reduce 1x1, convolve (with the stride), restore 1x1, add the input, activate (ResNet-50 and deeper)."""
+
+    kind: Literal["bottleneck"] = "bottleneck"
+    kernel: Kernel = 3
+    reduction: PositiveInt = 4
+    activation: Activation = "relu"
+
+    _check_kernel = field_validator("kernel")(_odd)
+
+
+class Basic(Record):
+    """Two convolutions, add the input, activate (ResNet-18 and -34)."""
+
+    kind: Literal["basic"] = "basic"
+    kernel: Kernel = 3
+    activation: Activation = "relu"
+
+    _check_kernel = field_validator("kernel")(_odd)
+
+
+class Conv(Record):
+    """One full convolution with batch norm and activation."""
+
+    kind: Literal["conv"] = "conv"
+    kernel: Kernel = 3
+    activation: Activation = "relu"
+
+    _check_kernel = field_validator("kernel")(_odd)
+
+
+Block = Annotated[MBConv | Separable | Bottleneck | Basic | Conv, Field(discriminator="kind")]
+
+
+class BatchNorm(Record):
+    """Batch normalization; ``momentum`` is the weight of the new batch, as PyTorch counts it."""
+
+    eps: float = Field(default=1e-3, gt=0)
+    momentum: float = Field(default=0.01, gt=0, le=1)
+
+
+class Stem(Record):
+    """The first convolution, and for ResNets a 3x3 max pool of stride 2 after it."""
+
+    width: PositiveInt
+    kernel: Kernel = 3
+    stride: PositiveInt = 2
+    activation: Activation = "silu"
+    max_pool: bool = False
+    width_rule: WidthRule = "scaled"
+
+    _check_kernel = field_validator("kernel")(_odd)
+
+
+class Stage(Record):
+    """A block repeated; the first of them has the stride."""
+
+    block: Block
+    width: PositiveInt
+    repeats: PositiveInt
+    stride: PositiveInt = 1
+    width_rule: WidthRule = "scaled"
+    depth_rule: DepthRule = "scaled"
+
+
+class Head(Record):
+    """Optional 1x1 convolution, global average pool, dropout, linear classifier."""
+
+    width: PositiveInt | None = None
+    activation: Activation = "silu"
+    width_rule: WidthRule = "scaled"
+
+
+class Network(Record):
+    """A convolutional image classifier as data.
+
+    The input is ``3 x resolution x resolution``, the output ``classes`` logits. ``dropout`` acts before the
+    classifier; ``drop_path`` is the rate of stochastic depth: residual block i of N, from 0, is left out with
+    ``drop_path * i / N``.
+    """
+
+    kind_name: ClassVar[str] = "network"
+
+    name: str = Field(min_length=1)
+    stem: Stem
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    head: Head = Head()
+    resolution: PositiveInt
+    classes: PositiveInt = 1000
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    padding: Padding = "same"
+    norm: BatchNorm = BatchNorm()
+
+    @model_validator(mode="after")
+    def _check_resolution(self) -> Self:
+        if self.resolution * 2 < self.total_stride:
+            raise ValueError(
+                f"a resolution of {self.resolution} px is too small for a network whose strides multiply to "
+                f"{self.total_stride}; use at least {self.total_stride // 2} px or smaller strides"
+            )
+        return self
+
+    @property
+    def total_stride(self) -> int:
+        """Side of the input over side of the last feature map."""
+        total = self.stem.stride * (2 if self.stem.max_pool else 1)
+        for stage in self.stages:
+            total *= stage.stride
+        return total
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks in all stages."""
+        return sum(stage.repeats for stage in self.stages)
+
+    @property
+    def structure(self) -> str:
+        """Digest of everything but the name: two networks that compute alike have the same."""
+        return digest(self.model_dump(mode="json", exclude={"name"}))
+
+    def replace(self, **changes: object) -> Network:
+        """Return a copy with some fields changed, validated again.
+
+        Raises:
+            RecordError: a field that does not exist or a value that does not fit.
+        """
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return Network.parse(fields | changes, f"the changed {self.name}")

@@ -1,0 +1,165 @@
+"""Base of all frozen data: strict keys, JSON with a kind and a schema number, a stable digest, atomic files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from triscale.errors import RecordError, nearest
+
+KIND_KEY = "triscale"
+SCHEMA_KEY = "schema"
+
+
+class Record(BaseModel):
+    """Immutable, validated data; an unknown key is an error.
+
+    A record that is saved by itself names its ``kind`` and counts its ``schema``: both stand first in its JSON form,
+    and a file of another kind or of a newer schema is refused.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    kind_name: ClassVar[str] = ""
+    schema_number: ClassVar[int] = 1
+
+    def to_json(self) -> str:
+        """Return the record as indented JSON, with its kind and schema number first, ending in a newline."""
+        head = {KIND_KEY: self.kind_name, SCHEMA_KEY: self.schema_number} if self.kind_name else {}
+        return json.dumps(head | self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, source: str = "the text given") -> Self:
+        """Read a record back; ``source`` names the text in error messages.
+
+        Raises:
+            RecordError: not JSON, another kind of record, a newer schema, an unknown key or a wrong value.
+        """
+        try:
+            data = json.loads(text)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise RecordError(f"{source} is not JSON ({error}); expected a {cls._title()}") from error
+        if not isinstance(data, dict):
+            raise RecordError(f"{source} holds a JSON {type(data).__name__}; expected a {cls._title()}, an object")
+        if cls.kind_name:
+            data = cls._open(data, source)
+        return cls.parse(data, source)
+
+    @classmethod
+    def parse(cls, data: dict[str, Any], source: str) -> Self:
+        """Validate plain data, with all mistakes in one readable message."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise RecordError(f"{source} is not a valid {cls._title()}: {explain(error, cls)}") from error
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a record from a file.
+
+        Raises:
+            RecordError: the file cannot be read or is not such a record.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise RecordError(f"cannot read {path}: {error.strerror}; expected a {cls._title()}") from error
+        return cls.from_json(content, source=str(path))
+
+    def save(self, path: Path) -> None:
+        """Write the record so that the file is whole or absent, also after a power cut."""
+        write_atomic(path, self.to_json().encode())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON form (sorted keys, no spaces), in hexadecimal."""
+        return digest(self.model_dump(mode="json"))
+
+    @classmethod
+    def _title(cls) -> str:
+        return f"{cls.kind_name or cls.__name__.lower()} record"
+
+    @classmethod
+    def _open(cls, data: dict[str, Any], source: str) -> dict[str, Any]:
+        kind, schema = data.get(KIND_KEY), data.get(SCHEMA_KEY)
+        if kind != cls.kind_name:
+            given = f"a {kind} record" if isinstance(kind, str) else f'no record of Triscale (no "{KIND_KEY}" key)'
+            raise RecordError(f"{source} is {given}; expected a {cls._title()}")
+        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+            raise RecordError(f'{source} has no valid "{SCHEMA_KEY}" number; a {cls._title()} needs one')
+        if schema > cls.schema_number:
+            raise RecordError(
+                f"{source} is a {cls._title()} of schema {schema}, and this version of Triscale reads up to schema "
+                f"{cls.schema_number}; install a newer Triscale to read it"
+            )
+        return {key: value for key, value in data.items() if key not in (KIND_KEY, SCHEMA_KEY)}
+
+
+def digest(data: object) -> str:
+    """SHA-256 of plain data in canonical JSON form, in hexadecimal."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return the mistakes that pydantic found as one line, with the keys that were probably meant."""
+    parts = []
+    for item in error.errors(include_url=False):
+        place = ".".join(str(part) for part in item["loc"]) or "the whole"
+        if item["type"] == "extra_forbidden":
+            name = str(item["loc"][-1])
+            known = _known_keys(model)
+            hint = nearest(name, known) or (f"; the keys are {', '.join(known)}" if len(item["loc"]) == 1 else "")
+            parts.append(f'unknown key "{place}"{hint}')
+        elif item["type"] == "missing":
+            parts.append(f'"{place}" is missing')
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            given = item["input"]
+            shown = f", given {given!r}" if isinstance(given, str | int | float | bool | None) else ""
+            parts.append(f'"{place}": {message}{shown}')
+    return "; ".join(parts)
+
+
+def _known_keys(model: type[BaseModel]) -> list[str]:
+    """Return all keys of a model and of the models inside it, the model's own first."""
+    found: dict[str, None] = dict.fromkeys(model.model_fields)
+    schema = model.model_json_schema()
+    for definition in schema.get("$defs", {}).values():
+        found.update(dict.fromkeys(definition.get("properties", {})))
+    return list(found)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file aside, flush it to the disk, rename it into place and flush the directory.
+
+    A reader sees the old content or the new, never a part; after the call the new content survives a power cut.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(aside).chmod(0o644)
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Flush a directory, so that a rename inside it survives a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

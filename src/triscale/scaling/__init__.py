@@ -1,0 +1,1 @@
+"""The method's arithmetic: laws, rounding and scaling of networks, budgets. No torch."""
