@@ -11,16 +11,14 @@ from triscale.network.spec import Network, Stage, WidthRule
 from triscale.scaling.law import Scale
 
 WIDTH_MULTIPLE = 8
-RESOLUTION_MULTIPLE = 8
-"""Resolutions that a law asks for are snapped to this multiple; ``benchmarks/snapping.py`` shows why."""
-
+SMALLEST_SHARE = 0.9
 FLOAT_NOISE = 1e-9
 
 
 def round_width(width: float) -> int:
     """Return the nearest multiple of 8 (at least 8), one more where that would take away over 10 %."""
     rounded = max(WIDTH_MULTIPLE, int(width + WIDTH_MULTIPLE / 2) // WIDTH_MULTIPLE * WIDTH_MULTIPLE)
-    return rounded + WIDTH_MULTIPLE if rounded < 0.9 * width else rounded
+    return rounded + WIDTH_MULTIPLE if rounded < SMALLEST_SHARE * width else rounded
 
 
 def round_repeats(repeats: float) -> int:
@@ -29,13 +27,39 @@ def round_repeats(repeats: float) -> int:
 
 
 def round_resolution(resolution: float, multiple: int) -> int:
-    """Return the nearest multiple, at least one."""
+    """Return the nearest multiple, at least one; halves go up."""
     return max(multiple, math.floor(resolution / multiple + 0.5) * multiple)
 
 
+def smallest_resolution(network: Network) -> int:
+    """Return the resolution that no law goes below: a last map of one pixel, or the baseline's own if that is less."""
+    return round_resolution(min(network.total_stride, network.resolution), resolution_multiple(network))
+
+
 def resolution_multiple(network: Network) -> int:
-    """Return the multiple that resolutions of a network are snapped to: 8, or its total stride if that is less."""
-    return min(RESOLUTION_MULTIPLE, network.total_stride)
+    """Return the multiple that resolutions asked for by a law are snapped to: half the network's total stride.
+
+    A side that the strides do not divide is rounded up at each of them, and those borders are computed in full. At
+    multiples of the whole stride nothing is lost but the steps are coarse (a third in MACs at 224 px), at multiples
+    of 8 px up to a quarter of the MACs buys only borders. ``benchmarks/snapping.py`` prints the comparison.
+    """
+    return max(1, network.total_stride // 2)
+
+
+def width_reaching(rounded: int) -> float:
+    """Return the least width whose rounding is at least ``rounded``, a multiple of 8; above it by float noise."""
+    lower = rounded - WIDTH_MULTIPLE
+    return 0.0 if lower <= 0 else min(rounded - WIDTH_MULTIPLE / 2, lower / SMALLEST_SHARE * (1 + FLOAT_NOISE))
+
+
+def repeats_reaching(rounded: int) -> float:
+    """Return the least number of repeats whose rounding is at least ``rounded``."""
+    return rounded - 1 + 2 * FLOAT_NOISE
+
+
+def resolution_reaching(rounded: int, multiple: int) -> float:
+    """Return the least resolution whose rounding is at least ``rounded``."""
+    return rounded - multiple / 2
 
 
 def scale(network: Network, scale: Scale) -> Network:
@@ -46,7 +70,8 @@ def scale(network: Network, scale: Scale) -> Network:
     """
     resolution = network.resolution
     if scale.resolution != 1:
-        resolution = round_resolution(network.resolution * scale.resolution, resolution_multiple(network))
+        asked = round_resolution(network.resolution * scale.resolution, resolution_multiple(network))
+        resolution = max(smallest_resolution(network), asked)
     return scale_to(network, depth=scale.depth, width=scale.width, resolution=resolution)
 
 

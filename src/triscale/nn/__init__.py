@@ -1,0 +1,1 @@
+"""From the operation tree to torch modules."""

@@ -1,0 +1,155 @@
+"""From a Network to a torch module: an interpreter of the operation tree."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import assert_never
+
+import torch
+from torch import Tensor, nn
+
+from triscale.network import tree
+from triscale.network.lower import lower
+from triscale.network.spec import Network
+from triscale.nn import layers
+
+
+class Classifier(nn.Module):
+    """A built Network: stem, stages, head.
+
+    The input is ``[N, 3, H, W]``, normalized; sides other than the network's resolution work too. The output is
+    ``[N, classes]`` logits.
+    """
+
+    def __init__(self, network: Network, stem: nn.Module, stages: nn.Sequential, head: Head) -> None:
+        super().__init__()
+        self.network = network
+        self.stem = stem
+        self.stages = stages
+        self.head = head
+        self._ends_reduction = _last_of_each_reduction(network)
+
+    def forward(self, images: Tensor, features: list[Tensor] | None = None) -> Tensor:
+        """Return logits ``[N, classes]``.
+
+        If a list is given as ``features``, the last feature map at each reduction is appended to it, the finest first
+        (for most networks at reductions 2, 4, 8, 16 and 32), and last of all the map that the head pools.
+        """
+        maps = self.stem(images)
+        if features is not None and self._ends_reduction[0]:
+            features.append(maps)
+        for stage, ends in zip(self.stages, self._ends_reduction[1:], strict=True):
+            maps = stage(maps)
+            if features is not None and ends:
+                features.append(maps)
+        pooled = self.head.maps(maps)
+        if features is not None:
+            features.append(pooled)
+        logits: Tensor = self.head.classify(pooled)
+        return logits
+
+
+class Head(nn.Module):
+    """The end of a network: maps, then global mean, dropout and classifier."""
+
+    def __init__(self, children: dict[str, nn.Module]) -> None:
+        super().__init__()
+        names = list(children)
+        pool = names.index("pool")
+        self.map_names, self.vector_names = tuple(names[:pool]), tuple(names[pool:])
+        for name, module in children.items():
+            self.add_module(name, module)
+
+    def maps(self, maps: Tensor) -> Tensor:
+        """Return the maps ``[N, C, h, w]`` that are pooled."""
+        for name in self.map_names:
+            maps = getattr(self, name)(maps)
+        return maps
+
+    def classify(self, maps: Tensor) -> Tensor:
+        """Return logits ``[N, classes]`` of pooled maps."""
+        for name in self.vector_names:
+            maps = getattr(self, name)(maps)
+        return maps
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return logits ``[N, classes]``."""
+        return self.classify(self.maps(maps))
+
+
+def build(network: Network) -> Classifier:
+    """Build the torch module of a Network, initialized as published.
+
+    Parameters are named after the structure (``stages.3.blocks.1.expand.conv.weight``).
+    """
+    parts = {name: _module(node) for name, node in lower(network).children if name != "head"}
+    stages = parts["stages"]
+    assert isinstance(stages, nn.Sequential)
+    head = dict(lower(network).children)["head"]
+    assert isinstance(head, tree.Sequence)
+    model = Classifier(network, parts["stem"], stages, Head({name: _module(node) for name, node in head.children}))
+    initialize(model)
+    return model
+
+
+@torch.no_grad()
+def initialize(model: nn.Module) -> None:
+    """Draw weights as the official EfficientNet code does.
+
+    Convolutions: normal with variance 2 / fan-out, where the fan-out of a depthwise convolution is its kernel's area.
+    Classifier: uniform within 1 / sqrt(outputs), bias 0. Batch norm: scale 1, shift 0.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            area = module.kernel_size[0] * module.kernel_size[1]
+            module.weight.normal_(0.0, math.sqrt(2.0 / (area * module.out_channels // module.groups)))
+            if module.bias is not None:
+                module.bias.zero_()
+        elif isinstance(module, nn.Linear):
+            bound = 1.0 / math.sqrt(module.out_features)
+            module.weight.uniform_(-bound, bound)
+            module.bias.zero_()
+
+
+def _module(node: tree.Node) -> nn.Module:
+    match node:
+        case tree.Convolution():
+            return layers.convolution(node)
+        case tree.Normalization():
+            return nn.BatchNorm2d(node.channels, eps=node.eps, momentum=node.momentum)
+        case tree.Activation():
+            return layers.activation(node.kind)
+        case tree.MaxPool():
+            if node.padding == "same":
+                return layers.SameMaxPool2d(node.kernel, node.stride)
+            return nn.MaxPool2d(node.kernel, node.stride, padding=node.kernel // 2)
+        case tree.GlobalPool():
+            return layers.GlobalPool()
+        case tree.Linear():
+            return nn.Linear(node.inputs, node.outputs)
+        case tree.Dropout():
+            return nn.Dropout(node.rate)
+        case tree.Sequence():
+            return nn.Sequential(_modules(node))
+        case tree.Gate():
+            return layers.Gate(_modules(node.body))
+        case tree.Residual():
+            return layers.Residual(
+                _modules(node.body),
+                None if node.shortcut is None else _module(node.shortcut),
+                node.drop_rate,
+                None if node.activation is None else layers.activation(node.activation),
+            )
+        case _:
+            assert_never(node)
+
+
+def _modules(node: tree.Sequence) -> OrderedDict[str, nn.Module]:
+    return OrderedDict((name, _module(child)) for name, child in node.children)
+
+
+def _last_of_each_reduction(network: Network) -> tuple[bool, ...]:
+    """Whether the stem and each stage is the last before the side shrinks again."""
+    strides = [stage.stride for stage in network.stages]
+    return tuple(following > 1 for following in [*strides, 2])

@@ -1,0 +1,191 @@
+"""The largest network of a law that keeps a budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+from triscale.errors import BudgetError
+from triscale.network.cost import Tally, totals
+from triscale.network.spec import Network
+from triscale.record import Record
+from triscale.scaling.apply import scale
+from triscale.scaling.budget import LABELS, Budget, amount, figure
+from triscale.scaling.chain import RESOLUTION, STEM, Chain, Step
+from triscale.scaling.law import Law, Scale
+
+GROWTH_PER_TRY = 4.0
+MOST_TRIES = 24
+LOOK_AHEAD = 24
+SAME_PHI = 1e-6
+
+
+class Limit(Record):
+    """One limit of a budget, as asked and as achieved, in whole units."""
+
+    name: str
+    asked: int
+    achieved: int
+
+    @property
+    def used(self) -> float:
+        """Share of the limit that is used, at most 1."""
+        return self.achieved / self.asked
+
+    def __str__(self) -> str:
+        """Return asked and achieved in words."""
+        return f"{amount(self.name, self.achieved)} of {amount(self.name, self.asked)} ({self.used:.1%})"
+
+
+class Fit(Record):
+    """The answer to a budget.
+
+    ``phi`` gives the network by :func:`triscale.scale`, but for the ``steps``: single steps of the law that were
+    taken ahead of the others because only they still fitted. ``binding`` names the limit that is used most.
+    """
+
+    kind_name: ClassVar[str] = "fit"
+
+    network: Network
+    baseline: str
+    law: Law
+    phi: float
+    scale: Scale
+    steps: tuple[str, ...] = ()
+    limits: tuple[Limit, ...]
+    binding: str
+
+
+def fit_budget(network: Network, law: Law, budget: Budget) -> Fit:
+    """Return the largest network on a law that keeps every limit of a budget.
+
+    The law's networks form a chain (:mod:`triscale.scaling.chain`); the answer is the last of it that fits, and what
+    is left of the budget is used by steps from further along the chain as long as they cost no more than the step
+    that did not fit. So a larger budget never gives less of what is limited.
+
+    Raises:
+        BudgetError: not even the smallest network of the law fits, or the law never reaches the budget.
+    """
+    chain = Chain(network, law, _phi_beyond(network, law, budget))
+    length = _longest(chain, lambda tally: budget.admits(tally))
+    if length < 0:
+        raise BudgetError(_too_small(network, totals(chain.at(0)), budget))
+    ahead = _steps_ahead(chain, length, budget)
+    fitted = chain.at(length, ahead)
+    start, phi = _phi_of(chain, length)
+    tally = totals(fitted)
+    limits = tuple(Limit(name=name, asked=asked, achieved=figure(tally, name)) for name, asked in budget.limits.items())
+    return Fit(
+        network=fitted.replace(name=f"{network.name}_phi{phi:+g}"),
+        baseline=network.name,
+        law=law,
+        phi=phi,
+        scale=law.at(phi),
+        steps=tuple(_in_words(step, network) for step in (*chain.steps[start:length], *ahead)),
+        limits=limits,
+        binding=max(limits, key=lambda limit: limit.used).name,
+    )
+
+
+def _longest(chain: Chain, admits: Callable[[Tally], bool]) -> int:
+    """Return the length of the longest part of a chain whose network is admitted, -1 if none is."""
+    low, high = -1, len(chain.steps) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if admits(totals(chain.at(middle))) else (low, middle)
+    return low
+
+
+def _steps_ahead(chain: Chain, length: int, budget: Budget) -> tuple[Step, ...]:
+    """Return steps from beyond the first that does not fit, which use up the slack.
+
+    Which steps are considered does not depend on how large the limits are, only on which there are: each is taken if
+    the network then costs no more, in what is limited, than after the step that did not fit.
+    """
+    if length >= len(chain.steps):
+        return ()
+    ceiling = totals(chain.at(length + 1))
+    taken: tuple[Step, ...] = ()
+    parts = {chain.steps[length].part}
+    for step in chain.steps[length + 1 : length + 1 + LOOK_AHEAD]:
+        if step.part in parts:
+            continue
+        tally = totals(chain.at(length, (*taken, step)))
+        if all(figure(tally, name) <= figure(ceiling, name) for name in budget.limits):
+            if not budget.admits(tally):
+                break
+            taken = (*taken, step)
+        else:
+            parts.add(step.part)
+    return taken
+
+
+def _phi_beyond(network: Network, law: Law, budget: Budget) -> float:
+    """Return a phi at which the budget is exceeded, so that the chain up to it holds the answer."""
+    growth = law.nominal_growth
+    if growth == 1:
+        return 0.0
+    stride = math.log(GROWTH_PER_TRY) / math.log(growth)
+    phi = -4 * stride
+    for _ in range(MOST_TRIES):
+        if not budget.admits(totals(scale(network, law.at(phi)))):
+            return phi
+        phi += stride
+    raise BudgetError(
+        f"the law ({law}) never reaches {budget} from {network.name}: add a limit that grows with it, such as MACs"
+    )
+
+
+def _phi_of(chain: Chain, length: int) -> tuple[int, float]:
+    """Return a short phi of the network after ``length`` steps, and from where on steps share one phi.
+
+    Steps that the law asks for at the same phi are counted as steps ahead if not all of them are taken.
+    """
+    phis = [step.phi for step in chain.steps]
+    start = length
+    while 0 < start < len(phis) and phis[start] - phis[start - 1] < SAME_PHI:
+        start -= 1
+    low = phis[start - 1] if start else (phis[0] - 1 if phis else 0.0)
+    high = phis[start] if start < len(phis) else low + 1
+    if low < 0 < high and chain.at(start) == chain.network:
+        return start, 0.0
+    return start, _shortest_between(low, high)
+
+
+def _shortest_between(low: float, high: float) -> float:
+    """Return the number with the fewest decimals strictly between two, the lowest of them."""
+    for decimals in range(12):
+        candidate = (math.floor(low * 10**decimals) + 1) / 10**decimals
+        if low + SAME_PHI / 4 < candidate < high - SAME_PHI / 4:
+            return candidate
+    return (low + high) / 2
+
+
+def _in_words(step: Step, network: Network) -> str:
+    kind, index = step.part
+    if step.part == RESOLUTION:
+        return f"resolution {step.value} px"
+    if kind == "depth":
+        return f"stage {index}: {step.value} blocks"
+    if step.part == STEM:
+        return f"stem: {step.value} channels"
+    return f"{'head' if index == len(network.stages) else f'stage {index}'}: {step.value} channels"
+
+
+def _too_small(network: Network, smallest: Tally, budget: Budget) -> str:
+    missed = [
+        f"{LABELS[name]} of at least {amount(name, _rounded_up(figure(smallest, name)))}"
+        for name, limit in budget.limits.items()
+        if figure(smallest, name) > limit
+    ]
+    return (
+        f"no network scaled from {network.name} keeps the budget of {budget}; the smallest needs {' and '.join(missed)}: "
+        "allow that, or start from a smaller baseline or one with fewer classes"
+    )
+
+
+def _rounded_up(value: int) -> int:
+    """Round up to three digits, so that the amount shown is one that can be met."""
+    digit = 10 ** max(0, len(str(value)) - 3)
+    return -(-value // digit) * digit
