@@ -79,9 +79,9 @@ def cost(network: Network) -> Cost:
         tally = _count(part, remembered)
         total = _add((total, tally))
         parts.append(
-            StageCost.model_construct(name=name, channels=part.out.channels, side=part.out.side, **_figures(tally))
+            StageCost.model_construct(name=name, channels=part.out.channels, side=part.out.side, **figures(tally))
         )
-    return Cost.model_construct(stages=tuple(parts), **_figures(total))
+    return Cost.model_construct(stages=tuple(parts), **figures(total))
 
 
 def totals(network: Network) -> Tally:
@@ -110,7 +110,8 @@ def _parts(root: tree.Sequence) -> Iterable[tuple[str, tree.Sequence]]:
             yield name, node
 
 
-def _figures(tally: Tally) -> dict[str, int]:
+def figures(tally: Tally) -> dict[str, int]:
+    """Return the fields of :class:`Figures` for a tally."""
     with_bias = tally.macs + tally.biased
     return {
         "params": tally.params,

@@ -6,7 +6,9 @@ The rules are those of the released EfficientNet code: widths to multiples of 8,
 from __future__ import annotations
 
 import math
+from typing import overload
 
+from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network, Stage, WidthRule
 from triscale.scaling.law import Scale
 
@@ -31,12 +33,12 @@ def round_resolution(resolution: float, multiple: int) -> int:
     return max(multiple, math.floor(resolution / multiple + 0.5) * multiple)
 
 
-def smallest_resolution(network: Network) -> int:
+def smallest_resolution(network: AnyNetwork) -> int:
     """Return the resolution that no law goes below: a last map of one pixel, or the baseline's own if that is less."""
     return round_resolution(min(network.total_stride, network.resolution), resolution_multiple(network))
 
 
-def resolution_multiple(network: Network) -> int:
+def resolution_multiple(network: AnyNetwork) -> int:
     """Return the multiple that resolutions asked for by a law are snapped to: half the network's total stride.
 
     A side that the strides do not divide is rounded up at each of them, and those borders are computed in full. At
@@ -62,16 +64,24 @@ def resolution_reaching(rounded: int, multiple: int) -> float:
     return rounded - multiple / 2
 
 
-def scale(network: Network, scale: Scale) -> Network:
+@overload
+def scale(network: Network, scale: Scale) -> Network: ...
+@overload
+def scale(network: CustomNetwork, scale: Scale) -> CustomNetwork: ...
+def scale(network: AnyNetwork, scale: Scale) -> AnyNetwork:
     """Scale depth, width and resolution together.
 
     A multiplier of 1 leaves its dimension exactly as it is; a scaled resolution is snapped to
-    :func:`resolution_multiple`. Widths and depths whose rule is ``fixed`` stay.
+    :func:`resolution_multiple`. Widths and depths whose rule is ``fixed`` stay. A person's own network rounds its
+    depth and width itself.
     """
     resolution = network.resolution
     if scale.resolution != 1:
         asked = round_resolution(network.resolution * scale.resolution, resolution_multiple(network))
         resolution = max(smallest_resolution(network), asked)
+    if isinstance(network, CustomNetwork):
+        depth, width = network.depth * scale.depth, network.width * scale.width
+        return network.replace(depth=depth, width=width, resolution=resolution)
     return scale_to(network, depth=scale.depth, width=scale.width, resolution=resolution)
 
 

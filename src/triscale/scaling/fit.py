@@ -8,17 +8,20 @@ from typing import ClassVar
 
 from triscale.errors import BudgetError
 from triscale.network.cost import Tally, totals
+from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
 from triscale.record import Record
 from triscale.scaling.apply import scale
-from triscale.scaling.budget import LABELS, Budget, amount, figure
-from triscale.scaling.chain import RESOLUTION, STEM, Chain, Step
+from triscale.scaling.budget import Budget, amount, figure
+from triscale.scaling.chain import RESOLUTION, STEM, Chain, Part, Step
 from triscale.scaling.law import Law, Scale
 
 GROWTH_PER_TRY = 4.0
 MOST_TRIES = 24
 LOOK_AHEAD = 24
 SAME_PHI = 1e-6
+LARGEST_TRACED_PHI = 16.0
+SMALLEST_TRACED_STEP = 1 / 256
 
 
 class Limit(Record):
@@ -35,7 +38,7 @@ class Limit(Record):
 
     def __str__(self) -> str:
         """Return asked and achieved in words."""
-        return f"{amount(self.name, self.achieved)} of {amount(self.name, self.asked)} ({self.used:.1%})"
+        return f"{amount(self.name, self.achieved)} of {amount(self.name, self.asked)} ({self.used:.1%} used)"
 
 
 class Fit(Record):
@@ -47,7 +50,7 @@ class Fit(Record):
 
     kind_name: ClassVar[str] = "fit"
 
-    network: Network
+    network: AnyNetwork
     baseline: str
     law: Law
     phi: float
@@ -74,15 +77,60 @@ def fit_budget(network: Network, law: Law, budget: Budget) -> Fit:
     ahead = _steps_ahead(chain, length, budget)
     fitted = chain.at(length, ahead)
     start, phi = _phi_of(chain, length)
-    tally = totals(fitted)
+    steps = _in_words((*chain.steps[start:length], *ahead), network)
+    return _answer(network, fitted, law, phi, steps, budget, totals(fitted))
+
+
+def fit_budget_traced(
+    network: CustomNetwork, law: Law, budget: Budget, count: Callable[[CustomNetwork], Tally]
+) -> Fit:
+    """Return a network that keeps a budget, where only ``count`` knows what a network costs.
+
+    Bisection over phi, to 1/256; the cost need not grow evenly, but what is returned was counted and fits.
+
+    Raises:
+        BudgetError: the smallest network tried does not fit, or the law never reaches the budget.
+    """
+    low = -LARGEST_TRACED_PHI
+    smallest = scale(network, law.at(low))
+    tally = count(smallest)
+    if not budget.admits(tally):
+        raise BudgetError(_too_small(network, tally, budget))
+    best, best_tally = smallest, tally
+    high = low + 1.0
+    while budget.admits(tally := count(scale(network, law.at(high)))):
+        low, best, best_tally = high, scale(network, law.at(high)), tally
+        high += 1.0
+        if high > LARGEST_TRACED_PHI:
+            raise BudgetError(_never(network, law, budget))
+    while high - low > SMALLEST_TRACED_STEP:
+        middle = (low + high) / 2
+        candidate = scale(network, law.at(middle))
+        tally = count(candidate)
+        if budget.admits(tally):
+            low, best, best_tally = middle, candidate, tally
+        else:
+            high = middle
+    return _answer(network, best, law, low, (), budget, best_tally)
+
+
+def _answer(
+    baseline: AnyNetwork,
+    fitted: AnyNetwork,
+    law: Law,
+    phi: float,
+    steps: tuple[str, ...],
+    budget: Budget,
+    tally: Tally,
+) -> Fit:
     limits = tuple(Limit(name=name, asked=asked, achieved=figure(tally, name)) for name, asked in budget.limits.items())
     return Fit(
-        network=fitted.replace(name=f"{network.name}_phi{phi:+g}"),
-        baseline=network.name,
+        network=fitted.replace(name=f"{baseline.name}_phi{phi:+g}"),
+        baseline=baseline.name,
         law=law,
         phi=phi,
         scale=law.at(phi),
-        steps=tuple(_in_words(step, network) for step in (*chain.steps[start:length], *ahead)),
+        steps=steps,
         limits=limits,
         binding=max(limits, key=lambda limit: limit.used).name,
     )
@@ -132,9 +180,7 @@ def _phi_beyond(network: Network, law: Law, budget: Budget) -> float:
         if not budget.admits(totals(scale(network, law.at(phi)))):
             return phi
         phi += stride
-    raise BudgetError(
-        f"the law ({law}) never reaches {budget} from {network.name}: add a limit that grows with it, such as MACs"
-    )
+    raise BudgetError(_never(network, law, budget))
 
 
 def _phi_of(chain: Chain, length: int) -> tuple[int, float]:
@@ -162,20 +208,29 @@ def _shortest_between(low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def _in_words(step: Step, network: Network) -> str:
-    kind, index = step.part
-    if step.part == RESOLUTION:
-        return f"resolution {step.value} px"
+def _in_words(steps: tuple[Step, ...], network: Network) -> tuple[str, ...]:
+    """Say where each part that the steps change ends up."""
+    return tuple(_part_in_words(part, value, network) for part, value in {s.part: s.value for s in steps}.items())
+
+
+def _part_in_words(part: Part, value: int, network: Network) -> str:
+    kind, index = part
+    if part == RESOLUTION:
+        return f"resolution {value} px"
     if kind == "depth":
-        return f"stage {index}: {step.value} blocks"
-    if step.part == STEM:
-        return f"stem: {step.value} channels"
-    return f"{'head' if index == len(network.stages) else f'stage {index}'}: {step.value} channels"
+        return f"stage {index}: {value} blocks"
+    if part == STEM:
+        return f"stem: {value} channels"
+    return f"{'head' if index == len(network.stages) else f'stage {index}'}: {value} channels"
 
 
-def _too_small(network: Network, smallest: Tally, budget: Budget) -> str:
+def _never(network: AnyNetwork, law: Law, budget: Budget) -> str:
+    return f"the law ({law}) never reaches {budget} from {network.name}: add a limit that grows with it, such as MACs"
+
+
+def _too_small(network: AnyNetwork, smallest: Tally, budget: Budget) -> str:
     missed = [
-        f"{LABELS[name]} of at least {amount(name, _rounded_up(figure(smallest, name)))}"
+        f"at least {amount(name, _rounded_up(figure(smallest, name)))}"
         for name, limit in budget.limits.items()
         if figure(smallest, name) > limit
     ]

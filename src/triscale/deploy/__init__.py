@@ -1,0 +1,1 @@
+"""From a model to a file that runs elsewhere, and proof that it computes the same."""

@@ -1,0 +1,57 @@
+"""What machine a figure was taken on, and with which versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from triscale.record import Record
+
+PACKAGES = ("triscale", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow")
+
+
+class Machine(Record):
+    """A machine and the software on it; ``threads`` are those that torch uses."""
+
+    processor: str
+    cores: int
+    memory_bytes: int
+    accelerator: str | None
+    system: str
+    python: str
+    threads: int
+    packages: tuple[tuple[str, str], ...]
+
+
+def machine() -> Machine:
+    """Describe this machine; names no user, no host and no path."""
+    return Machine(
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_bytes=_memory_bytes(),
+        accelerator=torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        threads=torch.get_num_threads(),
+        packages=tuple((name, metadata.version(name)) for name in PACKAGES),
+    )
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    if path.is_file():
+        for line in path.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Model") and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _memory_bytes() -> int:
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 0

@@ -1,0 +1,45 @@
+"""A person's own network: a function of depth, width and classes, whose structure only torch can see."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from triscale.network.spec import Network
+from triscale.record import Record, digest
+
+
+class CustomNetwork(Record):
+    """A network that ``function``, written ``package.module:function``, builds.
+
+    It is called as ``build(depth, width, classes)`` with the multipliers of depth and width and returns a torch
+    module from ``[N, 3, resolution, resolution]`` to ``[N, classes]``. ``total_stride`` is the side of the input over
+    the side of the last feature map; resolutions are snapped to half of it.
+    """
+
+    kind_name: ClassVar[str] = "custom_network"
+
+    name: str = Field(min_length=1)
+    function: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    depth: PositiveFloat = 1.0
+    width: PositiveFloat = 1.0
+    resolution: PositiveInt = 224
+    classes: PositiveInt = 1000
+    total_stride: PositiveInt = 32
+
+    @property
+    def structure(self) -> str:
+        """Digest of everything but the name."""
+        return digest(self.model_dump(mode="json", exclude={"name"}))
+
+    def replace(self, **changes: object) -> CustomNetwork:
+        """Return a copy with some fields changed, validated again.
+
+        Raises:
+            RecordError: a field that does not exist or a value that does not fit.
+        """
+        return CustomNetwork.parse(self.model_dump() | changes, f"the changed {self.name}")
+
+
+AnyNetwork = Network | CustomNetwork

@@ -1,0 +1,139 @@
+"""A person's own network: found by its name, built, and counted by tracing it on the meta device."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from triscale.errors import NetworkError
+from triscale.network.cost import Cost, StageCost, Tally, figures
+from triscale.network.custom import CustomNetwork
+
+COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+def build_custom(network: CustomNetwork) -> nn.Module:
+    """Call a person's function and return its module.
+
+    Raises:
+        NetworkError: the function cannot be imported or does not return a module.
+    """
+    module_name, _, function_name = network.function.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+        function = getattr(module, function_name)
+    except (ImportError, AttributeError) as error:
+        raise NetworkError(
+            f"cannot find {network.function} ({error}); expected package.module:function, importable from this folder"
+        ) from error
+    try:
+        built = function(depth=network.depth, width=network.width, classes=network.classes)
+    except TypeError as error:
+        raise NetworkError(
+            f"{network.function} cannot be called as build(depth=..., width=..., classes=...): {error}"
+        ) from error
+    if not isinstance(built, nn.Module):
+        raise NetworkError(f"{network.function} returned a {type(built).__name__}; expected a torch.nn.Module")
+    return built
+
+
+def trace_cost(network: CustomNetwork) -> Cost:
+    """Count a person's network on the meta device, child by child of its module; no weights are made.
+
+    The conventions are those of :mod:`triscale.network.cost`: MACs of convolutions and matrix products, activations
+    of convolutions and linear layers.
+
+    Raises:
+        NetworkError: the module cannot be built or run on the meta device, or gives no ``[N, classes]`` logits.
+    """
+    with torch.device("meta"):
+        model = build_custom(network).eval()
+    tracer = _Tracer(model)
+    images = torch.empty(1, 3, network.resolution, network.resolution, device="meta")
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            logits = model(images)
+    except (RuntimeError, NotImplementedError) as error:
+        raise NetworkError(
+            f"{network.function} cannot be counted at {network.resolution} px on the meta device: {error}"
+        ) from error
+    finally:
+        tracer.close()
+    if not isinstance(logits, Tensor) or logits.shape != (1, network.classes):
+        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise NetworkError(f"{network.function} gives {given} for one image; expected (1, {network.classes}) logits")
+    macs = {str(name): sum(by_op.values()) // 2 for name, by_op in counter.get_flop_counts().items()}
+    root = type(model).__name__
+    parts, total = [], Tally()
+    for name, child in [*model.named_children(), ("", model)]:
+        tally = Tally(
+            params=sum(p.numel() for p in child.parameters()),
+            buffers=sum(b.numel() for key, b in child.named_buffers() if not key.endswith("num_batches_tracked")),
+            macs=macs.get(f"{root}.{name}" if name else root, 0),
+            biased=tracer.sum(tracer.biased, name),
+            normalized=tracer.sum(tracer.normalized, name),
+            activations=tracer.sum(tracer.activations, name),
+        )
+        if name:
+            channels, side = tracer.shapes.get(name, (0, 0))
+            parts.append(StageCost(name=name, channels=channels, side=side, **figures(tally)))
+        else:
+            total = tally
+    return Cost(stages=tuple(parts), **figures(total))
+
+
+def trace_totals(network: CustomNetwork) -> Tally:
+    """Count a person's network as a whole."""
+    cost = trace_cost(network)
+    return Tally(
+        params=cost.params,
+        buffers=cost.buffers,
+        macs=cost.macs,
+        biased=cost.macs_with_bias - cost.macs,
+        normalized=cost.macs_with_norm - cost.macs_with_bias,
+        activations=cost.activations,
+    )
+
+
+class _Tracer:
+    """Notes the sizes of what modules put out during one forward pass."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.activations: dict[str, int] = {}
+        self.biased: dict[str, int] = {}
+        self.normalized: dict[str, int] = {}
+        self.shapes: dict[str, tuple[int, int]] = {}
+        self._handles = [module.register_forward_hook(self._hook(name)) for name, module in model.named_modules()]
+
+    def close(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    @staticmethod
+    def sum(counts: dict[str, int], prefix: str) -> int:
+        return sum(n for name, n in counts.items() if not prefix or name == prefix or name.startswith(f"{prefix}."))
+
+    def _hook(self, name: str) -> Any:
+        def note(module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
+            del inputs
+            if not isinstance(output, Tensor):
+                return
+            if isinstance(module, COUNTED):
+                self.activations[name] = self.activations.get(name, 0) + output.numel()
+                if module.bias is not None:
+                    self.biased[name] = self.biased.get(name, 0) + output.numel()
+            elif isinstance(module, nn.BatchNorm2d):
+                self.normalized[name] = self.normalized.get(name, 0) + output.numel()
+            if output.ndim in (2, 4):
+                self.shapes[name] = (output.shape[1], output.shape[-1] if output.ndim == 4 else 1)
+
+        return note

@@ -1,0 +1,120 @@
+"""Checkpoints that are whole or absent, verified when read.
+
+A checkpoint is a safetensors file of tensors and a manifest (JSON) that is written last and holds the file's SHA-256.
+The two newest are kept, and the tensors of the best epoch. Reading takes the newest whose files are what was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import ClassVar
+
+import safetensors.torch
+from torch import Tensor
+
+from triscale.errors import RecordError
+from triscale.record import Record, write_atomic
+
+KEPT = 2
+
+
+class Epoch(Record):
+    """One finished epoch: mean training loss, figures on the held-out images, and its speed.
+
+    ``learning_rate`` is that of its last step. ``val_top1`` is a share in 0..1. ``seconds`` covers the part of the
+    epoch since the job was last started.
+    """
+
+    epoch: int
+    step: int
+    learning_rate: float
+    train_loss: float
+    val_loss: float
+    val_top1: float
+    images_per_second: float
+    seconds: float
+
+
+class Stored(Record):
+    """A file of tensors beside its manifest."""
+
+    name: str
+    sha256: str
+
+
+class Manifest(Record):
+    """Where a training stands after ``step`` steps, and the files that hold its tensors."""
+
+    kind_name: ClassVar[str] = "checkpoint"
+
+    recipe: str
+    network: str
+    seed: int
+    step: int
+    finished: bool
+    history: tuple[Epoch, ...]
+    best: Epoch | None
+    state_file: Stored
+    best_file: Stored | None
+
+
+class Checkpoints:
+    """The checkpoints below one folder; the caller sees to it that nobody else writes there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def store(self, name: str, tensors: dict[str, Tensor]) -> Stored:
+        """Write tensors to a file, durably, and return what a manifest says of it."""
+        content = safetensors.torch.save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+        write_atomic(self.folder / name, content)
+        return Stored(name=name, sha256=hashlib.sha256(content).hexdigest())
+
+    def commit(self, manifest: Manifest) -> None:
+        """Write the manifest, which makes the checkpoint count, and remove what is no longer needed."""
+        manifest.save(self.folder / f"step-{manifest.step:09d}.json")
+        self._clean()
+
+    def newest(self) -> Manifest | None:
+        """Return the newest manifest whose files are undamaged, or None if there is none."""
+        for path in sorted(self.folder.glob("step-*.json"), reverse=True):
+            try:
+                manifest = Manifest.load(path)
+            except RecordError:
+                continue
+            if all(self._is_good(file) for file in (manifest.state_file, manifest.best_file) if file):
+                return manifest
+        return None
+
+    def load(self, file: Stored) -> dict[str, Tensor]:
+        """Read the tensors of a stored file.
+
+        Raises:
+            RecordError: the file is not what was written.
+        """
+        content = (self.folder / file.name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            raise RecordError(f"{self.folder / file.name} was damaged after it was written; restore it from a copy")
+        tensors: dict[str, Tensor] = safetensors.torch.load(content)
+        return tensors
+
+    def _is_good(self, file: Stored) -> bool:
+        path = self.folder / file.name
+        return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+
+    def _clean(self) -> None:
+        kept, wanted = 0, set()
+        for path in sorted(self.folder.glob("step-*.json"), reverse=True):
+            try:
+                manifest = Manifest.load(path)
+            except RecordError:
+                manifest = None
+            if manifest is None or kept == KEPT:
+                path.unlink()
+                continue
+            kept += 1
+            wanted |= {file.name for file in (manifest.state_file, manifest.best_file) if file}
+        for path in self.folder.glob("*.safetensors"):
+            if path.name not in wanted:
+                path.unlink()

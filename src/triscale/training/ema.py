@@ -1,0 +1,28 @@
+"""The moving average of a model's weights and batch-norm statistics."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class Average:
+    """An exponential moving average of everything in a model's state, held as a model of its own."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        live, average = model.state_dict(), self.model.state_dict()
+        smooth = [name for name, value in live.items() if value.is_floating_point()]
+        self._live: list[Tensor] = [live[name] for name in smooth]
+        self._average: list[Tensor] = [average[name] for name in smooth]
+        counters = [name for name in live if name not in set(smooth)]
+        self._counters = [(live[name], average[name]) for name in counters]
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """Move towards the model: ``average = decay * average + (1 - decay) * value``; counters are copied."""
+        torch._foreach_lerp_(self._average, self._live, 1.0 - decay)
+        for live, average in self._counters:
+            average.copy_(live)

@@ -1,0 +1,144 @@
+"""What predictions are worth: accuracy with its interval, errors by class, calibration."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triscale.record import Record
+
+Z_95 = 1.959963984540054
+CALIBRATION_BINS = 15
+
+
+class ClassMetrics(Record):
+    """Figures of one class; a share without any case is 0."""
+
+    name: str
+    count: int
+    precision: float
+    recall: float
+    f1: float
+
+
+class Bin(Record):
+    """Predictions whose confidence lies in (low, high]: mean confidence and share right."""
+
+    low: float
+    high: float
+    confidence: float
+    accuracy: float
+    count: int
+
+
+class Metrics(Record):
+    """Figures over a set of images, each counted once. Shares are in 0..1.
+
+    ``top1_low`` and ``top1_high``: 95 % interval (Wilson 1927). ``top5`` is absent for up to five classes. ``loss`` is
+    the mean cross-entropy in nats. ``calibration_error``: mean distance of confidence and accuracy over 15 equal bins
+    of confidence, weighted by their counts (Guo et al. 2017). ``confusion``: rows are the truth, columns predictions.
+    """
+
+    kind_name: ClassVar[str] = "metrics"
+
+    part: str
+    count: int
+    top1: float
+    top1_low: float
+    top1_high: float
+    top5: float | None
+    mean_class_accuracy: float
+    loss: float
+    calibration_error: float
+    per_class: tuple[ClassMetrics, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    reliability: tuple[Bin, ...]
+
+
+def measure_predictions(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...], part: str
+) -> Metrics:
+    """Return the metrics of ``logits`` ``[N, classes]`` against ``labels`` ``[N]``; N is at least 1."""
+    count, num_classes = logits.shape
+    log_probabilities = _log_softmax(logits.astype(np.float64))
+    predicted = logits.argmax(1)
+    right = predicted == labels
+    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    per_class = _per_class(confusion, classes)
+    low, high = wilson(int(right.sum()), count)
+    bins = _reliability(np.exp(log_probabilities.max(1)), right)
+    present = [row.recall for row in per_class if row.count]
+    return Metrics(
+        part=part,
+        count=count,
+        top1=float(right.mean()),
+        top1_low=low,
+        top1_high=high,
+        top5=_top(logits, labels, 5) if num_classes > 5 else None,
+        mean_class_accuracy=sum(present) / len(present),
+        loss=float(-log_probabilities[np.arange(count), labels].mean()),
+        calibration_error=sum(item.count * abs(item.confidence - item.accuracy) for item in bins) / count,
+        per_class=per_class,
+        confusion=tuple(tuple(int(value) for value in row) for row in confusion),
+        reliability=bins,
+    )
+
+
+def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
+    """Return the Wilson score interval of a share."""
+    share, square = successes / trials, z * z
+    center = (share + square / (2 * trials)) / (1 + square / trials)
+    half = z / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials * trials))
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = logits - logits.max(1, keepdims=True)
+    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return result
+
+
+def _top(logits: NDArray[np.float32], labels: NDArray[np.int64], number: int) -> float:
+    """Share of images with fewer than ``number`` classes ahead of the right one; ties go to the lower index."""
+    own = logits[np.arange(len(labels)), labels][:, None]
+    lower_index = np.arange(logits.shape[1])[None, :] < labels[:, None]
+    ahead = (logits > own) | ((logits == own) & lower_index)
+    return float((ahead.sum(1) < number).mean())
+
+
+def _per_class(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> tuple[ClassMetrics, ...]:
+    rows = []
+    for index, name in enumerate(classes):
+        hits, count, predicted = confusion[index, index], confusion[index].sum(), confusion[:, index].sum()
+        rows.append(
+            ClassMetrics(
+                name=name,
+                count=int(count),
+                precision=float(hits / predicted) if predicted else 0.0,
+                recall=float(hits / count) if count else 0.0,
+                f1=float(2 * hits / (count + predicted)) if count + predicted else 0.0,
+            )
+        )
+    return tuple(rows)
+
+
+def _reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Bin, ...]:
+    place = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    bins = []
+    for index in range(CALIBRATION_BINS):
+        inside = place == index
+        if inside.any():
+            bins.append(
+                Bin(
+                    low=index / CALIBRATION_BINS,
+                    high=(index + 1) / CALIBRATION_BINS,
+                    confidence=float(confidence[inside].mean()),
+                    accuracy=float(right[inside].mean()),
+                    count=int(inside.sum()),
+                )
+            )
+    return tuple(bins)

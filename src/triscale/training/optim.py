@@ -1,0 +1,53 @@
+"""The optimizer of a recipe, and its state under the names of the parameters."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import torch
+from torch import Tensor, nn
+
+from triscale.training.recipe import AdamW, Recipe, Sgd
+
+
+def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer; biases and batch norm (all parameters with fewer than two dimensions) are not decayed."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    rate = recipe.learning_rate
+    match recipe.optimizer:
+        case AdamW(beta1=beta1, beta2=beta2, eps=eps):
+            return torch.optim.AdamW(groups, lr=rate, betas=(beta1, beta2), eps=eps)
+        case Sgd(momentum=momentum, nesterov=nesterov):
+            return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=nesterov and momentum > 0)
+        case _:
+            assert_never(recipe.optimizer)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """Return the optimizer's tensors as ``parameter name/state name``."""
+    state = {}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if value is not None:
+                state[f"{name}/{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+    return state
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Put back what :func:`optimizer_state` returned."""
+    parameters = dict(model.named_parameters())
+    for path, value in state.items():
+        name, key = path.rsplit("/", 1)
+        parameter = parameters[name]
+        on_host = key == "step"
+        optimizer.state[parameter][key] = value.clone() if on_host else value.to(parameter.device).clone()
