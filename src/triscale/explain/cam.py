@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from triscale.errors import JobError
 from triscale.nn.build import Classifier
 
 STRENGTH = 0.55
@@ -29,6 +30,36 @@ def class_activation_maps(model: Classifier, images: Tensor, classes: Tensor) ->
     assert isinstance(classifier, nn.Linear)
     maps = torch.einsum("nc,nchw->nhw", classifier.weight[classes], features[-1])
     return maps, logits
+
+
+def gradient_maps(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    """Return Grad-CAM maps ``[N, h, w]`` (Selvaraju et al. 2017) of normalized ``images`` for ``classes`` ``[N]``.
+
+    For modules of unknown structure: the last feature map with more than one pixel is weighted by the mean gradient
+    of the class's logit.
+
+    Raises:
+        JobError: the module has no feature map.
+    """
+    maps: list[Tensor] = []
+
+    def note(module: nn.Module, inputs: object, output: object) -> None:
+        del module, inputs
+        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] > 1:
+            maps.append(output)
+
+    leaves = [module for module in model.eval().modules() if not list(module.children())]
+    handles = [module.register_forward_hook(note) for module in leaves]
+    try:
+        logits = model(images.requires_grad_(True))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not maps:
+        raise JobError("the network has no feature map of more than one pixel, so there is nothing to explain")
+    last = maps[-1]
+    (gradient,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), last)
+    return (gradient.mean((2, 3), keepdim=True) * last).sum(1).detach()
 
 
 def overlay(image: Image.Image, heat: NDArray[np.float32]) -> Image.Image:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import assert_never
+from typing import assert_never, overload
 
 import torch
 from torch import Tensor, nn
 
 from triscale.network import tree
+from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.lower import lower
 from triscale.network.spec import Network
 from triscale.nn import layers
+from triscale.nn.custom import build_custom
 
 
 class Classifier(nn.Module):
@@ -78,11 +80,21 @@ class Head(nn.Module):
         return self.classify(self.maps(maps))
 
 
-def build(network: Network) -> Classifier:
+@overload
+def build(network: Network) -> Classifier: ...
+@overload
+def build(network: CustomNetwork) -> nn.Module: ...
+def build(network: AnyNetwork) -> nn.Module:
     """Build the torch module of a Network, initialized as published.
 
-    Parameters are named after the structure (``stages.3.blocks.1.expand.conv.weight``).
+    Parameters are named after the structure (``stages.3.blocks.1.expand.conv.weight``). A person's own network is
+    what their function returns.
+
+    Raises:
+        NetworkError: a person's function cannot be found or called.
     """
+    if isinstance(network, CustomNetwork):
+        return build_custom(network)
     parts = {name: _module(node) for name, node in lower(network).children if name != "head"}
     stages = parts["stages"]
     assert isinstance(stages, nn.Sequential)

@@ -98,7 +98,8 @@ def figure(tally: Tally, name: str) -> int:
 
 def amount(name: str, value: float) -> str:
     """Return an amount with the unit of its limit: ``400M MACs``, ``5M params``, ``20MB``."""
-    return {"macs": f"{si(value)} MACs", "params": f"{si(value)} params", "size": f"{si(value)}B"}[name]
+    size = f"{si(value)}B" if value >= 1000 else f"{value:g} bytes"
+    return {"macs": f"{si(value)} MACs", "params": f"{si(value)} params", "size": size}[name]
 
 
 def _parse(form: str) -> tuple[str, float]:

@@ -1,8 +1,9 @@
 """The networks that a law gives, as one chain from the smallest to ever larger ones.
 
 As phi grows, widths, repeats and resolution grow in single steps. Each step has the phi at which the law asks for it;
-taken in that order they form a chain in which each network has everything that the one before has, so that every
-figure of cost grows along it. Between two networks of a chain no smaller change follows the law.
+taken in that order they form a chain in which each network has everything that the one before has, so that cost grows
+along it (but for projections of ResNet blocks, which a width can make superfluous). Between two networks of a chain no
+smaller change follows the law.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from triscale.scaling.chain import RESOLUTION, STEM, Chain, Part, Step
 from triscale.scaling.law import Law, Scale
 
 GROWTH_PER_TRY = 4.0
-MOST_TRIES = 24
 LOOK_AHEAD = 24
 SAME_PHI = 1e-6
 LARGEST_TRACED_PHI = 16.0
@@ -96,13 +95,16 @@ def fit_budget_traced(
     tally = count(smallest)
     if not budget.admits(tally):
         raise BudgetError(_too_small(network, tally, budget))
+    if law.nominal_growth == 1:
+        return _answer(network, network, law, 0.0, (), budget, tally)
     best, best_tally = smallest, tally
+    largest = min(LARGEST_TRACED_PHI, law.largest_phi)
     high = low + 1.0
     while budget.admits(tally := count(scale(network, law.at(high)))):
-        low, best, best_tally = high, scale(network, law.at(high)), tally
-        high += 1.0
-        if high > LARGEST_TRACED_PHI:
+        if high >= largest:
             raise BudgetError(_never(network, law, budget))
+        low, best, best_tally = high, scale(network, law.at(high)), tally
+        high = min(high + 1.0, largest)
     while high - low > SMALLEST_TRACED_STEP:
         middle = (low + high) / 2
         candidate = scale(network, law.at(middle))
@@ -137,12 +139,17 @@ def _answer(
 
 
 def _longest(chain: Chain, admits: Callable[[Tally], bool]) -> int:
-    """Return the length of the longest part of a chain whose network is admitted, -1 if none is."""
+    """Return the length of the longest part of a chain whose network is admitted, -1 if none is.
+
+    Cost grows along a chain but for one thing: a ResNet block whose input and output come to be of one width loses its
+    projection. Such a bump is over in a few steps, so a few are looked at beyond the first that is not admitted.
+    """
     low, high = -1, len(chain.steps) + 1
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if admits(totals(chain.at(middle))) else (low, middle)
-    return low
+    beyond = range(low + 2, min(low + LOOK_AHEAD, len(chain.steps)) + 1)
+    return max((length for length in beyond if admits(totals(chain.at(length)))), default=low)
 
 
 def _steps_ahead(chain: Chain, length: int, budget: Budget) -> tuple[Step, ...]:
@@ -175,12 +182,12 @@ def _phi_beyond(network: Network, law: Law, budget: Budget) -> float:
     if growth == 1:
         return 0.0
     stride = math.log(GROWTH_PER_TRY) / math.log(growth)
-    phi = -4 * stride
-    for _ in range(MOST_TRIES):
-        if not budget.admits(totals(scale(network, law.at(phi)))):
-            return phi
-        phi += stride
-    raise BudgetError(_never(network, law, budget))
+    phi = min(-4 * stride, law.largest_phi)
+    while budget.admits(totals(scale(network, law.at(phi)))):
+        if phi == law.largest_phi:
+            raise BudgetError(_never(network, law, budget))
+        phi = min(phi + stride, law.largest_phi)
+    return phi
 
 
 def _phi_of(chain: Chain, length: int) -> tuple[int, float]:
@@ -189,10 +196,12 @@ def _phi_of(chain: Chain, length: int) -> tuple[int, float]:
     Steps that the law asks for at the same phi are counted as steps ahead if not all of them are taken.
     """
     phis = [step.phi for step in chain.steps]
+    if not phis:
+        return 0, 0.0
     start = length
     while 0 < start < len(phis) and phis[start] - phis[start - 1] < SAME_PHI:
         start -= 1
-    low = phis[start - 1] if start else (phis[0] - 1 if phis else 0.0)
+    low = phis[start - 1] if start else phis[0] - 1
     high = phis[start] if start < len(phis) else low + 1
     if low < 0 < high and chain.at(start) == chain.network:
         return start, 0.0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from triscale.record import Record
 
-Multiplier = Annotated[float, Field(gt=0, le=1000)]
+LARGEST_MULTIPLIER = 1000.0
+
+Multiplier = Annotated[float, Field(gt=0, le=LARGEST_MULTIPLIER)]
 Coefficient = Annotated[float, Field(ge=1, le=100)]
 
 
@@ -43,6 +46,13 @@ class Law(Record):
     def nominal_growth(self) -> float:
         """``alpha * beta^2 * gamma^2``, about 2 in the paper; the real growth in MACs differs by the rounding."""
         return self.alpha * self.beta**2 * self.gamma**2
+
+    @property
+    def largest_phi(self) -> float:
+        """The phi at which the first multiplier reaches 1000, the most that a :class:`Scale` takes."""
+        fastest = math.log(max(self.alpha, self.beta, self.gamma))
+        # A hair less, so that the multiplier does not end up above by noise of floating point.
+        return math.log(LARGEST_MULTIPLIER) / fastest * (1 - 1e-9) if fastest else math.inf
 
     def __str__(self) -> str:
         """Return the coefficients in words."""

@@ -1,0 +1,102 @@
+"""Triscale fits a convolutional image classifier to a compute budget by scaling depth, width and resolution together.
+
+The parts that need torch are loaded when they are first used; ``import triscale`` does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+from triscale.errors import (
+    BudgetError,
+    DataError,
+    Interrupted,
+    JobError,
+    NetworkError,
+    ParityError,
+    RecipeError,
+    RecordError,
+    RunError,
+    TriscaleError,
+    UserError,
+)
+from triscale.families import get, names, published
+from triscale.network.contract import Preprocessing
+from triscale.network.cost import Cost, cost
+from triscale.network.custom import CustomNetwork
+from triscale.network.spec import (
+    Basic,
+    BatchNorm,
+    Bottleneck,
+    Conv,
+    Head,
+    MBConv,
+    Network,
+    Separable,
+    Stage,
+    Stem,
+)
+from triscale.scaling.apply import scale
+from triscale.scaling.budget import Budget
+from triscale.scaling.fit import Fit, fit_budget
+from triscale.scaling.law import EFFICIENTNET, Law, Scale
+
+if TYPE_CHECKING:
+    from triscale.nn.build import Classifier, build
+
+__version__ = metadata.version("triscale")
+
+__all__ = [
+    "EFFICIENTNET",
+    "Basic",
+    "BatchNorm",
+    "Bottleneck",
+    "Budget",
+    "BudgetError",
+    "Classifier",
+    "Conv",
+    "Cost",
+    "CustomNetwork",
+    "DataError",
+    "Fit",
+    "Head",
+    "Interrupted",
+    "JobError",
+    "Law",
+    "MBConv",
+    "Network",
+    "NetworkError",
+    "ParityError",
+    "Preprocessing",
+    "RecipeError",
+    "RecordError",
+    "RunError",
+    "Scale",
+    "Separable",
+    "Stage",
+    "Stem",
+    "TriscaleError",
+    "UserError",
+    "__version__",
+    "build",
+    "cost",
+    "fit_budget",
+    "get",
+    "names",
+    "published",
+    "scale",
+]
+
+_TORCH = {"Classifier": "triscale.nn.build", "build": "triscale.nn.build"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the parts that need torch on first use."""
+    if name in _TORCH:
+        return getattr(import_module(_TORCH[name]), name)
+    raise AttributeError(f"module 'triscale' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""``python -m triscale`` is the command ``triscale``."""
+
+from triscale.cli import main
+
+main()

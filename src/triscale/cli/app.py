@@ -1,0 +1,57 @@
+"""The command ``triscale``: its commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from triscale.cli import networks, results, training
+from triscale.errors import TriscaleError
+
+HELP = """Fit an image classifier to a compute budget: depth, width and resolution are scaled together.
+
+Start with: triscale demo
+"""
+
+app = App(name="triscale", help=HELP, version_flags=["--version"], help_format="plaintext")
+
+for command in (networks.list_, networks.show, networks.scale):
+    app.command(command, name=command.__name__.rstrip("_"), group="Networks and their cost")
+for command in (training.demo, training.fit, training.train):
+    app.command(command, group="Training")
+for command in (results.evaluate, results.predict, results.measure, results.export, results.explain, results.report):
+    app.command(command, group="With a finished Run")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0, 2 for a mistake of the user, 1 for a failed job, 143 when stopped by a signal.
+
+    ``--debug`` anywhere shows the traceback of an error.
+    """
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in tokens
+    if debug:
+        tokens.remove("--debug")
+    try:
+        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        if debug:
+            raise
+        _fail(str(error), 2)
+    except TriscaleError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"triscale: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

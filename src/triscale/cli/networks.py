@@ -1,0 +1,253 @@
+"""Commands about networks and their cost; none needs torch, but for a person's own network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from triscale.cli.terminal import console, print_json, table
+from triscale.errors import UserError
+from triscale.families import FAMILIES
+from triscale.families.find import find_law, find_network
+from triscale.families.implied import implied_phi
+from triscale.families.published import Published
+from triscale.network.cost import Cost, cost, si
+from triscale.network.custom import AnyNetwork, CustomNetwork
+from triscale.network.spec import Network
+from triscale.network.words import block_in_words
+from triscale.scaling.apply import scale as scale_network
+from triscale.scaling.budget import Budget
+from triscale.scaling.fit import Fit, fit_budget
+from triscale.scaling.law import EFFICIENTNET, Law, Scale
+
+DEFAULT_LAW = f"{EFFICIENTNET.alpha:g},{EFFICIENTNET.beta:g},{EFFICIENTNET.gamma:g}"
+
+Json = Annotated[bool, Parameter(name="--json", negative="", help="print machine-readable JSON")]
+LawOption = Annotated[str, Parameter(name="--law", help="alpha,beta,gamma or a JSON file")]
+
+
+def list_(*, json: Json = False) -> None:
+    """List the published networks with their exact costs."""
+    members = [(family, member, cost(member.network)) for family, group in FAMILIES.items() for member in group]
+    if json:
+        print_json(
+            {
+                member.name: {"family": family, "resolution": member.resolution, "top1": member.top1}
+                | figures.model_dump(exclude={"stages"})
+                for family, member, figures in members
+            }
+        )
+        return
+    table(
+        ("network", "px", "params", "MACs", "activations", "top-1 %"),
+        [
+            (
+                member.name,
+                str(member.resolution),
+                si(figures.params),
+                si(figures.macs),
+                si(figures.activations),
+                "" if member.top1 is None else f"{member.top1:.1f}",
+            )
+            for _, member, figures in members
+        ],
+    )
+    console.print(
+        "MACs: multiply-accumulates for one image, no bias, no batch norm. top-1: ImageNet, as published.", style="dim"
+    )
+
+
+def show(network: str, /, *, json: Json = False) -> None:
+    """Show a network stage by stage: a name, a JSON file or package.module:function."""
+    found = find_network(network)
+    figures = _cost(found)
+    if json:
+        print_json({"network": found.model_dump(mode="json"), "cost": figures.model_dump(mode="json")})
+        return
+    console.print(f"[bold]{found.name}[/]  {found.resolution} px, {found.classes} classes: {figures}")
+    blocks = _blocks(found)
+    table(
+        ("part", "block", "n", "width", "px", "params", "MACs", "activ."),
+        [
+            (
+                part.name,
+                block,
+                repeats,
+                str(part.channels),
+                str(part.side),
+                si(part.params),
+                si(part.macs),
+                si(part.activations),
+            )
+            for part, (block, repeats) in zip(figures.stages, blocks, strict=True)
+        ],
+        left=2,
+    )
+    console.print(
+        f"with biases {si(figures.macs_with_bias)} MACs, with batch norm {si(figures.macs_with_norm)}; "
+        f"{si(figures.buffers)} batch-norm values; {si(figures.size_bytes)}B as float32",
+        style="dim",
+    )
+    row = next((member for group in FAMILIES.values() for member in group if member.name == network), None)
+    if row is not None and (row.depth, row.width) != (1.0, 1.0):
+        _explain_coefficients(row)
+
+
+def scale(
+    network: str,
+    /,
+    *,
+    budget: Annotated[list[str] | None, Parameter(negative="")] = None,
+    phi: float | None = None,
+    depth: float | None = None,
+    width: float | None = None,
+    resolution: float | None = None,
+    law: LawOption = DEFAULT_LAW,
+    classes: int | None = None,
+    out: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Scale a network: to a budget, along a law by phi, or by its own multipliers.
+
+    Parameters
+    ----------
+    network
+        A published name, a JSON file or package.module:function.
+    budget
+        Limits such as 400M (MACs), "5M params" or 20MB; several are kept at once.
+    phi
+        How far along the law; fractions and negative numbers work.
+    depth
+        Multiplier of depth.
+    width
+        Multiplier of width.
+    resolution
+        Multiplier of resolution; the result is snapped.
+    law
+        alpha,beta,gamma or a JSON file.
+    classes
+        Number of classes, if not the network's own.
+    out
+        File to write the scaled network to, as JSON.
+    json
+        Print machine-readable JSON.
+    """
+    baseline = find_network(network)
+    if classes is not None:
+        baseline = baseline.replace(classes=classes)
+    single = any(value is not None for value in (depth, width, resolution))
+    if (budget is not None) + (phi is not None) + single != 1:
+        raise UserError(
+            "give exactly one of --budget, --phi, or some of --depth, --width and --resolution; "
+            f"for example: triscale scale {network} --phi 1"
+        )
+    along = find_law(law)
+    fit: Fit | None = None
+    if budget is not None:
+        fit = _fit(baseline, along, Budget.of(*budget))
+        scaled: AnyNetwork = fit.network
+    elif phi is not None:
+        scaled = scale_network(baseline, along.at(phi)).replace(name=f"{baseline.name}_phi{phi:+g}")
+    else:
+        scaled = scale_network(baseline, Scale(depth=depth or 1.0, width=width or 1.0, resolution=resolution or 1.0))
+    if out is not None:
+        scaled.save(out)
+    before, after = _cost(baseline), _cost(scaled)
+    if json:
+        print_json(
+            {
+                "network": scaled.model_dump(mode="json"),
+                "cost": after.model_dump(mode="json", exclude={"stages"}),
+                "fit": None if fit is None else fit.model_dump(mode="json", exclude={"network"}),
+            }
+        )
+        return
+    _print_scaled(baseline, scaled, before, after)
+    if fit is not None:
+        _print_fit(fit)
+    if out is not None:
+        console.print(f"written to {out}", highlight=False, markup=False)
+
+
+def _print_scaled(baseline: AnyNetwork, scaled: AnyNetwork, before: Cost, after: Cost) -> None:
+    rows = [("resolution", str(baseline.resolution), str(scaled.resolution), scaled.resolution / baseline.resolution)]
+    if isinstance(baseline, Network) and isinstance(scaled, Network):
+        rows.append(("blocks", str(baseline.num_blocks), str(scaled.num_blocks), scaled.num_blocks / baseline.num_blocks))
+        widths = [" ".join(str(stage.width) for stage in network.stages) for network in (baseline, scaled)]
+        console.print(f"widths  {widths[0]}\n     -> {widths[1]}")
+    for name, old, new in (
+        ("params", before.params, after.params),
+        ("MACs", before.macs, after.macs),
+        ("activations", before.activations, after.activations),
+    ):
+        rows.append((name, si(old), si(new), new / old))
+    table(
+        ("", baseline.name, scaled.name if scaled.name != baseline.name else "scaled", "ratio"),
+        [(name, old, new, f"{ratio:.3g}") for name, old, new, ratio in rows],
+    )
+
+
+def _print_fit(fit: Fit) -> None:
+    console.print(f"phi {fit.phi:g} of the law {fit.law}: {fit.scale}", markup=False)
+    for limit in fit.limits:
+        bound = "  (binding)" if limit.name == fit.binding and len(fit.limits) > 1 else ""
+        console.print(f"asked and achieved: {limit}{bound}", markup=False)
+    if fit.steps:
+        console.print(f"steps ahead of the law, for the slack: {', '.join(fit.steps)}", markup=False)
+
+
+def _explain_coefficients(row: Published) -> None:
+    """Compare the published coefficients with the literal law."""
+    baseline = FAMILIES[_family_of(row)][0]
+    phis = implied_phi(row.depth, row.width, row.resolution, EFFICIENTNET, baseline.resolution)
+    console.print(
+        f"\nPublished: depth x{row.depth:g}, width x{row.width:g}, {row.resolution} px. "
+        f"The law ({EFFICIENTNET}) would give these at different phi:"
+    )
+    for name, value, phi in zip(
+        ("depth", "width", "resolution"),
+        (row.depth, row.width, row.resolution / baseline.resolution),
+        phis,
+        strict=True,
+    ):
+        console.print(f"  {name:<10} x{value:<7.4g} phi {'-' if phi is None else f'{phi:.2f}'}")
+    known = [phi for phi in phis if phi is not None]
+    if known:
+        mean = sum(known) / len(known)
+        literal = scale_network(baseline.network, EFFICIENTNET.at(mean))
+        console.print(
+            f"So the table is rounded by hand. The literal law at phi {mean:.2f} gives {literal.resolution} px and "
+            f"{cost(literal)}."
+        )
+
+
+def _family_of(row: Published) -> str:
+    return next(family for family, group in FAMILIES.items() if row.name in {member.name for member in group})
+
+
+def _blocks(network: AnyNetwork) -> list[tuple[str, str]]:
+    if isinstance(network, CustomNetwork):
+        return [("", "") for _ in _cost(network).stages]
+    return [
+        (f"conv k{network.stem.kernel}{' + max pool' if network.stem.max_pool else ''}", "1"),
+        *((block_in_words(stage.block), str(stage.repeats)) for stage in network.stages),
+        ("pool, linear" if network.head.width is None else "conv k1, pool, linear", "1"),
+    ]
+
+
+def _cost(network: AnyNetwork) -> Cost:
+    if isinstance(network, CustomNetwork):
+        from triscale.jobs.networks import cost_of
+
+        return cost_of(network)
+    return cost(network)
+
+
+def _fit(network: AnyNetwork, law: Law, budget: Budget) -> Fit:
+    if isinstance(network, CustomNetwork):
+        from triscale.jobs.networks import fit_any
+
+        return fit_any(network, law, budget)
+    return fit_budget(network, law, budget)

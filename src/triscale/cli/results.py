@@ -1,0 +1,206 @@
+"""Commands on a finished Run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from triscale.cli.networks import Json
+from triscale.cli.terminal import console, print_json, table, watcher
+from triscale.errors import UserError
+
+
+def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Json = False) -> None:
+    """Evaluate a Run on a part of its images: accuracy with its interval, errors by class, calibration.
+
+    Parameters
+    ----------
+    run
+        Folder of a Run.
+    part
+        test, val or train.
+    device
+        auto, cpu or cuda.
+    json
+        Print machine-readable JSON.
+    """
+    from triscale.jobs.finish import evaluate_run
+    from triscale.jobs.run import Run
+    from triscale.jobs.train import choose_device
+    from triscale.jobs.watch import stop_flag
+
+    opened = Run.open(run)
+    with opened.lock(), watcher() as watching, stop_flag() as should_stop:
+        metrics = evaluate_run(opened, watching, device=choose_device(device), part=part, should_stop=should_stop)
+    if json:
+        print_json(metrics)
+        return
+    table(
+        ("class", "images", "precision", "recall", "F1"),
+        [(row.name, str(row.count), f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}") for row in metrics.per_class],
+    )
+    top5 = "" if metrics.top5 is None else f", top-5 {metrics.top5:.2%}"
+    console.print(
+        f"top-1 {metrics.top1:.2%} of {metrics.count} {metrics.part} images (95 % interval {metrics.top1_low:.2%} to "
+        f"{metrics.top1_high:.2%}){top5}, loss {metrics.loss:.4f}, calibration error {metrics.calibration_error:.3f}"
+    )
+
+
+def predict(
+    source: Path,
+    /,
+    *images: Path,
+    top: int = 3,
+    json: Json = False,
+) -> None:
+    """Say what a Run or an exported file sees in images.
+
+    Parameters
+    ----------
+    source
+        Folder of a Run, or an exported .onnx file.
+    images
+        Image files or folders of them.
+    top
+        Number of classes to name for each image.
+    json
+        Print machine-readable JSON.
+    """
+    from triscale.jobs.predict import predict as job
+
+    if not images:
+        raise UserError("no images given; give files or folders after the Run")
+    if top < 1:
+        raise UserError(f"--top {top} names no class; give 1 or more")
+    predictions = list(job(source, images, top=top))
+    if json:
+        print_json(predictions)
+        return
+    table(
+        ("file", *("class", "probability") * min(top, max(len(p.guesses) for p in predictions) or 1)),
+        [
+            (
+                prediction.file,
+                *(cell for guess in prediction.guesses for cell in (guess.name, f"{guess.probability:.1%}")),
+            )
+            if prediction.error is None
+            else (prediction.file, f"not read: {prediction.error}")
+            for prediction in predictions
+        ],
+        left=2,
+    )
+
+
+def measure(run: Path, /, *, threads: int = 1, batch: int = 1, json: Json = False) -> None:
+    """Measure the latency of a Run's exported file and of its module: one thread, one image by default.
+
+    Parameters
+    ----------
+    run
+        Folder of a Run.
+    threads
+        Threads of each engine.
+    batch
+        Images in a call.
+    json
+        Print machine-readable JSON.
+    """
+    from triscale.jobs.finish import measure_run
+    from triscale.jobs.run import Run
+
+    if threads < 1 or batch < 1:
+        raise UserError(f"--threads {threads} --batch {batch}: give 1 or more of each")
+    opened = Run.open(run)
+    with opened.lock(), watcher() as watching:
+        measurements = measure_run(opened, watching, threads=threads, batch=batch)
+    if json:
+        print_json(measurements)
+        return
+    table(
+        ("engine", "median ms", "quartiles", "calls", "threads", "batch"),
+        [
+            (
+                item.engine,
+                f"{item.median_ms:.3g}",
+                f"{item.lower_quartile_ms:.3g} - {item.upper_quartile_ms:.3g}",
+                str(item.samples),
+                str(item.threads),
+                str(item.batch),
+            )
+            for item in measurements
+        ],
+    )
+    console.print(f"on {measurements[0].machine.processor}, after {measurements[0].warmup_calls} calls of warm-up", style="dim")
+
+
+def export(run: Path, /, *, out: Path | None = None, json: Json = False) -> None:
+    """Export a Run to ONNX with its preprocessing inside, checked on real images.
+
+    Parameters
+    ----------
+    run
+        Folder of a Run.
+    out
+        File to write; model.onnx in the Run by default.
+    json
+        Print machine-readable JSON.
+    """
+    from triscale.jobs.finish import export_run
+    from triscale.jobs.run import Run
+
+    opened = Run.open(run)
+    with opened.lock(), watcher() as watching:
+        made = export_run(opened, watching, out)
+    if json:
+        print_json(made)
+        return
+    console.print(
+        f"{out or opened.onnx_file}: {made.size_bytes} bytes; on {made.images} test images the same first class for "
+        f"{made.agreement:.1%}, logits within {made.max_error:.1e}",
+        markup=False,
+    )
+
+
+def explain(run: Path, /, *, json: Json = False) -> None:
+    """Draw class activation maps of test images, wrong and right ones.
+
+    Parameters
+    ----------
+    run
+        Folder of a Run.
+    json
+        Print machine-readable JSON.
+    """
+    from triscale.jobs.finish import explain_run
+    from triscale.jobs.run import Run
+
+    opened = Run.open(run)
+    with opened.lock(), watcher() as watching:
+        maps = explain_run(opened, watching)
+    if json:
+        print_json(maps)
+        return
+    table(
+        ("file", "truth", "predicted", "confidence", "map"),
+        [(item.file, item.truth, item.predicted, f"{item.confidence:.1%}", item.overlay) for item in maps.images],
+        left=3,
+    )
+    console.print(f"{len(maps.images)} maps in {opened.maps_folder}", markup=False)
+
+
+def report(run: Path, /) -> None:
+    """Write the page of a Run again from what it holds.
+
+    Parameters
+    ----------
+    run
+        Folder of a Run.
+    """
+    from triscale.jobs.report import report_run
+    from triscale.jobs.run import Run
+
+    opened = Run.open(run)
+    with opened.lock():
+        print(report_run(opened))

@@ -1,0 +1,278 @@
+"""Commands that train: demo, fit, train."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from triscale.cli.networks import DEFAULT_LAW, Json
+from triscale.cli.terminal import console, print_json, watcher
+from triscale.errors import UserError
+from triscale.families.find import find_law, find_network
+from triscale.network.cost import si
+from triscale.scaling.budget import Budget
+
+if TYPE_CHECKING:
+    from triscale.jobs.run import Request, RunSpec
+    from triscale.training.metrics import Metrics
+    from triscale.training.recipe import Recipe
+
+Budgets = Annotated[list[str] | None, Parameter(name="--budget", negative="")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How to train.
+
+    Parameters
+    ----------
+    out
+        Folder of the Run; by default runs/ and a name made of images, network and budget.
+    recipe
+        A recipe's name or a JSON file of one.
+    epochs
+        Number of epochs, instead of the recipe's.
+    batch
+        Images in a step, instead of the recipe's.
+    learning_rate
+        Peak learning rate, instead of the recipe's.
+    flip
+        Whether training images are mirrored left to right at random; not for digits or text.
+    seed
+        Decides the split, the first weights, order and augmentation.
+    test_share
+        Share of each class that is held out for the test, where the folders give no split.
+    val_share
+        Share of the training images of each class that chooses the best epoch.
+    device
+        auto, cpu or cuda.
+    workers
+        Processes that decode images; by default by the number of cores.
+    """
+
+    out: Path | None = None
+    recipe: str = "small"
+    epochs: int | None = None
+    batch: int | None = None
+    learning_rate: float | None = None
+    flip: bool | None = None
+    seed: int = 0
+    test_share: float = 0.2
+    val_share: float = 0.1
+    device: str = "auto"
+    workers: int | None = None
+
+
+DEFAULTS = TrainOptions()
+
+
+def demo(
+    *,
+    out: Path = Path("demo"),
+    only_data: Annotated[bool, Parameter(negative="")] = False,
+    seed: int = 0,
+    epochs: int | None = None,
+    json: Json = False,
+) -> None:
+    """Do the main job on real handwritten digits, in under two minutes on two cores.
+
+    Parameters
+    ----------
+    out
+        Folder for the images and the Run.
+    only_data
+        Write the digits as a folder of images and stop.
+    seed
+        Decides the split, the first weights, order and augmentation.
+    epochs
+        Number of epochs, instead of the demo's.
+    json
+        Print the metrics as JSON.
+    """
+    from triscale.jobs.demo import demo_request, write_images
+
+    images = write_images(out)
+    if only_data:
+        print(images)
+        return
+    run = out / "run"
+    _carry_out(demo_request(images, seed, epochs), run, TrainOptions(), everything=True, json=json)
+    if not json:
+        console.print("\nOn your own images, a folder with a folder for each class:", style="bold")
+        for line in (
+            "triscale fit IMAGES --budget 30M",
+            f"triscale predict {run} IMAGE_OR_FOLDER",
+            "triscale scale efficientnet_b0 --budget 400M",
+        ):
+            console.print(f"  {line}", markup=False)
+
+
+def fit(
+    images: Path,
+    /,
+    *,
+    budget: Budgets = None,
+    baseline: str = "efficientnet_b0",
+    law: str = DEFAULT_LAW,
+    options: TrainOptions = DEFAULTS,
+    json: Json = False,
+) -> None:
+    """Turn images and a budget into a trained, evaluated, exported, explained network with a report.
+
+    Parameters
+    ----------
+    images
+        A folder of class folders, with or without train/ and test/ (or val/, valid/, validation/) above them.
+    budget
+        Limits such as 400M (MACs), "5M params" or 20MB; several are kept at once.
+    baseline
+        The network to scale: a published name, a JSON file or package.module:function.
+    law
+        alpha,beta,gamma or a JSON file.
+    options
+        How to train.
+    json
+        Print the metrics as JSON.
+    """
+    if not budget:
+        raise UserError(f"a fit needs a budget; for example: triscale fit {images} --budget 400M")
+    request = _request(images, baseline, law, budget, options)
+    out = options.out or _default_out(images, baseline, budget)
+    _carry_out(request, out, options, everything=True, json=json)
+
+
+def train(
+    images: Path,
+    /,
+    *,
+    network: str,
+    budget: Budgets = None,
+    law: str = DEFAULT_LAW,
+    options: TrainOptions = DEFAULTS,
+    json: Json = False,
+) -> None:
+    """Train a network as it is, or fitted to a budget; evaluate it and report.
+
+    Parameters
+    ----------
+    images
+        A folder of class folders, with or without train/ and test/ (or val/, valid/, validation/) above them.
+    network
+        A published name, a JSON file or package.module:function.
+    budget
+        Scale the network to limits such as 400M (MACs), "5M params" or 20MB.
+    law
+        alpha,beta,gamma or a JSON file, for a budget.
+    options
+        How to train.
+    json
+        Print the metrics as JSON.
+    """
+    request = _request(images, network, law, budget, options)
+    out = options.out or _default_out(images, network, budget or [])
+    _carry_out(request, out, options, everything=False, json=json)
+
+
+def _request(images: Path, network: str, law: str, budget: list[str] | None, options: TrainOptions) -> Request:
+    from triscale.jobs.run import Request
+
+    found = find_network(network)
+    return Request(
+        images=str(images.resolve()),
+        network=found,
+        budget=Budget.of(*budget) if budget else None,
+        law=find_law(law) if budget else None,
+        recipe=_recipe(options),
+        seed=options.seed,
+        test_share=options.test_share,
+        val_share=options.val_share,
+    )
+
+
+def _recipe(options: TrainOptions) -> Recipe:
+    from triscale.training.recipe import Recipe, get_recipe
+
+    is_file = options.recipe.endswith(".json") or Path(options.recipe).is_file()
+    recipe = Recipe.load(Path(options.recipe)) if is_file else get_recipe(options.recipe)
+    changes = {
+        name: value
+        for name, value in (
+            ("epochs", options.epochs),
+            ("batch", options.batch),
+            ("learning_rate", options.learning_rate),
+        )
+        if value is not None
+    }
+    fields = {name: getattr(recipe, name) for name in type(recipe).model_fields} | changes
+    if options.flip is not None:
+        fields["augmentation"] = recipe.augmentation.model_copy(update={"flip": options.flip})
+    return Recipe.parse(fields, "the recipe with the options given")
+
+
+def _default_out(images: Path, network: str, budget: list[str]) -> Path:
+    parts = [images.resolve().name, Path(network).stem.replace(":", "-"), *budget]
+    return Path("runs") / "-".join("".join(c for c in part if c.isalnum() or c in "_.+") for part in parts)
+
+
+def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything: bool, json: bool) -> None:
+    from triscale.jobs import fit as job
+    from triscale.jobs.train import choose_device
+    from triscale.jobs.watch import stop_flag
+
+    device = choose_device(options.device)
+    work = job.fit if everything else job.train_only
+    with watcher() as watching, stop_flag() as should_stop:
+        metrics = work(
+            request,
+            out,
+            watching,
+            device=device,
+            workers=_workers(options.workers),
+            should_stop=should_stop,
+            on_network=_announce,
+            command=("triscale", *sys.argv[1:]),
+        )
+    if json:
+        print_json(metrics)
+    else:
+        _summarize(metrics, out)
+
+
+def _announce(spec: RunSpec) -> None:
+    """Say what will be trained, before it takes its time."""
+    from triscale.jobs.networks import cost_of
+    from triscale.cli.terminal import error_console
+
+    figures = cost_of(spec.network)
+    error_console.print(
+        f"network {spec.network.name}: {spec.network.resolution} px, {si(figures.macs)} MACs, "
+        f"{si(figures.params)} params, {spec.network.classes} classes",
+        markup=False,
+    )
+    if spec.fit is not None:
+        for limit in spec.fit.limits:
+            error_console.print(f"asked and achieved: {limit}", markup=False)
+
+
+def _summarize(metrics: Metrics, out: Path) -> None:
+    console.print(
+        f"\ntest accuracy {metrics.top1:.1%} on {metrics.count} images "
+        f"(95 % interval {metrics.top1_low:.1%} to {metrics.top1_high:.1%})",
+        style="bold",
+    )
+    console.print(f"report {out / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _workers(asked: int | None) -> int:
+    if asked is not None:
+        if asked < 0:
+            raise UserError(f"--workers {asked} is negative; give 0 or more")
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if cores <= 2 else min(8, cores - 1)

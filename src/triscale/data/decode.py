@@ -1,0 +1,165 @@
+"""The one decoder: the bytes of an image -> 8-bit RGB, for scan, training, evaluation, prediction and server."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+from pydantic import PositiveInt
+
+from triscale.data.color import BadImage, to_rgb
+from triscale.data.header import check_png, format_of, orientation
+from triscale.record import Record
+
+__all__ = ["DEFAULT_LIMITS", "FORMATS", "BadImage", "ImageLimits", "decode", "read_bytes"]
+
+
+class ImageLimits(Record):
+    """What a file may ask for before it is refused; all are checked before any pixel is decoded."""
+
+    file_bytes: PositiveInt = 100_000_000
+    pixels: PositiveInt = 50_000_000
+    frames: PositiveInt = 1000
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+# The readers are called directly: Image.open() prints warnings of its own and obeys limits that are global.
+_READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "BMP": BmpImageFile,
+    "GIF": GifImageFile,
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "PPM": PpmImageFile,
+    "TIFF": TiffImageFile,
+    "WEBP": WebPImageFile,
+}
+FORMATS = tuple(_READERS)
+"""The formats that are read, told apart by their first bytes."""
+
+# What Pillow's readers raise on damaged files, found by flipping and cutting files of every format.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+# Pillow warns of damaged metadata, which no pixel depends on, file by file. The filter is set once, since
+# warnings.catch_warnings() is not safe in threads.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Jpeg|Png|Tiff)ImagePlugin")
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode(source: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+    """Decode an image file in full: 8-bit RGB, upright, the first frame if there are several.
+
+    The bytes decide about the format, never the name. The EXIF orientation is applied; see
+    :func:`triscale.data.color.to_rgb` for colors, transparency and depth.
+
+    Args:
+        source: a file, or its content.
+        limits: what a file may ask for.
+
+    Returns:
+        An image of mode ``RGB``, of the size in pixels that a viewer would show.
+
+    Raises:
+        BadImage: not a regular file, not readable, of another format, above a limit, truncated or damaged.
+    """
+    content = read_bytes(source, limits) if isinstance(source, Path) else source
+    if not content:
+        raise BadImage("empty")
+    if len(content) > limits.file_bytes:
+        raise BadImage(f"{len(content)} bytes, more than the limit of {limits.file_bytes}")
+    kind = format_of(content)
+    if kind is None:
+        raise BadImage(f"not an image ({', '.join(FORMATS)})")
+    try:
+        return _decode(content, kind, limits)
+    except BadImage:
+        raise
+    except MemoryError as error:
+        raise BadImage("decoding it takes more memory than there is") from error
+    except _DAMAGE as error:
+        raise BadImage(f"damaged {kind} ({str(error).strip() or type(error).__name__})") from error
+
+
+def read_bytes(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
+    """Read a file that may be an image.
+
+    Raises:
+        BadImage: there is no such file, it cannot be read, it is no regular file (a pipe or a device is never opened)
+            or it holds more than ``limits.file_bytes``.
+    """
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise BadImage("not a regular file")
+        if found.st_size > limits.file_bytes:
+            raise BadImage(f"{found.st_size} bytes, more than the limit of {limits.file_bytes}")
+        # Non-blocking, should a pipe take the file's place in between.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb", buffering=0) as file:
+            return file.read(found.st_size)
+    except (OSError, ValueError) as error:
+        if isinstance(error, BadImage):
+            raise
+        raise BadImage(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _decode(content: bytes, kind: str, limits: ImageLimits) -> Image.Image:
+    with _READERS[kind](io.BytesIO(content)) as image:
+        width, height = image.size
+        if width * height > limits.pixels:
+            raise BadImage(f"{width} x {height} pixels, more than the limit of {limits.pixels}")
+        frames = getattr(image, "n_frames", 1)
+        if frames > limits.frames:
+            raise BadImage(f"{frames} frames, more than the limit of {limits.frames}")
+        if kind == "PNG":
+            check_png(content)
+        if isinstance(image, TiffImageFile):
+            return _decode_tiff(image)
+        image.load()
+        rgb = to_rgb(image)
+        turn = _TURNS.get(orientation(image.info.get("exif")))
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _decode_tiff(image: TiffImageFile) -> Image.Image:
+    """Decode a TIFF, whose orientation Pillow applies and whose depth and polarity above 8 bits it does not."""
+    depths, photometric = image.tag_v2.get(258), image.tag_v2.get(262)
+    image.load()
+    return to_rgb(image, bits=12 if depths == (12,) else 16, white_is_zero=photometric == 0)

@@ -1,0 +1,86 @@
+"""The handwritten digits that come with scikit-learn, as a folder of images: real data without a download."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from triscale.errors import DataError
+
+SIDE = 32
+"""Side of the written images in pixels; the originals have 8."""
+
+TEST_SHARE = 0.2
+
+
+def write_digits(folder: Path) -> Path:
+    """Write the 1797 digits as ``train/<digit>/NNNN.png`` and ``test/<digit>/NNNN.png``.
+
+    They are part of the test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998,
+    https://doi.org/10.24432/C50P49): 8 x 8 pixels of 17 grey levels, written as 8-bit grey of 32 x 32 pixels. A fifth
+    of every digit is for testing, chosen once and for all.
+
+    Args:
+        folder: is created, whole or not at all; if it holds the digits already, nothing is done.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: the folder holds something else, or cannot be written.
+    """
+    digits = load_digits()
+    names = _names(digits.target)
+    if folder.exists() and _complete(folder, names):
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+    except OSError as error:
+        raise DataError(f"cannot write {folder} ({error.strerror}); choose another folder") from error
+    try:
+        for values, name in zip(digits.images, names, strict=True):
+            path = aside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            grey = Image.fromarray(np.round(values * (255 / 16)).astype(np.uint8))
+            grey.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
+        aside.chmod(0o755)
+        aside.rename(folder)
+    except OSError as error:
+        raise DataError(f"cannot write {folder} ({error.strerror}); choose another folder") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def _names(targets: np.ndarray) -> list[str]:
+    """Return the path of every digit; within a digit, those first in the order of a hash are for testing."""
+    names = [""] * len(targets)
+    for digit in range(10):
+        members = np.flatnonzero(targets == digit).tolist()
+        members.sort(key=lambda index: hashlib.sha256(str(index).encode()).digest())
+        num_test = round(TEST_SHARE * len(members))
+        for place, index in enumerate(members):
+            names[index] = f"{'test' if place < num_test else 'train'}/{digit}/{index:04d}.png"
+    return names
+
+
+def _complete(folder: Path, names: list[str]) -> bool:
+    """Whether a folder holds exactly these files; an empty folder holds none of them."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is a file; choose a folder that does not exist or is empty")
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    found = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    if not found and not any(folder.iterdir()):
+        return False
+    if found.keys() != set(names) or not all(found.values()):
+        raise DataError(
+            f"{folder} holds something else than the digits; choose a folder that does not exist or is empty"
+        )
+    return True

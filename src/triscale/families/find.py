@@ -1,0 +1,76 @@
+"""Networks and laws as people write them: a name, a file, a function, three numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from triscale.errors import NetworkError, RecordError, UserError, nearest
+from triscale.families import get, names
+from triscale.network.custom import AnyNetwork, CustomNetwork
+from triscale.network.spec import Network
+from triscale.record import KIND_KEY
+from triscale.scaling.law import Law
+
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def find_network(text: str) -> AnyNetwork:
+    """Return the network that a person means: a published name, a JSON file, or ``package.module:function``.
+
+    Raises:
+        NetworkError: none of these.
+        RecordError: a file that is not a network.
+    """
+    path = Path(text)
+    if path.suffix == ".json" or path.is_file():
+        content = _read(path)
+        kind = _kind(content)
+        if kind == CustomNetwork.kind_name:
+            return CustomNetwork.from_json(content, source=text)
+        return Network.from_json(content, source=text)
+    if _FUNCTION.fullmatch(text):
+        return CustomNetwork(name=text.partition(":")[2], function=text)
+    try:
+        return get(text)
+    except NetworkError:
+        hint = nearest(text, names()) or "; triscale list shows the names"
+        raise NetworkError(
+            f'there is no network "{text}"{hint}; a network is a name, a .json file or package.module:function'
+        ) from None
+
+
+def find_law(text: str) -> Law:
+    """Return the law that a person means: ``alpha,beta,gamma`` as three numbers, or a JSON file.
+
+    Raises:
+        RecordError: a file that is not a law.
+        UserError: numbers that are no law.
+    """
+    parts = text.split(",")
+    if len(parts) == 3:
+        try:
+            alpha, beta, gamma = (float(part) for part in parts)
+        except ValueError:
+            pass
+        else:
+            return Law.parse({"alpha": alpha, "beta": beta, "gamma": gamma}, f'"{text}"')
+    if Path(text).suffix != ".json" and not Path(text).is_file():
+        raise UserError(f'cannot read the law "{text}"; expected three numbers such as 1.2,1.1,1.15 or a .json file')
+    return Law.from_json(_read(Path(text)), source=text)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}; expected a JSON file") from error
+
+
+def _kind(content: bytes) -> object:
+    try:
+        data = json.loads(content)
+    except ValueError:
+        return None
+    return data.get(KIND_KEY) if isinstance(data, dict) else None

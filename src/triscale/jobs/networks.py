@@ -1,0 +1,22 @@
+"""Any network, by name, file or function: found, counted, fitted to a budget."""
+
+from __future__ import annotations
+
+from triscale.network.cost import Cost, cost
+from triscale.network.custom import AnyNetwork, CustomNetwork
+from triscale.nn.custom import trace_cost, trace_totals
+from triscale.scaling.budget import Budget
+from triscale.scaling.fit import Fit, fit_budget, fit_budget_traced
+from triscale.scaling.law import Law
+
+
+def cost_of(network: AnyNetwork) -> Cost:
+    """Count any network: exactly from its operation tree, or by tracing a person's own."""
+    return trace_cost(network) if isinstance(network, CustomNetwork) else cost(network)
+
+
+def fit_any(network: AnyNetwork, law: Law, budget: Budget) -> Fit:
+    """Fit any network to a budget."""
+    if isinstance(network, CustomNetwork):
+        return fit_budget_traced(network, law, budget, trace_totals)
+    return fit_budget(network, law, budget)

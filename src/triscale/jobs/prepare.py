@@ -1,0 +1,129 @@
+"""From a folder of images and a request to a Run that is ready to train."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import ClassVar
+
+from triscale import __version__
+from triscale.data.scan import scan
+from triscale.data.scanned import BadFile
+from triscale.data.split import Split, check_present, make_split
+from triscale.errors import RunError
+from triscale.jobs.networks import fit_any
+from triscale.jobs.run import Request, Run, RunSpec
+from triscale.jobs.watch import Watcher
+from triscale.measure.device import machine
+from triscale.network.contract import Preprocessing
+from triscale.network.custom import AnyNetwork
+from triscale.network.spec import BatchNorm, Network
+from triscale.record import Record
+from triscale.scaling.fit import Fit
+from triscale.training.recipe import Recipe
+
+
+class ClassTally(Record):
+    """How many images of a class are for what."""
+
+    name: str
+    train: int
+    val: int
+    test: int
+
+
+class DataSummary(Record):
+    """What the scan found, in short: images by class and part, their sides in pixels, files left out."""
+
+    kind_name: ClassVar[str] = "data"
+
+    root: str
+    classes: tuple[ClassTally, ...]
+    smallest_side: int
+    median_side: int
+    largest_side: int
+    bad: tuple[BadFile, ...]
+
+
+def prepare(run: Run, request: Request, watcher: Watcher, command: tuple[str, ...] = ()) -> RunSpec:
+    """Scan, split, fit the network and write it all down, or take up what a Run of the same request has.
+
+    Raises:
+        DataError: images that cannot be trained on.
+        BudgetError: a budget that cannot be met.
+        RunError: the Run is of another request.
+    """
+    run.refuse_other(request)
+    if run.spec_file.is_file():
+        spec = run.spec
+        check_present(run.split)
+        return spec
+    watcher.begin("scan")
+    found = scan(Path(request.images), progress=lambda done, total: _scanned(watcher, done, total))
+    split = make_split(found, seed=request.seed, test_share=request.test_share, val_share=request.val_share)
+    if found.bad:
+        watcher.note(f"{len(found.bad)} files cannot be read as images and are left out; {run.data_file.name} lists them")
+    network, fit = resolve(request, len(split.classes))
+    spec = RunSpec(
+        version=__version__,
+        request=request,
+        network=network,
+        fit=fit,
+        preprocessing=Preprocessing(resolution=network.resolution, crop=request.recipe.crop),
+        classes=split.classes,
+        split=split.digest,
+        machine=machine(),
+        command=command,
+    )
+    sides = found.sides
+    DataSummary(
+        root=split.root,
+        classes=_tallies(split),
+        smallest_side=sides.smallest,
+        median_side=sides.median,
+        largest_side=sides.largest,
+        bad=found.bad,
+    ).save(run.data_file)
+    split.save(run.split_file)
+    network.save(run.network_file)
+    spec.save(run.spec_file)
+    return spec
+
+
+def resolve(request: Request, classes: int) -> tuple[AnyNetwork, Fit | None]:
+    """Return the network to train: for so many classes, with the recipe's drop rates, within the budget."""
+    network = for_classes(request.network, classes, request.recipe)
+    if request.budget is None:
+        return network, None
+    if request.law is None:
+        raise RunError("a budget needs a law to scale by; give --law")
+    fit = fit_any(network, request.law, request.budget)
+    return fit.network, fit
+
+
+def for_classes(network: AnyNetwork, classes: int, recipe: Recipe) -> AnyNetwork:
+    """Return a network with so many classes, and the drop rates and batch-norm momentum that a recipe asks for."""
+    if not isinstance(network, Network):
+        return network.replace(classes=classes)
+    changes: dict[str, object] = {"classes": classes}
+    if recipe.dropout is not None:
+        changes["dropout"] = recipe.dropout
+    if recipe.drop_path is not None:
+        changes["drop_path"] = recipe.drop_path
+    if recipe.norm_momentum is not None:
+        changes["norm"] = BatchNorm(eps=network.norm.eps, momentum=recipe.norm_momentum)
+    return network.replace(**changes)
+
+
+def _scanned(watcher: Watcher, done: int, total: int) -> None:
+    if done <= 1:
+        watcher.begin("scan", total)
+    watcher.advance(done)
+
+
+def _tallies(split: Split) -> tuple[ClassTally, ...]:
+    counts = [Counter(sample.label for sample in part) for part in (split.train, split.val, split.test)]
+    return tuple(
+        ClassTally(name=name, train=counts[0][label], val=counts[1][label], test=counts[2][label])
+        for label, name in enumerate(split.classes)
+    )

@@ -1,0 +1,305 @@
+"""From the records of a Run to its page."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+
+from triscale.families import FAMILIES
+from triscale.jobs.finish import Latencies, Maps
+from triscale.jobs.networks import cost_of
+from triscale.jobs.prepare import DataSummary
+from triscale.jobs.run import Run, RunSpec
+from triscale.network.cost import Cost, cost, si
+from triscale.network.custom import AnyNetwork
+from triscale.network.spec import Network
+from triscale.network.words import block_in_words
+from triscale.deploy.export import Export
+from triscale.measure.device import Machine
+from triscale.record import write_atomic
+from triscale.report import content as page
+from triscale.report.page import render
+from triscale.scaling.budget import LABELS, amount
+from triscale.scaling.fit import Fit
+from triscale.training.checkpoint import Epoch
+from triscale.training.metrics import Metrics
+from triscale.training.recipe import Recipe
+
+CONVENTION = (
+    "MACs: multiply-accumulates of convolutions, squeeze-excite and classifier for one image, no bias, no batch norm; "
+    "parameters without batch-norm statistics; size: both as float32"
+)
+
+FILES = (
+    ("network.json", "the network as data; give it to --network or --baseline"),
+    ("run.json", "what was asked, the recipe, the machine"),
+    ("split.json", "which image is for what"),
+    ("data.json", "what the scan found, and the files that were left out"),
+    ("history.jsonl", "one line an epoch"),
+    ("model.safetensors", "the trained weights"),
+    ("metrics.json", "figures on the test images"),
+    ("predictions.csv", "what the network says of each test image"),
+    ("model.onnx", "the exported network, with its preprocessing inside"),
+    ("export.json", "how the exported file agrees with the model"),
+    ("latency.json", "measured latency"),
+    ("explain/maps.json", "the class activation maps"),
+)
+
+
+def report_run(run: Run) -> Path:
+    """Write the page of a Run from whatever it holds so far, and return the page's path."""
+    write_atomic(run.report_file, render(gather(run)).encode("utf-8", errors="replace"))
+    return run.report_file
+
+
+def gather(run: Run) -> page.Content:
+    """Return everything that the page of a Run shows."""
+    spec = run.spec
+    figures = cost_of(spec.network)
+    metrics = Metrics.load(run.metrics_file) if run.metrics_file.is_file() else None
+    return page.Content(
+        title=f"{Path(spec.request.images).name}: {spec.network.name}",
+        verdict=_verdict(metrics, spec.fit, figures),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        asked=_asked(spec.fit),
+        scaling=_scaling(spec.fit, spec.network),
+        network=_network(spec.network, figures),
+        families=_families(),
+        data=_data(run, spec),
+        recipe=_recipe(spec.request.recipe),
+        curve=_curve(run),
+        metrics=None if metrics is None else _metrics(metrics),
+        maps=_maps(run),
+        latency=_latency(run),
+        exported=_exported(run),
+        environment=_environment(spec),
+        repeat=_repeat(spec),
+        files=tuple(page.Pair(name=name, value=what) for name, what in FILES if (run.folder / name).exists()),
+    )
+
+
+def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost) -> str:
+    within = (
+        f"{si(figures.macs)} MACs and {si(figures.params)} parameters"
+        if fit is None
+        else " and ".join(f"{amount(limit.name, limit.achieved)} of {amount(limit.name, limit.asked)}" for limit in fit.limits)
+    )
+    if metrics is None:
+        return f"Not evaluated yet; {within}."
+    return (
+        f"{metrics.top1:.1%} of {metrics.count} {metrics.part} images right (95 % interval {metrics.top1_low:.1%} to "
+        f"{metrics.top1_high:.1%}), with {within}."
+    )
+
+
+def _asked(fit: Fit | None) -> tuple[page.AskedRow, ...]:
+    if fit is None:
+        return ()
+    return tuple(
+        page.AskedRow(
+            name=LABELS[limit.name],
+            asked=amount(limit.name, limit.asked),
+            achieved=amount(limit.name, limit.achieved),
+            used=limit.used,
+            binding=limit.name == fit.binding,
+        )
+        for limit in fit.limits
+    )
+
+
+def _scaling(fit: Fit | None, network: AnyNetwork) -> page.ScalingFacts | None:
+    if fit is None:
+        return None
+    notes = (f"resolution {network.resolution} px, snapped from the law's",) if fit.scale.resolution != 1 else ()
+    if fit.steps:
+        notes += (f"steps ahead of the law that use up the budget: {', '.join(fit.steps)}",)
+    return page.ScalingFacts(
+        baseline=fit.baseline,
+        law=str(fit.law),
+        phi=fit.phi,
+        depth=fit.scale.depth,
+        width=fit.scale.width,
+        resolution=fit.scale.resolution,
+        notes=notes,
+    )
+
+
+def _network(network: AnyNetwork, figures: Cost) -> page.NetworkFacts:
+    return page.NetworkFacts(
+        name=network.name,
+        resolution=network.resolution,
+        classes=network.classes,
+        params=figures.params,
+        macs=figures.macs,
+        activations=figures.activations,
+        size_bytes=figures.size_bytes,
+        convention=CONVENTION,
+        stages=tuple(
+            page.StageRow(
+                name=part.name,
+                block=block,
+                repeats=repeats,
+                width=part.channels,
+                stride=stride,
+                side=part.side,
+                params=part.params,
+                macs=part.macs,
+                activations=part.activations,
+            )
+            for part, (block, repeats, stride) in zip(figures.stages, _parts(network, figures), strict=True)
+        ),
+    )
+
+
+def _parts(network: AnyNetwork, figures: Cost) -> list[tuple[str, int, int]]:
+    """Return block, repeats and stride of each part."""
+    if not isinstance(network, Network):
+        return [("", 1, 1) for _ in figures.stages]
+    stem = f"conv {network.stem.kernel}x{network.stem.kernel}{', max pool' if network.stem.max_pool else ''}"
+    head = "pool, classifier" if network.head.width is None else "conv 1x1, pool, classifier"
+    return [
+        (stem, 1, network.stem.stride * (2 if network.stem.max_pool else 1)),
+        *((block_in_words(stage.block), stage.repeats, stage.stride) for stage in network.stages),
+        (head, 1, 1),
+    ]
+
+
+def _families() -> tuple[page.FamilyPoint, ...]:
+    points = []
+    for family, members in FAMILIES.items():
+        for member in members:
+            figures = cost(member.network)
+            points.append(
+                page.FamilyPoint(family=family, name=member.name, params=figures.params, macs=figures.macs)
+            )
+    return tuple(points)
+
+
+def _data(run: Run, spec: RunSpec) -> page.DataFacts | None:
+    if not run.data_file.is_file():
+        return None
+    summary = DataSummary.load(run.data_file)
+    return page.DataFacts(
+        root=summary.root,
+        classes=tuple(
+            page.ClassCount(name=row.name, train=row.train, val=row.val, test=row.test) for row in summary.classes
+        ),
+        how=run.split.how,
+        bad=tuple(page.BadFile(path=bad.path, reason=bad.reason) for bad in summary.bad),
+        seed=spec.request.seed,
+    )
+
+
+def _recipe(recipe: Recipe) -> tuple[page.Pair, ...]:
+    def flat(value: object, name: str) -> list[page.Pair]:
+        if isinstance(value, dict):
+            return [pair for key, inner in value.items() for pair in flat(inner, f"{name}.{key}" if name else str(key))]
+        shown = "to ".join(f"{part:g} " for part in value).strip() if isinstance(value, list) else str(value)
+        return [page.Pair(name=name.replace("_", " "), value=shown)]
+
+    return tuple(flat(recipe.model_dump(mode="json"), ""))
+
+
+def _curve(run: Run) -> tuple[page.CurvePoint, ...]:
+    if not run.history_file.is_file():
+        return ()
+    epochs = [Epoch.parse(json.loads(line), str(run.history_file)) for line in run.history_file.read_text().splitlines()]
+    return tuple(
+        page.CurvePoint(
+            epoch=epoch.epoch,
+            train_loss=epoch.train_loss,
+            val_loss=epoch.val_loss,
+            val_top1=epoch.val_top1,
+            learning_rate=epoch.learning_rate,
+            images_per_second=epoch.images_per_second,
+        )
+        for epoch in epochs
+    )
+
+
+def _metrics(metrics: Metrics) -> page.MetricFacts:
+    return page.MetricFacts(
+        split=metrics.part,
+        count=metrics.count,
+        top1=metrics.top1,
+        top1_low=metrics.top1_low,
+        top1_high=metrics.top1_high,
+        top5=metrics.top5,
+        loss=metrics.loss,
+        calibration_error=metrics.calibration_error,
+        per_class=tuple(
+            page.ClassMetric(
+                name=row.name, count=row.count, precision=row.precision, recall=row.recall if row.count else None, f1=row.f1
+            )
+            for row in metrics.per_class
+        ),
+        confusion=metrics.confusion,
+        reliability=tuple(page.ReliabilityBin(**row.model_dump()) for row in metrics.reliability),
+    )
+
+
+def _maps(run: Run) -> tuple[page.MapCard, ...]:
+    if not run.maps_file.is_file():
+        return ()
+    return tuple(
+        page.MapCard(
+            file=item.file,
+            truth=item.truth,
+            predicted=item.predicted,
+            confidence=item.confidence,
+            right=item.right,
+            image=(run.maps_folder / item.image).read_bytes(),
+            overlay=(run.maps_folder / item.overlay).read_bytes(),
+        )
+        for item in Maps.load(run.maps_file).images
+    )
+
+
+def _latency(run: Run) -> tuple[page.LatencyRow, ...]:
+    if not run.latency_file.is_file():
+        return ()
+    return tuple(
+        page.LatencyRow(
+            engine=item.engine,
+            batch=item.batch,
+            threads=item.threads,
+            resolution=item.resolution,
+            median_ms=item.median_ms,
+            lower_quartile_ms=item.lower_quartile_ms,
+            upper_quartile_ms=item.upper_quartile_ms,
+            samples=item.samples,
+            note=item.precision,
+        )
+        for item in Latencies.load(run.latency_file).measurements
+    )
+
+
+def _exported(run: Run) -> page.ExportFacts | None:
+    if not run.export_file.is_file():
+        return None
+    export = Export.load(run.export_file)
+    return page.ExportFacts(**export.model_dump())
+
+
+def _environment(spec: RunSpec) -> tuple[page.Pair, ...]:
+    machine: Machine = spec.machine
+    rows = [
+        ("processor", f"{machine.processor}, {machine.cores} cores"),
+        ("memory", f"{machine.memory_bytes / 2**30:.0f} GiB"),
+        ("accelerator", machine.accelerator or "none"),
+        ("system", machine.system),
+        ("Python", machine.python),
+        *machine.packages,
+        ("torch threads", str(machine.threads)),
+        ("seed", str(spec.request.seed)),
+        ("network digest", spec.network.structure[:16]),
+        ("recipe digest", spec.request.recipe.digest[:16]),
+        ("split digest", spec.split[:16]),
+    ]
+    return tuple(page.Pair(name=name, value=value) for name, value in rows)
+
+
+def _repeat(spec: RunSpec) -> tuple[str, ...]:
+    return (shlex.join(spec.command),) if spec.command else ()

@@ -1,0 +1,60 @@
+"""How a job tells what it does, and how it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Protocol
+
+
+class Watcher(Protocol):
+    """Somebody who follows a job. A command line draws bars; a script may do nothing."""
+
+    def begin(self, title: str, total: int | None = None) -> None:
+        """A part of the job begins; ``total`` is the number of its units where it is known."""
+
+    def advance(self, done: int, text: str = "") -> None:
+        """So many units of the part are done."""
+
+    def note(self, text: str) -> None:
+        """Something that the person should know."""
+
+
+class Silent:
+    """A watcher who looks away."""
+
+    def begin(self, title: str, total: int | None = None) -> None:
+        """Do nothing."""
+
+    def advance(self, done: int, text: str = "") -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
+        """Do nothing."""
+
+
+@contextmanager
+def stop_flag() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a flag for the time of a job; the job polls it, saves and ends.
+
+    Outside the main thread signals cannot be caught, and the flag never rises.
+    """
+    raised: list[int] = []
+
+    def raise_flag(number: int, frame: FrameType | None) -> None:
+        del frame
+        raised.append(number)
+
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, raise_flag)
+    except ValueError:
+        pass
+    try:
+        yield lambda: bool(raised)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,258 @@
+"""Everything that a page can show, as frozen records; every section is optional."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Annotated, ClassVar, Self
+
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+
+from triscale.record import Record
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# What no page and no XML text may hold: control characters other than tab and newline, and half a surrogate pair, which
+# is how Python reads a file name that is not UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def _printable(value: object) -> object:
+    return _UNPRINTABLE.sub("\ufffd", value) if isinstance(value, str) else value
+
+
+def _png(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            value = base64.b64decode(value, validate=True)
+        except binascii.Error as error:
+            raise ValueError("expected a PNG image in base64") from error
+    if isinstance(value, bytes) and not value.startswith(PNG_SIGNATURE):
+        raise ValueError("expected a PNG image")
+    return value
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")
+
+
+Text = Annotated[str, BeforeValidator(_printable)]
+"""Any text, such as a class or file name; what cannot be shown becomes U+FFFD."""
+
+Png = Annotated[bytes, BeforeValidator(_png), PlainSerializer(_base64, return_type=str, when_used="json")]
+"""The bytes of a PNG file; base64 in the JSON form."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Pair(Record):
+    """A name and what belongs to it."""
+
+    name: Text
+    value: Text
+
+
+class AskedRow(Record):
+    """One limit of the budget: what was asked, what came out, and the share of the limit that is used."""
+
+    name: Text
+    asked: Text
+    achieved: Text
+    used: Amount
+    binding: bool = False
+
+
+class ScalingFacts(Record):
+    """How the network was scaled from its baseline; the multipliers are relative to the baseline."""
+
+    baseline: Text
+    law: Text
+    phi: float
+    depth: Amount
+    width: Amount
+    resolution: Amount
+    notes: tuple[Text, ...] = ()
+
+
+class StageRow(Record):
+    """One stage of the network with its cost; ``side`` is the side of its output in pixels."""
+
+    name: Text
+    block: Text
+    repeats: Count
+    width: Count
+    stride: Count
+    side: Count
+    params: Count
+    macs: Count
+    activations: Count
+
+
+class NetworkFacts(Record):
+    """The network and its cost; ``convention`` says what its figures count."""
+
+    name: Text
+    resolution: Count
+    classes: Count
+    params: Count
+    macs: Count
+    activations: Count
+    size_bytes: Count | None = None
+    convention: Text = ""
+    stages: tuple[StageRow, ...] = ()
+
+
+class FamilyPoint(Record):
+    """A published network to compare with."""
+
+    family: Text
+    name: Text
+    params: Annotated[int, Field(gt=0)]
+    macs: Annotated[int, Field(gt=0)]
+
+
+class ClassCount(Record):
+    """How many images of a class each split holds."""
+
+    name: Text
+    train: Count
+    val: Count
+    test: Count
+
+
+class BadFile(Record):
+    """A file that was left out, and why."""
+
+    path: Text
+    reason: Text
+
+
+class DataFacts(Record):
+    """The images and how they were split."""
+
+    root: Text
+    classes: tuple[ClassCount, ...] = ()
+    how: Text = ""
+    bad: tuple[BadFile, ...] = ()
+    seed: int | None = None
+
+
+class CurvePoint(Record):
+    """One epoch of the training; ``None`` where nothing was measured or the value is not a finite number."""
+
+    epoch: Amount
+    train_loss: float | None
+    val_loss: float | None = None
+    val_top1: Share | None = None
+    learning_rate: float | None = None
+    images_per_second: Amount | None = None
+
+
+class ClassMetric(Record):
+    """Precision, recall and F1 of a class; ``None`` where the quotient has no denominator."""
+
+    name: Text
+    count: Count
+    precision: Share | None
+    recall: Share | None
+    f1: Share | None
+
+
+class ReliabilityBin(Record):
+    """Predictions with a confidence between ``low`` and ``high``: mean confidence, share right, how many."""
+
+    low: Share
+    high: Share
+    confidence: Share
+    accuracy: Share
+    count: Count
+
+
+class MetricFacts(Record):
+    """The evaluation on one split; ``top1_low`` and ``top1_high`` are the 95 % Wilson interval.
+
+    ``confusion[i][j]`` counts the images of class ``i`` that were taken for class ``j``, in the order of ``per_class``.
+    """
+
+    split: Text
+    count: Count
+    top1: Share
+    top1_low: Share
+    top1_high: Share
+    top5: Share | None = None
+    loss: float | None = None
+    calibration_error: Share | None = None
+    per_class: tuple[ClassMetric, ...] = ()
+    confusion: tuple[tuple[Count, ...], ...] = ()
+    reliability: tuple[ReliabilityBin, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_confusion(self) -> Self:
+        size = len(self.confusion)
+        if size and (any(len(row) != size for row in self.confusion) or size != len(self.per_class)):
+            raise ValueError(f"confusion needs {len(self.per_class)} rows and columns, one for each entry of per_class")
+        return self
+
+
+class MapCard(Record):
+    """An image beside the same image with its class activation map laid over it."""
+
+    file: Text
+    truth: Text
+    predicted: Text
+    confidence: Share
+    right: bool
+    image: Png
+    overlay: Png
+
+
+class LatencyRow(Record):
+    """A measured latency with its spread, in milliseconds for one batch."""
+
+    engine: Text
+    batch: Count
+    threads: Count
+    resolution: Count
+    median_ms: Amount
+    lower_quartile_ms: Amount
+    upper_quartile_ms: Amount
+    samples: Count
+    note: Text = ""
+
+
+class ExportFacts(Record):
+    """The exported file and how well it computes what the model computes."""
+
+    file: Text
+    size_bytes: Count
+    max_error: Amount
+    agreement: Share
+    images: Count
+    engine: Text
+
+
+class Content(Record):
+    """Everything that one page shows."""
+
+    kind_name: ClassVar[str] = "report"
+
+    title: Text
+    verdict: Text = ""
+    created: Text = ""
+    warnings: tuple[Text, ...] = ()
+    asked: tuple[AskedRow, ...] = ()
+    scaling: ScalingFacts | None = None
+    network: NetworkFacts | None = None
+    families: tuple[FamilyPoint, ...] = ()
+    data: DataFacts | None = None
+    recipe: tuple[Pair, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
+    metrics: MetricFacts | None = None
+    maps: tuple[MapCard, ...] = ()
+    latency: tuple[LatencyRow, ...] = ()
+    exported: ExportFacts | None = None
+    environment: tuple[Pair, ...] = ()
+    repeat: tuple[Text, ...] = ()
+    files: tuple[Pair, ...] = ()

@@ -1,0 +1,179 @@
+"""A matplotlib figure as inline SVG: escaped, deterministic, and in the colors of the page around it.
+
+Every color that a figure uses is a token of :data:`PALETTE`. In the SVG it becomes a CSS variable with the light color
+as fallback, so that one drawing fits light and dark pages; text stays text and is drawn with the page's fonts.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from xml.dom import minidom
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+INK, MUTED, GRID, SURFACE, BLUE, ORANGE, ON_STRONG = (
+    "#1d2127",
+    "#5b6470",
+    "#dde1e6",
+    "#fffffe",
+    "#2763b2",
+    "#c2520e",
+    "#fffeff",
+)
+SERIES = ("#0f857f", "#7b50b4", "#8a7611", "#b53b73", "#3e8a3b", "#56708a", "#9a5a3c")
+PALETTE: dict[str, str] = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--line",
+    SURFACE: "--surface",
+    BLUE: "--blue",
+    ORANGE: "--orange",
+    ON_STRONG: "--on-strong",
+} | {color: f"--series-{index + 1}" for index, color in enumerate(SERIES)}
+"""Each color of the figures and the CSS variable that it follows."""
+
+FONT_SIZE = 10.5
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": ["DejaVu Sans"],
+    "font.size": FONT_SIZE,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.unicode_minus": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.frameon": False,
+    "legend.fontsize": FONT_SIZE,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+_COLOR = re.compile(r"#[0-9a-f]{6}\b")
+_FONT = re.compile(r"font: (?:(bold|[1-9]00) )?([\d.]+)px [^;]*")
+_REFERENCE = re.compile(r"url\(#([^)]+)\)|^#(.+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An inline SVG; ``width`` in CSS pixels is the width at which its text has its intended size."""
+
+    name: str
+    title: str
+    description: str
+    svg: str
+    width: int
+
+
+def draw(
+    *, name: str, title: str, description: str, width: int, height: int, paint: Callable[[Figure], None]
+) -> Picture:
+    """Let ``paint`` fill a figure of ``width`` x ``height`` pixels and return it as inline SVG.
+
+    ``name`` must be unique on the page: every id in the SVG begins with it.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context(), warnings.catch_warnings():
+        # The browser draws the text: a script that matplotlib's own font lacks is no loss.
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*", category=UserWarning)
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE | {"svg.hashsalt": name})
+        figure = Figure(figsize=(width / 72, height / 72))
+        paint(figure)
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    return Picture(name, title, description, _inline(buffer.getvalue(), name, title, description), width)
+
+
+def plot_area(figure: Figure, *, left: float, right: float, top: float, bottom: float) -> Axes:
+    """Return axes with the given margins in pixels."""
+    width, height = figure.get_size_inches() * 72
+    return figure.add_axes(
+        (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
+    )
+
+
+def _inline(text: str, name: str, title: str, description: str) -> str:
+    document = minidom.parseString(text)
+    root = document.documentElement
+    assert root is not None
+    _prune(root)
+    elements = [root, *root.getElementsByTagName("*")]
+    used = {_target(value) for element in elements for value in _attributes(element).values()}
+    for element in elements:
+        for key, value in _attributes(element).items():
+            if key == "id":
+                element.removeAttribute(key)
+                if value in used:
+                    element.setAttribute(key, f"{name}-{value}")
+            elif key == "xlink:href":
+                element.removeAttribute(key)
+                element.setAttribute("href", f"#{name}-{value[1:]}" if value.startswith("#") else value)
+            elif key == "style":
+                element.setAttribute(key, _page_style(value))
+            if "url(#" in value:
+                element.setAttribute(key, value.replace("url(#", f"url(#{name}-"))
+    for key in ("width", "height", "version", "xmlns:xlink"):
+        if root.hasAttribute(key):
+            root.removeAttribute(key)
+    for key, value in (
+        ("role", "img"),
+        ("aria-labelledby", f"{name}-title {name}-description"),
+        ("style", "stroke-linejoin: round; stroke-linecap: butt"),
+    ):
+        root.setAttribute(key, value)
+    for tag, content in (("desc", description), ("title", title)):
+        node = document.createElement(tag)
+        node.setAttribute("id", f"{name}-{'title' if tag == 'title' else 'description'}")
+        node.appendChild(document.createTextNode(content))
+        root.insertBefore(node, root.firstChild)
+    return root.toxml()
+
+
+def _prune(element: minidom.Element) -> None:
+    """Remove comments, metadata, style sheets (they would reach the whole page) and white space between elements."""
+    for child in list(element.childNodes):
+        if isinstance(child, minidom.Element) and child.tagName not in ("metadata", "style"):
+            _prune(child)
+        elif not isinstance(child, minidom.Text) or not child.data.strip() or element.tagName not in ("text", "tspan"):
+            element.removeChild(child)
+
+
+def _attributes(element: minidom.Element) -> dict[str, str]:
+    return {str(key): str(value) for key, value in element.attributes.items()}
+
+
+def _target(value: str) -> str:
+    found = _REFERENCE.search(value)
+    return (found[1] or found[2]) if found else ""
+
+
+def _page_style(style: str) -> str:
+    def color(match: re.Match[str]) -> str:
+        variable = PALETTE.get(match[0])
+        return f"var({variable}, {match[0]})" if variable else match[0]
+
+    def font(match: re.Match[str]) -> str:
+        weight = f"; font-weight: {match[1]}" if match[1] else ""
+        return f"font-size: {match[2]}px{weight}"
+
+    return _FONT.sub(font, _COLOR.sub(color, style))

@@ -1,0 +1,212 @@
+"""What a page shows in which order: sections, headline figures, the weakest first. Nothing here is recomputed."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from triscale.report import figures, quality
+from triscale.report.content import ClassMetric, Content, CurvePoint, DataFacts, MapCard, MetricFacts
+from triscale.report.format import TIMES, grouped, milliseconds, share, si, size, unbroken
+from triscale.report.svg import Picture
+
+SHOWN_CLASSES = 12
+SHOWN_MISTAKES = 6
+_PIXELATED_BELOW = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of the page: the name of its template and anchor, and its heading."""
+
+    name: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One headline figure."""
+
+    name: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """How often a class was taken for another one, of how many images of it."""
+
+    truth: str
+    predicted: str
+    count: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A PNG for a ``data:`` URI; a small one is shown with its pixels visible."""
+
+    base64: str
+    width: int
+    height: int
+    small: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A class activation map, ready for the page."""
+
+    file: str
+    truth: str
+    predicted: str
+    confidence: float
+    right: bool
+    image: Image
+    overlay: Image
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the templates read besides the content itself."""
+
+    sections: tuple[Section, ...]
+    headline: tuple[Tile, ...]
+    has_binding: bool
+    data_sentence: str
+    weakest: tuple[ClassMetric, ...]
+    others: tuple[ClassMetric, ...]
+    confusions: tuple[Mistake, ...]
+    maps: tuple[Card, ...]
+    maps_sentence: str
+    latency_notes: bool
+    families: Picture | None
+    stage_bars: Picture | None
+    loss_curve: Picture | None
+    accuracy_curve: Picture | None
+    confusion: Picture | None
+    reliability: Picture | None
+    latency_bars: Picture | None
+
+
+def arrange(content: Content) -> View:
+    """Choose and order what a page shows of its content."""
+    network, metrics, curve = content.network, content.metrics, content.curve
+    classes = _weakest_first(metrics.per_class) if metrics else ()
+    shown = len(classes) if len(classes) <= SHOWN_CLASSES + 3 else SHOWN_CLASSES
+    return View(
+        sections=_sections(content),
+        headline=_headline(content),
+        has_binding=any(row.binding for row in content.asked),
+        data_sentence=_data_sentence(content.data) if content.data else "",
+        weakest=classes[:shown],
+        others=classes[shown:],
+        confusions=_mistakes(metrics) if metrics else (),
+        maps=tuple(_card(card) for card in sorted(content.maps, key=lambda card: (card.right, -card.confidence))),
+        maps_sentence=_maps_sentence(content.maps),
+        latency_notes=any(row.note for row in content.latency),
+        families=figures.families(content.families, network) if content.families else None,
+        stage_bars=figures.stage_bars(network.stages) if network and network.stages else None,
+        loss_curve=figures.loss_curve(curve) if _has_loss(curve) else None,
+        accuracy_curve=figures.accuracy_curve(curve) if any(p.val_top1 is not None for p in curve) else None,
+        confusion=_confusion(metrics) if metrics else None,
+        reliability=quality.reliability_diagram(metrics.reliability) if metrics and metrics.reliability else None,
+        latency_bars=figures.latency_bars(content.latency) if len(content.latency) > 1 else None,
+    )
+
+
+def _sections(content: Content) -> tuple[Section, ...]:
+    candidates = (
+        ("budget", "Budget", bool(content.asked) or content.scaling is not None),
+        ("network", "The network", content.network is not None or bool(content.families)),
+        ("training", "Training", content.data is not None or bool(content.curve) or bool(content.recipe)),
+        ("results", "Results", content.metrics is not None),
+        ("maps", "Where it looks", bool(content.maps)),
+        ("device", "On the device", bool(content.latency) or content.exported is not None),
+        ("repeat", "How to repeat it", bool(content.repeat) or bool(content.environment) or bool(content.files)),
+    )
+    return tuple(Section(name, title) for name, title, present in candidates if present)
+
+
+def _headline(content: Content) -> tuple[Tile, ...]:
+    tiles = []
+    if metrics := content.metrics:
+        low, high = unbroken(share(metrics.top1_low)), unbroken(share(metrics.top1_high))
+        tiles.append(Tile("Top-1 accuracy", share(metrics.top1), f"{low} to {high}, {grouped(metrics.count)} images"))
+    if network := content.network:
+        tiles.append(Tile("MACs", si(network.macs), f"at {network.resolution} {TIMES} {network.resolution} pixels"))
+        tiles.append(Tile("Parameters", si(network.params), network.name))
+    if content.latency:
+        row = content.latency[0]
+        plural = "s" if row.threads != 1 else ""
+        tiles.append(
+            Tile(
+                "Latency", milliseconds(row.median_ms), f"{row.engine}, batch {row.batch}, {row.threads} thread{plural}"
+            )
+        )
+    if content.exported:
+        tiles.append(Tile("Exported file", size(content.exported.size_bytes), content.exported.file))
+    return tuple(tiles)
+
+
+def _data_sentence(data: DataFacts) -> str:
+    if not data.classes:
+        return "Images"
+    train, val, test = (sum(getattr(row, split) for row in data.classes) for split in ("train", "val", "test"))
+    return (
+        f"{grouped(train + val + test)} images of {grouped(len(data.classes))} classes ({grouped(train)} for training, "
+        f"{grouped(val)} for validation, {grouped(test)} for the test)"
+    )
+
+
+def _weakest_first(classes: Sequence[ClassMetric]) -> tuple[ClassMetric, ...]:
+    def key(item: ClassMetric) -> tuple[float, float, str]:
+        return (-1.0 if item.f1 is None else item.f1, -1.0 if item.recall is None else item.recall, item.name)
+
+    return tuple(sorted(classes, key=key))
+
+
+def _mistakes(metrics: MetricFacts) -> tuple[Mistake, ...]:
+    names = [item.name for item in metrics.per_class]
+    found = [
+        Mistake(names[row], names[column], times, sum(counts))
+        for row, counts in enumerate(metrics.confusion)
+        for column, times in enumerate(counts)
+        if times and row != column
+    ]
+    return tuple(sorted(found, key=lambda item: (-item.count, -item.count / item.total))[:SHOWN_MISTAKES])
+
+
+def _confusion(metrics: MetricFacts) -> Picture | None:
+    names = [item.name for item in metrics.per_class]
+    return quality.confusion_matrix(names, metrics.confusion) if metrics.confusion else None
+
+
+def _has_loss(curve: Sequence[CurvePoint]) -> bool:
+    return any(point.train_loss is not None or point.val_loss is not None for point in curve)
+
+
+def _maps_sentence(cards: Sequence[MapCard]) -> str:
+    wrong = sum(not card.right for card in cards)
+    if not wrong:
+        return "All of these are right."
+    order = ", shown first" if wrong < len(cards) else ""
+    return f"{wrong} of these {len(cards)} images {'is' if wrong == 1 else 'are'} wrong{order}."
+
+
+def _card(card: MapCard) -> Card:
+    return Card(
+        file=card.file,
+        truth=card.truth,
+        predicted=card.predicted,
+        confidence=card.confidence,
+        right=card.right,
+        image=_image(card.image),
+        overlay=_image(card.overlay),
+    )
+
+
+def _image(png: bytes) -> Image:
+    # Bytes 16 to 24 of a PNG are its width and height: https://www.w3.org/TR/png/#11IHDR
+    width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    return Image(base64.b64encode(png).decode("ascii"), width, height, max(width, height) < _PIXELATED_BELOW)

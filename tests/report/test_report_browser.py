@@ -1,0 +1,84 @@
+"""What a real browser makes of a page: no console message, no horizontal overflow, something to see."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+import report_samples as samples
+
+from triscale.report.content import Content
+from triscale.report.page import render
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
+
+# The page runs no script, so the page around it measures it.
+HARNESS = """<!doctype html><meta charset="utf-8"><style>body {{ margin: 0 }} iframe {{ border: 0; width: {width}px;
+height: 900px }}</style><iframe srcdoc="{page}"></iframe><script>
+addEventListener("load", () => {{
+  const page = document.querySelector("iframe").contentDocument, root = page.documentElement;
+  const outside = [...page.querySelectorAll("body *")].filter(item => !item.closest(".scroll, svg, pre")
+    && item.getBoundingClientRect().right > root.clientWidth + 1).map(item => item.outerHTML.slice(0, 80));
+  const broken = [...page.images].filter(item => !item.naturalWidth).length;
+  document.body.dataset.seen = JSON.stringify({{scroll: root.scrollWidth, client: root.clientWidth, outside, broken,
+    height: root.scrollHeight}});
+}});</script>"""
+
+
+def browse(folder, name, *flags):
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+        "--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", *flags, (folder / name).as_uri(),
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    except subprocess.TimeoutExpired:
+        pytest.skip("chromium did not answer within 90 seconds")
+    messages = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return done.stdout, messages
+
+
+@pytest.mark.parametrize("width", [390, 768, 1360])
+@pytest.mark.parametrize("sample", ["digits", "hostile", "hundred"])
+def test_nothing_overflows_and_the_console_is_silent(tmp_path, width, sample):
+    if sample == "hundred":
+        names = [f"class number {index} with a long name" for index in range(100)]
+        content = samples.digits().model_copy(update={"metrics": samples.metrics(names, 4000, 0.8)})
+    else:
+        content = getattr(samples, sample)()
+    page = HARNESS.format(width=width, page=html.escape(render(content)))
+    (tmp_path / "around.html").write_text(page, encoding="utf-8")
+    dumped, messages = browse(tmp_path, "around.html", "--window-size=1500,1000", "--dump-dom")
+    assert messages == []
+    found = re.search(r'data-seen="([^"]*)"', dumped)
+    assert found, "the page around did not measure"
+    seen = json.loads(html.unescape(found[1]))
+    assert seen["outside"] == []
+    assert seen["scroll"] <= seen["client"]
+    assert seen["broken"] == 0
+    assert seen["height"] > 3000
+
+
+@pytest.mark.parametrize("flags", [(), ("--blink-settings=preferredColorScheme=0",)], ids=["light", "dark"])
+def test_a_screenshot_shows_something(tmp_path, flags):
+    from PIL import Image
+
+    (tmp_path / "report.html").write_text(render(samples.digits()), encoding="utf-8")
+    target = tmp_path / "seen.png"
+    browse(tmp_path, "report.html", "--window-size=1360,1000", "--hide-scrollbars", f"--screenshot={target}", *flags)
+    with Image.open(target) as image:
+        colors = image.convert("RGB").getcolors(maxcolors=1 << 24)
+    assert len(colors) > 50
+    background = max(colors)[1]
+    assert (sum(background) < 384) == bool(flags)
+
+
+def test_a_bare_page_prints(tmp_path):
+    (tmp_path / "report.html").write_text(render(Content(title="bare")), encoding="utf-8")
+    target = tmp_path / "printed.pdf"
+    browse(tmp_path, "report.html", f"--print-to-pdf={target}")
+    assert target.read_bytes().startswith(b"%PDF")

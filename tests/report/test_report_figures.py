@@ -1,0 +1,126 @@
+import re
+import warnings
+from xml.etree import ElementTree
+
+import pytest
+import report_samples as samples
+
+from triscale.report import figures, quality
+from triscale.report.content import CurvePoint, FamilyPoint, LatencyRow
+from triscale.report.svg import PALETTE
+
+SVG = "{http://www.w3.org/2000/svg}"
+NAMES = [samples.HOSTILE, "a & b", "$x^2$", "_hidden", "x" * 200, "日本語の名前", "قطة", "", 'it\'s "so"', "]]>"]
+
+
+def all_figures(names):
+    digits = samples.digits()
+    result = samples.metrics(names, 40 * len(names), 0.9)
+    stages = tuple(stage.model_copy(update={"name": name}) for stage, name in zip(digits.network.stages, names * 7))  # noqa: B905
+    points = [
+        FamilyPoint(family=name, name=name, params=10**i, macs=10 ** (i + 1)) for i, name in enumerate(names[:12])
+    ]
+    rows = [row.model_copy(update={"engine": name}) for row, name in zip(digits.latency, names * 3)]  # noqa: B905
+    network = digits.network.model_copy(update={"name": names[0]})
+    return [
+        figures.families(points, network),
+        figures.stage_bars(stages),
+        figures.loss_curve(digits.curve),
+        figures.accuracy_curve(digits.curve),
+        figures.latency_bars(rows),
+        quality.confusion_matrix(names, result.confusion),
+        quality.reliability_diagram(result.reliability),
+    ]
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return all_figures(NAMES)
+
+
+def test_svg_is_well_formed_and_shows_names_as_text(drawn):
+    for picture in drawn:
+        root = ElementTree.fromstring(picture.svg)
+        assert root.tag == f"{SVG}svg"
+        assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
+            "svg", "title", "desc", "g", "defs", "path", "text", "tspan", "use", "clipPath", "rect", "image",
+        }  # fmt: skip
+    texts = [element.text for element in ElementTree.fromstring(drawn[5].svg).iter(f"{SVG}text")]
+    assert {"a & b", "$x^2$", "_hidden", "日本語の名前", "(no name)", "x" * 15 + "…", 'it\'s "so"', "]]>"} <= set(texts)
+    legend = [element.text for element in ElementTree.fromstring(drawn[0].svg).iter(f"{SVG}text")]
+    assert any(text.strip() == "_hidden" for text in legend)
+
+
+def test_ids_are_unique_on_a_page_and_all_references_resolve(drawn):
+    found = []
+    for picture in drawn:
+        root = ElementTree.fromstring(picture.svg)
+        ids = {element.get("id") for element in root.iter() if element.get("id")}
+        references = re.findall(r'url\(#([^)"]+)\)|href="#([^"]+)"', picture.svg)
+        assert {first or second for first, second in references} <= ids
+        assert all(name.startswith(f"{picture.name}-") for name in ids)
+        found.extend(ids)
+    assert len(found) == len(set(found))
+
+
+def test_figures_are_described_for_those_who_do_not_see_them(drawn):
+    for picture in drawn:
+        root = ElementTree.fromstring(picture.svg)
+        assert root.get("role") == "img"
+        title, description = root.get("aria-labelledby").split()
+        assert [root[0].get("id"), root[0].text] == [title, picture.title]
+        assert [root[1].get("id"), root[1].text] == [description, picture.description]
+
+
+def test_every_color_follows_the_page(drawn):
+    for picture in drawn:
+        styles = " ".join(re.findall(r'style="([^"]*)"', picture.svg))
+        for color in re.findall(r"(?<!url\()#[0-9a-f]{6}\b", styles):
+            assert f", {color})" in styles, (picture.name, color)
+        assert not re.search(r"(?<!, )#[0-9a-f]{6}\b(?!\))", styles), picture.name
+    assert len(set(PALETTE.values())) == len(PALETTE)
+
+
+def test_figures_leave_no_trace_of_time_or_chance(drawn):
+    assert [picture.svg for picture in all_figures(NAMES)] == [picture.svg for picture in drawn]
+    for picture in drawn:
+        assert set(re.findall(r"https?://[^\"' <]*", picture.svg)) == {"http://www.w3.org/2000/svg"}
+        assert "<!--" not in picture.svg
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 20, 21, 100])
+def test_confusion_of_any_number_of_classes(num_classes):
+    names = [f"class {index}" for index in range(num_classes)]
+    result = samples.metrics(names, 20 * num_classes, 0.8)
+    picture = quality.confusion_matrix(names, result.confusion)
+    root = ElementTree.fromstring(picture.svg)
+    texts = [element.text for element in root.iter(f"{SVG}text")]
+    labels = [text for text in texts if text.startswith("class")]
+    assert len(labels) <= 2 * 34
+    assert ("0" in texts or any(text.isdigit() for text in texts)) == (num_classes <= quality.NUMBERS_UP_TO)
+    assert (root.find(f".//{SVG}image") is not None) == (num_classes > quality.NUMBERS_UP_TO)
+    assert len(picture.svg) < 120_000
+
+
+def test_curves_with_gaps_and_few_points():
+    points = [CurvePoint(epoch=1, train_loss=2.0), CurvePoint(epoch=2, train_loss=None, val_loss=0.001)]
+    description = figures.loss_curve(points).description
+    assert "training ends at 2" in description
+    assert "validation ends at 0.001" in description
+    assert "<svg" in figures.accuracy_curve([CurvePoint(epoch=1, train_loss=1, val_top1=1.0)]).svg
+
+
+def test_figures_of_degenerate_values():
+    row = LatencyRow(
+        engine="x", batch=1, threads=1, resolution=8, median_ms=0, lower_quartile_ms=0, upper_quartile_ms=0, samples=1
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures.latency_bars([row, row])
+        figures.families([FamilyPoint(family="f", name="f", params=1, macs=1)], None)
+        stage = samples.network().stages[0].model_copy(update={"params": 0, "macs": 0})
+        figures.stage_bars([stage])
+        quality.reliability_diagram([])
+        quality.confusion_matrix(["a", "b"], [(0, 0), (0, 0)])

@@ -1,0 +1,51 @@
+"""The public surface: what scripts outside rely on."""
+
+import types
+
+import pytest
+
+import triscale as ts
+
+SURFACE = """
+EFFICIENTNET Basic BatchNorm Bottleneck Budget BudgetError Classifier Conv Cost CustomNetwork DataError Fit Head
+Interrupted JobError Law MBConv Network NetworkError ParityError Preprocessing RecipeError RecordError RunError Scale
+Separable Stage Stem TriscaleError UserError __version__ build cost fit_budget get names published scale
+""".split()
+
+
+def test_the_surface_is_what_it_is():
+    assert sorted(ts.__all__) == sorted(SURFACE)
+
+
+def test_every_public_name_is_there():
+    for name in ts.__all__:
+        assert getattr(ts, name) is not None
+
+
+def test_nothing_else_is_offered():
+    assert dir(ts) == sorted(ts.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'biuld'"):
+        _ = ts.biuld
+
+
+def test_public_functions_and_classes_are_documented():
+    for name in ts.__all__:
+        item = getattr(ts, name)
+        if isinstance(item, type | types.FunctionType):
+            assert item.__doc__, name
+
+
+def test_the_design_s_snippet_works():
+    b0 = ts.get("efficientnet_b0")
+    fit = ts.fit_budget(b0, ts.Law(alpha=1.2, beta=1.1, gamma=1.15), ts.Budget(macs=1e9))
+    figures = ts.cost(fit.network)
+    assert figures.macs <= 1e9
+    assert (figures.params > 0, figures.activations > 0) == (True, True)
+    assert isinstance(fit.phi, float)
+    assert fit.binding == "macs"
+    assert ts.build(fit.network).network is fit.network
+    assert "efficientnet_l2" in ts.names()
+    assert ts.scale(b0, ts.Scale(depth=2)).num_blocks == 2 * b0.num_blocks
