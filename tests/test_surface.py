@@ -6,11 +6,46 @@ import pytest
 
 import triscale as ts
 
-SURFACE = """
-EFFICIENTNET Basic BatchNorm Bottleneck Budget BudgetError Classifier Conv Cost CustomNetwork DataError Fit Head
-Interrupted JobError Law MBConv Network NetworkError ParityError Preprocessing RecipeError RecordError RunError Scale
-Separable Stage Stem TriscaleError UserError __version__ build cost fit_budget get names published scale
-""".split()
+SURFACE = [
+    "EFFICIENTNET",
+    "Basic",
+    "BatchNorm",
+    "Bottleneck",
+    "Budget",
+    "BudgetError",
+    "Classifier",
+    "Conv",
+    "Cost",
+    "CustomNetwork",
+    "DataError",
+    "Fit",
+    "Head",
+    "Interrupted",
+    "JobError",
+    "Law",
+    "MBConv",
+    "Network",
+    "NetworkError",
+    "ParityError",
+    "Preprocessing",
+    "RecipeError",
+    "RecordError",
+    "RunError",
+    "Scale",
+    "Separable",
+    "Stage",
+    "Stem",
+    "TriscaleError",
+    "UserError",
+    "__version__",
+    "build",
+    "cost",
+    "fit_budget",
+    "get",
+    "names",
+    "published",
+    "scale",
+]
 
 
 def test_the_surface_is_what_it_is():

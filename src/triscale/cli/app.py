@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError
 
@@ -18,12 +18,21 @@ Start with: triscale demo
 
 app = App(name="triscale", help=HELP, version_flags=["--version"], help_format="plaintext")
 
-for command in (networks.list_, networks.show, networks.scale):
-    app.command(command, name=command.__name__.rstrip("_"), group="Networks and their cost")
-for command in (training.demo, training.fit, training.train):
-    app.command(command, group="Training")
-for command in (results.evaluate, results.predict, results.measure, results.export, results.explain, results.report):
-    app.command(command, group="With a finished Run")
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Networks and their cost": (networks.list_, networks.show, networks.scale),
+    "Training": (training.demo, training.fit, training.train),
+    "With a finished Run": (
+        results.evaluate,
+        results.predict,
+        results.measure,
+        results.export,
+        results.explain,
+        results.report,
+    ),
+}
+for group, commands in COMMANDS.items():
+    for command in commands:
+        app.command(command, name=command.__name__.rstrip("_"), group=group)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -174,7 +174,9 @@ def scale(
 def _print_scaled(baseline: AnyNetwork, scaled: AnyNetwork, before: Cost, after: Cost) -> None:
     rows = [("resolution", str(baseline.resolution), str(scaled.resolution), scaled.resolution / baseline.resolution)]
     if isinstance(baseline, Network) and isinstance(scaled, Network):
-        rows.append(("blocks", str(baseline.num_blocks), str(scaled.num_blocks), scaled.num_blocks / baseline.num_blocks))
+        rows.append(
+            ("blocks", str(baseline.num_blocks), str(scaled.num_blocks), scaled.num_blocks / baseline.num_blocks)
+        )
         widths = [" ".join(str(stage.width) for stage in network.stages) for network in (baseline, scaled)]
         console.print(f"widths  {widths[0]}\n     -> {widths[1]}")
     for name, old, new in (

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from triscale.cli.networks import Json
 from triscale.cli.terminal import console, print_json, table, watcher
@@ -39,7 +36,10 @@ def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Js
         return
     table(
         ("class", "images", "precision", "recall", "F1"),
-        [(row.name, str(row.count), f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}") for row in metrics.per_class],
+        [
+            (row.name, str(row.count), f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}")
+            for row in metrics.per_class
+        ],
     )
     top5 = "" if metrics.top5 is None else f", top-5 {metrics.top5:.2%}"
     console.print(
@@ -78,19 +78,13 @@ def predict(
     if json:
         print_json(predictions)
         return
-    table(
-        ("file", *("class", "probability") * min(top, max(len(p.guesses) for p in predictions) or 1)),
-        [
-            (
-                prediction.file,
-                *(cell for guess in prediction.guesses for cell in (guess.name, f"{guess.probability:.1%}")),
-            )
-            if prediction.error is None
-            else (prediction.file, f"not read: {prediction.error}")
-            for prediction in predictions
-        ],
-        left=2,
-    )
+    # Not a rich table: names of files stay whole, however narrow the terminal is.
+    widest = max(len(prediction.file) for prediction in predictions)
+    names = [guess.name for prediction in predictions for guess in prediction.guesses]
+    name_width = max(map(len, names), default=0)
+    for prediction in predictions:
+        said = "  ".join(f"{guess.name:<{name_width}} {guess.probability:>6.1%}" for guess in prediction.guesses)
+        print(f"{prediction.file:<{widest}}  {said or f'not read: {prediction.error}'}")
 
 
 def measure(run: Path, /, *, threads: int = 1, batch: int = 1, json: Json = False) -> None:
@@ -132,7 +126,9 @@ def measure(run: Path, /, *, threads: int = 1, batch: int = 1, json: Json = Fals
             for item in measurements
         ],
     )
-    console.print(f"on {measurements[0].machine.processor}, after {measurements[0].warmup_calls} calls of warm-up", style="dim")
+    console.print(
+        f"on {measurements[0].machine.processor}, after {measurements[0].warmup_calls} calls of warm-up", style="dim"
+    )
 
 
 def export(run: Path, /, *, out: Path | None = None, json: Json = False) -> None:

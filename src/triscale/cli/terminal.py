@@ -35,7 +35,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
     """Print a table; the first ``left`` columns are aligned left, the others right."""
     grid = Table(box=None, pad_edge=False, title=title or None, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
-        grid.add_column(column, justify="left" if index < left else "right", no_wrap=index >= left)
+        if index < left:
+            grid.add_column(column, overflow="fold")
+        else:
+            grid.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         grid.add_row(*(cell.replace("[", "\\[") for cell in row))
     console.print(grid)

@@ -246,8 +246,8 @@ def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything
 
 def _announce(spec: RunSpec) -> None:
     """Say what will be trained, before it takes its time."""
-    from triscale.jobs.networks import cost_of
     from triscale.cli.terminal import error_console
+    from triscale.jobs.networks import cost_of
 
     figures = cost_of(spec.network)
     error_console.print(

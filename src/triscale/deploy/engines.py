@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import onnxruntime
+import onnxruntime.capi.onnxruntime_pybind11_state as _state
 from numpy.typing import NDArray
 
 from triscale.errors import RecordError
@@ -36,7 +37,7 @@ class OnnxModel:
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except onnxruntime.capi.onnxruntime_pybind11_state.OnnxRuntimeException as error:
+        except (_state.InvalidProtobuf, _state.InvalidGraph, _state.NoSuchFile, _state.Fail) as error:
             raise RecordError(f"{path} is not an ONNX file that ONNX Runtime can read") from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         if CONTRACT_KEY not in metadata:

@@ -28,8 +28,8 @@ SMALLEST_SCALE = 1e-12
 class Export(Record):
     """An exported file and how its outputs agree with the model's on ``images`` images.
 
-    ``max_error`` is the largest difference of a logit, relative to the largest logit of the model; ``agreement`` is the share
-    of images with the same first class.
+    ``max_error`` is the largest difference of a logit, relative to the largest logit of the model; ``agreement`` is
+    the share of images with the same first class.
     """
 
     kind_name: ClassVar[str] = "export"
@@ -57,9 +57,9 @@ def export_onnx(model: nn.Module, contract: Contract, images: Tensor, path: Path
         draft = Path(aside) / path.name
         onnx.save(_with_contract(_to_onnx(model, images), contract), draft)
         with torch.inference_mode():
-            expected = np.concatenate([model(part).numpy() for part in images.split(LARGEST_BATCH)])
+            expected = np.concatenate([model(part).numpy() for part in torch.split(images, LARGEST_BATCH)])
         exported = OnnxModel(draft)
-        found = np.concatenate([exported(part.numpy()) for part in images.split(LARGEST_BATCH)])
+        found = np.concatenate([exported(part.numpy()) for part in torch.split(images, LARGEST_BATCH)])
         single = exported(images[:1].numpy())
         scale = max(SMALLEST_SCALE, float(np.abs(expected).max()))
         error = max(float(np.abs(found - expected).max()), float(np.abs(single - expected[:1]).max())) / scale
@@ -68,17 +68,15 @@ def export_onnx(model: nn.Module, contract: Contract, images: Tensor, path: Path
         clear = np.ones(len(best), dtype=bool) if best.shape[1] < 2 else best[:, -1] - best[:, -2] > TOLERANCE * scale
         if not error <= TOLERANCE or not same[clear].all():
             raise ParityError(
-                f"the exported file differs from the model by {error:.1e} (allowed {TOLERANCE:.0e}), with the same first "
-                f"class on {same.mean():.1%} of {len(same)} images; the file was not kept"
+                f"the exported file differs from the model by {error:.1e} (allowed {TOLERANCE:.0e}), with the same "
+                f"first class on {same.mean():.1%} of {len(same)} images; the file was not kept"
             )
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         size = draft.stat().st_size
         draft.replace(path)
     sync_directory(path.parent)
-    return Export(
-        file=path.name, size_bytes=size, images=len(same), max_error=error, agreement=float(same.mean())
-    )
+    return Export(file=path.name, size_bytes=size, images=len(same), max_error=error, agreement=float(same.mean()))
 
 
 def _to_onnx(model: nn.Module, images: Tensor) -> onnx.ModelProto:

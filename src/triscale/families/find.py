@@ -37,7 +37,7 @@ def find_network(text: str) -> AnyNetwork:
     except NetworkError:
         hint = nearest(text, names()) or "; triscale list shows the names"
         raise NetworkError(
-            f'there is no network "{text}"{hint}; a network is a name, a .json file or package.module:function'
+            f'"{text}" is no network, which is a name, a .json file or package.module:function{hint}'
         ) from None
 
 

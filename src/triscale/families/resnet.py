@@ -1,4 +1,4 @@
-"""ResNet-18 to 152 (He et al. 2016), with the stride in the 3x3 convolution of a bottleneck as everybody trains them."""
+"""ResNet-18 to 152 (He et al. 2016), with the stride in the 3x3 convolution of a bottleneck, as commonly trained."""
 
 from __future__ import annotations
 

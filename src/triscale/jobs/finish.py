@@ -91,7 +91,7 @@ def evaluate_run(
             raise Interrupted("stopped during the evaluation; the same command goes on from the trained weights")
         watcher.advance(done)
 
-    model = run.model().to(device, memory_format=torch.channels_last)
+    model = run.model().to(device).to(memory_format=torch.channels_last)
     outcome = evaluate(model, batches, spec.preprocessing, device=device, on_images=on_images)
     metrics = measure_predictions(outcome.logits, outcome.labels, spec.classes, part)
     if part == "test":

@@ -62,7 +62,9 @@ def prepare(run: Run, request: Request, watcher: Watcher, command: tuple[str, ..
     found = scan(Path(request.images), progress=lambda done, total: _scanned(watcher, done, total))
     split = make_split(found, seed=request.seed, test_share=request.test_share, val_share=request.val_share)
     if found.bad:
-        watcher.note(f"{len(found.bad)} files cannot be read as images and are left out; {run.data_file.name} lists them")
+        watcher.note(
+            f"{len(found.bad)} files cannot be read as images and are left out; {run.data_file.name} lists them"
+        )
     network, fit = resolve(request, len(split.classes))
     spec = RunSpec(
         version=__version__,

@@ -7,17 +7,17 @@ import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
+from triscale.deploy.export import Export
 from triscale.families import FAMILIES
 from triscale.jobs.finish import Latencies, Maps
 from triscale.jobs.networks import cost_of
 from triscale.jobs.prepare import DataSummary
 from triscale.jobs.run import Run, RunSpec
+from triscale.measure.device import Machine
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network
 from triscale.network.words import block_in_words
-from triscale.deploy.export import Export
-from triscale.measure.device import Machine
 from triscale.record import write_atomic
 from triscale.report import content as page
 from triscale.report.page import render
@@ -84,7 +84,9 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost) -> str:
     within = (
         f"{si(figures.macs)} MACs and {si(figures.params)} parameters"
         if fit is None
-        else " and ".join(f"{amount(limit.name, limit.achieved)} of {amount(limit.name, limit.asked)}" for limit in fit.limits)
+        else " and ".join(
+            f"{amount(limit.name, limit.achieved)} of {amount(limit.name, limit.asked)}" for limit in fit.limits
+        )
     )
     if metrics is None:
         return f"Not evaluated yet; {within}."
@@ -112,9 +114,11 @@ def _asked(fit: Fit | None) -> tuple[page.AskedRow, ...]:
 def _scaling(fit: Fit | None, network: AnyNetwork) -> page.ScalingFacts | None:
     if fit is None:
         return None
-    notes = (f"resolution {network.resolution} px, snapped from the law's",) if fit.scale.resolution != 1 else ()
+    notes = []
+    if fit.scale.resolution != 1:
+        notes.append(f"resolution {network.resolution} px, snapped from the law's")
     if fit.steps:
-        notes += (f"steps ahead of the law that use up the budget: {', '.join(fit.steps)}",)
+        notes.append(f"steps ahead of the law that use up the budget: {', '.join(fit.steps)}")
     return page.ScalingFacts(
         baseline=fit.baseline,
         law=str(fit.law),
@@ -122,7 +126,7 @@ def _scaling(fit: Fit | None, network: AnyNetwork) -> page.ScalingFacts | None:
         depth=fit.scale.depth,
         width=fit.scale.width,
         resolution=fit.scale.resolution,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
@@ -171,9 +175,7 @@ def _families() -> tuple[page.FamilyPoint, ...]:
     for family, members in FAMILIES.items():
         for member in members:
             figures = cost(member.network)
-            points.append(
-                page.FamilyPoint(family=family, name=member.name, params=figures.params, macs=figures.macs)
-            )
+            points.append(page.FamilyPoint(family=family, name=member.name, params=figures.params, macs=figures.macs))
     return tuple(points)
 
 
@@ -205,7 +207,9 @@ def _recipe(recipe: Recipe) -> tuple[page.Pair, ...]:
 def _curve(run: Run) -> tuple[page.CurvePoint, ...]:
     if not run.history_file.is_file():
         return ()
-    epochs = [Epoch.parse(json.loads(line), str(run.history_file)) for line in run.history_file.read_text().splitlines()]
+    epochs = [
+        Epoch.parse(json.loads(line), str(run.history_file)) for line in run.history_file.read_text().splitlines()
+    ]
     return tuple(
         page.CurvePoint(
             epoch=epoch.epoch,
@@ -231,7 +235,11 @@ def _metrics(metrics: Metrics) -> page.MetricFacts:
         calibration_error=metrics.calibration_error,
         per_class=tuple(
             page.ClassMetric(
-                name=row.name, count=row.count, precision=row.precision, recall=row.recall if row.count else None, f1=row.f1
+                name=row.name,
+                count=row.count,
+                precision=row.precision,
+                recall=row.recall if row.count else None,
+                f1=row.f1,
             )
             for row in metrics.per_class
         ),

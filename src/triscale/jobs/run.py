@@ -149,7 +149,9 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise RunError(f"cannot write to {self.folder}: {error.strerror}; give another folder with --out") from error
+            raise RunError(
+                f"cannot write to {self.folder}: {error.strerror}; give another folder with --out"
+            ) from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,8 +162,10 @@ class Run:
                 ) from None
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-            yield
-            os.ftruncate(handle, 0)
+            try:
+                yield
+            finally:
+                os.ftruncate(handle, 0)
         finally:
             os.close(handle)
 
@@ -172,10 +176,13 @@ class Run:
             RunError: it holds something else.
         """
         if not self.spec_file.is_file():
-            foreign = sorted(path.name for path in self.folder.iterdir() if path.name != LOCK) if self.folder.is_dir() else []
+            foreign = (
+                sorted(path.name for path in self.folder.iterdir() if path.name != LOCK) if self.folder.is_dir() else []
+            )
             if foreign and not (self.split_file.is_file() or self.data_file.is_file()):
                 raise RunError(
-                    f"{self.folder} is not empty and holds no Run ({', '.join(foreign[:3])}); give a new folder with --out"
+                    f"{self.folder} is not empty and holds no Run ({', '.join(foreign[:3])}); "
+                    "give a new folder with --out"
                 )
             return
         known = json.loads(self.spec.request.to_json())
@@ -183,8 +190,8 @@ class Run:
         if known != asked:
             differing = ", ".join(_differences(known, asked))
             raise RunError(
-                f"{self.folder} already holds a Run of another request (it differs in {differing}); give another folder "
-                "with --out, or the same options to go on with it"
+                f"{self.folder} already holds a Run of another request (it differs in {differing}); give "
+                "another folder with --out, or the same options to go on with it"
             )
 
     def commit(self) -> None:

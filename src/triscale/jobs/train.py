@@ -30,7 +30,9 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cpu" or (name.startswith("cuda") and torch.cuda.is_available()):
         return torch.device(name)
-    raise RecipeError(f'there is no device "{name}" here; use auto, cpu{" or cuda" if torch.cuda.is_available() else ""}')
+    raise RecipeError(
+        f'there is no device "{name}" here; use auto, cpu{" or cuda" if torch.cuda.is_available() else ""}'
+    )
 
 
 def train_run(
@@ -43,7 +45,9 @@ def train_run(
     """
     spec, split = run.spec, run.split
     if split.digest != spec.split:
-        raise RunError(f"{run.split_file} was changed after the Run began; restore it, or start anew with another --out")
+        raise RunError(
+            f"{run.split_file} was changed after the Run began; restore it, or start anew with another --out"
+        )
     recipe, seed, preprocessing = spec.request.recipe, spec.request.seed, spec.preprocessing
     seed_weights(seed)
     model = build(spec.network)
@@ -85,9 +89,8 @@ def train_run(
 
 def _in_words(progress: Progress) -> str:
     accuracy = "" if progress.val_top1 is None else f"  val {progress.val_top1:.1%}"
-    return (
-        f"epoch {progress.epoch}/{progress.epochs}  loss {progress.loss:.3f}{accuracy}  {progress.images_per_second:.0f} img/s"
-    )
+    speed = f"{progress.images_per_second:.0f} img/s"
+    return f"epoch {progress.epoch}/{progress.epochs}  loss {progress.loss:.3f}{accuracy}  {speed}"
 
 
 def _write_history(run: Run, history: tuple[Epoch, ...]) -> None:

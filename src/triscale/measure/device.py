@@ -37,7 +37,7 @@ def machine() -> Machine:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         threads=torch.get_num_threads(),
-        packages=tuple((name, metadata.version(name)) for name in PACKAGES),
+        packages=tuple((name, torch.__version__ if name == "torch" else metadata.version(name)) for name in PACKAGES),
     )
 
 

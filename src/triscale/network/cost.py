@@ -78,10 +78,8 @@ def cost(network: Network) -> Cost:
     for name, part in _parts(lower(network)):
         tally = _count(part, remembered)
         total = _add((total, tally))
-        parts.append(
-            StageCost.model_construct(name=name, channels=part.out.channels, side=part.out.side, **figures(tally))
-        )
-    return Cost.model_construct(stages=tuple(parts), **figures(total))
+        parts.append(StageCost(name=name, channels=part.out.channels, side=part.out.side, **figures(tally)))
+    return Cost(stages=tuple(parts), **figures(total))
 
 
 def totals(network: Network) -> Tally:
@@ -93,8 +91,8 @@ def si(number: float) -> str:
     """Return a count with three digits and a decimal prefix: 5.29M, 386M, 1.83G."""
     for limit, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= limit * 0.9995:
-            value = number / limit
-            return f"{value:.{max(0, 2 - len(str(int(value))) + 1)}f}{suffix}"
+            value = max(1.0, number / limit)
+            return f"{value:.0f}{suffix}" if value >= 999.5 else f"{value:#.3g}".rstrip(".") + suffix
     return f"{number:g}"
 
 

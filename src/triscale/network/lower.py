@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from triscale.network import spec, tree
 from triscale.network.tree import Node, Sequence, Shape
-
-Children = list[tuple[str, Node]]
 
 INPUT_CHANNELS = 3
 
@@ -19,161 +17,150 @@ def lower(network: spec.Network) -> Sequence:
     Its children are ``stem``, ``stages`` (children ``0``, ``1`` ..., each with ``blocks`` ``0``, ``1`` ...) and
     ``head``; the names are those of the parameters of the built module. Equal blocks share their nodes.
     """
-    stem = _stem(network)
+    style = Style(network.padding, network.norm)
+    stem = _stem(network, style)
     shape, stages, index = stem.out, [], 0
     for number, stage in enumerate(network.stages):
-        blocks: Children = []
+        blocks: list[tuple[str, Node]] = []
         for repeat in range(stage.repeats):
-            stride = stage.stride if repeat == 0 else 1
-            node = _block(stage.block, shape, stage.width, stride, network.padding, network.norm)
+            node = _block(stage.block, shape, stage.width, stage.stride if repeat == 0 else 1, style)
             blocks.append((str(repeat), _with_drop_rate(node, network.drop_path * index / network.num_blocks)))
             shape, index = node.out, index + 1
         repeated = Sequence(tuple(blocks), shape)
         stages.append((str(number), Sequence((("blocks", repeated),), shape)))
-    head = _head(network, shape)
+    head = _head(network, shape, style)
     return Sequence((("stem", stem), ("stages", Sequence(tuple(stages), shape)), ("head", head)), head.out)
 
 
-def _stem(network: spec.Network) -> Sequence:
-    stem, shape = network.stem, Shape(INPUT_CHANNELS, network.resolution)
-    children: Children = []
-    shape = _convolve(
-        children, "", shape, stem.width, stem.kernel, stem.stride, network.padding, network.norm, stem.activation
-    )
+class Style(NamedTuple):
+    """What all convolutions of a network have in common."""
+
+    padding: spec.Padding
+    norm: spec.BatchNorm
+
+
+class _Path:
+    """A sequence in the making: its nodes so far, and the shape that they put out."""
+
+    def __init__(self, shape: Shape, style: Style) -> None:
+        self.nodes: list[tuple[str, Node]] = []
+        self.shape, self.style = shape, style
+
+    def convolve(
+        self,
+        width: int,
+        activation: spec.Activation | None,
+        *,
+        name: str = "",
+        kernel: int = 1,
+        stride: int = 1,
+        depthwise: bool = False,
+    ) -> None:
+        """Append convolution, batch norm and activation, as one named part where a name is given."""
+        side = -(-self.shape.side // stride)
+        groups = width if depthwise else 1
+        padding, norm = self.style
+        parts: list[tuple[str, Node]] = [
+            ("conv", tree.Convolution(self.shape.channels, width, kernel, stride, groups, False, padding, side)),
+            ("norm", tree.Normalization(width, norm.eps, norm.momentum, side)),
+        ]
+        if activation is not None:
+            parts.append(("activation", tree.Activation(activation)))
+        self.shape = Shape(width, side)
+        if name:
+            self.nodes.append((name, Sequence(tuple(parts), self.shape)))
+        else:
+            self.nodes.extend(parts)
+
+    def gate(self, squeezed: int, activation: spec.Activation) -> None:
+        """Append squeeze-excite with an inner width."""
+        width, padding = self.shape.channels, self.style.padding
+        children: tuple[tuple[str, Node], ...] = (
+            ("reduce", tree.Convolution(width, squeezed, 1, 1, 1, True, padding, 1)),
+            ("activation", tree.Activation(activation)),
+            ("expand", tree.Convolution(squeezed, width, 1, 1, 1, True, padding, 1)),
+            ("sigmoid", tree.Activation("sigmoid")),
+        )
+        self.nodes.append(("gate", tree.Gate(Sequence(children, Shape(width, 1)))))
+
+    def end(self) -> Sequence:
+        return Sequence(tuple(self.nodes), self.shape)
+
+
+def _stem(network: spec.Network, style: Style) -> Sequence:
+    stem = network.stem
+    path = _Path(Shape(INPUT_CHANNELS, network.resolution), style)
+    path.convolve(stem.width, stem.activation, kernel=stem.kernel, stride=stem.stride)
     if stem.max_pool:
-        children.append(("pool", tree.MaxPool(3, 2, network.padding)))
-        shape = Shape(shape.channels, _ceil_div(shape.side, 2))
-    return Sequence(tuple(children), shape)
+        path.nodes.append(("pool", tree.MaxPool(3, 2, style.padding)))
+        path.shape = Shape(stem.width, -(-path.shape.side // 2))
+    return path.end()
 
 
-def _head(network: spec.Network, shape: Shape) -> Sequence:
+def _head(network: spec.Network, shape: Shape, style: Style) -> Sequence:
     head = network.head
-    children: Children = []
+    path = _Path(shape, style)
     if head.width is not None:
-        shape = _convolve(children, "", shape, head.width, 1, 1, network.padding, network.norm, head.activation)
-    children.append(("pool", tree.GlobalPool()))
+        path.convolve(head.width, head.activation)
+    path.nodes.append(("pool", tree.GlobalPool()))
     if network.dropout:
-        children.append(("dropout", tree.Dropout(network.dropout)))
-    children.append(("classifier", tree.Linear(shape.channels, network.classes)))
-    return Sequence(tuple(children), Shape(network.classes, 1))
+        path.nodes.append(("dropout", tree.Dropout(network.dropout)))
+    path.nodes.append(("classifier", tree.Linear(path.shape.channels, network.classes)))
+    path.shape = Shape(network.classes, 1)
+    return path.end()
 
 
 @lru_cache(maxsize=8192)
-def _block(
-    block: spec.Block, shape: Shape, width: int, stride: int, padding: spec.Padding, norm: spec.BatchNorm
-) -> Sequence | tree.Residual:
+def _block(block: spec.Block, shape: Shape, width: int, stride: int, style: Style) -> Sequence | tree.Residual:
     """Lower one block without its drop rate; remembered, since the blocks of a stage are mostly equal."""
-    same_shape = stride == 1 and width == shape.channels
-    body: Children = []
+    path = _Path(shape, style)
     match block:
         case spec.MBConv():
             hidden = shape.channels * block.expansion
-            out = shape
             if block.expansion != 1:
-                out = _convolve(body, "expand", out, hidden, 1, 1, padding, norm, block.activation)
-            out = _convolve(
-                body, "depthwise", out, hidden, block.kernel, stride, padding, norm, block.activation, groups=hidden
+                path.convolve(hidden, block.activation, name="expand")
+            path.convolve(
+                hidden, block.activation, name="depthwise", kernel=block.kernel, stride=stride, depthwise=True
             )
             if block.se_ratio:
-                squeezed = max(1, int(shape.channels * block.se_ratio))
-                body.append(("gate", _gate(hidden, squeezed, block.activation, padding)))
-            out = _convolve(body, "project", out, width, 1, 1, padding, norm, None)
-            sequence = Sequence(tuple(body), out)
-            return tree.Residual(sequence, None, 0.0, None, out) if same_shape else sequence
+                path.gate(max(1, int(shape.channels * block.se_ratio)), block.activation)
+            path.convolve(width, None, name="project")
+            body = path.end()
+            return tree.Residual(body, None, 0.0, None, body.out) if stride == 1 and width == shape.channels else body
         case spec.Separable():
-            out = _convolve(
-                body,
-                "depthwise",
-                shape,
-                shape.channels,
-                block.kernel,
-                stride,
-                padding,
-                norm,
-                block.activation,
-                groups=shape.channels,
+            path.convolve(
+                shape.channels, block.activation, name="depthwise", kernel=block.kernel, stride=stride, depthwise=True
             )
-            out = _convolve(body, "pointwise", out, width, 1, 1, padding, norm, block.activation)
-            return Sequence(tuple(body), out)
+            path.convolve(width, block.activation, name="pointwise")
+            return path.end()
         case spec.Bottleneck():
             inner = max(1, width // block.reduction)
-            out = _convolve(body, "reduce", shape, inner, 1, 1, padding, norm, block.activation)
-            out = _convolve(body, "spatial", out, inner, block.kernel, stride, padding, norm, block.activation)
-            out = _convolve(body, "restore", out, width, 1, 1, padding, norm, None)
-            return _add_input(body, shape, out, same_shape, stride, padding, norm, block.activation)
+            path.convolve(inner, block.activation, name="reduce")
+            path.convolve(inner, block.activation, name="spatial", kernel=block.kernel, stride=stride)
+            path.convolve(width, None, name="restore")
+            return _add_input(path, shape, stride, block.activation)
         case spec.Basic():
-            out = _convolve(body, "first", shape, width, block.kernel, stride, padding, norm, block.activation)
-            out = _convolve(body, "second", out, width, block.kernel, 1, padding, norm, None)
-            return _add_input(body, shape, out, same_shape, stride, padding, norm, block.activation)
+            path.convolve(width, block.activation, name="first", kernel=block.kernel, stride=stride)
+            path.convolve(width, None, name="second", kernel=block.kernel)
+            return _add_input(path, shape, stride, block.activation)
         case spec.Conv():
-            out = _convolve(body, "", shape, width, block.kernel, stride, padding, norm, block.activation)
-            return Sequence(tuple(body), out)
+            path.convolve(width, block.activation, kernel=block.kernel, stride=stride)
+            return path.end()
         case _:
             assert_never(block)
 
 
-def _add_input(
-    body: Children,
-    shape: Shape,
-    out: Shape,
-    same_shape: bool,
-    stride: int,
-    padding: spec.Padding,
-    norm: spec.BatchNorm,
-    activation: spec.Activation,
-) -> tree.Residual:
+def _add_input(path: _Path, shape: Shape, stride: int, activation: spec.Activation) -> tree.Residual:
     """Close a ResNet block: the input is projected 1x1 where the shapes differ."""
     shortcut: Sequence | None = None
-    if not same_shape:
-        projection: Children = []
-        _convolve(projection, "", shape, out.channels, 1, stride, padding, norm, None)
-        shortcut = Sequence(tuple(projection), out)
-    return tree.Residual(Sequence(tuple(body), out), shortcut, 0.0, activation, out)
-
-
-def _gate(width: int, squeezed: int, activation: spec.Activation, padding: spec.Padding) -> tree.Gate:
-    vector = Shape(width, 1)
-    children: Children = [
-        ("reduce", tree.Convolution(width, squeezed, 1, 1, 1, True, padding, 1)),
-        ("activation", tree.Activation(activation)),
-        ("expand", tree.Convolution(squeezed, width, 1, 1, 1, True, padding, 1)),
-        ("sigmoid", tree.Activation("sigmoid")),
-    ]
-    return tree.Gate(Sequence(tuple(children), vector))
-
-
-def _convolve(
-    children: Children,
-    name: str,
-    shape: Shape,
-    width: int,
-    kernel: int,
-    stride: int,
-    padding: spec.Padding,
-    norm: spec.BatchNorm,
-    activation: spec.Activation | None,
-    groups: int = 1,
-) -> Shape:
-    """Append convolution, batch norm and activation, as one named part where a name is given; return the shape."""
-    out = Shape(width, _ceil_div(shape.side, stride))
-    parts: Children = [
-        ("conv", tree.Convolution(shape.channels, width, kernel, stride, groups, False, padding, out.side)),
-        ("norm", tree.Normalization(width, norm.eps, norm.momentum, out.side)),
-    ]
-    if activation is not None:
-        parts.append(("activation", tree.Activation(activation)))
-    if name:
-        children.append((name, Sequence(tuple(parts), out)))
-    else:
-        children.extend(parts)
-    return out
+    if stride != 1 or path.shape.channels != shape.channels:
+        projection = _Path(shape, path.style)
+        projection.convolve(path.shape.channels, None, stride=stride)
+        shortcut = projection.end()
+    return tree.Residual(path.end(), shortcut, 0.0, activation, path.shape)
 
 
 def _with_drop_rate(node: Sequence | tree.Residual, rate: float) -> Sequence | tree.Residual:
     if rate and isinstance(node, tree.Residual):
         return tree.Residual(node.body, node.shortcut, rate, node.activation, node.out)
     return node
-
-
-def _ceil_div(number: int, divisor: int) -> int:
-    return -(-number // divisor)

@@ -106,15 +106,4 @@ class Residual:
     out: Shape
 
 
-Node = (
-    Convolution
-    | Normalization
-    | Activation
-    | MaxPool
-    | GlobalPool
-    | Linear
-    | Dropout
-    | Sequence
-    | Gate
-    | Residual
-)
+Node = Convolution | Normalization | Activation | MaxPool | GlobalPool | Linear | Dropout | Sequence | Gate | Residual

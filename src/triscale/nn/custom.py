@@ -78,13 +78,13 @@ def trace_cost(network: CustomNetwork) -> Cost:
         tally = Tally(
             params=sum(p.numel() for p in child.parameters()),
             buffers=sum(b.numel() for key, b in child.named_buffers() if not key.endswith("num_batches_tracked")),
-            macs=macs.get(f"{root}.{name}" if name else root, 0),
+            macs=_macs_of(child, f"{root}.{name}" if name else root, macs),
             biased=tracer.sum(tracer.biased, name),
             normalized=tracer.sum(tracer.normalized, name),
             activations=tracer.sum(tracer.activations, name),
         )
         if name:
-            channels, side = tracer.shapes.get(name, (0, 0))
+            channels, side = tracer.shape(name)
             parts.append(StageCost(name=name, channels=channels, side=side, **figures(tally)))
         else:
             total = tally
@@ -104,6 +104,13 @@ def trace_totals(network: CustomNetwork) -> Tally:
     )
 
 
+def _macs_of(module: nn.Module, path: str, counted: dict[str, int]) -> int:
+    """Return the MACs of a module; those of its children if they are called without it, as those of a ModuleList."""
+    if path in counted:
+        return counted[path]
+    return sum(_macs_of(child, f"{path}.{name}", counted) for name, child in module.named_children())
+
+
 class _Tracer:
     """Notes the sizes of what modules put out during one forward pass."""
 
@@ -121,6 +128,11 @@ class _Tracer:
     @staticmethod
     def sum(counts: dict[str, int], prefix: str) -> int:
         return sum(n for name, n in counts.items() if not prefix or name == prefix or name.startswith(f"{prefix}."))
+
+    def shape(self, prefix: str) -> tuple[int, int]:
+        """Return the last shape that a module, or one inside it, has put out."""
+        inside = [shape for name, shape in self.shapes.items() if f"{name}.".startswith(f"{prefix}.")]
+        return inside[-1] if inside else (0, 0)
 
     def _hook(self, name: str) -> Any:
         def note(module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:

@@ -50,7 +50,7 @@ def pad_same(images: Tensor, kernel: int, stride: int, value: float = 0.0) -> Te
 class SameConv2d(nn.Conv2d):
     """Strided convolution with TensorFlow's SAME padding."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
+    def forward(self, input: Tensor) -> Tensor:
         """Map ``[N, C, H, W]`` to ``[N, outputs, ceil(H / stride), ceil(W / stride)]``."""
         padded = pad_same(input, self.kernel_size[0], self.stride[0])
         return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
@@ -80,9 +80,11 @@ class GlobalPool(nn.Module):
 class Gate(nn.Sequential):
     """Squeeze-excite: scales each channel by a function of the means of all."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
+    def forward(self, input: Tensor) -> Tensor:
         """Map ``[N, C, H, W]`` to the same shape."""
-        scale: Tensor = super().forward(input.mean((2, 3), keepdim=True))
+        scale = input.mean((2, 3), keepdim=True)
+        for module in self:
+            scale = module(scale)
         return input * scale
 
 

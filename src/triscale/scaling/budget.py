@@ -16,7 +16,9 @@ FORMS = '"400M" or "1.2G" (MACs), "5M params", "20MB" (weights in float32), or s
 
 _PREFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
-_FORM = re.compile(r"(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*(?P<prefix>Ki|Mi|Gi|[kKMGT]?)\s*(?P<unit>[A-Za-z]*)")
+_FORM = re.compile(
+    r"(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*(?P<prefix>Ki|Mi|Gi|(?:(?!MACs?$)[kKMGT])?)\s*(?P<unit>[A-Za-z]*)"
+)
 _UNITS = {
     "": "macs",
     "mac": "macs",
@@ -109,10 +111,12 @@ def _parse(form: str) -> tuple[str, float]:
     prefix, unit = found["prefix"], found["unit"]
     if unit in ("ms", "s", "us") and not prefix:
         raise BudgetError(
-            f'the budget "{form}" is a time, and times need a measured device; give a limit that can be counted: {FORMS}'
+            f'the budget "{form}" is a time, which needs a measured device; give a limit that can be counted: {FORMS}'
         )
     if unit == "B" and not prefix:
-        raise BudgetError(f'the budget "{form}" could mean billions or bytes; write "{found["number"]}G" or "... bytes"')
+        raise BudgetError(
+            f'the budget "{form}" could mean billions or bytes; write "{found["number"]}G" or "... bytes"'
+        )
     name = _UNITS.get(unit if unit == "B" else unit.lower())
     if name is None:
         hint = f'; did you mean "{found["number"]}{unit.upper()}"?' if unit in ("m", "g", "t") else ""

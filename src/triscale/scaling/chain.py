@@ -72,18 +72,24 @@ class Chain:
             yield self._width(("width", index), stage.width, stage.width_rule, law.beta)
             depth = 1.0 if stage.depth_rule == "fixed" else law.alpha
             smallest = stage.repeats if depth == 1 else 1
-            yield ("depth", index), smallest, _growth(
-                ("depth", index), stage.repeats, depth, count(smallest + 1), apply.repeats_reaching
+            yield (
+                ("depth", index),
+                smallest,
+                _growth(("depth", index), stage.repeats, depth, count(smallest + 1), apply.repeats_reaching),
             )
         if network.head.width is not None:
             yield self._width(self.head, network.head.width, network.head.width_rule, law.beta)
         lowest = apply.smallest_resolution(network) if law.gamma > 1 else network.resolution
-        yield RESOLUTION, lowest, _growth(
+        yield (
             RESOLUTION,
-            network.resolution,
-            law.gamma,
-            count(lowest + self.multiple, self.multiple),
-            lambda pixels: apply.resolution_reaching(pixels, self.multiple),
+            lowest,
+            _growth(
+                RESOLUTION,
+                network.resolution,
+                law.gamma,
+                count(lowest + self.multiple, self.multiple),
+                lambda pixels: apply.resolution_reaching(pixels, self.multiple),
+            ),
         )
 
     def _width(self, part: Part, width: int, rule: str, beta: float) -> tuple[Part, int, Iterator[Step]]:

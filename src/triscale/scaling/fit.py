@@ -70,7 +70,7 @@ def fit_budget(network: Network, law: Law, budget: Budget) -> Fit:
         BudgetError: not even the smallest network of the law fits, or the law never reaches the budget.
     """
     chain = Chain(network, law, _phi_beyond(network, law, budget))
-    length = _longest(chain, lambda tally: budget.admits(tally))
+    length = _longest(chain, budget.admits)
     if length < 0:
         raise BudgetError(_too_small(network, totals(chain.at(0)), budget))
     ahead = _steps_ahead(chain, length, budget)
@@ -80,9 +80,7 @@ def fit_budget(network: Network, law: Law, budget: Budget) -> Fit:
     return _answer(network, fitted, law, phi, steps, budget, totals(fitted))
 
 
-def fit_budget_traced(
-    network: CustomNetwork, law: Law, budget: Budget, count: Callable[[CustomNetwork], Tally]
-) -> Fit:
+def fit_budget_traced(network: CustomNetwork, law: Law, budget: Budget, count: Callable[[CustomNetwork], Tally]) -> Fit:
     """Return a network that keeps a budget, where only ``count`` knows what a network costs.
 
     Bisection over phi, to 1/256; the cost need not grow evenly, but what is returned was counted and fits.
@@ -102,7 +100,7 @@ def fit_budget_traced(
     high = low + 1.0
     while budget.admits(tally := count(scale(network, law.at(high)))):
         if high >= largest:
-            raise BudgetError(_never(network, law, budget))
+            raise BudgetError(_never(network, law, budget, largest))
         low, best, best_tally = high, scale(network, law.at(high)), tally
         high = min(high + 1.0, largest)
     while high - low > SMALLEST_TRACED_STEP:
@@ -156,21 +154,21 @@ def _steps_ahead(chain: Chain, length: int, budget: Budget) -> tuple[Step, ...]:
     """Return steps from beyond the first that does not fit, which use up the slack.
 
     Which steps are considered does not depend on how large the limits are, only on which there are: each is taken if
-    the network then costs no more, in what is limited, than after the step that did not fit.
+    the network then costs no less than before, in what is limited, and no more than after the step that did not fit.
     """
     if length >= len(chain.steps):
         return ()
-    ceiling = totals(chain.at(length + 1))
+    floor, ceiling = totals(chain.at(length)), totals(chain.at(length + 1))
     taken: tuple[Step, ...] = ()
     parts = {chain.steps[length].part}
     for step in chain.steps[length + 1 : length + 1 + LOOK_AHEAD]:
         if step.part in parts:
             continue
         tally = totals(chain.at(length, (*taken, step)))
-        if all(figure(tally, name) <= figure(ceiling, name) for name in budget.limits):
+        if all(figure(floor, name) <= figure(tally, name) <= figure(ceiling, name) for name in budget.limits):
             if not budget.admits(tally):
                 break
-            taken = (*taken, step)
+            taken, floor = (*taken, step), tally
         else:
             parts.add(step.part)
     return taken
@@ -185,7 +183,7 @@ def _phi_beyond(network: Network, law: Law, budget: Budget) -> float:
     phi = min(-4 * stride, law.largest_phi)
     while budget.admits(totals(scale(network, law.at(phi)))):
         if phi == law.largest_phi:
-            raise BudgetError(_never(network, law, budget))
+            raise BudgetError(_never(network, law, budget, phi))
         phi = min(phi + stride, law.largest_phi)
     return phi
 
@@ -211,7 +209,8 @@ def _phi_of(chain: Chain, length: int) -> tuple[int, float]:
 def _shortest_between(low: float, high: float) -> float:
     """Return the number with the fewest decimals strictly between two, the lowest of them."""
     for decimals in range(12):
-        candidate = (math.floor(low * 10**decimals) + 1) / 10**decimals
+        shift = 10.0**decimals
+        candidate = (math.floor(low * shift) + 1) / shift
         if low + SAME_PHI / 4 < candidate < high - SAME_PHI / 4:
             return candidate
     return (low + high) / 2
@@ -233,8 +232,11 @@ def _part_in_words(part: Part, value: int, network: Network) -> str:
     return f"{'head' if index == len(network.stages) else f'stage {index}'}: {value} channels"
 
 
-def _never(network: AnyNetwork, law: Law, budget: Budget) -> str:
-    return f"the law ({law}) never reaches {budget} from {network.name}: add a limit that grows with it, such as MACs"
+def _never(network: AnyNetwork, law: Law, budget: Budget, phi: float) -> str:
+    return (
+        f"the law ({law}) does not reach {budget} from {network.name} (tried up to phi {phi:.3g}): "
+        "allow less, or add a limit that grows with it, such as MACs"
+    )
 
 
 def _too_small(network: AnyNetwork, smallest: Tally, budget: Budget) -> str:
@@ -244,12 +246,12 @@ def _too_small(network: AnyNetwork, smallest: Tally, budget: Budget) -> str:
         if figure(smallest, name) > limit
     ]
     return (
-        f"no network scaled from {network.name} keeps the budget of {budget}; the smallest needs {' and '.join(missed)}: "
-        "allow that, or start from a smaller baseline or one with fewer classes"
+        f"no network scaled from {network.name} keeps the budget of {budget}; the smallest needs "
+        f"{' and '.join(missed)}: allow that, or start from a smaller baseline or one with fewer classes"
     )
 
 
 def _rounded_up(value: int) -> int:
     """Round up to three digits, so that the amount shown is one that can be met."""
-    digit = 10 ** max(0, len(str(value)) - 3)
+    digit = int(10.0 ** max(0, len(str(value)) - 3))
     return -(-value // digit) * digit

@@ -1,7 +1,8 @@
 """Checkpoints that are whole or absent, verified when read.
 
-A checkpoint is a safetensors file of tensors and a manifest (JSON) that is written last and holds the file's SHA-256.
-The two newest are kept, and the tensors of the best epoch. Reading takes the newest whose files are what was written.
+A checkpoint is a safetensors file of tensors and a manifest (JSON) that is written last and holds the file's SHA-256; the
+manifest's own stands in its name. The two newest are kept, and the tensors of the best epoch. Reading takes the newest
+whose files are what was written.
 """
 
 from __future__ import annotations
@@ -73,17 +74,15 @@ class Checkpoints:
 
     def commit(self, manifest: Manifest) -> None:
         """Write the manifest, which makes the checkpoint count, and remove what is no longer needed."""
-        manifest.save(self.folder / f"step-{manifest.step:09d}.json")
+        content = manifest.to_json().encode()
+        write_atomic(self.folder / f"step-{manifest.step:09d}-{_digest(content)}.json", content)
         self._clean()
 
     def newest(self) -> Manifest | None:
         """Return the newest manifest whose files are undamaged, or None if there is none."""
-        for path in sorted(self.folder.glob("step-*.json"), reverse=True):
-            try:
-                manifest = Manifest.load(path)
-            except RecordError:
-                continue
-            if all(self._is_good(file) for file in (manifest.state_file, manifest.best_file) if file):
+        for path in self._manifests():
+            manifest = _read(path)
+            if manifest and all(self._is_good(file) for file in (manifest.state_file, manifest.best_file) if file):
                 return manifest
         return None
 
@@ -99,17 +98,18 @@ class Checkpoints:
         tensors: dict[str, Tensor] = safetensors.torch.load(content)
         return tensors
 
+    def _manifests(self) -> list[Path]:
+        """Return the manifests, the newest first."""
+        return sorted(self.folder.glob("step-*.json"), reverse=True)
+
     def _is_good(self, file: Stored) -> bool:
         path = self.folder / file.name
         return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
 
     def _clean(self) -> None:
         kept, wanted = 0, set()
-        for path in sorted(self.folder.glob("step-*.json"), reverse=True):
-            try:
-                manifest = Manifest.load(path)
-            except RecordError:
-                manifest = None
+        for path in self._manifests():
+            manifest = _read(path)
             if manifest is None or kept == KEPT:
                 path.unlink()
                 continue
@@ -118,3 +118,18 @@ class Checkpoints:
         for path in self.folder.glob("*.safetensors"):
             if path.name not in wanted:
                 path.unlink()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _read(path: Path) -> Manifest | None:
+    """Read a manifest, or return None if it is not what was written."""
+    content = path.read_bytes()
+    if path.stem.rpartition("-")[2] != _digest(content):
+        return None
+    try:
+        return Manifest.from_json(content, source=str(path))
+    except RecordError:
+        return None

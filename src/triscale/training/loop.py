@@ -88,7 +88,7 @@ def train(
     Raises:
         Interrupted: ``should_stop`` answered true; everything is saved.
     """
-    model = model.to(device, memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)
     average = Average(model)
     optimizer = make_optimizer(recipe, model)
     state = State(
@@ -178,15 +178,13 @@ def _step(
     labels = batch.labels.to(device, non_blocking=True)
     images = batch.images.to(device, non_blocking=True)
     reduced = device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bfloat16"
-    for shard, (part, targets) in enumerate(
-        zip(images.chunk(recipe.shards), labels.chunk(recipe.shards), strict=True)
-    ):
+    for shard, (part, targets) in enumerate(zip(images.chunk(recipe.shards), labels.chunk(recipe.shards), strict=True)):
         torch.manual_seed(_seed(seed, state.step + 1, shard))
         inputs = normalize(part, preprocessing).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced):
             logits = state.model(inputs)
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing, reduction="sum")
-        (loss / count).backward()
+        torch.autograd.backward(loss / count)
         state.loss_sum += loss.detach()
     state.optimizer.step()
     state.average.update(ema_decay(recipe, state.step) if recipe.ema_decay else 0.0)

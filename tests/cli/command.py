@@ -1,0 +1,39 @@
+"""Run the command line in this process and see what a person sees."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+
+from triscale.cli import main
+
+
+class Seen(NamedTuple):
+    """What a command left: exit code and both streams."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> Seen:
+    """Run one command; its words are given as they are."""
+    capsys.readouterr()
+    try:
+        main([str(argument) for argument in arguments])
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    seen = capsys.readouterr()
+    return Seen(code, seen.out, seen.err)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that must be refused: exit code 2 and one clear line; return that line."""
+    seen = run(capsys, *arguments)
+    assert seen.code == 2, seen
+    lines = [line for line in seen.err.splitlines() if line.startswith("triscale: ")]
+    assert len(lines) == 1, seen.err
+    assert "Traceback" not in seen.err
+    return lines[0]

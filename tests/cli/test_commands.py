@@ -1,0 +1,110 @@
+"""What the commands that need no training print, and how fast they are ready."""
+
+import json
+import subprocess
+import sys
+
+from cli.command import run
+
+import triscale as ts
+
+
+def test_list_names_every_network_with_its_cost(capsys):
+    seen = run(capsys, "list")
+    assert seen.code == 0
+    for name in ts.names():
+        assert name in seen.out
+    assert "386M" in seen.out
+
+
+def test_list_as_json_is_exact(capsys):
+    data = json.loads(run(capsys, "list", "--json").out)
+    assert data["efficientnet_b0"]["macs"] == 385_814_752
+    assert list(data) == list(ts.names())
+
+
+def test_show_explains_published_coefficients(capsys):
+    out = run(capsys, "show", "efficientnet_b3").out
+    assert "phi 1.85" in out
+    assert "phi 1.91" in out
+    assert "phi 2.09" in out
+    assert "stages.6" in out
+
+
+def test_show_explains_nothing_of_a_baseline(capsys):
+    assert "Published" not in run(capsys, "show", "efficientnet_b0").out
+
+
+def test_show_as_json(capsys):
+    data = json.loads(run(capsys, "show", "resnet18", "--json").out)
+    assert data["cost"]["params"] == 11_689_512
+    assert data["network"]["stem"]["width"] == 64
+
+
+def test_scale_by_phi_is_the_library_s(capsys):
+    data = json.loads(run(capsys, "scale", "efficientnet_b0", "--phi", 1.5, "--json").out)
+    expected = ts.scale(ts.get("efficientnet_b0"), ts.EFFICIENTNET.at(1.5))
+    assert data["cost"]["macs"] == ts.cost(expected).macs
+
+
+def test_scale_writes_a_network_that_can_be_shown_and_scaled_again(capsys, tmp_path):
+    out = tmp_path / "network.json"
+    assert run(capsys, "scale", "mobilenet_v2", "--budget", "100M", "--classes", 7, "--out", out).code == 0
+    assert "7 classes" in run(capsys, "show", out).out
+    assert run(capsys, "scale", out, "--depth", 1.5).code == 0
+
+
+def test_scale_keeps_several_limits(capsys):
+    arguments = ("scale", "efficientnet_b0", "--budget", "1G", "--budget", "5M params", "--json")
+    data = json.loads(run(capsys, *arguments).out)
+    assert data["cost"]["macs"] <= 1e9
+    assert data["cost"]["params"] <= 5e6
+    assert data["fit"]["binding"] == "params"
+
+
+def test_a_law_file(capsys, tmp_path):
+    ts.Law(alpha=1.3, beta=1.0, gamma=1.2).save(tmp_path / "law.json")
+    from_file = run(capsys, "scale", "resnet18", "--phi", 2, "--law", tmp_path / "law.json", "--json").out
+    assert from_file == run(capsys, "scale", "resnet18", "--phi", 2, "--law", "1.3,1,1.2", "--json").out
+
+
+def test_help_of_every_command(capsys):
+    for command in ("", "list", "show", "scale", "demo", "fit", "train", "evaluate", "predict", "measure", "export"):
+        seen = run(capsys, *command.split(), "--help")
+        assert seen.code == 0
+        assert "Usage: triscale" in seen.out
+
+
+def test_version(capsys):
+    assert run(capsys, "--version").out.strip() == ts.__version__
+
+
+def test_debug_shows_the_traceback():
+    command = [sys.executable, "-m", "triscale", "show", "nothing", "--debug"]
+    seen = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert seen.returncode == 1
+    assert "Traceback" in seen.stderr
+    assert "NetworkError" in seen.stderr
+
+
+def test_lines_fit_in_80_columns(capsys):
+    for arguments in (("list",), ("show", "efficientnet_b7"), ("scale", "efficientnet_b0", "--budget", "1G")):
+        for line in run(capsys, *arguments).out.splitlines():
+            assert len(line) <= 80, line
+
+
+def test_nothing_slow_is_loaded_for_list_and_scale():
+    code = (
+        "import sys\nfrom triscale.cli import main\n"
+        "try:\n    main(['scale', 'efficientnet_b0', '--phi', '1'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'torchvision', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    )
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert seen.stdout.splitlines()[-1] == "[]"
+
+
+def test_demo_writes_only_the_data(capsys, tmp_path):
+    seen = run(capsys, "demo", "--only-data", "--out", tmp_path)
+    assert seen.out.strip() == str(tmp_path / "digits")
+    assert sorted(path.name for path in (tmp_path / "digits").iterdir()) == ["test", "train"]
+    assert len(list((tmp_path / "digits").rglob("*.png"))) == 1797

@@ -1,0 +1,24 @@
+"""The examples run and print what the documentation says that they print."""
+
+import runpy
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def printed(capsys, name: str) -> str:
+    runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_fit_a_network(capsys):
+    out = printed(capsys, "fit_a_network.py")
+    assert "(binding)" in out
+    assert "logits (2, 10)" in out
+
+
+def test_the_method_s_figures_are_those_of_the_documentation(capsys):
+    out = printed(capsys, "method_figures.py")
+    page = (ROOT / "docs" / "method.md").read_text()
+    for line in filter(None, out.splitlines()):
+        assert line in page, line

@@ -1,0 +1,57 @@
+"""Class activation maps against their closed form."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from triscale.errors import JobError
+from triscale.explain.cam import class_activation_maps, gradient_maps, overlay, to_png
+from triscale.families import get
+from triscale.nn.build import build
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "resnet18"])
+def test_the_mean_of_a_map_is_the_logit_without_its_bias(name):
+    torch.manual_seed(0)
+    model = build(get(name).replace(classes=5, resolution=96)).eval()
+    images, classes = torch.randn(5, 3, 96, 96), torch.arange(5)
+    maps, logits = class_activation_maps(model, images, classes)
+    assert maps.shape == (5, 3, 3)
+    bias = model.head.get_submodule("classifier").bias
+    expected = logits[classes, classes] - bias[classes]
+    np.testing.assert_allclose(maps.mean((1, 2)).numpy(), expected.detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(logits.numpy(), model(images).detach().numpy(), atol=1e-6)
+
+
+def test_grad_cam_of_a_pooled_linear_head_is_the_exact_map_up_to_the_area():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)
+    ).eval()
+    images, classes = torch.randn(4, 3, 10, 10), torch.arange(4)
+    features = model[1](model[0](images))
+    exact = torch.einsum("nc,nchw->nhw", model[4].weight[classes], features).detach()
+    found = gradient_maps(model, images, classes)
+    np.testing.assert_allclose(found.numpy() * 25, exact.numpy(), atol=1e-5)
+
+
+def test_a_network_without_maps_cannot_be_explained():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(27, 2))
+    with pytest.raises(JobError, match="no feature map"):
+        gradient_maps(model, torch.randn(1, 3, 3, 3), torch.tensor([0]))
+
+
+def test_an_overlay_is_brightest_where_the_map_is_largest():
+    heat = np.zeros((4, 4), dtype=np.float32)
+    heat[3, 3] = 5.0
+    heat[0, 0] = -5.0
+    picture = np.asarray(overlay(Image.new("RGB", (64, 64), (128, 128, 128)), heat)).sum(2)
+    assert picture[60, 60] > picture[32, 32] >= picture[4, 4] - 40
+    assert picture.shape == (64, 64)
+
+
+def test_a_map_without_evidence_is_dark_and_no_error():
+    picture = overlay(Image.new("RGB", (16, 16), (200, 100, 0)), np.full((2, 2), -1.0, dtype=np.float32))
+    assert to_png(picture).startswith(b"\x89PNG")

@@ -1,0 +1,42 @@
+"""Measurements state their protocol."""
+
+import time
+
+import pytest
+import torch
+
+from triscale.measure.device import machine
+from triscale.measure.latency import Measurement, measure_latency, torch_threads
+
+
+def test_a_measurement_knows_how_it_was_taken():
+    calls = []
+    made = measure_latency(
+        lambda: calls.append(time.sleep(0.002)),
+        engine="sleep",
+        batch=1,
+        threads=1,
+        resolution=8,
+        warmup_seconds=0.01,
+        sample_seconds=0.05,
+    )
+    assert made.samples >= 30
+    assert made.warmup_calls >= 3
+    assert len(calls) == made.samples + made.warmup_calls
+    assert 2.0 <= made.lower_quartile_ms <= made.median_ms <= made.upper_quartile_ms
+    assert Measurement.from_json(made.to_json()) == made
+
+
+def test_threads_are_put_back_even_after_an_error():
+    before = torch.get_num_threads()
+    with pytest.raises(KeyError), torch_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        raise KeyError
+    assert torch.get_num_threads() == before
+
+
+def test_a_machine_names_its_parts_but_no_person():
+    here = machine()
+    assert here.cores >= 1
+    assert dict(here.packages)["torch"] == torch.__version__
+    assert here.memory_bytes > 2**28

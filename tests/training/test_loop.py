@@ -1,0 +1,193 @@
+"""The loop's arithmetic: schedule, averages, steps that are pure, checkpoints that are whole."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from triscale.data.loader import Batch
+from triscale.errors import Interrupted
+from triscale.network.contract import Preprocessing
+from triscale.nn.build import build
+from triscale.training.checkpoint import Checkpoints
+from triscale.training.ema import Average
+from triscale.training.loop import Feed, seed_weights, train
+from triscale.training.optim import make_optimizer
+from triscale.training.recipe import AdamW, Recipe, Sgd
+from triscale.training.schedule import ema_decay, learning_rate
+
+CPU = torch.device("cpu")
+CONTRACT = Preprocessing(resolution=16)
+
+
+def feed(seed: int = 0, steps: int = 4, batch: int = 8) -> Feed:
+    """Batches that are a function of (epoch, step)."""
+
+    def batches(epoch: int, first: int):
+        for step in range(first, steps):
+            rng = np.random.default_rng((seed, epoch, step))
+            labels = torch.from_numpy(rng.integers(0, 3, batch))
+            images = rng.integers(0, 200, (batch, 3, 16, 16), dtype=np.uint8)
+            images[np.arange(batch), labels.numpy()] += 50
+            yield Batch(torch.from_numpy(images), labels, torch.arange(batch))
+
+    return Feed(steps_per_epoch=steps, train=batches, val=lambda: batches(10_000, 0))
+
+
+def run(folder, tiny, recipe, stop_after=None, data=None):
+    calls = []
+
+    def should_stop() -> bool:
+        calls.append(0)
+        return stop_after is not None and len(calls) > stop_after
+
+    seed_weights(1)
+    checkpoints = Checkpoints(folder)
+    manifest = train(
+        build(tiny),
+        recipe,
+        data or feed(),
+        CONTRACT,
+        checkpoints,
+        network_digest=tiny.structure,
+        seed=1,
+        device=CPU,
+        should_stop=should_stop,
+    )
+    return manifest, checkpoints
+
+
+def state(manifest, checkpoints):
+    return checkpoints.load(manifest.state_file) | {
+        f"best/{name}": value for name, value in checkpoints.load(manifest.best_file).items()
+    }
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+RECIPES = (
+    Recipe(epochs=3, batch=8, warmup_epochs=1),
+    Recipe(epochs=3, batch=8, optimizer=Sgd(), learning_rate=0.1, shards=2),
+    Recipe(epochs=3, batch=8, ema_decay=0.0, label_smoothing=0.0),
+)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=("adamw", "sgd-2-shards", "no-average"))
+@pytest.mark.parametrize("stop_after", [0, 1, 4, 6, 11])
+def test_stopped_anywhere_it_ends_bitwise_the_same(tmp_path, tiny, recipe, stop_after):
+    whole = state(*run(tmp_path / "whole", tiny, recipe))
+    with pytest.raises(Interrupted):
+        run(tmp_path / "stopped", tiny, recipe, stop_after=stop_after)
+    manifest, checkpoints = run(tmp_path / "stopped", tiny, recipe)
+    assert same(whole, state(manifest, checkpoints))
+    assert manifest.finished
+    assert len(manifest.history) == 3
+
+
+def test_a_result_depends_on_nothing_but_recipe_seed_and_data(tmp_path, tiny):
+    one = state(*run(tmp_path / "one", tiny, RECIPES[0]))
+    torch.manual_seed(999)
+    torch.rand(10)
+    other = state(*run(tmp_path / "other", tiny, RECIPES[0]))
+    assert same(one, other)
+    third = state(*run(tmp_path / "third", tiny, RECIPES[0], data=feed(seed=5)))
+    assert not same(one, third)
+
+
+def test_it_learns(tmp_path, tiny):
+    manifest, _ = run(tmp_path, tiny, Recipe(epochs=12, batch=8, learning_rate=1e-2))
+    assert manifest.history[-1].val_top1 > 0.9
+    assert manifest.best is not None
+    assert manifest.best.val_top1 == max(epoch.val_top1 for epoch in manifest.history)
+
+
+def test_two_checkpoints_and_the_best_are_kept(tmp_path, tiny):
+    manifest, _ = run(tmp_path, tiny, Recipe(epochs=5, batch=8))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [name[:14] for name in names if name.endswith(".json")] == ["step-000000016", "step-000000020"]
+    assert len([name for name in names if name.startswith("state-")]) == 2
+    assert manifest.best_file.name in names
+    assert not [name for name in names if name.endswith(".part")]
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_damaged_checkpoint_is_never_loaded(tiny, tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("damaged")
+    manifest, checkpoints = run(folder, tiny, Recipe(epochs=2, batch=8), data=feed(steps=1))
+    assert checkpoints.newest() == manifest
+    (newest,) = folder.glob("step-000000002-*.json")
+    path = data.draw(st.sampled_from([folder / manifest.state_file.name, newest]))
+    content = bytearray(path.read_bytes())
+    place = int(data.draw(st.floats(0, 1, exclude_max=True)) * len(content))
+    if data.draw(st.booleans()):
+        content[place] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del content[place:]
+    path.write_bytes(content)
+    found = checkpoints.newest()
+    assert found is not None
+    assert found.step == 1
+    assert checkpoints.load(found.state_file)
+
+
+def test_schedule_warms_up_and_falls_along_a_cosine():
+    recipe = Recipe(epochs=10, learning_rate=1.0, warmup_epochs=2)
+    rates = [learning_rate(recipe, step, 10) for step in range(100)]
+    assert rates[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
+    assert rates[20] == pytest.approx(1.0)
+    assert rates[60] == pytest.approx(0.5)
+    expected = [(1 + math.cos(math.pi * (step - 20) / 80)) / 2 for step in range(20, 100)]
+    assert rates[20:] == pytest.approx(expected)
+
+
+@given(st.integers(1, 20), st.floats(0, 30), st.integers(1, 50))
+@settings(deadline=None)
+def test_a_learning_rate_stays_within_its_peak(epochs, warmup, steps):
+    recipe = Recipe(epochs=epochs, learning_rate=0.3, warmup_epochs=warmup)
+    rates = [learning_rate(recipe, step, steps) for step in range(epochs * steps)]
+    assert all(0 <= rate <= 0.3 * (1 + 1e-12) for rate in rates)
+    assert max(rates) > 0.1
+
+
+def test_the_average_follows_its_formula(tiny):
+    recipe = Recipe(ema_decay=0.9)
+    model = build(tiny)
+    average = Average(model)
+    name = "stages.1.blocks.0.expand.norm.running_mean"
+    expected = model.state_dict()[name].double().numpy().copy()
+    for step in range(200):
+        with torch.no_grad():
+            model.state_dict()[name].normal_()
+        average.update(ema_decay(recipe, step))
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.state_dict()[name].double().numpy()
+    np.testing.assert_allclose(average.model.state_dict()[name].numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", [Sgd(), Sgd(momentum=0.0), AdamW()])
+def test_biases_and_batch_norm_are_not_decayed(tiny, optimizer):
+    model = build(tiny)
+    made = make_optimizer(Recipe(optimizer=optimizer, weight_decay=0.3), model)
+    decayed = {id(p) for group in made.param_groups if group["weight_decay"] for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert (id(parameter) in decayed) == (name.endswith("weight") and ".norm." not in name), name
+
+
+def test_shards_sum_to_the_gradient_of_the_batch(tmp_path):
+    """Without batch norm and chance, a step in four shards is the step of the whole batch."""
+    weights = []
+    for shards in (1, 4):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
+        recipe = Recipe(epochs=1, batch=8, optimizer=Sgd(momentum=0.0), shards=shards, warmup_epochs=0)
+        checkpoints = Checkpoints(tmp_path / str(shards))
+        manifest = train(model, recipe, feed(), CONTRACT, checkpoints, network_digest="", seed=1, device=CPU)
+        weights.append(checkpoints.load(manifest.state_file)["model/1.weight"])
+    torch.testing.assert_close(*weights)
