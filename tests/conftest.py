@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from PIL import Image
 
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
+
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start: two test workers share two cores
 
 COLORS = {"blue": (40, 60, 220), "green": (50, 200, 70), "red": (220, 50, 40)}
 

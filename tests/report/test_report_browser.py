@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-import report_samples as samples
+from report import report_samples as samples
 
 from triscale.report.content import Content
 from triscale.report.page import render

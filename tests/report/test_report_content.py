@@ -1,7 +1,7 @@
 import json
 
 import pytest
-import report_samples as samples
+from report import report_samples as samples
 
 from triscale.errors import RecordError
 from triscale.report.content import ClassMetric, Content, MapCard, MetricFacts, Pair

@@ -3,7 +3,7 @@ import warnings
 from xml.etree import ElementTree
 
 import pytest
-import report_samples as samples
+from report import report_samples as samples
 
 from triscale.report import figures, quality
 from triscale.report.content import CurvePoint, FamilyPoint, LatencyRow

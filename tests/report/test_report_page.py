@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-import report_samples as samples
+from report import report_samples as samples
 
 from triscale.report.content import Content
 from triscale.report.page import render

@@ -225,19 +225,17 @@ def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything
     from triscale.jobs.train import choose_device
     from triscale.jobs.watch import stop_flag
 
-    device = choose_device(options.device)
-    work = job.fit if everything else job.train_only
+    device, workers = choose_device(options.device), _workers(options.workers)
     with watcher() as watching, stop_flag() as should_stop:
-        metrics = work(
-            request,
-            out,
-            watching,
+        setting = job.Setting(
+            watcher=watching,
             device=device,
-            workers=_workers(options.workers),
+            workers=workers,
             should_stop=should_stop,
             on_network=_announce,
             command=("triscale", *sys.argv[1:]),
         )
+        metrics = (job.fit if everything else job.train)(request, out, setting)
     if json:
         print_json(metrics)
     else:

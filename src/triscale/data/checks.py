@@ -27,7 +27,7 @@ def check_classes(layout: Layout, classes: tuple[str, ...]) -> None:
         raise DataError(
             f"{layout.root} holds one class only, {classes[0]}; at least two are needed, each in a folder of its own"
         )
-    for role in layout.classes.keys() - {"train", "unsplit"}:
+    for role in layout.classes:
         missing = sorted(set(classes) - set(layout.classes[role]))
         unknown = sorted(set(layout.classes[role]) - set(classes))
         if missing or unknown:

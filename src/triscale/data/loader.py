@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from triscale.data.decode import BadImage, decode
 from triscale.data.order import batch_slices, epoch_order, sample_seed
@@ -90,8 +91,8 @@ class TrainLoader:
 
         Raises:
             DataError: a file of the split can no longer be read or decoded.
-            JobError: a worker was ended from outside, or did not answer in time; torch may raise the former as a RuntimeError
-                of its own wherever the main thread is.
+            JobError: a worker was ended from outside, or did not answer in time; torch may raise the former as a
+                RuntimeError of its own, wherever the main thread is.
         """
         order = epoch_order(self._size, self._seed, epoch).tolist()
         steps = batch_slices(self._size, self._batch)[first_step:]
@@ -260,7 +261,14 @@ class _Pool:
 
     def close(self) -> None:
         self._stop()
-        self._loader = None  # its end ends the workers
+        loader, self._loader = self._loader, None
+        iterator = loader._iterator if loader is not None else None
+        # Told by name: the traceback of an exception may keep the iterator, and with it the workers, alive.
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()
+            for worker in iterator._workers:
+                if worker.is_alive():
+                    worker.kill()
 
     def _stop(self) -> None:
         running = self._running() if self._running else None
@@ -271,16 +279,27 @@ class _Pool:
         if self._loader is None:
             raise RuntimeError("this loader is closed")
         self._given.batches = batches
-        iterator = iter(self._loader)
+        iterator = _begin(self._loader)
         for _ in batches:
             try:
                 loaded: _Loaded | str = next(iterator)
-            except RuntimeError as error:
-                raise JobError(f"images could not be loaded: {error}; fewer data workers take less memory") from error
+            except (RuntimeError, OSError, EOFError) as error:
+                raise JobError(f"a data worker failed ({error}); with fewer workers, memory lasts longer") from error
             if isinstance(loaded, str):
                 raise DataError(loaded)
             images, labels, indices = loaded
             yield Batch(images, torch.from_numpy(labels), torch.from_numpy(indices))
+
+
+def _begin(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Begin an iteration; workers that this starts are born with the signals blocked that they are going to ignore."""
+    if not loader.num_workers or loader._iterator is not None or not hasattr(signal, "pthread_sigmask"):
+        return iter(loader)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ignore_signals(_: int) -> None:

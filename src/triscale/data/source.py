@@ -69,9 +69,11 @@ def find_images(root: Path) -> Layout:
     Raises:
         DataError: the folder is missing or cannot be read, or what it holds is neither of the two layouts.
     """
-    if not root.exists():
-        raise DataError(f"there is no folder {root}; {EXPECTED}")
-    if not root.is_dir():
+    try:
+        mode = root.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise DataError(f"there is no folder {root} ({getattr(error, 'strerror', error)}); {EXPECTED}") from error
+    if not stat.S_ISDIR(mode):
         raise DataError(f"{root} is not a folder; {EXPECTED}")
     if not is_text(str(root.absolute())):
         raise DataError(f"the path {str(root)!a} is not valid UTF-8; rename the folder")

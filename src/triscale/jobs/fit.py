@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,17 +18,22 @@ from triscale.jobs.watch import Watcher
 from triscale.training.metrics import Metrics
 
 
-def fit(
-    request: Request,
-    out: Path,
-    watcher: Watcher,
-    *,
-    device: torch.device,
-    workers: int,
-    should_stop: Callable[[], bool],
-    on_network: Callable[[RunSpec], None] = lambda spec: None,
-    command: tuple[str, ...] = (),
-) -> Metrics:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """How a job is carried out; nothing here changes its result but the device.
+
+    ``on_network`` is told what will be trained before it is; ``command`` is written down so that it can be repeated.
+    """
+
+    watcher: Watcher
+    device: torch.device
+    workers: int = 0
+    should_stop: Callable[[], bool] = lambda: False
+    on_network: Callable[[RunSpec], None] = lambda spec: None
+    command: tuple[str, ...] = ()
+
+
+def fit(request: Request, out: Path, setting: Setting) -> Metrics:
     """Scan, fit, train, evaluate, export, measure, explain and report; everything lies in the Run ``out``.
 
     The same request takes up a Run wherever it stopped.
@@ -39,27 +45,16 @@ def fit(
     """
     run = Run(out)
     with run.lock():
-        metrics = _train(run, request, watcher, device, workers, should_stop, on_network, command)
+        metrics = _train(run, request, setting)
         for step in (export_run, measure_run, explain_run):
-            if should_stop():
+            if setting.should_stop():
                 raise Interrupted("stopped after the training; the same command goes on from the trained weights")
-            step(run, watcher)
-        report_run(run)
-        run.commit()
+            step(run, setting.watcher)
+        _close(run)
     return metrics
 
 
-def train_only(
-    request: Request,
-    out: Path,
-    watcher: Watcher,
-    *,
-    device: torch.device,
-    workers: int,
-    should_stop: Callable[[], bool],
-    on_network: Callable[[RunSpec], None] = lambda spec: None,
-    command: tuple[str, ...] = (),
-) -> Metrics:
+def train(request: Request, out: Path, setting: Setting) -> Metrics:
     """Scan, fit if there is a budget, train, evaluate and report.
 
     Raises:
@@ -68,22 +63,19 @@ def train_only(
     """
     run = Run(out)
     with run.lock():
-        metrics = _train(run, request, watcher, device, workers, should_stop, on_network, command)
-        report_run(run)
-        run.commit()
+        metrics = _train(run, request, setting)
+        _close(run)
     return metrics
 
 
-def _train(
-    run: Run,
-    request: Request,
-    watcher: Watcher,
-    device: torch.device,
-    workers: int,
-    should_stop: Callable[[], bool],
-    on_network: Callable[[RunSpec], None],
-    command: tuple[str, ...],
-) -> Metrics:
-    on_network(prepare(run, request, watcher, command))
-    train_run(run, watcher, device=device, workers=workers, should_stop=should_stop)
-    return evaluate_run(run, watcher, device=device, should_stop=should_stop)
+def _train(run: Run, request: Request, setting: Setting) -> Metrics:
+    watcher, should_stop = setting.watcher, setting.should_stop
+    spec = prepare(run, request, watcher, should_stop=should_stop, command=setting.command)
+    setting.on_network(spec)
+    train_run(run, watcher, device=setting.device, workers=setting.workers, should_stop=should_stop)
+    return evaluate_run(run, watcher, device=setting.device, should_stop=should_stop)
+
+
+def _close(run: Run) -> None:
+    report_run(run)
+    run.commit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from triscale import __version__
 from triscale.data.scan import scan
 from triscale.data.scanned import BadFile
 from triscale.data.split import Split, check_present, make_split
-from triscale.errors import RunError
+from triscale.errors import Interrupted, RunError
 from triscale.jobs.networks import fit_any
 from triscale.jobs.run import Request, Run, RunSpec
 from triscale.jobs.watch import Watcher
@@ -45,21 +46,37 @@ class DataSummary(Record):
     bad: tuple[BadFile, ...]
 
 
-def prepare(run: Run, request: Request, watcher: Watcher, command: tuple[str, ...] = ()) -> RunSpec:
+def prepare(
+    run: Run,
+    request: Request,
+    watcher: Watcher,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    command: tuple[str, ...] = (),
+) -> RunSpec:
     """Scan, split, fit the network and write it all down, or take up what a Run of the same request has.
 
     Raises:
         DataError: images that cannot be trained on.
         BudgetError: a budget that cannot be met.
         RunError: the Run is of another request.
+        Interrupted: ``should_stop`` answered true during the scan; nothing was written yet.
     """
     run.refuse_other(request)
     if run.spec_file.is_file():
         spec = run.spec
         check_present(run.split)
         return spec
+
+    def on_files(done: int, total: int) -> None:
+        if should_stop():
+            raise Interrupted("stopped during the scan of the images; the same command begins it again")
+        if done == 0:
+            watcher.begin("scan", total)
+        watcher.advance(done)
+
     watcher.begin("scan")
-    found = scan(Path(request.images), progress=lambda done, total: _scanned(watcher, done, total))
+    found = scan(Path(request.images), progress=on_files)
     split = make_split(found, seed=request.seed, test_share=request.test_share, val_share=request.val_share)
     if found.bad:
         watcher.note(
@@ -115,12 +132,6 @@ def for_classes(network: AnyNetwork, classes: int, recipe: Recipe) -> AnyNetwork
     if recipe.norm_momentum is not None:
         changes["norm"] = BatchNorm(eps=network.norm.eps, momentum=recipe.norm_momentum)
     return network.replace(**changes)
-
-
-def _scanned(watcher: Watcher, done: int, total: int) -> None:
-    if done <= 1:
-        watcher.begin("scan", total)
-    watcher.advance(done)
 
 
 def _tallies(split: Split) -> tuple[ClassTally, ...]:

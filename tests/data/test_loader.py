@@ -1,0 +1,210 @@
+"""What a batch holds is decided by seed, epoch and step, and by nothing else."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from triscale.data import loader as loader_module
+from triscale.data.loader import Batch, TrainLoader, eval_batches, train_batches
+from triscale.data.scan import scan
+from triscale.data.split import Split, make_split
+from triscale.data.transforms import Augmentation, eval_transform
+from triscale.errors import DataError, JobError
+from triscale.network.contract import Preprocessing
+
+from .pictures import write_classes
+
+PREPROCESSING = Preprocessing(resolution=8)
+AUGMENTATION = Augmentation(policy="randaugment", color_jitter=0.3, erase=0.3)
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    return make_split(scan(write_classes(tmp_path_factory.mktemp("images"), {"a": 30, "b": 25})))
+
+
+def digests(batches: Iterable[Batch]) -> list[str]:
+    return [hashlib.sha256(b"".join(part.numpy().tobytes() for part in batch)).hexdigest() for batch in batches]
+
+
+def one_epoch(split: Split, epoch: int = 1, **options: int) -> list[str]:
+    return digests(train_batches(split, PREPROCESSING, AUGMENTATION, batch=9, seed=5, epoch=epoch, **options))
+
+
+def test_batches_are_the_same_for_any_number_of_workers(split: Split) -> None:
+    expected = one_epoch(split)
+    assert len(expected) == 5
+    for workers in (1, 2):
+        assert one_epoch(split, workers=workers) == expected
+
+
+def test_batches_are_the_same_from_any_first_step(split: Split) -> None:
+    expected = one_epoch(split)
+    for first_step in range(6):
+        assert one_epoch(split, first_step=first_step) == expected[first_step:]
+    assert one_epoch(split, first_step=2, workers=2) == expected[2:]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("cache_bytes", [0, 5000, 1 << 20])
+def test_kept_workers_and_cached_images_change_nothing(split: Split, workers: int, cache_bytes: int) -> None:
+    with TrainLoader(
+        split, PREPROCESSING, AUGMENTATION, batch=9, seed=5, workers=workers, cache_bytes=cache_bytes
+    ) as loader:
+        assert loader.num_steps == 5
+        assert digests(loader.epoch(0)) == one_epoch(split, 0)
+        next(loader.epoch(3))  # left after its first batch
+        assert digests(loader.epoch(1, 2)) == one_epoch(split, 1)[2:]
+        assert digests(loader.epoch(1)) == one_epoch(split, 1)
+
+
+def test_epochs_and_seeds_differ(split: Split) -> None:
+    seen = [digest for epoch in range(3) for digest in one_epoch(split, epoch)]
+    assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 40, 1000])
+def test_every_sample_comes_once_an_epoch_with_its_label(split: Split, batch: int) -> None:
+    batches = list(train_batches(split, PREPROCESSING, Augmentation(), batch=batch, seed=0, epoch=0))
+    indices = torch.cat([part.indices for part in batches]).tolist()
+    assert sorted(indices) == list(range(len(split.train)))
+    assert indices != sorted(indices)
+    assert torch.cat([part.labels for part in batches]).tolist() == [split.train[index].label for index in indices]
+    for part in batches:
+        assert part.images.dtype == torch.uint8
+        assert part.images.shape == (len(part.labels), 3, 8, 8)
+        assert part.labels.dtype == part.indices.dtype == torch.int64
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_evaluation_takes_every_sample_once_in_order(split: Split, workers: int) -> None:
+    batches = list(eval_batches(split.test, Path(split.root), PREPROCESSING, batch=4, workers=workers))
+    assert torch.cat([part.indices for part in batches]).tolist() == list(range(len(split.test)))
+    assert torch.cat([part.labels for part in batches]).tolist() == [sample.label for sample in split.test]
+    transform = eval_transform(PREPROCESSING)
+    with Image.open(Path(split.root) / split.test[3].path) as image:
+        assert torch.equal(torch.cat([part.images for part in batches])[3], transform(image.convert("RGB")))
+
+
+def test_evaluation_of_nothing_is_empty(split: Split) -> None:
+    assert list(eval_batches((), Path(split.root), PREPROCESSING, batch=4)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_global_random_state_is_left_alone(split: Split, workers: int) -> None:
+    before = torch.get_rng_state()
+    one_epoch(split, workers=workers)
+    list(eval_batches(split.val, Path(split.root), PREPROCESSING, batch=4, workers=workers))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_file_that_broke_since_the_scan_is_named(tmp_path: Path, workers: int) -> None:
+    split = make_split(scan(write_classes(tmp_path, {"a": 6, "b": 6})))
+    (tmp_path / split.train[4].path).write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        one_epoch(split, workers=workers)
+    assert str(caught.value).startswith(
+        f"{tmp_path / split.train[4].path} could be decoded before and cannot now: empty"
+    )
+    (tmp_path / split.test[0].path).unlink()
+    with pytest.raises(DataError, match="No such file"):
+        list(eval_batches(split.test, tmp_path, PREPROCESSING, batch=4, workers=workers))
+
+
+def test_workers_may_be_forked_after_torch_has_used_threads(split: Split) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        for _ in range(2):
+            images = torch.randn(16, 8, 32, 32, requires_grad=True)
+            torch.nn.functional.conv2d(images, torch.randn(8, 8, 3, 3)).sum().backward()
+            torch.randn(400, 400) @ torch.randn(400, 400)
+            assert one_epoch(split, workers=2) == one_epoch(split)
+    finally:
+        torch.set_num_threads(before)
+
+
+def workers_now() -> set[int]:
+    return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
+
+
+def test_workers_outlive_the_signals_that_stop_a_job(split: Split) -> None:
+    before = workers_now()
+    with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5, workers=2) as loader:
+        batches = loader.epoch(0)
+        seen = [next(batches)]
+        for pid in workers_now() - before:
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
+        seen += list(batches)
+        assert len(seen) == loader.num_steps
+        assert len(workers_now() - before) == 2
+    assert workers_now() == before
+
+
+def test_forgotten_loader_ends_its_workers(split: Split) -> None:
+    before = workers_now()
+    loader = TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5, workers=2)
+    next(loader.epoch(0))
+    assert len(workers_now() - before) == 2
+    del loader
+    gc.collect()
+    assert workers_now() == before
+
+
+def test_killed_worker_is_an_error(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_module, "_PATIENCE", 1.0)
+    before = workers_now()
+    with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=1, seed=5, workers=1) as loader:
+        batches = loader.epoch(0)
+        next(batches)
+        # Torch's handler would raise an error of its own wherever this thread is.
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        try:
+            for worker in workers_now() - before:
+                os.kill(worker, signal.SIGKILL)
+            with pytest.raises(JobError, match="a data worker failed"):
+                list(batches)
+            loader.close()
+        finally:
+            signal.signal(signal.SIGCHLD, handler)
+    assert workers_now() == before
+
+
+PROGRAM = """
+import multiprocessing, pathlib, sys
+from triscale.data.loader import TrainLoader
+from triscale.data.split import Split
+from triscale.data.transforms import Augmentation
+from triscale.network.contract import Preprocessing
+
+split = Split.load(pathlib.Path(sys.argv[1]))
+loader = TrainLoader(split, Preprocessing(resolution=8), Augmentation(), batch=1, seed=0, workers=2)
+batches = loader.epoch(0)
+next(batches)
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+raise SystemExit(3)
+"""
+
+
+def test_program_that_stops_in_an_epoch_ends_with_its_workers(split: Split, tmp_path: Path) -> None:
+    split.save(tmp_path / "split.json")
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "split.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+    pids = done.stdout.split()
+    assert len(pids) == 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
