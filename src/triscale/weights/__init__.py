@@ -1,0 +1,1 @@
+"""Checkpoints of other projects: one file a source, each a table of name rules."""

@@ -1,0 +1,212 @@
+"""Modules built from a Network: names, memory format, compilation, features, initialization, stochastic depth."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from triscale.families import get, names
+from triscale.network.lower import lower
+from triscale.network.spec import Head, MBConv, Network, Stage, Stem
+from triscale.network.tree import Residual as ResidualNode
+from triscale.nn.build import build
+from triscale.nn.layers import Residual
+
+SMALL = Network(
+    name="small",
+    stem=Stem(width=8),
+    stages=(
+        Stage(block=MBConv(expansion=1, se_ratio=0.25), width=8, repeats=1),
+        Stage(block=MBConv(expansion=4, kernel=5, se_ratio=0.25), width=16, repeats=2, stride=2),
+    ),
+    head=Head(width=32),
+    resolution=32,
+    classes=5,
+    dropout=0.2,
+    drop_path=0.2,
+)
+
+
+def test_parameters_are_named_after_the_structure():
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+    def convolution(name: str) -> list[str]:
+        return [f"{name}.conv.weight", *(f"{name}.norm.{value}" for value in norm)]
+
+    def gate(name: str) -> list[str]:
+        return [f"{name}.gate.{part}.{value}" for part in ("reduce", "expand") for value in ("weight", "bias")]
+
+    expected = convolution("stem")
+    for block in ("stages.0.blocks.0", "stages.1.blocks.0", "stages.1.blocks.1"):
+        if block != "stages.0.blocks.0":
+            expected += convolution(f"{block}.expand")
+        expected += convolution(f"{block}.depthwise") + gate(block) + convolution(f"{block}.project")
+    expected += [*convolution("head"), "head.classifier.weight", "head.classifier.bias"]
+    assert list(build(SMALL).state_dict()) == expected
+
+
+def test_a_name_from_the_documentation():
+    with torch.device("meta"):
+        state = build(get("efficientnet_b0")).state_dict()
+    assert state["stages.3.blocks.1.expand.conv.weight"].shape == (480, 80, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_lite0", "mobilenet_v1", "mobilenet_v2", "resnet18"])
+def test_gradients_reach_every_parameter(name):
+    torch.manual_seed(0)
+    model = build(get(name).replace(classes=3)).train()
+    model(torch.randn(2, 3, 64, 64)).logsumexp(1).sum().backward()
+    missing = [key for key, value in model.named_parameters() if value.grad is None or not value.grad.isfinite().all()]
+    assert not missing
+    assert sum(value.grad.abs().sum().item() > 0 for value in model.parameters()) > 0.9 * len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "resnet18", "resnet50", "mnasnet_a1"])
+def test_channels_last_is_kept_to_the_end(name):
+    model = build(get(name)).eval().to(memory_format=torch.channels_last)
+    images = torch.randn(1, 3, 64, 64).to(memory_format=torch.channels_last)
+    maps: list[Tensor] = []
+    with torch.no_grad():
+        logits = model(images, features=maps)
+        assert all(found.is_contiguous(memory_format=torch.channels_last) for found in maps if found.shape[-1] > 1)
+        torch.testing.assert_close(logits, model(images.contiguous()), rtol=1e-4, atol=1e-4)
+
+
+def test_sides_need_be_neither_square_nor_the_networks():
+    model = build(SMALL).eval()
+    for shape in ((1, 3, 32, 32), (2, 3, 33, 47), (3, 3, 1, 5)):
+        assert model(torch.randn(shape)).shape == (shape[0], 5)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_torch_compiles_without_a_break(mode):
+    torch._dynamo.reset()
+    model = build(SMALL)
+    model.train(mode == "train")
+    for module in model.modules():
+        if isinstance(module, Residual | nn.Dropout) and mode == "train":
+            module.drop_rate = module.p = 0.0
+    images = torch.randn(2, 3, 32, 32)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(images), model(images))
+
+
+def test_torch_compiles_stochastic_depth_without_a_break():
+    torch._dynamo.reset()
+    model = build(SMALL).train()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    assert compiled(torch.randn(4, 3, 32, 32)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "resnet18"])
+def test_torch_exports(name):
+    model = build(get(name)).eval()
+    images = torch.randn(2, 3, 64, 64)
+    exported = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},))
+    with torch.no_grad():
+        for batch in (images, torch.randn(5, 3, 64, 64)):
+            torch.testing.assert_close(exported.module()(batch), model(batch), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("efficientnet_b0", (16, 24, 40, 112, 320, 1280)),
+        ("mobilenet_v1", (64, 128, 256, 512, 1024, 1024)),
+        ("mobilenet_v2", (16, 24, 32, 96, 320, 1280)),
+        ("resnet50", (256, 512, 1024, 2048, 2048)),
+    ],
+)
+def test_features_at_each_reduction(name, channels):
+    with torch.device("meta"):
+        model = build(get(name)).eval()
+        maps: list[Tensor] = []
+        model(torch.empty(2, 3, 224, 224), features=maps)
+    assert tuple(found.shape[1] for found in maps) == channels
+    finest = 4 if name == "resnet50" else 2
+    reductions = [finest * 2**number for number in range(len(channels) - 1)]
+    assert [224 // found.shape[-1] for found in maps] == [*reductions, 32]
+
+
+def test_asking_for_features_changes_no_logit():
+    model = build(SMALL).eval()
+    images = torch.randn(2, 3, 32, 32)
+    maps: list[Tensor] = []
+    assert torch.equal(model(images), model(images, features=maps))
+    torch.testing.assert_close(model.head.classify(maps[-1]), model(images))
+
+
+def test_convolutions_are_drawn_with_variance_2_over_fan_out():
+    torch.manual_seed(0)
+    model = build(get("efficientnet_b0"))
+    depthwise = 0
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Conv2d):
+            continue
+        area = module.kernel_size[0] ** 2
+        depthwise += module.groups > 1
+        fan_out = area if module.groups > 1 else area * module.out_channels
+        values = module.weight.detach()
+        # The variance of n normal draws has a relative standard error of sqrt(2 / n).
+        assert values.var().item() * fan_out / 2 == pytest.approx(1, abs=5 * math.sqrt(2 / values.numel())), name
+        assert abs(values.mean().item()) < 5 * math.sqrt(2 / fan_out / values.numel())
+        assert module.bias is None or not module.bias.any()
+    assert depthwise == 16
+
+
+def test_the_classifier_and_norms_are_drawn_as_published():
+    torch.manual_seed(0)
+    model = build(get("efficientnet_b0"))
+    weight, bound = model.head.classifier.weight, 1 / math.sqrt(1000)
+    assert 0.999 * bound < weight.abs().max() <= bound
+    assert weight.var().item() == pytest.approx(bound**2 / 3, rel=0.01)
+    assert not model.head.classifier.bias.any()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.eps, module.momentum) == (1e-3, 0.01)
+            assert (module.weight == 1).all()
+            assert not module.bias.any()
+
+
+def test_the_same_seed_gives_the_same_weights():
+    states = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        states.append(build(SMALL).state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_b1", "mnasnet_a1"])
+def test_drop_rates_are_i_over_n(name):
+    network = get(name)
+    with torch.device("meta"):
+        model = build(network)
+    blocks = [block for stage in model.stages for block in stage.blocks]
+    assert len(blocks) == network.num_blocks
+    for number, block in enumerate(blocks):
+        if isinstance(block, Residual):
+            assert block.drop_rate == pytest.approx(network.drop_path * number / len(blocks))
+
+
+def test_dropout_acts_before_the_classifier_in_training_only():
+    model = build(SMALL)
+    assert model.head.vector_names == ("pool", "dropout", "classifier")
+    assert model.head.dropout.p == 0.2
+    model.eval()
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(model(images), model(images))
+    assert not torch.equal(model.train()(images), model(images))
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name not in ("efficientnet_b8", "efficientnet_l2")])
+def test_residual_blocks_of_module_and_tree_agree(name):
+    network = get(name)
+    with torch.device("meta"):
+        built = [isinstance(block, Residual) for stage in build(network).stages for block in stage.blocks]
+    stages = dict(lower(network).children)["stages"].children
+    assert built == [
+        isinstance(block, ResidualNode) for _, stage in stages for _, block in stage.children[0][1].children
+    ]

@@ -1,0 +1,109 @@
+"""Built modules against the exact cost: torch's own flop counter, parameters, buffers, activations; and torchvision's.
+
+Everything runs on the meta device, where tensors have shapes and no values.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from triscale.families import get, names
+from triscale.network.cost import cost
+from triscale.network.spec import Basic, Bottleneck, Conv, Head, MBConv, Network, Separable, Stage, Stem
+from triscale.nn.build import build
+from triscale.scaling.budget import Budget
+from triscale.scaling.fit import fit_budget
+from triscale.scaling.law import EFFICIENTNET
+
+LARGE = [f"efficientnet_{member}" for member in ("b5", "b6", "b7", "b8", "l2")]
+COUNTED = (nn.Conv2d, nn.Linear)
+
+
+def on_meta(network: Network) -> nn.Module:
+    with torch.device("meta"):
+        return build(network).eval()
+
+
+def macs_by_torch(model: nn.Module, resolution: int) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.empty(1, 3, resolution, resolution, device="meta"))
+    return counter.get_total_flops() // 2
+
+
+def stored(model: nn.Module) -> tuple[int, int]:
+    """Count trained values, and values of running statistics."""
+    buffers = (buffer for name, buffer in model.named_buffers() if not name.endswith("num_batches_tracked"))
+    return sum(p.numel() for p in model.parameters()), sum(b.numel() for b in buffers)
+
+
+def check(network: Network) -> None:
+    counted, model = cost(network), on_meta(network)
+    outputs = {"activations": 0, "biased": 0, "normalized": 0}
+
+    def note(module: nn.Module, inputs: object, output: Tensor) -> None:
+        outputs["normalized" if isinstance(module, nn.BatchNorm2d) else "activations"] += output.numel()
+        if getattr(module, "bias", None) is not None and not isinstance(module, nn.BatchNorm2d):
+            outputs["biased"] += output.numel()
+
+    for module in model.modules():
+        if isinstance(module, (*COUNTED, nn.BatchNorm2d)):
+            module.register_forward_hook(note)
+    assert macs_by_torch(model, network.resolution) == counted.macs
+    assert stored(model) == (counted.params, counted.buffers)
+    assert outputs["activations"] == counted.activations
+    assert outputs["biased"] == counted.macs_with_bias - counted.macs
+    assert outputs["normalized"] == counted.macs_with_norm - counted.macs_with_bias
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name not in LARGE])
+def test_published_networks(name):
+    check(get(name))
+
+
+@pytest.mark.parametrize("resolution", [97, 291])
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "mobilenet_v2", "resnet18", "resnet50"])
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+def test_sides_that_strides_do_not_divide(name, padding, resolution):
+    check(get(name).replace(resolution=resolution, padding=padding))
+
+
+@pytest.mark.parametrize("block", [MBConv(kernel=7, se_ratio=0.1), Separable(), Bottleneck(), Basic(kernel=5), Conv()])
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+def test_every_block(block, padding):
+    stages = (Stage(block=block, width=20, repeats=2), Stage(block=block, width=20, repeats=2, stride=3))
+    stem = Stem(width=20, kernel=5, stride=2, max_pool=True)
+    check(Network(name="odd", stem=stem, stages=stages, resolution=45, classes=7, padding=padding))
+    check(Network(name="odd", stem=stem, stages=stages, head=Head(width=11), resolution=45, dropout=0.1))
+
+
+def test_fits_cost_what_an_independent_counter_says():
+    random_numbers = random.Random(0)
+    for name in ("efficientnet_b0", "mobilenet_v2", "resnet50"):
+        for _ in range(3):
+            limit = cost(get(name)).macs * 2 ** random_numbers.uniform(-2, 1)
+            fit = fit_budget(get(name), EFFICIENTNET, Budget(macs=limit))
+            by_torch = macs_by_torch(on_meta(fit.network), fit.network.resolution)
+            assert by_torch == fit.limits[0].achieved <= limit
+
+
+TORCHVISION = {
+    **{f"efficientnet_b{number}": f"efficientnet_b{number}" for number in range(8)},
+    **{f"resnet{layers}": f"resnet{layers}" for layers in (18, 34, 50, 101, 152)},
+    "mobilenet_v2": "mobilenet_v2",
+    "mnasnet_b1": "mnasnet1_0",
+}
+
+
+@pytest.mark.parametrize(("name", "theirs"), TORCHVISION.items())
+def test_torchvisions_modules_cost_the_same(name, theirs):
+    with torch.device("meta"):
+        model = torchvision.models.get_model(theirs).eval()
+    counted = cost(get(name))
+    assert stored(model) == (counted.params, counted.buffers)
+    assert macs_by_torch(model, get(name).resolution) == counted.macs

@@ -1,0 +1,145 @@
+"""Budgets as people write them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from triscale.errors import BudgetError
+from triscale.network.cost import Tally
+from triscale.scaling.budget import Budget
+
+
+@pytest.mark.parametrize(
+    ("form", "limits"),
+    [
+        ("400M", {"macs": 400e6}),
+        ("400 M", {"macs": 400e6}),
+        (" 400M ", {"macs": 400e6}),
+        ("1.2G", {"macs": 1.2e9}),
+        ("1.2GMACs", {"macs": 1.2e9}),
+        ("1.2G macs", {"macs": 1.2e9}),
+        ("4000 MACs", {"macs": 4000}),
+        ("4000MAC", {"macs": 4000}),
+        ("4M MACs", {"macs": 4e6}),
+        (".5G MAC", {"macs": 5e8}),
+        ("5.M", {"macs": 5e6}),
+        ("4e8", {"macs": 4e8}),
+        ("400000000", {"macs": 400e6}),
+        ("3T", {"macs": 3e12}),
+        ("5M params", {"params": 5e6}),
+        ("5M parameters", {"params": 5e6}),
+        ("1 param", {"params": 1}),
+        ("500k Params", {"params": 5e5}),
+        ("500K params", {"params": 5e5}),
+        ("20MB", {"size": 20e6}),
+        ("20 MB", {"size": 20e6}),
+        ("20MiB", {"size": 20 * 2**20}),
+        ("64KiB", {"size": 65536}),
+        ("1GiB", {"size": 2**30}),
+        ("4096 bytes", {"size": 4096}),
+        ("4k bytes", {"size": 4000}),
+        ("400M, 5M params", {"macs": 400e6, "params": 5e6}),
+        ("20MB,5M params , 1G", {"size": 20e6, "params": 5e6, "macs": 1e9}),
+    ],
+)
+def test_written_forms(form, limits):
+    assert Budget.of(form) == Budget(**limits)
+
+
+def test_several_forms_are_kept_at_once():
+    assert Budget.of("400M", "5M params") == Budget.of("400M, 5M params")
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("fast", 'cannot read the budget "fast"; write "400M" or'),
+        ("", 'cannot read the budget ""'),
+        ("-5M", 'cannot read the budget "-5M"'),
+        ("5 M M", "cannot read"),
+        ("nan", "cannot read"),
+        ("400M FLOPs", 'cannot read the budget "400M FLOPs"; write "400M" or'),
+        ("5mb", 'cannot read the budget "5mb"'),
+        ("400m", 'cannot read the budget "400m"; did you mean "400M"?'),
+        ("1.2g", 'did you mean "1.2G"?'),
+        ("20ms", "is a time, which needs a measured device; give a limit that can be counted"),
+        ("2s", "is a time"),
+        ("3B", 'could mean billions or bytes; write "3G" or "... bytes"'),
+        ("5Mi", "counts MACs in binary units"),
+        ("5Mi params", "counts parameters in binary units"),
+        ("0M", "is not a positive amount"),
+        ("1e400", "is not a positive amount"),
+        ("400M, 1G", 'limits MACs twice, the second time as "1G"; keep one'),
+        ("5MB, 20MB", "limits weights twice"),
+    ],
+)
+def test_a_form_that_cannot_be_read_says_what_to_write(form, said):
+    with pytest.raises(BudgetError) as caught:
+        Budget.of(form)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_form_is_no_budget():
+    with pytest.raises(BudgetError, match='no budget given; write "400M"'):
+        Budget.of()
+    with pytest.raises(ValidationError, match="a budget needs at least one limit"):
+        Budget()
+
+
+@pytest.mark.parametrize("wrong", [{"macs": 0}, {"params": -1}, {"size": math.inf}, {"latency": 0.02}])
+def test_limits_are_checked(wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Budget(**wrong)
+
+
+amounts = st.one_of(st.none(), st.integers(1, 10**15))
+
+
+@given(amounts, amounts, amounts)
+def test_a_budget_in_words_is_read_back_to_three_digits(macs, params, size):
+    if macs is params is size is None:
+        macs = 1
+    budget = Budget(macs=macs, params=params, size=size)
+    again = Budget.of(str(budget))
+    assert again.limits.keys() == budget.limits.keys()
+    for name, limit in budget.limits.items():
+        assert again.limits[name] == pytest.approx(limit, rel=0.00501)
+    assert str(again) == str(budget)
+
+
+@given(st.floats(0.001, 999), st.sampled_from("kMGT"), st.sampled_from(["", " MACs", " params", "B"]))
+def test_a_number_with_prefix_and_unit_means_their_product(number, prefix, unit):
+    (value,) = Budget.of(f"{number:.9f}{prefix}{unit}").model_dump(exclude_none=True).values()
+    assert value == pytest.approx(number * {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[prefix], rel=1e-4)
+
+
+def test_fractions_of_a_unit_are_rounded_down():
+    assert Budget(macs=10.9).limits == {"macs": 10}
+
+
+def test_every_limit_is_to_be_kept():
+    budget = Budget(macs=100, params=10, size=80)
+    assert budget.admits(Tally(params=10, buffers=10, macs=100))
+    assert not budget.admits(Tally(params=10, buffers=10, macs=101))
+    assert not budget.admits(Tally(params=11, buffers=0, macs=100))
+    assert not budget.admits(Tally(params=10, buffers=11, macs=100))
+    assert Budget(macs=100).admits(Tally(params=10**9, macs=100))
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        (Budget(macs=4e8), "400M MACs"),
+        (Budget(params=5e6, macs=1.2e9), "1.20G MACs, 5.00M params"),
+        (Budget(size=2e7), "20.0MB"),
+        (Budget(size=500), "500 bytes"),
+    ],
+)
+def test_budgets_in_words(budget, words):
+    assert str(budget) == words

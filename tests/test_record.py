@@ -1,0 +1,234 @@
+"""Frozen data: strict keys, JSON with a kind and a schema number, stable digests, atomic files."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from pydantic import ValidationError
+
+from triscale.errors import RecordError
+from triscale.families import get
+from triscale.network.cost import Cost, cost
+from triscale.network.custom import CustomNetwork
+from triscale.network.spec import Network
+from triscale.record import Record, digest, write_atomic
+from triscale.scaling.budget import Budget
+from triscale.scaling.fit import Fit, fit_budget
+from triscale.scaling.law import EFFICIENTNET, Law, Scale
+
+B0 = get("efficientnet_b0")
+
+
+def records() -> list[Record]:
+    return [
+        B0,
+        CustomNetwork(name="mine", function="package.module:build"),
+        EFFICIENTNET,
+        Scale(depth=1.2),
+        Budget(macs=1e9, params=5.5e6),
+        cost(B0),
+        fit_budget(B0, EFFICIENTNET, Budget(macs=1e9)),
+    ]
+
+
+@pytest.mark.parametrize("record", records(), ids=lambda record: record.kind_name)
+def test_a_record_survives_json(record, tmp_path):
+    cls = type(record)
+    assert cls.from_json(record.to_json()) == record
+    record.save(tmp_path / "deep" / "er" / "record.json")
+    assert cls.load(tmp_path / "deep" / "er" / "record.json") == record
+    data = json.loads(record.to_json())
+    assert list(data)[:2] == ["triscale", "schema"]
+    assert (data["triscale"], data["schema"]) == (cls.kind_name, cls.schema_number)
+    assert record.to_json().endswith("}\n")
+
+
+def test_kinds_are_distinct():
+    kinds = [cls.kind_name for cls in (Network, CustomNetwork, Law, Scale, Budget, Cost, Fit)]
+    assert len(set(kinds)) == len(kinds)
+
+
+def test_a_fit_of_an_own_network_comes_back_as_one():
+    own = CustomNetwork(name="mine", function="package.module:build")
+    fit = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9)).model_copy(update={"network": own})
+    assert Fit.from_json(fit.to_json()).network == own
+
+
+def test_the_digest_of_a_structure_never_changes():
+    # Runs and caches on people's disks are keyed by it: a new value here needs a new schema number.
+    assert B0.structure == "eb7ca306f0d17dcbeb5451fa91bc7c3fcba4c1e63ec3aceb1367b2b5d8698b39"
+
+
+def test_a_digest_knows_content_but_not_order():
+    assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1}) != digest({"a": 1, "b": [2, 1]})
+    assert (
+        EFFICIENTNET.digest == Law(gamma=1.15, beta=1.1, alpha=1.2).digest != Law(alpha=1.2, beta=1.1, gamma=1.2).digest
+    )
+    with pytest.raises(ValueError, match=r"[Oo]ut of range"):
+        digest(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("aplha", 'unknown key "aplha"; did you mean alpha'),
+        ("phi", 'unknown key "phi"; the keys are alpha, beta, gamma'),
+    ],
+)
+def test_an_unknown_key_is_never_ignored(key, hint):
+    data = json.loads(EFFICIENTNET.to_json()) | {key: 1.5}
+    with pytest.raises(RecordError, match=hint):
+        Law.from_json(json.dumps(data))
+
+
+def test_an_unknown_key_deep_inside_is_named_with_its_place():
+    data = json.loads(B0.to_json())
+    data["stages"][2]["block"]["se_rato"] = data["stages"][2]["block"].pop("se_ratio")
+    with pytest.raises(RecordError, match=r"stages\.2\.block\.mbconv\.se_rato.*did you mean se_ratio"):
+        Network.from_json(json.dumps(data), source="mine.json")
+
+
+def test_all_mistakes_come_at_once():
+    with pytest.raises(RecordError) as caught:
+        Law.from_json('{"triscale": "law", "schema": 1, "alpha": 0.5, "beta": "wide"}', source="law.json")
+    message = str(caught.value)
+    assert message.startswith("law.json is not a valid law record")
+    assert '"alpha": Input should be greater than or equal to 1, given 0.5' in message
+    assert '"beta"' in message
+    assert '"gamma" is missing' in message
+    assert "pydantic" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "the text given is not JSON .* expected a law record"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        ("[1]", "holds a JSON list; expected a law record, an object"),
+        ("3", "holds a JSON int"),
+        ("{}", 'no record of Triscale .no "triscale" key.; expected a law record'),
+        ('{"triscale": "scale", "schema": 1}', "is a scale record; expected a law record"),
+        ('{"triscale": "law"}', 'no valid "schema" number'),
+        ('{"triscale": "law", "schema": "1"}', 'no valid "schema" number'),
+        ('{"triscale": "law", "schema": true}', 'no valid "schema" number'),
+        ('{"triscale": "law", "schema": 0}', 'no valid "schema" number'),
+        (
+            '{"triscale": "law", "schema": 2, "alpha": 1, "beta": 1, "gamma": 1}',
+            "law record of schema 2, and this version of Triscale reads up to schema 1; install a newer Triscale",
+        ),
+        ('{"triscale": "law", "schema": 1, "alpha": NaN, "beta": 1, "gamma": 1}', "finite number"),
+        ('{"triscale": "law", "schema": 1, "alpha": 1e999, "beta": 1, "gamma": 1}', "finite number|less than"),
+    ],
+)
+def test_what_is_no_such_record_is_refused(text, message):
+    with pytest.raises(RecordError, match=message):
+        Law.from_json(text)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(
+        RecordError, match=r"cannot read .*none\.json: No such file or directory; expected a law record"
+    ):
+        Law.load(tmp_path / "none.json")
+    with pytest.raises(RecordError, match="Is a directory"):
+        Law.load(tmp_path)
+
+
+def test_a_record_without_a_kind_has_no_head():
+    class Plain(Record):
+        number: int
+
+    assert Plain(number=3).to_json() == '{\n "number": 3\n}\n'
+    assert Plain.from_json('{"number": 3}') == Plain(number=3)
+    with pytest.raises(RecordError, match="plain record"):
+        Plain.from_json('{"numbr": 3}')
+
+
+def test_an_older_schema_is_still_read():
+    class Grown(Record):
+        kind_name: ClassVar[str] = "grown"
+        schema_number: ClassVar[int] = 3
+        number: int = 1
+
+    assert Grown.from_json('{"triscale": "grown", "schema": 1}') == Grown()
+    with pytest.raises(RecordError, match="up to schema 3"):
+        Grown.from_json('{"triscale": "grown", "schema": 4}')
+
+
+def test_records_are_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        EFFICIENTNET.alpha = 2.0
+
+
+def test_text_is_kept_as_it_is(tmp_path):
+    named = B0.replace(name="größer ✓")
+    named.save(tmp_path / "network.json")
+    assert "größer ✓" in (tmp_path / "network.json").read_text(encoding="utf-8")
+    assert Network.load(tmp_path / "network.json") == named
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "write"])
+def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(call, tmp_path, monkeypatch):
+    path = tmp_path / "law.json"
+    EFFICIENTNET.save(path)
+    before = contents(tmp_path)
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if call == "fsync":
+        monkeypatch.setattr(os, "fsync", fail)
+    elif call == "replace":
+        monkeypatch.setattr(os, "replace", fail)
+        monkeypatch.setattr(Path, "replace", fail)
+    else:
+        real = os.fdopen
+
+        def broken(*args: object, **kwargs: object) -> object:
+            file = real(*args, **kwargs)
+            file.close()
+            return file
+
+        monkeypatch.setattr(os, "fdopen", broken)
+    with pytest.raises((OSError, ValueError)):
+        Law(alpha=2, beta=1, gamma=1).save(path)
+    assert contents(tmp_path) == before
+
+
+def test_a_save_that_fails_for_the_first_time_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        EFFICIENTNET.save(tmp_path / "law.json")
+    assert contents(tmp_path) == {}
+
+
+def test_a_save_flushes_the_file_before_the_rename_and_the_folder_after(tmp_path, monkeypatch):
+    happened = []
+    real_fsync, real_replace = os.fsync, Path.replace
+
+    def fsync(handle: int) -> None:
+        happened.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        real_fsync(handle)
+
+    def replace(path: Path, target: Path) -> Path:
+        happened.append("rename")
+        return real_replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    write_atomic(tmp_path / "file", b"content")
+    assert happened == ["file", "rename", "folder"]
+    assert contents(tmp_path) == {"file": b"content"}
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
