@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+
 from cli.command import refused, run
 from conftest import COLORS, write_classes, write_picture
 

@@ -3,10 +3,10 @@
 import json
 import subprocess
 import sys
-
-from cli.command import run
+from pathlib import Path
 
 import triscale as ts
+from cli.command import run
 
 
 def test_list_names_every_network_with_its_cost(capsys):
@@ -108,3 +108,9 @@ def test_demo_writes_only_the_data(capsys, tmp_path):
     assert seen.out.strip() == str(tmp_path / "digits")
     assert sorted(path.name for path in (tmp_path / "digits").iterdir()) == ["test", "train"]
     assert len(list((tmp_path / "digits").rglob("*.png"))) == 1797
+
+
+def test_the_readme_s_table_is_what_the_command_prints(capsys):
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text()
+    for line in run(capsys, "list").out.splitlines()[: len(ts.names()) + 1]:
+        assert line.rstrip() in readme

@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+
 from cli.command import run
 from conftest import COLORS, write_classes, write_picture
-
 from triscale.deploy.engines import OnnxModel
 from triscale.jobs.run import Run
 from triscale.scaling.fit import Fit

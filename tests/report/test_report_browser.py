@@ -7,8 +7,8 @@ import shutil
 import subprocess
 
 import pytest
-from report import report_samples as samples
 
+from report import report_samples as samples
 from triscale.report.content import Content
 from triscale.report.page import render
 

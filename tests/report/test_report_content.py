@@ -1,8 +1,8 @@
 import json
 
 import pytest
-from report import report_samples as samples
 
+from report import report_samples as samples
 from triscale.errors import RecordError
 from triscale.report.content import ClassMetric, Content, MapCard, MetricFacts, Pair
 

@@ -3,8 +3,8 @@ import warnings
 from xml.etree import ElementTree
 
 import pytest
-from report import report_samples as samples
 
+from report import report_samples as samples
 from triscale.report import figures, quality
 from triscale.report.content import CurvePoint, FamilyPoint, LatencyRow
 from triscale.report.svg import PALETTE

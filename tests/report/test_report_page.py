@@ -3,8 +3,8 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from report import report_samples as samples
 
+from report import report_samples as samples
 from triscale.report.content import Content
 from triscale.report.page import render
 

@@ -13,6 +13,7 @@ Conventions, each with its name:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import ClassVar, NamedTuple, assert_never
 
 from triscale.network import tree
@@ -72,11 +73,10 @@ class Cost(Figures):
 
 def cost(network: Network) -> Cost:
     """Count a network exactly, in whole numbers."""
-    remembered: dict[int, Tally] = {}
     parts: list[StageCost] = []
     total = Tally()
     for name, part in _parts(lower(network)):
-        tally = _count(part, remembered)
+        tally = _count(part)
         total = _add((total, tally))
         parts.append(StageCost(name=name, channels=part.out.channels, side=part.out.side, **figures(tally)))
     return Cost(stages=tuple(parts), **figures(total))
@@ -84,7 +84,7 @@ def cost(network: Network) -> Cost:
 
 def totals(network: Network) -> Tally:
     """Count a network without the parts and without validation: what a solver calls thousands of times."""
-    return _count(lower(network), {})
+    return _count(lower(network))
 
 
 def si(number: float) -> str:
@@ -121,7 +121,7 @@ def figures(tally: Tally) -> dict[str, int]:
     }
 
 
-def _count(node: tree.Node, remembered: dict[int, Tally]) -> Tally:
+def _count(node: tree.Node) -> Tally:
     match node:
         case tree.Convolution():
             weights = node.outputs * (node.inputs // node.groups) * node.kernel * node.kernel
@@ -137,18 +137,20 @@ def _count(node: tree.Node, remembered: dict[int, Tally]) -> Tally:
         case tree.Activation() | tree.MaxPool() | tree.GlobalPool() | tree.Dropout():
             return Tally()
         case tree.Sequence():
-            known = remembered.get(id(node))
-            if known is None:
-                known = _add(_count(child, remembered) for _, child in node.children)
-                remembered[id(node)] = known
-            return known
+            return _count_sequence(node)
         case tree.Gate():
-            return _count(node.body, remembered)
+            return _count_sequence(node.body)
         case tree.Residual():
-            body = _count(node.body, remembered)
-            return body if node.shortcut is None else _add((body, _count(node.shortcut, remembered)))
+            body = _count_sequence(node.body)
+            return body if node.shortcut is None else _add((body, _count_sequence(node.shortcut)))
         case _:
             assert_never(node)
+
+
+@lru_cache(maxsize=8192)
+def _count_sequence(node: tree.Sequence) -> Tally:
+    """Count a sequence; remembered, since equal blocks are the same node, also in other networks."""
+    return _add(_count(child) for _, child in node.children)
 
 
 def _add(tallies: Iterable[Tally]) -> Tally:

@@ -19,12 +19,12 @@ def lower(network: spec.Network) -> Sequence:
     """
     style = Style(network.padding, network.norm)
     stem = _stem(network, style)
-    shape, stages, index = stem.out, [], 0
+    shape, stages, index, num_blocks = stem.out, [], 0, network.num_blocks
     for number, stage in enumerate(network.stages):
         blocks: list[tuple[str, Node]] = []
         for repeat in range(stage.repeats):
             node = _block(stage.block, shape, stage.width, stage.stride if repeat == 0 else 1, style)
-            blocks.append((str(repeat), _with_drop_rate(node, network.drop_path * index / network.num_blocks)))
+            blocks.append((str(repeat), _with_drop_rate(node, network.drop_path * index / num_blocks)))
             shape, index = node.out, index + 1
         repeated = Sequence(tuple(blocks), shape)
         stages.append((str(number), Sequence((("blocks", repeated),), shape)))

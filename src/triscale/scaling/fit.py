@@ -17,7 +17,7 @@ from triscale.scaling.chain import RESOLUTION, STEM, Chain, Part, Step
 from triscale.scaling.law import Law, Scale
 
 GROWTH_PER_TRY = 4.0
-LOOK_AHEAD = 24
+LOOK_AHEAD = 32
 SAME_PHI = 1e-6
 LARGEST_TRACED_PHI = 16.0
 SMALLEST_TRACED_STEP = 1 / 256
@@ -153,8 +153,8 @@ def _longest(chain: Chain, admits: Callable[[Tally], bool]) -> int:
 def _steps_ahead(chain: Chain, length: int, budget: Budget) -> tuple[Step, ...]:
     """Return steps from beyond the first that does not fit, which use up the slack.
 
-    Which steps are considered does not depend on how large the limits are, only on which there are: each is taken if
-    the network then costs no less than before, in what is limited, and no more than after the step that did not fit.
+    A step is taken if the network then costs no less than before, in what is limited, and no more than after any step
+    that did not fit. So with larger limits, the first step that is taken instead of left out makes up for all later.
     """
     if length >= len(chain.steps):
         return ()
@@ -166,16 +166,16 @@ def _steps_ahead(chain: Chain, length: int, budget: Budget) -> tuple[Step, ...]:
             continue
         tally = totals(chain.at(length, (*taken, step)))
         if all(figure(floor, name) <= figure(tally, name) <= figure(ceiling, name) for name in budget.limits):
-            if not budget.admits(tally):
-                break
-            taken, floor = (*taken, step), tally
-        else:
-            parts.add(step.part)
+            if budget.admits(tally):
+                taken, floor = (*taken, step), tally
+                continue
+            ceiling = tally
+        parts.add(step.part)
     return taken
 
 
 def _phi_beyond(network: Network, law: Law, budget: Budget) -> float:
-    """Return a phi at which the budget is exceeded, so that the chain up to it holds the answer."""
+    """Return a phi well beyond the budget: the chain up to it holds the answer, and the steps ahead of it."""
     growth = law.nominal_growth
     if growth == 1:
         return 0.0
@@ -185,7 +185,7 @@ def _phi_beyond(network: Network, law: Law, budget: Budget) -> float:
         if phi == law.largest_phi:
             raise BudgetError(_never(network, law, budget, phi))
         phi = min(phi + stride, law.largest_phi)
-    return phi
+    return min(phi + stride, law.largest_phi)
 
 
 def _phi_of(chain: Chain, length: int) -> tuple[int, float]:

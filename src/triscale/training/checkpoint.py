@@ -1,8 +1,8 @@
 """Checkpoints that are whole or absent, verified when read.
 
-A checkpoint is a safetensors file of tensors and a manifest (JSON) that is written last and holds the file's SHA-256; the
-manifest's own stands in its name. The two newest are kept, and the tensors of the best epoch. Reading takes the newest
-whose files are what was written.
+A checkpoint is a safetensors file of tensors and a manifest (JSON) that is written last and holds the file's SHA-256;
+the manifest's own stands in its name. The two newest are kept, and the tensors of the best epoch. Reading takes the
+newest whose files are what was written.
 """
 
 from __future__ import annotations
