@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from triscale.data.loader import Batch
-from triscale.errors import Interrupted
+from triscale.errors import Interrupted, JobError
 from triscale.network.contract import Preprocessing
 from triscale.nn.build import build
 from triscale.training.checkpoint import Checkpoints
@@ -178,6 +178,87 @@ def test_biases_and_batch_norm_are_not_decayed(tiny, optimizer):
     decayed = {id(p) for group in made.param_groups if group["weight_decay"] for p in group["params"]}
     for name, parameter in model.named_parameters():
         assert (id(parameter) in decayed) == (name.endswith("weight") and ".norm." not in name), name
+
+
+class Poisoned(nn.Module):
+    """Gives logits that are not finite for images with a white corner."""
+
+    def __init__(self, model: nn.Module, poison: float) -> None:
+        super().__init__()
+        self.model, self.poison = model, poison
+
+    def forward(self, images):
+        logits = self.model(images)
+        white = images[:, 0, 0, 0] > 2.2  # 255, normalized
+        return logits * torch.where(white, self.poison, 1.0)[:, None]
+
+
+def poisoned_feed(bad_steps: set[int]) -> Feed:
+    clean = feed()
+
+    def batches(epoch: int, first: int):
+        for step, batch in enumerate(clean.train(epoch, first), start=first):
+            batch.images[:, :, 0, 0] = 0
+            if epoch * 4 + step in bad_steps:
+                batch.images[0, :, 0, 0] = 255
+            yield batch
+
+    return Feed(steps_per_epoch=4, train=batches, val=clean.val)
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("bad", [0, 3, 5])
+def test_a_step_that_is_not_finite_is_undone_whole(tmp_path, tiny, poison, bad):
+    states = []
+    for stop in (bad, bad + 1):
+        calls = []
+
+        def should_stop(stop=stop, calls=calls) -> bool:
+            calls.append(0)
+            return len(calls) > stop
+
+        seed_weights(1)
+        checkpoints = Checkpoints(tmp_path / str(stop))
+        with pytest.raises(Interrupted):
+            train(
+                Poisoned(build(tiny), poison),
+                Recipe(epochs=3, batch=8),
+                poisoned_feed({bad}),
+                CONTRACT,
+                checkpoints,
+                network_digest="",
+                seed=1,
+                device=CPU,
+                should_stop=should_stop,
+            )
+        manifest = checkpoints.newest()
+        assert manifest.step == stop
+        states.append(checkpoints.load(manifest.state_file))
+    before, after = states
+    counts = [before.pop("loss/count").tolist(), after.pop("loss/count").tolist()]
+    if bad % 4 != 3:  # else the counts began anew with the next epoch
+        assert counts[1] == [counts[0][0], counts[0][1] + 1]
+    else:
+        assert manifest.history[-1].undone == 1
+    assert all(torch.isfinite(value).all() for value in after.values())
+    for name in before:
+        if name != "loss/sum" or bad % 4 != 3:
+            assert torch.equal(before[name], after[name]), name
+
+
+def test_a_training_that_never_is_finite_says_so(tmp_path, tiny):
+    seed_weights(1)
+    with pytest.raises(JobError, match="smaller learning rate"):
+        train(
+            Poisoned(build(tiny), math.nan),
+            Recipe(epochs=9, batch=8),
+            poisoned_feed(set(range(36))),
+            CONTRACT,
+            Checkpoints(tmp_path),
+            network_digest="",
+            seed=1,
+            device=CPU,
+        )
 
 
 def test_shards_sum_to_the_gradient_of_the_batch(tmp_path):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from triscale.data.transforms import normalize
-from triscale.errors import Interrupted
+from triscale.errors import Interrupted, JobError
 from triscale.network.contract import Preprocessing
 from triscale.training.checkpoint import Checkpoints, Epoch, Manifest, Stored
 from triscale.training.ema import Average
@@ -26,6 +26,7 @@ from triscale.training.recipe import Recipe
 from triscale.training.schedule import ema_decay, learning_rate
 
 REPORT_SECONDS = 0.2
+MOST_UNDONE_IN_A_ROW = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,8 @@ class State:
     history: list[Epoch] = field(default_factory=list)
     best: Epoch | None = None
     best_file: Stored | None = None
+    undone: int = 0
+    undone_in_a_row: int = 0
 
 
 def train(
@@ -137,15 +140,16 @@ def train(
             epoch=epoch + 1,
             step=state.step,
             learning_rate=rate,
-            train_loss=float(state.loss_sum) / state.loss_count,
+            train_loss=float(state.loss_sum) / max(1, state.loss_count),
             val_loss=outcome.loss,
             val_top1=outcome.top1,
             images_per_second=meter.images_per_second,
             seconds=meter.epoch_seconds,
+            undone=state.undone,
         )
         state.history.append(finished_epoch)
         state.loss_sum.zero_()
-        state.loss_count = 0
+        state.loss_count = state.undone = 0
         if state.best is None or (outcome.top1, -outcome.loss) > (state.best.val_top1, -state.best.val_loss):
             state.best = finished_epoch
             state.best_file = checkpoints.store(f"best-{state.step:09d}.safetensors", average.model.state_dict())
@@ -170,8 +174,17 @@ def _step(
     seed: int,
     device: torch.device,
 ) -> None:
-    """Take one step: all shards forward and backward, then optimizer and average."""
+    """Take one step: all shards forward and backward, then optimizer and average.
+
+    A step whose loss or gradient is not finite is undone whole: weights, average, optimizer and the statistics of
+    batch norm stay as they were before it.
+
+    Raises:
+        JobError: too many steps in a row were not finite.
+    """
     state.model.train()
+    statistics = [buffer.clone() for buffer in state.model.buffers()]
+    loss_before = state.loss_sum.clone()
     set_learning_rate(state.optimizer, rate)
     state.optimizer.zero_grad(set_to_none=True)
     count = len(batch.labels)
@@ -186,10 +199,30 @@ def _step(
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing, reduction="sum")
         torch.autograd.backward(loss / count)
         state.loss_sum += loss.detach()
-    state.optimizer.step()
-    state.average.update(ema_decay(recipe, state.step) if recipe.ema_decay else 0.0)
-    state.loss_count += count
+    if _is_finite(state):
+        state.optimizer.step()
+        state.average.update(ema_decay(recipe, state.step) if recipe.ema_decay else 0.0)
+        state.loss_count += count
+        state.undone_in_a_row = 0
+    else:
+        for buffer, before in zip(state.model.buffers(), statistics, strict=True):
+            buffer.copy_(before)
+        state.loss_sum.copy_(loss_before)
+        state.undone += 1
+        state.undone_in_a_row += 1
+        if state.undone_in_a_row == MOST_UNDONE_IN_A_ROW:
+            raise JobError(
+                f"the loss was not finite in {MOST_UNDONE_IN_A_ROW} steps in a row up to step {state.step + 1}; the "
+                "last checkpoint is from before them; try a smaller learning rate in another Run"
+            )
     state.step += 1
+
+
+@torch.no_grad()
+def _is_finite(state: State) -> bool:
+    gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
+    norms = torch._foreach_norm(gradients)
+    return bool(torch.stack([*norms, state.loss_sum.to(norms[0].dtype)]).isfinite().all())
 
 
 def _seed(seed: int, step: int, shard: int) -> int:
@@ -201,7 +234,7 @@ def _tensors(state: State) -> dict[str, Tensor]:
     tensors = {f"model/{name}": value for name, value in state.model.state_dict().items()}
     tensors |= {f"average/{name}": value for name, value in state.average.model.state_dict().items()}
     tensors |= {f"optimizer/{name}": value for name, value in optimizer_state(state.optimizer, state.model).items()}
-    return tensors | {"loss/sum": state.loss_sum, "loss/count": torch.tensor(state.loss_count)}
+    return tensors | {"loss/sum": state.loss_sum, "loss/count": torch.tensor([state.loss_count, state.undone])}
 
 
 def _restore(state: State, manifest: Manifest, tensors: dict[str, Tensor]) -> None:
@@ -212,7 +245,7 @@ def _restore(state: State, manifest: Manifest, tensors: dict[str, Tensor]) -> No
     state.average.model.load_state_dict(below("average/"))
     restore_optimizer(state.optimizer, state.model, below("optimizer/"))
     state.loss_sum.copy_(tensors["loss/sum"])
-    state.loss_count = int(tensors["loss/count"])
+    state.loss_count, state.undone = tensors["loss/count"].tolist()
     state.step, state.history = manifest.step, list(manifest.history)
     state.best, state.best_file = manifest.best, manifest.best_file
 

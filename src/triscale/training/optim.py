@@ -7,20 +7,30 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 
-from triscale.training.recipe import AdamW, Recipe, Sgd
+from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
+from triscale.training.rmsprop import TensorFlowRMSprop
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm)
 
 
 def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer; biases and batch norm (all parameters with fewer than two dimensions) are not decayed."""
+    """Return the optimizer, with weight decay on what the recipe says."""
+    norms = {id(p) for module in model.modules() if isinstance(module, BATCH_NORMS) for p in module.parameters()}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def is_decayed(parameter: nn.Parameter) -> bool:
+        return id(parameter) not in norms and (recipe.decayed == "all_but_norm" or parameter.ndim > 1)
+
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if is_decayed(p)], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if not is_decayed(p)], "weight_decay": 0.0},
     ]
-    rate = recipe.learning_rate
+    rate = recipe.peak_learning_rate
     match recipe.optimizer:
         case AdamW(beta1=beta1, beta2=beta2, eps=eps):
             return torch.optim.AdamW(groups, lr=rate, betas=(beta1, beta2), eps=eps)
+        case RmsProp(decay=decay, momentum=momentum, eps=eps):
+            return TensorFlowRMSprop(groups, lr=rate, decay=decay, momentum=momentum, eps=eps)
         case Sgd(momentum=momentum, nesterov=nesterov):
             return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=nesterov and momentum > 0)
         case _:

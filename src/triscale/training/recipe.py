@@ -10,6 +10,9 @@ from triscale.data.transforms import Augmentation
 from triscale.errors import RecipeError, nearest
 from triscale.record import Record
 
+CROP_MARGIN = 32
+"""Pixels by which the released code resizes larger than it crops."""
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -30,7 +33,16 @@ class AdamW(Record):
     eps: PositiveFloat = 1e-8
 
 
-Optimizer = Annotated[Sgd | AdamW, Field(discriminator="kind")]
+class RmsProp(Record):
+    """RMSProp in TensorFlow's form (:mod:`triscale.training.rmsprop`); weight decay is added to the gradient."""
+
+    kind: Literal["rmsprop_tensorflow"] = "rmsprop_tensorflow"
+    decay: float = Field(default=0.9, ge=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    eps: PositiveFloat = 1e-3
+
+
+Optimizer = Annotated[Sgd | AdamW | RmsProp, Field(discriminator="kind")]
 
 
 class Cosine(Record):
@@ -40,15 +52,29 @@ class Cosine(Record):
     final: float = Field(default=0.0, ge=0, le=1)
 
 
+class Staircase(Record):
+    """Multiplied by ``factor`` every ``epochs`` epochs, counted from the first step, warm-up included."""
+
+    kind: Literal["staircase"] = "staircase"
+    factor: float = Field(default=0.97, gt=0, lt=1)
+    epochs: PositiveFloat = 2.4
+
+
+Schedule = Annotated[Cosine | Staircase, Field(discriminator="kind")]
+Decayed = Literal["weights", "all_but_norm"]
+
+
 class Recipe(Record):
     """Everything that decides what a training computes, besides network, images and seed.
 
     ``batch`` images make one step; they are cut into ``shards`` equal parts, the unit of batch-norm statistics and of
-    memory. ``learning_rate`` is the peak, reached after ``warmup_epochs`` of linear growth. ``weight_decay`` acts on
-    weights of convolutions and classifier. ``ema_decay`` is reached through ``(1 + n) / (10 + n)``; the average covers
-    batch-norm statistics and is what is evaluated and kept; 0 keeps the weights themselves. ``dropout``, ``drop_path``
-    and ``norm_momentum`` are the network's where they are not given. ``crop`` is the side of the center square that is
-    evaluated, as a share of the short side. ``precision``: ``auto`` is bfloat16 on CUDA, else float32.
+    memory. ``learning_rate`` is the peak, reached after ``warmup_epochs`` of linear growth; where ``reference_batch``
+    is given, it is meant for a batch of that size and grows in proportion. ``weight_decay`` acts on the weights of
+    convolutions and classifier, or on all parameters but those of batch norm. ``ema_decay`` is reached through
+    ``(1 + n) / (10 + n)``; the average covers batch-norm statistics and is what is evaluated and kept; 0 keeps the
+    weights themselves. ``dropout``, ``drop_path`` and ``norm_momentum`` are the network's where they are not given.
+    ``crop`` is the side of the center square that is evaluated, as a share of the short side; None is the rule of 2019,
+    ``resolution / (resolution + 32)``. ``precision``: ``auto`` is bfloat16 on CUDA, else float32.
     """
 
     kind_name: ClassVar[str] = "recipe"
@@ -60,9 +86,11 @@ class Recipe(Record):
     shards: PositiveInt = 1
     optimizer: Optimizer = AdamW()
     learning_rate: PositiveFloat = 2e-3
-    schedule: Cosine = Cosine()
+    reference_batch: PositiveInt | None = None
+    schedule: Schedule = Cosine()
     warmup_epochs: NonNegativeFloat = 2.0
     weight_decay: NonNegativeFloat = 0.05
+    decayed: Decayed = "weights"
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -70,8 +98,39 @@ class Recipe(Record):
     norm_momentum: float | None = Field(default=None, gt=0, le=1)
     precision: Precision = "auto"
     augmentation: Augmentation = Augmentation()
-    crop: float = Field(default=1.0, gt=0, le=1)
+    crop: float | None = Field(default=1.0, gt=0, le=1)
 
+    def crop_at(self, resolution: int) -> float:
+        """Return the evaluated share of the short side for a resolution in pixels."""
+        return resolution / (resolution + CROP_MARGIN) if self.crop is None else self.crop
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The peak for the recipe's own batch."""
+        return self.learning_rate * (self.batch / self.reference_batch if self.reference_batch else 1.0)
+
+
+EFFICIENTNET_IMAGENET = Recipe(
+    name="efficientnet_imagenet",
+    source=(
+        "Tan & Le 2019, section 5.2, and the released TensorFlow code: RMSProp decay .9, momentum .9, epsilon .001; "
+        "learning rate .016 for each 256 images; 5 epochs of warm-up; x .97 every 2.4 epochs; 350 epochs; weight decay "
+        "1e-5 on all but batch norm; label smoothing .1; average .9999. B0 on ImageNet: 77.1 % (Table 2)"
+    ),
+    epochs=350,
+    batch=4096,
+    optimizer=RmsProp(decay=0.9, momentum=0.9, eps=1e-3),
+    learning_rate=0.016,
+    reference_batch=256,
+    schedule=Staircase(factor=0.97, epochs=2.4),
+    warmup_epochs=5,
+    weight_decay=1e-5,
+    decayed="all_but_norm",
+    label_smoothing=0.1,
+    ema_decay=0.9999,
+    augmentation=Augmentation(crop_area=(0.08, 1.0), crop_ratio=(3 / 4, 4 / 3), flip=True, policy="autoaugment"),
+    crop=None,
+)
 
 SMALL = Recipe(
     name="small",
@@ -80,7 +139,7 @@ SMALL = Recipe(
     norm_momentum=0.1,
 )
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (SMALL,)}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (SMALL, EFFICIENTNET_IMAGENET)}
 
 
 def get_recipe(name: str) -> Recipe:
