@@ -88,7 +88,7 @@ def prepare(
         request=request,
         network=network,
         fit=fit,
-        preprocessing=Preprocessing(resolution=network.resolution, crop=request.recipe.crop),
+        preprocessing=Preprocessing(resolution=network.resolution, crop=request.recipe.crop_at(network.resolution)),
         classes=split.classes,
         split=split.digest,
         machine=machine(),
