@@ -114,7 +114,9 @@ def test_an_unknown_recipe_and_device(capsys, images, tiny_file, tmp_path):
     assert "tpu" in refused(capsys, *common, "--device", "tpu")
 
 
-@pytest.mark.parametrize("option", [("--epochs", 0), ("--batch", -1), ("--learning-rate", 0), ("--workers", -1)])
+@pytest.mark.parametrize(
+    "option", [("--epochs", 0), ("--batch", -1), ("--learning-rate", 0), ("--workers", -1), ("--threads", 0)]
+)
 def test_settings_out_of_range(capsys, images, tiny_file, tmp_path, option):
     refused(capsys, "train", images, "--network", tiny_file, "--out", tmp_path / "run", *option)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -23,7 +24,10 @@ def test_images_are_listed_by_role_with_size_and_format(tmp_path: Path) -> None:
     found = scan(tmp_path)
     assert found.root == str(tmp_path)
     assert found.classes == ("a", "b")
-    assert found.train[1] == ScannedImage("train/a/wide.png", 0, 40, 30, len(content), "JPEG")
+    wide = found.train[1]
+    assert wide == ScannedImage(
+        "train/a/wide.png", 0, 40, 30, len(content), "JPEG", hashlib.sha256(content).hexdigest(), wide.look
+    )
     assert found.counts == {"train": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}}
     assert found.num_images == 6
     assert found.sides == (16, 16, 30)

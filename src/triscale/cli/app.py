@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError
 
-from triscale.cli import networks, results, training
+from triscale.cli import data, networks, results, training
 from triscale.errors import TriscaleError
 
 HELP = """Fit an image classifier to a compute budget: depth, width and resolution are scaled together.
@@ -33,6 +33,10 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 for group, commands in COMMANDS.items():
     for command in commands:
         app.command(command, name=command.__name__.rstrip("_"), group=group)
+
+images = App(name="data", help="Look at sets of images.", group="Images")
+images.command(data.check)
+app.command(images)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -54,6 +54,10 @@ class TrainOptions:
         auto, cpu or cuda.
     workers
         Processes that decode images; by default by the number of cores.
+    threads
+        Threads that compute; by default all cores. One is best for small networks on a busy machine.
+    allow_leak
+        Train although test or validation images are copies of others; the report says so.
     """
 
     out: Path | None = None
@@ -67,6 +71,8 @@ class TrainOptions:
     val_share: float = 0.1
     device: str = "auto"
     workers: int | None = None
+    threads: int | None = None
+    allow_leak: Annotated[bool, Parameter(negative="")] = False
 
 
 DEFAULTS = TrainOptions()
@@ -102,7 +108,8 @@ def demo(
         print(images)
         return
     run = out / "run"
-    _carry_out(demo_request(images, seed, epochs), run, TrainOptions(), everything=True, json=json)
+    # A network so small gains little from a second thread, and loses much where something else wants the core.
+    _carry_out(demo_request(images, seed, epochs), run, TrainOptions(threads=1), everything=True, json=json)
     if not json:
         console.print("\nOn your own images, a folder with a folder for each class:", style="bold")
         for line in (
@@ -128,7 +135,8 @@ def fit(
     Parameters
     ----------
     images
-        A folder of class folders, with or without train/ and test/ (or val/, valid/, validation/) above them.
+        A folder of class folders, with or without train/ and test/ (or val/, valid/, validation/) above them; or a
+        .csv or .parquet with the columns path, label and, if the parts are given, split.
     budget
         Limits such as 400M (MACs), "5M params" or 20MB; several are kept at once.
     baseline
@@ -162,7 +170,8 @@ def train(
     Parameters
     ----------
     images
-        A folder of class folders, with or without train/ and test/ (or val/, valid/, validation/) above them.
+        A folder of class folders, with or without train/ and test/ (or val/, valid/, validation/) above them; or a
+        .csv or .parquet with the columns path, label and, if the parts are given, split.
     network
         A published name, a JSON file or package.module:function.
     budget
@@ -222,9 +231,10 @@ def _default_out(images: Path, network: str, budget: list[str]) -> Path:
 
 def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything: bool, json: bool) -> None:
     from triscale.jobs import fit as job
-    from triscale.jobs.train import choose_device
+    from triscale.jobs.train import choose_device, limit_threads
     from triscale.jobs.watch import stop_flag
 
+    limit_threads(options.threads)
     device, workers = choose_device(options.device), _workers(options.workers)
     with watcher() as watching, stop_flag() as should_stop:
         setting = job.Setting(
@@ -234,6 +244,7 @@ def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything
             should_stop=should_stop,
             on_network=_announce,
             command=("triscale", *sys.argv[1:]),
+            allow_leak=options.allow_leak,
         )
         metrics = (job.fit if everything else job.train)(request, out, setting)
     if json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,8 @@ from pathlib import Path
 from triscale.data.checks import check_bad, check_classes, check_counts
 from triscale.data.decode import DEFAULT_LIMITS, BadImage, ImageLimits, decode, read_bytes
 from triscale.data.header import format_of
+from triscale.data.look import looks_of, shrink
+from triscale.data.manifest import is_manifest, read_manifest
 from triscale.data.scanned import BadFile, Scan, ScannedImage, Sides
 from triscale.data.source import Found, Role, find_images, is_text
 
@@ -26,22 +29,23 @@ def scan(
     progress: Callable[[int, int], None] | None = None,
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Scan:
-    """Find the images below a folder and decode each in full.
+    """Find the images below a folder, or those that a manifest names, and decode each in full.
 
     Nothing is written. Files that cannot be decoded are listed in the result, up to 1 % of all files and 10 % of each
     class; a single one is always let pass.
 
     Args:
-        root: the folder, in one of the layouts of :func:`triscale.data.source.find_images`.
+        root: the folder, in one of the layouts of :func:`triscale.data.source.find_images`, or the file of a manifest,
+            see :func:`triscale.data.manifest.read_manifest`.
         workers: number of threads; by default one for each core, at most 8. The result does not depend on it.
         progress: called in this thread with the number of files done and the number of all files.
         limits: what a file may ask for.
 
     Raises:
-        DataError: the folder is missing or unreadable, holds no images, fewer than two classes, a class without
-            images, other classes for testing than for training, or too many bad files.
+        DataError: the folder or manifest is missing or unreadable, holds no images, fewer than two classes, a class
+            without images, other classes for testing than for training, or too many bad files.
     """
-    layout = find_images(root)
+    layout = read_manifest(root) if is_manifest(root) else find_images(root)
     classes = layout.classes["train" if "train" in layout.classes else "unsplit"]
     check_classes(layout, classes)
     labels = {name: label for label, name in enumerate(classes)}
@@ -82,8 +86,11 @@ def _examine_all(
     """Yield what each file is, in order; only a few chunks are under way at a time, so that memory stays flat."""
 
     def examine_chunk(start: int) -> list[ScannedImage | BadFile]:
-        chunk = files[start : start + _CHUNK]
-        return [_examine(root, found.path, labels[found.class_name], limits) for found in chunk]
+        chunk = [
+            _examine(root, found.path, labels[found.class_name], limits) for found in files[start : start + _CHUNK]
+        ]
+        looks = iter(looks_of([shrunk for _, shrunk in chunk if shrunk]))
+        return [ScannedImage(*result, next(looks)) if isinstance(result, tuple) else result for result, _ in chunk]
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="scan")
     pending: deque[Future[list[ScannedImage | BadFile]]] = deque()
@@ -98,15 +105,22 @@ def _examine_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _examine(root: Path, path: str, label: int, limits: ImageLimits) -> ScannedImage | BadFile:
+_Facts = tuple[str, int, int, int, int, str, str]
+"""The fields of a :class:`ScannedImage`, all but the last."""
+
+
+def _examine(root: Path, path: str, label: int, limits: ImageLimits) -> tuple[_Facts | BadFile, bytes]:
+    """Return what a file is and, of an image, what its look is made from."""
     if not is_text(path):
-        return BadFile(_printable(path), "the name is not valid UTF-8")
+        return BadFile(_printable(path), "the name is not valid UTF-8"), b""
     try:
         content = read_bytes(root / path, limits)
         image = decode(content, limits)
     except BadImage as error:
-        return BadFile(path, str(error))
-    return ScannedImage(path, label, image.width, image.height, len(content), format_of(content) or "")
+        return BadFile(path, str(error)), b""
+    sha256 = hashlib.sha256(content).hexdigest()
+    facts = (path, label, image.width, image.height, len(content), format_of(content) or "", sha256)
+    return facts, shrink(image)
 
 
 def _printable(path: str) -> str:

@@ -24,6 +24,8 @@ class ScannedImage:
         height: in pixels, as shown.
         num_bytes: size of the file.
         format: what its bytes are, one of :data:`triscale.data.decode.FORMATS`.
+        sha256: of the file's bytes, in hexadecimal.
+        look: how it looks, see :func:`triscale.data.look.looks_of`.
     """
 
     path: str
@@ -32,6 +34,8 @@ class ScannedImage:
     height: int
     num_bytes: int
     format: str
+    sha256: str = ""
+    look: str = ""
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import ConfigDict, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
+from triscale.data.copies import Copies, find_copies
 from triscale.data.scanned import Scan, ScannedImage
 from triscale.errors import DataError
 from triscale.record import Record
@@ -47,7 +48,9 @@ class Split(Record):
     how: str
 
 
-def make_split(scan: Scan, *, seed: int = 0, test_share: float = 0.2, val_share: float = 0.1) -> Split:
+def make_split(
+    scan: Scan, *, seed: int = 0, test_share: float = 0.2, val_share: float = 0.1, copies: Copies | None = None
+) -> Split:
     """Divide the images of a scan into training, validation and test part.
 
     Parts that the folders give are kept. With training images and one other part, that part is the test set, and the
@@ -55,25 +58,30 @@ def make_split(scan: Scan, *, seed: int = 0, test_share: float = 0.2, val_share:
     validation set out of the rest. Every division takes the same share of every class, and at least one image.
 
     Within a class, images are ordered by ``sha256(f"{seed}/{path}")`` and the first ones are taken, so that adding or
-    removing images leaves most others where they were.
+    removing images leaves most others where they were. The copies of an image go together: the one whose path comes
+    first stands for all, also for those in other classes.
 
     Args:
         scan: what the folder holds.
         seed: 0 or more; another seed, another division.
         test_share: share of every class's images for the test set, between 0 and 1; used only without parts.
         val_share: share of every class's remaining images for the validation set, between 0 and 1.
+        copies: which images are the same; by default, what :func:`triscale.data.copies.find_copies` says.
 
     Raises:
-        DataError: a class with too few images, or a share that is not between 0 and 1.
+        DataError: a class with too few different images, or a share that is not between 0 and 1.
     """
     for name, share in (("test", test_share), ("validation", val_share)):
         if not 0 < share < 1:
             raise DataError(f"the share of {name} images is {share}; expected a number between 0 and 1, such as 0.1")
+    same = {path: group[0] for group in (copies or find_copies(scan)).groups for path in group}
     held_out = f"{val_share:.3g} of the training images of every class, chosen by seed {seed} and file name"
     if scan.unsplit:
-        _check_enough(scan.classes, scan.unsplit, 3, "one each for training, validation and test")
-        test, rest = _divide(scan.unsplit, test_share, seed, keep=2)
-        val, train = _divide(rest, val_share, seed, keep=1)
+        units = _units(scan.unsplit, same)
+        _check_enough(scan.classes, units, 3, "one each for training, validation and test")
+        test_units, rest = _divide(units, test_share, seed, keep=2)
+        val_units, train_units = _divide(rest, val_share, seed, keep=1)
+        train, val, test = _images(train_units), _images(val_units), _images(test_units)
         how = (
             f"test: {test_share:.3g} of the images of every class, chosen by seed {seed} and file name; "
             f"validation: {val_share:.3g} of the rest, likewise"
@@ -82,9 +90,10 @@ def make_split(scan: Scan, *, seed: int = 0, test_share: float = 0.2, val_share:
         train, val, test = list(scan.train), list(scan.val), list(scan.test)
         how = "train, validation and test as the folders give them"
     elif scan.val or scan.test:
-        _check_enough(scan.classes, scan.train, 2, "one for training and one for validation")
-        val, train = _divide(scan.train, val_share, seed, keep=1)
-        test = list(scan.test or scan.val)
+        units = _units(scan.train, same)
+        _check_enough(scan.classes, units, 2, "one for training and one for validation")
+        val_units, train_units = _divide(units, val_share, seed, keep=1)
+        train, val, test = _images(train_units), _images(val_units), list(scan.test or scan.val)
         how = f"test: the {'test' if scan.test else 'validation'} folder; validation: {held_out}"
     else:
         raise DataError(f"{scan.root} has training images only; expected a test or val folder beside train")
@@ -120,34 +129,55 @@ def check_present(split: Split) -> None:
         )
 
 
-def _divide(
-    images: Sequence[ScannedImage], share: float, seed: int, keep: int
-) -> tuple[list[ScannedImage], list[ScannedImage]]:
-    """Return a share of every class and the rest, which has at least ``keep`` images of every class."""
-    taken: list[ScannedImage] = []
-    rest: list[ScannedImage] = []
-    for of_class in _by_class(images).values():
-        ordered = sorted(of_class, key=lambda image: hashlib.sha256(f"{seed}/{image.path}".encode()).digest())
-        count = min(max(1, round(share * len(ordered))), len(ordered) - keep)
-        taken += ordered[:count]
-        rest += ordered[count:]
+_Unit = tuple[ScannedImage, ...]
+"""An image and its copies, which are not parted; the first decides about order and class."""
+
+
+def _units(images: Iterable[ScannedImage], same: Mapping[str, str]) -> list[_Unit]:
+    units: dict[str, list[ScannedImage]] = {}
+    for image in sorted(images, key=lambda image: image.path):
+        units.setdefault(same.get(image.path, image.path), []).append(image)
+    return [tuple(unit) for unit in units.values()]
+
+
+def _images(units: Iterable[_Unit]) -> list[ScannedImage]:
+    return [image for unit in units for image in unit]
+
+
+def _divide(units: Sequence[_Unit], share: float, seed: int, keep: int) -> tuple[list[_Unit], list[_Unit]]:
+    """Return a share of every class and the rest, which has at least ``keep`` different images of every class."""
+    taken: list[_Unit] = []
+    rest: list[_Unit] = []
+    for of_class in _by_class(units).values():
+        ordered = sorted(of_class, key=lambda unit: hashlib.sha256(f"{seed}/{unit[0].path}".encode()).digest())
+        smallest = min(ordered, key=len)
+        room = max(len(smallest), round(share * sum(map(len, ordered))))
+        most = len(ordered) - keep
+        chosen: list[_Unit] = []
+        for unit in ordered:
+            if len(chosen) < most and len(unit) <= room:
+                chosen.append(unit)
+                room -= len(unit)
+            else:
+                rest.append(unit)
+        taken += chosen
     return taken, rest
 
 
-def _by_class(images: Iterable[ScannedImage]) -> dict[int, list[ScannedImage]]:
-    classes: dict[int, list[ScannedImage]] = {}
-    for image in images:
-        classes.setdefault(image.label, []).append(image)
+def _by_class(units: Iterable[_Unit]) -> dict[int, list[_Unit]]:
+    classes: dict[int, list[_Unit]] = {}
+    for unit in units:
+        classes.setdefault(unit[0].label, []).append(unit)
     return classes
 
 
-def _check_enough(classes: tuple[str, ...], images: Iterable[ScannedImage], needed: int, why: str) -> None:
-    counts = {label: len(of_class) for label, of_class in _by_class(images).items()}
+def _check_enough(classes: tuple[str, ...], units: Iterable[_Unit], needed: int, why: str) -> None:
+    counts = {label: len(of_class) for label, of_class in _by_class(units).items()}
     few = [f"{name} has {counts.get(i, 0)}" for i, name in enumerate(classes) if counts.get(i, 0) < needed]
     if few:
         raise DataError(
             f"too few images to divide: {', '.join(few[:5])}{', ...' if len(few) > 5 else ''}; every class needs at "
-            f"least {needed}, {why}"
+            f"least {needed} that are no copies of each other, {why}"
         )
 
 

@@ -13,7 +13,7 @@ from triscale.scaling.law import EFFICIENTNET
 from triscale.training.recipe import SMALL
 
 BUDGET = "3M"
-EPOCHS = 15
+EPOCHS = 16
 
 
 def demo_request(images: Path, seed: int, epochs: int | None) -> Request:

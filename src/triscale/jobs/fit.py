@@ -31,6 +31,7 @@ class Setting:
     should_stop: Callable[[], bool] = lambda: False
     on_network: Callable[[RunSpec], None] = lambda spec: None
     command: tuple[str, ...] = ()
+    allow_leak: bool = False
 
 
 def fit(request: Request, out: Path, setting: Setting) -> Metrics:
@@ -70,7 +71,14 @@ def train(request: Request, out: Path, setting: Setting) -> Metrics:
 
 def _train(run: Run, request: Request, setting: Setting) -> Metrics:
     watcher, should_stop = setting.watcher, setting.should_stop
-    spec = prepare(run, request, watcher, should_stop=should_stop, command=setting.command)
+    spec = prepare(
+        run,
+        request,
+        watcher,
+        should_stop=should_stop,
+        command=setting.command,
+        allow_leak=setting.allow_leak,
+    )
     setting.on_network(spec)
     train_run(run, watcher, device=setting.device, workers=setting.workers, should_stop=should_stop)
     return evaluate_run(run, watcher, device=setting.device, should_stop=should_stop)

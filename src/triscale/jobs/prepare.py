@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from triscale import __version__
+from triscale.data.copies import Copies, find_copies
+from triscale.data.leaks import Leak, certain, find_leaks, refuse_leaks
 from triscale.data.scan import scan
 from triscale.data.scanned import BadFile
 from triscale.data.split import Split, check_present, make_split
@@ -34,7 +36,11 @@ class ClassTally(Record):
 
 
 class DataSummary(Record):
-    """What the scan found, in short: images by class and part, their sides in pixels, files left out."""
+    """What the scan found, in short: images by class and part, their sides in pixels, files left out, copies.
+
+    ``leaks`` lists the images for testing or validation that have a copy in an earlier part; certain ones are an error
+    unless ``allow_leak`` was given. ``copies`` counts the other images that are certainly there more than once.
+    """
 
     kind_name: ClassVar[str] = "data"
 
@@ -44,6 +50,9 @@ class DataSummary(Record):
     median_side: int
     largest_side: int
     bad: tuple[BadFile, ...]
+    copies: int = 0
+    leaks: tuple[Leak, ...] = ()
+    allow_leak: bool = False
 
 
 def prepare(
@@ -53,11 +62,12 @@ def prepare(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     command: tuple[str, ...] = (),
+    allow_leak: bool = False,
 ) -> RunSpec:
     """Scan, split, fit the network and write it all down, or take up what a Run of the same request has.
 
     Raises:
-        DataError: images that cannot be trained on.
+        DataError: images that cannot be trained on, or that are certainly in two parts without ``allow_leak``.
         BudgetError: a budget that cannot be met.
         RunError: the Run is of another request.
         Interrupted: ``should_stop`` answered true during the scan; nothing was written yet.
@@ -77,10 +87,22 @@ def prepare(
 
     watcher.begin("scan")
     found = scan(Path(request.images), progress=on_files)
-    split = make_split(found, seed=request.seed, test_share=request.test_share, val_share=request.val_share)
+    copies = find_copies(found)
+    split = make_split(
+        found, seed=request.seed, test_share=request.test_share, val_share=request.val_share, copies=copies
+    )
+    leaks = find_leaks(split, copies)
+    if not allow_leak:
+        refuse_leaks(split, leaks)
     if found.bad:
         watcher.note(
             f"{len(found.bad)} files cannot be read as images and are left out; {run.data_file.name} lists them"
+        )
+    num_copies = count_copies(copies, leaks)
+    if num_copies or leaks:
+        watcher.note(
+            f"copies within one part: {num_copies}; across parts: {len(certain(leaks))}; perhaps across parts: "
+            f"{len(leaks) - len(certain(leaks))}; triscale data check lists them"
         )
     network, fit = resolve(request, len(split.classes))
     spec = RunSpec(
@@ -102,6 +124,9 @@ def prepare(
         median_side=sides.median,
         largest_side=sides.largest,
         bad=found.bad,
+        copies=num_copies,
+        leaks=leaks,
+        allow_leak=allow_leak,
     ).save(run.data_file)
     split.save(run.split_file)
     network.save(run.network_file)
@@ -132,6 +157,11 @@ def for_classes(network: AnyNetwork, classes: int, recipe: Recipe) -> AnyNetwork
     if recipe.norm_momentum is not None:
         changes["norm"] = BatchNorm(eps=network.norm.eps, momentum=recipe.norm_momentum)
     return network.replace(**changes)
+
+
+def count_copies(copies: Copies, leaks: tuple[Leak, ...]) -> int:
+    """Count the images that are certainly copies of another in the same part."""
+    return sum(len(group) - 1 for group in copies.groups) - len(certain(leaks))
 
 
 def _tallies(split: Split) -> tuple[ClassTally, ...]:

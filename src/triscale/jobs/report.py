@@ -7,6 +7,7 @@ import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
+from triscale.data.leaks import certain, in_words
 from triscale.deploy.export import Export
 from triscale.families import FAMILIES
 from triscale.jobs.finish import Latencies, Maps
@@ -63,6 +64,7 @@ def gather(run: Run) -> page.Content:
         title=f"{Path(spec.request.images).name}: {spec.network.name}",
         verdict=_verdict(metrics, spec.fit, figures),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        warnings=_warnings(run),
         asked=_asked(spec.fit),
         scaling=_scaling(spec.fit, spec.network),
         network=_network(spec.network, figures),
@@ -85,7 +87,7 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost) -> str:
         f"{si(figures.macs)} MACs and {si(figures.params)} parameters"
         if fit is None
         else " and ".join(
-            f"{amount(limit.name, limit.achieved)} of {amount(limit.name, limit.asked)}" for limit in fit.limits
+            f"{amount(limit.name, limit.achieved)} of the {si(limit.asked)} allowed" for limit in fit.limits
         )
     )
     if metrics is None:
@@ -94,6 +96,25 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost) -> str:
         f"{metrics.top1:.1%} of {metrics.count} {metrics.part} images right (95 % interval {metrics.top1_low:.1%} to "
         f"{metrics.top1_high:.1%}), with {within}."
     )
+
+
+def _warnings(run: Run) -> tuple[str, ...]:
+    if not run.data_file.is_file():
+        return ()
+    leaks = DataSummary.load(run.data_file).leaks
+    sure = certain(leaks)
+    unsure = tuple(leak for leak in leaks if leak.likeness == "possible")
+    found = []
+    if sure:
+        found.append(
+            f"{len(sure)} test or validation images are copies of training or validation images, which "
+            f"--allow-leak let pass; the figures promise more than new images will give: {in_words(sure)}"
+        )
+    if unsure:
+        found.append(
+            f"{len(unsure)} test or validation images look like training or validation images: {in_words(unsure)}"
+        )
+    return tuple(found)
 
 
 def _asked(fit: Fit | None) -> tuple[page.AskedRow, ...]:

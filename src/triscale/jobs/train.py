@@ -35,6 +35,19 @@ def choose_device(name: str) -> torch.device:
     )
 
 
+def limit_threads(threads: int | None) -> None:
+    """Let torch compute with so many threads in this process; None leaves its own choice.
+
+    Raises:
+        RecipeError: less than one.
+    """
+    if threads is None:
+        return
+    if threads < 1:
+        raise RecipeError(f"--threads {threads} computes nothing; give 1 or more")
+    torch.set_num_threads(threads)
+
+
 def train_run(
     run: Run, watcher: Watcher, *, device: torch.device, workers: int, should_stop: Callable[[], bool]
 ) -> tuple[Epoch, ...]:

@@ -85,7 +85,7 @@ class Recipe(Record):
     batch: PositiveInt = 64
     shards: PositiveInt = 1
     optimizer: Optimizer = AdamW()
-    learning_rate: PositiveFloat = 2e-3
+    learning_rate: PositiveFloat = 5e-3
     reference_batch: PositiveInt | None = None
     schedule: Schedule = Cosine()
     warmup_epochs: NonNegativeFloat = 2.0

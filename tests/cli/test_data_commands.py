@@ -1,0 +1,120 @@
+"""Leaks on the command line, and the commands about images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cli.command import refused, run
+from conftest import COLORS, write_classes
+
+
+@pytest.fixture
+def leaky(tmp_path: Path) -> Path:
+    """A folder with train and test, of which one test image is a training image encoded anew."""
+    images = write_classes(tmp_path / "images" / "train", 12)
+    write_classes(images.parent / "test", 5, seed=1)
+    with Image.open(images / "red" / "004.png") as image:
+        image.save(images.parent / "test" / "red" / "copy.jpg", quality=90)
+    return images.parent
+
+
+def test_a_leak_is_refused_by_name(capsys, leaky, tiny_file, tmp_path):
+    line = refused(capsys, "train", leaky, "--network", tiny_file, "--out", tmp_path / "run", "--epochs", 1)
+    assert "test/red/copy.jpg = train/red/004.png (the same image encoded anew)" in line
+    assert "--allow-leak" in line
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_an_allowed_leak_is_written_down(capsys, leaky, tiny_file, tmp_path):
+    options = ("--network", tiny_file, "--out", tmp_path / "run", "--epochs", 1)
+    assert run(capsys, "train", leaky, *options, "--allow-leak").code == 0
+    data = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert data["allow_leak"] is True
+    assert [leak["path"] for leak in data["leaks"]] == ["test/red/copy.jpg"]
+    assert "--allow-leak let pass" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_check_says_what_a_set_holds(capsys, leaky):
+    (leaky / "train" / "blue" / "again.png").write_bytes((leaky / "train" / "green" / "001.png").read_bytes())
+    (leaky / "train" / "blue" / "broken.png").write_bytes(b"")
+    seen = run(capsys, "data", "check", leaky)
+    assert seen.code == 0
+    for part in (
+        "3 classes",
+        "52 PNG, 1 JPEG",
+        "all 24 x 24 px",
+        "train/blue/broken.png: empty",
+        "train/blue/again.png = train/green/001.png",
+        "test/red/copy.jpg = train/red/004.png (encoded anew)",
+        "1 image in more than one class",
+        "fewer than 20 images to learn from: green, red, blue",
+    ):
+        assert part in seen.out, part
+    assert all(len(line) <= 80 for line in seen.out.splitlines())
+
+
+def test_check_of_a_sound_set_finds_nothing(capsys, tmp_path):
+    seen = run(capsys, "data", "check", write_classes(tmp_path / "images", 20))
+    assert "every file can be read" in seen.out
+    assert "every image is there once" in seen.out
+    assert "look at" not in seen.out
+    assert "leaks" not in seen.out
+
+
+def test_check_writes_its_record_and_a_contact_sheet(capsys, leaky, tmp_path):
+    printed = json.loads(run(capsys, "data", "check", leaky, "--out", tmp_path / "out" / "check", "--json").out)
+    assert json.loads((tmp_path / "out" / "check" / "check.json").read_text()) == printed
+    assert printed["parts"] == ["train", "test"]
+    assert printed["classes"][2] == {"name": "red", "images": {"train": 12, "test": 6}}
+    assert [leak["likeness"] for leak in printed["leaks"]] == ["recoded"]
+    with Image.open(tmp_path / "out" / "check" / "contact-sheet.png") as sheet:
+        assert sheet.format == "PNG"
+        colors = {color for _, color in sheet.convert("RGB").getcolors(1 << 24)}
+        assert len(colors) > 1000
+        assert sheet.height > 3 * 96
+
+
+def test_contact_sheet_of_many_classes_with_long_names(capsys, tmp_path):
+    colors = {f"{index:02d} " + "a very long name [with] brackets " * 3: COLORS["red"] for index in range(70)}
+    seen = run(capsys, "data", "check", write_classes(tmp_path / "set", 1, colors=colors), "--out", tmp_path / "out")
+    assert seen.code == 0
+    assert "(40 more classes)" in seen.out
+    assert all(len(line) <= 80 for line in seen.out.splitlines())
+    with Image.open(tmp_path / "out" / "contact-sheet.png") as sheet:
+        assert sheet.height < 70 * 102
+
+
+def test_check_refuses_what_a_fit_refuses(capsys, tmp_path):
+    assert "there is no folder" in refused(capsys, "data", "check", tmp_path / "nothing")
+    assert "one class only" in refused(
+        capsys, "data", "check", write_classes(tmp_path / "one", 3, colors={"a": (9, 9, 9)})
+    )
+
+
+def test_check_writes_nothing_below_the_images_or_over_a_file(capsys, leaky, tmp_path):
+    assert "nothing is written there" in refused(capsys, "data", "check", leaky, "--out", leaky / "check")
+    (tmp_path / "file").write_text("mine")
+    assert "cannot write" in refused(capsys, "data", "check", leaky, "--out", tmp_path / "file")
+
+
+def test_help_lists_the_commands_about_images(capsys):
+    assert "check" in run(capsys, "data", "--help").out
+    assert "--out" in run(capsys, "data", "check", "--help").out
+
+
+def test_a_manifest_is_trained_on_like_a_folder(capsys, tmp_path, tiny_file):
+    images = write_classes(tmp_path / "set", 12)
+    files = sorted(path.relative_to(tmp_path) for path in images.rglob("*.png"))
+    lines = ["path,label", *(f"{path},{path.parent.name}" for path in files)]
+    (tmp_path / "set.csv").write_text("\n".join(lines))
+    assert "3 classes" in run(capsys, "data", "check", tmp_path / "set.csv").out
+    options = ("--baseline", tiny_file, "--budget", "300k", "--epochs", 1, "--json")
+    seen = run(capsys, "fit", tmp_path / "set.csv", *options, "--out", tmp_path / "run")
+    assert seen.code == 0, seen.err
+    assert json.loads(seen.out)["count"] == 6
+    (tmp_path / "set.csv").write_text("path,klass\n")
+    assert "klass" in refused(capsys, "fit", tmp_path / "set.csv", *options, "--out", tmp_path / "other")
