@@ -133,6 +133,13 @@ def test_a_folder_that_holds_something_else(capsys, images, tiny_file, tmp_path)
     assert (tmp_path / "run" / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_run_among_the_images(capsys, images, tiny_file):
+    before = sorted(images.rglob("*"))
+    line = refused(capsys, "train", images, "--network", tiny_file, "--out", images / "runs" / "one")
+    assert "nothing is written" in line
+    assert sorted(images.rglob("*")) == before
+
+
 def test_a_run_s_commands_on_something_else(capsys, tmp_path):
     for command in ("evaluate", "measure", "export", "explain", "report"):
         assert "holds no Run" in refused(capsys, command, tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from triscale.errors import Interrupted
+from triscale.errors import Interrupted, RunError
 from triscale.jobs.finish import evaluate_run, explain_run, export_run, measure_run
 from triscale.jobs.prepare import prepare
 from triscale.jobs.report import report_run
@@ -44,7 +44,7 @@ def fit(request: Request, out: Path, setting: Setting) -> Metrics:
         Interrupted: ``should_stop`` answered true; everything is saved.
         ParityError: the exported file does not compute what the model does.
     """
-    run = Run(out)
+    run = _place(request, out)
     with run.lock():
         metrics = _train(run, request, setting)
         for step in (export_run, measure_run, explain_run):
@@ -62,11 +62,21 @@ def train(request: Request, out: Path, setting: Setting) -> Metrics:
         UserError: something in the request cannot be done; each of its kinds says what.
         Interrupted: ``should_stop`` answered true; everything is saved.
     """
-    run = Run(out)
+    run = _place(request, out)
     with run.lock():
         metrics = _train(run, request, setting)
         _close(run)
     return metrics
+
+
+def _place(request: Request, out: Path) -> Run:
+    """Return the Run of a folder, which must not lie among the images: nothing is ever written there."""
+    images = Path(request.images).resolve()
+    if images.is_dir() and out.resolve().is_relative_to(images):
+        raise RunError(
+            f"{out} lies within the images in {images}, where nothing is written; give another folder with --out"
+        )
+    return Run(out)
 
 
 def _train(run: Run, request: Request, setting: Setting) -> Metrics:

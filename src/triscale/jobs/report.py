@@ -21,6 +21,7 @@ from triscale.network.spec import Network
 from triscale.network.words import block_in_words
 from triscale.record import write_atomic
 from triscale.report import content as page
+from triscale.report.format import share as percent
 from triscale.report.page import render
 from triscale.scaling.budget import LABELS, amount
 from triscale.scaling.fit import Fit
@@ -93,8 +94,8 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost) -> str:
     if metrics is None:
         return f"Not evaluated yet; {within}."
     return (
-        f"{metrics.top1:.1%} of {metrics.count} {metrics.part} images right (95 % interval {metrics.top1_low:.1%} to "
-        f"{metrics.top1_high:.1%}), with {within}."
+        f"{percent(metrics.top1)} of {metrics.count} {metrics.part} images right (95 % interval "
+        f"{percent(metrics.top1_low)} to {percent(metrics.top1_high)}), with {within}."
     )
 
 
@@ -209,7 +210,7 @@ def _data(run: Run, spec: RunSpec) -> page.DataFacts | None:
         classes=tuple(
             page.ClassCount(name=row.name, train=row.train, val=row.val, test=row.test) for row in summary.classes
         ),
-        how=run.split.how,
+        how=f"{run.split.how[:1].upper()}{run.split.how[1:]}.",
         bad=tuple(page.BadFile(path=bad.path, reason=bad.reason) for bad in summary.bad),
         seed=spec.request.seed,
     )

@@ -1,0 +1,24 @@
+"""The demo keeps its promise: real digits, at least 97 % right."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_demo_reaches_97_percent(tmp_path):
+    command = [sys.executable, "-m", "triscale", "demo", "--out", str(tmp_path / "demo"), "--json"]
+    seen = subprocess.run(command, capture_output=True, text=True, check=True)
+    metrics = json.loads(seen.stdout)
+    assert metrics["count"] == 359
+    assert metrics["top1"] >= 0.97
+    assert (tmp_path / "demo" / "run" / "report.html").is_file()
+
+
+def test_a_short_demo_says_what_to_try_next(tmp_path, capfd):
+    subprocess.run([sys.executable, "-m", "triscale", "demo", "--out", tmp_path / "demo", "--epochs", "1"], check=True)
+    out = capfd.readouterr().out
+    assert "report.html" in out
+    assert out.count("  triscale ") == 3
