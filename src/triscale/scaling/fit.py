@@ -83,7 +83,8 @@ def fit_budget(network: Network, law: Law, budget: Budget) -> Fit:
 def fit_budget_traced(network: CustomNetwork, law: Law, budget: Budget, count: Callable[[CustomNetwork], Tally]) -> Fit:
     """Return a network that keeps a budget, where only ``count`` knows what a network costs.
 
-    Bisection over phi, to 1/256; the cost need not grow evenly, but what is returned was counted and fits.
+    Bisection over phi, to 1/256; then, at the resolution found, over the phi of depth and width alone, which uses what
+    the next step of resolution leaves. The cost need not grow evenly, but what is returned was counted and fits.
 
     Raises:
         BudgetError: the smallest network tried does not fit, or the law never reaches the budget.
@@ -95,23 +96,29 @@ def fit_budget_traced(network: CustomNetwork, law: Law, budget: Budget, count: C
         raise BudgetError(_too_small(network, tally, budget))
     if law.nominal_growth == 1:
         return _answer(network, network, law, 0.0, (), budget, tally)
-    best, best_tally = smallest, tally
     largest = min(LARGEST_TRACED_PHI, law.largest_phi)
     high = low + 1.0
-    while budget.admits(tally := count(scale(network, law.at(high)))):
+    while budget.admits(count(scale(network, law.at(high)))):
         if high >= largest:
             raise BudgetError(_never(network, law, budget, largest))
-        low, best, best_tally = high, scale(network, law.at(high)), tally
-        high = min(high + 1.0, largest)
+        low, high = high, min(high + 1.0, largest)
+    phi = _bisect(low, high, lambda middle: budget.admits(count(scale(network, law.at(middle)))))
+    fitted = scale(network, law.at(phi))
+
+    def grown(middle: float) -> CustomNetwork:
+        return scale(network, law.at(middle)).replace(resolution=fitted.resolution)
+
+    ahead = _bisect(phi, min(phi + 2.0, law.largest_phi), lambda middle: budget.admits(count(grown(middle))))
+    steps = (f"depth and width as at phi {ahead:.4g}",) if ahead > phi else ()
+    return _answer(network, grown(ahead), law, phi, steps, budget, count(grown(ahead)))
+
+
+def _bisect(low: float, high: float, admits: Callable[[float], bool]) -> float:
+    """Return the largest number found from ``low``, which is admitted, up to ``high`` that is admitted too."""
     while high - low > SMALLEST_TRACED_STEP:
         middle = (low + high) / 2
-        candidate = scale(network, law.at(middle))
-        tally = count(candidate)
-        if budget.admits(tally):
-            low, best, best_tally = middle, candidate, tally
-        else:
-            high = middle
-    return _answer(network, best, law, low, (), budget, best_tally)
+        low, high = (middle, high) if admits(middle) else (low, middle)
+    return low
 
 
 def _answer(
