@@ -132,6 +132,7 @@ def test_every_command_works_on_the_run(made, capsys, folder):
     assert json.loads(run(capsys, "export", made, "--json").out)["agreement"] == 1.0
     assert json.loads(run(capsys, "explain", made, "--json").out)["method"] == "exact"
     assert run(capsys, "report", made).out.strip() == str(made / "report.html")
+    test_the_manifest_tells_the_truth(made)
 
 
 def test_run_and_exported_file_predict_the_same(made, folder, capsys):

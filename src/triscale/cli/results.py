@@ -29,7 +29,7 @@ def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Js
     from triscale.jobs.watch import stop_flag
 
     opened = Run.open(run)
-    with opened.lock(), watcher() as watching, stop_flag() as should_stop:
+    with opened.update(), watcher() as watching, stop_flag() as should_stop:
         metrics = evaluate_run(opened, watching, device=choose_device(device), part=part, should_stop=should_stop)
     if json:
         print_json(metrics)
@@ -107,7 +107,7 @@ def measure(run: Path, /, *, threads: int = 1, batch: int = 1, json: Json = Fals
     if threads < 1 or batch < 1:
         raise UserError(f"--threads {threads} --batch {batch}: give 1 or more of each")
     opened = Run.open(run)
-    with opened.lock(), watcher() as watching:
+    with opened.update(), watcher() as watching:
         measurements = measure_run(opened, watching, threads=threads, batch=batch)
     if json:
         print_json(measurements)
@@ -147,7 +147,7 @@ def export(run: Path, /, *, out: Path | None = None, json: Json = False) -> None
     from triscale.jobs.run import Run
 
     opened = Run.open(run)
-    with opened.lock(), watcher() as watching:
+    with opened.update(), watcher() as watching:
         made = export_run(opened, watching, out)
     if json:
         print_json(made)
@@ -173,7 +173,7 @@ def explain(run: Path, /, *, json: Json = False) -> None:
     from triscale.jobs.run import Run
 
     opened = Run.open(run)
-    with opened.lock(), watcher() as watching:
+    with opened.update(), watcher() as watching:
         maps = explain_run(opened, watching)
     if json:
         print_json(maps)
@@ -198,5 +198,5 @@ def report(run: Path, /) -> None:
     from triscale.jobs.run import Run
 
     opened = Run.open(run)
-    with opened.lock():
+    with opened.update():
         print(report_run(opened))

@@ -169,6 +169,18 @@ class Run:
         finally:
             os.close(handle)
 
+    @contextmanager
+    def update(self) -> Iterator[None]:
+        """Be the only writer of a Run whose job has ended, and write its manifest again afterwards.
+
+        Raises:
+            RunError: another process writes to it.
+        """
+        with self.lock():
+            yield
+            if self.manifest_file.is_file():
+                self.commit()
+
     def refuse_other(self, request: Request) -> None:
         """Make sure that the folder is free for a request: empty, or a Run of the same.
 
