@@ -16,7 +16,7 @@ from triscale.families.published import Published
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
-from triscale.network.words import block_in_words
+from triscale.network.words import parts_in_words
 from triscale.scaling.apply import scale as scale_network
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, fit_budget
@@ -67,7 +67,7 @@ def show(network: str, /, *, json: Json = False) -> None:
         print_json({"network": found.model_dump(mode="json"), "cost": figures.model_dump(mode="json")})
         return
     console.print(f"[bold]{found.name}[/]  {found.resolution} px, {found.classes} classes: {figures}")
-    blocks = _blocks(found)
+    blocks = _blocks(found, figures)
     table(
         ("part", "block", "n", "width", "px", "params", "MACs", "activ."),
         [
@@ -229,14 +229,10 @@ def _family_of(row: Published) -> str:
     return next(family for family, group in FAMILIES.items() if row.name in {member.name for member in group})
 
 
-def _blocks(network: AnyNetwork) -> list[tuple[str, str]]:
+def _blocks(network: AnyNetwork, figures: Cost) -> list[tuple[str, str]]:
     if isinstance(network, CustomNetwork):
-        return [("", "") for _ in _cost(network).stages]
-    return [
-        (f"conv k{network.stem.kernel}{' + max pool' if network.stem.max_pool else ''}", "1"),
-        *((block_in_words(stage.block), str(stage.repeats)) for stage in network.stages),
-        ("pool, linear" if network.head.width is None else "conv k1, pool, linear", "1"),
-    ]
+        return [("", "") for _ in figures.stages]
+    return [(part.block, str(part.repeats)) for part in parts_in_words(network)]
 
 
 def _cost(network: AnyNetwork) -> Cost:

@@ -59,7 +59,9 @@ def watcher() -> Iterator[Watcher]:
         console=error_console,
     )
     with progress:
-        yield _Bars(progress)
+        bars = _Bars(progress)
+        yield bars
+        bars.finish()
 
 
 class _Bars:
@@ -74,7 +76,7 @@ class _Bars:
         if self._task is not None and title == self._title:
             self._progress.update(self._task, total=total)
             return
-        self._finish()
+        self.finish()
         self._title = title
         self._task = self._progress.add_task(title, total=total, words="")
 
@@ -85,14 +87,12 @@ class _Bars:
     def note(self, text: str) -> None:
         self._progress.console.print(f"note: {text}", markup=False)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Fill the bar of the part that has ended."""
         if self._task is not None:
             task = next(task for task in self._progress.tasks if task.id == self._task)
             total = task.total if task.total is not None else 1
             self._progress.update(self._task, total=total, completed=total)
-
-    def __del__(self) -> None:
-        self._finish()
 
 
 class _Lines:

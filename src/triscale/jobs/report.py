@@ -18,7 +18,7 @@ from triscale.measure.device import Machine
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network
-from triscale.network.words import block_in_words
+from triscale.network.words import PartInWords, parts_in_words
 from triscale.record import write_atomic
 from triscale.report import content as page
 from triscale.report.format import share as percent
@@ -179,17 +179,9 @@ def _network(network: AnyNetwork, figures: Cost) -> page.NetworkFacts:
     )
 
 
-def _parts(network: AnyNetwork, figures: Cost) -> list[tuple[str, int, int]]:
-    """Return block, repeats and stride of each part."""
-    if not isinstance(network, Network):
-        return [("", 1, 1) for _ in figures.stages]
-    stem = f"conv {network.stem.kernel}x{network.stem.kernel}{', max pool' if network.stem.max_pool else ''}"
-    head = "pool, classifier" if network.head.width is None else "conv 1x1, pool, classifier"
-    return [
-        (stem, 1, network.stem.stride * (2 if network.stem.max_pool else 1)),
-        *((block_in_words(stage.block), stage.repeats, stage.stride) for stage in network.stages),
-        (head, 1, 1),
-    ]
+def _parts(network: AnyNetwork, figures: Cost) -> tuple[PartInWords, ...]:
+    """Return block, repeats and stride of each part; nothing is known of those of a person's own network."""
+    return parts_in_words(network) if isinstance(network, Network) else (PartInWords("", 1, 1),) * len(figures.stages)
 
 
 def _families() -> tuple[page.FamilyPoint, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from triscale.record import Record, digest
 
@@ -15,13 +15,14 @@ WidthRule = Literal["scaled", "fixed", "never_narrower"]
 """What a width multiplier does to a width: multiply it, nothing, or multiply it by at least 1."""
 DepthRule = Literal["scaled", "fixed"]
 
-Kernel = Annotated[int, Field(ge=1, le=31)]
-
 
 def _odd(kernel: int) -> int:
     if kernel % 2 == 0:
         raise ValueError("a kernel has an odd side (1, 3, 5, 7 ...)")
     return kernel
+
+
+Kernel = Annotated[int, Field(ge=1, le=31), AfterValidator(_odd)]
 
 
 class MBConv(Record):
@@ -37,8 +38,6 @@ class MBConv(Record):
     se_ratio: float = Field(default=0.0, ge=0, le=1)
     activation: Activation = "silu"
 
-    _check_kernel = field_validator("kernel")(_odd)
-
 
 class Separable(Record):
     """Depthwise convolution, then 1x1, each with batch norm and activation (MobileNetV1)."""
@@ -46,8 +45,6 @@ class Separable(Record):
     kind: Literal["separable"] = "separable"
     kernel: Kernel = 3
     activation: Activation = "relu"
-
-    _check_kernel = field_validator("kernel")(_odd)
 
 
 class Bottleneck(Record):
@@ -58,8 +55,6 @@ class Bottleneck(Record):
     reduction: PositiveInt = 4
     activation: Activation = "relu"
 
-    _check_kernel = field_validator("kernel")(_odd)
-
 
 class Basic(Record):
     """Two convolutions, add the input, activate (ResNet-18 and -34)."""
@@ -68,8 +63,6 @@ class Basic(Record):
     kernel: Kernel = 3
     activation: Activation = "relu"
 
-    _check_kernel = field_validator("kernel")(_odd)
-
 
 class Conv(Record):
     """One full convolution with batch norm and activation."""
@@ -77,8 +70,6 @@ class Conv(Record):
     kind: Literal["conv"] = "conv"
     kernel: Kernel = 3
     activation: Activation = "relu"
-
-    _check_kernel = field_validator("kernel")(_odd)
 
 
 Block = Annotated[MBConv | Separable | Bottleneck | Basic | Conv, Field(discriminator="kind")]
@@ -100,8 +91,6 @@ class Stem(Record):
     activation: Activation = "silu"
     max_pool: bool = False
     width_rule: WidthRule = "scaled"
-
-    _check_kernel = field_validator("kernel")(_odd)
 
 
 class Stage(Record):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
-from triscale.network.spec import Basic, Block, Bottleneck, Conv, MBConv, Separable
+from triscale.network.spec import Basic, Block, Bottleneck, Conv, MBConv, Network, Separable
 
 
 def block_in_words(block: Block) -> str:
@@ -23,3 +23,22 @@ def block_in_words(block: Block) -> str:
             return f"conv k{block.kernel} {block.activation}"
         case _:
             assert_never(block)
+
+
+class PartInWords(NamedTuple):
+    """What stem, a stage or head is made of."""
+
+    block: str
+    repeats: int
+    stride: int
+
+
+def parts_in_words(network: Network) -> tuple[PartInWords, ...]:
+    """Return stem, stages and head in the order of :attr:`triscale.network.cost.Cost.stages`."""
+    stem, head = network.stem, network.head
+    pool = " + max pool" if stem.max_pool else ""
+    return (
+        PartInWords(f"conv k{stem.kernel}{pool}", 1, stem.stride * (2 if stem.max_pool else 1)),
+        *(PartInWords(block_in_words(stage.block), stage.repeats, stage.stride) for stage in network.stages),
+        PartInWords("pool, linear" if head.width is None else "conv k1, pool, linear", 1, 1),
+    )

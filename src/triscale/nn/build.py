@@ -95,12 +95,11 @@ def build(network: AnyNetwork) -> nn.Module:
     """
     if isinstance(network, CustomNetwork):
         return build_custom(network)
-    parts = {name: _module(node) for name, node in lower(network).children if name != "head"}
-    stages = parts["stages"]
+    parts = dict(lower(network).children)
+    stages, head = _module(parts["stages"]), parts["head"]
     assert isinstance(stages, nn.Sequential)
-    head = dict(lower(network).children)["head"]
     assert isinstance(head, tree.Sequence)
-    model = Classifier(network, parts["stem"], stages, Head({name: _module(node) for name, node in head.children}))
+    model = Classifier(network, _module(parts["stem"]), stages, Head(_modules(head)))
     initialize(model)
     return model
 
