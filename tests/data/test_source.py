@@ -22,7 +22,7 @@ def touch(root: Path, *names: str) -> Path:
 
 def test_class_folders_without_parts(tmp_path: Path) -> None:
     layout = find_images(touch(tmp_path, "dog/2.jpg", "dog/10.jpg", "cat/1.jpg", "cat/more/deep/dog/3.jpg"))
-    assert layout.root == tmp_path
+    assert layout.root == str(tmp_path)
     assert layout.classes == {"unsplit": ("cat", "dog")}
     assert layout.files["unsplit"] == (
         ("cat/1.jpg", "cat"),
@@ -51,12 +51,12 @@ def test_three_roles_and_a_file_beside_them(tmp_path: Path) -> None:
 
 def test_single_folders_are_passed_through(tmp_path: Path) -> None:
     touch(tmp_path, "archive/images/a/1.jpg", "archive/images/b/1.jpg", "__MACOSX/archive/._1.jpg")
-    assert find_images(tmp_path).root == tmp_path / "archive" / "images"
+    assert find_images(tmp_path).root == str(tmp_path / "archive" / "images")
 
 
 def test_train_folder_alone_is_passed_through(tmp_path: Path) -> None:
     layout = find_images(touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg"))
-    assert (layout.root, layout.classes) == (tmp_path / "train", {"unsplit": ("a", "b")})
+    assert (layout.root, layout.classes) == (str(tmp_path / "train"), {"unsplit": ("a", "b")})
 
 
 def test_class_called_train_is_a_class(tmp_path: Path) -> None:

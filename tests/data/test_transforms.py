@@ -100,7 +100,7 @@ def test_normalization_is_the_formula() -> None:
 EVERYTHING = Augmentation(policy="randaugment", magnitude=20, color_jitter=0.4, erase=0.5)
 
 
-@pytest.mark.parametrize("policy", ["none", "randaugment", "autoaugment", "trivialaugment"])
+@pytest.mark.parametrize("policy", ["none", "autoaugment_v0", "randaugment", "autoaugment", "trivialaugment"])
 @pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
 def test_training_images_have_the_resolution_and_follow_the_seed(policy: str, interpolation: str) -> None:
     augmentation = Augmentation(policy=policy, color_jitter=0.2, erase=0.5)

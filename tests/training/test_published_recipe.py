@@ -106,5 +106,5 @@ def test_every_number_of_the_recipe_is_the_published_one():
     assert (recipe.epochs, recipe.warmup_epochs, recipe.label_smoothing, recipe.ema_decay) == (350, 5, 0.1, 0.9999)
     assert (recipe.weight_decay, recipe.decayed) == (1e-5, "all_but_norm")
     assert recipe.augmentation.crop_area == (0.08, 1.0)
-    assert recipe.augmentation.policy == "autoaugment"
+    assert recipe.augmentation.policy == "autoaugment_v0"
     assert [round(recipe.crop_at(size), 3) for size in (224, 380, 600)] == [0.875, 0.922, 0.949]

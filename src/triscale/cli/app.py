@@ -34,8 +34,9 @@ for group, commands in COMMANDS.items():
     for command in commands:
         app.command(command, name=command.__name__.rstrip("_"), group=group)
 
-images = App(name="data", help="Look at sets of images.", group="Images")
+images = App(name="data", help="Look at sets of images, and pack them.", group="Images")
 images.command(data.check)
+images.command(data.pack)
 app.command(images)
 
 

@@ -1,4 +1,4 @@
-"""Commands about sets of images: data check."""
+"""Commands about sets of images: data check, data pack."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from triscale.cli.networks import Json
 from triscale.cli.terminal import console, print_json, table, watcher
 
 if TYPE_CHECKING:
+    from triscale.data.pack import Packed
     from triscale.jobs.check import ClassCounts, SetCheck, Sizes
 
 MOST_ROWS = 30
@@ -17,7 +18,7 @@ MOST_LISTED = 5
 LIKENESS = {"exact": "same file", "recoded": "encoded anew", "possible": "perhaps"}
 
 
-def check(images: Path, /, *, out: Path | None = None, json: Json = False) -> None:
+def check(images: str, /, *, out: Path | None = None, json: Json = False) -> None:
     """Look at a set of images: classes, sizes, bad files, copies, and images that are in two parts.
 
     Parameters
@@ -41,6 +42,57 @@ def check(images: Path, /, *, out: Path | None = None, json: Json = False) -> No
     _print(result)
     if out is not None:
         _say(f"written to {out}: {job.SHEET}, {job.RECORD}")
+
+
+def pack(images: str, /, *, out: Path, shard_size: str = "256MB", json: Json = False) -> None:
+    """Pack a set of images into tar shards in WebDataset's layout, which every command takes like a folder.
+
+    Parts, class names and paths are kept, so that a training gives the same result. The same images give the same
+    shards, byte by byte.
+
+    Parameters
+    ----------
+    images
+        A set in any layout that a fit takes.
+    out
+        Folder to make; it appears when it is whole.
+    shard_size
+        Most bytes in a shard, such as 256MB or 1GiB.
+    json
+        Print machine-readable JSON.
+    """
+    from triscale.data import pack as packing
+    from triscale.data.scan import scan
+    from triscale.errors import Interrupted
+    from triscale.jobs.watch import stop_flag
+
+    most = packing.shard_size(shard_size)
+    with watcher() as watching, stop_flag() as should_stop:
+
+        def on_images(step: str, done: int, total: int) -> None:
+            if should_stop():
+                raise Interrupted("stopped; nothing was written, and the same command begins anew")
+            if done == 0 or step != told[-1]:
+                watching.begin(step, total)
+                told.append(step)
+            watching.advance(done)
+
+        told = [""]
+        packing.refuse_place(images, out)
+        found = scan(images, progress=lambda done, total: on_images("scan", done, total))
+        packed = packing.pack(found, out, shard_bytes=most, progress=lambda done, total: on_images("pack", done, total))
+    if json:
+        print_json(packed)
+        return
+    _print_packed(packed)
+
+
+def _print_packed(packed: Packed) -> None:
+    rows = [(part.part, f"{part.shards:,}", f"{part.images:,}", _bytes(part.bytes)) for part in packed.parts]
+    table(("part", "shards", "images", "size"), rows)
+    if packed.bad:
+        _list("bad", [f"{bad.path}: {bad.reason}" for bad in packed.bad], "")
+    _say(f"{len(packed.classes):,} classes; written to {packed.folder}")
 
 
 def _print(result: SetCheck) -> None:

@@ -18,6 +18,8 @@ from triscale.network.cost import si
 from triscale.scaling.budget import Budget
 
 if TYPE_CHECKING:
+    import torch
+
     from triscale.jobs.run import Request, RunSpec
     from triscale.training.metrics import Metrics
     from triscale.training.recipe import Recipe
@@ -35,7 +37,7 @@ class TrainOptions:
     out
         Folder of the Run; by default runs/ and a name made of images, network and budget.
     recipe
-        A recipe's name or a JSON file of one.
+        A recipe's name, or a JSON file of one; a file may be partial and build on a named one: {"base": "small", ...}.
     epochs
         Number of epochs, instead of the recipe's.
     batch
@@ -49,7 +51,7 @@ class TrainOptions:
     test_share
         Share of each class that is held out for the test, where the folders give no split.
     val_share
-        Share of the training images of each class that chooses the best epoch.
+        Share of the training images of each class that chooses the best epoch, instead of the recipe's.
     device
         auto, cpu or cuda.
     workers
@@ -58,6 +60,16 @@ class TrainOptions:
         Threads that compute; by default all cores. One is best for small networks on a busy machine.
     allow_leak
         Train although test or validation images are copies of others; the report says so.
+    settings
+        Any field of the recipe, as field=value: --set mixup=0.2 --set optimizer=sgd --set augmentation.erase=0.25.
+    max_time
+        Save and stop after this time, such as 90s, 30m or 2h; the same command goes on.
+    dry_run
+        Say what the training will take, in time, memory and disk, and stop; nothing is written.
+    compile
+        Compile the forward pass; pays on a GPU after the first minutes.
+    tensorboard
+        Write the history for TensorBoard too, into the Run.
     """
 
     out: Path | None = None
@@ -68,11 +80,16 @@ class TrainOptions:
     flip: bool | None = None
     seed: int = 0
     test_share: float = 0.2
-    val_share: float = 0.1
+    val_share: float | None = None
     device: str = "auto"
     workers: int | None = None
     threads: int | None = None
     allow_leak: Annotated[bool, Parameter(negative="")] = False
+    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = ()
+    max_time: str | None = None
+    dry_run: Annotated[bool, Parameter(negative="")] = False
+    compile: Annotated[bool, Parameter(negative="")] = False
+    tensorboard: Annotated[bool, Parameter(negative="")] = False
 
 
 DEFAULTS = TrainOptions()
@@ -121,7 +138,7 @@ def demo(
 
 
 def fit(
-    images: Path,
+    images: str,
     /,
     *,
     budget: Budgets = None,
@@ -156,7 +173,7 @@ def fit(
 
 
 def train(
-    images: Path,
+    images: str,
     /,
     *,
     network: str,
@@ -188,33 +205,38 @@ def train(
     _carry_out(request, out, options, everything=False, json=json)
 
 
-def _request(images: Path, network: str, law: str, budget: list[str] | None, options: TrainOptions) -> Request:
+def _request(images: str, network: str, law: str, budget: list[str] | None, options: TrainOptions) -> Request:
     from triscale.jobs.run import Request
 
     found = find_network(network)
     return Request(
-        images=str(images.resolve()),
+        images=_root(images),
         network=found,
         budget=Budget.of(*budget) if budget else None,
         law=find_law(law) if budget else None,
         recipe=_recipe(options),
         seed=options.seed,
         test_share=options.test_share,
-        val_share=options.val_share,
     )
 
 
-def _recipe(options: TrainOptions) -> Recipe:
-    from triscale.training.recipe import Recipe, get_recipe
+def _root(images: str) -> str:
+    """Return what a person gave as images: an address as it is, a path as an absolute one."""
+    return images if "://" in images else str(Path(images).resolve())
 
-    is_file = options.recipe.endswith(".json") or Path(options.recipe).is_file()
-    recipe = Recipe.load(Path(options.recipe)) if is_file else get_recipe(options.recipe)
+
+def _recipe(options: TrainOptions) -> Recipe:
+    from triscale.training.changes import changed, find_recipe
+    from triscale.training.recipe import Recipe
+
+    recipe = changed(find_recipe(options.recipe), options.settings)
     changes = {
         name: value
         for name, value in (
             ("epochs", options.epochs),
             ("batch", options.batch),
             ("learning_rate", options.learning_rate),
+            ("val_share", options.val_share),
         )
         if value is not None
     }
@@ -224,33 +246,71 @@ def _recipe(options: TrainOptions) -> Recipe:
     return Recipe.parse(fields, "the recipe with the options given")
 
 
-def _default_out(images: Path, network: str, budget: list[str]) -> Path:
-    parts = [images.resolve().name, Path(network).stem.replace(":", "-"), *budget]
+def _default_out(images: str, network: str, budget: list[str]) -> Path:
+    parts = [Path(_root(images)).name, Path(network).stem.replace(":", "-"), *budget]
     return Path("runs") / "-".join("".join(c for c in part if c.isalnum() or c in "_.+") for part in parts)
 
 
 def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything: bool, json: bool) -> None:
+    from triscale.cli.amounts import seconds_of
     from triscale.jobs import fit as job
     from triscale.jobs.train import choose_device, limit_threads
-    from triscale.jobs.watch import stop_flag
+    from triscale.jobs.watch import Silent, stop_flag, with_deadline
+    from triscale.training.group import join
 
+    most_seconds = None if options.max_time is None else seconds_of("--max-time", options.max_time)
     limit_threads(options.threads)
-    device, workers = choose_device(options.device), _workers(options.workers)
-    with watcher() as watching, stop_flag() as should_stop:
+    device = choose_device(options.device, int(os.environ.get("LOCAL_RANK", "0")))
+    if options.dry_run:
+        _forecast(request, options, device, json=json)
+        return
+    with stop_flag() as stopped, join(device) as group, watcher() as watching:
         setting = job.Setting(
-            watcher=watching,
+            watcher=watching if group.is_writer else Silent(),
             device=device,
-            workers=workers,
-            should_stop=should_stop,
+            workers=_workers(options.workers),
+            group=group,
+            compiled=options.compile,
+            should_stop=with_deadline(stopped, most_seconds),
             on_network=_announce,
             command=("triscale", *sys.argv[1:]),
             allow_leak=options.allow_leak,
+            tensorboard=options.tensorboard,
         )
         metrics = (job.fit if everything else job.train)(request, out, setting)
+    if metrics is None:
+        return
     if json:
         print_json(metrics)
     else:
         _summarize(metrics, out)
+
+
+def _forecast(request: Request, options: TrainOptions, device: torch.device, *, json: bool) -> None:
+    """Say what a training will take."""
+    from triscale.cli.amounts import duration
+    from triscale.jobs.forecast import forecast
+    from triscale.jobs.train import Carrying
+    from triscale.jobs.watch import stop_flag
+
+    with watcher() as watching, stop_flag() as should_stop:
+        carrying = Carrying(device=device, workers=_workers(options.workers), should_stop=should_stop)
+        found = forecast(request, watching, carrying)
+    if json:
+        print_json(found)
+        return
+    for name, value in (
+        ("network", f"{found.network}: {found.resolution} px, {si(found.macs)} MACs, {si(found.params)} params"),
+        ("images", f"{found.train_images} train, {found.val_images} val, {found.test_images} test"),
+        ("steps", f"{found.steps} in {found.epochs} epochs, {found.images_per_second:.0f} images/s"),
+        (
+            "time",
+            f"{duration(found.seconds)} ({duration(found.seconds_low)} to {duration(found.seconds_high)}) for training",
+        ),
+        ("memory", f"{si(found.memory_bytes)}B for weights and a shard, without Python and torch"),
+        ("disk", f"{si(found.disk_bytes)}B at most"),
+    ):
+        console.print(f"{name:<8} {value}", markup=False)
 
 
 def _announce(spec: RunSpec) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from triscale.data.decode import FORMATS
 from triscale.data.scanned import BadFile, Scan
@@ -49,7 +48,7 @@ def check_classes(layout: Layout, classes: tuple[str, ...]) -> None:
 
 
 def _refuse_no_classes(layout: Layout, role: Role) -> None:
-    place = str(layout.root) if role == "unsplit" else f"the {role} folder of {layout.root}"
+    place = layout.root if role == "unsplit" else f"the {role} folder of {layout.root}"
     if layout.stray:
         raise DataError(
             f"{place} holds images but no class folders ({len(layout.stray)} images such as {layout.stray[0]}); put "
@@ -60,7 +59,7 @@ def _refuse_no_classes(layout: Layout, role: Role) -> None:
     )
 
 
-def _refuse_empty(root: Path, role: Role, names: Sequence[str]) -> None:
+def _refuse_empty(root: str, role: Role, names: Sequence[str]) -> None:
     which = "" if role == "unsplit" else f" {role}"
     raise DataError(
         f"no{which} images of class {_some(names)} were found in {root}; add images, or remove the class everywhere"
@@ -71,7 +70,7 @@ def check_bad(layout: Layout, bad: Sequence[BadFile], bad_of_class: Counter[str]
     """Stop where so many files are bad that leaving them out would hide a mistake."""
     files = [found for role in layout.files.values() for found in role]
     of_class = Counter(found.class_name for found in files)
-    total = len(files) + len(layout.stray)
+    total = len(files) + len(layout.stray) + len(layout.unusable)
     shown = "; ".join(f"{file.path}: {file.reason}" for file in bad[:5])
     if len(bad) == total:
         raise DataError(

@@ -6,7 +6,7 @@ import atexit
 import signal
 import sys
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -21,6 +21,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from triscale.data.decode import BadImage, decode
 from triscale.data.order import batch_slices, epoch_order, sample_seed
 from triscale.data.split import Sample, Split
+from triscale.data.store import open_store
 from triscale.data.transforms import Augmentation, Transform, eval_transform, train_transform
 from triscale.errors import DataError, JobError
 from triscale.network.contract import Preprocessing
@@ -76,7 +77,7 @@ class TrainLoader:
     ) -> None:
         self._size, self._batch, self._seed = len(split.train), batch, seed
         transform = train_transform(preprocessing, augmentation)
-        images = _Images(split.train, Path(split.root), transform, seed, cache_bytes // max(workers, 1))
+        images = _Images(split.train, split.root, transform, seed, cache_bytes // max(workers, 1))
         self._pool = _Pool(images, workers, pin)
 
     @property
@@ -84,10 +85,24 @@ class TrainLoader:
         """The number of batches of an epoch."""
         return len(batch_slices(self._size, self._batch))
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def count(self, step: int) -> int:
+        """Return the number of samples of a batch of any epoch."""
+        return len(range(self._size)[batch_slices(self._size, self._batch)[step]])
+
+    def indices(self, epoch: int, step: int) -> list[int]:
+        """Return the places in the split of a batch's samples."""
+        order = epoch_order(self._size, self._seed, epoch)
+        return [int(index) for index in order[batch_slices(self._size, self._batch)[step]]]
+
+    def epoch(self, epoch: int, first_step: int = 0, share: Callable[[int], slice] = slice) -> Iterator[Batch]:
         """Yield the batches of an epoch, counted from 0, from a step on, counted from 0.
 
         Beginning another epoch ends the one before.
+
+        Args:
+            epoch: counted from 0.
+            first_step: counted from 0.
+            share: from the number of samples of a batch to the part of it that this process is given; by default all.
 
         Raises:
             DataError: a file of the split can no longer be read or decoded.
@@ -96,7 +111,7 @@ class TrainLoader:
         """
         order = epoch_order(self._size, self._seed, epoch).tolist()
         steps = batch_slices(self._size, self._batch)[first_step:]
-        return self._pool.run([[(epoch, index) for index in order[step]] for step in steps])
+        return self._pool.run([[(epoch, index) for index in order[step][share(len(order[step]))]] for step in steps])
 
     def close(self) -> None:
         """End the workers; the loader cannot be used any more."""
@@ -135,31 +150,38 @@ def train_batches(
 
 def eval_batches(
     samples: Sequence[Sample],
-    root: Path,
+    root: str | Path,
     preprocessing: Preprocessing,
     *,
     batch: int,
     workers: int = 0,
     pin: bool = False,
+    rank: int = 0,
+    processes: int = 1,
 ) -> Iterator[Batch]:
     """Yield all samples once, in their order, without chance.
 
     Args:
         samples: a part of a split; the batches' indices are places in it.
-        root: the folder that the samples' paths are relative to.
+        root: the root of the split.
         preprocessing: how an image becomes input.
         batch: greatest number of samples in a batch.
         workers: processes that decode; with 0 it is done in this one.
         pin: whether batches lie in page-locked memory, from which a GPU copies faster.
+        rank: number of this process, from 0.
+        processes: number of processes that share the batches; each has every so manieth of them.
 
     Raises:
         DataError: a file can no longer be read or decoded.
         JobError: a worker was ended from outside, or did not answer in time.
     """
-    pool = _Pool(_Images(samples, root, eval_transform(preprocessing), None, 0), workers, pin)
+    pool = _Pool(_Images(samples, str(root), eval_transform(preprocessing), None, 0), workers, pin)
     try:
         yield from pool.run(
-            [[(0, index) for index in range(len(samples))[step]] for step in batch_slices(len(samples), batch)]
+            [
+                [(0, index) for index in range(len(samples))[step]]
+                for step in batch_slices(len(samples), batch)[rank::processes]
+            ]
         )
     finally:
         pool.close()
@@ -172,11 +194,11 @@ class _Images(Dataset[tuple[Tensor, int, int] | str]):
     """What the workers hold. A file that fails becomes a message, as exceptions lose their form between processes."""
 
     def __init__(
-        self, samples: Sequence[Sample], root: Path, transform: Transform, seed: int | None, cache_bytes: int
+        self, samples: Sequence[Sample], root: str, transform: Transform, seed: int | None, cache_bytes: int
     ) -> None:
         self._paths = [sample.path for sample in samples]
         self._labels = [sample.label for sample in samples]
-        self._root, self._transform, self._seed = root, transform, seed
+        self._store, self._transform, self._seed = open_store(root), transform, seed
         self._cache: dict[int, Image.Image] = {}
         self._room = cache_bytes
 
@@ -185,8 +207,10 @@ class _Images(Dataset[tuple[Tensor, int, int] | str]):
         try:
             image = self._decoded(index)
         except BadImage as error:
-            path = self._root / self._paths[index]
+            path = self._store.place(self._paths[index])
             return f"{path} could be decoded before and cannot now: {error}; put it back, or scan the images anew"
+        except DataError as error:  # an object that is out of reach
+            return str(error)
         if self._seed is None:
             return self._transform(image), self._labels[index], index
         state = torch.get_rng_state()
@@ -199,7 +223,7 @@ class _Images(Dataset[tuple[Tensor, int, int] | str]):
     def _decoded(self, index: int) -> Image.Image:
         image = self._cache.get(index)
         if image is None:
-            image = decode(self._root / self._paths[index])
+            image = decode(self._store.read(self._paths[index]))
             size = 4 * image.width * image.height  # Pillow keeps RGB in 4 bytes
             if size <= self._room:
                 self._room -= size

@@ -75,7 +75,7 @@ def read_manifest(file: Path) -> Layout:
         )
     _check_roles(file, files)
     return Layout(
-        root=root,
+        root=str(root),
         classes={role: _names(files[role]) for role in _ORDER if role in files},
         files={role: tuple(sorted(files[role])) for role in _ORDER if role in files},
         stray=(),

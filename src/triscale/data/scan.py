@@ -10,12 +10,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from triscale.data.checks import check_bad, check_classes, check_counts
-from triscale.data.decode import DEFAULT_LIMITS, BadImage, ImageLimits, decode, read_bytes
+from triscale.data.decode import DEFAULT_LIMITS, BadImage, ImageLimits, decode
 from triscale.data.header import format_of
+from triscale.data.local import is_url
 from triscale.data.look import looks_of, shrink
 from triscale.data.manifest import is_manifest, read_manifest
+from triscale.data.remote import find_remote
 from triscale.data.scanned import BadFile, Scan, ScannedImage, Sides
-from triscale.data.source import Found, Role, find_images, is_text
+from triscale.data.shards import find_shards, is_shards
+from triscale.data.source import Found, Layout, Role, find_images, is_text
+from triscale.data.store import Store, open_store
 
 __all__ = ["BadFile", "Scan", "ScannedImage", "Sides", "scan"]
 
@@ -23,7 +27,7 @@ _CHUNK = 32  # files that a thread takes at a time
 
 
 def scan(
-    root: Path,
+    root: str | Path,
     *,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -45,15 +49,17 @@ def scan(
         DataError: the folder or manifest is missing or unreadable, holds no images, fewer than two classes, a class
             without images, other classes for testing than for training, or too many bad files.
     """
-    layout = read_manifest(root) if is_manifest(root) else find_images(root)
+    layout = _layout(str(root))
     classes = layout.classes["train" if "train" in layout.classes else "unsplit"]
     check_classes(layout, classes)
     labels = {name: label for label, name in enumerate(classes)}
     jobs = [(role, found) for role in layout.files for found in layout.files[role]]
     good: dict[Role, list[ScannedImage]] = {role: [] for role in layout.files}
     bad = [BadFile(_printable(path), "lies outside every class folder") for path in layout.stray]
+    bad += [BadFile(path, reason) for path, reason in layout.unusable]
     bad_of_class: Counter[str] = Counter()
-    results = _examine_all(layout.root, [found for _, found in jobs], labels, limits, workers or _default_workers())
+    files = [found for _, found in jobs]
+    results = _examine_all(open_store(layout.root), files, labels, limits, workers or _default_workers())
     if progress:
         progress(0, len(jobs))
     for done, ((role, found), result) in enumerate(zip(jobs, results, strict=True), start=1):
@@ -66,7 +72,7 @@ def scan(
             progress(done, len(jobs))
     check_bad(layout, bad, bad_of_class)
     found_scan = Scan(
-        root=str(layout.root),
+        root=layout.root,
         classes=classes,
         bad=tuple(bad),
         **{role: tuple(images) for role, images in good.items()},
@@ -75,19 +81,28 @@ def scan(
     return found_scan
 
 
+def _layout(root: str) -> Layout:
+    if is_url(root):
+        return find_remote(root)
+    path = Path(root)
+    if is_manifest(path):
+        return read_manifest(path)
+    return find_shards(path) if is_shards(path) else find_images(path)
+
+
 def _default_workers() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 8)
 
 
 def _examine_all(
-    root: Path, files: Sequence[Found], labels: dict[str, int], limits: ImageLimits, workers: int
+    store: Store, files: Sequence[Found], labels: dict[str, int], limits: ImageLimits, workers: int
 ) -> Iterator[ScannedImage | BadFile]:
     """Yield what each file is, in order; only a few chunks are under way at a time, so that memory stays flat."""
 
     def examine_chunk(start: int) -> list[ScannedImage | BadFile]:
         chunk = [
-            _examine(root, found.path, labels[found.class_name], limits) for found in files[start : start + _CHUNK]
+            _examine(store, found.path, labels[found.class_name], limits) for found in files[start : start + _CHUNK]
         ]
         looks = iter(looks_of([shrunk for _, shrunk in chunk if shrunk]))
         return [ScannedImage(*result, next(looks)) if isinstance(result, tuple) else result for result, _ in chunk]
@@ -109,12 +124,12 @@ _Facts = tuple[str, int, int, int, int, str, str]
 """The fields of a :class:`ScannedImage`, all but the last."""
 
 
-def _examine(root: Path, path: str, label: int, limits: ImageLimits) -> tuple[_Facts | BadFile, bytes]:
+def _examine(store: Store, path: str, label: int, limits: ImageLimits) -> tuple[_Facts | BadFile, bytes]:
     """Return what a file is and, of an image, what its look is made from."""
     if not is_text(path):
         return BadFile(_printable(path), "the name is not valid UTF-8"), b""
     try:
-        content = read_bytes(root / path, limits)
+        content = store.read(path, limits)
         image = decode(content, limits)
     except BadImage as error:
         return BadFile(path, str(error)), b""

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from triscale.data.decode import BadImage, decode
 from triscale.data.scanned import Scan, ScannedImage
+from triscale.data.store import Store, open_store
 
 ACROSS = 8
 """Images of a class."""
@@ -36,6 +37,7 @@ def contact_sheet(scan: Scan) -> bytes:
     top = _MARGIN + 50
     sheet = Image.new("RGB", (width, top + len(shown) * (_THUMB + _GAP) - _GAP + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(sheet)
+    store = open_store(scan.root)
     _title(draw, scan, shown, width)
     for row, label in enumerate(shown):
         y = top + row * (_THUMB + _GAP)
@@ -44,7 +46,7 @@ def contact_sheet(scan: Scan) -> bytes:
         draw.text((_MARGIN, y + 52), f"{count:,} image{'' if count == 1 else 's'}", _FAINT, _font(12))
         for column, image in enumerate(_evenly(of_class[label], across)):
             x = _MARGIN + _LABEL + column * (_THUMB + _GAP)
-            sheet.paste(_thumbnail(Path(scan.root) / image.path), (x, y))
+            sheet.paste(_thumbnail(store, image.path), (x, y))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -61,11 +63,11 @@ def _title(draw: ImageDraw.ImageDraw, scan: Scan, shown: Sequence[int], width: i
     draw.text((_MARGIN, _MARGIN + 20), f"{scan.num_images:,} images in {classes}", _FAINT, _font(12))
 
 
-def _thumbnail(path: Path) -> Image.Image:
+def _thumbnail(store: Store, path: str) -> Image.Image:
     """Return an image inside a square; small ones are enlarged by whole pixels."""
     square = Image.new("RGB", (_THUMB, _THUMB), _MOUNT)
     try:
-        image = decode(path)
+        image = decode(store.read(path))
     except BadImage:  # it could be decoded a moment ago
         return square
     if 2 * max(image.size) <= _THUMB:

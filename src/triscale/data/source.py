@@ -6,7 +6,7 @@ import os
 import stat
 import unicodedata
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -44,17 +44,19 @@ class Layout:
     """The folders of a data set as found; of the files, only those outside the class folders have been opened.
 
     Attributes:
-        root: the folder that all paths are relative to, absolute; it lies below the folder given where that holds
-            nothing but one folder.
+        root: what all paths are relative to: a folder, absolute, or the address of one; it lies below the folder
+            given where that holds nothing but one folder.
         classes: for each role found, its class names (in Unicode's composed form, NFC), sorted.
         files: for each role found, the files below its class folders, sorted by path.
         stray: the images that lie outside every class folder, sorted by path.
+        unusable: what cannot be an image of a class for other reasons, each with its reason.
     """
 
-    root: Path
+    root: str
     classes: dict[Role, tuple[str, ...]]
     files: dict[Role, tuple[Found, ...]]
     stray: tuple[str, ...]
+    unusable: tuple[tuple[str, str], ...] = ()
 
 
 def find_images(root: Path) -> Layout:
@@ -77,20 +79,21 @@ def find_images(root: Path) -> Layout:
         raise DataError(f"{root} is not a folder; {EXPECTED}")
     if not is_text(str(root.absolute())):
         raise DataError(f"the path {str(root)!a} is not valid UTF-8; rename the folder")
-    root = _pass_through(root.absolute())
-    roles = _role_folders(root)
+    given = root.absolute()
+    root = given / pass_through(lambda path: entries(given / path))
+    roles = role_folders(str(root), lambda path: entries(root / path))
     classes: dict[Role, tuple[str, ...]] = {}
     starts: list[_Place] = []
     for role, parent in roles.items():
-        named = _class_folders(root, parent)
+        named = class_folders(str(root), parent, lambda path: entries(root / path))
         classes[role] = tuple(sorted(named))
         starts += [_Place(role, name, folder) for name, folder in named.items()]
     files: dict[Role, list[Found]] = {role: [] for role in roles}
     for role, name, path in _walk(root, starts, above={"", *roles.values()}):
         files[role].append(Found(path, name))
-    outside = {_join(parent, name) for parent in {"", *roles.values()} for name in _entries(root / parent)[1]}
+    outside = {join(parent, name) for parent in {"", *roles.values()} for name in entries(root / parent)[1]}
     return Layout(
-        root=root,
+        root=str(root),
         classes=classes,
         files={role: tuple(sorted(found)) for role, found in files.items()},
         stray=tuple(sorted(path for path in outside if _is_image(root / path))),
@@ -105,35 +108,49 @@ class _Place(NamedTuple):
     path: str
 
 
-def _entries(folder: Path) -> tuple[list[str], list[str]]:
+Entries = Callable[[str], tuple[list[str], list[str]]]
+"""From a folder below a root, by its path, to the names of the folders and of all else in it, sorted."""
+
+
+def is_kept(name: str) -> bool:
+    """Return whether a file or folder is looked at: not hidden, and nothing that systems leave behind."""
+    return not name.startswith(".") and name.lower() not in _JUNK
+
+
+def entries(folder: Path) -> tuple[list[str], list[str]]:
     """Return the names of the folders and of all else in a folder, sorted, without what is hidden or junk."""
     try:
         with os.scandir(folder) as scanned:
-            kept = [entry for entry in scanned if not entry.name.startswith(".") and entry.name.lower() not in _JUNK]
+            kept = [entry for entry in scanned if is_kept(entry.name)]
             folders = sorted(entry.name for entry in kept if entry.is_dir())
     except OSError as error:
         raise DataError(f"cannot read the folder {folder} ({error.strerror}); make it readable") from error
     return folders, sorted({entry.name for entry in kept} - set(folders))
 
 
-def _join(parent: str, name: str) -> str:
+def join(parent: str, name: str) -> str:
+    """Return the path of what lies in a folder; the root is the empty path."""
     return f"{parent}/{name}" if parent else name
 
 
-def _pass_through(root: Path) -> Path:
+def pass_through(inside: Entries) -> str:
     """Go down while a folder holds one folder only, and stay if that leads to no folder that holds several."""
-    folder = root
+    folder = ""
     for _ in range(16):  # a limit, as the one folder may be a link to a folder above
-        below = _entries(folder)[0]
+        below = inside(folder)[0]
         if len(below) != 1:
-            return folder if below else root
-        folder /= below[0]
-    return root
+            return folder if below else ""
+        folder = join(folder, below[0])
+    return ""
 
 
-def _role_folders(root: Path) -> dict[Role, str]:
-    """Return the folder of each role; the root itself, as ``unsplit``, where it holds class folders."""
-    folders = _entries(root)[0]
+def role_folders(root: str, inside: Entries) -> dict[Role, str]:
+    """Return the folder of each role; the root itself, as ``unsplit``, where it holds class folders.
+
+    Raises:
+        DataError: folders for validation or test but none for training, two of one role, or others beside them.
+    """
+    folders = inside("")[0]
     named: dict[Role, list[str]] = {}
     for name in folders:
         if role := ROLE_FOLDERS.get(name.lower()):
@@ -146,7 +163,7 @@ def _role_folders(root: Path) -> dict[Role, str]:
     for role, names in named.items():
         if len(names) > 1:
             raise DataError(f"{root} holds {' and '.join(names)}, which mean the same; keep one {role} folder")
-    if len(named) == 1 and _entries(root / named["train"][0])[1]:
+    if len(named) == 1 and inside(named["train"][0])[1]:
         return {"unsplit": ""}  # the files in it show a class that is called train
     if others:
         raise DataError(
@@ -157,20 +174,25 @@ def _role_folders(root: Path) -> dict[Role, str]:
     return {role: named[role][0] for role in order if role in named}
 
 
-def _class_folders(root: Path, parent: str) -> dict[str, str]:
-    """Return the class folders in a folder: name in Unicode's composed form -> path relative to the root."""
+def class_folders(root: str, parent: str, inside: Entries) -> dict[str, str]:
+    """Return the class folders in a folder: name in Unicode's composed form -> path relative to the root.
+
+    Raises:
+        DataError: a name that is no text, or two that differ in their Unicode form only.
+    """
     named: dict[str, str] = {}
-    for name in _entries(root / parent)[0]:
+    place = f"{root}/{parent}".rstrip("/")
+    for name in inside(parent)[0]:
         composed = unicodedata.normalize("NFC", name)
         if not is_text(name):
-            raise DataError(f"the name of the class folder {name!a} in {root / parent} is not valid UTF-8; rename it")
+            raise DataError(f"the name of the class folder {name!a} in {place} is not valid UTF-8; rename it")
         if composed in named:
             other = named[composed].rpartition("/")[2]
             raise DataError(
-                f"the class folders {other!a} and {name!a} in {root / parent} have one name, spelled with different "
+                f"the class folders {other!a} and {name!a} in {place} have one name, spelled with different "
                 f"Unicode characters; rename or merge them"
             )
-        named[composed] = _join(parent, name)
+        named[composed] = join(parent, name)
     return named
 
 
@@ -185,7 +207,7 @@ def _walk(root: Path, starts: list[_Place], above: set[str]) -> Iterator[_Place]
         if identity in seen:
             continue
         seen.add(identity)
-        folders, files = _entries(root / parent)
+        folders, files = entries(root / parent)
         for name in folders:
             below = _Place(role, class_name, f"{parent}/{name}")
             (links if (root / below.path).is_symlink() else real).append(below)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from pydantic import ConfigDict, NonNegativeInt
@@ -12,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from triscale.data.copies import Copies, find_copies
 from triscale.data.scanned import Scan, ScannedImage
+from triscale.data.store import open_store
 from triscale.errors import DataError
 from triscale.record import Record
 
@@ -114,18 +114,13 @@ def check_present(split: Split) -> None:
     Raises:
         DataError: files are missing; names the first few and says how many.
     """
-    root = Path(split.root)
-    missing = [
-        sample.path
-        for part in (split.train, split.val, split.test)
-        for sample in part
-        if not (root / sample.path).is_file()
-    ]
+    paths = [sample.path for part in (split.train, split.val, split.test) for sample in part]
+    missing = open_store(split.root).missing(paths)
     if missing:
-        total = len(split.train) + len(split.val) + len(split.test)
         raise DataError(
-            f"{len(missing)} of {total} images of the split are no longer in {split.root} ({', '.join(missing[:3])}"
-            f"{', ...' if len(missing) > 3 else ''}); put them back, or start anew to split what is there"
+            f"{len(missing)} of {len(paths)} images of the split are no longer in {split.root} "
+            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); put them back, or start anew to split "
+            f"what is there"
         )
 
 

@@ -8,15 +8,16 @@ from typing import ClassVar, Literal
 
 import torch
 from PIL import Image
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 from torchvision.transforms import v2
 
 from triscale.data.color import GREY
+from triscale.data.policies import AutoAugmentV0, RandAugment
 from triscale.network.contract import Interpolation, Preprocessing
 from triscale.record import Record
 
-Policy = Literal["none", "randaugment", "autoaugment", "trivialaugment"]
+Policy = Literal["none", "autoaugment_v0", "randaugment", "autoaugment", "trivialaugment"]
 Transform = Callable[[Image.Image], Tensor]
 
 _RESAMPLING = {
@@ -33,11 +34,13 @@ class Augmentation(Record):
         crop_area: smallest and largest share of the image's area that a random crop covers.
         crop_ratio: smallest and largest ratio of width to height of a crop.
         flip: whether half of the images are mirrored left to right.
-        policy: a published set of operations on colors and geometry: RandAugment (https://arxiv.org/abs/1909.13719),
-            AutoAugment's ImageNet policy (https://arxiv.org/abs/1805.09501) or TrivialAugment
-            (https://arxiv.org/abs/2103.10158).
+        policy: a published set of operations on colors and geometry: RandAugment (https://arxiv.org/abs/1909.13719)
+            and AutoAugment's policy v0, both as the released EfficientNet code applies them
+            (:mod:`triscale.data.policies`), or torchvision's AutoAugment, with the ImageNet policy of the paper
+            (https://arxiv.org/abs/1805.09501), and TrivialAugment (https://arxiv.org/abs/2103.10158).
         layers: number of operations in a row, for RandAugment.
-        magnitude: strength of the operations on a scale of 0 to 30, for RandAugment.
+        magnitude: strength of the operations, for RandAugment; 10 is the end of AutoAugment's scale, EfficientNet B5
+            was trained with 17, B7 with 28.
         color_jitter: greatest relative change of brightness, contrast and saturation.
         erase: probability that a rectangle of 2 to 33 % of the area is greyed out (https://arxiv.org/abs/1708.04896).
     """
@@ -49,7 +52,7 @@ class Augmentation(Record):
     flip: bool = True
     policy: Policy = "none"
     layers: PositiveInt = 2
-    magnitude: NonNegativeInt = Field(default=9, le=30)
+    magnitude: NonNegativeFloat = Field(default=9, le=30)
     color_jitter: float = Field(default=0.0, ge=0, le=1)
     erase: float = Field(default=0.0, ge=0, le=1)
 
@@ -71,7 +74,7 @@ def train_transform(preprocessing: Preprocessing, augmentation: Augmentation) ->
         A function from an RGB image of any size to a uint8 tensor ``[3, resolution, resolution]``; it can be pickled.
     """
     interpolation = v2.InterpolationMode(preprocessing.interpolation)
-    steps: list[torch.nn.Module] = [
+    steps: list[Callable[..., object]] = [
         v2.RandomResizedCrop(
             preprocessing.resolution,
             scale=augmentation.crop_area,
@@ -92,7 +95,7 @@ def train_transform(preprocessing: Preprocessing, augmentation: Augmentation) ->
     return transform
 
 
-def _policy(augmentation: Augmentation, interpolation: Interpolation) -> list[torch.nn.Module]:
+def _policy(augmentation: Augmentation, interpolation: Interpolation) -> list[Callable[[Image.Image], Image.Image]]:
     # Rotations and shears of PIL images know no antialiasing; bilinear is their smooth and fast way.
     mode = v2.InterpolationMode("nearest" if interpolation == "nearest" else "bilinear")
     fill = list(GREY)
@@ -100,7 +103,9 @@ def _policy(augmentation: Augmentation, interpolation: Interpolation) -> list[to
         case "none":
             return []
         case "randaugment":
-            return [v2.RandAugment(augmentation.layers, augmentation.magnitude, interpolation=mode, fill=fill)]
+            return [RandAugment(augmentation.layers, augmentation.magnitude)]
+        case "autoaugment_v0":
+            return [AutoAugmentV0()]
         case "autoaugment":
             return [v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, interpolation=mode, fill=fill)]
         case "trivialaugment":

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from triscale.data.copies import Copies, find_copies
 from triscale.data.leaks import Leak, certain, leaks_between
+from triscale.data.local import is_url
 from triscale.data.scan import scan
 from triscale.data.scanned import BadFile, Scan
 from triscale.data.sheet import contact_sheet
@@ -88,7 +89,7 @@ class SetCheck(Record):
 
 
 def check(
-    images: Path, watcher: Watcher, *, out: Path | None = None, should_stop: Callable[[], bool] = lambda: False
+    images: str | Path, watcher: Watcher, *, out: Path | None = None, should_stop: Callable[[], bool] = lambda: False
 ) -> SetCheck:
     """Scan a set, find its copies and leaks, and say what should be looked at.
 
@@ -102,7 +103,7 @@ def check(
         DataError: images that no network could be trained on, or a folder that cannot be written to.
         Interrupted: ``should_stop`` answered true; nothing was written.
     """
-    if out is not None and out.resolve().is_relative_to(images.resolve()):
+    if out is not None and not is_url(str(images)) and out.resolve().is_relative_to(Path(images).resolve()):
         raise DataError(f"{out} lies in {images}, and nothing is written there; give another folder with --out")
 
     def on_files(done: int, total: int) -> None:

@@ -29,7 +29,6 @@ def demo_request(images: Path, seed: int, epochs: int | None) -> Request:
         recipe=recipe,
         seed=seed,
         test_share=0.2,
-        val_share=0.1,
     )
 
 

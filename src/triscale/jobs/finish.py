@@ -16,6 +16,7 @@ from torch import nn
 from triscale.data.decode import decode
 from triscale.data.loader import eval_batches
 from triscale.data.split import Sample
+from triscale.data.store import open_store
 from triscale.data.transforms import eval_transform, normalize
 from triscale.deploy.engines import Contract, OnnxModel
 from triscale.deploy.export import Export, export_onnx
@@ -84,7 +85,7 @@ def evaluate_run(
         raise RunError(f'there is no part "{part}"; the parts are {", ".join(parts)}')
     samples = parts[part]
     watcher.begin("evaluate", len(samples))
-    batches = eval_batches(samples, Path(split.root), spec.preprocessing, batch=EVAL_BATCH)
+    batches = eval_batches(samples, split.root, spec.preprocessing, batch=EVAL_BATCH)
 
     def on_images(done: int) -> None:
         if should_stop():
@@ -110,7 +111,7 @@ def export_run(run: Run, watcher: Watcher, path: Path | None = None) -> Export:
     spec, split = run.spec, run.split
     contract = Contract(network=spec.network.name, preprocessing=spec.preprocessing, classes=spec.classes)
     samples = _spread(split.test, PARITY_IMAGES)
-    batch = next(eval_batches(samples, Path(split.root), spec.preprocessing, batch=len(samples)))
+    batch = next(eval_batches(samples, split.root, spec.preprocessing, batch=len(samples)))
     images = normalize(batch.images, spec.preprocessing)
     export = export_onnx(run.model(), contract, images, path or run.onnx_file)
     export.save(run.export_file)
@@ -145,13 +146,14 @@ def explain_run(run: Run, watcher: Watcher) -> Maps:
     """Draw class activation maps of test images, wrong and right ones, for the class that was predicted."""
     spec, split = run.spec, run.split
     model = run.model()
+    store = open_store(split.root)
     rows = _chosen(run)
     watcher.begin("explain", len(rows))
     transform = eval_transform(spec.preprocessing)
     run.maps_folder.mkdir(exist_ok=True)
     explained = []
     for number, row in enumerate(rows):
-        picture = decode(Path(split.root) / row["file"])
+        picture = decode(store.read(row["file"]))
         inputs = transform(picture)
         maps = _maps(model, normalize(inputs[None], spec.preprocessing), spec.classes.index(row["predicted"]))
         shown = Image.fromarray(inputs.permute(1, 2, 0).numpy())

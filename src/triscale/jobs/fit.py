@@ -2,42 +2,67 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from triscale.errors import Interrupted, RunError
+from triscale.data.split import Split
+from triscale.errors import Interrupted, RunError, TriscaleError, UserError
 from triscale.jobs.finish import evaluate_run, explain_run, export_run, measure_run
+from triscale.jobs.networks import cost_of
 from triscale.jobs.prepare import prepare
 from triscale.jobs.report import report_run
+from triscale.jobs.room import check_room
 from triscale.jobs.run import Request, Run, RunSpec
-from triscale.jobs.train import train_run
+from triscale.jobs.tensorboard import Board
+from triscale.jobs.train import Carrying, read_history, train_run
 from triscale.jobs.watch import Watcher
+from triscale.training.group import ALONE, Group
 from triscale.training.metrics import Metrics
+
+PAGE_SECONDS = 15.0
+"""The page of a Run is written again after an epoch if the last time is so long ago."""
+
+_PREPARED, _REFUSED = "prepared", "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """How a job is carried out; nothing here changes its result but the device.
 
-    ``on_network`` is told what will be trained before it is; ``command`` is written down so that it can be repeated.
+    Attributes:
+        watcher: follows the job.
+        device: where it computes.
+        workers: processes that decode images.
+        group: the processes that train together; only the first writes.
+        compiled: whether the forward pass is compiled.
+        should_stop: polled; true to save and end.
+        on_network: told what will be trained before it is.
+        command: written down so that it can be repeated.
+        allow_leak: whether copies of training images may be tested on.
+        tensorboard: whether the history is written for TensorBoard too.
     """
 
     watcher: Watcher
     device: torch.device
     workers: int = 0
+    group: Group = ALONE
+    compiled: bool = False
     should_stop: Callable[[], bool] = lambda: False
     on_network: Callable[[RunSpec], None] = lambda spec: None
     command: tuple[str, ...] = ()
     allow_leak: bool = False
+    tensorboard: bool = False
 
 
-def fit(request: Request, out: Path, setting: Setting) -> Metrics:
+def fit(request: Request, out: Path, setting: Setting) -> Metrics | None:
     """Scan, fit, train, evaluate, export, measure, explain and report; everything lies in the Run ``out``.
 
-    The same request takes up a Run wherever it stopped.
+    The same request takes up a Run wherever it stopped. Of several processes, the first returns the metrics and the
+    others None.
 
     Raises:
         UserError: something in the request cannot be done; each of its kinds says what.
@@ -45,6 +70,9 @@ def fit(request: Request, out: Path, setting: Setting) -> Metrics:
         ParityError: the exported file does not compute what the model does.
     """
     run = _place(request, out)
+    if not setting.group.is_writer:
+        _follow(run, setting)
+        return None
     with run.lock():
         metrics = _train(run, request, setting)
         for step in (export_run, measure_run, explain_run):
@@ -55,14 +83,17 @@ def fit(request: Request, out: Path, setting: Setting) -> Metrics:
     return metrics
 
 
-def train(request: Request, out: Path, setting: Setting) -> Metrics:
-    """Scan, fit if there is a budget, train, evaluate and report.
+def train(request: Request, out: Path, setting: Setting) -> Metrics | None:
+    """Scan, fit if there is a budget, train, evaluate and report; of several processes, the first returns metrics.
 
     Raises:
         UserError: something in the request cannot be done; each of its kinds says what.
         Interrupted: ``should_stop`` answered true; everything is saved.
     """
     run = _place(request, out)
+    if not setting.group.is_writer:
+        _follow(run, setting)
+        return None
     with run.lock():
         metrics = _train(run, request, setting)
         _close(run)
@@ -80,18 +111,74 @@ def _place(request: Request, out: Path) -> Run:
 
 
 def _train(run: Run, request: Request, setting: Setting) -> Metrics:
-    watcher, should_stop = setting.watcher, setting.should_stop
-    spec = prepare(
-        run,
-        request,
-        watcher,
-        should_stop=should_stop,
-        command=setting.command,
-        allow_leak=setting.allow_leak,
-    )
+    watcher, group = setting.watcher, setting.group
+    try:
+        spec = prepare(
+            run,
+            request,
+            watcher,
+            should_stop=setting.should_stop,
+            command=setting.command,
+            allow_leak=setting.allow_leak,
+        )
+        if not run.weights_file.is_file():
+            check_room(run.folder, cost_of(spec.network), request.recipe)
+    except TriscaleError:
+        group.tell(_PREPARED, _REFUSED)
+        raise
     setting.on_network(spec)
-    train_run(run, watcher, device=setting.device, workers=setting.workers, should_stop=should_stop)
-    return evaluate_run(run, watcher, device=setting.device, should_stop=should_stop)
+    split = run.split
+    if group.size > 1:
+        group.tell(_PREPARED, "")
+        group.share_text(spec.to_json())
+        group.share_text(split.to_json())
+    board = Board(run.tensorboard) if setting.tensorboard else None
+    page = _Page(run)
+
+    def on_epoch() -> None:
+        if board is not None:
+            board.show(read_history(run))
+        page.renew(watcher)
+
+    train_run(run, spec, split, watcher, _carrying(setting, on_epoch))
+    return evaluate_run(run, watcher, device=setting.device, should_stop=setting.should_stop)
+
+
+def _follow(run: Run, setting: Setting) -> None:
+    """Train as one of several processes that the first one leads."""
+    group = setting.group
+    if group.hear(_PREPARED) == _REFUSED:
+        raise UserError("process 0 could not begin; its message says why")
+    spec = RunSpec.from_json(group.share_text(""))
+    split = Split.from_json(group.share_text(""))
+    train_run(run, spec, split, setting.watcher, _carrying(setting, lambda: None))
+
+
+def _carrying(setting: Setting, on_epoch: Callable[[], None]) -> Carrying:
+    return Carrying(
+        device=setting.device,
+        workers=setting.workers,
+        group=setting.group,
+        compiled=setting.compiled,
+        should_stop=setting.should_stop,
+        on_epoch=on_epoch,
+    )
+
+
+class _Page:
+    """The page of a Run, renewed while it trains; it reloads itself in a browser."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._renewed = run, 0.0
+
+    def renew(self, watcher: Watcher) -> None:
+        if time.monotonic() - self._renewed < PAGE_SECONDS:
+            return
+        try:
+            report_run(self._run, refresh_seconds=round(PAGE_SECONDS))
+        except OSError as error:
+            watcher.note(f"{self._run.report_file} cannot be written ({error.strerror}); the training goes on")
+        self._renewed = time.monotonic()
 
 
 def _close(run: Run) -> None:

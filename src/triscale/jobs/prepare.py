@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
 from triscale import __version__
@@ -23,7 +22,8 @@ from triscale.network.custom import AnyNetwork
 from triscale.network.spec import BatchNorm, Network
 from triscale.record import Record
 from triscale.scaling.fit import Fit
-from triscale.training.recipe import Recipe
+from triscale.training.changes import idle_settings
+from triscale.training.recipe import BySize, Recipe
 
 
 class ClassTally(Record):
@@ -86,10 +86,10 @@ def prepare(
         watcher.advance(done)
 
     watcher.begin("scan")
-    found = scan(Path(request.images), progress=on_files)
+    found = scan(request.images, progress=on_files)
     copies = find_copies(found)
     split = make_split(
-        found, seed=request.seed, test_share=request.test_share, val_share=request.val_share, copies=copies
+        found, seed=request.seed, test_share=request.test_share, val_share=request.recipe.val_share, copies=copies
     )
     leaks = find_leaks(split, copies)
     if not allow_leak:
@@ -105,6 +105,8 @@ def prepare(
             f"{len(leaks) - len(certain(leaks))}; triscale data check lists them"
         )
     network, fit = resolve(request, len(split.classes))
+    for sentence in idle_settings(request.recipe, network):
+        watcher.note(sentence)
     spec = RunSpec(
         version=__version__,
         request=request,
@@ -142,7 +144,7 @@ def resolve(request: Request, classes: int) -> tuple[AnyNetwork, Fit | None]:
     if request.law is None:
         raise RunError("a budget needs a law to scale by; give --law")
     fit = fit_any(network, request.law, request.budget)
-    return fit.network, fit
+    return with_dropout(fit.network, request.recipe, fit.phi), fit
 
 
 def for_classes(network: AnyNetwork, classes: int, recipe: Recipe) -> AnyNetwork:
@@ -150,13 +152,20 @@ def for_classes(network: AnyNetwork, classes: int, recipe: Recipe) -> AnyNetwork
     if not isinstance(network, Network):
         return network.replace(classes=classes)
     changes: dict[str, object] = {"classes": classes}
-    if recipe.dropout is not None:
+    if isinstance(recipe.dropout, float):
         changes["dropout"] = recipe.dropout
     if recipe.drop_path is not None:
         changes["drop_path"] = recipe.drop_path
     if recipe.norm_momentum is not None:
         changes["norm"] = BatchNorm(eps=network.norm.eps, momentum=recipe.norm_momentum)
     return network.replace(**changes)
+
+
+def with_dropout(network: AnyNetwork, recipe: Recipe, phi: float) -> AnyNetwork:
+    """Return a scaled network with the dropout of its size where the recipe asks for it; published ones have theirs."""
+    if isinstance(network, Network) and isinstance(recipe.dropout, BySize):
+        return network.replace(dropout=round(recipe.dropout.at(phi), 4))
+    return network
 
 
 def count_copies(copies: Copies, leaks: tuple[Leak, ...]) -> int:

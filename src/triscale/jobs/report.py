@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from triscale.jobs.finish import Latencies, Maps
 from triscale.jobs.networks import cost_of
 from triscale.jobs.prepare import DataSummary
 from triscale.jobs.run import Run, RunSpec
+from triscale.jobs.train import read_history
 from triscale.measure.device import Machine
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork
@@ -50,9 +50,10 @@ FILES = (
 )
 
 
-def report_run(run: Run) -> Path:
-    """Write the page of a Run from whatever it holds so far, and return the page's path."""
-    write_atomic(run.report_file, render(gather(run)).encode("utf-8", errors="replace"))
+def report_run(run: Run, refresh_seconds: int | None = None) -> Path:
+    """Write the page of a Run from whatever it holds so far, and return its path; it may load itself again."""
+    content = gather(run).model_copy(update={"refresh_seconds": refresh_seconds})
+    write_atomic(run.report_file, render(content).encode("utf-8", errors="replace"))
     return run.report_file
 
 
@@ -63,7 +64,7 @@ def gather(run: Run) -> page.Content:
     metrics = Metrics.load(run.metrics_file) if run.metrics_file.is_file() else None
     return page.Content(
         title=f"{Path(spec.request.images).name}: {spec.network.name}",
-        verdict=_verdict(metrics, spec.fit, figures),
+        verdict=_verdict(metrics, spec.fit, figures, read_history(run), spec.request.recipe.epochs),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         warnings=_warnings(run),
         asked=_asked(spec.fit),
@@ -83,7 +84,7 @@ def gather(run: Run) -> page.Content:
     )
 
 
-def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost) -> str:
+def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost, history: tuple[Epoch, ...], epochs: int) -> str:
     within = (
         f"{si(figures.macs)} MACs and {si(figures.params)} parameters"
         if fit is None
@@ -92,7 +93,9 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost) -> str:
         )
     )
     if metrics is None:
-        return f"Not evaluated yet; {within}."
+        going = f"In training: {len(history)} of {epochs} epochs done" if history else "Not evaluated yet"
+        best = max((epoch.val_top1 for epoch in history), default=None)
+        return f"{going}{'' if best is None else f', validation accuracy up to {percent(best)}'}; {within}."
     return (
         f"{percent(metrics.top1)} of {metrics.count} {metrics.part} images right (95 % interval "
         f"{percent(metrics.top1_low)} to {percent(metrics.top1_high)}), with {within}."
@@ -221,9 +224,6 @@ def _recipe(recipe: Recipe) -> tuple[page.Pair, ...]:
 def _curve(run: Run) -> tuple[page.CurvePoint, ...]:
     if not run.history_file.is_file():
         return ()
-    epochs = [
-        Epoch.parse(json.loads(line), str(run.history_file)) for line in run.history_file.read_text().splitlines()
-    ]
     return tuple(
         page.CurvePoint(
             epoch=epoch.epoch,
@@ -233,7 +233,7 @@ def _curve(run: Run) -> tuple[page.CurvePoint, ...]:
             learning_rate=epoch.learning_rate,
             images_per_second=epoch.images_per_second,
         )
-        for epoch in epochs
+        for epoch in read_history(run)
     )
 
 

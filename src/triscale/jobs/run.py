@@ -43,7 +43,6 @@ class Request(Record):
     recipe: Recipe
     seed: int
     test_share: float
-    val_share: float
 
 
 class RunSpec(Record):
@@ -89,6 +88,7 @@ class Run:
         self.data_file = folder / "data.json"
         self.history_file = folder / "history.jsonl"
         self.checkpoints = folder / "checkpoints"
+        self.tensorboard = folder / "tensorboard"
         self.weights_file = folder / "model.safetensors"
         self.metrics_file = folder / "metrics.json"
         self.predictions_file = folder / "predictions.csv"

@@ -3,31 +3,62 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 
-from triscale.data.loader import TrainLoader, eval_batches
+from triscale.data.loader import Batch, TrainLoader, eval_batches
+from triscale.data.split import Split
 from triscale.errors import RecipeError, RunError
-from triscale.jobs.run import Run
+from triscale.jobs.run import Run, RunSpec
 from triscale.jobs.watch import Watcher
 from triscale.nn.build import build
 from triscale.record import write_atomic
-from triscale.training.checkpoint import Checkpoints, Epoch
-from triscale.training.loop import Feed, Progress, seed_weights, train
+from triscale.training.checkpoint import Checkpoints, Epoch, Manifest
+from triscale.training.group import ALONE, Group
+from triscale.training.loop import seed_weights, train
+from triscale.training.meter import Progress
+from triscale.training.recipe import Recipe
+from triscale.training.shards import shard_slices, shards_of
+from triscale.training.task import Feed, Manner, Task
 
 EVAL_BATCH = 128
+HELD_BYTES = 512 << 20
+"""Held-out images as small as this together stay decoded from the first evaluation on."""
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is CUDA where there is one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carrying:
+    """How a Run is trained; nothing here changes its result, apart from the device.
+
+    Attributes:
+        device: where it computes.
+        workers: processes that decode images, for each process that trains.
+        group: the processes that train together.
+        compiled: whether the forward pass is compiled.
+        should_stop: polled; true to save and end.
+        on_epoch: told after every epoch that the history has been written.
+    """
+
+    device: torch.device
+    workers: int = 0
+    group: Group = ALONE
+    compiled: bool = False
+    should_stop: Callable[[], bool] = lambda: False
+    on_epoch: Callable[[], None] = lambda: None
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """Return the device of a name; ``auto`` is CUDA where there is one, of several that of the process.
 
     Raises:
         RecipeError: a device that this machine does not have.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
     if name == "cpu" or (name.startswith("cuda") and torch.cuda.is_available()):
         return torch.device(name)
     raise RecipeError(
@@ -48,64 +79,128 @@ def limit_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def train_run(
-    run: Run, watcher: Watcher, *, device: torch.device, workers: int, should_stop: Callable[[], bool]
-) -> tuple[Epoch, ...]:
+def train_run(run: Run, spec: RunSpec, split: Split, watcher: Watcher, carrying: Carrying) -> tuple[Epoch, ...]:
     """Train from nothing or from the newest checkpoint to the end, and write the best weights and the history.
 
+    Only the first process of a group reads and writes the Run.
+
     Raises:
+        RunError: the split is not that of the Run.
         Interrupted: ``should_stop`` answered true; the same job goes on from there.
     """
-    spec, split = run.spec, run.split
     if split.digest != spec.split:
         raise RunError(
             f"{run.split_file} was changed after the Run began; restore it, or start anew with another --out"
         )
-    recipe, seed, preprocessing = spec.request.recipe, spec.request.seed, spec.preprocessing
-    seed_weights(seed)
-    model = build(spec.network)
-    root = Path(split.root)
+    recipe, group = spec.request.recipe, carrying.group
+    seed_weights(spec.request.seed)
+    task = Task(
+        model=build(spec.network),
+        recipe=recipe,
+        preprocessing=spec.preprocessing,
+        classes=len(split.classes),
+        network_digest=spec.network.structure,
+        seed=spec.request.seed,
+    )
+    checkpoints = Checkpoints(run.checkpoints)
+
+    def on_epoch(history: tuple[Epoch, ...]) -> None:
+        if group.is_writer:
+            _write_along(run, history, watcher)
+            carrying.on_epoch()
+
     with TrainLoader(
         split,
-        preprocessing,
+        spec.preprocessing,
         recipe.augmentation,
         batch=recipe.batch,
-        seed=seed,
-        workers=workers,
-        pin=device.type == "cuda",
+        seed=spec.request.seed,
+        workers=carrying.workers,
+        pin=carrying.device.type == "cuda",
     ) as loader:
-        feed = Feed(
-            steps_per_epoch=loader.num_steps,
-            train=loader.epoch,
-            val=lambda: eval_batches(split.val, root, preprocessing, batch=EVAL_BATCH, workers=0),
-        )
         watcher.begin("train", loader.num_steps * recipe.epochs)
-        checkpoints = Checkpoints(run.checkpoints)
-        manifest = train(
-            model,
-            recipe,
-            feed,
-            preprocessing,
-            checkpoints,
-            network_digest=spec.network.structure,
-            seed=seed,
-            device=device,
-            should_stop=should_stop,
+        manner = Manner(
+            device=carrying.device,
+            group=group,
+            should_stop=carrying.should_stop,
+            compiled=carrying.compiled,
             on_progress=lambda progress: watcher.advance(progress.step, _in_words(progress)),
-            on_epoch=lambda history: _write_history(run, history),
+            on_epoch=on_epoch,
+            on_note=watcher.note,
         )
+        manifest = train(task, _feed(split, spec, loader, carrying), checkpoints, manner)
+    if group.is_writer:
+        _finish(run, checkpoints, manifest)
+    return manifest.history
+
+
+def eval_batch(recipe: Recipe) -> int:
+    """Return the number of images that are evaluated at a time: never more than a training step holds in memory."""
+    return max(1, min(EVAL_BATCH, recipe.batch // recipe.shards))
+
+
+def _feed(split: Split, spec: RunSpec, loader: TrainLoader, carrying: Carrying) -> Feed:
+    recipe, group = spec.request.recipe, carrying.group
+    mine = shards_of(group.rank, group.size, recipe.shards)
+
+    def share(count: int) -> slice:
+        parts = shard_slices(count, recipe.shards)
+        return slice(parts[mine.start].start, parts[mine.stop - 1].stop)
+
+    def held_out() -> Iterator[Batch]:
+        return eval_batches(
+            split.val,
+            split.root,
+            spec.preprocessing,
+            batch=eval_batch(recipe),
+            workers=carrying.workers,
+            rank=group.rank,
+            processes=group.size,
+        )
+
+    kept: list[Batch] = []
+    few = 3 * spec.preprocessing.resolution**2 * len(split.val) <= HELD_BYTES
+
+    def val() -> Iterable[Batch]:
+        if few and not kept:
+            kept.extend(held_out())
+        return kept if few else held_out()
+
+    return Feed(
+        steps_per_epoch=loader.num_steps,
+        count=loader.count,
+        train=lambda epoch, first: loader.epoch(epoch, first, share),
+        val=val,
+        names=lambda epoch, step: [split.train[index].path for index in loader.indices(epoch, step)],
+    )
+
+
+def _finish(run: Run, checkpoints: Checkpoints, manifest: Manifest) -> None:
     assert manifest.best_file is not None
     run.save_weights(checkpoints.load(manifest.best_file))
     _write_history(run, manifest.history)
-    return manifest.history
+
+
+def _write_along(run: Run, history: tuple[Epoch, ...], watcher: Watcher) -> None:
+    """Write the history so far; a full disk must not end the training, and the next epoch writes it whole."""
+    try:
+        _write_history(run, history)
+    except OSError as error:
+        watcher.note(f"{run.history_file} cannot be written ({error.strerror}); make room; the training goes on")
+
+
+def _write_history(run: Run, history: tuple[Epoch, ...]) -> None:
+    lines = "".join(json.dumps(epoch.model_dump(mode="json")) + "\n" for epoch in history)
+    write_atomic(run.history_file, lines.encode())
+
+
+def read_history(run: Run) -> tuple[Epoch, ...]:
+    """Return the finished epochs of a Run."""
+    lines = run.history_file.read_text().splitlines() if run.history_file.is_file() else []
+    return tuple(Epoch.parse(json.loads(line), str(run.history_file)) for line in lines)
 
 
 def _in_words(progress: Progress) -> str:
     accuracy = "" if progress.val_top1 is None else f"  val {progress.val_top1:.1%}"
     speed = f"{progress.images_per_second:.0f} img/s"
     return f"epoch {progress.epoch}/{progress.epochs}  loss {progress.loss:.3f}{accuracy}  {speed}"
-
-
-def _write_history(run: Run, history: tuple[Epoch, ...]) -> None:
-    lines = "".join(json.dumps(epoch.model_dump(mode="json")) + "\n" for epoch in history)
-    write_atomic(run.history_file, lines.encode())

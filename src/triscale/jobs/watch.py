@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -33,6 +34,14 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Do nothing."""
+
+
+def with_deadline(should_stop: Callable[[], bool], seconds: float | None) -> Callable[[], bool]:
+    """Return a flag that rises as another does, or after so many seconds."""
+    if seconds is None:
+        return should_stop
+    until = time.monotonic() + seconds
+    return lambda: should_stop() or time.monotonic() > until
 
 
 @contextmanager

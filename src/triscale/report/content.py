@@ -234,7 +234,7 @@ class ExportFacts(Record):
 
 
 class Content(Record):
-    """Everything that one page shows."""
+    """Everything that one page shows; a page that is renewed loads itself again after ``refresh_seconds``."""
 
     kind_name: ClassVar[str] = "report"
 
@@ -256,3 +256,4 @@ class Content(Record):
     environment: tuple[Pair, ...] = ()
     repeat: tuple[Text, ...] = ()
     files: tuple[Pair, ...] = ()
+    refresh_seconds: int | None = None

@@ -46,7 +46,11 @@ class Stored(Record):
 
 
 class Manifest(Record):
-    """Where a training stands after ``step`` steps, and the files that hold its tensors."""
+    """Where a training stands after ``step`` steps, and the files that hold its tensors.
+
+    ``skipped`` are steps, counted from 0, that are passed over because the losses rose for good after them, in so many
+    ``rollbacks``.
+    """
 
     kind_name: ClassVar[str] = "checkpoint"
 
@@ -54,6 +58,8 @@ class Manifest(Record):
     network: str
     seed: int
     step: int
+    skipped: tuple[int, ...] = ()
+    rollbacks: int = 0
     finished: bool
     history: tuple[Epoch, ...]
     best: Epoch | None
@@ -79,10 +85,12 @@ class Checkpoints:
         write_atomic(self.folder / f"step-{manifest.step:09d}-{_digest(content)}.json", content)
         self._clean()
 
-    def newest(self) -> Manifest | None:
-        """Return the newest manifest whose files are undamaged, or None if there is none."""
+    def newest(self, at_most: int | None = None) -> Manifest | None:
+        """Return the newest manifest whose files are undamaged, or None; with ``at_most``, of that step or before."""
         for path in self._manifests():
             manifest = _read(path)
+            if manifest and at_most is not None and manifest.step > at_most:
+                continue
             if manifest and all(self._is_good(file) for file in (manifest.state_file, manifest.best_file) if file):
                 return manifest
         return None

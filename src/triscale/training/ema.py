@@ -20,6 +20,11 @@ class Average:
         counters = [name for name in live if name not in set(smooth)]
         self._counters = [(live[name], average[name]) for name in counters]
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The averaged tensors."""
+        return list(self._average)
+
     @torch.no_grad()
     def update(self, decay: float) -> None:
         """Move towards the model: ``average = decay * average + (1 - decay) * value``; counters are copied."""

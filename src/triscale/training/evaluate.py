@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +44,10 @@ class Outcome:
         return float(F.cross_entropy(torch.from_numpy(self.logits).double(), torch.from_numpy(self.labels)))
 
 
+Batches = list[tuple[NDArray[np.float32], NDArray[np.int64]]]
+"""Logits and labels of some batches."""
+
+
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
@@ -51,16 +56,27 @@ def evaluate(
     *,
     device: torch.device,
     on_images: Callable[[int], None] = lambda count: None,
+    gather: Callable[[Batches], list[Batches]] = lambda own: [own],
 ) -> Outcome:
-    """Run a model over batches in evaluation mode and float32; ``on_images`` is told the number done so far."""
+    """Run a model over batches in evaluation mode and float32.
+
+    Args:
+        model: returns logits.
+        batches: of this process; of several processes, process r has batches r, r + n, r + 2 n, ...
+        preprocessing: how images become input.
+        device: where the model is.
+        on_images: told the number of images done so far.
+        gather: from the results of this process to those of all, by rank; each image counts once.
+    """
     was_training = model.training
     model.eval()
-    logits, labels, done = [], [], 0
+    own: Batches = []
+    done = 0
     for batch in batches:
         inputs = normalize(batch.images.to(device), preprocessing).contiguous(memory_format=torch.channels_last)
-        logits.append(model(inputs).float().cpu())
-        labels.append(batch.labels)
+        own.append((model(inputs).float().cpu().numpy(), batch.labels.numpy()))
         done += len(batch.labels)
         on_images(done)
     model.train(was_training)
-    return Outcome(torch.cat(logits).numpy(), torch.cat(labels).numpy())
+    in_order = [part for parts in zip_longest(*gather(own)) for part in parts if part is not None]
+    return Outcome(np.concatenate([part[0] for part in in_order]), np.concatenate([part[1] for part in in_order]))

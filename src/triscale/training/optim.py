@@ -28,7 +28,9 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     rate = recipe.peak_learning_rate
     match recipe.optimizer:
         case AdamW(beta1=beta1, beta2=beta2, eps=eps):
-            return torch.optim.AdamW(groups, lr=rate, betas=(beta1, beta2), eps=eps)
+            # On CUDA the fused form keeps its step counts on the device, where an undone step can be taken back.
+            on_device = all(parameter.is_cuda for parameter in parameters)
+            return torch.optim.AdamW(groups, lr=rate, betas=(beta1, beta2), eps=eps, fused=on_device or None)
         case RmsProp(decay=decay, momentum=momentum, eps=eps):
             return TensorFlowRMSprop(groups, lr=rate, decay=decay, momentum=momentum, eps=eps)
         case Sgd(momentum=momentum, nesterov=nesterov):
@@ -59,5 +61,5 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, state:
     for path, value in state.items():
         name, key = path.rsplit("/", 1)
         parameter = parameters[name]
-        on_host = key == "step"
+        on_host = key == "step" and not parameter.is_cuda
         optimizer.state[parameter][key] = value.clone() if on_host else value.to(parameter.device).clone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from triscale.data.transforms import Augmentation
 from triscale.errors import RecipeError, nearest
@@ -13,7 +13,12 @@ from triscale.record import Record
 CROP_MARGIN = 32
 """Pixels by which the released code resizes larger than it crops."""
 
+MINIVAL_SHARE = 25022 / 1281167
+"""20 of the 1024 shards of ImageNet's training images, on which the released code chooses the checkpoint."""
+
 Precision = Literal["auto", "float32", "bfloat16"]
+Summation = Literal["strict", "fast"]
+NormOver = Literal["shard", "batch"]
 
 
 class Sgd(Record):
@@ -60,6 +65,18 @@ class Staircase(Record):
     epochs: PositiveFloat = 2.4
 
 
+class BySize(Record):
+    """Dropout that grows in proportion to phi: ``smallest`` at 0, ``largest`` at 7 and beyond (Tan & Le 2019, 5.2)."""
+
+    kind: Literal["by_size"] = "by_size"
+    smallest: float = Field(default=0.2, ge=0, lt=1)
+    largest: float = Field(default=0.5, ge=0, lt=1)
+
+    def at(self, phi: float) -> float:
+        """Return the rate at phi."""
+        return self.smallest + (self.largest - self.smallest) * min(1.0, max(0.0, phi / 7))
+
+
 Schedule = Annotated[Cosine | Staircase, Field(discriminator="kind")]
 Decayed = Literal["weights", "all_but_norm"]
 
@@ -67,14 +84,27 @@ Decayed = Literal["weights", "all_but_norm"]
 class Recipe(Record):
     """Everything that decides what a training computes, besides network, images and seed.
 
-    ``batch`` images make one step; they are cut into ``shards`` equal parts, the unit of batch-norm statistics and of
-    memory. ``learning_rate`` is the peak, reached after ``warmup_epochs`` of linear growth; where ``reference_batch``
-    is given, it is meant for a batch of that size and grows in proportion. ``weight_decay`` acts on the weights of
-    convolutions and classifier, or on all parameters but those of batch norm. ``ema_decay`` is reached through
-    ``(1 + n) / (10 + n)``; the average covers batch-norm statistics and is what is evaluated and kept; 0 keeps the
-    weights themselves. ``dropout``, ``drop_path`` and ``norm_momentum`` are the network's where they are not given.
-    ``crop`` is the side of the center square that is evaluated, as a share of the short side; None is the rule of 2019,
-    ``resolution / (resolution + 32)``. ``precision``: ``auto`` is bfloat16 on CUDA, else float32.
+    Attributes:
+        epochs: how often every image is seen.
+        batch: images of a step.
+        shards: equal parts of a batch; the unit of batch-norm statistics, of memory and of what one of several
+            processes computes.
+        learning_rate: the peak, reached after ``warmup_epochs`` of linear growth.
+        reference_batch: the batch that the learning rate is meant for; it grows in proportion to ``batch``.
+        weight_decay: acts on the weights of convolutions and classifier, or on all parameters but those of batch norm.
+        ema_decay: of the moving average, reached through ``(1 + n) / (10 + n)``; the average covers batch-norm
+            statistics and is what is evaluated and kept; 0 keeps the weights themselves.
+        dropout: the network's where it is not given, as are ``drop_path`` and ``norm_momentum``.
+        precision: ``auto`` is bfloat16 on CUDA, else float32.
+        mixup: alpha of its Beta distribution (https://arxiv.org/abs/1710.09412), 0 for none.
+        cutmix: likewise (https://arxiv.org/abs/1905.04899); with both, each shard gets either.
+        crop: the side of the center square that is evaluated, as a share of the short side; None is the rule of 2019,
+            ``resolution / (resolution + 32)``.
+        val_share: share of the training images of every class that is held out to choose the best epoch, where the set
+            has no part for it.
+        summation: ``strict`` adds the gradients of shards in a fixed order, so that any number of processes gives
+            bitwise the same; ``fast`` leaves the order to the machine and adds while the last shard goes backward.
+        norm_over: ``batch`` takes the statistics of batch norm over all shards, if every process has one of them.
     """
 
     kind_name: ClassVar[str] = "recipe"
@@ -93,12 +123,26 @@ class Recipe(Record):
     decayed: Decayed = "weights"
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
-    dropout: float | None = Field(default=None, ge=0, lt=1)
+    dropout: Annotated[float, Field(ge=0, lt=1)] | BySize | None = None
     drop_path: float | None = Field(default=None, ge=0, lt=1)
     norm_momentum: float | None = Field(default=None, gt=0, le=1)
     precision: Precision = "auto"
     augmentation: Augmentation = Augmentation()
+    mixup: NonNegativeFloat = 0.0
+    cutmix: NonNegativeFloat = 0.0
     crop: float | None = Field(default=1.0, gt=0, le=1)
+    val_share: float = Field(default=0.1, gt=0, lt=1)
+    summation: Summation = "strict"
+    norm_over: NormOver = "shard"
+
+    @model_validator(mode="after")
+    def _check_shards(self) -> Recipe:
+        if self.batch < 2 * self.shards and self.shards > 1:
+            raise ValueError(
+                f"{self.shards} shards of a batch of {self.batch} leave less than two images for the statistics of "
+                f"batch norm; use at most {max(1, self.batch // 2)} shards"
+            )
+        return self
 
     def crop_at(self, resolution: int) -> float:
         """Return the evaluated share of the short side for a resolution in pixels."""
@@ -115,7 +159,8 @@ EFFICIENTNET_IMAGENET = Recipe(
     source=(
         "Tan & Le 2019, section 5.2, and the released TensorFlow code: RMSProp decay .9, momentum .9, epsilon .001; "
         "learning rate .016 for each 256 images; 5 epochs of warm-up; x .97 every 2.4 epochs; 350 epochs; weight decay "
-        "1e-5 on all but batch norm; label smoothing .1; average .9999. B0 on ImageNet: 77.1 % (Table 2)"
+        "1e-5 on all but batch norm; label smoothing .1; average .9999; dropout by size; AutoAugment; epoch chosen on "
+        "25022 held-out training images. B0 on ImageNet: 77.1 % (Table 2)"
     ),
     epochs=350,
     batch=4096,
@@ -128,8 +173,11 @@ EFFICIENTNET_IMAGENET = Recipe(
     decayed="all_but_norm",
     label_smoothing=0.1,
     ema_decay=0.9999,
-    augmentation=Augmentation(crop_area=(0.08, 1.0), crop_ratio=(3 / 4, 4 / 3), flip=True, policy="autoaugment"),
+    dropout=BySize(smallest=0.2, largest=0.5),
+    drop_path=0.2,
+    augmentation=Augmentation(crop_area=(0.08, 1.0), crop_ratio=(3 / 4, 4 / 3), flip=True, policy="autoaugment_v0"),
     crop=None,
+    val_share=MINIVAL_SHARE,
 )
 
 SMALL = Recipe(

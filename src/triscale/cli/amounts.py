@@ -1,0 +1,37 @@
+"""Times as people write them and read them."""
+
+from __future__ import annotations
+
+import re
+
+from triscale.errors import UserError
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+
+
+def seconds_of(option: str, text: str) -> float:
+    """Return the seconds of a time such as 90s, 30m, 2h, 1.5d or 1h30m.
+
+    Raises:
+        UserError: it is none.
+    """
+    parts = _TIME.findall(text.strip())
+    if not parts or _TIME.sub("", text).strip():
+        raise UserError(f'{option} "{text}" is no time; expected something like 90s, 30m, 2h or 1h30m')
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if seconds <= 0:
+        raise UserError(f"{option} {text} leaves no time; give more than 0")
+    return seconds
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words of at most two units."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86400
+    if minutes < 60:
+        return f"{minutes:.0f} min"
+    if hours < 48:
+        return f"{int(hours)} h {round(minutes % 60)} min"
+    return f"{int(days)} d {round(hours % 24)} h"

@@ -1,0 +1,71 @@
+"""Where the bytes of images lie, and one way to read them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from triscale.data.decode import DEFAULT_LIMITS, ImageLimits, read_bytes
+from triscale.data.local import is_url
+from triscale.data.remote import open_remote
+from triscale.data.shards import Shards, is_shards
+
+
+class Store(Protocol):
+    """The images of one set by their paths, which are relative to its root, with ``/``.
+
+    A store is read by many threads and processes at once: it is safe after a fork, and can be pickled.
+    """
+
+    def read(self, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
+        """Return the bytes of an image.
+
+        Raises:
+            BadImage: there is none, it cannot be read, or it is larger than the limits allow.
+        """
+        ...
+
+    def missing(self, paths: Iterable[str]) -> list[str]:
+        """Return the paths of which nothing is there, in the order given."""
+        ...
+
+    def place(self, path: str) -> str:
+        """Return where an image lies, in words that lead a person to it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Files below a folder; a path that is absolute or leads out of it is followed."""
+
+    root: Path
+
+    def read(self, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
+        """Return the bytes of a file; see :class:`Store`."""
+        return read_bytes(self.root / path, limits)
+
+    def missing(self, paths: Iterable[str]) -> list[str]:
+        """Return the paths at which there is no file."""
+        return [path for path in paths if not os.path.isfile(self.root / path)]  # noqa: PTH113 - no error of long names
+
+    def place(self, path: str) -> str:
+        """Return the file's path."""
+        return str(self.root / path)
+
+
+def open_store(root: str) -> Store:
+    """Return the store that a root names: an address, a folder of tar shards, or one of files.
+
+    Args:
+        root: what a scan or a split gives as its root.
+
+    Raises:
+        DataError: shards that cannot be read, or an address that nothing was fetched from yet and is out of reach.
+    """
+    if is_url(root):
+        return open_remote(root)
+    folder = Path(root)
+    return Shards(folder) if is_shards(folder) else Folder(folder)

@@ -1,0 +1,84 @@
+"""How much memory a training step takes, counted without taking it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from triscale.record import Record
+
+
+class TrainingMemory(Record):
+    """The memory of a training step in bytes, as counted on the meta device.
+
+    ``state`` holds weights, gradients, average and what the optimizer keeps, ``activations`` the most that exists at a
+    time beside it: the batch, what the backward pass needs, and what is under way. Workspaces of the convolutions and
+    what torch itself takes are not in it.
+    """
+
+    kind_name: ClassVar[str] = "training_memory"
+
+    batch: int
+    state_bytes: int
+    activation_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Both together."""
+        return self.state_bytes + self.activation_bytes
+
+
+def training_memory(model: nn.Module, batch: int, resolution: int, optimizer_values: int = 2) -> TrainingMemory:
+    """Count the memory of a training step in float32.
+
+    Args:
+        model: any module that takes ``[N, 3, H, W]``; it is moved to the meta device and cannot be used afterwards.
+        batch: images that are in memory at a time: those of a shard.
+        resolution: their side in pixels.
+        optimizer_values: what the optimizer keeps for each parameter.
+    """
+    model = model.to("meta").train()
+    values = sum(parameter.numel() for parameter in model.parameters())
+    buffers = sum(buffer.numel() for buffer in model.buffers())
+    with _Counter() as counter:
+        images = torch.empty(batch, 3, resolution, resolution, device="meta")
+        model(images).sum().backward()
+    gradients = 4 * values
+    return TrainingMemory(
+        batch=batch,
+        state_bytes=4 * ((3 + optimizer_values) * values + 2 * buffers),
+        activation_bytes=max(0, counter.most - gradients),
+    )
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows the storages that operations make, until they are freed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.most = 0
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        made = function(*arguments, **(options or {}))
+        for value in tree_leaves(made):
+            if isinstance(value, Tensor):
+                self._follow(value.untyped_storage())
+        return made
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._known:
+            return
+        size = storage.nbytes()
+        self._known.add(storage)
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.now -= size

@@ -1,0 +1,125 @@
+"""Recipes as people write them: a name, a file that may build on a named one, single settings; settings that idle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from triscale.errors import RecipeError, RecordError
+from triscale.network.custom import AnyNetwork, CustomNetwork
+from triscale.network.spec import Conv, Separable
+from triscale.record import KIND_KEY, SCHEMA_KEY
+from triscale.training.recipe import Cosine, Recipe, Sgd, get_recipe
+
+BASE_KEY = "base"
+"""In a file: the name of the recipe whose fields hold where the file says nothing."""
+
+
+def find_recipe(text: str) -> Recipe:
+    """Return the recipe that a person means: a name, or a JSON file of one, which may be partial and name a ``base``.
+
+    Raises:
+        RecipeError: no such name.
+        RecordError: a file that is no recipe.
+    """
+    path = Path(text)
+    if path.suffix != ".json" and not path.is_file():
+        return get_recipe(text)
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}; expected a recipe, a JSON file or a name") from error
+    except ValueError as error:
+        raise RecordError(f"{path} is not JSON ({error}); expected a recipe") from error
+    if not isinstance(data, dict) or BASE_KEY not in data:
+        return Recipe.load(path)
+    base = get_recipe(str(data.pop(BASE_KEY)))
+    fields = {key: value for key, value in data.items() if key not in (KIND_KEY, SCHEMA_KEY)}
+    return Recipe.parse(_merged(base.model_dump(mode="json"), {"name": path.stem, "source": ""} | fields), str(path))
+
+
+def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """Return a recipe with single fields changed.
+
+    Args:
+        recipe: the recipe.
+        settings: each ``field=value``, for a field within another ``field.field=value``; a value is JSON or plain text.
+            A kind stands for the whole: ``optimizer=sgd``.
+
+    Raises:
+        RecordError: an unknown field or a value that does not fit.
+        RecipeError: a setting that is not of this form.
+    """
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        place, equals, text = setting.partition("=")
+        if not equals or not place:
+            raise RecipeError(f'"{setting}" sets nothing; expected field=value, for instance label_smoothing=0')
+        *outer, last = place.split(".")
+        inside = changes
+        for name in outer:
+            inside = inside.setdefault(name, {})
+        inside[last] = _value(text)
+    return Recipe.parse(_merged(recipe.model_dump(mode="json"), changes), "the recipe with the options given")
+
+
+def idle_settings(recipe: Recipe, network: AnyNetwork) -> tuple[str, ...]:
+    """Return a sentence for every setting that differs from its default and changes nothing."""
+    found = []
+    varied, plain = recipe.augmentation, type(recipe.augmentation)()
+    if varied.policy != "randaugment":
+        found += [
+            f'augmentation.{name} is ignored: it belongs to randaugment, and policy is "{varied.policy}"'
+            for name in ("layers", "magnitude")
+            if getattr(varied, name) != getattr(plain, name)
+        ]
+    if isinstance(recipe.schedule, Cosine) and recipe.warmup_epochs > recipe.epochs / 2 > 0:
+        found.append(f"warmup_epochs {recipe.warmup_epochs:g} is cut to half of the {recipe.epochs} epochs")
+    if (
+        isinstance(recipe.optimizer, Sgd)
+        and recipe.optimizer.momentum == 0
+        and "nesterov" in recipe.optimizer.model_fields_set
+    ):
+        found.append("optimizer.nesterov is ignored: there is no momentum")
+    if recipe.shards == 1:
+        found += [
+            f"{name} is ignored: there is one shard"
+            for name, value, default in (
+                ("summation", recipe.summation, "strict"),
+                ("norm_over", recipe.norm_over, "shard"),
+            )
+            if value != default
+        ]
+    return (*found, *_idle_of_network(recipe, network))
+
+
+def _idle_of_network(recipe: Recipe, network: AnyNetwork) -> list[str]:
+    given = [name for name in ("dropout", "drop_path", "norm_momentum") if getattr(recipe, name) is not None]
+    if isinstance(network, CustomNetwork):
+        return [f"{name} is ignored: {network.function} decides about it" for name in given]
+    if "drop_path" in given and all(isinstance(stage.block, Separable | Conv) for stage in network.stages):
+        return [f"drop_path is ignored: {network.name} has no residual blocks"]
+    return []
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with changes, field by field; another kind begins from its own defaults."""
+    merged = dict(base)
+    for name, value in changes.items():
+        old = base.get(name)
+        if isinstance(old, dict) and isinstance(value, str):
+            value = {"kind": value}  # noqa: PLW2901
+        if isinstance(old, dict) and isinstance(value, dict):
+            same_kind = value.get("kind", old.get("kind")) == old.get("kind")
+            value = _merged(old, value) if same_kind else value  # noqa: PLW2901
+        merged[name] = value
+    return merged

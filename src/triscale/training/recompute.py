@@ -1,0 +1,58 @@
+"""Less memory for more time: parts of a model keep their input alone and are computed again in the backward pass.
+
+The numbers stay bitwise the same: the same operations see the same input, and chance is drawn again from the same
+state. Batch norm would count a repeated batch twice in its running statistics; the caller puts back those from before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from triscale.nn.build import Classifier
+
+MOST_FRUGAL = 2
+"""0 keeps what autograd keeps, 1 the inputs of stages, 2 those of blocks within stages as well."""
+
+
+@contextmanager
+def recomputed(model: nn.Module, frugality: int) -> Iterator[None]:
+    """Let parts of a model be recomputed while the context lasts; a person's own module by its children."""
+    parts = _parts(model, frugality)
+    for part in parts:
+        # An attribute of the instance hides the method of its class.
+        part.forward = partial(_checkpointed, part.forward)
+    try:
+        yield
+    finally:
+        for part in parts:
+            del part.forward
+
+
+def _checkpointed(forward: Any, *inputs: Any, **options: Any) -> Any:
+    return checkpoint(forward, *inputs, use_reentrant=False, **options)
+
+
+def _parts(model: nn.Module, frugality: int) -> list[nn.Module]:
+    if frugality == 0:
+        return []
+    if isinstance(model, Classifier):
+        outer: list[nn.Module] = [model.stem, *model.stages]
+        inner: list[nn.Module] = [block for stage in model.stages for block in stage.get_submodule("blocks").children()]
+    else:
+        outer = list(model.children())
+        inner = [child for part in outer if isinstance(part, nn.Sequential) for child in part]
+    return outer if frugality == 1 else [*outer, *inner]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception says that memory did not suffice, in the words of torch, oneDNN or Python."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _WORDS)
+
+
+_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "std::bad_alloc", "could not create a memory")

@@ -1,0 +1,61 @@
+"""Shards: a batch cut into equal parts, and sums over them in one fixed order.
+
+The order is a binary tree over the shards, whoever computes them: a process that has a whole branch of it hands in one
+sum, so that one, two or four processes come to bitwise the same total.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from torch import Tensor
+
+from triscale.errors import RecipeError
+
+
+def shard_slices(count: int, shards: int) -> list[slice]:
+    """Cut ``count`` images into shards whose sizes differ by one at most."""
+    edges = [shard * count // shards for shard in range(shards + 1)]
+    return [slice(first, last) for first, last in pairwise(edges)]
+
+
+def shards_of(rank: int, processes: int, shards: int) -> range:
+    """Return the shards of a process, counted from 0.
+
+    Raises:
+        RecipeError: they cannot be dealt out so that each process has one branch of the tree of sums.
+    """
+    each, rest = divmod(shards, processes)
+    if rest or not all(_is_branch(0, shards, first, first + each) for first in range(0, shards, each or 1)):
+        raise RecipeError(
+            f"{shards} shards cannot be dealt out to {processes} processes; give a number of shards that is "
+            f"{processes} or {processes} times a power of 2, for instance --set shards={processes}"
+        )
+    return range(rank * each, (rank + 1) * each)
+
+
+def tree_sum(first: int, last: int, leaf: Callable[[int, int], Tensor | None]) -> Tensor:
+    """Return the sum over shards ``first`` to ``last`` (exclusive) along the tree; the operands are written over.
+
+    Args:
+        first: the first shard.
+        last: one beyond the last.
+        leaf: the tensor of a branch, or None if it is to be divided further; it is asked for branches in order and must
+            have an answer for single shards.
+    """
+    known = leaf(first, last)
+    if known is not None:
+        return known
+    middle = (first + last) // 2
+    total = tree_sum(first, middle, leaf)
+    return total.add_(tree_sum(middle, last, leaf))
+
+
+def _is_branch(first: int, last: int, wanted_first: int, wanted_last: int) -> bool:
+    if (first, last) == (wanted_first, wanted_last):
+        return True
+    if last - first <= 1:
+        return False
+    middle = (first + last) // 2
+    return _is_branch(first, middle, wanted_first, wanted_last) or _is_branch(middle, last, wanted_first, wanted_last)

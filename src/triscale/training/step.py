@@ -1,0 +1,287 @@
+"""One step: a pure function of recipe, seed, step number, batch and state, on one process or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torchvision.transforms import v2
+
+from triscale.data.transforms import normalize
+from triscale.errors import JobError
+from triscale.network.contract import Preprocessing
+from triscale.training.divergence import WINDOW
+from triscale.training.evaluate import Batch
+from triscale.training.group import Group
+from triscale.training.optim import set_learning_rate
+from triscale.training.recipe import Recipe
+from triscale.training.recompute import MOST_FRUGAL, is_out_of_memory, recomputed
+from triscale.training.schedule import ema_decay
+from triscale.training.shards import shard_slices, shards_of, tree_sum
+from triscale.training.state import State
+
+
+@dataclass(slots=True, kw_only=True)
+class Stepper:
+    """What all steps of a training share; ``frugality`` grows when memory does not suffice.
+
+    Attributes:
+        state: what the steps change.
+        forward: the model as it is called: itself, compiled, or wrapped to add gradients over processes.
+        recipe: how to train.
+        preprocessing: how images become input.
+        classes: number of classes.
+        seed: decides about dropout, stochastic depth, mixup and cutmix, together with step and shard.
+        device: where the model is.
+        group: the processes that train together.
+        told: is given a sentence when something had to be changed.
+        frugality: how much is computed again to save memory, see :mod:`triscale.training.recompute`.
+    """
+
+    state: State
+    forward: nn.Module
+    recipe: Recipe
+    preprocessing: Preprocessing
+    classes: int
+    seed: int
+    device: torch.device
+    group: Group
+    told: Callable[[str], None]
+    frugality: int = 0
+    _mix: list[nn.Module] = field(init=False)
+
+    def __post_init__(self) -> None:
+        makers = ((self.recipe.mixup, v2.MixUp), (self.recipe.cutmix, v2.CutMix))
+        self._mix = [make(alpha=alpha, num_classes=self.classes) for alpha, make in makers if alpha]
+
+    def take(self, batch: Batch, count: int, rate: float) -> None:
+        """Take a step.
+
+        A step whose loss or gradient is not finite is undone whole: weights, average, optimizer and the statistics of
+        batch norm stay as they were before it.
+
+        Args:
+            batch: the images of this process's shards.
+            count: number of images of all processes.
+            rate: the learning rate.
+
+        Raises:
+            JobError: a shard does not fit into memory, or another process was lost.
+        """
+        state = self.state
+        state.model.train()
+        set_learning_rate(state.optimizer, rate)
+        before = [buffer.clone() for buffer in state.model.buffers()]
+        loss = self._gradients(batch, count, before)
+        decay = ema_decay(self.recipe, state.step) if self.recipe.ema_decay else 0.0
+        if self.device.type == "cpu" or not state.optimizer.state:
+            sound = bool(_is_finite(state.model, loss))
+            if sound:
+                state.optimizer.step()
+                state.average.update(decay)
+            else:
+                _restore(state.model, before)
+            _count(state, torch.tensor(sound, device=self.device), loss, count)
+        else:
+            update_where_finite(state, before, loss, count, decay)
+        state.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+
+    def _gradients(self, batch: Batch, count: int, before: list[Tensor]) -> Tensor:
+        """Leave the gradients of the whole batch in the parameters, and return the sum of its losses."""
+        recipe, group, model = self.recipe, self.group, self.state.model
+        mine = shards_of(group.rank, group.size, recipe.shards)
+        sizes = shard_slices(count, recipe.shards)
+        start = sizes[mine.start].start
+        labels = batch.labels.to(self.device, non_blocking=True)
+        images = batch.images.to(self.device, non_blocking=True)
+
+        def shard(number: int) -> Tensor:
+            part = slice(sizes[number].start - start, sizes[number].stop - start)
+            return self._shard(number, images[part], labels[part], count, before)
+
+        if recipe.shards == 1:
+            return shard(0)
+        if isinstance(self.forward, DistributedDataParallel):
+            return self._fast(mine, shard, sizes, count, before)
+        flat: dict[int, Tensor] = {}
+
+        def leaf(first: int, last: int) -> Tensor | None:
+            if last - first > 1:
+                return None
+            _restore(model, before)
+            loss = shard(first)
+            weight = (sizes[first].stop - sizes[first].start) / count
+            return _flattened(model, loss, weight)
+
+        own = tree_sum(mine.start, mine.stop, leaf)
+        totals = group.gather(own)
+        for rank, total in enumerate(totals):
+            flat[rank * len(mine)] = total
+
+        def branch(first: int, last: int) -> Tensor | None:
+            return flat.get(first) if last - first == len(mine) else None
+
+        return _put_back(model, tree_sum(0, recipe.shards, branch))
+
+    def _fast(
+        self, mine: range, shard: Callable[[int], Tensor], sizes: list[slice], count: int, before: list[Tensor]
+    ) -> Tensor:
+        """Let DistributedDataParallel add the gradients over the processes while the last shard goes backward."""
+        model, forward = self.state.model, self.forward
+        assert isinstance(forward, DistributedDataParallel)
+        rest: Tensor | None = None
+        for number in mine:
+            _restore(model, before)
+            context: AbstractContextManager[None] = nullcontext() if number == mine[-1] else forward.no_sync()
+            with context:
+                loss = shard(number)
+            weight = (sizes[number].stop - sizes[number].start) / count
+            part = torch.cat([*(weight * buffer.reshape(-1) for buffer in _smooth(model)), loss.float()[None]])
+            rest = part if rest is None else rest.add_(part)
+        assert rest is not None
+        return _put_back_buffers(model, self.group.add(rest))
+
+    def _shard(self, number: int, images: Tensor, labels: Tensor, count: int, before: list[Tensor]) -> Tensor:
+        """Go forward and backward through a shard; where memory does not suffice, again and more frugally."""
+        while True:
+            try:
+                return self._forward_backward(number, images, labels, count)
+            except (RuntimeError, MemoryError) as error:
+                in_step = isinstance(self.forward, DistributedDataParallel)
+                if not is_out_of_memory(error) or in_step or self.frugality == MOST_FRUGAL:
+                    if is_out_of_memory(error):
+                        raise self._no_memory(len(labels)) from error
+                    raise
+            self.frugality += 1
+            self.state.model.zero_grad(set_to_none=True)
+            _restore(self.state.model, before)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.told(
+                f"memory does not suffice for {len(labels)} images at a time; from now on parts of the network are "
+                f"computed twice (level {self.frugality} of {MOST_FRUGAL}): slower, with the same result"
+            )
+
+    def _no_memory(self, images: int) -> JobError:
+        return JobError(
+            f"memory does not suffice for a shard of {images} images even when parts of the network are computed "
+            f"twice; begin another Run with more shards, for instance --set shards={2 * self.recipe.shards}, which "
+            "takes the statistics of batch norm over fewer images"
+        )
+
+    def _forward_backward(self, number: int, images: Tensor, labels: Tensor, count: int) -> Tensor:
+        recipe, model = self.recipe, self.state.model
+        torch.manual_seed(seed_of(self.seed, self.state.step + 1, number))
+        inputs, targets = normalize(images, self.preprocessing), labels
+        if self._mix:
+            choice = int(torch.randint(0, len(self._mix), ()))
+            inputs, targets = self._mix[choice](inputs, labels)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        reduced = self.device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bfloat16"
+        # DistributedDataParallel takes the mean over the processes of what is wanted as a sum.
+        scale = self.group.size if isinstance(self.forward, DistributedDataParallel) else 1
+        with recomputed(model, self.frugality):
+            forward = model if self.frugality and self.forward is not model and scale == 1 else self.forward
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=reduced):
+                logits = forward(inputs)
+            loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing, reduction="sum")
+            seen = [buffer.clone() for buffer in model.buffers()] if self.frugality else []
+            torch.autograd.backward(loss * (scale / count))
+        if seen:
+            _restore(model, seen)
+        return loss.detach()
+
+
+def seed_of(seed: int, step: int, shard: int) -> int:
+    """Mix three numbers into a seed of 63 bits; step 0 is the drawing of the first weights."""
+    return int(np.random.SeedSequence((seed, step, shard)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@torch.no_grad()
+def update_where_finite(state: State, before: list[Tensor], loss: Tensor, count: int, decay: float) -> None:
+    """Update the state if loss and gradients are finite, else undo the step, without waiting for the device."""
+    sound = _is_finite(state.model, loss)
+    gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
+    for gradient in gradients:
+        torch.where(sound, gradient, torch.zeros_like(gradient), out=gradient)
+    for buffer, old in zip(state.model.buffers(), before, strict=True):
+        torch.where(sound, buffer, old, out=buffer)
+    changed: list[Tensor] = [parameter for parameter in state.model.parameters() if parameter.grad is not None]
+    changed += [value for values in state.optimizer.state.values() for value in values.values() if value is not None]
+    changed += state.average.tensors
+    unchanged = [value.clone() for value in changed]
+    state.optimizer.step()
+    state.average.update(decay)
+    # new * 1 + old * 0 is exact, and so is new * 0 + old * 1, since all of it is finite.
+    kept = sound.to(torch.float32)
+    torch._foreach_mul_(changed, kept)
+    torch._foreach_mul_(unchanged, 1 - kept)
+    torch._foreach_add_(changed, unchanged)
+    _count(state, sound, loss, count)
+
+
+def _count(state: State, sound: Tensor, loss: Tensor, count: int) -> None:
+    """Take the loss of a step into the tally, or count the step as undone."""
+    tally, one = state.tally, sound.to(torch.float64)
+    value = torch.where(sound, loss, torch.zeros_like(loss)).to(torch.float64)
+    undone = 1 - one
+    tally += torch.stack([value, one * count, undone, undone])
+    tally[3] *= undone
+    mean = torch.where(sound, loss / count, torch.full_like(loss, float("nan")))
+    state.recent[state.step % WINDOW] = mean
+
+
+def _is_finite(model: nn.Module, loss: Tensor) -> Tensor:
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norms = torch._foreach_norm(gradients)
+    return torch.stack([*norms, loss.to(norms[0].dtype)]).isfinite().all()
+
+
+@torch.no_grad()
+def _restore(model: nn.Module, values: list[Tensor]) -> None:
+    for buffer, value in zip(model.buffers(), values, strict=True):
+        buffer.copy_(value)
+
+
+def _smooth(model: nn.Module) -> Iterator[Tensor]:
+    return (buffer for buffer in model.buffers() if buffer.is_floating_point())
+
+
+@torch.no_grad()
+def _flattened(model: nn.Module, loss: Tensor, weight: float) -> Tensor:
+    """Move gradients, a share of the buffers and the loss into one tensor."""
+    parts = []
+    for parameter in _trained(model):
+        gradient, parameter.grad = parameter.grad, None
+        parts.append((torch.zeros_like(parameter) if gradient is None else gradient).reshape(-1))
+    parts += [weight * buffer.reshape(-1) for buffer in _smooth(model)]
+    return torch.cat([*parts, loss.to(parts[0].dtype)[None]])
+
+
+@torch.no_grad()
+def _put_back(model: nn.Module, flat: Tensor) -> Tensor:
+    """Move the sum of what :func:`_flattened` gave back into the model, and return the loss."""
+    parameters = list(_trained(model))
+    sizes = [parameter.numel() for parameter in parameters]
+    for parameter, values in zip(parameters, torch.split(flat[: sum(sizes)], sizes), strict=True):
+        parameter.grad = torch.empty_like(parameter).copy_(values.view(parameter.shape))
+    return _put_back_buffers(model, flat[sum(sizes) :])
+
+
+@torch.no_grad()
+def _put_back_buffers(model: nn.Module, flat: Tensor) -> Tensor:
+    buffers = list(_smooth(model))
+    for buffer, values in zip(buffers, torch.split(flat[:-1], [buffer.numel() for buffer in buffers]), strict=True):
+        buffer.copy_(values.view(buffer.shape))
+    return flat[-1]
+
+
+def _trained(model: nn.Module) -> Iterator[nn.Parameter]:
+    return (parameter for parameter in model.parameters() if parameter.requires_grad)
