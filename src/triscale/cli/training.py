@@ -18,8 +18,6 @@ from triscale.network.cost import si
 from triscale.scaling.budget import Budget
 
 if TYPE_CHECKING:
-    import torch
-
     from triscale.jobs.run import Request, RunSpec
     from triscale.training.metrics import Metrics
     from triscale.training.recipe import Recipe
@@ -260,10 +258,10 @@ def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything
 
     most_seconds = None if options.max_time is None else seconds_of("--max-time", options.max_time)
     limit_threads(options.threads)
-    device = choose_device(options.device, int(os.environ.get("LOCAL_RANK", "0")))
     if options.dry_run:
-        _forecast(request, options, device, json=json)
+        _forecast(request, options, json=json)
         return
+    device = choose_device(options.device, int(os.environ.get("LOCAL_RANK", "0")))
     with stop_flag() as stopped, join(device) as group, watcher() as watching:
         setting = job.Setting(
             watcher=watching if group.is_writer else Silent(),
@@ -286,15 +284,17 @@ def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything
         _summarize(metrics, out)
 
 
-def _forecast(request: Request, options: TrainOptions, device: torch.device, *, json: bool) -> None:
+def _forecast(request: Request, options: TrainOptions, *, json: bool) -> None:
     """Say what a training will take."""
     from triscale.cli.amounts import duration
     from triscale.jobs.forecast import forecast
-    from triscale.jobs.train import Carrying
+    from triscale.jobs.train import Carrying, choose_device
     from triscale.jobs.watch import stop_flag
 
     with watcher() as watching, stop_flag() as should_stop:
-        carrying = Carrying(device=device, workers=_workers(options.workers), should_stop=should_stop)
+        carrying = Carrying(
+            device=choose_device(options.device), workers=_workers(options.workers), should_stop=should_stop
+        )
         found = forecast(request, watching, carrying)
     if json:
         print_json(found)

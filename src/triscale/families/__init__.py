@@ -5,6 +5,7 @@ from __future__ import annotations
 from triscale.errors import NetworkError, nearest
 from triscale.families import efficientnet, mnasnet, mobilenet, resnet
 from triscale.families.published import Published
+from triscale.families.small import at_resolution
 from triscale.network.spec import Network
 
 __all__ = ["FAMILIES", "Published", "get", "names", "published"]
@@ -17,6 +18,8 @@ FAMILIES: dict[str, tuple[Published, ...]] = {
     "MnasNet": mnasnet.MEMBERS,
     "ResNet": resnet.MEMBERS,
 }
+
+LARGEST_RESOLUTION = 4096
 
 _BY_NAME: dict[str, Published] = {member.name: member for members in FAMILIES.values() for member in members}
 
@@ -40,9 +43,17 @@ def published(name: str) -> Published:
 
 
 def get(name: str) -> Network:
-    """Return a published network by its name.
+    """Return a published network by its name, or for images of another size by ``NAME@PIXELS``.
+
+    The latter keeps its strides only where they leave a map: see :func:`triscale.families.small.at_resolution`.
 
     Raises:
-        NetworkError: no such name; the message lists the nearest.
+        NetworkError: no such name, or no such size; the message lists the nearest names.
     """
-    return published(name).network
+    known, at, pixels = name.partition("@")
+    network = published(known).network
+    if not at:
+        return network
+    if not (pixels.isascii() and pixels.isdigit() and 1 <= int(pixels) <= LARGEST_RESOLUTION):
+        raise NetworkError(f'"{name}" names no size; expected pixels along a side after the @, such as {known}@32')
+    return at_resolution(network, int(pixels))

@@ -17,7 +17,7 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def find_network(text: str) -> AnyNetwork:
-    """Return the network that a person means: a published name, a JSON file, or ``package.module:function``.
+    """Return the network that a person means: a name, ``NAME@PIXELS``, a JSON file, or ``package.module:function``.
 
     Raises:
         NetworkError: none of these.
@@ -32,6 +32,8 @@ def find_network(text: str) -> AnyNetwork:
         return Network.from_json(content, source=text)
     if _FUNCTION.fullmatch(text):
         return CustomNetwork(name=text.partition(":")[2], function=text)
+    if "@" in text and text.partition("@")[0] in names():
+        return get(text)
     try:
         return get(text)
     except NetworkError:

@@ -6,15 +6,20 @@ state. Batch norm would count a repeated batch twice in its running statistics; 
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from triscale.nn.build import Classifier
+
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
+_LARGE_BYTES = 1 << 16
 
 MOST_FRUGAL = 2
 """0 keeps what autograd keeps, 1 the inputs of stages, 2 those of blocks within stages as well."""
@@ -50,9 +55,30 @@ def _parts(model: nn.Module, frugality: int) -> list[nn.Module]:
     return outer if frugality == 1 else [*outer, *inner]
 
 
+def give_back_memory(device: torch.device) -> None:
+    """Hand freed memory back to the system, and see to it that large pieces are handed back as soon as they are free.
+
+    Otherwise glibc keeps what is free between pieces in use, and what remains is too scattered for large maps.
+    """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+        library.mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
+        library.malloc_trim(0)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception says that memory did not suffice, in the words of torch, oneDNN or Python."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in _WORDS)
 
 
-_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "std::bad_alloc", "could not create a memory")
+_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "std::bad_alloc",
+    "could not create a memory",
+    "could not create a primitive",
+)

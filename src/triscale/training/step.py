@@ -21,7 +21,7 @@ from triscale.training.evaluate import Batch
 from triscale.training.group import Group
 from triscale.training.optim import set_learning_rate
 from triscale.training.recipe import Recipe
-from triscale.training.recompute import MOST_FRUGAL, is_out_of_memory, recomputed
+from triscale.training.recompute import MOST_FRUGAL, give_back_memory, is_out_of_memory, recomputed
 from triscale.training.schedule import ema_decay
 from triscale.training.shards import shard_slices, shards_of, tree_sum
 from triscale.training.state import State
@@ -162,8 +162,7 @@ class Stepper:
             self.frugality += 1
             self.state.model.zero_grad(set_to_none=True)
             _restore(self.state.model, before)
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            give_back_memory(self.device)
             self.told(
                 f"memory does not suffice for {len(labels)} images at a time; from now on parts of the network are "
                 f"computed twice (level {self.frugality} of {MOST_FRUGAL}): slower, with the same result"

@@ -1,0 +1,222 @@
+"""One, two or four processes come to the same bits; torch is the reference where the order of sums is its own."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from training.processes import folder_digest, run_together
+from triscale.data.loader import Batch
+from triscale.errors import Interrupted, RecipeError
+from triscale.network.contract import Preprocessing
+from triscale.nn.build import build
+from triscale.training.checkpoint import Checkpoints
+from triscale.training.group import Group, join
+from triscale.training.loop import seed_weights, train
+from triscale.training.recipe import Recipe, Sgd
+from triscale.training.shards import shard_slices, shards_of, tree_sum
+from triscale.training.synced import over_batch
+from triscale.training.task import Feed, Manner, Task
+
+CPU = torch.device("cpu")
+STEPS, BATCH = 3, 18
+VAL = 7  # batches, so that no number of processes divides them
+
+
+def images_of(place: tuple[int, ...], count: int) -> Batch:
+    rng = np.random.default_rng(place)
+    labels = torch.from_numpy(rng.integers(0, 3, count))
+    images = rng.integers(0, 200, (count, 3, 16, 16), dtype=np.uint8)
+    images[np.arange(count), labels.numpy()] += 50
+    return Batch(torch.from_numpy(images), labels, torch.arange(count))
+
+
+def feed(recipe: Recipe, group: Group) -> Feed:
+    """Batches that are a function of (epoch, step), of which a process is given its shards."""
+    mine = shards_of(group.rank, group.size, recipe.shards)
+    parts = shard_slices(BATCH, recipe.shards)
+    share = slice(parts[mine.start].start, parts[mine.stop - 1].stop)
+
+    def batches(epoch: int, first: int):
+        for step in range(first, STEPS):
+            batch = images_of((epoch, step), BATCH)
+            yield Batch(batch.images[share], batch.labels[share], batch.indices[share])
+
+    return Feed(
+        steps_per_epoch=STEPS,
+        count=lambda step: BATCH,
+        train=batches,
+        val=lambda: (images_of((99, number), 5) for number in range(group.rank, VAL, group.size)),
+    )
+
+
+def train_together(folder, network, recipe: Recipe, *, stop_after: int | None = None):
+    """Return what each of several processes does; call it in all of them."""
+
+    def work() -> object:
+        with join(CPU) as group:
+            calls = itertools.count(1)
+            seed_weights(3)
+            task = Task(
+                model=build(network),
+                recipe=recipe,
+                preprocessing=Preprocessing(resolution=16),
+                classes=3,
+                network_digest="",
+                seed=3,
+            )
+            manner = Manner(
+                device=CPU, group=group, should_stop=lambda: stop_after is not None and next(calls) > stop_after
+            )
+            try:
+                manifest = train(task, feed(recipe, group), Checkpoints(folder), manner)
+            except Interrupted:
+                return "stopped"
+            return [epoch.val_loss for epoch in manifest.history]
+
+    return work
+
+
+RECIPE = Recipe(epochs=2, batch=BATCH, shards=4, warmup_epochs=1, mixup=0.2)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, tiny):
+    folder = tmp_path_factory.mktemp("alone")
+    losses = train_together(folder, tiny, RECIPE)()
+    return folder_digest(folder), losses
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_any_number_of_processes_gives_the_same_bits(tmp_path, tiny, alone, processes):
+    losses = run_together(processes, train_together(tmp_path, tiny, RECIPE))
+    assert losses == [alone[1]] * processes
+    assert folder_digest(tmp_path) == alone[0]
+
+
+@pytest.mark.parametrize("numbers", [(1, 4, 2), (4, 2, 1)])
+def test_the_number_of_processes_may_change_at_each_resume(tmp_path, tiny, alone, numbers):
+    for processes, stop in zip(numbers, (2, 2, None), strict=True):
+        results = run_together(processes, train_together(tmp_path, tiny, RECIPE, stop_after=stop))
+        assert results == (["stopped"] * processes if stop else [alone[1]] * processes)
+    assert folder_digest(tmp_path) == alone[0]
+
+
+def test_one_process_that_is_told_to_stop_stops_all_at_the_same_step(tmp_path, tiny):
+    def work() -> object:
+        with join(CPU) as group:
+            calls = itertools.count(1)
+            task = Task(
+                model=build(tiny),
+                recipe=RECIPE,
+                preprocessing=Preprocessing(resolution=16),
+                classes=3,
+                network_digest="",
+                seed=3,
+            )
+            manner = Manner(device=CPU, group=group, should_stop=lambda: group.rank == 1 and next(calls) > 2)
+            with pytest.raises(Interrupted, match="after step 2"):
+                train(task, feed(RECIPE, group), Checkpoints(tmp_path), manner)
+            return "stopped"
+
+    assert run_together(2, work) == ["stopped", "stopped"]
+    assert Checkpoints(tmp_path).newest().step == 2
+
+
+def test_fast_sums_are_close_to_the_strict_ones(tmp_path, tiny):
+    weights = []
+    for summation in ("strict", "fast"):
+        recipe = Recipe(
+            epochs=1,
+            batch=BATCH,
+            shards=4,
+            warmup_epochs=0,
+            optimizer=Sgd(momentum=0.0),
+            learning_rate=0.05,
+            summation=summation,
+        )
+        folder = tmp_path / summation
+        run_together(2, train_together(folder, tiny, recipe))
+        checkpoints = Checkpoints(folder)
+        weights.append(checkpoints.load(checkpoints.newest().state_file))
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=2e-3, atol=2e-4, equal_nan=True, msg=name)
+
+
+def test_batch_norm_over_the_batch_is_that_of_one_process_with_all_images(tmp_path, tiny):
+    network = tiny.replace(drop_path=0.0, dropout=0.0)
+    states = []
+    for shards, over in ((1, "shard"), (3, "batch")):
+        recipe = Recipe(
+            epochs=1,
+            batch=BATCH,
+            shards=shards,
+            norm_over=over,
+            warmup_epochs=0,
+            optimizer=Sgd(momentum=0.0),
+            learning_rate=0.05,
+        )
+        folder = tmp_path / over
+        results = run_together(shards, train_together(folder, network, recipe))
+        assert all(isinstance(result, list) for result in results), results
+        checkpoints = Checkpoints(folder)
+        states.append(checkpoints.load(checkpoints.newest().state_file))
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name], rtol=1e-3, atol=1e-4, equal_nan=True, msg=name)
+
+
+def test_batch_norm_over_the_batch_needs_one_shard_a_process():
+    with pytest.raises(RecipeError, match="start 4 processes"):
+        over_batch(nn.BatchNorm2d(3), Recipe(batch=8, shards=4, norm_over="batch"), Group())
+
+
+@given(st.integers(1, 64), st.integers(1, 6))
+def test_shards_are_dealt_out_once_or_refused(shards, log_processes):
+    for processes in {2**log_processes, log_processes}:
+        try:
+            dealt = [number for rank in range(processes) for number in shards_of(rank, processes, shards)]
+        except RecipeError:
+            each, rest = divmod(shards, processes)
+            assert rest or (each > 1 and processes & (processes - 1))
+        else:
+            assert dealt == list(range(shards))
+
+
+@given(st.integers(1, 40), st.integers(0, 5))
+def test_the_tree_of_sums_is_one_whoever_computes_its_branches(shards, log_processes):
+    processes = 2**log_processes
+    values = torch.from_numpy(np.random.default_rng(shards).normal(size=(shards, 7)).astype(np.float32))
+
+    def leaf(first, last):
+        return values[first].clone() if last - first == 1 else None
+
+    whole = tree_sum(0, shards, leaf)
+    np.testing.assert_allclose(whole.double(), values.double().sum(0), atol=1e-5)
+    if shards % processes == 0:
+        each = shards // processes
+        parts = [tree_sum(rank * each, (rank + 1) * each, leaf) for rank in range(processes)]
+
+        def branch(first, last):
+            return parts[first // each] if last - first == each else None
+
+        assert torch.equal(tree_sum(0, shards, branch), whole)
+
+
+@given(st.integers(1, 500), st.integers(1, 20))
+def test_shards_cover_a_batch_evenly(count, shards):
+    slices = shard_slices(count, shards)
+    assert [index for part in slices for index in range(count)[part]] == list(range(count))
+    sizes = [len(range(count)[part]) for part in slices]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_shards_that_cannot_be_dealt_out_are_refused():
+    with pytest.raises(RecipeError, match="--set shards=2"):
+        shards_of(0, 2, 1)

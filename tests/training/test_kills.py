@@ -1,0 +1,86 @@
+"""Killed at random times and begun again, a training ends bitwise as if nothing had happened."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.processes import folder_digest
+from training.test_distributed import RECIPE, feed
+from triscale.network.contract import Preprocessing
+from triscale.nn.build import build
+from triscale.training.checkpoint import Checkpoints
+from triscale.training.group import ALONE
+from triscale.training.loop import seed_weights, train
+from triscale.training.task import Manner, Task
+
+KILLS = 20
+EPOCHS = 8
+RECIPE_OF_KILLS = RECIPE.model_copy(update={"epochs": EPOCHS})
+PATIENCE = 60.0
+
+
+def work(folder: Path, network, reached) -> None:
+    torch.set_num_threads(1)
+    seed_weights(3)
+    task = Task(
+        model=build(network),
+        recipe=RECIPE_OF_KILLS,
+        preprocessing=Preprocessing(resolution=16),
+        classes=3,
+        network_digest="",
+        seed=3,
+    )
+
+    def told(history) -> None:
+        reached.value = len(history)
+
+    manner = Manner(device=torch.device("cpu"), on_epoch=told)
+    train(task, feed(RECIPE_OF_KILLS, ALONE), Checkpoints(folder), manner)
+    os._exit(0)
+
+
+def begin(folder: Path, network):
+    context = multiprocessing.get_context("fork")
+    reached = context.Value("i", 0)
+    process = context.Process(target=work, args=(folder, network, reached), daemon=True)
+    process.start()
+    return process, reached
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny):
+    folder = tmp_path_factory.mktemp("whole")
+    started = time.monotonic()
+    process, _ = begin(folder, tiny)
+    process.join(PATIENCE)
+    return folder_digest(folder), time.monotonic() - started
+
+
+def test_killed_at_random_times_it_ends_bitwise_the_same(tmp_path, tiny, whole):
+    digest, seconds = whole
+    chance = random.Random(1)
+    kills = runs = 0
+    while kills < KILLS:
+        folder = tmp_path / str(runs)
+        for _ in range(50):
+            process, reached = begin(folder, tiny)
+            process.join(chance.uniform(0, 0.7 * seconds) if kills < KILLS else PATIENCE)
+            if process.exitcode is not None:
+                break
+            os.kill(process.pid, signal.SIGKILL)
+            process.join(PATIENCE)
+            kills += 1
+            found = Checkpoints(folder).newest()
+            # The epoch under way is lost, and with it the one before if its checkpoint was still being written.
+            assert (len(found.history) if found else 0) >= reached.value - 1
+        assert process.exitcode == 0
+        assert folder_digest(folder) == digest
+        runs += 1

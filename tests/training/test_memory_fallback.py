@@ -1,0 +1,122 @@
+"""Out of memory changes speed, never the result."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from training.processes import folder_digest, run_together
+from triscale.data.loader import Batch
+from triscale.errors import JobError
+from triscale.network.contract import Preprocessing
+from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
+from triscale.nn.build import build
+from triscale.training.checkpoint import Checkpoints
+from triscale.training.loop import seed_weights, train
+from triscale.training.recipe import Recipe
+from triscale.training.recompute import MOST_FRUGAL, recomputed
+from triscale.training.task import Feed, Manner, Task
+
+SIDE, BATCH = 64, 48
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def deep() -> Network:
+    """A network whose maps take far more memory than its weights."""
+    block = MBConv(expansion=6, kernel=3, se_ratio=0.25)
+    return Network(
+        name="deep",
+        stem=Stem(width=16),
+        stages=(Stage(block=block, width=16, repeats=4), Stage(block=block, width=24, repeats=4, stride=2)),
+        head=Head(width=32),
+        resolution=SIDE,
+        classes=3,
+        dropout=0.2,
+        drop_path=0.2,
+        norm=BatchNorm(momentum=0.1),
+    )
+
+
+def feed(steps: int = 2) -> Feed:
+    def batches(epoch: int, first: int):
+        for step in range(first, steps):
+            rng = np.random.default_rng((epoch, step))
+            images = rng.integers(0, 255, (BATCH, 3, SIDE, SIDE), dtype=np.uint8)
+            yield Batch(torch.from_numpy(images), torch.from_numpy(rng.integers(0, 3, BATCH)), torch.arange(BATCH))
+
+    return Feed(steps_per_epoch=steps, count=lambda step: BATCH, train=batches, val=lambda: batches(9, steps - 1))
+
+
+def work(folder: Path, network: Network, room_bytes: int | None, recipe: Recipe):
+    """Train in a process whose memory is limited to what it has and so much more."""
+
+    def trained() -> list[str]:
+        notes: list[str] = []
+        seed_weights(1)
+        task = Task(
+            model=build(network),
+            recipe=recipe,
+            preprocessing=Preprocessing(resolution=SIDE),
+            classes=3,
+            network_digest="",
+            seed=1,
+        )
+        if room_bytes is not None:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            limit = pages * resource.getpagesize() + room_bytes
+            resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+        try:
+            train(task, feed(), Checkpoints(folder), Manner(device=CPU, on_note=notes.append))
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        return notes
+
+    return trained
+
+
+RECIPE = Recipe(epochs=1, batch=BATCH, warmup_epochs=0)
+
+
+@pytest.fixture(scope="module")
+def plenty(tmp_path_factory, deep):
+    folder = tmp_path_factory.mktemp("plenty")
+    (notes,) = run_together(1, work(folder, deep, None, RECIPE))
+    assert notes == []
+    return folder_digest(folder)
+
+
+@pytest.mark.parametrize("megabytes", [140, 180, 250])
+def test_with_little_memory_the_result_is_bitwise_the_same(tmp_path, deep, plenty, megabytes):
+    (notes,) = run_together(1, work(tmp_path, deep, megabytes << 20, RECIPE))
+    assert isinstance(notes, list), notes
+    assert "slower, with the same result" in notes[0]
+    assert folder_digest(tmp_path) == plenty
+
+
+def test_where_nothing_helps_it_says_what_does(tmp_path, deep):
+    (error,) = run_together(1, work(tmp_path, deep, 40 << 20, RECIPE))
+    assert isinstance(error, JobError), error
+    assert "--set shards=2" in str(error)
+
+
+@pytest.mark.parametrize("frugality", range(1, MOST_FRUGAL + 1))
+@pytest.mark.parametrize("own", [False, True], ids=["network", "own module"])
+def test_parts_computed_twice_give_the_same_bits(deep, frugality, own):
+    """Gradients and, within a step, chance; the running statistics are the caller's to put back."""
+
+    def gradients(level: int) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model: nn.Module = build(deep) if not own else nn.Sequential(nn.Sequential(build(deep)), nn.Dropout(0.5))
+        images = torch.randn(4, 3, SIDE, SIDE)
+        with recomputed(model.train(), level):
+            model(images).square().sum().backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    for one, other in zip(gradients(0), gradients(frugality), strict=True):
+        assert torch.equal(one, other)
