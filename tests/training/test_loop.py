@@ -17,8 +17,10 @@ from triscale.training.checkpoint import Checkpoints
 from triscale.training.ema import Average
 from triscale.training.loop import seed_weights, train
 from triscale.training.optim import make_optimizer
-from triscale.training.recipe import AdamW, Recipe, Sgd
+from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
 from triscale.training.schedule import ema_decay, learning_rate
+from triscale.training.state import new_state, to_tensors
+from triscale.training.step import update_where_finite
 from triscale.training.task import Feed, Manner, Task
 
 CPU = torch.device("cpu")
@@ -263,3 +265,50 @@ def test_shards_sum_to_the_gradient_of_the_batch(tmp_path):
         manifest = train(task(model, recipe), feed(), checkpoints, Manner(device=CPU))
         weights.append(checkpoints.load(manifest.state_file)["model/1.weight"])
     torch.testing.assert_close(*weights)
+
+
+@pytest.mark.parametrize("mix", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
+def test_mixed_batches_learn_and_resume_to_the_same_bits(tmp_path, tiny, mix):
+    recipe = Recipe(epochs=3, batch=8, shards=2, **mix)
+    whole = state(*run(tmp_path / "whole", tiny, recipe))
+    plain = state(*run(tmp_path / "plain", tiny, Recipe(epochs=3, batch=8, shards=2)))
+    with pytest.raises(Interrupted):
+        run(tmp_path / "stopped", tiny, recipe, stop_after=5)
+    assert same(whole, state(*run(tmp_path / "stopped", tiny, recipe)))
+    assert not same(whole, plain)
+
+
+@pytest.mark.parametrize("optimizer", [Sgd(), Sgd(momentum=0.0), AdamW(), RmsProp()])
+def test_the_update_that_never_waits_for_the_device_is_the_one_that_does(tiny, optimizer):
+    """What CUDA does step by step, here on the CPU: sound steps as they are, others undone whole, bit by bit."""
+    recipe = Recipe(optimizer=optimizer)
+    states = []
+    for waits in (True, False):
+        seed_weights(1)
+        made = new_state(build(tiny).train(), recipe, CPU)
+        for step in range(6):
+            generator = torch.Generator().manual_seed(step)
+            before = [buffer.clone() for buffer in made.model.buffers()]
+            for buffer in made.model.buffers():
+                buffer.add_(1)
+            bad = step in (2, 3)
+            for parameter in made.model.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+                if bad:
+                    parameter.grad[..., -1] = math.nan
+            loss = torch.tensor(math.inf if bad and step == 3 else 5.0)
+            if not waits and step > 0:
+                update_where_finite(made, before, loss, 8, 0.9)
+            elif bad:
+                for buffer, old in zip(made.model.buffers(), before, strict=True):
+                    buffer.copy_(old)
+            else:
+                made.optimizer.step()
+                made.average.update(0.9)
+            made.step += 1
+        states.append(to_tensors(made).values)
+        if not waits:
+            assert made.tally.tolist() == [15.0, 24.0, 2.0, 0.0]
+    for name, value in states[0].items():
+        if not name.startswith("loss/"):
+            assert torch.equal(value, states[1][name]), name

@@ -58,6 +58,8 @@ class TrainOptions:
         Threads that compute; by default all cores. One is best for small networks on a busy machine.
     allow_leak
         Train although test or validation images are copies of others; the report says so.
+    weights
+        Folder of a finished Run of the same network, whose weights are the first ones; other classes are no matter.
     settings
         Any field of the recipe, as field=value: --set mixup=0.2 --set optimizer=sgd --set augmentation.erase=0.25.
     max_time
@@ -83,6 +85,7 @@ class TrainOptions:
     workers: int | None = None
     threads: int | None = None
     allow_leak: Annotated[bool, Parameter(negative="")] = False
+    weights: str | None = None
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = ()
     max_time: str | None = None
     dry_run: Annotated[bool, Parameter(negative="")] = False
@@ -205,6 +208,7 @@ def train(
 
 def _request(images: str, network: str, law: str, budget: list[str] | None, options: TrainOptions) -> Request:
     from triscale.jobs.run import Request
+    from triscale.jobs.start import find_start
 
     found = find_network(network)
     return Request(
@@ -215,6 +219,7 @@ def _request(images: str, network: str, law: str, budget: list[str] | None, opti
         recipe=_recipe(options),
         seed=options.seed,
         test_share=options.test_share,
+        start=None if options.weights is None else find_start(options.weights),
     )
 
 

@@ -141,6 +141,8 @@ def _train(run: Run, request: Request, setting: Setting) -> Metrics:
         page.renew(watcher)
 
     train_run(run, spec, split, watcher, _carrying(setting, on_epoch))
+    if board is not None:
+        board.show(read_history(run))
     return evaluate_run(run, watcher, device=setting.device, should_stop=setting.should_stop)
 
 
@@ -175,7 +177,7 @@ class _Page:
         if time.monotonic() - self._renewed < PAGE_SECONDS:
             return
         try:
-            report_run(self._run, refresh_seconds=round(PAGE_SECONDS))
+            report_run(self._run, refresh_seconds=max(1, round(PAGE_SECONDS)))
         except OSError as error:
             watcher.note(f"{self._run.report_file} cannot be written ({error.strerror}); the training goes on")
         self._renewed = time.monotonic()

@@ -30,10 +30,18 @@ from triscale.training.recipe import Recipe
 LOCK = ".lock"
 
 
+class Start(Record):
+    """The Run whose weights a training starts from, and their SHA-256."""
+
+    run: str
+    sha256: str
+
+
 class Request(Record):
     """What was asked of a Run: the same request resumes it, another one is refused.
 
-    ``network`` is trained as it is, or is the baseline that is scaled by ``law`` to ``budget``.
+    ``network`` is trained as it is, or is the baseline that is scaled by ``law`` to ``budget``. The first weights are
+    those of ``start``, or chance.
     """
 
     images: str
@@ -43,6 +51,7 @@ class Request(Record):
     recipe: Recipe
     seed: int
     test_share: float
+    start: Start | None = None
 
 
 class RunSpec(Record):

@@ -12,6 +12,7 @@ from triscale.data.loader import Batch, TrainLoader, eval_batches
 from triscale.data.split import Split
 from triscale.errors import RecipeError, RunError
 from triscale.jobs.run import Run, RunSpec
+from triscale.jobs.start import load_start
 from triscale.jobs.watch import Watcher
 from triscale.nn.build import build
 from triscale.record import write_atomic
@@ -92,17 +93,19 @@ def train_run(run: Run, spec: RunSpec, split: Split, watcher: Watcher, carrying:
         raise RunError(
             f"{run.split_file} was changed after the Run began; restore it, or start anew with another --out"
         )
-    recipe, group = spec.request.recipe, carrying.group
+    recipe, group, checkpoints = spec.request.recipe, carrying.group, Checkpoints(run.checkpoints)
     seed_weights(spec.request.seed)
+    model = build(spec.network)
+    if group.is_writer and spec.request.start is not None and checkpoints.newest() is None:
+        load_start(model, spec, spec.request.start)
     task = Task(
-        model=build(spec.network),
+        model=model,
         recipe=recipe,
         preprocessing=spec.preprocessing,
         classes=len(split.classes),
         network_digest=spec.network.structure,
         seed=spec.request.seed,
     )
-    checkpoints = Checkpoints(run.checkpoints)
 
     def on_epoch(history: tuple[Epoch, ...]) -> None:
         if group.is_writer:

@@ -11,7 +11,9 @@ from triscale.errors import RecipeError, RecordError
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Conv, Separable
 from triscale.record import KIND_KEY, SCHEMA_KEY
-from triscale.training.recipe import Cosine, Recipe, Sgd, get_recipe
+from triscale.training.recipe import BySize, Cosine, Recipe, Sgd, get_recipe
+
+_BY_SIZE = BySize().kind  # the one kind that may stand where there was none
 
 BASE_KEY = "base"
 """In a file: the name of the recipe whose fields hold where the file says nothing."""
@@ -116,7 +118,7 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in changes.items():
         old = base.get(name)
-        if isinstance(old, dict) and isinstance(value, str):
+        if isinstance(value, str) and (isinstance(old, dict) or value == _BY_SIZE):
             value = {"kind": value}  # noqa: PLW2901
         if isinstance(old, dict) and isinstance(value, dict):
             same_kind = value.get("kind", old.get("kind")) == old.get("kind")

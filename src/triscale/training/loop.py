@@ -74,9 +74,11 @@ def _train(
     steps = feed.steps_per_epoch * recipe.epochs
     meter = Meter(steps, recipe.epochs, manner.on_progress)
     written = take_up(state, checkpoints, group)
-    saver.begin(written)
     if written is None:
-        written = saver.save_now(to_tensors(state), _manifest(task, state), manner.should_stop, wait=False)
+        saver.save_now(to_tensors(state), _manifest(task, state), manner.should_stop, wait=False)
+        written = take_up(state, checkpoints, group)  # so that all processes begin with the weights of the first
+        assert written is not None
+    saver.begin(written)
 
     while state.step < steps:
         if not _train_epoch(task, feed, checkpoints, manner, stepper, saver, meter):

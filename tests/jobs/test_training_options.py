@@ -1,0 +1,197 @@
+"""Options of a training: forecast, time limit, TensorBoard, a page that is renewed, room on the disk, own weights."""
+
+import json
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import safetensors.torch
+import torch
+
+from cli.command import refused, run
+from conftest import write_classes
+from triscale.cli.amounts import duration, seconds_of
+from triscale.errors import UserError
+from triscale.families import get
+from triscale.jobs import fit as jobs_fit
+from triscale.jobs.room import needed_bytes
+from triscale.jobs.run import Run
+from triscale.measure.memory import training_memory
+from triscale.network.cost import cost
+from triscale.nn.build import build
+from triscale.training.recipe import SMALL, Sgd
+
+OPTIONS = ("--epochs", 3, "--batch", 16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_classes(tmp_path_factory.mktemp("options") / "images", 24)
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tiny_file):
+    out = folder.parent / "trained"
+    subprocess.run(
+        [sys.executable, "-m", "triscale", "train", folder, "--network", tiny_file, "--out", out, *map(str, OPTIONS)],
+        check=True,
+        capture_output=True,
+    )
+    return out
+
+
+def test_a_dry_run_says_what_a_training_takes_and_writes_nothing(capsys, folder, tiny_file, tmp_path):
+    out = tmp_path / "run"
+    seen = run(capsys, "train", folder, "--network", tiny_file, "--out", out, *OPTIONS, "--dry-run", "--json")
+    found = json.loads(seen.out)
+    assert (found["train_images"], found["val_images"], found["test_images"]) == (51, 6, 15)
+    assert found["steps"] == 3 * 4
+    assert 0 < found["seconds_low"] <= found["seconds"] <= found["seconds_high"]
+    assert found["disk_bytes"] > 0
+    assert not out.exists()
+
+
+def test_a_dry_run_reads_in_a_terminal(capsys, folder, tiny_file):
+    seen = run(capsys, "train", folder, "--network", tiny_file, *OPTIONS, "--dry-run")
+    for name in ("network", "images", "steps", "time", "memory", "disk"):
+        assert f"\n{name}" in f"\n{seen.out}"
+    assert all(len(line) <= 80 for line in seen.out.splitlines())
+
+
+def test_a_disk_forecast_is_kept(trained):
+    spec = Run.open(trained).spec
+    used = sum(path.stat().st_size for path in trained.rglob("*") if path.is_file())
+    assert used <= needed_bytes(cost(spec.network), spec.request.recipe)
+
+
+def test_after_its_time_a_training_is_saved_and_goes_on_later(capsys, folder, tiny_file, tmp_path, trained):
+    arguments = ("train", folder, "--network", tiny_file, "--out", tmp_path / "run", *OPTIONS)
+    seen = run(capsys, *arguments, "--max-time", "0.05s")
+    assert seen.code == 143
+    assert "the same command" in seen.err or "everything is saved" in seen.err
+    assert run(capsys, *arguments).code == 0
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("time", ["soon", "-3s", "0s", "5", "3 weeks"])
+def test_a_time_that_is_none_is_refused(capsys, folder, tiny_file, time):
+    assert "--max-time" in refused(capsys, "train", folder, "--network", tiny_file, f"--max-time={time}")
+
+
+def test_times_are_read_and_written():
+    assert [seconds_of("", text) for text in ("90s", "1.5h", "1h30m", "2d")] == [90, 5400, 5400, 172800]
+    assert [duration(seconds) for seconds in (9.6, 150, 5400, 200_000)] == ["10 s", "2 min", "1 h 30 min", "2 d 8 h"]
+    with pytest.raises(UserError):
+        seconds_of("--max-time", "")
+
+
+def test_tensorboard_is_given_every_epoch_once(capsys, folder, tiny_file, tmp_path, trained):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    out = tmp_path / "run"
+    arguments = ("train", folder, "--network", tiny_file, "--out", out, *OPTIONS, "--tensorboard")
+    assert run(capsys, *arguments).code == 0
+    assert run(capsys, *arguments).code == 0  # once more, after the end
+    read = accumulator.EventAccumulator(str(out / "tensorboard"))
+    read.Reload()
+    history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    shown = read.Scalars("accuracy/val_top1")
+    assert [event.step for event in shown] == [epoch["step"] for epoch in history]
+    assert [event.value for event in shown] == pytest.approx([epoch["val_top1"] for epoch in history])
+
+
+def test_the_page_is_renewed_while_it_trains(capsys, folder, tiny_file, tmp_path, monkeypatch):
+    pages = []
+    report = jobs_fit.report_run
+
+    def kept(run, refresh_seconds=None):
+        path = report(run, refresh_seconds)
+        pages.append(path.read_text())
+        return path
+
+    monkeypatch.setattr(jobs_fit, "report_run", kept)
+    monkeypatch.setattr(jobs_fit, "PAGE_SECONDS", 0.0)
+    assert run(capsys, "train", folder, "--network", tiny_file, "--out", tmp_path / "run", *OPTIONS).code == 0
+    assert len(pages) == 4
+    assert "In training: 2 of 3 epochs done, validation accuracy up to" in pages[1]
+    assert ['http-equiv="refresh"' in page for page in pages] == [True, True, True, False]
+
+
+def test_too_little_room_is_refused_before_anything_is_trained(capsys, folder, tiny_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+    out = tmp_path / "run"
+    line = refused(capsys, "train", folder, "--network", tiny_file, "--out", out, *OPTIONS)
+    assert "has 1.00MB free" in line
+    assert not (out / "checkpoints").exists()
+
+
+def test_other_optimizers_need_less():
+    figures = cost(get("efficientnet_b0"))
+    plain = SMALL.model_copy(update={"optimizer": Sgd(momentum=0.0)})
+    assert needed_bytes(figures, plain) < needed_bytes(figures, SMALL)
+
+
+@pytest.mark.parametrize("batch", [2, 6])
+def test_memory_is_counted_as_the_hooks_of_autograd_count_it(batch):
+    """Against the bytes of tensors that autograd saves in a real step, a lower bound of what exists at a time."""
+    network = get("mobilenet_v2").replace(resolution=64)
+    model, kept = build(network).train(), {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        total = model(torch.randn(batch, 3, 64, 64)).sum()
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    saved = sum(size for place, size in kept.items() if place not in weights)
+    counted = training_memory(build(network), batch, 64).activation_bytes
+    assert saved <= counted <= 3 * saved
+    total.backward()
+
+
+def test_a_training_starts_from_the_weights_of_another_run(capsys, trained, tmp_path, folder):
+    other = write_classes(tmp_path / "two", 12, seed=5, colors={"black": (0, 0, 0), "white": (255, 255, 255)})
+    out = tmp_path / "run"
+    arguments = (
+        "train",
+        other,
+        "--network",
+        trained / "network.json",
+        "--weights",
+        trained,
+        "--out",
+        out,
+        "--epochs",
+        1,
+    )
+    assert run(capsys, *arguments, "--learning-rate", "1e-12").code == 0
+    before = safetensors.torch.load_file(trained / "model.safetensors")
+    after = safetensors.torch.load_file(out / "model.safetensors")
+    convolutions = [name for name in before if name.endswith("conv.weight")]
+    assert convolutions
+    for name in convolutions:
+        torch.testing.assert_close(before[name], after[name], rtol=1e-6, atol=1e-8)
+    assert after["head.classifier.weight"].shape == (2, 32)
+    assert Run.open(out).spec.request.start.run == str(trained)
+
+
+def test_weights_of_another_network_are_refused(capsys, trained, folder, tmp_path):
+    line = refused(capsys, "train", folder, "--network", "resnet18@32", "--weights", trained, "--out", tmp_path / "run")
+    assert "another network" in line
+    assert str(trained / "network.json") in line
+    assert "no run.json" in refused(capsys, "train", folder, "--network", "resnet18", "--weights", tmp_path)
+
+
+def test_weights_that_were_changed_since_are_refused(capsys, trained, folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    out = tmp_path / "run"
+    arguments = ("train", folder, "--network", copy / "network.json", "--weights", copy, "--out", out, "--epochs", 1)
+    assert run(capsys, *arguments, "--max-time", "0.001s").code == 143
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0\0")
+    assert "start.sha256" in refused(capsys, *arguments)

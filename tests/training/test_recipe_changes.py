@@ -1,0 +1,154 @@
+"""A recipe is named, read from a file or changed field by field; what has no effect is said; shares and sizes hold."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms import v2
+
+from triscale.data.copies import Copies
+from triscale.data.scanned import Scan, ScannedImage
+from triscale.data.split import make_split
+from triscale.errors import RecipeError, RecordError
+from triscale.families import get
+from triscale.jobs.prepare import for_classes, with_dropout
+from triscale.network.custom import CustomNetwork
+from triscale.training.changes import changed, find_recipe, idle_settings
+from triscale.training.recipe import (
+    EFFICIENTNET_IMAGENET,
+    MINIVAL_SHARE,
+    RECIPES,
+    SMALL,
+    AdamW,
+    BySize,
+    Cosine,
+    Recipe,
+    Sgd,
+    Staircase,
+)
+from triscale.training.schedule import learning_rate
+
+
+def test_fields_within_fields_and_kinds_can_be_set():
+    recipe = changed(
+        SMALL,
+        ["mixup=0.2", "optimizer=sgd", "augmentation.crop_area=[0.5, 1]", "schedule.final=0.1", "dropout=by_size"],
+    )
+    assert recipe.mixup == 0.2
+    assert recipe.optimizer == Sgd()
+    assert recipe.augmentation.crop_area == (0.5, 1.0)
+    assert recipe.augmentation.flip == SMALL.augmentation.flip
+    assert recipe.schedule == Cosine(final=0.1)
+    assert recipe.dropout == BySize()
+    assert changed(SMALL, ["optimizer.beta2=0.99"]).optimizer == AdamW(beta2=0.99)
+    assert changed(SMALL, ["optimizer.kind=sgd", "optimizer.momentum=0.8"]).optimizer == Sgd(momentum=0.8)
+    assert changed(SMALL, ["schedule=staircase"]).schedule == Staircase()
+    assert changed(EFFICIENTNET_IMAGENET, ["crop=null"]) == EFFICIENTNET_IMAGENET
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("mixup", "expected field=value"),
+        ("=3", "expected field=value"),
+        ("mixupp=0.2", "mixup"),
+        ("augmentation.magnitud=9", "magnitude"),
+        ("optimizer=adam", "adamw"),
+        ("epochs=many", "epochs"),
+        ("batch=4.5", "batch"),
+        ("shards=100", "at most 32 shards"),
+        ("optimizer.momentum=0.9", "momentum"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_what_is_meant(setting, said):
+    with pytest.raises((RecipeError, RecordError), match=said):
+        changed(SMALL, [setting])
+
+
+def test_a_file_may_be_whole_or_build_on_a_named_recipe(tmp_path):
+    whole = tmp_path / "whole.json"
+    EFFICIENTNET_IMAGENET.save(whole)
+    assert find_recipe(str(whole)) == EFFICIENTNET_IMAGENET
+    partial = tmp_path / "mine.json"
+    partial.write_text(json.dumps({"base": "efficientnet_imagenet", "epochs": 90, "augmentation": {"flip": False}}))
+    found = find_recipe(str(partial))
+    assert (found.name, found.epochs, found.augmentation.flip) == ("mine", 90, False)
+    assert found.augmentation.policy == "autoaugment_v0"
+    assert found.optimizer == EFFICIENTNET_IMAGENET.optimizer
+    partial.write_text(json.dumps({"base": "efficientnet", "epochs": 90}))
+    with pytest.raises(RecipeError, match="efficientnet_imagenet"):
+        find_recipe(str(partial))
+    partial.write_text(json.dumps({"base": "small", "epoch": 90}))
+    with pytest.raises(RecordError, match="did you mean epochs"):
+        find_recipe(str(partial))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        (changed(SMALL, ["augmentation.magnitude=17"]), "augmentation.magnitude"),
+        (changed(SMALL, ["epochs=3"]), "warmup_epochs"),
+        (Recipe(optimizer=Sgd(momentum=0.0, nesterov=True)), "nesterov"),
+        (changed(SMALL, ["summation=fast"]), "summation"),
+        (changed(SMALL, ["norm_over=batch"]), "norm_over"),
+    ],
+)
+def test_a_setting_without_effect_is_said(recipe, said):
+    (sentence,) = idle_settings(recipe, get("efficientnet_b0"))
+    assert said in sentence
+
+
+def test_what_a_network_has_no_place_for_is_said():
+    recipe = changed(SMALL, ["drop_path=0.2", "norm_momentum=null"])
+    assert "no residual blocks" in idle_settings(recipe, get("mobilenet_v1"))[0]
+    own = CustomNetwork(name="own", function="somewhere:own")
+    assert ["drop_path" in sentence for sentence in idle_settings(recipe, own)] == [True]
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_no_recipe_of_ours_has_settings_without_effect(recipe):
+    assert idle_settings(recipe, get("efficientnet_b0")) == ()
+    assert recipe.source
+
+
+def test_dropout_follows_the_size_between_the_paper_s_ends():
+    b0 = get("efficientnet_b0")
+    rates = [with_dropout(b0, EFFICIENTNET_IMAGENET, phi).dropout for phi in (-3, 0, 3.5, 7, 9)]
+    assert rates == [0.2, 0.2, 0.35, 0.5, 0.5]
+    assert for_classes(get("efficientnet_b7"), 10, EFFICIENTNET_IMAGENET).dropout == 0.5
+
+
+@given(st.integers(2, 6), st.integers(40, 400))
+@settings(max_examples=25, deadline=None)
+def test_minival_is_a_stratified_share(classes, each):
+    images = tuple(
+        ScannedImage(f"{label}/{index}.png", label, 8, 8, 100, "PNG", f"{label}-{index}")
+        for label in range(classes)
+        for index in range(each)
+    )
+    names = tuple(str(label) for label in range(classes))
+    held = tuple(ScannedImage(f"t/{label}.png", label, 8, 8, 100, "PNG", f"t{label}") for label in range(classes))
+    found = Scan(root="somewhere", classes=names, train=images, test=held)
+    split = make_split(found, seed=1, val_share=MINIVAL_SHARE, copies=Copies())
+    counts = [sum(sample.label == label for sample in split.val) for label in range(classes)]
+    assert counts == [max(1, round(each * MINIVAL_SHARE))] * classes
+    assert round(1281167 * MINIVAL_SHARE) == 25022
+
+
+def test_a_batch_of_mixed_images_follows_torchvision_and_its_seed():
+    """What a step does with ``mixup`` is torchvision's; the share of each image shows in images and labels alike."""
+    torch.manual_seed(0)
+    mix = v2.MixUp(alpha=0.4, num_classes=3)
+    images = torch.stack([torch.full((3, 4, 4), float(label)) for label in (0, 1, 2, 1)])
+    mixed, targets = mix(images, torch.tensor([0, 1, 2, 1]))
+    assert torch.allclose(targets.sum(1), torch.ones(4))
+    assert torch.allclose(mixed[:, 0, 0, 0], targets @ torch.tensor([0.0, 1.0, 2.0]), atol=1e-6)
+
+
+def test_the_recipe_s_rate_for_any_batch_is_in_proportion():
+    for batch in (256, 2048, 4096):
+        recipe = EFFICIENTNET_IMAGENET.model_copy(update={"batch": batch})
+        peak = max(learning_rate(recipe, step, 100) for step in range(10 * 100))
+        assert peak == pytest.approx(0.016 * batch / 256 * 499 / 500)  # the last step of the warm-up
