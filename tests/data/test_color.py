@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sizes import figure
 from triscale.data.decode import BadImage, decode
 
 from .pictures import chunk, encode, png, ramp, tiff
@@ -144,6 +145,7 @@ def test_every_color_mode_becomes_rgb_within_one_level(name: str) -> None:
     image = decode(content)
     assert image.mode == "RGB"
     assert np.abs(np.asarray(image).astype(float) - expected).max() <= 1
+    figure(7, "color modes within one level", 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sizes import figure
 from triscale.data.decode import FORMATS, BadImage, ImageLimits, decode
 
 from .pictures import chunk, encode, noise, png, ramp
@@ -129,6 +130,7 @@ def test_hostile_file_is_refused_with_its_reason(tmp_path: Path, name: str) -> N
         for source in (path, content):
             with pytest.raises(BadImage, match=reason):
                 decode(source)
+    figure(7, "hostile files refused with their reason", 1, 1)
 
 
 def test_tiff_whose_directories_form_a_loop_is_read() -> None:

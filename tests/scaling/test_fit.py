@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import sizes
 from triscale.errors import BudgetError
 from triscale.families import get
 from triscale.network.cost import Tally, cost, totals
@@ -61,6 +62,7 @@ def test_a_thousand_random_budgets_are_kept_and_used(baseline, number):
         check(fit, baseline, EFFICIENTNET, budget)
         used.append(max(limit.used for limit in fit.limits))
     assert statistics.median(used) >= 0.97
+    sizes.figure(9, "random budgets kept", number, number, median_used=round(statistics.median(used), 4))
 
 
 coefficients = st.sampled_from([1.0, 1.02, 1.1, 1.2, 1.5, 2.0])

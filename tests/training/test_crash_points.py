@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sizes import figure
 from triscale.errors import JobError
 from triscale.training.checkpoint import Checkpoints, Manifest, Stored
 from triscale.training.saver import Saver, Tensors
@@ -101,6 +102,7 @@ def test_killed_at_any_call_of_a_save_the_state_before_or_the_new_one_is_whole(t
         points += 1
     assert points >= 1, f"a save makes no call {call}"
     assert not killed
+    figure(2, f"killed at each {call} of a save, newest state whole", points, points)
 
 
 SMALL_DISK = """

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from sizes import figure
 from training.processes import folder_digest, run_together
 from triscale.data.loader import Batch
 from triscale.errors import Interrupted, RecipeError
@@ -98,6 +99,7 @@ def test_any_number_of_processes_gives_the_same_bits(tmp_path, tiny, alone, proc
     losses = run_together(processes, train_together(tmp_path, tiny, RECIPE))
     assert losses == [alone[1]] * processes
     assert folder_digest(tmp_path) == alone[0]
+    figure(4, f"{processes} processes, bitwise as one", 1, 1)
 
 
 @pytest.mark.parametrize("numbers", [(1, 4, 2), (4, 2, 1)])
@@ -106,6 +108,7 @@ def test_the_number_of_processes_may_change_at_each_resume(tmp_path, tiny, alone
         results = run_together(processes, train_together(tmp_path, tiny, RECIPE, stop_after=stop))
         assert results == (["stopped"] * processes if stop else [alone[1]] * processes)
     assert folder_digest(tmp_path) == alone[0]
+    figure(4, f"{numbers} processes in turn, bitwise as one", 1, 1)
 
 
 def test_one_process_that_is_told_to_stop_stops_all_at_the_same_step(tmp_path, tiny):

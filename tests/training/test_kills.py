@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sizes import figure, size
 from training.processes import folder_digest
 from training.test_distributed import RECIPE, feed
 from triscale.network.contract import Preprocessing
@@ -21,7 +22,7 @@ from triscale.training.group import ALONE
 from triscale.training.loop import seed_weights, train
 from triscale.training.task import Manner, Task
 
-KILLS = 20
+KILLS = size(20, 200)
 EPOCHS = 8
 RECIPE_OF_KILLS = RECIPE.model_copy(update={"epochs": EPOCHS})
 PATIENCE = 60.0
@@ -84,3 +85,4 @@ def test_killed_at_random_times_it_ends_bitwise_the_same(tmp_path, tiny, whole):
         assert process.exitcode == 0
         assert folder_digest(folder) == digest
         runs += 1
+    figure(1, "kill -9 at random times, ended bitwise the same", kills, kills, trainings=runs)

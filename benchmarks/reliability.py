@@ -1,0 +1,159 @@
+"""Every promise under faults at full size: the project's own tests, told to do all of it, and what they found.
+
+Promises (numbers as in the README): 1 killed anywhere, 2 power cuts, 3 damaged checkpoints, 4 any number of processes,
+5 out of memory, 6 steps that are not finite, 7 hostile images, 8 copies between parts, 9 budgets. A test that fails
+stops the benchmark: there is no figure for a promise that is not kept. Takes about ten minutes on two cores.
+
+Copies (8) are looked for in folders of images that are given: of each image a copy of one kind is made, and both are
+put into one set; a pair of different images counts as a false alarm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+from PIL import Image
+
+from triscale.data.copies import find_copies
+from triscale.data.decode import decode
+from triscale.data.digits import write_digits
+from triscale.data.look import looks_of, shrink
+from triscale.data.scanned import Scan, ScannedImage
+from triscale.measure.device import machine
+
+TESTS = (
+    "tests/training/test_kills.py",
+    "tests/training/test_crash_points.py",
+    "tests/training/test_loop.py",
+    "tests/training/test_distributed.py",
+    "tests/training/test_memory_fallback.py",
+    "tests/data/test_decode.py",
+    "tests/data/test_color.py",
+    "tests/scaling/test_fit.py",
+)
+RESULT = Path(__file__).parent / "results" / "reliability.json"
+NUM_COPIES = 1000
+QUALITIES = (50, 75, 95)
+
+Figure = dict[str, object]
+
+
+def again(image: Image.Image, kind: str, **options: int) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return decode(file.getvalue())
+
+
+def half(image: Image.Image) -> Image.Image:
+    return image.resize((max(1, image.width // 2), max(1, image.height // 2)), Image.Resampling.BICUBIC)
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "exact copies": lambda image: image,
+    **{f"JPEG {quality}": lambda image, q=quality: again(image, "JPEG", quality=q) for quality in QUALITIES},
+    "WebP 75": lambda image: again(image, "WEBP", quality=75),
+    "grey": lambda image: image.convert("L").convert("RGB"),
+    "half size": half,
+    "half size, then JPEG 75": lambda image: again(half(image), "JPEG", quality=75),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--images", action="append", default=[], metavar="NAME=FOLDER", help="images to look for copies in"
+    )
+    arguments = parser.parse_args()
+    figures = run_tests()
+    with tempfile.TemporaryDirectory() as folder:
+        named = {"digits": write_digits(Path(folder) / "digits")}
+        named |= {name: Path(path) for name, _, path in (text.partition("=") for text in arguments.images)}
+        for name, images in named.items():
+            figures += copies_in(name, images)
+    record = {
+        "command": " ".join(["python", "benchmarks/reliability.py", *(f"--images {n}=..." for n in list(named)[1:])]),
+        "machine": machine().model_dump(mode="json"),
+        "figures": figures,
+    }
+    RESULT.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"{'promise':>7}  {'found':>6} of {'':<6} what")
+    for found in figures:
+        print(f"{found['promise']:>7}  {found['found']:>6} of {found['of']:<6} {found['what']}")
+
+
+def run_tests() -> list[Figure]:
+    """Run the tests at full size, and add up what they wrote down."""
+    with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as lines:
+        settings = os.environ | {"TRISCALE_FULL": "1", "TRISCALE_FIGURES": lines.name, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "pytest", "-q", "-x", *TESTS]
+        subprocess.run(command, env=settings, check=True, cwd=Path(__file__).parent.parent)
+        written = [json.loads(line) for line in lines.read().splitlines()]
+    sums: dict[tuple[int, str], Figure] = {}
+    for line in written:
+        place = sums.setdefault((line["promise"], line["what"]), {**line, "found": 0, "of": 0})
+        place["found"] += line["found"]
+        place["of"] += line["of"]
+    return [sums[key] for key in sorted(sums)]
+
+
+def copies_in(name: str, folder: Path) -> list[Figure]:
+    """Return how many copies of each kind are found among some images, and how many false alarms there are."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    random.Random(0).shuffle(paths)
+    originals, seen = [], set()
+    for path in paths:
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if digest not in seen and len(originals) < NUM_COPIES:
+            seen.add(digest)
+            originals.append(decode(content))
+    count = len(originals)
+    already = found_pairs(originals, [])
+    figures = [figure(f"{name}: pairs among the images themselves", len(already), count)]
+    for kind, copy in COPIES.items():
+        pairs = found_pairs(originals, [copy(image) for image in originals], exact=kind == "exact copies")
+        figures.append(figure(f"{name}: {kind} found", sum(second - first == count for first, second in pairs), count))
+        # Of images that are alike themselves, so are the copies; any other pair is a false alarm.
+        others = {tuple(sorted((first % count, second % count))) for first, second in pairs if second - first != count}
+        figures.append(figure(f"{name}: {kind}, false alarms", len(others - already), count))
+    return figures
+
+
+def figure(what: str, found: int, of: int) -> Figure:
+    return {"promise": 8, "what": what, "found": found, "of": of}
+
+
+def found_pairs(images: list[Image.Image], copies: list[Image.Image], *, exact: bool = False) -> set[tuple[int, int]]:
+    """Return the numbers of images that are certainly the same."""
+    together = images + copies
+    looks = looks_of([shrink(image) for image in together])
+    scanned = tuple(
+        ScannedImage(
+            path=f"{number:06d}",
+            label=0,
+            width=image.width,
+            height=image.height,
+            num_bytes=1,
+            format="PNG",
+            sha256=hashlib.sha256(str(number % len(images) if exact else number).encode()).hexdigest(),
+            look=look,
+        )
+        for number, (image, look) in enumerate(zip(together, looks, strict=True))
+    )
+    found = find_copies(Scan(root="/images", classes=("a", "b"), unsplit=scanned))
+    return {pair for group in found.groups for pair in combinations(sorted(map(int, group)), 2)}
+
+
+if __name__ == "__main__":
+    main()
