@@ -22,6 +22,11 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory):
+    os.environ["TRISCALE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 def write_picture(path: Path, color: tuple[int, int, int], seed: int, side: int = 24) -> None:
     """Write one noisy picture of a color as PNG."""
     noise = np.random.default_rng(seed).normal(0, 25, (side, side, 3))

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -118,3 +124,105 @@ def test_a_manifest_is_trained_on_like_a_folder(capsys, tmp_path, tiny_file):
     assert json.loads(seen.out)["count"] == 6
     (tmp_path / "set.csv").write_text("path,klass\n")
     assert "klass" in refused(capsys, "fit", tmp_path / "set.csv", *options, "--out", tmp_path / "other")
+
+
+def test_pack_says_what_it_made(capsys, leaky, tmp_path):
+    (leaky / "train" / "blue" / "broken.png").write_bytes(b"")
+    seen = run(capsys, "data", "pack", leaky, "--out", tmp_path / "shards", "--shard-size", "60kB")
+    assert seen.code == 0, seen.err
+    words = [line.split() for line in seen.out.splitlines()]
+    assert words[0] == ["part", "shards", "images", "size"]
+    assert [row[0] + " " + row[2] for row in words[1:3]] == ["train 36", "test 16"]
+    assert int(words[1][1]) == len(list((tmp_path / "shards").glob("train-*.tar"))) > 1
+    assert "train/blue/broken.png: empty" in seen.out
+    checked = [json.loads(run(capsys, "data", "check", root, "--json").out) for root in (leaky, tmp_path / "shards")]
+    assert checked[0] | {"root": "", "bad": [], "warnings": []} == checked[1] | {"root": "", "warnings": []}
+    printed = json.loads(run(capsys, "data", "pack", leaky, "--out", tmp_path / "again", "--json").out)
+    assert printed["classes"] == ["blue", "green", "red"]
+    assert [part["shards"] for part in printed["parts"]] == [1, 1]
+
+
+def test_pack_refuses_before_it_reads(capsys, leaky, tmp_path):
+    assert "256MB" in refused(capsys, "data", "pack", leaky, "--out", tmp_path / "out", "--shard-size", "big")
+    assert "nothing is written there" in refused(capsys, "data", "pack", leaky, "--out", leaky / "shards")
+    assert "is there already" in refused(capsys, "data", "pack", leaky, "--out", leaky.parent)
+    assert "there is no folder" in refused(capsys, "data", "pack", tmp_path / "none", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_on_shards_gives_the_same_weights_and_predictions(capsys, images, tiny_file, tmp_path, workers):
+    assert run(capsys, "data", "pack", images, "--out", tmp_path / "shards", "--shard-size", "40kB").code == 0
+    for root in ("images", "shards"):
+        options = ("--network", tiny_file, "--epochs", 2, "--batch", 16, "--workers", workers)
+        seen = run(capsys, "train", tmp_path / root, *options, "--out", tmp_path / f"run-{root}")
+        assert seen.code == 0, seen.err
+        assert run(capsys, "export", tmp_path / f"run-{root}").code == 0
+        assert run(capsys, "explain", tmp_path / f"run-{root}").code == 0
+    names = ["model.safetensors", "predictions.csv", "metrics.json"]
+    names += [f"explain/{path.name}" for path in (tmp_path / "run-images" / "explain").iterdir()]
+    assert len(names) > 10
+    for name in names:
+        one, other = ((tmp_path / f"run-{root}" / name).read_bytes() for root in ("images", "shards"))
+        assert one == other, name
+
+
+def test_images_in_s3_are_checked_packed_and_trained_on(capsys, images, tiny_file, tmp_path, monkeypatch):
+    pytest.importorskip("s3fs", reason="needs s3fs")
+    pytest.importorskip("moto.server", reason="needs moto[server]")
+    from data import storage
+    from triscale.data import fetch
+
+    monkeypatch.setattr(fetch, "PATIENCE", fetch.Patience(attempts=2, seconds=5, listing_seconds=10, pause=0.01))
+    monkeypatch.setenv("TRISCALE_CACHE", str(tmp_path / "cache"))
+    with storage.running() as s3:
+        for name, value in {**storage.ENVIRONMENT, "AWS_ENDPOINT_URL": s3.url}.items():
+            monkeypatch.setenv(name, value)
+        url = s3.upload("pictures", images, "a set/")
+        checked = json.loads(run(capsys, "data", "check", url, "--out", tmp_path / "check", "--json").out)
+        assert checked["root"] == url
+        assert (tmp_path / "check" / "contact-sheet.png").is_file()
+        assert run(capsys, "data", "pack", url, "--out", tmp_path / "shards").code == 0
+        shards = s3.upload("shards", tmp_path / "shards", "x/")
+        for number, root in enumerate((images, url, shards)):
+            options = ("--network", tiny_file, "--epochs", 1, "--workers", number)
+            seen = run(capsys, "train", root, *options, "--out", tmp_path / f"run-{number}")
+            assert seen.code == 0, seen.err
+        assert len({(tmp_path / f"run-{number}" / "model.safetensors").read_bytes() for number in range(3)}) == 1
+        assert run(capsys, "explain", tmp_path / "run-1").code == 0
+        s3.down = True  # everything is on this machine
+        assert run(capsys, "evaluate", tmp_path / "run-1").code == 0
+        assert run(capsys, "evaluate", tmp_path / "run-2").code == 0
+        assert "could not be fetched" in refused(capsys, "data", "check", "s3://elsewhere/x")
+
+
+def test_training_goes_on_when_data_workers_are_killed(capsys, images, tiny_file, tmp_path):
+    options = ("--network", tiny_file, "--epochs", 3, "--batch", 4, "--workers", 2)
+    assert run(capsys, "train", images, *options, "--out", tmp_path / "quiet").code == 0
+    killed = []
+
+    def kill():
+        for _ in range(600):
+            workers = multiprocessing.active_children()
+            if len(workers) == 2 and len(killed) < 2:
+                os.kill(workers[0].pid, signal.SIGKILL)
+                killed.append(workers[0].pid)
+                time.sleep(0.3)
+            time.sleep(0.01)
+            if done.is_set():
+                return
+
+    done = threading.Event()
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            seen = run(capsys, "train", images, *options, "--out", tmp_path / "killed")
+    finally:
+        done.set()
+        killer.join()
+    assert seen.code == 0, seen.err
+    assert killed
+    for name in ("model.safetensors", "predictions.csv"):
+        assert (tmp_path / "quiet" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()

@@ -9,14 +9,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from triscale.data import loader as loader_module
 from triscale.data.loader import Batch, TrainLoader, eval_batches, train_batches
 from triscale.data.scan import scan
 from triscale.data.split import Split, make_split
@@ -165,23 +166,88 @@ def test_forgotten_loader_ends_its_workers(split: Split) -> None:
     assert workers_now() == before
 
 
-def test_killed_worker_is_an_error(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader_module, "_PATIENCE", 1.0)
+def interrupted(split: Split, signal_number: int, *, workers: int = 2, every: int = 7, **options: Any) -> list[str]:
+    """Return the digests of an epoch's batches while workers are sent a signal now and then."""
     before = workers_now()
-    with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=1, seed=5, workers=1) as loader:
-        batches = loader.epoch(0)
-        next(batches)
-        # Torch's handler would raise an error of its own wherever this thread is.
-        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        try:
-            for worker in workers_now() - before:
-                os.kill(worker, signal.SIGKILL)
-            with pytest.raises(JobError, match="a data worker failed"):
-                list(batches)
-            loader.close()
-        finally:
-            signal.signal(signal.SIGCHLD, handler)
+    with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5, workers=workers, **options) as loader:
+        seen = []
+        for number, batch in enumerate(loader.epoch(1)):
+            seen += digests([batch])
+            if number % every == 0 and number // every < 2:
+                os.kill(sorted(workers_now() - before)[number % workers], signal_number)
     assert workers_now() == before
+    return seen
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_killed_or_hung_worker_is_started_anew_and_no_batch_changes(split: Split, number: int, workers: int) -> None:
+    told: list[str] = []
+    with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5) as loader:
+        expected = digests(loader.epoch(1))
+    assert interrupted(split, number, workers=workers, patience=1.5, on_restart=told.append) == expected
+    why = "was killed by signal 9" if number == signal.SIGKILL else "did not answer for 1.5 s"
+    assert told
+    assert all(why in text and "started anew" in text for text in told)
+
+
+def test_worker_that_is_killed_while_nobody_waits_is_no_matter(split: Split) -> None:
+    before = workers_now()
+    with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=9, seed=5, workers=2) as loader:
+        assert digests(loader.epoch(0)) == one_epoch(split, 0)
+        for worker in workers_now() - before:
+            os.kill(worker, signal.SIGKILL)
+        with pytest.warns(UserWarning, match="was killed by signal 9 and was started anew; this changes no batch"):
+            assert digests(loader.epoch(1)) == one_epoch(split, 1)
+
+
+@pytest.mark.parametrize(("number", "why"), [(signal.SIGKILL, "was killed by signal 9"), (signal.SIGSTOP, "0.2 s")])
+def test_workers_that_are_killed_again_and_again_are_an_error(split: Split, number: int, why: str) -> None:
+    before = workers_now()
+
+    def attack(loader: TrainLoader) -> None:
+        for _ in loader.epoch(0):
+            for worker in workers_now() - before:
+                os.kill(worker, number)
+
+    patience = 0.2 if number == signal.SIGSTOP else 60.0
+    options = {"batch": 1, "seed": 5, "workers": 1, "patience": patience, "on_restart": lambda text: None}
+    with TrainLoader(split, PREPROCESSING, AUGMENTATION, **options) as loader:
+        with pytest.raises(JobError) as caught:
+            attack(loader)
+        assert f"{why}, after 3 were started anew; with fewer workers, memory lasts longer" in str(caught.value)
+    assert workers_now() == before
+
+
+ABANDONED = """
+import multiprocessing, pathlib, sys, time
+from triscale.data.loader import TrainLoader
+from triscale.data.split import Split
+from triscale.data.transforms import Augmentation
+from triscale.network.contract import Preprocessing
+
+split = Split.load(pathlib.Path(sys.argv[1]))
+loaders = [TrainLoader(split, Preprocessing(resolution=8), Augmentation(), batch=1, seed=0, workers=3) for _ in "ab"]
+runs = [loader.epoch(0) for loader in loaders]
+for run in runs:
+    next(run)
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+time.sleep(100)
+"""
+
+
+def test_workers_of_a_killed_program_end(split: Split, tmp_path: Path) -> None:
+    split.save(tmp_path / "split.json")
+    command = [sys.executable, "-c", ABANDONED, str(tmp_path / "split.json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        pids = child.stdout.readline().split()
+        assert len(pids) == 6
+        child.kill()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline, "a worker outlives its program"
+        time.sleep(0.05)
 
 
 PROGRAM = """

@@ -153,8 +153,9 @@ def fit(
     Parameters
     ----------
     images
-        A folder of class folders, with or without train/ and test/ (or val/, valid/, validation/) above them; or a
-        .csv or .parquet with the columns path, label and, if the parts are given, split.
+        A folder of class folders, with or without train/ and test/ (or val/, valid/, validation/) above them; a
+        folder of tar shards, or a set that datasets saved; a .csv or .parquet with the columns path, label and, if the
+        parts are given, split; an address such as s3://bucket/folder; or a named set, such as flowers102:FOLDER.
     budget
         Limits such as 400M (MACs), "5M params" or 20MB; several are kept at once.
     baseline
@@ -188,8 +189,9 @@ def train(
     Parameters
     ----------
     images
-        A folder of class folders, with or without train/ and test/ (or val/, valid/, validation/) above them; or a
-        .csv or .parquet with the columns path, label and, if the parts are given, split.
+        A folder of class folders, with or without train/ and test/ (or val/, valid/, validation/) above them; a
+        folder of tar shards, or a set that datasets saved; a .csv or .parquet with the columns path, label and, if the
+        parts are given, split; an address such as s3://bucket/folder; or a named set, such as flowers102:FOLDER.
     network
         A published name, a JSON file or package.module:function.
     budget
@@ -224,8 +226,11 @@ def _request(images: str, network: str, law: str, budget: list[str] | None, opti
 
 
 def _root(images: str) -> str:
-    """Return what a person gave as images: an address as it is, a path as an absolute one."""
-    return images if "://" in images else str(Path(images).resolve())
+    """Return what a person gave as images such that it is found from any folder."""
+    from triscale.data.local import absolute
+    from triscale.data.named import absolute_named, is_named
+
+    return absolute_named(images) if is_named(images) else absolute(images)
 
 
 def _recipe(options: TrainOptions) -> Recipe:
@@ -286,7 +291,7 @@ def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything
     if json:
         print_json(metrics)
     else:
-        _summarize(metrics, out)
+        _summarize(metrics, out, request.images)
 
 
 def _forecast(request: Request, options: TrainOptions, *, json: bool) -> None:
@@ -334,12 +339,19 @@ def _announce(spec: RunSpec) -> None:
             error_console.print(f"asked and achieved: {limit}", markup=False)
 
 
-def _summarize(metrics: Metrics, out: Path) -> None:
+def _summarize(metrics: Metrics, out: Path, images: str) -> None:
+    from triscale.data.named import named_set
+
     console.print(
         f"\ntest accuracy {metrics.top1:.1%} on {metrics.count} images "
         f"(95 % interval {metrics.top1_low:.1%} to {metrics.top1_high:.1%})",
         style="bold",
     )
+    named = named_set(images)
+    if named is not None and named.metric == "mean_class_accuracy":
+        console.print(
+            f"mean accuracy over classes {metrics.mean_class_accuracy:.1%}, by which {named.title} is reported"
+        )
     console.print(f"report {out / 'report.html'}", markup=False, soft_wrap=True)
 
 

@@ -8,7 +8,8 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image, ImageFile
@@ -25,7 +26,7 @@ from triscale.data.color import BadImage, to_rgb
 from triscale.data.header import check_png, format_of, orientation
 from triscale.record import Record
 
-__all__ = ["DEFAULT_LIMITS", "FORMATS", "BadImage", "ImageLimits", "decode", "read_bytes"]
+__all__ = ["DEFAULT_LIMITS", "FORMATS", "BadImage", "ImageLimits", "Prepared", "decode", "prepare", "read_bytes"]
 
 
 class ImageLimits(Record):
@@ -81,6 +82,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)
 
 
 def decode(source: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
@@ -100,6 +102,15 @@ def decode(source: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.
         BadImage: not a regular file, not readable, of another format, above a limit, truncated or damaged.
     """
     content = read_bytes(source, limits) if isinstance(source, Path) else source
+    return prepare(content, limits).load().convert("RGB")
+
+
+def prepare(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Prepared:
+    """Check an image file by its header; the pixels of a JPEG in color or grey are left for later.
+
+    Raises:
+        BadImage: as :func:`decode`, but for what only decoding a JPEG shows.
+    """
     if not content:
         raise BadImage("empty")
     if len(content) > limits.file_bytes:
@@ -107,8 +118,56 @@ def decode(source: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.
     kind = format_of(content)
     if kind is None:
         raise BadImage(f"not an image ({', '.join(FORMATS)})")
+    with _named_damage(kind):
+        return _prepare(content, kind, limits)
+
+
+class Prepared:
+    """An image file that may be decoded.
+
+    Attributes:
+        size: width and height in pixels as a viewer would show them.
+        jpeg: the content of the file if it is a JPEG in color or grey whose pixels are not decoded yet.
+    """
+
+    def __init__(self, image: Image.Image, orientation: int = 1, jpeg: bytes | None = None) -> None:
+        self._image, self._turn, self.jpeg = image, _TURNS.get(orientation), jpeg
+        self.size = image.size[::-1] if orientation in _SIDEWAYS else image.size
+
+    def can_reduce(self, scale: int) -> bool:
+        """Return whether :meth:`load` may reduce, so that pixel ``(x, y)`` stands for a square at ``scale`` times it.
+
+        The last column or row of a JPEG stands for less where the scale does not divide the side; turned to the
+        front, it would move the others.
+        """
+        width, height = self._image.size
+        return self.jpeg is not None and (self._turn is None or (width % scale, height % scale) == (0, 0))
+
+    def load(self, scale: int = 1) -> Image.Image:
+        """Decode: 8-bit RGB, upright; once only.
+
+        Args:
+            scale: 1, or 2, 4 or 8 if it can be reduced: the sides are so many times shorter (rounded up), every pixel
+                the mean of a square as the JPEG has it; much of the decoding is saved.
+
+        Raises:
+            BadImage: truncated or damaged.
+        """
+        if self.jpeg is None:
+            return self._image
+        with _named_damage("JPEG"):
+            if scale > 1:
+                self._image.draft(self._image.mode, (self._image.width // scale, self._image.height // scale))
+            self._image.load()
+            rgb = self._image if self._image.mode == "RGB" else to_rgb(self._image)
+        return rgb if self._turn is None else rgb.transpose(self._turn)
+
+
+@contextmanager
+def _named_damage(kind: str) -> Iterator[None]:
+    """Turn what Pillow raises on a damaged file into a reason."""
     try:
-        return _decode(content, kind, limits)
+        yield
     except BadImage:
         raise
     except MemoryError as error:
@@ -140,22 +199,25 @@ def read_bytes(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
         raise BadImage(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _decode(content: bytes, kind: str, limits: ImageLimits) -> Image.Image:
-    with _READERS[kind](io.BytesIO(content)) as image:
-        width, height = image.size
-        if width * height > limits.pixels:
-            raise BadImage(f"{width} x {height} pixels, more than the limit of {limits.pixels}")
-        frames = getattr(image, "n_frames", 1)
-        if frames > limits.frames:
-            raise BadImage(f"{frames} frames, more than the limit of {limits.frames}")
-        if kind == "PNG":
-            check_png(content)
+def _prepare(content: bytes, kind: str, limits: ImageLimits) -> Prepared:
+    image = _READERS[kind](io.BytesIO(content))
+    width, height = image.size
+    if width * height > limits.pixels:
+        raise BadImage(f"{width} x {height} pixels, more than the limit of {limits.pixels}")
+    frames = getattr(image, "n_frames", 1)
+    if frames > limits.frames:
+        raise BadImage(f"{frames} frames, more than the limit of {limits.frames}")
+    if kind == "JPEG" and image.mode in ("RGB", "L"):
+        return Prepared(image, orientation(image.info.get("exif")), content)
+    if kind == "PNG":
+        check_png(content)
+    with image:
         if isinstance(image, TiffImageFile):
-            return _decode_tiff(image)
+            return Prepared(_decode_tiff(image))
         image.load()
         rgb = to_rgb(image)
         turn = _TURNS.get(orientation(image.info.get("exif")))
-    return rgb if turn is None else rgb.transpose(turn)
+    return Prepared(rgb if turn is None else rgb.transpose(turn))
 
 
 def _decode_tiff(image: TiffImageFile) -> Image.Image:

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import atexit
-import signal
-import sys
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from triscale.data.decode import BadImage, decode
-from triscale.data.order import batch_slices, epoch_order, sample_seed
+from triscale.data.columns import Texts
+from triscale.data.decode import BadImage, Prepared, prepare
+from triscale.data.order import batch_slice, epoch_order, num_batches, sample_seed
 from triscale.data.split import Sample, Split
 from triscale.data.store import open_store
-from triscale.data.transforms import Augmentation, Transform, eval_transform, train_transform
-from triscale.errors import DataError, JobError
+from triscale.data.transforms import (
+    Augmentation,
+    DecodeJpeg,
+    TrainTransform,
+    Transform,
+    eval_transform,
+    train_transform,
+)
+from triscale.data.workers import PATIENCE, Task, Workers
+from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
 
 CACHE_BYTES = 256 << 20
 """How much memory decoded images may take, over all workers."""
-
-_PATIENCE = 600.0  # seconds that a batch of a worker is waited for
 
 
 class Batch(NamedTuple):
@@ -61,6 +64,10 @@ class TrainLoader:
         workers: processes that decode; with 0 it is done in this one.
         pin: whether batches lie in page-locked memory, from which a GPU copies faster.
         cache_bytes: how much memory decoded images may take, over all workers.
+        patience: seconds that a batch is waited for, until its worker is killed and started anew.
+        on_restart: told in a sentence of every worker that was started anew; by default a warning.
+        decode_jpeg: decodes training images in place of Pillow, such as
+            :func:`triscale.data.transforms.torchcodec_decoder`; pixels then differ by a level now and then.
     """
 
     def __init__(
@@ -74,25 +81,29 @@ class TrainLoader:
         workers: int = 0,
         pin: bool = False,
         cache_bytes: int = CACHE_BYTES,
+        patience: float = PATIENCE,
+        on_restart: Callable[[str], None] | None = None,
+        decode_jpeg: DecodeJpeg | None = None,
     ) -> None:
         self._size, self._batch, self._seed = len(split.train), batch, seed
-        transform = train_transform(preprocessing, augmentation)
+        transform = train_transform(preprocessing, augmentation, decode_jpeg)
         images = _Images(split.train, split.root, transform, seed, cache_bytes // max(workers, 1))
-        self._pool = _Pool(images, workers, pin)
+        self._pool = _Pool(images, workers, pin, preprocessing.resolution, batch, patience, on_restart)
 
     @property
     def num_steps(self) -> int:
         """The number of batches of an epoch."""
-        return len(batch_slices(self._size, self._batch))
+        return num_batches(self._size, self._batch)
 
     def count(self, step: int) -> int:
         """Return the number of samples of a batch of any epoch."""
-        return len(range(self._size)[batch_slices(self._size, self._batch)[step]])
+        return len(range(self._size)[batch_slice(self._size, self._batch, range(self.num_steps)[step])])
 
     def indices(self, epoch: int, step: int) -> list[int]:
         """Return the places in the split of a batch's samples."""
         order = epoch_order(self._size, self._seed, epoch)
-        return [int(index) for index in order[batch_slices(self._size, self._batch)[step]]]
+        indices: list[int] = order[batch_slice(self._size, self._batch, range(self.num_steps)[step])].tolist()
+        return indices
 
     def epoch(self, epoch: int, first_step: int = 0, share: Callable[[int], slice] = slice) -> Iterator[Batch]:
         """Yield the batches of an epoch, counted from 0, from a step on, counted from 0.
@@ -106,12 +117,11 @@ class TrainLoader:
 
         Raises:
             DataError: a file of the split can no longer be read or decoded.
-            JobError: a worker was ended from outside, or did not answer in time; torch may raise the former as a
-                RuntimeError of its own, wherever the main thread is.
+            JobError: workers were ended from outside or did not answer in time, more often than
+                :data:`triscale.data.workers.RESTARTS` times.
         """
-        order = epoch_order(self._size, self._seed, epoch).tolist()
-        steps = batch_slices(self._size, self._batch)[first_step:]
-        return self._pool.run([[(epoch, index) for index in order[step][share(len(order[step]))]] for step in steps])
+        order = epoch_order(self._size, self._seed, epoch)
+        return self._pool.run(_Tasks(order, self._batch, epoch, range(self.num_steps)[first_step:], share))
 
     def close(self) -> None:
         """End the workers; the loader cannot be used any more."""
@@ -140,7 +150,7 @@ def train_batches(
 
     Raises:
         DataError: a file of the split can no longer be read or decoded.
-        JobError: a worker was ended from outside, or did not answer in time.
+        JobError: workers were ended from outside or did not answer in time, too often.
     """
     with TrainLoader(
         split, preprocessing, augmentation, batch=batch, seed=seed, workers=workers, pin=pin, cache_bytes=0
@@ -173,163 +183,147 @@ def eval_batches(
 
     Raises:
         DataError: a file can no longer be read or decoded.
-        JobError: a worker was ended from outside, or did not answer in time.
+        JobError: workers were ended from outside or did not answer in time, too often.
     """
-    pool = _Pool(_Images(samples, str(root), eval_transform(preprocessing), None, 0), workers, pin)
+    images = _Images(samples, str(root), eval_transform(preprocessing), None, 0)
+    pool = _Pool(images, workers, pin, preprocessing.resolution, batch)
     try:
-        yield from pool.run(
-            [
-                [(0, index) for index in range(len(samples))[step]]
-                for step in batch_slices(len(samples), batch)[rank::processes]
-            ]
-        )
+        steps = range(num_batches(len(samples), batch))[rank::processes]
+        yield from pool.run(_Tasks(np.arange(len(samples), dtype=np.int64), batch, 0, steps, slice))
     finally:
         pool.close()
 
 
-_Key = tuple[int, int]  # epoch and index
-
-
-class _Images(Dataset[tuple[Tensor, int, int] | str]):
-    """What the workers hold. A file that fails becomes a message, as exceptions lose their form between processes."""
+class _Tasks(Sequence[Task]):
+    """The batches of an epoch, each made when it is asked for: a list of all indices would cost 40 bytes for each."""
 
     def __init__(
-        self, samples: Sequence[Sample], root: str, transform: Transform, seed: int | None, cache_bytes: int
+        self, order: NDArray[np.int64], batch: int, epoch: int, steps: range, share: Callable[[int], slice]
     ) -> None:
-        self._paths = [sample.path for sample in samples]
-        self._labels = [sample.label for sample in samples]
+        self._order, self._batch, self._epoch, self._steps, self._share = order, batch, epoch, steps, share
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    @overload
+    def __getitem__(self, number: int) -> Task: ...
+    @overload
+    def __getitem__(self, number: slice) -> _Tasks: ...
+    def __getitem__(self, number: int | slice) -> Task | _Tasks:
+        if isinstance(number, slice):
+            return _Tasks(self._order, self._batch, self._epoch, self._steps[number], self._share)
+        indices = self._order[batch_slice(len(self._order), self._batch, self._steps[number])].tolist()
+        return Task(self._epoch, indices[self._share(len(indices))])
+
+
+class _Images:
+    """Makes images, in whatever process. A file that fails becomes a sentence, which passes between processes."""
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        root: str,
+        transform: TrainTransform | Transform,
+        seed: int | None,
+        cache_bytes: int,
+    ) -> None:
+        self._paths = Texts(sample.path for sample in samples)
+        self.labels = torch.from_numpy(np.fromiter((sample.label for sample in samples), np.int64, len(samples)))
         self._store, self._transform, self._seed = open_store(root), transform, seed
         self._cache: dict[int, Image.Image] = {}
         self._room = cache_bytes
 
-    def __getitem__(self, key: _Key) -> tuple[Tensor, int, int] | str:
-        epoch, index = key
+    def __call__(self, epoch: int, index: int) -> Tensor | str:
+        state = None if self._seed is None else torch.get_rng_state()
         try:
-            image = self._decoded(index)
+            file = self._prepared(index)
+            if self._seed is None or not isinstance(self._transform, TrainTransform):
+                return self._transform(file.load())
+            torch.default_generator.manual_seed(sample_seed(self._seed, epoch, index))
+            return self._transform(file)
         except BadImage as error:
             path = self._store.place(self._paths[index])
             return f"{path} could be decoded before and cannot now: {error}; put it back, or scan the images anew"
         except DataError as error:  # an object that is out of reach
             return str(error)
-        if self._seed is None:
-            return self._transform(image), self._labels[index], index
-        state = torch.get_rng_state()
-        try:
-            torch.default_generator.manual_seed(sample_seed(self._seed, epoch, index))
-            return self._transform(image), self._labels[index], index
         finally:
-            torch.set_rng_state(state)
+            if state is not None:
+                torch.set_rng_state(state)
 
-    def _decoded(self, index: int) -> Image.Image:
-        image = self._cache.get(index)
-        if image is None:
-            image = decode(self._store.read(self._paths[index]))
-            size = 4 * image.width * image.height  # Pillow keeps RGB in 4 bytes
-            if size <= self._room:
-                self._room -= size
-                self._cache[index] = image
-        return image
+    def _prepared(self, index: int) -> Prepared:
+        """Return an image; decoded ones are kept, but for those that may be decoded at less than their size.
 
-
-_Loaded = tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]
-
-
-def _collate(items: Sequence[tuple[Tensor, int, int] | str]) -> _Loaded | str:
-    """Stack samples; labels and indices travel as arrays, since every tensor from a worker holds a file open."""
-    for item in items:
-        if isinstance(item, str):
-            return item
-    images, labels, indices = zip(*items, strict=True)
-    return torch.stack(images), np.array(labels, dtype=np.int64), np.array(indices, dtype=np.int64)
-
-
-class _Given:
-    """The batches of the present run, which the DataLoader asks for when an iteration begins."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[_Key]] = []
-
-    def __iter__(self) -> Iterator[list[_Key]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+        What is kept depends on the number of workers, and how an image is decoded must not.
+        """
+        kept = self._cache.get(index)
+        if kept is not None:
+            return Prepared(kept)
+        file = prepare(self._store.read(self._paths[index]))
+        size = 4 * file.size[0] * file.size[1]  # Pillow keeps RGB in 4 bytes
+        if size > self._room or (isinstance(self._transform, TrainTransform) and self._transform.needs_file(file)):
+            return file
+        self._room -= size
+        self._cache[index] = image = file.load().convert("RGB")
+        return Prepared(image)
 
 
 class _Pool:
-    """A DataLoader whose batches are given for each run, and whose workers end when it is closed."""
+    """Makes batches here or in workers, which end when it is closed."""
 
-    def __init__(self, images: _Images, workers: int, pin: bool) -> None:
-        self._given = _Given()
+    def __init__(
+        self,
+        images: _Images,
+        workers: int,
+        pin: bool,
+        side: int,
+        batch: int,
+        patience: float = PATIENCE,
+        on_restart: Callable[[str], None] | None = None,
+    ) -> None:
+        self._images, self._pin, self._shape, self._closed = images, pin, (3, side, side), False
         self._running: weakref.ref[Generator[Batch]] | None = None
-        self._loader: DataLoader[Any] | None = DataLoader(
-            images,
-            batch_sampler=self._given,
-            num_workers=workers,
-            collate_fn=_collate,
-            pin_memory=pin,
-            timeout=_PATIENCE if workers else 0,
-            worker_init_fn=_ignore_signals,
-            # A forked worker begins in milliseconds; a new interpreter would import torch first, for seconds.
-            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-            persistent_workers=workers > 0,
-            generator=torch.Generator(),  # or else each run would draw from the global one
-        )
+        self._workers: Workers | None = None
+        if workers:
+            self._workers = Workers(images, workers, self._shape, batch, patience=patience, on_restart=on_restart)
         _open_pools.add(self)
 
-    def run(self, batches: list[list[_Key]]) -> Iterator[Batch]:
+    def run(self, tasks: Sequence[Task]) -> Iterator[Batch]:
         self._stop()
-        generator = self._iterate(batches)
+        generator = self._iterate(tasks)
         self._running = weakref.ref(generator)
         return generator
 
     def close(self) -> None:
         self._stop()
-        loader, self._loader = self._loader, None
-        iterator = loader._iterator if loader is not None else None
-        # Told by name: the traceback of an exception may keep the iterator, and with it the workers, alive.
-        if isinstance(iterator, _MultiProcessingDataLoaderIter):
-            iterator._shutdown_workers()
-            for worker in iterator._workers:
-                if worker.is_alive():
-                    worker.kill()
+        self._closed = True
+        if self._workers is not None:
+            self._workers.close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def _stop(self) -> None:
         running = self._running() if self._running else None
         if running is not None:
             running.close()
 
-    def _iterate(self, batches: list[list[_Key]]) -> Generator[Batch]:
-        if self._loader is None:
+    def _iterate(self, tasks: Sequence[Task]) -> Generator[Batch]:
+        if self._closed:
             raise RuntimeError("this loader is closed")
-        self._given.batches = batches
-        iterator = _begin(self._loader)
-        for _ in batches:
-            try:
-                loaded: _Loaded | str = next(iterator)
-            except (RuntimeError, OSError, EOFError) as error:
-                raise JobError(f"a data worker failed ({error}); with fewer workers, memory lasts longer") from error
-            if isinstance(loaded, str):
-                raise DataError(loaded)
-            images, labels, indices = loaded
-            yield Batch(images, torch.from_numpy(labels), torch.from_numpy(indices))
+        stacks = self._workers.run(tasks, pin=self._pin) if self._workers else self._here(tasks)
+        for task, stack in zip(tasks, stacks, strict=True):
+            indices = torch.as_tensor(task.indices, dtype=torch.int64)
+            yield Batch(stack, self._images.labels[indices], indices)
 
-
-def _begin(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Begin an iteration; workers that this starts are born with the signals blocked that they are going to ignore."""
-    if not loader.num_workers or loader._iterator is not None or not hasattr(signal, "pthread_sigmask"):
-        return iter(loader)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        return iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _ignore_signals(_: int) -> None:
-    """Keep a worker alive when its whole process group is told to stop: the parent still needs batches to save."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    def _here(self, tasks: Sequence[Task]) -> Generator[Tensor]:
+        for task in tasks:
+            stack = torch.empty((len(task.indices), *self._shape), dtype=torch.uint8, pin_memory=self._pin)
+            for place, index in enumerate(task.indices):
+                image = self._images(task.epoch, index)
+                if isinstance(image, str):
+                    raise DataError(image)
+                stack[place] = image
+            yield stack
 
 
 _open_pools: weakref.WeakSet[_Pool] = weakref.WeakSet()

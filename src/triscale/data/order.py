@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +20,7 @@ def epoch_order(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
         epoch: 0 or more.
     """
     keys = np.random.Philox(np.random.SeedSequence([seed, epoch])).random_raw(size)
-    return np.argsort(keys, kind="stable").astype(np.int64)
+    return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
 
 
 def batch_slices(size: int, batch: int) -> list[slice]:
@@ -30,9 +28,18 @@ def batch_slices(size: int, batch: int) -> list[slice]:
 
     Every sample is in exactly one batch, and no batch is larger than ``batch`` or much smaller than the others.
     """
-    count = -(-size // batch)
-    edges = [step * size // count for step in range(count)] + [size]
-    return [slice(first, last) for first, last in pairwise(edges)]
+    return [batch_slice(size, batch, step) for step in range(num_batches(size, batch))]
+
+
+def num_batches(size: int, batch: int) -> int:
+    """Return the number of batches of at most ``batch`` samples."""
+    return -(-size // batch)
+
+
+def batch_slice(size: int, batch: int, step: int) -> slice:
+    """Return the place of one batch in the order of an epoch; see :func:`batch_slices`."""
+    count = num_batches(size, batch)
+    return slice(step * size // count, (step + 1) * size // count)
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:

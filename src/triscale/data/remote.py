@@ -16,6 +16,7 @@ from typing import BinaryIO, ClassVar
 from triscale.data.decode import DEFAULT_LIMITS, BadImage, ImageLimits
 from triscale.data.fetch import Connection, Remote
 from triscale.data.local import cache_folder
+from triscale.data.scan_cache import Stamp
 from triscale.data.shard_index import CLASS_FILES, IMAGE_SUFFIXES
 from triscale.data.shards import Shards, find_shards, holds_shards, is_tar
 from triscale.data.source import Entries, Found, Layout, Role, class_folders, is_kept, join, pass_through, role_folders
@@ -110,6 +111,11 @@ class RemoteFiles:
             _fetch(self._connection, path, listed, kept)
             content = kept.read_bytes()
         return content
+
+    def stamp(self, path: str) -> Stamp:
+        """Return size and tag of an object; see :class:`triscale.data.store.Store`."""
+        listed = self._objects.get(path)
+        return Stamp(f"{listed.size} {listed.tag}" if listed and listed.tag else "", 0)
 
     def missing(self, paths: Iterable[str]) -> list[str]:
         """Return the paths that the list of objects does not hold."""

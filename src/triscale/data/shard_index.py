@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triscale.data.local import cache_folder
-from triscale.data.source import ROLE_FOLDERS, Role, is_text
+from triscale.data.source import ROLE_FOLDERS, Role, is_text, printable
 from triscale.data.tars import Member, members
 from triscale.errors import DataError, RecordError
 from triscale.record import Record, write_atomic
@@ -27,8 +27,10 @@ IMAGE_SUFFIXES = frozenset(
     ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm", "pnm")
 )
 
-ROW = np.dtype([("offset", "<i8"), ("size", "<i8"), ("name", "<i8"), ("shard", "<i4"), ("label", "<i4")])
-"""One sample: where its image lies in its shard, and where its path ends among all paths."""
+ROW = np.dtype(
+    [("hash", "<u8"), ("offset", "<i8"), ("size", "<i8"), ("name", "<i8"), ("shard", "<i4"), ("label", "<i4")]
+)
+"""One sample: a hash of its path, where its image lies in its shard, and where its path ends among all paths."""
 
 _MOST_LABEL_BYTES = 1 << 20
 
@@ -49,8 +51,8 @@ class IndexInfo(Record):
         classes: the class names; a label is an index into them.
         classes_file: where the names are from, if not from the labels.
         unusable: the samples that have no row, with the reason.
-        rows: SHA-256 of the file of rows, sorted by path.
-        names: SHA-256 of the file of paths, one behind the other in UTF-8.
+        rows: SHA-256 of the file of rows, sorted by their hash.
+        names: SHA-256 of the file of paths in UTF-8, one behind the other in the order of the rows.
     """
 
     kind_name: ClassVar[str] = "shard index"
@@ -70,11 +72,6 @@ class ShardIndex:
     info: IndexInfo
     rows: NDArray[Any]
     names: NDArray[np.uint8]
-
-    def encoded(self, row: int) -> bytes:
-        """Return the path of a row in UTF-8."""
-        ends = self.rows["name"]
-        return self.names[ends[row - 1] if row else 0 : ends[row]].tobytes()
 
     @property
     def paths(self) -> list[str]:
@@ -129,21 +126,23 @@ def build_index(
             if isinstance(found, _Sample) and (before != name or found.path in samples):
                 found = f"its key is there twice, in {before} and {name}"
             if isinstance(found, str):
-                unusable.append((_printable(f"{name}: {key}"), found))
+                unusable.append((printable(f"{name}: {key}"), printable(found)))
             else:
                 samples[found.path] = found
     if not samples and unusable:
         shown = "; ".join(f"{path}: {why}" for path, why in unusable[:3])
         raise DataError(f"no sample in the shards in {root} can be used ({shown}); expected KEY.jpg and KEY.cls")
     classes, labels = _labels(root, samples.values(), classes_file)
-    ordered = sorted(range(len(samples)), key=[path.encode() for path in samples].__getitem__)
     listed = list(samples.values())
+    hashes = [hash_of(sample.path.encode()) for sample in listed]
+    ordered = sorted(range(len(listed)), key=lambda place: (hashes[place], listed[place].path))
     rows = np.zeros(len(listed), ROW)
     encoded = [listed[place].path.encode() for place in ordered]
     rows["name"] = np.cumsum([len(path) for path in encoded])
     for field in ("offset", "size", "shard"):
         rows[field] = [getattr(listed[place], field) for place in ordered]
     rows["label"] = [labels[place] for place in ordered]
+    rows["hash"] = [hashes[place] for place in ordered]
     names = np.frombuffer(b"".join(encoded), np.uint8)
     contents = _npy(rows), _npy(names)
     info = IndexInfo(
@@ -155,6 +154,11 @@ def build_index(
         names=hashlib.sha256(contents[1]).hexdigest(),
     )
     return ShardIndex(info, rows, names), contents
+
+
+def hash_of(path: bytes) -> int:
+    """Return 64 bits that a path is found by."""
+    return int.from_bytes(hashlib.blake2b(path, digest_size=8).digest(), "little")
 
 
 class _Sample(NamedTuple):
@@ -211,7 +215,7 @@ def _label(archive: Path, by_suffix: dict[str, Member]) -> tuple[str, str]:
     if isinstance(given, str) and given and given.isprintable():
         number = member.suffix == "cls" and given.isascii() and given.isdigit() and len(given) < 10
         return ("number", given) if number else ("name", unicodedata.normalize("NFC", given))
-    return "", f"{member.name} holds {_printable(repr(given))[:60]}; expected the number or the name of a class"
+    return "", f"{member.name} holds {repr(given)[:60]}; expected the number or the name of a class"
 
 
 def _labels(root: Path, samples: Iterable[_Sample], file: FileState | None) -> tuple[tuple[str, ...], list[int]]:
@@ -296,7 +300,3 @@ def _npy(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
-
-
-def _printable(text: str) -> str:
-    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from bisect import bisect_left
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from triscale.data.decode import DEFAULT_LIMITS, BadImage, ImageLimits
-from triscale.data.shard_index import ShardIndex, load_index
+from triscale.data.scan_cache import Stamp
+from triscale.data.shard_index import IMAGE_SUFFIXES, ShardIndex, hash_of, load_index
 from triscale.data.source import ROLE_FOLDERS, Entries, Found, Layout, Role, entries
 from triscale.errors import DataError
 
@@ -26,10 +28,10 @@ def is_shards(root: Path) -> bool:
 
 
 def holds_shards(inside: Entries) -> bool:
-    """Return whether a folder holds tar shards and no folders, or role folders of nothing else."""
+    """Return whether a folder holds tar shards, no folders and no images, or role folders of nothing else."""
     folders, files = inside("")
     if not folders:
-        return any(map(is_tar, files))
+        return any(map(is_tar, files)) and not any(map(has_image_suffix, files))
     if any(name.lower() not in ROLE_FOLDERS for name in folders):
         return False
     return all(not below and any(map(is_tar, names)) for below, names in map(inside, folders))
@@ -61,7 +63,7 @@ def find_shards(root: Path) -> Layout:
     return Layout(
         root=str(root),
         classes={role: tuple(name for name in index.info.classes if name in names) for role, names in present.items()},
-        files={role: tuple(found) for role, found in files.items()},
+        files={role: tuple(sorted(found)) for role, found in files.items()},
         stray=(),
         unusable=index.info.unusable,
     )
@@ -74,7 +76,7 @@ def shard_roles(root: Path) -> dict[str, Role]:
         DataError: the parts are given for some shards only, or there is no part for training.
     """
     folders, files = entries(root)
-    given: dict[str, Role | None] = {name: _role(name) for name in files if is_tar(name)}
+    given: dict[str, Role | None] = {name: role_in_name(name) for name in files if is_tar(name)}
     for folder in folders:
         role = ROLE_FOLDERS[folder.lower()]
         given |= {f"{folder}/{name}": role for name in entries(root / folder)[1] if is_tar(name)}
@@ -98,6 +100,9 @@ class Shards:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._index: ShardIndex = load_index(root, shard_roles(root))
+        self._hashes = np.ascontiguousarray(self._index.rows["hash"])
+        self._ends = np.concatenate([[0], self._index.rows["name"]])
+        self._names = np.asarray(self._index.names)
         self._open: dict[int, _Opened] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -113,12 +118,23 @@ class Shards:
         if size > limits.file_bytes:
             raise BadImage(f"{size} bytes, more than the limit of {limits.file_bytes}")
         try:
-            content = _read_at(self._opened(int(found["shard"])).handle, offset, size)
+            opened = self._opened(int(found["shard"]))  # kept by this name, or else another thread may close it
+            content = _read_at(opened.handle, offset, size)
         except OSError as error:
             raise BadImage(f"cannot be read ({error.strerror})") from error
         if len(content) < size:
             raise BadImage(f"cut off: the shard holds {len(content)} of {size} bytes")
         return content
+
+    def stamp(self, path: str) -> Stamp:
+        """Return the state of the shard and the place in it; see :class:`triscale.data.store.Store`."""
+        row = self._row(path)
+        if row is None:
+            return Stamp("", 0)
+        found = self._index.rows[row]
+        shard = self._index.info.shards[found["shard"]]
+        state = f"{shard.name} {shard.size_bytes} {shard.mtime_ns} {found['offset']} {found['size']}"
+        return Stamp(state, shard.mtime_ns)
 
     def missing(self, paths: Iterable[str]) -> list[str]:
         """Return the paths that are not in the shards."""
@@ -132,9 +148,14 @@ class Shards:
         return f"{path} in {self.root / shard}"
 
     def _row(self, path: str) -> int | None:
-        wanted, names = path.encode(errors="surrogateescape"), self._index
-        row = bisect_left(range(len(names.rows)), wanted, key=names.encoded)
-        return row if row < len(names.rows) and names.encoded(row) == wanted else None
+        wanted = path.encode(errors="surrogateescape")
+        hashed = np.uint64(hash_of(wanted))
+        row = int(self._hashes.searchsorted(hashed))
+        while row < len(self._hashes) and self._hashes[row] == hashed:
+            if self._names[self._ends[row] : self._ends[row + 1]].tobytes() == wanted:
+                return row
+            row += 1
+        return None
 
     def _opened(self, shard: int) -> _Opened:
         """Return an open shard; no lock, which another thread could hold while this process is forked."""
@@ -168,12 +189,17 @@ def _read_at(handle: int, offset: int, size: int) -> bytes:
     return content
 
 
+def has_image_suffix(name: str) -> bool:
+    """Return whether a file passes for an image by its name: a manifest beside it may name it."""
+    return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
+
+
 def is_tar(name: str) -> bool:
     """Return whether a file is a shard by its name."""
     return name.lower().endswith(".tar")
 
 
-def _role(name: str) -> Role | None:
-    """Return the part that one word of a shard's name gives."""
+def role_in_name(name: str) -> Role | None:
+    """Return the part that one word of a file's name gives, None if none or several do."""
     roles = {ROLE_FOLDERS[word] for word in re.split(r"[-_. ]", name.lower()) if word in ROLE_FOLDERS}
     return roles.pop() if len(roles) == 1 else None

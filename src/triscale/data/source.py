@@ -225,6 +225,11 @@ def is_text(name: str) -> bool:
     return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
+def printable(text: str) -> str:
+    """Return a text in which bytes that are no UTF-8 are written as escapes."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def _is_image(path: Path) -> bool:
     try:
         if not stat.S_ISREG(path.stat().st_mode):

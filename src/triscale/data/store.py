@@ -11,7 +11,9 @@ from typing import Protocol
 from triscale.data.decode import DEFAULT_LIMITS, ImageLimits, read_bytes
 from triscale.data.local import is_url
 from triscale.data.remote import open_remote
+from triscale.data.scan_cache import Stamp
 from triscale.data.shards import Shards, is_shards
+from triscale.data.tables import Tables, is_tables
 
 
 class Store(Protocol):
@@ -25,6 +27,14 @@ class Store(Protocol):
 
         Raises:
             BadImage: there is none, it cannot be read, or it is larger than the limits allow.
+        """
+        ...
+
+    def stamp(self, path: str) -> Stamp:
+        """Return what changes when the bytes of an image do; an empty state if nothing is known to.
+
+        Raises:
+            BadImage: there is no such image.
         """
         ...
 
@@ -47,6 +57,15 @@ class Folder:
         """Return the bytes of a file; see :class:`Store`."""
         return read_bytes(self.root / path, limits)
 
+    def stamp(self, path: str) -> Stamp:
+        """Return size, times and inode of a file; see :class:`Store`."""
+        try:
+            found = os.stat(os.path.join(self.root, path))  # noqa: PTH116, PTH118 - many times a scan
+        except (OSError, ValueError):
+            return Stamp("", 0)  # reading it says why
+        state = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+        return Stamp(state, max(found.st_mtime_ns, found.st_ctime_ns))
+
     def missing(self, paths: Iterable[str]) -> list[str]:
         """Return the paths at which there is no file."""
         return [path for path in paths if not os.path.isfile(self.root / path)]  # noqa: PTH113 - no error of long names
@@ -57,7 +76,7 @@ class Folder:
 
 
 def open_store(root: str) -> Store:
-    """Return the store that a root names: an address, a folder of tar shards, or one of files.
+    """Return the store that a root names: an address, a folder of tables, one of tar shards, or one of files.
 
     Args:
         root: what a scan or a split gives as its root.
@@ -68,4 +87,6 @@ def open_store(root: str) -> Store:
     if is_url(root):
         return open_remote(root)
     folder = Path(root)
+    if is_tables(folder):
+        return Tables(folder)
     return Shards(folder) if is_shards(folder) else Folder(folder)

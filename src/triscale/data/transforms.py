@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import importlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 from torchvision.transforms import v2
 
 from triscale.data.color import GREY
+from triscale.data.decode import BadImage, Prepared
 from triscale.data.policies import AutoAugmentV0, RandAugment
+from triscale.errors import DataError
 from triscale.network.contract import Interpolation, Preprocessing
 from triscale.record import Record
 
 Policy = Literal["none", "autoaugment_v0", "randaugment", "autoaugment", "trivialaugment"]
 Transform = Callable[[Image.Image], Tensor]
+DecodeJpeg = Callable[[bytes], Tensor]
+Box = tuple[int, int, int, int]
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+
+REDUCED_SHARE = 2
+"""How many times longer than the result a crop's sides still are after a JPEG was decoded at less than its size."""
+
+_SCALES = (8, 4, 2)
 
 
 class Augmentation(Record):
@@ -65,34 +78,147 @@ class Augmentation(Record):
         return self
 
 
-def train_transform(preprocessing: Preprocessing, augmentation: Augmentation) -> Transform:
-    """Return the random transform of training images; all chance is drawn from PyTorch's global generator.
+class TrainTransform:
+    """The random transform of training images; all chance is drawn from PyTorch's global generator.
 
-    The crop of ``preprocessing`` is not used: random crops take its place.
+    What is drawn depends on the size of the image and on nothing else, and crop and flip are drawn as torchvision's
+    ``v2.RandomResizedCrop`` and ``v2.RandomHorizontalFlip`` do. The crop of ``preprocessing`` is not used: random crops
+    take its place. It can be pickled.
 
-    Returns:
-        A function from an RGB image of any size to a uint8 tensor ``[3, resolution, resolution]``; it can be pickled.
+    Args:
+        preprocessing: gives resolution and interpolation.
+        augmentation: how images are varied.
+        decode_jpeg: from the bytes of a JPEG to uint8 ``[3, height, width]``, upright; by default Pillow decodes.
     """
-    interpolation = v2.InterpolationMode(preprocessing.interpolation)
-    steps: list[Callable[..., object]] = [
-        v2.RandomResizedCrop(
-            preprocessing.resolution,
-            scale=augmentation.crop_area,
-            ratio=augmentation.crop_ratio,
-            interpolation=interpolation,
-            antialias=True,
+
+    def __init__(
+        self, preprocessing: Preprocessing, augmentation: Augmentation, decode_jpeg: DecodeJpeg | None = None
+    ) -> None:
+        self._side, self._interpolation = preprocessing.resolution, preprocessing.interpolation
+        self._area, self._flip = augmentation.crop_area, augmentation.flip
+        self._ratio, self._log_ratio = augmentation.crop_ratio, torch.log(torch.tensor(augmentation.crop_ratio))
+        self._steps: list[Callable[..., Image.Image]] = list(_policy(augmentation, preprocessing.interpolation))
+        if strength := augmentation.color_jitter:
+            self._steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
+        self._erase = v2.RandomErasing(augmentation.erase, value=list(GREY)) if augmentation.erase else None
+        # Torch's nearest neighbor is another one than Pillow's.
+        self._decode_jpeg = None if preprocessing.interpolation == "nearest" else decode_jpeg
+
+    def __call__(self, image: Image.Image | Prepared) -> Tensor:
+        """Map an RGB image or a file to uint8 ``[3, resolution, resolution]``.
+
+        A JPEG whose crop is much larger than the result is decoded at 1/2, 1/4 or 1/8 of its size, which saves most of
+        the work; pixels then differ from those of a full decoding by about half a level of 255 on average.
+
+        Raises:
+            BadImage: the file is truncated or damaged.
+        """
+        file = image if isinstance(image, Prepared) else Prepared(image)
+        box = self._draw_crop(*file.size)
+        scale = self._scale(file, box)
+        if self._decode_jpeg is not None and file.jpeg is not None and scale == 1:
+            return self._vary_tensor(_resize_tensor(self._decode_jpeg(file.jpeg), box, self._side, self._interpolation))
+        return self._vary(_resize_crop(file.load(scale), box, scale, self._side, _RESAMPLING[self._interpolation]))
+
+    def needs_file(self, file: Prepared) -> bool:
+        """Return whether the decoded image does not do in place of the file, since some crops are decoded otherwise."""
+        if file.jpeg is None:
+            return False
+        return self._decode_jpeg is not None or min(file.size) >= _SCALES[-1] * REDUCED_SHARE * self._side
+
+    def _vary_tensor(self, piece: Tensor) -> Tensor:
+        if self._steps:
+            return self._vary(Image.fromarray(piece.permute(1, 2, 0).contiguous().numpy()))
+        if self._flip and torch.rand(1).item() < 0.5:
+            piece = piece.flip(-1)
+        return self._erased(piece)
+
+    def _vary(self, piece: Image.Image) -> Tensor:
+        if self._flip and torch.rand(1).item() < 0.5:
+            piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        for step in self._steps:
+            piece = step(piece)
+        return self._erased(torch.from_numpy(np.array(piece)).permute(2, 0, 1))
+
+    def _erased(self, piece: Tensor) -> Tensor:
+        erased: Tensor = piece if self._erase is None else self._erase(piece)
+        return erased
+
+    def _scale(self, file: Prepared, box: Box) -> int:
+        shorter = min(box[2] - box[0], box[3] - box[1])
+        return next(
+            (s for s in _SCALES if shorter >= s * REDUCED_SHARE * self._side and file.can_reduce(s)),
+            1,
         )
-    ]
-    if augmentation.flip:
-        steps.append(v2.RandomHorizontalFlip(0.5))
-    steps += _policy(augmentation, preprocessing.interpolation)
-    if strength := augmentation.color_jitter:
-        steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
-    steps.append(v2.PILToTensor())
-    if augmentation.erase:
-        steps.append(v2.RandomErasing(augmentation.erase, value=list(GREY)))
-    transform: Transform = v2.Compose(steps)
-    return transform
+
+    def _draw_crop(self, width: int, height: int) -> Box:
+        """Draw left, top, right and bottom of a crop, with the calls of torchvision in their order."""
+        for _ in range(10):
+            area = width * height * torch.empty(1).uniform_(*self._area).item()
+            low, high = self._log_ratio.tolist()
+            ratio = torch.exp(torch.empty(1).uniform_(low, high)).item()
+            across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < across <= width and 0 < down <= height:
+                top = int(torch.randint(0, height - down + 1, size=(1,)).item())
+                left = int(torch.randint(0, width - across + 1, size=(1,)).item())
+                return left, top, left + across, top + down
+        across, down = width, height
+        if width / height < min(self._ratio):
+            down = round(width / min(self._ratio))
+        elif width / height > max(self._ratio):
+            across = round(height * max(self._ratio))
+        left, top = (width - across) // 2, (height - down) // 2
+        return left, top, left + across, top + down
+
+
+def train_transform(
+    preprocessing: Preprocessing, augmentation: Augmentation, decode_jpeg: DecodeJpeg | None = None
+) -> TrainTransform:
+    """Return the random transform of training images."""
+    return TrainTransform(preprocessing, augmentation, decode_jpeg)
+
+
+def torchcodec_decoder() -> DecodeJpeg:
+    """Return the JPEG decoder of torchcodec, an optional library; its pixels are those of Pillow.
+
+    Raises:
+        DataError: torchcodec is not there, or cannot be loaded.
+    """
+    try:
+        module = importlib.import_module("torchcodec.decoders")
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"torchcodec cannot be loaded ({reason}); pip install triscale[fast], or do without") from error
+    return _Torchcodec(module.decode_image)
+
+
+@dataclass(frozen=True, slots=True)
+class _Torchcodec:
+    decode_image: Callable[[bytes], Tensor]
+
+    def __call__(self, content: bytes) -> Tensor:
+        try:
+            return self.decode_image(content)
+        except RuntimeError as error:
+            raise BadImage("damaged JPEG (torchcodec cannot decode it)") from error
+
+
+def _resize_crop(image: Image.Image, box: Box, scale: int, side: int, resampling: Image.Resampling) -> Image.Image:
+    """Cut a box out of an image that is ``scale`` times smaller than the box takes it to be, and resize it."""
+    if scale == 1:
+        return image.crop(box).resize((side, side), resampling)
+    left, top, right, bottom = (edge / scale for edge in box)
+    right, bottom = min(right, image.width), min(bottom, image.height)
+    x, y = math.floor(left), math.floor(top)
+    outer = image.crop((x, y, math.ceil(right), math.ceil(bottom)))
+    return outer.resize((side, side), resampling, box=(left - x, top - y, right - x, bottom - y))
+
+
+def _resize_tensor(image: Tensor, box: Box, side: int, interpolation: Interpolation) -> Tensor:
+    """Cut a box out of ``[3, H, W]`` and resize it; within a level of what Pillow makes of it."""
+    left, top, right, bottom = box
+    piece = image[None, :, top:bottom, left:right]
+    return F.interpolate(piece, (side, side), mode=interpolation, antialias=True)[0]
 
 
 def _policy(augmentation: Augmentation, interpolation: Interpolation) -> list[Callable[[Image.Image], Image.Image]]:

@@ -245,6 +245,7 @@ def _metrics(metrics: Metrics) -> page.MetricFacts:
         top1_low=metrics.top1_low,
         top1_high=metrics.top1_high,
         top5=metrics.top5,
+        mean_class_accuracy=metrics.mean_class_accuracy,
         loss=metrics.loss,
         calibration_error=metrics.calibration_error,
         per_class=tuple(

@@ -182,6 +182,7 @@ class MetricFacts(Record):
     top1_low: Share
     top1_high: Share
     top5: Share | None = None
+    mean_class_accuracy: Share | None = None
     loss: float | None = None
     calibration_error: Share | None = None
     per_class: tuple[ClassMetric, ...] = ()

@@ -1,0 +1,46 @@
+"""Texts in one block of memory, and batches that are not listed."""
+
+import pickle
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from triscale.data.columns import Texts
+from triscale.data.loader import _Tasks
+from triscale.data.order import batch_slices, epoch_order
+from triscale.data.workers import Task
+
+
+@settings(deadline=None)
+@given(st.lists(st.text()))
+def test_texts_come_back(texts):
+    columns = Texts(texts)
+    assert len(columns) == len(texts)
+    assert [columns[index] for index in range(len(texts))] == texts
+    assert list(pickle.loads(pickle.dumps(columns))) == texts
+    assert columns.num_bytes == sum(len(text.encode()) for text in texts) + 8 * (len(texts) + 1)
+
+
+def test_names_that_are_no_utf8_come_back():
+    name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    assert Texts([name])[0] == name
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_no_text_is_taken_from_elsewhere(index):
+    with pytest.raises(IndexError):
+        Texts(["a", "b"])[index]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 50), st.integers(0, 5), st.integers(1, 3))
+def test_batches_made_when_asked_for_are_those_of_a_list(size, batch, first, processes):
+    order = epoch_order(size, 1, 2)
+    slices = batch_slices(size, batch)
+    share = lambda count: slice(0, count, processes)  # noqa: E731
+    tasks = _Tasks(order, batch, 2, range(len(slices))[first:], share)
+    expected = [Task(2, order[part].tolist()[::processes]) for part in slices[first:]]
+    assert list(tasks) == expected
+    assert [tasks[number] for number in range(len(tasks))] == expected
+    assert list(tasks[1:]) == expected[1:]
