@@ -24,9 +24,7 @@ def check(images: str, /, *, out: Path | None = None, json: Json = False) -> Non
     Parameters
     ----------
     images
-        A folder of class folders, with or without train/ and test/ (or val/, valid/, validation/) above them; a
-        folder of tar shards in WebDataset's layout; a set that datasets saved; a .csv or .parquet with the columns
-        path, label and, if the parts are given, split; an address such as s3://bucket/folder; or a named set.
+        A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
     out
         Folder for check.json and a contact sheet, contact-sheet.png.
     json

@@ -153,9 +153,7 @@ def fit(
     Parameters
     ----------
     images
-        A folder of class folders, with or without train/ and test/ (or val/, valid/, validation/) above them; a
-        folder of tar shards, or a set that datasets saved; a .csv or .parquet with the columns path, label and, if the
-        parts are given, split; an address such as s3://bucket/folder; or a named set, such as flowers102:FOLDER.
+        A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
     budget
         Limits such as 400M (MACs), "5M params" or 20MB; several are kept at once.
     baseline
@@ -189,9 +187,7 @@ def train(
     Parameters
     ----------
     images
-        A folder of class folders, with or without train/ and test/ (or val/, valid/, validation/) above them; a
-        folder of tar shards, or a set that datasets saved; a .csv or .parquet with the columns path, label and, if the
-        parts are given, split; an address such as s3://bucket/folder; or a named set, such as flowers102:FOLDER.
+        A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
     network
         A published name, a JSON file or package.module:function.
     budget

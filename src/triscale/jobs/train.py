@@ -120,6 +120,7 @@ def train_run(run: Run, spec: RunSpec, split: Split, watcher: Watcher, carrying:
         seed=spec.request.seed,
         workers=carrying.workers,
         pin=carrying.device.type == "cuda",
+        on_restart=watcher.note,
     ) as loader:
         watcher.begin("train", loader.num_steps * recipe.epochs)
         manner = Manner(
