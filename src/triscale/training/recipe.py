@@ -187,7 +187,16 @@ SMALL = Recipe(
     norm_momentum=0.1,
 )
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (SMALL, EFFICIENTNET_IMAGENET)}
+FINETUNE = Recipe(
+    name="finetune",
+    source="Triscale's for weights that were trained before: a quarter of small's learning rate, half of its epochs",
+    epochs=15,
+    learning_rate=1.25e-3,
+    warmup_epochs=1,
+    norm_momentum=0.1,
+)
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (SMALL, FINETUNE, EFFICIENTNET_IMAGENET)}
 
 
 def get_recipe(name: str) -> Recipe:
