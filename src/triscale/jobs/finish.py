@@ -23,7 +23,7 @@ from triscale.deploy.export import Export, export_onnx
 from triscale.errors import Interrupted, RunError
 from triscale.explain.cam import class_activation_maps, gradient_maps, overlay, to_png
 from triscale.jobs.run import Run
-from triscale.jobs.train import EVAL_BATCH
+from triscale.jobs.train import eval_batch
 from triscale.jobs.watch import Watcher
 from triscale.measure.latency import Measurement, measure_latency, torch_threads
 from triscale.nn.build import Classifier
@@ -71,6 +71,7 @@ def evaluate_run(
     *,
     device: torch.device,
     part: str = "test",
+    workers: int = 0,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Metrics:
     """Evaluate the weights on a part of the split; for the test part, write metrics and predictions into the Run.
@@ -85,7 +86,8 @@ def evaluate_run(
         raise RunError(f'there is no part "{part}"; the parts are {", ".join(parts)}')
     samples = parts[part]
     watcher.begin("evaluate", len(samples))
-    batches = eval_batches(samples, split.root, spec.preprocessing, batch=EVAL_BATCH)
+    batch = eval_batch(spec.request.recipe)
+    batches = eval_batches(samples, split.root, spec.preprocessing, batch=batch, workers=workers)
 
     def on_images(done: int) -> None:
         if should_stop():

@@ -143,7 +143,7 @@ def _train(run: Run, request: Request, setting: Setting) -> Metrics:
     train_run(run, spec, split, watcher, _carrying(setting, on_epoch))
     if board is not None:
         board.show(read_history(run))
-    return evaluate_run(run, watcher, device=setting.device, should_stop=setting.should_stop)
+    return evaluate_run(run, watcher, device=setting.device, workers=setting.workers, should_stop=setting.should_stop)
 
 
 def _follow(run: Run, setting: Setting) -> None:
