@@ -21,7 +21,7 @@ from triscale.training.group import ALONE, Group
 from triscale.training.loop import seed_weights, train
 from triscale.training.meter import Progress
 from triscale.training.recipe import Recipe
-from triscale.training.shards import shard_slices, shards_of
+from triscale.training.shards import share_of
 from triscale.training.task import Feed, Manner, Task
 
 EVAL_BATCH = 128
@@ -145,11 +145,6 @@ def eval_batch(recipe: Recipe) -> int:
 
 def _feed(split: Split, spec: RunSpec, loader: TrainLoader, carrying: Carrying) -> Feed:
     recipe, group = spec.request.recipe, carrying.group
-    mine = shards_of(group.rank, group.size, recipe.shards)
-
-    def share(count: int) -> slice:
-        parts = shard_slices(count, recipe.shards)
-        return slice(parts[mine.start].start, parts[mine.stop - 1].stop)
 
     def held_out() -> Iterator[Batch]:
         return eval_batches(
@@ -173,7 +168,9 @@ def _feed(split: Split, spec: RunSpec, loader: TrainLoader, carrying: Carrying) 
     return Feed(
         steps_per_epoch=loader.num_steps,
         count=loader.count,
-        train=lambda epoch, first: loader.epoch(epoch, first, share),
+        train=lambda epoch, first: loader.epoch(
+            epoch, first, lambda count: share_of(group.rank, group.size, recipe.shards, count)
+        ),
         val=val,
         names=lambda epoch, step: [split.train[index].path for index in loader.indices(epoch, step)],
     )

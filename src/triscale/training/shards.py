@@ -35,6 +35,16 @@ def shards_of(rank: int, processes: int, shards: int) -> range:
     return range(rank * each, (rank + 1) * each)
 
 
+def share_of(rank: int, processes: int, shards: int, count: int) -> slice:
+    """Return the images of a process: the part of a batch of ``count`` that its shards are.
+
+    Raises:
+        RecipeError: the shards cannot be dealt out.
+    """
+    mine, parts = shards_of(rank, processes, shards), shard_slices(count, shards)
+    return slice(parts[mine.start].start, parts[mine.stop - 1].stop)
+
+
 def tree_sum(first: int, last: int, leaf: Callable[[int, int], Tensor | None]) -> Tensor:
     """Return the sum over shards ``first`` to ``last`` (exclusive) along the tree; the operands are written over.
 
