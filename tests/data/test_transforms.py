@@ -63,7 +63,7 @@ def test_evaluation_is_center_crop_and_resize_by_the_formula(
     preprocessing = Preprocessing(resolution=resolution, crop=crop, interpolation=interpolation)
     seen = pixels(eval_transform(preprocessing)(Image.fromarray(picture)))
     assert np.abs(seen - expected).max() <= 2
-    assert np.abs(seen - expected).mean() <= 0.5
+    assert np.abs(seen - expected).mean() <= 0.5 + 0.5 / resolution**2  # of few pixels all may be ties
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)

@@ -13,7 +13,7 @@ from triscale.network.lower import lower
 from triscale.network.spec import Head, MBConv, Network, Stage, Stem
 from triscale.network.tree import Residual as ResidualNode
 from triscale.nn.build import build
-from triscale.nn.layers import Residual
+from triscale.nn.residual import Residual
 
 SMALL = Network(
     name="small",

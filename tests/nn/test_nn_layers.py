@@ -16,14 +16,13 @@ from triscale.network.tree import Convolution
 from triscale.nn.layers import (
     Gate,
     GlobalPool,
-    Residual,
     SameConv2d,
     SameMaxPool2d,
     activation,
     convolution,
-    drop_samples,
     pad_same,
 )
+from triscale.nn.residual import Residual, drop_samples
 
 sides = st.integers(1, 40)
 kernels = st.sampled_from([1, 3, 5, 7])

@@ -14,7 +14,9 @@ from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.lower import lower
 from triscale.network.spec import Network
 from triscale.nn import layers
+from triscale.nn.chain import Chained, run
 from triscale.nn.custom import build_custom
+from triscale.nn.residual import Residual
 
 
 class Classifier(nn.Module):
@@ -65,9 +67,7 @@ class Head(nn.Module):
 
     def maps(self, maps: Tensor) -> Tensor:
         """Return the maps ``[N, C, h, w]`` that are pooled."""
-        for name in self.map_names:
-            maps = getattr(self, name)(maps)
-        return maps
+        return run([getattr(self, name) for name in self.map_names], maps)
 
     def classify(self, maps: Tensor) -> Tensor:
         """Return logits ``[N, classes]`` of pooled maps."""
@@ -142,11 +142,11 @@ def _module(node: tree.Node) -> nn.Module:
         case tree.Dropout():
             return nn.Dropout(node.rate)
         case tree.Sequence():
-            return nn.Sequential(_modules(node))
+            return Chained(_modules(node))
         case tree.Gate():
             return layers.Gate(_modules(node.body))
         case tree.Residual():
-            return layers.Residual(
+            return Residual(
                 _modules(node.body),
                 None if node.shortcut is None else _module(node.shortcut),
                 node.drop_rate,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -42,9 +42,14 @@ def convolution(node: Convolution) -> nn.Conv2d:
 
 def pad_same(images: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
     """Pad ``[N, C, H, W]`` as TensorFlow's SAME does: the output's side is ceil(side / stride), surplus at the end."""
-    height = max(0, (-(-images.shape[-2] // stride) - 1) * stride + kernel - images.shape[-2])
-    width = max(0, (-(-images.shape[-1] // stride) - 1) * stride + kernel - images.shape[-1])
-    return F.pad(images, (width // 2, width - width // 2, height // 2, height - height // 2), value=value)
+    top, bottom, left, right = same_pads(images.shape[-2:], kernel, stride)
+    return F.pad(images, (left, right, top, bottom), value=value)
+
+
+def same_pads(sides: Sequence[int], kernel: int, stride: int) -> tuple[int, int, int, int]:
+    """Return what SAME adds at the top, bottom, left and right of a map of ``sides`` height and width."""
+    height, width = (max(0, (-(-side // stride) - 1) * stride + kernel - side) for side in sides)
+    return height // 2, height - height // 2, width // 2, width - width // 2
 
 
 class SameConv2d(nn.Conv2d):
@@ -86,38 +91,3 @@ class Gate(nn.Sequential):
         for module in self:
             scale = module(scale)
         return input * scale
-
-
-class Residual(nn.Module):
-    """``activation(shortcut(x) + body(x))`` with stochastic depth on the body (Huang et al. 2016), per sample.
-
-    The parts of the body are children of the block itself, so that their names stay short.
-    """
-
-    def __init__(
-        self, body: dict[str, nn.Module], shortcut: nn.Module | None, drop_rate: float, activation: nn.Module | None
-    ) -> None:
-        super().__init__()
-        self.body_names = tuple(body)
-        for name, module in body.items():
-            self.add_module(name, module)
-        self.shortcut = shortcut
-        self.activation = activation
-        self.drop_rate = drop_rate
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map ``[N, C, H, W]`` to ``[N, C', H', W']``."""
-        branch = images
-        for name in self.body_names:
-            branch = getattr(self, name)(branch)
-        if self.training and self.drop_rate:
-            branch = drop_samples(branch, self.drop_rate)
-        total = branch + (images if self.shortcut is None else self.shortcut(images))
-        return total if self.activation is None else self.activation(total)
-
-
-def drop_samples(branch: Tensor, rate: float) -> Tensor:
-    """Set whole samples of ``[N, ...]`` to zero with probability ``rate`` and scale the rest by ``1 / (1 - rate)``."""
-    keep = 1.0 - rate
-    mask = torch.rand(branch.shape[0], 1, 1, 1, device=branch.device) < keep
-    return branch * (mask.to(branch.dtype) / keep)

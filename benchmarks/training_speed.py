@@ -1,0 +1,211 @@
+"""How fast does EfficientNet-B0 train here, and how much does a step keep, beside timm's and torchvision's modules?
+
+A step is forward pass, cross-entropy, backward pass and SGD on random images that lie ready, so that only the network
+is timed. Every row runs once in each round, one after the other, so that a slow minute of the machine falls on all of
+them; each row is warmed up before. Shown are the median and the quartiles over rounds, and those of the ratio to our
+first row *within a round*: a ratio of 1.5 means that our network trains 1.5 times as many images in the same time. What
+is kept for the backward pass is the sum of the distinct storages that autograd saves, parameters left out; the peak is
+the growth of a fresh process's resident memory over a few steps (on a GPU, the most that was allocated).
+
+Dropout and stochastic depth are as each project has them by default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from triscale import get
+from triscale.nn.build import build
+
+RESULT = Path(__file__).parent / "results" / "training_speed.txt"
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "triscale": lambda: build(get("efficientnet_b0")),
+    "timm": lambda: timm.create_model("efficientnet_b0"),
+    "torchvision": torchvision.models.efficientnet_b0,
+}
+Step = Callable[[], None]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--images", type=int, default=16, help="images timed for each row in a round")
+    parser.add_argument("--resolution", type=int, default=224)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile as well; minutes on a CPU")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="bfloat16 is autocast")
+    parser.add_argument("--peak-of", choices=tuple(NETWORKS), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.peak_of:
+        print(peak_of(given.peak_of, given))
+        return
+    began = time.perf_counter()
+    lines = [f"# python benchmarks/training_speed.py {' '.join(sys.argv[1:])}".rstrip(), "", *described(given), ""]
+    rows = {f"{name}, {layout}": make_step(NETWORKS[name](), layout, given) for name in NETWORKS for layout in FORMATS}
+    best = "triscale, channels_last"
+    if given.compiled:
+        for name, make in NETWORKS.items():
+            rows[f"{name}, channels_last, compiled"] = make_step(make(), "channels_last", given, compiled=True)
+    lines += speeds({best: rows.pop(best), **rows}, given)
+    lines += ["", *memory(given), ""]
+    lines.append(f"load average {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
+    lines[-1] += f" at the end; took {time.perf_counter() - began:.0f} s"
+    text = "\n".join(lines) + "\n"
+    print(text, end="")
+    RESULT.write_text(text, encoding="utf-8")
+
+
+def described(given: argparse.Namespace) -> list[str]:
+    """Return lines about the machine and what is run."""
+    device = torch.device(given.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return [
+        f"EfficientNet-B0, {given.resolution} px, batch {given.batch}, {given.precision}, {given.threads} threads",
+        f"{name}, {os.cpu_count()} cores; Python {platform.python_version()}, torch {torch.__version__},",
+        f"torchvision {torchvision.__version__}, timm {timm.__version__}; {given.rounds} rounds, rows interleaved;",
+        f"median (quartiles); load average {os.getloadavg()[0]:.1f} at the start",
+    ]
+
+
+def processor() -> str:
+    """Return what the system calls the processor."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text(encoding="utf-8").splitlines() if described.exists() else []
+    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def make_step(model: nn.Module, layout: str, given: argparse.Namespace, *, compiled: bool = False) -> Step:
+    """Return a function that takes one training step."""
+    device = torch.device(given.device)
+    model = model.to(device).to(memory_format=FORMATS[layout]).train()
+    images, labels = batch(given)
+    images = images.contiguous(memory_format=FORMATS[layout])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    called = torch.compile(model) if compiled else model
+
+    def step() -> None:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=given.precision == "bfloat16"):
+            logits = called(images)
+        loss = F.cross_entropy(logits.float(), labels)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def batch(given: argparse.Namespace) -> tuple[Tensor, Tensor]:
+    """Return random normalized images and labels on the device."""
+    torch.manual_seed(0)
+    images = torch.randn(given.batch, 3, given.resolution, given.resolution)
+    return images.to(given.device), torch.randint(0, 1000, (given.batch,)).to(given.device)
+
+
+def speeds(rows: dict[str, Step], given: argparse.Namespace) -> list[str]:
+    """Time all rows in turn; the first is the one that others are compared with."""
+    steps = max(1, given.images // given.batch)
+    for step in rows.values():
+        step()
+        step()
+    seconds: dict[str, list[float]] = {name: [] for name in rows}
+    for _ in range(given.rounds):
+        for name, step in rows.items():
+            wait(given)
+            began = time.perf_counter()
+            for _ in range(steps):
+                step()
+            wait(given)
+            seconds[name].append((time.perf_counter() - began) / (steps * given.batch))
+    first = seconds[next(iter(rows))]
+    lines = [f"{'':36}{'images/s':>22}{'time / that of ours':>26}"]
+    for name, times in seconds.items():
+        ratios = [own / base for own, base in zip(times, first, strict=True)]
+        lines.append(f"{name:36}{spread([1 / t for t in times]):>22}{spread(ratios):>26}")
+    others = [name for name in rows if not name.startswith("triscale")]
+    fastest = min(others, key=lambda name: statistics.median(seconds[name]))
+    ratios = [own / base for own, base in zip(seconds[fastest], first, strict=True)]
+    return [*lines, "", f"Beside the best of the others ({fastest}): {spread(ratios)} times as fast (goal: 1.2)"]
+
+
+def wait(given: argparse.Namespace) -> None:
+    if given.device != "cpu":
+        torch.cuda.synchronize()
+
+
+def memory(given: argparse.Namespace) -> list[str]:
+    """Return a table of what is kept for backward and of the peak."""
+    kept = {name: saved_per_image(make(), given) for name, make in NETWORKS.items()}
+    lines = [f"{'':36}{'kept for backward, MB/image':>30}{'ratio':>8}{'peak, MB':>12}"]
+    for name, value in kept.items():
+        arguments = [f"--{key}={vars(given)[key]}" for key in ("batch", "resolution", "threads", "device", "precision")]
+        command = [sys.executable, __file__, *arguments, f"--peak-of={name}"]
+        peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        lines.append(f"{name:36}{value / 1e6:>30.1f}{value / kept['triscale']:>8.2f}{peak / 1e6:>12.0f}")
+    smallest = min(value for name, value in kept.items() if name != "triscale")
+    return [*lines, "", f"Ours keeps {kept['triscale'] / smallest:.2f} of the least of the others (goal: 0.6)"]
+
+
+def saved_per_image(model: nn.Module, given: argparse.Namespace) -> float:
+    """Return the bytes that autograd keeps for each image of a batch."""
+    images, _ = batch(given)
+    model = model.to(given.device).to(memory_format=torch.channels_last).train()
+    kept: dict[int, int] = {}
+
+    def note(value: Tensor) -> Tensor:
+        kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        return value
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(note, lambda value: value),
+        torch.autocast(torch.device(given.device).type, dtype=torch.bfloat16, enabled=given.precision == "bfloat16"),
+    ):
+        logits = model(images.contiguous(memory_format=torch.channels_last))
+    del logits
+    for parameter in model.parameters():
+        kept.pop(parameter.untyped_storage().data_ptr(), None)
+    return sum(kept.values()) / given.batch
+
+
+def peak_of(name: str, given: argparse.Namespace) -> int:
+    """Return the growth of this process's peak memory, in bytes, over three steps with a network."""
+    step = make_step(NETWORKS[name](), "channels_last", given)
+    before = resident("VmRSS")
+    if given.device == "cpu":
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the peak of importing
+    for _ in range(3):
+        step()
+    return resident("VmHWM") - before if given.device == "cpu" else torch.cuda.max_memory_allocated()
+
+
+def resident(field: str) -> int:
+    """Return a figure of this process's resident memory in bytes (Linux)."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(field))) * 1024
+
+
+def spread(values: list[float]) -> str:
+    """Return the median with the quartiles, in three digits."""
+    low, median, high = (f"{value:#.3g}".rstrip(".") for value in statistics.quantiles(values, n=4, method="inclusive"))
+    return f"{median} ({low}-{high})"
+
+
+if __name__ == "__main__":
+    main()

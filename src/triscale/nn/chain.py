@@ -1,0 +1,329 @@
+"""Convolutions with batch norm, activation and gate in training, that keep one tensor for each convolution.
+
+A module by module backward pass keeps the output of a convolution, that of its batch norm and that of the activation,
+and with a gate one more: all of one size. Of these only the convolution's output is kept here. What the next
+convolution reads is made of it again in the backward pass, which costs one pass over memory and no convolution (the
+idea of in-place activated batch norm, Rota Bulo et al. 2018, and of checkpointing, Chen et al. 2016).
+
+The modules stay what they are, with their parameters and statistics. Modules that a chain does not know, that carry
+hooks, or that are not in plain training are called one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.module import _has_any_global_hook
+
+from triscale.nn.layers import Gate, SameConv2d, same_pads
+from triscale.nn.native import Native, native
+from triscale.nn.operations import AnyGradients, Geometry, Kind, Normed, Operations, Portable
+
+KINDS: dict[type[nn.Module], Kind] = {nn.ReLU: "relu", nn.ReLU6: "relu6", nn.SiLU: "silu"}
+SAVED = 5
+"""Tensors that are saved for a unit: the convolution's output, mean and variance, and the gate's input and output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A convolution with what follows it."""
+
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d
+    kind: Kind
+    gate: Gate | None
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The parameters, the gate's last."""
+        own = (self.conv.weight, self.norm.weight, self.norm.bias)
+        return own if self.gate is None else (*own, *self.gate.parameters())
+
+
+class Chained(nn.Sequential):
+    """Modules one after the other, in training with their convolutions in chains."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply all modules."""
+        return run(list(self), input)
+
+
+def run(modules: Sequence[nn.Module], maps: Tensor) -> Tensor:
+    """Apply modules one after the other, in training with their convolutions in chains.
+
+    The result is that of the modules called one by one, to rounding. They are called so in evaluation and under
+    ``torch.compile``, where what is kept is the compiler's choice.
+
+    Raises:
+        ValueError: a batch norm would see one value per channel, as torch's own says.
+    """
+    watched = torch.compiler.is_compiling() or _has_any_global_hook()  # type: ignore[no-untyped-call]
+    if watched or not any(module.training for module in modules):
+        for module in modules:
+            maps = module(maps)
+        return maps
+    for part in _parts(list(_leaves(modules))):
+        maps = part(maps) if isinstance(part, nn.Module) else _apply(part, maps)
+    return maps
+
+
+def _leaves(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    for module in modules:
+        if isinstance(module, Chained) and not _has_hooks(module):
+            yield from _leaves(module)
+        else:
+            yield module
+
+
+def _parts(leaves: list[nn.Module]) -> Iterator[nn.Module | list[Unit]]:
+    """Yield chains as long as they get, and the modules between them."""
+    units: list[Unit] = []
+    at = 0
+    while at < len(leaves):
+        unit = _unit(leaves[at : at + 4])
+        if unit is not None:
+            units.append(unit)
+            at += 2 + (unit.kind != "none") + (unit.gate is not None)
+            continue
+        if units:
+            yield units
+            units = []
+        yield leaves[at]
+        at += 1
+    if units:
+        yield units
+
+
+def _unit(leaves: list[nn.Module]) -> Unit | None:
+    """Return the unit that some modules begin with: convolution, norm, and perhaps activation and gate."""
+    if len(leaves) < 2:
+        return None
+    conv, norm, *rest = leaves
+    if not (_is_known_convolution(conv) and _is_known_norm(norm)):
+        return None
+    kind: Kind = "none"
+    if rest and type(rest[0]) in KINDS and not _has_hooks(rest[0]):
+        kind = KINDS[type(rest.pop(0))]
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    after = rest[0] if rest else None
+    return Unit(conv, norm, kind, after if isinstance(after, Gate) and _is_known_gate(after) else None)
+
+
+def _is_known_convolution(module: nn.Module) -> bool:
+    return (
+        type(module) in (nn.Conv2d, SameConv2d)
+        and isinstance(module, nn.Conv2d)
+        and module.bias is None
+        and module.dilation == (1, 1)
+        and module.kernel_size[0] == module.kernel_size[1]
+        and module.stride[0] == module.stride[1]
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+        and not _has_hooks(module)
+    )
+
+
+def _is_known_norm(module: nn.Module) -> bool:
+    return (
+        type(module) is nn.BatchNorm2d
+        and module.training
+        and module.affine
+        and module.track_running_stats
+        and module.momentum is not None
+        and not _has_hooks(module)
+    )
+
+
+def _is_known_gate(gate: Gate) -> bool:
+    pointwise = [module for module in gate if type(module) is nn.Conv2d]
+    return (
+        all(type(module) in (nn.Conv2d, nn.Sigmoid, *KINDS) for module in gate)
+        and all(module.kernel_size == (1, 1) and module.groups == 1 for module in pointwise)
+        and all(module.padding == (0, 0) and module.stride == (1, 1) for module in pointwise)
+        and not any(map(_has_hooks, gate.modules()))
+    )
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Return whether calling a module does more than its class says; its forward may hide that of the class."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
+    )
+
+
+def _apply(units: list[Unit], maps: Tensor) -> Tensor:
+    out: Tensor = _Chain.apply(maps, tuple(units), *(value for unit in units for value in unit.parameters))
+    return out
+
+
+def _geometry(conv: nn.Conv2d, maps: Tensor) -> Geometry:
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    if isinstance(conv, SameConv2d):
+        return Geometry(stride, same_pads(maps.shape[-2:], kernel, stride), conv.groups)
+    assert not isinstance(conv.padding, str)
+    vertical, horizontal = conv.padding
+    return Geometry(stride, (vertical, vertical, horizontal, horizontal), conv.groups)
+
+
+@cache
+def _portable() -> Operations:
+    return Portable()
+
+
+@cache
+def _native() -> Operations:
+    return native() or _portable()
+
+
+def _operations(maps: Tensor, parameters: tuple[Tensor, ...]) -> Operations:
+    """Return the functions for a map; under a mode that watches operations, those whose operations it sees."""
+    fits = (
+        type(maps) is Tensor
+        and maps.device.type == "cpu"
+        and all(value.dtype == torch.float32 for value in (maps, *parameters))
+        and maps.numel() > 0
+        and not torch.is_autocast_enabled("cpu")
+        and torch._C._len_torch_dispatch_stack() == 0
+    )
+    return _native() if fits else _portable()
+
+
+class _Chain(torch.autograd.Function):
+    """Units one after the other; what is saved is the input, the convolutions' outputs and small things."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, units: tuple[Unit, ...], *parameters: Tensor) -> Tensor:
+        ctx.units, ctx.autocast = units, _autocast(maps.device.type)
+        ctx.operations = operations = _operations(maps, parameters)
+        if isinstance(operations, Native):
+            maps = maps.contiguous(memory_format=torch.channels_last)
+        source: Normed | Tensor = maps
+        geometries: list[Geometry] = []
+        saved: list[Tensor | None] = []
+        for unit in units:
+            geometries.append(_geometry(unit.conv, source if isinstance(source, Tensor) else source.y))
+            y, mean, variance = operations.convolve(source, unit.conv.weight, geometries[-1])
+            _count(unit.norm, y, mean, variance)
+            source = Normed(y, mean, variance, unit.norm.weight, unit.norm.bias, unit.norm.eps, unit.kind)
+            means = gate = None
+            if unit.gate is not None:
+                means = operations.pixel_means(source)
+                gate = _gate(unit.gate, means, unit.parameters[3:])
+                source = replace(source, gate=gate)
+            saved += [y, mean, variance, means, gate]
+        ctx.geometries = geometries
+        ctx.save_for_backward(maps, *parameters, *saved)
+        assert isinstance(source, Normed)
+        return operations.activate(source)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        operations: Operations = ctx.operations
+        maps, links = _links(ctx.units, ctx.saved_tensors)
+        gradients: list[tuple[Tensor | None, ...]] = []
+        found: Tensor | AnyGradients | None = gradient
+        with torch.autocast(*ctx.autocast):
+            for at in reversed(range(len(links))):
+                link, before = links[at], links[at - 1].source if at else maps
+                of_gate: tuple[Tensor | None, ...] = ()
+                if isinstance(found, Tensor):
+                    of_means = None
+                    if link.unit.gate is not None:
+                        of_means, of_gate = _gate_backward(link, operations.gate_gradient(link.source, found))
+                    found = operations.norm_backward(link.source, found, of_means, owned=found is not gradient)
+                assert found is not None
+                after, needs_input = found, at > 0 or ctx.needs_input_grad[0]
+                found, of_weight = operations.convolve_backward(
+                    before, link.weight, ctx.geometries[at], after, needs_input
+                )
+                gradients.append((of_weight, after.weight, after.bias, *of_gate))
+        assert found is None or isinstance(found, Tensor)
+        return found, None, *(value for values in reversed(gradients) for value in values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A unit with what the forward pass left of it; ``means`` are those that its gate reads."""
+
+    unit: Unit
+    weight: Tensor
+    of_gate: tuple[Tensor, ...]
+    source: Normed
+    means: Tensor | None
+
+
+def _links(units: tuple[Unit, ...], saved: tuple[Any, ...]) -> tuple[Tensor, list[_Link]]:
+    """Return the chain's input and its links from what :class:`_Chain` has saved."""
+    values: Iterator[Any] = iter(saved)
+    maps: Tensor = next(values)
+    parameters = [[next(values) for _ in unit.parameters] for unit in units]
+    links = []
+    for unit, (weight, norm_weight, norm_bias, *of_gate) in zip(units, parameters, strict=True):
+        y, mean, variance, means, gate = (next(values) for _ in range(SAVED))
+        source = Normed(y, mean, variance, norm_weight, norm_bias, unit.norm.eps, unit.kind, gate)
+        links.append(_Link(unit, weight, tuple(of_gate), source, means))
+    return maps, links
+
+
+def _gate_backward(link: _Link, gradient: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """Return the gradients of the means that a gate reads, and of its parameters; it is computed again."""
+    assert link.unit.gate is not None
+    assert link.means is not None
+    means = link.means.detach().requires_grad_()
+    parameters = [value.detach().requires_grad_(value.requires_grad) for value in link.of_gate]
+    with torch.enable_grad():
+        gate = _gate(link.unit.gate, means, parameters)
+    trained = [value for value in parameters if value.requires_grad]
+    of_means, *rest = torch.autograd.grad(gate, [means, *trained], gradient.to(gate.dtype))
+    of_trained = iter(rest)
+    return of_means, tuple(next(of_trained) if value.requires_grad else None for value in parameters)
+
+
+def _gate(gate: Gate, means: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """Return the factors ``[N, C]`` of a gate with these parameters from the means ``[N, C]`` of its input.
+
+    A 1x1 convolution of one pixel is a matrix product, which torch starts several times faster.
+    """
+    values, remaining = means, list(parameters)
+    for module in gate:
+        if isinstance(module, nn.Conv2d):
+            weight = remaining.pop(0).flatten(1)
+            values = F.linear(values, weight, None if module.bias is None else remaining.pop(0))
+        else:
+            values = module(values)
+    return values.to(means.dtype)
+
+
+@torch.no_grad()
+def _count(norm: nn.BatchNorm2d, y: Tensor, mean: Tensor, variance: Tensor) -> None:
+    """Move the running statistics of a norm as torch does, with the unbiased variance."""
+    count = y.numel() // y.shape[1]
+    if count == 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {y.shape}")
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    norm.num_batches_tracked.add_(1)
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+    norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), norm.momentum)
+
+
+def _autocast(device: str) -> tuple[str, torch.dtype, bool]:
+    """Return the arguments of ``torch.autocast`` that bring back its present state."""
+    if not torch.amp.is_autocast_available(device):
+        return "cpu", torch.bfloat16, False
+    return device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)

@@ -1,0 +1,722 @@
+// Batch norm, activation and depthwise convolution in training, on float32 maps stored as [N, H, W, C].
+//
+// A normalized map is never stored: every kernel reads the output y of the convolution before it and computes
+// x = act((y - mean) * scale + shift) on the way. Sums over rows are made in parts that depend on the shape alone and
+// are added in one order, so results do not depend on the number of threads. Rows are summed in float, parts in double.
+//
+// Plain C interface, called through ctypes (native.py); a function returns 1 where memory has run out. OpenMP's
+// functions are those of the process that loads the library, so the threads are torch's own.
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <type_traits>
+#include <vector>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+extern "C" {
+
+// Geometry of a depthwise convolution; pads are those above and to the left.
+struct Depthwise {
+    long images, height, width, channels, out_height, out_width, kernel, stride, pad_top, pad_left;
+};
+
+// What makes x of y: x = act((y - mean) * scale + shift); all null for a map that is used as it is.
+struct Source {
+    const float *y, *mean, *scale, *shift;
+    long kind;
+};
+
+// What makes the gradient of y of that of z: dy = factor * (dz - offset - (y - mean) * tilt).
+struct Gradient {
+    const float *dz, *y, *mean, *factor, *offset, *tilt;
+};
+
+}  // extern "C"
+
+namespace {
+
+enum Kind { NONE = 0, RELU = 1, RELU6 = 2, SILU = 3 };
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16;
+#elif defined(__AVX__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+constexpr long BLOCK = 256;       // channels of a depthwise task
+constexpr long WIDE = 256;        // floats of a sweep over narrow rows: several rows at once
+constexpr long FLUSH = 32;        // sweeps that are summed in float before they go to double
+constexpr long PARTS = 64;        // most parts of a sum
+constexpr long PART_FLOATS = 1 << 15;
+typedef float Vector __attribute__((vector_size(LANES * 4)));
+typedef int32_t Integers __attribute__((vector_size(LANES * 4)));
+typedef float Unaligned __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+// Floats of zero at the start of a cache line.
+class Buffer {
+    float* data_;
+    long size_;
+
+  public:
+    explicit Buffer(long size, float value = 0.0f) : size_(size) {
+        data_ = static_cast<float*>(std::aligned_alloc(64, (size * sizeof(float) + 63) / 64 * 64));
+        if (size && !data_) throw std::bad_alloc();
+        std::fill(data_, data_ + size, value);
+    }
+    ~Buffer() { std::free(data_); }
+    Buffer(Buffer&& other) noexcept : data_(other.data_), size_(other.size_) { other.data_ = nullptr; }
+    Buffer& operator=(Buffer&& other) noexcept {
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+        return *this;
+    }
+    float& operator[](long at) { return data_[at]; }
+    const float& operator[](long at) const { return data_[at]; }
+    float* data() { return data_; }
+    const float* data() const { return data_; }
+    void clear() { std::fill(data_, data_ + size_, 0.0f); }
+};
+
+inline Vector load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
+inline void store(float* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
+
+// The first `count` floats, where a whole vector would read or write too far.
+template <bool CUT> inline Vector get(const float* p, long count) {
+    if (!CUT) return load(p);
+    Vector v{};
+    std::memcpy(&v, p, count * sizeof(float));
+    return v;
+}
+
+template <bool CUT> inline void put(float* p, Vector v, long count) {
+    if (CUT) std::memcpy(p, &v, count * sizeof(float));
+    else store(p, v);
+}
+
+// Calls f(part, at, count) for each vector of n floats; `part` says at compile time whether it is cut short.
+template <class F> inline void for_vectors(long n, F f) {
+    long at = 0;
+    for (; at + LANES <= n; at += LANES) f(std::false_type{}, at, LANES);
+    if (at < n) f(std::true_type{}, at, n - at);
+}
+// Runs f(task) for all tasks; an exception must not leave a thread.
+template <class F> void parallel(long tasks, long threads, F f) {
+    std::atomic<bool> failed{false};
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
+    for (long task = 0; task < tasks; ++task) {
+        try {
+            if (!failed) f(task);
+        } catch (const std::bad_alloc&) {
+            failed = true;
+        }
+    }
+    if (failed) throw std::bad_alloc();
+}
+
+// 0, or 1 where memory has run out.
+template <class F> int guarded(F f) {
+    try {
+        f();
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+}
+
+#define CUT_SHORT decltype(part)::value
+
+// exp for arguments from -87 to 87, to about one unit in the last place; NaN stays NaN.
+inline Vector exponential(Vector x) {
+    const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, held in the low bits
+    const Vector shifted = x * 1.44269504088896341f + magic;
+    const Vector whole = shifted - magic;
+    Vector r = x - whole * 0.693359375f;
+    r = r + whole * 2.12194440e-4f;
+    Vector p = r * 1.9875691500e-4f + 1.3981999507e-3f;  // polynomial of Cephes' expf (S. Moshier)
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    const Integers power = (reinterpret_cast<Integers>(shifted) << 23) + (127 << 23);
+    return p * reinterpret_cast<Vector>(power);
+}
+
+inline Vector reciprocal(Vector x) {
+#if defined(__AVX512F__)
+    const Vector guess = reinterpret_cast<Vector>(_mm512_rcp14_ps(reinterpret_cast<__m512>(x)));
+    return guess * (2.0f - x * guess);
+#else
+    return 1.0f / x;
+#endif
+}
+
+inline Vector sigmoid(Vector z) {
+    Vector x = z < -87.0f ? Vector{} + 87.0f : -z;
+    x = x < -87.0f ? Vector{} - 87.0f : x;
+    return reciprocal(1.0f + exponential(x));
+}
+
+struct Pair {
+    Vector value, slope;
+};
+
+// Value and slope of an activation; comparisons are such that NaN stays NaN.
+template <int KIND> inline Pair activation(Vector z) {
+    const Vector zero{}, one = zero + 1.0f, six = zero + 6.0f;
+    if (KIND == RELU) return {z <= zero ? zero : z, z <= zero ? zero : one};
+    if (KIND == RELU6)
+        return {z <= zero ? zero : (z >= six ? six : z), z <= zero ? zero : (z >= six ? zero : one)};
+    if (KIND == SILU) {
+        const Vector s = sigmoid(z);
+        return {z * s, s * (1.0f + z * (1.0f - s))};
+    }
+    return {z, one};
+}
+
+#define FOR_KIND(kind, call)          \
+    switch (kind) {                   \
+        case RELU: call(RELU); break; \
+        case RELU6: call(RELU6); break; \
+        case SILU: call(SILU); break; \
+        default: call(NONE);          \
+    }
+
+// Several copies of a row of channels, one after the other, and zeros up to a whole vector.
+Buffer tiled(const float* row, long channels, long copies) {
+    Buffer wide(channels * copies + LANES);
+    for (long k = 0; k < copies; ++k) std::copy(row, row + channels, wide.data() + k * channels);
+    return wide;
+}
+
+inline long copies_of(long channels) { return std::max(1L, WIDE / channels); }
+
+inline long parts_of(long units, long floats) {
+    return std::max(1L, std::min({PARTS, units, (floats + PART_FLOATS - 1) / PART_FLOATS}));
+}
+
+// Sums of floats in columns of a wide row; kept in double per channel.
+struct Columns {
+    std::vector<float> first, second;
+    double *first_total, *second_total;
+    long channels, pending = 0;
+
+    Columns(long channels, long width, double* first_total, double* second_total)
+        : first(width), second(width), first_total(first_total), second_total(second_total), channels(channels) {}
+
+    void next() {
+        if (++pending == FLUSH) flush();
+    }
+
+    void flush() {
+        for (size_t i = 0, c = 0; i < first.size(); ++i, c = c + 1 == size_t(channels) ? 0 : c + 1) {
+            first_total[c] += first[i];
+            second_total[c] += second[i];
+        }
+        std::fill(first.begin(), first.end(), 0.0f);
+        std::fill(second.begin(), second.end(), 0.0f);
+        pending = 0;
+    }
+};
+
+// Mean and sum of squared deviations of several parts as one (Chan, Golub & LeVeque 1983).
+void combine(long parts, long channels, const double* counts, const double* sums, const double* squares,
+             const float* shifts, float* mean, float* variance) {
+    for (long c = 0; c < channels; ++c) {
+        double n = 0, m = 0, deviation = 0;
+        for (long p = 0; p < parts; ++p) {
+            const double count = counts[p], sum = sums[p * channels + c];
+            if (count == 0) continue;
+            const double part_mean = shifts[p * channels + c] + sum / count;
+            const double part_deviation = squares[p * channels + c] - sum * sum / count;
+            const double delta = part_mean - m, total = n + count;
+            m += delta * count / total;
+            deviation += part_deviation + delta * delta * n * count / total;
+            n = total;
+        }
+        mean[c] = float(m);
+        variance[c] = float(deviation < 0 ? 0 : deviation / n);
+    }
+}
+
+// What makes x of y, for a wide row.
+struct Wide {
+    Buffer mean, scale, shift;
+
+    template <bool CUT> Vector normalized(const float* y, long at, long count) const {
+        return (get<CUT>(y + at, count) - load(&mean[at])) * load(&scale[at]) + load(&shift[at]);
+    }
+};
+
+Wide wide_of(const Source& source, long channels, long copies) {
+    return {tiled(source.mean, channels, copies), tiled(source.scale, channels, copies),
+            tiled(source.shift, channels, copies)};
+}
+
+template <int KIND>
+void activate_range(const float* y, float* out, long floats, long width, const Wide& wide, const float* gate) {
+    for (long from = 0; from < floats; from += width) {
+        for_vectors(std::min(width, floats - from), [&](auto part, long at, long count) {
+            Vector x = activation<KIND>(wide.normalized<CUT_SHORT>(y + from, at, count)).value;
+            if (gate) x = x * load(gate + at);
+            put<CUT_SHORT>(out + from + at, x, count);
+        });
+    }
+}
+
+// Sums of act(z), or of gradient * act(z), over the pixels of one image.
+template <int KIND, bool WEIGHTED>
+void pixel_sums(const float* y, const float* g, long floats, long channels, long width, const Wide& wide,
+                double* total) {
+    std::vector<double> unused(channels);
+    Columns sums(channels, width, total, unused.data());
+    float* sum = sums.first.data();
+    for (long from = 0; from < floats; from += width) {
+        for_vectors(std::min(width, floats - from), [&](auto part, long at, long count) {
+            Vector x = activation<KIND>(wide.normalized<CUT_SHORT>(y + from, at, count)).value;
+            if (WEIGHTED) x = x * get<CUT_SHORT>(g + from + at, count);
+            put<CUT_SHORT>(sum + at, get<CUT_SHORT>(sum + at, count) + x, count);
+        });
+        sums.next();
+    }
+    sums.flush();
+}
+
+// dz = (g * gate + mean_gradient) * act'(z), with the sums of dz and of dz * (y - mean).
+template <int KIND>
+void activation_backward_range(const float* g, const float* y, float* dz, long floats, long width, const Wide& wide,
+                               const float* gate, const float* mean_gradient, Columns& sums) {
+    float *sum = sums.first.data(), *product = sums.second.data();
+    for (long from = 0; from < floats; from += width) {
+        for_vectors(std::min(width, floats - from), [&](auto part, long at, long count) {
+            const Vector centered = get<CUT_SHORT>(y + from + at, count) - load(&wide.mean[at]);
+            Vector d = get<CUT_SHORT>(g + from + at, count);
+            if (gate) d = d * load(gate + at) + load(mean_gradient + at);
+            const Pair pair = activation<KIND>(centered * load(&wide.scale[at]) + load(&wide.shift[at]));
+            d = d * pair.slope;
+            put<CUT_SHORT>(dz + from + at, d, count);
+            put<CUT_SHORT>(sum + at, get<CUT_SHORT>(sum + at, count) + d, count);
+            put<CUT_SHORT>(product + at, get<CUT_SHORT>(product + at, count) + d * centered, count);
+        });
+        sums.next();
+    }
+    sums.flush();
+}
+
+void add_parts(long parts, long values, const std::vector<double>& partial, float* total) {
+    for (long i = 0; i < values; ++i) {
+        double sum = 0;
+        for (long p = 0; p < parts; ++p) sum += partial[p * values + i];
+        total[i] = float(sum);
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+// Mean and biased variance of each column of [rows, channels].
+int triscale_moments(const float* y, long rows, long channels, float* mean, float* variance, long threads) {
+    return guarded([&] {
+        const long parts = parts_of(rows, rows * channels), copies = copies_of(channels), width = copies * channels;
+        std::vector<double> sums(parts * channels), squares(parts * channels), counts(parts);
+        std::vector<float> shifts(parts * channels);
+        parallel(parts, threads, [&](long p) {
+            const long from = rows * p / parts, to = rows * (p + 1) / parts;
+            counts[p] = double(to - from);
+            std::copy(y + from * channels, y + (from + 1) * channels, &shifts[p * channels]);
+            const Buffer shift = tiled(&shifts[p * channels], channels, copies);
+            Columns columns(channels, width, &sums[p * channels], &squares[p * channels]);
+            float *sum = columns.first.data(), *square = columns.second.data();
+            for (long start = from * channels; start < to * channels; start += width) {
+                for_vectors(std::min(width, to * channels - start), [&](auto part, long at, long count) {
+                    const Vector d = get<CUT_SHORT>(y + start + at, count) - load(&shift[at]);
+                    put<CUT_SHORT>(sum + at, get<CUT_SHORT>(sum + at, count) + d, count);
+                    put<CUT_SHORT>(square + at, get<CUT_SHORT>(square + at, count) + d * d, count);
+                });
+                columns.next();
+            }
+            columns.flush();
+        });
+        combine(parts, channels, counts.data(), sums.data(), squares.data(), shifts.data(), mean, variance);
+    });
+}
+
+// out = act(z) * gate; gate is [images, channels] or null.
+int triscale_activate(const Source* source, const float* gate, long images, long pixels, long channels, float* out,
+                      long threads) {
+    return guarded([&] {
+        const long rows = images * pixels, copies = copies_of(channels), width = copies * channels;
+        const Wide wide = wide_of(*source, channels, copies);
+        const long parts = gate ? images : parts_of(rows, rows * channels);
+        parallel(parts, threads, [&](long p) {
+            const long from = rows * p / parts * channels, to = rows * (p + 1) / parts * channels;
+            Buffer factors(0);
+            if (gate) factors = tiled(gate + p * channels, channels, copies);
+#define CALL(K) activate_range<K>(source->y + from, out + from, to - from, width, wide, gate ? factors.data() : nullptr)
+            FOR_KIND(source->kind, CALL)
+#undef CALL
+        });
+    });
+}
+
+// Sums over pixels [images, channels] of act(z), or of g * act(z) where g is given.
+int triscale_pixel_sums(const Source* source, const float* g, long images, long pixels, long channels, float* out,
+                        long threads) {
+    return guarded([&] {
+        const long copies = copies_of(channels), width = copies * channels;
+        const Wide wide = wide_of(*source, channels, copies);
+        parallel(images, threads, [&](long n) {
+            std::vector<double> total(channels);
+            const long at = n * pixels * channels;
+#define CALL(K)                                                                                             \
+    g ? pixel_sums<K, true>(source->y + at, g + at, pixels * channels, channels, width, wide, total.data()) \
+      : pixel_sums<K, false>(source->y + at, nullptr, pixels * channels, channels, width, wide, total.data())
+            FOR_KIND(source->kind, CALL)
+#undef CALL
+            for (long c = 0; c < channels; ++c) out[n * channels + c] = float(total[c]);
+        });
+    });
+}
+
+// dz of the gradient g of act(z) * gate; sums are those of dz and of dz * (y - mean), [2, channels]. dz may be g.
+int triscale_activation_backward(const Source* source, const float* g, const float* gate, const float* mean_gradient,
+                                 long images, long pixels, long channels, float* dz, float* sums, long threads) {
+    return guarded([&] {
+        const long rows = images * pixels, copies = copies_of(channels), width = copies * channels;
+        const Wide wide = wide_of(*source, channels, copies);
+        const long parts = gate ? images : parts_of(rows, rows * channels);
+        std::vector<double> partial(parts * 2 * channels);
+        parallel(parts, threads, [&](long p) {
+            const long from = rows * p / parts * channels, to = rows * (p + 1) / parts * channels;
+            Buffer factors(0), terms(0);
+            if (gate) {
+                factors = tiled(gate + p * channels, channels, copies);
+                terms = tiled(mean_gradient + p * channels, channels, copies);
+            }
+            Columns columns(channels, width, &partial[p * 2 * channels], &partial[(p * 2 + 1) * channels]);
+            const float *by = gate ? factors.data() : nullptr, *plus = gate ? terms.data() : nullptr;
+#define CALL(K) \
+    activation_backward_range<K>(g + from, source->y + from, dz + from, to - from, width, wide, by, plus, columns)
+            FOR_KIND(source->kind, CALL)
+#undef CALL
+        });
+        add_parts(parts, 2 * channels, partial, sums);
+    });
+}
+
+// dy of dz; dy may be dz.
+int triscale_norm_backward(const Gradient* gradient, long rows, long channels, float* dy, long threads) {
+    return guarded([&] {
+        const long parts = parts_of(rows, rows * channels), copies = copies_of(channels), width = copies * channels;
+        const Buffer mean = tiled(gradient->mean, channels, copies), factor = tiled(gradient->factor, channels, copies);
+        const Buffer offset = tiled(gradient->offset, channels, copies), tilt = tiled(gradient->tilt, channels, copies);
+        parallel(parts, threads, [&](long p) {
+            const long to = rows * (p + 1) / parts * channels;
+            for (long from = rows * p / parts * channels; from < to; from += width) {
+                for_vectors(std::min(width, to - from), [&](auto part, long at, long count) {
+                    const Vector centered = get<CUT_SHORT>(gradient->y + from + at, count) - load(&mean[at]);
+                    const Vector dz = get<CUT_SHORT>(gradient->dz + from + at, count) - load(&offset[at]);
+                    put<CUT_SHORT>(dy + from + at, load(&factor[at]) * (dz - centered * load(&tilt[at])), count);
+                });
+            }
+        });
+    });
+}
+
+}  // extern "C"
+
+namespace {
+
+// A row of a block of channels of x, `stride` floats a pixel, and with SLOPE that of act'(z).
+template <int KIND, bool SLOPE>
+void fill_row(const Wide& wide, const float* y, long pixels, long channels, long used, long stride, float* x,
+              float* slopes) {
+    for (long i = 0; i < pixels; ++i) {
+        for_vectors(used, [&](auto part, long at, long count) {
+            const Pair pair = activation<KIND>(wide.normalized<CUT_SHORT>(y + i * channels, at, count));
+            store(x + i * stride + at, pair.value);
+            if (SLOPE) store(slopes + i * stride + at, pair.slope);
+        });
+    }
+}
+
+template <bool SLOPE>
+void fill(const Source& s, const Wide& wide, const float* y, long pixels, long channels, long used, long stride,
+          float* x, float* slopes) {
+    if (!s.mean) {
+        for (long i = 0; i < pixels; ++i) std::memcpy(x + i * stride, y + i * channels, used * sizeof(float));
+        return;
+    }
+#define CALL(K) fill_row<K, SLOPE>(wide, y, pixels, channels, used, stride, x, slopes)
+    FOR_KIND(s.kind, CALL)
+#undef CALL
+}
+
+// The part of a Source for a block of channels.
+Wide block_of(const Source& s, long first, long used) {
+    if (!s.mean) return {Buffer(used + LANES), Buffer(used + LANES), Buffer(used + LANES)};
+    return {tiled(s.mean + first, used, 1), tiled(s.scale + first, used, 1), tiled(s.shift + first, used, 1)};
+}
+
+inline long lanes_up(long channels) { return (channels + LANES - 1) / LANES * LANES; }
+
+template <int COUNT, int K, int S>
+inline void gather(const float* const* rows, const float* weight, long stride, float* out) {
+    Vector sum[COUNT];
+    for (int u = 0; u < COUNT; ++u) sum[u] = Vector{};
+    for (int ky = 0; ky < K; ++ky) {
+        const float* row = rows[ky];
+        for (int kx = 0; kx < K; ++kx) {
+            const Vector w = load(weight + (ky * K + kx) * stride);
+            for (int u = 0; u < COUNT; ++u) sum[u] += load(row + (u * S + kx) * stride) * w;
+        }
+    }
+    for (int u = 0; u < COUNT; ++u) store(out + u * stride, sum[u]);
+}
+
+// One group of images, one block of channels.
+template <int K, int S>
+void forward_task(const Depthwise& d, const Source& s, const float* weight, long from, long to, long first, long used,
+                  float* out, float* shift, double* sum, double* square) {
+    const long stride = lanes_up(used), padded = (d.out_width - 1) * S + K;
+    Buffer ring(K * padded * stride), taps(K * K * stride), line(d.out_width * stride);
+    Buffer row_sum(stride), row_square(stride), base(stride);
+    const Wide wide = block_of(s, first, used);
+    for (int k = 0; k < K * K; ++k)
+        std::memcpy(&taps[k * stride], weight + k * d.channels + first, used * sizeof(float));
+    const long shown = std::min(d.width, padded - d.pad_left);
+    bool begun = false;
+    for (long n = from; n < to; ++n) {
+        ring.clear();
+        long filled = 0;  // rows of the padded image that the ring has seen
+        for (long oy = 0; oy < d.out_height; ++oy) {
+            for (; filled < oy * S + K; ++filled) {
+                float* row = &ring[filled % K * padded * stride];
+                const long iy = filled - d.pad_top;
+                if (iy < 0 || iy >= d.height) {
+                    std::memset(row, 0, padded * stride * sizeof(float));
+                } else {
+                    const float* y = s.y + (n * d.height + iy) * d.width * d.channels + first;
+                    fill<false>(s, wide, y, shown, d.channels, used, stride, row + d.pad_left * stride, nullptr);
+                }
+            }
+            const float* rows[K];
+            for (int ky = 0; ky < K; ++ky) rows[ky] = &ring[(oy * S + ky) % K * padded * stride];
+            for (long c = 0; c < stride; c += LANES) {
+                const float* at[K];
+                long ox = 0;
+                for (; ox + 4 <= d.out_width; ox += 4) {
+                    for (int ky = 0; ky < K; ++ky) at[ky] = rows[ky] + ox * S * stride + c;
+                    gather<4, K, S>(at, &taps[c], stride, &line[ox * stride + c]);
+                }
+                for (; ox < d.out_width; ++ox) {
+                    for (int ky = 0; ky < K; ++ky) at[ky] = rows[ky] + ox * S * stride + c;
+                    gather<1, K, S>(at, &taps[c], stride, &line[ox * stride + c]);
+                }
+            }
+            if (!begun) {
+                std::copy(line.data(), line.data() + used, base.data());
+                std::copy(line.data(), line.data() + used, shift);
+                begun = true;
+            }
+            row_sum.clear();
+            row_square.clear();
+            for (long ox = 0; ox < d.out_width; ++ox) {
+                float* target = out + ((n * d.out_height + oy) * d.out_width + ox) * d.channels + first;
+                for_vectors(used, [&](auto part, long at, long count) {
+                    const Vector y = load(&line[ox * stride + at]), centered = y - load(&base[at]);
+                    put<CUT_SHORT>(target + at, y, count);
+                    store(&row_sum[at], load(&row_sum[at]) + centered);
+                    store(&row_square[at], load(&row_square[at]) + centered * centered);
+                });
+            }
+            for (long c = 0; c < used; ++c) {
+                sum[c] += row_sum[c];
+                square[c] += row_square[c];
+            }
+        }
+    }
+}
+
+template <int K, int S>
+void backward_task(const Depthwise& d, const Source& s, const Gradient& g, const float* weight, long from, long to,
+                   long first, long used, float* dz, double* weight_sum, double* sum, double* product) {
+    const long stride = lanes_up(used), padded = std::max((d.out_width - 1) * S + K, d.width + d.pad_left);
+    // Columns of zeros beside the gradient, so that every tap of every pixel of the input reads something.
+    const long left = K - 1, right = std::max(0L, (d.width - 1 + d.pad_left) / S - (d.out_width - 1)) + 4;
+    const long line = left + d.out_width + right;
+    Buffer ring(K * line * stride), x(padded * stride), slopes(d.width * stride, 1.0f), dx(d.width * stride);
+    Buffer taps(K * K * stride), weight_image(K * K * stride), row_sum(stride), row_product(stride);
+    const Wide wide = block_of(s, first, used);
+    const Buffer mean = tiled(g.mean + first, used, 1), factor = tiled(g.factor + first, used, 1);
+    const Buffer offset = tiled(g.offset + first, used, 1), tilt = tiled(g.tilt + first, used, 1);
+    for (int k = 0; k < K * K; ++k)
+        std::memcpy(&taps[k * stride], weight + k * d.channels + first, used * sizeof(float));
+    for (long n = from; n < to; ++n) {
+        long filled = 0;  // rows of dy that the ring has seen
+        weight_image.clear();
+        for (long iy = 0; iy < d.height; ++iy) {
+            const long at = (n * d.height + iy) * d.width * d.channels;
+            fill<true>(s, wide, s.y + at + first, d.width, d.channels, used, stride, &x[d.pad_left * stride],
+                       slopes.data());
+            for (; filled < d.out_height && filled * S <= iy + d.pad_top; ++filled) {
+                const long from_row = (n * d.out_height + filled) * d.out_width * d.channels + first;
+                for (long ox = 0; ox < d.out_width; ++ox) {
+                    const float *dz_at = g.dz + from_row + ox * d.channels, *y_at = g.y + from_row + ox * d.channels;
+                    float* target = &ring[(filled % K * line + left + ox) * stride];
+                    for_vectors(used, [&](auto part, long c, long count) {
+                        const Vector centered = get<CUT_SHORT>(y_at + c, count) - load(&mean[c]);
+                        const Vector value = get<CUT_SHORT>(dz_at + c, count) - load(&offset[c]);
+                        store(target + c, load(&factor[c]) * (value - centered * load(&tilt[c])));
+                    });
+                }
+            }
+            const float* gradient_rows[K];  // the row of the gradient that a row of taps meets here; null outside
+            for (int ky = 0; ky < K; ++ky) {
+                const long above = iy + d.pad_top - ky;
+                gradient_rows[ky] = above >= 0 && above % S == 0 && above / S < d.out_height
+                                        ? &ring[(above / S % K * line + left) * stride] : nullptr;
+            }
+            for (long c = 0; c < stride; c += LANES) {
+                for (int ky = 0; ky < K; ++ky) {
+                    if (!gradient_rows[ky]) continue;
+                    const float* row = gradient_rows[ky] + c;
+                    Vector even[K], odd[K];
+                    for (int kx = 0; kx < K; ++kx) even[kx] = odd[kx] = Vector{};
+                    long ox = 0;
+                    for (; ox + 2 <= d.out_width; ox += 2) {
+                        const Vector g0 = load(row + ox * stride), g1 = load(row + (ox + 1) * stride);
+                        const float* in = &x[ox * S * stride + c];
+                        for (int kx = 0; kx < K; ++kx) {
+                            even[kx] += g0 * load(in + kx * stride);
+                            odd[kx] += g1 * load(in + (S + kx) * stride);
+                        }
+                    }
+                    for (; ox < d.out_width; ++ox) {
+                        const Vector g0 = load(row + ox * stride);
+                        const float* in = &x[ox * S * stride + c];
+                        for (int kx = 0; kx < K; ++kx) even[kx] += g0 * load(in + kx * stride);
+                    }
+                    float* sums = &weight_image[ky * K * stride + c];
+                    for (int kx = 0; kx < K; ++kx)
+                        store(sums + kx * stride, load(sums + kx * stride) + even[kx] + odd[kx]);
+                }
+                for (int phase = 0; phase < S; ++phase) {
+                    const int tap = (phase + int(d.pad_left)) % S;  // first tap that meets these pixels
+                    const long start = (phase + d.pad_left - tap) / S;
+                    const long count = phase < d.width ? (d.width - phase + S - 1) / S : 0;
+                    for (long j = 0; j < count; j += 4) {
+                        Vector sums[4] = {Vector{}, Vector{}, Vector{}, Vector{}};
+                        for (int ky = 0; ky < K; ++ky) {
+                            if (!gradient_rows[ky]) continue;
+                            const float* row = gradient_rows[ky] + (start + j) * stride + c;
+                            const float* w = &taps[(ky * K + tap) * stride + c];
+                            for (int kx = 0; tap + kx * S < K; ++kx) {
+                                const Vector value = load(w + kx * S * stride);
+                                for (int u = 0; u < 4; ++u) sums[u] += load(row + (u - kx) * stride) * value;
+                            }
+                        }
+                        const int valid = int(std::min(4L, count - j));
+                        for (int u = 0; u < valid; ++u) store(&dx[(phase + (j + u) * S) * stride + c], sums[u]);
+                    }
+                }
+            }
+            row_sum.clear();
+            row_product.clear();
+            for (long ix = 0; ix < d.width; ++ix) {
+                const float* y = s.y + at + ix * d.channels + first;
+                float* target = dz + at + ix * d.channels + first;
+                for_vectors(used, [&](auto part, long c, long count) {
+                    const Vector value = load(&dx[ix * stride + c]) * load(&slopes[ix * stride + c]);
+                    put<CUT_SHORT>(target + c, value, count);
+                    store(&row_sum[c], load(&row_sum[c]) + value);
+                    const Vector centered = get<CUT_SHORT>(y + c, count) - load(&wide.mean[c]);
+                    store(&row_product[c], load(&row_product[c]) + value * centered);
+                });
+            }
+            for (long c = 0; c < used; ++c) {
+                sum[c] += row_sum[c];
+                product[c] += row_product[c];
+            }
+        }
+        for (int k = 0; k < K * K; ++k)
+            for (long c = 0; c < used; ++c) weight_sum[k * d.channels + c] += weight_image[k * stride + c];
+    }
+}
+
+constexpr long GROUPS = 16;  // groups of images whose sums are made apart
+
+template <int K, int S>
+void forward_all(const Depthwise& d, const Source& s, const float* weight, float* out, float* mean, float* variance,
+                 long threads) {
+    const long groups = std::min(GROUPS, d.images), blocks = (d.channels + BLOCK - 1) / BLOCK;
+    std::vector<double> sums(groups * d.channels), squares(groups * d.channels), counts(groups);
+    std::vector<float> shifts(groups * d.channels);
+    parallel(groups * blocks, threads, [&](long task) {
+        const long group = task / blocks, first = task % blocks * BLOCK, at = group * d.channels + first;
+        forward_task<K, S>(d, s, weight, d.images * group / groups, d.images * (group + 1) / groups, first,
+                           std::min(BLOCK, d.channels - first), out, &shifts[at], &sums[at], &squares[at]);
+    });
+    for (long group = 0; group < groups; ++group)
+        counts[group] =
+            double(d.images * (group + 1) / groups - d.images * group / groups) * d.out_height * d.out_width;
+    combine(groups, d.channels, counts.data(), sums.data(), squares.data(), shifts.data(), mean, variance);
+}
+
+template <int K, int S>
+void backward_all(const Depthwise& d, const Source& s, const Gradient& g, const float* weight, float* dz, float* dw,
+                  float* sums, long threads) {
+    const long groups = std::min(GROUPS, d.images), blocks = (d.channels + BLOCK - 1) / BLOCK;
+    std::vector<double> weights(groups * K * K * d.channels), both(groups * 2 * d.channels);
+    parallel(groups * blocks, threads, [&](long task) {
+        const long group = task / blocks, first = task % blocks * BLOCK;
+        backward_task<K, S>(d, s, g, weight, d.images * group / groups, d.images * (group + 1) / groups, first,
+                            std::min(BLOCK, d.channels - first), dz, &weights[group * K * K * d.channels + first],
+                            &both[group * 2 * d.channels + first], &both[(group * 2 + 1) * d.channels + first]);
+    });
+    add_parts(groups, K * K * d.channels, weights, dw);
+    add_parts(groups, 2 * d.channels, both, sums);
+}
+
+}  // namespace
+
+extern "C" {
+
+#define FOR_SHAPE(d, call)                          \
+    if ((d)->kernel == 3 && (d)->stride == 1) call(3, 1); \
+    else if ((d)->kernel == 3 && (d)->stride == 2) call(3, 2); \
+    else if ((d)->kernel == 5 && (d)->stride == 1) call(5, 1); \
+    else if ((d)->kernel == 5 && (d)->stride == 2) call(5, 2); \
+    else if ((d)->kernel == 7 && (d)->stride == 1) call(7, 1); \
+    else if ((d)->kernel == 7 && (d)->stride == 2) call(7, 2); \
+
+// out = depthwise convolution of x, with its mean and biased variance; weight is [kernel * kernel, channels].
+int triscale_depthwise(const Depthwise* d, const Source* s, const float* weight, float* out, float* mean,
+                       float* variance, long threads) {
+    return guarded([&] {
+#define CALL(K, S) forward_all<K, S>(*d, *s, weight, out, mean, variance, threads)
+        FOR_SHAPE(d, CALL)
+#undef CALL
+    });
+}
+
+// dz of the source, dw [kernel * kernel, channels], and the sums of dz and of dz * (y - mean), [2, channels].
+int triscale_depthwise_backward(const Depthwise* d, const Source* s, const Gradient* g, const float* weight, float* dz,
+                                float* dw, float* sums, long threads) {
+    return guarded([&] {
+#define CALL(K, S) backward_all<K, S>(*d, *s, *g, weight, dz, dw, sums, threads)
+        FOR_SHAPE(d, CALL)
+#undef CALL
+    });
+}
+
+}  // extern "C"

@@ -1,0 +1,256 @@
+"""The functions of a chain for float32 on a CPU, by our own kernels; maps are channels_last."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from triscale.nn.library import library
+from triscale.nn.operations import (
+    AnyGradients,
+    Geometry,
+    Gradients,
+    Normed,
+    PendingGradients,
+    convolution,
+    convolution_backward,
+)
+
+KINDS: Final = {"none": 0, "relu": 1, "relu6": 2, "silu": 3}
+DEPTHWISE_KERNELS: Final = (3, 5, 7)
+DEPTHWISE_STRIDES: Final = (1, 2)
+
+
+class _Depthwise(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_long)
+        for name in (
+            *("images", "height", "width", "channels", "out_height", "out_width"),
+            *("kernel", "stride", "pad_top", "pad_left"),
+        )
+    ]
+
+
+class _Source(ctypes.Structure):
+    kept: tuple[Tensor, ...]
+
+    _fields_ = [*((name, ctypes.c_void_p) for name in ("y", "mean", "scale", "shift")), ("kind", ctypes.c_long)]
+
+
+class _Gradient(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("dz", "y", "mean", "factor", "offset", "tilt")]
+
+
+class Native:
+    """Float32 on a CPU; the same result with any number of threads, but for torch's matrix products."""
+
+    def __init__(self, kernels: ctypes.CDLL) -> None:
+        self._kernels = kernels
+
+    def convolve(self, source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the convolution with the mean and the biased variance ``[C]`` of each of its channels."""
+        if _is_depthwise(source, weight, geometry):
+            return self._depthwise(source, weight, geometry)
+        x = source if isinstance(source, Tensor) else self.activate(source)
+        if _is_pointwise(weight, geometry):
+            y = _empty(x.shape[0], weight.shape[0], *x.shape[2:])
+            torch.mm(_rows(x), weight.flatten(1).t(), out=_rows(y))
+        else:
+            y = convolution(x, weight, geometry).contiguous(memory_format=torch.channels_last)
+        mean, variance = _floats(2, y.shape[1])
+        self._call("moments", y, _pixels(y), y.shape[1], mean, variance)
+        return y, mean, variance
+
+    def activate(self, source: Normed) -> Tensor:
+        """Return the map itself."""
+        out = torch.empty_like(source.y)
+        self._call("activate", _source(source), source.gate, *_sizes(source.y), out)
+        return out
+
+    def pixel_means(self, source: Normed) -> Tensor:
+        """Return the means ``[N, C]`` of a map over its pixels, before its gate."""
+        return self._pixel_sums(source, None) / (source.y.shape[2] * source.y.shape[3])
+
+    def gate_gradient(self, source: Normed, gradient: Tensor) -> Tensor:
+        """Return the gradient ``[N, C]`` of the gate from that of the map."""
+        return self._pixel_sums(source, gradient)
+
+    def norm_backward(self, source: Normed, gradient: Tensor, of_means: Tensor | None, owned: bool) -> AnyGradients:
+        """Return the gradients at a norm from that of the map and that of its pixel means ``[N, C]``."""
+        gate = source.gate
+        if of_means is not None:
+            of_means = (of_means / (source.y.shape[2] * source.y.shape[3])).contiguous()
+            gate = torch.ones_like(of_means) if gate is None else gate
+        elif gate is not None:
+            of_means = torch.zeros_like(gate)
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        dz = gradient if owned else torch.empty_like(source.y)
+        sums = _floats(2, source.y.shape[1])
+        self._call("activation_backward", _source(source), gradient, gate, of_means, *_sizes(source.y), dz, sums)
+        return _pending(source, dz, sums)
+
+    def convolve_backward(
+        self, source: Normed | Tensor, weight: Tensor, geometry: Geometry, after: AnyGradients, needs_input: bool
+    ) -> tuple[Tensor | AnyGradients | None, Tensor]:
+        """Return the gradient of the source, or already those at its norm, and that of the weight."""
+        assert isinstance(after, PendingGradients)
+        if _is_depthwise(source, weight, geometry):
+            return self._depthwise_backward(source, weight, geometry, after)
+        dy, x = self.finish(after).y, source if isinstance(source, Tensor) else self.activate(source)
+        if not _is_pointwise(weight, geometry):
+            return convolution_backward(dy, x, weight, geometry, needs_input)
+        dw = torch.mm(_rows(dy).t(), _rows(x)).view(weight.shape)
+        if not needs_input:
+            return None, dw
+        dx = x if x is not source else torch.empty_like(x)  # a map made here is no longer needed
+        torch.mm(_rows(dy), weight.flatten(1), out=_rows(dx))
+        return dx, dw
+
+    def finish(self, pending: PendingGradients) -> Gradients:
+        """Make the gradient of ``y``, over that behind the norm."""
+        channels = pending.dz.shape[1]
+        coefficients = _coefficients(pending)
+        gradient = _gradient(pending, coefficients)
+        self._call("norm_backward", gradient, _pixels(pending.dz), channels, pending.dz)
+        return Gradients(pending.dz, pending.weight, pending.bias)
+
+    def _pixel_sums(self, source: Normed, gradient: Tensor | None) -> Tensor:
+        images, channels = source.y.shape[:2]
+        sums = _floats(images, channels)
+        given = None if gradient is None else gradient.contiguous(memory_format=torch.channels_last)
+        self._call("pixel_sums", _source(source), given, *_sizes(source.y), sums)
+        return sums
+
+    def _depthwise(self, source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
+        shape = _depthwise_shape(source, weight, geometry)
+        y = _empty(shape.images, shape.channels, shape.out_height, shape.out_width)
+        mean, variance = _floats(2, shape.channels)
+        self._call("depthwise", shape, _source(source), _taps(weight), y, mean, variance)
+        return y, mean, variance
+
+    def _depthwise_backward(
+        self, source: Normed | Tensor, weight: Tensor, geometry: Geometry, after: PendingGradients
+    ) -> tuple[Tensor | AnyGradients, Tensor]:
+        shape = _depthwise_shape(source, weight, geometry)
+        y = source if isinstance(source, Tensor) else source.y
+        dz, sums, taps = torch.empty_like(y), _floats(2, shape.channels), _taps(weight)
+        by_tap = torch.empty_like(taps)
+        coefficients = _coefficients(after)
+        gradient = _gradient(after, coefficients)
+        self._call("depthwise_backward", shape, _source(source), gradient, taps, dz, by_tap, sums)
+        dw = by_tap.t().reshape(weight.shape)
+        return dz if isinstance(source, Tensor) else _pending(source, dz, sums), dw
+
+    def _call(self, name: str, *arguments: Tensor | ctypes.Structure | int | None) -> None:
+        """Call a kernel; tensors go as their addresses and stay alive until it returns.
+
+        Raises:
+            RuntimeError: memory has run out; torch's own operations raise the same type.
+        """
+        function = getattr(self._kernels, f"triscale_{name}")
+        if function(*map(_argument, arguments), ctypes.c_long(torch.get_num_threads())):
+            raise RuntimeError(f"not enough memory for triscale's {name} kernel")
+
+
+def native() -> Native | None:
+    """Return the native functions, where their kernels can be compiled."""
+    kernels = library()
+    return None if kernels is None else Native(kernels)
+
+
+def _argument(value: Tensor | ctypes.Structure | int | None) -> object:
+    match value:
+        case Tensor():
+            assert value.is_contiguous() or value.is_contiguous(memory_format=torch.channels_last)
+            return ctypes.c_void_p(value.data_ptr())
+        case int():
+            return ctypes.c_long(value)
+        case ctypes.Structure():
+            return ctypes.byref(value)
+        case _:
+            return None
+
+
+def _source(source: Normed | Tensor) -> _Source:
+    """Return the address form of a source, which keeps what it points to alive."""
+    if isinstance(source, Tensor):
+        return _Source(source.data_ptr(), None, None, None, KINDS["none"])
+    kept = source.mean.contiguous(), source.weight * source.inverse, source.bias.contiguous()
+    form = _Source(source.y.data_ptr(), *(value.data_ptr() for value in kept), KINDS[source.kind])
+    form.kept = kept
+    return form
+
+
+def _pending(source: Normed, dz: Tensor, sums: Tensor) -> PendingGradients:
+    """Gradients at a norm from the sums of dz and of dz * (y - mean)."""
+    return PendingGradients(source, dz, weight=sums[1] * source.inverse, bias=sums[0])
+
+
+def _coefficients(pending: PendingGradients) -> tuple[Tensor, Tensor, Tensor]:
+    """What makes dy of dz: ``factor * (dz - offset - (y - mean) * tilt)`` (Ioffe & Szegedy 2015)."""
+    source, count = pending.source, _pixels(pending.dz)
+    inverse = source.inverse
+    return source.weight * inverse, pending.bias / count, pending.weight * inverse / count
+
+
+def _gradient(pending: PendingGradients, coefficients: tuple[Tensor, Tensor, Tensor]) -> _Gradient:
+    source = pending.source
+    return _Gradient(
+        pending.dz.data_ptr(),
+        source.y.data_ptr(),
+        source.mean.data_ptr(),
+        *(coefficient.data_ptr() for coefficient in coefficients),
+    )
+
+
+def _depthwise_shape(source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> _Depthwise:
+    images, channels, height, width = (source if isinstance(source, Tensor) else source.y).shape
+    top, bottom, left, right = geometry.pads
+    kernel, stride = weight.shape[2], geometry.stride
+    out_height = (height + top + bottom - kernel) // stride + 1
+    out_width = (width + left + right - kernel) // stride + 1
+    return _Depthwise(images, height, width, channels, out_height, out_width, kernel, stride, top, left)
+
+
+def _is_depthwise(source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> bool:
+    return (
+        geometry.groups == weight.shape[0]
+        and weight.shape[1] == 1
+        and weight.shape[2] in DEPTHWISE_KERNELS
+        and geometry.stride in DEPTHWISE_STRIDES
+        and (isinstance(source, Tensor) or source.gate is None)
+    )
+
+
+def _is_pointwise(weight: Tensor, geometry: Geometry) -> bool:
+    return weight.shape[2:] == (1, 1) and geometry.stride == geometry.groups == 1
+
+
+def _taps(weight: Tensor) -> Tensor:
+    """Return depthwise weights as ``[kernel * kernel, C]``."""
+    return weight.flatten(1).t().contiguous()
+
+
+def _empty(images: int, channels: int, height: int, width: int) -> Tensor:
+    return _floats(images, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _floats(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
+def _rows(maps: Tensor) -> Tensor:
+    """Return ``[N, C, H, W]`` in channels_last as the matrix ``[N * H * W, C]`` that it is in memory."""
+    return maps.permute(0, 2, 3, 1).view(-1, maps.shape[1])
+
+
+def _pixels(maps: Tensor) -> int:
+    return maps.numel() // maps.shape[1]
+
+
+def _sizes(maps: Tensor) -> tuple[int, int, int]:
+    """Return images, pixels of each, channels."""
+    return maps.shape[0], maps.shape[2] * maps.shape[3], maps.shape[1]

@@ -1,0 +1,221 @@
+"""What a chain of convolutions needs to run forward and backward, in torch's own operations.
+
+A map that a chain passes on is not stored: it is a :class:`Normed`, the output of a convolution together with what
+makes the next convolution's input of it. :mod:`triscale.nn.native` has the same functions for float32 on a CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Kind = Literal["none", "relu", "relu6", "silu"]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A 2-d convolution without bias; ``pads`` are those of top, bottom, left and right."""
+
+    stride: int
+    pads: tuple[int, int, int, int]
+    groups: int
+
+
+@dataclass(frozen=True, slots=True)
+class Normed:
+    """``act((y - mean) * weight / sqrt(variance + eps) + bias) * gate`` of a convolution's output ``y [N, C, H, W]``.
+
+    All else is ``[C]``; ``gate`` is ``[N, C]`` or missing.
+    """
+
+    y: Tensor
+    mean: Tensor
+    variance: Tensor
+    weight: Tensor
+    bias: Tensor
+    eps: float
+    kind: Kind
+    gate: Tensor | None = None
+
+    @property
+    def inverse(self) -> Tensor:
+        """One over the standard deviation."""
+        return (self.variance + self.eps).rsqrt()
+
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """Gradients at one norm: of what it gets ``[N, C, H, W]``, of its weight and of its bias."""
+
+    y: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PendingGradients:
+    """The same where that of ``y`` is still to be made of ``dz``, the gradient behind the norm."""
+
+    source: Normed
+    dz: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+AnyGradients = Gradients | PendingGradients
+
+
+class Operations(Protocol):
+    """The functions of a chain; maps are ``[N, C, H, W]``."""
+
+    def convolve(self, source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the convolution with the mean and the biased variance ``[C]`` of each of its channels."""
+        ...
+
+    def activate(self, source: Normed) -> Tensor:
+        """Return the map itself."""
+        ...
+
+    def pixel_means(self, source: Normed) -> Tensor:
+        """Return the means ``[N, C]`` of a map over its pixels, before its gate."""
+        ...
+
+    def gate_gradient(self, source: Normed, gradient: Tensor) -> Tensor:
+        """Return the gradient ``[N, C]`` of the gate from that of the map."""
+        ...
+
+    def norm_backward(self, source: Normed, gradient: Tensor, of_means: Tensor | None, owned: bool) -> AnyGradients:
+        """Return the gradients at a norm from that of the map and that of its pixel means ``[N, C]``.
+
+        ``gradient`` may be written over if it is ``owned``.
+        """
+        ...
+
+    def convolve_backward(
+        self, source: Normed | Tensor, weight: Tensor, geometry: Geometry, after: AnyGradients, needs_input: bool
+    ) -> tuple[Tensor | AnyGradients | None, Tensor]:
+        """Return the gradient of the source, or already those at its norm, and that of the weight."""
+        ...
+
+
+class Portable:
+    """Any device and type; normalization is done in the type of the map, sums are made in float32 or better."""
+
+    def convolve(self, source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the convolution with the mean and the biased variance ``[C]`` of each of its channels."""
+        x = source if isinstance(source, Tensor) else self.activate(source)
+        y = convolution(x, weight, geometry)
+        wide = y if y.dtype == torch.float64 else y.float()
+        variance, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
+        return y, mean, variance
+
+    def activate(self, source: Normed) -> Tensor:
+        """Return the map itself."""
+        x = _activated(_normalized(source), source.kind)
+        return x if source.gate is None else x * source.gate[:, :, None, None].to(x.dtype)
+
+    def pixel_means(self, source: Normed) -> Tensor:
+        """Return the means ``[N, C]`` of a map over its pixels, before its gate."""
+        return _activated(_normalized(source), source.kind).mean((2, 3))
+
+    def gate_gradient(self, source: Normed, gradient: Tensor) -> Tensor:
+        """Return the gradient ``[N, C]`` of the gate from that of the map."""
+        return (gradient * _activated(_normalized(source), source.kind)).sum((2, 3))
+
+    def norm_backward(self, source: Normed, gradient: Tensor, of_means: Tensor | None, owned: bool) -> AnyGradients:
+        """Return the gradients at a norm from that of the map and that of its pixel means ``[N, C]``."""
+        del owned
+        if source.gate is not None:
+            gradient = gradient * source.gate[:, :, None, None].to(gradient.dtype)
+        if of_means is not None:
+            area = gradient.shape[2] * gradient.shape[3]
+            gradient = gradient + (of_means / area)[:, :, None, None].to(gradient.dtype)
+        dz = _activation_backward(gradient, _normalized(source), source.kind)
+        dy, weight, bias = torch.ops.aten.native_batch_norm_backward(
+            dz, source.y, source.weight, None, None, source.mean, source.inverse, True, source.eps, [True, True, True]
+        )
+        return Gradients(dy, weight, bias)
+
+    def convolve_backward(
+        self, source: Normed | Tensor, weight: Tensor, geometry: Geometry, after: AnyGradients, needs_input: bool
+    ) -> tuple[Tensor | AnyGradients | None, Tensor]:
+        """Return the gradient of the source and that of the weight."""
+        assert isinstance(after, Gradients)
+        x = source if isinstance(source, Tensor) else self.activate(source)
+        return convolution_backward(after.y, x, weight, geometry, needs_input)
+
+
+def convolution(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """Return any convolution, by torch."""
+    padded, padding = _padded(x, geometry)
+    return F.conv2d(padded, weight, stride=geometry.stride, padding=padding, groups=geometry.groups)
+
+
+def convolution_backward(
+    dy: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, needs_input: bool
+) -> tuple[Tensor | None, Tensor]:
+    """Return the gradients of input and weight of any convolution, by torch, in the weight's type."""
+    padded, padding = _padded(x.to(dy.dtype), geometry)
+    dx, dw, _ = torch.ops.aten.convolution_backward(
+        dy,
+        padded,
+        weight.to(dy.dtype),
+        None,
+        [geometry.stride] * 2,
+        [padding] * 2,
+        [1, 1],
+        False,
+        [0, 0],
+        geometry.groups,
+        [needs_input, True, False],
+    )
+    if not needs_input:
+        return None, dw.to(weight.dtype)
+    top, _, left, _ = geometry.pads
+    top, left = top - padding, left - padding
+    return dx[:, :, top : top + x.shape[2], left : left + x.shape[3]], dw.to(weight.dtype)
+
+
+def _padded(x: Tensor, geometry: Geometry) -> tuple[Tensor, int]:
+    """Return the map padded as far as torch's convolution cannot do it itself, and the padding left to that."""
+    top, bottom, left, right = geometry.pads
+    if top == bottom == left == right:
+        return x, top
+    return F.pad(x, (left, right, top, bottom)), 0
+
+
+def _normalized(source: Normed) -> Tensor:
+    """Return the map before its activation; torch has this in one pass, as batch norm with given statistics."""
+    return F.batch_norm(
+        source.y, source.mean, source.variance, source.weight, source.bias, training=False, eps=source.eps
+    )
+
+
+def _activated(z: Tensor, kind: Kind) -> Tensor:
+    match kind:
+        case "none":
+            return z
+        case "relu":
+            return F.relu(z, inplace=True)
+        case "relu6":
+            return F.relu6(z, inplace=True)
+        case "silu":
+            return F.silu(z, inplace=True)
+
+
+def _activation_backward(gradient: Tensor, z: Tensor, kind: Kind) -> Tensor:
+    found: Tensor
+    match kind:
+        case "none":
+            found = gradient
+        case "relu":
+            found = torch.ops.aten.threshold_backward(gradient, z, 0)
+        case "relu6":
+            found = torch.ops.aten.hardtanh_backward(gradient, z, 0.0, 6.0)
+        case "silu":
+            found = torch.ops.aten.silu_backward(gradient, z)
+    return found
