@@ -9,10 +9,11 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "src" / "triscale"
 
-CORE = {"errors", "record"}
+CORE = {"errors", "record", "places"}
 MAY_IMPORT = {
     "errors": set(),
     "record": {"errors"},
+    "places": set(),
     "network": CORE,
     "scaling": CORE | {"network"},
     "families": CORE | {"network", "scaling"},

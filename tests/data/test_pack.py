@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from triscale.data.loader import eval_batches, train_batches
-from triscale.data.local import cache_folder
 from triscale.data.pack import Packed, pack, shard_size
 from triscale.data.scan import Scan, scan
 from triscale.data.split import make_split
 from triscale.data.transforms import Augmentation
 from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
+from triscale.places import cache_folder
 
 from .pictures import noise, write_classes
 

@@ -14,7 +14,6 @@ import pytest
 
 from triscale.data import fetch
 from triscale.data.loader import eval_batches, train_batches
-from triscale.data.local import cache_folder
 from triscale.data.pack import pack
 from triscale.data.scan import Scan, scan
 from triscale.data.split import check_present, make_split
@@ -22,6 +21,7 @@ from triscale.data.store import open_store
 from triscale.data.transforms import Augmentation
 from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
+from triscale.places import cache_folder
 
 from .pictures import noise, write_classes
 

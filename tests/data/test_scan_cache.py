@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from triscale.data import examine, scan_cache
 from triscale.data.decode import ImageLimits
-from triscale.data.local import cache_folder
 from triscale.data.pack import pack
 from triscale.data.scan import Scan, scan
+from triscale.places import cache_folder
 
 from .pictures import noise, write_classes
 

@@ -18,12 +18,12 @@ import pytest
 from triscale.data import shard_index, shards
 from triscale.data.color import BadImage
 from triscale.data.decode import ImageLimits
-from triscale.data.local import cache_folder
 from triscale.data.scan import Scan, scan
 from triscale.data.shards import MOST_OPEN, Shards
 from triscale.data.split import check_present, make_split
 from triscale.data.store import open_store
 from triscale.errors import DataError
+from triscale.places import cache_folder
 
 from .pictures import encode, noise
 

@@ -16,12 +16,12 @@ from PIL import Image
 from triscale.data import examine, scan_cache
 from triscale.data.color import BadImage
 from triscale.data.decode import ImageLimits, decode
-from triscale.data.local import cache_folder
 from triscale.data.pack import pack
 from triscale.data.scan import Scan, scan
 from triscale.data.split import check_present, make_split
 from triscale.data.store import open_store
 from triscale.errors import DataError
+from triscale.places import cache_folder
 
 from .pictures import encode, noise
 

@@ -195,3 +195,24 @@ def test_weights_that_were_changed_since_are_refused(capsys, trained, folder, tm
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0\0")
     assert "is damaged" in refused(capsys, *arguments)
+
+
+def test_another_decoder_is_a_field_of_the_recipe(capsys, tiny_file, tmp_path):
+    pytest.importorskip("torchcodec", reason="needs the extra fast")
+    folder = write_classes(tmp_path / "images", 12)
+    arguments = ("train", folder, "--network", tiny_file, "--epochs", 1, "--set", "decoder=torchcodec")
+    assert run(capsys, *arguments, "--out", tmp_path / "run").code == 0
+    assert Run.open(tmp_path / "run").spec.request.recipe.decoder == "torchcodec"
+
+
+def test_a_run_that_goes_on_elsewhere_says_what_differs(capsys, folder, tiny_file, tmp_path):
+    arguments = ("train", folder, "--network", tiny_file, "--out", tmp_path / "run", *OPTIONS)
+    run(capsys, *arguments, "--max-time", "0.3s")
+    spec_file = tmp_path / "run" / "run.json"
+    spec = json.loads(spec_file.read_text())
+    spec["machine"] |= {"threads": 77, "kernels": "others"}
+    spec_file.write_text(json.dumps(spec))
+    seen = run(capsys, *arguments)
+    assert seen.code == 0
+    assert "began with threads 77 and goes on with 1" in seen.err
+    assert "began with kernels others" in seen.err

@@ -18,7 +18,7 @@ print(all(value.grad.isfinite().all() for value in model.parameters()))
 
 
 def start(cache: Path, path: str | None = None) -> subprocess.Popen[str]:
-    environment = os.environ | {"XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"TRISCALE_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     if path is not None:
         environment["PATH"] = path
     return subprocess.Popen(
@@ -53,4 +53,4 @@ def test_a_compiler_that_fails_is_named_with_its_message(tmp_path):
     out, err = start(tmp_path / "cache", path=f"{compiler.parent}:/bin:/usr/bin").communicate(timeout=300)
     assert out.strip() == "True"
     assert "out of registers" in err
-    assert not list((tmp_path / "cache" / "triscale").iterdir())
+    assert not list((tmp_path / "cache").iterdir())

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from triscale.data import named_layouts as layouts
-from triscale.data.local import cache_folder
 from triscale.data.source import Layout
 from triscale.errors import DataError, nearest
+from triscale.places import cache_folder
 from triscale.record import Record
 
 OFFLINE = "TRISCALE_OFFLINE"

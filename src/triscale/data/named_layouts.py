@@ -17,9 +17,9 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from PIL import Image
 
-from triscale.data.local import cache_folder
 from triscale.data.source import Found, Layout, Role, find_images
 from triscale.errors import DataError
+from triscale.places import cache_folder
 
 _Files = dict[Role, list[Found]]
 T = TypeVar("T")

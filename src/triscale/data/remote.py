@@ -15,12 +15,12 @@ from typing import BinaryIO, ClassVar
 
 from triscale.data.decode import DEFAULT_LIMITS, BadImage, ImageLimits
 from triscale.data.fetch import Connection, Remote
-from triscale.data.local import cache_folder
 from triscale.data.scan_cache import Stamp
 from triscale.data.shard_index import CLASS_FILES, IMAGE_SUFFIXES
 from triscale.data.shards import Shards, find_shards, holds_shards, is_tar
 from triscale.data.source import Entries, Found, Layout, Role, class_folders, is_kept, join, pass_through, role_folders
 from triscale.errors import DataError, RecordError
+from triscale.places import cache_folder
 from triscale.record import Record, sync_directory
 
 _SHARDS_AT_ONCE = 4

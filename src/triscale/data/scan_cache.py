@@ -13,7 +13,7 @@ from typing import NamedTuple
 import PIL
 
 from triscale.data.decode import ImageLimits
-from triscale.data.local import cache_folder
+from triscale.places import cache_folder
 from triscale.record import write_atomic
 
 OFF = "TRISCALE_NO_CACHE"

@@ -15,10 +15,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from triscale.data.local import cache_folder
 from triscale.data.source import ROLE_FOLDERS, Role, is_text, printable
 from triscale.data.tars import Member, members
 from triscale.errors import DataError, RecordError
+from triscale.places import cache_folder
 from triscale.record import Record, write_atomic
 
 INDEX = "index.json"

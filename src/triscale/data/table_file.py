@@ -12,9 +12,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from triscale.data.local import cache_folder
 from triscale.data.manifest import COLUMNS
 from triscale.errors import DataError
+from triscale.places import cache_folder
 from triscale.record import sync_directory
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream that was written to its end

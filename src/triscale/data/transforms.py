@@ -6,6 +6,7 @@ import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -275,6 +276,14 @@ def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     Returns:
         float32 of the same shape: ``(images / 255 - mean) / std``.
     """
-    mean = torch.tensor(preprocessing.mean, device=images.device).view(3, 1, 1)
-    std = torch.tensor(preprocessing.std, device=images.device).view(3, 1, 1)
+    mean, std = _moments(preprocessing.mean, preprocessing.std, images.device)
     return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+
+@lru_cache(maxsize=8)
+def _moments(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return both as tensors on the device; made once, as each copy to a GPU would wait for it."""
+    # Not in inference mode, whose tensors autograd refuses later.
+    with torch.inference_mode(mode=False):
+        made = [torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std)]
+    return made[0], made[1]

@@ -19,7 +19,7 @@ from triscale.jobs.networks import cost_of
 from triscale.jobs.prepare import resolve
 from triscale.jobs.room import needed_bytes, optimizer_values
 from triscale.jobs.run import Request
-from triscale.jobs.train import Carrying
+from triscale.jobs.train import Carrying, decoder_of
 from triscale.jobs.watch import Watcher
 from triscale.measure.memory import training_memory
 from triscale.network.contract import Preprocessing
@@ -94,7 +94,13 @@ def forecast(request: Request, watcher: Watcher, carrying: Carrying) -> Forecast
     figures = cost_of(network)
     preprocessing = Preprocessing(resolution=network.resolution, crop=recipe.crop_at(network.resolution))
     with TrainLoader(
-        split, preprocessing, recipe.augmentation, batch=recipe.batch, seed=request.seed, workers=carrying.workers
+        split,
+        preprocessing,
+        recipe.augmentation,
+        batch=recipe.batch,
+        seed=request.seed,
+        workers=carrying.workers,
+        decode_jpeg=decoder_of(recipe),
     ) as loader:
         steps = loader.num_steps
         watcher.begin("time steps", STEPS + 1)

@@ -16,7 +16,7 @@ from triscale.errors import Interrupted, RunError
 from triscale.jobs.networks import fit_any
 from triscale.jobs.run import Request, Run, RunSpec
 from triscale.jobs.watch import Watcher
-from triscale.measure.device import machine
+from triscale.measure.device import Machine, machine
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import BatchNorm, Network
@@ -76,6 +76,8 @@ def prepare(
     if run.spec_file.is_file():
         spec = run.spec
         check_present(run.split)
+        for sentence in changed_since(spec.machine, machine()):
+            watcher.note(sentence)
         return spec
 
     def on_files(done: int, total: int) -> None:
@@ -134,6 +136,17 @@ def prepare(
     network.save(run.network_file)
     spec.save(run.spec_file)
     return spec
+
+
+def changed_since(before: Machine, now: Machine) -> list[str]:
+    """Return a sentence for everything that makes the rest of a Run differ, by rounding, from an uninterrupted one."""
+    pairs = {"torch": (dict(before.packages).get("torch"), dict(now.packages).get("torch"))}
+    pairs |= {name: (getattr(before, name), getattr(now, name)) for name in ("processor", "threads", "kernels")}
+    return [
+        f"this Run began with {name} {old} and goes on with {new}: its weights will differ by rounding"
+        for name, (old, new) in pairs.items()
+        if old != new
+    ]
 
 
 def resolve(request: Request, classes: int) -> tuple[AnyNetwork, Fit | None]:

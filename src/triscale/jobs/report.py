@@ -316,6 +316,7 @@ def _environment(spec: RunSpec) -> tuple[page.Pair, ...]:
         ("Python", machine.python),
         *machine.packages,
         ("torch threads", str(machine.threads)),
+        ("training kernels", machine.kernels or "torch"),
         ("seed", str(spec.request.seed)),
         ("network digest", spec.network.structure[:16]),
         ("recipe digest", spec.request.recipe.digest[:16]),

@@ -10,6 +10,7 @@ import torch
 
 from triscale.data.loader import Batch, TrainLoader, eval_batches
 from triscale.data.split import Split
+from triscale.data.transforms import DecodeJpeg, torchcodec_decoder
 from triscale.errors import RecipeError, RunError
 from triscale.jobs.run import Run, RunSpec
 from triscale.jobs.start import load_start
@@ -121,6 +122,7 @@ def train_run(run: Run, spec: RunSpec, split: Split, watcher: Watcher, carrying:
         workers=carrying.workers,
         pin=carrying.device.type == "cuda",
         on_restart=watcher.note,
+        decode_jpeg=decoder_of(recipe),
     ) as loader:
         watcher.begin("train", loader.num_steps * recipe.epochs)
         manner = Manner(
@@ -136,6 +138,15 @@ def train_run(run: Run, spec: RunSpec, split: Split, watcher: Watcher, carrying:
     if group.is_writer:
         _finish(run, checkpoints, manifest)
     return manifest.history
+
+
+def decoder_of(recipe: Recipe) -> DecodeJpeg | None:
+    """Return what decodes JPEGs in place of Pillow, if the recipe wants it.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    return torchcodec_decoder() if recipe.decoder == "torchcodec" else None
 
 
 def eval_batch(recipe: Recipe) -> int:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 
+from triscale.nn.library import library
 from triscale.record import Record
 
 PACKAGES = ("triscale", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow")
 
 
 class Machine(Record):
-    """A machine and the software on it; ``threads`` are those that torch uses."""
+    """A machine and the software on it; ``threads`` are those of torch, ``kernels`` what trains on a CPU."""
 
     processor: str
     cores: int
@@ -25,6 +26,7 @@ class Machine(Record):
     python: str
     threads: int
     packages: tuple[tuple[str, str], ...]
+    kernels: str = ""
 
 
 def machine() -> Machine:
@@ -38,6 +40,7 @@ def machine() -> Machine:
         python=platform.python_version(),
         threads=torch.get_num_threads(),
         packages=tuple((name, torch.__version__ if name == "torch" else metadata.version(name)) for name in PACKAGES),
+        kernels="native" if library() else "torch",
     )
 
 

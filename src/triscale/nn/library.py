@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.resources
-import os
 import platform
 import shutil
 import subprocess
@@ -13,6 +12,8 @@ import tempfile
 import warnings
 from functools import cache
 from pathlib import Path
+
+from triscale.places import cache_folder
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
@@ -26,7 +27,7 @@ def library() -> ctypes.CDLL | None:
     """Return the kernels of this machine, or None where they cannot be compiled; the reason is a warning, given once.
 
     They are compiled at the first call on a machine, which takes a few seconds, and are kept in
-    ``$XDG_CACHE_HOME/triscale`` (``~/.cache/triscale``) under a digest of source, compiler, flags and processor.
+    the cache folder (:mod:`triscale.places`) under a digest of source, compiler, flags and processor.
     Processes may call at the same time.
     """
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
@@ -48,12 +49,6 @@ def library() -> ctypes.CDLL | None:
     except (OSError, subprocess.TimeoutExpired) as error:
         _note(str(error))
     return None
-
-
-def cache_folder() -> Path:
-    """Return the folder of compiled kernels."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "triscale"
 
 
 def _compile(compiler: str, source: bytes, path: Path) -> None:

@@ -16,6 +16,7 @@ CROP_MARGIN = 32
 MINIVAL_SHARE = 25022 / 1281167
 """20 of the 1024 shards of ImageNet's training images, on which the released code chooses the checkpoint."""
 
+Decoder = Literal["pillow", "torchcodec"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Summation = Literal["strict", "fast"]
 NormOver = Literal["shard", "batch"]
@@ -96,6 +97,8 @@ class Recipe(Record):
             statistics and is what is evaluated and kept; 0 keeps the weights themselves.
         dropout: the network's where it is not given, as are ``drop_path`` and ``norm_momentum``.
         precision: ``auto`` is bfloat16 on CUDA, else float32.
+        decoder: what decodes and resizes the training images; torchcodec (extra ``fast``) is faster, and its pixels
+            differ by a level now and then.
         mixup: alpha of its Beta distribution (https://arxiv.org/abs/1710.09412), 0 for none.
         cutmix: likewise (https://arxiv.org/abs/1905.04899); with both, each shard gets either.
         crop: the side of the center square that is evaluated, as a share of the short side; None is the rule of 2019,
@@ -128,6 +131,7 @@ class Recipe(Record):
     norm_momentum: float | None = Field(default=None, gt=0, le=1)
     precision: Precision = "auto"
     augmentation: Augmentation = Augmentation()
+    decoder: Decoder = "pillow"
     mixup: NonNegativeFloat = 0.0
     cutmix: NonNegativeFloat = 0.0
     crop: float | None = Field(default=1.0, gt=0, le=1)
