@@ -9,6 +9,7 @@
     │   ├── RecordError                   a file that is not the record it should be, or of a newer schema
     │   ├── RecipeError                   a recipe that is unknown or cannot be followed on this machine
     │   ├── DataError                     images that cannot be trained on or read
+    │   ├── SearchError                   a search that has no candidates, or cannot be carried out as asked
     │   └── RunError                      a run directory that holds something else, or is in use
     └── JobError (also RuntimeError)      a job that failed although its request was sound: exit code 1
         ├── ParityError                   an exported file that does not compute what the model computes
@@ -53,6 +54,10 @@ class RecipeError(UserError):
 
 class DataError(UserError):
     """Images that cannot be trained on or read."""
+
+
+class SearchError(UserError):
+    """A search that has no candidates, or cannot be carried out as asked."""
 
 
 class RunError(UserError):
