@@ -45,6 +45,8 @@ BY_LEVEL = (
 @pytest.mark.parametrize("name", BY_LEVEL)
 @pytest.mark.parametrize("level", [0, 1, 4, 9, 10, 17, 28])
 def test_colors_change_as_in_timm(name: str, level: int) -> None:
+    if name == "Posterize" and level < 3:
+        pytest.skip("Pillow, which timm calls, refuses to keep no bit; the released code makes the image black")
     image = noise(3, side=40)
     to_argument = timm_augment.LEVEL_TO_ARG[name]
     arguments = to_argument(level, {}) if to_argument else ()
