@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import mmap
 import multiprocessing
@@ -228,6 +229,7 @@ def _work(load: Load, orders: Connection, answers: Connection, images: Tensor, i
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
+    gc.freeze()  # a collection would write to every object of the parent, and so copy the pages they lie in
     with contextlib.suppress(EOFError, BrokenPipeError):  # nobody is there any more
         while os.getppid() == parent:  # asked now and then, as a forked worker keeps the pipes to it open itself
             if orders.poll(_POLL_SECONDS):
