@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError
 
-from triscale.cli import data, networks, results, training
+from triscale.cli import data, networks, results, search, training
 from triscale.errors import TriscaleError
 
 HELP = """Fit an image classifier to a compute budget: depth, width and resolution are scaled together.
@@ -20,6 +20,7 @@ app = App(name="triscale", help=HELP, version_flags=["--version"], help_format="
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Networks and their cost": (networks.list_, networks.show, networks.scale),
+    "The method": (search.compare,),
     "Training": (training.demo, training.fit, training.train),
     "With a finished Run": (
         results.evaluate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triscale.network.cost import Cost, cost
+from triscale.network.cost import Cost, Tally, cost, totals
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.nn.custom import trace_cost, trace_totals
 from triscale.scaling.budget import Budget
@@ -13,6 +13,11 @@ from triscale.scaling.law import Law
 def cost_of(network: AnyNetwork) -> Cost:
     """Count any network: exactly from its operation tree, or by tracing a person's own."""
     return trace_cost(network) if isinstance(network, CustomNetwork) else cost(network)
+
+
+def totals_of(network: AnyNetwork) -> Tally:
+    """Count any network without its parts."""
+    return trace_totals(network) if isinstance(network, CustomNetwork) else totals(network)
 
 
 def fit_any(network: AnyNetwork, law: Law, budget: Budget) -> Fit:

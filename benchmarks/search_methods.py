@@ -1,0 +1,109 @@
+"""How often each method of the coefficient search finds the best candidate, on accuracy surfaces that are known.
+
+Run with: python benchmarks/search_methods.py [--surfaces 50]
+
+The surfaces are those of tests/search/surfaces.py: three kinds, random, with noise of .4 points between seeds. A choice
+is a success if its true accuracy is within .3 points of the best candidate's, which three seeds cannot tell apart.
+The defaults of the design were chosen on surfaces 0 to 49; the ones used here begin at 999.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from search.surfaces import KINDS, TIE, Surface
+from triscale.families import get
+from triscale.scaling.apply import scale
+from triscale.search.grid import Candidates, Grid, find_candidates
+from triscale.search.methods import search_grid, search_halving
+from triscale.search.response import search_response
+from triscale.search.trial import Found, Proxy
+
+BASELINES = ("efficientnet_b0", "efficientnet_b0@32", "mobilenet_v2", "resnet50")
+PROXY = Proxy(epochs=9, images=1000, seeds=(0, 1, 2))
+
+SAMPLES = 100
+
+Method = Callable[[Candidates, Surface], Found]
+METHODS: dict[str, Method] = {
+    "grid": lambda candidates, surface: search_grid(candidates, PROXY, surface.train),
+    "halving": lambda candidates, surface: search_halving(candidates, PROXY, surface.train),
+    "response": lambda candidates, surface: search_response(candidates, PROXY, surface.train, samples=SAMPLES),
+}
+
+
+class Held:
+    """How often the 95 % intervals of a response held what they should."""
+
+    def __init__(self) -> None:
+        self.inside: dict[str, list[bool]] = {}
+
+    def add(self, candidates: Candidates, surface: Surface, found: Found) -> None:
+        """Compare one result with the truth."""
+        best = max(candidates.candidates, key=lambda candidate: surface.truth(candidate.network))
+        assert found.interval is not None
+        for name in ("alpha", "beta", "gamma"):
+            low, high = getattr(found.interval.low, name), getattr(found.interval.high, name)
+            self.inside.setdefault(name, []).append(low <= getattr(best.law, name) <= high)
+        named = {standing.network for standing in found.standings if standing.tied}
+        self.inside.setdefault("best among the ties", []).append(best.network.name in named)
+        for forecast in found.forecast:
+            truth = surface.truth(scale(surface.baseline, found.law.at(forecast.phi)))
+            self.inside.setdefault(f"phi {forecast.phi:g}", []).append(forecast.low <= truth <= forecast.high)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {np.mean(inside):.0%}" for name, inside in self.inside.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--surfaces", type=int, default=50)
+    parser.add_argument("--first", type=int, default=999, help="number of the first one, a multiple of 3")
+    arguments = parser.parse_args()
+    surfaces, numbers = arguments.surfaces, range(arguments.first, arguments.first + arguments.surfaces)
+    print(f"{surfaces} random surfaces a baseline from number {arguments.first} on; 3 seeds, 9 epochs; a row:", end=" ")
+    print("successes, mean loss of accuracy in points,")
+    print("training compute relative to the grid's; the same successes by kind of surface;")
+    print("last, how often the response's 95 % intervals held the best law's coefficients and the accuracy at each phi")
+    print(
+        f"{'baseline':<20} {'method':<9} {'success':>8} {'loss':>6} {'compute':>8}   "
+        + "  ".join(k.__name__ for k in KINDS)
+    )
+    for name in BASELINES:
+        baseline = get(name)
+        candidates = find_candidates(baseline, Grid())
+        grid = 0
+        held = Held()
+        for method, search in METHODS.items():
+            losses, spent = [], 0
+            for number in numbers:
+                surface = Surface(baseline, number)
+                found = search(candidates, surface)
+                losses.append(surface.loss(candidates, found.network))
+                spent = found.training_macs
+                if method == "response":
+                    held.add(candidates, surface, found)
+            grid = grid or spent
+            hits = np.array(losses) <= TIE
+            kinds = "  ".join(
+                f"{hits[k :: len(KINDS)].mean():>{len(kind.__name__)}.0%}" for k, kind in enumerate(KINDS)
+            )
+            row = f"{name:<20} {method:<9} {hits.mean():>8.0%} {100 * np.mean(losses):>6.2f} {spent / grid:>7.0%}"
+            print(f"{row}    {kinds}", flush=True)
+        chance = [
+            np.mean([surface.loss(candidates, one.network) <= TIE for one in candidates.candidates])
+            for surface in (Surface(baseline, number) for number in numbers)
+        ]
+        print(f"{name:<20} {'by chance':<9} {np.mean(chance):>8.0%}   of {len(candidates.candidates)} candidates")
+        print(f"{name:<20} of the response: {held}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Candidates of the coefficient search: triples on a grid, matched on the real cost of their networks.
+
+STEP 1 of Tan & Le 2019 (section 3.3) takes all (alpha, beta, gamma) with ``alpha * beta^2 * gamma^2`` of about 2. That
+product is not a cost: for EfficientNet-B0, triples with a product of 2 cost from 1.9 to 3.3 times the baseline, since
+widths, repeats and resolution are rounded. Here a triple is a candidate if its network costs what was asked for, and
+triples that round to one network are one candidate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from triscale.errors import SearchError
+from triscale.network.cost import Tally
+from triscale.network.custom import AnyNetwork
+from triscale.record import Record
+from triscale.scaling.apply import scale
+from triscale.scaling.budget import LABELS, amount, figure
+from triscale.scaling.law import Law, Scale
+from triscale.search.shape import Sized, count_exactly, logs, realized, spread
+
+Count = Callable[[AnyNetwork], Tally]
+
+FLOAT_NOISE = 1e-9
+MOST_NETWORKS = 100_000
+DIMENSIONS = {"alpha": "depth", "beta": "width", "gamma": "resolution"}
+
+
+class Grid(Record):
+    """Which triples are looked at, and what their networks have to cost.
+
+    ``phi``: where on each law; a negative one compares networks below the baseline. ``target``: what one unit of phi
+    multiplies the cost by, so that a candidate costs ``target ** phi`` times the baseline. ``tolerance``: how far from
+    that it may be, as a share of it. ``cost``: what is counted. Coefficients go from 1 in steps of ``step`` to
+    ``alpha_to``, ``beta_to`` and ``gamma_to``: by default as far as one dimension alone needs to double the MACs.
+    ``number``: how many candidates are kept at most, those that lie farthest apart; None keeps all.
+    """
+
+    kind_name: ClassVar[str] = "grid"
+
+    phi: float = Field(default=1.0, ge=-10, le=10)
+    target: float = Field(default=2.0, gt=1, le=100)
+    tolerance: float = Field(default=0.05, ge=0, lt=1)
+    cost: Literal["macs", "params"] = "macs"
+    step: float = Field(default=0.05, ge=0.001, le=1)
+    alpha_to: float = Field(default=2.0, ge=1, le=10)
+    beta_to: float = Field(default=1.5, ge=1, le=10)
+    gamma_to: float = Field(default=1.5, ge=1, le=10)
+    number: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _check_phi(self) -> Self:
+        if self.phi == 0:
+            raise ValueError("at phi 0 every law gives the baseline; give another phi")
+        return self
+
+    @property
+    def ratio(self) -> float:
+        """What a candidate has to cost, relative to the baseline."""
+        return math.pow(self.target, self.phi)
+
+    def axis(self, name: str) -> tuple[float, ...]:
+        """Return the values of ``alpha``, ``beta`` or ``gamma``."""
+        last = {"alpha": self.alpha_to, "beta": self.beta_to, "gamma": self.gamma_to}[name]
+        steps = int((last - 1) / self.step + FLOAT_NOISE)
+        return tuple(round(1 + number * self.step, 10) for number in range(steps + 1))
+
+    def laws(self) -> Iterator[Law]:
+        """Yield every triple of the grid, whatever it costs."""
+        for alpha, beta, gamma in product(*(self.axis(name) for name in DIMENSIONS)):
+            yield Law(alpha=alpha, beta=beta, gamma=gamma)
+
+
+class Candidate(Sized):
+    """A network of the right cost, with the triples that it stands for.
+
+    Those are all combinations of ``alphas``, ``betas`` and ``gammas``. ``law`` is the one of them whose nominal growth
+    is nearest to the target, so that larger phi keep to it best. ``nominal`` is ``alpha beta^2 gamma^2`` of the law to
+    the power of phi, beside the real ``ratio``.
+    """
+
+    law: Law
+    alphas: tuple[float, ...]
+    betas: tuple[float, ...]
+    gammas: tuple[float, ...]
+    nominal: float
+
+    def stands_for(self, law: Law) -> bool:
+        """Whether a triple of the grid gives this network."""
+        return law.alpha in self.alphas and law.beta in self.betas and law.gamma in self.gammas
+
+
+class Candidates(Record):
+    """All candidates of a grid, in the order of alpha, beta, gamma.
+
+    ``unchanged`` names the coefficients that change nothing in the range: the search can say nothing about them.
+    """
+
+    kind_name: ClassVar[str] = "candidates"
+
+    baseline: AnyNetwork
+    baseline_macs: int
+    baseline_params: int
+    grid: Grid
+    candidates: tuple[Candidate, ...] = Field(min_length=1)
+    left_out: int = 0
+    unchanged: tuple[str, ...] = ()
+
+
+def find_candidates(baseline: AnyNetwork, grid: Grid, count: Count = count_exactly) -> Candidates:
+    """Return the networks of a grid that cost what it asks for.
+
+    Args:
+        baseline: the network to scale.
+        grid: the triples and the cost.
+        count: counts a network; the default does so for networks of blocks.
+
+    Raises:
+        SearchError: nothing on the grid costs that; the nearest is named.
+    """
+    tally = count(baseline)
+    wanted = grid.ratio * figure(tally, grid.cost)
+    groups = {name: _groups(baseline, grid, name) for name in DIMENSIONS}
+    sizes = [len(group) for group in groups.values()]
+    if np.prod(sizes) > MOST_NETWORKS:
+        raise SearchError(
+            f"a step of {grid.step:g} gives {' x '.join(map(str, sizes))} networks; up to {MOST_NETWORKS} can be "
+            "counted: give a larger step or a smaller range"
+        )
+    found: list[Candidate] = []
+    nearest, gap = None, np.inf
+    for alphas, betas, gammas in product(*groups.values()):
+        law = _nearest_to_target(alphas, betas, gammas, grid)
+        network = scale(baseline, law.at(grid.phi))
+        counted = count(network)
+        candidate = _candidate(baseline, network, law, (alphas, betas, gammas), grid, counted, tally)
+        missed = abs(figure(counted, grid.cost) - wanted) / wanted
+        if missed <= grid.tolerance + FLOAT_NOISE:
+            found.append(candidate)
+        if missed < gap:
+            nearest, gap = candidate, missed
+    assert nearest is not None
+    if not found:
+        raise SearchError(_none_left(baseline, grid, nearest, gap, tally))
+    kept = found if grid.number is None else _spread(found, grid)
+    return Candidates(
+        baseline=baseline,
+        baseline_macs=tally.macs,
+        baseline_params=tally.params,
+        grid=grid,
+        candidates=tuple(kept),
+        left_out=len(found) - len(kept),
+        unchanged=tuple(name for name, group in groups.items() if len(group) == 1 and len(grid.axis(name)) > 1),
+    )
+
+
+def _groups(baseline: AnyNetwork, grid: Grid, name: str) -> list[tuple[float, ...]]:
+    """Group the values of one coefficient that give the same network; a scale rounds each dimension by itself."""
+    groups: dict[str, tuple[float, ...]] = {}
+    for value in grid.axis(name):
+        network = scale(baseline, Scale.model_validate({DIMENSIONS[name]: value**grid.phi}))
+        groups[network.structure] = (*groups.get(network.structure, ()), value)
+    return list(groups.values())
+
+
+def _nearest_to_target(
+    alphas: tuple[float, ...], betas: tuple[float, ...], gammas: tuple[float, ...], grid: Grid
+) -> Law:
+    laws = (Law(alpha=alpha, beta=beta, gamma=gamma) for alpha, beta, gamma in product(alphas, betas, gammas))
+    return min(laws, key=lambda law: abs(law.nominal_growth - grid.target))
+
+
+def _candidate(
+    baseline: AnyNetwork,
+    network: AnyNetwork,
+    law: Law,
+    values: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]],
+    grid: Grid,
+    counted: Tally,
+    tally: Tally,
+) -> Candidate:
+    alphas, betas, gammas = values
+    name = f"{baseline.name}_a{law.alpha:g}_b{law.beta:g}_g{law.gamma:g}"
+    return Candidate(
+        network=network.replace(name=name if grid.phi == 1 else f"{name}_phi{grid.phi:+g}"),
+        law=law,
+        alphas=alphas,
+        betas=betas,
+        gammas=gammas,
+        nominal=law.nominal_growth**grid.phi,
+        ratio=figure(counted, grid.cost) / figure(tally, grid.cost),
+        realized=realized(baseline, network),
+        macs=counted.macs,
+        params=counted.params,
+    )
+
+
+def _spread(found: list[Candidate], grid: Grid) -> list[Candidate]:
+    """Keep the candidate nearest to the target and those farthest from it and each other, in the order of the grid."""
+    assert grid.number is not None
+    points = np.array([logs(candidate.realized) for candidate in found])
+    first = min(range(len(found)), key=lambda index: abs(found[index].ratio - grid.ratio))
+    return [found[index] for index in sorted(spread(points, grid.number, first))]
+
+
+def _none_left(baseline: AnyNetwork, grid: Grid, nearest: Candidate, gap: float, tally: Tally) -> str:
+    wanted = f"{grid.ratio:.3g}x the {LABELS[grid.cost]} of {baseline.name}"
+    near = (
+        f"the nearest on the grid is alpha {nearest.law.alpha:g}, beta {nearest.law.beta:g}, gamma "
+        f"{nearest.law.gamma:g} with {nearest.ratio:.4g}x "
+        f"({amount(grid.cost, nearest.ratio * figure(tally, grid.cost))})"
+    )
+    if gap > max(grid.tolerance, 0.25):
+        return (
+            f"nothing on the grid costs {wanted}: {near}; give another target, or a range of coefficients that "
+            f"reaches it (alpha to {grid.alpha_to:g}, beta to {grid.beta_to:g}, gamma to {grid.gamma_to:g} now)"
+        )
+    return (
+        f"no candidate costs {wanted} within {grid.tolerance:.3g} of it: {near}; "
+        f"allow a tolerance of {_rounded_up(gap)}, or give a smaller step"
+    )
+
+
+def _rounded_up(gap: float) -> str:
+    """Return a share with three decimals that is not below."""
+    return f"{np.ceil(gap * 1000) / 1000:.3f}"

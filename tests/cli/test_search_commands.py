@@ -1,0 +1,60 @@
+"""``triscale compare`` as far as it needs no training."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cli.command import refused, run
+from triscale.network.cost import totals
+from triscale.network.spec import Network
+
+
+def test_the_published_tables_fit_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr("triscale.cli.terminal.console.width", 80)
+    seen = run(capsys, "compare", "--published")
+    assert seen.code == 0
+    assert all(len(line.rstrip()) <= 80 for line in seen.out.splitlines())
+    assert "385,814,752" in seen.out
+    assert "14,570,749,952" in seen.out
+    marked = [line.split()[:2] for line in seen.out.splitlines() if line.rstrip().endswith("*")]
+    assert marked == [
+        ["resnet50", "d=4"],
+        ["resnet50", "w=2"],
+        ["efficientnet_b0", "d=4"],
+        ["efficientnet_b0", "w=2"],
+        ["efficientnet_b0", "r=2"],
+    ]
+
+
+def test_the_published_tables_as_json(capsys):
+    rows = json.loads(run(capsys, "compare", "--published", "--json").out)
+    assert len(rows) == 27
+    assert sum(not row["possible"] for row in rows) == 5
+    assert rows[0]["macs"] == 385_814_752
+
+
+def test_the_networks_of_a_comparison(capsys, monkeypatch):
+    monkeypatch.setattr("triscale.cli.terminal.console.width", 80)
+    seen = run(capsys, "compare", "--baseline", "mobilenet_v2", "--times", 3, "--phi", -1)
+    assert seen.code == 0
+    assert all(way in seen.out for way in ("depth", "width", "resolution", "compound"))
+    assert all(len(line.rstrip()) <= 80 for line in seen.out.splitlines())
+
+    data = json.loads(run(capsys, "compare", "--baseline", "mobilenet_v2", "--times", 3, "--json").out)
+    for contender in data["contenders"]:
+        assert totals(Network.parse(contender["network"], "it")).macs == contender["macs"]["achieved"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "either --published or --baseline"),
+        (("--published", "--baseline", "resnet18"), "either --published or --baseline"),
+        (("--baseline", "resnet19"), "did you mean resnet18"),
+        (("--baseline", "resnet18", "--times", 0.5), "scales nothing up"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(capsys, arguments, words):
+    assert words in refused(capsys, "compare", *arguments)

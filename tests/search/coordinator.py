@@ -1,0 +1,65 @@
+"""A search that is killed again and again: what its coordinator and its workers run, in processes of their own."""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from triscale.families import get
+from triscale.search.grid import Candidates, Grid, find_candidates
+from triscale.search.ledger import open_ledger
+from triscale.search.study import Study
+from triscale.search.trial import Job, Proxy, Score
+
+BASELINE = "efficientnet_b0"
+NAME = "coefficients"
+
+
+def proxy(seeds: int) -> Proxy:
+    return Proxy(epochs=9, images=1000, seeds=tuple(range(seeds)))
+
+
+def candidates(number: int) -> Candidates:
+    return find_candidates(get(BASELINE), Grid(number=number))
+
+
+def accuracy(job: Job) -> float:
+    """A number that depends on the network, the seed and the epochs, and on nothing else."""
+    from search.surfaces import Surface
+
+    surface = Surface(get(BASELINE), 4)
+    surface.reached[job.key] = job.start
+    return surface.train([job])[0].accuracy
+
+
+def work(job: Job, folder: Path, *, log: Path, seconds: float) -> Score:
+    """Pretend to train: an epoch takes a while, is logged, and then saved."""
+    saved = folder / "epochs"
+    reached = int(saved.read_text()) if saved.is_file() else 0
+    assert reached >= job.start
+    for epoch in range(reached, job.stop):
+        time.sleep(seconds)
+        with log.open("a") as lines:
+            lines.write(f"{job.key} {epoch}\n")
+        aside = folder / "epochs.part"
+        aside.write_text(str(epoch + 1))
+        aside.replace(saved)
+    return Score(accuracy(job), 0.005)
+
+
+def main(folder: Path, number: int, seeds: int, seconds: float) -> None:
+    from triscale.search.methods import search_halving
+
+    with open_ledger(folder / "study.db", NAME, {"number": number, "seeds": seeds}) as ledger:
+        study = Study(
+            ledger, folder / "trials", partial(work, log=folder / "log", seconds=seconds), workers=2, most_deaths=1000
+        )
+        search_halving(candidates(number), proxy(seeds), study.evaluate).save(folder / "found.json")
+
+
+if __name__ == "__main__":
+    from search.coordinator import main as importable  # so that workers can import what they are sent
+
+    importable(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))

@@ -1,0 +1,113 @@
+"""Four ways to scale at the same real cost."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from triscale.errors import BudgetError, NetworkError, SearchError
+from triscale.families import get
+from triscale.jobs.networks import fit_any, totals_of
+from triscale.network.cost import totals
+from triscale.network.custom import CustomNetwork
+from triscale.scaling.apply import scale
+from triscale.scaling.law import EFFICIENTNET, Law
+from triscale.search.compare import Comparison, equal_cost
+
+WAYS = ["baseline", "depth", "width", "resolution", "compound"]
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    name=st.sampled_from(["efficientnet_b0", "mobilenet_v1", "mobilenet_v2", "resnet50", "efficientnet_b0@32"]),
+    times=st.sampled_from([2.0, 3.0, 4.0, 6.5]),
+    phi=st.sampled_from([0.0, -1.0, -2.0, -3.0]),
+)
+def test_no_network_costs_more_than_was_asked_and_all_cost_nearly_the_same(name, times, phi):
+    baseline = get(name)
+    found = equal_cost(baseline, times, phi=phi)
+    assert [contender.way for contender in found.contenders] == WAYS
+    start = scale(baseline, EFFICIENTNET.at(phi))
+    assert found.baseline.structure == start.structure
+    asked = int(times * totals(start).macs)
+    for contender in found.contenders[1:]:
+        assert contender.macs.achieved == totals(contender.network).macs <= asked == contender.macs.asked
+        assert contender.params == totals(contender.network).params
+    assert found.unevenness < 0.05
+    assert max(contender.macs.used for contender in found.contenders[1:]) > 0.75
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "mobilenet_v2", "resnet50"])
+def test_the_paper_s_baselines_at_four_times_are_even_within_three_percent(name):
+    found = equal_cost(get(name), 4)
+    assert found.unevenness < 0.03
+    assert min(contender.macs.used for contender in found.contenders) > 0.96
+
+
+def test_each_way_changes_its_own_dimension_alone():
+    for contender in equal_cost(get("mobilenet_v2"), 4).contenders:
+        grown = {name for name, value in contender.realized.model_dump().items() if value > 1}
+        expected = {"baseline": set(), "compound": {"depth", "width", "resolution"}}.get(contender.way, {contender.way})
+        assert grown == expected
+    depth, width, resolution = (equal_cost(get("resnet50"), 4).contenders[index].realized for index in (1, 2, 3))
+    assert resolution.resolution == 2
+    assert width.width == pytest.approx(2, abs=0.05)
+    assert depth.depth == pytest.approx(4.4, abs=0.3)  # the stem and the first blocks of a stage stay as they are
+
+
+def test_another_round_makes_the_networks_more_even():
+    found = equal_cost(get("efficientnet_b0"), 4, phi=-2)
+    one = equal_cost(get("efficientnet_b0"), 4, phi=-2, fit=_first_only())
+    assert found.unevenness < one.unevenness
+
+
+def _first_only():
+    """Fit to the first budget whatever is asked later."""
+    first = []
+
+    def fit(network, law, budget):
+        first.append(budget)
+        return fit_any(network, law, first[0])
+
+    return fit
+
+
+def test_a_person_s_own_network_is_compared_too(tmp_path, monkeypatch):
+    (tmp_path / "own_small.py").write_text(
+        "from torch import nn\n"
+        "def build(depth, width, classes):\n"
+        "    channels = max(4, round(16 * width))\n"
+        "    layers = [nn.Conv2d(3, channels, 3, stride=4, padding=1)]\n"
+        "    for _ in range(max(1, round(3 * depth))):\n"
+        "        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()]\n"
+        "    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = CustomNetwork(name="own", function="own_small:build", resolution=64, classes=5, total_stride=4)
+    with pytest.raises(NetworkError, match="has to be traced"):
+        equal_cost(own, 4)
+    found = equal_cost(own, 4, fit=fit_any, count=totals_of)
+    base = totals_of(own).macs
+    for contender in found.contenders[1:]:
+        assert contender.macs.achieved <= 4 * base
+        assert contender.macs.used > 0.8
+
+
+def test_a_dimension_that_cannot_grow_is_refused():
+    fixed = get("mobilenet_v2")
+    stages = tuple(stage.model_copy(update={"depth_rule": "fixed"}) for stage in fixed.stages)
+    with pytest.raises(BudgetError, match=r"the law \(alpha 2, beta 1, gamma 1\) does not reach"):
+        equal_cost(fixed.replace(stages=stages), 4)
+
+
+def test_comparisons_of_nothing_are_refused():
+    with pytest.raises(SearchError, match="1 times the cost scales nothing up"):
+        equal_cost(get("resnet18"), 1)
+    with pytest.raises(SearchError, match="scales nothing"):
+        equal_cost(get("resnet18"), 4, law=Law(alpha=1, beta=1, gamma=1))
+
+
+def test_the_record_reads_back():
+    found = equal_cost(get("resnet18"), 2)
+    assert Comparison.from_json(found.to_json()) == found
