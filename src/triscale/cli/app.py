@@ -35,6 +35,10 @@ for group, commands in COMMANDS.items():
     for command in commands:
         app.command(command, name=command.__name__.rstrip("_"), group=group)
 
+searches = App(name="search", help="Search for the coefficients of a law.", group="The method")
+searches.command(search.coefficients)
+app.command(searches)
+
 images = App(name="data", help="Look at sets of images, and pack them.", group="Images")
 images.command(data.check)
 images.command(data.pack)

@@ -1,8 +1,9 @@
-"""Commands of the method: comparing the ways to scale."""
+"""Commands of the method: comparing the ways to scale, searching the coefficients."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from triscale.scaling.law import Law
     from triscale.search.compare import Comparison
     from triscale.search.published import Checked
+    from triscale.search.trial import Found
+
+MOST_STANDINGS = 12
 
 
 def compare(
@@ -151,3 +155,134 @@ def _print_comparison(comparison: Comparison) -> None:
 
 def _blocks(network: AnyNetwork, depth: float) -> str:
     return str(network.num_blocks) if isinstance(network, Network) else f"x{depth:.3g}"
+
+
+def coefficients(
+    images: str,
+    /,
+    *,
+    baseline: str,
+    out: Path,
+    method: Literal["grid", "halving", "response"] = "response",
+    epochs: int = 5,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    share: float = 1.0,
+    phi: float = 1.0,
+    target: float = 2.0,
+    tolerance: float = 0.05,
+    step: float = 0.05,
+    number: int | None = None,
+    recipe: str = "small",
+    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
+    workers: int = 1,
+    threads: int = 1,
+    device: str = "auto",
+    json: Json = False,
+) -> None:
+    """Find alpha, beta and gamma for a baseline and images: STEP 1 of the paper.
+
+    Candidates all cost the same in fact, not by the nominal product. Each is trained briefly and scored on images held
+    out of training. The same command goes on where it stopped.
+
+    Parameters
+    ----------
+    images
+        A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
+    baseline
+        A published name, a JSON file or package.module:function.
+    out
+        Folder of the search; its law.json can be given to --law.
+    method
+        grid: all candidates to the end; halving: all briefly, the best longer; response: a curve through small ones.
+    epochs
+        Epochs of the proxy training.
+    seeds
+        Seeds of each training.
+    share
+        Share of the training images of each class to train on.
+    phi
+        Candidates are the baseline scaled at this phi.
+    target
+        How many times the MACs a step of phi costs.
+    tolerance
+        How far from the target a candidate may be, as a share of it.
+    step
+        Step of the grid in each coefficient.
+    number
+        At most so many candidates, spread over all.
+    recipe
+        A recipe's name, or a JSON file of one.
+    settings
+        Any field of the recipe, as field=value.
+    workers
+        Processes that train at a time.
+    threads
+        Threads of each.
+    device
+        auto, cpu or cuda.
+    json
+        Print machine-readable JSON.
+    """
+    from triscale.cli.terminal import watcher
+    from triscale.cli.training import root_of
+    from triscale.jobs.coefficients import Search, find_coefficients
+    from triscale.jobs.train import choose_device
+    from triscale.jobs.watch import stop_flag
+    from triscale.search.grid import Grid
+    from triscale.training.changes import changed, find_recipe
+
+    grid = {"phi": phi, "target": target, "tolerance": tolerance, "step": step, "number": number}
+    search = Search.parse(
+        {
+            "images": root_of(images),
+            "baseline": find_network(baseline),
+            "grid": Grid.parse(grid, "the grid asked for"),
+            "method": method,
+            "recipe": changed(find_recipe(recipe), (*settings, f"epochs={epochs}")),
+            "seeds": seeds,
+            "share": share,
+        },
+        "the search asked for",
+    )
+    if workers < 1 or threads < 1:
+        raise UserError(f"--workers {workers} and --threads {threads} must be 1 or more")
+    with watcher() as watching, stop_flag() as should_stop:
+        found = find_coefficients(
+            search,
+            out,
+            watching,
+            device=choose_device(device),
+            workers=workers,
+            threads=threads,
+            should_stop=should_stop,
+        )
+    if json:
+        print_json(found)
+    else:
+        _print_found(found, out)
+
+
+def _print_found(found: Found, out: Path) -> None:
+    table(
+        ("alpha", "beta", "gamma", "cost", "accuracy", "error", ""),
+        [
+            (
+                f"{standing.law.alpha:g}",
+                f"{standing.law.beta:g}",
+                f"{standing.law.gamma:g}",
+                f"x{standing.ratio:.3f}",
+                f"{standing.accuracy:.2%}",
+                f"{standing.error:.2%}",
+                "tied" if standing.tied else "",
+            )
+            for standing in found.standings[:MOST_STANDINGS]
+        ],
+        left=0,
+        title=f"{found.baseline} by {found.method}: {len(found.trials)} trainings",
+    )
+    console.print(f"\nlaw {found.law}", style="bold")
+    if found.interval is not None:
+        console.print(f"bootstrap interval {found.interval.low} to {found.interval.high}", markup=False)
+    for sentence in found.cannot_tell:
+        console.print(f"not told: {sentence}", markup=False)
+    console.print(f"written to {out / 'law.json'} and {out / 'coefficients.json'}", markup=False, soft_wrap=True)

@@ -210,7 +210,7 @@ def _request(images: str, network: str, law: str, budget: list[str] | None, opti
 
     found = find_network(network)
     return Request(
-        images=_root(images),
+        images=root_of(images),
         network=found,
         budget=Budget.of(*budget) if budget else None,
         law=find_law(law) if budget else None,
@@ -221,7 +221,7 @@ def _request(images: str, network: str, law: str, budget: list[str] | None, opti
     )
 
 
-def _root(images: str) -> str:
+def root_of(images: str) -> str:
     """Return what a person gave as images such that it is found from any folder."""
     from triscale.data.local import absolute
     from triscale.data.named import absolute_named, is_named
@@ -251,7 +251,7 @@ def _recipe(options: TrainOptions) -> Recipe:
 
 
 def _default_out(images: str, network: str, budget: list[str]) -> Path:
-    parts = [Path(_root(images)).name, Path(network).stem.replace(":", "-"), *budget]
+    parts = [Path(root_of(images)).name, Path(network).stem.replace(":", "-"), *budget]
     return Path("runs") / "-".join("".join(c for c in part if c.isalnum() or c in "_.+") for part in parts)
 
 

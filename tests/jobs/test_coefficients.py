@@ -1,0 +1,83 @@
+"""The search for the coefficients from end to end, on small real images and a tiny baseline."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cli.command import refused, run
+from conftest import write_classes
+from triscale.data.split import Split
+from triscale.jobs.coefficients import Search
+from triscale.search.trial import Found
+
+OPTIONS = ("--method", "grid", "--epochs", 1, "--seeds", 0, "--number", 3, "--tolerance", 0.2, "--step", 0.25,
+           "--set", "batch=16")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_classes(tmp_path_factory.mktemp("search") / "images", 24)
+
+
+def test_a_search_ends_with_a_law_that_a_fit_takes_and_is_not_done_twice(capsys, folder, tiny_file, tmp_path):
+    out = tmp_path / "search"
+    arguments = ("search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *OPTIONS)
+    seen = run(capsys, *arguments)
+    assert seen.code == 0, seen.err
+    assert "law alpha" in seen.out
+    found = Found.load(out / "coefficients.json")
+    assert len(found.trials) == 3 == len(found.standings)
+    assert all(1.5 < standing.ratio < 2.5 for standing in found.standings)
+    split = Split.load(out / "split.json")
+    assert not {sample.path for sample in split.test} & {sample.path for sample in (*split.train, *split.val)}
+    for trial in (out / "trials").iterdir():
+        assert not (trial / "predictions.csv").exists()  # nothing was tested
+    before = {path: path.stat().st_mtime_ns for path in (out / "trials").rglob("state-*")}
+    again = run(capsys, *arguments, "--json")
+    assert json.loads(again.out) == json.loads((out / "coefficients.json").read_text())
+    assert {path: path.stat().st_mtime_ns for path in (out / "trials").rglob("state-*")} == before
+    scaled = run(capsys, "scale", tiny_file, "--law", out / "law.json", "--phi", 1, "--json")
+    assert scaled.code == 0, scaled.err
+    assert "another request" in refused(capsys, *arguments, "--share", 0.5)
+
+
+def test_what_cannot_be_searched_is_refused(capsys, folder, tiny_file, tmp_path):
+    command = ("search", "coefficients", folder, "--baseline", tiny_file)
+    assert "nothing is written" in refused(capsys, *command, "--out", folder / "search", *OPTIONS)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "something").write_text("")
+    assert "holds no search" in refused(capsys, *command, "--out", tmp_path / "full", *OPTIONS)
+    assert "--workers" in refused(capsys, *command, "--out", tmp_path / "new", *OPTIONS, "--workers", 0)
+    line = refused(capsys, *command, "--out", tmp_path / "none", "--tolerance", 0, "--step", 0.5)
+    assert "nearest" in line or "no candidate" in line or "nothing" in line
+
+
+def test_a_share_keeps_the_classes_in_proportion(capsys, folder, tiny_file, tmp_path):
+    out = tmp_path / "search"
+    arguments = ("search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *OPTIONS, "--share", 0.5)
+    seen = run(capsys, *arguments)
+    assert seen.code == 0, seen.err
+    labels = [sample.label for sample in Split.load(out / "split.json").train]
+    assert [labels.count(label) for label in range(3)] == [8, 8, 8]
+    assert Search.load(out / "search.json").share == 0.5
+
+
+def test_halving_goes_on_with_the_best_from_their_checkpoints(capsys, folder, tiny_file, tmp_path):
+    out = tmp_path / "search"
+    options = [*OPTIONS, "--set", "learning_rate=0.003"]
+    options[options.index("grid")] = "halving"
+    options[options.index("--epochs") + 1] = 3
+    seen = run(capsys, "search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *options)
+    assert seen.code == 0, seen.err
+    found = Found.load(out / "coefficients.json")
+    assert [(trial.start, trial.stop) for trial in found.trials] == [(0, 1)] * 3 + [(1, 3)]
+    lengths = sorted(len((trial / "history.jsonl").read_text().splitlines()) for trial in (out / "trials").iterdir())
+    assert lengths == [1, 1, 3]
+    # The learning rate is planned for all three epochs from the start, as if nothing had been stopped.
+    rates = [
+        json.loads((trial / "history.jsonl").read_text().splitlines()[0])["learning_rate"]
+        for trial in (out / "trials").iterdir()
+    ]
+    assert len(set(rates)) == 1
