@@ -263,6 +263,7 @@ def coefficients(
 
 
 def _print_found(found: Found, out: Path) -> None:
+    console.print(f"{found.baseline} by {found.method}: {len(found.trials)} trainings", markup=False)
     table(
         ("alpha", "beta", "gamma", "cost", "accuracy", "error", ""),
         [
@@ -278,7 +279,6 @@ def _print_found(found: Found, out: Path) -> None:
             for standing in found.standings[:MOST_STANDINGS]
         ],
         left=0,
-        title=f"{found.baseline} by {found.method}: {len(found.trials)} trainings",
     )
     console.print(f"\nlaw {found.law}", style="bold")
     if found.interval is not None:
