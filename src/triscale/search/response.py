@@ -63,8 +63,8 @@ def search_response(
     if not forms:
         raise SearchError(
             f"a response needs at least {min(num_coefficients(form, len(active)) for form in FORMS) + SPARE} networks, "
-            f"and the compute allows {len(sized)}; give more seeds or a wider tolerance, whose grid costs more to compare "
-            "with, or take the method grid"
+            f"and the compute allows {len(sized)}; give more seeds or a wider tolerance, "
+            "whose grid costs more to compare with, or take the method grid"
         )
     jobs = [Job(one.network, seed, 0, proxy.epochs) for one, seed in zip(sized, cycle(proxy.seeds), strict=False)]
     scores = list(evaluate(jobs))
