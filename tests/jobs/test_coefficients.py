@@ -51,7 +51,8 @@ def test_what_cannot_be_searched_is_refused(capsys, folder, tiny_file, tmp_path)
     assert "holds no search" in refused(capsys, *command, "--out", tmp_path / "full", *OPTIONS)
     assert "--workers" in refused(capsys, *command, "--out", tmp_path / "new", *OPTIONS, "--workers", 0)
     line = refused(capsys, *command, "--out", tmp_path / "none", "--tolerance", 0, "--step", 0.5)
-    assert "nearest" in line or "no candidate" in line or "nothing" in line
+    assert "no candidate costs 2x the MACs" in line
+    assert "allow a tolerance of" in line
 
 
 def test_a_share_keeps_the_classes_in_proportion(capsys, folder, tiny_file, tmp_path):

@@ -57,6 +57,17 @@ def feed(recipe: Recipe, group: Group) -> Feed:
     )
 
 
+def task(network, recipe: Recipe) -> Task:
+    return Task(
+        model=build(network),
+        recipe=recipe,
+        preprocessing=Preprocessing(resolution=16),
+        classes=3,
+        network_digest="",
+        seed=3,
+    )
+
+
 def train_together(folder, network, recipe: Recipe, *, stop_after: int | None = None):
     """Return what each of several processes does; call it in all of them."""
 
@@ -64,19 +75,12 @@ def train_together(folder, network, recipe: Recipe, *, stop_after: int | None = 
         with join(CPU) as group:
             calls = itertools.count(1)
             seed_weights(3)
-            task = Task(
-                model=build(network),
-                recipe=recipe,
-                preprocessing=Preprocessing(resolution=16),
-                classes=3,
-                network_digest="",
-                seed=3,
-            )
+            given = task(network, recipe)
             manner = Manner(
                 device=CPU, group=group, should_stop=lambda: stop_after is not None and next(calls) > stop_after
             )
             try:
-                manifest = train(task, feed(recipe, group), Checkpoints(folder), manner)
+                manifest = train(given, feed(recipe, group), Checkpoints(folder), manner)
             except Interrupted:
                 return "stopped"
             return [epoch.val_loss for epoch in manifest.history]
@@ -115,17 +119,10 @@ def test_one_process_that_is_told_to_stop_stops_all_at_the_same_step(tmp_path, t
     def work() -> object:
         with join(CPU) as group:
             calls = itertools.count(1)
-            task = Task(
-                model=build(tiny),
-                recipe=RECIPE,
-                preprocessing=Preprocessing(resolution=16),
-                classes=3,
-                network_digest="",
-                seed=3,
-            )
+            given = task(tiny, RECIPE)
             manner = Manner(device=CPU, group=group, should_stop=lambda: group.rank == 1 and next(calls) > 2)
             with pytest.raises(Interrupted, match="after step 2"):
-                train(task, feed(RECIPE, group), Checkpoints(tmp_path), manner)
+                train(given, feed(RECIPE, group), Checkpoints(tmp_path), manner)
             return "stopped"
 
     assert run_together(2, work) == ["stopped", "stopped"]

@@ -14,13 +14,11 @@ import torch
 
 from sizes import figure, size
 from training.processes import folder_digest
-from training.test_distributed import RECIPE, feed
-from triscale.network.contract import Preprocessing
-from triscale.nn.build import build
+from training.test_distributed import RECIPE, feed, task
 from triscale.training.checkpoint import Checkpoints
 from triscale.training.group import ALONE
 from triscale.training.loop import seed_weights, train
-from triscale.training.task import Manner, Task
+from triscale.training.task import Manner
 
 KILLS = size(20, 200)
 EPOCHS = 8
@@ -31,20 +29,13 @@ PATIENCE = 60.0
 def work(folder: Path, network, reached) -> None:
     torch.set_num_threads(1)
     seed_weights(3)
-    task = Task(
-        model=build(network),
-        recipe=RECIPE_OF_KILLS,
-        preprocessing=Preprocessing(resolution=16),
-        classes=3,
-        network_digest="",
-        seed=3,
-    )
+    given = task(network, RECIPE_OF_KILLS)
 
     def told(history) -> None:
         reached.value = len(history)
 
     manner = Manner(device=torch.device("cpu"), on_epoch=told)
-    train(task, feed(RECIPE_OF_KILLS, ALONE), Checkpoints(folder), manner)
+    train(given, feed(RECIPE_OF_KILLS, ALONE), Checkpoints(folder), manner)
     os._exit(0)
 
 

@@ -3,10 +3,8 @@
 import json
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchvision.transforms import v2
 
 from triscale.data.copies import Copies
 from triscale.data.scanned import Scan, ScannedImage
@@ -135,16 +133,6 @@ def test_minival_is_a_stratified_share(classes, each):
     counts = [sum(sample.label == label for sample in split.val) for label in range(classes)]
     assert counts == [max(1, round(each * MINIVAL_SHARE))] * classes
     assert round(1281167 * MINIVAL_SHARE) == 25022
-
-
-def test_a_batch_of_mixed_images_follows_torchvision_and_its_seed():
-    """What a step does with ``mixup`` is torchvision's; the share of each image shows in images and labels alike."""
-    torch.manual_seed(0)
-    mix = v2.MixUp(alpha=0.4, num_classes=3)
-    images = torch.stack([torch.full((3, 4, 4), float(label)) for label in (0, 1, 2, 1)])
-    mixed, targets = mix(images, torch.tensor([0, 1, 2, 1]))
-    assert torch.allclose(targets.sum(1), torch.ones(4))
-    assert torch.allclose(mixed[:, 0, 0, 0], targets @ torch.tensor([0.0, 1.0, 2.0]), atol=1e-6)
 
 
 def test_the_recipe_s_rate_for_any_batch_is_in_proportion():

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from triscale.data import named_layouts as layouts
 from triscale.data.source import Layout
-from triscale.errors import DataError, nearest
+from triscale.errors import DataError
 from triscale.places import cache_folder
 from triscale.record import Record
 
@@ -181,11 +181,6 @@ def find_named(images: str) -> Layout:
     if not place.is_dir():
         _fetch(found, place)
     return _READERS[name](place)
-
-
-def unknown_name(images: str) -> str:
-    """Return a hint for what is neither a folder nor a named set, but nearly the latter."""
-    return nearest(images.partition(":")[0], NAMED)
 
 
 def _fetch(found: NamedSet, place: Path) -> None:

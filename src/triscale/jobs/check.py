@@ -10,11 +10,11 @@ from typing import ClassVar
 from triscale.data.copies import Copies, find_copies
 from triscale.data.leaks import Leak, certain, leaks_between
 from triscale.data.local import is_url
-from triscale.data.scan import scan
 from triscale.data.scanned import BadFile, Scan
 from triscale.data.sheet import contact_sheet
 from triscale.data.source import Role
-from triscale.errors import DataError, Interrupted
+from triscale.errors import DataError
+from triscale.jobs.scanning import watched_scan
 from triscale.jobs.watch import Watcher
 from triscale.record import Record, write_atomic
 
@@ -106,14 +106,7 @@ def check(
     if out is not None and not is_url(str(images)) and out.resolve().is_relative_to(Path(images).resolve()):
         raise DataError(f"{out} lies in {images}, and nothing is written there; give another folder with --out")
 
-    def on_files(done: int, total: int) -> None:
-        if should_stop():
-            raise Interrupted("stopped during the scan of the images; nothing was written")
-        if done == 0:
-            watcher.begin("scan", total)
-        watcher.advance(done)
-
-    found = scan(images, progress=on_files)
+    found = watched_scan(images, watcher, should_stop, "stopped during the scan of the images; nothing was written")
     result = summarize(found, find_copies(found))
     if out is not None:
         try:

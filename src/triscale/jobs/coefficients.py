@@ -15,12 +15,12 @@ from pydantic import Field, PositiveInt
 
 from triscale import __version__
 from triscale.data.copies import find_copies
-from triscale.data.scan import scan
 from triscale.data.split import Sample, Split, make_split
 from triscale.errors import Interrupted, RunError
 from triscale.jobs.networks import totals_of
 from triscale.jobs.prepare import for_classes
 from triscale.jobs.run import Request, Run, RunSpec
+from triscale.jobs.scanning import watched_scan
 from triscale.jobs.train import Carrying, read_history, train_run
 from triscale.jobs.watch import Silent, Watcher
 from triscale.measure.device import machine
@@ -165,15 +165,9 @@ def _prepare(search: Search, out: Path, watcher: Watcher, should_stop: Callable[
     if out.is_dir() and any(path.name != file.name for path in out.iterdir()):
         raise RunError(f"{out} is not empty and holds no search; give a new folder with --out")
 
-    def on_files(done: int, total: int) -> None:
-        if should_stop():
-            raise Interrupted("stopped during the scan of the images; nothing was written yet")
-        if done == 0:
-            watcher.begin("scan", total)
-        watcher.advance(done)
-
-    watcher.begin("scan")
-    found = scan(search.images, progress=on_files)
+    found = watched_scan(
+        search.images, watcher, should_stop, "stopped during the scan of the images; nothing was written yet"
+    )
     split = make_split(found, seed=search.split_seed, val_share=search.recipe.val_share, copies=find_copies(found))
     split = split.model_copy(update={"train": _thinned(split.train, search.share, search.split_seed)})
     split.save(file)

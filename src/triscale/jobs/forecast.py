@@ -12,13 +12,13 @@ import torch
 
 from triscale.data.copies import find_copies
 from triscale.data.loader import Batch, TrainLoader
-from triscale.data.scan import scan
 from triscale.data.split import make_split
 from triscale.errors import Interrupted
 from triscale.jobs.networks import cost_of
 from triscale.jobs.prepare import resolve
 from triscale.jobs.room import needed_bytes, optimizer_values
 from triscale.jobs.run import Request
+from triscale.jobs.scanning import watched_scan
 from triscale.jobs.train import Carrying, decoder_of
 from triscale.jobs.watch import Watcher
 from triscale.measure.memory import training_memory
@@ -72,17 +72,8 @@ def forecast(request: Request, watcher: Watcher, carrying: Carrying) -> Forecast
         UserError: what :func:`triscale.jobs.prepare.prepare` would refuse.
         Interrupted: ``should_stop`` answered true.
     """
-
-    def on_files(done: int, total: int) -> None:
-        if carrying.should_stop():
-            raise Interrupted("stopped; nothing was written")
-        if done == 0:
-            watcher.begin("scan", total)
-        watcher.advance(done)
-
     recipe = request.recipe
-    watcher.begin("scan")
-    found = scan(request.images, progress=on_files)
+    found = watched_scan(request.images, watcher, carrying.should_stop, "stopped; nothing was written")
     split = make_split(
         found,
         seed=request.seed,

@@ -9,12 +9,12 @@ from typing import ClassVar
 from triscale import __version__
 from triscale.data.copies import Copies, find_copies
 from triscale.data.leaks import Leak, certain, find_leaks, refuse_leaks
-from triscale.data.scan import scan
 from triscale.data.scanned import BadFile
 from triscale.data.split import Split, check_present, make_split
-from triscale.errors import Interrupted, RunError
+from triscale.errors import RunError
 from triscale.jobs.networks import fit_any
 from triscale.jobs.run import Request, Run, RunSpec
+from triscale.jobs.scanning import watched_scan
 from triscale.jobs.watch import Watcher
 from triscale.measure.device import Machine, machine
 from triscale.network.contract import Preprocessing
@@ -80,15 +80,9 @@ def prepare(
             watcher.note(sentence)
         return spec
 
-    def on_files(done: int, total: int) -> None:
-        if should_stop():
-            raise Interrupted("stopped during the scan of the images; the same command begins it again")
-        if done == 0:
-            watcher.begin("scan", total)
-        watcher.advance(done)
-
-    watcher.begin("scan")
-    found = scan(request.images, progress=on_files)
+    found = watched_scan(
+        request.images, watcher, should_stop, "stopped during the scan of the images; the same command begins it again"
+    )
     copies = find_copies(found)
     split = make_split(
         found, seed=request.seed, test_share=request.test_share, val_share=request.recipe.val_share, copies=copies

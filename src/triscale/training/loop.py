@@ -147,10 +147,9 @@ def _forward(model: nn.Module, recipe: Recipe, manner: Manner) -> nn.Module:
 
 def _agree(group: Group, manner: Manner, seconds: float) -> tuple[bool, bool]:
     """Return whether all processes stop, and whether they save, if any of them wants it."""
-    wanted = torch.tensor([manner.should_stop(), seconds > manner.save_seconds], dtype=torch.int32)
+    stop, save = manner.should_stop(), seconds > manner.save_seconds
     if group.size > 1:
-        wanted = group.add(wanted.to(manner.device))
-    stop, save = wanted.tolist()
+        stop, save = group.add(torch.tensor([stop, save], dtype=torch.int32, device=manner.device)).tolist()
     return bool(stop), bool(save)
 
 
