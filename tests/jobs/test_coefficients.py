@@ -13,12 +13,12 @@ from triscale.jobs.coefficients import Search
 from triscale.search.trial import Found
 
 OPTIONS = ("--method", "grid", "--epochs", 1, "--seeds", 0, "--number", 3, "--tolerance", 0.2, "--step", 0.25,
-           "--set", "batch=16")  # fmt: skip
+           "--set", "batch=16", "--set", "val_share=0.25")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_classes(tmp_path_factory.mktemp("search") / "images", 24)
+    return write_classes(tmp_path_factory.mktemp("search") / "images", 40)
 
 
 def test_a_search_ends_with_a_law_that_a_fit_takes_and_is_not_done_twice(capsys, folder, tiny_file, tmp_path):
@@ -50,7 +50,9 @@ def test_what_cannot_be_searched_is_refused(capsys, folder, tiny_file, tmp_path)
     (tmp_path / "full" / "something").write_text("")
     assert "holds no search" in refused(capsys, *command, "--out", tmp_path / "full", *OPTIONS)
     assert "--workers" in refused(capsys, *command, "--out", tmp_path / "new", *OPTIONS, "--workers", 0)
-    line = refused(capsys, *command, "--out", tmp_path / "none", "--tolerance", 0, "--step", 0.5)
+    line = refused(
+        capsys, *command, "--out", tmp_path / "none", "--tolerance", 0, "--step", 0.5, "--set", "val_share=0.25"
+    )
     assert "no candidate costs 2x the MACs" in line
     assert "allow a tolerance of" in line
 
@@ -61,7 +63,7 @@ def test_a_share_keeps_the_classes_in_proportion(capsys, folder, tiny_file, tmp_
     seen = run(capsys, *arguments)
     assert seen.code == 0, seen.err
     labels = [sample.label for sample in Split.load(out / "split.json").train]
-    assert [labels.count(label) for label in range(3)] == [8, 8, 8]
+    assert [labels.count(label) for label in range(3)] == [12, 12, 12]
     assert Search.load(out / "search.json").share == 0.5
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
 from triscale.families import get
+from triscale.network.cost import totals
 from triscale.search.grid import Candidates, Grid, find_candidates
 from triscale.search.ledger import open_ledger
+from triscale.search.shape import Sized, realized
 from triscale.search.study import Study
 from triscale.search.trial import Job, Proxy, Score
 
@@ -23,6 +26,18 @@ def proxy(seeds: int) -> Proxy:
 
 def candidates(number: int) -> Candidates:
     return find_candidates(get(BASELINE), Grid(number=number))
+
+
+def describe(job: Job) -> Sized:
+    """What a ledger shows of a job."""
+    baseline, counted = get(BASELINE), totals(job.network)
+    return Sized(
+        network=job.network,
+        ratio=counted.macs / totals(baseline).macs,
+        realized=realized(baseline, job.network),
+        macs=counted.macs,
+        params=counted.params,
+    )
 
 
 def accuracy(job: Job) -> float:
@@ -49,17 +64,20 @@ def work(job: Job, folder: Path, *, log: Path, seconds: float) -> Score:
     return Score(accuracy(job), 0.005)
 
 
-def main(folder: Path, number: int, seeds: int, seconds: float) -> None:
+def main(folder: Path, place: str, number: int, seeds: int, seconds: float) -> None:
+    """Search in a folder; ``place`` is a file's name in it, or the address of a server that several machines share."""
     from triscale.search.methods import search_halving
 
-    with open_ledger(folder / "study.db", NAME, {"number": number, "seeds": seeds}) as ledger:
+    shared = "://" in place
+    settings: dict[str, object] = {"number": number, "seeds": seeds}
+    with open_ledger(place if shared else folder / place, NAME, settings, describe, grace=6) as ledger:
         study = Study(
             ledger, folder / "trials", partial(work, log=folder / "log", seconds=seconds), workers=2, most_deaths=1000
         )
-        search_halving(candidates(number), proxy(seeds), study.evaluate).save(folder / "found.json")
+        search_halving(candidates(number), proxy(seeds), study.evaluate).save(folder / f"found-{os.getpid()}.json")
 
 
 if __name__ == "__main__":
     from search.coordinator import main as importable  # so that workers can import what they are sent
 
-    importable(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
+    importable(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]))

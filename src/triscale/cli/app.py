@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError
 
-from triscale.cli import data, networks, results, search, training
+from triscale.cli import compare, data, networks, results, search, training
 from triscale.errors import TriscaleError
 
 HELP = """Fit an image classifier to a compute budget: depth, width and resolution are scaled together.
@@ -20,7 +20,7 @@ app = App(name="triscale", help=HELP, version_flags=["--version"], help_format="
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Networks and their cost": (networks.list_, networks.show, networks.scale),
-    "The method": (search.compare,),
+    "The method": (compare.compare,),
     "Training": (training.demo, training.fit, training.train),
     "With a finished Run": (
         results.evaluate,
@@ -35,8 +35,9 @@ for group, commands in COMMANDS.items():
     for command in commands:
         app.command(command, name=command.__name__.rstrip("_"), group=group)
 
-searches = App(name="search", help="Search for the coefficients of a law.", group="The method")
-searches.command(search.coefficients)
+searches = App(name="search", help="Search for the coefficients of a law, and follow searches.", group="The method")
+for command in (search.coefficients, search.status, search.resume, search.export):
+    searches.command(command)
 app.command(searches)
 
 images = App(name="data", help="Look at sets of images, and pack them.", group="Images")

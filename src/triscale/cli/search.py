@@ -1,4 +1,4 @@
-"""Commands of the method: comparing the ways to scale, searching the coefficients."""
+"""The command that searches the coefficients of a law."""
 
 from __future__ import annotations
 
@@ -7,154 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from triscale.cli.networks import DEFAULT_LAW, Json, LawOption
+from triscale.cli.networks import Json
+from triscale.cli.studies import STUDY_DEFAULTS, StudyOptions, hands_of, resolved_recipe, seeds_of
 from triscale.cli.terminal import console, print_json, table
-from triscale.errors import UserError
-from triscale.families.find import find_law, find_network
-from triscale.network.custom import AnyNetwork, CustomNetwork
-from triscale.network.spec import Network
+from triscale.families.find import find_network
 
 if TYPE_CHECKING:
-    from triscale.scaling.law import Law
-    from triscale.search.compare import Comparison
-    from triscale.search.published import Checked
+    from triscale.jobs.studies import Status
     from triscale.search.trial import Found
 
 MOST_STANDINGS = 12
-
-
-def compare(
-    *,
-    baseline: str | None = None,
-    times: float = 4.0,
-    phi: float = 0.0,
-    law: LawOption = DEFAULT_LAW,
-    published: Annotated[bool, Parameter(negative="")] = False,
-    json: Json = False,
-) -> None:
-    """Compare depth only, width only, resolution only and compound scaling at equal cost.
-
-    Parameters
-    ----------
-    baseline
-        A published name, a JSON file or package.module:function: show the networks that would be compared.
-    times
-        How many times the baseline's MACs each may cost.
-    phi
-        Begin at this phi of the law; a negative one makes all networks smaller.
-    law
-        alpha,beta,gamma or a JSON file, for the compound way.
-    published
-        Print Tables 2, 3 and 7 of the paper with exact costs; needs no training.
-    json
-        Print machine-readable JSON.
-    """
-    if published == (baseline is not None):
-        raise UserError("give either --published or --baseline NAME; for example: triscale compare --published")
-    if published:
-        from triscale.search.published import check_published
-
-        rows = check_published()
-        if json:
-            print_json(rows)
-        else:
-            _print_published(rows)
-        return
-    assert baseline is not None
-    comparison = _compare(find_network(baseline), times, find_law(law), phi)
-    if json:
-        print_json(comparison)
-    else:
-        _print_comparison(comparison)
-
-
-def _compare(baseline: AnyNetwork, times: float, law: Law, phi: float) -> Comparison:
-    from triscale.search.compare import equal_cost
-
-    if isinstance(baseline, CustomNetwork):
-        from triscale.jobs.networks import fit_any, totals_of
-
-        return equal_cost(baseline, times, law=law, phi=phi, fit=fit_any, count=totals_of)
-    return equal_cost(baseline, times, law=law, phi=phi)
-
-
-def _print_published(rows: tuple[Checked, ...]) -> None:
-    from triscale.search.published import MARGIN, PAPER
-
-    table(
-        ("network", "top-1", "top-5", "params", "exact", "MACs", "exact"),
-        [
-            (
-                checked.row.label,
-                f"{checked.row.top1:.1f}",
-                f"{checked.row.top5:.1f}",
-                checked.row.params or "",
-                f"{checked.params:,}",
-                checked.row.macs,
-                f"{checked.macs:,}",
-            )
-            for checked in rows
-            if checked.row.table == 2
-        ],
-        title="Table 2: EfficientNet on ImageNet",
-    )
-    for number, title in (
-        (3, "Table 3: MobileNets and ResNet, scaled"),
-        (7, "Table 7: EfficientNet-B0, scaled"),
-    ):
-        console.print()
-        table(
-            ("network", "px", "top-1", "MACs", "exact", "off by", ""),
-            [
-                (
-                    checked.row.label + (" (assumed)" if checked.row.assumed else ""),
-                    str(checked.pixels),
-                    f"{checked.row.top1:.1f}",
-                    checked.row.macs,
-                    f"{checked.macs:,}",
-                    f"{checked.excess:+.1%}",
-                    "" if checked.possible else "*",
-                )
-                for checked in rows
-                if checked.row.table == number
-            ],
-            title=title,
-        )
-    console.print(
-        f"\nThe paper's figures ({PAPER}), and what the networks of its coefficients cost exactly. MACs: "
-        "multiply-accumulates for one image, no bias, no batch norm, which the paper calls FLOPS. (assumed): the paper "
-        f"states no coefficients; these give the cost. *: the coefficients cannot give this cost, by more than "
-        f"{MARGIN:.0%} beyond its rounding. ResNet-50's costs at d=4 and w=2 look exchanged.",
-        style="dim",
-    )
-
-
-def _print_comparison(comparison: Comparison) -> None:
-    table(
-        ("scaled by", "blocks", "width", "px", "params", "MACs", "of asked", "ratio"),
-        [
-            (
-                contender.way,
-                _blocks(contender.network, contender.realized.depth),
-                f"x{contender.realized.width:.3g}",
-                str(contender.network.resolution),
-                f"{contender.params:,}",
-                f"{contender.macs.achieved:,}",
-                "" if contender.way == "baseline" else f"{contender.macs.used:.1%}",
-                f"{contender.macs.achieved / comparison.contenders[0].macs.achieved:.3f}",
-            )
-            for contender in comparison.contenders
-        ],
-        title=f"{comparison.baseline.name}, {comparison.times:g} times its MACs; compound: {comparison.law}",
-    )
-    console.print(
-        f"The cheapest of the four stays {comparison.unevenness:.1%} behind the dearest; none is above what was asked.",
-        style="dim",
-    )
-
-
-def _blocks(network: AnyNetwork, depth: float) -> str:
-    return str(network.num_blocks) if isinstance(network, Network) else f"x{depth:.3g}"
+PROXY_EPOCHS = 5
 
 
 def coefficients(
@@ -164,25 +27,18 @@ def coefficients(
     baseline: str,
     out: Path,
     method: Literal["grid", "halving", "response"] = "response",
-    epochs: int = 5,
-    seeds: tuple[int, ...] = (0, 1, 2),
-    share: float = 1.0,
     phi: float = 1.0,
     target: float = 2.0,
     tolerance: float = 0.05,
     step: float = 0.05,
     number: int | None = None,
-    recipe: str = "small",
-    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
-    workers: int = 1,
-    threads: int = 1,
-    device: str = "auto",
+    options: StudyOptions = STUDY_DEFAULTS,
     json: Json = False,
 ) -> None:
     """Find alpha, beta and gamma for a baseline and images: STEP 1 of the paper.
 
     Candidates all cost the same in fact, not by the nominal product. Each is trained briefly and scored on images held
-    out of training. The same command goes on where it stopped.
+    out of training, for 5 epochs by default. The same command goes on where it stopped.
 
     Parameters
     ----------
@@ -194,12 +50,6 @@ def coefficients(
         Folder of the search; its law.json can be given to --law.
     method
         grid: all candidates to the end; halving: all briefly, the best longer; response: a curve through small ones.
-    epochs
-        Epochs of the proxy training.
-    seeds
-        Seeds of each training.
-    share
-        Share of the training images of each class to train on.
     phi
         Candidates are the baseline scaled at this phi.
     target
@@ -210,26 +60,14 @@ def coefficients(
         Step of the grid in each coefficient.
     number
         At most so many candidates, spread over all.
-    recipe
-        A recipe's name, or a JSON file of one.
-    settings
-        Any field of the recipe, as field=value.
-    workers
-        Processes that train at a time.
-    threads
-        Threads of each.
-    device
-        auto, cpu or cuda.
     json
         Print machine-readable JSON.
     """
     from triscale.cli.terminal import watcher
     from triscale.cli.training import root_of
     from triscale.jobs.coefficients import Search, find_coefficients
-    from triscale.jobs.train import choose_device
     from triscale.jobs.watch import stop_flag
     from triscale.search.grid import Grid
-    from triscale.training.changes import changed, find_recipe
 
     grid = {"phi": phi, "target": target, "tolerance": tolerance, "step": step, "number": number}
     search = Search.parse(
@@ -238,24 +76,14 @@ def coefficients(
             "baseline": find_network(baseline),
             "grid": Grid.parse(grid, "the grid asked for"),
             "method": method,
-            "recipe": changed(find_recipe(recipe), (*settings, f"epochs={epochs}")),
-            "seeds": seeds,
-            "share": share,
+            "recipe": resolved_recipe(options, PROXY_EPOCHS),
+            "seeds": seeds_of(options),
+            "share": options.share,
         },
         "the search asked for",
     )
-    if workers < 1 or threads < 1:
-        raise UserError(f"--workers {workers} and --threads {threads} must be 1 or more")
     with watcher() as watching, stop_flag() as should_stop:
-        found = find_coefficients(
-            search,
-            out,
-            watching,
-            device=choose_device(device),
-            workers=workers,
-            threads=threads,
-            should_stop=should_stop,
-        )
+        found = find_coefficients(search, out, watching, hands_of(options, should_stop))
     if json:
         print_json(found)
     else:
@@ -286,3 +114,124 @@ def _print_found(found: Found, out: Path) -> None:
     for sentence in found.cannot_tell:
         console.print(f"not told: {sentence}", markup=False)
     console.print(f"written to {out / 'law.json'} and {out / 'coefficients.json'}", markup=False, soft_wrap=True)
+
+
+def status(
+    out: Path,
+    /,
+    *,
+    storage: str | None = None,
+    json: Json = False,
+) -> None:
+    """Show how a search or comparison stands, also while it runs.
+
+    Parameters
+    ----------
+    out
+        Folder of the search.
+    storage
+        Address of its server, where it needs a password.
+    json
+        Print machine-readable JSON.
+    """
+    from triscale.jobs.studies import read_status
+
+    found = read_status(out, storage)
+    if json:
+        print_json(found)
+    else:
+        _print_status(found)
+
+
+def resume(
+    out: Path,
+    /,
+    *,
+    workers: int = 1,
+    threads: int = 1,
+    device: str = "auto",
+    storage: str | None = None,
+    allow_leak: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = False,
+) -> None:
+    """Go on with a search or comparison where it stopped, as it was asked for.
+
+    Parameters
+    ----------
+    out
+        Folder of the search.
+    workers
+        Processes that train at a time.
+    threads
+        Threads of each.
+    device
+        auto, cpu or cuda.
+    storage
+        Address of its server, where it needs a password.
+    allow_leak
+        Go on although test or validation images are copies of others.
+    json
+        Print machine-readable JSON.
+    """
+    from triscale.cli.compare import print_compared
+    from triscale.cli.terminal import watcher
+    from triscale.jobs.studies import resume as go_on
+    from triscale.jobs.watch import stop_flag
+    from triscale.search.trial import Found
+
+    options = StudyOptions(workers=workers, threads=threads, device=device, storage=storage, allow_leak=allow_leak)
+    with watcher() as watching, stop_flag() as should_stop:
+        found = go_on(out, watching, hands_of(options, should_stop))
+    if json:
+        print_json(found)
+    elif isinstance(found, Found):
+        _print_found(found, out)
+    else:
+        print_compared(found, out)
+
+
+def export(out: Path, file: Path, /, *, storage: str | None = None) -> None:
+    """Write all trials of a search or comparison as a table.
+
+    Parameters
+    ----------
+    out
+        Folder of the search.
+    file
+        Ends in .csv or .json.
+    storage
+        Address of its server, where it needs a password.
+    """
+    from triscale.jobs.studies import export as write
+
+    console.print(f"{write(out, file, storage)} trials written to {file}", markup=False, soft_wrap=True)
+
+
+def _print_status(found: Status) -> None:
+    from triscale.jobs.trainings import in_time
+
+    left = "" if found.seconds_left is None else f", about {in_time(found.seconds_left)} left for these"
+    console.print(
+        f"{found.kind} of {found.baseline}: {'ended' if found.finished else 'not ended'}; {found.done} trainings done, "
+        f"{found.running} running, {found.waiting} waiting, {found.failed} failed{left}",
+        markup=False,
+    )
+    for sentence in found.now:
+        console.print(f"now: {sentence}", markup=False)
+    for sentence in found.why:
+        console.print(f"failed: {sentence}", markup=False, style="bold")
+    if found.standings:
+        table(
+            ("network", "cost", "epochs", "seeds", "accuracy"),
+            [
+                (
+                    standing.network,
+                    f"x{standing.ratio:.3f}",
+                    str(standing.epochs),
+                    str(standing.seeds),
+                    f"{standing.accuracy:.2%}",
+                )
+                for standing in found.standings[:MOST_STANDINGS]
+            ],
+            title="so far",
+        )

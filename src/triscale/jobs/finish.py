@@ -181,6 +181,18 @@ def explain_run(run: Run, watcher: Watcher) -> Maps:
     return result
 
 
+def maps_of(model: nn.Module, images: torch.Tensor) -> tuple[np.ndarray, int, float]:
+    """Explain what a model says of one normalized image ``[1, 3, H, W]``.
+
+    Returns:
+        The map ``[h, w]`` of the class that it predicts, that class, and its softmax probability.
+    """
+    with torch.inference_mode():
+        probabilities = model(images).double().softmax(1)[0]
+    predicted = int(probabilities.argmax())
+    return _maps(model, images, predicted), predicted, float(probabilities[predicted])
+
+
 def _maps(model: nn.Module, images: torch.Tensor, predicted: int) -> np.ndarray:
     classes = torch.tensor([predicted])
     if isinstance(model, Classifier):

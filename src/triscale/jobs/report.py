@@ -306,8 +306,8 @@ def _exported(run: Run) -> page.ExportFacts | None:
     return page.ExportFacts(**export.model_dump())
 
 
-def _environment(spec: RunSpec) -> tuple[page.Pair, ...]:
-    machine: Machine = spec.machine
+def machine_rows(machine: Machine) -> tuple[page.Pair, ...]:
+    """Return what a page says of the machine and the packages on it."""
     rows = [
         ("processor", f"{machine.processor}, {machine.cores} cores"),
         ("memory", f"{machine.memory_bytes / 2**30:.0f} GiB"),
@@ -317,12 +317,18 @@ def _environment(spec: RunSpec) -> tuple[page.Pair, ...]:
         *machine.packages,
         ("torch threads", str(machine.threads)),
         ("training kernels", machine.kernels or "torch"),
+    ]
+    return tuple(page.Pair(name=name, value=value) for name, value in rows)
+
+
+def _environment(spec: RunSpec) -> tuple[page.Pair, ...]:
+    rows = [
         ("seed", str(spec.request.seed)),
         ("network digest", spec.network.structure[:16]),
         ("recipe digest", spec.request.recipe.digest[:16]),
         ("split digest", spec.split[:16]),
     ]
-    return tuple(page.Pair(name=name, value=value) for name, value in rows)
+    return (*machine_rows(spec.machine), *(page.Pair(name=name, value=value) for name, value in rows))
 
 
 def _repeat(spec: RunSpec) -> tuple[str, ...]:

@@ -1,288 +1,379 @@
-"""What a study writes down: which jobs there are, how they stand, and how they ended. One process writes.
+"""What a study writes down: which jobs there are, how they stand, and how they ended.
 
-The file is SQLite in write-ahead mode, flushed to the disk at every change: other processes may read while it is
-written, and a killed writer leaves every change whole or absent.
+A job is a trial of Optuna, made in advance and waiting. A coordinator claims it (``RUNNING``), which the storage grants
+to one alone, and ends it (``COMPLETE``) once. A job that lost its worker is a failed trial; another one takes its place
+and goes on from the checkpoint, so that every job has one complete trial in the end, whoever was killed.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import os
 import socket
-import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
-from triscale.errors import RunError, SearchError
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from triscale.errors import SearchError
+from triscale.search.shape import Sized
+from triscale.search.storage import BEAT_SECONDS, Result, Storage, open_storage, read_storage
 from triscale.search.trial import Job, Score
 
 SCHEMA = 1
-BUSY_SECONDS = 30.0
+ABOUT = "triscale"
+"""The attribute of an Optuna study that holds schema and settings."""
 
-_TABLES = """
-CREATE TABLE study (name TEXT PRIMARY KEY, settings TEXT NOT NULL) STRICT;
-CREATE TABLE job (
-  study TEXT NOT NULL REFERENCES study, number INTEGER NOT NULL, network TEXT NOT NULL, training TEXT NOT NULL,
-  seed INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, state TEXT NOT NULL DEFAULT 'waiting',
-  deaths INTEGER NOT NULL DEFAULT 0, worker TEXT, beat REAL, accuracy REAL, error REAL, why TEXT,
-  PRIMARY KEY (study, training, start, stop)
-) STRICT;
-CREATE TABLE event (
-  id INTEGER PRIMARY KEY, study TEXT NOT NULL, training TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
-  state TEXT NOT NULL, at REAL NOT NULL
-) STRICT;
-"""
+State = Literal["waiting", "running", "done", "failed"]
+Describe = Callable[[Job], Sized]
+Key = tuple[str, int, int]
 
-_WHERE = "study = ? AND training = ? AND start = ? AND stop = ?"
+_STATES: dict[TrialState, State] = {
+    TrialState.WAITING: "waiting",
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "done",
+    TrialState.FAIL: "failed",
+    TrialState.PRUNED: "failed",
+}
+_DISTRIBUTIONS: dict[str, BaseDistribution] = {
+    "depth": FloatDistribution(1e-3, 1e3),
+    "width": FloatDistribution(1e-3, 1e3),
+    "resolution": FloatDistribution(1e-3, 1e3),
+    "epochs": IntDistribution(1, 1_000_000),
+    "seed": IntDistribution(0, 2**31 - 1),
+}
+"""What a dashboard shows of a job: realized multipliers, epochs after which it ends, seed."""
 
 
 class Entry(NamedTuple):
     """A job as it stands: ``waiting``, ``running``, ``done`` or ``failed``.
 
-    ``deaths``: how many workers died of it since the study was opened. ``beat``: when its worker was last known to
-    live, as a time of :func:`time.time`.
+    ``attempts``: how many trials there were of it. ``worker``: who has or had it. ``why``: it failed. ``began`` and
+    ``ended`` are local times. ``macs`` of the network, for one image.
     """
 
     number: int
     network: str
+    training: str
     seed: int
     start: int
     stop: int
-    state: str
-    deaths: int
+    macs: int
+    ratio: float
+    state: State
+    attempts: int
     worker: str | None
-    beat: float | None
     accuracy: float | None
     error: float | None
     why: str | None
+    began: datetime | None
+    ended: datetime | None
 
 
-class Ledger(Protocol):
-    """Where a study is written down."""
+class Ledger:
+    """The jobs of one study, as one of its coordinators writes them down."""
 
-    def add(self, jobs: Sequence[Job]) -> None:
-        """Write down jobs that are not known yet, as waiting, in their order."""
+    def __init__(self, storage: Storage, study: optuna.Study, describe: Describe) -> None:
+        self._storage, self._study, self._describe = storage, study, describe
+        self._held: dict[Key, int] = {}
+        self._worker = f"process {os.getpid()} on {socket.gethostname()}"
+        self._beaten = time.monotonic()
+        self._last: dict[Key, FrozenTrial] = {}
 
-    def score(self, job: Job) -> Score | None:
-        """Return the score of a job that is done."""
-
-    def begin(self, job: Job, worker: str) -> None:
-        """Write down that a worker has a job."""
-
-    def beat(self, worker: str) -> None:
-        """Write down that a worker lives."""
-
-    def put_back(self, job: Job) -> None:
-        """Write down that a job waits again, through no fault of its own."""
-
-    def lose(self, job: Job) -> int:
-        """Write down that a job lost its worker and waits again; return how many it has lost."""
-
-    def end(self, job: Job, score: Score) -> None:
-        """Write down the score of a running job, once."""
-
-    def fail(self, job: Job, why: str) -> None:
-        """Write down that a running job cannot be carried out."""
-
-    def entries(self) -> tuple[Entry, ...]:
-        """Return all jobs as they stand."""
-
-
-class SqliteLedger:
-    """A ledger in one file, which holds any number of studies."""
-
-    def __init__(self, connection: sqlite3.Connection, study: str) -> None:
-        self._connection, self._study = connection, study
+    @property
+    def shared(self) -> bool:
+        """Whether other machines may work on the same study."""
+        return self._storage.shared
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Write down jobs that are not known yet, as waiting, in their order."""
-        with self._change() as change:
-            known = change.execute("SELECT count(*) FROM job WHERE study = ?", (self._study,)).fetchone()[0]
-            for job in jobs:
-                known += change.execute(
-                    "INSERT OR IGNORE INTO job (study, number, network, training, seed, start, stop) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (self._study, known, job.network.name, job.key, job.seed, job.start, job.stop),
-                ).rowcount
+        """Write down jobs that are not known yet as waiting, and those that failed or were lost once more."""
+        self._patiently(lambda: self._add(jobs))
 
-    def score(self, job: Job) -> Score | None:
-        """Return the score of a job that is done."""
-        row = self._connection.execute(
-            f"SELECT accuracy, error FROM job WHERE {_WHERE} AND state = 'done'", self._key(job)
-        ).fetchone()
-        return None if row is None else Score(*row)
+    def refresh(self) -> None:
+        """Read what others have written; take up what their deaths left."""
+        self._patiently(self._refresh)
 
-    def begin(self, job: Job, worker: str) -> None:
-        """Write down that a worker has a job."""
-        self._set(job, "running", "worker = ?, beat = ?, why = NULL", worker, time.time())
+    def scores(self, jobs: Sequence[Job]) -> list[Score | None]:
+        """Return the scores of those jobs that are done, as last read."""
+        return [self._score(job) for job in jobs]
 
-    def beat(self, worker: str) -> None:
-        """Write down that a worker lives."""
-        with self._change() as change:
-            change.execute(
-                "UPDATE job SET beat = ? WHERE study = ? AND worker = ? AND state = 'running'",
-                (time.time(), self._study, worker),
-            )
+    def failure(self, jobs: Sequence[Job]) -> str | None:
+        """Return why one of the jobs cannot be carried out, if another machine found out, as last read."""
+        for job in jobs:
+            trial = self._last.get(_key(job))
+            if trial is not None and trial.state == TrialState.FAIL and "why" in trial.user_attrs:
+                return f"{job.network.name} with seed {job.seed} failed: {trial.user_attrs['why']}"
+        return None
 
-    def put_back(self, job: Job) -> None:
-        """Write down that a job waits again, through no fault of its own."""
-        self._set(job, "waiting", "worker = NULL")
-
-    def lose(self, job: Job) -> int:
-        """Write down that a job lost its worker and waits again; return how many it has lost."""
-        self._set(job, "waiting", "worker = NULL, deaths = deaths + 1")
-        row = self._connection.execute(f"SELECT deaths FROM job WHERE {_WHERE}", self._key(job)).fetchone()
-        return int(row[0])
-
-    def end(self, job: Job, score: Score) -> None:
-        """Write down the score of a running job, once."""
-        self._set(job, "done", "accuracy = ?, error = ?, worker = NULL", score.accuracy, score.error)
-
-    def fail(self, job: Job, why: str) -> None:
-        """Write down that a running job cannot be carried out."""
-        self._set(job, "failed", "why = ?, worker = NULL", why)
-
-    def entries(self) -> tuple[Entry, ...]:
-        """Return all jobs as they stand."""
-        rows = self._connection.execute(
-            f"SELECT {', '.join(Entry._fields)} FROM job WHERE study = ? ORDER BY number", (self._study,)
+    def lost(self, jobs: Sequence[Job]) -> bool:
+        """Whether a job has no trial that waits, runs or is done: its machine died."""
+        return any(
+            (trial := self._last.get(_key(job))) is None
+            or (trial.state == TrialState.FAIL and "why" not in trial.user_attrs)
+            for job in jobs
         )
-        return tuple(Entry(*row) for row in rows)
 
-    def _set(self, job: Job, state: str, change_of: str, *values: object) -> None:
-        with self._change() as change:
-            changed = change.execute(
-                f"UPDATE job SET state = ?, {change_of} WHERE {_WHERE} AND state != 'done'",
-                (state, *values, *self._key(job)),
-            ).rowcount
-            assert changed == 1, f"{job.key} had ended"
-            change.execute(
-                "INSERT INTO event (study, training, start, stop, state, at) VALUES (?, ?, ?, ?, ?, ?)",
-                (*self._key(job), state, time.time()),
-            )
+    def claim(self, jobs: Sequence[Job]) -> Job | None:
+        """Take the first of the jobs that waits, for a worker of this coordinator; None if none waits."""
+        for job in jobs:
+            trial = self._last.get(_key(job))
+            if trial is not None and trial.state == TrialState.WAITING and self._patiently(self._claim, job, trial):
+                return job
+        return None
 
-    def _key(self, job: Job) -> tuple[str, str, int, int]:
-        return (self._study, job.key, job.start, job.stop)
+    def beat(self) -> None:
+        """Show that the jobs of this coordinator are alive, every few seconds however often it is called."""
+        if self._storage.shared and time.monotonic() - self._beaten >= BEAT_SECONDS / 2:
+            for trial_id in self._held.values():
+                self._patiently(self._storage.rdb.record_heartbeat, trial_id)
+            self._beaten = time.monotonic()
 
-    @contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
-        self._connection.execute("BEGIN IMMEDIATE")
+    def put_back(self, job: Job) -> None:
+        """Write down that a job of this coordinator waits again, through no fault of its own."""
+        self._change(job, TrialState.WAITING)
+
+    def lose(self, job: Job) -> None:
+        """Write down that a job lost its worker; it is added again."""
+        self._change(job, TrialState.FAIL)
+        self.add([job])
+
+    def end(self, job: Job, score: Score) -> None:
+        """Write down the score of a job of this coordinator; it counts if nobody was faster."""
+        self._attribute(job, "error", score.error)
+        self._change(job, TrialState.COMPLETE, score.accuracy)
+
+    def fail(self, job: Job, why: str) -> None:
+        """Write down that a job of this coordinator cannot be carried out."""
+        self._attribute(job, "why", why)
+        self._change(job, TrialState.FAIL)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return all jobs as they stand."""
+        return self._patiently(lambda: _entries(self._study))
+
+    def _patiently(self, call: Callable[..., Result], *arguments: object) -> Result:
+        return self._storage.patiently(lambda: call(*arguments))
+
+    def _refresh(self) -> None:
+        if self._storage.shared:
+            self._storage.fail_stale(self._study)
+        self._last = _newest(self._study)
+
+    def _add(self, jobs: Sequence[Job]) -> None:
+        with self._storage.alone(self._study.study_name):
+            self._refresh()
+            for job in jobs:
+                trial = self._last.get(_key(job))
+                if trial is None or trial.state == TrialState.FAIL:
+                    self._study.add_trial(_waiting(job, self._describe(job)))
+            self._last = _newest(self._study)
+
+    def _claim(self, job: Job, trial: FrozenTrial) -> bool:
         try:
-            yield self._connection
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            granted = self._storage.rdb.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        except UpdateFinishedTrialError:
+            return False
+        if not granted:
+            return False
+        self._held[_key(job)] = trial._trial_id
+        self._storage.rdb.set_trial_user_attr(trial._trial_id, "worker", self._worker)
+        if self._storage.shared:
+            self._storage.rdb.record_heartbeat(trial._trial_id)
+        self._last[_key(job)] = self._storage.rdb.get_trial(trial._trial_id)
+        return True
+
+    def _attribute(self, job: Job, name: str, value: object) -> None:
+        def write() -> None:
+            # Refused if another machine took the job over while this one was not heard of.
+            with contextlib.suppress(UpdateFinishedTrialError):
+                self._storage.rdb.set_trial_user_attr(self._held[_key(job)], name, value)
+
+        self._patiently(write)
+
+    def _change(self, job: Job, state: TrialState, value: float | None = None) -> None:
+        trial_id = self._held.pop(_key(job))
+
+        def write() -> None:
+            # As above; that one's result counts.
+            with contextlib.suppress(UpdateFinishedTrialError):
+                self._storage.rdb.set_trial_state_values(trial_id, state, None if value is None else [value])
+            self._last = _newest(self._study)
+
+        self._patiently(write)
+
+    def _score(self, job: Job) -> Score | None:
+        trial = self._last.get(_key(job))
+        if trial is None or trial.state != TrialState.COMPLETE or trial.value is None:
+            return None
+        return Score(trial.value, float(trial.user_attrs["error"]))
 
 
 @contextmanager
-def open_ledger(file: Path, study: str, settings: dict[str, object]) -> Iterator[SqliteLedger]:
-    """Open a study for writing, a new one or the same again; jobs that were running or failed wait again.
+def open_ledger(
+    place: str | Path,
+    study: str,
+    settings: dict[str, object],
+    describe: Describe,
+    *,
+    grace: int | None = None,
+    patience: float | None = None,
+) -> Iterator[Ledger]:
+    """Open a study for writing, a new one or the same again.
+
+    In a file, jobs that were running wait again: their coordinator has died. In PostgreSQL they may run on another
+    machine, and wait again when that one has not been heard of for the time of grace.
 
     Args:
-        file: of SQLite; it is made if it does not exist.
+        place: a file of SQLite, which is made if it does not exist, or the address of a PostgreSQL database.
         study: name.
         settings: what the results depend on, as plain JSON data; the same name with others is refused.
+        describe: returns the size of a job's network, to be shown beside it.
+        grace: seconds, instead of the usual time of grace.
+        patience: seconds that a server may be away, instead of the usual.
 
     Raises:
         RunError: another process writes to the file.
         SearchError: it cannot be opened, holds something else, or a study of this name with other settings.
     """
-    with _lock(file):
-        connection = _connect(file)
-        try:
-            _make_tables(connection, file)
-            _check_settings(connection, study, settings, file)
-            connection.execute(
-                "UPDATE job SET state = 'waiting', worker = NULL, deaths = 0 WHERE study = ? AND state != 'done'",
-                (study,),
+    given = {"grace": grace, "patience": patience}
+    options = {name: value for name, value in given.items() if value is not None}
+    if "grace" in options:
+        options["beat"] = max(1, int(options["grace"]) // 6)
+    with open_storage(place, **options) as storage:  # type: ignore[arg-type]
+        with storage.alone(study):
+            opened = optuna.create_study(
+                storage=storage.rdb, study_name=study, direction="maximize", load_if_exists=True
             )
-            yield SqliteLedger(connection, study)
-        finally:
-            connection.close()
+            _check_settings(opened, settings, storage.shown)
+        if not storage.shared:
+            for trial in opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                storage.rdb.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        ledger = Ledger(storage, opened, describe)
+        ledger.refresh()
+        yield ledger
 
 
-def read_entries(file: Path, study: str) -> tuple[Entry, ...]:
+def read_entries(place: str | Path, study: str) -> tuple[Entry, ...]:
     """Return all jobs of a study as they stand, also while it runs.
 
     Raises:
-        SearchError: there is no such file or study.
+        SearchError: there is no such storage or study.
     """
-    if not file.is_file():
-        raise SearchError(f"there is no study in {file}; give the file that the search was begun with")
-    connection = _connect(file)
-    try:
-        _check_schema(connection, file)
-        names = [name for (name,) in connection.execute("SELECT name FROM study ORDER BY name")]
+    with read_storage(place) as storage:
+        names = optuna.get_all_study_names(storage.rdb)
         if study not in names:
-            raise SearchError(f'{file} holds no study "{study}"; it holds {", ".join(names) or "none"}')
-        return SqliteLedger(connection, study).entries()
-    finally:
-        connection.close()
+            raise SearchError(f'{storage.shown} holds no study "{study}"; it holds {", ".join(names) or "none"}')
+        return _entries(optuna.load_study(study_name=study, storage=storage.rdb))
 
 
-def _connect(file: Path) -> sqlite3.Connection:
-    try:
-        connection = sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-    except sqlite3.Error as error:
-        raise SearchError(f"cannot use {file} as a study: {error}; give another file") from error
-    return connection
+def _key(job: Job) -> Key:
+    return (job.key, job.start, job.stop)
 
 
-def _make_tables(connection: sqlite3.Connection, file: Path) -> None:
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables == 0:
-        connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
-    _check_schema(connection, file)
+def _waiting(job: Job, sized: Sized) -> FrozenTrial:
+    params = {
+        "depth": sized.realized.depth,
+        "width": sized.realized.width,
+        "resolution": sized.realized.resolution,
+        "epochs": job.stop,
+        "seed": job.seed,
+    }
+    return optuna.trial.create_trial(
+        state=TrialState.WAITING,
+        params=params,
+        distributions=_DISTRIBUTIONS,
+        user_attrs={
+            "network": job.network.name,
+            "training": job.key,
+            "seed": job.seed,
+            "start": job.start,
+            "stop": job.stop,
+            "macs": sized.macs,
+            "params": sized.params,
+            "ratio": sized.ratio,
+        },
+        system_attrs={"fixed_params": params},
+    )
 
 
-def _check_schema(connection: sqlite3.Connection, file: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if version > SCHEMA:
+def _trials(study: optuna.Study) -> Iterator[tuple[Key, FrozenTrial]]:
+    for trial in study.get_trials(deepcopy=False):
+        about = trial.user_attrs
+        if "training" in about:
+            yield (about["training"], about["start"], about["stop"]), trial
+
+
+def _newest(study: optuna.Study) -> dict[Key, FrozenTrial]:
+    """Return the last trial of every job, or the one that is complete."""
+    found: dict[Key, FrozenTrial] = {}
+    for key, trial in _trials(study):
+        if key not in found or found[key].state != TrialState.COMPLETE:
+            found[key] = trial
+    return found
+
+
+def _entries(study: optuna.Study) -> tuple[Entry, ...]:
+    attempts: dict[Key, int] = {}
+    first: dict[Key, int] = {}
+    for key, trial in _trials(study):
+        attempts[key] = attempts.get(key, 0) + 1
+        first.setdefault(key, trial.number)
+    newest = _newest(study)
+    return tuple(
+        _entry(newest[key], number, attempts[key])
+        for number, key in enumerate(sorted(newest, key=lambda key: first[key]))
+    )
+
+
+def _entry(trial: FrozenTrial, number: int, attempts: int) -> Entry:
+    about, done = trial.user_attrs, trial.state == TrialState.COMPLETE
+    return Entry(
+        number=number,
+        network=about["network"],
+        training=about["training"],
+        seed=about["seed"],
+        start=about["start"],
+        stop=about["stop"],
+        macs=about["macs"],
+        ratio=about["ratio"],
+        state=_STATES[trial.state],
+        attempts=attempts,
+        worker=about.get("worker"),
+        accuracy=trial.value if done else None,
+        error=about.get("error") if done else None,
+        why=about.get("why"),
+        began=trial.datetime_start,
+        ended=trial.datetime_complete,
+    )
+
+
+def _check_settings(study: optuna.Study, settings: dict[str, object], shown: str) -> None:
+    asked = json.loads(json.dumps(settings))
+    about = study.user_attrs.get(ABOUT)
+    if about is None:
+        if study.get_trials(deepcopy=False):
+            raise SearchError(
+                f'{shown} holds a study "{study.study_name}" that is not Triscale\'s; give it another name with --study'
+            )
+        study.set_user_attr(ABOUT, {"schema": SCHEMA, "settings": asked})
+        return
+    if about["schema"] > SCHEMA:
         raise SearchError(
-            f"{file} is a study of schema {version}, and this version of Triscale reads up to schema {SCHEMA}; install "
-            "a newer Triscale to go on with it"
+            f'"{study.study_name}" in {shown} is a study of schema {about["schema"]}, and this version of Triscale '
+            f"reads up to schema {SCHEMA}; install a newer Triscale to go on with it"
         )
-    if not {"study", "job", "event"} <= tables:
-        raise SearchError(f"{file} is a database of something else; give another file for the study")
-
-
-def _check_settings(connection: sqlite3.Connection, study: str, settings: dict[str, object], file: Path) -> None:
-    text = json.dumps(settings, sort_keys=True)
-    connection.execute("INSERT OR IGNORE INTO study VALUES (?, ?)", (study, text))
-    known = json.loads(connection.execute("SELECT settings FROM study WHERE name = ?", (study,)).fetchone()[0])
-    asked = json.loads(text)
+    known = about["settings"]
     if known != asked:
         differing = sorted(name for name in known | asked if known.get(name) != asked.get(name))
         raise SearchError(
-            f'{file} already holds a study "{study}" with other settings (it differs in {", ".join(differing)}); '
-            "give it another name, or the same settings to go on with it"
+            f'{shown} already holds a study "{study.study_name}" with other settings (it differs in '
+            f"{', '.join(differing)}); give it another name, or the same settings to go on with it"
         )
-
-
-@contextmanager
-def _lock(file: Path) -> Iterator[None]:
-    """Be the only writer; the lock goes with the process, also when it is killed."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file.with_name(f".{file.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise SearchError(f"cannot write to {file.parent}: {error.strerror}; give another file") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.read(handle, 200).decode(errors="replace").strip() or "another process"
-            raise RunError(f"{file} is in use by {owner}; wait for it, stop it, or give another file") from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-        yield
-    finally:
-        os.close(handle)

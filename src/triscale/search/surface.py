@@ -79,15 +79,20 @@ class Power:
 FORMS: tuple[Form, ...] = (Power(), Quadratic())
 
 
-def left_out_rms(form: Form, points: Array, errors: Array) -> float:
-    """Return the root mean square of what each network's error differs from a fit to all the others."""
+def foretold(form: Form, points: Array, errors: Array) -> Array:
+    """Return for each network ``[n]`` the error that a fit to all the others says it has."""
     everyone = np.arange(len(points))
-    missed = []
+    said = []
     for index in everyone:
         others = everyone != index
         coefficients = form.fit(points[others], errors[others])
-        missed.append(form.predict(coefficients, points[index : index + 1])[0] - errors[index])
-    return float(np.sqrt(np.mean(np.square(missed))))
+        said.append(form.predict(coefficients, points[index : index + 1])[0])
+    return np.array(said)
+
+
+def left_out_rms(form: Form, points: Array, errors: Array) -> float:
+    """Return the root mean square of what each network's error differs from a fit to all the others."""
+    return float(np.sqrt(np.mean(np.square(foretold(form, points, errors) - errors))))
 
 
 def num_coefficients(form: Form, dimensions: int) -> int:

@@ -1,0 +1,41 @@
+"""The page of a study that lies in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from triscale.data.split import Split
+from triscale.errors import RunError
+from triscale.jobs.coefficients import Search
+from triscale.jobs.compare import Comparing, MapsBeside
+from triscale.jobs.comparison_report import report_comparison
+from triscale.jobs.networks import totals_of
+from triscale.jobs.prepare import for_classes
+from triscale.jobs.search_report import report_search
+from triscale.jobs.trainings import SPLIT
+from triscale.search.compared import Compared
+from triscale.search.grid import find_candidates
+from triscale.search.trial import Found
+
+
+def report_study(folder: Path) -> Path:
+    """Write the page of the finished search or comparison in a folder, and return its path.
+
+    Raises:
+        RunError: the folder holds no finished study.
+        RecordError: one of its files cannot be read.
+    """
+    if (folder / "coefficients.json").is_file():
+        found, search = Found.load(folder / "coefficients.json"), Search.load(folder / "search.json")
+        classes = len(Split.load(folder / SPLIT).classes)
+        baseline = for_classes(search.baseline, classes, search.recipe)
+        return report_search(found, find_candidates(baseline, found.grid, totals_of), folder, search)
+    if (folder / "compared.json").is_file():
+        maps = folder / "maps" / "maps.json"
+        return report_comparison(
+            Compared.load(folder / "compared.json"),
+            folder,
+            Comparing.load(folder / "compare.json"),
+            MapsBeside.load(maps) if maps.is_file() else None,
+        )
+    raise RunError(f"{folder} holds no finished search or comparison; give the folder that --out named for one")

@@ -1,0 +1,259 @@
+"""Where a study lies: Optuna's tables in an SQLite file with one coordinator, or in PostgreSQL for many machines.
+
+Optuna's dashboard and tools open both. Races between processes made SQLite lose trials (three workers, three of three
+tries), so that a file has one writer, which holds a lock; PostgreSQL locks rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import sqlite3
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.sql import text
+
+from triscale.errors import RunError, SearchError
+
+BUSY_SECONDS = 30
+CONNECT_SECONDS = 10
+BEAT_SECONDS = 10
+GRACE_SECONDS = 60
+"""A job whose coordinator has not been heard of for so long is given to another one."""
+PATIENCE_SECONDS = 300.0
+"""How long a server may be away before a search gives up."""
+
+_TABLES = {"studies", "trials", "version_info", "alembic_version"}
+_ALONE = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
+_POSTGRES = ("postgresql", "postgres")
+
+Result = TypeVar("Result")
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class Storage:
+    """An open storage: Optuna's, with what it needs to be used by one or by many."""
+
+    def __init__(self, rdb: RDBStorage, shown: str, *, shared: bool, patience: float = PATIENCE_SECONDS) -> None:
+        self.rdb, self.shown, self.shared = rdb, shown, shared
+        self._patience = patience
+
+    def patiently(self, call: Callable[[], Result]) -> Result:
+        """Do something with a storage that may be away for a while.
+
+        Raises:
+            SearchError: it has not answered for some minutes.
+        """
+        until = time.monotonic() + (self._patience if self.shared else 0)
+        while True:
+            try:
+                return call()
+            except (StorageInternalError, DBAPIError) as error:
+                if time.monotonic() >= until:
+                    raise SearchError(
+                        f"{self.shown} does not answer any more ({_first_line(error)}); the same command goes on when "
+                        "it does"
+                    ) from error
+                time.sleep(1.0)
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Keep other machines out, for what one of them must do; a lock of the server, which a death releases."""
+        if not self.shared:
+            yield
+            return
+        with self.rdb.engine.connect() as connection, connection.begin():
+            connection.execute(_ALONE, {"name": f"triscale/{name}"})
+            yield
+
+    def fail_stale(self, study: optuna.Study) -> None:
+        """Fail the trials whose coordinators have not been heard of for the time of grace."""
+        with _experiments_allowed():
+            optuna.storages.fail_stale_trials(study)
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self.rdb.remove_session()
+        self.rdb.engine.dispose()
+
+
+@contextmanager
+def open_storage(
+    place: str | Path, *, beat: int = BEAT_SECONDS, grace: int = GRACE_SECONDS, patience: float = PATIENCE_SECONDS
+) -> Iterator[Storage]:
+    """Open a storage for writing.
+
+    Args:
+        place: a file, which is made if it does not exist, or ``postgresql://USER:PASSWORD@HOST/DATABASE``.
+        beat: seconds between signs of life.
+        grace: seconds without one after which a job of another machine is taken over.
+        patience: seconds that a server may be away.
+
+    Raises:
+        RunError: another process writes to the file.
+        SearchError: it cannot be reached, or holds something else or a schema of another version of Optuna.
+    """
+    if isinstance(place, str):
+        storage = _connect(place, beat, grace, patience)
+        try:
+            yield storage
+        finally:
+            storage.close()
+        return
+    with _lock(place):
+        if place.is_file() and place.stat().st_size > 0:
+            _check_file(place)
+        else:
+            with contextlib.closing(sqlite3.connect(place)) as connection:
+                # Readers do not wait for the writer then.
+                connection.execute("PRAGMA journal_mode = WAL")
+        storage = Storage(_open_file(place), str(place), shared=False)
+        try:
+            yield storage
+        finally:
+            storage.close()
+
+
+@contextmanager
+def read_storage(place: str | Path) -> Iterator[Storage]:
+    """Open a storage that exists for reading, also while a search writes to it.
+
+    Raises:
+        SearchError: there is none, or it cannot be read.
+    """
+    if isinstance(place, Path):
+        if not place.is_file():
+            raise SearchError(f"there is no study in {place}; give the folder or file that the search was begun with")
+        _check_file(place)
+        storage = Storage(_open_file(place), str(place), shared=False)
+    else:
+        storage = _connect(place, BEAT_SECONDS, GRACE_SECONDS, PATIENCE_SECONDS)
+    try:
+        yield storage
+    finally:
+        storage.close()
+
+
+def without_password(place: str | None) -> str | None:
+    """Return the address of a server as it may be written down; the password can come from PGPASSWORD or .pgpass."""
+    return None if place is None else make_url(place).set(password=None).render_as_string()
+
+
+def _open_file(file: Path) -> RDBStorage:
+    try:
+        return RDBStorage(f"sqlite:///{file.resolve()}", engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise SearchError(f"cannot use {file} as a study: {_first_line(error)}; give another file") from error
+    except RuntimeError as error:
+        raise SearchError(f"{file} was written by another version of Optuna: {_first_line(error)}") from error
+
+
+def _connect(url: str, beat: int, grace: int, patience: float) -> Storage:
+    """Connect to a PostgreSQL server."""
+    try:
+        address = make_url(url)
+    except ArgumentError as error:
+        raise SearchError(_not_postgres(url)) from error
+    if address.drivername.partition("+")[0] not in _POSTGRES:
+        raise SearchError(_not_postgres(address.render_as_string()))
+    address = address.set(drivername="postgresql+psycopg")
+    shown = address.set(drivername="postgresql").render_as_string(hide_password=True)
+    options: dict[str, Any] = {
+        "pool_pre_ping": True,
+        "pool_size": 4,
+        "connect_args": {"connect_timeout": CONNECT_SECONDS},
+    }
+    try:
+        first = create_engine(address, **options)
+        # Two machines that both find no tables would both make them.
+        with first.connect() as connection, connection.begin(), _experiments_allowed():
+            connection.execute(_ALONE, {"name": "triscale"})
+            rdb = RDBStorage(
+                address.render_as_string(hide_password=False),
+                engine_kwargs=options,
+                heartbeat_interval=beat,
+                grace_period=grace,
+            )
+        first.dispose()
+    except ImportError as error:
+        raise SearchError(
+            "a storage on PostgreSQL needs psycopg; install it with: pip install 'triscale[postgres]'"
+        ) from error
+    except (OperationalError, StorageInternalError) as error:
+        raise SearchError(
+            f"cannot reach {shown}: {_first_line(error)}; start the server, or correct the address"
+        ) from error
+    except SQLAlchemyError as error:
+        raise SearchError(
+            f"{shown} holds tables of something else ({_first_line(error)}); give another database"
+        ) from error
+    except RuntimeError as error:
+        raise SearchError(f"{shown} was written by another version of Optuna: {_first_line(error)}") from error
+    return Storage(rdb, shown, shared=True, patience=patience)
+
+
+def _not_postgres(given: str) -> str:
+    return (
+        f'the storage "{given}" is none that many machines can share; give postgresql://USER@HOST/DATABASE, or no '
+        "--storage for a file in the search's folder"
+    )
+
+
+def _check_file(file: Path) -> None:
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        raise SearchError(f"cannot use {file} as a study: {error}; give another file") from error
+    if tables and not tables >= _TABLES:
+        raise SearchError(f"{file} is a database of something else; give another file for the study")
+
+
+def _first_line(error: Exception) -> str:
+    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ is not None else error
+    origin = getattr(cause, "orig", None) or cause
+    lines = [line.strip() for line in str(origin).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(origin).__name__
+
+
+@contextmanager
+def _experiments_allowed() -> Iterator[None]:
+    """Heartbeats are marked as experimental in Optuna since 2.9."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
+@contextmanager
+def _lock(file: Path) -> Iterator[None]:
+    """Be the only writer; the lock goes with the process, also when it is killed."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file.with_name(f".{file.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise SearchError(f"cannot write to {file.parent}: {error.strerror}; give another file") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.read(handle, 200).decode(errors="replace").strip() or "another process"
+            raise RunError(f"{file} is in use by {owner}; wait for it, stop it, or give another file") from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
