@@ -9,7 +9,9 @@ import pytest
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.data.split import Split
+from triscale.families import get
 from triscale.jobs.coefficients import Search
+from triscale.search.grid import Candidates
 from triscale.search.trial import Found
 
 OPTIONS = ("--method", "grid", "--epochs", 1, "--seeds", 0, "--number", 3, "--tolerance", 0.2, "--step", 0.25,
@@ -84,3 +86,29 @@ def test_halving_goes_on_with_the_best_from_their_checkpoints(capsys, folder, ti
         for trial in (out / "trials").iterdir()
     ]
     assert len(set(rates)) == 1
+
+
+def test_candidates_can_be_matched_on_parameters_or_measured_latency(capsys, folder, tiny_file, tmp_path):
+    for cost, tolerance in (("params", 0.2), ("latency", 0.4)):
+        out = tmp_path / cost
+        options = [*OPTIONS, "--cost", cost]
+        options[options.index("--tolerance") + 1] = tolerance
+        seen = run(capsys, "search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *options)
+        assert seen.code == 0, seen.err
+        candidates = Candidates.load(out / "candidates.json")
+        assert all(abs(candidate.ratio / 2 - 1) <= tolerance for candidate in candidates.candidates)
+        if cost == "params":
+            for candidate in candidates.candidates:
+                assert candidate.ratio == pytest.approx(candidate.params / candidates.baseline_params)
+        before = (out / "candidates.json").read_bytes()
+        assert run(capsys, "search", "resume", out).code == 0
+        assert (out / "candidates.json").read_bytes() == before
+
+
+def test_a_baseline_whose_resolution_cannot_grow_is_refused(capsys, folder, tmp_path):
+    options = ("--out", tmp_path / "out", "--set", "val_share=0.25", "--gamma-to", 1.4)
+    small = tmp_path / "small.json"
+    get("mobilenet_v2").replace(name="small", resolution=16).save(small)
+    line = refused(capsys, "search", "coefficients", folder, "--baseline", small, *options)
+    assert "the resolution of small (16 px, in steps of 16) does not change for any gamma up to 1.4" in line
+    assert "--gamma-to 1 to search depth and width alone" in line

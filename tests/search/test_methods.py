@@ -18,7 +18,7 @@ from triscale.search.grid import Candidates, Grid, find_candidates
 from triscale.search.methods import Halving, search_grid, search_halving
 from triscale.search.response import search_response
 from triscale.search.standing import means_and_errors, tied_with_best
-from triscale.search.surface import FORMS, Power, Quadratic, left_out_rms, num_coefficients
+from triscale.search.surface import FORMS, Power, Quadratic, left_out, num_coefficients, root_mean_square
 from triscale.search.trial import Found, Proxy, Score
 
 B0, R50 = get("efficientnet_b0"), get("resnet50")
@@ -168,14 +168,17 @@ def test_a_form_finds_its_own_coefficients(form):
     errors = form.predict(truth, points)
     assert len(truth) == num_coefficients(form, 3)
     assert form.predict(form.fit(points, errors), points) == pytest.approx(errors, abs=1e-4)
-    assert left_out_rms(form, points, errors) < 1e-3
+    assert root_mean_square(left_out(form, points, errors)) < 1e-3
 
 
 def test_the_form_that_fits_is_preferred():
     random = np.random.default_rng(5)
     points = random.uniform(-1, 0.5, (30, 3))
     curved = Quadratic().predict(np.array([-1.2, -0.2, -0.3, -0.2, 0.4, -0.2, 0, 0.5, 0, 0.4]), points)
-    assert left_out_rms(Quadratic(), points, curved) < left_out_rms(Power(), points, curved) / 5
+    assert (
+        root_mean_square(left_out(Quadratic(), points, curved))
+        < root_mean_square(left_out(Power(), points, curved)) / 5
+    )
 
 
 def test_a_baseline_of_another_kind_and_a_lone_seed(candidates):

@@ -28,9 +28,13 @@ def coefficients(
     out: Path,
     method: Literal["grid", "halving", "response"] = "response",
     phi: float = 1.0,
+    cost: Literal["macs", "params", "latency"] = "macs",
     target: float = 2.0,
     tolerance: float = 0.05,
     step: float = 0.05,
+    alpha_to: float = 2.0,
+    beta_to: float = 1.5,
+    gamma_to: float = 1.5,
     number: int | None = None,
     options: StudyOptions = STUDY_DEFAULTS,
     json: Json = False,
@@ -52,12 +56,20 @@ def coefficients(
         grid: all candidates to the end; halving: all briefly, the best longer; response: a curve through small ones.
     phi
         Candidates are the baseline scaled at this phi.
+    cost
+        What candidates are matched on: MACs, parameters, or latency as measured here, one image at a time.
     target
-        How many times the MACs a step of phi costs.
+        How many times the cost of the baseline a step of phi costs.
     tolerance
         How far from the target a candidate may be, as a share of it.
     step
         Step of the grid in each coefficient.
+    alpha_to
+        Largest alpha; the smallest is 1.
+    beta_to
+        Largest beta.
+    gamma_to
+        Largest gamma.
     number
         At most so many candidates, spread over all.
     json
@@ -69,7 +81,17 @@ def coefficients(
     from triscale.jobs.watch import stop_flag
     from triscale.search.grid import Grid
 
-    grid = {"phi": phi, "target": target, "tolerance": tolerance, "step": step, "number": number}
+    grid = {
+        "phi": phi,
+        "cost": cost,
+        "target": target,
+        "tolerance": tolerance,
+        "step": step,
+        "alpha_to": alpha_to,
+        "beta_to": beta_to,
+        "gamma_to": gamma_to,
+        "number": number,
+    }
     search = Search.parse(
         {
             "images": root_of(images),
@@ -111,6 +133,8 @@ def _print_found(found: Found, out: Path) -> None:
     console.print(f"\nlaw {found.law}", style="bold")
     if found.interval is not None:
         console.print(f"bootstrap interval {found.interval.low} to {found.interval.high}", markup=False)
+    if found.response is not None and not found.response.fits:
+        console.print("the response does not fit: do not use this law", style="bold red")
     for sentence in found.cannot_tell:
         console.print(f"not told: {sentence}", markup=False)
     console.print(f"written to {out / 'law.json'} and {out / 'coefficients.json'}", markup=False, soft_wrap=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from triscale.jobs.latency_cost import Stopwatch
 from triscale.jobs.networks import totals_of
 from triscale.jobs.prepare import for_classes
 from triscale.jobs.trainings import SPLIT, Asked, Hands, Trainings, open_study, prepare_split, settings_of
 from triscale.jobs.watch import Watcher
-from triscale.search.grid import Grid, find_candidates
+from triscale.network.custom import AnyNetwork
+from triscale.search.grid import Candidates, Grid, find_candidates
 from triscale.search.methods import search_grid, search_halving
 from triscale.search.response import search_response
 from triscale.search.trial import Found, Proxy
@@ -43,10 +45,12 @@ def find_coefficients(search: Search, out: Path, watcher: Watcher, hands: Hands)
     """
     split = prepare_split(search, out, hands, watcher)
     baseline = for_classes(search.baseline, len(split.classes), search.recipe)
-    candidates = find_candidates(baseline, search.grid, totals_of)
+    candidates = _candidates(search, baseline, out, watcher, hands)
     proxy = Proxy(epochs=search.recipe.epochs, images=len(split.train), seeds=search.seeds)
     work = Trainings(search.images, search.recipe, out / SPLIT, str(hands.device), hands.threads).until
     settings = settings_of(search, split)
+    if search.grid.cost == "latency":
+        settings["candidates"] = candidates.digest
     with open_study(f"coefficients of {baseline.name}", settings, baseline, work, out, hands, watcher) as study:
         match search.method:
             case "grid":
@@ -58,3 +62,17 @@ def find_coefficients(search: Search, out: Path, watcher: Watcher, hands: Hands)
     found.law.save(out / "law.json")
     found.save(out / "coefficients.json")
     return found
+
+
+def _candidates(search: Search, baseline: AnyNetwork, out: Path, watcher: Watcher, hands: Hands) -> Candidates:
+    """Find the candidates, or take up those that were found: latency is measured, and once only."""
+    file = out / "candidates.json"
+    if file.is_file():
+        return Candidates.load(file)
+    price = None
+    if search.grid.cost == "latency":
+        watcher.begin("measure")
+        price = Stopwatch(baseline, search.grid, threads=hands.threads, watcher=watcher, should_stop=hands.should_stop)
+    candidates = find_candidates(baseline, search.grid, totals_of, price)
+    candidates.save(file)
+    return candidates

@@ -33,7 +33,7 @@ from triscale.search.published import PAPER, TABLE_3, TABLE_7, Row
 if TYPE_CHECKING:
     from triscale.jobs.compare import MapsBeside
 
-PAGE, FIGURE, FIGURE_HEIGHT = "report.html", "comparison.svg", 350
+PAGE, FIGURE = "report.html", "comparison.svg"
 
 FILES = (
     ("compared.json", "all accuracies, with their intervals"),
@@ -68,7 +68,7 @@ def report_comparison(
 
 def svg_figure(content: page.ComparisonContent) -> str:
     """Return the picture of a comparison as an SVG file of its own."""
-    return standalone(both(content), FIGURE_HEIGHT)
+    return standalone(both(content))
 
 
 def gather_comparison(

@@ -14,7 +14,7 @@ from triscale.jobs.prepare import for_classes
 from triscale.jobs.search_report import report_search
 from triscale.jobs.trainings import SPLIT
 from triscale.search.compared import Compared
-from triscale.search.grid import find_candidates
+from triscale.search.grid import Candidates, find_candidates
 from triscale.search.trial import Found
 
 
@@ -27,9 +27,7 @@ def report_study(folder: Path) -> Path:
     """
     if (folder / "coefficients.json").is_file():
         found, search = Found.load(folder / "coefficients.json"), Search.load(folder / "search.json")
-        classes = len(Split.load(folder / SPLIT).classes)
-        baseline = for_classes(search.baseline, classes, search.recipe)
-        return report_search(found, find_candidates(baseline, found.grid, totals_of), folder, search)
+        return report_search(found, _candidates(search, folder), folder, search)
     if (folder / "compared.json").is_file():
         maps = folder / "maps" / "maps.json"
         return report_comparison(
@@ -39,3 +37,12 @@ def report_study(folder: Path) -> Path:
             MapsBeside.load(maps) if maps.is_file() else None,
         )
     raise RunError(f"{folder} holds no finished search or comparison; give the folder that --out named for one")
+
+
+def _candidates(search: Search, folder: Path) -> Candidates:
+    """Load the candidates of a search; those of an early version, which did not write them down, are counted again."""
+    file = folder / "candidates.json"
+    if file.is_file():
+        return Candidates.load(file)
+    classes = len(Split.load(folder / SPLIT).classes)
+    return find_candidates(for_classes(search.baseline, classes, search.recipe), search.grid, totals_of)

@@ -58,7 +58,9 @@ def choose_design(
 
 def _pool(candidates: Candidates, design: Design, count: Count) -> list[Sized]:
     baseline, grid = candidates.baseline, candidates.grid
-    base = {"macs": candidates.baseline_macs, "params": candidates.baseline_params}[grid.cost]
+    # What is trained need not be matched: where candidates are measured, their training is counted all the same.
+    cost = "params" if grid.cost == "params" else "macs"
+    base = {"macs": candidates.baseline_macs, "params": candidates.baseline_params}[cost]
     octaves = np.arange(-design.reach_down, design.reach_up + OCTAVE_STEP / 2, OCTAVE_STEP)
     axes = (
         _distinct(baseline, name, octaves / weight)
@@ -68,7 +70,7 @@ def _pool(candidates: Candidates, design: Design, count: Count) -> list[Sized]:
     for depth, width, resolution in product(*axes):
         network = scale(baseline, Scale(depth=depth, width=width, resolution=resolution))
         tally = count(network)
-        ratio = figure(tally, grid.cost) / base
+        ratio = figure(tally, cost) / base
         if design.cheapest <= ratio <= 1:
             came_out = realized(baseline, network)
             name = f"{baseline.name}_d{came_out.depth:.3g}_w{came_out.width:.3g}_r{came_out.resolution:.3g}"

@@ -20,12 +20,14 @@ from triscale.errors import SearchError
 from triscale.network.cost import Tally
 from triscale.network.custom import AnyNetwork
 from triscale.record import Record
-from triscale.scaling.apply import scale
+from triscale.scaling.apply import resolution_multiple, scale
 from triscale.scaling.budget import LABELS, amount, figure
 from triscale.scaling.law import Law, Scale
 from triscale.search.shape import Sized, count_exactly, logs, realized, spread
 
 Count = Callable[[AnyNetwork], Tally]
+Price = Callable[[AnyNetwork, Tally], float]
+"""What is matched: the cost of a network, beside its counts."""
 
 FLOAT_NOISE = 1e-9
 MOST_NETWORKS = 100_000
@@ -37,8 +39,8 @@ class Grid(Record):
 
     ``phi``: where on each law; a negative one compares networks below the baseline. ``target``: what one unit of phi
     multiplies the cost by, so that a candidate costs ``target ** phi`` times the baseline. ``tolerance``: how far from
-    that it may be, as a share of it. ``cost``: what is counted. Coefficients go from 1 in steps of ``step`` to
-    ``alpha_to``, ``beta_to`` and ``gamma_to``: by default as far as one dimension alone needs to double the MACs.
+    that it may be, as a share of it. ``cost``: what is counted, or measured. Coefficients go from 1 in steps of
+    ``step`` to ``alpha_to``, ``beta_to`` and ``gamma_to``: by default as far as one dimension alone needs to double the MACs.
     ``number``: how many candidates are kept at most, those that lie farthest apart; None keeps all.
     """
 
@@ -47,7 +49,7 @@ class Grid(Record):
     phi: float = Field(default=1.0, ge=-10, le=10)
     target: float = Field(default=2.0, gt=1, le=100)
     tolerance: float = Field(default=0.05, ge=0, lt=1)
-    cost: Literal["macs", "params"] = "macs"
+    cost: Literal["macs", "params", "latency"] = "macs"
     step: float = Field(default=0.05, ge=0.001, le=1)
     alpha_to: float = Field(default=2.0, ge=1, le=10)
     beta_to: float = Field(default=1.5, ge=1, le=10)
@@ -113,19 +115,29 @@ class Candidates(Record):
     unchanged: tuple[str, ...] = ()
 
 
-def find_candidates(baseline: AnyNetwork, grid: Grid, count: Count = count_exactly) -> Candidates:
+def find_candidates(
+    baseline: AnyNetwork, grid: Grid, count: Count = count_exactly, price: Price | None = None
+) -> Candidates:
     """Return the networks of a grid that cost what it asks for.
 
     Args:
         baseline: the network to scale.
         grid: the triples and the cost.
         count: counts a network; the default does so for networks of blocks.
+        price: says what a network costs where that is not counted: its latency in milliseconds.
 
     Raises:
-        SearchError: nothing on the grid costs that; the nearest is named.
+        SearchError: nothing on the grid costs that (the nearest is named), or no gamma changes the resolution.
     """
+
+    def counted_price(network: AnyNetwork, tally: Tally) -> float:
+        del network
+        return figure(tally, grid.cost)
+
+    price = price or counted_price
     tally = count(baseline)
-    wanted = grid.ratio * figure(tally, grid.cost)
+    base = price(baseline, tally)
+    wanted = grid.ratio * base
     groups = {name: _groups(baseline, grid, name) for name in DIMENSIONS}
     sizes = [len(group) for group in groups.values()]
     if np.prod(sizes) > MOST_NETWORKS:
@@ -133,21 +145,28 @@ def find_candidates(baseline: AnyNetwork, grid: Grid, count: Count = count_exact
             f"a step of {grid.step:g} gives {' x '.join(map(str, sizes))} networks; up to {MOST_NETWORKS} can be "
             "counted: give a larger step or a smaller range"
         )
+    if len(groups["gamma"]) == 1 and len(grid.axis("gamma")) > 1:
+        raise SearchError(
+            f"the resolution of {baseline.name} ({baseline.resolution} px, in steps of "
+            f"{resolution_multiple(baseline)}) does not change for any gamma up to {grid.gamma_to:g} at phi "
+            f"{grid.phi:g}; give a larger --gamma-to, or --gamma-to 1 to search depth and width alone"
+        )
     found: list[Candidate] = []
     nearest, gap = None, np.inf
     for alphas, betas, gammas in product(*groups.values()):
         law = _nearest_to_target(alphas, betas, gammas, grid)
         network = scale(baseline, law.at(grid.phi))
         counted = count(network)
-        candidate = _candidate(baseline, network, law, (alphas, betas, gammas), grid, counted, tally)
-        missed = abs(figure(counted, grid.cost) - wanted) / wanted
+        cost = price(network, counted)
+        candidate = _candidate(baseline, network, law, (alphas, betas, gammas), grid, counted, cost / base)
+        missed = abs(cost - wanted) / wanted
         if missed <= grid.tolerance + FLOAT_NOISE:
             found.append(candidate)
         if missed < gap:
             nearest, gap = candidate, missed
     assert nearest is not None
     if not found:
-        raise SearchError(_none_left(baseline, grid, nearest, gap, tally))
+        raise SearchError(_none_left(baseline, grid, nearest, gap, base))
     kept = found if grid.number is None else _spread(found, grid)
     return Candidates(
         baseline=baseline,
@@ -183,7 +202,7 @@ def _candidate(
     values: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]],
     grid: Grid,
     counted: Tally,
-    tally: Tally,
+    ratio: float,
 ) -> Candidate:
     alphas, betas, gammas = values
     name = f"{baseline.name}_a{law.alpha:g}_b{law.beta:g}_g{law.gamma:g}"
@@ -194,7 +213,7 @@ def _candidate(
         betas=betas,
         gammas=gammas,
         nominal=law.nominal_growth**grid.phi,
-        ratio=figure(counted, grid.cost) / figure(tally, grid.cost),
+        ratio=ratio,
         realized=realized(baseline, network),
         macs=counted.macs,
         params=counted.params,
@@ -209,12 +228,12 @@ def _spread(found: list[Candidate], grid: Grid) -> list[Candidate]:
     return [found[index] for index in sorted(spread(points, grid.number, first))]
 
 
-def _none_left(baseline: AnyNetwork, grid: Grid, nearest: Candidate, gap: float, tally: Tally) -> str:
-    wanted = f"{grid.ratio:.3g}x the {LABELS[grid.cost]} of {baseline.name}"
+def _none_left(baseline: AnyNetwork, grid: Grid, nearest: Candidate, gap: float, base: float) -> str:
+    wanted = f"{grid.ratio:.3g}x the {_label(grid)} of {baseline.name}"
     near = (
         f"the nearest on the grid is alpha {nearest.law.alpha:g}, beta {nearest.law.beta:g}, gamma "
         f"{nearest.law.gamma:g} with {nearest.ratio:.4g}x "
-        f"({amount(grid.cost, nearest.ratio * figure(tally, grid.cost))})"
+        f"({_amount(grid, nearest.ratio * base)})"
     )
     if gap > max(grid.tolerance, 0.25):
         return (
@@ -230,3 +249,11 @@ def _none_left(baseline: AnyNetwork, grid: Grid, nearest: Candidate, gap: float,
 def _rounded_up(gap: float) -> str:
     """Return a share with three decimals that is not below."""
     return f"{np.ceil(gap * 1000) / 1000:.3f}"
+
+
+def _label(grid: Grid) -> str:
+    return "latency" if grid.cost == "latency" else LABELS[grid.cost]
+
+
+def _amount(grid: Grid, value: float) -> str:
+    return f"{value:.3g} ms" if grid.cost == "latency" else amount(grid.cost, value)

@@ -20,7 +20,7 @@ from triscale.search.design import COST_WEIGHTS, Design, choose_design
 from triscale.search.grid import DIMENSIONS, Candidate, Candidates, Count
 from triscale.search.methods import limits_of, trials_of
 from triscale.search.shape import Array, Sized, count_exactly, logs, realized
-from triscale.search.surface import FORMS, Form, left_out_rms, num_coefficients
+from triscale.search.surface import FORMS, Form, left_out, num_coefficients, root_mean_square
 from triscale.search.trial import Evaluation, Forecast, Found, Interval, Job, Proxy, Response, Standing
 
 SAMPLES = 200
@@ -28,6 +28,8 @@ SPARE = 2
 """Networks beyond the number of coefficients that a form needs to be considered."""
 PLAUSIBLE = 1.25
 """A form that foretells networks left out of its fit nearly as well as the better one shares in the intervals."""
+UNFIT = 0.03
+"""A form that misses networks left out of its fit by more than this, a share of all images, is no response."""
 FORECAST_PHI = (-1.0, 0.0, 1.0, 2.0, 3.0)
 
 
@@ -43,8 +45,8 @@ def search_response(
     """Find the best candidate without training any, from networks at and below the baseline's size.
 
     Of the two forms of :mod:`triscale.search.surface` the one is taken that foretells networks left out of its fit
-    better. For the intervals residuals are resampled, scaled up for the coefficients that were fitted; where the other
-    form foretells nearly as well, half of the samples are its own.
+    better. For the intervals, by how much networks left out were missed is resampled; where the other form foretells
+    nearly as well, half of the samples are its own.
 
     Args:
         candidates: of :func:`triscale.search.grid.find_candidates`.
@@ -71,11 +73,16 @@ def search_response(
     trials = trials_of(jobs, scores, sized, proxy.images)
     errors = 1 - np.array([score.accuracy for score in scores])
     points = np.array([logs(one.realized) for one in sized])[:, active]
-    left_out = [left_out_rms(form, points, errors) for form in forms]
-    form = forms[int(np.argmin(left_out))]
+    missed = [left_out(form, points, errors) for form in forms]
+    rms = [root_mean_square(residuals) for residuals in missed]
+    form = forms[int(np.argmin(rms))]
     fitted = form.fit(points, errors)
-    plausible = [one for one, missed in zip(forms, left_out, strict=True) if missed <= PLAUSIBLE * min(left_out)]
-    resampled = [draw for one in plausible for draw in _bootstrap(one, points, errors, samples // len(plausible))]
+    plausible = [index for index, one in enumerate(rms) if one <= PLAUSIBLE * min(rms)]
+    resampled = [
+        draw
+        for index in plausible
+        for draw in _bootstrap(forms[index], points, errors, missed[index], samples // len(plausible))
+    ]
 
     places = _at_target_cost(candidates)[:, active]
     best, standings, laws = _choose(candidates, proxy, form, fitted, resampled, places)
@@ -96,11 +103,12 @@ def search_response(
             dimensions=tuple(list(DIMENSIONS.values())[index] for index in active),
             coefficients=tuple(float(value) for value in fitted),
             networks=len(sized),
-            rms=float(np.sqrt(np.mean(residuals**2))),
-            left_out_rms=min(left_out),
+            rms=root_mean_square(residuals),
+            left_out_rms=min(rms),
+            fits=min(rms) <= UNFIT,
         ),
         forecast=_forecast(candidates, best.law, form, fitted, resampled, active, sized, count),
-        cannot_tell=(*limits_of(candidates, proxy, best), *_limits(sized, candidates, min(left_out))),
+        cannot_tell=(*_unfit(min(rms)), *limits_of(candidates, proxy, best), *_limits(sized, candidates, min(rms))),
     )
 
 
@@ -121,14 +129,15 @@ class _Draw:
         return self.form.predict(self.coefficients, points)
 
 
-def _bootstrap(form: Form, points: Array, errors: Array, samples: int) -> list[_Draw]:
-    """Fit again and again to what a form expects, with its residuals shuffled onto it."""
-    fitted = form.fit(points, errors)
-    expected = form.predict(fitted, points)
-    residuals = (errors - expected) * np.sqrt(len(errors) / (len(errors) - len(fitted)))
+def _bootstrap(form: Form, points: Array, errors: Array, missed: Array, samples: int) -> list[_Draw]:
+    """Fit again and again to what a form expects, with what it missed of networks left out shuffled onto it.
+
+    Those residuals hold noise and misfit; residuals of the fit itself gave intervals that were too narrow.
+    """
+    expected = form.predict(form.fit(points, errors), points)
     # The result of a search is a function of its scores: the generator has a fixed seed.
     random = np.random.default_rng(0)
-    shuffled = (np.clip(expected + random.choice(residuals, len(errors)), 0, 1) for _ in range(samples))
+    shuffled = (np.clip(expected + random.choice(missed, len(errors)), 0, 1) for _ in range(samples))
     return [_Draw(form, form.fit(points, again)) for again in shuffled]
 
 
@@ -212,13 +221,19 @@ def _forecast(
     return tuple(found)
 
 
+def _unfit(missed: float) -> tuple[str, ...]:
+    if missed <= UNFIT:
+        return ()
+    points = f"{100 * missed:.2g} points"
+    return (f"neither form fits (networks left out were missed by {points}): search with --method grid or halving",)
+
+
 def _limits(sized: Sequence[Sized], candidates: Candidates, left_out: float) -> tuple[str, ...]:
     ratios = [one.ratio for one in sized]
     said = [
         "no candidate was trained: their accuracies are what a fitted response says",
         f"it was fitted to {len(sized)} networks that cost {min(ratios):.3g}x to {max(ratios):.3g}x the baseline",
         f"it missed networks left out of its fit by {100 * left_out:.2g} points",
-        "if that is much more than seeds differ by, neither form is right here: do not trust the result",
         "the intervals rest on the forms that were fitted; on surfaces of other forms they are too narrow",
     ]
     if candidates.grid.ratio > 1:

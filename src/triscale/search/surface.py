@@ -35,12 +35,12 @@ class Quadratic:
         logs = np.log(np.maximum(errors, SMALLEST_ERROR))
         # A residual of the logarithm counts as often as the error is large, so that residuals of the error are least.
         weights = errors / errors.mean()
-        found: Array = np.linalg.lstsq(_terms(points) * weights[:, None], logs * weights, rcond=None)[0]
+        found: Array = np.linalg.lstsq(quadratic_terms(points) * weights[:, None], logs * weights, rcond=None)[0]
         return found
 
     def predict(self, coefficients: Array, points: Array) -> Array:
         """Return the errors at some points."""
-        found: Array = np.exp(_terms(points) @ coefficients)
+        found: Array = np.exp(quadratic_terms(points) @ coefficients)
         return found
 
 
@@ -79,20 +79,20 @@ class Power:
 FORMS: tuple[Form, ...] = (Power(), Quadratic())
 
 
-def foretold(form: Form, points: Array, errors: Array) -> Array:
-    """Return for each network ``[n]`` the error that a fit to all the others says it has."""
+def left_out(form: Form, points: Array, errors: Array) -> Array:
+    """Return by how much each network's error lies above a fit to all the others ``[n]``."""
     everyone = np.arange(len(points))
-    said = []
+    missed = []
     for index in everyone:
         others = everyone != index
         coefficients = form.fit(points[others], errors[others])
-        said.append(form.predict(coefficients, points[index : index + 1])[0])
-    return np.array(said)
+        missed.append(errors[index] - form.predict(coefficients, points[index : index + 1])[0])
+    return np.array(missed)
 
 
-def left_out_rms(form: Form, points: Array, errors: Array) -> float:
-    """Return the root mean square of what each network's error differs from a fit to all the others."""
-    return float(np.sqrt(np.mean(np.square(foretold(form, points, errors) - errors))))
+def root_mean_square(values: Array) -> float:
+    """Return the root of the mean of the squares."""
+    return float(np.sqrt(np.mean(np.square(values))))
 
 
 def num_coefficients(form: Form, dimensions: int) -> int:
@@ -104,7 +104,8 @@ def num_coefficients(form: Form, dimensions: int) -> int:
             return 1 + dimensions + dimensions * (dimensions + 1) // 2
 
 
-def _terms(points: Array) -> Array:
+def quadratic_terms(points: Array) -> Array:
+    """Return 1, each column and each product of two columns of ``[n, k]`` points."""
     count = points.shape[1]
     products = [points[:, i] * points[:, j] for i in range(count) for j in range(i, count)]
     return np.stack([np.ones(len(points)), *points.T, *products], axis=1)

@@ -112,7 +112,8 @@ class Response(Record):
 
     ``form`` is ``power``, ``error = c + sum a_i m_i^-p_i`` over the realized multipliers m, or ``quadratic``, where
     the logarithm of the error is a polynomial of second degree in log2 of m. ``rms`` is the root mean square of the
-    residuals, as a share of all images. ``left_out_rms`` is the same for networks that were left out of the fit.
+    residuals, as a share of all images. ``left_out_rms`` is the same for networks that were left out of the fit; if it
+    is large, the form does not fit (``fits``), and the law is not to be used.
     """
 
     form: str
@@ -121,6 +122,7 @@ class Response(Record):
     networks: int
     rms: float
     left_out_rms: float
+    fits: bool = True
 
 
 class Found(Record):
