@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "nn": CORE | {"network"},
     "report": CORE | {"network"},
     "data": CORE | {"network"},
-    "weights": CORE | {"network", "nn"},
+    "weights": CORE | {"network", "scaling", "families", "nn"},
     "explain": CORE | {"network", "nn"},
     "measure": CORE | {"network", "nn"},
     "deploy": CORE | {"network", "nn"},

@@ -9,6 +9,7 @@
     │   ├── RecordError                   a file that is not the record it should be, or of a newer schema
     │   ├── RecipeError                   a recipe that is unknown or cannot be followed on this machine
     │   ├── DataError                     images that cannot be trained on or read
+    │   ├── WeightsError                  weights that are unknown, cannot be read safely, or belong to another network
     │   ├── SearchError                   a search that has no candidates, or cannot be carried out as asked
     │   └── RunError                      a run directory that holds something else, or is in use
     └── JobError (also RuntimeError)      a job that failed although its request was sound: exit code 1
@@ -54,6 +55,10 @@ class RecipeError(UserError):
 
 class DataError(UserError):
     """Images that cannot be trained on or read."""
+
+
+class WeightsError(UserError):
+    """Weights that are unknown, cannot be read safely, or belong to another network."""
 
 
 class SearchError(UserError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 
 import pytest
 
@@ -14,6 +15,7 @@ from triscale.jobs.coefficients import Search
 from triscale.search.grid import Candidates
 from triscale.search.trial import Found
 
+LETTERS = str.maketrans("", "", string.ascii_letters)
 OPTIONS = ("--method", "grid", "--epochs", 1, "--seeds", 0, "--number", 3, "--tolerance", 0.2, "--step", 0.25,
            "--set", "batch=16", "--set", "val_share=0.25")  # fmt: skip
 
@@ -40,8 +42,10 @@ def test_a_search_ends_with_a_law_that_a_fit_takes_and_is_not_done_twice(capsys,
     again = run(capsys, *arguments, "--json")
     assert json.loads(again.out) == json.loads((out / "coefficients.json").read_text())
     assert {path: path.stat().st_mtime_ns for path in (out / "trials").rglob("state-*")} == before
-    scaled = run(capsys, "scale", tiny_file, "--law", out / "law.json", "--phi", 1, "--json")
-    assert scaled.code == 0, scaled.err
+    laws = [out / "law.json", out / "coefficients.json", out, str(found.law).translate(LETTERS).replace(" ", "")]
+    scaled = [run(capsys, "scale", tiny_file, "--law", law, "--phi", 1, "--json") for law in laws]
+    assert [one.code for one in scaled] == [0] * 4, scaled[-1].err
+    assert len({one.out for one in scaled}) == 1
     assert "another request" in refused(capsys, *arguments, "--share", 0.5)
 
 

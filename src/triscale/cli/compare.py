@@ -53,7 +53,7 @@ def compare(
     phi
         Begin at this phi of the law; a negative one makes all networks smaller.
     law
-        alpha,beta,gamma or a JSON file, for the compound way.
+        alpha,beta,gamma, a JSON file or a search's folder, for the compound way.
     published
         Print Tables 2, 3 and 7 of the paper with exact costs; needs no training.
     json

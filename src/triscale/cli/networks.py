@@ -25,7 +25,7 @@ from triscale.scaling.law import EFFICIENTNET, Law, Scale
 DEFAULT_LAW = f"{EFFICIENTNET.alpha:g},{EFFICIENTNET.beta:g},{EFFICIENTNET.gamma:g}"
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="print machine-readable JSON")]
-LawOption = Annotated[str, Parameter(name="--law", help="alpha,beta,gamma or a JSON file")]
+LawOption = Annotated[str, Parameter(name="--law", help="alpha,beta,gamma, a JSON file or a search's folder")]
 
 
 def list_(*, json: Json = False) -> None:
@@ -126,7 +126,7 @@ def scale(
     resolution
         Multiplier of resolution; the result is snapped.
     law
-        alpha,beta,gamma or a JSON file.
+        alpha,beta,gamma, a JSON file or a search's folder.
     classes
         Number of classes, if not the network's own.
     out

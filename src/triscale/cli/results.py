@@ -187,16 +187,20 @@ def explain(run: Path, /, *, json: Json = False) -> None:
 
 
 def report(run: Path, /) -> None:
-    """Write the page of a Run again from what it holds.
+    """Write the page of a Run, a search or a comparison again from what its folder holds.
 
     Parameters
     ----------
     run
-        Folder of a Run.
+        Folder of a Run, a search or a comparison.
     """
     from triscale.jobs.report import report_run
     from triscale.jobs.run import Run
+    from triscale.jobs.study_report import is_study, report_study
 
+    if is_study(run):
+        print(report_study(run))
+        return
     opened = Run.open(run)
     with opened.update():
         print(report_run(opened))

@@ -159,7 +159,7 @@ def fit(
     baseline
         The network to scale: a published name, a JSON file or package.module:function.
     law
-        alpha,beta,gamma or a JSON file.
+        alpha,beta,gamma, a JSON file or a search's folder.
     options
         How to train.
     json
@@ -193,7 +193,7 @@ def train(
     budget
         Scale the network to limits such as 400M (MACs), "5M params" or 20MB.
     law
-        alpha,beta,gamma or a JSON file, for a budget.
+        alpha,beta,gamma, a JSON file or a search's folder, for a budget.
     options
         How to train.
     json

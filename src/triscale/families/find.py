@@ -13,6 +13,8 @@ from triscale.network.spec import Network
 from triscale.record import KIND_KEY
 from triscale.scaling.law import Law
 
+FOUND = "coefficients"
+"""The kind of record that a search for a law writes."""
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -44,7 +46,9 @@ def find_network(text: str) -> AnyNetwork:
 
 
 def find_law(text: str) -> Law:
-    """Return the law that a person means: ``alpha,beta,gamma`` as three numbers, or a JSON file.
+    """Return the law that a person means: ``alpha,beta,gamma`` as three numbers, a JSON file, or a search's folder.
+
+    The file is a law, or what a search for one found.
 
     Raises:
         RecordError: a file that is not a law.
@@ -58,9 +62,16 @@ def find_law(text: str) -> Law:
             pass
         else:
             return Law.parse({"alpha": alpha, "beta": beta, "gamma": gamma}, f'"{text}"')
-    if Path(text).suffix != ".json" and not Path(text).is_file():
-        raise UserError(f'cannot read the law "{text}"; expected three numbers such as 1.2,1.1,1.15 or a .json file')
-    return Law.from_json(_read(Path(text)), source=text)
+    path = Path(text) / "law.json" if Path(text).is_dir() else Path(text)
+    if path.suffix != ".json" and not path.is_file():
+        raise UserError(
+            f'cannot read the law "{text}"; expected three numbers such as 1.2,1.1,1.15, a .json file or the folder of '
+            "a search"
+        )
+    content = _read(path)
+    if _kind(content) == FOUND:
+        return Law.parse(json.loads(content)["law"], f"the law of {path}")
+    return Law.from_json(content, source=str(path))
 
 
 def _read(path: Path) -> bytes:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from triscale.jobs.latency_cost import Stopwatch
 from triscale.jobs.networks import totals_of
 from triscale.jobs.prepare import for_classes
+from triscale.jobs.search_report import report_search
 from triscale.jobs.trainings import SPLIT, Asked, Hands, Trainings, open_study, prepare_split, settings_of
 from triscale.jobs.watch import Watcher
 from triscale.network.custom import AnyNetwork
@@ -34,8 +35,8 @@ class Search(Asked):
 def find_coefficients(search: Search, out: Path, watcher: Watcher, hands: Hands) -> Found:
     """Search the coefficients; everything lies in ``out``, and the same request goes on where it stopped.
 
-    ``law.json`` can be given to ``--law``, ``coefficients.json`` holds the whole result, ``trials`` a Run for each
-    training.
+    ``law.json`` can be given to ``--law``, ``coefficients.json`` holds the whole result, ``report.html`` shows it, and
+    ``trials`` holds a Run for each training.
 
     Raises:
         UserError: images that cannot be trained on, a grid on which nothing costs what is asked for, or a folder that
@@ -61,6 +62,7 @@ def find_coefficients(search: Search, out: Path, watcher: Watcher, hands: Hands)
                 found = search_response(candidates, proxy, study.evaluate, count=totals_of)
     found.law.save(out / "law.json")
     found.save(out / "coefficients.json")
+    report_search(found, candidates, out, search)
     return found
 
 

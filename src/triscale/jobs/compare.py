@@ -12,6 +12,7 @@ from triscale.data.split import Sample, Split
 from triscale.data.store import open_store
 from triscale.data.transforms import eval_transform, normalize
 from triscale.explain.cam import overlay, to_png
+from triscale.jobs.comparison_report import report_comparison
 from triscale.jobs.finish import SHOWN_SIDE, maps_of
 from triscale.jobs.networks import fit_any, totals_of
 from triscale.jobs.prepare import for_classes
@@ -67,7 +68,8 @@ class MapsBeside(Record):
 def compare_ways(asked: Comparing, out: Path, watcher: Watcher, hands: Hands) -> Compared:
     """Train the baseline and the four scaled networks; everything lies in ``out``, and the same request goes on.
 
-    ``compared.json`` holds the result, ``trials`` a Run for each training, ``maps`` the class activation maps.
+    ``compared.json`` holds the result, ``report.html`` shows it, ``trials`` holds a Run for each training, ``maps`` the
+    class activation maps.
 
     Raises:
         UserError: images that cannot be trained on, a baseline that does not grow in one of the ways, or a folder that
@@ -85,7 +87,8 @@ def compare_ways(asked: Comparing, out: Path, watcher: Watcher, hands: Hands) ->
     with open_study(name, settings, comparison.baseline, work, out, hands, watcher) as study:
         compared = compare_trained(comparison, proxy, study.evaluate, images=asked.images, count=len(split.test))
     compared.save(out / "compared.json")
-    map_side_by_side(compared, split, out, watcher)
+    maps = map_side_by_side(compared, split, out, watcher)
+    report_comparison(compared, out, asked, maps)
     return compared
 
 

@@ -86,6 +86,7 @@ def gather_comparison(
         law=str(comparison.law),
         count=compared.count,
         epochs=proxy.epochs,
+        seeds=proxy.seeds,
         spent=compared.training_macs,
         ways=tuple(
             _way(contender, outcome, compared.best)
@@ -94,7 +95,6 @@ def gather_comparison(
         published=_published(comparison.baseline.name),
         source=f"Tables 3 and 7 of {PAPER}",
         beside=() if maps is None else _beside(maps, folder / "maps"),
-        beside_seed=proxy.seeds[0],
         cannot_tell=tuple(spaced(sentence) for sentence in compared.cannot_tell),
         settings=(*_settings(compared), *asked_rows(asked)),
         environment=trained_on(folder),

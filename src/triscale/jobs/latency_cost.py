@@ -65,8 +65,8 @@ class Stopwatch:
         distinct = list({network.structure: network for network in networks}.values())
         points = np.array([self._place(network) for network in distinct])
         chosen = spread(points, FIRST, int(np.argmin(np.linalg.norm(points, axis=1))))
-        times: Array = np.log(np.array([self._time(distinct[index]) for index in chosen]))
-        found: Array = np.linalg.lstsq(quadratic_terms(points[chosen]), times, rcond=None)[0]
+        times = np.array([self._time(distinct[index]) for index in chosen])
+        found: Array = np.linalg.lstsq(quadratic_terms(points[chosen]), np.log(times), rcond=None)[0]
         return found
 
     def _time(self, network: AnyNetwork) -> float:

@@ -18,6 +18,11 @@ from triscale.search.grid import Candidates, find_candidates
 from triscale.search.trial import Found
 
 
+def is_study(folder: Path) -> bool:
+    """Whether a folder is that of a search or a comparison."""
+    return any((folder / f"{kind.kind_name}.json").is_file() for kind in (Search, Comparing))
+
+
 def report_study(folder: Path) -> Path:
     """Write the page of the finished search or comparison in a folder, and return its path.
 

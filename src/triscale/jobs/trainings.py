@@ -129,8 +129,8 @@ class Trainings:
             device=torch.device(self.device), should_stop=lambda: reached[0] >= job.stop, on_epoch=on_epoch
         )
         # Interrupted at the end of the job's last epoch, with everything saved for the next job.
-        with contextlib.suppress(Interrupted):
-            train_run(run, self.spec(job, split), split, Silent(), carrying)
+        with run.lock(), contextlib.suppress(Interrupted):
+            train_run(run, self._described(run, job, split), split, Silent(), carrying)
         accuracy = read_history(run)[job.stop - 1].val_top1
         return Score(accuracy, binomial_error(accuracy, len(split.val)))
 
@@ -138,21 +138,25 @@ class Trainings:
         """Train to the end, as ``triscale train`` does, and return the accuracy on the test images."""
         torch.set_num_threads(self.threads)
         split, run, device = Split.load(self.split_file), Run(folder), torch.device(self.device)
-        spec = self.spec(job, split)
         with run.lock():
-            if not run.spec_file.is_file():
-                split.save(run.split_file)
-                spec.network.save(run.network_file)
-                spec.save(run.spec_file)
+            spec = self._described(run, job, split)
             if not run.weights_file.is_file():
-                train_run(run, run.spec, split, Silent(), Carrying(device=device))
+                train_run(run, spec, split, Silent(), Carrying(device=device))
             if not run.metrics_file.is_file():
                 evaluate_run(run, Silent(), device=device)
         metrics = Metrics.load(run.metrics_file)
         return Score(metrics.top1, binomial_error(metrics.top1, metrics.count))
 
-    def spec(self, job: Job, split: Split) -> RunSpec:
-        """Return what the Run of a job trains."""
+    def _described(self, run: Run, job: Job, split: Split) -> RunSpec:
+        """Return what the Run of a job trains, and write it down at its beginning."""
+        if not run.spec_file.is_file():
+            spec = self._spec(job, split)
+            split.save(run.split_file)
+            spec.network.save(run.network_file)
+            spec.save(run.spec_file)
+        return run.spec
+
+    def _spec(self, job: Job, split: Split) -> RunSpec:
         resolution = job.network.resolution
         return RunSpec(
             version=__version__,

@@ -73,6 +73,11 @@ def times(value: float) -> str:
     return f"{TIMES}{value:.2f}"
 
 
+def points(value: float) -> str:
+    """Return a difference of shares in percentage points, with two significant digits: ``0.0123`` is ``"1.2"``."""
+    return f"{100 * value:#.2g}".rstrip(".")
+
+
 def unbroken(text: str) -> str:
     """Return a text that no line break separates, such as a number and its unit."""
     return text.replace(" ", "\N{NO-BREAK SPACE}")

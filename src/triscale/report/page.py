@@ -5,8 +5,12 @@ from __future__ import annotations
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from triscale.report import format as text
+from triscale.report.comparison_content import ComparisonContent
+from triscale.report.comparison_view import ComparisonView, arrange_comparison
 from triscale.report.content import Content
-from triscale.report.view import arrange
+from triscale.report.search_content import SearchContent
+from triscale.report.search_view import SearchView, arrange_search
+from triscale.report.view import View, arrange
 
 FILTERS = {
     "si": text.si,
@@ -15,15 +19,32 @@ FILTERS = {
     "grouped": text.grouped,
     "number": lambda value: text.unbroken(text.number(value)),
     "times": text.times,
+    "points": text.points,
+    "coefficient": lambda value: f"{value:g}",
+    "sentence": lambda value: f"{value[:1].upper()}{value[1:]}.",
     "bare_ms": lambda value: text.milliseconds(value, unit=False),
 }
 
 
 def render(content: Content) -> str:
-    """Return the page: one HTML file that loads nothing, runs no script and shows every text as text.
+    """Return the page of a Run: one HTML file that loads nothing, runs no script and shows every text as text.
 
     The same content gives the same page, byte for byte.
     """
+    return _fill(content, arrange(content))
+
+
+def render_search(content: SearchContent) -> str:
+    """Return the page of a coefficient search, made like that of a Run."""
+    return _fill(content, arrange_search(content))
+
+
+def render_comparison(content: ComparisonContent) -> str:
+    """Return the page of a comparison of ways to scale, made like that of a Run."""
+    return _fill(content, arrange_comparison(content))
+
+
+def _fill(content: Content | SearchContent | ComparisonContent, view: View | SearchView | ComparisonView) -> str:
     environment = Environment(
         loader=PackageLoader("triscale.report"),
         autoescape=True,
@@ -33,4 +54,4 @@ def render(content: Content) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(FILTERS)
-    return environment.get_template("report.html").render(content=content, view=arrange(content))
+    return environment.get_template("report.html").render(content=content, view=view)

@@ -29,6 +29,8 @@ INK, MUTED, GRID, SURFACE, BLUE, ORANGE, ON_STRONG = (
     "#fffeff",
 )
 SERIES = ("#0f857f", "#7b50b4", "#8a7611", "#b53b73", "#3e8a3b", "#56708a", "#9a5a3c")
+SCALE = ("#eff3d9", "#c9e1c2", "#9dceb5", "#70bab1", "#48a2b2", "#3487b1", "#3c69aa")
+"""From little to much in even steps of lightness; on dark pages it runs from dark to light."""
 PALETTE: dict[str, str] = {
     INK: "--ink",
     MUTED: "--muted",
@@ -38,6 +40,7 @@ PALETTE: dict[str, str] = {
     ORANGE: "--orange",
     ON_STRONG: "--on-strong",
 } | {color: f"--series-{index + 1}" for index, color in enumerate(SERIES)}
+PALETTE |= {color: f"--scale-{index + 1}" for index, color in enumerate(SCALE)}
 """Each color of the figures and the CSS variable that it follows."""
 
 FONT_SIZE = 10.5
@@ -70,6 +73,7 @@ _STYLE: dict[Any, Any] = {
     "savefig.facecolor": "none",
 }
 _COLOR = re.compile(r"#[0-9a-f]{6}\b")
+_VARIABLE = re.compile(r"var\(--[\w-]+, (#[0-9a-f]{6})\)")
 _FONT = re.compile(r"font: (?:(bold|[1-9]00) )?([\d.]+)px [^;]*")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)|^#(.+)$")
 
@@ -102,6 +106,29 @@ def draw(
         paint(figure)
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
     return Picture(name, title, description, _inline(buffer.getvalue(), name, title, description), width)
+
+
+def standalone(picture: Picture) -> str:
+    """Return a picture as an SVG file of its own: light colors, a white ground, a size, and a font that all have.
+
+    Many viewers know no CSS variables, and none of them has the page around it.
+    """
+    document = minidom.parseString(picture.svg)
+    root = document.documentElement
+    assert root is not None
+    width, height = root.getAttribute("viewBox").split()[2:]
+    for key, value in (
+        ("width", width),
+        ("height", height),
+        ("font-family", "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, 'DejaVu Sans', sans-serif"),
+    ):
+        root.setAttribute(key, value)
+    ground = document.createElement("rect")
+    for key, value in (("width", width), ("height", height), ("fill", "#ffffff")):
+        ground.setAttribute(key, value)
+    # After title and description, below everything else.
+    root.insertBefore(ground, root.childNodes[2])
+    return _VARIABLE.sub(r"\1", root.toxml()) + "\n"
 
 
 def plot_area(figure: Figure, *, left: float, right: float, top: float, bottom: float) -> Axes:

@@ -201,12 +201,13 @@ def _card(card: MapCard) -> Card:
         predicted=card.predicted,
         confidence=card.confidence,
         right=card.right,
-        image=_image(card.image),
-        overlay=_image(card.overlay),
+        image=to_image(card.image),
+        overlay=to_image(card.overlay),
     )
 
 
-def _image(png: bytes) -> Image:
+def to_image(png: bytes) -> Image:
+    """Return a PNG with its size, ready for the page."""
     # Bytes 16 to 24 of a PNG are its width and height: https://www.w3.org/TR/png/#11IHDR
     width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
     return Image(base64.b64encode(png).decode("ascii"), width, height, max(width, height) < _PIXELATED_BELOW)

@@ -40,7 +40,8 @@ class Grid(Record):
     ``phi``: where on each law; a negative one compares networks below the baseline. ``target``: what one unit of phi
     multiplies the cost by, so that a candidate costs ``target ** phi`` times the baseline. ``tolerance``: how far from
     that it may be, as a share of it. ``cost``: what is counted, or measured. Coefficients go from 1 in steps of
-    ``step`` to ``alpha_to``, ``beta_to`` and ``gamma_to``: by default as far as one dimension alone needs to double the MACs.
+    ``step`` to ``alpha_to``, ``beta_to`` and ``gamma_to``: by default as far as one dimension alone needs to double
+    the MACs.
     ``number``: how many candidates are kept at most, those that lie farthest apart; None keeps all.
     """
 

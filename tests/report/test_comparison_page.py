@@ -1,0 +1,180 @@
+import html
+import json
+import re
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from report import report_samples as samples
+from report.test_report_browser import CHROMIUM, HARNESS, browse
+from report.test_report_page import TAGS, Page
+from search.surfaces import Surface
+from triscale.families import get
+from triscale.jobs.compare import MapsBeside, Seen, SideBySide
+from triscale.jobs.comparison_report import gather_comparison, report_comparison, svg_figure
+from triscale.network.cost import totals
+from triscale.report.comparison_figures import against_cost
+from triscale.report.page import render_comparison
+from triscale.search.compare import equal_cost
+from triscale.search.compared import compare_trained
+from triscale.search.trial import Proxy
+
+SVG = "{http://www.w3.org/2000/svg}"
+WAYS = ("baseline", "depth", "width", "resolution", "compound")
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return equal_cost(get("efficientnet_b0"), 4.0)
+
+
+@pytest.fixture(scope="module")
+def compared(comparison):
+    train = Surface(comparison.baseline, 1).train
+    return compare_trained(comparison, Proxy(epochs=9, images=1000), train, images="photos", count=2000)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    maps = tmp_path_factory.mktemp("comparison") / "maps"
+    maps.mkdir()
+    for number in range(2):
+        for way in ("image", *WAYS):
+            Image.new("RGB", (16, 16), (number * 90, 40, 90)).save(maps / f"{number}-{way}.png")
+    return maps.parent
+
+
+@pytest.fixture(scope="module")
+def maps():
+    def seen(number):
+        return tuple(
+            Seen(way=way, predicted="cat" if way != "depth" else "dog", confidence=0.75, overlay=f"{number}-{way}.png")
+            for way in WAYS
+        )
+
+    rows = [SideBySide(file=f"{n}.png", truth="cat", image=f"{n}-image.png", seen=seen(n)) for n in range(2)]
+    return MapsBeside(seed=0, images=tuple(rows))
+
+
+@pytest.fixture(scope="module")
+def content(compared, folder, maps):
+    return gather_comparison(compared, folder, None, maps)
+
+
+def test_rows_are_what_was_counted_and_measured(comparison, content):
+    assert [row.way for row in content.ways] == list(WAYS)
+    for row, contender in zip(content.ways, comparison.contenders, strict=True):
+        tally = totals(contender.network)
+        assert (row.macs, row.params) == (tally.macs, tally.params)
+        assert row.accuracy == pytest.approx(np.mean(row.seeds))
+        assert row.gain == pytest.approx(row.accuracy - content.ways[0].accuracy)
+        assert row.low <= row.accuracy <= row.high
+    best = [row for row in content.ways if row.best]
+    assert best == [max(content.ways[1:], key=lambda row: row.accuracy)]
+
+
+def test_the_paper_s_table_stands_beside_its_own_baseline(content, compared, tmp_path):
+    # Table 7 of the paper: B0 77.3, compound 81.1.
+    assert [row.way for row in content.published] == list(WAYS)
+    assert [round(100 * row.top1, 1) for row in content.published] == [77.3, 79.0, 78.9, 79.1, 81.1]
+    assert round(100 * content.published[-1].gain, 1) == 3.8
+    mnasnet = compared.comparison.baseline.replace(name="mnasnet_a1")
+    other = compared.model_copy(update={"comparison": compared.comparison.model_copy(update={"baseline": mnasnet})})
+    assert gather_comparison(other, tmp_path).published == ()
+    small = compared.comparison.baseline.replace(name="efficientnet_b0@32_phi-8")
+    other = compared.model_copy(update={"comparison": compared.comparison.model_copy(update={"baseline": small})})
+    assert gather_comparison(other, tmp_path).published == content.published
+
+
+def test_a_page_shows_everything_and_loads_nothing(content):
+    text = render_comparison(content)
+    assert render_comparison(content) == text
+    page = Page(text)
+    anchors = {value[1:] for tag, name, value in page.attributes if tag == "a" and name == "href"}
+    assert anchors == {"ways", "beside", "published", "limits", "settings", "main"}
+    assert len(page.ids) == len(set(page.ids))
+    assert set(re.findall(r"https?://[^\"' <]*", text)) == {"http://www.w3.org/2000/svg"}
+    assert not page.tags & {"script", "link", "iframe", "object", "base", "form"}
+    sources = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
+    assert len(sources) == 2 * (1 + len(WAYS))
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert text.count('<td class="wrong">') == 2
+    assert text.count('<td class="right">') == 2 * 4
+
+
+def test_without_maps_and_publication_the_rest_is_shown(compared, tmp_path):
+    content = gather_comparison(compared, tmp_path).model_copy(update={"published": ()})
+    page = Page(render_comparison(content))
+    anchors = {value[1:] for tag, name, value in page.attributes if tag == "a" and name == "href"}
+    assert anchors == {"ways", "limits", "settings", "main"}
+
+
+def test_one_seed_is_no_obstacle(comparison, tmp_path):
+    train = Surface(comparison.baseline, 0).train
+    one = compare_trained(comparison, Proxy(epochs=9, images=10, seeds=(3,)), train, images="photos", count=50)
+    report_comparison(one, tmp_path)
+    assert "one seed was used" in (tmp_path / "report.html").read_text().lower()
+
+
+def test_the_saved_picture_stands_alone(content):
+    text = svg_figure(content)
+    root = ElementTree.fromstring(text)
+    assert "var(" not in text
+    assert root.get("font-family")
+    width, height = float(root.get("width")), float(root.get("height"))
+    assert [float(part) for part in root.get("viewBox").split()] == [0, 0, width, height]
+    ground = next(child for child in root if child.tag == f"{SVG}rect")
+    assert list(root).index(ground) == 2  # below all that is drawn, after title and description
+    assert ground.attrib == {"width": "900", "height": "350", "fill": "#ffffff"}
+    shown = [element.text for element in root.iter(f"{SVG}text")]
+    assert shown.count("compound") == 2
+    assert any(content.baseline in line for line in shown if line)
+    assert svg_figure(content) == text
+
+
+def test_names_at_the_right_never_overlap(content):
+    same = tuple(row.model_copy(update={"accuracy": 0.5, "low": 0.49, "high": 0.51}) for row in content.ways)
+    root = ElementTree.fromstring(against_cost(content.model_copy(update={"ways": same})).svg)
+    names = {"depth only", "width only", "resolution only", "compound"}
+    heights = sorted(float(element.get("y")) for element in root.iter(f"{SVG}text") if element.text in names)
+    assert len(heights) == 4
+    assert all(below - above > 11 for above, below in pairwise(heights))
+
+
+def test_hostile_text_stays_text(content):
+    bad = samples.HOSTILE + samples.HOSTILE_FILE
+    rows = tuple(
+        row.model_copy(
+            update={
+                "file": bad, "truth": bad,
+                "seen": tuple(cell.model_copy(update={"predicted": bad}) for cell in row.seen),
+            }
+        )
+        for row in content.beside
+    )  # fmt: skip
+    ways = tuple(row.model_copy(update={"way": bad}) for row in content.ways)
+    update = {"title": bad, "verdict": bad, "baseline": bad, "law": bad, "cannot_tell": (bad,), "go_on": (bad,)}
+    hostile = content.model_copy(update={**update, "beside": rows, "ways": ways})
+    page = Page(render_comparison(hostile))
+    assert page.tags <= TAGS
+    assert not [item for item in page.attributes if item[1].startswith("on")]
+    assert "".join(page.text).count(bad) > 20
+    ElementTree.fromstring(svg_figure(hostile))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
+@pytest.mark.parametrize("width", [390, 768, 1360])
+def test_nothing_overflows_and_the_console_is_silent(tmp_path, content, width):
+    page = HARNESS.format(width=width, page=html.escape(render_comparison(content)))
+    (tmp_path / "around.html").write_text(page, encoding="utf-8")
+    dumped, messages = browse(tmp_path, "around.html", "--window-size=1500,1000", "--dump-dom")
+    assert messages == []
+    found = re.search(r'data-seen="([^"]*)"', dumped)
+    assert found, "the page around did not measure"
+    seen = json.loads(html.unescape(found[1]))
+    assert seen["outside"] == []
+    assert seen["scroll"] <= seen["client"]
+    assert seen["broken"] == 0

@@ -1,0 +1,264 @@
+import html
+import json
+import math
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from report import report_samples as samples
+from report.test_report_browser import CHROMIUM, HARNESS, browse
+from report.test_report_page import TAGS, Page
+from search.surfaces import Surface
+from triscale.families import get
+from triscale.jobs.search_report import accuracy_at, gather_search, report_search
+from triscale.report.page import render_search
+from triscale.report.search_content import Course, Place, Triple
+from triscale.report.ternary import HEIGHT, lattice, levels, position, shares, triangle
+from triscale.search.grid import Grid, find_candidates
+from triscale.search.methods import search_grid, search_halving
+from triscale.search.response import search_response
+from triscale.search.trial import Proxy, Response
+
+METHODS = {"grid": search_grid, "halving": search_halving, "response": search_response}
+ALWAYS = {"surface", "standings", "trials", "limits", "settings"}
+OWN = {"grid": set(), "halving": {"rungs"}, "response": {"response"}}
+CORNERS = {
+    "width": (Place(depth=1, width=math.sqrt(2), resolution=1), (0, 0)),
+    "resolution": (Place(depth=1, width=1, resolution=math.sqrt(2)), (1, 0)),
+    "depth": (Place(depth=2, width=1, resolution=1), (0.5, math.sqrt(3) / 2)),
+    "all alike": (Place(depth=2 ** (1 / 3), width=2 ** (1 / 6), resolution=2 ** (1 / 6)), (0.5, math.sqrt(3) / 6)),
+}
+
+
+@pytest.fixture(scope="module")
+def candidates():
+    # At this tolerance the paper's triple, which costs 2.23 times B0, is a candidate.
+    return find_candidates(get("efficientnet_b0"), Grid(tolerance=0.13, number=12))
+
+
+@pytest.fixture(scope="module")
+def found(candidates):
+    proxy = Proxy(epochs=9, images=1000)
+    return {name: search(candidates, proxy, Surface(candidates.baseline, 4).train) for name, search in METHODS.items()}
+
+
+@pytest.fixture(scope="module")
+def contents(found, candidates, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nothing")
+    return {name: gather_search(one, candidates, folder) for name, one in found.items()}
+
+
+@pytest.mark.parametrize("name", CORNERS)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_corners_and_middle_of_the_triangle_are_where_geometry_says(name, sign):
+    place, expected = CORNERS[name]
+    turned = Place(**{key: value**sign for key, value in place.model_dump().items()})
+    assert position(shares(turned)) == pytest.approx(expected)
+
+
+def test_a_share_is_the_distance_from_the_opposite_side():
+    # Viviani: the distances of a point from the three sides of an equilateral triangle sum to its height.
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        depth, width, resolution = (float(value) for value in 2 ** random.uniform(0, 1, 3))
+        of = shares(Place(depth=depth, width=width, resolution=resolution))
+        total = math.log2(depth * width**2 * resolution**2)
+        assert of == pytest.approx([math.log2(depth) / total, 2 * math.log2(width) / total, 1 - of[0] - of[1]])
+        x, y = position(of)
+        from_sides = (y, HEIGHT * (1 - x) - y / 2, HEIGHT * x - y / 2)
+        assert from_sides == pytest.approx([HEIGHT * share for share in of])
+
+
+def test_what_does_not_change_has_no_place():
+    assert shares(Place(depth=1, width=1, resolution=1)) is None
+
+
+def test_a_lattice_covers_the_triangle_evenly():
+    points = list(lattice(4))
+    assert len(set(points)) == len(points) == 15
+    assert all(sum(of) == pytest.approx(1) and min(of) >= 0 for of in points)
+    assert {(1, 0, 0), (0, 1, 0), (0, 0, 1)} <= set(points)
+
+
+def test_dots_are_drawn_at_the_corners(contents):
+    content = contents["grid"]
+    rows = tuple(
+        row.model_copy(update={"place": CORNERS[name][0], "tied": True, "accuracy": 0.9 - index / 10})
+        for index, (name, row) in enumerate(zip(CORNERS, content.standings, strict=False))
+    )
+    update = {"standings": rows, "published": None, "shading": None}
+    root = ElementTree.fromstring(triangle(content.model_copy(update=update)).svg)
+    places = [
+        (float(use.get("x")), -float(use.get("y"))) for use in root.iter("{http://www.w3.org/2000/svg}use")
+    ]  # down to up
+    # Drawn from the worst to the best, so that the best lie on top; keys of the legend follow.
+    dots = dict(zip(reversed(CORNERS), places, strict=False))
+    (left, base), (right, _) = dots["width"], dots["resolution"]
+    side = right - left
+    assert side > 300
+    for name, (x, y) in dots.items():
+        expected = CORNERS[name][1]
+        assert ((x - left) / side, (y - base) / side) == pytest.approx(expected, abs=1e-3)
+
+
+def test_color_classes_hold_all_candidates_and_are_few():
+    for low, high in ((0.1, 0.9), (0.701, 0.702), (0.5, 0.5), (0.0, 0.003)):
+        edges = levels([low, high], None)
+        assert 2 <= len(edges) <= 8
+        assert edges == sorted(set(edges))
+        assert edges[0] <= low
+        assert edges[-1] >= high
+
+
+def test_a_response_is_evaluated_as_its_formula_says():
+    power = Response(
+        form="power", dimensions=("depth", "resolution"), coefficients=(0.1, 0.2, 0.3, 0.5, 2.0), networks=9, rms=0,
+        left_out_rms=0,
+    )  # fmt: skip
+    octaves = np.array([[0.0, 5.0, 0.0], [1.0, 5.0, 1.0]])
+    expected = [1 - (0.1 + 0.2 + 0.3), 1 - (0.1 + 0.2 * 2**-0.5 + 0.3 * 2**-2.0)]
+    assert accuracy_at(power, octaves) == pytest.approx(expected)
+    quadratic = Response(
+        form="quadratic", dimensions=("width",), coefficients=(-1.0, -0.5, 0.25), networks=9, rms=0, left_out_rms=0
+    )
+    assert accuracy_at(quadratic, np.array([[3.0, 2.0, 3.0]])) == pytest.approx([1 - math.exp(-1 - 1 + 1)])
+
+
+def test_the_shading_ends_at_one_dimension_alone(found, contents):
+    content, response = contents["response"], found["response"].response
+    shading = content.shading
+    by_share = dict(zip(lattice(shading.steps), shading.values, strict=True))
+    alone = {(1, 0, 0): [content.octaves, 0, 0], (0, 1, 0): [0, content.octaves / 2, 0]}
+    for corner, octaves in alone.items():
+        assert by_share[corner] == pytest.approx(float(accuracy_at(response, np.array([octaves]))[0]))
+    assert 0.9 < content.octaves < 1.1
+    assert contents["grid"].shading is None
+
+
+def test_left_out_networks_miss_by_what_the_search_recorded(found, contents):
+    pairs = np.array(contents["response"].response.foretold)
+    missed = math.sqrt(float(np.mean((pairs[:, 0] - pairs[:, 1]) ** 2)))
+    assert missed == pytest.approx(found["response"].response.left_out_rms)
+
+
+def test_the_paper_stands_where_its_rounded_network_is(contents):
+    paper = contents["grid"].published
+    # 1.2 x 16 blocks become 23, one more in almost every stage; 1.15 x 224 px become 256.
+    assert paper.place.depth == pytest.approx(23 / 16)
+    assert paper.place.resolution == pytest.approx(256 / 224)
+    assert paper.ratio == pytest.approx(2.23, abs=0.005)
+
+
+def test_training_everything_costs_all_and_the_others_less(contents):
+    assert contents["grid"].spent == contents["grid"].all_candidates
+    for name in ("halving", "response"):
+        assert contents[name].spent < contents[name].all_candidates == contents["grid"].all_candidates
+
+
+def test_seeds_and_courses_average_to_the_standings(contents):
+    for row in contents["grid"].standings:
+        assert len(row.seeds) == 3
+        assert np.mean(row.seeds) == pytest.approx(row.accuracy)
+    halving = contents["halving"]
+    assert [course.points[-1] for course in halving.courses] == [
+        (row.epochs, pytest.approx(row.accuracy)) for row in halving.standings
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_has_its_sections_and_loads_nothing(contents, method):
+    text = render_search(contents[method])
+    assert render_search(contents[method]) == text
+    page = Page(text)
+    anchors = {value[1:] for tag, name, value in page.attributes if tag == "a" and name == "href"}
+    assert anchors == ALWAYS | OWN[method] | {"main"}
+    assert len(page.ids) == len(set(page.ids))
+    assert anchors <= set(page.ids)
+    assert set(re.findall(r"https?://[^\"' <]*", text)) == {"http://www.w3.org/2000/svg"}
+    assert not page.tags & {"script", "link", "iframe", "object", "base", "form"}
+    for drawing in re.findall(r"<svg .*?</svg>", text, flags=re.DOTALL):
+        ElementTree.fromstring(drawing)
+    table = text.split('aria-label="Standings"')[1].split("</table>")[0]
+    assert table.count("<tr>") == len(contents[method].standings) + 1
+    assert all(f"{row.nominal:.2f}" in table and f"{row.ratio:.2f}" in table for row in contents[method].standings)
+
+
+def test_a_response_that_does_not_fit_gives_no_law(found, candidates, tmp_path):
+    unfit = found["response"].response.model_copy(update={"fits": False, "left_out_rms": 0.08})
+    content = gather_search(found["response"].model_copy(update={"response": unfit}), candidates, tmp_path)
+    text = render_search(content)
+    assert "No law was found" in text
+    assert "by 8.0 points" in text
+    fit = found["response"].model_copy(update={"response": unfit.model_copy(update={"fits": True})})
+    assert gather_search(fit, candidates, tmp_path).warnings == ()
+
+
+def test_what_would_have_to_be_measured_is_not_claimed(found, candidates, tmp_path):
+    measured = candidates.model_copy(
+        update={
+            "grid": candidates.grid.model_copy(update={"cost": "latency"}),
+            "candidates": candidates.candidates[:3],
+        }
+    )  # fmt: skip
+    few = search_grid(measured, Proxy(epochs=9, images=10), Surface(candidates.baseline, 4).train)
+    content = gather_search(few, measured, tmp_path)
+    assert content.octaves is None
+    assert content.shading is None
+    assert content.published.ratio is None or content.published.rank
+    assert "2 times the latency of" in render_search(content)
+
+
+def test_hostile_text_stays_text(contents):
+    bad = samples.HOSTILE + samples.HOSTILE_FILE
+    content = contents["response"]
+    hostile = content.model_copy(
+        update={
+            "title": bad, "verdict": bad, "baseline": bad, "warnings": (bad,), "cannot_tell": (bad,), "repeat": (bad,),
+            "go_on": (bad,), "settings": tuple(samples.Pair(name=bad, value=bad) for _ in range(2)),
+            "trials": tuple(trial.model_copy(update={"network": bad}) for trial in content.trials),
+            "published": content.published.model_copy(update={"name": bad}),
+            "response": content.response.model_copy(update={"formula": bad}),
+        }
+    )  # fmt: skip
+    page = Page(render_search(hostile))
+    assert page.tags <= TAGS | {"time"}
+    assert not [item for item in page.attributes if item[1].startswith("on")]
+    assert "".join(page.text).count(bad) > len(content.trials)
+
+
+def test_a_search_of_one_candidate_and_one_of_many_have_pages(contents):
+    content = contents["halving"]
+    one = content.model_copy(
+        update={
+            "standings": content.standings[:1],
+            "courses": (Course(law=Triple(alpha=1, beta=1, gamma=1), points=((1, 0.5),), dropped=False),),
+        }
+    )
+    Page(render_search(one))
+    many = contents["grid"].model_copy(update={"standings": content.standings[:1] * 60})
+    text = render_search(many)
+    Page(text)
+    assert "35 more follow in the table" in text
+    assert "The other 35 candidates" in text
+
+
+def test_a_page_is_written_beside_the_search(found, candidates, tmp_path):
+    path = report_search(found["grid"], candidates, tmp_path)
+    assert path == tmp_path / "report.html"
+    assert found["grid"].baseline in path.read_text()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
+@pytest.mark.parametrize("width", [390, 768, 1360])
+def test_nothing_overflows_and_the_console_is_silent(tmp_path, contents, width):
+    page = HARNESS.format(width=width, page=html.escape(render_search(contents["response"])))
+    (tmp_path / "around.html").write_text(page, encoding="utf-8")
+    dumped, messages = browse(tmp_path, "around.html", "--window-size=1500,1000", "--dump-dom")
+    assert messages == []
+    found = re.search(r'data-seen="([^"]*)"', dumped)
+    assert found, "the page around did not measure"
+    seen = json.loads(html.unescape(found[1]))
+    assert seen["outside"] == []
+    assert seen["scroll"] <= seen["client"]

@@ -1,0 +1,106 @@
+"""From one size to another: wider and deeper networks compute what the smaller one did, to float noise."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from triscale.errors import NetworkError
+from triscale.families.find import find_network
+from triscale.network.spec import Network
+from triscale.nn.build import build
+from triscale.scaling.apply import scale
+from triscale.scaling.law import Scale
+from triscale.weights.inherit import inherit, plan_inheritance
+
+FAMILIES = ("efficientnet_b0@32", "mobilenet_v1@32", "mobilenet_v2@32", "mnasnet_a1@32", "resnet18@32", "resnet50@32")
+
+
+def trained_like(network: Network, seed: int = 0) -> torch.nn.Module:
+    """Return a module whose batch norms are those of no fresh one."""
+    torch.manual_seed(seed)
+    model = build(network)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.1)
+    return model.eval()
+
+
+def inherited(source: Network, model: torch.nn.Module, target: Network, noise: float = 0.0) -> torch.nn.Module:
+    grown = build(target)
+    weights = inherit(plan_inheritance(source, target), model.state_dict(), grown.state_dict(), noise=noise)
+    grown.load_state_dict(weights, strict=True)
+    return grown.eval()
+
+
+def small(name: str) -> Network:
+    return scale(find_network(name), Scale(depth=0.5, width=0.25, resolution=1)).replace(classes=7)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@settings(max_examples=6, deadline=None)
+@given(depth=st.sampled_from([1.0, 1.5, 2.3]), width=st.sampled_from([1.0, 1.3, 2.0, 2.7]))
+def test_a_larger_network_computes_what_the_smaller_one_did(name, depth, width):
+    source = small(name)
+    model = trained_like(source)
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    larger = inherited(source, model, scale(source, Scale(depth=depth, width=width, resolution=1.0)))
+    with torch.no_grad():
+        expected, given_ = model(images), larger(images)
+    assert (expected - given_).abs().max() <= 2e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_repeated_channels_are_told_apart_and_new_blocks_learn(name):
+    source = small(name)
+    target = scale(source, Scale(depth=2.0, width=2.0, resolution=1.0))
+    larger = inherited(source, trained_like(source), target, noise=0.05).train()
+    torch.nn.functional.cross_entropy(larger(torch.randn(8, 3, 32, 32)), torch.arange(8) % 7).backward()
+    added = source.stages[-1].repeats
+    block = larger.get_submodule(f"stages.{len(source.stages) - 1}.blocks.{added}")
+    assert any(parameter.grad.abs().max() > 0 for parameter in block.parameters())
+    stem = larger.get_submodule("stem.conv").weight
+    half = stem.shape[0] // 2
+    assert not torch.equal(stem[:half], stem[half:])
+    assert torch.allclose(stem[:half], stem[half:], atol=stem.std().item())
+
+
+def test_a_smaller_network_keeps_the_channels_that_count():
+    source = small("efficientnet_b0@32")
+    model = trained_like(source)
+    with torch.no_grad():
+        norm = model.get_submodule("head.norm")
+        norm.weight.zero_()
+        norm.weight[::2] = 1.0
+    target = source.replace(head=source.head.model_copy(update={"width": source.head.width // 2}))
+    smaller = inherited(source, model, target)
+    assert torch.equal(smaller.get_submodule("head.norm").weight, torch.ones(source.head.width // 2))
+    classifier = model.get_submodule("head.classifier").weight
+    assert torch.equal(smaller.get_submodule("head.classifier").weight, classifier[:, ::2])
+
+
+def test_other_classes_begin_anew_and_everything_else_is_kept():
+    source = small("resnet18@32")
+    model, target = trained_like(source), source.replace(classes=3)
+    torch.manual_seed(5)
+    fresh = build(target).state_dict()
+    weights = inherit(plan_inheritance(source, target), model.state_dict(), fresh)
+    assert torch.equal(weights["head.classifier.weight"], fresh["head.classifier.weight"])
+    for name, value in model.state_dict().items():
+        if not name.startswith("head.classifier"):
+            assert torch.equal(weights[name], value)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [("mobilenet_v2@32", "differ in"), ("mobilenet_v1@32", "differ in"), ("resnet50@32", "differ in the stem")],
+)
+def test_another_family_is_refused(other, words):
+    with pytest.raises(NetworkError, match=words):
+        plan_inheritance(small(other), small("efficientnet_b0@32"))
