@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from triscale.errors import RunError
 from triscale.jobs.run import Run, RunSpec, Start
-from triscale.nn.build import Classifier
+from triscale.training.transfer import classifier_name
 
 _SHOWN = 3
 
@@ -58,7 +58,6 @@ def load_start(model: nn.Module, spec: RunSpec, start: Start) -> None:
 
 
 def _classifier(model: nn.Module) -> set[str]:
-    """Return the names of the classifier's tensors: the last linear layer of a person's own module."""
-    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    last = "head.classifier" if isinstance(model, Classifier) else linears[-1] if linears else ""
+    """Return the names of the classifier's tensors."""
+    last = classifier_name(model)
     return {name for name in model.state_dict() if last and name.startswith(f"{last}.")}

@@ -85,6 +85,8 @@ def idle_settings(recipe: Recipe, network: AnyNetwork) -> tuple[str, ...]:
         and "nesterov" in recipe.optimizer.model_fields_set
     ):
         found.append("optimizer.nesterov is ignored: there is no momentum")
+    if recipe.patience is not None and recipe.patience >= recipe.epochs:
+        found.append(f"patience {recipe.patience} is ignored: there are {recipe.epochs} epochs")
     if recipe.shards == 1:
         found += [
             f"{name} is ignored: there is one shard"

@@ -6,7 +6,9 @@ stochastic depth are drawn from (seed, step, shard). No random state is saved, a
 
 from __future__ import annotations
 
+import math
 import time
+from itertools import islice
 
 import torch
 from torch import nn
@@ -27,6 +29,7 @@ from triscale.training.state import State, new_state, to_tensors
 from triscale.training.step import Stepper, seed_of
 from triscale.training.synced import over_batch
 from triscale.training.task import Feed, Manner, Task
+from triscale.training.transfer import REESTIMATED_IMAGES, has_enough, reestimate_norms, refuse_processes
 
 MOST_UNDONE_IN_A_ROW = 20
 CHECK_EVERY_ON_DEVICE = 16
@@ -47,6 +50,7 @@ def train(task: Task, feed: Feed, checkpoints: Checkpoints, manner: Manner) -> M
             the end, or a process that was lost.
     """
     shards_of(manner.group.rank, manner.group.size, task.recipe.shards)
+    refuse_processes(task.recipe, manner.group.size)
     model = over_batch(task.model, task.recipe, manner.group)
     state = new_state(model, task.recipe, manner.device)
     stepper = Stepper(
@@ -80,14 +84,17 @@ def _train(
         assert written is not None
     saver.begin(written)
 
-    while state.step < steps:
+    def has_ended() -> bool:
+        return state.step == steps or has_enough(state.history, state.best, recipe)
+
+    while not has_ended():
         if not _train_epoch(task, feed, checkpoints, manner, stepper, saver, meter):
             continue  # from where it was rolled back to
         finished = _finish_epoch(task, feed, manner, state, meter)
         if finished == state.best:
             saver.keep_best(Tensors(state.step, state.average.model.state_dict()))
-        make = _manifest(task, state, finished=state.step == steps)
-        if state.step == steps:
+        make = _manifest(task, state, finished=has_ended())
+        if has_ended():
             written = saver.save_now(to_tensors(state), make, manner.should_stop, wait=True)
         else:
             saver.save(to_tensors(state), make)
@@ -102,6 +109,7 @@ def _train_epoch(
     recipe, state, group = task.recipe, stepper.state, manner.group
     every = 1 if manner.device.type == "cpu" else CHECK_EVERY_ON_DEVICE
     epoch, first = divmod(state.step, feed.steps_per_epoch)
+    head_steps = recipe.head_epochs * feed.steps_per_epoch
     group.meet(f"the start of epoch {epoch + 1}")
     meter.start_epoch()
     saved_at = time.monotonic()
@@ -119,7 +127,8 @@ def _train_epoch(
             state.step += 1
             continue
         count = feed.count(state.step - epoch * feed.steps_per_epoch)
-        stepper.take(batch, count, learning_rate(recipe, state.step, feed.steps_per_epoch))
+        rate, only_head = learning_rate(recipe, state.step, feed.steps_per_epoch), state.step < head_steps
+        stepper.take(batch, count, rate, only_head=only_head)
         val_top1 = state.history[-1].val_top1 if state.history else None
         meter.count(count, state.step, epoch + 1, val_top1, lambda: state.loss)
         if state.step % every == 0:
@@ -156,6 +165,10 @@ def _agree(group: Group, manner: Manner, seconds: float) -> tuple[bool, bool]:
 def _finish_epoch(task: Task, feed: Feed, manner: Manner, state: State, meter: Meter) -> Epoch:
     """Evaluate the average on the held-out images and write down the epoch."""
     images_per_second, recipe = meter.images_per_second, task.recipe
+    if recipe.norm_statistics == "reestimated":
+        number = min(feed.steps_per_epoch, math.ceil(REESTIMATED_IMAGES / recipe.batch))
+        seen = islice(feed.train(state.step // feed.steps_per_epoch - 1, 0), number)
+        reestimate_norms(state.average.model, seen, task.preprocessing, manner.device)
     outcome = evaluate(
         state.average.model, feed.val(), task.preprocessing, device=manner.device, gather=manner.group.share_objects
     )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
 from triscale.training.rmsprop import TensorFlowRMSprop
+from triscale.training.transfer import levels, shares
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm)
 
@@ -22,8 +23,10 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
         return id(parameter) not in norms and (recipe.decayed == "all_but_norm" or parameter.ndim > 1)
 
     groups = [
-        {"params": [p for p in parameters if is_decayed(p)], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if not is_decayed(p)], "weight_decay": 0.0},
+        {"params": chosen, "weight_decay": recipe.weight_decay * decayed, **speed}
+        for speed, at_speed in _by_speed(recipe, model)
+        for decayed in (1, 0)
+        if (chosen := [p for p in parameters if id(p) in at_speed and is_decayed(p) == bool(decayed)])
     ]
     rate = recipe.peak_learning_rate
     match recipe.optimizer:
@@ -39,10 +42,23 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
             assert_never(recipe.optimizer)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all parameters."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, *, only_head: bool = False) -> None:
+    """Set the learning rate of all parameters, each group's by its share; 0 for all but the head where asked."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = 0.0 if only_head and not group["head"] else rate * group["share"]
+
+
+def _by_speed(recipe: Recipe, model: nn.Module) -> list[tuple[dict[str, object], set[int]]]:
+    """Return the identities of parameters that learn alike, with their share and whether they are the head's."""
+    named = dict(model.named_parameters())
+    if recipe.layer_decay == 1 and recipe.head_epochs == 0:
+        return [({"share": 1.0, "head": True}, {id(parameter) for parameter in named.values()})]
+    share, ordered = shares(model, recipe), levels(model)
+    return [
+        ({"share": share[names[0]], "head": number == len(ordered) - 1}, {id(named[name]) for name in names})
+        for number, names in enumerate(ordered)
+        if names
+    ]
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ Decoder = Literal["pillow", "torchcodec"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Summation = Literal["strict", "fast"]
 NormOver = Literal["shard", "batch"]
+NormStatistics = Literal["trained", "frozen", "reestimated"]
 
 
 class Sgd(Record):
@@ -107,6 +108,11 @@ class Recipe(Record):
             has no part for it.
         summation: ``strict`` adds the gradients of shards in a fixed order, so that any number of processes gives
             bitwise the same; ``fast`` leaves the order to the machine and adds while the last shard goes backward.
+        norm_statistics: ``frozen`` leaves those of batch norm as the first weights have them, for weights that were
+            trained before; ``reestimated`` trains as usual and takes those of the average again after each epoch.
+        head_epochs: for so many epochs only the classifier learns, and the statistics of batch norm are frozen.
+        layer_decay: learning rate of each stage as a share of the next one's, the classifier's being the full one.
+        patience: ends the training when the held-out images have not been judged better for so many epochs.
         norm_over: ``batch`` takes the statistics of batch norm over all shards, if every process has one of them.
     """
 
@@ -138,6 +144,10 @@ class Recipe(Record):
     val_share: float = Field(default=0.1, gt=0, lt=1)
     summation: Summation = "strict"
     norm_over: NormOver = "shard"
+    norm_statistics: NormStatistics = "trained"
+    head_epochs: NonNegativeFloat = 0.0
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    patience: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _check_shards(self) -> Recipe:

@@ -25,6 +25,7 @@ from triscale.training.recompute import MOST_FRUGAL, give_back_memory, is_out_of
 from triscale.training.schedule import ema_decay
 from triscale.training.shards import shard_slices, shards_of, tree_sum
 from triscale.training.state import State
+from triscale.training.transfer import freeze_norms
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class Stepper:
         makers = ((self.recipe.mixup, v2.MixUp), (self.recipe.cutmix, v2.CutMix))
         self._mix = [make(alpha=alpha, num_classes=self.classes) for alpha, make in makers if alpha]
 
-    def take(self, batch: Batch, count: int, rate: float) -> None:
+    def take(self, batch: Batch, count: int, rate: float, *, only_head: bool = False) -> None:
         """Take a step.
 
         A step whose loss or gradient is not finite is undone whole: weights, average, optimizer and the statistics of
@@ -70,13 +71,16 @@ class Stepper:
             batch: the images of this process's shards.
             count: number of images of all processes.
             rate: the learning rate.
+            only_head: whether only the classifier learns.
 
         Raises:
             JobError: a shard does not fit into memory, or another process was lost.
         """
         state = self.state
         state.model.train()
-        set_learning_rate(state.optimizer, rate)
+        if only_head or self.recipe.norm_statistics == "frozen":
+            freeze_norms(state.model)
+        set_learning_rate(state.optimizer, rate, only_head=only_head)
         before = [buffer.clone() for buffer in state.model.buffers()]
         loss = self._gradients(batch, count, before)
         decay = ema_decay(self.recipe, state.step) if self.recipe.ema_decay else 0.0

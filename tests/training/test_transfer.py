@@ -1,0 +1,119 @@
+"""What is different for weights that were trained before: frozen statistics, the head first, slower early layers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from training.test_loop import CONTRACT, CPU, feed, run, same, state
+from triscale.data.transforms import normalize
+from triscale.errors import Interrupted, RecipeError
+from triscale.nn.build import build
+from triscale.training.loop import seed_weights
+from triscale.training.recipe import Recipe, Sgd
+from triscale.training.transfer import levels, reestimate_norms, refuse_processes, shares
+
+RECIPES = (
+    Recipe(epochs=3, batch=8, norm_statistics="frozen"),
+    Recipe(epochs=3, batch=8, norm_statistics="reestimated"),
+    Recipe(epochs=3, batch=8, head_epochs=1.5, layer_decay=0.7),
+)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=("frozen", "reestimated", "head first"))
+@pytest.mark.parametrize("stop_after", [1, 5, 9])
+def test_stopped_anywhere_it_ends_bitwise_the_same(tmp_path, tiny, recipe, stop_after):
+    whole = state(*run(tmp_path / "whole", tiny, recipe))
+    with pytest.raises(Interrupted):
+        run(tmp_path / "stopped", tiny, recipe, stop_after=stop_after)
+    assert same(whole, state(*run(tmp_path / "stopped", tiny, recipe)))
+
+
+def first_weights(tiny):
+    seed_weights(1)
+    return {f"model/{name}": value for name, value in build(tiny).state_dict().items()}
+
+
+def moved(tmp_path, tiny, recipe):
+    """Return by how much each tensor of the model was moved."""
+    before, after = first_weights(tiny), state(*run(tmp_path, tiny, recipe))
+    return {
+        name.removeprefix("model/"): float((after[name].double() - value.double()).norm())
+        for name, value in before.items()
+        if value.is_floating_point()
+    }
+
+
+def test_frozen_statistics_stay_and_all_else_learns(tmp_path, tiny):
+    for name, distance in moved(tmp_path, tiny, RECIPES[0]).items():
+        assert (distance == 0) == ("running" in name), name
+
+
+def test_the_head_learns_first_and_alone(tmp_path, tiny):
+    moves = moved(tmp_path, tiny, Recipe(epochs=2, batch=8, head_epochs=2))
+    for name, distance in moves.items():
+        assert (distance > 0) == name.startswith("head.classifier"), name
+
+
+def test_layers_learn_slower_the_further_from_the_head(tmp_path, tiny):
+    """One step of plain gradient descent moves each parameter by the learning rate times its share times its slope."""
+    plain = Recipe(
+        epochs=1,
+        batch=8,
+        optimizer=Sgd(momentum=0, nesterov=False),
+        weight_decay=0,
+        warmup_epochs=0,
+        learning_rate=0.01,
+    )
+    one_step = feed(steps=1)
+    before = first_weights(tiny)
+    full = state(*run(tmp_path / "full", tiny, plain, data=one_step))
+    slower = state(*run(tmp_path / "slower", tiny, plain.model_copy(update={"layer_decay": 0.5}), data=one_step))
+    model = build(tiny)
+    wanted = shares(model, plain.model_copy(update={"layer_decay": 0.5}))
+    assert set(wanted.values()) == {0.5**number for number in range(len(tiny.stages) + 3)}
+    assert wanted["head.classifier.weight"] == 1
+    assert wanted["stem.conv.weight"] == min(wanted.values())
+    for name, share in wanted.items():
+        start = before[f"model/{name}"].double()
+        step, slow = full[f"model/{name}"].double() - start, slower[f"model/{name}"].double() - start
+        assert torch.allclose(slow, share * step, atol=2e-7), name
+
+
+def test_every_parameter_has_a_level_and_the_classifier_the_last(tiny):
+    for model in (build(tiny), nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 3))):
+        ordered = levels(model)
+        names = [name for level in ordered for name in level]
+        assert sorted(names) == sorted(name for name, _ in model.named_parameters())
+        assert all(name.endswith((".weight", ".bias")) for name in ordered[-1])
+        assert len(ordered[-1]) == 2
+
+
+def test_statistics_taken_again_are_the_means_over_batches(tiny):
+    torch.manual_seed(0)
+    model = build(tiny).eval()
+    batches = [batch for epoch in range(3) for batch in feed().train(epoch, 0)]
+    reestimate_norms(model, batches, CONTRACT, CPU)
+    # The first batch norm sees the stem's convolution of the images, whatever the others do.
+    conv, norm = model.get_submodule("stem.conv"), model.get_submodule("stem.norm")
+    with torch.no_grad():
+        maps = [conv(normalize(batch.images, CONTRACT)).double() for batch in batches]
+    mean = torch.stack([one.mean((0, 2, 3)) for one in maps]).mean(0)
+    variance = torch.stack([one.transpose(0, 1).flatten(1).var(1) for one in maps]).mean(0)
+    assert torch.allclose(norm.running_mean.double(), mean, atol=1e-5)
+    assert torch.allclose(norm.running_var.double(), variance, rtol=1e-4)
+    assert not any(module.training for module in model.modules())
+    with pytest.raises(RecipeError, match="one process, and there are 2"):
+        refuse_processes(RECIPES[1], 2)
+
+
+def test_patience_ends_a_training_that_no_longer_gains(tmp_path, tiny):
+    hopeless = Recipe(epochs=40, batch=8, learning_rate=1e-12, patience=3)
+    manifest, checkpoints = run(tmp_path, tiny, hopeless)
+    assert manifest.finished
+    assert manifest.best is not None
+    assert len(manifest.history) == manifest.best.epoch + 3 < 40
+    again, _ = run(tmp_path, tiny, hopeless)
+    assert again == manifest
+    assert checkpoints.newest() == manifest
