@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError
 
-from triscale.cli import compare, data, networks, results, search, training
+from triscale.cli import compare, data, features, networks, results, search, training, transfer, weights
 from triscale.errors import TriscaleError
 
 HELP = """Fit an image classifier to a compute budget: depth, width and resolution are scaled together.
@@ -21,19 +21,20 @@ app = App(name="triscale", help=HELP, version_flags=["--version"], help_format="
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Networks and their cost": (networks.list_, networks.show, networks.scale),
     "The method": (compare.compare,),
-    "Training": (training.demo, training.fit, training.train),
+    "Training": (training.demo, training.fit, training.train, transfer.transfer_table),
     "With a finished Run": (
         results.evaluate,
         results.predict,
         results.measure,
         results.export,
         results.explain,
+        features.features,
         results.report,
     ),
 }
 for group, commands in COMMANDS.items():
     for command in commands:
-        app.command(command, name=command.__name__.rstrip("_"), group=group)
+        app.command(command, name=command.__name__.rstrip("_").replace("_", "-"), group=group)
 
 searches = App(name="search", help="Search for the coefficients of a law, and follow searches.", group="The method")
 for command in (search.coefficients, search.status, search.resume, search.export):
@@ -44,6 +45,11 @@ images = App(name="data", help="Look at sets of images, and pack them.", group="
 images.command(data.check)
 images.command(data.pack)
 app.command(images)
+
+known = App(name="weights", help="Weights of other projects: find, fetch, import and export them.", group="Training")
+for command in (weights.list_, weights.info, weights.import_, weights.fetch, weights.export):
+    known.command(command, name=command.__name__.rstrip("_"))
+app.command(known)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -36,6 +36,7 @@ class TrainOptions:
         Folder of the Run; by default runs/ and a name made of images, network and budget.
     recipe
         A recipe's name, or a JSON file of one; a file may be partial and build on a named one: {"base": "small", ...}.
+        By default small, with --weights finetune; others have a quarter of their learning rate with --weights.
     epochs
         Number of epochs, instead of the recipe's.
     batch
@@ -59,7 +60,10 @@ class TrainOptions:
     allow_leak
         Train although test or validation images are copies of others; the report says so.
     weights
-        Folder of a finished Run of the same network, whose weights are the first ones; other classes are no matter.
+        Where to start from: a finished Run, a file of triscale weights import, a published name (triscale weights
+        list), or inherit: and one of these of another size. Other classes are no matter.
+    offline
+        Ask no network for published weights; the cache is used.
     settings
         Any field of the recipe, as field=value: --set mixup=0.2 --set optimizer=sgd --set augmentation.erase=0.25.
     max_time
@@ -73,7 +77,7 @@ class TrainOptions:
     """
 
     out: Path | None = None
-    recipe: str = "small"
+    recipe: str | None = None
     epochs: int | None = None
     batch: int | None = None
     learning_rate: float | None = None
@@ -86,6 +90,7 @@ class TrainOptions:
     threads: int | None = None
     allow_leak: Annotated[bool, Parameter(negative="")] = False
     weights: str | None = None
+    offline: Annotated[bool, Parameter(negative="")] = False
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = ()
     max_time: str | None = None
     dry_run: Annotated[bool, Parameter(negative="")] = False
@@ -143,7 +148,7 @@ def fit(
     /,
     *,
     budget: Budgets = None,
-    baseline: str = "efficientnet_b0",
+    baseline: str | None = None,
     law: str = DEFAULT_LAW,
     options: TrainOptions = DEFAULTS,
     json: Json = False,
@@ -157,7 +162,8 @@ def fit(
     budget
         Limits such as 400M (MACs), "5M params" or 20MB; several are kept at once.
     baseline
-        The network to scale: a published name, a JSON file or package.module:function.
+        The network to scale: a published name, a JSON file or package.module:function; by default that of the weights,
+        or efficientnet_b0.
     law
         alpha,beta,gamma, a JSON file or a search's folder.
     options
@@ -167,8 +173,10 @@ def fit(
     """
     if not budget:
         raise UserError(f"a fit needs a budget; for example: triscale fit {images} --budget 400M")
+    if baseline is None and options.weights is None:
+        baseline = "efficientnet_b0"
     request = _request(images, baseline, law, budget, options)
-    out = options.out or _default_out(images, baseline, budget)
+    out = options.out or _default_out(images, baseline or request.network.name, budget)
     _carry_out(request, out, options, everything=True, json=json)
 
 
@@ -176,7 +184,7 @@ def train(
     images: str,
     /,
     *,
-    network: str,
+    network: str | None = None,
     budget: Budgets = None,
     law: str = DEFAULT_LAW,
     options: TrainOptions = DEFAULTS,
@@ -189,7 +197,7 @@ def train(
     images
         A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
     network
-        A published name, a JSON file or package.module:function.
+        A published name, a JSON file or package.module:function; with --weights by default that of the weights.
     budget
         Scale the network to limits such as 400M (MACs), "5M params" or 20MB.
     law
@@ -199,16 +207,23 @@ def train(
     json
         Print the metrics as JSON.
     """
+    if network is None and options.weights is None:
+        raise UserError(f"a training needs a network; for example: triscale train {images} --network efficientnet_b0")
     request = _request(images, network, law, budget, options)
-    out = options.out or _default_out(images, network, budget or [])
+    out = options.out or _default_out(images, network or request.network.name, budget or [])
     _carry_out(request, out, options, everything=False, json=json)
 
 
-def _request(images: str, network: str, law: str, budget: list[str] | None, options: TrainOptions) -> Request:
+def _request(images: str, network: str | None, law: str, budget: list[str] | None, options: TrainOptions) -> Request:
     from triscale.jobs.run import Request
     from triscale.jobs.start import find_start
 
-    found = find_network(network)
+    start = None if options.weights is None else find_start(options.weights, offline=options.offline)
+    if network is not None:
+        found = find_network(network)
+    else:
+        assert start is not None
+        found = start.network
     return Request(
         images=root_of(images),
         network=found,
@@ -217,7 +232,7 @@ def _request(images: str, network: str, law: str, budget: list[str] | None, opti
         recipe=_recipe(options),
         seed=options.seed,
         test_share=options.test_share,
-        start=None if options.weights is None else find_start(options.weights),
+        start=start,
     )
 
 
@@ -230,10 +245,15 @@ def root_of(images: str) -> str:
 
 
 def _recipe(options: TrainOptions) -> Recipe:
+    from triscale.jobs.start import transferred
     from triscale.training.changes import changed, find_recipe
-    from triscale.training.recipe import Recipe
+    from triscale.training.recipe import FINETUNE, Recipe
 
-    recipe = changed(find_recipe(options.recipe), options.settings)
+    usual = "small" if options.weights is None else FINETUNE.name
+    recipe = find_recipe(options.recipe or usual)
+    if options.weights is not None:
+        recipe = transferred(recipe)
+    recipe = changed(recipe, options.settings)
     changes = {
         name: value
         for name, value in (

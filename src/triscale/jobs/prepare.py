@@ -15,9 +15,9 @@ from triscale.errors import RunError
 from triscale.jobs.networks import fit_any
 from triscale.jobs.run import Request, Run, RunSpec
 from triscale.jobs.scanning import watched_scan
+from triscale.jobs.start import check_start, preprocessing_of
 from triscale.jobs.watch import Watcher
 from triscale.measure.device import Machine, machine
-from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import BatchNorm, Network
 from triscale.record import Record
@@ -101,6 +101,8 @@ def prepare(
             f"{len(leaks) - len(certain(leaks))}; triscale data check lists them"
         )
     network, fit = resolve(request, len(split.classes))
+    if request.start is not None:
+        check_start(request.start, network)
     for sentence in idle_settings(request.recipe, network):
         watcher.note(sentence)
     spec = RunSpec(
@@ -108,7 +110,7 @@ def prepare(
         request=request,
         network=network,
         fit=fit,
-        preprocessing=Preprocessing(resolution=network.resolution, crop=request.recipe.crop_at(network.resolution)),
+        preprocessing=preprocessing_of(request.start, request.recipe, network.resolution),
         classes=split.classes,
         split=split.digest,
         machine=machine(),

@@ -31,10 +31,21 @@ LOCK = ".lock"
 
 
 class Start(Record):
-    """The Run whose weights a training starts from, and their SHA-256."""
+    """The weights that a training starts from.
+
+    Attributes:
+        run: folder of a Run, a file of weights or a published name.
+        sha256: of the Run's weights, or of all tensors of the others.
+        inherits: whether the network to be trained is of another size.
+        network: that the weights belong to.
+        preprocessing: with which they were trained, if known.
+    """
 
     run: str
     sha256: str
+    inherits: bool = False
+    network: AnyNetwork
+    preprocessing: Preprocessing | None = None
 
 
 class Request(Record):

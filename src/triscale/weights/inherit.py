@@ -77,12 +77,13 @@ class Inheritance:
         return f"{len(self.copied)} layers taken over{added}"
 
 
-def plan_inheritance(source: Network, target: Network) -> Inheritance:
+def plan_inheritance(source: Network, target: Network, *, keep_head: bool = True) -> Inheritance:
     """Say where the weights of one network come from in another of the same family.
 
     Args:
         source: whose weights there are.
         target: may differ in widths, repeats, resolution, classes, drop rates and batch norm's momentum.
+        keep_head: whether the classifier is taken over, if there are as many classes.
 
     Raises:
         NetworkError: they are of different kinds; the difference is named.
@@ -98,7 +99,7 @@ def plan_inheritance(source: Network, target: Network) -> Inheritance:
     for (number, of_source), (_, of_target) in zip(stages_s.children, stages_t.children, strict=True):
         space = walk.visit_stage(f"stages.{number}.blocks", _blocks(of_source), _blocks(of_target), space)
     (_, head_s), (_, head_t) = next(parts)
-    keep = source.classes == target.classes
+    keep = keep_head and source.classes == target.classes
     walk.visit("head", head_s, "head", head_t, space, skip=() if keep else ("classifier",))
     return Inheritance(tuple(walk.copied), tuple(walk.passed_on))
 

@@ -1,0 +1,130 @@
+"""The process in which foreign files are opened: bounded in memory, time and disk, and unable to start anything.
+
+Run as ``python -m triscale.weights.child KIND FILE OUT SECONDS PART``. It writes a safetensors file (or, of a tar
+archive, the files of a TensorFlow checkpoint) and answers with one line of JSON; whatever else happens is a refusal.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import resource
+import shutil
+import sys
+import tarfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from triscale.errors import WeightsError
+from triscale.weights.tensors import TYPES, write_tensors
+from triscale.weights.unwrap import find_state
+
+SPARE_BYTES = 200 << 20
+MOST_COPIES = 2
+"""Memory, and what is written, may be so many times the file."""
+
+MOST_UNPACKED = 10
+"""Weights hardly compress; an archive that unpacks to more than so many times its size is no archive of weights."""
+
+_FORBIDDEN = re.compile(r"(subprocess|os\.(system|exec|fork|spawn|posix_spawn|kill)|socket|ctypes)\b")
+_CHECKPOINT = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")
+
+
+def main() -> None:
+    """Open one file and answer."""
+    kind, given, out, seconds, part = sys.argv[1:]
+    sys.excepthook = _refuse
+    sys.setrecursionlimit(2000)
+    path = Path(given)
+    size = path.stat().st_size
+    _bound(size, int(seconds))
+    if kind == "tar":
+        notes: tuple[str, ...] = ()
+        _unpack(path, Path(out), size)
+    else:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
+        state, notes = find_state(loaded, part or None)
+        _check(state, size)
+        write_tensors(Path(out), state, {})
+    _answer({"notes": notes})
+
+
+def _bound(size: int, seconds: int) -> None:
+    """Take away what opening a file of this size does not need."""
+    space = _status("VmSize") + MOST_COPIES * size + SPARE_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (space, space))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    written = max(MOST_COPIES, MOST_UNPACKED) * size + SPARE_BYTES
+    resource.setrlimit(resource.RLIMIT_FSIZE, (written, written))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.addaudithook(_forbid)
+
+
+def _forbid(event: str, _: tuple[Any, ...]) -> None:
+    if _FORBIDDEN.match(event):
+        raise PermissionError(f"the file tried to run {event}")
+
+
+def _check(state: dict[str, Tensor], size: int) -> None:
+    total = 0
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype not in TYPES.values():
+            raise WeightsError(f'"{name}" is {tensor.dtype}, {tensor.layout}; expected plain numbers')
+        total += tensor.numel() * tensor.element_size()
+    if total > MOST_COPIES * size:
+        raise WeightsError(f"its tensors take {total} bytes, in a file of {size}: they repeat the same values")
+
+
+def _unpack(path: Path, folder: Path, size: int) -> None:
+    """Unpack the files of a TensorFlow checkpoint, under names of our own."""
+    unpacked = 0
+    with tarfile.open(path, "r|*") as archive:
+        for member in archive:
+            unpacked += member.size
+            if unpacked > MOST_UNPACKED * size + (1 << 20):
+                raise WeightsError(f"it unpacks to more than {MOST_UNPACKED} times its size")
+            found = _CHECKPOINT.search(member.name)
+            if found is None or not member.isfile():
+                continue
+            target = folder / f"model.{found[1]}"
+            content = archive.extractfile(member)
+            if target.exists() or content is None:
+                raise WeightsError("it holds several checkpoints; unpack it and give the one that is meant")
+            with target.open("wb") as file:
+                shutil.copyfileobj(content, file, 1 << 20)
+
+
+def _status(field: str) -> int:
+    """Return a figure of this process's memory in bytes."""
+    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def _refuse(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    reason = str(error)
+    if issubclass(kind, pickle.UnpicklingError):
+        found = re.search(r"(?:Unsupported|Trying to|was not) [^\n]*|global[^\n]*", reason)
+        reason = f"it holds more than tensors: {found[0] if found else reason}"[:300]
+    elif issubclass(kind, MemoryError) or "allocate memory" in reason:
+        reason = "it asks for more memory than weights of this size need"
+    elif not issubclass(kind, WeightsError):
+        reason = f"{kind.__name__}: {' '.join(reason.split())[:300]}"
+    _answer({"refused": reason})
+
+
+def _answer(answer: dict[str, Any]) -> None:
+    answer["peak_bytes"] = _status("VmHWM") - _BEFORE
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+_BEFORE = _status("VmHWM")
+
+if __name__ == "__main__":
+    main()

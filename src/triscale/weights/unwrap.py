@@ -1,0 +1,108 @@
+"""Finding the state dict in what a training saved: nested, averaged, or with a prefix before all names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from triscale.errors import WeightsError, nearest
+
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "ema_weights")
+PLAIN = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""Of ``DataParallel`` and ``AveragedModel``, of ``torch.compile``, and of trainers that hold the model as a field."""
+
+STEPS_AVERAGED = "n_averaged"
+MOST_SHOWN = 8
+
+
+def find_state(loaded: Any, part: str | None = None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the state dict inside a loaded checkpoint, and sentences that say what was taken.
+
+    Exponential averages are preferred to the weights beside them.
+
+    Args:
+        loaded: what the file holds.
+        part: the path of the state dict, such as ``state_dict`` or ``ema.module``; found by its name if not given.
+
+    Raises:
+        WeightsError: there is none, or it cannot be told which is meant.
+    """
+    path, state = ("", loaded) if part is None else (part, _walk(loaded, part))
+    if not _is_state(state):
+        inner, state = _search(state)
+        path = f"{path}.{inner}" if path else inner
+    notes = [f'taken from "{path}"'] if path else []
+    beside = [name for name in PLAIN if name != path and isinstance(loaded, Mapping) and name in loaded]
+    if path.partition(".")[0] in AVERAGED and beside:
+        notes = [f'the average in "{path}" was taken rather than "{beside[0]}"']
+    stripped, more = strip_prefixes(state)
+    return stripped, (*notes, *more)
+
+
+def strip_prefixes(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return a state dict without a prefix that all its names have, and sentences that say what was taken off."""
+    names = {name: tensor for name, tensor in state.items() if name != STEPS_AVERAGED}
+    notes: list[str] = []
+    while names and (found := [prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in names)]):
+        names = {name.removeprefix(found[0]): tensor for name, tensor in names.items()}
+        notes.append(f'the prefix "{found[0]}" of all names was taken off')
+    return names, tuple(notes)
+
+
+def _is_state(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items())
+    )
+
+
+def _search(loaded: Any) -> tuple[str, Mapping[str, Tensor]]:
+    """Return the path and the state dict that known names lead to."""
+    if not isinstance(loaded, Mapping):
+        raise WeightsError(f"the file holds a {type(loaded).__name__}; expected a state dict, names with their tensors")
+    for known in (AVERAGED, PLAIN):
+        found = [name for name in known if name in loaded and _leads_to_state(loaded[name])]
+        if len(found) > 1:
+            raise WeightsError(
+                f"the file holds several state dicts ({', '.join(found)}), and it cannot be told which is meant; "
+                "name one as the part to take"
+            )
+        if found:
+            value = loaded[found[0]]
+            if _is_state(value):
+                return found[0], value
+            inner, state = _search(value)
+            return f"{found[0]}.{inner}", state
+    shown = ", ".join(str(key)[:60] for key in list(loaded)[:MOST_SHOWN])
+    others = [str(key) for key, value in loaded.items() if _is_state(value)]
+    if others:
+        raise WeightsError(
+            f"the file holds state dicts under names that say nothing ({', '.join(others[:MOST_SHOWN])}); name one as "
+            "the part to take"
+        )
+    strangers = [str(key) for key, value in loaded.items() if not isinstance(value, Tensor)]
+    if loaded and len(strangers) < len(loaded):
+        raise WeightsError(f"the file mixes tensors with what is none ({', '.join(strangers[:MOST_SHOWN])})")
+    raise WeightsError(f"the file holds no state dict; its entries are: {shown or 'none'}")
+
+
+def _leads_to_state(value: Any) -> bool:
+    return _is_state(value) or (
+        isinstance(value, Mapping)
+        and any(_leads_to_state(value[name]) for name in (*AVERAGED, *PLAIN) if name in value)
+    )
+
+
+def _walk(loaded: Any, part: str) -> Any:
+    value = loaded
+    for name in part.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            known = [str(key) for key in value][:1000] if isinstance(value, Mapping) else []
+            hint = nearest(name, known) or f"; there is: {', '.join(known[:MOST_SHOWN]) or 'nothing'}"
+            raise WeightsError(f'the file has no part "{part}": "{name}" is not there{hint}')
+        value = value[name]
+    return value

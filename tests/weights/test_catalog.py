@@ -1,0 +1,137 @@
+"""The catalog states what the other projects' own packages state."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torchvision
+
+from triscale.errors import WeightsError
+from triscale.families import get
+from triscale.weights import catalog
+from triscale.weights.contract import Weights, check_fits
+from triscale.weights.sources import SOURCES
+
+
+@pytest.mark.parametrize("name", catalog.names("torchvision"))
+def test_torchvisions_weights_are_as_it_states(name):
+    weights = catalog.published(name)
+    architecture, _, entry = weights.name.partition(".")
+    theirs = torchvision.models.get_model_weights(architecture)[entry]
+    transforms = theirs.transforms()
+    assert weights.address == theirs.url
+    assert weights.sha256 is not None
+    assert weights.sha256 in theirs.url
+    assert weights.classes == tuple(theirs.meta["categories"])
+    assert weights.accuracy is not None
+    assert {"acc@1": weights.accuracy.top1, "acc@5": weights.accuracy.top5} == theirs.meta["_metrics"]["ImageNet-1K"]
+    assert weights.preprocessing is not None
+    assert [weights.preprocessing.resolution] == transforms.crop_size
+    assert weights.preprocessing.crop == pytest.approx(transforms.crop_size[0] / transforms.resize_size[0], abs=1e-5)
+    assert weights.preprocessing.interpolation == transforms.interpolation.value
+    assert (list(weights.preprocessing.mean), list(weights.preprocessing.std)) == (transforms.mean, transforms.std)
+
+
+def test_timms_weights_are_as_it_states():
+    timm = pytest.importorskip("timm")
+    for name in catalog.names("timm"):
+        weights = catalog.published(name)
+        theirs = timm.models.get_pretrained_cfg(weights.name)
+        assert weights.hub == theirs.hf_hub_id == f"timm/{weights.name}"
+        assert (weights.address or "") == theirs.url
+        assert weights.license == theirs.license
+        assert weights.network.classes == theirs.num_classes
+        found = weights.preprocessing
+        assert found is not None
+        assert found.resolution == (theirs.test_input_size or theirs.input_size)[1]
+        assert found.crop == (theirs.test_crop_pct or theirs.crop_pct)
+        assert (found.interpolation, found.mean, found.std) == (theirs.interpolation, theirs.mean, theirs.std)
+
+
+def test_timms_weights_of_our_networks_are_all_there():
+    timm = pytest.importorskip("timm")
+    listed = {name.removeprefix("timm/") for name in catalog.names("timm")}
+    theirs = {
+        name
+        for architecture in SOURCES["timm"].architectures
+        for name in timm.list_models(f"{architecture}.*", pretrained=True)
+    }
+    # One squeezes the image, which our preprocessing cannot state; one has no classifier.
+    assert theirs - listed == {"efficientnet_b5.sw_in12k_ft_in1k", "resnet50.bamboo"}
+    assert listed <= theirs
+
+
+def test_the_ports_addresses_are_those_of_its_package():
+    package = pytest.importorskip("efficientnet_pytorch.utils")
+    ours = {name.removeprefix("lukemelas/"): catalog.published(name).address for name in catalog.names("lukemelas")}
+    plain = {f"{name}.autoaugment": url for name, url in package.url_map.items()}
+    assert ours == plain | {f"{name}.advprop": url for name, url in package.url_map_advprop.items()}
+
+
+def test_googles_accuracies_of_autoaugment_are_those_of_the_paper():
+    for size, top1 in enumerate((77.1, 79.1, 80.1, 81.6, 82.9, 83.6, 84.0, 84.3)):
+        weights = catalog.published(f"google/efficientnet-b{size}")
+        assert weights.accuracy is not None
+        assert weights.accuracy.top1 == top1 == pytest.approx(catalog.published(weights.title).accuracy.top1)
+        crop = weights.preprocessing.crop
+        assert crop == pytest.approx(weights.network.resolution / (weights.network.resolution + 32), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_every_contract_survives_its_json_form(name):
+    weights = catalog.published(name)
+    assert weights.title == name
+    assert Weights.from_json(weights.to_json()) == weights
+    assert weights.preprocessing.resolution == weights.network.resolution
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("timm/tf_efficientnet_b0.ns_jtf_in1k", "did you mean timm/tf_efficientnet_b0.ns_jft_in1k"),
+        ("timm/efficientnet_bo", "did you mean"),
+        ("tf_eficientnet_b3.ap_in1k", "did you mean .*timm/tf_efficientnet_b3.ap_in1k"),
+        ("alexnet", "triscale weights list shows the names"),
+    ],
+)
+def test_a_misspelt_name_gets_a_hint(name, hint):
+    with pytest.raises(WeightsError, match=f'no published weights "{name}".*{hint}'):
+        catalog.published(name)
+
+
+def test_a_name_of_several_sources_must_say_which():
+    with pytest.raises(WeightsError, match=r"may mean torchvision/resnet50\.IMAGENET1K_V2, timm/resnet50.*say which"):
+        catalog.published("resnet50")
+    assert catalog.published("torchvision/resnet50").name == "resnet50.IMAGENET1K_V2"
+    assert catalog.published("hf-hub:timm/tf_efficientnet_b0.ns_jft_in1k").source == "timm"
+
+
+def test_timms_tensorflow_networks_need_same_padding():
+    network = catalog.published("timm/tf_efficientnet_b0.ns_jft_in1k").network
+    assert (network.padding, network.norm.eps) == ("same", 1e-3)
+    network = catalog.published("timm/efficientnet_b0.ra_in1k").network
+    assert (network.padding, network.norm.eps) == ("symmetric", 1e-5)
+
+
+def test_a_network_that_disagrees_is_refused_with_each_field():
+    weights = catalog.published("torchvision/mobilenet_v2.IMAGENET1K_V2")
+    check_fits(weights, weights.network.replace(name="mine", resolution=96, dropout=0.5, drop_path=0.1))
+    with pytest.raises(WeightsError) as caught:
+        check_fits(weights, weights.network.replace(padding="same", classes=10, norm={"eps": 0.001, "momentum": 0.1}))
+    message = str(caught.value)
+    assert message.startswith("torchvision/mobilenet_v2.IMAGENET1K_V2 does not fit mobilenet_v2: ")
+    for field in ("padding is same, expected symmetric", "classes is 10, expected 1000", "norm.eps is 0.001"):
+        assert field in message
+    with pytest.raises(WeightsError, match=r"stages are \d, expected 7|block is .*, expected mbconv"):
+        check_fits(weights, get("resnet18"))
+    with pytest.raises(WeightsError, match=r"stem\.activation is silu, expected relu6"):
+        check_fits(weights, get("efficientnet_b0"))
+    check_fits(weights, weights.network.replace(classes=10), drop_head=True)
+
+
+def test_the_catalog_needs_no_torch():
+    code = "import sys; from triscale.weights import catalog; catalog.published('timm/resnet18')\n"
+    code += "print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

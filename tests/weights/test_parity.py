@@ -1,0 +1,148 @@
+"""Weights of other projects compute, under our names, what the other projects' modules compute."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from triscale.nn.build import build
+from triscale.weights.bundle import AVERAGE, to_torch
+from triscale.weights.export import export_state
+from triscale.weights.rules import to_ours
+from triscale.weights.sources import SOURCES, architecture_named
+
+from . import others
+
+QUICK = {
+    "torchvision": "efficientnet_b0 efficientnet_b5 mobilenet_v2 mnasnet0_5 mnasnet1_0 resnet18 resnet50",
+    "timm": (
+        "efficientnet_b0 efficientnet_lite0 tf_efficientnet_b0 tf_efficientnet_lite0 mobilenetv1_100 mobilenetv1_100h "
+        "mobilenetv1_125 mobilenetv2_035 mobilenetv2_100 mobilenetv2_110d mobilenetv2_140 mnasnet_100 semnasnet_075 "
+        "semnasnet_100 resnet18 resnet50"
+    ),
+    "lukemelas": "efficientnet-b0 efficientnet-b1",
+    "google": "efficientnet-b0",
+}
+LACKING = {("lukemelas", "efficientnet-l2"), *(("google", f"efficientnet-lite{number}") for number in range(5))}
+"""Networks whose modules nobody offers: the port has no table of sizes for them."""
+
+PIXELS = 78
+"""Of the maps of its strides, 39 and 5 are odd and 78, 20 and 10 even: the paddings differ only for the latter."""
+
+SAMPLES = 8
+"""For the statistics of batch norm."""
+
+CASES = [
+    pytest.param(*case, marks=() if case[1] in QUICK[case[0]].split() else pytest.mark.slow)
+    for case in others.all_architectures()
+    if case not in LACKING and not case[1].endswith("l2")
+]
+
+
+def imported(source: str, name: str, model: nn.Module) -> dict[str, Tensor]:
+    """Return the state of their module under our names, through the map of its source."""
+    architecture = architecture_named(source, name)
+    state = model.state_dict()
+    if source == "google":
+        variables = others.tensorflow_variables(state, name, architecture.network)
+        averaged = {key + AVERAGE: values for key, values in variables.items()}
+        late = {key: values + 1 for key, values in variables.items()}
+        state, _ = to_torch(late | averaged)
+    return to_ours(state, architecture.network, SOURCES[source].rules[architecture.family], "theirs")
+
+
+def near(found: Tensor, expected: Tensor, tolerance: float) -> None:
+    """Compare relative to the largest value."""
+    peak = float(expected.abs().max())
+    torch.testing.assert_close(found / peak, expected / peak, rtol=tolerance, atol=tolerance)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("source", "name"), CASES)
+def test_logits_and_maps_are_theirs(source, name):
+    architecture = architecture_named(source, name)
+    network = architecture.network
+    torch.manual_seed(1)
+    images = torch.randn(SAMPLES, 3, PIXELS, PIXELS)
+    model = others.with_random_weights(others.their_module(source, name, PIXELS), images)
+    ours = build(network)
+    ours.load_state_dict(imported(source, name, model), strict=True)
+    ours.eval()
+    images = images[:2]
+    expected = model(images)
+    assert expected.std() > 1e-3
+    logits = ours(images)
+    names, images = others.names_of_maps(source, architecture, network), images.double()
+    exact, their_maps = others.their_maps(model.double(), names, images)
+    # Deep networks of random weights amplify rounding, some ten-thousandfold: by how much shows in their own logits.
+    noise = float((expected - exact).abs().max() / exact.abs().max())
+    near(logits, expected, 1e-5 + 5 * noise)
+    our_maps: list[Tensor] = []
+    near(ours.double()(images, features=our_maps), exact, 1e-9 + 1e-5 * noise)
+    assert [tuple(found.shape) for found in our_maps] == [tuple(wanted.shape) for wanted in their_maps]
+    for found, wanted in zip(our_maps, their_maps, strict=True):
+        near(found, wanted, 1e-9 + 1e-5 * noise)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("torchvision", "efficientnet_b0"),
+        ("torchvision", "mobilenet_v2"),
+        ("torchvision", "mnasnet1_0"),
+        ("torchvision", "mnasnet0_5"),
+        ("torchvision", "resnet50"),
+        ("timm", "tf_efficientnet_b0"),
+        ("timm", "mobilenetv1_100"),
+        ("timm", "mobilenetv2_100"),
+        ("timm", "semnasnet_100"),
+        ("timm", "resnet18"),
+        ("lukemelas", "efficientnet-b0"),
+    ],
+)
+def test_our_weights_go_back_to_their_modules(source, name):
+    network = architecture_named(source, name).network
+    torch.manual_seed(2)
+    images = torch.randn(SAMPLES, 3, PIXELS, PIXELS)
+    theirs = others.with_random_weights(others.their_module(source, name, PIXELS), images)
+    ours = build(network)
+    ours.load_state_dict(imported(source, name, theirs), strict=True)
+    exported = export_state(ours.state_dict(), network, source, name)
+    again = others.their_module(source, name, PIXELS).eval()
+    again.load_state_dict(exported, strict=True)
+    for key, values in theirs.state_dict().items():
+        torch.testing.assert_close(exported[key], values, rtol=0, atol=0)
+    near(again(images), ours.eval()(images), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        pytest.param(*case, marks=pytest.mark.slow if case[1].endswith(("b5", "b6", "b7", "b8", "l2")) else ())
+        for case in others.all_architectures()
+        if case not in LACKING and case[0] != "google"
+    ],
+)
+def test_every_name_is_mapped_once_and_norms_are_theirs(source, name):
+    architecture = architecture_named(source, name)
+    with torch.device("meta"):
+        model = others.their_module(source, name, PIXELS)
+    state = model.state_dict()
+    mapped = to_ours(state, architecture.network, SOURCES[source].rules[architecture.family], "theirs")
+    assert len(mapped) == len(state) == len({id(tensor) for tensor in mapped.values()})
+    norms = {(part.eps, round(part.momentum, 9)) for part in model.modules() if isinstance(part, nn.BatchNorm2d)}
+    assert norms == {(architecture.norm.eps, architecture.norm.momentum)}
+
+
+def test_the_lite_checkpoints_have_the_names_of_the_others_without_gates():
+    lite = architecture_named("google", "efficientnet-lite0").network
+    rules = SOURCES["google"].rules["efficientnet"]
+    ours = build(lite).state_dict()
+    from triscale.weights.rules import to_theirs
+
+    names = set(to_theirs(ours, lite, rules))
+    full = architecture_named("google", "efficientnet-b0").network
+    others_names = set(to_theirs(build(full).state_dict(), full, rules))
+    assert {name for name in others_names if "/se/" not in name} == names
