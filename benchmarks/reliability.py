@@ -41,6 +41,9 @@ TESTS = (
     "tests/data/test_decode.py",
     "tests/data/test_color.py",
     "tests/scaling/test_fit.py",
+    "tests/search/test_study.py",
+    "tests/search/test_postgres.py",
+    "tests/weights/test_hostile.py",
 )
 RESULT = Path(__file__).parent / "results" / "reliability.json"
 NUM_COPIES = 1000

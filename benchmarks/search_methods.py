@@ -82,12 +82,13 @@ def main() -> None:
         grid = 0
         held = Held()
         for method, search in METHODS.items():
-            losses, spent = [], 0
+            losses, spent, unfit = [], 0, []
             for number in numbers:
                 surface = Surface(baseline, number)
                 found = search(candidates, surface)
                 losses.append(surface.loss(candidates, found.network))
                 spent = found.training_macs
+                unfit.append(found.response is not None and not found.response.fits)
                 if method == "response":
                     held.add(candidates, surface, found)
             grid = grid or spent
@@ -97,6 +98,9 @@ def main() -> None:
             )
             row = f"{name:<20} {method:<9} {hits.mean():>8.0%} {100 * np.mean(losses):>6.2f} {spent / grid:>7.0%}"
             print(f"{row}    {kinds}", flush=True)
+            if any(unfit):
+                others = 100 * np.mean(np.array(losses)[~np.array(unfit)])
+                print(f"{name:<20} {sum(unfit)} times it said that no form fits; mean loss of the others {others:.2f}")
         chance = [
             np.mean([surface.loss(candidates, one.network) <= TIE for one in candidates.candidates])
             for surface in (Surface(baseline, number) for number in numbers)

@@ -43,7 +43,9 @@ from triscale.scaling.fit import Fit, fit_budget
 from triscale.scaling.law import EFFICIENTNET, Law, Scale
 
 if TYPE_CHECKING:
+    from triscale.nn.backbone import backbone
     from triscale.nn.build import Classifier, build
+    from triscale.weights.load import load_weights
 
 __version__ = metadata.version("triscale")
 
@@ -79,16 +81,23 @@ __all__ = [
     "TriscaleError",
     "UserError",
     "__version__",
+    "backbone",
     "build",
     "cost",
     "fit_budget",
     "get",
+    "load_weights",
     "names",
     "published",
     "scale",
 ]
 
-_TORCH = {"Classifier": "triscale.nn.build", "build": "triscale.nn.build"}
+_TORCH = {
+    "Classifier": "triscale.nn.build",
+    "backbone": "triscale.nn.backbone",
+    "build": "triscale.nn.build",
+    "load_weights": "triscale.weights.load",
+}
 
 
 def __getattr__(name: str) -> Any:

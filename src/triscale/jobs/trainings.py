@@ -292,7 +292,7 @@ def prepare_split(asked: Asked, out: Path, hands: Hands, watcher: Watcher) -> Sp
         refuse_leaks(split, find_leaks(split, copies))
     if len(split.val) < FEWEST_HELD_OUT:
         raise DataError(_too_few(split))
-    split = split.model_copy(update={"train": _thinned(split.train, asked.share, asked.split_seed)})
+    split = split.model_copy(update={"train": thinned(split.train, asked.share, asked.split_seed)})
     split.save(split_file)
     asked.save(file)
     return split
@@ -310,7 +310,7 @@ def _too_few(split: Split) -> str:
     )
 
 
-def _thinned(samples: tuple[Sample, ...], share: float, seed: int) -> tuple[Sample, ...]:
+def thinned(samples: tuple[Sample, ...], share: float, seed: int) -> tuple[Sample, ...]:
     """Return a share of the samples of every class, at least two, chosen by seed and path."""
     by_class: dict[int, list[Sample]] = {}
     for sample in samples:
