@@ -100,9 +100,7 @@ SIZES = {"min_size": 64, "max_size": 96}
 
 def test_faster_rcnn_with_torchvision_s_pyramid_learns_and_predicts(small: Network) -> None:
     anchors = AnchorGenerator(((8,), (16,), (32,), (48,), (64,)), ((0.5, 1.0, 2.0),) * 5)
-    learns_and_predicts(
-        FasterRCNN(with_pyramid(backbone(small)), num_classes=3, rpn_anchor_generator=anchors, **SIZES)
-    )
+    learns_and_predicts(FasterRCNN(with_pyramid(backbone(small)), num_classes=3, rpn_anchor_generator=anchors, **SIZES))
 
 
 def test_retinanet_with_torchvision_s_pyramid_learns_and_predicts(small: Network) -> None:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from triscale.cli.networks import DEFAULT_LAW, Json, LawOption
 from triscale.cli.studies import STUDY_DEFAULTS, StudyOptions, hands_of, resolved_recipe, seeds_of
-from triscale.cli.terminal import console, print_json, table
+from triscale.cli.terminal import console, counted, print_json, table
 from triscale.errors import UserError
 from triscale.families.find import find_law, find_network
 from triscale.network.custom import AnyNetwork, CustomNetwork
@@ -225,7 +225,7 @@ def print_compared(compared: Compared, out: Path) -> None:
             for outcome, contender in zip(compared.outcomes, compared.comparison.contenders, strict=True)
         ],
         title=f"{compared.comparison.baseline.name} on {compared.count} test images, "
-        f"{len(compared.proxy.seeds)} seeds, {compared.proxy.epochs} epochs",
+        f"{counted(len(compared.proxy.seeds), 'seed')}, {counted(compared.proxy.epochs, 'epoch')}",
     )
     said = verdict(compared)
     console.print(f"\n{said[0].upper()}{said[1:]}.", style="bold", markup=False)

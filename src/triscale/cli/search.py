@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from triscale.cli.networks import Json
 from triscale.cli.studies import STUDY_DEFAULTS, StudyOptions, hands_of, resolved_recipe, seeds_of
-from triscale.cli.terminal import console, print_json, table
+from triscale.cli.terminal import console, counted, print_json, table
 from triscale.families.find import find_network
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def coefficients(
 
 
 def _print_found(found: Found, out: Path) -> None:
-    console.print(f"{found.baseline} by {found.method}: {len(found.trials)} trainings", markup=False)
+    console.print(f"{found.baseline} by {found.method}: {counted(len(found.trials), 'training')}", markup=False)
     table(
         ("alpha", "beta", "gamma", "cost", "accuracy", "error", ""),
         [

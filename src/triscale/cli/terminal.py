@@ -44,6 +44,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
     console.print(grid)
 
 
+def counted(number: int, word: str) -> str:
+    """Return a number with its word: 1 seed, 3 seeds."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 @contextmanager
 def watcher() -> Iterator[Watcher]:
     """Return a watcher for this terminal: bars where there is one, lines elsewhere. Both go to standard error."""

@@ -74,7 +74,7 @@ def _write_parquet(stream: FeatureStream, file: Path) -> int:
     arrow, parquet = _arrow("pyarrow", file), _arrow("pyarrow.parquet", file)
     batches = iter(stream)
     first = next(batches)
-    channels = first.vectors.shape[1]
+    channels = int(first.vectors.shape[1])
     kind = arrow.list_(arrow.float32(), channels)
     schema = arrow.schema([*((name, arrow.string()) for name in COLUMNS), ("features", kind)])
 
@@ -98,7 +98,7 @@ def _write_array(stream: FeatureStream, file: Path, table: Path) -> int:
     with _aside(file) as opened:
         for batch in stream:
             if not channels:
-                channels = batch.vectors.shape[1]
+                channels = int(batch.vectors.shape[1])
                 header = {"descr": "<f4", "fortran_order": False, "shape": (stream.images, channels)}
                 np.lib.format.write_array_header_1_0(opened, header)
             opened.write(np.ascontiguousarray(batch.vectors, "<f4").tobytes())

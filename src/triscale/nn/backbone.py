@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import accumulate
@@ -75,5 +76,5 @@ def backbone(network: Network | Classifier, reductions: Sequence[int] = REDUCTIO
 def map_places(network: Network) -> dict[int, int]:
     """Return the last place with a map at each reduction, the finest first; 0 is the stem, 1 the first stage."""
     first = network.stem.stride * (2 if network.stem.max_pool else 1)
-    reached = accumulate((stage.stride for stage in network.stages), lambda total, stride: total * stride, initial=first)
+    reached = accumulate((stage.stride for stage in network.stages), operator.mul, initial=first)
     return {reduction: place for place, reduction in enumerate(reached)}

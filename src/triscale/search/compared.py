@@ -123,7 +123,7 @@ def _spent(contender: Contender, proxy: Proxy) -> int:
 
 
 def _limits(comparison: Comparison, proxy: Proxy) -> tuple[str, ...]:
-    length = f"{proxy.epochs} epochs of {proxy.images} images"
+    length = f"{proxy.epochs} {'epoch' if proxy.epochs == 1 else 'epochs'} of {proxy.images} images"
     said = [
         f"all were trained for {length} with one recipe; a larger network might gain more from another or a longer one",
         f"the cheapest of the four scaled networks costs {comparison.unevenness:.1%} less than the dearest",
