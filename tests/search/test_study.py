@@ -21,7 +21,8 @@ from optuna.trial import TrialState
 import sizes
 from search.coordinator import NAME, accuracy, candidates, describe, proxy
 from triscale.errors import Interrupted, JobError, RunError, SearchError, UserError
-from triscale.search.ledger import open_ledger, read_entries
+from triscale.search.entries import read_entries
+from triscale.search.ledger import open_ledger
 from triscale.search.methods import search_halving
 from triscale.search.storage import read_storage
 from triscale.search.study import Study

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from triscale.cli.networks import DEFAULT_LAW, Json
+from triscale.cli.said import announce, print_forecast, summarize
 from triscale.cli.terminal import console, print_json, watcher
 from triscale.errors import UserError
 from triscale.families.find import find_law, find_network
-from triscale.network.cost import si
 from triscale.scaling.budget import Budget
 
 if TYPE_CHECKING:
-    from triscale.jobs.run import Request, RunSpec
-    from triscale.training.metrics import Metrics
+    from triscale.jobs.run import Request
     from triscale.training.recipe import Recipe
 
 Budgets = Annotated[list[str] | None, Parameter(name="--budget", negative="")]
@@ -285,7 +284,7 @@ def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything
     most_seconds = None if options.max_time is None else seconds_of("--max-time", options.max_time)
     limit_threads(options.threads)
     if options.dry_run:
-        _forecast(request, options, json=json)
+        print_forecast(request, options.device, _workers(options.workers), json=json)
         return
     device = choose_device(options.device, int(os.environ.get("LOCAL_RANK", "0")))
     with stop_flag() as stopped, join(device) as group, watcher() as watching:
@@ -296,7 +295,7 @@ def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything
             group=group,
             compiled=options.compile,
             should_stop=with_deadline(stopped, most_seconds),
-            on_network=_announce,
+            on_network=announce,
             command=("triscale", *sys.argv[1:]),
             allow_leak=options.allow_leak,
             tensorboard=options.tensorboard,
@@ -307,68 +306,7 @@ def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything
     if json:
         print_json(metrics)
     else:
-        _summarize(metrics, out, request.images)
-
-
-def _forecast(request: Request, options: TrainOptions, *, json: bool) -> None:
-    """Say what a training will take."""
-    from triscale.cli.amounts import duration
-    from triscale.jobs.forecast import forecast
-    from triscale.jobs.train import Carrying, choose_device
-    from triscale.jobs.watch import stop_flag
-
-    with watcher() as watching, stop_flag() as should_stop:
-        carrying = Carrying(
-            device=choose_device(options.device), workers=_workers(options.workers), should_stop=should_stop
-        )
-        found = forecast(request, watching, carrying)
-    if json:
-        print_json(found)
-        return
-    for name, value in (
-        ("network", f"{found.network}: {found.resolution} px, {si(found.macs)} MACs, {si(found.params)} params"),
-        ("images", f"{found.train_images} train, {found.val_images} val, {found.test_images} test"),
-        ("steps", f"{found.steps} in {found.epochs} epochs, {found.images_per_second:.0f} images/s"),
-        (
-            "time",
-            f"{duration(found.seconds)} ({duration(found.seconds_low)} to {duration(found.seconds_high)}) for training",
-        ),
-        ("memory", f"{si(found.memory_bytes)}B for weights and a shard, without Python and torch"),
-        ("disk", f"{si(found.disk_bytes)}B at most"),
-    ):
-        console.print(f"{name:<8} {value}", markup=False)
-
-
-def _announce(spec: RunSpec) -> None:
-    """Say what will be trained, before it takes its time."""
-    from triscale.cli.terminal import error_console
-    from triscale.jobs.networks import cost_of
-
-    figures = cost_of(spec.network)
-    error_console.print(
-        f"network {spec.network.name}: {spec.network.resolution} px, {si(figures.macs)} MACs, "
-        f"{si(figures.params)} params, {spec.network.classes} classes",
-        markup=False,
-    )
-    if spec.fit is not None:
-        for limit in spec.fit.limits:
-            error_console.print(f"asked and achieved: {limit}", markup=False)
-
-
-def _summarize(metrics: Metrics, out: Path, images: str) -> None:
-    from triscale.data.named import named_set
-
-    console.print(
-        f"\ntest accuracy {metrics.top1:.1%} on {metrics.count} images "
-        f"(95 % interval {metrics.top1_low:.1%} to {metrics.top1_high:.1%})",
-        style="bold",
-    )
-    named = named_set(images)
-    if named is not None and named.metric == "mean_class_accuracy":
-        console.print(
-            f"mean accuracy over classes {metrics.mean_class_accuracy:.1%}, by which {named.title} is reported"
-        )
-    console.print(f"report {out / 'report.html'}", markup=False, soft_wrap=True)
+        summarize(metrics, out, request.images)
 
 
 def _workers(asked: int | None) -> int:

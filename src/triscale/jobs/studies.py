@@ -18,7 +18,7 @@ from triscale.jobs.trainings import STUDY, Asked, Hands, Place
 from triscale.jobs.watch import Watcher
 from triscale.record import KIND_KEY, Record, write_atomic
 from triscale.search.compared import Compared
-from triscale.search.ledger import Entry, read_entries
+from triscale.search.entries import Entry, read_entries
 from triscale.search.trial import Found
 
 KINDS: tuple[type[Asked], ...] = (Search, Comparing)

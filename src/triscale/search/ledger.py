@@ -14,9 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
@@ -24,25 +22,17 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from triscale.errors import SearchError
+from triscale.search.entries import Entry, Key, entries_of, newest_trials
 from triscale.search.shape import Sized
-from triscale.search.storage import BEAT_SECONDS, Result, Storage, open_storage, read_storage
+from triscale.search.storage import BEAT_SECONDS, Result, Storage, open_storage
 from triscale.search.trial import Job, Score
 
 SCHEMA = 1
 ABOUT = "triscale"
 """The attribute of an Optuna study that holds schema and settings."""
 
-State = Literal["waiting", "running", "done", "failed"]
 Describe = Callable[[Job], Sized]
-Key = tuple[str, int, int]
 
-_STATES: dict[TrialState, State] = {
-    TrialState.WAITING: "waiting",
-    TrialState.RUNNING: "running",
-    TrialState.COMPLETE: "done",
-    TrialState.FAIL: "failed",
-    TrialState.PRUNED: "failed",
-}
 _DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "depth": FloatDistribution(1e-3, 1e3),
     "width": FloatDistribution(1e-3, 1e3),
@@ -51,31 +41,6 @@ _DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "seed": IntDistribution(0, 2**31 - 1),
 }
 """What a dashboard shows of a job: realized multipliers, epochs after which it ends, seed."""
-
-
-class Entry(NamedTuple):
-    """A job as it stands: ``waiting``, ``running``, ``done`` or ``failed``.
-
-    ``attempts``: how many trials there were of it. ``worker``: who has or had it. ``why``: it failed. ``began`` and
-    ``ended`` are local times. ``macs`` of the network, for one image.
-    """
-
-    number: int
-    network: str
-    training: str
-    seed: int
-    start: int
-    stop: int
-    macs: int
-    ratio: float
-    state: State
-    attempts: int
-    worker: str | None
-    accuracy: float | None
-    error: float | None
-    why: str | None
-    began: datetime | None
-    ended: datetime | None
 
 
 class Ledger:
@@ -157,7 +122,7 @@ class Ledger:
 
     def entries(self) -> tuple[Entry, ...]:
         """Return all jobs as they stand."""
-        return self._patiently(lambda: _entries(self._study))
+        return self._patiently(lambda: entries_of(self._study))
 
     def _patiently(self, call: Callable[..., Result], *arguments: object) -> Result:
         return self._storage.patiently(lambda: call(*arguments))
@@ -165,7 +130,7 @@ class Ledger:
     def _refresh(self) -> None:
         if self._storage.shared:
             self._storage.fail_stale(self._study)
-        self._last = _newest(self._study)
+        self._last = newest_trials(self._study)
 
     def _add(self, jobs: Sequence[Job]) -> None:
         with self._storage.alone(self._study.study_name):
@@ -174,7 +139,7 @@ class Ledger:
                 trial = self._last.get(_key(job))
                 if trial is None or trial.state == TrialState.FAIL:
                     self._study.add_trial(_waiting(job, self._describe(job)))
-            self._last = _newest(self._study)
+            self._last = newest_trials(self._study)
 
     def _claim(self, job: Job, trial: FrozenTrial) -> bool:
         try:
@@ -205,7 +170,7 @@ class Ledger:
             # As above; that one's result counts.
             with contextlib.suppress(UpdateFinishedTrialError):
                 self._storage.rdb.set_trial_state_values(trial_id, state, None if value is None else [value])
-            self._last = _newest(self._study)
+            self._last = newest_trials(self._study)
 
         self._patiently(write)
 
@@ -261,19 +226,6 @@ def open_ledger(
         yield ledger
 
 
-def read_entries(place: str | Path, study: str) -> tuple[Entry, ...]:
-    """Return all jobs of a study as they stand, also while it runs.
-
-    Raises:
-        SearchError: there is no such storage or study.
-    """
-    with read_storage(place) as storage:
-        names = optuna.get_all_study_names(storage.rdb)
-        if study not in names:
-            raise SearchError(f'{storage.shown} holds no study "{study}"; it holds {", ".join(names) or "none"}')
-        return _entries(optuna.load_study(study_name=study, storage=storage.rdb))
-
-
 def _key(job: Job) -> Key:
     return (job.key, job.start, job.stop)
 
@@ -301,57 +253,6 @@ def _waiting(job: Job, sized: Sized) -> FrozenTrial:
             "ratio": sized.ratio,
         },
         system_attrs={"fixed_params": params},
-    )
-
-
-def _trials(study: optuna.Study) -> Iterator[tuple[Key, FrozenTrial]]:
-    for trial in study.get_trials(deepcopy=False):
-        about = trial.user_attrs
-        if "training" in about:
-            yield (about["training"], about["start"], about["stop"]), trial
-
-
-def _newest(study: optuna.Study) -> dict[Key, FrozenTrial]:
-    """Return the last trial of every job, or the one that is complete."""
-    found: dict[Key, FrozenTrial] = {}
-    for key, trial in _trials(study):
-        if key not in found or found[key].state != TrialState.COMPLETE:
-            found[key] = trial
-    return found
-
-
-def _entries(study: optuna.Study) -> tuple[Entry, ...]:
-    attempts: dict[Key, int] = {}
-    first: dict[Key, int] = {}
-    for key, trial in _trials(study):
-        attempts[key] = attempts.get(key, 0) + 1
-        first.setdefault(key, trial.number)
-    newest = _newest(study)
-    return tuple(
-        _entry(newest[key], number, attempts[key])
-        for number, key in enumerate(sorted(newest, key=lambda key: first[key]))
-    )
-
-
-def _entry(trial: FrozenTrial, number: int, attempts: int) -> Entry:
-    about, done = trial.user_attrs, trial.state == TrialState.COMPLETE
-    return Entry(
-        number=number,
-        network=about["network"],
-        training=about["training"],
-        seed=about["seed"],
-        start=about["start"],
-        stop=about["stop"],
-        macs=about["macs"],
-        ratio=about["ratio"],
-        state=_STATES[trial.state],
-        attempts=attempts,
-        worker=about.get("worker"),
-        accuracy=trial.value if done else None,
-        error=about.get("error") if done else None,
-        why=about.get("why"),
-        began=trial.datetime_start,
-        ended=trial.datetime_complete,
     )
 
 

@@ -1,0 +1,73 @@
+"""What is said of a training before and after it: its network, its forecast, its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from triscale.cli.terminal import console, print_json, watcher
+from triscale.network.cost import si
+
+if TYPE_CHECKING:
+    from triscale.jobs.run import Request, RunSpec
+    from triscale.training.metrics import Metrics
+
+
+def print_forecast(request: Request, device: str, workers: int, *, json: bool) -> None:
+    """Say what a training will take."""
+    from triscale.cli.amounts import duration
+    from triscale.jobs.forecast import forecast
+    from triscale.jobs.train import Carrying, choose_device
+    from triscale.jobs.watch import stop_flag
+
+    with watcher() as watching, stop_flag() as should_stop:
+        carrying = Carrying(device=choose_device(device), workers=workers, should_stop=should_stop)
+        found = forecast(request, watching, carrying)
+    if json:
+        print_json(found)
+        return
+    for name, value in (
+        ("network", f"{found.network}: {found.resolution} px, {si(found.macs)} MACs, {si(found.params)} params"),
+        ("images", f"{found.train_images} train, {found.val_images} val, {found.test_images} test"),
+        ("steps", f"{found.steps} in {found.epochs} epochs, {found.images_per_second:.0f} images/s"),
+        (
+            "time",
+            f"{duration(found.seconds)} ({duration(found.seconds_low)} to {duration(found.seconds_high)}) for training",
+        ),
+        ("memory", f"{si(found.memory_bytes)}B for weights and a shard, without Python and torch"),
+        ("disk", f"{si(found.disk_bytes)}B at most"),
+    ):
+        console.print(f"{name:<8} {value}", markup=False)
+
+
+def announce(spec: RunSpec) -> None:
+    """Say what will be trained, before it takes its time."""
+    from triscale.cli.terminal import error_console
+    from triscale.jobs.networks import cost_of
+
+    figures = cost_of(spec.network)
+    error_console.print(
+        f"network {spec.network.name}: {spec.network.resolution} px, {si(figures.macs)} MACs, "
+        f"{si(figures.params)} params, {spec.network.classes} classes",
+        markup=False,
+    )
+    if spec.fit is not None:
+        for limit in spec.fit.limits:
+            error_console.print(f"asked and achieved: {limit}", markup=False)
+
+
+def summarize(metrics: Metrics, out: Path, images: str) -> None:
+    """Say what a training came to, and what can be done with it."""
+    from triscale.data.named import named_set
+
+    console.print(
+        f"\ntest accuracy {metrics.top1:.1%} on {metrics.count} images "
+        f"(95 % interval {metrics.top1_low:.1%} to {metrics.top1_high:.1%})",
+        style="bold",
+    )
+    named = named_set(images)
+    if named is not None and named.metric == "mean_class_accuracy":
+        console.print(
+            f"mean accuracy over classes {metrics.mean_class_accuracy:.1%}, by which {named.title} is reported"
+        )
+    console.print(f"report {out / 'report.html'}", markup=False, soft_wrap=True)
