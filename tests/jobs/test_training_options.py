@@ -180,8 +180,8 @@ def test_a_training_starts_from_the_weights_of_another_run(capsys, trained, tmp_
 
 def test_weights_of_another_network_are_refused(capsys, trained, folder, tmp_path):
     line = refused(capsys, "train", folder, "--network", "resnet18@32", "--weights", trained, "--out", tmp_path / "run")
-    assert "another network" in line
-    assert str(trained / "network.json") in line
+    assert "does not fit resnet18@32: stem.width is 64, expected 8" in line
+    assert "leave out --network" in line
     assert "no run.json" in refused(capsys, "train", folder, "--network", "resnet18", "--weights", tmp_path)
 
 

@@ -131,8 +131,9 @@ def check_start(start: Start, network: AnyNetwork) -> None:
         return
     differing = differences(network, start.network, drop_head=True)
     if differing:
+        more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         raise WeightsError(
-            f"{start.run} does not fit {network.name}: {', '.join(differing)}; leave out --network to train theirs, or "
+            f"{start.run} does not fit {network.name}: {', '.join(differing[:_SHOWN])}{more}; leave out --network to train theirs, or "
             f"give --weights {INHERIT}{start.run} to go from one size to another"
         )
 
