@@ -8,7 +8,7 @@ from torch import nn
 
 from training.test_loop import CONTRACT, CPU, feed, run, same, state
 from triscale.data.transforms import normalize
-from triscale.errors import Interrupted, RecipeError
+from triscale.errors import Interrupted, JobError, RecipeError
 from triscale.nn.build import build
 from triscale.training.loop import seed_weights
 from triscale.training.recipe import Recipe, Sgd
@@ -117,3 +117,9 @@ def test_patience_ends_a_training_that_no_longer_gains(tmp_path, tiny):
     again, _ = run(tmp_path, tiny, hopeless)
     assert again == manifest
     assert checkpoints.newest() == manifest
+
+
+def test_a_network_that_answers_with_no_numbers_ends_in_a_sentence(tmp_path, tiny):
+    wild = Recipe(epochs=2, batch=8, learning_rate=1e30, warmup_epochs=0, optimizer=Sgd(), label_smoothing=0)
+    with pytest.raises(JobError, match="smaller learning rate"):
+        run(tmp_path, tiny, wild)

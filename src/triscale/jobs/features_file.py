@@ -33,8 +33,8 @@ class FeatureFile(Record):
     bad: tuple[BadFile, ...]
 
 
-def check_feature_file(file: Path, images: str) -> None:
-    """Make sure that embeddings can be written to a file, before they are computed.
+def check_feature_file(file: Path, images: str | None = None) -> None:
+    """Make sure that embeddings can be written to a file, before they are computed, and not among the images.
 
     Raises:
         UserError: another ending than ``.parquet`` or ``.npy``, no such folder, or a file among the images.
@@ -44,7 +44,7 @@ def check_feature_file(file: Path, images: str) -> None:
         raise UserError(f"{file} ends in neither .parquet nor .npy; give one of these")
     if not file.absolute().parent.is_dir():
         raise UserError(f"there is no folder {file.absolute().parent} to write {file.name} to; make it")
-    if Path(images).is_dir() and file.resolve().is_relative_to(Path(images).resolve()):
+    if images is not None and Path(images).is_dir() and file.resolve().is_relative_to(Path(images).resolve()):
         raise UserError(f"{file} lies within the images in {images}, where nothing is written; give another --out")
     if file.suffix == ".parquet":
         _arrow("pyarrow", file)
@@ -60,7 +60,7 @@ def write_features(stream: FeatureStream, file: Path) -> FeatureFile:
         UserError: as of :func:`check_feature_file`.
         Interrupted: as of :func:`triscale.jobs.features.features_of`; nothing is left behind.
     """
-    check_feature_file(file, "")
+    check_feature_file(file)
     if file.suffix == ".parquet":
         return FeatureFile(
             images=stream.images, channels=_write_parquet(stream, file), files=(str(file),), bad=stream.bad

@@ -133,8 +133,8 @@ def check_start(start: Start, network: AnyNetwork) -> None:
     if differing:
         more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         raise WeightsError(
-            f"{start.run} does not fit {network.name}: {', '.join(differing[:_SHOWN])}{more}; leave out --network to train theirs, or "
-            f"give --weights {INHERIT}{start.run} to go from one size to another"
+            f"{start.run} does not fit {network.name}: {', '.join(differing[:_SHOWN])}{more}; leave out --network to "
+            f"train theirs, or give --weights {INHERIT}{start.run} to go from one size to another"
         )
 
 

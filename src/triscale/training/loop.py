@@ -172,6 +172,11 @@ def _finish_epoch(task: Task, feed: Feed, manner: Manner, state: State, meter: M
     outcome = evaluate(
         state.average.model, feed.val(), task.preprocessing, device=manner.device, gather=manner.group.share_objects
     )
+    if not math.isfinite(outcome.loss):
+        raise JobError(
+            f"after step {state.step} the network answers the held-out images with numbers that are not finite; begin "
+            f"another Run with a smaller learning rate than {recipe.peak_learning_rate:g}"
+        )
     total, count, undone, _ = state.tally.tolist()
     finished = Epoch(
         epoch=state.step // feed.steps_per_epoch,

@@ -1,0 +1,189 @@
+"""Embeddings of images: equal to a forward pass by hand, in both files, whole or absent."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pyarrow import parquet
+from sklearn.linear_model import LogisticRegression
+
+from cli.command import refused, run
+from conftest import write_classes, write_picture
+from triscale.data.transforms import eval_transform, normalize
+from triscale.errors import Interrupted
+from triscale.jobs.features import features_of
+from triscale.jobs.features_file import write_features
+from triscale.jobs.run import Run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_classes(tmp_path_factory.mktemp("features") / "images", 12)
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    from triscale.cli import main
+
+    main(["train", str(folder), "--network", str(tiny_file), "--epochs", "1", "--batch", "8", "--out", str(out)])
+    return Run.open(out)
+
+
+def by_hand(trained: Run, file: Path) -> dict[str, np.ndarray]:
+    """Return the embeddings of one image, layer by layer."""
+    model, preprocessing = trained.model(), trained.spec.preprocessing
+    with torch.inference_mode():
+        picture = eval_transform(preprocessing)(Image.open(file).convert("RGB"))
+        maps = model.stem(normalize(picture[None], preprocessing))
+        finer = maps = model.stages[0](maps)
+        maps = model.stages[1](maps)
+        last = model.head.maps(maps)
+    return {name: value.mean((2, 3))[0].numpy() for name, value in (("2", finer), ("4", maps), ("pooled", last))}
+
+
+@pytest.mark.parametrize("reduction", ["pooled", "2", "4"])
+def test_both_files_hold_what_a_forward_pass_gives(capsys, folder, trained, tmp_path, reduction):
+    for name in ("out.parquet", "out.npy"):
+        seen = run(capsys, "features", trained.folder, folder, "--out", tmp_path / name, "--reduction", reduction)
+        assert seen.code == 0, seen.err
+        assert "36 images" in seen.out
+    table = parquet.read_table(tmp_path / "out.parquet")
+    array = np.load(tmp_path / "out.npy")
+    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    assert table.column_names == ["file", "label", "part", "features"]
+    assert (array.dtype, array.shape) == (np.float32, (36, {"pooled": 32, "2": 8, "4": 16}[reduction]))
+    assert np.array_equal(np.stack(table.column("features").to_numpy(zero_copy_only=False)), array)
+    assert table.column("file").to_pylist() == [row["file"] for row in rows]
+    assert table.column("label").to_pylist() == [row["label"] for row in rows]
+    assert set(table.column("part").to_pylist()) == {None}
+    for place in (0, 17, 35):
+        assert rows[place]["file"].startswith(rows[place]["label"])
+        expected = by_hand(trained, folder / rows[place]["file"])[reduction]
+        np.testing.assert_allclose(array[place], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_classifier_on_the_embeddings_gives_the_network_s_logits(folder, trained):
+    stream = features_of(trained, folder, batch=7)
+    vectors = np.concatenate([batch.vectors for batch in stream])
+    model, preprocessing = trained.model(), trained.spec.preprocessing
+    files = [file for batch in features_of(trained, folder, batch=36) for file in batch.files]
+    transform = eval_transform(preprocessing)
+    images = torch.stack([transform(Image.open(folder / file).convert("RGB")) for file in files])
+    with torch.inference_mode():
+        expected = model(normalize(images, preprocessing))
+        given = model.head.get_submodule("classifier")(torch.from_numpy(vectors))
+    torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_embeddings_of_colors_can_be_told_apart_by_a_linear_model(folder, trained):
+    batches = list(features_of(trained, folder))
+    vectors = np.concatenate([batch.vectors for batch in batches])
+    labels = [label for batch in batches for label in batch.labels]
+    assert LogisticRegression(max_iter=500).fit(vectors[::2], labels[::2]).score(vectors[1::2], labels[1::2]) == 1
+
+
+def test_parts_of_a_set_are_told(trained, tmp_path):
+    for part, seed in (("train", 1), ("test", 2)):
+        write_classes(tmp_path / "set" / part, 2, seed)
+    (batch,) = features_of(trained, tmp_path / "set")
+    assert batch.parts == ("train",) * 6 + ("test",) * 6
+    assert batch.labels == ("blue", "blue", "green", "green", "red", "red") * 2
+
+
+def test_a_folder_without_classes_gives_no_labels_and_names_what_cannot_be_read(capsys, trained, tmp_path):
+    for number in range(3):
+        write_picture(tmp_path / "photos" / f"{number}.png", (200, 30, 30), number)
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    out = tmp_path / "out.npy"
+    seen = run(capsys, "features", trained.folder, tmp_path / "photos", "--out", out, "--json")
+    made = json.loads(seen.out)
+    assert (made["images"], made["bad"][0]["path"]) == (3, "notes.txt")
+    assert (tmp_path / "out.csv").read_text() == "file,label,part\n0.png,,\n1.png,,\n2.png,,\n"
+    (tmp_path / "none").mkdir()
+    assert "holds no images" in refused(capsys, "features", trained.folder, tmp_path / "none", "--out", out)
+
+
+def test_a_file_is_written_into_the_folder_that_one_is_in(capsys, folder, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("out.npy", "out.parquet"):
+        assert run(capsys, "features", trained.folder, folder, "--out", name).code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.npy", "out.parquet"]
+
+
+def test_a_table_and_shards_are_read_too(capsys, folder, trained, tmp_path):
+    assert run(capsys, "data", "pack", folder, "--out", tmp_path / "shards").code == 0
+    packed = np.concatenate([batch.vectors for batch in features_of(trained, tmp_path / "shards")])
+    plain = np.concatenate([batch.vectors for batch in features_of(trained, folder)])
+    assert np.array_equal(packed, plain)
+    lines = [f"{folder}/{name}/000.png,{name}" for name in ("red", "blue")]
+    (tmp_path / "table.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
+    (batch,) = features_of(trained, tmp_path / "table.csv")
+    assert sorted(batch.labels) == ["blue", "red"]
+    assert np.allclose(batch.vectors[batch.labels.index("blue")], plain[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.npy"])
+def test_stopped_it_leaves_nothing_behind(folder, trained, tmp_path, name):
+    calls = iter([False, False, False, True])
+    stream = features_of(trained, folder, batch=8, should_stop=lambda: next(calls))
+    with pytest.raises(Interrupted, match="the same command begins again"):
+        write_features(stream, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_computed(capsys, folder, trained, tmp_path, monkeypatch):
+    arguments = ("features", trained.folder, folder, "--out")
+    assert "neither .parquet nor .npy" in refused(capsys, *arguments, tmp_path / "out.csv")
+    assert "there is no folder" in refused(capsys, *arguments, tmp_path / "there" / "out.npy")
+    assert "lies within the images" in refused(capsys, *arguments, folder / "out.npy")
+    out = tmp_path / "out.npy"
+    assert "neither pooled nor a whole number" in refused(capsys, *arguments, out, "--reduction", "last")
+    assert "no map at reduction 8: it has maps at 2, 4" in refused(capsys, *arguments, out, "--reduction", 8)
+    assert "holds no Run" in refused(capsys, "features", tmp_path, folder, "--out", out)
+    real = importlib.import_module
+
+    def without(name):
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib, "import_module", without)
+    assert "triscale[parquet]" in refused(capsys, *arguments, tmp_path / "out.parquet")
+
+
+OWN = """
+from torch import nn
+
+
+def make(depth, width, classes):
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5), nn.ReLU(),
+        nn.Dropout(0.5), nn.Linear(5, classes)
+    )
+"""
+
+
+def test_a_person_s_own_network_gives_what_its_last_linear_layer_reads(capsys, folder, tmp_path, monkeypatch):
+    (tmp_path / "own_features.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = ("--network", "own_features:make", "--epochs", 1, "--batch", 8, "--out", tmp_path / "run")
+    assert run(capsys, "train", folder, *arguments).code == 0
+    trained = Run.open(tmp_path / "run")
+    (batch,) = features_of(trained, folder)
+    model, preprocessing = trained.model(), trained.spec.preprocessing
+    picture = eval_transform(preprocessing)(Image.open(folder / batch.files[5]).convert("RGB"))
+    with torch.inference_mode():
+        expected = model[:-1](normalize(picture[None], preprocessing))[0].numpy()
+    np.testing.assert_allclose(batch.vectors[5], expected, rtol=1e-5, atol=1e-6)
+    out = tmp_path / "out.npy"
+    assert "not known by reduction" in refused(
+        capsys, "features", trained.folder, folder, "--out", out, "--reduction", 2
+    )
