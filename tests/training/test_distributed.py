@@ -54,6 +54,7 @@ def feed(recipe: Recipe, group: Group) -> Feed:
         count=lambda step: BATCH,
         train=batches,
         val=lambda: (images_of((99, number), 5) for number in range(group.rank, VAL, group.size)),
+        whole=lambda epoch: (images_of((epoch, step), BATCH) for step in range(STEPS)),
     )
 
 
@@ -104,6 +105,14 @@ def test_any_number_of_processes_gives_the_same_bits(tmp_path, tiny, alone, proc
     assert losses == [alone[1]] * processes
     assert folder_digest(tmp_path) == alone[0]
     figure(4, f"{processes} processes, bitwise as one", 1, 1)
+
+
+@pytest.mark.parametrize("norms", ["frozen", "reestimated"])
+def test_what_batch_norm_does_in_fine_tuning_is_the_same_on_two_processes(tmp_path, tiny, norms):
+    recipe = RECIPE.model_copy(update={"norm_statistics": norms, "head_epochs": 0.5, "layer_decay": 0.8})
+    one = train_together(tmp_path / "one", tiny, recipe)()
+    assert run_together(2, train_together(tmp_path / "two", tiny, recipe)) == [one] * 2
+    assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "two")
 
 
 @pytest.mark.parametrize("numbers", [(1, 4, 2), (4, 2, 1)])

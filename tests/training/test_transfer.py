@@ -8,11 +8,11 @@ from torch import nn
 
 from training.test_loop import CONTRACT, CPU, feed, run, same, state
 from triscale.data.transforms import normalize
-from triscale.errors import Interrupted, JobError, RecipeError
+from triscale.errors import Interrupted, JobError
 from triscale.nn.build import build
 from triscale.training.loop import seed_weights
 from triscale.training.recipe import Recipe, Sgd
-from triscale.training.transfer import levels, reestimate_norms, refuse_processes, shares
+from triscale.training.transfer import levels, reestimate_norms, shares
 
 RECIPES = (
     Recipe(epochs=3, batch=8, norm_statistics="frozen"),
@@ -104,8 +104,6 @@ def test_statistics_taken_again_are_the_means_over_batches(tiny):
     assert torch.allclose(norm.running_mean.double(), mean, atol=1e-5)
     assert torch.allclose(norm.running_var.double(), variance, rtol=1e-4)
     assert not any(module.training for module in model.modules())
-    with pytest.raises(RecipeError, match="one process, and there are 2"):
-        refuse_processes(RECIPES[1], 2)
 
 
 def test_patience_ends_a_training_that_no_longer_gains(tmp_path, tiny):

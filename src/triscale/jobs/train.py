@@ -183,6 +183,7 @@ def _feed(split: Split, spec: RunSpec, loader: TrainLoader, carrying: Carrying) 
             epoch, first, lambda count: share_of(group.rank, group.size, recipe.shards, count)
         ),
         val=val,
+        whole=loader.epoch,
         names=lambda epoch, step: [split.train[index].path for index in loader.indices(epoch, step)],
     )
 

@@ -29,7 +29,7 @@ from triscale.training.state import State, new_state, to_tensors
 from triscale.training.step import Stepper, seed_of
 from triscale.training.synced import over_batch
 from triscale.training.task import Feed, Manner, Task
-from triscale.training.transfer import REESTIMATED_IMAGES, has_enough, reestimate_norms, refuse_processes
+from triscale.training.transfer import REESTIMATED_IMAGES, has_enough, reestimate_norms
 
 MOST_UNDONE_IN_A_ROW = 20
 CHECK_EVERY_ON_DEVICE = 16
@@ -50,7 +50,6 @@ def train(task: Task, feed: Feed, checkpoints: Checkpoints, manner: Manner) -> M
             the end, or a process that was lost.
     """
     shards_of(manner.group.rank, manner.group.size, task.recipe.shards)
-    refuse_processes(task.recipe, manner.group.size)
     model = over_batch(task.model, task.recipe, manner.group)
     state = new_state(model, task.recipe, manner.device)
     stepper = Stepper(
@@ -167,8 +166,10 @@ def _finish_epoch(task: Task, feed: Feed, manner: Manner, state: State, meter: M
     images_per_second, recipe = meter.images_per_second, task.recipe
     if recipe.norm_statistics == "reestimated":
         number = min(feed.steps_per_epoch, math.ceil(REESTIMATED_IMAGES / recipe.batch))
-        seen = islice(feed.train(state.step // feed.steps_per_epoch - 1, 0), number)
-        reestimate_norms(state.average.model, seen, task.preprocessing, manner.device)
+        epoch = state.step // feed.steps_per_epoch - 1
+        seen = feed.train(epoch, 0) if feed.whole is None else feed.whole(epoch)
+        # Every process does the same: the images are few, and all come to the same statistics.
+        reestimate_norms(state.average.model, islice(seen, number), task.preprocessing, manner.device)
     outcome = evaluate(
         state.average.model, feed.val(), task.preprocessing, device=manner.device, gather=manner.group.share_objects
     )

@@ -37,6 +37,7 @@ class Feed:
         count: from a step of an epoch to the number of its images, over all processes.
         train: from an epoch and its first step to batches, each with the images of this process's shards.
         val: the held-out images in batches; of several processes, each has every so manieth batch.
+        whole: from an epoch to batches with the images of all processes; None where ``train`` gives them.
         names: from an epoch and a step of it to the names of its images, for messages.
     """
 
@@ -44,6 +45,7 @@ class Feed:
     count: Callable[[int], int]
     train: Callable[[int, int], Iterator[Batch]]
     val: Callable[[], Iterable[Batch]]
+    whole: Callable[[int], Iterator[Batch]] | None = None
     names: Callable[[int, int], Sequence[str]] = lambda epoch, step: ()
 
 

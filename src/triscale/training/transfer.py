@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from triscale.data.transforms import normalize
-from triscale.errors import RecipeError
 from triscale.network.contract import Preprocessing
 from triscale.nn.build import Classifier
 from triscale.training.checkpoint import Epoch
@@ -93,16 +92,3 @@ def has_enough(history: Sequence[Epoch], best: Epoch | None, recipe: Recipe) -> 
     if recipe.patience is None or best is None or not history:
         return False
     return history[-1].epoch - best.epoch >= recipe.patience
-
-
-def refuse_processes(recipe: Recipe, processes: int) -> None:
-    """Refuse what one process alone can do.
-
-    Raises:
-        RecipeError: statistics that are taken again, with several processes.
-    """
-    if recipe.norm_statistics == "reestimated" and processes > 1:
-        raise RecipeError(
-            f"norm_statistics=reestimated works with one process, and there are {processes}; "
-            "use trained or frozen, or start one process"
-        )
