@@ -92,13 +92,24 @@ def compare_ways(asked: Comparing, out: Path, watcher: Watcher, hands: Hands) ->
     return compared
 
 
-def map_side_by_side(compared: Compared, split: Split, out: Path, watcher: Watcher) -> MapsBeside:
-    """Draw where the networks of the first seed look, on test images of as many classes as there are maps."""
+def map_side_by_side(compared: Compared, split: Split, out: Path, watcher: Watcher) -> MapsBeside | None:
+    """Draw where the networks of the first seed look, on test images of as many classes as there are maps.
+
+    Returns:
+        None where some of them were trained on other machines, into folders of their own.
+    """
     seed = compared.proxy.seeds[0]
     runs = {
         contender.way: Run(out / "trials" / Job(contender.network, seed, 0, compared.proxy.epochs).key)
         for contender in compared.comparison.contenders
     }
+    elsewhere = sorted(way for way, run in runs.items() if not run.weights_file.is_file())
+    if elsewhere:
+        watcher.note(
+            f"no maps are drawn: the networks of {', '.join(elsewhere)} were trained on other machines; give all "
+            "machines one folder that they share as --out"
+        )
+        return None
     samples = _one_of_each_class(split)
     folder = out / "maps"
     folder.mkdir(exist_ok=True)
