@@ -82,7 +82,7 @@ def disturb(folder: Path, places: list[str], worker_kills: int, coordinator_kill
             running[number].wait()
             running[number] = start(folder, seconds, places[number])
     for one in running:
-        assert one.wait(timeout=sizes.size(120, 1200)) == 0, (folder / "stderr").read_text()
+        assert one.wait(timeout=sizes.size(300, 1200)) == 0, (folder / "stderr").read_text()
     return kills
 
 
