@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import threading
 import time
 from collections import Counter
@@ -113,6 +114,26 @@ def test_a_machine_that_comes_back_too_late_does_not_count(server):
         other.end(jobs[0], at_once(jobs[0], None))
         assert [entry.accuracy for entry in other.entries()] == [at_once(jobs[0], None).accuracy]
         assert other.entries()[0].attempts == 2
+
+
+def test_a_machine_that_dies_as_it_claims_a_job_leaves_it_to_others(server, monkeypatch):
+    """It is killed after the job is its own, before anything else is written."""
+    jobs = some_jobs(1)
+    with (
+        open_ledger(server.url, "claiming", {}, describe, grace=1) as dying,
+        open_ledger(server.url, "claiming", {}, describe, grace=1) as other,
+    ):
+        dying.add(jobs)
+        monkeypatch.setattr(dying._storage.rdb, "set_trial_user_attr", lambda *_: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            dying.claim(jobs)
+        until = time.monotonic() + 30
+        other.refresh()
+        while not other.lost(jobs) and time.monotonic() < until:
+            time.sleep(0.2)
+            other.refresh()
+        other.add(jobs)
+        assert other.claim(jobs) == jobs[0]
 
 
 def test_what_cannot_be_shared_is_refused(server):

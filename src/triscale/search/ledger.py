@@ -142,6 +142,9 @@ class Ledger:
             self._last = newest_trials(self._study)
 
     def _claim(self, job: Job, trial: FrozenTrial) -> bool:
+        if self._storage.shared:
+            # Before it runs: Optuna never finds a running trial stale that has shown no sign of life at all.
+            self._storage.rdb.record_heartbeat(trial._trial_id)
         try:
             granted = self._storage.rdb.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         except UpdateFinishedTrialError:
@@ -150,8 +153,6 @@ class Ledger:
             return False
         self._held[_key(job)] = trial._trial_id
         self._storage.rdb.set_trial_user_attr(trial._trial_id, "worker", self._worker)
-        if self._storage.shared:
-            self._storage.rdb.record_heartbeat(trial._trial_id)
         self._last[_key(job)] = self._storage.rdb.get_trial(trial._trial_id)
         return True
 
