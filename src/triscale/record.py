@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, BinaryIO, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -141,11 +143,18 @@ def write_atomic(path: Path, content: bytes) -> None:
 
     A reader sees the old content or the new, never a part; after the call the new content survives a power cut.
     """
+    with whole_or_absent(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def whole_or_absent(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to be written in parts, as :func:`write_atomic` writes one; an error leaves nothing behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(aside).chmod(0o644)

@@ -1,5 +1,3 @@
-import html
-import json
 import re
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -9,7 +7,7 @@ import pytest
 from PIL import Image
 
 from report import report_samples as samples
-from report.test_report_browser import CHROMIUM, HARNESS, browse
+from report.test_report_browser import CHROMIUM, fits
 from report.test_report_page import TAGS, Page
 from search.surfaces import Surface
 from triscale.families import get
@@ -168,13 +166,4 @@ def test_hostile_text_stays_text(content):
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
 @pytest.mark.parametrize("width", [390, 768, 1360])
 def test_nothing_overflows_and_the_console_is_silent(tmp_path, content, width):
-    page = HARNESS.format(width=width, page=html.escape(render_comparison(content)))
-    (tmp_path / "around.html").write_text(page, encoding="utf-8")
-    dumped, messages = browse(tmp_path, "around.html", "--window-size=1500,1000", "--dump-dom")
-    assert messages == []
-    found = re.search(r'data-seen="([^"]*)"', dumped)
-    assert found, "the page around did not measure"
-    seen = json.loads(html.unescape(found[1]))
-    assert seen["outside"] == []
-    assert seen["scroll"] <= seen["client"]
-    assert seen["broken"] == 0
+    fits(tmp_path, render_comparison(content), width)

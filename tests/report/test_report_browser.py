@@ -42,6 +42,20 @@ def browse(folder, name, *flags):
     return done.stdout, messages
 
 
+def fits(folder, page, width):
+    """Check that nothing of a page overflows a frame of a width and the console is silent; return what was measured."""
+    (folder / "around.html").write_text(HARNESS.format(width=width, page=html.escape(page)), encoding="utf-8")
+    dumped, messages = browse(folder, "around.html", "--window-size=1500,1000", "--dump-dom")
+    assert messages == []
+    found = re.search(r'data-seen="([^"]*)"', dumped)
+    assert found, "the page around did not measure"
+    seen = json.loads(html.unescape(found[1]))
+    assert seen["outside"] == []
+    assert seen["scroll"] <= seen["client"]
+    assert seen["broken"] == 0
+    return seen
+
+
 @pytest.mark.parametrize("width", [390, 768, 1360])
 @pytest.mark.parametrize("sample", ["digits", "hostile", "hundred"])
 def test_nothing_overflows_and_the_console_is_silent(tmp_path, width, sample):
@@ -50,16 +64,7 @@ def test_nothing_overflows_and_the_console_is_silent(tmp_path, width, sample):
         content = samples.digits().model_copy(update={"metrics": samples.metrics(names, 4000, 0.8)})
     else:
         content = getattr(samples, sample)()
-    page = HARNESS.format(width=width, page=html.escape(render(content)))
-    (tmp_path / "around.html").write_text(page, encoding="utf-8")
-    dumped, messages = browse(tmp_path, "around.html", "--window-size=1500,1000", "--dump-dom")
-    assert messages == []
-    found = re.search(r'data-seen="([^"]*)"', dumped)
-    assert found, "the page around did not measure"
-    seen = json.loads(html.unescape(found[1]))
-    assert seen["outside"] == []
-    assert seen["scroll"] <= seen["client"]
-    assert seen["broken"] == 0
+    seen = fits(tmp_path, render(content), width)
     assert seen["height"] > 3000
 
 

@@ -1,5 +1,3 @@
-import html
-import json
 import math
 import re
 from xml.etree import ElementTree
@@ -8,7 +6,7 @@ import numpy as np
 import pytest
 
 from report import report_samples as samples
-from report.test_report_browser import CHROMIUM, HARNESS, browse
+from report.test_report_browser import CHROMIUM, fits
 from report.test_report_page import TAGS, Page
 from search.surfaces import Surface
 from triscale.families import get
@@ -253,12 +251,4 @@ def test_a_page_is_written_beside_the_search(found, candidates, tmp_path):
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
 @pytest.mark.parametrize("width", [390, 768, 1360])
 def test_nothing_overflows_and_the_console_is_silent(tmp_path, contents, width):
-    page = HARNESS.format(width=width, page=html.escape(render_search(contents["response"])))
-    (tmp_path / "around.html").write_text(page, encoding="utf-8")
-    dumped, messages = browse(tmp_path, "around.html", "--window-size=1500,1000", "--dump-dom")
-    assert messages == []
-    found = re.search(r'data-seen="([^"]*)"', dumped)
-    assert found, "the page around did not measure"
-    seen = json.loads(html.unescape(found[1]))
-    assert seen["outside"] == []
-    assert seen["scroll"] <= seen["client"]
+    fits(tmp_path, render_search(contents["response"]), width)

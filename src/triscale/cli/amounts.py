@@ -23,15 +23,3 @@ def seconds_of(option: str, text: str) -> float:
     if seconds <= 0:
         raise UserError(f"{option} {text} leaves no time; give more than 0")
     return seconds
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in words of at most two units."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86400
-    if minutes < 60:
-        return f"{minutes:.0f} min"
-    if hours < 48:
-        return f"{int(hours)} h {round(minutes % 60)} min"
-    return f"{int(days)} d {round(hours % 24)} h"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from triscale.cli.networks import DEFAULT_LAW, Json, LawOption
-from triscale.cli.studies import STUDY_DEFAULTS, StudyOptions, hands_of, resolved_recipe, seeds_of
+from triscale.cli.studies import STUDY_DEFAULTS, StudyOptions, asked_of, hands_of
 from triscale.cli.terminal import console, counted, print_json, table
 from triscale.errors import UserError
 from triscale.families.find import find_law, find_network
@@ -91,21 +91,11 @@ def _train(
     images: str, baseline: str, out: Path, times: float, law: str, phi: float, options: StudyOptions, json: bool
 ) -> None:
     from triscale.cli.terminal import watcher
-    from triscale.cli.training import root_of
     from triscale.jobs.compare import Comparing, compare_ways
     from triscale.jobs.watch import stop_flag
 
     asked = Comparing.parse(
-        {
-            "images": root_of(images),
-            "baseline": find_network(baseline),
-            "times": times,
-            "law": find_law(law),
-            "phi": phi,
-            "recipe": resolved_recipe(options),
-            "seeds": seeds_of(options),
-            "share": options.share,
-        },
+        asked_of(images, baseline, options) | {"times": times, "law": find_law(law), "phi": phi},
         "the comparison asked for",
     )
     with watcher() as watching, stop_flag() as should_stop:

@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 def print_forecast(request: Request, device: str, workers: int, *, json: bool) -> None:
     """Say what a training will take."""
-    from triscale.cli.amounts import duration
     from triscale.jobs.forecast import forecast
     from triscale.jobs.train import Carrying, choose_device
-    from triscale.jobs.watch import stop_flag
+    from triscale.jobs.watch import duration, stop_flag
 
     with watcher() as watching, stop_flag() as should_stop:
         carrying = Carrying(device=choose_device(device), workers=workers, should_stop=should_stop)

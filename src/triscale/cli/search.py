@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.networks import Json
-from triscale.cli.studies import STUDY_DEFAULTS, StudyOptions, hands_of, resolved_recipe, seeds_of
+from triscale.cli.studies import STUDY_DEFAULTS, StudyOptions, asked_of, hands_of
 from triscale.cli.terminal import console, counted, print_json, table
-from triscale.families.find import find_network
 
 if TYPE_CHECKING:
     from triscale.jobs.studies import Status
@@ -76,7 +75,6 @@ def coefficients(
         Print machine-readable JSON.
     """
     from triscale.cli.terminal import watcher
-    from triscale.cli.training import root_of
     from triscale.jobs.coefficients import Search, find_coefficients
     from triscale.jobs.watch import stop_flag
     from triscale.search.grid import Grid
@@ -93,15 +91,8 @@ def coefficients(
         "number": number,
     }
     search = Search.parse(
-        {
-            "images": root_of(images),
-            "baseline": find_network(baseline),
-            "grid": Grid.parse(grid, "the grid asked for"),
-            "method": method,
-            "recipe": resolved_recipe(options, PROXY_EPOCHS),
-            "seeds": seeds_of(options),
-            "share": options.share,
-        },
+        asked_of(images, baseline, options, PROXY_EPOCHS)
+        | {"grid": Grid.parse(grid, "the grid asked for"), "method": method},
         "the search asked for",
     )
     with watcher() as watching, stop_flag() as should_stop:
@@ -232,9 +223,9 @@ def export(out: Path, file: Path, /, *, storage: str | None = None) -> None:
 
 
 def _print_status(found: Status) -> None:
-    from triscale.jobs.trainings import in_time
+    from triscale.jobs.watch import duration
 
-    left = "" if found.seconds_left is None else f", about {in_time(found.seconds_left)} left for these"
+    left = "" if found.seconds_left is None else f", about {duration(found.seconds_left)} left for these"
     console.print(
         f"{found.kind} of {found.baseline}: {'ended' if found.finished else 'not ended'}; {found.done} trainings done, "
         f"{found.running} running, {found.waiting} waiting, {found.failed} failed{left}",

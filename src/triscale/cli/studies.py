@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from triscale.errors import UserError
+from triscale.families.find import find_network
 
 if TYPE_CHECKING:
     from triscale.jobs.trainings import Hands
@@ -88,6 +89,19 @@ def seeds_of(options: StudyOptions) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {options.seeds} names a seed twice; every training is done once")
     return seeds
+
+
+def asked_of(images: str, baseline: str, options: StudyOptions, epochs: int | None = None) -> dict[str, object]:
+    """Return what every study is asked for: images, baseline, recipe, seeds and share."""
+    from triscale.cli.training import root_of
+
+    return {
+        "images": root_of(images),
+        "baseline": find_network(baseline),
+        "recipe": resolved_recipe(options, epochs),
+        "seeds": seeds_of(options),
+        "share": options.share,
+    }
 
 
 def hands_of(options: StudyOptions, should_stop: Callable[[], bool]) -> Hands:

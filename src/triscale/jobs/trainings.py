@@ -25,7 +25,7 @@ from triscale.jobs.networks import totals_of
 from triscale.jobs.run import Request, Run, RunSpec
 from triscale.jobs.scanning import watched_scan
 from triscale.jobs.train import Carrying, read_history, train_run
-from triscale.jobs.watch import Silent, Watcher
+from triscale.jobs.watch import Silent, Watcher, duration
 from triscale.measure.device import machine
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
@@ -232,7 +232,7 @@ def open_study(
 
     def on_change(pace: Pace) -> None:
         watcher.begin("train", pace.total)
-        left = "" if pace.seconds_left is None else f", about {in_time(pace.seconds_left)} left"
+        left = "" if pace.seconds_left is None else f", about {duration(pace.seconds_left)} left"
         watcher.advance(pace.ended, f"{pace.ended} of {pace.total} trainings{left}")
 
     watcher.begin("train")
@@ -248,13 +248,6 @@ def open_study(
             on_change=on_change,
             weigh=lambda job: float(size(job.network).macs * (job.stop - job.start)),
         )
-
-
-def in_time(seconds: float) -> str:
-    """Return a rough time in words: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def prepare_split(asked: Asked, out: Path, hands: Hands, watcher: Watcher) -> Split:

@@ -36,6 +36,18 @@ class Silent:
         """Do nothing."""
 
 
+def duration(seconds: float) -> str:
+    """Return seconds in words of at most two units."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86400
+    if minutes < 60:
+        return f"{minutes:.0f} min"
+    if hours < 48:
+        return f"{int(hours)} h {round(minutes % 60)} min"
+    return f"{int(days)} d {round(hours % 24)} h"
+
+
 def with_deadline(should_stop: Callable[[], bool], seconds: float | None) -> Callable[[], bool]:
     """Return a flag that rises as another does, or after so many seconds."""
     if seconds is None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from triscale.errors import WeightsError
-from triscale.record import sync_directory
+from triscale.record import whole_or_absent
 
 MOST_HEADER_BYTES = 4 << 20
 """The header of a network with ten thousand tensors is below 2 MB."""
@@ -112,21 +110,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     digest = hashlib.sha256()
     for name in ordered:
         digest.update(_bytes_of(tensors[name]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(_header_of(tensors, ordered, dict(metadata) | {DIGEST_KEY: digest.hexdigest()}))
-            for name in ordered:
-                file.write(_bytes_of(tensors[name]))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).chmod(0o644)
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+    with whole_or_absent(path) as file:
+        file.write(_header_of(tensors, ordered, dict(metadata) | {DIGEST_KEY: digest.hexdigest()}))
+        for name in ordered:
+            file.write(_bytes_of(tensors[name]))
 
 
 def sha256_of(path: Path) -> str:
