@@ -16,6 +16,7 @@ from triscale.network.tree import Convolution
 from triscale.nn.layers import (
     Gate,
     GlobalPool,
+    SameAveragePool2d,
     SameConv2d,
     SameMaxPool2d,
     activation,
@@ -105,6 +106,18 @@ def test_same_max_pool_ignores_its_padding(side):
     start = -(surplus // 2)
     window = images[0, 0, max(0, start) : start + 3, max(0, start) : start + 3]
     assert found[0, 0, 0, 0] == window.max()
+
+
+@pytest.mark.parametrize("side", [4, 5, 7, 8])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_same_average_pool_does_not_count_its_padding(side, stride):
+    image = torch.randn(1, 1, side, side, dtype=torch.float64)
+    pooled = SameAveragePool2d(3, stride)(image)[0, 0]
+    surplus = max((math.ceil(side / stride) - 1) * stride + 3 - side, 0)
+    for row, column in np.ndindex(*pooled.shape):
+        top, left = row * stride - surplus // 2, column * stride - surplus // 2
+        window = image[0, 0, max(0, top) : top + 3, max(0, left) : left + 3]
+        assert pooled[row, column] == pytest.approx(float(window.mean()))
 
 
 def test_a_gate_is_the_input_times_a_function_of_its_means():

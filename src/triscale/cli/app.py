@@ -8,7 +8,19 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError
 
-from triscale.cli import compare, data, features, networks, results, search, training, transfer, weights
+from triscale.cli import (
+    baseline,
+    compare,
+    data,
+    family,
+    features,
+    networks,
+    results,
+    search,
+    training,
+    transfer,
+    weights,
+)
 from triscale.errors import TriscaleError
 
 HELP = """Fit an image classifier to a compute budget: depth, width and resolution are scaled together.
@@ -20,7 +32,7 @@ app = App(name="triscale", help=HELP, version_flags=["--version"], help_format="
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Networks and their cost": (networks.list_, networks.show, networks.scale),
-    "The method": (compare.compare,),
+    "The method": (compare.compare, family.family),
     "Training": (training.demo, training.fit, training.train, transfer.transfer_table),
     "With a finished Run": (
         results.evaluate,
@@ -36,8 +48,10 @@ for group, commands in COMMANDS.items():
     for command in commands:
         app.command(command, name=command.__name__.rstrip("_").replace("_", "-"), group=group)
 
-searches = App(name="search", help="Search for the coefficients of a law, and follow searches.", group="The method")
-for command in (search.coefficients, search.status, search.resume, search.export):
+searches = App(
+    name="search", help="Search for a baseline or the coefficients of a law, and follow searches.", group="The method"
+)
+for command in (baseline.baseline, search.coefficients, search.status, search.resume, search.export):
     searches.command(command)
 app.command(searches)
 

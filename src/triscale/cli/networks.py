@@ -62,7 +62,7 @@ def list_(*, json: Json = False) -> None:
 def show(network: str, /, *, json: Json = False) -> None:
     """Show a network stage by stage: a name, a JSON file or package.module:function."""
     found = find_network(network)
-    figures = _cost(found)
+    figures = cost_of_any(found)
     if json:
         print_json({"network": found.model_dump(mode="json"), "cost": figures.model_dump(mode="json")})
         return
@@ -154,7 +154,7 @@ def scale(
         scaled = scale_network(baseline, Scale(depth=depth or 1.0, width=width or 1.0, resolution=resolution or 1.0))
     if out is not None:
         scaled.save(out)
-    before, after = _cost(baseline), _cost(scaled)
+    before, after = cost_of_any(baseline), cost_of_any(scaled)
     if json:
         print_json(
             {
@@ -235,7 +235,8 @@ def _blocks(network: AnyNetwork, figures: Cost) -> list[tuple[str, str]]:
     return [(part.block, str(part.repeats)) for part in parts_in_words(network)]
 
 
-def _cost(network: AnyNetwork) -> Cost:
+def cost_of_any(network: AnyNetwork) -> Cost:
+    """Return what a network costs; a person's own has to be traced, which needs torch."""
     if isinstance(network, CustomNetwork):
         from triscale.jobs.networks import cost_of
 

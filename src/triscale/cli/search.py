@@ -188,10 +188,12 @@ def resume(
     json
         Print machine-readable JSON.
     """
+    from triscale.cli.baseline import print_baseline
     from triscale.cli.compare import print_compared
     from triscale.cli.terminal import watcher
     from triscale.jobs.studies import resume as go_on
     from triscale.jobs.watch import stop_flag
+    from triscale.search.explore import FoundBaseline
     from triscale.search.trial import Found
 
     options = StudyOptions(workers=workers, threads=threads, device=device, storage=storage, allow_leak=allow_leak)
@@ -201,6 +203,8 @@ def resume(
         print_json(found)
     elif isinstance(found, Found):
         _print_found(found, out)
+    elif isinstance(found, FoundBaseline):
+        print_baseline(found, out)
     else:
         print_compared(found, out)
 

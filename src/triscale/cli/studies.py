@@ -30,7 +30,7 @@ class StudyOptions:
     epochs
         Epochs of each training, instead of the recipe's.
     seeds
-        Seeds of each training, with commas.
+        Seeds of each training, with commas: 0,1,2 by default, and 0 in a search for a baseline.
     share
         Share of the training images of each class to train on.
     workers
@@ -50,7 +50,7 @@ class StudyOptions:
     recipe: str = "small"
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = ()
     epochs: int | None = None
-    seeds: str = "0,1,2"
+    seeds: str | None = None
     share: float = 1.0
     workers: int = 1
     threads: int = 1
@@ -61,6 +61,7 @@ class StudyOptions:
 
 
 STUDY_DEFAULTS = StudyOptions()
+SEEDS = "0,1,2"
 
 
 def resolved_recipe(options: StudyOptions, epochs: int | None = None) -> Recipe:
@@ -76,22 +77,25 @@ def resolved_recipe(options: StudyOptions, epochs: int | None = None) -> Recipe:
     return changed(find_recipe(options.recipe), (*options.settings, *of_epochs))
 
 
-def seeds_of(options: StudyOptions) -> tuple[int, ...]:
+def seeds_of(options: StudyOptions, default: str = SEEDS) -> tuple[int, ...]:
     """Return the seeds.
 
     Raises:
         UserError: not whole numbers of 0 or more, or one twice.
     """
-    words = options.seeds.split(",")
+    text = default if options.seeds is None else options.seeds
+    words = text.split(",")
     if not all(word.strip().isdecimal() for word in words):
-        raise UserError(f"--seeds {options.seeds} must be whole numbers of 0 or more with commas, such as 0,1,2")
+        raise UserError(f"--seeds {text} must be whole numbers of 0 or more with commas, such as 0,1,2")
     seeds = tuple(map(int, words))
     if len(set(seeds)) < len(seeds):
-        raise UserError(f"--seeds {options.seeds} names a seed twice; every training is done once")
+        raise UserError(f"--seeds {text} names a seed twice; every training is done once")
     return seeds
 
 
-def asked_of(images: str, baseline: str, options: StudyOptions, epochs: int | None = None) -> dict[str, object]:
+def asked_of(
+    images: str, baseline: str, options: StudyOptions, epochs: int | None = None, seeds: str = SEEDS
+) -> dict[str, object]:
     """Return what every study is asked for: images, baseline, recipe, seeds and share."""
     from triscale.cli.training import root_of
 
@@ -99,7 +103,7 @@ def asked_of(images: str, baseline: str, options: StudyOptions, epochs: int | No
         "images": root_of(images),
         "baseline": find_network(baseline),
         "recipe": resolved_recipe(options, epochs),
-        "seeds": seeds_of(options),
+        "seeds": seeds_of(options, seeds),
         "share": options.share,
     }
 

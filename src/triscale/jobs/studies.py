@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import ClassVar
 
 from triscale.errors import RunError
+from triscale.jobs.baseline import FOUND, BaselineSearch, find_baseline
 from triscale.jobs.coefficients import Search, find_coefficients
 from triscale.jobs.compare import Comparing, compare_ways
 from triscale.jobs.trainings import STUDY, Asked, Hands, Place
@@ -19,9 +20,11 @@ from triscale.jobs.watch import Watcher
 from triscale.record import KIND_KEY, Record, write_atomic
 from triscale.search.compared import Compared
 from triscale.search.entries import Entry, read_entries
+from triscale.search.explore import FoundBaseline
 from triscale.search.trial import Found
 
-KINDS: tuple[type[Asked], ...] = (Search, Comparing)
+KINDS: tuple[type[Asked], ...] = (Search, Comparing, BaselineSearch)
+RESULTS = {Search.kind_name: "coefficients.json", Comparing.kind_name: "compared.json", BaselineSearch.kind_name: FOUND}
 COLUMNS = tuple(name for name in Entry._fields if name != "number")
 
 
@@ -80,7 +83,7 @@ def read_status(out: Path, storage: str | None = None) -> Status:
         baseline=asked.baseline.name,
         study=place.study,
         place=place.storage or str(out / STUDY),
-        finished=(out / _result_of(asked)).is_file(),
+        finished=(out / RESULTS[asked.kind_name]).is_file(),
         seconds_left=_seconds_left(entries),
         standings=_standings(entries),
         now=tuple(
@@ -93,7 +96,7 @@ def read_status(out: Path, storage: str | None = None) -> Status:
     )
 
 
-def resume(out: Path, watcher: Watcher, hands: Hands) -> Found | Compared:
+def resume(out: Path, watcher: Watcher, hands: Hands) -> Found | Compared | FoundBaseline:
     """Go on with the study in a folder as it was asked for.
 
     Raises:
@@ -107,6 +110,8 @@ def resume(out: Path, watcher: Watcher, hands: Hands) -> Found | Compared:
             return find_coefficients(asked, out, watcher, hands)
         case Comparing():
             return compare_ways(asked, out, watcher, hands)
+        case BaselineSearch():
+            return find_baseline(asked, out, watcher, hands)
         case _:
             raise RunError(f"{out} holds a {asked.kind_name}, which this version does not go on with")
 
@@ -161,10 +166,6 @@ def _place(out: Path, storage: str | None) -> Place:
 
 def _entries(out: Path, place: Place) -> tuple[Entry, ...]:
     return read_entries(place.storage or out / STUDY, place.study)
-
-
-def _result_of(asked: Asked) -> str:
-    return "coefficients.json" if isinstance(asked, Search) else "compared.json"
 
 
 def _standings(entries: Sequence[Entry]) -> tuple[Standing, ...]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from triscale.data.split import Split
 from triscale.errors import RunError
+from triscale.jobs.baseline import FOUND, BaselineSearch
+from triscale.jobs.baseline_report import report_baseline
 from triscale.jobs.coefficients import Search
 from triscale.jobs.compare import Comparing, MapsBeside
 from triscale.jobs.comparison_report import report_comparison
@@ -14,13 +16,14 @@ from triscale.jobs.prepare import for_classes
 from triscale.jobs.search_report import report_search
 from triscale.jobs.trainings import SPLIT
 from triscale.search.compared import Compared
+from triscale.search.explore import FoundBaseline
 from triscale.search.grid import Candidates, find_candidates
 from triscale.search.trial import Found
 
 
 def is_study(folder: Path) -> bool:
     """Whether a folder is that of a search or a comparison."""
-    return any((folder / f"{kind.kind_name}.json").is_file() for kind in (Search, Comparing))
+    return any((folder / f"{kind.kind_name}.json").is_file() for kind in (Search, Comparing, BaselineSearch))
 
 
 def report_study(folder: Path) -> Path:
@@ -41,6 +44,9 @@ def report_study(folder: Path) -> Path:
             Comparing.load(folder / "compare.json"),
             MapsBeside.load(maps) if maps.is_file() else None,
         )
+    if (folder / FOUND).is_file():
+        asked = BaselineSearch.load(folder / f"{BaselineSearch.kind_name}.json")
+        return report_baseline(FoundBaseline.load(folder / FOUND), folder, asked)
     raise RunError(f"{folder} holds no finished search or comparison; give the folder that --out named for one")
 
 

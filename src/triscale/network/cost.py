@@ -134,7 +134,7 @@ def _count(node: tree.Node) -> Tally:
         case tree.Linear():
             weights = node.inputs * node.outputs
             return Tally(weights + node.outputs, 0, weights, node.outputs, 0, node.outputs)
-        case tree.Activation() | tree.MaxPool() | tree.GlobalPool() | tree.Dropout():
+        case tree.Activation() | tree.MaxPool() | tree.AveragePool() | tree.GlobalPool() | tree.Dropout():
             return Tally()
         case tree.Sequence():
             return _count_sequence(node)

@@ -9,6 +9,7 @@ from triscale.network import spec, tree
 from triscale.network.tree import Node, Sequence, Shape
 
 INPUT_CHANNELS = 3
+SKIP_POOL_KERNEL = 3
 
 
 def lower(network: spec.Network) -> Sequence:
@@ -125,14 +126,13 @@ def _block(block: spec.Block, shape: Shape, width: int, stride: int, style: Styl
             if block.se_ratio:
                 path.gate(max(1, int(shape.channels * block.se_ratio)), block.activation)
             path.convolve(width, None, name="project")
-            body = path.end()
-            return tree.Residual(body, None, 0.0, None, body.out) if stride == 1 and width == shape.channels else body
+            return _skipped(path, shape, stride, block.skip)
         case spec.Separable():
             path.convolve(
                 shape.channels, block.activation, name="depthwise", kernel=block.kernel, stride=stride, depthwise=True
             )
             path.convolve(width, block.activation, name="pointwise")
-            return path.end()
+            return _skipped(path, shape, stride, block.skip)
         case spec.Bottleneck():
             inner = max(1, width // block.reduction)
             path.convolve(inner, block.activation, name="reduce")
@@ -145,9 +145,21 @@ def _block(block: spec.Block, shape: Shape, width: int, stride: int, style: Styl
             return _add_input(path, shape, stride, block.activation)
         case spec.Conv():
             path.convolve(width, block.activation, kernel=block.kernel, stride=stride)
-            return path.end()
+            return _skipped(path, shape, stride, block.skip)
         case _:
             assert_never(block)
+
+
+def _skipped(path: _Path, shape: Shape, stride: int, skip: spec.Skip) -> Sequence | tree.Residual:
+    """Close a block whose input is added, as it is or pooled, only where that needs no projection."""
+    body = path.end()
+    if path.shape.channels != shape.channels or skip == "none" or (skip == "identity" and stride > 1):
+        return body
+    shortcut: Sequence | None = None
+    if skip == "pool":
+        pool = tree.AveragePool(SKIP_POOL_KERNEL, stride, path.style.padding)
+        shortcut = Sequence((("pool", pool),), body.out)
+    return tree.Residual(body, shortcut, 0.0, None, body.out)
 
 
 def _add_input(path: _Path, shape: Shape, stride: int, activation: spec.Activation) -> tree.Residual:

@@ -14,6 +14,9 @@ Padding = Literal["same", "symmetric"]
 WidthRule = Literal["scaled", "fixed", "never_narrower"]
 """What a width multiplier does to a width: multiply it, nothing, or multiply it by at least 1."""
 DepthRule = Literal["scaled", "fixed"]
+Skip = Literal["identity", "none", "pool"]
+"""What is added to a block's output where the widths agree: its input where the stride is 1 too, nothing, or the mean
+over 3x3 windows of its input, at the block's stride."""
 
 
 def _odd(kernel: int) -> int:
@@ -29,7 +32,7 @@ class MBConv(Record):
     """Inverted bottleneck: expand 1x1, depthwise, squeeze-excite, project 1x1 (MobileNetV2, MnasNet, EfficientNet).
 
     At expansion 1 the first convolution is left out. The gate's inner width is ``se_ratio`` of the block's *input*
-    width; 0 means no gate. The input is added when the stride is 1 and the widths agree.
+    width; 0 means no gate.
     """
 
     kind: Literal["mbconv"] = "mbconv"
@@ -37,6 +40,7 @@ class MBConv(Record):
     kernel: Kernel = 3
     se_ratio: float = Field(default=0.0, ge=0, le=1)
     activation: Activation = "silu"
+    skip: Skip = "identity"
 
 
 class Separable(Record):
@@ -45,6 +49,7 @@ class Separable(Record):
     kind: Literal["separable"] = "separable"
     kernel: Kernel = 3
     activation: Activation = "relu"
+    skip: Skip = "none"
 
 
 class Bottleneck(Record):
@@ -70,6 +75,7 @@ class Conv(Record):
     kind: Literal["conv"] = "conv"
     kernel: Kernel = 3
     activation: Activation = "relu"
+    skip: Skip = "none"
 
 
 Block = Annotated[MBConv | Separable | Bottleneck | Basic | Conv, Field(discriminator="kind")]

@@ -61,6 +61,15 @@ class MaxPool:
 
 
 @dataclass(slots=True, eq=False)
+class AveragePool:
+    """Mean over windows; what padding adds is not counted."""
+
+    kernel: int
+    stride: int
+    padding: Padding
+
+
+@dataclass(slots=True, eq=False)
 class GlobalPool:
     """Mean over the whole map, flattened to a vector."""
 
@@ -106,4 +115,16 @@ class Residual:
     out: Shape
 
 
-Node = Convolution | Normalization | Activation | MaxPool | GlobalPool | Linear | Dropout | Sequence | Gate | Residual
+Node = (
+    Convolution
+    | Normalization
+    | Activation
+    | MaxPool
+    | AveragePool
+    | GlobalPool
+    | Linear
+    | Dropout
+    | Sequence
+    | Gate
+    | Residual
+)

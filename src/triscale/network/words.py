@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple, assert_never
 
-from triscale.network.spec import Basic, Block, Bottleneck, Conv, MBConv, Network, Separable
+from triscale.network.spec import Basic, Block, Bottleneck, Conv, MBConv, Network, Separable, Skip
+
+_SKIPS: dict[Skip, str] = {"none": "", "identity": " + input", "pool": " + pooled input"}
+_SKIPS_OF_RESIDUAL: dict[Skip, str] = {"none": " no skip", "identity": "", "pool": " + pooled input"}
+"""What is said of a block's way around; what is usual for it is not."""
 
 
 def block_in_words(block: Block) -> str:
@@ -12,15 +16,15 @@ def block_in_words(block: Block) -> str:
     match block:
         case MBConv():
             gate = f" SE {block.se_ratio:g}" if block.se_ratio else ""
-            return f"MBConv{block.expansion} k{block.kernel}{gate} {block.activation}"
+            return f"MBConv{block.expansion} k{block.kernel}{gate} {block.activation}{_SKIPS_OF_RESIDUAL[block.skip]}"
         case Separable():
-            return f"separable k{block.kernel} {block.activation}"
+            return f"separable k{block.kernel} {block.activation}{_SKIPS[block.skip]}"
         case Bottleneck():
             return f"bottleneck k{block.kernel} {block.activation}"
         case Basic():
             return f"basic k{block.kernel} {block.activation}"
         case Conv():
-            return f"conv k{block.kernel} {block.activation}"
+            return f"conv k{block.kernel} {block.activation}{_SKIPS[block.skip]}"
         case _:
             assert_never(block)
 

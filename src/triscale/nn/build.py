@@ -123,7 +123,7 @@ def initialize(model: nn.Module) -> None:
             module.bias.zero_()
 
 
-def _module(node: tree.Node) -> nn.Module:
+def _module(node: tree.Node) -> nn.Module:  # noqa: PLR0912 - one case for each primitive
     match node:
         case tree.Convolution():
             return layers.convolution(node)
@@ -135,6 +135,10 @@ def _module(node: tree.Node) -> nn.Module:
             if node.padding == "same":
                 return layers.SameMaxPool2d(node.kernel, node.stride)
             return nn.MaxPool2d(node.kernel, node.stride, padding=node.kernel // 2)
+        case tree.AveragePool():
+            if node.padding == "same" and node.stride > 1:
+                return layers.SameAveragePool2d(node.kernel, node.stride)
+            return nn.AvgPool2d(node.kernel, node.stride, padding=node.kernel // 2, count_include_pad=False)
         case tree.GlobalPool():
             return layers.GlobalPool()
         case tree.Linear():

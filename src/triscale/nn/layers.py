@@ -74,6 +74,23 @@ class SameMaxPool2d(nn.Module):
         return F.max_pool2d(padded, self.kernel, self.stride)
 
 
+class SameAveragePool2d(nn.Module):
+    """Strided mean over windows with TensorFlow's SAME padding, which is not counted."""
+
+    def __init__(self, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map ``[N, C, H, W]`` to ``[N, C, ceil(H / stride), ceil(W / stride)]``."""
+        inside = images.new_ones(1, 1, *images.shape[-2:])
+        sums, counts = (
+            F.avg_pool2d(pad_same(maps, self.kernel, self.stride), self.kernel, self.stride)
+            for maps in (images, inside)
+        )
+        return sums / counts
+
+
 class GlobalPool(nn.Module):
     """Mean over the map."""
 

@@ -22,7 +22,7 @@ class Residual(nn.Module):
         for name, module in body.items():
             self.add_module(name, module)
         self.shortcut = shortcut
-        self.activation = activation
+        self.final = activation
         self.drop_rate = drop_rate
 
     def forward(self, images: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class Residual(nn.Module):
         if self.training and self.drop_rate:
             branch = drop_samples(branch, self.drop_rate)
         total = branch + (images if self.shortcut is None else self.shortcut(images))
-        return total if self.activation is None else self.activation(total)
+        return total if self.final is None else self.final(total)
 
 
 def drop_samples(branch: Tensor, rate: float) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from triscale.report import format as text
+from triscale.report.baseline_content import BaselineContent
+from triscale.report.baseline_view import BaselineView, arrange_baseline
 from triscale.report.comparison_content import ComparisonContent
 from triscale.report.comparison_view import ComparisonView, arrange_comparison
 from triscale.report.content import Content
@@ -44,7 +46,15 @@ def render_comparison(content: ComparisonContent) -> str:
     return _fill(content, arrange_comparison(content))
 
 
-def _fill(content: Content | SearchContent | ComparisonContent, view: View | SearchView | ComparisonView) -> str:
+def render_baseline(content: BaselineContent) -> str:
+    """Return the page of a search for a baseline, made like that of a Run."""
+    return _fill(content, arrange_baseline(content))
+
+
+def _fill(
+    content: Content | SearchContent | ComparisonContent | BaselineContent,
+    view: View | SearchView | ComparisonView | BaselineView,
+) -> str:
     environment = Environment(
         loader=PackageLoader("triscale.report"),
         autoescape=True,

@@ -301,7 +301,15 @@ def _pass_on(name: str, node: tree.Node, made: dict[str, Tensor]) -> None:
             made[f"{name}.weight"].fill_((1 + node.eps) ** 0.5)
             for value, number in (("bias", 0), ("running_mean", 0), ("running_var", 1)):
                 made[f"{name}.{value}"].fill_(number)
-        case tree.Activation() | tree.MaxPool() | tree.GlobalPool() | tree.Linear() | tree.Dropout() | tree.Gate():
+        case (
+            tree.Activation()
+            | tree.MaxPool()
+            | tree.AveragePool()
+            | tree.GlobalPool()
+            | tree.Linear()
+            | tree.Dropout()
+            | tree.Gate()
+        ):
             pass
         case _:
             assert_never(node)

@@ -1,0 +1,213 @@
+"""The search for a baseline: accuracy against cost over a space of networks (Tan et al. 2019), on any images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from triscale.data.split import Split
+from triscale.errors import SearchError
+from triscale.jobs.baseline_report import report_baseline
+from triscale.jobs.latency_cost import Latencies
+from triscale.jobs.prepare import for_classes
+from triscale.jobs.trainings import SPLIT, Asked, Hands, Trainings, open_study, prepare_split, settings_of
+from triscale.jobs.watch import Watcher
+from triscale.network.cost import totals
+from triscale.network.spec import Network
+from triscale.scaling.budget import amount, figure
+from triscale.search.explore import (
+    Explored,
+    Finalist,
+    FoundBaseline,
+    Plan,
+    Price,
+    best_of,
+    explore,
+    front_of,
+    limits_of,
+)
+from triscale.search.objective import Objective
+from triscale.search.space import Choices, Space, make_space
+from triscale.search.standing import means_and_errors
+from triscale.search.strategies import make_strategy
+from triscale.search.trial import PASSES, Job, Proxy
+from triscale.training.recipe import Recipe
+
+FOUND, NETWORK, TIMES = "found.json", "network.json", "times.json"
+MOST_SHOWN = 4
+"""Networks of the front that progress names."""
+
+
+class BaselineSearch(Asked):
+    """What was asked of a search for a baseline; ``baseline`` is the skeleton.
+
+    ``recipe`` and ``seeds`` are those of the brief trainings. The ``finalists`` best are trained for ``final_epochs``.
+    Networks are scored on the images that are held out of training, never on those for testing.
+    """
+
+    kind_name: ClassVar[str] = "baseline_search"
+
+    space: str
+    choices: Choices
+    objective: Objective
+    strategy: str
+    search_seed: int = 0
+    plan: Plan = Plan()
+    evaluator: Literal["training", "supernet"] = "training"
+    finalists: int = Field(default=3, ge=0)
+    final_epochs: PositiveInt = 30
+
+
+def find_baseline(search: BaselineSearch, out: Path, watcher: Watcher, hands: Hands) -> FoundBaseline:
+    """Search a baseline; everything lies in ``out``, and the same request goes on where it stopped.
+
+    ``network.json`` can be given to ``--baseline`` and ``--network``, ``found.json`` holds the whole result,
+    ``report.html`` shows it, ``trials`` and ``finalists`` hold a Run for each training.
+
+    Raises:
+        UserError: images that cannot be trained on, a space that does not go with the skeleton, a target that nothing
+            in it meets, or a folder that holds something else.
+        Interrupted: ``should_stop`` answered true; what has ended is written down.
+        JobError: a training that cannot be carried out.
+    """
+    _check(search)
+    split = prepare_split(search, out, hands, watcher)
+    skeleton = for_classes(search.baseline, len(split.classes), search.recipe)
+    assert isinstance(skeleton, Network)
+    space = make_space(search.space, skeleton, search.choices)
+    price = _price(space, search.objective, out, hands)
+    proxy = Proxy(epochs=search.recipe.epochs, images=len(split.train), seeds=search.seeds)
+    work = _trainings(search, search.recipe, out, hands).until
+    strategy = make_strategy(search.strategy, space, search.search_seed, search.objective)
+    settings, name = settings_of(search, split), f"baseline from {skeleton.name}"
+    with open_study(name, settings, skeleton, work, out, hands, watcher) as study:
+        explored = explore(
+            space,
+            search.objective,
+            strategy,
+            search.plan,
+            proxy,
+            study.evaluate,
+            price,
+            lambda so_far: watcher.note(in_words(so_far, search.plan, search.objective)),
+        )
+    finalists = _finalists(search, split, space, explored, out, watcher, hands)
+    best = best_of(explored)[0]
+    chosen = max(finalists, key=lambda one: one.reward).structure if finalists else explored[best].structure
+    network = space.network(next(one.sample for one in explored if one.structure == chosen))
+    macs = {one.structure: one.macs for one in explored}
+    found = FoundBaseline(
+        space=space,
+        objective=search.objective,
+        strategy=search.strategy,
+        evaluator=search.evaluator,
+        plan=search.plan,
+        proxy=proxy,
+        explored=explored,
+        front=front_of(explored),
+        best=best,
+        finalists=finalists,
+        network=network,
+        training_macs=sum(one.training_macs for one in explored)
+        + sum(PASSES * macs[one.structure] * proxy.images * one.epochs * len(search.seeds) for one in finalists),
+        cannot_tell=limits_of(explored, space, search.plan, proxy, trained=True, in_full=bool(finalists)),
+    )
+    network.save(out / NETWORK)
+    found.save(out / FOUND)
+    report_baseline(found, out, search)
+    return found
+
+
+def in_words(explored: Sequence[Explored], plan: Plan, objective: Objective) -> str:
+    """Return how far a search has come: the best reward, and the front in short."""
+    trained = [one for one in explored if one.accuracy is not None]
+    if not trained:
+        return f"{len(explored)} of {plan.trials} networks, none within the constraint yet"
+    best, on = explored[best_of(explored)[0]], front_of(explored)
+    shown = [on[round(at)] for at in np.linspace(0, len(on) - 1, min(MOST_SHOWN, len(on)))]
+    points = ", ".join(f"{explored[at].accuracy:.1%} at {cost_in_words(objective, explored[at].cost)}" for at in shown)
+    return (
+        f"{len(explored)} of {plan.trials} networks: best reward {best.reward:.4f} ({best.accuracy:.1%} at "
+        f"{cost_in_words(objective, best.cost)}); front of {len(on)}: {points}"
+    )
+
+
+def cost_in_words(objective: Objective, cost: float) -> str:
+    """Return a cost with its unit."""
+    return f"{cost:.3g} ms" if objective.cost == "latency" else amount(objective.cost, cost)
+
+
+def _check(search: BaselineSearch) -> None:
+    """Refuse, before any image is read, what the images have no part in."""
+    if not isinstance(search.baseline, Network):
+        raise SearchError(
+            f"{search.baseline.name} is a function, and the blocks of a space are chosen around those of a skeleton; "
+            "give a published name or a JSON file of a network"
+        )
+    space = make_space(search.space, search.baseline, search.choices)
+    make_strategy(search.strategy, space, search.search_seed, search.objective)
+    if search.plan.halving is not None:
+        search.plan.rungs(search.recipe.epochs)
+
+
+def _price(space: Space, objective: Objective, out: Path, hands: Hands) -> Price:
+    """Return what counts or measures a network, once the target was found to be within reach."""
+    if objective.cost != "latency":
+        space.check_target(objective.cost, objective.target)
+        return lambda network: figure(totals(network), objective.cost)
+    price = Latencies(space.skeleton, out / TIMES, threads=hands.threads, should_stop=hands.should_stop)
+    low, high = price(space.smallest()), price(space.largest())
+    if not low <= objective.target <= high:
+        raise SearchError(
+            f"no network of the space {space.name} takes {objective.target:g} ms here: the smallest takes {low:.3g} ms "
+            f"and the largest {high:.3g} ms; give a target between them, or another skeleton or resolution"
+        )
+    return price
+
+
+def _trainings(search: BaselineSearch, recipe: Recipe, out: Path, hands: Hands) -> Trainings:
+    return Trainings(search.images, recipe, out / SPLIT, str(hands.device), hands.threads)
+
+
+def _finalists(
+    search: BaselineSearch,
+    split: Split,
+    space: Space,
+    explored: Sequence[Explored],
+    out: Path,
+    watcher: Watcher,
+    hands: Hands,
+) -> tuple[Finalist, ...]:
+    """Train the best networks in full, best first; in a study of their own, as their recipe is another one."""
+    if not search.finalists:
+        return ()
+    chosen = [explored[index] for index in best_of(explored, search.finalists)]
+    networks = [space.network(one.sample) for one in chosen]
+    recipe = search.recipe.model_copy(update={"epochs": search.final_epochs})
+    settings = settings_of(search, split) | {"recipe": recipe.digest}
+    named = replace(hands, study=None if hands.study is None else f"{hands.study}, finalists")
+    jobs = [Job(network, seed, 0, recipe.epochs) for network in networks for seed in search.seeds]
+    work = _trainings(search, recipe, out, hands).until
+    name = f"finalists from {space.skeleton.name}"
+    with open_study(name, settings, space.skeleton, work, out / "finalists", named, watcher) as study:
+        scores = study.evaluate(jobs)
+    each = [scores[at : at + len(search.seeds)] for at in range(0, len(scores), len(search.seeds))]
+    means, errors, _ = means_and_errors(each)
+    found = [
+        Finalist(
+            network=network.name,
+            structure=network.structure,
+            epochs=recipe.epochs,
+            accuracy=float(mean),
+            error=float(error) if math.isfinite(error) else 0.0,
+            reward=search.objective.reward(float(mean), one.cost),
+        )
+        for one, network, mean, error in zip(chosen, networks, means, errors, strict=True)
+    ]
+    return tuple(sorted(found, key=lambda one: -one.reward))
