@@ -55,3 +55,29 @@ def test_an_overlay_is_brightest_where_the_map_is_largest():
 def test_a_map_without_evidence_is_dark_and_no_error():
     picture = overlay(Image.new("RGB", (16, 16), (200, 100, 0)), np.full((2, 2), -1.0, dtype=np.float32))
     assert to_png(picture).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v2", "mnasnet_a1", "mobilenet_v1", "resnet18"])
+def test_maps_are_those_of_the_grad_cam_package(name):
+    grad_cam = pytest.importorskip("pytorch_grad_cam")
+    targets = pytest.importorskip("pytorch_grad_cam.utils.model_targets")
+    torch.manual_seed(0)
+    model = build(get(name).replace(classes=5, resolution=96)).eval()
+    images = torch.randn(2, 3, 96, 96)
+    classes = torch.tensor([1, 4])
+    last = model.head.activation if hasattr(model.head, "activation") else model.stages[-1]
+    with grad_cam.GradCAM(model=model, target_layers=[last]) as theirs:
+        expected = theirs(input_tensor=images, targets=[targets.ClassifierOutputTarget(int(at)) for at in classes])
+    exact, _ = class_activation_maps(model, images, classes)
+    area = exact.shape[-1] * exact.shape[-2]  # the gradient of a mean
+    for maps in (exact / area, gradient_maps(model, images, classes)):
+        scaled = to_unit(maps.clamp(min=0))
+        # The package stretches its maps to the image by bilinear interpolation, and scales them again.
+        cells = torch.nn.functional.interpolate(scaled[:, None], (96, 96), mode="bilinear", align_corners=False)[:, 0]
+        np.testing.assert_allclose(to_unit(cells).numpy(), expected, atol=1e-4)
+
+
+def to_unit(maps: torch.Tensor) -> torch.Tensor:
+    """Scale each map to 0..1, as the package does."""
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    return maps / (1e-7 + maps.amax((1, 2), keepdim=True))

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from triscale.cli.networks import Json
 from triscale.cli.terminal import console, print_json, table, watcher
 from triscale.errors import UserError
+
+if TYPE_CHECKING:
+    from triscale.jobs.explain import Explanation
 
 
 def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Json = False) -> None:
@@ -159,22 +165,55 @@ def export(run: Path, /, *, out: Path | None = None, json: Json = False) -> None
     )
 
 
-def explain(run: Path, /, *, json: Json = False) -> None:
-    """Draw class activation maps of test images, wrong and right ones.
+def explain(
+    run: Path,
+    /,
+    *images: Path,
+    out: Path | None = None,
+    method: Literal["auto", "cam", "grad-cam"] = "auto",
+    label: Annotated[str | None, Parameter(name="--class")] = None,
+    curves: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = False,
+) -> None:
+    """Draw where a Run's network looks: in its test images, or in images of your own.
 
     Parameters
     ----------
     run
         Folder of a Run.
+    images
+        Image files or folders of them; without any, test images, wrong and right ones.
+    out
+        Folder for overlays, contact sheet and explanation.json; explained by default. With images only.
+    method
+        cam: class activation maps, exact where the head is a mean and a linear layer; grad-cam: for any network.
+    label
+        The class to explain, instead of the one that is predicted. With images only.
+    curves
+        Follow the probability as pixels are deleted and inserted in the order of the map: how faithful it is.
     json
         Print machine-readable JSON.
     """
-    from triscale.jobs.finish import explain_run
+    from triscale.jobs.explain import explain_images, explain_run
     from triscale.jobs.run import Run
+    from triscale.jobs.watch import stop_flag
 
     opened = Run.open(run)
+    if images:
+        folder = out or Path("explained")
+        with watcher() as watching, stop_flag() as should_stop:
+            found = explain_images(
+                opened, images, folder, watching, method=method, label=label, curves=curves, should_stop=should_stop
+            )
+        if json:
+            print_json(found)
+        else:
+            _print_explanation(found, folder)
+        return
+    if out is not None or label is not None or curves:
+        raise UserError("--out, --class and --curves are for images of your own; give files or folders after the Run")
     with opened.update(), watcher() as watching:
-        maps = explain_run(opened, watching)
+        maps = explain_run(opened, watching, method)
     if json:
         print_json(maps)
         return
@@ -184,6 +223,42 @@ def explain(run: Path, /, *, json: Json = False) -> None:
         left=3,
     )
     console.print(f"{len(maps.images)} maps in {opened.maps_folder}", markup=False)
+
+
+def _print_explanation(found: Explanation, folder: Path) -> None:
+    from triscale.report.format import shorten
+
+    rows = [row for row in found.images if row.error is None]
+    followed = any(row.deletion is not None for row in rows)
+    table(
+        ("file", "class", "confidence", "peak", "extent", *(("deletion", "insertion") if followed else ())),
+        [
+            (
+                shorten(Path(row.file).name, 24),
+                row.predicted,
+                f"{row.confidence:.1%}",
+                "-" if row.peak is None else f"{row.peak[0]:.0f}, {row.peak[1]:.0f}",
+                f"{row.share:.0%}",
+                *((f"{row.deletion:.3f}", f"{row.insertion:.3f}") if followed else ()),
+            )
+            for row in rows
+        ],
+        left=2,
+    )
+    for row in found.images:
+        if row.error is not None:
+            console.print(f"not read: {row.file}: {row.error}", markup=False, soft_wrap=True)
+    if followed:
+        ours = [[getattr(row, name) for row in rows] for name in ("deletion", "random_deletion", "insertion",
+                                                                 "random_insertion")]  # fmt: skip
+        means = [sum(values) / len(values) for values in ours]
+        console.print(
+            f"mean area under the deletion curve {means[0]:.3f} (pixels by chance {means[1]:.3f}; less is better), "
+            f"insertion {means[2]:.3f} (by chance {means[3]:.3f}; more is better)",
+            markup=False,
+        )
+    console.print("peak: pixels from the left and top; extent: share of the map from half its peak on", style="dim")
+    console.print(f"written to {folder}", markup=False, soft_wrap=True)
 
 
 def report(run: Path, /) -> None:

@@ -145,9 +145,9 @@ def _warnings(found: FoundBaseline) -> tuple[str, ...]:
     if found.ranking is None or found.ranking.trusted:
         return ()
     sentence = (
-        f"The weight-sharing network orders {found.ranking.networks} networks that were trained by themselves with a rank "
-        f"correlation of {found.ranking.kendall:.2f} (Kendall), below {found.ranking.bound:g}: its choice is hardly "
-        "better than chance. Train it longer, or search with the evaluator training."
+        f"The weight-sharing network orders {found.ranking.networks} networks that were trained by themselves with a "
+        f"rank correlation of {found.ranking.kendall:.2f} (Kendall), below {found.ranking.bound:g}: its choice is "
+        "hardly better than chance. Train it longer, or search with the evaluator training."
     )
     return (sentence,)
 

@@ -13,7 +13,7 @@ from triscale.data.store import open_store
 from triscale.data.transforms import eval_transform, normalize
 from triscale.explain.cam import overlay, to_png
 from triscale.jobs.comparison_report import report_comparison
-from triscale.jobs.finish import SHOWN_SIDE, maps_of
+from triscale.jobs.explain import SHOWN_SIDE, maps_of
 from triscale.jobs.networks import fit_any, totals_of
 from triscale.jobs.prepare import for_classes
 from triscale.jobs.run import Run

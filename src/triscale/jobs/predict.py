@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -45,9 +45,7 @@ def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator
         RunError: the source is neither.
         DataError: an image or folder that does not exist, or no image at all.
     """
-    files = list(_files(images))
-    if not files:
-        raise DataError(f"no files in {', '.join(map(str, images))}; give images or folders of images")
+    files = files_of(images)
     if source.is_dir():
         run = Run.open(source)
         spec, model = run.spec, run.model()
@@ -78,7 +76,19 @@ def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator
         yield Prediction(file=str(file), guesses=guesses)
 
 
-def _files(images: tuple[Path, ...]) -> Iterator[Path]:
+def files_of(images: Sequence[Path]) -> list[Path]:
+    """Return image files in the order given, folders walked by name.
+
+    Raises:
+        DataError: one that does not exist, or none at all.
+    """
+    files = list(_files(images))
+    if not files:
+        raise DataError(f"no files in {', '.join(map(str, images))}; give images or folders of images")
+    return files
+
+
+def _files(images: Sequence[Path]) -> Iterator[Path]:
     for path in images:
         if path.is_dir():
             for folder, folders, names in os.walk(path):

@@ -9,7 +9,8 @@ from pathlib import Path
 from triscale.data.leaks import certain, in_words
 from triscale.deploy.export import Export
 from triscale.families import FAMILIES
-from triscale.jobs.finish import Latencies, Maps
+from triscale.jobs.explain import Maps
+from triscale.jobs.finish import Latencies
 from triscale.jobs.networks import cost_of
 from triscale.jobs.prepare import DataSummary
 from triscale.jobs.run import Run, RunSpec
