@@ -79,7 +79,7 @@ def test_halving_trains_the_best_third_longer_and_compares_only_these():
     assert {explored[index].epochs for index in compared(explored)} == {9}
     assert any(
         "stopped early" in said
-        for said in limits_of(explored, SPACE, Plan(trials=18), PROXY, trained=True, in_full=False)
+        for said in limits_of(explored, SPACE, Plan(trials=18), PROXY, None, in_full=False)
     )
 
 
@@ -104,7 +104,7 @@ def test_a_space_that_is_exhausted_ends_the_search():
     space = make_space("two", skeleton.replace(stages=skeleton.stages[:3]), Choices(options=(options,)))
     explored, _ = look(Plan(trials=50, batch=4), space=space)
     assert len(explored) == 8
-    said = limits_of(explored, space, Plan(trials=50), PROXY, trained=True, in_full=True)
+    said = limits_of(explored, space, Plan(trials=50), PROXY, None, in_full=True)
     assert any("proposed nothing new after 8 of 50" in sentence for sentence in said)
 
 

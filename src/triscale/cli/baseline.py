@@ -39,6 +39,8 @@ def baseline(
     batch: int = 8,
     halving: Annotated[bool, Parameter(negative="")] = False,
     evaluator: Literal["training", "supernet"] = "training",
+    supernet_epochs: int = 30,
+    checked: int = 8,
     finalists: int = 3,
     final_epochs: int = 30,
     search_seed: int = 0,
@@ -81,6 +83,10 @@ def baseline(
         Stop networks early that are not among the best third at a third of the epochs.
     evaluator
         training: each network by itself; supernet: one weight-sharing network for all.
+    supernet_epochs
+        Epochs of that one.
+    checked
+        How many networks, drawn by chance, are trained by themselves to see whether it orders them as trainings do.
     finalists
         How many of the best are trained in full.
     final_epochs
@@ -109,6 +115,8 @@ def baseline(
                 {"trials": trials, "batch": batch, "halving": Halving() if halving else None}, "the plan asked for"
             ),
             "evaluator": evaluator,
+            "supernet_epochs": supernet_epochs,
+            "checked": checked,
             "finalists": finalists,
             "final_epochs": final_epochs,
         },

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, PositiveInt
 
 from triscale.data.split import Split
@@ -16,6 +19,15 @@ from triscale.errors import SearchError
 from triscale.jobs.baseline_report import report_baseline
 from triscale.jobs.latency_cost import Latencies
 from triscale.jobs.prepare import for_classes
+from triscale.jobs.supernet import (
+    SAMPLES,
+    Supernets,
+    SupernetSpec,
+    corners,
+    digest_of,
+    train_supernet,
+)
+from triscale.jobs.train import Carrying
 from triscale.jobs.trainings import SPLIT, Asked, Hands, Trainings, open_study, prepare_split, settings_of
 from triscale.jobs.watch import Watcher
 from triscale.network.cost import totals
@@ -33,13 +45,16 @@ from triscale.search.explore import (
     limits_of,
 )
 from triscale.search.objective import Objective
+from triscale.search.ranking import FEWEST, Ranking, rank
 from triscale.search.space import Choices, Space, make_space
 from triscale.search.standing import means_and_errors
 from triscale.search.strategies import make_strategy
 from triscale.search.trial import PASSES, Job, Proxy
+from triscale.search.worker import Work
 from triscale.training.recipe import Recipe
 
 FOUND, NETWORK, TIMES = "found.json", "network.json", "times.json"
+MOST_DRAWN = 1000
 MOST_SHOWN = 4
 """Networks of the front that progress names."""
 
@@ -48,6 +63,8 @@ class BaselineSearch(Asked):
     """What was asked of a search for a baseline; ``baseline`` is the skeleton.
 
     ``recipe`` and ``seeds`` are those of the brief trainings. The ``finalists`` best are trained for ``final_epochs``.
+    A supernet is trained for ``supernet_epochs`` of the same recipe; ``checked`` networks of the space, drawn by
+    chance, are then trained briefly by themselves, to see whether it orders them alike.
     Networks are scored on the images that are held out of training, never on those for testing.
     """
 
@@ -60,6 +77,8 @@ class BaselineSearch(Asked):
     search_seed: int = 0
     plan: Plan = Plan()
     evaluator: Literal["training", "supernet"] = "training"
+    supernet_epochs: PositiveInt = 30
+    checked: int = Field(default=8, ge=FEWEST)
     finalists: int = Field(default=3, ge=0)
     final_epochs: PositiveInt = 30
 
@@ -77,13 +96,16 @@ def find_baseline(search: BaselineSearch, out: Path, watcher: Watcher, hands: Ha
         JobError: a training that cannot be carried out.
     """
     _check(search)
-    split = prepare_split(search, out, hands, watcher)
-    skeleton = for_classes(search.baseline, len(split.classes), search.recipe)
-    assert isinstance(skeleton, Network)
-    space = make_space(search.space, skeleton, search.choices)
-    price = _price(space, search.objective, out, hands)
-    proxy = Proxy(epochs=search.recipe.epochs, images=len(split.train), seeds=search.seeds)
-    work = _trainings(search, search.recipe, out, hands).until
+    split = prepare_split(search, out, hands, watcher, lambda split: _check_target(search, split, hands))
+    space, price = _space(search, split), _price(search, split, out / TIMES, hands)
+    skeleton = space.skeleton
+    images = len(split.train)
+    if search.evaluator == "supernet":
+        asked = _supernet(search, space, split, out, watcher, hands)
+        proxy, work = Proxy(epochs=1, images=images, seeds=(0,)), asked.asked
+    else:
+        proxy = Proxy(epochs=search.recipe.epochs, images=images, seeds=search.seeds)
+        work = _trainings(search, search.recipe, out, hands).until
     strategy = make_strategy(search.strategy, space, search.search_seed, search.objective)
     settings, name = settings_of(search, split), f"baseline from {skeleton.name}"
     with open_study(name, settings, skeleton, work, out, hands, watcher) as study:
@@ -97,6 +119,13 @@ def find_baseline(search: BaselineSearch, out: Path, watcher: Watcher, hands: Ha
             price,
             lambda so_far: watcher.note(in_words(so_far, search.plan, search.objective)),
         )
+    spent, ranking = 0, None
+    if search.evaluator == "supernet":
+        ranking, spent = _check_order(search, split, space, work, out, watcher, hands)
+        spent += _supernet_macs(search, space, explored, images)
+        proxy = Proxy(epochs=search.supernet_epochs, images=images, seeds=(0,))
+        not_trained: dict[str, object] = {"training_macs": 0, "epochs": search.supernet_epochs}
+        explored = tuple(one if one.accuracy is None else one.model_copy(update=not_trained) for one in explored)
     finalists = _finalists(search, split, space, explored, out, watcher, hands)
     best = best_of(explored)[0]
     chosen = max(finalists, key=lambda one: one.reward).structure if finalists else explored[best].structure
@@ -114,9 +143,11 @@ def find_baseline(search: BaselineSearch, out: Path, watcher: Watcher, hands: Ha
         best=best,
         finalists=finalists,
         network=network,
-        training_macs=sum(one.training_macs for one in explored)
+        ranking=ranking,
+        training_macs=spent
+        + sum(one.training_macs for one in explored)
         + sum(PASSES * macs[one.structure] * proxy.images * one.epochs * len(search.seeds) for one in finalists),
-        cannot_tell=limits_of(explored, space, search.plan, proxy, trained=True, in_full=bool(finalists)),
+        cannot_tell=limits_of(explored, space, search.plan, proxy, ranking, in_full=bool(finalists)),
     )
     network.save(out / NETWORK)
     found.save(out / FOUND)
@@ -156,23 +187,80 @@ def _check(search: BaselineSearch) -> None:
         search.plan.rungs(search.recipe.epochs)
 
 
-def _price(space: Space, objective: Objective, out: Path, hands: Hands) -> Price:
-    """Return what counts or measures a network, once the target was found to be within reach."""
+def _space(search: BaselineSearch, split: Split) -> Space:
+    skeleton = for_classes(search.baseline, len(split.classes), search.recipe)
+    assert isinstance(skeleton, Network)
+    return make_space(search.space, skeleton, search.choices)
+
+
+def _price(search: BaselineSearch, split: Split, file: Path | None, hands: Hands) -> Price:
+    """Return what counts or measures a network."""
+    cost = search.objective.cost
+    if cost != "latency":
+        return lambda network: figure(totals(network), cost)
+    return Latencies(_space(search, split).skeleton, file, threads=hands.threads, should_stop=hands.should_stop)
+
+
+def _check_target(search: BaselineSearch, split: Split, hands: Hands) -> None:
+    """Refuse a target that no network of the space meets."""
+    space, objective = _space(search, split), search.objective
     if objective.cost != "latency":
         space.check_target(objective.cost, objective.target)
-        return lambda network: figure(totals(network), objective.cost)
-    price = Latencies(space.skeleton, out / TIMES, threads=hands.threads, should_stop=hands.should_stop)
+        return
+    price = _price(search, split, None, hands)
     low, high = price(space.smallest()), price(space.largest())
     if not low <= objective.target <= high:
         raise SearchError(
             f"no network of the space {space.name} takes {objective.target:g} ms here: the smallest takes {low:.3g} ms "
             f"and the largest {high:.3g} ms; give a target between them, or another skeleton or resolution"
         )
-    return price
 
 
 def _trainings(search: BaselineSearch, recipe: Recipe, out: Path, hands: Hands) -> Trainings:
     return Trainings(search.images, recipe, out / SPLIT, str(hands.device), hands.threads)
+
+
+def _supernet(
+    search: BaselineSearch, space: Space, split: Split, out: Path, watcher: Watcher, hands: Hands
+) -> Supernets:
+    """Train the weight-sharing network, and return who asks it."""
+    recipe = search.recipe.model_copy(update={"epochs": search.supernet_epochs})
+    spec = SupernetSpec(space=space, recipe=recipe, split=digest_of(split), seed=search.seeds[0])
+    torch.set_num_threads(hands.threads * hands.workers)
+    train_supernet(spec, split, out / "supernet", watcher, Carrying(device=hands.device, should_stop=hands.should_stop))
+    return Supernets(out / "supernet", out / SPLIT, str(hands.device), hands.threads)
+
+
+def _check_order(
+    search: BaselineSearch, split: Split, space: Space, ask: Work, out: Path, watcher: Watcher, hands: Hands
+) -> tuple[Ranking, int]:
+    """Compare how the supernet orders networks drawn by chance with brief trainings of each, and count their MACs."""
+    rng = random.Random(search.search_seed)
+    drawn = {network.structure: network for network in (space.network(space.sample(rng)) for _ in range(MOST_DRAWN))}
+    networks = list(drawn.values())[: search.checked]
+    settings, skeleton = settings_of(search, split), space.skeleton
+    found = []
+    for work, folder, seeds, epochs in (
+        (ask, "checked/supernet", (0,), 1),
+        (_trainings(search, search.recipe, out, hands).until, "checked", search.seeds, search.recipe.epochs),
+    ):
+        named = replace(hands, study=None if hands.study is None else f"{hands.study}, {folder}")
+        jobs = [Job(network, seed, 0, epochs) for network in networks for seed in seeds]
+        with open_study(
+            f"{folder} from {skeleton.name}", settings, skeleton, work, out / folder, named, watcher
+        ) as study:
+            scores = study.evaluate(jobs)
+        found.append([fmean(score.accuracy for score in scores[at : at + len(seeds)])
+                      for at in range(0, len(scores), len(seeds))])  # fmt: skip
+    seen = len(split.train) * search.recipe.epochs * len(search.seeds)
+    return rank(*found), PASSES * seen * sum(totals(network).macs for network in networks)
+
+
+def _supernet_macs(search: BaselineSearch, space: Space, explored: Sequence[Explored], images: int) -> int:
+    """Return about what the training of the supernet took: its corners, the smallest, and those drawn, at each step."""
+    drawn = fmean(one.macs for one in explored) * SAMPLES
+    fixed = sum(totals(network).macs for network in (*corners(space), space.smallest()))
+    return round(PASSES * images * search.supernet_epochs * (fixed + drawn))
 
 
 def _finalists(

@@ -71,6 +71,7 @@ def gather_baseline(found: FoundBaseline, folder: Path, asked: BaselineSearch | 
         skeleton=skeleton.name,
         space=found.space.name,
         strategy=STRATEGIES[found.strategy],
+        evaluator=found.evaluator,
         form=found.objective.form,
         exponent=found.objective.exponent,
         unit=UNITS[found.objective.cost],  # type: ignore[arg-type]

@@ -80,7 +80,7 @@ class Latencies:
 
     Args:
         skeleton: beside which the others are measured.
-        file: of the times.
+        file: of the times; None keeps nothing.
         threads: that compute.
         should_stop: polled before each measurement.
 
@@ -88,9 +88,9 @@ class Latencies:
         Interrupted: ``should_stop`` answered true.
     """
 
-    def __init__(self, skeleton: Network, file: Path, *, threads: int, should_stop: Callable[[], bool]) -> None:
+    def __init__(self, skeleton: Network, file: Path | None, *, threads: int, should_stop: Callable[[], bool]) -> None:
         self._file, self._should_stop = file, should_stop
-        known = Times.load(file) if file.is_file() else Times(threads=threads)
+        known = Times.load(file) if file is not None and file.is_file() else Times(threads=threads)
         self._known = dict(known.milliseconds)
         self._threads = known.threads
         self._reference = Reference(skeleton, known.threads, self._known.get(skeleton.structure))
@@ -106,7 +106,8 @@ class Latencies:
 
     def _keep(self, network: Network, milliseconds: float) -> None:
         self._known[network.structure] = milliseconds
-        Times(threads=self._threads, milliseconds=self._known).save(self._file)
+        if self._file is not None:
+            Times(threads=self._threads, milliseconds=self._known).save(self._file)
 
 
 class Stopwatch:

@@ -250,7 +250,9 @@ def open_study(
         )
 
 
-def prepare_split(asked: Asked, out: Path, hands: Hands, watcher: Watcher) -> Split:
+def prepare_split(
+    asked: Asked, out: Path, hands: Hands, watcher: Watcher, check: Callable[[Split], None] = lambda split: None
+) -> Split:
     """Scan and split the images of a study, or take up what a study of the same request has in its folder.
 
     Args:
@@ -258,6 +260,7 @@ def prepare_split(asked: Asked, out: Path, hands: Hands, watcher: Watcher) -> Sp
         out: the folder.
         hands: whether leaks are allowed, and when to stop.
         watcher: follows the scan.
+        check: is given the split of a new study; what it raises leaves no trace.
 
     Raises:
         RunError: the folder lies among the images or holds something else.
@@ -286,6 +289,7 @@ def prepare_split(asked: Asked, out: Path, hands: Hands, watcher: Watcher) -> Sp
     if len(split.val) < FEWEST_HELD_OUT:
         raise DataError(_too_few(split))
     split = split.model_copy(update={"train": thinned(split.train, asked.share, asked.split_seed)})
+    check(split)
     split.save(split_file)
     asked.save(file)
     return split

@@ -70,6 +70,7 @@ class BaselineContent(Record):
     skeleton: Text
     space: Text
     strategy: Text
+    evaluator: Literal["training", "supernet"]
     form: Literal["soft", "hard", "constraint"]
     exponent: float
     unit: Literal["MACs", "params", "ms"]

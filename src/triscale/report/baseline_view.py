@@ -59,10 +59,11 @@ def _headline(content: BaselineContent) -> tuple[Tile, ...]:
     )
     cost = best.cost if chosen is None else chosen.cost
     detail = f"{epochs} epochs, held-out images, standard error {points(error)} points"
-    trained = sum(row.epochs > 0 for row in content.points)
+    trained = sum(row.epochs > 0 for row in content.points) if content.evaluator == "training" else 0
+    effort = f"{trained} trained in the search, {si(content.spent)} MACs spent"
     return (
         Tile("Network", content.chosen, f"{content.chosen_pixels} px, {si(content.chosen_params)} params"),
         Tile("Accuracy", share(accuracy), detail),
         Tile("Cost", figures.cost_text(content, cost), f"target {figures.cost_text(content, content.target)}"),
-        Tile("Networks looked at", str(len(content.points)), f"{trained} trained, {si(content.spent)} MACs spent"),
+        Tile("Networks looked at", str(len(content.points)), effort),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from statistics import fmean
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -94,7 +94,7 @@ class FoundBaseline(Record):
     space: Space
     objective: Objective
     strategy: str
-    evaluator: str
+    evaluator: Literal["training", "supernet"]
     plan: Plan
     proxy: Proxy
     explored: tuple[Explored, ...]
@@ -149,8 +149,8 @@ def explore(
         nearest = min(known.values(), key=lambda explored: explored.cost)
         raise SearchError(
             f"none of {len(known)} networks that were proposed costs at most {objective.target:g} {objective.cost}; "
-            f"the nearest costs {nearest.cost:g}; give a larger --target, more --trials, or the form soft, which weighs "
-            "cost instead of refusing it"
+            f"the nearest costs {nearest.cost:g}; give a larger --target, more --trials, or --objective soft, which "
+            "weighs cost instead of refusing it"
         )
     return tuple(known.values())
 
@@ -174,7 +174,7 @@ def best_of(explored: Sequence[Explored], number: int = 1) -> list[int]:
 
 
 def limits_of(
-    explored: Sequence[Explored], space: Space, plan: Plan, proxy: Proxy, *, trained: bool, in_full: bool
+    explored: Sequence[Explored], space: Space, plan: Plan, proxy: Proxy, ranking: Ranking | None, *, in_full: bool
 ) -> tuple[str, ...]:
     """Say what a search cannot tell.
 
@@ -183,13 +183,18 @@ def limits_of(
         space: of the search.
         plan: of the search.
         proxy: how each was trained.
-        trained: whether each was trained by itself, not taken from a supernet.
+        ranking: how a supernet orders networks; None where each was trained by itself.
         in_full: whether the best were trained in full.
     """
     said = [f"{len(explored)} networks of a space of {space.size:.3g} samples were looked at"]
     if not in_full:
         said.append(f"a full training may order networks otherwise than {proxy.epochs} epochs of {proxy.images} images")
-    if trained and len(proxy.seeds) == 1:
+    if ranking is not None:
+        said.append(
+            "no network was trained by itself in the search: accuracies are those of shared weights, and their order "
+            f"is that of brief trainings with a rank correlation of {ranking.kendall:.2f} (Kendall)"
+        )
+    elif len(proxy.seeds) == 1:
         said.append("each network was trained with one seed: a difference of a few standard errors may be chance")
     stopped = sum(one.accuracy is not None and one.epochs < proxy.epochs for one in explored)
     if stopped:

@@ -1,0 +1,197 @@
+"""The search for a baseline from end to end, on small real images and a tiny skeleton."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+
+from cli.command import refused, run
+from conftest import write_classes
+from triscale.errors import Interrupted, SearchError
+from triscale.jobs.baseline import BaselineSearch, find_baseline
+from triscale.jobs.trainings import Hands
+from triscale.jobs.watch import Silent
+from triscale.network.spec import Network
+from triscale.search.explore import FoundBaseline, Plan
+from triscale.search.objective import Objective
+from triscale.search.space import Choices, Options
+from triscale.training.changes import changed, find_recipe
+
+OPTIONS = ("--trials", 4, "--batch", 2, "--epochs", 1, "--finalists", 1, "--final-epochs", 2,
+           "--set", "batch=16", "--set", "val_share=0.25")  # fmt: skip
+FEW = Choices(
+    options=(
+        Options(
+            operations=("mbconv",),
+            expansions=(2, 3),
+            se_ratios=(0.0,),
+            skips=("identity",),
+            widths=(1.0,),
+            layers=(0, 1),
+        ),
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_classes(tmp_path_factory.mktemp("baseline") / "images", 40)
+
+
+@pytest.fixture(scope="module")
+def space_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("spaces") / "few.json"
+    FEW.save(path)
+    return path
+
+
+def test_a_search_ends_with_a_network_that_others_take_and_is_not_done_twice(
+    capsys, folder, tiny_file, space_file, tmp_path
+):
+    out = tmp_path / "search"
+    arguments = ("search", "baseline", folder, "--skeleton", tiny_file, "--space", space_file, "--target", "0.15M",
+                 "--out", out, *OPTIONS)  # fmt: skip
+    seen = run(capsys, *arguments)
+    assert seen.code == 0, seen.err
+    assert "found few-" in seen.out
+    found = FoundBaseline.load(out / "found.json")
+    assert len(found.explored) == 4
+    assert found.evaluator == "training"
+    assert len(found.finalists) == 1
+    assert found.finalists[0].epochs == 2
+    network = Network.load(out / "network.json")
+    assert network == found.network
+    assert network.classes == 3
+    page = (out / "report.html").read_text()
+    assert network.name in page
+    assert "Pareto" in page
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("state-*")}
+    again = run(capsys, *arguments, "--json")
+    assert json.loads(again.out) == json.loads((out / "found.json").read_text())
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("state-*")} == before
+
+    status = json.loads(run(capsys, "search", "status", out, "--json").out)
+    assert status["finished"]
+    assert status["done"] == 4
+    resumed = run(capsys, "search", "resume", out)
+    assert "found few-" in resumed.out
+    (out / "report.html").unlink()
+    assert run(capsys, "report", out).code == 0
+    assert (out / "report.html").is_file()
+    family = run(capsys, "family", "--baseline", out / "network.json", "--phis", "0..2", "--out", tmp_path / "family")
+    assert family.code == 0
+    assert len(list((tmp_path / "family").glob("few-*.json"))) == 3
+    assert "<svg" in (tmp_path / "family" / "family.svg").read_text()
+    assert "holds another family" in refused(
+        capsys, "family", "--baseline", out / "network.json", "--phis", "0..1", "--out", tmp_path / "family"
+    )
+    assert "another request" in refused(capsys, *arguments, "--strategy", "random")
+
+
+def search_for(folder, tiny, **changes):
+    return BaselineSearch(
+        images=str(folder),
+        baseline=tiny,
+        recipe=changed(find_recipe("small"), ("epochs=1", "batch=16", "val_share=0.25")),
+        seeds=(0,),
+        space="few",
+        choices=FEW,
+        **({"objective": Objective(target=150e3), "strategy": "evolution", "plan": Plan(trials=6, batch=2),
+           "finalists": 0} | changes),
+    )  # fmt: skip
+
+
+def hands(should_stop=lambda: False):
+    return Hands(device=torch.device("cpu"), should_stop=should_stop)
+
+
+def test_a_search_that_is_stopped_goes_on_to_the_same_end(folder, tiny, tmp_path):
+    search = search_for(folder, tiny)
+    whole = find_baseline(search, tmp_path / "whole", Silent(), hands())
+
+    class Counting(Silent):
+        notes = 0
+
+        def note(self, text):
+            self.notes += "networks" in text
+
+    watcher = Counting()
+    with pytest.raises(Interrupted):
+        find_baseline(search, tmp_path / "parts", watcher, hands(lambda: watcher.notes >= 2))
+    assert not (tmp_path / "parts" / "network.json").exists()
+    assert find_baseline(search, tmp_path / "parts", Silent(), hands()) == whole
+
+
+def test_a_supernet_is_trained_once_asked_for_all_and_checked(capsys, folder, tiny, tmp_path):
+    plan = Plan(trials=8, batch=4)
+    search = search_for(folder, tiny, evaluator="supernet", supernet_epochs=2, checked=5, plan=plan, strategy="random")
+    found = find_baseline(search, tmp_path / "search", Silent(), hands())
+    assert found.ranking is not None
+    assert found.ranking.networks == 5
+    assert len(found.explored) == 8
+    assert all(one.training_macs == 0 and one.epochs == 2 for one in found.explored)
+    assert found.training_macs > 0
+    assert any("shared weights" in sentence for sentence in found.cannot_tell)
+    assert not list((tmp_path / "search" / "trials").glob("*/checkpoints"))
+    assert len(list((tmp_path / "search" / "checked" / "trials").glob("*/checkpoints"))) == 5
+    if not found.ranking.trusted:
+        assert "hardly better than chance" in (tmp_path / "search" / "report.html").read_text()
+
+
+def test_latency_is_measured_once_for_each_network(folder, tiny, tmp_path):
+    far_apart = Choices(options=(FEW.options[0].model_copy(update={"expansions": (1, 6), "layers": (0, 12)}),))
+    search = search_for(folder, tiny, strategy="random", plan=Plan(trials=3, batch=3),
+                        objective=Objective(cost="latency", target=1e-6))  # fmt: skip
+    search = search.model_copy(update={"choices": far_apart})
+    with pytest.raises(SearchError, match=r"takes 1e-06 ms here: the smallest takes .* ms and the largest") as refused:
+        find_baseline(search, tmp_path / "search", Silent(), hands())
+    assert not (tmp_path / "search").exists()
+    low, high = (
+        float(text) for text in re.findall(r"takes ([\d.]+) ms and the largest ([\d.]+) ms", str(refused.value))[0]
+    )
+    search = search.model_copy(update={"objective": Objective(cost="latency", target=(low * high) ** 0.5)})
+    found = find_baseline(search, tmp_path / "search", Silent(), hands())
+    measured = json.loads((tmp_path / "search" / "times.json").read_text())["milliseconds"]
+    assert {one.structure: one.cost for one in found.explored}.items() <= measured.items()
+    assert find_baseline(search, tmp_path / "search", Silent(), hands()) == found
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--target", "1k"), "no network of the space few costs 1.00k MACs: the nearest has"),
+        (("--target", "20MB"), "must be one of MACs, parameters or time"),
+        (("--target", "5M params", "--cost", "macs"), "differ in what they count"),
+        (("--target", "abc"), "cannot read the budget"),
+        (("--target", "1M", "--space", "mnasnett"), 'there is no space "mnasnett"; the names are mnasnet'),
+        (
+            ("--target", "1M", "--space", "resnet"),
+            "stage 0 of tiny has mbconv blocks, for which the space has no options",
+        ),
+        (("--target", "1M", "--strategy", "ppoo"), "ppoo"),
+        (("--target", "1M", "--resolutions", "a"), "whole numbers of pixels"),
+        (("--target", "1M", "--exponent", "1"), "less than or equal to 0"),
+        (("--target", "1M", "--trials", "0"), "greater than or equal to 1"),
+        (("--target", "1M", "--skeleton", "math:floor"), "floor is a function"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(capsys, folder, tiny_file, space_file, tmp_path, options, said):
+    given = {"--skeleton": tiny_file, "--space": space_file, "--out": tmp_path / "new"}
+    given |= dict(zip(options[::2], options[1::2], strict=True))
+    words = [word for pair in given.items() for word in pair]
+    assert said in refused(
+        capsys, "search", "baseline", folder, *words, *(OPTIONS[2:] if "--trials" in given else OPTIONS)
+    )
+    assert not (tmp_path / "new" / "trials").exists()
+    assert not (tmp_path / "new" / "baseline_search.json").exists()
+
+
+def test_an_empty_space_is_refused(capsys, folder, tiny_file, tmp_path):
+    file = tmp_path / "empty.json"
+    file.write_text(FEW.to_json().replace('"mbconv"', ""))
+    line = refused(capsys, "search", "baseline", folder, "--skeleton", tiny_file, "--space", file, "--target", "1M",
+                   "--out", tmp_path / "new", *OPTIONS)  # fmt: skip
+    assert "empty space" in line
