@@ -29,7 +29,8 @@ MAY_IMPORT = {
 }
 ROOMS = set(MAY_IMPORT)
 MAY_IMPORT["jobs"] = ROOMS | {""}
-MAY_IMPORT["cli"] = ROOMS | {"jobs"}
+MAY_IMPORT["serve"] = ROOMS | {"jobs", ""}
+MAY_IMPORT["cli"] = ROOMS | {"jobs", "serve"}
 MAY_IMPORT["__main__"] = {"cli"}
 MAY_IMPORT[""] = CORE | {"network", "scaling", "families", "nn", "weights"}
 

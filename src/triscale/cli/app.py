@@ -17,6 +17,7 @@ from triscale.cli import (
     networks,
     results,
     search,
+    serve,
     training,
     transfer,
     weights,
@@ -42,6 +43,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         results.explain,
         features.features,
         results.report,
+        serve.serve,
     ),
 }
 for group, commands in COMMANDS.items():

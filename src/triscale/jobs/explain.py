@@ -246,7 +246,7 @@ def _explain(
         probabilities = model(inputs).double().softmax(1)[0]
     target = int(probabilities.argmax()) if label is None else classes.index(label)
     heat = heat_of(model, inputs, target, method)
-    square = _square(picture, preprocessing.crop)
+    square = square_of(picture, preprocessing.crop)
     at: Extent = extent(heat, square)
     followed: Faithfulness | None = faithfulness(model, inputs, torch.from_numpy(heat), target) if curves else None
     size = round(min(max(SHOWN_SIDE, square.right - square.left), 2 * max(SHOWN_SIDE, preprocessing.resolution)))
@@ -266,7 +266,7 @@ def _explain(
     return where, overlay(shown, heat)
 
 
-def _square(picture: Image.Image, crop: float) -> Box:
+def square_of(picture: Image.Image, crop: float) -> Box:
     """Return the part of a picture that the network sees: what evaluation cuts out."""
     side = crop * min(picture.size)
     left, top = (picture.width - side) / 2, (picture.height - side) / 2

@@ -1,0 +1,171 @@
+"""A Run's network as a server uses it: one image at a time, with what it says, where it looks and how long it took."""
+
+from __future__ import annotations
+
+import base64
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from triscale.data.decode import ImageLimits, decode
+from triscale.data.transforms import eval_transform, normalize
+from triscale.explain.cam import overlay, to_png
+from triscale.explain.extent import extent
+from triscale.jobs.explain import SHOWN_SIDE, heat_of, method_of, square_of
+from triscale.jobs.networks import fit_any, totals_of
+from triscale.jobs.run import Run
+from triscale.network.custom import AnyNetwork
+from triscale.network.spec import Network
+from triscale.record import Record
+from triscale.scaling.apply import scale
+from triscale.scaling.budget import Budget
+from triscale.scaling.law import EFFICIENTNET
+from triscale.training.metrics import Metrics
+
+LARGEST_PHI = 6.0
+
+
+class Said(Record):
+    """A class and its probability, from 0 to 1."""
+
+    name: str
+    probability: float
+
+
+class Answer(Record):
+    """What the network says of an image.
+
+    ``peak`` is where the map of the first class is greatest, in pixels from the image's left and top; ``map`` is the
+    image with that map laid over it, a PNG in base64, if it was asked for. ``milliseconds``: decoding and network.
+    """
+
+    classes: tuple[Said, ...]
+    width: int
+    height: int
+    peak: tuple[float, float] | None = None
+    map: str | None = None
+    milliseconds: float
+
+
+class Served(Record):
+    """What is served: the network, its classes, and the range of budgets that its baseline can be scaled to."""
+
+    network: str
+    resolution: int
+    classes: tuple[str, ...]
+    macs: int
+    params: int
+    test_accuracy: float | None
+    baseline: str
+    smallest_macs: int
+    largest_macs: int
+
+
+class Scaled(Record):
+    """The network that a budget gives; multipliers are relative to the baseline, before rounding."""
+
+    budget: str
+    network: str
+    phi: float
+    depth: float
+    width: float
+    resolution_multiplier: float
+    resolution: int
+    blocks: int | None
+    params: int
+    macs: int
+    used: float
+
+
+class ServedModel:
+    """A Run's network, ready to answer.
+
+    Args:
+        run: a trained one.
+        pixels: most pixels of an image.
+
+    Raises:
+        RunError: the Run has no weights yet.
+    """
+
+    def __init__(self, run: Run, pixels: int) -> None:
+        self._spec, self._model = run.spec, run.model().eval()
+        self._limits = ImageLimits(pixels=pixels)
+        self._transform = eval_transform(self._spec.preprocessing)
+        self._method = method_of(self._model, "auto")
+        self._accuracy = _accuracy(run.metrics_file)
+        self._baseline: AnyNetwork = self._spec.request.network.replace(classes=len(self._spec.classes))
+        self._law = self._spec.request.law or EFFICIENTNET
+        self.about = self._about()
+
+    def answer(self, content: bytes, top: int, *, with_map: bool) -> Answer:
+        """Return what the network says of an image file.
+
+        Raises:
+            BadImage: the content is no image, or above a limit.
+        """
+        begun = time.perf_counter()
+        picture = decode(content, self._limits)
+        inputs = normalize(self._transform(picture)[None], self._spec.preprocessing)
+        with torch.inference_mode():
+            probabilities = self._model(inputs).double().softmax(1)[0]
+        order = probabilities.argsort(descending=True)[:top].tolist()
+        seconds = time.perf_counter() - begun
+        peak, shown = self._map(picture, inputs, order[0]) if with_map else (None, None)
+        return Answer(
+            classes=tuple(Said(name=self._spec.classes[at], probability=float(probabilities[at])) for at in order),
+            width=picture.width,
+            height=picture.height,
+            peak=peak,
+            map=shown,
+            milliseconds=1e3 * seconds,
+        )
+
+    def scaled(self, budget: Budget) -> Scaled:
+        """Return the network that the Run's baseline becomes under a budget.
+
+        Raises:
+            BudgetError: no network keeps it.
+        """
+        fit = fit_any(self._baseline, self._law, budget)
+        tally = totals_of(fit.network)
+        return Scaled(
+            budget=str(budget),
+            network=fit.network.name,
+            phi=fit.phi,
+            depth=fit.scale.depth,
+            width=fit.scale.width,
+            resolution_multiplier=fit.scale.resolution,
+            resolution=fit.network.resolution,
+            blocks=fit.network.num_blocks if isinstance(fit.network, Network) else None,
+            params=tally.params,
+            macs=tally.macs,
+            used=max(limit.achieved / limit.asked for limit in fit.limits),
+        )
+
+    def _map(self, picture: Image.Image, inputs: torch.Tensor, label: int) -> tuple[tuple[float, float] | None, str]:
+        heat = heat_of(self._model, inputs, label, self._method)
+        square = square_of(picture, self._spec.preprocessing.crop)
+        side = max(SHOWN_SIDE, 2 * self._spec.preprocessing.resolution)
+        shown = picture.resize((side, side), Image.Resampling.BICUBIC, box=square)
+        return extent(heat, square).peak, base64.b64encode(to_png(overlay(shown, heat))).decode()
+
+    def _about(self) -> Served:
+        network, tally = self._spec.network, totals_of(self._spec.network)
+        return Served(
+            network=network.name,
+            resolution=network.resolution,
+            classes=self._spec.classes,
+            macs=tally.macs,
+            params=tally.params,
+            test_accuracy=self._accuracy,
+            baseline=self._baseline.name,
+            smallest_macs=min(tally.macs, totals_of(scale(self._baseline, self._law.at(-LARGEST_PHI))).macs),
+            largest_macs=max(tally.macs, totals_of(scale(self._baseline, self._law.at(LARGEST_PHI))).macs),
+        )
+
+
+def _accuracy(file: Path) -> float | None:
+    return Metrics.load(file).top1 if file.is_file() else None

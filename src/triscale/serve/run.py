@@ -1,0 +1,46 @@
+"""Running the server until a signal ends it."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from triscale.errors import UserError
+from triscale.serve.limits import DEFAULTS, ServerLimits, patient_for
+
+GRACE_SECONDS = 5
+KEEP_ALIVE_SECONDS = 5
+MOST_HEAD_BYTES = 16384
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        UserError: the address is taken or not one of this machine.
+    """
+    try:
+        return socket.create_server((host, port), backlog=512)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no such port"
+        raise UserError(f"cannot listen at {host}:{port}: {reason}; give another --port or --host") from None
+
+
+def run_server(app: FastAPI, at: socket.socket, limits: ServerLimits = DEFAULTS) -> None:
+    """Serve until SIGINT or SIGTERM; requests under way are ended, but not for longer than five seconds."""
+    config = uvicorn.Config(
+        app,
+        http=patient_for(limits.head_seconds),
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=limits.connections,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+    )
+    uvicorn.Server(config).run(sockets=[at])

@@ -1,0 +1,55 @@
+"""A trained Run and its server, as a person starts it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from conftest import write_classes
+from triscale.cli import main
+
+
+class Server(NamedTuple):
+    """Where a server listens, and its process."""
+
+    address: str
+    port: int
+    process: subprocess.Popen[str]
+
+
+@pytest.fixture(scope="session")
+def served_run(tmp_path_factory: pytest.TempPathFactory, tiny_file: Path) -> Path:
+    """A Run of the tiny network on made pictures."""
+    folder = tmp_path_factory.mktemp("served")
+    images = write_classes(folder / "images", 12)
+    run = folder / "run"
+    main(["train", str(images), "--network", str(tiny_file), "--epochs", "2", "--set", "batch=8", "--threads", "1",
+          "--out", str(run)])  # fmt: skip
+    return run
+
+
+@pytest.fixture(scope="module")
+def server(served_run: Path):
+    """A server of that Run on a free port, ended by SIGTERM."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "triscale", "serve", str(served_run), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = ""
+    while "http://" not in line:
+        line = process.stdout.readline()
+        assert line, f"the server ended with {process.wait(10)}"
+    found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+    assert found, line
+    yield Server(found[0], int(found[1]), process)
+    process.terminate()
+    assert process.wait(30) == -signal.SIGTERM

@@ -1,0 +1,176 @@
+"""The server as its clients see it: right answers, clear refusals, and a page that works."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import http.client
+import io
+import json
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cli.command import refused
+from serve.browser import CHROMIUM, browsing
+from triscale.jobs.predict import predict
+from triscale.jobs.run import Run
+
+SLOW_CLIENTS = 60
+BAD_REQUESTS = 300
+
+
+def request(server, method, path, body=None, headers=None):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request(method, path, body, headers or {})
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, json.loads(content) if content else None
+
+
+def picture(run: Path) -> Path:
+    return next((run.parent / "images").rglob("*.png"))
+
+
+def test_an_image_gets_the_answer_that_predict_gives(server, served_run):
+    file = picture(served_run)
+    status, found = request(server, "POST", "/api/predict?top=3&map=true", file.read_bytes())
+    assert status == 200
+    expected = next(predict(served_run, (file,), top=3))
+    assert [one["name"] for one in found["classes"]] == [guess.name for guess in expected.guesses]
+    np.testing.assert_allclose(
+        [one["probability"] for one in found["classes"]], [guess.probability for guess in expected.guesses], atol=1e-6
+    )
+    assert sum(one["probability"] for one in found["classes"]) == pytest.approx(1)
+    with Image.open(io.BytesIO(base64.b64decode(found["map"]))) as shown:
+        assert shown.size == (160, 160)
+    assert (found["width"], found["height"]) == (24, 24)
+    assert found["milliseconds"] > 0
+
+
+def test_the_model_is_described(server, served_run):
+    status, found = request(server, "GET", "/api/model")
+    assert status == 200
+    assert found["network"] == "tiny"
+    assert tuple(found["classes"]) == Run.open(served_run).spec.classes
+    assert found["smallest_macs"] <= found["macs"] <= found["largest_macs"]
+
+
+def test_a_budget_gets_its_network(server):
+    status, found = request(server, "GET", "/api/scale?budget=1M")
+    assert status == 200
+    assert found["macs"] <= 1e6
+    assert found["used"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "said"),
+    [
+        ("POST", "/api/predict", b"", 415, "empty"),
+        ("POST", "/api/predict", b"<html>", 415, "not an image"),
+        ("POST", "/api/predict", b"\xff\xd8\xff\xe0" + bytes(200), 415, "no image that can be read"),
+        ("POST", "/api/predict?top=0", b"x", 422, "greater than or equal to 1"),
+        ("GET", "/api/scale?budget=abc", None, 422, "cannot read the budget"),
+        ("GET", "/api/scale?budget=1", None, 422, "no network scaled from"),
+        ("GET", "/api/scale", None, 422, "Field required"),
+        ("GET", "/api/predict", None, 405, "Method Not Allowed"),
+        ("GET", "/../../etc/passwd", None, 404, "Not Found"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_in_words(server, method, path, body, status, said):
+    found, answer = request(server, method, path, body)
+    assert found == status
+    assert said in json.dumps(answer)
+
+
+def test_an_image_of_too_many_pixels_is_refused_by_its_header(server):
+    buffer = io.BytesIO()
+    Image.new("1", (20000, 20000)).save(buffer, "PNG")
+    status, answer = request(server, "POST", "/api/predict", buffer.getvalue())
+    assert status == 415
+    assert "pixels" in answer["detail"]
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server):
+    with socket.create_connection(("127.0.0.1", server.port), 10) as connection:
+        connection.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_a_connection_that_says_nothing_is_closed(server):
+    with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
+        connection.sendall(b"GET / HT")
+        assert connection.recv(100) == b""
+
+
+def test_the_interface_is_described_and_each_answer_has_its_form(server):
+    status, described = request(server, "GET", "/openapi.json")
+    assert status == 200
+    assert set(described["paths"]) == {"/api/health", "/api/model", "/api/predict", "/api/scale"}
+    refusals = described["paths"]["/api/predict"]["post"]["responses"]
+    assert {"200", "408", "413", "415", "422", "503"} <= set(refusals)
+
+
+def test_slow_clients_and_bad_requests_do_not_keep_good_ones_waiting(server, served_run):
+    content = picture(served_run).read_bytes()
+
+    def ask() -> float:
+        begun = time.perf_counter()
+        assert request(server, "POST", "/api/predict", content)[0] == 200
+        return time.perf_counter() - begun
+
+    async def crowd() -> list[float]:
+        slow = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(SLOW_CLIENTS)]
+        for _, writer in slow:
+            writer.write(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc")
+        good = []
+        for number in range(BAD_REQUESTS // 10):
+            bad = [asyncio.to_thread(request, server, "POST", "/api/predict", bytes([number])) for _ in range(10)]
+            answers = await asyncio.gather(*bad, asyncio.to_thread(ask))
+            assert all(status in (415, 503) for status, _ in answers[:-1])
+            good.append(answers[-1])
+        for _, writer in slow:
+            writer.close()
+        return good
+
+    assert len(asyncio.run(crowd())) == BAD_REQUESTS // 10
+    ask()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
+@pytest.mark.parametrize("width", [390, 1360])
+def test_the_page_shows_what_an_image_is_and_what_a_budget_gives(server, served_run, tmp_path, width):
+    with browsing(tmp_path) as page:
+        page.open(f"{server.address}/", width)
+        page.wait_for("document.querySelectorAll('#scaled tr').length === 6")
+        before = page.evaluate("document.querySelector('#scaled').textContent")
+        page.evaluate(
+            "{ const s = document.querySelector('#budget'); s.value = 900; s.dispatchEvent(new Event('input')) }"
+        )
+        page.wait_for(f"document.querySelector('#scaled').textContent !== {json.dumps(before)}")
+        page.choose_file("#file", picture(served_run))
+        page.wait_for("!document.querySelector('#result').hidden && document.querySelector('#map').naturalWidth")
+        assert page.evaluate("document.querySelectorAll('#classes li').length") == 3
+        assert (
+            page.evaluate("document.querySelector('#classes .name').textContent") in Run.open(served_run).spec.classes
+        )
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        not_an_image = tmp_path / "text.png"
+        not_an_image.write_text("no image")
+        assert page.said == []
+        page.choose_file("#file", not_an_image)
+        assert "not an image" in page.wait_for(
+            "!document.querySelector('#problem').hidden && document.querySelector('#problem').textContent"
+        )
+        assert all("415" in line for line in page.said)
+
+
+def test_a_port_that_is_taken_and_a_folder_that_is_no_run_are_refused(capsys, server, served_run, tmp_path):
+    assert f"cannot listen at 127.0.0.1:{server.port}" in refused(capsys, "serve", served_run, "--port", server.port)
+    assert "no such port" in refused(capsys, "serve", served_run, "--port", 70000)
+    assert "Run" in refused(capsys, "serve", tmp_path)
