@@ -11,6 +11,7 @@ from triscale.cli.networks import Json
 from triscale.cli.studies import STUDY_DEFAULTS, StudyOptions, asked_of, hands_of
 from triscale.cli.terminal import console, counted, print_json, table
 from triscale.errors import SearchError, UserError
+from triscale.network.cost import si
 
 if TYPE_CHECKING:
     from triscale.search.explore import FoundBaseline
@@ -147,11 +148,11 @@ def print_baseline(found: FoundBaseline, out: Path) -> None:
             (
                 one.network,
                 cost_in_words(found.objective, one.cost),
-                f"{one.params / 1e6:.3g}M",
+                si(one.params),
                 f"{one.accuracy or 0:.2%}",
                 f"{one.error:.2%}",
                 f"{one.reward:.4f}",
-                "chosen by the reward" if index == found.best else "",
+                "best" if index == found.best else "",
             )
             for index in shown
             for one in [found.explored[index]]

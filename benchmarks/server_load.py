@@ -1,0 +1,135 @@
+"""How much bad and slow clients keep good ones waiting: p99 of good requests, idle and in a crowd.
+
+    python benchmarks/server_load.py RUN            200 slow clients, 10 000 bad requests, 1 000 good ones
+
+Starts ``triscale serve`` on a free port of this machine and ends it. Slow clients open a connection, say that an image
+comes, and send a byte a second. Bad requests are no image, a broken JPEG, an image of 400 million pixels, a body that
+is too large, a path that does not exist. Good and bad ones come from a few clients each, one request after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SECONDS = 60
+
+
+async def request(
+    port: int, content: bytes, path: str = "/api/predict", stated: int | None = None
+) -> tuple[int, float]:
+    """Send one request on a connection of its own; return the status and the seconds."""
+    begun = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    length = len(content) if stated is None else stated
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n".encode())
+    writer.write(content)
+    answer = await asyncio.wait_for(reader.read(), SECONDS)
+    writer.close()
+    return int(answer.split(b" ", 2)[1]), time.perf_counter() - begun
+
+
+async def good(port: int, content: bytes, number: int) -> list[float]:
+    """Send good requests one after the other; a busy server is asked again, as it says."""
+    found = []
+    for _ in range(number):
+        begun = time.perf_counter()
+        while (await request(port, content))[0] == 503:
+            await asyncio.sleep(1)
+        found.append(time.perf_counter() - begun)
+    return found
+
+
+async def bad(port: int, kinds: list[tuple[bytes, str, int | None]], number: int, first: int) -> list[int]:
+    """Send bad requests of all kinds in turn."""
+    return [(await request(port, *kinds[(first + at) % len(kinds)]))[0] for at in range(number)]
+
+
+async def slow(port: int, ended: asyncio.Event) -> int:
+    """Send a byte a second until the server or the test has enough; return how often the server ended it."""
+    closed = 0
+    while not ended.is_set():
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        answered = asyncio.create_task(reader.read(1))
+        while not ended.is_set() and not answered.done():
+            writer.write(b"x")
+            await asyncio.wait([answered], timeout=1)
+        closed += answered.done()
+        answered.cancel()
+        writer.close()
+    return closed
+
+
+async def measure(port: int, content: bytes, arguments: argparse.Namespace) -> None:
+    """Measure idle, then in the crowd, and print both."""
+    buffer = io.BytesIO()
+    Image.new("1", (20000, 20000)).save(buffer, "PNG")
+    kinds: list[tuple[bytes, str, int | None]] = [
+        (b"no image at all", "/api/predict", None),
+        (b"\xff\xd8\xff\xe0" + bytes(300), "/api/predict", None),
+        (buffer.getvalue(), "/api/predict", None),
+        (b"", "/api/predict", 900_000_000),
+        (b"x", "/api/nothing", None),
+    ]
+    await good(port, content, 20)
+    idle = np.array(await good(port, content, arguments.good))
+    ended = asyncio.Event()
+    crowd = [asyncio.create_task(slow(port, ended)) for _ in range(arguments.slow)]
+    await asyncio.sleep(1)
+    begun = time.perf_counter()
+    share = arguments.bad // arguments.clients
+    bads = [asyncio.create_task(bad(port, kinds, share, at)) for at in range(arguments.clients)]
+    among = np.array(await good(port, content, arguments.good))
+    statuses = np.concatenate(await asyncio.gather(*bads))
+    seconds = time.perf_counter() - begun
+    after = np.array(await good(port, content, arguments.good))
+    ended.set()
+    closed = sum(await asyncio.gather(*crowd))
+    names, counts = np.unique(statuses, return_counts=True)
+    print(f"bad requests in {seconds:.0f} s: {dict(zip(names.tolist(), counts.tolist(), strict=True))}")
+    print(f"slow clients: {arguments.slow} at a time, {closed} connections ended by the server")
+    for name, times in (("idle", idle), ("slow and bad clients", among), ("slow clients", after)):
+        p50, p99 = np.percentile(times, (50, 99)) * 1e3
+        of_idle = np.percentile(times, 99) / np.percentile(idle, 99)
+        print(f"good requests, {name:<22} median {p50:7.1f} ms, p99 {p99:7.1f} ms, {of_idle:.2f} x idle")
+
+
+def main() -> None:
+    """Start the server, measure, end it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--slow", type=int, default=200)
+    parser.add_argument("--bad", type=int, default=10_000)
+    parser.add_argument("--good", type=int, default=1000)
+    parser.add_argument("--clients", type=int, default=2, help="that send bad requests")
+    arguments = parser.parse_args()
+    side = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(side).save(buffer, "JPEG")
+    command = [sys.executable, "-m", "triscale", "serve", str(arguments.run), "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    try:
+        found = None
+        while found is None:
+            line = server.stdout.readline()
+            assert line, "the server has ended"
+            found = re.search(r"127\.0\.0\.1:(\d+)", line)
+        asyncio.run(measure(int(found[1]), buffer.getvalue(), arguments))
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The paper's whole way, as its script does it: search, coefficients, family, fit, transfer."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from triscale.network.cost import totals
+from triscale.network.spec import Network
+from triscale.search.explore import FoundBaseline
+
+SCRIPT = Path(__file__).parent.parent.parent / "examples" / "whole_way.sh"
+
+
+def test_the_whole_way_from_images_to_a_transferred_network(tmp_path):
+    paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", str(SCRIPT), str(tmp_path / "way")],
+        env=os.environ | {"PATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    way = tmp_path / "way"
+    found = FoundBaseline.load(way / "baseline" / "found.json")
+    network = Network.load(way / "baseline" / "network.json")
+    assert found.network == network
+    assert len(found.explored) == 6
+    law = json.loads((way / "coefficients" / "law.json").read_text())
+    family = json.loads((way / "family" / "family.json").read_text())
+    assert [family["law"][name] for name in ("alpha", "beta", "gamma")] == [
+        law[name] for name in ("alpha", "beta", "gamma")
+    ]
+    assert len(family["members"]) == 4
+    fitted = Network.load(way / "run" / "network.json")
+    assert totals(fitted).macs <= 3e6
+    for run in ("run", "transferred"):
+        assert (way / run / "report.html").is_file()
+        assert json.loads((way / run / "metrics.json").read_text())["top1"] > 0.2
+    assert len(json.loads((way / "transferred" / "run.json").read_text())["classes"]) == 4
