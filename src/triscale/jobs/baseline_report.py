@@ -13,7 +13,7 @@ from triscale.network.words import block_in_words
 from triscale.record import write_atomic
 from triscale.report import baseline_content as page
 from triscale.report.content import Pair
-from triscale.report.format import number, share
+from triscale.report.format import number, share, unbroken
 from triscale.report.page import render_baseline
 from triscale.search.explore import FoundBaseline, compared
 
@@ -138,7 +138,8 @@ def _verdict(found: FoundBaseline) -> str:
     final = next((one for one in found.finalists if one.structure == found.network.structure), None)
     accuracy, epochs = (best.accuracy or 0.0, best.epochs) if final is None else (final.accuracy, final.epochs)
     macs = si(totals(found.network).macs)
-    chosen = f"{found.network.name} reaches {share(accuracy)} with {macs} MACs after {epochs} epochs"
+    after = f"{epochs} epoch{'s' if epochs != 1 else ''}"
+    chosen = f"{found.network.name} reaches {unbroken(share(accuracy))} with {unbroken(f'{macs} MACs')} after {after}"
     return f"{chosen}: the best reward of {len(found.explored)} networks looked at."
 
 

@@ -36,8 +36,8 @@ def pareto(content: BaselineContent) -> Picture:
         f"{share(on[0].accuracy)} at {cost_text(content, on[0].cost)} to {share(on[-1].accuracy)} at "
         f"{cost_text(content, on[-1].cost)}. The reward chooses {share(best.accuracy)} at "
         f"{cost_text(content, best.cost)}; the target is {cost_text(content, content.target)}.",
-        width=560,
-        height=360,
+        width=410,
+        height=320,
         paint=paint,
     )
 
@@ -63,8 +63,8 @@ def progress(content: BaselineContent) -> Picture:
         title="How the reward grew",
         description=f"Rewards of {len(rewards)} networks in order; the best so far rises from {best[0]:.3f} to "
         f"{best[-1]:.3f}.",
-        width=340,
-        height=300,
+        width=400,
+        height=320,
         paint=paint,
     )
 
@@ -126,7 +126,7 @@ def _cost_axis(axes: Axes, content: BaselineContent, low: float, high: float) ->
         for digit in (1, 1.5, 2, 3, 4, 5, 7)
         if low <= digit * 10**exponent <= high
     ]
-    step = max(1, math.ceil(len(ticks) / 7))
+    step = max(1, math.ceil(len(ticks) / 6))
     axes.xaxis.set_major_locator(FixedLocator(ticks[::step]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())

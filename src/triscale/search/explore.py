@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from triscale.errors import SearchError
-from triscale.network.cost import totals
+from triscale.network.cost import si, totals
 from triscale.network.spec import Network
 from triscale.record import Record
 from triscale.search.methods import Halving
@@ -186,7 +186,8 @@ def limits_of(
         ranking: how a supernet orders networks; None where each was trained by itself.
         in_full: whether the best were trained in full.
     """
-    said = [f"{len(explored)} networks of a space of {space.size:.3g} samples were looked at"]
+    size = si(space.size) if space.size < 1e15 else f"{space.size:.2g}"
+    said = [f"{len(explored)} networks of a space of {size} samples were looked at"]
     if not in_full:
         said.append(f"a full training may order networks otherwise than {proxy.epochs} epochs of {proxy.images} images")
     if ranking is not None:
