@@ -72,14 +72,13 @@ def test_the_front_and_the_best_are_those_of_the_networks():
 def test_halving_trains_the_best_third_longer_and_compares_only_these():
     explored, evaluate = look(Plan(trials=18, batch=9, halving=Halving(factor=3, first=1)))
     by_stop = {stop: [job for job in evaluate.jobs if job.stop == stop] for stop in (1, 3, 9)}
-    assert [len(by_stop[stop]) for stop in (1, 3, 9)][0] == 18
+    assert len(by_stop[1]) == 18
     assert 6 <= len(by_stop[3]) < 18
     assert 2 <= len(by_stop[9]) < len(by_stop[3])
     assert {(job.start, job.stop) for job in evaluate.jobs} == {(0, 1), (1, 3), (3, 9)}
     assert {explored[index].epochs for index in compared(explored)} == {9}
     assert any(
-        "stopped early" in said
-        for said in limits_of(explored, SPACE, Plan(trials=18), PROXY, None, in_full=False)
+        "stopped early" in said for said in limits_of(explored, SPACE, Plan(trials=18), PROXY, None, in_full=False)
     )
 
 
@@ -99,7 +98,10 @@ def test_a_constraint_that_nothing_proposed_keeps_is_an_error():
 
 
 def test_a_space_that_is_exhausted_ends_the_search():
-    options = Options(operations=("mbconv",), kernels=(3,), expansions=(3, 6), se_ratios=(0.0,), skips=("identity",), widths=(1.0,), layers=(0,))  # fmt: skip
+    options = Options(
+        operations=("mbconv",), kernels=(3,), expansions=(3, 6), se_ratios=(0.0,), skips=("identity",), widths=(1.0,),
+        layers=(0,),
+    )  # fmt: skip
     skeleton = get("mobilenet_v2@32")
     space = make_space("two", skeleton.replace(stages=skeleton.stages[:3]), Choices(options=(options,)))
     explored, _ = look(Plan(trials=50, batch=4), space=space)

@@ -14,6 +14,7 @@ from triscale.cli import (
     data,
     family,
     features,
+    measure,
     networks,
     results,
     search,
@@ -38,7 +39,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "With a finished Run": (
         results.evaluate,
         results.predict,
-        results.measure,
+        measure.measure,
         results.export,
         results.explain,
         features.features,

@@ -174,7 +174,7 @@ def print_baseline(found: FoundBaseline, out: Path) -> None:
             markup=False,
         )
         if not ranking.trusted:
-            console.print(f"that is below {ranking.bound:g}: do not trust its choice", style="bold red")
+            console.print(f"do not trust its choice: {ranking.doubt}", style="bold red")
     console.print(f"\nfound {found.network.name}", style="bold")
     for sentence in found.cannot_tell:
         console.print(f"not told: {sentence}", markup=False)

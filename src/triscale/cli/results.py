@@ -93,50 +93,6 @@ def predict(
         print(f"{prediction.file:<{widest}}  {said or f'not read: {prediction.error}'}")
 
 
-def measure(run: Path, /, *, threads: int = 1, batch: int = 1, json: Json = False) -> None:
-    """Measure the latency of a Run's exported file and of its module: one thread, one image by default.
-
-    Parameters
-    ----------
-    run
-        Folder of a Run.
-    threads
-        Threads of each engine.
-    batch
-        Images in a call.
-    json
-        Print machine-readable JSON.
-    """
-    from triscale.jobs.finish import measure_run
-    from triscale.jobs.run import Run
-
-    if threads < 1 or batch < 1:
-        raise UserError(f"--threads {threads} --batch {batch}: give 1 or more of each")
-    opened = Run.open(run)
-    with opened.update(), watcher() as watching:
-        measurements = measure_run(opened, watching, threads=threads, batch=batch)
-    if json:
-        print_json(measurements)
-        return
-    table(
-        ("engine", "median ms", "quartiles", "calls", "threads", "batch"),
-        [
-            (
-                item.engine,
-                f"{item.median_ms:.3g}",
-                f"{item.lower_quartile_ms:.3g} - {item.upper_quartile_ms:.3g}",
-                str(item.samples),
-                str(item.threads),
-                str(item.batch),
-            )
-            for item in measurements
-        ],
-    )
-    console.print(
-        f"on {measurements[0].machine.processor}, after {measurements[0].warmup_calls} calls of warm-up", style="dim"
-    )
-
-
 def export(run: Path, /, *, out: Path | None = None, json: Json = False) -> None:
     """Export a Run to ONNX with its preprocessing inside, checked on real images.
 

@@ -79,6 +79,17 @@ def export_onnx(model: nn.Module, contract: Contract, images: Tensor, path: Path
     return Export(file=path.name, size_bytes=size, images=len(same), max_error=error, agreement=float(same.mean()))
 
 
+def write_unchecked(model: nn.Module, resolution: int, path: Path) -> None:
+    """Write a model as ONNX to be timed, not to be used: there is no contract inside, and nothing is checked.
+
+    Args:
+        model: takes ``[N, 3, resolution, resolution]``.
+        resolution: in pixels.
+        path: of the file.
+    """
+    onnx.save(_to_onnx(model.cpu().eval(), torch.zeros(2, 3, resolution, resolution)), path)
+
+
 def _to_onnx(model: nn.Module, images: Tensor) -> onnx.ModelProto:
     """Trace a model with a free batch dimension; the exporter's chatter is kept from the terminal."""
     example = images[:1].repeat(2, 1, 1, 1)

@@ -148,8 +148,8 @@ def _warnings(found: FoundBaseline) -> tuple[str, ...]:
         return ()
     sentence = (
         f"The weight-sharing network orders {found.ranking.networks} networks that were trained by themselves with a "
-        f"rank correlation of {found.ranking.kendall:.2f} (Kendall), below {found.ranking.bound:g}: its choice is "
-        "hardly better than chance. Train it longer, or search with the evaluator training."
+        f"rank correlation of {found.ranking.kendall:.2f} (Kendall); {found.ranking.doubt}. Train it longer, check it "
+        "with more networks, or search with the evaluator training."
     )
     return (sentence,)
 

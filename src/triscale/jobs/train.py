@@ -94,19 +94,32 @@ def train_run(run: Run, spec: RunSpec, split: Split, watcher: Watcher, carrying:
         raise RunError(
             f"{run.split_file} was changed after the Run began; restore it, or start anew with another --out"
         )
-    recipe, group, checkpoints = spec.request.recipe, carrying.group, Checkpoints(run.checkpoints)
+    group, checkpoints = carrying.group, Checkpoints(run.checkpoints)
     seed_weights(spec.request.seed)
     model = build(spec.network)
     if group.is_writer and spec.request.start is not None and checkpoints.newest() is None:
         watcher.note(load_start(model, spec, spec.request.start))
     task = Task(
         model=model,
-        recipe=recipe,
+        recipe=spec.request.recipe,
         preprocessing=spec.preprocessing,
         classes=len(split.classes),
         network_digest=spec.network.structure,
         seed=spec.request.seed,
     )
+    manifest = train_task(run, task, split, watcher, carrying)
+    if group.is_writer:
+        _finish(run, checkpoints, manifest)
+    return manifest.history
+
+
+def train_task(run: Run, task: Task, split: Split, watcher: Watcher, carrying: Carrying) -> Manifest:
+    """Train any model on a split in the folder of a Run, with checkpoints and a history, and return where it ended.
+
+    Raises:
+        Interrupted: ``should_stop`` answered true; the same task goes on from there.
+    """
+    recipe, group = task.recipe, carrying.group
 
     def on_epoch(history: tuple[Epoch, ...]) -> None:
         if group.is_writer:
@@ -115,10 +128,10 @@ def train_run(run: Run, spec: RunSpec, split: Split, watcher: Watcher, carrying:
 
     with TrainLoader(
         split,
-        spec.preprocessing,
+        task.preprocessing,
         recipe.augmentation,
         batch=recipe.batch,
-        seed=spec.request.seed,
+        seed=task.seed,
         workers=carrying.workers,
         pin=carrying.device.type == "cuda",
         on_restart=watcher.note,
@@ -134,10 +147,7 @@ def train_run(run: Run, spec: RunSpec, split: Split, watcher: Watcher, carrying:
             on_epoch=on_epoch,
             on_note=watcher.note,
         )
-        manifest = train(task, _feed(split, spec, loader, carrying), checkpoints, manner)
-    if group.is_writer:
-        _finish(run, checkpoints, manifest)
-    return manifest.history
+        return train(task, _feed(split, task, loader, carrying), Checkpoints(run.checkpoints), manner)
 
 
 def decoder_of(recipe: Recipe) -> DecodeJpeg | None:
@@ -154,14 +164,14 @@ def eval_batch(recipe: Recipe) -> int:
     return max(1, min(EVAL_BATCH, recipe.batch // recipe.shards))
 
 
-def _feed(split: Split, spec: RunSpec, loader: TrainLoader, carrying: Carrying) -> Feed:
-    recipe, group = spec.request.recipe, carrying.group
+def _feed(split: Split, task: Task, loader: TrainLoader, carrying: Carrying) -> Feed:
+    recipe, group = task.recipe, carrying.group
 
     def held_out() -> Iterator[Batch]:
         return eval_batches(
             split.val,
             split.root,
-            spec.preprocessing,
+            task.preprocessing,
             batch=eval_batch(recipe),
             workers=carrying.workers,
             rank=group.rank,
@@ -169,7 +179,7 @@ def _feed(split: Split, spec: RunSpec, loader: TrainLoader, carrying: Carrying) 
         )
 
     kept: list[Batch] = []
-    few = 3 * spec.preprocessing.resolution**2 * len(split.val) <= HELD_BYTES
+    few = 3 * task.preprocessing.resolution**2 * len(split.val) <= HELD_BYTES
 
     def val() -> Iterable[Batch]:
         if few and not kept:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -16,12 +18,18 @@ from triscale.record import Record
 WARMUP_SECONDS = 0.5
 SAMPLE_SECONDS = 2.0
 FEWEST, MOST = 30, 1000
+PATIENCE = 8
+"""How many times longer than asked a measurement may take to come as close as it shall."""
+RESTLESS, DRIFT = 0.2, 0.1
 
 
 class Measurement(Record):
     """Time of one call in milliseconds: quartiles over ``samples`` calls after ``warmup_calls`` that do not count.
 
     ``engine`` and ``precision`` say what ran, on ``threads`` threads, with ``batch`` images of ``resolution`` pixels.
+    ``low_ms`` and ``high_ms`` are a 95 % interval of the median; ``cores`` those that the process was held to, if any;
+    ``peak_bytes`` the most memory that the process took beyond what it had before the model was loaded. ``noise`` says
+    in words why the machine was too restless for the figures to be trusted.
     """
 
     kind_name: ClassVar[str] = "measurement"
@@ -36,6 +44,11 @@ class Measurement(Record):
     lower_quartile_ms: float
     median_ms: float
     upper_quartile_ms: float
+    low_ms: float | None = None
+    high_ms: float | None = None
+    cores: tuple[int, ...] = ()
+    peak_bytes: int | None = None
+    noise: str | None = None
     machine: Machine
 
 
@@ -48,10 +61,26 @@ def measure_latency(
     resolution: int,
     warmup_seconds: float = WARMUP_SECONDS,
     sample_seconds: float = SAMPLE_SECONDS,
+    within: float | None = None,
+    precision: str = "float32",
+    cores: tuple[int, ...] = (),
 ) -> Measurement:
     """Time a call that computes one batch; the caller has limited its threads already.
 
     At least 3 calls and ``warmup_seconds`` of warm-up, then calls for ``sample_seconds``, from 30 to 1000 of them.
+
+    Args:
+        call: computes a batch.
+        engine: what computes it.
+        batch: images in it.
+        threads: that compute.
+        resolution: of the images.
+        warmup_seconds: of calls that do not count.
+        sample_seconds: of calls that count.
+        within: calls go on, for up to eight times as long, until the 95 % interval of the median reaches no farther
+            than this share of it to each side.
+        precision: of the computation.
+        cores: that the process is held to.
     """
     warmup_calls, started = 0, time.perf_counter()
     while warmup_calls < 3 or time.perf_counter() - started < warmup_seconds:
@@ -59,13 +88,17 @@ def measure_latency(
         warmup_calls += 1
     times: list[float] = []
     started = time.perf_counter()
-    while len(times) < FEWEST or (len(times) < MOST and time.perf_counter() - started < sample_seconds):
+    while len(times) < FEWEST or (
+        len(times) < (MOST if within is None else PATIENCE * MOST) and _goes_on(times, started, sample_seconds, within)
+    ):
         before = time.perf_counter()
         call()
         times.append((time.perf_counter() - before) * 1e3)
     lower, median, upper = (float(value) for value in np.percentile(times, (25, 50, 75)))
+    low, high = median_interval(times)
     return Measurement(
         engine=engine,
+        precision=precision,
         batch=batch,
         threads=threads,
         resolution=resolution,
@@ -74,8 +107,69 @@ def measure_latency(
         lower_quartile_ms=lower,
         median_ms=median,
         upper_quartile_ms=upper,
+        low_ms=low,
+        high_ms=high,
+        cores=cores,
+        noise=noise_in(times),
         machine=machine(),
     )
+
+
+def median_interval(times: Sequence[float]) -> tuple[float, float]:
+    """Return a 95 % interval of the median from order statistics, which assumes nothing but independent calls.
+
+    The number of calls below the true median is binomial with a probability of one half.
+    """
+    ordered = np.sort(times)
+    reach = 0.98 * math.sqrt(len(ordered))
+    low = max(0, math.floor(len(ordered) / 2 - reach))
+    high = min(len(ordered) - 1, math.ceil(len(ordered) / 2 + reach))
+    return float(ordered[low]), float(ordered[high])
+
+
+def noise_in(times: Sequence[float]) -> str | None:
+    """Return why times are too restless to be trusted, or None.
+
+    Either the quartiles lie more than a fifth of the median apart, or one half of the calls took a tenth longer.
+    """
+    lower, median, upper = np.percentile(times, (25, 50, 75))
+    first, second = (float(np.median(part)) for part in np.array_split(np.asarray(times), 2))
+    if upper - lower > RESTLESS * median:
+        spread = (upper - lower) / median
+        return f"the quartiles lie {spread:.0%} of the median apart: something else wants the machine"
+    drift = max(first, second) / min(first, second) - 1
+    if drift > DRIFT:
+        return f"one half of the calls took {drift:.0%} longer than the other: the machine became slower or faster"
+    return None
+
+
+@contextmanager
+def held_to_cores(number: int) -> Iterator[tuple[int, ...]]:
+    """Hold this thread, and those that it starts, to as many cores, the last that it may use; yields which.
+
+    Where the system cannot do so, nothing is held, and there are none to name.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield ()
+        return
+    before = os.sched_getaffinity(0)
+    cores = tuple(sorted(before)[-number:])
+    os.sched_setaffinity(0, cores)
+    try:
+        yield cores
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _goes_on(times: Sequence[float], started: float, sample_seconds: float, within: float | None) -> bool:
+    seconds = time.perf_counter() - started
+    if within is None or seconds < sample_seconds:
+        return seconds < sample_seconds
+    # Looked at every tenth call: it sorts all of them.
+    if seconds > PATIENCE * sample_seconds or len(times) % 10:
+        return seconds <= PATIENCE * sample_seconds
+    (low, high), median = median_interval(times), float(np.median(times))
+    return max(high - median, median - low) > within * median
 
 
 @contextmanager

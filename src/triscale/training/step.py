@@ -84,7 +84,7 @@ class Stepper:
         before = [buffer.clone() for buffer in state.model.buffers()]
         loss = self._gradients(batch, count, before)
         decay = ema_decay(self.recipe, state.step) if self.recipe.ema_decay else 0.0
-        if self.device.type == "cpu" or not state.optimizer.state:
+        if self.device.type == "cpu" or _begins(state):
             sound = bool(_is_finite(state.model, loss))
             if sound:
                 state.optimizer.step()
@@ -194,7 +194,7 @@ class Stepper:
             forward = model if self.frugality and self.forward is not model and scale == 1 else self.forward
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=reduced):
                 logits = forward(inputs)
-            loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing, reduction="sum")
+            loss = _loss(logits.float(), targets, recipe.label_smoothing)
             seen = [buffer.clone() for buffer in model.buffers()] if self.frugality else []
             torch.autograd.backward(loss * (scale / count))
         if seen:
@@ -202,9 +202,22 @@ class Stepper:
         return loss.detach()
 
 
+def _loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """Return the sum of losses over images ``[N, classes]``; of several answers ``[K, N, classes]`` its mean."""
+    if logits.ndim > 2:
+        return torch.stack([_loss(answer, targets, smoothing) for answer in logits]).mean()
+    return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
+
+
 def seed_of(seed: int, step: int, shard: int) -> int:
     """Mix three numbers into a seed of 63 bits; step 0 is the drawing of the first weights."""
     return int(np.random.SeedSequence((seed, step, shard)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _begins(state: State) -> bool:
+    """Whether a parameter has its first gradient: what the optimizer then makes of it could not be undone."""
+    begun = state.optimizer.state
+    return any(parameter.grad is not None and parameter not in begun for parameter in state.model.parameters())
 
 
 @torch.no_grad()

@@ -1,0 +1,212 @@
+"""One module that holds the weights of all networks of a space: those of each member are slices of these.
+
+Members whose blocks are of one kind share them: the first blocks of a stage, the first channels, the middle of the
+kernels (Cai et al. 2020, Once-for-All). In training the largest members, the smallest and some that are drawn answer at
+each step (the sandwich rule: Yu & Huang 2019, Universally Slimmable Networks). A member is run by the module that
+:func:`triscale.nn.build.build` makes of it, with the slices in place of its parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from triscale.errors import NetworkError
+from triscale.network.spec import Basic, Block, Bottleneck, MBConv, Network
+from triscale.nn.build import Classifier, build
+
+Draw = Callable[[Callable[[], float]], Network]
+"""From a source of numbers, from 0 to below 1, to a member."""
+
+REMEMBERED = 64
+"""Members whose modules are kept to be run again, without weights."""
+
+
+class Supernet(nn.Module):
+    """The largest module of each kind of block in each stage, between one stem and one head.
+
+    In training the answer is ``[K, N, classes]``, logits of K members: the corners, those that are fixed, and those
+    that are drawn, by torch's generator. In evaluation it is ``[N, classes]``, from the first corner: the statistics
+    of batch norm are its own, and for any other member they have to be taken anew.
+
+    Args:
+        corners: networks of one stem, one head and the same widths; for each kind of block that a stage may have, the
+            first of them that has it there has the largest module of it.
+        draw: how members are drawn.
+        fixed: members that answer at each step besides the corners, such as the smallest.
+        samples: how many are drawn at each step.
+
+    Raises:
+        NetworkError: no corner, or some that differ in what they have to have in common.
+    """
+
+    def __init__(
+        self, corners: Sequence[Network], *, draw: Draw, fixed: Sequence[Network] = (), samples: int = 2
+    ) -> None:
+        super().__init__()
+        if len({(_frame(corner), *(stage.width for stage in corner.stages)) for corner in corners}) != 1:
+            raise NetworkError(
+                f"the corners of a supernet ({', '.join(corner.name for corner in corners) or 'none given'}) have one "
+                "stem, one head and the same widths and strides; give the largest networks of one space"
+            )
+        self.corners, self.fixed, self.draw, self.samples = tuple(corners), tuple(fixed), draw, samples
+        built = [build(corner) for corner in corners]
+        self.stem, self.head = built[0].stem, built[0].head
+        self.stages = nn.ModuleDict()
+        self.projections = nn.ModuleDict()
+        for corner, model in zip(corners, built, strict=True):
+            for number, (stage, module) in enumerate(zip(corner.stages, model.stages, strict=True)):
+                key = _key(number, stage.block)
+                if key not in self.stages:
+                    self.stages[key] = module
+                    if isinstance(stage.block, Basic | Bottleneck) and not _projects(module):
+                        self.projections[key] = _projection(corner, number)
+        self.member = _Member()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map ``[N, 3, H, W]`` to logits, in training to those of several members."""
+        first, *others = self.corners
+        if not self.training:
+            maps = self.stem(images)
+            for number, stage in enumerate(first.stages):
+                maps = self.stages[_key(number, stage.block)](maps)
+            answer: Tensor = self.head(maps)
+            return answer
+        # Before anything else asks for chance, so that who is drawn is a function of the seed alone.
+        drawn = [self.draw(_number) for _ in range(self.samples)]
+        own = dict(self.named_buffers())
+        names = [name for name, _ in _without_weights(first, images.device).named_buffers()]
+        kept = {name: own[self._shared_name(first, name)] for name in names}
+        answers = [self.member(images, first, self.slices(first) | kept)]
+        answers += [self.member(images, member, self.slices(member)) for member in (*others, *self.fixed, *drawn)]
+        return torch.stack(answers)
+
+    def slices(self, member: Network) -> dict[str, Tensor]:
+        """Return the weights of a member under the names of its built module: parts of the shared ones, not copies.
+
+        Raises:
+            NetworkError: it is no member, as it differs from the corners where all members agree, or is larger.
+        """
+        if _frame(member) != _frame(self.corners[0]):
+            raise self._is_no_member(member, "another stem, head, number of classes, padding or strides")
+        own = dict(self.named_parameters())
+        found = {}
+        for name, value in _without_weights(member, self._device).named_parameters():
+            whole = own.get(self._shared_name(member, name))
+            if whole is None or any(there < wanted for there, wanted in zip(whole.shape, value.shape, strict=True)):
+                size = " x ".join(map(str, value.shape))
+                raise self._is_no_member(member, f"{name} of {size}, for which there are no such weights")
+            found[name] = _slice(whole, value.shape)
+        return found
+
+    @torch.no_grad()
+    def extract(self, member: Network) -> Classifier:
+        """Return a member as a module of its own, in evaluation mode, with copies of its weights.
+
+        Its statistics of batch norm are those of a new module: they have to be taken from images before it is used.
+
+        Raises:
+            NetworkError: it is no member.
+        """
+        model = _make(member, self._device)
+        weights = {name: value.clone() for name, value in self.slices(member).items()}
+        model.load_state_dict(model.state_dict() | weights, assign=True)
+        return model.eval()
+
+    def _is_no_member(self, network: Network, what: str) -> NetworkError:
+        return NetworkError(
+            f"{network.name} is no network of the supernet around {self.corners[0].name}: it has {what}; give a "
+            "network of the same space"
+        )
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def _shared_name(self, member: Network, name: str) -> str:
+        """Return the name here of what a built member calls by a name."""
+        part, _, rest = name.partition(".")
+        if part != "stages":
+            return name
+        number, _, inner = rest.partition(".")
+        key = _key(int(number), member.stages[int(number)].block)
+        if inner.startswith(_PROJECTION) and key in self.projections:
+            return f"projections.{key}.{inner.removeprefix(_PROJECTION)}"
+        return f"stages.{key}.{inner}"
+
+
+class _Member(nn.Module):
+    """Runs members; a module, because what is computed twice to save memory is computed by modules."""
+
+    def forward(self, images: Tensor, member: Network, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the logits ``[N, classes]`` of a member with these parameters, and perhaps buffers, in training."""
+        answer: Tensor = functional_call(
+            _without_weights(member, images.device), dict(values), (images,), tie_weights=False
+        )
+        return answer
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _without_weights(member: Network, device: torch.device) -> Classifier:
+    """Return a module to run a member by; what it gathers in its statistics of batch norm is read by nobody."""
+    return _make(member, device)
+
+
+def _make(member: Network, device: torch.device) -> Classifier:
+    """Return a member's module in training mode with buffers, but without memory for its parameters."""
+    with torch.device("meta"):
+        model = build(member)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for name, value in list(module.named_buffers()):
+                setattr(module, name, torch.empty_like(value, device=device))
+            module.reset_running_stats()
+    return model
+
+
+def _slice(whole: Tensor, shape: torch.Size) -> Tensor:
+    """Return the first outputs and inputs of a weight, and the middle of its kernel."""
+    for dimension, (there, wanted) in enumerate(zip(whole.shape, shape, strict=True)):
+        if wanted < there:
+            whole = whole.narrow(dimension, (there - wanted) // 2 if dimension > 1 else 0, wanted)
+    return whole
+
+
+def _key(number: int, block: Block) -> str:
+    """Return the name of the module that blocks of a kind share in a stage: at expansion 1 a convolution is missing."""
+    kind = f"{block.kind}_without_expansion" if isinstance(block, MBConv) and block.expansion == 1 else block.kind
+    return f"{number}_{kind}"
+
+
+def _frame(network: Network) -> tuple[object, ...]:
+    """Return what all members have in common."""
+    strides = tuple(stage.stride for stage in network.stages)
+    return network.stem, strides, network.head, network.classes, network.padding, network.norm
+
+
+_PROJECTION = "blocks.0.shortcut."
+
+
+def _projects(stage: nn.Module) -> bool:
+    """Whether the first block of a ResNet's stage projects its input."""
+    return any(name.startswith(_PROJECTION) for name, _ in stage.named_parameters())
+
+
+def _projection(corner: Network, number: int) -> nn.Module:
+    """Return a projection for members whose widths differ where those of the corner agree.
+
+    It is that of the corner behind one channel more, which no member reads.
+    """
+    before = corner.stem if number == 0 else corner.stages[number - 1]
+    wider = before.model_copy(update={"width": before.width + 1})
+    stages = (*corner.stages[: number - 1], wider, *corner.stages[number:]) if number else corner.stages
+    changed = corner.model_copy(update={"stages": stages} if number else {"stem": wider})
+    return build(changed).stages[number].get_submodule(_PROJECTION.removesuffix("."))
+
+
+def _number() -> float:
+    return float(torch.rand((), dtype=torch.float64))

@@ -1,0 +1,122 @@
+"""Intervals, noise and turns against what is known of made times."""
+
+import json
+import os
+import time
+
+import numpy as np
+import pytest
+
+from cli.command import refused, run
+from triscale.measure.latency import held_to_cores, measure_latency, median_interval, noise_in
+from triscale.measure.peak import memory_now, peak_since
+from triscale.measure.versus import Versus, in_turns, judge, ratio_interval
+
+
+def test_the_interval_of_a_median_holds_it_in_95_of_100_cases():
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(2000):
+        low, high = median_interval(rng.lognormal(0, 0.3, 101))
+        held += low <= 1.0 <= high
+    assert 0.935 <= held / 2000 <= 0.985
+
+
+def test_a_restless_machine_is_said_to_be_one():
+    rng = np.random.default_rng(0)
+    assert noise_in(rng.normal(10, 0.1, 200)) is None
+    assert "quartiles" in noise_in(rng.uniform(5, 15, 200))
+    assert "slower or faster" in noise_in([10.0] * 100 + [12.0] * 100)
+
+
+def test_calls_go_on_until_the_interval_is_as_narrow_as_asked():
+    rng = np.random.default_rng(0)
+
+    def call() -> None:
+        time.sleep(0.001 * rng.uniform(0.5, 1.5))
+
+    few = measure_latency(call, engine="x", batch=1, threads=1, resolution=8, warmup_seconds=0.0, sample_seconds=0.05)
+    many = measure_latency(
+        call, engine="x", batch=1, threads=1, resolution=8, warmup_seconds=0.0, sample_seconds=0.05, within=0.01
+    )
+    assert many.samples > few.samples
+    assert few.low_ms <= few.median_ms <= few.high_ms
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not hold processes to cores")
+def test_cores_are_given_back():
+    before = os.sched_getaffinity(0)
+    with held_to_cores(1) as cores:
+        assert os.sched_getaffinity(0) == set(cores)
+        assert len(cores) == 1
+    assert os.sched_getaffinity(0) == before
+
+
+def test_turns_give_the_ratio_of_two_known_times():
+    calls = [lambda: time.sleep(0.002), lambda: time.sleep(0.006)]
+    times, counts = in_turns(calls, rounds=5, round_seconds=0.02)
+    assert times.shape == (5, 2)
+    ratio, low, high = ratio_interval(times[:, 1], times[:, 0])
+    assert low <= ratio <= high
+    assert 2.0 < ratio < 3.5
+    assert min(counts) >= 15
+    named = [("a", "x", "float32", 8), ("b", "x", "float32", 8)]
+    versus = judge(named, times, counts, batch=1, threads=1, cores=())
+    assert versus.contestants[0].ratio == 1
+    assert Versus.from_json(versus.to_json()) == versus
+
+
+def test_a_machine_that_becomes_slower_favors_nobody():
+    slower = iter(range(10_000))
+
+    def call(factor):
+        def wait() -> None:
+            time.sleep(0.0005 * factor * (1 + next(slower) / 100))
+
+        return wait
+
+    times, _ = in_turns([call(1), call(2)], rounds=6, round_seconds=0.0)
+    assert 1.5 < ratio_interval(times[:, 1], times[:, 0])[0] < 2.5
+
+
+def test_the_peak_of_memory_is_seen():
+    before = memory_now()
+    if before is None:
+        pytest.skip("the system does not tell")
+    peak = peak_since(before, lambda: np.ones(30_000_000).sum())
+    assert 200e6 < peak < 400e6
+
+
+def test_networks_are_timed_beside_each_other(capsys, tiny_file):
+    seen = run(capsys, "measure", tiny_file, "--compare", tiny_file, "--engines", "torch", "--json")
+    assert seen.code == 0, seen.err
+    versus = json.loads(seen.out)
+    assert versus["contestants"][0]["ratio"] == 1
+    assert 0.3 < versus["contestants"][1]["ratio"] < 3
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime", "openvino"])
+def test_a_network_is_timed_in_each_engine(capsys, tiny_file, engine):
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    seen = run(capsys, "measure", tiny_file, "--engines", engine, "--json")
+    assert seen.code == 0, seen.err
+    (measured,) = json.loads(seen.out)
+    assert measured["median_ms"] > 0
+    assert measured["low_ms"] <= measured["median_ms"] <= measured["high_ms"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "nothing to measure"),
+        (("mobilenet_v2", "--engines", "onnxruntim"), 'there is no engine "onnxruntim"; did you mean'),
+        (("mobilenet_v2", "--engines", "torch,torch"), "one twice"),
+        (("mobilenet_v2", "--threads", "0"), "give 1 or more"),
+        (("mobilenet_v2", "--published"), "give no others"),
+        (("nothing.onnx",), "nothing.onnx"),
+        (("mobilenet_v9",), "is no network"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(capsys, words, said):
+    assert said in refused(capsys, "measure", *words)

@@ -1,0 +1,91 @@
+"""Models that answer several times, and parameters that not every step has a gradient for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from training.test_loop import CPU, feed, same, task
+from triscale.errors import Interrupted
+from triscale.training.checkpoint import Checkpoints
+from triscale.training.loop import seed_weights, train
+from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
+from triscale.training.state import new_state
+from triscale.training.step import _begins, _loss
+from triscale.training.task import Manner
+
+
+class Often(nn.Module):
+    """Answers by some of its parts, which chance chooses in training."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Linear(3, 3) for _ in range(parts))
+
+    def forward(self, images: Tensor) -> Tensor:
+        means = images.mean((2, 3))
+        if not self.training:
+            return self.parts[0](means)
+        chosen = torch.randint(len(self.parts), (2,)).tolist()
+        return torch.stack([self.parts[number](means) for number in chosen])
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_loss_of_several_answers_is_their_mean(soft):
+    answers, labels = torch.randn(4, 6, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 2, 1, 0])
+    targets = nn.functional.one_hot(labels, 3).double() if soft else labels
+    found = _loss(answers, targets, 0.1)
+    spread = 0.9 * nn.functional.one_hot(labels, 3) + 0.1 / 3
+    expected = -(spread * answers.log_softmax(2)).sum((1, 2)).mean()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(_loss(answers[0], targets, 0.1), _loss(answers[:1], targets, 0.1))
+
+
+def trained(folder, recipe, stop_after=None):
+    calls = []
+
+    def should_stop() -> bool:
+        calls.append(0)
+        return stop_after is not None and len(calls) > stop_after
+
+    seed_weights(1)
+    checkpoints = Checkpoints(folder)
+    manifest = train(task(Often(12), recipe), feed(), checkpoints, Manner(device=CPU, should_stop=should_stop))
+    return checkpoints.load(manifest.state_file)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(epochs=3, batch=8, optimizer=AdamW()),
+        Recipe(epochs=3, batch=8, optimizer=RmsProp()),
+        Recipe(epochs=3, batch=8, optimizer=Sgd(), shards=2),
+    ],
+    ids=["adamw", "rmsprop", "sgd-2-shards"],
+)
+@pytest.mark.parametrize("stop_after", [1, 6])
+def test_a_training_in_which_parts_have_no_gradient_is_taken_up_bitwise(tmp_path, recipe, stop_after):
+    whole = trained(tmp_path / "whole", recipe)
+    with pytest.raises(Interrupted):
+        trained(tmp_path / "stopped", recipe, stop_after)
+    assert same(whole, trained(tmp_path / "stopped", recipe))
+
+
+def test_the_optimizer_knows_only_what_had_a_gradient(tmp_path):
+    found = trained(tmp_path, Recipe(epochs=1, batch=8))
+    known = {name.split("/")[1] for name in found if name.startswith("optimizer/")}
+    steps = {float(value) for name, value in found.items() if name.endswith("/step")}
+    assert 0 < len(known) < 24
+    assert steps <= {1.0, 2.0, 3.0, 4.0}
+    assert len(steps) > 1
+
+
+def test_a_step_with_a_new_parameter_is_one_of_beginning():
+    """On a GPU such a step is checked before it is taken: nothing that it would make could be undone after it."""
+    state = new_state(Often(2), Recipe(), CPU)
+    for number, begins in ((0, True), (0, False), (1, True), (1, False), (0, False)):
+        state.model.parts[number](torch.ones(1, 3)).sum().backward()
+        assert _begins(state) == begins
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
