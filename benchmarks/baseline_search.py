@@ -2,6 +2,7 @@
 
 Run with: python benchmarks/baseline_search.py surface [--seeds 20]
       or: python benchmarks/baseline_search.py table FILE
+      or: python benchmarks/baseline_search.py speed
 
 ``surface``: on the landscapes of tests/search/landscape.py, accuracy as a formula of the choices and the exact MACs of
 MnasNet's space around MobileNetV2, observed with the noise of 2000 validation images. A strategy sees what is observed,
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import random
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from search.landscape import IMAGES, REFERENCE_MACS, Ground, Landscape
 from triscale.errors import SearchError
+from triscale.network.cost import totals
 from triscale.record import KIND_KEY, SCHEMA_KEY
 from triscale.search.objective import Objective, Told
 from triscale.search.space import Sample, Space, mnasnet
@@ -72,6 +75,8 @@ def main() -> None:
     table = commands.add_parser("table", parents=[shared], help="on networks that were trained before")
     table.add_argument("file", type=Path)
     table.set_defaults(run=on_table)
+    speed = commands.add_parser("speed", help="of sampling, lowering and counting networks")
+    speed.set_defaults(run=on_speed)
     arguments = parser.parse_args()
     print(f"# python benchmarks/baseline_search.py {' '.join(sys.argv[1:])}")
     print(
@@ -105,6 +110,17 @@ def on_surface(arguments: argparse.Namespace) -> None:
                 )
             )
     show(curves, AFTER)
+
+
+def on_speed(arguments: argparse.Namespace) -> None:
+    """Draw samples of MnasNet's space, make their networks, lower and count them; torch is not loaded."""
+    del arguments
+    space, rng = mnasnet(), random.Random(0)
+    for kind, most in (("from nothing", 2000), ("once more", 2000)):
+        begun = time.process_time()
+        for _ in range(most):
+            totals(space.network(space.sample(rng)))
+        print(f"{most / (time.process_time() - begun):.0f} networks a second ({kind}); torch: {'torch' in sys.modules}")
 
 
 def truth(landscape: Landscape, objective: Objective, told: Told) -> float:

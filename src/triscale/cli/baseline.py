@@ -35,7 +35,7 @@ def baseline(
     cost: Literal["macs", "params", "latency"] | None = None,
     objective: Literal["soft", "hard", "constraint"] = "soft",
     exponent: float = -0.07,
-    strategy: Literal["random", "evolution", "nsga2", "tpe", "ppo"] = "evolution",
+    strategy: Literal["random", "evolution", "nsga2", "tpe", "ppo"] = "ppo",
     trials: int = 64,
     batch: int = 8,
     halving: Annotated[bool, Parameter(negative="")] = False,
@@ -75,7 +75,7 @@ def baseline(
     exponent
         Of cost / target in the soft objective.
     strategy
-        Who proposes: random, regularized evolution, Optuna's NSGA-II or TPE, or the paper's controller (ppo).
+        Who proposes: random, regularized evolution, Optuna's NSGA-II or TPE, or the paper's controller trained by PPO.
     trials
         How many different networks are looked at.
     batch
