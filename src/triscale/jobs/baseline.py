@@ -96,6 +96,11 @@ def find_baseline(search: BaselineSearch, out: Path, watcher: Watcher, hands: Ha
         JobError: a training that cannot be carried out.
     """
     _check(search)
+    if hands.storage is not None and (search.evaluator == "supernet" or search.objective.cost == "latency"):
+        raise SearchError(
+            "a latency and a weight-sharing network are those of one machine, and --storage shares a study between "
+            "several; leave it out, or search by MACs or parameters with the evaluator training"
+        )
     split = prepare_split(search, out, hands, watcher, lambda split: _check_target(search, split, hands))
     space, price = _space(search, split), _price(search, split, out / TIMES, hands)
     skeleton = space.skeleton
