@@ -9,6 +9,8 @@ from triscale.cli.terminal import console, print_json, watcher
 from triscale.network.cost import si
 
 if TYPE_CHECKING:
+    import torch
+
     from triscale.jobs.run import Request, RunSpec
     from triscale.training.metrics import Metrics
 
@@ -39,9 +41,10 @@ def print_forecast(request: Request, device: str, workers: int, *, json: bool) -
         console.print(f"{name:<8} {value}", markup=False)
 
 
-def announce(spec: RunSpec) -> None:
+def announce(spec: RunSpec, device: torch.device) -> None:
     """Say what will be trained, before it takes its time."""
     from triscale.cli.terminal import error_console
+    from triscale.jobs.memory import memory_of
     from triscale.jobs.networks import cost_of
 
     figures = cost_of(spec.network)
@@ -53,6 +56,18 @@ def announce(spec: RunSpec) -> None:
     if spec.fit is not None:
         for limit in spec.fit.limits:
             error_console.print(f"asked and achieved: {limit}", markup=False)
+    memory = memory_of(spec, device)
+    if memory is None:
+        return
+    error_console.print(
+        f"memory: {si(memory.needed)}B for {memory.shard} images at a time"
+        + ("" if memory.largest is None else f"; up to {memory.largest} would fit into {si(memory.available or 0)}B"),
+        markup=False,
+    )
+    if memory.largest is not None and memory.largest < memory.shard:
+        error_console.print(
+            "that is not enough: parts of the network will be computed twice, or give more --set shards", style="bold"
+        )
 
 
 def summarize(metrics: Metrics, out: Path, images: str) -> None:

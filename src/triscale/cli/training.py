@@ -295,7 +295,7 @@ def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything
             group=group,
             compiled=options.compile,
             should_stop=with_deadline(stopped, most_seconds),
-            on_network=announce,
+            on_network=lambda spec: announce(spec, device),
             command=("triscale", *sys.argv[1:]),
             allow_leak=options.allow_leak,
             tensorboard=options.tensorboard,

@@ -1,0 +1,66 @@
+"""The memory of a training before it begins, against what one takes."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from cli.command import run
+from conftest import write_classes
+from triscale.jobs.memory import memory_of
+from triscale.jobs.run import Run
+from triscale.measure.peak import memory_now
+
+MEASURE = """
+import gc, sys, torch
+from triscale.families import get
+from triscale.nn.build import build
+from triscale.measure.memory import training_memory
+from triscale.measure.peak import memory_now, peak_since
+from triscale.training.recipe import get_recipe
+from triscale.training.state import new_state
+torch.set_num_threads(1)
+network = get(sys.argv[1]).replace(resolution=128, classes=10)
+forecast = training_memory(build(network), 32, 128, 2).total_bytes
+images, labels = torch.randn(32, 3, 128, 128).contiguous(memory_format=torch.channels_last), torch.arange(32) % 10
+build(get("mobilenet_v2@32")).train()(images[:2, :, :32, :32]).sum().backward()
+gc.collect()
+before = memory_now()
+state = new_state(build(network), get_recipe("small"), torch.device("cpu"))
+def step():
+    state.model.train()
+    torch.nn.functional.cross_entropy(state.model(images), labels).backward()
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+step()
+print(forecast / peak_since(before, step))
+"""
+
+
+@pytest.mark.skipif(memory_now() is None, reason="the system does not tell how much memory a process takes")
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v2", "resnet18"])
+def test_the_forecast_is_near_what_a_step_takes(name):
+    done = subprocess.run([sys.executable, "-c", MEASURE, name], capture_output=True, text=True, check=True)
+    assert 0.85 < float(done.stdout) < 1.1
+
+
+def test_the_largest_batch_is_said_before_a_training(capsys, tmp_path, tiny_file):
+    images = write_classes(tmp_path / "images", 12)
+    seen = run(
+        capsys, "train", images, "--network", tiny_file, "--epochs", 1, "--set", "batch=8", "--out", tmp_path / "run"
+    )
+    assert seen.code == 0
+    assert "for 8 images at a time; up to" in seen.err
+    spec = Run.open(tmp_path / "run").spec
+    memory = memory_of(spec, torch.device("cpu"))
+    half = spec.model_copy(
+        update={
+            "request": spec.request.model_copy(update={"recipe": spec.request.recipe.model_copy(update={"shards": 2})})
+        }
+    )
+    of_half = memory_of(half, torch.device("cpu"))
+    assert (memory.shard, of_half.shard) == (8, 4)
+    assert of_half.needed < memory.needed
+    # What backward passes keep grows with the images: the largest batch is the same however it is counted.
+    assert of_half.largest == pytest.approx(memory.largest, rel=0.1)
