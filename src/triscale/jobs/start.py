@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from triscale.data.split import Split
 from triscale.errors import RunError, WeightsError
+from triscale.jobs.probe import begin_as_probe
 from triscale.jobs.run import Run, RunSpec, Start
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork, CustomNetwork
@@ -80,10 +83,11 @@ def preprocessing_of(start: Start | None, recipe: Recipe, resolution: int) -> Pr
     return fresh.model_copy(update={"mean": before.mean, "std": before.std, "interpolation": before.interpolation})
 
 
-def load_start(model: nn.Module, spec: RunSpec, start: Start) -> str:
+def load_start(model: nn.Module, spec: RunSpec, start: Start, split: Split, device: torch.device) -> str:
     """Put the first weights into a model, and return what was done, in a sentence.
 
-    A classifier of other classes begins anew.
+    A classifier of other classes begins anew, as the recipe says: by chance, or as a linear probe of the training
+    images.
 
     Raises:
         RunError: the weights are gone, were changed, or are of another network.
@@ -99,7 +103,8 @@ def load_start(model: nn.Module, spec: RunSpec, start: Start) -> str:
             )
         plan = plan_inheritance(network, spec.network, keep_head=keeps_head)
         model.load_state_dict(inherit(plan, tensors, model.state_dict(), seed=spec.request.seed))
-        return f"inherits from {start.run}: {plan.summary}; {_head_in_words(keeps_head)}"
+        head = _begin_head(model, spec, split, device, keeps_head=keeps_head)
+        return f"inherits from {start.run}: {plan.summary}; {head}"
     own = _classifier(model)
     if not keeps_head:
         tensors = {name: value for name, value in tensors.items() if name not in own}
@@ -114,7 +119,7 @@ def load_start(model: nn.Module, spec: RunSpec, start: Start) -> str:
             f"{INHERIT}{start.run} to go from one size to another"
         )
     model.load_state_dict(tensors, strict=False)
-    return f"starts from {start.run}; {_head_in_words(keeps_head)}"
+    return f"starts from {start.run}; {_begin_head(model, spec, split, device, keeps_head=keeps_head)}"
 
 
 def check_start(start: Start, network: AnyNetwork) -> None:
@@ -168,8 +173,14 @@ def _digest_of(loaded: Loaded) -> str:
     return total.hexdigest()
 
 
-def _head_in_words(keeps_head: bool) -> str:
-    return "the classifier is kept: the classes are the same" if keeps_head else "the classifier begins anew"
+def _begin_head(model: nn.Module, spec: RunSpec, split: Split, device: torch.device, *, keeps_head: bool) -> str:
+    """Let a classifier that is not kept begin as the recipe says, and say how."""
+    if keeps_head:
+        return "the classifier is kept: the classes are the same"
+    number = None
+    if spec.request.recipe.head_start == "probe":
+        number = begin_as_probe(model, split, spec.preprocessing, spec.request.seed, device)
+    return "the classifier begins anew" + ("" if number is None else f", as a linear probe of {number} training images")
 
 
 def _sha256(content: bytes) -> str:

@@ -98,7 +98,7 @@ def train_run(run: Run, spec: RunSpec, split: Split, watcher: Watcher, carrying:
     seed_weights(spec.request.seed)
     model = build(spec.network)
     if group.is_writer and spec.request.start is not None and checkpoints.newest() is None:
-        watcher.note(load_start(model, spec, spec.request.start))
+        watcher.note(load_start(model, spec, spec.request.start, split, carrying.device))
     task = Task(
         model=model,
         recipe=spec.request.recipe,

@@ -1,0 +1,76 @@
+"""A new classifier begins as a linear probe: that of scikit-learn on the same features."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from cli.command import run
+from conftest import COLORS, write_classes
+from triscale.data.decode import decode
+from triscale.data.transforms import eval_transform, normalize
+from triscale.jobs.probe import begin_as_probe, fit_probe
+from triscale.jobs.run import Run
+from triscale.nn.build import build
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_weights_and_bias_give_the_probabilities_of_the_regression(classes):
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % classes
+    features = rng.normal(size=(120, 7)) * np.logspace(-2, 2, 7) + labels[:, None]
+    weight, bias = fit_probe(features, labels)
+    assert weight.shape == (classes, 7)
+    logits = torch.from_numpy(features @ weight.T + bias)
+    scaled = (features - features.mean(0)) / features.std(0)
+    expected = LogisticRegression(max_iter=1000).fit(scaled, labels).predict_proba(scaled)
+    np.testing.assert_allclose(logits.softmax(1).numpy(), expected, atol=1e-6)
+
+
+def test_a_feature_that_never_changes_is_left_out():
+    features = np.concatenate([np.random.default_rng(0).normal(size=(40, 3)), np.ones((40, 1))], axis=1)
+    weight, bias = fit_probe(features, np.arange(40) % 2)
+    assert np.isfinite(weight).all()
+    assert np.isfinite(bias).all()
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory, tiny_file):
+    from triscale.cli import main
+
+    folder = tmp_path_factory.mktemp("probe")
+    images, out = write_classes(folder / "images", 20), folder / "run"
+    main(["train", str(images), "--network", str(tiny_file), "--epochs", "2", "--set", "batch=16", "--out", str(out)])
+    return Run.open(out)
+
+
+def test_a_fine_tuning_begins_with_it_and_the_same_again(capsys, pretrained, tmp_path):
+    others = {f"new {name}": color for name, color in COLORS.items()}
+    images = write_classes(tmp_path / "others", 20, seed=1, colors=others)
+    command = ("train", images, "--weights", pretrained.folder, "--epochs", 1, "--set", "batch=16")
+    seen = run(capsys, *command, "--out", tmp_path / "a")
+    assert seen.code == 0, seen.err
+    assert "the classifier begins anew, as a linear probe of" in seen.err
+    run(capsys, *command, "--out", tmp_path / "b")
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
+    by_chance = run(capsys, *command, "--set", "head_start=chance", "--out", tmp_path / "c")
+    assert "as a linear probe" not in by_chance.err
+
+    split, spec = Run.open(tmp_path / "a").split, pretrained.spec
+    model = build(spec.network)
+    model.load_state_dict(pretrained.model().state_dict())
+    assert begin_as_probe(model, split, spec.preprocessing, 0, torch.device("cpu")) == len(split.train)
+    transform = eval_transform(spec.preprocessing)
+    right = 0
+    for sample in split.train:
+        with torch.inference_mode():
+            picture = decode((tmp_path / "others" / sample.path).read_bytes())
+            logits = model.eval()(normalize(transform(picture)[None], spec.preprocessing))
+        right += int(logits.argmax()) == sample.label
+    assert right / len(split.train) > 0.8
+
+
+def test_too_few_images_of_a_class_are_not_fitted_to(pretrained):
+    split = pretrained.split
+    alone = split.model_copy(update={"train": tuple(one for one in split.train if one.label != 0)})
+    assert begin_as_probe(pretrained.model(), alone, pretrained.spec.preprocessing, 0, torch.device("cpu")) is None
