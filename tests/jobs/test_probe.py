@@ -11,7 +11,9 @@ from triscale.data.decode import decode
 from triscale.data.transforms import eval_transform, normalize
 from triscale.jobs.probe import begin_as_probe, fit_probe
 from triscale.jobs.run import Run
+from triscale.jobs.train import gone_through
 from triscale.nn.build import build
+from triscale.training.changes import changed, find_recipe
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -74,3 +76,13 @@ def test_too_few_images_of_a_class_are_not_fitted_to(pretrained):
     split = pretrained.split
     alone = split.model_copy(update={"train": tuple(one for one in split.train if one.label != 0)})
     assert begin_as_probe(pretrained.model(), alone, pretrained.spec.preprocessing, 0, torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize(
+    ("images", "least", "times"), [(20, 0, 1), (20, 200, 7), (20, 30, 1), (20, 31, 2), (640, 30, 1)]
+)
+def test_small_sets_are_gone_through_more_often(pretrained, images, least, times):
+    split = pretrained.split
+    split = split.model_copy(update={"train": (split.train[0],) * images})
+    recipe = changed(find_recipe("finetune"), ("epochs=15", "batch=10", f"least_steps={least}"))
+    assert len(gone_through(split, recipe).train) == times * images

@@ -19,7 +19,7 @@ from triscale.jobs.prepare import resolve
 from triscale.jobs.room import needed_bytes, optimizer_values
 from triscale.jobs.run import Request
 from triscale.jobs.scanning import watched_scan
-from triscale.jobs.train import Carrying, decoder_of
+from triscale.jobs.train import Carrying, decoder_of, gone_through
 from triscale.jobs.watch import Watcher
 from triscale.measure.memory import training_memory
 from triscale.network.contract import Preprocessing
@@ -85,7 +85,7 @@ def forecast(request: Request, watcher: Watcher, carrying: Carrying) -> Forecast
     figures = cost_of(network)
     preprocessing = Preprocessing(resolution=network.resolution, crop=recipe.crop_at(network.resolution))
     with TrainLoader(
-        split,
+        gone_through(split, recipe),
         preprocessing,
         recipe.augmentation,
         batch=recipe.batch,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from triscale.data.loader import Batch, TrainLoader, eval_batches
+from triscale.data.order import num_batches
 from triscale.data.split import Split
 from triscale.data.transforms import DecodeJpeg, torchcodec_decoder
 from triscale.errors import RecipeError, RunError
@@ -126,6 +127,7 @@ def train_task(run: Run, task: Task, split: Split, watcher: Watcher, carrying: C
             _write_along(run, history, watcher)
             carrying.on_epoch()
 
+    split = gone_through(split, recipe)
     with TrainLoader(
         split,
         task.preprocessing,
@@ -148,6 +150,17 @@ def train_task(run: Run, task: Task, split: Split, watcher: Watcher, carrying: C
             on_note=watcher.note,
         )
         return train(task, _feed(split, task, loader, carrying), Checkpoints(run.checkpoints), manner)
+
+
+def gone_through(split: Split, recipe: Recipe) -> Split:
+    """Return a split whose training images stand in it as often as each is seen in an epoch.
+
+    That is once, unless all epochs together would have fewer steps than the recipe wants. Each time an image is
+    augmented anew.
+    """
+    steps = recipe.epochs * num_batches(len(split.train), recipe.batch)
+    times = max(1, -(-recipe.least_steps // steps))
+    return split if times == 1 else split.model_copy(update={"train": split.train * times})
 
 
 def decoder_of(recipe: Recipe) -> DecodeJpeg | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from triscale.data.transforms import Augmentation
 from triscale.errors import RecipeError, nearest
@@ -90,6 +90,7 @@ class Recipe(Record):
     Attributes:
         epochs: how often every image is seen.
         batch: images of a step.
+        least_steps: a set so small that all epochs together have fewer steps is gone through several times in each.
         shards: equal parts of a batch; the unit of batch-norm statistics, of memory and of what one of several
             processes computes.
         learning_rate: the peak, reached after ``warmup_epochs`` of linear growth.
@@ -125,6 +126,7 @@ class Recipe(Record):
     source: str = ""
     epochs: PositiveInt = 30
     batch: PositiveInt = 64
+    least_steps: NonNegativeInt = 0
     shards: PositiveInt = 1
     optimizer: Optimizer = AdamW()
     learning_rate: PositiveFloat = 5e-3
@@ -214,8 +216,9 @@ FINETUNE = Recipe(
     norm_momentum=0.1,
     # Chosen on 20 images a class, where it is worth some points (benchmarks/finetune_norms.py).
     norm_statistics="reestimated",
-    # Without it, 20 images a class could end 15 points below a linear probe (tests/jobs/test_little_data.py).
+    # Without these, 20 images a class could end 15 points below a linear probe (tests/jobs/test_little_data.py).
     head_start="probe",
+    least_steps=200,
 )
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (SMALL, FINETUNE, EFFICIENTNET_IMAGENET)}
