@@ -10,6 +10,7 @@ import pytest
 
 from cli.command import refused, run
 from conftest import COLORS, write_classes, write_picture
+from triscale.network.forecast import NAMES, DeviceProfile, Predictor
 
 SHORT = ("--epochs", 1, "--batch", 16)
 
@@ -192,8 +193,10 @@ class TestOnARun:
     def test_an_unknown_part(self, capsys, made):
         assert "test" in refused(capsys, "evaluate", made, "--part", "tets")
 
-    def test_nothing_exported(self, capsys, made):
-        assert "triscale export" in refused(capsys, "measure", made)
+    def test_an_engine_that_does_not_run_files(self, capsys, tmp_path):
+        file = tmp_path / "model.onnx"
+        file.write_bytes(b"no model")
+        assert "is not an ONNX file" in refused(capsys, "measure", file)
 
     def test_images_that_are_gone(self, capsys, images, tiny_file, made):
         (images / "red" / "003.png").unlink()
@@ -210,3 +213,62 @@ class TestOnARun:
         split["train"] = split["train"][1:]
         (made / "split.json").write_text(json.dumps(split))
         assert "changed" in refused(capsys, "train", images, "--network", tiny_file, "--out", made, *SHORT)
+
+
+def test_a_budget_of_time_without_a_profile_says_how_to_make_one(capsys, images):
+    for words in (("scale", "efficientnet_b0"), ("fit", images)):
+        assert "triscale profile --out" in refused(capsys, *words, "--budget", "20ms")
+
+
+def test_a_profile_that_is_none_or_not_finished(capsys, tmp_path, tiny_file):
+    scale = ("scale", "efficientnet_b0", "--budget", "20ms", "--profile")
+    assert "cannot read" in refused(capsys, *scale, tmp_path / "profile.json")
+    assert "expected a profile record" in refused(capsys, *scale, tiny_file)
+    unfinished = DeviceProfile(engine="onnxruntime", threads=1, processor="a processor")
+    unfinished.save(tmp_path / "profile.json")
+    assert "not finished" in refused(capsys, *scale, tmp_path / "profile.json")
+
+
+def test_wrong_uses_of_a_profile(capsys, tmp_path, images, predictor_file):
+    assert "budget of time" in refused(capsys, "fit", images, "--budget", "1M", "--profile", predictor_file)
+    assert "--profile" in refused(capsys, "scale", "resnet18", "--phi", 1, "--verify")
+    elsewhere = ("scale", "resnet18", "--budget", "20ms", "--profile", predictor_file, "--verify")
+    assert "taken on a processor of nowhere" in refused(capsys, *elsewhere)
+    line = refused(capsys, "scale", "resnet18", "--budget", "1us", "--profile", predictor_file)
+    assert "at least" in line
+    assert "ms" in line
+
+
+def test_wrong_ways_to_make_a_profile(capsys, tmp_path):
+    out = ("profile", "--out", tmp_path / "profile.json")
+    assert "onnxruntime or torch" in refused(capsys, *out, "--engine", "onnx")
+    assert "--threads 0" in refused(capsys, *out, "--threads", 0)
+    assert "no folder" in refused(capsys, "profile", "--out", tmp_path / "nowhere" / "profile.json")
+    assert "another engine" in refused(capsys, *out, "--export", tmp_path / "plan", "--engine", "torch")
+    assert "cannot read" in refused(capsys, *out, "--import", tmp_path)
+    assert not (tmp_path / "profile.json").exists()
+
+
+def test_a_profile_of_another_device_is_taken_with_a_note(capsys, predictor_file):
+    seen = run(capsys, "scale", "resnet18", "--budget", "20ms", "--profile", predictor_file)
+    assert seen.code == 0
+    assert "another device" in " ".join(seen.out.split())
+    data = json.loads(run(capsys, "scale", "resnet18", "--budget", "20ms", "--profile", predictor_file, "--json").out)
+    assert data["latency"]["forecast_ms"] <= 20
+    assert data["fit"]["limits"][0]["asked"] == 20_000
+
+
+@pytest.fixture
+def predictor_file(tmp_path):
+    predictor = Predictor(
+        engine="onnxruntime",
+        threads=1,
+        processor="a processor of nowhere",
+        milliseconds=dict.fromkeys(NAMES, 0.01),
+        error=0.05,
+        error_90=0.1,
+        held_out=10,
+    )
+    profile = DeviceProfile(engine="onnxruntime", threads=1, processor=predictor.processor, predictor=predictor)
+    profile.save(tmp_path / "nowhere.json")
+    return tmp_path / "nowhere.json"

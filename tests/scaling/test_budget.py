@@ -44,6 +44,11 @@ from triscale.scaling.budget import Budget
         ("4096 bytes", {"size": 4096}),
         ("4k bytes", {"size": 4000}),
         ("400M, 5M params", {"macs": 400e6, "params": 5e6}),
+        ("20ms", {"latency": 20}),
+        (".5s", {"latency": 500}),
+        ("1.5 ms", {"latency": 1.5}),
+        ("800us", {"latency": 0.8}),
+        ("20ms, 5M params", {"latency": 20, "params": 5e6}),
         ("20MB,5M params , 1G", {"size": 20e6, "params": 5e6, "macs": 1e9}),
     ],
 )
@@ -67,8 +72,9 @@ def test_several_forms_are_kept_at_once():
         ("5mb", 'cannot read the budget "5mb"'),
         ("400m", 'cannot read the budget "400m"; did you mean "400M"?'),
         ("1.2g", 'did you mean "1.2G"?'),
-        ("20ms", "is a time, which needs a measured device; give a limit that can be counted"),
-        ("2s", "is a time"),
+        ("0ms", "is not a time of a microsecond or more"),
+        ("1e400s", "is not a time of a microsecond or more"),
+        ("20ms, 1s", 'limits latency twice, the second time as "1s"; keep one'),
         ("3B", 'could mean billions or bytes; write "3G" or "... bytes"'),
         ("5Mi", "counts MACs in binary units"),
         ("5Mi params", "counts parameters in binary units"),
@@ -92,7 +98,7 @@ def test_no_form_is_no_budget():
         Budget()
 
 
-@pytest.mark.parametrize("wrong", [{"macs": 0}, {"params": -1}, {"size": math.inf}, {"latency": 0.02}])
+@pytest.mark.parametrize("wrong", [{"macs": 0}, {"params": -1}, {"size": math.inf}, {"latency": 0}, {"seconds": 1}])
 def test_limits_are_checked(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Budget(**wrong)

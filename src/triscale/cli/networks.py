@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from triscale.cli.latency import forecast_of, print_latency
 from triscale.cli.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.families import FAMILIES
@@ -15,6 +16,7 @@ from triscale.families.implied import implied_phi
 from triscale.families.published import Published
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork, CustomNetwork
+from triscale.network.forecast import Predictor, load_predictor
 from triscale.network.spec import Network
 from triscale.network.words import parts_in_words
 from triscale.scaling.apply import scale as scale_network
@@ -25,6 +27,9 @@ from triscale.scaling.law import EFFICIENTNET, Law, Scale
 DEFAULT_LAW = f"{EFFICIENTNET.alpha:g},{EFFICIENTNET.beta:g},{EFFICIENTNET.gamma:g}"
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="print machine-readable JSON")]
+ProfileOption = Annotated[
+    Path | None, Parameter(name="--profile", help="file of triscale profile, for a budget of time such as 20ms")
+]
 LawOption = Annotated[str, Parameter(name="--law", help="alpha,beta,gamma, a JSON file or a search's folder")]
 
 
@@ -106,6 +111,8 @@ def scale(
     resolution: float | None = None,
     law: LawOption = DEFAULT_LAW,
     classes: int | None = None,
+    profile: ProfileOption = None,
+    verify: Annotated[bool, Parameter(negative="")] = False,
     out: Path | None = None,
     json: Json = False,
 ) -> None:
@@ -116,7 +123,7 @@ def scale(
     network
         A published name, a JSON file or package.module:function.
     budget
-        Limits such as 400M (MACs), "5M params" or 20MB; several are kept at once.
+        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; several are kept at once.
     phi
         How far along the law; fractions and negative numbers work.
     depth
@@ -129,6 +136,10 @@ def scale(
         alpha,beta,gamma, a JSON file or a search's folder.
     classes
         Number of classes, if not the network's own.
+    profile
+        File of triscale profile, made on the device that the time is meant for.
+    verify
+        Measure the scaled network on this machine, in the engine of the profile.
     out
         File to write the scaled network to, as JSON.
     json
@@ -143,10 +154,15 @@ def scale(
             "give exactly one of --budget, --phi, or some of --depth, --width and --resolution; "
             f"for example: triscale scale {network} --phi 1"
         )
+    if verify and profile is None:
+        raise UserError(
+            "--verify measures in the engine of a profile; give one with --profile, or use triscale measure"
+        )
+    predictor = None if profile is None else load_predictor(profile)
     along = find_law(law)
     fit: Fit | None = None
     if budget is not None:
-        fit = _fit(baseline, along, Budget.of(*budget))
+        fit = _fit(baseline, along, Budget.of(*budget), predictor)
         scaled: AnyNetwork = fit.network
     elif phi is not None:
         scaled = scale_network(baseline, along.at(phi)).replace(name=f"{baseline.name}_phi{phi:+g}")
@@ -155,6 +171,7 @@ def scale(
     if out is not None:
         scaled.save(out)
     before, after = cost_of_any(baseline), cost_of_any(scaled)
+    latency = None if predictor is None else forecast_of(scaled, predictor, verify=verify)
     if json:
         print_json(
             {
@@ -162,11 +179,14 @@ def scale(
                 "cost": after.model_dump(mode="json", exclude={"stages"}),
                 "fit": None if fit is None else fit.model_dump(mode="json", exclude={"network"}),
             }
+            | ({} if latency is None else {"latency": latency.model_dump(mode="json")})
         )
         return
     _print_scaled(baseline, scaled, before, after)
     if fit is not None:
         _print_fit(fit)
+    if latency is not None:
+        print_latency(latency)
     if out is not None:
         console.print(f"written to {out}", highlight=False, markup=False)
 
@@ -244,9 +264,9 @@ def cost_of_any(network: AnyNetwork) -> Cost:
     return cost(network)
 
 
-def _fit(network: AnyNetwork, law: Law, budget: Budget) -> Fit:
+def _fit(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor | None) -> Fit:
     if isinstance(network, CustomNetwork):
         from triscale.jobs.networks import fit_any
 
-        return fit_any(network, law, budget)
-    return fit_budget(network, law, budget)
+        return fit_any(network, law, budget, predictor)
+    return fit_budget(network, law, budget, predictor)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triscale.cli.latency import elsewhere
 from triscale.cli.terminal import console, print_json, watcher
 from triscale.network.cost import si
+from triscale.scaling.budget import amount
 
 if TYPE_CHECKING:
-    import torch
-
     from triscale.jobs.run import Request, RunSpec
     from triscale.training.metrics import Metrics
 
@@ -41,11 +41,12 @@ def print_forecast(request: Request, device: str, workers: int, *, json: bool) -
         console.print(f"{name:<8} {value}", markup=False)
 
 
-def announce(spec: RunSpec, device: torch.device) -> None:
+def announce(spec: RunSpec, device: str) -> None:
     """Say what will be trained, before it takes its time."""
     from triscale.cli.terminal import error_console
     from triscale.jobs.memory import memory_of
     from triscale.jobs.networks import cost_of
+    from triscale.jobs.train import choose_device
 
     figures = cost_of(spec.network)
     error_console.print(
@@ -56,7 +57,9 @@ def announce(spec: RunSpec, device: torch.device) -> None:
     if spec.fit is not None:
         for limit in spec.fit.limits:
             error_console.print(f"asked and achieved: {limit}", markup=False)
-    memory = memory_of(spec, device)
+        if spec.fit.predictor is not None:
+            error_console.print(f"the time is foretold for {spec.fit.predictor}", markup=False)
+    memory = memory_of(spec, choose_device(device))
     if memory is None:
         return
     error_console.print(
@@ -68,6 +71,28 @@ def announce(spec: RunSpec, device: torch.device) -> None:
         error_console.print(
             "that is not enough: parts of the network will be computed twice, or give more --set shards", style="bold"
         )
+
+
+def print_measured(out: Path) -> None:
+    """Say of a Run with a budget of time what was asked, foretold and measured, if it was on that device."""
+    from triscale.jobs.finish import Latencies
+    from triscale.jobs.run import Run
+
+    run = Run.open(out)
+    fitted = run.spec.fit
+    if fitted is None or fitted.predictor is None or not run.latency_file.is_file():
+        return
+    predictor = fitted.predictor
+    (limit,) = (limit for limit in fitted.limits if limit.name == "latency")
+    words = f"latency: asked {amount('latency', limit.asked)}, foretold {amount('latency', limit.achieved)}"
+    engine = {"onnxruntime": "ONNX Runtime"}.get(predictor.engine, predictor.engine)
+    measured = next((item for item in Latencies.load(run.latency_file).measurements if item.engine == engine), None)
+    if measured is None or elsewhere(predictor) or measured.threads != predictor.threads:
+        console.print(f"{words}; the profile is of {predictor}, which was not measured here", markup=False)
+        return
+    console.print(f"{words}, measured {measured.median_ms:.3g} ms in {engine}", markup=False)
+    if measured.noise is not None:
+        console.print(f"not to be trusted: {measured.noise}", style="bold red", markup=False)
 
 
 def summarize(metrics: Metrics, out: Path, images: str) -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from triscale.cli.networks import DEFAULT_LAW, Json
-from triscale.cli.said import announce, print_forecast, summarize
+from triscale.cli.networks import DEFAULT_LAW, Json, ProfileOption
+from triscale.cli.said import announce, print_forecast, print_measured, summarize
 from triscale.cli.terminal import console, print_json, watcher
 from triscale.errors import UserError
 from triscale.families.find import find_law, find_network
+from triscale.network.forecast import load_predictor
 from triscale.scaling.budget import Budget
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def fit(
     budget: Budgets = None,
     baseline: str | None = None,
     law: str = DEFAULT_LAW,
+    profile: ProfileOption = None,
     options: TrainOptions = DEFAULTS,
     json: Json = False,
 ) -> None:
@@ -159,12 +161,14 @@ def fit(
     images
         A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
     budget
-        Limits such as 400M (MACs), "5M params" or 20MB; several are kept at once.
+        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; several are kept at once.
     baseline
         The network to scale: a published name, a JSON file or package.module:function; by default that of the weights,
         or efficientnet_b0.
     law
         alpha,beta,gamma, a JSON file or a search's folder.
+    profile
+        File of triscale profile, made on the device that a budget of time is meant for.
     options
         How to train.
     json
@@ -174,7 +178,7 @@ def fit(
         raise UserError(f"a fit needs a budget; for example: triscale fit {images} --budget 400M")
     if baseline is None and options.weights is None:
         baseline = "efficientnet_b0"
-    request = _request(images, baseline, law, budget, options)
+    request = _request(images, baseline, law, budget, options, profile)
     out = options.out or _default_out(images, baseline or request.network.name, budget)
     _carry_out(request, out, options, everything=True, json=json)
 
@@ -186,6 +190,7 @@ def train(
     network: str | None = None,
     budget: Budgets = None,
     law: str = DEFAULT_LAW,
+    profile: ProfileOption = None,
     options: TrainOptions = DEFAULTS,
     json: Json = False,
 ) -> None:
@@ -198,9 +203,11 @@ def train(
     network
         A published name, a JSON file or package.module:function; with --weights by default that of the weights.
     budget
-        Scale the network to limits such as 400M (MACs), "5M params" or 20MB.
+        Scale the network to limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms.
     law
         alpha,beta,gamma, a JSON file or a search's folder, for a budget.
+    profile
+        File of triscale profile, made on the device that a budget of time is meant for.
     options
         How to train.
     json
@@ -208,15 +215,26 @@ def train(
     """
     if network is None and options.weights is None:
         raise UserError(f"a training needs a network; for example: triscale train {images} --network efficientnet_b0")
-    request = _request(images, network, law, budget, options)
+    request = _request(images, network, law, budget, options, profile)
     out = options.out or _default_out(images, network or request.network.name, budget or [])
     _carry_out(request, out, options, everything=False, json=json)
 
 
-def _request(images: str, network: str | None, law: str, budget: list[str] | None, options: TrainOptions) -> Request:
+def _request(
+    images: str,
+    network: str | None,
+    law: str,
+    budget: list[str] | None,
+    options: TrainOptions,
+    profile: Path | None,
+) -> Request:
     from triscale.jobs.run import Request
     from triscale.jobs.start import find_start
 
+    limits = Budget.of(*budget) if budget else None
+    predictor = None if profile is None else load_predictor(profile)
+    if predictor is not None and (limits is None or limits.latency is None):
+        raise UserError("--profile is for a budget of time; give one such as --budget 20ms, or leave --profile out")
     start = None if options.weights is None else find_start(options.weights, offline=options.offline)
     if network is not None:
         found = find_network(network)
@@ -226,12 +244,13 @@ def _request(images: str, network: str | None, law: str, budget: list[str] | Non
     return Request(
         images=root_of(images),
         network=found,
-        budget=Budget.of(*budget) if budget else None,
+        budget=limits,
         law=find_law(law) if budget else None,
         recipe=_recipe(options),
         seed=options.seed,
         test_share=options.test_share,
         start=start,
+        predictor=predictor,
     )
 
 
@@ -295,7 +314,7 @@ def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything
             group=group,
             compiled=options.compile,
             should_stop=with_deadline(stopped, most_seconds),
-            on_network=lambda spec: announce(spec, device),
+            on_network=lambda spec: announce(spec, str(device)),
             command=("triscale", *sys.argv[1:]),
             allow_leak=options.allow_leak,
             tensorboard=options.tensorboard,
@@ -307,6 +326,8 @@ def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything
         print_json(metrics)
     else:
         summarize(metrics, out, request.images)
+        if everything:
+            print_measured(out)
 
 
 def _workers(asked: int | None) -> int:

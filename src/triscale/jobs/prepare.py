@@ -152,7 +152,7 @@ def resolve(request: Request, classes: int) -> tuple[AnyNetwork, Fit | None]:
         return network, None
     if request.law is None:
         raise RunError("a budget needs a law to scale by; give --law")
-    fit = fit_any(network, request.law, request.budget)
+    fit = fit_any(network, request.law, request.budget, request.predictor)
     return with_dropout(fit.network, request.recipe, fit.phi), fit
 
 

@@ -25,7 +25,7 @@ from triscale.report import content as page
 from triscale.report.format import share as percent
 from triscale.report.page import render
 from triscale.scaling.budget import LABELS, amount
-from triscale.scaling.fit import Fit
+from triscale.scaling.fit import Fit, Limit
 from triscale.training.checkpoint import Epoch
 from triscale.training.metrics import Metrics
 from triscale.training.recipe import Recipe
@@ -90,7 +90,7 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost, history: t
         f"{si(figures.macs)} MACs and {si(figures.params)} parameters"
         if fit is None
         else " and ".join(
-            f"{amount(limit.name, limit.achieved)} of the {si(limit.asked)} allowed" for limit in fit.limits
+            f"{amount(limit.name, limit.achieved)} of the {_allowed(limit)} allowed" for limit in fit.limits
         )
     )
     if metrics is None:
@@ -101,6 +101,10 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost, history: t
         f"{percent(metrics.top1)} of {metrics.count} {metrics.part} images right (95 % interval "
         f"{percent(metrics.top1_low)} to {percent(metrics.top1_high)}), with {within}."
     )
+
+
+def _allowed(limit: Limit) -> str:
+    return amount(limit.name, limit.asked) if limit.name == "latency" else si(limit.asked)
 
 
 def _warnings(run: Run) -> tuple[str, ...]:

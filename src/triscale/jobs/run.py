@@ -20,6 +20,7 @@ from triscale.errors import RunError
 from triscale.measure.device import Machine
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
+from triscale.network.forecast import Predictor
 from triscale.nn.build import build
 from triscale.record import Record, write_atomic
 from triscale.scaling.budget import Budget
@@ -52,7 +53,7 @@ class Request(Record):
     """What was asked of a Run: the same request resumes it, another one is refused.
 
     ``network`` is trained as it is, or is the baseline that is scaled by ``law`` to ``budget``. The first weights are
-    those of ``start``, or chance.
+    those of ``start``, or chance. ``predictor`` foretells the latency, where the budget limits that.
     """
 
     images: str
@@ -63,6 +64,7 @@ class Request(Record):
     seed: int
     test_share: float
     start: Start | None = None
+    predictor: Predictor | None = None
 
 
 class RunSpec(Record):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 
 import torch
 
+from triscale.measure.processor import processor
 from triscale.nn.library import library
 from triscale.record import Record
 
@@ -32,7 +32,7 @@ class Machine(Record):
 def machine() -> Machine:
     """Describe this machine; names no user, no host and no path."""
     return Machine(
-        processor=_processor(),
+        processor=processor(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory_bytes=_memory_bytes(),
         accelerator=torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
@@ -42,16 +42,6 @@ def machine() -> Machine:
         packages=tuple((name, torch.__version__ if name == "torch" else metadata.version(name)) for name in PACKAGES),
         kernels="native" if library() else "torch",
     )
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.is_file():
-        for line in path.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model") and value.strip():
-                return value.strip()
-    return platform.processor() or platform.machine() or "unknown"
 
 
 def _memory_bytes() -> int:

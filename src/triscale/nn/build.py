@@ -104,6 +104,13 @@ def build(network: AnyNetwork) -> nn.Module:
     return model
 
 
+def build_part(node: tree.Sequence) -> nn.Module:
+    """Build the torch module of a part of a network, initialized as the whole would be."""
+    part = _module(node)
+    initialize(part)
+    return part
+
+
 @torch.no_grad()
 def initialize(model: nn.Module) -> None:
     """Draw weights as the official EfficientNet code does.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -12,13 +12,22 @@ from triscale.errors import BudgetError
 from triscale.network.cost import BYTES_PER_VALUE, Tally, si
 from triscale.record import Record
 
-FORMS = '"400M" or "1.2G" (MACs), "5M params", "20MB" (weights in float32), or several: "400M, 5M params"'
+FORMS = (
+    '"400M" or "1.2G" (MACs), "5M params", "20MB" (weights in float32), "20ms" (with a profile of the device), '
+    'or several: "400M, 5M params"'
+)
+
+NO_PROFILE = (
+    "a budget of time needs a profile of the device: make one there with triscale profile --out profile.json, and give "
+    "--profile profile.json"
+)
 
 _PREFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
 _FORM = re.compile(
     r"(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*(?P<prefix>Ki|Mi|Gi|(?:(?!MACs?$)[kKMGT])?)\s*(?P<unit>[A-Za-z]*)"
 )
+_MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _UNITS = {
     "": "macs",
     "mac": "macs",
@@ -31,11 +40,24 @@ _UNITS = {
 }
 
 
+MICROSECONDS = 1000
+"""In a millisecond."""
+FLOAT_NOISE = 1e-6
+
+
+class Timed(NamedTuple):
+    """A network's tally, and the latency in whole microseconds that is foretold for it."""
+
+    tally: Tally
+    microseconds: int
+
+
 class Budget(Record):
     """Limits on a network, all to be kept at once.
 
     ``macs``: multiply-accumulates for one image. ``params``: trained values. ``size``: bytes of all stored values
     (params and batch-norm statistics) as float32; a file adds its header to that. 1 MB is 10^6 bytes, 1 MiB 2^20.
+    ``latency``: milliseconds for one image, as a profile of a device foretells them (:mod:`triscale.network.forecast`).
     """
 
     kind_name: ClassVar[str] = "budget"
@@ -43,6 +65,7 @@ class Budget(Record):
     macs: float | None = Field(default=None, gt=0)
     params: float | None = Field(default=None, gt=0)
     size: float | None = Field(default=None, gt=0)
+    latency: float | None = Field(default=None, ge=1e-3)
 
     @model_validator(mode="after")
     def _check_some(self) -> Self:
@@ -52,12 +75,17 @@ class Budget(Record):
 
     @property
     def limits(self) -> dict[str, int]:
-        """The limits that are set, rounded down to whole numbers."""
-        fields = {"macs": self.macs, "params": self.params, "size": self.size}
+        """The limits that are set, rounded down to whole numbers; that of latency in microseconds."""
+        microseconds = None if self.latency is None else self.latency * MICROSECONDS + FLOAT_NOISE
+        fields = {"macs": self.macs, "params": self.params, "size": self.size, "latency": microseconds}
         return {name: math.floor(value) for name, value in fields.items() if value is not None}
 
-    def admits(self, tally: Tally) -> bool:
-        """Whether a network with these figures keeps every limit."""
+    def admits(self, tally: Tally | Timed) -> bool:
+        """Whether a network with these figures keeps every limit.
+
+        Raises:
+            BudgetError: latency is limited, and nobody has foretold it.
+        """
         return all(figure(tally, name) <= limit for name, limit in self.limits.items())
 
     def __str__(self) -> str:
@@ -82,11 +110,20 @@ class Budget(Record):
         return cls(**limits)
 
 
-LABELS = {"macs": "MACs", "params": "parameters", "size": "weights"}
+LABELS = {"macs": "MACs", "params": "parameters", "size": "weights", "latency": "latency"}
 
 
-def figure(tally: Tally, name: str) -> int:
-    """Return the figure that a limit of this name is about."""
+def figure(counted: Tally | Timed, name: str) -> int:
+    """Return the figure that a limit of this name is about, in whole units.
+
+    Raises:
+        BudgetError: it is latency, and nobody has foretold it.
+    """
+    if name == "latency":
+        if isinstance(counted, Timed):
+            return counted.microseconds
+        raise BudgetError(NO_PROFILE)
+    tally = counted.tally if isinstance(counted, Timed) else counted
     match name:
         case "macs":
             return tally.macs
@@ -99,7 +136,9 @@ def figure(tally: Tally, name: str) -> int:
 
 
 def amount(name: str, value: float) -> str:
-    """Return an amount with the unit of its limit: ``400M MACs``, ``5M params``, ``20MB``."""
+    """Return an amount with the unit of its limit: ``400M MACs``, ``5M params``, ``20MB``, ``20 ms``."""
+    if name == "latency":
+        return f"{value / MICROSECONDS:.3g} ms" if value < 1e6 else f"{value / 1e6:.3g} s"
     size = f"{si(value)}B" if value >= 1000 else f"{value:g} bytes"
     return {"macs": f"{si(value)} MACs", "params": f"{si(value)} params", "size": size}[name]
 
@@ -109,10 +148,11 @@ def _parse(form: str) -> tuple[str, float]:
     if found is None:
         raise BudgetError(f'cannot read the budget "{form}"; write {FORMS}')
     prefix, unit = found["prefix"], found["unit"]
-    if unit in ("ms", "s", "us") and not prefix:
-        raise BudgetError(
-            f'the budget "{form}" is a time, which needs a measured device; give a limit that can be counted: {FORMS}'
-        )
+    if unit in _MILLISECONDS and not prefix:
+        milliseconds = float(found["number"]) * _MILLISECONDS[unit]
+        if not (1 / MICROSECONDS <= milliseconds < math.inf):
+            raise BudgetError(f'the budget "{form}" is not a time of a microsecond or more; write {FORMS}')
+        return "latency", milliseconds
     if unit == "B" and not prefix:
         raise BudgetError(
             f'the budget "{form}" could mean billions or bytes; write "{found["number"]}G" or "... bytes"'

@@ -9,10 +9,11 @@ from typing import ClassVar
 from triscale.errors import BudgetError
 from triscale.network.cost import Tally, totals
 from triscale.network.custom import AnyNetwork, CustomNetwork
+from triscale.network.forecast import Predictor, predict
 from triscale.network.spec import Network
 from triscale.record import Record
 from triscale.scaling.apply import scale
-from triscale.scaling.budget import Budget, amount, figure
+from triscale.scaling.budget import MICROSECONDS, NO_PROFILE, Budget, Timed, amount, figure
 from triscale.scaling.chain import RESOLUTION, STEM, Chain, Part, Step
 from triscale.scaling.law import Law, Scale
 
@@ -22,9 +23,11 @@ SAME_PHI = 1e-6
 LARGEST_TRACED_PHI = 16.0
 SMALLEST_TRACED_STEP = 1 / 256
 
+Count = Callable[[Network], Tally | Timed]
+
 
 class Limit(Record):
-    """One limit of a budget, as asked and as achieved, in whole units."""
+    """One limit of a budget, as asked and as achieved, in whole units; latency is foretold, in microseconds."""
 
     name: str
     asked: int
@@ -44,7 +47,8 @@ class Fit(Record):
     """The answer to a budget.
 
     ``phi`` gives the network by :func:`triscale.scale`, but for the ``steps``: single steps of the law that were
-    taken ahead of the others because only they still fitted. ``binding`` names the limit that is used most.
+    taken ahead of the others because only they still fitted. ``binding`` names the limit that is used most;
+    ``predictor`` foretold the latency, where that is limited.
     """
 
     kind_name: ClassVar[str] = "fit"
@@ -57,27 +61,46 @@ class Fit(Record):
     steps: tuple[str, ...] = ()
     limits: tuple[Limit, ...]
     binding: str
+    predictor: Predictor | None = None
 
 
-def fit_budget(network: Network, law: Law, budget: Budget) -> Fit:
+def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor | None = None) -> Fit:
     """Return the largest network on a law that keeps every limit of a budget.
 
     The law's networks form a chain (:mod:`triscale.scaling.chain`); the answer is the last of it that fits, and what
     is left of the budget is used by steps from further along the chain as long as they cost no more than the step
     that did not fit. So a larger budget never gives less of what is limited.
 
+    Args:
+        network: the baseline.
+        law: to scale it by.
+        budget: to keep.
+        predictor: of a device, for a limit of latency; what it foretells keeps the limit.
+
     Raises:
-        BudgetError: not even the smallest network of the law fits, or the law never reaches the budget.
+        BudgetError: not even the smallest network of the law fits, the law never reaches the budget, or latency is
+            limited without a predictor.
     """
-    chain = Chain(network, law, _phi_beyond(network, law, budget))
-    length = _longest(chain, budget.admits)
+    count = _counting(budget, predictor)
+    chain = Chain(network, law, _phi_beyond(network, law, budget, count))
+    length = _longest(chain, budget, count)
     if length < 0:
-        raise BudgetError(_too_small(network, totals(chain.at(0)), budget))
-    ahead = _steps_ahead(chain, length, budget)
+        raise BudgetError(_too_small(network, count(chain.at(0)), budget))
+    ahead = _steps_ahead(chain, length, budget, count)
     fitted = chain.at(length, ahead)
     start, phi = _phi_of(chain, length)
     steps = _in_words((*chain.steps[start:length], *ahead), network)
-    return _answer(network, fitted, law, phi, steps, budget, totals(fitted))
+    answer = _answer(network, fitted, law, phi, steps, budget, count(fitted))
+    return answer if budget.latency is None else answer.model_copy(update={"predictor": predictor})
+
+
+def _counting(budget: Budget, predictor: Predictor | None) -> Count:
+    """Return what counts networks: with their latency only where it is limited."""
+    if budget.latency is None:
+        return totals
+    if predictor is None:
+        raise BudgetError(NO_PROFILE)
+    return lambda network: Timed(totals(network), math.ceil(predict(predictor, network) * MICROSECONDS))
 
 
 def fit_budget_traced(network: CustomNetwork, law: Law, budget: Budget, count: Callable[[CustomNetwork], Tally]) -> Fit:
@@ -128,7 +151,7 @@ def _answer(
     phi: float,
     steps: tuple[str, ...],
     budget: Budget,
-    tally: Tally,
+    tally: Tally | Timed,
 ) -> Fit:
     limits = tuple(Limit(name=name, asked=asked, achieved=figure(tally, name)) for name, asked in budget.limits.items())
     return Fit(
@@ -143,7 +166,7 @@ def _answer(
     )
 
 
-def _longest(chain: Chain, admits: Callable[[Tally], bool]) -> int:
+def _longest(chain: Chain, budget: Budget, count: Count) -> int:
     """Return the length of the longest part of a chain whose network is admitted, -1 if none is.
 
     Cost grows along a chain but for one thing: a ResNet block whose input and output come to be of one width loses its
@@ -152,12 +175,12 @@ def _longest(chain: Chain, admits: Callable[[Tally], bool]) -> int:
     low, high = -1, len(chain.steps) + 1
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if admits(totals(chain.at(middle))) else (low, middle)
+        low, high = (middle, high) if budget.admits(count(chain.at(middle))) else (low, middle)
     beyond = range(low + 2, min(low + LOOK_AHEAD, len(chain.steps)) + 1)
-    return max((length for length in beyond if admits(totals(chain.at(length)))), default=low)
+    return max((length for length in beyond if budget.admits(count(chain.at(length)))), default=low)
 
 
-def _steps_ahead(chain: Chain, length: int, budget: Budget) -> tuple[Step, ...]:
+def _steps_ahead(chain: Chain, length: int, budget: Budget, count: Count) -> tuple[Step, ...]:
     """Return steps from beyond the first that does not fit, which use up the slack.
 
     A step is taken if the network then costs no less than before, in what is limited, and no more than after any step
@@ -165,13 +188,13 @@ def _steps_ahead(chain: Chain, length: int, budget: Budget) -> tuple[Step, ...]:
     """
     if length >= len(chain.steps):
         return ()
-    floor, ceiling = totals(chain.at(length)), totals(chain.at(length + 1))
+    floor, ceiling = count(chain.at(length)), count(chain.at(length + 1))
     taken: tuple[Step, ...] = ()
     parts = {chain.steps[length].part}
     for step in chain.steps[length + 1 : length + 1 + LOOK_AHEAD]:
         if step.part in parts:
             continue
-        tally = totals(chain.at(length, (*taken, step)))
+        tally = count(chain.at(length, (*taken, step)))
         if all(figure(floor, name) <= figure(tally, name) <= figure(ceiling, name) for name in budget.limits):
             if budget.admits(tally):
                 taken, floor = (*taken, step), tally
@@ -181,14 +204,14 @@ def _steps_ahead(chain: Chain, length: int, budget: Budget) -> tuple[Step, ...]:
     return taken
 
 
-def _phi_beyond(network: Network, law: Law, budget: Budget) -> float:
+def _phi_beyond(network: Network, law: Law, budget: Budget, count: Count) -> float:
     """Return a phi well beyond the budget: the chain up to it holds the answer, and the steps ahead of it."""
     growth = law.nominal_growth
     if growth == 1:
         return 0.0
     stride = math.log(GROWTH_PER_TRY) / math.log(growth)
     phi = min(-4 * stride, law.largest_phi)
-    while budget.admits(totals(scale(network, law.at(phi)))):
+    while budget.admits(count(scale(network, law.at(phi)))):
         if phi == law.largest_phi:
             raise BudgetError(_never(network, law, budget, phi))
         phi = min(phi + stride, law.largest_phi)
@@ -246,7 +269,7 @@ def _never(network: AnyNetwork, law: Law, budget: Budget, phi: float) -> str:
     )
 
 
-def _too_small(network: AnyNetwork, smallest: Tally, budget: Budget) -> str:
+def _too_small(network: AnyNetwork, smallest: Tally | Timed, budget: Budget) -> str:
     missed = [
         f"at least {amount(name, _rounded_up(figure(smallest, name)))}"
         for name, limit in budget.limits.items()

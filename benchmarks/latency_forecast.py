@@ -1,0 +1,111 @@
+"""How well a device profile foretells the latency of networks that it has not seen, in ONNX Runtime on one core.
+
+    triscale profile --out profile.json
+    python benchmarks/latency_forecast.py profile.json
+
+Thirty networks: members of all families scaled along the paper's law to sizes that the profile did not time, some of
+baselines that it knows nothing of. Each is timed in turns beside the network that the profile's timings were taken
+beside, by the clock of the thread (as the profile is) and then by the clock on the wall, as triscale measure does.
+"""
+
+import os
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from triscale.deploy.graph import INPUT, timed_graph
+from triscale.jobs.profile import EngineTimer
+from triscale.jobs.profile_parts import Probe, all_probes, scaled
+from triscale.measure.device import machine
+from triscale.measure.latency import held_to_cores, measure_latency
+from triscale.network.cost import totals
+from triscale.network.forecast import DeviceProfile, predict
+from triscale.network.lower import INPUT_CHANNELS, lower
+from triscale.network.tree import Shape
+
+BASELINES = (
+    "efficientnet_b0",
+    "efficientnet_b1",
+    "efficientnet_lite0",
+    "efficientnet_lite2",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "mnasnet_a1",
+    "mnasnet_b1",
+    "resnet18",
+    "resnet50",
+)
+PHIS = (-4.1, -1.9, -0.7)
+TOGETHER = 6
+RESULT = "benchmarks/results/latency_forecast.txt"
+COMMAND = f"triscale profile --out profile.json && python benchmarks/latency_forecast.py profile.json > {RESULT}"
+
+
+def main() -> None:
+    """Time, compare, print."""
+    profile = DeviceProfile.load(Path(sys.argv[1]))
+    predictor = profile.predictor
+    assert predictor is not None
+    seen = {probe.name for probe in all_probes()}
+    networks = [scaled(name, phi) for name in BASELINES for phi in PHIS]
+    assert not seen & {network.name for network in networks}
+    usual = statistics.median(timing.beside for timing in profile.timings)
+    timer = EngineTimer("onnxruntime", 1)
+    probes = [
+        Probe(network.name, "held out", lower(network), Shape(INPUT_CHANNELS, network.resolution))
+        for network in networks
+    ]
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"# {COMMAND}\n")
+    print(
+        f"{machine().processor}, {machine().cores} cores, load {load}; "
+        f"ONNX Runtime {onnxruntime.__version__}, one thread"
+    )
+    print(f"{predictor}\n")
+    print(f"{'network':<30} px   MACs M  forecast ms  thread ms  off by   wall ms  off by")
+    thread_errors, wall_errors = [], []
+    for start in range(0, len(probes), TOGETHER):
+        group = slice(start, start + TOGETHER)
+        for network, probe, (own, beside) in zip(networks[group], probes[group], timer(probes[group]), strict=True):
+            foretold, thread, wall = predict(predictor, network), own / beside * usual, wall_ms(probe)
+            thread_errors.append(foretold / thread - 1)
+            wall_errors.append(foretold / wall - 1)
+            print(
+                f"{network.name:<30} {network.resolution:<4} {totals(network).macs / 1e6:6.0f} {foretold:12.2f} "
+                f"{thread:10.2f} {thread_errors[-1]:+7.1%} {wall:9.2f} {wall_errors[-1]:+7.1%}",
+                flush=True,
+            )
+    for name, errors in (("clock of the thread", thread_errors), ("clock on the wall", wall_errors)):
+        sizes = np.abs(errors)
+        print(
+            f"{name}: median error {np.median(sizes):.1%}, 90th percentile {np.percentile(sizes, 90):.1%}, "
+            f"largest {sizes.max():.1%}, median of the signed errors {np.median(errors):+.1%}"
+        )
+
+
+def wall_ms(probe: Probe) -> float:
+    """Return the median milliseconds by the clock on the wall."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    content = timed_graph(probe.node, probe.shape).SerializeToString()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    side = probe.shape.side
+    images = np.random.default_rng(0).standard_normal((1, INPUT_CHANNELS, side, side), dtype=np.float32)
+    with held_to_cores(1) as cores:
+        return measure_latency(
+            lambda: session.run(None, {INPUT: images}),
+            engine="ONNX Runtime",
+            batch=1,
+            threads=1,
+            resolution=side,
+            warmup_seconds=0.2,
+            sample_seconds=1.0,
+            cores=cores,
+        ).median_ms
+
+
+if __name__ == "__main__":
+    main()

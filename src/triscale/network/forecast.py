@@ -1,0 +1,310 @@
+"""How long a network takes on a device, foretold from what its parts took there: no torch, no measurement.
+
+A network is taken apart into primitives, each with figures that its time grows with. A :class:`Predictor` gives each
+figure of each kind of primitive a time that is never negative, so that a network that has more of everything is never
+foretold to be faster. How the times come about is the matter of :mod:`triscale.measure.profile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple, assert_never
+
+from pydantic import Field
+
+from triscale.errors import RecordError
+from triscale.network import tree
+from triscale.network.lower import INPUT_CHANNELS, lower
+from triscale.network.spec import Network
+from triscale.network.tree import Shape
+from triscale.record import Record
+
+LANES = 16
+"""Channels that engines compute together: a map of fewer costs as much."""
+ROW = 6
+"""Pixels of a row that they compute together."""
+
+
+class Primitive(NamedTuple):
+    """One operation with its shapes; batch norm is part of the convolution before it.
+
+    Attributes:
+        kind: first word of the names in :data:`FIGURES`.
+        inputs: channels in.
+        outputs: channels out.
+        kernel: side of the window in pixels.
+        side: of the map that comes in.
+        out_side: of the map that goes out.
+    """
+
+    kind: str
+    inputs: int
+    outputs: int
+    kernel: int
+    side: int
+    out_side: int
+
+
+FIGURES: dict[str, tuple[str, ...]] = {
+    "run": ("count",),
+    "edge": ("values",),
+    "stem": ("count", "macs", "out"),
+    "pointwise": ("count", "macs", "lane_macs", "row_macs", "in", "out", "weights"),
+    "dense": ("count", "macs", "lane_macs", "row_macs", "in", "out", "weights"),
+    "depthwise3": ("count", "macs", "row_macs", "in", "out"),
+    "depthwise": ("count", "macs", "row_macs", "in", "out"),
+    "vector": ("count", "weights"),
+    "gate": ("count", "values"),
+    "add": ("count", "values"),
+    "relu": ("count", "values"),
+    "relu6": ("count", "values"),
+    "silu": ("count", "values"),
+    "sigmoid": ("count", "values"),
+    "pool": ("count", "macs", "in"),
+    "mean": ("count", "values"),
+    "linear": ("count", "weights"),
+    "memory": ("weights", "values"),
+}
+"""What the time of each kind of primitive grows with; ``memory`` is of the whole: what has to come from afar."""
+
+NAMES = tuple(f"{kind}.{name}" for kind, names in FIGURES.items() for name in names)
+_START = {kind: NAMES.index(f"{kind}.{names[0]}") for kind, names in FIGURES.items()}
+
+Vector = tuple[float, ...]
+
+
+class Predictor(Record):
+    """Milliseconds of each figure, and how well whole networks are foretold that had no part in the fit.
+
+    Attributes:
+        engine: what computes.
+        threads: that compute.
+        processor: of the device.
+        milliseconds: by the names in :data:`NAMES`, in units of 1 count or 10^6 others; what is absent is 0.
+        error: median of ``|forecast / measured - 1|`` over the networks held out.
+        error_90: 90th percentile of it.
+        held_out: how many they were.
+    """
+
+    kind_name: ClassVar[str] = "predictor"
+
+    engine: str
+    threads: int = Field(ge=1)
+    processor: str
+    milliseconds: dict[str, float]
+    error: float
+    error_90: float
+    held_out: int
+
+    def __str__(self) -> str:
+        """Return whose times they are and how far off they may be, in words."""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return (
+            f"{self.engine} on {threads} of {self.processor}; {self.held_out} networks held out are off by "
+            f"{self.error:.0%} (median), {self.error_90:.0%} (9 of 10)"
+        )
+
+
+class Timing(Record):
+    """What was timed: a part of a network or a whole one.
+
+    Attributes:
+        name: of what it is made of.
+        role: ``part``, ``whole`` (a network of the fit) or ``held out`` (one that the forecast is judged by).
+        figures: by the names in :data:`NAMES`.
+        milliseconds: that it took.
+        beside: milliseconds of one and the same network in the same turns, which tell how fast the device was then.
+    """
+
+    name: str
+    role: Literal["part", "whole", "held out"]
+    figures: dict[str, float]
+    milliseconds: float = Field(gt=0)
+    beside: float = Field(gt=0)
+
+
+class DeviceProfile(Record):
+    """How long parts of networks take on a device.
+
+    Attributes:
+        engine: what computes.
+        threads: that compute.
+        processor: of the device.
+        system: of the device.
+        versions: of the software that was used, by name.
+        timings: what was timed so far.
+        predictor: made of them; None until all are there.
+    """
+
+    kind_name: ClassVar[str] = "profile"
+
+    engine: str
+    threads: int = Field(ge=1)
+    processor: str
+    system: str = ""
+    versions: tuple[tuple[str, str], ...] = ()
+    timings: tuple[Timing, ...] = ()
+    predictor: Predictor | None = None
+
+
+def load_predictor(file: Path) -> Predictor:
+    """Return the predictor of a profile.
+
+    Raises:
+        RecordError: the file is no profile, or one that is not finished.
+    """
+    found = DeviceProfile.load(file).predictor
+    if found is None:
+        raise RecordError(f"{file} is not finished; go on with it: triscale profile --out {file}")
+    return found
+
+
+def predict(predictor: Predictor, network: Network) -> float:
+    """Return the milliseconds that a network is foretold to take for one image."""
+    return predict_figures(predictor, figures_of(network))
+
+
+def predict_figures(predictor: Predictor, figures: dict[str, float]) -> float:
+    """Return the milliseconds that something with these figures is foretold to take."""
+    times = predictor.milliseconds
+    return sum(times[name] * value for name, value in figures.items() if name in times)
+
+
+def figures_of(network: Network) -> dict[str, float]:
+    """Return the figures of a whole network, by name, those that are not 0."""
+    return part_figures(lower(network), Shape(INPUT_CHANNELS, network.resolution), whole=True)
+
+
+def part_figures(node: tree.Sequence, shape: Shape, *, whole: bool = False) -> dict[str, float]:
+    """Return the figures of a part that is run alone: its input and output are laid out anew, which takes time.
+
+    Args:
+        node: the part.
+        shape: of its input.
+        whole: whether it is a network, whose weights have left the cache until its next run.
+    """
+    edges = [Primitive("run", 0, 0, 0, 0, 0)]
+    if not whole:
+        edges += [
+            Primitive("edge", edge.channels, edge.channels, 1, edge.side, edge.side) for edge in (shape, node.out)
+        ]
+    vectors = [_figures(edge) for edge in edges]
+    body = _sequence(node, shape)
+    total = _add([body, *vectors])
+    found = {name: value for name, value in zip(NAMES, total, strict=True) if value}
+    if not whole:
+        found = {name: value for name, value in found.items() if not name.startswith("memory.")}
+    return found
+
+
+def primitives(node: tree.Sequence, shape: Shape) -> tuple[Primitive, ...]:
+    """Return the primitives of a part in the order in which they are computed."""
+    found: list[Primitive] = []
+    for _, child in node.children:
+        made, shape = _primitives(child, shape)
+        found += made
+    return tuple(found)
+
+
+def _primitives(node: tree.Node, shape: Shape) -> tuple[tuple[Primitive, ...], Shape]:
+    channels, side = shape
+    match node:
+        case tree.Convolution():
+            out = Shape(node.outputs, node.out_side)
+            made = Primitive(_convolution_kind(node, side), channels, node.outputs, node.kernel, side, node.out_side)
+            return (made,), out
+        case tree.Normalization() | tree.Dropout():
+            return (), shape
+        case tree.Activation():
+            return (Primitive(node.kind, channels, channels, 1, side, side),), shape
+        case tree.MaxPool() | tree.AveragePool():
+            out = Shape(channels, -(-side // node.stride))
+            return (Primitive("pool", channels, channels, node.kernel, side, out.side),), out
+        case tree.GlobalPool():
+            return (Primitive("mean", channels, channels, side, side, 1),), Shape(channels, 1)
+        case tree.Linear():
+            return (Primitive("linear", node.inputs, node.outputs, 1, 1, 1),), Shape(node.outputs, 1)
+        case tree.Sequence():
+            return primitives(node, shape), node.out
+        case tree.Gate():
+            inner = primitives(node.body, Shape(channels, 1))
+            return (*inner, Primitive("gate", channels, channels, 1, side, side)), shape
+        case tree.Residual():
+            body = primitives(node.body, shape)
+            shortcut = () if node.shortcut is None else primitives(node.shortcut, shape)
+            end = [Primitive("add", node.out.channels, node.out.channels, 1, node.out.side, node.out.side)]
+            if node.activation is not None:
+                end.append(end[0]._replace(kind=node.activation))
+            return (*body, *shortcut, *end), node.out
+        case _:
+            assert_never(node)
+
+
+def _convolution_kind(node: tree.Convolution, side: int) -> str:
+    if node.groups > 1:
+        return "depthwise3" if node.kernel <= 3 else "depthwise"
+    if node.inputs < LANES // 2:
+        return "stem"
+    if node.kernel > 1:
+        return "dense"
+    return "vector" if side == 1 else "pointwise"
+
+
+@lru_cache(maxsize=8192)
+def _sequence(node: tree.Sequence, shape: Shape) -> Vector:
+    """Sum up a sequence; remembered, since equal blocks are the same node, also in other networks."""
+    total: list[Vector] = []
+    for _, child in node.children:
+        if isinstance(child, tree.Sequence):
+            total.append(_sequence(child, shape))
+            shape = child.out
+        elif isinstance(child, tree.Residual):
+            total.append(_residual(child, shape))
+            shape = child.out
+        else:
+            made, shape = _primitives(child, shape)
+            total += map(_figures, made)
+    return _add(total)
+
+
+@lru_cache(maxsize=8192)
+def _residual(node: tree.Residual, shape: Shape) -> Vector:
+    return _add(map(_figures, _primitives(node, shape)[0]))
+
+
+@lru_cache(maxsize=8192)
+def _figures(primitive: Primitive) -> Vector:
+    """Return the figures of one primitive: counts as they are, the others in millions."""
+    kind, inputs, outputs, kernel, side, out_side = primitive
+    depthwise = kind.startswith(("depthwise", "pool"))
+    area, out_area = side * side, out_side * out_side
+    weights = outputs * kernel * kernel * (1 if depthwise else inputs)
+    lanes = _up(outputs, LANES) * kernel * kernel * (1 if depthwise else _up(inputs, LANES))
+    values = {
+        "count": 1e6,
+        "macs": weights * out_area,
+        "lane_macs": lanes * out_area,
+        "row_macs": (lanes if depthwise else weights) * out_side * _up(out_side, ROW),
+        "in": inputs * area,
+        "out": outputs * out_area,
+        "values": inputs * area,
+        "weights": weights,
+    }
+    found = [0.0] * len(NAMES)
+    for number, name in enumerate(FIGURES[kind]):
+        found[_START[kind] + number] = values[name] / 1e6
+    weighty = kind in ("stem", "pointwise", "dense", "depthwise3", "depthwise", "vector", "linear")
+    if weighty:
+        found[_START["memory"]] = weights / 1e6
+        found[_START["memory"] + 1] = outputs * out_area / 1e6
+    return tuple(found)
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def _add(vectors: Iterable[Vector]) -> Vector:
+    return tuple(map(sum, zip(*vectors, strict=True))) or (0.0,) * len(NAMES)

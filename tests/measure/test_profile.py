@@ -1,0 +1,263 @@
+"""Device profiles: figures, fit, files, and going on where one stopped; nothing is timed."""
+
+import json
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from triscale.deploy.export import write_unchecked
+from triscale.deploy.graph import INPUT, SharedWeights, timed_graph
+from triscale.errors import Interrupted, JobError, RecordError, UserError
+from triscale.families import get
+from triscale.jobs.profile import make_profile
+from triscale.jobs.profile_elsewhere import export_plan, import_times
+from triscale.jobs.profile_parts import BASELINES, all_probes, scaled
+from triscale.jobs.watch import Silent
+from triscale.measure.profile import fit_predictor, restlessness
+from triscale.measure.runner import TOGETHER, time_beside
+from triscale.network.cost import totals
+from triscale.network.forecast import (
+    NAMES,
+    DeviceProfile,
+    Timing,
+    figures_of,
+    load_predictor,
+    predict,
+    predict_figures,
+)
+from triscale.network.lower import lower
+from triscale.network.tree import Shape
+from triscale.nn.build import build_part
+
+PROBES = all_probes()
+COUNTED = ("stem.macs", "pointwise.macs", "dense.macs", "depthwise3.macs", "depthwise.macs")
+
+
+def made_up(figures):
+    """Return the milliseconds of a device whose every figure has its own price."""
+    rng = random.Random(1)
+    prices = {name: rng.uniform(0.005, 0.05) for name in NAMES}
+    return sum(prices[name] * value for name, value in figures.items()) + 1e-6
+
+
+def fake_timer(seen):
+    def timer(probes):
+        seen.extend(probe.name for probe in probes)
+        return [(made_up(probe.figures), 3.0) for probe in probes]
+
+    return timer
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory):
+    file = tmp_path_factory.mktemp("profile") / "profile.json"
+    return file, make_profile(file, "onnxruntime", 1, Silent(), timer=fake_timer([]))
+
+
+@pytest.mark.parametrize("name", [*BASELINES, "efficientnet_b4", "resnet101"])
+def test_figures_add_up_to_the_exact_macs(name):
+    network = get(name)
+    figures = figures_of(network)
+    macs = sum(figures.get(key, 0) for key in COUNTED) + figures["linear.weights"] + figures.get("vector.weights", 0)
+    assert round(macs * 1e6) == totals(network).macs
+
+
+def test_figures_of_a_small_network_by_hand():
+    figures = figures_of(get("mobilenet_v1"))
+    assert figures["run.count"] == figures["linear.count"] == figures["mean.count"] == 1
+    assert figures["depthwise3.count"] == figures["pointwise.count"] == 13
+    assert figures.get("relu.count", 0) + figures.get("relu6.count", 0) == 27
+    assert figures["stem.macs"] * 1e6 == 112 * 112 * 32 * 27
+    assert figures["depthwise3.macs"] * 1e6 == 9 * sum(
+        side * side * width
+        for side, width in [(112, 32), (56, 64), (56, 128), (28, 128), (28, 256), (14, 256)]
+        + [(14, 512)] * 5
+        + [(7, 512), (7, 1024)]
+    )
+    assert figures["linear.weights"] * 1e6 == 1024 * 1000
+
+
+def test_the_fit_recovers_a_made_up_device(profile):
+    _, found = profile
+    assert found.predictor.error_90 < 0.01
+    for name in BASELINES:
+        network = scaled(name, -0.9)
+        assert predict(found.predictor, network) == pytest.approx(made_up(figures_of(network)), rel=0.02)
+
+
+def test_a_few_wild_timings_do_no_harm(profile):
+    _, found = profile
+    rng = random.Random(2)
+    wild = tuple(
+        timing.model_copy(update={"milliseconds": timing.milliseconds * rng.uniform(2, 5)})
+        if timing.role == "part" and rng.random() < 0.05
+        else timing
+        for timing in found.timings
+    )
+    assert fit_predictor(found.model_copy(update={"timings": wild})).error_90 < 0.05
+
+
+def test_a_device_that_slows_down_meanwhile_is_seen_through(profile):
+    _, found = profile
+    rng = random.Random(3)
+    slowed = []
+    for timing in found.timings:
+        slower = rng.uniform(1, 2)
+        update = {"milliseconds": timing.milliseconds * slower, "beside": timing.beside * slower}
+        slowed.append(timing.model_copy(update=update))
+    assert fit_predictor(found.model_copy(update={"timings": tuple(slowed)})).error_90 < 0.01
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_larger_member_is_never_foretold_to_be_faster(profile, name):
+    _, found = profile
+    times = [predict(found.predictor, scaled(name, phi / 2)) for phi in range(-8, 5)]
+    assert times == sorted(times)
+
+
+def test_files_survive(profile):
+    file, found = profile
+    assert DeviceProfile.load(file) == found
+    assert load_predictor(file) == found.predictor
+
+
+def test_a_profile_that_goes_on_times_nothing_twice(tmp_path):
+    seen, file, probes = [], tmp_path / "profile.json", PROBES[: 2 * TOGETHER + 5]
+    with pytest.raises(Interrupted, match="goes on"):
+        make_profile(
+            file, "torch", 1, Silent(), probes=probes, timer=fake_timer(seen), should_stop=lambda: len(seen) > 0
+        )
+    assert len(seen) == TOGETHER
+    with pytest.raises(RecordError, match="not finished"):
+        load_predictor(file)
+    with pytest.raises(JobError, match="too few"):  # There are no whole networks among these.
+        make_profile(file, "torch", 1, Silent(), probes=probes, timer=fake_timer(seen))
+    assert Counter(seen) == Counter(probe.name for probe in probes)
+    with pytest.raises(UserError, match="threads 1, not 2"):
+        make_profile(file, "torch", 2, Silent(), probes=probes, timer=fake_timer(seen))
+    with pytest.raises(UserError, match="engine torch, not onnxruntime"):
+        make_profile(file, "onnxruntime", 1, Silent(), probes=probes, timer=fake_timer(seen))
+
+
+def test_names_of_what_is_timed_are_unique_and_the_networks_held_out_have_no_part_in_the_fit():
+    assert len({probe.name for probe in PROBES}) == len(PROBES)
+    figures = {role: [probe.figures for probe in PROBES if probe.role == role] for role in ("whole", "held out")}
+    assert len(figures["held out"]) >= 10
+    assert not any(held in figures["whole"] for held in figures["held out"])
+
+
+def test_ratios_are_taken_within_a_round():
+    clock = iter(range(10**9))
+    (own, beside), (other, _) = time_beside(
+        [(lambda: next(clock), 0.0), (lambda: [next(clock) for _ in range(3)], 0.0)],
+        lambda: next(clock),
+        lambda: next(clock) / 1e3,
+        rounds=2,
+    )
+    assert (own, beside, other) == pytest.approx((2, 2, 4))
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0@32", "resnet18@32"])
+def test_the_graph_that_is_timed_is_the_one_that_is_exported(tmp_path, name):
+    network = get(name)
+    write_unchecked(build_part(lower(network)), network.resolution, tmp_path / "exported.onnx")
+    counts = []
+    for content in (
+        (tmp_path / "exported.onnx").read_bytes(),
+        timed_graph(lower(network), Shape(3, network.resolution)).SerializeToString(),
+    ):
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        optimized = onnx.load(tmp_path / "optimized.onnx")
+        counts.append(Counter(node.op_type for node in optimized.graph.node))
+    assert counts[0] == counts[1]
+
+
+def test_parts_run_and_put_out_what_the_tree_says():
+    for probe in random.Random(0).sample([probe for probe in PROBES if probe.role == "part"], 20):
+        image = torch.zeros(1, probe.shape.channels, probe.shape.side, probe.shape.side)
+        session = onnxruntime.InferenceSession(
+            timed_graph(probe.node, probe.shape).SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        (found,) = session.run(None, {INPUT: image.numpy()})
+        with torch.inference_mode():
+            expected = build_part(probe.node).eval()(image)
+        assert found.shape == tuple(expected.shape)
+        assert found.shape[1] == probe.node.out.channels
+
+
+def test_what_is_absent_from_a_predictor_takes_no_time():
+    timing = Timing(name="x", role="part", figures={"run.count": 1.0}, milliseconds=1.0, beside=1.0)
+    predictor = fit_predictor(
+        DeviceProfile(
+            engine="torch",
+            threads=1,
+            processor="x",
+            timings=(
+                timing,
+                timing.model_copy(update={"role": "whole"}),
+                timing.model_copy(update={"role": "held out"}),
+            ),
+        )
+    )
+    assert predict_figures(predictor, {"run.count": 2.0, "add.count": 5.0}) == pytest.approx(2.0)
+
+
+def test_a_folder_for_another_device_comes_back_as_a_profile(tmp_path):
+    by_role = {role: [probe for probe in PROBES if probe.role == role][:1] for role in ("part", "whole", "held out")}
+    probes = [probe for chosen in by_role.values() for probe in chosen]
+    folder = tmp_path / "plan"
+    assert export_plan(folder, 1, probes) == 3
+    with pytest.raises(UserError, match="not empty"):
+        export_plan(folder, 1, probes)
+    with pytest.raises(RecordError, match=re.escape("times.json")):
+        import_times(folder, tmp_path / "profile.json", probes)
+    # The copy of the runner, in a Python that has nothing of Triscale on its path.
+    code = (
+        f"import runpy, sys; sys.path = [p for p in sys.path if 'triscale' not in p]; sys.argv = ['{folder}/runner.py']"
+    )
+    code += f"; runpy.run_path('{folder}/runner.py', run_name='__main__'); assert 'triscale' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    made = import_times(folder, tmp_path / "profile.json", probes)
+    assert [timing.name for timing in made.timings] == [probe.name for probe in probes]
+    assert load_predictor(tmp_path / "profile.json") == made.predictor
+    with pytest.raises(RecordError, match="another version"):
+        import_times(folder, tmp_path / "profile.json", probes[:2])
+    times = json.loads((folder / "times.json").read_text())
+    times["times"].popitem()
+    (folder / "times.json").write_text(json.dumps(times))
+    with pytest.raises(RecordError, match="lacks 1 of 3"):
+        import_times(folder, tmp_path / "profile.json", probes)
+
+
+def test_shared_weights_change_no_shape(tmp_path):
+    shared = SharedWeights()
+    probe = next(probe for probe in PROBES if probe.role == "whole" and probe.name.startswith("efficientnet_b0"))
+    (tmp_path / "graph.onnx").write_bytes(timed_graph(probe.node, probe.shape, shared).SerializeToString())
+    shared.save(tmp_path)
+    onnx.checker.check_model(str(tmp_path / "graph.onnx"), full_check=True)
+    images = np.random.default_rng(0).standard_normal((1, 3, probe.shape.side, probe.shape.side), dtype=np.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "graph.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {INPUT: images})
+    assert found.shape == (1, 1000)
+    assert np.isfinite(found).all()
+    assert 1e-10 < np.abs(found).max() < 1e10
+
+
+def test_a_restless_device_is_noticed(profile):
+    _, found = profile
+    assert restlessness(found) == 0
+    slowed = [
+        timing.model_copy(update={"beside": 3.0 * (1 + number % 2)}) for number, timing in enumerate(found.timings)
+    ]
+    assert restlessness(found.model_copy(update={"timings": tuple(slowed)})) == pytest.approx(1)

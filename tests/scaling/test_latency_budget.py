@@ -1,0 +1,105 @@
+"""Budgets of time, by predictors that were made up."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from triscale.errors import BudgetError
+from triscale.families import get
+from triscale.jobs.networks import fit_any
+from triscale.network.cost import Tally, totals
+from triscale.network.custom import CustomNetwork
+from triscale.network.forecast import NAMES, Predictor, predict
+from triscale.scaling.budget import Budget, Timed
+from triscale.scaling.fit import Fit, fit_budget
+from triscale.scaling.law import EFFICIENTNET
+
+B0 = get("efficientnet_b0")
+
+
+def predictor(**milliseconds: float) -> Predictor:
+    return Predictor(
+        engine="onnxruntime",
+        threads=1,
+        processor="a processor",
+        milliseconds={name.replace("_", ".", 1): value for name, value in milliseconds.items()},
+        error=0.05,
+        error_90=0.1,
+        held_out=10,
+    )
+
+
+EVERYTHING = Predictor(**(predictor().model_dump() | {"milliseconds": dict.fromkeys(NAMES, 0.01)}))
+MACS = predictor(
+    stem_macs=0.03, pointwise_macs=0.03, dense_macs=0.03, depthwise3_macs=0.03, depthwise_macs=0.03, linear_weights=0.03
+)
+"""0.03 ms for a million MACs: 386M of them take 11.6 ms."""
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v2", "mnasnet_a1", "resnet50"])
+@pytest.mark.parametrize("limit", [2.0, 7.77, 40.0])
+def test_a_forecast_within_the_limit_and_not_far_below_it(name, limit):
+    fit = fit_budget(get(name), EFFICIENTNET, Budget(latency=limit), EVERYTHING)
+    (asked,) = fit.limits
+    assert asked.asked == round(1000 * limit)
+    assert predict(EVERYTHING, fit.network) <= asked.achieved / 1000 <= limit
+    assert asked.used > 0.9
+    assert fit.predictor == EVERYTHING
+    assert Fit.from_json(fit.to_json()) == fit
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.floats(1, 60), st.floats(1, 1.5))
+def test_more_time_never_gives_a_network_of_less(limit, more):
+    small, large = (fit_budget(B0, EFFICIENTNET, Budget(latency=limit * by), EVERYTHING) for by in (1, more))
+    assert small.limits[0].achieved <= large.limits[0].achieved
+
+
+def test_time_that_is_macs_gives_what_macs_give():
+    by_time = fit_budget(B0, EFFICIENTNET, Budget(latency=30.0), MACS)
+    by_macs = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9))
+    # The vectors of squeeze-excite are free in this predictor: 1 % of the MACs.
+    assert totals(by_time.network).macs == pytest.approx(totals(by_macs.network).macs, rel=0.03)
+
+
+def test_all_limits_are_kept_at_once():
+    fit = fit_budget(B0, EFFICIENTNET, Budget.of("20ms", "5M params"), MACS)
+    assert {limit.name: limit.used <= 1 for limit in fit.limits} == {"params": True, "latency": True}
+    assert fit.binding == "params"
+    assert "ms of 20 ms" in str(fit.limits[1])
+
+
+def test_what_is_counted_is_as_exact_with_a_profile_as_without():
+    with_profile = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9), EVERYTHING)
+    assert with_profile == fit_budget(B0, EFFICIENTNET, Budget(macs=1e9))
+    assert with_profile.predictor is None
+
+
+def test_without_a_profile_the_message_says_how_to_make_one():
+    with pytest.raises(BudgetError, match="triscale profile --out"):
+        fit_budget(B0, EFFICIENTNET, Budget(latency=20))
+    with pytest.raises(BudgetError, match="triscale profile --out"):
+        Budget(latency=20).admits(Tally())
+    assert Budget(latency=20).admits(Timed(Tally(), 20_000))
+    assert not Budget(latency=20).admits(Timed(Tally(), 20_001))
+
+
+def test_a_time_too_short_names_one_that_can_be_met():
+    with pytest.raises(BudgetError, match=r"at least (\S+ ms)") as caught:
+        fit_budget(B0, EFFICIENTNET, Budget(latency=0.05), EVERYTHING)
+    least = str(caught.value).split("at least ")[1].split(":")[0]
+    assert fit_budget(B0, EFFICIENTNET, Budget.of(least), EVERYTHING).limits[0].used <= 1
+
+
+def test_the_time_of_a_function_cannot_be_foretold():
+    own = CustomNetwork(name="own", function="somewhere:build")
+    with pytest.raises(BudgetError, match="cannot be foretold"):
+        fit_any(own, EFFICIENTNET, Budget(latency=20), EVERYTHING)
+
+
+def test_times_in_words_are_read_back():
+    for form, words in (("20ms", "20 ms"), (".5s", "500 ms"), ("2s", "2 s"), ("800us", "0.8 ms")):
+        budget = Budget.of(form)
+        assert str(budget) == words
+        assert Budget.of(str(budget)) == budget
+    assert Budget(latency=4.35).limits == {"latency": 4350}
