@@ -14,10 +14,11 @@ from triscale.errors import Interrupted, SearchError
 from triscale.jobs.baseline import BaselineSearch, find_baseline
 from triscale.jobs.trainings import Hands
 from triscale.jobs.watch import Silent
+from triscale.network.forecast import NAMES, Predictor, predict
 from triscale.network.spec import Network
 from triscale.search.explore import FoundBaseline, Plan
 from triscale.search.objective import Objective
-from triscale.search.space import Choices, Options
+from triscale.search.space import Choices, Options, make_space
 from triscale.training.changes import changed, find_recipe
 
 OPTIONS = ("--trials", 4, "--batch", 2, "--epochs", 1, "--finalists", 1, "--final-epochs", 2,
@@ -146,7 +147,7 @@ def test_latency_is_measured_once_for_each_network(folder, tiny, tmp_path):
     search = search_for(folder, tiny, strategy="random", plan=Plan(trials=3, batch=3),
                         objective=Objective(cost="latency", target=1e-6))  # fmt: skip
     search = search.model_copy(update={"choices": far_apart})
-    with pytest.raises(SearchError, match=r"takes 1e-06 ms here: the smallest takes .* ms and the largest") as refused:
+    with pytest.raises(SearchError, match=r"takes 1e-06 ms: the smallest takes .* ms and the largest") as refused:
         find_baseline(search, tmp_path / "search", Silent(), hands())
     assert not (tmp_path / "search").exists()
     low, high = (
@@ -157,6 +158,22 @@ def test_latency_is_measured_once_for_each_network(folder, tiny, tmp_path):
     measured = json.loads((tmp_path / "search" / "times.json").read_text())["milliseconds"]
     assert {one.structure: one.cost for one in found.explored}.items() <= measured.items()
     assert find_baseline(search, tmp_path / "search", Silent(), hands()) == found
+
+
+def test_latency_is_foretold_where_a_profile_says_how(folder, tiny, tmp_path):
+    predictor = Predictor(
+        engine="onnxruntime", threads=1, processor="a phone", milliseconds=dict.fromkeys(NAMES, 0.01), error=0.05,
+        error_90=0.1, held_out=10,
+    )  # fmt: skip
+    space = make_space("few", tiny.replace(classes=3), FEW)
+    low, high = (predict(predictor, network) for network in (space.smallest(), space.largest()))
+    objective = Objective(cost="latency", target=(low + high) / 2)
+    search = search_for(folder, tiny, strategy="random", plan=Plan(trials=3, batch=3), objective=objective)
+    search = search.model_copy(update={"predictor": predictor})
+    found = find_baseline(search, tmp_path / "search", Silent(), hands())
+    assert not (tmp_path / "search" / "times.json").exists()
+    for explored in found.explored:
+        assert explored.cost == pytest.approx(predict(predictor, found.space.network(explored.sample)))
 
 
 @pytest.mark.parametrize(

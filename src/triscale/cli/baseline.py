@@ -12,6 +12,7 @@ from triscale.cli.studies import STUDY_DEFAULTS, StudyOptions, asked_of, hands_o
 from triscale.cli.terminal import console, counted, print_json, table
 from triscale.errors import SearchError, UserError
 from triscale.network.cost import si
+from triscale.network.forecast import load_predictor
 
 if TYPE_CHECKING:
     from triscale.search.explore import FoundBaseline
@@ -33,6 +34,7 @@ def baseline(
     space: str = "mnasnet",
     resolutions: str = "",
     cost: Literal["macs", "params", "latency"] | None = None,
+    profile: Path | None = None,
     objective: Literal["soft", "hard", "constraint"] = "soft",
     exponent: float = -0.07,
     strategy: Literal["random", "evolution", "nsga2", "tpe", "ppo"] = "ppo",
@@ -69,7 +71,9 @@ def baseline(
     resolutions
         Sides in pixels to choose from, with commas; by default that of the skeleton.
     cost
-        MACs, parameters, or latency as measured here, one image at a time; by default what the target says.
+        MACs, parameters, or latency, one image at a time; by default what the target says.
+    profile
+        File of triscale profile, which foretells latency; without one each network's is measured here.
     objective
         soft: the cost is weighed above and below the target; hard: above it; constraint: nothing above it is trained.
     exponent
@@ -110,6 +114,7 @@ def baseline(
             "space": name,
             "choices": choices,
             "objective": _objective(target, cost, objective, exponent),
+            "predictor": None if profile is None else load_predictor(profile),
             "strategy": strategy,
             "search_seed": search_seed,
             "plan": Plan.parse(

@@ -31,6 +31,7 @@ from triscale.jobs.train import Carrying
 from triscale.jobs.trainings import SPLIT, Asked, Hands, Trainings, open_study, prepare_split, settings_of
 from triscale.jobs.watch import Watcher
 from triscale.network.cost import totals
+from triscale.network.forecast import Predictor, predict
 from triscale.network.spec import Network
 from triscale.scaling.budget import amount, figure
 from triscale.search.explore import (
@@ -64,7 +65,8 @@ class BaselineSearch(Asked):
 
     ``recipe`` and ``seeds`` are those of the brief trainings. The ``finalists`` best are trained for ``final_epochs``.
     A supernet is trained for ``supernet_epochs`` of the same recipe; ``checked`` networks of the space, drawn by
-    chance, are then trained briefly by themselves, to see whether it orders them alike.
+    chance, are then trained briefly by themselves, to see whether it orders them alike. Where the cost is latency, it
+    is foretold by ``predictor``, or measured here if there is none.
     Networks are scored on the images that are held out of training, never on those for testing.
     """
 
@@ -73,6 +75,7 @@ class BaselineSearch(Asked):
     space: str
     choices: Choices
     objective: Objective
+    predictor: Predictor | None = None
     strategy: str
     search_seed: int = 0
     plan: Plan = Plan()
@@ -96,10 +99,11 @@ def find_baseline(search: BaselineSearch, out: Path, watcher: Watcher, hands: Ha
         JobError: a training that cannot be carried out.
     """
     _check(search)
-    if hands.storage is not None and (search.evaluator == "supernet" or search.objective.cost == "latency"):
+    measured = search.objective.cost == "latency" and search.predictor is None
+    if hands.storage is not None and (search.evaluator == "supernet" or measured):
         raise SearchError(
-            "a latency and a weight-sharing network are those of one machine, and --storage shares a study between "
-            "several; leave it out, or search by MACs or parameters with the evaluator training"
+            "a measured latency and a weight-sharing network are those of one machine, and --storage shares a study "
+            "between several; leave it out, or give a --profile, MACs or parameters, and the evaluator training"
         )
     split = prepare_split(search, out, hands, watcher, lambda split: _check_target(search, split, hands))
     space, price = _space(search, split), _price(search, split, out / TIMES, hands)
@@ -200,9 +204,11 @@ def _space(search: BaselineSearch, split: Split) -> Space:
 
 def _price(search: BaselineSearch, split: Split, file: Path | None, hands: Hands) -> Price:
     """Return what counts or measures a network."""
-    cost = search.objective.cost
+    cost, predictor = search.objective.cost, search.predictor
     if cost != "latency":
         return lambda network: figure(totals(network), cost)
+    if predictor is not None:
+        return lambda network: predict(predictor, network)
     return Latencies(_space(search, split).skeleton, file, threads=hands.threads, should_stop=hands.should_stop)
 
 
@@ -216,7 +222,7 @@ def _check_target(search: BaselineSearch, split: Split, hands: Hands) -> None:
     low, high = price(space.smallest()), price(space.largest())
     if not low <= objective.target <= high:
         raise SearchError(
-            f"no network of the space {space.name} takes {objective.target:g} ms here: the smallest takes {low:.3g} ms "
+            f"no network of the space {space.name} takes {objective.target:g} ms: the smallest takes {low:.3g} ms "
             f"and the largest {high:.3g} ms; give a target between them, or another skeleton or resolution"
         )
 
