@@ -19,6 +19,9 @@ from cli.command import refused
 from serve.browser import CHROMIUM, browsing
 from triscale.jobs.predict import predict
 from triscale.jobs.run import Run
+from triscale.network.forecast import NAMES, Predictor
+from triscale.scaling.budget import Budget
+from triscale.serve.model import ServedModel
 
 SLOW_CLIENTS = 60
 BAD_REQUESTS = 300
@@ -66,6 +69,19 @@ def test_a_budget_gets_its_network(server):
     assert status == 200
     assert found["macs"] <= 1e6
     assert found["used"] <= 1
+
+
+def test_a_profile_foretells_the_time_of_a_budget_s_network(served_run):
+    predictor = Predictor(
+        engine="onnxruntime", threads=1, processor="a phone", milliseconds=dict.fromkeys(NAMES, 0.01), error=0.05,
+        error_90=0.1, held_out=10,
+    )  # fmt: skip
+    model = ServedModel(Run.open(served_run), 10**6, predictor)
+    found = model.scaled(Budget.of("1M"))
+    assert found.milliseconds > 0
+    slower = model.scaled(Budget(latency=2 * found.milliseconds))
+    assert found.milliseconds < slower.milliseconds <= 2 * found.milliseconds
+    assert ServedModel(Run.open(served_run), 10**6).scaled(Budget.of("1M")).milliseconds is None
 
 
 @pytest.mark.parametrize(

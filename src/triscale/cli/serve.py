@@ -6,9 +6,12 @@ from pathlib import Path
 
 from triscale.cli.terminal import console
 from triscale.errors import UserError
+from triscale.network.forecast import load_predictor
 
 
-def serve(run: Path, /, *, host: str = "127.0.0.1", port: int = 8000, threads: int = 1) -> None:
+def serve(
+    run: Path, /, *, host: str = "127.0.0.1", port: int = 8000, threads: int = 1, profile: Path | None = None
+) -> None:
     """Serve a Run's network: a page to drop images on, and an HTTP interface described by OpenAPI.
 
     Parameters
@@ -21,6 +24,8 @@ def serve(run: Path, /, *, host: str = "127.0.0.1", port: int = 8000, threads: i
         Port to listen at; 0 takes any that is free.
     threads
         Threads that the network computes with.
+    profile
+        File of triscale profile, which foretells the latency of the networks that a budget gives.
     """
     try:
         import fastapi  # noqa: F401
@@ -35,7 +40,8 @@ def serve(run: Path, /, *, host: str = "127.0.0.1", port: int = 8000, threads: i
     from triscale.serve.run import listen, run_server
 
     limit_threads(threads)
-    model = ServedModel(Run.open(run), DEFAULTS.pixels)
+    predictor = None if profile is None else load_predictor(profile)
+    model = ServedModel(Run.open(run), DEFAULTS.pixels, predictor)
     socket = listen(host, port)
     shown = f"http://{host}:{socket.getsockname()[1]}"
     console.print(

@@ -17,6 +17,7 @@ from triscale.jobs.explain import SHOWN_SIDE, heat_of, method_of, square_of
 from triscale.jobs.networks import fit_any, totals_of
 from triscale.jobs.run import Run
 from triscale.network.custom import AnyNetwork
+from triscale.network.forecast import Predictor, predict
 from triscale.network.spec import Network
 from triscale.record import Record
 from triscale.scaling.apply import scale
@@ -64,7 +65,10 @@ class Served(Record):
 
 
 class Scaled(Record):
-    """The network that a budget gives; multipliers are relative to the baseline, before rounding."""
+    """The network that a budget gives; multipliers are relative to the baseline, before rounding.
+
+    ``milliseconds``: foretold for one image, where the server has a profile.
+    """
 
     budget: str
     network: str
@@ -77,6 +81,7 @@ class Scaled(Record):
     params: int
     macs: int
     used: float
+    milliseconds: float | None = None
 
 
 class ServedModel:
@@ -85,12 +90,14 @@ class ServedModel:
     Args:
         run: a trained one.
         pixels: most pixels of an image.
+        predictor: foretells the latency of scaled networks.
 
     Raises:
         RunError: the Run has no weights yet.
     """
 
-    def __init__(self, run: Run, pixels: int) -> None:
+    def __init__(self, run: Run, pixels: int, predictor: Predictor | None = None) -> None:
+        self._predictor = predictor
         self._spec, self._model = run.spec, run.model().eval()
         self._limits = ImageLimits(pixels=pixels)
         self._transform = eval_transform(self._spec.preprocessing)
@@ -129,7 +136,7 @@ class ServedModel:
         Raises:
             BudgetError: no network keeps it.
         """
-        fit = fit_any(self._baseline, self._law, budget)
+        fit = fit_any(self._baseline, self._law, budget, self._predictor)
         tally = totals_of(fit.network)
         return Scaled(
             budget=str(budget),
@@ -143,6 +150,9 @@ class ServedModel:
             params=tally.params,
             macs=tally.macs,
             used=max(limit.achieved / limit.asked for limit in fit.limits),
+            milliseconds=predict(self._predictor, fit.network)
+            if self._predictor is not None and isinstance(fit.network, Network)
+            else None,
         )
 
     def _map(self, picture: Image.Image, inputs: torch.Tensor, label: int) -> tuple[tuple[float, float] | None, str]:
