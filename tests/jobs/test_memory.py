@@ -42,7 +42,7 @@ print(forecast / peak_since(before, step))
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v2", "resnet18"])
 def test_the_forecast_is_near_what_a_step_takes(name):
     done = subprocess.run([sys.executable, "-c", MEASURE, name], capture_output=True, text=True, check=True)
-    assert 0.85 < float(done.stdout) < 1.1
+    assert 0.8 < float(done.stdout) < 1.15
 
 
 def test_the_largest_batch_is_said_before_a_training(capsys, tmp_path, tiny_file):

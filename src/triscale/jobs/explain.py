@@ -35,6 +35,8 @@ SHOWN_SIDE = 160
 MOST_ON_SHEET = 120
 
 Method = Literal["auto", "cam", "grad-cam"]
+IN_WORDS = {"cam": "exact", "grad-cam": "Grad-CAM"}
+"""What pages say of a method."""
 
 
 class Explained(Record):
@@ -127,7 +129,7 @@ def explain_run(run: Run, watcher: Watcher, method: Method = "auto") -> Maps:
             )
         )
         watcher.advance(number + 1)
-    result = Maps(method=named, images=tuple(explained))
+    result = Maps(method=IN_WORDS[named], images=tuple(explained))
     result.save(run.maps_file)
     return result
 

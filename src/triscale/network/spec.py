@@ -164,7 +164,13 @@ class Network(Record):
     @property
     def structure(self) -> str:
         """Digest of everything but the name: two networks that compute alike have the same."""
-        return digest(self.model_dump(mode="json", exclude={"name"}))
+        data = self.model_dump(mode="json", exclude={"name"})
+        for stage, dumped in zip(self.stages, data["stages"], strict=True):
+            # A skip that is usual for its block is left out: structures were digested before there was a choice.
+            usual = type(stage.block).model_fields.get("skip")
+            if usual is not None and dumped["block"]["skip"] == usual.default:
+                del dumped["block"]["skip"]
+        return digest(data)
 
     def replace(self, **changes: object) -> Network:
         """Return a copy with some fields changed, validated again.
