@@ -2,6 +2,7 @@
 
 Run with: python benchmarks/baseline_search.py surface [--seeds 20]
       or: python benchmarks/baseline_search.py table FILE
+      or: python benchmarks/baseline_search.py ranks FILE
       or: python benchmarks/baseline_search.py speed
 
 ``surface``: on the landscapes of tests/search/landscape.py, accuracy as a formula of the choices and the exact MACs of
@@ -40,6 +41,7 @@ from triscale.errors import SearchError
 from triscale.network.cost import totals
 from triscale.record import KIND_KEY, SCHEMA_KEY
 from triscale.search.objective import Objective, Told
+from triscale.search.ranking import rank
 from triscale.search.space import Sample, Space, mnasnet
 from triscale.search.strategies import STRATEGIES, make_strategy
 from triscale.search.strategies.strategy import Strategy
@@ -75,6 +77,9 @@ def main() -> None:
     table = commands.add_parser("table", parents=[shared], help="on networks that were trained before")
     table.add_argument("file", type=Path)
     table.set_defaults(run=on_table)
+    ranks = commands.add_parser("ranks", help="how proxies order networks that were trained before")
+    ranks.add_argument("file", type=Path)
+    ranks.set_defaults(run=on_ranks)
     speed = commands.add_parser("speed", help="of sampling, lowering and counting networks")
     speed.set_defaults(run=on_speed)
     arguments = parser.parse_args()
@@ -110,6 +115,17 @@ def on_surface(arguments: argparse.Namespace) -> None:
                 )
             )
     show(curves, AFTER)
+
+
+def on_ranks(arguments: argparse.Namespace) -> None:
+    """Compare what each proxy says of the networks of a table with their accuracies at the end."""
+    rows = json.loads(arguments.file.read_text())["rows"]
+    proxies = {f"after epoch {at + 1}": [row["epochs"][at] for row in rows] for at in range(len(rows[0]["epochs"]) - 1)}
+    proxies |= {"supernet": [row["supernet"] for row in rows], "MACs": [row["macs"] for row in rows]}
+    for name, values in proxies.items():
+        found = rank(values, [row["accuracy"] for row in rows])
+        print(f"{name:<14} Kendall {found.kendall:+.2f} ({found.low:+.2f} to {found.high:+.2f})", end="")
+        print(f", Spearman {found.spearman:+.2f}, {found.networks} networks")
 
 
 def on_speed(arguments: argparse.Namespace) -> None:

@@ -39,10 +39,10 @@ print(forecast / peak_since(before, step))
 
 
 @pytest.mark.skipif(memory_now() is None, reason="the system does not tell how much memory a process takes")
-@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v2", "resnet18"])
-def test_the_forecast_is_near_what_a_step_takes(name):
+@pytest.mark.parametrize(("name", "least"), [("efficientnet_b0", 0.85), ("mobilenet_v2", 0.85), ("resnet18", 0.8)])
+def test_the_forecast_is_near_what_a_step_takes(name, least):
     done = subprocess.run([sys.executable, "-c", MEASURE, name], capture_output=True, text=True, check=True)
-    assert 0.8 < float(done.stdout) < 1.15
+    assert least < float(done.stdout) < 1.1
 
 
 def test_the_largest_batch_is_said_before_a_training(capsys, tmp_path, tiny_file):

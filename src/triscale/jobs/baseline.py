@@ -106,7 +106,8 @@ def find_baseline(search: BaselineSearch, out: Path, watcher: Watcher, hands: Ha
             "between several; leave it out, or give a --profile, MACs or parameters, and the evaluator training"
         )
     split = prepare_split(search, out, hands, watcher, lambda split: _check_target(search, split, hands))
-    space, price = _space(search, split), _price(search, split, out / TIMES, hands)
+    space = _space(search, split)
+    price = _price(search, space, out / TIMES, hands)
     skeleton = space.skeleton
     images = len(split.train)
     if search.evaluator == "supernet":
@@ -202,14 +203,14 @@ def _space(search: BaselineSearch, split: Split) -> Space:
     return make_space(search.space, skeleton, search.choices)
 
 
-def _price(search: BaselineSearch, split: Split, file: Path | None, hands: Hands) -> Price:
+def _price(search: BaselineSearch, space: Space, file: Path | None, hands: Hands) -> Price:
     """Return what counts or measures a network."""
     cost, predictor = search.objective.cost, search.predictor
     if cost != "latency":
         return lambda network: figure(totals(network), cost)
     if predictor is not None:
         return lambda network: predict(predictor, network)
-    return Latencies(_space(search, split).skeleton, file, threads=hands.threads, should_stop=hands.should_stop)
+    return Latencies(space.skeleton, file, threads=hands.threads, should_stop=hands.should_stop)
 
 
 def _check_target(search: BaselineSearch, split: Split, hands: Hands) -> None:
@@ -218,7 +219,7 @@ def _check_target(search: BaselineSearch, split: Split, hands: Hands) -> None:
     if objective.cost != "latency":
         space.check_target(objective.cost, objective.target)
         return
-    price = _price(search, split, None, hands)
+    price = _price(search, space, None, hands)
     low, high = price(space.smallest()), price(space.largest())
     if not low <= objective.target <= high:
         raise SearchError(

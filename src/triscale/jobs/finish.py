@@ -8,19 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
 
 from triscale.data.loader import eval_batches
 from triscale.data.split import Sample
 from triscale.data.transforms import normalize
-from triscale.deploy.engines import Contract, OnnxModel
+from triscale.deploy.engines import Contract
 from triscale.deploy.export import Export, export_onnx
 from triscale.errors import Interrupted, RunError
+from triscale.jobs.measure import measure_one, subject_of
 from triscale.jobs.run import Run
 from triscale.jobs.train import eval_batch
 from triscale.jobs.watch import Watcher
-from triscale.measure.latency import Measurement, measure_latency, torch_threads
+from triscale.measure.latency import Measurement
 from triscale.record import Record, write_atomic
 from triscale.training.evaluate import Outcome, evaluate
 from triscale.training.metrics import Metrics, measure_predictions
@@ -91,26 +91,15 @@ def export_run(run: Run, watcher: Watcher, path: Path | None = None) -> Export:
     return export
 
 
-def measure_run(run: Run, watcher: Watcher, *, threads: int = 1, batch: int = 1) -> tuple[Measurement, ...]:
-    """Measure the exported file in ONNX Runtime, and the module in torch, on the CPU; the record stays in the Run.
+def measure_run(run: Run, watcher: Watcher) -> tuple[Measurement, ...]:
+    """Measure the exported file in ONNX Runtime and the module in torch, some seconds each; a record stays in the Run.
 
     Raises:
         RunError: nothing has been exported.
     """
-    watcher.begin("measure")
-    spec = run.spec
     if not run.onnx_file.is_file():
         raise RunError(f"{run.folder} holds no exported file; make one with: triscale export {run.folder}")
-    side = spec.preprocessing.resolution
-    images = np.random.default_rng(0).standard_normal((batch, 3, side, side), dtype=np.float32)
-    onnx_model = OnnxModel(run.onnx_file, threads=threads)
-    model = run.model().to(memory_format=torch.channels_last)
-    tensor = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
-    with torch_threads(threads), torch.inference_mode():
-        measurements = tuple(
-            measure_latency(call, engine=engine, batch=batch, threads=threads, resolution=side)
-            for engine, call in (("ONNX Runtime", lambda: onnx_model(images)), ("torch", lambda: model(tensor)))
-        )
+    measurements = measure_one(subject_of(run), ("onnxruntime", "torch"), watcher, within=None)
     Latencies(measurements=measurements).save(run.latency_file)
     return measurements
 

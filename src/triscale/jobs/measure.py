@@ -45,8 +45,8 @@ class Subject:
     Attributes:
         name: how it is shown.
         resolution: side of its images in pixels.
-        model: makes the module; None for a file.
-        file: of an engine; None for a module.
+        model: makes the module; None for a file alone.
+        file: that engines of files run; None where it has to be made of the module.
     """
 
     name: str
@@ -65,8 +65,7 @@ def find_subject(text: str) -> Subject:
     """
     path = Path(text)
     if path.is_dir():
-        run = Run.open(path)
-        return Subject(path.name, run.spec.preprocessing.resolution, model=run.model)
+        return subject_of(Run.open(path))
     if path.suffix == ".onnx":
         session = OnnxSession(path)
         side = session.shape[-1]
@@ -79,8 +78,20 @@ def find_subject(text: str) -> Subject:
     return Subject(network.name, network.resolution, model=lambda: build(network))
 
 
+def subject_of(run: Run) -> Subject:
+    """Return a Run to be timed: its module, and its exported file where there is one."""
+    file = run.onnx_file if run.onnx_file.is_file() else None
+    return Subject(run.folder.name, run.spec.preprocessing.resolution, model=run.model, file=file)
+
+
 def measure_one(
-    subject: Subject, engines: Sequence[Engine], watcher: Watcher, *, threads: int = 1, batch: int = 1
+    subject: Subject,
+    engines: Sequence[Engine],
+    watcher: Watcher,
+    *,
+    threads: int = 1,
+    batch: int = 1,
+    within: float | None = WITHIN,
 ) -> tuple[Measurement, ...]:
     """Measure something in each of some engines, by the paper's protocol: one image on one core by default.
 
@@ -99,7 +110,7 @@ def measure_one(
                     batch=batch,
                     threads=threads,
                     resolution=subject.resolution,
-                    within=WITHIN,
+                    within=within,
                     cores=cores,
                 )
                 peak = peak_since(before, call)
