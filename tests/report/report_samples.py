@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
 import numpy as np
+from PIL import Image
 
 from triscale.report.content import (
     AskedRow,
@@ -25,6 +27,7 @@ from triscale.report.content import (
     ReliabilityBin,
     ScalingFacts,
     StageRow,
+    WrongImage,
 )
 from triscale.report.format import share
 
@@ -54,6 +57,11 @@ FAMILIES = {
         ("resnet101", 44_549_160, 7.8e9), ("resnet152", 60_192_808, 11.5e9),
     ],
 }  # fmt: skip
+# As the papers have them (ImageNet, percent); some published none.
+TOP1 = {
+    "b0": 77.1, "b1": 79.1, "b2": 80.1, "b3": 81.6, "b4": 82.9, "b5": 83.6, "b6": 84.0, "b7": 84.3, "0.25": 50.6,
+    "0.5": 63.7, "mnasnet_a1": 75.2, "mnasnet_b1": 74.5, "resnet50": 76.0,
+}  # fmt: skip
 SEGMENTS = ("abcdef", "bc", "abged", "abgcd", "fgbc", "afgcd", "afgedc", "abc", "abcdefg", "abcdfg")
 
 
@@ -68,6 +76,13 @@ def png(pixels: np.ndarray) -> bytes:
     )
     chunks = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    """Encode an array of (height, width, 3) bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
 def digit(value: int, rng: np.random.Generator, side: int = 32) -> np.ndarray:
@@ -94,6 +109,16 @@ def map_card(index: int, truth: str, predicted: str, confidence: float, glyph: i
     return MapCard(
         file=f"test/{truth}/{index:04d}.png", truth=truth, predicted=predicted, confidence=confidence,
         right=truth == predicted, image=png(image * 255), overlay=png(np.clip(overlay, 0, 1) * 255),
+    )  # fmt: skip
+
+
+def wrong_image(index: int, truth: str, predicted: str, confidence: float) -> WrongImage:
+    """Return a wrong image; of three, one has a map as well, and one no picture at all."""
+    gray = np.repeat(digit(int(truth) if truth.isdigit() else 8, np.random.default_rng(index))[..., None], 3, axis=-1)
+    return WrongImage(
+        file=f"test/{truth}/{index:04d}.png", truth=truth, predicted=predicted, confidence=confidence,
+        image=None if index % 3 == 2 else jpeg(gray * 255),
+        overlay=jpeg(gray[:, ::-1] * 255) if index % 3 == 1 else None,
     )  # fmt: skip
 
 
@@ -172,7 +197,8 @@ def digits() -> Content:
         ),
         network=network(),
         families=tuple(
-            FamilyPoint(family=family, name=name, params=params, macs=int(macs))
+            FamilyPoint(family=family, name=name, params=params, macs=int(macs),
+                        top1=TOP1[name] / 100 if name in TOP1 else None)
             for family, members in FAMILIES.items()
             for name, params, macs in members
         ),
@@ -186,15 +212,20 @@ def digits() -> Content:
             ("weight decay", "1e-5, not on norms"), ("epochs", "20, two of them warm-up"), ("batch", "64"),
         )),
         curve=curve(),
+        images="digits",
         metrics=result,
+        wrong=tuple(wrong_image(index, str(index % 10), str((index + 3) % 10), 0.99 - index / 50)
+                    for index in range(14)),
         maps=tuple(cards),
         latency=(
             LatencyRow(engine="ONNX Runtime", batch=1, threads=1, resolution=32, median_ms=1.42, lower_quartile_ms=1.39,
-                       upper_quartile_ms=1.51, samples=200),
+                       upper_quartile_ms=1.51, samples=200, low_ms=1.40, high_ms=1.44, peak_bytes=14_000_000,
+                       device="Intel Xeon"),
             LatencyRow(engine="ONNX Runtime", batch=16, threads=2, resolution=32, median_ms=9.81,
                        lower_quartile_ms=9.4, upper_quartile_ms=10.9, samples=200),
             LatencyRow(engine="PyTorch", batch=1, threads=1, resolution=32, median_ms=4.63, lower_quartile_ms=4.4,
-                       upper_quartile_ms=5.2, samples=200, note="eager"),
+                       upper_quartile_ms=5.2, samples=200, note="eager", low_ms=4.5, high_ms=4.8,
+                       device="Intel Xeon", restless="the quartiles lie far apart"),
         ),
         exported=ExportFacts(file="model.onnx", size_bytes=412_345, max_error=3.1e-6, agreement=1.0, images=360,
                              engine="ONNX Runtime 1.30"),

@@ -4,6 +4,7 @@ import pytest
 
 from report import report_samples as samples
 from triscale.errors import RecordError
+from triscale.report.comparison_content import SeenCell
 from triscale.report.content import ClassMetric, Content, MapCard, MetricFacts, Pair
 
 
@@ -21,8 +22,14 @@ def test_images_are_base64_in_json():
 
 
 def test_what_is_no_png_is_refused():
-    card = json.loads(samples.digits().to_json())["maps"][0]
+    cell = {"way": "depth", "predicted": "cat", "confidence": 0.5}
     with pytest.raises(RecordError, match="expected a PNG image"):
+        SeenCell.parse(cell | {"overlay": "/9j/4AAQ"}, "the cell")
+
+
+def test_what_is_neither_png_nor_jpeg_is_refused():
+    card = json.loads(samples.digits().to_json())["maps"][0]
+    with pytest.raises(RecordError, match="expected a PNG or JPEG image"):
         MapCard.parse(card | {"image": "R0lGODlhAQABAAAAACw="}, "the card")
     with pytest.raises(RecordError, match="in base64"):
         MapCard.parse(card | {"image": "not base64!"}, "the card")

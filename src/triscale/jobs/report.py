@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from triscale.data.leaks import certain, in_words
-from triscale.deploy.export import Export
 from triscale.families import FAMILIES
-from triscale.jobs.explain import Maps
-from triscale.jobs.finish import Latencies
 from triscale.jobs.networks import cost_of
 from triscale.jobs.prepare import DataSummary
+from triscale.jobs.report_results import (
+    exported_facts,
+    latency_rows,
+    map_cards,
+    measure_command,
+    metric_facts,
+    wrong_images,
+)
 from triscale.jobs.run import Run, RunSpec
 from triscale.jobs.train import read_history
 from triscale.measure.device import Machine
@@ -22,7 +28,7 @@ from triscale.network.spec import Network
 from triscale.network.words import PartInWords, parts_in_words
 from triscale.record import write_atomic
 from triscale.report import content as page
-from triscale.report.format import share as percent
+from triscale.report.format import grouped, milliseconds, share, unbroken
 from triscale.report.page import render
 from triscale.scaling.budget import LABELS, amount
 from triscale.scaling.fit import Fit, Limit
@@ -63,26 +69,35 @@ def gather(run: Run) -> page.Content:
     spec = run.spec
     figures = cost_of(spec.network)
     metrics = Metrics.load(run.metrics_file) if run.metrics_file.is_file() else None
+    latency = latency_rows(run)
     return page.Content(
-        title=f"{Path(spec.request.images).name}: {spec.network.name}",
+        title=f"{images_name(spec.request.images)}: {spec.network.name}",
         verdict=_verdict(metrics, spec.fit, figures, read_history(run), spec.request.recipe.epochs),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         warnings=_warnings(run),
-        asked=_asked(spec.fit),
+        asked=_asked(spec.fit, latency),
         scaling=_scaling(spec.fit, spec.network),
         network=_network(spec.network, figures),
-        families=_families(),
+        families=published_points(),
         data=_data(run, spec),
-        recipe=_recipe(spec.request.recipe),
+        recipe=recipe_rows(spec.request.recipe),
         curve=_curve(run),
-        metrics=None if metrics is None else _metrics(metrics),
-        maps=_maps(run),
-        latency=_latency(run),
-        exported=_exported(run),
+        images=images_name(spec.request.images),
+        metrics=None if metrics is None else metric_facts(metrics),
+        wrong=wrong_images(run, run.split.root) if metrics is not None else (),
+        maps=map_cards(run),
+        latency=latency,
+        measure=measure_command(run),
+        exported=exported_facts(run),
         environment=_environment(spec),
         repeat=_repeat(spec),
         files=tuple(page.Pair(name=name, value=what) for name, what in FILES if (run.folder / name).exists()),
     )
+
+
+def percent(value: float) -> str:
+    """Return a share as a percentage that no line break divides."""
+    return unbroken(share(value))
 
 
 def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost, history: tuple[Epoch, ...], epochs: int) -> str:
@@ -98,7 +113,7 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost, history: t
         best = max((epoch.val_top1 for epoch in history), default=None)
         return f"{going}{'' if best is None else f', validation accuracy up to {percent(best)}'}; {within}."
     return (
-        f"{percent(metrics.top1)} of {metrics.count} {metrics.part} images right (95 % interval "
+        f"{percent(metrics.top1)} of {grouped(metrics.count)} {metrics.part} images right (95 % interval "
         f"{percent(metrics.top1_low)} to {percent(metrics.top1_high)}), with {within}."
     )
 
@@ -126,9 +141,10 @@ def _warnings(run: Run) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _asked(fit: Fit | None) -> tuple[page.AskedRow, ...]:
+def _asked(fit: Fit | None, latency: Sequence[page.LatencyRow]) -> tuple[page.AskedRow, ...]:
     if fit is None:
         return ()
+    measured = f", measured {milliseconds(latency[0].median_ms)} in {latency[0].engine}" if latency else ""
     return tuple(
         page.AskedRow(
             name=LABELS[limit.name],
@@ -136,6 +152,7 @@ def _asked(fit: Fit | None) -> tuple[page.AskedRow, ...]:
             achieved=amount(limit.name, limit.achieved),
             used=limit.used,
             binding=limit.name == fit.binding,
+            note=f"foretold by the profile{measured}" if limit.name == "latency" else "",
         )
         for limit in fit.limits
     )
@@ -192,12 +209,26 @@ def _parts(network: AnyNetwork, figures: Cost) -> tuple[PartInWords, ...]:
     return parts_in_words(network) if isinstance(network, Network) else (PartInWords("", 1, 1),) * len(figures.stages)
 
 
-def _families() -> tuple[page.FamilyPoint, ...]:
+def images_name(images: str) -> str:
+    """Return what a page calls the images that a job was given: the last part of their folder or address."""
+    return Path(images).name or images
+
+
+def published_points() -> tuple[page.FamilyPoint, ...]:
+    """Return the published networks with their exact cost and what their authors reached on ImageNet."""
     points = []
     for family, members in FAMILIES.items():
         for member in members:
             figures = cost(member.network)
-            points.append(page.FamilyPoint(family=family, name=member.name, params=figures.params, macs=figures.macs))
+            points.append(
+                page.FamilyPoint(
+                    family=family,
+                    name=member.name,
+                    params=figures.params,
+                    macs=figures.macs,
+                    top1=None if member.top1 is None else member.top1 / 100,
+                )
+            )
     return tuple(points)
 
 
@@ -216,7 +247,9 @@ def _data(run: Run, spec: RunSpec) -> page.DataFacts | None:
     )
 
 
-def _recipe(recipe: Recipe) -> tuple[page.Pair, ...]:
+def recipe_rows(recipe: Recipe) -> tuple[page.Pair, ...]:
+    """Return every setting of a recipe by its name."""
+
     def flat(value: object, name: str) -> list[page.Pair]:
         if isinstance(value, dict):
             return [pair for key, inner in value.items() for pair in flat(inner, f"{name}.{key}" if name else str(key))]
@@ -240,75 +273,6 @@ def _curve(run: Run) -> tuple[page.CurvePoint, ...]:
         )
         for epoch in read_history(run)
     )
-
-
-def _metrics(metrics: Metrics) -> page.MetricFacts:
-    return page.MetricFacts(
-        split=metrics.part,
-        count=metrics.count,
-        top1=metrics.top1,
-        top1_low=metrics.top1_low,
-        top1_high=metrics.top1_high,
-        top5=metrics.top5,
-        mean_class_accuracy=metrics.mean_class_accuracy,
-        loss=metrics.loss,
-        calibration_error=metrics.calibration_error,
-        per_class=tuple(
-            page.ClassMetric(
-                name=row.name,
-                count=row.count,
-                precision=row.precision,
-                recall=row.recall if row.count else None,
-                f1=row.f1,
-            )
-            for row in metrics.per_class
-        ),
-        confusion=metrics.confusion,
-        reliability=tuple(page.ReliabilityBin(**row.model_dump()) for row in metrics.reliability),
-    )
-
-
-def _maps(run: Run) -> tuple[page.MapCard, ...]:
-    if not run.maps_file.is_file():
-        return ()
-    return tuple(
-        page.MapCard(
-            file=item.file,
-            truth=item.truth,
-            predicted=item.predicted,
-            confidence=item.confidence,
-            right=item.right,
-            image=(run.maps_folder / item.image).read_bytes(),
-            overlay=(run.maps_folder / item.overlay).read_bytes(),
-        )
-        for item in Maps.load(run.maps_file).images
-    )
-
-
-def _latency(run: Run) -> tuple[page.LatencyRow, ...]:
-    if not run.latency_file.is_file():
-        return ()
-    return tuple(
-        page.LatencyRow(
-            engine=item.engine,
-            batch=item.batch,
-            threads=item.threads,
-            resolution=item.resolution,
-            median_ms=item.median_ms,
-            lower_quartile_ms=item.lower_quartile_ms,
-            upper_quartile_ms=item.upper_quartile_ms,
-            samples=item.samples,
-            note=item.precision,
-        )
-        for item in Latencies.load(run.latency_file).measurements
-    )
-
-
-def _exported(run: Run) -> page.ExportFacts | None:
-    if not run.export_file.is_file():
-        return None
-    export = Export.load(run.export_file)
-    return page.ExportFacts(**export.model_dump())
 
 
 def machine_rows(machine: Machine) -> tuple[page.Pair, ...]:

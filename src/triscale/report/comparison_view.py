@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from triscale.report import comparison_figures as figures
 from triscale.report.comparison_content import ComparisonContent, PublishedRow, SeenRow, WayRow
 from triscale.report.format import share, si, unbroken
+from triscale.report.image import Image, to_image
 from triscale.report.svg import Picture
-from triscale.report.view import Image, Section, Tile, to_image
+from triscale.report.view import Section, Tile
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from triscale.record import Record
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
 # What no page and no XML text may hold: control characters other than tab and newline, and half a surrogate pair, which
 # is how Python reads a file name that is not UTF-8.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -22,14 +23,26 @@ def _printable(value: object) -> object:
 
 
 def _png(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            value = base64.b64decode(value, validate=True)
-        except binascii.Error as error:
-            raise ValueError("expected a PNG image in base64") from error
+    value = _decoded(value, "PNG")
     if isinstance(value, bytes) and not value.startswith(PNG_SIGNATURE):
         raise ValueError("expected a PNG image")
     return value
+
+
+def _raster(value: object) -> object:
+    value = _decoded(value, "PNG or JPEG")
+    if isinstance(value, bytes) and not value.startswith((PNG_SIGNATURE, JPEG_SIGNATURE)):
+        raise ValueError("expected a PNG or JPEG image")
+    return value
+
+
+def _decoded(value: object, formats: str) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"expected a {formats} image in base64") from error
 
 
 def _base64(value: bytes) -> str:
@@ -41,6 +54,9 @@ Text = Annotated[str, BeforeValidator(_printable)]
 
 Png = Annotated[bytes, BeforeValidator(_png), PlainSerializer(_base64, return_type=str, when_used="json")]
 """The bytes of a PNG file; base64 in the JSON form."""
+
+Raster = Annotated[bytes, BeforeValidator(_raster), PlainSerializer(_base64, return_type=str, when_used="json")]
+"""The bytes of a PNG or JPEG file; base64 in the JSON form."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -55,13 +71,17 @@ class Pair(Record):
 
 
 class AskedRow(Record):
-    """One limit of the budget: what was asked, what came out, and the share of the limit that is used."""
+    """One limit of the budget: what was asked, what came out, and the share of the limit that is used.
+
+    ``note`` says where the figure is from, if it was not counted.
+    """
 
     name: Text
     asked: Text
     achieved: Text
     used: Amount
     binding: bool = False
+    note: Text = ""
 
 
 class ScalingFacts(Record):
@@ -105,12 +125,13 @@ class NetworkFacts(Record):
 
 
 class FamilyPoint(Record):
-    """A published network to compare with."""
+    """A published network to compare with; ``top1`` is its accuracy on ImageNet as its authors published it."""
 
     family: Text
     name: Text
     params: Annotated[int, Field(gt=0)]
     macs: Annotated[int, Field(gt=0)]
+    top1: Share | None = None
 
 
 class ClassCount(Record):
@@ -205,12 +226,30 @@ class MapCard(Record):
     predicted: Text
     confidence: Share
     right: bool
-    image: Png
-    overlay: Png
+    image: Raster
+    overlay: Raster
+
+
+class WrongImage(Record):
+    """A test image that was taken for another class, with its class activation map where there is one.
+
+    ``image`` is absent where the file could not be read any more.
+    """
+
+    file: Text
+    truth: Text
+    predicted: Text
+    confidence: Share
+    image: Raster | None = None
+    overlay: Raster | None = None
 
 
 class LatencyRow(Record):
-    """A measured latency with its spread, in milliseconds for one batch."""
+    """A measured latency with its spread, in milliseconds for one batch.
+
+    ``low_ms`` and ``high_ms`` are the 95 % interval of the median, ``device`` is where it was taken, ``restless`` says
+    why the figure is not to be trusted.
+    """
 
     engine: Text
     batch: Count
@@ -221,21 +260,30 @@ class LatencyRow(Record):
     upper_quartile_ms: Amount
     samples: Count
     note: Text = ""
+    low_ms: Amount | None = None
+    high_ms: Amount | None = None
+    peak_bytes: Count | None = None
+    device: Text = ""
+    restless: Text = ""
 
 
 class ExportFacts(Record):
-    """The exported file and how well it computes what the model computes."""
+    """The exported file and how well it computes what the model computes; None where its engine does not run here."""
 
     file: Text
     size_bytes: Count
-    max_error: Amount
-    agreement: Share
+    max_error: Amount | None
+    agreement: Share | None
     images: Count
     engine: Text
 
 
 class Content(Record):
-    """Everything that one page shows; a page that is renewed loads itself again after ``refresh_seconds``."""
+    """Everything that one page shows; a page that is renewed loads itself again after ``refresh_seconds``.
+
+    ``images`` names the images that ``metrics`` are of; ``wrong`` begins, for each class, with the image about which
+    the network was surest; ``measure`` is the command that measures a latency, where none was recorded.
+    """
 
     kind_name: ClassVar[str] = "report"
 
@@ -250,9 +298,12 @@ class Content(Record):
     data: DataFacts | None = None
     recipe: tuple[Pair, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
+    images: Text = ""
     metrics: MetricFacts | None = None
+    wrong: tuple[WrongImage, ...] = ()
     maps: tuple[MapCard, ...] = ()
     latency: tuple[LatencyRow, ...] = ()
+    measure: Text = ""
     exported: ExportFacts | None = None
     environment: tuple[Pair, ...] = ()
     repeat: tuple[Text, ...] = ()

@@ -1,20 +1,20 @@
-"""Pictures of the network, its training and its latency."""
+"""Pictures of the network and its latency."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from triscale.report.content import CurvePoint, FamilyPoint, LatencyRow, NetworkFacts, StageRow
+from triscale.report.content import FamilyPoint, LatencyRow, NetworkFacts, StageRow
 from triscale.report.format import columns, milliseconds, share, shorten, si
 from triscale.report.labels import Labels
-from triscale.report.svg import BLUE, GRID, INK, MUTED, ORANGE, SERIES, SURFACE, Picture, draw, plot_area
+from triscale.report.marks import Key, Mark, in_series, pixels
+from triscale.report.svg import BLUE, GRID, INK, MARKERS, MUTED, ORANGE, SERIES, SURFACE, Picture, draw, plot_area
 
-_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _WIDTH = 400
 
 
@@ -24,26 +24,29 @@ def families(points: Sequence[FamilyPoint], own: NetworkFacts | None) -> Picture
     for point in points:
         groups.setdefault(point.family, []).append(point)
     own = own if own and own.params and own.macs else None
-    legend_rows = -(-len(groups) // 3)
+    styles = cycle(zip(SERIES, MARKERS, strict=True))
+    keys = [
+        Key(index, shorten(name, 22), color, marker)
+        for (index, name), (color, marker) in zip(enumerate(groups), styles, strict=False)
+    ]
+    keys += [Key(len(groups), shorten(own.name, 40), ORANGE, "*")] if own else []
 
-    def paint(figure: Figure) -> None:
-        axes = plot_area(figure, left=58, right=24, top=14, bottom=46 + 18 * legend_rows)
+    def paint(figure: Figure) -> list[Mark]:
+        axes = plot_area(figure, left=58, right=24, top=14, bottom=46)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel("parameters")
         axes.set_ylabel("MACs")
-        styles = cycle(zip(SERIES, _MARKERS, strict=True))
-        for (name, members), (color, marker) in zip(groups.items(), styles, strict=False):
+        for key, members in zip(keys, groups.values(), strict=False):
             members.sort(key=lambda point: (point.macs, point.params, point.name))
             axes.plot(
                 [point.params for point in members],
                 [point.macs for point in members],
-                color=color,
-                marker=marker,
+                color=key.color,
+                marker=key.marker,
                 markersize=4.5,
                 linewidth=1.3,
-                # A label that begins with an underscore would be left out of the legend.
-                label=shorten(name, 22).replace("_", " _", 1) if name.startswith("_") else shorten(name, 22),
+                gid=in_series(key.number),
             )
         if own:
             axes.plot(
@@ -55,6 +58,7 @@ def families(points: Sequence[FamilyPoint], own: NetworkFacts | None) -> Picture
                 markeredgecolor=SURFACE,
                 linestyle="none",
                 zorder=5,
+                gid=in_series(len(groups)),
             )
         axes.margins(0.09, 0.1)
         for axis in (axes.xaxis, axes.yaxis):
@@ -63,18 +67,30 @@ def families(points: Sequence[FamilyPoint], own: NetworkFacts | None) -> Picture
             axis.set_minor_formatter(NullFormatter())
         axes.tick_params(which="minor", length=0)
         _label_members(axes, list(groups.values()), own)
-        figure.legend(loc="lower center", ncols=3, fontsize=9.5, labelcolor=INK, columnspacing=1.4, handlelength=1.6)
+        marks = [
+            Mark(_cost_in_words(point), *pixels(axes, point.params, point.macs), series=index)
+            for index, members in enumerate(groups.values())
+            for point in members
+        ]
+        if own:
+            marks.append(Mark(_cost_in_words(own), *pixels(axes, own.params, own.macs), series=len(groups)))
+        return marks
 
     names = ", ".join(shorten(name, 30) for name in groups)
-    place = f" {own.name}: {si(own.params)} parameters, {si(own.macs)} MACs." if own else ""
+    at = f" {own.name}: {si(own.params)} parameters, {si(own.macs)} MACs." if own else ""
     return draw(
         name="figure-families",
         title="MACs against parameters",
-        description=f"Published families on logarithmic axes: {names}.{place}",
+        description=f"Published families on logarithmic axes: {names}.{at}",
         width=500,
-        height=380 + 18 * legend_rows,
+        height=380,
         paint=paint,
+        keys=keys,
     )
+
+
+def _cost_in_words(point: FamilyPoint | NetworkFacts) -> str:
+    return f"{point.name}: {si(point.macs)} MACs, {si(point.params)} parameters"
 
 
 def _label_members(axes: Axes, groups: list[list[FamilyPoint]], own: NetworkFacts | None) -> None:
@@ -85,14 +101,18 @@ def _label_members(axes: Axes, groups: list[list[FamilyPoint]], own: NetworkFact
         labels.keep_line_clear([(point.params, point.macs) for point in members])
     if own:
         labels.place(
-            own.params, own.macs, shorten(own.name, 30), size=11, color=ORANGE, weight="bold", gap=9, must=True
-        )
+            own.params, own.macs, shorten(own.name, 30), size=11, color=ORANGE, weight="bold", gap=9, must=True,
+            gid=in_series(len(groups)),
+        )  # fmt: skip
     for rank in range(max((len(members) for members in groups), default=0)):
-        for members in groups:
+        for index, members in enumerate(groups):
             # The ends of each line first, then its middle, for as long as there is room.
             order = [*members[-1:], *members[:1], *members[1:-1]] if len(members) > 1 else members
             if rank < min(len(order), 5):
-                labels.place(order[rank].params, order[rank].macs, shorten(order[rank].name, 22), size=9, color=MUTED)
+                point = order[rank]
+                labels.place(
+                    point.params, point.macs, shorten(point.name, 22), size=9, color=MUTED, gid=in_series(index)
+                )
 
 
 def stage_bars(stages: Sequence[StageRow]) -> Picture:
@@ -130,21 +150,6 @@ def stage_bars(stages: Sequence[StageRow]) -> Picture:
         height=44 + 32 * len(names),
         paint=paint,
     )
-
-
-def loss_curve(points: Sequence[CurvePoint]) -> Picture:
-    """Draw the loss on the training and the validation images over the epochs."""
-    lines = (
-        ("training", BLUE, "o", [(p.epoch, p.train_loss) for p in points]),
-        ("validation", ORANGE, "s", [(p.epoch, p.val_loss) for p in points]),
-    )
-    return _curve(name="figure-loss", title="Loss", lines=lines, tune=_loss_axis)
-
-
-def accuracy_curve(points: Sequence[CurvePoint]) -> Picture:
-    """Draw the top-1 accuracy on the validation images over the epochs."""
-    lines = (("validation top-1", ORANGE, "s", [(p.epoch, p.val_top1) for p in points]),)
-    return _curve(name="figure-accuracy", title="Validation top-1", lines=lines, tune=_share_axis)
 
 
 def latency_bars(rows: Sequence[LatencyRow]) -> Picture:
@@ -194,59 +199,6 @@ def latency_bars(rows: Sequence[LatencyRow]) -> Picture:
         height=52 + 38 * len(names),
         paint=paint,
     )
-
-
-_Line = tuple[str, str, str, list[tuple[float, float | None]]]
-
-
-def _curve(*, name: str, title: str, lines: Sequence[_Line], tune: Callable[[Axes, list[float]], None]) -> Picture:
-    known = [
-        (label, color, marker, [(x, y) for x, y in points if y is not None]) for label, color, marker, points in lines
-    ]
-    known = [line for line in known if line[3]]
-
-    def paint(figure: Figure) -> None:
-        axes = plot_area(figure, left=50, right=12, top=34, bottom=40)
-        for label, color, marker, points in known:
-            axes.plot(
-                [x for x, _ in points],
-                [y for _, y in points],
-                color=color,
-                marker=marker if len(points) <= 25 else "",
-                markersize=3.5,
-                label=label,
-            )
-        tune(axes, [y for *_, points in known for _, y in points])
-        axes.grid(visible=False, axis="x")
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-        axes.set_xlabel("epoch")
-        figure.legend(loc="upper left", ncols=2, labelcolor=INK, borderaxespad=0.2)
-
-    ends = "; ".join(f"{label} ends at {points[-1][1]:.3g}" for label, _, _, points in known)
-    return draw(
-        name=name,
-        title=title,
-        description=f"{title} over the epochs: {ends}.",
-        width=_WIDTH,
-        height=265,
-        paint=paint,
-    )
-
-
-def _loss_axis(axes: Axes, values: list[float]) -> None:
-    axes.set_ylabel("loss")
-    if values and min(values) > 0 and max(values) / min(values) > 30:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    else:
-        axes.set_ylim(bottom=min([0.0, *values]))
-
-
-def _share_axis(axes: Axes, values: list[float]) -> None:
-    axes.set_ylim(max(0.0, min(values, default=0.0) - 0.05), 1.0 + 0.01)
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
 
 
 def _rows(axes: Axes, names: list[str]) -> None:

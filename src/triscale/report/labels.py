@@ -53,6 +53,7 @@ class Labels:
         weight: str = "normal",
         gap: float = 6,
         must: bool = False,
+        gid: str | None = None,
     ) -> None:
         """Write a text beside a point, on the first side with room; one that ``must`` be there needs no room."""
         across, up = self._pixels(x, y)
@@ -81,6 +82,7 @@ class Labels:
                     color=color,
                     fontweight=weight,
                     zorder=6,
+                    gid=gid,
                 )
                 return
 

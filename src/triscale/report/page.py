@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from importlib import resources
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from triscale.report import format as text
@@ -10,8 +14,11 @@ from triscale.report.baseline_view import BaselineView, arrange_baseline
 from triscale.report.comparison_content import ComparisonContent
 from triscale.report.comparison_view import ComparisonView, arrange_comparison
 from triscale.report.content import Content
+from triscale.report.runs_content import RunsContent
+from triscale.report.runs_view import RunsView, arrange_runs
 from triscale.report.search_content import SearchContent
 from triscale.report.search_view import SearchView, arrange_search
+from triscale.report.svg import PALETTE
 from triscale.report.view import View, arrange
 
 FILTERS = {
@@ -22,38 +29,51 @@ FILTERS = {
     "number": lambda value: text.unbroken(text.number(value)),
     "times": text.times,
     "points": text.points,
+    "tenths": lambda value: f"{100 * value:.1f}".replace("-", "\N{MINUS SIGN}"),
+    "ms": lambda value: text.unbroken(text.milliseconds(value)),
     "coefficient": lambda value: f"{value:g}",
     "sentence": lambda value: f"{value[:1].upper()}{value[1:]}.",
     "bare_ms": lambda value: text.milliseconds(value, unit=False),
+    "variable": lambda color: PALETTE[color],
+    "marker": lambda letter: {"^": "up", "v": "down", "*": "star"}.get(letter, letter),
 }
+
+SCRIPT = resources.files("triscale.report").joinpath("templates", "script.js").read_text(encoding="utf-8")
 
 
 def render(content: Content) -> str:
-    """Return the page of a Run: one HTML file that loads nothing, runs no script and shows every text as text.
+    """Return the page of a Run: one HTML file that loads nothing and shows every text as text.
 
-    The same content gives the same page, byte for byte.
+    Its one script is ours, and the page's policy names the script's digest: no browser runs another one. The same
+    content gives the same page, byte for byte.
     """
-    return _fill(content, arrange(content))
+    return _fill(content, arrange(content), SCRIPT)
+
+
+def render_runs(content: RunsContent) -> str:
+    """Return the page of several Runs, made like that of one."""
+    return _fill(content, arrange_runs(content), SCRIPT)
 
 
 def render_search(content: SearchContent) -> str:
-    """Return the page of a coefficient search, made like that of a Run."""
+    """Return the page of a coefficient search, made like that of a Run, but without any script."""
     return _fill(content, arrange_search(content))
 
 
 def render_comparison(content: ComparisonContent) -> str:
-    """Return the page of a comparison of ways to scale, made like that of a Run."""
+    """Return the page of a comparison of ways to scale, made like that of a coefficient search."""
     return _fill(content, arrange_comparison(content))
 
 
 def render_baseline(content: BaselineContent) -> str:
-    """Return the page of a search for a baseline, made like that of a Run."""
+    """Return the page of a search for a baseline, made like that of a coefficient search."""
     return _fill(content, arrange_baseline(content))
 
 
 def _fill(
-    content: Content | SearchContent | ComparisonContent | BaselineContent,
-    view: View | SearchView | ComparisonView | BaselineView,
+    content: Content | RunsContent | SearchContent | ComparisonContent | BaselineContent,
+    view: View | RunsView | SearchView | ComparisonView | BaselineView,
+    script: str = "",
 ) -> str:
     environment = Environment(
         loader=PackageLoader("triscale.report"),
@@ -64,4 +84,6 @@ def _fill(
         keep_trailing_newline=True,
     )
     environment.filters.update(FILTERS)
-    return environment.get_template("report.html").render(content=content, view=view)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    template = environment.get_template("report.html")
+    return template.render(content=content, view=view, script=script, script_hash=f"sha256-{digest}")

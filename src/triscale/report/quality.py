@@ -13,7 +13,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from triscale.report.content import ReliabilityBin
-from triscale.report.format import columns, share, shorten
+from triscale.report.format import columns, grouped, share, shorten
+from triscale.report.marks import Mark, pixels
 from triscale.report.svg import BLUE, FONT_SIZE, INK, MUTED, ON_STRONG, ORANGE, Picture, draw, plot_area
 
 NUMBERS_UP_TO = 20
@@ -36,7 +37,7 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> P
     side = min(400, max(150, 34 * len(names))) if small else min(560, max(400, 7 * len(names)))
     turned = longest > side / min(len(names), _MOST_LABELS) - 4
 
-    def paint(figure: Figure) -> None:
+    def paint(figure: Figure) -> list[Mark]:
         width, height = figure.get_size_inches() * 72
         axes = plot_area(figure, left=width - side - 8, right=8, top=height - side - 8, bottom=8)
         if small:
@@ -62,6 +63,7 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> P
             spine.set_visible(True)
         _caption(figure, (width - side / 2 - 8) / width, 1 - 9 / height, "predicted", turned=False)
         _caption(figure, 9 / width, (8 + side / 2) / height, "truth", turned=True)
+        return _marks(axes, names, table) if small else []
 
     above = (longest if turned else 14) + 30
     wrong = int(table.sum() - np.trace(table))
@@ -144,6 +146,18 @@ def _cells(axes: Axes, table: NDArray[np.float64], shares: NDArray[np.float64]) 
             fontsize=10 if len(text) < 4 else 8,
             color=ON_STRONG if strength > 0.6 else INK,
         )
+
+
+def _marks(axes: Axes, names: Sequence[str], table: NDArray[np.float64]) -> list[Mark]:
+    """Return a mark for each cell that holds images."""
+    marks = []
+    for row, column in np.argwhere(table > 0).tolist():
+        (left, top), (right, bottom) = pixels(axes, column - 0.5, row - 0.5), pixels(axes, column + 0.5, row + 0.5)
+        count, total = int(table[row, column]), int(table[row].sum())
+        of = f"{grouped(count)} of {grouped(total)} ({share(count / total)})"
+        text = f"{names[row]}, right: {of}" if row == column else f"{names[row]} taken for {names[column]}: {of}"
+        marks.append(Mark(text, (left + right) / 2, top, left=left, width=right - left, height=bottom - top))
+    return marks
 
 
 def _colors(shares: NDArray[np.float64]) -> NDArray[np.float64]:

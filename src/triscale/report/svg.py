@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.dom import minidom
@@ -18,6 +18,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from triscale.report.marks import SERIES_ID, Key, Mark, marks_group
 
 INK, MUTED, GRID, SURFACE, BLUE, ORANGE, ON_STRONG = (
     "#1d2127",
@@ -29,6 +31,8 @@ INK, MUTED, GRID, SURFACE, BLUE, ORANGE, ON_STRONG = (
     "#fffeff",
 )
 SERIES = ("#0f857f", "#7b50b4", "#8a7611", "#b53b73", "#3e8a3b", "#56708a", "#9a5a3c")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+"""Matplotlib's letters, one for each color of a series."""
 SCALE = ("#eff3d9", "#c9e1c2", "#9dceb5", "#70bab1", "#48a2b2", "#3487b1", "#3c69aa")
 """From little to much in even steps of lightness; on dark pages it runs from dark to light."""
 PALETTE: dict[str, str] = {
@@ -80,21 +84,36 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)|^#(.+)$")
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An inline SVG; ``width`` in CSS pixels is the width at which its text has its intended size."""
+    """An inline SVG; ``width`` in CSS pixels is the width at which its text has its intended size.
+
+    ``keys`` are its legend, where the page rather than the drawing shows one.
+    """
 
     name: str
     title: str
     description: str
     svg: str
     width: int
+    keys: tuple[Key, ...] = ()
+
+
+Paint = Callable[[Figure], Sequence[Mark] | None]
 
 
 def draw(
-    *, name: str, title: str, description: str, width: int, height: int, paint: Callable[[Figure], None]
+    *,
+    name: str,
+    title: str,
+    description: str,
+    width: int,
+    height: int,
+    paint: Paint,
+    keys: Sequence[Key] = (),
 ) -> Picture:
     """Let ``paint`` fill a figure of ``width`` x ``height`` pixels and return it as inline SVG.
 
-    ``name`` must be unique on the page: every id in the SVG begins with it.
+    ``paint`` may return places that can be pointed at; each carries its text as a title, which browsers show without
+    any script. ``name`` must be unique on the page: every id in the SVG begins with it.
     """
     buffer = io.StringIO()
     with mpl.rc_context(), warnings.catch_warnings():
@@ -103,9 +122,10 @@ def draw(
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE | {"svg.hashsalt": name})
         figure = Figure(figsize=(width / 72, height / 72))
-        paint(figure)
+        marks = paint(figure) or ()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
-    return Picture(name, title, description, _inline(buffer.getvalue(), name, title, description), width)
+    svg = _inline(buffer.getvalue(), name, title, description, marks)
+    return Picture(name, title, description, svg, width, tuple(keys))
 
 
 def standalone(picture: Picture) -> str:
@@ -139,7 +159,7 @@ def plot_area(figure: Figure, *, left: float, right: float, top: float, bottom: 
     )
 
 
-def _inline(text: str, name: str, title: str, description: str) -> str:
+def _inline(text: str, name: str, title: str, description: str, marks: Sequence[Mark]) -> str:
     document = minidom.parseString(text)
     root = document.documentElement
     assert root is not None
@@ -148,22 +168,13 @@ def _inline(text: str, name: str, title: str, description: str) -> str:
     used = {_target(value) for element in elements for value in _attributes(element).values()}
     for element in elements:
         for key, value in _attributes(element).items():
-            if key == "id":
-                element.removeAttribute(key)
-                if value in used:
-                    element.setAttribute(key, f"{name}-{value}")
-            elif key == "xlink:href":
-                element.removeAttribute(key)
-                element.setAttribute("href", f"#{name}-{value[1:]}" if value.startswith("#") else value)
-            elif key == "style":
-                element.setAttribute(key, _page_style(value))
-            if "url(#" in value:
-                element.setAttribute(key, value.replace("url(#", f"url(#{name}-"))
+            _rename(element, key, value, name, used)
     for key in ("width", "height", "version", "xmlns:xlink"):
         if root.hasAttribute(key):
             root.removeAttribute(key)
     for key, value in (
-        ("role", "img"),
+        # What is inside an image is hidden from readers of the screen, so that one with marks is a group.
+        ("role", "group" if marks else "img"),
         ("aria-labelledby", f"{name}-title {name}-description"),
         ("style", "stroke-linejoin: round; stroke-linecap: butt"),
     ):
@@ -173,7 +184,26 @@ def _inline(text: str, name: str, title: str, description: str) -> str:
         node.setAttribute("id", f"{name}-{'title' if tag == 'title' else 'description'}")
         node.appendChild(document.createTextNode(content))
         root.insertBefore(node, root.firstChild)
+    if marks:
+        root.appendChild(marks_group(document, marks))
     return root.toxml()
+
+
+def _rename(element: minidom.Element, key: str, value: str, name: str, used: set[str]) -> None:
+    """Make an attribute fit for the page: ids begin with the name of the figure, colors follow the page's."""
+    if key == "id":
+        element.removeAttribute(key)
+        if value.startswith(SERIES_ID):
+            element.setAttribute("data-series", value.removeprefix(SERIES_ID))
+        elif value in used:
+            element.setAttribute(key, f"{name}-{value}")
+    elif key == "xlink:href":
+        element.removeAttribute(key)
+        element.setAttribute("href", f"#{name}-{value[1:]}" if value.startswith("#") else value)
+    elif key == "style":
+        element.setAttribute(key, _page_style(value))
+    if "url(#" in value:
+        element.setAttribute(key, value.replace("url(#", f"url(#{name}-"))
 
 
 def _prune(element: minidom.Element) -> None:

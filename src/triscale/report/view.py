@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from triscale.report import figures, quality
-from triscale.report.content import ClassMetric, Content, CurvePoint, DataFacts, MapCard, MetricFacts
+from triscale.report import curve_figures, figures, quality
+from triscale.report.class_view import ClassCard, arrange_classes
+from triscale.report.content import Content, CurvePoint, DataFacts, FamilyPoint, MapCard, MetricFacts, NetworkFacts
+from triscale.report.cost_figures import Panel, Spot, accuracy_against_cost
 from triscale.report.format import TIMES, grouped, milliseconds, share, si, size, unbroken
+from triscale.report.image import Image, to_image
 from triscale.report.svg import Picture
 
-SHOWN_CLASSES = 12
 SHOWN_MISTAKES = 6
-_PIXELATED_BELOW = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,6 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """A PNG for a ``data:`` URI; a small one is shown with its pixels visible."""
-
-    base64: str
-    width: int
-    height: int
-    small: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Card:
     """A class activation map, ready for the page."""
 
@@ -74,12 +64,17 @@ class View:
     headline: tuple[Tile, ...]
     has_binding: bool
     data_sentence: str
-    weakest: tuple[ClassMetric, ...]
-    others: tuple[ClassMetric, ...]
+    classes: tuple[ClassCard, ...]
+    devices: tuple[str, ...]
+    restless: tuple[str, ...]
     confusions: tuple[Mistake, ...]
     maps: tuple[Card, ...]
     maps_sentence: str
-    latency_notes: bool
+    latency_intervals: bool
+    latency_peaks: bool
+    published: tuple[FamilyPoint, ...]
+    cost_caption: str
+    against_cost: Picture | None
     families: Picture | None
     stage_bars: Picture | None
     loss_curve: Picture | None
@@ -92,23 +87,26 @@ class View:
 def arrange(content: Content) -> View:
     """Choose and order what a page shows of its content."""
     network, metrics, curve = content.network, content.metrics, content.curve
-    classes = _weakest_first(metrics.per_class) if metrics else ()
-    shown = len(classes) if len(classes) <= SHOWN_CLASSES + 3 else SHOWN_CLASSES
     return View(
         sections=_sections(content),
         headline=_headline(content),
         has_binding=any(row.binding for row in content.asked),
         data_sentence=_data_sentence(content.data) if content.data else "",
-        weakest=classes[:shown],
-        others=classes[shown:],
+        classes=arrange_classes(metrics, content.wrong) if metrics else (),
+        devices=tuple(dict.fromkeys(row.device for row in content.latency if row.device)),
+        restless=tuple(f"{row.engine}: {row.restless}" for row in content.latency if row.restless),
         confusions=_mistakes(metrics) if metrics else (),
         maps=tuple(_card(card) for card in sorted(content.maps, key=lambda card: (card.right, -card.confidence))),
         maps_sentence=_maps_sentence(content.maps),
-        latency_notes=any(row.note for row in content.latency),
+        latency_intervals=any(row.low_ms is not None for row in content.latency),
+        latency_peaks=any(row.peak_bytes is not None for row in content.latency),
+        published=tuple(sorted((p for p in content.families if p.top1 is not None), key=lambda p: (p.macs, p.name))),
+        cost_caption=_cost_caption(content),
+        against_cost=accuracy_against_cost(_panels(content), content.families),
         families=figures.families(content.families, network) if content.families else None,
         stage_bars=figures.stage_bars(network.stages) if network and network.stages else None,
-        loss_curve=figures.loss_curve(curve) if _has_loss(curve) else None,
-        accuracy_curve=figures.accuracy_curve(curve) if any(p.val_top1 is not None for p in curve) else None,
+        loss_curve=curve_figures.loss_curve(curve) if _has_loss(curve) else None,
+        accuracy_curve=curve_figures.accuracy_curve(curve) if any(p.val_top1 is not None for p in curve) else None,
         confusion=_confusion(metrics) if metrics else None,
         reliability=quality.reliability_diagram(metrics.reliability) if metrics and metrics.reliability else None,
         latency_bars=figures.latency_bars(content.latency) if len(content.latency) > 1 else None,
@@ -116,13 +114,15 @@ def arrange(content: Content) -> View:
 
 
 def _sections(content: Content) -> tuple[Section, ...]:
+    judged = content.metrics is not None and content.network is not None and content.network.macs > 0
     candidates = (
         ("budget", "Budget", bool(content.asked) or content.scaling is not None),
-        ("network", "The network", content.network is not None or bool(content.families)),
-        ("training", "Training", content.data is not None or bool(content.curve) or bool(content.recipe)),
+        ("cost", "Accuracy against cost", any(point.top1 is not None for point in content.families) or judged),
         ("results", "Results", content.metrics is not None),
         ("maps", "Where it looks", bool(content.maps)),
-        ("device", "On the device", bool(content.latency) or content.exported is not None),
+        ("device", "On the device", bool(content.latency) or content.exported is not None or bool(content.measure)),
+        ("training", "Training", content.data is not None or bool(content.curve) or bool(content.recipe)),
+        ("network", "The network", content.network is not None or bool(content.families)),
         ("repeat", "How to repeat it", bool(content.repeat) or bool(content.environment) or bool(content.files)),
     )
     return tuple(Section(name, title) for name, title, present in candidates if present)
@@ -139,11 +139,9 @@ def _headline(content: Content) -> tuple[Tile, ...]:
     if content.latency:
         row = content.latency[0]
         plural = "s" if row.threads != 1 else ""
-        tiles.append(
-            Tile(
-                "Latency", milliseconds(row.median_ms), f"{row.engine}, batch {row.batch}, {row.threads} thread{plural}"
-            )
-        )
+        doubt = ", on a restless machine" if row.restless else ""
+        detail = f"{row.engine}, batch {row.batch}, {row.threads} thread{plural}{doubt}"
+        tiles.append(Tile("Latency", milliseconds(row.median_ms), detail))
     if content.exported:
         tiles.append(Tile("Exported file", size(content.exported.size_bytes), content.exported.file))
     return tuple(tiles)
@@ -159,11 +157,37 @@ def _data_sentence(data: DataFacts) -> str:
     )
 
 
-def _weakest_first(classes: Sequence[ClassMetric]) -> tuple[ClassMetric, ...]:
-    def key(item: ClassMetric) -> tuple[float, float, str]:
-        return (-1.0 if item.f1 is None else item.f1, -1.0 if item.recall is None else item.recall, item.name)
+def _panels(content: Content) -> tuple[Panel, ...]:
+    network, metrics = content.network, content.metrics
+    if network is None or metrics is None:
+        return ()
+    images = f"{grouped(metrics.count)} {metrics.split} images"
+    title = f"{content.images}, {images}" if content.images else images
+    return (Panel(title, (_spot(network, metrics, title),)),)
 
-    return tuple(sorted(classes, key=key))
+
+def _cost_caption(content: Content) -> str:
+    parts = []
+    if content.metrics is not None and content.network is not None:
+        parts.append("Above: this network (star) with its 95 % interval.")
+    if any(point.top1 is not None for point in content.families):
+        parts.append("Below, on a scale of its own: published networks on ImageNet.")
+        if parts[1:]:
+            parts.append("The dashed line is what this network costs.")
+    return " ".join(parts)
+
+
+def _spot(network: NetworkFacts, metrics: MetricFacts, images: str) -> Spot:
+    interval = f"{share(metrics.top1_low)} to {share(metrics.top1_high)}"
+    return Spot(
+        name=network.name,
+        macs=network.macs,
+        top1=metrics.top1,
+        low=metrics.top1_low,
+        high=metrics.top1_high,
+        text=f"{network.name}: {share(metrics.top1)} of {images} right (95 % interval {interval}), "
+        f"{si(network.macs)} MACs, {si(network.params)} parameters",
+    )
 
 
 def _mistakes(metrics: MetricFacts) -> tuple[Mistake, ...]:
@@ -204,10 +228,3 @@ def _card(card: MapCard) -> Card:
         image=to_image(card.image),
         overlay=to_image(card.overlay),
     )
-
-
-def to_image(png: bytes) -> Image:
-    """Return a PNG with its size, ready for the page."""
-    # Bytes 16 to 24 of a PNG are its width and height: https://www.w3.org/TR/png/#11IHDR
-    width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
-    return Image(base64.b64encode(png).decode("ascii"), width, height, max(width, height) < _PIXELATED_BELOW)

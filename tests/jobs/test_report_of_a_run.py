@@ -1,0 +1,131 @@
+"""What the page of a Run gathers: its surest mistakes as small pictures, its latency, published networks beside it."""
+
+import base64
+import contextlib
+import csv
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cli.command import run
+from conftest import write_classes
+from triscale.cli import main
+from triscale.families import FAMILIES
+from triscale.jobs import report_results
+from triscale.jobs.report import gather, report_run
+from triscale.jobs.run import Run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_file):
+    place = tmp_path_factory.mktemp("trained")
+    write_classes(place / "photos", 30)
+    with contextlib.suppress(SystemExit):
+        main(["train", *map(str, (place / "photos", "--network", tiny_file, "--epochs", 1, "--out", place / "run"))])
+    return place / "run"
+
+
+@pytest.fixture
+def opened(trained, tmp_path):
+    """A copy whose predictions are wrong for all images of two classes, as sure as their number says."""
+    shutil.copytree(trained, tmp_path / "run")
+    rows = list(csv.DictReader((tmp_path / "run" / "predictions.csv").open()))
+    with (tmp_path / "run" / "predictions.csv").open("w") as file:
+        writer = csv.writer(file)
+        writer.writerow(rows[0])
+        for index, row in enumerate(rows):
+            predicted = {"blue": "red", "green": "blue", "red": "red"}[row["truth"]]
+            writer.writerow((row["file"], row["truth"], predicted, f"{0.5 + index / 100:.6f}"))
+    return Run.open(tmp_path / "run")
+
+
+def test_wrong_images_are_the_surest_of_each_class(opened):
+    found = gather(opened).wrong
+    rows = [row for row in csv.DictReader(opened.predictions_file.open()) if row["truth"] != row["predicted"]]
+    for truth in ("blue", "green"):
+        expected = sorted((row for row in rows if row["truth"] == truth), key=lambda row: -float(row["confidence"]))[:6]
+        assert [image.file for image in found if image.truth == truth] == [row["file"] for row in expected]
+    assert not [image for image in found if image.truth == "red"]
+
+
+def test_pictures_are_small_copies_of_the_images(opened):
+    shown = gather(opened).wrong[0]
+    with Image.open(io.BytesIO(shown.image)) as image, Image.open(f"{opened.split.root}/{shown.file}") as original:
+        assert image.format == "JPEG"
+        assert image.size == original.size == (24, 24)
+        means = [np.asarray(one.convert("RGB"), dtype=float).mean(axis=(0, 1)) for one in (image, original)]
+    np.testing.assert_allclose(*means, atol=6)
+
+
+def test_many_mistakes_are_held_to_a_size(opened, monkeypatch):
+    monkeypatch.setattr(report_results, "MOST_WRONG", 4)
+    found = gather(opened).wrong
+    assert [sum(image.truth == truth for image in found) for truth in ("blue", "green")] == [2, 2]
+    monkeypatch.setattr(report_results, "MOST_WRONG_BYTES", 1)
+    assert len(gather(opened).wrong) == 1
+
+
+def test_images_that_are_gone_leave_the_page_whole(opened):
+    split = json.loads(opened.split_file.read_text())
+    opened.split_file.write_text(json.dumps(split | {"root": "/nowhere"}))
+    found = gather(opened).wrong
+    assert len(found) == 12
+    assert all(image.image is None for image in found)
+    assert found[0].file in report_run(opened).read_text()
+
+
+def test_a_page_without_latency_says_how_to_measure_it_and_then_shows_it(opened, capsys):
+    command = f"triscale measure {opened.folder}"
+    assert gather(opened).measure == command
+    assert command in report_run(opened).read_text()
+    words = run(capsys, *command.split()[1:], "--engines", "torch", "--json")
+    measured = json.loads(words.out)[0]
+    content = gather(opened)
+    assert content.measure == ""
+    (row,) = content.latency
+    assert (row.median_ms, row.low_ms, row.high_ms) == (measured["median_ms"], measured["low_ms"], measured["high_ms"])
+    assert row.device == measured["machine"]["processor"]
+    assert row.restless == (measured["noise"] or "")
+    assert f"Measured on {row.device}." in report_run(opened).read_text()
+
+
+def test_published_accuracies_stand_beside_and_keep_their_name(opened):
+    content = gather(opened)
+    assert {point.name: point.top1 for point in content.families} == {
+        member.name: None if member.top1 is None else pytest.approx(member.top1 / 100)
+        for members in FAMILIES.values()
+        for member in members
+    }
+    page = report_run(opened).read_text()
+    assert page.count("on ImageNet as published") == sum(point.top1 is not None for point in content.families)
+    assert content.images == "photos"
+
+
+def test_maps_are_shown_as_small_jpegs_beside_wrong_images(opened, capsys):
+    assert run(capsys, "explain", opened.folder).code == 0
+    content = gather(opened)
+    assert len(content.maps) > 3
+    for card in content.maps:
+        with Image.open(io.BytesIO(card.overlay)) as image:
+            assert (image.format, image.size) == ("JPEG", (160, 160))
+    assert any(image.overlay for image in content.wrong)
+    (opened.maps_folder / "00-image.png").write_bytes(b"damaged")
+    assert len(gather(opened).maps) == len(content.maps) - 1
+    page = report_run(opened).read_text()
+    assert len(page) < 1_500_000
+    for encoded in re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page):
+        assert base64.b64decode(encoded, validate=True)[:3] == b"\xff\xd8\xff"
+
+
+def test_a_run_in_training_has_no_wrong_images_yet(opened):
+    for file in (opened.metrics_file, opened.predictions_file, opened.weights_file):
+        file.unlink()
+    content = gather(opened)
+    assert content.wrong == ()
+    assert content.measure == ""
+    assert "In training" in report_run(opened).read_text()

@@ -1,0 +1,174 @@
+"""The page of a Run under pointer and keyboard, in a real browser, and what is left of it without a script."""
+
+from __future__ import annotations
+
+import pytest
+
+from report import report_samples as samples
+from report.runs_samples import two_sets
+from serve.browser import CHROMIUM, browsing
+from triscale.report.page import render, render_runs
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with browsing(tmp_path_factory.mktemp("browser")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(render(samples.digits()), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture
+def opened(browser, page):
+    browser.said.clear()
+    browser.open(page)
+    yield browser
+    assert browser.said == []
+
+
+def press(browser, key):
+    for kind in ("keyDown", "keyUp"):
+        browser.ask("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+
+
+def point_at(browser, selector):
+    """Move the pointer to the middle of an element."""
+    browser.evaluate(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center', behavior: 'instant'}})")
+    x, y = browser.evaluate(
+        f"(() => {{ const box = document.querySelector({selector!r}).getBoundingClientRect();"
+        "return [box.left + box.width / 2, box.top + box.height / 2] })()"
+    )
+    browser.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+
+def seen(browser, selector):
+    return browser.evaluate(
+        f"[...document.querySelectorAll({selector!r})].filter(item => item.checkVisibility()"
+        " && item.getBoundingClientRect().height > 0).length"
+    )
+
+
+def test_a_point_under_the_pointer_tells_what_it_is(opened):
+    point_at(opened, "#cost .mark:nth-of-type(3)")
+    told = opened.wait_for("document.querySelector('#cost .tip:not([hidden])')?.textContent")
+    assert told == "b1: 79.1 % on ImageNet as published, 700M MACs, 7.79M parameters"
+    box = opened.evaluate("(() => {const box = document.querySelector('#cost .tip').getBoundingClientRect();"
+                          "return [box.left, box.right, innerWidth]})()")  # fmt: skip
+    assert 0 <= box[0] < box[1] <= box[2]
+
+
+def test_points_are_reached_by_keys_alone(opened):
+    assert opened.evaluate("document.querySelectorAll('#cost .mark[tabindex=\"0\"]').length") == 1
+    opened.evaluate("document.querySelector('#cost .mark[tabindex=\"0\"]').focus()")
+    first = opened.evaluate("document.querySelector('#cost .tip').textContent")
+    press(opened, "ArrowRight")
+    second = opened.evaluate("document.querySelector('#cost .tip').textContent")
+    assert first.startswith("digits_fit_3M: 98.3 % of digits, 360 test images right")
+    assert second.startswith("b0: 77.1 %")
+    press(opened, "End")
+    assert opened.evaluate("document.querySelector('#cost .tip').textContent").startswith("resnet50")
+    press(opened, "Escape")
+    assert opened.evaluate("document.querySelector('#cost .tip').hidden")
+
+
+def test_the_curve_is_read_at_the_pointer(opened):
+    point_at(opened, "#training .mark:nth-of-type(7)")
+    told = opened.wait_for("document.querySelector('#training .tip:not([hidden])')?.textContent")
+    epoch = samples.curve()[6]
+    assert told == f"epoch 7: training {epoch.train_loss:#.3g}, validation {epoch.val_loss:#.3g}"
+    assert opened.evaluate("document.querySelectorAll('#training .guide circle').length") == 2
+
+
+def test_a_series_is_hidden_and_shown_again(opened):
+    parts = '#cost svg [data-series="1"]'
+    before = seen(opened, parts)
+    assert before > 8
+    opened.evaluate("document.querySelectorAll('#cost .legend button')[1].click()")
+    assert seen(opened, parts) == 0
+    assert (
+        opened.evaluate("document.querySelectorAll('#cost .legend button')[1].getAttribute('aria-pressed')") == "false"
+    )
+    opened.evaluate("document.querySelectorAll('#cost .legend button')[1].click()")
+    assert seen(opened, parts) == before
+
+
+def test_the_table_of_classes_is_sorted_by_its_headings(opened):
+    column = "[...document.querySelectorAll('.class-table tbody tr')].map(row => Number(row.cells[3].dataset.value))"
+    for way, reverse in (("descending", True), ("ascending", False)):
+        opened.evaluate("document.querySelectorAll('.class-table .sort')[3].click()")
+        found = opened.evaluate(column)
+        assert found == sorted(found, reverse=reverse)
+        assert opened.evaluate("document.querySelector('.class-table [aria-sort]').getAttribute('aria-sort')") == way
+    opened.evaluate("document.querySelectorAll('.class-table .sort')[0].click()")
+    names = opened.evaluate("[...document.querySelectorAll('.class-table tbody th')].map(cell => cell.textContent)")
+    assert names == [str(number) for number in range(10)]
+
+
+def test_a_class_leads_to_its_images_and_confusions(opened):
+    assert seen(opened, ".class-card") == 1
+    opened.evaluate("document.querySelector('.class-table a[href=\"#class-3\"]').focus()")
+    press(opened, "Tab")  # a key, so that the focus is one of the keyboard
+    opened.evaluate("document.querySelector('.class-table a[href=\"#class-3\"]').click()")
+    assert seen(opened, ".class-card") == 1
+    assert seen(opened, "#class-3 img") > 0
+    assert seen(opened, "#class-3 h5") == 3
+    assert opened.evaluate("document.activeElement.id") == "class-3"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("kind", ["run", "runs"])
+def test_all_fits_and_is_visible_on_phone_and_desk(browser, page, tmp_path, width, kind):
+    if kind == "runs":
+        (tmp_path / "runs.html").write_text(render_runs(two_sets()), encoding="utf-8")
+        page = (tmp_path / "runs.html").as_uri()
+    browser.said.clear()
+    browser.open(page, width=width)
+    assert browser.said == []
+    scroll, client = browser.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert scroll <= client
+    assert seen(browser, "main > section") == browser.evaluate("document.querySelectorAll('main > section').length") > 2
+    assert seen(browser, "figure svg") == browser.evaluate("document.querySelectorAll('figure svg').length") > 0
+    assert browser.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+
+
+def test_without_a_script_everything_is_there(browser, page):
+    browser.ask("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.open(page)
+        assert seen(browser, ".class-card") == 10
+        assert seen(browser, "figure svg") == 8
+        assert browser.evaluate("document.querySelectorAll('button, .tip').length") == 0
+        titles = browser.evaluate("[...document.querySelectorAll('#cost .mark title')].map(title => title.textContent)")
+        assert len(titles) == 1 + len(samples.TOP1)
+    finally:
+        browser.ask("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_on_paper_all_is_unfolded(opened, page):
+    opened.open(page, width=690)  # A4 less its margins
+    opened.evaluate("document.querySelectorAll('#cost .legend button')[1].click()")
+    opened.ask("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert seen(opened, ".class-card") == 10
+        assert seen(opened, "details .scroll") == opened.evaluate("document.querySelectorAll('details .scroll').length")
+        assert seen(opened, '#cost svg [data-series="1"]') > 8
+        assert seen(opened, ".tip, nav, .skip") == 0
+        assert opened.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    finally:
+        opened.ask("Emulation.setEmulatedMedia", media="")
+
+
+def test_a_stranger_s_script_does_not_run(browser, tmp_path):
+    text = render(samples.digits()).replace("</main>", "<script>document.title = 'taken'</script></main>")
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    browser.open((tmp_path / "report.html").as_uri())
+    assert browser.evaluate("document.title") == samples.digits().title
+    assert any("Content Security Policy" in line for line in browser.said)
+    browser.said.clear()

@@ -1,0 +1,84 @@
+"""The page of several Runs: one table and one scale for each set of test images."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from report import report_samples as samples
+from report.runs_samples import hostile, row, two_sets
+from report.test_report_browser import CHROMIUM, fits
+from report.test_report_page import TAGS, Page
+from triscale.report.page import render_runs
+from triscale.report.runs_content import RunsContent, RunTable
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def text():
+    return render_runs(two_sets())
+
+
+def test_a_page_shows_everything_and_loads_nothing(text):
+    assert render_runs(two_sets()) == text
+    page = Page(text)
+    anchors = {value[1:] for tag, name, value in page.attributes if tag == "a" and name == "href"}
+    assert anchors == {"runs", "cost", "differences", "places", "main"}
+    assert len(page.ids) == len(set(page.ids))
+    assert set(re.findall(r"https?://[^\"' <]*", text)) == {"http://www.w3.org/2000/svg"}
+
+
+def test_each_set_of_images_has_its_table_and_its_panel(text):
+    runs = text.split('<section id="runs"')[1].split("</section>")[0]
+    tables = re.findall(r"<table.*?</table>", runs, flags=re.DOTALL)
+    assert [("wide" in table, "deep" in table, "digits" in table) for table in tables] == [
+        (True, True, False),
+        (False, False, True),
+    ]
+    assert runs.count("those of no other table") == 2
+    (drawing,) = re.findall(r"<svg .*?</svg>", text, flags=re.DOTALL)
+    heights = {}
+    for mark in ElementTree.fromstring(drawing).iter(f"{SVG}circle"):
+        heights[mark[0].text.split(":")[0]] = float(mark.get("cy"))
+    assert max(heights["wide"], heights["deep"]) + 60 < heights["digits"] < heights["b0"]
+
+
+def test_rows_show_interval_distance_latency_and_what_to_do_without_one(text):
+    runs = text.split('<section id="runs"')[1].split("</section>")[0]
+    assert "79.0\N{NO-BREAK SPACE}%</strong>" in runs
+    assert ">2.0<" in runs
+    assert ">1.0 to 3.0<" in runs
+    assert runs.count(">not measured<") == 1
+    assert "triscale measure runs/deep" in runs
+    assert runs.count("restless machine") == 1
+
+
+def test_one_table_needs_no_word_of_others():
+    one = two_sets().model_copy(update={"tables": two_sets().tables[:1], "settings": (), "files": ()})
+    text = render_runs(one)
+    assert "Judged by" not in text
+    assert "no other table" not in text
+    assert "Nothing: the same was asked of all of them." in text
+
+
+def test_many_runs_are_told_apart():
+    rows = tuple(row(number, f"run {number}", 10**6 * (number + 1), 0.5 + number / 50, None) for number in range(14))
+    text = render_runs(RunsContent(title="many", runs=tuple(r.name for r in rows),
+                                   tables=(RunTable(images="photos", count=100, rows=rows),)))  # fmt: skip
+    legend = text.split('<ul class="legend"')[1].split("</ul>")[0]
+    assert legend.count("<li") == 14
+
+
+def test_hostile_text_stays_text():
+    page = Page(render_runs(hostile()))
+    assert page.tags <= TAGS
+    assert not [item for item in page.attributes if item[1].startswith("on")]
+    assert "".join(page.text).count(samples.HOSTILE + samples.HOSTILE_FILE) > 20
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
+@pytest.mark.parametrize("width", [390, 768, 1360])
+@pytest.mark.parametrize("make", [two_sets, hostile])
+def test_nothing_overflows_and_the_console_is_silent(tmp_path, make, width):
+    fits(tmp_path, render_runs(make()), width)
