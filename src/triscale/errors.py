@@ -10,10 +10,12 @@
     │   ├── RecipeError                   a recipe that is unknown or cannot be followed on this machine
     │   ├── DataError                     images that cannot be trained on or read
     │   ├── WeightsError                  weights that are unknown, cannot be read safely, or belong to another network
+    │   ├── ExportError                   a model that an engine cannot take, or a file that cannot be run here
     │   ├── SearchError                   a search that has no candidates, or cannot be carried out as asked
     │   └── RunError                      a run directory that holds something else, or is in use
     └── JobError (also RuntimeError)      a job that failed although its request was sound: exit code 1
         ├── ParityError                   an exported file that does not compute what the model computes
+        ├── QuantizationError             an int8 file that loses more accuracy than is allowed
         └── Interrupted                   stopped by a signal with everything saved: exit code 143
 
 A message is one sentence or two: what was given, what was expected, what to do.
@@ -61,6 +63,10 @@ class WeightsError(UserError):
     """Weights that are unknown, cannot be read safely, or belong to another network."""
 
 
+class ExportError(UserError):
+    """A model that an engine cannot take, or a file that cannot be run here."""
+
+
 class SearchError(UserError):
     """A search that has no candidates, or cannot be carried out as asked."""
 
@@ -75,6 +81,10 @@ class JobError(TriscaleError, RuntimeError):
 
 class ParityError(JobError):
     """An exported file that does not compute what the model computes."""
+
+
+class QuantizationError(JobError):
+    """An int8 file that loses more accuracy than is allowed."""
 
 
 class Interrupted(JobError):  # noqa: N818 - it is no error of anyone's

@@ -1,17 +1,25 @@
 """An export computes what the model computes, or it does not exist."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
 import torch
 from torch import nn
 
-from triscale.deploy import export as module
-from triscale.deploy.engines import CONTRACT_KEY, Contract, OnnxModel
-from triscale.deploy.export import export_onnx
-from triscale.errors import ParityError, RecordError
+from triscale.deploy.contract import CONTRACT_KEY, Contract, read_contract
+from triscale.deploy.engines import ENGINES, engine_of, get_engine, litert, open_file
+from triscale.deploy.engines.onnx_runtime import OnnxSession, traced
+from triscale.deploy.export import export
+from triscale.deploy.parity import parity_inputs
+from triscale.deploy.subject import Exportable
+from triscale.errors import ExportError, ParityError, RecordError, UserError
+from triscale.families import get
 from triscale.network.contract import Preprocessing
 from triscale.nn.build import build
+
+RUN_HERE = ("onnxruntime", "openvino", "executorch")
 
 
 @pytest.fixture(scope="module")
@@ -23,65 +31,195 @@ def contract():
     )
 
 
-@pytest.fixture
-def model(tiny):
+def alive(network):
+    """A module whose batch norm statistics and weights matter."""
     torch.manual_seed(0)
-    built = build(tiny)
-    for name, buffer in built.named_buffers():
+    model = build(network)
+    for name, buffer in model.named_buffers():
         if name.endswith("running_mean"):
-            buffer.normal_()
-    return built.eval()
+            buffer.normal_(0, 0.1)
+        if name.endswith("running_var"):
+            buffer.uniform_(0.8, 1.2)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.data.add_(torch.randn_like(parameter) / 10)
+    return model.eval()
 
 
-def test_any_batch_agrees_and_the_contract_is_inside(model, contract, tmp_path):
-    images = torch.randn(5, 3, 16, 16)
-    made = export_onnx(model, contract, images, tmp_path / "model.onnx")
+@pytest.fixture(scope="module")
+def subject(tiny, contract):
+    return Exportable(alive(tiny), contract, tiny)
+
+
+@pytest.fixture(scope="module")
+def real():
+    return np.random.default_rng(0).standard_normal((20, 3, 16, 16), dtype=np.float32)
+
+
+@pytest.mark.parametrize("name", RUN_HERE)
+def test_any_batch_agrees_and_the_contract_is_inside(subject, real, tmp_path, name):
+    pytest.importorskip(ENGINES[name].needs)
+    file = tmp_path / f"model{ENGINES[name].suffix}"
+    made = export(subject, ENGINES[name], real, file)
+    assert (made.images, made.batches, made.agreement) == (64, (1, 3, 8), 1.0)
     assert made.max_error < 1e-5
-    assert made.agreement == 1.0
-    assert made.size_bytes == (tmp_path / "model.onnx").stat().st_size
-    exported = OnnxModel(tmp_path / "model.onnx")
-    assert exported.contract == contract
-    for batch in (1, 2, 7):
+    assert made.size_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+    opened = open_file(file, 1)
+    assert read_contract(opened.contract_text, file) == subject.contract
+    assert opened.side == 16
+    for batch in (1, 2, 11):
         inputs = torch.randn(batch, 3, 16, 16)
         with torch.inference_mode():
-            np.testing.assert_allclose(exported(inputs.numpy()), model(inputs).numpy(), atol=1e-5)
-    onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"), full_check=True)
+            np.testing.assert_allclose(opened(inputs.numpy()), subject.model(inputs).numpy(), atol=1e-4)
 
 
-def test_a_failed_check_is_a_failed_export(model, contract, tmp_path, monkeypatch):
-    class Liar(OnnxModel):
-        def __call__(self, images):
-            return super().__call__(images) * 1.1
+@pytest.mark.parametrize(
+    "name",
+    [
+        "efficientnet_b0@32",
+        "efficientnet_lite0",
+        "mobilenet_v1",
+        "mobilenet_v2@32",
+        "mnasnet_a1",
+        "resnet18",
+        "resnet50",
+    ],
+)
+def test_the_graph_of_every_family_computes_what_its_module_does(tmp_path, name):
+    network = get(name).replace(classes=5, resolution=32)
+    model = alive(network)
+    contract = Contract(network=name, preprocessing=Preprocessing(resolution=32), classes=tuple("abcde"))
+    real = np.random.default_rng(1).standard_normal((3, 3, 32, 32), dtype=np.float32)
+    file = tmp_path / "model.onnx"
+    made = export(Exportable(model, contract, network), get_engine("onnxruntime"), real, file)
+    assert made.max_error < 1e-5
+    onnx.checker.check_model(onnx.load(file), full_check=True)
+    kinds = {node.op_type for node in onnx.load(file).graph.node}
+    assert not kinds & {"BatchNormalization", "Pad", "Shape", "Reshape", "Concat"}
 
-    monkeypatch.setattr(module, "OnnxModel", Liar)
-    with pytest.raises(ParityError, match="was not kept"):
-        export_onnx(model, contract, torch.randn(4, 3, 16, 16), tmp_path / "model.onnx")
+
+def test_a_model_that_is_no_network_is_traced(contract, real, tmp_path):
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    made = export(Exportable(model.eval(), contract), get_engine("onnxruntime"), real, tmp_path / "model.onnx")
+    assert made.agreement == 1.0
+
+
+def test_what_an_engine_cannot_convert_is_told_in_a_line(contract, real, tmp_path):
+    class Odd(nn.Module):
+        def forward(self, images):
+            return torch.linalg.svdvals(images.mean(1))[:, :3]
+
+    with pytest.raises(ExportError, match="cannot be converted to ONNX"):
+        export(Exportable(Odd(), contract), get_engine("onnxruntime"), real, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_earlier_export_survives_a_failed_one(model, contract, tmp_path):
+def test_a_failed_check_is_a_failed_export(subject, real, tmp_path, monkeypatch):
+    answer = OnnxSession.__call__
+    monkeypatch.setattr(OnnxSession, "__call__", lambda session, images: answer(session, images) * 1.1)
+    with pytest.raises(ParityError, match="was not kept"):
+        export(subject, get_engine("onnxruntime"), real, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_export_survives_a_failed_one(subject, contract, real, tmp_path):
     path = tmp_path / "model.onnx"
-    export_onnx(model, contract, torch.randn(4, 3, 16, 16), path)
+    export(subject, get_engine("onnxruntime"), real, path)
     before = path.read_bytes()
 
     class Broken(nn.Module):
         def forward(self, images):
             raise RuntimeError("broken")
 
-    with pytest.raises(Exception, match="broken"):
-        export_onnx(Broken(), contract, torch.randn(4, 3, 16, 16), path)
+    with pytest.raises(ExportError):
+        export(Exportable(Broken(), contract), get_engine("onnxruntime"), real, path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_a_file_that_is_no_export_is_refused(model, contract, tmp_path):
+def test_a_file_that_is_no_export_is_refused(subject, real, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(RecordError, match="not an ONNX file"):
-        OnnxModel(path)
-    export_onnx(model, contract, torch.randn(2, 3, 16, 16), path)
+        open_file(path)
+    export(subject, get_engine("onnxruntime"), real, path)
     proto = onnx.load(path)
     del proto.metadata_props[[prop.key for prop in proto.metadata_props].index(CONTRACT_KEY)]
     onnx.save(proto, path)
     with pytest.raises(RecordError, match="no preprocessing contract"):
-        OnnxModel(path)
+        read_contract(open_file(path).contract_text, path)
+    with pytest.raises(UserError, match=r"for no engine .* \.pte \(ExecuTorch\)"):
+        engine_of(tmp_path / "model.bin")
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".pte", ".tflite", ".mlpackage"])
+def test_damaged_files_of_every_engine_are_refused(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(UserError):
+        open_file(path)
+
+
+def test_weights_that_do_not_belong_to_a_file_are_refused(subject, real, tmp_path):
+    pytest.importorskip("openvino")
+    path = tmp_path / "model.xml"
+    export(subject, get_engine("openvino"), real, path)
+    weights = bytearray(path.with_suffix(".bin").read_bytes())
+    weights[100] ^= 1
+    path.with_suffix(".bin").write_bytes(weights)
+    with pytest.raises(RecordError, match="other weights"):
+        open_file(path)
+
+
+def test_an_engine_that_is_not_installed_says_what_to_install(subject, real, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "executorch.backends.xnnpack.partition.xnnpack_partitioner", None)
+    with pytest.raises(UserError, match=r"pip install 'triscale\[executorch\]'"):
+        export(subject, get_engine("executorch"), real, tmp_path / "model.pte")
+    if not get_engine("litert").installed:
+        with pytest.raises(ExportError, match=r"examples/litert\.sh"):
+            export(subject, get_engine("litert"), real, tmp_path / "model.tflite")
+    with pytest.raises(UserError, match="did you mean openvino"):
+        get_engine("openvno")
+
+
+def test_core_ml_is_converted_and_said_to_be_unverified(subject, real, tmp_path):
+    tools = pytest.importorskip("coremltools")
+    path = tmp_path / "model.mlpackage"
+    made = export(subject, get_engine("coreml"), real, path)
+    assert (made.verified, made.max_error) == (False, None)
+    package = tools.models.MLModel(str(path), skip_model_load=True)
+    assert Contract.from_json(package.user_defined_metadata[CONTRACT_KEY]) == subject.contract
+    description = package.get_spec().description
+    assert [list(entry.type.multiArrayType.shape) for entry in description.input] == [[1, 3, 16, 16]]
+    again = export(subject, get_engine("coreml"), real, path)
+    assert again.size_bytes == pytest.approx(made.size_bytes, rel=0.01)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.mlpackage"]
+
+
+@pytest.mark.skipif(not get_engine("litert").installed, reason="LiteRT's converter has its own environment")
+def test_litert_agrees(subject, real, tmp_path):
+    made = export(subject, get_engine("litert"), real, tmp_path / "model.tflite")
+    assert made.agreement == 1.0
+    assert litert.LiteRtSession(tmp_path / "model.tflite").side == 16
+
+
+def test_the_inputs_of_the_check_are_what_breaks_files(contract):
+    real = np.full((100, 3, 16, 16), 7.0, dtype=np.float32)
+    inputs = parity_inputs(real, contract.preprocessing)
+    assert inputs.shape == (64, 3, 16, 16)
+    assert np.all(inputs[0] == 0)
+    assert np.all(inputs[1] == 1)
+    np.testing.assert_allclose(inputs[2][0], (0 - 0.1) / 0.229, rtol=1e-6)
+    np.testing.assert_allclose(inputs[3][2], (1 - 0.3) / 0.225, rtol=1e-6)
+    assert np.all(inputs[5:] == 7)
+    few = parity_inputs(real[:2], contract.preprocessing)
+    assert few.shape == (64, 3, 16, 16)
+    assert few[7:].std() == pytest.approx(1, rel=0.05)
+
+
+def test_a_graph_of_torch_keeps_a_free_batch():
+    graph = traced(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), 2).graph
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    assert json.loads(json.dumps([node.op_type for node in graph.node]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from cyclopts import Parameter
 
@@ -30,6 +30,7 @@ def measure(
     engines: str | None = None,
     threads: int = 1,
     batch: int = 1,
+    precision: Literal["float32", "bfloat16", "int8"] = "float32",
     published: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> None:
@@ -38,15 +39,18 @@ def measure(
     Parameters
     ----------
     subject
-        Folder of a Run, an exported .onnx file, a published name or a network as JSON (with random weights).
+        Folder of a Run, an exported file, a published name or a network as JSON (with random weights).
     compare
         Others to time in turns with it, in one run; ratios with their intervals.
     engines
-        Which, with commas: torch, compiled (torch.compile), onnxruntime, openvino; by default torch and onnxruntime.
+        Which, with commas: torch, compiled (torch.compile), onnxruntime, openvino, executorch, litert; by default a
+        file's own, or torch and onnxruntime.
     threads
         Threads of each engine, on as many cores.
     batch
         Images in a call.
+    precision
+        float32, bfloat16 (torch, openvino) or int8 (onnxruntime, openvino, executorch); a file has its own.
     published
         Compare EfficientNet-B1 with ResNet-152 as the paper's Table 4 does, and show its ratio beside.
     json
@@ -64,13 +68,15 @@ def measure(
         subject, compare = PUBLISHED[0], PUBLISHED[1:]
     if subject is None:
         raise UserError("nothing to measure; give a Run, an exported file or a network, or --published")
-    chosen = _engines(engines, of_file=subject.endswith(".onnx"), alone=not compare)
+    chosen = _engines(engines, subject, alone=not compare)
     subjects = [find_subject(text) for text in (subject, *compare)]
     with watcher() as watching, stop_flag() as should_stop:
         if compare:
-            versus = measure_beside(subjects, chosen, watching, threads=threads, batch=batch, should_stop=should_stop)
+            versus = measure_beside(
+                subjects, chosen, watching, threads=threads, batch=batch, precision=precision, should_stop=should_stop
+            )
         else:
-            measurements = measure_one(subjects[0], chosen, watching, threads=threads, batch=batch)
+            measurements = measure_one(subjects[0], chosen, watching, threads=threads, batch=batch, precision=precision)
             if (Path(subject) / "run.json").is_file():
                 from triscale.jobs.finish import Latencies
 
@@ -83,13 +89,17 @@ def measure(
         print_json(measurements) if json else _print(measurements)
 
 
-def _engines(text: str | None, *, of_file: bool, alone: bool) -> tuple[Engine, ...]:
+def _engines(text: str | None, subject: str, *, alone: bool) -> tuple[Engine, ...]:
     """Return the engines that are asked for."""
+    from triscale.deploy.engines import ENGINES
     from triscale.jobs.measure import Engine as Known
 
     known = get_args(Known)
     if text is None:
-        return ("onnxruntime",) if of_file or not alone else ("torch", "onnxruntime")
+        own = [name for name, engine in ENGINES.items() if subject.endswith(engine.suffix)]
+        if own:
+            return (own[0],)  # type: ignore[return-value]
+        return ("torch", "onnxruntime") if alone else ("onnxruntime",)
     words = [word.strip() for word in text.split(",") if word.strip()]
     for word in words:
         if word not in known:
@@ -101,10 +111,11 @@ def _engines(text: str | None, *, of_file: bool, alone: bool) -> tuple[Engine, .
 
 def _print(measurements: tuple[Measurement, ...]) -> None:
     table(
-        ("engine", "median ms", "95 % interval", "quartiles", "calls", "peak"),
+        ("engine", "precision", "median ms", "95 % interval", "quartiles", "calls", "peak"),
         [
             (
                 item.engine,
+                item.precision,
                 f"{item.median_ms:.3g}",
                 "" if item.low_ms is None else f"{item.low_ms:.3g} - {item.high_ms:.3g}",
                 f"{item.lower_quartile_ms:.3g} - {item.upper_quartile_ms:.3g}",
@@ -113,6 +124,7 @@ def _print(measurements: tuple[Measurement, ...]) -> None:
             )
             for item in measurements
         ],
+        left=2,
     )
     first = measurements[0]
     cores = (
@@ -131,11 +143,12 @@ def _print(measurements: tuple[Measurement, ...]) -> None:
 
 def _print_versus(versus: Versus, *, published: bool) -> None:
     table(
-        ("network", "engine", "px", "median ms", "ratio", "95 % interval", "calls"),
+        ("network", "engine", "precision", "px", "median ms", "ratio", "95 % interval", "calls"),
         [
             (
                 item.name,
                 item.engine,
+                item.precision,
                 str(item.resolution),
                 f"{item.median_ms:.3g}",
                 f"x{item.ratio:.3g}",

@@ -10,9 +10,11 @@ from cyclopts import Parameter
 from triscale.cli.networks import Json
 from triscale.cli.terminal import console, print_json, table, watcher
 from triscale.errors import UserError
+from triscale.network.cost import si
 
 if TYPE_CHECKING:
     from triscale.jobs.explain import Explanation
+    from triscale.jobs.run_comparison import ComparedRuns
 
 
 def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Json = False) -> None:
@@ -66,7 +68,7 @@ def predict(
     Parameters
     ----------
     source
-        Folder of a Run, or an exported .onnx file.
+        Folder of a Run, or an exported file: .onnx, .xml, .pte, .tflite, on a Mac .mlpackage.
     images
         Image files or folders of them.
     top
@@ -91,34 +93,6 @@ def predict(
     for prediction in predictions:
         said = "  ".join(f"{guess.name:<{name_width}} {guess.probability:>6.1%}" for guess in prediction.guesses)
         print(f"{prediction.file:<{widest}}  {said or f'not read: {prediction.error}'}")
-
-
-def export(run: Path, /, *, out: Path | None = None, json: Json = False) -> None:
-    """Export a Run to ONNX with its preprocessing inside, checked on real images.
-
-    Parameters
-    ----------
-    run
-        Folder of a Run.
-    out
-        File to write; model.onnx in the Run by default.
-    json
-        Print machine-readable JSON.
-    """
-    from triscale.jobs.finish import export_run
-    from triscale.jobs.run import Run
-
-    opened = Run.open(run)
-    with opened.update(), watcher() as watching:
-        made = export_run(opened, watching, out)
-    if json:
-        print_json(made)
-        return
-    console.print(
-        f"{out or opened.onnx_file}: {made.size_bytes} bytes; on {made.images} test images the same first class for "
-        f"{made.agreement:.1%}, logits within {made.max_error:.1e}",
-        markup=False,
-    )
 
 
 def explain(
@@ -217,21 +191,82 @@ def _print_explanation(found: Explanation, folder: Path) -> None:
     console.print(f"written to {folder}", markup=False, soft_wrap=True)
 
 
-def report(run: Path, /) -> None:
-    """Write the page of a Run, a search or a comparison again from what its folder holds.
+def report(*runs: Path, out: Path | None = None, json: Json = False) -> None:
+    """Write the page of a Run, a search or a comparison again from what its folder holds, or one page of several Runs.
 
     Parameters
     ----------
-    run
-        Folder of a Run, a search or a comparison.
+    runs
+        Folder of a Run, a search or a comparison; or folders of several evaluated Runs, to stand side by side.
+    out
+        File of the page of several Runs, such as runs.html.
+    json
+        Print the table of several Runs as machine-readable JSON.
     """
     from triscale.jobs.report import report_run
     from triscale.jobs.run import Run
     from triscale.jobs.study_report import is_study, report_study
 
-    if is_study(run):
-        print(report_study(run))
+    if not runs:
+        raise UserError("nothing to report on; give the folder of a Run, a search or a comparison, or several Runs")
+    if len(runs) > 1:
+        _report_several(runs, out, json=json)
         return
-    opened = Run.open(run)
+    if out is not None or json:
+        raise UserError("--out and --json are for several Runs; the page of one is the file report.html in its folder")
+    if is_study(runs[0]):
+        print(report_study(runs[0]))
+        return
+    opened = Run.open(runs[0])
     with opened.update():
         print(report_run(opened))
+
+
+def _report_several(runs: tuple[Path, ...], out: Path | None, *, json: bool) -> None:
+    from triscale.jobs.run_comparison import compare_runs
+    from triscale.jobs.runs_report import check_page, report_runs
+
+    if out is None and not json:
+        raise UserError("several Runs have one page of their own; say where with --out, such as --out runs.html")
+    compared = compare_runs(runs)
+    if out is not None:
+        check_page(compared, out)
+        report_runs(compared, out)
+    if json:
+        print_json(compared)
+        return
+    _print_runs(compared)
+    console.print(f"written to {out}", markup=False, soft_wrap=True)
+
+
+def _print_runs(compared: ComparedRuns) -> None:
+    several = len(compared.test_sets) > 1
+    for number, test_set in enumerate(compared.test_sets):
+        rows = sorted((run for run in compared.runs if run.test_set == number), key=lambda run: -run.top1)
+        table(
+            ("Run", "network", "MACs", "params", "top-1", "95 % interval", "behind", "latency"),
+            [
+                (
+                    run.name,
+                    run.network,
+                    si(run.macs),
+                    si(run.params),
+                    f"{run.top1:.1%}",
+                    f"{run.top1_low:.1%} - {run.top1_high:.1%}",
+                    ""
+                    if run.behind is None
+                    else f"{100 * run.behind.share:.1f}{'' if run.behind.told_apart else ' ~'}",
+                    "" if run.latency is None else f"{run.latency.median_ms:.3g} ms{' ?' if run.latency.noise else ''}",
+                )
+                for run in rows
+            ],
+            left=2,
+            title=f"{test_set.name}, {test_set.count} test images" if several else "",
+        )
+    if any(run.behind is not None for run in compared.runs):
+        console.print(
+            "behind: percentage points to the best on the same images; ~: those images do not tell the two apart",
+            style="dim",
+        )
+    for note in compared.notes:
+        console.print(f"note: {note}", markup=False, style="bold red")

@@ -1,119 +1,127 @@
-"""Export to ONNX with the preprocessing contract inside, checked against the model before the file counts."""
+"""From a model to a file with its contract inside, checked against the model before the file counts."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import os
+import shutil
 import tempfile
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import onnx
-import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
-from triscale.deploy.engines import CONTRACT_KEY, Contract, OnnxModel
+from triscale.deploy.contract import read_contract
+from triscale.deploy.engines import Engine, coreml
+from triscale.deploy.engines.openvino import WEIGHTS
+from triscale.deploy.parity import BATCHES, check_parity, logits_of_model, parity_inputs
+from triscale.deploy.subject import Exportable
 from triscale.errors import ParityError
 from triscale.record import Record, sync_directory
 
-TOLERANCE = 1e-3
-LARGEST_BATCH = 64
-SMALLEST_SCALE = 1e-12
-
 
 class Export(Record):
-    """An exported file and how its outputs agree with the model's on ``images`` images.
+    """An exported file and how its outputs agree with the model's on ``images`` inputs, in batches of several sizes.
 
     ``max_error`` is the largest difference of a logit, relative to the largest logit of the model; ``agreement`` is
-    the share of images with the same first class.
+    the share of inputs with the same first class. Where the engine cannot run here, ``verified`` is false and both are
+    None.
     """
 
     kind_name: ClassVar[str] = "export"
 
     file: str
     engine: str = "ONNX Runtime"
+    precision: str = "float32"
     size_bytes: int
     images: int
-    max_error: float
-    agreement: float
+    batches: tuple[int, ...] = ()
+    verified: bool = True
+    max_error: float | None
+    agreement: float | None
 
 
-def export_onnx(model: nn.Module, contract: Contract, images: Tensor, path: Path) -> Export:
-    """Write a model as ONNX with any batch size, and check it on normalized ``images`` ``[N, 3, S, S]``.
+def export(subject: Exportable, engine: Engine, real: NDArray[np.float32], path: Path) -> Export:
+    """Write a model for an engine and check it on zeros, ones, saturated and real images; 64 inputs in all.
 
-    The file appears under its name only after the check: logits within 1e-3 of the model's, relative to the largest,
-    and the same first class wherever the model's two best logits differ by more than that; in one batch and singly.
+    The file appears under its name only after the check of :func:`triscale.deploy.parity.check_parity`.
+
+    Args:
+        subject: model and contract.
+        engine: that runs the file.
+        real: normalized images ``[N, 3, S, S]``.
+        path: of the file.
 
     Raises:
         ParityError: the exported file computes something else; nothing is left behind.
+        ExportError: the engine cannot convert the model.
+        UserError: the engine is not installed.
     """
-    model = model.cpu().eval()
+    subject.model.cpu().eval()
+    with draft_of(path) as draft:
+        engine.write(subject, draft)
+        if engine.name == "coreml" and not coreml.runs_here():
+            images, verified, error, agreement = 0, False, None, None
+        else:
+            inputs = parity_inputs(real, subject.contract.preprocessing)
+            session = engine.open(draft, 1)
+            if read_contract(session.contract_text, draft) != subject.contract:
+                raise ParityError("the exported file does not give back the contract that was put in; it was not kept")
+            found = check_parity(session, logits_of_model(subject.model, inputs), inputs)
+            images, verified, error, agreement = found.inputs, True, found.max_error, found.agreement
+    return Export(
+        file=path.name,
+        engine=engine.title,
+        size_bytes=size_of(path),
+        images=images,
+        batches=BATCHES if verified else (),
+        verified=verified,
+        max_error=error,
+        agreement=agreement,
+    )
+
+
+@contextmanager
+def draft_of(path: Path) -> Iterator[Path]:
+    """Yield a place for a draft of a file; it takes the file's place when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as aside:
         draft = Path(aside) / path.name
-        onnx.save(_with_contract(_to_onnx(model, images), contract), draft)
-        with torch.inference_mode():
-            expected = np.concatenate([model(part).numpy() for part in torch.split(images, LARGEST_BATCH)])
-        exported = OnnxModel(draft)
-        found = np.concatenate([exported(part.numpy()) for part in torch.split(images, LARGEST_BATCH)])
-        single = exported(images[:1].numpy())
-        scale = max(SMALLEST_SCALE, float(np.abs(expected).max()))
-        error = max(float(np.abs(found - expected).max()), float(np.abs(single - expected[:1]).max())) / scale
-        same = found.argmax(1) == expected.argmax(1)
-        best = np.sort(expected, axis=1)
-        clear = np.ones(len(best), dtype=bool) if best.shape[1] < 2 else best[:, -1] - best[:, -2] > TOLERANCE * scale
-        if not error <= TOLERANCE or not same[clear].all():
-            raise ParityError(
-                f"the exported file differs from the model by {error:.1e} (allowed {TOLERANCE:.0e}), with the same "
-                f"first class on {same.mean():.1%} of {len(same)} images; the file was not kept"
-            )
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        size = draft.stat().st_size
-        draft.replace(path)
+        yield draft
+        for made, place in zip(_parts(draft), _parts(path), strict=True):
+            _sync(made)
+            if place.is_dir():
+                place.replace(Path(aside) / "former")
+            made.replace(place)
     sync_directory(path.parent)
-    return Export(file=path.name, size_bytes=size, images=len(same), max_error=error, agreement=float(same.mean()))
 
 
-def write_unchecked(model: nn.Module, resolution: int, path: Path) -> None:
-    """Write a model as ONNX to be timed, not to be used: there is no contract inside, and nothing is checked.
-
-    Args:
-        model: takes ``[N, 3, resolution, resolution]``.
-        resolution: in pixels.
-        path: of the file.
-    """
-    onnx.save(_to_onnx(model.cpu().eval(), torch.zeros(2, 3, resolution, resolution)), path)
+def size_of(path: Path) -> int:
+    """Return the bytes of an exported file, or of all that belong to it."""
+    return sum(file.stat().st_size for part in _parts(path) for file in _files(part))
 
 
-def _to_onnx(model: nn.Module, images: Tensor) -> onnx.ModelProto:
-    """Trace a model with a free batch dimension; the exporter's chatter is kept from the terminal."""
-    example = images[:1].repeat(2, 1, 1, 1)
-    silent = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            program = torch.onnx.export(
-                model,
-                (example,),
-                dynamo=True,
-                verbose=False,
-                input_names=["images"],
-                output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-            )
-        finally:
-            logging.disable(logging.NOTSET)
-    assert program is not None
-    return program.model_proto
+def remove(path: Path) -> None:
+    """Remove an exported file with all that belongs to it."""
+    for part in _parts(path):
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
 
 
-def _with_contract(proto: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = CONTRACT_KEY, contract.to_json()
-    return proto
+def _parts(path: Path) -> list[Path]:
+    """Return what a file consists of, what names the others last."""
+    return [path.with_suffix(WEIGHTS), path] if path.suffix == ".xml" else [path]
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+
+
+def _sync(path: Path) -> None:
+    for file in _files(path):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())

@@ -1,14 +1,16 @@
-"""An operation tree as an ONNX graph with drawn weights, to be timed: what an export computes, without its seconds.
+"""An operation tree as an ONNX graph: an interpreter of it, with a model's weights or with drawn ones.
 
-Batch norm is folded into the convolution before it, as engines do. An interpreter of the operation tree.
+What is known when the file is made is done then: batch norm is folded into the convolution before it, padding is the
+convolution's own, activations stand where engines fuse them, and no shape is computed at run time. Nodes are named
+after the structure (``stages.3.blocks.1.expand.conv``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, Protocol, assert_never
 
 import numpy as np
 import onnx
@@ -16,11 +18,74 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from triscale.network import tree
+from triscale.network.lower import lower
+from triscale.network.spec import Network
 from triscale.network.tree import Shape
 
 OPSET, IR_VERSION = 20, 10
-"""Those that the exporter writes."""
+"""Those that the exporter of torch writes."""
 INPUT, OUTPUT = "images", "logits"
+
+
+class Weights(Protocol):
+    """Where the weights of a graph come from."""
+
+    def tensors(
+        self, place: str, shape: tuple[int, ...], norm: tuple[str, float] | None, *, bias: bool
+    ) -> tuple[onnx.TensorProto, onnx.TensorProto]:
+        """Return the kernel and the bias of the layer at ``place``.
+
+        Args:
+            place: of the layer in the structure.
+            shape: of its kernel, outputs first.
+            norm: place and epsilon of the batch norm to be folded in, if any.
+            bias: whether the layer has one of its own.
+        """
+
+
+class TrainedWeights:
+    """The weights of a model, batch norm folded into the convolutions in float64."""
+
+    def __init__(self, state: Mapping[str, NDArray[np.float32]]) -> None:
+        self._state = state
+
+    def tensors(
+        self, place: str, shape: tuple[int, ...], norm: tuple[str, float] | None, *, bias: bool
+    ) -> tuple[onnx.TensorProto, onnx.TensorProto]:
+        """Return the kernel and the bias of the layer at ``place``."""
+        kernel = self._state[f"{place}.weight"].astype(np.float64)
+        shift = self._state[f"{place}.bias"].astype(np.float64) if bias else np.zeros(shape[0])
+        if norm is not None:
+            scale, offset, mean, variance = (
+                self._state[f"{norm[0]}.{name}"].astype(np.float64)
+                for name in ("weight", "bias", "running_mean", "running_var")
+            )
+            factor = scale / np.sqrt(variance + norm[1])
+            kernel = kernel * factor.reshape(-1, *[1] * (kernel.ndim - 1))
+            shift = (shift - mean) * factor + offset
+        return _tensor(f"{place}.weight", kernel), _tensor(f"{place}.bias", shift)
+
+
+class DrawnWeights:
+    """Weights drawn such that values neither grow nor vanish: numbers too small to be normal would be slow."""
+
+    def __init__(self) -> None:
+        self._rng = np.random.default_rng(0)
+
+    def tensors(
+        self,
+        place: str,
+        shape: tuple[int, ...],
+        norm: tuple[str, float] | None,  # noqa: ARG002
+        *,
+        bias: bool,  # noqa: ARG002
+    ) -> tuple[onnx.TensorProto, onnx.TensorProto]:
+        """Return a kernel and a bias for the layer at ``place``."""
+        spread, drawn = spread_of(shape), self._rng.standard_normal
+        return (
+            _tensor(f"{place}.weight", spread * drawn(shape, dtype=np.float32)),
+            _tensor(f"{place}.bias", drawn(shape[0], dtype=np.float32)),
+        )
 
 
 class SharedWeights:
@@ -32,8 +97,21 @@ class SharedWeights:
     def __init__(self) -> None:
         self._lengths: dict[int, int] = {}
 
-    def tensor(self, name: str, shape: Sequence[int], spread: float) -> onnx.TensorProto:
-        """Return a tensor whose values lie in a shared file, with about this standard deviation."""
+    def tensors(
+        self,
+        place: str,
+        shape: tuple[int, ...],
+        norm: tuple[str, float] | None,  # noqa: ARG002
+        *,
+        bias: bool,  # noqa: ARG002
+    ) -> tuple[onnx.TensorProto, onnx.TensorProto]:
+        """Return a kernel and a bias for the layer at ``place`` whose values lie in shared files."""
+        return (
+            self._tensor(f"{place}.weight", shape, spread_of(shape)),
+            self._tensor(f"{place}.bias", (shape[0],), spread_of((shape[0],))),
+        )
+
+    def _tensor(self, name: str, shape: Sequence[int], spread: float) -> onnx.TensorProto:
         power = round(math.log2(spread))
         length = math.prod(shape)
         self._lengths[power] = max(length, self._lengths.get(power, 0))
@@ -50,129 +128,182 @@ class SharedWeights:
             (folder / _file_of(power)).write_bytes((drawn * np.float32(2.0**power)).tobytes())
 
 
-def timed_graph(node: tree.Sequence, shape: Shape, shared: SharedWeights | None = None) -> onnx.ModelProto:
-    """Return a graph that takes ``[N, channels, side, side]`` and computes a part of a network.
+def network_graph(network: Network, state: Mapping[str, NDArray[np.float32]]) -> onnx.ModelProto:
+    """Return the graph of a network with its trained weights, for batches of any size.
 
-    The weights are drawn such that values neither grow nor vanish: numbers too small to be normal would be slow.
+    Args:
+        network: whose images have its resolution.
+        state: the tensors of its module by name.
+    """
+    return _graph(lower(network), Shape(3, network.resolution), TrainedWeights(state))
+
+
+def timed_graph(node: tree.Sequence, shape: Shape, shared: SharedWeights | None = None) -> onnx.ModelProto:
+    """Return a graph that takes ``[N, channels, side, side]`` and computes a part of a network, to be timed.
 
     Args:
         node: the part, or a whole network from :func:`triscale.network.lower.lower`.
         shape: of its input.
         shared: where the weights are to lie; by default they are in the graph.
     """
-    writer = _Writer(shared)
-    last, out = writer.sequence(node, INPUT, shape)
-    writer.add("Identity", [last], OUTPUT)
+    return _graph(node, shape, shared or DrawnWeights())
+
+
+def block_of(name: str) -> str:
+    """Return the block that a node belongs to by its name: ``stem``, ``stages.3.blocks.1``, ``head``.
+
+    A node that is named otherwise, by the exporter of torch, is a block of its own.
+    """
+    first, *rest = name.split(".")
+    if first in ("stem", "head"):
+        return first
+    return ".".join([first, *rest[:3]]) if first == "stages" else name
+
+
+def spread_of(shape: tuple[int, ...]) -> float:
+    """Return the standard deviation of drawn weights that keeps the size of values."""
+    return math.sqrt(2 / max(1, math.prod(shape[1:])))
+
+
+def _graph(node: tree.Sequence, shape: Shape, weights: Weights) -> onnx.ModelProto:
+    writer = _Writer(weights)
+    last, out = writer.sequence(node, "", INPUT, shape)
+    writer.rename(last, OUTPUT)
     image = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", shape.channels, shape.side, shape.side])
     dimensions: list[str | int | None] = ["batch", out.channels]
     if not writer.is_flat:
         dimensions += [out.side, out.side]
     result = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, dimensions)
-    graph = helper.make_graph(writer.nodes, "timed", [image], [result], writer.weights)
+    graph = helper.make_graph(writer.nodes, "triscale", [image], [result], writer.tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 
 class _Writer:
-    """A graph in the making."""
+    """A graph in the making. A node, its output and the part of the structure that it computes bear one name."""
 
-    def __init__(self, shared: SharedWeights | None) -> None:
-        self._shared = shared
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
         self.is_flat = False
         self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-        self._rng = np.random.default_rng(0)
+        self.tensors: list[onnx.TensorProto] = []
 
-    def add(self, operation: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
-        output = output or f"value{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operation, inputs, [output], **attributes))
-        return output
+    def add(self, operation: str, inputs: Sequence[str], place: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(operation, inputs, [place], name=place, **attributes))
+        return place
 
-    def sequence(self, node: tree.Sequence, value: str, shape: Shape) -> tuple[str, Shape]:
-        for _, child in node.children:
-            value, shape = self._node(child, value, shape)
+    def rename(self, value: str, name: str) -> None:
+        """Give the graph's last value its public name; a graph that computes nothing passes it on."""
+        if not self.nodes or self.nodes[-1].output[0] != value:
+            self.add("Identity", [value], name)
+            return
+        self.nodes[-1].output[0] = name
+
+    def sequence(self, node: tree.Sequence, place: str, value: str, shape: Shape) -> tuple[str, Shape]:
+        norm: str | None = None
+        for number, (name, child) in enumerate(node.children):
+            here = f"{place}.{name}" if place else name
+            if isinstance(child, tree.Convolution):
+                follows = node.children[number + 1] if number + 1 < len(node.children) else None
+                folded = None
+                if follows is not None and isinstance(follows[1], tree.Normalization):
+                    norm = f"{place}.{follows[0]}" if place else follows[0]
+                    folded = (norm, follows[1].eps)
+                value, shape = (
+                    self._convolution(child, here, value, shape, folded),
+                    Shape(child.outputs, child.out_side),
+                )
+            elif isinstance(child, tree.Normalization):
+                assert here == norm, "batch norm follows its convolution"
+            else:
+                value, shape = self._node(child, here, value, shape)
         return value, shape
 
-    def _node(self, node: tree.Node, value: str, shape: Shape) -> tuple[str, Shape]:
+    def _node(self, node: tree.Node, place: str, value: str, shape: Shape) -> tuple[str, Shape]:
         match node:
-            case tree.Convolution():
-                return self._convolution(node, value, shape), Shape(node.outputs, node.out_side)
-            case tree.Normalization() | tree.Dropout():
+            case tree.Convolution() | tree.Normalization():
+                raise AssertionError("these stand in a sequence")
+            case tree.Dropout():
                 return value, shape
             case tree.Activation():
-                return self._activation(node.kind, value), shape
+                return self._activation(node.kind, place, value), shape
             case tree.MaxPool() | tree.AveragePool():
-                return self._pool(node, value, shape)
+                return self._pool(node, place, value, shape)
             case tree.GlobalPool():
                 self.is_flat = True
-                return self._mean(value, keep=False), Shape(shape.channels, 1)
+                mean = self.add("GlobalAveragePool", [value], f"{place}.mean")
+                return self.add("Flatten", [mean], place), Shape(shape.channels, 1)
             case tree.Linear():
-                inputs = [value, self._drawn(node.outputs, node.inputs), self._drawn(node.outputs)]
-                return self.add("Gemm", inputs, transB=1), Shape(node.outputs, 1)
+                kernel, bias = self._layer(place, (node.outputs, node.inputs), None, bias=True)
+                return self.add("Gemm", [value, kernel, bias], place, transB=1), Shape(node.outputs, 1)
             case tree.Sequence():
-                return self.sequence(node, value, shape)
+                return self.sequence(node, place, value, shape)
             case tree.Gate():
-                gate, _ = self.sequence(node.body, self._mean(value, keep=True), Shape(shape.channels, 1))
-                return self.add("Mul", [gate, value]), shape
+                mean = self.add("GlobalAveragePool", [value], f"{place}.mean")
+                gate, _ = self.sequence(node.body, place, mean, Shape(shape.channels, 1))
+                return self.add("Mul", [gate, value], f"{place}.scaled"), shape
             case tree.Residual():
-                return self._residual(node, value, shape), node.out
+                return self._residual(node, place, value, shape), node.out
             case _:
                 assert_never(node)
 
-    def _convolution(self, node: tree.Convolution, value: str, shape: Shape) -> str:
-        weights = self._drawn(node.outputs, node.inputs // node.groups, node.kernel, node.kernel)
+    def _convolution(
+        self, node: tree.Convolution, place: str, value: str, shape: Shape, norm: tuple[str, float] | None
+    ) -> str:
+        kernel = (node.outputs, node.inputs // node.groups, node.kernel, node.kernel)
         return self.add(
             "Conv",
-            [value, weights, self._drawn(node.outputs)],
+            [value, *self._layer(place, kernel, norm, bias=node.bias)],
+            place,
             group=node.groups,
             kernel_shape=[node.kernel] * 2,
             pads=_pads(node, shape.side),
             strides=[node.stride] * 2,
         )
 
-    def _activation(self, kind: str, value: str) -> str:
+    def _activation(self, kind: str, place: str, value: str) -> str:
         match kind:
             case "silu":
-                return self.add("Mul", [value, self.add("Sigmoid", [value])])
+                return self.add("Mul", [value, self.add("Sigmoid", [value], f"{place}.sigmoid")], place)
             case "relu6":
-                return self.add("Clip", [value, self._constant(0.0), self._constant(6.0)])
+                return self.add("Clip", [value, self._constant("zero", 0.0), self._constant("six", 6.0)], place)
             case "relu":
-                return self.add("Relu", [value])
+                return self.add("Relu", [value], place)
             case "sigmoid":
-                return self.add("Sigmoid", [value])
+                return self.add("Sigmoid", [value], place)
             case _:
                 raise AssertionError(kind)
 
-    def _pool(self, node: tree.MaxPool | tree.AveragePool, value: str, shape: Shape) -> tuple[str, Shape]:
+    def _pool(self, node: tree.MaxPool | tree.AveragePool, place: str, value: str, shape: Shape) -> tuple[str, Shape]:
         operation = "MaxPool" if isinstance(node, tree.MaxPool) else "AveragePool"
         pads = _pads(node, shape.side)
-        pooled = self.add(operation, [value], kernel_shape=[node.kernel] * 2, pads=pads, strides=[node.stride] * 2)
+        pooled = self.add(
+            operation, [value], place, kernel_shape=[node.kernel] * 2, pads=pads, strides=[node.stride] * 2
+        )
         return pooled, Shape(shape.channels, -(-shape.side // node.stride))
 
-    def _mean(self, value: str, *, keep: bool) -> str:
-        axes = numpy_helper.from_array(np.array([2, 3]), f"weight{len(self.weights)}")
-        self.weights.append(axes)
-        return self.add("ReduceMean", [value, axes.name], keepdims=int(keep))
+    def _residual(self, node: tree.Residual, place: str, value: str, shape: Shape) -> str:
+        body, _ = self.sequence(node.body, place, value, shape)
+        shortcut = value
+        if node.shortcut is not None:
+            shortcut, _ = self.sequence(node.shortcut, f"{place}.shortcut", value, shape)
+        total = self.add("Add", [body, shortcut], f"{place}.sum")
+        return total if node.activation is None else self._activation(node.activation, f"{place}.activation", total)
 
-    def _residual(self, node: tree.Residual, value: str, shape: Shape) -> str:
-        body, _ = self.sequence(node.body, value, shape)
-        shortcut = value if node.shortcut is None else self.sequence(node.shortcut, value, shape)[0]
-        total = self.add("Add", [body, shortcut])
-        return total if node.activation is None else self._activation(node.activation, total)
+    def _layer(
+        self, place: str, kernel: tuple[int, ...], norm: tuple[str, float] | None, *, bias: bool
+    ) -> tuple[str, str]:
+        made = self._weights.tensors(place, kernel, norm, bias=bias)
+        self.tensors.extend(made)
+        return made[0].name, made[1].name
 
-    def _drawn(self, *shape: int) -> str:
-        spread = math.sqrt(2 / max(1, math.prod(shape[1:])))
-        if self._shared is not None:
-            self.weights.append(self._shared.tensor(f"weight{len(self.weights)}", shape, spread))
-            return str(self.weights[-1].name)
-        return self._keep(self._rng.standard_normal(shape, dtype=np.float32) * np.float32(spread))
+    def _constant(self, name: str, value: float) -> str:
+        if all(tensor.name != name for tensor in self.tensors):
+            self.tensors.append(numpy_helper.from_array(np.array(value, dtype=np.float32), name))
+        return name
 
-    def _constant(self, value: float) -> str:
-        return self._keep(np.array(value, dtype=np.float32))
 
-    def _keep(self, array: NDArray[Any]) -> str:
-        tensor = numpy_helper.from_array(array, f"weight{len(self.weights)}")
-        self.weights.append(tensor)
-        return str(tensor.name)
+def _tensor(name: str, values: NDArray[Any]) -> onnx.TensorProto:
+    return numpy_helper.from_array(values.astype(np.float32), name)
 
 
 def _file_of(power: int) -> str:

@@ -1,20 +1,16 @@
-"""What is done with a trained Run: evaluate, export, measure."""
+"""What is done with a trained Run: evaluate, measure."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 
 from triscale.data.loader import eval_batches
 from triscale.data.split import Sample
-from triscale.data.transforms import normalize
-from triscale.deploy.engines import Contract
-from triscale.deploy.export import Export, export_onnx
 from triscale.errors import Interrupted, RunError
 from triscale.jobs.measure import measure_one, subject_of
 from triscale.jobs.run import Run
@@ -24,8 +20,6 @@ from triscale.measure.latency import Measurement
 from triscale.record import Record, write_atomic
 from triscale.training.evaluate import Outcome, evaluate
 from triscale.training.metrics import Metrics, measure_predictions
-
-PARITY_IMAGES = 64
 
 
 class Latencies(Record):
@@ -74,23 +68,6 @@ def evaluate_run(
     return metrics
 
 
-def export_run(run: Run, watcher: Watcher, path: Path | None = None) -> Export:
-    """Export the weights to ONNX, checked on test images; the record stays in the Run.
-
-    Raises:
-        ParityError: the file does not compute what the model does.
-    """
-    watcher.begin("export")
-    spec, split = run.spec, run.split
-    contract = Contract(network=spec.network.name, preprocessing=spec.preprocessing, classes=spec.classes)
-    samples = _spread(split.test, PARITY_IMAGES)
-    batch = next(eval_batches(samples, split.root, spec.preprocessing, batch=len(samples)))
-    images = normalize(batch.images, spec.preprocessing)
-    export = export_onnx(run.model(), contract, images, path or run.onnx_file)
-    export.save(run.export_file)
-    return export
-
-
 def measure_run(run: Run, watcher: Watcher) -> tuple[Measurement, ...]:
     """Measure the exported file in ONNX Runtime and the module in torch, some seconds each; a record stays in the Run.
 
@@ -114,9 +91,3 @@ def _predictions(samples: tuple[Sample, ...], outcome: Outcome, classes: tuple[s
         best = int(row.argmax())
         writer.writerow((sample.path, classes[sample.label], classes[best], f"{row[best]:.6f}"))
     return buffer.getvalue()
-
-
-def _spread(samples: tuple[Sample, ...], number: int) -> tuple[Sample, ...]:
-    """Return up to ``number`` samples, evenly spread over a part."""
-    stride = max(1, len(samples) // number)
-    return samples[::stride][:number]

@@ -12,7 +12,8 @@ import torch
 from triscale.data.split import Split
 from triscale.errors import Interrupted, RunError, TriscaleError, UserError
 from triscale.jobs.explain import explain_run
-from triscale.jobs.finish import evaluate_run, export_run, measure_run
+from triscale.jobs.export import export_run
+from triscale.jobs.finish import evaluate_run, measure_run
 from triscale.jobs.networks import cost_of
 from triscale.jobs.prepare import prepare
 from triscale.jobs.report import report_run

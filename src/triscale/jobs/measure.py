@@ -13,8 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from triscale.deploy.engines import CONTRACT_KEY, OnnxSession, OpenVinoSession
-from triscale.deploy.export import write_unchecked
+from triscale.deploy.contract import Contract
+from triscale.deploy.engines import ENGINES as FILE_ENGINES
+from triscale.deploy.engines import engine_of, openvino
+from triscale.deploy.quantize import get_tool
+from triscale.deploy.subject import Exportable
 from triscale.errors import UserError
 from triscale.families.find import find_network
 from triscale.jobs.run import Run
@@ -22,16 +25,20 @@ from triscale.jobs.watch import Watcher
 from triscale.measure.latency import Measurement, held_to_cores, measure_latency, torch_threads
 from triscale.measure.peak import memory_now, peak_since
 from triscale.measure.versus import Versus, in_turns, judge
+from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
+from triscale.network.spec import Network
 from triscale.nn.build import build
 
-Engine = Literal["torch", "compiled", "onnxruntime", "openvino"]
-ENGINES: dict[Engine, str] = {
+Engine = Literal["torch", "compiled", "onnxruntime", "openvino", "executorch", "coreml", "litert"]
+Precision = Literal["float32", "bfloat16", "int8"]
+ENGINES: dict[str, str] = {
     "torch": "torch",
     "compiled": "torch compiled",
-    "onnxruntime": "ONNX Runtime",
-    "openvino": "OpenVINO",
+    **{name: engine.title for name, engine in FILE_ENGINES.items()},
 }
+NOISE_IMAGES = 8
+"""That int8 is calibrated with where only time matters."""
 WITHIN = 0.02
 """The 95 % interval of a median shall reach no farther than this share of it to each side."""
 
@@ -46,17 +53,24 @@ class Subject:
         name: how it is shown.
         resolution: side of its images in pixels.
         model: makes the module; None for a file alone.
-        file: that engines of files run; None where it has to be made of the module.
+        network: of the module; None for a person's own, which is traced.
+        file: that is timed as it is.
     """
 
     name: str
     resolution: int
     model: Callable[[], nn.Module] | None = None
+    network: Network | None = None
     file: Path | None = None
+
+    @property
+    def precision(self) -> str | None:
+        """Of a file, as far as its name tells; None for a model."""
+        return None if self.file is None else "int8" if ".int8." in self.file.name else "float32"
 
 
 def find_subject(text: str) -> Subject:
-    """Return what a person means: a Run's folder, an ONNX file, a network's name or its JSON file.
+    """Return what a person means: a Run's folder, an exported file, a network's name or its JSON file.
 
     The weights of a network that is no Run are drawn by chance: they are no matter for time.
 
@@ -64,24 +78,25 @@ def find_subject(text: str) -> Subject:
         UserError: none of these.
     """
     path = Path(text)
+    if path.exists() and path.suffix in {engine.suffix for engine in FILE_ENGINES.values()}:
+        side = engine_of(path).open(path, 1).side
+        if side is None:
+            raise UserError(
+                f"{path} takes images of any size, so that there is none to measure it with; export it with a fixed "
+                "size"
+            )
+        return Subject(path.name, side, file=path)
     if path.is_dir():
         return subject_of(Run.open(path))
-    if path.suffix == ".onnx":
-        session = OnnxSession(path)
-        side = session.shape[-1]
-        if not isinstance(side, int):
-            contract = session.metadata.get(CONTRACT_KEY)
-            hint = "" if contract else "; export it with a fixed size"
-            raise UserError(f"{path} takes images of any size, so that there is none to measure it with{hint}")
-        return Subject(path.name, side, file=path)
     network: AnyNetwork = find_network(text)
-    return Subject(network.name, network.resolution, model=lambda: build(network))
+    known = network if isinstance(network, Network) else None
+    return Subject(network.name, network.resolution, model=lambda: build(network), network=known)
 
 
 def subject_of(run: Run) -> Subject:
-    """Return a Run to be timed: its module, and its exported file where there is one."""
-    file = run.onnx_file if run.onnx_file.is_file() else None
-    return Subject(run.folder.name, run.spec.preprocessing.resolution, model=run.model, file=file)
+    """Return a Run to be timed."""
+    network = run.spec.network if isinstance(run.spec.network, Network) else None
+    return Subject(run.folder.name, run.spec.preprocessing.resolution, model=run.model, network=network)
 
 
 def measure_one(
@@ -91,6 +106,7 @@ def measure_one(
     *,
     threads: int = 1,
     batch: int = 1,
+    precision: Precision = "float32",
     within: float | None = WITHIN,
 ) -> tuple[Measurement, ...]:
     """Measure something in each of some engines, by the paper's protocol: one image on one core by default.
@@ -103,7 +119,7 @@ def measure_one(
         for number, engine in enumerate(engines):
             watcher.begin(f"measure in {ENGINES[engine]}")
             before = memory_now()
-            with ready(subject, engine, threads, batch) as call:
+            with ready(subject, engine, threads, batch, precision) as call:
                 made = measure_latency(
                     call,
                     engine=ENGINES[engine],
@@ -111,6 +127,7 @@ def measure_one(
                     threads=threads,
                     resolution=subject.resolution,
                     within=within,
+                    precision=subject.precision or precision,
                     cores=cores,
                 )
                 peak = peak_since(before, call)
@@ -126,6 +143,7 @@ def measure_beside(
     *,
     threads: int = 1,
     batch: int = 1,
+    precision: Precision = "float32",
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Versus:
     """Measure several things in turns, each in every engine; the first is what the others are compared with.
@@ -138,38 +156,66 @@ def measure_beside(
         watcher.begin("prepare", len(pairs))
         calls = []
         for number, (subject, engine) in enumerate(pairs):
-            calls.append(stack.enter_context(ready(subject, engine, threads, batch)))
+            calls.append(stack.enter_context(ready(subject, engine, threads, batch, precision)))
             watcher.advance(number + 1)
         watcher.begin("measure in turns")
         times, counts = in_turns(calls, should_stop=should_stop)
-    named = [(subject.name, ENGINES[engine], "float32", subject.resolution) for subject, engine in pairs]
+    named = [
+        (subject.name, ENGINES[engine], subject.precision or precision, subject.resolution) for subject, engine in pairs
+    ]
     return judge(named, times, counts, batch=batch, threads=threads, cores=cores)
 
 
 @contextmanager
-def ready(subject: Subject, engine: Engine, threads: int, batch: int) -> Iterator[Call]:
+def ready(
+    subject: Subject, engine: Engine, threads: int, batch: int, precision: Precision = "float32"
+) -> Iterator[Call]:
     """Make something ready to be called with a batch of noise in an engine.
 
+    A model's file is written for the time of the block; int8 is calibrated with noise, which is no matter for time.
+
     Raises:
-        UserError: the engine is not installed, or is one of torch's and the subject a file.
+        UserError: the engine is not installed, does not run such a file, or does not compute in the precision.
     """
     shape = (batch, 3, subject.resolution, subject.resolution)
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    match engine:
-        case "torch" | "compiled":
-            if subject.model is None:
-                raise UserError(f"{subject.name} is a file, which torch does not run; give --engines onnxruntime")
-            model = subject.model().eval().to(memory_format=torch.channels_last)
-            tensor = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
-            called = torch.compile(model) if engine == "compiled" else model
-            yield lambda: called(tensor)
-        case "onnxruntime" | "openvino":
-            make = OnnxSession if engine == "onnxruntime" else OpenVinoSession
-            with tempfile.TemporaryDirectory() as folder:
-                file = subject.file
-                if file is None:
-                    assert subject.model is not None
-                    file = Path(folder) / "model.onnx"
-                    write_unchecked(subject.model(), subject.resolution, file)
-                session = make(file, threads)
-            yield lambda: session(images)
+    if engine in ("torch", "compiled"):
+        yield _torch_call(subject, images, precision, compiled=engine == "compiled")
+        return
+    chosen = FILE_ENGINES[engine]
+    with tempfile.TemporaryDirectory() as folder:
+        file = subject.file
+        if file is None:
+            file = Path(folder) / f"model{chosen.suffix}"
+            exported = _exportable(subject)
+            if precision == "int8":
+                noise = np.random.default_rng(1).standard_normal((NOISE_IMAGES, *shape[1:]), dtype=np.float32)
+                get_tool(chosen)(exported, noise).write((), file)
+            else:
+                chosen.write(exported, file)
+        elif file.suffix != chosen.suffix and not (engine == "openvino" and file.suffix == ".onnx"):
+            raise UserError(f"{subject.name} is a file for {engine_of(file).title}, which {chosen.title} does not run")
+        if precision == "bfloat16" and engine != "openvino":
+            raise UserError(f"{chosen.title} computes in float32 or int8 here; bfloat16 is for torch and openvino")
+        half = engine == "openvino" and precision == "bfloat16"
+        session = openvino.OpenVinoSession(file, threads, "bf16") if half else chosen.open(file, threads)
+        yield lambda: session(images)
+
+
+def _torch_call(subject: Subject, images: np.ndarray, precision: Precision, *, compiled: bool) -> Call:
+    if subject.model is None:
+        raise UserError(f"{subject.name} is a file, which torch does not run; give --engines onnxruntime")
+    if precision == "int8":
+        raise UserError("torch computes in float32 or bfloat16 here; int8 is for onnxruntime, openvino and executorch")
+    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    model = subject.model().eval().to(kind).to(memory_format=torch.channels_last)
+    tensor = torch.from_numpy(images).to(kind).contiguous(memory_format=torch.channels_last)
+    called = torch.compile(model) if compiled else model
+    return lambda: called(tensor)
+
+
+def _exportable(subject: Subject) -> Exportable:
+    assert subject.model is not None
+    model = subject.model().eval()
+    preprocessing = Preprocessing(resolution=subject.resolution)
+    return Exportable(model, Contract(network=subject.name, preprocessing=preprocessing, classes=()), subject.network)

@@ -13,7 +13,8 @@ import torch
 from triscale.data.color import BadImage
 from triscale.data.decode import decode
 from triscale.data.transforms import eval_transform, normalize
-from triscale.deploy.engines import OnnxModel
+from triscale.deploy.contract import read_contract
+from triscale.deploy.engines import open_file
 from triscale.errors import DataError, RunError
 from triscale.jobs.run import Run
 from triscale.record import Record
@@ -39,14 +40,16 @@ class Prediction(Record):
 def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator[Prediction]:
     """Yield a prediction for each image, in the order given, folders walked by name.
 
-    ``source`` is a Run or an exported ``.onnx`` file; both carry their preprocessing and class names.
+    ``source`` is a Run or a file exported for any engine; both carry their preprocessing and class names.
 
     Raises:
-        RunError: the source is neither.
+        RunError: there is no such source.
+        UserError: the source is a file for no engine, or the engine is not installed.
+        RecordError: the engine cannot read it.
         DataError: an image or folder that does not exist, or no image at all.
     """
     files = files_of(images)
-    if source.is_dir():
+    if source.is_dir() and source.suffix != ".mlpackage":
         run = Run.open(source)
         spec, model = run.spec, run.model()
         preprocessing, classes = spec.preprocessing, spec.classes
@@ -54,14 +57,15 @@ def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator
         def logits_of(batch: torch.Tensor) -> np.ndarray:
             with torch.inference_mode():
                 return np.asarray(model(batch).float().numpy())
-    elif source.is_file():
-        exported = OnnxModel(source)
-        preprocessing, classes = exported.contract.preprocessing, exported.contract.classes
+    elif source.exists():
+        exported = open_file(source)
+        contract = read_contract(exported.contract_text, source)
+        preprocessing, classes = contract.preprocessing, contract.classes
 
         def logits_of(batch: torch.Tensor) -> np.ndarray:
             return exported(batch.numpy())
     else:
-        raise RunError(f"there is no {source}; give a Run's folder or an exported .onnx file")
+        raise RunError(f"there is no {source}; give a Run's folder or an exported file")
     transform = eval_transform(preprocessing)
     for file in files:
         try:

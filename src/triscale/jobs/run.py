@@ -116,6 +116,8 @@ class Run:
         self.predictions_file = folder / "predictions.csv"
         self.onnx_file = folder / "model.onnx"
         self.export_file = folder / "export.json"
+        self.exports_file = folder / "exports.json"
+        self.deploy_file = folder / "deploy.json"
         self.latency_file = folder / "latency.json"
         self.maps_folder = folder / "explain"
         self.maps_file = folder / "explain" / "maps.json"

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from triscale.errors import Interrupted, JobError
+from triscale.errors import Interrupted, JobError, RecipeError
 from triscale.training.checkpoint import Checkpoints, Epoch, Manifest, Stored
 from triscale.training.divergence import WINDOW, diverging_since
 from triscale.training.evaluate import evaluate
@@ -146,6 +146,8 @@ def seed_weights(seed: int) -> None:
 
 def _forward(model: nn.Module, recipe: Recipe, manner: Manner) -> nn.Module:
     """Return the model as it is called in a step."""
+    if manner.compiled and recipe.quantization != "none":
+        raise RecipeError("--compile does not see what quantization int8 rounds layer by layer; leave one of them out")
     called: nn.Module = torch.compile(model) if manner.compiled else model  # type: ignore[assignment]
     if manner.group.size > 1 and recipe.summation == "fast":
         devices = [manner.device.index or 0] if manner.device.type == "cuda" else None

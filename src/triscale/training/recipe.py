@@ -21,6 +21,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Summation = Literal["strict", "fast"]
 NormOver = Literal["shard", "batch"]
 NormStatistics = Literal["trained", "frozen", "reestimated"]
+Quantization = Literal["none", "int8"]
 HeadStart = Literal["chance", "probe"]
 
 
@@ -116,6 +117,8 @@ class Recipe(Record):
             ``probe`` of their features (:mod:`triscale.jobs.probe`), where there are at most 20 000 training images.
         head_epochs: for so many epochs only the classifier learns, and the statistics of batch norm are frozen.
         layer_decay: learning rate of each stage as a share of the next one's, the classifier's being the full one.
+        quantization: ``int8`` rounds weights and activations to eight bits on the way forward, so that the weights suit
+            int8 (:mod:`triscale.training.rounded`); what is kept and evaluated is float32.
         patience: ends the training when the held-out images have not been judged better for so many epochs.
         norm_over: ``batch`` takes the statistics of batch norm over all shards, if every process has one of them.
     """
@@ -153,6 +156,7 @@ class Recipe(Record):
     head_start: HeadStart = "chance"
     head_epochs: NonNegativeFloat = 0.0
     layer_decay: float = Field(default=1.0, gt=0, le=1)
+    quantization: Quantization = "none"
     patience: PositiveInt | None = None
 
     @model_validator(mode="after")

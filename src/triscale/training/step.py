@@ -22,6 +22,7 @@ from triscale.training.group import Group
 from triscale.training.optim import set_learning_rate
 from triscale.training.recipe import Recipe
 from triscale.training.recompute import MOST_FRUGAL, give_back_memory, is_out_of_memory, recomputed
+from triscale.training.rounded import rounded
 from triscale.training.schedule import ema_decay
 from triscale.training.shards import shard_slices, shards_of, tree_sum
 from triscale.training.state import State
@@ -190,7 +191,7 @@ class Stepper:
         reduced = self.device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bfloat16"
         # DistributedDataParallel takes the mean over the processes of what is wanted as a sum.
         scale = self.group.size if isinstance(self.forward, DistributedDataParallel) else 1
-        with recomputed(model, self.frugality):
+        with recomputed(model, self.frugality), rounded(model, active=recipe.quantization == "int8"):
             forward = model if self.frugality and self.forward is not model and scale == 1 else self.forward
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=reduced):
                 logits = forward(inputs)

@@ -1,0 +1,129 @@
+"""What triscale deploy chooses among, beside the same engines called directly: the same function, one image, one core.
+
+    python benchmarks/deploy_speed.py efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4
+
+Directly: torch (eager, channels last), torch compiled, and ONNX Runtime and OpenVINO with the file of torch's own
+exporter. Weights are drawn by chance, which is no matter for time; int8 is calibrated with noise, so that its accuracy
+is shown elsewhere (docs/device.md). All are timed in turns in one run; a ratio is the time of the fastest direct way
+over that of Triscale's, with a 95 % bootstrap interval over rounds.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import torch
+
+from triscale.deploy.contract import Contract
+from triscale.deploy.engines import ENGINES
+from triscale.deploy.engines.onnx_runtime import traced
+from triscale.deploy.quantize import TOOLS
+from triscale.deploy.subject import Exportable
+from triscale.families import get
+from triscale.measure.device import machine
+from triscale.measure.latency import held_to_cores, torch_threads
+from triscale.measure.versus import in_turns, ratio_interval
+from triscale.network.contract import Preprocessing
+from triscale.network.spec import Network
+from triscale.nn.build import build
+
+OURS = ("onnxruntime", "openvino", "executorch")
+CALIBRATION = 8
+ROUNDS = 15
+ROUND_SECONDS = 0.4
+
+
+def direct(network: Network, model: torch.nn.Module, folder: Path) -> dict[str, Callable[[], object]]:
+    """Return the ways of those who do not use Triscale."""
+    image = noise(network)
+    tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)
+    compiled = torch.compile(model)
+    file = folder / "direct.onnx"
+    onnx.save(traced(build_like(network, model), network.resolution), file)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    core = openvino.Core()
+    request = core.compile_model(core.read_model(str(file)), "CPU", settings).create_infer_request()
+    return {
+        "torch": lambda: model(tensor),
+        "torch compiled": lambda: compiled(tensor),
+        "ONNX Runtime": lambda: session.run(None, {"images": image}),
+        "OpenVINO": lambda: request.infer({0: image}),
+    }
+
+
+def triscale(network: Network, model: torch.nn.Module, folder: Path) -> dict[str, Callable[[], object]]:
+    """Return the files that triscale deploy chooses among."""
+    image = noise(network)
+    contract = Contract(network=network.name, preprocessing=Preprocessing(resolution=network.resolution), classes=())
+    subject = Exportable(build_like(network, model), contract, network)
+    found: dict[str, Callable[[], object]] = {}
+    for name in OURS:
+        engine = ENGINES[name]
+        file = folder / f"ours{engine.suffix}"
+        engine.write(subject, file)
+        found[engine.title] = called(engine.open(file, 1), image)
+    for name in ("onnxruntime", "openvino"):
+        engine = ENGINES[name]
+        file = folder / f"ours.int8{engine.suffix}"
+        TOOLS[name](subject, noise(network, CALIBRATION)).write((), file)
+        found[f"{engine.title} int8"] = called(engine.open(file, 1), image)
+    return found
+
+
+def called(session: Callable[[np.ndarray], object], image: np.ndarray) -> Callable[[], object]:
+    return lambda: session(image)
+
+
+def build_like(network: Network, model: torch.nn.Module) -> torch.nn.Module:
+    """Return another module with the same weights, laid out as they come."""
+    other = build(network).eval()
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def noise(network: Network, number: int = 1) -> np.ndarray:
+    shape = (number, 3, network.resolution, network.resolution)
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def main(names: list[str]) -> None:
+    print(f"{machine().processor}, one core, one image; milliseconds are medians, ratios with 95 % intervals\n")
+    for name in names:
+        network = get(name)
+        torch.manual_seed(0)
+        model = build(network).eval()
+        with tempfile.TemporaryDirectory() as folder, held_to_cores(1), torch_threads(1), torch.inference_mode():
+            theirs = direct(network, model, Path(folder))
+            ours = triscale(network, model, Path(folder))
+            times, _ = in_turns([*theirs.values(), *ours.values()], ROUNDS, ROUND_SECONDS)
+        medians = np.median(times, axis=0)
+        titles = [*(f"{title}, directly" for title in theirs), *(f"{title}, Triscale" for title in ours)]
+        print(f"{name}, {network.resolution} px")
+        for title, median in zip(titles, medians, strict=True):
+            print(f"  {title:<32} {median:8.2f} ms")
+        fastest = int(np.argmin(medians[: len(theirs)]))
+        whole = [number for number, title in enumerate(titles) if "Triscale" in title and "int8" not in title]
+        small = [number for number, title in enumerate(titles) if "int8" in title]
+        for said, places in (("float32", whole), ("int8", small)):
+            best = min(places, key=lambda number: medians[number])
+            ratio, low, high = ratio_interval(times[:, fastest], times[:, best])
+            print(f"  {said}: {titles[best]} is {ratio:.2f} x ({low:.2f} to {high:.2f}) as fast as {titles[fastest]}")
+        best = min(small, key=lambda number: medians[number])
+        own = min(whole, key=lambda number: medians[number])
+        ratio, low, high = ratio_interval(times[:, own], times[:, best])
+        print(f"  int8 against float32 of Triscale: {ratio:.2f} x ({low:.2f} to {high:.2f})\n", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["efficientnet_b0"])

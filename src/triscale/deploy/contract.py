@@ -1,0 +1,33 @@
+"""What an exported file carries beside the network, so that it can be used without anything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from triscale.errors import RecordError
+from triscale.network.contract import Preprocessing
+from triscale.record import Record
+
+CONTRACT_KEY = "triscale"
+
+
+class Contract(Record):
+    """What an exported file needs to be used: the preprocessing of its input and the names of its outputs."""
+
+    kind_name: ClassVar[str] = "contract"
+
+    network: str
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+
+
+def read_contract(text: str | None, file: Path) -> Contract:
+    """Return the contract that was found in a file.
+
+    Raises:
+        RecordError: there is none, or it is no contract.
+    """
+    if text is None:
+        raise RecordError(f"{file} carries no preprocessing contract; export it with triscale export")
+    return Contract.from_json(text, source=f"the contract inside {file}")

@@ -1,0 +1,84 @@
+"""Core ML packages for Apple's devices; they are written anywhere and run on macOS alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from triscale.deploy.contract import CONTRACT_KEY
+from triscale.deploy.engines.needs import load
+from triscale.deploy.engines.quiet import first_line, quiet_process
+from triscale.deploy.graph import INPUT
+from triscale.deploy.subject import Exportable
+from triscale.errors import ExportError, RecordError
+
+_IMAGES, _LOGITS = INPUT, "logits"
+
+
+class CoreMlSession:
+    """A Core ML package, one image at a time.
+
+    Raises:
+        RecordError: it is no Core ML package.
+        ExportError: this is not macOS.
+        UserError: Core ML's tools are not installed.
+    """
+
+    def __init__(self, file: Path, threads: int = 0) -> None:  # noqa: ARG002 - Core ML chooses its threads
+        tools = _load()
+        with quiet_process():
+            try:
+                self._model = tools.models.MLModel(str(file), skip_model_load=not runs_here())
+            except (RuntimeError, OSError, ValueError, DecodeError) as error:
+                raise RecordError(f"{file} is not a Core ML package") from error
+        if not runs_here():
+            raise ExportError(f"{file} runs on macOS only; export for another engine to run it here")
+        self.contract_text: str | None = self._model.user_defined_metadata.get(CONTRACT_KEY)
+        description = self._model.get_spec().description.input[0]
+        self.side: int | None = int(description.type.multiArrayType.shape[-1])
+        self._input = description.name
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits for images ``[N, 3, H, W]``."""
+        found = [next(iter(self._model.predict({self._input: image[None]}).values())) for image in images]
+        return np.concatenate(found)
+
+
+def runs_here() -> bool:
+    """Whether this machine can run Core ML."""
+    return sys.platform == "darwin"
+
+
+def write(subject: Exportable, file: Path) -> None:
+    """Write a model as a Core ML package for one image in float32, with its contract inside; nothing is checked.
+
+    Raises:
+        ExportError: an operation of it cannot be converted.
+        UserError: Core ML's tools are not installed.
+    """
+    tools = _load()
+    with quiet_process():
+        program = torch.export.export(subject.model, (torch.zeros(1, 3, subject.side, subject.side),), strict=False)
+        try:
+            made = tools.convert(
+                program.run_decompositions({}),
+                convert_to="mlprogram",
+                minimum_deployment_target=tools.target.iOS16,
+                compute_precision=tools.precision.FLOAT32,
+                outputs=[tools.TensorType(name=_LOGITS)],
+            )
+        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+            raise ExportError(f"Core ML's tools cannot convert the model: {first_line(error)}") from error
+        made.user_defined_metadata[CONTRACT_KEY] = subject.contract.to_json()
+        made.save(str(file))
+
+
+def _load() -> Any:
+    with quiet_process():
+        return load("coremltools", "Core ML's converter", "coreml")

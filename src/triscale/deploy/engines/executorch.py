@@ -1,0 +1,108 @@
+"""ExecuTorch programs for phones and boards, computed by XNNPACK on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from triscale.deploy.contract import CONTRACT_KEY
+from triscale.deploy.engines.needs import load
+from triscale.deploy.engines.quiet import first_line, quiet_process
+from triscale.deploy.subject import Exportable
+from triscale.errors import ExportError, RecordError
+
+LARGEST_BATCH = 8
+"""Images in a call: memory for them is planned when the program is made, and phones give one. Lowering refuses more
+than 15."""
+_SIDE = "triscale_side"
+_XNNPACK = "executorch.backends.xnnpack.partition.xnnpack_partitioner"
+
+
+class ExecuTorchSession:
+    """An ExecuTorch program on the CPU.
+
+    Raises:
+        RecordError: ExecuTorch cannot read it.
+        UserError: ExecuTorch is not installed.
+    """
+
+    def __init__(self, file: Path, threads: int = 0) -> None:
+        with quiet_process():
+            runtime = _load("executorch.runtime").Runtime.get()
+            if threads:
+                _load("executorch.extension.pybindings.portable_lib")._unsafe_reset_threadpool(threads)
+            try:
+                self._program = runtime.load_program(str(file))
+                names = self._program.method_names
+                self.contract_text = self._constant(CONTRACT_KEY) if CONTRACT_KEY in names else None
+                self.side: int | None = self._constant(_SIDE) if _SIDE in names else None
+                self._forward = self._program.load_method("forward")
+            except (RuntimeError, OSError) as error:
+                raise RecordError(f"{file} is not a file that ExecuTorch can read") from error
+        self._first = True
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits for images ``[N, 3, H, W]``; 8 at a time are computed together."""
+        parts = np.split(images, range(LARGEST_BATCH, len(images), LARGEST_BATCH))
+        return np.concatenate([self._part(part) for part in parts])
+
+    def _part(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = self._forward.execute([torch.from_numpy(np.ascontiguousarray(images))])[0].numpy()
+        return found.copy()
+
+    def _constant(self, name: str) -> Any:
+        return self._program.load_method(name).execute([])[0]
+
+
+def write(subject: Exportable, file: Path) -> None:
+    """Write a model as an ExecuTorch program with its contract inside; nothing is checked.
+
+    Raises:
+        ExportError: an operation of it cannot be converted.
+        UserError: ExecuTorch is not installed.
+    """
+    _load(_XNNPACK)
+    save(program_of(subject.model, subject.side), subject, file)
+
+
+def program_of(model: torch.nn.Module, side: int) -> torch.export.ExportedProgram:
+    """Return a model as a program for batches of up to 8 images.
+
+    Raises:
+        ExportError: torch cannot export it.
+    """
+    example = torch.zeros(2, 3, side, side)
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    with quiet_process():
+        try:
+            return torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
+        except (torch._dynamo.exc.UserError, RuntimeError, ValueError) as error:
+            raise ExportError(f"torch cannot export the model: {first_line(error)}") from error
+
+
+def save(program: torch.export.ExportedProgram, subject: Exportable, file: Path) -> None:
+    """Lower a program to XNNPACK and write it.
+
+    Raises:
+        ExportError: an operation of it cannot be converted.
+    """
+    with quiet_process():
+        exir, xnnpack = _load("executorch.exir"), _load(_XNNPACK)
+        constants = {CONTRACT_KEY: subject.contract.to_json(), _SIDE: subject.side}
+        try:
+            lowered = exir.to_edge_transform_and_lower(
+                program, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods=constants
+            )
+            content = lowered.to_executorch().buffer
+        except (RuntimeError, NotImplementedError, ValueError) as error:
+            raise ExportError(f"ExecuTorch cannot convert the model: {first_line(error)}") from error
+    file.write_bytes(content)
+
+
+def _load(module: str) -> Any:
+    with quiet_process():
+        return load(module, "ExecuTorch", "executorch")

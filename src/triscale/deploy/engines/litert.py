@@ -1,0 +1,93 @@
+"""LiteRT (TensorFlow Lite) files for phones and microcontrollers.
+
+The converter needs an older torch than Triscale's own and lives in an environment of its own (``examples/litert.sh``);
+the interpreter runs anywhere. The contract lies in a zip archive at the end of the file, where TensorFlow Lite keeps
+what is associated with a model.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from triscale.deploy.contract import CONTRACT_KEY
+from triscale.deploy.engines.needs import load
+from triscale.deploy.engines.quiet import first_line, quiet_process
+from triscale.deploy.subject import Exportable
+from triscale.errors import ExportError, RecordError
+
+_MEMBER = f"{CONTRACT_KEY}.json"
+
+
+class LiteRtSession:
+    """A LiteRT file on the CPU, one image at a time.
+
+    Raises:
+        RecordError: LiteRT cannot read it.
+        UserError: LiteRT is not installed.
+    """
+
+    def __init__(self, file: Path, threads: int = 0) -> None:
+        engine = load("ai_edge_litert.interpreter", "LiteRT", "litert")
+        with quiet_process():
+            try:
+                self._interpreter = engine.Interpreter(model_path=str(file), num_threads=threads or None)
+                self._interpreter.allocate_tensors()
+            except (RuntimeError, ValueError) as error:
+                raise RecordError(f"{file} is not a file that LiteRT can read") from error
+        self.contract_text = _contract(file)
+        self._input = self._interpreter.get_input_details()[0]
+        self._output = self._interpreter.get_output_details()[0]
+        self.side: int | None = int(self._input["shape"][-1])
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits for images ``[N, 3, H, W]``."""
+        return np.concatenate([self._one(image[None]) for image in images])
+
+    def _one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._interpreter.set_tensor(self._input["index"], np.ascontiguousarray(image))
+        self._interpreter.invoke()
+        found: NDArray[np.float32] = self._interpreter.get_tensor(self._output["index"])
+        return found
+
+
+def write(subject: Exportable, file: Path) -> None:
+    """Write a model as a LiteRT file for one image, with its contract inside; nothing is checked.
+
+    Raises:
+        ExportError: an operation of it cannot be converted.
+        UserError: LiteRT's converter is not installed.
+    """
+    converter: Any = _converter()
+    example = (torch.zeros(1, 3, subject.side, subject.side),)
+    with quiet_process():
+        try:
+            converter.convert(subject.model, example).export(str(file))
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            raise ExportError(f"LiteRT cannot convert the model: {first_line(error)}") from error
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(_MEMBER, subject.contract.to_json())
+
+
+def _converter() -> Any:
+    try:
+        with quiet_process():
+            return __import__("litert_torch")
+    except ImportError:
+        raise ExportError(
+            "LiteRT's converter is not installed: it needs an environment of its own, with an older torch; "
+            "examples/litert.sh makes one and exports a Run in it"
+        ) from None
+
+
+def _contract(file: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.read(_MEMBER).decode() if _MEMBER in archive.namelist() else None
+    except zipfile.BadZipFile:
+        return None

@@ -1,0 +1,112 @@
+"""ONNX files, in ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxruntime.capi.onnxruntime_pybind11_state as _state
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from triscale.deploy.contract import CONTRACT_KEY
+from triscale.deploy.engines.quiet import first_line, quiet
+from triscale.deploy.graph import INPUT, OUTPUT, network_graph
+from triscale.deploy.subject import Exportable
+from triscale.errors import ExportError, RecordError
+
+
+class OnnxSession:
+    """An ONNX file in ONNX Runtime on the CPU, of whatever origin; its first input are images.
+
+    Raises:
+        RecordError: ONNX Runtime cannot read it.
+    """
+
+    def __init__(self, file: Path, threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        except (_state.InvalidProtobuf, _state.InvalidGraph, _state.NoSuchFile, _state.Fail) as error:
+            raise RecordError(f"{file} is not an ONNX file that ONNX Runtime can read") from error
+        self.contract_text: str | None = dict(self._session.get_modelmeta().custom_metadata_map).get(CONTRACT_KEY)
+        self._input = self._session.get_inputs()[0]
+        side = self._input.shape[-1]
+        self.side: int | None = side if isinstance(side, int) else None
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the first output for images ``[N, 3, H, W]``."""
+        return self.outputs(images)[0]
+
+    def outputs(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Return all outputs for images ``[N, 3, H, W]``."""
+        found: list[NDArray[np.float32]] = self._session.run(None, {self._input.name: images})
+        return found
+
+
+def write(subject: Exportable, file: Path) -> None:
+    """Write a model as ONNX, for batches of any size, with its contract; nothing is checked.
+
+    Raises:
+        ExportError: an operation of it cannot be converted.
+    """
+    onnx.save(with_contract(to_onnx(subject), subject.contract.to_json()), file)
+
+
+def write_unchecked(model: nn.Module, resolution: int, file: Path) -> None:
+    """Write a module as ONNX to be timed, not to be used: there is no contract inside, and nothing is checked.
+
+    Args:
+        model: takes ``[N, 3, resolution, resolution]``.
+        resolution: in pixels.
+        file: to be written.
+    """
+    onnx.save(traced(model.cpu().eval(), resolution), file)
+
+
+def to_onnx(subject: Exportable) -> onnx.ModelProto:
+    """Return a model as an ONNX graph: from its Network's operation tree, or traced where it has none.
+
+    Raises:
+        ExportError: an operation of it cannot be converted.
+    """
+    if subject.network is not None:
+        return network_graph(subject.network, subject.state)
+    return traced(subject.model, subject.side)
+
+
+def with_contract(proto: onnx.ModelProto, contract: str) -> onnx.ModelProto:
+    """Put a contract into a graph, and return it."""
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = CONTRACT_KEY, contract
+    return proto
+
+
+def traced(model: nn.Module, resolution: int) -> onnx.ModelProto:
+    """Trace a module with a free batch dimension; the exporter's chatter is kept from the terminal.
+
+    Raises:
+        ExportError: an operation of it cannot be converted.
+    """
+    example = torch.zeros(2, 3, resolution, resolution)
+    with quiet():
+        try:
+            program = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                verbose=False,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            )
+        except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+            raise ExportError(f"the model cannot be converted to ONNX: {first_line(error)}") from error
+    assert program is not None
+    return program.model_proto

@@ -1,0 +1,113 @@
+"""OpenVINO's own files, a structure (.xml) beside its weights (.bin), and ONNX files, in OpenVINO."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triscale.deploy.contract import CONTRACT_KEY
+from triscale.deploy.engines.needs import load
+from triscale.deploy.engines.onnx_runtime import to_onnx
+from triscale.deploy.engines.quiet import first_line
+from triscale.deploy.subject import Exportable
+from triscale.errors import ExportError, RecordError
+
+WEIGHTS = ".bin"
+_INFO = "triscale"
+_DIGEST = "weights_sha256"
+
+
+class OpenVinoSession:
+    """An ONNX file, or one of OpenVINO, in OpenVINO on the CPU; what is float is computed in ``precision``.
+
+    One image at a time is compiled for by itself, which is faster; any other batch shares a second compilation.
+
+    Raises:
+        RecordError: OpenVINO cannot read it, or its weights are not those that were written with it.
+        UserError: OpenVINO is not installed.
+    """
+
+    def __init__(self, file: Path, threads: int = 0, precision: str = "f32") -> None:
+        self._core = core()
+        self._settings: dict[str, object] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": precision,
+            # It would take cores by itself, others for each file; whoever opens the file chooses them.
+            "ENABLE_CPU_PINNING": False,
+        }
+        if threads:
+            self._settings["INFERENCE_NUM_THREADS"] = str(threads)
+        if not file.is_file():
+            raise RecordError(f"there is no file {file}")
+        try:
+            self._model = self._core.read_model(str(file))
+        except RuntimeError as error:
+            raise RecordError(f"{file} is not a file that OpenVINO can read") from error
+        self.contract_text = _info(self._model, CONTRACT_KEY)
+        digest = _info(self._model, _DIGEST)
+        weights = file.with_suffix(WEIGHTS)
+        if digest is not None and hashlib.sha256(weights.read_bytes()).hexdigest() != digest:
+            raise RecordError(f"{weights} holds other weights than those that were written with {file}; export again")
+        shape = self._model.inputs[0].get_partial_shape()
+        self.side: int | None = shape[3].get_length() if shape[3].is_static else None
+        self._requests: dict[bool, Any] = {}
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the first output for images ``[N, 3, H, W]``."""
+        return self.outputs(images)[0]
+
+    def outputs(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Return all outputs for images ``[N, 3, H, W]``."""
+        single = len(images) == 1
+        if single not in self._requests:
+            model = self._model
+            if single:
+                model = model.clone()
+                model.reshape({0: list(images.shape)})
+            self._requests[single] = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+        found = self._requests[single].infer({0: images})
+        # The engine owns what it returns, and writes over it at the next call.
+        return [found[number].copy() for number in range(len(self._model.outputs))]
+
+
+def core() -> Any:
+    """Return OpenVINO's core.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    return load("openvino", "OpenVINO", "openvino").Core()
+
+
+def write(subject: Exportable, file: Path) -> None:
+    """Write a model in OpenVINO's form with its contract inside; nothing is checked.
+
+    Raises:
+        ExportError: an operation of it cannot be converted.
+        UserError: OpenVINO is not installed.
+    """
+    engine = core()
+    proto = to_onnx(subject)
+    try:
+        model = engine.read_model(proto.SerializeToString())
+    except RuntimeError as error:
+        raise ExportError(f"OpenVINO cannot convert the model: {first_line(error)}") from error
+    save(model, subject.contract.to_json(), file)
+
+
+def save(model: Any, contract: str, file: Path) -> None:
+    """Write a model of OpenVINO: the weights, then the structure with their digest and the contract."""
+    engine = load("openvino", "OpenVINO", "openvino")
+    model.set_rt_info(contract, [_INFO, CONTRACT_KEY])
+    engine.save_model(model, str(file), compress_to_fp16=False)
+    digest = hashlib.sha256(file.with_suffix(WEIGHTS).read_bytes()).hexdigest()
+    model.set_rt_info(digest, [_INFO, _DIGEST])
+    engine.save_model(model, str(file), compress_to_fp16=False)
+
+
+def _info(model: Any, key: str) -> str | None:
+    return str(model.get_rt_info([_INFO, key]).astype(str)) if model.has_rt_info([_INFO, key]) else None

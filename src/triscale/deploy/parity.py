@@ -1,0 +1,93 @@
+"""Whether a file computes what a model does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from triscale.errors import ParityError
+from triscale.network.contract import Preprocessing
+
+TOLERANCE = 1e-3
+"""Of a logit, relative to the largest logit of the model."""
+INPUTS = 64
+BATCHES = (1, 3, 8)
+SMALLEST_SCALE = 1e-12
+
+Call = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+class Parity(NamedTuple):
+    """How a file's logits agree with the model's: the largest difference relative to the largest logit, and the share
+    of inputs with the same first class.
+    """  # noqa: D205
+
+    inputs: int
+    max_error: float
+    agreement: float
+
+
+def parity_inputs(real: NDArray[np.float32], preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Return 64 inputs ``[64, 3, S, S]``: zeros, ones, black, white, both in a checkerboard, and real images.
+
+    Args:
+        real: normalized images ``[N, 3, S, S]``; where there are too few, noise takes their place.
+        preprocessing: says what black and white are.
+    """
+    shape = real.shape[1:]
+    mean, std = (
+        np.array(values, dtype=np.float32).reshape(3, 1, 1) for values in (preprocessing.mean, preprocessing.std)
+    )
+    black, white = (np.broadcast_to((value - mean) / std, shape) for value in (0.0, 1.0))
+    board = np.indices(shape[1:]).sum(0) % 2 == 0
+    made = [np.zeros(shape), np.ones(shape), black, white, np.where(board, black, white)]
+    noise = np.random.default_rng(0).standard_normal((max(0, INPUTS - len(made) - len(real)), *shape))
+    return np.concatenate([np.stack(made), real, noise]).astype(np.float32)[:INPUTS]
+
+
+def logits_of(call: Call, images: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
+    """Return logits ``[N, classes]``, computed in batches."""
+    return np.concatenate([call(images[start : start + batch]) for start in range(0, len(images), batch)])
+
+
+def logits_of_model(model: nn.Module, images: NDArray[np.float32], batch: int = 16) -> NDArray[np.float32]:
+    """Return the logits ``[N, classes]`` of a module on the CPU."""
+    with torch.inference_mode():
+        return logits_of(lambda part: np.asarray(model(torch.from_numpy(part)).numpy()), images, batch)
+
+
+def check_parity(
+    call: Call,
+    expected: NDArray[np.float32],
+    inputs: NDArray[np.float32],
+    *,
+    batches: Sequence[int] = BATCHES,
+    tolerance: float = TOLERANCE,
+) -> Parity:
+    """Compare logits with those of the model, in batches of several sizes.
+
+    They shall differ by at most ``tolerance``, relative to the largest of the model, with the same first class wherever
+    the model's two best differ by more than that.
+
+    Raises:
+        ParityError: they do not.
+    """
+    scale = max(SMALLEST_SCALE, float(np.abs(expected).max()))
+    best = np.sort(expected, axis=1)
+    clear = np.ones(len(best), dtype=bool) if best.shape[1] < 2 else best[:, -1] - best[:, -2] > tolerance * scale
+    error, same = 0.0, np.ones(len(expected), dtype=bool)
+    for batch in batches:
+        found = logits_of(call, inputs, batch)
+        error = max(error, float(np.abs(found - expected).max()) / scale)
+        same &= found.argmax(1) == expected.argmax(1)
+        if not error <= tolerance or not same[clear].all():
+            raise ParityError(
+                f"the exported file differs from the model by {error:.1e} (allowed {tolerance:.0e}) in batches of "
+                f"{batch}, with the same first class on {same.mean():.1%} of {len(same)} inputs; the file was not kept"
+            )
+    return Parity(len(expected), error, float(same.mean()))

@@ -1,0 +1,85 @@
+"""int8 for ExecuTorch by torchao, as XNNPACK computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+
+from triscale.deploy.engines.executorch import LARGEST_BATCH, program_of, save
+from triscale.deploy.engines.needs import load
+from triscale.deploy.engines.quiet import quiet_process
+from triscale.deploy.graph import block_of
+from triscale.deploy.quantize.noise import Signals
+from triscale.deploy.subject import Exportable
+
+_QUANTIZER = "executorch.backends.xnnpack.quantizer.xnnpack_quantizer"
+_STEPS = "torchao.quantization.pt2e.quantize_pt2e"
+
+
+class ExecuTorchTool:
+    """Quantizes a model for XNNPACK: weights by channel, symmetric; activations with a zero point.
+
+    Raises:
+        UserError: ExecuTorch is not installed.
+        ExportError: torch cannot export the model.
+    """
+
+    def __init__(self, subject: Exportable, calibration: NDArray[np.float32]) -> None:
+        self._subject = subject
+        self._calibration = torch.from_numpy(calibration)
+        with quiet_process():
+            self._quantizers, self._steps = (
+                load(module, "ExecuTorch", "executorch") for module in (_QUANTIZER, _STEPS)
+            )
+        self._float: fx.GraphModule = program_of(subject.model, subject.side).module()
+        self._last: Any = self._float
+        weighted = (name.rpartition(".")[0] for name, value in subject.model.named_parameters() if value.ndim > 1)
+        self.blocks: Sequence[str] = tuple(dict.fromkeys(map(block_of, weighted)))
+
+    def write(self, kept: Collection[str], file: Path) -> None:
+        """Write an int8 file in which some blocks stay float."""
+        with quiet_process():
+            quantizer = self._quantizers.XNNPACKQuantizer()
+            quantizer.set_global(self._quantizers.get_symmetric_quantization_config(is_per_channel=True))
+            for block in kept:
+                quantizer.set_module_name(block, None)
+            # Exported anew: preparation writes over what it is given.
+            graph = program_of(self._subject.model, self._subject.side).module()
+            prepared = self._steps.prepare_pt2e(graph, quantizer)
+            with torch.no_grad():
+                for part in torch.split(self._calibration, LARGEST_BATCH):
+                    prepared(part)
+            self._last = self._steps.convert_pt2e(prepared)
+        save(program_of(self._last, self._subject.side), self._subject, file)
+
+    def signals(self, images: NDArray[np.float32]) -> tuple[Signals, Signals]:
+        """Return the output of each block for images ``[N, 3, S, S]``: in float, and as last written."""
+        return self._outputs(self._float, images), self._outputs(self._last, images)
+
+    def _outputs(self, graph: fx.GraphModule, images: NDArray[np.float32]) -> Signals:
+        recorder = _Recorder(graph)
+        with torch.no_grad(), quiet_process():
+            recorder.run(torch.from_numpy(images))
+        return {block: recorder.found[block] for block in self.blocks if block in recorder.found}
+
+
+class _Recorder(fx.Interpreter):
+    """Keeps the last value that each block computes."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.found: dict[str, NDArray[np.float32]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        stack = n.meta.get("nn_module_stack")
+        if isinstance(value, Tensor) and value.dtype == torch.float32 and n.op == "call_function" and stack:
+            place = next(reversed(stack.values()))[0]
+            self.found[block_of(place)] = value.numpy().copy()
+        return value

@@ -1,0 +1,41 @@
+"""How much of a signal survives rounding to eight bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Signals = Mapping[str, NDArray[np.float32]]
+"""The output of each block by its name, in the order of computation."""
+CLEANEST = 120.0
+"""Decibels; what float32 itself leaves."""
+
+
+def signal_to_noise(exact: NDArray[np.float32], rounded: NDArray[np.float32]) -> float:
+    """Return the ratio of the power of a signal to that of its error, in decibels, at most 120."""
+    signal = float(np.square(exact, dtype=np.float64).sum())
+    noise = float(np.square(rounded.astype(np.float64) - exact).sum())
+    if noise == 0:
+        return CLEANEST
+    return min(CLEANEST, 10 * math.log10(signal / noise)) if signal else 0.0
+
+
+def noise_of_blocks(exact: Signals, rounded: Signals) -> dict[str, float]:
+    """Return the signal-to-noise ratio of each block's output in decibels, with all that came before it."""
+    return {name: signal_to_noise(exact[name], rounded[name]) for name in exact if name in rounded}
+
+
+def added_noise(ratios: Mapping[str, float]) -> dict[str, float]:
+    """Return how much noise each block adds, as a share of its signal's power, from ratios in decibels.
+
+    A block that takes noise away, because it says less than it was told, adds none.
+    """
+    added, before = {}, 0.0
+    for name, ratio in ratios.items():
+        share = 10 ** (-ratio / 10)
+        added[name] = max(0.0, share - before)
+        before = share
+    return added

@@ -1,0 +1,98 @@
+"""int8 for ONNX Runtime by its own quantizer."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from triscale.deploy.engines.onnx_runtime import to_onnx, with_contract
+from triscale.deploy.engines.quiet import quiet_process
+from triscale.deploy.graph import INPUT, block_of
+from triscale.deploy.quantize.noise import Signals
+from triscale.deploy.subject import Exportable
+
+ROUNDED = "_DequantizeLinear_Output"
+"""What the quantizer calls a value after rounding."""
+CLIPPING = ("Clip", "Relu")
+
+
+class OnnxTool:
+    """Quantizes a model by ONNX Runtime: weights by channel, quantization stated beside each operation (QDQ)."""
+
+    def __init__(self, subject: Exportable, calibration: NDArray[np.float32]) -> None:
+        self._contract = subject.contract.to_json()
+        self._calibration = calibration
+        self._float = onnx.shape_inference.infer_shapes(to_onnx(subject))
+        self._ends = ends_of(self._float)
+        self._last = self._float
+        self.blocks: Sequence[str] = tuple(self._ends)
+
+    def write(self, kept: Collection[str], file: Path) -> None:
+        """Write an int8 file in which some blocks stay float."""
+        with tempfile.TemporaryDirectory() as folder, quiet_process():
+            # Handed over as a file: of a graph in memory it would move the weights elsewhere.
+            plain = Path(folder) / "float.onnx"
+            onnx.save(self._float, plain)
+            quantize_static(
+                str(plain),
+                str(file),
+                _Reader(self._calibration),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=[node.name for node in self._float.graph.node if block_of(node.name) in kept],
+            )
+        self._last = onnx.load(file)
+        onnx.save(with_contract(self._last, self._contract), file)
+
+    def signals(self, images: NDArray[np.float32]) -> tuple[Signals, Signals]:
+        """Return the output of each block for images ``[N, 3, S, S]``: in float, and as last written."""
+        return self._outputs(self._float, images), self._outputs(self._last, images)
+
+    def _outputs(self, proto: onnx.ModelProto, images: NDArray[np.float32]) -> Signals:
+        proto = _copy(proto)
+        known = {name for node in proto.graph.node for name in node.output}
+        # Rounding takes the place of an activation that clips: what counts there is what comes after it.
+        clips = {name for node in self._float.graph.node if node.op_type in CLIPPING for name in node.output}
+        after = {
+            block: f"{end}{ROUNDED}" for block, end in self._ends.items() if end in clips and f"{end}{ROUNDED}" in known
+        }
+        ends = {block: after.get(block, end) for block, end in self._ends.items() if block in after or end in known}
+        given = {value.name for value in proto.graph.output}
+        proto.graph.output.extend(onnx.ValueInfoProto(name=end) for end in ends.values() if end not in given)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return dict(zip(ends, session.run(list(ends.values()), {INPUT: images}), strict=True))
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    """Gives the calibration images one by one."""
+
+    def __init__(self, images: NDArray[np.float32]) -> None:
+        self._images: Iterator[NDArray[np.float32]] = iter(images)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        image = next(self._images, None)
+        return None if image is None else {INPUT: image[None]}
+
+
+def ends_of(proto: onnx.ModelProto) -> dict[str, str]:
+    """Return the last value of each block that has weights, by the block's name, in the order of computation."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    weighted = {block_of(node.name) for node in proto.graph.node if weights & set(node.input)}
+    return {block_of(node.name): node.output[0] for node in proto.graph.node if block_of(node.name) in weighted}
+
+
+def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
+    copied = onnx.ModelProto()
+    copied.CopyFrom(proto)
+    return copied

@@ -1,0 +1,66 @@
+"""int8 for OpenVINO by NNCF."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triscale.deploy.engines.needs import load
+from triscale.deploy.engines.onnx_runtime import to_onnx
+from triscale.deploy.engines.openvino import core, save
+from triscale.deploy.engines.quiet import quiet_process
+from triscale.deploy.quantize.noise import Signals
+from triscale.deploy.quantize.onnx_tool import ends_of
+from triscale.deploy.subject import Exportable
+
+
+class OpenVinoTool:
+    """Quantizes a model by NNCF: weights by channel, activations with a zero point of their own.
+
+    Raises:
+        UserError: NNCF or OpenVINO is not installed.
+    """
+
+    def __init__(self, subject: Exportable, calibration: NDArray[np.float32]) -> None:
+        self._contract = subject.contract.to_json()
+        self._calibration = calibration
+        self._core = core()
+        with quiet_process():
+            self._nncf: Any = load("nncf", "NNCF, which quantizes for OpenVINO,", "openvino")
+        proto = to_onnx(subject)
+        self._ends = ends_of(proto)
+        self._float = self._core.read_model(proto.SerializeToString())
+        self._last: Any = None
+        self.blocks: Sequence[str] = tuple(self._ends)
+
+    def write(self, kept: Collection[str], file: Path) -> None:
+        """Write an int8 file in which some blocks stay float."""
+        patterns = [rf"^{re.escape(block)}([./].*)?$" for block in kept]
+        with quiet_process():
+            self._last = self._nncf.quantize(
+                self._float,
+                self._nncf.Dataset([image[None] for image in self._calibration]),
+                preset=self._nncf.QuantizationPreset.MIXED,
+                subset_size=len(self._calibration),
+                ignored_scope=self._nncf.IgnoredScope(patterns=patterns, validate=False) if patterns else None,
+            )
+        save(self._last, self._contract, file)
+
+    def signals(self, images: NDArray[np.float32]) -> tuple[Signals, Signals]:
+        """Return the output of each block for images ``[N, 3, S, S]``: in float, and as last written."""
+        return self._outputs(self._float, images), self._outputs(self._last, images)
+
+    def _outputs(self, model: Any, images: NDArray[np.float32]) -> Signals:
+        model = model.clone()
+        known = {op.get_friendly_name() for op in model.get_ops()}
+        ends = {block: end for block, end in self._ends.items() if end in known}
+        model.add_outputs([(end, 0) for end in ends.values()])
+        first = len(model.outputs) - len(ends)
+        settings = {"INFERENCE_PRECISION_HINT": "f32"}
+        found = self._core.compile_model(model, "CPU", settings).create_infer_request().infer({0: images})
+        return {block: found[first + number].copy() for number, block in enumerate(ends)}

@@ -1,0 +1,28 @@
+"""What the tools of engines have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triscale.deploy.quantize.noise import Signals
+
+
+class Tool(Protocol):
+    """Quantizes one model for one engine.
+
+    Attributes:
+        blocks: that can be kept in float, in the order of computation.
+    """
+
+    blocks: Sequence[str]
+
+    def write(self, kept: Collection[str], file: Path) -> None:
+        """Write an int8 file in which some blocks stay float."""
+
+    def signals(self, images: NDArray[np.float32]) -> tuple[Signals, Signals]:
+        """Return the output of each block for images ``[N, 3, S, S]``: in float, and as last written."""

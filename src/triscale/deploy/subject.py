@@ -1,0 +1,37 @@
+"""What is exported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from triscale.deploy.contract import Contract
+from triscale.network.spec import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Exportable:
+    """A trained model with what its files carry.
+
+    Attributes:
+        model: in evaluation mode, on the CPU; takes normalized ``[N, 3, side, side]``.
+        contract: preprocessing and classes.
+        network: whose weights these are; None for a model that is no Network, which is traced instead.
+    """
+
+    model: nn.Module
+    contract: Contract
+    network: Network | None = None
+
+    @property
+    def side(self) -> int:
+        """Of its images, in pixels."""
+        return self.contract.preprocessing.resolution
+
+    @property
+    def state(self) -> dict[str, NDArray[np.float32]]:
+        """The tensors of the model by name."""
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.model.state_dict().items()}

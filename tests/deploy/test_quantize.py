@@ -1,0 +1,176 @@
+"""int8 keeps the accuracy that it is allowed to lose, or there is no file."""
+
+import itertools
+import math
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deploy.test_export import alive
+from triscale.deploy.contract import Contract, read_contract
+from triscale.deploy.engines import ENGINES, get_engine, open_file
+from triscale.deploy.graph import block_of
+from triscale.deploy.parity import logits_of_model
+from triscale.deploy.quantize import TOOLS, get_tool
+from triscale.deploy.quantize.guard import Quantized, quantize
+from triscale.deploy.quantize.noise import added_noise, noise_of_blocks, signal_to_noise
+from triscale.deploy.subject import Exportable
+from triscale.errors import QuantizationError, UserError
+from triscale.network.contract import Preprocessing
+
+CLASSES = 4
+
+
+def test_uniform_rounding_has_the_signal_to_noise_of_its_closed_form():
+    signal = np.random.default_rng(0).uniform(-1, 1, 1_000_000).astype(np.float32)
+    for bits in (4, 8):
+        step = 2 / 2**bits
+        rounded = (np.round(signal / step) * step).astype(np.float32)
+        # Power of the signal 1/3, of the error step^2 / 12: the rule of 6.02 decibels a bit.
+        assert signal_to_noise(signal, rounded) == pytest.approx(20 * bits * math.log10(2), abs=0.1)
+    assert signal_to_noise(signal, signal) == 120
+    assert signal_to_noise(np.zeros(4, np.float32), np.ones(4, np.float32)) == 0
+
+
+@given(st.lists(st.floats(0, 120), min_size=1, max_size=20))
+def test_noise_that_blocks_add_is_never_negative_and_sums_to_no_less_than_the_last(ratios):
+    named = {str(number): ratio for number, ratio in enumerate(ratios)}
+    added = added_noise(named)
+    assert list(added) == list(named)
+    assert all(value >= 0 for value in added.values())
+    assert sum(added.values()) >= 10 ** (-ratios[-1] / 10) * (1 - 1e-9)
+
+
+class Formula:
+    """A tool whose file says which blocks are in float; each block in int8 turns some answers wrong."""
+
+    def __init__(self, wrongs):
+        self.wrongs = wrongs
+        self.blocks = [f"stages.0.blocks.{number}" for number in range(len(wrongs))]
+        self.written = []
+
+    def write(self, kept, file):
+        self.written.append(frozenset(kept))
+        file.write_text(" ".join(sorted(kept)))
+
+    def signals(self, images):
+        exact = {name: np.ones(4, np.float32) for name in self.blocks}
+        total = np.cumsum(self.wrongs)
+        rounded = {
+            name: np.full(4, 1 + noise / 1000, np.float32) for name, noise in zip(self.blocks, total, strict=True)
+        }
+        return exact, rounded
+
+    def logits(self, file):
+        kept = file.read_text().split()
+        wrong = sum(number for name, number in zip(self.blocks, self.wrongs, strict=True) if name not in kept)
+        return np.eye(2, dtype=np.float32)[[1] * min(1000, wrong) + [0] * (1000 - min(1000, wrong))]
+
+
+def guarded(wrongs, folder, bound):
+    tool = Formula(wrongs)
+    exact, labels = np.eye(2, dtype=np.float32)[[0] * 1000], np.zeros(1000, dtype=np.int64)
+    found = quantize(
+        tool, tool.logits, exact, labels, np.zeros((1, 3, 2, 2), np.float32), folder / "model.int8.x", engine="formula",
+        calibration_images=100, bound=bound,
+    )  # fmt: skip
+    return tool, found
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=16), st.sampled_from([0.0, 0.5, 2.0]))
+def test_the_loss_is_within_the_bound_with_the_fewest_blocks_in_float_or_nothing_is_made(
+    tmp_path_factory, wrongs, bound
+):
+    folder = tmp_path_factory.mktemp("guard")
+    largest = sorted(wrongs, reverse=True)
+    needed = next(n for n in itertools.count() if sum(largest[n:]) / 10 <= bound)
+    if needed > max(1, len(wrongs) // 2):
+        with pytest.raises(QuantizationError, match=r"What breaks first: stages\.0\.blocks\.\d+ \("):
+            guarded(wrongs, folder, bound)
+        assert list(folder.iterdir()) == []
+        return
+    tool, found = guarded(wrongs, folder, bound)
+    kept = {block.name for block in found.blocks if block.kept_float}
+    assert found.lost_points <= bound
+    assert sum(wrongs) / 10 <= bound or kept
+    assert set((folder / "model.int8.x").read_text().split()) == kept
+    # Noise is told apart by where it first shows; where two blocks are alike, either may stay.
+    assert len(kept) <= needed + 1
+    assert found.attempts == len(tool.written)
+    assert 0 <= found.accuracy <= found.float_accuracy == 1
+
+
+def test_too_few_images_to_calibrate_with_are_refused(tmp_path):
+    tool = Formula([0])
+    with pytest.raises(UserError, match="31 images are too few"):
+        quantize(
+            tool, tool.logits, np.zeros((1, 2)), np.zeros(1, int), np.zeros((1, 3, 2, 2), np.float32),
+            tmp_path / "x", engine="x", calibration_images=31,
+        )  # fmt: skip
+    with pytest.raises(UserError, match="int8 for Core ML is not made here"):
+        get_tool(get_engine("coreml"))
+
+
+@pytest.fixture(scope="module")
+def subject(tiny):
+    network = tiny.replace(classes=CLASSES)
+    contract = Contract(network="tiny", preprocessing=Preprocessing(resolution=16), classes=tuple("abcd"))
+    return Exportable(alive(network), contract, network)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).standard_normal((48, 3, 16, 16), dtype=np.float32)
+
+
+@pytest.mark.parametrize("name", list(TOOLS))
+def test_each_engines_own_tool_quantizes_and_keeps_blocks_in_float(subject, images, tmp_path, name):
+    for needed in {"openvino": ("openvino", "nncf"), "executorch": ("executorch",)}.get(name, ()):
+        pytest.importorskip(needed)
+    tool, file = TOOLS[name](subject, images), tmp_path / f"model.int8{ENGINES[name].suffix}"
+    assert tuple(tool.blocks) == ("stem", "stages.0.blocks.0", "stages.1.blocks.0", "stages.1.blocks.1", "head")
+    exact = logits_of_model(subject.model, images)
+    tool.write((), file)
+    opened = open_file(file, 1)
+    assert read_contract(opened.contract_text, file) == subject.contract
+    all_int8 = signal_to_noise(exact, opened(images))
+    assert 5 < all_int8 < 60
+    ratios = noise_of_blocks(*tool.signals(images[:8]))
+    assert list(ratios) == list(tool.blocks)
+    assert all(5 < ratio < 70 for ratio in ratios.values())
+    if name == "executorch":
+        return  # a second program takes its time, and the next test makes it
+    tool.write(tool.blocks[:4], file)
+    assert noise_of_blocks(*tool.signals(images[:8]))["stages.1.blocks.1"] > 100
+    assert signal_to_noise(exact, open_file(file, 1)(images)) > all_int8
+    tool.write(tool.blocks, file)
+    assert signal_to_noise(exact, open_file(file, 1)(images)) > 100
+
+
+def test_int8_files_hold_int8(subject, images, tmp_path):
+    tool = TOOLS["onnxruntime"](subject, images)
+    tool.write(("head",), tmp_path / "model.int8.onnx")
+    graph = onnx.load(tmp_path / "model.int8.onnx").graph
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    assert kinds["stem.conv.weight_quantized"] == onnx.TensorProto.INT8
+    assert kinds["head.conv.weight"] == onnx.TensorProto.FLOAT
+    assert not list(tmp_path.glob("*.data"))
+
+
+def test_nodes_belong_to_blocks():
+    assert block_of("stages.3.blocks.1.expand.conv") == "stages.3.blocks.1"
+    assert block_of("stem.activation.sigmoid") == "stem"
+    assert block_of("head.classifier") == "head"
+    assert block_of("node_Conv_781") == "node_Conv_781"
+
+
+def test_a_quantized_record_comes_back(tmp_path):
+    _, found = guarded([1, 40, 2, 0, 1], tmp_path, 1.0)
+    assert Quantized.from_json(found.to_json()) == found
+    assert [block.name for block in found.blocks if block.kept_float] == ["stages.0.blocks.1"]
+    assert found.lost_points == pytest.approx(0.4)
+    assert found.lost_error == pytest.approx(196 * math.sqrt(4 - 16 / 1000) / 1000)

@@ -1,0 +1,182 @@
+"""From a Run to the file that a device runs, on the command line."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from cli.command import refused, run
+from conftest import write_classes
+from triscale.deploy.engines import ENGINES
+from triscale.jobs import deploy as module
+from triscale.jobs.deploy import ALIKE, Candidate, Deployment, _judge, _Made
+from triscale.jobs.export import Exports
+from triscale.jobs.run import Run
+from triscale.network.forecast import DeviceProfile, Predictor
+from triscale.scaling.budget import Budget
+
+HERE = {name: ENGINES[name] for name in ("onnxruntime", "openvino")}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_classes(tmp_path_factory.mktemp("deploy") / "images", 30)
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tiny_file):
+    from triscale.cli import main
+
+    out = folder.parent / "run"
+    main(["train", str(folder), "--network", str(tiny_file), "--epochs", "6", "--set", "batch=8", "--out", str(out)])
+    return out
+
+
+@pytest.fixture
+def made(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def test_a_file_of_every_engine_says_the_same_of_a_picture(capsys, made, folder):
+    picture = sorted((folder / "red").iterdir())[0]
+    expected = json.loads(run(capsys, "predict", made, picture, "--json").out)[0]
+    for name, engine in HERE.items():
+        pytest.importorskip(engine.needs)
+        seen = run(capsys, "export", made, "--engine", name)
+        assert seen.code == 0, seen.err
+        file = made / f"model{engine.suffix}"
+        assert file.name in seen.out
+        found = json.loads(run(capsys, "predict", file, picture, "--json").out)[0]
+        assert [guess["name"] for guess in found["guesses"]] == [guess["name"] for guess in expected["guesses"]]
+        for ours, theirs in zip(found["guesses"], expected["guesses"], strict=True):
+            assert ours["probability"] == pytest.approx(theirs["probability"], abs=1e-4)
+    files = Exports.load(Run.open(made).exports_file).files
+    assert [item.export.file for item in files] == [f"model{engine.suffix}" for engine in HERE.values()]
+    assert all(item.latency.threads == 1 and item.latency.median_ms > 0 for item in files)
+    named = {item["name"] for item in json.loads((made / "manifest.json").read_text())["files"]}
+    assert {"exports.json", "model.onnx", "model.xml", "model.bin"} <= named
+
+
+def test_the_ending_of_out_names_the_engine(capsys, made, tmp_path):
+    pytest.importorskip("openvino")
+    seen = run(capsys, "export", made, "--out", tmp_path / "there" / "net.xml", "--json")
+    assert seen.code == 0, seen.err
+    assert json.loads(seen.out)["export"]["engine"] == "OpenVINO"
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["net.bin", "net.xml"]
+    assert not Run.open(made).exports_file.is_file()
+
+
+def test_int8_is_made_within_its_bound_and_measured(capsys, made):
+    seen = run(capsys, "export", made, "--precision", "int8", "--bound", 20, "--json")
+    assert seen.code == 0, seen.err
+    found = json.loads(seen.out)
+    quantized = found["quantized"]
+    assert quantized["lost_points"] <= 20
+    assert quantized["images"] == len(Run.open(made).split.test)
+    assert quantized["float_accuracy"] == json.loads((made / "metrics.json").read_text())["top1"]
+    assert {block["name"] for block in quantized["blocks"]} >= {"stem", "head"}
+    assert found["export"]["precision"] == found["latency"]["precision"] == "int8"
+    measured = json.loads(run(capsys, "measure", made / "model.int8.onnx", "--json").out)
+    assert [item["precision"] for item in measured] == ["int8"]
+
+
+def test_the_fastest_file_is_put_into_the_run_and_the_choice_explained(capsys, made, monkeypatch):
+    monkeypatch.setattr(module, "ENGINES", HERE)
+    seen = run(capsys, "deploy", made, "--bound", 20, "--budget", "1s")
+    assert seen.code == 0, seen.err
+    deployed = Deployment.load(made / "deploy.json")
+    (chosen,) = [one for one in deployed.candidates if one.chosen]
+    assert (made / deployed.file).is_file()
+    assert str(made / deployed.file) in seen.out.replace("\n", "")
+    assert chosen.deployable
+    timed = [one for one in deployed.candidates if one.milliseconds is not None]
+    assert {(one.engine, one.precision) for one in timed} >= {("ONNX Runtime", "float32"), ("torch", "float32")}
+    assert chosen.milliseconds <= ALIKE * min(one.milliseconds for one in timed if one.deployable)
+    assert all(one.verdict for one in deployed.candidates)
+    assert not [path for path in made.iterdir() if path.name.startswith(".deploy")]
+    measured = run(capsys, "measure", made / deployed.file, "--json")
+    assert measured.code == 0, measured.err
+
+
+def test_a_profile_of_another_device_foretells_its_file(capsys, made, tmp_path):
+    predictor = Predictor(
+        engine="ONNX Runtime", threads=4, processor="a board", milliseconds={"run.count": 7.5}, error=0.1, error_90=0.2,
+        held_out=3,
+    )  # fmt: skip
+    profile = tmp_path / "profile.json"
+    DeviceProfile(engine="ONNX Runtime", threads=4, processor="a board", predictor=predictor).save(profile)
+    seen = run(capsys, "deploy", made, "--device", profile)
+    assert seen.code == 0, seen.err
+    assert "foretold by the profile of a board" in seen.out
+    deployed = Deployment.load(made / "deploy.json")
+    assert (deployed.device, deployed.threads, deployed.foretold) == ("a board", 4, True)
+    assert deployed.candidates[0].milliseconds == pytest.approx(7.5)
+    assert "no file keeps 2 ms" in refused(capsys, "deploy", made, "--device", profile, "--budget", "2ms")
+
+
+def candidate(engine, precision, milliseconds, accuracy, size=1000):
+    made = Candidate(engine=engine, precision=precision, milliseconds=milliseconds, accuracy=accuracy, size_bytes=size)
+    return _Made(made, ENGINES["onnxruntime"], file=engine)
+
+
+@pytest.mark.parametrize(
+    ("budget", "taken"),
+    [(None, "fast"), (Budget(latency=1.5), "fast"), (Budget(size=500), "small"), (Budget(latency=0.5), None)],
+)
+def test_the_choice_keeps_the_budget_and_prefers_accuracy_among_alike(budget, taken):
+    rows = [
+        candidate("slow", "float32", 3.0, 0.9),
+        candidate("fast", "float32", 1.01, 0.9),
+        candidate("faster", "int8", 1.0, 0.88),
+        candidate("small", "int8", 2.0, 0.89, 400),
+        _Made(Candidate(engine="none", precision="int8", verdict="not installed")),
+    ]
+    judged = [one.candidate for one in _judge(rows, budget)]
+    assert [one.engine for one in judged if one.chosen] == ([taken] if taken else [])
+    assert judged[-1].verdict == "not installed"
+    if taken == "fast":
+        assert judged[0].verdict == ("too slow for 1.5 ms" if budget else "takes 2.97 x as long")
+        assert judged[1].verdict.startswith("taken: as fast as the fastest")
+
+
+def test_what_cannot_be_deployed_or_exported_is_told(capsys, made, tmp_path, monkeypatch):
+    before = sorted(path.name for path in made.iterdir())
+    monkeypatch.setattr(module, "ENGINES", {"onnxruntime": ENGINES["onnxruntime"]})
+    assert "within a time or a size" in refused(capsys, "deploy", made, "--budget", "5M params")
+    said = refused(capsys, "deploy", made, "--budget", "1kB", "--precisions", "float32")
+    assert "no file keeps 1.00kB" in said
+    assert "train a smaller network" in said
+    assert "give float32, int8 or both" in refused(capsys, "deploy", made, "--precisions", "int4")
+    assert "1 or more threads" in refused(capsys, "deploy", made, "--threads", 0)
+    assert "holds no Run" in refused(capsys, "deploy", tmp_path)
+    assert 'there is no engine "onnx"' in refused(capsys, "export", made, "--engine", "onnx")
+    assert "end in .xml" in refused(capsys, "export", made, "--engine", "openvino", "--out", tmp_path / "a.onnx")
+    assert "for no engine" in refused(capsys, "export", made, "--out", tmp_path / "a.bin")
+    assert "--engine all makes several" in refused(
+        capsys, "export", made, "--engine", "all", "--out", tmp_path / "a.onnx"
+    )
+    assert "too few to calibrate" in refused(capsys, "export", made, "--precision", "int8", "--calibration", 8)
+    assert "int8 for Core ML" in refused(capsys, "export", made, "--precision", "int8", "--engine", "coreml")
+    assert "there is no" in refused(capsys, "predict", tmp_path / "none.onnx", made)
+    said = refused(capsys, "measure", made, "--engines", "onnxruntime", "--precision", "bfloat16")
+    assert "bfloat16 is for torch and openvino" in said
+    assert sorted(path.name for path in made.iterdir()) == before
+
+
+def test_int8_that_loses_too_much_is_refused_by_name_and_leaves_nothing(capsys, made, monkeypatch):
+    class Wrong(ENGINES["onnxruntime"].open):
+        def __call__(self, images):
+            return np.roll(super().__call__(images), 1, axis=1)
+
+    wrong = {"onnxruntime": ENGINES["onnxruntime"]}
+    monkeypatch.setattr("triscale.deploy.engines.ENGINES", wrong)
+    object.__setattr__(ENGINES["onnxruntime"], "open", Wrong)
+    try:
+        seen = run(capsys, "export", made, "--precision", "int8")
+    finally:
+        object.__setattr__(ENGINES["onnxruntime"], "open", Wrong.__mro__[1])
+    assert seen.code == 1
+    assert "What breaks first: " in seen.err
+    assert "--lite" in seen.err
+    assert not list(made.glob("model.int8*"))
