@@ -57,8 +57,8 @@ class Formula:
         file.write_text(" ".join(sorted(kept)))
 
     def signals(self, images):
-        exact = {name: np.ones(4, np.float32) for name in self.blocks}
-        total = np.cumsum(self.wrongs)
+        exact = {name: np.ones(4) for name in self.blocks}
+        total = np.sqrt(np.cumsum(self.wrongs))
         rounded = {
             name: np.full(4, 1 + noise / 1000, np.float32) for name, noise in zip(self.blocks, total, strict=True)
         }
@@ -82,7 +82,7 @@ def guarded(wrongs, folder, bound):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=16), st.sampled_from([0.0, 0.5, 2.0]))
-def test_the_loss_is_within_the_bound_with_the_fewest_blocks_in_float_or_nothing_is_made(
+def test_the_fewest_blocks_that_keep_the_bound_stay_float_or_nothing_is_made(
     tmp_path_factory, wrongs, bound
 ):
     folder = tmp_path_factory.mktemp("guard")
@@ -134,7 +134,10 @@ def test_each_engines_own_tool_quantizes_and_keeps_blocks_in_float(subject, imag
     tool, file = TOOLS[name](subject, images), tmp_path / f"model.int8{ENGINES[name].suffix}"
     assert tuple(tool.blocks) == ("stem", "stages.0.blocks.0", "stages.1.blocks.0", "stages.1.blocks.1", "head")
     exact = logits_of_model(subject.model, images)
-    tool.write((), file)
+    if name == "executorch":  # its programs take their time: all is looked at in one
+        tool.write(("stages.1.blocks.0",), file)
+    else:
+        tool.write((), file)
     opened = open_file(file, 1)
     assert read_contract(opened.contract_text, file) == subject.contract
     all_int8 = signal_to_noise(exact, opened(images))
@@ -143,7 +146,9 @@ def test_each_engines_own_tool_quantizes_and_keeps_blocks_in_float(subject, imag
     assert list(ratios) == list(tool.blocks)
     assert all(5 < ratio < 70 for ratio in ratios.values())
     if name == "executorch":
-        return  # a second program takes its time, and the next test makes it
+        added = added_noise(ratios)
+        assert added["stages.1.blocks.0"] < 0.1 * added["stages.0.blocks.0"]
+        return
     tool.write(tool.blocks[:4], file)
     assert noise_of_blocks(*tool.signals(images[:8]))["stages.1.blocks.1"] > 100
     assert signal_to_noise(exact, open_file(file, 1)(images)) > all_int8

@@ -17,6 +17,8 @@ from triscale.report.content import (
     Content,
     CurvePoint,
     DataFacts,
+    DeployedFacts,
+    DeployedRow,
     ExportFacts,
     FamilyPoint,
     LatencyRow,
@@ -229,6 +231,16 @@ def digits() -> Content:
         ),
         exported=ExportFacts(file="model.onnx", size_bytes=412_345, max_error=3.1e-6, agreement=1.0, images=360,
                              engine="ONNX Runtime 1.30"),
+        deployed=DeployedFacts(
+            file="deployed/model.int8.onnx", device="Intel Xeon", threads=1, kept_float=("stem", "head"),
+            rows=(
+                DeployedRow(engine="ONNX Runtime", precision="int8", size_bytes=121_000, accuracy=0.93,
+                            milliseconds=0.71, verdict="taken: the fastest", chosen=True),
+                DeployedRow(engine="OpenVINO", precision="float32", size_bytes=431_000, accuracy=0.94,
+                            milliseconds=1.5, verdict="takes 2.11 x as long"),
+                DeployedRow(engine="LiteRT", precision="float32", verdict="LiteRT is not installed"),
+            ),
+        ),
         environment=tuple(Pair(name=name, value=value) for name, value in (
             ("triscale", "0.1.0"), ("torch", "2.15.0"), ("machine", "Intel Xeon, 2 cores, Linux 6.1"), ("seed", "0"),
         )),

@@ -12,6 +12,7 @@ from triscale.families import FAMILIES
 from triscale.jobs.networks import cost_of
 from triscale.jobs.prepare import DataSummary
 from triscale.jobs.report_results import (
+    deployed_facts,
     exported_facts,
     latency_rows,
     map_cards,
@@ -52,6 +53,8 @@ FILES = (
     ("predictions.csv", "what the network says of each test image"),
     ("model.onnx", "the exported network, with its preprocessing inside"),
     ("export.json", "how the exported file agrees with the model"),
+    ("exports.json", "the same of the files for other engines"),
+    ("deploy.json", "which file was chosen for a device, and from what"),
     ("latency.json", "measured latency"),
     ("explain/maps.json", "the class activation maps"),
 )
@@ -89,6 +92,7 @@ def gather(run: Run) -> page.Content:
         latency=latency,
         measure=measure_command(run),
         exported=exported_facts(run),
+        deployed=deployed_facts(run),
         environment=_environment(spec),
         repeat=_repeat(spec),
         files=tuple(page.Pair(name=name, value=what) for name, what in FILES if (run.folder / name).exists()),

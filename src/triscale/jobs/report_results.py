@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from triscale.data.decode import decode
 from triscale.data.store import Store, open_store
 from triscale.deploy.export import Export
 from triscale.errors import DataError
+from triscale.jobs.deploy import Deployment
 from triscale.jobs.explain import Explained, Maps
 from triscale.jobs.finish import Latencies
 from triscale.jobs.measure import ENGINES
@@ -207,4 +209,31 @@ def exported_facts(run: Run) -> page.ExportFacts | None:
         agreement=export.agreement,
         images=export.images,
         engine=export.engine,
+    )
+
+
+def deployed_facts(run: Run) -> page.DeployedFacts | None:
+    """Return which file of a Run was chosen for a device, and from what."""
+    if not run.deploy_file.is_file():
+        return None
+    deployed = Deployment.load(run.deploy_file)
+    blocks = deployed.quantized.blocks if deployed.quantized is not None else ()
+    return page.DeployedFacts(
+        file=deployed.file,
+        device=deployed.device,
+        threads=deployed.threads,
+        foretold=deployed.foretold,
+        rows=tuple(
+            page.DeployedRow(
+                engine=one.engine,
+                precision=one.precision,
+                size_bytes=one.size_bytes,
+                accuracy=one.accuracy,
+                milliseconds=one.milliseconds,
+                verdict=one.verdict,
+                chosen=one.chosen,
+            )
+            for one in sorted(deployed.candidates, key=lambda one: one.milliseconds or math.inf)
+        ),
+        kept_float=tuple(block.name for block in blocks if block.kept_float),
     )

@@ -278,6 +278,32 @@ class ExportFacts(Record):
     engine: Text
 
 
+class DeployedRow(Record):
+    """One way to run the network, and why it was taken or left; ``milliseconds`` are for one image."""
+
+    engine: Text
+    precision: Text
+    size_bytes: Count | None = None
+    accuracy: Share | None = None
+    milliseconds: Amount | None = None
+    verdict: Text
+    chosen: bool = False
+
+
+class DeployedFacts(Record):
+    """The file that was chosen for a device, and what it was chosen from; times are ``foretold`` by a profile or not.
+
+    ``kept_float`` names the blocks of the chosen int8 file that stay float.
+    """
+
+    file: Text
+    device: Text
+    threads: Count
+    foretold: bool = False
+    rows: tuple[DeployedRow, ...]
+    kept_float: tuple[Text, ...] = ()
+
+
 class Content(Record):
     """Everything that one page shows; a page that is renewed loads itself again after ``refresh_seconds``.
 
@@ -305,6 +331,7 @@ class Content(Record):
     latency: tuple[LatencyRow, ...] = ()
     measure: Text = ""
     exported: ExportFacts | None = None
+    deployed: DeployedFacts | None = None
     environment: tuple[Pair, ...] = ()
     repeat: tuple[Text, ...] = ()
     files: tuple[Pair, ...] = ()

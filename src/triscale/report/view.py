@@ -120,7 +120,7 @@ def _sections(content: Content) -> tuple[Section, ...]:
         ("cost", "Accuracy against cost", any(point.top1 is not None for point in content.families) or judged),
         ("results", "Results", content.metrics is not None),
         ("maps", "Where it looks", bool(content.maps)),
-        ("device", "On the device", bool(content.latency) or content.exported is not None or bool(content.measure)),
+        ("device", "On the device", bool(content.latency or content.exported or content.deployed or content.measure)),
         ("training", "Training", content.data is not None or bool(content.curve) or bool(content.recipe)),
         ("network", "The network", content.network is not None or bool(content.families)),
         ("repeat", "How to repeat it", bool(content.repeat) or bool(content.environment) or bool(content.files)),

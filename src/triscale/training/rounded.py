@@ -61,4 +61,5 @@ def _forward(layer: nn.Conv2d | nn.Linear, values: Tensor) -> Tensor:
     if isinstance(layer, SameConv2d):
         padded = pad_same(values, layer.kernel_size[0], layer.stride[0])
         return F.conv2d(padded, weights, layer.bias, layer.stride, 0, layer.dilation, layer.groups)
-    return layer._conv_forward(values, weights, layer.bias)
+    found: Tensor = layer._conv_forward(values, weights, layer.bias)
+    return found

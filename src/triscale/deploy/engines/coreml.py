@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from triscale.deploy.contract import CONTRACT_KEY
 from triscale.deploy.engines.needs import load
-from triscale.deploy.engines.quiet import first_line, quiet_process
+from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.graph import INPUT
 from triscale.deploy.subject import Exportable
 from triscale.errors import ExportError, RecordError
@@ -63,18 +63,15 @@ def write(subject: Exportable, file: Path) -> None:
         UserError: Core ML's tools are not installed.
     """
     tools = _load()
-    with quiet_process():
+    with converting("Core ML's tools cannot convert the model"):
         program = torch.export.export(subject.model, (torch.zeros(1, 3, subject.side, subject.side),), strict=False)
-        try:
-            made = tools.convert(
-                program.run_decompositions({}),
-                convert_to="mlprogram",
-                minimum_deployment_target=tools.target.iOS16,
-                compute_precision=tools.precision.FLOAT32,
-                outputs=[tools.TensorType(name=_LOGITS)],
-            )
-        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-            raise ExportError(f"Core ML's tools cannot convert the model: {first_line(error)}") from error
+        made = tools.convert(
+            program.run_decompositions({}),
+            convert_to="mlprogram",
+            minimum_deployment_target=tools.target.iOS16,
+            compute_precision=tools.precision.FLOAT32,
+            outputs=[tools.TensorType(name=_LOGITS)],
+        )
         made.user_defined_metadata[CONTRACT_KEY] = subject.contract.to_json()
         made.save(str(file))
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from triscale.deploy.contract import CONTRACT_KEY
 from triscale.deploy.engines.needs import load
-from triscale.deploy.engines.quiet import first_line, quiet_process
+from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.subject import Exportable
-from triscale.errors import ExportError, RecordError
+from triscale.errors import RecordError
 
 LARGEST_BATCH = 8
 """Images in a call: memory for them is planned when the program is made, and phones give one. Lowering refuses more
@@ -77,11 +77,8 @@ def program_of(model: torch.nn.Module, side: int) -> torch.export.ExportedProgra
     """
     example = torch.zeros(2, 3, side, side)
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-    with quiet_process():
-        try:
-            return torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
-        except (torch._dynamo.exc.UserError, RuntimeError, ValueError) as error:
-            raise ExportError(f"torch cannot export the model: {first_line(error)}") from error
+    with converting("torch cannot export the model"):
+        return torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
 
 
 def save(program: torch.export.ExportedProgram, subject: Exportable, file: Path) -> None:
@@ -90,16 +87,13 @@ def save(program: torch.export.ExportedProgram, subject: Exportable, file: Path)
     Raises:
         ExportError: an operation of it cannot be converted.
     """
-    with quiet_process():
-        exir, xnnpack = _load("executorch.exir"), _load(_XNNPACK)
-        constants = {CONTRACT_KEY: subject.contract.to_json(), _SIDE: subject.side}
-        try:
-            lowered = exir.to_edge_transform_and_lower(
-                program, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods=constants
-            )
-            content = lowered.to_executorch().buffer
-        except (RuntimeError, NotImplementedError, ValueError) as error:
-            raise ExportError(f"ExecuTorch cannot convert the model: {first_line(error)}") from error
+    exir, xnnpack = _load("executorch.exir"), _load(_XNNPACK)
+    constants = {CONTRACT_KEY: subject.contract.to_json(), _SIDE: subject.side}
+    with converting("ExecuTorch cannot convert the model"):
+        lowered = exir.to_edge_transform_and_lower(
+            program, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods=constants
+        )
+        content = lowered.to_executorch().buffer
     file.write_bytes(content)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from triscale.deploy.contract import CONTRACT_KEY
 from triscale.deploy.engines.needs import load
-from triscale.deploy.engines.quiet import first_line, quiet_process
+from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.subject import Exportable
 from triscale.errors import ExportError, RecordError
 
@@ -65,11 +65,8 @@ def write(subject: Exportable, file: Path) -> None:
     """
     converter: Any = _converter()
     example = (torch.zeros(1, 3, subject.side, subject.side),)
-    with quiet_process():
-        try:
-            converter.convert(subject.model, example).export(str(file))
-        except (RuntimeError, ValueError, NotImplementedError) as error:
-            raise ExportError(f"LiteRT cannot convert the model: {first_line(error)}") from error
+    with converting("LiteRT cannot convert the model"):
+        converter.convert(subject.model, example).export(str(file))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(_MEMBER, subject.contract.to_json())
 

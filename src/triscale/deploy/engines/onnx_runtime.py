@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from triscale.deploy.contract import CONTRACT_KEY
-from triscale.deploy.engines.quiet import first_line, quiet
+from triscale.deploy.engines.quiet import converting
 from triscale.deploy.graph import INPUT, OUTPUT, network_graph
 from triscale.deploy.subject import Exportable
-from triscale.errors import ExportError, RecordError
+from triscale.errors import RecordError
 
 
 class OnnxSession:
@@ -95,18 +95,15 @@ def traced(model: nn.Module, resolution: int) -> onnx.ModelProto:
         ExportError: an operation of it cannot be converted.
     """
     example = torch.zeros(2, 3, resolution, resolution)
-    with quiet():
-        try:
-            program = torch.onnx.export(
-                model,
-                (example,),
-                dynamo=True,
-                verbose=False,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-            )
-        except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-            raise ExportError(f"the model cannot be converted to ONNX: {first_line(error)}") from error
+    with converting("the model cannot be converted to ONNX"):
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        )
     assert program is not None
     return program.model_proto

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from triscale.deploy.contract import CONTRACT_KEY
 from triscale.deploy.engines.needs import load
 from triscale.deploy.engines.onnx_runtime import to_onnx
-from triscale.deploy.engines.quiet import first_line
+from triscale.deploy.engines.quiet import converting
 from triscale.deploy.subject import Exportable
-from triscale.errors import ExportError, RecordError
+from triscale.errors import RecordError
 
 WEIGHTS = ".bin"
 _INFO = "triscale"
@@ -92,10 +92,8 @@ def write(subject: Exportable, file: Path) -> None:
     """
     engine = core()
     proto = to_onnx(subject)
-    try:
+    with converting("OpenVINO cannot convert the model"):
         model = engine.read_model(proto.SerializeToString())
-    except RuntimeError as error:
-        raise ExportError(f"OpenVINO cannot convert the model: {first_line(error)}") from error
     save(model, subject.contract.to_json(), file)
 
 

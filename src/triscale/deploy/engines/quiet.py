@@ -10,6 +10,10 @@ import sys
 import warnings
 from collections.abc import Iterator
 
+import torch
+
+from triscale.errors import ExportError, TriscaleError
+
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
@@ -38,6 +42,37 @@ def quiet_process() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+FAILURES = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AssertionError,
+    LookupError,
+    AttributeError,
+    torch.onnx.OnnxExporterError,
+)
+"""What converters raise where they meet what they do not know; NotImplementedError is a RuntimeError."""
+
+
+@contextlib.contextmanager
+def converting(who: str) -> Iterator[None]:
+    """Keep a converter quiet, and tell its failure in one line.
+
+    Args:
+        who: the beginning of the sentence, such as "OpenVINO cannot convert the model".
+
+    Raises:
+        ExportError: it failed.
+    """
+    with quiet_process():
+        try:
+            yield
+        except TriscaleError:
+            raise
+        except FAILURES as error:
+            raise ExportError(f"{who}: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:

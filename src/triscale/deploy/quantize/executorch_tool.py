@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from triscale.deploy.engines.executorch import LARGEST_BATCH, program_of, save
 from triscale.deploy.engines.needs import load
-from triscale.deploy.engines.quiet import quiet_process
+from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.graph import block_of
 from triscale.deploy.quantize.noise import Signals
 from triscale.deploy.subject import Exportable
@@ -44,11 +44,10 @@ class ExecuTorchTool:
 
     def write(self, kept: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
-        with quiet_process():
+        with converting("torchao cannot quantize the model"):
             quantizer = self._quantizers.XNNPACKQuantizer()
             quantizer.set_global(self._quantizers.get_symmetric_quantization_config(is_per_channel=True))
-            for block in kept:
-                quantizer.set_module_name(block, None)
+            quantizer.set_filter_function(lambda node: _block(node) not in kept)
             # Exported anew: preparation writes over what it is given.
             graph = program_of(self._subject.model, self._subject.side).module()
             prepared = self._steps.prepare_pt2e(graph, quantizer)
@@ -78,8 +77,13 @@ class _Recorder(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        stack = n.meta.get("nn_module_stack")
-        if isinstance(value, Tensor) and value.dtype == torch.float32 and n.op == "call_function" and stack:
-            place = next(reversed(stack.values()))[0]
-            self.found[block_of(place)] = value.numpy().copy()
+        block = _block(n)
+        if isinstance(value, Tensor) and value.dtype == torch.float32 and n.op == "call_function" and block:
+            self.found[block] = value.numpy().copy()
         return value
+
+
+def _block(node: fx.Node) -> str:
+    """Return the block that a node was traced from; nothing for what stands outside."""
+    stack = node.meta.get("nn_module_stack")
+    return block_of(next(reversed(stack.values()))[0]) if stack else ""

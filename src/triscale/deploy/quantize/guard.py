@@ -156,7 +156,7 @@ def _fewest(
             raise QuantizationError(
                 f"int8 loses {at_first:.2f} points of accuracy, and {last:.2f} with the {most} noisiest of "
                 f"{len(worst)} blocks in float; {bound:g} are allowed. What breaks first: {named}. No file was made; "
-                "train it with --quantize int8, train a --lite network, or allow more with --bound"
+                "fine-tune the Run with --set quantization=int8, train a --lite network, or allow more with --bound"
             )
         too_few, enough = enough, min(most, 2 * enough)
     drafted = enough

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from triscale.deploy.engines.onnx_runtime import to_onnx, with_contract
-from triscale.deploy.engines.quiet import quiet_process
+from triscale.deploy.engines.quiet import converting
 from triscale.deploy.graph import INPUT, block_of
 from triscale.deploy.quantize.noise import Signals
 from triscale.deploy.subject import Exportable
 
 ROUNDED = "_DequantizeLinear_Output"
 """What the quantizer calls a value after rounding."""
+FAILED = "ONNX Runtime cannot quantize the model"
 CLIPPING = ("Clip", "Relu")
 
 
@@ -36,7 +37,7 @@ class OnnxTool:
 
     def write(self, kept: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
-        with tempfile.TemporaryDirectory() as folder, quiet_process():
+        with tempfile.TemporaryDirectory() as folder, converting(FAILED):
             # Handed over as a file: of a graph in memory it would move the weights elsewhere.
             plain = Path(folder) / "float.onnx"
             onnx.save(self._float, plain)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from triscale.deploy.engines.needs import load
 from triscale.deploy.engines.onnx_runtime import to_onnx
 from triscale.deploy.engines.openvino import core, save
-from triscale.deploy.engines.quiet import quiet_process
+from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.quantize.noise import Signals
 from triscale.deploy.quantize.onnx_tool import ends_of
 from triscale.deploy.subject import Exportable
@@ -41,7 +41,7 @@ class OpenVinoTool:
     def write(self, kept: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
         patterns = [rf"^{re.escape(block)}([./].*)?$" for block in kept]
-        with quiet_process():
+        with converting("NNCF cannot quantize the model"):
             self._last = self._nncf.quantize(
                 self._float,
                 self._nncf.Dataset([image[None] for image in self._calibration]),
