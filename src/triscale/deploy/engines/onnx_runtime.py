@@ -59,17 +59,6 @@ def write(subject: Exportable, file: Path) -> None:
     onnx.save(with_contract(to_onnx(subject), subject.contract.to_json()), file)
 
 
-def write_unchecked(model: nn.Module, resolution: int, file: Path) -> None:
-    """Write a module as ONNX to be timed, not to be used: there is no contract inside, and nothing is checked.
-
-    Args:
-        model: takes ``[N, 3, resolution, resolution]``.
-        resolution: in pixels.
-        file: to be written.
-    """
-    onnx.save(traced(model.cpu().eval(), resolution), file)
-
-
 def to_onnx(subject: Exportable) -> onnx.ModelProto:
     """Return a model as an ONNX graph: from its Network's operation tree, or traced where it has none.
 
