@@ -29,7 +29,7 @@ from triscale.jobs.start import find_start
 from triscale.jobs.watch import Silent
 from triscale.nn.build import Classifier
 from triscale.training.metrics import Metrics
-from triscale.training.recipe import get_recipe
+from triscale.training.recipe import Recipe, get_recipe
 
 POLICIES = ("trained", "frozen", "reestimated")
 
@@ -52,9 +52,9 @@ def main() -> None:
             if not folder.is_dir():
                 divide(arguments.images, folder, few, seed)
             for policy in POLICIES:
-                found[policy].append(
-                    tuned(source, folder, arguments.out / f"{policy}-{few or 'most'}-{seed}", policy, seed)
-                )
+                recipe = get_recipe("finetune").model_copy(update={"norm_statistics": policy})
+                run = arguments.out / f"{policy}-{few or 'most'}-{seed}"
+                found[policy].append(tuned(source, folder, run, recipe, seed))
             found["linear probe"].append(probe(source, folder, arguments.out / f"trained-{few or 'most'}-{seed}"))
         print(f"\n{amount}")
         for name, values in found.items():
@@ -76,8 +76,8 @@ def divide(images: Path, folder: Path, few: int | None, seed: int) -> None:
             shutil.copy(path, to / path.name)
 
 
-def tuned(source: Run, images: Path, out: Path, policy: str, seed: int) -> float:
-    """Fine-tune, and return the accuracy on the test images."""
+def tuned(source: Run, images: Path, out: Path, recipe: Recipe, seed: int) -> float:
+    """Fine-tune by a recipe, and return the accuracy on the test images."""
     run = Run(out)
     if not run.metrics_file.is_file():
         request = Request(
@@ -85,7 +85,7 @@ def tuned(source: Run, images: Path, out: Path, policy: str, seed: int) -> float
             network=source.spec.network,
             budget=None,
             law=None,
-            recipe=get_recipe("finetune").model_copy(update={"norm_statistics": policy}),
+            recipe=recipe,
             seed=seed,
             test_share=0.2,
             start=find_start(str(source.folder)),

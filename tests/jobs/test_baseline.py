@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import optuna
 import pytest
 import torch
 
@@ -18,7 +19,9 @@ from triscale.network.forecast import NAMES, Predictor, predict
 from triscale.network.spec import Network
 from triscale.search.explore import FoundBaseline, Plan
 from triscale.search.objective import Objective
-from triscale.search.space import Choices, Options, make_space
+from triscale.search.options import Choices, Options
+from triscale.search.space import make_space
+from triscale.search.storage import read_storage
 from triscale.training.changes import changed, find_recipe
 
 OPTIONS = ("--trials", 4, "--batch", 2, "--epochs", 1, "--finalists", 1, "--final-epochs", 2,
@@ -79,6 +82,8 @@ def test_a_search_ends_with_a_network_that_others_take_and_is_not_done_twice(
     assert status["done"] == 4
     resumed = run(capsys, "search", "resume", out)
     assert "found few-" in resumed.out
+    with read_storage(out / "finalists" / "study.sqlite") as storage:
+        assert optuna.get_all_study_names(storage.rdb) == ["baseline from tiny, finalists"]
     (out / "report.html").unlink()
     assert run(capsys, "report", out).code == 0
     assert (out / "report.html").is_file()

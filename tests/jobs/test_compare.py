@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import optuna
@@ -21,6 +22,7 @@ from PIL import Image
 
 from cli.command import refused, run
 from conftest import write_classes
+from triscale.cli import main
 from triscale.jobs.compare import MapsBeside
 from triscale.jobs.run import Run
 from triscale.search.compared import Compared, verdict
@@ -56,16 +58,18 @@ def ended(folder, tiny_file, tmp_path_factory):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 143, errors
-    for name in ("status.json", "status.txt"):
-        options = ("--json",) if name.endswith("json") else ()
-        printed, _ = triscale("search", "status", out, *options).communicate(timeout=120)
-        (out.parent / name).write_text(printed)
+    (out.parent / "status.json").write_text(said("search", "status", out, "--json"))
+    (out.parent / "status.txt").write_text(said("search", "status", out))
     (out.parent / "scores.json").write_text(json.dumps(written(out)))
-    resumed = triscale("search", "resume", out)
-    printed, errors = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, errors
-    (out.parent / "resumed.txt").write_text(printed)
+    (out.parent / "resumed.txt").write_text(said("search", "resume", out))
     return out
+
+
+def said(*arguments: object) -> str:
+    """Run a command in this process, where a fixture of a module cannot see what a test can."""
+    with redirect_stdout(io.StringIO()) as out:
+        main([str(argument) for argument in arguments])
+    return out.getvalue()
 
 
 def written(out: Path) -> dict[str, int]:

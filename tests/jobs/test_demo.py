@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from cli.command import run
+
 
 @pytest.mark.slow
 def test_the_demo_reaches_97_percent(tmp_path):
@@ -17,8 +19,7 @@ def test_the_demo_reaches_97_percent(tmp_path):
     assert (tmp_path / "demo" / "run" / "report.html").is_file()
 
 
-def test_a_short_demo_says_what_to_try_next(tmp_path, capfd):
-    subprocess.run([sys.executable, "-m", "triscale", "demo", "--out", tmp_path / "demo", "--epochs", "1"], check=True)
-    out = capfd.readouterr().out
+def test_a_short_demo_says_what_to_try_next(capsys, tmp_path):
+    out = run(capsys, "demo", "--out", tmp_path / "demo", "--epochs", 1).out
     assert "report.html" in out
     assert out.count("  triscale ") == 3

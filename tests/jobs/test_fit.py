@@ -16,7 +16,8 @@ import torch
 
 from cli.command import run
 from conftest import COLORS, write_classes, write_picture
-from triscale.deploy.engines import OnnxModel
+from triscale.deploy.contract import read_contract
+from triscale.deploy.engines import open_file
 from triscale.jobs.run import Run
 from triscale.scaling.fit import Fit
 
@@ -91,10 +92,11 @@ def test_the_history_has_a_line_an_epoch(made):
 
 
 def test_the_export_carries_its_contract_and_agrees(made):
-    exported = OnnxModel(made / "model.onnx")
+    exported = open_file(made / "model.onnx")
+    contract = read_contract(exported.contract_text, made / "model.onnx")
     spec = Run.open(made).spec
-    assert exported.contract.preprocessing == spec.preprocessing
-    assert exported.contract.classes == ("blue", "green", "red")
+    assert contract.preprocessing == spec.preprocessing
+    assert contract.classes == ("blue", "green", "red")
     onnx.checker.check_model(onnx.load(made / "model.onnx"))
     side = spec.preprocessing.resolution
     images = torch.randn(5, 3, side, side)
@@ -217,12 +219,20 @@ def wait_for_epoch(out, process, epochs):
     raise AssertionError(process.communicate()[1])
 
 
+@pytest.fixture(scope="module")
+def whole(folder, tiny_file, tmp_path_factory):
+    """A training that nothing stops."""
+    out = tmp_path_factory.mktemp("undisturbed") / "whole"
+    process = train_process(folder, tiny_file, out)
+    assert process.wait(120) == 0, process.communicate()[1]
+    return out
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_training_goes_on_to_the_same_weights(folder, tiny_file, tmp_path, number):
-    whole = train_process(folder, tiny_file, tmp_path / "whole")
-    assert whole.wait(120) == 0, whole.communicate()[1]
-    stopped = train_process(folder, tiny_file, tmp_path / "stopped")
-    wait_for_epoch(tmp_path / "stopped", stopped, 2)
+def test_a_stopped_training_goes_on_to_the_same_weights(whole, folder, tiny_file, tmp_path, number):
+    out = tmp_path / "stopped"
+    stopped = train_process(folder, tiny_file, out)
+    wait_for_epoch(out, stopped, 2)
     os.kill(stopped.pid, number)
     _, told = stopped.communicate(timeout=60)
     if number == signal.SIGKILL:
@@ -230,16 +240,16 @@ def test_a_stopped_training_goes_on_to_the_same_weights(folder, tiny_file, tmp_p
     else:
         assert stopped.returncode == 143
         assert "everything is saved" in told
-    again = train_process(folder, tiny_file, tmp_path / "stopped")
+    again = train_process(folder, tiny_file, out)
     assert again.wait(120) == 0, again.communicate()[1]
-    final = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
+    final = [(one / "model.safetensors").read_bytes() for one in (whole, out)]
     assert final[0] == final[1]
     histories = [
         [
             {key: value for key, value in json.loads(line).items() if key not in ("seconds", "images_per_second")}
-            for line in (tmp_path / name / "history.jsonl").read_text().splitlines()
+            for line in (one / "history.jsonl").read_text().splitlines()
         ]
-        for name in ("whole", "stopped")
+        for one in (whole, out)
     ]
     assert histories[0] == histories[1]
 

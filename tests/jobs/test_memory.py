@@ -1,16 +1,20 @@
 """The memory of a training before it begins, against what one takes."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from cli.command import run
+from cli.command import refused, run
 from conftest import write_classes
+from triscale.families import get
 from triscale.jobs.memory import memory_of
 from triscale.jobs.run import Run
+from triscale.measure.memory import inference_memory, training_memory
 from triscale.measure.peak import memory_now
+from triscale.nn.build import build
 
 MEASURE = """
 import gc, sys, torch
@@ -21,7 +25,7 @@ from triscale.measure.peak import memory_now, peak_since
 from triscale.training.recipe import get_recipe
 from triscale.training.state import new_state
 torch.set_num_threads(1)
-network = get(sys.argv[1]).replace(resolution=128, classes=10)
+network = get("mobilenet_v2").replace(resolution=128, classes=10)
 forecast = training_memory(build(network), 32, 128, 2).total_bytes
 images, labels = torch.randn(32, 3, 128, 128).contiguous(memory_format=torch.channels_last), torch.arange(32) % 10
 build(get("mobilenet_v2@32")).train()(images[:2, :, :32, :32]).sum().backward()
@@ -39,10 +43,10 @@ print(forecast / peak_since(before, step))
 
 
 @pytest.mark.skipif(memory_now() is None, reason="the system does not tell how much memory a process takes")
-@pytest.mark.parametrize(("name", "least"), [("efficientnet_b0", 0.85), ("mobilenet_v2", 0.85), ("resnet18", 0.8)])
-def test_the_forecast_is_near_what_a_step_takes(name, least):
-    done = subprocess.run([sys.executable, "-c", MEASURE, name], capture_output=True, text=True, check=True)
-    assert least < float(done.stdout) < 1.1
+def test_resident_memory_is_near_the_forecast():
+    """Loosely: the C library keeps some of what was freed. Closer, against torch's allocator: tests/measure."""
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
+    assert 0.7 < float(done.stdout) < 1.3
 
 
 def test_the_largest_batch_is_said_before_a_training(capsys, tmp_path, tiny_file):
@@ -64,3 +68,13 @@ def test_the_largest_batch_is_said_before_a_training(capsys, tmp_path, tiny_file
     assert of_half.needed < memory.needed
     # What backward passes keep grows with the images: the largest batch is the same however it is counted.
     assert of_half.largest == pytest.approx(memory.largest, rel=0.1)
+
+
+def test_show_says_what_a_network_takes(capsys):
+    network = get("mobilenet_v2@64")
+    shown = json.loads(run(capsys, "show", network.name, "--memory", 4, "--json").out)["memory"]
+    assert shown["inference"] == json.loads(inference_memory(build(network), 4, 64).model_dump_json())
+    assert shown["training"] == json.loads(training_memory(build(network), 4, 64).model_dump_json())
+    assert "memory for 4 images at a time" in run(capsys, "show", network.name, "--memory", 4).out
+    assert "memory" not in run(capsys, "show", network.name).out
+    assert "1 or more" in refused(capsys, "show", network.name, "--memory", 0)

@@ -49,7 +49,8 @@ def pretrained(tmp_path_factory, tiny_file):
 def test_a_fine_tuning_begins_with_it_and_the_same_again(capsys, pretrained, tmp_path):
     others = {f"new {name}": color for name, color in COLORS.items()}
     images = write_classes(tmp_path / "others", 20, seed=1, colors=others)
-    command = ("train", images, "--weights", pretrained.folder, "--epochs", 1, "--set", "batch=16")
+    command = ("train", images, "--weights", pretrained.folder, "--epochs", 1, "--set", "batch=16", "--set",
+               "least_steps=20")  # fmt: skip
     seen = run(capsys, *command, "--out", tmp_path / "a")
     assert seen.code == 0, seen.err
     assert "the classifier begins anew, as a linear probe of" in seen.err

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from cli.command import run
 from conftest import write_classes
 from search.postgres import find_server, run_server
 from triscale.search.compared import Compared
@@ -20,7 +21,7 @@ pytestmark = [
 ]
 
 
-def test_two_machines_come_to_one_result(tiny_file, tmp_path):
+def test_two_machines_come_to_one_result(capsys, tiny_file, tmp_path):
     images = write_classes(tmp_path / "images", 40)
     with run_server(PROGRAMS) as server:
 
@@ -38,7 +39,7 @@ def test_two_machines_come_to_one_result(tiny_file, tmp_path):
         machines = [triscale("compare", images, "--out", tmp_path / name, *common) for name in ("one", "other")]
         printed = [machine.communicate(timeout=300)[0] for machine in machines]
         assert [machine.returncode for machine in machines] == [0, 0], printed
-        status, _ = triscale("search", "status", tmp_path / "one").communicate(timeout=60)
+        status = run(capsys, "search", "status", tmp_path / "one").out
         assert "5 trainings done, 0 running, 0 waiting" in " ".join(status.split())
     results = [Compared.load(tmp_path / name / "compared.json") for name in ("one", "other")]
     assert results[0].outcomes == results[1].outcomes

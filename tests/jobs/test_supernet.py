@@ -29,7 +29,8 @@ from triscale.jobs.watch import Silent
 from triscale.network.custom import CustomNetwork
 from triscale.network.spec import Basic, BatchNorm, Head, MBConv, Network, Stage, Stem
 from triscale.nn.supernet import Supernet
-from triscale.search.space import MENUS, Choices, Options, Space, around, make_space
+from triscale.search.options import MENUS, Choices, Options
+from triscale.search.space import Space, around, make_space
 from triscale.search.trial import Job
 from triscale.training.checkpoint import Checkpoints
 from triscale.training.recipe import Recipe

@@ -183,6 +183,8 @@ def test_the_graph_that_is_timed_has_the_operations_that_torch_exports(tmp_path,
         kinds = {"ReduceMean": "GlobalAveragePool"}
         counts.append(Counter(kinds.get(node.op_type, node.op_type) for node in optimized.graph.node))
         del counts[-1]["Flatten"]
+    moved = [count.pop("ReorderInput", 0) for count in counts]
+    assert moved[1] <= moved[0]  # ours has to be laid out anew less often
     assert counts[0] == counts[1]
 
 

@@ -16,7 +16,8 @@ from triscale.jobs.supernet import corners
 from triscale.network.spec import Basic, BatchNorm, Bottleneck, Head, MBConv, Network, Stage, Stem
 from triscale.nn.build import build
 from triscale.nn.supernet import Supernet, _without_weights
-from triscale.search.space import MENUS, Choices, Options, Space, make_space
+from triscale.search.options import MENUS, Choices, Options
+from triscale.search.space import Space, make_space
 from triscale.training.recompute import recomputed
 
 SKELETON = Network(

@@ -8,7 +8,8 @@ from triscale.network.cost import totals
 from triscale.search.explore import FoundBaseline, Plan, best_of, compared, explore, front_of, limits_of
 from triscale.search.methods import Halving
 from triscale.search.objective import Objective
-from triscale.search.space import Choices, Options, around, make_space
+from triscale.search.options import Choices, Options
+from triscale.search.space import around, make_space
 from triscale.search.strategies.random_search import RandomSearch
 from triscale.search.trial import Proxy, Score
 
@@ -71,10 +72,19 @@ def test_the_front_and_the_best_are_those_of_the_networks():
 
 def test_halving_trains_the_best_third_longer_and_compares_only_these():
     explored, evaluate = look(Plan(trials=18, batch=9, halving=Halving(factor=3, first=1)))
-    by_stop = {stop: [job for job in evaluate.jobs if job.stop == stop] for stop in (1, 3, 9)}
-    assert len(by_stop[1]) == 18
-    assert 6 <= len(by_stop[3]) < 18
-    assert 2 <= len(by_stop[9]) < len(by_stop[3])
+    rewards = {
+        (job.network.structure, job.stop): OBJECTIVE.reward(evaluate.accuracy(job), macs(job.network))
+        for job in evaluate.jobs
+    }
+    trained = {stop: [name for name, end in rewards if end == stop] for stop in (1, 3, 9)}
+    batches = {one.structure: one.batch for one in explored}
+    assert len(trained[1]) == 18
+    for stop, longer in ((1, 3), (3, 9)):
+        for batch in (0, 1):
+            so_far = [rewards[name, stop] for name in trained[stop] if batches[name] <= batch]
+            least = sorted(so_far, reverse=True)[-(-len(so_far) // 3) - 1]  # the last of the best third, rounded up
+            best = {name for name in trained[stop] if batches[name] == batch and rewards[name, stop] >= least}
+            assert {name for name in trained[longer] if batches[name] == batch} == best
     assert {(job.start, job.stop) for job in evaluate.jobs} == {(0, 1), (1, 3), (3, 9)}
     assert {explored[index].epochs for index in compared(explored)} == {9}
     assert any(

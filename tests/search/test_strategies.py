@@ -18,7 +18,8 @@ from triscale.errors import SearchError
 from triscale.families.mobilenet import V2
 from triscale.network.spec import MBConv, Network, Stage, Stem
 from triscale.search.objective import Objective, Told
-from triscale.search.space import Choices, Options, Sample, Space, around, make_space, mnasnet
+from triscale.search.options import Choices, Options
+from triscale.search.space import Sample, Space, around, make_space, mnasnet
 from triscale.search.strategies import STRATEGIES, make_strategy
 from triscale.search.strategies.controller import Controller, Weights
 from triscale.search.strategies.evolution import Evolution

@@ -165,6 +165,10 @@ def sleeping(job: Job, folder: Path) -> Score:
     return at_once(job, folder)
 
 
+def naming_itself(job: Job, folder: Path) -> Score:
+    return Score(float(os.getpid()), 0.01)
+
+
 def raising(job: Job, folder: Path) -> Score:
     raise ZeroDivisionError
 
@@ -177,6 +181,20 @@ def test_scores_come_in_the_order_of_the_jobs_and_are_kept(tmp_path):
         assert scores == [at_once(job, tmp_path) for job in jobs]
         assert told[-1][:2] == (4, 4)
         assert Study(ledger, tmp_path, dying).evaluate(jobs) == scores
+
+
+def test_workers_live_as_long_as_their_study(tmp_path):
+    jobs = some_jobs(4)
+    with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
+        with Study(ledger, tmp_path, naming_itself) as study:
+            (first,), (second,) = study.evaluate(jobs[:1]), study.evaluate(jobs[1:2])
+            os.kill(int(first.accuracy), signal.SIGKILL)  # an idle worker's death is no job's fault
+            (third,) = study.evaluate(jobs[2:3])
+            assert all(entry.state == "done" for entry in ledger.entries())
+        (fourth,) = Study(ledger, tmp_path, naming_itself).evaluate(jobs[3:])
+    assert first == second
+    assert len({first.accuracy, third.accuracy, fourth.accuracy}) == 3
+    assert not any(alive(int(score.accuracy)) for score in (first, third, fourth))
 
 
 def test_a_job_that_fails_stops_the_study_and_is_taken_up_again(tmp_path):

@@ -12,6 +12,7 @@ from triscale.cli import (
     baseline,
     compare,
     data,
+    deploy,
     family,
     features,
     measure,
@@ -20,6 +21,7 @@ from triscale.cli import (
     results,
     search,
     serve,
+    show,
     training,
     transfer,
     weights,
@@ -34,7 +36,7 @@ Start with: triscale demo
 app = App(name="triscale", help=HELP, version_flags=["--version"], help_format="plaintext")
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Networks and their cost": (networks.list_, networks.show, networks.scale),
+    "Networks and their cost": (networks.list_, show.show, networks.scale),
     "The method": (compare.compare, family.family),
     "Training": (training.demo, training.fit, training.train, transfer.transfer_table),
     "With a finished Run": (
@@ -42,7 +44,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         results.predict,
         measure.measure,
         profile.profile,
-        results.export,
+        deploy.export,
+        deploy.deploy,
         results.explain,
         features.features,
         results.report,

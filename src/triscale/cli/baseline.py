@@ -11,13 +11,14 @@ from triscale.cli.networks import Json
 from triscale.cli.studies import STUDY_DEFAULTS, StudyOptions, asked_of, hands_of
 from triscale.cli.terminal import console, counted, print_json, table
 from triscale.errors import SearchError, UserError
+from triscale.families.find import find_network
 from triscale.network.cost import si
 from triscale.network.forecast import load_predictor
 
 if TYPE_CHECKING:
     from triscale.search.explore import FoundBaseline
     from triscale.search.objective import Objective
-    from triscale.search.space import Choices
+    from triscale.search.options import Choices
 
 PROXY_EPOCHS = 5
 PROXY_SEED = "0"
@@ -109,7 +110,7 @@ def baseline(
 
     name, choices = _choices(space, resolutions)
     search = BaselineSearch.parse(
-        asked_of(images, skeleton, options, PROXY_EPOCHS, PROXY_SEED)
+        asked_of(images, find_network(skeleton), options, PROXY_EPOCHS, PROXY_SEED)
         | {
             "space": name,
             "choices": choices,
@@ -209,7 +210,7 @@ def _objective(target: str, cost: Literal["macs", "params", "latency"] | None, f
 
 def _choices(space: str, resolutions: str) -> tuple[str, Choices]:
     """Return the name and the choices of a space: of a name, or of a JSON file."""
-    from triscale.search.space import MENUS, Choices
+    from triscale.search.options import MENUS, Choices
 
     words = [word.strip() for word in resolutions.split(",") if word.strip()]
     if not all(word.isdecimal() and int(word) > 0 for word in words):

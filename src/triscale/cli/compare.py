@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from triscale.cli.networks import DEFAULT_LAW, Json, LawOption
+from triscale.cli.networks import DEFAULT_LAW, Json, LawOption, LiteOption, choose_network
 from triscale.cli.studies import STUDY_DEFAULTS, StudyOptions, asked_of, hands_of
 from triscale.cli.terminal import console, counted, print_json, table
 from triscale.errors import UserError
-from triscale.families.find import find_law, find_network
+from triscale.families.find import find_law
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
 
@@ -31,6 +31,7 @@ def compare(
     times: float = 4.0,
     phi: float = 0.0,
     law: LawOption = DEFAULT_LAW,
+    lite: LiteOption = False,
     published: Annotated[bool, Parameter(negative="")] = False,
     options: StudyOptions = STUDY_DEFAULTS,
     json: Json = False,
@@ -66,7 +67,7 @@ def compare(
         return
     assert baseline is not None
     if images is None:
-        comparison = _compare(find_network(baseline), times, find_law(law), phi)
+        comparison = _compare(choose_network(baseline, lite=lite), times, find_law(law), phi)
         if json:
             print_json(comparison)
         else:
@@ -74,7 +75,7 @@ def compare(
         return
     if out is None:
         raise UserError("a comparison that is trained needs a folder; give --out DIR")
-    _train(images, baseline, out, times, law, phi, options, json)
+    _train(images, choose_network(baseline, lite=lite), out, times, law, phi, options, json)
 
 
 def _compare_published(json: bool) -> None:
@@ -88,7 +89,14 @@ def _compare_published(json: bool) -> None:
 
 
 def _train(
-    images: str, baseline: str, out: Path, times: float, law: str, phi: float, options: StudyOptions, json: bool
+    images: str,
+    baseline: AnyNetwork,
+    out: Path,
+    times: float,
+    law: str,
+    phi: float,
+    options: StudyOptions,
+    json: bool,
 ) -> None:
     from triscale.cli.terminal import watcher
     from triscale.jobs.compare import Comparing, compare_ways

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from triscale.cli.networks import DEFAULT_LAW, Json, LawOption, cost_of_any
+from triscale.cli.networks import DEFAULT_LAW, Json, LawOption, LiteOption, choose_network, cost_of_any
 from triscale.cli.terminal import console, print_json, table
 from triscale.errors import RunError
-from triscale.families.find import find_law, find_network
+from triscale.families.find import find_law
 from triscale.network.cost import si
 from triscale.network.spec import Network
 from triscale.record import write_atomic
@@ -23,6 +23,7 @@ def family(
     law: LawOption = DEFAULT_LAW,
     phis: Annotated[str, Parameter(allow_leading_hyphen=True)] = "0..4",
     classes: int | None = None,
+    lite: LiteOption = False,
     out: Path | None = None,
     json: Json = False,
 ) -> None:
@@ -43,7 +44,7 @@ def family(
     json
         Print machine-readable JSON.
     """
-    network = find_network(baseline)
+    network = choose_network(baseline, lite=lite)
     if classes is not None:
         network = network.replace(classes=classes)
     made = make_family(network, find_law(law), read_phis(phis), cost_of_any)

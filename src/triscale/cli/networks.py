@@ -11,14 +11,11 @@ from triscale.cli.latency import forecast_of, print_latency
 from triscale.cli.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.families import FAMILIES
-from triscale.families.find import find_law, find_network
-from triscale.families.implied import implied_phi
-from triscale.families.published import Published
+from triscale.families.find import find_law, find_lite, find_network
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.forecast import Predictor, load_predictor
 from triscale.network.spec import Network
-from triscale.network.words import parts_in_words
 from triscale.scaling.apply import scale as scale_network
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, fit_budget
@@ -29,6 +26,14 @@ DEFAULT_LAW = f"{EFFICIENTNET.alpha:g},{EFFICIENTNET.beta:g},{EFFICIENTNET.gamma
 Json = Annotated[bool, Parameter(name="--json", negative="", help="print machine-readable JSON")]
 ProfileOption = Annotated[
     Path | None, Parameter(name="--profile", help="file of triscale profile, for a budget of time such as 20ms")
+]
+LiteOption = Annotated[
+    bool,
+    Parameter(
+        name="--lite",
+        negative="",
+        help="adapt the network for int8 and small devices first: no gates, ReLU6, stem and head not scaled",
+    ),
 ]
 LawOption = Annotated[str, Parameter(name="--law", help="alpha,beta,gamma, a JSON file or a search's folder")]
 
@@ -64,42 +69,6 @@ def list_(*, json: Json = False) -> None:
     )
 
 
-def show(network: str, /, *, json: Json = False) -> None:
-    """Show a network stage by stage: a name, a JSON file or package.module:function."""
-    found = find_network(network)
-    figures = cost_of_any(found)
-    if json:
-        print_json({"network": found.model_dump(mode="json"), "cost": figures.model_dump(mode="json")})
-        return
-    console.print(f"[bold]{found.name}[/]  {found.resolution} px, {found.classes} classes: {figures}")
-    blocks = _blocks(found, figures)
-    table(
-        ("part", "block", "n", "width", "px", "params", "MACs", "activ."),
-        [
-            (
-                part.name,
-                block,
-                repeats,
-                str(part.channels),
-                str(part.side),
-                si(part.params),
-                si(part.macs),
-                si(part.activations),
-            )
-            for part, (block, repeats) in zip(figures.stages, blocks, strict=True)
-        ],
-        left=2,
-    )
-    console.print(
-        f"with biases {si(figures.macs_with_bias)} MACs, with batch norm {si(figures.macs_with_norm)}; "
-        f"{si(figures.buffers)} batch-norm values; {si(figures.size_bytes)}B as float32",
-        style="dim",
-    )
-    row = next((member for group in FAMILIES.values() for member in group if member.name == network), None)
-    if row is not None and (row.depth, row.width) != (1.0, 1.0):
-        _explain_coefficients(row)
-
-
 def scale(
     network: str,
     /,
@@ -111,6 +80,7 @@ def scale(
     resolution: float | None = None,
     law: LawOption = DEFAULT_LAW,
     classes: int | None = None,
+    lite: LiteOption = False,
     profile: ProfileOption = None,
     verify: Annotated[bool, Parameter(negative="")] = False,
     out: Path | None = None,
@@ -145,7 +115,7 @@ def scale(
     json
         Print machine-readable JSON.
     """
-    baseline = find_network(network)
+    baseline = choose_network(network, lite=lite)
     if classes is not None:
         baseline = baseline.replace(classes=classes)
     single = any(value is not None for value in (depth, width, resolution))
@@ -220,39 +190,9 @@ def _print_fit(fit: Fit) -> None:
         console.print(f"steps ahead of the law, for the slack: {', '.join(fit.steps)}", markup=False)
 
 
-def _explain_coefficients(row: Published) -> None:
-    """Compare the published coefficients with the literal law."""
-    baseline = FAMILIES[_family_of(row)][0]
-    phis = implied_phi(row.depth, row.width, row.resolution, EFFICIENTNET, baseline.resolution)
-    console.print(
-        f"\nPublished: depth x{row.depth:g}, width x{row.width:g}, {row.resolution} px. "
-        f"The law ({EFFICIENTNET}) would give these at different phi:"
-    )
-    for name, value, phi in zip(
-        ("depth", "width", "resolution"),
-        (row.depth, row.width, row.resolution / baseline.resolution),
-        phis,
-        strict=True,
-    ):
-        console.print(f"  {name:<10} x{value:<7.4g} phi {'-' if phi is None else f'{phi:.2f}'}")
-    known = [phi for phi in phis if phi is not None]
-    if known:
-        mean = sum(known) / len(known)
-        literal = scale_network(baseline.network, EFFICIENTNET.at(mean))
-        console.print(
-            f"So the table is rounded by hand. The literal law at phi {mean:.2f} gives {literal.resolution} px and "
-            f"{cost(literal)}."
-        )
-
-
-def _family_of(row: Published) -> str:
-    return next(family for family, group in FAMILIES.items() if row.name in {member.name for member in group})
-
-
-def _blocks(network: AnyNetwork, figures: Cost) -> list[tuple[str, str]]:
-    if isinstance(network, CustomNetwork):
-        return [("", "") for _ in figures.stages]
-    return [(part.block, str(part.repeats)) for part in parts_in_words(network)]
+def choose_network(text: str, *, lite: bool) -> AnyNetwork:
+    """Return the network that a person means, or its lite form where it is asked for."""
+    return find_lite(text) if lite else find_network(text)
 
 
 def cost_of_any(network: AnyNetwork) -> Cost:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from triscale.cli.networks import Json
+from triscale.cli.networks import Json, LiteOption, choose_network
 from triscale.cli.studies import STUDY_DEFAULTS, StudyOptions, asked_of, hands_of
 from triscale.cli.terminal import console, counted, print_json, table
 
@@ -35,6 +35,7 @@ def coefficients(
     beta_to: float = 1.5,
     gamma_to: float = 1.5,
     number: int | None = None,
+    lite: LiteOption = False,
     options: StudyOptions = STUDY_DEFAULTS,
     json: Json = False,
 ) -> None:
@@ -91,7 +92,7 @@ def coefficients(
         "number": number,
     }
     search = Search.parse(
-        asked_of(images, baseline, options, PROXY_EPOCHS)
+        asked_of(images, choose_network(baseline, lite=lite), options, PROXY_EPOCHS)
         | {"grid": Grid.parse(grid, "the grid asked for"), "method": method},
         "the search asked for",
     )

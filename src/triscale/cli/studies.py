@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from triscale.errors import UserError
-from triscale.families.find import find_network
+from triscale.network.custom import AnyNetwork
 
 if TYPE_CHECKING:
     from triscale.jobs.trainings import Hands
@@ -94,14 +94,14 @@ def seeds_of(options: StudyOptions, default: str = SEEDS) -> tuple[int, ...]:
 
 
 def asked_of(
-    images: str, baseline: str, options: StudyOptions, epochs: int | None = None, seeds: str = SEEDS
+    images: str, baseline: AnyNetwork, options: StudyOptions, epochs: int | None = None, seeds: str = SEEDS
 ) -> dict[str, object]:
     """Return what every study is asked for: images, baseline, recipe, seeds and share."""
     from triscale.cli.training import root_of
 
     return {
         "images": root_of(images),
-        "baseline": find_network(baseline),
+        "baseline": baseline,
         "recipe": resolved_recipe(options, epochs),
         "seeds": seeds_of(options, seeds),
         "share": options.share,

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from triscale.cli.networks import DEFAULT_LAW, Json, ProfileOption
+from triscale.cli.networks import DEFAULT_LAW, Json, LiteOption, ProfileOption, choose_network
 from triscale.cli.said import announce, print_forecast, print_measured, summarize
 from triscale.cli.terminal import console, print_json, watcher
 from triscale.errors import UserError
-from triscale.families.find import find_law, find_network
+from triscale.families.find import find_law
+from triscale.families.lite import lite as lite_of
 from triscale.network.forecast import load_predictor
 from triscale.scaling.budget import Budget
 
@@ -150,6 +151,7 @@ def fit(
     budget: Budgets = None,
     baseline: str | None = None,
     law: str = DEFAULT_LAW,
+    lite: LiteOption = False,
     profile: ProfileOption = None,
     options: TrainOptions = DEFAULTS,
     json: Json = False,
@@ -178,8 +180,8 @@ def fit(
         raise UserError(f"a fit needs a budget; for example: triscale fit {images} --budget 400M")
     if baseline is None and options.weights is None:
         baseline = "efficientnet_b0"
-    request = _request(images, baseline, law, budget, options, profile)
-    out = options.out or _default_out(images, baseline or request.network.name, budget)
+    request = _request(images, baseline, law, budget, options, profile, lite=lite)
+    out = options.out or _default_out(images, _named(baseline, request, lite=lite), budget)
     _carry_out(request, out, options, everything=True, json=json)
 
 
@@ -190,6 +192,7 @@ def train(
     network: str | None = None,
     budget: Budgets = None,
     law: str = DEFAULT_LAW,
+    lite: LiteOption = False,
     profile: ProfileOption = None,
     options: TrainOptions = DEFAULTS,
     json: Json = False,
@@ -215,8 +218,8 @@ def train(
     """
     if network is None and options.weights is None:
         raise UserError(f"a training needs a network; for example: triscale train {images} --network efficientnet_b0")
-    request = _request(images, network, law, budget, options, profile)
-    out = options.out or _default_out(images, network or request.network.name, budget or [])
+    request = _request(images, network, law, budget, options, profile, lite=lite)
+    out = options.out or _default_out(images, _named(network, request, lite=lite), budget or [])
     _carry_out(request, out, options, everything=False, json=json)
 
 
@@ -227,6 +230,8 @@ def _request(
     budget: list[str] | None,
     options: TrainOptions,
     profile: Path | None,
+    *,
+    lite: bool,
 ) -> Request:
     from triscale.jobs.run import Request
     from triscale.jobs.start import find_start
@@ -237,10 +242,10 @@ def _request(
         raise UserError("--profile is for a budget of time; give one such as --budget 20ms, or leave --profile out")
     start = None if options.weights is None else find_start(options.weights, offline=options.offline)
     if network is not None:
-        found = find_network(network)
+        found = choose_network(network, lite=lite)
     else:
         assert start is not None
-        found = start.network
+        found = lite_of(start.network) if lite else start.network
     return Request(
         images=root_of(images),
         network=found,
@@ -286,6 +291,10 @@ def _recipe(options: TrainOptions) -> Recipe:
     if options.flip is not None:
         fields["augmentation"] = recipe.augmentation.model_copy(update={"flip": options.flip})
     return Recipe.parse(fields, "the recipe with the options given")
+
+
+def _named(given: str | None, request: Request, *, lite: bool) -> str:
+    return request.network.name if given is None or lite else given
 
 
 def _default_out(images: str, network: str, budget: list[str]) -> Path:

@@ -5,6 +5,7 @@ The coefficients are the authors' tables, not the literal law: see :mod:`triscal
 
 from __future__ import annotations
 
+from triscale.families.lite import lite
 from triscale.families.published import Published
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
 from triscale.scaling.apply import scale_to
@@ -32,26 +33,7 @@ B0 = Network(
     norm=BatchNorm(eps=1e-3, momentum=0.01),
 )
 
-LITE0 = Network(
-    name="efficientnet_lite0",
-    stem=Stem(width=32, activation="relu6", width_rule="fixed"),
-    stages=tuple(
-        stage.model_copy(
-            update={
-                "block": MBConv(expansion=stage.block.expansion, kernel=stage.block.kernel, activation="relu6"),
-                "depth_rule": "fixed" if stage in (B0.stages[0], B0.stages[-1]) else "scaled",
-            }
-        )
-        for stage in B0.stages
-        if isinstance(stage.block, MBConv)
-    ),
-    head=Head(width=1280, activation="relu6", width_rule="fixed"),
-    resolution=224,
-    dropout=0.2,
-    drop_path=0.2,
-    padding="same",
-    norm=BatchNorm(eps=1e-3, momentum=0.01),
-)
+LITE0 = lite(B0).replace(name="efficientnet_lite0")
 
 
 def _member(

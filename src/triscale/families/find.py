@@ -8,6 +8,7 @@ from pathlib import Path
 
 from triscale.errors import NetworkError, RecordError, UserError, nearest
 from triscale.families import get, names
+from triscale.families.lite import lite
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
 from triscale.record import KIND_KEY
@@ -43,6 +44,16 @@ def find_network(text: str) -> AnyNetwork:
         raise NetworkError(
             f'"{text}" is no network, which is a name, a .json file or package.module:function{hint}'
         ) from None
+
+
+def find_lite(text: str) -> Network:
+    """Return the lite form of the network that a person means: see :func:`triscale.families.lite.lite`.
+
+    Raises:
+        NetworkError: none of these, or it has no lite form.
+        RecordError: a file that is not a network.
+    """
+    return lite(find_network(text))
 
 
 def find_law(text: str) -> Law:

@@ -46,8 +46,9 @@ from triscale.search.explore import (
     limits_of,
 )
 from triscale.search.objective import Objective
+from triscale.search.options import Choices
 from triscale.search.ranking import FEWEST, Ranking, rank
-from triscale.search.space import Choices, Space, make_space
+from triscale.search.space import Space, make_space
 from triscale.search.standing import means_and_errors
 from triscale.search.strategies import make_strategy
 from triscale.search.trial import PASSES, Job, Proxy
@@ -117,8 +118,8 @@ def find_baseline(search: BaselineSearch, out: Path, watcher: Watcher, hands: Ha
         proxy = Proxy(epochs=search.recipe.epochs, images=images, seeds=search.seeds)
         work = _trainings(search, search.recipe, out, hands).until
     strategy = make_strategy(search.strategy, space, search.search_seed, search.objective)
-    settings, name = settings_of(search, split), f"baseline from {skeleton.name}"
-    with open_study(name, settings, skeleton, work, out, hands, watcher) as study:
+    settings = settings_of(search, split)
+    with open_study(_title(skeleton), settings, skeleton, work, out, hands, watcher) as study:
         explored = explore(
             space,
             search.objective,
@@ -256,11 +257,10 @@ def _check_order(
         (ask, "checked/supernet", (0,), 1),
         (_trainings(search, search.recipe, out, hands).until, "checked", search.seeds, search.recipe.epochs),
     ):
-        named = replace(hands, study=None if hands.study is None else f"{hands.study}, {folder}")
+        name = f"{hands.study or _title(skeleton)}, {folder}"
         jobs = [Job(network, seed, 0, epochs) for network in networks for seed in seeds]
-        with open_study(
-            f"{folder} from {skeleton.name}", settings, skeleton, work, out / folder, named, watcher
-        ) as study:
+        own = replace(hands, study=name)
+        with open_study(name, settings, skeleton, work, out / folder, own, watcher) as study:
             scores = study.evaluate(jobs)
         found.append([fmean(score.accuracy for score in scores[at : at + len(seeds)])
                       for at in range(0, len(scores), len(seeds))])  # fmt: skip
@@ -273,6 +273,11 @@ def _supernet_macs(search: BaselineSearch, space: Space, explored: Sequence[Expl
     drawn = fmean(one.macs for one in explored) * SAMPLES
     fixed = sum(totals(network).macs for network in (*corners(space), space.smallest()))
     return round(PASSES * images * search.supernet_epochs * (fixed + drawn))
+
+
+def _title(skeleton: Network) -> str:
+    """Return the name of a search's study; those of what belongs to it begin with it, also when it is resumed."""
+    return f"baseline from {skeleton.name}"
 
 
 def _finalists(
@@ -291,11 +296,11 @@ def _finalists(
     networks = [space.network(one.sample) for one in chosen]
     recipe = search.recipe.model_copy(update={"epochs": search.final_epochs})
     settings = settings_of(search, split) | {"recipe": recipe.digest}
-    named = replace(hands, study=None if hands.study is None else f"{hands.study}, finalists")
+    name = f"{hands.study or _title(space.skeleton)}, finalists"
     jobs = [Job(network, seed, 0, recipe.epochs) for network in networks for seed in search.seeds]
     work = _trainings(search, recipe, out, hands).until
-    name = f"finalists from {space.skeleton.name}"
-    with open_study(name, settings, space.skeleton, work, out / "finalists", named, watcher) as study:
+    own = replace(hands, study=name)
+    with open_study(name, settings, space.skeleton, work, out / "finalists", own, watcher) as study:
         scores = study.evaluate(jobs)
     each = [scores[at : at + len(search.seeds)] for at in range(0, len(scores), len(search.seeds))]
     means, errors, _ = means_and_errors(each)

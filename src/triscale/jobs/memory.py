@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 
 from triscale.jobs.room import optimizer_values
 from triscale.jobs.run import RunSpec
-from triscale.measure.memory import training_memory
+from triscale.measure.memory import InferenceMemory, TrainingMemory, inference_memory, training_memory
+from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network
 from triscale.nn.build import build
+from triscale.record import Record
+from triscale.training.recipe import SMALL
 
 _MEMINFO = Path("/proc/meminfo")
 
@@ -27,6 +30,29 @@ class Memory(NamedTuple):
     shard: int
     available: int | None
     largest: int | None
+
+
+class Needs(Record):
+    """What a network takes in memory, in a call and in a step of a training by the recipe ``small``."""
+
+    kind_name: ClassVar[str] = "memory_needs"
+
+    batch: int
+    inference: InferenceMemory
+    training: TrainingMemory
+
+
+def needs_of(network: AnyNetwork, batch: int) -> Needs:
+    """Forecast the memory of a network for so many images at a time.
+
+    Raises:
+        NetworkError: a person's function cannot be found or called.
+    """
+    return Needs(
+        batch=batch,
+        inference=inference_memory(build(network), batch, network.resolution),
+        training=training_memory(build(network), batch, network.resolution, optimizer_values(SMALL)),
+    )
 
 
 def memory_of(spec: RunSpec, device: torch.device) -> Memory | None:

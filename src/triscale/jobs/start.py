@@ -115,7 +115,7 @@ def load_start(model: nn.Module, spec: RunSpec, start: Start, split: Split, devi
         more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise RunError(
             f"the weights of {start.run} are those of another network than {spec.network.name}; they differ in "
-            f"{', '.join(wrong[:_SHOWN])}{more}; leave out --network to train theirs, or give --weights "
+            f"{', '.join(wrong[:_SHOWN])}{more}; leave out --network and --lite to train theirs, or give --weights "
             f"{INHERIT}{start.run} to go from one size to another"
         )
     model.load_state_dict(tensors, strict=False)
@@ -138,8 +138,8 @@ def check_start(start: Start, network: AnyNetwork) -> None:
     if differing:
         more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         raise WeightsError(
-            f"{start.run} does not fit {network.name}: {', '.join(differing[:_SHOWN])}{more}; leave out --network to "
-            f"train theirs, or give --weights {INHERIT}{start.run} to go from one size to another"
+            f"{start.run} does not fit {network.name}: {', '.join(differing[:_SHOWN])}{more}; leave out --network and "
+            f"--lite to train theirs, or give --weights {INHERIT}{start.run} to go from one size to another"
         )
 
 

@@ -29,8 +29,9 @@ from triscale.network.cost import totals
 from triscale.network.spec import Network
 from triscale.nn.supernet import Supernet
 from triscale.record import Record
-from triscale.search.space import Operation, Options, Space
+from triscale.search.options import Operation, Options
 from triscale.search.space import Sample as Point
+from triscale.search.space import Space
 from triscale.search.trial import Job, Score
 from triscale.training.checkpoint import Checkpoints
 from triscale.training.evaluate import evaluate

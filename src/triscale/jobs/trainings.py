@@ -239,7 +239,7 @@ def open_study(
     place, title = hands.storage or out / STUDY, hands.study or name
     with open_ledger(place, title, settings, lambda job: size(job.network)) as ledger:
         Place(storage=without_password(hands.storage), study=title).save(out / Place.file_name)
-        yield Study(
+        study = Study(
             ledger,
             out / "trials",
             work,
@@ -248,6 +248,8 @@ def open_study(
             on_change=on_change,
             weigh=lambda job: float(size(job.network).macs * (job.stop - job.start)),
         )
+        with study:
+            yield study
 
 
 def prepare_split(

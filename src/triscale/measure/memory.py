@@ -1,4 +1,4 @@
-"""How much memory a training step takes, counted without taking it."""
+"""How much memory a training step or a call takes, counted without taking it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,25 @@ class TrainingMemory(Record):
         return self.state_bytes + self.activation_bytes
 
 
+class InferenceMemory(Record):
+    """The memory of a call in bytes, as counted on the meta device.
+
+    ``state`` holds weights and the statistics of batch norm, ``activations`` the most that exists at a time beside it:
+    the batch and the maps under way. Workspaces of the convolutions and what torch itself takes are not in it.
+    """
+
+    kind_name: ClassVar[str] = "inference_memory"
+
+    batch: int
+    state_bytes: int
+    activation_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Both together."""
+        return self.state_bytes + self.activation_bytes
+
+
 def training_memory(model: nn.Module, batch: int, resolution: int, optimizer_values: int = 2) -> TrainingMemory:
     """Count the memory of a training step in float32.
 
@@ -54,6 +73,21 @@ def training_memory(model: nn.Module, batch: int, resolution: int, optimizer_val
         state_bytes=4 * ((3 + optimizer_values) * values + 2 * buffers),
         activation_bytes=max(0, counter.most - gradients),
     )
+
+
+def inference_memory(model: nn.Module, batch: int, resolution: int) -> InferenceMemory:
+    """Count the memory of a call in float32, in evaluation and without gradients.
+
+    Args:
+        model: any module that takes ``[N, 3, H, W]``; it is moved to the meta device and cannot be used afterwards.
+        batch: images of a call.
+        resolution: their side in pixels.
+    """
+    model = model.to("meta").eval()
+    with _Counter() as counter, torch.inference_mode():
+        model(torch.empty(batch, 3, resolution, resolution, device="meta"))
+    values = sum(value.numel() for value in (*model.parameters(), *model.buffers()))
+    return InferenceMemory(batch=batch, state_bytes=4 * values, activation_bytes=counter.most)
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]

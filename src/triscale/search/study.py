@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from triscale.errors import Interrupted, JobError
 from triscale.search.ledger import Ledger
@@ -51,6 +51,8 @@ class Pace(NamedTuple):
 class Study:
     """Carries out the jobs of one search.
 
+    In a ``with`` statement idle workers wait for the next jobs until its end; else they end with each call.
+
     Args:
         ledger: where it is written down.
         folder: holds a folder for each training, with its checkpoints.
@@ -79,6 +81,15 @@ class Study:
         self._on_change, self._weigh = on_change, weigh
         self._deaths: Counter[str] = Counter()
         self._workers: list[_Worker] = []
+        self._keeps_workers = False
+
+    def __enter__(self) -> Self:
+        self._keeps_workers = True
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._keeps_workers = False
+        self._end_workers()
 
     def evaluate(self, jobs: Sequence[Job]) -> list[Score]:
         """Return the scores of jobs in their order, carrying out those that have not ended.
@@ -94,6 +105,7 @@ class Study:
 
     def _carry_out(self, jobs: Sequence[Job]) -> None:
         failure: str | None = None
+        self._forget_dead()
         pace = _Clock(jobs, self._ledger.scores(jobs), self._weigh)
         refreshed = time.monotonic()
         try:
@@ -112,16 +124,28 @@ class Study:
                     if failure is not None:
                         raise JobError(failure)
                     if all(score is not None for score in self._ledger.scores(jobs)):
-                        return
+                        break
                     time.sleep(POLL_SECONDS)  # Other machines have what is left.
                 else:
                     failure = self._listen() or failure
                 self._on_change(pace.now(self._ledger.scores(jobs)))
                 self._ledger.beat()
-        finally:
-            for worker in self._workers:
-                self._end(worker)
-            self._workers.clear()
+        except BaseException:
+            self._end_workers()
+            raise
+        if not self._keeps_workers:
+            self._end_workers()
+
+    def _end_workers(self) -> None:
+        for worker in self._workers:
+            self._end(worker)
+        self._workers.clear()
+
+    def _forget_dead(self) -> None:
+        """Forget idle workers that died between two calls: no job is to blame."""
+        for worker in [one for one in self._workers if not one.process.is_alive()]:
+            self._bury(worker)
+            self._workers.remove(worker)
 
     def _hand_out(self, jobs: Sequence[Job]) -> None:
         """Give every idle worker a job, starting as many as are allowed; first those whose checkpoints lie here."""

@@ -1,0 +1,134 @@
+"""What a block of a searched network may be, as data, and the stage that choices among it make (Tan et al. 2019)."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from triscale.network.spec import Basic, Block, Bottleneck, Conv, Kernel, MBConv, Skip, Stage
+from triscale.record import Record
+
+Operation = Literal["conv", "separable", "mbconv", "basic", "bottleneck"]
+
+
+class Options(Record):
+    """What a block may be, each in the order in which a sample counts.
+
+    ``operations``: ``conv`` is a full convolution, ``separable`` a depthwise and a linear 1x1 convolution (MnasNet's
+    SepConv, an inverted bottleneck of expansion 1), ``mbconv`` an inverted bottleneck of one of the ``expansions``,
+    ``basic`` and ``bottleneck`` the blocks of ResNets. ``se_ratios`` hold for separable and mbconv, ``skips`` for these
+    and conv. ``widths`` multiply that of the skeleton's block, ``layers`` are added to its repeats.
+    """
+
+    operations: tuple[Operation, ...] = ("conv", "separable", "mbconv")
+    kernels: tuple[Kernel, ...] = (3, 5)
+    expansions: tuple[PositiveInt, ...] = (3, 6)
+    se_ratios: tuple[float, ...] = (0.0, 0.25)
+    skips: tuple[Skip, ...] = ("identity", "none", "pool")
+    widths: tuple[float, ...] = (0.75, 1.0, 1.25)
+    layers: tuple[int, ...] = (-1, 0, 1)
+
+    @field_validator("*")
+    @classmethod
+    def _check_options(cls, options: tuple[object, ...]) -> tuple[object, ...]:
+        if not options:
+            raise ValueError("no option at all leaves an empty space; give one or more")
+        if len(set(options)) < len(options):
+            raise ValueError(f"{options} names an option twice; each is one")
+        return options
+
+    @model_validator(mode="after")
+    def _check_numbers(self) -> Self:
+        if any(not 0 <= ratio <= 1 for ratio in self.se_ratios):
+            raise ValueError(f"a squeeze-excite ratio is a share from 0 to 1, given {self.se_ratios}")
+        if any(not 0 < factor <= 16 for factor in self.widths):
+            raise ValueError(f"a width multiplier is above 0 and at most 16, given {self.widths}")
+        if any(not -32 <= change <= 32 for change in self.layers):
+            raise ValueError(f"repeats change by -32 to 32 layers, given {self.layers}")
+        return self
+
+
+MNASNET = Options()
+"""The options of Tan et al. 2019. That expansions are 3 or 6 is inferred from the networks that they found."""
+
+MENUS: dict[str, Options] = {
+    "mnasnet": MNASNET,
+    "mbconv": Options(operations=("mbconv",), skips=("identity",)),
+    "small": Options(operations=("mbconv",), skips=("identity",), se_ratios=(0.25,), widths=(1.0,)),
+    "tiny": Options(operations=("mbconv",), skips=("identity",), se_ratios=(0.25,), widths=(1.0,), layers=(0,)),
+    "resnet": Options(operations=("basic", "bottleneck"), skips=("identity",), expansions=(6,), se_ratios=(0.0,)),
+}
+"""Options by name; those below ``mnasnet`` are parts of it for small machines, ``resnet`` is for ResNet skeletons."""
+
+
+class Choices(Record):
+    """A space without its skeleton, as a file holds it: options for all blocks alike, or for each one."""
+
+    kind_name: ClassVar[str] = "choices"
+
+    options: tuple[Options, ...] = Field(min_length=1)
+    resolutions: tuple[PositiveInt, ...] = ()
+    """Sides in pixels to choose from; none means that of the skeleton."""
+
+
+NAMES = tuple(Options.model_fields)
+"""What is chosen for a block, in the order in which a sample counts."""
+
+
+def round_to_width(width: float) -> int:
+    """Return the nearest multiple of 8 up to 64 and of 16 from there on; ties go down, and the least is 8.
+
+    The paper gives no rule. With this one 1.25 times the 96 and 160 of MobileNetV2 are the 112 and 192 of MnasNet and
+    EfficientNet-B0, which are so points of the space.
+    """
+    multiple = 8 if width < 64 else 16
+    return max(8, math.ceil(width / multiple - 0.5) * multiple)
+
+
+@lru_cache(maxsize=65536)
+def stage_of(of_skeleton: Stage, options: Options, point: tuple[int, ...]) -> Stage:
+    """Return a stage of a skeleton with what is chosen for its block; remembered, since a search asks often.
+
+    Args:
+        of_skeleton: gives stride, activation, width and repeats to begin with.
+        options: what its block may be.
+        point: an index into each of the options, in the order of :data:`NAMES`.
+    """
+    chosen = {name: getattr(options, name)[index] for name, index in zip(NAMES, point, strict=True)}
+    factor = chosen["widths"]
+    return Stage(
+        block=_cached_block(
+            chosen["operations"],
+            chosen["kernels"],
+            chosen["expansions"],
+            chosen["se_ratios"],
+            chosen["skips"],
+            of_skeleton.block.activation,
+        ),
+        width=of_skeleton.width if factor == 1 else round_to_width(of_skeleton.width * factor),
+        repeats=max(1, of_skeleton.repeats + chosen["layers"]),
+        stride=of_skeleton.stride,
+        width_rule=of_skeleton.width_rule,
+        depth_rule=of_skeleton.depth_rule,
+    )
+
+
+@lru_cache(maxsize=65536)
+def _cached_block(
+    operation: Operation, kernel: int, expansion: int, se_ratio: float, skip: Skip, activation: str
+) -> Block:
+    common = {"kernel": kernel, "activation": activation}
+    match operation:
+        case "conv":
+            return Conv.model_validate(common | {"skip": skip})
+        case "separable":
+            return MBConv.model_validate(common | {"expansion": 1, "se_ratio": se_ratio, "skip": skip})
+        case "mbconv":
+            return MBConv.model_validate(common | {"expansion": expansion, "se_ratio": se_ratio, "skip": skip})
+        case "basic":
+            return Basic.model_validate(common)
+        case "bottleneck":
+            return Bottleneck.model_validate(common)

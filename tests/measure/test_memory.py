@@ -1,0 +1,73 @@
+"""Memory as counted on the meta device, against what torch's allocator gives out."""
+
+import pytest
+import torch
+
+from measure.allocator import most_allocated
+from triscale.families import FAMILIES, get
+from triscale.measure.memory import inference_memory, training_memory
+from triscale.nn import chain
+from triscale.nn.build import build
+from triscale.training.recipe import get_recipe
+from triscale.training.state import new_state
+
+BATCH, SIDE = 16, 96
+NAMES = [group[0].name for group in FAMILIES.values()]
+
+
+def small(name):
+    return get(name).replace(resolution=SIDE, classes=10)
+
+
+def noise():
+    return torch.randn(BATCH, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
+
+
+def of_a_step(network):
+    """Weights, average and what the optimizer keeps, and the most that a step takes beside them."""
+    state = new_state(build(network), get_recipe("small"), torch.device("cpu"))
+
+    def step():
+        state.model.train()
+        torch.nn.functional.cross_entropy(state.model(noise()), torch.arange(BATCH) % 10).backward()
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+
+    step()  # the optimizer makes what it keeps in the first
+    kept = [value for values in state.optimizer.state.values() for value in values.values()]
+    held = [*state.model.state_dict().values(), *state.average.model.state_dict().values(), *kept]
+    return sum(value.nbytes for value in held), most_allocated(step)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_forecast_of_a_training_step_is_within_a_tenth(name):
+    counted = training_memory(build(small(name)), BATCH, SIDE, optimizer_values=2)
+    held, beside = of_a_step(small(name))
+    assert counted.total_bytes == pytest.approx(held + beside, rel=0.1)
+
+
+def test_it_is_near_without_our_kernels_too(monkeypatch):
+    """Torch's own depthwise convolutions take more beside the maps than ours do."""
+    monkeypatch.setattr(chain, "_native", chain._portable)
+    counted = training_memory(build(small("efficientnet_b0")), BATCH, SIDE, optimizer_values=2)
+    held, beside = of_a_step(small("efficientnet_b0"))
+    assert counted.total_bytes == pytest.approx(held + beside, rel=0.15)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_forecast_of_a_call_is_within_a_tenth(name):
+    counted = inference_memory(build(small(name)), BATCH, SIDE)
+    model = build(small(name)).eval().to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        model(noise())
+        beside = most_allocated(lambda: model(noise()))
+    held = sum(value.nbytes for value in model.state_dict().values())
+    assert counted.total_bytes == pytest.approx(held + beside, rel=0.1)
+    # The maps alone, too: of a ResNet's memory most is weights, which are easily counted.
+    assert counted.activation_bytes == pytest.approx(beside, rel=0.1)
+
+
+def test_maps_grow_with_the_batch_and_weights_do_not():
+    one, eight = (inference_memory(build(small("mobilenet_v2")), batch, SIDE) for batch in (1, 8))
+    assert one.state_bytes == eight.state_bytes
+    assert eight.activation_bytes == pytest.approx(8 * one.activation_bytes, rel=0.02)
