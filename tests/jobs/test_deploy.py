@@ -1,5 +1,6 @@
 """From a Run to the file that a device runs, on the command line."""
 
+import dataclasses
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.deploy.engines import ENGINES
+from triscale.errors import ExportError
 from triscale.jobs import deploy as module
 from triscale.jobs.deploy import ALIKE, Candidate, Deployment, _judge, _Made
 from triscale.jobs.export import Exports
@@ -95,6 +97,11 @@ def test_the_fastest_file_is_put_into_the_run_and_the_choice_explained(capsys, m
     assert chosen.milliseconds <= ALIKE * min(one.milliseconds for one in timed if one.deployable)
     assert all(one.verdict for one in deployed.candidates)
     assert not [path for path in made.iterdir() if path.name.startswith(".deploy")]
+    assert run(capsys, "deploy", made, "--precisions", "float32").code == 0
+    again = Deployment.load(made / "deploy.json")
+    kept = {path.name for path in (made / "deployed").iterdir()}
+    assert kept == {path.name for path in (made / again.file).parent.glob(f"{(made / again.file).stem}.*")}
+    deployed = again
     measured = run(capsys, "measure", made / deployed.file, "--json")
     assert measured.code == 0, measured.err
 
@@ -113,6 +120,20 @@ def test_a_profile_of_another_device_foretells_its_file(capsys, made, tmp_path):
     assert (deployed.device, deployed.threads, deployed.foretold) == ("a board", 4, True)
     assert deployed.candidates[0].milliseconds == pytest.approx(7.5)
     assert "no file keeps 2 ms" in refused(capsys, "deploy", made, "--device", profile, "--budget", "2ms")
+
+
+def test_one_engine_that_fails_does_not_keep_the_others_from_their_files(capsys, made, monkeypatch):
+    def fails(subject, file):
+        raise ExportError("what it cannot convert")
+
+    broken = dataclasses.replace(ENGINES["openvino"], write=fails)
+    monkeypatch.setattr("triscale.deploy.engines.ENGINES", {"openvino": broken, "onnxruntime": ENGINES["onnxruntime"]})
+    seen = run(capsys, "export", made, "--engine", "all")
+    assert seen.code == 1
+    assert "1 engine of 2 made no file: OpenVINO: what it cannot convert" in seen.err
+    assert "model.onnx" in seen.out
+    assert (made / "model.onnx").is_file()
+    assert not (made / "model.xml").exists()
 
 
 def candidate(engine, precision, milliseconds, accuracy, size=1000):
@@ -169,13 +190,9 @@ def test_int8_that_loses_too_much_is_refused_by_name_and_leaves_nothing(capsys, 
         def __call__(self, images):
             return np.roll(super().__call__(images), 1, axis=1)
 
-    wrong = {"onnxruntime": ENGINES["onnxruntime"]}
-    monkeypatch.setattr("triscale.deploy.engines.ENGINES", wrong)
-    object.__setattr__(ENGINES["onnxruntime"], "open", Wrong)
-    try:
-        seen = run(capsys, "export", made, "--precision", "int8")
-    finally:
-        object.__setattr__(ENGINES["onnxruntime"], "open", Wrong.__mro__[1])
+    wrong = dataclasses.replace(ENGINES["onnxruntime"], open=Wrong)
+    monkeypatch.setattr("triscale.deploy.engines.ENGINES", {"onnxruntime": wrong})
+    seen = run(capsys, "export", made, "--precision", "int8")
     assert seen.code == 1
     assert "What breaks first: " in seen.err
     assert "--lite" in seen.err

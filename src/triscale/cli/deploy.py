@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.networks import Json
-from triscale.cli.terminal import console, print_json, table, watcher
-from triscale.errors import UserError
+from triscale.cli.terminal import console, counted, print_json, table, watcher
+from triscale.errors import ExportError, JobError, ParityError, QuantizationError, UserError
 from triscale.network.cost import si
 
 if TYPE_CHECKING:
@@ -72,17 +72,27 @@ def export(
     else:
         chosen = [get_engine("onnxruntime") if out is None else engine_of(out)]
     opened = Run.open(run)
+    made, failed = [], []
     with opened.update(), watcher() as watching, stop_flag() as should_stop:
-        made = [
-            export_for(
-                opened, watching, one, precision, out, bound=bound, calibration=calibration, should_stop=should_stop
-            )
-            for one in chosen
-        ]
+        for one in chosen:
+            try:
+                made.append(
+                    export_for(
+                        opened, watching, one, precision, out, bound=bound, calibration=calibration,
+                        should_stop=should_stop,
+                    )
+                )  # fmt: skip
+            except (ExportError, ParityError, QuantizationError) as error:
+                if engine != ALL:
+                    raise
+                failed.append(f"{one.title}: {error}")
+                watching.note(failed[-1])
     if json:
         print_json(made[0] if engine != ALL else made)
-        return
-    _print(made, out.parent if out is not None else run)
+    else:
+        _print(made, out.parent if out is not None else run)
+    if failed:
+        raise JobError(f"{counted(len(failed), 'engine')} of {len(chosen)} made no file: {'; '.join(failed)}")
 
 
 def deploy(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from triscale.deploy.engines import ENGINES, Engine, coreml
-from triscale.deploy.export import draft_of
+from triscale.deploy.export import draft_of, remove
 from triscale.deploy.quantize import TOOLS
 from triscale.deploy.quantize.guard import BOUND, Quantized
 from triscale.errors import BudgetError, ExportError, Interrupted, JobError, UserError
@@ -132,6 +132,7 @@ def deploy_run(
             raise BudgetError(_nothing(judged, budget))
         assert best.file is not None
         file = run.folder / FOLDER / best.file.name
+        former = run.folder / Deployment.load(run.deploy_file).file if run.deploy_file.is_file() else file
         with draft_of(file) as draft:
             for part in (best.file, best.file.with_suffix(".bin")):
                 if part.is_file():
@@ -148,6 +149,8 @@ def deploy_run(
         machine=machine(),
     )
     made_of.save(run.deploy_file)
+    if former != file:
+        remove(former)
     return made_of
 
 
