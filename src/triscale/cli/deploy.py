@@ -33,8 +33,8 @@ def export(
 ) -> None:
     """Export a Run for an engine: one file with its preprocessing inside, checked, timed here.
 
-    float32 files must compute what the model does: 64 inputs (zeros, ones, black, white, real images), in batches of 1,
-    3 and 8. int8 files may lose half a point of test accuracy; blocks that break stay float.
+    A float32 file must compute what the model does, an int8 file may lose
+    half a point of test accuracy; blocks that break stay float.
 
     Parameters
     ----------
