@@ -54,7 +54,7 @@ class Subject:
         resolution: side of its images in pixels.
         model: makes the module; None for a file alone.
         network: of the module; None for a person's own, which is traced.
-        file: that is timed as it is.
+        file: that engines of its kind run as it is; others need the model.
     """
 
     name: str
@@ -65,8 +65,10 @@ class Subject:
 
     @property
     def precision(self) -> str | None:
-        """Of a file, as far as its name tells; None for a model."""
-        return None if self.file is None else "int8" if ".int8." in self.file.name else "float32"
+        """Of a file without its model, as far as its name tells; else None."""
+        if self.file is None or self.model is not None:
+            return None
+        return "int8" if ".int8." in self.file.name else "float32"
 
 
 def find_subject(text: str) -> Subject:
@@ -78,7 +80,9 @@ def find_subject(text: str) -> Subject:
         UserError: none of these.
     """
     path = Path(text)
-    if path.exists() and path.suffix in {engine.suffix for engine in FILE_ENGINES.values()}:
+    if path.suffix in {engine.suffix for engine in FILE_ENGINES.values()}:
+        if not path.exists():
+            raise UserError(f"there is no {path}; make it with triscale export")
         side = engine_of(path).open(path, 1).side
         if side is None:
             raise UserError(
@@ -94,9 +98,10 @@ def find_subject(text: str) -> Subject:
 
 
 def subject_of(run: Run) -> Subject:
-    """Return a Run to be timed."""
+    """Return a Run to be timed: its module, and its exported file where there is one."""
     network = run.spec.network if isinstance(run.spec.network, Network) else None
-    return Subject(run.folder.name, run.spec.preprocessing.resolution, model=run.model, network=network)
+    file = run.onnx_file if run.onnx_file.is_file() else None
+    return Subject(run.folder.name, run.spec.preprocessing.resolution, model=run.model, network=network, file=file)
 
 
 def measure_one(
@@ -184,7 +189,13 @@ def ready(
         return
     chosen = FILE_ENGINES[engine]
     with tempfile.TemporaryDirectory() as folder:
-        file = subject.file
+        file = subject.file if precision != "int8" or subject.model is None else None
+        if file is not None and file.suffix != chosen.suffix and not (engine == "openvino" and file.suffix == ".onnx"):
+            file = None
+        if file is None and subject.model is None:
+            assert subject.file is not None
+            kind = engine_of(subject.file).title
+            raise UserError(f"{subject.name} is a file for {kind}, which {chosen.title} does not run")
         if file is None:
             file = Path(folder) / f"model{chosen.suffix}"
             exported = _exportable(subject)
@@ -193,8 +204,6 @@ def ready(
                 get_tool(chosen)(exported, noise).write((), file)
             else:
                 chosen.write(exported, file)
-        elif file.suffix != chosen.suffix and not (engine == "openvino" and file.suffix == ".onnx"):
-            raise UserError(f"{subject.name} is a file for {engine_of(file).title}, which {chosen.title} does not run")
         if precision == "bfloat16" and engine != "openvino":
             raise UserError(f"{chosen.title} computes in float32 or int8 here; bfloat16 is for torch and openvino")
         half = engine == "openvino" and precision == "bfloat16"
