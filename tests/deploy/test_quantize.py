@@ -82,9 +82,7 @@ def guarded(wrongs, folder, bound):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=16), st.sampled_from([0.0, 0.5, 2.0]))
-def test_the_fewest_blocks_that_keep_the_bound_stay_float_or_nothing_is_made(
-    tmp_path_factory, wrongs, bound
-):
+def test_the_fewest_blocks_that_keep_the_bound_stay_float_or_nothing_is_made(tmp_path_factory, wrongs, bound):
     folder = tmp_path_factory.mktemp("guard")
     largest = sorted(wrongs, reverse=True)
     needed = next(n for n in itertools.count() if sum(largest[n:]) / 10 <= bound)
