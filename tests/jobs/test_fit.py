@@ -131,7 +131,7 @@ def test_every_command_works_on_the_run(made, capsys, folder):
     assert json.loads(seen.out)["part"] == "test"
     assert "blue" in run(capsys, "evaluate", made, "--part", "val").out
     assert "ONNX Runtime" in run(capsys, "measure", made).out
-    assert json.loads(run(capsys, "export", made, "--json").out)["agreement"] == 1.0
+    assert json.loads(run(capsys, "export", made, "--json").out)["export"]["agreement"] == 1.0
     assert json.loads(run(capsys, "explain", made, "--json").out)["method"] == "exact"
     assert run(capsys, "report", made).out.strip() == str(made / "report.html")
     test_the_manifest_tells_the_truth(made)
