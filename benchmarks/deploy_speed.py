@@ -3,9 +3,10 @@
     python benchmarks/deploy_speed.py efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4
 
 Directly: torch (eager, channels last), torch compiled, and ONNX Runtime and OpenVINO with the file of torch's own
-exporter. Weights are drawn by chance, which is no matter for time; int8 is calibrated with noise, so that its accuracy
-is shown elsewhere (docs/device.md). All are timed in turns in one run; a ratio is the time of the fastest direct way
-over that of Triscale's, with a 95 % bootstrap interval over rounds.
+exporter. ``--quick`` leaves out what takes minutes to be made: torch compiled, ExecuTorch and OpenVINO's int8. Weights
+are drawn by chance, which is no matter for time; int8 is calibrated with noise, so that its accuracy is shown elsewhere
+(docs/device.md). All are timed in turns in one run; a ratio is the time of the fastest direct way over that of
+Triscale's, with a 95 % bootstrap interval over rounds.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ ROUNDS = 15
 ROUND_SECONDS = 0.4
 
 
-def direct(network: Network, model: torch.nn.Module, folder: Path) -> dict[str, Callable[[], object]]:
+def direct(network: Network, model: torch.nn.Module, folder: Path, *, quick: bool) -> dict[str, Callable[[], object]]:
     """Return the ways of those who do not use Triscale."""
     image = noise(network)
     tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
@@ -56,24 +57,24 @@ def direct(network: Network, model: torch.nn.Module, folder: Path) -> dict[str, 
     request = core.compile_model(core.read_model(str(file)), "CPU", settings).create_infer_request()
     return {
         "torch": lambda: model(tensor),
-        "torch compiled": lambda: compiled(tensor),
+        **({} if quick else {"torch compiled": lambda: compiled(tensor)}),
         "ONNX Runtime": lambda: session.run(None, {"images": image}),
         "OpenVINO": lambda: request.infer({0: image}),
     }
 
 
-def triscale(network: Network, model: torch.nn.Module, folder: Path) -> dict[str, Callable[[], object]]:
+def triscale(network: Network, model: torch.nn.Module, folder: Path, *, quick: bool) -> dict[str, Callable[[], object]]:
     """Return the files that triscale deploy chooses among."""
     image = noise(network)
     contract = Contract(network=network.name, preprocessing=Preprocessing(resolution=network.resolution), classes=())
     subject = Exportable(build_like(network, model), contract, network)
     found: dict[str, Callable[[], object]] = {}
-    for name in OURS:
+    for name in OURS[:2] if quick else OURS:
         engine = ENGINES[name]
         file = folder / f"ours{engine.suffix}"
         engine.write(subject, file)
         found[engine.title] = called(engine.open(file, 1), image)
-    for name in ("onnxruntime", "openvino"):
+    for name in OURS[:1] if quick else OURS[:2]:
         engine = ENGINES[name]
         file = folder / f"ours.int8{engine.suffix}"
         TOOLS[name](subject, noise(network, CALIBRATION)).write((), file)
@@ -97,15 +98,15 @@ def noise(network: Network, number: int = 1) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
-def main(names: list[str]) -> None:
+def main(names: list[str], *, quick: bool) -> None:
     print(f"{machine().processor}, one core, one image; milliseconds are medians, ratios with 95 % intervals\n")
     for name in names:
         network = get(name)
         torch.manual_seed(0)
         model = build(network).eval()
         with tempfile.TemporaryDirectory() as folder, held_to_cores(1), torch_threads(1), torch.inference_mode():
-            theirs = direct(network, model, Path(folder))
-            ours = triscale(network, model, Path(folder))
+            theirs = direct(network, model, Path(folder), quick=quick)
+            ours = triscale(network, model, Path(folder), quick=quick)
             times, _ = in_turns([*theirs.values(), *ours.values()], ROUNDS, ROUND_SECONDS)
         medians = np.median(times, axis=0)
         titles = [*(f"{title}, directly" for title in theirs), *(f"{title}, Triscale" for title in ours)]
@@ -126,4 +127,5 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["efficientnet_b0"])
+    words = [word for word in sys.argv[1:] if word != "--quick"]
+    main(words or ["efficientnet_b0"], quick="--quick" in sys.argv)
