@@ -7,6 +7,7 @@ what is associated with a model.
 
 from __future__ import annotations
 
+import importlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def write(subject: Exportable, file: Path) -> None:
 def _converter() -> Any:
     try:
         with quiet_process():
-            return __import__("litert_torch")
+            return importlib.import_module("litert_torch")
     except ImportError:
         raise ExportError(
             "LiteRT's converter is not installed: it needs an environment of its own, with an older torch; "
