@@ -28,6 +28,7 @@ from triscale.deploy.engines.onnx_runtime import traced
 from triscale.deploy.quantize import TOOLS
 from triscale.deploy.subject import Exportable
 from triscale.families import get
+from triscale.jobs.quantize import slow_blocks
 from triscale.measure.device import machine
 from triscale.measure.latency import held_to_cores, torch_threads
 from triscale.measure.versus import in_turns, ratio_interval
@@ -77,7 +78,8 @@ def triscale(network: Network, model: torch.nn.Module, folder: Path, *, quick: b
     for name in OURS[:1] if quick else OURS[:2]:
         engine = ENGINES[name]
         file = folder / f"ours.int8{engine.suffix}"
-        TOOLS[name](subject, noise(network, CALIBRATION)).write((), file)
+        tool = TOOLS[name](subject, noise(network, CALIBRATION))
+        tool.write(slow_blocks(tool, engine, network.resolution) if tool.is_quick else (), file)
         found[f"{engine.title} int8"] = called(engine.open(file, 1), image)
     return found
 

@@ -1,7 +1,9 @@
 """int8 keeps the accuracy that it is allowed to lose, or there is no file."""
 
+import dataclasses
 import itertools
 import math
+import time
 
 import numpy as np
 import onnx
@@ -19,6 +21,7 @@ from triscale.deploy.quantize.guard import Quantized, quantize
 from triscale.deploy.quantize.noise import added_noise, noise_of_blocks, signal_to_noise
 from triscale.deploy.subject import Exportable
 from triscale.errors import QuantizationError, UserError
+from triscale.jobs.quantize import first_as_fast, slow_blocks
 from triscale.network.contract import Preprocessing
 
 CLASSES = 4
@@ -47,6 +50,8 @@ def test_noise_that_blocks_add_is_never_negative_and_sums_to_no_less_than_the_la
 class Formula:
     """A tool whose file says which blocks are in float; each block in int8 turns some answers wrong."""
 
+    is_quick = True
+
     def __init__(self, wrongs):
         self.wrongs = wrongs
         self.blocks = [f"stages.0.blocks.{number}" for number in range(len(wrongs))]
@@ -70,12 +75,12 @@ class Formula:
         return np.eye(2, dtype=np.float32)[[1] * min(1000, wrong) + [0] * (1000 - min(1000, wrong))]
 
 
-def guarded(wrongs, folder, bound):
+def guarded(wrongs, folder, bound, slow=()):
     tool = Formula(wrongs)
     exact, labels = np.eye(2, dtype=np.float32)[[0] * 1000], np.zeros(1000, dtype=np.int64)
     found = quantize(
         tool, tool.logits, exact, labels, np.zeros((1, 3, 2, 2), np.float32), folder / "model.int8.x", engine="formula",
-        calibration_images=100, bound=bound,
+        calibration_images=100, slow=slow, bound=bound,
     )  # fmt: skip
     return tool, found
 
@@ -100,6 +105,15 @@ def test_the_fewest_blocks_that_keep_the_bound_stay_float_or_nothing_is_made(tmp
     assert len(kept) <= needed + 1
     assert found.attempts == len(tool.written)
     assert 0 <= found.accuracy <= found.float_accuracy == 1
+
+
+def test_blocks_that_int8_makes_no_faster_stay_float_and_are_told_apart(tmp_path):
+    tool, found = guarded([9, 2, 3, 50], tmp_path, 1.0, slow=("stages.0.blocks.0", "stages.0.blocks.1"))
+    assert all(kept >= {"stages.0.blocks.0", "stages.0.blocks.1"} for kept in tool.written)
+    assert [(block.kept_float, block.for_speed) for block in found.blocks] == [
+        (True, True), (True, True), (False, False), (True, False),
+    ]  # fmt: skip
+    assert found.lost_points == pytest.approx(0.3)
 
 
 def test_too_few_images_to_calibrate_with_are_refused(tmp_path):
@@ -169,6 +183,42 @@ def test_nodes_belong_to_blocks():
     assert block_of("stem.activation.sigmoid") == "stem"
     assert block_of("head.classifier") == "head"
     assert block_of("node_Conv_781") == "node_Conv_781"
+
+
+class Waiting:
+    """A tool whose files take a time that depends on how many of the first blocks are in float."""
+
+    is_quick = True
+    blocks = tuple("abcdefgh")
+
+    def __init__(self, milliseconds):
+        self.milliseconds = milliseconds
+
+    def write(self, kept, file):
+        assert tuple(kept) == self.blocks[: len(kept)]
+        file.write_text(str(self.milliseconds[len(kept)]))
+
+    @staticmethod
+    def open(file, threads):
+        seconds = float(file.read_text()) / 1000
+        return lambda image: time.sleep(seconds)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "float_blocks"),
+    [((2, 9, 9, 9, 9), 0), ((9, 2, 9, 9, 9), 1), ((9, 9, 9, 9, 2), 4)],
+)
+def test_the_first_blocks_stay_float_as_far_as_int8_makes_them_no_faster(milliseconds, float_blocks):
+    # The times differ by far more than a sleep is off by.
+    engine = dataclasses.replace(ENGINES["onnxruntime"], open=Waiting.open)
+    assert slow_blocks(Waiting(milliseconds), engine, 8) == Waiting.blocks[:float_blocks]
+
+
+@pytest.mark.parametrize(
+    ("times", "place"), [((4.05, 4, 4.02), 0), ((4.2, 4.01, 4), 1), ((9, 8, 7), 2), ((5,), 0), ((3, 2, 1, 1), 2)]
+)
+def test_fewer_blocks_in_float_where_that_is_as_fast(times, place):
+    assert first_as_fast(np.array(times)) == place
 
 
 def test_a_quantized_record_comes_back(tmp_path):

@@ -208,11 +208,15 @@ def _print(made: Sequence[Exported], folder: Path) -> None:
     for item in made:
         if item.quantized is not None:
             found = item.quantized
-            kept = [block.name for block in found.blocks if block.kept_float]
+            whole = [block for block in found.blocks if block.kept_float]
+            slow = [block.name for block in whole if block.for_speed]
+            broken = [block.name for block in whole if not block.for_speed]
             console.print(
                 f"{item.export.file}: {found.accuracy:.2%} of {found.images} test images right, in float "
                 f"{found.float_accuracy:.2%}: {found.lost_points:.2f} points lost (± {found.lost_error:.2f}; "
-                f"{found.bound_points:g} allowed)" + (f"; in float: {', '.join(kept)}" if kept else ""),
+                f"{found.bound_points:g} allowed)"
+                + (f"; in float for accuracy: {', '.join(broken)}" if broken else "")
+                + (f"; in float since int8 is no faster there: {', '.join(slow)}" if slow else ""),
                 markup=False,
             )
         if not item.export.verified:

@@ -17,7 +17,8 @@ from triscale.deploy.export import draft_of, remove
 from triscale.deploy.quantize import TOOLS
 from triscale.deploy.quantize.guard import BOUND, Quantized
 from triscale.errors import BudgetError, ExportError, Interrupted, JobError, UserError
-from triscale.jobs.export import CALIBRATION, Exported, Precision, export_for, exportable
+from triscale.jobs.export import Exported, Precision, export_for, exportable
+from triscale.jobs.quantize import CALIBRATION, Exam
 from triscale.jobs.run import Run
 from triscale.jobs.watch import Watcher
 from triscale.measure.device import Machine, machine
@@ -164,7 +165,7 @@ def _make_all(
     should_stop: Callable[[], bool],
 ) -> list[_Made]:
     """Make a file for each engine that runs here in each precision; what cannot be made says why."""
-    made = []
+    made, exam = [], Exam(run, exportable(run), calibration, should_stop)
     for precision in precisions:
         for engine in ENGINES.values():
             if precision == "int8" and engine.name not in TOOLS:
@@ -177,8 +178,7 @@ def _make_all(
             file = folder / f"model{'.int8' if precision == 'int8' else ''}{engine.suffix}"
             try:
                 exported = export_for(
-                    run, watcher, engine, precision, file, bound=bound, calibration=calibration,
-                    should_stop=should_stop, timed=False,
+                    run, watcher, engine, precision, file, bound=bound, exam=exam, timed=False
                 )  # fmt: skip
             except Interrupted:
                 raise

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from triscale.data.loader import eval_batches
-from triscale.data.split import Sample
-from triscale.data.transforms import normalize
 from triscale.deploy.contract import Contract
 from triscale.deploy.engines import Engine, coreml, get_engine
 from triscale.deploy.export import Export, export
 from triscale.deploy.parity import SMALLEST_SCALE, logits_of, logits_of_model, parity_inputs
-from triscale.deploy.quantize import get_tool
-from triscale.deploy.quantize.guard import BOUND, FEWEST_IMAGES, Quantized, quantize
+from triscale.deploy.quantize.guard import BOUND, Quantized
 from triscale.deploy.subject import Exportable
-from triscale.errors import Interrupted, RunError, UserError
+from triscale.jobs.quantize import BATCH, CALIBRATION, Exam, images_of, quantize_run, spread
 from triscale.jobs.run import Run
 from triscale.jobs.watch import Watcher
 from triscale.measure.latency import Measurement, held_to_cores, measure_latency
@@ -30,10 +25,6 @@ from triscale.record import Record
 Precision = Literal["float32", "int8"]
 REAL_IMAGES = 59
 """With the five made ones they are 64."""
-CALIBRATION = 300
-"""Images of the training part; NNCF's own number."""
-PROBES = 64
-BATCH = 8
 TIMED_SECONDS = 0.5
 
 
@@ -96,6 +87,7 @@ def export_for(
     bound: float = BOUND,
     calibration: int = CALIBRATION,
     timed: bool = True,
+    exam: Exam | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Exported:
     """Make a file of a Run for an engine, checked, and time it where the engine runs here.
@@ -109,6 +101,7 @@ def export_for(
         bound: of int8, in points.
         calibration: images of the training part, for int8.
         timed: whether its latency is measured.
+        exam: that int8 files sit, where several do; made of the Run by default.
         should_stop: polled between attempts.
 
     Raises:
@@ -116,6 +109,7 @@ def export_for(
         QuantizationError: int8 loses more than is allowed.
         ExportError: the engine cannot convert the model.
         UserError: the engine is not installed, or there are too few images to calibrate with.
+        RunError: there are no test images to judge int8 by.
         Interrupted: ``should_stop`` answered true.
     """
     subject, file = exportable(run), path or default_file(run, engine, precision)
@@ -126,7 +120,7 @@ def export_for(
         if file == run.onnx_file:
             made.save(run.export_file)
     else:
-        quantized = _quantize(run, subject, engine, file, watcher, bound, calibration, should_stop)
+        quantized = quantize_run(exam or Exam(run, subject, calibration, should_stop), engine, file, watcher, bound)
         made = _export_of(quantized, subject, engine, file, run)
     latency = time_file(engine, file, precision) if timed else None
     exported = Exported(export=made, quantized=quantized, latency=latency)
@@ -157,58 +151,7 @@ def time_file(engine: Engine, file: Path, precision: Precision) -> Measurement |
 
 def real_images(run: Run) -> NDArray[np.float32]:
     """Return test images of a Run, normalized, for checks."""
-    return _images(run, spread(run.split.test, REAL_IMAGES))
-
-
-def spread(samples: tuple[Sample, ...], number: int) -> tuple[Sample, ...]:
-    """Return up to ``number`` samples, evenly spread over a part."""
-    stride = max(1, len(samples) // number)
-    return samples[::stride][:number]
-
-
-def _quantize(
-    run: Run,
-    subject: Exportable,
-    engine: Engine,
-    file: Path,
-    watcher: Watcher,
-    bound: float,
-    calibration: int,
-    should_stop: Callable[[], bool],
-) -> Quantized:
-    split = run.split
-    make = get_tool(engine)
-    if calibration < FEWEST_IMAGES or len(split.train) < FEWEST_IMAGES:
-        raise UserError(
-            f"{min(calibration, len(split.train))} images are too few to calibrate int8 with; give "
-            f"{FEWEST_IMAGES} or more, of the {len(split.train)} that {run.folder} was trained on"
-        )
-    calibrating = _images(run, spread(split.train, calibration))
-    tool = make(subject, calibrating)
-    labels = np.array([sample.label for sample in split.test])
-    if not len(labels):
-        raise RunError(f"{run.folder} holds no test images, so that nobody knows what int8 loses")
-
-    def logits(call: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> NDArray[np.float32]:
-        found = []
-        for images in _batches(run, split.test):
-            if should_stop():
-                raise Interrupted("stopped; no int8 file was made, the same command begins again")
-            found.append(call(images))
-        return np.concatenate(found)
-
-    return quantize(
-        tool,
-        lambda draft: logits(engine.open(draft, 0)),
-        logits(lambda images: logits_of_model(subject.model, images)),
-        labels,
-        _images(run, spread(split.test, PROBES)),
-        file,
-        engine=engine.title,
-        calibration_images=len(calibrating),
-        bound=bound,
-        told=lambda said: watcher.note(f"{engine.title}, int8: {said}"),
-    )
+    return images_of(run, spread(run.split.test, REAL_IMAGES))
 
 
 def _export_of(quantized: Quantized, subject: Exportable, engine: Engine, file: Path, run: Run) -> Export:
@@ -233,14 +176,3 @@ def _keep(run: Run, exported: Exported) -> None:
     known = Exports.load(file).files if file.is_file() else ()
     others = [item for item in known if item.export.file != exported.export.file]
     Exports(files=(*others, exported)).save(file)
-
-
-def _images(run: Run, samples: tuple[Sample, ...]) -> NDArray[np.float32]:
-    return np.concatenate(list(_batches(run, samples)))
-
-
-def _batches(run: Run, samples: tuple[Sample, ...]) -> Iterator[NDArray[np.float32]]:
-    spec = run.spec
-    for batch in eval_batches(samples, run.split.root, spec.preprocessing, batch=BATCH):
-        with torch.inference_mode():
-            yield normalize(batch.images, spec.preprocessing).numpy()

@@ -235,5 +235,6 @@ def deployed_facts(run: Run) -> page.DeployedFacts | None:
             )
             for one in sorted(deployed.candidates, key=lambda one: one.milliseconds or math.inf)
         ),
-        kept_float=tuple(block.name for block in blocks if block.kept_float),
+        kept_float=tuple(block.name for block in blocks if block.kept_float and not block.for_speed),
+        faster_in_float=tuple(block.name for block in blocks if block.for_speed),
     )

@@ -293,7 +293,8 @@ class DeployedRow(Record):
 class DeployedFacts(Record):
     """The file that was chosen for a device, and what it was chosen from; times are ``foretold`` by a profile or not.
 
-    ``kept_float`` names the blocks of the chosen int8 file that stay float.
+    ``kept_float`` names the blocks of the chosen int8 file that stay float for accuracy, ``faster_in_float`` those that
+    do for speed.
     """
 
     file: Text
@@ -302,6 +303,7 @@ class DeployedFacts(Record):
     foretold: bool = False
     rows: tuple[DeployedRow, ...]
     kept_float: tuple[Text, ...] = ()
+    faster_in_float: tuple[Text, ...] = ()
 
 
 class Content(Record):

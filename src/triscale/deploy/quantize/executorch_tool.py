@@ -30,6 +30,8 @@ class ExecuTorchTool:
         ExportError: torch cannot export the model.
     """
 
+    is_quick = False
+
     def __init__(self, subject: Exportable, calibration: NDArray[np.float32]) -> None:
         self._subject = subject
         self._calibration = torch.from_numpy(calibration)

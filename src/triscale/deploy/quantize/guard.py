@@ -26,11 +26,15 @@ Logits = Callable[[Path], NDArray[np.float32]]
 
 
 class BlockNoise(Record):
-    """A block's output after rounding everything to int8: signal to noise in decibels, and whether it stays float."""
+    """A block's output after rounding to int8 all that pays: signal to noise in decibels, and whether it stays float.
+
+    ``for_speed`` says that it stays so because int8 makes it no faster on this machine.
+    """
 
     name: str
     decibels: float
     kept_float: bool
+    for_speed: bool = False
 
 
 class Quantized(Record):
@@ -68,13 +72,15 @@ def quantize(
     *,
     engine: str,
     calibration_images: int,
+    slow: Collection[str] = (),
     bound: float = BOUND,
     told: Callable[[str], None] = lambda said: None,
 ) -> Quantized:
     """Write an int8 file that loses at most ``bound`` points, with as few blocks in float as that takes.
 
-    Everything is quantized first. Where that loses too much, the blocks that add most noise stay float: one, two, four
-    and so on until the loss is small enough, then the fewest that do, by halving. Files appear when all is decided.
+    All blocks but the slow ones are quantized first. Where that loses too much, those that add most noise stay float:
+    one, two, four and so on until the loss is small enough, then the fewest that do, by halving. Files appear when all
+    is decided.
 
     Args:
         tool: of the engine, with the model and its calibration images.
@@ -85,6 +91,7 @@ def quantize(
         file: to be written.
         engine: the engine's title.
         calibration_images: how many the tool has.
+        slow: blocks that stay float whatever they lose, since int8 makes them no faster.
         bound: points of accuracy that may be lost.
         told: is told of each attempt.
 
@@ -97,9 +104,10 @@ def quantize(
     right = exact.argmax(1) == labels
     attempts = 0
 
-    def attempt(kept: Collection[str], place: Path) -> NDArray[np.float32]:
+    def attempt(broken: Collection[str], place: Path) -> NDArray[np.float32]:
         nonlocal attempts
         attempts += 1
+        kept = {*slow, *broken}
         tool.write(kept, place)
         found = logits(place)
         said = f"lost {_lost(right, found, labels):.2f} points with {len(kept)} of {len(tool.blocks)} blocks in float"
@@ -110,11 +118,11 @@ def quantize(
         found = attempt((), draft)
         ratios = noise_of_blocks(*tool.signals(probes))
         added = added_noise(ratios)
-        worst = sorted(added, key=lambda name: -added[name])
+        worst = sorted((name for name in added if name not in slow), key=lambda name: -added[name])
         number = 0
         if _lost(right, found, labels) > bound:
             number, found = _fewest(attempt, draft, worst, right, labels, bound, _lost(right, found, labels), ratios)
-        kept = set(worst[:number])
+        kept = {*slow, *worst[:number]}
     lost = _lost(right, found, labels)
     return Quantized(
         file=file.name,
@@ -128,7 +136,10 @@ def quantize(
         lost_error=_error(right, found.argmax(1) == labels),
         bound_points=bound,
         agreement=float((found.argmax(1) == exact.argmax(1)).mean()),
-        blocks=tuple(BlockNoise(name=name, decibels=ratios[name], kept_float=name in kept) for name in ratios),
+        blocks=tuple(
+            BlockNoise(name=name, decibels=ratios[name], kept_float=name in kept, for_speed=name in slow)
+            for name in ratios
+        ),
         attempts=attempts,
     )
 

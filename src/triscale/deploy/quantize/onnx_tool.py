@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
+from copy import deepcopy
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantType
+from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from triscale.deploy.engines.onnx_runtime import to_onnx, with_contract
 from triscale.deploy.engines.quiet import converting
@@ -22,10 +27,14 @@ ROUNDED = "_DequantizeLinear_Output"
 """What the quantizer calls a value after rounding."""
 FAILED = "ONNX Runtime cannot quantize the model"
 CLIPPING = ("Clip", "Relu")
+OPERATIONS = sorted({*QLinearOpsRegistry, *QDQRegistry})
+"""That the quantizer knows."""
 
 
 class OnnxTool:
     """Quantizes a model by ONNX Runtime: weights by channel, quantization stated beside each operation (QDQ)."""
+
+    is_quick = True
 
     def __init__(self, subject: Exportable, calibration: NDArray[np.float32]) -> None:
         self._contract = subject.contract.to_json()
@@ -37,22 +46,32 @@ class OnnxTool:
 
     def write(self, kept: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
+        with converting(FAILED):
+            quantizer = QDQQuantizer(
+                _copy(self._float),
+                per_channel=True,
+                reduce_range=False,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QUInt8,
+                tensors_range=deepcopy(self._ranges),  # The quantizer changes what it is given.
+                nodes_to_quantize=[],
+                nodes_to_exclude=[node.name for node in self._float.graph.node if block_of(node.name) in kept],
+                op_types_to_quantize=OPERATIONS,
+                extra_options={},
+            )
+            quantizer.quantize_model()
+        self._last = quantizer.model.model
+        onnx.save(with_contract(self._last, self._contract), file)
+
+    @cached_property
+    def _ranges(self) -> TensorsData:
+        """The least and the greatest of each value, over the calibration images."""
         with tempfile.TemporaryDirectory() as folder, converting(FAILED):
-            # Handed over as a file: of a graph in memory it would move the weights elsewhere.
             plain = Path(folder) / "float.onnx"
             onnx.save(self._float, plain)
-            quantize_static(
-                str(plain),
-                str(file),
-                _Reader(self._calibration),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                nodes_to_exclude=[node.name for node in self._float.graph.node if block_of(node.name) in kept],
-            )
-        self._last = onnx.load(file)
-        onnx.save(with_contract(self._last, self._contract), file)
+            calibrator = create_calibrator(plain, OPERATIONS, str(Path(folder) / "watched.onnx"))
+            calibrator.collect_data(_Reader(self._calibration))
+            return calibrator.compute_data()
 
     def signals(self, images: NDArray[np.float32]) -> tuple[Signals, Signals]:
         """Return the output of each block for images ``[N, 3, S, S]``: in float, and as last written."""

@@ -26,6 +26,8 @@ class OpenVinoTool:
         UserError: NNCF or OpenVINO is not installed.
     """
 
+    is_quick = False
+
     def __init__(self, subject: Exportable, calibration: NDArray[np.float32]) -> None:
         self._contract = subject.contract.to_json()
         self._calibration = calibration

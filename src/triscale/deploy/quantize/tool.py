@@ -17,9 +17,11 @@ class Tool(Protocol):
 
     Attributes:
         blocks: that can be kept in float, in the order of computation.
+        is_quick: whether a file takes seconds to be made, so that several can be tried for speed.
     """
 
     blocks: Sequence[str]
+    is_quick: bool
 
     def write(self, kept: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
