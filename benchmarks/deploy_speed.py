@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +43,20 @@ ROUNDS = 15
 ROUND_SECONDS = 0.4
 
 
-def direct(network: Network, model: torch.nn.Module, folder: Path, *, quick: bool) -> dict[str, Callable[[], object]]:
+def compiled_by_torch(network: Network, model: torch.nn.Module) -> Callable[[], object]:
+    """Return a compiled model, called once: its compiler starts processes of its own, which shall have all cores."""
+    model = build_like(network, model).to(memory_format=torch.channels_last)
+    tensor = torch.from_numpy(noise(network)).contiguous(memory_format=torch.channels_last)
+    compiled = torch.compile(model)
+    compiled(tensor)
+    return lambda: compiled(tensor)
+
+
+def direct(network: Network, model: torch.nn.Module, folder: Path) -> dict[str, Callable[[], object]]:
     """Return the ways of those who do not use Triscale."""
     image = noise(network)
     tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
     model = model.to(memory_format=torch.channels_last)
-    compiled = torch.compile(model)
     file = folder / "direct.onnx"
     onnx.save(traced(build_like(network, model), network.resolution), file)
     options = onnxruntime.SessionOptions()
@@ -58,7 +67,6 @@ def direct(network: Network, model: torch.nn.Module, folder: Path, *, quick: boo
     request = core.compile_model(core.read_model(str(file)), "CPU", settings).create_infer_request()
     return {
         "torch": lambda: model(tensor),
-        **({} if quick else {"torch compiled": lambda: compiled(tensor)}),
         "ONNX Runtime": lambda: session.run(None, {"images": image}),
         "OpenVINO": lambda: request.infer({0: image}),
     }
@@ -106,8 +114,10 @@ def main(names: list[str], *, quick: bool) -> None:
         network = get(name)
         torch.manual_seed(0)
         model = build(network).eval()
-        with tempfile.TemporaryDirectory() as folder, held_to_cores(1), torch_threads(1), torch.inference_mode():
-            theirs = direct(network, model, Path(folder), quick=quick)
+        with tempfile.TemporaryDirectory() as folder, torch_threads(1), torch.inference_mode(), ExitStack() as held:
+            theirs = {} if quick else {"torch compiled": compiled_by_torch(network, model)}
+            held.enter_context(held_to_cores(1))
+            theirs |= direct(network, model, Path(folder))
             ours = triscale(network, model, Path(folder), quick=quick)
             times, _ = in_turns([*theirs.values(), *ours.values()], ROUNDS, ROUND_SECONDS)
         medians = np.median(times, axis=0)

@@ -82,6 +82,11 @@ def hostile() -> dict[str, tuple[bytes, str]]:
     big_gif = bytearray(encode(PICTURE, "GIF"))
     big_gif[6:10] = b"\xff" * 4
     frames = [Image.new("L", (1, 1), value % 256) for value in range(1100)]
+    colors = [noise(value, 2) for value in range(1100)]
+    taller = bytearray(jpeg)
+    struct.pack_into(">H", taller, jpeg.index(b"\xff\xc0") + 5, 900)
+    deep = bytearray(jpeg)
+    deep[jpeg.index(b"\xff\xc0") + 4] = 12
     canvas = struct.pack("<L", 10) + b"\2\0\0\0" + (16_382).to_bytes(3, "little") * 2
     return {
         "empty": (b"", "empty"),
@@ -95,6 +100,20 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "half a PNG": (whole[: len(whole) // 2], "truncated"),
         "PNG without its end": (whole[:-12], "truncated"),
         "PNG with one flipped bit": (bytes(flipped), "checksum"),
+        "JPEG of more rows than it has data for": (bytes(taller), "its data end before its last row"),
+        "JPEG of 12 bits": (bytes(deep), "damaged JPEG"),
+        "JPEG without its tables": (jpeg[:2] + jpeg[jpeg.index(b"\xff\xc0") :], "damaged JPEG"),
+        "JPEG whose first segment never ends": (b"\xff\xd8\xff\xe1\xff\xff", "damaged JPEG"),
+        "PNG without its palette": (png(zeros, 8, 3), "no palette"),
+        "PNG with two headers": (whole[:33] + whole[8:], "two headers"),
+        "PNG with a chunk that must be understood": (whole[:33] + chunk(b"CgBI", b"P\0 \2") + whole[33:], "chunk CgBI"),
+        "PNG of 3 bits": (png(zeros, 3, 0), "damaged PNG"),
+        "PNG without pixels": (whole[:33] + chunk(b"IEND", b""), "ends early"),
+        "PNG with a color profile of 60 MB": (
+            whole[:33] + chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(60_000_000), 9)) + whole[33:],
+            "damaged PNG",
+        ),
+        "PNG of 1100 frames": (encode(frames[0], "PNG", save_all=True, append_images=frames[1:]), "1100 frames"),
         "PNG of no pixels": (png(zeros, 8, 0, size=(0, 8)), "damaged PNG"),
         "PNG of fewer rows than it says": (png(zeros, 8, 0, size=(8, 9)), "ends early"),
         "PNG of 14000 x 14000 pixels in 24 KB": (
@@ -108,11 +127,22 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "GIF of 1100 frames": (encode(frames[0], "GIF", save_all=True, append_images=frames[1:]), "1100 frames"),
         "half a WEBP": (encode(PICTURE, "WEBP")[:100], "damaged WEBP"),
         "WEBP of a huge canvas": (b"RIFF\x1e\0\0\0WEBPVP8X" + canvas, "WEBP|limit"),
+        "WEBP of 1100 frames": (encode(colors[0], "WEBP", save_all=True, append_images=colors[1:]), "1100 frames"),
+        "TIFF of 1100 pages": (encode(frames[0], "TIFF", save_all=True, append_images=frames[1:]), "1100 frames"),
+        "TIFF whose directory lies far behind its end": (
+            b"II*\0" + struct.pack("<L", 2**31) + bytes(64),
+            "damaged TIFF",
+        ),
         "half a TIFF": (encode(PICTURE, "TIFF", compression="tiff_lzw")[:300], "damaged TIFF"),
         "half a BMP": (encode(PICTURE, "BMP")[:300], "truncated"),
         "BMP of a huge size": (b"BM" + struct.pack("<LLL", 54, 0, 54) + bmp_header, "60000 x 60000 pixels"),
         "PPM of a huge size": (b"P6 100000 100000 255\n" + bytes(100), "more than the limit"),
+        "BMP of 13 bits": (b"BM" + encode(PICTURE, "BMP")[2:28] + b"\x0d\0" + bytes(40), "damaged BMP"),
         "PPM without its size": (b"P6 ", "damaged PPM"),
+        "PPM whose brightest value is 0": (b"P6 8 8 0\n" + bytes(192), "damaged PPM"),
+        "half a PPM": (b"P6 8 8 255\n" + bytes(100), "damaged PPM"),
+        "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        "archive": (b"PK\3\4" + bytes(100), "not an image"),
     }
 
 
@@ -152,6 +182,32 @@ def test_truncation_is_never_silently_misread(kind: str) -> None:
         except BadImage:
             continue
         assert np.array_equal(cut, whole)
+
+
+@pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 1}, {"subsampling": 0}], ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_jpeg_that_was_cut_and_closed_again_is_refused(mode: str, options: dict[str, int]) -> None:
+    picture = noise(3, 80).convert(mode)
+    content = encode(picture, "JPEG", **options)
+    whole = np.asarray(decode(content))
+    assert np.abs(whole - np.asarray(picture.convert("RGB")).astype(int)).mean() < 4
+    for length in range(content.index(b"\xff\xda") + 14, len(content) - 2):
+        try:
+            cut = np.asarray(decode(content[:length] + b"\xff\xd9"))
+        except BadImage:
+            continue
+        # Only its last block, of 16 x 16 pixels at most, may have lost bits; its color reaches one pixel beyond.
+        assert np.array_equal(cut[:63], whole[:63])
+        assert np.array_equal(cut[:, :63], whole[:, :63])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}], ids=str)
+@pytest.mark.parametrize("side", [1, 8, 50])
+def test_grey_jpeg_is_read(mode: str, options: dict[str, int], side: int) -> None:
+    grey = Image.new("RGB", (side, side), (128,) * 3).convert(mode)
+    for content in (encode(grey, "JPEG", **options), encode(grey, "JPEG", **options) + b"a camera's own notes"):
+        assert np.array_equal(np.asarray(decode(content)), np.full((side, side, 3), 128))
 
 
 @pytest.mark.filterwarnings("ignore")

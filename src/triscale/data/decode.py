@@ -23,7 +23,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pydantic import PositiveInt
 
 from triscale.data.color import BadImage, to_rgb
-from triscale.data.header import check_png, format_of, orientation
+from triscale.data.header import check_png, end_of_scan, format_of, orientation
 from triscale.record import Record
 
 __all__ = ["DEFAULT_LIMITS", "FORMATS", "BadImage", "ImageLimits", "Prepared", "decode", "prepare", "read_bytes"]
@@ -61,6 +61,7 @@ _DAMAGE = (
     LookupError,
     TypeError,
     AttributeError,
+    AssertionError,
     ArithmeticError,
     NotImplementedError,
     struct.error,
@@ -83,6 +84,11 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
+_GREYS = (128, (128, 128, 128))
+"""What decoders of JPEG fill in where data are missing."""
+_RESTARTS = tuple(bytes((0xFF, number)) for number in range(0xD0, 0xD8))
+_OTHER_DATA = b"".join(restart + bytes(range(1, 255)) for restart in (b"", *_RESTARTS, *_RESTARTS))
+"""For a decoder to go on with, whichever restart marker it waits for."""
 
 
 def decode(source: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
@@ -159,6 +165,8 @@ class Prepared:
             if scale > 1:
                 self._image.draft(self._image.mode, (self._image.width // scale, self._image.height // scale))
             self._image.load()
+            if scale == 1:
+                _check_end(self._image, self.jpeg)
             rgb = self._image if self._image.mode == "RGB" else to_rgb(self._image)
         return rgb if self._turn is None else rgb.transpose(self._turn)
 
@@ -218,6 +226,23 @@ def _prepare(content: bytes, kind: str, limits: ImageLimits) -> Prepared:
         rgb = to_rgb(image)
         turn = _TURNS.get(orientation(image.info.get("exif")))
     return Prepared(rgb if turn is None else rgb.transpose(turn))
+
+
+def _check_end(image: Image.Image, content: bytes) -> None:
+    """Refuse a JPEG whose data end before its last row, where decoders fill in grey and say nothing.
+
+    A file whose last pixel is that grey is decoded once more, with other data behind its own: they show where its own
+    are too few, and nowhere else.
+    """
+    if image.getpixel((image.width - 1, image.height - 1)) not in _GREYS:
+        return
+    end = end_of_scan(content)
+    if end is None:
+        return
+    other = JpegImageFile(io.BytesIO(content[:end] + _OTHER_DATA + content[end:]))
+    other.load()
+    if other.tobytes() != image.tobytes():
+        raise BadImage("truncated JPEG (its data end before its last row)")
 
 
 def _decode_tiff(image: TiffImageFile) -> Image.Image:

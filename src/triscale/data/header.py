@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 
@@ -53,14 +54,20 @@ def orientation(exif: object) -> int:
     return 1
 
 
+_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_PALETTE = 3
+"""The color type of a PNG with a palette."""
+
+
 def check_png(content: bytes) -> None:
-    """Verify the pixel data of a PNG: Pillow skips its checksums and takes too short data for black rows.
+    """Verify a PNG: Pillow skips checksums and chunks that it must understand, and takes too short data for black rows.
 
     Raises:
-        ValueError: a checksum differs, the file ends before its last chunk, or there are fewer pixels than announced.
+        ValueError: a checksum differs, a critical chunk is unknown, missing or there twice, the file ends before its
+            last chunk, or there are fewer pixels than announced.
     """
     view, position = memoryview(content), 8
-    header, data = b"", []
+    header, data, has_palette = b"", [], False
     while position + 12 <= len(content):
         length, name = struct.unpack_from(">L4s", content, position)
         end = position + 8 + length
@@ -69,16 +76,40 @@ def check_png(content: bytes) -> None:
         critical = not name[0] & 0x20  # a chunk that a reader must understand begins with a capital letter
         if critical and zlib.crc32(view[position + 4 : end]) != struct.unpack_from(">L", content, end)[0]:
             raise ValueError(f"checksum of chunk {name.decode('latin-1')} differs")
+        if critical and name not in _CRITICAL:
+            raise ValueError(f"nobody knows how to read its chunk {name.decode('latin-1')}")
         if name == b"IHDR":
+            if header:
+                raise ValueError("it has two headers")
             header = bytes(view[position + 8 : end])
+        elif name == b"PLTE":
+            has_palette = True
         elif name == b"IDAT":
             data.append(view[position + 8 : end])
         elif name == b"IEND":
+            if header[9] == _PALETTE and not has_palette:
+                raise ValueError("it has no palette")
             if _inflated_size(data, _png_size(header)) < _png_size(header):
                 raise ValueError("pixel data ends early")
             return
         position = end + 4
     raise ValueError("file is truncated")
+
+
+_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+"""What ends the data of a scan: no stuffed zero, no restart."""
+
+
+def end_of_scan(content: bytes) -> int | None:
+    """Return where the data of a JPEG's first scan end; None where there is no scan, or no end of it."""
+    position = 2
+    while position + 4 <= len(content) and content[position] == 0xFF:
+        kind, length = struct.unpack_from(">xBH", content, position)
+        position += 2 + length
+        if kind == 0xDA:
+            found = _MARKER.search(content, position)
+            return None if found is None else found.start()
+    return None
 
 
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
