@@ -119,6 +119,25 @@ def test_a_profile_of_another_device_foretells_its_file(capsys, made, tmp_path):
     deployed = Deployment.load(made / "deploy.json")
     assert (deployed.device, deployed.threads, deployed.foretold) == ("a board", 4, True)
     assert deployed.candidates[0].milliseconds == pytest.approx(7.5)
+    pytest.importorskip("openvino")
+    other = tmp_path / "openvino.json"
+    faster = predictor.model_copy(update={"engine": "OpenVINO", "milliseconds": {"run.count": 5.0}})
+    DeviceProfile(engine="OpenVINO", threads=4, processor="a board", predictor=faster).save(other)
+    seen = run(capsys, "deploy", made, "--device", profile, other)
+    assert seen.code == 0, seen.err
+    deployed = Deployment.load(made / "deploy.json")
+    assert [(one.engine, one.milliseconds, one.chosen) for one in deployed.candidates] == [
+        ("ONNX Runtime", pytest.approx(7.5), False), ("OpenVINO", pytest.approx(5), True),
+    ]  # fmt: skip
+    assert deployed.file == "deployed/model.xml"
+    assert "two profiles are of ONNX Runtime" in refused(capsys, "deploy", made, "--device", profile, profile)
+    DeviceProfile(
+        engine="OpenVINO", threads=1, processor="a phone",
+        predictor=faster.model_copy(update={"threads": 1, "processor": "a phone"}),
+    ).save(other)  # fmt: skip
+    said = refused(capsys, "deploy", made, "--device", profile, other)
+    assert "of a board with 4 of its cores and of a phone with 1 of its cores" in said
+    assert "give cpu or profiles" in refused(capsys, "deploy", made, "--device", "cpu", profile)
     assert "no file keeps 2 ms" in refused(capsys, "deploy", made, "--device", profile, "--budget", "2ms")
 
 

@@ -99,7 +99,7 @@ def deploy(
     run: Path,
     /,
     *,
-    device: str = "cpu",
+    device: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = ("cpu",),
     budget: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
     bound: float = 0.5,
     calibration: int = 300,
@@ -114,7 +114,8 @@ def deploy(
     run
         Folder of a Run.
     device
-        cpu (this machine), or the file of triscale profile from another device, whose forecast is used.
+        cpu (this machine), or files of triscale profile from another device, one for each engine, whose forecasts are
+        used.
     budget
         Limits that the file must keep: a time such as 20ms, a size such as 5MB.
     bound
@@ -140,13 +141,15 @@ def deploy(
     if not tried or set(tried) - {"float32", "int8"} or len(set(tried)) < len(tried):
         raise UserError(f'--precisions "{precisions}": give float32, int8 or both with a comma')
     opened = Run.open(run)
-    predictor = None if device == "cpu" else load_predictor(Path(device))
+    if "cpu" in device and len(device) > 1:
+        raise UserError("--device: give cpu or profiles of another device, not both")
+    predictors = [load_predictor(Path(file)) for file in device if file != "cpu"]
     limits = Budget.of(*budget) if budget else None
     with opened.update(), watcher() as watching, stop_flag() as should_stop:
         made = deploy_run(
             opened,
             watching,
-            predictor=predictor,
+            predictors=predictors,
             budget=limits,
             bound=bound,
             calibration=calibration,

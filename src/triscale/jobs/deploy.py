@@ -90,7 +90,7 @@ def deploy_run(
     run: Run,
     watcher: Watcher,
     *,
-    predictor: Predictor | None = None,
+    predictors: Sequence[Predictor] = (),
     budget: Budget | None = None,
     bound: float = BOUND,
     calibration: int = CALIBRATION,
@@ -101,12 +101,12 @@ def deploy_run(
     """Choose the fastest file that keeps the budget and the accuracy, and put it into the Run.
 
     On this device each is timed in turns with one image. For another device only what its profile is about can be
-    judged: the float32 file of the profile's engine.
+    judged: the float32 file of the profile's engine. Several profiles of one device, one for each engine, are compared.
 
     Args:
         run: trained.
         watcher: follows.
-        predictor: of the device, from a profile; this machine by default.
+        predictors: of the device, from profiles; this machine where there are none.
         budget: time and size that the file must keep.
         bound: points of test accuracy that int8 may lose.
         calibration: images that int8 is calibrated with.
@@ -116,17 +116,18 @@ def deploy_run(
 
     Raises:
         BudgetError: the budget limits something else, or no file keeps it; names the nearest.
-        UserError: the profile is of an engine, or the Run of a network, that nothing is foretold for.
+        UserError: a profile is of an engine, or the Run of a network, that nothing is foretold for; or the profiles are
+            of several devices or of one engine.
         Interrupted: ``should_stop`` answered true.
     """
     if budget is not None and set(budget.limits) - {"latency", "size"}:
         raise BudgetError(f"a file is deployed within a time or a size, such as 20ms or 5MB, not {budget}")
     with tempfile.TemporaryDirectory(dir=run.folder, prefix=".deploy-") as aside:
-        if predictor is None:
+        if not predictors:
             made = _make_all(run, watcher, Path(aside), precisions, bound, calibration, should_stop)
             made = _timed(run, made, threads, watcher, should_stop)
         else:
-            made = _foretold(run, watcher, Path(aside), predictor)
+            made = _foretold(run, watcher, Path(aside), predictors)
         judged = _judge(made, budget)
         best = next((one for one in judged if one.candidate.chosen), None)
         if best is None:
@@ -140,9 +141,9 @@ def deploy_run(
                     shutil.copy2(part, draft.with_suffix(part.suffix))
     made_of = Deployment(
         file=f"{FOLDER}/{file.name}",
-        device=machine().processor if predictor is None else predictor.processor,
-        threads=threads if predictor is None else predictor.threads,
-        foretold=predictor is not None,
+        device=predictors[0].processor if predictors else machine().processor,
+        threads=predictors[0].threads if predictors else threads,
+        foretold=bool(predictors),
         budget=budget,
         bound_points=bound,
         candidates=tuple(one.candidate for one in judged),
@@ -232,20 +233,29 @@ def _with_time(candidate: Candidate, one: Contestant) -> Candidate:
     )
 
 
-def _foretold(run: Run, watcher: Watcher, folder: Path, predictor: Predictor) -> list[_Made]:
-    """Make the file that a profile is about, with the time that the profile foretells."""
+def _foretold(run: Run, watcher: Watcher, folder: Path, predictors: Sequence[Predictor]) -> list[_Made]:
+    """Make the files that profiles are about, with the times that they foretell."""
     network = run.spec.network
     if not isinstance(network, Network):
         raise UserError(f"{network.name} is a function, whose time cannot be foretold; deploy it on the device itself")
-    engine = next((one for one in ENGINES.values() if one.title == predictor.engine), None)
-    if engine is None:
-        raise UserError(
-            f"the profile is of {predictor.engine}, which runs no file; make one of ONNX Runtime with triscale profile"
-        )
-    file = folder / f"model{engine.suffix}"
-    exported = export_for(run, watcher, engine, "float32", file, timed=False)
-    candidate = Candidate(engine=engine.title, precision="float32", milliseconds=predict(predictor, network))
-    return [_Made(candidate.model_copy(update=_facts(run, exported)), engine, file)]
+    devices = {f"{one.processor} with {one.threads} of its cores": None for one in predictors}
+    if len(devices) > 1:
+        raise UserError(f"the profiles are of {' and of '.join(devices)}; give those of one device")
+    if len({one.engine for one in predictors}) < len(predictors):
+        raise UserError(f"two profiles are of {predictors[0].engine}; give one for each engine")
+    made = []
+    for predictor in predictors:
+        engine = next((one for one in ENGINES.values() if one.title == predictor.engine), None)
+        if engine is None:
+            raise UserError(
+                f"the profile is of {predictor.engine}, which runs no file; make one of ONNX Runtime with triscale "
+                "profile"
+            )
+        file = folder / f"model{engine.suffix}"
+        exported = export_for(run, watcher, engine, "float32", file, timed=False)
+        candidate = Candidate(engine=engine.title, precision="float32", milliseconds=predict(predictor, network))
+        made.append(_Made(candidate.model_copy(update=_facts(run, exported)), engine, file))
+    return made
 
 
 def _judge(made: Sequence[_Made], budget: Budget | None) -> list[_Made]:
