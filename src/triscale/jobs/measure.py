@@ -20,6 +20,7 @@ from triscale.deploy.quantize import get_tool
 from triscale.deploy.subject import Exportable
 from triscale.errors import UserError
 from triscale.families.find import find_network
+from triscale.jobs.quantize import slow_blocks
 from triscale.jobs.run import Run
 from triscale.jobs.watch import Watcher
 from triscale.measure.latency import Measurement, held_to_cores, measure_latency, torch_threads
@@ -201,7 +202,8 @@ def ready(
             exported = _exportable(subject)
             if precision == "int8":
                 noise = np.random.default_rng(1).standard_normal((NOISE_IMAGES, *shape[1:]), dtype=np.float32)
-                get_tool(chosen)(exported, noise).write((), file)
+                tool = get_tool(chosen)(exported, noise)
+                tool.write(slow_blocks(tool, chosen, exported.side), file)
             else:
                 chosen.write(exported, file)
         if precision == "bfloat16" and engine != "openvino":
@@ -219,7 +221,8 @@ def _torch_call(subject: Subject, images: np.ndarray, precision: Precision, *, c
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
     model = subject.model().eval().to(kind).to(memory_format=torch.channels_last)
     tensor = torch.from_numpy(images).to(kind).contiguous(memory_format=torch.channels_last)
-    called = torch.compile(model) if compiled else model
+    # For images of one size: a compiler that has seen two goes on for all sizes, which did not end in ten minutes.
+    called = torch.compile(model, dynamic=False) if compiled else model
     return lambda: called(tensor)
 
 

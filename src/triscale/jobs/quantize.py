@@ -34,7 +34,7 @@ PROBES = 64
 BATCH = 8
 LEADING = 4
 """How many of the first blocks are tried in float for speed: their maps are large and their channels few."""
-TRIAL_ROUNDS, TRIAL_SECONDS = 7, 0.1
+TRIAL_ROUNDS, TRIAL_SECONDS = 15, 0.1
 AS_FAST = 1.02
 """Files whose times differ by less than this ratio are as fast as each other: the one with fewer blocks in float."""
 
@@ -121,7 +121,7 @@ def quantize_run(exam: Exam, engine: Engine, file: Path, watcher: Watcher, bound
     make = get_tool(engine)
     exam.check()
     tool = make(exam.subject, exam.calibrating)
-    slow = slow_blocks(tool, engine, exam.subject.side) if tool.is_quick else ()
+    slow = slow_blocks(tool, engine, exam.subject.side)
     if slow:
         watcher.note(f"{engine.title}, int8: as fast or faster with {', '.join(slow)} in float")
     return quantize(
@@ -143,7 +143,7 @@ def slow_blocks(tool: Tool, engine: Engine, side: int, leading: int = LEADING) -
     """Return the first blocks of a model, at most ``leading``, that int8 makes no faster on one core here.
 
     Files with none of them in float, the first, the first two and so on are timed in turns with one image; of those
-    that come within two percent of the fastest, the one with fewest counts.
+    that come within two percent of the fastest, the one with fewest counts. Nothing is tried where files take long.
 
     Args:
         tool: with the model.
@@ -151,6 +151,8 @@ def slow_blocks(tool: Tool, engine: Engine, side: int, leading: int = LEADING) -
         side: of an image in pixels.
         leading: how many are tried, and never more than half of them all.
     """
+    if not tool.is_quick:
+        return ()
     image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
     most = min(leading, len(tool.blocks) // 2)
     with tempfile.TemporaryDirectory() as folder, held_to_cores(1):
@@ -160,7 +162,8 @@ def slow_blocks(tool: Tool, engine: Engine, side: int, leading: int = LEADING) -
             tool.write(tool.blocks[:number], file)
             calls.append(_called(engine.open(file, 1), image))
         times, _ = in_turns(calls, TRIAL_ROUNDS, TRIAL_SECONDS)
-    return tuple(tool.blocks[: first_as_fast(np.median(times, axis=0))])
+    # Within a round, since a busy machine is faster in one and slower in another.
+    return tuple(tool.blocks[: first_as_fast(np.median(times / times[:, :1], axis=0))])
 
 
 def first_as_fast(times: NDArray[np.float64]) -> int:

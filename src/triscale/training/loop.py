@@ -148,7 +148,7 @@ def _forward(model: nn.Module, recipe: Recipe, manner: Manner) -> nn.Module:
     """Return the model as it is called in a step."""
     if manner.compiled and recipe.quantization != "none":
         raise RecipeError("--compile does not see what quantization int8 rounds layer by layer; leave one of them out")
-    called: nn.Module = torch.compile(model) if manner.compiled else model  # type: ignore[assignment]
+    called: nn.Module = torch.compile(model, dynamic=False) if manner.compiled else model  # type: ignore[assignment]
     if manner.group.size > 1 and recipe.summation == "fast":
         devices = [manner.device.index or 0] if manner.device.type == "cuda" else None
         called = DistributedDataParallel(called, device_ids=devices, broadcast_buffers=False)
