@@ -22,7 +22,7 @@ OFF = "TRISCALE_NO_CACHE"
 RECENT_SECONDS = 2.0
 """A file that was changed so short a time ago is not kept: another change might leave it the same times."""
 
-_FACTS_VERSION = 1  # counts up with every change of what a scan says of a file
+_FACTS_VERSION = 2  # counts up with every change of what a scan says of a file
 
 
 class Facts(NamedTuple):
