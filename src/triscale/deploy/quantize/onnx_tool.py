@@ -65,11 +65,19 @@ class OnnxTool:
 
     @cached_property
     def _ranges(self) -> TensorsData:
-        """The least and the greatest of each value, over the calibration images."""
+        """The least and the greatest of each value in an image, as means over the calibration images.
+
+        Over all images together, a single odd one makes the steps of everybody else coarse.
+        """
         with tempfile.TemporaryDirectory() as folder, converting(FAILED):
             plain = Path(folder) / "float.onnx"
             onnx.save(self._float, plain)
-            calibrator = create_calibrator(plain, OPERATIONS, str(Path(folder) / "watched.onnx"))
+            calibrator = create_calibrator(
+                plain,
+                OPERATIONS,
+                str(Path(folder) / "watched.onnx"),
+                extra_options={"moving_average": True, "averaging_constant": 0.01},
+            )
             calibrator.collect_data(_Reader(self._calibration))
             return calibrator.compute_data()
 
