@@ -19,8 +19,8 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from triscale.deploy.engines.onnx_runtime import to_onnx, with_contract
 from triscale.deploy.engines.quiet import converting
-from triscale.deploy.graph import INPUT, block_of
-from triscale.deploy.quantize.noise import Signals
+from triscale.deploy.graph import INPUT, OUTPUT, block_of
+from triscale.deploy.quantize.noise import Signals, signal_to_noise
 from triscale.deploy.subject import Exportable
 
 ROUNDED = "_DequantizeLinear_Output"
@@ -29,6 +29,8 @@ FAILED = "ONNX Runtime cannot quantize the model"
 CLIPPING = ("Clip", "Relu")
 OPERATIONS = sorted({*QLinearOpsRegistry, *QDQRegistry})
 """That the quantizer knows."""
+COMPARED = 64
+"""Calibration images that two kinds of ranges are compared on."""
 
 
 class OnnxTool:
@@ -46,29 +48,26 @@ class OnnxTool:
 
     def write(self, kept: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
-        with converting(FAILED):
-            quantizer = QDQQuantizer(
-                _copy(self._float),
-                per_channel=True,
-                reduce_range=False,
-                weight_qType=QuantType.QInt8,
-                activation_qType=QuantType.QUInt8,
-                tensors_range=deepcopy(self._ranges),  # The quantizer changes what it is given.
-                nodes_to_quantize=[],
-                nodes_to_exclude=[node.name for node in self._float.graph.node if block_of(node.name) in kept],
-                op_types_to_quantize=OPERATIONS,
-                extra_options={},
-            )
-            quantizer.quantize_model()
-        self._last = quantizer.model.model
+        self._last = self._quantized(self._ranges, kept)
         onnx.save(with_contract(self._last, self._contract), file)
 
     @cached_property
     def _ranges(self) -> TensorsData:
-        """The least and the greatest of each value in an image, as means over the calibration images.
+        """The least and the greatest of each value: of all calibration images, or of an image as means over them.
 
-        Over all images together, a single odd one makes the steps of everybody else coarse.
+        Of all, one odd image makes the steps of all others coarse; as means, what is large in few images is cut off.
+        Those count with which more of the signal reaches the end of the network, in the median image.
         """
+        images = self._calibration[:COMPARED]
+        exact = _logits(self._float, images)
+
+        def signal(ranges: TensorsData) -> float:
+            found = _logits(self._quantized(ranges, ()), images)
+            return float(np.median([signal_to_noise(*pair) for pair in zip(exact, found, strict=True)]))
+
+        return max((self._calibrated(as_means=False), self._calibrated(as_means=True)), key=signal)
+
+    def _calibrated(self, *, as_means: bool) -> TensorsData:
         with tempfile.TemporaryDirectory() as folder, converting(FAILED):
             plain = Path(folder) / "float.onnx"
             onnx.save(self._float, plain)
@@ -76,10 +75,28 @@ class OnnxTool:
                 plain,
                 OPERATIONS,
                 str(Path(folder) / "watched.onnx"),
-                extra_options={"moving_average": True, "averaging_constant": 0.01},
+                extra_options={"moving_average": as_means},
             )
             calibrator.collect_data(_Reader(self._calibration))
             return calibrator.compute_data()
+
+    def _quantized(self, ranges: TensorsData, kept: Collection[str]) -> onnx.ModelProto:
+        with converting(FAILED):
+            quantizer = QDQQuantizer(
+                _copy(self._float),
+                per_channel=True,
+                reduce_range=False,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QUInt8,
+                tensors_range=deepcopy(ranges),  # The quantizer changes what it is given.
+                nodes_to_quantize=[],
+                nodes_to_exclude=[node.name for node in self._float.graph.node if block_of(node.name) in kept],
+                op_types_to_quantize=OPERATIONS,
+                extra_options={},
+            )
+            quantizer.quantize_model()
+        made: onnx.ModelProto = quantizer.model.model
+        return made
 
     def signals(self, images: NDArray[np.float32]) -> tuple[Signals, Signals]:
         """Return the output of each block for images ``[N, 3, S, S]``: in float, and as last written."""
@@ -96,10 +113,7 @@ class OnnxTool:
         ends = {block: after.get(block, end) for block, end in self._ends.items() if block in after or end in known}
         given = {value.name for value in proto.graph.output}
         proto.graph.output.extend(onnx.ValueInfoProto(name=end) for end in ends.values() if end not in given)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return dict(zip(ends, session.run(list(ends.values()), {INPUT: images}), strict=True))
+        return dict(zip(ends, _run(proto, list(ends.values()), images), strict=True))
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -118,6 +132,18 @@ def ends_of(proto: onnx.ModelProto) -> dict[str, str]:
     weights = {tensor.name for tensor in proto.graph.initializer}
     weighted = {block_of(node.name) for node in proto.graph.node if weights & set(node.input)}
     return {block_of(node.name): node.output[0] for node in proto.graph.node if block_of(node.name) in weighted}
+
+
+def _logits(proto: onnx.ModelProto, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    return _run(proto, [OUTPUT], images)[0]
+
+
+def _run(proto: onnx.ModelProto, names: Sequence[str], images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found: list[NDArray[np.float32]] = session.run(names, {INPUT: images})
+    return found
 
 
 def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
