@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -208,7 +209,7 @@ def _timed(
         for one in running:
             assert one.engine is not None
             assert one.file is not None
-            calls.append(_bound(one.engine.open(one.file, threads), image))
+            calls.append(partial(one.engine.open(one.file, threads), image))
         model = exportable(run).model.to(memory_format=torch.channels_last)
         tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
         calls.append(lambda: model(tensor))
@@ -221,10 +222,6 @@ def _timed(
     ]
     torch_row = Candidate(engine="torch", precision="float32", accuracy=_test_accuracy(run), deployable=False)
     return [*result, _Made(_with_time(torch_row, next(found)))]
-
-
-def _bound(session: Callable[[np.ndarray], object], image: np.ndarray) -> Callable[[], object]:
-    return lambda: session(image)
 
 
 def _with_time(candidate: Candidate, one: Contestant) -> Candidate:

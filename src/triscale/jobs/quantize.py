@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from triscale.data.loader import eval_batches
 from triscale.data.split import Sample
 from triscale.data.transforms import normalize
 from triscale.deploy.engines import Engine
-from triscale.deploy.engines.session import Session
 from triscale.deploy.parity import logits_of_model
 from triscale.deploy.quantize import get_tool
 from triscale.deploy.quantize.guard import BOUND, FEWEST_IMAGES, Quantized, quantize
@@ -139,8 +138,8 @@ def quantize_run(exam: Exam, engine: Engine, file: Path, watcher: Watcher, bound
     )
 
 
-def slow_blocks(tool: Tool, engine: Engine, side: int, leading: int = LEADING) -> tuple[str, ...]:
-    """Return the first blocks of a model, at most ``leading``, that int8 makes no faster on one core here.
+def slow_blocks(tool: Tool, engine: Engine, side: int) -> tuple[str, ...]:
+    """Return the first blocks of a model, at most four and half of all, that int8 makes no faster on one core here.
 
     Files with none of them in float, the first, the first two and so on are timed in turns with one image; of those
     that come within two percent of the fastest, the one with fewest counts. Nothing is tried where files take long.
@@ -149,18 +148,17 @@ def slow_blocks(tool: Tool, engine: Engine, side: int, leading: int = LEADING) -
         tool: with the model.
         engine: that runs the files.
         side: of an image in pixels.
-        leading: how many are tried, and never more than half of them all.
     """
     if not tool.is_quick:
         return ()
     image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
-    most = min(leading, len(tool.blocks) // 2)
+    most = min(LEADING, len(tool.blocks) // 2)
     with tempfile.TemporaryDirectory() as folder, held_to_cores(1):
         calls = []
         for number in range(most + 1):
             file = Path(folder) / f"{number}{engine.suffix}"
             tool.write(tool.blocks[:number], file)
-            calls.append(_called(engine.open(file, 1), image))
+            calls.append(partial(engine.open(file, 1), image))
         times, _ = in_turns(calls, TRIAL_ROUNDS, TRIAL_SECONDS)
     # Within a round, since a busy machine is faster in one and slower in another.
     return tuple(tool.blocks[: first_as_fast(np.median(times / times[:, :1], axis=0))])
@@ -188,7 +186,3 @@ def batches_of(run: Run, samples: tuple[Sample, ...]) -> Iterator[NDArray[np.flo
     for batch in eval_batches(samples, run.split.root, spec.preprocessing, batch=BATCH):
         with torch.inference_mode():
             yield normalize(batch.images, spec.preprocessing).numpy()
-
-
-def _called(session: Session, image: NDArray[np.float32]) -> Callable[[], object]:
-    return lambda: session(image)
