@@ -40,11 +40,11 @@ from search.landscape import IMAGES, REFERENCE_MACS, Ground, Landscape
 from triscale.errors import SearchError
 from triscale.network.cost import totals
 from triscale.record import KIND_KEY, SCHEMA_KEY
-from triscale.search.objective import Objective, Told
-from triscale.search.ranking import rank
-from triscale.search.space import Sample, Space, mnasnet
-from triscale.search.strategies import STRATEGIES, make_strategy
-from triscale.search.strategies.strategy import Strategy
+from triscale.search.baseline.objective import Objective, Told
+from triscale.search.baseline.ranking import rank
+from triscale.search.baseline.space import Sample, Space, mnasnet
+from triscale.search.baseline.strategies import STRATEGIES, make_strategy
+from triscale.search.baseline.strategies.strategy import Strategy
 
 AFTER = (25, 50, 100, 200, 500)
 FIRST_LANDSCAPE = 1000

@@ -26,10 +26,10 @@ import torch
 from triscale.deploy.contract import Contract
 from triscale.deploy.engines import ENGINES
 from triscale.deploy.engines.onnx_runtime import traced
+from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize import TOOLS
-from triscale.deploy.subject import Exportable
 from triscale.families import get
-from triscale.jobs.quantize import slow_blocks
+from triscale.jobs.deploy.quantize import slow_blocks
 from triscale.measure.device import machine
 from triscale.measure.latency import held_to_cores, torch_threads
 from triscale.measure.versus import in_turns, ratio_interval

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from triscale.data.loader import eval_batches
-from triscale.data.split import Sample
-from triscale.data.transforms import normalize
+from triscale.data.images.transforms import normalize
+from triscale.data.pipeline.loader import eval_batches
+from triscale.data.pipeline.split import Sample
+from triscale.jobs.core.progress import Silent
+from triscale.jobs.core.run import Request, Run
 from triscale.jobs.fit import Setting, train
-from triscale.jobs.run import Request, Run
-from triscale.jobs.start import find_start
-from triscale.jobs.watch import Silent
+from triscale.jobs.training.initial_weights import find_start
 from triscale.nn.build import Classifier
 from triscale.training.metrics import Metrics
 from triscale.training.recipe import Recipe, get_recipe

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triscale.data.columns import Texts
-from triscale.data.loader import _Tasks
-from triscale.data.order import epoch_order, num_batches
-from triscale.data.workers import Workers
+from triscale.data.pipeline.loader import _Tasks
+from triscale.data.pipeline.order import epoch_order, num_batches
+from triscale.data.pipeline.shared_arrays import Texts
+from triscale.data.pipeline.workers import Workers
 
 RESULT = Path(__file__).parent / "results" / "index_memory.txt"
 

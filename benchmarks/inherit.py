@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from triscale.data.local import absolute
+from triscale.data.sources.local import absolute
+from triscale.jobs.core.progress import Silent
+from triscale.jobs.core.run import Request, Run
 from triscale.jobs.fit import Setting, train
-from triscale.jobs.run import Request, Run
-from triscale.jobs.start import find_start, transferred
-from triscale.jobs.train import read_history
-from triscale.jobs.watch import Silent
+from triscale.jobs.training.initial_weights import find_start, transferred
+from triscale.jobs.training.train import read_history
 from triscale.network.cost import cost
 from triscale.network.spec import Network
 from triscale.scaling.budget import Budget

@@ -17,12 +17,12 @@ import numpy as np
 import onnxruntime
 
 from triscale.deploy.graph import INPUT, timed_graph
-from triscale.jobs.profile import EngineTimer
-from triscale.jobs.profile_parts import Probe, all_probes, scaled
+from triscale.jobs.profile.device_profile import EngineTimer
+from triscale.jobs.profile.probes import Probe, all_probes, scaled
 from triscale.measure.device import machine
 from triscale.measure.latency import held_to_cores, measure_latency
 from triscale.network.cost import totals
-from triscale.network.forecast import DeviceProfile, predict
+from triscale.network.latency import DeviceProfile, predict
 from triscale.network.lower import INPUT_CHANNELS, lower
 from triscale.network.tree import Shape
 

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from finetune_norms import divide, probe, tuned
+from triscale.jobs.core.progress import Silent
+from triscale.jobs.core.run import Request, Run
 from triscale.jobs.fit import Setting, train
-from triscale.jobs.run import Request, Run
-from triscale.jobs.watch import Silent
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
 from triscale.training.metrics import Metrics
 from triscale.training.recipe import get_recipe

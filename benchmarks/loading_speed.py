@@ -33,9 +33,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from triscale.data.loader import TrainLoader
-from triscale.data.split import Sample, Split
-from triscale.data.transforms import Augmentation, torchcodec_decoder
+from triscale.data.images.transforms import Augmentation, torchcodec_decoder
+from triscale.data.pipeline.loader import TrainLoader
+from triscale.data.pipeline.split import Sample, Split
 from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
 

@@ -25,11 +25,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from triscale.data.copies import find_copies
-from triscale.data.decode import decode
-from triscale.data.digits import write_digits
-from triscale.data.look import looks_of, shrink
-from triscale.data.scanned import Scan, ScannedImage
+from triscale.data.checks.duplicates import find_copies
+from triscale.data.images.decode import decode
+from triscale.data.images.fingerprint import looks_of, shrink
+from triscale.data.sources.digits import write_digits
+from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.measure.device import machine
 
 TESTS = (

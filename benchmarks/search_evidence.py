@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from triscale.jobs.run import Run
-from triscale.jobs.train import read_history
-from triscale.search.grid import Candidates
-from triscale.search.methods import search_halving
-from triscale.search.standing import means_and_errors
-from triscale.search.trial import Found, Job, Score
+from triscale.jobs.core.run import Run
+from triscale.jobs.training.train import read_history
+from triscale.search.coefficients.grid import Candidates
+from triscale.search.coefficients.methods import search_halving
+from triscale.search.study.standing import means_and_errors
+from triscale.search.study.trial import Found, Job, Score
 
 
 def main() -> None:

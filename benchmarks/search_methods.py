@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from search.surfaces import KINDS, TIE, Surface
 from triscale.families import get
 from triscale.scaling.apply import scale
-from triscale.search.grid import Candidates, Grid, find_candidates
-from triscale.search.methods import search_grid, search_halving
-from triscale.search.response import search_response
-from triscale.search.trial import Found, Proxy
+from triscale.search.coefficients.grid import Candidates, Grid, find_candidates
+from triscale.search.coefficients.methods import search_grid, search_halving
+from triscale.search.coefficients.response import search_response
+from triscale.search.study.trial import Found, Proxy
 
 BASELINES = ("efficientnet_b0", "efficientnet_b0@32", "mobilenet_v2", "resnet50")
 PROXY = Proxy(epochs=9, images=1000, seeds=(0, 1, 2))

@@ -10,7 +10,7 @@ import pytest
 
 from cli.command import refused, run
 from conftest import COLORS, write_classes, write_picture
-from triscale.network.forecast import NAMES, DeviceProfile, Predictor
+from triscale.network.latency import NAMES, DeviceProfile, Predictor
 
 SHORT = ("--epochs", 1, "--batch", 16)
 
@@ -175,7 +175,7 @@ class TestOnARun:
 
     def test_a_second_process(self, capsys, images, tiny_file, made):
         code = (
-            "import sys, time, pathlib\nfrom triscale.jobs.run import Run\n"
+            "import sys, time, pathlib\nfrom triscale.jobs.core.run import Run\n"
             f"with Run(pathlib.Path({str(made)!r})).lock():\n    print('locked', flush=True)\n    time.sleep(60)\n"
         )
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:

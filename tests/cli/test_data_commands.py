@@ -171,7 +171,7 @@ def test_images_in_s3_are_checked_packed_and_trained_on(capsys, images, tiny_fil
     pytest.importorskip("s3fs", reason="needs s3fs")
     pytest.importorskip("moto.server", reason="needs moto[server]")
     from data import storage
-    from triscale.data import fetch
+    from triscale.data.sources import fetch
 
     monkeypatch.setattr(fetch, "PATIENCE", fetch.Patience(attempts=2, seconds=5, listing_seconds=10, pause=0.01))
     monkeypatch.setenv("TRISCALE_CACHE", str(tmp_path / "cache"))

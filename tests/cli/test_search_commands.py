@@ -12,7 +12,7 @@ from triscale.network.spec import Network
 
 
 def test_the_published_tables_fit_a_terminal(capsys, monkeypatch):
-    monkeypatch.setattr("triscale.cli.terminal.console.width", 80)
+    monkeypatch.setattr("triscale.cli.support.terminal.console.width", 80)
     seen = run(capsys, "compare", "--published")
     assert seen.code == 0
     assert all(len(line.rstrip()) <= 80 for line in seen.out.splitlines())
@@ -36,7 +36,7 @@ def test_the_published_tables_as_json(capsys):
 
 
 def test_the_networks_of_a_comparison(capsys, monkeypatch):
-    monkeypatch.setattr("triscale.cli.terminal.console.width", 80)
+    monkeypatch.setattr("triscale.cli.support.terminal.console.width", 80)
     seen = run(capsys, "compare", "--baseline", "mobilenet_v2", "--times", 3, "--phi", -1)
     assert seen.code == 0
     assert all(way in seen.out for way in ("depth", "width", "resolution", "compound"))

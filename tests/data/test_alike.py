@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from triscale.data.alike import find_alike
-from triscale.data.look import Looks, looks_of, shrink, unpack
+from triscale.data.checks.near_duplicates import find_alike
+from triscale.data.images.fingerprint import Looks, looks_of, shrink, unpack
 
 
 def looks(luma: np.ndarray) -> tuple[Looks, np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sizes import figure
-from triscale.data.decode import BadImage, decode
+from triscale.data.images.decode import BadImage, decode
 
 from .pictures import chunk, encode, png, ramp, tiff
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triscale.data.columns import Texts
-from triscale.data.loader import _Tasks
-from triscale.data.order import batch_slices, epoch_order
-from triscale.data.workers import Task
+from triscale.data.pipeline.loader import _Tasks
+from triscale.data.pipeline.order import batch_slices, epoch_order
+from triscale.data.pipeline.shared_arrays import Texts
+from triscale.data.pipeline.workers import Task
 
 
 @settings(deadline=None)

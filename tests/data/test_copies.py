@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from triscale.data.copies import Copies, Pair, find_copies
-from triscale.data.digits import write_digits
-from triscale.data.look import looks_of, shrink, unpack
-from triscale.data.scan import Scan, ScannedImage, scan
+from triscale.data.checks.duplicates import Copies, Pair, find_copies
+from triscale.data.images.fingerprint import looks_of, shrink, unpack
+from triscale.data.pipeline.scan import Scan, ScannedImage, scan
+from triscale.data.sources.digits import write_digits
 
 from .pictures import write_classes
 

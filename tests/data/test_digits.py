@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from triscale.data.digits import write_digits
-from triscale.data.scan import scan
+from triscale.data.pipeline.scan import scan
+from triscale.data.sources.digits import write_digits
 from triscale.errors import DataError
 
 

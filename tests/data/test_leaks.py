@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from triscale.data.copies import Copies, Pair, find_copies
-from triscale.data.leaks import Leak, certain, find_leaks, refuse_leaks
-from triscale.data.scan import Scan, ScannedImage, scan
-from triscale.data.split import Sample, Split, make_split
+from triscale.data.checks.duplicates import Copies, Pair, find_copies
+from triscale.data.pipeline.leaks import Leak, certain, find_leaks, refuse_leaks
+from triscale.data.pipeline.scan import Scan, ScannedImage, scan
+from triscale.data.pipeline.split import Sample, Split, make_split
 from triscale.errors import DataError
 
 from .pictures import write_classes

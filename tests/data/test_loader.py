@@ -18,10 +18,10 @@ import pytest
 import torch
 from PIL import Image
 
-from triscale.data.loader import Batch, TrainLoader, eval_batches, train_batches
-from triscale.data.scan import scan
-from triscale.data.split import Split, make_split
-from triscale.data.transforms import Augmentation, eval_transform
+from triscale.data.images.transforms import Augmentation, eval_transform
+from triscale.data.pipeline.loader import Batch, TrainLoader, eval_batches, train_batches
+from triscale.data.pipeline.scan import scan
+from triscale.data.pipeline.split import Split, make_split
 from triscale.errors import DataError, JobError
 from triscale.network.contract import Preprocessing
 
@@ -221,9 +221,9 @@ def test_workers_that_are_killed_again_and_again_are_an_error(split: Split, numb
 
 ABANDONED = """
 import multiprocessing, pathlib, sys, time
-from triscale.data.loader import TrainLoader
-from triscale.data.split import Split
-from triscale.data.transforms import Augmentation
+from triscale.data.pipeline.loader import TrainLoader
+from triscale.data.pipeline.split import Split
+from triscale.data.images.transforms import Augmentation
 from triscale.network.contract import Preprocessing
 
 split = Split.load(pathlib.Path(sys.argv[1]))
@@ -252,9 +252,9 @@ def test_workers_of_a_killed_program_end(split: Split, tmp_path: Path) -> None:
 
 PROGRAM = """
 import multiprocessing, pathlib, sys
-from triscale.data.loader import TrainLoader
-from triscale.data.split import Split
-from triscale.data.transforms import Augmentation
+from triscale.data.pipeline.loader import TrainLoader
+from triscale.data.pipeline.split import Split
+from triscale.data.images.transforms import Augmentation
 from triscale.network.contract import Preprocessing
 
 split = Split.load(pathlib.Path(sys.argv[1]))

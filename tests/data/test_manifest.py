@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from triscale.data.manifest import read_manifest
-from triscale.data.scan import scan
-from triscale.data.source import Found
-from triscale.data.split import make_split
+from triscale.data.pipeline.scan import scan
+from triscale.data.pipeline.split import make_split
+from triscale.data.sources.manifest import read_manifest
+from triscale.data.sources.source import Found
 from triscale.errors import DataError
 
 from .pictures import noise, write_classes

@@ -13,10 +13,10 @@ import scipy.io
 from PIL import Image
 from torchvision import datasets
 
-from triscale.data.named import NAMED, find_named, is_named, named_set
-from triscale.data.scan import scan
-from triscale.data.source import Layout
-from triscale.data.split import make_split
+from triscale.data.pipeline.scan import scan
+from triscale.data.pipeline.split import make_split
+from triscale.data.sources.named import NAMED, find_named, is_named, named_set
+from triscale.data.sources.source import Layout
 from triscale.errors import DataError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triscale.data.order import batch_slices, epoch_order, sample_seed
+from triscale.data.pipeline.order import batch_slices, epoch_order, sample_seed
 
 
 @given(st.integers(0, 500), st.integers(0, 2**63), st.integers(0, 10**6))

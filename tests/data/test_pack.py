@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from triscale.data.loader import eval_batches, train_batches
-from triscale.data.pack import Packed, pack, shard_size
-from triscale.data.scan import Scan, scan
-from triscale.data.split import make_split
-from triscale.data.transforms import Augmentation
+from triscale.data.images.transforms import Augmentation
+from triscale.data.pipeline.loader import eval_batches, train_batches
+from triscale.data.pipeline.scan import Scan, scan
+from triscale.data.pipeline.split import make_split
+from triscale.data.sources.pack import Packed, pack, shard_size
 from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
 from triscale.places import cache_folder
@@ -210,8 +210,8 @@ def test_image_that_changes_meanwhile_is_noticed_and_nothing_is_left(tmp_path: P
 
 KILLED = """
 import pathlib, sys
-from triscale.data.pack import pack
-from triscale.data.scan import scan
+from triscale.data.sources.pack import pack
+from triscale.data.pipeline.scan import scan
 
 def wait(done, total):
     print(done, flush=True)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from triscale.data.policies import (
+from triscale.data.images.policies import (
     AUTOAUGMENT,
     OPERATIONS,
     POLICY_V0,

@@ -14,11 +14,11 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torchvision.transforms import v2
 
-from triscale.data.decode import BadImage, Prepared, decode, prepare
-from triscale.data.loader import TrainLoader
-from triscale.data.scan import scan
-from triscale.data.split import make_split
-from triscale.data.transforms import Augmentation, TrainTransform, torchcodec_decoder, train_transform
+from triscale.data.images.decode import BadImage, Prepared, decode, prepare
+from triscale.data.images.transforms import Augmentation, TrainTransform, torchcodec_decoder, train_transform
+from triscale.data.pipeline.loader import TrainLoader
+from triscale.data.pipeline.scan import scan
+from triscale.data.pipeline.split import make_split
 from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
 

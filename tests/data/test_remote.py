@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from triscale.data import fetch
-from triscale.data.loader import eval_batches, train_batches
-from triscale.data.pack import pack
-from triscale.data.scan import Scan, scan
-from triscale.data.split import check_present, make_split
-from triscale.data.store import open_store
-from triscale.data.transforms import Augmentation
+from triscale.data.images.transforms import Augmentation
+from triscale.data.pipeline.loader import eval_batches, train_batches
+from triscale.data.pipeline.scan import Scan, scan
+from triscale.data.pipeline.split import check_present, make_split
+from triscale.data.sources import fetch
+from triscale.data.sources.pack import pack
+from triscale.data.sources.store import open_store
 from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
 from triscale.places import cache_folder
@@ -225,7 +225,7 @@ def test_without_fsspec_the_sentence_says_what_to_install(monkeypatch: pytest.Mo
 def test_processes_that_fetch_at_the_same_time(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 15, "b": 15})
     url = s3.upload(bucket, images)
-    program = "import sys; from triscale.data.scan import scan; print(scan(sys.argv[1]).digest)"
+    program = "import sys; from triscale.data.pipeline.scan import scan; print(scan(sys.argv[1]).digest)"
     children = [
         subprocess.Popen([sys.executable, "-c", program, url], stdout=subprocess.PIPE, text=True) for _ in range(3)
     ]

@@ -18,10 +18,10 @@ NOBODY = 65534
 
 PROGRAM = """
 import json, os, pathlib, sys
-from triscale.data.loader import eval_batches
-from triscale.data.pack import pack
-from triscale.data.scan import scan
-from triscale.data.split import make_split
+from triscale.data.pipeline.loader import eval_batches
+from triscale.data.sources.pack import pack
+from triscale.data.pipeline.scan import scan
+from triscale.data.pipeline.split import make_split
 from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from triscale.data.scan import BadFile, Scan, ScannedImage, scan
+from triscale.data.pipeline.scan import BadFile, Scan, ScannedImage, scan
 from triscale.errors import DataError
 
 from .pictures import encode, noise, write_classes

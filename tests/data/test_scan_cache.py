@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triscale.data import examine, scan_cache
-from triscale.data.decode import ImageLimits
-from triscale.data.pack import pack
-from triscale.data.scan import Scan, scan
+from triscale.data.checks.class_checks import examine
+from triscale.data.images.decode import ImageLimits
+from triscale.data.pipeline.scan import Scan, scan
+from triscale.data.sources import scan_cache
+from triscale.data.sources.pack import pack
 from triscale.places import cache_folder
 
 from .pictures import noise, write_classes

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from triscale.data import shard_index, shards
-from triscale.data.color import BadImage
-from triscale.data.decode import ImageLimits
-from triscale.data.scan import Scan, scan
-from triscale.data.shards import MOST_OPEN, Shards
-from triscale.data.split import check_present, make_split
-from triscale.data.store import open_store
+from triscale.data.images.color import BadImage
+from triscale.data.images.decode import ImageLimits
+from triscale.data.pipeline.scan import Scan, scan
+from triscale.data.pipeline.split import check_present, make_split
+from triscale.data.sources import shard_index, shards
+from triscale.data.sources.shards import MOST_OPEN, Shards
+from triscale.data.sources.store import open_store
 from triscale.errors import DataError
 from triscale.places import cache_folder
 

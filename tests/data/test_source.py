@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from triscale.data.source import find_images
+from triscale.data.sources.source import find_images
 from triscale.errors import DataError
 
 

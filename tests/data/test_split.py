@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triscale.data.scan import Scan, ScannedImage, scan
-from triscale.data.split import Sample, Split, check_present, make_split
+from triscale.data.pipeline.scan import Scan, ScannedImage, scan
+from triscale.data.pipeline.split import Sample, Split, check_present, make_split
 from triscale.errors import DataError
 
 from .pictures import write_classes

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from triscale.data import examine, scan_cache
-from triscale.data.color import BadImage
-from triscale.data.decode import ImageLimits, decode
-from triscale.data.pack import pack
-from triscale.data.scan import Scan, scan
-from triscale.data.split import check_present, make_split
-from triscale.data.store import open_store
+from triscale.data.checks.class_checks import examine
+from triscale.data.images.color import BadImage
+from triscale.data.images.decode import ImageLimits, decode
+from triscale.data.pipeline.scan import Scan, scan
+from triscale.data.pipeline.split import check_present, make_split
+from triscale.data.sources import scan_cache
+from triscale.data.sources.pack import pack
+from triscale.data.sources.store import open_store
 from triscale.errors import DataError
 from triscale.places import cache_folder
 

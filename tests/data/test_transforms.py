@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 
-from triscale.data.transforms import Augmentation, eval_transform, normalize, train_transform
+from triscale.data.images.transforms import Augmentation, eval_transform, normalize, train_transform
 from triscale.network.contract import Preprocessing
 
 from .pictures import noise, ramp

@@ -12,8 +12,8 @@ from triscale.deploy.contract import CONTRACT_KEY, Contract, read_contract
 from triscale.deploy.engines import ENGINES, engine_of, get_engine, litert, open_file
 from triscale.deploy.engines.onnx_runtime import OnnxSession, traced
 from triscale.deploy.export import export
+from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import parity_inputs
-from triscale.deploy.subject import Exportable
 from triscale.errors import ExportError, ParityError, RecordError, UserError
 from triscale.families import get
 from triscale.network.contract import Preprocessing

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from deploy.test_export import alive
 from triscale.deploy.contract import Contract, read_contract
 from triscale.deploy.engines import ENGINES, get_engine, open_file
+from triscale.deploy.exportable import Exportable
 from triscale.deploy.graph import block_of
 from triscale.deploy.parity import logits_of_model
 from triscale.deploy.quantize import TOOLS, get_tool
 from triscale.deploy.quantize.guard import Quantized, quantize
 from triscale.deploy.quantize.noise import added_noise, noise_of_blocks, signal_to_noise
-from triscale.deploy.subject import Exportable
 from triscale.errors import QuantizationError, UserError
-from triscale.jobs.quantize import first_as_fast, slow_blocks
+from triscale.jobs.deploy.quantize import first_as_fast, slow_blocks
 from triscale.network.contract import Preprocessing
 
 CLASSES = 4

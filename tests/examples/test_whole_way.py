@@ -8,7 +8,7 @@ from pathlib import Path
 
 from triscale.network.cost import totals
 from triscale.network.spec import Network
-from triscale.search.explore import FoundBaseline
+from triscale.search.baseline.explore import FoundBaseline
 
 SCRIPT = Path(__file__).parent.parent.parent / "examples" / "whole_way.sh"
 

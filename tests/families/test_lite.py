@@ -15,7 +15,7 @@ from triscale.network.spec import Basic, Conv, Network, Separable, Stage
 from triscale.nn.build import build
 from triscale.scaling.apply import scale, scale_to
 from triscale.scaling.law import EFFICIENTNET
-from triscale.search.space import mnasnet
+from triscale.search.baseline.space import mnasnet
 
 LIGHT = [name for name in names() if not name.startswith("resnet")]
 SPACE = mnasnet()

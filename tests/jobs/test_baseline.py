@@ -12,16 +12,16 @@ import torch
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.errors import Interrupted, SearchError
-from triscale.jobs.baseline import BaselineSearch, find_baseline
-from triscale.jobs.trainings import Hands
-from triscale.jobs.watch import Silent
-from triscale.network.forecast import NAMES, Predictor, predict
+from triscale.jobs.core.progress import Silent
+from triscale.jobs.studies.baseline import BaselineSearch, find_baseline
+from triscale.jobs.studies.trials import Hands
+from triscale.network.latency import NAMES, Predictor, predict
 from triscale.network.spec import Network
-from triscale.search.explore import FoundBaseline, Plan
-from triscale.search.objective import Objective
-from triscale.search.options import Choices, Options
-from triscale.search.space import make_space
-from triscale.search.storage import read_storage
+from triscale.search.baseline.explore import FoundBaseline, Plan
+from triscale.search.baseline.objective import Objective
+from triscale.search.baseline.options import Choices, Options
+from triscale.search.baseline.space import make_space
+from triscale.search.study.storage import read_storage
 from triscale.training.changes import changed, find_recipe
 
 OPTIONS = ("--trials", 4, "--batch", 2, "--epochs", 1, "--finalists", 1, "--final-epochs", 2,

@@ -9,11 +9,11 @@ import pytest
 
 from cli.command import refused, run
 from conftest import write_classes
-from triscale.data.split import Split
+from triscale.data.pipeline.split import Split
 from triscale.families import get
-from triscale.jobs.coefficients import Search
-from triscale.search.grid import Candidates
-from triscale.search.trial import Found
+from triscale.jobs.studies.coefficients import Search
+from triscale.search.coefficients.grid import Candidates
+from triscale.search.study.trial import Found
 
 LETTERS = str.maketrans("", "", string.ascii_letters)
 OPTIONS = ("--method", "grid", "--epochs", 1, "--seeds", 0, "--number", 3, "--tolerance", 0.2, "--step", 0.25,

@@ -23,9 +23,9 @@ from PIL import Image
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.cli import main
-from triscale.jobs.compare import MapsBeside
-from triscale.jobs.run import Run
-from triscale.search.compared import Compared, verdict
+from triscale.jobs.core.run import Run
+from triscale.jobs.studies.compare import MapsBeside
+from triscale.search.compare.results import Compared, verdict
 from triscale.training.metrics import Metrics
 
 SMALL = ("--epochs", 1, "--set", "batch=16", "--set", "val_share=0.25")

@@ -11,11 +11,11 @@ from cli.command import refused, run
 from conftest import write_classes
 from triscale.deploy.engines import ENGINES
 from triscale.errors import ExportError
-from triscale.jobs import deploy as module
-from triscale.jobs.deploy import ALIKE, Candidate, Deployment, _judge, _Made
-from triscale.jobs.export import Exports
-from triscale.jobs.run import Run
-from triscale.network.forecast import DeviceProfile, Predictor
+from triscale.jobs.core.run import Run
+from triscale.jobs.deploy.deploy import ALIKE, Candidate, Deployment, _judge, _Made
+from triscale.jobs.deploy.deploy import deploy as module
+from triscale.jobs.deploy.export import Exports
+from triscale.network.latency import DeviceProfile, Predictor
 from triscale.scaling.budget import Budget
 
 HERE = {name: ENGINES[name] for name in ("onnxruntime", "openvino")}

@@ -16,11 +16,11 @@ from sklearn.linear_model import LogisticRegression
 
 from cli.command import refused, run
 from conftest import write_classes, write_picture
-from triscale.data.transforms import eval_transform, normalize
+from triscale.data.images.transforms import eval_transform, normalize
 from triscale.errors import Interrupted
-from triscale.jobs.features import features_of
-from triscale.jobs.features_file import write_features
-from triscale.jobs.run import Run
+from triscale.jobs.core.run import Run
+from triscale.jobs.inference.feature_file import write_features
+from triscale.jobs.inference.features import features_of
 
 
 @pytest.fixture(scope="module")

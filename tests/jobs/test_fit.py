@@ -18,7 +18,7 @@ from cli.command import run
 from conftest import COLORS, write_classes, write_picture
 from triscale.deploy.contract import read_contract
 from triscale.deploy.engines import open_file
-from triscale.jobs.run import Run
+from triscale.jobs.core.run import Run
 from triscale.scaling.fit import Fit
 
 OPTIONS = ("--epochs", 4, "--batch", 16, "--budget", "300k")

@@ -8,7 +8,7 @@ from cli.command import refused, run
 from conftest import write_classes
 from triscale.families import get
 from triscale.families.lite import lite
-from triscale.jobs.run import Run
+from triscale.jobs.core.run import Run
 from triscale.network.cost import cost
 from triscale.network.spec import Network
 

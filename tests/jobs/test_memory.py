@@ -10,8 +10,8 @@ import torch
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.families import get
-from triscale.jobs.memory import memory_of
-from triscale.jobs.run import Run
+from triscale.jobs.core.run import Run
+from triscale.jobs.training.memory import memory_of
 from triscale.measure.memory import inference_memory, training_memory
 from triscale.measure.peak import memory_now
 from triscale.nn.build import build
@@ -23,7 +23,7 @@ from triscale.nn.build import build
 from triscale.measure.memory import training_memory
 from triscale.measure.peak import memory_now, peak_since
 from triscale.training.recipe import get_recipe
-from triscale.training.state import new_state
+from triscale.training.state.state import new_state
 torch.set_num_threads(1)
 network = get("mobilenet_v2").replace(resolution=128, classes=10)
 forecast = training_memory(build(network), 32, 128, 2).total_bytes

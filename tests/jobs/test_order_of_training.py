@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import COLORS, write_classes
-from triscale.data.loader import TrainLoader, eval_batches
-from triscale.data.split import Sample, Split
-from triscale.data.transforms import Augmentation
+from triscale.data.images.transforms import Augmentation
+from triscale.data.pipeline.loader import TrainLoader, eval_batches
+from triscale.data.pipeline.split import Sample, Split
 from triscale.network.contract import Preprocessing
-from triscale.training.shards import share_of
+from triscale.training.distributed.micro_batches import share_of
 
 MOST = 23
 CONTRACT = Preprocessing(resolution=8)

@@ -7,11 +7,11 @@ from sklearn.linear_model import LogisticRegression
 
 from cli.command import run
 from conftest import COLORS, write_classes
-from triscale.data.decode import decode
-from triscale.data.transforms import eval_transform, normalize
-from triscale.jobs.probe import begin_as_probe, fit_probe
-from triscale.jobs.run import Run
-from triscale.jobs.train import gone_through
+from triscale.data.images.decode import decode
+from triscale.data.images.transforms import eval_transform, normalize
+from triscale.jobs.core.run import Run
+from triscale.jobs.training.linear_probe import begin_as_probe, fit_probe
+from triscale.jobs.training.train import gone_through
 from triscale.nn.build import build
 from triscale.training.changes import changed, find_recipe
 

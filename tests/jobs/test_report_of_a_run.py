@@ -16,9 +16,9 @@ from cli.command import run
 from conftest import write_classes
 from triscale.cli import main
 from triscale.families import FAMILIES
-from triscale.jobs import report_results
-from triscale.jobs.report import gather, report_run
-from triscale.jobs.run import Run
+from triscale.jobs.core.run import Run
+from triscale.jobs.reports import run_results as report_results
+from triscale.jobs.reports.run_report import gather, report_run
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.cli import main
-from triscale.jobs.coefficients import Search
-from triscale.jobs.run_comparison import behind, compare_runs
-from triscale.jobs.runs_report import gather_runs
+from triscale.jobs.reports.run_comparison import behind, compare_runs
+from triscale.jobs.reports.runs_report import gather_runs
+from triscale.jobs.studies.coefficients import Search
 from triscale.network.cost import totals
 from triscale.network.spec import Network
 

@@ -12,7 +12,7 @@ import pytest
 from cli.command import run
 from conftest import write_classes
 from search.postgres import find_server, run_server
-from triscale.search.compared import Compared
+from triscale.search.compare.results import Compared
 
 PROGRAMS = find_server()
 pytestmark = [

@@ -10,8 +10,8 @@ import torch
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.families import get
-from triscale.jobs.run import Run
-from triscale.jobs.start import transferred
+from triscale.jobs.core.run import Run
+from triscale.jobs.training.initial_weights import transferred
 from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.scaling.apply import scale

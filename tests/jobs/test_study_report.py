@@ -11,7 +11,7 @@ import pytest
 from cli.command import run
 from conftest import write_classes
 from triscale.errors import RunError
-from triscale.jobs.study_report import report_study
+from triscale.jobs.reports.study_report import report_study
 
 OPTIONS = ("--epochs", 1, "--seeds", 0, "--set", "batch=16", "--set", "val_share=0.45")
 

@@ -16,24 +16,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import write_classes
-from triscale.data.digits import write_digits
-from triscale.data.split import Split
-from triscale.data.transforms import normalize
+from triscale.data.images.transforms import normalize
+from triscale.data.pipeline.split import Split
+from triscale.data.sources.digits import write_digits
 from triscale.errors import Interrupted, NetworkError, RunError, SearchError
 from triscale.families import get
-from triscale.jobs.run import Run
-from triscale.jobs.supernet import Supernets, SupernetSpec, corners, digest_of, make_supernet, train_supernet
-from triscale.jobs.train import Carrying, read_history
-from triscale.jobs.trainings import SPLIT, Asked, Hands, binomial_error, prepare_split
-from triscale.jobs.watch import Silent
+from triscale.jobs.core.progress import Silent
+from triscale.jobs.core.run import Run
+from triscale.jobs.studies.supernet import Supernets, SupernetSpec, corners, digest_of, make_supernet, train_supernet
+from triscale.jobs.studies.trials import SPLIT, Asked, Hands, binomial_error, prepare_split
+from triscale.jobs.training.train import Carrying, read_history
 from triscale.network.custom import CustomNetwork
 from triscale.network.spec import Basic, BatchNorm, Head, MBConv, Network, Stage, Stem
 from triscale.nn.supernet import Supernet
-from triscale.search.options import MENUS, Choices, Options
-from triscale.search.space import Space, around, make_space
-from triscale.search.trial import Job
-from triscale.training.checkpoint import Checkpoints
+from triscale.search.baseline.options import MENUS, Choices, Options
+from triscale.search.baseline.space import Space, around, make_space
+from triscale.search.study.trial import Job
 from triscale.training.recipe import Recipe
+from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.transfer import reestimate_norms
 
 CPU = torch.device("cpu")
@@ -137,14 +137,14 @@ def test_statistics_are_those_of_the_network_itself(place, trained, spec, tmp_pa
         reestimate_norms(model, seen, preprocessing, device)
         models.append((model, torch.cat([normalize(batch.images, preprocessing) for batch in seen])))
 
-    monkeypatch.setattr("triscale.jobs.supernet.reestimate_norms", follow)
+    monkeypatch.setattr("triscale.jobs.studies.supernet.reestimate_norms", follow)
     assert [supernets.asked(job(network), tmp_path).accuracy for network in networks] == found
     for model, images in models:
         assert len(images) == len(Split.load(place / "study" / SPLIT).train)
         with torch.no_grad():
             means = model.stem.conv(images).mean((0, 2, 3))
         torch.testing.assert_close(model.stem.norm.running_mean, means, rtol=1e-3, atol=1e-4)
-    monkeypatch.setattr("triscale.jobs.supernet.reestimate_norms", lambda *given: None)
+    monkeypatch.setattr("triscale.jobs.studies.supernet.reestimate_norms", lambda *given: None)
     without = [supernets.asked(job(network), tmp_path).accuracy for network in networks]
     assert min(found) > max(without) + 0.1
 

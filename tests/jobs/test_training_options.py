@@ -12,13 +12,13 @@ import torch
 
 from cli.command import refused, run
 from conftest import write_classes
-from triscale.cli.amounts import seconds_of
+from triscale.cli.support.amounts import seconds_of
 from triscale.errors import UserError
 from triscale.families import get
 from triscale.jobs import fit as jobs_fit
-from triscale.jobs.room import needed_bytes
-from triscale.jobs.run import Run
-from triscale.jobs.watch import duration
+from triscale.jobs.core.progress import duration
+from triscale.jobs.core.run import Run
+from triscale.jobs.training.disk_space import needed_bytes
 from triscale.measure.memory import training_memory
 from triscale.network.cost import cost
 from triscale.nn.build import build

@@ -16,15 +16,15 @@ from cli.command import refused, run
 from conftest import write_classes
 from data.test_named import MADE
 from triscale.cli import main
-from triscale.data.split import Split
+from triscale.data.pipeline.split import Split
 from triscale.errors import Interrupted
-from triscale.jobs.run import Run
-from triscale.jobs.train import Carrying
-from triscale.jobs.transfer_protocol import PROTOCOL_LEARNING_RATES, PROTOCOL_WEIGHT_DECAYS, Transfer, TransferTable
-from triscale.jobs.transfer_sets import PAPER, find_sets
-from triscale.jobs.transfer_table import make_table
-from triscale.jobs.watch import Silent
-from triscale.training.checkpoint import Checkpoints
+from triscale.jobs.core.progress import Silent
+from triscale.jobs.core.run import Run
+from triscale.jobs.training.train import Carrying
+from triscale.jobs.transfer.datasets import PAPER, find_sets
+from triscale.jobs.transfer.protocol import PROTOCOL_LEARNING_RATES, PROTOCOL_WEIGHT_DECAYS, Transfer, TransferTable
+from triscale.jobs.transfer.table import make_table
+from triscale.training.state.checkpoint import Checkpoints
 
 GRID = ("--learning-rates", "0.05", "--weight-decays", "0")
 QUICK = ("--set", "batch=8", "--set", "val_share=0.25", "--threads", 1)

@@ -9,7 +9,7 @@ from triscale.measure.memory import inference_memory, training_memory
 from triscale.nn import chain
 from triscale.nn.build import build
 from triscale.training.recipe import get_recipe
-from triscale.training.state import new_state
+from triscale.training.state.state import new_state
 
 BATCH, SIDE = 16, 96
 NAMES = [group[0].name for group in FAMILIES.values()]

@@ -17,14 +17,14 @@ from triscale.deploy.engines.onnx_runtime import traced
 from triscale.deploy.graph import INPUT, SharedWeights, timed_graph
 from triscale.errors import Interrupted, JobError, RecordError, UserError
 from triscale.families import get
-from triscale.jobs.profile import make_profile
-from triscale.jobs.profile_elsewhere import export_plan, import_times
-from triscale.jobs.profile_parts import BASELINES, all_probes, scaled
-from triscale.jobs.watch import Silent
+from triscale.jobs.core.progress import Silent
+from triscale.jobs.profile.device_profile import make_profile
+from triscale.jobs.profile.other_device import export_plan, import_times
+from triscale.jobs.profile.probes import BASELINES, all_probes, scaled
 from triscale.measure.profile import fit_predictor, restlessness
 from triscale.measure.runner import TOGETHER, time_beside
 from triscale.network.cost import totals
-from triscale.network.forecast import (
+from triscale.network.latency import (
     NAMES,
     DeviceProfile,
     Timing,

@@ -10,9 +10,9 @@ from triscale.families import get, names
 from triscale.network import tree
 from triscale.network.cost import si
 from triscale.network.custom import CustomNetwork
+from triscale.network.describe import block_in_words
 from triscale.network.lower import lower
 from triscale.network.spec import Basic, Bottleneck, Conv, Head, MBConv, Network, Separable, Stage, Stem
-from triscale.network.words import block_in_words
 
 SMALL = Network(
     name="small",

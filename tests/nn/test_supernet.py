@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from triscale.errors import NetworkError
-from triscale.jobs.supernet import corners
+from triscale.jobs.studies.supernet import corners
 from triscale.network.spec import Basic, BatchNorm, Bottleneck, Head, MBConv, Network, Stage, Stem
 from triscale.nn.build import build
 from triscale.nn.supernet import Supernet, _without_weights
-from triscale.search.options import MENUS, Choices, Options
-from triscale.search.space import Space, make_space
+from triscale.search.baseline.options import MENUS, Choices, Options
+from triscale.search.baseline.space import Space, make_space
 from triscale.training.recompute import recomputed
 
 SKELETON = Network(

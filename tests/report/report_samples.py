@@ -9,7 +9,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from triscale.report.content import (
+from triscale.report.draw.format import share
+from triscale.report.run.run_content import (
     AskedRow,
     BadFile,
     ClassCount,
@@ -31,7 +32,6 @@ from triscale.report.content import (
     StageRow,
     WrongImage,
 )
-from triscale.report.format import share
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 HOSTILE_FILE = "it's a \"file\" & </title><script>alert('x')</script>.png"

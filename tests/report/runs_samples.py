@@ -1,8 +1,8 @@
 """Several Runs as a page shows them: two that the same images judged, and one that others did."""
 
 from report import report_samples as samples
-from triscale.report.content import Pair
-from triscale.report.runs_content import RunRow, RunsContent, RunTable, SettingRow
+from triscale.report.run.run_content import Pair
+from triscale.report.runs.runs_content import RunRow, RunsContent, RunTable, SettingRow
 
 
 def row(number: int, name: str, macs: int, top1: float, behind: float | None) -> RunRow:

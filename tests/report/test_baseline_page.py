@@ -3,9 +3,9 @@
 import pytest
 
 from report.test_report_browser import CHROMIUM, fits
-from triscale.report.baseline_content import BaselineContent, FinalRow, PointRow, StageRow
-from triscale.report.content import Pair
+from triscale.report.baseline.baseline_content import BaselineContent, FinalRow, PointRow, StageRow
 from triscale.report.page import render_baseline
+from triscale.report.run.run_content import Pair
 
 
 def content(number=40, **changes):

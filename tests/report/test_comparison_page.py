@@ -11,14 +11,14 @@ from report.test_report_browser import CHROMIUM, fits
 from report.test_report_page import TAGS, Page
 from search.surfaces import Surface
 from triscale.families import get
-from triscale.jobs.compare import MapsBeside, Seen, SideBySide
-from triscale.jobs.comparison_report import gather_comparison, report_comparison, svg_figure
+from triscale.jobs.reports.comparison_report import gather_comparison, report_comparison, svg_figure
+from triscale.jobs.studies.compare import MapsBeside, Seen, SideBySide
 from triscale.network.cost import totals
-from triscale.report.comparison_figures import against_cost
+from triscale.report.comparison.comparison_figures import against_cost
 from triscale.report.page import render_comparison
-from triscale.search.compare import equal_cost
-from triscale.search.compared import compare_trained
-from triscale.search.trial import Proxy
+from triscale.search.compare.contenders import equal_cost
+from triscale.search.compare.results import compare_trained
+from triscale.search.study.trial import Proxy
 
 SVG = "{http://www.w3.org/2000/svg}"
 WAYS = ("baseline", "depth", "width", "resolution", "compound")

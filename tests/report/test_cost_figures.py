@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from report import report_samples as samples
-from triscale.report.cost_figures import Panel, Spot, accuracy_against_cost, own_color
+from triscale.report.run.cost_figures import Panel, Spot, accuracy_against_cost, own_color
 
 SVG = "{http://www.w3.org/2000/svg}"
 FAMILIES = samples.digits().families

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from report import report_samples as samples
-from triscale.report.content import Content
 from triscale.report.page import render
+from triscale.report.run.run_content import Content
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")

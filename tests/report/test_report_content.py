@@ -4,8 +4,8 @@ import pytest
 
 from report import report_samples as samples
 from triscale.errors import RecordError
-from triscale.report.comparison_content import SeenCell
-from triscale.report.content import ClassMetric, Content, MapCard, MetricFacts, Pair
+from triscale.report.comparison.comparison_content import SeenCell
+from triscale.report.run.run_content import ClassMetric, Content, MapCard, MetricFacts, Pair
 
 
 @pytest.mark.parametrize("make", [samples.digits, samples.hostile, lambda: Content(title="bare")])

@@ -5,10 +5,12 @@ from xml.etree import ElementTree
 import pytest
 
 from report import report_samples as samples
-from triscale.report import cost_figures, curve_figures, figures, quality
-from triscale.report.content import CurvePoint, FamilyPoint, LatencyRow
-from triscale.report.format import shorten
-from triscale.report.svg import PALETTE
+from triscale.report.draw.format import shorten
+from triscale.report.draw.svg import PALETTE
+from triscale.report.run import cost_figures, curve_figures
+from triscale.report.run import quality_figures as quality
+from triscale.report.run import stage_figures as figures
+from triscale.report.run.run_content import CurvePoint, FamilyPoint, LatencyRow
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = [samples.HOSTILE, "a & b", "$x^2$", "_hidden", "x" * 200, "日本語の名前", "قطة", "", 'it\'s "so"', "]]>"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triscale.report import format as text
+from triscale.report.draw import format as text
 
 finite = st.floats(min_value=0, max_value=1e18, allow_nan=False)
 

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import pytest
 
 from report import report_samples as samples
-from triscale.report.content import Content
 from triscale.report.page import render
+from triscale.report.run.run_content import Content
 
 VOID = {"meta", "img", "br", "hr", "input"}
 TAGS = {

@@ -10,7 +10,7 @@ from report.runs_samples import hostile, row, two_sets
 from report.test_report_browser import CHROMIUM, fits
 from report.test_report_page import TAGS, Page
 from triscale.report.page import render_runs
-from triscale.report.runs_content import RunsContent, RunTable
+from triscale.report.runs.runs_content import RunsContent, RunTable
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -10,14 +10,14 @@ from report.test_report_browser import CHROMIUM, fits
 from report.test_report_page import TAGS, Page
 from search.surfaces import Surface
 from triscale.families import get
-from triscale.jobs.search_report import accuracy_at, gather_search, report_search
+from triscale.jobs.reports.search_report import accuracy_at, gather_search, report_search
 from triscale.report.page import render_search
-from triscale.report.search_content import Course, Place, Triple
-from triscale.report.ternary import HEIGHT, lattice, levels, position, shares, triangle
-from triscale.search.grid import Grid, find_candidates
-from triscale.search.methods import search_grid, search_halving
-from triscale.search.response import search_response
-from triscale.search.trial import Proxy, Response
+from triscale.report.search.search_content import Course, Place, Triple
+from triscale.report.search.ternary import HEIGHT, lattice, levels, position, shares, triangle
+from triscale.search.coefficients.grid import Grid, find_candidates
+from triscale.search.coefficients.methods import search_grid, search_halving
+from triscale.search.coefficients.response import search_response
+from triscale.search.study.trial import Proxy, Response
 
 METHODS = {"grid": search_grid, "halving": search_halving, "response": search_response}
 ALWAYS = {"surface", "standings", "trials", "limits", "settings"}

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from triscale.errors import BudgetError
 from triscale.families import get
-from triscale.jobs.networks import fit_any
+from triscale.jobs.core.networks import fit_any
 from triscale.network.cost import Tally, totals
 from triscale.network.custom import CustomNetwork
-from triscale.network.forecast import NAMES, Predictor, predict
+from triscale.network.latency import NAMES, Predictor, predict
 from triscale.scaling.budget import Budget, Timed
 from triscale.scaling.fit import Fit, fit_budget
 from triscale.scaling.law import EFFICIENTNET

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from triscale.families import get
 from triscale.network.cost import totals
-from triscale.search.grid import Candidates, Grid, find_candidates
-from triscale.search.ledger import open_ledger
+from triscale.search.coefficients.grid import Candidates, Grid, find_candidates
 from triscale.search.shape import Sized, realized
-from triscale.search.study import Study
-from triscale.search.trial import Job, Proxy, Score
+from triscale.search.study.ledger import open_ledger
+from triscale.search.study.study import Study
+from triscale.search.study.trial import Job, Proxy, Score
 
 BASELINE = "efficientnet_b0"
 NAME = "coefficients"
@@ -66,7 +66,7 @@ def work(job: Job, folder: Path, *, log: Path, seconds: float) -> Score:
 
 def main(folder: Path, place: str, number: int, seeds: int, seconds: float) -> None:
     """Search in a folder; ``place`` is a file's name in it, or the address of a server that several machines share."""
-    from triscale.search.methods import search_halving
+    from triscale.search.coefficients.methods import search_halving
 
     shared = "://" in place
     settings: dict[str, object] = {"number": number, "seeds": seeds}

@@ -12,8 +12,8 @@ from itertools import product
 import numpy as np
 
 from triscale.network.cost import totals
-from triscale.search.objective import Objective, Told
-from triscale.search.space import Sample, Space
+from triscale.search.baseline.objective import Objective, Told
+from triscale.search.baseline.space import Sample, Space
 
 FLOOR, HEIGHT, POWER = 0.08, 0.32, 0.15
 """Error without limit of cost, what is added to it at the reference cost, and how it falls with cost."""

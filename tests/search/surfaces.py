@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from triscale.network.spec import Network
-from triscale.search.grid import Candidates
-from triscale.search.trial import Job, Score
+from triscale.search.coefficients.grid import Candidates
+from triscale.search.study.trial import Job, Score
 
 NOISE = 0.004
 """Standard deviation between seeds."""

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from triscale.errors import BudgetError, NetworkError, SearchError
 from triscale.families import get
-from triscale.jobs.networks import fit_any, totals_of
+from triscale.jobs.core.networks import fit_any, totals_of
 from triscale.network.cost import totals
 from triscale.network.custom import CustomNetwork
 from triscale.scaling.apply import scale
 from triscale.scaling.law import EFFICIENTNET, Law
-from triscale.search.compare import Comparison, equal_cost
+from triscale.search.compare.contenders import Comparison, equal_cost
 
 WAYS = ["baseline", "depth", "width", "resolution", "compound"]
 

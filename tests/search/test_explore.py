@@ -5,13 +5,13 @@ import pytest
 from triscale.errors import SearchError
 from triscale.families import get
 from triscale.network.cost import totals
-from triscale.search.explore import FoundBaseline, Plan, best_of, compared, explore, front_of, limits_of
-from triscale.search.methods import Halving
-from triscale.search.objective import Objective
-from triscale.search.options import Choices, Options
-from triscale.search.space import around, make_space
-from triscale.search.strategies.random_search import RandomSearch
-from triscale.search.trial import Proxy, Score
+from triscale.search.baseline.explore import FoundBaseline, Plan, best_of, compared, explore, front_of, limits_of
+from triscale.search.baseline.objective import Objective
+from triscale.search.baseline.options import Choices, Options
+from triscale.search.baseline.space import around, make_space
+from triscale.search.baseline.strategies.random_search import RandomSearch
+from triscale.search.coefficients.methods import Halving
+from triscale.search.study.trial import Proxy, Score
 
 SPACE = around(get("mobilenet_v2@32"), "small")
 OBJECTIVE = Objective(target=20e6)

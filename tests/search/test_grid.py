@@ -16,7 +16,7 @@ from triscale.network.cost import totals
 from triscale.network.custom import CustomNetwork
 from triscale.scaling.apply import scale
 from triscale.scaling.law import EFFICIENTNET, Law
-from triscale.search.grid import Candidates, Grid, find_candidates
+from triscale.search.coefficients.grid import Candidates, Grid, find_candidates
 from triscale.search.shape import realized
 
 B0 = get("efficientnet_b0")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triscale.search.objective import Objective, front
+from triscale.search.baseline.objective import Objective, front
 
 
 def test_doubling_the_cost_must_buy_five_percent():

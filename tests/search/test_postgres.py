@@ -15,9 +15,9 @@ from search.coordinator import describe
 from search.postgres import find_server, run_server
 from search.test_study import at_once, check_nothing_was_lost, disturb, sleeping, some_jobs
 from triscale.errors import JobError, SearchError
-from triscale.search.entries import read_entries
-from triscale.search.ledger import open_ledger
-from triscale.search.study import Study
+from triscale.search.study.entries import read_entries
+from triscale.search.study.ledger import open_ledger
+from triscale.search.study.study import Study
 
 PROGRAMS = find_server()
 pytestmark = [

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from triscale.search.published import TABLE_2, TABLE_3, TABLE_7, Checked, check, check_published
+from triscale.search.coefficients.published_coefficients import (
+    TABLE_2,
+    TABLE_3,
+    TABLE_7,
+    Checked,
+    check,
+    check_published,
+)
 
 # Exact figures as counted independently in closed form, and cross-checked with published parameter counts.
 MACS = {

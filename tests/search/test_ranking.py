@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from triscale.errors import SearchError
-from triscale.search.ranking import BOUND, FEWEST, Ranking, kendall, kendall_interval, rank, spearman
+from triscale.search.baseline.ranking import BOUND, FEWEST, Ranking, kendall, kendall_interval, rank, spearman
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=30)
 

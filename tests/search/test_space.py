@@ -13,8 +13,8 @@ from triscale.families import get
 from triscale.network.cost import totals
 from triscale.network.spec import BatchNorm, Network
 from triscale.scaling.budget import figure
-from triscale.search.options import MENUS, Choices, Options, round_to_width
-from triscale.search.space import around, make_space, mnasnet
+from triscale.search.baseline.options import MENUS, Choices, Options, round_to_width
+from triscale.search.baseline.space import around, make_space, mnasnet
 
 SPACE = mnasnet()
 

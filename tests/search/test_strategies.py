@@ -17,15 +17,15 @@ from search.landscape import Ground, Landscape
 from triscale.errors import SearchError
 from triscale.families.mobilenet import V2
 from triscale.network.spec import MBConv, Network, Stage, Stem
-from triscale.search.objective import Objective, Told
-from triscale.search.options import Choices, Options
-from triscale.search.space import Sample, Space, around, make_space, mnasnet
-from triscale.search.strategies import STRATEGIES, make_strategy
-from triscale.search.strategies.controller import Controller, Weights
-from triscale.search.strategies.evolution import Evolution
-from triscale.search.strategies.ppo import PPO, Adam, Settings
-from triscale.search.strategies.samplers import nsga2
-from triscale.search.strategies.strategy import Strategy
+from triscale.search.baseline.objective import Objective, Told
+from triscale.search.baseline.options import Choices, Options
+from triscale.search.baseline.space import Sample, Space, around, make_space, mnasnet
+from triscale.search.baseline.strategies import STRATEGIES, make_strategy
+from triscale.search.baseline.strategies.controller import Controller, Weights
+from triscale.search.baseline.strategies.evolution import Evolution
+from triscale.search.baseline.strategies.ppo import PPO, Adam, Settings
+from triscale.search.baseline.strategies.samplers import nsga2
+from triscale.search.baseline.strategies.strategy import Strategy
 
 OBJECTIVE = Objective(target=300e6)
 ONE = Options(

@@ -21,12 +21,12 @@ from optuna.trial import TrialState
 import sizes
 from search.coordinator import NAME, accuracy, candidates, describe, proxy
 from triscale.errors import Interrupted, JobError, RunError, SearchError, UserError
-from triscale.search.entries import read_entries
-from triscale.search.ledger import open_ledger
-from triscale.search.methods import search_halving
-from triscale.search.storage import read_storage
-from triscale.search.study import Study
-from triscale.search.trial import Found, Job, Score
+from triscale.search.coefficients.methods import search_halving
+from triscale.search.study.entries import read_entries
+from triscale.search.study.ledger import open_ledger
+from triscale.search.study.storage import read_storage
+from triscale.search.study.study import Study
+from triscale.search.study.trial import Found, Job, Score
 
 TESTS = Path(__file__).parent.parent
 FILE = "study.db"

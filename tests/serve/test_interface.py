@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from triscale.jobs.run import Run
+from triscale.jobs.core.run import Run
 from triscale.serve.app import make_app
 from triscale.serve.limits import DEFAULTS
 from triscale.serve.model import ServedModel

@@ -17,9 +17,9 @@ from PIL import Image
 
 from cli.command import refused
 from serve.browser import CHROMIUM, browsing
-from triscale.jobs.predict import predict
-from triscale.jobs.run import Run
-from triscale.network.forecast import NAMES, Predictor
+from triscale.jobs.core.run import Run
+from triscale.jobs.inference.predict import predict
+from triscale.network.latency import NAMES, Predictor
 from triscale.scaling.budget import Budget
 from triscale.serve.model import ServedModel
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from triscale.training.checkpoint import Checkpoints
+from triscale.training.state.checkpoint import Checkpoints
 
 LIMIT_SECONDS = 120
 

@@ -16,8 +16,8 @@ import torch
 
 from sizes import figure
 from triscale.errors import JobError
-from triscale.training.checkpoint import Checkpoints, Manifest, Stored
-from triscale.training.saver import Saver, Tensors
+from triscale.training.state.checkpoint import Checkpoints, Manifest, Stored
+from triscale.training.state.saver import Saver, Tensors
 
 CALLS = "openat,write,fsync,rename,unlink"
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
@@ -112,8 +112,8 @@ subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", sys.argv[1]]
 sys.path.insert(0, sys.argv[2])
 import torch
 from training import test_crash_points as here
-from triscale.training import saver as room
-from triscale.training.checkpoint import Checkpoints
+from triscale.training.state.state import saver as room
+from triscale.training.state.checkpoint import Checkpoints
 folder = Path(sys.argv[1])
 told = []
 saver = room.Saver(Checkpoints(folder), told.append)

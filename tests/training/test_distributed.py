@@ -13,16 +13,16 @@ from torch import nn
 
 from sizes import figure
 from training.processes import folder_digest, run_together
-from triscale.data.loader import Batch
+from triscale.data.pipeline.loader import Batch
 from triscale.errors import Interrupted, RecipeError
 from triscale.network.contract import Preprocessing
 from triscale.nn.build import build
-from triscale.training.checkpoint import Checkpoints
-from triscale.training.group import Group, join
+from triscale.training.distributed.group import Group, join
+from triscale.training.distributed.micro_batches import shard_slices, shards_of, tree_sum
+from triscale.training.distributed.sync_norm import over_batch
 from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import Recipe, Sgd
-from triscale.training.shards import shard_slices, shards_of, tree_sum
-from triscale.training.synced import over_batch
+from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.task import Feed, Manner, Task
 
 CPU = torch.device("cpu")

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from training.processes import folder_digest
-from triscale.data.loader import Batch
+from triscale.data.pipeline.loader import Batch
 from triscale.errors import Interrupted, JobError
 from triscale.network.contract import Preprocessing
-from triscale.training.checkpoint import Checkpoints
 from triscale.training.divergence import SPIKE, WINDOW, diverging_since
 from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import Recipe, Sgd
+from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.task import Feed, Manner, Task
 
 STEPS = 50

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from training.test_distributed import train_together  # noqa: E402
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem  # noqa: E402
-from triscale.training.checkpoint import Checkpoints  # noqa: E402
 from triscale.training.recipe import Recipe, RmsProp, Sgd  # noqa: E402
+from triscale.training.state.checkpoint import Checkpoints  # noqa: E402
 
 RECIPES = {
     "adamw": Recipe(epochs=4, batch=18, warmup_epochs=1),

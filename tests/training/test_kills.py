@@ -15,9 +15,9 @@ import torch
 from sizes import figure, size
 from training.processes import folder_digest
 from training.test_distributed import RECIPE, feed, task
-from triscale.training.checkpoint import Checkpoints
-from triscale.training.group import ALONE
+from triscale.training.distributed.group import ALONE
 from triscale.training.loop import seed_weights, train
+from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.task import Manner
 
 KILLS = size(20, 200)

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sizes import figure, size
-from triscale.data.loader import Batch
+from triscale.data.pipeline.loader import Batch
 from triscale.errors import Interrupted, JobError
 from triscale.network.contract import Preprocessing
 from triscale.nn.build import build
-from triscale.training.checkpoint import Checkpoints
-from triscale.training.ema import Average
 from triscale.training.loop import seed_weights, train
 from triscale.training.optim import make_optimizer
 from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
 from triscale.training.schedule import ema_decay, learning_rate
-from triscale.training.state import new_state, to_tensors
+from triscale.training.state.checkpoint import Checkpoints
+from triscale.training.state.ema import Average
+from triscale.training.state.state import new_state, to_tensors
 from triscale.training.step import update_where_finite
 from triscale.training.task import Feed, Manner, Task
 

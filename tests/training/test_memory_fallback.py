@@ -17,15 +17,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # also when this file is 
 
 from sizes import figure, size
 from training.processes import folder_digest
-from triscale.data.loader import Batch
+from triscale.data.pipeline.loader import Batch
 from triscale.errors import JobError
 from triscale.network.contract import Preprocessing
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
 from triscale.nn.build import build
-from triscale.training.checkpoint import Checkpoints
 from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import Recipe
 from triscale.training.recompute import MOST_FRUGAL, recomputed
+from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.task import Feed, Manner, Task
 
 SIDE, BATCH = 64, 48

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from triscale.training.ema import Average
 from triscale.training.optim import make_optimizer, optimizer_state, restore_optimizer, set_learning_rate
 from triscale.training.recipe import EFFICIENTNET_IMAGENET, Recipe, RmsProp
 from triscale.training.schedule import ema_decay, learning_rate
+from triscale.training.state.ema import Average
 
 STEPS = 200
 STEPS_PER_EPOCH = 8  # so that 200 steps see warm-up and several stairs

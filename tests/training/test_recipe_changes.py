@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triscale.data.copies import Copies
-from triscale.data.scanned import Scan, ScannedImage
-from triscale.data.split import make_split
+from triscale.data.checks.duplicates import Copies
+from triscale.data.pipeline.split import make_split
+from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.errors import RecipeError, RecordError
 from triscale.families import get
-from triscale.jobs.prepare import for_classes, with_dropout
+from triscale.jobs.training.prepare import for_classes, with_dropout
 from triscale.network.custom import CustomNetwork
 from triscale.training.changes import changed, find_recipe, idle_settings
 from triscale.training.recipe import (

@@ -10,8 +10,8 @@ from torch import nn
 
 from triscale.families import get
 from triscale.nn.build import build
+from triscale.training.fake_quantize import round_activations, round_weights, rounded
 from triscale.training.recompute import recomputed
-from triscale.training.rounded import round_activations, round_weights, rounded
 
 VALUES = st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=40)
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from training.test_loop import CPU, feed, same, task
 from triscale.errors import Interrupted
-from triscale.training.checkpoint import Checkpoints
 from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
-from triscale.training.state import new_state
+from triscale.training.state.checkpoint import Checkpoints
+from triscale.training.state.state import new_state
 from triscale.training.step import _begins, _loss
 from triscale.training.task import Manner
 

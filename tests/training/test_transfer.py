@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from training.test_loop import CONTRACT, CPU, feed, run, same, state
-from triscale.data.transforms import normalize
+from triscale.data.images.transforms import normalize
 from triscale.errors import Interrupted, JobError
 from triscale.nn.build import build
 from triscale.training.loop import seed_weights

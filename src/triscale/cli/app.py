@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError
 
-from triscale.cli import (
+from triscale.cli.commands import (
     baseline,
     compare,
     data,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from triscale.data.digits import write_digits
-from triscale.data.transforms import Augmentation
+from triscale.data.images.transforms import Augmentation
+from triscale.data.sources.digits import write_digits
 from triscale.families import get
-from triscale.jobs.run import Request
+from triscale.jobs.core.run import Request
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET
 from triscale.training.recipe import SMALL

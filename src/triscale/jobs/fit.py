@@ -9,20 +9,20 @@ from pathlib import Path
 
 import torch
 
-from triscale.data.split import Split
+from triscale.data.pipeline.split import Split
 from triscale.errors import Interrupted, RunError, TriscaleError, UserError
-from triscale.jobs.explain import explain_run
-from triscale.jobs.export import export_run
-from triscale.jobs.finish import evaluate_run, measure_run
-from triscale.jobs.networks import cost_of
-from triscale.jobs.prepare import prepare
-from triscale.jobs.report import report_run
-from triscale.jobs.room import check_room
-from triscale.jobs.run import Request, Run, RunSpec
-from triscale.jobs.tensorboard import Board
-from triscale.jobs.train import Carrying, read_history, train_run
-from triscale.jobs.watch import Watcher
-from triscale.training.group import ALONE, Group
+from triscale.jobs.core.networks import cost_of
+from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.run import Request, Run, RunSpec
+from triscale.jobs.deploy.export import export_run
+from triscale.jobs.inference.evaluate import evaluate_run, measure_run
+from triscale.jobs.inference.explain import explain_run
+from triscale.jobs.reports.run_report import report_run
+from triscale.jobs.training.disk_space import check_room
+from triscale.jobs.training.prepare import prepare
+from triscale.jobs.training.tensorboard import Board
+from triscale.jobs.training.train import Carrying, read_history, train_run
+from triscale.training.distributed.group import ALONE, Group
 from triscale.training.metrics import Metrics
 
 PAGE_SECONDS = 15.0

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from triscale.errors import JobError
-from triscale.network.forecast import NAMES, DeviceProfile, Predictor, Timing, predict_figures
+from triscale.network.latency import NAMES, DeviceProfile, Predictor, Timing, predict_figures
 
 REFITS = 8
 OUTLIER = 0.1

@@ -8,18 +8,18 @@ from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from triscale.report import format as text
-from triscale.report.baseline_content import BaselineContent
-from triscale.report.baseline_view import BaselineView, arrange_baseline
-from triscale.report.comparison_content import ComparisonContent
-from triscale.report.comparison_view import ComparisonView, arrange_comparison
-from triscale.report.content import Content
-from triscale.report.runs_content import RunsContent
-from triscale.report.runs_view import RunsView, arrange_runs
-from triscale.report.search_content import SearchContent
-from triscale.report.search_view import SearchView, arrange_search
-from triscale.report.svg import PALETTE
-from triscale.report.view import View, arrange
+from triscale.report.baseline.baseline_content import BaselineContent
+from triscale.report.baseline.baseline_view import BaselineView, arrange_baseline
+from triscale.report.comparison.comparison_content import ComparisonContent
+from triscale.report.comparison.comparison_view import ComparisonView, arrange_comparison
+from triscale.report.draw import format as text
+from triscale.report.draw.svg import PALETTE
+from triscale.report.run.run_content import Content
+from triscale.report.run.run_view import View, arrange
+from triscale.report.runs.runs_content import RunsContent
+from triscale.report.runs.runs_view import RunsView, arrange_runs
+from triscale.report.search.search_content import SearchContent
+from triscale.report.search.search_view import SearchView, arrange_search
 
 FILTERS = {
     "si": text.si,

@@ -57,7 +57,7 @@ class Budget(Record):
 
     ``macs``: multiply-accumulates for one image. ``params``: trained values. ``size``: bytes of all stored values
     (params and batch-norm statistics) as float32; a file adds its header to that. 1 MB is 10^6 bytes, 1 MiB 2^20.
-    ``latency``: milliseconds for one image, as a profile of a device foretells them (:mod:`triscale.network.forecast`).
+    ``latency``: milliseconds for one image, as a profile of a device foretells them (:mod:`triscale.network.latency`).
     """
 
     kind_name: ClassVar[str] = "budget"

@@ -9,7 +9,7 @@ from typing import ClassVar
 from triscale.errors import BudgetError
 from triscale.network.cost import Tally, totals
 from triscale.network.custom import AnyNetwork, CustomNetwork
-from triscale.network.forecast import Predictor, predict
+from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.record import Record
 from triscale.scaling.apply import scale

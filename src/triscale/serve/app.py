@@ -11,7 +11,7 @@ from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from triscale import __version__
-from triscale.data.color import BadImage
+from triscale.data.images.color import BadImage
 from triscale.errors import UserError
 from triscale.record import Record
 from triscale.scaling.budget import Budget

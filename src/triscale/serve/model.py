@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from triscale.data.decode import ImageLimits, decode
-from triscale.data.transforms import eval_transform, normalize
+from triscale.data.images.decode import ImageLimits, decode
+from triscale.data.images.transforms import eval_transform, normalize
 from triscale.explain.cam import overlay, to_png
 from triscale.explain.extent import extent
-from triscale.jobs.explain import SHOWN_SIDE, heat_of, method_of, square_of
-from triscale.jobs.networks import fit_any, totals_of
-from triscale.jobs.run import Run
+from triscale.jobs.core.networks import fit_any, totals_of
+from triscale.jobs.core.run import Run
+from triscale.jobs.inference.explain import SHOWN_SIDE, heat_of, method_of, square_of
 from triscale.network.custom import AnyNetwork
-from triscale.network.forecast import Predictor, predict
+from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.record import Record
 from triscale.scaling.apply import scale

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from triscale.data.transforms import normalize
+from triscale.data.images.transforms import normalize
 from triscale.network.contract import Preprocessing
 
 

@@ -15,19 +15,19 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from triscale.errors import Interrupted, JobError, RecipeError
-from triscale.training.checkpoint import Checkpoints, Epoch, Manifest, Stored
+from triscale.training.distributed.group import Group
+from triscale.training.distributed.micro_batches import shards_of
+from triscale.training.distributed.sync_norm import over_batch
 from triscale.training.divergence import WINDOW, diverging_since
 from triscale.training.evaluate import evaluate
-from triscale.training.group import Group
 from triscale.training.meter import Meter
 from triscale.training.recipe import Recipe
-from triscale.training.resume import roll_back, take_up
-from triscale.training.saver import MakeManifest, Saver, Tensors
 from triscale.training.schedule import learning_rate
-from triscale.training.shards import shards_of
-from triscale.training.state import State, new_state, to_tensors
+from triscale.training.state.checkpoint import Checkpoints, Epoch, Manifest, Stored
+from triscale.training.state.resume import roll_back, take_up
+from triscale.training.state.saver import MakeManifest, Saver, Tensors
+from triscale.training.state.state import State, new_state, to_tensors
 from triscale.training.step import Stepper, seed_of
-from triscale.training.synced import over_batch
 from triscale.training.task import Feed, Manner, Task
 from triscale.training.transfer import REESTIMATED_IMAGES, has_enough, reestimate_norms
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from triscale.data.transforms import Augmentation
+from triscale.data.images.transforms import Augmentation
 from triscale.errors import RecipeError, nearest
 from triscale.record import Record
 
@@ -114,11 +114,11 @@ class Recipe(Record):
         norm_statistics: ``frozen`` leaves those of batch norm as the first weights have them, for weights that were
             trained before; ``reestimated`` trains as usual and takes those of the average again after each epoch.
         head_start: how a new classifier on weights that were trained before begins: drawn by ``chance``, or as a linear
-            ``probe`` of their features (:mod:`triscale.jobs.probe`), where there are at most 20 000 training images.
+            ``probe`` of their features (:mod:`triscale.jobs.training.linear_probe`), where there are at most 20 000 training images.
         head_epochs: for so many epochs only the classifier learns, and the statistics of batch norm are frozen.
         layer_decay: learning rate of each stage as a share of the next one's, the classifier's being the full one.
         quantization: ``int8`` rounds weights and activations to eight bits on the way forward, so that the weights suit
-            int8 (:mod:`triscale.training.rounded`); what is kept and evaluated is float32.
+            int8 (:mod:`triscale.training.fake_quantize`); what is kept and evaluated is float32.
         patience: ends the training when the held-out images have not been judged better for so many epochs.
         norm_over: ``batch`` takes the statistics of batch norm over all shards, if every process has one of them.
     """

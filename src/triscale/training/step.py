@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.transforms import v2
 
-from triscale.data.transforms import normalize
+from triscale.data.images.transforms import normalize
 from triscale.errors import JobError
 from triscale.network.contract import Preprocessing
+from triscale.training.distributed.group import Group
+from triscale.training.distributed.micro_batches import shard_slices, shards_of, tree_sum
 from triscale.training.divergence import WINDOW
 from triscale.training.evaluate import Batch
-from triscale.training.group import Group
+from triscale.training.fake_quantize import rounded
 from triscale.training.optim import set_learning_rate
 from triscale.training.recipe import Recipe
 from triscale.training.recompute import MOST_FRUGAL, give_back_memory, is_out_of_memory, recomputed
-from triscale.training.rounded import rounded
 from triscale.training.schedule import ema_decay
-from triscale.training.shards import shard_slices, shards_of, tree_sum
-from triscale.training.state import State
+from triscale.training.state.state import State
 from triscale.training.transfer import freeze_norms
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from triscale.deploy.engines import coreml, executorch, litert, onnx_runtime, openvino
 from triscale.deploy.engines.session import Session
-from triscale.deploy.subject import Exportable
+from triscale.deploy.exportable import Exportable
 from triscale.errors import UserError, nearest
 
 

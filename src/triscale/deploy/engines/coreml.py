@@ -12,10 +12,10 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from triscale.deploy.contract import CONTRACT_KEY
-from triscale.deploy.engines.needs import load
+from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting, quiet_process
+from triscale.deploy.exportable import Exportable
 from triscale.deploy.graph import INPUT
-from triscale.deploy.subject import Exportable
 from triscale.errors import ExportError, RecordError
 
 _IMAGES, _LOGITS = INPUT, "logits"

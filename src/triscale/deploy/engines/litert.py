@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from triscale.deploy.contract import CONTRACT_KEY
-from triscale.deploy.engines.needs import load
+from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting, quiet_process
-from triscale.deploy.subject import Exportable
+from triscale.deploy.exportable import Exportable
 from triscale.errors import ExportError, RecordError
 
 _MEMBER = f"{CONTRACT_KEY}.json"

@@ -14,8 +14,8 @@ from torch import nn
 
 from triscale.deploy.contract import CONTRACT_KEY
 from triscale.deploy.engines.quiet import converting
+from triscale.deploy.exportable import Exportable
 from triscale.deploy.graph import INPUT, OUTPUT, network_graph
-from triscale.deploy.subject import Exportable
 from triscale.errors import RecordError
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triscale.deploy.contract import CONTRACT_KEY
-from triscale.deploy.engines.needs import load
 from triscale.deploy.engines.onnx_runtime import to_onnx
+from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting
-from triscale.deploy.subject import Exportable
+from triscale.deploy.exportable import Exportable
 from triscale.errors import RecordError
 
 WEIGHTS = ".bin"

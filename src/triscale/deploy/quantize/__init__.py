@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triscale.deploy.engines import Engine
+from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize.executorch_tool import ExecuTorchTool
 from triscale.deploy.quantize.onnx_tool import OnnxTool
 from triscale.deploy.quantize.openvino_tool import OpenVinoTool
-from triscale.deploy.quantize.tool import Tool
-from triscale.deploy.subject import Exportable
+from triscale.deploy.quantize.quantizer import Tool
 from triscale.errors import UserError
 
 TOOLS: dict[str, Callable[[Exportable, NDArray[np.float32]], Tool]] = {

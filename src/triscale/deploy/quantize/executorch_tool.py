@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from triscale.deploy.engines.executorch import LARGEST_BATCH, program_of, save
-from triscale.deploy.engines.needs import load
+from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting, quiet_process
+from triscale.deploy.exportable import Exportable
 from triscale.deploy.graph import block_of
 from triscale.deploy.quantize.noise import Signals
-from triscale.deploy.subject import Exportable
 
 _QUANTIZER = "executorch.backends.xnnpack.quantizer.xnnpack_quantizer"
 _STEPS = "torchao.quantization.pt2e.quantize_pt2e"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from triscale.deploy.export import draft_of, size_of
 from triscale.deploy.quantize.noise import added_noise, noise_of_blocks
-from triscale.deploy.quantize.tool import Tool
+from triscale.deploy.quantize.quantizer import Tool
 from triscale.errors import QuantizationError, UserError
 from triscale.record import Record
 

@@ -19,9 +19,9 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from triscale.deploy.engines.onnx_runtime import to_onnx, with_contract
 from triscale.deploy.engines.quiet import converting
+from triscale.deploy.exportable import Exportable
 from triscale.deploy.graph import INPUT, OUTPUT, block_of
 from triscale.deploy.quantize.noise import Signals, signal_to_noise
-from triscale.deploy.subject import Exportable
 
 ROUNDED = "_DequantizeLinear_Output"
 """What the quantizer calls a value after rounding."""

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triscale.deploy.engines.needs import load
 from triscale.deploy.engines.onnx_runtime import to_onnx
 from triscale.deploy.engines.openvino import core, save
+from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting, quiet_process
+from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize.noise import Signals
 from triscale.deploy.quantize.onnx_tool import ends_of
-from triscale.deploy.subject import Exportable
 
 
 class OpenVinoTool:

@@ -1,0 +1,167 @@
+"""Commands about sets of images: data check, data pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from triscale.cli.commands.networks import Json
+from triscale.cli.support.terminal import console, print_json, table, watcher
+
+if TYPE_CHECKING:
+    from triscale.data.sources.pack import Packed
+    from triscale.jobs.data.check import ClassCounts, SetCheck, Sizes
+
+MOST_ROWS = 30
+MOST_LISTED = 5
+
+LIKENESS = {"exact": "same file", "recoded": "encoded anew", "possible": "perhaps"}
+
+
+def check(images: str, /, *, out: Path | None = None, json: Json = False) -> None:
+    """Look at a set of images: classes, sizes, bad files, copies, and images that are in two parts.
+
+    Parameters
+    ----------
+    images
+        A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
+    out
+        Folder for check.json and a contact sheet, contact-sheet.png.
+    json
+        Print machine-readable JSON.
+    """
+    from triscale.jobs.core.progress import stop_flag
+    from triscale.jobs.data import check as job
+
+    with watcher() as watching, stop_flag() as should_stop:
+        result = job.check(images, watching, out=out, should_stop=should_stop)
+    if json:
+        print_json(result)
+        return
+    _print(result)
+    if out is not None:
+        _say(f"written to {out}: {job.SHEET}, {job.RECORD}")
+
+
+def pack(images: str, /, *, out: Path, shard_size: str = "256MB", json: Json = False) -> None:
+    """Pack a set of images into tar shards in WebDataset's layout, which every command takes like a folder.
+
+    Parts, class names and paths are kept, so that a training gives the same result. The same images give the same
+    shards, byte by byte.
+
+    Parameters
+    ----------
+    images
+        A set in any layout that a fit takes.
+    out
+        Folder to make; it appears when it is whole.
+    shard_size
+        Most bytes in a shard, such as 256MB or 1GiB.
+    json
+        Print machine-readable JSON.
+    """
+    from triscale.data.pipeline.scan import scan
+    from triscale.data.sources import pack as packing
+    from triscale.errors import Interrupted
+    from triscale.jobs.core.progress import stop_flag
+
+    most = packing.shard_size(shard_size)
+    with watcher() as watching, stop_flag() as should_stop:
+
+        def on_images(step: str, done: int, total: int) -> None:
+            if should_stop():
+                raise Interrupted("stopped; nothing was written, and the same command begins anew")
+            if done == 0 or step != told[-1]:
+                watching.begin(step, total)
+                told.append(step)
+            watching.advance(done)
+
+        told = [""]
+        packing.refuse_place(images, out)
+        found = scan(images, progress=lambda done, total: on_images("scan", done, total))
+        packed = packing.pack(found, out, shard_bytes=most, progress=lambda done, total: on_images("pack", done, total))
+    if json:
+        print_json(packed)
+        return
+    _print_packed(packed)
+
+
+def _print_packed(packed: Packed) -> None:
+    rows = [(part.part, f"{part.shards:,}", f"{part.images:,}", _bytes(part.bytes)) for part in packed.parts]
+    table(("part", "shards", "images", "size"), rows)
+    if packed.bad:
+        _list("bad", [f"{bad.path}: {bad.reason}" for bad in packed.bad], "")
+    _say(f"{len(packed.classes):,} classes; written to {packed.folder}")
+
+
+def _print(result: SetCheck) -> None:
+    sizes = result.sizes
+    console.print(Path(result.root).name, style="bold", markup=False)
+    _classes(result)
+    formats = ", ".join(f"{count:,} {name}" for name, count in result.formats.items())
+    _say(f"\nfiles    {formats}; {_bytes(sizes.total_bytes)}")
+    _say(f"sizes    {_sizes(sizes)}")
+    _list("bad", [f"{bad.path}: {bad.reason}" for bad in result.bad], "every file can be read")
+    _list(
+        "copies",
+        [" = ".join(group) for group in result.copies.groups]
+        + [f"{pair.first} = {pair.second} (perhaps)" for pair in result.copies.possible],
+        "every image is there once",
+    )
+    if result.parts != ("unsplit",):
+        leaks = [f"{leak.path} = {leak.copy} ({LIKENESS[leak.likeness]})" for leak in result.leaks]
+        _list("leaks", leaks, "no image is in two parts")
+    for warning in result.warnings:
+        _say(f"look at  {warning}")
+
+
+def _classes(result: SetCheck) -> None:
+    parts = [part for part in result.parts if part != "unsplit"]
+    most = max(row.total for row in result.classes)
+    rows = sorted(result.classes, key=lambda row: -row.total)
+    cut = len(rows) - MOST_ROWS if len(rows) > MOST_ROWS else 0
+    shown: list[ClassCounts] = rows if not cut else [*rows[: MOST_ROWS // 2], *rows[-MOST_ROWS // 2 :]]
+
+    def line(row: ClassCounts) -> list[str]:
+        bar = "█" * max(1, round(16 * row.total / most)) if row.total else ""
+        return [row.name, bar, *(f"{row.images[part]:,}" for part in parts), f"{row.total:,}"]
+
+    lines = [line(row) for row in shown]
+    if cut:
+        lines.insert(MOST_ROWS // 2, [f"({cut} more classes)", *[""] * (len(parts) + 2)])
+    total = [f"{sum(row.images[part] for row in rows):,}" for part in parts]
+    lines.append([f"{len(rows)} classes", "", *total, f"{result.num_images:,}"])
+    table(("class", "", *parts, "images"), lines, left=2)
+
+
+def _list(title: str, lines: list[str], none: str) -> None:
+    if not lines:
+        _say(f"{title:<9}{none}")
+        return
+    _say(f"{title:<9}{len(lines):,}")
+    for line in lines[:MOST_LISTED]:
+        _say(f"  {line}")
+    if len(lines) > MOST_LISTED:
+        _say(f"  and {len(lines) - MOST_LISTED:,} more; --json shows all")
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False)
+
+
+def _sizes(sizes: Sizes) -> str:
+    smallest, largest = ("{} x {}".format(*size) for size in (sizes.smallest, sizes.largest))
+    if smallest == largest and sizes.smallest_side == sizes.largest_side:
+        return f"all {smallest} px"
+    return (
+        f"{smallest} to {largest} px; shorter side {sizes.smallest_side} to {sizes.largest_side}, "
+        f"median {sizes.median_side}"
+    )
+
+
+def _bytes(count: int) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count = round(count / 1000)
+    return f"{count:,} {unit}"

@@ -1,0 +1,167 @@
+"""The command that times networks, Runs and exported files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
+
+from cyclopts import Parameter
+
+from triscale.cli.commands.networks import Json
+from triscale.cli.support.terminal import console, print_json, table, watcher
+from triscale.errors import UserError, nearest
+from triscale.network.cost import si
+
+if TYPE_CHECKING:
+    from triscale.jobs.profile.measure import Engine
+    from triscale.measure.latency import Measurement
+    from triscale.measure.versus import Versus
+
+PAPER_RATIO = 5.7
+"""Table 4 of Tan & Le 2019: ResNet-152 takes .554 s and EfficientNet-B1 .098 s on one core of a Xeon E5-2690."""
+PUBLISHED = ("efficientnet_b1", "resnet152")
+
+
+def measure(
+    subject: str | None = None,
+    /,
+    *,
+    compare: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
+    engines: str | None = None,
+    threads: int = 1,
+    batch: int = 1,
+    precision: Literal["float32", "bfloat16", "int8"] = "float32",
+    published: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = False,
+) -> None:
+    """Measure latency on this machine: one image on one core by default, as the paper's Table 4 does.
+
+    Parameters
+    ----------
+    subject
+        Folder of a Run, an exported file, a published name or a network as JSON (with random weights).
+    compare
+        Others to time in turns with it, in one run; ratios with their intervals.
+    engines
+        Which, with commas: torch, compiled (torch.compile), onnxruntime, openvino, executorch, litert; by default a
+        file's own, or torch and onnxruntime.
+    threads
+        Threads of each engine, on as many cores.
+    batch
+        Images in a call.
+    precision
+        float32, bfloat16 (torch, openvino) or int8 (onnxruntime, openvino, executorch); a file has its own.
+    published
+        Compare EfficientNet-B1 with ResNet-152 as the paper's Table 4 does, and show its ratio beside.
+    json
+        Print machine-readable JSON.
+    """
+    from triscale.jobs.core.progress import stop_flag
+    from triscale.jobs.core.run import Run
+    from triscale.jobs.profile.measure import find_subject, measure_beside, measure_one
+
+    if threads < 1 or batch < 1:
+        raise UserError(f"--threads {threads} --batch {batch}: give 1 or more of each")
+    if published and (subject is not None or compare):
+        raise UserError("--published measures the networks of the paper's table; give no others with it")
+    if published:
+        subject, compare = PUBLISHED[0], PUBLISHED[1:]
+    if subject is None:
+        raise UserError("nothing to measure; give a Run, an exported file or a network, or --published")
+    chosen = _engines(engines, subject, alone=not compare)
+    subjects = [find_subject(text) for text in (subject, *compare)]
+    with watcher() as watching, stop_flag() as should_stop:
+        if compare:
+            versus = measure_beside(
+                subjects, chosen, watching, threads=threads, batch=batch, precision=precision, should_stop=should_stop
+            )
+        else:
+            measurements = measure_one(subjects[0], chosen, watching, threads=threads, batch=batch, precision=precision)
+            if (Path(subject) / "run.json").is_file():
+                from triscale.jobs.inference.evaluate import Latencies
+
+                opened = Run.open(Path(subject))
+                with opened.update():
+                    Latencies(measurements=measurements).save(opened.latency_file)
+    if compare:
+        print_json(versus) if json else _print_versus(versus, published=published)
+    else:
+        print_json(measurements) if json else _print(measurements)
+
+
+def _engines(text: str | None, subject: str, *, alone: bool) -> tuple[Engine, ...]:
+    """Return the engines that are asked for."""
+    from triscale.deploy.engines import ENGINES
+    from triscale.jobs.profile.measure import Engine as Known
+
+    known = get_args(Known)
+    if text is None:
+        own = [name for name, engine in ENGINES.items() if subject.endswith(engine.suffix)]
+        if own:
+            return (own[0],)  # type: ignore[return-value]
+        return ("torch", "onnxruntime") if alone else ("onnxruntime",)
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in known:
+            raise UserError(f'there is no engine "{word}"{nearest(word, known)}; the engines are {", ".join(known)}')
+    if not words or len(set(words)) < len(words):
+        raise UserError(f'--engines "{text}" names none, or one twice; the engines are {", ".join(known)}')
+    return tuple(words)  # type: ignore[arg-type]
+
+
+def _print(measurements: tuple[Measurement, ...]) -> None:
+    table(
+        ("engine", "precision", "median ms", "95 % interval", "quartiles", "calls", "peak"),
+        [
+            (
+                item.engine,
+                item.precision,
+                f"{item.median_ms:.3g}",
+                "" if item.low_ms is None else f"{item.low_ms:.3g} - {item.high_ms:.3g}",
+                f"{item.lower_quartile_ms:.3g} - {item.upper_quartile_ms:.3g}",
+                str(item.samples),
+                "" if item.peak_bytes is None else f"{si(item.peak_bytes)}B",
+            )
+            for item in measurements
+        ],
+        left=2,
+    )
+    first = measurements[0]
+    cores = (
+        f", held to core{'s' if len(first.cores) > 1 else ''} {', '.join(map(str, first.cores))}" if first.cores else ""
+    )
+    console.print(
+        f"{first.batch} image{'s' if first.batch > 1 else ''} of {first.resolution} px, {first.threads} "
+        f"thread{'s' if first.threads > 1 else ''}{cores}, on {first.machine.processor}. peak: memory beyond what the "
+        "process had before",
+        style="dim",
+    )
+    for item in measurements:
+        if item.noise is not None:
+            console.print(f"not to be trusted: {item.engine}: {item.noise}", style="bold red")
+
+
+def _print_versus(versus: Versus, *, published: bool) -> None:
+    table(
+        ("network", "engine", "precision", "px", "median ms", "ratio", "95 % interval", "calls"),
+        [
+            (
+                item.name,
+                item.engine,
+                item.precision,
+                str(item.resolution),
+                f"{item.median_ms:.3g}",
+                f"x{item.ratio:.3g}",
+                f"{item.low:.3g} - {item.high:.3g}",
+                str(item.calls),
+            )
+            for item in versus.contestants
+        ],
+    )
+    console.print(
+        f"{versus.rounds} rounds in turns, batch {versus.batch}, threads {versus.threads}, on "
+        f"{versus.machine.processor}; ratios are to the first",
+        style="dim",
+    )
+    if published:
+        console.print(f"the paper's Table 4: x{PAPER_RATIO} on one core of a Xeon E5-2690 (.554 s and .098 s)")

@@ -1,0 +1,212 @@
+"""Commands about networks and their cost; none needs torch, but for a person's own network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from triscale.cli.support.latency import forecast_of, print_latency
+from triscale.cli.support.terminal import console, print_json, table
+from triscale.errors import UserError
+from triscale.families import FAMILIES
+from triscale.families.find import find_law, find_lite, find_network
+from triscale.network.cost import Cost, cost, si
+from triscale.network.custom import AnyNetwork, CustomNetwork
+from triscale.network.latency import Predictor, load_predictor
+from triscale.network.spec import Network
+from triscale.scaling.apply import scale as scale_network
+from triscale.scaling.budget import Budget
+from triscale.scaling.fit import Fit, fit_budget
+from triscale.scaling.law import EFFICIENTNET, Law, Scale
+
+DEFAULT_LAW = f"{EFFICIENTNET.alpha:g},{EFFICIENTNET.beta:g},{EFFICIENTNET.gamma:g}"
+
+Json = Annotated[bool, Parameter(name="--json", negative="", help="print machine-readable JSON")]
+ProfileOption = Annotated[
+    Path | None, Parameter(name="--profile", help="file of triscale profile, for a budget of time such as 20ms")
+]
+LiteOption = Annotated[
+    bool,
+    Parameter(
+        name="--lite",
+        negative="",
+        help="adapt the network for int8 and small devices first: no gates, ReLU6, stem and head not scaled",
+    ),
+]
+LawOption = Annotated[str, Parameter(name="--law", help="alpha,beta,gamma, a JSON file or a search's folder")]
+
+
+def list_(*, json: Json = False) -> None:
+    """List the published networks with their exact costs."""
+    members = [(family, member, cost(member.network)) for family, group in FAMILIES.items() for member in group]
+    if json:
+        print_json(
+            {
+                member.name: {"family": family, "resolution": member.resolution, "top1": member.top1}
+                | figures.model_dump(exclude={"stages"})
+                for family, member, figures in members
+            }
+        )
+        return
+    table(
+        ("network", "px", "params", "MACs", "activations", "top-1 %"),
+        [
+            (
+                member.name,
+                str(member.resolution),
+                si(figures.params),
+                si(figures.macs),
+                si(figures.activations),
+                "" if member.top1 is None else f"{member.top1:.1f}",
+            )
+            for _, member, figures in members
+        ],
+    )
+    console.print(
+        "MACs: multiply-accumulates for one image, no bias, no batch norm. top-1: ImageNet, as published.", style="dim"
+    )
+
+
+def scale(
+    network: str,
+    /,
+    *,
+    budget: Annotated[list[str] | None, Parameter(negative="")] = None,
+    phi: float | None = None,
+    depth: float | None = None,
+    width: float | None = None,
+    resolution: float | None = None,
+    law: LawOption = DEFAULT_LAW,
+    classes: int | None = None,
+    lite: LiteOption = False,
+    profile: ProfileOption = None,
+    verify: Annotated[bool, Parameter(negative="")] = False,
+    out: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Scale a network: to a budget, along a law by phi, or by its own multipliers.
+
+    Parameters
+    ----------
+    network
+        A published name, a JSON file or package.module:function.
+    budget
+        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; several are kept at once.
+    phi
+        How far along the law; fractions and negative numbers work.
+    depth
+        Multiplier of depth.
+    width
+        Multiplier of width.
+    resolution
+        Multiplier of resolution; the result is snapped.
+    law
+        alpha,beta,gamma, a JSON file or a search's folder.
+    classes
+        Number of classes, if not the network's own.
+    profile
+        File of triscale profile, made on the device that the time is meant for.
+    verify
+        Measure the scaled network on this machine, in the engine of the profile.
+    out
+        File to write the scaled network to, as JSON.
+    json
+        Print machine-readable JSON.
+    """
+    baseline = choose_network(network, lite=lite)
+    if classes is not None:
+        baseline = baseline.replace(classes=classes)
+    single = any(value is not None for value in (depth, width, resolution))
+    if (budget is not None) + (phi is not None) + single != 1:
+        raise UserError(
+            "give exactly one of --budget, --phi, or some of --depth, --width and --resolution; "
+            f"for example: triscale scale {network} --phi 1"
+        )
+    if verify and profile is None:
+        raise UserError(
+            "--verify measures in the engine of a profile; give one with --profile, or use triscale measure"
+        )
+    predictor = None if profile is None else load_predictor(profile)
+    along = find_law(law)
+    fit: Fit | None = None
+    if budget is not None:
+        fit = _fit(baseline, along, Budget.of(*budget), predictor)
+        scaled: AnyNetwork = fit.network
+    elif phi is not None:
+        scaled = scale_network(baseline, along.at(phi)).replace(name=f"{baseline.name}_phi{phi:+g}")
+    else:
+        scaled = scale_network(baseline, Scale(depth=depth or 1.0, width=width or 1.0, resolution=resolution or 1.0))
+    if out is not None:
+        scaled.save(out)
+    before, after = cost_of_any(baseline), cost_of_any(scaled)
+    latency = None if predictor is None else forecast_of(scaled, predictor, verify=verify)
+    if json:
+        print_json(
+            {
+                "network": scaled.model_dump(mode="json"),
+                "cost": after.model_dump(mode="json", exclude={"stages"}),
+                "fit": None if fit is None else fit.model_dump(mode="json", exclude={"network"}),
+            }
+            | ({} if latency is None else {"latency": latency.model_dump(mode="json")})
+        )
+        return
+    _print_scaled(baseline, scaled, before, after)
+    if fit is not None:
+        _print_fit(fit)
+    if latency is not None:
+        print_latency(latency)
+    if out is not None:
+        console.print(f"written to {out}", highlight=False, markup=False)
+
+
+def _print_scaled(baseline: AnyNetwork, scaled: AnyNetwork, before: Cost, after: Cost) -> None:
+    rows = [("resolution", str(baseline.resolution), str(scaled.resolution), scaled.resolution / baseline.resolution)]
+    if isinstance(baseline, Network) and isinstance(scaled, Network):
+        rows.append(
+            ("blocks", str(baseline.num_blocks), str(scaled.num_blocks), scaled.num_blocks / baseline.num_blocks)
+        )
+        widths = [" ".join(str(stage.width) for stage in network.stages) for network in (baseline, scaled)]
+        console.print(f"widths  {widths[0]}\n     -> {widths[1]}")
+    for name, old, new in (
+        ("params", before.params, after.params),
+        ("MACs", before.macs, after.macs),
+        ("activations", before.activations, after.activations),
+    ):
+        rows.append((name, si(old), si(new), new / old))
+    table(
+        ("", baseline.name, scaled.name if scaled.name != baseline.name else "scaled", "ratio"),
+        [(name, old, new, f"{ratio:.3g}") for name, old, new, ratio in rows],
+    )
+
+
+def _print_fit(fit: Fit) -> None:
+    console.print(f"phi {fit.phi:g} of the law {fit.law}: {fit.scale}", markup=False)
+    for limit in fit.limits:
+        bound = "  (binding)" if limit.name == fit.binding and len(fit.limits) > 1 else ""
+        console.print(f"asked and achieved: {limit}{bound}", markup=False)
+    if fit.steps:
+        console.print(f"steps ahead of the law, for the slack: {', '.join(fit.steps)}", markup=False)
+
+
+def choose_network(text: str, *, lite: bool) -> AnyNetwork:
+    """Return the network that a person means, or its lite form where it is asked for."""
+    return find_lite(text) if lite else find_network(text)
+
+
+def cost_of_any(network: AnyNetwork) -> Cost:
+    """Return what a network costs; a person's own has to be traced, which needs torch."""
+    if isinstance(network, CustomNetwork):
+        from triscale.jobs.core.networks import cost_of
+
+        return cost_of(network)
+    return cost(network)
+
+
+def _fit(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor | None) -> Fit:
+    if isinstance(network, CustomNetwork):
+        from triscale.jobs.core.networks import fit_any
+
+        return fit_any(network, law, budget, predictor)
+    return fit_budget(network, law, budget, predictor)

@@ -1,0 +1,56 @@
+"""The command that serves a Run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from triscale.cli.support.terminal import console
+from triscale.errors import UserError
+from triscale.network.latency import load_predictor
+
+
+def serve(
+    run: Path, /, *, host: str = "127.0.0.1", port: int = 8000, threads: int = 1, profile: Path | None = None
+) -> None:
+    """Serve a Run's network: a page to drop images on, and an HTTP interface described by OpenAPI.
+
+    Parameters
+    ----------
+    run
+        Folder of a trained Run.
+    host
+        Address to listen at; by default only this machine can connect.
+    port
+        Port to listen at; 0 takes any that is free.
+    threads
+        Threads that the network computes with.
+    profile
+        File of triscale profile, which foretells the latency of the networks that a budget gives.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError:
+        raise UserError("serving needs a web server; install it with: pip install 'triscale[serve]'") from None
+    from triscale.jobs.core.run import Run
+    from triscale.jobs.training.train import limit_threads
+    from triscale.serve.app import make_app
+    from triscale.serve.limits import DEFAULTS
+    from triscale.serve.model import ServedModel
+    from triscale.serve.run import listen, run_server
+
+    limit_threads(threads)
+    predictor = None if profile is None else load_predictor(profile)
+    model = ServedModel(Run.open(run), DEFAULTS.pixels, predictor)
+    socket = listen(host, port)
+    shown = f"http://{host}:{socket.getsockname()[1]}"
+    console.print(
+        f"{model.about.network}, {len(model.about.classes)} classes, at {shown}\n"
+        f"description: {shown}/openapi.json; an image: curl --data-binary @image.jpg {shown}/api/predict\n"
+        "Ctrl-C ends it",
+        markup=False,
+        soft_wrap=True,
+    )
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        console.print("anybody who reaches this address can use it: there is no password", style="bold")
+    run_server(make_app(model), socket)

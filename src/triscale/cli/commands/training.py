@@ -1,0 +1,348 @@
+"""Commands that train: demo, fit, train."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from triscale.cli.commands.networks import DEFAULT_LAW, Json, LiteOption, ProfileOption, choose_network
+from triscale.cli.support.messages import announce, print_forecast, print_measured, summarize
+from triscale.cli.support.terminal import console, print_json, watcher
+from triscale.errors import UserError
+from triscale.families.find import find_law
+from triscale.families.lite import lite as lite_of
+from triscale.network.latency import load_predictor
+from triscale.scaling.budget import Budget
+
+if TYPE_CHECKING:
+    from triscale.jobs.core.run import Request
+    from triscale.training.recipe import Recipe
+
+Budgets = Annotated[list[str] | None, Parameter(name="--budget", negative="")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How to train.
+
+    Parameters
+    ----------
+    out
+        Folder of the Run; by default runs/ and a name made of images, network and budget.
+    recipe
+        A recipe's name, or a JSON file of one; a file may be partial and build on a named one: {"base": "small", ...}.
+        By default small, with --weights finetune; others have a quarter of their learning rate with --weights.
+    epochs
+        Number of epochs, instead of the recipe's.
+    batch
+        Images in a step, instead of the recipe's.
+    learning_rate
+        Peak learning rate, instead of the recipe's.
+    flip
+        Whether training images are mirrored left to right at random; not for digits or text.
+    seed
+        Decides the split, the first weights, order and augmentation.
+    test_share
+        Share of each class that is held out for the test, where the folders give no split.
+    val_share
+        Share of the training images of each class that chooses the best epoch, instead of the recipe's.
+    device
+        auto, cpu or cuda.
+    workers
+        Processes that decode images; by default by the number of cores.
+    threads
+        Threads that compute; by default all cores. One is best for small networks on a busy machine.
+    allow_leak
+        Train although test or validation images are copies of others; the report says so.
+    weights
+        Where to start from: a finished Run, a file of triscale weights import, a published name (triscale weights
+        list), or inherit: and one of these of another size. Other classes are no matter.
+    offline
+        Ask no network for published weights; the cache is used.
+    settings
+        Any field of the recipe, as field=value: --set mixup=0.2 --set optimizer=sgd --set augmentation.erase=0.25.
+    max_time
+        Save and stop after this time, such as 90s, 30m or 2h; the same command goes on.
+    dry_run
+        Say what the training will take, in time, memory and disk, and stop; nothing is written.
+    compile
+        Compile the forward pass; pays on a GPU after the first minutes.
+    tensorboard
+        Write the history for TensorBoard too, into the Run.
+    """
+
+    out: Path | None = None
+    recipe: str | None = None
+    epochs: int | None = None
+    batch: int | None = None
+    learning_rate: float | None = None
+    flip: bool | None = None
+    seed: int = 0
+    test_share: float = 0.2
+    val_share: float | None = None
+    device: str = "auto"
+    workers: int | None = None
+    threads: int | None = None
+    allow_leak: Annotated[bool, Parameter(negative="")] = False
+    weights: str | None = None
+    offline: Annotated[bool, Parameter(negative="")] = False
+    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = ()
+    max_time: str | None = None
+    dry_run: Annotated[bool, Parameter(negative="")] = False
+    compile: Annotated[bool, Parameter(negative="")] = False
+    tensorboard: Annotated[bool, Parameter(negative="")] = False
+
+
+DEFAULTS = TrainOptions()
+
+
+def demo(
+    *,
+    out: Path = Path("demo"),
+    only_data: Annotated[bool, Parameter(negative="")] = False,
+    seed: int = 0,
+    epochs: int | None = None,
+    json: Json = False,
+) -> None:
+    """Do the main job on real handwritten digits, in under two minutes on two cores.
+
+    Parameters
+    ----------
+    out
+        Folder for the images and the Run.
+    only_data
+        Write the digits as a folder of images and stop.
+    seed
+        Decides the split, the first weights, order and augmentation.
+    epochs
+        Number of epochs, instead of the demo's.
+    json
+        Print the metrics as JSON.
+    """
+    from triscale.jobs.demo import demo_request, write_images
+
+    images = write_images(out)
+    if only_data:
+        print(images)
+        return
+    run = out / "run"
+    # A network so small gains little from a second thread, and loses much where something else wants the core.
+    _carry_out(demo_request(images, seed, epochs), run, TrainOptions(threads=1), everything=True, json=json)
+    if not json:
+        console.print("\nOn your own images, a folder with a folder for each class:", style="bold")
+        for line in (
+            "triscale fit IMAGES --budget 30M",
+            f"triscale predict {run} IMAGE_OR_FOLDER",
+            "triscale scale efficientnet_b0 --budget 400M",
+        ):
+            console.print(f"  {line}", markup=False)
+
+
+def fit(
+    images: str,
+    /,
+    *,
+    budget: Budgets = None,
+    baseline: str | None = None,
+    law: str = DEFAULT_LAW,
+    lite: LiteOption = False,
+    profile: ProfileOption = None,
+    options: TrainOptions = DEFAULTS,
+    json: Json = False,
+) -> None:
+    """Turn images and a budget into a trained, evaluated, exported, explained network with a report.
+
+    Parameters
+    ----------
+    images
+        A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
+    budget
+        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; several are kept at once.
+    baseline
+        The network to scale: a published name, a JSON file or package.module:function; by default that of the weights,
+        or efficientnet_b0.
+    law
+        alpha,beta,gamma, a JSON file or a search's folder.
+    profile
+        File of triscale profile, made on the device that a budget of time is meant for.
+    options
+        How to train.
+    json
+        Print the metrics as JSON.
+    """
+    if not budget:
+        raise UserError(f"a fit needs a budget; for example: triscale fit {images} --budget 400M")
+    if baseline is None and options.weights is None:
+        baseline = "efficientnet_b0"
+    request = _request(images, baseline, law, budget, options, profile, lite=lite)
+    out = options.out or _default_out(images, _named(baseline, request, lite=lite), budget)
+    _carry_out(request, out, options, everything=True, json=json)
+
+
+def train(
+    images: str,
+    /,
+    *,
+    network: str | None = None,
+    budget: Budgets = None,
+    law: str = DEFAULT_LAW,
+    lite: LiteOption = False,
+    profile: ProfileOption = None,
+    options: TrainOptions = DEFAULTS,
+    json: Json = False,
+) -> None:
+    """Train a network as it is, or fitted to a budget; evaluate it and report.
+
+    Parameters
+    ----------
+    images
+        A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
+    network
+        A published name, a JSON file or package.module:function; with --weights by default that of the weights.
+    budget
+        Scale the network to limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms.
+    law
+        alpha,beta,gamma, a JSON file or a search's folder, for a budget.
+    profile
+        File of triscale profile, made on the device that a budget of time is meant for.
+    options
+        How to train.
+    json
+        Print the metrics as JSON.
+    """
+    if network is None and options.weights is None:
+        raise UserError(f"a training needs a network; for example: triscale train {images} --network efficientnet_b0")
+    request = _request(images, network, law, budget, options, profile, lite=lite)
+    out = options.out or _default_out(images, _named(network, request, lite=lite), budget or [])
+    _carry_out(request, out, options, everything=False, json=json)
+
+
+def _request(
+    images: str,
+    network: str | None,
+    law: str,
+    budget: list[str] | None,
+    options: TrainOptions,
+    profile: Path | None,
+    *,
+    lite: bool,
+) -> Request:
+    from triscale.jobs.core.run import Request
+    from triscale.jobs.training.initial_weights import find_start
+
+    limits = Budget.of(*budget) if budget else None
+    predictor = None if profile is None else load_predictor(profile)
+    if predictor is not None and (limits is None or limits.latency is None):
+        raise UserError("--profile is for a budget of time; give one such as --budget 20ms, or leave --profile out")
+    start = None if options.weights is None else find_start(options.weights, offline=options.offline)
+    if network is not None:
+        found = choose_network(network, lite=lite)
+    else:
+        assert start is not None
+        found = lite_of(start.network) if lite else start.network
+    return Request(
+        images=root_of(images),
+        network=found,
+        budget=limits,
+        law=find_law(law) if budget else None,
+        recipe=_recipe(options),
+        seed=options.seed,
+        test_share=options.test_share,
+        start=start,
+        predictor=predictor,
+    )
+
+
+def root_of(images: str) -> str:
+    """Return what a person gave as images such that it is found from any folder."""
+    from triscale.data.sources.local import absolute
+    from triscale.data.sources.named import absolute_named, is_named
+
+    return absolute_named(images) if is_named(images) else absolute(images)
+
+
+def _recipe(options: TrainOptions) -> Recipe:
+    from triscale.jobs.training.initial_weights import transferred
+    from triscale.training.changes import changed, find_recipe
+    from triscale.training.recipe import FINETUNE, Recipe
+
+    usual = "small" if options.weights is None else FINETUNE.name
+    recipe = find_recipe(options.recipe or usual)
+    if options.weights is not None:
+        recipe = transferred(recipe)
+    recipe = changed(recipe, options.settings)
+    changes = {
+        name: value
+        for name, value in (
+            ("epochs", options.epochs),
+            ("batch", options.batch),
+            ("learning_rate", options.learning_rate),
+            ("val_share", options.val_share),
+        )
+        if value is not None
+    }
+    fields = {name: getattr(recipe, name) for name in type(recipe).model_fields} | changes
+    if options.flip is not None:
+        fields["augmentation"] = recipe.augmentation.model_copy(update={"flip": options.flip})
+    return Recipe.parse(fields, "the recipe with the options given")
+
+
+def _named(given: str | None, request: Request, *, lite: bool) -> str:
+    return request.network.name if given is None or lite else given
+
+
+def _default_out(images: str, network: str, budget: list[str]) -> Path:
+    parts = [Path(root_of(images)).name, Path(network).stem.replace(":", "-"), *budget]
+    return Path("runs") / "-".join("".join(c for c in part if c.isalnum() or c in "_.+") for part in parts)
+
+
+def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything: bool, json: bool) -> None:
+    from triscale.cli.support.amounts import seconds_of
+    from triscale.jobs import fit as job
+    from triscale.jobs.core.progress import Silent, stop_flag, with_deadline
+    from triscale.jobs.training.train import choose_device, limit_threads
+    from triscale.training.distributed.group import join
+
+    most_seconds = None if options.max_time is None else seconds_of("--max-time", options.max_time)
+    limit_threads(options.threads)
+    if options.dry_run:
+        print_forecast(request, options.device, _workers(options.workers), json=json)
+        return
+    device = choose_device(options.device, int(os.environ.get("LOCAL_RANK", "0")))
+    with stop_flag() as stopped, join(device) as group, watcher() as watching:
+        setting = job.Setting(
+            watcher=watching if group.is_writer else Silent(),
+            device=device,
+            workers=_workers(options.workers),
+            group=group,
+            compiled=options.compile,
+            should_stop=with_deadline(stopped, most_seconds),
+            on_network=lambda spec: announce(spec, str(device)),
+            command=("triscale", *sys.argv[1:]),
+            allow_leak=options.allow_leak,
+            tensorboard=options.tensorboard,
+        )
+        metrics = (job.fit if everything else job.train)(request, out, setting)
+    if metrics is None:
+        return
+    if json:
+        print_json(metrics)
+    else:
+        summarize(metrics, out, request.images)
+        if everything:
+            print_measured(out)
+
+
+def _workers(asked: int | None) -> int:
+    if asked is not None:
+        if asked < 0:
+            raise UserError(f"--workers {asked} is negative; give 0 or more")
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if cores <= 2 else min(8, cores - 1)

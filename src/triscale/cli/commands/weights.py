@@ -1,0 +1,197 @@
+"""Commands about weights of other projects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from triscale.cli.commands.networks import Json
+from triscale.cli.support.terminal import console, print_json, table
+from triscale.network.cost import si
+
+if TYPE_CHECKING:
+    from triscale.weights.contract import Weights
+
+Offline = Annotated[bool, Parameter(negative="")]
+
+
+def list_(*, source: str | None = None, json: Json = False) -> None:
+    """List the published weights that Triscale knows, with what is known of each.
+
+    Parameters
+    ----------
+    source
+        Only those of torchvision, timm, lukemelas or google.
+    json
+        Print machine-readable JSON.
+    """
+    from triscale.weights.catalog import names, published
+    from triscale.weights.sources import source_named
+
+    rows = [published(name) for name in names(None if source is None else source_named(source)[0])]
+    if json:
+        print_json(rows)
+        return
+    table(
+        ("weights", "px", "top-1 %", "license", "sha256"),
+        [
+            (
+                weights.title,
+                str(weights.network.resolution),
+                "" if weights.accuracy is None else f"{weights.accuracy.top1:.1f}",
+                weights.license or "",
+                (weights.sha256 or "")[:8],
+            )
+            for weights in rows
+        ],
+    )
+    console.print(
+        "What is empty is not known. Accuracies are as published, each by its source's protocol.", style="dim"
+    )
+
+
+def info(weights: str, /, *, json: Json = False) -> None:
+    """Show the contract of weights: the network that they need, the images they expect, where they come from.
+
+    Parameters
+    ----------
+    weights
+        A published name, a file of triscale weights import, or a Run.
+    json
+        Print machine-readable JSON.
+    """
+    from triscale.weights.load import contract_of
+
+    found = contract_of(weights)
+    if json:
+        print_json(found)
+    else:
+        _print_contract(found)
+
+
+def import_(
+    file: Path,
+    /,
+    *,
+    source: str,
+    name: str,
+    out: Path,
+    part: str | None = None,
+    classes: int | None = None,
+    drop_head: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Convert a file of another project to safetensors with its contract inside.
+
+    Pickles are opened in a process of their own that runs no code of theirs.
+
+    Parameters
+    ----------
+    file
+        Safetensors, a PyTorch state dict, or a TensorFlow checkpoint (.index, its folder, or .tar.gz).
+    source
+        Whose names it uses: torchvision, timm, lukemelas or google.
+    name
+        What the source calls the network, such as tf_efficientnet_b0.
+    out
+        The file to write.
+    part
+        Path of the state dict inside the file, where it holds several.
+    classes
+        Number of outputs, where it is not the published one.
+    drop_head
+        Leave the classifier out.
+    """
+    from triscale.weights.load import import_file
+
+    loaded = import_file(file, out, source=source, name=name, part=part, classes=classes, drop_head=drop_head)
+    for note in loaded.notes:
+        console.print(f"note: {note}", markup=False)
+    console.print(
+        f"{len(loaded.state)} tensors of {loaded.weights.title} written to {out}; begin with them by --weights {out}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def fetch(name: str, /, *, offline: Offline = False) -> None:
+    """Fetch published weights into the cache, and import them.
+
+    Parameters
+    ----------
+    name
+        A name of triscale weights list.
+    offline
+        Ask no network; say what is missing.
+    """
+    from triscale.cli.support.terminal import watcher
+    from triscale.weights.load import find_weights
+
+    with watcher() as watching:
+        watching.begin("fetch")
+
+        def on_bytes(done: int, total: int | None) -> None:
+            watching.begin("fetch", total)
+            watching.advance(done, f"{si(done)}B" + ("" if total is None else f" of {si(total)}B"))
+
+        loaded = find_weights(name, offline=offline, progress=on_bytes)
+    _print_contract(loaded.weights)
+    console.print(f"in the cache; begin with them by --weights {loaded.weights.title}", markup=False, soft_wrap=True)
+
+
+def export(weights: str, out: Path, /, *, source: str, name: str) -> None:
+    """Write weights under another project's names, as its own load_state_dict takes them.
+
+    Parameters
+    ----------
+    weights
+        A Run, a file of triscale weights import, or a published name.
+    out
+        The file to write: safetensors.
+    source
+        Whose names: torchvision, timm or lukemelas.
+    name
+        What the source calls the network.
+    """
+    from triscale.weights.export import export_state
+    from triscale.weights.load import find_weights
+    from triscale.weights.tensors import write_tensors
+
+    loaded = find_weights(weights)
+    state = export_state(loaded.state, loaded.weights.network, source, name)
+    write_tensors(out, dict(state), {"format": "pt"})
+    console.print(f"{len(state)} tensors of {source}/{name} written to {out}", markup=False, soft_wrap=True)
+
+
+def _print_contract(weights: Weights) -> None:
+    network, images = weights.network, weights.preprocessing
+    rows = [
+        ("weights", weights.title),
+        ("network", f"{network.name}, {network.classes} classes, {network.padding} padding"),
+        ("batch norm", f"eps {network.norm.eps:g}, momentum {network.norm.momentum:g}"),
+        ("activation", network.stem.activation),
+    ]
+    if images is not None:
+        rows += [
+            ("images", f"{images.resolution} px, {images.interpolation}, center {images.crop:.3g} of the short side"),
+            ("mean, std", f"{_triple(images.mean)}; {_triple(images.std)}"),
+        ]
+    if weights.accuracy is not None:
+        rows.append(("top-1", f"{weights.accuracy.top1:g} % ({weights.accuracy.protocol})"))
+    rows += [
+        (name, value)
+        for name, value in (
+            ("license", weights.license),
+            ("sha256", weights.sha256),
+            ("address", weights.address),
+            ("hub", weights.hub),
+        )
+        if value
+    ]
+    for name, value in rows:
+        console.print(f"{name:<11} {value}", markup=False, soft_wrap=True)
+
+
+def _triple(values: tuple[float, float, float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)

@@ -1,0 +1,1 @@
+"""What commands share: options, messages, tables, amounts. None of these is a command."""

@@ -1,0 +1,122 @@
+"""What a person sees in a terminal: tables, progress, summaries."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from triscale.jobs.core.progress import Watcher
+from triscale.record import Record
+
+PLAIN_SECONDS = 4.0
+
+console = Console(highlight=False)
+error_console = Console(stderr=True, highlight=False)
+
+
+def print_json(data: Record | Sequence[Record] | dict[str, object]) -> None:
+    """Print machine-readable output: one JSON document."""
+    if isinstance(data, Record):
+        print(data.to_json(), end="")
+    elif isinstance(data, dict):
+        print(json.dumps(data, indent=1, ensure_ascii=False))
+    else:
+        print(json.dumps([json.loads(item.to_json()) for item in data], indent=1, ensure_ascii=False))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, title: str = "") -> None:
+    """Print a table; the first ``left`` columns are aligned left, the others right."""
+    grid = Table(box=None, pad_edge=False, title=title or None, title_justify="left", header_style="bold")
+    for index, column in enumerate(columns):
+        if index < left:
+            grid.add_column(column, overflow="fold")
+        else:
+            grid.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*(cell.replace("[", "\\[") for cell in row))
+    console.print(grid)
+
+
+def counted(number: int, word: str) -> str:
+    """Return a number with its word: 1 seed, 3 seeds."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+@contextmanager
+def watcher() -> Iterator[Watcher]:
+    """Return a watcher for this terminal: bars where there is one, lines elsewhere. Both go to standard error."""
+    if not error_console.is_terminal:
+        yield _Lines()
+        return
+    progress = Progress(
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.percentage:>4.0f}%"),
+        TextColumn("{task.fields[words]}"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        console=error_console,
+    )
+    with progress:
+        bars = _Bars(progress)
+        yield bars
+        bars.finish()
+
+
+class _Bars:
+    """A bar for each part of a job."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+        self._title = ""
+
+    def begin(self, title: str, total: int | None = None) -> None:
+        if self._task is not None and title == self._title:
+            self._progress.update(self._task, total=total)
+            return
+        self.finish()
+        self._title = title
+        self._task = self._progress.add_task(title, total=total, words="")
+
+    def advance(self, done: int, text: str = "") -> None:
+        assert self._task is not None
+        self._progress.update(self._task, completed=done, words=text)
+
+    def note(self, text: str) -> None:
+        self._progress.console.print(f"note: {text}", markup=False)
+
+    def finish(self) -> None:
+        """Fill the bar of the part that has ended."""
+        if self._task is not None:
+            task = next(task for task in self._progress.tasks if task.id == self._task)
+            total = task.total if task.total is not None else 1
+            self._progress.update(self._task, total=total, completed=total)
+
+
+class _Lines:
+    """A line for each part of a job and every few seconds within it."""
+
+    def __init__(self) -> None:
+        self._title, self._total, self._told = "", 0, 0.0
+
+    def begin(self, title: str, total: int | None = None) -> None:
+        if title != self._title:
+            print(f"{title} ...", file=sys.stderr, flush=True)
+        self._title, self._total, self._told = title, total or 0, time.monotonic()
+
+    def advance(self, done: int, text: str = "") -> None:
+        now = time.monotonic()
+        if now - self._told >= PLAIN_SECONDS:
+            self._told = now
+            share = f"{done / self._total:4.0%}" if self._total else str(done)
+            print(f"  {self._title} {share}  {text}", file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        print(f"note: {text}", file=sys.stderr, flush=True)

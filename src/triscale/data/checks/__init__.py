@@ -1,0 +1,1 @@
+"""What is wrong or doubtful with a data set: damage, empty classes, duplicates."""

@@ -1,0 +1,1 @@
+"""Decode, describe and transform single images."""

@@ -1,0 +1,336 @@
+"""Samples -> batches, whose content depends on seed, epoch and index alone, whatever the number of workers."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from triscale.data.images.decode import BadImage, Prepared, prepare
+from triscale.data.images.transforms import (
+    Augmentation,
+    DecodeJpeg,
+    TrainTransform,
+    Transform,
+    eval_transform,
+    train_transform,
+)
+from triscale.data.pipeline.order import batch_slice, epoch_order, num_batches, sample_seed
+from triscale.data.pipeline.shared_arrays import Texts
+from triscale.data.pipeline.split import Sample, Split
+from triscale.data.pipeline.workers import PATIENCE, Task, Workers
+from triscale.data.sources.store import open_store
+from triscale.errors import DataError
+from triscale.network.contract import Preprocessing
+
+CACHE_BYTES = 256 << 20
+"""How much memory decoded images may take, over all workers."""
+
+
+class Batch(NamedTuple):
+    """Some samples on the CPU.
+
+    Attributes:
+        images: uint8 ``[N, 3, resolution, resolution]``, not normalized.
+        labels: int64 ``[N]``.
+        indices: int64 ``[N]``, the samples' places in the part of the split that they come from.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class TrainLoader:
+    """The training images of a split, epoch after epoch; its workers stay until it is closed.
+
+    Every epoch holds every sample exactly once, in batches that differ in size by one at most. What a batch holds is a
+    function of seed, epoch and step; neither the number of workers nor where an epoch is begun changes a bit of it.
+
+    Args:
+        split: gives the samples.
+        preprocessing: gives the resolution and the interpolation.
+        augmentation: how the images are varied.
+        batch: greatest number of samples in a batch.
+        seed: 0 or more; decides about order and augmentation.
+        workers: processes that decode; with 0 it is done in this one.
+        pin: whether batches lie in page-locked memory, from which a GPU copies faster.
+        cache_bytes: how much memory decoded images may take, over all workers.
+        patience: seconds that a batch is waited for, until its worker is killed and started anew.
+        on_restart: told in a sentence of every worker that was started anew; by default a warning.
+        decode_jpeg: decodes training images in place of Pillow, such as
+            :func:`triscale.data.images.transforms.torchcodec_decoder`; pixels then differ by a level now and then.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation,
+        *,
+        batch: int,
+        seed: int,
+        workers: int = 0,
+        pin: bool = False,
+        cache_bytes: int = CACHE_BYTES,
+        patience: float = PATIENCE,
+        on_restart: Callable[[str], None] | None = None,
+        decode_jpeg: DecodeJpeg | None = None,
+    ) -> None:
+        self._size, self._batch, self._seed = len(split.train), batch, seed
+        transform = train_transform(preprocessing, augmentation, decode_jpeg)
+        images = _Images(split.train, split.root, transform, seed, cache_bytes // max(workers, 1))
+        self._pool = _Pool(images, workers, pin, preprocessing.resolution, batch, patience, on_restart)
+
+    @property
+    def num_steps(self) -> int:
+        """The number of batches of an epoch."""
+        return num_batches(self._size, self._batch)
+
+    def count(self, step: int) -> int:
+        """Return the number of samples of a batch of any epoch."""
+        return len(range(self._size)[batch_slice(self._size, self._batch, range(self.num_steps)[step])])
+
+    def indices(self, epoch: int, step: int) -> list[int]:
+        """Return the places in the split of a batch's samples."""
+        order = epoch_order(self._size, self._seed, epoch)
+        indices: list[int] = order[batch_slice(self._size, self._batch, range(self.num_steps)[step])].tolist()
+        return indices
+
+    def epoch(self, epoch: int, first_step: int = 0, share: Callable[[int], slice] = slice) -> Iterator[Batch]:
+        """Yield the batches of an epoch, counted from 0, from a step on, counted from 0.
+
+        Beginning another epoch ends the one before.
+
+        Args:
+            epoch: counted from 0.
+            first_step: counted from 0.
+            share: from the number of samples of a batch to the part of it that this process is given; by default all.
+
+        Raises:
+            DataError: a file of the split can no longer be read or decoded.
+            JobError: workers were ended from outside or did not answer in time, more often than
+                :data:`triscale.data.pipeline.workers.RESTARTS` times.
+        """
+        order = epoch_order(self._size, self._seed, epoch)
+        return self._pool.run(_Tasks(order, self._batch, epoch, range(self.num_steps)[first_step:], share))
+
+    def close(self) -> None:
+        """End the workers; the loader cannot be used any more."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def train_batches(
+    split: Split,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    *,
+    batch: int,
+    seed: int,
+    epoch: int,
+    first_step: int = 0,
+    workers: int = 0,
+    pin: bool = False,
+) -> Iterator[Batch]:
+    """Yield the batches of one epoch from a step on; see :class:`TrainLoader`, which is faster for many epochs.
+
+    Raises:
+        DataError: a file of the split can no longer be read or decoded.
+        JobError: workers were ended from outside or did not answer in time, too often.
+    """
+    with TrainLoader(
+        split, preprocessing, augmentation, batch=batch, seed=seed, workers=workers, pin=pin, cache_bytes=0
+    ) as loader:
+        yield from loader.epoch(epoch, first_step)
+
+
+def eval_batches(
+    samples: Sequence[Sample],
+    root: str | Path,
+    preprocessing: Preprocessing,
+    *,
+    batch: int,
+    workers: int = 0,
+    pin: bool = False,
+    rank: int = 0,
+    processes: int = 1,
+) -> Iterator[Batch]:
+    """Yield all samples once, in their order, without chance.
+
+    Args:
+        samples: a part of a split; the batches' indices are places in it.
+        root: the root of the split.
+        preprocessing: how an image becomes input.
+        batch: greatest number of samples in a batch.
+        workers: processes that decode; with 0 it is done in this one.
+        pin: whether batches lie in page-locked memory, from which a GPU copies faster.
+        rank: number of this process, from 0.
+        processes: number of processes that share the batches; each has every so manieth of them.
+
+    Raises:
+        DataError: a file can no longer be read or decoded.
+        JobError: workers were ended from outside or did not answer in time, too often.
+    """
+    images = _Images(samples, str(root), eval_transform(preprocessing), None, 0)
+    pool = _Pool(images, workers, pin, preprocessing.resolution, batch)
+    try:
+        steps = range(num_batches(len(samples), batch))[rank::processes]
+        yield from pool.run(_Tasks(np.arange(len(samples), dtype=np.int64), batch, 0, steps, slice))
+    finally:
+        pool.close()
+
+
+class _Tasks(Sequence[Task]):
+    """The batches of an epoch, each made when it is asked for: a list of all indices would cost 40 bytes for each."""
+
+    def __init__(
+        self, order: NDArray[np.int64], batch: int, epoch: int, steps: range, share: Callable[[int], slice]
+    ) -> None:
+        self._order, self._batch, self._epoch, self._steps, self._share = order, batch, epoch, steps, share
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    @overload
+    def __getitem__(self, number: int) -> Task: ...
+    @overload
+    def __getitem__(self, number: slice) -> _Tasks: ...
+    def __getitem__(self, number: int | slice) -> Task | _Tasks:
+        if isinstance(number, slice):
+            return _Tasks(self._order, self._batch, self._epoch, self._steps[number], self._share)
+        indices = self._order[batch_slice(len(self._order), self._batch, self._steps[number])].tolist()
+        return Task(self._epoch, indices[self._share(len(indices))])
+
+
+class _Images:
+    """Makes images, in whatever process. A file that fails becomes a sentence, which passes between processes."""
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        root: str,
+        transform: TrainTransform | Transform,
+        seed: int | None,
+        cache_bytes: int,
+    ) -> None:
+        self._paths = Texts(sample.path for sample in samples)
+        self.labels = torch.from_numpy(np.fromiter((sample.label for sample in samples), np.int64, len(samples)))
+        self._store, self._transform, self._seed = open_store(root), transform, seed
+        self._cache: dict[int, Image.Image] = {}
+        self._room = cache_bytes
+
+    def __call__(self, epoch: int, index: int) -> Tensor | str:
+        state = None if self._seed is None else torch.get_rng_state()
+        try:
+            file = self._prepared(index)
+            if self._seed is None or not isinstance(self._transform, TrainTransform):
+                return self._transform(file.load())
+            torch.default_generator.manual_seed(sample_seed(self._seed, epoch, index))
+            return self._transform(file)
+        except BadImage as error:
+            path = self._store.place(self._paths[index])
+            return f"{path} could be decoded before and cannot now: {error}; put it back, or scan the images anew"
+        except DataError as error:  # an object that is out of reach
+            return str(error)
+        finally:
+            if state is not None:
+                torch.set_rng_state(state)
+
+    def _prepared(self, index: int) -> Prepared:
+        """Return an image; decoded ones are kept, but for those that may be decoded at less than their size.
+
+        What is kept depends on the number of workers, and how an image is decoded must not.
+        """
+        kept = self._cache.get(index)
+        if kept is not None:
+            return Prepared(kept)
+        file = prepare(self._store.read(self._paths[index]))
+        size = 4 * file.size[0] * file.size[1]  # Pillow keeps RGB in 4 bytes
+        if size > self._room or (isinstance(self._transform, TrainTransform) and self._transform.needs_file(file)):
+            return file
+        self._room -= size
+        self._cache[index] = image = file.load().convert("RGB")
+        return Prepared(image)
+
+
+class _Pool:
+    """Makes batches here or in workers, which end when it is closed."""
+
+    def __init__(
+        self,
+        images: _Images,
+        workers: int,
+        pin: bool,
+        side: int,
+        batch: int,
+        patience: float = PATIENCE,
+        on_restart: Callable[[str], None] | None = None,
+    ) -> None:
+        self._images, self._pin, self._shape, self._closed = images, pin, (3, side, side), False
+        self._running: weakref.ref[Generator[Batch]] | None = None
+        self._workers: Workers | None = None
+        if workers:
+            self._workers = Workers(images, workers, self._shape, batch, patience=patience, on_restart=on_restart)
+        _open_pools.add(self)
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Batch]:
+        self._stop()
+        generator = self._iterate(tasks)
+        self._running = weakref.ref(generator)
+        return generator
+
+    def close(self) -> None:
+        self._stop()
+        self._closed = True
+        if self._workers is not None:
+            self._workers.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _stop(self) -> None:
+        running = self._running() if self._running else None
+        if running is not None:
+            running.close()
+
+    def _iterate(self, tasks: Sequence[Task]) -> Generator[Batch]:
+        if self._closed:
+            raise RuntimeError("this loader is closed")
+        stacks = self._workers.run(tasks, pin=self._pin) if self._workers else self._here(tasks)
+        for task, stack in zip(tasks, stacks, strict=True):
+            indices = torch.as_tensor(task.indices, dtype=torch.int64)
+            yield Batch(stack, self._images.labels[indices], indices)
+
+    def _here(self, tasks: Sequence[Task]) -> Generator[Tensor]:
+        for task in tasks:
+            stack = torch.empty((len(task.indices), *self._shape), dtype=torch.uint8, pin_memory=self._pin)
+            for place, index in enumerate(task.indices):
+                image = self._images(task.epoch, index)
+                if isinstance(image, str):
+                    raise DataError(image)
+                stack[place] = image
+            yield stack
+
+
+_open_pools: weakref.WeakSet[_Pool] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_pools() -> None:
+    # At the interpreter's end, multiprocessing sends SIGTERM to workers left over and waits for them without limit.
+    for pool in list(_open_pools):
+        pool.close()

@@ -1,0 +1,180 @@
+"""Training, validation and test part of a data set: fixed by seed and file names, whatever the file system's order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+from pydantic import ConfigDict, NonNegativeInt
+from pydantic.dataclasses import dataclass
+
+from triscale.data.checks.duplicates import Copies, find_copies
+from triscale.data.sources.scanned import Scan, ScannedImage
+from triscale.data.sources.store import open_store
+from triscale.errors import DataError
+from triscale.record import Record
+
+
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class Sample:
+    """One image: its path relative to the split's root, with ``/``, and its label, an index into the classes."""
+
+    path: str
+    label: NonNegativeInt
+
+
+class Split(Record):
+    """Which images are for training, for choosing (validation) and for the final figures (test).
+
+    Attributes:
+        root: the folder that the paths are relative to.
+        classes: the class names; a label is an index into them.
+        train: sorted by path, as are the others.
+        val: at least one image of every class.
+        test: at least one image of every class.
+        seed: what decided, together with the file names, where images had to be divided.
+        how: a sentence that says how the parts came about.
+    """
+
+    kind_name: ClassVar[str] = "split"
+
+    root: str
+    classes: tuple[str, ...]
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+    seed: NonNegativeInt
+    how: str
+
+
+def make_split(
+    scan: Scan, *, seed: int = 0, test_share: float = 0.2, val_share: float = 0.1, copies: Copies | None = None
+) -> Split:
+    """Divide the images of a scan into training, validation and test part.
+
+    Parts that the folders give are kept. With training images and one other part, that part is the test set, and the
+    validation set is held out of the training images. Without parts, the test set is taken out first and the
+    validation set out of the rest. Every division takes the same share of every class, and at least one image.
+
+    Within a class, images are ordered by ``sha256(f"{seed}/{path}")`` and the first ones are taken, so that adding or
+    removing images leaves most others where they were. The copies of an image go together: the one whose path comes
+    first stands for all, also for those in other classes.
+
+    Args:
+        scan: what the folder holds.
+        seed: 0 or more; another seed, another division.
+        test_share: share of every class's images for the test set, between 0 and 1; used only without parts.
+        val_share: share of every class's remaining images for the validation set, between 0 and 1.
+        copies: which images are the same; by default, what :func:`triscale.data.checks.duplicates.find_copies` says.
+
+    Raises:
+        DataError: a class with too few different images, or a share that is not between 0 and 1.
+    """
+    for name, share in (("test", test_share), ("validation", val_share)):
+        if not 0 < share < 1:
+            raise DataError(f"the share of {name} images is {share}; expected a number between 0 and 1, such as 0.1")
+    same = {path: group[0] for group in (copies or find_copies(scan)).groups for path in group}
+    held_out = f"{val_share:.3g} of the training images of every class, chosen by seed {seed} and file name"
+    if scan.unsplit:
+        units = _units(scan.unsplit, same)
+        _check_enough(scan.classes, units, 3, "one each for training, validation and test")
+        test_units, rest = _divide(units, test_share, seed, keep=2)
+        val_units, train_units = _divide(rest, val_share, seed, keep=1)
+        train, val, test = _images(train_units), _images(val_units), _images(test_units)
+        how = (
+            f"test: {test_share:.3g} of the images of every class, chosen by seed {seed} and file name; "
+            f"validation: {val_share:.3g} of the rest, likewise"
+        )
+    elif scan.val and scan.test:
+        train, val, test = list(scan.train), list(scan.val), list(scan.test)
+        how = "train, validation and test as the folders give them"
+    elif scan.val or scan.test:
+        units = _units(scan.train, same)
+        _check_enough(scan.classes, units, 2, "one for training and one for validation")
+        val_units, train_units = _divide(units, val_share, seed, keep=1)
+        train, val, test = _images(train_units), _images(val_units), list(scan.test or scan.val)
+        how = f"test: the {'test' if scan.test else 'validation'} folder; validation: {held_out}"
+    else:
+        raise DataError(f"{scan.root} has training images only; expected a test or val folder beside train")
+    return Split(
+        root=scan.root,
+        classes=scan.classes,
+        train=_samples(train),
+        val=_samples(val),
+        test=_samples(test),
+        seed=seed,
+        how=how,
+    )
+
+
+def check_present(split: Split) -> None:
+    """Verify that every image of a split is still there.
+
+    Raises:
+        DataError: files are missing; names the first few and says how many.
+    """
+    paths = [sample.path for part in (split.train, split.val, split.test) for sample in part]
+    missing = open_store(split.root).missing(paths)
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(paths)} images of the split are no longer in {split.root} "
+            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); put them back, or start anew to split "
+            f"what is there"
+        )
+
+
+_Unit = tuple[ScannedImage, ...]
+"""An image and its copies, which are not parted; the first decides about order and class."""
+
+
+def _units(images: Iterable[ScannedImage], same: Mapping[str, str]) -> list[_Unit]:
+    units: dict[str, list[ScannedImage]] = {}
+    for image in sorted(images, key=lambda image: image.path):
+        units.setdefault(same.get(image.path, image.path), []).append(image)
+    return [tuple(unit) for unit in units.values()]
+
+
+def _images(units: Iterable[_Unit]) -> list[ScannedImage]:
+    return [image for unit in units for image in unit]
+
+
+def _divide(units: Sequence[_Unit], share: float, seed: int, keep: int) -> tuple[list[_Unit], list[_Unit]]:
+    """Return a share of every class and the rest, which has at least ``keep`` different images of every class."""
+    taken: list[_Unit] = []
+    rest: list[_Unit] = []
+    for of_class in _by_class(units).values():
+        ordered = sorted(of_class, key=lambda unit: hashlib.sha256(f"{seed}/{unit[0].path}".encode()).digest())
+        smallest = min(ordered, key=len)
+        room = max(len(smallest), round(share * sum(map(len, ordered))))
+        most = len(ordered) - keep
+        chosen: list[_Unit] = []
+        for unit in ordered:
+            if len(chosen) < most and len(unit) <= room:
+                chosen.append(unit)
+                room -= len(unit)
+            else:
+                rest.append(unit)
+        taken += chosen
+    return taken, rest
+
+
+def _by_class(units: Iterable[_Unit]) -> dict[int, list[_Unit]]:
+    classes: dict[int, list[_Unit]] = {}
+    for unit in units:
+        classes.setdefault(unit[0].label, []).append(unit)
+    return classes
+
+
+def _check_enough(classes: tuple[str, ...], units: Iterable[_Unit], needed: int, why: str) -> None:
+    counts = {label: len(of_class) for label, of_class in _by_class(units).items()}
+    few = [f"{name} has {counts.get(i, 0)}" for i, name in enumerate(classes) if counts.get(i, 0) < needed]
+    if few:
+        raise DataError(
+            f"too few images to divide: {', '.join(few[:5])}{', ...' if len(few) > 5 else ''}; every class needs at "
+            f"least {needed} that are no copies of each other, {why}"
+        )
+
+
+def _samples(images: Iterable[ScannedImage]) -> tuple[Sample, ...]:
+    return tuple(Sample(image.path, image.label) for image in sorted(images, key=lambda image: image.path))

@@ -1,0 +1,1 @@
+"""Where images lie: folders, tables, tar shards, named and remote data sets."""

@@ -1,0 +1,228 @@
+"""Pack a set of images into tar shards, the same bytes for the same images."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from triscale.data.images.decode import BadImage
+from triscale.data.sources.local import is_url
+from triscale.data.sources.scanned import BadFile, Scan, ScannedImage
+from triscale.data.sources.shard_index import CLASS_FILES, IMAGE_SUFFIXES, FileState, build_index, path_of, write_index
+from triscale.data.sources.shards import shard_roles
+from triscale.data.sources.source import Role
+from triscale.data.sources.store import Store, open_store
+from triscale.data.sources.tars import PATH_KEY, split_name
+from triscale.errors import DataError
+from triscale.record import Record, sync_directory, write_atomic
+
+SHARD_BYTES = 256_000_000
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+_SUFFIXES = {"BMP": "bmp", "GIF": "gif", "JPEG": "jpg", "PNG": "png", "PPM": "ppm", "TIFF": "tif", "WEBP": "webp"}
+
+
+class PackedPart(Record):
+    """The shards of one part."""
+
+    part: Role
+    shards: int
+    images: int
+    bytes: int
+
+
+class Packed(Record):
+    """What was packed; ``bad`` lists the files that were left out because they cannot be read."""
+
+    kind_name: ClassVar[str] = "packed"
+
+    folder: str
+    classes: tuple[str, ...]
+    parts: tuple[PackedPart, ...]
+    bad: tuple[BadFile, ...]
+
+
+def shard_size(text: str) -> int:
+    """Return the bytes of a size such as ``256MB`` or ``1GiB``.
+
+    Raises:
+        DataError: something else, or less than one byte.
+    """
+    matched = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]I?)?B?", text.strip().upper())
+    size = round(float(matched[1]) * _UNITS[matched[2] or ""]) if matched else 0
+    if size < 1:
+        raise DataError(f'the size of a shard is "{text}"; expected a number of bytes such as 256MB or 1GiB')
+    return size
+
+
+def pack(
+    found: Scan,
+    out: Path,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Packed:
+    """Write the images of a scan as tar shards in WebDataset's layout, with the names of the classes and an index.
+
+    The parts and the order of the images by path are kept, and every image keeps its path, so that whatever is decided
+    by path or label is the same for the shards. The name of a member is the path, unless that has no image's suffix, a
+    dot too many, or a key that another image has; then it is made from the path's SHA-256, and the path stands in the
+    member's extended header. The folder appears when it is whole; it must not exist before, or be empty.
+
+    Args:
+        found: what to pack; its bad files are left out.
+        out: the folder to make; not within the images.
+        shard_bytes: where a shard ends; one sample more does not fit.
+        progress: called with the number of images done and of all.
+
+    Raises:
+        DataError: the folder holds something, lies within the images or cannot be written, or an image has changed
+            since the scan.
+    """
+    refuse_place(found.root, out)
+    store, done = open_store(found.root), 0
+    parts: list[PackedPart] = []
+    try:
+        with _aside(out) as folder:
+            for role, images in found.by_role.items():
+                shards = 0
+                for shard in _shards(images, shard_bytes):
+                    name = f"{'images' if role == 'unsplit' else role}-{shards:06d}.tar"
+                    _write_shard(folder / name, store, shard, role)
+                    done, shards = done + len(shard), shards + 1
+                    progress(done, found.num_images)
+                size = sum(path.stat().st_size for path in folder.glob("*.tar")) - sum(part.bytes for part in parts)
+                parts.append(PackedPart(part=role, shards=shards, images=len(images), bytes=size))
+            names = json.dumps(found.classes, ensure_ascii=False, indent=0) + "\n"
+            write_atomic(folder / CLASS_FILES[0], names.encode())
+            _write_index(folder)
+    except OSError as error:
+        raise DataError(f"cannot write to {out} ({error.strerror}); give another folder with --out") from error
+    return Packed(folder=str(out), classes=found.classes, parts=tuple(parts), bad=found.bad)
+
+
+def refuse_place(root: str, out: Path) -> None:
+    """Refuse a folder that holds something or lies within the images.
+
+    Raises:
+        DataError: it is such a folder.
+    """
+    if not is_url(root) and out.resolve().is_relative_to(Path(root).resolve()):
+        raise DataError(f"{out} lies in {root}, and nothing is written there; give another folder with --out")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DataError(f"{out} is there already; give a new folder with --out")
+
+
+@contextmanager
+def _aside(out: Path) -> Iterator[Path]:
+    """Give a folder that takes the place of another when all went well; what a killed process left is removed."""
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    folder = out.absolute().parent / f".{out.absolute().name}.part"
+    folder.mkdir(exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DataError(f"another process packs into {out}; wait for it, or give another --out") from None
+        for left in folder.iterdir():
+            left.unlink()
+        try:
+            yield folder
+            folder.rename(out.absolute())
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        sync_directory(out.absolute().parent)
+    finally:
+        os.close(handle)
+
+
+class _Named(NamedTuple):
+    """An image and the name that it gets, in two parts."""
+
+    image: ScannedImage
+    key: str
+    suffix: str
+
+
+def _shards(images: Sequence[ScannedImage], shard_bytes: int) -> Iterator[list[_Named]]:
+    """Divide images into shards that are not larger than asked, but for a sample that is so alone."""
+    shard: list[_Named] = []
+    room = shard_bytes
+    for named in _names(images):
+        size = 2 * tarfile.BLOCKSIZE + _whole_blocks(named.image.num_bytes) + _whole_blocks(1)
+        if shard and size > room:
+            yield shard
+            shard, room = [], shard_bytes
+        shard.append(named)
+        room -= size
+    if shard:
+        yield shard
+
+
+def _names(images: Sequence[ScannedImage]) -> Iterator[_Named]:
+    taken: set[str] = set()
+    for image in sorted(images, key=lambda image: image.path):
+        split = split_name(image.path)
+        plain = not image.path.startswith("/") and ".." not in image.path.split("/")
+        if split is None or not plain or split[1].lower() not in IMAGE_SUFFIXES or split[0] in taken:
+            digest = hashlib.sha256(image.path.encode()).hexdigest()[:20]
+            folder = image.path.rpartition("/")[0] if plain else ""
+            split = f"{folder}/{digest}".lstrip("/"), _SUFFIXES[image.format]
+        taken.add(split[0])
+        yield _Named(image, *split)
+
+
+def _write_shard(archive: Path, store: Store, shard: Sequence[_Named], role: Role) -> None:
+    with archive.open("wb") as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
+            for image, key, suffix in shard:
+                name = f"{key}.{suffix}"
+                path = None if path_of(name, role) == image.path else image.path
+                _add(tar, name, _content(store, image), path)
+                _add(tar, f"{key}.cls", str(image.label).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _content(store: Store, image: ScannedImage) -> bytes:
+    try:
+        content = store.read(image.path)
+    except BadImage as error:
+        raise DataError(f"{store.place(image.path)} could be read before and cannot now: {error}") from error
+    if hashlib.sha256(content).hexdigest() != image.sha256:
+        raise DataError(f"{store.place(image.path)} has changed while the images were packed; pack them anew")
+    return content
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes, path: str | None = None) -> None:
+    member = tarfile.TarInfo(name)  # its other fields are the same everywhere: mode 644, owner 0, time 0
+    member.size = len(content)
+    if path is not None:
+        member.pax_headers = {PATH_KEY: path}
+    tar.addfile(member, io.BytesIO(content))
+
+
+def _write_index(folder: Path) -> None:
+    roles = shard_roles(folder)
+
+    def state(name: str) -> FileState:
+        found = (folder / name).stat()
+        return FileState(name=name, size_bytes=found.st_size, mtime_ns=found.st_mtime_ns)
+
+    write_index(folder, *build_index(folder, roles, [state(name) for name in roles], state(CLASS_FILES[0])))
+
+
+def _whole_blocks(size: int) -> int:
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

@@ -1,0 +1,281 @@
+"""Images on other machines, such as in S3: listed once, each fetched once into the cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, ClassVar
+
+from triscale.data.images.decode import DEFAULT_LIMITS, BadImage, ImageLimits
+from triscale.data.sources.fetch import Connection, Remote
+from triscale.data.sources.scan_cache import Stamp
+from triscale.data.sources.shard_index import CLASS_FILES, IMAGE_SUFFIXES
+from triscale.data.sources.shards import Shards, find_shards, holds_shards, is_tar
+from triscale.data.sources.source import (
+    Entries,
+    Found,
+    Layout,
+    Role,
+    class_folders,
+    is_kept,
+    join,
+    pass_through,
+    role_folders,
+)
+from triscale.errors import DataError, RecordError
+from triscale.places import cache_folder
+from triscale.record import Record, sync_directory
+
+_SHARDS_AT_ONCE = 4
+
+
+class Listing(Record):
+    """The objects below an address: path, size in bytes and what changes with the content."""
+
+    kind_name: ClassVar[str] = "listing"
+
+    url: str
+    objects: tuple[tuple[str, int, str], ...]
+
+    @property
+    def by_path(self) -> dict[str, Remote]:
+        """The objects by their paths."""
+        return {path: Remote(size, tag) for path, size, tag in self.objects}
+
+
+def find_remote(url: str) -> Layout:
+    """Find the images at an address, in the layouts that a folder may have: class folders or tar shards.
+
+    The list of the objects is kept in the cache folder. It is asked for anew here, and only here; where that fails and
+    there is one, that is taken, with a warning. Shards are fetched whole.
+
+    Raises:
+        DataError: nothing can be found there, or none of the layouts.
+    """
+    url = url.rstrip("/")
+    listing = _list(url)
+    inside = _entries(listing.by_path)
+    if holds_shards(inside):
+        mirror = _mirror(url, listing.by_path)
+        return replace(find_shards(mirror), root=url)
+    below = pass_through(inside)
+    if below:
+        url, listing = f"{url}/{below}", _below(listing, below)
+        inside = _entries(listing.by_path)
+        _keep(listing)
+    roles = role_folders(url, inside)
+    classes = {role: class_folders(url, parent, inside) for role, parent in roles.items()}
+    named = {folder: (role, name) for role, of_role in classes.items() for name, folder in of_role.items()}
+    files: dict[Role, list[Found]] = {role: [] for role in roles}
+    stray, unusable = [], []
+    depth = 1 if "unsplit" in roles else 2
+    for path in sorted(listing.by_path):
+        parts = path.split("/")
+        if "" in parts:
+            unusable.append((path, "a part of its name is empty"))
+        elif all(map(is_kept, parts)):
+            role_and_name = named.get("/".join(parts[:depth])) if len(parts) > depth else None
+            if role_and_name:
+                files[role_and_name[0]].append(Found(path, role_and_name[1]))
+            elif path.rpartition(".")[2].lower() in IMAGE_SUFFIXES:
+                stray.append(path)
+    return Layout(
+        root=url,
+        classes={role: tuple(sorted(of_role)) for role, of_role in classes.items()},
+        files={role: tuple(found) for role, found in files.items()},
+        stray=tuple(stray),
+        unusable=tuple(unusable),
+    )
+
+
+class RemoteFiles:
+    """The objects at an address, kept in the cache folder; see :class:`triscale.data.sources.store.Store`."""
+
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+        self._objects = listing.by_path
+        self._connection = Connection(listing.url)
+
+    def read(self, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
+        """Return the bytes of an object, from the cache folder or else from its place.
+
+        Raises:
+            BadImage: there is no such object, or it is larger than the limits allow.
+            DataError: it could not be fetched.
+        """
+        listed = self._objects.get(path)
+        if listed is None:
+            raise BadImage("no such object")
+        if listed.size > limits.file_bytes:
+            raise BadImage(f"{listed.size} bytes, more than the limit of {limits.file_bytes}")
+        kept = _kept(self._listing.url, path, listed)
+        content = _content(kept, listed.size)
+        if content is None:
+            _fetch(self._connection, path, listed, kept)
+            content = kept.read_bytes()
+        return content
+
+    def stamp(self, path: str) -> Stamp:
+        """Return size and tag of an object; see :class:`triscale.data.sources.store.Store`."""
+        listed = self._objects.get(path)
+        return Stamp(f"{listed.size} {listed.tag}" if listed and listed.tag else "", 0)
+
+    def missing(self, paths: Iterable[str]) -> list[str]:
+        """Return the paths that the list of objects does not hold."""
+        return [path for path in paths if path not in self._objects]
+
+    def place(self, path: str) -> str:
+        """Return the object's address."""
+        return f"{self._listing.url}/{path}"
+
+
+def open_remote(url: str) -> RemoteFiles | Shards:
+    """Return the images at an address, by the list that the cache folder holds, or a new one.
+
+    Raises:
+        DataError: there is no list, and none can be made; or shards cannot be fetched.
+    """
+    url = url.rstrip("/")
+    listing = _known(url) or _list(url)
+    if holds_shards(_entries(listing.by_path)):
+        return Shards(_mirror(url, listing.by_path))
+    return RemoteFiles(listing)
+
+
+def _list(url: str) -> Listing:
+    try:
+        objects = Connection(url).list()
+    except DataError as error:
+        known = _known(url)
+        if known is None:
+            raise
+        warnings.warn(f"{error}; the list of an earlier time is taken", stacklevel=2)
+        return known
+    listing = Listing(url=url, objects=tuple((path, *objects[path]) for path in sorted(objects)))
+    _keep(listing)
+    return listing
+
+
+def _known(url: str) -> Listing | None:
+    try:
+        listing = Listing.load(_folder(url) / "listing.json")
+    except RecordError:
+        return None
+    return listing if listing.url == url else None
+
+
+def _keep(listing: Listing) -> None:
+    try:
+        listing.save(_folder(listing.url) / "listing.json")
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
+def _below(listing: Listing, folder: str) -> Listing:
+    prefix = f"{folder}/"
+    objects = tuple(
+        (path.removeprefix(prefix), size, tag) for path, size, tag in listing.objects if path.startswith(prefix)
+    )
+    return Listing(url=f"{listing.url}/{folder}", objects=objects)
+
+
+def _entries(objects: Iterable[str]) -> Entries:
+    """Return what tells the folders and files in each folder of a list."""
+    folders: dict[str, tuple[set[str], set[str]]] = {"": (set(), set())}
+    for path in objects:
+        parts = path.split("/")
+        if "" not in parts and all(map(is_kept, parts)):
+            parent = ""
+            for part in parts[:-1]:
+                folders[parent][0].add(part)
+                parent = join(parent, part)
+                folders.setdefault(parent, (set(), set()))
+            folders[parent][1].add(parts[-1])
+    return lambda path: (sorted(folders[path][0]), sorted(folders[path][1]))
+
+
+def _mirror(url: str, objects: Mapping[str, Remote]) -> Path:
+    """Fetch shards into a folder of the cache, whose name says which contents they have."""
+    wanted = {
+        path: listed
+        for path, listed in objects.items()
+        if all(map(is_kept, path.split("/"))) and (is_tar(path) or path in CLASS_FILES)
+    }
+    digest = hashlib.sha256(repr(sorted(wanted.items())).encode()).hexdigest()
+    folder, connection = _folder(url) / f"shards-{digest[:16]}", Connection(url)
+
+    def fetch(path: str) -> None:
+        kept, listed = folder / path, wanted[path]
+        if not kept.is_file() or kept.stat().st_size != listed.size:
+            _fetch(connection, path, listed, kept)
+
+    pool = ThreadPoolExecutor(_SHARDS_AT_ONCE, thread_name_prefix="shards")
+    try:
+        for fetched in [pool.submit(fetch, path) for path in sorted(wanted)]:
+            fetched.result()
+    except BadImage as error:
+        raise DataError(f"a shard in {url} cannot be fetched ({error}); give the same command again") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return folder
+
+
+def _fetch(connection: Connection, path: str, listed: Remote, kept: Path) -> None:
+    """Fetch an object to its place in the cache; others who do the same at the same time do no harm."""
+    with _writing(kept) as file:
+        connection.fetch(path, listed, file.write)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file that takes its place when it is whole."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".fetched.", suffix=".part")
+    except OSError as error:
+        raise _unwritable(error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(aside).replace(path)
+    except BaseException as error:
+        Path(aside).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _unwritable(error) from error
+        raise
+    sync_directory(path.parent)
+
+
+def _content(path: Path, size: int) -> bytes | None:
+    """Return the content of a file of the cache, if it is there and whole."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return content if len(content) == size else None
+
+
+def _folder(url: str) -> Path:
+    return cache_folder() / "remote" / hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def _kept(url: str, path: str, listed: Remote) -> Path:
+    """Return the place of an object in the cache: another one when its content is another."""
+    digest = hashlib.sha256("\0".join((url, path, str(listed.size), listed.tag)).encode()).hexdigest()
+    return cache_folder() / "remote" / "files" / digest[:2] / digest[2:40]
+
+
+def _unwritable(error: OSError) -> DataError:
+    return DataError(
+        f"cannot write to the cache in {cache_folder()} ({error.strerror or error}); make room there, or give another "
+        f"folder in TRISCALE_CACHE"
+    )

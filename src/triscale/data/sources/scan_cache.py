@@ -1,0 +1,94 @@
+"""What earlier scans found of files that have not changed since, so that they need not be decoded again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import PIL
+
+from triscale.data.images.decode import ImageLimits
+from triscale.places import cache_folder
+from triscale.record import write_atomic
+
+OFF = "TRISCALE_NO_CACHE"
+"""The environment variable that has everything decoded anew if it is set to anything."""
+
+RECENT_SECONDS = 2.0
+"""A file that was changed so short a time ago is not kept: another change might leave it the same times."""
+
+_FACTS_VERSION = 2  # counts up with every change of what a scan says of a file
+
+
+class Facts(NamedTuple):
+    """The fields of a :class:`triscale.data.sources.scanned.ScannedImage` that follow from its content alone."""
+
+    width: int
+    height: int
+    num_bytes: int
+    format: str
+    sha256: str
+    look: str
+
+
+class Stamp(NamedTuple):
+    """What changes when the content of a file does, and when that was last, in ns since 1970; 0 if long ago."""
+
+    state: str
+    changed_ns: int
+
+
+class ScanCache:
+    """The facts of one set's images, in one file of the cache folder; a damaged file counts as none."""
+
+    def __init__(self, root: str, limits: ImageLimits) -> None:
+        name = hashlib.sha256(root.encode(errors="surrogateescape")).hexdigest()[:32]
+        self._file: Path | None = None if os.environ.get(OFF) else cache_folder() / "scans" / f"{name}.json"
+        self._made_with = f"{_FACTS_VERSION} Pillow {PIL.__version__} {limits.digest}"
+        self._rows: dict[str, list[str | int]] = self._load()
+        self._changed = False
+
+    def find(self, path: str, stamp: Stamp) -> Facts | None:
+        """Return what is known of a file in just this state."""
+        row = self._rows.get(path)
+        if row is None or row[0] != stamp.state:
+            return None
+        width, height, num_bytes, *texts = row[1:]
+        return Facts(int(width), int(height), int(num_bytes), *map(str, texts))
+
+    def add(self, path: str, stamp: Stamp, facts: Facts) -> None:
+        """Keep the facts of a file whose stamp was taken before it was read."""
+        if stamp.state and time.time_ns() - stamp.changed_ns > RECENT_SECONDS * 1e9:
+            self._rows[path] = [stamp.state, *facts]
+        else:
+            self._rows.pop(path, None)
+        self._changed = True
+
+    def save(self, paths: Iterable[str]) -> None:
+        """Write the file, for these paths only; that nothing can be written there costs time and nothing else."""
+        rows = {path: self._rows[path] for path in paths if path in self._rows}
+        if self._file is None or (not self._changed and len(rows) == len(self._rows)):
+            return
+        content = json.dumps({"made_with": self._made_with, "rows": rows}, separators=(",", ":")).encode()
+        try:
+            write_atomic(self._file, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+        except OSError:
+            return
+
+    def _load(self) -> dict[str, list[str | int]]:
+        if self._file is None:
+            return {}
+        try:
+            digest, _, content = self._file.read_bytes().partition(b"\n")
+        except OSError:
+            return {}
+        if hashlib.sha256(content).hexdigest().encode() != digest:
+            return {}
+        kept = json.loads(content)
+        rows: dict[str, list[str | int]] = kept["rows"] if kept["made_with"] == self._made_with else {}
+        return rows

@@ -1,0 +1,205 @@
+"""Images in tar shards, laid out as WebDataset does it, read in any order by their offsets."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from triscale.data.images.decode import DEFAULT_LIMITS, BadImage, ImageLimits
+from triscale.data.sources.scan_cache import Stamp
+from triscale.data.sources.shard_index import IMAGE_SUFFIXES, ShardIndex, hash_of, load_index
+from triscale.data.sources.source import ROLE_FOLDERS, Entries, Found, Layout, Role, entries
+from triscale.errors import DataError
+
+MOST_OPEN = 64
+"""Shards that a process keeps open."""
+
+_ORDER: tuple[Role, ...] = ("train", "val", "test")
+
+
+def is_shards(root: Path) -> bool:
+    """Return whether a folder on this machine holds tar shards and no class folders."""
+    return root.is_dir() and holds_shards(lambda path: entries(root / path))
+
+
+def holds_shards(inside: Entries) -> bool:
+    """Return whether a folder holds tar shards, no folders and no images, or role folders of nothing else."""
+    folders, files = inside("")
+    if not folders:
+        return any(map(is_tar, files)) and not any(map(has_image_suffix, files))
+    if any(name.lower() not in ROLE_FOLDERS for name in folders):
+        return False
+    return all(not below and any(map(is_tar, names)) for below, names in map(inside, folders))
+
+
+def find_shards(root: Path) -> Layout:
+    """Find the samples in a folder of tar shards, from their index, which is made where there is none.
+
+    A sample is what stands side by side and has one key, the name up to the first dot: an image and ``.cls``, the
+    number or name of its class as text, or ``.json`` with ``label`` or ``cls``. ``classes.json``, a list, or
+    ``classes.txt``, a line each, gives the names of the classes that are numbered from 0. The parts are given by the
+    shards' names, such as ``train-000000.tar``, or by folders train, val and test.
+
+    The path of a sample is the name of its image in the archive; where parts are given, it begins with the part.
+
+    Raises:
+        DataError: a shard that cannot be read or is damaged, parts that are given for some shards only, labels that
+            do not fit the names of the classes.
+    """
+    root = root.absolute()
+    roles = shard_roles(root)
+    index = load_index(root, roles)
+    files: dict[Role, list[Found]] = {role: [] for role in dict.fromkeys(roles.values())}
+    by_shard = [roles[shard.name] for shard in index.info.shards]
+    for path, shard, label in zip(index.paths, index.rows["shard"].tolist(), index.rows["label"].tolist(), strict=True):
+        files[by_shard[shard]].append(Found(path, index.info.classes[label]))
+    named = index.info.classes if index.info.classes_file else ()
+    present = {role: {*named, *(one.class_name for one in found)} for role, found in files.items()}
+    return Layout(
+        root=str(root),
+        classes={role: tuple(name for name in index.info.classes if name in names) for role, names in present.items()},
+        files={role: tuple(sorted(found)) for role, found in files.items()},
+        stray=(),
+        unusable=index.info.unusable,
+    )
+
+
+def shard_roles(root: Path) -> dict[str, Role]:
+    """Return the shards of a folder, by their paths relative to it, in order, and what each is for.
+
+    Raises:
+        DataError: the parts are given for some shards only, or there is no part for training.
+    """
+    folders, files = entries(root)
+    given: dict[str, Role | None] = {name: role_in_name(name) for name in files if is_tar(name)}
+    for folder in folders:
+        role = ROLE_FOLDERS[folder.lower()]
+        given |= {f"{folder}/{name}": role for name in entries(root / folder)[1] if is_tar(name)}
+    parts = set(given.values())
+    if parts in ({None}, {"train"}):
+        return dict.fromkeys(sorted(given), "unsplit")
+    odd = [name for name, role in given.items() if role is None]
+    if odd:
+        raise DataError(
+            f"{len(odd)} of {len(given)} shards in {root} do not say what they are for ({', '.join(odd[:3])}); "
+            f"expected train, val or test in the name of every shard or of none"
+        )
+    if "train" not in parts:
+        raise DataError(f"{root} holds shards for {' and '.join(map(str, sorted(map(str, parts))))} but none for train")
+    return {name: role for wanted in _ORDER for name, role in sorted(given.items()) if role == wanted}
+
+
+class Shards:
+    """The images of a folder of shards; see :class:`triscale.data.sources.store.Store`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._index: ShardIndex = load_index(root, shard_roles(root))
+        self._hashes = np.ascontiguousarray(self._index.rows["hash"])
+        self._ends = np.concatenate([[0], self._index.rows["name"]])
+        self._names = np.asarray(self._index.names)
+        self._open: dict[int, _Opened] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Shards, (self.root,)
+
+    def read(self, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
+        """Return the bytes of an image; see :class:`triscale.data.sources.store.Store`."""
+        row = self._row(path)
+        if row is None:
+            raise BadImage("not in the shards")
+        found = self._index.rows[row]
+        size, offset = int(found["size"]), int(found["offset"])
+        if size > limits.file_bytes:
+            raise BadImage(f"{size} bytes, more than the limit of {limits.file_bytes}")
+        try:
+            opened = self._opened(int(found["shard"]))  # kept by this name, or else another thread may close it
+            content = _read_at(opened.handle, offset, size)
+        except OSError as error:
+            raise BadImage(f"cannot be read ({error.strerror})") from error
+        if len(content) < size:
+            raise BadImage(f"cut off: the shard holds {len(content)} of {size} bytes")
+        return content
+
+    def stamp(self, path: str) -> Stamp:
+        """Return the state of the shard and the place in it; see :class:`triscale.data.sources.store.Store`."""
+        row = self._row(path)
+        if row is None:
+            return Stamp("", 0)
+        found = self._index.rows[row]
+        shard = self._index.info.shards[found["shard"]]
+        state = f"{shard.name} {shard.size_bytes} {shard.mtime_ns} {found['offset']} {found['size']}"
+        return Stamp(state, shard.mtime_ns)
+
+    def missing(self, paths: Iterable[str]) -> list[str]:
+        """Return the paths that are not in the shards."""
+        present = set(self._index.paths)
+        return [path for path in paths if path not in present]
+
+    def place(self, path: str) -> str:
+        """Return the shard and the path."""
+        row = self._row(path)
+        shard = "" if row is None else self._index.info.shards[self._index.rows[row]["shard"]].name
+        return f"{path} in {self.root / shard}"
+
+    def _row(self, path: str) -> int | None:
+        wanted = path.encode(errors="surrogateescape")
+        hashed = np.uint64(hash_of(wanted))
+        row = int(self._hashes.searchsorted(hashed))
+        while row < len(self._hashes) and self._hashes[row] == hashed:
+            if self._names[self._ends[row] : self._ends[row + 1]].tobytes() == wanted:
+                return row
+            row += 1
+        return None
+
+    def _opened(self, shard: int) -> _Opened:
+        """Return an open shard; no lock, which another thread could hold while this process is forked."""
+        opened = self._open.get(shard)
+        if opened is None:
+            opened = self._open[shard] = _Opened(self.root / self._index.info.shards[shard].name)
+            for oldest in list(self._open)[:-MOST_OPEN]:
+                self._open.pop(oldest, None)
+        return opened
+
+
+class _Opened:
+    """An open file, which is closed when nobody reads from it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+
+    def __del__(self) -> None:
+        if hasattr(self, "handle"):
+            os.close(self.handle)
+
+
+def _read_at(handle: int, offset: int, size: int) -> bytes:
+    """Read at a place, whatever the place of others who share the descriptor."""
+    content = os.pread(handle, size, offset)
+    while len(content) < size:
+        more = os.pread(handle, size - len(content), offset + len(content))
+        if not more:
+            break
+        content += more
+    return content
+
+
+def has_image_suffix(name: str) -> bool:
+    """Return whether a file passes for an image by its name: a manifest beside it may name it."""
+    return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
+
+
+def is_tar(name: str) -> bool:
+    """Return whether a file is a shard by its name."""
+    return name.lower().endswith(".tar")
+
+
+def role_in_name(name: str) -> Role | None:
+    """Return the part that one word of a file's name gives, None if none or several do."""
+    roles = {ROLE_FOLDERS[word] for word in re.split(r"[-_. ]", name.lower()) if word in ROLE_FOLDERS}
+    return roles.pop() if len(roles) == 1 else None

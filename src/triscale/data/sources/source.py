@@ -1,0 +1,240 @@
+"""Where the images of a data set lie: folders -> roles, classes and files, in an order that no file system decides."""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from triscale.data.images.header import format_of
+from triscale.errors import DataError
+
+Role = Literal["train", "val", "test", "unsplit"]
+"""What the images of a folder are for; ``unsplit`` where the folders do not say."""
+
+ROLE_FOLDERS: dict[str, Role] = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+"""The names of folders, in any case, that say what the images in them are for."""
+
+EXPECTED = "expected one folder for each class, or folders train and test (or val) that hold one for each class"
+
+# What systems leave in folders; @eaDir holds thumbnails that would pass for images.
+_JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin"}
+
+
+class Found(NamedTuple):
+    """One file below a class folder: its path relative to the root, with ``/``, and the name of its class."""
+
+    path: str
+    class_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The folders of a data set as found; of the files, only those outside the class folders have been opened.
+
+    Attributes:
+        root: what all paths are relative to: a folder, absolute, or the address of one; it lies below the folder
+            given where that holds nothing but one folder.
+        classes: for each role found, its class names (in Unicode's composed form, NFC), sorted.
+        files: for each role found, the files below its class folders, sorted by path.
+        stray: the images that lie outside every class folder, sorted by path.
+        unusable: what cannot be an image of a class for other reasons, each with its reason.
+    """
+
+    root: str
+    classes: dict[Role, tuple[str, ...]]
+    files: dict[Role, tuple[Found, ...]]
+    stray: tuple[str, ...]
+    unusable: tuple[tuple[str, str], ...] = ()
+
+
+def find_images(root: Path) -> Layout:
+    """Find the class folders below a folder and the files in them.
+
+    Two layouts are known: class folders (``root/<class>/...``), and role folders (``train`` and one or two of ``val``,
+    ``valid``, ``validation``, ``test``, in any case) that each hold class folders. Everything below a class folder
+    belongs to the class. A folder that holds nothing but one folder of folders is passed through, as archives unpack
+    to such. Hidden files and what operating systems leave behind are passed over. A folder that several symbolic
+    links lead to is walked once.
+
+    Raises:
+        DataError: the folder is missing or cannot be read, or what it holds is neither of the two layouts.
+    """
+    try:
+        mode = root.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise DataError(f"there is no folder {root} ({getattr(error, 'strerror', error)}); {EXPECTED}") from error
+    if not stat.S_ISDIR(mode):
+        raise DataError(f"{root} is not a folder; {EXPECTED}")
+    if not is_text(str(root.absolute())):
+        raise DataError(f"the path {str(root)!a} is not valid UTF-8; rename the folder")
+    given = root.absolute()
+    root = given / pass_through(lambda path: entries(given / path))
+    roles = role_folders(str(root), lambda path: entries(root / path))
+    classes: dict[Role, tuple[str, ...]] = {}
+    starts: list[_Place] = []
+    for role, parent in roles.items():
+        named = class_folders(str(root), parent, lambda path: entries(root / path))
+        classes[role] = tuple(sorted(named))
+        starts += [_Place(role, name, folder) for name, folder in named.items()]
+    files: dict[Role, list[Found]] = {role: [] for role in roles}
+    for role, name, path in _walk(root, starts, above={"", *roles.values()}):
+        files[role].append(Found(path, name))
+    outside = {join(parent, name) for parent in {"", *roles.values()} for name in entries(root / parent)[1]}
+    return Layout(
+        root=str(root),
+        classes=classes,
+        files={role: tuple(sorted(found)) for role, found in files.items()},
+        stray=tuple(sorted(path for path in outside if _is_image(root / path))),
+    )
+
+
+class _Place(NamedTuple):
+    """A folder or a file of a class; the path is relative to the root."""
+
+    role: Role
+    class_name: str
+    path: str
+
+
+Entries = Callable[[str], tuple[list[str], list[str]]]
+"""From a folder below a root, by its path, to the names of the folders and of all else in it, sorted."""
+
+
+def is_kept(name: str) -> bool:
+    """Return whether a file or folder is looked at: not hidden, and nothing that systems leave behind."""
+    return not name.startswith(".") and name.lower() not in _JUNK
+
+
+def entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the folders and of all else in a folder, sorted, without what is hidden or junk."""
+    try:
+        with os.scandir(folder) as scanned:
+            kept = [entry for entry in scanned if is_kept(entry.name)]
+            folders = sorted(entry.name for entry in kept if entry.is_dir())
+    except OSError as error:
+        raise DataError(f"cannot read the folder {folder} ({error.strerror}); make it readable") from error
+    return folders, sorted({entry.name for entry in kept} - set(folders))
+
+
+def join(parent: str, name: str) -> str:
+    """Return the path of what lies in a folder; the root is the empty path."""
+    return f"{parent}/{name}" if parent else name
+
+
+def pass_through(inside: Entries) -> str:
+    """Go down while a folder holds one folder only, and stay if that leads to no folder that holds several."""
+    folder = ""
+    for _ in range(16):  # a limit, as the one folder may be a link to a folder above
+        below = inside(folder)[0]
+        if len(below) != 1:
+            return folder if below else ""
+        folder = join(folder, below[0])
+    return ""
+
+
+def role_folders(root: str, inside: Entries) -> dict[Role, str]:
+    """Return the folder of each role; the root itself, as ``unsplit``, where it holds class folders.
+
+    Raises:
+        DataError: folders for validation or test but none for training, two of one role, or others beside them.
+    """
+    folders = inside("")[0]
+    named: dict[Role, list[str]] = {}
+    for name in folders:
+        if role := ROLE_FOLDERS.get(name.lower()):
+            named.setdefault(role, []).append(name)
+    others = [name for name in folders if name.lower() not in ROLE_FOLDERS]
+    if "train" not in named:
+        if folders and not others:
+            raise DataError(f"{root} holds {', '.join(folders)} but no folder train; {EXPECTED}")
+        return {"unsplit": ""}
+    for role, names in named.items():
+        if len(names) > 1:
+            raise DataError(f"{root} holds {' and '.join(names)}, which mean the same; keep one {role} folder")
+    if len(named) == 1 and inside(named["train"][0])[1]:
+        return {"unsplit": ""}  # the files in it show a class that is called train
+    if others:
+        raise DataError(
+            f"{root} holds {', '.join(others)} beside train; only val and test are expected there: rename or move "
+            f"what does not belong"
+        )
+    order: tuple[Role, ...] = ("train", "val", "test")
+    return {role: named[role][0] for role in order if role in named}
+
+
+def class_folders(root: str, parent: str, inside: Entries) -> dict[str, str]:
+    """Return the class folders in a folder: name in Unicode's composed form -> path relative to the root.
+
+    Raises:
+        DataError: a name that is no text, or two that differ in their Unicode form only.
+    """
+    named: dict[str, str] = {}
+    place = f"{root}/{parent}".rstrip("/")
+    for name in inside(parent)[0]:
+        composed = unicodedata.normalize("NFC", name)
+        if not is_text(name):
+            raise DataError(f"the name of the class folder {name!a} in {place} is not valid UTF-8; rename it")
+        if composed in named:
+            other = named[composed].rpartition("/")[2]
+            raise DataError(
+                f"the class folders {other!a} and {name!a} in {place} have one name, spelled with different "
+                f"Unicode characters; rename or merge them"
+            )
+        named[composed] = join(parent, name)
+    return named
+
+
+def _walk(root: Path, starts: list[_Place], above: set[str]) -> Iterator[_Place]:
+    """Yield every file below the class folders; real folders come first, so that a link never takes their files."""
+    seen = {_identity(root / path) for path in above}
+    real = deque(start for start in starts if not (root / start.path).is_symlink())
+    links = deque(start for start in starts if (root / start.path).is_symlink())
+    while real or links:
+        role, class_name, parent = (real or links).popleft()
+        identity = _identity(root / parent)
+        if identity in seen:
+            continue
+        seen.add(identity)
+        folders, files = entries(root / parent)
+        for name in folders:
+            below = _Place(role, class_name, f"{parent}/{name}")
+            (links if (root / below.path).is_symlink() else real).append(below)
+        for name in files:
+            yield _Place(role, class_name, f"{parent}/{name}")
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def is_text(name: str) -> bool:
+    """Return whether a file name is valid UTF-8; Python carries the bytes of others as lone surrogates."""
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def printable(text: str) -> str:
+    """Return a text in which bytes that are no UTF-8 are written as escapes."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with path.open("rb") as file:
+            return format_of(file.read(16)) is not None
+    except OSError:
+        return False

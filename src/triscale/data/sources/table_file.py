@@ -1,0 +1,191 @@
+"""One file of a table of images, Arrow or Parquet, mapped into memory through pyarrow."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from triscale.data.sources.manifest import COLUMNS
+from triscale.errors import DataError
+from triscale.places import cache_folder
+from triscale.record import sync_directory
+
+_END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream that was written to its end
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of images and labels, and the class names of the labels, if the file says them."""
+
+    image: str
+    label: str
+    classes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file that is open.
+
+    Attributes:
+        columns: which these are.
+        images: a chunked array of ``struct<bytes, path>``.
+        ends: the rows at which its chunks end.
+        names_files: whether a row names a file in place of the bytes of an image.
+        state: what changes with the file's content.
+        changed_ns: when that was last, in ns since 1970.
+    """
+
+    columns: Columns
+    images: Any
+    ends: list[int]
+    names_files: bool
+    state: str
+    changed_ns: int
+    table: Any
+
+    def labels(self) -> list[Any]:
+        """Return the labels of all rows."""
+        values: list[Any] = self.table.column(self.columns.label).to_pylist()
+        return values
+
+
+def open_table(file: Path) -> Table:
+    """Open a file, ``.arrow`` or ``.parquet``; the latter is turned into the former once, in the cache folder.
+
+    Raises:
+        DataError: no such file, one that is damaged or without the columns; no room in the cache folder.
+    """
+    arrow = _module("pyarrow", file)
+    try:
+        found = file.stat()
+        state = f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
+        mapped = _converted(arrow, file, state) if file.suffix.lower() == ".parquet" else file
+        with mapped.open("rb") as opened:
+            opened.seek(-len(_END), os.SEEK_END)
+            if opened.read() != _END:
+                raise DataError(f"{file} is damaged: it is cut off; copy or save it anew")
+        table = importlib.import_module("pyarrow.ipc").open_stream(arrow.memory_map(str(mapped))).read_all()
+        columns = _columns(arrow, file, table.schema)
+        images = table.column(columns.image)
+        images.validate(full=True)
+        table.column(columns.label).validate(full=True)
+    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's own errors are kinds of these
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{file} is damaged or cannot be read ({' '.join(str(error).split())[:200]})") from error
+    return Table(
+        columns=columns,
+        images=images,
+        ends=list(accumulate(map(len, images.chunks))),
+        names_files=any(chunk.field("bytes").null_count for chunk in images.chunks),
+        state=state,
+        changed_ns=max(found.st_mtime_ns, found.st_ctime_ns),
+        table=table,
+    )
+
+
+def is_manifest_table(file: Path) -> bool:
+    """Return whether a Parquet file has the columns of a manifest; a damaged one has none."""
+    try:
+        names = set(_module("pyarrow.parquet", file).read_schema(file).names)
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        return False
+    return {"path", "label"} <= names <= set(COLUMNS)
+
+
+def _columns(arrow: Any, file: Path, schema: Any) -> Columns:
+    """Return the columns that the features name, or that look like what is wanted."""
+    features = _features(schema)
+    images = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
+    images = images or [field.name for field in schema if _is_image(arrow, field.type)]
+    labels = [name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
+    labels = labels or [name for name in ("label", "labels") if name in schema.names][:1]
+    image = _the_one(file, schema, images, "image", "of the feature Image, with bytes and path")
+    label = _the_one(file, schema, labels, "label", "of the feature ClassLabel")
+    if not _is_image(arrow, schema.field(image).type):
+        raise DataError(f"the column {image} of {file} holds {schema.field(image).type}; expected bytes and path")
+    kind = schema.field(label).type
+    if not (arrow.types.is_integer(kind) or arrow.types.is_string(kind) or arrow.types.is_large_string(kind)):
+        raise DataError(f"the column {label} of {file} holds {kind}; expected whole numbers or text")
+    names = features.get(label, {}).get("names")
+    return Columns(image, label, tuple(map(str, names)) if isinstance(names, list) else None)
+
+
+def _the_one(file: Path, schema: Any, found: list[str], usual: str, what: str) -> str:
+    if len(found) == 1:
+        return found[0]
+    if usual in found:
+        return usual
+    columns = ", ".join(found or schema.names)
+    if found:
+        raise DataError(f"{file} has {len(found)} columns {what} ({columns}); keep one, or call one of them {usual}")
+    raise DataError(f"{file} has no column {what}, among {columns}")
+
+
+def _features(schema: Any) -> dict[str, dict[str, Any]]:
+    """Return what ``datasets`` wrote about the columns."""
+    try:
+        info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = info.get("info", {}).get("features", {})
+    except (ValueError, AttributeError):
+        return {}
+    return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+
+
+def _is_image(arrow: Any, kind: Any) -> bool:
+    if not arrow.types.is_struct(kind):
+        return False
+    fields = {kind.field(place).name: kind.field(place).type for place in range(kind.num_fields)}
+    binary = fields.get("bytes")
+    return set(fields) == {"bytes", "path"} and (arrow.types.is_binary(binary) or arrow.types.is_large_binary(binary))
+
+
+def _converted(arrow: Any, file: Path, state: str) -> Path:
+    """Return the Arrow file of a Parquet file, which is written, whole or not at all, if it is not there yet."""
+    digest = hashlib.sha256(f"{file.absolute()} {state}".encode(errors="surrogateescape")).hexdigest()
+    kept = cache_folder() / "tables" / f"{digest[:32]}.arrow"
+    if kept.is_file():
+        return kept
+    source = _module("pyarrow.parquet", file).ParquetFile(file)
+    columns = _columns(arrow, file, source.schema_arrow)
+    wanted = [columns.image, columns.label]
+    schema = arrow.schema([source.schema_arrow.field(name) for name in wanted], source.schema_arrow.metadata)
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=kept.parent, prefix=".", suffix=".part")
+    except OSError as error:
+        raise DataError(
+            f"cannot write to the cache in {cache_folder()} ({error.strerror}); give another folder in TRISCALE_CACHE"
+        ) from error
+    try:
+        with os.fdopen(handle, "wb") as opened:
+            with importlib.import_module("pyarrow.ipc").new_stream(opened, schema) as writer:
+                for batch in source.iter_batches(batch_size=256, columns=wanted):
+                    writer.write_batch(batch.select(wanted))
+            opened.flush()
+            os.fsync(opened.fileno())
+        Path(aside).replace(kept)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+    sync_directory(kept.parent)
+    return kept
+
+
+def _module(name: str, file: Path) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise DataError(
+            f"reading {file} needs pyarrow; install it with: pip install 'triscale[parquet]', or give a folder of "
+            f"images"
+        ) from error

@@ -1,0 +1,207 @@
+"""Images in tables, as Hugging Face's ``datasets`` saves them: Arrow files, or a folder of Parquet files."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from triscale.data.images.decode import DEFAULT_LIMITS, BadImage, ImageLimits, read_bytes
+from triscale.data.sources.scan_cache import Stamp
+from triscale.data.sources.shards import has_image_suffix, role_in_name
+from triscale.data.sources.source import ROLE_FOLDERS, Found, Layout, Role, entries, is_kept
+from triscale.data.sources.table_file import Table, is_manifest_table, open_table
+from triscale.errors import DataError
+
+_ORDER: tuple[Role, ...] = ("train", "val", "test", "unsplit")
+
+
+def is_tables(root: Path) -> bool:
+    """Return whether a folder was saved by ``datasets``, or holds Parquet files, no class folders and no images.
+
+    A Parquet file that is a manifest, see :func:`triscale.data.sources.manifest.read_manifest`, is none of them.
+    """
+    if not root.is_dir():
+        return False
+    if (root / "dataset_dict.json").is_file() or _is_saved(root):
+        return True
+    folders, files = entries(root)
+    inside = entries(root / "data") if folders == ["data"] else ([], [])
+    if folders not in ([], ["data"]) or inside[0] or any(map(has_image_suffix, files)):
+        return False
+    paths = [root / name for name in files if _is_parquet(name)]
+    paths += [root / "data" / name for name in inside[1] if _is_parquet(name)]
+    return bool(paths) and not any(map(is_manifest_table, paths))
+
+
+def find_tables(root: Path) -> Layout:
+    """Find the rows with an image and a label.
+
+    A folder that ``save_to_disk`` wrote, of one set or of one for each part, or a folder of Parquet files, there or in
+    a folder ``data``, with the part in the name of each file or of none. The column of the images is the one of the
+    feature ``Image``, or of ``struct<bytes, path>``, the column of the labels the one of the feature ``ClassLabel``, or
+    else called ``label``; of several, those called ``image`` and ``label``. The path of an image is its file and row.
+
+    Parquet is turned into Arrow once, in the cache folder, as single rows of it cannot be read.
+
+    Raises:
+        DataError: files that cannot be read or are damaged, no such columns or too many, parts that are given for
+            some files only, or other class names in some.
+    """
+    root = root.absolute()
+    files: dict[Role, list[Found]] = {}
+    unusable: list[tuple[str, str]] = []
+    given: dict[str, list[Any]] = {}
+    named: dict[str, tuple[str, ...] | None] = {}
+    roles = table_roles(root)
+    for name in roles:
+        table = open_table(root / name)
+        given[name], named[name] = table.labels(), table.columns.classes
+    if len(set(named.values())) > 1:
+        odd = next(name for name, names in named.items() if names != next(iter(named.values())))
+        raise DataError(f"the classes of {next(iter(named))} and {odd} in {root} are not the same; expected them to be")
+    names = next(iter(named.values()))
+    for name, role in roles.items():
+        found = files.setdefault(role, [])
+        for row, label in enumerate(given[name]):
+            path = f"{name}#{row}"
+            class_name = _class_of(label, names)
+            if class_name is None:
+                unusable.append((path, "it has no label" if label in (None, -1) else f"its label is {label!r}"))
+            else:
+                found.append(Found(path, class_name))
+    present = {role: {one.class_name for one in found} | set(names or ()) for role, found in files.items()}
+    every = names or tuple(sorted(set().union(*present.values()), key=_by_number))
+    return Layout(
+        root=str(root),
+        classes={role: tuple(name for name in every if name in present[role]) for role in files},
+        files={role: tuple(sorted(files[role])) for role in _ORDER if role in files},
+        stray=(),
+        unusable=tuple(unusable),
+    )
+
+
+def table_roles(root: Path) -> dict[str, Role]:
+    """Return the files of tables below a folder, by their paths relative to it, in order, and what each is for.
+
+    Raises:
+        DataError: parts of other names than train, val and test, or given for some files only.
+    """
+    if (root / "dataset_dict.json").is_file():
+        parts = sorted(path.name for path in root.iterdir() if path.is_dir() and is_kept(path.name))
+        odd = [part for part in parts if part.lower() not in ROLE_FOLDERS]
+        if odd:
+            raise DataError(
+                f"{root} has a part {odd[0]}; expected train, val (or validation) and test: rename or remove it"
+            )
+        files: dict[str, Role | None] = {
+            f"{part}/{name}": ROLE_FOLDERS[part.lower()] for part in parts for name in _saved(root / part)
+        }
+    elif _is_saved(root):
+        files = dict.fromkeys(_saved(root))
+    else:
+        names = [name for name in entries(root)[1] if _is_parquet(name)]
+        if (root / "data").is_dir():
+            names += [f"data/{name}" for name in entries(root / "data")[1] if _is_parquet(name)]
+        files = {name: role_in_name(Path(name).name) for name in names}
+    found = set(files.values())
+    if found in ({None}, {"train"}):
+        return dict.fromkeys(files, "unsplit")
+    if None in found or "train" not in found:
+        shown = ", ".join(name for name, role in files.items() if role != "train")
+        raise DataError(
+            f"expected train, and val or test, in the names of the files in {root}, or no part in any; given "
+            f"{shown[:200]}"
+        )
+    return {name: role for wanted in _ORDER for name, role in files.items() if role == wanted}
+
+
+class Tables:
+    """The images of a folder of tables; see :class:`triscale.data.sources.store.Store`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._tables = {name: open_table(root / name) for name in table_roles(root)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tables, (self.root,)
+
+    def read(self, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
+        """Return the bytes of a row's image, or of the file that the row names in their place."""
+        table, row = self._row(path)
+        if table is None:
+            raise BadImage("no such row")
+        chunk = bisect_right(table.ends, row)
+        images = table.images.chunk(chunk)
+        place = row - (table.ends[chunk - 1] if chunk else 0)
+        if not images[place].is_valid:
+            raise BadImage("the row has no image")
+        content, file = images.field("bytes")[place], images.field("path")[place].as_py()
+        if not content.is_valid:
+            if not file:
+                raise BadImage("the row has no image")
+            return read_bytes(self.root / file, limits)
+        buffer = content.as_buffer()
+        if buffer.size > limits.file_bytes:
+            raise BadImage(f"{buffer.size} bytes, more than the limit of {limits.file_bytes}")
+        return bytes(buffer)
+
+    def stamp(self, path: str) -> Stamp:
+        """Return the state of the file and the row; nothing is known of a file that a row names."""
+        table = self._row(path)[0]
+        if table is None or table.names_files:
+            return Stamp("", 0)
+        return Stamp(f"{path} {table.state}", table.changed_ns)
+
+    def missing(self, paths: Iterable[str]) -> list[str]:
+        """Return the paths of rows that are not there."""
+        return [path for path in paths if self._row(path)[0] is None]
+
+    def place(self, path: str) -> str:
+        """Return file and row."""
+        return str(self.root / path)
+
+    def _row(self, path: str) -> tuple[Table | None, int]:
+        name, _, digits = path.rpartition("#")
+        table = self._tables.get(name)
+        if table is None or not digits.isdigit() or int(digits) >= table.images.length():
+            return None, 0
+        return table, int(digits)
+
+
+def _class_of(label: Any, names: tuple[str, ...] | None) -> str | None:
+    """Return the name of a label's class, None if it has none."""
+    if isinstance(label, bool) or label is None or label == "":
+        return None
+    if isinstance(label, int):
+        if names is None:
+            return str(label) if label >= 0 else None
+        return names[label] if 0 <= label < len(names) else None
+    return str(label) if names is None or label in names else None
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    return (int(name), "") if name.isascii() and name.isdigit() else (1 << 62, name)
+
+
+def _is_saved(root: Path) -> bool:
+    return (root / "state.json").is_file() and any(root.glob("*.arrow"))
+
+
+def _saved(folder: Path) -> list[str]:
+    """Return the files of a saved set, in their order."""
+    try:
+        state = json.loads((folder / "state.json").read_bytes())
+        if state.get("_indices_data_files"):
+            raise DataError(f"{folder} holds a selection by an index; save it anew with a newer version of datasets")
+        return [str(Path(file["filename"]).name) for file in state["_data_files"]]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{folder / 'state.json'} is missing or damaged ({error}); save the set anew") from error
+
+
+def _is_parquet(name: str) -> bool:
+    return name.lower().endswith(".parquet")

@@ -1,0 +1,1 @@
+"""What every job uses: runs, the execution context, progress and stopping."""

@@ -1,0 +1,38 @@
+"""Any network, by name, file or function: found, counted, fitted to a budget."""
+
+from __future__ import annotations
+
+from triscale.errors import BudgetError
+from triscale.network.cost import Cost, Tally, cost, totals
+from triscale.network.custom import AnyNetwork, CustomNetwork
+from triscale.network.latency import Predictor
+from triscale.nn.custom import trace_cost, trace_totals
+from triscale.scaling.budget import Budget
+from triscale.scaling.fit import Fit, fit_budget, fit_budget_traced
+from triscale.scaling.law import Law
+
+
+def cost_of(network: AnyNetwork) -> Cost:
+    """Count any network: exactly from its operation tree, or by tracing a person's own."""
+    return trace_cost(network) if isinstance(network, CustomNetwork) else cost(network)
+
+
+def totals_of(network: AnyNetwork) -> Tally:
+    """Count any network without its parts."""
+    return trace_totals(network) if isinstance(network, CustomNetwork) else totals(network)
+
+
+def fit_any(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor | None = None) -> Fit:
+    """Fit any network to a budget.
+
+    Raises:
+        BudgetError: the budget cannot be met, or limits the latency of a person's own network, which nobody foretells.
+    """
+    if isinstance(network, CustomNetwork):
+        if budget.latency is not None:
+            raise BudgetError(
+                f"the latency of {network.name} cannot be foretold, since it is a function and not a network as data; "
+                "give a limit that can be counted, such as 400M"
+            )
+        return fit_budget_traced(network, law, budget, trace_totals)
+    return fit_budget(network, law, budget, predictor)

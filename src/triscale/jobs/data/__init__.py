@@ -1,0 +1,1 @@
+"""Jobs on data sets: scanning and checking."""

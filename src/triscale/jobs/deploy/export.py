@@ -1,0 +1,178 @@
+"""A trained Run as files for engines: exported, checked, quantized with a guard, timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triscale.deploy.contract import Contract
+from triscale.deploy.engines import Engine, coreml, get_engine
+from triscale.deploy.export import Export, export
+from triscale.deploy.exportable import Exportable
+from triscale.deploy.parity import SMALLEST_SCALE, logits_of, logits_of_model, parity_inputs
+from triscale.deploy.quantize.guard import BOUND, Quantized
+from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.run import Run
+from triscale.jobs.deploy.quantize import BATCH, CALIBRATION, Exam, images_of, quantize_run, spread
+from triscale.measure.latency import Measurement, held_to_cores, measure_latency
+from triscale.network.spec import Network
+from triscale.record import Record
+
+Precision = Literal["float32", "int8"]
+REAL_IMAGES = 59
+"""With the five made ones they are 64."""
+TIMED_SECONDS = 0.5
+
+
+class Exported(Record):
+    """A file made of a Run: how it agrees with the model, what int8 does to it, and its latency here.
+
+    ``latency`` is None where its engine does not run here.
+    """
+
+    kind_name: ClassVar[str] = "exported"
+
+    export: Export
+    quantized: Quantized | None = None
+    latency: Measurement | None = None
+
+
+class Exports(Record):
+    """All files that were made of a Run, by the names of their files."""
+
+    kind_name: ClassVar[str] = "exports"
+
+    files: tuple[Exported, ...] = ()
+
+
+def exportable(run: Run) -> Exportable:
+    """Return a Run's model with what its files carry.
+
+    Raises:
+        RunError: the training has not ended.
+    """
+    spec = run.spec
+    contract = Contract(network=spec.network.name, preprocessing=spec.preprocessing, classes=spec.classes)
+    return Exportable(run.model(), contract, spec.network if isinstance(spec.network, Network) else None)
+
+
+def default_file(run: Run, engine: Engine, precision: Precision) -> Path:
+    """Return where a Run's file for an engine lies."""
+    return run.folder / f"model{'.int8' if precision == 'int8' else ''}{engine.suffix}"
+
+
+def export_run(run: Run, watcher: Watcher, path: Path | None = None) -> Export:
+    """Export the weights to ONNX, checked on test images; the record stays in the Run.
+
+    Raises:
+        ParityError: the file does not compute what the model does.
+    """
+    watcher.begin("export")
+    made = export(exportable(run), get_engine("onnxruntime"), real_images(run), path or run.onnx_file)
+    made.save(run.export_file)
+    return made
+
+
+def export_for(
+    run: Run,
+    watcher: Watcher,
+    engine: Engine,
+    precision: Precision = "float32",
+    path: Path | None = None,
+    *,
+    bound: float = BOUND,
+    calibration: int = CALIBRATION,
+    timed: bool = True,
+    exam: Exam | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Exported:
+    """Make a file of a Run for an engine, checked, and time it where the engine runs here.
+
+    Args:
+        run: trained.
+        watcher: follows.
+        engine: that the file is for.
+        precision: float32 must compute what the model does; int8 may lose ``bound`` points of test accuracy.
+        path: of the file; in the Run by default, where the record of it is kept, too.
+        bound: of int8, in points.
+        calibration: images of the training part, for int8.
+        timed: whether its latency is measured.
+        exam: that int8 files sit, where several do; made of the Run by default.
+        should_stop: polled between attempts.
+
+    Raises:
+        ParityError: the file does not compute what the model does.
+        QuantizationError: int8 loses more than is allowed.
+        ExportError: the engine cannot convert the model.
+        UserError: the engine is not installed, or there are too few images to calibrate with.
+        RunError: there are no test images to judge int8 by.
+        Interrupted: ``should_stop`` answered true.
+    """
+    subject, file = exportable(run), path or default_file(run, engine, precision)
+    watcher.begin(f"export for {engine.title}{', int8' if precision == 'int8' else ''}")
+    quantized = None
+    if precision == "float32":
+        made = export(subject, engine, real_images(run), file)
+        if file == run.onnx_file:
+            made.save(run.export_file)
+    else:
+        quantized = quantize_run(exam or Exam(run, subject, calibration, should_stop), engine, file, watcher, bound)
+        made = _export_of(quantized, subject, engine, file, run)
+    latency = time_file(engine, file, precision) if timed else None
+    exported = Exported(export=made, quantized=quantized, latency=latency)
+    if path is None:
+        _keep(run, exported)
+    return exported
+
+
+def time_file(engine: Engine, file: Path, precision: Precision) -> Measurement | None:
+    """Measure a file with one image on one core, briefly; None where its engine does not run here."""
+    if engine.name == "coreml" and not coreml.runs_here():
+        return None
+    with held_to_cores(1) as cores:
+        session = engine.open(file, 1)
+        assert session.side is not None
+        image = np.random.default_rng(0).standard_normal((1, 3, session.side, session.side), dtype=np.float32)
+        return measure_latency(
+            lambda: session(image),
+            engine=engine.title,
+            batch=1,
+            threads=1,
+            resolution=session.side,
+            sample_seconds=TIMED_SECONDS,
+            precision=precision,
+            cores=cores,
+        )
+
+
+def real_images(run: Run) -> NDArray[np.float32]:
+    """Return test images of a Run, normalized, for checks."""
+    return images_of(run, spread(run.split.test, REAL_IMAGES))
+
+
+def _export_of(quantized: Quantized, subject: Exportable, engine: Engine, file: Path, run: Run) -> Export:
+    """Return how the logits of an int8 file differ from the float model's, which is told and not bounded."""
+    inputs = parity_inputs(real_images(run), subject.contract.preprocessing)
+    exact, found = logits_of_model(subject.model, inputs), logits_of(engine.open(file, 1), inputs, BATCH)
+    scale = max(SMALLEST_SCALE, float(np.abs(exact).max()))
+    return Export(
+        file=file.name,
+        engine=engine.title,
+        precision="int8",
+        size_bytes=quantized.size_bytes,
+        images=quantized.images,
+        batches=(BATCH,),
+        max_error=float(np.abs(found - exact).max()) / scale,
+        agreement=quantized.agreement,
+    )
+
+
+def _keep(run: Run, exported: Exported) -> None:
+    file = run.exports_file
+    known = Exports.load(file).files if file.is_file() else ()
+    others = [item for item in known if item.export.file != exported.export.file]
+    Exports(files=(*others, exported)).save(file)

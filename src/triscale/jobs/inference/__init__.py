@@ -1,0 +1,1 @@
+"""Jobs with a trained run: evaluate, predict, explain, extract features."""

@@ -1,0 +1,290 @@
+"""Where a trained network looks: maps of a Run's test images, or of any images."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from triscale.data.images.color import BadImage
+from triscale.data.images.decode import decode
+from triscale.data.images.transforms import eval_transform, normalize
+from triscale.data.sources.store import open_store
+from triscale.errors import Interrupted, RunError
+from triscale.explain.cam import class_activation_maps, gradient_maps, overlay, to_png
+from triscale.explain.extent import Box, Extent, extent
+from triscale.explain.faithful import Faithfulness, faithfulness
+from triscale.explain.sheet import Shown, contact_sheet
+from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.run import Run
+from triscale.jobs.inference.predict import files_of
+from triscale.network.contract import Preprocessing
+from triscale.nn.build import Classifier
+from triscale.record import Record, write_atomic
+
+MAPS_OF_EACH_KIND = 12
+SHOWN_SIDE = 160
+MOST_ON_SHEET = 120
+
+Method = Literal["auto", "cam", "grad-cam"]
+IN_WORDS = {"cam": "exact", "grad-cam": "Grad-CAM"}
+"""What pages say of a method."""
+
+
+class Explained(Record):
+    """A test image with its map: files below the Run's ``explain`` folder."""
+
+    file: str
+    truth: str
+    predicted: str
+    confidence: float
+    right: bool
+    image: str
+    overlay: str
+
+
+class Maps(Record):
+    """The images that were explained; ``method`` says how."""
+
+    kind_name: ClassVar[str] = "maps"
+
+    method: str
+    images: tuple[Explained, ...]
+
+
+class Where(Record):
+    """What a network says of an image and where it looks, in the image's own pixels; or why it was not read.
+
+    ``peak`` is where the map is greatest, ``box`` (left, top, right, bottom) holds all of it from half of that on,
+    ``share`` is how much of the map that is. ``deletion`` and ``insertion`` are the areas under the two curves of
+    :mod:`triscale.explain.faithful`, the ``random`` ones those of pixels in the order of chance.
+    """
+
+    file: str
+    predicted: str = ""
+    confidence: float = 0.0
+    overlay: str = ""
+    peak: tuple[float, float] | None = None
+    box: tuple[float, float, float, float] | None = None
+    share: float = 0.0
+    deletion: float | None = None
+    insertion: float | None = None
+    random_deletion: float | None = None
+    random_insertion: float | None = None
+    error: str | None = None
+
+
+class Explanation(Record):
+    """Where a network looks in a person's images; overlays and the contact sheet lie beside it."""
+
+    kind_name: ClassVar[str] = "explanation"
+    file_name: ClassVar[str] = "explanation.json"
+
+    network: str
+    method: str
+    sheet: str
+    images: tuple[Where, ...]
+
+
+def explain_run(run: Run, watcher: Watcher, method: Method = "auto") -> Maps:
+    """Draw maps of a Run's test images, wrong and right ones, for the class that was predicted.
+
+    Raises:
+        RunError: the Run has not been evaluated, or the method does not go with its network.
+    """
+    spec, split = run.spec, run.split
+    model = run.model()
+    named = method_of(model, method)
+    store = open_store(split.root)
+    rows = _chosen(run)
+    watcher.begin("explain", len(rows))
+    transform = eval_transform(spec.preprocessing)
+    run.maps_folder.mkdir(exist_ok=True)
+    explained = []
+    for number, row in enumerate(rows):
+        inputs = transform(decode(store.read(row["file"])))
+        heat = heat_of(model, normalize(inputs[None], spec.preprocessing), spec.classes.index(row["predicted"]), named)
+        shown = Image.fromarray(inputs.permute(1, 2, 0).numpy())
+        side = max(SHOWN_SIDE, shown.width)
+        shown = shown.resize((side, side), Image.Resampling.BICUBIC)
+        names = {kind: f"{number:02d}-{kind}.png" for kind in ("image", "overlay")}
+        write_atomic(run.maps_folder / names["image"], to_png(shown))
+        write_atomic(run.maps_folder / names["overlay"], to_png(overlay(shown, heat)))
+        explained.append(
+            Explained(
+                file=row["file"],
+                truth=row["truth"],
+                predicted=row["predicted"],
+                confidence=float(row["confidence"]),
+                right=row["truth"] == row["predicted"],
+                **names,
+            )
+        )
+        watcher.advance(number + 1)
+    result = Maps(method=IN_WORDS[named], images=tuple(explained))
+    result.save(run.maps_file)
+    return result
+
+
+def explain_images(
+    run: Run,
+    images: Sequence[Path],
+    out: Path,
+    watcher: Watcher,
+    *,
+    method: Method = "auto",
+    label: str | None = None,
+    curves: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Explanation:
+    """Draw where a Run's network looks in images, each as an overlay, and all on a contact sheet.
+
+    Args:
+        run: a trained one.
+        images: files, or folders of them.
+        out: a new folder for ``NUMBER-NAME.png``, ``sheet.png`` and ``explanation.json``.
+        watcher: follows the job.
+        method: ``cam`` is exact where the head is a mean and a linear layer, ``grad-cam`` works for any network.
+        label: the class to explain, instead of the one that is predicted.
+        curves: whether deletion and insertion are followed, which takes some 130 passes an image.
+        should_stop: polled before each image.
+
+    Raises:
+        RunError: no such class, a method that does not go with the network, or a folder that holds something else.
+        DataError: no image at all.
+        Interrupted: ``should_stop`` answered true.
+    """
+    spec = run.spec
+    if label is not None and label not in spec.classes:
+        raise RunError(f'there is no class "{label}"; the classes are {", ".join(spec.classes[:20])}')
+    if out.is_dir() and any(out.iterdir()) and not (out / Explanation.file_name).is_file():
+        raise RunError(f"{out} is not empty and holds no explanation; give a new folder with --out")
+    files = files_of(images)
+    model = run.model()
+    named = method_of(model, method)
+    out.mkdir(parents=True, exist_ok=True)
+    watcher.begin("explain", len(files))
+    found: list[Where] = []
+    shown: list[Shown] = []
+    for number, file in enumerate(files):
+        if should_stop():
+            raise Interrupted(f"stopped after {number} of {len(files)} images; their overlays are in {out}")
+        try:
+            picture = decode(file)
+        except BadImage as error:
+            found.append(Where(file=str(file), error=str(error)))
+            continue
+        where, overlaid = _explain(model, picture, spec.preprocessing, spec.classes, named, label, curves=curves)
+        name = f"{number:04d}-{file.stem}.png"
+        write_atomic(out / name, to_png(overlaid))
+        found.append(where.model_copy(update={"file": str(file), "overlay": name}))
+        if len(shown) < MOST_ON_SHEET:
+            shown.append(Shown(file.name, where.predicted, where.confidence, overlaid))
+        watcher.advance(number + 1)
+    sheet = "sheet.png" if shown else ""
+    if shown:
+        write_atomic(out / sheet, to_png(contact_sheet(shown, f"{spec.network.name}, {named}")))
+    result = Explanation(network=spec.network.name, method=named, sheet=sheet, images=tuple(found))
+    result.save(out / Explanation.file_name)
+    return result
+
+
+def method_of(model: nn.Module, method: Method) -> str:
+    """Return the method that is meant: by default the exact one where there is one.
+
+    Raises:
+        RunError: the exact one was asked for, of a module of unknown structure.
+    """
+    if method == "auto":
+        return "cam" if isinstance(model, Classifier) else "grad-cam"
+    if method == "cam" and not isinstance(model, Classifier):
+        raise RunError("class activation maps need a head of mean and linear layer, which a person's own network may "
+                       "not have; give --method grad-cam")  # fmt: skip
+    return method
+
+
+def maps_of(model: nn.Module, images: Tensor) -> tuple[NDArray[np.float32], int, float]:
+    """Explain what a model says of one normalized image ``[1, 3, H, W]``.
+
+    Returns:
+        The map ``[h, w]`` of the class that it predicts, that class, and its softmax probability.
+    """
+    with torch.inference_mode():
+        probabilities = model(images).double().softmax(1)[0]
+    predicted = int(probabilities.argmax())
+    return heat_of(model, images, predicted, method_of(model, "auto")), predicted, float(probabilities[predicted])
+
+
+def heat_of(model: nn.Module, images: Tensor, label: int, method: str) -> NDArray[np.float32]:
+    """Return the map ``[h, w]`` of a class for one normalized image ``[1, 3, H, W]``."""
+    classes = torch.tensor([label])
+    if method == "cam":
+        assert isinstance(model, Classifier)
+        return np.asarray(class_activation_maps(model, images, classes)[0][0].numpy())
+    return np.asarray(gradient_maps(model, images, classes)[0].numpy())
+
+
+def _explain(
+    model: nn.Module,
+    picture: Image.Image,
+    preprocessing: Preprocessing,
+    classes: tuple[str, ...],
+    method: str,
+    label: str | None,
+    *,
+    curves: bool,
+) -> tuple[Where, Image.Image]:
+    """Return what there is to say of a picture, and its square with the map laid over it."""
+    inputs = normalize(eval_transform(preprocessing)(picture)[None], preprocessing)
+    with torch.inference_mode():
+        probabilities = model(inputs).double().softmax(1)[0]
+    target = int(probabilities.argmax()) if label is None else classes.index(label)
+    heat = heat_of(model, inputs, target, method)
+    square = square_of(picture, preprocessing.crop)
+    at: Extent = extent(heat, square)
+    followed: Faithfulness | None = faithfulness(model, inputs, torch.from_numpy(heat), target) if curves else None
+    size = round(min(max(SHOWN_SIDE, square.right - square.left), 2 * max(SHOWN_SIDE, preprocessing.resolution)))
+    shown = picture.resize((size, size), Image.Resampling.BICUBIC, box=square)
+    where = Where(
+        file="",
+        predicted=classes[target],
+        confidence=float(probabilities[target]),
+        peak=at.peak,
+        box=at.box,
+        share=at.share,
+        deletion=None if followed is None else followed.deletion_area,
+        insertion=None if followed is None else followed.insertion_area,
+        random_deletion=None if followed is None else followed.random_deletion,
+        random_insertion=None if followed is None else followed.random_insertion,
+    )
+    return where, overlay(shown, heat)
+
+
+def square_of(picture: Image.Image, crop: float) -> Box:
+    """Return the part of a picture that the network sees: what evaluation cuts out."""
+    side = crop * min(picture.size)
+    left, top = (picture.width - side) / 2, (picture.height - side) / 2
+    return Box(left, top, left + side, top + side)
+
+
+def _chosen(run: Run) -> list[dict[str, str]]:
+    """Choose wrong predictions, the surest first, and right ones of as many classes as possible."""
+    if not run.predictions_file.is_file():
+        raise RunError(f"{run.folder} has not been evaluated; do it with: triscale evaluate {run.folder}")
+    rows = list(csv.DictReader(io.StringIO(run.predictions_file.read_text())))
+    wrong = sorted((row for row in rows if row["truth"] != row["predicted"]), key=lambda row: -float(row["confidence"]))
+    right, seen = [], dict.fromkeys((row["truth"] for row in rows), 0)
+    for row in rows:
+        if row["truth"] == row["predicted"]:
+            seen[row["truth"]] += 1
+            right.append((seen[row["truth"]], row))
+    right.sort(key=lambda pair: pair[0])
+    return wrong[:MAPS_OF_EACH_KIND] + [row for _, row in right[:MAPS_OF_EACH_KIND]]

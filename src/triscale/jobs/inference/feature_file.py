@@ -1,0 +1,134 @@
+"""Embeddings as a file: Parquet, or an array with a table beside it; whole or absent."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+
+from triscale.data.sources.scanned import BadFile
+from triscale.errors import DataError, UserError
+from triscale.jobs.inference.features import Features, FeatureStream
+from triscale.record import Record, sync_directory, write_atomic
+
+COLUMNS = ("file", "label", "part")
+
+
+class FeatureFile(Record):
+    """What was written: images in rows, numbers in each, the files, and images that cannot be read."""
+
+    kind_name: ClassVar[str] = "features"
+
+    images: int
+    channels: int
+    files: tuple[str, ...]
+    bad: tuple[BadFile, ...]
+
+
+def check_feature_file(file: Path, images: str | None = None) -> None:
+    """Make sure that embeddings can be written to a file, before they are computed, and not among the images.
+
+    Raises:
+        UserError: another ending than ``.parquet`` or ``.npy``, no such folder, or a file among the images.
+        DataError: pyarrow is not installed and needed.
+    """
+    if file.suffix not in (".parquet", ".npy"):
+        raise UserError(f"{file} ends in neither .parquet nor .npy; give one of these")
+    if not file.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {file.absolute().parent} to write {file.name} to; make it")
+    if images is not None and Path(images).is_dir() and file.resolve().is_relative_to(Path(images).resolve()):
+        raise UserError(f"{file} lies within the images in {images}, where nothing is written; give another --out")
+    if file.suffix == ".parquet":
+        _arrow("pyarrow", file)
+
+
+def write_features(stream: FeatureStream, file: Path) -> FeatureFile:
+    """Write embeddings to a file as they come; only a batch of them is in memory.
+
+    ``.parquet`` has the columns file, label, part and features, a list of float32. ``.npy`` is an array ``[N, C]`` of
+    float32; a table of file, label and part in the same order lies beside it, in ``.csv``.
+
+    Raises:
+        UserError: as of :func:`check_feature_file`.
+        Interrupted: as of :func:`triscale.jobs.inference.features.features_of`; nothing is left behind.
+    """
+    check_feature_file(file)
+    if file.suffix == ".parquet":
+        return FeatureFile(
+            images=stream.images, channels=_write_parquet(stream, file), files=(str(file),), bad=stream.bad
+        )
+    table = file.with_suffix(".csv")
+    channels = _write_array(stream, file, table)
+    return FeatureFile(images=stream.images, channels=channels, files=(str(file), str(table)), bad=stream.bad)
+
+
+def _write_parquet(stream: FeatureStream, file: Path) -> int:
+    arrow, parquet = _arrow("pyarrow", file), _arrow("pyarrow.parquet", file)
+    batches = iter(stream)
+    first = next(batches)
+    channels = int(first.vectors.shape[1])
+    kind = arrow.list_(arrow.float32(), channels)
+    schema = arrow.schema([*((name, arrow.string()) for name in COLUMNS), ("features", kind)])
+
+    def rows(batch: Features) -> Any:
+        values = arrow.FixedSizeListArray.from_arrays(arrow.array(batch.vectors.ravel()), channels)
+        texts = [arrow.array(column, arrow.string()) for column in (batch.files, batch.labels, batch.parts)]
+        return arrow.record_batch([*texts, values], schema=schema)
+
+    with _aside(file) as opened, parquet.ParquetWriter(opened, schema) as writer:
+        writer.write_batch(rows(first))
+        for batch in batches:
+            writer.write_batch(rows(batch))
+    return channels
+
+
+def _write_array(stream: FeatureStream, file: Path, table: Path) -> int:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    channels = 0
+    with _aside(file) as opened:
+        for batch in stream:
+            if not channels:
+                channels = int(batch.vectors.shape[1])
+                header = {"descr": "<f4", "fortran_order": False, "shape": (stream.images, channels)}
+                np.lib.format.write_array_header_1_0(opened, header)
+            opened.write(np.ascontiguousarray(batch.vectors, "<f4").tobytes())
+            columns = (batch.files, batch.labels, batch.parts)
+            writer.writerows(["" if value is None else value for value in row] for row in zip(*columns, strict=True))
+        write_atomic(table, text.getvalue().encode())
+    return channels
+
+
+@contextmanager
+def _aside(file: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes its name when it is whole and on the disk."""
+    handle, aside = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as opened:
+            yield opened
+            opened.flush()
+            os.fsync(opened.fileno())
+        Path(aside).chmod(0o644)
+        Path(aside).replace(file)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+    sync_directory(file.absolute().parent)
+
+
+def _arrow(name: str, file: Path) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise DataError(
+            f"writing {file} needs pyarrow; install it with: pip install 'triscale[parquet]', or give a name in .npy"
+        ) from error

@@ -1,0 +1,1 @@
+"""Measure networks on a device, and make its profile."""

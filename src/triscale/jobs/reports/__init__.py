@@ -1,0 +1,1 @@
+"""From records in a directory to the content of a report."""

@@ -1,0 +1,185 @@
+"""From what a baseline search found to its page."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from triscale.jobs.reports.study_parts import asked_rows, existing, name_of_images, spaced, trained_on
+from triscale.network.cost import si, totals
+from triscale.network.describe import block_in_words
+from triscale.record import write_atomic
+from triscale.report.baseline import baseline_content as page
+from triscale.report.draw.format import number, share, unbroken
+from triscale.report.page import render_baseline
+from triscale.report.run.run_content import Pair
+from triscale.search.baseline.explore import FoundBaseline, compared
+
+if TYPE_CHECKING:
+    from triscale.jobs.studies.baseline import BaselineSearch
+
+PAGE = "report.html"
+UNITS = {"macs": "MACs", "params": "params", "latency": "ms"}
+STRATEGIES = {
+    "random": "random search",
+    "evolution": "regularized evolution",
+    "nsga2": "NSGA-II",
+    "tpe": "TPE",
+    "ppo": "a recurrent controller (PPO)",
+}
+
+FILES = (
+    ("network.json", "the network found; give it to --baseline or --network"),
+    ("found.json", "all that was found, with every network"),
+    ("baseline_search.json", "what was asked"),
+    ("times.json", "the latencies that were measured"),
+    ("split.json", "which image is for what"),
+    ("study.sqlite", "what has been trained, so that a search goes on"),
+    ("trials", "a Run for each brief training"),
+    ("finalists", "the study of those trained in full, with a Run for each"),
+    ("supernet", "the weight-sharing network"),
+    ("checked", "the study of the stand-alone trainings that the weight-sharing network was checked by"),
+)
+
+
+def report_baseline(found: FoundBaseline, folder: Path, asked: BaselineSearch | None = None) -> Path:
+    """Write the page of a baseline search into its folder, and return its path.
+
+    Args:
+        found: what the search found.
+        folder: of the search, with its trainings.
+        asked: the request; without it the page says less.
+    """
+    path = folder / PAGE
+    content = render_baseline(gather_baseline(found, folder, asked))
+    write_atomic(path, content.encode("utf-8", errors="replace"))
+    return path
+
+
+def gather_baseline(found: FoundBaseline, folder: Path, asked: BaselineSearch | None = None) -> page.BaselineContent:
+    """Return everything that the page of a baseline search shows."""
+    network, skeleton, tally = found.network, found.space.skeleton, totals(found.network)
+    among, on = set(compared(found.explored)), set(found.front)
+    by_structure = {one.structure: one for one in found.explored}
+    return page.BaselineContent(
+        title=f"{name_of_images(asked)}a baseline from {skeleton.name}",
+        verdict=_verdict(found),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        warnings=_warnings(found),
+        skeleton=skeleton.name,
+        space=found.space.name,
+        strategy=STRATEGIES[found.strategy],
+        evaluator=found.evaluator,
+        form=found.objective.form,
+        exponent=found.objective.exponent,
+        unit=UNITS[found.objective.cost],  # type: ignore[arg-type]
+        target=found.objective.target,
+        epochs=found.proxy.epochs,
+        final_epochs=found.finalists[0].epochs if found.finalists else None,
+        spent=found.training_macs,
+        points=tuple(
+            page.PointRow(
+                name=one.network,
+                place=place,
+                cost=one.cost,
+                macs=one.macs,
+                params=one.params,
+                accuracy=one.accuracy,
+                error=one.error,
+                reward=one.reward,
+                epochs=one.epochs,
+                compared=place in among,
+                on_front=place in on,
+                best=place == found.best,
+            )
+            for place, one in enumerate(found.explored)
+            if one.accuracy is not None
+        ),
+        finalists=tuple(
+            page.FinalRow(
+                name=one.network,
+                cost=by_structure[one.structure].cost,
+                brief=by_structure[one.structure].accuracy or 0.0,
+                accuracy=one.accuracy,
+                error=one.error,
+                reward=one.reward,
+                chosen=one.structure == network.structure,
+            )
+            for one in found.finalists
+        ),
+        stages=tuple(
+            page.StageRow(
+                found=block_in_words(own.block),
+                width=own.width,
+                repeats=own.repeats,
+                stride=own.stride,
+                skeleton=block_in_words(of_skeleton.block),
+                skeleton_width=of_skeleton.width,
+                skeleton_repeats=of_skeleton.repeats,
+            )
+            for own, of_skeleton in zip(network.stages, skeleton.stages, strict=True)
+        ),
+        chosen=network.name,
+        chosen_macs=tally.macs,
+        chosen_params=tally.params,
+        chosen_pixels=network.resolution,
+        cannot_tell=tuple(spaced(sentence) for sentence in found.cannot_tell),
+        settings=(*_settings(found), *asked_rows(asked)),
+        environment=trained_on(folder),
+        go_on=() if asked is None else _go_on(asked, folder),
+        files=existing(folder, FILES),
+    )
+
+
+def _verdict(found: FoundBaseline) -> str:
+    best = found.explored[found.best]
+    final = next((one for one in found.finalists if one.structure == found.network.structure), None)
+    accuracy, epochs = (best.accuracy or 0.0, best.epochs) if final is None else (final.accuracy, final.epochs)
+    macs = si(totals(found.network).macs)
+    after = f"{epochs} epoch{'s' if epochs != 1 else ''}"
+    chosen = f"{found.network.name} reaches {unbroken(share(accuracy))} with {unbroken(f'{macs} MACs')} after {after}"
+    return f"{chosen}: the best reward of {len(found.explored)} networks looked at."
+
+
+def _warnings(found: FoundBaseline) -> tuple[str, ...]:
+    if found.ranking is None or found.ranking.trusted:
+        return ()
+    sentence = (
+        f"The weight-sharing network orders {found.ranking.networks} networks that were trained by themselves with a "
+        f"rank correlation of {found.ranking.kendall:.2f} (Kendall); {found.ranking.doubt}. Train it longer, check it "
+        "with more networks, or search with the evaluator training."
+    )
+    return (sentence,)
+
+
+def _settings(found: FoundBaseline) -> tuple[Pair, ...]:
+    objective, plan, ranking = found.objective, found.plan, found.ranking
+    halving = "none" if plan.halving is None else ", ".join(map(str, plan.rungs(found.proxy.epochs))) + " epochs"
+    rows = [
+        ("space", f"{found.space.name}, {number(float(found.space.size))} samples"),
+        ("skeleton", f"{found.space.skeleton.name}, {si(totals(found.space.skeleton).macs)} MACs"),
+        ("objective", f"{objective.form}, exponent {objective.exponent:g}"),
+        ("strategy", found.strategy),
+        ("evaluator", found.evaluator),
+        ("networks", f"{plan.trials} in batches of {plan.batch}"),
+        ("early stopping", halving),
+        ("training", f"{found.proxy.epochs} epochs of {found.proxy.images} images"),
+        ("seeds", ", ".join(map(str, found.proxy.seeds))),
+    ]
+    if ranking is not None:
+        interval = f"{ranking.low:.2f} to {ranking.high:.2f}"
+        rows.append(("rank correlation", f"{ranking.kendall:.2f} (95 %: {interval}) of {ranking.networks} networks"))
+    return tuple(Pair(name=name, value=value) for name, value in rows)
+
+
+def _go_on(asked: BaselineSearch, folder: Path) -> tuple[str, ...]:
+    network = str(folder / "network.json")
+    commands = (
+        ("triscale", "search", "coefficients", asked.images, "--baseline", network, "--out", "coefficients"),
+        ("triscale", "family", "--baseline", network, "--law", "coefficients", "--phis", "0..4", "--out", "family"),
+        ("triscale", "compare", asked.images, "--baseline", network, "--out", "comparison"),
+        ("triscale", "train", asked.images, "--network", network, "--out", "run"),
+    )
+    return tuple(shlex.join(command) for command in commands)

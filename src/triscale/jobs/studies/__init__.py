@@ -1,0 +1,1 @@
+"""Searches and comparisons that train many networks."""

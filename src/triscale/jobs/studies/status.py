@@ -1,0 +1,206 @@
+"""What can be asked of any study in its folder: how it stands, to go on, its trials as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from statistics import fmean
+from typing import ClassVar
+
+from triscale.errors import RunError
+from triscale.jobs.core.progress import Watcher
+from triscale.jobs.studies.baseline import FOUND, BaselineSearch, find_baseline
+from triscale.jobs.studies.coefficients import Search, find_coefficients
+from triscale.jobs.studies.compare import Comparing, compare_ways
+from triscale.jobs.studies.trials import STUDY, Asked, Hands, Place
+from triscale.record import KIND_KEY, Record, write_atomic
+from triscale.search.baseline.explore import FoundBaseline
+from triscale.search.compare.results import Compared
+from triscale.search.study.entries import Entry, read_entries
+from triscale.search.study.trial import Found
+
+KINDS: tuple[type[Asked], ...] = (Search, Comparing, BaselineSearch)
+RESULTS = {Search.kind_name: "coefficients.json", Comparing.kind_name: "compared.json", BaselineSearch.kind_name: FOUND}
+COLUMNS = tuple(name for name in Entry._fields if name != "number")
+
+
+class Standing(Record):
+    """A network so far: accuracy averaged over the seeds that have come as far as ``epochs``, the most of any."""
+
+    network: str
+    ratio: float
+    epochs: int
+    seeds: int
+    accuracy: float
+
+
+class Status(Record):
+    """How a study stands.
+
+    ``training_macs`` of jobs that are written down, and of those that have ended, relative to one another.
+    ``seconds_left``: for those, at the pace of the last ones; a search by halving writes down more when a rung ends.
+    """
+
+    kind_name: ClassVar[str] = "status"
+
+    kind: str
+    baseline: str
+    study: str
+    place: str
+    waiting: int
+    running: int
+    done: int
+    failed: int
+    finished: bool
+    seconds_left: float | None
+    standings: tuple[Standing, ...]
+    now: tuple[str, ...]
+    why: tuple[str, ...]
+
+
+def read_status(out: Path, storage: str | None = None) -> Status:
+    """Return how the study in a folder stands, also while it runs.
+
+    Args:
+        out: the folder.
+        storage: address of the server that it uses, if its password is not to be asked of the environment.
+
+    Raises:
+        RunError: there is no study in the folder.
+        SearchError: its storage cannot be read.
+    """
+    asked, place = _asked(out), _place(out, storage)
+    entries = _entries(out, place)
+    count = {
+        state: sum(entry.state == state for entry in entries) for state in ("waiting", "running", "done", "failed")
+    }
+    return Status(
+        kind=asked.kind_name,
+        baseline=asked.baseline.name,
+        study=place.study,
+        place=place.storage or str(out / STUDY),
+        finished=(out / RESULTS[asked.kind_name]).is_file(),
+        seconds_left=_seconds_left(entries),
+        standings=_standings(entries),
+        now=tuple(
+            f"{entry.network} with seed {entry.seed}, epochs {entry.start} to {entry.stop}, by {entry.worker}"
+            for entry in entries
+            if entry.state == "running"
+        ),
+        why=tuple(f"{entry.network} with seed {entry.seed}: {entry.why}" for entry in entries if entry.why),
+        **count,
+    )
+
+
+def resume(out: Path, watcher: Watcher, hands: Hands) -> Found | Compared | FoundBaseline:
+    """Go on with the study in a folder as it was asked for.
+
+    Raises:
+        RunError: there is no study in the folder.
+        TriscaleError: as the job itself.
+    """
+    asked, place = _asked(out), _place(out, hands.storage)
+    hands = hands.at(place)
+    match asked:
+        case Search():
+            return find_coefficients(asked, out, watcher, hands)
+        case Comparing():
+            return compare_ways(asked, out, watcher, hands)
+        case BaselineSearch():
+            return find_baseline(asked, out, watcher, hands)
+        case _:
+            raise RunError(f"{out} holds a {asked.kind_name}, which this version does not go on with")
+
+
+def export(out: Path, file: Path, storage: str | None = None) -> int:
+    """Write the jobs of a study as a table; return how many.
+
+    Args:
+        out: folder of the study.
+        file: ``.csv`` or ``.json``.
+        storage: as of :func:`read_status`.
+
+    Raises:
+        RunError: there is no study in the folder, or the file has another ending.
+        SearchError: its storage cannot be read.
+    """
+    if file.suffix not in (".csv", ".json"):
+        raise RunError(f"{file} ends in neither .csv nor .json; give one of these")
+    _asked(out)
+    entries = _entries(out, _place(out, storage))
+    rows = [
+        {name: value.isoformat() if isinstance(value := getattr(entry, name), datetime) else value for name in COLUMNS}
+        for entry in entries
+    ]
+    if file.suffix == ".json":
+        content = json.dumps(rows, indent=1) + "\n"
+    else:
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        content = buffer.getvalue()
+    write_atomic(file, content.encode())
+    return len(rows)
+
+
+def _asked(out: Path) -> Asked:
+    for kind in KINDS:
+        file = out / f"{kind.kind_name}.json"
+        if file.is_file() and json.loads(file.read_text()).get(KIND_KEY) == kind.kind_name:
+            return kind.load(file)
+    raise RunError(f"{out} holds no study; give the folder that --out named when it was begun")
+
+
+def _place(out: Path, storage: str | None) -> Place:
+    file = out / Place.file_name
+    if not file.is_file():
+        raise RunError(f"the study in {out} has not begun to train; give its first command again")
+    place = Place.load(file)
+    return place if storage is None else place.model_copy(update={"storage": storage})
+
+
+def _entries(out: Path, place: Place) -> tuple[Entry, ...]:
+    return read_entries(place.storage or out / STUDY, place.study)
+
+
+def _standings(entries: Sequence[Entry]) -> tuple[Standing, ...]:
+    by_network: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.state == "done":
+            by_network.setdefault(entry.network, []).append(entry)
+    found = []
+    for network, ended in by_network.items():
+        most = max(entry.stop for entry in ended)
+        reached = [entry for entry in ended if entry.stop == most]
+        accuracy = fmean(entry.accuracy for entry in reached if entry.accuracy is not None)
+        found.append(
+            Standing(network=network, ratio=reached[0].ratio, epochs=most, seeds=len(reached), accuracy=accuracy)
+        )
+    return tuple(sorted(found, key=lambda standing: (-standing.epochs, -standing.accuracy)))
+
+
+def _seconds_left(entries: Sequence[Entry]) -> float | None:
+    """Return the time that the jobs written down will take, as the ended ones took theirs, on as many workers."""
+    ended = [entry for entry in entries if entry.state == "done" and entry.began and entry.ended]
+    open_ = [entry for entry in entries if entry.state in ("waiting", "running")]
+    if not ended or not open_:
+        return None
+    spent = sum((entry.ended - entry.began).total_seconds() for entry in ended if entry.began and entry.ended)
+    pace = spent / sum(map(_weight, ended))
+    running = max(1, sum(entry.state == "running" for entry in entries))
+    now = datetime.now()
+    gone = sum(
+        min((now - entry.began).total_seconds(), pace * _weight(entry))
+        for entry in open_
+        if entry.state == "running" and entry.began
+    )
+    return (pace * sum(map(_weight, open_)) - gone) / running
+
+
+def _weight(entry: Entry) -> float:
+    return float(entry.macs * (entry.stop - entry.start))

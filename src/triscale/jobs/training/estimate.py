@@ -1,0 +1,166 @@
+"""What a training will take, before it begins: a few real steps on the real images, and counts for the rest."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from itertools import islice, pairwise
+from typing import ClassVar
+
+import torch
+
+from triscale.data.checks.duplicates import find_copies
+from triscale.data.pipeline.loader import Batch, TrainLoader
+from triscale.data.pipeline.split import make_split
+from triscale.errors import Interrupted
+from triscale.jobs.core.networks import cost_of
+from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.run import Request
+from triscale.jobs.data.scanning import watched_scan
+from triscale.jobs.training.disk_space import needed_bytes, optimizer_values
+from triscale.jobs.training.prepare import resolve
+from triscale.jobs.training.train import Carrying, decoder_of, gone_through
+from triscale.measure.memory import training_memory
+from triscale.network.contract import Preprocessing
+from triscale.network.custom import AnyNetwork
+from triscale.nn.build import build
+from triscale.record import Record
+from triscale.training.distributed.group import ALONE
+from triscale.training.loop import seed_weights
+from triscale.training.state.state import new_state
+from triscale.training.step import Stepper
+
+STEPS = 5
+"""Steps that are timed, after one that is not."""
+
+_FORWARD_SHARE = 1 / 3
+"""Of the time of a training step: what the evaluation of as many images takes."""
+
+
+class Forecast(Record):
+    """What a training will take.
+
+    ``seconds`` is from the median of a few steps, ``seconds_low`` and ``seconds_high`` from their quartiles; without
+    export, maps and report. Memory is that of weights and one shard; see :class:`triscale.measure.memory`.
+    """
+
+    kind_name: ClassVar[str] = "forecast"
+
+    network: str
+    resolution: int
+    macs: int
+    params: int
+    classes: int
+    train_images: int
+    val_images: int
+    test_images: int
+    epochs: int
+    steps: int
+    seconds: float
+    seconds_low: float
+    seconds_high: float
+    images_per_second: float
+    memory_bytes: int
+    disk_bytes: int
+
+
+def forecast(request: Request, watcher: Watcher, carrying: Carrying) -> Forecast:
+    """Scan the images, fit the network and take a few steps that are thrown away; nothing is written.
+
+    Raises:
+        UserError: what :func:`triscale.jobs.training.prepare.prepare` would refuse.
+        Interrupted: ``should_stop`` answered true.
+    """
+    recipe = request.recipe
+    found = watched_scan(request.images, watcher, carrying.should_stop, "stopped; nothing was written")
+    split = make_split(
+        found,
+        seed=request.seed,
+        test_share=request.test_share,
+        val_share=recipe.val_share,
+        copies=find_copies(found),
+    )
+    network, _ = resolve(request, len(split.classes))
+    figures = cost_of(network)
+    preprocessing = Preprocessing(resolution=network.resolution, crop=recipe.crop_at(network.resolution))
+    with TrainLoader(
+        gone_through(split, recipe),
+        preprocessing,
+        recipe.augmentation,
+        batch=recipe.batch,
+        seed=request.seed,
+        workers=carrying.workers,
+        decode_jpeg=decoder_of(recipe),
+    ) as loader:
+        steps = loader.num_steps
+        watcher.begin("time steps", STEPS + 1)
+        seconds = _step_seconds(request, network, preprocessing, len(split.classes), loader, watcher, carrying)
+    quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [seconds[0]] * 3
+    images = loader.count(0)
+    per_epoch = steps + _FORWARD_SHARE * len(split.val) / images
+    total = recipe.epochs * per_epoch + _FORWARD_SHARE * len(split.test) / images
+    memory = training_memory(
+        build(network), -(-recipe.batch // recipe.shards), network.resolution, optimizer_values(recipe)
+    )
+    return Forecast(
+        network=network.name,
+        resolution=network.resolution,
+        macs=figures.macs,
+        params=figures.params,
+        classes=len(split.classes),
+        train_images=len(split.train),
+        val_images=len(split.val),
+        test_images=len(split.test),
+        epochs=recipe.epochs,
+        steps=steps * recipe.epochs,
+        seconds=total * quartiles[1],
+        seconds_low=total * quartiles[0],
+        seconds_high=total * quartiles[2],
+        images_per_second=images / quartiles[1],
+        memory_bytes=memory.total_bytes,
+        disk_bytes=needed_bytes(figures, recipe),
+    )
+
+
+def _step_seconds(
+    request: Request,
+    network: AnyNetwork,
+    preprocessing: Preprocessing,
+    classes: int,
+    loader: TrainLoader,
+    watcher: Watcher,
+    carrying: Carrying,
+) -> list[float]:
+    """Return the seconds of a few steps, loading included."""
+    recipe = request.recipe
+    seed_weights(request.seed)
+    state = new_state(build(network), recipe, carrying.device)
+    stepper = Stepper(
+        state=state,
+        forward=state.model,
+        recipe=recipe,
+        preprocessing=preprocessing,
+        classes=classes,
+        seed=request.seed,
+        device=carrying.device,
+        group=ALONE,
+        told=watcher.note,
+    )
+    ended = []
+    for number, batch in enumerate(islice(_endless(loader), STEPS + 1)):
+        if carrying.should_stop():
+            raise Interrupted("stopped; nothing was written")
+        stepper.take(batch, len(batch.labels), rate=1e-9)
+        if carrying.device.type == "cuda":
+            torch.cuda.synchronize()
+        ended.append(time.perf_counter())
+        watcher.advance(number + 1)
+    return [after - before for before, after in pairwise(ended)]
+
+
+def _endless(loader: TrainLoader) -> Iterator[Batch]:
+    epoch = 0
+    while True:
+        yield from loader.epoch(epoch)
+        epoch += 1

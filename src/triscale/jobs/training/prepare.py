@@ -1,0 +1,190 @@
+"""From a folder of images and a request to a Run that is ready to train."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import ClassVar
+
+from triscale import __version__
+from triscale.data.checks.duplicates import Copies, find_copies
+from triscale.data.pipeline.leaks import Leak, certain, find_leaks, refuse_leaks
+from triscale.data.pipeline.split import Split, check_present, make_split
+from triscale.data.sources.scanned import BadFile
+from triscale.errors import RunError
+from triscale.jobs.core.networks import fit_any
+from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.run import Request, Run, RunSpec
+from triscale.jobs.data.scanning import watched_scan
+from triscale.jobs.training.initial_weights import check_start, preprocessing_of
+from triscale.measure.device import Machine, machine
+from triscale.network.custom import AnyNetwork
+from triscale.network.spec import BatchNorm, Network
+from triscale.record import Record
+from triscale.scaling.fit import Fit
+from triscale.training.changes import idle_settings
+from triscale.training.recipe import BySize, Recipe
+
+
+class ClassTally(Record):
+    """How many images of a class are for what."""
+
+    name: str
+    train: int
+    val: int
+    test: int
+
+
+class DataSummary(Record):
+    """What the scan found, in short: images by class and part, their sides in pixels, files left out, copies.
+
+    ``leaks`` lists the images for testing or validation that have a copy in an earlier part; certain ones are an error
+    unless ``allow_leak`` was given. ``copies`` counts the other images that are certainly there more than once.
+    """
+
+    kind_name: ClassVar[str] = "data"
+
+    root: str
+    classes: tuple[ClassTally, ...]
+    smallest_side: int
+    median_side: int
+    largest_side: int
+    bad: tuple[BadFile, ...]
+    copies: int = 0
+    leaks: tuple[Leak, ...] = ()
+    allow_leak: bool = False
+
+
+def prepare(
+    run: Run,
+    request: Request,
+    watcher: Watcher,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    command: tuple[str, ...] = (),
+    allow_leak: bool = False,
+) -> RunSpec:
+    """Scan, split, fit the network and write it all down, or take up what a Run of the same request has.
+
+    Raises:
+        DataError: images that cannot be trained on, or that are certainly in two parts without ``allow_leak``.
+        BudgetError: a budget that cannot be met.
+        RunError: the Run is of another request.
+        Interrupted: ``should_stop`` answered true during the scan; nothing was written yet.
+    """
+    run.refuse_other(request)
+    if run.spec_file.is_file():
+        spec = run.spec
+        check_present(run.split)
+        for sentence in changed_since(spec.machine, machine()):
+            watcher.note(sentence)
+        return spec
+
+    found = watched_scan(
+        request.images, watcher, should_stop, "stopped during the scan of the images; the same command begins it again"
+    )
+    copies = find_copies(found)
+    split = make_split(
+        found, seed=request.seed, test_share=request.test_share, val_share=request.recipe.val_share, copies=copies
+    )
+    leaks = find_leaks(split, copies)
+    if not allow_leak:
+        refuse_leaks(split, leaks)
+    if found.bad:
+        watcher.note(
+            f"{len(found.bad)} files cannot be read as images and are left out; {run.data_file.name} lists them"
+        )
+    num_copies = count_copies(copies, leaks)
+    if num_copies or leaks:
+        watcher.note(
+            f"copies within one part: {num_copies}; across parts: {len(certain(leaks))}; perhaps across parts: "
+            f"{len(leaks) - len(certain(leaks))}; triscale data check lists them"
+        )
+    network, fit = resolve(request, len(split.classes))
+    if request.start is not None:
+        check_start(request.start, network)
+    for sentence in idle_settings(request.recipe, network):
+        watcher.note(sentence)
+    spec = RunSpec(
+        version=__version__,
+        request=request,
+        network=network,
+        fit=fit,
+        preprocessing=preprocessing_of(request.start, request.recipe, network.resolution),
+        classes=split.classes,
+        split=split.digest,
+        machine=machine(),
+        command=command,
+    )
+    sides = found.sides
+    DataSummary(
+        root=split.root,
+        classes=_tallies(split),
+        smallest_side=sides.smallest,
+        median_side=sides.median,
+        largest_side=sides.largest,
+        bad=found.bad,
+        copies=num_copies,
+        leaks=leaks,
+        allow_leak=allow_leak,
+    ).save(run.data_file)
+    split.save(run.split_file)
+    network.save(run.network_file)
+    spec.save(run.spec_file)
+    return spec
+
+
+def changed_since(before: Machine, now: Machine) -> list[str]:
+    """Return a sentence for everything that makes the rest of a Run differ, by rounding, from an uninterrupted one."""
+    pairs = {"torch": (dict(before.packages).get("torch"), dict(now.packages).get("torch"))}
+    pairs |= {name: (getattr(before, name), getattr(now, name)) for name in ("processor", "threads", "kernels")}
+    return [
+        f"this Run began with {name} {old} and goes on with {new}: its weights will differ by rounding"
+        for name, (old, new) in pairs.items()
+        if old != new
+    ]
+
+
+def resolve(request: Request, classes: int) -> tuple[AnyNetwork, Fit | None]:
+    """Return the network to train: for so many classes, with the recipe's drop rates, within the budget."""
+    network = for_classes(request.network, classes, request.recipe)
+    if request.budget is None:
+        return network, None
+    if request.law is None:
+        raise RunError("a budget needs a law to scale by; give --law")
+    fit = fit_any(network, request.law, request.budget, request.predictor)
+    return with_dropout(fit.network, request.recipe, fit.phi), fit
+
+
+def for_classes(network: AnyNetwork, classes: int, recipe: Recipe) -> AnyNetwork:
+    """Return a network with so many classes, and the drop rates and batch-norm momentum that a recipe asks for."""
+    if not isinstance(network, Network):
+        return network.replace(classes=classes)
+    changes: dict[str, object] = {"classes": classes}
+    if isinstance(recipe.dropout, float):
+        changes["dropout"] = recipe.dropout
+    if recipe.drop_path is not None:
+        changes["drop_path"] = recipe.drop_path
+    if recipe.norm_momentum is not None:
+        changes["norm"] = BatchNorm(eps=network.norm.eps, momentum=recipe.norm_momentum)
+    return network.replace(**changes)
+
+
+def with_dropout(network: AnyNetwork, recipe: Recipe, phi: float) -> AnyNetwork:
+    """Return a scaled network with the dropout of its size where the recipe asks for it; published ones have theirs."""
+    if isinstance(network, Network) and isinstance(recipe.dropout, BySize):
+        return network.replace(dropout=round(recipe.dropout.at(phi), 4))
+    return network
+
+
+def count_copies(copies: Copies, leaks: tuple[Leak, ...]) -> int:
+    """Count the images that are certainly copies of another in the same part."""
+    return sum(len(group) - 1 for group in copies.groups) - len(certain(leaks))
+
+
+def _tallies(split: Split) -> tuple[ClassTally, ...]:
+    counts = [Counter(sample.label for sample in part) for part in (split.train, split.val, split.test)]
+    return tuple(
+        ClassTally(name=name, train=counts[0][label], val=counts[1][label], test=counts[2][label])
+        for label, name in enumerate(split.classes)
+    )

@@ -1,0 +1,44 @@
+"""The history of a Run for TensorBoard (extra ``tensorboard``)."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from triscale.errors import RecipeError
+from triscale.training.state.checkpoint import Epoch
+
+
+class Board:
+    """Writes each epoch once into event files; those of an earlier start are replaced.
+
+    Raises:
+        RecipeError: tensorboard is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            events: Any = importlib.import_module("torch.utils.tensorboard")
+        except ImportError as error:
+            raise RecipeError(
+                "--tensorboard needs the package tensorboard; install it with: pip install 'triscale[tensorboard]'"
+            ) from error
+        shutil.rmtree(folder, ignore_errors=True)
+        self._writer = events.SummaryWriter(str(folder))
+        self._written = 0
+
+    def show(self, history: tuple[Epoch, ...]) -> None:
+        """Write the epochs that are not written yet; the horizontal axis counts steps."""
+        for epoch in history[self._written :]:
+            for name, value in (
+                ("loss/train", epoch.train_loss),
+                ("loss/val", epoch.val_loss),
+                ("accuracy/val_top1", epoch.val_top1),
+                ("learning_rate", epoch.learning_rate),
+                ("images_per_second", epoch.images_per_second),
+            ):
+                self._writer.add_scalar(name, value, epoch.step)
+        self._written = len(history)
+        self._writer.flush()

@@ -1,0 +1,94 @@
+"""Fine-tuning one network on many sets: the paper's Table 5 for any weights, and a person's own sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from triscale import __version__
+from triscale.data.sources.named import is_named
+from triscale.errors import RecipeError, RunError
+from triscale.jobs.core.progress import Watcher
+from triscale.jobs.training.train import Carrying
+from triscale.jobs.transfer.datasets import Absent, Source
+from triscale.jobs.transfer.protocol import Transfer, TransferRow, TransferTable
+from triscale.jobs.transfer.row import SetTrainings
+from triscale.measure.device import machine
+
+REQUEST, TABLE = "transfer.json", "table.json"
+
+
+def make_table(
+    asked: Transfer,
+    sets: Sequence[Source],
+    absent: Sequence[Absent],
+    out: Path,
+    watcher: Watcher,
+    carrying: Carrying,
+    *,
+    allow_leak: bool = False,
+) -> TransferTable:
+    """Choose learning rate and weight decay for each set, train on all its training images, test once.
+
+    Everything lies in ``out``: ``table.json``, written anew after each set, and in a folder for each set a Run for each
+    training: ``grid`` and ``final``. The same request goes on where it stopped, also with other sets.
+
+    Args:
+        asked: the request.
+        sets: the rows, in their order.
+        absent: sets that are named in the record as not there.
+        out: the folder.
+        watcher: follows the job.
+        carrying: how trainings are carried out; its ``should_stop`` ends the job.
+        allow_leak: whether copies of training images may be tested on.
+
+    Raises:
+        UserError: images that cannot be trained on, weights that do not fit the network, a recipe that cannot be
+            followed, or a folder that holds something else.
+        Interrupted: ``should_stop`` answered true; everything is saved.
+        JobError: no combination of a grid could be trained, or the training on all images could not.
+    """
+    if asked.recipe.patience is not None:
+        raise RecipeError("a transfer table trains to the last epoch, which patience would end; leave patience out")
+    _take_up(asked, sets, out)
+    jobs = [SetTrainings(asked, source, out / source.name) for source in sets]
+    for job in jobs:
+        job.prepare(watcher, carrying, allow_leak=allow_leak)
+    rows: list[TransferRow] = []
+    for job in jobs:
+        rows.append(job.row(watcher, carrying))
+        table = TransferTable(
+            version=__version__,
+            network=asked.network.name,
+            resolution=asked.network.resolution,
+            weights=asked.start.run,
+            sha256=asked.start.sha256,
+            recipe=asked.recipe,
+            learning_rates=asked.learning_rates,
+            weight_decays=asked.weight_decays,
+            steps=asked.steps,
+            seeds=asked.seeds,
+            share=asked.share,
+            rows=tuple(rows),
+            absent=tuple(absent),
+            machine=machine(),
+        )
+        table.save(out / TABLE)
+    return table
+
+
+def _take_up(asked: Transfer, sets: Sequence[Source], out: Path) -> None:
+    """Write the request down, or make sure that the folder is of the same one and not among any images."""
+    for source in sets:
+        place = Path(source.images.partition(":")[2] if is_named(source.images) else source.images)
+        if place.is_dir() and out.resolve().is_relative_to(place.resolve()):
+            raise RunError(f"{out} lies within the images in {place}, where nothing is written; change --out")
+    file = out / REQUEST
+    if not file.is_file():
+        if out.is_dir() and any(out.iterdir()):
+            raise RunError(f"{out} is not empty and holds no transfer table; give a new folder with --out")
+        asked.save(file)
+    elif Transfer.load(file) != asked:
+        raise RunError(
+            f"{out} holds a transfer table of another request; give another --out, or the same options but for --sets"
+        )

@@ -1,0 +1,97 @@
+"""Text beside the points of a plot, placed where it covers nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from matplotlib.axes import Axes
+
+from triscale.report.draw.format import columns
+
+_Box = tuple[float, float, float, float]
+
+
+class Labels:
+    """Places labels one after the other, the most important first; a label without room is left out.
+
+    Text is measured by its number of characters, because the fonts are those of the browser. The limits of the axes
+    must be final.
+    """
+
+    def __init__(self, axes: Axes) -> None:
+        self._axes = axes
+        axes.autoscale_view()  # or the data would still be on the default limits
+        self._scale = 72.0 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
+        self._taken: list[_Box] = []
+        x, y, width, height = axes.get_window_extent().bounds
+        self._room = tuple(edge * self._scale for edge in (x, y, x + width, y + height))
+
+    def keep_clear(self, x: float, y: float, radius: float = 3.5) -> None:
+        """Keep the surroundings of a point free of labels."""
+        across, up = self._pixels(x, y)
+        self._taken.append((across - radius, up - radius, across + radius, up + radius))
+
+    def keep_line_clear(self, points: Sequence[tuple[float, float]]) -> None:
+        """Keep the straight lines between consecutive points free of labels."""
+        places = [self._pixels(x, y) for x, y in points]
+        for (x0, y0), (x1, y1) in pairwise(places):
+            steps = max(int(math.hypot(x1 - x0, y1 - y0) / 4), 1)
+            for step in range(steps):
+                x, y = x0 + (x1 - x0) * step / steps, y0 + (y1 - y0) * step / steps
+                self._taken.append((x - 1, y - 1, x + 1, y + 1))
+
+    def place(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        size: float,
+        color: str,
+        weight: str = "normal",
+        gap: float = 6,
+        must: bool = False,
+        gid: str | None = None,
+    ) -> None:
+        """Write a text beside a point, on the first side with room; one that ``must`` be there needs no room."""
+        across, up = self._pixels(x, y)
+        width, height = columns(text) * size * 0.58, size * 1.1
+        sides = (
+            (-1.0, 0.35, "right"),
+            (1.0, -0.35, "left"),
+            (1.0, 0.35, "left"),
+            (-1.0, -0.35, "right"),
+            (0.0, 1.0, "center"),
+            (0.0, -1.0, "center"),
+        )
+        for index, (right, above, align) in enumerate(sides):
+            middle = across + right * (gap + width / 2), up + above * (gap + height / 2)
+            box = (middle[0] - width / 2, middle[1] - height / 2, middle[0] + width / 2, middle[1] + height / 2)
+            if self._free(box) or (must and index == len(sides) - 1):
+                self._taken.append(box)
+                self._axes.annotate(
+                    text,
+                    (x, y),
+                    xytext=(right * gap, middle[1] - up),
+                    textcoords="offset points",
+                    horizontalalignment=align,
+                    verticalalignment="center",
+                    fontsize=size,
+                    color=color,
+                    fontweight=weight,
+                    zorder=6,
+                    gid=gid,
+                )
+                return
+
+    def _pixels(self, x: float, y: float) -> tuple[float, float]:
+        across, up = self._axes.transData.transform((x, y))
+        return float(across) * self._scale, float(up) * self._scale
+
+    def _free(self, box: _Box) -> bool:
+        left, bottom, right, top = box
+        if left < self._room[0] or bottom < self._room[1] or right > self._room[2] or top > self._room[3]:
+            return False
+        return not any(left < r and right > x and bottom < t and top > b for x, b, r, t in self._taken)

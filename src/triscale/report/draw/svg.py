@@ -1,0 +1,236 @@
+"""A matplotlib figure as inline SVG: escaped, deterministic, and in the colors of the page around it.
+
+Every color that a figure uses is a token of :data:`PALETTE`. In the SVG it becomes a CSS variable with the light color
+as fallback, so that one drawing fits light and dark pages; text stays text and is drawn with the page's fonts.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.dom import minidom
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from triscale.report.draw.marks import SERIES_ID, Key, Mark, marks_group
+
+INK, MUTED, GRID, SURFACE, BLUE, ORANGE, ON_STRONG = (
+    "#1d2127",
+    "#5b6470",
+    "#dde1e6",
+    "#fffffe",
+    "#2763b2",
+    "#c2520e",
+    "#fffeff",
+)
+SERIES = ("#0f857f", "#7b50b4", "#8a7611", "#b53b73", "#3e8a3b", "#56708a", "#9a5a3c")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+"""Matplotlib's letters, one for each color of a series."""
+SCALE = ("#eff3d9", "#c9e1c2", "#9dceb5", "#70bab1", "#48a2b2", "#3487b1", "#3c69aa")
+"""From little to much in even steps of lightness; on dark pages it runs from dark to light."""
+PALETTE: dict[str, str] = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--line",
+    SURFACE: "--surface",
+    BLUE: "--blue",
+    ORANGE: "--orange",
+    ON_STRONG: "--on-strong",
+} | {color: f"--series-{index + 1}" for index, color in enumerate(SERIES)}
+PALETTE |= {color: f"--scale-{index + 1}" for index, color in enumerate(SCALE)}
+"""Each color of the figures and the CSS variable that it follows."""
+
+FONT_SIZE = 10.5
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": ["DejaVu Sans"],
+    "font.size": FONT_SIZE,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.unicode_minus": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.frameon": False,
+    "legend.fontsize": FONT_SIZE,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+_COLOR = re.compile(r"#[0-9a-f]{6}\b")
+_VARIABLE = re.compile(r"var\(--[\w-]+, (#[0-9a-f]{6})\)")
+_FONT = re.compile(r"font: (?:(bold|[1-9]00) )?([\d.]+)px [^;]*")
+_REFERENCE = re.compile(r"url\(#([^)]+)\)|^#(.+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An inline SVG; ``width`` in CSS pixels is the width at which its text has its intended size.
+
+    ``keys`` are its legend, where the page rather than the drawing shows one.
+    """
+
+    name: str
+    title: str
+    description: str
+    svg: str
+    width: int
+    keys: tuple[Key, ...] = ()
+
+
+Paint = Callable[[Figure], Sequence[Mark] | None]
+
+
+def draw(
+    *,
+    name: str,
+    title: str,
+    description: str,
+    width: int,
+    height: int,
+    paint: Paint,
+    keys: Sequence[Key] = (),
+) -> Picture:
+    """Let ``paint`` fill a figure of ``width`` x ``height`` pixels and return it as inline SVG.
+
+    ``paint`` may return places that can be pointed at; each carries its text as a title, which browsers show without
+    any script. ``name`` must be unique on the page: every id in the SVG begins with it.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context(), warnings.catch_warnings():
+        # The browser draws the text: a script that matplotlib's own font lacks is no loss.
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*", category=UserWarning)
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE | {"svg.hashsalt": name})
+        figure = Figure(figsize=(width / 72, height / 72))
+        marks = paint(figure) or ()
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    svg = _inline(buffer.getvalue(), name, title, description, marks)
+    return Picture(name, title, description, svg, width, tuple(keys))
+
+
+def standalone(picture: Picture) -> str:
+    """Return a picture as an SVG file of its own: light colors, a white ground, a size, and a font that all have.
+
+    Many viewers know no CSS variables, and none of them has the page around it.
+    """
+    document = minidom.parseString(picture.svg)
+    root = document.documentElement
+    assert root is not None
+    width, height = root.getAttribute("viewBox").split()[2:]
+    for key, value in (
+        ("width", width),
+        ("height", height),
+        ("font-family", "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, 'DejaVu Sans', sans-serif"),
+    ):
+        root.setAttribute(key, value)
+    ground = document.createElement("rect")
+    for key, value in (("width", width), ("height", height), ("fill", "#ffffff")):
+        ground.setAttribute(key, value)
+    # After title and description, below everything else.
+    root.insertBefore(ground, root.childNodes[2])
+    return _VARIABLE.sub(r"\1", root.toxml()) + "\n"
+
+
+def plot_area(figure: Figure, *, left: float, right: float, top: float, bottom: float) -> Axes:
+    """Return axes with the given margins in pixels."""
+    width, height = figure.get_size_inches() * 72
+    return figure.add_axes(
+        (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
+    )
+
+
+def _inline(text: str, name: str, title: str, description: str, marks: Sequence[Mark]) -> str:
+    document = minidom.parseString(text)
+    root = document.documentElement
+    assert root is not None
+    _prune(root)
+    elements = [root, *root.getElementsByTagName("*")]
+    used = {_target(value) for element in elements for value in _attributes(element).values()}
+    for element in elements:
+        for key, value in _attributes(element).items():
+            _rename(element, key, value, name, used)
+    for key in ("width", "height", "version", "xmlns:xlink"):
+        if root.hasAttribute(key):
+            root.removeAttribute(key)
+    for key, value in (
+        # What is inside an image is hidden from readers of the screen, so that one with marks is a group.
+        ("role", "group" if marks else "img"),
+        ("aria-labelledby", f"{name}-title {name}-description"),
+        ("style", "stroke-linejoin: round; stroke-linecap: butt"),
+    ):
+        root.setAttribute(key, value)
+    for tag, content in (("desc", description), ("title", title)):
+        node = document.createElement(tag)
+        node.setAttribute("id", f"{name}-{'title' if tag == 'title' else 'description'}")
+        node.appendChild(document.createTextNode(content))
+        root.insertBefore(node, root.firstChild)
+    if marks:
+        root.appendChild(marks_group(document, marks))
+    return root.toxml()
+
+
+def _rename(element: minidom.Element, key: str, value: str, name: str, used: set[str]) -> None:
+    """Make an attribute fit for the page: ids begin with the name of the figure, colors follow the page's."""
+    if key == "id":
+        element.removeAttribute(key)
+        if value.startswith(SERIES_ID):
+            element.setAttribute("data-series", value.removeprefix(SERIES_ID))
+        elif value in used:
+            element.setAttribute(key, f"{name}-{value}")
+    elif key == "xlink:href":
+        element.removeAttribute(key)
+        element.setAttribute("href", f"#{name}-{value[1:]}" if value.startswith("#") else value)
+    elif key == "style":
+        element.setAttribute(key, _page_style(value))
+    if "url(#" in value:
+        element.setAttribute(key, value.replace("url(#", f"url(#{name}-"))
+
+
+def _prune(element: minidom.Element) -> None:
+    """Remove comments, metadata, style sheets (they would reach the whole page) and white space between elements."""
+    for child in list(element.childNodes):
+        if isinstance(child, minidom.Element) and child.tagName not in ("metadata", "style"):
+            _prune(child)
+        elif not isinstance(child, minidom.Text) or not child.data.strip() or element.tagName not in ("text", "tspan"):
+            element.removeChild(child)
+
+
+def _attributes(element: minidom.Element) -> dict[str, str]:
+    return {str(key): str(value) for key, value in element.attributes.items()}
+
+
+def _target(value: str) -> str:
+    found = _REFERENCE.search(value)
+    return (found[1] or found[2]) if found else ""
+
+
+def _page_style(style: str) -> str:
+    def color(match: re.Match[str]) -> str:
+        variable = PALETTE.get(match[0])
+        return f"var({variable}, {match[0]})" if variable else match[0]
+
+    def font(match: re.Match[str]) -> str:
+        weight = f"; font-weight: {match[1]}" if match[1] else ""
+        return f"font-size: {match[2]}px{weight}"
+
+    return _FONT.sub(font, _COLOR.sub(color, style))

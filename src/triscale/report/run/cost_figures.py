@@ -1,0 +1,216 @@
+"""The picture of accuracy against cost: what was measured above, what was published below, never on one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+
+from triscale.report.draw.format import share, shorten, si
+from triscale.report.draw.labels import Labels
+from triscale.report.draw.marks import Key, Mark, in_series, pixels
+from triscale.report.draw.svg import BLUE, INK, MARKERS, MUTED, ORANGE, SERIES, SURFACE, Picture, draw
+from triscale.report.run.run_content import FamilyPoint
+
+OWN_COLORS = (ORANGE, BLUE, *SERIES)
+"""Of the networks that were measured, in their order."""
+
+_WIDTH, _LEFT, _RIGHT = 460, 52, 14
+_TOP, _GAP, _BOTTOM = 28, 56, 46
+_OWN_HEIGHT, _MORE_HEIGHT, _PUBLISHED_HEIGHT = 92, 190, 250
+_LEAST_SPAN = 0.04
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A network that was trained and evaluated: its cost, and its accuracy with the 95 % interval.
+
+    ``text`` is what is said of it where it is pointed at; ``number`` is that of its color among all networks measured.
+    """
+
+    name: str
+    macs: int
+    top1: float
+    low: float
+    high: float
+    text: str
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Networks whose accuracies share a scale, since they were judged by the same images; ``title`` says by which."""
+
+    title: str
+    spots: tuple[Spot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    number: int
+    name: str
+    color: str
+    marker: str
+    members: tuple[FamilyPoint, ...]
+
+
+def accuracy_against_cost(panels: Sequence[Panel], published: Sequence[FamilyPoint]) -> Picture | None:
+    """Draw accuracy over MACs: a panel for each set of test images, and one of published figures for ImageNet.
+
+    All panels share the logarithmic axis of MACs, and none the axis of accuracy. Without any point there is no picture.
+    """
+    spots = [spot for panel in panels for spot in panel.spots]
+    first = max((spot.number for spot in spots), default=-1) + 1
+    series = _series([point for point in published if point.top1 is not None], first)
+    macs = [spot.macs for spot in spots if spot.macs] + [point.macs for row in series for point in row.members]
+    if not macs:
+        return None
+    panels = [panel for panel in panels if any(spot.macs for spot in panel.spots)]
+    heights = [_OWN_HEIGHT if len(panel.spots) == 1 else _MORE_HEIGHT for panel in panels]
+    heights += [_PUBLISHED_HEIGHT] if series else []
+    height = _TOP + sum(heights) + _GAP * (len(heights) - 1) + _BOTTOM
+    limits = (min(macs) / 1.9, max(macs) * 3)
+
+    def paint(figure: Figure) -> list[Mark]:
+        marks, top = [], _TOP
+        for index, part in enumerate(heights):
+            axes = _axes(figure, top, part, height, limits, last=index == len(heights) - 1)
+            top += part + _GAP
+            if index < len(panels):
+                _title(figure, axes, panels[index].title, "measured")
+                marks += _measured(axes, panels[index].spots)
+            else:
+                other = ": other images, another scale" if panels else ""
+                _title(figure, axes, "ImageNet", f"as published{other}")
+                marks += _published(axes, series, spots)
+        return marks
+
+    keys = [Key(row.number, row.name, row.color, row.marker) for row in series]
+    own = [Key(spot.number, spot.name, own_color(spot.number), "*") for spot in spots if spot.macs]
+    measured = "; ".join(f"{panel.title}: {', '.join(spot.text for spot in panel.spots)}" for panel in panels)
+    return draw(
+        name="figure-accuracy-cost",
+        title="Accuracy against cost",
+        description=f"Top-1 accuracy over MACs on a logarithmic axis. {measured or 'Nothing was measured yet'}."
+        + (" In a panel of its own: what was published of other networks on ImageNet." if series else ""),
+        width=_WIDTH,
+        height=height,
+        paint=paint,
+        keys=(*own, *keys),
+    )
+
+
+def own_color(number: int) -> str:
+    """Return the color of a network that was measured."""
+    return OWN_COLORS[number % len(OWN_COLORS)]
+
+
+def _series(points: Sequence[FamilyPoint], first: int) -> list[_Series]:
+    groups: dict[str, list[FamilyPoint]] = {}
+    for point in points:
+        groups.setdefault(point.family, []).append(point)
+    styles = cycle(zip(SERIES, MARKERS, strict=True))
+    return [
+        _Series(number, shorten(name, 22), color, marker, tuple(sorted(members, key=lambda p: (p.macs, p.name))))
+        for (number, (name, members)), (color, marker) in zip(enumerate(groups.items(), first), styles, strict=False)
+    ]
+
+
+def _axes(figure: Figure, top: int, part: int, height: int, limits: tuple[float, float], *, last: bool) -> Axes:
+    axes = figure.add_axes(
+        (_LEFT / _WIDTH, 1 - (top + part) / height, (_WIDTH - _LEFT - _RIGHT) / _WIDTH, part / height)
+    )
+    axes.set_xscale("log")
+    axes.set_xlim(*limits)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,), numticks=12))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(which="minor", length=0)
+    axes.set_ylabel("top-1")
+    if last:
+        axes.set_xlabel("MACs for one image (logarithmic)")
+    return axes
+
+
+def _title(figure: Figure, axes: Axes, name: str, kind: str) -> None:
+    up = axes.get_position().y1 + 13 / (float(figure.get_size_inches()[1]) * 72)
+    figure.text(_LEFT / _WIDTH, up, shorten(name, 50), color=INK, fontweight="bold", fontsize=10.5, va="center")
+    figure.text(1 - _RIGHT / _WIDTH, up, kind, color=MUTED, fontsize=9, va="center", ha="right")
+
+
+def _percent(axes: Axes, low: float, high: float) -> None:
+    middle, half = (low + high) / 2, max(high - low, _LEAST_SPAN) / 2 * 1.3
+    axes.set_ylim(max(-0.02, middle - half), min(1.02, middle + half))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
+
+
+def _measured(axes: Axes, spots: Sequence[Spot]) -> list[Mark]:
+    _percent(axes, min(spot.low for spot in spots), max(spot.high for spot in spots))
+    shown = [spot for spot in spots if spot.macs]
+    for spot in shown:
+        color, gid = own_color(spot.number), in_series(spot.number)
+        axes.plot([spot.macs] * 2, [spot.low, spot.high], color=color, linewidth=2.2, marker="_", markersize=9, gid=gid)
+        axes.plot(
+            spot.macs, spot.top1, color=color, marker="*", markersize=16, markeredgecolor=SURFACE, linestyle="none",
+            zorder=5, gid=gid,
+        )  # fmt: skip
+    labels = Labels(axes)
+    for spot in shown:
+        labels.keep_clear(spot.macs, spot.top1, radius=6)
+        labels.keep_line_clear([(spot.macs, spot.low), (spot.macs, spot.high)])
+    marks = []
+    for spot in shown:
+        labels.place(
+            spot.macs, spot.top1, shorten(spot.name, 30), size=10, color=own_color(spot.number), weight="bold", gap=10,
+            must=len(shown) == 1, gid=in_series(spot.number),
+        )  # fmt: skip
+        marks.append(Mark(spot.text, *pixels(axes, spot.macs, spot.top1), series=spot.number))
+    return marks
+
+
+def _published(axes: Axes, series: Sequence[_Series], spots: Sequence[Spot]) -> list[Mark]:
+    values = [point.top1 or 0.0 for row in series for point in row.members]
+    _percent(axes, min(values), max(values))
+    for spot in spots:
+        if spot.macs:
+            axes.axvline(
+                spot.macs,
+                color=own_color(spot.number),
+                linestyle=(0, (4, 3)),
+                linewidth=1.1,
+                gid=in_series(spot.number),
+            )
+    for row in series:
+        axes.plot(
+            [point.macs for point in row.members], [point.top1 or 0.0 for point in row.members], color=row.color,
+            marker=row.marker, markersize=4.5, linewidth=1.3, gid=in_series(row.number),
+        )  # fmt: skip
+    labels = Labels(axes)
+    for spot in spots:
+        if spot.macs:
+            labels.keep_line_clear([(spot.macs, height) for height in axes.get_ylim()])
+    for row in series:
+        for point in row.members:
+            labels.keep_clear(point.macs, point.top1 or 0.0)
+        labels.keep_line_clear([(point.macs, point.top1 or 0.0) for point in row.members])
+    marks = []
+    for row in series:
+        # The ends of each line first, then its middle, for as long as there is room.
+        for point in (*row.members[-1:], *row.members[:-1]):
+            labels.place(
+                point.macs, point.top1 or 0.0, shorten(point.name, 22), size=8.5, color=MUTED, gid=in_series(row.number)
+            )
+        marks += [
+            Mark(_said(point), *pixels(axes, point.macs, point.top1 or 0.0), series=row.number) for point in row.members
+        ]
+    return marks
+
+
+def _said(point: FamilyPoint) -> str:
+    cost = f"{si(point.macs)} MACs, {si(point.params)} parameters"
+    return f"{point.name}: {share(point.top1)} on ImageNet as published, {cost}"

@@ -1,0 +1,111 @@
+"""Pictures of the course of a training, with a band for each epoch that tells what was reached there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
+
+from triscale.report.draw.format import number, share
+from triscale.report.draw.marks import Key, Mark, in_series, pixels
+from triscale.report.draw.svg import BLUE, ORANGE, Picture, draw, plot_area
+from triscale.report.run.run_content import CurvePoint
+
+_WIDTH = 400
+_Line = tuple[str, str, str, list[tuple[float, float | None]]]
+
+
+def loss_curve(points: Sequence[CurvePoint]) -> Picture:
+    """Draw the loss on the training and the validation images over the epochs."""
+    lines = (
+        ("training", BLUE, "o", [(p.epoch, p.train_loss) for p in points]),
+        ("validation", ORANGE, "s", [(p.epoch, p.val_loss) for p in points]),
+    )
+    return _curve(name="figure-loss", title="Loss", lines=lines, tune=_loss_axis)
+
+
+def accuracy_curve(points: Sequence[CurvePoint]) -> Picture:
+    """Draw the top-1 accuracy on the validation images over the epochs."""
+    lines = (("validation top-1", ORANGE, "s", [(p.epoch, p.val_top1) for p in points]),)
+    return _curve(name="figure-accuracy", title="Validation top-1", lines=lines, tune=_share_axis)
+
+
+def _curve(*, name: str, title: str, lines: Sequence[_Line], tune: Callable[[Axes, list[float]], None]) -> Picture:
+    known = [
+        (label, color, marker, [(x, y) for x, y in points if y is not None]) for label, color, marker, points in lines
+    ]
+    known = [line for line in known if line[3]]
+
+    def paint(figure: Figure) -> list[Mark]:
+        axes = plot_area(figure, left=50, right=12, top=12, bottom=40)
+        for index, (_, color, marker, points) in enumerate(known):
+            axes.plot(
+                [x for x, _ in points],
+                [y for _, y in points],
+                color=color,
+                marker=marker if len(points) <= 25 else "",
+                markersize=3.5,
+                gid=in_series(index),
+            )
+        tune(axes, [y for *_, points in known for _, y in points])
+        axes.grid(visible=False, axis="x")
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+        axes.set_xlabel("epoch")
+        return _bands(axes, known)
+
+    ends = "; ".join(f"{label} ends at {points[-1][1]:.3g}" for label, _, _, points in known)
+    return draw(
+        name=name,
+        title=title,
+        description=f"{title} over the epochs: {ends}.",
+        width=_WIDTH,
+        height=245,
+        paint=paint,
+        keys=[Key(index, label, color, marker) for index, (label, color, marker, _) in enumerate(known)],
+    )
+
+
+def _bands(axes: Axes, lines: Sequence[tuple[str, str, str, list[tuple[float, float]]]]) -> list[Mark]:
+    """Return a band for each epoch, which tells the value of each line there; bands meet halfway between epochs."""
+    epochs = sorted({x for *_, points in lines for x, _ in points})
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    edges = [left, *((one + other) / 2 for one, other in pairwise(epochs)), right]
+    marks = []
+    for epoch, (start, end) in zip(epochs, pairwise(edges), strict=True):
+        found = [(label, y) for label, _, _, points in lines for x, y in points if x == epoch]
+        (x0, y0), (x1, y1) = pixels(axes, start, top), pixels(axes, end, bottom)
+        marks.append(
+            Mark(
+                text=f"epoch {epoch:g}: " + ", ".join(f"{label} {_value(label, y)}" for label, y in found),
+                x=pixels(axes, epoch, top)[0],
+                y=y0,
+                left=x0,
+                width=x1 - x0,
+                height=y1 - y0,
+                dots=tuple(pixels(axes, epoch, y) for _, y in found),
+            )
+        )
+    return marks
+
+
+def _value(label: str, y: float) -> str:
+    return share(y) if label.endswith("top-1") else number(y)
+
+
+def _loss_axis(axes: Axes, values: list[float]) -> None:
+    axes.set_ylabel("loss")
+    if values and min(values) > 0 and max(values) / min(values) > 30:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(bottom=min([0.0, *values]))
+
+
+def _share_axis(axes: Axes, values: list[float]) -> None:
+    axes.set_ylim(max(0.0, min(values, default=0.0) - 0.05), 1.0 + 0.01)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))

@@ -1,0 +1,270 @@
+"""The loop of a baseline search: a strategy proposes, networks are trained briefly, the strategy is told.
+
+Like the other searches it is a function of scores alone: called again with the same study it proposes the same
+networks, and those that have been trained are answered from the ledger.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from triscale.errors import SearchError
+from triscale.network.cost import si, totals
+from triscale.network.spec import Network
+from triscale.record import Record
+from triscale.search.baseline.objective import Objective, Told, front
+from triscale.search.baseline.ranking import Ranking
+from triscale.search.baseline.space import Sample, Space
+from triscale.search.baseline.strategies.strategy import Strategy
+from triscale.search.coefficients.methods import Halving
+from triscale.search.study.trial import PASSES, Evaluation, Job, Proxy
+
+Price = Callable[[Network], float]
+"""What a network costs, in the unit of the objective."""
+
+MOST_REPEATED = 20
+"""A strategy that proposes nothing new in so many batches has said all that it will."""
+
+
+class Explored(Record):
+    """One network that a search looked at, and where it came to.
+
+    ``accuracy`` on the held-out images after ``epochs``, with its standard error; None, with 0 epochs, for a network
+    that costs more than a constraint allows. ``batch`` counts from 0. ``training_macs``: 3 x MACs x images x epochs,
+    over all seeds.
+    """
+
+    sample: Sample
+    network: str
+    structure: str
+    batch: int
+    macs: int
+    params: int
+    cost: float
+    reward: float
+    accuracy: float | None = None
+    error: float = 0.0
+    epochs: int = 0
+    training_macs: int = 0
+
+
+class Plan(Record):
+    """How many networks are looked at: ``trials`` different ones, in batches that are proposed at once.
+
+    With ``halving`` a network goes on after a rung only if its reward is among the best ``1 / factor`` of all that came
+    so far at that rung (asynchronous successive halving, Li et al. 2020, batch by batch); a strategy is told the reward
+    at the rung where it stopped.
+    """
+
+    trials: int = Field(default=64, ge=1)
+    batch: int = Field(default=8, ge=1)
+    halving: Halving | None = None
+
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        """Return the epochs after which it is decided who goes on."""
+        return (epochs,) if self.halving is None else self.halving.rungs(epochs)
+
+
+class Finalist(Record):
+    """One of the best, trained in full: mean accuracy on the held-out images over the seeds, and its error."""
+
+    network: str
+    structure: str
+    epochs: int
+    accuracy: float
+    error: float
+    reward: float
+
+
+class FoundBaseline(Record):
+    """What a baseline search found, with all it rests on.
+
+    ``front`` and ``best`` are indices into ``explored``: the Pareto front from the cheapest to the dearest, and the
+    network that the reward chooses. ``network`` is the best of the ``finalists`` where there are any. ``ranking`` says
+    how well a supernet orders networks. ``cannot_tell`` says in words what the result does not show.
+    """
+
+    kind_name: ClassVar[str] = "found_baseline"
+
+    space: Space
+    objective: Objective
+    strategy: str
+    evaluator: Literal["training", "supernet"]
+    plan: Plan
+    proxy: Proxy
+    explored: tuple[Explored, ...]
+    front: tuple[int, ...]
+    best: int
+    finalists: tuple[Finalist, ...] = ()
+    network: Network
+    ranking: Ranking | None = None
+    training_macs: int
+    cannot_tell: tuple[str, ...] = ()
+
+
+def explore(
+    space: Space,
+    objective: Objective,
+    strategy: Strategy,
+    plan: Plan,
+    proxy: Proxy,
+    evaluate: Evaluation,
+    price: Price,
+    told: Callable[[Sequence[Explored]], None] = lambda explored: None,
+) -> tuple[Explored, ...]:
+    """Look at networks until as many different ones as planned were seen, or the strategy has nothing new.
+
+    Args:
+        space: what is proposed.
+        objective: what is maximized.
+        strategy: proposes.
+        plan: how many.
+        proxy: how each is trained.
+        evaluate: carries out jobs.
+        price: what a network costs.
+        told: is given all that were looked at so far, after each batch.
+
+    Raises:
+        SearchError: nothing that was proposed keeps to the constraint.
+    """
+    known: dict[str, Explored] = {}
+    at_rung: dict[int, list[float]] = {stop: [] for stop in plan.rungs(proxy.epochs)}
+    batch = repeated = 0
+    while len(known) < plan.trials and repeated < MOST_REPEATED:
+        samples = strategy.ask(min(plan.batch, plan.trials - len(known)))
+        networks = {network.structure: (sample, network) for sample in samples for network in [space.network(sample)]}
+        new = {name: pair for name, pair in networks.items() if name not in known}
+        repeated = 0 if new else repeated + 1
+        for explored in _train(new, objective, plan, proxy, evaluate, price, at_rung, batch):
+            known[explored.structure] = explored
+        strategy.tell([_told(sample, known[space.network(sample).structure]) for sample in samples])
+        batch += 1
+        told(tuple(known.values()))
+    if not any(explored.accuracy is not None for explored in known.values()):
+        nearest = min(known.values(), key=lambda explored: explored.cost)
+        raise SearchError(
+            f"none of {len(known)} networks that were proposed costs at most {objective.target:g} {objective.cost}; "
+            f"the nearest costs {nearest.cost:g}; give a larger --target, more --trials, or --objective soft, which "
+            "weighs cost instead of refusing it"
+        )
+    return tuple(known.values())
+
+
+def compared(explored: Sequence[Explored]) -> list[int]:
+    """Return the indices of those that were trained longest, which alone can be compared with each other."""
+    most = max(one.epochs for one in explored)
+    return [index for index, one in enumerate(explored) if one.epochs == most and one.accuracy is not None]
+
+
+def front_of(explored: Sequence[Explored]) -> tuple[int, ...]:
+    """Return the Pareto front of those that can be compared, from the cheapest to the dearest, as indices."""
+    among = compared(explored)
+    on = front([explored[index].accuracy or 0.0 for index in among], [explored[index].cost for index in among])
+    return tuple(among[index] for index in on)
+
+
+def best_of(explored: Sequence[Explored], number: int = 1) -> list[int]:
+    """Return the indices of the greatest rewards among those that can be compared; of equals the first."""
+    return sorted(compared(explored), key=lambda index: -explored[index].reward)[:number]
+
+
+def limits_of(
+    explored: Sequence[Explored], space: Space, plan: Plan, proxy: Proxy, ranking: Ranking | None, *, in_full: bool
+) -> tuple[str, ...]:
+    """Say what a search cannot tell.
+
+    Args:
+        explored: all that were looked at.
+        space: of the search.
+        plan: of the search.
+        proxy: how each was trained.
+        ranking: how a supernet orders networks; None where each was trained by itself.
+        in_full: whether the best were trained in full.
+    """
+    size = si(space.size) if space.size < 1e15 else f"{space.size:.2g}"
+    said = [f"{len(explored)} networks of a space of {size} samples were looked at"]
+    if not in_full:
+        said.append(f"a full training may order networks otherwise than {proxy.epochs} epochs of {proxy.images} images")
+    if ranking is not None:
+        said.append(
+            "no network was trained by itself in the search: accuracies are those of shared weights, and their order "
+            f"is that of brief trainings with a rank correlation of {ranking.kendall:.2f} (Kendall)"
+        )
+    elif len(proxy.seeds) == 1:
+        said.append("each network was trained with one seed: a difference of a few standard errors may be chance")
+    stopped = sum(one.accuracy is not None and one.epochs < proxy.epochs for one in explored)
+    if stopped:
+        said.append(f"{stopped} networks were stopped early and are not compared with the others")
+    refused = sum(one.accuracy is None for one in explored)
+    if refused:
+        said.append(f"{refused} networks cost more than the constraint and were not trained")
+    if len(explored) < plan.trials:
+        said.append(f"the strategy proposed nothing new after {len(explored)} of {plan.trials} networks")
+    said.append("accuracies are of held-out images that the search chose by, and so too high for the best")
+    return tuple(said)
+
+
+def _train(
+    new: dict[str, tuple[Sample, Network]],
+    objective: Objective,
+    plan: Plan,
+    proxy: Proxy,
+    evaluate: Evaluation,
+    price: Price,
+    at_rung: dict[int, list[float]],
+    batch: int,
+) -> list[Explored]:
+    """Train networks rung by rung, and return them as they ended, in the order given."""
+    found = {
+        name: _untrained(name, sample, network, objective, price(network), batch)
+        for name, (sample, network) in new.items()
+    }
+    running = [name for name in new if objective.admits(found[name].cost)]
+    start = 0
+    for stop, before in at_rung.items():
+        jobs = [Job(new[name][1], seed, start, stop) for name in running for seed in proxy.seeds]
+        scores = list(evaluate(jobs)) if jobs else []
+        for place, name in enumerate(running):
+            own = scores[place * len(proxy.seeds) : (place + 1) * len(proxy.seeds)]
+            accuracy = fmean(score.accuracy for score in own)
+            one = found[name]
+            found[name] = one.model_copy(
+                update={
+                    "accuracy": accuracy,
+                    "error": math.sqrt(sum(score.error**2 for score in own)) / len(own),
+                    "epochs": stop,
+                    "reward": objective.reward(accuracy, one.cost),
+                    "training_macs": PASSES * one.macs * proxy.images * stop * len(proxy.seeds),
+                }
+            )
+            before.append(found[name].reward)
+        if plan.halving is not None and running:
+            kept = sorted(before, reverse=True)[: math.ceil(len(before) / plan.halving.factor)]
+            running = [name for name in running if found[name].reward >= kept[-1]]
+        start = stop
+    return list(found.values())
+
+
+def _untrained(
+    structure: str, sample: Sample, network: Network, objective: Objective, cost: float, batch: int
+) -> Explored:
+    tally = totals(network)
+    return Explored(
+        sample=sample,
+        network=network.name,
+        structure=structure,
+        batch=batch,
+        macs=tally.macs,
+        params=tally.params,
+        cost=cost,
+        reward=objective.reward(0.0, cost),
+    )
+
+
+def _told(sample: Sample, explored: Explored) -> Told:
+    return Told(sample, explored.reward, explored.accuracy, explored.cost)

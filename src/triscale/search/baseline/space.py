@@ -1,0 +1,254 @@
+"""The space of a baseline search as data: what each block of a skeleton may be (Tan et al. 2019, section 4.1).
+
+The space is factorized and hierarchical: the blocks of a skeleton are chosen for one by one, and all layers of a block
+are alike. Every choice is a number of options in a fixed order, so that a point of the space, a sample, is a tuple of
+indices: it can be drawn, changed in one place, counted, and emitted by a controller as one token for each choice.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from itertools import product
+from typing import ClassVar, NamedTuple, Protocol, Self
+
+from pydantic import ValidationError, model_validator
+
+from triscale.errors import SearchError
+from triscale.families.mobilenet import V2
+from triscale.network.cost import totals
+from triscale.network.spec import Network, Stage
+from triscale.record import Record
+from triscale.scaling.budget import amount, figure
+from triscale.search.baseline.options import MENUS, NAMES, Choices, Options, stage_of
+
+Sample = tuple[int, ...]
+"""One index for each choice of a space."""
+
+_LIGHT: frozenset[str] = frozenset({"conv", "separable", "mbconv"})
+_RESIDUAL: frozenset[str] = frozenset({"basic", "bottleneck"})
+
+
+class Random(Protocol):
+    """What samples are drawn with: :class:`random.Random` or a generator of numpy."""
+
+    def random(self) -> float:
+        """Return a number from 0 to below 1."""
+
+
+class Choice(NamedTuple):
+    """One place of a sample: of which block (none for the resolution), what is chosen, among what."""
+
+    block: int | None
+    name: str
+    options: tuple[object, ...]
+
+
+class Space(Record):
+    """Choices around a skeleton, which gives strides, activations, widths and repeats to begin with."""
+
+    kind_name: ClassVar[str] = "space"
+
+    name: str
+    skeleton: Network
+    choices: Choices
+
+    @model_validator(mode="after")
+    def _check_skeleton(self) -> Self:
+        options, stages = self.choices.options, self.skeleton.stages
+        if len(options) not in (1, len(stages)):
+            raise ValueError(
+                f"the space has options for {len(options)} blocks, and {self.skeleton.name} has {len(stages)}; give "
+                "one set for all, or one for each"
+            )
+        for number, (stage, of_block) in enumerate(zip(stages, self._of_blocks, strict=True)):
+            group = _RESIDUAL if stage.block.kind in _RESIDUAL else _LIGHT
+            if not set(of_block.operations) <= group:
+                raise ValueError(
+                    f"stage {number} of {self.skeleton.name} has {stage.block.kind} blocks, for which the space has no "
+                    f"options: it has {', '.join(of_block.operations)}; give a space with "
+                    f"{' or '.join(sorted(group))}, or another skeleton"
+                )
+        for resolution in self.choices.resolutions:
+            self.skeleton.replace(resolution=resolution)
+        if len(set(self.choices.resolutions)) < len(self.choices.resolutions):
+            raise ValueError(f"the resolutions {self.choices.resolutions} name one twice")
+        return self
+
+    @cached_property
+    def places(self) -> tuple[Choice, ...]:
+        """What a sample chooses, in its order; where there is but one option nothing is chosen."""
+        of_blocks = (
+            Choice(number, name, getattr(options, name))
+            for number, options in enumerate(self._of_blocks)
+            for name in NAMES
+        )
+        found = (*of_blocks, Choice(None, "resolution", self.choices.resolutions))
+        return tuple(choice for choice in found if len(choice.options) > 1)
+
+    @property
+    def size(self) -> int:
+        """How many samples there are; some of them are the same network."""
+        return math.prod(len(choice.options) for choice in self.places)
+
+    def sample(self, rng: Random) -> Sample:
+        """Draw a sample, every option of a choice with equal probability.
+
+        Args:
+            rng: a :class:`random.Random` or a generator of numpy.
+        """
+        return tuple(int(rng.random() * len(choice.options)) for choice in self.places)
+
+    def mutate(self, sample: Sample, rng: Random) -> Sample:
+        """Return a sample that differs in one choice, drawn with equal probability, as does its new option."""
+        self.check(sample)
+        if not self.places:
+            return sample
+        place = int(rng.random() * len(self.places))
+        count = len(self.places[place].options)
+        option = (sample[place] + 1 + int(rng.random() * (count - 1))) % count
+        return (*sample[:place], option, *sample[place + 1 :])
+
+    def check(self, sample: Sample) -> None:
+        """Refuse what is no sample of this space.
+
+        Raises:
+            SearchError: another number of indices, or one beyond the options of its choice.
+        """
+        if len(sample) != len(self.places):
+            raise SearchError(f"a sample of {self.name} has {len(self.places)} indices, given {len(sample)}")
+        for choice, index in zip(self.places, sample, strict=True):
+            if not 0 <= index < len(choice.options):
+                raise SearchError(
+                    f"{_title(choice)} has {len(choice.options)} options, counted from 0; {index} is none of them"
+                )
+
+    def network(self, sample: Sample) -> Network:
+        """Return the network of a sample, named after its structure.
+
+        Raises:
+            SearchError: it is no sample of this space.
+        """
+        self.check(sample)
+        chosen = iter(sample)
+        stages = tuple(
+            self._stage(number, tuple(next(chosen) if len(getattr(options, name)) > 1 else 0 for name in NAMES))
+            for number, options in enumerate(self._of_blocks)
+        )
+        resolutions = self.choices.resolutions or (self.skeleton.resolution,)
+        resolution = resolutions[next(chosen) if len(resolutions) > 1 else 0]
+        # All parts are valid by themselves, and every resolution was tried; validating again takes most of the time.
+        unnamed = self.skeleton.model_copy(update={"stages": stages, "resolution": resolution})
+        return unnamed.model_copy(update={"name": f"{self.name}-{unnamed.structure[:8]}"})
+
+    def find(self, network: Network) -> Sample | None:
+        """Return a sample whose network has the structure of another one, if there is one.
+
+        Blocks are compared without their activations, which are the skeleton's.
+        """
+        if len(network.stages) != len(self.skeleton.stages):
+            return None
+        indices: list[int] = []
+        for number, (options, wanted) in enumerate(zip(self._of_blocks, network.stages, strict=True)):
+            for point in product(*(range(len(getattr(options, name))) for name in NAMES)):
+                stage = self._stage(number, point)
+                styled = stage.block.model_copy(update={"activation": wanted.block.activation})
+                if (styled, stage.width, stage.repeats, stage.stride) == (
+                    wanted.block,
+                    wanted.width,
+                    wanted.repeats,
+                    wanted.stride,
+                ):
+                    indices += [at for at, name in zip(point, NAMES, strict=True) if len(getattr(options, name)) > 1]
+                    break
+            else:
+                return None
+        resolutions = self.choices.resolutions or (self.skeleton.resolution,)
+        if network.resolution not in resolutions:
+            return None
+        return (*indices, *((resolutions.index(network.resolution),) if len(resolutions) > 1 else ()))
+
+    def smallest(self, cost: str = "macs") -> Network:
+        """Return the network of the least cost (``macs`` or ``params``)."""
+        return self._extreme(cost, -1)
+
+    def largest(self, cost: str = "macs") -> Network:
+        """Return the network of the greatest cost (``macs`` or ``params``)."""
+        return self._extreme(cost, 1)
+
+    def check_target(self, cost: str, target: float) -> None:
+        """Refuse a target that no network of the space can meet.
+
+        Raises:
+            SearchError: the target is below the cheapest network or above the dearest; the message says which.
+        """
+        low, high = (figure(totals(network), cost) for network in (self.smallest(cost), self.largest(cost)))
+        if not low <= target <= high:
+            said, nearest = ("least", low) if target < low else ("most", high)
+            raise SearchError(
+                f"no network of the space {self.name} costs {amount(cost, target)}: the nearest has "
+                f"{amount(cost, nearest)}, the {said} of all; give a target from {amount(cost, low)} to "
+                f"{amount(cost, high)}, or another skeleton or resolution"
+            )
+
+    @cached_property
+    def _of_blocks(self) -> tuple[Options, ...]:
+        options = self.choices.options
+        return options if len(options) > 1 else options * len(self.skeleton.stages)
+
+    def _stage(self, number: int, point: tuple[int, ...]) -> Stage:
+        return stage_of(self.skeleton.stages[number], self._of_blocks[number], point)
+
+    def _extreme(self, cost: str, sign: int) -> Network:
+        """Follow single choices from the end of all until none helps: costs grow with width, depth and side."""
+        at = 0 if sign < 0 else -1
+        sample = tuple(
+            sorted(range(len(choice.options)), key=lambda index: choice.options[index])[at]  # type: ignore[arg-type,return-value]
+            if choice.name not in ("operations", "skips")
+            else 0
+            for choice in self.places
+        )
+        best = sign * figure(totals(self.network(sample)), cost)
+        improved = True
+        while improved:
+            improved = False
+            for place, choice in enumerate(self.places):
+                for option in range(len(choice.options)):
+                    changed = (*sample[:place], option, *sample[place + 1 :])
+                    found = sign * figure(totals(self.network(changed)), cost)
+                    if found > best:
+                        sample, best, improved = changed, found, True
+        return self.network(sample)
+
+
+def mnasnet(skeleton: Network = V2) -> Space:
+    """Return the space of Tan et al. 2019 around MobileNetV2, or around another network of light blocks."""
+    return around(skeleton, "mnasnet")
+
+
+def around(skeleton: Network, menu: str, resolutions: tuple[int, ...] = ()) -> Space:
+    """Return a space of one of :data:`MENUS` around a skeleton.
+
+    Raises:
+        SearchError: an unknown name, or options that do not go with the skeleton.
+    """
+    if menu not in MENUS:
+        raise SearchError(f'there is no space "{menu}"; the names are {", ".join(MENUS)}, or give a JSON file of one')
+    return make_space(menu, skeleton, Choices(options=(MENUS[menu],), resolutions=resolutions))
+
+
+def make_space(name: str, skeleton: Network, choices: Choices) -> Space:
+    """Return the space of choices around a skeleton.
+
+    Raises:
+        SearchError: options that do not go with the skeleton's blocks, for another number of blocks, or a resolution
+            that is too small for its strides.
+    """
+    try:
+        return Space(name=name, skeleton=skeleton, choices=choices)
+    except ValidationError as error:
+        raise SearchError(error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")) from error
+
+
+def _title(choice: Choice) -> str:
+    return choice.name if choice.block is None else f"{choice.name} of block {choice.block}"

@@ -1,0 +1,46 @@
+"""Strategies of the baseline search: what to train next, given what came of the samples before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from triscale.errors import SearchError, nearest
+from triscale.search.baseline.objective import Objective
+from triscale.search.baseline.space import Space
+from triscale.search.baseline.strategies.evolution import Evolution
+from triscale.search.baseline.strategies.ppo import PPO
+from triscale.search.baseline.strategies.random_search import RandomSearch
+from triscale.search.baseline.strategies.samplers import nsga2, tpe
+from triscale.search.baseline.strategies.strategy import Strategy
+
+LARGEST_SEED = 2**32 - 1
+"""The largest seed that Optuna takes."""
+
+STRATEGIES: dict[str, Callable[[Space, int, Objective], Strategy]] = {
+    "random": lambda space, seed, objective: RandomSearch(space, seed),
+    "evolution": lambda space, seed, objective: Evolution(space, seed),
+    "nsga2": nsga2,
+    "tpe": lambda space, seed, objective: tpe(space, seed),
+    "ppo": lambda space, seed, objective: PPO(space, seed),
+}
+
+
+def make_strategy(name: str, space: Space, seed: int, objective: Objective) -> Strategy:
+    """Return a new strategy.
+
+    Args:
+        name: one of :data:`STRATEGIES`.
+        space: to search.
+        seed: of all its random numbers, from 0 to 4294967295.
+        objective: what the rewards that it is told are made with.
+
+    Raises:
+        SearchError: there is no such strategy, or no such seed.
+    """
+    if name not in STRATEGIES:
+        raise SearchError(
+            f'there is no strategy "{name}"; the names are {", ".join(STRATEGIES)}{nearest(name, STRATEGIES)}'
+        )
+    if not 0 <= seed <= LARGEST_SEED:
+        raise SearchError(f"a seed is a whole number from 0 to {LARGEST_SEED}, given {seed}")
+    return STRATEGIES[name](space, seed, objective)

@@ -1,0 +1,129 @@
+"""Proximal policy optimization (Schulman et al. 2017) of a recurrent controller, the strategy of MnasNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from triscale.record import Record
+from triscale.search.baseline.objective import Told
+from triscale.search.baseline.space import Sample, Space
+from triscale.search.baseline.strategies.controller import Controller, Tokens, Weights
+from triscale.search.shape import Array
+
+
+class Settings(Record):
+    """How the controller learns.
+
+    ``batch``: after so many samples it learns, in ``epochs`` steps, however many are told at a time. ``clip``: how far
+    the probability of a token may move in a batch before its gradient is cut off. ``entropy``: what a nat of entropy
+    of a token is worth.
+
+    The defaults were chosen on landscapes 0 to 15 of tests/search/landscape.py for 50 to 500 evaluations; within a
+    factor of two none of them matters much. Smaller rates find less in 100 evaluations and up to a point of reward more
+    in 500; with .00035, nothing is learned in 200. Without the bonus for entropy as much is found in 200, and then the
+    same samples are drawn again and again.
+    """
+
+    hidden: PositiveInt = 64
+    embedding: PositiveInt = 16
+    learning_rate: PositiveFloat = 0.01
+    epochs: PositiveInt = 4
+    batch: int = Field(default=10, ge=2)
+    clip: float = Field(default=0.2, gt=0, lt=1)
+    entropy: NonNegativeFloat = 0.03
+
+
+class PPO:
+    """Draws samples from a controller, and makes those more probable that were better than others of their batch.
+
+    A sample's advantage is its place in the order of the batch's rewards: it knows no unit, needs no baseline, and is
+    not spoiled by the large negative rewards of what breaks a constraint. Every token of a sample gets it.
+
+    Args:
+        space: to search.
+        seed: of all random numbers.
+        settings: of learning.
+    """
+
+    def __init__(self, space: Space, seed: int, settings: Settings | None = None) -> None:
+        self._settings = settings or Settings()
+        self._random = np.random.default_rng(seed)
+        counts = [len(choice.options) for choice in space.places]
+        self._controller = Controller(counts, self._settings.hidden, self._settings.embedding)
+        self._weights = self._controller.make_weights(self._random)
+        self._adam = Adam(self._weights, self._settings.learning_rate)
+        self._tokens = np.zeros((0, len(counts)), dtype=np.int64)
+        self._log_probs = np.zeros((0, len(counts)))
+        self._rewards = np.zeros(0)
+
+    def ask(self, count: int) -> list[Sample]:
+        """Draw samples; a controller that is sure of itself repeats them."""
+        tokens = self._controller.draw(self._weights, count, self._random)
+        log_probs = self._controller.forward(self._weights, tokens).log_probs
+        self._tokens = np.concatenate((self._tokens, tokens))
+        self._log_probs = np.concatenate((self._log_probs, log_probs))
+        return [tuple(sample) for sample in tokens.tolist()]
+
+    def tell(self, outcomes: Sequence[Told]) -> None:
+        """Learn from every full batch; what is left waits for the next."""
+        self._rewards = np.concatenate((self._rewards, [told.reward for told in outcomes]))
+        size = self._settings.batch
+        while len(self._rewards) >= size:
+            self._learn(self._tokens[:size], self._log_probs[:size], _advantages(self._rewards[:size]))
+            self._tokens, self._log_probs = self._tokens[size:], self._log_probs[size:]
+            self._rewards = self._rewards[size:]
+
+    def _learn(self, tokens: Tokens, log_probs: Array, advantages: Array) -> None:
+        """Take a few steps up the clipped objective, a mean over samples of sums over their tokens."""
+        clip, count = self._settings.clip, len(tokens)
+        weighed = advantages[:, None]
+        to_entropies = np.full(tokens.shape, -self._settings.entropy / count)
+        for _ in range(self._settings.epochs):
+            forward = self._controller.forward(self._weights, tokens)
+            ratios = np.exp(forward.log_probs - log_probs)
+            far = np.where(weighed > 0, ratios > 1 + clip, ratios < 1 - clip)
+            to_log_probs = np.where(far, 0.0, -weighed * ratios / count)
+            gradients = self._controller.backward(self._weights, forward, to_log_probs, to_entropies)
+            self._weights = self._adam.step(self._weights, gradients)
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015) with its published constants.
+
+    Args:
+        weights: of the shapes to step.
+        learning_rate: how far a step goes at most, nearly.
+    """
+
+    def __init__(self, weights: Weights, learning_rate: float) -> None:
+        self._rate, self._steps = learning_rate, 0
+        self._means = self._squares = Weights(*(np.zeros_like(weight) for weight in weights))
+
+    def step(self, weights: Weights, gradients: Weights) -> Weights:
+        """Return the weights after a step down the gradients."""
+        self._steps += 1
+        self._means = _toward(self._means, gradients, 0.1)
+        self._squares = _toward(self._squares, Weights(*(gradient**2 for gradient in gradients)), 0.001)
+        rate, sharpness = self._rate / (1 - 0.9**self._steps), 1 / (1 - 0.999**self._steps)
+        return Weights(
+            *(
+                weight - rate * mean / (np.sqrt(square * sharpness) + 1e-8)
+                for weight, mean, square in zip(weights, self._means, self._squares, strict=True)
+            )
+        )
+
+
+def _toward(average: Weights, new: Weights, share: float) -> Weights:
+    """Return a moving average after a new value."""
+    return Weights(*(old + share * (value - old) for old, value in zip(average, new, strict=True)))
+
+
+def _advantages(rewards: Array) -> Array:
+    """Return the rank of each reward, equal ones sharing theirs, scaled to mean 0 and deviation 1; 0 if all are."""
+    ranks = (rewards[:, None] > rewards).mean(axis=1) + (rewards[:, None] >= rewards).mean(axis=1)
+    centered: Array = ranks - ranks.mean()
+    deviation = centered.std()
+    return centered / deviation if deviation > 0 else centered

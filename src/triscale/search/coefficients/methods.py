@@ -1,0 +1,169 @@
+"""Search by training candidates: every one to the end, or many briefly and the best longer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field
+
+from triscale.errors import SearchError
+from triscale.record import Record
+from triscale.search.coefficients.grid import Candidate, Candidates
+from triscale.search.shape import Sized
+from triscale.search.study.standing import means_and_errors, tied_with_best
+from triscale.search.study.trial import PASSES, Evaluation, Found, Job, Proxy, Score, Standing, Trial
+
+
+class Halving(Record):
+    """Successive halving (Jamieson & Talwalkar 2016): after each rung the best ``1 / factor`` go on.
+
+    The first rung ends after ``first`` epochs, by default so that there are three, each next one after ``factor``
+    times as many; the last one ends with the proxy.
+    """
+
+    factor: int = Field(default=3, ge=2)
+    first: int | None = Field(default=None, ge=1)
+
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        """Return the epochs after which each rung ends.
+
+        Raises:
+            SearchError: the first rung would end after the proxy.
+        """
+        first = self.first if self.first is not None else max(1, epochs // self.factor**2)
+        if first > epochs:
+            raise SearchError(f"the first rung of {first} epochs is longer than the {epochs} epochs of the proxy")
+        found = [first]
+        while found[-1] * self.factor < epochs:
+            found.append(found[-1] * self.factor)
+        return tuple(found) if found[-1] == epochs else (*found, epochs)
+
+
+def search_grid(candidates: Candidates, proxy: Proxy, evaluate: Evaluation) -> Found:
+    """Train every candidate with every seed to the end, as the paper did (with one seed), and take the best.
+
+    Args:
+        candidates: of :func:`triscale.search.coefficients.grid.find_candidates`.
+        proxy: how each is trained.
+        evaluate: carries out jobs.
+    """
+    return _climb(candidates, proxy, evaluate, (proxy.epochs,), 1, "grid")
+
+
+def search_halving(candidates: Candidates, proxy: Proxy, evaluate: Evaluation, halving: Halving | None = None) -> Found:
+    """Train all candidates briefly and the best of them longer, each from its own checkpoint.
+
+    Args:
+        candidates: of :func:`triscale.search.coefficients.grid.find_candidates`.
+        proxy: how each is trained to the end.
+        evaluate: carries out jobs; it is told from how many epochs to how many.
+        halving: how many rungs, and how many go on; None for the defaults.
+
+    Raises:
+        SearchError: the rungs do not fit the epochs.
+    """
+    halving = halving or Halving()
+    return _climb(candidates, proxy, evaluate, halving.rungs(proxy.epochs), halving.factor, "halving")
+
+
+def trials_of(jobs: Sequence[Job], scores: Sequence[Score], networks: Sequence[Sized], images: int) -> list[Trial]:
+    """Write down jobs with their scores; ``networks`` are theirs, in the order of the jobs."""
+    return [
+        Trial(
+            network=job.network.name,
+            structure=job.network.structure,
+            realized=sized.realized,
+            ratio=sized.ratio,
+            seed=job.seed,
+            start=job.start,
+            stop=job.stop,
+            accuracy=score.accuracy,
+            error=score.error,
+            training_macs=PASSES * sized.macs * images * (job.stop - job.start),
+        )
+        for job, score, sized in zip(jobs, scores, networks, strict=True)
+    ]
+
+
+def _climb(
+    candidates: Candidates, proxy: Proxy, evaluate: Evaluation, rungs: tuple[int, ...], factor: int, method: str
+) -> Found:
+    running, start = list(candidates.candidates), 0
+    trials: list[Trial] = []
+    dropped: list[Standing] = []
+    standings: list[Standing] = []
+    for stop in rungs:
+        jobs = [Job(candidate.network, seed, start, stop) for candidate in running for seed in proxy.seeds]
+        scores = list(evaluate(jobs))
+        owners = [candidate for candidate in running for _ in proxy.seeds]
+        trials += trials_of(jobs, scores, owners, proxy.images)
+        each = [scores[index : index + len(proxy.seeds)] for index in range(0, len(scores), len(proxy.seeds))]
+        order, standings = _rank(running, each, stop)
+        if stop != rungs[-1]:
+            kept = math.ceil(len(running) / factor)
+            dropped = [standing.model_copy(update={"tied": False}) for standing in standings[kept:]] + dropped
+            running, start = [running[index] for index in sorted(order[:kept])], stop
+    winner = running[order[0]]
+    return Found(
+        method=method,
+        baseline=candidates.baseline.name,
+        grid=candidates.grid,
+        proxy=proxy,
+        law=winner.law,
+        network=winner.network,
+        standings=(*standings, *dropped),
+        trials=tuple(trials),
+        training_macs=sum(trial.training_macs for trial in trials),
+        cannot_tell=(*limits_of(candidates, proxy, winner), _limit_of_ties(proxy), *_limits_of_rungs(rungs, dropped)),
+    )
+
+
+def _rank(
+    candidates: Sequence[Candidate], scores: Sequence[Sequence[Score]], epochs: int
+) -> tuple[list[int], list[Standing]]:
+    """Return the indices of candidates from best to worst, and their standings in that order."""
+    means, errors, freedom = means_and_errors(scores)
+    tied = tied_with_best(means, errors, freedom)
+    order = [int(index) for index in np.argsort(-means, kind="stable")]
+    standings = [
+        Standing(
+            law=candidates[index].law,
+            network=candidates[index].network.name,
+            ratio=candidates[index].ratio,
+            epochs=epochs,
+            accuracy=float(means[index]),
+            error=float(errors[index]),
+            tied=tied[index],
+        )
+        for index in order
+    ]
+    return order, standings
+
+
+def limits_of(candidates: Candidates, proxy: Proxy, winner: Candidate) -> tuple[str, ...]:
+    """Say what a search cannot tell, whatever its method."""
+    said = [
+        f"a full training may order candidates otherwise than {proxy.epochs} epochs of {proxy.images} images do",
+    ]
+    if candidates.unchanged:
+        said.append(f"{', '.join(candidates.unchanged)} changed nothing in the range searched")
+    for name, values in zip(("alpha", "beta", "gamma"), (winner.alphas, winner.betas, winner.gammas), strict=True):
+        if len(values) > 1 and name not in candidates.unchanged:
+            said.append(f"{name} from {min(values):g} to {max(values):g} gives the same network as {name} of the law")
+    if candidates.left_out:
+        said.append(f"{candidates.left_out} candidates of the same cost were left out to keep {candidates.grid.number}")
+    return tuple(said)
+
+
+def _limit_of_ties(proxy: Proxy) -> str:
+    if len(proxy.seeds) == 1:
+        return "one seed was used, so the spread between seeds is not known; ties rest on the held-out images alone"
+    return "ties rest on the spread between seeds, on these held-out images"
+
+
+def _limits_of_rungs(rungs: tuple[int, ...], dropped: Sequence[Standing]) -> tuple[str, ...]:
+    if not dropped:
+        return ()
+    return (f"{len(dropped)} candidates were dropped before {rungs[-1]} epochs and are not compared at full length",)

@@ -1,0 +1,241 @@
+"""Search by a response: train a few small networks, fit how the error depends on depth, width and resolution, solve.
+
+The networks that are trained cost no more than the baseline, so that all of them together take a share of what the
+training of all candidates would. The candidates themselves are not trained: the fitted response is evaluated at their
+real multipliers, which is the constraint of equal real cost with all its rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+import numpy as np
+
+from triscale.errors import SearchError
+from triscale.scaling.apply import scale
+from triscale.scaling.law import Law
+from triscale.search.coefficients.design import COST_WEIGHTS, Design, choose_design
+from triscale.search.coefficients.grid import DIMENSIONS, Candidate, Candidates, Count
+from triscale.search.coefficients.methods import limits_of, trials_of
+from triscale.search.coefficients.surface import FORMS, Form, left_out, num_coefficients, root_mean_square
+from triscale.search.shape import Array, Sized, count_exactly, logs, realized
+from triscale.search.study.trial import Evaluation, Forecast, Found, Interval, Job, Proxy, Response, Standing
+
+SAMPLES = 200
+SPARE = 2
+"""Networks beyond the number of coefficients that a form needs to be considered."""
+PLAUSIBLE = 1.25
+"""A form that foretells networks left out of its fit nearly as well as the better one shares in the intervals."""
+UNFIT = 0.03
+"""A form that misses networks left out of its fit by more than this, a share of all images, is no response."""
+FORECAST_PHI = (-1.0, 0.0, 1.0, 2.0, 3.0)
+
+
+def search_response(
+    candidates: Candidates,
+    proxy: Proxy,
+    evaluate: Evaluation,
+    design: Design | None = None,
+    *,
+    count: Count = count_exactly,
+    samples: int = SAMPLES,
+) -> Found:
+    """Find the best candidate without training any, from networks at and below the baseline's size.
+
+    Of the two forms of :mod:`triscale.search.coefficients.surface` the one is taken that foretells networks left out of its fit
+    better. For the intervals, by how much networks left out were missed is resampled; where the other form foretells
+    nearly as well, half of the samples are its own.
+
+    Args:
+        candidates: of :func:`triscale.search.coefficients.grid.find_candidates`.
+        proxy: how each network is trained, with one of the seeds in turn.
+        evaluate: carries out jobs; it is called once.
+        design: which networks are trained; None for the defaults.
+        count: counts a network.
+        samples: bootstrap samples.
+
+    Raises:
+        SearchError: too few networks for either form.
+    """
+    sized = choose_design(candidates, design or Design(), len(proxy.seeds), count)
+    active = _active(sized)
+    forms = [form for form in FORMS if len(sized) >= num_coefficients(form, len(active)) + SPARE]
+    if not forms:
+        raise SearchError(
+            f"a response needs at least {min(num_coefficients(form, len(active)) for form in FORMS) + SPARE} networks, "
+            f"and the compute allows {len(sized)}; give more seeds or a wider tolerance, "
+            "whose grid costs more to compare with, or take the method grid"
+        )
+    jobs = [Job(one.network, seed, 0, proxy.epochs) for one, seed in zip(sized, cycle(proxy.seeds), strict=False)]
+    scores = list(evaluate(jobs))
+    trials = trials_of(jobs, scores, sized, proxy.images)
+    errors = 1 - np.array([score.accuracy for score in scores])
+    points = np.array([logs(one.realized) for one in sized])[:, active]
+    missed = [left_out(form, points, errors) for form in forms]
+    rms = [root_mean_square(residuals) for residuals in missed]
+    form = forms[int(np.argmin(rms))]
+    fitted = form.fit(points, errors)
+    plausible = [index for index, one in enumerate(rms) if one <= PLAUSIBLE * min(rms)]
+    resampled = [
+        draw
+        for index in plausible
+        for draw in _bootstrap(forms[index], points, errors, missed[index], samples // len(plausible))
+    ]
+
+    places = _at_target_cost(candidates)[:, active]
+    best, standings, laws = _choose(candidates, proxy, form, fitted, resampled, places)
+    residuals = form.predict(fitted, points) - errors
+    return Found(
+        method="response",
+        baseline=candidates.baseline.name,
+        grid=candidates.grid,
+        proxy=proxy,
+        law=best.law,
+        network=best.network,
+        standings=tuple(standings),
+        trials=tuple(trials),
+        training_macs=sum(trial.training_macs for trial in trials),
+        interval=_interval(laws),
+        response=Response(
+            form=form.name,
+            dimensions=tuple(list(DIMENSIONS.values())[index] for index in active),
+            coefficients=tuple(float(value) for value in fitted),
+            networks=len(sized),
+            rms=root_mean_square(residuals),
+            left_out_rms=min(rms),
+            fits=min(rms) <= UNFIT,
+        ),
+        forecast=_forecast(candidates, best.law, form, fitted, resampled, active, sized, count),
+        cannot_tell=(*_unfit(min(rms)), *limits_of(candidates, proxy, best), *_limits(sized, candidates, min(rms))),
+    )
+
+
+def _active(sized: Sequence[Sized]) -> list[int]:
+    """Return the dimensions in which the networks differ."""
+    points = np.array([logs(one.realized) for one in sized])
+    return [index for index in range(points.shape[1]) if np.ptp(points[:, index]) > 0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """A form with the coefficients of one bootstrap sample."""
+
+    form: Form
+    coefficients: Array
+
+    def predict(self, points: Array) -> Array:
+        return self.form.predict(self.coefficients, points)
+
+
+def _bootstrap(form: Form, points: Array, errors: Array, missed: Array, samples: int) -> list[_Draw]:
+    """Fit again and again to what a form expects, with what it missed of networks left out shuffled onto it.
+
+    Those residuals hold noise and misfit; residuals of the fit itself gave intervals that were too narrow.
+    """
+    expected = form.predict(form.fit(points, errors), points)
+    # The result of a search is a function of its scores: the generator has a fixed seed.
+    random = np.random.default_rng(0)
+    shuffled = (np.clip(expected + random.choice(missed, len(errors)), 0, 1) for _ in range(samples))
+    return [_Draw(form, form.fit(points, again)) for again in shuffled]
+
+
+def _at_target_cost(candidates: Candidates) -> Array:
+    """Return the candidates' octaves ``[n, 3]``, moved to exactly the target's cost along all dimensions alike.
+
+    Otherwise the one whose rounding bought the most within the tolerance would be favored.
+    """
+    octaves = np.array([logs(candidate.realized) for candidate in candidates.candidates])
+    surplus = np.log2([candidate.ratio / candidates.grid.ratio for candidate in candidates.candidates])
+    moved: Array = octaves - surplus[:, None] / COST_WEIGHTS / len(COST_WEIGHTS)
+    return moved
+
+
+def _choose(
+    candidates: Candidates, proxy: Proxy, form: Form, fitted: Array, resampled: Sequence[_Draw], places: Array
+) -> tuple[Candidate, list[Standing], list[Law]]:
+    """Return the best candidate, all standings in order, and the best law of each bootstrap sample."""
+    expected = form.predict(fitted, places)
+    drawn = np.array([draw.predict(places) for draw in resampled])
+    best = int(np.argmin(expected))
+    worse = np.mean(drawn > drawn[:, best : best + 1], axis=0)
+    standings = []
+    for index in np.argsort(expected, kind="stable"):
+        candidate = candidates.candidates[index]
+        standings.append(
+            Standing(
+                law=candidate.law,
+                network=candidate.network.name,
+                ratio=candidate.ratio,
+                epochs=proxy.epochs,
+                accuracy=float(1 - expected[index]),
+                error=float(drawn[:, index].std(ddof=1)),
+                tied=bool(index == best or worse[index] < 0.975),
+            )
+        )
+    laws = [candidates.candidates[index].law for index in np.argmin(drawn, axis=1)]
+    return candidates.candidates[best], standings, laws
+
+
+def _interval(laws: Sequence[Law]) -> Interval:
+    triples = np.array([[law.alpha, law.beta, law.gamma] for law in laws])
+    # Values of the grid, not between them.
+    low, high = np.percentile(triples, [2.5, 97.5], axis=0, method="nearest").tolist()
+    return Interval(
+        low=Law(alpha=low[0], beta=low[1], gamma=low[2]),
+        high=Law(alpha=high[0], beta=high[1], gamma=high[2]),
+        samples=len(laws),
+    )
+
+
+def _forecast(
+    candidates: Candidates,
+    law: Law,
+    form: Form,
+    fitted: Array,
+    resampled: Sequence[_Draw],
+    active: Sequence[int],
+    sized: Sequence[Sized],
+    count: Count,
+) -> tuple[Forecast, ...]:
+    dearest = max(one.macs for one in sized)
+    found = []
+    for phi in FORECAST_PHI:
+        network = scale(candidates.baseline, law.at(phi))
+        macs = count(network).macs
+        place = logs(realized(candidates.baseline, network))[None, active]
+        drawn = [float(draw.predict(place)[0]) for draw in resampled]
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        expected = float(form.predict(fitted, place)[0])
+        found.append(
+            Forecast(
+                phi=phi,
+                macs=macs,
+                accuracy=1 - expected,
+                low=float(1 - high),
+                high=float(1 - low),
+                beyond=macs > dearest,
+            )
+        )
+    return tuple(found)
+
+
+def _unfit(missed: float) -> tuple[str, ...]:
+    if missed <= UNFIT:
+        return ()
+    points = f"{100 * missed:.2g} points"
+    return (f"neither form fits (networks left out were missed by {points}): search with --method grid or halving",)
+
+
+def _limits(sized: Sequence[Sized], candidates: Candidates, left_out: float) -> tuple[str, ...]:
+    ratios = [one.ratio for one in sized]
+    said = [
+        "no candidate was trained: their accuracies are what a fitted response says",
+        f"it was fitted to {len(sized)} networks that cost {min(ratios):.3g}x to {max(ratios):.3g}x the baseline",
+        f"it missed networks left out of its fit by {100 * left_out:.2g} points",
+        "the intervals rest on the forms that were fitted; on surfaces of other forms they are too narrow",
+    ]
+    if candidates.grid.ratio > 1:
+        said.append("what a dimension gains may change above the baseline's size, where nothing was trained")
+    return tuple(said)

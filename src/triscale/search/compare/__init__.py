@@ -1,0 +1,1 @@
+"""Comparison of scaling methods at equal cost."""

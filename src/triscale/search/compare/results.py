@@ -1,0 +1,133 @@
+"""What the ways to scale came to at equal cost: accuracies on test images, with what several seeds can tell."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import stdtrit
+
+from triscale.record import Record
+from triscale.search.compare.contenders import Comparison, Contender, Way
+from triscale.search.study.standing import TWO_SIDED, means_and_errors, tied_with_best
+from triscale.search.study.trial import PASSES, Evaluation, Job, Proxy
+
+NORMAL = 1.959964
+
+
+class Outcome(Record):
+    """One way's accuracies, from 0 to 1: of each seed, their mean, its standard error and its 95 % interval.
+
+    ``tied``: not told from the best of the scaled ones. ``gain``: mean over the baseline's.
+    """
+
+    way: Way
+    accuracies: tuple[float, ...]
+    accuracy: float
+    error: float
+    low: float
+    high: float
+    gain: float
+    tied: bool
+    training_macs: int
+
+
+class Compared(Record):
+    """A comparison that was trained; ``outcomes`` come in the order of its contenders.
+
+    ``count``: how many test images. ``training_macs``: the compute spent.
+    """
+
+    kind_name: ClassVar[str] = "compared"
+
+    images: str
+    comparison: Comparison
+    proxy: Proxy
+    count: int
+    outcomes: tuple[Outcome, ...]
+    training_macs: int
+    cannot_tell: tuple[str, ...]
+
+    @property
+    def best(self) -> Outcome:
+        """The outcome of the best of the scaled networks."""
+        return max(self.outcomes[1:], key=lambda outcome: outcome.accuracy)
+
+
+def compare_trained(comparison: Comparison, proxy: Proxy, evaluate: Evaluation, *, images: str, count: int) -> Compared:
+    """Train the networks of a comparison with every seed, and say what their accuracies tell.
+
+    Intervals and ties rest on the spread between seeds, which is taken to be alike for all networks and pooled; with
+    one seed, on the number of test images.
+
+    Args:
+        comparison: of :func:`triscale.search.compare.contenders.equal_cost`.
+        proxy: epochs, training images and seeds.
+        evaluate: carries out jobs and returns accuracies on the test images.
+        images: where they come from, for the record.
+        count: how many test images there are.
+    """
+    contenders = comparison.contenders
+    # All networks with the first seed come first, so that a comparison that runs can be read.
+    jobs = [Job(contender.network, seed, 0, proxy.epochs) for seed in proxy.seeds for contender in contenders]
+    scores = list(evaluate(jobs))
+    of_each = [scores[index :: len(contenders)] for index in range(len(contenders))]
+    means, errors, freedom = means_and_errors(of_each)
+    wide = float(stdtrit(freedom, TWO_SIDED)) if np.isfinite(freedom) else NORMAL
+    tied = [False, *tied_with_best(means[1:], errors[1:], freedom)]
+    outcomes = tuple(
+        Outcome(
+            way=contender.way,
+            accuracies=tuple(score.accuracy for score in of_each[index]),
+            accuracy=float(means[index]),
+            error=float(errors[index]),
+            low=max(0.0, float(means[index] - wide * errors[index])),
+            high=min(1.0, float(means[index] + wide * errors[index])),
+            gain=float(means[index] - means[0]),
+            tied=tied[index],
+            training_macs=_spent(contender, proxy),
+        )
+        for index, contender in enumerate(contenders)
+    )
+    return Compared(
+        images=images,
+        comparison=comparison,
+        proxy=proxy,
+        count=count,
+        outcomes=outcomes,
+        training_macs=sum(outcome.training_macs for outcome in outcomes),
+        cannot_tell=_limits(comparison, proxy),
+    )
+
+
+def verdict(compared: Compared) -> str:
+    """Say in a sentence how the compound way did against the best single dimension."""
+    scaled: dict[Way, Outcome] = {outcome.way: outcome for outcome in compared.outcomes[1:]}
+    compound = scaled.pop("compound")
+    rival = max(scaled.values(), key=lambda outcome: outcome.accuracy)
+    gap = 100 * (compound.accuracy - rival.accuracy)
+    told = not (compound.tied and rival.tied)
+    end = "" if told else f", which {_seeds(compared.proxy)} cannot tell from nothing"
+    return (
+        f"compound scaling came to {compound.accuracy:.1%} and {rival.way} only, the best single dimension, to "
+        f"{rival.accuracy:.1%}: {gap:+.1f} points{end}"
+    )
+
+
+def _seeds(proxy: Proxy) -> str:
+    return "one seed" if len(proxy.seeds) == 1 else f"{len(proxy.seeds)} seeds"
+
+
+def _spent(contender: Contender, proxy: Proxy) -> int:
+    return PASSES * contender.macs.achieved * proxy.images * proxy.epochs * len(proxy.seeds)
+
+
+def _limits(comparison: Comparison, proxy: Proxy) -> tuple[str, ...]:
+    length = f"{proxy.epochs} {'epoch' if proxy.epochs == 1 else 'epochs'} of {proxy.images} images"
+    said = [
+        f"all were trained for {length} with one recipe; a larger network might gain more from another or a longer one",
+        f"the cheapest of the four scaled networks costs {comparison.unevenness:.1%} less than the dearest",
+    ]
+    if len(proxy.seeds) == 1:
+        return (*said, "one seed was used, so the spread between seeds is not known")
+    return (*said, f"{len(proxy.seeds)} seeds were used, on one division of the images")

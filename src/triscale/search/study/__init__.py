@@ -1,0 +1,1 @@
+"""A study: its trials, their storage, and the workers that carry them out."""

@@ -1,0 +1,116 @@
+"""The jobs of a study as they stand, for whoever reads along: Optuna's trials by the job that each attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from triscale.errors import SearchError
+from triscale.search.study.storage import read_storage
+
+State = Literal["waiting", "running", "done", "failed"]
+Key = tuple[str, int, int]
+
+_STATES: dict[TrialState, State] = {
+    TrialState.WAITING: "waiting",
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "done",
+    TrialState.FAIL: "failed",
+    TrialState.PRUNED: "failed",
+}
+
+
+class Entry(NamedTuple):
+    """A job as it stands: ``waiting``, ``running``, ``done`` or ``failed``.
+
+    ``attempts``: how many trials there were of it. ``worker``: who has or had it. ``why``: it failed. ``began`` and
+    ``ended`` are local times. ``macs`` of the network, for one image.
+    """
+
+    number: int
+    network: str
+    training: str
+    seed: int
+    start: int
+    stop: int
+    macs: int
+    ratio: float
+    state: State
+    attempts: int
+    worker: str | None
+    accuracy: float | None
+    error: float | None
+    why: str | None
+    began: datetime | None
+    ended: datetime | None
+
+
+def read_entries(place: str | Path, study: str) -> tuple[Entry, ...]:
+    """Return all jobs of a study as they stand, also while it runs.
+
+    Raises:
+        SearchError: there is no such storage or study.
+    """
+    with read_storage(place) as storage:
+        names = optuna.get_all_study_names(storage.rdb)
+        if study not in names:
+            raise SearchError(f'{storage.shown} holds no study "{study}"; it holds {", ".join(names) or "none"}')
+        return entries_of(optuna.load_study(study_name=study, storage=storage.rdb))
+
+
+def trials_of_jobs(study: optuna.Study) -> Iterator[tuple[Key, FrozenTrial]]:
+    """Yield all trials with their jobs, in the order in which they were made."""
+    for trial in study.get_trials(deepcopy=False):
+        about = trial.user_attrs
+        if "training" in about:
+            yield (about["training"], about["start"], about["stop"]), trial
+
+
+def newest_trials(study: optuna.Study) -> dict[Key, FrozenTrial]:
+    """Return the last trial of every job, or the one that is complete."""
+    found: dict[Key, FrozenTrial] = {}
+    for key, trial in trials_of_jobs(study):
+        if key not in found or found[key].state != TrialState.COMPLETE:
+            found[key] = trial
+    return found
+
+
+def entries_of(study: optuna.Study) -> tuple[Entry, ...]:
+    """Return all jobs as they stand."""
+    attempts: dict[Key, int] = {}
+    first: dict[Key, int] = {}
+    for key, trial in trials_of_jobs(study):
+        attempts[key] = attempts.get(key, 0) + 1
+        first.setdefault(key, trial.number)
+    newest = newest_trials(study)
+    return tuple(
+        _entry(newest[key], number, attempts[key])
+        for number, key in enumerate(sorted(newest, key=lambda key: first[key]))
+    )
+
+
+def _entry(trial: FrozenTrial, number: int, attempts: int) -> Entry:
+    about, done = trial.user_attrs, trial.state == TrialState.COMPLETE
+    return Entry(
+        number=number,
+        network=about["network"],
+        training=about["training"],
+        seed=about["seed"],
+        start=about["start"],
+        stop=about["stop"],
+        macs=about["macs"],
+        ratio=about["ratio"],
+        state=_STATES[trial.state],
+        attempts=attempts,
+        worker=about.get("worker"),
+        accuracy=trial.value if done else None,
+        error=about.get("error") if done else None,
+        why=about.get("why"),
+        began=trial.datetime_start,
+        ended=trial.datetime_complete,
+    )

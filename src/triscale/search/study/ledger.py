@@ -1,0 +1,281 @@
+"""What a study writes down: which jobs there are, how they stand, and how they ended.
+
+A job is a trial of Optuna, made in advance and waiting. A coordinator claims it (``RUNNING``), which the storage grants
+to one alone, and ends it (``COMPLETE``) once. A job that lost its worker is a failed trial; another one takes its place
+and goes on from the checkpoint, so that every job has one complete trial in the end, whoever was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from triscale.errors import SearchError
+from triscale.search.shape import Sized
+from triscale.search.study.entries import Entry, Key, entries_of, newest_trials
+from triscale.search.study.storage import BEAT_SECONDS, Result, Storage, open_storage
+from triscale.search.study.trial import Job, Score
+
+SCHEMA = 1
+ABOUT = "triscale"
+"""The attribute of an Optuna study that holds schema and settings."""
+
+Describe = Callable[[Job], Sized]
+
+_DISTRIBUTIONS: dict[str, BaseDistribution] = {
+    "depth": FloatDistribution(1e-3, 1e3),
+    "width": FloatDistribution(1e-3, 1e3),
+    "resolution": FloatDistribution(1e-3, 1e3),
+    "epochs": IntDistribution(1, 1_000_000),
+    "seed": IntDistribution(0, 2**31 - 1),
+}
+"""What a dashboard shows of a job: realized multipliers, epochs after which it ends, seed."""
+
+
+class Ledger:
+    """The jobs of one study, as one of its coordinators writes them down."""
+
+    def __init__(self, storage: Storage, study: optuna.Study, describe: Describe) -> None:
+        self._storage, self._study, self._describe = storage, study, describe
+        self._held: dict[Key, int] = {}
+        self._worker = f"process {os.getpid()} on {socket.gethostname()}"
+        self._beaten = time.monotonic()
+        self._last: dict[Key, FrozenTrial] = {}
+
+    @property
+    def shared(self) -> bool:
+        """Whether other machines may work on the same study."""
+        return self._storage.shared
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Write down jobs that are not known yet as waiting, and those that failed or were lost once more."""
+        self._patiently(lambda: self._add(jobs))
+
+    def refresh(self) -> None:
+        """Read what others have written; take up what their deaths left."""
+        self._patiently(self._refresh)
+
+    def scores(self, jobs: Sequence[Job]) -> list[Score | None]:
+        """Return the scores of those jobs that are done, as last read."""
+        return [self._score(job) for job in jobs]
+
+    def failure(self, jobs: Sequence[Job]) -> str | None:
+        """Return why one of the jobs cannot be carried out, if another machine found out, as last read."""
+        for job in jobs:
+            trial = self._last.get(_key(job))
+            if trial is not None and trial.state == TrialState.FAIL and "why" in trial.user_attrs:
+                return f"{job.network.name} with seed {job.seed} failed: {trial.user_attrs['why']}"
+        return None
+
+    def lost(self, jobs: Sequence[Job]) -> bool:
+        """Whether a job has no trial that waits, runs or is done: its machine died."""
+        return any(
+            (trial := self._last.get(_key(job))) is None
+            or (trial.state == TrialState.FAIL and "why" not in trial.user_attrs)
+            for job in jobs
+        )
+
+    def claim(self, jobs: Sequence[Job]) -> Job | None:
+        """Take the first of the jobs that waits, for a worker of this coordinator; None if none waits."""
+        for job in jobs:
+            trial = self._last.get(_key(job))
+            if trial is not None and trial.state == TrialState.WAITING and self._patiently(self._claim, job, trial):
+                return job
+        return None
+
+    def beat(self) -> None:
+        """Show that the jobs of this coordinator are alive, every few seconds however often it is called."""
+        if self._storage.shared and time.monotonic() - self._beaten >= BEAT_SECONDS / 2:
+            for trial_id in self._held.values():
+                self._patiently(self._storage.rdb.record_heartbeat, trial_id)
+            self._beaten = time.monotonic()
+
+    def put_back(self, job: Job) -> None:
+        """Write down that a job of this coordinator waits again, through no fault of its own."""
+        self._change(job, TrialState.WAITING)
+
+    def lose(self, job: Job) -> None:
+        """Write down that a job lost its worker; it is added again."""
+        self._change(job, TrialState.FAIL)
+        self.add([job])
+
+    def end(self, job: Job, score: Score) -> None:
+        """Write down the score of a job of this coordinator; it counts if nobody was faster."""
+        self._attribute(job, "error", score.error)
+        self._change(job, TrialState.COMPLETE, score.accuracy)
+
+    def fail(self, job: Job, why: str) -> None:
+        """Write down that a job of this coordinator cannot be carried out."""
+        self._attribute(job, "why", why)
+        self._change(job, TrialState.FAIL)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return all jobs as they stand."""
+        return self._patiently(lambda: entries_of(self._study))
+
+    def _patiently(self, call: Callable[..., Result], *arguments: object) -> Result:
+        return self._storage.patiently(lambda: call(*arguments))
+
+    def _refresh(self) -> None:
+        if self._storage.shared:
+            self._storage.fail_stale(self._study)
+        self._last = newest_trials(self._study)
+
+    def _add(self, jobs: Sequence[Job]) -> None:
+        with self._storage.alone(self._study.study_name):
+            self._refresh()
+            for job in jobs:
+                trial = self._last.get(_key(job))
+                if trial is None or trial.state == TrialState.FAIL:
+                    self._study.add_trial(_waiting(job, self._describe(job)))
+            self._last = newest_trials(self._study)
+
+    def _claim(self, job: Job, trial: FrozenTrial) -> bool:
+        if self._storage.shared:
+            # Before it runs: Optuna never finds a running trial stale that has shown no sign of life at all.
+            self._storage.rdb.record_heartbeat(trial._trial_id)
+        try:
+            granted = self._storage.rdb.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        except UpdateFinishedTrialError:
+            return False
+        if not granted:
+            return False
+        self._held[_key(job)] = trial._trial_id
+        self._storage.rdb.set_trial_user_attr(trial._trial_id, "worker", self._worker)
+        self._last[_key(job)] = self._storage.rdb.get_trial(trial._trial_id)
+        return True
+
+    def _attribute(self, job: Job, name: str, value: object) -> None:
+        def write() -> None:
+            # Refused if another machine took the job over while this one was not heard of.
+            with contextlib.suppress(UpdateFinishedTrialError):
+                self._storage.rdb.set_trial_user_attr(self._held[_key(job)], name, value)
+
+        self._patiently(write)
+
+    def _change(self, job: Job, state: TrialState, value: float | None = None) -> None:
+        trial_id = self._held.pop(_key(job))
+
+        def write() -> None:
+            # As above; that one's result counts.
+            with contextlib.suppress(UpdateFinishedTrialError):
+                self._storage.rdb.set_trial_state_values(trial_id, state, None if value is None else [value])
+            self._last = newest_trials(self._study)
+
+        self._patiently(write)
+
+    def _score(self, job: Job) -> Score | None:
+        trial = self._last.get(_key(job))
+        if trial is None or trial.state != TrialState.COMPLETE or trial.value is None:
+            return None
+        return Score(trial.value, float(trial.user_attrs["error"]))
+
+
+@contextmanager
+def open_ledger(
+    place: str | Path,
+    study: str,
+    settings: dict[str, object],
+    describe: Describe,
+    *,
+    grace: int | None = None,
+    patience: float | None = None,
+) -> Iterator[Ledger]:
+    """Open a study for writing, a new one or the same again.
+
+    In a file, jobs that were running wait again: their coordinator has died. In PostgreSQL they may run on another
+    machine, and wait again when that one has not been heard of for the time of grace.
+
+    Args:
+        place: a file of SQLite, which is made if it does not exist, or the address of a PostgreSQL database.
+        study: name.
+        settings: what the results depend on, as plain JSON data; the same name with others is refused.
+        describe: returns the size of a job's network, to be shown beside it.
+        grace: seconds, instead of the usual time of grace.
+        patience: seconds that a server may be away, instead of the usual.
+
+    Raises:
+        RunError: another process writes to the file.
+        SearchError: it cannot be opened, holds something else, or a study of this name with other settings.
+    """
+    given = {"grace": grace, "patience": patience}
+    options = {name: value for name, value in given.items() if value is not None}
+    if "grace" in options:
+        options["beat"] = max(1, int(options["grace"]) // 6)
+    with open_storage(place, **options) as storage:  # type: ignore[arg-type]
+        with storage.alone(study):
+            opened = optuna.create_study(
+                storage=storage.rdb, study_name=study, direction="maximize", load_if_exists=True
+            )
+            _check_settings(opened, settings, storage.shown)
+        if not storage.shared:
+            for trial in opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                storage.rdb.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        ledger = Ledger(storage, opened, describe)
+        ledger.refresh()
+        yield ledger
+
+
+def _key(job: Job) -> Key:
+    return (job.key, job.start, job.stop)
+
+
+def _waiting(job: Job, sized: Sized) -> FrozenTrial:
+    params = {
+        "depth": sized.realized.depth,
+        "width": sized.realized.width,
+        "resolution": sized.realized.resolution,
+        "epochs": job.stop,
+        "seed": job.seed,
+    }
+    return optuna.trial.create_trial(
+        state=TrialState.WAITING,
+        params=params,
+        distributions=_DISTRIBUTIONS,
+        user_attrs={
+            "network": job.network.name,
+            "training": job.key,
+            "seed": job.seed,
+            "start": job.start,
+            "stop": job.stop,
+            "macs": sized.macs,
+            "params": sized.params,
+            "ratio": sized.ratio,
+        },
+        system_attrs={"fixed_params": params},
+    )
+
+
+def _check_settings(study: optuna.Study, settings: dict[str, object], shown: str) -> None:
+    asked = json.loads(json.dumps(settings))
+    about = study.user_attrs.get(ABOUT)
+    if about is None:
+        if study.get_trials(deepcopy=False):
+            raise SearchError(
+                f'{shown} holds a study "{study.study_name}" that is not Triscale\'s; give it another name with --study'
+            )
+        study.set_user_attr(ABOUT, {"schema": SCHEMA, "settings": asked})
+        return
+    if about["schema"] > SCHEMA:
+        raise SearchError(
+            f'"{study.study_name}" in {shown} is a study of schema {about["schema"]}, and this version of Triscale '
+            f"reads up to schema {SCHEMA}; install a newer Triscale to go on with it"
+        )
+    known = about["settings"]
+    if known != asked:
+        differing = sorted(name for name in known | asked if known.get(name) != asked.get(name))
+        raise SearchError(
+            f'{shown} already holds a study "{study.study_name}" with other settings (it differs in '
+            f"{', '.join(differing)}); give it another name, or the same settings to go on with it"
+        )

@@ -1,0 +1,252 @@
+"""One coordinator that hands jobs to worker processes, each until it has ended exactly once.
+
+Methods of search are functions of scores alone. So a search that was stopped or killed is taken up by calling the same
+method again with :meth:`Study.evaluate`: what has ended is answered from the ledger, and what was running is begun
+again in its folder, from its checkpoint. Coordinators on several machines call the same method with one ledger: each
+claims what it has workers for, and waits for what the others have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from triscale.errors import Interrupted, JobError
+from triscale.search.study.ledger import Ledger
+from triscale.search.study.trial import Job, Score
+from triscale.search.study.worker import Work, serve
+
+POLL_SECONDS = 0.5
+REFRESH_SECONDS = 2.0
+STOP_SECONDS = 30.0
+MOST_DEATHS = 5
+RAISED = 1
+"""Exit code of a worker that ended by an exception: the next one would too."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: SpawnProcess
+    jobs: Connection
+    life: Connection
+    job: Job | None = None
+
+
+class Pace(NamedTuple):
+    """How far a call has come: jobs that have ended, of how many, and about how many seconds are left, if known."""
+
+    ended: int
+    total: int
+    seconds_left: float | None
+
+
+class Study:
+    """Carries out the jobs of one search.
+
+    In a ``with`` statement idle workers wait for the next jobs until its end; else they end with each call.
+
+    Args:
+        ledger: where it is written down.
+        folder: holds a folder for each training, with its checkpoints.
+        work: carries out a job in its folder, in another process.
+        workers: how many processes.
+        most_deaths: a job whose workers are killed as often as this, for their memory perhaps, is given up.
+        should_stop: polled; true to end.
+        on_change: told the pace.
+        weigh: what a job costs relative to others, for the time that is left.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        folder: Path,
+        work: Work,
+        *,
+        workers: int = 1,
+        most_deaths: int = MOST_DEATHS,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_change: Callable[[Pace], None] = lambda pace: None,
+        weigh: Callable[[Job], float] = lambda job: job.stop - job.start,
+    ) -> None:
+        self._ledger, self._folder, self._work, self._count = ledger, folder, work, workers
+        self._most_deaths, self._should_stop = most_deaths, should_stop
+        self._on_change, self._weigh = on_change, weigh
+        self._deaths: Counter[str] = Counter()
+        self._workers: list[_Worker] = []
+        self._keeps_workers = False
+
+    def __enter__(self) -> Self:
+        self._keeps_workers = True
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._keeps_workers = False
+        self._end_workers()
+
+    def evaluate(self, jobs: Sequence[Job]) -> list[Score]:
+        """Return the scores of jobs in their order, carrying out those that have not ended.
+
+        Raises:
+            JobError: a job cannot be carried out; the others that were running have ended and are written down.
+            Interrupted: ``should_stop`` answered true; the same call goes on from there.
+        """
+        self._ledger.add(jobs)
+        if any(score is None for score in self._ledger.scores(jobs)):
+            self._carry_out(jobs)
+        return [score for score in self._ledger.scores(jobs) if score is not None]
+
+    def _carry_out(self, jobs: Sequence[Job]) -> None:
+        failure: str | None = None
+        self._forget_dead()
+        pace = _Clock(jobs, self._ledger.scores(jobs), self._weigh)
+        refreshed = time.monotonic()
+        try:
+            while True:
+                if self._should_stop():
+                    raise Interrupted("the search was stopped; the same command goes on with it")
+                if self._ledger.shared and time.monotonic() - refreshed > REFRESH_SECONDS:
+                    self._ledger.refresh()
+                    refreshed = time.monotonic()
+                    failure = failure or self._ledger.failure(jobs)
+                    if failure is None and self._ledger.lost(jobs):
+                        self._ledger.add(jobs)
+                if failure is None:
+                    self._hand_out(jobs)
+                if not any(worker.job is not None for worker in self._workers):
+                    if failure is not None:
+                        raise JobError(failure)
+                    if all(score is not None for score in self._ledger.scores(jobs)):
+                        break
+                    time.sleep(POLL_SECONDS)  # Other machines have what is left.
+                else:
+                    failure = self._listen() or failure
+                self._on_change(pace.now(self._ledger.scores(jobs)))
+                self._ledger.beat()
+        except BaseException:
+            self._end_workers()
+            raise
+        if not self._keeps_workers:
+            self._end_workers()
+
+    def _end_workers(self) -> None:
+        for worker in self._workers:
+            self._end(worker)
+        self._workers.clear()
+
+    def _forget_dead(self) -> None:
+        """Forget idle workers that died between two calls: no job is to blame."""
+        for worker in [one for one in self._workers if not one.process.is_alive()]:
+            self._bury(worker)
+            self._workers.remove(worker)
+
+    def _hand_out(self, jobs: Sequence[Job]) -> None:
+        """Give every idle worker a job, starting as many as are allowed; first those whose checkpoints lie here."""
+        here = [job for job in jobs if job.start > 0 and (self._folder / job.key).is_dir()]
+        # What killed a worker comes last: if it does so again, the others are done by then.
+        order = sorted([*here, *jobs], key=lambda job: self._deaths[job.key])
+        idle = [worker for worker in self._workers if worker.job is None]
+        for _ in range(self._count - len(self._workers) + len(idle)):
+            job = self._ledger.claim(order)
+            if job is None:
+                return
+            if not idle:
+                self._workers.append(self._start())
+                idle.append(self._workers[-1])
+            worker = idle.pop()
+            worker.job = job
+            # One that has just died does not hear it; the next wait sees that its pipe has ended.
+            with contextlib.suppress(OSError):
+                worker.jobs.send((job, self._folder / job.key))
+
+    def _listen(self) -> str | None:
+        """Wait a moment for answers; return why the study cannot go on, if so."""
+        failure = None
+        for ready in wait([worker.jobs for worker in self._workers], timeout=POLL_SECONDS):
+            worker = next(worker for worker in self._workers if worker.jobs is ready)
+            failure = self._hear(worker) or failure
+            if worker.jobs.closed:
+                self._workers.remove(worker)
+        return failure
+
+    def _start(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        watched, held = context.Pipe(duplex=False)
+        process = context.Process(target=serve, args=(theirs, watched, self._work))
+        process.start()
+        # With our copies closed, the end of either process closes the pipe for the other.
+        theirs.close()
+        watched.close()
+        return _Worker(process, ours, held)
+
+    def _hear(self, worker: _Worker) -> str | None:
+        """Take a worker's answer or its death; return why the study cannot go on, if so."""
+        try:
+            answer = worker.jobs.recv()
+        except (EOFError, OSError):
+            return self._bury(worker)
+        job, worker.job = worker.job, None
+        assert job is not None
+        if isinstance(answer, str):
+            self._ledger.fail(job, answer)
+            return f"{job.network.name} with seed {job.seed} failed: {answer}"
+        self._ledger.end(job, answer)
+        return None
+
+    def _bury(self, worker: _Worker) -> str | None:
+        worker.process.join()
+        worker.jobs.close()
+        worker.life.close()
+        job, worker.job = worker.job, None
+        if job is None:
+            return None
+        if worker.process.exitcode == RAISED:
+            why = "its worker ended by an error that was not foreseen; its traceback stands above"
+            self._ledger.fail(job, why)
+            return f"{job.network.name} with seed {job.seed} failed: {why}"
+        self._deaths[job.key] += 1
+        if self._deaths[job.key] >= self._most_deaths:
+            why = f"its worker died {self._deaths[job.key]} times, the last time with exit code"
+            why = f"{why} {worker.process.exitcode}"
+            self._ledger.fail(job, why)
+            return f"{job.network.name} with seed {job.seed} failed: {why}; look for its cause, then resume"
+        self._ledger.lose(job)
+        return None
+
+    def _end(self, worker: _Worker) -> None:
+        if worker.process.exitcode is None:
+            worker.jobs.close()
+            if worker.job is not None:
+                worker.process.terminate()
+            worker.process.join(STOP_SECONDS)
+        worker.life.close()
+        worker.process.join(STOP_SECONDS)
+        if worker.job is not None:
+            self._ledger.put_back(worker.job)
+
+
+class _Clock:
+    """Foretells the time that is left from the time that was taken, by what jobs weigh."""
+
+    def __init__(self, jobs: Sequence[Job], scores: Sequence[Score | None], weigh: Callable[[Job], float]) -> None:
+        self._weights = [weigh(job) for job in jobs]
+        self._begun, self._before = time.monotonic(), self._done(scores)
+
+    def now(self, scores: Sequence[Score | None]) -> Pace:
+        done = self._done(scores)
+        ended = sum(score is not None for score in scores)
+        if done <= self._before:
+            return Pace(ended, len(scores), None)
+        left = (sum(self._weights) - done) * (time.monotonic() - self._begun) / (done - self._before)
+        return Pace(ended, len(scores), left)
+
+    def _done(self, scores: Sequence[Score | None]) -> float:
+        return sum(weight for weight, score in zip(self._weights, scores, strict=True) if score is not None)

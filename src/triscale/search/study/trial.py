@@ -1,0 +1,155 @@
+"""What a search asks to be trained, what it is told, and the record that it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from pydantic import Field
+
+from triscale.network.custom import AnyNetwork
+from triscale.record import Record
+from triscale.scaling.law import Law, Scale
+from triscale.search.coefficients.grid import Grid
+
+PASSES = 3
+"""A training step costs about three forward passes: forward, gradient of the inputs, gradient of the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Train ``network`` with ``seed`` from ``start`` epochs, where a checkpoint of it lies, up to ``stop`` epochs.
+
+    All jobs of a search use one recipe and one order of the data for a seed; the learning rate is planned for the
+    epochs of the :class:`Proxy`, also where a job ends before.
+    """
+
+    network: AnyNetwork
+    seed: int
+    start: int
+    stop: int
+
+    @property
+    def key(self) -> str:
+        """Name of the training that this job begins or goes on with: the network's structure and the seed."""
+        return f"{self.network.structure[:16]}-{self.seed}"
+
+
+class Score(NamedTuple):
+    """Accuracy on held-out images, from 0 to 1, and its standard error from their number alone."""
+
+    accuracy: float
+    error: float = 0.0
+
+
+Evaluation = Callable[[Sequence[Job]], Sequence[Score]]
+"""Carries out jobs that do not depend on each other, at once or one by one; scores come in the order of the jobs."""
+
+
+class Proxy(Record):
+    """How each candidate is trained: a short stand-in for the full training.
+
+    ``images`` are the training images seen in one epoch. Every candidate is trained with every seed.
+    """
+
+    epochs: int = Field(ge=1)
+    images: int = Field(ge=1)
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+
+
+class Trial(Record):
+    """One job that was carried out. ``training_macs``: 3 x MACs x images x the epochs of this job."""
+
+    network: str
+    structure: str
+    realized: Scale
+    ratio: float
+    seed: int
+    start: int
+    stop: int
+    accuracy: float
+    error: float
+    training_macs: int
+
+
+class Standing(Record):
+    """One candidate in comparison: mean accuracy over seeds and its standard error, after so many epochs.
+
+    For the method ``response`` the accuracy is what the fitted response says at the target's cost.
+    """
+
+    law: Law
+    network: str
+    ratio: float
+    epochs: int
+    accuracy: float
+    error: float
+    tied: bool
+
+
+class Interval(Record):
+    """Where 95 % of the bootstrap's laws lie, each coefficient by itself."""
+
+    low: Law
+    high: Law
+    samples: int
+
+
+class Forecast(Record):
+    """Accuracy after the same proxy that the response says for a network of the law, with a 95 % interval."""
+
+    phi: float
+    macs: int
+    accuracy: float
+    low: float
+    high: float
+    beyond: bool = Field(description="costs more than anything that was trained")
+
+
+class Response(Record):
+    """A smooth response of the error to depth, width and resolution, fitted to trials.
+
+    ``form`` is ``power``, ``error = c + sum a_i m_i^-p_i`` over the realized multipliers m, or ``quadratic``, where
+    the logarithm of the error is a polynomial of second degree in log2 of m. ``rms`` is the root mean square of the
+    residuals, as a share of all images. ``left_out_rms`` is the same for networks that were left out of the fit; if it
+    is large, the form does not fit (``fits``), and the law is not to be used.
+    """
+
+    form: str
+    dimensions: tuple[str, ...]
+    coefficients: tuple[float, ...]
+    networks: int
+    rms: float
+    left_out_rms: float
+    fits: bool = True
+
+
+class Found(Record):
+    """What a search found, with all it rests on.
+
+    ``law`` is the best candidate's. Standings are in order of accuracy, those that were dropped early after the others;
+    ``tied`` are those that the evidence does not tell from the first. ``training_macs`` is the compute spent.
+    ``cannot_tell`` says in words what the result does not show.
+    """
+
+    kind_name: ClassVar[str] = "coefficients"
+
+    method: str
+    baseline: str
+    grid: Grid
+    proxy: Proxy
+    law: Law
+    network: AnyNetwork
+    standings: tuple[Standing, ...]
+    trials: tuple[Trial, ...]
+    training_macs: int
+    interval: Interval | None = None
+    response: Response | None = None
+    forecast: tuple[Forecast, ...] = ()
+    cannot_tell: tuple[str, ...] = ()
+
+    @property
+    def ties(self) -> tuple[Standing, ...]:
+        """The standings that are not told from the first."""
+        return tuple(standing for standing in self.standings[1:] if standing.tied)

@@ -1,0 +1,1 @@
+"""Training on several processes: the group, micro-batches, batch norm across them."""

@@ -1,0 +1,78 @@
+"""Batch norm over the batches of all processes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+from triscale.errors import RecipeError
+from triscale.training.distributed.group import Group
+from triscale.training.recipe import Recipe
+
+
+class SyncedNorm(nn.BatchNorm2d):
+    """Batch norm whose statistics are those of all processes together; torch's own knows no CPU.
+
+    The variance is the mean of squared distances from the common mean, in two rounds: stable, where a difference of
+    large sums would not be.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize ``[N, C, H, W]`` over N, H, W and the processes."""
+        if not self.training:
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        values = input.float()
+        number = values.new_tensor([values.numel() // values.shape[1]])
+        sums = _over_processes(torch.cat([values.sum((0, 2, 3)), number]))
+        count = sums[-1]
+        mean = sums[:-1] / count
+        centered = values - mean[:, None, None]
+        variance = _over_processes(centered.square().sum((0, 2, 3))) / count
+        self._follow(mean.detach(), variance.detach() * count / (count - 1))
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        normalized = centered * scale[:, None, None] + self.bias[:, None, None]
+        return normalized.to(input.dtype)
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance, momentum)
+
+
+def _over_processes(values: Tensor) -> Tensor:
+    """Return the sum over all processes, through which gradients flow back."""
+    total: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+    return total
+
+
+def over_batch(model: nn.Module, recipe: Recipe, group: Group) -> nn.Module:
+    """Return the model with batch norm as the recipe wants it.
+
+    Raises:
+        RecipeError: statistics over the batch are wanted where a process has several shards.
+    """
+    if recipe.norm_over == "shard" or recipe.shards == 1:
+        return model
+    if recipe.shards != group.size:
+        raise RecipeError(
+            f'norm_over "batch" needs one shard for each process; there are {recipe.shards} shards and {group.size} '
+            f"processes: start {recipe.shards} processes, or give --set norm_over=shard"
+        )
+    return _converted(model)
+
+
+def _converted(module: nn.Module) -> nn.Module:
+    if isinstance(module, nn.BatchNorm2d):
+        synced = SyncedNorm(module.num_features, eps=module.eps, momentum=module.momentum)
+        synced.load_state_dict(module.state_dict())
+        return synced
+    for name, child in module.named_children():
+        setattr(module, name, _converted(child))
+    return module

@@ -1,0 +1,1 @@
+"""The state of a training run, its checkpoints and its average."""

@@ -1,0 +1,132 @@
+"""Saving beside the training: tensors are copied at once and written by a thread; a full disk is waited out."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from triscale.errors import JobError
+from triscale.training.state.checkpoint import Checkpoints, Manifest, Stored
+
+RETRY_SECONDS = 5.0
+PATIENCE_SECONDS = 3600.0
+"""How long the end of a training waits for room on the disk."""
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+MakeManifest = Callable[[Stored, Stored | None], Manifest]
+"""From the files of the state and of the best epoch to the manifest that names them."""
+
+_ELSEWHERE = Stored(name="", sha256="")
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """Tensors as they are after a step."""
+
+    step: int
+    values: dict[str, Tensor]
+
+    def copied(self) -> Tensors:
+        """Return copies on the CPU, which later steps leave alone."""
+        return Tensors(self.step, {name: value.detach().to("cpu", copy=True) for name, value in self.values.items()})
+
+
+class Saver:
+    """Writes checkpoints one after the other, never two at a time; one that does not write only makes manifests.
+
+    ``told`` is given a sentence when a checkpoint could not be written. A training goes on without it: the last one
+    that was written stays, and the next is tried anew.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, told: Callable[[str], None], *, writes: bool = True) -> None:
+        self._checkpoints, self._told, self._writes = checkpoints, told, writes
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self._pending: Future[Manifest] | None = None
+        self._best: Stored | None = None
+        self._best_tensors: Tensors | None = None
+        self._written: Manifest | None = None
+
+    def begin(self, written: Manifest | None) -> None:
+        """Take up where a manifest stands."""
+        self._written = written
+        self._best = written.best_file if written else None
+        self._best_tensors = None
+
+    def keep_best(self, tensors: Tensors) -> None:
+        """Let the following checkpoints hold these tensors as the best."""
+        if self._writes:
+            self._best_tensors = tensors.copied()
+
+    def save(self, tensors: Tensors, manifest: MakeManifest) -> None:
+        """Write a checkpoint in the background; waits for the one before."""
+        self.settle()
+        if self._writes:
+            self._pending = self._pool.submit(self._write, tensors.copied(), self._best_tensors, manifest)
+
+    def save_now(
+        self,
+        tensors: Tensors,
+        manifest: MakeManifest,
+        should_stop: Callable[[], bool],
+        *,
+        wait: bool,
+    ) -> Manifest:
+        """Write a checkpoint and return its manifest; with ``wait``, a full disk is waited for.
+
+        A saver that does not write returns a manifest that names no files.
+
+        Raises:
+            JobError: there is no room, and waiting was not wanted, ended in a signal or took too long.
+        """
+        if not self._writes:
+            return manifest(_ELSEWHERE, None)
+        self.settle()
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                self._written = self._write(tensors, self._best_tensors, manifest)
+                return self._written
+            except OSError as error:
+                sentence = self._sentence(error)
+                if error.errno not in _NO_ROOM or not wait or should_stop() or time.monotonic() > until:
+                    raise JobError(sentence) from error
+                self._told(f"{sentence}; trying again every {RETRY_SECONDS:g} s")
+            time.sleep(RETRY_SECONDS)
+
+    def close(self) -> None:
+        """Wait for what is being written and end the thread."""
+        self.settle()
+        self._pool.shutdown()
+
+    def settle(self) -> None:
+        """Wait for what is being written; what could not be written is told."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        try:
+            self._written = pending.result()
+        except OSError as error:
+            self._told(f"{self._sentence(error)}; the training goes on")
+
+    def _write(self, tensors: Tensors, best: Tensors | None, manifest: MakeManifest) -> Manifest:
+        checkpoints = self._checkpoints
+        if best is not None:
+            self._best = checkpoints.store(f"best-{best.step:09d}.safetensors", best.values)
+            if self._best_tensors is best:
+                self._best_tensors = None
+        state = checkpoints.store(f"state-{tensors.step:09d}.safetensors", tensors.values)
+        written = manifest(state, self._best)
+        checkpoints.commit(written)
+        return written
+
+    def _sentence(self, error: OSError) -> str:
+        last = f"the last good one is from step {self._written.step}" if self._written else "there is none yet"
+        return (
+            f"a checkpoint cannot be written to {self._checkpoints.folder} ({error.strerror}); {last}; make room there"
+        )

@@ -1,0 +1,97 @@
+"""Everything that a step changes, and its form as named tensors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from triscale.training.divergence import WINDOW
+from triscale.training.optim import make_optimizer, optimizer_state, restore_optimizer
+from triscale.training.recipe import Recipe
+from triscale.training.state.checkpoint import Epoch, Manifest
+from triscale.training.state.ema import Average
+from triscale.training.state.saver import Tensors
+
+
+@dataclass(slots=True, kw_only=True)
+class State:
+    """Everything that a step changes.
+
+    Attributes:
+        model: in training mode within a step.
+        average: its moving average.
+        optimizer: over the model's parameters.
+        step: steps taken, skipped ones included.
+        tally: float64 on the device: sum of losses and number of images of the epoch, its steps that were undone, and
+            those undone in a row.
+        recent: float32 on the device: the mean losses of the last steps, that of step i at ``i % WINDOW``; NaN for
+            none.
+        skipped: steps that are passed over.
+        rollbacks: how often the training was taken back.
+        history: finished epochs.
+        best: the best of them.
+    """
+
+    model: nn.Module
+    average: Average
+    optimizer: torch.optim.Optimizer
+    tally: Tensor
+    recent: Tensor
+    step: int = 0
+    skipped: frozenset[int] = frozenset()
+    rollbacks: int = 0
+    history: list[Epoch] = field(default_factory=list)
+    best: Epoch | None = None
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of the epoch so far; waits for the device."""
+        total, count = self.tally[:2].tolist()
+        return float(total / max(1.0, count))
+
+    @property
+    def recent_losses(self) -> list[float]:
+        """The mean losses of the last steps in order; waits for the device."""
+        values = self.recent.tolist()
+        place = self.step % WINDOW
+        losses = values[place:] + values[:place]
+        return losses[-self.step :] if self.step < WINDOW else losses
+
+
+def new_state(model: nn.Module, recipe: Recipe, device: torch.device) -> State:
+    """Return the state before the first step; the model is moved to the device."""
+    model = model.to(device).to(memory_format=torch.channels_last)
+    return State(
+        model=model,
+        average=Average(model),
+        optimizer=make_optimizer(recipe, model),
+        tally=torch.zeros(4, dtype=torch.float64, device=device),
+        recent=torch.full((WINDOW,), math.nan, device=device),
+    )
+
+
+def to_tensors(state: State) -> Tensors:
+    """Return the tensors of a state by their names in a checkpoint, not copied."""
+    tensors = {f"model/{name}": value for name, value in state.model.state_dict().items()}
+    tensors |= {f"average/{name}": value for name, value in state.average.model.state_dict().items()}
+    tensors |= {f"optimizer/{name}": value for name, value in optimizer_state(state.optimizer, state.model).items()}
+    return Tensors(state.step, tensors | {"loss/tally": state.tally, "loss/recent": state.recent})
+
+
+def restore(state: State, manifest: Manifest, tensors: dict[str, Tensor]) -> None:
+    """Put a state back to that of a checkpoint."""
+
+    def below(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    state.model.load_state_dict(below("model/"))
+    state.average.model.load_state_dict(below("average/"))
+    state.optimizer.state.clear()
+    restore_optimizer(state.optimizer, state.model, below("optimizer/"))
+    state.tally.copy_(tensors["loss/tally"])
+    state.recent.copy_(tensors["loss/recent"])
+    state.step, state.history, state.best = manifest.step, list(manifest.history), manifest.best
+    state.skipped, state.rollbacks = frozenset(manifest.skipped), manifest.rollbacks
