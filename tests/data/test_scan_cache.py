@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triscale.data.checks.class_checks import examine
+from triscale.data.checks import examine
 from triscale.data.images.decode import ImageLimits
 from triscale.data.pipeline.scan import Scan, scan
 from triscale.data.sources import scan_cache

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from triscale.data.checks.class_checks import examine
+from triscale.data.checks import examine
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import ImageLimits, decode
 from triscale.data.pipeline.scan import Scan, scan

@@ -13,7 +13,7 @@ from triscale.deploy.engines import ENGINES
 from triscale.errors import ExportError
 from triscale.jobs.core.run import Run
 from triscale.jobs.deploy.deploy import ALIKE, Candidate, Deployment, _judge, _Made
-from triscale.jobs.deploy.deploy import deploy as module
+from triscale.jobs.deploy import deploy as module
 from triscale.jobs.deploy.export import Exports
 from triscale.network.latency import DeviceProfile, Predictor
 from triscale.scaling.budget import Budget
