@@ -38,9 +38,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from search.landscape import IMAGES, REFERENCE_MACS, Ground, Landscape
 from triscale.errors import SearchError
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.record import KIND_KEY, SCHEMA_KEY
-from triscale.search.baseline.objective import Objective, Told
+from triscale.search.baseline.objective import Objective, Observation
 from triscale.search.baseline.ranking import rank
 from triscale.search.baseline.space import Sample, Space, mnasnet
 from triscale.search.baseline.strategies import STRATEGIES, make_strategy
@@ -51,7 +51,7 @@ FIRST_LANDSCAPE = 1000
 PROXY_SECONDS = 10
 """What training a network takes at least; overhead is shown as a share of it."""
 
-Answer = Callable[[Sample], Told]
+Answer = Callable[[Sample], Observation]
 
 
 class Curve(NamedTuple):
@@ -135,11 +135,11 @@ def on_speed(arguments: argparse.Namespace) -> None:
     for kind, most in (("from nothing", 2000), ("once more", 2000)):
         begun = time.process_time()
         for _ in range(most):
-            totals(space.network(space.sample(rng)))
+            count_network(space.network(space.sample(rng)))
         print(f"{most / (time.process_time() - begun):.0f} networks a second ({kind}); torch: {'torch' in sys.modules}")
 
 
-def truth(landscape: Landscape, objective: Objective, told: Told) -> float:
+def truth(landscape: Landscape, objective: Objective, told: Observation) -> float:
     """Return the reward without noise."""
     return landscape.reward(told.sample, objective)
 
@@ -178,15 +178,15 @@ class Table:
 
     def __init__(self, space: Space, objective: Objective, rows: Sequence[dict[str, Any]]) -> None:
         self.space, self.objective = space, objective
-        self.rows: dict[str, Told] = {}
+        self.rows: dict[str, Observation] = {}
         for row in rows:
             sample, accuracy, cost = tuple(row["sample"]), row["accuracy"], row[objective.cost]
             trained = accuracy if objective.admits(cost) else None
-            told = Told(sample, objective.reward(trained or 0.0, cost), trained, cost)
+            told = Observation(sample, objective.reward(trained or 0.0, cost), trained, cost)
             self.rows[space.network(sample).structure] = told
         self._structures: dict[Sample, str] = {}
 
-    def told(self, sample: Sample) -> Told:
+    def told(self, sample: Sample) -> Observation:
         """Return what came of a sample.
 
         Raises:
@@ -219,7 +219,7 @@ def read_table(file: Path) -> Table:
 def search(
     strategy: Strategy,
     answer: Answer,
-    judge: Callable[[Told], float],
+    judge: Callable[[Observation], float],
     network: Callable[[Sample], object],
     after: Sequence[int],
     batch: int,
@@ -234,7 +234,7 @@ def search(
         after: how many evaluations; the last is when the search ends.
         batch: how many samples it is asked for at a time.
     """
-    best: list[Told] = []
+    best: list[Observation] = []
     networks: set[object] = set()
     seconds = 0.0
     while len(best) < after[-1]:

@@ -27,7 +27,7 @@ from triscale.deploy.contract import Contract
 from triscale.deploy.engines import ENGINES
 from triscale.deploy.engines.onnx_runtime import traced
 from triscale.deploy.exportable import Exportable
-from triscale.deploy.quantize import TOOLS
+from triscale.deploy.quantize import QUANTIZERS
 from triscale.families import get
 from triscale.jobs.deploy.quantize import slow_blocks
 from triscale.measure.device import machine
@@ -86,7 +86,7 @@ def triscale(network: Network, model: torch.nn.Module, folder: Path, *, quick: b
     for name in OURS[:1] if quick else OURS[:2]:
         engine = ENGINES[name]
         file = folder / f"ours.int8{engine.suffix}"
-        tool = TOOLS[name](subject, noise(network, CALIBRATION))
+        tool = QUANTIZERS[name](subject, noise(network, CALIBRATION))
         tool.write(slow_blocks(tool, engine, network.resolution), file)
         found[f"{engine.title} int8"] = called(engine.open(file, 1), image)
     return found

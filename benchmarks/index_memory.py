@@ -25,7 +25,7 @@ from torch import Tensor
 
 from triscale.data.pipeline.loader import _Tasks
 from triscale.data.pipeline.order import epoch_order, num_batches
-from triscale.data.pipeline.shared_arrays import Texts
+from triscale.data.pipeline.shared_arrays import StringArray
 from triscale.data.pipeline.workers import Workers
 
 RESULT = Path(__file__).parent / "results" / "index_memory.txt"
@@ -64,7 +64,7 @@ def name(number: int) -> str:
 
 
 def columns(names: Iterable[str]) -> Sequence[str]:
-    return Texts(names)  # type: ignore[return-value]
+    return StringArray(names)  # type: ignore[return-value]
 
 
 class Reader:

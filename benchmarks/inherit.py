@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from triscale.data.sources.local import absolute
-from triscale.jobs.core.progress import Silent
+from triscale.jobs.core.progress import NullProgress
 from triscale.jobs.core.run import Request, Run
 from triscale.jobs.fit import Setting, train
-from triscale.jobs.training.initial_weights import find_start, transferred
+from triscale.jobs.training.initial_weights import find_initial_weights, for_finetuning
 from triscale.jobs.training.train import read_history
 from triscale.network.cost import cost
 from triscale.network.spec import Network
@@ -44,14 +44,14 @@ def main() -> None:
     assert isinstance(network, Network)
     macs = cost(network).macs
     small = get_recipe("small").model_copy(update={"epochs": arguments.epochs})
-    start = find_start(f"inherit:{arguments.source}")
+    start = find_initial_weights(f"inherit:{arguments.source}")
     print(f"source: {network.name}, {macs:,} MACs, {Metrics.load(source.metrics_file).top1:.2%} on the test images")
     for times in TIMES:
         curves: dict[str, list[list[float]]] = {"from nothing": [], "inherited": []}
         tested: dict[str, list[float]] = {name: [] for name in curves}
         achieved = 0
         for seed in arguments.seeds:
-            for name, begin, recipe in (("from nothing", None, small), ("inherited", start, transferred(small))):
+            for name, begin, recipe in (("from nothing", None, small), ("inherited", start, for_finetuning(small))):
                 run = Run(arguments.out / f"{name.replace(' ', '-')}-{times:g}-{seed}")
                 if not run.metrics_file.is_file():
                     request = Request(
@@ -64,7 +64,7 @@ def main() -> None:
                         test_share=0.2,
                         start=begin,
                     )
-                    train(request, run.folder, Setting(watcher=Silent(), device=torch.device("cpu")))
+                    train(request, run.folder, Setting(reporter=NullProgress(), device=torch.device("cpu")))
                 achieved = cost(run.spec.network).macs  # type: ignore[arg-type]
                 curves[name].append([epoch.val_top1 for epoch in read_history(run)])
                 tested[name].append(Metrics.load(run.metrics_file).top1)

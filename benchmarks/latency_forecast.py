@@ -21,7 +21,7 @@ from triscale.jobs.profile.device_profile import EngineTimer
 from triscale.jobs.profile.probes import Probe, all_probes, scaled
 from triscale.measure.device import machine
 from triscale.measure.latency import held_to_cores, measure_latency
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.network.latency import DeviceProfile, predict
 from triscale.network.lower import INPUT_CHANNELS, lower
 from triscale.network.tree import Shape
@@ -70,11 +70,11 @@ def main() -> None:
     for start in range(0, len(probes), TOGETHER):
         group = slice(start, start + TOGETHER)
         for network, probe, (own, beside) in zip(networks[group], probes[group], timer(probes[group]), strict=True):
-            foretold, thread, wall = predict(predictor, network), own / beside * usual, wall_ms(probe)
-            thread_errors.append(foretold / thread - 1)
-            wall_errors.append(foretold / wall - 1)
+            predicted, thread, wall = predict(predictor, network), own / beside * usual, wall_ms(probe)
+            thread_errors.append(predicted / thread - 1)
+            wall_errors.append(predicted / wall - 1)
             print(
-                f"{network.name:<30} {network.resolution:<4} {totals(network).macs / 1e6:6.0f} {foretold:12.2f} "
+                f"{network.name:<30} {network.resolution:<4} {count_network(network).macs / 1e6:6.0f} {predicted:12.2f} "
                 f"{thread:10.2f} {thread_errors[-1]:+7.1%} {wall:9.2f} {wall_errors[-1]:+7.1%}",
                 flush=True,
             )

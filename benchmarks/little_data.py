@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from finetune_norms import divide, probe, tuned
-from triscale.jobs.core.progress import Silent
+from triscale.jobs.core.progress import NullProgress
 from triscale.jobs.core.run import Request, Run
 from triscale.jobs.fit import Setting, train
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
@@ -27,7 +27,7 @@ from triscale.training.metrics import Metrics
 from triscale.training.recipe import get_recipe
 
 DEFAULT = get_recipe("finetune")
-WITHOUT = DEFAULT.model_copy(update={"head_start": "chance", "least_steps": 0})
+WITHOUT = DEFAULT.model_copy(update={"head_init": "chance", "min_steps": 0})
 OF_EACH = 1000
 """Images of each class of CIFAR-10 that the source is trained on."""
 EPOCHS = 6
@@ -90,7 +90,7 @@ def pretrained(cifar10: Path, out: Path) -> Run:
         seed=0,
         test_share=0.2,
     )
-    train(request, run.folder, Setting(watcher=Silent(), device=torch.device("cpu")))
+    train(request, run.folder, Setting(reporter=NullProgress(), device=torch.device("cpu")))
     return run
 
 

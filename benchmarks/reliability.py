@@ -4,7 +4,7 @@ Promises (numbers as in the README): 1 killed anywhere, 2 power cuts, 3 damaged 
 5 out of memory, 6 steps that are not finite, 7 hostile images, 8 copies between parts, 9 budgets. A test that fails
 stops the benchmark: there is no figure for a promise that is not kept. Takes about ten minutes on two cores.
 
-Copies (8) are looked for in folders of images that are given: of each image a copy of one kind is made, and both are
+Duplicates (8) are looked for in folders of images that are given: of each image a copy of one kind is made, and both are
 put into one set; a pair of different images counts as a false alarm.
 """
 
@@ -25,9 +25,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from triscale.data.checks.duplicates import find_copies
+from triscale.data.checks.duplicates import find_duplicates
 from triscale.data.images.decode import decode
-from triscale.data.images.fingerprint import looks_of, shrink
+from triscale.data.images.fingerprint import fingerprints_of, shrink
 from triscale.data.sources.digits import write_digits
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.measure.device import machine
@@ -140,7 +140,7 @@ def figure(what: str, found: int, of: int) -> Figure:
 def found_pairs(images: list[Image.Image], copies: list[Image.Image], *, exact: bool = False) -> set[tuple[int, int]]:
     """Return the numbers of images that are certainly the same."""
     together = images + copies
-    looks = looks_of([shrink(image) for image in together])
+    fingerprints = fingerprints_of([shrink(image) for image in together])
     scanned = tuple(
         ScannedImage(
             path=f"{number:06d}",
@@ -150,11 +150,11 @@ def found_pairs(images: list[Image.Image], copies: list[Image.Image], *, exact: 
             num_bytes=1,
             format="PNG",
             sha256=hashlib.sha256(str(number % len(images) if exact else number).encode()).hexdigest(),
-            look=look,
+            fingerprint=fingerprint,
         )
-        for number, (image, look) in enumerate(zip(together, looks, strict=True))
+        for number, (image, fingerprint) in enumerate(zip(together, fingerprints, strict=True))
     )
-    found = find_copies(Scan(root="/images", classes=("a", "b"), unsplit=scanned))
+    found = find_duplicates(Scan(root="/images", classes=("a", "b"), unsplit=scanned))
     return {pair for group in found.groups for pair in combinations(sorted(map(int, group)), 2)}
 
 

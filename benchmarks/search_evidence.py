@@ -21,7 +21,7 @@ from triscale.jobs.training.train import read_history
 from triscale.search.coefficients.grid import Candidates
 from triscale.search.coefficients.methods import search_halving
 from triscale.search.study.standing import means_and_errors
-from triscale.search.study.trial import Found, Job, Score
+from triscale.search.study.trial import CoefficientSearchResult, Job, Score
 
 
 def main() -> None:
@@ -29,8 +29,8 @@ def main() -> None:
     parser.add_argument("grid", type=Path)
     parser.add_argument("response", type=Path)
     arguments = parser.parse_args()
-    grid = Found.load(arguments.grid / "coefficients.json")
-    response = Found.load(arguments.response / "coefficients.json")
+    grid = CoefficientSearchResult.load(arguments.grid / "coefficients.json")
+    response = CoefficientSearchResult.load(arguments.response / "coefficients.json")
     assert (grid.baseline, grid.grid, grid.proxy) == (response.baseline, response.grid, response.proxy)
     candidates = Candidates.load(arguments.response / "candidates.json")
 
@@ -80,7 +80,7 @@ def main() -> None:
         print(f"  {standing.law!s:<34} x{standing.ratio:.3f}  {standing.accuracy:.2%}  ({seeds}) {tied}")
 
 
-def _by_candidate(found: Found) -> dict[str, list[float]]:
+def _by_candidate(found: CoefficientSearchResult) -> dict[str, list[float]]:
     scores: dict[str, list[float]] = {}
     for trial in found.trials:
         scores.setdefault(trial.network, []).append(trial.accuracy)

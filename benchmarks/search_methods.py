@@ -24,14 +24,14 @@ from triscale.scaling.apply import scale
 from triscale.search.coefficients.grid import Candidates, Grid, find_candidates
 from triscale.search.coefficients.methods import search_grid, search_halving
 from triscale.search.coefficients.response import search_response
-from triscale.search.study.trial import Found, Proxy
+from triscale.search.study.trial import CoefficientSearchResult, Proxy
 
 BASELINES = ("efficientnet_b0", "efficientnet_b0@32", "mobilenet_v2", "resnet50")
 PROXY = Proxy(epochs=9, images=1000, seeds=(0, 1, 2))
 
 SAMPLES = 100
 
-Method = Callable[[Candidates, Surface], Found]
+Method = Callable[[Candidates, Surface], CoefficientSearchResult]
 METHODS: dict[str, Method] = {
     "grid": lambda candidates, surface: search_grid(candidates, PROXY, surface.train),
     "halving": lambda candidates, surface: search_halving(candidates, PROXY, surface.train),
@@ -45,7 +45,7 @@ class Held:
     def __init__(self) -> None:
         self.inside: dict[str, list[bool]] = {}
 
-    def add(self, candidates: Candidates, surface: Surface, found: Found) -> None:
+    def add(self, candidates: Candidates, surface: Surface, found: CoefficientSearchResult) -> None:
         """Compare one result with the truth."""
         best = max(candidates.candidates, key=lambda candidate: surface.truth(candidate.network))
         assert found.interval is not None

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from triscale import EFFICIENTNET, Budget, Network, fit_budget, get
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.scaling import apply
 
 COMMAND = "python benchmarks/snapping.py > benchmarks/results/snapping.txt"
@@ -65,7 +65,7 @@ def row(baseline: Network, multiple: int) -> str:
 def shares(baseline: Network, multiple: int) -> Iterator[tuple[float, float, float]]:
     """Yield for random budgets the share that is used, the share used without waste, and the distance to the law."""
     numbers = random.Random(SEED)
-    needed = totals(baseline).macs
+    needed = count_network(baseline).macs
     with snapped_to(multiple):
         for _ in range(NUM_BUDGETS):
             fit = fit_budget(baseline, EFFICIENTNET, Budget(macs=needed * 2 ** numbers.uniform(-2, 3)))
@@ -94,7 +94,7 @@ def waste(network: Network, resolution: int) -> float:
 
 def macs(network: Network, resolution: int) -> int:
     """Return the MACs at a resolution in pixels."""
-    return totals(network.replace(resolution=resolution)).macs
+    return count_network(network.replace(resolution=resolution)).macs
 
 
 def multiples(smallest: int, largest: int, multiple: int) -> range:

@@ -150,14 +150,14 @@ def test_a_record_without_a_kind_has_no_head():
 
 
 def test_an_older_schema_is_still_read():
-    class Grown(Record):
+    class FamilyTower(Record):
         kind_name: ClassVar[str] = "grown"
         schema_number: ClassVar[int] = 3
         number: int = 1
 
-    assert Grown.from_json('{"triscale": "grown", "schema": 1}') == Grown()
+    assert FamilyTower.from_json('{"triscale": "grown", "schema": 1}') == FamilyTower()
     with pytest.raises(RecordError, match="up to schema 3"):
-        Grown.from_json('{"triscale": "grown", "schema": 4}')
+        FamilyTower.from_json('{"triscale": "grown", "schema": 4}')
 
 
 def test_records_are_frozen():

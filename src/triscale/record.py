@@ -143,12 +143,12 @@ def write_atomic(path: Path, content: bytes) -> None:
 
     A reader sees the old content or the new, never a part; after the call the new content survives a power cut.
     """
-    with whole_or_absent(path) as file:
+    with atomic_file(path) as file:
         file.write(content)
 
 
 @contextmanager
-def whole_or_absent(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file to be written in parts, as :func:`write_atomic` writes one; an error leaves nothing behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")

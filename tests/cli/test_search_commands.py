@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cli.command import refused, run
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.network.spec import Network
 
 
@@ -44,7 +44,7 @@ def test_the_networks_of_a_comparison(capsys, monkeypatch):
 
     data = json.loads(run(capsys, "compare", "--baseline", "mobilenet_v2", "--times", 3, "--json").out)
     for contender in data["contenders"]:
-        assert totals(Network.parse(contender["network"], "it")).macs == contender["macs"]["achieved"]
+        assert count_network(Network.parse(contender["network"], "it")).macs == contender["macs"]["achieved"]
 
 
 @pytest.mark.parametrize(

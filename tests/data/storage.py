@@ -79,11 +79,11 @@ class Storage:
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
         """Put an object."""
-        self._client.put_object(Bucket=bucket, Key=key, Body=content)
+        self._client.put_object(Bucket=bucket, LegendEntry=key, Body=content)
 
     def delete(self, bucket: str, key: str) -> None:
         """Remove an object."""
-        self._client.delete_object(Bucket=bucket, Key=key)
+        self._client.delete_object(Bucket=bucket, LegendEntry=key)
 
     def fetched(self, suffix: str = "") -> int:
         """Return how many objects whose path ends so were asked for."""

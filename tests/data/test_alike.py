@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from triscale.data.checks.near_duplicates import find_alike
-from triscale.data.images.fingerprint import Looks, looks_of, shrink, unpack
+from triscale.data.checks.near_duplicates import find_similar
+from triscale.data.images.fingerprint import Fingerprints, fingerprints_of, shrink, unpack
 
 
-def looks(luma: np.ndarray) -> tuple[Looks, np.ndarray]:
+def fingerprints(luma: np.ndarray) -> tuple[Fingerprints, np.ndarray]:
     """Return grey looks and the sizes of square images."""
     rounded = luma.clip(0, 255).round().astype(np.float32)
-    return Looks(rounded, np.full((len(luma), 32), 128, np.float32)), np.full((len(luma), 2), 100.0)
+    return Fingerprints(rounded, np.full((len(luma), 32), 128, np.float32)), np.full((len(luma), 2), 100.0)
 
 
 @settings(max_examples=25, deadline=None)
@@ -24,7 +24,7 @@ def test_copies_are_found_wherever_the_borders_lie(seed: int, contrast: float, n
     coarse = rng.normal(0, contrast, (300, 4, 4)).repeat(4, axis=1).repeat(4, axis=2).reshape(300, 256)
     originals = rng.uniform(100, 156, (300, 1)) + coarse
     copies = originals + brighter + rng.normal(0, noise, originals.shape)
-    found = find_alike(*looks(np.concatenate([originals, copies])))
+    found = find_similar(*fingerprints(np.concatenate([originals, copies])))
     assert {(pair.first, pair.second) for pair in found} >= {(index, index + 300) for index in range(300)}
 
 
@@ -33,7 +33,7 @@ def test_set_that_all_looks_the_same_holds_no_certain_copy() -> None:
     scene = rng.normal(128, 40, 256)
     luma = scene + rng.normal(0, 3, (3000, 256))
     luma[1] = luma[0]
-    assert not any(pair.certain for pair in find_alike(*looks(luma)))
+    assert not any(pair.certain for pair in find_similar(*fingerprints(luma)))
 
 
 def test_order_of_the_images_only_renumbers_the_pairs() -> None:
@@ -42,14 +42,14 @@ def test_order_of_the_images_only_renumbers_the_pairs() -> None:
     luma = np.concatenate([originals, originals[:50] + rng.normal(0, 1, (50, 256))])
     order = rng.permutation(len(luma))
     place = np.argsort(order)
-    before = {tuple(sorted((place[a], place[b]))) for a, b, _, _ in find_alike(*looks(luma))}
-    assert before == {(pair.first, pair.second) for pair in find_alike(*looks(luma[order]))}
+    before = {tuple(sorted((place[a], place[b]))) for a, b, _, _ in find_similar(*fingerprints(luma))}
+    assert before == {(pair.first, pair.second) for pair in find_similar(*fingerprints(luma[order]))}
     assert len(before) == 50
 
 
 def test_images_of_any_shape_have_a_look() -> None:
     sizes = [(1, 1), (1, 3000), (5000, 1), (16, 16), (17, 15), (4000, 3000)]
     images = [Image.new("RGB", size, (10, 200, 30)) for size in sizes]
-    values = unpack(looks_of([shrink(image) for image in images]))
+    values = unpack(fingerprints_of([shrink(image) for image in images]))
     assert (values.luma == values.luma[0, 0]).all()
-    assert find_alike(values, np.array(sizes, float)) == []
+    assert find_similar(values, np.array(sizes, float)) == []

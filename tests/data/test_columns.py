@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from triscale.data.pipeline.loader import _Tasks
 from triscale.data.pipeline.order import batch_slices, epoch_order
-from triscale.data.pipeline.shared_arrays import Texts
-from triscale.data.pipeline.workers import Task
+from triscale.data.pipeline.shared_arrays import StringArray
+from triscale.data.pipeline.workers import DecodeTask
 
 
 @settings(deadline=None)
 @given(st.lists(st.text()))
 def test_texts_come_back(texts):
-    columns = Texts(texts)
+    columns = StringArray(texts)
     assert len(columns) == len(texts)
     assert [columns[index] for index in range(len(texts))] == texts
     assert list(pickle.loads(pickle.dumps(columns))) == texts
@@ -24,13 +24,13 @@ def test_texts_come_back(texts):
 
 def test_names_that_are_no_utf8_come_back():
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
-    assert Texts([name])[0] == name
+    assert StringArray([name])[0] == name
 
 
 @pytest.mark.parametrize("index", [-1, 2])
 def test_no_text_is_taken_from_elsewhere(index):
     with pytest.raises(IndexError):
-        Texts(["a", "b"])[index]
+        StringArray(["a", "b"])[index]
 
 
 @settings(max_examples=40, deadline=None)
@@ -40,7 +40,7 @@ def test_batches_made_when_asked_for_are_those_of_a_list(size, batch, first, pro
     slices = batch_slices(size, batch)
     share = lambda count: slice(0, count, processes)  # noqa: E731
     tasks = _Tasks(order, batch, 2, range(len(slices))[first:], share)
-    expected = [Task(2, order[part].tolist()[::processes]) for part in slices[first:]]
+    expected = [DecodeTask(2, order[part].tolist()[::processes]) for part in slices[first:]]
     assert list(tasks) == expected
     assert [tasks[number] for number in range(len(tasks))] == expected
     assert list(tasks[1:]) == expected[1:]

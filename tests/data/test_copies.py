@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from triscale.data.checks.duplicates import Copies, Pair, find_copies
-from triscale.data.images.fingerprint import looks_of, shrink, unpack
+from triscale.data.checks.duplicates import DuplicatePair, Duplicates, find_duplicates
+from triscale.data.images.fingerprint import fingerprints_of, shrink, unpack
 from triscale.data.pipeline.scan import Scan, ScannedImage, scan
 from triscale.data.sources.digits import write_digits
 
@@ -36,10 +36,12 @@ def photo(seed: int, width: int = 96, height: int = 64) -> Image.Image:
 
 def scanned(images: Sequence[Image.Image]) -> Scan:
     """Return the scan of a set with these images, each with bytes of its own."""
-    looks = looks_of([shrink(image.convert("RGB")) for image in images])
+    fingerprints = fingerprints_of([shrink(image.convert("RGB")) for image in images])
     found = tuple(
-        ScannedImage(f"{i:04d}", 0, image.width, image.height, 1, "PNG", hashlib.sha256(b"%d" % i).hexdigest(), look)
-        for i, (image, look) in enumerate(zip(images, looks, strict=True))
+        ScannedImage(
+            f"{i:04d}", 0, image.width, image.height, 1, "PNG", hashlib.sha256(b"%d" % i).hexdigest(), fingerprint
+        )
+        for i, (image, fingerprint) in enumerate(zip(images, fingerprints, strict=True))
     )
     return Scan(root="/images", classes=("a", "b"), unsplit=found)
 
@@ -63,7 +65,7 @@ RECODINGS: dict[str, Callable[[Image.Image], Image.Image]] = {
 @pytest.mark.parametrize("name", RECODINGS)
 def test_every_recoded_copy_is_found_and_nothing_else(name: str) -> None:
     originals = [photo(seed) for seed in range(150)]
-    found = find_copies(scanned(originals + [RECODINGS[name](image) for image in originals]))
+    found = find_duplicates(scanned(originals + [RECODINGS[name](image) for image in originals]))
     assert [(pair.first, pair.second) for pair in found.recoded] == [(f"{i:04d}", f"{i + 150:04d}") for i in range(150)]
     assert found.possible == ()
 
@@ -74,7 +76,7 @@ def test_same_bytes_are_exact_copies_whatever_they_show(tmp_path: Path) -> None:
     Image.new("RGB", (20, 20), "white").save(blank)
     for name in ("a/again.png", "b/other.png"):
         (tmp_path / name).write_bytes(blank.read_bytes())
-    found = find_copies(scan(tmp_path))
+    found = find_duplicates(scan(tmp_path))
     assert found.exact == (("a/again.png", "a/blank.png", "b/other.png"),)
     assert (found.recoded, found.possible) == ((), ())
 
@@ -83,7 +85,7 @@ def test_blank_pages_do_not_look_the_same() -> None:
     rng = np.random.default_rng(0)
     pages = [Image.new("RGB", (60, 80), (value, value, value)) for value in (0, 100, 250, 251, 252, 255)]
     pages += [Image.fromarray(rng.integers(248, 256, (80, 60, 3), dtype=np.uint8)) for _ in range(10)]
-    assert find_copies(scanned(pages)) == Copies()
+    assert find_duplicates(scanned(pages)) == Duplicates()
 
 
 def test_pages_with_little_on_them_do_not_look_the_same() -> None:
@@ -93,7 +95,7 @@ def test_pages_with_little_on_them_do_not_look_the_same() -> None:
         row, column = np.random.default_rng(seed).integers(10, 80, 2)
         values[row : row + 12, column : column + 8] = 0
         pages.append(Image.fromarray(values))
-    assert find_copies(scanned(pages)) == Copies()
+    assert find_duplicates(scanned(pages)) == Duplicates()
 
 
 def test_pictures_of_a_fixed_camera_are_no_certain_copies() -> None:
@@ -104,7 +106,7 @@ def test_pictures_of_a_fixed_camera_are_no_certain_copies() -> None:
         row, column = rng.integers(0, 60), rng.integers(0, 90)
         shot[row : row + 4, column : column + 4] = 0  # what differs from shot to shot is small
         shots.append(Image.fromarray(shot.clip(0, 255).astype(np.uint8)))
-    assert find_copies(scanned(shots)).recoded == ()
+    assert find_duplicates(scanned(shots)).recoded == ()
 
 
 def test_other_colors_make_a_possible_copy() -> None:
@@ -112,18 +114,18 @@ def test_other_colors_make_a_possible_copy() -> None:
     y, cb, cr = image.convert("YCbCr").split()
     tinted = (y, cb.point(lambda value: value + 15), cr.point(lambda value: value - 15))
     other = Image.merge("YCbCr", tinted).convert("RGB")
-    found = find_copies(scanned([image, other]))
+    found = find_duplicates(scanned([image, other]))
     assert found.recoded == ()
     assert [(pair.first, pair.second) for pair in found.possible] == [("0000", "0001")]
 
 
 def test_stretched_image_is_no_copy() -> None:
     image = photo(6)
-    assert find_copies(scanned([image, image.resize((image.width, image.height * 2))])) == Copies()
+    assert find_duplicates(scanned([image, image.resize((image.width, image.height * 2))])) == Duplicates()
 
 
 def test_digits_hold_no_copies(tmp_path: Path) -> None:
-    assert find_copies(scan(write_digits(tmp_path / "digits"))) == Copies()
+    assert find_duplicates(scan(write_digits(tmp_path / "digits"))) == Duplicates()
 
 
 def test_result_does_not_depend_on_the_order_of_the_images() -> None:
@@ -131,18 +133,18 @@ def test_result_does_not_depend_on_the_order_of_the_images() -> None:
     found = scanned(originals + [RECODINGS["JPEG 50"](image) for image in originals])
     shuffled = list(found.unsplit)
     random.Random(0).shuffle(shuffled)
-    assert find_copies(found.model_copy(update={"unsplit": tuple(shuffled)})) == find_copies(found)
+    assert find_duplicates(found.model_copy(update={"unsplit": tuple(shuffled)})) == find_duplicates(found)
 
 
 def test_groups_join_what_has_a_file_in_common() -> None:
-    pairs = (Pair("b", "c", 1.0), Pair("x", "y", 2.0), Pair("y", "z", 2.0))
-    copies = Copies(exact=(("a", "b"), ("p", "q", "r")), recoded=pairs, possible=(Pair("a", "x", 6.0),))
+    pairs = (DuplicatePair("b", "c", 1.0), DuplicatePair("x", "y", 2.0), DuplicatePair("y", "z", 2.0))
+    copies = Duplicates(exact=(("a", "b"), ("p", "q", "r")), recoded=pairs, possible=(DuplicatePair("a", "x", 6.0),))
     assert copies.groups == (("a", "b", "c"), ("p", "q", "r"), ("x", "y", "z"))
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefghij"), min_size=2, max_size=4, unique=True), max_size=8))
 def test_groups_are_disjoint_and_keep_copies_together(given_groups: list[list[str]]) -> None:
-    groups = Copies(exact=tuple(map(tuple, given_groups))).groups
+    groups = Duplicates(exact=tuple(map(tuple, given_groups))).groups
     members = [path for group in groups for path in group]
     assert len(members) == len(set(members))
     assert set(members) == {path for group in given_groups for path in group}
@@ -151,13 +153,15 @@ def test_groups_are_disjoint_and_keep_copies_together(given_groups: list[list[st
 
 
 def test_look_is_of_brightness_and_color() -> None:
-    looks = unpack(looks_of([shrink(Image.new("RGB", (40, 30), color)) for color in ("red", "white", (90, 90, 90))]))
-    assert looks.luma[:, 0].tolist() == [76, 255, 90]  # 0.299 * 255
-    assert looks.chroma[0].tolist() == [85, 255] * 16
-    assert (looks.chroma[1:] == 128).all()
+    fingerprints = unpack(
+        fingerprints_of([shrink(Image.new("RGB", (40, 30), color)) for color in ("red", "white", (90, 90, 90))])
+    )
+    assert fingerprints.luma[:, 0].tolist() == [76, 255, 90]  # 0.299 * 255
+    assert fingerprints.chroma[0].tolist() == [85, 255] * 16
+    assert (fingerprints.chroma[1:] == 128).all()
 
 
 def test_no_image_and_scans_without_looks_have_no_copies() -> None:
     plain = ScannedImage("a", 0, 8, 8, 1, "PNG")
-    assert find_copies(Scan(root="/", classes=("a",))) == Copies()
-    assert find_copies(Scan(root="/", classes=("a",), unsplit=(plain, plain))) == Copies()
+    assert find_duplicates(Scan(root="/", classes=("a",))) == Duplicates()
+    assert find_duplicates(Scan(root="/", classes=("a",), unsplit=(plain, plain))) == Duplicates()

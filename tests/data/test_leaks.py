@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from triscale.data.checks.duplicates import Copies, Pair, find_copies
+from triscale.data.checks.duplicates import DuplicatePair, Duplicates, find_duplicates
 from triscale.data.pipeline.leaks import Leak, certain, find_leaks, refuse_leaks
 from triscale.data.pipeline.scan import Scan, ScannedImage, scan
 from triscale.data.pipeline.split import Sample, Split, make_split
@@ -28,8 +28,10 @@ def split_of(train: str, val: str, test: str) -> Split:
 
 
 def test_every_unseen_image_with_a_copy_before_it_is_one_leak() -> None:
-    copies = Copies(
-        exact=(("a", "b"), ("c", "m", "x", "y")), recoded=(Pair("d", "z", 1.0),), possible=(Pair("n", "w", 6.0),)
+    copies = Duplicates(
+        exact=(("a", "b"), ("c", "m", "x", "y")),
+        recoded=(DuplicatePair("d", "z", 1.0),),
+        possible=(DuplicatePair("n", "w", 6.0),),
     )
     leaks = find_leaks(split_of("abcd", "mn", "wxyz"), copies)
     assert leaks == (
@@ -49,7 +51,7 @@ def test_every_unseen_image_with_a_copy_before_it_is_one_leak() -> None:
 
 def test_copies_in_one_part_and_possible_copies_are_no_error() -> None:
     split = split_of("ab", "m", "xy")
-    leaks = find_leaks(split, Copies(exact=(("a", "b"), ("x", "y")), possible=(Pair("a", "m", 6.0),)))
+    leaks = find_leaks(split, Duplicates(exact=(("a", "b"), ("x", "y")), possible=(DuplicatePair("a", "m", 6.0),)))
     assert [leak.likeness for leak in leaks] == ["possible"]
     refuse_leaks(split, leaks)
 
@@ -60,7 +62,7 @@ def test_recoded_test_image_is_found_on_disk(tmp_path: Path) -> None:
     with Image.open(tmp_path / "train" / "b" / "002.png") as image:
         image.resize((40, 40), Image.Resampling.BICUBIC).save(tmp_path / "test" / "b" / "copy.jpg", quality=90)
     found = scan(tmp_path)
-    copies = find_copies(found)
+    copies = find_duplicates(found)
     (leak,) = find_leaks(make_split(found, copies=copies), copies)
     assert leak == Leak("test/b/copy.jpg", "test", "train/b/002.png", leak.copy_part, "recoded")
 
@@ -71,7 +73,7 @@ GROUPS = st.lists(st.lists(st.integers(0, 59), min_size=2, max_size=6, unique=Tr
 @given(GROUPS, st.integers(0, 1000), st.sampled_from([0.05, 0.2, 0.5]))
 def test_split_never_parts_copies(groups: list[list[int]], seed: int, share: float) -> None:
     images = tuple(ScannedImage(f"{i % 2}/{i:02d}", i % 2, 8, 8, 1, "PNG") for i in range(60))
-    copies = Copies(exact=tuple(tuple(images[i].path for i in group) for group in groups))
+    copies = Duplicates(exact=tuple(tuple(images[i].path for i in group) for group in groups))
     found = Scan(root="/", classes=("0", "1"), unsplit=images)
     different = 60 - sum(len(group) - 1 for group in copies.groups)
     leading = [image.label for image in images if all(image.path not in group[1:] for group in copies.groups)]
@@ -97,7 +99,7 @@ def test_pairs_of_copies_keep_the_shares() -> None:
         for label in (0, 1)
         for i in range(100)
     )
-    copies = Copies(exact=tuple((images[i].path, images[i + 1].path) for i in range(0, 200, 2)))
+    copies = Duplicates(exact=tuple((images[i].path, images[i + 1].path) for i in range(0, 200, 2)))
     split = make_split(Scan(root="/", classes=("0", "1"), unsplit=images), copies=copies)
     assert (len(split.test), len(split.val), len(split.train)) == (40, 16, 144)
 

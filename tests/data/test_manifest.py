@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import make_split
 from triscale.data.sources.manifest import read_manifest
-from triscale.data.sources.source import Found
+from triscale.data.sources.source import FoundFile
 from triscale.errors import DataError
 
 from .pictures import noise, write_classes
@@ -62,7 +62,7 @@ def test_quotes_byte_order_mark_and_empty_lines_are_read(folder: Path) -> None:
     (folder / "pool" / "00.png").rename(folder / "pool" / "a, b.png")
     file = write(folder, "path,label", '"pool/a, b.png", x ', "", 'pool/01.png,"y, z"')
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
-    assert read_manifest(file).files == {"unsplit": (Found("pool/01.png", "y, z"), Found("pool/a, b.png", "x"))}
+    assert read_manifest(file).files == {"unsplit": (FoundFile("pool/01.png", "y, z"), FoundFile("pool/a, b.png", "x"))}
 
 
 def test_paths_that_lead_out_are_taken_if_they_exist(folder: Path, tmp_path: Path) -> None:

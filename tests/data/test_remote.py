@@ -30,7 +30,7 @@ pytest.importorskip("moto.server", reason="needs moto[server]")
 
 from . import storage as storages
 
-HASTY = fetch.Patience(attempts=3, seconds=1.0, listing_seconds=5.0, pause=0.01)
+HASTY = fetch.RetryPolicy(attempts=3, seconds=1.0, listing_seconds=5.0, pause=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def s3(server: storages.Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name, value in {**storages.ENVIRONMENT, "AWS_ENDPOINT_URL": server.url}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TRISCALE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(fetch, "PATIENCE", HASTY)
+    monkeypatch.setattr(fetch, "RETRY_POLICY", HASTY)
     server.requests.clear()
     yield server
     server.faults.clear()

@@ -26,7 +26,7 @@ def test_images_are_listed_by_role_with_size_and_format(tmp_path: Path) -> None:
     assert found.classes == ("a", "b")
     wide = found.train[1]
     assert wide == ScannedImage(
-        "train/a/wide.png", 0, 40, 30, len(content), "JPEG", hashlib.sha256(content).hexdigest(), wide.look
+        "train/a/wide.png", 0, 40, 30, len(content), "JPEG", hashlib.sha256(content).hexdigest(), wide.fingerprint
     )
     assert found.counts == {"train": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}}
     assert found.num_images == 6

@@ -20,7 +20,7 @@ from triscale.data.images.decode import ImageLimits
 from triscale.data.pipeline.scan import Scan, scan
 from triscale.data.pipeline.split import check_present, make_split
 from triscale.data.sources import shard_index, shards
-from triscale.data.sources.shards import MOST_OPEN, Shards
+from triscale.data.sources.shards import MAX_OPEN, Shards
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError
 from triscale.places import cache_folder
@@ -277,7 +277,7 @@ def test_shards_are_read_without_a_cache_that_can_be_written(tmp_path: Path, mon
 
 
 def test_store_is_read_by_threads_and_forks_with_few_descriptors(tmp_path: Path) -> None:
-    count = MOST_OPEN + 20
+    count = MAX_OPEN + 20
     for number in range(count):
         write_tar(tmp_path / "shards" / f"{number:03d}.tar", samples(range(2 * number, 2 * number + 2)))
     store = Shards(tmp_path / "shards")
@@ -289,7 +289,7 @@ def test_store_is_read_by_threads_and_forks_with_few_descriptors(tmp_path: Path)
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(right, numbers))
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before + MOST_OPEN + 8
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + MAX_OPEN + 8
     context = multiprocessing.get_context("fork")
     children = [context.Process(target=lambda: os._exit(not all(map(right, numbers)))) for _ in range(2)]
     for child in children:
@@ -327,7 +327,7 @@ def test_paths_of_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
 def test_shard_that_one_thread_closes_is_read_to_the_end_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "MOST_OPEN", 1)
+    monkeypatch.setattr(shards, "MAX_OPEN", 1)
     for number in range(20):
         write_tar(tmp_path / f"{number:02d}.tar", samples(range(2 * number, 2 * number + 2)))
     store, expected = Shards(tmp_path), [picture(number) for number in range(40)]

@@ -17,9 +17,9 @@ from triscale.deploy.engines import ENGINES, get_engine, open_file
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.graph import block_of
 from triscale.deploy.parity import logits_of_model
-from triscale.deploy.quantize import TOOLS, get_tool
+from triscale.deploy.quantize import QUANTIZERS, get_quantizer
 from triscale.deploy.quantize.guard import Quantized, quantize
-from triscale.deploy.quantize.noise import added_noise, noise_of_blocks, signal_to_noise
+from triscale.deploy.quantize.noise import added_noise, noise_of_blocks, signal_to_noise_ratio
 from triscale.errors import QuantizationError, UserError
 from triscale.jobs.deploy.quantize import first_as_fast, slow_blocks
 from triscale.network.contract import Preprocessing
@@ -33,9 +33,9 @@ def test_uniform_rounding_has_the_signal_to_noise_of_its_closed_form():
         step = 2 / 2**bits
         rounded = (np.round(signal / step) * step).astype(np.float32)
         # Power of the signal 1/3, of the error step^2 / 12: the rule of 6.02 decibels a bit.
-        assert signal_to_noise(signal, rounded) == pytest.approx(20 * bits * math.log10(2), abs=0.1)
-    assert signal_to_noise(signal, signal) == 120
-    assert signal_to_noise(np.zeros(4, np.float32), np.ones(4, np.float32)) == 0
+        assert signal_to_noise_ratio(signal, rounded) == pytest.approx(20 * bits * math.log10(2), abs=0.1)
+    assert signal_to_noise_ratio(signal, signal) == 120
+    assert signal_to_noise_ratio(np.zeros(4, np.float32), np.ones(4, np.float32)) == 0
 
 
 @given(st.lists(st.floats(0, 120), min_size=1, max_size=20))
@@ -124,7 +124,7 @@ def test_too_few_images_to_calibrate_with_are_refused(tmp_path):
             tmp_path / "x", engine="x", calibration_images=31,
         )  # fmt: skip
     with pytest.raises(UserError, match="int8 for Core ML is not made here"):
-        get_tool(get_engine("coreml"))
+        get_quantizer(get_engine("coreml"))
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +139,11 @@ def images():
     return np.random.default_rng(0).standard_normal((48, 3, 16, 16), dtype=np.float32)
 
 
-@pytest.mark.parametrize("name", list(TOOLS))
+@pytest.mark.parametrize("name", list(QUANTIZERS))
 def test_each_engines_own_tool_quantizes_and_keeps_blocks_in_float(subject, images, tmp_path, name):
     for needed in {"openvino": ("openvino", "nncf"), "executorch": ("executorch",)}.get(name, ()):
         pytest.importorskip(needed)
-    tool, file = TOOLS[name](subject, images), tmp_path / f"model.int8{ENGINES[name].suffix}"
+    tool, file = QUANTIZERS[name](subject, images), tmp_path / f"model.int8{ENGINES[name].suffix}"
     assert tuple(tool.blocks) == ("stem", "stages.0.blocks.0", "stages.1.blocks.0", "stages.1.blocks.1", "head")
     exact = logits_of_model(subject.model, images)
     if name == "executorch":  # its programs take their time: all is looked at in one
@@ -152,7 +152,7 @@ def test_each_engines_own_tool_quantizes_and_keeps_blocks_in_float(subject, imag
         tool.write((), file)
     opened = open_file(file, 1)
     assert read_contract(opened.contract_text, file) == subject.contract
-    all_int8 = signal_to_noise(exact, opened(images))
+    all_int8 = signal_to_noise_ratio(exact, opened(images))
     assert 5 < all_int8 < 60
     ratios = noise_of_blocks(*tool.signals(images[:8]))
     assert list(ratios) == list(tool.blocks)
@@ -163,24 +163,24 @@ def test_each_engines_own_tool_quantizes_and_keeps_blocks_in_float(subject, imag
         return
     tool.write(tool.blocks[:4], file)
     assert noise_of_blocks(*tool.signals(images[:8]))["stages.1.blocks.1"] > 100
-    assert signal_to_noise(exact, open_file(file, 1)(images)) > all_int8
+    assert signal_to_noise_ratio(exact, open_file(file, 1)(images)) > all_int8
     tool.write(tool.blocks, file)
-    assert signal_to_noise(exact, open_file(file, 1)(images)) > 100
+    assert signal_to_noise_ratio(exact, open_file(file, 1)(images)) > 100
 
 
 def test_one_odd_image_does_not_make_the_steps_of_all_others_coarse(subject, images, tmp_path):
     odd = np.concatenate([images, 100 * images[:1]])
     exact, found = logits_of_model(subject.model, images), []
     for calibration in (images, odd):
-        TOOLS["onnxruntime"](subject, calibration).write((), tmp_path / "model.int8.onnx")
-        found.append(signal_to_noise(exact, open_file(tmp_path / "model.int8.onnx", 1)(images)))
+        QUANTIZERS["onnxruntime"](subject, calibration).write((), tmp_path / "model.int8.onnx")
+        found.append(signal_to_noise_ratio(exact, open_file(tmp_path / "model.int8.onnx", 1)(images)))
     usual, with_odd = found
     # The extremes of all images together would cost 20 log10(100) = 40 decibels; the mean over 49 costs about 10.
     assert with_odd > usual - 15
 
 
 def test_int8_files_hold_int8(subject, images, tmp_path):
-    tool = TOOLS["onnxruntime"](subject, images)
+    tool = QUANTIZERS["onnxruntime"](subject, images)
     tool.write(("head",), tmp_path / "model.int8.onnx")
     graph = onnx.load(tmp_path / "model.int8.onnx").graph
     kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}

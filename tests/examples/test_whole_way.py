@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.network.spec import Network
-from triscale.search.baseline.explore import FoundBaseline
+from triscale.search.baseline.explore import BaselineSearchResult
 
 SCRIPT = Path(__file__).parent.parent.parent / "examples" / "whole_way.sh"
 
@@ -25,10 +25,10 @@ def test_the_whole_way_from_images_to_a_transferred_network(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     way = tmp_path / "way"
-    found = FoundBaseline.load(way / "baseline" / "found.json")
+    found = BaselineSearchResult.load(way / "baseline" / "found.json")
     network = Network.load(way / "baseline" / "network.json")
     assert found.network == network
-    assert len(found.explored) == 6
+    assert len(found.evaluated) == 6
     law = json.loads((way / "coefficients" / "law.json").read_text())
     family = json.loads((way / "family" / "family.json").read_text())
     assert [family["law"][name] for name in ("alpha", "beta", "gamma")] == [
@@ -36,7 +36,7 @@ def test_the_whole_way_from_images_to_a_transferred_network(tmp_path):
     ]
     assert len(family["members"]) == 4
     fitted = Network.load(way / "run" / "network.json")
-    assert totals(fitted).macs <= 3e6
+    assert count_network(fitted).macs <= 3e6
     for run in ("run", "transferred"):
         assert (way / run / "report.html").is_file()
         assert json.loads((way / run / "metrics.json").read_text())["top1"] > 0.2

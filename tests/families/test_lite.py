@@ -45,7 +45,7 @@ def test_a_lite_network_has_no_gates_and_only_relu6_and_is_its_own_lite_form(net
     made = lite(network)
     assert lite(made) == made
     primitives = list(walk(lower(made)))
-    assert not any(isinstance(node, tree.Gate) for node in primitives)
+    assert not any(isinstance(node, tree.SqueezeExcite) for node in primitives)
     assert {node.kind for node in primitives if isinstance(node, tree.Activation)} == {"relu6"}
     assert [(one.width, one.repeats, one.stride) for one in made.stages] == [
         (one.width, one.repeats, one.stride) for one in network.stages
@@ -59,7 +59,7 @@ def walk(node):
         case tree.Sequence():
             for _, child in node.children:
                 yield from walk(child)
-        case tree.Gate():
+        case tree.SqueezeExcite():
             yield from walk(node.body)
         case tree.Residual():
             yield from walk(node.body)

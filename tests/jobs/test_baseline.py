@@ -12,12 +12,12 @@ import torch
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.errors import Interrupted, SearchError
-from triscale.jobs.core.progress import Silent
-from triscale.jobs.studies.baseline import BaselineSearch, find_baseline
+from triscale.jobs.core.progress import NullProgress
+from triscale.jobs.studies.baseline import BaselineSearchRequest, find_baseline
 from triscale.jobs.studies.trials import Hands
 from triscale.network.latency import NAMES, Predictor, predict
 from triscale.network.spec import Network
-from triscale.search.baseline.explore import FoundBaseline, Plan
+from triscale.search.baseline.explore import BaselineSearchResult, SearchPlan
 from triscale.search.baseline.objective import Objective
 from triscale.search.baseline.options import Choices, Options
 from triscale.search.baseline.space import make_space
@@ -61,8 +61,8 @@ def test_a_search_ends_with_a_network_that_others_take_and_is_not_done_twice(
     seen = run(capsys, *arguments)
     assert seen.code == 0, seen.err
     assert "found few-" in seen.out
-    found = FoundBaseline.load(out / "found.json")
-    assert len(found.explored) == 4
+    found = BaselineSearchResult.load(out / "found.json")
+    assert len(found.evaluated) == 4
     assert found.evaluator == "training"
     assert len(found.finalists) == 1
     assert found.finalists[0].epochs == 2
@@ -98,14 +98,14 @@ def test_a_search_ends_with_a_network_that_others_take_and_is_not_done_twice(
 
 
 def search_for(folder, tiny, **changes):
-    return BaselineSearch(
+    return BaselineSearchRequest(
         images=str(folder),
         baseline=tiny,
         recipe=changed(find_recipe("small"), ("epochs=1", "batch=16", "val_share=0.25")),
         seeds=(0,),
         space="few",
         choices=FEW,
-        **({"objective": Objective(target=150e3), "strategy": "evolution", "plan": Plan(trials=6, batch=2),
+        **({"objective": Objective(target=150e3), "strategy": "evolution", "plan": SearchPlan(trials=6, batch=2),
            "finalists": 0} | changes),
     )  # fmt: skip
 
@@ -116,31 +116,31 @@ def hands(should_stop=lambda: False):
 
 def test_a_search_that_is_stopped_goes_on_to_the_same_end(folder, tiny, tmp_path):
     search = search_for(folder, tiny)
-    whole = find_baseline(search, tmp_path / "whole", Silent(), hands())
+    whole = find_baseline(search, tmp_path / "whole", NullProgress(), hands())
 
-    class Counting(Silent):
+    class Counting(NullProgress):
         notes = 0
 
         def note(self, text):
             self.notes += "networks" in text
 
-    watcher = Counting()
+    reporter = Counting()
     with pytest.raises(Interrupted):
-        find_baseline(search, tmp_path / "parts", watcher, hands(lambda: watcher.notes >= 2))
+        find_baseline(search, tmp_path / "parts", reporter, hands(lambda: reporter.notes >= 2))
     assert not (tmp_path / "parts" / "network.json").exists()
-    assert find_baseline(search, tmp_path / "parts", Silent(), hands()) == whole
+    assert find_baseline(search, tmp_path / "parts", NullProgress(), hands()) == whole
 
 
 def test_a_supernet_is_trained_once_asked_for_all_and_checked(capsys, folder, tiny, tmp_path):
-    plan = Plan(trials=8, batch=4)
+    plan = SearchPlan(trials=8, batch=4)
     search = search_for(folder, tiny, evaluator="supernet", supernet_epochs=2, checked=5, plan=plan, strategy="random")
-    found = find_baseline(search, tmp_path / "search", Silent(), hands())
+    found = find_baseline(search, tmp_path / "search", NullProgress(), hands())
     assert found.ranking is not None
     assert found.ranking.networks == 5
-    assert len(found.explored) == 8
-    assert all(one.training_macs == 0 and one.epochs == 2 for one in found.explored)
+    assert len(found.evaluated) == 8
+    assert all(one.training_macs == 0 and one.epochs == 2 for one in found.evaluated)
     assert found.training_macs > 0
-    assert any("shared weights" in sentence for sentence in found.cannot_tell)
+    assert any("shared weights" in sentence for sentence in found.limitations)
     assert not list((tmp_path / "search" / "trials").glob("*/checkpoints"))
     assert len(list((tmp_path / "search" / "checked" / "trials").glob("*/checkpoints"))) == 5
     if not found.ranking.trusted:
@@ -149,20 +149,20 @@ def test_a_supernet_is_trained_once_asked_for_all_and_checked(capsys, folder, ti
 
 def test_latency_is_measured_once_for_each_network(folder, tiny, tmp_path):
     far_apart = Choices(options=(FEW.options[0].model_copy(update={"expansions": (1, 6), "layers": (0, 12)}),))
-    search = search_for(folder, tiny, strategy="random", plan=Plan(trials=3, batch=3),
+    search = search_for(folder, tiny, strategy="random", plan=SearchPlan(trials=3, batch=3),
                         objective=Objective(cost="latency", target=1e-6))  # fmt: skip
     search = search.model_copy(update={"choices": far_apart})
     with pytest.raises(SearchError, match=r"takes 1e-06 ms: the smallest takes .* ms and the largest") as refused:
-        find_baseline(search, tmp_path / "search", Silent(), hands())
+        find_baseline(search, tmp_path / "search", NullProgress(), hands())
     assert not (tmp_path / "search").exists()
     low, high = (
         float(text) for text in re.findall(r"takes ([\d.]+) ms and the largest ([\d.]+) ms", str(refused.value))[0]
     )
     search = search.model_copy(update={"objective": Objective(cost="latency", target=(low * high) ** 0.5)})
-    found = find_baseline(search, tmp_path / "search", Silent(), hands())
+    found = find_baseline(search, tmp_path / "search", NullProgress(), hands())
     measured = json.loads((tmp_path / "search" / "times.json").read_text())["milliseconds"]
-    assert {one.structure: one.cost for one in found.explored}.items() <= measured.items()
-    assert find_baseline(search, tmp_path / "search", Silent(), hands()) == found
+    assert {one.structure: one.cost for one in found.evaluated}.items() <= measured.items()
+    assert find_baseline(search, tmp_path / "search", NullProgress(), hands()) == found
 
 
 def test_latency_is_foretold_where_a_profile_says_how(folder, tiny, tmp_path):
@@ -173,12 +173,12 @@ def test_latency_is_foretold_where_a_profile_says_how(folder, tiny, tmp_path):
     space = make_space("few", tiny.replace(classes=3), FEW)
     low, high = (predict(predictor, network) for network in (space.smallest(), space.largest()))
     objective = Objective(cost="latency", target=(low + high) / 2)
-    search = search_for(folder, tiny, strategy="random", plan=Plan(trials=3, batch=3), objective=objective)
+    search = search_for(folder, tiny, strategy="random", plan=SearchPlan(trials=3, batch=3), objective=objective)
     search = search.model_copy(update={"predictor": predictor})
-    found = find_baseline(search, tmp_path / "search", Silent(), hands())
+    found = find_baseline(search, tmp_path / "search", NullProgress(), hands())
     assert not (tmp_path / "search" / "times.json").exists()
-    for explored in found.explored:
-        assert explored.cost == pytest.approx(predict(predictor, found.space.network(explored.sample)))
+    for evaluated in found.evaluated:
+        assert evaluated.cost == pytest.approx(predict(predictor, found.space.network(evaluated.sample)))
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from cli.command import refused, run
 from conftest import write_classes
 from triscale.data.pipeline.split import Split
 from triscale.families import get
-from triscale.jobs.studies.coefficients import Search
+from triscale.jobs.studies.coefficients import CoefficientSearchRequest
 from triscale.search.coefficients.grid import Candidates
-from triscale.search.study.trial import Found
+from triscale.search.study.trial import CoefficientSearchResult
 
 LETTERS = str.maketrans("", "", string.ascii_letters)
 OPTIONS = ("--method", "grid", "--epochs", 1, "--seeds", 0, "--number", 3, "--tolerance", 0.2, "--step", 0.25,
@@ -31,7 +31,7 @@ def test_a_search_ends_with_a_law_that_a_fit_takes_and_is_not_done_twice(capsys,
     seen = run(capsys, *arguments)
     assert seen.code == 0, seen.err
     assert "law alpha" in seen.out
-    found = Found.load(out / "coefficients.json")
+    found = CoefficientSearchResult.load(out / "coefficients.json")
     assert len(found.trials) == 3 == len(found.standings)
     assert all(1.5 < standing.ratio < 2.5 for standing in found.standings)
     split = Split.load(out / "split.json")
@@ -70,7 +70,7 @@ def test_a_share_keeps_the_classes_in_proportion(capsys, folder, tiny_file, tmp_
     assert seen.code == 0, seen.err
     labels = [sample.label for sample in Split.load(out / "split.json").train]
     assert [labels.count(label) for label in range(3)] == [12, 12, 12]
-    assert Search.load(out / "search.json").share == 0.5
+    assert CoefficientSearchRequest.load(out / "search.json").share == 0.5
 
 
 def test_halving_goes_on_with_the_best_from_their_checkpoints(capsys, folder, tiny_file, tmp_path):
@@ -80,7 +80,7 @@ def test_halving_goes_on_with_the_best_from_their_checkpoints(capsys, folder, ti
     options[options.index("--epochs") + 1] = 3
     seen = run(capsys, "search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *options)
     assert seen.code == 0, seen.err
-    found = Found.load(out / "coefficients.json")
+    found = CoefficientSearchResult.load(out / "coefficients.json")
     assert [(trial.start, trial.stop) for trial in found.trials] == [(0, 1)] * 3 + [(1, 3)]
     lengths = sorted(len((trial / "history.jsonl").read_text().splitlines()) for trial in (out / "trials").iterdir())
     assert lengths == [1, 1, 3]

@@ -24,8 +24,8 @@ from cli.command import refused, run
 from conftest import write_classes
 from triscale.cli import main
 from triscale.jobs.core.run import Run
-from triscale.jobs.studies.compare import MapsBeside
-from triscale.search.compare.results import Compared, verdict
+from triscale.jobs.studies.compare import ComparisonMaps
+from triscale.search.compare.results import ComparisonResult, verdict
 from triscale.training.metrics import Metrics
 
 SMALL = ("--epochs", 1, "--set", "batch=16", "--set", "val_share=0.25")
@@ -102,7 +102,7 @@ def test_a_stopped_comparison_can_be_looked_at_and_goes_on(capsys, ended, folder
 
 def test_the_record_says_what_the_runs_say(ended):
     out = ended
-    compared = Compared.load(out / "compared.json")
+    compared = ComparisonResult.load(out / "compared.json")
     assert [outcome.way for outcome in compared.outcomes] == ["baseline", "depth", "width", "resolution", "compound"]
     by_network: dict[str, list[float]] = {}
     for folder in (out / "trials").iterdir():
@@ -112,17 +112,26 @@ def test_the_record_says_what_the_runs_say(ended):
         assert sorted(outcome.accuracies) == sorted(by_network[contender.network.name])
         assert outcome.accuracy == pytest.approx(sum(outcome.accuracies) / 2)
         assert outcome.low <= outcome.accuracy <= outcome.high
-    assert str(len(compared.proxy.seeds)) in " ".join(compared.cannot_tell)
+    assert str(len(compared.proxy.seeds)) in " ".join(compared.limitations)
     assert "compound" in verdict(compared)
 
 
 def test_maps_of_all_networks_lie_beside_each_other(ended):
     out = ended
-    maps = MapsBeside.load(out / "maps" / "maps.json")
+    maps = ComparisonMaps.load(out / "maps" / "maps.json")
     assert len(maps.images) == 3
     for image in maps.images:
-        assert [seen.way for seen in image.seen] == ["baseline", "depth", "width", "resolution", "compound"]
-        sizes = {Image.open(out / "maps" / name).size for name in (image.image, *(seen.overlay for seen in image.seen))}
+        assert [network_maps.way for network_maps in image.network_maps] == [
+            "baseline",
+            "depth",
+            "width",
+            "resolution",
+            "compound",
+        ]
+        sizes = {
+            Image.open(out / "maps" / name).size
+            for name in (image.image, *(network_maps.overlay for network_maps in image.network_maps))
+        }
         assert len(sizes) == 1
 
 

@@ -12,8 +12,8 @@ from conftest import write_classes
 from triscale.deploy.engines import ENGINES
 from triscale.errors import ExportError
 from triscale.jobs.core.run import Run
-from triscale.jobs.deploy.deploy import ALIKE, Candidate, Deployment, _judge, _Made
 from triscale.jobs.deploy import deploy as module
+from triscale.jobs.deploy.deploy import ALIKE, Deployment, DeploymentCandidate, _judge, _Made
 from triscale.jobs.deploy.export import Exports
 from triscale.network.latency import DeviceProfile, Predictor
 from triscale.scaling.budget import Budget
@@ -117,7 +117,7 @@ def test_a_profile_of_another_device_foretells_its_file(capsys, made, tmp_path):
     assert seen.code == 0, seen.err
     assert "foretold by the profile of a board" in seen.out
     deployed = Deployment.load(made / "deploy.json")
-    assert (deployed.device, deployed.threads, deployed.foretold) == ("a board", 4, True)
+    assert (deployed.device, deployed.threads, deployed.predicted) == ("a board", 4, True)
     assert deployed.candidates[0].milliseconds == pytest.approx(7.5)
     pytest.importorskip("openvino")
     other = tmp_path / "openvino.json"
@@ -156,7 +156,9 @@ def test_one_engine_that_fails_does_not_keep_the_others_from_their_files(capsys,
 
 
 def candidate(engine, precision, milliseconds, accuracy, size=1000):
-    made = Candidate(engine=engine, precision=precision, milliseconds=milliseconds, accuracy=accuracy, size_bytes=size)
+    made = DeploymentCandidate(
+        engine=engine, precision=precision, milliseconds=milliseconds, accuracy=accuracy, size_bytes=size
+    )
     return _Made(made, ENGINES["onnxruntime"], file=engine)
 
 
@@ -170,7 +172,7 @@ def test_the_choice_keeps_the_budget_and_prefers_accuracy_among_alike(budget, ta
         candidate("fast", "float32", 1.01, 0.9),
         candidate("faster", "int8", 1.0, 0.88),
         candidate("small", "int8", 2.0, 0.89, 400),
-        _Made(Candidate(engine="none", precision="int8", verdict="not installed")),
+        _Made(DeploymentCandidate(engine="none", precision="int8", verdict="not installed")),
     ]
     judged = [one.candidate for one in _judge(rows, budget)]
     assert [one.engine for one in judged if one.chosen] == ([taken] if taken else [])

@@ -21,12 +21,12 @@ def folder(tmp_path_factory):
 def test_a_lite_network_is_fitted_to_a_budget_and_trained(capsys, folder, tiny, tiny_file, tmp_path):
     out = tmp_path / "run"
     options = ("--lite", "--budget", "200k", "--epochs", 1, "--set", "batch=16")
-    foretold = json.loads(run(capsys, "fit", folder, "--baseline", tiny_file, *options, "--dry-run", "--json").out)
+    predicted = json.loads(run(capsys, "fit", folder, "--baseline", tiny_file, *options, "--dry-run", "--json").out)
     assert run(capsys, "train", folder, "--network", tiny_file, *options, "--out", out).code == 0
     spec = Run.open(out).spec
     assert spec.request.network == lite(tiny)
     assert lite(spec.network) == spec.network
-    assert foretold["macs"] == cost(spec.network).macs <= 200_000
+    assert predicted["macs"] == cost(spec.network).macs <= 200_000
     assert spec.network.name.startswith("tiny_lite")
 
 

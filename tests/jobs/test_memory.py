@@ -64,7 +64,7 @@ def test_the_largest_batch_is_said_before_a_training(capsys, tmp_path, tiny_file
         }
     )
     of_half = memory_of(half, torch.device("cpu"))
-    assert (memory.shard, of_half.shard) == (8, 4)
+    assert (memory.micro_batch, of_half.micro_batch) == (8, 4)
     assert of_half.needed < memory.needed
     # What backward passes keep grows with the images: the largest batch is the same however it is counted.
     assert of_half.largest == pytest.approx(memory.largest, rel=0.1)

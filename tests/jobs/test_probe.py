@@ -10,8 +10,8 @@ from conftest import COLORS, write_classes
 from triscale.data.images.decode import decode
 from triscale.data.images.transforms import eval_transform, normalize
 from triscale.jobs.core.run import Run
-from triscale.jobs.training.linear_probe import begin_as_probe, fit_probe
-from triscale.jobs.training.train import gone_through
+from triscale.jobs.training.linear_probe import fit_probe, init_head_from_linear_probe
+from triscale.jobs.training.train import repeat_small_dataset
 from triscale.nn.build import build
 from triscale.training.changes import changed, find_recipe
 
@@ -50,19 +50,19 @@ def test_a_fine_tuning_begins_with_it_and_the_same_again(capsys, pretrained, tmp
     others = {f"new {name}": color for name, color in COLORS.items()}
     images = write_classes(tmp_path / "others", 20, seed=1, colors=others)
     command = ("train", images, "--weights", pretrained.folder, "--epochs", 1, "--set", "batch=16", "--set",
-               "least_steps=20")  # fmt: skip
+               "min_steps=20")  # fmt: skip
     seen = run(capsys, *command, "--out", tmp_path / "a")
     assert seen.code == 0, seen.err
     assert "the classifier begins anew, as a linear probe of" in seen.err
     run(capsys, *command, "--out", tmp_path / "b")
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
-    by_chance = run(capsys, *command, "--set", "head_start=chance", "--out", tmp_path / "c")
+    by_chance = run(capsys, *command, "--set", "head_init=chance", "--out", tmp_path / "c")
     assert "as a linear probe" not in by_chance.err
 
     split, spec = Run.open(tmp_path / "a").split, pretrained.spec
     model = build(spec.network)
     model.load_state_dict(pretrained.model().state_dict())
-    assert begin_as_probe(model, split, spec.preprocessing, 0, torch.device("cpu")) == len(split.train)
+    assert init_head_from_linear_probe(model, split, spec.preprocessing, 0, torch.device("cpu")) == len(split.train)
     transform = eval_transform(spec.preprocessing)
     right = 0
     for sample in split.train:
@@ -76,7 +76,10 @@ def test_a_fine_tuning_begins_with_it_and_the_same_again(capsys, pretrained, tmp
 def test_too_few_images_of_a_class_are_not_fitted_to(pretrained):
     split = pretrained.split
     alone = split.model_copy(update={"train": tuple(one for one in split.train if one.label != 0)})
-    assert begin_as_probe(pretrained.model(), alone, pretrained.spec.preprocessing, 0, torch.device("cpu")) is None
+    assert (
+        init_head_from_linear_probe(pretrained.model(), alone, pretrained.spec.preprocessing, 0, torch.device("cpu"))
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,5 +88,5 @@ def test_too_few_images_of_a_class_are_not_fitted_to(pretrained):
 def test_small_sets_are_gone_through_more_often(pretrained, images, least, times):
     split = pretrained.split
     split = split.model_copy(update={"train": (split.train[0],) * images})
-    recipe = changed(find_recipe("finetune"), ("epochs=15", "batch=10", f"least_steps={least}"))
-    assert len(gone_through(split, recipe).train) == times * images
+    recipe = changed(find_recipe("finetune"), ("epochs=15", "batch=10", f"min_steps={least}"))
+    assert len(repeat_small_dataset(split, recipe).train) == times * images

@@ -18,7 +18,7 @@ from triscale.cli import main
 from triscale.families import FAMILIES
 from triscale.jobs.core.run import Run
 from triscale.jobs.reports import run_results as report_results
-from triscale.jobs.reports.run_report import gather, report_run
+from triscale.jobs.reports.run_report import collect_content, write_run_report
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def opened(trained, tmp_path):
 
 
 def test_wrong_images_are_the_surest_of_each_class(opened):
-    found = gather(opened).wrong
+    found = collect_content(opened).wrong
     rows = [row for row in csv.DictReader(opened.predictions_file.open()) if row["truth"] != row["predicted"]]
     for truth in ("blue", "green"):
         expected = sorted((row for row in rows if row["truth"] == truth), key=lambda row: -float(row["confidence"]))[:6]
@@ -54,7 +54,7 @@ def test_wrong_images_are_the_surest_of_each_class(opened):
 
 
 def test_pictures_are_small_copies_of_the_images(opened):
-    shown = gather(opened).wrong[0]
+    shown = collect_content(opened).wrong[0]
     with Image.open(io.BytesIO(shown.image)) as image, Image.open(f"{opened.split.root}/{shown.file}") as original:
         assert image.format == "JPEG"
         assert image.size == original.size == (24, 24)
@@ -63,60 +63,60 @@ def test_pictures_are_small_copies_of_the_images(opened):
 
 
 def test_many_mistakes_are_held_to_a_size(opened, monkeypatch):
-    monkeypatch.setattr(report_results, "MOST_WRONG", 4)
-    found = gather(opened).wrong
+    monkeypatch.setattr(report_results, "MAX_WRONG", 4)
+    found = collect_content(opened).wrong
     assert [sum(image.truth == truth for image in found) for truth in ("blue", "green")] == [2, 2]
-    monkeypatch.setattr(report_results, "MOST_WRONG_BYTES", 1)
-    assert len(gather(opened).wrong) == 1
+    monkeypatch.setattr(report_results, "MAX_WRONG_BYTES", 1)
+    assert len(collect_content(opened).wrong) == 1
 
 
 def test_images_that_are_gone_leave_the_page_whole(opened):
     split = json.loads(opened.split_file.read_text())
     opened.split_file.write_text(json.dumps(split | {"root": "/nowhere"}))
-    found = gather(opened).wrong
+    found = collect_content(opened).wrong
     assert len(found) == 12
     assert all(image.image is None for image in found)
-    assert found[0].file in report_run(opened).read_text()
+    assert found[0].file in write_run_report(opened).read_text()
 
 
 def test_a_page_without_latency_says_how_to_measure_it_and_then_shows_it(opened, capsys):
     command = f"triscale measure {opened.folder}"
-    assert gather(opened).measure == command
-    assert command in report_run(opened).read_text()
+    assert collect_content(opened).measure == command
+    assert command in write_run_report(opened).read_text()
     words = run(capsys, *command.split()[1:], "--engines", "torch", "--json")
     measured = json.loads(words.out)[0]
-    content = gather(opened)
+    content = collect_content(opened)
     assert content.measure == ""
     (row,) = content.latency
     assert (row.median_ms, row.low_ms, row.high_ms) == (measured["median_ms"], measured["low_ms"], measured["high_ms"])
     assert row.device == measured["machine"]["processor"]
-    assert row.restless == (measured["noise"] or "")
-    assert f"Measured on {row.device}." in report_run(opened).read_text()
+    assert row.noisy == (measured["noise"] or "")
+    assert f"Measured on {row.device}." in write_run_report(opened).read_text()
 
 
 def test_published_accuracies_stand_beside_and_keep_their_name(opened):
-    content = gather(opened)
+    content = collect_content(opened)
     assert {point.name: point.top1 for point in content.families} == {
         member.name: None if member.top1 is None else pytest.approx(member.top1 / 100)
         for members in FAMILIES.values()
         for member in members
     }
-    page = report_run(opened).read_text()
+    page = write_run_report(opened).read_text()
     assert page.count("on ImageNet as published") == sum(point.top1 is not None for point in content.families)
     assert content.images == "photos"
 
 
 def test_maps_are_shown_as_small_jpegs_beside_wrong_images(opened, capsys):
     assert run(capsys, "explain", opened.folder).code == 0
-    content = gather(opened)
+    content = collect_content(opened)
     assert len(content.maps) > 3
     for card in content.maps:
         with Image.open(io.BytesIO(card.overlay)) as image:
             assert (image.format, image.size) == ("JPEG", (160, 160))
     assert any(image.overlay for image in content.wrong)
     (opened.maps_folder / "00-image.png").write_bytes(b"damaged")
-    assert len(gather(opened).maps) == len(content.maps) - 1
-    page = report_run(opened).read_text()
+    assert len(collect_content(opened).maps) == len(content.maps) - 1
+    page = write_run_report(opened).read_text()
     assert len(page) < 1_500_000
     for encoded in re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page):
         assert base64.b64decode(encoded, validate=True)[:3] == b"\xff\xd8\xff"
@@ -125,7 +125,7 @@ def test_maps_are_shown_as_small_jpegs_beside_wrong_images(opened, capsys):
 def test_a_run_in_training_has_no_wrong_images_yet(opened):
     for file in (opened.metrics_file, opened.predictions_file, opened.weights_file):
         file.unlink()
-    content = gather(opened)
+    content = collect_content(opened)
     assert content.wrong == ()
     assert content.measure == ""
-    assert "In training" in report_run(opened).read_text()
+    assert "In training" in write_run_report(opened).read_text()

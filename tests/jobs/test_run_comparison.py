@@ -15,9 +15,9 @@ from cli.command import refused, run
 from conftest import write_classes
 from triscale.cli import main
 from triscale.jobs.reports.run_comparison import behind, compare_runs
-from triscale.jobs.reports.runs_report import gather_runs
-from triscale.jobs.studies.coefficients import Search
-from triscale.network.cost import totals
+from triscale.jobs.reports.runs_report import collect_runs_content
+from triscale.jobs.studies.coefficients import CoefficientSearchRequest
+from triscale.network.cost import count_network
 from triscale.network.spec import Network
 
 
@@ -55,7 +55,7 @@ def test_rows_are_what_the_runs_hold(runs):
         metrics = json.loads((folder / "metrics.json").read_text())
         network = Network.load(folder / "network.json")
         assert (row.top1, row.top1_low, row.top1_high) == (metrics["top1"], metrics["top1_low"], metrics["top1_high"])
-        assert (row.macs, row.params) == (totals(network).macs, totals(network).params)
+        assert (row.macs, row.params) == (count_network(network).macs, count_network(network).params)
         assert row.name == folder.name
         assert row.latency is None
     best = max(found.runs, key=lambda row: row.top1)
@@ -78,7 +78,7 @@ def test_other_test_images_are_no_silent_comparison(runs, capsys, tmp_path):
     assert [row.test_set for row in found.runs] == [0, 0, 1]
     assert "2 different sets of test images" in found.notes[0]
     assert found.runs[2].behind is None
-    tables = gather_runs(found).tables
+    tables = collect_runs_content(found).tables
     assert [{row.name for row in table.rows} for table in tables] == [{"short", "long"}, {"other"}]
     seen = run(capsys, "report", *runs, "--out", tmp_path / "runs.html")
     assert "2 different sets of test images" in " ".join(seen.out.split())
@@ -160,7 +160,7 @@ def test_bad_input_is_one_sentence(runs, place, capsys, tmp_path):
     assert "holds no finished evaluation" in refused(capsys, "report", runs[0], unfinished, "--out", out)
     study = tmp_path / "study"
     study.mkdir()
-    (study / f"{Search.kind_name}.json").write_text("{}")
+    (study / f"{CoefficientSearchRequest.kind_name}.json").write_text("{}")
     assert "holds a search or a comparison, not a Run" in refused(capsys, "report", runs[0], study, "--out", out)
     assert not out.exists()
 

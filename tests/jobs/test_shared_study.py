@@ -12,7 +12,7 @@ import pytest
 from cli.command import run
 from conftest import write_classes
 from search.postgres import find_server, run_server
-from triscale.search.compare.results import Compared
+from triscale.search.compare.results import ComparisonResult
 
 PROGRAMS = find_server()
 pytestmark = [
@@ -41,7 +41,7 @@ def test_two_machines_come_to_one_result(capsys, tiny_file, tmp_path):
         assert [machine.returncode for machine in machines] == [0, 0], printed
         status = run(capsys, "search", "status", tmp_path / "one").out
         assert "5 trainings done, 0 running, 0 waiting" in " ".join(status.split())
-    results = [Compared.load(tmp_path / name / "compared.json") for name in ("one", "other")]
+    results = [ComparisonResult.load(tmp_path / name / "compared.json") for name in ("one", "other")]
     assert results[0].outcomes == results[1].outcomes
     trained = [path.parent.name for name in ("one", "other") for path in tmp_path.glob(f"{name}/trials/*/metrics.json")]
     assert len(trained) == len(set(trained)) == 5

@@ -11,7 +11,7 @@ from cli.command import refused, run
 from conftest import write_classes
 from triscale.families import get
 from triscale.jobs.core.run import Run
-from triscale.jobs.training.initial_weights import transferred
+from triscale.jobs.training.initial_weights import for_finetuning
 from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.scaling.apply import scale
@@ -93,9 +93,9 @@ def test_weights_of_another_project_are_imported_and_trained_on(capsys, folder, 
 
 
 def test_a_recipe_has_a_quarter_of_its_learning_rate_unless_it_is_made_for_it():
-    assert transferred(RECIPES["small"]).learning_rate == RECIPES["small"].learning_rate / 4
-    assert transferred(RECIPES["efficientnet_imagenet"]).learning_rate == pytest.approx(0.004)
-    assert transferred(RECIPES["finetune"]) == RECIPES["finetune"]
+    assert for_finetuning(RECIPES["small"]).learning_rate == RECIPES["small"].learning_rate / 4
+    assert for_finetuning(RECIPES["efficientnet_imagenet"]).learning_rate == pytest.approx(0.004)
+    assert for_finetuning(RECIPES["finetune"]) == RECIPES["finetune"]
 
 
 def test_what_cannot_be_started_from_is_refused(capsys, folder, before, tmp_path, monkeypatch):

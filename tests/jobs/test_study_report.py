@@ -11,7 +11,7 @@ import pytest
 from cli.command import run
 from conftest import write_classes
 from triscale.errors import RunError
-from triscale.jobs.reports.study_report import report_study
+from triscale.jobs.reports.study_report import write_study_report
 
 OPTIONS = ("--epochs", 1, "--seeds", 0, "--set", "batch=16", "--set", "val_share=0.45")
 
@@ -30,7 +30,7 @@ def test_the_page_of_a_search_is_written_from_its_folder_and_its_commands_work(c
     grid = ("--method", "grid", "--number", 2, "--tolerance", 0.2, "--step", 0.25)
     arguments = ("search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *grid, *OPTIONS)
     assert run(capsys, *arguments).code == 0
-    assert report_study(out) == out / "report.html"
+    assert write_study_report(out) == out / "report.html"
     page = (out / "report.html").read_text()
     assert f"{folder.name}: coefficients of tiny" in page
     scale, fit = commands_of(page)
@@ -44,7 +44,7 @@ def test_the_page_of_a_comparison_shows_every_map(capsys, folder, tiny_file, tmp
     out = tmp_path / "compared"
     done = run(capsys, "compare", folder, "--baseline", tiny_file, "--times", 2, "--out", out, *OPTIONS)
     assert done.code == 0, done.err
-    page = report_study(out).read_text()
+    page = write_study_report(out).read_text()
     maps = sorted((out / "maps").glob("*.png"))
     assert page.count("data:image/png;base64,") == len(maps) > 0
     assert "Dashed: the baseline" in page
@@ -54,4 +54,4 @@ def test_the_page_of_a_comparison_shows_every_map(capsys, folder, tiny_file, tmp
 
 def test_a_folder_without_a_finished_study_has_no_page(tmp_path):
     with pytest.raises(RunError, match="no finished search or comparison"):
-        report_study(tmp_path)
+        write_study_report(tmp_path)

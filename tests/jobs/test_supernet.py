@@ -21,10 +21,10 @@ from triscale.data.pipeline.split import Split
 from triscale.data.sources.digits import write_digits
 from triscale.errors import Interrupted, NetworkError, RunError, SearchError
 from triscale.families import get
-from triscale.jobs.core.progress import Silent
+from triscale.jobs.core.progress import NullProgress
 from triscale.jobs.core.run import Run
 from triscale.jobs.studies.supernet import Supernets, SupernetSpec, corners, digest_of, make_supernet, train_supernet
-from triscale.jobs.studies.trials import SPLIT, Asked, Hands, binomial_error, prepare_split
+from triscale.jobs.studies.trials import SPLIT, Hands, StudyRequest, binomial_error, prepare_split
 from triscale.jobs.training.train import Carrying, read_history
 from triscale.network.custom import CustomNetwork
 from triscale.network.spec import Basic, BatchNorm, Head, MBConv, Network, Stage, Stem
@@ -72,7 +72,7 @@ DIGITS = make_space(
 )
 
 
-class Study(Asked):
+class Study(StudyRequest):
     kind_name = "study"
 
 
@@ -86,7 +86,7 @@ def weights(folder) -> bytes:
 
 def split_of(images, folder, space: Space, share: float = 1.0) -> Split:
     study = Study(images=str(images), baseline=space.skeleton, recipe=RECIPE, share=share)
-    return prepare_split(study, folder, Hands(device=CPU), Silent())
+    return prepare_split(study, folder, Hands(device=CPU), NullProgress())
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def spec(place) -> SupernetSpec:
 @pytest.fixture(scope="module")
 def trained(place, spec):
     folder = place / "supernet"
-    train_supernet(spec, Split.load(place / "study" / SPLIT), folder, Silent(), carrying())
+    train_supernet(spec, Split.load(place / "study" / SPLIT), folder, NullProgress(), carrying())
     return folder
 
 
@@ -151,7 +151,9 @@ def test_statistics_are_those_of_the_network_itself(place, trained, spec, tmp_pa
 
 def test_it_is_trained_once_and_the_average_is_kept(place, trained, spec):
     before = Run(trained).weights_file.stat().st_mtime_ns
-    train_supernet(spec, Split.load(place / "study" / SPLIT), trained, Silent(), carrying(should_stop=lambda: True))
+    train_supernet(
+        spec, Split.load(place / "study" / SPLIT), trained, NullProgress(), carrying(should_stop=lambda: True)
+    )
     assert Run(trained).weights_file.stat().st_mtime_ns == before
     checkpoints = Checkpoints(Run(trained).checkpoints)
     state = checkpoints.load(checkpoints.newest().state_file)
@@ -176,7 +178,7 @@ def residual(split) -> SupernetSpec:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, split, residual) -> bytes:
     folder = tmp_path_factory.mktemp("whole")
-    train_supernet(residual, split, folder, Silent(), carrying())
+    train_supernet(residual, split, folder, NullProgress(), carrying())
     checkpoints = Checkpoints(Run(folder).checkpoints)
     manifest = checkpoints.newest()
     assert manifest.finished
@@ -196,9 +198,9 @@ def test_stopped_and_taken_up_it_ends_bitwise_the_same(split, residual, whole, t
         return len(calls) > steps
 
     with pytest.raises(Interrupted):
-        train_supernet(residual, split, tmp_path, Silent(), carrying(should_stop=should_stop))
+        train_supernet(residual, split, tmp_path, NullProgress(), carrying(should_stop=should_stop))
     assert not Run(tmp_path).weights_file.exists()
-    train_supernet(residual, split, tmp_path, Silent(), carrying())
+    train_supernet(residual, split, tmp_path, NullProgress(), carrying())
     assert weights(tmp_path) == whole
 
 
@@ -209,7 +211,7 @@ def work(folder, spec, split, reached) -> None:
         reached.value += 1
         time.sleep(0.3)
 
-    train_supernet(spec, split, folder, Silent(), carrying(on_epoch=on_epoch))
+    train_supernet(spec, split, folder, NullProgress(), carrying(on_epoch=on_epoch))
     os._exit(0)
 
 
@@ -226,21 +228,21 @@ def test_killed_and_begun_again_it_ends_bitwise_the_same(split, residual, whole,
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert not Run(tmp_path).weights_file.exists()
-    train_supernet(residual, split, tmp_path, Silent(), carrying())
+    train_supernet(residual, split, tmp_path, NullProgress(), carrying())
     assert weights(tmp_path) == whole
 
 
 def test_what_cannot_be_trained_is_refused(trained, split, residual, tmp_path):
     with pytest.raises(RunError, match="another space"):
-        train_supernet(residual, split, trained, Silent(), carrying())
+        train_supernet(residual, split, trained, NullProgress(), carrying())
     (tmp_path / "something").write_text("")
     with pytest.raises(RunError, match="something"):
-        train_supernet(residual, split, tmp_path, Silent(), carrying())
+        train_supernet(residual, split, tmp_path, NullProgress(), carrying())
     fewer = split.model_copy(update={"train": split.train[1:]})
     with pytest.raises(RunError, match="another split"):
-        train_supernet(residual, fewer, tmp_path / "new", Silent(), carrying())
+        train_supernet(residual, fewer, tmp_path / "new", NullProgress(), carrying())
     with Run(trained).lock(), pytest.raises(RunError, match="in use"):
-        train_supernet(residual, split, trained, Silent(), carrying())
+        train_supernet(residual, split, trained, NullProgress(), carrying())
 
 
 def test_what_cannot_be_asked_is_refused(place, trained, split, tmp_path):

@@ -16,7 +16,7 @@ from triscale.cli.support.amounts import seconds_of
 from triscale.errors import UserError
 from triscale.families import get
 from triscale.jobs import fit as jobs_fit
-from triscale.jobs.core.progress import duration
+from triscale.jobs.core.progress import format_duration
 from triscale.jobs.core.run import Run
 from triscale.jobs.training.disk_space import needed_bytes
 from triscale.measure.memory import training_memory
@@ -83,7 +83,12 @@ def test_a_time_that_is_none_is_refused(capsys, folder, tiny_file, time):
 
 def test_times_are_read_and_written():
     assert [seconds_of("", text) for text in ("90s", "1.5h", "1h30m", "2d")] == [90, 5400, 5400, 172800]
-    assert [duration(seconds) for seconds in (9.6, 150, 5400, 200_000)] == ["10 s", "2 min", "1 h 30 min", "2 d 8 h"]
+    assert [format_duration(seconds) for seconds in (9.6, 150, 5400, 200_000)] == [
+        "10 s",
+        "2 min",
+        "1 h 30 min",
+        "2 d 8 h",
+    ]
     with pytest.raises(UserError):
         seconds_of("--max-time", "")
 
@@ -104,15 +109,15 @@ def test_tensorboard_is_given_every_epoch_once(capsys, folder, tiny_file, tmp_pa
 
 def test_the_page_is_renewed_while_it_trains(capsys, folder, tiny_file, tmp_path, monkeypatch):
     pages = []
-    report = jobs_fit.report_run
+    report = jobs_fit.write_run_report
 
     def kept(run, refresh_seconds=None):
         path = report(run, refresh_seconds)
         pages.append(path.read_text())
         return path
 
-    monkeypatch.setattr(jobs_fit, "report_run", kept)
-    monkeypatch.setattr(jobs_fit, "PAGE_SECONDS", 0.0)
+    monkeypatch.setattr(jobs_fit, "write_run_report", kept)
+    monkeypatch.setattr(jobs_fit, "REPORT_SECONDS_BETWEEN", 0.0)
     assert run(capsys, "train", folder, "--network", tiny_file, "--out", tmp_path / "run", *OPTIONS).code == 0
     assert len(pages) == 4
     assert "In training: 2 of 3 epochs done, validation accuracy up to" in pages[1]

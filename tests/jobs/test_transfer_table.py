@@ -18,11 +18,16 @@ from data.test_named import MADE
 from triscale.cli import main
 from triscale.data.pipeline.split import Split
 from triscale.errors import Interrupted
-from triscale.jobs.core.progress import Silent
+from triscale.jobs.core.progress import NullProgress
 from triscale.jobs.core.run import Run
 from triscale.jobs.training.train import Carrying
 from triscale.jobs.transfer.datasets import PAPER, find_sets
-from triscale.jobs.transfer.protocol import PROTOCOL_LEARNING_RATES, PROTOCOL_WEIGHT_DECAYS, Transfer, TransferTable
+from triscale.jobs.transfer.protocol import (
+    PROTOCOL_LEARNING_RATES,
+    PROTOCOL_WEIGHT_DECAYS,
+    TransferRequest,
+    TransferTable,
+)
 from triscale.jobs.transfer.table import make_table
 from triscale.training.state.checkpoint import Checkpoints
 
@@ -156,7 +161,7 @@ def test_the_protocol_s_grid_is_that_of_the_paper_it_borrows():
 
 def test_stopped_again_and_again_it_ends_with_the_same_table_and_weights(colors, ended, tmp_path):
     out = tmp_path / "out"
-    asked = Transfer.load(ended / "transfer.json")
+    asked = TransferRequest.load(ended / "transfer.json")
     (source,), _ = find_sets([f"own={colors}"], None)
     polls = stops = 0
 
@@ -168,7 +173,7 @@ def test_stopped_again_and_again_it_ends_with_the_same_table_and_weights(colors,
     while not (out / "table.json").is_file():
         try:
             make_table(
-                asked, [source], [], out, Silent(), Carrying(device=torch.device("cpu"), should_stop=should_stop)
+                asked, [source], [], out, NullProgress(), Carrying(device=torch.device("cpu"), should_stop=should_stop)
             )
         except Interrupted:
             stops += 1
@@ -206,9 +211,9 @@ def test_a_share_of_the_images_is_trained_on(capsys, colors, weights, tmp_path):
 
 def test_steps_are_rounded_up_to_whole_epochs(colors, ended, tmp_path):
     some = {"steps": 11, "learning_rates": (0.1,), "weight_decays": (0.0,), "seeds": (0,)}
-    asked = Transfer.load(ended / "transfer.json").model_copy(update=some)
+    asked = TransferRequest.load(ended / "transfer.json").model_copy(update=some)
     (source,), _ = find_sets([f"own={colors}"], None)
-    make_table(asked, [source], [], tmp_path / "out", Silent(), Carrying(device=torch.device("cpu")))
+    make_table(asked, [source], [], tmp_path / "out", NullProgress(), Carrying(device=torch.device("cpu")))
     for folder in ("grid/rate-0.1-decay-0", "final/seed-0"):
         trained = Run.open(tmp_path / "out" / "own" / folder)
         steps_per_epoch = math.ceil(len(trained.split.train) / 8)

@@ -11,7 +11,7 @@ from cli.command import refused, run
 from triscale.measure import latency
 from triscale.measure.latency import held_to_cores, measure_latency, median_interval, noise_in
 from triscale.measure.peak import memory_now, peak_since
-from triscale.measure.versus import Versus, in_turns, judge, ratio_interval
+from triscale.measure.versus import PairedTiming, in_turns, judge, ratio_interval
 
 
 def test_the_interval_of_a_median_holds_it_in_95_of_100_cases():
@@ -63,8 +63,8 @@ def test_turns_give_the_ratio_of_two_known_times():
     assert min(counts) >= 15
     named = [("a", "x", "float32", 8), ("b", "x", "float32", 8)]
     versus = judge(named, times, counts, batch=1, threads=1, cores=())
-    assert versus.contestants[0].ratio == 1
-    assert Versus.from_json(versus.to_json()) == versus
+    assert versus.networks[0].ratio == 1
+    assert PairedTiming.from_json(versus.to_json()) == versus
 
 
 def test_a_machine_that_becomes_slower_favors_nobody():
@@ -91,7 +91,7 @@ def test_the_peak_of_memory_is_seen():
 @pytest.fixture
 def _impatient(monkeypatch):
     """What the interval comes to is no matter: calls that narrow it are left out."""
-    monkeypatch.setattr(latency, "PATIENCE", 1)
+    monkeypatch.setattr(latency, "RETRY_POLICY", 1)
 
 
 def test_networks_are_timed_beside_each_other(capsys, tiny_file):

@@ -17,13 +17,13 @@ from triscale.deploy.engines.onnx_runtime import traced
 from triscale.deploy.graph import INPUT, SharedWeights, timed_graph
 from triscale.errors import Interrupted, JobError, RecordError, UserError
 from triscale.families import get
-from triscale.jobs.core.progress import Silent
+from triscale.jobs.core.progress import NullProgress
 from triscale.jobs.profile.device_profile import make_profile
 from triscale.jobs.profile.other_device import export_plan, import_times
 from triscale.jobs.profile.probes import BASELINES, all_probes, scaled
-from triscale.measure.profile import fit_predictor, restlessness
-from triscale.measure.runner import TOGETHER, time_beside
-from triscale.network.cost import totals
+from triscale.measure.profile import fit_predictor, measurement_noise
+from triscale.measure.runner import TOGETHER, time_with_reference
+from triscale.network.cost import count_network
 from triscale.network.latency import (
     NAMES,
     DeviceProfile,
@@ -59,7 +59,7 @@ def fake_timer(seen):
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
     file = tmp_path_factory.mktemp("profile") / "profile.json"
-    return file, make_profile(file, "onnxruntime", 1, Silent(), timer=fake_timer([]))
+    return file, make_profile(file, "onnxruntime", 1, NullProgress(), timer=fake_timer([]))
 
 
 @pytest.mark.parametrize("name", [*BASELINES, "efficientnet_b4", "resnet101"])
@@ -67,7 +67,7 @@ def test_figures_add_up_to_the_exact_macs(name):
     network = get(name)
     figures = figures_of(network)
     macs = sum(figures.get(key, 0) for key in COUNTED) + figures["linear.weights"] + figures.get("vector.weights", 0)
-    assert round(macs * 1e6) == totals(network).macs
+    assert round(macs * 1e6) == count_network(network).macs
 
 
 def test_figures_of_a_small_network_by_hand():
@@ -133,18 +133,18 @@ def test_a_profile_that_goes_on_times_nothing_twice(tmp_path):
     seen, file, probes = [], tmp_path / "profile.json", PROBES[: 2 * TOGETHER + 5]
     with pytest.raises(Interrupted, match="goes on"):
         make_profile(
-            file, "torch", 1, Silent(), probes=probes, timer=fake_timer(seen), should_stop=lambda: len(seen) > 0
+            file, "torch", 1, NullProgress(), probes=probes, timer=fake_timer(seen), should_stop=lambda: len(seen) > 0
         )
     assert len(seen) == TOGETHER
     with pytest.raises(RecordError, match="not finished"):
         load_predictor(file)
     with pytest.raises(JobError, match="too few"):  # There are no whole networks among these.
-        make_profile(file, "torch", 1, Silent(), probes=probes, timer=fake_timer(seen))
+        make_profile(file, "torch", 1, NullProgress(), probes=probes, timer=fake_timer(seen))
     assert Counter(seen) == Counter(probe.name for probe in probes)
     with pytest.raises(UserError, match="threads 1, not 2"):
-        make_profile(file, "torch", 2, Silent(), probes=probes, timer=fake_timer(seen))
+        make_profile(file, "torch", 2, NullProgress(), probes=probes, timer=fake_timer(seen))
     with pytest.raises(UserError, match="engine torch, not onnxruntime"):
-        make_profile(file, "onnxruntime", 1, Silent(), probes=probes, timer=fake_timer(seen))
+        make_profile(file, "onnxruntime", 1, NullProgress(), probes=probes, timer=fake_timer(seen))
 
 
 def test_names_of_what_is_timed_are_unique_and_the_networks_held_out_have_no_part_in_the_fit():
@@ -156,7 +156,7 @@ def test_names_of_what_is_timed_are_unique_and_the_networks_held_out_have_no_par
 
 def test_ratios_are_taken_within_a_round():
     clock = iter(range(10**9))
-    (own, beside), (other, _) = time_beside(
+    (own, beside), (other, _) = time_with_reference(
         [(lambda: next(clock), 0.0), (lambda: [next(clock) for _ in range(3)], 0.0)],
         lambda: next(clock),
         lambda: next(clock) / 1e3,
@@ -261,8 +261,8 @@ def test_shared_weights_change_no_shape(tmp_path):
 
 def test_a_restless_device_is_noticed(profile):
     _, found = profile
-    assert restlessness(found) == 0
+    assert measurement_noise(found) == 0
     slowed = [
         timing.model_copy(update={"beside": 3.0 * (1 + number % 2)}) for number, timing in enumerate(found.timings)
     ]
-    assert restlessness(found.model_copy(update={"timings": tuple(slowed)})) == pytest.approx(1)
+    assert measurement_noise(found.model_copy(update={"timings": tuple(slowed)})) == pytest.approx(1)

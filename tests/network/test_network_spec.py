@@ -10,7 +10,7 @@ from triscale.families import get, names
 from triscale.network import tree
 from triscale.network.cost import si
 from triscale.network.custom import CustomNetwork
-from triscale.network.describe import block_in_words
+from triscale.network.describe import describe_block
 from triscale.network.lower import lower
 from triscale.network.spec import Basic, Bottleneck, Conv, Head, MBConv, Network, Separable, Stage, Stem
 
@@ -130,7 +130,7 @@ def test_a_shortcut_is_projected_only_where_shapes_differ():
     ],
 )
 def test_blocks_in_words(block, words):
-    assert block_in_words(block) == words
+    assert describe_block(block) == words
 
 
 @pytest.mark.parametrize(

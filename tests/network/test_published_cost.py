@@ -16,7 +16,7 @@ import pytest
 
 from triscale.families import get, names
 from triscale.families.efficientnet import B0
-from triscale.network.cost import cost, totals
+from triscale.network.cost import cost, count_network
 from triscale.network.spec import Network
 from triscale.scaling import apply
 from triscale.scaling.apply import scale_to
@@ -109,7 +109,7 @@ def test_b0_without_its_classifier():
 
 
 def test_b3_without_the_rule_of_ninety_percent(monkeypatch):
-    monkeypatch.setattr(apply, "SMALLEST_SHARE", 0.0)
+    monkeypatch.setattr(apply, "MIN_SHARE", 0.0)
     without = {
         number: cost(scale_to(B0, depth=depth, width=width, resolution=224)).params
         for number, width, depth in [(2, 1.1, 1.2), (3, 1.2, 1.4), (4, 1.4, 1.8), (5, 1.6, 2.2), (6, 1.8, 2.6)]
@@ -152,7 +152,9 @@ def test_a_nominal_product_of_two_is_no_match_of_cost(scales, pixels, printed):
 
 def test_macs_of_the_family_relative_to_b0():
     printed = [1.0, 1.78, 2.58, 4.74, 11.39, 26.61, 49.42, 97.83, 162.25]
-    assert [round(totals(get(f"efficientnet_b{n}")).macs / totals(B0).macs, 2) for n in range(9)] == printed
+    assert [
+        round(count_network(get(f"efficientnet_b{n}")).macs / count_network(B0).macs, 2) for n in range(9)
+    ] == printed
 
 
 def test_a_last_map_that_is_rounded_up_makes_macs_jump():
@@ -215,7 +217,7 @@ def test_parts_add_up_to_the_whole():
         counted = cost(network)
         for figure in FIGURES:
             assert getattr(counted, figure) == sum(getattr(stage, figure) for stage in counted.stages)
-        assert tuple(totals(network))[:3] == (counted.params, counted.buffers, counted.macs)
+        assert tuple(count_network(network))[:3] == (counted.params, counted.buffers, counted.macs)
 
 
 def test_shapes_of_the_parts():

@@ -36,14 +36,14 @@ def test_parameters_are_named_after_the_structure():
     def convolution(name: str) -> list[str]:
         return [f"{name}.conv.weight", *(f"{name}.norm.{value}" for value in norm)]
 
-    def gate(name: str) -> list[str]:
+    def se(name: str) -> list[str]:
         return [f"{name}.gate.{part}.{value}" for part in ("reduce", "expand") for value in ("weight", "bias")]
 
     expected = convolution("stem")
     for block in ("stages.0.blocks.0", "stages.1.blocks.0", "stages.1.blocks.1"):
         if block != "stages.0.blocks.0":
             expected += convolution(f"{block}.expand")
-        expected += convolution(f"{block}.depthwise") + gate(block) + convolution(f"{block}.project")
+        expected += convolution(f"{block}.depthwise") + se(block) + convolution(f"{block}.project")
     expected += [*convolution("head"), "head.classifier.weight", "head.classifier.bias"]
     assert list(build(SMALL).state_dict()) == expected
 

@@ -22,7 +22,7 @@ from triscale.network.tree import Convolution
 from triscale.nn import chain
 from triscale.nn.build import build
 from triscale.nn.chain import Chained
-from triscale.nn.layers import Gate, activation, convolution
+from triscale.nn.layers import SqueezeExcitation, activation, convolution
 from triscale.nn.native import Native, native
 
 KINDS = ("none", "relu", "relu6", "silu")
@@ -46,8 +46,8 @@ def unit(inputs: int, outputs: int, kernel: int, stride: int, groups: int, paddi
     return modules if kind == "none" else [*modules, activation(kind)]
 
 
-def gate(channels: int) -> Gate:
-    return Gate(nn.Conv2d(channels, 3, 1), nn.SiLU(inplace=True), nn.Conv2d(3, channels, 1), nn.Sigmoid())
+def se(channels: int) -> SqueezeExcitation:
+    return SqueezeExcitation(nn.Conv2d(channels, 3, 1), nn.SiLU(inplace=True), nn.Conv2d(3, channels, 1), nn.Sigmoid())
 
 
 def drawn(modules: list[nn.Module], seed: int) -> list[nn.Module]:
@@ -121,7 +121,7 @@ def test_chains_of_full_convolutions_with_gates(images, side, widths, kind, gate
     for inputs, outputs in itertools.pairwise(widths):
         modules += unit(inputs, outputs, kernel, stride if not modules else 1, 1, "same", kind)
         if gated:
-            modules.append(gate(outputs))
+            modules.append(se(outputs))
     assert_agree(drawn(modules, side), torch.randn(images, widths[0], side, side + 1), tolerance=1e-4)
 
 
@@ -153,7 +153,7 @@ def test_networks(name, operations):
 
 @pytest.mark.parametrize("kind", ["none", "silu"])
 def test_gradients_are_those_of_finite_differences(kind):
-    modules = unit(3, 6, 1, 1, 1, "same", kind) + unit(6, 6, 3, 2, 6, "same", kind) + [gate(6)]
+    modules = unit(3, 6, 1, 1, 1, "same", kind) + unit(6, 6, 3, 2, 6, "same", kind) + [se(6)]
     body = Chained(*drawn([*modules, *unit(6, 4, 1, 1, 1, "same", "none")], 0)).double()
     maps = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda maps, *_: body(maps), (maps, *body.parameters()), atol=1e-6)
@@ -202,7 +202,7 @@ def test_memory_formats_and_strides_of_the_input_change_nothing(operations):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_not_finite_stays_so(kind, value, operations):
-    modules = drawn(unit(4, 8, 1, 1, 1, "same", kind) + unit(8, 8, 3, 1, 8, "same", kind) + [gate(8)], 0)
+    modules = drawn(unit(4, 8, 1, 1, 1, "same", kind) + unit(8, 8, 3, 1, 8, "same", kind) + [se(8)], 0)
     maps = torch.randn(4, 4, 6, 6)
     maps[1, 2, 3, 4] = value
     found = outcome(modules, maps, chained=True)
@@ -292,7 +292,7 @@ def test_other_norms_frozen_norms_and_hooked_modules_are_called_themselves(tiny:
 
 
 def test_frozen_weights_get_no_gradient(operations):
-    modules = drawn([*unit(4, 8, 1, 1, 1, "same", "silu"), gate(8), *unit(8, 8, 3, 1, 8, "same", "silu")], 0)
+    modules = drawn([*unit(4, 8, 1, 1, 1, "same", "silu"), se(8), *unit(8, 8, 3, 1, 8, "same", "silu")], 0)
     body = Chained(*modules)
     for parameter in (modules[0].weight, modules[1].bias, modules[3][0].weight):
         parameter.requires_grad_(False)

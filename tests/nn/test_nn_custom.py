@@ -13,7 +13,7 @@ from triscale.families import get
 from triscale.network.cost import cost
 from triscale.network.custom import CustomNetwork
 from triscale.nn.build import Classifier, build
-from triscale.nn.custom import trace_cost, trace_totals
+from triscale.nn.custom import trace_cost, trace_counts
 from triscale.scaling.apply import scale_to
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import fit_budget_traced
@@ -112,9 +112,13 @@ def test_a_plain_module_is_counted():
     assert traced.macs_with_norm - traced.macs_with_bias == area * 8
     assert traced.activations == 3 * area * 8 + 10
     assert [stage.macs for stage in traced.stages if stage.macs] == [area * 216, area * 576, area * 576, 80]
-    totals = trace_totals(own("plain", resolution=32, classes=10))
-    assert (totals.params, totals.macs, totals.activations) == (traced.params, traced.macs, traced.activations)
-    assert (totals.biased, totals.normalized) == (area * 8 + 10, area * 8)
+    count_network = trace_counts(own("plain", resolution=32, classes=10))
+    assert (count_network.params, count_network.macs, count_network.activations) == (
+        traced.params,
+        traced.macs,
+        traced.activations,
+    )
+    assert (count_network.biased, count_network.normalized) == (area * 8 + 10, area * 8)
 
 
 def test_the_same_build_function_builds_both():
@@ -131,11 +135,11 @@ def test_tracing_makes_no_weights():
 def test_an_own_network_is_fitted():
     baseline = own("plain", resolution=64, classes=10, total_stride=2)
     budget = Budget(macs=5e6, params=1e5)
-    fit = fit_budget_traced(baseline, EFFICIENTNET, budget, trace_totals)
+    fit = fit_budget_traced(baseline, EFFICIENTNET, budget, trace_counts)
     assert trace_cost(fit.network).macs == fit.limits[0].achieved <= 5e6
     assert fit.limits[0].used > 0.7
     with pytest.raises(BudgetError, match="no network scaled from own"):
-        fit_budget_traced(baseline, EFFICIENTNET, Budget(macs=100), trace_totals)
+        fit_budget_traced(baseline, EFFICIENTNET, Budget(macs=100), trace_counts)
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,16 @@ from torch import nn
 
 from triscale.network.tree import Convolution
 from triscale.nn.layers import (
-    Gate,
-    GlobalPool,
+    GlobalAvgPool2d,
     SameAveragePool2d,
     SameConv2d,
     SameMaxPool2d,
+    SqueezeExcitation,
     activation,
     convolution,
     pad_same,
 )
-from triscale.nn.residual import Residual, drop_samples
+from triscale.nn.residual import ResidualBlock, drop_samples
 
 sides = st.integers(1, 40)
 kernels = st.sampled_from([1, 3, 5, 7])
@@ -122,20 +122,20 @@ def test_same_average_pool_does_not_count_its_padding(side, stride):
 
 def test_a_gate_is_the_input_times_a_function_of_its_means():
     torch.manual_seed(0)
-    gate = Gate(nn.Conv2d(6, 2, 1), nn.SiLU(), nn.Conv2d(2, 6, 1), nn.Sigmoid())
+    se = SqueezeExcitation(nn.Conv2d(6, 2, 1), nn.SiLU(), nn.Conv2d(2, 6, 1), nn.Sigmoid())
     images = torch.randn(3, 6, 5, 7)
-    first, second = gate[0], gate[2]
+    first, second = se[0], se[2]
     means = images.numpy().mean((2, 3))
     hidden = means @ first.weight.detach().numpy()[:, :, 0, 0].T + first.bias.detach().numpy()
     hidden = hidden / (1 + np.exp(-hidden))
     scale = hidden @ second.weight.detach().numpy()[:, :, 0, 0].T + second.bias.detach().numpy()
     expected = images.numpy() / (1 + np.exp(-scale))[:, :, None, None]
-    np.testing.assert_allclose(gate(images).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(se(images).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_global_pool_is_a_mean():
     images = torch.randn(2, 3, 4, 5)
-    torch.testing.assert_close(GlobalPool()(images), images.reshape(2, 3, 20).mean(2))
+    torch.testing.assert_close(GlobalAvgPool2d()(images), images.reshape(2, 3, 20).mean(2))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_samples_are_dropped_whole_and_the_rest_is_scaled():
 
 def test_stochastic_depth_acts_in_training_only():
     torch.manual_seed(0)
-    block = Residual({"twice": nn.Conv2d(1, 1, 1, bias=False)}, None, 0.5, None)
+    block = ResidualBlock({"twice": nn.Conv2d(1, 1, 1, bias=False)}, None, 0.5, None)
     block.twice.weight.data.fill_(2.0)
     images = torch.ones(1000, 1, 1, 1)
     assert (block.eval()(images) == 3).all()
@@ -171,7 +171,7 @@ def test_stochastic_depth_acts_in_training_only():
 
 
 def test_a_residual_adds_its_shortcut_then_activates():
-    block = Residual({"same": nn.Identity()}, nn.Conv2d(1, 1, 1, bias=False), 0.0, nn.ReLU())
+    block = ResidualBlock({"same": nn.Identity()}, nn.Conv2d(1, 1, 1, bias=False), 0.0, nn.ReLU())
     block.shortcut.weight.data.fill_(-3.0)
     assert (block(torch.ones(1, 1, 2, 2)) == 0).all()
     assert (block(-torch.ones(1, 1, 2, 2)) == 2).all()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from triscale.families import get
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.network.lower import lower
 from triscale.network.spec import Conv, MBConv, Separable, Stage
 from triscale.network.tree import Residual
@@ -43,7 +43,7 @@ def test_a_block_adds_what_its_skip_says(block, padding, stride):
         model = build(network).eval()
         model.load_state_dict(none.state_dict())
         torch.testing.assert_close(model.stages[0].blocks[0](images), wanted)
-        assert totals(network) == totals(none.network)
+        assert count_network(network) == count_network(none.network)
 
 
 @pytest.mark.parametrize("skip", ["identity", "pool"])

@@ -18,7 +18,7 @@ from triscale.nn.build import build
 from triscale.nn.supernet import Supernet, _without_weights
 from triscale.search.baseline.options import MENUS, Choices, Options
 from triscale.search.baseline.space import Space, make_space
-from triscale.training.recompute import recomputed
+from triscale.training.recompute import with_recomputation
 
 SKELETON = Network(
     name="skeleton",
@@ -192,15 +192,15 @@ def test_who_answers_is_a_function_of_the_seed():
 
 
 @pytest.mark.parametrize("frugality", [1, 2])
-def test_what_is_computed_twice_to_save_memory_is_the_same(frugality):
+def test_what_is_computed_twice_to_save_memory_is_the_same(checkpoint_level):
     def step(level: int) -> list[torch.Tensor]:
         shared = supernet(LIGHT).train()
         torch.manual_seed(5)
-        with recomputed(shared, level):
+        with with_recomputation(shared, level):
             shared(pictures()).square().sum().backward()
         return [value.grad for value in shared.parameters() if value.grad is not None]
 
-    for one, other in zip(step(0), step(frugality), strict=True):
+    for one, other in zip(step(0), step(checkpoint_level), strict=True):
         assert torch.equal(one, other)
 
 

@@ -11,8 +11,7 @@ from PIL import Image
 
 from triscale.report.draw.format import share
 from triscale.report.run.run_content import (
-    AskedRow,
-    BadFile,
+    BadFileRow,
     ClassCount,
     ClassMetric,
     Content,
@@ -23,10 +22,11 @@ from triscale.report.run.run_content import (
     ExportFacts,
     FamilyPoint,
     LatencyRow,
+    LimitRow,
     MapCard,
     MetricFacts,
+    NamedValue,
     NetworkFacts,
-    Pair,
     ReliabilityBin,
     ScalingFacts,
     StageRow,
@@ -189,9 +189,9 @@ def digits() -> Content:
         created="2026-03-01 12:30 UTC",
         warnings=("This is the demo: small images, a short training, one machine.",),
         asked=(
-            AskedRow(name="MACs", asked="3M", achieved="2.96M", used=0.987, binding=True),
-            AskedRow(name="Parameters", asked="500k", achieved="97.0k", used=0.194),
-            AskedRow(name="Latency", asked="5 ms", achieved="1.42 ms", used=0.284),
+            LimitRow(name="MACs", asked="3M", achieved="2.96M", used=0.987, binding=True),
+            LimitRow(name="Parameters", asked="500k", achieved="97.0k", used=0.194),
+            LimitRow(name="Latency", asked="5 ms", achieved="1.42 ms", used=0.284),
         ),
         scaling=ScalingFacts(
             baseline="efficientnet_tiny", law="alpha 1.2, beta 1.1, gamma 1.15", phi=1.37, depth=1.28, width=1.14,
@@ -207,9 +207,9 @@ def digits() -> Content:
         data=DataFacts(
             root="/home/ada/digits", how="Split at random within each class, 60/20/20.", seed=0,
             classes=tuple(ClassCount(name=name, train=108, val=36, test=36) for name in names),
-            bad=(BadFile(path="3/broken.png", reason="the file ends in the middle of the image"),),
+            bad=(BadFileRow(path="3/broken.png", reason="the file ends in the middle of the image"),),
         ),
-        recipe=tuple(Pair(name=name, value=value) for name, value in (
+        recipe=tuple(NamedValue(name=name, value=value) for name, value in (
             ("optimizer", "SGD with Nesterov momentum 0.9"), ("learning rate", "0.4 for 256 images, cosine to 0"),
             ("weight decay", "1e-5, not on norms"), ("epochs", "20, two of them warm-up"), ("batch", "64"),
         )),
@@ -227,7 +227,7 @@ def digits() -> Content:
                        lower_quartile_ms=9.4, upper_quartile_ms=10.9, samples=200),
             LatencyRow(engine="PyTorch", batch=1, threads=1, resolution=32, median_ms=4.63, lower_quartile_ms=4.4,
                        upper_quartile_ms=5.2, samples=200, note="eager", low_ms=4.5, high_ms=4.8,
-                       device="Intel Xeon", restless="the quartiles lie far apart"),
+                       device="Intel Xeon", noisy="the quartiles lie far apart"),
         ),
         exported=ExportFacts(file="model.onnx", size_bytes=412_345, max_error=3.1e-6, agreement=1.0, images=360,
                              engine="ONNX Runtime 1.30"),
@@ -242,14 +242,14 @@ def digits() -> Content:
                 DeployedRow(engine="LiteRT", precision="float32", verdict="LiteRT is not installed"),
             ),
         ),
-        environment=tuple(Pair(name=name, value=value) for name, value in (
+        environment=tuple(NamedValue(name=name, value=value) for name, value in (
             ("triscale", "0.1.0"), ("torch", "2.15.0"), ("machine", "Intel Xeon, 2 cores, Linux 6.1"), ("seed", "0"),
         )),
         repeat=("triscale demo --only-data --out digits",
                 "triscale fit digits --budget 3M --epochs 20 --seed 0 --out run"),
-        files=(Pair(name="network.json", value="the network, stage by stage"),
-               Pair(name="weights.safetensors", value="its weights"),
-               Pair(name="model.onnx", value="the exported file")),
+        files=(NamedValue(name="network.json", value="the network, stage by stage"),
+               NamedValue(name="weights.safetensors", value="its weights"),
+               NamedValue(name="model.onnx", value="the exported file")),
     )  # fmt: skip
 
 

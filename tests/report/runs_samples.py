@@ -1,7 +1,7 @@
 """Several Runs as a page shows them: two that the same images judged, and one that others did."""
 
 from report import report_samples as samples
-from triscale.report.run.run_content import Pair
+from triscale.report.run.run_content import NamedValue
 from triscale.report.runs.runs_content import RunRow, RunsContent, RunTable, SettingRow
 
 
@@ -11,7 +11,7 @@ def row(number: int, name: str, macs: int, top1: float, behind: float | None) ->
         macs=macs, budget="8.00M MACs", top1=top1, top1_low=top1 - 0.02, top1_high=top1 + 0.02, behind=behind,
         behind_low=None if behind is None else behind - 0.01, behind_high=None if behind is None else behind + 0.01,
         latency_ms=None if number == 1 else 0.6 + number, latency_how="" if number == 1 else "ONNX Runtime, batch 1",
-        restless=number == 2, measure=f"triscale measure runs/{name}" if number == 1 else "",
+        noisy=number == 2, measure=f"triscale measure runs/{name}" if number == 1 else "",
     )  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def two_sets() -> RunsContent:
         ),
         families=samples.digits().families,
         settings=(SettingRow(name="epochs", values=("5", "30", "5")), SettingRow(name="seed", values=("0", "1", "0"))),
-        files=tuple(Pair(name=name, value=f"/runs/{name}") for name in ("wide", "deep", "digits")),
+        files=tuple(NamedValue(name=name, value=f"/runs/{name}") for name in ("wide", "deep", "digits")),
     )  # fmt: skip
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from report.test_report_browser import CHROMIUM, fits
-from triscale.report.baseline.baseline_content import BaselineContent, FinalRow, PointRow, StageRow
+from triscale.report.baseline.baseline_content import BaselineContent, CandidateRow, FinalRow, StageChoiceRow
 from triscale.report.page import render_baseline
-from triscale.report.run.run_content import Pair
+from triscale.report.run.run_content import NamedValue
 
 
 def content(number=40, **changes):
@@ -17,7 +17,7 @@ def content(number=40, **changes):
     cheapest = sorted(rows, key=lambda row: row[1])
     front = {row[0] for at, row in enumerate(cheapest) if all(row[2] > other[2] for other in cheapest[:at])}
     points = tuple(
-        PointRow(
+        CandidateRow(
             name=f"mnasnet-{place:08x}", place=place, cost=macs, macs=macs, params=macs // 10, accuracy=accuracy,
             error=0.012, reward=accuracy * (macs / 2e7) ** -0.07, epochs=5 if place % 3 else 2,
             compared=bool(place % 3),
@@ -26,7 +26,7 @@ def content(number=40, **changes):
         for place, macs, accuracy in rows
     )  # fmt: skip
     final = FinalRow(name=points[-2].name, cost=2e7, brief=0.7, accuracy=0.812, error=0.01, reward=0.8, chosen=True)
-    stage = StageRow(
+    stage = StageChoiceRow(
         found="MBConv6 k5 SE 0.25 relu6 + pooled input", width=24, repeats=2, stride=2,
         skeleton="MBConv6 k3 relu6", skeleton_width=24, skeleton_repeats=2,
     )  # fmt: skip
@@ -51,8 +51,8 @@ def content(number=40, **changes):
         "chosen_macs": 20_100_000,
         "chosen_params": 2_000_000,
         "chosen_pixels": 224,
-        "cannot_tell": ("a full training may order networks otherwise",),
-        "settings": (Pair(name="space", value="mnasnet"),),
+        "limitations": ("a full training may order networks otherwise",),
+        "settings": (NamedValue(name="space", value="mnasnet"),),
         "go_on": ("triscale search coefficients flowers --baseline found/network.json --out coefficients",),
     }  # fmt: skip
     return BaselineContent(**(fields | changes))

@@ -11,9 +11,9 @@ from report.test_report_browser import CHROMIUM, fits
 from report.test_report_page import TAGS, Page
 from search.surfaces import Surface
 from triscale.families import get
-from triscale.jobs.reports.comparison_report import gather_comparison, report_comparison, svg_figure
-from triscale.jobs.studies.compare import MapsBeside, Seen, SideBySide
-from triscale.network.cost import totals
+from triscale.jobs.reports.comparison_report import collect_comparison_content, svg_figure, write_comparison_report
+from triscale.jobs.studies.compare import ComparisonMaps, ImageMaps, NetworkMap
+from triscale.network.cost import count_network
 from triscale.report.comparison.comparison_figures import against_cost
 from triscale.report.page import render_comparison
 from triscale.search.compare.contenders import equal_cost
@@ -47,25 +47,29 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def maps():
-    def seen(number):
+    def network_maps(number):
         return tuple(
-            Seen(way=way, predicted="cat" if way != "depth" else "dog", confidence=0.75, overlay=f"{number}-{way}.png")
+            NetworkMap(
+                way=way, predicted="cat" if way != "depth" else "dog", confidence=0.75, overlay=f"{number}-{way}.png"
+            )
             for way in WAYS
         )
 
-    rows = [SideBySide(file=f"{n}.png", truth="cat", image=f"{n}-image.png", seen=seen(n)) for n in range(2)]
-    return MapsBeside(seed=0, images=tuple(rows))
+    rows = [
+        ImageMaps(file=f"{n}.png", truth="cat", image=f"{n}-image.png", network_maps=network_maps(n)) for n in range(2)
+    ]
+    return ComparisonMaps(seed=0, images=tuple(rows))
 
 
 @pytest.fixture(scope="module")
 def content(compared, folder, maps):
-    return gather_comparison(compared, folder, None, maps)
+    return collect_comparison_content(compared, folder, None, maps)
 
 
 def test_rows_are_what_was_counted_and_measured(comparison, content):
     assert [row.way for row in content.ways] == list(WAYS)
     for row, contender in zip(content.ways, comparison.contenders, strict=True):
-        tally = totals(contender.network)
+        tally = count_network(contender.network)
         assert (row.macs, row.params) == (tally.macs, tally.params)
         assert row.accuracy == pytest.approx(np.mean(row.seeds))
         assert row.gain == pytest.approx(row.accuracy - content.ways[0].accuracy)
@@ -81,10 +85,10 @@ def test_the_paper_s_table_stands_beside_its_own_baseline(content, compared, tmp
     assert round(100 * content.published[-1].gain, 1) == 3.8
     mnasnet = compared.comparison.baseline.replace(name="mnasnet_a1")
     other = compared.model_copy(update={"comparison": compared.comparison.model_copy(update={"baseline": mnasnet})})
-    assert gather_comparison(other, tmp_path).published == ()
+    assert collect_comparison_content(other, tmp_path).published == ()
     small = compared.comparison.baseline.replace(name="efficientnet_b0@32_phi-8")
     other = compared.model_copy(update={"comparison": compared.comparison.model_copy(update={"baseline": small})})
-    assert gather_comparison(other, tmp_path).published == content.published
+    assert collect_comparison_content(other, tmp_path).published == content.published
 
 
 def test_a_page_shows_everything_and_loads_nothing(content):
@@ -104,7 +108,7 @@ def test_a_page_shows_everything_and_loads_nothing(content):
 
 
 def test_without_maps_and_publication_the_rest_is_shown(compared, tmp_path):
-    content = gather_comparison(compared, tmp_path).model_copy(update={"published": ()})
+    content = collect_comparison_content(compared, tmp_path).model_copy(update={"published": ()})
     page = Page(render_comparison(content))
     anchors = {value[1:] for tag, name, value in page.attributes if tag == "a" and name == "href"}
     assert anchors == {"ways", "limits", "settings", "main"}
@@ -113,7 +117,7 @@ def test_without_maps_and_publication_the_rest_is_shown(compared, tmp_path):
 def test_one_seed_is_no_obstacle(comparison, tmp_path):
     train = Surface(comparison.baseline, 0).train
     one = compare_trained(comparison, Proxy(epochs=9, images=10, seeds=(3,)), train, images="photos", count=50)
-    report_comparison(one, tmp_path)
+    write_comparison_report(one, tmp_path)
     assert "one seed was used" in (tmp_path / "report.html").read_text().lower()
 
 
@@ -148,13 +152,13 @@ def test_hostile_text_stays_text(content):
         row.model_copy(
             update={
                 "file": bad, "truth": bad,
-                "seen": tuple(cell.model_copy(update={"predicted": bad}) for cell in row.seen),
+                "seen": tuple(cell.model_copy(update={"predicted": bad}) for cell in row.network_maps),
             }
         )
         for row in content.beside
     )  # fmt: skip
     ways = tuple(row.model_copy(update={"way": bad}) for row in content.ways)
-    update = {"title": bad, "verdict": bad, "baseline": bad, "law": bad, "cannot_tell": (bad,), "go_on": (bad,)}
+    update = {"title": bad, "verdict": bad, "baseline": bad, "law": bad, "limitations": (bad,), "go_on": (bad,)}
     hostile = content.model_copy(update={**update, "beside": rows, "ways": ways})
     page = Page(render_comparison(hostile))
     assert page.tags <= TAGS

@@ -7,11 +7,11 @@ from xml.etree import ElementTree
 import pytest
 
 from report import report_samples as samples
-from triscale.report.run.cost_figures import Panel, Spot, accuracy_against_cost, own_color
+from triscale.report.run.cost_figures import Panel, PlotPoint, accuracy_against_cost, own_color
 
 SVG = "{http://www.w3.org/2000/svg}"
 FAMILIES = samples.digits().families
-OWN = Spot("mine", 2_960_000, 0.978, 0.958, 0.988, "mine: 97.8 % of digits")
+OWN = PlotPoint("mine", 2_960_000, 0.978, 0.958, 0.988, "mine: 97.8 % of digits")
 
 
 def marks(picture):
@@ -74,13 +74,13 @@ def test_without_a_result_the_published_stand_alone():
     assert "as published" in shown
     assert not any(text and "another scale" in text for text in shown)
     assert accuracy_against_cost([], []) is None
-    assert accuracy_against_cost([Panel("x", (Spot("x", 0, 1, 1, 1, "x"),))], []) is None
+    assert accuracy_against_cost([Panel("x", (PlotPoint("x", 0, 1, 1, 1, "x"),))], []) is None
 
 
 def test_several_sets_of_images_have_a_panel_each():
     panels = [
-        Panel("cats", tuple(Spot(f"c{n}", 10 ** (6 + n), 0.8, 0.7, 0.9, f"c{n}", number=n) for n in range(3))),
-        Panel("dogs", (Spot("d", 10**7, 0.2, 0.1, 0.3, "d", number=3),)),
+        Panel("cats", tuple(PlotPoint(f"c{n}", 10 ** (6 + n), 0.8, 0.7, 0.9, f"c{n}", number=n) for n in range(3))),
+        Panel("dogs", (PlotPoint("d", 10**7, 0.2, 0.1, 0.3, "d", number=3),)),
     ]
     picture = accuracy_against_cost(panels, [])
     heights = {text: y for _, y, _, text in marks(picture)}

@@ -49,11 +49,11 @@ def fits(folder, page, width):
     assert messages == []
     found = re.search(r'data-seen="([^"]*)"', dumped)
     assert found, "the page around did not measure"
-    seen = json.loads(html.unescape(found[1]))
-    assert seen["outside"] == []
-    assert seen["scroll"] <= seen["client"]
-    assert seen["broken"] == 0
-    return seen
+    network_maps = json.loads(html.unescape(found[1]))
+    assert network_maps["outside"] == []
+    assert network_maps["scroll"] <= network_maps["client"]
+    assert network_maps["broken"] == 0
+    return network_maps
 
 
 @pytest.mark.parametrize("width", [390, 768, 1360])
@@ -64,8 +64,8 @@ def test_nothing_overflows_and_the_console_is_silent(tmp_path, width, sample):
         content = samples.digits().model_copy(update={"metrics": samples.metrics(names, 4000, 0.8)})
     else:
         content = getattr(samples, sample)()
-    seen = fits(tmp_path, render(content), width)
-    assert seen["height"] > 3000
+    network_maps = fits(tmp_path, render(content), width)
+    assert network_maps["height"] > 3000
 
 
 @pytest.mark.parametrize("flags", [(), ("--blink-settings=preferredColorScheme=0",)], ids=["light", "dark"])

@@ -4,8 +4,8 @@ import pytest
 
 from report import report_samples as samples
 from triscale.errors import RecordError
-from triscale.report.comparison.comparison_content import SeenCell
-from triscale.report.run.run_content import ClassMetric, Content, MapCard, MetricFacts, Pair
+from triscale.report.comparison.comparison_content import NetworkMapCell
+from triscale.report.run.run_content import ClassMetric, Content, MapCard, MetricFacts, NamedValue
 
 
 @pytest.mark.parametrize("make", [samples.digits, samples.hostile, lambda: Content(title="bare")])
@@ -24,7 +24,7 @@ def test_images_are_base64_in_json():
 def test_what_is_no_png_is_refused():
     cell = {"way": "depth", "predicted": "cat", "confidence": 0.5}
     with pytest.raises(RecordError, match="expected a PNG image"):
-        SeenCell.parse(cell | {"overlay": "/9j/4AAQ"}, "the cell")
+        NetworkMapCell.parse(cell | {"overlay": "/9j/4AAQ"}, "the cell")
 
 
 def test_what_is_neither_png_nor_jpeg_is_refused():
@@ -36,8 +36,10 @@ def test_what_is_neither_png_nor_jpeg_is_refused():
 
 
 def test_text_that_no_page_can_hold_is_replaced():
-    pair = Pair(name="bad\udce9name", value="bell\x07, line\nkept")
-    assert pair == Pair(name="bad\N{REPLACEMENT CHARACTER}name", value="bell\N{REPLACEMENT CHARACTER}, line\nkept")
+    pair = NamedValue(name="bad\udce9name", value="bell\x07, line\nkept")
+    assert pair == NamedValue(
+        name="bad\N{REPLACEMENT CHARACTER}name", value="bell\N{REPLACEMENT CHARACTER}, line\nkept"
+    )
     assert pair.name.encode()
 
 

@@ -28,8 +28,8 @@ def all_figures(names):
         FamilyPoint(family=name, name=name, params=10**i, macs=10 ** (i + 1), top1=0.5 + i / 40)
         for i, name in enumerate(names[:12])
     ]
-    spots = tuple(
-        cost_figures.Spot(name, 10**i, 0.5 + i / 40, 0.45 + i / 40, 0.55 + i / 40, name, number=i - 3)
+    plot_points = tuple(
+        cost_figures.PlotPoint(name, 10**i, 0.5 + i / 40, 0.45 + i / 40, 0.55 + i / 40, name, number=i - 3)
         for i, name in enumerate(names[:6], 3)
     )
     rows = [row.model_copy(update={"engine": name}) for row, name in zip(digits.latency, names * 3)]  # noqa: B905
@@ -42,7 +42,7 @@ def all_figures(names):
         figures.latency_bars(rows),
         quality.confusion_matrix(names, result.confusion),
         quality.reliability_diagram(result.reliability),
-        cost_figures.accuracy_against_cost([cost_figures.Panel(names[0], spots)], points),
+        cost_figures.accuracy_against_cost([cost_figures.Panel(names[0], plot_points)], points),
     ]
 
 

@@ -48,7 +48,7 @@ def point_at(browser, selector):
     browser.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
 
-def seen(browser, selector):
+def network_maps(browser, selector):
     return browser.evaluate(
         f"[...document.querySelectorAll({selector!r})].filter(item => item.checkVisibility()"
         " && item.getBoundingClientRect().height > 0).length"
@@ -88,15 +88,15 @@ def test_the_curve_is_read_at_the_pointer(opened):
 
 def test_a_series_is_hidden_and_shown_again(opened):
     parts = '#cost svg [data-series="1"]'
-    before = seen(opened, parts)
+    before = network_maps(opened, parts)
     assert before > 8
     opened.evaluate("document.querySelectorAll('#cost .legend button')[1].click()")
-    assert seen(opened, parts) == 0
+    assert network_maps(opened, parts) == 0
     assert (
         opened.evaluate("document.querySelectorAll('#cost .legend button')[1].getAttribute('aria-pressed')") == "false"
     )
     opened.evaluate("document.querySelectorAll('#cost .legend button')[1].click()")
-    assert seen(opened, parts) == before
+    assert network_maps(opened, parts) == before
 
 
 def test_the_table_of_classes_is_sorted_by_its_headings(opened):
@@ -112,13 +112,13 @@ def test_the_table_of_classes_is_sorted_by_its_headings(opened):
 
 
 def test_a_class_leads_to_its_images_and_confusions(opened):
-    assert seen(opened, ".class-card") == 1
+    assert network_maps(opened, ".class-card") == 1
     opened.evaluate("document.querySelector('.class-table a[href=\"#class-3\"]').focus()")
     press(opened, "Tab")  # a key, so that the focus is one of the keyboard
     opened.evaluate("document.querySelector('.class-table a[href=\"#class-3\"]').click()")
-    assert seen(opened, ".class-card") == 1
-    assert seen(opened, "#class-3 img") > 0
-    assert seen(opened, "#class-3 h5") == 3
+    assert network_maps(opened, ".class-card") == 1
+    assert network_maps(opened, "#class-3 img") > 0
+    assert network_maps(opened, "#class-3 h5") == 3
     assert opened.evaluate("document.activeElement.id") == "class-3"
 
 
@@ -133,8 +133,12 @@ def test_all_fits_and_is_visible_on_phone_and_desk(browser, page, tmp_path, widt
     assert browser.said == []
     scroll, client = browser.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert scroll <= client
-    assert seen(browser, "main > section") == browser.evaluate("document.querySelectorAll('main > section').length") > 2
-    assert seen(browser, "figure svg") == browser.evaluate("document.querySelectorAll('figure svg').length") > 0
+    assert (
+        network_maps(browser, "main > section")
+        == browser.evaluate("document.querySelectorAll('main > section').length")
+        > 2
+    )
+    assert network_maps(browser, "figure svg") == browser.evaluate("document.querySelectorAll('figure svg').length") > 0
     assert browser.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
 
 
@@ -142,8 +146,8 @@ def test_without_a_script_everything_is_there(browser, page):
     browser.ask("Emulation.setScriptExecutionDisabled", value=True)
     try:
         browser.open(page)
-        assert seen(browser, ".class-card") == 10
-        assert seen(browser, "figure svg") == 8
+        assert network_maps(browser, ".class-card") == 10
+        assert network_maps(browser, "figure svg") == 8
         assert browser.evaluate("document.querySelectorAll('button, .tip').length") == 0
         titles = browser.evaluate("[...document.querySelectorAll('#cost .mark title')].map(title => title.textContent)")
         assert len(titles) == 1 + len(samples.TOP1)
@@ -156,10 +160,12 @@ def test_on_paper_all_is_unfolded(opened, page):
     opened.evaluate("document.querySelectorAll('#cost .legend button')[1].click()")
     opened.ask("Emulation.setEmulatedMedia", media="print")
     try:
-        assert seen(opened, ".class-card") == 10
-        assert seen(opened, "details .scroll") == opened.evaluate("document.querySelectorAll('details .scroll').length")
-        assert seen(opened, '#cost svg [data-series="1"]') > 8
-        assert seen(opened, ".tip, nav, .skip") == 0
+        assert network_maps(opened, ".class-card") == 10
+        assert network_maps(opened, "details .scroll") == opened.evaluate(
+            "document.querySelectorAll('details .scroll').length"
+        )
+        assert network_maps(opened, '#cost svg [data-series="1"]') > 8
+        assert network_maps(opened, ".tip, nav, .skip") == 0
         assert opened.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     finally:
         opened.ask("Emulation.setEmulatedMedia", media="")

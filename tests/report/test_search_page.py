@@ -10,9 +10,9 @@ from report.test_report_browser import CHROMIUM, fits
 from report.test_report_page import TAGS, Page
 from search.surfaces import Surface
 from triscale.families import get
-from triscale.jobs.reports.search_report import accuracy_at, gather_search, report_search
+from triscale.jobs.reports.search_report import accuracy_at, collect_search_content, write_search_report
 from triscale.report.page import render_search
-from triscale.report.search.search_content import Course, Place, Triple
+from triscale.report.search.search_content import LearningCurve, Multipliers, Triple
 from triscale.report.search.ternary import HEIGHT, lattice, levels, position, shares, triangle
 from triscale.search.coefficients.grid import Grid, find_candidates
 from triscale.search.coefficients.methods import search_grid, search_halving
@@ -23,10 +23,13 @@ METHODS = {"grid": search_grid, "halving": search_halving, "response": search_re
 ALWAYS = {"surface", "standings", "trials", "limits", "settings"}
 OWN = {"grid": set(), "halving": {"rungs"}, "response": {"response"}}
 CORNERS = {
-    "width": (Place(depth=1, width=math.sqrt(2), resolution=1), (0, 0)),
-    "resolution": (Place(depth=1, width=1, resolution=math.sqrt(2)), (1, 0)),
-    "depth": (Place(depth=2, width=1, resolution=1), (0.5, math.sqrt(3) / 2)),
-    "all alike": (Place(depth=2 ** (1 / 3), width=2 ** (1 / 6), resolution=2 ** (1 / 6)), (0.5, math.sqrt(3) / 6)),
+    "width": (Multipliers(depth=1, width=math.sqrt(2), resolution=1), (0, 0)),
+    "resolution": (Multipliers(depth=1, width=1, resolution=math.sqrt(2)), (1, 0)),
+    "depth": (Multipliers(depth=2, width=1, resolution=1), (0.5, math.sqrt(3) / 2)),
+    "all alike": (
+        Multipliers(depth=2 ** (1 / 3), width=2 ** (1 / 6), resolution=2 ** (1 / 6)),
+        (0.5, math.sqrt(3) / 6),
+    ),
 }
 
 
@@ -45,14 +48,14 @@ def found(candidates):
 @pytest.fixture(scope="module")
 def contents(found, candidates, tmp_path_factory):
     folder = tmp_path_factory.mktemp("nothing")
-    return {name: gather_search(one, candidates, folder) for name, one in found.items()}
+    return {name: collect_search_content(one, candidates, folder) for name, one in found.items()}
 
 
 @pytest.mark.parametrize("name", CORNERS)
 @pytest.mark.parametrize("sign", [1, -1])
 def test_corners_and_middle_of_the_triangle_are_where_geometry_says(name, sign):
     place, expected = CORNERS[name]
-    turned = Place(**{key: value**sign for key, value in place.model_dump().items()})
+    turned = Multipliers(**{key: value**sign for key, value in place.model_dump().items()})
     assert position(shares(turned)) == pytest.approx(expected)
 
 
@@ -61,7 +64,7 @@ def test_a_share_is_the_distance_from_the_opposite_side():
     random = np.random.default_rng(0)
     for _ in range(50):
         depth, width, resolution = (float(value) for value in 2 ** random.uniform(0, 1, 3))
-        of = shares(Place(depth=depth, width=width, resolution=resolution))
+        of = shares(Multipliers(depth=depth, width=width, resolution=resolution))
         total = math.log2(depth * width**2 * resolution**2)
         assert of == pytest.approx([math.log2(depth) / total, 2 * math.log2(width) / total, 1 - of[0] - of[1]])
         x, y = position(of)
@@ -70,7 +73,7 @@ def test_a_share_is_the_distance_from_the_opposite_side():
 
 
 def test_what_does_not_change_has_no_place():
-    assert shares(Place(depth=1, width=1, resolution=1)) is None
+    assert shares(Multipliers(depth=1, width=1, resolution=1)) is None
 
 
 def test_a_lattice_covers_the_triangle_evenly():
@@ -136,7 +139,7 @@ def test_the_shading_ends_at_one_dimension_alone(found, contents):
 
 
 def test_left_out_networks_miss_by_what_the_search_recorded(found, contents):
-    pairs = np.array(contents["response"].response.foretold)
+    pairs = np.array(contents["response"].response.predicted)
     missed = math.sqrt(float(np.mean((pairs[:, 0] - pairs[:, 1]) ** 2)))
     assert missed == pytest.approx(found["response"].response.left_out_rms)
 
@@ -160,7 +163,7 @@ def test_seeds_and_courses_average_to_the_standings(contents):
         assert len(row.seeds) == 3
         assert np.mean(row.seeds) == pytest.approx(row.accuracy)
     halving = contents["halving"]
-    assert [course.points[-1] for course in halving.courses] == [
+    assert [course.points[-1] for course in halving.learning_curves] == [
         (row.epochs, pytest.approx(row.accuracy)) for row in halving.standings
     ]
 
@@ -185,12 +188,12 @@ def test_each_method_has_its_sections_and_loads_nothing(contents, method):
 
 def test_a_response_that_does_not_fit_gives_no_law(found, candidates, tmp_path):
     unfit = found["response"].response.model_copy(update={"fits": False, "left_out_rms": 0.08})
-    content = gather_search(found["response"].model_copy(update={"response": unfit}), candidates, tmp_path)
+    content = collect_search_content(found["response"].model_copy(update={"response": unfit}), candidates, tmp_path)
     text = render_search(content)
     assert "No law was found" in text
     assert "by 8.0 points" in text
     fit = found["response"].model_copy(update={"response": unfit.model_copy(update={"fits": True})})
-    assert gather_search(fit, candidates, tmp_path).warnings == ()
+    assert collect_search_content(fit, candidates, tmp_path).warnings == ()
 
 
 def test_what_would_have_to_be_measured_is_not_claimed(found, candidates, tmp_path):
@@ -201,7 +204,7 @@ def test_what_would_have_to_be_measured_is_not_claimed(found, candidates, tmp_pa
         }
     )  # fmt: skip
     few = search_grid(measured, Proxy(epochs=9, images=10), Surface(candidates.baseline, 4).train)
-    content = gather_search(few, measured, tmp_path)
+    content = collect_search_content(few, measured, tmp_path)
     assert content.octaves is None
     assert content.shading is None
     assert content.published.ratio is None or content.published.rank
@@ -213,8 +216,8 @@ def test_hostile_text_stays_text(contents):
     content = contents["response"]
     hostile = content.model_copy(
         update={
-            "title": bad, "verdict": bad, "baseline": bad, "warnings": (bad,), "cannot_tell": (bad,), "repeat": (bad,),
-            "go_on": (bad,), "settings": tuple(samples.Pair(name=bad, value=bad) for _ in range(2)),
+            "title": bad, "verdict": bad, "baseline": bad, "warnings": (bad,), "limitations": (bad,), "repeat": (bad,),
+            "go_on": (bad,), "settings": tuple(samples.NamedValue(name=bad, value=bad) for _ in range(2)),
             "trials": tuple(trial.model_copy(update={"network": bad}) for trial in content.trials),
             "published": content.published.model_copy(update={"name": bad}),
             "response": content.response.model_copy(update={"formula": bad}),
@@ -231,7 +234,7 @@ def test_a_search_of_one_candidate_and_one_of_many_have_pages(contents):
     one = content.model_copy(
         update={
             "standings": content.standings[:1],
-            "courses": (Course(law=Triple(alpha=1, beta=1, gamma=1), points=((1, 0.5),), dropped=False),),
+            "courses": (LearningCurve(law=Triple(alpha=1, beta=1, gamma=1), points=((1, 0.5),), dropped=False),),
         }
     )
     Page(render_search(one))
@@ -243,7 +246,7 @@ def test_a_search_of_one_candidate_and_one_of_many_have_pages(contents):
 
 
 def test_a_page_is_written_beside_the_search(found, candidates, tmp_path):
-    path = report_search(found["grid"], candidates, tmp_path)
+    path = write_search_report(found["grid"], candidates, tmp_path)
     assert path == tmp_path / "report.html"
     assert found["grid"].baseline in path.read_text()
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from triscale.errors import BudgetError
-from triscale.network.cost import Tally
+from triscale.network.cost import Counts
 from triscale.scaling.budget import Budget
 
 
@@ -131,11 +131,11 @@ def test_fractions_of_a_unit_are_rounded_down():
 
 def test_every_limit_is_to_be_kept():
     budget = Budget(macs=100, params=10, size=80)
-    assert budget.admits(Tally(params=10, buffers=10, macs=100))
-    assert not budget.admits(Tally(params=10, buffers=10, macs=101))
-    assert not budget.admits(Tally(params=11, buffers=0, macs=100))
-    assert not budget.admits(Tally(params=10, buffers=11, macs=100))
-    assert Budget(macs=100).admits(Tally(params=10**9, macs=100))
+    assert budget.admits(Counts(params=10, buffers=10, macs=100))
+    assert not budget.admits(Counts(params=10, buffers=10, macs=101))
+    assert not budget.admits(Counts(params=11, buffers=0, macs=100))
+    assert not budget.admits(Counts(params=10, buffers=11, macs=100))
+    assert Budget(macs=100).admits(Counts(params=10**9, macs=100))
 
 
 @pytest.mark.parametrize(

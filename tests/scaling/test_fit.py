@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import sizes
 from triscale.errors import BudgetError
 from triscale.families import get
-from triscale.network.cost import Tally, cost, totals
+from triscale.network.cost import Counts, cost, count_network
 from triscale.network.custom import CustomNetwork
 from triscale.network.spec import Basic, Bottleneck, Conv, Head, MBConv, Network, Stage, Stem
 from triscale.scaling.apply import scale
@@ -31,14 +31,14 @@ BASELINES = (B0, V2, R50)
 
 def random_budget(random_numbers: random.Random, baseline: Network) -> Budget:
     """Draw limits between half (of MACs: a tenth) and ten times of what the baseline needs."""
-    needed = totals(baseline)
+    needed = count_network(baseline)
     least = {"macs": -1.0, "params": -0.3, "size": -0.3}
     names = random_numbers.choice([("macs",), ("macs",), ("params",), ("size",), ("macs", "params"), ("macs", "size")])
     return Budget(**{name: figure(needed, name) * 10 ** random_numbers.uniform(least[name], 1) for name in names})
 
 
 def check(fit: Fit, baseline: Network, law: Law, budget: Budget) -> None:
-    counted = totals(fit.network)
+    counted = count_network(fit.network)
     assert budget.admits(counted)
     assert [limit.name for limit in fit.limits] == list(budget.limits)
     for limit in fit.limits:
@@ -72,7 +72,7 @@ coefficients = st.sampled_from([1.0, 1.02, 1.1, 1.2, 1.5, 2.0])
 @given(coefficients, coefficients, coefficients, st.floats(0.02, 20), st.sampled_from([*BASELINES, get("resnet18")]))
 def test_any_law_keeps_the_budget(alpha, beta, gamma, share, baseline):
     law = Law(alpha=alpha, beta=beta, gamma=gamma)
-    budget = Budget(macs=share * totals(baseline).macs)
+    budget = Budget(macs=share * count_network(baseline).macs)
     try:
         fit = fit_budget(baseline, law, budget)
     except BudgetError as error:
@@ -111,7 +111,7 @@ EQUAL_WIDTHS = Network(
 )
 def test_more_budget_never_gives_less(baseline, law):
     random_numbers = random.Random(0)
-    needed = totals(baseline)
+    needed = count_network(baseline)
     for name in ("macs", "size"):
         last = 0
         limits = sorted(figure(needed, name) * 2 ** random_numbers.uniform(-1, 3) for _ in range(25))
@@ -128,7 +128,7 @@ def test_more_budget_never_gives_less(baseline, law):
 @settings(max_examples=40, deadline=None)
 @given(st.floats(0.2, 5), st.floats(0.5, 5), st.floats(1, 1.5), st.floats(1, 1.5))
 def test_more_of_two_limits_never_gives_less(macs, params, more_macs, more_params):
-    first = Budget(macs=macs * totals(V2).macs, params=params * totals(V2).params)
+    first = Budget(macs=macs * count_network(V2).macs, params=params * count_network(V2).params)
     second = Budget(macs=first.macs * more_macs, params=first.params * more_params)
     small, large = (fit_budget(V2, EFFICIENTNET, budget).limits for budget in (first, second))
     assert all(more.achieved >= less.achieved for less, more in zip(small, large, strict=True))
@@ -137,7 +137,7 @@ def test_more_of_two_limits_never_gives_less(macs, params, more_macs, more_param
 def test_a_budget_of_what_the_baseline_needs_gives_the_baseline():
     for baseline in (*BASELINES, get("resnet18"), get("mobilenet_v1"), get("efficientnet_lite2")):
         for name in ("macs", "params", "size"):
-            fit = fit_budget(baseline, EFFICIENTNET, Budget(**{name: figure(totals(baseline), name)}))
+            fit = fit_budget(baseline, EFFICIENTNET, Budget(**{name: figure(count_network(baseline), name)}))
             assert fit.limits[0].used <= 1
             if fit.network.replace(name=baseline.name) == baseline:
                 assert fit.phi == 0
@@ -167,7 +167,7 @@ def test_steps_taken_ahead_are_named():
     fit = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9))
     assert fit.steps
     by_phi = scale(B0, fit.scale)
-    assert totals(by_phi).macs < totals(fit.network).macs <= 1e9
+    assert count_network(by_phi).macs < count_network(fit.network).macs <= 1e9
     forms = re.compile(r"(stem|head|stage \d): \d+ (channels|blocks)|resolution \d+ px")
     assert all(forms.fullmatch(step) for step in fit.steps)
     assert f"{fit.limits[0]}".endswith("% used)")
@@ -265,7 +265,7 @@ def test_small_networks_of_odd_widths_fit_too(network):
     random_numbers = random.Random(1)
     used = []
     for _ in range(40):
-        budget = Budget(macs=totals(network).macs * 10 ** random_numbers.uniform(-0.7, 1.3))
+        budget = Budget(macs=count_network(network).macs * 10 ** random_numbers.uniform(-0.7, 1.3))
         fit = fit_budget(network, EFFICIENTNET, budget)
         check(fit, network, EFFICIENTNET, budget)
         used.append(fit.limits[0].used)
@@ -280,9 +280,9 @@ def test_the_answer_is_always_the_same():
 OWN = CustomNetwork(name="own", function="package.module:build", resolution=64)
 
 
-def smooth(network: CustomNetwork) -> Tally:
+def smooth(network: CustomNetwork) -> Counts:
     """Cost of a network that neither rounds depth nor width."""
-    return Tally(
+    return Counts(
         params=int(1e6 * network.depth * network.width**2),
         macs=int(1e8 * network.depth * network.width**2 * (network.resolution / 64) ** 2),
     )
@@ -305,8 +305,8 @@ def test_a_traced_fit_keeps_the_budget(share):
 def test_a_traced_fit_of_an_uneven_cost_was_counted():
     counted = {}
 
-    def uneven(network: CustomNetwork) -> Tally:
-        tally = Tally(macs=int(1e8 * network.depth * (1 + 0.5 * math.sin(40 * network.depth))))
+    def uneven(network: CustomNetwork) -> Counts:
+        tally = Counts(macs=int(1e8 * network.depth * (1 + 0.5 * math.sin(40 * network.depth))))
         counted[network.structure] = tally
         return tally
 
@@ -321,7 +321,7 @@ def test_traced_fits_that_cannot_be():
         fit_budget_traced(OWN, EFFICIENTNET, Budget(macs=1e3), smooth)
     for law in (EFFICIENTNET, Law(alpha=2, beta=1, gamma=1), Law(alpha=1, beta=100, gamma=1)):
         with pytest.raises(BudgetError, match=r"does not reach 1.00G MACs from own"):
-            fit_budget_traced(OWN, law, Budget(macs=1e9), lambda network: Tally(macs=5))
+            fit_budget_traced(OWN, law, Budget(macs=1e9), lambda network: Counts(macs=5))
 
 
 def test_a_traced_law_that_changes_nothing_gives_the_baseline():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from triscale.errors import BudgetError
 from triscale.families import get
 from triscale.jobs.core.networks import fit_any
-from triscale.network.cost import Tally, totals
+from triscale.network.cost import Counts, count_network
 from triscale.network.custom import CustomNetwork
 from triscale.network.latency import NAMES, Predictor, predict
 from triscale.scaling.budget import Budget, Timed
@@ -59,7 +59,7 @@ def test_time_that_is_macs_gives_what_macs_give():
     by_time = fit_budget(B0, EFFICIENTNET, Budget(latency=30.0), MACS)
     by_macs = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9))
     # The vectors of squeeze-excite are free in this predictor: 1 % of the MACs.
-    assert totals(by_time.network).macs == pytest.approx(totals(by_macs.network).macs, rel=0.03)
+    assert count_network(by_time.network).macs == pytest.approx(count_network(by_macs.network).macs, rel=0.03)
 
 
 def test_all_limits_are_kept_at_once():
@@ -79,9 +79,9 @@ def test_without_a_profile_the_message_says_how_to_make_one():
     with pytest.raises(BudgetError, match="triscale profile --out"):
         fit_budget(B0, EFFICIENTNET, Budget(latency=20))
     with pytest.raises(BudgetError, match="triscale profile --out"):
-        Budget(latency=20).admits(Tally())
-    assert Budget(latency=20).admits(Timed(Tally(), 20_000))
-    assert not Budget(latency=20).admits(Timed(Tally(), 20_001))
+        Budget(latency=20).admits(Counts())
+    assert Budget(latency=20).admits(Timed(Counts(), 20_000))
+    assert not Budget(latency=20).admits(Timed(Counts(), 20_001))
 
 
 def test_a_time_too_short_names_one_that_can_be_met():

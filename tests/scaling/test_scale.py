@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from triscale.families import get, names
-from triscale.network.cost import cost, totals
+from triscale.network.cost import cost, count_network
 from triscale.network.custom import CustomNetwork
 from triscale.network.spec import Conv, Head, MBConv, Network, Stage, Stem
 from triscale.scaling.apply import scale, scale_to
@@ -94,7 +94,7 @@ def test_what_is_scaled_is_rounded():
 @pytest.mark.parametrize("multiplier", [0.5, 2])
 def test_every_family_scales_in_every_dimension(name, dimension, multiplier):
     network = get(name)
-    before, after = totals(network), totals(scale(network, Scale(**{dimension: multiplier})))
+    before, after = count_network(network), count_network(scale(network, Scale(**{dimension: multiplier})))
     assert (after.macs > before.macs) == (multiplier > 1)
     assert (after.params != before.params) == (dimension != "resolution")
     if dimension == "resolution":
@@ -115,7 +115,7 @@ def test_fractional_and_negative_phi_are_as_good_as_one(name, phi):
 @given(st.floats(-10, 4), st.floats(-10, 4))
 def test_cost_grows_with_phi(one, other):
     low, high = sorted((one, other))
-    below, above = (totals(scale(get("efficientnet_b0"), EFFICIENTNET.at(phi))) for phi in (low, high))
+    below, above = (count_network(scale(get("efficientnet_b0"), EFFICIENTNET.at(phi))) for phi in (low, high))
     assert below.macs <= above.macs
     assert below.params <= above.params
 

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from triscale.families import get
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.search.coefficients.grid import Candidates, Grid, find_candidates
-from triscale.search.shape import Sized, realized
+from triscale.search.shape import ScaledNetwork, realized
 from triscale.search.study.ledger import open_ledger
 from triscale.search.study.study import Study
 from triscale.search.study.trial import Job, Proxy, Score
@@ -28,12 +28,12 @@ def candidates(number: int) -> Candidates:
     return find_candidates(get(BASELINE), Grid(number=number))
 
 
-def describe(job: Job) -> Sized:
+def describe(job: Job) -> ScaledNetwork:
     """What a ledger shows of a job."""
-    baseline, counted = get(BASELINE), totals(job.network)
-    return Sized(
+    baseline, counted = get(BASELINE), count_network(job.network)
+    return ScaledNetwork(
         network=job.network,
-        ratio=counted.macs / totals(baseline).macs,
+        ratio=counted.macs / count_network(baseline).macs,
         realized=realized(baseline, job.network),
         macs=counted.macs,
         params=counted.params,

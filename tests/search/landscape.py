@@ -11,8 +11,8 @@ from itertools import product
 
 import numpy as np
 
-from triscale.network.cost import totals
-from triscale.search.baseline.objective import Objective, Told
+from triscale.network.cost import count_network
+from triscale.search.baseline.objective import Objective, Observation
 from triscale.search.baseline.space import Sample, Space
 
 FLOOR, HEIGHT, POWER = 0.08, 0.32, 0.15
@@ -49,7 +49,7 @@ class Ground:
         """Return the exact MACs."""
         sample = self.canonical(sample)
         if sample not in self._macs:
-            self._macs[sample] = totals(self.space.network(sample)).macs
+            self._macs[sample] = count_network(self.space.network(sample)).macs
         return self._macs[sample]
 
     def _first_alike(self, block: int) -> dict[Sample, Sample]:
@@ -90,11 +90,11 @@ class Landscape:
         random = np.random.default_rng([self.number, *self.ground.canonical(sample)])
         return float(random.binomial(IMAGES, self.truth(sample)) / IMAGES)
 
-    def told(self, sample: Sample, objective: Objective) -> Told:
+    def told(self, sample: Sample, objective: Objective) -> Observation:
         """Return what a search would tell of a sample."""
         macs = self.ground.macs(sample)
         accuracy = self.observed(sample) if objective.admits(macs) else None
-        return Told(sample, objective.reward(accuracy or 0.0, macs), accuracy, macs)
+        return Observation(sample, objective.reward(accuracy or 0.0, macs), accuracy, macs)
 
     def reward(self, sample: Sample, objective: Objective) -> float:
         """Return the reward without noise."""

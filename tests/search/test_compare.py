@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from triscale.errors import BudgetError, NetworkError, SearchError
 from triscale.families import get
-from triscale.jobs.core.networks import fit_any, totals_of
-from triscale.network.cost import totals
+from triscale.jobs.core.networks import count_of, fit_any
+from triscale.network.cost import count_network
 from triscale.network.custom import CustomNetwork
 from triscale.scaling.apply import scale
 from triscale.scaling.law import EFFICIENTNET, Law
@@ -30,10 +30,10 @@ def test_no_network_costs_more_than_was_asked_and_all_cost_nearly_the_same(name,
     assert [contender.way for contender in found.contenders] == WAYS
     start = scale(baseline, EFFICIENTNET.at(phi))
     assert found.baseline.structure == start.structure
-    asked = int(times * totals(start).macs)
+    asked = int(times * count_network(start).macs)
     for contender in found.contenders[1:]:
-        assert contender.macs.achieved == totals(contender.network).macs <= asked == contender.macs.asked
-        assert contender.params == totals(contender.network).params
+        assert contender.macs.achieved == count_network(contender.network).macs <= asked == contender.macs.asked
+        assert contender.params == count_network(contender.network).params
     assert found.unevenness < 0.05
     assert max(contender.macs.used for contender in found.contenders[1:]) > 0.75
 
@@ -87,8 +87,8 @@ def test_a_person_s_own_network_is_compared_too(tmp_path, monkeypatch):
     own = CustomNetwork(name="own", function="own_small:build", resolution=64, classes=5, total_stride=4)
     with pytest.raises(NetworkError, match="has to be traced"):
         equal_cost(own, 4)
-    found = equal_cost(own, 4, fit=fit_any, count=totals_of)
-    base = totals_of(own).macs
+    found = equal_cost(own, 4, fit=fit_any, count=count_of)
+    base = count_of(own).macs
     for contender in found.contenders[1:]:
         assert contender.macs.achieved <= 4 * base
         assert contender.macs.used > 0.8

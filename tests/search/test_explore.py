@@ -4,8 +4,16 @@ import pytest
 
 from triscale.errors import SearchError
 from triscale.families import get
-from triscale.network.cost import totals
-from triscale.search.baseline.explore import FoundBaseline, Plan, best_of, compared, explore, front_of, limits_of
+from triscale.network.cost import count_network
+from triscale.search.baseline.explore import (
+    BaselineSearchResult,
+    SearchPlan,
+    best_of,
+    compared,
+    explore,
+    front_of,
+    limits_of,
+)
 from triscale.search.baseline.objective import Objective
 from triscale.search.baseline.options import Choices, Options
 from triscale.search.baseline.space import around, make_space
@@ -30,12 +38,12 @@ class Recorded:
 
     @staticmethod
     def accuracy(job):
-        macs = totals(job.network).macs
+        macs = count_network(job.network).macs
         return (1 - (1e6 / macs) ** 0.3) * (1 - 0.5 / job.stop) + int(job.network.structure[:4], 16) % 100 / 1e4
 
 
 def macs(network):
-    return totals(network).macs
+    return count_network(network).macs
 
 
 def look(plan, evaluate=None, objective=OBJECTIVE, space=SPACE, seed=0, **more):
@@ -44,40 +52,40 @@ def look(plan, evaluate=None, objective=OBJECTIVE, space=SPACE, seed=0, **more):
 
 
 def test_as_many_different_networks_are_trained_as_planned():
-    explored, evaluate = look(Plan(trials=20, batch=6))
-    assert len(explored) == 20
-    assert len({one.structure for one in explored}) == 20
+    evaluated, evaluate = look(SearchPlan(trials=20, batch=6))
+    assert len(evaluated) == 20
+    assert len({one.structure for one in evaluated}) == 20
     assert len(evaluate.jobs) == 20
-    assert [one.batch for one in explored] == [0] * 6 + [1] * 6 + [2] * 6 + [3] * 2
-    for one in explored:
+    assert [one.batch for one in evaluated] == [0] * 6 + [1] * 6 + [2] * 6 + [3] * 2
+    for one in evaluated:
         assert one.reward == pytest.approx(OBJECTIVE.reward(one.accuracy, one.macs))
         assert one.training_macs == 3 * one.macs * 100 * 9
 
 
 def test_a_search_that_is_begun_again_comes_to_the_same():
-    first, _ = look(Plan(trials=20, batch=6))
-    second, _ = look(Plan(trials=20, batch=6))
+    first, _ = look(SearchPlan(trials=20, batch=6))
+    second, _ = look(SearchPlan(trials=20, batch=6))
     assert first == second
 
 
 def test_the_front_and_the_best_are_those_of_the_networks():
-    explored, _ = look(Plan(trials=30, batch=10))
-    best = best_of(explored)[0]
-    assert explored[best].reward == max(one.reward for one in explored)
-    on = front_of(explored)
-    for index, one in enumerate(explored):
-        beaten = any(other.accuracy > one.accuracy and other.cost <= one.cost for other in explored)
+    evaluated, _ = look(SearchPlan(trials=30, batch=10))
+    best = best_of(evaluated)[0]
+    assert evaluated[best].reward == max(one.reward for one in evaluated)
+    on = front_of(evaluated)
+    for index, one in enumerate(evaluated):
+        beaten = any(other.accuracy > one.accuracy and other.cost <= one.cost for other in evaluated)
         assert (index in on) == (not beaten)
 
 
 def test_halving_trains_the_best_third_longer_and_compares_only_these():
-    explored, evaluate = look(Plan(trials=18, batch=9, halving=Halving(factor=3, first=1)))
+    evaluated, evaluate = look(SearchPlan(trials=18, batch=9, halving=Halving(factor=3, first=1)))
     rewards = {
         (job.network.structure, job.stop): OBJECTIVE.reward(evaluate.accuracy(job), macs(job.network))
         for job in evaluate.jobs
     }
     trained = {stop: [name for name, end in rewards if end == stop] for stop in (1, 3, 9)}
-    batches = {one.structure: one.batch for one in explored}
+    batches = {one.structure: one.batch for one in evaluated}
     assert len(trained[1]) == 18
     for stop, longer in ((1, 3), (3, 9)):
         for batch in (0, 1):
@@ -86,25 +94,26 @@ def test_halving_trains_the_best_third_longer_and_compares_only_these():
             best = {name for name in trained[stop] if batches[name] == batch and rewards[name, stop] >= least}
             assert {name for name in trained[longer] if batches[name] == batch} == best
     assert {(job.start, job.stop) for job in evaluate.jobs} == {(0, 1), (1, 3), (3, 9)}
-    assert {explored[index].epochs for index in compared(explored)} == {9}
+    assert {evaluated[index].epochs for index in compared(evaluated)} == {9}
     assert any(
-        "stopped early" in said for said in limits_of(explored, SPACE, Plan(trials=18), PROXY, None, in_full=False)
+        "stopped early" in said
+        for said in limits_of(evaluated, SPACE, SearchPlan(trials=18), PROXY, None, in_full=False)
     )
 
 
 def test_what_a_constraint_refuses_is_not_trained_but_told():
     objective = Objective(target=80e6, form="constraint")
-    explored, evaluate = look(Plan(trials=20, batch=5), objective=objective)
-    refused = [one for one in explored if one.accuracy is None]
+    evaluated, evaluate = look(SearchPlan(trials=20, batch=5), objective=objective)
+    refused = [one for one in evaluated if one.accuracy is None]
     assert refused
     assert all(one.cost > 80e6 and one.reward < 0 and one.training_macs == 0 for one in refused)
     assert len(evaluate.jobs) == 20 - len(refused)
-    assert all(explored[index].cost <= 80e6 for index in (*front_of(explored), *best_of(explored, 5)))
+    assert all(evaluated[index].cost <= 80e6 for index in (*front_of(evaluated), *best_of(evaluated, 5)))
 
 
 def test_a_constraint_that_nothing_proposed_keeps_is_an_error():
     with pytest.raises(SearchError, match="none of 4 networks that were proposed costs at most 10 macs; the nearest"):
-        look(Plan(trials=4, batch=2), objective=Objective(target=10, form="constraint"))
+        look(SearchPlan(trials=4, batch=2), objective=Objective(target=10, form="constraint"))
 
 
 def test_a_space_that_is_exhausted_ends_the_search():
@@ -114,9 +123,9 @@ def test_a_space_that_is_exhausted_ends_the_search():
     )  # fmt: skip
     skeleton = get("mobilenet_v2@32")
     space = make_space("two", skeleton.replace(stages=skeleton.stages[:3]), Choices(options=(options,)))
-    explored, _ = look(Plan(trials=50, batch=4), space=space)
-    assert len(explored) == 8
-    said = limits_of(explored, space, Plan(trials=50), PROXY, None, in_full=True)
+    evaluated, _ = look(SearchPlan(trials=50, batch=4), space=space)
+    assert len(evaluated) == 8
+    said = limits_of(evaluated, space, SearchPlan(trials=50), PROXY, None, in_full=True)
     assert any("proposed nothing new after 8 of 50" in sentence for sentence in said)
 
 
@@ -126,30 +135,30 @@ def test_several_seeds_are_averaged():
     def evaluate(jobs):
         return [Score(0.4 + 0.2 * job.seed, 0.03) for job in jobs]
 
-    explored = explore(SPACE, OBJECTIVE, RandomSearch(SPACE, 0), Plan(trials=2, batch=2), proxy, evaluate, macs)
-    assert [one.accuracy for one in explored] == [pytest.approx(0.5)] * 2
-    assert explored[0].error == pytest.approx(0.03 / 2**0.5)
+    evaluated = explore(SPACE, OBJECTIVE, RandomSearch(SPACE, 0), SearchPlan(trials=2, batch=2), proxy, evaluate, macs)
+    assert [one.accuracy for one in evaluated] == [pytest.approx(0.5)] * 2
+    assert evaluated[0].error == pytest.approx(0.03 / 2**0.5)
 
 
 def test_each_batch_is_told_of():
     seen = []
-    look(Plan(trials=10, batch=4), told=lambda explored: seen.append(len(explored)))
+    look(SearchPlan(trials=10, batch=4), told=lambda evaluated: seen.append(len(evaluated)))
     assert seen == [4, 8, 10]
 
 
 def test_a_result_survives_its_file():
-    explored, _ = look(Plan(trials=6, batch=3))
-    found = FoundBaseline(
+    evaluated, _ = look(SearchPlan(trials=6, batch=3))
+    found = BaselineSearchResult(
         space=SPACE,
         objective=OBJECTIVE,
         strategy="random",
         evaluator="training",
-        plan=Plan(trials=6, batch=3),
+        plan=SearchPlan(trials=6, batch=3),
         proxy=PROXY,
-        explored=explored,
-        front=front_of(explored),
-        best=best_of(explored)[0],
-        network=SPACE.network(explored[best_of(explored)[0]].sample),
+        evaluated=evaluated,
+        front=front_of(evaluated),
+        best=best_of(evaluated)[0],
+        network=SPACE.network(evaluated[best_of(evaluated)[0]].sample),
         training_macs=1,
     )
-    assert FoundBaseline.from_json(found.to_json()) == found
+    assert BaselineSearchResult.from_json(found.to_json()) == found

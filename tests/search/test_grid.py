@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from triscale.errors import NetworkError, RecordError, SearchError
 from triscale.families import get
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.network.custom import CustomNetwork
 from triscale.scaling.apply import scale
 from triscale.scaling.law import EFFICIENTNET, Law
@@ -63,7 +63,7 @@ def test_comparing_floats_loses_the_border():
 def test_the_real_cost_of_triples_of_nominal_two(triple, nominal, ratio, of_b0):
     law = Law(alpha=triple[0], beta=triple[1], gamma=triple[2])
     assert law.nominal_growth == pytest.approx(nominal, abs=0.005)
-    assert totals(scale(B0, law.at(1))).macs / totals(B0).macs == pytest.approx(ratio, abs=0.005)
+    assert count_network(scale(B0, law.at(1))).macs / count_network(B0).macs == pytest.approx(ratio, abs=0.005)
     matched = [candidate for candidate in of_b0.candidates if candidate.stands_for(law)]
     assert len(matched) == (abs(ratio - 2) <= 0.1)
     if matched:
@@ -73,10 +73,10 @@ def test_the_real_cost_of_triples_of_nominal_two(triple, nominal, ratio, of_b0):
 def test_every_triple_of_the_right_cost_is_in_exactly_one_candidate(of_b0):
     by_structure = {candidate.network.structure: candidate for candidate in of_b0.candidates}
     assert len(by_structure) == len(of_b0.candidates)
-    base = totals(B0).macs
+    base = count_network(B0).macs
     for law in Grid(step=0.1).laws():
         network = scale(B0, law.at(1))
-        fits = abs(totals(network).macs / base - 2) <= 0.1
+        fits = abs(count_network(network).macs / base - 2) <= 0.1
         assert fits == (network.structure in by_structure)
         owners = [candidate for candidate in of_b0.candidates if candidate.stands_for(law)]
         assert len(owners) == fits
@@ -89,7 +89,7 @@ def test_a_candidate_s_law_gives_its_network_and_its_figures(of_b0):
         again = scale(B0, candidate.law.at(1))
         assert again.structure == candidate.network.structure
         assert candidate.stands_for(candidate.law)
-        assert candidate.macs == totals(again).macs
+        assert candidate.macs == count_network(again).macs
         assert candidate.ratio == candidate.macs / of_b0.baseline_macs
         assert candidate.nominal == candidate.law.nominal_growth
         assert candidate.realized == realized(B0, again)
@@ -109,7 +109,8 @@ def test_candidates_keep_the_tolerance_or_the_nearest_is_named(name, phi, target
     baseline = get(name)
     grid = Grid(phi=phi, target=target, tolerance=tolerance, cost=cost, step=0.1)
     needed = [
-        getattr(totals(scale(baseline, law.at(phi))), cost) / getattr(totals(baseline), cost) for law in grid.laws()
+        getattr(count_network(scale(baseline, law.at(phi))), cost) / getattr(count_network(baseline), cost)
+        for law in grid.laws()
     ]
     if all(abs(ratio / target**phi - 1) > tolerance + 1e-9 for ratio in needed):
         with pytest.raises(SearchError, match="nearest on the grid is alpha"):
@@ -170,7 +171,7 @@ def test_a_person_s_own_network_needs_a_count():
     def count(network):
         assert isinstance(network, CustomNetwork)
         macs = 1e6 * network.depth * network.width**2 * network.resolution**2
-        return totals(B0)._replace(macs=round(macs))
+        return count_network(B0)._replace(macs=round(macs))
 
     found = find_candidates(own, Grid(step=0.1), count)
     assert any(candidate.stands_for(Law(alpha=2, beta=1, gamma=1)) for candidate in found.candidates)

@@ -12,20 +12,20 @@ import pytest
 from search.surfaces import TIE, Surface
 from triscale.errors import SearchError
 from triscale.families import get
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.search.coefficients.design import Design, choose_design
 from triscale.search.coefficients.grid import Candidates, Grid, find_candidates
 from triscale.search.coefficients.methods import Halving, search_grid, search_halving
 from triscale.search.coefficients.response import search_response
 from triscale.search.coefficients.surface import FORMS, Power, Quadratic, left_out, num_coefficients, root_mean_square
 from triscale.search.study.standing import means_and_errors, tied_with_best
-from triscale.search.study.trial import Found, Proxy, Score
+from triscale.search.study.trial import CoefficientSearchResult, Proxy, Score
 
 B0, R50 = get("efficientnet_b0"), get("resnet50")
 PROXY = Proxy(epochs=9, images=1000, seeds=(0, 1, 2))
 SURFACES = 50
 
-counted = functools.cache(totals)  # the same networks are counted for every surface
+counted = functools.cache(count_network)  # the same networks are counted for every surface
 
 METHODS = {
     "grid": lambda candidates, surface: search_grid(candidates, PROXY, surface.train),
@@ -42,8 +42,8 @@ def candidates() -> Candidates:
 
 
 @pytest.fixture(scope="module")
-def found(candidates: Candidates) -> dict[str, list[tuple[Surface, Found]]]:
-    runs: dict[str, list[tuple[Surface, Found]]] = {}
+def found(candidates: Candidates) -> dict[str, list[tuple[Surface, CoefficientSearchResult]]]:
+    runs: dict[str, list[tuple[Surface, CoefficientSearchResult]]] = {}
     for name, method in METHODS.items():
         surfaces = [Surface(B0, number) for number in range(SURFACES)]
         runs[name] = [(surface, method(candidates, surface)) for surface in surfaces]
@@ -99,8 +99,8 @@ def test_standings_are_in_order_and_the_law_gives_the_network(candidates, found)
             full = [standing.accuracy for standing in result.standings if standing.epochs == 9]
             assert full == sorted(full, reverse=True)
             assert all(not standing.tied for standing in result.standings if standing.epochs < 9)
-            assert result.cannot_tell
-            assert Found.from_json(result.to_json()) == result
+            assert result.limitations
+            assert CoefficientSearchResult.from_json(result.to_json()) == result
 
 
 def test_halving_goes_on_from_where_each_candidate_stopped(candidates):
@@ -116,7 +116,7 @@ def test_halving_goes_on_from_where_each_candidate_stopped(candidates):
     kept = [number, math.ceil(number / 3), math.ceil(math.ceil(number / 3) / 3)]
     assert asked == [(3 * kept[0], 0, 1), (3 * kept[1], 1, 3), (3 * kept[2], 3, 9)]
     assert sum(standing.epochs == 9 for standing in result.standings) == kept[2]
-    assert any("dropped before 9 epochs" in words for words in result.cannot_tell)
+    assert any("dropped before 9 epochs" in words for words in result.limitations)
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_the_design_is_small_different_and_within_its_compute(candidates):
     design = choose_design(candidates, Design(), num_seeds=3)
     assert design[0].network.replace(name=B0.name) == B0
     assert len({sized.network.structure for sized in design}) == len(design) >= 20
-    base = totals(B0).macs
+    base = count_network(B0).macs
     for sized in design:
-        assert sized.macs == totals(sized.network).macs
+        assert sized.macs == count_network(sized.network).macs
         assert 0.125 <= sized.ratio == sized.macs / base <= 1
     assert sum(sized.macs for sized in design) <= sum(candidate.macs for candidate in candidates.candidates)
     for dimension in ("depth", "width", "resolution"):
@@ -190,7 +190,7 @@ def test_a_baseline_of_another_kind_and_a_lone_seed(candidates):
     assert surface.loss(of_resnet, result.network) < 0.01
 
     result = search_grid(of_resnet, proxy, Surface(R50, 9).train)
-    assert any("one seed" in words for words in result.cannot_tell)
+    assert any("one seed" in words for words in result.limitations)
 
 
 def test_a_response_that_fits_nothing_says_so(candidates):
@@ -200,7 +200,7 @@ def test_a_response_that_fits_nothing_says_so(candidates):
     assert surface.loss(candidates, result.network) > 0.1
     assert result.response is not None
     assert result.response.left_out_rms > 0.1
-    assert any(words.startswith("it missed networks left out of its fit by 16 points") for words in result.cannot_tell)
+    assert any(words.startswith("it missed networks left out of its fit by 16 points") for words in result.limitations)
 
 
 def test_a_dimension_that_cannot_change_is_left_out_of_the_response():
@@ -209,7 +209,7 @@ def test_a_dimension_that_cannot_change_is_left_out_of_the_response():
     result = search_response(of_fixed, PROXY, Surface(fixed, 3).train, Design(share=1), samples=10)
     assert result.response is not None
     assert result.response.dimensions == ("width", "resolution")
-    assert any("alpha changed nothing" in words for words in result.cannot_tell)
+    assert any("alpha changed nothing" in words for words in result.limitations)
 
 
 def test_the_interval_and_the_forecast_bracket_what_they_say(found):

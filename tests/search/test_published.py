@@ -8,7 +8,7 @@ from triscale.search.coefficients.published_coefficients import (
     TABLE_2,
     TABLE_3,
     TABLE_7,
-    Checked,
+    CheckedRow,
     check,
     check_published,
 )
@@ -76,4 +76,4 @@ def test_the_rounding_of_a_stated_figure_is_allowed_for():
 
 def test_a_row_reads_back():
     checked = check(TABLE_3[8])
-    assert Checked.from_json(checked.to_json()) == checked
+    assert CheckedRow.from_json(checked.to_json()) == checked

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from triscale.errors import NetworkError, RecordError, SearchError
 from triscale.families import get
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.network.spec import BatchNorm, Network
 from triscale.scaling.budget import figure
 from triscale.search.baseline.options import MENUS, Choices, Options, round_to_width
@@ -44,7 +44,7 @@ def test_published_networks_are_points_of_the_space_around_mobilenet_v2(name):
     sample = space.find(published)
     assert sample is not None
     assert space.network(sample).structure == published.structure
-    assert totals(space.network(sample)) == totals(published)
+    assert count_network(space.network(sample)) == count_network(published)
 
 
 def test_the_skeleton_is_a_point_of_its_own_space():
@@ -68,7 +68,7 @@ def test_every_sample_and_mutant_is_a_valid_network(seed):
     for one in (sample, mutant):
         network = SPACE.network(one)
         assert Network.from_json(network.to_json()) == network
-        assert totals(network).macs > 0
+        assert count_network(network).macs > 0
         found = SPACE.find(network)
         assert found is not None
         assert SPACE.network(found).structure == network.structure
@@ -112,9 +112,9 @@ def test_the_cheapest_and_the_dearest_are_those_of_all(cost):
     skeleton = get("mobilenet_v2@32").replace(stages=get("mobilenet_v2@32").stages[:2], name="two")
     space = make_space("two", skeleton, Choices(options=(options,), resolutions=(24, 32)))
     every = product(*(range(len(choice.options)) for choice in space.places))
-    costs = [figure(totals(space.network(sample)), cost) for sample in every]
-    assert figure(totals(space.smallest(cost)), cost) == min(costs)
-    assert figure(totals(space.largest(cost)), cost) == max(costs)
+    costs = [figure(count_network(space.network(sample)), cost) for sample in every]
+    assert figure(count_network(space.smallest(cost)), cost) == min(costs)
+    assert figure(count_network(space.largest(cost)), cost) == max(costs)
 
 
 def test_a_target_out_of_reach_says_the_nearest():

@@ -17,13 +17,13 @@ from search.landscape import Ground, Landscape
 from triscale.errors import SearchError
 from triscale.families.mobilenet import V2
 from triscale.network.spec import MBConv, Network, Stage, Stem
-from triscale.search.baseline.objective import Objective, Told
+from triscale.search.baseline.objective import Objective, Observation
 from triscale.search.baseline.options import Choices, Options
 from triscale.search.baseline.space import Sample, Space, around, make_space, mnasnet
 from triscale.search.baseline.strategies import STRATEGIES, make_strategy
-from triscale.search.baseline.strategies.controller import Controller, Weights
+from triscale.search.baseline.strategies.controller import Controller, ControllerWeights
 from triscale.search.baseline.strategies.evolution import Evolution
-from triscale.search.baseline.strategies.ppo import PPO, Adam, Settings
+from triscale.search.baseline.strategies.ppo import PPO, Adam, PpoSettings
 from triscale.search.baseline.strategies.samplers import nsga2
 from triscale.search.baseline.strategies.strategy import Strategy
 
@@ -48,17 +48,17 @@ SIXTEEN = around(SKELETON, "tiny")
 SINGLE = make_space("single", SKELETON, Choices(options=(ONE, ONE.model_copy(update={"kernels": (3, 5)}))))
 NOTHING = make_space("nothing", SKELETON, Choices(options=(ONE,)))
 
-Answer = Callable[[Sample], Told]
+Answer = Callable[[Sample], Observation]
 
 
-def answer(sample: Sample) -> Told:
+def answer(sample: Sample) -> Observation:
     """The greater the indices, the better; the first index costs."""
     accuracy = 0.5 + 0.4 * sum(sample) / (1 + 2 * len(sample))
     return told(sample, accuracy, 3e8 * (1 + 3 * sum(sample[:1])))
 
 
-def told(sample: Sample, accuracy: float | None, cost: float = 3e8, objective: Objective = OBJECTIVE) -> Told:
-    return Told(sample, objective.reward(accuracy or 0.0, cost), accuracy, cost)
+def told(sample: Sample, accuracy: float | None, cost: float = 3e8, objective: Objective = OBJECTIVE) -> Observation:
+    return Observation(sample, objective.reward(accuracy or 0.0, cost), accuracy, cost)
 
 
 def drive(strategy: Strategy, batches: list[int], answer: Answer = answer) -> list[list[Sample]]:
@@ -141,8 +141,8 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_was_not(name, batches, stop)
     [
         lambda sample: told(sample, 0.5),
         lambda sample: told(sample, 0.0),
-        lambda sample: Told(sample, -1.0 - sum(sample), None, 1e9 + sum(sample)),
-        lambda sample: Told(sample, -1e6 if sample[0] else 0.5, None if sample[0] else 0.5, 3e8),
+        lambda sample: Observation(sample, -1.0 - sum(sample), None, 1e9 + sum(sample)),
+        lambda sample: Observation(sample, -1e6 if sample[0] else 0.5, None if sample[0] else 0.5, 3e8),
         lambda sample: told(sample, None if sum(sample) % 2 else 0.5, 9e8 if sum(sample) % 2 else 3e8),
     ],
     ids=["all equal", "all zero", "none trained", "one huge", "half trained"],
@@ -206,7 +206,7 @@ def found_on(landscape: Landscape, name: str) -> float:
     strategy = make_strategy(name, landscape.ground.space, landscape.number, OBJECTIVE)
     seen = []
 
-    def observe(sample: Sample) -> Told:
+    def observe(sample: Sample) -> Observation:
         seen.append(landscape.told(sample, OBJECTIVE))
         return seen[-1]
 
@@ -269,7 +269,7 @@ def test_nsga2_goes_where_the_constraint_is_met_although_nothing_was_trained(spa
     # Whatever has a first index above 0 is refused, and then half of the rest for its last.
     objective = Objective(target=3e8, form="constraint")
 
-    def refuse(sample: Sample) -> Told:
+    def refuse(sample: Sample) -> Observation:
         cost = 3e8 * (1 + sum(sample) / len(sample))
         return told(sample, None, cost, objective)
 
@@ -285,24 +285,26 @@ COUNTS = (3, 2, 2, 5, 2, 3, 3, 1, 4)
 def test_log_probabilities_entropies_and_gradients_are_those_of_torch(counts, scale):
     rng = np.random.default_rng(0)
     controller = Controller(counts, hidden=7, embedding=5)
-    weights = Weights(*(scale * array for array in controller.make_weights(rng)))
+    weights = ControllerWeights(*(scale * array for array in controller.make_weights(rng)))
     tokens = controller.draw(weights, 6, rng)
     forward = controller.forward(weights, tokens)
     to_log_probs, to_entropies = rng.normal(size=(2, *tokens.shape))
     gradients = controller.backward(weights, forward, to_log_probs, to_entropies)
 
-    theirs = Weights(*(torch.tensor(array, requires_grad=True) for array in weights))
+    theirs = ControllerWeights(*(torch.tensor(array, requires_grad=True) for array in weights))
     log_probs, entropies = by_torch(theirs, counts, torch.tensor(tokens))
     scalar = (log_probs * torch.tensor(to_log_probs) + entropies * torch.tensor(to_entropies)).sum()
     expected = torch.autograd.grad(scalar, tuple(theirs))
     np.testing.assert_allclose(forward.log_probs, log_probs.detach().numpy(), rtol=0, atol=1e-12)
     np.testing.assert_allclose(forward.entropies, entropies.detach().numpy(), rtol=0, atol=1e-12)
-    for field, gradient, wanted in zip(Weights._fields, gradients, expected, strict=True):
+    for field, gradient, wanted in zip(ControllerWeights._fields, gradients, expected, strict=True):
         np.testing.assert_allclose(gradient, wanted.numpy(), rtol=1e-10, atol=1e-12, err_msg=field)
     assert np.abs(gradients.heads).max() > 1e-3
 
 
-def by_torch(weights: Weights, counts: tuple[int, ...], tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def by_torch(
+    weights: ControllerWeights, counts: tuple[int, ...], tokens: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     cell = torch.nn.LSTMCell(weights.input.shape[1], weights.state.shape[1], dtype=torch.float64)
     named = {
         "weight_ih": weights.input,
@@ -326,7 +328,7 @@ def by_torch(weights: Weights, counts: tuple[int, ...], tokens: torch.Tensor) ->
 def test_the_probabilities_of_all_samples_add_up_to_one_and_are_those_drawn_with():
     counts, rng = (3, 2, 1, 4), np.random.default_rng(1)
     controller = Controller(counts, hidden=6, embedding=4)
-    weights = Weights(*(10 * array for array in controller.make_weights(rng)))
+    weights = ControllerWeights(*(10 * array for array in controller.make_weights(rng)))
     everything = np.stack(np.unravel_index(np.arange(24), counts), axis=1)
     forward = controller.forward(weights, everything)
     probabilities = np.exp(forward.log_probs.sum(axis=1))
@@ -348,7 +350,7 @@ def test_adam_is_that_of_torch():
     theirs = [torch.tensor(array) for array in weights]
     optimizer = torch.optim.Adam(theirs, lr=0.01)
     for _ in range(5):
-        gradients = Weights(*(rng.normal(size=array.shape) for array in weights))
+        gradients = ControllerWeights(*(rng.normal(size=array.shape) for array in weights))
         weights = adam.step(weights, gradients)
         for tensor, gradient in zip(theirs, gradients, strict=True):
             tensor.grad = torch.tensor(gradient)
@@ -361,7 +363,7 @@ def test_adam_is_that_of_torch():
 def test_ppo_learns_a_token_that_is_always_better(space, size):
     place, option = 5, 1
 
-    def answer(sample: Sample) -> Told:
+    def answer(sample: Sample) -> Observation:
         return told(sample, 0.7 if sample[place] == option else 0.6)
 
     proposed = drive(make_strategy("ppo", space, 0, OBJECTIVE), [size] * (200 // size), answer)
@@ -373,9 +375,9 @@ def test_ppo_learns_a_token_that_is_always_better(space, size):
 def test_ppo_learns_a_token_that_is_better_after_another_one():
     """Which policies without a memory cannot: each option is as good as the other."""
 
-    def answer(sample: Sample) -> Told:
+    def answer(sample: Sample) -> Observation:
         return told(sample, 0.7 if sample[0] == sample[3] else 0.6)
 
-    proposed = drive(PPO(SIXTEEN, 0, Settings(entropy=0.3)), [10] * 40, answer)
+    proposed = drive(PPO(SIXTEEN, 0, PpoSettings(entropy=0.3)), [10] * 40, answer)
     last = [sample for batch in proposed[-5:] for sample in batch]
     assert np.mean([sample[0] == sample[3] for sample in last]) > 0.9

@@ -26,7 +26,7 @@ from triscale.search.study.entries import read_entries
 from triscale.search.study.ledger import open_ledger
 from triscale.search.study.storage import read_storage
 from triscale.search.study.study import Study
-from triscale.search.study.trial import Found, Job, Score
+from triscale.search.study.trial import CoefficientSearchResult, Job, Score
 
 TESTS = Path(__file__).parent.parent
 FILE = "study.db"
@@ -44,7 +44,7 @@ def start(folder: Path, seconds: float = 0.2, place: str = FILE) -> subprocess.P
     )
 
 
-def undisturbed() -> Found:
+def undisturbed() -> CoefficientSearchResult:
     return search_halving(candidates(NUMBER), proxy(SEEDS), lambda jobs: [Score(accuracy(job), 0.005) for job in jobs])
 
 
@@ -98,7 +98,7 @@ def check_nothing_was_lost(folder: Path, place: str | Path, kills: Counter[str])
     assert len(entries) == len(complete) == JOBS
     assert set(complete.values()) == {1}
     assert {entry.state for entry in entries} == {"done"}
-    found = [Found.load(path) for path in folder.glob("found-*.json")]
+    found = [CoefficientSearchResult.load(path) for path in folder.glob("found-*.json")]
     assert found
     assert all(one == undisturbed() for one in found)
     # A kill costs the epoch that was not saved yet, and nothing else.

@@ -18,12 +18,12 @@ from triscale.errors import Interrupted, RecipeError
 from triscale.network.contract import Preprocessing
 from triscale.nn.build import build
 from triscale.training.distributed.group import Group, join
-from triscale.training.distributed.micro_batches import shard_slices, shards_of, tree_sum
-from triscale.training.distributed.sync_norm import over_batch
+from triscale.training.distributed.micro_batches import micro_batch_slices, micro_batches_of, tree_sum
+from triscale.training.distributed.sync_norm import sync_batch_norm
 from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import Recipe, Sgd
 from triscale.training.state.checkpoint import Checkpoints
-from triscale.training.task import Feed, Manner, Task
+from triscale.training.task import BatchSource, Manner, TrainingTask
 
 CPU = torch.device("cpu")
 STEPS, BATCH = 3, 18
@@ -38,10 +38,10 @@ def images_of(place: tuple[int, ...], count: int) -> Batch:
     return Batch(torch.from_numpy(images), labels, torch.arange(count))
 
 
-def feed(recipe: Recipe, group: Group) -> Feed:
+def feed(recipe: Recipe, group: Group) -> BatchSource:
     """Batches that are a function of (epoch, step), of which a process is given its shards."""
-    mine = shards_of(group.rank, group.size, recipe.shards)
-    parts = shard_slices(BATCH, recipe.shards)
+    mine = micro_batches_of(group.rank, group.size, recipe.micro_batches)
+    parts = micro_batch_slices(BATCH, recipe.micro_batches)
     share = slice(parts[mine.start].start, parts[mine.stop - 1].stop)
 
     def batches(epoch: int, first: int):
@@ -49,7 +49,7 @@ def feed(recipe: Recipe, group: Group) -> Feed:
             batch = images_of((epoch, step), BATCH)
             yield Batch(batch.images[share], batch.labels[share], batch.indices[share])
 
-    return Feed(
+    return BatchSource(
         steps_per_epoch=STEPS,
         count=lambda step: BATCH,
         train=batches,
@@ -58,8 +58,8 @@ def feed(recipe: Recipe, group: Group) -> Feed:
     )
 
 
-def task(network, recipe: Recipe) -> Task:
-    return Task(
+def task(network, recipe: Recipe) -> TrainingTask:
+    return TrainingTask(
         model=build(network),
         recipe=recipe,
         preprocessing=Preprocessing(resolution=16),
@@ -89,7 +89,7 @@ def train_together(folder, network, recipe: Recipe, *, stop_after: int | None = 
     return work
 
 
-RECIPE = Recipe(epochs=2, batch=BATCH, shards=4, warmup_epochs=1, mixup=0.2)
+RECIPE = Recipe(epochs=2, batch=BATCH, micro_batches=4, warmup_epochs=1, mixup=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -140,17 +140,17 @@ def test_one_process_that_is_told_to_stop_stops_all_at_the_same_step(tmp_path, t
 
 def test_fast_sums_are_close_to_the_strict_ones(tmp_path, tiny):
     weights = []
-    for summation in ("strict", "fast"):
+    for grad_reduction in ("strict", "fast"):
         recipe = Recipe(
             epochs=1,
             batch=BATCH,
-            shards=4,
+            micro_batches=4,
             warmup_epochs=0,
             optimizer=Sgd(momentum=0.0),
             learning_rate=0.05,
-            summation=summation,
+            grad_reduction=grad_reduction,
         )
-        folder = tmp_path / summation
+        folder = tmp_path / grad_reduction
         run_together(2, train_together(folder, tiny, recipe))
         checkpoints = Checkpoints(folder)
         weights.append(checkpoints.load(checkpoints.newest().state_file))
@@ -161,18 +161,18 @@ def test_fast_sums_are_close_to_the_strict_ones(tmp_path, tiny):
 def test_batch_norm_over_the_batch_is_that_of_one_process_with_all_images(tmp_path, tiny):
     network = tiny.replace(drop_path=0.0, dropout=0.0)
     states = []
-    for shards, over in ((1, "shard"), (3, "batch")):
+    for micro_batches, over in ((1, "shard"), (3, "batch")):
         recipe = Recipe(
             epochs=1,
             batch=BATCH,
-            shards=shards,
+            micro_batches=micro_batches,
             norm_over=over,
             warmup_epochs=0,
             optimizer=Sgd(momentum=0.0),
             learning_rate=0.05,
         )
         folder = tmp_path / over
-        results = run_together(shards, train_together(folder, network, recipe))
+        results = run_together(micro_batches, train_together(folder, network, recipe))
         assert all(isinstance(result, list) for result in results), results
         checkpoints = Checkpoints(folder)
         states.append(checkpoints.load(checkpoints.newest().state_file))
@@ -183,44 +183,44 @@ def test_batch_norm_over_the_batch_is_that_of_one_process_with_all_images(tmp_pa
 
 def test_batch_norm_over_the_batch_needs_one_shard_a_process():
     with pytest.raises(RecipeError, match="start 4 processes"):
-        over_batch(nn.BatchNorm2d(3), Recipe(batch=8, shards=4, norm_over="batch"), Group())
+        sync_batch_norm(nn.BatchNorm2d(3), Recipe(batch=8, micro_batches=4, norm_over="batch"), Group())
 
 
 @given(st.integers(1, 64), st.integers(1, 6))
-def test_shards_are_dealt_out_once_or_refused(shards, log_processes):
+def test_shards_are_dealt_out_once_or_refused(micro_batches, log_processes):
     for processes in {2**log_processes, log_processes}:
         try:
-            dealt = [number for rank in range(processes) for number in shards_of(rank, processes, shards)]
+            dealt = [number for rank in range(processes) for number in micro_batches_of(rank, processes, micro_batches)]
         except RecipeError:
-            each, rest = divmod(shards, processes)
+            each, rest = divmod(micro_batches, processes)
             assert rest or (each > 1 and processes & (processes - 1))
         else:
-            assert dealt == list(range(shards))
+            assert dealt == list(range(micro_batches))
 
 
 @given(st.integers(1, 40), st.integers(0, 5))
-def test_the_tree_of_sums_is_one_whoever_computes_its_branches(shards, log_processes):
+def test_the_tree_of_sums_is_one_whoever_computes_its_branches(micro_batches, log_processes):
     processes = 2**log_processes
-    values = torch.from_numpy(np.random.default_rng(shards).normal(size=(shards, 7)).astype(np.float32))
+    values = torch.from_numpy(np.random.default_rng(micro_batches).normal(size=(micro_batches, 7)).astype(np.float32))
 
     def leaf(first, last):
         return values[first].clone() if last - first == 1 else None
 
-    whole = tree_sum(0, shards, leaf)
+    whole = tree_sum(0, micro_batches, leaf)
     np.testing.assert_allclose(whole.double(), values.double().sum(0), atol=1e-5)
-    if shards % processes == 0:
-        each = shards // processes
+    if micro_batches % processes == 0:
+        each = micro_batches // processes
         parts = [tree_sum(rank * each, (rank + 1) * each, leaf) for rank in range(processes)]
 
         def branch(first, last):
             return parts[first // each] if last - first == each else None
 
-        assert torch.equal(tree_sum(0, shards, branch), whole)
+        assert torch.equal(tree_sum(0, micro_batches, branch), whole)
 
 
 @given(st.integers(1, 500), st.integers(1, 20))
-def test_shards_cover_a_batch_evenly(count, shards):
-    slices = shard_slices(count, shards)
+def test_shards_cover_a_batch_evenly(count, micro_batches):
+    slices = micro_batch_slices(count, micro_batches)
     assert [index for part in slices for index in range(count)[part]] == list(range(count))
     sizes = [len(range(count)[part]) for part in slices]
     assert max(sizes) - min(sizes) <= 1
@@ -228,4 +228,4 @@ def test_shards_cover_a_batch_evenly(count, shards):
 
 def test_shards_that_cannot_be_dealt_out_are_refused():
     with pytest.raises(RecipeError, match="--set shards=2"):
-        shards_of(0, 2, 1)
+        micro_batches_of(0, 2, 1)

@@ -19,7 +19,7 @@ from triscale.training.divergence import SPIKE, WINDOW, diverging_since
 from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import Recipe, Sgd
 from triscale.training.state.checkpoint import Checkpoints
-from triscale.training.task import Feed, Manner, Task
+from triscale.training.task import BatchSource, Manner, TrainingTask
 
 STEPS = 50
 RECIPE = Recipe(
@@ -39,7 +39,7 @@ class Explosive(nn.Module):
         return logits * torch.where(images[:, 0, 0, 0] > 2.2, -1e6, 1.0)[:, None]
 
 
-def feed(bad_steps: set[int]) -> Feed:
+def feed(bad_steps: set[int]) -> BatchSource:
     def batches(epoch: int, first: int):
         for step in range(first, STEPS):
             rng = np.random.default_rng((epoch, step))
@@ -49,7 +49,7 @@ def feed(bad_steps: set[int]) -> Feed:
             images[:, :, 0, 0] = 255 if epoch * STEPS + step in bad_steps else 0
             yield Batch(torch.from_numpy(images), labels, torch.arange(16))
 
-    return Feed(
+    return BatchSource(
         steps_per_epoch=STEPS,
         count=lambda step: 16,
         train=batches,
@@ -66,7 +66,7 @@ def run(folder, bad_steps, stop_after=None):
         return stop_after is not None and len(calls) > stop_after
 
     seed_weights(1)
-    task = Task(
+    task = TrainingTask(
         model=Explosive(),
         recipe=RECIPE,
         preprocessing=Preprocessing(resolution=8),

@@ -23,7 +23,7 @@ from triscale.training.state.checkpoint import Checkpoints  # noqa: E402
 RECIPES = {
     "adamw": Recipe(epochs=4, batch=18, warmup_epochs=1),
     "rmsprop_tensorflow, 2 shards, mixup": Recipe(
-        epochs=4, batch=18, shards=2, warmup_epochs=1, mixup=0.2, optimizer=RmsProp(), learning_rate=0.01
+        epochs=4, batch=18, micro_batches=2, warmup_epochs=1, mixup=0.2, optimizer=RmsProp(), learning_rate=0.01
     ),
     "sgd, cutmix": Recipe(epochs=4, batch=18, warmup_epochs=1, cutmix=1.0, optimizer=Sgd(), learning_rate=0.05),
 }

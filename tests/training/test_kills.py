@@ -23,7 +23,7 @@ from triscale.training.task import Manner
 KILLS = size(20, 200)
 EPOCHS = 8
 RECIPE_OF_KILLS = RECIPE.model_copy(update={"epochs": EPOCHS})
-PATIENCE = 60.0
+RETRY_POLICY = 60.0
 
 
 def work(folder: Path, network, reached) -> None:
@@ -52,7 +52,7 @@ def whole(tmp_path_factory, tiny):
     folder = tmp_path_factory.mktemp("whole")
     started = time.monotonic()
     process, _ = begin(folder, tiny)
-    process.join(PATIENCE)
+    process.join(RETRY_POLICY)
     return folder_digest(folder), time.monotonic() - started
 
 
@@ -64,11 +64,11 @@ def test_killed_at_random_times_it_ends_bitwise_the_same(tmp_path, tiny, whole):
         folder = tmp_path / str(runs)
         for _ in range(50):
             process, reached = begin(folder, tiny)
-            process.join(chance.uniform(0, 0.7 * seconds) if kills < KILLS else PATIENCE)
+            process.join(chance.uniform(0, 0.7 * seconds) if kills < KILLS else RETRY_POLICY)
             if process.exitcode is not None:
                 break
             os.kill(process.pid, signal.SIGKILL)
-            process.join(PATIENCE)
+            process.join(RETRY_POLICY)
             kills += 1
             found = Checkpoints(folder).newest()
             # The epoch under way is lost, and with it the one before if its checkpoint was still being written.

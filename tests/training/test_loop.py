@@ -23,13 +23,13 @@ from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.state.ema import Average
 from triscale.training.state.state import new_state, to_tensors
 from triscale.training.step import update_where_finite
-from triscale.training.task import Feed, Manner, Task
+from triscale.training.task import BatchSource, Manner, TrainingTask
 
 CPU = torch.device("cpu")
 CONTRACT = Preprocessing(resolution=16)
 
 
-def feed(seed: int = 0, steps: int = 4, batch: int = 8) -> Feed:
+def feed(seed: int = 0, steps: int = 4, batch: int = 8) -> BatchSource:
     """Batches that are a function of (epoch, step)."""
 
     def batches(epoch: int, first: int):
@@ -40,11 +40,11 @@ def feed(seed: int = 0, steps: int = 4, batch: int = 8) -> Feed:
             images[np.arange(batch), labels.numpy()] += 50
             yield Batch(torch.from_numpy(images), labels, torch.arange(batch))
 
-    return Feed(steps_per_epoch=steps, count=lambda step: batch, train=batches, val=lambda: batches(10_000, 0))
+    return BatchSource(steps_per_epoch=steps, count=lambda step: batch, train=batches, val=lambda: batches(10_000, 0))
 
 
-def task(model: nn.Module, recipe: Recipe) -> Task:
-    return Task(model=model, recipe=recipe, preprocessing=CONTRACT, classes=3, network_digest="", seed=1)
+def task(model: nn.Module, recipe: Recipe) -> TrainingTask:
+    return TrainingTask(model=model, recipe=recipe, preprocessing=CONTRACT, classes=3, network_digest="", seed=1)
 
 
 def run(folder, tiny, recipe, stop_after=None, data=None):
@@ -75,7 +75,7 @@ def same(one, other):
 
 RECIPES = (
     Recipe(epochs=3, batch=8, warmup_epochs=1),
-    Recipe(epochs=3, batch=8, optimizer=Sgd(), learning_rate=0.1, shards=2),
+    Recipe(epochs=3, batch=8, optimizer=Sgd(), learning_rate=0.1, micro_batches=2),
     Recipe(epochs=3, batch=8, ema_decay=0.0, label_smoothing=0.0),
 )
 
@@ -184,9 +184,9 @@ def test_the_average_follows_its_formula(tiny):
 def test_biases_and_batch_norm_are_not_decayed(tiny, optimizer):
     model = build(tiny)
     made = make_optimizer(Recipe(optimizer=optimizer, weight_decay=0.3), model)
-    decayed = {id(p) for group in made.param_groups if group["weight_decay"] for p in group["params"]}
+    weight_decay_params = {id(p) for group in made.param_groups if group["weight_decay"] for p in group["params"]}
     for name, parameter in model.named_parameters():
-        assert (id(parameter) in decayed) == (name.endswith("weight") and ".norm." not in name), name
+        assert (id(parameter) in weight_decay_params) == (name.endswith("weight") and ".norm." not in name), name
 
 
 class Poisoned(nn.Module):
@@ -202,7 +202,7 @@ class Poisoned(nn.Module):
         return logits * torch.where(white, self.poison, 1.0)[:, None]
 
 
-def poisoned_feed(bad_steps: set[int]) -> Feed:
+def poisoned_feed(bad_steps: set[int]) -> BatchSource:
     clean = feed()
 
     def batches(epoch: int, first: int):
@@ -212,7 +212,7 @@ def poisoned_feed(bad_steps: set[int]) -> Feed:
                 batch.images[0, :, 0, 0] = 255
             yield batch
 
-    return Feed(steps_per_epoch=4, count=clean.count, train=batches, val=clean.val)
+    return BatchSource(steps_per_epoch=4, count=clean.count, train=batches, val=clean.val)
 
 
 BAD_STEPS = [0, 3, 5] if size(0, 1) == 0 else list(range(34))
@@ -246,7 +246,7 @@ def test_a_step_that_is_not_finite_is_undone_whole(tmp_path, tiny, poison, bad):
     if bad % 4 != 3:  # else the counts began anew with the next epoch
         assert tallies[1] == [*tallies[0][:2], tallies[0][2] + 1, 1]
     else:
-        assert manifest.history[-1].undone == 1
+        assert manifest.history[-1].skipped_steps == 1
     recent = [before.pop("loss/recent"), after.pop("loss/recent")]
     assert torch.equal(*recent) or torch.equal(recent[0].nan_to_num(), recent[1].nan_to_num())
     assert all(torch.isfinite(value).all() for value in after.values())
@@ -269,11 +269,11 @@ def test_a_training_that_never_is_finite_says_so(tmp_path, tiny):
 def test_shards_sum_to_the_gradient_of_the_batch(tmp_path):
     """Without batch norm and chance, a step in four shards is the step of the whole batch."""
     weights = []
-    for shards in (1, 4):
+    for micro_batches in (1, 4):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
-        recipe = Recipe(epochs=1, batch=8, optimizer=Sgd(momentum=0.0), shards=shards, warmup_epochs=0)
-        checkpoints = Checkpoints(tmp_path / str(shards))
+        recipe = Recipe(epochs=1, batch=8, optimizer=Sgd(momentum=0.0), micro_batches=micro_batches, warmup_epochs=0)
+        checkpoints = Checkpoints(tmp_path / str(micro_batches))
         manifest = train(task(model, recipe), feed(), checkpoints, Manner(device=CPU))
         weights.append(checkpoints.load(manifest.state_file)["model/1.weight"])
     torch.testing.assert_close(*weights)
@@ -281,9 +281,9 @@ def test_shards_sum_to_the_gradient_of_the_batch(tmp_path):
 
 @pytest.mark.parametrize("mix", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
 def test_mixed_batches_learn_and_resume_to_the_same_bits(tmp_path, tiny, mix):
-    recipe = Recipe(epochs=3, batch=8, shards=2, **mix)
+    recipe = Recipe(epochs=3, batch=8, micro_batches=2, **mix)
     whole = state(*run(tmp_path / "whole", tiny, recipe))
-    plain = state(*run(tmp_path / "plain", tiny, Recipe(epochs=3, batch=8, shards=2)))
+    plain = state(*run(tmp_path / "plain", tiny, Recipe(epochs=3, batch=8, micro_batches=2)))
     with pytest.raises(Interrupted):
         run(tmp_path / "stopped", tiny, recipe, stop_after=5)
     assert same(whole, state(*run(tmp_path / "stopped", tiny, recipe)))

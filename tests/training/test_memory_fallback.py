@@ -24,9 +24,9 @@ from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
 from triscale.nn.build import build
 from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import Recipe
-from triscale.training.recompute import MOST_FRUGAL, recomputed
+from triscale.training.recompute import MAX_CHECKPOINT_LEVEL, with_recomputation
 from triscale.training.state.checkpoint import Checkpoints
-from triscale.training.task import Feed, Manner, Task
+from triscale.training.task import BatchSource, Manner, TrainingTask
 
 SIDE, BATCH = 64, 48
 CPU = torch.device("cpu")
@@ -47,14 +47,16 @@ DEEP = Network(
 """A network whose maps take far more memory than its weights."""
 
 
-def feed(steps: int = 2) -> Feed:
+def feed(steps: int = 2) -> BatchSource:
     def batches(epoch: int, first: int):
         for step in range(first, steps):
             rng = np.random.default_rng((epoch, step))
             images = rng.integers(0, 255, (BATCH, 3, SIDE, SIDE), dtype=np.uint8)
             yield Batch(torch.from_numpy(images), torch.from_numpy(rng.integers(0, 3, BATCH)), torch.arange(BATCH))
 
-    return Feed(steps_per_epoch=steps, count=lambda step: BATCH, train=batches, val=lambda: batches(9, steps - 1))
+    return BatchSource(
+        steps_per_epoch=steps, count=lambda step: BATCH, train=batches, val=lambda: batches(9, steps - 1)
+    )
 
 
 def train_within(folder: Path, room_bytes: int) -> list[str]:
@@ -62,7 +64,7 @@ def train_within(folder: Path, room_bytes: int) -> list[str]:
     torch.set_num_threads(1)
     notes: list[str] = []
     seed_weights(1)
-    task = Task(
+    task = TrainingTask(
         model=build(DEEP),
         recipe=Recipe(epochs=1, batch=BATCH, warmup_epochs=0),
         preprocessing=Preprocessing(resolution=SIDE),
@@ -120,20 +122,20 @@ def test_where_nothing_helps_it_says_what_does(tmp_path):
     assert "--set shards=2" in trained(tmp_path, 40)[-1]
 
 
-@pytest.mark.parametrize("frugality", range(1, MOST_FRUGAL + 1))
+@pytest.mark.parametrize("frugality", range(1, MAX_CHECKPOINT_LEVEL + 1))
 @pytest.mark.parametrize("own", [False, True], ids=["network", "own module"])
-def test_parts_computed_twice_give_the_same_bits(frugality, own):
+def test_parts_computed_twice_give_the_same_bits(checkpoint_level, own):
     """Gradients and, within a step, chance; the running statistics are the caller's to put back."""
 
     def gradients(level: int) -> list[torch.Tensor]:
         torch.manual_seed(0)
         model: nn.Module = build(DEEP) if not own else nn.Sequential(nn.Sequential(build(DEEP)), nn.Dropout(0.5))
         images = torch.randn(4, 3, SIDE, SIDE)
-        with recomputed(model.train(), level):
+        with with_recomputation(model.train(), level):
             model(images).square().sum().backward()
         return [parameter.grad for parameter in model.parameters()]
 
-    for one, other in zip(gradients(0), gradients(frugality), strict=True):
+    for one, other in zip(gradients(0), gradients(checkpoint_level), strict=True):
         assert torch.equal(one, other)
 
 

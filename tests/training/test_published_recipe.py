@@ -104,7 +104,7 @@ def test_its_state_survives_being_saved():
 def test_every_number_of_the_recipe_is_the_published_one():
     recipe = EFFICIENTNET_IMAGENET
     assert (recipe.epochs, recipe.warmup_epochs, recipe.label_smoothing, recipe.ema_decay) == (350, 5, 0.1, 0.9999)
-    assert (recipe.weight_decay, recipe.decayed) == (1e-5, "all_but_norm")
+    assert (recipe.weight_decay, recipe.weight_decay_params) == (1e-5, "all_but_norm")
     assert recipe.augmentation.crop_area == (0.08, 1.0)
     assert recipe.augmentation.policy == "autoaugment_v0"
     assert [round(recipe.crop_at(size), 3) for size in (224, 380, 600)] == [0.875, 0.922, 0.949]

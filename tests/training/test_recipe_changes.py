@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triscale.data.checks.duplicates import Copies
+from triscale.data.checks.duplicates import Duplicates
 from triscale.data.pipeline.split import make_split
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.errors import RecipeError, RecordError
 from triscale.families import get
 from triscale.jobs.training.prepare import for_classes, with_dropout
 from triscale.network.custom import CustomNetwork
-from triscale.training.changes import changed, find_recipe, idle_settings
+from triscale.training.changes import changed, find_recipe, unused_settings
 from triscale.training.recipe import (
     EFFICIENTNET_IMAGENET,
     MINIVAL_SHARE,
@@ -89,25 +89,25 @@ def test_a_file_may_be_whole_or_build_on_a_named_recipe(tmp_path):
         (changed(SMALL, ["augmentation.magnitude=17"]), "augmentation.magnitude"),
         (changed(SMALL, ["epochs=3"]), "warmup_epochs"),
         (Recipe(optimizer=Sgd(momentum=0.0, nesterov=True)), "nesterov"),
-        (changed(SMALL, ["summation=fast"]), "summation"),
+        (changed(SMALL, ["grad_reduction=fast"]), "grad_reduction"),
         (changed(SMALL, ["norm_over=batch"]), "norm_over"),
     ],
 )
 def test_a_setting_without_effect_is_said(recipe, said):
-    (sentence,) = idle_settings(recipe, get("efficientnet_b0"))
+    (sentence,) = unused_settings(recipe, get("efficientnet_b0"))
     assert said in sentence
 
 
 def test_what_a_network_has_no_place_for_is_said():
     recipe = changed(SMALL, ["drop_path=0.2", "norm_momentum=null"])
-    assert "no residual blocks" in idle_settings(recipe, get("mobilenet_v1"))[0]
+    assert "no residual blocks" in unused_settings(recipe, get("mobilenet_v1"))[0]
     own = CustomNetwork(name="own", function="somewhere:own")
-    assert ["drop_path" in sentence for sentence in idle_settings(recipe, own)] == [True]
+    assert ["drop_path" in sentence for sentence in unused_settings(recipe, own)] == [True]
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_no_recipe_of_ours_has_settings_without_effect(recipe):
-    assert idle_settings(recipe, get("efficientnet_b0")) == ()
+    assert unused_settings(recipe, get("efficientnet_b0")) == ()
     assert recipe.source
 
 
@@ -129,7 +129,7 @@ def test_minival_is_a_stratified_share(classes, each):
     names = tuple(str(label) for label in range(classes))
     held = tuple(ScannedImage(f"t/{label}.png", label, 8, 8, 100, "PNG", f"t{label}") for label in range(classes))
     found = Scan(root="somewhere", classes=names, train=images, test=held)
-    split = make_split(found, seed=1, val_share=MINIVAL_SHARE, copies=Copies())
+    split = make_split(found, seed=1, val_share=MINIVAL_SHARE, copies=Duplicates())
     counts = [sum(sample.label == label for sample in split.val) for label in range(classes)]
     assert counts == [max(1, round(each * MINIVAL_SHARE))] * classes
     assert round(1281167 * MINIVAL_SHARE) == 25022

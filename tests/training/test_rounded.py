@@ -11,7 +11,7 @@ from torch import nn
 from triscale.families import get
 from triscale.nn.build import build
 from triscale.training.fake_quantize import round_activations, round_weights, rounded
-from triscale.training.recompute import recomputed
+from triscale.training.recompute import with_recomputation
 
 VALUES = st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=40)
 
@@ -75,10 +75,10 @@ def test_what_is_recomputed_is_rounded_again_to_the_same():
     model = build(get("efficientnet_b0@32").replace(classes=4, drop_path=0.0, dropout=0.0)).train()
     images, found = torch.randn(4, 3, 32, 32), []
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    for frugality in (0, 2):
+    for checkpoint_level in (0, 2):
         model.load_state_dict(state)
         model.zero_grad()
-        with recomputed(model, frugality), rounded(model):
+        with with_recomputation(model, checkpoint_level), rounded(model):
             model(images).square().sum().backward()
         found.append([parameter.grad.clone() for parameter in model.parameters()])
     for one, other in zip(*found, strict=True):

@@ -60,7 +60,7 @@ def trained(folder, recipe, stop_after=None):
     [
         Recipe(epochs=3, batch=8, optimizer=AdamW()),
         Recipe(epochs=3, batch=8, optimizer=RmsProp()),
-        Recipe(epochs=3, batch=8, optimizer=Sgd(), shards=2),
+        Recipe(epochs=3, batch=8, optimizer=Sgd(), micro_batches=2),
     ],
     ids=["adamw", "rmsprop", "sgd-2-shards"],
 )

@@ -11,7 +11,7 @@ import torchvision
 from triscale.errors import WeightsError
 from triscale.families import get
 from triscale.weights import catalog
-from triscale.weights.contract import Weights, check_fits
+from triscale.weights.contract import WeightsContract, check_fits
 from triscale.weights.sources import SOURCES
 
 
@@ -83,7 +83,7 @@ def test_googles_accuracies_of_autoaugment_are_those_of_the_paper():
 def test_every_contract_survives_its_json_form(name):
     weights = catalog.published(name)
     assert weights.title == name
-    assert Weights.from_json(weights.to_json()) == weights
+    assert WeightsContract.from_json(weights.to_json()) == weights
     assert weights.preprocessing.resolution == weights.network.resolution
 
 

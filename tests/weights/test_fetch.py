@@ -19,12 +19,12 @@ from triscale.errors import WeightsError
 from triscale.places import cache_folder
 from triscale.weights import catalog, load
 from triscale.weights import fetch as fetching
-from triscale.weights.contract import Weights
+from triscale.weights.contract import WeightsContract
 from triscale.weights.fetch import fetch
 from triscale.weights.load import find_weights
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
-HASTY = fetching.Patience(attempts=3, seconds=1.0, pause=0.01)
+HASTY = fetching.RetryPolicy(attempts=3, seconds=1.0, pause=0.01)
 
 
 class Server:
@@ -98,13 +98,13 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for name in ("TRISCALE_OFFLINE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(fetching, "PATIENCE", HASTY)
+    monkeypatch.setattr(fetching, "RETRY_POLICY", HASTY)
     running = Server()
     yield running
     running.close()
 
 
-def weights(server: Server, **changes: object) -> Weights:
+def weights(server: Server, **changes: object) -> WeightsContract:
     known = catalog.published("torchvision/resnet18.IMAGENET1K_V1")
     digest = hashlib.sha256(CONTENT).hexdigest()
     return known.replace(address=f"{server.url}/resnet18.pth", sha256=digest[:8], **changes)

@@ -17,7 +17,7 @@ from triscale.network.contract import Preprocessing
 from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.weights import catalog
-from triscale.weights.contract import Weights
+from triscale.weights.contract import WeightsContract
 from triscale.weights.load import find_weights, import_file, load_file, load_weights
 from triscale.weights.tensors import sha256_of
 from triscale.weights.unwrap import find_state
@@ -271,7 +271,7 @@ def test_a_contract_of_a_newer_schema_is_refused(tmp_path, state):
     made = import_file(tmp_path / "a.bin", tmp_path / "a.safetensors", source="torchvision", name="resnet18")
     contract = json.loads(made.weights.to_json()) | {"schema": 2}
     with pytest.raises(RecordError, match="of schema 2, and this version of Triscale reads up to schema 1"):
-        Weights.from_json(json.dumps(contract))
+        WeightsContract.from_json(json.dumps(contract))
 
 
 def test_a_failed_import_leaves_an_earlier_one(tmp_path, state):

@@ -60,7 +60,7 @@ def export(subject: Exportable, engine: Engine, real: NDArray[np.float32], path:
         UserError: the engine is not installed.
     """
     subject.model.cpu().eval()
-    with draft_of(path) as draft:
+    with atomic_output(path) as draft:
         engine.write(subject, draft)
         if engine.name == "coreml" and not coreml.runs_here():
             images, verified, error, agreement = 0, False, None, None
@@ -84,7 +84,7 @@ def export(subject: Exportable, engine: Engine, real: NDArray[np.float32], path:
 
 
 @contextmanager
-def draft_of(path: Path) -> Iterator[Path]:
+def atomic_output(path: Path) -> Iterator[Path]:
     """Yield a place for a draft of a file; it takes the file's place when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as aside:

@@ -27,7 +27,7 @@ OPSET, IR_VERSION = 20, 10
 INPUT, OUTPUT = "images", "logits"
 
 
-class Weights(Protocol):
+class GraphWeights(Protocol):
     """Where the weights of a graph come from."""
 
     def tensors(
@@ -66,7 +66,7 @@ class TrainedWeights:
         return _tensor(f"{place}.weight", kernel), _tensor(f"{place}.bias", shift)
 
 
-class DrawnWeights:
+class RandomWeights:
     """Weights drawn such that values neither grow nor vanish: numbers too small to be normal would be slow."""
 
     def __init__(self) -> None:
@@ -146,7 +146,7 @@ def timed_graph(node: tree.Sequence, shape: Shape, shared: SharedWeights | None 
         shape: of its input.
         shared: where the weights are to lie; by default they are in the graph.
     """
-    return _graph(node, shape, shared or DrawnWeights())
+    return _graph(node, shape, shared or RandomWeights())
 
 
 def block_of(name: str) -> str:
@@ -165,7 +165,7 @@ def spread_of(shape: tuple[int, ...]) -> float:
     return math.sqrt(2 / max(1, math.prod(shape[1:])))
 
 
-def _graph(node: tree.Sequence, shape: Shape, weights: Weights) -> onnx.ModelProto:
+def _graph(node: tree.Sequence, shape: Shape, weights: GraphWeights) -> onnx.ModelProto:
     writer = _Writer(weights)
     last, out = writer.sequence(node, "", INPUT, shape)
     writer.rename(last, OUTPUT)
@@ -181,7 +181,7 @@ def _graph(node: tree.Sequence, shape: Shape, weights: Weights) -> onnx.ModelPro
 class _Writer:
     """A graph in the making. A node, its output and the part of the structure that it computes bear one name."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: GraphWeights) -> None:
         self._weights = weights
         self.is_flat = False
         self.nodes: list[onnx.NodeProto] = []
@@ -237,10 +237,10 @@ class _Writer:
                 return self.add("Gemm", [value, kernel, bias], place, transB=1), Shape(node.outputs, 1)
             case tree.Sequence():
                 return self.sequence(node, place, value, shape)
-            case tree.Gate():
+            case tree.SqueezeExcite():
                 mean = self.add("GlobalAveragePool", [value], f"{place}.mean")
-                gate, _ = self.sequence(node.body, place, mean, Shape(shape.channels, 1))
-                return self.add("Mul", [gate, value], f"{place}.scaled"), shape
+                se, _ = self.sequence(node.body, place, mean, Shape(shape.channels, 1))
+                return self.add("Mul", [se, value], f"{place}.scaled"), shape
             case tree.Residual():
                 return self._residual(node, place, value, shape), node.out
             case _:

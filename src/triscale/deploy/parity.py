@@ -17,7 +17,7 @@ TOLERANCE = 1e-3
 """Of a logit, relative to the largest logit of the model."""
 INPUTS = 64
 BATCHES = (1, 3, 8)
-SMALLEST_SCALE = 1e-12
+MIN_SCALE = 1e-12
 
 Call = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -77,7 +77,7 @@ def check_parity(
     Raises:
         ParityError: they do not.
     """
-    scale = max(SMALLEST_SCALE, float(np.abs(expected).max()))
+    scale = max(MIN_SCALE, float(np.abs(expected).max()))
     best = np.sort(expected, axis=1)
     clear = np.ones(len(best), dtype=bool) if best.shape[1] < 2 else best[:, -1] - best[:, -2] > tolerance * scale
     error, same = 0.0, np.ones(len(expected), dtype=bool)

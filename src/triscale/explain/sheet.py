@@ -14,7 +14,7 @@ _THUMB, _GAP, _MARGIN, _LABEL = 168, 12, 24, 40
 _PAPER, _INK, _FAINT = (255, 255, 255), (28, 32, 38), (112, 118, 128)
 
 
-class Shown(NamedTuple):
+class SheetItem(NamedTuple):
     """An image with its map laid over it, and what the network says of it."""
 
     name: str
@@ -23,7 +23,7 @@ class Shown(NamedTuple):
     overlay: Image.Image
 
 
-def contact_sheet(images: Sequence[Shown], title: str) -> Image.Image:
+def contact_sheet(images: Sequence[SheetItem], title: str) -> Image.Image:
     """Draw images in rows of six, each with its class, the probability of that, and its file's name."""
     across = min(ACROSS, len(images))
     rows = -(-len(images) // across)

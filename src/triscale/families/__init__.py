@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from triscale.errors import NetworkError, nearest
 from triscale.families import efficientnet, mnasnet, mobilenet, resnet
-from triscale.families.published import Published
+from triscale.families.published import PublishedFigures
 from triscale.families.small import at_resolution
 from triscale.network.spec import Network
 
 __all__ = ["FAMILIES", "Published", "get", "names", "published"]
 
-FAMILIES: dict[str, tuple[Published, ...]] = {
+FAMILIES: dict[str, tuple[PublishedFigures, ...]] = {
     "EfficientNet": efficientnet.MEMBERS,
     "EfficientNet-Lite": efficientnet.LITE_MEMBERS,
     "MobileNetV1": mobilenet.V1_MEMBERS,
@@ -19,9 +19,9 @@ FAMILIES: dict[str, tuple[Published, ...]] = {
     "ResNet": resnet.MEMBERS,
 }
 
-LARGEST_RESOLUTION = 4096
+MAX_RESOLUTION = 4096
 
-_BY_NAME: dict[str, Published] = {member.name: member for members in FAMILIES.values() for member in members}
+_BY_NAME: dict[str, PublishedFigures] = {member.name: member for members in FAMILIES.values() for member in members}
 
 
 def names() -> tuple[str, ...]:
@@ -29,7 +29,7 @@ def names() -> tuple[str, ...]:
     return tuple(_BY_NAME)
 
 
-def published(name: str) -> Published:
+def published(name: str) -> PublishedFigures:
     """Return a published network with its row of the family's table.
 
     Raises:
@@ -54,6 +54,6 @@ def get(name: str) -> Network:
     network = published(known).network
     if not at:
         return network
-    if not (pixels.isascii() and pixels.isdigit() and 1 <= int(pixels) <= LARGEST_RESOLUTION):
+    if not (pixels.isascii() and pixels.isdigit() and 1 <= int(pixels) <= MAX_RESOLUTION):
         raise NetworkError(f'"{name}" names no size; expected pixels along a side after the @, such as {known}@32')
     return at_resolution(network, int(pixels))

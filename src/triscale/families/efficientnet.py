@@ -6,7 +6,7 @@ The coefficients are the authors' tables, not the literal law: see :mod:`triscal
 from __future__ import annotations
 
 from triscale.families.lite import lite
-from triscale.families.published import Published
+from triscale.families.published import PublishedFigures
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
 from triscale.scaling.apply import scale_to
 
@@ -38,9 +38,9 @@ LITE0 = lite(B0).replace(name="efficientnet_lite0")
 
 def _member(
     baseline: Network, name: str, width: float, depth: float, resolution: int, dropout: float, top1: float | None
-) -> Published:
+) -> PublishedFigures:
     scaled = scale_to(baseline, depth=depth, width=width, resolution=resolution)
-    return Published(
+    return PublishedFigures(
         name=name,
         network=scaled.replace(name=name, dropout=dropout),
         depth=depth,
@@ -52,7 +52,7 @@ def _member(
 
 
 #               width depth pixels dropout top-1 (Table 2 of the paper)
-MEMBERS: tuple[Published, ...] = (
+MEMBERS: tuple[PublishedFigures, ...] = (
     _member(B0, "efficientnet_b0", 1.0, 1.0, 224, 0.2, 77.1),
     _member(B0, "efficientnet_b1", 1.0, 1.1, 240, 0.2, 79.1),
     _member(B0, "efficientnet_b2", 1.1, 1.2, 260, 0.3, 80.1),
@@ -65,7 +65,7 @@ MEMBERS: tuple[Published, ...] = (
     _member(B0, "efficientnet_l2", 4.3, 5.3, 800, 0.5, None),
 )
 
-LITE_MEMBERS: tuple[Published, ...] = (
+LITE_MEMBERS: tuple[PublishedFigures, ...] = (
     _member(LITE0, "efficientnet_lite0", 1.0, 1.0, 224, 0.2, None),
     _member(LITE0, "efficientnet_lite1", 1.0, 1.1, 240, 0.2, None),
     _member(LITE0, "efficientnet_lite2", 1.1, 1.2, 260, 0.3, None),

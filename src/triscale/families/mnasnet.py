@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triscale.families.published import Published
+from triscale.families.published import PublishedFigures
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
 
 PAPER = "Tan et al. 2019, arXiv 1807.11626"
@@ -52,7 +52,7 @@ B1 = _network(
     ),
 )
 
-MEMBERS: tuple[Published, ...] = (
-    Published(name="mnasnet_a1", network=A1, resolution=224, top1=75.2, source=PAPER),
-    Published(name="mnasnet_b1", network=B1, resolution=224, top1=74.5, source=PAPER),
+MEMBERS: tuple[PublishedFigures, ...] = (
+    PublishedFigures(name="mnasnet_a1", network=A1, resolution=224, top1=75.2, source=PAPER),
+    PublishedFigures(name="mnasnet_b1", network=B1, resolution=224, top1=74.5, source=PAPER),
 )

@@ -8,7 +8,7 @@ from triscale.network.spec import Network
 from triscale.record import Record
 
 
-class Published(Record):
+class PublishedFigures(Record):
     """A published network: its row in the family's table and the figures of its authors.
 
     ``depth``, ``width`` and ``resolution`` are what the authors' table gives relative to the family's baseline

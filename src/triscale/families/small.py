@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from triscale.network.spec import Network
 
-SMALLEST_MAP = 3
+MIN_MAP = 3
 """Pixels along a side of the last map, at least."""
 
 
@@ -22,7 +22,7 @@ def at_resolution(network: Network, resolution: int) -> Network:
     changed = network.model_dump()
     changed["name"], changed["resolution"] = f"{network.name}@{resolution}", resolution
     stride = network.total_stride
-    while stride > 1 and -(-resolution // stride) < SMALLEST_MAP:
+    while stride > 1 and -(-resolution // stride) < MIN_MAP:
         stride //= _take_out(changed)
     return Network.parse(changed, f"{network.name} at {resolution} px")
 

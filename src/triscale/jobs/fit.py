@@ -12,20 +12,20 @@ import torch
 from triscale.data.pipeline.split import Split
 from triscale.errors import Interrupted, RunError, TriscaleError, UserError
 from triscale.jobs.core.networks import cost_of
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Request, Run, RunSpec
 from triscale.jobs.deploy.export import export_run
 from triscale.jobs.inference.evaluate import evaluate_run, measure_run
 from triscale.jobs.inference.explain import explain_run
-from triscale.jobs.reports.run_report import report_run
-from triscale.jobs.training.disk_space import check_room
+from triscale.jobs.reports.run_report import write_run_report
+from triscale.jobs.training.disk_space import check_disk_space
 from triscale.jobs.training.prepare import prepare
-from triscale.jobs.training.tensorboard import Board
+from triscale.jobs.training.tensorboard import TensorBoardWriter
 from triscale.jobs.training.train import Carrying, read_history, train_run
 from triscale.training.distributed.group import ALONE, Group
 from triscale.training.metrics import Metrics
 
-PAGE_SECONDS = 15.0
+REPORT_SECONDS_BETWEEN = 15.0
 """The page of a Run is written again after an epoch if the last time is so long ago."""
 
 _PREPARED, _REFUSED = "prepared", "refused"
@@ -36,7 +36,7 @@ class Setting:
     """How a job is carried out; nothing here changes its result but the device.
 
     Attributes:
-        watcher: follows the job.
+        reporter: follows the job.
         device: where it computes.
         workers: processes that decode images.
         group: the processes that train together; only the first writes.
@@ -48,7 +48,7 @@ class Setting:
         tensorboard: whether the history is written for TensorBoard too.
     """
 
-    watcher: Watcher
+    reporter: ProgressReporter
     device: torch.device
     workers: int = 0
     group: Group = ALONE
@@ -80,7 +80,7 @@ def fit(request: Request, out: Path, setting: Setting) -> Metrics | None:
         for step in (export_run, measure_run, explain_run):
             if setting.should_stop():
                 raise Interrupted("stopped after the training; the same command goes on from the trained weights")
-            step(run, setting.watcher)
+            step(run, setting.reporter)
         _close(run)
     return metrics
 
@@ -113,49 +113,49 @@ def _place(request: Request, out: Path) -> Run:
 
 
 def _train(run: Run, request: Request, setting: Setting) -> Metrics:
-    watcher, group = setting.watcher, setting.group
+    reporter, group = setting.reporter, setting.group
     try:
         spec = prepare(
             run,
             request,
-            watcher,
+            reporter,
             should_stop=setting.should_stop,
             command=setting.command,
             allow_leak=setting.allow_leak,
         )
         if not run.weights_file.is_file():
-            check_room(run.folder, cost_of(spec.network), request.recipe)
+            check_disk_space(run.folder, cost_of(spec.network), request.recipe)
     except TriscaleError:
-        group.tell(_PREPARED, _REFUSED)
+        group.send(_PREPARED, _REFUSED)
         raise
     setting.on_network(spec)
     split = run.split
     if group.size > 1:
-        group.tell(_PREPARED, "")
+        group.send(_PREPARED, "")
         group.share_text(spec.to_json())
         group.share_text(split.to_json())
-    board = Board(run.tensorboard) if setting.tensorboard else None
+    board = TensorBoardWriter(run.tensorboard) if setting.tensorboard else None
     page = _Page(run)
 
     def on_epoch() -> None:
         if board is not None:
             board.show(read_history(run))
-        page.renew(watcher)
+        page.renew(reporter)
 
-    train_run(run, spec, split, watcher, _carrying(setting, on_epoch))
+    train_run(run, spec, split, reporter, _carrying(setting, on_epoch))
     if board is not None:
         board.show(read_history(run))
-    return evaluate_run(run, watcher, device=setting.device, workers=setting.workers, should_stop=setting.should_stop)
+    return evaluate_run(run, reporter, device=setting.device, workers=setting.workers, should_stop=setting.should_stop)
 
 
 def _follow(run: Run, setting: Setting) -> None:
     """Train as one of several processes that the first one leads."""
     group = setting.group
-    if group.hear(_PREPARED) == _REFUSED:
+    if group.receive(_PREPARED) == _REFUSED:
         raise UserError("process 0 could not begin; its message says why")
     spec = RunSpec.from_json(group.share_text(""))
     split = Split.from_json(group.share_text(""))
-    train_run(run, spec, split, setting.watcher, _carrying(setting, lambda: None))
+    train_run(run, spec, split, setting.reporter, _carrying(setting, lambda: None))
 
 
 def _carrying(setting: Setting, on_epoch: Callable[[], None]) -> Carrying:
@@ -175,16 +175,16 @@ class _Page:
     def __init__(self, run: Run) -> None:
         self._run, self._renewed = run, 0.0
 
-    def renew(self, watcher: Watcher) -> None:
-        if time.monotonic() - self._renewed < PAGE_SECONDS:
+    def renew(self, reporter: ProgressReporter) -> None:
+        if time.monotonic() - self._renewed < REPORT_SECONDS_BETWEEN:
             return
         try:
-            report_run(self._run, refresh_seconds=max(1, round(PAGE_SECONDS)))
+            write_run_report(self._run, refresh_seconds=max(1, round(REPORT_SECONDS_BETWEEN)))
         except OSError as error:
-            watcher.note(f"{self._run.report_file} cannot be written ({error.strerror}); the training goes on")
+            reporter.note(f"{self._run.report_file} cannot be written ({error.strerror}); the training goes on")
         self._renewed = time.monotonic()
 
 
 def _close(run: Run) -> None:
-    report_run(run)
+    write_run_report(run)
     run.commit()

@@ -18,9 +18,9 @@ from triscale.record import Record
 WARMUP_SECONDS = 0.5
 SAMPLE_SECONDS = 2.0
 FEWEST, MOST = 30, 1000
-PATIENCE = 8
+RETRY_POLICY = 8
 """How many times longer than asked a measurement may take to come as close as it shall."""
-RESTLESS, DRIFT = 0.2, 0.1
+MAX_SPREAD, DRIFT = 0.2, 0.1
 
 
 class Measurement(Record):
@@ -89,7 +89,8 @@ def measure_latency(
     times: list[float] = []
     started = time.perf_counter()
     while len(times) < FEWEST or (
-        len(times) < (MOST if within is None else PATIENCE * MOST) and _goes_on(times, started, sample_seconds, within)
+        len(times) < (MOST if within is None else RETRY_POLICY * MOST)
+        and _goes_on(times, started, sample_seconds, within)
     ):
         before = time.perf_counter()
         call()
@@ -134,7 +135,7 @@ def noise_in(times: Sequence[float]) -> str | None:
     """
     lower, median, upper = np.percentile(times, (25, 50, 75))
     first, second = (float(np.median(part)) for part in np.array_split(np.asarray(times), 2))
-    if upper - lower > RESTLESS * median:
+    if upper - lower > MAX_SPREAD * median:
         spread = (upper - lower) / median
         return f"the quartiles lie {spread:.0%} of the median apart: something else wants the machine"
     drift = max(first, second) / min(first, second) - 1
@@ -166,8 +167,8 @@ def _goes_on(times: Sequence[float], started: float, sample_seconds: float, with
     if within is None or seconds < sample_seconds:
         return seconds < sample_seconds
     # Looked at every tenth call: it sorts all of them.
-    if seconds > PATIENCE * sample_seconds or len(times) % 10:
-        return seconds <= PATIENCE * sample_seconds
+    if seconds > RETRY_POLICY * sample_seconds or len(times) % 10:
+        return seconds <= RETRY_POLICY * sample_seconds
     (low, high), median = median_interval(times), float(np.median(times))
     return max(high - median, median - low) > within * median
 

@@ -54,7 +54,7 @@ def fit_predictor(profile: DeviceProfile) -> Predictor:
     )
 
 
-def restlessness(profile: DeviceProfile) -> float:
+def measurement_noise(profile: DeviceProfile) -> float:
     """Return how much slower the device was in its slow tenth of the time than in its fast one; a forecast is median.
 
     0 is a device that does nothing else and keeps its clock.

@@ -25,7 +25,7 @@ PLAN, TIMES = "plan.json", "times.json"
 TOGETHER = 24
 """Graphs that are ready at a time, and timed in turns."""
 ROUNDS = 8
-FEWEST_CALLS = 3
+MIN_CALLS = 3
 PART_SECONDS, WHOLE_SECONDS = 0.01, 0.05
 """Of one part, and of one network, in one round."""
 
@@ -41,7 +41,7 @@ def clock_of(threads: int) -> Callable[[], float]:
     return time.thread_time if threads == 1 else time.perf_counter
 
 
-def time_beside(
+def time_with_reference(
     calls: Sequence[tuple[Call, float]], beside: Call, clock: Callable[[], float], *, rounds: int = ROUNDS
 ) -> list[tuple[float, float]]:
     """Time calls in turns, each next to one and the same call.
@@ -123,7 +123,7 @@ def main(folder: Path) -> None:
     for start in range(0, len(missing), TOGETHER):
         group = missing[start : start + TOGETHER]
         calls = [(call_of(str(folder / probe["file"]), threads), seconds_of(probe["role"])) for probe in group]
-        for probe, pair in zip(group, time_beside(calls, beside, clock_of(threads)), strict=True):
+        for probe, pair in zip(group, time_with_reference(calls, beside, clock_of(threads)), strict=True):
             found["times"][probe["file"]] = pair
         aside = file.with_suffix(".part")
         aside.write_text(json.dumps(found))
@@ -135,7 +135,7 @@ def _median_call(call: Call, seconds: float, clock: Callable[[], float]) -> floa
     """Return the median milliseconds of at least three calls."""
     times: list[float] = []
     started = time.perf_counter()
-    while len(times) < FEWEST_CALLS or time.perf_counter() - started < seconds:
+    while len(times) < MIN_CALLS or time.perf_counter() - started < seconds:
         before = clock()
         call()
         times.append((clock() - before) * 1e3)

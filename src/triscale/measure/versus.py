@@ -19,7 +19,7 @@ ROUND_SECONDS = 0.2
 RESAMPLES = 2000
 
 
-class Contestant(Record):
+class TimedNetwork(Record):
     """One candidate: its time in milliseconds, and how many times as long as the first it takes.
 
     ``median_ms`` is the median over rounds of the median call in each. ``ratio`` is the median over rounds of the
@@ -37,12 +37,12 @@ class Contestant(Record):
     calls: int
 
 
-class Versus(Record):
+class PairedTiming(Record):
     """Candidates that were timed in turns; the first is what the others are compared with."""
 
     kind_name: ClassVar[str] = "versus"
 
-    contestants: tuple[Contestant, ...] = Field(min_length=1)
+    networks: tuple[TimedNetwork, ...] = Field(min_length=1)
     rounds: int
     batch: int
     threads: int
@@ -105,7 +105,7 @@ def judge(
     batch: int,
     threads: int,
     cores: tuple[int, ...],
-) -> Versus:
+) -> PairedTiming:
     """Return what came of :func:`in_turns`.
 
     Args:
@@ -116,11 +116,11 @@ def judge(
         threads: that computed.
         cores: that the process was held to.
     """
-    contestants = []
+    networks = []
     for place, (name, engine, precision, resolution) in enumerate(named):
         ratio, low, high = ratio_interval(times[:, place], times[:, 0])
-        contestants.append(
-            Contestant(
+        networks.append(
+            TimedNetwork(
                 name=name,
                 engine=engine,
                 precision=precision,
@@ -132,8 +132,8 @@ def judge(
                 calls=counts[place],
             )
         )
-    return Versus(
-        contestants=tuple(contestants),
+    return PairedTiming(
+        networks=tuple(networks),
         rounds=len(times),
         batch=batch,
         threads=threads,

@@ -24,7 +24,7 @@ from triscale.record import Record
 BYTES_PER_VALUE = 4
 
 
-class Tally(NamedTuple):
+class Counts(NamedTuple):
     """The additive figures of a part of a network."""
 
     params: int = 0
@@ -74,15 +74,15 @@ class Cost(Figures):
 def cost(network: Network) -> Cost:
     """Count a network exactly, in whole numbers."""
     parts: list[StageCost] = []
-    total = Tally()
+    total = Counts()
     for name, part in _parts(lower(network)):
-        tally = _count(part)
-        total = _add((total, tally))
-        parts.append(StageCost(name=name, channels=part.out.channels, side=part.out.side, **figures(tally)))
+        counts = _count(part)
+        total = _add((total, counts))
+        parts.append(StageCost(name=name, channels=part.out.channels, side=part.out.side, **figures(counts)))
     return Cost(stages=tuple(parts), **figures(total))
 
 
-def totals(network: Network) -> Tally:
+def count_network(network: Network) -> Counts:
     """Count a network without the parts and without validation: what a solver calls thousands of times."""
     return _count(lower(network))
 
@@ -108,37 +108,37 @@ def _parts(root: tree.Sequence) -> Iterable[tuple[str, tree.Sequence]]:
             yield name, node
 
 
-def figures(tally: Tally) -> dict[str, int]:
+def figures(counts: Counts) -> dict[str, int]:
     """Return the fields of :class:`Figures` for a tally."""
-    with_bias = tally.macs + tally.biased
+    with_bias = counts.macs + counts.biased
     return {
-        "params": tally.params,
-        "buffers": tally.buffers,
-        "macs": tally.macs,
+        "params": counts.params,
+        "buffers": counts.buffers,
+        "macs": counts.macs,
         "macs_with_bias": with_bias,
-        "macs_with_norm": with_bias + tally.normalized,
-        "activations": tally.activations,
+        "macs_with_norm": with_bias + counts.normalized,
+        "activations": counts.activations,
     }
 
 
-def _count(node: tree.Node) -> Tally:
+def _count(node: tree.Node) -> Counts:
     match node:
         case tree.Convolution():
             weights = node.outputs * (node.inputs // node.groups) * node.kernel * node.kernel
             area = node.out_side * node.out_side
             outputs = node.outputs * area
             bias = node.outputs if node.bias else 0
-            return Tally(weights + bias, 0, weights * area, bias * area, 0, outputs)
+            return Counts(weights + bias, 0, weights * area, bias * area, 0, outputs)
         case tree.Normalization():
-            return Tally(2 * node.channels, 2 * node.channels, 0, 0, node.channels * node.side * node.side, 0)
+            return Counts(2 * node.channels, 2 * node.channels, 0, 0, node.channels * node.side * node.side, 0)
         case tree.Linear():
             weights = node.inputs * node.outputs
-            return Tally(weights + node.outputs, 0, weights, node.outputs, 0, node.outputs)
+            return Counts(weights + node.outputs, 0, weights, node.outputs, 0, node.outputs)
         case tree.Activation() | tree.MaxPool() | tree.AveragePool() | tree.GlobalPool() | tree.Dropout():
-            return Tally()
+            return Counts()
         case tree.Sequence():
             return _count_sequence(node)
-        case tree.Gate():
+        case tree.SqueezeExcite():
             return _count_sequence(node.body)
         case tree.Residual():
             body = _count_sequence(node.body)
@@ -148,10 +148,10 @@ def _count(node: tree.Node) -> Tally:
 
 
 @lru_cache(maxsize=8192)
-def _count_sequence(node: tree.Sequence) -> Tally:
+def _count_sequence(node: tree.Sequence) -> Counts:
     """Count a sequence; remembered, since equal blocks are the same node, also in other networks."""
     return _add(_count(child) for _, child in node.children)
 
 
-def _add(tallies: Iterable[Tally]) -> Tally:
-    return Tally(*map(sum, zip(*tallies, strict=True)))
+def _add(tallies: Iterable[Counts]) -> Counts:
+    return Counts(*map(sum, zip(*tallies, strict=True)))

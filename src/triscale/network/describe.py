@@ -11,12 +11,12 @@ _SKIPS_OF_RESIDUAL: dict[Skip, str] = {"none": " no skip", "identity": "", "pool
 """What is said of a block's way around; what is usual for it is not."""
 
 
-def block_in_words(block: Block) -> str:
+def describe_block(block: Block) -> str:
     """Return a block as the field writes it: ``MBConv6 k5 SE 0.25 silu``."""
     match block:
         case MBConv():
-            gate = f" SE {block.se_ratio:g}" if block.se_ratio else ""
-            return f"MBConv{block.expansion} k{block.kernel}{gate} {block.activation}{_SKIPS_OF_RESIDUAL[block.skip]}"
+            se = f" SE {block.se_ratio:g}" if block.se_ratio else ""
+            return f"MBConv{block.expansion} k{block.kernel}{se} {block.activation}{_SKIPS_OF_RESIDUAL[block.skip]}"
         case Separable():
             return f"separable k{block.kernel} {block.activation}{_SKIPS[block.skip]}"
         case Bottleneck():
@@ -29,7 +29,7 @@ def block_in_words(block: Block) -> str:
             assert_never(block)
 
 
-class PartInWords(NamedTuple):
+class PartDescription(NamedTuple):
     """What stem, a stage or head is made of."""
 
     block: str
@@ -37,12 +37,12 @@ class PartInWords(NamedTuple):
     stride: int
 
 
-def parts_in_words(network: Network) -> tuple[PartInWords, ...]:
+def describe_parts(network: Network) -> tuple[PartDescription, ...]:
     """Return stem, stages and head in the order of :attr:`triscale.network.cost.Cost.stages`."""
     stem, head = network.stem, network.head
     pool = " + max pool" if stem.max_pool else ""
     return (
-        PartInWords(f"conv k{stem.kernel}{pool}", 1, stem.stride * (2 if stem.max_pool else 1)),
-        *(PartInWords(block_in_words(stage.block), stage.repeats, stage.stride) for stage in network.stages),
-        PartInWords("pool, linear" if head.width is None else "conv k1, pool, linear", 1, 1),
+        PartDescription(f"conv k{stem.kernel}{pool}", 1, stem.stride * (2 if stem.max_pool else 1)),
+        *(PartDescription(describe_block(stage.block), stage.repeats, stage.stride) for stage in network.stages),
+        PartDescription("pool, linear" if head.width is None else "conv k1, pool, linear", 1, 1),
     )

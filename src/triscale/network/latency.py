@@ -228,7 +228,7 @@ def _primitives(node: tree.Node, shape: Shape) -> tuple[tuple[Primitive, ...], S
             return (Primitive("linear", node.inputs, node.outputs, 1, 1, 1),), Shape(node.outputs, 1)
         case tree.Sequence():
             return primitives(node, shape), node.out
-        case tree.Gate():
+        case tree.SqueezeExcite():
             inner = primitives(node.body, Shape(channels, 1))
             return (*inner, Primitive("gate", channels, channels, 1, side, side)), shape
         case tree.Residual():

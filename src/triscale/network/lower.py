@@ -73,7 +73,7 @@ class _Path:
         else:
             self.nodes.extend(parts)
 
-    def gate(self, squeezed: int, activation: spec.Activation) -> None:
+    def se(self, squeezed: int, activation: spec.Activation) -> None:
         """Append squeeze-excite with an inner width."""
         width, padding = self.shape.channels, self.style.padding
         children: tuple[tuple[str, Node], ...] = (
@@ -82,7 +82,7 @@ class _Path:
             ("expand", tree.Convolution(squeezed, width, 1, 1, 1, True, padding, 1)),
             ("sigmoid", tree.Activation("sigmoid")),
         )
-        self.nodes.append(("gate", tree.Gate(Sequence(children, Shape(width, 1)))))
+        self.nodes.append(("gate", tree.SqueezeExcite(Sequence(children, Shape(width, 1)))))
 
     def end(self) -> Sequence:
         return Sequence(tuple(self.nodes), self.shape)
@@ -124,7 +124,7 @@ def _block(block: spec.Block, shape: Shape, width: int, stride: int, style: Styl
                 hidden, block.activation, name="depthwise", kernel=block.kernel, stride=stride, depthwise=True
             )
             if block.se_ratio:
-                path.gate(max(1, int(shape.channels * block.se_ratio)), block.activation)
+                path.se(max(1, int(shape.channels * block.se_ratio)), block.activation)
             path.convolve(width, None, name="project")
             return _skipped(path, shape, stride, block.skip)
         case spec.Separable():

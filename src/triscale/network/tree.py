@@ -98,7 +98,7 @@ class Sequence:
 
 
 @dataclass(slots=True, eq=False)
-class Gate:
+class SqueezeExcite:
     """Squeeze-excite: the input times ``body`` of its mean over the map."""
 
     body: Sequence
@@ -125,6 +125,6 @@ Node = (
     | Linear
     | Dropout
     | Sequence
-    | Gate
+    | SqueezeExcite
     | Residual
 )

@@ -16,7 +16,7 @@ from triscale.network.spec import Network
 from triscale.nn import layers
 from triscale.nn.chain import Chained, run
 from triscale.nn.custom import build_custom
-from triscale.nn.residual import Residual
+from triscale.nn.residual import ResidualBlock
 
 
 class Classifier(nn.Module):
@@ -26,7 +26,7 @@ class Classifier(nn.Module):
     ``[N, classes]`` logits.
     """
 
-    def __init__(self, network: Network, stem: nn.Module, stages: nn.Sequential, head: Head) -> None:
+    def __init__(self, network: Network, stem: nn.Module, stages: nn.Sequential, head: ClassifierHead) -> None:
         super().__init__()
         self.network = network
         self.stem = stem
@@ -54,7 +54,7 @@ class Classifier(nn.Module):
         return logits
 
 
-class Head(nn.Module):
+class ClassifierHead(nn.Module):
     """The end of a network: maps, then global mean, dropout and classifier."""
 
     def __init__(self, children: dict[str, nn.Module]) -> None:
@@ -99,7 +99,7 @@ def build(network: AnyNetwork) -> nn.Module:
     stages, head = _module(parts["stages"]), parts["head"]
     assert isinstance(stages, nn.Sequential)
     assert isinstance(head, tree.Sequence)
-    model = Classifier(network, _module(parts["stem"]), stages, Head(_modules(head)))
+    model = Classifier(network, _module(parts["stem"]), stages, ClassifierHead(_modules(head)))
     initialize(model)
     return model
 
@@ -147,17 +147,17 @@ def _module(node: tree.Node) -> nn.Module:  # noqa: PLR0912 - one case for each 
                 return layers.SameAveragePool2d(node.kernel, node.stride)
             return nn.AvgPool2d(node.kernel, node.stride, padding=node.kernel // 2, count_include_pad=False)
         case tree.GlobalPool():
-            return layers.GlobalPool()
+            return layers.GlobalAvgPool2d()
         case tree.Linear():
             return nn.Linear(node.inputs, node.outputs)
         case tree.Dropout():
             return nn.Dropout(node.rate)
         case tree.Sequence():
             return Chained(_modules(node))
-        case tree.Gate():
-            return layers.Gate(_modules(node.body))
+        case tree.SqueezeExcite():
+            return layers.SqueezeExcitation(_modules(node.body))
         case tree.Residual():
-            return Residual(
+            return ResidualBlock(
                 _modules(node.body),
                 None if node.shortcut is None else _module(node.shortcut),
                 node.drop_rate,

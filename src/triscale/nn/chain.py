@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.module import _has_any_global_hook
 
-from triscale.nn.layers import Gate, SameConv2d, same_pads
+from triscale.nn.layers import SameConv2d, SqueezeExcitation, same_pads
 from triscale.nn.native import Native, native
 from triscale.nn.operations import AnyGradients, Geometry, Kind, Normed, Operations, Portable
 
@@ -38,13 +38,13 @@ class Unit:
     conv: nn.Conv2d
     norm: nn.BatchNorm2d
     kind: Kind
-    gate: Gate | None
+    se: SqueezeExcitation | None
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
         """The parameters, the gate's last."""
         own = (self.conv.weight, self.norm.weight, self.norm.bias)
-        return own if self.gate is None else (*own, *self.gate.parameters())
+        return own if self.se is None else (*own, *self.se.parameters())
 
 
 class Chained(nn.Sequential):
@@ -90,7 +90,7 @@ def _parts(leaves: list[nn.Module]) -> Iterator[nn.Module | list[Unit]]:
         unit = _unit(leaves[at : at + 4])
         if unit is not None:
             units.append(unit)
-            at += 2 + (unit.kind != "none") + (unit.gate is not None)
+            at += 2 + (unit.kind != "none") + (unit.se is not None)
             continue
         if units:
             yield units
@@ -114,7 +114,7 @@ def _unit(leaves: list[nn.Module]) -> Unit | None:
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     after = rest[0] if rest else None
-    return Unit(conv, norm, kind, after if isinstance(after, Gate) and _is_known_gate(after) else None)
+    return Unit(conv, norm, kind, after if isinstance(after, SqueezeExcitation) and _is_known_se(after) else None)
 
 
 def _is_known_convolution(module: nn.Module) -> bool:
@@ -142,13 +142,13 @@ def _is_known_norm(module: nn.Module) -> bool:
     )
 
 
-def _is_known_gate(gate: Gate) -> bool:
-    pointwise = [module for module in gate if type(module) is nn.Conv2d]
+def _is_known_se(se: SqueezeExcitation) -> bool:
+    pointwise = [module for module in se if type(module) is nn.Conv2d]
     return (
-        all(type(module) in (nn.Conv2d, nn.Sigmoid, *KINDS) for module in gate)
+        all(type(module) in (nn.Conv2d, nn.Sigmoid, *KINDS) for module in se)
         and all(module.kernel_size == (1, 1) and module.groups == 1 for module in pointwise)
         and all(module.padding == (0, 0) and module.stride == (1, 1) for module in pointwise)
-        and not any(map(_has_hooks, gate.modules()))
+        and not any(map(_has_hooks, se.modules()))
     )
 
 
@@ -217,12 +217,12 @@ class _Chain(torch.autograd.Function):
             y, mean, variance = operations.convolve(source, unit.conv.weight, geometries[-1])
             _count(unit.norm, y, mean, variance)
             source = Normed(y, mean, variance, unit.norm.weight, unit.norm.bias, unit.norm.eps, unit.kind)
-            means = gate = None
-            if unit.gate is not None:
+            means = se = None
+            if unit.se is not None:
                 means = operations.pixel_means(source)
-                gate = _gate(unit.gate, means, unit.parameters[3:])
-                source = replace(source, gate=gate)
-            saved += [y, mean, variance, means, gate]
+                se = _se_scale(unit.se, means, unit.parameters[3:])
+                source = replace(source, se=se)
+            saved += [y, mean, variance, means, se]
         ctx.geometries = geometries
         ctx.save_for_backward(maps, *parameters, *saved)
         assert isinstance(source, Normed)
@@ -238,18 +238,18 @@ class _Chain(torch.autograd.Function):
         with torch.autocast(*ctx.autocast):
             for at in reversed(range(len(links))):
                 link, before = links[at], links[at - 1].source if at else maps
-                of_gate: tuple[Tensor | None, ...] = ()
+                se_of: tuple[Tensor | None, ...] = ()
                 if isinstance(found, Tensor):
                     of_means = None
-                    if link.unit.gate is not None:
-                        of_means, of_gate = _gate_backward(link, operations.gate_gradient(link.source, found))
+                    if link.unit.se is not None:
+                        of_means, se_of = _se_backward(link, operations.se_scale_gradient(link.source, found))
                     found = operations.norm_backward(link.source, found, of_means, owned=found is not gradient)
                 assert found is not None
                 after, needs_input = found, at > 0 or ctx.needs_input_grad[0]
                 found, of_weight = operations.convolve_backward(
                     before, link.weight, ctx.geometries[at], after, needs_input
                 )
-                gradients.append((of_weight, after.weight, after.bias, *of_gate))
+                gradients.append((of_weight, after.weight, after.bias, *se_of))
         assert found is None or isinstance(found, Tensor)
         return found, None, *(value for values in reversed(gradients) for value in values)
 
@@ -260,7 +260,7 @@ class _Link:
 
     unit: Unit
     weight: Tensor
-    of_gate: tuple[Tensor, ...]
+    se_of: tuple[Tensor, ...]
     source: Normed
     means: Tensor | None
 
@@ -271,34 +271,34 @@ def _links(units: tuple[Unit, ...], saved: tuple[Any, ...]) -> tuple[Tensor, lis
     maps: Tensor = next(values)
     parameters = [[next(values) for _ in unit.parameters] for unit in units]
     links = []
-    for unit, (weight, norm_weight, norm_bias, *of_gate) in zip(units, parameters, strict=True):
-        y, mean, variance, means, gate = (next(values) for _ in range(SAVED))
-        source = Normed(y, mean, variance, norm_weight, norm_bias, unit.norm.eps, unit.kind, gate)
-        links.append(_Link(unit, weight, tuple(of_gate), source, means))
+    for unit, (weight, norm_weight, norm_bias, *se_of) in zip(units, parameters, strict=True):
+        y, mean, variance, means, se = (next(values) for _ in range(SAVED))
+        source = Normed(y, mean, variance, norm_weight, norm_bias, unit.norm.eps, unit.kind, se)
+        links.append(_Link(unit, weight, tuple(se_of), source, means))
     return maps, links
 
 
-def _gate_backward(link: _Link, gradient: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+def _se_backward(link: _Link, gradient: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
     """Return the gradients of the means that a gate reads, and of its parameters; it is computed again."""
-    assert link.unit.gate is not None
+    assert link.unit.se is not None
     assert link.means is not None
     means = link.means.detach().requires_grad_()
-    parameters = [value.detach().requires_grad_(value.requires_grad) for value in link.of_gate]
+    parameters = [value.detach().requires_grad_(value.requires_grad) for value in link.se_of]
     with torch.enable_grad():
-        gate = _gate(link.unit.gate, means, parameters)
+        se = _se_scale(link.unit.se, means, parameters)
     trained = [value for value in parameters if value.requires_grad]
-    of_means, *rest = torch.autograd.grad(gate, [means, *trained], gradient.to(gate.dtype))
+    of_means, *rest = torch.autograd.grad(se, [means, *trained], gradient.to(se.dtype))
     of_trained = iter(rest)
     return of_means, tuple(next(of_trained) if value.requires_grad else None for value in parameters)
 
 
-def _gate(gate: Gate, means: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+def _se_scale(se: SqueezeExcitation, means: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     """Return the factors ``[N, C]`` of a gate with these parameters from the means ``[N, C]`` of its input.
 
     A 1x1 convolution of one pixel is a matrix product, which torch starts several times faster.
     """
     values, remaining = means, list(parameters)
-    for module in gate:
+    for module in se:
         if isinstance(module, nn.Conv2d):
             weight = remaining.pop(0).flatten(1)
             values = F.linear(values, weight, None if module.bias is None else remaining.pop(0))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from triscale.errors import NetworkError
-from triscale.network.cost import Cost, StageCost, Tally, figures
+from triscale.network.cost import Cost, Counts, StageCost, figures
 from triscale.network.custom import CustomNetwork
 
 COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -73,9 +73,9 @@ def trace_cost(network: CustomNetwork) -> Cost:
         raise NetworkError(f"{network.function} gives {given} for one image; expected (1, {network.classes}) logits")
     macs = {str(name): sum(by_op.values()) // 2 for name, by_op in counter.get_flop_counts().items()}
     root = type(model).__name__
-    parts, total = [], Tally()
+    parts, total = [], Counts()
     for name, child in [*model.named_children(), ("", model)]:
-        tally = Tally(
+        counts = Counts(
             params=sum(p.numel() for p in child.parameters()),
             buffers=sum(b.numel() for key, b in child.named_buffers() if not key.endswith("num_batches_tracked")),
             macs=_macs_of(child, f"{root}.{name}" if name else root, macs),
@@ -85,16 +85,16 @@ def trace_cost(network: CustomNetwork) -> Cost:
         )
         if name:
             channels, side = tracer.shape(name)
-            parts.append(StageCost(name=name, channels=channels, side=side, **figures(tally)))
+            parts.append(StageCost(name=name, channels=channels, side=side, **figures(counts)))
         else:
-            total = tally
+            total = counts
     return Cost(stages=tuple(parts), **figures(total))
 
 
-def trace_totals(network: CustomNetwork) -> Tally:
+def trace_counts(network: CustomNetwork) -> Counts:
     """Count a person's network as a whole."""
     cost = trace_cost(network)
-    return Tally(
+    return Counts(
         params=cost.params,
         buffers=cost.buffers,
         macs=cost.macs,

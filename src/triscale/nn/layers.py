@@ -91,7 +91,7 @@ class SameAveragePool2d(nn.Module):
         return sums / counts
 
 
-class GlobalPool(nn.Module):
+class GlobalAvgPool2d(nn.Module):
     """Mean over the map."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class GlobalPool(nn.Module):
         return images.mean((2, 3))
 
 
-class Gate(nn.Sequential):
+class SqueezeExcitation(nn.Sequential):
     """Squeeze-excite: scales each channel by a function of the means of all."""
 
     def forward(self, input: Tensor) -> Tensor:

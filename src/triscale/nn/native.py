@@ -67,29 +67,29 @@ class Native:
     def activate(self, source: Normed) -> Tensor:
         """Return the map itself."""
         out = torch.empty_like(source.y)
-        self._call("activate", _source(source), source.gate, *_sizes(source.y), out)
+        self._call("activate", _source(source), source.se, *_sizes(source.y), out)
         return out
 
     def pixel_means(self, source: Normed) -> Tensor:
         """Return the means ``[N, C]`` of a map over its pixels, before its gate."""
         return self._pixel_sums(source, None) / (source.y.shape[2] * source.y.shape[3])
 
-    def gate_gradient(self, source: Normed, gradient: Tensor) -> Tensor:
+    def se_scale_gradient(self, source: Normed, gradient: Tensor) -> Tensor:
         """Return the gradient ``[N, C]`` of the gate from that of the map."""
         return self._pixel_sums(source, gradient)
 
     def norm_backward(self, source: Normed, gradient: Tensor, of_means: Tensor | None, owned: bool) -> AnyGradients:
         """Return the gradients at a norm from that of the map and that of its pixel means ``[N, C]``."""
-        gate = source.gate
+        se = source.se
         if of_means is not None:
             of_means = (of_means / (source.y.shape[2] * source.y.shape[3])).contiguous()
-            gate = torch.ones_like(of_means) if gate is None else gate
-        elif gate is not None:
-            of_means = torch.zeros_like(gate)
+            se = torch.ones_like(of_means) if se is None else se
+        elif se is not None:
+            of_means = torch.zeros_like(se)
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         dz = gradient if owned else torch.empty_like(source.y)
         sums = _floats(2, source.y.shape[1])
-        self._call("activation_backward", _source(source), gradient, gate, of_means, *_sizes(source.y), dz, sums)
+        self._call("activation_backward", _source(source), gradient, se, of_means, *_sizes(source.y), dz, sums)
         return _pending(source, dz, sums)
 
     def convolve_backward(
@@ -221,7 +221,7 @@ def _is_depthwise(source: Normed | Tensor, weight: Tensor, geometry: Geometry) -
         and weight.shape[1] == 1
         and weight.shape[2] in DEPTHWISE_KERNELS
         and geometry.stride in DEPTHWISE_STRIDES
-        and (isinstance(source, Tensor) or source.gate is None)
+        and (isinstance(source, Tensor) or source.se is None)
     )
 
 

@@ -27,9 +27,9 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Normed:
-    """``act((y - mean) * weight / sqrt(variance + eps) + bias) * gate`` of a convolution's output ``y [N, C, H, W]``.
+    """``act((y - mean) * weight / sqrt(variance + eps) + bias) * se`` of a convolution's output ``y [N, C, H, W]``.
 
-    All else is ``[C]``; ``gate`` is ``[N, C]`` or missing.
+    All else is ``[C]``; ``se`` is ``[N, C]`` or missing.
     """
 
     y: Tensor
@@ -39,7 +39,7 @@ class Normed:
     bias: Tensor
     eps: float
     kind: Kind
-    gate: Tensor | None = None
+    se: Tensor | None = None
 
     @property
     def inverse(self) -> Tensor:
@@ -84,7 +84,7 @@ class Operations(Protocol):
         """Return the means ``[N, C]`` of a map over its pixels, before its gate."""
         ...
 
-    def gate_gradient(self, source: Normed, gradient: Tensor) -> Tensor:
+    def se_scale_gradient(self, source: Normed, gradient: Tensor) -> Tensor:
         """Return the gradient ``[N, C]`` of the gate from that of the map."""
         ...
 
@@ -116,21 +116,21 @@ class Portable:
     def activate(self, source: Normed) -> Tensor:
         """Return the map itself."""
         x = _activated(_normalized(source), source.kind)
-        return x if source.gate is None else x * source.gate[:, :, None, None].to(x.dtype)
+        return x if source.se is None else x * source.se[:, :, None, None].to(x.dtype)
 
     def pixel_means(self, source: Normed) -> Tensor:
         """Return the means ``[N, C]`` of a map over its pixels, before its gate."""
         return _activated(_normalized(source), source.kind).mean((2, 3))
 
-    def gate_gradient(self, source: Normed, gradient: Tensor) -> Tensor:
+    def se_scale_gradient(self, source: Normed, gradient: Tensor) -> Tensor:
         """Return the gradient ``[N, C]`` of the gate from that of the map."""
         return (gradient * _activated(_normalized(source), source.kind)).sum((2, 3))
 
     def norm_backward(self, source: Normed, gradient: Tensor, of_means: Tensor | None, owned: bool) -> AnyGradients:
         """Return the gradients at a norm from that of the map and that of its pixel means ``[N, C]``."""
         del owned
-        if source.gate is not None:
-            gradient = gradient * source.gate[:, :, None, None].to(gradient.dtype)
+        if source.se is not None:
+            gradient = gradient * source.se[:, :, None, None].to(gradient.dtype)
         if of_means is not None:
             area = gradient.shape[2] * gradient.shape[3]
             gradient = gradient + (of_means / area)[:, :, None, None].to(gradient.dtype)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from triscale.nn.chain import run
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """``activation(shortcut(x) + body(x))`` with stochastic depth on the body (Huang et al. 2016), per sample.
 
     The parts of the body are children of the block itself, so that their names stay short.

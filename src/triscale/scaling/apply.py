@@ -13,14 +13,14 @@ from triscale.network.spec import Network, Stage, WidthRule
 from triscale.scaling.law import Scale
 
 WIDTH_MULTIPLE = 8
-SMALLEST_SHARE = 0.9
+MIN_SHARE = 0.9
 FLOAT_NOISE = 1e-9
 
 
 def round_width(width: float) -> int:
     """Return the nearest multiple of 8 (at least 8), one more where that would take away over 10 %."""
     rounded = max(WIDTH_MULTIPLE, int(width + WIDTH_MULTIPLE / 2) // WIDTH_MULTIPLE * WIDTH_MULTIPLE)
-    return rounded + WIDTH_MULTIPLE if rounded < SMALLEST_SHARE * width else rounded
+    return rounded + WIDTH_MULTIPLE if rounded < MIN_SHARE * width else rounded
 
 
 def round_repeats(repeats: float) -> int:
@@ -51,7 +51,7 @@ def resolution_multiple(network: AnyNetwork) -> int:
 def width_reaching(rounded: int) -> float:
     """Return the least width whose rounding is at least ``rounded``, a multiple of 8; above it by float noise."""
     lower = rounded - WIDTH_MULTIPLE
-    return 0.0 if lower <= 0 else min(rounded - WIDTH_MULTIPLE / 2, lower / SMALLEST_SHARE * (1 + FLOAT_NOISE))
+    return 0.0 if lower <= 0 else min(rounded - WIDTH_MULTIPLE / 2, lower / MIN_SHARE * (1 + FLOAT_NOISE))
 
 
 def repeats_reaching(rounded: int) -> float:

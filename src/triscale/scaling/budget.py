@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from triscale.errors import BudgetError
-from triscale.network.cost import BYTES_PER_VALUE, Tally, si
+from triscale.network.cost import BYTES_PER_VALUE, Counts, si
 from triscale.record import Record
 
 FORMS = (
@@ -48,7 +48,7 @@ FLOAT_NOISE = 1e-6
 class Timed(NamedTuple):
     """A network's tally, and the latency in whole microseconds that is foretold for it."""
 
-    tally: Tally
+    counts: Counts
     microseconds: int
 
 
@@ -80,13 +80,13 @@ class Budget(Record):
         fields = {"macs": self.macs, "params": self.params, "size": self.size, "latency": microseconds}
         return {name: math.floor(value) for name, value in fields.items() if value is not None}
 
-    def admits(self, tally: Tally | Timed) -> bool:
+    def admits(self, counts: Counts | Timed) -> bool:
         """Whether a network with these figures keeps every limit.
 
         Raises:
             BudgetError: latency is limited, and nobody has foretold it.
         """
-        return all(figure(tally, name) <= limit for name, limit in self.limits.items())
+        return all(figure(counts, name) <= limit for name, limit in self.limits.items())
 
     def __str__(self) -> str:
         """Return the limits as a person would write them."""
@@ -113,7 +113,7 @@ class Budget(Record):
 LABELS = {"macs": "MACs", "params": "parameters", "size": "weights", "latency": "latency"}
 
 
-def figure(counted: Tally | Timed, name: str) -> int:
+def figure(counted: Counts | Timed, name: str) -> int:
     """Return the figure that a limit of this name is about, in whole units.
 
     Raises:
@@ -123,14 +123,14 @@ def figure(counted: Tally | Timed, name: str) -> int:
         if isinstance(counted, Timed):
             return counted.microseconds
         raise BudgetError(NO_PROFILE)
-    tally = counted.tally if isinstance(counted, Timed) else counted
+    counts = counted.counts if isinstance(counted, Timed) else counted
     match name:
         case "macs":
-            return tally.macs
+            return counts.macs
         case "params":
-            return tally.params
+            return counts.params
         case "size":
-            return BYTES_PER_VALUE * (tally.params + tally.buffers)
+            return BYTES_PER_VALUE * (counts.params + counts.buffers)
         case _:
             raise AssertionError(name)
 

@@ -15,12 +15,12 @@ from triscale.record import Record
 from triscale.scaling.apply import scale
 from triscale.scaling.law import Law, Scale
 
-MOST_MEMBERS = 64
+MAX_MEMBERS = 64
 _NUMBER = r"[+-]?\d+(?:\.\d*)?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?::(\d+(?:\.\d*)?))?")
 
 
-class Member(Record):
+class FamilyMember(Record):
     """One network of a family; ``ratio`` is its MACs over the baseline's, ``nominal`` what the law says of it."""
 
     phi: float
@@ -41,7 +41,7 @@ class Family(Record):
 
     baseline: str
     law: Law
-    members: tuple[Member, ...] = Field(min_length=1)
+    members: tuple[FamilyMember, ...] = Field(min_length=1)
 
 
 def make_family(baseline: AnyNetwork, law: Law, phis: Sequence[float], count: Callable[[AnyNetwork], Cost]) -> Family:
@@ -65,7 +65,7 @@ def make_family(baseline: AnyNetwork, law: Law, phis: Sequence[float], count: Ca
         network = baseline if phi == 0 else scale(baseline, multipliers).replace(name=f"{baseline.name}_phi{phi:+g}")
         figures = count(network)
         found.append(
-            Member(
+            FamilyMember(
                 phi=phi,
                 network=network,
                 scale=multipliers,
@@ -91,15 +91,15 @@ def read_phis(text: str) -> tuple[float, ...]:
         span = _RANGE.fullmatch(part)
         if span is not None:
             first, last, step = float(span[1]), float(span[2]), float(span[3] or 1)
-            if step <= 0 or last < first or (last - first) / step >= MOST_MEMBERS:
+            if step <= 0 or last < first or (last - first) / step >= MAX_MEMBERS:
                 raise UserError(
-                    f'"{part}" is no range of at most {MOST_MEMBERS} phis; write one such as 0..4 or 0..1:0.25'
+                    f'"{part}" is no range of at most {MAX_MEMBERS} phis; write one such as 0..4 or 0..1:0.25'
                 )
             found += [round(first + number * step, 10) for number in range(int((last - first) / step + 1e-9) + 1)]
         elif re.fullmatch(_NUMBER, part):
             found.append(float(part))
         else:
             raise UserError(f'"{part}" is no phi; write numbers with commas, or a range such as 0..4')
-    if len(set(found)) < len(found) or len(found) > MOST_MEMBERS:
-        raise UserError(f'"{text}" names a phi twice, or more than {MOST_MEMBERS}; every member is one')
+    if len(set(found)) < len(found) or len(found) > MAX_MEMBERS:
+        raise UserError(f'"{text}" names a phi twice, or more than {MAX_MEMBERS}; every member is one')
     return tuple(sorted(found))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from triscale.errors import BudgetError
-from triscale.network.cost import Tally, totals
+from triscale.network.cost import Counts, count_network
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
@@ -20,10 +20,10 @@ from triscale.scaling.law import Law, Scale
 GROWTH_PER_TRY = 4.0
 LOOK_AHEAD = 32
 SAME_PHI = 1e-6
-LARGEST_TRACED_PHI = 16.0
-SMALLEST_TRACED_STEP = 1 / 256
+MAX_TRACED_PHI = 16.0
+MIN_TRACED_STEP = 1 / 256
 
-Count = Callable[[Network], Tally | Timed]
+Count = Callable[[Network], Counts | Timed]
 
 
 class Limit(Record):
@@ -89,7 +89,7 @@ def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor 
     ahead = _steps_ahead(chain, length, budget, count)
     fitted = chain.at(length, ahead)
     start, phi = _phi_of(chain, length)
-    steps = _in_words((*chain.steps[start:length], *ahead), network)
+    steps = _describe((*chain.steps[start:length], *ahead), network)
     answer = _answer(network, fitted, law, phi, steps, budget, count(fitted))
     return answer if budget.latency is None else answer.model_copy(update={"predictor": predictor})
 
@@ -97,13 +97,15 @@ def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor 
 def _counting(budget: Budget, predictor: Predictor | None) -> Count:
     """Return what counts networks: with their latency only where it is limited."""
     if budget.latency is None:
-        return totals
+        return count_network
     if predictor is None:
         raise BudgetError(NO_PROFILE)
-    return lambda network: Timed(totals(network), math.ceil(predict(predictor, network) * MICROSECONDS))
+    return lambda network: Timed(count_network(network), math.ceil(predict(predictor, network) * MICROSECONDS))
 
 
-def fit_budget_traced(network: CustomNetwork, law: Law, budget: Budget, count: Callable[[CustomNetwork], Tally]) -> Fit:
+def fit_budget_traced(
+    network: CustomNetwork, law: Law, budget: Budget, count: Callable[[CustomNetwork], Counts]
+) -> Fit:
     """Return a network that keeps a budget, where only ``count`` knows what a network costs.
 
     Bisection over phi, to 1/256; then, at the resolution found, over the phi of depth and width alone, which uses what
@@ -112,14 +114,14 @@ def fit_budget_traced(network: CustomNetwork, law: Law, budget: Budget, count: C
     Raises:
         BudgetError: the smallest network tried does not fit, or the law never reaches the budget.
     """
-    low = -LARGEST_TRACED_PHI
+    low = -MAX_TRACED_PHI
     smallest = scale(network, law.at(low))
-    tally = count(smallest)
-    if not budget.admits(tally):
-        raise BudgetError(_too_small(network, tally, budget))
+    counts = count(smallest)
+    if not budget.admits(counts):
+        raise BudgetError(_too_small(network, counts, budget))
     if law.nominal_growth == 1:
-        return _answer(network, network, law, 0.0, (), budget, tally)
-    largest = min(LARGEST_TRACED_PHI, law.largest_phi)
+        return _answer(network, network, law, 0.0, (), budget, counts)
+    largest = min(MAX_TRACED_PHI, law.largest_phi)
     high = low + 1.0
     while budget.admits(count(scale(network, law.at(high)))):
         if high >= largest:
@@ -138,7 +140,7 @@ def fit_budget_traced(network: CustomNetwork, law: Law, budget: Budget, count: C
 
 def _bisect(low: float, high: float, admits: Callable[[float], bool]) -> float:
     """Return the largest number found from ``low``, which is admitted, up to ``high`` that is admitted too."""
-    while high - low > SMALLEST_TRACED_STEP:
+    while high - low > MIN_TRACED_STEP:
         middle = (low + high) / 2
         low, high = (middle, high) if admits(middle) else (low, middle)
     return low
@@ -151,9 +153,11 @@ def _answer(
     phi: float,
     steps: tuple[str, ...],
     budget: Budget,
-    tally: Tally | Timed,
+    counts: Counts | Timed,
 ) -> Fit:
-    limits = tuple(Limit(name=name, asked=asked, achieved=figure(tally, name)) for name, asked in budget.limits.items())
+    limits = tuple(
+        Limit(name=name, asked=asked, achieved=figure(counts, name)) for name, asked in budget.limits.items()
+    )
     return Fit(
         network=fitted.replace(name=f"{baseline.name}_phi{phi:+g}"),
         baseline=baseline.name,
@@ -194,12 +198,12 @@ def _steps_ahead(chain: Chain, length: int, budget: Budget, count: Count) -> tup
     for step in chain.steps[length + 1 : length + 1 + LOOK_AHEAD]:
         if step.part in parts:
             continue
-        tally = count(chain.at(length, (*taken, step)))
-        if all(figure(floor, name) <= figure(tally, name) <= figure(ceiling, name) for name in budget.limits):
-            if budget.admits(tally):
-                taken, floor = (*taken, step), tally
+        counts = count(chain.at(length, (*taken, step)))
+        if all(figure(floor, name) <= figure(counts, name) <= figure(ceiling, name) for name in budget.limits):
+            if budget.admits(counts):
+                taken, floor = (*taken, step), counts
                 continue
-            ceiling = tally
+            ceiling = counts
         parts.add(step.part)
     return taken
 
@@ -246,12 +250,12 @@ def _shortest_between(low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def _in_words(steps: tuple[Step, ...], network: Network) -> tuple[str, ...]:
+def _describe(steps: tuple[Step, ...], network: Network) -> tuple[str, ...]:
     """Say where each part that the steps change ends up."""
-    return tuple(_part_in_words(part, value, network) for part, value in {s.part: s.value for s in steps}.items())
+    return tuple(_describe_part(part, value, network) for part, value in {s.part: s.value for s in steps}.items())
 
 
-def _part_in_words(part: Part, value: int, network: Network) -> str:
+def _describe_part(part: Part, value: int, network: Network) -> str:
     kind, index = part
     if part == RESOLUTION:
         return f"resolution {value} px"
@@ -269,7 +273,7 @@ def _never(network: AnyNetwork, law: Law, budget: Budget, phi: float) -> str:
     )
 
 
-def _too_small(network: AnyNetwork, smallest: Tally | Timed, budget: Budget) -> str:
+def _too_small(network: AnyNetwork, smallest: Counts | Timed, budget: Budget) -> str:
     missed = [
         f"at least {amount(name, _rounded_up(figure(smallest, name)))}"
         for name, limit in budget.limits.items()

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from triscale.record import Record
 
-LARGEST_MULTIPLIER = 1000.0
+MAX_MULTIPLIER = 1000.0
 
-Multiplier = Annotated[float, Field(gt=0, le=LARGEST_MULTIPLIER)]
+Multiplier = Annotated[float, Field(gt=0, le=MAX_MULTIPLIER)]
 Coefficient = Annotated[float, Field(ge=1, le=100)]
 
 
@@ -52,7 +52,7 @@ class Law(Record):
         """The phi at which the first multiplier reaches 1000, the most that a :class:`Scale` takes."""
         fastest = math.log(max(self.alpha, self.beta, self.gamma))
         # A hair less, so that the multiplier does not end up above by noise of floating point.
-        return math.log(LARGEST_MULTIPLIER) / fastest * (1 - 1e-9) if fastest else math.inf
+        return math.log(MAX_MULTIPLIER) / fastest * (1 - 1e-9) if fastest else math.inf
 
     def __str__(self) -> str:
         """Return the coefficients in words."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triscale.errors import NetworkError
-from triscale.network.cost import Tally, totals
+from triscale.network.cost import Counts, count_network
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
 from triscale.record import Record
@@ -17,7 +17,7 @@ from triscale.scaling.law import Scale
 Array = NDArray[np.float64]
 
 
-class Sized(Record):
+class ScaledNetwork(Record):
     """A network scaled from a baseline: what it costs relative to that, and its multipliers after rounding."""
 
     network: AnyNetwork
@@ -27,15 +27,15 @@ class Sized(Record):
     params: int
 
 
-def count_exactly(network: AnyNetwork) -> Tally:
+def count_exactly(network: AnyNetwork) -> Counts:
     """Count a network of blocks from its operation tree.
 
     Raises:
-        NetworkError: a person's own, which has to be traced: pass :func:`triscale.nn.custom.trace_totals` instead.
+        NetworkError: a person's own, which has to be traced: pass :func:`triscale.nn.custom.trace_counts` instead.
     """
     if isinstance(network, CustomNetwork):
         raise NetworkError(f"{network.name} is a function, whose cost has to be traced; pass a function that counts it")
-    return totals(network)
+    return count_network(network)
 
 
 def realized(baseline: AnyNetwork, network: AnyNetwork) -> Scale:

@@ -13,7 +13,7 @@ from triscale.data.images.decode import ImageLimits, decode
 from triscale.data.images.transforms import eval_transform, normalize
 from triscale.explain.cam import overlay, to_png
 from triscale.explain.extent import extent
-from triscale.jobs.core.networks import fit_any, totals_of
+from triscale.jobs.core.networks import count_of, fit_any
 from triscale.jobs.core.run import Run
 from triscale.jobs.inference.explain import SHOWN_SIDE, heat_of, method_of, square_of
 from triscale.network.custom import AnyNetwork
@@ -25,10 +25,10 @@ from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET
 from triscale.training.metrics import Metrics
 
-LARGEST_PHI = 6.0
+MAX_PHI = 6.0
 
 
-class Said(Record):
+class ClassScore(Record):
     """A class and its probability, from 0 to 1."""
 
     name: str
@@ -42,7 +42,7 @@ class Answer(Record):
     image with that map laid over it, a PNG in base64, if it was asked for. ``milliseconds``: decoding and network.
     """
 
-    classes: tuple[Said, ...]
+    classes: tuple[ClassScore, ...]
     width: int
     height: int
     peak: tuple[float, float] | None = None
@@ -122,7 +122,9 @@ class ServedModel:
         seconds = time.perf_counter() - begun
         peak, shown = self._map(picture, inputs, order[0]) if with_map else (None, None)
         return Answer(
-            classes=tuple(Said(name=self._spec.classes[at], probability=float(probabilities[at])) for at in order),
+            classes=tuple(
+                ClassScore(name=self._spec.classes[at], probability=float(probabilities[at])) for at in order
+            ),
             width=picture.width,
             height=picture.height,
             peak=peak,
@@ -137,7 +139,7 @@ class ServedModel:
             BudgetError: no network keeps it.
         """
         fit = fit_any(self._baseline, self._law, budget, self._predictor)
-        tally = totals_of(fit.network)
+        tally = count_of(fit.network)
         return Scaled(
             budget=str(budget),
             network=fit.network.name,
@@ -163,7 +165,7 @@ class ServedModel:
         return extent(heat, square).peak, base64.b64encode(to_png(overlay(shown, heat))).decode()
 
     def _about(self) -> Served:
-        network, tally = self._spec.network, totals_of(self._spec.network)
+        network, tally = self._spec.network, count_of(self._spec.network)
         return Served(
             network=network.name,
             resolution=network.resolution,
@@ -172,8 +174,8 @@ class ServedModel:
             params=tally.params,
             test_accuracy=self._accuracy,
             baseline=self._baseline.name,
-            smallest_macs=min(tally.macs, totals_of(scale(self._baseline, self._law.at(-LARGEST_PHI))).macs),
-            largest_macs=max(tally.macs, totals_of(scale(self._baseline, self._law.at(LARGEST_PHI))).macs),
+            smallest_macs=min(tally.macs, count_of(scale(self._baseline, self._law.at(-MAX_PHI))).macs),
+            largest_macs=max(tally.macs, count_of(scale(self._baseline, self._law.at(MAX_PHI))).macs),
         )
 
 

@@ -12,7 +12,7 @@ from triscale.serve.limits import DEFAULTS, ServerLimits, patient_for
 
 GRACE_SECONDS = 5
 KEEP_ALIVE_SECONDS = 5
-MOST_HEAD_BYTES = 16384
+MAX_HEAD_BYTES = 16384
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -41,6 +41,6 @@ def run_server(app: FastAPI, at: socket.socket, limits: ServerLimits = DEFAULTS)
         limit_concurrency=limits.connections,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
     uvicorn.Server(config).run(sockets=[at])

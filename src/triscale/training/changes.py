@@ -67,7 +67,7 @@ def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     return Recipe.parse(_merged(recipe.model_dump(mode="json"), changes), "the recipe with the options given")
 
 
-def idle_settings(recipe: Recipe, network: AnyNetwork) -> tuple[str, ...]:
+def unused_settings(recipe: Recipe, network: AnyNetwork) -> tuple[str, ...]:
     """Return a sentence for every setting that differs from its default and changes nothing."""
     found = []
     varied, plain = recipe.augmentation, type(recipe.augmentation)()
@@ -87,19 +87,19 @@ def idle_settings(recipe: Recipe, network: AnyNetwork) -> tuple[str, ...]:
         found.append("optimizer.nesterov is ignored: there is no momentum")
     if recipe.patience is not None and recipe.patience >= recipe.epochs:
         found.append(f"patience {recipe.patience} is ignored: there are {recipe.epochs} epochs")
-    if recipe.shards == 1:
+    if recipe.micro_batches == 1:
         found += [
             f"{name} is ignored: there is one shard"
             for name, value, default in (
-                ("summation", recipe.summation, "strict"),
+                ("grad_reduction", recipe.grad_reduction, "strict"),
                 ("norm_over", recipe.norm_over, "shard"),
             )
             if value != default
         ]
-    return (*found, *_idle_of_network(recipe, network))
+    return (*found, *_unused_by_network(recipe, network))
 
 
-def _idle_of_network(recipe: Recipe, network: AnyNetwork) -> list[str]:
+def _unused_by_network(recipe: Recipe, network: AnyNetwork) -> list[str]:
     given = [name for name in ("dropout", "drop_path", "norm_momentum") if getattr(recipe, name) is not None]
     if isinstance(network, CustomNetwork):
         return [f"{name} is ignored: {network.function} decides about it" for name in given]

@@ -17,7 +17,7 @@ THRESHOLD = 8.0
 """Robust standard deviations (1.4826 x median absolute deviation) above the median of the steps before."""
 
 _FEWEST = 32
-_LEAST_RISE = 0.5  # nats; losses that hardly vary would else give any of them away
+_MIN_RISE = 0.5  # nats; losses that hardly vary would else give any of them away
 
 
 def diverging_since(losses: Sequence[float]) -> int | None:
@@ -45,4 +45,4 @@ def diverging_since(losses: Sequence[float]) -> int | None:
 def _bound(known: NDArray[np.float64]) -> float:
     median = float(np.median(known))
     deviation = 1.4826 * float(np.median(np.abs(known - median)))
-    return median + max(THRESHOLD * deviation, _LEAST_RISE)
+    return median + max(THRESHOLD * deviation, _MIN_RISE)

@@ -17,7 +17,7 @@ from triscale.data.images.transforms import normalize
 from triscale.network.contract import Preprocessing
 
 
-class Batch(Protocol):
+class LabeledBatch(Protocol):
     """Images ``[N, 3, S, S]`` of uint8 and labels ``[N]`` of int64."""
 
     @property
@@ -27,7 +27,7 @@ class Batch(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class EvalOutput:
     """Logits ``[N, classes]`` and labels ``[N]`` of all images in their order."""
 
     logits: NDArray[np.float32]
@@ -51,13 +51,13 @@ Batches = list[tuple[NDArray[np.float32], NDArray[np.int64]]]
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
-    batches: Iterable[Batch],
+    batches: Iterable[LabeledBatch],
     preprocessing: Preprocessing,
     *,
     device: torch.device,
     on_images: Callable[[int], None] = lambda count: None,
     gather: Callable[[Batches], list[Batches]] = lambda own: [own],
-) -> Outcome:
+) -> EvalOutput:
     """Run a model over batches in evaluation mode and float32.
 
     Args:
@@ -79,4 +79,4 @@ def evaluate(
         on_images(done)
     model.train(was_training)
     in_order = [part for parts in zip_longest(*gather(own)) for part in parts if part is not None]
-    return Outcome(np.concatenate([part[0] for part in in_order]), np.concatenate([part[1] for part in in_order]))
+    return EvalOutput(np.concatenate([part[0] for part in in_order]), np.concatenate([part[1] for part in in_order]))

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from triscale.nn.layers import SameConv2d, pad_same
 
 LEVELS = 255
-LARGEST_WEIGHT = 127
-SMALLEST_STEP = 1e-12
+MAX_WEIGHT = 127
+MIN_STEP = 1e-12
 
 
 @contextmanager
@@ -38,18 +38,18 @@ def rounded(model: nn.Module, *, active: bool = True) -> Iterator[None]:
 
 def round_weights(weights: Tensor) -> Tensor:
     """Return weights ``[outputs, ...]`` rounded to 255 levels around 0 for each output."""
-    steps = weights.detach().flatten(1).abs().amax(1).clamp(min=SMALLEST_STEP) / LARGEST_WEIGHT
+    steps = weights.detach().flatten(1).abs().amax(1).clamp(min=MIN_STEP) / MAX_WEIGHT
     zeros = torch.zeros(len(steps), dtype=torch.int32, device=weights.device)
-    return torch.fake_quantize_per_channel_affine(
-        weights.float(), steps.float(), zeros, 0, -LARGEST_WEIGHT, LARGEST_WEIGHT
-    ).to(weights.dtype)
+    return torch.fake_quantize_per_channel_affine(weights.float(), steps.float(), zeros, 0, -MAX_WEIGHT, MAX_WEIGHT).to(
+        weights.dtype
+    )
 
 
 def round_activations(values: Tensor) -> Tensor:
     """Return values rounded to 256 levels over their range, of which 0 is one."""
     low, high = values.detach().aminmax()
     low, high = low.clamp(max=0).float(), high.clamp(min=0).float()
-    step = ((high - low) / LEVELS).clamp(min=SMALLEST_STEP)
+    step = ((high - low) / LEVELS).clamp(min=MIN_STEP)
     zero = (-low / step).round().clamp(0, LEVELS).to(torch.int32)
     return torch.fake_quantize_per_tensor_affine(values.float(), step, zero, 0, LEVELS).to(values.dtype)
 

@@ -16,27 +16,27 @@ from torch.nn.parallel import DistributedDataParallel
 
 from triscale.errors import Interrupted, JobError, RecipeError
 from triscale.training.distributed.group import Group
-from triscale.training.distributed.micro_batches import shards_of
-from triscale.training.distributed.sync_norm import over_batch
+from triscale.training.distributed.micro_batches import micro_batches_of
+from triscale.training.distributed.sync_norm import sync_batch_norm
 from triscale.training.divergence import WINDOW, diverging_since
 from triscale.training.evaluate import evaluate
 from triscale.training.meter import Meter
 from triscale.training.recipe import Recipe
 from triscale.training.schedule import learning_rate
 from triscale.training.state.checkpoint import Checkpoints, Epoch, Manifest, Stored
-from triscale.training.state.resume import roll_back, take_up
+from triscale.training.state.resume import resume_or_init, roll_back
 from triscale.training.state.saver import MakeManifest, Saver, Tensors
 from triscale.training.state.state import State, new_state, to_tensors
 from triscale.training.step import Stepper, seed_of
-from triscale.training.task import Feed, Manner, Task
-from triscale.training.transfer import REESTIMATED_IMAGES, has_enough, reestimate_norms
+from triscale.training.task import BatchSource, Manner, TrainingTask
+from triscale.training.transfer import REESTIMATED_IMAGES, reestimate_norms, should_stop_early
 
-MOST_UNDONE_IN_A_ROW = 20
+MAX_UNDONE_IN_A_ROW = 20
 CHECK_EVERY_ON_DEVICE = 16
 """Steps between two looks at figures that lie on a GPU; each look waits for it."""
 
 
-def train(task: Task, feed: Feed, checkpoints: Checkpoints, manner: Manner) -> Manifest:
+def train(task: TrainingTask, feed: BatchSource, checkpoints: Checkpoints, manner: Manner) -> Manifest:
     """Train to the end of the recipe, from the newest checkpoint if there is one.
 
     A checkpoint is committed after each epoch, every few minutes, and when ``should_stop`` answers true; it is written
@@ -49,8 +49,8 @@ def train(task: Task, feed: Feed, checkpoints: Checkpoints, manner: Manner) -> M
         JobError: steps that are never finite, losses that diverge again and again, no memory, no room on the disk at
             the end, or a process that was lost.
     """
-    shards_of(manner.group.rank, manner.group.size, task.recipe.shards)
-    model = over_batch(task.model, task.recipe, manner.group)
+    micro_batches_of(manner.group.rank, manner.group.size, task.recipe.micro_batches)
+    model = sync_batch_norm(task.model, task.recipe, manner.group)
     state = new_state(model, task.recipe, manner.device)
     stepper = Stepper(
         state=state,
@@ -71,20 +71,20 @@ def train(task: Task, feed: Feed, checkpoints: Checkpoints, manner: Manner) -> M
 
 
 def _train(
-    task: Task, feed: Feed, checkpoints: Checkpoints, manner: Manner, stepper: Stepper, saver: Saver
+    task: TrainingTask, feed: BatchSource, checkpoints: Checkpoints, manner: Manner, stepper: Stepper, saver: Saver
 ) -> Manifest:
     recipe, state, group = task.recipe, stepper.state, manner.group
     steps = feed.steps_per_epoch * recipe.epochs
     meter = Meter(steps, recipe.epochs, manner.on_progress)
-    written = take_up(state, checkpoints, group)
+    written = resume_or_init(state, checkpoints, group)
     if written is None:
         saver.save_now(to_tensors(state), _manifest(task, state), manner.should_stop, wait=False)
-        written = take_up(state, checkpoints, group)  # so that all processes begin with the weights of the first
+        written = resume_or_init(state, checkpoints, group)  # so that all processes begin with the weights of the first
         assert written is not None
     saver.begin(written)
 
     def has_ended() -> bool:
-        return state.step == steps or has_enough(state.history, state.best, recipe)
+        return state.step == steps or should_stop_early(state.history, state.best, recipe)
 
     while not has_ended():
         if not _train_epoch(task, feed, checkpoints, manner, stepper, saver, meter):
@@ -102,14 +102,20 @@ def _train(
 
 
 def _train_epoch(
-    task: Task, feed: Feed, checkpoints: Checkpoints, manner: Manner, stepper: Stepper, saver: Saver, meter: Meter
+    task: TrainingTask,
+    feed: BatchSource,
+    checkpoints: Checkpoints,
+    manner: Manner,
+    stepper: Stepper,
+    saver: Saver,
+    meter: Meter,
 ) -> bool:
     """Take the steps of an epoch that are left, and return whether they were taken: false after a rollback."""
     recipe, state, group = task.recipe, stepper.state, manner.group
     every = 1 if manner.device.type == "cpu" else CHECK_EVERY_ON_DEVICE
     epoch, first = divmod(state.step, feed.steps_per_epoch)
     head_steps = recipe.head_epochs * feed.steps_per_epoch
-    group.meet(f"the start of epoch {epoch + 1}")
+    group.barrier(f"the start of epoch {epoch + 1}")
     meter.start_epoch()
     saved_at = time.monotonic()
     for batch in feed.train(epoch, first):
@@ -149,7 +155,7 @@ def _forward(model: nn.Module, recipe: Recipe, manner: Manner) -> nn.Module:
     if manner.compiled and recipe.quantization != "none":
         raise RecipeError("--compile does not see what quantization int8 rounds layer by layer; leave one of them out")
     called: nn.Module = torch.compile(model, dynamic=False) if manner.compiled else model  # type: ignore[assignment]
-    if manner.group.size > 1 and recipe.summation == "fast":
+    if manner.group.size > 1 and recipe.grad_reduction == "fast":
         devices = [manner.device.index or 0] if manner.device.type == "cuda" else None
         called = DistributedDataParallel(called, device_ids=devices, broadcast_buffers=False)
     return called
@@ -163,7 +169,7 @@ def _agree(group: Group, manner: Manner, seconds: float) -> tuple[bool, bool]:
     return bool(stop), bool(save)
 
 
-def _finish_epoch(task: Task, feed: Feed, manner: Manner, state: State, meter: Meter) -> Epoch:
+def _finish_epoch(task: TrainingTask, feed: BatchSource, manner: Manner, state: State, meter: Meter) -> Epoch:
     """Evaluate the average on the held-out images and write down the epoch."""
     images_per_second, recipe = meter.images_per_second, task.recipe
     if recipe.norm_statistics == "reestimated":
@@ -180,7 +186,7 @@ def _finish_epoch(task: Task, feed: Feed, manner: Manner, state: State, meter: M
             f"after step {state.step} the network answers the held-out images with numbers that are not finite; begin "
             f"another Run with a smaller learning rate than {recipe.peak_learning_rate:g}"
         )
-    total, count, undone, _ = state.tally.tolist()
+    total, count, skipped_steps, _ = state.tally.tolist()
     finished = Epoch(
         epoch=state.step // feed.steps_per_epoch,
         step=state.step,
@@ -190,7 +196,7 @@ def _finish_epoch(task: Task, feed: Feed, manner: Manner, state: State, meter: M
         val_top1=outcome.top1,
         images_per_second=images_per_second,
         seconds=meter.epoch_seconds,
-        undone=int(undone),
+        skipped_steps=int(skipped_steps),
     )
     state.history.append(finished)
     state.tally[:3] = 0
@@ -200,14 +206,14 @@ def _finish_epoch(task: Task, feed: Feed, manner: Manner, state: State, meter: M
 
 
 def _refuse_undone(state: State) -> None:
-    if state.tally[3] >= MOST_UNDONE_IN_A_ROW:
+    if state.tally[3] >= MAX_UNDONE_IN_A_ROW:
         raise JobError(
-            f"the loss was not finite in {MOST_UNDONE_IN_A_ROW} steps in a row up to step {state.step}; the "
+            f"the loss was not finite in {MAX_UNDONE_IN_A_ROW} steps in a row up to step {state.step}; the "
             "last checkpoint is from before them; try a smaller learning rate in another Run"
         )
 
 
-def _manifest(task: Task, state: State, *, finished: bool = False) -> MakeManifest:
+def _manifest(task: TrainingTask, state: State, *, finished: bool = False) -> MakeManifest:
     """Describe the state as it is now; the files that hold it are named when they have been written."""
     recipe, network, seed = task.recipe.digest, task.network_digest, task.seed
     step, skipped, rollbacks = state.step, tuple(sorted(state.skipped)), state.rollbacks

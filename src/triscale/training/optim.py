@@ -20,13 +20,13 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def is_decayed(parameter: nn.Parameter) -> bool:
-        return id(parameter) not in norms and (recipe.decayed == "all_but_norm" or parameter.ndim > 1)
+        return id(parameter) not in norms and (recipe.weight_decay_params == "all_but_norm" or parameter.ndim > 1)
 
     groups = [
-        {"params": chosen, "weight_decay": recipe.weight_decay * decayed, **speed}
+        {"params": chosen, "weight_decay": recipe.weight_decay * weight_decay_params, **speed}
         for speed, at_speed in _by_speed(recipe, model)
-        for decayed in (1, 0)
-        if (chosen := [p for p in parameters if id(p) in at_speed and is_decayed(p) == bool(decayed)])
+        for weight_decay_params in (1, 0)
+        if (chosen := [p for p in parameters if id(p) in at_speed and is_decayed(p) == bool(weight_decay_params)])
     ]
     rate = recipe.peak_learning_rate
     match recipe.optimizer:

@@ -18,11 +18,11 @@ MINIVAL_SHARE = 25022 / 1281167
 
 Decoder = Literal["pillow", "torchcodec"]
 Precision = Literal["auto", "float32", "bfloat16"]
-Summation = Literal["strict", "fast"]
+GradReduction = Literal["strict", "fast"]
 NormOver = Literal["shard", "batch"]
 NormStatistics = Literal["trained", "frozen", "reestimated"]
 Quantization = Literal["none", "int8"]
-HeadStart = Literal["chance", "probe"]
+HeadInit = Literal["chance", "probe"]
 
 
 class Sgd(Record):
@@ -82,7 +82,7 @@ class BySize(Record):
 
 
 Schedule = Annotated[Cosine | Staircase, Field(discriminator="kind")]
-Decayed = Literal["weights", "all_but_norm"]
+WeightDecayParams = Literal["weights", "all_but_norm"]
 
 
 class Recipe(Record):
@@ -91,8 +91,8 @@ class Recipe(Record):
     Attributes:
         epochs: how often every image is seen.
         batch: images of a step.
-        least_steps: a set so small that all epochs together have fewer steps is gone through several times in each.
-        shards: equal parts of a batch; the unit of batch-norm statistics, of memory and of what one of several
+        min_steps: a set so small that all epochs together have fewer steps is gone through several times in each.
+        micro_batches: equal parts of a batch; the unit of batch-norm statistics, of memory and of what one of several
             processes computes.
         learning_rate: the peak, reached after ``warmup_epochs`` of linear growth.
         reference_batch: the batch that the learning rate is meant for; it grows in proportion to ``batch``.
@@ -109,11 +109,11 @@ class Recipe(Record):
             ``resolution / (resolution + 32)``.
         val_share: share of the training images of every class that is held out to choose the best epoch, where the set
             has no part for it.
-        summation: ``strict`` adds the gradients of shards in a fixed order, so that any number of processes gives
+        grad_reduction: ``strict`` adds the gradients of shards in a fixed order, so that any number of processes gives
             bitwise the same; ``fast`` leaves the order to the machine and adds while the last shard goes backward.
         norm_statistics: ``frozen`` leaves those of batch norm as the first weights have them, for weights that were
             trained before; ``reestimated`` trains as usual and takes those of the average again after each epoch.
-        head_start: how a new classifier on weights that were trained before begins: drawn by ``chance``, or as a linear
+        head_init: how a new classifier on weights that were trained before begins: drawn by ``chance``, or as a linear
             ``probe`` of their features (:mod:`triscale.jobs.training.linear_probe`), where there are at most 20 000 training images.
         head_epochs: for so many epochs only the classifier learns, and the statistics of batch norm are frozen.
         layer_decay: learning rate of each stage as a share of the next one's, the classifier's being the full one.
@@ -129,15 +129,15 @@ class Recipe(Record):
     source: str = ""
     epochs: PositiveInt = 30
     batch: PositiveInt = 64
-    least_steps: NonNegativeInt = 0
-    shards: PositiveInt = 1
+    min_steps: NonNegativeInt = 0
+    micro_batches: PositiveInt = 1
     optimizer: Optimizer = AdamW()
     learning_rate: PositiveFloat = 5e-3
     reference_batch: PositiveInt | None = None
     schedule: Schedule = Cosine()
     warmup_epochs: NonNegativeFloat = 2.0
     weight_decay: NonNegativeFloat = 0.05
-    decayed: Decayed = "weights"
+    weight_decay_params: WeightDecayParams = "weights"
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     dropout: Annotated[float, Field(ge=0, lt=1)] | BySize | None = None
@@ -150,10 +150,10 @@ class Recipe(Record):
     cutmix: NonNegativeFloat = 0.0
     crop: float | None = Field(default=1.0, gt=0, le=1)
     val_share: float = Field(default=0.1, gt=0, lt=1)
-    summation: Summation = "strict"
+    grad_reduction: GradReduction = "strict"
     norm_over: NormOver = "shard"
     norm_statistics: NormStatistics = "trained"
-    head_start: HeadStart = "chance"
+    head_init: HeadInit = "chance"
     head_epochs: NonNegativeFloat = 0.0
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     quantization: Quantization = "none"
@@ -161,9 +161,9 @@ class Recipe(Record):
 
     @model_validator(mode="after")
     def _check_shards(self) -> Recipe:
-        if self.batch < 2 * self.shards and self.shards > 1:
+        if self.batch < 2 * self.micro_batches and self.micro_batches > 1:
             raise ValueError(
-                f"{self.shards} shards of a batch of {self.batch} leave less than two images for the statistics of "
+                f"{self.micro_batches} shards of a batch of {self.batch} leave less than two images for the statistics of "
                 f"batch norm; use at most {max(1, self.batch // 2)} shards"
             )
         return self
@@ -194,7 +194,7 @@ EFFICIENTNET_IMAGENET = Recipe(
     schedule=Staircase(factor=0.97, epochs=2.4),
     warmup_epochs=5,
     weight_decay=1e-5,
-    decayed="all_but_norm",
+    weight_decay_params="all_but_norm",
     label_smoothing=0.1,
     ema_decay=0.9999,
     dropout=BySize(smallest=0.2, largest=0.5),
@@ -221,8 +221,8 @@ FINETUNE = Recipe(
     # Chosen on 20 images a class, where it is worth some points (benchmarks/finetune_norms.py).
     norm_statistics="reestimated",
     # Without these, 20 images a class could end 15 points below a linear probe (tests/jobs/test_little_data.py).
-    head_start="probe",
-    least_steps=200,
+    head_init="probe",
+    min_steps=200,
 )
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (SMALL, FINETUNE, EFFICIENTNET_IMAGENET)}

@@ -21,14 +21,14 @@ from triscale.nn.build import Classifier
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
 _LARGE_BYTES = 1 << 16
 
-MOST_FRUGAL = 2
+MAX_CHECKPOINT_LEVEL = 2
 """0 keeps what autograd keeps, 1 the inputs of stages, 2 those of blocks within stages as well."""
 
 
 @contextmanager
-def recomputed(model: nn.Module, frugality: int) -> Iterator[None]:
+def with_recomputation(model: nn.Module, checkpoint_level: int) -> Iterator[None]:
     """Let parts of a model be recomputed while the context lasts; a person's own module by its children."""
-    parts = _parts(model, frugality)
+    parts = _parts(model, checkpoint_level)
     for part in parts:
         # An attribute of the instance hides the method of its class.
         part.forward = partial(_checkpointed, part.forward)
@@ -43,8 +43,8 @@ def _checkpointed(forward: Any, *inputs: Any, **options: Any) -> Any:
     return checkpoint(forward, *inputs, use_reentrant=False, **options)
 
 
-def _parts(model: nn.Module, frugality: int) -> list[nn.Module]:
-    if frugality == 0:
+def _parts(model: nn.Module, checkpoint_level: int) -> list[nn.Module]:
+    if checkpoint_level == 0:
         return []
     if isinstance(model, Classifier):
         outer: list[nn.Module] = [model.stem, *model.stages]
@@ -52,10 +52,10 @@ def _parts(model: nn.Module, frugality: int) -> list[nn.Module]:
     else:
         outer = list(model.children())
         inner = [child for part in outer if isinstance(part, nn.Sequential) for child in part]
-    return outer if frugality == 1 else [*outer, *inner]
+    return outer if checkpoint_level == 1 else [*outer, *inner]
 
 
-def give_back_memory(device: torch.device) -> None:
+def release_memory(device: torch.device) -> None:
     """Hand freed memory back to the system, and see to it that large pieces are handed back as soon as they are free.
 
     Otherwise glibc keeps what is free between pieces in use, and what remains is too scattered for large maps.

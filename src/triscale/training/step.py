@@ -17,13 +17,13 @@ from triscale.data.images.transforms import normalize
 from triscale.errors import JobError
 from triscale.network.contract import Preprocessing
 from triscale.training.distributed.group import Group
-from triscale.training.distributed.micro_batches import shard_slices, shards_of, tree_sum
+from triscale.training.distributed.micro_batches import micro_batch_slices, micro_batches_of, tree_sum
 from triscale.training.divergence import WINDOW
-from triscale.training.evaluate import Batch
+from triscale.training.evaluate import LabeledBatch
 from triscale.training.fake_quantize import rounded
 from triscale.training.optim import set_learning_rate
 from triscale.training.recipe import Recipe
-from triscale.training.recompute import MOST_FRUGAL, give_back_memory, is_out_of_memory, recomputed
+from triscale.training.recompute import MAX_CHECKPOINT_LEVEL, is_out_of_memory, release_memory, with_recomputation
 from triscale.training.schedule import ema_decay
 from triscale.training.state.state import State
 from triscale.training.transfer import freeze_norms
@@ -31,7 +31,7 @@ from triscale.training.transfer import freeze_norms
 
 @dataclass(slots=True, kw_only=True)
 class Stepper:
-    """What all steps of a training share; ``frugality`` grows when memory does not suffice.
+    """What all steps of a training share; ``checkpoint_level`` grows when memory does not suffice.
 
     Attributes:
         state: what the steps change.
@@ -43,7 +43,7 @@ class Stepper:
         device: where the model is.
         group: the processes that train together.
         told: is given a sentence when something had to be changed.
-        frugality: how much is computed again to save memory, see :mod:`triscale.training.recompute`.
+        checkpoint_level: how much is computed again to save memory, see :mod:`triscale.training.recompute`.
     """
 
     state: State
@@ -55,14 +55,14 @@ class Stepper:
     device: torch.device
     group: Group
     told: Callable[[str], None]
-    frugality: int = 0
+    checkpoint_level: int = 0
     _mix: list[nn.Module] = field(init=False)
 
     def __post_init__(self) -> None:
         makers = ((self.recipe.mixup, v2.MixUp), (self.recipe.cutmix, v2.CutMix))
         self._mix = [make(alpha=alpha, num_classes=self.classes) for alpha, make in makers if alpha]
 
-    def take(self, batch: Batch, count: int, rate: float, *, only_head: bool = False) -> None:
+    def take(self, batch: LabeledBatch, count: int, rate: float, *, only_head: bool = False) -> None:
         """Take a step.
 
         A step whose loss or gradient is not finite is undone whole: weights, average, optimizer and the statistics of
@@ -98,45 +98,45 @@ class Stepper:
         state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
 
-    def _gradients(self, batch: Batch, count: int, before: list[Tensor]) -> Tensor:
+    def _gradients(self, batch: LabeledBatch, count: int, before: list[Tensor]) -> Tensor:
         """Leave the gradients of the whole batch in the parameters, and return the sum of its losses."""
         recipe, group, model = self.recipe, self.group, self.state.model
-        mine = shards_of(group.rank, group.size, recipe.shards)
-        sizes = shard_slices(count, recipe.shards)
+        mine = micro_batches_of(group.rank, group.size, recipe.micro_batches)
+        sizes = micro_batch_slices(count, recipe.micro_batches)
         start = sizes[mine.start].start
         labels = batch.labels.to(self.device, non_blocking=True)
         images = batch.images.to(self.device, non_blocking=True)
 
-        def shard(number: int) -> Tensor:
+        def micro_batch(number: int) -> Tensor:
             part = slice(sizes[number].start - start, sizes[number].stop - start)
             return self._shard(number, images[part], labels[part], count, before)
 
-        if recipe.shards == 1:
-            return shard(0)
+        if recipe.micro_batches == 1:
+            return micro_batch(0)
         if isinstance(self.forward, DistributedDataParallel):
-            return self._fast(mine, shard, sizes, count, before)
+            return self._fast(mine, micro_batch, sizes, count, before)
         flat: dict[int, Tensor] = {}
 
         def leaf(first: int, last: int) -> Tensor | None:
             if last - first > 1:
                 return None
             _restore(model, before)
-            loss = shard(first)
+            loss = micro_batch(first)
             weight = (sizes[first].stop - sizes[first].start) / count
             return _flattened(model, loss, weight)
 
         own = tree_sum(mine.start, mine.stop, leaf)
-        totals = group.gather(own)
-        for rank, total in enumerate(totals):
+        count_network = group.gather(own)
+        for rank, total in enumerate(count_network):
             flat[rank * len(mine)] = total
 
         def branch(first: int, last: int) -> Tensor | None:
             return flat.get(first) if last - first == len(mine) else None
 
-        return _put_back(model, tree_sum(0, recipe.shards, branch))
+        return _put_back(model, tree_sum(0, recipe.micro_batches, branch))
 
     def _fast(
-        self, mine: range, shard: Callable[[int], Tensor], sizes: list[slice], count: int, before: list[Tensor]
+        self, mine: range, micro_batch: Callable[[int], Tensor], sizes: list[slice], count: int, before: list[Tensor]
     ) -> Tensor:
         """Let DistributedDataParallel add the gradients over the processes while the last shard goes backward."""
         model, forward = self.state.model, self.forward
@@ -146,7 +146,7 @@ class Stepper:
             _restore(model, before)
             context: AbstractContextManager[None] = nullcontext() if number == mine[-1] else forward.no_sync()
             with context:
-                loss = shard(number)
+                loss = micro_batch(number)
             weight = (sizes[number].stop - sizes[number].start) / count
             part = torch.cat([*(weight * buffer.reshape(-1) for buffer in _smooth(model)), loss.float()[None]])
             rest = part if rest is None else rest.add_(part)
@@ -160,23 +160,23 @@ class Stepper:
                 return self._forward_backward(number, images, labels, count)
             except (RuntimeError, MemoryError) as error:
                 in_step = isinstance(self.forward, DistributedDataParallel)
-                if not is_out_of_memory(error) or in_step or self.frugality == MOST_FRUGAL:
+                if not is_out_of_memory(error) or in_step or self.checkpoint_level == MAX_CHECKPOINT_LEVEL:
                     if is_out_of_memory(error):
                         raise self._no_memory(len(labels)) from error
                     raise
-            self.frugality += 1
+            self.checkpoint_level += 1
             self.state.model.zero_grad(set_to_none=True)
             _restore(self.state.model, before)
-            give_back_memory(self.device)
+            release_memory(self.device)
             self.told(
                 f"memory does not suffice for {len(labels)} images at a time; from now on parts of the network are "
-                f"computed twice (level {self.frugality} of {MOST_FRUGAL}): slower, with the same result"
+                f"computed twice (level {self.checkpoint_level} of {MAX_CHECKPOINT_LEVEL}): slower, with the same result"
             )
 
     def _no_memory(self, images: int) -> JobError:
         return JobError(
             f"memory does not suffice for a shard of {images} images even when parts of the network are computed "
-            f"twice; begin another Run with more shards, for instance --set shards={2 * self.recipe.shards}, which "
+            f"twice; begin another Run with more shards, for instance --set shards={2 * self.recipe.micro_batches}, which "
             "takes the statistics of batch norm over fewer images"
         )
 
@@ -191,12 +191,12 @@ class Stepper:
         reduced = self.device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bfloat16"
         # DistributedDataParallel takes the mean over the processes of what is wanted as a sum.
         scale = self.group.size if isinstance(self.forward, DistributedDataParallel) else 1
-        with recomputed(model, self.frugality), rounded(model, active=recipe.quantization == "int8"):
-            forward = model if self.frugality and self.forward is not model and scale == 1 else self.forward
+        with with_recomputation(model, self.checkpoint_level), rounded(model, active=recipe.quantization == "int8"):
+            forward = model if self.checkpoint_level and self.forward is not model and scale == 1 else self.forward
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=reduced):
                 logits = forward(inputs)
             loss = _loss(logits.float(), targets, recipe.label_smoothing)
-            seen = [buffer.clone() for buffer in model.buffers()] if self.frugality else []
+            seen = [buffer.clone() for buffer in model.buffers()] if self.checkpoint_level else []
             torch.autograd.backward(loss * (scale / count))
         if seen:
             _restore(model, seen)
@@ -210,9 +210,9 @@ def _loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
     return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
 
 
-def seed_of(seed: int, step: int, shard: int) -> int:
+def seed_of(seed: int, step: int, micro_batch: int) -> int:
     """Mix three numbers into a seed of 63 bits; step 0 is the drawing of the first weights."""
-    return int(np.random.SeedSequence((seed, step, shard)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(np.random.SeedSequence((seed, step, micro_batch)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _begins(state: State) -> bool:
@@ -248,9 +248,9 @@ def _count(state: State, sound: Tensor, loss: Tensor, count: int) -> None:
     """Take the loss of a step into the tally, or count the step as undone."""
     tally, one = state.tally, sound.to(torch.float64)
     value = torch.where(sound, loss, torch.zeros_like(loss)).to(torch.float64)
-    undone = 1 - one
-    tally += torch.stack([value, one * count, undone, undone])
-    tally[3] *= undone
+    skipped_steps = 1 - one
+    tally += torch.stack([value, one * count, skipped_steps, skipped_steps])
+    tally[3] *= skipped_steps
     mean = torch.where(sound, loss / count, torch.full_like(loss, float("nan")))
     state.recent[state.step % WINDOW] = mean
 

@@ -10,14 +10,14 @@ from torch import nn
 
 from triscale.network.contract import Preprocessing
 from triscale.training.distributed.group import ALONE, Group
-from triscale.training.evaluate import Batch
+from triscale.training.evaluate import LabeledBatch
 from triscale.training.meter import Progress
 from triscale.training.recipe import Recipe
 from triscale.training.state.checkpoint import Epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class TrainingTask:
     """What a training computes: this and the feed decide about its result."""
 
     model: nn.Module
@@ -29,7 +29,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Feed:
+class BatchSource:
     """Where batches come from.
 
     Attributes:
@@ -43,9 +43,9 @@ class Feed:
 
     steps_per_epoch: int
     count: Callable[[int], int]
-    train: Callable[[int, int], Iterator[Batch]]
-    val: Callable[[], Iterable[Batch]]
-    whole: Callable[[int], Iterator[Batch]] | None = None
+    train: Callable[[int, int], Iterator[LabeledBatch]]
+    val: Callable[[], Iterable[LabeledBatch]]
+    whole: Callable[[int], Iterator[LabeledBatch]] | None = None
     names: Callable[[int, int], Sequence[str]] = lambda epoch, step: ()
 
 

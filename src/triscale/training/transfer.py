@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from triscale.data.images.transforms import normalize
 from triscale.network.contract import Preprocessing
 from triscale.nn.build import Classifier
-from triscale.training.evaluate import Batch
+from triscale.training.evaluate import LabeledBatch
 from triscale.training.recipe import Recipe
 from triscale.training.state.checkpoint import Epoch
 
@@ -63,7 +63,7 @@ def freeze_norms(model: nn.Module) -> None:
 
 @torch.no_grad()
 def reestimate_norms(
-    model: nn.Module, batches: Iterable[Batch], preprocessing: Preprocessing, device: torch.device
+    model: nn.Module, batches: Iterable[LabeledBatch], preprocessing: Preprocessing, device: torch.device
 ) -> None:
     """Take the statistics of batch norm again, as their mean over batches, with everything else as in evaluation.
 
@@ -87,7 +87,7 @@ def reestimate_norms(
         norm.eval()
 
 
-def has_enough(history: Sequence[Epoch], best: Epoch | None, recipe: Recipe) -> bool:
+def should_stop_early(history: Sequence[Epoch], best: Epoch | None, recipe: Recipe) -> bool:
     """Whether the held-out images have not been judged better for the epochs that the recipe waits for."""
     if recipe.patience is None or best is None or not history:
         return False

@@ -24,7 +24,7 @@ from triscale.weights.crc import crc32c, unmasked
 Values = NDArray[Any]
 
 MAGIC = 0xDB4775248B80FB57
-MOST_INDEX_BYTES = 64 << 20
+MAX_INDEX_BYTES = 64 << 20
 _FOOTER = 48
 _TRAILER = 5
 
@@ -170,8 +170,8 @@ def _pairs(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the keys and values of the table in their order; where it cannot be followed, what Python raises."""
     try:
         size = path.stat().st_size
-        if not _FOOTER < size <= MOST_INDEX_BYTES:
-            raise WeightsError(f"{path} has {size} bytes; an index of a checkpoint has {_FOOTER} to {MOST_INDEX_BYTES}")
+        if not _FOOTER < size <= MAX_INDEX_BYTES:
+            raise WeightsError(f"{path} has {size} bytes; an index of a checkpoint has {_FOOTER} to {MAX_INDEX_BYTES}")
         content = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from error

@@ -25,10 +25,10 @@ from triscale.weights.tensors import TYPES, write_tensors
 from triscale.weights.unwrap import find_state
 
 SPARE_BYTES = 200 << 20
-MOST_COPIES = 2
+MAX_COPIES = 2
 """Memory, and what is written, may be so many times the file."""
 
-MOST_UNPACKED = 10
+MAX_UNPACKED = 10
 """Weights hardly compress; an archive that unpacks to more than so many times its size is no archive of weights."""
 
 _FORBIDDEN = re.compile(r"(subprocess|os\.(system|exec|fork|spawn|posix_spawn|kill)|socket|ctypes)\b")
@@ -56,10 +56,10 @@ def main() -> None:
 
 def _bound(size: int, seconds: int) -> None:
     """Take away what opening a file of this size does not need."""
-    space = _status("VmSize") + MOST_COPIES * size + SPARE_BYTES
+    space = _status("VmSize") + MAX_COPIES * size + SPARE_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (space, space))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    written = max(MOST_COPIES, MOST_UNPACKED) * size + SPARE_BYTES
+    written = max(MAX_COPIES, MAX_UNPACKED) * size + SPARE_BYTES
     resource.setrlimit(resource.RLIMIT_FSIZE, (written, written))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.addaudithook(_forbid)
@@ -76,7 +76,7 @@ def _check(state: dict[str, Tensor], size: int) -> None:
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype not in TYPES.values():
             raise WeightsError(f'"{name}" is {tensor.dtype}, {tensor.layout}; expected plain numbers')
         total += tensor.numel() * tensor.element_size()
-    if total > MOST_COPIES * size:
+    if total > MAX_COPIES * size:
         raise WeightsError(f"its tensors take {total} bytes, in a file of {size}: they repeat the same values")
 
 
@@ -86,8 +86,8 @@ def _unpack(path: Path, folder: Path, size: int) -> None:
     with tarfile.open(path, "r|*") as archive:
         for member in archive:
             unpacked += member.size
-            if unpacked > MOST_UNPACKED * size + (1 << 20):
-                raise WeightsError(f"it unpacks to more than {MOST_UNPACKED} times its size")
+            if unpacked > MAX_UNPACKED * size + (1 << 20):
+                raise WeightsError(f"it unpacks to more than {MAX_UNPACKED} times its size")
             found = _CHECKPOINT.search(member.name)
             if found is None or not member.isfile():
                 continue

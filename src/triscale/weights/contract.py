@@ -27,7 +27,7 @@ class Accuracy(Record):
     protocol: str
 
 
-class Weights(Record):
+class WeightsContract(Record):
     """The contract of weights; None stands for what is not known.
 
     Attributes:
@@ -63,17 +63,17 @@ class Weights(Record):
         """Source and name, as the catalog lists them."""
         return f"{self.source}/{self.name}"
 
-    def replace(self, **changes: Any) -> Weights:
+    def replace(self, **changes: Any) -> WeightsContract:
         """Return a copy with some fields changed, validated again.
 
         Raises:
             RecordError: a field that does not exist or a value that does not fit.
         """
         fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return Weights.parse(fields | changes, f"the changed {self.title}")
+        return WeightsContract.parse(fields | changes, f"the changed {self.title}")
 
 
-def check_fits(weights: Weights, network: Network, *, drop_head: bool = False) -> None:
+def check_fits(weights: WeightsContract, network: Network, *, drop_head: bool = False) -> None:
     """Make sure that a Network computes what the weights were trained in.
 
     Name, resolution, drop rates and the rules of scaling may differ; with ``drop_head`` the number of classes too.

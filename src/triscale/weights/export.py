@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from triscale.network.spec import Network
-from triscale.weights.contract import Weights, check_fits
+from triscale.weights.contract import WeightsContract, check_fits
 from triscale.weights.rules import to_theirs
 from triscale.weights.sources import architecture_named, source_named
 
@@ -29,5 +29,5 @@ def export_state(state: Mapping[str, Tensor], network: Network, source: str, nam
     known, found = source_named(source)
     architecture = architecture_named(source, name)
     theirs = architecture.network.replace(classes=network.classes)
-    check_fits(Weights(source=known, name=name, architecture=architecture.name, network=theirs), network)
+    check_fits(WeightsContract(source=known, name=name, architecture=architecture.name, network=theirs), network)
     return to_theirs(state, network, found.rules[architecture.family], found.versions.get(architecture.family))

@@ -18,14 +18,14 @@ from urllib.parse import urlsplit
 
 from triscale.errors import WeightsError
 from triscale.places import cache_folder
-from triscale.weights.contract import Weights
+from triscale.weights.contract import WeightsContract
 from triscale.weights.tensors import sha256_of
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that have come and, where it is known, with how many there are."""
 
 HUB_FILE = "model.safetensors"
-MOST_BYTES = 16 << 30
+MAX_BYTES = 16 << 30
 PASSING = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_EARLY, http.HTTPStatus.TOO_MANY_REQUESTS)
 """Answers after which another attempt may help, beside those of a server in trouble."""
 
@@ -34,7 +34,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long and how often something is tried.
 
     Attributes:
@@ -48,7 +48,7 @@ class Patience:
     pause: float = 0.5
 
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 
 class _UnreachableError(Exception):
@@ -59,7 +59,7 @@ class _GoneError(Exception):
     """The server answers that it does not give the file."""
 
 
-def fetch(weights: Weights, *, offline: bool = False, progress: Progress | None = None) -> Path:
+def fetch(weights: WeightsContract, *, offline: bool = False, progress: Progress | None = None) -> Path:
     """Return the original file of published weights: from the cache, or fetched into it.
 
     What was fetched is kept with its SHA-256 and checked at each use. ``$TRISCALE_OFFLINE`` and ``$HF_HUB_OFFLINE``
@@ -119,12 +119,12 @@ def download(address: str, path: Path, sha256: str | None, progress: Progress | 
         except (OSError, http.client.HTTPException) as error:
             failures = 1 if part.size > before else failures + 1
             before = part.size
-            if failures >= PATIENCE.attempts:
+            if failures >= RETRY_POLICY.attempts:
                 raise WeightsError(
-                    f"{address} could not be fetched in {failures} attempts ({_in_words(error)}); give the same "
+                    f"{address} could not be fetched in {failures} attempts ({_describe(error)}); give the same "
                     f"command again, which goes on after {part.size} bytes"
                 ) from error
-            time.sleep(PATIENCE.pause * 2 ** (failures - 1))
+            time.sleep(RETRY_POLICY.pause * 2 ** (failures - 1))
     digest = sha256_of(part.path)
     if sha256 is not None and not digest.startswith(sha256):
         part.forget()
@@ -183,15 +183,15 @@ def _continue(address: str, part: _Part, progress: Progress | None) -> int:
             part.begin(address, _strong_tag(answer.headers))
         length = answer.headers.get("Content-Length")
         total = None if length is None else start + int(length)
-        if total is not None and total > MOST_BYTES:
-            raise WeightsError(f"{address} has {total} bytes; at most {MOST_BYTES} are fetched")
+        if total is not None and total > MAX_BYTES:
+            raise WeightsError(f"{address} has {total} bytes; at most {MAX_BYTES} are fetched")
         with part.path.open("ab") as file:
             while piece := answer.read1(_PIECE):
                 file.write(piece)
                 if progress is not None:
                     progress(file.tell(), total)
-                if file.tell() > MOST_BYTES:
-                    raise WeightsError(f"{address} does not end; {MOST_BYTES} bytes came")
+                if file.tell() > MAX_BYTES:
+                    raise WeightsError(f"{address} does not end; {MAX_BYTES} bytes came")
     if total is not None and part.size != total:
         raise OSError(f"{part.size} of {total} bytes came")
     return part.size
@@ -212,7 +212,7 @@ def _request(address: str, part: _Part, tag: str) -> urllib.request.Request:
 
 def _open(request: urllib.request.Request, part: _Part) -> Any:
     try:
-        return _OPENER.open(request, timeout=PATIENCE.seconds)
+        return _OPENER.open(request, timeout=RETRY_POLICY.seconds)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.forget()
@@ -222,7 +222,7 @@ def _open(request: urllib.request.Request, part: _Part) -> Any:
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError) and part.size:
             raise OSError("timed out") from error
-        raise _UnreachableError(_in_words(error.reason)) from error
+        raise _UnreachableError(_describe(error.reason)) from error
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -271,12 +271,12 @@ def _kept(path: Path, sha256: str | None) -> bool:
     return True
 
 
-def _addresses(weights: Weights) -> tuple[str, ...]:
+def _addresses(weights: WeightsContract) -> tuple[str, ...]:
     hub = None if weights.hub is None else f"{_hub()}/{weights.hub}/resolve/main/{HUB_FILE}"
     return tuple(address for address in (hub, weights.address) if address is not None)
 
 
-def _place(weights: Weights, address: str) -> Path:
+def _place(weights: WeightsContract, address: str) -> Path:
     file = urlsplit(address).path.rpartition("/")[2]
     ending = next((end for end in (".tar.gz", ".safetensors", ".pth", ".pt", ".bin") if file.endswith(end)), ".weights")
     return cache_folder() / "weights" / weights.source / f"{weights.name}{ending}"
@@ -298,12 +298,12 @@ def _hub_token() -> str | None:
     return None if client is None else client.get_token()
 
 
-def _in_hub_cache(weights: Weights) -> Path | None:
+def _in_hub_cache(weights: WeightsContract) -> Path | None:
     """Return the file that Hugging Face's own client has fetched before."""
     client = None if weights.hub is None else _hub_client()
     found = None if client is None else client.try_to_load_from_cache(weights.hub, HUB_FILE)
     return Path(found) if isinstance(found, str) else None
 
 
-def _in_words(error: object) -> str:
+def _describe(error: object) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -24,8 +24,8 @@ from triscale.weights.tensors import read_tensors
 SECONDS = 300
 """That a file may take to be opened."""
 
-MOST_BYTES = 16 << 30
-MOST_MEMBERS = 100_000
+MAX_BYTES = 16 << 30
+MAX_MEMBERS = 100_000
 _PIECE = 8 << 20
 
 Kind = Literal["safetensors", "zip", "pickle", "tar", "bundle"]
@@ -66,8 +66,8 @@ def kind_of(path: Path) -> Kind:
         raise WeightsError(f"there is no file {path}") from None
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from error
-    if not 0 < status.st_size <= MOST_BYTES:
-        raise WeightsError(f"{path} has {status.st_size} bytes; expected 1 to {MOST_BYTES}")
+    if not 0 < status.st_size <= MAX_BYTES:
+        raise WeightsError(f"{path} has {status.st_size} bytes; expected 1 to {MAX_BYTES}")
     if start.startswith(b"PK\x03\x04"):
         return "zip"
     if start.startswith(b"\x1f\x8b") or start[257:262] == b"ustar":
@@ -135,7 +135,7 @@ def check_zip(path: Path) -> None:
                     f'{path} has compressed members ("{compressed[0][:80]}"), which torch.save does not write; unpack '
                     "it if it is an archive around the weights"
                 )
-            if len(members) > MOST_MEMBERS or sum(member.file_size for member in members) > size:
+            if len(members) > MAX_MEMBERS or sum(member.file_size for member in members) > size:
                 raise WeightsError(f"{path} has members that take more than the file: it is no file of torch.save")
             for member in members:
                 with archive.open(member) as file:

@@ -46,7 +46,7 @@ class _Space:
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class CopiedLayer:
     """A layer that is taken over: its name in both networks, its channels going in (None: each by itself) and out."""
 
     source: str
@@ -56,7 +56,7 @@ class Copied:
 
 
 @dataclass(frozen=True, slots=True)
-class PassedOn:
+class IdentityBlock:
     """A block that is new in the target; it passes its input on."""
 
     name: str
@@ -67,8 +67,8 @@ class PassedOn:
 class Inheritance:
     """Where each part of a target's weights comes from; a part that is in neither list begins anew."""
 
-    copied: tuple[Copied, ...]
-    passed_on: tuple[PassedOn, ...]
+    copied: tuple[CopiedLayer, ...]
+    passed_on: tuple[IdentityBlock, ...]
 
     @property
     def summary(self) -> str:
@@ -152,8 +152,8 @@ class _Walk:
     """Collects what is copied on a walk along two trees."""
 
     def __init__(self) -> None:
-        self.copied: list[Copied] = []
-        self.passed_on: list[PassedOn] = []
+        self.copied: list[CopiedLayer] = []
+        self.passed_on: list[IdentityBlock] = []
 
     def visit_stage(self, name: str, source: tree.Sequence, target: tree.Sequence, space: _Space) -> _Space:
         """Visit the blocks of a stage: as many as both have are copied, more are passed on."""
@@ -165,7 +165,7 @@ class _Walk:
         for number, of_target in target.children[common:]:
             if alike:
                 self.visit(f"{name}.{last}", node, f"{name}.{number}", of_target, space)
-            self.passed_on.append(PassedOn(f"{name}.{number}", of_target))
+            self.passed_on.append(IdentityBlock(f"{name}.{number}", of_target))
         return space
 
     def visit(
@@ -183,15 +183,15 @@ class _Walk:
                 # A depthwise convolution passes every channel on by itself.
                 depthwise = of_source.groups > 1
                 out = space if depthwise else _Space(of_source.outputs, of_target.outputs)
-                self.copied.append(Copied(source, target, None if depthwise else space, out))
+                self.copied.append(CopiedLayer(source, target, None if depthwise else space, out))
                 return out
             case tree.Linear(), tree.Linear():
                 out = _Space(of_source.outputs, of_target.outputs)
-                self.copied.append(Copied(source, target, space, out))
+                self.copied.append(CopiedLayer(source, target, space, out))
                 return out
             case tree.Normalization(), tree.Normalization():
                 space.norms.append(source)
-                self.copied.append(Copied(source, target, None, space))
+                self.copied.append(CopiedLayer(source, target, None, space))
                 return space
             case tree.Sequence(), tree.Sequence():
                 theirs = dict(of_source.children)
@@ -200,7 +200,7 @@ class _Walk:
                         continue
                     space = self.visit(f"{source}.{name}", theirs[name], f"{target}.{name}", child, space)
                 return space
-            case tree.Gate(), tree.Gate():
+            case tree.SqueezeExcite(), tree.SqueezeExcite():
                 self.visit(source, of_source.body, target, of_target.body, space).join(space)
                 return space
             case tree.Residual(), tree.Residual():
@@ -308,7 +308,7 @@ def _pass_on(name: str, node: tree.Node, made: dict[str, Tensor]) -> None:
             | tree.GlobalPool()
             | tree.Linear()
             | tree.Dropout()
-            | tree.Gate()
+            | tree.SqueezeExcite()
         ):
             pass
         case _:

@@ -15,7 +15,7 @@ from triscale.places import cache_folder
 from triscale.weights import catalog
 from triscale.weights.architecture import Architecture
 from triscale.weights.bundle import read_bundle, to_torch
-from triscale.weights.contract import Weights, check_fits
+from triscale.weights.contract import WeightsContract, check_fits
 from triscale.weights.fetch import Progress, fetch
 from triscale.weights.foreign import kind_of, open_pickle, unpacked_checkpoint
 from triscale.weights.rules import HEAD, expected_state, to_ours
@@ -37,7 +37,7 @@ class Loaded:
         notes: what was taken from the file, in sentences.
     """
 
-    weights: Weights
+    weights: WeightsContract
     state: dict[str, Tensor]
     notes: tuple[str, ...]
 
@@ -124,7 +124,7 @@ def find_weights(
     return load_file(imported)
 
 
-def contract_of(text: str) -> Weights:
+def contract_of(text: str) -> WeightsContract:
     """Return the contract of a file, a Run or published weights, which are not fetched for it.
 
     Raises:
@@ -223,7 +223,7 @@ def _their_state(file: Path, part: str | None) -> tuple[dict[str, Tensor], tuple
             return to_torch(read_bundle(file))
 
 
-def _contract(file: Path, source: str, name: str, architecture: Architecture) -> Weights:
+def _contract(file: Path, source: str, name: str, architecture: Architecture) -> WeightsContract:
     """Return the contract of a foreign file: the published one where the name or the SHA-256 tells it."""
     digest = sha256_of(file) if file.is_file() and file.suffix != ".index" else None
     known, _ = source_named(source)
@@ -240,14 +240,16 @@ def _contract(file: Path, source: str, name: str, architecture: Architecture) ->
     for row in rows.values():
         if digest is not None and row.sha256 is not None and digest.startswith(row.sha256):
             return catalog.published(f"{source}/{row.name}").replace(sha256=digest)
-    return Weights(source=known, name=name, architecture=architecture.name, network=architecture.network, sha256=digest)
+    return WeightsContract(
+        source=known, name=name, architecture=architecture.name, network=architecture.network, sha256=digest
+    )
 
 
 def _own(file: Path, source: str | None, name: str | None, drop_head: bool) -> Loaded:
     """Return weights that Triscale wrote: imported ones with their contract, or those of a Run."""
     state, metadata = read_tensors(file)
     if CONTRACT_KEY in metadata:
-        weights = Weights.from_json(metadata[CONTRACT_KEY], source=f"the contract inside {file}")
+        weights = WeightsContract.from_json(metadata[CONTRACT_KEY], source=f"the contract inside {file}")
     else:
         weights = contract_of_run(file)
     if (source not in (None, "triscale", weights.source)) or (
@@ -265,7 +267,7 @@ def _own(file: Path, source: str | None, name: str | None, drop_head: bool) -> L
     return loaded
 
 
-def _addressed(text: str, source: str | None, name: str | None) -> Weights:
+def _addressed(text: str, source: str | None, name: str | None) -> WeightsContract:
     """Return what is known of weights at an address: whose they are, and where."""
     if source is None or name is None:
         raise WeightsError(
@@ -274,7 +276,7 @@ def _addressed(text: str, source: str | None, name: str | None) -> Weights:
         )
     architecture = architecture_named(source, name)
     on_hub = text.startswith("hub:")
-    return Weights(
+    return WeightsContract(
         source=source_named(source)[0],
         name=f"{architecture.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}",
         architecture=architecture.name,

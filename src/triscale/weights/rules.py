@@ -23,7 +23,7 @@ from triscale.weights.architecture import Rules
 
 STEPS_SEEN = "num_batches_tracked"
 HEAD = "head.classifier."
-MOST_SHOWN = 5
+MAX_SHOWN = 5
 
 
 def to_ours(
@@ -147,5 +147,5 @@ def _filled(form: str, places: Mapping[str, int]) -> str:
 def _listed(title: str, names: list[str]) -> str:
     if not names:
         return ""
-    shown = ", ".join(names[:MOST_SHOWN])
-    return f"{title}: {shown}{f' and {len(names) - MOST_SHOWN} more' if len(names) > MOST_SHOWN else ''}"
+    shown = ", ".join(names[:MAX_SHOWN])
+    return f"{title}: {shown}{f' and {len(names) - MAX_SHOWN} more' if len(names) > MAX_SHOWN else ''}"

@@ -9,13 +9,13 @@ from typing import Any
 from triscale.errors import RecordError, WeightsError
 from triscale.network.contract import Preprocessing
 from triscale.network.spec import Network
-from triscale.weights.contract import Weights
+from triscale.weights.contract import WeightsContract
 from triscale.weights.tensors import sha256_of
 
 RUN_FILE, RUN_WEIGHTS, RUN_MANIFEST = "run.json", "model.safetensors", "manifest.json"
 
 
-def contract_of_run(file: Path) -> Weights:
+def contract_of_run(file: Path) -> WeightsContract:
     """Return the contract of a Run's file of weights.
 
     Raises:
@@ -32,7 +32,7 @@ def contract_of_run(file: Path) -> Weights:
         if said and said[0] != digest:
             raise WeightsError(f"{file} was altered since its Run ended: its SHA-256 is not that of the manifest")
     network = Network.parse(spec["network"], f"the network of {file.with_name(RUN_FILE)}")
-    return Weights(
+    return WeightsContract(
         source="triscale",
         name=file.absolute().parent.name,
         architecture=network.name,

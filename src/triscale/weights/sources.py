@@ -12,7 +12,7 @@ from triscale.weights.architecture import Architecture, Rules, SourceName
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class WeightSource:
     """The tables of another project.
 
     Attributes:
@@ -33,11 +33,11 @@ def _source(
     rules: dict[str, Rules],
     rows: tuple[Architecture, ...],
     versions: dict[str, dict[str, Any]] | None = None,
-) -> Source:
-    return Source(title, rules, {row.name: row for row in rows}, versions or {})
+) -> WeightSource:
+    return WeightSource(title, rules, {row.name: row for row in rows}, versions or {})
 
 
-SOURCES: dict[SourceName, Source] = {
+SOURCES: dict[SourceName, WeightSource] = {
     "torchvision": _source("torchvision", torchvision.RULES, torchvision.ARCHITECTURES, torchvision.VERSIONS),
     "timm": _source("timm", timm.RULES, timm.ARCHITECTURES),
     "lukemelas": _source("EfficientNet-PyTorch by lukemelas", lukemelas.RULES, lukemelas.ARCHITECTURES),
@@ -45,7 +45,7 @@ SOURCES: dict[SourceName, Source] = {
 }
 
 
-def source_named(name: str) -> tuple[SourceName, Source]:
+def source_named(name: str) -> tuple[SourceName, WeightSource]:
     """Return a source by its name.
 
     Raises:

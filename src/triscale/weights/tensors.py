@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from triscale.errors import WeightsError
-from triscale.record import whole_or_absent
+from triscale.record import atomic_file
 
-MOST_HEADER_BYTES = 4 << 20
+MAX_HEADER_BYTES = 4 << 20
 """The header of a network with ten thousand tensors is below 2 MB."""
 
 TYPES = {
@@ -85,8 +85,8 @@ def read_header(path: Path) -> Header:
                 f"{path} is not a whole safetensors file: {size} bytes, of which its header alone is said to take "
                 f"{length}; fetch or make it again"
             )
-        if length > MOST_HEADER_BYTES:
-            raise WeightsError(f"{path} has a header of {length} bytes; at most {MOST_HEADER_BYTES} are read")
+        if length > MAX_HEADER_BYTES:
+            raise WeightsError(f"{path} has a header of {length} bytes; at most {MAX_HEADER_BYTES} are read")
         text = file.read(length)
     try:
         entries = json.loads(text, object_pairs_hook=_without_repeats)
@@ -110,7 +110,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     digest = hashlib.sha256()
     for name in ordered:
         digest.update(_bytes_of(tensors[name]))
-    with whole_or_absent(path) as file:
+    with atomic_file(path) as file:
         file.write(_header_of(tensors, ordered, dict(metadata) | {DIGEST_KEY: digest.hexdigest()}))
         for name in ordered:
             file.write(_bytes_of(tensors[name]))

@@ -15,7 +15,7 @@ PREFIXES = ("module.", "_orig_mod.", "model.")
 """Of ``DataParallel`` and ``AveragedModel``, of ``torch.compile``, and of trainers that hold the model as a field."""
 
 STEPS_AVERAGED = "n_averaged"
-MOST_SHOWN = 8
+MAX_SHOWN = 8
 
 
 def find_state(loaded: Any, part: str | None = None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -77,16 +77,16 @@ def _search(loaded: Any) -> tuple[str, Mapping[str, Tensor]]:
                 return found[0], value
             inner, state = _search(value)
             return f"{found[0]}.{inner}", state
-    shown = ", ".join(str(key)[:60] for key in list(loaded)[:MOST_SHOWN])
+    shown = ", ".join(str(key)[:60] for key in list(loaded)[:MAX_SHOWN])
     others = [str(key) for key, value in loaded.items() if _is_state(value)]
     if others:
         raise WeightsError(
-            f"the file holds state dicts under names that say nothing ({', '.join(others[:MOST_SHOWN])}); name one as "
+            f"the file holds state dicts under names that say nothing ({', '.join(others[:MAX_SHOWN])}); name one as "
             "the part to take"
         )
     strangers = [str(key) for key, value in loaded.items() if not isinstance(value, Tensor)]
     if loaded and len(strangers) < len(loaded):
-        raise WeightsError(f"the file mixes tensors with what is none ({', '.join(strangers[:MOST_SHOWN])})")
+        raise WeightsError(f"the file mixes tensors with what is none ({', '.join(strangers[:MAX_SHOWN])})")
     raise WeightsError(f"the file holds no state dict; its entries are: {shown or 'none'}")
 
 
@@ -102,7 +102,7 @@ def _walk(loaded: Any, part: str) -> Any:
     for name in part.split("."):
         if not isinstance(value, Mapping) or name not in value:
             known = [str(key) for key in value][:1000] if isinstance(value, Mapping) else []
-            hint = nearest(name, known) or f"; there is: {', '.join(known[:MOST_SHOWN]) or 'nothing'}"
+            hint = nearest(name, known) or f"; there is: {', '.join(known[:MAX_SHOWN]) or 'nothing'}"
             raise WeightsError(f'the file has no part "{part}": "{name}" is not there{hint}')
         value = value[name]
     return value

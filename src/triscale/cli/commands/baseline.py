@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.study_options import STUDY_DEFAULTS, StudyOptions, asked_of, hands_of
+from triscale.cli.support.study_options import STUDY_DEFAULTS, StudyOptions, hands_of, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import SearchError, UserError
 from triscale.families.find import find_network
@@ -16,13 +16,13 @@ from triscale.network.cost import si
 from triscale.network.latency import load_predictor
 
 if TYPE_CHECKING:
-    from triscale.search.baseline.explore import FoundBaseline
+    from triscale.search.baseline.explore import BaselineSearchResult
     from triscale.search.baseline.objective import Objective
     from triscale.search.baseline.options import Choices
 
 PROXY_EPOCHS = 5
 PROXY_SEED = "0"
-MOST_ROWS = 12
+MAX_ROWS = 12
 
 
 def baseline(
@@ -102,15 +102,15 @@ def baseline(
     json
         Print machine-readable JSON.
     """
-    from triscale.cli.support.terminal import watcher
-    from triscale.jobs.core.progress import stop_flag
-    from triscale.jobs.studies.baseline import BaselineSearch, find_baseline
-    from triscale.search.baseline.explore import Plan
+    from triscale.cli.support.terminal import progress_reporter
+    from triscale.jobs.core.progress import stop_on_signals
+    from triscale.jobs.studies.baseline import BaselineSearchRequest, find_baseline
+    from triscale.search.baseline.explore import SearchPlan
     from triscale.search.coefficients.methods import Halving
 
     name, choices = _choices(space, resolutions)
-    search = BaselineSearch.parse(
-        asked_of(images, find_network(skeleton), options, PROXY_EPOCHS, PROXY_SEED)
+    search = BaselineSearchRequest.parse(
+        study_request_fields(images, find_network(skeleton), options, PROXY_EPOCHS, PROXY_SEED)
         | {
             "space": name,
             "choices": choices,
@@ -118,7 +118,7 @@ def baseline(
             "predictor": None if profile is None else load_predictor(profile),
             "strategy": strategy,
             "search_seed": search_seed,
-            "plan": Plan.parse(
+            "plan": SearchPlan.parse(
                 {"trials": trials, "batch": batch, "halving": Halving() if halving else None}, "the plan asked for"
             ),
             "evaluator": evaluator,
@@ -129,31 +129,31 @@ def baseline(
         },
         "the search asked for",
     )
-    with watcher() as watching, stop_flag() as should_stop:
-        found = find_baseline(search, out, watching, hands_of(options, should_stop))
+    with progress_reporter() as reporter, stop_on_signals() as should_stop:
+        found = find_baseline(search, out, reporter, hands_of(options, should_stop))
     if json:
         print_json(found)
     else:
         print_baseline(found, out)
 
 
-def print_baseline(found: FoundBaseline, out: Path) -> None:
+def print_baseline(found: BaselineSearchResult, out: Path) -> None:
     """Print the front, the finalists and the network found."""
-    from triscale.jobs.studies.baseline import cost_in_words
+    from triscale.jobs.studies.baseline import describe_cost
 
-    trained = sum(one.accuracy is not None for one in found.explored)
+    trained = sum(one.accuracy is not None for one in found.evaluated)
     console.print(
-        f"{counted(len(found.explored), 'network')} of the space {found.space.name} by {found.strategy}, "
+        f"{counted(len(found.evaluated), 'network')} of the space {found.space.name} by {found.strategy}, "
         f"{trained} trained",
         markup=False,
     )
-    shown = found.front[-MOST_ROWS:]
+    shown = found.front[-MAX_ROWS:]
     table(
         ("on the front", "cost", "params", "accuracy", "error", "reward", ""),
         [
             (
                 one.network,
-                cost_in_words(found.objective, one.cost),
+                describe_cost(found.objective, one.cost),
                 si(one.params),
                 f"{one.accuracy or 0:.2%}",
                 f"{one.error:.2%}",
@@ -161,7 +161,7 @@ def print_baseline(found: FoundBaseline, out: Path) -> None:
                 "best" if index == found.best else "",
             )
             for index in shown
-            for one in [found.explored[index]]
+            for one in [found.evaluated[index]]
         ],
     )
     if found.finalists:
@@ -182,7 +182,7 @@ def print_baseline(found: FoundBaseline, out: Path) -> None:
         if not ranking.trusted:
             console.print(f"do not trust its choice: {ranking.doubt}", style="bold red")
     console.print(f"\nfound {found.network.name}", style="bold")
-    for sentence in found.cannot_tell:
+    for sentence in found.limitations:
         console.print(f"not told: {sentence}", markup=False)
     console.print(f"written to {out / 'network.json'} and {out / 'report.html'}", markup=False, soft_wrap=True)
 

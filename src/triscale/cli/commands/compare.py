@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import DEFAULT_LAW, Json, LawOption, LiteOption, choose_network
-from triscale.cli.support.study_options import STUDY_DEFAULTS, StudyOptions, asked_of, hands_of
+from triscale.cli.support.study_options import STUDY_DEFAULTS, StudyOptions, hands_of, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import UserError
 from triscale.families.find import find_law
@@ -17,9 +17,9 @@ from triscale.network.spec import Network
 
 if TYPE_CHECKING:
     from triscale.scaling.law import Law
-    from triscale.search.coefficients.published_coefficients import Checked
+    from triscale.search.coefficients.published_coefficients import CheckedRow
     from triscale.search.compare.contenders import Comparison
-    from triscale.search.compare.results import Compared
+    from triscale.search.compare.results import ComparisonResult
 
 
 def compare(
@@ -98,16 +98,16 @@ def _train(
     options: StudyOptions,
     json: bool,
 ) -> None:
-    from triscale.cli.support.terminal import watcher
-    from triscale.jobs.core.progress import stop_flag
-    from triscale.jobs.studies.compare import Comparing, compare_ways
+    from triscale.cli.support.terminal import progress_reporter
+    from triscale.jobs.core.progress import stop_on_signals
+    from triscale.jobs.studies.compare import ComparisonRequest, compare_ways
 
-    asked = Comparing.parse(
-        asked_of(images, baseline, options) | {"times": times, "law": find_law(law), "phi": phi},
+    asked = ComparisonRequest.parse(
+        study_request_fields(images, baseline, options) | {"times": times, "law": find_law(law), "phi": phi},
         "the comparison asked for",
     )
-    with watcher() as watching, stop_flag() as should_stop:
-        compared = compare_ways(asked, out, watching, hands_of(options, should_stop))
+    with progress_reporter() as reporter, stop_on_signals() as should_stop:
+        compared = compare_ways(asked, out, reporter, hands_of(options, should_stop))
     if json:
         print_json(compared)
     else:
@@ -118,13 +118,13 @@ def _compare(baseline: AnyNetwork, times: float, law: Law, phi: float) -> Compar
     from triscale.search.compare.contenders import equal_cost
 
     if isinstance(baseline, CustomNetwork):
-        from triscale.jobs.core.networks import fit_any, totals_of
+        from triscale.jobs.core.networks import count_of, fit_any
 
-        return equal_cost(baseline, times, law=law, phi=phi, fit=fit_any, count=totals_of)
+        return equal_cost(baseline, times, law=law, phi=phi, fit=fit_any, count=count_of)
     return equal_cost(baseline, times, law=law, phi=phi)
 
 
-def _print_published(rows: tuple[Checked, ...]) -> None:
+def _print_published(rows: tuple[CheckedRow, ...]) -> None:
     from triscale.search.coefficients.published_coefficients import MARGIN, PAPER
 
     table(
@@ -203,7 +203,7 @@ def _blocks(network: AnyNetwork, depth: float) -> str:
     return str(network.num_blocks) if isinstance(network, Network) else f"x{depth:.3g}"
 
 
-def print_compared(compared: Compared, out: Path) -> None:
+def print_compared(compared: ComparisonResult, out: Path) -> None:
     """Print what a comparison came to."""
     from triscale.search.compare.results import verdict
 
@@ -227,6 +227,6 @@ def print_compared(compared: Compared, out: Path) -> None:
     )
     said = verdict(compared)
     console.print(f"\n{said[0].upper()}{said[1:]}.", style="bold", markup=False)
-    for sentence in compared.cannot_tell:
+    for sentence in compared.limitations:
         console.print(f"not told: {sentence}", markup=False)
     console.print(f"written to {out}", markup=False, soft_wrap=True)

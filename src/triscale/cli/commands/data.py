@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.terminal import console, print_json, table, watcher
+from triscale.cli.support.terminal import console, print_json, progress_reporter, table
 
 if TYPE_CHECKING:
     from triscale.data.sources.pack import Packed
     from triscale.jobs.data.check import ClassCounts, SetCheck, Sizes
 
-MOST_ROWS = 30
-MOST_LISTED = 5
+MAX_ROWS = 30
+MAX_LISTED = 5
 
 LIKENESS = {"exact": "same file", "recoded": "encoded anew", "possible": "perhaps"}
 
@@ -30,11 +30,11 @@ def check(images: str, /, *, out: Path | None = None, json: Json = False) -> Non
     json
         Print machine-readable JSON.
     """
-    from triscale.jobs.core.progress import stop_flag
+    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.data import check as job
 
-    with watcher() as watching, stop_flag() as should_stop:
-        result = job.check(images, watching, out=out, should_stop=should_stop)
+    with progress_reporter() as reporter, stop_on_signals() as should_stop:
+        result = job.check(images, reporter, out=out, should_stop=should_stop)
     if json:
         print_json(result)
         return
@@ -63,18 +63,18 @@ def pack(images: str, /, *, out: Path, shard_size: str = "256MB", json: Json = F
     from triscale.data.pipeline.scan import scan
     from triscale.data.sources import pack as packing
     from triscale.errors import Interrupted
-    from triscale.jobs.core.progress import stop_flag
+    from triscale.jobs.core.progress import stop_on_signals
 
     most = packing.shard_size(shard_size)
-    with watcher() as watching, stop_flag() as should_stop:
+    with progress_reporter() as reporter, stop_on_signals() as should_stop:
 
         def on_images(step: str, done: int, total: int) -> None:
             if should_stop():
                 raise Interrupted("stopped; nothing was written, and the same command begins anew")
             if done == 0 or step != told[-1]:
-                watching.begin(step, total)
+                reporter.begin(step, total)
                 told.append(step)
-            watching.advance(done)
+            reporter.advance(done)
 
         told = [""]
         packing.refuse_place(images, out)
@@ -119,8 +119,8 @@ def _classes(result: SetCheck) -> None:
     parts = [part for part in result.parts if part != "unsplit"]
     most = max(row.total for row in result.classes)
     rows = sorted(result.classes, key=lambda row: -row.total)
-    cut = len(rows) - MOST_ROWS if len(rows) > MOST_ROWS else 0
-    shown: list[ClassCounts] = rows if not cut else [*rows[: MOST_ROWS // 2], *rows[-MOST_ROWS // 2 :]]
+    cut = len(rows) - MAX_ROWS if len(rows) > MAX_ROWS else 0
+    shown: list[ClassCounts] = rows if not cut else [*rows[: MAX_ROWS // 2], *rows[-MAX_ROWS // 2 :]]
 
     def line(row: ClassCounts) -> list[str]:
         bar = "█" * max(1, round(16 * row.total / most)) if row.total else ""
@@ -128,7 +128,7 @@ def _classes(result: SetCheck) -> None:
 
     lines = [line(row) for row in shown]
     if cut:
-        lines.insert(MOST_ROWS // 2, [f"({cut} more classes)", *[""] * (len(parts) + 2)])
+        lines.insert(MAX_ROWS // 2, [f"({cut} more classes)", *[""] * (len(parts) + 2)])
     total = [f"{sum(row.images[part] for row in rows):,}" for part in parts]
     lines.append([f"{len(rows)} classes", "", *total, f"{result.num_images:,}"])
     table(("class", "", *parts, "images"), lines, left=2)
@@ -139,10 +139,10 @@ def _list(title: str, lines: list[str], none: str) -> None:
         _say(f"{title:<9}{none}")
         return
     _say(f"{title:<9}{len(lines):,}")
-    for line in lines[:MOST_LISTED]:
+    for line in lines[:MAX_LISTED]:
         _say(f"  {line}")
-    if len(lines) > MOST_LISTED:
-        _say(f"  and {len(lines) - MOST_LISTED:,} more; --json shows all")
+    if len(lines) > MAX_LISTED:
+        _say(f"  and {len(lines) - MAX_LISTED:,} more; --json shows all")
 
 
 def _say(text: str) -> None:

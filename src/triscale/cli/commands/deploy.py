@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.terminal import console, counted, print_json, table, watcher
+from triscale.cli.support.terminal import console, counted, print_json, progress_reporter, table
 from triscale.errors import ExportError, JobError, ParityError, QuantizationError, UserError
 from triscale.network.cost import si
 
@@ -54,8 +54,8 @@ def export(
         Print machine-readable JSON.
     """
     from triscale.deploy.engines import ENGINES, engine_of, get_engine
-    from triscale.deploy.quantize import TOOLS
-    from triscale.jobs.core.progress import stop_flag
+    from triscale.deploy.quantize import QUANTIZERS
+    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.core.run import Run
     from triscale.jobs.deploy.export import export_for
 
@@ -64,7 +64,9 @@ def export(
     if engine == ALL:
         if out is not None:
             raise UserError("--out names one file, but --engine all makes several; they go into the Run")
-        chosen = [one for one in ENGINES.values() if one.installed and (precision == "float32" or one.name in TOOLS)]
+        chosen = [
+            one for one in ENGINES.values() if one.installed and (precision == "float32" or one.name in QUANTIZERS)
+        ]
     elif engine is not None:
         chosen = [get_engine(engine)]
         if out is not None and out.suffix != chosen[0].suffix:
@@ -73,12 +75,12 @@ def export(
         chosen = [get_engine("onnxruntime") if out is None else engine_of(out)]
     opened = Run.open(run)
     made, failed = [], []
-    with opened.update(), watcher() as watching, stop_flag() as should_stop:
+    with opened.update(), progress_reporter() as reporter, stop_on_signals() as should_stop:
         for one in chosen:
             try:
                 made.append(
                     export_for(
-                        opened, watching, one, precision, out, bound=bound, calibration=calibration,
+                        opened, reporter, one, precision, out, bound=bound, calibration=calibration,
                         should_stop=should_stop,
                     )
                 )  # fmt: skip
@@ -86,7 +88,7 @@ def export(
                 if engine != ALL:
                     raise
                 failed.append(f"{one.title}: {error}")
-                watching.note(failed[-1])
+                reporter.note(failed[-1])
     if json:
         print_json(made[0] if engine != ALL else made)
     else:
@@ -129,7 +131,7 @@ def deploy(
     json
         Print machine-readable JSON.
     """
-    from triscale.jobs.core.progress import stop_flag
+    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.core.run import Run
     from triscale.jobs.deploy.deploy import deploy_run
     from triscale.network.latency import load_predictor
@@ -145,10 +147,10 @@ def deploy(
         raise UserError("--device: give cpu or profiles of another device, not both")
     predictors = [load_predictor(Path(file)) for file in device if file != "cpu"]
     limits = Budget.of(*budget) if budget else None
-    with opened.update(), watcher() as watching, stop_flag() as should_stop:
+    with opened.update(), progress_reporter() as reporter, stop_on_signals() as should_stop:
         made = deploy_run(
             opened,
-            watching,
+            reporter,
             predictors=predictors,
             budget=limits,
             bound=bound,
@@ -183,7 +185,7 @@ def _print_deployment(made: Deployment, run: Path) -> None:
     for one in made.candidates:
         if one.milliseconds is None:
             console.print(f"not tried: {one.engine}, {one.precision}: {one.verdict}", markup=False)
-    how = "foretold by the profile of" if made.foretold else "measured in turns on"
+    how = "foretold by the profile of" if made.predicted else "measured in turns on"
     console.print(
         f"ms: one image, {made.threads} thread{'s' if made.threads > 1 else ''}, {how} {made.device}",
         style="dim",

@@ -14,7 +14,7 @@ from triscale.families.find import find_law
 from triscale.network.cost import si
 from triscale.network.spec import Network
 from triscale.record import write_atomic
-from triscale.scaling.family import Family, Member, make_family, read_phis
+from triscale.scaling.family import Family, FamilyMember, make_family, read_phis
 
 
 def family(
@@ -78,7 +78,7 @@ def family(
 def _write(made: Family, out: Path) -> None:
     """Write networks, table and picture; a folder that holds another family is left alone."""
     from triscale.report.draw.svg import standalone
-    from triscale.report.run.family_figures import Grown
+    from triscale.report.run.family_figures import FamilyTower
     from triscale.report.run.family_figures import family as picture
 
     record = out / "family.json"
@@ -105,7 +105,7 @@ def _write(made: Family, out: Path) -> None:
     ]
     write_atomic(out / "family.csv", "".join(",".join(map(str, row)) + "\n" for row in (columns, *rows)).encode())
     grown = [
-        Grown(
+        FamilyTower(
             phi=member.phi,
             macs=member.macs,
             params=member.params,
@@ -121,5 +121,5 @@ def _write(made: Family, out: Path) -> None:
     made.save(record)
 
 
-def _blocks(member: Member) -> str:
+def _blocks(member: FamilyMember) -> str:
     return str(member.network.num_blocks) if isinstance(member.network, Network) else ""

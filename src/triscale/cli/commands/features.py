@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.terminal import console, print_json, watcher
+from triscale.cli.support.terminal import console, print_json, progress_reporter
 from triscale.errors import UserError
 
 POOLED = "pooled"
@@ -45,7 +45,7 @@ def features(
         Print machine-readable JSON.
     """
     from triscale.data.sources.named import is_named
-    from triscale.jobs.core.progress import stop_flag
+    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.core.run import Run
     from triscale.jobs.inference.feature_file import check_feature_file, write_features
     from triscale.jobs.inference.features import features_of
@@ -56,7 +56,7 @@ def features(
     if batch < 1 or workers < 0:
         raise UserError(f"--batch {batch} --workers {workers}: give 1 or more images and 0 or more processes")
     check_feature_file(out, None if is_named(images) else images)
-    with watcher() as watching, stop_flag() as should_stop:
+    with progress_reporter() as reporter, stop_on_signals() as should_stop:
         stream = features_of(
             Run.open(run),
             images,
@@ -64,7 +64,7 @@ def features(
             device=choose_device(device),
             batch=batch,
             workers=workers,
-            watcher=watching,
+            reporter=reporter,
             should_stop=should_stop,
         )
         made = write_features(stream, out)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.terminal import console, print_json, table, watcher
+from triscale.cli.support.terminal import console, print_json, progress_reporter, table
 from triscale.errors import UserError, nearest
 from triscale.network.cost import si
 
 if TYPE_CHECKING:
     from triscale.jobs.profile.measure import Engine
     from triscale.measure.latency import Measurement
-    from triscale.measure.versus import Versus
+    from triscale.measure.versus import PairedTiming
 
 PAPER_RATIO = 5.7
 """Table 4 of Tan & Le 2019: ResNet-152 takes .554 s and EfficientNet-B1 .098 s on one core of a Xeon E5-2690."""
@@ -56,9 +56,9 @@ def measure(
     json
         Print machine-readable JSON.
     """
-    from triscale.jobs.core.progress import stop_flag
+    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.core.run import Run
-    from triscale.jobs.profile.measure import find_subject, measure_beside, measure_one
+    from triscale.jobs.profile.measure import find_subject, measure_one, measure_paired
 
     if threads < 1 or batch < 1:
         raise UserError(f"--threads {threads} --batch {batch}: give 1 or more of each")
@@ -70,19 +70,19 @@ def measure(
         raise UserError("nothing to measure; give a Run, an exported file or a network, or --published")
     chosen = _engines(engines, subject, alone=not compare)
     subjects = [find_subject(text) for text in (subject, *compare)]
-    with watcher() as watching, stop_flag() as should_stop:
+    with progress_reporter() as reporter, stop_on_signals() as should_stop:
         if compare:
-            versus = measure_beside(
-                subjects, chosen, watching, threads=threads, batch=batch, precision=precision, should_stop=should_stop
+            versus = measure_paired(
+                subjects, chosen, reporter, threads=threads, batch=batch, precision=precision, should_stop=should_stop
             )
         else:
-            measurements = measure_one(subjects[0], chosen, watching, threads=threads, batch=batch, precision=precision)
+            measurements = measure_one(subjects[0], chosen, reporter, threads=threads, batch=batch, precision=precision)
             if (Path(subject) / "run.json").is_file():
-                from triscale.jobs.inference.evaluate import Latencies
+                from triscale.jobs.inference.evaluate import RunLatencies
 
                 opened = Run.open(Path(subject))
                 with opened.update():
-                    Latencies(measurements=measurements).save(opened.latency_file)
+                    RunLatencies(measurements=measurements).save(opened.latency_file)
     if compare:
         print_json(versus) if json else _print_versus(versus, published=published)
     else:
@@ -141,7 +141,7 @@ def _print(measurements: tuple[Measurement, ...]) -> None:
             console.print(f"not to be trusted: {item.engine}: {item.noise}", style="bold red")
 
 
-def _print_versus(versus: Versus, *, published: bool) -> None:
+def _print_versus(versus: PairedTiming, *, published: bool) -> None:
     table(
         ("network", "engine", "precision", "px", "median ms", "ratio", "95 % interval", "calls"),
         [
@@ -155,7 +155,7 @@ def _print_versus(versus: Versus, *, published: bool) -> None:
                 f"{item.low:.3g} - {item.high:.3g}",
                 str(item.calls),
             )
-            for item in versus.contestants
+            for item in versus.networks
         ],
     )
     console.print(

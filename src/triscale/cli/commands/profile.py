@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, get_args
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.terminal import console, print_json, table, watcher
+from triscale.cli.support.terminal import console, print_json, progress_reporter, table
 from triscale.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from triscale.jobs.profile.device_profile import Engine
 
 
-RESTLESS = 0.1
+MAX_SPREAD = 0.1
 """Share by which a device may grow slower in a profile before it is said."""
 
 
@@ -47,10 +47,10 @@ def profile(
     json
         Print the predictor as JSON.
     """
-    from triscale.jobs.core.progress import stop_flag
+    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.profile.device_profile import make_profile
     from triscale.jobs.profile.other_device import export_plan, import_times
-    from triscale.measure.profile import misses, restlessness
+    from triscale.measure.profile import measurement_noise, misses
 
     if threads < 1:
         raise UserError(f"--threads {threads}: give 1 or more")
@@ -64,8 +64,8 @@ def profile(
     if import_ is not None:
         made = import_times(import_, out)
     else:
-        with watcher() as watching, stop_flag() as should_stop:
-            made = make_profile(out, chosen, threads, watching, should_stop=should_stop)
+        with progress_reporter() as reporter, stop_on_signals() as should_stop:
+            made = make_profile(out, chosen, threads, reporter, should_stop=should_stop)
     assert made.predictor is not None
     if json:
         print_json(made.predictor)
@@ -73,11 +73,11 @@ def profile(
     rows = misses(made, made.predictor)
     table(
         ("held out", "measured ms", "forecast ms", "off by"),
-        [(name, f"{took:.3g}", f"{foretold:.3g}", f"{foretold / took - 1:+.0%}") for name, took, foretold in rows],
+        [(name, f"{took:.3g}", f"{predicted:.3g}", f"{predicted / took - 1:+.0%}") for name, took, predicted in rows],
     )
     console.print(f"{made.predictor}; the times are those of the thread where it is one", style="dim", markup=False)
-    spread = restlessness(made)
-    if spread > RESTLESS:
+    spread = measurement_noise(made)
+    if spread > MAX_SPREAD:
         console.print(
             f"the device was {spread:.0%} slower at times while it was profiled: forecasts are for it as busy as that; "
             "profile it again when nothing else runs",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.terminal import console, print_json, table, watcher
+from triscale.cli.support.terminal import console, print_json, progress_reporter, table
 from triscale.errors import UserError
 from triscale.network.cost import si
 
@@ -31,14 +31,14 @@ def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Js
     json
         Print machine-readable JSON.
     """
-    from triscale.jobs.core.progress import stop_flag
+    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.core.run import Run
     from triscale.jobs.inference.evaluate import evaluate_run
     from triscale.jobs.training.train import choose_device
 
     opened = Run.open(run)
-    with opened.update(), watcher() as watching, stop_flag() as should_stop:
-        metrics = evaluate_run(opened, watching, device=choose_device(device), part=part, should_stop=should_stop)
+    with opened.update(), progress_reporter() as reporter, stop_on_signals() as should_stop:
+        metrics = evaluate_run(opened, reporter, device=choose_device(device), part=part, should_stop=should_stop)
     if json:
         print_json(metrics)
         return
@@ -88,10 +88,10 @@ def predict(
         return
     # Not a rich table: names of files stay whole, however narrow the terminal is.
     widest = max(len(prediction.file) for prediction in predictions)
-    names = [guess.name for prediction in predictions for guess in prediction.guesses]
+    names = [guess.name for prediction in predictions for guess in prediction.classes]
     name_width = max(map(len, names), default=0)
     for prediction in predictions:
-        said = "  ".join(f"{guess.name:<{name_width}} {guess.probability:>6.1%}" for guess in prediction.guesses)
+        said = "  ".join(f"{guess.name:<{name_width}} {guess.probability:>6.1%}" for guess in prediction.classes)
         print(f"{prediction.file:<{widest}}  {said or f'not read: {prediction.error}'}")
 
 
@@ -124,16 +124,16 @@ def explain(
     json
         Print machine-readable JSON.
     """
-    from triscale.jobs.core.progress import stop_flag
+    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.core.run import Run
     from triscale.jobs.inference.explain import explain_images, explain_run
 
     opened = Run.open(run)
     if images:
         folder = out or Path("explained")
-        with watcher() as watching, stop_flag() as should_stop:
+        with progress_reporter() as reporter, stop_on_signals() as should_stop:
             found = explain_images(
-                opened, images, folder, watching, method=method, label=label, curves=curves, should_stop=should_stop
+                opened, images, folder, reporter, method=method, label=label, curves=curves, should_stop=should_stop
             )
         if json:
             print_json(found)
@@ -142,8 +142,8 @@ def explain(
         return
     if out is not None or label is not None or curves:
         raise UserError("--out, --class and --curves are for images of your own; give files or folders after the Run")
-    with opened.update(), watcher() as watching:
-        maps = explain_run(opened, watching, method)
+    with opened.update(), progress_reporter() as reporter:
+        maps = explain_run(opened, reporter, method)
     if json:
         print_json(maps)
         return
@@ -204,8 +204,8 @@ def report(*runs: Path, out: Path | None = None, json: Json = False) -> None:
         Print the table of several Runs as machine-readable JSON.
     """
     from triscale.jobs.core.run import Run
-    from triscale.jobs.reports.run_report import report_run
-    from triscale.jobs.reports.study_report import is_study, report_study
+    from triscale.jobs.reports.run_report import write_run_report
+    from triscale.jobs.reports.study_report import is_study, write_study_report
 
     if not runs:
         raise UserError("nothing to report on; give the folder of a Run, a search or a comparison, or several Runs")
@@ -215,23 +215,23 @@ def report(*runs: Path, out: Path | None = None, json: Json = False) -> None:
     if out is not None or json:
         raise UserError("--out and --json are for several Runs; the page of one is the file report.html in its folder")
     if is_study(runs[0]):
-        print(report_study(runs[0]))
+        print(write_study_report(runs[0]))
         return
     opened = Run.open(runs[0])
     with opened.update():
-        print(report_run(opened))
+        print(write_run_report(opened))
 
 
 def _report_several(runs: tuple[Path, ...], out: Path | None, *, json: bool) -> None:
     from triscale.jobs.reports.run_comparison import compare_runs
-    from triscale.jobs.reports.runs_report import check_page, report_runs
+    from triscale.jobs.reports.runs_report import check_page, write_runs_report
 
     if out is None and not json:
         raise UserError("several Runs have one page of their own; say where with --out, such as --out runs.html")
     compared = compare_runs(runs)
     if out is not None:
         check_page(compared, out)
-        report_runs(compared, out)
+        write_runs_report(compared, out)
     if json:
         print_json(compared)
         return

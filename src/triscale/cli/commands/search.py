@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import Json, LiteOption, choose_network
-from triscale.cli.support.study_options import STUDY_DEFAULTS, StudyOptions, asked_of, hands_of
+from triscale.cli.support.study_options import STUDY_DEFAULTS, StudyOptions, hands_of, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 
 if TYPE_CHECKING:
-    from triscale.jobs.studies.status import Status
-    from triscale.search.study.trial import Found
+    from triscale.jobs.studies.status import StudyStatus
+    from triscale.search.study.trial import CoefficientSearchResult
 
-MOST_STANDINGS = 12
+MAX_STANDINGS = 12
 PROXY_EPOCHS = 5
 
 
@@ -75,9 +75,9 @@ def coefficients(
     json
         Print machine-readable JSON.
     """
-    from triscale.cli.support.terminal import watcher
-    from triscale.jobs.core.progress import stop_flag
-    from triscale.jobs.studies.coefficients import Search, find_coefficients
+    from triscale.cli.support.terminal import progress_reporter
+    from triscale.jobs.core.progress import stop_on_signals
+    from triscale.jobs.studies.coefficients import CoefficientSearchRequest, find_coefficients
     from triscale.search.coefficients.grid import Grid
 
     grid = {
@@ -91,20 +91,20 @@ def coefficients(
         "gamma_to": gamma_to,
         "number": number,
     }
-    search = Search.parse(
-        asked_of(images, choose_network(baseline, lite=lite), options, PROXY_EPOCHS)
+    search = CoefficientSearchRequest.parse(
+        study_request_fields(images, choose_network(baseline, lite=lite), options, PROXY_EPOCHS)
         | {"grid": Grid.parse(grid, "the grid asked for"), "method": method},
         "the search asked for",
     )
-    with watcher() as watching, stop_flag() as should_stop:
-        found = find_coefficients(search, out, watching, hands_of(options, should_stop))
+    with progress_reporter() as reporter, stop_on_signals() as should_stop:
+        found = find_coefficients(search, out, reporter, hands_of(options, should_stop))
     if json:
         print_json(found)
     else:
         _print_found(found, out)
 
 
-def _print_found(found: Found, out: Path) -> None:
+def _print_found(found: CoefficientSearchResult, out: Path) -> None:
     console.print(f"{found.baseline} by {found.method}: {counted(len(found.trials), 'training')}", markup=False)
     table(
         ("alpha", "beta", "gamma", "cost", "accuracy", "error", ""),
@@ -118,7 +118,7 @@ def _print_found(found: Found, out: Path) -> None:
                 f"{standing.error:.2%}",
                 "tied" if standing.tied else "",
             )
-            for standing in found.standings[:MOST_STANDINGS]
+            for standing in found.standings[:MAX_STANDINGS]
         ],
         left=0,
     )
@@ -127,7 +127,7 @@ def _print_found(found: Found, out: Path) -> None:
         console.print(f"bootstrap interval {found.interval.low} to {found.interval.high}", markup=False)
     if found.response is not None and not found.response.fits:
         console.print("the response does not fit: do not use this law", style="bold red")
-    for sentence in found.cannot_tell:
+    for sentence in found.limitations:
         console.print(f"not told: {sentence}", markup=False)
     console.print(f"written to {out / 'law.json'} and {out / 'coefficients.json'}", markup=False, soft_wrap=True)
 
@@ -191,20 +191,20 @@ def resume(
     """
     from triscale.cli.commands.baseline import print_baseline
     from triscale.cli.commands.compare import print_compared
-    from triscale.cli.support.terminal import watcher
-    from triscale.jobs.core.progress import stop_flag
+    from triscale.cli.support.terminal import progress_reporter
+    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.studies.status import resume as go_on
-    from triscale.search.baseline.explore import FoundBaseline
-    from triscale.search.study.trial import Found
+    from triscale.search.baseline.explore import BaselineSearchResult
+    from triscale.search.study.trial import CoefficientSearchResult
 
     options = StudyOptions(workers=workers, threads=threads, device=device, storage=storage, allow_leak=allow_leak)
-    with watcher() as watching, stop_flag() as should_stop:
-        found = go_on(out, watching, hands_of(options, should_stop))
+    with progress_reporter() as reporter, stop_on_signals() as should_stop:
+        found = go_on(out, reporter, hands_of(options, should_stop))
     if json:
         print_json(found)
-    elif isinstance(found, Found):
+    elif isinstance(found, CoefficientSearchResult):
         _print_found(found, out)
-    elif isinstance(found, FoundBaseline):
+    elif isinstance(found, BaselineSearchResult):
         print_baseline(found, out)
     else:
         print_compared(found, out)
@@ -227,10 +227,10 @@ def export(out: Path, file: Path, /, *, storage: str | None = None) -> None:
     console.print(f"{write(out, file, storage)} trials written to {file}", markup=False, soft_wrap=True)
 
 
-def _print_status(found: Status) -> None:
-    from triscale.jobs.core.progress import duration
+def _print_status(found: StudyStatus) -> None:
+    from triscale.jobs.core.progress import format_duration
 
-    left = "" if found.seconds_left is None else f", about {duration(found.seconds_left)} left for these"
+    left = "" if found.seconds_left is None else f", about {format_duration(found.seconds_left)} left for these"
     console.print(
         f"{found.kind} of {found.baseline}: {'ended' if found.finished else 'not ended'}; {found.done} trainings done, "
         f"{found.running} running, {found.waiting} waiting, {found.failed} failed{left}",
@@ -251,7 +251,7 @@ def _print_status(found: Status) -> None:
                     str(standing.seeds),
                     f"{standing.accuracy:.2%}",
                 )
-                for standing in found.standings[:MOST_STANDINGS]
+                for standing in found.standings[:MAX_STANDINGS]
             ],
             title="so far",
         )

@@ -9,15 +9,15 @@ from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import UserError
 from triscale.families import FAMILIES
 from triscale.families.implied import implied_phi
-from triscale.families.published import Published
+from triscale.families.published import PublishedFigures
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork, CustomNetwork
-from triscale.network.describe import parts_in_words
+from triscale.network.describe import describe_parts
 from triscale.scaling.apply import scale
 from triscale.scaling.law import EFFICIENTNET
 
 if TYPE_CHECKING:
-    from triscale.jobs.training.memory import Needs
+    from triscale.jobs.training.memory import NetworkMemory
 
 
 def show(network: str, /, *, lite: LiteOption = False, memory: int | None = None, json: Json = False) -> None:
@@ -34,7 +34,7 @@ def show(network: str, /, *, lite: LiteOption = False, memory: int | None = None
     """
     found = choose_network(network, lite=lite)
     figures = cost_of_any(found)
-    needs = None if memory is None else _needs(found, memory)
+    needs = None if memory is None else _memory(found, memory)
     if json:
         print_json(
             {"network": found.model_dump(mode="json"), "cost": figures.model_dump(mode="json")}
@@ -75,15 +75,15 @@ def show(network: str, /, *, lite: LiteOption = False, memory: int | None = None
         _explain_coefficients(row)
 
 
-def _needs(network: AnyNetwork, batch: int) -> Needs:
-    from triscale.jobs.training.memory import needs_of
+def _memory(network: AnyNetwork, batch: int) -> NetworkMemory:
+    from triscale.jobs.training.memory import network_memory
 
     if batch < 1:
         raise UserError(f"--memory {batch}: give the number of images at a time, 1 or more")
-    return needs_of(network, batch)
+    return network_memory(network, batch)
 
 
-def _explain_coefficients(row: Published) -> None:
+def _explain_coefficients(row: PublishedFigures) -> None:
     """Compare the published coefficients with the literal law."""
     baseline = FAMILIES[_family_of(row)][0]
     phis = implied_phi(row.depth, row.width, row.resolution, EFFICIENTNET, baseline.resolution)
@@ -108,11 +108,11 @@ def _explain_coefficients(row: Published) -> None:
         )
 
 
-def _family_of(row: Published) -> str:
+def _family_of(row: PublishedFigures) -> str:
     return next(family for family, group in FAMILIES.items() if row.name in {member.name for member in group})
 
 
 def _blocks(network: AnyNetwork, figures: Cost) -> list[tuple[str, str]]:
     if isinstance(network, CustomNetwork):
         return [("", "") for _ in figures.stages]
-    return [(part.block, str(part.repeats)) for part in parts_in_words(network)]
+    return [(part.block, str(part.repeats)) for part in describe_parts(network)]

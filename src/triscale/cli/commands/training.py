@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import DEFAULT_LAW, Json, LiteOption, ProfileOption, choose_network
-from triscale.cli.support.messages import announce, print_forecast, print_measured, summarize
-from triscale.cli.support.terminal import console, print_json, watcher
+from triscale.cli.support.messages import announce, print_estimate, print_measured, summarize
+from triscale.cli.support.terminal import console, print_json, progress_reporter
 from triscale.errors import UserError
 from triscale.families.find import find_law
 from triscale.families.lite import lite as lite_of
@@ -234,13 +234,13 @@ def _request(
     lite: bool,
 ) -> Request:
     from triscale.jobs.core.run import Request
-    from triscale.jobs.training.initial_weights import find_start
+    from triscale.jobs.training.initial_weights import find_initial_weights
 
     limits = Budget.of(*budget) if budget else None
     predictor = None if profile is None else load_predictor(profile)
     if predictor is not None and (limits is None or limits.latency is None):
         raise UserError("--profile is for a budget of time; give one such as --budget 20ms, or leave --profile out")
-    start = None if options.weights is None else find_start(options.weights, offline=options.offline)
+    start = None if options.weights is None else find_initial_weights(options.weights, offline=options.offline)
     if network is not None:
         found = choose_network(network, lite=lite)
     else:
@@ -268,14 +268,14 @@ def root_of(images: str) -> str:
 
 
 def _recipe(options: TrainOptions) -> Recipe:
-    from triscale.jobs.training.initial_weights import transferred
+    from triscale.jobs.training.initial_weights import for_finetuning
     from triscale.training.changes import changed, find_recipe
     from triscale.training.recipe import FINETUNE, Recipe
 
     usual = "small" if options.weights is None else FINETUNE.name
     recipe = find_recipe(options.recipe or usual)
     if options.weights is not None:
-        recipe = transferred(recipe)
+        recipe = for_finetuning(recipe)
     recipe = changed(recipe, options.settings)
     changes = {
         name: value
@@ -305,19 +305,19 @@ def _default_out(images: str, network: str, budget: list[str]) -> Path:
 def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything: bool, json: bool) -> None:
     from triscale.cli.support.amounts import seconds_of
     from triscale.jobs import fit as job
-    from triscale.jobs.core.progress import Silent, stop_flag, with_deadline
+    from triscale.jobs.core.progress import NullProgress, stop_on_signals, with_deadline
     from triscale.jobs.training.train import choose_device, limit_threads
     from triscale.training.distributed.group import join
 
     most_seconds = None if options.max_time is None else seconds_of("--max-time", options.max_time)
     limit_threads(options.threads)
     if options.dry_run:
-        print_forecast(request, options.device, _workers(options.workers), json=json)
+        print_estimate(request, options.device, _workers(options.workers), json=json)
         return
     device = choose_device(options.device, int(os.environ.get("LOCAL_RANK", "0")))
-    with stop_flag() as stopped, join(device) as group, watcher() as watching:
+    with stop_on_signals() as stopped, join(device) as group, progress_reporter() as reporter:
         setting = job.Setting(
-            watcher=watching if group.is_writer else Silent(),
+            reporter=reporter if group.is_writer else NullProgress(),
             device=device,
             workers=_workers(options.workers),
             group=group,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.terminal import console, print_json, table, watcher
+from triscale.cli.support.terminal import console, print_json, progress_reporter, table
 from triscale.errors import UserError
 from triscale.families.find import find_network
 from triscale.network.cost import si
 
 if TYPE_CHECKING:
-    from triscale.jobs.transfer.protocol import Transfer, TransferTable
+    from triscale.jobs.transfer.protocol import TransferRequest, TransferTable
 
 METRICS = {"top1": "top-1", "mean_class_accuracy": "by class"}
 
@@ -89,17 +89,17 @@ def transfer_table(
         Print machine-readable JSON.
     """
     from triscale.cli.support.amounts import seconds_of
-    from triscale.jobs.core.progress import stop_flag, with_deadline
-    from triscale.jobs.training.initial_weights import find_start
+    from triscale.jobs.core.progress import stop_on_signals, with_deadline
+    from triscale.jobs.training.initial_weights import find_initial_weights
     from triscale.jobs.training.train import Carrying, choose_device, limit_threads
     from triscale.jobs.transfer.datasets import find_sets
-    from triscale.jobs.transfer.protocol import Transfer
+    from triscale.jobs.transfer.protocol import TransferRequest
     from triscale.jobs.transfer.table import make_table
 
     words = [word.strip() for word in sets.split(",") if word.strip()]
     here, absent = find_sets(words, data)
-    start = find_start(weights)
-    asked = Transfer.parse(
+    start = find_initial_weights(weights)
+    asked = TransferRequest.parse(
         {
             "start": start,
             "network": start.network if network is None else find_network(network),
@@ -114,10 +114,10 @@ def transfer_table(
         raise UserError(f"--workers {workers} is negative; give 0 or more")
     limit_threads(threads)
     most_seconds = None if max_time is None else seconds_of("--max-time", max_time)
-    with watcher() as watching, stop_flag() as stopped:
+    with progress_reporter() as reporter, stop_on_signals() as stopped:
         should_stop = with_deadline(stopped, most_seconds)
         carrying = Carrying(device=choose_device(device), workers=workers, should_stop=should_stop)
-        made = make_table(asked, here, absent, out, watching, carrying, allow_leak=allow_leak)
+        made = make_table(asked, here, absent, out, reporter, carrying, allow_leak=allow_leak)
     if json:
         print_json(made)
     else:
@@ -168,7 +168,7 @@ def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(map(int, found))
 
 
-def _print(made: TransferTable, asked: Transfer, out: Path) -> None:
+def _print(made: TransferTable, asked: TransferRequest, out: Path) -> None:
     table(
         ("set", "train", "test", "classes", "metric", "ours", "paper", "params", "MACs"),
         [

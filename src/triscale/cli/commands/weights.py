@@ -12,7 +12,7 @@ from triscale.cli.support.terminal import console, print_json, table
 from triscale.network.cost import si
 
 if TYPE_CHECKING:
-    from triscale.weights.contract import Weights
+    from triscale.weights.contract import WeightsContract
 
 Offline = Annotated[bool, Parameter(negative="")]
 
@@ -125,15 +125,15 @@ def fetch(name: str, /, *, offline: Offline = False) -> None:
     offline
         Ask no network; say what is missing.
     """
-    from triscale.cli.support.terminal import watcher
+    from triscale.cli.support.terminal import progress_reporter
     from triscale.weights.load import find_weights
 
-    with watcher() as watching:
-        watching.begin("fetch")
+    with progress_reporter() as reporter:
+        reporter.begin("fetch")
 
         def on_bytes(done: int, total: int | None) -> None:
-            watching.begin("fetch", total)
-            watching.advance(done, f"{si(done)}B" + ("" if total is None else f" of {si(total)}B"))
+            reporter.begin("fetch", total)
+            reporter.advance(done, f"{si(done)}B" + ("" if total is None else f" of {si(total)}B"))
 
         loaded = find_weights(name, offline=offline, progress=on_bytes)
     _print_contract(loaded.weights)
@@ -164,7 +164,7 @@ def export(weights: str, out: Path, /, *, source: str, name: str) -> None:
     console.print(f"{len(state)} tensors of {source}/{name} written to {out}", markup=False, soft_wrap=True)
 
 
-def _print_contract(weights: Weights) -> None:
+def _print_contract(weights: WeightsContract) -> None:
     network, images = weights.network, weights.preprocessing
     rows = [
         ("weights", weights.title),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triscale.cli.support.latency import elsewhere
-from triscale.cli.support.terminal import console, print_json, watcher
+from triscale.cli.support.terminal import console, print_json, progress_reporter
 from triscale.network.cost import si
 from triscale.scaling.budget import amount
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from triscale.training.metrics import Metrics
 
 
-def print_forecast(request: Request, device: str, workers: int, *, json: bool) -> None:
+def print_estimate(request: Request, device: str, workers: int, *, json: bool) -> None:
     """Say what a training will take."""
-    from triscale.jobs.core.progress import duration, stop_flag
-    from triscale.jobs.training.estimate import forecast
+    from triscale.jobs.core.progress import format_duration, stop_on_signals
+    from triscale.jobs.training.estimate import estimate_training
     from triscale.jobs.training.train import Carrying, choose_device
 
-    with watcher() as watching, stop_flag() as should_stop:
+    with progress_reporter() as reporter, stop_on_signals() as should_stop:
         carrying = Carrying(device=choose_device(device), workers=workers, should_stop=should_stop)
-        found = forecast(request, watching, carrying)
+        found = estimate_training(request, reporter, carrying)
     if json:
         print_json(found)
         return
@@ -33,7 +33,7 @@ def print_forecast(request: Request, device: str, workers: int, *, json: bool) -
         ("steps", f"{found.steps} in {found.epochs} epochs, {found.images_per_second:.0f} images/s"),
         (
             "time",
-            f"{duration(found.seconds)} ({duration(found.seconds_low)} to {duration(found.seconds_high)}) for training",
+            f"{format_duration(found.seconds)} ({format_duration(found.seconds_low)} to {format_duration(found.seconds_high)}) for training",
         ),
         ("memory", f"{si(found.memory_bytes)}B for weights and a shard, without Python and torch"),
         ("disk", f"{si(found.disk_bytes)}B at most"),
@@ -63,11 +63,11 @@ def announce(spec: RunSpec, device: str) -> None:
     if memory is None:
         return
     error_console.print(
-        f"memory: {si(memory.needed)}B for {memory.shard} images at a time"
+        f"memory: {si(memory.needed)}B for {memory.micro_batch} images at a time"
         + ("" if memory.largest is None else f"; up to {memory.largest} would fit into {si(memory.available or 0)}B"),
         markup=False,
     )
-    if memory.largest is not None and memory.largest < memory.shard:
+    if memory.largest is not None and memory.largest < memory.micro_batch:
         error_console.print(
             "that is not enough: parts of the network will be computed twice, or give more --set shards", style="bold"
         )
@@ -76,7 +76,7 @@ def announce(spec: RunSpec, device: str) -> None:
 def print_measured(out: Path) -> None:
     """Say of a Run with a budget of time what was asked, foretold and measured, if it was on that device."""
     from triscale.jobs.core.run import Run
-    from triscale.jobs.inference.evaluate import Latencies
+    from triscale.jobs.inference.evaluate import RunLatencies
 
     run = Run.open(out)
     fitted = run.spec.fit
@@ -86,7 +86,7 @@ def print_measured(out: Path) -> None:
     (limit,) = (limit for limit in fitted.limits if limit.name == "latency")
     words = f"latency: asked {amount('latency', limit.asked)}, foretold {amount('latency', limit.achieved)}"
     engine = {"onnxruntime": "ONNX Runtime"}.get(predictor.engine, predictor.engine)
-    measured = next((item for item in Latencies.load(run.latency_file).measurements if item.engine == engine), None)
+    measured = next((item for item in RunLatencies.load(run.latency_file).measurements if item.engine == engine), None)
     if measured is None or elsewhere(predictor) or measured.threads != predictor.threads:
         console.print(f"{words}; the profile is of {predictor}, which was not measured here", markup=False)
         return

@@ -93,7 +93,7 @@ def seeds_of(options: StudyOptions, default: str = SEEDS) -> tuple[int, ...]:
     return seeds
 
 
-def asked_of(
+def study_request_fields(
     images: str, baseline: AnyNetwork, options: StudyOptions, epochs: int | None = None, seeds: str = SEEDS
 ) -> dict[str, object]:
     """Return what every study is asked for: images, baseline, recipe, seeds and share."""

@@ -10,10 +10,10 @@ from triscale.data.sources.scanned import BadFile, Scan
 from triscale.data.sources.source import Layout, Role
 from triscale.errors import DataError
 
-MOST_BAD = 0.01
+MAX_BAD = 0.01
 """The share of all files that may be bad."""
 
-MOST_BAD_OF_CLASS = 0.1
+MAX_BAD_OF_CLASS = 0.1
 """The share of one class's files that may be bad."""
 
 
@@ -79,12 +79,12 @@ def check_bad(layout: Layout, bad: Sequence[BadFile], bad_of_class: Counter[str]
         )
     if len(bad) < 2:
         return
-    if len(bad) > MOST_BAD * total:
+    if len(bad) > MAX_BAD * total:
         raise DataError(
             f"{len(bad)} of {total} files in {layout.root} are bad, more than 1 % ({shown}); repair or remove them"
         )
     for name, count in bad_of_class.items():
-        if count > MOST_BAD_OF_CLASS * of_class[name]:
+        if count > MAX_BAD_OF_CLASS * of_class[name]:
             raise DataError(
                 f"{count} of {of_class[name]} files of class {name} in {layout.root} are bad, more than 10 % "
                 f"({shown}); repair or remove them"

@@ -17,7 +17,7 @@ from triscale.data.sources.store import Store, open_store
 ACROSS = 8
 """Images of a class."""
 
-MOST_CLASSES = 60
+MAX_CLASSES = 60
 """Classes that are shown; of more, so many at even distances."""
 
 _Item = TypeVar("_Item")
@@ -31,7 +31,7 @@ def contact_sheet(scan: Scan) -> bytes:
     of_class: dict[int, list[ScannedImage]] = {label: [] for label in range(len(scan.classes))}
     for image in images:
         of_class[image.label].append(image)
-    shown = _evenly(range(len(scan.classes)), MOST_CLASSES)
+    shown = _evenly(range(len(scan.classes)), MAX_CLASSES)
     across = min(ACROSS, max(len(of_class[label]) for label in shown))
     width = 2 * _MARGIN + _LABEL + across * (_THUMB + _GAP) - _GAP
     top = _MARGIN + 50

@@ -9,14 +9,14 @@ import numpy as np
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from triscale.data.checks.near_duplicates import find_alike
+from triscale.data.checks.near_duplicates import find_similar
 from triscale.data.images.fingerprint import unpack
 from triscale.data.sources.scanned import Scan
 from triscale.record import Record
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
-class Pair:
+class DuplicatePair:
     """Two images that look the same; ``difference`` is of their brightness, in levels of 0 to 255."""
 
     first: str
@@ -24,7 +24,7 @@ class Pair:
     difference: float
 
 
-class Copies(Record):
+class Duplicates(Record):
     """The images that a set holds more than once, by their paths.
 
     Attributes:
@@ -37,8 +37,8 @@ class Copies(Record):
     kind_name: ClassVar[str] = "copies"
 
     exact: tuple[tuple[str, ...], ...] = ()
-    recoded: tuple[Pair, ...] = ()
-    possible: tuple[Pair, ...] = ()
+    recoded: tuple[DuplicatePair, ...] = ()
+    possible: tuple[DuplicatePair, ...] = ()
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -46,7 +46,7 @@ class Copies(Record):
         return _joined([*self.exact, *((pair.first, pair.second) for pair in self.recoded)])
 
 
-def find_copies(scan: Scan) -> Copies:
+def find_duplicates(scan: Scan) -> Duplicates:
     """Find the images that a set holds more than once, in whatever part and class.
 
     Files with the same SHA-256 are exact copies. For the others, :mod:`triscale.data.checks.near_duplicates` says what looks the same.
@@ -56,12 +56,12 @@ def find_copies(scan: Scan) -> Copies:
     for path in sorted(images):
         by_content.setdefault(images[path].sha256, []).append(path)
     different = [images[paths[0]] for paths in by_content.values()]
-    pairs: dict[bool, list[Pair]] = {True: [], False: []}
+    pairs: dict[bool, list[DuplicatePair]] = {True: [], False: []}
     if different:
         sizes = np.array([(image.width, image.height) for image in different], np.float64)
-        for one, other, difference, certain in find_alike(unpack([image.look for image in different]), sizes):
-            pairs[certain].append(Pair(different[one].path, different[other].path, difference))
-    return Copies(
+        for one, other, difference, certain in find_similar(unpack([image.fingerprint for image in different]), sizes):
+            pairs[certain].append(DuplicatePair(different[one].path, different[other].path, difference))
+    return Duplicates(
         exact=tuple(tuple(paths) for paths in by_content.values() if len(paths) > 1),
         recoded=tuple(pairs[True]),
         possible=tuple(pairs[False]),

@@ -9,11 +9,11 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from triscale.data.images.decode import BadImage, ImageLimits, decode
-from triscale.data.images.fingerprint import looks_of, shrink
+from triscale.data.images.fingerprint import fingerprints_of, shrink
 from triscale.data.images.header import format_of
 from triscale.data.sources.scan_cache import Facts, ScanCache, Stamp
 from triscale.data.sources.scanned import BadFile, ScannedImage
-from triscale.data.sources.source import Found, is_text, printable
+from triscale.data.sources.source import FoundFile, is_text, printable
 from triscale.data.sources.store import Store
 
 CHUNK = 32
@@ -22,7 +22,7 @@ CHUNK = 32
 
 def examine(
     store: Store,
-    files: Sequence[Found],
+    files: Sequence[FoundFile],
     labels: dict[str, int],
     limits: ImageLimits,
     cache: ScanCache,
@@ -42,14 +42,14 @@ def examine(
     def examine_chunk(start: int) -> list[ScannedImage | BadFile]:
         chunk = files[start : start + CHUNK]
         found = [_examine(store, file.path, limits, cache) for file in chunk]
-        looks = iter(looks_of([result.shrunk for result in found if isinstance(result, _Decoded)]))
+        fingerprints = iter(fingerprints_of([result.shrunk for result in found if isinstance(result, _Decoded)]))
         results: list[ScannedImage | BadFile] = []
         for file, result in zip(chunk, found, strict=True):
             if isinstance(result, BadFile):
                 results.append(result)
                 continue
             if isinstance(result, _Decoded):
-                facts = result.facts._replace(look=next(looks))
+                facts = result.facts._replace(fingerprint=next(fingerprints))
                 cache.add(file.path, result.stamp, facts)
             else:
                 facts = result

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from triscale.data.images.fingerprint import SIDE, Looks
+from triscale.data.images.fingerprint import SIDE, Fingerprints
 
 CERTAIN = 5.0
 """Greatest difference of brightness (root mean square over 16 x 16 places, levels of 0 to 255) of a certain copy.
@@ -23,7 +23,7 @@ POSSIBLE = 7.5
 CERTAIN_SHARE, POSSIBLE_SHARE = 0.2, 0.25
 """Greatest difference as a share of the image's contrast (standard deviation of its brightness)."""
 
-LEAST_CONTRAST = 3.0
+MIN_CONTRAST = 3.0
 """Images with less, such as blank pages, are never said to look the same."""
 
 SAME_COLOR = 4.0
@@ -53,7 +53,7 @@ _CHUNK = 1 << 16  # pairs that are compared at a time
 _Indices = NDArray[np.int64]
 
 
-class Alike(NamedTuple):
+class SimilarPair(NamedTuple):
     """Two images that look the same: their places, how much they differ, and whether they are certainly copies."""
 
     first: int
@@ -62,18 +62,18 @@ class Alike(NamedTuple):
     certain: bool
 
 
-def find_alike(looks: Looks, aspects: NDArray[np.float64]) -> list[Alike]:
+def find_similar(fingerprints: Fingerprints, aspects: NDArray[np.float64]) -> list[SimilarPair]:
     """Return the pairs of images that look the same, sorted by their places.
 
     Time grows about linearly with the number of images: 60 000 take under a second.
 
     Args:
-        looks: of N images.
+        fingerprints: of N images.
         aspects: float64 ``[N, 2]``, width and height of each image in pixels.
     """
-    luma, chroma = looks
+    luma, chroma = fingerprints
     contrast = luma.std(axis=1)
-    plain = contrast < LEAST_CONTRAST
+    plain = contrast < MIN_CONTRAST
     coefficients = luma @ _basis()
     found: list[tuple[_Indices, _Indices, NDArray[np.float32]]] = []
     for one, other in _candidates(coefficients, ~plain):
@@ -97,7 +97,7 @@ def find_alike(looks: Looks, aspects: NDArray[np.float64]) -> list[Alike]:
     certain &= usual >= VARIED
     certain &= (color <= SAME_COLOR) | grey[first] | grey[second]
     pairs = zip(first.tolist(), second.tolist(), difference.tolist(), certain.tolist(), strict=True)
-    return sorted({Alike(a, b, round(d, 2), c) for a, b, d, c in pairs})
+    return sorted({SimilarPair(a, b, round(d, 2), c) for a, b, d, c in pairs})
 
 
 def _basis() -> NDArray[np.float32]:

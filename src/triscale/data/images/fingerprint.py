@@ -20,7 +20,7 @@ _YCC = np.array(
 )  # brightness and the two color differences, of red, green and blue
 
 
-class Looks(NamedTuple):
+class Fingerprints(NamedTuple):
     """Many looks as arrays, in levels of 0 to 255.
 
     Attributes:
@@ -38,7 +38,7 @@ def shrink(image: Image.Image) -> bytes:
     return image.resize((SIDE, SIDE), Image.Resampling.HAMMING, reducing_gap=3.0).tobytes()
 
 
-def looks_of(shrunk: Sequence[bytes]) -> list[str]:
+def fingerprints_of(shrunk: Sequence[bytes]) -> list[str]:
     """Return how images look, each in base64: brightness in 16 x 16 places, and two color differences in 4 x 4 each.
 
     Brightness and color differences are those of JPEG (ITU-T T.871). Many at a time, as that is much faster.
@@ -56,8 +56,8 @@ def looks_of(shrunk: Sequence[bytes]) -> list[str]:
     return [base64.b64encode(row.tobytes()).decode("ascii") for row in values]
 
 
-def unpack(looks: Sequence[str]) -> Looks:
+def unpack(fingerprints: Sequence[str]) -> Fingerprints:
     """Return looks as arrays."""
-    content = b"".join(map(base64.b64decode, looks))
-    values = np.frombuffer(content, np.uint8).reshape(len(looks), _LUMA + _CHROMA).astype(np.float32)
-    return Looks(values[:, :_LUMA], values[:, _LUMA:])
+    content = b"".join(map(base64.b64decode, fingerprints))
+    values = np.frombuffer(content, np.uint8).reshape(len(fingerprints), _LUMA + _CHROMA).astype(np.float32)
+    return Fingerprints(values[:, :_LUMA], values[:, _LUMA:])

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from triscale.data.checks.duplicates import Copies
+from triscale.data.checks.duplicates import Duplicates
 from triscale.data.pipeline.split import Sample, Split
 from triscale.data.sources.scanned import ScannedImage
 from triscale.errors import DataError
@@ -42,13 +42,13 @@ class Leak:
         return f"{self.path} = {self.copy} ({_WORDS[self.likeness]})"
 
 
-def find_leaks(split: Split, copies: Copies) -> tuple[Leak, ...]:
+def find_leaks(split: Split, copies: Duplicates) -> tuple[Leak, ...]:
     """Return one leak for each image that has copies in an earlier part, the certain ones first."""
     return leaks_between(split.train, split.val, split.test, copies)
 
 
 def leaks_between(
-    train: Iterable[_Located], val: Iterable[_Located], test: Iterable[_Located], copies: Copies
+    train: Iterable[_Located], val: Iterable[_Located], test: Iterable[_Located], copies: Duplicates
 ) -> tuple[Leak, ...]:
     """Return the same for parts that folders give."""
     order: tuple[Part, ...] = ("train", "val", "test")
@@ -85,10 +85,10 @@ def refuse_leaks(split: Split, leaks: tuple[Leak, ...]) -> None:
         are, them = ("image is a copy", "it") if len(found) == 1 else ("images are copies", "them")
         raise DataError(
             f"{len(found)} test or validation {are} of training or validation images in {split.root}: "
-            f"{in_words(found)}; remove {them} from one of the parts, or let {them} pass with --allow-leak"
+            f"{describe(found)}; remove {them} from one of the parts, or let {them} pass with --allow-leak"
         )
 
 
-def in_words(leaks: tuple[Leak, ...]) -> str:
+def describe(leaks: tuple[Leak, ...]) -> str:
     """Return the first few leaks in a line."""
     return "; ".join(map(str, leaks[:3])) + (f"; and {len(leaks) - 3} more" if len(leaks) > 3 else "")

@@ -24,9 +24,9 @@ from triscale.data.images.transforms import (
     train_transform,
 )
 from triscale.data.pipeline.order import batch_slice, epoch_order, num_batches, sample_seed
-from triscale.data.pipeline.shared_arrays import Texts
+from triscale.data.pipeline.shared_arrays import StringArray
 from triscale.data.pipeline.split import Sample, Split
-from triscale.data.pipeline.workers import PATIENCE, Task, Workers
+from triscale.data.pipeline.workers import RETRY_POLICY, DecodeTask, Workers
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
@@ -81,7 +81,7 @@ class TrainLoader:
         workers: int = 0,
         pin: bool = False,
         cache_bytes: int = CACHE_BYTES,
-        patience: float = PATIENCE,
+        patience: float = RETRY_POLICY,
         on_restart: Callable[[str], None] | None = None,
         decode_jpeg: DecodeJpeg | None = None,
     ) -> None:
@@ -194,7 +194,7 @@ def eval_batches(
         pool.close()
 
 
-class _Tasks(Sequence[Task]):
+class _Tasks(Sequence[DecodeTask]):
     """The batches of an epoch, each made when it is asked for: a list of all indices would cost 40 bytes for each."""
 
     def __init__(
@@ -206,14 +206,14 @@ class _Tasks(Sequence[Task]):
         return len(self._steps)
 
     @overload
-    def __getitem__(self, number: int) -> Task: ...
+    def __getitem__(self, number: int) -> DecodeTask: ...
     @overload
     def __getitem__(self, number: slice) -> _Tasks: ...
-    def __getitem__(self, number: int | slice) -> Task | _Tasks:
+    def __getitem__(self, number: int | slice) -> DecodeTask | _Tasks:
         if isinstance(number, slice):
             return _Tasks(self._order, self._batch, self._epoch, self._steps[number], self._share)
         indices = self._order[batch_slice(len(self._order), self._batch, self._steps[number])].tolist()
-        return Task(self._epoch, indices[self._share(len(indices))])
+        return DecodeTask(self._epoch, indices[self._share(len(indices))])
 
 
 class _Images:
@@ -227,7 +227,7 @@ class _Images:
         seed: int | None,
         cache_bytes: int,
     ) -> None:
-        self._paths = Texts(sample.path for sample in samples)
+        self._paths = StringArray(sample.path for sample in samples)
         self.labels = torch.from_numpy(np.fromiter((sample.label for sample in samples), np.int64, len(samples)))
         self._store, self._transform, self._seed = open_store(root), transform, seed
         self._cache: dict[int, Image.Image] = {}
@@ -277,7 +277,7 @@ class _Pool:
         pin: bool,
         side: int,
         batch: int,
-        patience: float = PATIENCE,
+        patience: float = RETRY_POLICY,
         on_restart: Callable[[str], None] | None = None,
     ) -> None:
         self._images, self._pin, self._shape, self._closed = images, pin, (3, side, side), False
@@ -287,7 +287,7 @@ class _Pool:
             self._workers = Workers(images, workers, self._shape, batch, patience=patience, on_restart=on_restart)
         _open_pools.add(self)
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Batch]:
+    def run(self, tasks: Sequence[DecodeTask]) -> Iterator[Batch]:
         self._stop()
         generator = self._iterate(tasks)
         self._running = weakref.ref(generator)
@@ -307,7 +307,7 @@ class _Pool:
         if running is not None:
             running.close()
 
-    def _iterate(self, tasks: Sequence[Task]) -> Generator[Batch]:
+    def _iterate(self, tasks: Sequence[DecodeTask]) -> Generator[Batch]:
         if self._closed:
             raise RuntimeError("this loader is closed")
         stacks = self._workers.run(tasks, pin=self._pin) if self._workers else self._here(tasks)
@@ -315,7 +315,7 @@ class _Pool:
             indices = torch.as_tensor(task.indices, dtype=torch.int64)
             yield Batch(stack, self._images.labels[indices], indices)
 
-    def _here(self, tasks: Sequence[Task]) -> Generator[Tensor]:
+    def _here(self, tasks: Sequence[DecodeTask]) -> Generator[Tensor]:
         for task in tasks:
             stack = torch.empty((len(task.indices), *self._shape), dtype=torch.uint8, pin_memory=self._pin)
             for place, index in enumerate(task.indices):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 
-class Texts:
+class StringArray:
     """An array of texts, in one block of UTF-8 and one of offsets.
 
     A list of strings would cost an object for each, and a forked process that reads one writes its reference count,

@@ -9,7 +9,7 @@ from typing import ClassVar
 from pydantic import ConfigDict, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
-from triscale.data.checks.duplicates import Copies, find_copies
+from triscale.data.checks.duplicates import Duplicates, find_duplicates
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError
@@ -49,7 +49,7 @@ class Split(Record):
 
 
 def make_split(
-    scan: Scan, *, seed: int = 0, test_share: float = 0.2, val_share: float = 0.1, copies: Copies | None = None
+    scan: Scan, *, seed: int = 0, test_share: float = 0.2, val_share: float = 0.1, copies: Duplicates | None = None
 ) -> Split:
     """Divide the images of a scan into training, validation and test part.
 
@@ -66,7 +66,7 @@ def make_split(
         seed: 0 or more; another seed, another division.
         test_share: share of every class's images for the test set, between 0 and 1; used only without parts.
         val_share: share of every class's remaining images for the validation set, between 0 and 1.
-        copies: which images are the same; by default, what :func:`triscale.data.checks.duplicates.find_copies` says.
+        copies: which images are the same; by default, what :func:`triscale.data.checks.duplicates.find_duplicates` says.
 
     Raises:
         DataError: a class with too few different images, or a share that is not between 0 and 1.
@@ -74,7 +74,7 @@ def make_split(
     for name, share in (("test", test_share), ("validation", val_share)):
         if not 0 < share < 1:
             raise DataError(f"the share of {name} images is {share}; expected a number between 0 and 1, such as 0.1")
-    same = {path: group[0] for group in (copies or find_copies(scan)).groups for path in group}
+    same = {path: group[0] for group in (copies or find_duplicates(scan)).groups for path in group}
     held_out = f"{val_share:.3g} of the training images of every class, chosen by seed {seed} and file name"
     if scan.unsplit:
         units = _units(scan.unsplit, same)

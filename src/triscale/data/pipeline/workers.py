@@ -24,7 +24,7 @@ from triscale.errors import DataError, JobError
 Load = Callable[[int, int], Tensor | str]
 """From epoch and index to an image, or to a sentence that says why there is none."""
 
-PATIENCE = 600.0
+RETRY_POLICY = 600.0
 """Seconds that a batch is waited for."""
 
 RESTARTS = 3
@@ -32,10 +32,10 @@ RESTARTS = 3
 
 _POLL_SECONDS = 2.0
 _AHEAD = 2  # batches that each worker makes before they are due
-_MOST_TEXT = 2000  # of a message, as shorter ones pass a pipe whole or not at all
+_MAX_TEXT = 2000  # of a message, as shorter ones pass a pipe whole or not at all
 
 
-class Task(NamedTuple):
+class DecodeTask(NamedTuple):
     """A batch to make: of which epoch, of which samples."""
 
     epoch: int
@@ -83,7 +83,7 @@ class Workers:
         shape: tuple[int, ...],
         most: int,
         *,
-        patience: float = PATIENCE,
+        patience: float = RETRY_POLICY,
         on_restart: Callable[[str], None] | None = None,
     ) -> None:
         # A forked worker begins in milliseconds; a new interpreter would import torch first, for seconds.
@@ -97,7 +97,7 @@ class Workers:
         self._done: dict[int, _Done] = {}
         self._run = self._restarts = 0
 
-    def run(self, tasks: Sequence[Task], *, pin: bool = False) -> Generator[Tensor]:
+    def run(self, tasks: Sequence[DecodeTask], *, pin: bool = False) -> Generator[Tensor]:
         """Yield the images of each task, a tensor of its own; nothing may be asked of an earlier run any more.
 
         Raises:
@@ -127,7 +127,7 @@ class Workers:
         for worker in workers:
             worker.end()
 
-    def _order(self, number: int, task: Task) -> None:
+    def _order(self, number: int, task: DecodeTask) -> None:
         slot = number % len(self._images)
         count = len(task.indices)
         self._indices[slot, :count] = torch.as_tensor(task.indices, dtype=torch.int64)
@@ -136,7 +136,7 @@ class Workers:
         except OSError:  # it is gone, which is seen when the batch is due
             return
 
-    def _await(self, number: int, tasks: Sequence[Task]) -> _Done:
+    def _await(self, number: int, tasks: Sequence[DecodeTask]) -> _Done:
         """Wait for one batch, whatever happens to the workers."""
         until = time.monotonic() + self._patience
         while number not in self._done:
@@ -164,7 +164,7 @@ class Workers:
             self._done[done.number] = done
         return True
 
-    def _restart(self, place: int, why: str, due: int, tasks: Sequence[Task]) -> None:
+    def _restart(self, place: int, why: str, due: int, tasks: Sequence[DecodeTask]) -> None:
         """Start a worker anew, and have it make what it had not made."""
         worker = self._workers[place]
         worker.end()
@@ -240,6 +240,6 @@ def _carry_out(load: Load, order: _Order, images: Tensor, indices: Tensor) -> _D
     for place, index in enumerate(indices[order.slot, : order.size].tolist()):
         image = load(order.epoch, index)
         if isinstance(image, str):
-            return _Done(order.run, order.number, image[:_MOST_TEXT])
+            return _Done(order.run, order.number, image[:_MAX_TEXT])
         images[order.slot, place] = image
     return _Done(order.run, order.number)

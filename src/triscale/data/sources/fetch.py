@@ -22,7 +22,7 @@ PIECE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long and how often something is tried.
 
     Attributes:
@@ -38,7 +38,7 @@ class Patience:
     pause: float = 0.5
 
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 _SECONDS_OF_A_REQUEST = 20  # connecting, or waiting for the next bytes; below the limit of an attempt
 
@@ -69,7 +69,7 @@ class Connection:
         _, root = self._system()
         try:
             found = self._try(
-                f"the list of {self.url}", PATIENCE.listing_seconds, "find", root, detail=True, withdirs=False
+                f"the list of {self.url}", RETRY_POLICY.listing_seconds, "find", root, detail=True, withdirs=False
             )
         except BadImage:
             found = {}
@@ -93,9 +93,9 @@ class Connection:
         place, url = f"{root.rstrip('/')}/{path}", f"{self.url}/{path}"
         for start in range(0, listed.size, PIECE_BYTES):
             end = min(start + PIECE_BYTES, listed.size)
-            write(self._try(url, PATIENCE.seconds, "cat_file", place, start=start, end=end))
+            write(self._try(url, RETRY_POLICY.seconds, "cat_file", place, start=start, end=end))
         if listed.size > PIECE_BYTES:
-            info = self._try(url, PATIENCE.seconds, "info", place)
+            info = self._try(url, RETRY_POLICY.seconds, "info", place)
             if Remote(int(info["size"]), _tag(info)) != listed:
                 raise DataError(f"{url} has changed while it was read; give the same command again")
 
@@ -110,7 +110,7 @@ class Connection:
         """Call a method of the file system, again where that may help."""
         failures, hopeless = _failures()
         begun = time.monotonic()
-        for attempt in range(1, PATIENCE.attempts + 1):
+        for attempt in range(1, RETRY_POLICY.attempts + 1):
             try:
                 answer = _limited(self._system()[0], seconds, name, place, **options)
                 if name == "cat_file" and len(answer) != options["end"] - options["start"]:
@@ -120,17 +120,17 @@ class Connection:
                 raise BadImage("no such object") from error
             except hopeless as error:
                 raise DataError(
-                    f"{what} may not be read ({_in_words(error)}); check the credentials, which are found as s3fs and "
+                    f"{what} may not be read ({_describe(error)}); check the credentials, which are found as s3fs and "
                     f"fsspec find them, and the rights"
                 ) from error
             except failures as error:
-                if attempt == PATIENCE.attempts:
+                if attempt == RETRY_POLICY.attempts:
                     raise DataError(
                         f"{what} could not be fetched in {attempt} attempts and {time.monotonic() - begun:.0f} s "
-                        f"({_in_words(error)}); check the connection and give the same command again, which keeps "
+                        f"({_describe(error)}); check the connection and give the same command again, which keeps "
                         f"what was fetched"
                     ) from error
-                time.sleep(PATIENCE.pause * 2 ** (attempt - 1))
+                time.sleep(RETRY_POLICY.pause * 2 ** (attempt - 1))
         raise AssertionError("no attempt was made")
 
 
@@ -198,5 +198,5 @@ def _tag(info: dict[str, Any]) -> str:
     return ""
 
 
-def _in_words(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from triscale.data.sources.source import ROLE_FOLDERS, Found, Layout, Role, is_text
+from triscale.data.sources.source import ROLE_FOLDERS, FoundFile, Layout, Role, is_text
 from triscale.errors import DataError, nearest
 
 SUFFIXES = (".csv", ".parquet")
@@ -59,7 +59,7 @@ def read_manifest(file: Path) -> Layout:
     if not rows:
         raise DataError(f"{file} names no images; expected one in each row")
     root = file.absolute().parent
-    files: dict[Role, list[Found]] = {}
+    files: dict[Role, list[FoundFile]] = {}
     placed: dict[str, _Row] = {}
     missing: list[_Row] = []
     for row in rows:
@@ -67,7 +67,7 @@ def read_manifest(file: Path) -> Layout:
         _refuse_twice(file, placed, path, row)
         if not os.path.isfile(root / path):  # noqa: PTH113 - pathlib raises where a name is too long
             missing.append(row)
-        files.setdefault(_role(file, row), []).append(Found(path, _label(file, row)))
+        files.setdefault(_role(file, row), []).append(FoundFile(path, _label(file, row)))
     if missing:
         shown = ", ".join(f"{row.path} ({row.place})" for row in missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise DataError(
@@ -198,7 +198,7 @@ def _role(file: Path, row: _Row) -> Role:
     return role
 
 
-def _check_roles(file: Path, files: dict[Role, list[Found]]) -> None:
+def _check_roles(file: Path, files: dict[Role, list[FoundFile]]) -> None:
     if "unsplit" in files and len(files) > 1:
         raise DataError(
             f"{len(files['unsplit'])} rows of {file} have no split and the others have one; give it for all or for none"
@@ -223,5 +223,5 @@ def _check_roles(file: Path, files: dict[Role, list[Found]]) -> None:
                 )
 
 
-def _names(found: Iterable[Found]) -> tuple[str, ...]:
+def _names(found: Iterable[FoundFile]) -> tuple[str, ...]:
     return tuple(sorted({image.class_name for image in found}))

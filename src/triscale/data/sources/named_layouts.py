@@ -17,11 +17,11 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from PIL import Image
 
-from triscale.data.sources.source import Found, Layout, Role, find_images
+from triscale.data.sources.source import FoundFile, Layout, Role, find_images
 from triscale.errors import DataError
 from triscale.places import cache_folder
 
-_Files = dict[Role, list[Found]]
+_Files = dict[Role, list[FoundFile]]
 T = TypeVar("T")
 
 
@@ -48,7 +48,8 @@ def food(folder: Path) -> Layout:
         root,
         {
             role: [
-                Found(f"images/{line}.jpg", line.partition("/")[0]) for line in _lines(root / "meta" / f"{role}.txt")
+                FoundFile(f"images/{line}.jpg", line.partition("/")[0])
+                for line in _lines(root / "meta" / f"{role}.txt")
             ]
             for role in ("train", "test")
         },
@@ -59,9 +60,9 @@ def pets(folder: Path) -> Layout:
     """``images/NAME_NUMBER.jpg``, ``annotations/trainval.txt`` and ``annotations/test.txt``."""
     root = _below(folder, "annotations/trainval.txt")
 
-    def read(name: str) -> list[Found]:
+    def read(name: str) -> list[FoundFile]:
         stems = [line.split()[0] for line in _lines(root / "annotations" / name) if not line.startswith("#")]
-        return [Found(f"images/{stem}.jpg", stem.rpartition("_")[0]) for stem in stems]
+        return [FoundFile(f"images/{stem}.jpg", stem.rpartition("_")[0]) for stem in stems]
 
     return _layout(root, {"train": read("trainval.txt"), "test": read("test.txt")})
 
@@ -70,10 +71,10 @@ def aircraft(folder: Path) -> Layout:
     """``data/images/NUMBER.jpg``, ``data/images_variant_trainval.txt`` and ``data/images_variant_test.txt``."""
     root = _below(folder, "data/images_variant_trainval.txt")
 
-    def read(part: str) -> list[Found]:
+    def read(part: str) -> list[FoundFile]:
         lines = _lines(root / "data" / f"images_variant_{part}.txt")
         pairs = [line.partition(" ") for line in lines]
-        return [Found(f"data/images/{number}.jpg", variant.replace("/", "-")) for number, _, variant in pairs]
+        return [FoundFile(f"data/images/{number}.jpg", variant.replace("/", "-")) for number, _, variant in pairs]
 
     return _layout(root, {"train": read("trainval"), "test": read("test")})
 
@@ -84,9 +85,9 @@ def flowers(folder: Path) -> Layout:
     labels = _matlab(root / "imagelabels.mat")["labels"].ravel()
     parts = _matlab(root / "setid.mat")
 
-    def read(*names: str) -> list[Found]:
+    def read(*names: str) -> list[FoundFile]:
         numbers = sorted(int(number) for name in names for number in parts[name].ravel())
-        return [Found(f"jpg/image_{number:05d}.jpg", f"{int(labels[number - 1]):03d}") for number in numbers]
+        return [FoundFile(f"jpg/image_{number:05d}.jpg", f"{int(labels[number - 1]):03d}") for number in numbers]
 
     return _layout(root, {"train": read("trnid", "valid"), "test": read("tstid")})
 
@@ -96,10 +97,10 @@ def stanford_cars(folder: Path) -> Layout:
     root = _below(folder, "devkit/cars_train_annos.mat")
     names = [str(name.item()) for name in _matlab(root / "devkit" / "cars_meta.mat")["class_names"].ravel()]
 
-    def read(part: str, annotations: Path) -> list[Found]:
+    def read(part: str, annotations: Path) -> list[FoundFile]:
         rows = _matlab(annotations)["annotations"].ravel()
         return [
-            Found(f"cars_{part}/{row['fname'].item()}", names[int(row["class"].item()) - 1].replace("/", "-"))
+            FoundFile(f"cars_{part}/{row['fname'].item()}", names[int(row["class"].item()) - 1].replace("/", "-"))
             for row in rows
         ]
 
@@ -118,7 +119,7 @@ def birdsnap(folder: Path) -> Layout:
     for row in _table(root / "images.txt"):
         if (root / "images" / row["path"]).is_file():
             role: Role = "test" if row["path"] in held_out else "train"
-            files[role].append(Found(f"images/{row['path']}", species[row["species_id"]]))
+            files[role].append(FoundFile(f"images/{row['path']}", species[row["species_id"]]))
     return _layout(root, files)
 
 

@@ -20,7 +20,7 @@ from triscale.data.sources.shard_index import CLASS_FILES, IMAGE_SUFFIXES
 from triscale.data.sources.shards import Shards, find_shards, holds_shards, is_tar
 from triscale.data.sources.source import (
     Entries,
-    Found,
+    FoundFile,
     Layout,
     Role,
     class_folders,
@@ -73,7 +73,7 @@ def find_remote(url: str) -> Layout:
     roles = role_folders(url, inside)
     classes = {role: class_folders(url, parent, inside) for role, parent in roles.items()}
     named = {folder: (role, name) for role, of_role in classes.items() for name, folder in of_role.items()}
-    files: dict[Role, list[Found]] = {role: [] for role in roles}
+    files: dict[Role, list[FoundFile]] = {role: [] for role in roles}
     stray, unusable = [], []
     depth = 1 if "unsplit" in roles else 2
     for path in sorted(listing.by_path):
@@ -83,7 +83,7 @@ def find_remote(url: str) -> Layout:
         elif all(map(is_kept, parts)):
             role_and_name = named.get("/".join(parts[:depth])) if len(parts) > depth else None
             if role_and_name:
-                files[role_and_name[0]].append(Found(path, role_and_name[1]))
+                files[role_and_name[0]].append(FoundFile(path, role_and_name[1]))
             elif path.rpartition(".")[2].lower() in IMAGE_SUFFIXES:
                 stray.append(path)
     return Layout(

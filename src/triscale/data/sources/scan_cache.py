@@ -33,7 +33,7 @@ class Facts(NamedTuple):
     num_bytes: int
     format: str
     sha256: str
-    look: str
+    fingerprint: str
 
 
 class Stamp(NamedTuple):

@@ -25,7 +25,7 @@ class ScannedImage:
         num_bytes: size of the file.
         format: what its bytes are, one of :data:`triscale.data.images.decode.FORMATS`.
         sha256: of the file's bytes, in hexadecimal.
-        look: how it looks, see :func:`triscale.data.images.fingerprint.looks_of`.
+        fingerprint: how it looks, see :func:`triscale.data.images.fingerprint.fingerprints_of`.
     """
 
     path: str
@@ -35,7 +35,7 @@ class ScannedImage:
     num_bytes: int
     format: str
     sha256: str = ""
-    look: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triscale.data.sources.source import ROLE_FOLDERS, Role, is_text, printable
-from triscale.data.sources.tars import Member, members
+from triscale.data.sources.tars import TarMember, members
 from triscale.errors import DataError, RecordError
 from triscale.places import cache_folder
 from triscale.record import Record, write_atomic
@@ -32,7 +32,7 @@ ROW = np.dtype(
 )
 """One sample: a hash of its path, where its image lies in its shard, and where its path ends among all paths."""
 
-_MOST_LABEL_BYTES = 1 << 20
+_MAX_LABEL_BYTES = 1 << 20
 
 
 class FileState(Record):
@@ -169,7 +169,7 @@ class _Sample(NamedTuple):
     label: int | str
 
 
-def _sample(archive: Path, shard: int, role: Role, group: list[Member]) -> _Sample | str:
+def _sample(archive: Path, shard: int, role: Role, group: list[TarMember]) -> _Sample | str:
     """Return a sample, or why it is none."""
     images = [member for member in group if member.suffix.rpartition(".")[2] in IMAGE_SUFFIXES]
     if not images:
@@ -193,12 +193,12 @@ def path_of(name: str, role: Role) -> str:
     return name if role in ("unsplit", ROLE_FOLDERS.get(name.partition("/")[0].lower())) else f"{role}/{name}"
 
 
-def _label(archive: Path, by_suffix: dict[str, Member]) -> tuple[str, str]:
+def _label(archive: Path, by_suffix: dict[str, TarMember]) -> tuple[str, str]:
     """Return ``("name", name)`` or ``("number", digits)``, or ``("", why)`` where there is no label."""
     member = by_suffix.get("cls") or by_suffix.get("json")
     if member is None:
         return "", "it has no .cls and no .json"
-    if member.size > _MOST_LABEL_BYTES:
+    if member.size > _MAX_LABEL_BYTES:
         return "", f"{member.name} holds {member.size} bytes; expected the class"
     with archive.open("rb") as file:
         file.seek(member.offset)

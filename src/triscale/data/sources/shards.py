@@ -13,10 +13,10 @@ import numpy as np
 from triscale.data.images.decode import DEFAULT_LIMITS, BadImage, ImageLimits
 from triscale.data.sources.scan_cache import Stamp
 from triscale.data.sources.shard_index import IMAGE_SUFFIXES, ShardIndex, hash_of, load_index
-from triscale.data.sources.source import ROLE_FOLDERS, Entries, Found, Layout, Role, entries
+from triscale.data.sources.source import ROLE_FOLDERS, Entries, FoundFile, Layout, Role, entries
 from triscale.errors import DataError
 
-MOST_OPEN = 64
+MAX_OPEN = 64
 """Shards that a process keeps open."""
 
 _ORDER: tuple[Role, ...] = ("train", "val", "test")
@@ -54,10 +54,10 @@ def find_shards(root: Path) -> Layout:
     root = root.absolute()
     roles = shard_roles(root)
     index = load_index(root, roles)
-    files: dict[Role, list[Found]] = {role: [] for role in dict.fromkeys(roles.values())}
+    files: dict[Role, list[FoundFile]] = {role: [] for role in dict.fromkeys(roles.values())}
     by_shard = [roles[shard.name] for shard in index.info.shards]
     for path, shard, label in zip(index.paths, index.rows["shard"].tolist(), index.rows["label"].tolist(), strict=True):
-        files[by_shard[shard]].append(Found(path, index.info.classes[label]))
+        files[by_shard[shard]].append(FoundFile(path, index.info.classes[label]))
     named = index.info.classes if index.info.classes_file else ()
     present = {role: {*named, *(one.class_name for one in found)} for role, found in files.items()}
     return Layout(
@@ -162,7 +162,7 @@ class Shards:
         opened = self._open.get(shard)
         if opened is None:
             opened = self._open[shard] = _Opened(self.root / self._index.info.shards[shard].name)
-            for oldest in list(self._open)[:-MOST_OPEN]:
+            for oldest in list(self._open)[:-MAX_OPEN]:
                 self._open.pop(oldest, None)
         return opened
 

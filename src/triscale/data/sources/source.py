@@ -32,7 +32,7 @@ EXPECTED = "expected one folder for each class, or folders train and test (or va
 _JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin"}
 
 
-class Found(NamedTuple):
+class FoundFile(NamedTuple):
     """One file below a class folder: its path relative to the root, with ``/``, and the name of its class."""
 
     path: str
@@ -54,7 +54,7 @@ class Layout:
 
     root: str
     classes: dict[Role, tuple[str, ...]]
-    files: dict[Role, tuple[Found, ...]]
+    files: dict[Role, tuple[FoundFile, ...]]
     stray: tuple[str, ...]
     unusable: tuple[tuple[str, str], ...] = ()
 
@@ -88,9 +88,9 @@ def find_images(root: Path) -> Layout:
         named = class_folders(str(root), parent, lambda path: entries(root / path))
         classes[role] = tuple(sorted(named))
         starts += [_Place(role, name, folder) for name, folder in named.items()]
-    files: dict[Role, list[Found]] = {role: [] for role in roles}
+    files: dict[Role, list[FoundFile]] = {role: [] for role in roles}
     for role, name, path in _walk(root, starts, above={"", *roles.values()}):
-        files[role].append(Found(path, name))
+        files[role].append(FoundFile(path, name))
     outside = {join(parent, name) for parent in {"", *roles.values()} for name in entries(root / parent)[1]}
     return Layout(
         root=str(root),

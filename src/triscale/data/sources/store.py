@@ -13,7 +13,7 @@ from triscale.data.sources.local import is_url
 from triscale.data.sources.remote import open_remote
 from triscale.data.sources.scan_cache import Stamp
 from triscale.data.sources.shards import Shards, is_shards
-from triscale.data.sources.tables import Tables, is_tables
+from triscale.data.sources.tables import ImageTables, is_tables
 
 
 class Store(Protocol):
@@ -88,5 +88,5 @@ def open_store(root: str) -> Store:
         return open_remote(root)
     folder = Path(root)
     if is_tables(folder):
-        return Tables(folder)
+        return ImageTables(folder)
     return Shards(folder) if is_shards(folder) else Folder(folder)

@@ -21,7 +21,7 @@ _END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream that was written to its
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class TableColumns:
     """The columns of images and labels, and the class names of the labels, if the file says them."""
 
     image: str
@@ -30,7 +30,7 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ImageTable:
     """A file that is open.
 
     Attributes:
@@ -42,7 +42,7 @@ class Table:
         changed_ns: when that was last, in ns since 1970.
     """
 
-    columns: Columns
+    columns: TableColumns
     images: Any
     ends: list[int]
     names_files: bool
@@ -56,7 +56,7 @@ class Table:
         return values
 
 
-def open_table(file: Path) -> Table:
+def open_table(file: Path) -> ImageTable:
     """Open a file, ``.arrow`` or ``.parquet``; the latter is turned into the former once, in the cache folder.
 
     Raises:
@@ -80,7 +80,7 @@ def open_table(file: Path) -> Table:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{file} is damaged or cannot be read ({' '.join(str(error).split())[:200]})") from error
-    return Table(
+    return ImageTable(
         columns=columns,
         images=images,
         ends=list(accumulate(map(len, images.chunks))),
@@ -102,7 +102,7 @@ def is_manifest_table(file: Path) -> bool:
     return {"path", "label"} <= names <= set(COLUMNS)
 
 
-def _columns(arrow: Any, file: Path, schema: Any) -> Columns:
+def _columns(arrow: Any, file: Path, schema: Any) -> TableColumns:
     """Return the columns that the features name, or that look like what is wanted."""
     features = _features(schema)
     images = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
@@ -117,7 +117,7 @@ def _columns(arrow: Any, file: Path, schema: Any) -> Columns:
     if not (arrow.types.is_integer(kind) or arrow.types.is_string(kind) or arrow.types.is_large_string(kind)):
         raise DataError(f"the column {label} of {file} holds {kind}; expected whole numbers or text")
     names = features.get(label, {}).get("names")
-    return Columns(image, label, tuple(map(str, names)) if isinstance(names, list) else None)
+    return TableColumns(image, label, tuple(map(str, names)) if isinstance(names, list) else None)
 
 
 def _the_one(file: Path, schema: Any, found: list[str], usual: str, what: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 from triscale.data.images.decode import DEFAULT_LIMITS, BadImage, ImageLimits, read_bytes
 from triscale.data.sources.scan_cache import Stamp
 from triscale.data.sources.shards import has_image_suffix, role_in_name
-from triscale.data.sources.source import ROLE_FOLDERS, Found, Layout, Role, entries, is_kept
-from triscale.data.sources.table_file import Table, is_manifest_table, open_table
+from triscale.data.sources.source import ROLE_FOLDERS, FoundFile, Layout, Role, entries, is_kept
+from triscale.data.sources.table_file import ImageTable, is_manifest_table, open_table
 from triscale.errors import DataError
 
 _ORDER: tuple[Role, ...] = ("train", "val", "test", "unsplit")
@@ -51,7 +51,7 @@ def find_tables(root: Path) -> Layout:
             some files only, or other class names in some.
     """
     root = root.absolute()
-    files: dict[Role, list[Found]] = {}
+    files: dict[Role, list[FoundFile]] = {}
     unusable: list[tuple[str, str]] = []
     given: dict[str, list[Any]] = {}
     named: dict[str, tuple[str, ...] | None] = {}
@@ -71,7 +71,7 @@ def find_tables(root: Path) -> Layout:
             if class_name is None:
                 unusable.append((path, "it has no label" if label in (None, -1) else f"its label is {label!r}"))
             else:
-                found.append(Found(path, class_name))
+                found.append(FoundFile(path, class_name))
     present = {role: {one.class_name for one in found} | set(names or ()) for role, found in files.items()}
     every = names or tuple(sorted(set().union(*present.values()), key=_by_number))
     return Layout(
@@ -118,7 +118,7 @@ def table_roles(root: Path) -> dict[str, Role]:
     return {name: role for wanted in _ORDER for name, role in files.items() if role == wanted}
 
 
-class Tables:
+class ImageTables:
     """The images of a folder of tables; see :class:`triscale.data.sources.store.Store`."""
 
     def __init__(self, root: Path) -> None:
@@ -126,7 +126,7 @@ class Tables:
         self._tables = {name: open_table(root / name) for name in table_roles(root)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Tables, (self.root,)
+        return ImageTables, (self.root,)
 
     def read(self, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
         """Return the bytes of a row's image, or of the file that the row names in their place."""
@@ -163,7 +163,7 @@ class Tables:
         """Return file and row."""
         return str(self.root / path)
 
-    def _row(self, path: str) -> tuple[Table | None, int]:
+    def _row(self, path: str) -> tuple[ImageTable | None, int]:
         name, _, digits = path.rpartition("#")
         table = self._tables.get(name)
         if table is None or not digits.isdigit() or int(digits) >= table.images.length():

@@ -17,7 +17,7 @@ _KEY = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
 _END = bytes(tarfile.BLOCKSIZE)
 
 
-class Member(NamedTuple):
+class TarMember(NamedTuple):
     """One member of an archive.
 
     Attributes:
@@ -39,7 +39,7 @@ class Member(NamedTuple):
     size: int
 
 
-def members(archive: Path) -> Iterator[Member]:
+def members(archive: Path) -> Iterator[TarMember]:
     """Yield the members that have a key and a suffix, in their order: no folders and no hidden files.
 
     Raises:
@@ -70,7 +70,7 @@ def split_name(name: str) -> tuple[str, str] | None:
     return (matched[1], matched[2]) if matched else None
 
 
-def _member(info: tarfile.TarInfo) -> Member | None:
+def _member(info: tarfile.TarInfo) -> TarMember | None:
     name = info.name.removeprefix("./")
     split = split_name(name)
     if split is None or not (info.isfile() or info.issym() or info.islnk()):
@@ -78,7 +78,9 @@ def _member(info: tarfile.TarInfo) -> Member | None:
     kind: Literal["file", "link", "sparse file"] = (
         "sparse file" if info.issparse() else "file" if info.isfile() else "link"
     )
-    return Member(split[0], split[1].lower(), name, info.pax_headers.get(PATH_KEY), kind, info.offset_data, info.size)
+    return TarMember(
+        split[0], split[1].lower(), name, info.pax_headers.get(PATH_KEY), kind, info.offset_data, info.size
+    )
 
 
 def _check_end(archive: Path, file: BinaryIO, end: int) -> None:

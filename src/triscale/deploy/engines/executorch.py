@@ -15,7 +15,7 @@ from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.exportable import Exportable
 from triscale.errors import RecordError
 
-LARGEST_BATCH = 8
+MAX_BATCH = 8
 """Images in a call: memory for them is planned when the program is made, and phones give one. Lowering refuses more
 than 15."""
 _SIDE = "triscale_side"
@@ -47,7 +47,7 @@ class ExecuTorchSession:
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits for images ``[N, 3, H, W]``; 8 at a time are computed together."""
-        parts = np.split(images, range(LARGEST_BATCH, len(images), LARGEST_BATCH))
+        parts = np.split(images, range(MAX_BATCH, len(images), MAX_BATCH))
         return np.concatenate([self._part(part) for part in parts])
 
     def _part(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -76,7 +76,7 @@ def program_of(model: torch.nn.Module, side: int) -> torch.export.ExportedProgra
         ExportError: torch cannot export it.
     """
     example = torch.zeros(2, 3, side, side)
-    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     with converting("torch cannot export the model"):
         return torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
 

@@ -10,16 +10,16 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from triscale.deploy.export import draft_of, size_of
+from triscale.deploy.export import atomic_output, size_of
 from triscale.deploy.quantize.noise import added_noise, noise_of_blocks
-from triscale.deploy.quantize.quantizer import Tool
+from triscale.deploy.quantize.quantizer import Quantizer
 from triscale.errors import QuantizationError, UserError
 from triscale.record import Record
 
 BOUND = 0.5
 """Points of accuracy that may be lost."""
-FEWEST_IMAGES = 32
-MOST_IN_FLOAT = 0.5
+MIN_IMAGES = 32
+MAX_IN_FLOAT = 0.5
 """Of the blocks: with more of them in float, int8 gives neither speed nor size."""
 
 Logits = Callable[[Path], NDArray[np.float32]]
@@ -63,7 +63,7 @@ class Quantized(Record):
 
 
 def quantize(
-    tool: Tool,
+    tool: Quantizer,
     logits: Logits,
     exact: NDArray[np.float32],
     labels: NDArray[np.int64],
@@ -99,8 +99,8 @@ def quantize(
         QuantizationError: no such file was found; names the blocks that break, and what can be done.
         UserError: there are too few calibration images.
     """
-    if calibration_images < FEWEST_IMAGES:
-        raise UserError(f"{calibration_images} images are too few to calibrate int8 with; give {FEWEST_IMAGES} or more")
+    if calibration_images < MIN_IMAGES:
+        raise UserError(f"{calibration_images} images are too few to calibrate int8 with; give {MIN_IMAGES} or more")
     right = exact.argmax(1) == labels
     attempts = 0
 
@@ -114,7 +114,7 @@ def quantize(
         told(said)
         return found
 
-    with draft_of(file) as draft:
+    with atomic_output(file) as draft:
         found = attempt((), draft)
         ratios = noise_of_blocks(*tool.signals(probes))
         added = added_noise(ratios)
@@ -155,7 +155,7 @@ def _fewest(
     ratios: dict[str, float],
 ) -> tuple[int, NDArray[np.float32]]:
     """Return how many of the worst blocks have to stay float, and the logits of the file that lies at ``draft``."""
-    most = max(1, math.floor(MOST_IN_FLOAT * len(worst)))
+    most = max(1, math.floor(MAX_IN_FLOAT * len(worst)))
     too_few, enough, last = 0, 1, at_first
     while True:
         found = attempt(worst[:enough], draft)

@@ -14,7 +14,7 @@ CLEANEST = 120.0
 """Decibels; what float32 itself leaves."""
 
 
-def signal_to_noise(exact: NDArray[np.float32], rounded: NDArray[np.float32]) -> float:
+def signal_to_noise_ratio(exact: NDArray[np.float32], rounded: NDArray[np.float32]) -> float:
     """Return the ratio of the power of a signal to that of its error, in decibels, at most 120."""
     signal = float(np.square(exact, dtype=np.float64).sum())
     noise = float(np.square(rounded.astype(np.float64) - exact).sum())
@@ -25,7 +25,7 @@ def signal_to_noise(exact: NDArray[np.float32], rounded: NDArray[np.float32]) ->
 
 def noise_of_blocks(exact: Signals, rounded: Signals) -> dict[str, float]:
     """Return the signal-to-noise ratio of each block's output in decibels, with all that came before it."""
-    return {name: signal_to_noise(exact[name], rounded[name]) for name in exact if name in rounded}
+    return {name: signal_to_noise_ratio(exact[name], rounded[name]) for name in exact if name in rounded}
 
 
 def added_noise(ratios: Mapping[str, float]) -> dict[str, float]:

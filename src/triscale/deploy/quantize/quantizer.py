@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from triscale.deploy.quantize.noise import Signals
 
 
-class Tool(Protocol):
+class Quantizer(Protocol):
     """Quantizes one model for one engine.
 
     Attributes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from triscale.errors import BudgetError
-from triscale.network.cost import Cost, Tally, cost, totals
+from triscale.network.cost import Cost, Counts, cost, count_network
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.latency import Predictor
-from triscale.nn.custom import trace_cost, trace_totals
+from triscale.nn.custom import trace_cost, trace_counts
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, fit_budget, fit_budget_traced
 from triscale.scaling.law import Law
@@ -17,9 +17,9 @@ def cost_of(network: AnyNetwork) -> Cost:
     return trace_cost(network) if isinstance(network, CustomNetwork) else cost(network)
 
 
-def totals_of(network: AnyNetwork) -> Tally:
+def count_of(network: AnyNetwork) -> Counts:
     """Count any network without its parts."""
-    return trace_totals(network) if isinstance(network, CustomNetwork) else totals(network)
+    return trace_counts(network) if isinstance(network, CustomNetwork) else count_network(network)
 
 
 def fit_any(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor | None = None) -> Fit:
@@ -34,5 +34,5 @@ def fit_any(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor 
                 f"the latency of {network.name} cannot be foretold, since it is a function and not a network as data; "
                 "give a limit that can be counted, such as 400M"
             )
-        return fit_budget_traced(network, law, budget, trace_totals)
+        return fit_budget_traced(network, law, budget, trace_counts)
     return fit_budget(network, law, budget, predictor)

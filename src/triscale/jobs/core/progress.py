@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Protocol
 
 
-class Watcher(Protocol):
+class ProgressReporter(Protocol):
     """Somebody who follows a job. A command line draws bars; a script may do nothing."""
 
     def begin(self, title: str, total: int | None = None) -> None:
@@ -23,7 +23,7 @@ class Watcher(Protocol):
         """Something that the person should know."""
 
 
-class Silent:
+class NullProgress:
     """A watcher who looks away."""
 
     def begin(self, title: str, total: int | None = None) -> None:
@@ -36,7 +36,7 @@ class Silent:
         """Do nothing."""
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return seconds in words of at most two units."""
     if seconds < 60:
         return f"{seconds:.0f} s"
@@ -57,7 +57,7 @@ def with_deadline(should_stop: Callable[[], bool], seconds: float | None) -> Cal
 
 
 @contextmanager
-def stop_flag() -> Iterator[Callable[[], bool]]:
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
     """Turn SIGINT and SIGTERM into a flag for the time of a job; the job polls it, saves and ends.
 
     Outside the main thread signals cannot be caught, and the flag never rises.

@@ -31,7 +31,7 @@ from triscale.training.recipe import Recipe
 LOCK = ".lock"
 
 
-class Start(Record):
+class InitialWeights(Record):
     """The weights that a training starts from.
 
     Attributes:
@@ -63,7 +63,7 @@ class Request(Record):
     recipe: Recipe
     seed: int
     test_share: float
-    start: Start | None = None
+    start: InitialWeights | None = None
     predictor: Predictor | None = None
 
 

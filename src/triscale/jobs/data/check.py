@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from triscale.data.checks.contact_sheet import contact_sheet
-from triscale.data.checks.duplicates import Copies, find_copies
+from triscale.data.checks.duplicates import Duplicates, find_duplicates
 from triscale.data.pipeline.leaks import Leak, certain, leaks_between
 from triscale.data.sources.local import is_url
 from triscale.data.sources.scanned import BadFile, Scan
 from triscale.data.sources.source import Role
 from triscale.errors import DataError
-from triscale.jobs.core.progress import Watcher
-from triscale.jobs.data.scanning import watched_scan
+from triscale.jobs.core.progress import ProgressReporter
+from triscale.jobs.data.scanning import scan_with_progress
 from triscale.record import Record, write_atomic
 
 RECORD, SHEET = "check.json", "contact-sheet.png"
@@ -77,7 +77,7 @@ class SetCheck(Record):
     sizes: Sizes
     formats: dict[str, int]
     bad: tuple[BadFile, ...]
-    copies: Copies
+    copies: Duplicates
     leaks: tuple[Leak, ...]
     contradictions: tuple[tuple[str, ...], ...]
     warnings: tuple[str, ...]
@@ -89,13 +89,17 @@ class SetCheck(Record):
 
 
 def check(
-    images: str | Path, watcher: Watcher, *, out: Path | None = None, should_stop: Callable[[], bool] = lambda: False
+    images: str | Path,
+    reporter: ProgressReporter,
+    *,
+    out: Path | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> SetCheck:
     """Scan a set, find its copies and leaks, and say what should be looked at.
 
     Args:
         images: a set in any layout that a fit takes.
-        watcher: is told of the progress.
+        reporter: is told of the progress.
         out: a folder for the record and a contact sheet, made if need be; not below the images.
         should_stop: is asked now and then.
 
@@ -106,8 +110,10 @@ def check(
     if out is not None and not is_url(str(images)) and out.resolve().is_relative_to(Path(images).resolve()):
         raise DataError(f"{out} lies in {images}, and nothing is written there; give another folder with --out")
 
-    found = watched_scan(images, watcher, should_stop, "stopped during the scan of the images; nothing was written")
-    result = summarize(found, find_copies(found))
+    found = scan_with_progress(
+        images, reporter, should_stop, "stopped during the scan of the images; nothing was written"
+    )
+    result = summarize(found, find_duplicates(found))
     if out is not None:
         try:
             write_atomic(out / SHEET, contact_sheet(found))
@@ -117,7 +123,7 @@ def check(
     return result
 
 
-def summarize(found: Scan, copies: Copies) -> SetCheck:
+def summarize(found: Scan, copies: Duplicates) -> SetCheck:
     """Return what a scan and the search for copies say of a set."""
     images = [image for of_role in found.by_role.values() for image in of_role]
     by_area = sorted(images, key=lambda image: (image.width * image.height, image.width, image.path))
@@ -160,9 +166,11 @@ def _warnings(result: SetCheck) -> list[str]:
         said.append(f"{_number(len(result.contradictions), 'image')} in more than one class: decide for one")
     if result.bad:
         said.append(f"{_number(len(result.bad), 'file')} unreadable: a fit leaves them out")
-    totals = [row.total for row in result.classes]
-    if max(totals) >= UNBALANCED * min(totals):
-        said.append(f"the largest class has {max(totals) / min(totals):.0f} times the images of the smallest")
+    count_network = [row.total for row in result.classes]
+    if max(count_network) >= UNBALANCED * min(count_network):
+        said.append(
+            f"the largest class has {max(count_network) / min(count_network):.0f} times the images of the smallest"
+        )
     first: Role = "train" if "train" in result.parts else "unsplit"
     fewest = sorted(result.classes, key=lambda row: row.images[first])
     few = [row.name for row in fewest if row.images[first] < FEW_IMAGES]

@@ -8,15 +8,17 @@ from pathlib import Path
 from triscale.data.pipeline.scan import scan
 from triscale.data.sources.scanned import Scan
 from triscale.errors import Interrupted
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.progress import ProgressReporter
 
 
-def watched_scan(images: str | Path, watcher: Watcher, should_stop: Callable[[], bool], stopped: str) -> Scan:
+def scan_with_progress(
+    images: str | Path, reporter: ProgressReporter, should_stop: Callable[[], bool], stopped: str
+) -> Scan:
     """Scan a set of images.
 
     Args:
         images: as :func:`triscale.data.pipeline.scan.scan` takes them.
-        watcher: told of every file that is done.
+        reporter: told of every file that is done.
         should_stop: polled; true to end.
         stopped: what to say then.
 
@@ -29,8 +31,8 @@ def watched_scan(images: str | Path, watcher: Watcher, should_stop: Callable[[],
         if should_stop():
             raise Interrupted(stopped)
         if done == 0:
-            watcher.begin("scan", total)
-        watcher.advance(done)
+            reporter.begin("scan", total)
+        reporter.advance(done)
 
-    watcher.begin("scan")
+    reporter.begin("scan")
     return scan(images, progress=on_files)

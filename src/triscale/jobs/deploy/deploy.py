@@ -14,17 +14,17 @@ import numpy as np
 import torch
 
 from triscale.deploy.engines import ENGINES, Engine, coreml
-from triscale.deploy.export import draft_of, remove
-from triscale.deploy.quantize import TOOLS
+from triscale.deploy.export import atomic_output, remove
+from triscale.deploy.quantize import QUANTIZERS
 from triscale.deploy.quantize.guard import BOUND, Quantized
 from triscale.errors import BudgetError, ExportError, Interrupted, JobError, UserError
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.jobs.deploy.export import Exported, Precision, export_for, exportable
-from triscale.jobs.deploy.quantize import CALIBRATION, Exam
+from triscale.jobs.deploy.quantize import CALIBRATION, QuantizationEvalCache
 from triscale.measure.device import Machine, machine
 from triscale.measure.latency import held_to_cores, torch_threads
-from triscale.measure.versus import Contestant, in_turns, judge
+from triscale.measure.versus import TimedNetwork, in_turns, judge
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.record import Record
@@ -36,7 +36,7 @@ ALIKE = 1.03
 FOLDER = "deployed"
 
 
-class Candidate(Record):
+class DeploymentCandidate(Record):
     """One way to run a Run's network.
 
     ``milliseconds`` for one image: measured in turns with the others, with the ratio to the first in ``ratio`` and its
@@ -60,7 +60,7 @@ class Candidate(Record):
 class Deployment(Record):
     """The file that was chosen for a device, and what it was chosen from.
 
-    ``file`` is its name in the folder; ``device`` the processor that it is meant for; ``foretold`` says that times come
+    ``file`` is its name in the folder; ``device`` the processor that it is meant for; ``predicted`` says that times come
     from a profile taken there.
     """
 
@@ -69,10 +69,10 @@ class Deployment(Record):
     file: str
     device: str
     threads: int
-    foretold: bool
+    predicted: bool
     budget: Budget | None
     bound_points: float
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[DeploymentCandidate, ...]
     quantized: Quantized | None = None
     machine: Machine
 
@@ -81,7 +81,7 @@ class Deployment(Record):
 class _Made:
     """A candidate with its file."""
 
-    candidate: Candidate
+    candidate: DeploymentCandidate
     engine: Engine | None = None
     file: Path | None = None
     quantized: Quantized | None = None
@@ -89,7 +89,7 @@ class _Made:
 
 def deploy_run(
     run: Run,
-    watcher: Watcher,
+    reporter: ProgressReporter,
     *,
     predictors: Sequence[Predictor] = (),
     budget: Budget | None = None,
@@ -106,7 +106,7 @@ def deploy_run(
 
     Args:
         run: trained.
-        watcher: follows.
+        reporter: follows.
         predictors: of the device, from profiles; this machine where there are none.
         budget: time and size that the file must keep.
         bound: points of test accuracy that int8 may lose.
@@ -125,10 +125,10 @@ def deploy_run(
         raise BudgetError(f"a file is deployed within a time or a size, such as 20ms or 5MB, not {budget}")
     with tempfile.TemporaryDirectory(dir=run.folder, prefix=".deploy-") as aside:
         if not predictors:
-            made = _make_all(run, watcher, Path(aside), precisions, bound, calibration, should_stop)
-            made = _timed(run, made, threads, watcher, should_stop)
+            made = _make_all(run, reporter, Path(aside), precisions, bound, calibration, should_stop)
+            made = _timed(run, made, threads, reporter, should_stop)
         else:
-            made = _foretold(run, watcher, Path(aside), predictors)
+            made = _predicted(run, reporter, Path(aside), predictors)
         judged = _judge(made, budget)
         best = next((one for one in judged if one.candidate.chosen), None)
         if best is None:
@@ -136,7 +136,7 @@ def deploy_run(
         assert best.file is not None
         file = run.folder / FOLDER / best.file.name
         former = run.folder / Deployment.load(run.deploy_file).file if run.deploy_file.is_file() else file
-        with draft_of(file) as draft:
+        with atomic_output(file) as draft:
             for part in (best.file, best.file.with_suffix(".bin")):
                 if part.is_file():
                     shutil.copy2(part, draft.with_suffix(part.suffix))
@@ -144,7 +144,7 @@ def deploy_run(
         file=f"{FOLDER}/{file.name}",
         device=predictors[0].processor if predictors else machine().processor,
         threads=predictors[0].threads if predictors else threads,
-        foretold=bool(predictors),
+        predicted=bool(predictors),
         budget=budget,
         bound_points=bound,
         candidates=tuple(one.candidate for one in judged),
@@ -159,7 +159,7 @@ def deploy_run(
 
 def _make_all(
     run: Run,
-    watcher: Watcher,
+    reporter: ProgressReporter,
     folder: Path,
     precisions: Sequence[Precision],
     bound: float,
@@ -167,20 +167,20 @@ def _make_all(
     should_stop: Callable[[], bool],
 ) -> list[_Made]:
     """Make a file for each engine that runs here in each precision; what cannot be made says why."""
-    made, exam = [], Exam(run, exportable(run), calibration, should_stop)
+    made, exam = [], QuantizationEvalCache(run, exportable(run), calibration, should_stop)
     for precision in precisions:
         for engine in ENGINES.values():
-            if precision == "int8" and engine.name not in TOOLS:
+            if precision == "int8" and engine.name not in QUANTIZERS:
                 continue
             if engine.name == "coreml" and not coreml.runs_here():
                 continue
             if should_stop():
                 raise Interrupted("stopped; nothing was deployed, the same command begins again")
-            candidate = Candidate(engine=engine.title, precision=precision)
+            candidate = DeploymentCandidate(engine=engine.title, precision=precision)
             file = folder / f"model{'.int8' if precision == 'int8' else ''}{engine.suffix}"
             try:
                 exported = export_for(
-                    run, watcher, engine, precision, file, bound=bound, exam=exam, timed=False
+                    run, reporter, engine, precision, file, bound=bound, exam=exam, timed=False
                 )  # fmt: skip
             except Interrupted:
                 raise
@@ -197,14 +197,14 @@ def _facts(run: Run, exported: Exported) -> dict[str, object]:
 
 
 def _timed(
-    run: Run, made: Sequence[_Made], threads: int, watcher: Watcher, should_stop: Callable[[], bool]
+    run: Run, made: Sequence[_Made], threads: int, reporter: ProgressReporter, should_stop: Callable[[], bool]
 ) -> list[_Made]:
     """Time all files in turns, and torch beside them."""
     side = run.spec.preprocessing.resolution
     image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
     running = [one for one in made if one.file is not None]
     with held_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode():
-        watcher.begin("time in turns")
+        reporter.begin("time in turns")
         calls: list[Callable[[], object]] = []
         for one in running:
             assert one.engine is not None
@@ -216,21 +216,21 @@ def _timed(
         times, counts = in_turns(calls, should_stop=should_stop)
     named = [(one.candidate.engine, one.candidate.engine, one.candidate.precision, side) for one in running]
     versus = judge([*named, ("torch", "torch", "float32", side)], times, counts, batch=1, threads=threads, cores=cores)
-    found = iter(versus.contestants)
+    found = iter(versus.networks)
     result = [
         one if one.file is None else replace(one, candidate=_with_time(one.candidate, next(found))) for one in made
     ]
-    torch_row = Candidate(engine="torch", precision="float32", accuracy=_test_accuracy(run), deployable=False)
+    torch_row = DeploymentCandidate(engine="torch", precision="float32", accuracy=_test_accuracy(run), deployable=False)
     return [*result, _Made(_with_time(torch_row, next(found)))]
 
 
-def _with_time(candidate: Candidate, one: Contestant) -> Candidate:
+def _with_time(candidate: DeploymentCandidate, one: TimedNetwork) -> DeploymentCandidate:
     return candidate.model_copy(
         update={"milliseconds": one.median_ms, "ratio": one.ratio, "low": one.low, "high": one.high}
     )
 
 
-def _foretold(run: Run, watcher: Watcher, folder: Path, predictors: Sequence[Predictor]) -> list[_Made]:
+def _predicted(run: Run, reporter: ProgressReporter, folder: Path, predictors: Sequence[Predictor]) -> list[_Made]:
     """Make the files that profiles are about, with the times that they foretell."""
     network = run.spec.network
     if not isinstance(network, Network):
@@ -249,8 +249,10 @@ def _foretold(run: Run, watcher: Watcher, folder: Path, predictors: Sequence[Pre
                 "profile"
             )
         file = folder / f"model{engine.suffix}"
-        exported = export_for(run, watcher, engine, "float32", file, timed=False)
-        candidate = Candidate(engine=engine.title, precision="float32", milliseconds=predict(predictor, network))
+        exported = export_for(run, reporter, engine, "float32", file, timed=False)
+        candidate = DeploymentCandidate(
+            engine=engine.title, precision="float32", milliseconds=predict(predictor, network)
+        )
         made.append(_Made(candidate.model_copy(update=_facts(run, exported)), engine, file))
     return made
 
@@ -278,7 +280,7 @@ def _judge(made: Sequence[_Made], budget: Budget | None) -> list[_Made]:
     return judged
 
 
-def _breaks(candidate: Candidate, budget: Budget | None) -> str:
+def _breaks(candidate: DeploymentCandidate, budget: Budget | None) -> str:
     """Say which limit a file breaks, if any."""
     if budget is None:
         return ""
@@ -290,7 +292,7 @@ def _breaks(candidate: Candidate, budget: Budget | None) -> str:
     return ""
 
 
-def _slower(candidate: Candidate, best: _Made | None) -> str:
+def _slower(candidate: DeploymentCandidate, best: _Made | None) -> str:
     assert best is not None
     ratio = (candidate.milliseconds or 0.0) / (best.candidate.milliseconds or 1.0)
     return f"takes {ratio:.2f} x as long" if ratio > ALIKE else "as fast, but less accurate or larger"

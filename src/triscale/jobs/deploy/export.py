@@ -13,11 +13,11 @@ from triscale.deploy.contract import Contract
 from triscale.deploy.engines import Engine, coreml, get_engine
 from triscale.deploy.export import Export, export
 from triscale.deploy.exportable import Exportable
-from triscale.deploy.parity import SMALLEST_SCALE, logits_of, logits_of_model, parity_inputs
+from triscale.deploy.parity import MIN_SCALE, logits_of, logits_of_model, parity_inputs
 from triscale.deploy.quantize.guard import BOUND, Quantized
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
-from triscale.jobs.deploy.quantize import BATCH, CALIBRATION, Exam, images_of, quantize_run, spread
+from triscale.jobs.deploy.quantize import BATCH, CALIBRATION, QuantizationEvalCache, images_of, quantize_run, spread
 from triscale.measure.latency import Measurement, held_to_cores, measure_latency
 from triscale.network.spec import Network
 from triscale.record import Record
@@ -65,13 +65,13 @@ def default_file(run: Run, engine: Engine, precision: Precision) -> Path:
     return run.folder / f"model{'.int8' if precision == 'int8' else ''}{engine.suffix}"
 
 
-def export_run(run: Run, watcher: Watcher, path: Path | None = None) -> Export:
+def export_run(run: Run, reporter: ProgressReporter, path: Path | None = None) -> Export:
     """Export the weights to ONNX, checked on test images; the record stays in the Run.
 
     Raises:
         ParityError: the file does not compute what the model does.
     """
-    watcher.begin("export")
+    reporter.begin("export")
     made = export(exportable(run), get_engine("onnxruntime"), real_images(run), path or run.onnx_file)
     made.save(run.export_file)
     return made
@@ -79,7 +79,7 @@ def export_run(run: Run, watcher: Watcher, path: Path | None = None) -> Export:
 
 def export_for(
     run: Run,
-    watcher: Watcher,
+    reporter: ProgressReporter,
     engine: Engine,
     precision: Precision = "float32",
     path: Path | None = None,
@@ -87,14 +87,14 @@ def export_for(
     bound: float = BOUND,
     calibration: int = CALIBRATION,
     timed: bool = True,
-    exam: Exam | None = None,
+    exam: QuantizationEvalCache | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Exported:
     """Make a file of a Run for an engine, checked, and time it where the engine runs here.
 
     Args:
         run: trained.
-        watcher: follows.
+        reporter: follows.
         engine: that the file is for.
         precision: float32 must compute what the model does; int8 may lose ``bound`` points of test accuracy.
         path: of the file; in the Run by default, where the record of it is kept, too.
@@ -113,14 +113,16 @@ def export_for(
         Interrupted: ``should_stop`` answered true.
     """
     subject, file = exportable(run), path or default_file(run, engine, precision)
-    watcher.begin(f"export for {engine.title}{', int8' if precision == 'int8' else ''}")
+    reporter.begin(f"export for {engine.title}{', int8' if precision == 'int8' else ''}")
     quantized = None
     if precision == "float32":
         made = export(subject, engine, real_images(run), file)
         if file == run.onnx_file:
             made.save(run.export_file)
     else:
-        quantized = quantize_run(exam or Exam(run, subject, calibration, should_stop), engine, file, watcher, bound)
+        quantized = quantize_run(
+            exam or QuantizationEvalCache(run, subject, calibration, should_stop), engine, file, reporter, bound
+        )
         made = _export_of(quantized, subject, engine, file, run)
     latency = time_file(engine, file, precision) if timed else None
     exported = Exported(export=made, quantized=quantized, latency=latency)
@@ -158,7 +160,7 @@ def _export_of(quantized: Quantized, subject: Exportable, engine: Engine, file: 
     """Return how the logits of an int8 file differ from the float model's, which is told and not bounded."""
     inputs = parity_inputs(real_images(run), subject.contract.preprocessing)
     exact, found = logits_of_model(subject.model, inputs), logits_of(engine.open(file, 1), inputs, BATCH)
-    scale = max(SMALLEST_SCALE, float(np.abs(exact).max()))
+    scale = max(MIN_SCALE, float(np.abs(exact).max()))
     return Export(
         file=file.name,
         engine=engine.title,

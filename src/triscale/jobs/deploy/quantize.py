@@ -18,11 +18,11 @@ from triscale.data.pipeline.split import Sample
 from triscale.deploy.engines import Engine
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import logits_of_model
-from triscale.deploy.quantize import get_tool
-from triscale.deploy.quantize.guard import BOUND, FEWEST_IMAGES, Quantized, quantize
-from triscale.deploy.quantize.quantizer import Tool
+from triscale.deploy.quantize import get_quantizer
+from triscale.deploy.quantize.guard import BOUND, MIN_IMAGES, Quantized, quantize
+from triscale.deploy.quantize.quantizer import Quantizer
 from triscale.errors import Interrupted, RunError, UserError
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.measure.latency import held_to_cores
 from triscale.measure.versus import in_turns
@@ -39,7 +39,7 @@ AS_FAST = 1.02
 
 
 @dataclass(frozen=True)
-class Exam:
+class QuantizationEvalCache:
     """What int8 files of a Run are made with and judged by, read and computed once for all engines.
 
     Attributes:
@@ -57,10 +57,10 @@ class Exam:
     def check(self) -> None:
         """Raise UserError where there are too few images to calibrate with, RunError where there are none to judge."""
         split = self.run.split
-        if self.calibration < FEWEST_IMAGES or len(split.train) < FEWEST_IMAGES:
+        if self.calibration < MIN_IMAGES or len(split.train) < MIN_IMAGES:
             raise UserError(
                 f"{min(self.calibration, len(split.train))} images are too few to calibrate int8 with; give "
-                f"{FEWEST_IMAGES} or more, of the {len(split.train)} that {self.run.folder} was trained on"
+                f"{MIN_IMAGES} or more, of the {len(split.train)} that {self.run.folder} was trained on"
             )
         if not split.test:
             raise RunError(f"{self.run.folder} holds no test images, so that nobody knows what int8 loses")
@@ -99,7 +99,9 @@ class Exam:
         return np.concatenate(found)
 
 
-def quantize_run(exam: Exam, engine: Engine, file: Path, watcher: Watcher, bound: float = BOUND) -> Quantized:
+def quantize_run(
+    exam: QuantizationEvalCache, engine: Engine, file: Path, reporter: ProgressReporter, bound: float = BOUND
+) -> Quantized:
     """Write an int8 file of a Run that loses at most ``bound`` points of test accuracy.
 
     The first blocks stay float as far as int8 makes them no faster on this machine, others where they break.
@@ -108,7 +110,7 @@ def quantize_run(exam: Exam, engine: Engine, file: Path, watcher: Watcher, bound
         exam: of the Run.
         engine: that the file is for.
         file: to be written.
-        watcher: is told of each attempt.
+        reporter: is told of each attempt.
         bound: in points.
 
     Raises:
@@ -117,12 +119,12 @@ def quantize_run(exam: Exam, engine: Engine, file: Path, watcher: Watcher, bound
         RunError: the Run has no test images.
         Interrupted: ``exam.should_stop`` answered true.
     """
-    make = get_tool(engine)
+    make = get_quantizer(engine)
     exam.check()
     tool = make(exam.subject, exam.calibrating)
     slow = slow_blocks(tool, engine, exam.subject.side)
     if slow:
-        watcher.note(f"{engine.title}, int8: as fast or faster with {', '.join(slow)} in float")
+        reporter.note(f"{engine.title}, int8: as fast or faster with {', '.join(slow)} in float")
     return quantize(
         tool,
         lambda draft: exam.logits(engine.open(draft, 0)),
@@ -134,11 +136,11 @@ def quantize_run(exam: Exam, engine: Engine, file: Path, watcher: Watcher, bound
         calibration_images=len(exam.calibrating),
         slow=slow,
         bound=bound,
-        told=lambda said: watcher.note(f"{engine.title}, int8: {said}"),
+        told=lambda said: reporter.note(f"{engine.title}, int8: {said}"),
     )
 
 
-def slow_blocks(tool: Tool, engine: Engine, side: int) -> tuple[str, ...]:
+def slow_blocks(tool: Quantizer, engine: Engine, side: int) -> tuple[str, ...]:
     """Return the first blocks of a model, at most four and half of all, that int8 makes no faster on one core here.
 
     Files with none of them in float, the first, the first two and so on are timed in turns with one image; of those

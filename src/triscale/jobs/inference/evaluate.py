@@ -12,17 +12,17 @@ import torch
 from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.split import Sample
 from triscale.errors import Interrupted, RunError
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.jobs.profile.measure import measure_one, subject_of
 from triscale.jobs.training.train import eval_batch
 from triscale.measure.latency import Measurement
 from triscale.record import Record, write_atomic
-from triscale.training.evaluate import Outcome, evaluate
+from triscale.training.evaluate import EvalOutput, evaluate
 from triscale.training.metrics import Metrics, measure_predictions
 
 
-class Latencies(Record):
+class RunLatencies(Record):
     """What was measured of a Run, by the same protocol."""
 
     kind_name: ClassVar[str] = "latencies"
@@ -32,7 +32,7 @@ class Latencies(Record):
 
 def evaluate_run(
     run: Run,
-    watcher: Watcher,
+    reporter: ProgressReporter,
     *,
     device: torch.device,
     part: str = "test",
@@ -50,14 +50,14 @@ def evaluate_run(
     if part not in parts:
         raise RunError(f'there is no part "{part}"; the parts are {", ".join(parts)}')
     samples = parts[part]
-    watcher.begin("evaluate", len(samples))
+    reporter.begin("evaluate", len(samples))
     batch = eval_batch(spec.request.recipe)
     batches = eval_batches(samples, split.root, spec.preprocessing, batch=batch, workers=workers)
 
     def on_images(done: int) -> None:
         if should_stop():
             raise Interrupted("stopped during the evaluation; the same command goes on from the trained weights")
-        watcher.advance(done)
+        reporter.advance(done)
 
     model = run.model().to(device).to(memory_format=torch.channels_last)
     outcome = evaluate(model, batches, spec.preprocessing, device=device, on_images=on_images)
@@ -68,7 +68,7 @@ def evaluate_run(
     return metrics
 
 
-def measure_run(run: Run, watcher: Watcher) -> tuple[Measurement, ...]:
+def measure_run(run: Run, reporter: ProgressReporter) -> tuple[Measurement, ...]:
     """Measure the exported file in ONNX Runtime and the module in torch, some seconds each; a record stays in the Run.
 
     Raises:
@@ -76,12 +76,12 @@ def measure_run(run: Run, watcher: Watcher) -> tuple[Measurement, ...]:
     """
     if not run.onnx_file.is_file():
         raise RunError(f"{run.folder} holds no exported file; make one with: triscale export {run.folder}")
-    measurements = measure_one(subject_of(run), ("onnxruntime", "torch"), watcher, within=None)
-    Latencies(measurements=measurements).save(run.latency_file)
+    measurements = measure_one(subject_of(run), ("onnxruntime", "torch"), reporter, within=None)
+    RunLatencies(measurements=measurements).save(run.latency_file)
     return measurements
 
 
-def _predictions(samples: tuple[Sample, ...], outcome: Outcome, classes: tuple[str, ...]) -> str:
+def _predictions(samples: tuple[Sample, ...], outcome: EvalOutput, classes: tuple[str, ...]) -> str:
     """Return a CSV table: file, truth, predicted, confidence."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

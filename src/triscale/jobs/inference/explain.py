@@ -22,8 +22,8 @@ from triscale.errors import Interrupted, RunError
 from triscale.explain.cam import class_activation_maps, gradient_maps, overlay, to_png
 from triscale.explain.extent import Box, Extent, extent
 from triscale.explain.faithful import Faithfulness, faithfulness
-from triscale.explain.sheet import Shown, contact_sheet
-from triscale.jobs.core.progress import Watcher
+from triscale.explain.sheet import SheetItem, contact_sheet
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.jobs.inference.predict import files_of
 from triscale.network.contract import Preprocessing
@@ -32,14 +32,14 @@ from triscale.record import Record, write_atomic
 
 MAPS_OF_EACH_KIND = 12
 SHOWN_SIDE = 160
-MOST_ON_SHEET = 120
+MAX_ON_SHEET = 120
 
 Method = Literal["auto", "cam", "grad-cam"]
-IN_WORDS = {"cam": "exact", "grad-cam": "Grad-CAM"}
+DESCRIPTIONS = {"cam": "exact", "grad-cam": "Grad-CAM"}
 """What pages say of a method."""
 
 
-class Explained(Record):
+class ExplainedImage(Record):
     """A test image with its map: files below the Run's ``explain`` folder."""
 
     file: str
@@ -51,16 +51,16 @@ class Explained(Record):
     overlay: str
 
 
-class Maps(Record):
+class ExplainedImages(Record):
     """The images that were explained; ``method`` says how."""
 
     kind_name: ClassVar[str] = "maps"
 
     method: str
-    images: tuple[Explained, ...]
+    images: tuple[ExplainedImage, ...]
 
 
-class Where(Record):
+class ImageExplanation(Record):
     """What a network says of an image and where it looks, in the image's own pixels; or why it was not read.
 
     ``peak`` is where the map is greatest, ``box`` (left, top, right, bottom) holds all of it from half of that on,
@@ -91,10 +91,10 @@ class Explanation(Record):
     network: str
     method: str
     sheet: str
-    images: tuple[Where, ...]
+    images: tuple[ImageExplanation, ...]
 
 
-def explain_run(run: Run, watcher: Watcher, method: Method = "auto") -> Maps:
+def explain_run(run: Run, reporter: ProgressReporter, method: Method = "auto") -> ExplainedImages:
     """Draw maps of a Run's test images, wrong and right ones, for the class that was predicted.
 
     Raises:
@@ -105,7 +105,7 @@ def explain_run(run: Run, watcher: Watcher, method: Method = "auto") -> Maps:
     named = method_of(model, method)
     store = open_store(split.root)
     rows = _chosen(run)
-    watcher.begin("explain", len(rows))
+    reporter.begin("explain", len(rows))
     transform = eval_transform(spec.preprocessing)
     run.maps_folder.mkdir(exist_ok=True)
     explained = []
@@ -119,7 +119,7 @@ def explain_run(run: Run, watcher: Watcher, method: Method = "auto") -> Maps:
         write_atomic(run.maps_folder / names["image"], to_png(shown))
         write_atomic(run.maps_folder / names["overlay"], to_png(overlay(shown, heat)))
         explained.append(
-            Explained(
+            ExplainedImage(
                 file=row["file"],
                 truth=row["truth"],
                 predicted=row["predicted"],
@@ -128,8 +128,8 @@ def explain_run(run: Run, watcher: Watcher, method: Method = "auto") -> Maps:
                 **names,
             )
         )
-        watcher.advance(number + 1)
-    result = Maps(method=IN_WORDS[named], images=tuple(explained))
+        reporter.advance(number + 1)
+    result = ExplainedImages(method=DESCRIPTIONS[named], images=tuple(explained))
     result.save(run.maps_file)
     return result
 
@@ -138,7 +138,7 @@ def explain_images(
     run: Run,
     images: Sequence[Path],
     out: Path,
-    watcher: Watcher,
+    reporter: ProgressReporter,
     *,
     method: Method = "auto",
     label: str | None = None,
@@ -151,7 +151,7 @@ def explain_images(
         run: a trained one.
         images: files, or folders of them.
         out: a new folder for ``NUMBER-NAME.png``, ``sheet.png`` and ``explanation.json``.
-        watcher: follows the job.
+        reporter: follows the job.
         method: ``cam`` is exact where the head is a mean and a linear layer, ``grad-cam`` works for any network.
         label: the class to explain, instead of the one that is predicted.
         curves: whether deletion and insertion are followed, which takes some 130 passes an image.
@@ -171,24 +171,24 @@ def explain_images(
     model = run.model()
     named = method_of(model, method)
     out.mkdir(parents=True, exist_ok=True)
-    watcher.begin("explain", len(files))
-    found: list[Where] = []
-    shown: list[Shown] = []
+    reporter.begin("explain", len(files))
+    found: list[ImageExplanation] = []
+    shown: list[SheetItem] = []
     for number, file in enumerate(files):
         if should_stop():
             raise Interrupted(f"stopped after {number} of {len(files)} images; their overlays are in {out}")
         try:
             picture = decode(file)
         except BadImage as error:
-            found.append(Where(file=str(file), error=str(error)))
+            found.append(ImageExplanation(file=str(file), error=str(error)))
             continue
         where, overlaid = _explain(model, picture, spec.preprocessing, spec.classes, named, label, curves=curves)
         name = f"{number:04d}-{file.stem}.png"
         write_atomic(out / name, to_png(overlaid))
         found.append(where.model_copy(update={"file": str(file), "overlay": name}))
-        if len(shown) < MOST_ON_SHEET:
-            shown.append(Shown(file.name, where.predicted, where.confidence, overlaid))
-        watcher.advance(number + 1)
+        if len(shown) < MAX_ON_SHEET:
+            shown.append(SheetItem(file.name, where.predicted, where.confidence, overlaid))
+        reporter.advance(number + 1)
     sheet = "sheet.png" if shown else ""
     if shown:
         write_atomic(out / sheet, to_png(contact_sheet(shown, f"{spec.network.name}, {named}")))
@@ -241,7 +241,7 @@ def _explain(
     label: str | None,
     *,
     curves: bool,
-) -> tuple[Where, Image.Image]:
+) -> tuple[ImageExplanation, Image.Image]:
     """Return what there is to say of a picture, and its square with the map laid over it."""
     inputs = normalize(eval_transform(preprocessing)(picture)[None], preprocessing)
     with torch.inference_mode():
@@ -253,7 +253,7 @@ def _explain(
     followed: Faithfulness | None = faithfulness(model, inputs, torch.from_numpy(heat), target) if curves else None
     size = round(min(max(SHOWN_SIDE, square.right - square.left), 2 * max(SHOWN_SIDE, preprocessing.resolution)))
     shown = picture.resize((size, size), Image.Resampling.BICUBIC, box=square)
-    where = Where(
+    where = ImageExplanation(
         file="",
         predicted=classes[target],
         confidence=float(probabilities[target]),

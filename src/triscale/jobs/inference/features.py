@@ -20,13 +20,13 @@ from triscale.data.pipeline.split import Sample
 from triscale.data.sources.scan_cache import ScanCache
 from triscale.data.sources.scanned import BadFile, ScannedImage
 from triscale.data.sources.shards import is_shards
-from triscale.data.sources.source import Found, entries
+from triscale.data.sources.source import FoundFile, entries
 from triscale.data.sources.store import open_store
 from triscale.data.sources.tables import is_tables
 from triscale.errors import DataError, Interrupted, NetworkError
-from triscale.jobs.core.progress import Silent, Watcher
+from triscale.jobs.core.progress import NullProgress, ProgressReporter
 from triscale.jobs.core.run import Run
-from triscale.jobs.data.scanning import watched_scan
+from triscale.jobs.data.scanning import scan_with_progress
 from triscale.network.contract import Preprocessing
 from triscale.nn.backbone import backbone
 from triscale.nn.build import Classifier
@@ -90,7 +90,7 @@ def features_of(
     device: torch.device | None = None,
     batch: int = BATCH,
     workers: int = 0,
-    watcher: Watcher | None = None,
+    reporter: ProgressReporter | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> FeatureStream:
     """Return the embeddings of all images of a set, a batch at a time.
@@ -106,7 +106,7 @@ def features_of(
         device: where to compute; by default the CPU.
         batch: images at a time.
         workers: processes that decode.
-        watcher: told how far it is.
+        reporter: told how far it is.
         should_stop: polled; true to end, with Interrupted.
 
     Raises:
@@ -115,10 +115,10 @@ def features_of(
         DataError: no images, or none that can be read.
         Interrupted: ``should_stop`` answered true.
     """
-    watcher, device = watcher or Silent(), device or torch.device("cpu")
+    reporter, device = reporter or NullProgress(), device or torch.device("cpu")
     embed = _embedding(run.model().to(device).to(memory_format=torch.channels_last), reduction)
-    listed = _list(str(images), watcher, should_stop)
-    batches = _batches(listed, embed, run.spec.preprocessing, device, batch, workers, watcher, should_stop)
+    listed = _list(str(images), reporter, should_stop)
+    batches = _batches(listed, embed, run.spec.preprocessing, device, batch, workers, reporter, should_stop)
     return FeatureStream(len(listed.samples), listed.bad, batches)
 
 
@@ -155,10 +155,10 @@ def _batches(
     device: torch.device,
     batch: int,
     workers: int,
-    watcher: Watcher,
+    reporter: ProgressReporter,
     should_stop: Callable[[], bool],
 ) -> Iterator[Features]:
-    watcher.begin("features", len(listed.samples))
+    reporter.begin("features", len(listed.samples))
     done = 0
     for loaded in eval_batches(listed.samples, listed.root, preprocessing, batch=batch, workers=workers):
         if should_stop():
@@ -174,14 +174,14 @@ def _batches(
             vectors=vectors,
         )
         done += len(vectors)
-        watcher.advance(done)
+        reporter.advance(done)
 
 
-def _list(images: str, watcher: Watcher, should_stop: Callable[[], bool]) -> _Listed:
+def _list(images: str, reporter: ProgressReporter, should_stop: Callable[[], bool]) -> _Listed:
     folder = Path(images)
     if folder.is_dir() and not entries(folder)[0] and not is_shards(folder) and not is_tables(folder):
-        return _list_unlabeled(folder.absolute(), watcher, should_stop)
-    found = watched_scan(images, watcher, should_stop, STOPPED)
+        return _list_unlabeled(folder.absolute(), reporter, should_stop)
+    found = scan_with_progress(images, reporter, should_stop, STOPPED)
     rows = [
         (Sample(image.path, image.label), None if role == "unsplit" else role)
         for role, of_role in found.by_role.items()
@@ -196,13 +196,13 @@ def _list(images: str, watcher: Watcher, should_stop: Callable[[], bool]) -> _Li
     )
 
 
-def _list_unlabeled(folder: Path, watcher: Watcher, should_stop: Callable[[], bool]) -> _Listed:
+def _list_unlabeled(folder: Path, reporter: ProgressReporter, should_stop: Callable[[], bool]) -> _Listed:
     """List the image files right in a folder, which has no class folders."""
-    files = [Found(name, "") for name in entries(folder)[1]]
+    files = [FoundFile(name, "") for name in entries(folder)[1]]
     good: list[ScannedImage] = []
     bad: list[BadFile] = []
     cache = ScanCache(str(folder), DEFAULT_LIMITS)
-    watcher.begin("scan", len(files))
+    reporter.begin("scan", len(files))
     try:
         with closing(examine(open_store(str(folder)), files, {"": 0}, DEFAULT_LIMITS, cache)) as results:
             for done, result in enumerate(results, start=1):
@@ -212,7 +212,7 @@ def _list_unlabeled(folder: Path, watcher: Watcher, should_stop: Callable[[], bo
                     bad.append(result)
                 if done % CHUNK == 0 and should_stop():
                     raise Interrupted(STOPPED)
-                watcher.advance(done)
+                reporter.advance(done)
     finally:
         cache.save(file.path for file in files)
     if not good:

@@ -20,7 +20,7 @@ from triscale.jobs.core.run import Run
 from triscale.record import Record
 
 
-class Guess(Record):
+class ClassProbability(Record):
     """A class and its probability."""
 
     name: str
@@ -33,7 +33,7 @@ class Prediction(Record):
     kind_name: ClassVar[str] = "prediction"
 
     file: str
-    guesses: tuple[Guess, ...] = ()
+    classes: tuple[ClassProbability, ...] = ()
     error: str | None = None
 
 
@@ -52,7 +52,7 @@ def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator
     if source.is_dir() and source.suffix != ".mlpackage":
         run = Run.open(source)
         spec, model = run.spec, run.model()
-        preprocessing, classes = spec.preprocessing, spec.classes
+        preprocessing, class_names = spec.preprocessing, spec.classes
 
         def logits_of(batch: torch.Tensor) -> np.ndarray:
             with torch.inference_mode():
@@ -60,7 +60,7 @@ def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator
     elif source.exists():
         exported = open_file(source)
         contract = read_contract(exported.contract_text, source)
-        preprocessing, classes = contract.preprocessing, contract.classes
+        preprocessing, class_names = contract.preprocessing, contract.classes
 
         def logits_of(batch: torch.Tensor) -> np.ndarray:
             return exported(batch.numpy())
@@ -76,8 +76,8 @@ def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator
         logits = torch.from_numpy(logits_of(normalize(image[None], preprocessing))[0]).double()
         probabilities = logits.softmax(0)
         best = probabilities.argsort(descending=True)[:top]
-        guesses = tuple(Guess(name=classes[int(i)], probability=float(probabilities[i])) for i in best)
-        yield Prediction(file=str(file), guesses=guesses)
+        classes = tuple(ClassProbability(name=class_names[int(i)], probability=float(probabilities[i])) for i in best)
+        yield Prediction(file=str(file), classes=classes)
 
 
 def files_of(images: Sequence[Path]) -> list[Path]:

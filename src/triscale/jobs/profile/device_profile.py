@@ -15,12 +15,12 @@ import torch
 
 from triscale.deploy.graph import timed_graph
 from triscale.errors import Interrupted, UserError
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.profile.probes import Probe, all_probes, beside
 from triscale.measure.latency import held_to_cores, torch_threads
 from triscale.measure.processor import processor
 from triscale.measure.profile import fit_predictor
-from triscale.measure.runner import TOGETHER, Call, call_of, clock_of, seconds_of, time_beside
+from triscale.measure.runner import TOGETHER, Call, call_of, clock_of, seconds_of, time_with_reference
 from triscale.network.latency import DeviceProfile, Timing
 from triscale.nn.build import build_part
 
@@ -33,7 +33,7 @@ def make_profile(
     file: Path,
     engine: Engine,
     threads: int,
-    watcher: Watcher,
+    reporter: ProgressReporter,
     *,
     should_stop: Callable[[], bool] = lambda: False,
     probes: Sequence[Probe] | None = None,
@@ -45,7 +45,7 @@ def make_profile(
         file: of the profile; where it exists, only what it lacks is timed.
         engine: that computes.
         threads: that compute.
-        watcher: follows the job.
+        reporter: follows the job.
         should_stop: polled between groups of probes.
         probes: what to time; by default :func:`triscale.jobs.profile.probes.all_probes`.
         timer: times some of them; by default in the engine.
@@ -60,7 +60,7 @@ def make_profile(
     known = {timing.name for timing in profile.timings}
     missing = [probe for probe in wanted if probe.name not in known]
     timing = EngineTimer(engine, threads) if timer is None else timer
-    watcher.begin("time", len(wanted))
+    reporter.begin("time", len(wanted))
     for start in range(0, len(missing), TOGETHER):
         if should_stop():
             raise Interrupted(f"stopped; {file} keeps what was timed, and the same command goes on")
@@ -71,7 +71,7 @@ def make_profile(
         )
         profile = profile.model_copy(update={"timings": (*profile.timings, *taken), "predictor": None})
         profile.save(file)
-        watcher.advance(len(wanted) - len(missing) + start + len(group))
+        reporter.advance(len(wanted) - len(missing) + start + len(group))
     if profile.predictor is None:
         profile = profile.model_copy(update={"predictor": fit_predictor(profile)})
         profile.save(file)
@@ -92,7 +92,7 @@ class EngineTimer:
             stack.enter_context(torch_threads(self._threads))
             stack.enter_context(torch.inference_mode())
             calls = [(self._ready(probe), seconds_of(probe.role)) for probe in probes]
-            return time_beside(calls, self._beside, clock_of(self._threads))
+            return time_with_reference(calls, self._beside, clock_of(self._threads))
 
     def _ready(self, probe: Probe) -> Call:
         if self._engine == "onnxruntime":

@@ -17,15 +17,15 @@ from triscale.deploy.contract import Contract
 from triscale.deploy.engines import ENGINES as FILE_ENGINES
 from triscale.deploy.engines import engine_of, openvino
 from triscale.deploy.exportable import Exportable
-from triscale.deploy.quantize import get_tool
+from triscale.deploy.quantize import get_quantizer
 from triscale.errors import UserError
 from triscale.families.find import find_network
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.jobs.deploy.quantize import slow_blocks
 from triscale.measure.latency import Measurement, held_to_cores, measure_latency, torch_threads
 from triscale.measure.peak import memory_now, peak_since
-from triscale.measure.versus import Versus, in_turns, judge
+from triscale.measure.versus import PairedTiming, in_turns, judge
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network
@@ -108,7 +108,7 @@ def subject_of(run: Run) -> Subject:
 def measure_one(
     subject: Subject,
     engines: Sequence[Engine],
-    watcher: Watcher,
+    reporter: ProgressReporter,
     *,
     threads: int = 1,
     batch: int = 1,
@@ -123,7 +123,7 @@ def measure_one(
     found = []
     with held_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode():
         for number, engine in enumerate(engines):
-            watcher.begin(f"measure in {ENGINES[engine]}")
+            reporter.begin(f"measure in {ENGINES[engine]}")
             before = memory_now()
             with ready(subject, engine, threads, batch, precision) as call:
                 made = measure_latency(
@@ -138,20 +138,20 @@ def measure_one(
                 )
                 peak = peak_since(before, call)
             found.append(made.model_copy(update={"peak_bytes": peak}))
-            watcher.advance(number + 1)
+            reporter.advance(number + 1)
     return tuple(found)
 
 
-def measure_beside(
+def measure_paired(
     subjects: Sequence[Subject],
     engines: Sequence[Engine],
-    watcher: Watcher,
+    reporter: ProgressReporter,
     *,
     threads: int = 1,
     batch: int = 1,
     precision: Precision = "float32",
     should_stop: Callable[[], bool] = lambda: False,
-) -> Versus:
+) -> PairedTiming:
     """Measure several things in turns, each in every engine; the first is what the others are compared with.
 
     Raises:
@@ -159,12 +159,12 @@ def measure_beside(
     """
     pairs = [(subject, engine) for subject in subjects for engine in engines]
     with held_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode(), ExitStack() as stack:
-        watcher.begin("prepare", len(pairs))
+        reporter.begin("prepare", len(pairs))
         calls = []
         for number, (subject, engine) in enumerate(pairs):
             calls.append(stack.enter_context(ready(subject, engine, threads, batch, precision)))
-            watcher.advance(number + 1)
-        watcher.begin("measure in turns")
+            reporter.advance(number + 1)
+        reporter.begin("measure in turns")
         times, counts = in_turns(calls, should_stop=should_stop)
     named = [
         (subject.name, ENGINES[engine], subject.precision or precision, subject.resolution) for subject, engine in pairs
@@ -202,7 +202,7 @@ def ready(
             exported = _exportable(subject)
             if precision == "int8":
                 noise = np.random.default_rng(1).standard_normal((NOISE_IMAGES, *shape[1:]), dtype=np.float32)
-                tool = get_tool(chosen)(exported, noise)
+                tool = get_quantizer(chosen)(exported, noise)
                 tool.write(slow_blocks(tool, chosen, exported.side), file)
             else:
                 chosen.write(exported, file)

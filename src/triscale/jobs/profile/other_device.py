@@ -18,10 +18,10 @@ from triscale.measure.profile import fit_predictor
 from triscale.network.latency import DeviceProfile, Timing
 from triscale.record import Record
 
-BESIDE = "beside.onnx"
+REFERENCE = "beside.onnx"
 
 
-class Times(Record):
+class ProbeTimes(Record):
     """What the runner wrote on the device: milliseconds of each graph, and of the one beside it, by file."""
 
     key: str
@@ -31,7 +31,7 @@ class Times(Record):
     times: dict[str, tuple[float, float]] = Field(min_length=1)
 
 
-class Plan(Record):
+class ProbePlan(Record):
     """What the runner is to time."""
 
     key: str
@@ -51,13 +51,13 @@ def export_plan(folder: Path, threads: int, probes: Sequence[Probe] | None = Non
     folder.mkdir(parents=True, exist_ok=True)
     wanted = all_probes() if probes is None else tuple(probes)
     shared = SharedWeights()
-    for file, probe in [*_files(wanted).items(), (BESIDE, beside())]:
+    for file, probe in [*_files(wanted).items(), (REFERENCE, beside())]:
         (folder / file).write_bytes(timed_graph(probe.node, probe.shape, shared).SerializeToString())
     shared.save(folder)
-    plan = Plan(
+    plan = ProbePlan(
         key=_key(wanted),
         threads=threads,
-        beside=BESIDE,
+        beside=REFERENCE,
         probes=tuple({"file": file, "role": probe.role} for file, probe in _files(wanted).items()),
     )
     shutil.copyfile(runner.__file__, folder / "runner.py")
@@ -76,9 +76,11 @@ def import_times(source: Path, out: Path, probes: Sequence[Probe] | None = None)
     Raises:
         RecordError: there are no times, not all of them, or those of another version's graphs.
     """
-    plan, times = (record.load(source / name) for record, name in ((Plan, runner.PLAN), (Times, runner.TIMES)))
-    assert isinstance(plan, Plan)
-    assert isinstance(times, Times)
+    plan, times = (
+        record.load(source / name) for record, name in ((ProbePlan, runner.PLAN), (ProbeTimes, runner.TIMES))
+    )
+    assert isinstance(plan, ProbePlan)
+    assert isinstance(times, ProbeTimes)
     wanted = _files(all_probes() if probes is None else tuple(probes))
     if times.key != _key(tuple(wanted.values())):
         raise RecordError(f"{source} was exported by another version of Triscale; export and time it again")

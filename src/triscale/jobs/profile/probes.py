@@ -11,7 +11,7 @@ import numpy as np
 
 from triscale.families import get
 from triscale.network import tree
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.network.latency import part_figures, primitives
 from triscale.network.lower import INPUT_CHANNELS, lower
 from triscale.network.spec import Network
@@ -31,15 +31,15 @@ BASELINES = (
 )
 SIZES = ((0.35, 96), (0.5, 160), (0.75, 128), (1.0, 64), (1.0, 224), (1.4, 192), (1.4, 288))
 """Widths and resolutions in pixels of the networks that parts are taken of."""
-LARGEST_MACS = 4e8
+MAX_MACS = 4e8
 """Parts with more take too long to be timed often."""
 PER_KIND = 10
 """Parts of one make-up, from the smallest to the largest."""
 WHOLE_PHIS = (-5.0, -2.5, -0.4)
 HELD_OUT_PHIS = (-3.3, -1.2)
-LARGEST_WHOLE = 1.2e9
+MAX_WHOLE = 1.2e9
 
-BESIDE = ("mobilenet_v2", -2.5)
+REFERENCE = ("mobilenet_v2", -2.5)
 """The network that everything is timed beside."""
 
 Role = Literal["part", "whole", "held out"]
@@ -74,7 +74,7 @@ def all_probes() -> tuple[Probe, ...]:
 
 def beside() -> Probe:
     """Return the network that everything is timed beside."""
-    network = scaled(*BESIDE)
+    network = scaled(*REFERENCE)
     return Probe(network.name, "whole", lower(network), Shape(INPUT_CHANNELS, network.resolution))
 
 
@@ -87,7 +87,7 @@ def _whole(role: Role, phis: tuple[float, ...]) -> Iterator[Probe]:
     for name in BASELINES:
         for phi in phis:
             network = scaled(name, phi)
-            if totals(network).macs <= LARGEST_WHOLE:
+            if count_network(network).macs <= MAX_WHOLE:
                 yield Probe(network.name, role, lower(network), Shape(INPUT_CHANNELS, network.resolution))
 
 
@@ -101,7 +101,7 @@ def _parts() -> Iterator[Probe]:
             for node, shape in _pieces(lower(network), Shape(INPUT_CHANNELS, resolution)):
                 made = primitives(node, shape)
                 macs = sum(value for key, value in part_figures(node, shape).items() if key.endswith(".macs")) * 1e6
-                if made and macs <= LARGEST_MACS:
+                if made and macs <= MAX_MACS:
                     words = " ".join(f"{p.kind}:{p.inputs}>{p.outputs}k{p.kernel}@{p.side}>{p.out_side}" for p in made)
                     kinds = tuple(primitive.kind for primitive in made)
                     groups[kinds][words] = (macs, Probe(words, "part", node, shape))
@@ -136,5 +136,5 @@ def _units(body: tree.Sequence, shape: Shape) -> Iterator[tuple[tree.Sequence, S
         if isinstance(child, tree.Sequence):
             yield child, shape
             shape = child.out
-        elif isinstance(child, tree.Gate):
+        elif isinstance(child, tree.SqueezeExcite):
             yield tree.Sequence(((name, child),), shape), shape

@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from triscale.jobs.reports.study_parts import asked_rows, existing, name_of_images, spaced, trained_on
-from triscale.network.cost import si, totals
-from triscale.network.describe import block_in_words
+from triscale.jobs.reports.study_parts import existing, name_of_images, request_rows, spaced, trained_on
+from triscale.network.cost import count_network, si
+from triscale.network.describe import describe_block
 from triscale.record import write_atomic
 from triscale.report.baseline import baseline_content as page
 from triscale.report.draw.format import number, share, unbroken
 from triscale.report.page import render_baseline
-from triscale.report.run.run_content import Pair
-from triscale.search.baseline.explore import FoundBaseline, compared
+from triscale.report.run.run_content import NamedValue
+from triscale.search.baseline.explore import BaselineSearchResult, compared
 
 if TYPE_CHECKING:
-    from triscale.jobs.studies.baseline import BaselineSearch
+    from triscale.jobs.studies.baseline import BaselineSearchRequest
 
 PAGE = "report.html"
 UNITS = {"macs": "MACs", "params": "params", "latency": "ms"}
@@ -44,7 +44,9 @@ FILES = (
 )
 
 
-def report_baseline(found: FoundBaseline, folder: Path, asked: BaselineSearch | None = None) -> Path:
+def write_baseline_report(
+    found: BaselineSearchResult, folder: Path, asked: BaselineSearchRequest | None = None
+) -> Path:
     """Write the page of a baseline search into its folder, and return its path.
 
     Args:
@@ -53,16 +55,18 @@ def report_baseline(found: FoundBaseline, folder: Path, asked: BaselineSearch | 
         asked: the request; without it the page says less.
     """
     path = folder / PAGE
-    content = render_baseline(gather_baseline(found, folder, asked))
+    content = render_baseline(collect_baseline_content(found, folder, asked))
     write_atomic(path, content.encode("utf-8", errors="replace"))
     return path
 
 
-def gather_baseline(found: FoundBaseline, folder: Path, asked: BaselineSearch | None = None) -> page.BaselineContent:
+def collect_baseline_content(
+    found: BaselineSearchResult, folder: Path, asked: BaselineSearchRequest | None = None
+) -> page.BaselineContent:
     """Return everything that the page of a baseline search shows."""
-    network, skeleton, tally = found.network, found.space.skeleton, totals(found.network)
-    among, on = set(compared(found.explored)), set(found.front)
-    by_structure = {one.structure: one for one in found.explored}
+    network, skeleton, tally = found.network, found.space.skeleton, count_network(found.network)
+    among, on = set(compared(found.evaluated)), set(found.front)
+    by_structure = {one.structure: one for one in found.evaluated}
     return page.BaselineContent(
         title=f"{name_of_images(asked)}a baseline from {skeleton.name}",
         verdict=_verdict(found),
@@ -80,7 +84,7 @@ def gather_baseline(found: FoundBaseline, folder: Path, asked: BaselineSearch | 
         final_epochs=found.finalists[0].epochs if found.finalists else None,
         spent=found.training_macs,
         points=tuple(
-            page.PointRow(
+            page.CandidateRow(
                 name=one.network,
                 place=place,
                 cost=one.cost,
@@ -94,7 +98,7 @@ def gather_baseline(found: FoundBaseline, folder: Path, asked: BaselineSearch | 
                 on_front=place in on,
                 best=place == found.best,
             )
-            for place, one in enumerate(found.explored)
+            for place, one in enumerate(found.evaluated)
             if one.accuracy is not None
         ),
         finalists=tuple(
@@ -110,12 +114,12 @@ def gather_baseline(found: FoundBaseline, folder: Path, asked: BaselineSearch | 
             for one in found.finalists
         ),
         stages=tuple(
-            page.StageRow(
-                found=block_in_words(own.block),
+            page.StageChoiceRow(
+                found=describe_block(own.block),
                 width=own.width,
                 repeats=own.repeats,
                 stride=own.stride,
-                skeleton=block_in_words(of_skeleton.block),
+                skeleton=describe_block(of_skeleton.block),
                 skeleton_width=of_skeleton.width,
                 skeleton_repeats=of_skeleton.repeats,
             )
@@ -125,25 +129,25 @@ def gather_baseline(found: FoundBaseline, folder: Path, asked: BaselineSearch | 
         chosen_macs=tally.macs,
         chosen_params=tally.params,
         chosen_pixels=network.resolution,
-        cannot_tell=tuple(spaced(sentence) for sentence in found.cannot_tell),
-        settings=(*_settings(found), *asked_rows(asked)),
+        limitations=tuple(spaced(sentence) for sentence in found.limitations),
+        settings=(*_settings(found), *request_rows(asked)),
         environment=trained_on(folder),
         go_on=() if asked is None else _go_on(asked, folder),
         files=existing(folder, FILES),
     )
 
 
-def _verdict(found: FoundBaseline) -> str:
-    best = found.explored[found.best]
+def _verdict(found: BaselineSearchResult) -> str:
+    best = found.evaluated[found.best]
     final = next((one for one in found.finalists if one.structure == found.network.structure), None)
     accuracy, epochs = (best.accuracy or 0.0, best.epochs) if final is None else (final.accuracy, final.epochs)
-    macs = si(totals(found.network).macs)
+    macs = si(count_network(found.network).macs)
     after = f"{epochs} epoch{'s' if epochs != 1 else ''}"
     chosen = f"{found.network.name} reaches {unbroken(share(accuracy))} with {unbroken(f'{macs} MACs')} after {after}"
-    return f"{chosen}: the best reward of {len(found.explored)} networks looked at."
+    return f"{chosen}: the best reward of {len(found.evaluated)} networks looked at."
 
 
-def _warnings(found: FoundBaseline) -> tuple[str, ...]:
+def _warnings(found: BaselineSearchResult) -> tuple[str, ...]:
     if found.ranking is None or found.ranking.trusted:
         return ()
     sentence = (
@@ -154,12 +158,12 @@ def _warnings(found: FoundBaseline) -> tuple[str, ...]:
     return (sentence,)
 
 
-def _settings(found: FoundBaseline) -> tuple[Pair, ...]:
+def _settings(found: BaselineSearchResult) -> tuple[NamedValue, ...]:
     objective, plan, ranking = found.objective, found.plan, found.ranking
     halving = "none" if plan.halving is None else ", ".join(map(str, plan.rungs(found.proxy.epochs))) + " epochs"
     rows = [
         ("space", f"{found.space.name}, {number(float(found.space.size))} samples"),
-        ("skeleton", f"{found.space.skeleton.name}, {si(totals(found.space.skeleton).macs)} MACs"),
+        ("skeleton", f"{found.space.skeleton.name}, {si(count_network(found.space.skeleton).macs)} MACs"),
         ("objective", f"{objective.form}, exponent {objective.exponent:g}"),
         ("strategy", found.strategy),
         ("evaluator", found.evaluator),
@@ -171,10 +175,10 @@ def _settings(found: FoundBaseline) -> tuple[Pair, ...]:
     if ranking is not None:
         interval = f"{ranking.low:.2f} to {ranking.high:.2f}"
         rows.append(("rank correlation", f"{ranking.kendall:.2f} (95 %: {interval}) of {ranking.networks} networks"))
-    return tuple(Pair(name=name, value=value) for name, value in rows)
+    return tuple(NamedValue(name=name, value=value) for name, value in rows)
 
 
-def _go_on(asked: BaselineSearch, folder: Path) -> tuple[str, ...]:
+def _go_on(asked: BaselineSearchRequest, folder: Path) -> tuple[str, ...]:
     network = str(folder / "network.json")
     commands = (
         ("triscale", "search", "coefficients", asked.images, "--baseline", network, "--out", "coefficients"),

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from triscale.jobs.reports.study_parts import (
     BASELINE,
-    asked_rows,
     existing,
     name_for_commands,
     name_of_images,
+    request_rows,
     spaced,
     trained_on,
 )
-from triscale.jobs.studies.trials import Asked
+from triscale.jobs.studies.trials import StudyRequest
 from triscale.network.cost import si
 from triscale.network.spec import Network
 from triscale.record import write_atomic
@@ -24,14 +24,14 @@ from triscale.report.comparison import comparison_content as page
 from triscale.report.comparison.comparison_figures import both
 from triscale.report.draw.svg import standalone
 from triscale.report.page import render_comparison
-from triscale.report.run.run_content import Pair
-from triscale.report.search.search_content import Place
-from triscale.search.coefficients.published_coefficients import PAPER, TABLE_3, TABLE_7, Row
+from triscale.report.run.run_content import NamedValue
+from triscale.report.search.search_content import Multipliers
+from triscale.search.coefficients.published_coefficients import PAPER, TABLE_3, TABLE_7, PublishedRow
 from triscale.search.compare.contenders import Contender
-from triscale.search.compare.results import Compared, Outcome, verdict
+from triscale.search.compare.results import ComparisonResult, ContenderResult, verdict
 
 if TYPE_CHECKING:
-    from triscale.jobs.studies.compare import MapsBeside
+    from triscale.jobs.studies.compare import ComparisonMaps
 
 PAGE, FIGURE = "report.html", "comparison.svg"
 
@@ -48,8 +48,8 @@ FILES = (
 )
 
 
-def report_comparison(
-    compared: Compared, folder: Path, asked: Asked | None = None, maps: MapsBeside | None = None
+def write_comparison_report(
+    compared: ComparisonResult, folder: Path, asked: StudyRequest | None = None, maps: ComparisonMaps | None = None
 ) -> Path:
     """Write the page of a comparison and its picture, ``comparison.svg``, into its folder; return the page's path.
 
@@ -60,7 +60,7 @@ def report_comparison(
         maps: class activation maps, whose files lie in ``folder/maps``.
     """
     path = folder / PAGE
-    content = gather_comparison(compared, folder, asked, maps)
+    content = collect_comparison_content(compared, folder, asked, maps)
     write_atomic(folder / FIGURE, svg_figure(content).encode("utf-8", errors="replace"))
     write_atomic(path, render_comparison(content).encode("utf-8", errors="replace"))
     return path
@@ -71,8 +71,8 @@ def svg_figure(content: page.ComparisonContent) -> str:
     return standalone(both(content))
 
 
-def gather_comparison(
-    compared: Compared, folder: Path, asked: Asked | None = None, maps: MapsBeside | None = None
+def collect_comparison_content(
+    compared: ComparisonResult, folder: Path, asked: StudyRequest | None = None, maps: ComparisonMaps | None = None
 ) -> page.ComparisonContent:
     """Return everything that the page of a comparison shows."""
     comparison, proxy = compared.comparison, compared.proxy
@@ -95,22 +95,22 @@ def gather_comparison(
         published=_published(comparison.baseline.name),
         source=f"Tables 3 and 7 of {PAPER}",
         beside=() if maps is None else _beside(maps, folder / "maps"),
-        cannot_tell=tuple(spaced(sentence) for sentence in compared.cannot_tell),
-        settings=(*_settings(compared), *asked_rows(asked)),
+        limitations=tuple(spaced(sentence) for sentence in compared.limitations),
+        settings=(*_settings(compared), *request_rows(asked)),
         environment=trained_on(folder),
         go_on=() if asked is None else _go_on(compared, asked, folder),
         files=existing(folder, FILES),
     )
 
 
-def _way(contender: Contender, outcome: Outcome, best: Outcome) -> page.WayRow:
+def _way(contender: Contender, outcome: ContenderResult, best: ContenderResult) -> page.ScalingMethodRow:
     network = contender.network
-    return page.WayRow(
+    return page.ScalingMethodRow(
         way=contender.way,
         asked=None if contender.way == "baseline" else contender.macs.asked,
         macs=contender.macs.achieved,
         params=contender.params,
-        place=Place(**contender.realized.model_dump()),
+        place=Multipliers(**contender.realized.model_dump()),
         pixels=network.resolution,
         blocks=network.num_blocks if isinstance(network, Network) else None,
         seeds=outcome.accuracies,
@@ -119,43 +119,45 @@ def _way(contender: Contender, outcome: Outcome, best: Outcome) -> page.WayRow:
     )
 
 
-def _published(name: str) -> tuple[page.PublishedRow, ...]:
+def _published(name: str) -> tuple[page.PublishedGainRow, ...]:
     """Return the paper's rows for the network that a name begins with, such as ``efficientnet_b0@32_phi-8``."""
     rows = [row for row in (*TABLE_3, *TABLE_7) if row.baseline == name.partition("@")[0].partition("_phi")[0]]
     return tuple(
-        page.PublishedRow(way=_way_of(row), macs=row.macs, top1=row.top1 / 100, gain=(row.top1 - rows[0].top1) / 100)
+        page.PublishedGainRow(
+            way=_way_of(row), macs=row.macs, top1=row.top1 / 100, gain=(row.top1 - rows[0].top1) / 100
+        )
         for row in rows
     )
 
 
-def _way_of(row: Row) -> str:
+def _way_of(row: PublishedRow) -> str:
     scaled = [name for name in ("depth", "width", "resolution") if getattr(row, name) not in (None, 1)]
     if row.assumed is not None or len(scaled) > 1:
         return "compound"
     return scaled[0] if scaled else "baseline"
 
 
-def _beside(maps: MapsBeside, folder: Path) -> tuple[page.SeenRow, ...]:
+def _beside(maps: ComparisonMaps, folder: Path) -> tuple[page.ImageMapRow, ...]:
     return tuple(
-        page.SeenRow(
+        page.ImageMapRow(
             file=row.file,
             truth=row.truth,
             image=(folder / row.image).read_bytes(),
-            seen=tuple(
-                page.SeenCell(
-                    way=seen.way,
-                    predicted=seen.predicted,
-                    confidence=seen.confidence,
-                    overlay=(folder / seen.overlay).read_bytes(),
+            network_maps=tuple(
+                page.NetworkMapCell(
+                    way=network_maps.way,
+                    predicted=network_maps.predicted,
+                    confidence=network_maps.confidence,
+                    overlay=(folder / network_maps.overlay).read_bytes(),
                 )
-                for seen in row.seen
+                for network_maps in row.network_maps
             ),
         )
         for row in maps.images
     )
 
 
-def _settings(compared: Compared) -> tuple[Pair, ...]:
+def _settings(compared: ComparisonResult) -> tuple[NamedValue, ...]:
     comparison, proxy = compared.comparison, compared.proxy
     start = comparison.contenders[0]
     rows = (
@@ -167,10 +169,10 @@ def _settings(compared: Compared) -> tuple[Pair, ...]:
         ("compute of all trainings", f"{si(compared.training_macs)} MACs"),
         ("test images", str(compared.count)),
     )
-    return tuple(Pair(name=name, value=value) for name, value in rows)
+    return tuple(NamedValue(name=name, value=value) for name, value in rows)
 
 
-def _go_on(compared: Compared, asked: Asked, folder: Path) -> tuple[str, ...]:
+def _go_on(compared: ComparisonResult, asked: StudyRequest, folder: Path) -> tuple[str, ...]:
     comparison = compared.comparison
     baseline = name_for_commands(asked.baseline if comparison.phi == 0 else comparison.baseline, folder)
     law = f"{comparison.law.alpha:g},{comparison.law.beta:g},{comparison.law.gamma:g}"

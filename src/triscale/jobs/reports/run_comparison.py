@@ -12,9 +12,9 @@ from typing import ClassVar, NamedTuple
 
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
-from triscale.jobs.core.networks import totals_of
+from triscale.jobs.core.networks import count_of
 from triscale.jobs.core.run import Run, RunSpec
-from triscale.jobs.inference.evaluate import Latencies
+from triscale.jobs.inference.evaluate import RunLatencies
 from triscale.jobs.profile.measure import ENGINES
 from triscale.jobs.reports.run_report import images_name, recipe_rows
 from triscale.jobs.reports.study_report import is_study
@@ -35,7 +35,7 @@ class TestSet(Record):
     count: int
 
 
-class Behind(Record):
+class AccuracyGap(Record):
     """How far a Run's accuracy is behind that of the best of its test set, with a 95 % interval over the images."""
 
     share: float
@@ -64,7 +64,7 @@ class ComparedRun(Record):
     top1: float
     top1_low: float
     top1_high: float
-    behind: Behind | None = None
+    behind: AccuracyGap | None = None
     budget: str | None = None
     latency: Measurement | None = None
 
@@ -177,7 +177,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _compared(one: _Judged, name: str, test_set: int, best: _Judged) -> ComparedRun:
-    figures = totals_of(one.spec.network)
+    figures = count_of(one.spec.network)
     budget = one.spec.request.budget
     return ComparedRun(
         name=name,
@@ -196,7 +196,7 @@ def _compared(one: _Judged, name: str, test_set: int, best: _Judged) -> Compared
     )
 
 
-def behind(best: dict[str, bool], other: dict[str, bool]) -> Behind:
+def behind(best: dict[str, bool], other: dict[str, bool]) -> AccuracyGap:
     """Return by how much the share of right images of one Run exceeds that of another, over the same images.
 
     The 95 % interval is that for matched pairs of Agresti & Min 2005 (Statistics in Medicine 24, 729-740): half an
@@ -208,14 +208,14 @@ def behind(best: dict[str, bool], other: dict[str, bool]) -> Behind:
     count, apart = len(best), gained - lost
     middle = apart / (count + 2)
     half = Z_95 * math.sqrt(gained + lost + 1 - apart * apart / (count + 2)) / (count + 2)
-    return Behind(share=apart / count, low=middle - half, high=middle + half)
+    return AccuracyGap(share=apart / count, low=middle - half, high=middle + half)
 
 
 def _latency(run: Run) -> Measurement | None:
     """Return the first measurement of the exported file, or else of the module."""
     if not run.latency_file.is_file():
         return None
-    found = Latencies.load(run.latency_file).measurements
+    found = RunLatencies.load(run.latency_file).measurements
     return next((item for item in found if not item.engine.startswith(ENGINES["torch"])), found[0] if found else None)
 
 
@@ -268,10 +268,10 @@ def _notes(test_sets: Sequence[TestSet], firsts: Sequence[_Judged], runs: Sequen
     timed = {_how(run.latency) for run in runs if run.latency is not None}
     if len(timed) > 1:
         notes.append(f"latencies were not measured alike and are not comparable: {'; '.join(sorted(timed))}")
-    restless = [run.name for run in runs if run.latency is not None and run.latency.noise]
-    if restless:
+    noisy = [run.name for run in runs if run.latency is not None and run.latency.noise]
+    if noisy:
         notes.append(f"the machine was restless when latency was measured, so that it is not to be trusted, for: "
-                     f"{', '.join(restless)}")  # fmt: skip
+                     f"{', '.join(noisy)}")  # fmt: skip
     return tuple(notes)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from triscale.data.pipeline.leaks import certain, in_words
+from triscale.data.pipeline.leaks import certain, describe
 from triscale.families import FAMILIES
 from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.run import Run, RunSpec
@@ -25,7 +25,7 @@ from triscale.jobs.training.train import read_history
 from triscale.measure.device import Machine
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork
-from triscale.network.describe import PartInWords, parts_in_words
+from triscale.network.describe import PartDescription, describe_parts
 from triscale.network.spec import Network
 from triscale.record import write_atomic
 from triscale.report.draw.format import grouped, milliseconds, share, unbroken
@@ -60,14 +60,14 @@ FILES = (
 )
 
 
-def report_run(run: Run, refresh_seconds: int | None = None) -> Path:
+def write_run_report(run: Run, refresh_seconds: int | None = None) -> Path:
     """Write the page of a Run from whatever it holds so far, and return its path; it may load itself again."""
-    content = gather(run).model_copy(update={"refresh_seconds": refresh_seconds})
+    content = collect_content(run).model_copy(update={"refresh_seconds": refresh_seconds})
     write_atomic(run.report_file, render(content).encode("utf-8", errors="replace"))
     return run.report_file
 
 
-def gather(run: Run) -> page.Content:
+def collect_content(run: Run) -> page.Content:
     """Return everything that the page of a Run shows."""
     spec = run.spec
     figures = cost_of(spec.network)
@@ -95,7 +95,7 @@ def gather(run: Run) -> page.Content:
         deployed=deployed_facts(run),
         environment=_environment(spec),
         repeat=_repeat(spec),
-        files=tuple(page.Pair(name=name, value=what) for name, what in FILES if (run.folder / name).exists()),
+        files=tuple(page.NamedValue(name=name, value=what) for name, what in FILES if (run.folder / name).exists()),
     )
 
 
@@ -136,21 +136,21 @@ def _warnings(run: Run) -> tuple[str, ...]:
     if sure:
         found.append(
             f"{len(sure)} test or validation images are copies of training or validation images, which "
-            f"--allow-leak let pass; the figures promise more than new images will give: {in_words(sure)}"
+            f"--allow-leak let pass; the figures promise more than new images will give: {describe(sure)}"
         )
     if unsure:
         found.append(
-            f"{len(unsure)} test or validation images look like training or validation images: {in_words(unsure)}"
+            f"{len(unsure)} test or validation images look like training or validation images: {describe(unsure)}"
         )
     return tuple(found)
 
 
-def _asked(fit: Fit | None, latency: Sequence[page.LatencyRow]) -> tuple[page.AskedRow, ...]:
+def _asked(fit: Fit | None, latency: Sequence[page.LatencyRow]) -> tuple[page.LimitRow, ...]:
     if fit is None:
         return ()
     measured = f", measured {milliseconds(latency[0].median_ms)} in {latency[0].engine}" if latency else ""
     return tuple(
-        page.AskedRow(
+        page.LimitRow(
             name=LABELS[limit.name],
             asked=amount(limit.name, limit.asked),
             achieved=amount(limit.name, limit.achieved),
@@ -208,9 +208,11 @@ def _network(network: AnyNetwork, figures: Cost) -> page.NetworkFacts:
     )
 
 
-def _parts(network: AnyNetwork, figures: Cost) -> tuple[PartInWords, ...]:
+def _parts(network: AnyNetwork, figures: Cost) -> tuple[PartDescription, ...]:
     """Return block, repeats and stride of each part; nothing is known of those of a person's own network."""
-    return parts_in_words(network) if isinstance(network, Network) else (PartInWords("", 1, 1),) * len(figures.stages)
+    return (
+        describe_parts(network) if isinstance(network, Network) else (PartDescription("", 1, 1),) * len(figures.stages)
+    )
 
 
 def images_name(images: str) -> str:
@@ -246,19 +248,19 @@ def _data(run: Run, spec: RunSpec) -> page.DataFacts | None:
             page.ClassCount(name=row.name, train=row.train, val=row.val, test=row.test) for row in summary.classes
         ),
         how=f"{run.split.how[:1].upper()}{run.split.how[1:]}.",
-        bad=tuple(page.BadFile(path=bad.path, reason=bad.reason) for bad in summary.bad),
+        bad=tuple(page.BadFileRow(path=bad.path, reason=bad.reason) for bad in summary.bad),
         seed=spec.request.seed,
     )
 
 
-def recipe_rows(recipe: Recipe) -> tuple[page.Pair, ...]:
+def recipe_rows(recipe: Recipe) -> tuple[page.NamedValue, ...]:
     """Return every setting of a recipe by its name."""
 
-    def flat(value: object, name: str) -> list[page.Pair]:
+    def flat(value: object, name: str) -> list[page.NamedValue]:
         if isinstance(value, dict):
             return [pair for key, inner in value.items() for pair in flat(inner, f"{name}.{key}" if name else str(key))]
         shown = "to ".join(f"{part:g} " for part in value).strip() if isinstance(value, list) else str(value)
-        return [page.Pair(name=name.replace("_", " "), value=shown)]
+        return [page.NamedValue(name=name.replace("_", " "), value=shown)]
 
     return tuple(flat(recipe.model_dump(mode="json"), ""))
 
@@ -279,7 +281,7 @@ def _curve(run: Run) -> tuple[page.CurvePoint, ...]:
     )
 
 
-def machine_rows(machine: Machine) -> tuple[page.Pair, ...]:
+def machine_rows(machine: Machine) -> tuple[page.NamedValue, ...]:
     """Return what a page says of the machine and the packages on it."""
     rows = [
         ("processor", f"{machine.processor}, {machine.cores} cores"),
@@ -291,17 +293,17 @@ def machine_rows(machine: Machine) -> tuple[page.Pair, ...]:
         ("torch threads", str(machine.threads)),
         ("training kernels", machine.kernels or "torch"),
     ]
-    return tuple(page.Pair(name=name, value=value) for name, value in rows)
+    return tuple(page.NamedValue(name=name, value=value) for name, value in rows)
 
 
-def _environment(spec: RunSpec) -> tuple[page.Pair, ...]:
+def _environment(spec: RunSpec) -> tuple[page.NamedValue, ...]:
     rows = [
         ("seed", str(spec.request.seed)),
         ("network digest", spec.network.structure[:16]),
         ("recipe digest", spec.request.recipe.digest[:16]),
         ("split digest", spec.split[:16]),
     ]
-    return (*machine_rows(spec.machine), *(page.Pair(name=name, value=value) for name, value in rows))
+    return (*machine_rows(spec.machine), *(page.NamedValue(name=name, value=value) for name, value in rows))
 
 
 def _repeat(spec: RunSpec) -> tuple[str, ...]:

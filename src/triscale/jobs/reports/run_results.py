@@ -18,8 +18,8 @@ from triscale.deploy.export import Export
 from triscale.errors import DataError
 from triscale.jobs.core.run import Run
 from triscale.jobs.deploy.deploy import Deployment
-from triscale.jobs.inference.evaluate import Latencies
-from triscale.jobs.inference.explain import Explained, Maps
+from triscale.jobs.inference.evaluate import RunLatencies
+from triscale.jobs.inference.explain import ExplainedImage, ExplainedImages
 from triscale.jobs.profile.measure import ENGINES
 from triscale.report.run import run_content as page
 from triscale.training.metrics import Metrics
@@ -28,8 +28,8 @@ THUMBNAIL_SIDE = 112
 MAP_SIDE = 160
 JPEG_QUALITY = 82
 WRONG_OF_A_CLASS = 6
-MOST_WRONG = 96
-MOST_WRONG_BYTES = 400_000
+MAX_WRONG = 96
+MAX_WRONG_BYTES = 400_000
 
 
 def metric_facts(metrics: Metrics) -> page.MetricFacts:
@@ -79,7 +79,7 @@ def wrong_images(run: Run, root: str) -> tuple[page.WrongImage, ...]:
     found: list[page.WrongImage] = []
     spent = 0
     for row in _surest_mistakes(run):
-        if len(found) == MOST_WRONG or spent >= MOST_WRONG_BYTES:
+        if len(found) == MAX_WRONG or spent >= MAX_WRONG_BYTES:
             break
         image = None if store is None else _thumbnail(store, row["file"])
         overlay = _overlay(run, maps[row["file"]]) if image and row["file"] in maps else None
@@ -119,7 +119,7 @@ def _thumbnail(store: Store, file: str) -> bytes | None:
     return _jpeg(image, THUMBNAIL_SIDE)
 
 
-def _overlay(run: Run, item: Explained) -> bytes | None:
+def _overlay(run: Run, item: ExplainedImage) -> bytes | None:
     return _small(run.maps_folder / item.overlay, THUMBNAIL_SIDE)
 
 
@@ -160,15 +160,15 @@ def map_cards(run: Run) -> tuple[page.MapCard, ...]:
     return tuple(found)
 
 
-def _explained(run: Run) -> Sequence[Explained]:
-    return Maps.load(run.maps_file).images if run.maps_file.is_file() else ()
+def _explained(run: Run) -> Sequence[ExplainedImage]:
+    return ExplainedImages.load(run.maps_file).images if run.maps_file.is_file() else ()
 
 
 def latency_rows(run: Run) -> tuple[page.LatencyRow, ...]:
     """Return the latencies that were measured of a Run, those of its exported file first."""
     if not run.latency_file.is_file():
         return ()
-    measurements = Latencies.load(run.latency_file).measurements
+    measurements = RunLatencies.load(run.latency_file).measurements
     return tuple(
         page.LatencyRow(
             engine=item.engine,
@@ -184,7 +184,7 @@ def latency_rows(run: Run) -> tuple[page.LatencyRow, ...]:
             high_ms=item.high_ms,
             peak_bytes=item.peak_bytes,
             device=item.machine.processor,
-            restless=item.noise or "",
+            noisy=item.noise or "",
         )
         for item in sorted(measurements, key=lambda item: item.engine.startswith(ENGINES["torch"]))
     )
@@ -222,7 +222,7 @@ def deployed_facts(run: Run) -> page.DeployedFacts | None:
         file=deployed.file,
         device=deployed.device,
         threads=deployed.threads,
-        foretold=deployed.foretold,
+        predicted=deployed.predicted,
         rows=tuple(
             page.DeployedRow(
                 engine=one.engine,

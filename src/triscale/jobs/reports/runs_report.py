@@ -13,18 +13,18 @@ from triscale.jobs.reports.run_report import percent, published_points
 from triscale.network.cost import si
 from triscale.record import write_atomic
 from triscale.report.page import render_runs
-from triscale.report.run.run_content import Pair
+from triscale.report.run.run_content import NamedValue
 from triscale.report.runs import runs_content as page
 
 
-def report_runs(compared: ComparedRuns, out: Path) -> Path:
+def write_runs_report(compared: ComparedRuns, out: Path) -> Path:
     """Write the page of several Runs, and return its path.
 
     Raises:
         RunError: no file that a page can be written to, or one among the images.
     """
     check_page(compared, out)
-    write_atomic(out, render_runs(gather_runs(compared)).encode("utf-8", errors="replace"))
+    write_atomic(out, render_runs(collect_runs_content(compared)).encode("utf-8", errors="replace"))
     return out
 
 
@@ -46,7 +46,7 @@ def check_page(compared: ComparedRuns, out: Path) -> None:
                            "another file")  # fmt: skip
 
 
-def gather_runs(compared: ComparedRuns) -> page.RunsContent:
+def collect_runs_content(compared: ComparedRuns) -> page.RunsContent:
     """Return everything that the page of several Runs shows."""
     tables = []
     for number, test_set in enumerate(compared.test_sets):
@@ -69,7 +69,7 @@ def gather_runs(compared: ComparedRuns) -> page.RunsContent:
         tables=tuple(tables),
         families=published_points(),
         settings=tuple(page.SettingRow(name=row.setting, values=row.values) for row in compared.differences),
-        files=tuple(Pair(name=run.name, value=str(Path(run.folder).resolve())) for run in compared.runs),
+        files=tuple(NamedValue(name=run.name, value=str(Path(run.folder).resolve())) for run in compared.runs),
     )
 
 
@@ -94,7 +94,7 @@ def _row(number: int, run: ComparedRun) -> page.RunRow:
         latency_how=""
         if latency is None
         else f"{latency.engine}, batch {latency.batch}, {latency.threads} thread{plural}",
-        restless=latency is not None and latency.noise is not None,
+        noisy=latency is not None and latency.noise is not None,
         measure="" if latency is not None else shlex.join(("triscale", "measure", run.folder)),
     )
 

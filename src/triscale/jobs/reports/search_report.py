@@ -10,22 +10,22 @@ from pathlib import Path
 
 import numpy as np
 
-from triscale.jobs.core.networks import totals_of
+from triscale.jobs.core.networks import count_of
 from triscale.jobs.reports.study_parts import (
     BASELINE,
-    asked_rows,
     existing,
     name_for_commands,
     name_of_images,
+    request_rows,
     trained_on,
 )
-from triscale.jobs.studies.trials import Asked
+from triscale.jobs.studies.trials import StudyRequest
 from triscale.network.cost import si
 from triscale.network.custom import AnyNetwork
 from triscale.record import write_atomic
 from triscale.report.draw.format import points
 from triscale.report.page import render_search
-from triscale.report.run.run_content import Pair
+from triscale.report.run.run_content import NamedValue
 from triscale.report.search import search_content as page
 from triscale.report.search.ternary import lattice
 from triscale.scaling.apply import scale
@@ -35,7 +35,7 @@ from triscale.search.coefficients.design import COST_WEIGHTS
 from triscale.search.coefficients.grid import DIMENSIONS, Candidate, Candidates, Grid
 from triscale.search.coefficients.surface import FORMS, Form, left_out
 from triscale.search.shape import Array, logs, realized
-from triscale.search.study.trial import PASSES, Found, Response, Trial
+from triscale.search.study.trial import PASSES, CoefficientSearchResult, Response, Trial
 
 FIELD_STEPS = 48
 SYMBOLS = {"depth": "d", "width": "w", "resolution": "r"}
@@ -53,7 +53,9 @@ FILES = (
 )
 
 
-def report_search(found: Found, candidates: Candidates, folder: Path, asked: Asked | None = None) -> Path:
+def write_search_report(
+    found: CoefficientSearchResult, candidates: Candidates, folder: Path, asked: StudyRequest | None = None
+) -> Path:
     """Write the page of a search into its folder, and return its path.
 
     Args:
@@ -63,11 +65,15 @@ def report_search(found: Found, candidates: Candidates, folder: Path, asked: Ask
         asked: the request; without it the page says less.
     """
     path = folder / PAGE
-    write_atomic(path, render_search(gather_search(found, candidates, folder, asked)).encode("utf-8", errors="replace"))
+    write_atomic(
+        path, render_search(collect_search_content(found, candidates, folder, asked)).encode("utf-8", errors="replace")
+    )
     return path
 
 
-def gather_search(found: Found, candidates: Candidates, folder: Path, asked: Asked | None = None) -> page.SearchContent:
+def collect_search_content(
+    found: CoefficientSearchResult, candidates: Candidates, folder: Path, asked: StudyRequest | None = None
+) -> page.SearchContent:
     """Return everything that the page of a search shows."""
     rows = _standings(found, candidates)
     low, high = _span(found)
@@ -94,9 +100,9 @@ def gather_search(found: Found, candidates: Candidates, folder: Path, asked: Ask
         shading=_shading(found, candidates),
         forecast=tuple(page.ForecastPoint(**point.model_dump()) for point in found.forecast),
         response=None if found.response is None else _response(found.response, found.trials),
-        courses=_courses(found, candidates) if found.method == "halving" else (),
-        cannot_tell=found.cannot_tell,
-        settings=(*_settings(found, candidates), *asked_rows(asked)),
+        learning_curves=_learning_curves(found, candidates) if found.method == "halving" else (),
+        limitations=found.limitations,
+        settings=(*_settings(found, candidates), *request_rows(asked)),
         environment=trained_on(folder),
         go_on=() if asked is None else _go_on(candidates, asked, folder),
         files=existing(folder, FILES),
@@ -119,7 +125,7 @@ def _form(response: Response) -> Form:
     return next(form for form in FORMS if form.name == response.form)
 
 
-def _verdict(found: Found) -> str:
+def _verdict(found: CoefficientSearchResult) -> str:
     ties, others = len(found.ties), len(found.standings) - 1
     law = str(found.law).capitalize()
     if others == 0:
@@ -133,7 +139,7 @@ def _verdict(found: Found) -> str:
     return f"{first}; {told if ties > 1 or others == 1 else '1 of the others is not told from it'}."
 
 
-def _warnings(found: Found) -> tuple[str, ...]:
+def _warnings(found: CoefficientSearchResult) -> tuple[str, ...]:
     if found.response is None or found.response.fits:
         return ()
     missed = points(found.response.left_out_rms)
@@ -144,7 +150,7 @@ def _warnings(found: Found) -> tuple[str, ...]:
     return (sentence,)
 
 
-def _standings(found: Found, candidates: Candidates) -> tuple[page.StandingRow, ...]:
+def _standings(found: CoefficientSearchResult, candidates: Candidates) -> tuple[page.StandingRow, ...]:
     by_law = {candidate.law: candidate for candidate in candidates.candidates}
     rows = []
     for standing in found.standings:
@@ -174,7 +180,7 @@ def _standings(found: Found, candidates: Candidates) -> tuple[page.StandingRow, 
     return tuple(rows)
 
 
-def _seeds(found: Found, candidate: Candidate, epochs: int) -> tuple[float, ...]:
+def _seeds(found: CoefficientSearchResult, candidate: Candidate, epochs: int) -> tuple[float, ...]:
     structure = candidate.network.structure
     return tuple(trial.accuracy for trial in found.trials if trial.structure == structure and trial.stop == epochs)
 
@@ -189,7 +195,7 @@ def _trial(trial: Trial, images: int) -> page.TrialRow:
     )
 
 
-def _span(found: Found) -> tuple[page.Triple, page.Triple]:
+def _span(found: CoefficientSearchResult) -> tuple[page.Triple, page.Triple]:
     """Return the ends of the interval of the law, or else of the laws that are tied with it."""
     if found.interval is not None:
         return _triple(found.interval.low), _triple(found.interval.high)
@@ -198,7 +204,7 @@ def _span(found: Found) -> tuple[page.Triple, page.Triple]:
     return page.Triple(**ends[0]), page.Triple(**ends[1])
 
 
-def _published(found: Found, candidates: Candidates) -> page.Published | None:
+def _published(found: CoefficientSearchResult, candidates: Candidates) -> page.PublishedTriple | None:
     """Return what the paper's triple comes to for this baseline, unless that is the baseline itself."""
     network = scale(candidates.baseline, EFFICIENTNET.at(found.grid.phi))
     if network.structure == candidates.baseline.structure:
@@ -209,7 +215,7 @@ def _published(found: Found, candidates: Candidates) -> page.Published | None:
         if candidate.network.structure == network.structure
     }
     ranks = [number for number, standing in enumerate(found.standings, start=1) if standing.law in same]
-    return page.Published(
+    return page.PublishedTriple(
         name="the paper",
         law=_triple(EFFICIENTNET),
         place=_place(realized(candidates.baseline, network)),
@@ -220,7 +226,7 @@ def _published(found: Found, candidates: Candidates) -> page.Published | None:
 
 def _counted_ratio(network: AnyNetwork, candidates: Candidates) -> float | None:
     """Return what a network costs relative to the baseline; None where that would have to be measured."""
-    counted = totals_of(network)
+    counted = count_of(network)
     match candidates.grid.cost:
         case "macs":
             return counted.macs / candidates.baseline_macs
@@ -244,7 +250,7 @@ def _octaves(candidates: Candidates) -> float | None:
     return float(np.mean(grown))
 
 
-def _shading(found: Found, candidates: Candidates) -> page.Shading | None:
+def _shading(found: CoefficientSearchResult, candidates: Candidates) -> page.Shading | None:
     """Evaluate the fitted response over the surface on which the candidates lie."""
     octaves = _octaves(candidates)
     if found.response is None or octaves is None:
@@ -265,7 +271,7 @@ def _response(response: Response, trials: Sequence[Trial]) -> page.ResponseFacts
         networks=response.networks,
         rms=response.rms,
         left_out_rms=response.left_out_rms,
-        foretold=tuple((float(one), trial.accuracy) for one, trial in zip(said, trials, strict=True)),
+        predicted=tuple((float(one), trial.accuracy) for one, trial in zip(said, trials, strict=True)),
     )
 
 
@@ -283,10 +289,10 @@ def _formula(response: Response) -> str:
     return " ".join([f"ln error = {values[0]:.3g}", *parts]) + ", where D_x = log2 x"
 
 
-def _courses(found: Found, candidates: Candidates) -> tuple[page.Course, ...]:
+def _learning_curves(found: CoefficientSearchResult, candidates: Candidates) -> tuple[page.LearningCurve, ...]:
     """Return the mean over seeds of each candidate after each rung, in the order of the standings."""
     by_law = {candidate.law: candidate.network.structure for candidate in candidates.candidates}
-    courses = []
+    learning_curves = []
     for standing in found.standings:
         reached: dict[int, list[float]] = {}
         for trial in found.trials:
@@ -294,11 +300,11 @@ def _courses(found: Found, candidates: Candidates) -> tuple[page.Course, ...]:
                 reached.setdefault(trial.stop, []).append(trial.accuracy)
         points = tuple((stop, float(np.mean(values))) for stop, values in sorted(reached.items()))
         dropped = standing.epochs < found.proxy.epochs
-        courses.append(page.Course(law=_triple(standing.law), points=points, dropped=dropped))
-    return tuple(courses)
+        learning_curves.append(page.LearningCurve(law=_triple(standing.law), points=points, dropped=dropped))
+    return tuple(learning_curves)
 
 
-def _settings(found: Found, candidates: Candidates) -> tuple[Pair, ...]:
+def _settings(found: CoefficientSearchResult, candidates: Candidates) -> tuple[NamedValue, ...]:
     grid, proxy = found.grid, found.proxy
     rows = [
         ("method", found.method),
@@ -310,10 +316,10 @@ def _settings(found: Found, candidates: Candidates) -> tuple[Pair, ...]:
         ("training", f"{proxy.epochs} epochs of {proxy.images} images"),
         ("seeds", ", ".join(map(str, proxy.seeds))),
     ]
-    return tuple(Pair(name=name, value=value) for name, value in rows)
+    return tuple(NamedValue(name=name, value=value) for name, value in rows)
 
 
-def _go_on(candidates: Candidates, asked: Asked, folder: Path) -> tuple[str, ...]:
+def _go_on(candidates: Candidates, asked: StudyRequest, folder: Path) -> tuple[str, ...]:
     baseline, law = name_for_commands(asked.baseline, folder), str(folder / "law.json")
     budget = si(4 * candidates.baseline_macs)
     commands = (
@@ -323,7 +329,7 @@ def _go_on(candidates: Candidates, asked: Asked, folder: Path) -> tuple[str, ...
     return tuple(shlex.join(command) for command in commands)
 
 
-def _seen_images(found: Found) -> int:
+def _seen_images(found: CoefficientSearchResult) -> int:
     return found.proxy.images * found.proxy.epochs * len(found.proxy.seeds)
 
 
@@ -335,5 +341,5 @@ def _triple(law: Law) -> page.Triple:
     return page.Triple(alpha=law.alpha, beta=law.beta, gamma=law.gamma)
 
 
-def _place(of: Scale) -> page.Place:
-    return page.Place(depth=of.depth, width=of.width, resolution=of.resolution)
+def _place(of: Scale) -> page.Multipliers:
+    return page.Multipliers(depth=of.depth, width=of.width, resolution=of.resolution)

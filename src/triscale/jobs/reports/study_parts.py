@@ -8,15 +8,15 @@ from pathlib import Path
 from triscale.families import get, names
 from triscale.jobs.core.run import Run
 from triscale.jobs.reports.run_report import machine_rows
-from triscale.jobs.studies.trials import Asked
+from triscale.jobs.studies.trials import StudyRequest
 from triscale.network.custom import AnyNetwork
 from triscale.report.draw.format import share
-from triscale.report.run.run_content import Pair
+from triscale.report.run.run_content import NamedValue
 
 BASELINE = "baseline.json"
 
 
-def name_of_images(asked: Asked | None) -> str:
+def name_of_images(asked: StudyRequest | None) -> str:
     """Return what the title of a page begins with."""
     return "" if asked is None else f"{Path(asked.images).name}: "
 
@@ -26,18 +26,18 @@ def spaced(sentence: str) -> str:
     return re.sub(r"(?<=\d)%", "\N{NO-BREAK SPACE}%", sentence)
 
 
-def asked_rows(asked: Asked | None) -> tuple[Pair, ...]:
+def request_rows(asked: StudyRequest | None) -> tuple[NamedValue, ...]:
     """Return what was asked of a study, apart from what its result holds."""
     if asked is None:
         return ()
     return (
-        Pair(name="images", value=f"{asked.images}, {share(asked.share)} of the training images"),
-        Pair(name="recipe", value=f"{asked.recipe.name}, digest {asked.recipe.digest[:16]}"),
-        Pair(name="request digest", value=asked.digest[:16]),
+        NamedValue(name="images", value=f"{asked.images}, {share(asked.share)} of the training images"),
+        NamedValue(name="recipe", value=f"{asked.recipe.name}, digest {asked.recipe.digest[:16]}"),
+        NamedValue(name="request digest", value=asked.digest[:16]),
     )
 
 
-def trained_on(folder: Path) -> tuple[Pair, ...]:
+def trained_on(folder: Path) -> tuple[NamedValue, ...]:
     """Return the machine of the first training in a study's folder that left a Run."""
     runs = (Run(path.parent) for path in sorted((folder / "trials").glob("*/run.json")))
     return next((machine_rows(run.spec.machine) for run in runs), ())
@@ -52,6 +52,6 @@ def name_for_commands(baseline: AnyNetwork, folder: Path) -> str:
     return str(folder / BASELINE)
 
 
-def existing(folder: Path, files: tuple[tuple[str, str], ...]) -> tuple[Pair, ...]:
+def existing(folder: Path, files: tuple[tuple[str, str], ...]) -> tuple[NamedValue, ...]:
     """Return those of a study's files that are there."""
-    return tuple(Pair(name=name, value=what) for name, what in files if (folder / name).exists())
+    return tuple(NamedValue(name=name, value=what) for name, what in files if (folder / name).exists())

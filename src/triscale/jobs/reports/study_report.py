@@ -6,27 +6,30 @@ from pathlib import Path
 
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
-from triscale.jobs.core.networks import totals_of
-from triscale.jobs.reports.baseline_report import report_baseline
-from triscale.jobs.reports.comparison_report import report_comparison
-from triscale.jobs.reports.search_report import report_search
-from triscale.jobs.studies.baseline import FOUND, BaselineSearch
-from triscale.jobs.studies.coefficients import Search
-from triscale.jobs.studies.compare import Comparing, MapsBeside
+from triscale.jobs.core.networks import count_of
+from triscale.jobs.reports.baseline_report import write_baseline_report
+from triscale.jobs.reports.comparison_report import write_comparison_report
+from triscale.jobs.reports.search_report import write_search_report
+from triscale.jobs.studies.baseline import FOUND, BaselineSearchRequest
+from triscale.jobs.studies.coefficients import CoefficientSearchRequest
+from triscale.jobs.studies.compare import ComparisonMaps, ComparisonRequest
 from triscale.jobs.studies.trials import SPLIT
 from triscale.jobs.training.prepare import for_classes
-from triscale.search.baseline.explore import FoundBaseline
+from triscale.search.baseline.explore import BaselineSearchResult
 from triscale.search.coefficients.grid import Candidates, find_candidates
-from triscale.search.compare.results import Compared
-from triscale.search.study.trial import Found
+from triscale.search.compare.results import ComparisonResult
+from triscale.search.study.trial import CoefficientSearchResult
 
 
 def is_study(folder: Path) -> bool:
     """Whether a folder is that of a search or a comparison."""
-    return any((folder / f"{kind.kind_name}.json").is_file() for kind in (Search, Comparing, BaselineSearch))
+    return any(
+        (folder / f"{kind.kind_name}.json").is_file()
+        for kind in (CoefficientSearchRequest, ComparisonRequest, BaselineSearchRequest)
+    )
 
 
-def report_study(folder: Path) -> Path:
+def write_study_report(folder: Path) -> Path:
     """Write the page of the finished search or comparison in a folder, and return its path.
 
     Raises:
@@ -34,26 +37,29 @@ def report_study(folder: Path) -> Path:
         RecordError: one of its files cannot be read.
     """
     if (folder / "coefficients.json").is_file():
-        found, search = Found.load(folder / "coefficients.json"), Search.load(folder / "search.json")
-        return report_search(found, _candidates(search, folder), folder, search)
+        found, search = (
+            CoefficientSearchResult.load(folder / "coefficients.json"),
+            CoefficientSearchRequest.load(folder / "search.json"),
+        )
+        return write_search_report(found, _candidates(search, folder), folder, search)
     if (folder / "compared.json").is_file():
         maps = folder / "maps" / "maps.json"
-        return report_comparison(
-            Compared.load(folder / "compared.json"),
+        return write_comparison_report(
+            ComparisonResult.load(folder / "compared.json"),
             folder,
-            Comparing.load(folder / "compare.json"),
-            MapsBeside.load(maps) if maps.is_file() else None,
+            ComparisonRequest.load(folder / "compare.json"),
+            ComparisonMaps.load(maps) if maps.is_file() else None,
         )
     if (folder / FOUND).is_file():
-        asked = BaselineSearch.load(folder / f"{BaselineSearch.kind_name}.json")
-        return report_baseline(FoundBaseline.load(folder / FOUND), folder, asked)
+        asked = BaselineSearchRequest.load(folder / f"{BaselineSearchRequest.kind_name}.json")
+        return write_baseline_report(BaselineSearchResult.load(folder / FOUND), folder, asked)
     raise RunError(f"{folder} holds no finished search or comparison; give the folder that --out named for one")
 
 
-def _candidates(search: Search, folder: Path) -> Candidates:
+def _candidates(search: CoefficientSearchRequest, folder: Path) -> Candidates:
     """Load the candidates of a search; those of an early version, which did not write them down, are counted again."""
     file = folder / "candidates.json"
     if file.is_file():
         return Candidates.load(file)
     classes = len(Split.load(folder / SPLIT).classes)
-    return find_candidates(for_classes(search.baseline, classes, search.recipe), search.grid, totals_of)
+    return find_candidates(for_classes(search.baseline, classes, search.recipe), search.grid, count_of)

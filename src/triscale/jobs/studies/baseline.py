@@ -16,9 +16,9 @@ from pydantic import Field, PositiveInt
 
 from triscale.data.pipeline.split import Split
 from triscale.errors import SearchError
-from triscale.jobs.core.progress import Watcher
-from triscale.jobs.reports.baseline_report import report_baseline
-from triscale.jobs.studies.latency_cost import Latencies
+from triscale.jobs.core.progress import ProgressReporter
+from triscale.jobs.reports.baseline_report import write_baseline_report
+from triscale.jobs.studies.latency_cost import LatencyMeter
 from triscale.jobs.studies.supernet import (
     SAMPLES,
     Supernets,
@@ -27,19 +27,19 @@ from triscale.jobs.studies.supernet import (
     digest_of,
     train_supernet,
 )
-from triscale.jobs.studies.trials import SPLIT, Asked, Hands, Trainings, open_study, prepare_split, settings_of
+from triscale.jobs.studies.trials import SPLIT, Hands, StudyRequest, Trainings, open_study, prepare_split, settings_of
 from triscale.jobs.training.prepare import for_classes
 from triscale.jobs.training.train import Carrying
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.scaling.budget import amount, figure
 from triscale.search.baseline.explore import (
-    Explored,
+    BaselineSearchResult,
+    EvaluatedCandidate,
     Finalist,
-    FoundBaseline,
-    Plan,
     Price,
+    SearchPlan,
     best_of,
     explore,
     front_of,
@@ -56,12 +56,12 @@ from triscale.search.study.worker import Work
 from triscale.training.recipe import Recipe
 
 FOUND, NETWORK, TIMES = "found.json", "network.json", "times.json"
-MOST_DRAWN = 1000
-MOST_SHOWN = 4
+MAX_DRAWN = 1000
+MAX_SHOWN = 4
 """Networks of the front that progress names."""
 
 
-class BaselineSearch(Asked):
+class BaselineSearchRequest(StudyRequest):
     """What was asked of a search for a baseline; ``baseline`` is the skeleton.
 
     ``recipe`` and ``seeds`` are those of the brief trainings. The ``finalists`` best are trained for ``final_epochs``.
@@ -79,7 +79,7 @@ class BaselineSearch(Asked):
     predictor: Predictor | None = None
     strategy: str
     search_seed: int = 0
-    plan: Plan = Plan()
+    plan: SearchPlan = SearchPlan()
     evaluator: Literal["training", "supernet"] = "training"
     supernet_epochs: PositiveInt = 30
     checked: int = Field(default=8, ge=FEWEST)
@@ -87,7 +87,9 @@ class BaselineSearch(Asked):
     final_epochs: PositiveInt = 30
 
 
-def find_baseline(search: BaselineSearch, out: Path, watcher: Watcher, hands: Hands) -> FoundBaseline:
+def find_baseline(
+    search: BaselineSearchRequest, out: Path, reporter: ProgressReporter, hands: Hands
+) -> BaselineSearchResult:
     """Search a baseline; everything lies in ``out``, and the same request goes on where it stopped.
 
     ``network.json`` can be given to ``--baseline`` and ``--network``, ``found.json`` holds the whole result,
@@ -106,21 +108,21 @@ def find_baseline(search: BaselineSearch, out: Path, watcher: Watcher, hands: Ha
             "a measured latency and a weight-sharing network are those of one machine, and --storage shares a study "
             "between several; leave it out, or give a --profile, MACs or parameters, and the evaluator training"
         )
-    split = prepare_split(search, out, hands, watcher, lambda split: _check_target(search, split, hands))
+    split = prepare_split(search, out, hands, reporter, lambda split: _check_target(search, split, hands))
     space = _space(search, split)
     price = _price(search, space, out / TIMES, hands)
     skeleton = space.skeleton
     images = len(split.train)
     if search.evaluator == "supernet":
-        asked = _supernet(search, space, split, out, watcher, hands)
+        asked = _supernet(search, space, split, out, reporter, hands)
         proxy, work = Proxy(epochs=1, images=images, seeds=(0,)), asked.asked
     else:
         proxy = Proxy(epochs=search.recipe.epochs, images=images, seeds=search.seeds)
         work = _trainings(search, search.recipe, out, hands).until
     strategy = make_strategy(search.strategy, space, search.search_seed, search.objective)
     settings = settings_of(search, split)
-    with open_study(_title(skeleton), settings, skeleton, work, out, hands, watcher) as study:
-        explored = explore(
+    with open_study(_title(skeleton), settings, skeleton, work, out, hands, reporter) as study:
+        evaluated = explore(
             space,
             search.objective,
             strategy,
@@ -128,64 +130,66 @@ def find_baseline(search: BaselineSearch, out: Path, watcher: Watcher, hands: Ha
             proxy,
             study.evaluate,
             price,
-            lambda so_far: watcher.note(in_words(so_far, search.plan, search.objective)),
+            lambda so_far: reporter.note(describe(so_far, search.plan, search.objective)),
         )
     spent, ranking = 0, None
     if search.evaluator == "supernet":
-        ranking, spent = _check_order(search, split, space, work, out, watcher, hands)
-        spent += _supernet_macs(search, space, explored, images)
+        ranking, spent = _check_order(search, split, space, work, out, reporter, hands)
+        spent += _supernet_macs(search, space, evaluated, images)
         proxy = Proxy(epochs=search.supernet_epochs, images=images, seeds=(0,))
         not_trained: dict[str, object] = {"training_macs": 0, "epochs": search.supernet_epochs}
-        explored = tuple(one if one.accuracy is None else one.model_copy(update=not_trained) for one in explored)
-    finalists = _finalists(search, split, space, explored, out, watcher, hands)
-    best = best_of(explored)[0]
-    chosen = max(finalists, key=lambda one: one.reward).structure if finalists else explored[best].structure
-    network = space.network(next(one.sample for one in explored if one.structure == chosen))
-    macs = {one.structure: one.macs for one in explored}
-    found = FoundBaseline(
+        evaluated = tuple(one if one.accuracy is None else one.model_copy(update=not_trained) for one in evaluated)
+    finalists = _finalists(search, split, space, evaluated, out, reporter, hands)
+    best = best_of(evaluated)[0]
+    chosen = max(finalists, key=lambda one: one.reward).structure if finalists else evaluated[best].structure
+    network = space.network(next(one.sample for one in evaluated if one.structure == chosen))
+    macs = {one.structure: one.macs for one in evaluated}
+    found = BaselineSearchResult(
         space=space,
         objective=search.objective,
         strategy=search.strategy,
         evaluator=search.evaluator,
         plan=search.plan,
         proxy=proxy,
-        explored=explored,
-        front=front_of(explored),
+        evaluated=evaluated,
+        front=front_of(evaluated),
         best=best,
         finalists=finalists,
         network=network,
         ranking=ranking,
         training_macs=spent
-        + sum(one.training_macs for one in explored)
+        + sum(one.training_macs for one in evaluated)
         + sum(PASSES * macs[one.structure] * proxy.images * one.epochs * len(search.seeds) for one in finalists),
-        cannot_tell=limits_of(explored, space, search.plan, proxy, ranking, in_full=bool(finalists)),
+        limitations=limits_of(evaluated, space, search.plan, proxy, ranking, in_full=bool(finalists)),
     )
     network.save(out / NETWORK)
     found.save(out / FOUND)
-    report_baseline(found, out, search)
+    write_baseline_report(found, out, search)
     return found
 
 
-def in_words(explored: Sequence[Explored], plan: Plan, objective: Objective) -> str:
+def describe(evaluated: Sequence[EvaluatedCandidate], plan: SearchPlan, objective: Objective) -> str:
     """Return how far a search has come: the best reward, and the front in short."""
-    trained = [one for one in explored if one.accuracy is not None]
+    trained = [one for one in evaluated if one.accuracy is not None]
     if not trained:
-        return f"{len(explored)} of {plan.trials} networks, none within the constraint yet"
-    best, on = explored[best_of(explored)[0]], front_of(explored)
-    shown = [on[round(at)] for at in np.linspace(0, len(on) - 1, min(MOST_SHOWN, len(on)))]
-    points = ", ".join(f"{explored[at].accuracy:.1%} at {cost_in_words(objective, explored[at].cost)}" for at in shown)
+        return f"{len(evaluated)} of {plan.trials} networks, none within the constraint yet"
+    best, on = evaluated[best_of(evaluated)[0]], front_of(evaluated)
+    shown = [on[round(at)] for at in np.linspace(0, len(on) - 1, min(MAX_SHOWN, len(on)))]
+    points = ", ".join(
+        f"{evaluated[at].accuracy:.1%} at {describe_cost(objective, evaluated[at].cost)}" for at in shown
+    )
     return (
-        f"{len(explored)} of {plan.trials} networks: best reward {best.reward:.4f} ({best.accuracy:.1%} at "
-        f"{cost_in_words(objective, best.cost)}); front of {len(on)}: {points}"
+        f"{len(evaluated)} of {plan.trials} networks: best reward {best.reward:.4f} ({best.accuracy:.1%} at "
+        f"{describe_cost(objective, best.cost)}); front of {len(on)}: {points}"
     )
 
 
-def cost_in_words(objective: Objective, cost: float) -> str:
+def describe_cost(objective: Objective, cost: float) -> str:
     """Return a cost with its unit."""
     return f"{cost:.3g} ms" if objective.cost == "latency" else amount(objective.cost, cost)
 
 
-def _check(search: BaselineSearch) -> None:
+def _check(search: BaselineSearchRequest) -> None:
     """Refuse, before any image is read, what the images have no part in."""
     if not isinstance(search.baseline, Network):
         raise SearchError(
@@ -198,23 +202,23 @@ def _check(search: BaselineSearch) -> None:
         search.plan.rungs(search.recipe.epochs)
 
 
-def _space(search: BaselineSearch, split: Split) -> Space:
+def _space(search: BaselineSearchRequest, split: Split) -> Space:
     skeleton = for_classes(search.baseline, len(split.classes), search.recipe)
     assert isinstance(skeleton, Network)
     return make_space(search.space, skeleton, search.choices)
 
 
-def _price(search: BaselineSearch, space: Space, file: Path | None, hands: Hands) -> Price:
+def _price(search: BaselineSearchRequest, space: Space, file: Path | None, hands: Hands) -> Price:
     """Return what counts or measures a network."""
     cost, predictor = search.objective.cost, search.predictor
     if cost != "latency":
-        return lambda network: figure(totals(network), cost)
+        return lambda network: figure(count_network(network), cost)
     if predictor is not None:
         return lambda network: predict(predictor, network)
-    return Latencies(space.skeleton, file, threads=hands.threads, should_stop=hands.should_stop)
+    return LatencyMeter(space.skeleton, file, threads=hands.threads, should_stop=hands.should_stop)
 
 
-def _check_target(search: BaselineSearch, split: Split, hands: Hands) -> None:
+def _check_target(search: BaselineSearchRequest, split: Split, hands: Hands) -> None:
     """Refuse a target that no network of the space meets."""
     space, objective = _space(search, split), search.objective
     if objective.cost != "latency":
@@ -229,27 +233,35 @@ def _check_target(search: BaselineSearch, split: Split, hands: Hands) -> None:
         )
 
 
-def _trainings(search: BaselineSearch, recipe: Recipe, out: Path, hands: Hands) -> Trainings:
+def _trainings(search: BaselineSearchRequest, recipe: Recipe, out: Path, hands: Hands) -> Trainings:
     return Trainings(search.images, recipe, out / SPLIT, str(hands.device), hands.threads)
 
 
 def _supernet(
-    search: BaselineSearch, space: Space, split: Split, out: Path, watcher: Watcher, hands: Hands
+    search: BaselineSearchRequest, space: Space, split: Split, out: Path, reporter: ProgressReporter, hands: Hands
 ) -> Supernets:
     """Train the weight-sharing network, and return who asks it."""
     recipe = search.recipe.model_copy(update={"epochs": search.supernet_epochs})
     spec = SupernetSpec(space=space, recipe=recipe, split=digest_of(split), seed=search.seeds[0])
     torch.set_num_threads(hands.threads * hands.workers)
-    train_supernet(spec, split, out / "supernet", watcher, Carrying(device=hands.device, should_stop=hands.should_stop))
+    train_supernet(
+        spec, split, out / "supernet", reporter, Carrying(device=hands.device, should_stop=hands.should_stop)
+    )
     return Supernets(out / "supernet", out / SPLIT, str(hands.device), hands.threads)
 
 
 def _check_order(
-    search: BaselineSearch, split: Split, space: Space, ask: Work, out: Path, watcher: Watcher, hands: Hands
+    search: BaselineSearchRequest,
+    split: Split,
+    space: Space,
+    ask: Work,
+    out: Path,
+    reporter: ProgressReporter,
+    hands: Hands,
 ) -> tuple[Ranking, int]:
     """Compare how the supernet orders networks drawn by chance with brief trainings of each, and count their MACs."""
     rng = random.Random(search.search_seed)
-    drawn = {network.structure: network for network in (space.network(space.sample(rng)) for _ in range(MOST_DRAWN))}
+    drawn = {network.structure: network for network in (space.network(space.sample(rng)) for _ in range(MAX_DRAWN))}
     networks = list(drawn.values())[: search.checked]
     settings, skeleton = settings_of(search, split), space.skeleton
     found = []
@@ -260,18 +272,20 @@ def _check_order(
         name = f"{hands.study or _title(skeleton)}, {folder}"
         jobs = [Job(network, seed, 0, epochs) for network in networks for seed in seeds]
         own = replace(hands, study=name)
-        with open_study(name, settings, skeleton, work, out / folder, own, watcher) as study:
+        with open_study(name, settings, skeleton, work, out / folder, own, reporter) as study:
             scores = study.evaluate(jobs)
         found.append([fmean(score.accuracy for score in scores[at : at + len(seeds)])
                       for at in range(0, len(scores), len(seeds))])  # fmt: skip
     seen = len(split.train) * search.recipe.epochs * len(search.seeds)
-    return rank(*found), PASSES * seen * sum(totals(network).macs for network in networks)
+    return rank(*found), PASSES * seen * sum(count_network(network).macs for network in networks)
 
 
-def _supernet_macs(search: BaselineSearch, space: Space, explored: Sequence[Explored], images: int) -> int:
+def _supernet_macs(
+    search: BaselineSearchRequest, space: Space, evaluated: Sequence[EvaluatedCandidate], images: int
+) -> int:
     """Return about what the training of the supernet took: its corners, the smallest, and those drawn, at each step."""
-    drawn = fmean(one.macs for one in explored) * SAMPLES
-    fixed = sum(totals(network).macs for network in (*corners(space), space.smallest()))
+    drawn = fmean(one.macs for one in evaluated) * SAMPLES
+    fixed = sum(count_network(network).macs for network in (*corners(space), space.smallest()))
     return round(PASSES * images * search.supernet_epochs * (fixed + drawn))
 
 
@@ -281,18 +295,18 @@ def _title(skeleton: Network) -> str:
 
 
 def _finalists(
-    search: BaselineSearch,
+    search: BaselineSearchRequest,
     split: Split,
     space: Space,
-    explored: Sequence[Explored],
+    evaluated: Sequence[EvaluatedCandidate],
     out: Path,
-    watcher: Watcher,
+    reporter: ProgressReporter,
     hands: Hands,
 ) -> tuple[Finalist, ...]:
     """Train the best networks in full, best first; in a study of their own, as their recipe is another one."""
     if not search.finalists:
         return ()
-    chosen = [explored[index] for index in best_of(explored, search.finalists)]
+    chosen = [evaluated[index] for index in best_of(evaluated, search.finalists)]
     networks = [space.network(one.sample) for one in chosen]
     recipe = search.recipe.model_copy(update={"epochs": search.final_epochs})
     settings = settings_of(search, split) | {"recipe": recipe.digest}
@@ -300,7 +314,7 @@ def _finalists(
     jobs = [Job(network, seed, 0, recipe.epochs) for network in networks for seed in search.seeds]
     work = _trainings(search, recipe, out, hands).until
     own = replace(hands, study=name)
-    with open_study(name, settings, space.skeleton, work, out / "finalists", own, watcher) as study:
+    with open_study(name, settings, space.skeleton, work, out / "finalists", own, reporter) as study:
         scores = study.evaluate(jobs)
     each = [scores[at : at + len(search.seeds)] for at in range(0, len(scores), len(search.seeds))]
     means, errors, _ = means_and_errors(each)

@@ -12,23 +12,23 @@ from triscale.data.images.transforms import eval_transform, normalize
 from triscale.data.pipeline.split import Sample, Split
 from triscale.data.sources.store import open_store
 from triscale.explain.cam import overlay, to_png
-from triscale.jobs.core.networks import fit_any, totals_of
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.networks import count_of, fit_any
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.jobs.inference.explain import SHOWN_SIDE, maps_of
-from triscale.jobs.reports.comparison_report import report_comparison
-from triscale.jobs.studies.trials import SPLIT, Asked, Hands, Trainings, open_study, prepare_split, settings_of
+from triscale.jobs.reports.comparison_report import write_comparison_report
+from triscale.jobs.studies.trials import SPLIT, Hands, StudyRequest, Trainings, open_study, prepare_split, settings_of
 from triscale.jobs.training.prepare import for_classes
 from triscale.record import Record, write_atomic
 from triscale.scaling.law import EFFICIENTNET, Law
 from triscale.search.compare.contenders import Way, equal_cost
-from triscale.search.compare.results import Compared, compare_trained
+from triscale.search.compare.results import ComparisonResult, compare_trained
 from triscale.search.study.trial import Job, Proxy
 
 MAPPED_IMAGES = 6
 
 
-class Comparing(Asked):
+class ComparisonRequest(StudyRequest):
     """What was asked of a comparison; networks are tested on the test images."""
 
     kind_name: ClassVar[str] = "compare"
@@ -38,7 +38,7 @@ class Comparing(Asked):
     phi: float = 0.0
 
 
-class Seen(Record):
+class NetworkMap(Record):
     """What the network of one way says of an image, and the file of its map."""
 
     way: Way
@@ -47,25 +47,25 @@ class Seen(Record):
     overlay: str
 
 
-class SideBySide(Record):
+class ImageMaps(Record):
     """An image with the maps of all networks, each for the class that it predicts; files below ``maps``."""
 
     file: str
     truth: str
     image: str
-    seen: tuple[Seen, ...]
+    network_maps: tuple[NetworkMap, ...]
 
 
-class MapsBeside(Record):
+class ComparisonMaps(Record):
     """The class activation maps of the networks of a comparison on the same images (Tan & Le 2019, Figure 7)."""
 
     kind_name: ClassVar[str] = "maps_beside"
 
     seed: int
-    images: tuple[SideBySide, ...]
+    images: tuple[ImageMaps, ...]
 
 
-def compare_ways(asked: Comparing, out: Path, watcher: Watcher, hands: Hands) -> Compared:
+def compare_ways(asked: ComparisonRequest, out: Path, reporter: ProgressReporter, hands: Hands) -> ComparisonResult:
     """Train the baseline and the four scaled networks; everything lies in ``out``, and the same request goes on.
 
     ``compared.json`` holds the result, ``report.html`` shows it, ``trials`` holds a Run for each training, ``maps`` the
@@ -77,22 +77,24 @@ def compare_ways(asked: Comparing, out: Path, watcher: Watcher, hands: Hands) ->
         Interrupted: ``should_stop`` answered true; what has ended is written down.
         JobError: a training that cannot be carried out.
     """
-    split = prepare_split(asked, out, hands, watcher)
+    split = prepare_split(asked, out, hands, reporter)
     baseline = for_classes(asked.baseline, len(split.classes), asked.recipe)
-    comparison = equal_cost(baseline, asked.times, law=asked.law, phi=asked.phi, fit=fit_any, count=totals_of)
+    comparison = equal_cost(baseline, asked.times, law=asked.law, phi=asked.phi, fit=fit_any, count=count_of)
     comparison.save(out / "comparison.json")
     proxy = Proxy(epochs=asked.recipe.epochs, images=len(split.train), seeds=asked.seeds)
     work = Trainings(asked.images, asked.recipe, out / SPLIT, str(hands.device), hands.threads).tested
     name, settings = f"comparison of {baseline.name}", settings_of(asked, split)
-    with open_study(name, settings, comparison.baseline, work, out, hands, watcher) as study:
+    with open_study(name, settings, comparison.baseline, work, out, hands, reporter) as study:
         compared = compare_trained(comparison, proxy, study.evaluate, images=asked.images, count=len(split.test))
     compared.save(out / "compared.json")
-    maps = map_side_by_side(compared, split, out, watcher)
-    report_comparison(compared, out, asked, maps)
+    maps = map_networks(compared, split, out, reporter)
+    write_comparison_report(compared, out, asked, maps)
     return compared
 
 
-def map_side_by_side(compared: Compared, split: Split, out: Path, watcher: Watcher) -> MapsBeside | None:
+def map_networks(
+    compared: ComparisonResult, split: Split, out: Path, reporter: ProgressReporter
+) -> ComparisonMaps | None:
     """Draw where the networks of the first seed look, on test images of as many classes as there are maps.
 
     Returns:
@@ -105,7 +107,7 @@ def map_side_by_side(compared: Compared, split: Split, out: Path, watcher: Watch
     }
     elsewhere = sorted(way for way, run in runs.items() if not run.weights_file.is_file())
     if elsewhere:
-        watcher.note(
+        reporter.note(
             f"no maps are drawn: the networks of {', '.join(elsewhere)} were trained on other machines; give all "
             "machines one folder that they share as --out"
         )
@@ -115,8 +117,8 @@ def map_side_by_side(compared: Compared, split: Split, out: Path, watcher: Watch
     folder.mkdir(exist_ok=True)
     store = open_store(split.root)
     pictures = [decode(store.read(sample.path)) for sample in samples]
-    seen: list[list[Seen]] = [[] for _ in samples]
-    watcher.begin("explain", len(runs))
+    network_maps: list[list[NetworkMap]] = [[] for _ in samples]
+    reporter.begin("explain", len(runs))
     for number, (way, run) in enumerate(runs.items()):
         model, preprocessing = run.model(), run.spec.preprocessing
         transform = eval_transform(preprocessing)
@@ -127,8 +129,10 @@ def map_side_by_side(compared: Compared, split: Split, out: Path, watcher: Watch
             shown = Image.fromarray(inputs.permute(1, 2, 0).numpy())
             large = shown.resize((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC)
             write_atomic(folder / name, to_png(overlay(large, heat)))
-            seen[row].append(Seen(way=way, predicted=split.classes[predicted], confidence=confidence, overlay=name))
-        watcher.advance(number + 1)
+            network_maps[row].append(
+                NetworkMap(way=way, predicted=split.classes[predicted], confidence=confidence, overlay=name)
+            )
+        reporter.advance(number + 1)
     found = []
     for row, (sample, picture) in enumerate(zip(samples, pictures, strict=True)):
         side = min(picture.size)
@@ -138,11 +142,14 @@ def map_side_by_side(compared: Compared, split: Split, out: Path, watcher: Watch
         ).resize((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC)  # fmt: skip
         write_atomic(folder / f"{row:02d}-image.png", to_png(square))
         found.append(
-            SideBySide(
-                file=sample.path, truth=split.classes[sample.label], image=f"{row:02d}-image.png", seen=tuple(seen[row])
+            ImageMaps(
+                file=sample.path,
+                truth=split.classes[sample.label],
+                image=f"{row:02d}-image.png",
+                network_maps=tuple(network_maps[row]),
             )
         )
-    maps = MapsBeside(seed=seed, images=tuple(found))
+    maps = ComparisonMaps(seed=seed, images=tuple(found))
     maps.save(folder / "maps.json")
     return maps
 

@@ -11,9 +11,9 @@ import torch
 from pydantic import Field
 
 from triscale.errors import Interrupted
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.measure.latency import measure_latency, torch_threads
-from triscale.network.cost import Tally
+from triscale.network.cost import Counts
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network
 from triscale.nn.build import build
@@ -30,7 +30,7 @@ NEAR = 0.25
 WARMUP_SECONDS, SAMPLE_SECONDS = 0.1, 0.3
 
 
-class Times(Record):
+class LatencyTable(Record):
     """Median milliseconds by a network's structure, so that a search that goes on has the same costs as before."""
 
     kind_name: ClassVar[str] = "times"
@@ -39,7 +39,7 @@ class Times(Record):
     milliseconds: dict[str, float] = Field(default_factory=dict)
 
 
-class Reference:
+class ReferenceTimer:
     """Times networks beside one of them.
 
     One image at a time, one thread by default, torch in eager mode. Each measurement is taken beside one of the
@@ -75,7 +75,7 @@ class Reference:
         return lambda: model(images)
 
 
-class Latencies:
+class LatencyMeter:
     """Prices networks by measuring each once; what was measured is kept in a file, for a search that goes on.
 
     Args:
@@ -90,10 +90,10 @@ class Latencies:
 
     def __init__(self, skeleton: Network, file: Path | None, *, threads: int, should_stop: Callable[[], bool]) -> None:
         self._file, self._should_stop = file, should_stop
-        known = Times.load(file) if file is not None and file.is_file() else Times(threads=threads)
+        known = LatencyTable.load(file) if file is not None and file.is_file() else LatencyTable(threads=threads)
         self._known = dict(known.milliseconds)
         self._threads = known.threads
-        self._reference = Reference(skeleton, known.threads, self._known.get(skeleton.structure))
+        self._reference = ReferenceTimer(skeleton, known.threads, self._known.get(skeleton.structure))
         self._keep(skeleton, self._reference.milliseconds)
 
     def __call__(self, network: Network) -> float:
@@ -107,13 +107,13 @@ class Latencies:
     def _keep(self, network: Network, milliseconds: float) -> None:
         self._known[network.structure] = milliseconds
         if self._file is not None:
-            Times(threads=self._threads, milliseconds=self._known).save(self._file)
+            LatencyTable(threads=self._threads, milliseconds=self._known).save(self._file)
 
 
-class Stopwatch:
+class LatencyPricer:
     """Prices networks: those that may be candidates are measured, the others foretold from some that were.
 
-    Each is measured beside the baseline, see :class:`Reference`.
+    Each is measured beside the baseline, see :class:`ReferenceTimer`.
     """
 
     def __init__(
@@ -122,24 +122,24 @@ class Stopwatch:
         grid: Grid,
         *,
         threads: int,
-        watcher: Watcher,
+        reporter: ProgressReporter,
         should_stop: Callable[[], bool],
     ) -> None:
         self._baseline, self._grid = baseline, grid
-        self._watcher, self._should_stop = watcher, should_stop
-        self._reference = Reference(baseline, threads)
+        self._reporter, self._should_stop = reporter, should_stop
+        self._reference = ReferenceTimer(baseline, threads)
         self._known = {baseline.structure: self._reference.milliseconds}
-        self._foretell = self._fit()
+        self._predict = self._fit()
 
-    def __call__(self, network: AnyNetwork, tally: Tally) -> float:
+    def __call__(self, network: AnyNetwork, tally: Counts) -> float:
         """Return the median latency of a network in milliseconds, measured where it matters."""
         del tally
         if network.structure in self._known:
             return self._known[network.structure]
-        foretold = float(np.exp(quadratic_terms(self._place(network)[None]) @ self._foretell)[0])
+        predicted = float(np.exp(quadratic_terms(self._place(network)[None]) @ self._predict)[0])
         wanted = self._grid.ratio * self._reference.milliseconds
-        if abs(foretold / wanted - 1) > self._grid.tolerance + NEAR:
-            return foretold
+        if abs(predicted / wanted - 1) > self._grid.tolerance + NEAR:
+            return predicted
         return self._time(network)
 
     def _fit(self) -> Array:
@@ -156,7 +156,7 @@ class Stopwatch:
             raise Interrupted("stopped while candidates were measured; the same command measures them again")
         if network.structure not in self._known:
             self._known[network.structure] = self._reference.time(network)
-            self._watcher.advance(len(self._known), f"{len(self._known)} networks measured")
+            self._reporter.advance(len(self._known), f"{len(self._known)} networks measured")
         return self._known[network.structure]
 
     def _place(self, network: AnyNetwork) -> Array:

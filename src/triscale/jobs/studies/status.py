@@ -12,23 +12,27 @@ from statistics import fmean
 from typing import ClassVar
 
 from triscale.errors import RunError
-from triscale.jobs.core.progress import Watcher
-from triscale.jobs.studies.baseline import FOUND, BaselineSearch, find_baseline
-from triscale.jobs.studies.coefficients import Search, find_coefficients
-from triscale.jobs.studies.compare import Comparing, compare_ways
-from triscale.jobs.studies.trials import STUDY, Asked, Hands, Place
+from triscale.jobs.core.progress import ProgressReporter
+from triscale.jobs.studies.baseline import FOUND, BaselineSearchRequest, find_baseline
+from triscale.jobs.studies.coefficients import CoefficientSearchRequest, find_coefficients
+from triscale.jobs.studies.compare import ComparisonRequest, compare_ways
+from triscale.jobs.studies.trials import STUDY, Hands, StudyLocation, StudyRequest
 from triscale.record import KIND_KEY, Record, write_atomic
-from triscale.search.baseline.explore import FoundBaseline
-from triscale.search.compare.results import Compared
+from triscale.search.baseline.explore import BaselineSearchResult
+from triscale.search.compare.results import ComparisonResult
 from triscale.search.study.entries import Entry, read_entries
-from triscale.search.study.trial import Found
+from triscale.search.study.trial import CoefficientSearchResult
 
-KINDS: tuple[type[Asked], ...] = (Search, Comparing, BaselineSearch)
-RESULTS = {Search.kind_name: "coefficients.json", Comparing.kind_name: "compared.json", BaselineSearch.kind_name: FOUND}
+KINDS: tuple[type[StudyRequest], ...] = (CoefficientSearchRequest, ComparisonRequest, BaselineSearchRequest)
+RESULTS = {
+    CoefficientSearchRequest.kind_name: "coefficients.json",
+    ComparisonRequest.kind_name: "compared.json",
+    BaselineSearchRequest.kind_name: FOUND,
+}
 COLUMNS = tuple(name for name in Entry._fields if name != "number")
 
 
-class Standing(Record):
+class StudyStanding(Record):
     """A network so far: accuracy averaged over the seeds that have come as far as ``epochs``, the most of any."""
 
     network: str
@@ -38,7 +42,7 @@ class Standing(Record):
     accuracy: float
 
 
-class Status(Record):
+class StudyStatus(Record):
     """How a study stands.
 
     ``training_macs`` of jobs that are written down, and of those that have ended, relative to one another.
@@ -57,12 +61,12 @@ class Status(Record):
     failed: int
     finished: bool
     seconds_left: float | None
-    standings: tuple[Standing, ...]
+    standings: tuple[StudyStanding, ...]
     now: tuple[str, ...]
     why: tuple[str, ...]
 
 
-def read_status(out: Path, storage: str | None = None) -> Status:
+def read_status(out: Path, storage: str | None = None) -> StudyStatus:
     """Return how the study in a folder stands, also while it runs.
 
     Args:
@@ -78,7 +82,7 @@ def read_status(out: Path, storage: str | None = None) -> Status:
     count = {
         state: sum(entry.state == state for entry in entries) for state in ("waiting", "running", "done", "failed")
     }
-    return Status(
+    return StudyStatus(
         kind=asked.kind_name,
         baseline=asked.baseline.name,
         study=place.study,
@@ -96,7 +100,9 @@ def read_status(out: Path, storage: str | None = None) -> Status:
     )
 
 
-def resume(out: Path, watcher: Watcher, hands: Hands) -> Found | Compared | FoundBaseline:
+def resume(
+    out: Path, reporter: ProgressReporter, hands: Hands
+) -> CoefficientSearchResult | ComparisonResult | BaselineSearchResult:
     """Go on with the study in a folder as it was asked for.
 
     Raises:
@@ -106,12 +112,12 @@ def resume(out: Path, watcher: Watcher, hands: Hands) -> Found | Compared | Foun
     asked, place = _asked(out), _place(out, hands.storage)
     hands = hands.at(place)
     match asked:
-        case Search():
-            return find_coefficients(asked, out, watcher, hands)
-        case Comparing():
-            return compare_ways(asked, out, watcher, hands)
-        case BaselineSearch():
-            return find_baseline(asked, out, watcher, hands)
+        case CoefficientSearchRequest():
+            return find_coefficients(asked, out, reporter, hands)
+        case ComparisonRequest():
+            return compare_ways(asked, out, reporter, hands)
+        case BaselineSearchRequest():
+            return find_baseline(asked, out, reporter, hands)
         case _:
             raise RunError(f"{out} holds a {asked.kind_name}, which this version does not go on with")
 
@@ -148,7 +154,7 @@ def export(out: Path, file: Path, storage: str | None = None) -> int:
     return len(rows)
 
 
-def _asked(out: Path) -> Asked:
+def _asked(out: Path) -> StudyRequest:
     for kind in KINDS:
         file = out / f"{kind.kind_name}.json"
         if file.is_file() and json.loads(file.read_text()).get(KIND_KEY) == kind.kind_name:
@@ -156,19 +162,19 @@ def _asked(out: Path) -> Asked:
     raise RunError(f"{out} holds no study; give the folder that --out named when it was begun")
 
 
-def _place(out: Path, storage: str | None) -> Place:
-    file = out / Place.file_name
+def _place(out: Path, storage: str | None) -> StudyLocation:
+    file = out / StudyLocation.file_name
     if not file.is_file():
         raise RunError(f"the study in {out} has not begun to train; give its first command again")
-    place = Place.load(file)
+    place = StudyLocation.load(file)
     return place if storage is None else place.model_copy(update={"storage": storage})
 
 
-def _entries(out: Path, place: Place) -> tuple[Entry, ...]:
+def _entries(out: Path, place: StudyLocation) -> tuple[Entry, ...]:
     return read_entries(place.storage or out / STUDY, place.study)
 
 
-def _standings(entries: Sequence[Entry]) -> tuple[Standing, ...]:
+def _standings(entries: Sequence[Entry]) -> tuple[StudyStanding, ...]:
     by_network: dict[str, list[Entry]] = {}
     for entry in entries:
         if entry.state == "done":
@@ -179,7 +185,7 @@ def _standings(entries: Sequence[Entry]) -> tuple[Standing, ...]:
         reached = [entry for entry in ended if entry.stop == most]
         accuracy = fmean(entry.accuracy for entry in reached if entry.accuracy is not None)
         found.append(
-            Standing(network=network, ratio=reached[0].ratio, epochs=most, seeds=len(reached), accuracy=accuracy)
+            StudyStanding(network=network, ratio=reached[0].ratio, epochs=most, seeds=len(reached), accuracy=accuracy)
         )
     return tuple(sorted(found, key=lambda standing: (-standing.epochs, -standing.accuracy)))
 

@@ -20,12 +20,12 @@ from triscale.data.pipeline.loader import Batch, eval_batches
 from triscale.data.pipeline.order import epoch_order
 from triscale.data.pipeline.split import Sample, Split
 from triscale.errors import RunError, SearchError
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import LOCK, Run
 from triscale.jobs.studies.trials import binomial_error
 from triscale.jobs.training.train import HELD_BYTES, Carrying, eval_batch, train_task
 from triscale.network.contract import Preprocessing
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.network.spec import Network
 from triscale.nn.supernet import Supernet
 from triscale.record import Record
@@ -37,7 +37,7 @@ from triscale.training.evaluate import evaluate
 from triscale.training.loop import seed_weights
 from triscale.training.recipe import Recipe
 from triscale.training.state.checkpoint import Checkpoints
-from triscale.training.task import Task
+from triscale.training.task import TrainingTask
 from triscale.training.transfer import REESTIMATED_IMAGES, reestimate_norms
 
 SPEC = "supernet.json"
@@ -70,7 +70,9 @@ def digest_of(split: Split) -> str:
     return split.model_copy(update={"root": ""}).digest
 
 
-def train_supernet(spec: SupernetSpec, split: Split, folder: Path, watcher: Watcher, carrying: Carrying) -> None:
+def train_supernet(
+    spec: SupernetSpec, split: Split, folder: Path, reporter: ProgressReporter, carrying: Carrying
+) -> None:
     """Train a supernet in a folder from nothing, from its newest checkpoint, or not at all where that was done.
 
     The images have the largest resolution of the space. What is kept are the averaged weights after the last epoch: the
@@ -90,7 +92,7 @@ def train_supernet(spec: SupernetSpec, split: Split, folder: Path, watcher: Watc
             return
         spec.save(folder / SPEC)
         seed_weights(spec.seed)
-        task = Task(
+        task = TrainingTask(
             model=make_supernet(spec),
             recipe=spec.recipe,
             preprocessing=spec.preprocessing(max(_resolutions(spec.space))),
@@ -98,7 +100,7 @@ def train_supernet(spec: SupernetSpec, split: Split, folder: Path, watcher: Watc
             network_digest=spec.space.digest,
             seed=spec.seed,
         )
-        manifest = train_task(run, task, split, watcher, carrying)
+        manifest = train_task(run, task, split, reporter, carrying)
         tensors = Checkpoints(run.checkpoints).load(manifest.state_file)
         run.save_weights(
             {name.removeprefix("average/"): value for name, value in tensors.items() if name.startswith("average/")}
@@ -123,7 +125,7 @@ def corners(space: Space) -> tuple[Network, ...]:
         space.network(_corner(space, [of_block[min(turn, len(of_block) - 1)] for of_block in kinds]))
         for turn in range(max(map(len, kinds)))
     ]
-    return tuple(sorted(found, key=lambda network: -totals(network).macs))
+    return tuple(sorted(found, key=lambda network: -count_network(network).macs))
 
 
 def _kinds(options: Options) -> list[tuple[Operation, int]]:

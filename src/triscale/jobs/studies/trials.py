@@ -16,21 +16,21 @@ import torch
 from pydantic import Field, PositiveInt
 
 from triscale import __version__
-from triscale.data.checks.duplicates import find_copies
+from triscale.data.checks.duplicates import find_duplicates
 from triscale.data.pipeline.leaks import find_leaks, refuse_leaks
 from triscale.data.pipeline.split import Sample, Split, make_split
 from triscale.errors import DataError, Interrupted, RunError
-from triscale.jobs.core.networks import totals_of
-from triscale.jobs.core.progress import Silent, Watcher, duration
+from triscale.jobs.core.networks import count_of
+from triscale.jobs.core.progress import NullProgress, ProgressReporter, format_duration
 from triscale.jobs.core.run import Request, Run, RunSpec
-from triscale.jobs.data.scanning import watched_scan
+from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.training.train import Carrying, read_history, train_run
 from triscale.measure.device import machine
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.record import Record
-from triscale.search.shape import Sized, realized
+from triscale.search.shape import ScaledNetwork, realized
 from triscale.search.study.ledger import open_ledger
 from triscale.search.study.storage import without_password
 from triscale.search.study.study import Pace, Study
@@ -42,12 +42,12 @@ from triscale.training.recipe import Recipe
 TEST_SHARE = 0.2
 SPLIT = "split.json"
 STUDY = "study.sqlite"
-FEWEST_HELD_OUT = 20
+MIN_HELD_OUT = 20
 """With fewer held-out images, one of them is worth more than five points."""
-MOST_HELD_OUT = 0.5
+MAX_HELD_OUT = 0.5
 
 
-class Asked(Record):
+class StudyRequest(Record):
     """What was asked of a study: the same request goes on with it, another one is refused.
 
     ``share`` of the training images of every class is trained on. ``recipe`` holds the epochs.
@@ -61,7 +61,7 @@ class Asked(Record):
     split_seed: int = 0
 
 
-class Place(Record):
+class StudyLocation(Record):
     """Where the study of a folder lies: on a server, without its password, or in the folder's own file."""
 
     kind_name: ClassVar[str] = "study_place"
@@ -93,7 +93,7 @@ class Hands:
     allow_leak: bool = False
     should_stop: Callable[[], bool] = lambda: False
 
-    def at(self, place: Place) -> Hands:
+    def at(self, place: StudyLocation) -> Hands:
         """Return the same with the storage and study of a place."""
         return replace(self, storage=place.storage, study=place.study)
 
@@ -130,7 +130,7 @@ class Trainings:
         )
         # Interrupted at the end of the job's last epoch, with everything saved for the next job.
         with run.lock(), contextlib.suppress(Interrupted):
-            train_run(run, self._described(run, job, split), split, Silent(), carrying)
+            train_run(run, self._described(run, job, split), split, NullProgress(), carrying)
         accuracy = read_history(run)[job.stop - 1].val_top1
         return Score(accuracy, binomial_error(accuracy, len(split.val)))
 
@@ -141,9 +141,9 @@ class Trainings:
         with run.lock():
             spec = self._described(run, job, split)
             if not run.weights_file.is_file():
-                train_run(run, spec, split, Silent(), Carrying(device=device))
+                train_run(run, spec, split, NullProgress(), Carrying(device=device))
             if not run.metrics_file.is_file():
-                evaluate_run(run, Silent(), device=device)
+                evaluate_run(run, NullProgress(), device=device)
         metrics = Metrics.load(run.metrics_file)
         return Score(metrics.top1, binomial_error(metrics.top1, metrics.count))
 
@@ -183,7 +183,7 @@ def binomial_error(accuracy: float, count: int) -> float:
     return math.sqrt(accuracy * (1 - accuracy) / count)
 
 
-def settings_of(asked: Asked, split: Split) -> dict[str, object]:
+def settings_of(asked: StudyRequest, split: Split) -> dict[str, object]:
     """Return what the results of a study depend on; where its images lie is no matter."""
     there: dict[str, object] = {"images": ""}
     return {
@@ -200,7 +200,7 @@ def open_study(
     work: Work,
     out: Path,
     hands: Hands,
-    watcher: Watcher,
+    reporter: ProgressReporter,
 ) -> Iterator[Study]:
     """Open the study of a job in its folder, or on a server.
 
@@ -211,18 +211,18 @@ def open_study(
         work: carries out a job.
         out: folder of the job.
         hands: who carries it out.
-        watcher: told how far it is.
+        reporter: told how far it is.
 
     Raises:
         RunError: another process works in the folder.
         SearchError: the storage cannot be used, or holds a study of the name with other settings.
     """
-    tally = totals_of(baseline)
+    tally = count_of(baseline)
 
     @cache
-    def size(network: AnyNetwork) -> Sized:
-        counted = totals_of(network)
-        return Sized(
+    def size(network: AnyNetwork) -> ScaledNetwork:
+        counted = count_of(network)
+        return ScaledNetwork(
             network=network,
             ratio=counted.macs / tally.macs,
             realized=realized(baseline, network),
@@ -231,14 +231,14 @@ def open_study(
         )
 
     def on_change(pace: Pace) -> None:
-        watcher.begin("train", pace.total)
-        left = "" if pace.seconds_left is None else f", about {duration(pace.seconds_left)} left"
-        watcher.advance(pace.ended, f"{pace.ended} of {pace.total} trainings{left}")
+        reporter.begin("train", pace.total)
+        left = "" if pace.seconds_left is None else f", about {format_duration(pace.seconds_left)} left"
+        reporter.advance(pace.ended, f"{pace.ended} of {pace.total} trainings{left}")
 
-    watcher.begin("train")
+    reporter.begin("train")
     place, title = hands.storage or out / STUDY, hands.study or name
     with open_ledger(place, title, settings, lambda job: size(job.network)) as ledger:
-        Place(storage=without_password(hands.storage), study=title).save(out / Place.file_name)
+        StudyLocation(storage=without_password(hands.storage), study=title).save(out / StudyLocation.file_name)
         study = Study(
             ledger,
             out / "trials",
@@ -253,7 +253,11 @@ def open_study(
 
 
 def prepare_split(
-    asked: Asked, out: Path, hands: Hands, watcher: Watcher, check: Callable[[Split], None] = lambda split: None
+    asked: StudyRequest,
+    out: Path,
+    hands: Hands,
+    reporter: ProgressReporter,
+    check: Callable[[Split], None] = lambda split: None,
 ) -> Split:
     """Scan and split the images of a study, or take up what a study of the same request has in its folder.
 
@@ -261,7 +265,7 @@ def prepare_split(
         asked: the request; it is saved last, under the name of its kind.
         out: the folder.
         hands: whether leaks are allowed, and when to stop.
-        watcher: follows the scan.
+        reporter: follows the scan.
         check: is given the split of a new study; what it raises leaves no trace.
 
     Raises:
@@ -281,14 +285,14 @@ def prepare_split(
     if out.is_dir() and any(path.name != split_file.name for path in out.iterdir()):
         raise RunError(f"{out} is not empty and holds no {asked.kind_name}; give a new folder with --out")
 
-    found = watched_scan(
-        asked.images, watcher, hands.should_stop, "stopped during the scan of the images; nothing was written yet"
+    found = scan_with_progress(
+        asked.images, reporter, hands.should_stop, "stopped during the scan of the images; nothing was written yet"
     )
-    copies = find_copies(found)
+    copies = find_duplicates(found)
     split = make_split(found, seed=asked.split_seed, val_share=asked.recipe.val_share, copies=copies)
     if not hands.allow_leak:
         refuse_leaks(split, find_leaks(split, copies))
-    if len(split.val) < FEWEST_HELD_OUT:
+    if len(split.val) < MIN_HELD_OUT:
         raise DataError(_too_few(split))
     split = split.model_copy(update={"train": thinned(split.train, asked.share, asked.split_seed)})
     check(split)
@@ -299,13 +303,13 @@ def prepare_split(
 
 def _too_few(split: Split) -> str:
     total = len(split.train) + len(split.val)
-    share = (FEWEST_HELD_OUT + len(split.classes)) / total
+    share = (MIN_HELD_OUT + len(split.classes)) / total
     remedy = "give more images"
-    if share <= MOST_HELD_OUT:
+    if share <= MAX_HELD_OUT:
         remedy = f"{remedy}, or --set val_share={math.ceil(20 * share) / 20:g}"
     return (
         f"{len(split.val)} of {total} training images would be held out to score networks on, and at least "
-        f"{FEWEST_HELD_OUT} are needed to tell them apart; {remedy}"
+        f"{MIN_HELD_OUT} are needed to tell them apart; {remedy}"
     )
 
 

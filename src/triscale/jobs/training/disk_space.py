@@ -32,7 +32,7 @@ def needed_bytes(figures: Cost, recipe: Recipe) -> int:
     return _STATES * state + 4 * weights + _REST_BYTES
 
 
-def check_room(folder: Path, figures: Cost, recipe: Recipe) -> None:
+def check_disk_space(folder: Path, figures: Cost, recipe: Recipe) -> None:
     """Make sure that the disk has room for a Run before it begins.
 
     Raises:

@@ -10,17 +10,17 @@ from typing import ClassVar
 
 import torch
 
-from triscale.data.checks.duplicates import find_copies
+from triscale.data.checks.duplicates import find_duplicates
 from triscale.data.pipeline.loader import Batch, TrainLoader
 from triscale.data.pipeline.split import make_split
 from triscale.errors import Interrupted
 from triscale.jobs.core.networks import cost_of
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Request
-from triscale.jobs.data.scanning import watched_scan
+from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.disk_space import needed_bytes, optimizer_values
 from triscale.jobs.training.prepare import resolve
-from triscale.jobs.training.train import Carrying, decoder_of, gone_through
+from triscale.jobs.training.train import Carrying, decoder_of, repeat_small_dataset
 from triscale.measure.memory import training_memory
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
@@ -38,7 +38,7 @@ _FORWARD_SHARE = 1 / 3
 """Of the time of a training step: what the evaluation of as many images takes."""
 
 
-class Forecast(Record):
+class TrainingEstimate(Record):
     """What a training will take.
 
     ``seconds`` is from the median of a few steps, ``seconds_low`` and ``seconds_high`` from their quartiles; without
@@ -65,7 +65,7 @@ class Forecast(Record):
     disk_bytes: int
 
 
-def forecast(request: Request, watcher: Watcher, carrying: Carrying) -> Forecast:
+def estimate_training(request: Request, reporter: ProgressReporter, carrying: Carrying) -> TrainingEstimate:
     """Scan the images, fit the network and take a few steps that are thrown away; nothing is written.
 
     Raises:
@@ -73,19 +73,19 @@ def forecast(request: Request, watcher: Watcher, carrying: Carrying) -> Forecast
         Interrupted: ``should_stop`` answered true.
     """
     recipe = request.recipe
-    found = watched_scan(request.images, watcher, carrying.should_stop, "stopped; nothing was written")
+    found = scan_with_progress(request.images, reporter, carrying.should_stop, "stopped; nothing was written")
     split = make_split(
         found,
         seed=request.seed,
         test_share=request.test_share,
         val_share=recipe.val_share,
-        copies=find_copies(found),
+        copies=find_duplicates(found),
     )
     network, _ = resolve(request, len(split.classes))
     figures = cost_of(network)
     preprocessing = Preprocessing(resolution=network.resolution, crop=recipe.crop_at(network.resolution))
     with TrainLoader(
-        gone_through(split, recipe),
+        repeat_small_dataset(split, recipe),
         preprocessing,
         recipe.augmentation,
         batch=recipe.batch,
@@ -94,16 +94,16 @@ def forecast(request: Request, watcher: Watcher, carrying: Carrying) -> Forecast
         decode_jpeg=decoder_of(recipe),
     ) as loader:
         steps = loader.num_steps
-        watcher.begin("time steps", STEPS + 1)
-        seconds = _step_seconds(request, network, preprocessing, len(split.classes), loader, watcher, carrying)
+        reporter.begin("time steps", STEPS + 1)
+        seconds = _step_seconds(request, network, preprocessing, len(split.classes), loader, reporter, carrying)
     quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [seconds[0]] * 3
     images = loader.count(0)
     per_epoch = steps + _FORWARD_SHARE * len(split.val) / images
     total = recipe.epochs * per_epoch + _FORWARD_SHARE * len(split.test) / images
     memory = training_memory(
-        build(network), -(-recipe.batch // recipe.shards), network.resolution, optimizer_values(recipe)
+        build(network), -(-recipe.batch // recipe.micro_batches), network.resolution, optimizer_values(recipe)
     )
-    return Forecast(
+    return TrainingEstimate(
         network=network.name,
         resolution=network.resolution,
         macs=figures.macs,
@@ -129,7 +129,7 @@ def _step_seconds(
     preprocessing: Preprocessing,
     classes: int,
     loader: TrainLoader,
-    watcher: Watcher,
+    reporter: ProgressReporter,
     carrying: Carrying,
 ) -> list[float]:
     """Return the seconds of a few steps, loading included."""
@@ -145,7 +145,7 @@ def _step_seconds(
         seed=request.seed,
         device=carrying.device,
         group=ALONE,
-        told=watcher.note,
+        told=reporter.note,
     )
     ended = []
     for number, batch in enumerate(islice(_endless(loader), STEPS + 1)):
@@ -155,7 +155,7 @@ def _step_seconds(
         if carrying.device.type == "cuda":
             torch.cuda.synchronize()
         ended.append(time.perf_counter())
-        watcher.advance(number + 1)
+        reporter.advance(number + 1)
     return [after - before for before, after in pairwise(ended)]
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError, WeightsError
-from triscale.jobs.core.run import Run, RunSpec, Start
-from triscale.jobs.training.linear_probe import begin_as_probe
+from triscale.jobs.core.run import InitialWeights, Run, RunSpec
+from triscale.jobs.training.linear_probe import init_head_from_linear_probe
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
@@ -31,7 +31,7 @@ TRANSFER_SHARE = 0.25
 _SHOWN = 3
 
 
-def find_start(text: str, *, offline: bool = False, progress: Progress | None = None) -> Start:
+def find_initial_weights(text: str, *, offline: bool = False, progress: Progress | None = None) -> InitialWeights:
     """Return what a person means by ``--weights``: a finished Run, a file of weights or a published name.
 
     With ``inherit:`` before it the weights are those of a network of another size, from which the one to be trained
@@ -48,7 +48,7 @@ def find_start(text: str, *, offline: bool = False, progress: Progress | None = 
         if not run.weights_file.is_file():
             raise RunError(f"the training in {run.folder} has not ended; give the folder of a finished Run")
         spec = run.spec
-        return Start(
+        return InitialWeights(
             run=str(run.folder.resolve()),
             sha256=_sha256(run.weights_file.read_bytes()),
             inherits=inherits,
@@ -58,7 +58,7 @@ def find_start(text: str, *, offline: bool = False, progress: Progress | None = 
     if folder.is_dir():
         raise RunError(f"{folder} holds no Run (no run.json); give the folder that --out named when it was made")
     loaded = find_weights(place, offline=offline, progress=progress)
-    return Start(
+    return InitialWeights(
         run=str(folder.resolve()) if folder.exists() else place,
         sha256=_digest_of(loaded),
         inherits=inherits,
@@ -67,14 +67,14 @@ def find_start(text: str, *, offline: bool = False, progress: Progress | None = 
     )
 
 
-def transferred(recipe: Recipe) -> Recipe:
+def for_finetuning(recipe: Recipe) -> Recipe:
     """Return a recipe for weights that were trained before: a quarter of its learning rate, unless made for them."""
     if recipe.name == FINETUNE.name:
         return recipe
     return recipe.model_copy(update={"learning_rate": recipe.learning_rate * TRANSFER_SHARE})
 
 
-def preprocessing_of(start: Start | None, recipe: Recipe, resolution: int) -> Preprocessing:
+def preprocessing_of(start: InitialWeights | None, recipe: Recipe, resolution: int) -> Preprocessing:
     """Return how images become input: as the first weights were trained, at the network's resolution."""
     fresh = Preprocessing(resolution=resolution, crop=recipe.crop_at(resolution))
     if start is None or start.preprocessing is None:
@@ -83,7 +83,9 @@ def preprocessing_of(start: Start | None, recipe: Recipe, resolution: int) -> Pr
     return fresh.model_copy(update={"mean": before.mean, "std": before.std, "interpolation": before.interpolation})
 
 
-def load_start(model: nn.Module, spec: RunSpec, start: Start, split: Split, device: torch.device) -> str:
+def load_initial_weights(
+    model: nn.Module, spec: RunSpec, start: InitialWeights, split: Split, device: torch.device
+) -> str:
     """Put the first weights into a model, and return what was done, in a sentence.
 
     A classifier of other classes begins anew, as the recipe says: by chance, or as a linear probe of the training
@@ -122,7 +124,7 @@ def load_start(model: nn.Module, spec: RunSpec, start: Start, split: Split, devi
     return f"starts from {start.run}; {_begin_head(model, spec, split, device, keeps_head=keeps_head)}"
 
 
-def check_start(start: Start, network: AnyNetwork) -> None:
+def check_initial_weights(start: InitialWeights, network: AnyNetwork) -> None:
     """Refuse, before anything is trained, a network that the first weights do not fit.
 
     Raises:
@@ -143,7 +145,7 @@ def check_start(start: Start, network: AnyNetwork) -> None:
         )
 
 
-def _read(start: Start) -> tuple[Mapping[str, Tensor], AnyNetwork, tuple[str, ...] | None]:
+def _read(start: InitialWeights) -> tuple[Mapping[str, Tensor], AnyNetwork, tuple[str, ...] | None]:
     """Return the tensors of first weights, their network and the names of their classes."""
     folder = Path(start.run)
     if (folder / "run.json").is_file():
@@ -178,8 +180,8 @@ def _begin_head(model: nn.Module, spec: RunSpec, split: Split, device: torch.dev
     if keeps_head:
         return "the classifier is kept: the classes are the same"
     number = None
-    if spec.request.recipe.head_start == "probe":
-        number = begin_as_probe(model, split, spec.preprocessing, spec.request.seed, device)
+    if spec.request.recipe.head_init == "probe":
+        number = init_head_from_linear_probe(model, split, spec.preprocessing, spec.request.seed, device)
     return "the classifier begins anew" + ("" if number is None else f", as a linear probe of {number} training images")
 
 

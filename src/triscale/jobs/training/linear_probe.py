@@ -23,14 +23,14 @@ from triscale.nn.build import Classifier
 
 PROBE_IMAGES = 2000
 """Training images that a classifier is fitted to."""
-MOST_IMAGES = 20_000
+MAX_IMAGES = 20_000
 """Of more training images none is fitted: there are steps enough, and time is better spent on them."""
-FEWEST_OF_CLASS = 2
+MIN_OF_CLASS = 2
 _ITERATIONS = 1000
 _BATCH = 64
 
 
-def begin_as_probe(
+def init_head_from_linear_probe(
     model: nn.Module, split: Split, preprocessing: Preprocessing, seed: int, device: torch.device
 ) -> int | None:
     """Fit the classifier of a model to the features that it has, and return to how many images.
@@ -45,12 +45,12 @@ def begin_as_probe(
     Returns:
         None where nothing was fitted: a person's own module, a set that is large, or too few images of a class.
     """
-    if not isinstance(model, Classifier) or len(split.train) > MOST_IMAGES:
+    if not isinstance(model, Classifier) or len(split.train) > MAX_IMAGES:
         return None
     order = epoch_order(len(split.train), seed, 0)[:PROBE_IMAGES].tolist()
     samples = [split.train[index] for index in order]
     labels = np.array([sample.label for sample in samples])
-    if np.bincount(labels, minlength=len(split.classes)).min() < FEWEST_OF_CLASS:
+    if np.bincount(labels, minlength=len(split.classes)).min() < MIN_OF_CLASS:
         return None
     features = []
     model.to(device).eval()

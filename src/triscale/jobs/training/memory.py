@@ -19,20 +19,20 @@ from triscale.training.recipe import SMALL
 _MEMINFO = Path("/proc/meminfo")
 
 
-class Memory(NamedTuple):
+class TrainingMemoryNeed(NamedTuple):
     """What a training takes beside Python and torch, in bytes.
 
-    ``shard`` is the number of images in memory at a time, ``largest`` the most that would fit into what is
+    ``micro_batch`` is the number of images in memory at a time, ``largest`` the most that would fit into what is
     ``available``; both None where that is not known.
     """
 
     needed: int
-    shard: int
+    micro_batch: int
     available: int | None
     largest: int | None
 
 
-class Needs(Record):
+class NetworkMemory(Record):
     """What a network takes in memory, in a call and in a step of a training by the recipe ``small``."""
 
     kind_name: ClassVar[str] = "memory_needs"
@@ -42,20 +42,20 @@ class Needs(Record):
     training: TrainingMemory
 
 
-def needs_of(network: AnyNetwork, batch: int) -> Needs:
+def network_memory(network: AnyNetwork, batch: int) -> NetworkMemory:
     """Forecast the memory of a network for so many images at a time.
 
     Raises:
         NetworkError: a person's function cannot be found or called.
     """
-    return Needs(
+    return NetworkMemory(
         batch=batch,
         inference=inference_memory(build(network), batch, network.resolution),
         training=training_memory(build(network), batch, network.resolution, optimizer_values(SMALL)),
     )
 
 
-def memory_of(spec: RunSpec, device: torch.device) -> Memory | None:
+def memory_of(spec: RunSpec, device: torch.device) -> TrainingMemoryNeed | None:
     """Forecast the memory of a Run's training on a device; None for a person's own network, which is not lowered.
 
     What backward passes keep grows with the images, all else does not.
@@ -63,13 +63,13 @@ def memory_of(spec: RunSpec, device: torch.device) -> Memory | None:
     if not isinstance(spec.network, Network):
         return None
     recipe = spec.request.recipe
-    shard = -(-recipe.batch // recipe.shards)
-    counted = training_memory(build(spec.network), shard, spec.network.resolution, optimizer_values(recipe))
+    micro_batch = -(-recipe.batch // recipe.micro_batches)
+    counted = training_memory(build(spec.network), micro_batch, spec.network.resolution, optimizer_values(recipe))
     available = _available(device)
     largest = None
     if available is not None:
-        largest = max(0, (available - counted.state_bytes) * shard // max(1, counted.activation_bytes))
-    return Memory(counted.total_bytes, shard, available, largest)
+        largest = max(0, (available - counted.state_bytes) * micro_batch // max(1, counted.activation_bytes))
+    return TrainingMemoryNeed(counted.total_bytes, micro_batch, available, largest)
 
 
 def _available(device: torch.device) -> int | None:

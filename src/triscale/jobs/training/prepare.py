@@ -7,26 +7,26 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from triscale import __version__
-from triscale.data.checks.duplicates import Copies, find_copies
+from triscale.data.checks.duplicates import Duplicates, find_duplicates
 from triscale.data.pipeline.leaks import Leak, certain, find_leaks, refuse_leaks
 from triscale.data.pipeline.split import Split, check_present, make_split
 from triscale.data.sources.scanned import BadFile
 from triscale.errors import RunError
 from triscale.jobs.core.networks import fit_any
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Request, Run, RunSpec
-from triscale.jobs.data.scanning import watched_scan
-from triscale.jobs.training.initial_weights import check_start, preprocessing_of
+from triscale.jobs.data.scanning import scan_with_progress
+from triscale.jobs.training.initial_weights import check_initial_weights, preprocessing_of
 from triscale.measure.device import Machine, machine
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import BatchNorm, Network
 from triscale.record import Record
 from triscale.scaling.fit import Fit
-from triscale.training.changes import idle_settings
+from triscale.training.changes import unused_settings
 from triscale.training.recipe import BySize, Recipe
 
 
-class ClassTally(Record):
+class SplitCounts(Record):
     """How many images of a class are for what."""
 
     name: str
@@ -45,7 +45,7 @@ class DataSummary(Record):
     kind_name: ClassVar[str] = "data"
 
     root: str
-    classes: tuple[ClassTally, ...]
+    classes: tuple[SplitCounts, ...]
     smallest_side: int
     median_side: int
     largest_side: int
@@ -58,7 +58,7 @@ class DataSummary(Record):
 def prepare(
     run: Run,
     request: Request,
-    watcher: Watcher,
+    reporter: ProgressReporter,
     *,
     should_stop: Callable[[], bool] = lambda: False,
     command: tuple[str, ...] = (),
@@ -76,14 +76,14 @@ def prepare(
     if run.spec_file.is_file():
         spec = run.spec
         check_present(run.split)
-        for sentence in changed_since(spec.machine, machine()):
-            watcher.note(sentence)
+        for sentence in environment_changes(spec.machine, machine()):
+            reporter.note(sentence)
         return spec
 
-    found = watched_scan(
-        request.images, watcher, should_stop, "stopped during the scan of the images; the same command begins it again"
+    found = scan_with_progress(
+        request.images, reporter, should_stop, "stopped during the scan of the images; the same command begins it again"
     )
-    copies = find_copies(found)
+    copies = find_duplicates(found)
     split = make_split(
         found, seed=request.seed, test_share=request.test_share, val_share=request.recipe.val_share, copies=copies
     )
@@ -91,20 +91,20 @@ def prepare(
     if not allow_leak:
         refuse_leaks(split, leaks)
     if found.bad:
-        watcher.note(
+        reporter.note(
             f"{len(found.bad)} files cannot be read as images and are left out; {run.data_file.name} lists them"
         )
-    num_copies = count_copies(copies, leaks)
+    num_copies = count_duplicates(copies, leaks)
     if num_copies or leaks:
-        watcher.note(
+        reporter.note(
             f"copies within one part: {num_copies}; across parts: {len(certain(leaks))}; perhaps across parts: "
             f"{len(leaks) - len(certain(leaks))}; triscale data check lists them"
         )
     network, fit = resolve(request, len(split.classes))
     if request.start is not None:
-        check_start(request.start, network)
-    for sentence in idle_settings(request.recipe, network):
-        watcher.note(sentence)
+        check_initial_weights(request.start, network)
+    for sentence in unused_settings(request.recipe, network):
+        reporter.note(sentence)
     spec = RunSpec(
         version=__version__,
         request=request,
@@ -134,7 +134,7 @@ def prepare(
     return spec
 
 
-def changed_since(before: Machine, now: Machine) -> list[str]:
+def environment_changes(before: Machine, now: Machine) -> list[str]:
     """Return a sentence for everything that makes the rest of a Run differ, by rounding, from an uninterrupted one."""
     pairs = {"torch": (dict(before.packages).get("torch"), dict(now.packages).get("torch"))}
     pairs |= {name: (getattr(before, name), getattr(now, name)) for name in ("processor", "threads", "kernels")}
@@ -177,14 +177,14 @@ def with_dropout(network: AnyNetwork, recipe: Recipe, phi: float) -> AnyNetwork:
     return network
 
 
-def count_copies(copies: Copies, leaks: tuple[Leak, ...]) -> int:
+def count_duplicates(copies: Duplicates, leaks: tuple[Leak, ...]) -> int:
     """Count the images that are certainly copies of another in the same part."""
     return sum(len(group) - 1 for group in copies.groups) - len(certain(leaks))
 
 
-def _tallies(split: Split) -> tuple[ClassTally, ...]:
+def _tallies(split: Split) -> tuple[SplitCounts, ...]:
     counts = [Counter(sample.label for sample in part) for part in (split.train, split.val, split.test)]
     return tuple(
-        ClassTally(name=name, train=counts[0][label], val=counts[1][label], test=counts[2][label])
+        SplitCounts(name=name, train=counts[0][label], val=counts[1][label], test=counts[2][label])
         for label, name in enumerate(split.classes)
     )

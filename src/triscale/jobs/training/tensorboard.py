@@ -11,7 +11,7 @@ from triscale.errors import RecipeError
 from triscale.training.state.checkpoint import Epoch
 
 
-class Board:
+class TensorBoardWriter:
     """Writes each epoch once into event files; those of an earlier start are replaced.
 
     Raises:

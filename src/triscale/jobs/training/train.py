@@ -13,9 +13,9 @@ from triscale.data.pipeline.loader import Batch, TrainLoader, eval_batches
 from triscale.data.pipeline.order import num_batches
 from triscale.data.pipeline.split import Split
 from triscale.errors import RecipeError, RunError
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run, RunSpec
-from triscale.jobs.training.initial_weights import load_start
+from triscale.jobs.training.initial_weights import load_initial_weights
 from triscale.nn.build import build
 from triscale.record import write_atomic
 from triscale.training.distributed.group import ALONE, Group
@@ -24,7 +24,7 @@ from triscale.training.loop import seed_weights, train
 from triscale.training.meter import Progress
 from triscale.training.recipe import Recipe
 from triscale.training.state.checkpoint import Checkpoints, Epoch, Manifest
-from triscale.training.task import Feed, Manner, Task
+from triscale.training.task import BatchSource, Manner, TrainingTask
 
 EVAL_BATCH = 128
 HELD_BYTES = 512 << 20
@@ -82,7 +82,9 @@ def limit_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def train_run(run: Run, spec: RunSpec, split: Split, watcher: Watcher, carrying: Carrying) -> tuple[Epoch, ...]:
+def train_run(
+    run: Run, spec: RunSpec, split: Split, reporter: ProgressReporter, carrying: Carrying
+) -> tuple[Epoch, ...]:
     """Train from nothing or from the newest checkpoint to the end, and write the best weights and the history.
 
     Only the first process of a group reads and writes the Run.
@@ -99,8 +101,8 @@ def train_run(run: Run, spec: RunSpec, split: Split, watcher: Watcher, carrying:
     seed_weights(spec.request.seed)
     model = build(spec.network)
     if group.is_writer and spec.request.start is not None and checkpoints.newest() is None:
-        watcher.note(load_start(model, spec, spec.request.start, split, carrying.device))
-    task = Task(
+        reporter.note(load_initial_weights(model, spec, spec.request.start, split, carrying.device))
+    task = TrainingTask(
         model=model,
         recipe=spec.request.recipe,
         preprocessing=spec.preprocessing,
@@ -108,13 +110,13 @@ def train_run(run: Run, spec: RunSpec, split: Split, watcher: Watcher, carrying:
         network_digest=spec.network.structure,
         seed=spec.request.seed,
     )
-    manifest = train_task(run, task, split, watcher, carrying)
+    manifest = train_task(run, task, split, reporter, carrying)
     if group.is_writer:
         _finish(run, checkpoints, manifest)
     return manifest.history
 
 
-def train_task(run: Run, task: Task, split: Split, watcher: Watcher, carrying: Carrying) -> Manifest:
+def train_task(run: Run, task: TrainingTask, split: Split, reporter: ProgressReporter, carrying: Carrying) -> Manifest:
     """Train any model on a split in the folder of a Run, with checkpoints and a history, and return where it ended.
 
     Raises:
@@ -124,10 +126,10 @@ def train_task(run: Run, task: Task, split: Split, watcher: Watcher, carrying: C
 
     def on_epoch(history: tuple[Epoch, ...]) -> None:
         if group.is_writer:
-            _write_along(run, history, watcher)
+            _write_along(run, history, reporter)
             carrying.on_epoch()
 
-    split = gone_through(split, recipe)
+    split = repeat_small_dataset(split, recipe)
     with TrainLoader(
         split,
         task.preprocessing,
@@ -136,30 +138,30 @@ def train_task(run: Run, task: Task, split: Split, watcher: Watcher, carrying: C
         seed=task.seed,
         workers=carrying.workers,
         pin=carrying.device.type == "cuda",
-        on_restart=watcher.note,
+        on_restart=reporter.note,
         decode_jpeg=decoder_of(recipe),
     ) as loader:
-        watcher.begin("train", loader.num_steps * recipe.epochs)
+        reporter.begin("train", loader.num_steps * recipe.epochs)
         manner = Manner(
             device=carrying.device,
             group=group,
             should_stop=carrying.should_stop,
             compiled=carrying.compiled,
-            on_progress=lambda progress: watcher.advance(progress.step, _in_words(progress)),
+            on_progress=lambda progress: reporter.advance(progress.step, _describe(progress)),
             on_epoch=on_epoch,
-            on_note=watcher.note,
+            on_note=reporter.note,
         )
         return train(task, _feed(split, task, loader, carrying), Checkpoints(run.checkpoints), manner)
 
 
-def gone_through(split: Split, recipe: Recipe) -> Split:
+def repeat_small_dataset(split: Split, recipe: Recipe) -> Split:
     """Return a split whose training images stand in it as often as each is seen in an epoch.
 
     That is once, unless all epochs together would have fewer steps than the recipe wants. Each time an image is
     augmented anew.
     """
     steps = recipe.epochs * num_batches(len(split.train), recipe.batch)
-    times = max(1, -(-recipe.least_steps // steps))
+    times = max(1, -(-recipe.min_steps // steps))
     return split if times == 1 else split.model_copy(update={"train": split.train * times})
 
 
@@ -174,10 +176,10 @@ def decoder_of(recipe: Recipe) -> DecodeJpeg | None:
 
 def eval_batch(recipe: Recipe) -> int:
     """Return the number of images that are evaluated at a time: never more than a training step holds in memory."""
-    return max(1, min(EVAL_BATCH, recipe.batch // recipe.shards))
+    return max(1, min(EVAL_BATCH, recipe.batch // recipe.micro_batches))
 
 
-def _feed(split: Split, task: Task, loader: TrainLoader, carrying: Carrying) -> Feed:
+def _feed(split: Split, task: TrainingTask, loader: TrainLoader, carrying: Carrying) -> BatchSource:
     recipe, group = task.recipe, carrying.group
 
     def held_out() -> Iterator[Batch]:
@@ -199,11 +201,11 @@ def _feed(split: Split, task: Task, loader: TrainLoader, carrying: Carrying) -> 
             kept.extend(held_out())
         return kept if few else held_out()
 
-    return Feed(
+    return BatchSource(
         steps_per_epoch=loader.num_steps,
         count=loader.count,
         train=lambda epoch, first: loader.epoch(
-            epoch, first, lambda count: share_of(group.rank, group.size, recipe.shards, count)
+            epoch, first, lambda count: share_of(group.rank, group.size, recipe.micro_batches, count)
         ),
         val=val,
         whole=loader.epoch,
@@ -217,12 +219,12 @@ def _finish(run: Run, checkpoints: Checkpoints, manifest: Manifest) -> None:
     _write_history(run, manifest.history)
 
 
-def _write_along(run: Run, history: tuple[Epoch, ...], watcher: Watcher) -> None:
+def _write_along(run: Run, history: tuple[Epoch, ...], reporter: ProgressReporter) -> None:
     """Write the history so far; a full disk must not end the training, and the next epoch writes it whole."""
     try:
         _write_history(run, history)
     except OSError as error:
-        watcher.note(f"{run.history_file} cannot be written ({error.strerror}); make room; the training goes on")
+        reporter.note(f"{run.history_file} cannot be written ({error.strerror}); make room; the training goes on")
 
 
 def _write_history(run: Run, history: tuple[Epoch, ...]) -> None:
@@ -236,7 +238,7 @@ def read_history(run: Run) -> tuple[Epoch, ...]:
     return tuple(Epoch.parse(json.loads(line), str(run.history_file)) for line in lines)
 
 
-def _in_words(progress: Progress) -> str:
+def _describe(progress: Progress) -> str:
     accuracy = "" if progress.val_top1 is None else f"  val {progress.val_top1:.1%}"
     speed = f"{progress.images_per_second:.0f} img/s"
     return f"epoch {progress.epoch}/{progress.epochs}  loss {progress.loss:.3f}{accuracy}  {speed}"

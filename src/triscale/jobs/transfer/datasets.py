@@ -14,22 +14,22 @@ from triscale.places import cache_folder
 from triscale.record import Record
 
 
-class Published(NamedTuple):
+class PublishedAccuracy(NamedTuple):
     """The paper's best figure on a set, in percent, by one of its networks."""
 
     accuracy: float
     network: str
 
 
-PAPER: dict[str, Published] = {
-    "cifar10": Published(98.9, "EfficientNet-B7"),
-    "cifar100": Published(91.7, "EfficientNet-B7"),
-    "birdsnap": Published(84.3, "EfficientNet-B7"),
-    "stanford_cars": Published(94.7, "EfficientNet-B7"),
-    "flowers102": Published(98.8, "EfficientNet-B7"),
-    "fgvc_aircraft": Published(92.9, "EfficientNet-B7"),
-    "oxford_iiit_pet": Published(95.4, "EfficientNet-B6"),
-    "food101": Published(93.0, "EfficientNet-B7"),
+PAPER: dict[str, PublishedAccuracy] = {
+    "cifar10": PublishedAccuracy(98.9, "EfficientNet-B7"),
+    "cifar100": PublishedAccuracy(91.7, "EfficientNet-B7"),
+    "birdsnap": PublishedAccuracy(84.3, "EfficientNet-B7"),
+    "stanford_cars": PublishedAccuracy(94.7, "EfficientNet-B7"),
+    "flowers102": PublishedAccuracy(98.8, "EfficientNet-B7"),
+    "fgvc_aircraft": PublishedAccuracy(92.9, "EfficientNet-B7"),
+    "oxford_iiit_pet": PublishedAccuracy(95.4, "EfficientNet-B6"),
+    "food101": PublishedAccuracy(93.0, "EfficientNet-B7"),
 }
 """Tan & Le 2019, Table 5, in its order: the eight sets, and the best EfficientNet on each."""
 
@@ -45,7 +45,7 @@ _LOADED: dict[str, str] = {
 """The folders that torchvision's loaders make in a common one."""
 
 
-class Source(Record):
+class TransferDataset(Record):
     """A set of images, under what name and by which metric it is reported."""
 
     name: str
@@ -54,7 +54,7 @@ class Source(Record):
     metric: Metric = "top1"
 
 
-class Absent(Record):
+class MissingDataset(Record):
     """A set of the paper that is not here: where it was looked for, and where it comes from."""
 
     name: str
@@ -63,7 +63,9 @@ class Absent(Record):
     source: str
 
 
-def find_sets(words: Sequence[str], data: Path | None) -> tuple[tuple[Source, ...], tuple[Absent, ...]]:
+def find_sets(
+    words: Sequence[str], data: Path | None
+) -> tuple[tuple[TransferDataset, ...], tuple[MissingDataset, ...]]:
     """Return the sets that are here, in the order asked for, and those that are not; nothing is fetched.
 
     Args:
@@ -77,13 +79,13 @@ def find_sets(words: Sequence[str], data: Path | None) -> tuple[tuple[Source, ..
     """
     if data is not None and not data.is_dir():
         raise DataError(f"there is no folder {data}; give one that holds copies of the sets, such as {data}/flowers102")
-    here: list[Source] = []
-    absent: list[Absent] = []
+    here: list[TransferDataset] = []
+    absent: list[MissingDataset] = []
     for word in words or tuple(PAPER):
         found = _find(word, data)
         if found.name in {source.name for source in here} | {missing.name for missing in absent}:
             raise DataError(f"the set {found.name} is named twice; every set is one row")
-        if isinstance(found, Source):
+        if isinstance(found, TransferDataset):
             here.append(found)
         else:
             absent.append(found)
@@ -93,13 +95,13 @@ def find_sets(words: Sequence[str], data: Path | None) -> tuple[tuple[Source, ..
     return tuple(here), tuple(absent)
 
 
-def _find(word: str, data: Path | None) -> Source | Absent:
+def _find(word: str, data: Path | None) -> TransferDataset | MissingDataset:
     name, equals, images = word.partition("=")
     if equals:
         if not re.fullmatch(r"\w[\w.-]*", name) or not images:
             raise DataError(f'"{word}" is no set; expected NAME=FOLDER with a NAME of letters, digits, - and _')
         title, metric = (NAMED[name].title, NAMED[name].metric) if name in PAPER else (name, "top1")
-        return Source(name=name, title=title, images=absolute(images), metric=metric)
+        return TransferDataset(name=name, title=title, images=absolute(images), metric=metric)
     name, colon, folder = word.partition(":")
     if name not in PAPER:
         hint = nearest(name, PAPER) or f"; the sets are {', '.join(PAPER)}"
@@ -108,9 +110,9 @@ def _find(word: str, data: Path | None) -> Source | Absent:
     places = [Path(folder)] if colon else _places(name, data)
     there = next((place for place in places if place.is_dir()), None)
     if there is None and not colon:
-        return Absent(name=name, title=known.title, place=str(places[0]), source=known.source)
+        return MissingDataset(name=name, title=known.title, place=str(places[0]), source=known.source)
     images = absolute_named(f"{name}:{there or folder}")
-    return Source(name=name, title=known.title, images=images, metric=known.metric)
+    return TransferDataset(name=name, title=known.title, images=images, metric=known.metric)
 
 
 def _places(name: str, data: Path | None) -> list[Path]:

@@ -25,8 +25,8 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from triscale.data.images.transforms import Augmentation
 from triscale.data.sources.named import Metric
-from triscale.jobs.core.run import Start
-from triscale.jobs.transfer.datasets import Absent
+from triscale.jobs.core.run import InitialWeights
+from triscale.jobs.transfer.datasets import MissingDataset
 from triscale.measure.device import Machine
 from triscale.network.custom import AnyNetwork
 from triscale.record import Record
@@ -50,7 +50,7 @@ TRANSFER = Recipe(
     learning_rate=1e-2,
     warmup_epochs=1,
     weight_decay=0,
-    decayed="all_but_norm",
+    weight_decay_params="all_but_norm",
     label_smoothing=0,
     ema_decay=0,
     augmentation=Augmentation(crop_area=(0.08, 1.0), flip=True),
@@ -58,7 +58,7 @@ TRANSFER = Recipe(
 )
 
 
-class Transfer(Record):
+class TransferRequest(Record):
     """What was asked of a transfer table; more sets can be added later, all else is kept.
 
     Attributes:
@@ -74,7 +74,7 @@ class Transfer(Record):
 
     kind_name: ClassVar[str] = "transfer"
 
-    start: Start
+    start: InitialWeights
     network: AnyNetwork
     recipe: Recipe = TRANSFER
     learning_rates: tuple[PositiveFloat, ...] = Field(default=LEARNING_RATES, min_length=1)
@@ -84,7 +84,7 @@ class Transfer(Record):
     share: float = Field(default=1.0, gt=0, le=1)
 
 
-class Tried(Record):
+class GridResult(Record):
     """A combination of the grid: its score on the held-out images, or why there is none."""
 
     learning_rate: float
@@ -110,8 +110,8 @@ class TransferRow(Record):
     params: int
     macs: int
     epochs: int
-    tried: tuple[Tried, ...]
-    chosen: Tried
+    tried: tuple[GridResult, ...]
+    chosen: GridResult
     scores: tuple[float, ...]
     score: float
     spread: float | None
@@ -137,5 +137,5 @@ class TransferTable(Record):
     seeds: tuple[int, ...]
     share: float
     rows: tuple[TransferRow, ...]
-    absent: tuple[Absent, ...]
+    absent: tuple[MissingDataset, ...]
     machine: Machine

@@ -15,22 +15,22 @@ from triscale.data.pipeline.order import num_batches
 from triscale.data.pipeline.split import Split
 from triscale.data.sources.named import NAMED
 from triscale.errors import Interrupted, JobError
-from triscale.jobs.core.networks import totals_of
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.networks import count_of
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Request, Run
 from triscale.jobs.inference.evaluate import evaluate_run
-from triscale.jobs.reports.run_report import report_run
+from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.studies.trials import TEST_SHARE, thinned
-from triscale.jobs.training.prepare import ClassTally, DataSummary, for_classes, prepare
+from triscale.jobs.training.prepare import DataSummary, SplitCounts, for_classes, prepare
 from triscale.jobs.training.train import Carrying, train_run
-from triscale.jobs.transfer.datasets import PAPER, Source
-from triscale.jobs.transfer.protocol import Transfer, TransferRow, Tried
+from triscale.jobs.transfer.datasets import PAPER, TransferDataset
+from triscale.jobs.transfer.protocol import GridResult, TransferRequest, TransferRow
 from triscale.training.metrics import Metrics
 from triscale.training.recipe import Recipe
 from triscale.training.state.checkpoint import Checkpoints
 
 SPLIT_SEED = 0
-MOST_NORM_MOMENTUM = 0.1
+MAX_NORM_MOMENTUM = 0.1
 AVERAGE = "average/"
 """Before the names of the averaged weights in a checkpoint (:func:`triscale.training.state.state.to_tensors`)."""
 
@@ -38,28 +38,28 @@ AVERAGE = "average/"
 class SetTrainings:
     """The trainings on one set: a Run that only describes it, those of the grid, those on all training images."""
 
-    def __init__(self, asked: Transfer, source: Source, folder: Path) -> None:
+    def __init__(self, asked: TransferRequest, source: TransferDataset, folder: Path) -> None:
         self._asked, self._source, self._folder = asked, source, folder
         self._described = Run(folder / "set")
 
-    def prepare(self, watcher: Watcher, carrying: Carrying, *, allow_leak: bool) -> None:
+    def prepare(self, reporter: ProgressReporter, carrying: Carrying, *, allow_leak: bool) -> None:
         """Scan and split the images, and check that the weights fit, before anything is trained."""
         with self._described.lock():
             prepare(
                 self._described,
                 self._request(self._asked.recipe, SPLIT_SEED),
-                watcher,
+                reporter,
                 should_stop=carrying.should_stop,
                 allow_leak=allow_leak,
             )
 
-    def row(self, watcher: Watcher, carrying: Carrying) -> TransferRow:
+    def row(self, reporter: ProgressReporter, carrying: Carrying) -> TransferRow:
         """Go through the grid, train the best combination on all training images for each seed, and test."""
         asked, source, split = self._asked, self._source, self._split()
         tried = []
         for number, (rate, decay) in enumerate(grid := tuple(product(asked.learning_rates, asked.weight_decays)), 1):
-            watcher.note(f"{source.name}: {number} of {len(grid)}, learning rate {rate:.3g}, weight decay {decay:.3g}")
-            tried.append(self._try(rate, decay, split, watcher, carrying))
+            reporter.note(f"{source.name}: {number} of {len(grid)}, learning rate {rate:.3g}, weight decay {decay:.3g}")
+            tried.append(self._try(rate, decay, split, reporter, carrying))
         scored = [one for one in tried if one.score is not None]
         if not scored:
             raise JobError(f"no combination could be trained on {source.name}: {tried[0].why}")
@@ -68,9 +68,9 @@ class SetTrainings:
         recipe = self._recipe(chosen.learning_rate, chosen.weight_decay, len(whole.train))
         scores = []
         for seed in asked.seeds:
-            watcher.note(f"{source.name}: all training images, seed {seed}, {chosen.learning_rate:.3g} chosen")
-            scores.append(self._score(self._test(recipe, seed, whole, watcher, carrying)))
-        totals = totals_of(for_classes(asked.network, len(split.classes), recipe))
+            reporter.note(f"{source.name}: all training images, seed {seed}, {chosen.learning_rate:.3g} chosen")
+            scores.append(self._score(self._test(recipe, seed, whole, reporter, carrying)))
+        count_network = count_of(for_classes(asked.network, len(split.classes), recipe))
         official, paper = NAMED.get(source.name), PAPER.get(source.name)
         sizes = (len(whole.train), len(whole.test), len(whole.classes))
         return TransferRow(
@@ -80,8 +80,8 @@ class SetTrainings:
             test=sizes[1],
             classes=sizes[2],
             metric=source.metric,
-            params=totals.params,
-            macs=totals.macs,
+            params=count_network.params,
+            macs=count_network.macs,
             epochs=recipe.epochs,
             tried=tuple(tried),
             chosen=chosen,
@@ -93,16 +93,18 @@ class SetTrainings:
             paper_network=None if paper is None else paper.network,
         )
 
-    def _try(self, rate: float, decay: float, split: Split, watcher: Watcher, carrying: Carrying) -> Tried:
+    def _try(
+        self, rate: float, decay: float, split: Split, reporter: ProgressReporter, carrying: Carrying
+    ) -> GridResult:
         run = Run(self._folder / "grid" / f"rate-{rate:.6g}-decay-{decay:.6g}")
         scored = run.folder / "validation.json"
         if not scored.is_file():
             recipe = self._recipe(rate, decay, len(split.train))
             try:
-                with self._trained(run, recipe, self._asked.seeds[0], split, watcher, carrying):
+                with self._trained(run, recipe, self._asked.seeds[0], split, reporter, carrying):
                     metrics = evaluate_run(
                         run,
-                        watcher,
+                        reporter,
                         device=carrying.device,
                         part="val",
                         workers=carrying.workers,
@@ -113,28 +115,28 @@ class SetTrainings:
             except Interrupted:
                 raise
             except JobError as error:  # most of all, a learning rate at which losses are never finite
-                watcher.note(f"not trained: {error}")
-                return Tried(learning_rate=rate, weight_decay=decay, score=None, why=str(error))
-        return Tried(learning_rate=rate, weight_decay=decay, score=self._score(Metrics.load(scored)))
+                reporter.note(f"not trained: {error}")
+                return GridResult(learning_rate=rate, weight_decay=decay, score=None, why=str(error))
+        return GridResult(learning_rate=rate, weight_decay=decay, score=self._score(Metrics.load(scored)))
 
-    def _test(self, recipe: Recipe, seed: int, whole: Split, watcher: Watcher, carrying: Carrying) -> Metrics:
+    def _test(self, recipe: Recipe, seed: int, whole: Split, reporter: ProgressReporter, carrying: Carrying) -> Metrics:
         run = Run(self._folder / "final" / f"seed-{seed}")
         if not run.manifest_file.is_file():
-            with self._trained(run, recipe, seed, whole, watcher, carrying):
+            with self._trained(run, recipe, seed, whole, reporter, carrying):
                 evaluate_run(
                     run,
-                    watcher,
+                    reporter,
                     device=carrying.device,
                     workers=carrying.workers,
                     should_stop=carrying.should_stop,
                 )
-                report_run(run)
+                write_run_report(run)
                 run.commit()
         return Metrics.load(run.metrics_file)
 
     @contextmanager
     def _trained(
-        self, run: Run, recipe: Recipe, seed: int, split: Split, watcher: Watcher, carrying: Carrying
+        self, run: Run, recipe: Recipe, seed: int, split: Split, reporter: ProgressReporter, carrying: Carrying
     ) -> Iterator[None]:
         """Train to the end or go on with it, keep the last weights, and hold the Run meanwhile."""
         with run.lock():
@@ -148,7 +150,7 @@ class SetTrainings:
                 split.save(run.split_file)
                 network.save(run.network_file)
                 self._described.spec.model_copy(update=there).save(run.spec_file)
-            train_run(run, run.spec, split, watcher, carrying)
+            train_run(run, run.spec, split, reporter, carrying)
             _keep_last(run)
             yield
 
@@ -166,7 +168,7 @@ class SetTrainings:
         if steps is not None:
             changes["epochs"] = math.ceil(steps / steps_per_epoch)
         if recipe.norm_momentum is None:
-            changes["norm_momentum"] = min(10 / steps_per_epoch, MOST_NORM_MOMENTUM)
+            changes["norm_momentum"] = min(10 / steps_per_epoch, MAX_NORM_MOMENTUM)
         changed = recipe.model_copy(update=changes)
         return changed.model_copy(update={"weight_decay": decay / changed.peak_learning_rate})
 
@@ -192,10 +194,10 @@ def _whole(split: Split) -> Split:
     return split.model_copy(update={"train": train, "how": f"{split.how}; trained on these and the training images"})
 
 
-def _tallies(split: Split) -> tuple[ClassTally, ...]:
+def _tallies(split: Split) -> tuple[SplitCounts, ...]:
     train, val, test = (Counter(sample.label for sample in part) for part in (split.train, split.val, split.test))
     return tuple(
-        ClassTally(name=name, train=train[label], val=val[label], test=test[label])
+        SplitCounts(name=name, train=train[label], val=val[label], test=test[label])
         for label, name in enumerate(split.classes)
     )
 

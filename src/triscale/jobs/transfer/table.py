@@ -8,10 +8,10 @@ from pathlib import Path
 from triscale import __version__
 from triscale.data.sources.named import is_named
 from triscale.errors import RecipeError, RunError
-from triscale.jobs.core.progress import Watcher
+from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.training.train import Carrying
-from triscale.jobs.transfer.datasets import Absent, Source
-from triscale.jobs.transfer.protocol import Transfer, TransferRow, TransferTable
+from triscale.jobs.transfer.datasets import MissingDataset, TransferDataset
+from triscale.jobs.transfer.protocol import TransferRequest, TransferRow, TransferTable
 from triscale.jobs.transfer.row import SetTrainings
 from triscale.measure.device import machine
 
@@ -19,11 +19,11 @@ REQUEST, TABLE = "transfer.json", "table.json"
 
 
 def make_table(
-    asked: Transfer,
-    sets: Sequence[Source],
-    absent: Sequence[Absent],
+    asked: TransferRequest,
+    sets: Sequence[TransferDataset],
+    absent: Sequence[MissingDataset],
     out: Path,
-    watcher: Watcher,
+    reporter: ProgressReporter,
     carrying: Carrying,
     *,
     allow_leak: bool = False,
@@ -38,7 +38,7 @@ def make_table(
         sets: the rows, in their order.
         absent: sets that are named in the record as not there.
         out: the folder.
-        watcher: follows the job.
+        reporter: follows the job.
         carrying: how trainings are carried out; its ``should_stop`` ends the job.
         allow_leak: whether copies of training images may be tested on.
 
@@ -53,10 +53,10 @@ def make_table(
     _take_up(asked, sets, out)
     jobs = [SetTrainings(asked, source, out / source.name) for source in sets]
     for job in jobs:
-        job.prepare(watcher, carrying, allow_leak=allow_leak)
+        job.prepare(reporter, carrying, allow_leak=allow_leak)
     rows: list[TransferRow] = []
     for job in jobs:
-        rows.append(job.row(watcher, carrying))
+        rows.append(job.row(reporter, carrying))
         table = TransferTable(
             version=__version__,
             network=asked.network.name,
@@ -77,7 +77,7 @@ def make_table(
     return table
 
 
-def _take_up(asked: Transfer, sets: Sequence[Source], out: Path) -> None:
+def _take_up(asked: TransferRequest, sets: Sequence[TransferDataset], out: Path) -> None:
     """Write the request down, or make sure that the folder is of the same one and not among any images."""
     for source in sets:
         place = Path(source.images.partition(":")[2] if is_named(source.images) else source.images)
@@ -88,7 +88,7 @@ def _take_up(asked: Transfer, sets: Sequence[Source], out: Path) -> None:
         if out.is_dir() and any(out.iterdir()):
             raise RunError(f"{out} is not empty and holds no transfer table; give a new folder with --out")
         asked.save(file)
-    elif Transfer.load(file) != asked:
+    elif TransferRequest.load(file) != asked:
         raise RunError(
             f"{out} holds a transfer table of another request; give another --out, or the same options but for --sets"
         )

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from triscale.record import Record
-from triscale.report.run.run_content import Amount, Count, Pair, Share, Text
+from triscale.report.run.run_content import Amount, Count, NamedValue, Share, Text
 
 
-class PointRow(Record):
+class CandidateRow(Record):
     """A network that was looked at: its cost, and accuracy and reward after ``epochs``.
 
     ``compared`` is false for those that were stopped early. ``place`` is the order in which they came.
@@ -42,7 +42,7 @@ class FinalRow(Record):
     chosen: bool
 
 
-class StageRow(Record):
+class StageChoiceRow(Record):
     """A stage of the network found, and of the skeleton it was chosen around."""
 
     found: Text
@@ -78,17 +78,17 @@ class BaselineContent(Record):
     epochs: Count
     final_epochs: Count | None
     spent: Count
-    points: Annotated[tuple[PointRow, ...], Field(min_length=1)]
+    points: Annotated[tuple[CandidateRow, ...], Field(min_length=1)]
     finalists: tuple[FinalRow, ...] = ()
-    stages: tuple[StageRow, ...] = ()
+    stages: tuple[StageChoiceRow, ...] = ()
     chosen: Text
     chosen_macs: Count
     chosen_params: Count
     chosen_pixels: Count
-    cannot_tell: tuple[Text, ...] = ()
-    settings: tuple[Pair, ...] = ()
-    environment: tuple[Pair, ...] = ()
+    limitations: tuple[Text, ...] = ()
+    settings: tuple[NamedValue, ...] = ()
+    environment: tuple[NamedValue, ...] = ()
     repeat: tuple[Text, ...] = ()
     go_on: tuple[Text, ...] = ()
-    files: tuple[Pair, ...] = ()
+    files: tuple[NamedValue, ...] = ()
     refresh_seconds: int | None = None

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from triscale.report.baseline.baseline_content import BaselineContent, PointRow
+from triscale.report.baseline.baseline_content import BaselineContent, CandidateRow
 from triscale.report.draw.format import share, si
 from triscale.report.draw.svg import BLUE, GRID, INK, MUTED, ORANGE, SURFACE, Picture, draw, plot_area
 from triscale.report.search.search_figures import percent
@@ -69,7 +69,7 @@ def progress(content: BaselineContent) -> Picture:
     )
 
 
-def _pareto(axes: Axes, content: BaselineContent, best: PointRow) -> None:
+def _pareto(axes: Axes, content: BaselineContent, best: CandidateRow) -> None:
     rows = [row for row in content.points if row.compared]
     early = [row for row in content.points if not row.compared]
     on = sorted((row for row in rows if row.on_front), key=lambda row: row.cost)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from triscale.report.baseline import baseline_figures as figures
-from triscale.report.baseline.baseline_content import BaselineContent, PointRow
+from triscale.report.baseline.baseline_content import BaselineContent, CandidateRow
 from triscale.report.draw.format import points, share, si
 from triscale.report.draw.svg import Picture
 from triscale.report.run.run_view import Section, Tile
@@ -19,7 +19,7 @@ class BaselineView:
     headline: tuple[Tile, ...]
     pareto: Picture
     progress: Picture
-    front: tuple[PointRow, ...]
+    front: tuple[CandidateRow, ...]
     costs: dict[str, str]
 
 
@@ -42,7 +42,7 @@ def _sections(content: BaselineContent) -> tuple[Section, ...]:
         ("front", "Accuracy against cost", True),
         ("finalists", "The finalists", bool(content.finalists)),
         ("blocks", "The network found", bool(content.stages)),
-        ("limits", "What it cannot tell", bool(content.cannot_tell)),
+        ("limits", "What it cannot tell", bool(content.limitations)),
         ("onward", "How to go on", bool(content.go_on)),
         ("settings", "How it was made", bool(content.settings) or bool(content.environment)),
     )

@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from triscale.record import Record
-from triscale.report.run.run_content import Amount, Count, Pair, Png, Share, Text
-from triscale.report.search.search_content import Place
+from triscale.report.run.run_content import Amount, Count, NamedValue, Png, Share, Text
+from triscale.report.search.search_content import Multipliers
 
 
-class WayRow(Record):
+class ScalingMethodRow(Record):
     """One network of the comparison: how it was scaled, what it costs, and what it came to on the test images.
 
     ``asked`` is the limit of its MACs, None for the baseline. ``low`` and ``high`` are the 95 % interval of the mean
@@ -22,7 +22,7 @@ class WayRow(Record):
     asked: Count | None
     macs: Annotated[int, Field(gt=0)]
     params: Count
-    place: Place
+    place: Multipliers
     pixels: Count
     blocks: Count | None
     accuracy: Share
@@ -34,7 +34,7 @@ class WayRow(Record):
     tied: bool
 
 
-class PublishedRow(Record):
+class PublishedGainRow(Record):
     """What was published for one way: cost as stated, top-1 as a share, and the gain over the baseline's."""
 
     way: Text
@@ -43,7 +43,7 @@ class PublishedRow(Record):
     gain: float
 
 
-class SeenCell(Record):
+class NetworkMapCell(Record):
     """What the network of one way says of an image, and the image with its class activation map laid over it."""
 
     way: Text
@@ -52,13 +52,13 @@ class SeenCell(Record):
     overlay: Png
 
 
-class SeenRow(Record):
+class ImageMapRow(Record):
     """An image and what each network makes of it."""
 
     file: Text
     truth: Text
     image: Png
-    seen: tuple[SeenCell, ...]
+    network_maps: tuple[NetworkMapCell, ...]
 
 
 class ComparisonContent(Record):
@@ -81,14 +81,14 @@ class ComparisonContent(Record):
     epochs: Count
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     spent: Count
-    ways: Annotated[tuple[WayRow, ...], Field(min_length=2)]
-    published: tuple[PublishedRow, ...] = ()
+    ways: Annotated[tuple[ScalingMethodRow, ...], Field(min_length=2)]
+    published: tuple[PublishedGainRow, ...] = ()
     source: Text = ""
-    beside: tuple[SeenRow, ...] = ()
-    cannot_tell: tuple[Text, ...] = ()
-    settings: tuple[Pair, ...] = ()
-    environment: tuple[Pair, ...] = ()
+    beside: tuple[ImageMapRow, ...] = ()
+    limitations: tuple[Text, ...] = ()
+    settings: tuple[NamedValue, ...] = ()
+    environment: tuple[NamedValue, ...] = ()
     repeat: tuple[Text, ...] = ()
     go_on: tuple[Text, ...] = ()
-    files: tuple[Pair, ...] = ()
+    files: tuple[NamedValue, ...] = ()
     refresh_seconds: int | None = None

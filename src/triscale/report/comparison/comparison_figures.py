@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from triscale.report.comparison.comparison_content import ComparisonContent, WayRow
+from triscale.report.comparison.comparison_content import ComparisonContent, ScalingMethodRow
 from triscale.report.draw.format import grouped, share, si
 from triscale.report.draw.svg import GRID, INK, MUTED, ORANGE, SERIES, SURFACE, Picture, draw, plot_area
 from triscale.report.search.search_figures import macs_axis, percent
@@ -91,7 +91,7 @@ def both(content: ComparisonContent) -> Picture:
     )
 
 
-def _accuracies(axes: Axes, rows: Sequence[WayRow]) -> None:
+def _accuracies(axes: Axes, rows: Sequence[ScalingMethodRow]) -> None:
     best = next(row for row in rows if row.best)
     axes.axvspan(best.low, best.high, color=COLORS.get(best.way, MUTED), alpha=0.1, lw=0)
     axes.axvline(rows[0].accuracy, color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
@@ -121,7 +121,7 @@ def _accuracies(axes: Axes, rows: Sequence[WayRow]) -> None:
     axes.set_xlabel("accuracy on test images")
 
 
-def _against_cost(axes: Axes, rows: Sequence[WayRow]) -> None:
+def _against_cost(axes: Axes, rows: Sequence[ScalingMethodRow]) -> None:
     start, scaled = rows[0], rows[1:]
     axes.set_xscale("log")
     for row in (*scaled, start):
@@ -144,7 +144,7 @@ def _against_cost(axes: Axes, rows: Sequence[WayRow]) -> None:
     _names_at_the_right(axes, scaled)
 
 
-def _names_at_the_right(axes: Axes, rows: Sequence[WayRow]) -> None:
+def _names_at_the_right(axes: Axes, rows: Sequence[ScalingMethodRow]) -> None:
     """Name the points at the right edge, moved apart where they would overlap, each at its height or near it."""
     low, high = axes.get_ylim()
     tall = axes.get_window_extent().height * 72.0 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from triscale.report.comparison import comparison_figures as figures
-from triscale.report.comparison.comparison_content import ComparisonContent, PublishedRow, SeenRow, WayRow
+from triscale.report.comparison.comparison_content import (
+    ComparisonContent,
+    ImageMapRow,
+    PublishedGainRow,
+    ScalingMethodRow,
+)
 from triscale.report.draw.format import share, si, unbroken
 from triscale.report.draw.svg import Picture
 from triscale.report.run.image import Image, to_image
@@ -13,21 +18,21 @@ from triscale.report.run.run_view import Section, Tile
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ScalingRow:
     """A row of the tables: a way with its name, and what they do not take from it as it is."""
 
     name: str
-    way: WayRow
+    way: ScalingMethodRow
     gain: str
     used: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class PublishedComparison:
     """A published figure with what came out here."""
 
     name: str
-    published: PublishedRow
+    published: PublishedGainRow
     gain: str
     here: str
 
@@ -44,7 +49,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MapRow:
     """An image with the maps of all networks."""
 
     file: str
@@ -61,10 +66,10 @@ class ComparisonView:
     headline: tuple[Tile, ...]
     accuracies: Picture
     against_cost: Picture
-    rows: tuple[Way, ...]
-    published: tuple[Beside, ...]
+    rows: tuple[ScalingRow, ...]
+    published: tuple[PublishedComparison, ...]
     columns: tuple[str, ...]
-    beside: tuple[Row, ...]
+    beside: tuple[MapRow, ...]
 
 
 def arrange_comparison(content: ComparisonContent) -> ComparisonView:
@@ -76,14 +81,14 @@ def arrange_comparison(content: ComparisonContent) -> ComparisonView:
         accuracies=figures.accuracies(content),
         against_cost=figures.against_cost(content),
         rows=tuple(
-            Way(figures.names(row.way), row, gains[row.way], row.macs / row.asked if row.asked else None)
+            ScalingRow(figures.names(row.way), row, gains[row.way], row.macs / row.asked if row.asked else None)
             for row in content.ways
         ),
         published=tuple(
-            Beside(figures.names(row.way), row, figures.signed(row.gain), gains.get(row.way, ""))
+            PublishedComparison(figures.names(row.way), row, figures.signed(row.gain), gains.get(row.way, ""))
             for row in content.published
         ),
-        columns=tuple(figures.names(cell.way) for cell in content.beside[0].seen) if content.beside else (),
+        columns=tuple(figures.names(cell.way) for cell in content.beside[0].network_maps) if content.beside else (),
         beside=tuple(_row(row) for row in content.beside),
     )
 
@@ -93,7 +98,7 @@ def _sections(content: ComparisonContent) -> tuple[Section, ...]:
         ("ways", "Which way pays", True),
         ("beside", "Where they look", bool(content.beside)),
         ("published", "What was published", bool(content.published)),
-        ("limits", "What it cannot tell", bool(content.cannot_tell)),
+        ("limits", "What it cannot tell", bool(content.limitations)),
         ("onward", "How to go on", bool(content.go_on)),
         ("settings", "How it was made", bool(content.settings) or bool(content.environment)),
     )
@@ -112,8 +117,8 @@ def _headline(content: ComparisonContent) -> tuple[Tile, ...]:
     return tuple(tiles)
 
 
-def _row(row: SeenRow) -> Row:
-    return Row(
+def _row(row: ImageMapRow) -> MapRow:
+    return MapRow(
         file=row.file,
         truth=row.truth,
         image=to_image(row.image),
@@ -125,6 +130,6 @@ def _row(row: SeenRow) -> Row:
                 right=cell.predicted == row.truth,
                 overlay=to_image(cell.overlay),
             )
-            for cell in row.seen
+            for cell in row.network_maps
         ),
     )

@@ -13,11 +13,11 @@ _RADIUS = 9
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class PlotMark:
     """A place of a figure that can be pointed at, and the text that it then tells; in pixels of the figure.
 
     One without width is a disc around ``x`` and ``y``, one with width a box from ``left`` and ``y``; where it tells of
-    points of a curve, these are its ``dots``. ``series`` is the number of a :class:`Key`.
+    points of a curve, these are its ``dots``. ``series`` is the number of a :class:`LegendEntry`.
     """
 
     text: str
@@ -31,7 +31,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class LegendEntry:
     """An entry of the legend beside a figure: a series that can be hidden.
 
     ``number`` is that of :func:`in_series`, ``color`` one of :data:`triscale.report.draw.svg.PALETTE`, ``marker`` one of
@@ -57,7 +57,7 @@ def pixels(axes: Axes, x: float, y: float) -> tuple[float, float]:
     return float(across), float(figure.get_size_inches()[1]) * 72 - float(up)
 
 
-def marks_group(document: minidom.Document, marks: Sequence[Mark]) -> minidom.Element:
+def marks_group(document: minidom.Document, marks: Sequence[PlotMark]) -> minidom.Element:
     """Return the marks as a group of transparent shapes, to be drawn over everything else."""
     group = document.createElement("g")
     group.setAttribute("class", "marks")

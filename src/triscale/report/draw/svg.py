@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from triscale.report.draw.marks import SERIES_ID, Key, Mark, marks_group
+from triscale.report.draw.marks import SERIES_ID, LegendEntry, PlotMark, marks_group
 
 INK, MUTED, GRID, SURFACE, BLUE, ORANGE, ON_STRONG = (
     "#1d2127",
@@ -94,10 +94,10 @@ class Picture:
     description: str
     svg: str
     width: int
-    keys: tuple[Key, ...] = ()
+    keys: tuple[LegendEntry, ...] = ()
 
 
-Paint = Callable[[Figure], Sequence[Mark] | None]
+Paint = Callable[[Figure], Sequence[PlotMark] | None]
 
 
 def draw(
@@ -108,7 +108,7 @@ def draw(
     width: int,
     height: int,
     paint: Paint,
-    keys: Sequence[Key] = (),
+    keys: Sequence[LegendEntry] = (),
 ) -> Picture:
     """Let ``paint`` fill a figure of ``width`` x ``height`` pixels and return it as inline SVG.
 
@@ -159,7 +159,7 @@ def plot_area(figure: Figure, *, left: float, right: float, top: float, bottom: 
     )
 
 
-def _inline(text: str, name: str, title: str, description: str, marks: Sequence[Mark]) -> str:
+def _inline(text: str, name: str, title: str, description: str, marks: Sequence[PlotMark]) -> str:
     document = minidom.parseString(text)
     root = document.documentElement
     assert root is not None

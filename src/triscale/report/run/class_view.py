@@ -52,7 +52,7 @@ class ClassCard:
 def arrange_classes(metrics: MetricFacts, wrong: Sequence[WrongImage]) -> tuple[ClassCard, ...]:
     """Return the classes, the weakest first, each with its most frequent confusions and its wrong images."""
     names = [row.name for row in metrics.per_class]
-    totals = [sum(counts) for counts in metrics.confusion]
+    count_network = [sum(counts) for counts in metrics.confusion]
     columns = tuple(zip(*metrics.confusion, strict=True))
     shown = SHOWN_CONFUSIONS if len(names) <= MANY_CLASSES else SHOWN_OF_MANY
     images: dict[str, list[Thumbnail]] = {}
@@ -68,7 +68,7 @@ def arrange_classes(metrics: MetricFacts, wrong: Sequence[WrongImage]) -> tuple[
                 wrong=sum(row) - row[number] if row else None,
                 false=sum(column) - column[number] if column else None,
                 taken_for=_largest(names, row, [sum(row)] * len(row), number)[:shown],
-                mistaken=_largest(names, column, totals, number)[:shown],
+                mistaken=_largest(names, column, count_network, number)[:shown],
                 images=tuple(images.get(names[number], ())),
             )
         )
@@ -79,10 +79,12 @@ def _weakness(item: ClassMetric) -> tuple[float, float, str]:
     return (-1.0 if item.f1 is None else item.f1, -1.0 if item.recall is None else item.recall, item.name)
 
 
-def _largest(names: Sequence[str], counts: Sequence[int], totals: Sequence[int], own: int) -> tuple[Confusion, ...]:
+def _largest(
+    names: Sequence[str], counts: Sequence[int], count_network: Sequence[int], own: int
+) -> tuple[Confusion, ...]:
     found = [
         Confusion(name, count, count / total)
-        for number, (name, count, total) in enumerate(zip(names, counts, totals, strict=False))
+        for number, (name, count, total) in enumerate(zip(names, counts, count_network, strict=False))
         if count and number != own
     ]
     return tuple(sorted(found, key=lambda item: -item.count))

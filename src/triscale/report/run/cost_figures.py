@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 
 from triscale.report.draw.format import share, shorten, si
 from triscale.report.draw.labels import Labels
-from triscale.report.draw.marks import Key, Mark, in_series, pixels
+from triscale.report.draw.marks import LegendEntry, PlotMark, in_series, pixels
 from triscale.report.draw.svg import BLUE, INK, MARKERS, MUTED, ORANGE, SERIES, SURFACE, Picture, draw
 from triscale.report.run.run_content import FamilyPoint
 
@@ -22,11 +22,11 @@ OWN_COLORS = (ORANGE, BLUE, *SERIES)
 _WIDTH, _LEFT, _RIGHT = 460, 52, 14
 _TOP, _GAP, _BOTTOM = 28, 56, 46
 _OWN_HEIGHT, _MORE_HEIGHT, _PUBLISHED_HEIGHT = 92, 190, 250
-_LEAST_SPAN = 0.04
+_MIN_SPAN = 0.04
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class PlotPoint:
     """A network that was trained and evaluated: its cost, and its accuracy with the 95 % interval.
 
     ``text`` is what is said of it where it is pointed at; ``number`` is that of its color among all networks measured.
@@ -46,7 +46,7 @@ class Panel:
     """Networks whose accuracies share a scale, since they were judged by the same images; ``title`` says by which."""
 
     title: str
-    spots: tuple[Spot, ...]
+    plot_points: tuple[PlotPoint, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,35 +63,35 @@ def accuracy_against_cost(panels: Sequence[Panel], published: Sequence[FamilyPoi
 
     All panels share the logarithmic axis of MACs, and none the axis of accuracy. Without any point there is no picture.
     """
-    spots = [spot for panel in panels for spot in panel.spots]
-    first = max((spot.number for spot in spots), default=-1) + 1
+    plot_points = [spot for panel in panels for spot in panel.plot_points]
+    first = max((spot.number for spot in plot_points), default=-1) + 1
     series = _series([point for point in published if point.top1 is not None], first)
-    macs = [spot.macs for spot in spots if spot.macs] + [point.macs for row in series for point in row.members]
+    macs = [spot.macs for spot in plot_points if spot.macs] + [point.macs for row in series for point in row.members]
     if not macs:
         return None
-    panels = [panel for panel in panels if any(spot.macs for spot in panel.spots)]
-    heights = [_OWN_HEIGHT if len(panel.spots) == 1 else _MORE_HEIGHT for panel in panels]
+    panels = [panel for panel in panels if any(spot.macs for spot in panel.plot_points)]
+    heights = [_OWN_HEIGHT if len(panel.plot_points) == 1 else _MORE_HEIGHT for panel in panels]
     heights += [_PUBLISHED_HEIGHT] if series else []
     height = _TOP + sum(heights) + _GAP * (len(heights) - 1) + _BOTTOM
     limits = (min(macs) / 1.9, max(macs) * 3)
 
-    def paint(figure: Figure) -> list[Mark]:
+    def paint(figure: Figure) -> list[PlotMark]:
         marks, top = [], _TOP
         for index, part in enumerate(heights):
             axes = _axes(figure, top, part, height, limits, last=index == len(heights) - 1)
             top += part + _GAP
             if index < len(panels):
                 _title(figure, axes, panels[index].title, "measured")
-                marks += _measured(axes, panels[index].spots)
+                marks += _measured(axes, panels[index].plot_points)
             else:
                 other = ": other images, another scale" if panels else ""
                 _title(figure, axes, "ImageNet", f"as published{other}")
-                marks += _published(axes, series, spots)
+                marks += _published(axes, series, plot_points)
         return marks
 
-    keys = [Key(row.number, row.name, row.color, row.marker) for row in series]
-    own = [Key(spot.number, spot.name, own_color(spot.number), "*") for spot in spots if spot.macs]
-    measured = "; ".join(f"{panel.title}: {', '.join(spot.text for spot in panel.spots)}" for panel in panels)
+    keys = [LegendEntry(row.number, row.name, row.color, row.marker) for row in series]
+    own = [LegendEntry(spot.number, spot.name, own_color(spot.number), "*") for spot in plot_points if spot.macs]
+    measured = "; ".join(f"{panel.title}: {', '.join(spot.text for spot in panel.plot_points)}" for panel in panels)
     return draw(
         name="figure-accuracy-cost",
         title="Accuracy against cost",
@@ -143,15 +143,15 @@ def _title(figure: Figure, axes: Axes, name: str, kind: str) -> None:
 
 
 def _percent(axes: Axes, low: float, high: float) -> None:
-    middle, half = (low + high) / 2, max(high - low, _LEAST_SPAN) / 2 * 1.3
+    middle, half = (low + high) / 2, max(high - low, _MIN_SPAN) / 2 * 1.3
     axes.set_ylim(max(-0.02, middle - half), min(1.02, middle + half))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
 
 
-def _measured(axes: Axes, spots: Sequence[Spot]) -> list[Mark]:
-    _percent(axes, min(spot.low for spot in spots), max(spot.high for spot in spots))
-    shown = [spot for spot in spots if spot.macs]
+def _measured(axes: Axes, plot_points: Sequence[PlotPoint]) -> list[PlotMark]:
+    _percent(axes, min(spot.low for spot in plot_points), max(spot.high for spot in plot_points))
+    shown = [spot for spot in plot_points if spot.macs]
     for spot in shown:
         color, gid = own_color(spot.number), in_series(spot.number)
         axes.plot([spot.macs] * 2, [spot.low, spot.high], color=color, linewidth=2.2, marker="_", markersize=9, gid=gid)
@@ -169,14 +169,14 @@ def _measured(axes: Axes, spots: Sequence[Spot]) -> list[Mark]:
             spot.macs, spot.top1, shorten(spot.name, 30), size=10, color=own_color(spot.number), weight="bold", gap=10,
             must=len(shown) == 1, gid=in_series(spot.number),
         )  # fmt: skip
-        marks.append(Mark(spot.text, *pixels(axes, spot.macs, spot.top1), series=spot.number))
+        marks.append(PlotMark(spot.text, *pixels(axes, spot.macs, spot.top1), series=spot.number))
     return marks
 
 
-def _published(axes: Axes, series: Sequence[_Series], spots: Sequence[Spot]) -> list[Mark]:
+def _published(axes: Axes, series: Sequence[_Series], plot_points: Sequence[PlotPoint]) -> list[PlotMark]:
     values = [point.top1 or 0.0 for row in series for point in row.members]
     _percent(axes, min(values), max(values))
-    for spot in spots:
+    for spot in plot_points:
         if spot.macs:
             axes.axvline(
                 spot.macs,
@@ -191,7 +191,7 @@ def _published(axes: Axes, series: Sequence[_Series], spots: Sequence[Spot]) -> 
             marker=row.marker, markersize=4.5, linewidth=1.3, gid=in_series(row.number),
         )  # fmt: skip
     labels = Labels(axes)
-    for spot in spots:
+    for spot in plot_points:
         if spot.macs:
             labels.keep_line_clear([(spot.macs, height) for height in axes.get_ylim()])
     for row in series:
@@ -206,7 +206,8 @@ def _published(axes: Axes, series: Sequence[_Series], spots: Sequence[Spot]) -> 
                 point.macs, point.top1 or 0.0, shorten(point.name, 22), size=8.5, color=MUTED, gid=in_series(row.number)
             )
         marks += [
-            Mark(_said(point), *pixels(axes, point.macs, point.top1 or 0.0), series=row.number) for point in row.members
+            PlotMark(_said(point), *pixels(axes, point.macs, point.top1 or 0.0), series=row.number)
+            for point in row.members
         ]
     return marks
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from triscale.report.draw.format import number, share
-from triscale.report.draw.marks import Key, Mark, in_series, pixels
+from triscale.report.draw.marks import LegendEntry, PlotMark, in_series, pixels
 from triscale.report.draw.svg import BLUE, ORANGE, Picture, draw, plot_area
 from triscale.report.run.run_content import CurvePoint
 
@@ -39,7 +39,7 @@ def _curve(*, name: str, title: str, lines: Sequence[_Line], tune: Callable[[Axe
     ]
     known = [line for line in known if line[3]]
 
-    def paint(figure: Figure) -> list[Mark]:
+    def paint(figure: Figure) -> list[PlotMark]:
         axes = plot_area(figure, left=50, right=12, top=12, bottom=40)
         for index, (_, color, marker, points) in enumerate(known):
             axes.plot(
@@ -64,11 +64,11 @@ def _curve(*, name: str, title: str, lines: Sequence[_Line], tune: Callable[[Axe
         width=_WIDTH,
         height=245,
         paint=paint,
-        keys=[Key(index, label, color, marker) for index, (label, color, marker, _) in enumerate(known)],
+        keys=[LegendEntry(index, label, color, marker) for index, (label, color, marker, _) in enumerate(known)],
     )
 
 
-def _bands(axes: Axes, lines: Sequence[tuple[str, str, str, list[tuple[float, float]]]]) -> list[Mark]:
+def _bands(axes: Axes, lines: Sequence[tuple[str, str, str, list[tuple[float, float]]]]) -> list[PlotMark]:
     """Return a band for each epoch, which tells the value of each line there; bands meet halfway between epochs."""
     epochs = sorted({x for *_, points in lines for x, _ in points})
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
@@ -78,7 +78,7 @@ def _bands(axes: Axes, lines: Sequence[tuple[str, str, str, list[tuple[float, fl
         found = [(label, y) for label, _, _, points in lines for x, y in points if x == epoch]
         (x0, y0), (x1, y1) = pixels(axes, start, top), pixels(axes, end, bottom)
         marks.append(
-            Mark(
+            PlotMark(
                 text=f"epoch {epoch:g}: " + ", ".join(f"{label} {_value(label, y)}" for label, y in found),
                 x=pixels(axes, epoch, top)[0],
                 y=y0,

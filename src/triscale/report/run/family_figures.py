@@ -13,10 +13,10 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from triscale.report.draw.format import si
 from triscale.report.draw.svg import BLUE, INK, MUTED, ORANGE, SCALE, SURFACE, Picture, draw, plot_area
 
-_LEAST_CHANGE = 1.5
+_MIN_CHANGE = 1.5
 
 
-class Grown(NamedTuple):
+class FamilyTower(NamedTuple):
     """A member: its costs, and its stages as pairs of width and repeats, none for a network without blocks."""
 
     phi: float
@@ -27,7 +27,7 @@ class Grown(NamedTuple):
     stages: tuple[tuple[int, int], ...]
 
 
-def family(baseline: str, law: str, members: Sequence[Grown]) -> Picture:
+def family(baseline: str, law: str, members: Sequence[FamilyTower]) -> Picture:
     """Draw MACs and parameters over phi, and beside it each member as a tower of its stages."""
     towers = bool(members[0].stages)
     width = 460 + (90 * len(members) + 40 if towers else 0)
@@ -52,7 +52,7 @@ def family(baseline: str, law: str, members: Sequence[Grown]) -> Picture:
     )
 
 
-def _costs(axes: Axes, members: Sequence[Grown]) -> None:
+def _costs(axes: Axes, members: Sequence[FamilyTower]) -> None:
     phis = [member.phi for member in members]
     axes.set_yscale("log")
     axes.plot(phis, [member.nominal_macs for member in members], color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
@@ -72,7 +72,7 @@ def _costs(axes: Axes, members: Sequence[Grown]) -> None:
         )  # fmt: skip
     everything = [value for member in members for value in (member.macs, member.params)]
     axes.set_ylim(min(everything) / 2.4, max(everything) * 1.9)
-    margin = 0.09 * max(_LEAST_CHANGE, phis[-1] - phis[0])
+    margin = 0.09 * max(_MIN_CHANGE, phis[-1] - phis[0])
     axes.set_xlim(phis[0] - margin, phis[-1] + margin)
     axes.yaxis.set_major_locator(LogLocator(numticks=8))
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -81,7 +81,7 @@ def _costs(axes: Axes, members: Sequence[Grown]) -> None:
     axes.set_xlabel("phi (dashed: MACs by the law's nominal growth)")
 
 
-def _towers(axes: Axes, members: Sequence[Grown]) -> None:
+def _towers(axes: Axes, members: Sequence[FamilyTower]) -> None:
     """Draw stages as bars: as wide as their channels, as high as their repeats; the input is at the bottom."""
     widest = max(width for member in members for width, _ in member.stages)
     for place, member in enumerate(members):

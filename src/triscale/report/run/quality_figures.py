@@ -13,12 +13,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from triscale.report.draw.format import columns, grouped, share, shorten
-from triscale.report.draw.marks import Mark, pixels
+from triscale.report.draw.marks import PlotMark, pixels
 from triscale.report.draw.svg import BLUE, FONT_SIZE, INK, MUTED, ON_STRONG, ORANGE, Picture, draw, plot_area
 from triscale.report.run.run_content import ReliabilityBin
 
 NUMBERS_UP_TO = 20
-_MOST_LABELS = 34
+_MAX_LABELS = 34
 # An image cannot follow the page's colors: these two are legible on light and on dark pages.
 _IMAGE_RIGHT, _IMAGE_WRONG = "#3f7fd0", "#dd6b2a"
 
@@ -35,16 +35,16 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> P
     longest = max(columns(text) for text in texts) * FONT_SIZE * 0.56
     small = len(names) <= NUMBERS_UP_TO
     side = min(400, max(150, 34 * len(names))) if small else min(560, max(400, 7 * len(names)))
-    turned = longest > side / min(len(names), _MOST_LABELS) - 4
+    turned = longest > side / min(len(names), _MAX_LABELS) - 4
 
-    def paint(figure: Figure) -> list[Mark]:
+    def paint(figure: Figure) -> list[PlotMark]:
         width, height = figure.get_size_inches() * 72
         axes = plot_area(figure, left=width - side - 8, right=8, top=height - side - 8, bottom=8)
         if small:
             _cells(axes, table, shares)
         else:
             axes.imshow(_colors(shares), interpolation="none", aspect="equal")
-        step = -(-len(names) // _MOST_LABELS)
+        step = -(-len(names) // _MAX_LABELS)
         ticks = list(range(0, len(names), step))
         chosen = [texts[tick] for tick in ticks]
         size = FONT_SIZE if small else 9
@@ -148,7 +148,7 @@ def _cells(axes: Axes, table: NDArray[np.float64], shares: NDArray[np.float64]) 
         )
 
 
-def _marks(axes: Axes, names: Sequence[str], table: NDArray[np.float64]) -> list[Mark]:
+def _marks(axes: Axes, names: Sequence[str], table: NDArray[np.float64]) -> list[PlotMark]:
     """Return a mark for each cell that holds images."""
     marks = []
     for row, column in np.argwhere(table > 0).tolist():
@@ -156,7 +156,7 @@ def _marks(axes: Axes, names: Sequence[str], table: NDArray[np.float64]) -> list
         count, total = int(table[row, column]), int(table[row].sum())
         of = f"{grouped(count)} of {grouped(total)} ({share(count / total)})"
         text = f"{names[row]}, right: {of}" if row == column else f"{names[row]} taken for {names[column]}: {of}"
-        marks.append(Mark(text, (left + right) / 2, top, left=left, width=right - left, height=bottom - top))
+        marks.append(PlotMark(text, (left + right) / 2, top, left=left, width=right - left, height=bottom - top))
     return marks
 
 

@@ -63,14 +63,14 @@ Amount = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class Pair(Record):
+class NamedValue(Record):
     """A name and what belongs to it."""
 
     name: Text
     value: Text
 
 
-class AskedRow(Record):
+class LimitRow(Record):
     """One limit of the budget: what was asked, what came out, and the share of the limit that is used.
 
     ``note`` says where the figure is from, if it was not counted.
@@ -143,7 +143,7 @@ class ClassCount(Record):
     test: Count
 
 
-class BadFile(Record):
+class BadFileRow(Record):
     """A file that was left out, and why."""
 
     path: Text
@@ -156,7 +156,7 @@ class DataFacts(Record):
     root: Text
     classes: tuple[ClassCount, ...] = ()
     how: Text = ""
-    bad: tuple[BadFile, ...] = ()
+    bad: tuple[BadFileRow, ...] = ()
     seed: int | None = None
 
 
@@ -247,7 +247,7 @@ class WrongImage(Record):
 class LatencyRow(Record):
     """A measured latency with its spread, in milliseconds for one batch.
 
-    ``low_ms`` and ``high_ms`` are the 95 % interval of the median, ``device`` is where it was taken, ``restless`` says
+    ``low_ms`` and ``high_ms`` are the 95 % interval of the median, ``device`` is where it was taken, ``noisy`` says
     why the figure is not to be trusted.
     """
 
@@ -264,7 +264,7 @@ class LatencyRow(Record):
     high_ms: Amount | None = None
     peak_bytes: Count | None = None
     device: Text = ""
-    restless: Text = ""
+    noisy: Text = ""
 
 
 class ExportFacts(Record):
@@ -291,7 +291,7 @@ class DeployedRow(Record):
 
 
 class DeployedFacts(Record):
-    """The file that was chosen for a device, and what it was chosen from; times are ``foretold`` by a profile or not.
+    """The file that was chosen for a device, and what it was chosen from; times are ``predicted`` by a profile or not.
 
     ``kept_float`` names the blocks of the chosen int8 file that stay float for accuracy, ``faster_in_float`` those that
     do for speed.
@@ -300,7 +300,7 @@ class DeployedFacts(Record):
     file: Text
     device: Text
     threads: Count
-    foretold: bool = False
+    predicted: bool = False
     rows: tuple[DeployedRow, ...]
     kept_float: tuple[Text, ...] = ()
     faster_in_float: tuple[Text, ...] = ()
@@ -319,12 +319,12 @@ class Content(Record):
     verdict: Text = ""
     created: Text = ""
     warnings: tuple[Text, ...] = ()
-    asked: tuple[AskedRow, ...] = ()
+    asked: tuple[LimitRow, ...] = ()
     scaling: ScalingFacts | None = None
     network: NetworkFacts | None = None
     families: tuple[FamilyPoint, ...] = ()
     data: DataFacts | None = None
-    recipe: tuple[Pair, ...] = ()
+    recipe: tuple[NamedValue, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
     images: Text = ""
     metrics: MetricFacts | None = None
@@ -334,7 +334,7 @@ class Content(Record):
     measure: Text = ""
     exported: ExportFacts | None = None
     deployed: DeployedFacts | None = None
-    environment: tuple[Pair, ...] = ()
+    environment: tuple[NamedValue, ...] = ()
     repeat: tuple[Text, ...] = ()
-    files: tuple[Pair, ...] = ()
+    files: tuple[NamedValue, ...] = ()
     refresh_seconds: int | None = None

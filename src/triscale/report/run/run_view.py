@@ -11,7 +11,7 @@ from triscale.report.run import curve_figures
 from triscale.report.run import quality_figures as quality
 from triscale.report.run import stage_figures as figures
 from triscale.report.run.class_view import ClassCard, arrange_classes
-from triscale.report.run.cost_figures import Panel, Spot, accuracy_against_cost
+from triscale.report.run.cost_figures import Panel, PlotPoint, accuracy_against_cost
 from triscale.report.run.image import Image, to_image
 from triscale.report.run.run_content import (
     Content,
@@ -76,7 +76,7 @@ class View:
     data_sentence: str
     classes: tuple[ClassCard, ...]
     devices: tuple[str, ...]
-    restless: tuple[str, ...]
+    noisy: tuple[str, ...]
     confusions: tuple[Mistake, ...]
     maps: tuple[Card, ...]
     maps_sentence: str
@@ -104,7 +104,7 @@ def arrange(content: Content) -> View:
         data_sentence=_data_sentence(content.data) if content.data else "",
         classes=arrange_classes(metrics, content.wrong) if metrics else (),
         devices=tuple(dict.fromkeys(row.device for row in content.latency if row.device)),
-        restless=tuple(f"{row.engine}: {row.restless}" for row in content.latency if row.restless),
+        noisy=tuple(f"{row.engine}: {row.noisy}" for row in content.latency if row.noisy),
         confusions=_mistakes(metrics) if metrics else (),
         maps=tuple(_card(card) for card in sorted(content.maps, key=lambda card: (card.right, -card.confidence))),
         maps_sentence=_maps_sentence(content.maps),
@@ -149,7 +149,7 @@ def _headline(content: Content) -> tuple[Tile, ...]:
     if content.latency:
         row = content.latency[0]
         plural = "s" if row.threads != 1 else ""
-        doubt = ", on a restless machine" if row.restless else ""
+        doubt = ", on a restless machine" if row.noisy else ""
         detail = f"{row.engine}, batch {row.batch}, {row.threads} thread{plural}{doubt}"
         tiles.append(Tile("Latency", milliseconds(row.median_ms), detail))
     if content.exported:
@@ -173,7 +173,7 @@ def _panels(content: Content) -> tuple[Panel, ...]:
         return ()
     images = f"{grouped(metrics.count)} {metrics.split} images"
     title = f"{content.images}, {images}" if content.images else images
-    return (Panel(title, (_spot(network, metrics, title),)),)
+    return (Panel(title, (_point(network, metrics, title),)),)
 
 
 def _cost_caption(content: Content) -> str:
@@ -187,9 +187,9 @@ def _cost_caption(content: Content) -> str:
     return " ".join(parts)
 
 
-def _spot(network: NetworkFacts, metrics: MetricFacts, images: str) -> Spot:
+def _point(network: NetworkFacts, metrics: MetricFacts, images: str) -> PlotPoint:
     interval = f"{share(metrics.top1_low)} to {share(metrics.top1_high)}"
-    return Spot(
+    return PlotPoint(
         name=network.name,
         macs=network.macs,
         top1=metrics.top1,

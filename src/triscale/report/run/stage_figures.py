@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 
 from triscale.report.draw.format import columns, milliseconds, share, shorten, si
 from triscale.report.draw.labels import Labels
-from triscale.report.draw.marks import Key, Mark, in_series, pixels
+from triscale.report.draw.marks import LegendEntry, PlotMark, in_series, pixels
 from triscale.report.draw.svg import BLUE, GRID, INK, MARKERS, MUTED, ORANGE, SERIES, SURFACE, Picture, draw, plot_area
 from triscale.report.run.run_content import FamilyPoint, LatencyRow, NetworkFacts, StageRow
 
@@ -26,12 +26,12 @@ def families(points: Sequence[FamilyPoint], own: NetworkFacts | None) -> Picture
     own = own if own and own.params and own.macs else None
     styles = cycle(zip(SERIES, MARKERS, strict=True))
     keys = [
-        Key(index, shorten(name, 22), color, marker)
+        LegendEntry(index, shorten(name, 22), color, marker)
         for (index, name), (color, marker) in zip(enumerate(groups), styles, strict=False)
     ]
-    keys += [Key(len(groups), shorten(own.name, 40), ORANGE, "*")] if own else []
+    keys += [LegendEntry(len(groups), shorten(own.name, 40), ORANGE, "*")] if own else []
 
-    def paint(figure: Figure) -> list[Mark]:
+    def paint(figure: Figure) -> list[PlotMark]:
         axes = plot_area(figure, left=58, right=24, top=14, bottom=46)
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -68,12 +68,12 @@ def families(points: Sequence[FamilyPoint], own: NetworkFacts | None) -> Picture
         axes.tick_params(which="minor", length=0)
         _label_members(axes, list(groups.values()), own)
         marks = [
-            Mark(_cost_in_words(point), *pixels(axes, point.params, point.macs), series=index)
+            PlotMark(_describe_cost(point), *pixels(axes, point.params, point.macs), series=index)
             for index, members in enumerate(groups.values())
             for point in members
         ]
         if own:
-            marks.append(Mark(_cost_in_words(own), *pixels(axes, own.params, own.macs), series=len(groups)))
+            marks.append(PlotMark(_describe_cost(own), *pixels(axes, own.params, own.macs), series=len(groups)))
         return marks
 
     names = ", ".join(shorten(name, 30) for name in groups)
@@ -89,7 +89,7 @@ def families(points: Sequence[FamilyPoint], own: NetworkFacts | None) -> Picture
     )
 
 
-def _cost_in_words(point: FamilyPoint | NetworkFacts) -> str:
+def _describe_cost(point: FamilyPoint | NetworkFacts) -> str:
     return f"{point.name}: {si(point.macs)} MACs, {si(point.params)} parameters"
 
 

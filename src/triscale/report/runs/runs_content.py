@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from triscale.record import Record
-from triscale.report.run.run_content import Amount, Count, FamilyPoint, Pair, Share, Text
+from triscale.report.run.run_content import Amount, Count, FamilyPoint, NamedValue, Share, Text
 
 
 class RunRow(Record):
@@ -32,7 +32,7 @@ class RunRow(Record):
     behind_high: float | None = None
     latency_ms: Amount | None = None
     latency_how: Text = ""
-    restless: bool = False
+    noisy: bool = False
     measure: Text = ""
 
 
@@ -65,5 +65,5 @@ class RunsContent(Record):
     tables: tuple[RunTable, ...]
     families: tuple[FamilyPoint, ...] = ()
     settings: tuple[SettingRow, ...] = ()
-    files: tuple[Pair, ...] = ()
+    files: tuple[NamedValue, ...] = ()
     refresh_seconds: int | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from triscale.report.draw.format import grouped, share, si
 from triscale.report.draw.svg import Picture
-from triscale.report.run.cost_figures import Panel, Spot, accuracy_against_cost, own_color
+from triscale.report.run.cost_figures import Panel, PlotPoint, accuracy_against_cost, own_color
 from triscale.report.run.run_content import FamilyPoint
 from triscale.report.run.run_view import Section, Tile
 from triscale.report.runs.runs_content import RunRow, RunsContent, RunTable
@@ -50,12 +50,12 @@ def arrange_runs(content: RunsContent) -> RunsView:
 
 def _panel(table: RunTable) -> Panel:
     title = f"{table.images}, {grouped(table.count)} test images"
-    return Panel(title, tuple(_spot(row, title) for row in table.rows))
+    return Panel(title, tuple(_point(row, title) for row in table.rows))
 
 
-def _spot(row: RunRow, images: str) -> Spot:
+def _point(row: RunRow, images: str) -> PlotPoint:
     interval = f"{share(row.top1_low)} to {share(row.top1_high)}"
-    return Spot(
+    return PlotPoint(
         name=row.name,
         macs=row.macs,
         top1=row.top1,

@@ -7,12 +7,12 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from triscale.record import Record
-from triscale.report.run.run_content import Amount, Count, Pair, Share, Text
+from triscale.report.run.run_content import Amount, Count, NamedValue, Share, Text
 
 Positive = Annotated[float, Field(gt=0)]
 
 
-class Place(Record):
+class Multipliers(Record):
     """Multipliers of depth, width and resolution relative to the baseline, after all rounding."""
 
     depth: Positive
@@ -43,7 +43,7 @@ class StandingRow(Record):
     macs: Count
     params: Count
     pixels: Count
-    place: Place
+    place: Multipliers
     epochs: Count
     accuracy: float
     error: Amount
@@ -55,7 +55,7 @@ class TrialRow(Record):
     """One training of the search, from ``start`` to ``stop`` epochs; ``accuracy`` is that after ``stop``."""
 
     network: Text
-    place: Place
+    place: Multipliers
     ratio: Amount
     macs: Count
     seed: int
@@ -66,7 +66,7 @@ class TrialRow(Record):
     training_macs: Count
 
 
-class Published(Record):
+class PublishedTriple(Record):
     """A triple found elsewhere, with what it comes to for this baseline; ``rank`` is its place where it competes.
 
     ``ratio``: its cost relative to the baseline, None if that is not known.
@@ -74,7 +74,7 @@ class Published(Record):
 
     name: Text
     law: Triple
-    place: Place
+    place: Multipliers
     ratio: Amount | None
     rank: int | None = None
 
@@ -110,7 +110,7 @@ class ForecastPoint(Record):
 class ResponseFacts(Record):
     """The fitted response: its formula, whether it ``fits``, and how far it missed, as shares of all images.
 
-    ``foretold`` holds for each trained network what a fit to all the others said, beside what was measured.
+    ``predicted`` holds for each trained network what a fit to all the others said, beside what was measured.
     """
 
     formula: Text
@@ -118,10 +118,10 @@ class ResponseFacts(Record):
     networks: Count
     rms: Amount
     left_out_rms: Amount
-    foretold: tuple[tuple[float, float], ...] = ()
+    predicted: tuple[tuple[float, float], ...] = ()
 
 
-class Course(Record):
+class LearningCurve(Record):
     """Mean accuracy over seeds of one candidate after the epochs of each rung that it reached."""
 
     law: Triple
@@ -133,7 +133,7 @@ class SearchContent(Record):
     """Everything that the page of a search shows.
 
     ``cost`` is what is counted, ``target`` what a candidate costs relative to the baseline. ``octaves``: by how many
-    doublings ``d w^2 r^2`` grows, where that is about the cost. ``courses`` come in the order of the standings.
+    doublings ``d w^2 r^2`` grows, where that is about the cost. ``learning_curves`` come in the order of the standings.
     ``spent`` is the compute of the search, ``all_candidates`` what all candidates would take, in MACs.
     ``low`` and ``high`` are the ends of a 95 % interval of the law if ``interval``, else of the triples tied with it.
     """
@@ -158,15 +158,15 @@ class SearchContent(Record):
     interval: bool
     spent: Count
     all_candidates: Annotated[int, Field(gt=0)]
-    published: Published | None = None
+    published: PublishedTriple | None = None
     shading: Shading | None = None
     forecast: tuple[ForecastPoint, ...] = ()
     response: ResponseFacts | None = None
-    courses: tuple[Course, ...] = ()
-    cannot_tell: tuple[Text, ...] = ()
-    settings: tuple[Pair, ...] = ()
-    environment: tuple[Pair, ...] = ()
+    learning_curves: tuple[LearningCurve, ...] = ()
+    limitations: tuple[Text, ...] = ()
+    settings: tuple[NamedValue, ...] = ()
+    environment: tuple[NamedValue, ...] = ()
     repeat: tuple[Text, ...] = ()
     go_on: tuple[Text, ...] = ()
-    files: tuple[Pair, ...] = ()
+    files: tuple[NamedValue, ...] = ()
     refresh_seconds: int | None = None

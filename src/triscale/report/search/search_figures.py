@@ -11,13 +11,20 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullForm
 from triscale.report.draw.format import TIMES, columns, share, si
 from triscale.report.draw.labels import Labels
 from triscale.report.draw.svg import BLUE, GRID, INK, MUTED, ORANGE, SURFACE, Picture, draw, plot_area
-from triscale.report.search.search_content import Course, ForecastPoint, ResponseFacts, StandingRow, TrialRow, Triple
+from triscale.report.search.search_content import (
+    ForecastPoint,
+    LearningCurve,
+    ResponseFacts,
+    StandingRow,
+    TrialRow,
+    Triple,
+)
 
 SHOWN_STANDINGS = 25
 ERRORS = 2.0
 """Bars reach as many standard errors to each side, about 95 %."""
 _GAP = 13.0
-_LEAST_LEFT = 108.0
+_MIN_LEFT = 108.0
 
 
 def words(law: Triple) -> str:
@@ -31,7 +38,7 @@ def standings(rows: Sequence[StandingRow]) -> Picture:
     names = [words(row.law) for row in shown]
 
     def paint(figure: Figure) -> None:
-        left = max(_LEAST_LEFT, 18 + max(columns(name) for name in names) * 9.5 * 0.57)
+        left = max(_MIN_LEFT, 18 + max(columns(name) for name in names) * 9.5 * 0.57)
         axes = plot_area(figure, left=left, right=58, top=24, bottom=40)
         for place, row in enumerate(shown):
             color = ORANGE if place == 0 else BLUE if row.tied else MUTED
@@ -126,12 +133,12 @@ def forecast(points: Sequence[ForecastPoint], trials: Sequence[TrialRow]) -> Pic
     )
 
 
-def foretold(response: ResponseFacts) -> Picture:
+def predicted(response: ResponseFacts) -> Picture:
     """Draw what a fit to all other networks said of each trained one against what was measured."""
 
     def paint(figure: Figure) -> None:
         axes = plot_area(figure, left=56, right=18, top=14, bottom=44)
-        values = [value for pair in response.foretold for value in pair]
+        values = [value for pair in response.predicted for value in pair]
         margin = 0.06 * (max(values) - min(values)) + 0.005
         ends = (min(values) - margin, max(values) + margin)
         axes.fill_between(
@@ -140,7 +147,7 @@ def foretold(response: ResponseFacts) -> Picture:
         )  # fmt: skip
         axes.plot(ends, ends, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
         axes.plot(
-            [said for said, _ in response.foretold], [measured for _, measured in response.foretold], color=BLUE,
+            [said for said, _ in response.predicted], [measured for _, measured in response.predicted], color=BLUE,
             marker="o", markersize=6, markeredgecolor=SURFACE, markeredgewidth=0.8, linestyle="none", zorder=3,
         )  # fmt: skip
         axes.set_xlim(ends)
@@ -153,7 +160,7 @@ def foretold(response: ResponseFacts) -> Picture:
     return draw(
         name="figure-foretold",
         title="Networks left out of the fit",
-        description=f"{len(response.foretold)} trained networks: accuracy foretold by a fit to the others against the "
+        description=f"{len(response.predicted)} trained networks: accuracy foretold by a fit to the others against the "
         f"measured one; the root mean square of what it missed is {100 * response.left_out_rms:.2g} points.",
         width=400,
         height=360,
@@ -161,20 +168,20 @@ def foretold(response: ResponseFacts) -> Picture:
     )
 
 
-def rungs(courses: Sequence[Course]) -> Picture:
+def rungs(learning_curves: Sequence[LearningCurve]) -> Picture:
     """Draw accuracy against epochs, one line a candidate; those that were dropped end early and are muted."""
-    stops, kept = _stops(courses), sum(not course.dropped for course in courses)
+    stops, kept = _stops(learning_curves), sum(not course.dropped for course in learning_curves)
 
     def paint(figure: Figure) -> None:
         axes = plot_area(figure, left=56, right=18, top=14, bottom=44)
-        _lines(axes, courses, [[accuracy for _, accuracy in course.points] for course in courses])
+        _lines(axes, learning_curves, [[accuracy for _, accuracy in course.points] for course in learning_curves])
         percent(axes, "y", 6)
         axes.set_ylabel("accuracy on held-out images")
 
     return draw(
         name="figure-rungs",
         title="Accuracy after each rung",
-        description=f"Accuracy after {', '.join(map(str, stops))} epochs of {len(courses)} candidates, of which {kept} "
+        description=f"Accuracy after {', '.join(map(str, stops))} epochs of {len(learning_curves)} candidates, of which {kept} "
         "were trained to the end.",
         width=400,
         height=340,
@@ -182,20 +189,25 @@ def rungs(courses: Sequence[Course]) -> Picture:
     )
 
 
-def behind(courses: Sequence[Course]) -> Picture:
+def behind(learning_curves: Sequence[LearningCurve]) -> Picture:
     """Draw how far each candidate was behind the best of each rung, in percentage points."""
-    best = {stop: max(dict(c.points)[stop] for c in courses if stop in dict(c.points)) for stop in _stops(courses)}
-    gaps = [[100 * (accuracy - best[stop]) for stop, accuracy in course.points] for course in courses]
+    best = {
+        stop: max(dict(c.points)[stop] for c in learning_curves if stop in dict(c.points))
+        for stop in _stops(learning_curves)
+    }
+    gaps = [[100 * (accuracy - best[stop]) for stop, accuracy in course.points] for course in learning_curves]
 
     def paint(figure: Figure) -> None:
-        right = 22 + 9.5 * 0.57 * max(len(words(course.law)) for course in courses)
+        right = 22 + 9.5 * 0.57 * max(len(words(course.law)) for course in learning_curves)
         axes = plot_area(figure, left=50, right=right, top=14, bottom=44)
-        _lines(axes, courses, gaps)
+        _lines(axes, learning_curves, gaps)
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axes.set_ylabel("points behind the best of the rung")
-        _end_labels(axes, [(course, gap) for course, gap in zip(courses, gaps, strict=True) if not course.dropped])
+        _end_labels(
+            axes, [(course, gap) for course, gap in zip(learning_curves, gaps, strict=True) if not course.dropped]
+        )
 
-    last = min(gap[-1] for course, gap in zip(courses, gaps, strict=True) if not course.dropped)
+    last = min(gap[-1] for course, gap in zip(learning_curves, gaps, strict=True) if not course.dropped)
     return draw(
         name="figure-behind",
         title="Behind the best",
@@ -207,14 +219,14 @@ def behind(courses: Sequence[Course]) -> Picture:
     )
 
 
-def _stops(courses: Sequence[Course]) -> list[int]:
-    return sorted({epochs for course in courses for epochs, _ in course.points})
+def _stops(learning_curves: Sequence[LearningCurve]) -> list[int]:
+    return sorted({epochs for course in learning_curves for epochs, _ in course.points})
 
 
-def _lines(axes: Axes, courses: Sequence[Course], values: Sequence[Sequence[float]]) -> None:
-    stops = _stops(courses)
+def _lines(axes: Axes, learning_curves: Sequence[LearningCurve], values: Sequence[Sequence[float]]) -> None:
+    stops = _stops(learning_curves)
     # The first is drawn last, above the others.
-    for index, (course, heights) in reversed(list(enumerate(zip(courses, values, strict=True)))):
+    for index, (course, heights) in reversed(list(enumerate(zip(learning_curves, values, strict=True)))):
         color = ORANGE if index == 0 else MUTED if course.dropped else BLUE
         axes.plot(
             [epochs for epochs, _ in course.points], heights, color=color, marker="o",
@@ -228,7 +240,7 @@ def _lines(axes: Axes, courses: Sequence[Course], values: Sequence[Sequence[floa
     axes.set_xlabel("epochs, logarithmic")
 
 
-def _end_labels(axes: Axes, lines: Sequence[tuple[Course, Sequence[float]]]) -> None:
+def _end_labels(axes: Axes, lines: Sequence[tuple[LearningCurve, Sequence[float]]]) -> None:
     """Name lines at their right ends, the first one first, moved apart where they would overlap."""
     axes.autoscale_view()
     low, high = axes.get_ylim()

@@ -23,7 +23,7 @@ class SearchView:
     rungs: Picture | None
     behind: Picture | None
     forecast: Picture | None
-    foretold: Picture | None
+    predicted: Picture | None
     compared: tuple[StandingRow, ...]
     shown: tuple[StandingRow, ...]
     others: tuple[StandingRow, ...]
@@ -39,10 +39,10 @@ def arrange_search(content: SearchContent) -> SearchView:
         headline=_headline(content),
         triangle=triangle(content),
         standings=figures.standings(compared),
-        rungs=figures.rungs(content.courses) if content.courses else None,
-        behind=figures.behind(content.courses) if content.courses else None,
+        rungs=figures.rungs(content.learning_curves) if content.learning_curves else None,
+        behind=figures.behind(content.learning_curves) if content.learning_curves else None,
         forecast=figures.forecast(content.forecast, content.trials) if content.forecast else None,
-        foretold=figures.foretold(content.response) if content.response and content.response.foretold else None,
+        predicted=figures.predicted(content.response) if content.response and content.response.predicted else None,
         compared=compared,
         shown=content.standings[:shown],
         others=content.standings[shown:],
@@ -53,10 +53,10 @@ def _sections(content: SearchContent) -> tuple[Section, ...]:
     found = (
         ("surface", "Equal cost, other shape", True),
         ("standings", "Standings", True),
-        ("rungs", "Rung by rung", bool(content.courses)),
+        ("rungs", "Rung by rung", bool(content.learning_curves)),
         ("response", "The fitted response", content.response is not None),
         ("trials", "Trainings", bool(content.trials)),
-        ("limits", "What it cannot tell", bool(content.cannot_tell)),
+        ("limits", "What it cannot tell", bool(content.limitations)),
         ("onward", "How to go on", bool(content.go_on)),
         ("settings", "How it was made", bool(content.settings) or bool(content.environment)),
     )

@@ -19,7 +19,14 @@ from matplotlib.ticker import MaxNLocator
 
 from triscale.report.draw.format import TIMES, share
 from triscale.report.draw.svg import FONT_SIZE, INK, MUTED, ORANGE, SCALE, Picture, draw, plot_area
-from triscale.report.search.search_content import Place, Published, SearchContent, Shading, StandingRow, Triple
+from triscale.report.search.search_content import (
+    Multipliers,
+    PublishedTriple,
+    SearchContent,
+    Shading,
+    StandingRow,
+    Triple,
+)
 
 Shares = tuple[float, float, float]
 
@@ -30,7 +37,7 @@ _MARGIN = {"left": 56, "right": 56, "top": 62, "bottom": 104}
 _DOT = 9.5
 _DODGE = 0.034
 _CLEAR = 0.026
-_LEAST_SPAN = 0.01
+_MIN_SPAN = 0.01
 
 
 def lattice(steps: int) -> Iterator[Shares]:
@@ -40,7 +47,7 @@ def lattice(steps: int) -> Iterator[Shares]:
             yield depth / steps, width / steps, (steps - depth - width) / steps
 
 
-def shares(place: Place) -> Shares | None:
+def shares(place: Multipliers) -> Shares | None:
     """Return which part of the growth of the cost each dimension takes; None where nothing grows or shrinks.
 
     A dimension that rounding moved against the others counts as unmoved.
@@ -93,19 +100,19 @@ def triangle(content: SearchContent) -> Picture:
 
 def _comparable(content: SearchContent) -> list[float]:
     """Return accuracies after epochs that all candidates reached: where some are dropped, those of the first rung."""
-    if content.courses:
-        return [course.points[0][1] for course in content.courses]
+    if content.learning_curves:
+        return [course.points[0][1] for course in content.learning_curves]
     return [row.accuracy for row in content.standings]
 
 
 def levels(accuracies: Sequence[float], shading: Shading | None) -> list[float]:
     """Return round bounds of at most seven classes, for the candidates and what of the shading is near to them."""
     low, high = min(accuracies), max(accuracies)
-    span = max(high - low, _LEAST_SPAN)
+    span = max(high - low, _MIN_SPAN)
     if shading:
         low, high = max(low - span, min(low, *shading.values)), min(high + span, max(high, *shading.values))
-    if high - low < _LEAST_SPAN:
-        low, high = (low + high - _LEAST_SPAN) / 2, (low + high + _LEAST_SPAN) / 2
+    if high - low < _MIN_SPAN:
+        low, high = (low + high - _MIN_SPAN) / 2, (low + high + _MIN_SPAN) / 2
     bounds = MaxNLocator(len(SCALE) - 1, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     return [round(float(bound), 10) for bound in bounds]
 
@@ -220,7 +227,7 @@ def _callout(axes: Axes, at: tuple[float, float], lines: tuple[str, str], color:
         )  # fmt: skip
 
 
-def _published_words(published: Published) -> tuple[str, str]:
+def _published_words(published: PublishedTriple) -> tuple[str, str]:
     rank = "not compared" if published.rank is None else f"number {published.rank}"
     cost = "" if published.ratio is None else f"costs {TIMES}{published.ratio:.2f} here, "
     return f"{published.name}: {_words(published.law)}", f"{cost}{rank}"
@@ -243,7 +250,7 @@ def _legend(figure: Figure, content: SearchContent, edges: Sequence[float]) -> N
     for x, text, align in ((left - 10, "worse", "right"), (width - left + 10, "better", "left")):
         figure.text(x / width, (low + tall / 2) / height, text, ha=align, va="center", fontsize=9, color=MUTED)
     style = {"marker": "o", "linestyle": "none", "markersize": _DOT, "markerfacecolor": "none"}
-    apart = "dropped, or told from it" if content.courses else "told from it"
+    apart = "dropped, or told from it" if content.learning_curves else "told from it"
     keys = [Line2D([], [], markeredgecolor=ORANGE, markeredgewidth=2.6, label="first", **style)]  # type: ignore[arg-type]
     if any(row.tied for row in content.standings[1:]):
         keys.append(Line2D([], [], markeredgecolor=INK, markeredgewidth=1.8, label="not told from it", **style))  # type: ignore[arg-type]

@@ -14,10 +14,10 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from triscale.errors import SearchError
-from triscale.network.cost import si, totals
+from triscale.network.cost import count_network, si
 from triscale.network.spec import Network
 from triscale.record import Record
-from triscale.search.baseline.objective import Objective, Told, front
+from triscale.search.baseline.objective import Objective, Observation, front
 from triscale.search.baseline.ranking import Ranking
 from triscale.search.baseline.space import Sample, Space
 from triscale.search.baseline.strategies.strategy import Strategy
@@ -27,11 +27,11 @@ from triscale.search.study.trial import PASSES, Evaluation, Job, Proxy
 Price = Callable[[Network], float]
 """What a network costs, in the unit of the objective."""
 
-MOST_REPEATED = 20
+MAX_REPEATED = 20
 """A strategy that proposes nothing new in so many batches has said all that it will."""
 
 
-class Explored(Record):
+class EvaluatedCandidate(Record):
     """One network that a search looked at, and where it came to.
 
     ``accuracy`` on the held-out images after ``epochs``, with its standard error; None, with 0 epochs, for a network
@@ -53,7 +53,7 @@ class Explored(Record):
     training_macs: int = 0
 
 
-class Plan(Record):
+class SearchPlan(Record):
     """How many networks are looked at: ``trials`` different ones, in batches that are proposed at once.
 
     With ``halving`` a network goes on after a rung only if its reward is among the best ``1 / factor`` of all that came
@@ -81,12 +81,12 @@ class Finalist(Record):
     reward: float
 
 
-class FoundBaseline(Record):
+class BaselineSearchResult(Record):
     """What a baseline search found, with all it rests on.
 
-    ``front`` and ``best`` are indices into ``explored``: the Pareto front from the cheapest to the dearest, and the
+    ``front`` and ``best`` are indices into ``evaluated``: the Pareto front from the cheapest to the dearest, and the
     network that the reward chooses. ``network`` is the best of the ``finalists`` where there are any. ``ranking`` says
-    how well a supernet orders networks. ``cannot_tell`` says in words what the result does not show.
+    how well a supernet orders networks. ``limitations`` says in words what the result does not show.
     """
 
     kind_name: ClassVar[str] = "found_baseline"
@@ -95,28 +95,28 @@ class FoundBaseline(Record):
     objective: Objective
     strategy: str
     evaluator: Literal["training", "supernet"]
-    plan: Plan
+    plan: SearchPlan
     proxy: Proxy
-    explored: tuple[Explored, ...]
+    evaluated: tuple[EvaluatedCandidate, ...]
     front: tuple[int, ...]
     best: int
     finalists: tuple[Finalist, ...] = ()
     network: Network
     ranking: Ranking | None = None
     training_macs: int
-    cannot_tell: tuple[str, ...] = ()
+    limitations: tuple[str, ...] = ()
 
 
 def explore(
     space: Space,
     objective: Objective,
     strategy: Strategy,
-    plan: Plan,
+    plan: SearchPlan,
     proxy: Proxy,
     evaluate: Evaluation,
     price: Price,
-    told: Callable[[Sequence[Explored]], None] = lambda explored: None,
-) -> tuple[Explored, ...]:
+    told: Callable[[Sequence[EvaluatedCandidate]], None] = lambda evaluated: None,
+) -> tuple[EvaluatedCandidate, ...]:
     """Look at networks until as many different ones as planned were seen, or the strategy has nothing new.
 
     Args:
@@ -132,21 +132,21 @@ def explore(
     Raises:
         SearchError: nothing that was proposed keeps to the constraint.
     """
-    known: dict[str, Explored] = {}
+    known: dict[str, EvaluatedCandidate] = {}
     at_rung: dict[int, list[float]] = {stop: [] for stop in plan.rungs(proxy.epochs)}
     batch = repeated = 0
-    while len(known) < plan.trials and repeated < MOST_REPEATED:
+    while len(known) < plan.trials and repeated < MAX_REPEATED:
         samples = strategy.ask(min(plan.batch, plan.trials - len(known)))
         networks = {network.structure: (sample, network) for sample in samples for network in [space.network(sample)]}
         new = {name: pair for name, pair in networks.items() if name not in known}
         repeated = 0 if new else repeated + 1
-        for explored in _train(new, objective, plan, proxy, evaluate, price, at_rung, batch):
-            known[explored.structure] = explored
-        strategy.tell([_told(sample, known[space.network(sample).structure]) for sample in samples])
+        for evaluated in _train(new, objective, plan, proxy, evaluate, price, at_rung, batch):
+            known[evaluated.structure] = evaluated
+        strategy.tell([_observed(sample, known[space.network(sample).structure]) for sample in samples])
         batch += 1
         told(tuple(known.values()))
-    if not any(explored.accuracy is not None for explored in known.values()):
-        nearest = min(known.values(), key=lambda explored: explored.cost)
+    if not any(evaluated.accuracy is not None for evaluated in known.values()):
+        nearest = min(known.values(), key=lambda evaluated: evaluated.cost)
         raise SearchError(
             f"none of {len(known)} networks that were proposed costs at most {objective.target:g} {objective.cost}; "
             f"the nearest costs {nearest.cost:g}; give a larger --target, more --trials, or --objective soft, which "
@@ -155,31 +155,37 @@ def explore(
     return tuple(known.values())
 
 
-def compared(explored: Sequence[Explored]) -> list[int]:
+def compared(evaluated: Sequence[EvaluatedCandidate]) -> list[int]:
     """Return the indices of those that were trained longest, which alone can be compared with each other."""
-    most = max(one.epochs for one in explored)
-    return [index for index, one in enumerate(explored) if one.epochs == most and one.accuracy is not None]
+    most = max(one.epochs for one in evaluated)
+    return [index for index, one in enumerate(evaluated) if one.epochs == most and one.accuracy is not None]
 
 
-def front_of(explored: Sequence[Explored]) -> tuple[int, ...]:
+def front_of(evaluated: Sequence[EvaluatedCandidate]) -> tuple[int, ...]:
     """Return the Pareto front of those that can be compared, from the cheapest to the dearest, as indices."""
-    among = compared(explored)
-    on = front([explored[index].accuracy or 0.0 for index in among], [explored[index].cost for index in among])
+    among = compared(evaluated)
+    on = front([evaluated[index].accuracy or 0.0 for index in among], [evaluated[index].cost for index in among])
     return tuple(among[index] for index in on)
 
 
-def best_of(explored: Sequence[Explored], number: int = 1) -> list[int]:
+def best_of(evaluated: Sequence[EvaluatedCandidate], number: int = 1) -> list[int]:
     """Return the indices of the greatest rewards among those that can be compared; of equals the first."""
-    return sorted(compared(explored), key=lambda index: -explored[index].reward)[:number]
+    return sorted(compared(evaluated), key=lambda index: -evaluated[index].reward)[:number]
 
 
 def limits_of(
-    explored: Sequence[Explored], space: Space, plan: Plan, proxy: Proxy, ranking: Ranking | None, *, in_full: bool
+    evaluated: Sequence[EvaluatedCandidate],
+    space: Space,
+    plan: SearchPlan,
+    proxy: Proxy,
+    ranking: Ranking | None,
+    *,
+    in_full: bool,
 ) -> tuple[str, ...]:
     """Say what a search cannot tell.
 
     Args:
-        explored: all that were looked at.
+        evaluated: all that were looked at.
         space: of the search.
         plan: of the search.
         proxy: how each was trained.
@@ -187,7 +193,7 @@ def limits_of(
         in_full: whether the best were trained in full.
     """
     size = si(space.size) if space.size < 1e15 else f"{space.size:.2g}"
-    said = [f"{len(explored)} networks of a space of {size} samples were looked at"]
+    said = [f"{len(evaluated)} networks of a space of {size} samples were looked at"]
     if not in_full:
         said.append(f"a full training may order networks otherwise than {proxy.epochs} epochs of {proxy.images} images")
     if ranking is not None:
@@ -197,14 +203,14 @@ def limits_of(
         )
     elif len(proxy.seeds) == 1:
         said.append("each network was trained with one seed: a difference of a few standard errors may be chance")
-    stopped = sum(one.accuracy is not None and one.epochs < proxy.epochs for one in explored)
+    stopped = sum(one.accuracy is not None and one.epochs < proxy.epochs for one in evaluated)
     if stopped:
         said.append(f"{stopped} networks were stopped early and are not compared with the others")
-    refused = sum(one.accuracy is None for one in explored)
+    refused = sum(one.accuracy is None for one in evaluated)
     if refused:
         said.append(f"{refused} networks cost more than the constraint and were not trained")
-    if len(explored) < plan.trials:
-        said.append(f"the strategy proposed nothing new after {len(explored)} of {plan.trials} networks")
+    if len(evaluated) < plan.trials:
+        said.append(f"the strategy proposed nothing new after {len(evaluated)} of {plan.trials} networks")
     said.append("accuracies are of held-out images that the search chose by, and so too high for the best")
     return tuple(said)
 
@@ -212,13 +218,13 @@ def limits_of(
 def _train(
     new: dict[str, tuple[Sample, Network]],
     objective: Objective,
-    plan: Plan,
+    plan: SearchPlan,
     proxy: Proxy,
     evaluate: Evaluation,
     price: Price,
     at_rung: dict[int, list[float]],
     batch: int,
-) -> list[Explored]:
+) -> list[EvaluatedCandidate]:
     """Train networks rung by rung, and return them as they ended, in the order given."""
     found = {
         name: _untrained(name, sample, network, objective, price(network), batch)
@@ -252,19 +258,19 @@ def _train(
 
 def _untrained(
     structure: str, sample: Sample, network: Network, objective: Objective, cost: float, batch: int
-) -> Explored:
-    tally = totals(network)
-    return Explored(
+) -> EvaluatedCandidate:
+    counts = count_network(network)
+    return EvaluatedCandidate(
         sample=sample,
         network=network.name,
         structure=structure,
         batch=batch,
-        macs=tally.macs,
-        params=tally.params,
+        macs=counts.macs,
+        params=counts.params,
         cost=cost,
         reward=objective.reward(0.0, cost),
     )
 
 
-def _told(sample: Sample, explored: Explored) -> Told:
-    return Told(sample, explored.reward, explored.accuracy, explored.cost)
+def _observed(sample: Sample, evaluated: EvaluatedCandidate) -> Observation:
+    return Observation(sample, evaluated.reward, evaluated.accuracy, evaluated.cost)

@@ -50,7 +50,7 @@ class Objective(Record):
         return self.form != "constraint" or cost <= self.target
 
 
-class Told(NamedTuple):
+class Observation(NamedTuple):
     """What a strategy is told of a sample: its reward, and the two figures that it is made of.
 
     ``accuracy`` is None for a network that was not trained, since it costs more than a constraint allows.

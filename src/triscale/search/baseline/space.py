@@ -16,7 +16,7 @@ from pydantic import ValidationError, model_validator
 
 from triscale.errors import SearchError
 from triscale.families.mobilenet import V2
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.network.spec import Network, Stage
 from triscale.record import Record
 from triscale.scaling.budget import amount, figure
@@ -182,7 +182,7 @@ class Space(Record):
         Raises:
             SearchError: the target is below the cheapest network or above the dearest; the message says which.
         """
-        low, high = (figure(totals(network), cost) for network in (self.smallest(cost), self.largest(cost)))
+        low, high = (figure(count_network(network), cost) for network in (self.smallest(cost), self.largest(cost)))
         if not low <= target <= high:
             said, nearest = ("least", low) if target < low else ("most", high)
             raise SearchError(
@@ -208,14 +208,14 @@ class Space(Record):
             else 0
             for choice in self.places
         )
-        best = sign * figure(totals(self.network(sample)), cost)
+        best = sign * figure(count_network(self.network(sample)), cost)
         improved = True
         while improved:
             improved = False
             for place, choice in enumerate(self.places):
                 for option in range(len(choice.options)):
                     changed = (*sample[:place], option, *sample[place + 1 :])
-                    found = sign * figure(totals(self.network(changed)), cost)
+                    found = sign * figure(count_network(self.network(changed)), cost)
                     if found > best:
                         sample, best, improved = changed, found, True
         return self.network(sample)

@@ -13,7 +13,7 @@ from triscale.scaling.apply import scale
 from triscale.scaling.budget import figure
 from triscale.scaling.law import Scale
 from triscale.search.coefficients.grid import Candidates, Count
-from triscale.search.shape import Array, Sized, count_exactly, logs, realized, spread
+from triscale.search.shape import Array, ScaledNetwork, count_exactly, logs, realized, spread
 
 OCTAVE_STEP = 0.25
 COST_WEIGHTS = np.array([1.0, 2.0, 2.0])
@@ -39,7 +39,7 @@ class Design(Record):
 
 def choose_design(
     candidates: Candidates, design: Design, num_seeds: int = 1, count: Count = count_exactly
-) -> tuple[Sized, ...]:
+) -> tuple[ScaledNetwork, ...]:
     """Choose networks that lie far apart in depth, width and resolution and cost no more than the baseline.
 
     Args:
@@ -56,7 +56,7 @@ def choose_design(
     return tuple(pool[index] for index in spread(points, design.most, baseline, macs, allowed))
 
 
-def _pool(candidates: Candidates, design: Design, count: Count) -> list[Sized]:
+def _pool(candidates: Candidates, design: Design, count: Count) -> list[ScaledNetwork]:
     baseline, grid = candidates.baseline, candidates.grid
     # What is trained need not be matched: where candidates are measured, their training is counted all the same.
     cost = "params" if grid.cost == "params" else "macs"
@@ -69,13 +69,15 @@ def _pool(candidates: Candidates, design: Design, count: Count) -> list[Sized]:
     found = []
     for depth, width, resolution in product(*axes):
         network = scale(baseline, Scale(depth=depth, width=width, resolution=resolution))
-        tally = count(network)
-        ratio = figure(tally, cost) / base
+        counts = count(network)
+        ratio = figure(counts, cost) / base
         if design.cheapest <= ratio <= 1:
             came_out = realized(baseline, network)
             name = f"{baseline.name}_d{came_out.depth:.3g}_w{came_out.width:.3g}_r{came_out.resolution:.3g}"
             named = network.replace(name=name)
-            found.append(Sized(network=named, ratio=ratio, realized=came_out, macs=tally.macs, params=tally.params))
+            found.append(
+                ScaledNetwork(network=named, ratio=ratio, realized=came_out, macs=counts.macs, params=counts.params)
+            )
     return found
 
 

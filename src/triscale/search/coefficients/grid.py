@@ -17,20 +17,20 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from triscale.errors import SearchError
-from triscale.network.cost import Tally
+from triscale.network.cost import Counts
 from triscale.network.custom import AnyNetwork
 from triscale.record import Record
 from triscale.scaling.apply import resolution_multiple, scale
 from triscale.scaling.budget import LABELS, amount, figure
 from triscale.scaling.law import Law, Scale
-from triscale.search.shape import Sized, count_exactly, logs, realized, spread
+from triscale.search.shape import ScaledNetwork, count_exactly, logs, realized, spread
 
-Count = Callable[[AnyNetwork], Tally]
-Price = Callable[[AnyNetwork, Tally], float]
+Count = Callable[[AnyNetwork], Counts]
+Price = Callable[[AnyNetwork, Counts], float]
 """What is matched: the cost of a network, beside its counts."""
 
 FLOAT_NOISE = 1e-9
-MOST_NETWORKS = 100_000
+MAX_NETWORKS = 100_000
 DIMENSIONS = {"alpha": "depth", "beta": "width", "gamma": "resolution"}
 
 
@@ -80,7 +80,7 @@ class Grid(Record):
             yield Law(alpha=alpha, beta=beta, gamma=gamma)
 
 
-class Candidate(Sized):
+class Candidate(ScaledNetwork):
     """A network of the right cost, with the triples that it stands for.
 
     Those are all combinations of ``alphas``, ``betas`` and ``gammas``. ``law`` is the one of them whose nominal growth
@@ -131,19 +131,19 @@ def find_candidates(
         SearchError: nothing on the grid costs that (the nearest is named), or no gamma changes the resolution.
     """
 
-    def counted_price(network: AnyNetwork, tally: Tally) -> float:
+    def counted_price(network: AnyNetwork, counts: Counts) -> float:
         del network
-        return figure(tally, grid.cost)
+        return figure(counts, grid.cost)
 
     price = price or counted_price
-    tally = count(baseline)
-    base = price(baseline, tally)
+    counts = count(baseline)
+    base = price(baseline, counts)
     wanted = grid.ratio * base
     groups = {name: _groups(baseline, grid, name) for name in DIMENSIONS}
     sizes = [len(group) for group in groups.values()]
-    if np.prod(sizes) > MOST_NETWORKS:
+    if np.prod(sizes) > MAX_NETWORKS:
         raise SearchError(
-            f"a step of {grid.step:g} gives {' x '.join(map(str, sizes))} networks; up to {MOST_NETWORKS} can be "
+            f"a step of {grid.step:g} gives {' x '.join(map(str, sizes))} networks; up to {MAX_NETWORKS} can be "
             "counted: give a larger step or a smaller range"
         )
     if len(groups["gamma"]) == 1 and len(grid.axis("gamma")) > 1:
@@ -171,8 +171,8 @@ def find_candidates(
     kept = found if grid.number is None else _spread(found, grid)
     return Candidates(
         baseline=baseline,
-        baseline_macs=tally.macs,
-        baseline_params=tally.params,
+        baseline_macs=counts.macs,
+        baseline_params=counts.params,
         grid=grid,
         candidates=tuple(kept),
         left_out=len(found) - len(kept),
@@ -202,7 +202,7 @@ def _candidate(
     law: Law,
     values: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]],
     grid: Grid,
-    counted: Tally,
+    counted: Counts,
     ratio: float,
 ) -> Candidate:
     alphas, betas, gammas = values

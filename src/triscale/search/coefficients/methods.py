@@ -11,9 +11,18 @@ from pydantic import Field
 from triscale.errors import SearchError
 from triscale.record import Record
 from triscale.search.coefficients.grid import Candidate, Candidates
-from triscale.search.shape import Sized
+from triscale.search.shape import ScaledNetwork
 from triscale.search.study.standing import means_and_errors, tied_with_best
-from triscale.search.study.trial import PASSES, Evaluation, Found, Job, Proxy, Score, Standing, Trial
+from triscale.search.study.trial import (
+    PASSES,
+    CoefficientSearchResult,
+    Evaluation,
+    Job,
+    Proxy,
+    RankedCandidate,
+    Score,
+    Trial,
+)
 
 
 class Halving(Record):
@@ -41,7 +50,7 @@ class Halving(Record):
         return tuple(found) if found[-1] == epochs else (*found, epochs)
 
 
-def search_grid(candidates: Candidates, proxy: Proxy, evaluate: Evaluation) -> Found:
+def search_grid(candidates: Candidates, proxy: Proxy, evaluate: Evaluation) -> CoefficientSearchResult:
     """Train every candidate with every seed to the end, as the paper did (with one seed), and take the best.
 
     Args:
@@ -52,7 +61,9 @@ def search_grid(candidates: Candidates, proxy: Proxy, evaluate: Evaluation) -> F
     return _climb(candidates, proxy, evaluate, (proxy.epochs,), 1, "grid")
 
 
-def search_halving(candidates: Candidates, proxy: Proxy, evaluate: Evaluation, halving: Halving | None = None) -> Found:
+def search_halving(
+    candidates: Candidates, proxy: Proxy, evaluate: Evaluation, halving: Halving | None = None
+) -> CoefficientSearchResult:
     """Train all candidates briefly and the best of them longer, each from its own checkpoint.
 
     Args:
@@ -68,7 +79,9 @@ def search_halving(candidates: Candidates, proxy: Proxy, evaluate: Evaluation, h
     return _climb(candidates, proxy, evaluate, halving.rungs(proxy.epochs), halving.factor, "halving")
 
 
-def trials_of(jobs: Sequence[Job], scores: Sequence[Score], networks: Sequence[Sized], images: int) -> list[Trial]:
+def trials_of(
+    jobs: Sequence[Job], scores: Sequence[Score], networks: Sequence[ScaledNetwork], images: int
+) -> list[Trial]:
     """Write down jobs with their scores; ``networks`` are theirs, in the order of the jobs."""
     return [
         Trial(
@@ -89,11 +102,11 @@ def trials_of(jobs: Sequence[Job], scores: Sequence[Score], networks: Sequence[S
 
 def _climb(
     candidates: Candidates, proxy: Proxy, evaluate: Evaluation, rungs: tuple[int, ...], factor: int, method: str
-) -> Found:
+) -> CoefficientSearchResult:
     running, start = list(candidates.candidates), 0
     trials: list[Trial] = []
-    dropped: list[Standing] = []
-    standings: list[Standing] = []
+    dropped: list[RankedCandidate] = []
+    standings: list[RankedCandidate] = []
     for stop in rungs:
         jobs = [Job(candidate.network, seed, start, stop) for candidate in running for seed in proxy.seeds]
         scores = list(evaluate(jobs))
@@ -106,7 +119,7 @@ def _climb(
             dropped = [standing.model_copy(update={"tied": False}) for standing in standings[kept:]] + dropped
             running, start = [running[index] for index in sorted(order[:kept])], stop
     winner = running[order[0]]
-    return Found(
+    return CoefficientSearchResult(
         method=method,
         baseline=candidates.baseline.name,
         grid=candidates.grid,
@@ -116,19 +129,19 @@ def _climb(
         standings=(*standings, *dropped),
         trials=tuple(trials),
         training_macs=sum(trial.training_macs for trial in trials),
-        cannot_tell=(*limits_of(candidates, proxy, winner), _limit_of_ties(proxy), *_limits_of_rungs(rungs, dropped)),
+        limitations=(*limits_of(candidates, proxy, winner), _limit_of_ties(proxy), *_limits_of_rungs(rungs, dropped)),
     )
 
 
 def _rank(
     candidates: Sequence[Candidate], scores: Sequence[Sequence[Score]], epochs: int
-) -> tuple[list[int], list[Standing]]:
+) -> tuple[list[int], list[RankedCandidate]]:
     """Return the indices of candidates from best to worst, and their standings in that order."""
     means, errors, freedom = means_and_errors(scores)
     tied = tied_with_best(means, errors, freedom)
     order = [int(index) for index in np.argsort(-means, kind="stable")]
     standings = [
-        Standing(
+        RankedCandidate(
             law=candidates[index].law,
             network=candidates[index].network.name,
             ratio=candidates[index].ratio,
@@ -163,7 +176,7 @@ def _limit_of_ties(proxy: Proxy) -> str:
     return "ties rest on the spread between seeds, on these held-out images"
 
 
-def _limits_of_rungs(rungs: tuple[int, ...], dropped: Sequence[Standing]) -> tuple[str, ...]:
+def _limits_of_rungs(rungs: tuple[int, ...], dropped: Sequence[RankedCandidate]) -> tuple[str, ...]:
     if not dropped:
         return ()
     return (f"{len(dropped)} candidates were dropped before {rungs[-1]} epochs and are not compared at full length",)

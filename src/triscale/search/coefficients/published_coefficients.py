@@ -9,7 +9,7 @@ import math
 from typing import ClassVar
 
 from triscale.families import get, published
-from triscale.network.cost import totals
+from triscale.network.cost import count_network
 from triscale.network.spec import Network
 from triscale.record import Record
 from triscale.scaling.apply import resolution_multiple, round_resolution, scale_to
@@ -20,7 +20,7 @@ MARGIN = 0.05
 """What conventions of counting explain. Within Table 2 it is 5 % (B4: 4.2B stated, 4.39G counted)."""
 
 
-class Row(Record):
+class PublishedRow(Record):
     """One row as the paper has it. A multiplier is None where the paper does not state it.
 
     ``assumed`` are the multipliers that would give the stated cost, where there are none.
@@ -47,7 +47,7 @@ class Row(Record):
         return " ".join([self.baseline, *words])
 
 
-class Checked(Record):
+class CheckedRow(Record):
     """A row with the exact figures of its network, and whether they can be the stated ones.
 
     A resolution that is no multiple of what resolutions are snapped to is counted both as it is and snapped; the one
@@ -56,7 +56,7 @@ class Checked(Record):
 
     kind_name: ClassVar[str] = "published_row"
 
-    row: Row
+    row: PublishedRow
     pixels: int
     macs: int
     params: int
@@ -76,21 +76,23 @@ _FIGURES = (
     (84.3, 97.0, "66M", "37B"),
 )
 
-TABLE_2: tuple[Row, ...] = tuple(
-    Row(table=2, baseline=f"efficientnet_b{number}", top1=top1, top5=top5, params=params, macs=macs)
+TABLE_2: tuple[PublishedRow, ...] = tuple(
+    PublishedRow(table=2, baseline=f"efficientnet_b{number}", top1=top1, top5=top5, params=params, macs=macs)
     for number, (top1, top5, params, macs) in enumerate(_FIGURES)
 )
 
 
 def _row(
     table: int, baseline: str, scale: tuple[float, float, float] | None, macs: str, top1: float, **assumed: object
-) -> Row:
+) -> PublishedRow:
     depth, width, resolution = scale or (None, None, None)
     stated = {"depth": depth, "width": width, "resolution": resolution}
-    return Row.model_validate({"table": table, "baseline": baseline, "macs": macs, "top1": top1} | stated | assumed)
+    return PublishedRow.model_validate(
+        {"table": table, "baseline": baseline, "macs": macs, "top1": top1} | stated | assumed
+    )
 
 
-TABLE_3: tuple[Row, ...] = (
+TABLE_3: tuple[PublishedRow, ...] = (
     _row(3, "mobilenet_v1", (1, 1, 1), "0.6B", 70.6),
     _row(3, "mobilenet_v1", (1, 2, 1), "2.2B", 74.2),
     _row(3, "mobilenet_v1", (1, 1, 2), "2.2B", 72.7),
@@ -107,7 +109,7 @@ TABLE_3: tuple[Row, ...] = (
     _row(3, "resnet50", None, "16.7B", 78.8, assumed=(1.44, 1.21, 304 / 224)),
 )
 
-TABLE_7: tuple[Row, ...] = (
+TABLE_7: tuple[PublishedRow, ...] = (
     _row(7, "efficientnet_b0", (1, 1, 1), "0.4B", 77.3),
     _row(7, "efficientnet_b0", (4, 1, 1), "1.8B", 79.0),
     _row(7, "efficientnet_b0", (1, 2, 1), "1.8B", 78.9),
@@ -116,27 +118,27 @@ TABLE_7: tuple[Row, ...] = (
 )
 
 
-def check_published() -> tuple[Checked, ...]:
+def check_published() -> tuple[CheckedRow, ...]:
     """Return all rows of the three tables with their exact figures."""
     return tuple(check(row) for row in (*TABLE_2, *TABLE_3, *TABLE_7))
 
 
-def check(row: Row) -> Checked:
+def check(row: PublishedRow) -> CheckedRow:
     """Count the network of a row, and tell whether its stated cost can be that."""
     stated, low, high = _range(row.macs)
-    counted = [(network, totals(network)) for network in _networks(row)]
-    network, tally = min(counted, key=lambda pair: abs(pair[1].macs - stated))
-    return Checked(
+    counted = [(network, count_network(network)) for network in _networks(row)]
+    network, counts = min(counted, key=lambda pair: abs(pair[1].macs - stated))
+    return CheckedRow(
         row=row,
         pixels=network.resolution,
-        macs=tally.macs,
-        params=tally.params,
-        excess=tally.macs / stated - 1,
-        possible=low * (1 - MARGIN) <= tally.macs <= high * (1 + MARGIN),
+        macs=counts.macs,
+        params=counts.params,
+        excess=counts.macs / stated - 1,
+        possible=low * (1 - MARGIN) <= counts.macs <= high * (1 + MARGIN),
     )
 
 
-def _networks(row: Row) -> list[Network]:
+def _networks(row: PublishedRow) -> list[Network]:
     if row.table == 2:
         return [published(row.baseline).network]
     baseline = get(row.baseline)

@@ -20,8 +20,17 @@ from triscale.search.coefficients.design import COST_WEIGHTS, Design, choose_des
 from triscale.search.coefficients.grid import DIMENSIONS, Candidate, Candidates, Count
 from triscale.search.coefficients.methods import limits_of, trials_of
 from triscale.search.coefficients.surface import FORMS, Form, left_out, num_coefficients, root_mean_square
-from triscale.search.shape import Array, Sized, count_exactly, logs, realized
-from triscale.search.study.trial import Evaluation, Forecast, Found, Interval, Job, Proxy, Response, Standing
+from triscale.search.shape import Array, ScaledNetwork, count_exactly, logs, realized
+from triscale.search.study.trial import (
+    AccuracyForecast,
+    CoefficientSearchResult,
+    Evaluation,
+    Interval,
+    Job,
+    Proxy,
+    RankedCandidate,
+    Response,
+)
 
 SAMPLES = 200
 SPARE = 2
@@ -41,7 +50,7 @@ def search_response(
     *,
     count: Count = count_exactly,
     samples: int = SAMPLES,
-) -> Found:
+) -> CoefficientSearchResult:
     """Find the best candidate without training any, from networks at and below the baseline's size.
 
     Of the two forms of :mod:`triscale.search.coefficients.surface` the one is taken that foretells networks left out of its fit
@@ -87,7 +96,7 @@ def search_response(
     places = _at_target_cost(candidates)[:, active]
     best, standings, laws = _choose(candidates, proxy, form, fitted, resampled, places)
     residuals = form.predict(fitted, points) - errors
-    return Found(
+    return CoefficientSearchResult(
         method="response",
         baseline=candidates.baseline.name,
         grid=candidates.grid,
@@ -108,11 +117,11 @@ def search_response(
             fits=min(rms) <= UNFIT,
         ),
         forecast=_forecast(candidates, best.law, form, fitted, resampled, active, sized, count),
-        cannot_tell=(*_unfit(min(rms)), *limits_of(candidates, proxy, best), *_limits(sized, candidates, min(rms))),
+        limitations=(*_unfit(min(rms)), *limits_of(candidates, proxy, best), *_limits(sized, candidates, min(rms))),
     )
 
 
-def _active(sized: Sequence[Sized]) -> list[int]:
+def _active(sized: Sequence[ScaledNetwork]) -> list[int]:
     """Return the dimensions in which the networks differ."""
     points = np.array([logs(one.realized) for one in sized])
     return [index for index in range(points.shape[1]) if np.ptp(points[:, index]) > 0]
@@ -154,7 +163,7 @@ def _at_target_cost(candidates: Candidates) -> Array:
 
 def _choose(
     candidates: Candidates, proxy: Proxy, form: Form, fitted: Array, resampled: Sequence[_Draw], places: Array
-) -> tuple[Candidate, list[Standing], list[Law]]:
+) -> tuple[Candidate, list[RankedCandidate], list[Law]]:
     """Return the best candidate, all standings in order, and the best law of each bootstrap sample."""
     expected = form.predict(fitted, places)
     drawn = np.array([draw.predict(places) for draw in resampled])
@@ -164,7 +173,7 @@ def _choose(
     for index in np.argsort(expected, kind="stable"):
         candidate = candidates.candidates[index]
         standings.append(
-            Standing(
+            RankedCandidate(
                 law=candidate.law,
                 network=candidate.network.name,
                 ratio=candidate.ratio,
@@ -196,10 +205,10 @@ def _forecast(
     fitted: Array,
     resampled: Sequence[_Draw],
     active: Sequence[int],
-    sized: Sequence[Sized],
+    sized: Sequence[ScaledNetwork],
     count: Count,
-) -> tuple[Forecast, ...]:
-    dearest = max(one.macs for one in sized)
+) -> tuple[AccuracyForecast, ...]:
+    most_expensive = max(one.macs for one in sized)
     found = []
     for phi in FORECAST_PHI:
         network = scale(candidates.baseline, law.at(phi))
@@ -209,13 +218,13 @@ def _forecast(
         low, high = np.percentile(drawn, [2.5, 97.5])
         expected = float(form.predict(fitted, place)[0])
         found.append(
-            Forecast(
+            AccuracyForecast(
                 phi=phi,
                 macs=macs,
                 accuracy=1 - expected,
                 low=float(1 - high),
                 high=float(1 - low),
-                beyond=macs > dearest,
+                beyond=macs > most_expensive,
             )
         )
     return tuple(found)
@@ -228,7 +237,7 @@ def _unfit(missed: float) -> tuple[str, ...]:
     return (f"neither form fits (networks left out were missed by {points}): search with --method grid or halving",)
 
 
-def _limits(sized: Sequence[Sized], candidates: Candidates, left_out: float) -> tuple[str, ...]:
+def _limits(sized: Sequence[ScaledNetwork], candidates: Candidates, left_out: float) -> tuple[str, ...]:
     ratios = [one.ratio for one in sized]
     said = [
         "no candidate was trained: their accuracies are what a fitted response says",

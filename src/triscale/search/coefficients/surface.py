@@ -9,8 +9,8 @@ from scipy.optimize import least_squares
 
 from triscale.search.shape import Array
 
-SMALLEST_ERROR = 1e-4
-SMALLEST_EXPONENT, LARGEST_EXPONENT = 0.02, 3.0
+MIN_ERROR = 1e-4
+MIN_EXPONENT, MAX_EXPONENT = 0.02, 3.0
 
 
 class Form(Protocol):
@@ -32,7 +32,7 @@ class Quadratic:
 
     def fit(self, points: Array, errors: Array) -> Array:
         """Return the coefficients: 1, each octave, each product of two of them."""
-        logs = np.log(np.maximum(errors, SMALLEST_ERROR))
+        logs = np.log(np.maximum(errors, MIN_ERROR))
         # A residual of the logarithm counts as often as the error is large, so that residuals of the error are least.
         weights = errors / errors.mean()
         found: Array = np.linalg.lstsq(quadratic_terms(points) * weights[:, None], logs * weights, rcond=None)[0]
@@ -54,8 +54,8 @@ class Power:
         count = points.shape[1]
         middle = float(np.median(errors))
         begin = np.concatenate([[middle / 2], np.full(count, middle / (2 * count)), np.full(count, 0.5)])
-        low = np.concatenate([np.zeros(1 + count), np.full(count, SMALLEST_EXPONENT)])
-        high = np.concatenate([np.full(1 + count, 1.0), np.full(count, LARGEST_EXPONENT)])
+        low = np.concatenate([np.zeros(1 + count), np.full(count, MIN_EXPONENT)])
+        high = np.concatenate([np.full(1 + count, 1.0), np.full(count, MAX_EXPONENT)])
 
         def residuals(coefficients: Array) -> Array:
             return self.predict(coefficients, points) - errors

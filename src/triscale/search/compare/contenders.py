@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from triscale.errors import NetworkError, SearchError
-from triscale.network.cost import Tally
+from triscale.network.cost import Counts
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.record import Record
 from triscale.scaling.apply import scale
@@ -111,11 +111,11 @@ def equal_cost(
     if law.nominal_growth == 1:
         raise SearchError(f"the law ({law}) scales nothing; give one with a coefficient above 1")
     start = baseline if phi == 0 else scale(baseline, law.at(phi)).replace(name=f"{baseline.name}_phi{phi:+g}")
-    tally = count(start)
-    asked = limit = int(times * tally.macs)
+    counts = count(start)
+    asked = limit = int(times * counts.macs)
     rounds: list[Comparison] = []
     for _ in range(ROUNDS):
-        contenders = [_contender("baseline", start, start, None, 0.0, tally.macs, tally)]
+        contenders = [_contender("baseline", start, start, None, 0.0, counts.macs, counts)]
         for way, along in {**LAWS, "compound": law}.items():
             fitted = fit(start, along, Budget(macs=limit))
             network = fitted.network.replace(name=f"{start.name}_{way}_x{times:g}")
@@ -134,14 +134,14 @@ def _badness(comparison: Comparison) -> float:
 
 
 def _contender(
-    way: Way, start: AnyNetwork, network: AnyNetwork, law: Law | None, phi: float, asked: int, tally: Tally
+    way: Way, start: AnyNetwork, network: AnyNetwork, law: Law | None, phi: float, asked: int, counts: Counts
 ) -> Contender:
     return Contender(
         way=way,
         network=network,
         law=law,
         phi=phi,
-        macs=Limit(name="macs", asked=asked, achieved=tally.macs),
-        params=tally.params,
+        macs=Limit(name="macs", asked=asked, achieved=counts.macs),
+        params=counts.params,
         realized=realized(start, network),
     )

@@ -15,7 +15,7 @@ from triscale.search.study.trial import PASSES, Evaluation, Job, Proxy
 NORMAL = 1.959964
 
 
-class Outcome(Record):
+class ContenderResult(Record):
     """One way's accuracies, from 0 to 1: of each seed, their mean, its standard error and its 95 % interval.
 
     ``tied``: not told from the best of the scaled ones. ``gain``: mean over the baseline's.
@@ -32,7 +32,7 @@ class Outcome(Record):
     training_macs: int
 
 
-class Compared(Record):
+class ComparisonResult(Record):
     """A comparison that was trained; ``outcomes`` come in the order of its contenders.
 
     ``count``: how many test images. ``training_macs``: the compute spent.
@@ -44,17 +44,19 @@ class Compared(Record):
     comparison: Comparison
     proxy: Proxy
     count: int
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[ContenderResult, ...]
     training_macs: int
-    cannot_tell: tuple[str, ...]
+    limitations: tuple[str, ...]
 
     @property
-    def best(self) -> Outcome:
+    def best(self) -> ContenderResult:
         """The outcome of the best of the scaled networks."""
         return max(self.outcomes[1:], key=lambda outcome: outcome.accuracy)
 
 
-def compare_trained(comparison: Comparison, proxy: Proxy, evaluate: Evaluation, *, images: str, count: int) -> Compared:
+def compare_trained(
+    comparison: Comparison, proxy: Proxy, evaluate: Evaluation, *, images: str, count: int
+) -> ComparisonResult:
     """Train the networks of a comparison with every seed, and say what their accuracies tell.
 
     Intervals and ties rest on the spread between seeds, which is taken to be alike for all networks and pooled; with
@@ -76,7 +78,7 @@ def compare_trained(comparison: Comparison, proxy: Proxy, evaluate: Evaluation, 
     wide = float(stdtrit(freedom, TWO_SIDED)) if np.isfinite(freedom) else NORMAL
     tied = [False, *tied_with_best(means[1:], errors[1:], freedom)]
     outcomes = tuple(
-        Outcome(
+        ContenderResult(
             way=contender.way,
             accuracies=tuple(score.accuracy for score in of_each[index]),
             accuracy=float(means[index]),
@@ -89,20 +91,20 @@ def compare_trained(comparison: Comparison, proxy: Proxy, evaluate: Evaluation, 
         )
         for index, contender in enumerate(contenders)
     )
-    return Compared(
+    return ComparisonResult(
         images=images,
         comparison=comparison,
         proxy=proxy,
         count=count,
         outcomes=outcomes,
         training_macs=sum(outcome.training_macs for outcome in outcomes),
-        cannot_tell=_limits(comparison, proxy),
+        limitations=_limits(comparison, proxy),
     )
 
 
-def verdict(compared: Compared) -> str:
+def verdict(compared: ComparisonResult) -> str:
     """Say in a sentence how the compound way did against the best single dimension."""
-    scaled: dict[Way, Outcome] = {outcome.way: outcome for outcome in compared.outcomes[1:]}
+    scaled: dict[Way, ContenderResult] = {outcome.way: outcome for outcome in compared.outcomes[1:]}
     compound = scaled.pop("compound")
     rival = max(scaled.values(), key=lambda outcome: outcome.accuracy)
     gap = 100 * (compound.accuracy - rival.accuracy)

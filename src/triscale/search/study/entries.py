@@ -14,7 +14,7 @@ from triscale.errors import SearchError
 from triscale.search.study.storage import read_storage
 
 State = Literal["waiting", "running", "done", "failed"]
-Key = tuple[str, int, int]
+LegendEntry = tuple[str, int, int]
 
 _STATES: dict[TrialState, State] = {
     TrialState.WAITING: "waiting",
@@ -63,7 +63,7 @@ def read_entries(place: str | Path, study: str) -> tuple[Entry, ...]:
         return entries_of(optuna.load_study(study_name=study, storage=storage.rdb))
 
 
-def trials_of_jobs(study: optuna.Study) -> Iterator[tuple[Key, FrozenTrial]]:
+def trials_of_jobs(study: optuna.Study) -> Iterator[tuple[LegendEntry, FrozenTrial]]:
     """Yield all trials with their jobs, in the order in which they were made."""
     for trial in study.get_trials(deepcopy=False):
         about = trial.user_attrs
@@ -71,9 +71,9 @@ def trials_of_jobs(study: optuna.Study) -> Iterator[tuple[Key, FrozenTrial]]:
             yield (about["training"], about["start"], about["stop"]), trial
 
 
-def newest_trials(study: optuna.Study) -> dict[Key, FrozenTrial]:
+def newest_trials(study: optuna.Study) -> dict[LegendEntry, FrozenTrial]:
     """Return the last trial of every job, or the one that is complete."""
-    found: dict[Key, FrozenTrial] = {}
+    found: dict[LegendEntry, FrozenTrial] = {}
     for key, trial in trials_of_jobs(study):
         if key not in found or found[key].state != TrialState.COMPLETE:
             found[key] = trial
@@ -82,8 +82,8 @@ def newest_trials(study: optuna.Study) -> dict[Key, FrozenTrial]:
 
 def entries_of(study: optuna.Study) -> tuple[Entry, ...]:
     """Return all jobs as they stand."""
-    attempts: dict[Key, int] = {}
-    first: dict[Key, int] = {}
+    attempts: dict[LegendEntry, int] = {}
+    first: dict[LegendEntry, int] = {}
     for key, trial in trials_of_jobs(study):
         attempts[key] = attempts.get(key, 0) + 1
         first.setdefault(key, trial.number)

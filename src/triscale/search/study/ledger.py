@@ -22,8 +22,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from triscale.errors import SearchError
-from triscale.search.shape import Sized
-from triscale.search.study.entries import Entry, Key, entries_of, newest_trials
+from triscale.search.shape import ScaledNetwork
+from triscale.search.study.entries import Entry, LegendEntry, entries_of, newest_trials
 from triscale.search.study.storage import BEAT_SECONDS, Result, Storage, open_storage
 from triscale.search.study.trial import Job, Score
 
@@ -31,7 +31,7 @@ SCHEMA = 1
 ABOUT = "triscale"
 """The attribute of an Optuna study that holds schema and settings."""
 
-Describe = Callable[[Job], Sized]
+Describe = Callable[[Job], ScaledNetwork]
 
 _DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "depth": FloatDistribution(1e-3, 1e3),
@@ -48,10 +48,10 @@ class Ledger:
 
     def __init__(self, storage: Storage, study: optuna.Study, describe: Describe) -> None:
         self._storage, self._study, self._describe = storage, study, describe
-        self._held: dict[Key, int] = {}
+        self._held: dict[LegendEntry, int] = {}
         self._worker = f"process {os.getpid()} on {socket.gethostname()}"
         self._beaten = time.monotonic()
-        self._last: dict[Key, FrozenTrial] = {}
+        self._last: dict[LegendEntry, FrozenTrial] = {}
 
     @property
     def shared(self) -> bool:
@@ -227,11 +227,11 @@ def open_ledger(
         yield ledger
 
 
-def _key(job: Job) -> Key:
+def _key(job: Job) -> LegendEntry:
     return (job.key, job.start, job.stop)
 
 
-def _waiting(job: Job, sized: Sized) -> FrozenTrial:
+def _waiting(job: Job, sized: ScaledNetwork) -> FrozenTrial:
     params = {
         "depth": sized.realized.depth,
         "width": sized.realized.width,

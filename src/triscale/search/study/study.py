@@ -27,7 +27,7 @@ from triscale.search.study.worker import Work, serve
 POLL_SECONDS = 0.5
 REFRESH_SECONDS = 2.0
 STOP_SECONDS = 30.0
-MOST_DEATHS = 5
+MAX_DEATHS = 5
 RAISED = 1
 """Exit code of a worker that ended by an exception: the next one would too."""
 
@@ -71,7 +71,7 @@ class Study:
         work: Work,
         *,
         workers: int = 1,
-        most_deaths: int = MOST_DEATHS,
+        most_deaths: int = MAX_DEATHS,
         should_stop: Callable[[], bool] = lambda: False,
         on_change: Callable[[Pace], None] = lambda pace: None,
         weigh: Callable[[Job], float] = lambda job: job.stop - job.start,

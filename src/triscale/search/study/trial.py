@@ -73,7 +73,7 @@ class Trial(Record):
     training_macs: int
 
 
-class Standing(Record):
+class RankedCandidate(Record):
     """One candidate in comparison: mean accuracy over seeds and its standard error, after so many epochs.
 
     For the method ``response`` the accuracy is what the fitted response says at the target's cost.
@@ -96,7 +96,7 @@ class Interval(Record):
     samples: int
 
 
-class Forecast(Record):
+class AccuracyForecast(Record):
     """Accuracy after the same proxy that the response says for a network of the law, with a 95 % interval."""
 
     phi: float
@@ -125,12 +125,12 @@ class Response(Record):
     fits: bool = True
 
 
-class Found(Record):
+class CoefficientSearchResult(Record):
     """What a search found, with all it rests on.
 
     ``law`` is the best candidate's. Standings are in order of accuracy, those that were dropped early after the others;
     ``tied`` are those that the evidence does not tell from the first. ``training_macs`` is the compute spent.
-    ``cannot_tell`` says in words what the result does not show.
+    ``limitations`` says in words what the result does not show.
     """
 
     kind_name: ClassVar[str] = "coefficients"
@@ -141,15 +141,15 @@ class Found(Record):
     proxy: Proxy
     law: Law
     network: AnyNetwork
-    standings: tuple[Standing, ...]
+    standings: tuple[RankedCandidate, ...]
     trials: tuple[Trial, ...]
     training_macs: int
     interval: Interval | None = None
     response: Response | None = None
-    forecast: tuple[Forecast, ...] = ()
-    cannot_tell: tuple[str, ...] = ()
+    forecast: tuple[AccuracyForecast, ...] = ()
+    limitations: tuple[str, ...] = ()
 
     @property
-    def ties(self) -> tuple[Standing, ...]:
+    def ties(self) -> tuple[RankedCandidate, ...]:
         """The standings that are not told from the first."""
         return tuple(standing for standing in self.standings[1:] if standing.tied)

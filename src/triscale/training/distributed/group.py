@@ -19,7 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from triscale.errors import JobError, RecipeError
 
-PATIENCE = timedelta(minutes=10)
+RETRY_POLICY = timedelta(minutes=10)
 """How long a process waits for the others within a training."""
 
 PREPARE_PATIENCE = timedelta(hours=12)
@@ -120,12 +120,12 @@ class Group:
             dist.all_gather_object(gathered, own)
         return gathered
 
-    def tell(self, key: str, text: str) -> None:
+    def send(self, key: str, text: str) -> None:
         """Tell the other processes a text under a key that is used once."""
         if self.store is not None:
             self.store.set(key, text)
 
-    def hear(self, key: str, patience: timedelta = PREPARE_PATIENCE) -> str:
+    def receive(self, key: str, patience: timedelta = PREPARE_PATIENCE) -> str:
         """Return what another process told under a key, as soon as it has.
 
         Raises:
@@ -142,7 +142,7 @@ class Group:
                 time.sleep(_POLL_SECONDS)
             return str(self.store.get(key).decode())
 
-    def meet(self, what: str) -> None:
+    def barrier(self, what: str) -> None:
         """Wait until all processes have come to a point.
 
         Raises:
@@ -152,7 +152,7 @@ class Group:
             return
         with _waiting(self, what):
             if dist.get_backend() == "gloo":
-                dist.monitored_barrier(timeout=PATIENCE, wait_all_ranks=True)
+                dist.monitored_barrier(timeout=RETRY_POLICY, wait_all_ranks=True)
             else:
                 dist.barrier()
 
@@ -185,12 +185,12 @@ def join(device: torch.device) -> Iterator[Group]:
         raise RecipeError(f"{size} processes were asked for, and {' and '.join(missing)} are not set")
     alone = Group(rank, size)
     with _waiting(alone, "the start"):
-        store, _, _ = next(rendezvous("env://", rank, size, timeout=PATIENCE))
+        store, _, _ = next(rendezvous("env://", rank, size, timeout=RETRY_POLICY))
         own = PrefixStore(f"triscale/start-{start}", store)
         backend = "nccl" if device.type == "cuda" else "gloo"
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=PATIENCE)
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=RETRY_POLICY)
     try:
         yield Group(rank, size, PrefixStore("words", own))
     finally:
@@ -208,5 +208,5 @@ def _waiting(group: Group, what: str = "its part of a step") -> Iterator[None]:
         said = " ".join(str(error).split())
         raise JobError(
             f"process {group.rank} of {group.size} on {socket.gethostname()} waited for another at {what}, which was "
-            f"lost or did not answer within {PATIENCE} ({said[:300]})"
+            f"lost or did not answer within {RETRY_POLICY} ({said[:300]})"
         ) from error

@@ -14,34 +14,36 @@ from torch import Tensor
 from triscale.errors import RecipeError
 
 
-def shard_slices(count: int, shards: int) -> list[slice]:
+def micro_batch_slices(count: int, micro_batches: int) -> list[slice]:
     """Cut ``count`` images into shards whose sizes differ by one at most."""
-    edges = [shard * count // shards for shard in range(shards + 1)]
+    edges = [micro_batch * count // micro_batches for micro_batch in range(micro_batches + 1)]
     return [slice(first, last) for first, last in pairwise(edges)]
 
 
-def shards_of(rank: int, processes: int, shards: int) -> range:
+def micro_batches_of(rank: int, processes: int, micro_batches: int) -> range:
     """Return the shards of a process, counted from 0.
 
     Raises:
         RecipeError: they cannot be dealt out so that each process has one branch of the tree of sums.
     """
-    each, rest = divmod(shards, processes)
-    if rest or not all(_is_branch(0, shards, first, first + each) for first in range(0, shards, each or 1)):
+    each, rest = divmod(micro_batches, processes)
+    if rest or not all(
+        _is_branch(0, micro_batches, first, first + each) for first in range(0, micro_batches, each or 1)
+    ):
         raise RecipeError(
-            f"{shards} shards cannot be dealt out to {processes} processes; give a number of shards that is "
+            f"{micro_batches} shards cannot be dealt out to {processes} processes; give a number of shards that is "
             f"{processes} or {processes} times a power of 2, for instance --set shards={processes}"
         )
     return range(rank * each, (rank + 1) * each)
 
 
-def share_of(rank: int, processes: int, shards: int, count: int) -> slice:
+def share_of(rank: int, processes: int, micro_batches: int, count: int) -> slice:
     """Return the images of a process: the part of a batch of ``count`` that its shards are.
 
     Raises:
         RecipeError: the shards cannot be dealt out.
     """
-    mine, parts = shards_of(rank, processes, shards), shard_slices(count, shards)
+    mine, parts = micro_batches_of(rank, processes, micro_batches), micro_batch_slices(count, micro_batches)
     return slice(parts[mine.start].start, parts[mine.stop - 1].stop)
 
 

@@ -12,7 +12,7 @@ from triscale.training.distributed.group import Group
 from triscale.training.recipe import Recipe
 
 
-class SyncedNorm(nn.BatchNorm2d):
+class SyncBatchNorm(nn.BatchNorm2d):
     """Batch norm whose statistics are those of all processes together; torch's own knows no CPU.
 
     The variance is the mean of squared distances from the common mean, in two rounds: stable, where a difference of
@@ -52,25 +52,25 @@ def _over_processes(values: Tensor) -> Tensor:
     return total
 
 
-def over_batch(model: nn.Module, recipe: Recipe, group: Group) -> nn.Module:
+def sync_batch_norm(model: nn.Module, recipe: Recipe, group: Group) -> nn.Module:
     """Return the model with batch norm as the recipe wants it.
 
     Raises:
         RecipeError: statistics over the batch are wanted where a process has several shards.
     """
-    if recipe.norm_over == "shard" or recipe.shards == 1:
+    if recipe.norm_over == "shard" or recipe.micro_batches == 1:
         return model
-    if recipe.shards != group.size:
+    if recipe.micro_batches != group.size:
         raise RecipeError(
-            f'norm_over "batch" needs one shard for each process; there are {recipe.shards} shards and {group.size} '
-            f"processes: start {recipe.shards} processes, or give --set norm_over=shard"
+            f'norm_over "batch" needs one shard for each process; there are {recipe.micro_batches} shards and {group.size} '
+            f"processes: start {recipe.micro_batches} processes, or give --set norm_over=shard"
         )
     return _converted(model)
 
 
 def _converted(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.BatchNorm2d):
-        synced = SyncedNorm(module.num_features, eps=module.eps, momentum=module.momentum)
+        synced = SyncBatchNorm(module.num_features, eps=module.eps, momentum=module.momentum)
         synced.load_state_dict(module.state_dict())
         return synced
     for name, child in module.named_children():

@@ -6,13 +6,13 @@ from triscale.errors import JobError
 from triscale.training.distributed.group import Group
 from triscale.training.state.checkpoint import Checkpoints, Manifest
 from triscale.training.state.state import State, restore
-from triscale.training.task import Feed
+from triscale.training.task import BatchSource
 
-MOST_ROLLBACKS = 3
+MAX_ROLLBACKS = 3
 _SHOWN_NAMES = 5
 
 
-def take_up(state: State, checkpoints: Checkpoints, group: Group, at_most: int | None = None) -> Manifest | None:
+def resume_or_init(state: State, checkpoints: Checkpoints, group: Group, at_most: int | None = None) -> Manifest | None:
     """Put the state back to the newest undamaged checkpoint, and return its manifest, or None if there is none.
 
     The first process reads; the others are sent what it has read.
@@ -34,7 +34,7 @@ def take_up(state: State, checkpoints: Checkpoints, group: Group, at_most: int |
     return manifest
 
 
-def roll_back(state: State, since: int, feed: Feed, checkpoints: Checkpoints, group: Group) -> str:
+def roll_back(state: State, since: int, feed: BatchSource, checkpoints: Checkpoints, group: Group) -> str:
     """Go back to before the losses rose, pass over the two steps where that began, and return what to tell.
 
     Args:
@@ -54,13 +54,13 @@ def roll_back(state: State, since: int, feed: Feed, checkpoints: Checkpoints, gr
     shown = ", ".join(names[:_SHOWN_NAMES]) + (f" and {len(names) - _SHOWN_NAMES} more" if names[5:] else "")
     what = f"the losses rose for good at step {first + 1}, after the batches of {shown or 'that step'}"
     skipped, rollbacks = state.skipped | culprits, state.rollbacks + 1
-    if rollbacks > MOST_ROLLBACKS:
+    if rollbacks > MAX_ROLLBACKS:
         raise JobError(
             f"{what}; this is the {rollbacks}th time, each from before the last one; look at these images, or begin "
             "another Run with a smaller learning rate"
         )
-    found = take_up(state, checkpoints, group, at_most=min(culprits))
+    found = resume_or_init(state, checkpoints, group, at_most=min(culprits))
     if found is None:
         raise JobError(f"{what}, and no checkpoint from before is left; begin another Run with a smaller learning rate")
     state.skipped, state.rollbacks = skipped, rollbacks
-    return f"{what}; back to step {found.step} ({rollbacks} of at most {MOST_ROLLBACKS} times), passing over them"
+    return f"{what}; back to step {found.step} ({rollbacks} of at most {MAX_ROLLBACKS} times), passing over them"

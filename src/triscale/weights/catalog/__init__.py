@@ -13,7 +13,7 @@ from triscale.errors import WeightsError, nearest
 from triscale.network.contract import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Triple
 from triscale.record import Record
 from triscale.weights.architecture import SourceName
-from triscale.weights.contract import Accuracy, Digest, Weights
+from triscale.weights.contract import Accuracy, Digest, WeightsContract
 from triscale.weights.sources import SOURCES, architecture_named
 
 Normalization = Literal["imagenet", "half", "lite"]
@@ -30,7 +30,7 @@ IMAGENET_CLASSES = 1000
 _FOLDER = Path(__file__).parent
 
 
-class Row(Record):
+class CatalogRow(Record):
     """One line of a source's table; the text before the first dot of ``name`` is the architecture.
 
     Attributes:
@@ -52,7 +52,7 @@ class Row(Record):
     default: bool = False
 
 
-class Table(Record):
+class CatalogTable(Record):
     """The weights of a source.
 
     Attributes:
@@ -62,13 +62,13 @@ class Table(Record):
 
     read_from: str
     protocol: str
-    rows: tuple[Row, ...]
+    rows: tuple[CatalogRow, ...]
 
 
 @lru_cache
-def table(source: SourceName) -> Table:
+def table(source: SourceName) -> CatalogTable:
     """Return the table of a source."""
-    return Table.parse(json.loads((_FOLDER / f"{source}.json").read_text()), f"the catalog of {source}")
+    return CatalogTable.parse(json.loads((_FOLDER / f"{source}.json").read_text()), f"the catalog of {source}")
 
 
 @lru_cache
@@ -83,7 +83,7 @@ def names(source: SourceName | None = None) -> tuple[str, ...]:
     return tuple(f"{name}/{row.name}" for name in chosen for row in table(name).rows)
 
 
-def published(name: str) -> Weights:
+def published(name: str) -> WeightsContract:
     """Return the contract of published weights.
 
     Args:
@@ -120,13 +120,13 @@ def _hint(asked: str) -> str:
     )
 
 
-def _weights(source: SourceName, row: Row) -> Weights:
+def _weights(source: SourceName, row: CatalogRow) -> WeightsContract:
     architecture = architecture_named(source, row.name)
     mean, std = NORMALIZATIONS[row.normalization]
     accuracy: dict[str, Any] | None = None
     if row.top1 is not None:
         accuracy = {"top1": row.top1, "top5": row.top5, "protocol": table(source).protocol}
-    return Weights(
+    return WeightsContract(
         source=source,
         name=row.name,
         architecture=architecture.name,

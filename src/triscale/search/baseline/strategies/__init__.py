@@ -13,7 +13,7 @@ from triscale.search.baseline.strategies.random_search import RandomSearch
 from triscale.search.baseline.strategies.samplers import nsga2, tpe
 from triscale.search.baseline.strategies.strategy import Strategy
 
-LARGEST_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 1
 """The largest seed that Optuna takes."""
 
 STRATEGIES: dict[str, Callable[[Space, int, Objective], Strategy]] = {
@@ -41,6 +41,6 @@ def make_strategy(name: str, space: Space, seed: int, objective: Objective) -> S
         raise SearchError(
             f'there is no strategy "{name}"; the names are {", ".join(STRATEGIES)}{nearest(name, STRATEGIES)}'
         )
-    if not 0 <= seed <= LARGEST_SEED:
-        raise SearchError(f"a seed is a whole number from 0 to {LARGEST_SEED}, given {seed}")
+    if not 0 <= seed <= MAX_SEED:
+        raise SearchError(f"a seed is a whole number from 0 to {MAX_SEED}, given {seed}")
     return STRATEGIES[name](space, seed, objective)

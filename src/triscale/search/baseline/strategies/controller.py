@@ -22,7 +22,7 @@ _NEVER = -1e9
 """Added to the logit of an option that a choice has not; its probability is exactly 0 then."""
 
 
-class Weights(NamedTuple):
+class ControllerWeights(NamedTuple):
     """What the controller learns, or gradients of it.
 
     ``tokens``, ``[places, options, embedding]``: what a step gets for the token before it; the first gets option 0 of
@@ -78,10 +78,10 @@ class Controller:
         self._options = np.arange(max(counts, default=1))
         self._absent = np.where(self._options < self._counts[:, None], 0.0, _NEVER)
 
-    def make_weights(self, random: np.random.Generator) -> Weights:
+    def make_weights(self, random: np.random.Generator) -> ControllerWeights:
         """Draw weights from -.1 to .1: all options of a choice are nearly equally probable."""
         places, options, hidden = *self._absent.shape, self._hidden
-        return Weights(
+        return ControllerWeights(
             tokens=random.uniform(-0.1, 0.1, (places, options, self._embedding)),
             input=random.uniform(-0.1, 0.1, (4 * hidden, self._embedding)),
             state=random.uniform(-0.1, 0.1, (4 * hidden, hidden)),
@@ -90,7 +90,7 @@ class Controller:
             head_bias=random.uniform(-0.1, 0.1, (places, options)),
         )
 
-    def draw(self, weights: Weights, count: int, random: np.random.Generator) -> Tokens:
+    def draw(self, weights: ControllerWeights, count: int, random: np.random.Generator) -> Tokens:
         """Return samples ``[count, places]``; each token takes one random number."""
         places = len(self._counts)
         chances = random.random((places, count))
@@ -107,7 +107,7 @@ class Controller:
             drawn[:, place] = token
         return drawn
 
-    def forward(self, weights: Weights, tokens: Tokens) -> Forward:
+    def forward(self, weights: ControllerWeights, tokens: Tokens) -> Forward:
         """Return log-probabilities and entropies of samples ``[samples, places]``."""
         samples, places = tokens.shape
         previous = np.zeros((places, samples), dtype=np.int64)
@@ -129,7 +129,9 @@ class Controller:
             tape=Tape(previous, chosen, log_softmax, inputs, gates, cells, states),
         )
 
-    def backward(self, weights: Weights, forward: Forward, to_log_probs: Array, to_entropies: Array) -> Weights:
+    def backward(
+        self, weights: ControllerWeights, forward: Forward, to_log_probs: Array, to_entropies: Array
+    ) -> ControllerWeights:
         """Return the gradients of a scalar.
 
         Args:
@@ -162,7 +164,7 @@ class Controller:
             to_cell = to_cell * kept
             to_state = to_gates[place] @ weights.state
         given = (self._options == tape.previous[..., None]).astype(np.float64)
-        return Weights(
+        return ControllerWeights(
             tokens=given.transpose(0, 2, 1) @ (to_gates @ weights.input),
             input=np.tensordot(to_gates, tape.inputs, ((0, 1), (0, 1))),
             state=np.tensordot(to_gates, tape.states[:-1], ((0, 1), (0, 1))),
@@ -172,7 +174,7 @@ class Controller:
         )
 
 
-def _step(weights: Weights, drive: Array, cell: Array, state: Array) -> tuple[Array, Array, Array]:
+def _step(weights: ControllerWeights, drive: Array, cell: Array, state: Array) -> tuple[Array, Array, Array]:
     """Return the gates, the cell and the state after one place; ``drive`` is what the input adds to the gates."""
     size = state.shape[-1]
     gates = drive + state @ weights.state.T

@@ -6,7 +6,7 @@ import random
 from collections import deque
 from collections.abc import Sequence
 
-from triscale.search.baseline.objective import Told
+from triscale.search.baseline.objective import Observation
 from triscale.search.baseline.space import Sample, Space
 from triscale.search.baseline.strategies.strategy import propose
 
@@ -36,7 +36,7 @@ class Evolution:
     def __init__(self, space: Space, seed: int, *, population: int = POPULATION, tournament: int = TOURNAMENT) -> None:
         self._space, self._random = space, random.Random(seed)
         self._size, self._tournament = population, tournament
-        self._alive: deque[Told] = deque(maxlen=population)
+        self._alive: deque[Observation] = deque(maxlen=population)
         self._asked = 0
         self._seen: set[Sample] = set()
 
@@ -44,7 +44,7 @@ class Evolution:
         """Propose random samples at first, and children of good ones from then on."""
         return [self._propose() for _ in range(count)]
 
-    def tell(self, outcomes: Sequence[Told]) -> None:
+    def tell(self, outcomes: Sequence[Observation]) -> None:
         """Let those told be born, and as many of the oldest die."""
         self._alive.extend(outcomes)
 

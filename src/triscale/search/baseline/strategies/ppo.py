@@ -8,13 +8,13 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from triscale.record import Record
-from triscale.search.baseline.objective import Told
+from triscale.search.baseline.objective import Observation
 from triscale.search.baseline.space import Sample, Space
-from triscale.search.baseline.strategies.controller import Controller, Tokens, Weights
+from triscale.search.baseline.strategies.controller import Controller, ControllerWeights, Tokens
 from triscale.search.shape import Array
 
 
-class Settings(Record):
+class PpoSettings(Record):
     """How the controller learns.
 
     ``batch``: after so many samples it learns, in ``epochs`` steps, however many are told at a time. ``clip``: how far
@@ -48,8 +48,8 @@ class PPO:
         settings: of learning.
     """
 
-    def __init__(self, space: Space, seed: int, settings: Settings | None = None) -> None:
-        self._settings = settings or Settings()
+    def __init__(self, space: Space, seed: int, settings: PpoSettings | None = None) -> None:
+        self._settings = settings or PpoSettings()
         self._random = np.random.default_rng(seed)
         counts = [len(choice.options) for choice in space.places]
         self._controller = Controller(counts, self._settings.hidden, self._settings.embedding)
@@ -67,7 +67,7 @@ class PPO:
         self._log_probs = np.concatenate((self._log_probs, log_probs))
         return [tuple(sample) for sample in tokens.tolist()]
 
-    def tell(self, outcomes: Sequence[Told]) -> None:
+    def tell(self, outcomes: Sequence[Observation]) -> None:
         """Learn from every full batch; what is left waits for the next."""
         self._rewards = np.concatenate((self._rewards, [told.reward for told in outcomes]))
         size = self._settings.batch
@@ -98,17 +98,17 @@ class Adam:
         learning_rate: how far a step goes at most, nearly.
     """
 
-    def __init__(self, weights: Weights, learning_rate: float) -> None:
+    def __init__(self, weights: ControllerWeights, learning_rate: float) -> None:
         self._rate, self._steps = learning_rate, 0
-        self._means = self._squares = Weights(*(np.zeros_like(weight) for weight in weights))
+        self._means = self._squares = ControllerWeights(*(np.zeros_like(weight) for weight in weights))
 
-    def step(self, weights: Weights, gradients: Weights) -> Weights:
+    def step(self, weights: ControllerWeights, gradients: ControllerWeights) -> ControllerWeights:
         """Return the weights after a step down the gradients."""
         self._steps += 1
         self._means = _toward(self._means, gradients, 0.1)
-        self._squares = _toward(self._squares, Weights(*(gradient**2 for gradient in gradients)), 0.001)
+        self._squares = _toward(self._squares, ControllerWeights(*(gradient**2 for gradient in gradients)), 0.001)
         rate, sharpness = self._rate / (1 - 0.9**self._steps), 1 / (1 - 0.999**self._steps)
-        return Weights(
+        return ControllerWeights(
             *(
                 weight - rate * mean / (np.sqrt(square * sharpness) + 1e-8)
                 for weight, mean, square in zip(weights, self._means, self._squares, strict=True)
@@ -116,9 +116,9 @@ class Adam:
         )
 
 
-def _toward(average: Weights, new: Weights, share: float) -> Weights:
+def _toward(average: ControllerWeights, new: ControllerWeights, share: float) -> ControllerWeights:
     """Return a moving average after a new value."""
-    return Weights(*(old + share * (value - old) for old, value in zip(average, new, strict=True)))
+    return ControllerWeights(*(old + share * (value - old) for old, value in zip(average, new, strict=True)))
 
 
 def _advantages(rewards: Array) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from triscale.search.baseline.objective import Told
+from triscale.search.baseline.objective import Observation
 from triscale.search.baseline.space import Sample, Space
 from triscale.search.baseline.strategies.strategy import propose
 
@@ -21,7 +21,7 @@ class RandomSearch:
         """Draw new samples."""
         return [propose(self._space, self._seen, self._draw(), lambda _: self._draw()) for _ in range(count)]
 
-    def tell(self, outcomes: Sequence[Told]) -> None:
+    def tell(self, outcomes: Sequence[Observation]) -> None:
         """Learn nothing."""
 
     def _draw(self) -> Sample:

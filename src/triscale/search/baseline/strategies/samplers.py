@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.trial import Trial
 
-from triscale.search.baseline.objective import Objective, Told
+from triscale.search.baseline.objective import Objective, Observation
 from triscale.search.baseline.space import Sample, Space
 
 POPULATION = 20
@@ -20,11 +20,11 @@ POPULATION = 20
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 Direction = Literal["minimize", "maximize"]
-Answer = Callable[[Trial, Told], Sequence[float]]
+Answer = Callable[[Trial, Observation], Sequence[float]]
 """Notes on a trial what its sampler has to know of it besides its values, and returns these."""
 
 
-class Sampled:
+class OptunaStrategy:
     """Samples that a sampler of Optuna suggests, in a study that lives in memory."""
 
     def __init__(self, space: Space, sampler: BaseSampler, directions: Sequence[Direction], answer: Answer) -> None:
@@ -41,7 +41,7 @@ class Sampled:
         """Let the sampler suggest."""
         return [self._propose() for _ in range(count)]
 
-    def tell(self, outcomes: Sequence[Told]) -> None:
+    def tell(self, outcomes: Sequence[Observation]) -> None:
         """Tell the study."""
         for told in outcomes:
             trial = self._asked.popleft()
@@ -55,13 +55,13 @@ class Sampled:
         return tuple(chosen[name] for name in self._distributions)
 
 
-def nsga2(space: Space, seed: int, objective: Objective, *, population: int = POPULATION) -> Sampled:
+def nsga2(space: Space, seed: int, objective: Objective, *, population: int = POPULATION) -> OptunaStrategy:
     """Return NSGA-II on two objectives, accuracy up and cost down: it follows the whole front, not the reward.
 
     What was not trained violates a constraint, by the share in which it costs more than the target.
     """
 
-    def answer(trial: Trial, told: Told) -> Sequence[float]:
+    def answer(trial: Trial, told: Observation) -> Sequence[float]:
         if told.accuracy is None:
             trial.set_constraint("cost", max(told.cost / objective.target - 1, 0.0) + 1e-9)
             return (0.0, told.cost)
@@ -69,9 +69,9 @@ def nsga2(space: Space, seed: int, objective: Objective, *, population: int = PO
         return (told.accuracy, told.cost)
 
     sampler = NSGAIISampler(population_size=population, seed=seed)
-    return Sampled(space, sampler, ("maximize", "minimize"), answer)
+    return OptunaStrategy(space, sampler, ("maximize", "minimize"), answer)
 
 
-def tpe(space: Space, seed: int) -> Sampled:
+def tpe(space: Space, seed: int) -> OptunaStrategy:
     """Return the tree-structured Parzen estimator on the reward."""
-    return Sampled(space, TPESampler(seed=seed), ("maximize",), lambda trial, told: (told.reward,))
+    return OptunaStrategy(space, TPESampler(seed=seed), ("maximize",), lambda trial, told: (told.reward,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from triscale.search.baseline.objective import Told
+from triscale.search.baseline.objective import Observation
 from triscale.search.baseline.space import Sample, Space
 
 TRIES = 1000
@@ -27,7 +27,7 @@ class Strategy(Protocol):
             count: how many; a sample may be among them more than once, or have been told before.
         """
 
-    def tell(self, outcomes: Sequence[Told]) -> None:
+    def tell(self, outcomes: Sequence[Observation]) -> None:
         """Learn what came of the samples proposed last.
 
         Args:

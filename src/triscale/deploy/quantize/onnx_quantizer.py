@@ -21,7 +21,7 @@ from triscale.deploy.engines.onnx_runtime import to_onnx, with_contract
 from triscale.deploy.engines.quiet import converting
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.graph import INPUT, OUTPUT, block_of
-from triscale.deploy.quantize.noise import Signals, signal_to_noise
+from triscale.deploy.quantize.noise import Signals, signal_to_noise_ratio
 
 ROUNDED = "_DequantizeLinear_Output"
 """What the quantizer calls a value after rounding."""
@@ -33,7 +33,7 @@ COMPARED = 64
 """Calibration images that two kinds of ranges are compared on."""
 
 
-class OnnxTool:
+class OnnxQuantizer:
     """Quantizes a model by ONNX Runtime: weights by channel, quantization stated beside each operation (QDQ)."""
 
     is_quick = True
@@ -63,7 +63,7 @@ class OnnxTool:
 
         def signal(ranges: TensorsData) -> float:
             found = _logits(self._quantized(ranges, ()), images)
-            return float(np.median([signal_to_noise(*pair) for pair in zip(exact, found, strict=True)]))
+            return float(np.median([signal_to_noise_ratio(*pair) for pair in zip(exact, found, strict=True)]))
 
         return max((self._calibrated(as_means=False), self._calibrated(as_means=True)), key=signal)
 

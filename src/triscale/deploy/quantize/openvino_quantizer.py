@@ -16,10 +16,10 @@ from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize.noise import Signals
-from triscale.deploy.quantize.onnx_tool import ends_of
+from triscale.deploy.quantize.onnx_quantizer import ends_of
 
 
-class OpenVinoTool:
+class OpenVinoQuantizer:
     """Quantizes a model by NNCF: weights by channel, activations with a zero point of their own.
 
     Raises:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from triscale.deploy.engines.executorch import LARGEST_BATCH, program_of, save
+from triscale.deploy.engines.executorch import MAX_BATCH, program_of, save
 from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.exportable import Exportable
@@ -22,7 +22,7 @@ _QUANTIZER = "executorch.backends.xnnpack.quantizer.xnnpack_quantizer"
 _STEPS = "torchao.quantization.pt2e.quantize_pt2e"
 
 
-class ExecuTorchTool:
+class ExecuTorchQuantizer:
     """Quantizes a model for XNNPACK: weights by channel, symmetric; activations with a zero point.
 
     Raises:
@@ -54,7 +54,7 @@ class ExecuTorchTool:
             graph = program_of(self._subject.model, self._subject.side).module()
             prepared = self._steps.prepare_pt2e(graph, quantizer)
             with torch.no_grad():
-                for part in torch.split(self._calibration, LARGEST_BATCH):
+                for part in torch.split(self._calibration, MAX_BATCH):
                     prepared(part)
             self._last = self._steps.convert_pt2e(prepared)
         save(program_of(self._last, self._subject.side), self._subject, file)
