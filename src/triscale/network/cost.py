@@ -75,7 +75,8 @@ def cost(network: Network) -> Cost:
     """Count a network exactly, in whole numbers."""
     parts: list[StageCost] = []
     total = Counts()
-    for name, part in _parts(lower(network)):
+    for name, part in tree.children(lower(network)):
+        assert isinstance(part, tree.Sequence | tree.Stage)
         counts = _count(part)
         total = _add((total, counts))
         parts.append(StageCost(name=name, channels=part.out.channels, side=part.out.side, **figures(counts)))
@@ -96,18 +97,6 @@ def si(number: float) -> str:
     return f"{number:g}"
 
 
-def _parts(root: tree.Sequence) -> Iterable[tuple[str, tree.Sequence]]:
-    """Yield stem, each stage and head of a lowered network with their names."""
-    for name, node in root.children:
-        assert isinstance(node, tree.Sequence)
-        if name == "stages":
-            for number, stage in node.children:
-                assert isinstance(stage, tree.Sequence)
-                yield f"stages.{number}", stage
-        else:
-            yield name, node
-
-
 def figures(counts: Counts) -> dict[str, int]:
     """Return the fields of :class:`Figures` for a tally."""
     with_bias = counts.macs + counts.biased
@@ -124,7 +113,7 @@ def figures(counts: Counts) -> dict[str, int]:
 def _count(node: tree.Node) -> Counts:
     match node:
         case tree.Convolution():
-            weights = node.outputs * (node.inputs // node.groups) * node.kernel * node.kernel
+            weights = node.num_weights
             area = node.out_side * node.out_side
             outputs = node.outputs * area
             bias = node.outputs if node.bias else 0
@@ -136,21 +125,18 @@ def _count(node: tree.Node) -> Counts:
             return Counts(weights + node.outputs, 0, weights, node.outputs, 0, node.outputs)
         case tree.Activation() | tree.MaxPool() | tree.AveragePool() | tree.GlobalPool() | tree.Dropout():
             return Counts()
-        case tree.Sequence():
-            return _count_sequence(node)
-        case tree.SqueezeExcite():
-            return _count_sequence(node.body)
-        case tree.Residual():
-            body = _count_sequence(node.body)
-            return body if node.shortcut is None else _add((body, _count_sequence(node.shortcut)))
+        case tree.Sequence() | tree.SqueezeExcite() | tree.Residual():
+            return _count_block(node)
+        case tree.Root() | tree.Stage():
+            return _add(_count(child) for _, child in tree.children(node))
         case _:
             assert_never(node)
 
 
 @lru_cache(maxsize=8192)
-def _count_sequence(node: tree.Sequence) -> Counts:
-    """Count a sequence; remembered, since equal blocks are the same node, also in other networks."""
-    return _add(_count(child) for _, child in node.children)
+def _count_block(node: tree.Sequence | tree.SqueezeExcite | tree.Residual) -> Counts:
+    """Count a part of a network; cached, because equal blocks are the same node, also in other networks."""
+    return _add(_count(child) for _, child in tree.children(node))
 
 
 def _add(tallies: Iterable[Counts]) -> Counts:

@@ -12,25 +12,33 @@ INPUT_CHANNELS = 3
 SKIP_POOL_KERNEL = 3
 
 
-def lower(network: spec.Network) -> Sequence:
-    """Return the operation tree of a network.
+def lower(network: spec.Network) -> tree.Root:
+    """Return the operation tree of a network; equal blocks share their nodes.
 
-    Its children are ``stem``, ``stages`` (children ``0``, ``1`` ..., each with ``blocks`` ``0``, ``1`` ...) and
-    ``head``; the names are those of the parameters of the built module. Equal blocks share their nodes.
+    Args:
+        network: Any published or custom network given as data.
+
+    Returns:
+        The tree, to be read with :func:`triscale.network.tree.walk` or by an interpreter.
+
+    Example:
+        >>> from triscale.families import get
+        >>> lower(get("efficientnet_b0")).out
+        Shape(channels=1000, side=1)
     """
     style = Style(network.padding, network.norm)
     stem = _stem(network, style)
     shape, stages, index, num_blocks = stem.out, [], 0, network.num_blocks
-    for number, stage in enumerate(network.stages):
-        blocks: list[tuple[str, Node]] = []
+    for stage in network.stages:
+        blocks: list[tree.Block] = []
         for repeat in range(stage.repeats):
             node = _block(stage.block, shape, stage.width, stage.stride if repeat == 0 else 1, style)
-            blocks.append((str(repeat), _with_drop_rate(node, network.drop_path * index / num_blocks)))
+            # Stochastic depth grows linearly with depth: block i of N is skipped with probability drop_path * i / N.
+            blocks.append(_with_drop_rate(node, network.drop_path * index / num_blocks))
             shape, index = node.out, index + 1
-        repeated = Sequence(tuple(blocks), shape)
-        stages.append((str(number), Sequence((("blocks", repeated),), shape)))
-    head = _head(network, shape, style)
-    return Sequence((("stem", stem), ("stages", Sequence(tuple(stages), shape)), ("head", head)), head.out)
+        stages.append(tree.Stage(tuple(blocks), shape))
+    image = Shape(INPUT_CHANNELS, network.resolution)
+    return tree.Root(image, stem, tuple(stages), _head(network, shape, style))
 
 
 class Style(NamedTuple):
@@ -80,9 +88,9 @@ class _Path:
             ("reduce", tree.Convolution(width, squeezed, 1, 1, 1, True, padding, 1)),
             ("activation", tree.Activation(activation)),
             ("expand", tree.Convolution(squeezed, width, 1, 1, 1, True, padding, 1)),
-            ("sigmoid", tree.Activation("sigmoid")),
+            ("sigmoid", tree.Activation(spec.ActivationKind.SIGMOID)),
         )
-        self.nodes.append(("gate", tree.SqueezeExcite(Sequence(children, Shape(width, 1)))))
+        self.nodes.append(("se", tree.SqueezeExcite(Sequence(children, Shape(width, 1)))))
 
     def end(self) -> Sequence:
         return Sequence(tuple(self.nodes), self.shape)

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from triscale.record import Record, digest
 
-Activation = Literal["relu", "relu6", "silu"]
+
+
+class ActivationKind(StrEnum):
+    """Elementwise activations; an interpreter of the operation tree covers all of them, or mypy names the gap.
+
+    Where a network is written down, the value serves as well: ``activation="silu"``.
+    """
+
+    RELU = "relu"
+    RELU6 = "relu6"
+    SILU = "silu"
+    SIGMOID = "sigmoid"
+
+
+def _not_a_gate(kind: ActivationKind) -> ActivationKind:
+    if kind is ActivationKind.SIGMOID:
+        others = ", ".join(other.value for other in ActivationKind if other is not kind)
+        raise ValueError(f"sigmoid is the gate of squeeze-and-excitation and no activation of a block; use {others}")
+    return kind
+
+
+Activation = Annotated[ActivationKind, AfterValidator(_not_a_gate)]
+"""What follows a convolution."""
 Padding = Literal["same", "symmetric"]
 """``same``: as TensorFlow, the surplus of a strided window falls to the bottom and right; ``symmetric``: as PyTorch."""
 WidthRule = Literal["scaled", "fixed", "never_narrower"]
@@ -39,7 +62,7 @@ class MBConv(Record):
     expansion: PositiveInt = 6
     kernel: Kernel = 3
     se_ratio: float = Field(default=0.0, ge=0, le=1)
-    activation: Activation = "silu"
+    activation: Activation = ActivationKind.SILU
     skip: Skip = "identity"
 
 
@@ -48,7 +71,7 @@ class Separable(Record):
 
     kind: Literal["separable"] = "separable"
     kernel: Kernel = 3
-    activation: Activation = "relu"
+    activation: Activation = ActivationKind.RELU
     skip: Skip = "none"
 
 
@@ -58,7 +81,7 @@ class Bottleneck(Record):
     kind: Literal["bottleneck"] = "bottleneck"
     kernel: Kernel = 3
     reduction: PositiveInt = 4
-    activation: Activation = "relu"
+    activation: Activation = ActivationKind.RELU
 
 
 class Basic(Record):
@@ -66,7 +89,7 @@ class Basic(Record):
 
     kind: Literal["basic"] = "basic"
     kernel: Kernel = 3
-    activation: Activation = "relu"
+    activation: Activation = ActivationKind.RELU
 
 
 class Conv(Record):
@@ -74,7 +97,7 @@ class Conv(Record):
 
     kind: Literal["conv"] = "conv"
     kernel: Kernel = 3
-    activation: Activation = "relu"
+    activation: Activation = ActivationKind.RELU
     skip: Skip = "none"
 
 
@@ -94,7 +117,7 @@ class Stem(Record):
     width: PositiveInt
     kernel: Kernel = 3
     stride: PositiveInt = 2
-    activation: Activation = "silu"
+    activation: Activation = ActivationKind.SILU
     max_pool: bool = False
     width_rule: WidthRule = "scaled"
 
@@ -114,7 +137,7 @@ class Head(Record):
     """Optional 1x1 convolution, global average pool, dropout, linear classifier."""
 
     width: PositiveInt | None = None
-    activation: Activation = "silu"
+    activation: Activation = ActivationKind.SILU
     width_rule: WidthRule = "scaled"
 
 

@@ -1,16 +1,35 @@
-"""The operation tree: what a network is made of, with every shape known.
+"""The operation tree: what a network is made of, with every shape known, and the one walk over it.
 
 Plain slotted dataclasses; nobody changes a node once made, and equal parts of a network may share one. An interpreter
-walks the tree with an exhaustive ``match`` that ends in ``assert_never``. Maps are square: a side is in pixels.
+handles the primitives in an exhaustive ``match`` that ends in ``assert_never``: adding a primitive is one case in each,
+which the type checker demands. Maps are square: a side is in pixels.
+
+::
+
+    Root
+    ├── stem                        Sequence
+    ├── stages.0                    Stage
+    │   ├── blocks.0                Sequence or Residual
+    │   │   ├── expand              Sequence: conv, norm, activation
+    │   │   ├── depthwise           ...
+    │   │   ├── se                  SqueezeExcite: reduce, activation, expand, sigmoid
+    │   │   ├── project             ...
+    │   │   └── shortcut            only where the input of a Residual is pooled or projected
+    │   └── blocks.1 ...
+    ├── stages.1 ...
+    └── head                        Sequence: conv, norm, activation, pool, dropout, classifier
+
+:func:`children` is the only statement of how parts are named; the parameters of the built module, the nodes of an
+exported graph and the layers that weights are copied between all have these names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple, assert_never
 
-from triscale.network.spec import Activation as ActivationName
-from triscale.network.spec import Padding
+from triscale.network.spec import ActivationKind, Padding
 
 
 class Shape(NamedTuple):
@@ -22,7 +41,10 @@ class Shape(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Convolution:
-    """2-d convolution; the output's side is ``ceil(side / stride)`` under both paddings."""
+    """2-d convolution; the output's side is ``ceil(side / stride)`` under both paddings.
+
+    Each of the ``groups`` maps ``inputs / groups`` channels to ``outputs / groups``.
+    """
 
     inputs: int
     outputs: int
@@ -32,6 +54,16 @@ class Convolution:
     bias: bool
     padding: Padding
     out_side: int
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each channel is filtered by itself; a grouped convolution is not depthwise."""
+        return self.groups == self.inputs == self.outputs and self.groups > 1
+
+    @property
+    def num_weights(self) -> int:
+        """Values of the kernel, without bias."""
+        return self.outputs * (self.inputs // self.groups) * self.kernel * self.kernel
 
 
 @dataclass(slots=True, eq=False)
@@ -48,7 +80,7 @@ class Normalization:
 class Activation:
     """Elementwise activation."""
 
-    kind: ActivationName | Literal["sigmoid"]
+    kind: ActivationKind
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +94,7 @@ class MaxPool:
 
 @dataclass(slots=True, eq=False)
 class AveragePool:
-    """Mean over windows; what padding adds is not counted."""
+    """Mean over windows; padded values are not counted."""
 
     kernel: int
     stride: int
@@ -84,7 +116,7 @@ class Linear:
 
 @dataclass(slots=True, eq=False)
 class Dropout:
-    """Elements are set to zero in training with probability ``rate``."""
+    """In training, elements are set to zero with probability ``rate``."""
 
     rate: float
 
@@ -93,38 +125,184 @@ class Dropout:
 class Sequence:
     """Named nodes, one after the other."""
 
-    children: tuple[tuple[str, Node], ...]
+    nodes: tuple[tuple[str, Node], ...]
     out: Shape
 
 
 @dataclass(slots=True, eq=False)
 class SqueezeExcite:
-    """Squeeze-excite: the input times ``body`` of its mean over the map."""
+    """Squeeze-and-excitation (Hu et al. 2018): the input times ``body`` of its mean over the map."""
 
     body: Sequence
 
 
 @dataclass(slots=True, eq=False)
 class Residual:
-    """``activation(shortcut(x) + body(x))``; the body of a sample is left out in training with ``drop_rate``."""
+    """``activation(shortcut(x) + body(x))``; in training a sample's body is skipped with probability ``drop_rate``."""
 
     body: Sequence
     shortcut: Sequence | None
     drop_rate: float
-    activation: ActivationName | None
+    activation: ActivationKind | None
     out: Shape
 
 
-Node = (
-    Convolution
-    | Normalization
-    | Activation
-    | MaxPool
-    | AveragePool
-    | GlobalPool
-    | Linear
-    | Dropout
-    | Sequence
-    | SqueezeExcite
-    | Residual
-)
+Block = Sequence | Residual
+
+
+@dataclass(slots=True, eq=False)
+class Stage:
+    """Blocks that repeat; the first of them has the stride."""
+
+    blocks: tuple[Block, ...]
+    out: Shape
+
+
+@dataclass(slots=True, eq=False)
+class Root:
+    """A whole network; ``input`` is the shape of an image, ``out`` the classes."""
+
+    input: Shape
+    stem: Sequence
+    stages: tuple[Stage, ...]
+    head: Sequence
+
+    @property
+    def out(self) -> Shape:
+        """Shape of the logits."""
+        return self.head.out
+
+
+Primitive = Convolution | Normalization | Activation | MaxPool | AveragePool | GlobalPool | Linear | Dropout
+Container = Root | Stage | Sequence | SqueezeExcite | Residual
+Node = Primitive | Container
+Part = Root | Stage | Sequence | Residual
+"""What can be built, exported or timed by itself, given the shape of its input."""
+
+SHORTCUT = "shortcut"
+
+
+class Visit(NamedTuple):
+    """A node on a walk.
+
+    Attributes:
+        path: Dotted name, which is that of the built module: ``stages.3.blocks.0.se.reduce``; the root has none.
+        node: The node.
+        input: Shape of what it reads.
+    """
+
+    path: str
+    node: Node
+    input: Shape
+
+
+def children(node: Node) -> tuple[tuple[str, Node], ...]:
+    """Return the children of a node with their names relative to it, in the order of computation.
+
+    This is the naming rule. The body of a residual block and that of squeeze-and-excitation have no name of their own:
+    their nodes are named as children of the block.
+    """
+    match node:
+        case Root():
+            stages = tuple((f"stages.{number}", stage) for number, stage in enumerate(node.stages))
+            return ("stem", node.stem), *stages, ("head", node.head)
+        case Stage():
+            return tuple((f"blocks.{number}", block) for number, block in enumerate(node.blocks))
+        case Sequence():
+            return node.nodes
+        case SqueezeExcite():
+            return node.body.nodes
+        case Residual():
+            return node.body.nodes if node.shortcut is None else (*node.body.nodes, (SHORTCUT, node.shortcut))
+        case Convolution() | Normalization() | Activation() | MaxPool() | AveragePool() | GlobalPool() | Linear():
+            return ()
+        case Dropout():
+            return ()
+        case _:
+            assert_never(node)
+
+
+def join(path: str, name: str) -> str:
+    """Return the path of a child: ``join("stem", "conv")`` is ``"stem.conv"``, ``join("", "stem")`` is ``"stem"``."""
+    return f"{path}.{name}" if path else name
+
+
+def walk(node: Node, shape: Shape | None = None, path: str = "", *, parents_last: bool = False) -> Iterator[Visit]:
+    """Visit a node and everything below it, in the order of computation.
+
+    Args:
+        node: Where to start.
+        shape: Shape of its input; may be left out for a :class:`Root`, which knows it.
+        path: Name that the paths of all nodes below begin with.
+        parents_last: Whether a container is visited after its children instead of before them.
+
+    Yields:
+        Every node with its path and the shape of its input.
+
+    Example:
+        >>> from triscale.families import get
+        >>> from triscale.network.lower import lower
+        >>> [visit.path for visit in walk(lower(get("efficientnet_b0")))][:5]
+        ['', 'stem', 'stem.conv', 'stem.norm', 'stem.activation']
+    """
+    if shape is None:
+        assert isinstance(node, Root), "only a root knows the shape of its input"
+        shape = node.input
+    if not parents_last:
+        yield Visit(path, node, shape)
+    below = Shape(shape.channels, 1) if isinstance(node, SqueezeExcite) else shape
+    for name, child in children(node):
+        is_shortcut = isinstance(node, Residual) and child is node.shortcut
+        yield from walk(child, shape if is_shortcut else below, join(path, name), parents_last=parents_last)
+        below = output_shape(child, below)
+    if parents_last:
+        yield Visit(path, node, shape)
+
+
+def output_shape(node: Node, shape: Shape) -> Shape:
+    """Return the shape of a node's output for an input of a shape."""
+    match node:
+        case Convolution():
+            return Shape(node.outputs, node.out_side)
+        case Normalization() | Activation() | Dropout() | SqueezeExcite():
+            return shape
+        case MaxPool() | AveragePool():
+            return Shape(shape.channels, -(-shape.side // node.stride))
+        case GlobalPool():
+            return Shape(shape.channels, 1)
+        case Linear():
+            return Shape(node.outputs, 1)
+        case Root() | Stage() | Sequence() | Residual():
+            return node.out
+        case _:
+            assert_never(node)
+
+
+def block_paths(root: Root) -> tuple[str, ...]:
+    """Return the paths of all blocks in the stages of a network, in the order of computation."""
+    return tuple(
+        join(path, name) for path, stage in children(root) if isinstance(stage, Stage) for name, _ in children(stage)
+    )
+
+
+def block_path(path: str) -> str:
+    """Return the block that a path lies in: ``stages.3.blocks.1`` of one in a stage, else ``stem`` or ``head``.
+
+    A path that follows another naming rule, such as a node of torch's exporter, is returned as it is.
+    """
+    first, *rest = path.split(".")
+    if first in ("stem", "head"):
+        return first
+    return ".".join([first, *rest[:3]]) if first == "stages" else path
+
+
+def stage_path(path: str) -> str:
+    """Return the top-level part that a path lies in: ``stem``, ``stages.3`` or ``head``."""
+    first, *rest = path.split(".")
+    return join(first, rest[0]) if first == "stages" and rest else first
+
+
+def stage_number(path: str) -> int | None:
+    """Return the number of the stage that a path lies in, from 0; None in the stem and the head."""
+    stage = stage_path(path)
+    return None if "." not in stage else int(stage.partition(".")[2])
