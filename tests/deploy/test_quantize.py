@@ -15,7 +15,7 @@ from deploy.test_export import alive
 from triscale.deploy.contract import Contract, read_contract
 from triscale.deploy.engines import ENGINES, get_engine, open_file
 from triscale.deploy.exportable import Exportable
-from triscale.deploy.graph import block_of
+from triscale.network.tree import block_path
 from triscale.deploy.parity import logits_of_model
 from triscale.deploy.quantize import QUANTIZERS, get_quantizer
 from triscale.deploy.quantize.guard import Quantized, quantize
@@ -190,10 +190,10 @@ def test_int8_files_hold_int8(subject, images, tmp_path):
 
 
 def test_nodes_belong_to_blocks():
-    assert block_of("stages.3.blocks.1.expand.conv") == "stages.3.blocks.1"
-    assert block_of("stem.activation.sigmoid") == "stem"
-    assert block_of("head.classifier") == "head"
-    assert block_of("node_Conv_781") == "node_Conv_781"
+    assert block_path("stages.3.blocks.1.expand.conv") == "stages.3.blocks.1"
+    assert block_path("stem.activation.sigmoid") == "stem"
+    assert block_path("head.classifier") == "head"
+    assert block_path("node_Conv_781") == "node_Conv_781"
 
 
 class Waiting:

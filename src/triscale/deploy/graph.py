@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from triscale.network import tree
 from triscale.network.lower import lower
-from triscale.network.spec import Network
+from triscale.network.spec import ActivationKind, Network
 from triscale.network.tree import Shape
 
 OPSET, IR_VERSION = 20, 10
@@ -135,10 +135,11 @@ def network_graph(network: Network, state: Mapping[str, NDArray[np.float32]]) ->
         network: whose images have its resolution.
         state: the tensors of its module by name.
     """
-    return _graph(lower(network), Shape(3, network.resolution), TrainedWeights(state))
+    root = lower(network)
+    return _graph(root, root.input, TrainedWeights(state))
 
 
-def timed_graph(node: tree.Sequence, shape: Shape, shared: SharedWeights | None = None) -> onnx.ModelProto:
+def timed_graph(node: tree.Part, shape: Shape, shared: SharedWeights | None = None) -> onnx.ModelProto:
     """Return a graph that takes ``[N, channels, side, side]`` and computes a part of a network, to be timed.
 
     Args:
@@ -149,25 +150,14 @@ def timed_graph(node: tree.Sequence, shape: Shape, shared: SharedWeights | None 
     return _graph(node, shape, shared or RandomWeights())
 
 
-def block_of(name: str) -> str:
-    """Return the block that a node belongs to by its name: ``stem``, ``stages.3.blocks.1``, ``head``.
-
-    A node that is named otherwise, by the exporter of torch, is a block of its own.
-    """
-    first, *rest = name.split(".")
-    if first in ("stem", "head"):
-        return first
-    return ".".join([first, *rest[:3]]) if first == "stages" else name
-
-
 def spread_of(shape: tuple[int, ...]) -> float:
     """Return the standard deviation of drawn weights that keeps the size of values."""
     return math.sqrt(2 / max(1, math.prod(shape[1:])))
 
 
-def _graph(node: tree.Sequence, shape: Shape, weights: GraphWeights) -> onnx.ModelProto:
+def _graph(node: tree.Part, shape: Shape, weights: GraphWeights) -> onnx.ModelProto:
     writer = _Writer(weights)
-    last, out = writer.sequence(node, "", INPUT, shape)
+    last, out = writer.container(node, "", INPUT, shape)
     writer.rename(last, OUTPUT)
     image = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", shape.channels, shape.side, shape.side])
     dimensions: list[str | int | None] = ["batch", out.channels]
@@ -198,51 +188,52 @@ class _Writer:
             return
         self.nodes[-1].output[0] = name
 
-    def sequence(self, node: tree.Sequence, place: str, value: str, shape: Shape) -> tuple[str, Shape]:
+    def container(self, node: tree.Container, path: str, value: str, shape: Shape) -> tuple[str, Shape]:
+        """Add the children of a node, one after the other; return the last value and its shape."""
+        nodes = [(tree.join(path, name), child) for name, child in tree.children(node)]
         norm: str | None = None
-        for number, (name, child) in enumerate(node.children):
-            here = f"{place}.{name}" if place else name
+        for number, (here, child) in enumerate(nodes):
+            if isinstance(node, tree.Residual) and child is node.shortcut:
+                continue
             if isinstance(child, tree.Convolution):
-                follows = node.children[number + 1] if number + 1 < len(node.children) else None
+                follows = nodes[number + 1] if number + 1 < len(nodes) else None
                 folded = None
                 if follows is not None and isinstance(follows[1], tree.Normalization):
-                    norm = f"{place}.{follows[0]}" if place else follows[0]
+                    norm = follows[0]
                     folded = (norm, follows[1].eps)
-                value, shape = (
-                    self._convolution(child, here, value, shape, folded),
-                    Shape(child.outputs, child.out_side),
-                )
+                value = self._convolution(child, here, value, shape, folded)
             elif isinstance(child, tree.Normalization):
                 assert here == norm, "batch norm follows its convolution"
             else:
-                value, shape = self._node(child, here, value, shape)
+                value = self._node(child, here, value, shape)
+            shape = tree.output_shape(child, shape)
         return value, shape
 
-    def _node(self, node: tree.Node, place: str, value: str, shape: Shape) -> tuple[str, Shape]:
+    def _node(self, node: tree.Node, place: str, value: str, shape: Shape) -> str:
         match node:
             case tree.Convolution() | tree.Normalization():
                 raise AssertionError("these stand in a sequence")
             case tree.Dropout():
-                return value, shape
+                return value
             case tree.Activation():
-                return self._activation(node.kind, place, value), shape
+                return self._activation(node.kind, place, value)
             case tree.MaxPool() | tree.AveragePool():
                 return self._pool(node, place, value, shape)
             case tree.GlobalPool():
                 self.is_flat = True
                 mean = self.add("GlobalAveragePool", [value], f"{place}.mean")
-                return self.add("Flatten", [mean], place), Shape(shape.channels, 1)
+                return self.add("Flatten", [mean], place)
             case tree.Linear():
                 kernel, bias = self._layer(place, (node.outputs, node.inputs), None, bias=True)
-                return self.add("Gemm", [value, kernel, bias], place, transB=1), Shape(node.outputs, 1)
-            case tree.Sequence():
-                return self.sequence(node, place, value, shape)
+                return self.add("Gemm", [value, kernel, bias], place, transB=1)
+            case tree.Root() | tree.Stage() | tree.Sequence():
+                return self.container(node, place, value, shape)[0]
             case tree.SqueezeExcite():
                 mean = self.add("GlobalAveragePool", [value], f"{place}.mean")
-                se, _ = self.sequence(node.body, place, mean, Shape(shape.channels, 1))
-                return self.add("Mul", [se, value], f"{place}.scaled"), shape
+                scale, _ = self.container(node, place, mean, Shape(shape.channels, 1))
+                return self.add("Mul", [scale, value], f"{place}.scaled")
             case tree.Residual():
-                return self._residual(node, place, value, shape), node.out
+                return self._residual(node, place, value, shape)
             case _:
                 assert_never(node)
 
@@ -260,32 +251,30 @@ class _Writer:
             strides=[node.stride] * 2,
         )
 
-    def _activation(self, kind: str, place: str, value: str) -> str:
+    def _activation(self, kind: ActivationKind, place: str, value: str) -> str:
         match kind:
-            case "silu":
+            case ActivationKind.SILU:
                 return self.add("Mul", [value, self.add("Sigmoid", [value], f"{place}.sigmoid")], place)
-            case "relu6":
+            case ActivationKind.RELU6:
                 return self.add("Clip", [value, self._constant("zero", 0.0), self._constant("six", 6.0)], place)
-            case "relu":
+            case ActivationKind.RELU:
                 return self.add("Relu", [value], place)
-            case "sigmoid":
+            case ActivationKind.SIGMOID:
                 return self.add("Sigmoid", [value], place)
             case _:
-                raise AssertionError(kind)
+                assert_never(kind)
 
-    def _pool(self, node: tree.MaxPool | tree.AveragePool, place: str, value: str, shape: Shape) -> tuple[str, Shape]:
+    def _pool(self, node: tree.MaxPool | tree.AveragePool, place: str, value: str, shape: Shape) -> str:
         operation = "MaxPool" if isinstance(node, tree.MaxPool) else "AveragePool"
         pads = _pads(node, shape.side)
-        pooled = self.add(
-            operation, [value], place, kernel_shape=[node.kernel] * 2, pads=pads, strides=[node.stride] * 2
-        )
-        return pooled, Shape(shape.channels, -(-shape.side // node.stride))
+        window = {"kernel_shape": [node.kernel] * 2, "pads": pads, "strides": [node.stride] * 2}
+        return self.add(operation, [value], place, **window)
 
     def _residual(self, node: tree.Residual, place: str, value: str, shape: Shape) -> str:
-        body, _ = self.sequence(node.body, place, value, shape)
+        body, _ = self.container(node, place, value, shape)
         shortcut = value
         if node.shortcut is not None:
-            shortcut, _ = self.sequence(node.shortcut, f"{place}.shortcut", value, shape)
+            shortcut, _ = self.container(node.shortcut, tree.join(place, tree.SHORTCUT), value, shape)
         total = self.add("Add", [body, shortcut], f"{place}.sum")
         return total if node.activation is None else self._activation(node.activation, f"{place}.activation", total)
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from triscale.families.published import PublishedFigures
-from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
+from triscale.network.spec import ActivationKind, BatchNorm, Head, MBConv, Network, Stage, Stem
 
 PAPER = "Tan et al. 2019, arXiv 1807.11626"
 
 
 def _stage(expansion: int, kernel: int, se_ratio: float, width: int, repeats: int, stride: int) -> Stage:
-    block = MBConv(expansion=expansion, kernel=kernel, se_ratio=se_ratio, activation="relu")
+    block = MBConv(expansion=expansion, kernel=kernel, se_ratio=se_ratio, activation=ActivationKind.RELU)
     return Stage(block=block, width=width, repeats=repeats, stride=stride)
 
 
 def _network(name: str, stages: tuple[Stage, ...]) -> Network:
     return Network(
         name=name,
-        stem=Stem(width=32, activation="relu"),
+        stem=Stem(width=32, activation=ActivationKind.RELU),
         stages=stages,
-        head=Head(width=1280, activation="relu", width_rule="fixed"),
+        head=Head(width=1280, activation=ActivationKind.RELU, width_rule="fixed"),
         resolution=224,
         dropout=0.2,
         padding="symmetric",

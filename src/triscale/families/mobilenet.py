@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from triscale.families.published import PublishedFigures
-from triscale.network.spec import BatchNorm, Head, MBConv, Network, Separable, Stage, Stem
+from triscale.network.spec import ActivationKind, BatchNorm, Head, MBConv, Network, Separable, Stage, Stem
 from triscale.scaling.apply import scale_to
 
 V1_PAPER = "Howard et al. 2017, arXiv 1704.04861"
@@ -11,9 +11,9 @@ V2_PAPER = "Sandler et al. 2018, arXiv 1801.04381"
 
 V1 = Network(
     name="mobilenet_v1",
-    stem=Stem(width=32, activation="relu6"),
+    stem=Stem(width=32, activation=ActivationKind.RELU6),
     stages=tuple(
-        Stage(block=Separable(activation="relu6"), width=width, repeats=repeats, stride=stride)
+        Stage(block=Separable(activation=ActivationKind.RELU6), width=width, repeats=repeats, stride=stride)
         for width, repeats, stride in ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 6, 2), (1024, 2, 2))
     ),
     resolution=224,
@@ -24,9 +24,9 @@ V1 = Network(
 
 V2 = Network(
     name="mobilenet_v2",
-    stem=Stem(width=32, activation="relu6"),
+    stem=Stem(width=32, activation=ActivationKind.RELU6),
     stages=tuple(
-        Stage(block=MBConv(expansion=expansion, activation="relu6"), width=width, repeats=repeats, stride=stride)
+        Stage(block=MBConv(expansion=expansion, activation=ActivationKind.RELU6), width=width, repeats=repeats, stride=stride)
         for expansion, width, repeats, stride in (
             (1, 16, 1, 1),
             (6, 24, 2, 2),
@@ -37,7 +37,7 @@ V2 = Network(
             (6, 320, 1, 1),
         )
     ),
-    head=Head(width=1280, activation="relu6", width_rule="never_narrower"),
+    head=Head(width=1280, activation=ActivationKind.RELU6, width_rule="never_narrower"),
     resolution=224,
     dropout=0.2,
     padding="symmetric",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from triscale.families.published import PublishedFigures
-from triscale.network.spec import Basic, BatchNorm, Bottleneck, Network, Stage, Stem
+from triscale.network.spec import ActivationKind, Basic, BatchNorm, Bottleneck, Network, Stage, Stem
 
 PAPER = "He et al. 2016, arXiv 1512.03385"
 
@@ -12,7 +12,7 @@ def _network(name: str, block: Basic | Bottleneck, widths: tuple[int, ...], repe
     strides = (1, 2, 2, 2)
     return Network(
         name=name,
-        stem=Stem(width=64, kernel=7, activation="relu", max_pool=True),
+        stem=Stem(width=64, kernel=7, activation=ActivationKind.RELU, max_pool=True),
         stages=tuple(
             Stage(block=block, width=width, repeats=number, stride=stride)
             for width, number, stride in zip(widths, repeats, strides, strict=True)

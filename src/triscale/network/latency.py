@@ -37,6 +37,7 @@ class Primitive(NamedTuple):
         kernel: side of the window in pixels.
         side: of the map that comes in.
         out_side: of the map that goes out.
+        groups: of a grouped convolution; 1 of a depthwise one too, which is a kind of its own.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Primitive(NamedTuple):
     kernel: int
     side: int
     out_side: int
+    groups: int = 1
 
 
 FIGURES: dict[str, tuple[str, ...]] = {
@@ -56,7 +58,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "depthwise3": ("count", "macs", "row_macs", "in", "out"),
     "depthwise": ("count", "macs", "row_macs", "in", "out"),
     "vector": ("count", "weights"),
-    "gate": ("count", "values"),
+    "se": ("count", "values"),
     "add": ("count", "values"),
     "relu": ("count", "values"),
     "relu6": ("count", "values"),
@@ -177,13 +179,13 @@ def figures_of(network: Network) -> dict[str, float]:
     return part_figures(lower(network), Shape(INPUT_CHANNELS, network.resolution), whole=True)
 
 
-def part_figures(node: tree.Sequence, shape: Shape, *, whole: bool = False) -> dict[str, float]:
-    """Return the figures of a part that is run alone: its input and output are laid out anew, which takes time.
+def part_figures(node: tree.Part, shape: Shape, *, whole: bool = False) -> dict[str, float]:
+    """Return the figures of a part that runs alone; converting the layout of its input and output takes time too.
 
     Args:
-        node: the part.
-        shape: of its input.
-        whole: whether it is a network, whose weights have left the cache until its next run.
+        node: The part.
+        shape: Shape of its input.
+        whole: Whether it is a whole network, whose weights have left the processor's cache before its next run.
     """
     edges = [Primitive("run", 0, 0, 0, 0, 0)]
     if not whole:
@@ -191,7 +193,7 @@ def part_figures(node: tree.Sequence, shape: Shape, *, whole: bool = False) -> d
             Primitive("edge", edge.channels, edge.channels, 1, edge.side, edge.side) for edge in (shape, node.out)
         ]
     vectors = [_figures(edge) for edge in edges]
-    body = _sequence(node, shape)
+    body = _total(node, shape)
     total = _add([body, *vectors])
     found = {name: value for name, value in zip(NAMES, total, strict=True) if value}
     if not whole:
@@ -199,51 +201,49 @@ def part_figures(node: tree.Sequence, shape: Shape, *, whole: bool = False) -> d
     return found
 
 
-def primitives(node: tree.Sequence, shape: Shape) -> tuple[Primitive, ...]:
-    """Return the primitives of a part in the order in which they are computed."""
-    found: list[Primitive] = []
-    for _, child in node.children:
-        made, shape = _primitives(child, shape)
-        found += made
-    return tuple(found)
+def primitives(node: tree.Node, shape: Shape) -> tuple[Primitive, ...]:
+    """Return the primitives of a part in the order of computation.
+
+    Args:
+        node: The part.
+        shape: Shape of its input.
+    """
+    visits = tree.walk(node, shape, parents_last=True)
+    return tuple(primitive for visit in visits for primitive in _own_primitives(visit))
 
 
-def _primitives(node: tree.Node, shape: Shape) -> tuple[tuple[Primitive, ...], Shape]:
-    channels, side = shape
+def _own_primitives(visit: tree.Visit) -> tuple[Primitive, ...]:
+    """Return what a node computes itself, apart from the nodes below it."""
+    node, (channels, side) = visit.node, visit.input
     match node:
         case tree.Convolution():
-            out = Shape(node.outputs, node.out_side)
-            made = Primitive(_convolution_kind(node, side), channels, node.outputs, node.kernel, side, node.out_side)
-            return (made,), out
+            kind = _convolution_kind(node, side)
+            groups = 1 if node.is_depthwise else node.groups
+            return (Primitive(kind, channels, node.outputs, node.kernel, side, node.out_side, groups),)
         case tree.Normalization() | tree.Dropout():
-            return (), shape
+            return ()
         case tree.Activation():
-            return (Primitive(node.kind, channels, channels, 1, side, side),), shape
+            return (Primitive(node.kind.value, channels, channels, 1, side, side),)
         case tree.MaxPool() | tree.AveragePool():
-            out = Shape(channels, -(-side // node.stride))
-            return (Primitive("pool", channels, channels, node.kernel, side, out.side),), out
+            out = tree.output_shape(node, visit.input)
+            return (Primitive("pool", channels, channels, node.kernel, side, out.side),)
         case tree.GlobalPool():
-            return (Primitive("mean", channels, channels, side, side, 1),), Shape(channels, 1)
+            return (Primitive("mean", channels, channels, side, side, 1),)
         case tree.Linear():
-            return (Primitive("linear", node.inputs, node.outputs, 1, 1, 1),), Shape(node.outputs, 1)
-        case tree.Sequence():
-            return primitives(node, shape), node.out
+            return (Primitive("linear", node.inputs, node.outputs, 1, 1, 1),)
         case tree.SqueezeExcite():
-            inner = primitives(node.body, Shape(channels, 1))
-            return (*inner, Primitive("gate", channels, channels, 1, side, side)), shape
+            return (Primitive("se", channels, channels, 1, side, side),)
         case tree.Residual():
-            body = primitives(node.body, shape)
-            shortcut = () if node.shortcut is None else primitives(node.shortcut, shape)
-            end = [Primitive("add", node.out.channels, node.out.channels, 1, node.out.side, node.out.side)]
-            if node.activation is not None:
-                end.append(end[0]._replace(kind=node.activation))
-            return (*body, *shortcut, *end), node.out
+            added = Primitive("add", node.out.channels, node.out.channels, 1, node.out.side, node.out.side)
+            return (added,) if node.activation is None else (added, added._replace(kind=node.activation.value))
+        case tree.Root() | tree.Stage() | tree.Sequence():
+            return ()
         case _:
             assert_never(node)
 
 
 def _convolution_kind(node: tree.Convolution, side: int) -> str:
-    if node.groups > 1:
+    if node.is_depthwise:
         return "depthwise3" if node.kernel <= 3 else "depthwise"
     if node.inputs < LANES // 2:
         return "stem"
@@ -252,36 +252,32 @@ def _convolution_kind(node: tree.Convolution, side: int) -> str:
     return "vector" if side == 1 else "pointwise"
 
 
-@lru_cache(maxsize=8192)
-def _sequence(node: tree.Sequence, shape: Shape) -> Vector:
-    """Sum up a sequence; remembered, since equal blocks are the same node, also in other networks."""
+def _total(node: tree.Part, shape: Shape) -> Vector:
+    """Sum up the figures of a part."""
+    if isinstance(node, tree.Sequence | tree.Residual):
+        return _block_total(node, shape)
     total: list[Vector] = []
-    for _, child in node.children:
-        if isinstance(child, tree.Sequence):
-            total.append(_sequence(child, shape))
-            shape = child.out
-        elif isinstance(child, tree.Residual):
-            total.append(_residual(child, shape))
-            shape = child.out
-        else:
-            made, shape = _primitives(child, shape)
-            total += map(_figures, made)
+    for _, child in tree.children(node):
+        assert isinstance(child, tree.Stage | tree.Sequence | tree.Residual)
+        total.append(_total(child, shape))
+        shape = child.out
     return _add(total)
 
 
 @lru_cache(maxsize=8192)
-def _residual(node: tree.Residual, shape: Shape) -> Vector:
-    return _add(map(_figures, _primitives(node, shape)[0]))
+def _block_total(node: tree.Sequence | tree.Residual, shape: Shape) -> Vector:
+    """Sum up the figures of a block; cached, because equal blocks are the same node, also in other networks."""
+    return _add(map(_figures, primitives(node, shape)))
 
 
 @lru_cache(maxsize=8192)
 def _figures(primitive: Primitive) -> Vector:
     """Return the figures of one primitive: counts as they are, the others in millions."""
-    kind, inputs, outputs, kernel, side, out_side = primitive
+    kind, inputs, outputs, kernel, side, out_side, groups = primitive
     depthwise = kind.startswith(("depthwise", "pool"))
     area, out_area = side * side, out_side * out_side
-    weights = outputs * kernel * kernel * (1 if depthwise else inputs)
-    lanes = _up(outputs, LANES) * kernel * kernel * (1 if depthwise else _up(inputs, LANES))
+    weights = outputs * kernel * kernel * (1 if depthwise else inputs // groups)
+    lanes = _up(outputs, LANES) * kernel * kernel * (1 if depthwise else _up(inputs // groups, LANES))
     values = {
         "count": 1e6,
         "macs": weights * out_area,

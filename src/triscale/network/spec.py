@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from triscale.record import Record, digest
 
 
-
 class ActivationKind(StrEnum):
     """Elementwise activations; an interpreter of the operation tree covers all of them, or mypy names the gap.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import assert_never, overload
 
 import torch
@@ -95,16 +96,16 @@ def build(network: AnyNetwork) -> nn.Module:
     """
     if isinstance(network, CustomNetwork):
         return build_custom(network)
-    parts = dict(lower(network).children)
-    stages, head = _module(parts["stages"]), parts["head"]
+    root = lower(network)
+    parts = nest((name, _module(child)) for name, child in tree.children(root) if child is not root.head)
+    stages = parts["stages"]
     assert isinstance(stages, nn.Sequential)
-    assert isinstance(head, tree.Sequence)
-    model = Classifier(network, _module(parts["stem"]), stages, ClassifierHead(_modules(head)))
+    model = Classifier(network, parts["stem"], stages, ClassifierHead(_modules(root.head)))
     initialize(model)
     return model
 
 
-def build_part(node: tree.Sequence) -> nn.Module:
+def build_part(node: tree.Part) -> nn.Module:
     """Build the torch module of a part of a network, initialized as the whole would be."""
     part = _module(node)
     initialize(part)
@@ -152,10 +153,10 @@ def _module(node: tree.Node) -> nn.Module:  # noqa: PLR0912 - one case for each 
             return nn.Linear(node.inputs, node.outputs)
         case tree.Dropout():
             return nn.Dropout(node.rate)
-        case tree.Sequence():
+        case tree.Root() | tree.Stage() | tree.Sequence():
             return Chained(_modules(node))
         case tree.SqueezeExcite():
-            return layers.SqueezeExcitation(_modules(node.body))
+            return layers.SqueezeExcitation(_modules(node))
         case tree.Residual():
             return ResidualBlock(
                 _modules(node.body),
@@ -167,8 +168,22 @@ def _module(node: tree.Node) -> nn.Module:  # noqa: PLR0912 - one case for each 
             assert_never(node)
 
 
-def _modules(node: tree.Sequence) -> OrderedDict[str, nn.Module]:
-    return OrderedDict((name, _module(child)) for name, child in node.children)
+def _modules(node: tree.Container) -> OrderedDict[str, nn.Module]:
+    return nest((name, _module(child)) for name, child in tree.children(node))
+
+
+def nest(modules: Iterable[tuple[str, nn.Module]]) -> OrderedDict[str, nn.Module]:
+    """Return modules by their names, those with a dotted name (``blocks.0``) inside containers of the first parts."""
+    grouped: OrderedDict[str, list[tuple[str, nn.Module]]] = OrderedDict()
+    found: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, module in modules:
+        first, _, rest = name.partition(".")
+        if rest:
+            grouped.setdefault(first, []).append((rest, module))
+            found.setdefault(first, module)  # keeps its place; the container takes it below
+        else:
+            found[first] = module
+    return OrderedDict((name, Chained(nest(grouped[name])) if name in grouped else found[name]) for name in found)
 
 
 def _last_of_each_reduction(network: Network) -> tuple[bool, ...]:

@@ -22,11 +22,18 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.module import _has_any_global_hook
 
+from triscale.network.spec import ActivationKind
 from triscale.nn.layers import SameConv2d, SqueezeExcitation, same_pads
 from triscale.nn.native import Native, native
-from triscale.nn.operations import AnyGradients, Geometry, Kind, Normed, Operations, Portable
+from triscale.nn.operations import AnyGradients, Geometry, Normed, Operations, Portable
 
-KINDS: dict[type[nn.Module], Kind] = {nn.ReLU: "relu", nn.ReLU6: "relu6", nn.SiLU: "silu"}
+ACTIVATIONS: dict[type[nn.Module], ActivationKind] = {
+    nn.ReLU: ActivationKind.RELU,
+    nn.ReLU6: ActivationKind.RELU6,
+    nn.SiLU: ActivationKind.SILU,
+    nn.Sigmoid: ActivationKind.SIGMOID,
+}
+"""Modules that a fused chain takes as the activation of a convolution; any other runs by itself."""
 SAVED = 5
 """Tensors that are saved for a unit: the convolution's output, mean and variance, and the gate's input and output."""
 
@@ -37,7 +44,7 @@ class Unit:
 
     conv: nn.Conv2d
     norm: nn.BatchNorm2d
-    kind: Kind
+    activation: ActivationKind | None
     se: SqueezeExcitation | None
 
     @property
@@ -90,7 +97,7 @@ def _parts(leaves: list[nn.Module]) -> Iterator[nn.Module | list[Unit]]:
         unit = _unit(leaves[at : at + 4])
         if unit is not None:
             units.append(unit)
-            at += 2 + (unit.kind != "none") + (unit.se is not None)
+            at += 2 + (unit.activation is not None) + (unit.se is not None)
             continue
         if units:
             yield units
@@ -108,13 +115,13 @@ def _unit(leaves: list[nn.Module]) -> Unit | None:
     conv, norm, *rest = leaves
     if not (_is_known_convolution(conv) and _is_known_norm(norm)):
         return None
-    kind: Kind = "none"
-    if rest and type(rest[0]) in KINDS and not _has_hooks(rest[0]):
-        kind = KINDS[type(rest.pop(0))]
+    activation: ActivationKind | None = None
+    if rest and type(rest[0]) in ACTIVATIONS and not _has_hooks(rest[0]):
+        activation = ACTIVATIONS[type(rest.pop(0))]
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     after = rest[0] if rest else None
-    return Unit(conv, norm, kind, after if isinstance(after, SqueezeExcitation) and _is_known_se(after) else None)
+    return Unit(conv, norm, activation, after if isinstance(after, SqueezeExcitation) and _is_known_se(after) else None)
 
 
 def _is_known_convolution(module: nn.Module) -> bool:
@@ -145,7 +152,7 @@ def _is_known_norm(module: nn.Module) -> bool:
 def _is_known_se(se: SqueezeExcitation) -> bool:
     pointwise = [module for module in se if type(module) is nn.Conv2d]
     return (
-        all(type(module) in (nn.Conv2d, nn.Sigmoid, *KINDS) for module in se)
+        all(type(module) in (nn.Conv2d, *ACTIVATIONS) for module in se)
         and all(module.kernel_size == (1, 1) and module.groups == 1 for module in pointwise)
         and all(module.padding == (0, 0) and module.stride == (1, 1) for module in pointwise)
         and not any(map(_has_hooks, se.modules()))
@@ -216,7 +223,7 @@ class _Chain(torch.autograd.Function):
             geometries.append(_geometry(unit.conv, source if isinstance(source, Tensor) else source.y))
             y, mean, variance = operations.convolve(source, unit.conv.weight, geometries[-1])
             _count(unit.norm, y, mean, variance)
-            source = Normed(y, mean, variance, unit.norm.weight, unit.norm.bias, unit.norm.eps, unit.kind)
+            source = Normed(y, mean, variance, unit.norm.weight, unit.norm.bias, unit.norm.eps, unit.activation)
             means = se = None
             if unit.se is not None:
                 means = operations.pixel_means(source)
@@ -273,7 +280,7 @@ def _links(units: tuple[Unit, ...], saved: tuple[Any, ...]) -> tuple[Tensor, lis
     links = []
     for unit, (weight, norm_weight, norm_bias, *se_of) in zip(units, parameters, strict=True):
         y, mean, variance, means, se = (next(values) for _ in range(SAVED))
-        source = Normed(y, mean, variance, norm_weight, norm_bias, unit.norm.eps, unit.kind, se)
+        source = Normed(y, mean, variance, norm_weight, norm_bias, unit.norm.eps, unit.activation, se)
         links.append(_Link(unit, weight, tuple(se_of), source, means))
     return maps, links
 

@@ -42,7 +42,7 @@ struct Gradient {
 
 namespace {
 
-enum Kind { NONE = 0, RELU = 1, RELU6 = 2, SILU = 3 };
+enum Activation { NONE = 0, RELU = 1, RELU6 = 2, SILU = 3, SIGMOID = 4 };
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
@@ -179,14 +179,19 @@ template <int KIND> inline Pair activation(Vector z) {
         const Vector s = sigmoid(z);
         return {z * s, s * (1.0f + z * (1.0f - s))};
     }
+    if (KIND == SIGMOID) {
+        const Vector s = sigmoid(z);
+        return {s, s * (1.0f - s)};
+    }
     return {z, one};
 }
 
-#define FOR_KIND(kind, call)          \
-    switch (kind) {                   \
-        case RELU: call(RELU); break; \
-        case RELU6: call(RELU6); break; \
-        case SILU: call(SILU); break; \
+#define FOR_KIND(kind, call)                \
+    switch (kind) {                         \
+        case RELU: call(RELU); break;       \
+        case RELU6: call(RELU6); break;     \
+        case SILU: call(SILU); break;       \
+        case SIGMOID: call(SIGMOID); break; \
         default: call(NONE);          \
     }
 

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import assert_never
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from triscale.network.spec import ActivationKind
 from triscale.network.tree import Convolution
-
-ActivationKind = Literal["relu", "relu6", "silu", "sigmoid"]
-
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "relu6": nn.ReLU6,
-    "silu": nn.SiLU,
-    "sigmoid": nn.Sigmoid,
-}
 
 
 def activation(kind: ActivationKind) -> nn.Module:
-    """Return a module for an elementwise activation; it writes over its input where autograd allows that."""
-    cls = _ACTIVATIONS[kind]
-    return cls() if kind == "sigmoid" else cls(inplace=True)
+    """Return a module for an elementwise activation; it works in place where autograd allows that."""
+    match kind:
+        case ActivationKind.RELU:
+            return nn.ReLU(inplace=True)
+        case ActivationKind.RELU6:
+            return nn.ReLU6(inplace=True)
+        case ActivationKind.SILU:
+            return nn.SiLU(inplace=True)
+        case ActivationKind.SIGMOID:
+            return nn.Sigmoid()
+        case _:
+            assert_never(kind)
 
 
 def convolution(node: Convolution) -> nn.Conv2d:

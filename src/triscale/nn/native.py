@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Final
+from typing import Final, assert_never
 
 import torch
 from torch import Tensor
 
+from triscale.network.spec import ActivationKind
 from triscale.nn.library import library
 from triscale.nn.operations import (
     AnyGradients,
@@ -19,7 +20,6 @@ from triscale.nn.operations import (
     convolution_backward,
 )
 
-KINDS: Final = {"none": 0, "relu": 1, "relu6": 2, "silu": 3}
 DEPTHWISE_KERNELS: Final = (3, 5, 7)
 DEPTHWISE_STRIDES: Final = (1, 2)
 
@@ -174,12 +174,29 @@ def _argument(value: Tensor | ctypes.Structure | int | None) -> object:
             return None
 
 
+def activation_code(kind: ActivationKind | None) -> int:
+    """Return the number of an activation in ``kernels.cpp`` (its ``enum Activation``)."""
+    match kind:
+        case None:
+            return 0
+        case ActivationKind.RELU:
+            return 1
+        case ActivationKind.RELU6:
+            return 2
+        case ActivationKind.SILU:
+            return 3
+        case ActivationKind.SIGMOID:
+            return 4
+        case _:
+            assert_never(kind)
+
+
 def _source(source: Normed | Tensor) -> _Source:
     """Return the address form of a source, which keeps what it points to alive."""
     if isinstance(source, Tensor):
-        return _Source(source.data_ptr(), None, None, None, KINDS["none"])
+        return _Source(source.data_ptr(), None, None, None, activation_code(None))
     kept = source.mean.contiguous(), source.weight * source.inverse, source.bias.contiguous()
-    form = _Source(source.y.data_ptr(), *(value.data_ptr() for value in kept), KINDS[source.kind])
+    form = _Source(source.y.data_ptr(), *(value.data_ptr() for value in kept), activation_code(source.activation))
     form.kept = kept
     return form
 

@@ -7,13 +7,13 @@ makes the next convolution's input of it. :mod:`triscale.nn.native` has the same
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol, assert_never
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Kind = Literal["none", "relu", "relu6", "silu"]
+from triscale.network.spec import ActivationKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Normed:
     weight: Tensor
     bias: Tensor
     eps: float
-    kind: Kind
+    activation: ActivationKind | None
     se: Tensor | None = None
 
     @property
@@ -115,16 +115,16 @@ class Portable:
 
     def activate(self, source: Normed) -> Tensor:
         """Return the map itself."""
-        x = _activated(_normalized(source), source.kind)
+        x = _activated(_normalized(source), source.activation)
         return x if source.se is None else x * source.se[:, :, None, None].to(x.dtype)
 
     def pixel_means(self, source: Normed) -> Tensor:
         """Return the means ``[N, C]`` of a map over its pixels, before its gate."""
-        return _activated(_normalized(source), source.kind).mean((2, 3))
+        return _activated(_normalized(source), source.activation).mean((2, 3))
 
     def se_scale_gradient(self, source: Normed, gradient: Tensor) -> Tensor:
         """Return the gradient ``[N, C]`` of the gate from that of the map."""
-        return (gradient * _activated(_normalized(source), source.kind)).sum((2, 3))
+        return (gradient * _activated(_normalized(source), source.activation)).sum((2, 3))
 
     def norm_backward(self, source: Normed, gradient: Tensor, of_means: Tensor | None, owned: bool) -> AnyGradients:
         """Return the gradients at a norm from that of the map and that of its pixel means ``[N, C]``."""
@@ -134,7 +134,7 @@ class Portable:
         if of_means is not None:
             area = gradient.shape[2] * gradient.shape[3]
             gradient = gradient + (of_means / area)[:, :, None, None].to(gradient.dtype)
-        dz = _activation_backward(gradient, _normalized(source), source.kind)
+        dz = _activation_backward(gradient, _normalized(source), source.activation)
         dy, weight, bias = torch.ops.aten.native_batch_norm_backward(
             dz, source.y, source.weight, None, None, source.mean, source.inverse, True, source.eps, [True, True, True]
         )
@@ -195,27 +195,35 @@ def _normalized(source: Normed) -> Tensor:
     )
 
 
-def _activated(z: Tensor, kind: Kind) -> Tensor:
+def _activated(z: Tensor, kind: ActivationKind | None) -> Tensor:
     match kind:
-        case "none":
+        case None:
             return z
-        case "relu":
+        case ActivationKind.RELU:
             return F.relu(z, inplace=True)
-        case "relu6":
+        case ActivationKind.RELU6:
             return F.relu6(z, inplace=True)
-        case "silu":
+        case ActivationKind.SILU:
             return F.silu(z, inplace=True)
+        case ActivationKind.SIGMOID:
+            return z.sigmoid_()
+        case _:
+            assert_never(kind)
 
 
-def _activation_backward(gradient: Tensor, z: Tensor, kind: Kind) -> Tensor:
+def _activation_backward(gradient: Tensor, z: Tensor, kind: ActivationKind | None) -> Tensor:
     found: Tensor
     match kind:
-        case "none":
+        case None:
             found = gradient
-        case "relu":
+        case ActivationKind.RELU:
             found = torch.ops.aten.threshold_backward(gradient, z, 0)
-        case "relu6":
+        case ActivationKind.RELU6:
             found = torch.ops.aten.hardtanh_backward(gradient, z, 0.0, 6.0)
-        case "silu":
+        case ActivationKind.SILU:
             found = torch.ops.aten.silu_backward(gradient, z)
+        case ActivationKind.SIGMOID:
+            found = torch.ops.aten.sigmoid_backward(gradient, z.sigmoid())
+        case _:
+            assert_never(kind)
     return found

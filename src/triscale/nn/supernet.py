@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from triscale.errors import NetworkError
+from triscale.network import tree
 from triscale.network.spec import Basic, Block, Bottleneck, MBConv, Network
 from triscale.nn.build import Classifier, build
 
@@ -129,11 +130,11 @@ class Supernet(nn.Module):
 
     def _shared_name(self, member: Network, name: str) -> str:
         """Return the name here of what a built member calls by a name."""
-        part, _, rest = name.partition(".")
-        if part != "stages":
+        number = tree.stage_number(name)
+        if number is None:
             return name
-        number, _, inner = rest.partition(".")
-        key = _key(int(number), member.stages[int(number)].block)
+        inner = name.removeprefix(f"{tree.stage_path(name)}.")
+        key = _key(number, member.stages[number].block)
         if inner.startswith(_PROJECTION) and key in self.projections:
             return f"projections.{key}.{inner.removeprefix(_PROJECTION)}"
         return f"stages.{key}.{inner}"
@@ -188,7 +189,8 @@ def _frame(network: Network) -> tuple[object, ...]:
     return network.stem, strides, network.head, network.classes, network.padding, network.norm
 
 
-_PROJECTION = "blocks.0.shortcut."
+_PROJECTION = f"blocks.0.{tree.SHORTCUT}."
+"""Where the first block of a ResNet's stage has its projection, relative to the stage."""
 
 
 def _projects(stage: nn.Module) -> bool:

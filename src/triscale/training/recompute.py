@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from triscale.network.lower import lower
+from triscale.network.tree import block_paths
 from triscale.nn.build import Classifier
 
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
@@ -48,7 +50,7 @@ def _parts(model: nn.Module, checkpoint_level: int) -> list[nn.Module]:
         return []
     if isinstance(model, Classifier):
         outer: list[nn.Module] = [model.stem, *model.stages]
-        inner: list[nn.Module] = [block for stage in model.stages for block in stage.get_submodule("blocks").children()]
+        inner: list[nn.Module] = [model.get_submodule(path) for path in block_paths(lower(model.network))]
     else:
         outer = list(model.children())
         inner = [child for part in outer if isinstance(part, nn.Sequential) for child in part]

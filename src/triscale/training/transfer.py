@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from triscale.data.images.transforms import normalize
 from triscale.network.contract import Preprocessing
+from triscale.network.tree import stage_path
 from triscale.nn.build import Classifier
 from triscale.training.evaluate import LabeledBatch
 from triscale.training.recipe import Recipe
@@ -29,9 +30,8 @@ def levels(model: nn.Module) -> list[list[str]]:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad or name.startswith(f"{last}."):
             continue
-        parts = name.split(".")
-        in_stage = isinstance(model, Classifier) and parts[0] == "stages"
-        found.setdefault(".".join(parts[: 2 if in_stage else 1]), []).append(name)
+        level = stage_path(name) if isinstance(model, Classifier) else name.partition(".")[0]
+        found.setdefault(level, []).append(name)
     classifier = [name for name, _ in model.named_parameters() if last and name.startswith(f"{last}.")]
     return [*found.values(), classifier]
 

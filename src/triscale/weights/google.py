@@ -14,8 +14,8 @@ RULES: dict[str, Rules] = {
     "efficientnet": (
         ("stem.conv", "stem/conv2d"),
         ("stem.norm", "stem/tpu_batch_normalization"),
-        ("stages.*.blocks.*.gate.reduce", "blocks_{index}/se/conv2d"),
-        ("stages.*.blocks.*.gate.expand", "blocks_{index}/se/conv2d_1"),
+        ("stages.*.blocks.*.se.reduce", "blocks_{index}/se/conv2d"),
+        ("stages.*.blocks.*.se.expand", "blocks_{index}/se/conv2d_1"),
         ("stages.*.blocks.*.depthwise.conv", "blocks_{index}/depthwise_conv2d"),
         ("stages.0.blocks.*.depthwise.norm", "blocks_{index}/tpu_batch_normalization"),
         ("stages.0.blocks.*.project.conv", "blocks_{index}/conv2d"),

@@ -90,17 +90,14 @@ def plan_inheritance(source: Network, target: Network, *, keep_head: bool = True
     """
     _check_related(source, target)
     walk = _Walk()
-    parts = zip(lower(source).children, lower(target).children, strict=True)
-    (_, stem_s), (_, stem_t) = next(parts)
-    space = walk.visit("stem", stem_s, "stem", stem_t, _Space(3, 3))
-    (_, stages_s), (_, stages_t) = next(parts)
-    assert isinstance(stages_s, tree.Sequence)
-    assert isinstance(stages_t, tree.Sequence)
-    for (number, of_source), (_, of_target) in zip(stages_s.children, stages_t.children, strict=True):
-        space = walk.visit_stage(f"stages.{number}.blocks", _blocks(of_source), _blocks(of_target), space)
-    (_, head_s), (_, head_t) = next(parts)
-    keep = keep_head and source.classes == target.classes
-    walk.visit("head", head_s, "head", head_t, space, skip=() if keep else ("classifier",))
+    root, of_target = lower(source), lower(target)
+    space = _Space(root.input.channels, of_target.input.channels)
+    skip = () if keep_head and source.classes == target.classes else ("classifier",)
+    for (path, part), (_, part_of_target) in zip(tree.children(root), tree.children(of_target), strict=True):
+        if isinstance(part, tree.Stage) and isinstance(part_of_target, tree.Stage):
+            space = walk.visit_stage(path, part, part_of_target, space)
+        else:
+            space = walk.visit(path, part, path, part_of_target, space, skip)
     return Inheritance(tuple(walk.copied), tuple(walk.passed_on))
 
 
@@ -155,17 +152,17 @@ class _Walk:
         self.copied: list[CopiedLayer] = []
         self.passed_on: list[IdentityBlock] = []
 
-    def visit_stage(self, name: str, source: tree.Sequence, target: tree.Sequence, space: _Space) -> _Space:
-        """Visit the blocks of a stage: as many as both have are copied, more are passed on."""
-        common = min(len(source.children), len(target.children))
-        for (number, of_source), (_, of_target) in zip(source.children[:common], target.children[:common], strict=True):
-            space = self.visit(f"{name}.{number}", of_source, f"{name}.{number}", of_target, space)
-        last, node = source.children[-1]
-        alike = len(source.children) > 1
-        for number, of_target in target.children[common:]:
-            if alike:
-                self.visit(f"{name}.{last}", node, f"{name}.{number}", of_target, space)
-            self.passed_on.append(IdentityBlock(f"{name}.{number}", of_target))
+    def visit_stage(self, path: str, source: tree.Stage, target: tree.Stage, space: _Space) -> _Space:
+        """Visit the blocks of a stage: those that both have are copied, further ones become identity blocks."""
+        blocks = [(tree.join(path, name), block) for name, block in tree.children(source)]
+        of_target = [(tree.join(path, name), block) for name, block in tree.children(target)]
+        for (name, block), (target_name, target_block) in zip(blocks, of_target, strict=False):
+            space = self.visit(name, block, target_name, target_block, space)
+        last_name, last = blocks[-1]
+        for target_name, target_block in of_target[len(blocks) :]:
+            if len(blocks) > 1:  # the first block of a stage has the stride, so that only a later one is alike
+                self.visit(last_name, last, target_name, target_block, space)
+            self.passed_on.append(IdentityBlock(target_name, target_block))
         return space
 
     def visit(
@@ -180,10 +177,15 @@ class _Walk:
         """Visit a pair of nodes into which a space goes; return the one that comes out."""
         match of_source, of_target:
             case tree.Convolution(), tree.Convolution():
-                # A depthwise convolution passes every channel on by itself.
-                depthwise = of_source.groups > 1
-                out = space if depthwise else _Space(of_source.outputs, of_target.outputs)
-                self.copied.append(CopiedLayer(source, target, None if depthwise else space, out))
+                if of_source.is_depthwise:  # every channel is filtered by itself
+                    self.copied.append(CopiedLayer(source, target, None, space))
+                    return space
+                out = _Space(of_source.outputs, of_target.outputs)
+                if of_source.groups > 1:
+                    _check_same_groups(source, of_source, of_target)
+                    self.copied.append(CopiedLayer(source, target, None, out))
+                else:
+                    self.copied.append(CopiedLayer(source, target, space, out))
                 return out
             case tree.Linear(), tree.Linear():
                 out = _Space(of_source.outputs, of_target.outputs)
@@ -194,8 +196,8 @@ class _Walk:
                 self.copied.append(CopiedLayer(source, target, None, space))
                 return space
             case tree.Sequence(), tree.Sequence():
-                theirs = dict(of_source.children)
-                for name, child in of_target.children:
+                theirs = dict(of_source.nodes)
+                for name, child in of_target.nodes:
                     if name in skip or name not in theirs:
                         continue
                     space = self.visit(f"{source}.{name}", theirs[name], f"{target}.{name}", child, space)
@@ -219,16 +221,19 @@ class _Walk:
         if of_source.shortcut is None and of_target.shortcut is None:
             out.join(space)
         if of_source.shortcut is not None and of_target.shortcut is not None:
-            names = f"{source}.shortcut", f"{target}.shortcut"
+            names = tree.join(source, tree.SHORTCUT), tree.join(target, tree.SHORTCUT)
             out.join(self.visit(names[0], of_source.shortcut, names[1], of_target.shortcut, space))
         return out
 
 
-def _blocks(stage: tree.Node) -> tree.Sequence:
-    assert isinstance(stage, tree.Sequence)
-    blocks = dict(stage.children)["blocks"]
-    assert isinstance(blocks, tree.Sequence)
-    return blocks
+def _check_same_groups(path: str, source: tree.Convolution, target: tree.Convolution) -> None:
+    """Refuse a grouped convolution of another size: which channels meet in a group would change."""
+    if (source.groups, source.inputs, source.outputs) != (target.groups, target.inputs, target.outputs):
+        raise NetworkError(
+            f"{path} is a convolution of {source.inputs} to {source.outputs} channels in {source.groups} groups, and "
+            f"the target has {target.inputs} to {target.outputs} in {target.groups}; grouped convolutions are "
+            "inherited only at equal width and groups"
+        )
 
 
 def _check_related(source: Network, target: Network) -> None:
@@ -290,19 +295,21 @@ def _pass_on(name: str, node: tree.Node, made: dict[str, Tensor]) -> None:
             made[f"{last}.weight"].zero_()
             made[f"{last}.bias"].zero_()
         case tree.Sequence():
-            for child_name, child in node.children:
+            for child_name, child in node.nodes:
                 _pass_on(f"{name}.{child_name}", child, made)
         case tree.Convolution():
             made[f"{name}.weight"].zero_()
             middle = node.kernel // 2
             each = torch.arange(node.outputs)
-            made[f"{name}.weight"][each, 0 if node.groups > 1 else each, middle, middle] = 1
+            made[f"{name}.weight"][each, each % (node.inputs // node.groups), middle, middle] = 1
         case tree.Normalization():
             made[f"{name}.weight"].fill_((1 + node.eps) ** 0.5)
             for value, number in (("bias", 0), ("running_mean", 0), ("running_var", 1)):
                 made[f"{name}.{value}"].fill_(number)
         case (
-            tree.Activation()
+            tree.Root()
+            | tree.Stage()
+            | tree.Activation()
             | tree.MaxPool()
             | tree.AveragePool()
             | tree.GlobalPool()
@@ -316,7 +323,7 @@ def _pass_on(name: str, node: tree.Node, made: dict[str, Tensor]) -> None:
 
 
 def _last_norm(name: str, body: tree.Sequence) -> str:
-    child_name, child = body.children[-1]
+    child_name, child = body.nodes[-1]
     if isinstance(child, tree.Sequence):
         return _last_norm(f"{name}.{child_name}", child)
     assert isinstance(child, tree.Normalization)

@@ -21,8 +21,8 @@ _ENDS: Rules = (
 RULES: dict[str, Rules] = {
     "inverted": (
         *_ENDS,
-        ("stages.*.blocks.*.gate.reduce", "blocks.{stage}.{block}.se.conv_reduce"),
-        ("stages.*.blocks.*.gate.expand", "blocks.{stage}.{block}.se.conv_expand"),
+        ("stages.*.blocks.*.se.reduce", "blocks.{stage}.{block}.se.conv_reduce"),
+        ("stages.*.blocks.*.se.expand", "blocks.{stage}.{block}.se.conv_expand"),
         ("stages.*.blocks.*.depthwise.conv", "blocks.{stage}.{block}.conv_dw"),
         ("stages.0.blocks.*.depthwise.norm", "blocks.0.{block}.bn1"),
         ("stages.0.blocks.*.project.conv", "blocks.0.{block}.conv_pw"),

@@ -12,8 +12,8 @@ RULES: dict[str, Rules] = {
     "efficientnet": (
         ("stem.conv", "features.0.0"),
         ("stem.norm", "features.0.1"),
-        ("stages.*.blocks.*.gate.reduce", "features.{stage+1}.{block}.block.{at}.fc1"),
-        ("stages.*.blocks.*.gate.expand", "features.{stage+1}.{block}.block.{at}.fc2"),
+        ("stages.*.blocks.*.se.reduce", "features.{stage+1}.{block}.block.{at}.fc1"),
+        ("stages.*.blocks.*.se.expand", "features.{stage+1}.{block}.block.{at}.fc2"),
         ("stages.*.blocks.*.*.conv", "features.{stage+1}.{block}.block.{at}.0"),
         ("stages.*.blocks.*.*.norm", "features.{stage+1}.{block}.block.{at}.1"),
         ("head.conv", "features.{stages+1}.0"),

@@ -15,8 +15,8 @@ from triscale.deploy.engines.executorch import MAX_BATCH, program_of, save
 from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting, quiet_process
 from triscale.deploy.exportable import Exportable
-from triscale.deploy.graph import block_of
 from triscale.deploy.quantize.noise import Signals
+from triscale.network.tree import block_path
 
 _QUANTIZER = "executorch.backends.xnnpack.quantizer.xnnpack_quantizer"
 _STEPS = "torchao.quantization.pt2e.quantize_pt2e"
@@ -42,7 +42,7 @@ class ExecuTorchQuantizer:
         self._float: fx.GraphModule = program_of(subject.model, subject.side).module()
         self._last: Any = self._float
         weighted = (name.rpartition(".")[0] for name, value in subject.model.named_parameters() if value.ndim > 1)
-        self.blocks: Sequence[str] = tuple(dict.fromkeys(map(block_of, weighted)))
+        self.blocks: Sequence[str] = tuple(dict.fromkeys(map(block_path, weighted)))
 
     def write(self, kept: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
@@ -88,4 +88,4 @@ class _Recorder(fx.Interpreter):
 def _block(node: fx.Node) -> str:
     """Return the block that a node was traced from; nothing for what stands outside."""
     stack = node.meta.get("nn_module_stack")
-    return block_of(next(reversed(stack.values()))[0]) if stack else ""
+    return block_path(next(reversed(stack.values()))[0]) if stack else ""

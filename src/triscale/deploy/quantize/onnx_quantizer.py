@@ -20,8 +20,9 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from triscale.deploy.engines.onnx_runtime import to_onnx, with_contract
 from triscale.deploy.engines.quiet import converting
 from triscale.deploy.exportable import Exportable
-from triscale.deploy.graph import INPUT, OUTPUT, block_of
+from triscale.deploy.graph import INPUT, OUTPUT
 from triscale.deploy.quantize.noise import Signals, signal_to_noise_ratio
+from triscale.network.tree import block_path
 
 ROUNDED = "_DequantizeLinear_Output"
 """What the quantizer calls a value after rounding."""
@@ -90,7 +91,7 @@ class OnnxQuantizer:
                 activation_qType=QuantType.QUInt8,
                 tensors_range=deepcopy(ranges),  # The quantizer changes what it is given.
                 nodes_to_quantize=[],
-                nodes_to_exclude=[node.name for node in self._float.graph.node if block_of(node.name) in kept],
+                nodes_to_exclude=[node.name for node in self._float.graph.node if block_path(node.name) in kept],
                 op_types_to_quantize=OPERATIONS,
                 extra_options={},
             )
@@ -130,8 +131,8 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 def ends_of(proto: onnx.ModelProto) -> dict[str, str]:
     """Return the last value of each block that has weights, by the block's name, in the order of computation."""
     weights = {tensor.name for tensor in proto.graph.initializer}
-    weighted = {block_of(node.name) for node in proto.graph.node if weights & set(node.input)}
-    return {block_of(node.name): node.output[0] for node in proto.graph.node if block_of(node.name) in weighted}
+    weighted = {block_path(node.name) for node in proto.graph.node if weights & set(node.input)}
+    return {block_path(node.name): node.output[0] for node in proto.graph.node if block_path(node.name) in weighted}
 
 
 def _logits(proto: onnx.ModelProto, images: NDArray[np.float32]) -> NDArray[np.float32]:

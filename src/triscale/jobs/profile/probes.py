@@ -58,7 +58,7 @@ class Probe:
 
     name: str
     role: Role
-    node: tree.Sequence
+    node: tree.Part
     shape: Shape
 
     @property
@@ -98,7 +98,7 @@ def _parts() -> Iterator[Probe]:
         baseline = get(name)
         for width, resolution in SIZES:
             network = scale(baseline, Scale(width=width)).replace(resolution=resolution)
-            for node, shape in _pieces(lower(network), Shape(INPUT_CHANNELS, resolution)):
+            for node, shape in _pieces(lower(network)):
                 made = primitives(node, shape)
                 macs = sum(value for key, value in part_figures(node, shape).items() if key.endswith(".macs")) * 1e6
                 if made and macs <= MAX_MACS:
@@ -112,29 +112,24 @@ def _parts() -> Iterator[Probe]:
             yield ordered[place][1]
 
 
-def _pieces(node: tree.Sequence, shape: Shape) -> Iterator[tuple[tree.Sequence, Shape]]:
-    """Yield stem, head, each block, and the parts of each block, with the shapes of their inputs."""
-    for name, child in node.children:
-        assert isinstance(child, tree.Sequence)
-        if name == "stages":
-            for _, stage in child.children:
-                assert isinstance(stage, tree.Sequence)
-                blocks = stage.children[0][1]
-                assert isinstance(blocks, tree.Sequence)
-                for _, block in blocks.children:
-                    assert isinstance(block, tree.Sequence | tree.Residual)
-                    yield tree.Sequence((("block", block),), block.out), shape
-                    yield from _units(block if isinstance(block, tree.Sequence) else block.body, shape)
-                    shape = block.out
-        else:
-            yield child, shape
-            shape = child.out
+def _pieces(root: tree.Root) -> Iterator[tuple[tree.Sequence, Shape]]:
+    """Yield the stem, the head, each block, and the parts of each block, with the shapes of their inputs."""
+    for path, node, shape in tree.walk(root):
+        if path in ("stem", "head"):
+            assert isinstance(node, tree.Sequence)
+            yield node, shape
+        elif path == tree.block_path(path) and isinstance(node, tree.Sequence | tree.Residual):
+            yield tree.Sequence((("block", node),), node.out), shape
+            yield from _units(node, shape)
 
 
-def _units(body: tree.Sequence, shape: Shape) -> Iterator[tuple[tree.Sequence, Shape]]:
-    for name, child in body.children:
+def _units(block: tree.Block, shape: Shape) -> Iterator[tuple[tree.Sequence, Shape]]:
+    """Yield each convolution of a block with its batch norm and activation, and its squeeze-and-excitation."""
+    for name, child in tree.children(block):
+        if isinstance(block, tree.Residual) and child is block.shortcut:
+            continue
         if isinstance(child, tree.Sequence):
             yield child, shape
-            shape = child.out
         elif isinstance(child, tree.SqueezeExcite):
             yield tree.Sequence(((name, child),), shape), shape
+        shape = tree.output_shape(child, shape)
