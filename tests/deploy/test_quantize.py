@@ -15,7 +15,6 @@ from deploy.test_export import alive
 from triscale.deploy.contract import Contract, read_contract
 from triscale.deploy.engines import ENGINES, get_engine, open_file
 from triscale.deploy.exportable import Exportable
-from triscale.network.tree import block_path
 from triscale.deploy.parity import logits_of_model
 from triscale.deploy.quantize import QUANTIZERS, get_quantizer
 from triscale.deploy.quantize.guard import Quantized, quantize
@@ -23,6 +22,7 @@ from triscale.deploy.quantize.noise import added_noise, noise_of_blocks, signal_
 from triscale.errors import QuantizationError, UserError
 from triscale.jobs.deploy.quantize import first_as_fast, slow_blocks
 from triscale.network.contract import Preprocessing
+from triscale.network.tree import block_path
 
 CLASSES = 4
 

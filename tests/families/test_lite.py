@@ -44,29 +44,13 @@ def test_of_b0_comes_efficientnet_lite_with_its_exact_costs(member, figures):
 def test_a_lite_network_has_no_gates_and_only_relu6_and_is_its_own_lite_form(network: Network):
     made = lite(network)
     assert lite(made) == made
-    primitives = list(walk(lower(made)))
+    primitives = [visit.node for visit in tree.walk(lower(made))]
     assert not any(isinstance(node, tree.SqueezeExcite) for node in primitives)
     assert {node.kind for node in primitives if isinstance(node, tree.Activation)} == {"relu6"}
     assert [(one.width, one.repeats, one.stride) for one in made.stages] == [
         (one.width, one.repeats, one.stride) for one in network.stages
     ]
     assert cost(made).macs <= cost(network).macs
-
-
-def walk(node):
-    yield node
-    match node:
-        case tree.Sequence():
-            for _, child in node.children:
-                yield from walk(child)
-        case tree.SqueezeExcite():
-            yield from walk(node.body)
-        case tree.Residual():
-            yield from walk(node.body)
-            if node.shortcut is not None:
-                yield from walk(node.shortcut)
-            if node.activation is not None:
-                yield tree.Activation(node.activation)
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "mobilenet_v2", "mnasnet_a1"])

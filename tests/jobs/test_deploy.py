@@ -50,8 +50,8 @@ def test_a_file_of_every_engine_says_the_same_of_a_picture(capsys, made, folder)
         file = made / f"model{engine.suffix}"
         assert file.name in seen.out
         found = json.loads(run(capsys, "predict", file, picture, "--json").out)[0]
-        assert [guess["name"] for guess in found["guesses"]] == [guess["name"] for guess in expected["guesses"]]
-        for ours, theirs in zip(found["guesses"], expected["guesses"], strict=True):
+        assert [guess["name"] for guess in found["classes"]] == [guess["name"] for guess in expected["classes"]]
+        for ours, theirs in zip(found["classes"], expected["classes"], strict=True):
             assert ours["probability"] == pytest.approx(theirs["probability"], abs=1e-4)
     files = Exports.load(Run.open(made).exports_file).files
     assert [item.export.file for item in files] == [f"model{engine.suffix}" for engine in HERE.values()]

@@ -144,10 +144,10 @@ def test_run_and_exported_file_predict_the_same(made, folder, capsys):
     assert len(from_run) == len(from_file) == 24
     for one, other in zip(from_run, from_file, strict=True):
         assert one["file"] == other["file"]
-        assert [guess["name"] for guess in one["guesses"]] == [guess["name"] for guess in other["guesses"]]
-        for left, right in zip(one["guesses"], other["guesses"], strict=True):
+        assert [guess["name"] for guess in one["classes"]] == [guess["name"] for guess in other["classes"]]
+        for left, right in zip(one["classes"], other["classes"], strict=True):
             assert left["probability"] == pytest.approx(right["probability"], abs=1e-4)
-    assert sum(row["guesses"][0]["name"] == "red" for row in from_run) > 20
+    assert sum(row["classes"][0]["name"] == "red" for row in from_run) > 20
 
 
 def test_a_bad_file_is_named_among_predictions(made, tmp_path, capsys):

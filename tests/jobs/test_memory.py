@@ -60,7 +60,9 @@ def test_the_largest_batch_is_said_before_a_training(capsys, tmp_path, tiny_file
     memory = memory_of(spec, torch.device("cpu"))
     half = spec.model_copy(
         update={
-            "request": spec.request.model_copy(update={"recipe": spec.request.recipe.model_copy(update={"shards": 2})})
+            "request": spec.request.model_copy(
+                update={"recipe": spec.request.recipe.model_copy(update={"micro_batches": 2})}
+            )
         }
     )
     of_half = memory_of(half, torch.device("cpu"))

@@ -19,7 +19,7 @@ from conftest import write_classes
 from training.processes import folder_digest, free_port
 
 TIMEOUT = 150
-OPTIONS = ("--epochs", "4", "--batch", "16", "--set", "shards=2", "--threads", "1")
+OPTIONS = ("--epochs", "4", "--batch", "16", "--set", "micro_batches=2", "--threads", "1")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_a_lost_worker_costs_one_restart(job, alone, tmp_path, lost):
 
 def test_a_request_that_cannot_be_done_ends_all_with_its_sentence(job, tmp_path):
     command = launch("--nproc-per-node", "2", "--master-port", str(free_port()))
-    arguments = [*job, str(tmp_path / "run"), "--set", "shards=1"]
+    arguments = [*job, str(tmp_path / "run"), "--set", "micro_batches=1"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode != 0
     assert "1 shards cannot be dealt out to 2 processes" in done.stderr

@@ -98,8 +98,8 @@ def test_networks_are_timed_beside_each_other(capsys, tiny_file):
     seen = run(capsys, "measure", tiny_file, "--compare", tiny_file, "--engines", "torch", "--json")
     assert seen.code == 0, seen.err
     versus = json.loads(seen.out)
-    assert versus["contestants"][0]["ratio"] == 1
-    assert 0.3 < versus["contestants"][1]["ratio"] < 3
+    assert versus["networks"][0]["ratio"] == 1
+    assert 0.3 < versus["networks"][1]["ratio"] < 3
 
 
 @pytest.mark.usefixtures("_impatient")

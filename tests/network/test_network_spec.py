@@ -11,6 +11,7 @@ from triscale.network import tree
 from triscale.network.cost import si
 from triscale.network.custom import CustomNetwork
 from triscale.network.describe import describe_block
+from triscale.network.latency import part_figures
 from triscale.network.lower import lower
 from triscale.network.spec import Basic, Bottleneck, Conv, Head, MBConv, Network, Separable, Stage, Stem
 
@@ -85,22 +86,61 @@ def test_published_structures_differ():
 
 def test_names_in_the_tree():
     root = lower(SMALL)
-    assert [name for name, _ in root.children] == ["stem", "stages", "head"]
-    stages = dict(root.children)["stages"]
-    first = dict(dict(stages.children)["0"].children)["blocks"]
-    assert [name for name, _ in first.children] == ["0", "1"]
-    block = first.children[0][1]
+    assert [name for name, _ in tree.children(root)][:: len(root.stages) + 1] == ["stem", "head"]
+    assert [name for name, _ in tree.children(root.stages[0])] == ["blocks.0", "blocks.1"]
+    block = root.stages[0].blocks[0]
     assert isinstance(block, tree.Residual)
-    assert [name for name, _ in block.body.children] == ["expand", "depthwise", "project"]
-    assert [name for name, _ in dict(root.children)["head"].children] == ["pool", "classifier"]
+    assert [name for name, _ in tree.children(block)] == ["expand", "depthwise", "project"]
+    assert [name for name, _ in tree.children(root.head)] == ["pool", "classifier"]
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "resnet50", "mobilenet_v2"])
+def test_a_walk_visits_every_node_once_with_its_shape_in_both_orders(name):
+    root = lower(get(name))
+    before, after = list(tree.walk(root)), list(tree.walk(root, parents_last=True))
+    assert before[0].path == after[-1].path == ""
+    assert sorted(visit.path for visit in before) == sorted({visit.path for visit in after})
+    for visit in before:
+        match visit.node:
+            case tree.Convolution(inputs=inputs) | tree.Linear(inputs=inputs):
+                assert visit.input.channels == inputs
+            case tree.Normalization(channels=channels, side=side):
+                assert visit.input == (channels, side)
+            case _:
+                pass
+
+
+def test_paths_tell_block_and_stage():
+    assert tree.block_path("stages.3.blocks.1.expand.conv") == "stages.3.blocks.1"
+    assert (tree.stage_path("stages.3.blocks.1"), tree.stage_number("stages.3.blocks.1")) == ("stages.3", 3)
+    assert (tree.stage_path("head.classifier"), tree.stage_number("head.classifier")) == ("head", None)
+    assert tree.block_paths(lower(SMALL))[:2] == ("stages.0.blocks.0", "stages.0.blocks.1")
+
+
+def test_a_grouped_convolution_is_not_depthwise():
+    def convolution(inputs: int, outputs: int, groups: int) -> tree.Convolution:
+        return tree.Convolution(inputs, outputs, 3, 1, groups, False, "same", 8)
+
+    assert convolution(8, 8, 8).is_depthwise
+    assert not convolution(8, 8, 4).is_depthwise
+    assert not convolution(8, 16, 8).is_depthwise
+    assert not convolution(8, 8, 1).is_depthwise
+    assert convolution(8, 16, 4).num_weights == 16 * 2 * 9
+    part = tree.Sequence((("conv", convolution(8, 16, 4)),), tree.Shape(16, 8))
+    assert part_figures(part, tree.Shape(8, 8))["dense.macs"] == pytest.approx(16 * 2 * 9 * 64 / 1e6)
+
+
+def test_a_block_is_not_activated_by_a_gate_function():
+    with pytest.raises(ValidationError, match="sigmoid is the gate of squeeze-and-excitation"):
+        MBConv(activation="sigmoid")
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_b4", "efficientnet_b7"])
 def test_drop_rates_rise_from_zero_and_never_reach_the_networks_rate(name):
     network = get(name)
     number, rates = 0, {}
-    for _, stage in dict(lower(network).children)["stages"].children:
-        for _, block in stage.children[0][1].children:
+    for stage in lower(network).stages:
+        for block in stage.blocks:
             if isinstance(block, tree.Residual):
                 rates[number] = block.drop_rate
             number += 1
@@ -111,11 +151,9 @@ def test_drop_rates_rise_from_zero_and_never_reach_the_networks_rate(name):
 
 
 def test_a_shortcut_is_projected_only_where_shapes_differ():
-    stages = dict(lower(get("resnet18")).children)["stages"].children
-    projected = [block.shortcut is not None for _, stage in stages for _, block in stage.children[0][1].children]
+    projected = [block.shortcut is not None for stage in lower(get("resnet18")).stages for block in stage.blocks]
     assert projected == [False, False, True, False, True, False, True, False]
-    stages = dict(lower(get("resnet50")).children)["stages"].children
-    assert [stage.children[0][1].children[0][1].shortcut is not None for _, stage in stages] == [True] * 4
+    assert [stage.blocks[0].shortcut is not None for stage in lower(get("resnet50")).stages] == [True] * 4
 
 
 @pytest.mark.parametrize(

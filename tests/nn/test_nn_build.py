@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from triscale.families import get, names
+from triscale.network import tree
 from triscale.network.lower import lower
 from triscale.network.spec import Head, MBConv, Network, Stage, Stem
 from triscale.network.tree import Residual as ResidualNode
 from triscale.nn.build import build
-from triscale.nn.residual import Residual
+from triscale.nn.residual import ResidualBlock
 
 SMALL = Network(
     name="small",
@@ -37,7 +38,7 @@ def test_parameters_are_named_after_the_structure():
         return [f"{name}.conv.weight", *(f"{name}.norm.{value}" for value in norm)]
 
     def se(name: str) -> list[str]:
-        return [f"{name}.gate.{part}.{value}" for part in ("reduce", "expand") for value in ("weight", "bias")]
+        return [f"{name}.se.{part}.{value}" for part in ("reduce", "expand") for value in ("weight", "bias")]
 
     expected = convolution("stem")
     for block in ("stages.0.blocks.0", "stages.1.blocks.0", "stages.1.blocks.1"):
@@ -87,7 +88,7 @@ def test_torch_compiles_without_a_break(mode):
     model = build(SMALL)
     model.train(mode == "train")
     for module in model.modules():
-        if isinstance(module, Residual | nn.Dropout) and mode == "train":
+        if isinstance(module, ResidualBlock | nn.Dropout) and mode == "train":
             module.drop_rate = module.p = 0.0
     images = torch.randn(2, 3, 32, 32)
     compiled = torch.compile(model, backend="eager", fullgraph=True)
@@ -187,7 +188,7 @@ def test_drop_rates_are_i_over_n(name):
     blocks = [block for stage in model.stages for block in stage.blocks]
     assert len(blocks) == network.num_blocks
     for number, block in enumerate(blocks):
-        if isinstance(block, Residual):
+        if isinstance(block, ResidualBlock):
             assert block.drop_rate == pytest.approx(network.drop_path * number / len(blocks))
 
 
@@ -205,8 +206,19 @@ def test_dropout_acts_before_the_classifier_in_training_only():
 def test_residual_blocks_of_module_and_tree_agree(name):
     network = get(name)
     with torch.device("meta"):
-        built = [isinstance(block, Residual) for stage in build(network).stages for block in stage.blocks]
-    stages = dict(lower(network).children)["stages"].children
-    assert built == [
-        isinstance(block, ResidualNode) for _, stage in stages for _, block in stage.children[0][1].children
-    ]
+        built = [isinstance(block, ResidualBlock) for stage in build(network).stages for block in stage.blocks]
+    assert built == [isinstance(block, ResidualNode) for stage in lower(network).stages for block in stage.blocks]
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name not in ("efficientnet_b8", "efficientnet_l2")])
+def test_the_walk_names_every_module_that_has_parameters(name):
+    network = get(name)
+    with torch.device("meta"):
+        model = build(network)
+    owners = dict.fromkeys(parameter.rpartition(".")[0] for parameter, _ in model.named_parameters())
+    weighted = (tree.Convolution, tree.Normalization, tree.Linear)
+    assert list(owners) == [visit.path for visit in tree.walk(lower(network)) if isinstance(visit.node, weighted)]
+    for path, node, shape in tree.walk(lower(network)):
+        if isinstance(node, tree.Convolution):
+            module = model.get_submodule(path)
+            assert (module.in_channels, module.out_channels) == (shape.channels, node.outputs)

@@ -25,7 +25,7 @@ from triscale.nn.chain import Chained
 from triscale.nn.layers import SqueezeExcitation, activation, convolution
 from triscale.nn.native import Native, native
 
-KINDS = ("none", "relu", "relu6", "silu")
+KINDS = ("none", "relu", "relu6", "silu", "sigmoid")
 
 
 @pytest.fixture(params=["native", "portable"])

@@ -21,7 +21,7 @@ def network_of(block, width=16, stride=1, padding="same"):
 
 
 def blocks_of(network):
-    return [node for _, node in lower(network).children[1][1].children[0][1].children[0][1].children]
+    return lower(network).stages[0].blocks
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.kind)

@@ -112,7 +112,7 @@ subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", sys.argv[1]]
 sys.path.insert(0, sys.argv[2])
 import torch
 from training import test_crash_points as here
-from triscale.training.state.state import saver as room
+from triscale.training.state import saver as room
 from triscale.training.state.checkpoint import Checkpoints
 folder = Path(sys.argv[1])
 told = []

@@ -227,5 +227,5 @@ def test_shards_cover_a_batch_evenly(count, micro_batches):
 
 
 def test_shards_that_cannot_be_dealt_out_are_refused():
-    with pytest.raises(RecipeError, match="--set shards=2"):
+    with pytest.raises(RecipeError, match="--set micro_batches=2"):
         micro_batches_of(0, 2, 1)

@@ -119,7 +119,7 @@ def test_with_little_memory_the_result_is_bitwise_the_same(tmp_path, plenty, meg
 
 
 def test_where_nothing_helps_it_says_what_does(tmp_path):
-    assert "--set shards=2" in trained(tmp_path, 40)[-1]
+    assert "--set micro_batches=2" in trained(tmp_path, 40)[-1]
 
 
 @pytest.mark.parametrize("frugality", range(1, MAX_CHECKPOINT_LEVEL + 1))

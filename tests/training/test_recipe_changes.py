@@ -56,7 +56,7 @@ def test_fields_within_fields_and_kinds_can_be_set():
         ("optimizer=adam", "adamw"),
         ("epochs=many", "epochs"),
         ("batch=4.5", "batch"),
-        ("shards=100", "at most 32 shards"),
+        ("micro_batches=100", "at most 32 micro-batches"),
         ("optimizer.momentum=0.9", "momentum"),
     ],
 )

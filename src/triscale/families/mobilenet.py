@@ -26,7 +26,12 @@ V2 = Network(
     name="mobilenet_v2",
     stem=Stem(width=32, activation=ActivationKind.RELU6),
     stages=tuple(
-        Stage(block=MBConv(expansion=expansion, activation=ActivationKind.RELU6), width=width, repeats=repeats, stride=stride)
+        Stage(
+            block=MBConv(expansion=expansion, activation=ActivationKind.RELU6),
+            width=width,
+            repeats=repeats,
+            stride=stride,
+        )
         for expansion, width, repeats, stride in (
             (1, 16, 1, 1),
             (6, 24, 2, 2),

@@ -14,7 +14,7 @@ from triscale.errors import SearchError
 from triscale.search.study.storage import read_storage
 
 State = Literal["waiting", "running", "done", "failed"]
-LegendEntry = tuple[str, int, int]
+TrialKey = tuple[str, int, int]
 
 _STATES: dict[TrialState, State] = {
     TrialState.WAITING: "waiting",
@@ -63,7 +63,7 @@ def read_entries(place: str | Path, study: str) -> tuple[Entry, ...]:
         return entries_of(optuna.load_study(study_name=study, storage=storage.rdb))
 
 
-def trials_of_jobs(study: optuna.Study) -> Iterator[tuple[LegendEntry, FrozenTrial]]:
+def trials_of_jobs(study: optuna.Study) -> Iterator[tuple[TrialKey, FrozenTrial]]:
     """Yield all trials with their jobs, in the order in which they were made."""
     for trial in study.get_trials(deepcopy=False):
         about = trial.user_attrs
@@ -71,9 +71,9 @@ def trials_of_jobs(study: optuna.Study) -> Iterator[tuple[LegendEntry, FrozenTri
             yield (about["training"], about["start"], about["stop"]), trial
 
 
-def newest_trials(study: optuna.Study) -> dict[LegendEntry, FrozenTrial]:
+def newest_trials(study: optuna.Study) -> dict[TrialKey, FrozenTrial]:
     """Return the last trial of every job, or the one that is complete."""
-    found: dict[LegendEntry, FrozenTrial] = {}
+    found: dict[TrialKey, FrozenTrial] = {}
     for key, trial in trials_of_jobs(study):
         if key not in found or found[key].state != TrialState.COMPLETE:
             found[key] = trial
@@ -82,8 +82,8 @@ def newest_trials(study: optuna.Study) -> dict[LegendEntry, FrozenTrial]:
 
 def entries_of(study: optuna.Study) -> tuple[Entry, ...]:
     """Return all jobs as they stand."""
-    attempts: dict[LegendEntry, int] = {}
-    first: dict[LegendEntry, int] = {}
+    attempts: dict[TrialKey, int] = {}
+    first: dict[TrialKey, int] = {}
     for key, trial in trials_of_jobs(study):
         attempts[key] = attempts.get(key, 0) + 1
         first.setdefault(key, trial.number)

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from triscale.errors import SearchError
 from triscale.search.shape import ScaledNetwork
-from triscale.search.study.entries import Entry, LegendEntry, entries_of, newest_trials
+from triscale.search.study.entries import Entry, TrialKey, entries_of, newest_trials
 from triscale.search.study.storage import BEAT_SECONDS, Result, Storage, open_storage
 from triscale.search.study.trial import Job, Score
 
@@ -48,10 +48,10 @@ class Ledger:
 
     def __init__(self, storage: Storage, study: optuna.Study, describe: Describe) -> None:
         self._storage, self._study, self._describe = storage, study, describe
-        self._held: dict[LegendEntry, int] = {}
+        self._held: dict[TrialKey, int] = {}
         self._worker = f"process {os.getpid()} on {socket.gethostname()}"
         self._beaten = time.monotonic()
-        self._last: dict[LegendEntry, FrozenTrial] = {}
+        self._last: dict[TrialKey, FrozenTrial] = {}
 
     @property
     def shared(self) -> bool:
@@ -227,7 +227,7 @@ def open_ledger(
         yield ledger
 
 
-def _key(job: Job) -> LegendEntry:
+def _key(job: Job) -> TrialKey:
     return (job.key, job.start, job.stop)
 
 
