@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from triscale.data.images.transforms import normalize
 from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.split import Sample
-from triscale.jobs.core.progress import NullProgress
+from triscale.progress import NullProgress
 from triscale.jobs.core.run import Request, Run
 from triscale.jobs.fit import Setting, train
 from triscale.jobs.training.initial_weights import find_initial_weights

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from triscale.data.sources.local import absolute
-from triscale.jobs.core.progress import NullProgress
+from triscale.progress import NullProgress
 from triscale.jobs.core.run import Request, Run
 from triscale.jobs.fit import Setting, train
 from triscale.jobs.training.initial_weights import find_initial_weights, for_finetuning

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from finetune_norms import divide, probe, tuned
-from triscale.jobs.core.progress import NullProgress
+from triscale.progress import NullProgress
 from triscale.jobs.core.run import Request, Run
 from triscale.jobs.fit import Setting, train
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem

@@ -12,7 +12,7 @@ import torch
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.errors import Interrupted, SearchError
-from triscale.jobs.core.progress import NullProgress
+from triscale.progress import NullProgress
 from triscale.jobs.studies.baseline import BaselineSearchRequest, find_baseline
 from triscale.jobs.studies.trials import Hands
 from triscale.network.latency import NAMES, Predictor, predict

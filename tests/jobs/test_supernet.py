@@ -21,7 +21,7 @@ from triscale.data.pipeline.split import Split
 from triscale.data.sources.digits import write_digits
 from triscale.errors import Interrupted, NetworkError, RunError, SearchError
 from triscale.families import get
-from triscale.jobs.core.progress import NullProgress
+from triscale.progress import NullProgress
 from triscale.jobs.core.run import Run
 from triscale.jobs.studies.supernet import Supernets, SupernetSpec, corners, digest_of, make_supernet, train_supernet
 from triscale.jobs.studies.trials import SPLIT, Hands, StudyRequest, binomial_error, prepare_split

@@ -16,7 +16,7 @@ from triscale.cli.support.amounts import seconds_of
 from triscale.errors import UserError
 from triscale.families import get
 from triscale.jobs import fit as jobs_fit
-from triscale.jobs.core.progress import format_duration
+from triscale.progress import format_duration
 from triscale.jobs.core.run import Run
 from triscale.jobs.training.disk_space import needed_bytes
 from triscale.measure.memory import training_memory

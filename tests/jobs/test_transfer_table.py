@@ -18,7 +18,7 @@ from data.test_named import MADE
 from triscale.cli import main
 from triscale.data.pipeline.split import Split
 from triscale.errors import Interrupted
-from triscale.jobs.core.progress import NullProgress
+from triscale.progress import NullProgress
 from triscale.jobs.core.run import Run
 from triscale.jobs.training.train import Carrying
 from triscale.jobs.transfer.datasets import PAPER, find_sets

@@ -17,7 +17,7 @@ from triscale.deploy.engines.onnx_runtime import traced
 from triscale.deploy.graph import INPUT, SharedWeights, timed_graph
 from triscale.errors import Interrupted, JobError, RecordError, UserError
 from triscale.families import get
-from triscale.jobs.core.progress import NullProgress
+from triscale.progress import NullProgress
 from triscale.jobs.profile.device_profile import make_profile
 from triscale.jobs.profile.other_device import export_plan, import_times
 from triscale.jobs.profile.probes import BASELINES, all_probes, scaled

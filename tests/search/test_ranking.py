@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from triscale.errors import SearchError
-from triscale.search.baseline.ranking import BOUND, FEWEST, Ranking, kendall, kendall_interval, rank, spearman
+from triscale.search.baseline.ranking import BOUND, MIN_NETWORKS, Ranking, kendall, kendall_interval, rank, spearman
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=30)
 
@@ -39,10 +39,10 @@ def test_the_interval_holds_the_tau_of_a_normal_population_in_95_percent(number,
 
 
 def test_a_perfect_order_of_few_networks_is_no_certainty():
-    few, many = (kendall_interval(1.0, number) for number in (FEWEST, 100))
+    few, many = (kendall_interval(1.0, number) for number in (MIN_NETWORKS, 100))
     assert few[1] == many[1] == 1.0
     assert few[0] < 0.3 < 0.9 < many[0]
-    mirrored = kendall_interval(-1.0, FEWEST)
+    mirrored = kendall_interval(-1.0, MIN_NETWORKS)
     assert mirrored == pytest.approx((-1.0, -few[0]))
 
 

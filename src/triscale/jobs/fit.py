@@ -7,12 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from triscale.data.pipeline.split import Split
-from triscale.errors import Interrupted, RunError, TriscaleError, UserError
+from triscale.errors import Interrupted, TriscaleError, UserError
 from triscale.jobs.core.networks import cost_of
-from triscale.jobs.core.progress import ProgressReporter
+from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.core.run import Request, Run, RunSpec
 from triscale.jobs.deploy.export import export_run
 from triscale.jobs.inference.evaluate import evaluate_run, measure_run
@@ -21,167 +19,159 @@ from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.training.disk_space import check_disk_space
 from triscale.jobs.training.prepare import prepare
 from triscale.jobs.training.tensorboard import TensorBoardWriter
-from triscale.jobs.training.train import Carrying, read_history, train_run
-from triscale.training.distributed.group import ALONE, Group
+from triscale.jobs.training.train import read_history, train_run
+from triscale.training.context import ExecutionContext
 from triscale.training.metrics import Metrics
 
-REPORT_SECONDS_BETWEEN = 15.0
-"""The page of a Run is written again after an epoch if the last time is so long ago."""
+REPORT_SECONDS = 15.0
+"""The report of a run is renewed after an epoch, but not more often than this."""
 
 _PREPARED, _REFUSED = "prepared", "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """How a job is carried out; nothing here changes its result but the device.
+class RunOptions:
+    """What is recorded of a run besides its result, and what is accepted.
 
     Attributes:
-        reporter: follows the job.
-        device: where it computes.
-        workers: processes that decode images.
-        group: the processes that train together; only the first writes.
-        compiled: whether the forward pass is compiled.
-        should_stop: polled; true to save and end.
-        on_network: told what will be trained before it is.
-        command: written down so that it can be repeated.
-        allow_leak: whether copies of training images may be tested on.
-        tensorboard: whether the history is written for TensorBoard too.
+        command: The command line, recorded so that it can be repeated.
+        allow_leak: Whether test and validation images may be copies of training images; the report says so.
+        tensorboard: Whether the history is written for TensorBoard too.
+        on_network: Called with what will be trained, before training starts.
     """
 
-    reporter: ProgressReporter
-    device: torch.device
-    workers: int = 0
-    group: Group = ALONE
-    compiled: bool = False
-    should_stop: Callable[[], bool] = lambda: False
-    on_network: Callable[[RunSpec], None] = lambda spec: None
     command: tuple[str, ...] = ()
     allow_leak: bool = False
     tensorboard: bool = False
+    on_network: Callable[[RunSpec], None] = lambda spec: None
 
 
-def fit(request: Request, out: Path, setting: Setting) -> Metrics | None:
-    """Scan, fit, train, evaluate, export, measure, explain and report; everything lies in the Run ``out``.
+DEFAULT_OPTIONS = RunOptions()
 
-    The same request takes up a Run wherever it stopped. Of several processes, the first returns the metrics and the
-    others None.
+
+def fit(
+    request: Request, out: Path, context: ExecutionContext, options: RunOptions = DEFAULT_OPTIONS
+) -> Metrics | None:
+    """Scan, fit, train, evaluate, export, measure, explain and report.
+
+    The same request resumes a run wherever it stopped.
+
+    Args:
+        request: Images, baseline, budget and recipe.
+        out: Directory of the run.
+        context: How to carry it out.
+        options: What to record and to accept.
+
+    Returns:
+        The test metrics; None in all processes of a group but the first.
 
     Raises:
-        UserError: something in the request cannot be done; each of its kinds says what.
-        Interrupted: ``should_stop`` answered true; everything is saved.
-        ParityError: the exported file does not compute what the model does.
+        UserError: Something in the request cannot be done; its subclass and message say what.
+        Interrupted: ``context.should_stop`` returned true; everything is saved.
+        ParityError: The exported file does not compute what the model computes.
     """
-    run = _place(request, out)
-    if not setting.group.is_writer:
-        _follow(run, setting)
+    run = _open(request, out)
+    if not context.group.is_writer:
+        _follow(run, context)
         return None
     with run.lock():
-        metrics = _train(run, request, setting)
+        metrics = _train(run, request, context, options)
         for step in (export_run, measure_run, explain_run):
-            if setting.should_stop():
-                raise Interrupted("stopped after the training; the same command goes on from the trained weights")
-            step(run, setting.reporter)
+            if context.should_stop():
+                raise Interrupted("stopped after training; the same command resumes from the trained weights")
+            step(run, context)
         _close(run)
     return metrics
 
 
-def train(request: Request, out: Path, setting: Setting) -> Metrics | None:
-    """Scan, fit if there is a budget, train, evaluate and report; of several processes, the first returns metrics.
+def train(
+    request: Request, out: Path, context: ExecutionContext, options: RunOptions = DEFAULT_OPTIONS
+) -> Metrics | None:
+    """Scan, fit if there is a budget, train, evaluate and report.
+
+    Args:
+        request: Images, network or baseline, perhaps a budget, and recipe.
+        out: Directory of the run.
+        context: How to carry it out.
+        options: What to record and to accept.
+
+    Returns:
+        The test metrics; None in all processes of a group but the first.
 
     Raises:
-        UserError: something in the request cannot be done; each of its kinds says what.
-        Interrupted: ``should_stop`` answered true; everything is saved.
+        UserError: Something in the request cannot be done; its subclass and message say what.
+        Interrupted: ``context.should_stop`` returned true; everything is saved.
     """
-    run = _place(request, out)
-    if not setting.group.is_writer:
-        _follow(run, setting)
+    run = _open(request, out)
+    if not context.group.is_writer:
+        _follow(run, context)
         return None
     with run.lock():
-        metrics = _train(run, request, setting)
+        metrics = _train(run, request, context, options)
         _close(run)
     return metrics
 
 
-def _place(request: Request, out: Path) -> Run:
-    """Return the Run of a folder, which must not lie among the images: nothing is ever written there."""
-    images = Path(request.images).resolve()
-    if images.is_dir() and out.resolve().is_relative_to(images):
-        raise RunError(
-            f"{out} lies within the images in {images}, where nothing is written; give another folder with --out"
-        )
+def _open(request: Request, out: Path) -> Run:
+    """Return the run of a directory, which must not lie among the images."""
+    refuse_output_in_images(out, request.images)
     return Run(out)
 
 
-def _train(run: Run, request: Request, setting: Setting) -> Metrics:
-    reporter, group = setting.reporter, setting.group
+def _train(run: Run, request: Request, context: ExecutionContext, options: RunOptions) -> Metrics:
+    group = context.group
     try:
-        spec = prepare(
-            run,
-            request,
-            reporter,
-            should_stop=setting.should_stop,
-            command=setting.command,
-            allow_leak=setting.allow_leak,
-        )
+        spec = prepare(run, request, context, command=options.command, allow_leak=options.allow_leak)
         if not run.weights_file.is_file():
             check_disk_space(run.folder, cost_of(spec.network), request.recipe)
     except TriscaleError:
         group.send(_PREPARED, _REFUSED)
         raise
-    setting.on_network(spec)
+    options.on_network(spec)
     split = run.split
     if group.size > 1:
         group.send(_PREPARED, "")
         group.share_text(spec.to_json())
         group.share_text(split.to_json())
-    board = TensorBoardWriter(run.tensorboard) if setting.tensorboard else None
-    page = _Page(run)
+    writer = TensorBoardWriter(run.tensorboard) if options.tensorboard else None
+    report = _LiveReport(run, context)
 
     def on_epoch() -> None:
-        if board is not None:
-            board.show(read_history(run))
-        page.renew(reporter)
+        if writer is not None:
+            writer.show(read_history(run))
+        report.renew()
 
-    train_run(run, spec, split, reporter, _carrying(setting, on_epoch))
-    if board is not None:
-        board.show(read_history(run))
-    return evaluate_run(run, reporter, device=setting.device, workers=setting.workers, should_stop=setting.should_stop)
+    train_run(run, spec, split, context, on_epoch)
+    if writer is not None:
+        writer.show(read_history(run))
+    return evaluate_run(run, context)
 
 
-def _follow(run: Run, setting: Setting) -> None:
+def _follow(run: Run, context: ExecutionContext) -> None:
     """Train as one of several processes that the first one leads."""
-    group = setting.group
+    group = context.group
     if group.receive(_PREPARED) == _REFUSED:
-        raise UserError("process 0 could not begin; its message says why")
+        raise UserError("process 0 could not start; its message says why")
     spec = RunSpec.from_json(group.share_text(""))
     split = Split.from_json(group.share_text(""))
-    train_run(run, spec, split, setting.reporter, _carrying(setting, lambda: None))
+    train_run(run, spec, split, context)
 
 
-def _carrying(setting: Setting, on_epoch: Callable[[], None]) -> Carrying:
-    return Carrying(
-        device=setting.device,
-        workers=setting.workers,
-        group=setting.group,
-        compiled=setting.compiled,
-        should_stop=setting.should_stop,
-        on_epoch=on_epoch,
-    )
+class _LiveReport:
+    """The report of a run while it trains; it reloads itself in a browser."""
 
+    def __init__(self, run: Run, context: ExecutionContext) -> None:
+        self._run, self._context, self._renewed = run, context, 0.0
 
-class _Page:
-    """The page of a Run, renewed while it trains; it reloads itself in a browser."""
-
-    def __init__(self, run: Run) -> None:
-        self._run, self._renewed = run, 0.0
-
-    def renew(self, reporter: ProgressReporter) -> None:
-        if time.monotonic() - self._renewed < REPORT_SECONDS_BETWEEN:
+    def renew(self) -> None:
+        if time.monotonic() - self._renewed < REPORT_SECONDS:
             return
         try:
-            write_run_report(self._run, refresh_seconds=max(1, round(REPORT_SECONDS_BETWEEN)))
+            write_run_report(self._run, refresh_seconds=max(1, round(REPORT_SECONDS)))
         except OSError as error:
-            reporter.note(f"{self._run.report_file} cannot be written ({error.strerror}); the training goes on")
+            self._context.progress.note(
+                f"{self._run.report_file} cannot be written ({error.strerror}); training continues"
+            )
         self._renewed = time.monotonic()
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -15,7 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from triscale.errors import Interrupted, JobError, RecipeError
-from triscale.training.distributed.group import Group
+from triscale.training.context import ExecutionContext
 from triscale.training.distributed.micro_batches import micro_batches_of
 from triscale.training.distributed.sync_norm import sync_batch_norm
 from triscale.training.divergence import WINDOW, diverging_since
@@ -28,101 +30,143 @@ from triscale.training.state.resume import resume_or_init, roll_back
 from triscale.training.state.saver import MakeManifest, Saver, Tensors
 from triscale.training.state.state import State, new_state, to_tensors
 from triscale.training.step import Stepper, seed_of
-from triscale.training.task import BatchSource, Manner, TrainingTask
+from triscale.training.task import BatchSource, TrainingTask
 from triscale.training.transfer import REESTIMATED_IMAGES, reestimate_norms, should_stop_early
 
-MAX_UNDONE_IN_A_ROW = 20
+MAX_SKIPPED_IN_A_ROW = 20
+SAVE_SECONDS = 600.0
 CHECK_EVERY_ON_DEVICE = 16
 """Steps between two looks at figures that lie on a GPU; each look waits for it."""
 
 
-def train(task: TrainingTask, feed: BatchSource, checkpoints: Checkpoints, manner: Manner) -> Manifest:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loop:
+    """What all parts of the loop need."""
+
+    task: TrainingTask
+    source: BatchSource
+    checkpoints: Checkpoints
+    context: ExecutionContext
+    on_epoch: Callable[[tuple[Epoch, ...]], None]
+    save_seconds: float
+    stepper: Stepper
+    saver: Saver
+    meter: Meter
+
+    @property
+    def state(self) -> State:
+        return self.stepper.state
+
+
+def train(
+    task: TrainingTask,
+    source: BatchSource,
+    checkpoints: Checkpoints,
+    context: ExecutionContext,
+    *,
+    on_epoch: Callable[[tuple[Epoch, ...]], None] = lambda history: None,
+    save_seconds: float = SAVE_SECONDS,
+) -> Manifest:
     """Train to the end of the recipe, from the newest checkpoint if there is one.
 
-    A checkpoint is committed after each epoch, every few minutes, and when ``should_stop`` answers true; it is written
-    beside the training. Only the first process of a group reads and writes checkpoints. The returned manifest names
-    the file with the best averaged weights, by accuracy on the held-out images, then by their loss.
+    A checkpoint is committed after each epoch, every few minutes, and when ``context.should_stop`` returns true; it is
+    written in the background. Only the first process of a group reads and writes checkpoints.
+
+    Args:
+        task: What to compute.
+        source: Where batches come from.
+        checkpoints: Where the state is kept.
+        context: Device, processes, stop flag and progress.
+        on_epoch: Called with all finished epochs after each of them.
+        save_seconds: Time between two checkpoints within an epoch.
+
+    Returns:
+        The last manifest. It names the file with the best averaged weights: by accuracy on the validation images, then
+        by their loss.
 
     Raises:
-        RecipeError: the recipe's shards cannot be dealt out to the processes.
-        Interrupted: ``should_stop`` answered true; everything is saved.
-        JobError: steps that are never finite, losses that diverge again and again, no memory, no room on the disk at
-            the end, or a process that was lost.
+        RecipeError: The recipe's micro-batches cannot be distributed over the processes.
+        Interrupted: ``context.should_stop`` returned true; everything is saved.
+        JobError: Steps that are never finite, losses that diverge repeatedly, no memory, no disk space at the end, or
+            a lost process.
     """
-    micro_batches_of(manner.group.rank, manner.group.size, task.recipe.micro_batches)
-    model = sync_batch_norm(task.model, task.recipe, manner.group)
-    state = new_state(model, task.recipe, manner.device)
+    micro_batches_of(context.group.rank, context.group.size, task.recipe.micro_batches)
+    model = sync_batch_norm(task.model, task.recipe, context.group)
+    state = new_state(model, task.recipe, context.device)
+    note = context.progress.note
     stepper = Stepper(
         state=state,
-        forward=_forward(state.model, task.recipe, manner),
+        forward=_forward(state.model, task.recipe, context),
         recipe=task.recipe,
         preprocessing=task.preprocessing,
         classes=task.classes,
         seed=task.seed,
-        device=manner.device,
-        group=manner.group,
-        told=manner.on_note,
+        device=context.device,
+        group=context.group,
+        on_message=note,
     )
-    saver = Saver(checkpoints, manner.on_note, writes=manner.group.is_writer)
+    saver = Saver(checkpoints, note, writes=context.group.is_writer)
+    loop = _Loop(
+        task=task,
+        source=source,
+        checkpoints=checkpoints,
+        context=context,
+        on_epoch=on_epoch,
+        save_seconds=save_seconds,
+        stepper=stepper,
+        saver=saver,
+        meter=Meter(source.steps_per_epoch * task.recipe.epochs, task.recipe.epochs, context.progress),
+    )
     try:
-        return _train(task, feed, checkpoints, manner, stepper, saver)
+        return _train(loop)
     finally:
         saver.close()
 
 
-def _train(
-    task: TrainingTask, feed: BatchSource, checkpoints: Checkpoints, manner: Manner, stepper: Stepper, saver: Saver
-) -> Manifest:
-    recipe, state, group = task.recipe, stepper.state, manner.group
-    steps = feed.steps_per_epoch * recipe.epochs
-    meter = Meter(steps, recipe.epochs, manner.on_progress)
-    written = resume_or_init(state, checkpoints, group)
+def _train(loop: _Loop) -> Manifest:
+    task, state, saver, should_stop = loop.task, loop.state, loop.saver, loop.context.should_stop
+    steps = loop.source.steps_per_epoch * task.recipe.epochs
+    written = resume_or_init(state, loop.checkpoints, loop.context.group)
     if written is None:
-        saver.save_now(to_tensors(state), _manifest(task, state), manner.should_stop, wait=False)
-        written = resume_or_init(state, checkpoints, group)  # so that all processes begin with the weights of the first
+        saver.save_now(to_tensors(state), _manifest(task, state), should_stop, wait=False)
+        # All processes start with the weights of the first.
+        written = resume_or_init(state, loop.checkpoints, loop.context.group)
         assert written is not None
     saver.begin(written)
 
     def has_ended() -> bool:
-        return state.step == steps or should_stop_early(state.history, state.best, recipe)
+        return state.step == steps or should_stop_early(state.history, state.best, task.recipe)
 
     while not has_ended():
-        if not _train_epoch(task, feed, checkpoints, manner, stepper, saver, meter):
-            continue  # from where it was rolled back to
-        finished = _finish_epoch(task, feed, manner, state, meter)
+        if not _train_epoch(loop):
+            continue  # from the step that the state was rolled back to
+        finished = _finish_epoch(loop)
         if finished == state.best:
             saver.keep_best(Tensors(state.step, state.average.model.state_dict()))
         make = _manifest(task, state, finished=has_ended())
         if has_ended():
-            written = saver.save_now(to_tensors(state), make, manner.should_stop, wait=True)
+            written = saver.save_now(to_tensors(state), make, should_stop, wait=True)
         else:
             saver.save(to_tensors(state), make)
-        manner.on_epoch(tuple(state.history))
+        loop.on_epoch(tuple(state.history))
     return written
 
 
-def _train_epoch(
-    task: TrainingTask,
-    feed: BatchSource,
-    checkpoints: Checkpoints,
-    manner: Manner,
-    stepper: Stepper,
-    saver: Saver,
-    meter: Meter,
-) -> bool:
-    """Take the steps of an epoch that are left, and return whether they were taken: false after a rollback."""
-    recipe, state, group = task.recipe, stepper.state, manner.group
-    every = 1 if manner.device.type == "cpu" else CHECK_EVERY_ON_DEVICE
-    epoch, first = divmod(state.step, feed.steps_per_epoch)
-    head_steps = recipe.head_epochs * feed.steps_per_epoch
+def _train_epoch(loop: _Loop) -> bool:
+    """Take the remaining steps of an epoch; return whether all were taken: false after a rollback."""
+    task, source, context, state, saver = loop.task, loop.source, loop.context, loop.state, loop.saver
+    recipe, group = task.recipe, context.group
+    every = 1 if context.device.type == "cpu" else CHECK_EVERY_ON_DEVICE
+    epoch, first = divmod(state.step, source.steps_per_epoch)
+    head_steps = recipe.head_epochs * source.steps_per_epoch
     group.barrier(f"the start of epoch {epoch + 1}")
-    meter.start_epoch()
+    loop.meter.start_epoch()
     saved_at = time.monotonic()
-    for batch in feed.train(epoch, first):
+    for batch in source.train(epoch, first):
         if state.step % every == 0 or group.size == 1:
-            stop, save = _agree(group, manner, time.monotonic() - saved_at)
+            stop, save = _agree(context, save=time.monotonic() - saved_at > loop.save_seconds)
             if stop:
-                saver.save_now(to_tensors(state), _manifest(task, state), manner.should_stop, wait=False)
+                saver.save_now(to_tensors(state), _manifest(task, state), context.should_stop, wait=False)
                 raise Interrupted(f"stopped after step {state.step}; everything is saved")
             if save:
                 saver.save(to_tensors(state), _manifest(task, state))
@@ -131,16 +175,16 @@ def _train_epoch(
             state.recent[state.step % WINDOW] = float("nan")
             state.step += 1
             continue
-        count = feed.count(state.step - epoch * feed.steps_per_epoch)
-        rate, only_head = learning_rate(recipe, state.step, feed.steps_per_epoch), state.step < head_steps
-        stepper.take(batch, count, rate, only_head=only_head)
+        count = source.count(state.step - epoch * source.steps_per_epoch)
+        rate, only_head = learning_rate(recipe, state.step, source.steps_per_epoch), state.step < head_steps
+        loop.stepper.take(batch, count, rate, only_head=only_head)
         val_top1 = state.history[-1].val_top1 if state.history else None
-        meter.count(count, state.step, epoch + 1, val_top1, lambda: state.loss)
+        loop.meter.count(count, state.step, epoch + 1, val_top1, lambda: state.loss)
         if state.step % every == 0:
-            _refuse_undone(state)
+            _refuse_many_skipped(state)
             if (since := diverging_since(state.recent_losses)) is not None:
                 saver.settle()
-                manner.on_note(roll_back(state, since, feed, checkpoints, group))
+                context.progress.note(roll_back(state, since, source, loop.checkpoints, group))
                 return False
     return True
 
@@ -150,36 +194,37 @@ def seed_weights(seed: int) -> None:
     torch.manual_seed(seed_of(seed, 0, 0))
 
 
-def _forward(model: nn.Module, recipe: Recipe, manner: Manner) -> nn.Module:
+def _forward(model: nn.Module, recipe: Recipe, context: ExecutionContext) -> nn.Module:
     """Return the model as it is called in a step."""
-    if manner.compiled and recipe.quantization != "none":
+    if context.compile and recipe.quantization != "none":
         raise RecipeError("--compile does not see what quantization int8 rounds layer by layer; leave one of them out")
-    called: nn.Module = torch.compile(model, dynamic=False) if manner.compiled else model  # type: ignore[assignment]
-    if manner.group.size > 1 and recipe.grad_reduction == "fast":
-        devices = [manner.device.index or 0] if manner.device.type == "cuda" else None
+    called: nn.Module = torch.compile(model, dynamic=False) if context.compile else model  # type: ignore[assignment]
+    if context.group.size > 1 and recipe.grad_reduction == "fast":
+        devices = [context.device.index or 0] if context.device.type == "cuda" else None
         called = DistributedDataParallel(called, device_ids=devices, broadcast_buffers=False)
     return called
 
 
-def _agree(group: Group, manner: Manner, seconds: float) -> tuple[bool, bool]:
-    """Return whether all processes stop, and whether they save, if any of them wants it."""
-    stop, save = manner.should_stop(), seconds > manner.save_seconds
+def _agree(context: ExecutionContext, *, save: bool) -> tuple[bool, bool]:
+    """Return whether all processes stop, and whether they save: as soon as one of them wants to."""
+    stop, group = context.should_stop(), context.group
     if group.size > 1:
-        stop, save = group.add(torch.tensor([stop, save], dtype=torch.int32, device=manner.device)).tolist()
+        stop, save = group.add(torch.tensor([stop, save], dtype=torch.int32, device=context.device)).tolist()
     return bool(stop), bool(save)
 
 
-def _finish_epoch(task: TrainingTask, feed: BatchSource, manner: Manner, state: State, meter: Meter) -> Epoch:
-    """Evaluate the average on the held-out images and write down the epoch."""
+def _finish_epoch(loop: _Loop) -> Epoch:
+    """Evaluate the averaged weights on the validation images and record the epoch."""
+    task, source, context, state, meter = loop.task, loop.source, loop.context, loop.state, loop.meter
     images_per_second, recipe = meter.images_per_second, task.recipe
     if recipe.norm_statistics == "reestimated":
-        number = min(feed.steps_per_epoch, math.ceil(REESTIMATED_IMAGES / recipe.batch))
-        epoch = state.step // feed.steps_per_epoch - 1
-        seen = feed.train(epoch, 0) if feed.whole is None else feed.whole(epoch)
+        number = min(source.steps_per_epoch, math.ceil(REESTIMATED_IMAGES / recipe.batch))
+        epoch = state.step // source.steps_per_epoch - 1
+        seen = source.train(epoch, 0) if source.whole is None else source.whole(epoch)
         # Every process does the same: the images are few, and all come to the same statistics.
-        reestimate_norms(state.average.model, islice(seen, number), task.preprocessing, manner.device)
+        reestimate_norms(state.average.model, islice(seen, number), task.preprocessing, context.device)
     outcome = evaluate(
-        state.average.model, feed.val(), task.preprocessing, device=manner.device, gather=manner.group.share_objects
+        state.average.model, source.val(), task.preprocessing, device=context.device, gather=context.group.share_objects
     )
     if not math.isfinite(outcome.loss):
         raise JobError(
@@ -188,9 +233,9 @@ def _finish_epoch(task: TrainingTask, feed: BatchSource, manner: Manner, state: 
         )
     total, count, skipped_steps, _ = state.tally.tolist()
     finished = Epoch(
-        epoch=state.step // feed.steps_per_epoch,
+        epoch=state.step // source.steps_per_epoch,
         step=state.step,
-        learning_rate=learning_rate(recipe, state.step - 1, feed.steps_per_epoch),
+        learning_rate=learning_rate(recipe, state.step - 1, source.steps_per_epoch),
         train_loss=total / max(1.0, count),
         val_loss=outcome.loss,
         val_top1=outcome.top1,
@@ -205,10 +250,10 @@ def _finish_epoch(task: TrainingTask, feed: BatchSource, manner: Manner, state: 
     return finished
 
 
-def _refuse_undone(state: State) -> None:
-    if state.tally[3] >= MAX_UNDONE_IN_A_ROW:
+def _refuse_many_skipped(state: State) -> None:
+    if state.tally[3] >= MAX_SKIPPED_IN_A_ROW:
         raise JobError(
-            f"the loss was not finite in {MAX_UNDONE_IN_A_ROW} steps in a row up to step {state.step}; the "
+            f"the loss was not finite in {MAX_SKIPPED_IN_A_ROW} steps in a row up to step {state.step}; the "
             "last checkpoint is from before them; try a smaller learning rate in another Run"
         )
 

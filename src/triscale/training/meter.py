@@ -1,35 +1,21 @@
-"""Speed and time left of a training, told a few times a second."""
+"""Speed of a training, reported a few times a second."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from triscale.progress import ProgressReporter
 
 REPORT_SECONDS = 0.2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a training stands; ``seconds_left`` is an estimate from the steps of this start."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    val_top1: float | None
-    images_per_second: float
-    seconds_left: float
 
 
 class Meter:
     """Counts images and steps."""
 
-    def __init__(self, steps: int, epochs: int, on_progress: Callable[[Progress], None]) -> None:
-        self._steps, self._epochs, self._on_progress = steps, epochs, on_progress
-        self._started = self._reported = time.perf_counter()
-        self._taken = 0
+    def __init__(self, steps: int, epochs: int, reporter: ProgressReporter) -> None:
+        self._steps, self._epochs, self._reporter = steps, epochs, reporter
+        self._reported = time.perf_counter()
         self.start_epoch()
 
     def start_epoch(self) -> None:
@@ -47,22 +33,12 @@ class Meter:
         return self._images / max(1e-9, self.epoch_seconds)
 
     def count(self, images: int, step: int, epoch: int, val_top1: float | None, loss: Callable[[], float]) -> None:
-        """Count a step of so many images; tell where the training stands if that is due, and read a loss only then."""
+        """Count a step; report the progress if that is due, and read the loss only then (on a GPU it waits for it)."""
         self._images += images
-        self._taken += 1
         now = time.perf_counter()
         if now - self._reported < REPORT_SECONDS and step < self._steps:
             return
         self._reported = now
-        self._on_progress(
-            Progress(
-                epoch=epoch,
-                epochs=self._epochs,
-                step=step,
-                steps=self._steps,
-                loss=loss(),
-                val_top1=val_top1,
-                images_per_second=self.images_per_second,
-                seconds_left=(now - self._started) / self._taken * (self._steps - step),
-            )
-        )
+        accuracy = "" if val_top1 is None else f"  val {val_top1:.1%}"
+        speed = f"{self.images_per_second:.0f} images/s"
+        self._reporter.advance(step, f"epoch {epoch}/{self._epochs}  loss {loss():.3f}{accuracy}  {speed}")

@@ -42,7 +42,7 @@ class Stepper:
         seed: decides about dropout, stochastic depth, mixup and cutmix, together with step and shard.
         device: where the model is.
         group: the processes that train together.
-        told: is given a sentence when something had to be changed.
+        on_message: called with a sentence when something had to be changed.
         checkpoint_level: how much is computed again to save memory, see :mod:`triscale.training.recompute`.
     """
 
@@ -54,7 +54,7 @@ class Stepper:
     seed: int
     device: torch.device
     group: Group
-    told: Callable[[str], None]
+    on_message: Callable[[str], None]
     checkpoint_level: int = 0
     _mix: list[nn.Module] = field(init=False)
 
@@ -168,7 +168,7 @@ class Stepper:
             self.state.model.zero_grad(set_to_none=True)
             _restore(self.state.model, before)
             release_memory(self.device)
-            self.told(
+            self.on_message(
                 f"memory does not suffice for {len(labels)} images at a time; from now on parts of the network are "
                 f"computed twice (level {self.checkpoint_level} of {MAX_CHECKPOINT_LEVEL}): slower, with the same result"
             )

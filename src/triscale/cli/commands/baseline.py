@@ -103,8 +103,8 @@ def baseline(
         Print machine-readable JSON.
     """
     from triscale.cli.support.terminal import progress_reporter
-    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.studies.baseline import BaselineSearchRequest, find_baseline
+    from triscale.progress import stop_on_signals
     from triscale.search.baseline.explore import SearchPlan
     from triscale.search.coefficients.methods import Halving
 

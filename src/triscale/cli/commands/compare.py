@@ -99,8 +99,8 @@ def _train(
     json: bool,
 ) -> None:
     from triscale.cli.support.terminal import progress_reporter
-    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.studies.compare import ComparisonRequest, compare_ways
+    from triscale.progress import stop_on_signals
 
     asked = ComparisonRequest.parse(
         study_request_fields(images, baseline, options) | {"times": times, "law": find_law(law), "phi": phi},

@@ -30,8 +30,8 @@ def check(images: str, /, *, out: Path | None = None, json: Json = False) -> Non
     json
         Print machine-readable JSON.
     """
-    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.data import check as job
+    from triscale.progress import stop_on_signals
 
     with progress_reporter() as reporter, stop_on_signals() as should_stop:
         result = job.check(images, reporter, out=out, should_stop=should_stop)
@@ -63,7 +63,7 @@ def pack(images: str, /, *, out: Path, shard_size: str = "256MB", json: Json = F
     from triscale.data.pipeline.scan import scan
     from triscale.data.sources import pack as packing
     from triscale.errors import Interrupted
-    from triscale.jobs.core.progress import stop_on_signals
+    from triscale.progress import stop_on_signals
 
     most = packing.shard_size(shard_size)
     with progress_reporter() as reporter, stop_on_signals() as should_stop:

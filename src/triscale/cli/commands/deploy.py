@@ -55,9 +55,9 @@ def export(
     """
     from triscale.deploy.engines import ENGINES, engine_of, get_engine
     from triscale.deploy.quantize import QUANTIZERS
-    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.core.run import Run
     from triscale.jobs.deploy.export import export_for
+    from triscale.progress import stop_on_signals
 
     if bound < 0:
         raise UserError(f"--bound {bound:g}: give the points of accuracy that may be lost, 0 or more")
@@ -131,10 +131,10 @@ def deploy(
     json
         Print machine-readable JSON.
     """
-    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.core.run import Run
     from triscale.jobs.deploy.deploy import deploy_run
     from triscale.network.latency import load_predictor
+    from triscale.progress import stop_on_signals
     from triscale.scaling.budget import Budget
 
     if threads < 1 or bound < 0:

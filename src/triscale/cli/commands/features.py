@@ -45,11 +45,11 @@ def features(
         Print machine-readable JSON.
     """
     from triscale.data.sources.named import is_named
-    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.core.run import Run
     from triscale.jobs.inference.feature_file import check_feature_file, write_features
     from triscale.jobs.inference.features import features_of
     from triscale.jobs.training.train import choose_device
+    from triscale.progress import stop_on_signals
 
     if reduction != POOLED and not reduction.isdecimal():
         raise UserError(f"--reduction {reduction} is neither {POOLED} nor a whole number such as 16")

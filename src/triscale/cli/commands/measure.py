@@ -56,9 +56,9 @@ def measure(
     json
         Print machine-readable JSON.
     """
-    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.core.run import Run
     from triscale.jobs.profile.measure import find_subject, measure_one, measure_paired
+    from triscale.progress import stop_on_signals
 
     if threads < 1 or batch < 1:
         raise UserError(f"--threads {threads} --batch {batch}: give 1 or more of each")

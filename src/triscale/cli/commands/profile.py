@@ -47,10 +47,10 @@ def profile(
     json
         Print the predictor as JSON.
     """
-    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.profile.device_profile import make_profile
     from triscale.jobs.profile.other_device import export_plan, import_times
     from triscale.measure.profile import measurement_noise, misses
+    from triscale.progress import stop_on_signals
 
     if threads < 1:
         raise UserError(f"--threads {threads}: give 1 or more")

@@ -31,10 +31,10 @@ def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Js
     json
         Print machine-readable JSON.
     """
-    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.core.run import Run
     from triscale.jobs.inference.evaluate import evaluate_run
     from triscale.jobs.training.train import choose_device
+    from triscale.progress import stop_on_signals
 
     opened = Run.open(run)
     with opened.update(), progress_reporter() as reporter, stop_on_signals() as should_stop:
@@ -124,9 +124,9 @@ def explain(
     json
         Print machine-readable JSON.
     """
-    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.core.run import Run
     from triscale.jobs.inference.explain import explain_images, explain_run
+    from triscale.progress import stop_on_signals
 
     opened = Run.open(run)
     if images:

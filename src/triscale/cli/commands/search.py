@@ -76,8 +76,8 @@ def coefficients(
         Print machine-readable JSON.
     """
     from triscale.cli.support.terminal import progress_reporter
-    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.studies.coefficients import CoefficientSearchRequest, find_coefficients
+    from triscale.progress import stop_on_signals
     from triscale.search.coefficients.grid import Grid
 
     grid = {
@@ -192,8 +192,8 @@ def resume(
     from triscale.cli.commands.baseline import print_baseline
     from triscale.cli.commands.compare import print_compared
     from triscale.cli.support.terminal import progress_reporter
-    from triscale.jobs.core.progress import stop_on_signals
     from triscale.jobs.studies.status import resume as go_on
+    from triscale.progress import stop_on_signals
     from triscale.search.baseline.explore import BaselineSearchResult
     from triscale.search.study.trial import CoefficientSearchResult
 
@@ -228,7 +228,7 @@ def export(out: Path, file: Path, /, *, storage: str | None = None) -> None:
 
 
 def _print_status(found: StudyStatus) -> None:
-    from triscale.jobs.core.progress import format_duration
+    from triscale.progress import format_duration
 
     left = "" if found.seconds_left is None else f", about {format_duration(found.seconds_left)} left for these"
     console.print(

@@ -305,8 +305,8 @@ def _default_out(images: str, network: str, budget: list[str]) -> Path:
 def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything: bool, json: bool) -> None:
     from triscale.cli.support.amounts import seconds_of
     from triscale.jobs import fit as job
-    from triscale.jobs.core.progress import NullProgress, stop_on_signals, with_deadline
     from triscale.jobs.training.train import choose_device, limit_threads
+    from triscale.progress import NullProgress, stop_on_signals, with_deadline
     from triscale.training.distributed.group import join
 
     most_seconds = None if options.max_time is None else seconds_of("--max-time", options.max_time)

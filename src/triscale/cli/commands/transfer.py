@@ -89,12 +89,12 @@ def transfer_table(
         Print machine-readable JSON.
     """
     from triscale.cli.support.amounts import seconds_of
-    from triscale.jobs.core.progress import stop_on_signals, with_deadline
     from triscale.jobs.training.initial_weights import find_initial_weights
     from triscale.jobs.training.train import Carrying, choose_device, limit_threads
     from triscale.jobs.transfer.datasets import find_sets
     from triscale.jobs.transfer.protocol import TransferRequest
     from triscale.jobs.transfer.table import make_table
+    from triscale.progress import stop_on_signals, with_deadline
 
     words = [word.strip() for word in sets.split(",") if word.strip()]
     here, absent = find_sets(words, data)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def print_estimate(request: Request, device: str, workers: int, *, json: bool) -> None:
     """Say what a training will take."""
-    from triscale.jobs.core.progress import format_duration, stop_on_signals
     from triscale.jobs.training.estimate import estimate_training
     from triscale.jobs.training.train import Carrying, choose_device
+    from triscale.progress import format_duration, stop_on_signals
 
     with progress_reporter() as reporter, stop_on_signals() as should_stop:
         carrying = Carrying(device=choose_device(device), workers=workers, should_stop=should_stop)

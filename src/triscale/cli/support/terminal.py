@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from triscale.jobs.core.progress import ProgressReporter
+from triscale.progress import ProgressReporter
 from triscale.record import Record
 
 PLAIN_SECONDS = 4.0
@@ -104,17 +104,17 @@ class _Lines:
     """A line for each part of a job and every few seconds within it."""
 
     def __init__(self) -> None:
-        self._title, self._total, self._observed = "", 0, 0.0
+        self._title, self._total, self._reported = "", 0, 0.0
 
     def begin(self, title: str, total: int | None = None) -> None:
         if title != self._title:
             print(f"{title} ...", file=sys.stderr, flush=True)
-        self._title, self._total, self._observed = title, total or 0, time.monotonic()
+        self._title, self._total, self._reported = title, total or 0, time.monotonic()
 
     def advance(self, done: int, text: str = "") -> None:
         now = time.monotonic()
-        if now - self._observed >= PLAIN_SECONDS:
-            self._observed = now
+        if now - self._reported >= PLAIN_SECONDS:
+            self._reported = now
             share = f"{done / self._total:4.0%}" if self._total else str(done)
             print(f"  {self._title} {share}  {text}", file=sys.stderr, flush=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,9 +13,9 @@ from triscale.data.sources.local import is_url
 from triscale.data.sources.scanned import BadFile, Scan
 from triscale.data.sources.source import Role
 from triscale.errors import DataError
-from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.record import Record, write_atomic
+from triscale.training.context import ExecutionContext
 
 RECORD, SHEET = "check.json", "contact-sheet.png"
 
@@ -90,10 +89,9 @@ class SetCheck(Record):
 
 def check(
     images: str | Path,
-    reporter: ProgressReporter,
+    context: ExecutionContext,
     *,
     out: Path | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> SetCheck:
     """Scan a set, find its copies and leaks, and say what should be looked at.
 
@@ -111,7 +109,7 @@ def check(
         raise DataError(f"{out} lies in {images}, and nothing is written there; give another folder with --out")
 
     found = scan_with_progress(
-        images, reporter, should_stop, "stopped during the scan of the images; nothing was written"
+        images, context, "stopped during the scan of the images; nothing was written"
     )
     result = summarize(found, find_duplicates(found))
     if out is not None:

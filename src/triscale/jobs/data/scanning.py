@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from triscale.data.pipeline.scan import scan
 from triscale.data.sources.scanned import Scan
 from triscale.errors import Interrupted
-from triscale.jobs.core.progress import ProgressReporter
+from triscale.training.context import ExecutionContext
 
 
 def scan_with_progress(
-    images: str | Path, reporter: ProgressReporter, should_stop: Callable[[], bool], stopped: str
+    images: str | Path, context: ExecutionContext, stopped: str
 ) -> Scan:
     """Scan a set of images.
 
@@ -28,11 +27,11 @@ def scan_with_progress(
     """
 
     def on_files(done: int, total: int) -> None:
-        if should_stop():
+        if context.should_stop():
             raise Interrupted(stopped)
         if done == 0:
-            reporter.begin("scan", total)
-        reporter.advance(done)
+            context.progress.begin("scan", total)
+        context.progress.advance(done)
 
-    reporter.begin("scan")
+    context.progress.begin("scan")
     return scan(images, progress=on_files)

@@ -18,7 +18,6 @@ from triscale.deploy.export import atomic_output, remove
 from triscale.deploy.quantize import QUANTIZERS
 from triscale.deploy.quantize.guard import BOUND, Quantized
 from triscale.errors import BudgetError, ExportError, Interrupted, JobError, UserError
-from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.jobs.deploy.export import Exported, Precision, export_for, exportable
 from triscale.jobs.deploy.quantize import CALIBRATION, QuantizationEvalCache
@@ -29,6 +28,7 @@ from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.record import Record
 from triscale.scaling.budget import Budget
+from triscale.training.context import ExecutionContext
 from triscale.training.metrics import Metrics
 
 ALIKE = 1.03
@@ -89,7 +89,7 @@ class _Made:
 
 def deploy_run(
     run: Run,
-    reporter: ProgressReporter,
+    context: ExecutionContext,
     *,
     predictors: Sequence[Predictor] = (),
     budget: Budget | None = None,
@@ -97,7 +97,6 @@ def deploy_run(
     calibration: int = CALIBRATION,
     precisions: Sequence[Precision] = ("float32", "int8"),
     threads: int = 1,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> Deployment:
     """Choose the fastest file that keeps the budget and the accuracy, and put it into the Run.
 
@@ -106,14 +105,13 @@ def deploy_run(
 
     Args:
         run: trained.
-        reporter: follows.
+        context: Progress and stop flag.
         predictors: of the device, from profiles; this machine where there are none.
         budget: time and size that the file must keep.
         bound: points of test accuracy that int8 may lose.
         calibration: images that int8 is calibrated with.
         precisions: that are tried.
         threads: of each engine, on as many cores.
-        should_stop: polled between steps.
 
     Raises:
         BudgetError: the budget limits something else, or no file keeps it; names the nearest.
@@ -125,10 +123,10 @@ def deploy_run(
         raise BudgetError(f"a file is deployed within a time or a size, such as 20ms or 5MB, not {budget}")
     with tempfile.TemporaryDirectory(dir=run.folder, prefix=".deploy-") as aside:
         if not predictors:
-            made = _make_all(run, reporter, Path(aside), precisions, bound, calibration, should_stop)
-            made = _timed(run, made, threads, reporter, should_stop)
+            made = _make_all(run, context, Path(aside), precisions, bound, calibration, should_stop)
+            made = _timed(run, made, threads, context)
         else:
-            made = _predicted(run, reporter, Path(aside), predictors)
+            made = _predicted(run, context, Path(aside), predictors)
         judged = _judge(made, budget)
         best = next((one for one in judged if one.candidate.chosen), None)
         if best is None:
@@ -159,28 +157,27 @@ def deploy_run(
 
 def _make_all(
     run: Run,
-    reporter: ProgressReporter,
+    context: ExecutionContext,
     folder: Path,
     precisions: Sequence[Precision],
     bound: float,
     calibration: int,
-    should_stop: Callable[[], bool],
 ) -> list[_Made]:
     """Make a file for each engine that runs here in each precision; what cannot be made says why."""
-    made, exam = [], QuantizationEvalCache(run, exportable(run), calibration, should_stop)
+    made, exam = [], QuantizationEvalCache(run, exportable(run), calibration, context.should_stop)
     for precision in precisions:
         for engine in ENGINES.values():
             if precision == "int8" and engine.name not in QUANTIZERS:
                 continue
             if engine.name == "coreml" and not coreml.runs_here():
                 continue
-            if should_stop():
+            if context.should_stop():
                 raise Interrupted("stopped; nothing was deployed, the same command begins again")
             candidate = DeploymentCandidate(engine=engine.title, precision=precision)
             file = folder / f"model{'.int8' if precision == 'int8' else ''}{engine.suffix}"
             try:
                 exported = export_for(
-                    run, reporter, engine, precision, file, bound=bound, exam=exam, timed=False
+                    run, context, engine, precision, file, bound=bound, exam=exam, timed=False
                 )  # fmt: skip
             except Interrupted:
                 raise
@@ -197,14 +194,14 @@ def _facts(run: Run, exported: Exported) -> dict[str, object]:
 
 
 def _timed(
-    run: Run, made: Sequence[_Made], threads: int, reporter: ProgressReporter, should_stop: Callable[[], bool]
+    run: Run, made: Sequence[_Made], threads: int, context: ExecutionContext
 ) -> list[_Made]:
     """Time all files in turns, and torch beside them."""
     side = run.spec.preprocessing.resolution
     image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
     running = [one for one in made if one.file is not None]
     with held_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode():
-        reporter.begin("time in turns")
+        context.progress.begin("time in turns")
         calls: list[Callable[[], object]] = []
         for one in running:
             assert one.engine is not None
@@ -213,7 +210,7 @@ def _timed(
         model = exportable(run).model.to(memory_format=torch.channels_last)
         tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
         calls.append(lambda: model(tensor))
-        times, counts = in_turns(calls, should_stop=should_stop)
+        times, counts = in_turns(calls, should_stop=context.should_stop)
     named = [(one.candidate.engine, one.candidate.engine, one.candidate.precision, side) for one in running]
     versus = judge([*named, ("torch", "torch", "float32", side)], times, counts, batch=1, threads=threads, cores=cores)
     found = iter(versus.networks)
@@ -230,7 +227,7 @@ def _with_time(candidate: DeploymentCandidate, one: TimedNetwork) -> DeploymentC
     )
 
 
-def _predicted(run: Run, reporter: ProgressReporter, folder: Path, predictors: Sequence[Predictor]) -> list[_Made]:
+def _predicted(run: Run, context: ExecutionContext, folder: Path, predictors: Sequence[Predictor]) -> list[_Made]:
     """Make the files that profiles are about, with the times that they foretell."""
     network = run.spec.network
     if not isinstance(network, Network):
@@ -249,7 +246,7 @@ def _predicted(run: Run, reporter: ProgressReporter, folder: Path, predictors: S
                 "profile"
             )
         file = folder / f"model{engine.suffix}"
-        exported = export_for(run, reporter, engine, "float32", file, timed=False)
+        exported = export_for(run, context, engine, "float32", file, timed=False)
         candidate = DeploymentCandidate(
             engine=engine.title, precision="float32", milliseconds=predict(predictor, network)
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,12 +14,12 @@ from triscale.deploy.export import Export, export
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import MIN_SCALE, logits_of, logits_of_model, parity_inputs
 from triscale.deploy.quantize.guard import BOUND, Quantized
-from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.jobs.deploy.quantize import BATCH, CALIBRATION, QuantizationEvalCache, images_of, quantize_run, spread
 from triscale.measure.latency import Measurement, held_to_cores, measure_latency
 from triscale.network.spec import Network
 from triscale.record import Record
+from triscale.training.context import ExecutionContext
 
 Precision = Literal["float32", "int8"]
 REAL_IMAGES = 59
@@ -65,13 +64,13 @@ def default_file(run: Run, engine: Engine, precision: Precision) -> Path:
     return run.folder / f"model{'.int8' if precision == 'int8' else ''}{engine.suffix}"
 
 
-def export_run(run: Run, reporter: ProgressReporter, path: Path | None = None) -> Export:
+def export_run(run: Run, context: ExecutionContext, path: Path | None = None) -> Export:
     """Export the weights to ONNX, checked on test images; the record stays in the Run.
 
     Raises:
         ParityError: the file does not compute what the model does.
     """
-    reporter.begin("export")
+    context.progress.begin("export")
     made = export(exportable(run), get_engine("onnxruntime"), real_images(run), path or run.onnx_file)
     made.save(run.export_file)
     return made
@@ -79,7 +78,7 @@ def export_run(run: Run, reporter: ProgressReporter, path: Path | None = None) -
 
 def export_for(
     run: Run,
-    reporter: ProgressReporter,
+    context: ExecutionContext,
     engine: Engine,
     precision: Precision = "float32",
     path: Path | None = None,
@@ -88,13 +87,12 @@ def export_for(
     calibration: int = CALIBRATION,
     timed: bool = True,
     exam: QuantizationEvalCache | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> Exported:
     """Make a file of a Run for an engine, checked, and time it where the engine runs here.
 
     Args:
         run: trained.
-        reporter: follows.
+        context: Progress and stop flag.
         engine: that the file is for.
         precision: float32 must compute what the model does; int8 may lose ``bound`` points of test accuracy.
         path: of the file; in the Run by default, where the record of it is kept, too.
@@ -102,7 +100,6 @@ def export_for(
         calibration: images of the training part, for int8.
         timed: whether its latency is measured.
         exam: that int8 files sit, where several do; made of the Run by default.
-        should_stop: polled between attempts.
 
     Raises:
         ParityError: the file does not compute what the model does.
@@ -113,7 +110,7 @@ def export_for(
         Interrupted: ``should_stop`` answered true.
     """
     subject, file = exportable(run), path or default_file(run, engine, precision)
-    reporter.begin(f"export for {engine.title}{', int8' if precision == 'int8' else ''}")
+    context.progress.begin(f"export for {engine.title}{', int8' if precision == 'int8' else ''}")
     quantized = None
     if precision == "float32":
         made = export(subject, engine, real_images(run), file)
@@ -121,7 +118,7 @@ def export_for(
             made.save(run.export_file)
     else:
         quantized = quantize_run(
-            exam or QuantizationEvalCache(run, subject, calibration, should_stop), engine, file, reporter, bound
+            exam or QuantizationEvalCache(run, subject, calibration, context.should_stop), engine, file, context, bound
         )
         made = _export_of(quantized, subject, engine, file, run)
     latency = time_file(engine, file, precision) if timed else None

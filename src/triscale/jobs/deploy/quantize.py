@@ -22,10 +22,10 @@ from triscale.deploy.quantize import get_quantizer
 from triscale.deploy.quantize.guard import BOUND, MIN_IMAGES, Quantized, quantize
 from triscale.deploy.quantize.quantizer import Quantizer
 from triscale.errors import Interrupted, RunError, UserError
-from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.measure.latency import held_to_cores
 from triscale.measure.versus import in_turns
+from triscale.training.context import ExecutionContext
 
 CALIBRATION = 300
 """Images of the training part; NNCF's own number."""
@@ -100,7 +100,7 @@ class QuantizationEvalCache:
 
 
 def quantize_run(
-    exam: QuantizationEvalCache, engine: Engine, file: Path, reporter: ProgressReporter, bound: float = BOUND
+    exam: QuantizationEvalCache, engine: Engine, file: Path, context: ExecutionContext, bound: float = BOUND
 ) -> Quantized:
     """Write an int8 file of a Run that loses at most ``bound`` points of test accuracy.
 
@@ -124,7 +124,7 @@ def quantize_run(
     tool = make(exam.subject, exam.calibrating)
     slow = slow_blocks(tool, engine, exam.subject.side)
     if slow:
-        reporter.note(f"{engine.title}, int8: as fast or faster with {', '.join(slow)} in float")
+        context.progress.note(f"{engine.title}, int8: as fast or faster with {', '.join(slow)} in float")
     return quantize(
         tool,
         lambda draft: exam.logits(engine.open(draft, 0)),
@@ -136,7 +136,7 @@ def quantize_run(
         calibration_images=len(exam.calibrating),
         slow=slow,
         bound=bound,
-        told=lambda said: reporter.note(f"{engine.title}, int8: {said}"),
+        told=lambda said: context.progress.note(f"{engine.title}, int8: {said}"),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -12,12 +11,12 @@ import torch
 from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.split import Sample
 from triscale.errors import Interrupted, RunError
-from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.jobs.profile.measure import measure_one, subject_of
 from triscale.jobs.training.train import eval_batch
 from triscale.measure.latency import Measurement
 from triscale.record import Record, write_atomic
+from triscale.training.context import ExecutionContext
 from triscale.training.evaluate import EvalOutput, evaluate
 from triscale.training.metrics import Metrics, measure_predictions
 
@@ -32,32 +31,37 @@ class RunLatencies(Record):
 
 def evaluate_run(
     run: Run,
-    reporter: ProgressReporter,
+    context: ExecutionContext,
     *,
-    device: torch.device,
     part: str = "test",
-    workers: int = 0,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> Metrics:
-    """Evaluate the weights on a part of the split; for the test part, write metrics and predictions into the Run.
+    """Evaluate the weights of a run on one split; for the test split, write metrics and predictions into the run.
+
+    Args:
+        run: A trained run.
+        context: Device, workers, progress and stop flag.
+        part: ``train``, ``val`` or ``test``.
+
+    Returns:
+        The metrics.
 
     Raises:
-        RunError: the training has not ended, or there is no such part.
-        Interrupted: ``should_stop`` answered true.
+        RunError: Training has not finished, or there is no such split.
+        Interrupted: ``context.should_stop`` returned true.
     """
-    spec, split = run.spec, run.split
+    spec, split, device = run.spec, run.split, context.device
     parts = {"train": split.train, "val": split.val, "test": split.test}
     if part not in parts:
-        raise RunError(f'there is no part "{part}"; the parts are {", ".join(parts)}')
+        raise RunError(f'there is no split "{part}"; use {", ".join(parts)}')
     samples = parts[part]
-    reporter.begin("evaluate", len(samples))
+    context.progress.begin("evaluate", len(samples))
     batch = eval_batch(spec.request.recipe)
-    batches = eval_batches(samples, split.root, spec.preprocessing, batch=batch, workers=workers)
+    batches = eval_batches(samples, split.root, spec.preprocessing, batch=batch, workers=context.workers)
 
     def on_images(done: int) -> None:
-        if should_stop():
-            raise Interrupted("stopped during the evaluation; the same command goes on from the trained weights")
-        reporter.advance(done)
+        if context.should_stop():
+            raise Interrupted("stopped during the evaluation; the same command starts it again")
+        context.progress.advance(done)
 
     model = run.model().to(device).to(memory_format=torch.channels_last)
     outcome = evaluate(model, batches, spec.preprocessing, device=device, on_images=on_images)
@@ -68,7 +72,7 @@ def evaluate_run(
     return metrics
 
 
-def measure_run(run: Run, reporter: ProgressReporter) -> tuple[Measurement, ...]:
+def measure_run(run: Run, context: ExecutionContext) -> tuple[Measurement, ...]:
     """Measure the exported file in ONNX Runtime and the module in torch, some seconds each; a record stays in the Run.
 
     Raises:
@@ -76,7 +80,7 @@ def measure_run(run: Run, reporter: ProgressReporter) -> tuple[Measurement, ...]
     """
     if not run.onnx_file.is_file():
         raise RunError(f"{run.folder} holds no exported file; make one with: triscale export {run.folder}")
-    measurements = measure_one(subject_of(run), ("onnxruntime", "torch"), reporter, within=None)
+    measurements = measure_one(subject_of(run), ("onnxruntime", "torch"), context, within=None)
     RunLatencies(measurements=measurements).save(run.latency_file)
     return measurements
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -23,12 +23,12 @@ from triscale.explain.cam import class_activation_maps, gradient_maps, overlay, 
 from triscale.explain.extent import Box, Extent, extent
 from triscale.explain.faithful import Faithfulness, faithfulness
 from triscale.explain.sheet import SheetItem, contact_sheet
-from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.jobs.inference.predict import files_of
 from triscale.network.contract import Preprocessing
 from triscale.nn.build import Classifier
 from triscale.record import Record, write_atomic
+from triscale.training.context import ExecutionContext
 
 MAPS_OF_EACH_KIND = 12
 SHOWN_SIDE = 160
@@ -94,7 +94,7 @@ class Explanation(Record):
     images: tuple[ImageExplanation, ...]
 
 
-def explain_run(run: Run, reporter: ProgressReporter, method: Method = "auto") -> ExplainedImages:
+def explain_run(run: Run, context: ExecutionContext, method: Method = "auto") -> ExplainedImages:
     """Draw maps of a Run's test images, wrong and right ones, for the class that was predicted.
 
     Raises:
@@ -105,7 +105,7 @@ def explain_run(run: Run, reporter: ProgressReporter, method: Method = "auto") -
     named = method_of(model, method)
     store = open_store(split.root)
     rows = _chosen(run)
-    reporter.begin("explain", len(rows))
+    context.progress.begin("explain", len(rows))
     transform = eval_transform(spec.preprocessing)
     run.maps_folder.mkdir(exist_ok=True)
     explained = []
@@ -128,7 +128,7 @@ def explain_run(run: Run, reporter: ProgressReporter, method: Method = "auto") -
                 **names,
             )
         )
-        reporter.advance(number + 1)
+        context.progress.advance(number + 1)
     result = ExplainedImages(method=DESCRIPTIONS[named], images=tuple(explained))
     result.save(run.maps_file)
     return result
@@ -138,12 +138,11 @@ def explain_images(
     run: Run,
     images: Sequence[Path],
     out: Path,
-    reporter: ProgressReporter,
+    context: ExecutionContext,
     *,
     method: Method = "auto",
     label: str | None = None,
     curves: bool = False,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> Explanation:
     """Draw where a Run's network looks in images, each as an overlay, and all on a contact sheet.
 
@@ -171,11 +170,11 @@ def explain_images(
     model = run.model()
     named = method_of(model, method)
     out.mkdir(parents=True, exist_ok=True)
-    reporter.begin("explain", len(files))
+    context.progress.begin("explain", len(files))
     found: list[ImageExplanation] = []
     shown: list[SheetItem] = []
     for number, file in enumerate(files):
-        if should_stop():
+        if context.should_stop():
             raise Interrupted(f"stopped after {number} of {len(files)} images; their overlays are in {out}")
         try:
             picture = decode(file)
@@ -188,7 +187,7 @@ def explain_images(
         found.append(where.model_copy(update={"file": str(file), "overlay": name}))
         if len(shown) < MAX_ON_SHEET:
             shown.append(SheetItem(file.name, where.predicted, where.confidence, overlaid))
-        reporter.advance(number + 1)
+        context.progress.advance(number + 1)
     sheet = "sheet.png" if shown else ""
     if shown:
         write_atomic(out / sheet, to_png(contact_sheet(shown, f"{spec.network.name}, {named}")))

@@ -24,12 +24,13 @@ from triscale.data.sources.source import FoundFile, entries
 from triscale.data.sources.store import open_store
 from triscale.data.sources.tables import is_tables
 from triscale.errors import DataError, Interrupted, NetworkError
-from triscale.jobs.core.progress import NullProgress, ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.network.contract import Preprocessing
 from triscale.nn.backbone import backbone
 from triscale.nn.build import Classifier
+from triscale.progress import NullProgress, ProgressReporter
+from triscale.training.context import ExecutionContext
 from triscale.training.transfer import classifier_name
 
 BATCH = 64
@@ -91,7 +92,6 @@ def features_of(
     batch: int = BATCH,
     workers: int = 0,
     reporter: ProgressReporter | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> FeatureStream:
     """Return the embeddings of all images of a set, a batch at a time.
 
@@ -115,10 +115,10 @@ def features_of(
         DataError: no images, or none that can be read.
         Interrupted: ``should_stop`` answered true.
     """
-    reporter, device = reporter or NullProgress(), device or torch.device("cpu")
+    context, device = reporter or NullProgress(), device or torch.device("cpu")
     embed = _embedding(run.model().to(device).to(memory_format=torch.channels_last), reduction)
-    listed = _list(str(images), reporter, should_stop)
-    batches = _batches(listed, embed, run.spec.preprocessing, device, batch, workers, reporter, should_stop)
+    listed = _list(str(images), context)
+    batches = _batches(listed, embed, run.spec.preprocessing, device, batch, workers, context)
     return FeatureStream(len(listed.samples), listed.bad, batches)
 
 
@@ -155,13 +155,12 @@ def _batches(
     device: torch.device,
     batch: int,
     workers: int,
-    reporter: ProgressReporter,
-    should_stop: Callable[[], bool],
+    context: ExecutionContext,
 ) -> Iterator[Features]:
-    reporter.begin("features", len(listed.samples))
+    context.progress.begin("features", len(listed.samples))
     done = 0
     for loaded in eval_batches(listed.samples, listed.root, preprocessing, batch=batch, workers=workers):
-        if should_stop():
+        if context.should_stop():
             raise Interrupted(STOPPED)
         inputs = normalize(loaded.images.to(device), preprocessing).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
@@ -174,14 +173,14 @@ def _batches(
             vectors=vectors,
         )
         done += len(vectors)
-        reporter.advance(done)
+        context.progress.advance(done)
 
 
-def _list(images: str, reporter: ProgressReporter, should_stop: Callable[[], bool]) -> _Listed:
+def _list(images: str, context: ExecutionContext) -> _Listed:
     folder = Path(images)
     if folder.is_dir() and not entries(folder)[0] and not is_shards(folder) and not is_tables(folder):
-        return _list_unlabeled(folder.absolute(), reporter, should_stop)
-    found = scan_with_progress(images, reporter, should_stop, STOPPED)
+        return _list_unlabeled(folder.absolute(), context)
+    found = scan_with_progress(images, context, STOPPED)
     rows = [
         (Sample(image.path, image.label), None if role == "unsplit" else role)
         for role, of_role in found.by_role.items()
@@ -196,13 +195,13 @@ def _list(images: str, reporter: ProgressReporter, should_stop: Callable[[], boo
     )
 
 
-def _list_unlabeled(folder: Path, reporter: ProgressReporter, should_stop: Callable[[], bool]) -> _Listed:
+def _list_unlabeled(folder: Path, context: ExecutionContext) -> _Listed:
     """List the image files right in a folder, which has no class folders."""
     files = [FoundFile(name, "") for name in entries(folder)[1]]
     good: list[ScannedImage] = []
     bad: list[BadFile] = []
     cache = ScanCache(str(folder), DEFAULT_LIMITS)
-    reporter.begin("scan", len(files))
+    context.progress.begin("scan", len(files))
     try:
         with closing(examine(open_store(str(folder)), files, {"": 0}, DEFAULT_LIMITS, cache)) as results:
             for done, result in enumerate(results, start=1):
@@ -210,9 +209,9 @@ def _list_unlabeled(folder: Path, reporter: ProgressReporter, should_stop: Calla
                     good.append(result)
                 else:
                     bad.append(result)
-                if done % CHUNK == 0 and should_stop():
+                if done % CHUNK == 0 and context.should_stop():
                     raise Interrupted(STOPPED)
-                reporter.advance(done)
+                context.progress.advance(done)
     finally:
         cache.save(file.path for file in files)
     if not good:

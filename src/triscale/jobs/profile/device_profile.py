@@ -15,7 +15,6 @@ import torch
 
 from triscale.deploy.graph import timed_graph
 from triscale.errors import Interrupted, UserError
-from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.profile.probes import Probe, all_probes, beside
 from triscale.measure.latency import held_to_cores, torch_threads
 from triscale.measure.processor import processor
@@ -23,6 +22,7 @@ from triscale.measure.profile import fit_predictor
 from triscale.measure.runner import TOGETHER, Call, call_of, clock_of, seconds_of, time_with_reference
 from triscale.network.latency import DeviceProfile, Timing
 from triscale.nn.build import build_part
+from triscale.training.context import ExecutionContext
 
 Engine = Literal["onnxruntime", "torch"]
 Timer = Callable[[Sequence[Probe]], list[tuple[float, float]]]
@@ -33,9 +33,8 @@ def make_profile(
     file: Path,
     engine: Engine,
     threads: int,
-    reporter: ProgressReporter,
+    context: ExecutionContext,
     *,
-    should_stop: Callable[[], bool] = lambda: False,
     probes: Sequence[Probe] | None = None,
     timer: Timer | None = None,
 ) -> DeviceProfile:
@@ -60,9 +59,9 @@ def make_profile(
     known = {timing.name for timing in profile.timings}
     missing = [probe for probe in wanted if probe.name not in known]
     timing = EngineTimer(engine, threads) if timer is None else timer
-    reporter.begin("time", len(wanted))
+    context.progress.begin("time", len(wanted))
     for start in range(0, len(missing), TOGETHER):
-        if should_stop():
+        if context.should_stop():
             raise Interrupted(f"stopped; {file} keeps what was timed, and the same command goes on")
         group = missing[start : start + TOGETHER]
         taken = tuple(
@@ -71,7 +70,7 @@ def make_profile(
         )
         profile = profile.model_copy(update={"timings": (*profile.timings, *taken), "predictor": None})
         profile.save(file)
-        reporter.advance(len(wanted) - len(missing) + start + len(group))
+        context.progress.advance(len(wanted) - len(missing) + start + len(group))
     if profile.predictor is None:
         profile = profile.model_copy(update={"predictor": fit_predictor(profile)})
         profile.save(file)

@@ -20,7 +20,6 @@ from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize import get_quantizer
 from triscale.errors import UserError
 from triscale.families.find import find_network
-from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.jobs.deploy.quantize import slow_blocks
 from triscale.measure.latency import Measurement, held_to_cores, measure_latency, torch_threads
@@ -30,6 +29,7 @@ from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network
 from triscale.nn.build import build
+from triscale.training.context import ExecutionContext
 
 Engine = Literal["torch", "compiled", "onnxruntime", "openvino", "executorch", "coreml", "litert"]
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -108,7 +108,7 @@ def subject_of(run: Run) -> Subject:
 def measure_one(
     subject: Subject,
     engines: Sequence[Engine],
-    reporter: ProgressReporter,
+    context: ExecutionContext,
     *,
     threads: int = 1,
     batch: int = 1,
@@ -123,7 +123,7 @@ def measure_one(
     found = []
     with held_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode():
         for number, engine in enumerate(engines):
-            reporter.begin(f"measure in {ENGINES[engine]}")
+            context.progress.begin(f"measure in {ENGINES[engine]}")
             before = memory_now()
             with ready(subject, engine, threads, batch, precision) as call:
                 made = measure_latency(
@@ -138,19 +138,18 @@ def measure_one(
                 )
                 peak = peak_since(before, call)
             found.append(made.model_copy(update={"peak_bytes": peak}))
-            reporter.advance(number + 1)
+            context.progress.advance(number + 1)
     return tuple(found)
 
 
 def measure_paired(
     subjects: Sequence[Subject],
     engines: Sequence[Engine],
-    reporter: ProgressReporter,
+    context: ExecutionContext,
     *,
     threads: int = 1,
     batch: int = 1,
     precision: Precision = "float32",
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> PairedTiming:
     """Measure several things in turns, each in every engine; the first is what the others are compared with.
 
@@ -159,13 +158,13 @@ def measure_paired(
     """
     pairs = [(subject, engine) for subject in subjects for engine in engines]
     with held_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode(), ExitStack() as stack:
-        reporter.begin("prepare", len(pairs))
+        context.progress.begin("prepare", len(pairs))
         calls = []
         for number, (subject, engine) in enumerate(pairs):
             calls.append(stack.enter_context(ready(subject, engine, threads, batch, precision)))
-            reporter.advance(number + 1)
-        reporter.begin("measure in turns")
-        times, counts = in_turns(calls, should_stop=should_stop)
+            context.progress.advance(number + 1)
+        context.progress.begin("measure in turns")
+        times, counts = in_turns(calls, should_stop=context.should_stop)
     named = [
         (subject.name, ENGINES[engine], subject.precision or precision, subject.resolution) for subject, engine in pairs
     ]

@@ -3,59 +3,56 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
 
 from triscale.jobs.core.networks import count_of
-from triscale.jobs.core.progress import ProgressReporter
-from triscale.jobs.reports.search_report import write_search_report
 from triscale.jobs.studies.latency_cost import LatencyPricer
-from triscale.jobs.studies.trials import SPLIT, Hands, StudyRequest, Trainings, open_study, prepare_split, settings_of
+from triscale.jobs.studies.requests import CoefficientSearchRequest, StudyOptions
+from triscale.jobs.studies.trials import SPLIT, Trainings, open_study, prepare_split, settings_of
 from triscale.jobs.training.prepare import for_classes
 from triscale.network.custom import AnyNetwork
-from triscale.search.coefficients.grid import Candidates, Grid, find_candidates
+from triscale.search.coefficients.grid import Candidates, find_candidates
 from triscale.search.coefficients.methods import search_grid, search_halving
 from triscale.search.coefficients.response import search_response
 from triscale.search.study.trial import CoefficientSearchResult, Proxy
+from triscale.training.context import ExecutionContext
 
-Method = Literal["grid", "halving", "response"]
-
-
-class CoefficientSearchRequest(StudyRequest):
-    """What was asked of a search for coefficients.
-
-    Candidates are scored on the images that are held out of training, never on those for testing.
-    """
-
-    kind_name: ClassVar[str] = "search"
-
-    grid: Grid
-    method: Method
+RESULT = "coefficients.json"
+CANDIDATES = "candidates.json"
 
 
 def find_coefficients(
-    search: CoefficientSearchRequest, out: Path, reporter: ProgressReporter, hands: Hands
+    request: CoefficientSearchRequest, out: Path, context: ExecutionContext, options: StudyOptions
 ) -> CoefficientSearchResult:
-    """Search the coefficients; everything lies in ``out``, and the same request goes on where it stopped.
+    """Search the coefficients; the same request resumes where it stopped.
 
-    ``law.json`` can be given to ``--law``, ``coefficients.json`` holds the whole result, ``report.html`` shows it, and
-    ``trials`` holds a Run for each training.
+    ``law.json`` in ``out`` can be given to ``--law``, ``coefficients.json`` holds the whole result, and ``trials`` holds
+    a run for each training.
+
+    Args:
+        request: Images, baseline, grid and method.
+        out: Directory of the search.
+        context: How to carry it out.
+        options: Where the study is kept.
+
+    Returns:
+        The result.
 
     Raises:
-        UserError: images that cannot be trained on, a grid on which nothing costs what is asked for, or a folder that
-            holds something else.
-        Interrupted: ``should_stop`` answered true; what has ended is written down.
-        JobError: a training that cannot be carried out.
+        UserError: Images that cannot be trained on, a grid without a candidate of the requested cost, or a directory
+            that holds something else.
+        Interrupted: ``context.should_stop`` returned true; finished trials are saved.
+        JobError: A training that cannot be carried out.
     """
-    split = prepare_split(search, out, hands, reporter)
-    baseline = for_classes(search.baseline, len(split.classes), search.recipe)
-    candidates = _candidates(search, baseline, out, reporter, hands)
-    proxy = Proxy(epochs=search.recipe.epochs, images=len(split.train), seeds=search.seeds)
-    work = Trainings(search.images, search.recipe, out / SPLIT, str(hands.device), hands.threads).until
-    settings = settings_of(search, split)
-    if search.grid.cost == "latency":
+    split = prepare_split(request, out, context, options)
+    baseline = for_classes(request.baseline, len(split.classes), request.recipe)
+    candidates = _candidates(request, baseline, out, context)
+    proxy = Proxy(epochs=request.recipe.epochs, images=len(split.train), seeds=request.seeds)
+    work = Trainings(request.images, request.recipe, out / SPLIT, str(context.device), context.threads).until
+    settings = settings_of(request, split)
+    if request.grid.cost == "latency":
         settings["candidates"] = candidates.digest
-    with open_study(f"coefficients of {baseline.name}", settings, baseline, work, out, hands, reporter) as study:
-        match search.method:
+    with open_study(f"coefficients of {baseline.name}", settings, baseline, work, out, context, options) as study:
+        match request.method:
             case "grid":
                 found = search_grid(candidates, proxy, study.evaluate)
             case "halving":
@@ -63,24 +60,21 @@ def find_coefficients(
             case "response":
                 found = search_response(candidates, proxy, study.evaluate, count=count_of)
     found.law.save(out / "law.json")
-    found.save(out / "coefficients.json")
-    write_search_report(found, candidates, out, search)
+    found.save(out / RESULT)
     return found
 
 
 def _candidates(
-    search: CoefficientSearchRequest, baseline: AnyNetwork, out: Path, reporter: ProgressReporter, hands: Hands
+    request: CoefficientSearchRequest, baseline: AnyNetwork, out: Path, context: ExecutionContext
 ) -> Candidates:
-    """Find the candidates, or take up those that were found: latency is measured, and once only."""
-    file = out / "candidates.json"
+    """Find the candidates, or load those that were found before: latency is measured once only."""
+    file = out / CANDIDATES
     if file.is_file():
         return Candidates.load(file)
     price = None
-    if search.grid.cost == "latency":
-        reporter.begin("measure")
-        price = LatencyPricer(
-            baseline, search.grid, threads=hands.threads, reporter=reporter, should_stop=hands.should_stop
-        )
-    candidates = find_candidates(baseline, search.grid, count_of, price)
+    if request.grid.cost == "latency":
+        context.progress.begin("measure")
+        price = LatencyPricer(baseline, request.grid, context)
+    candidates = find_candidates(baseline, request.grid, count_of, price)
     candidates.save(file)
     return candidates

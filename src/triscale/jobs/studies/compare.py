@@ -13,29 +13,20 @@ from triscale.data.pipeline.split import Sample, Split
 from triscale.data.sources.store import open_store
 from triscale.explain.cam import overlay, to_png
 from triscale.jobs.core.networks import count_of, fit_any
-from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.jobs.inference.explain import SHOWN_SIDE, maps_of
-from triscale.jobs.reports.comparison_report import write_comparison_report
-from triscale.jobs.studies.trials import SPLIT, Hands, StudyRequest, Trainings, open_study, prepare_split, settings_of
+from triscale.jobs.studies.requests import ComparisonRequest, StudyOptions
+from triscale.jobs.studies.trials import SPLIT, Trainings, open_study, prepare_split, settings_of
 from triscale.jobs.training.prepare import for_classes
 from triscale.record import Record, write_atomic
-from triscale.scaling.law import EFFICIENTNET, Law
 from triscale.search.compare.contenders import Way, equal_cost
 from triscale.search.compare.results import ComparisonResult, compare_trained
 from triscale.search.study.trial import Job, Proxy
+from triscale.training.context import ExecutionContext
 
+RESULT = "compared.json"
+MAPS = Path("maps") / "maps.json"
 MAPPED_IMAGES = 6
-
-
-class ComparisonRequest(StudyRequest):
-    """What was asked of a comparison; networks are tested on the test images."""
-
-    kind_name: ClassVar[str] = "compare"
-
-    times: float = 4.0
-    law: Law = EFFICIENTNET
-    phi: float = 0.0
 
 
 class NetworkMap(Record):
@@ -65,35 +56,45 @@ class ComparisonMaps(Record):
     images: tuple[ImageMaps, ...]
 
 
-def compare_ways(asked: ComparisonRequest, out: Path, reporter: ProgressReporter, hands: Hands) -> ComparisonResult:
-    """Train the baseline and the four scaled networks; everything lies in ``out``, and the same request goes on.
+def compare_scaling(
+    request: ComparisonRequest, out: Path, context: ExecutionContext, options: StudyOptions
+) -> ComparisonResult:
+    """Train the baseline and the four scaled networks; the same request resumes where it stopped.
 
-    ``compared.json`` holds the result, ``report.html`` shows it, ``trials`` holds a Run for each training, ``maps`` the
-    class activation maps.
+    ``compared.json`` in ``out`` holds the result, ``trials`` holds a run for each training, ``maps`` the class
+    activation maps.
+
+    Args:
+        request: Images, baseline, cost ratio and law.
+        out: Directory of the comparison.
+        context: How to carry it out.
+        options: Where the study is kept.
+
+    Returns:
+        The result.
 
     Raises:
-        UserError: images that cannot be trained on, a baseline that does not grow in one of the ways, or a folder that
-            holds something else.
-        Interrupted: ``should_stop`` answered true; what has ended is written down.
-        JobError: a training that cannot be carried out.
+        UserError: Images that cannot be trained on, a baseline that does not grow in one of the dimensions, or a
+            directory that holds something else.
+        Interrupted: ``context.should_stop`` returned true; finished trials are saved.
+        JobError: A training that cannot be carried out.
     """
-    split = prepare_split(asked, out, hands, reporter)
-    baseline = for_classes(asked.baseline, len(split.classes), asked.recipe)
-    comparison = equal_cost(baseline, asked.times, law=asked.law, phi=asked.phi, fit=fit_any, count=count_of)
+    split = prepare_split(request, out, context, options)
+    baseline = for_classes(request.baseline, len(split.classes), request.recipe)
+    comparison = equal_cost(baseline, request.times, law=request.law, phi=request.phi, fit=fit_any, count=count_of)
     comparison.save(out / "comparison.json")
-    proxy = Proxy(epochs=asked.recipe.epochs, images=len(split.train), seeds=asked.seeds)
-    work = Trainings(asked.images, asked.recipe, out / SPLIT, str(hands.device), hands.threads).tested
-    name, settings = f"comparison of {baseline.name}", settings_of(asked, split)
-    with open_study(name, settings, comparison.baseline, work, out, hands, reporter) as study:
-        compared = compare_trained(comparison, proxy, study.evaluate, images=asked.images, count=len(split.test))
-    compared.save(out / "compared.json")
-    maps = map_networks(compared, split, out, reporter)
-    write_comparison_report(compared, out, asked, maps)
+    proxy = Proxy(epochs=request.recipe.epochs, images=len(split.train), seeds=request.seeds)
+    work = Trainings(request.images, request.recipe, out / SPLIT, str(context.device), context.threads).tested
+    name, settings = f"comparison of {baseline.name}", settings_of(request, split)
+    with open_study(name, settings, comparison.baseline, work, out, context, options) as study:
+        compared = compare_trained(comparison, proxy, study.evaluate, images=request.images, count=len(split.test))
+    compared.save(out / RESULT)
+    map_networks(compared, split, out, context)
     return compared
 
 
 def map_networks(
-    compared: ComparisonResult, split: Split, out: Path, reporter: ProgressReporter
+    compared: ComparisonResult, split: Split, out: Path, context: ExecutionContext
 ) -> ComparisonMaps | None:
     """Draw where the networks of the first seed look, on test images of as many classes as there are maps.
 
@@ -107,7 +108,7 @@ def map_networks(
     }
     elsewhere = sorted(way for way, run in runs.items() if not run.weights_file.is_file())
     if elsewhere:
-        reporter.note(
+        context.progress.note(
             f"no maps are drawn: the networks of {', '.join(elsewhere)} were trained on other machines; give all "
             "machines one folder that they share as --out"
         )
@@ -118,7 +119,7 @@ def map_networks(
     store = open_store(split.root)
     pictures = [decode(store.read(sample.path)) for sample in samples]
     network_maps: list[list[NetworkMap]] = [[] for _ in samples]
-    reporter.begin("explain", len(runs))
+    context.progress.begin("explain", len(runs))
     for number, (way, run) in enumerate(runs.items()):
         model, preprocessing = run.model(), run.spec.preprocessing
         transform = eval_transform(preprocessing)
@@ -132,7 +133,7 @@ def map_networks(
             network_maps[row].append(
                 NetworkMap(way=way, predicted=split.classes[predicted], confidence=confidence, overlay=name)
             )
-        reporter.advance(number + 1)
+        context.progress.advance(number + 1)
     found = []
     for row, (sample, picture) in enumerate(zip(samples, pictures, strict=True)):
         side = min(picture.size)

@@ -11,7 +11,6 @@ import torch
 from pydantic import Field
 
 from triscale.errors import Interrupted
-from triscale.jobs.core.progress import ProgressReporter
 from triscale.measure.latency import measure_latency, torch_threads
 from triscale.network.cost import Counts
 from triscale.network.custom import AnyNetwork
@@ -22,6 +21,7 @@ from triscale.scaling.apply import scale
 from triscale.search.coefficients.grid import Grid
 from triscale.search.coefficients.surface import quadratic_terms
 from triscale.search.shape import Array, logs, realized, spread
+from triscale.training.context import ExecutionContext
 
 FIRST = 24
 """Networks spread over the grid that are measured first; a quadratic in octaves has ten coefficients."""
@@ -81,16 +81,16 @@ class LatencyMeter:
     Args:
         skeleton: beside which the others are measured.
         file: of the times; None keeps nothing.
-        threads: that compute.
-        should_stop: polled before each measurement.
+        context: Threads to measure with, and the stop flag, polled before each measurement.
 
     Raises:
-        Interrupted: ``should_stop`` answered true.
+        Interrupted: ``context.should_stop`` returned true.
     """
 
-    def __init__(self, skeleton: Network, file: Path | None, *, threads: int, should_stop: Callable[[], bool]) -> None:
-        self._file, self._should_stop = file, should_stop
-        known = LatencyTable.load(file) if file is not None and file.is_file() else LatencyTable(threads=threads)
+    def __init__(self, skeleton: Network, file: Path | None, context: ExecutionContext) -> None:
+        self._file, self._should_stop = file, context.should_stop
+        is_known = file is not None and file.is_file()
+        known = LatencyTable.load(file) if file and is_known else LatencyTable(threads=context.threads)
         self._known = dict(known.milliseconds)
         self._threads = known.threads
         self._reference = ReferenceTimer(skeleton, known.threads, self._known.get(skeleton.structure))
@@ -100,7 +100,7 @@ class LatencyMeter:
         """Return the median latency of a network in milliseconds."""
         if network.structure not in self._known:
             if self._should_stop():
-                raise Interrupted("the search was stopped; the same command goes on with it")
+                raise Interrupted("the search was stopped; the same command resumes it")
             self._keep(network, self._reference.time(network))
         return self._known[network.structure]
 
@@ -120,14 +120,11 @@ class LatencyPricer:
         self,
         baseline: AnyNetwork,
         grid: Grid,
-        *,
-        threads: int,
-        reporter: ProgressReporter,
-        should_stop: Callable[[], bool],
+        context: ExecutionContext,
     ) -> None:
         self._baseline, self._grid = baseline, grid
-        self._reporter, self._should_stop = reporter, should_stop
-        self._reference = ReferenceTimer(baseline, threads)
+        self._progress, self._should_stop = context.progress, context.should_stop
+        self._reference = ReferenceTimer(baseline, context.threads)
         self._known = {baseline.structure: self._reference.milliseconds}
         self._predict = self._fit()
 
@@ -156,7 +153,7 @@ class LatencyPricer:
             raise Interrupted("stopped while candidates were measured; the same command measures them again")
         if network.structure not in self._known:
             self._known[network.structure] = self._reference.time(network)
-            self._reporter.advance(len(self._known), f"{len(self._known)} networks measured")
+            self._progress.advance(len(self._known), f"{len(self._known)} networks measured")
         return self._known[network.structure]
 
     def _place(self, network: AnyNetwork) -> Array:

@@ -12,22 +12,23 @@ from statistics import fmean
 from typing import ClassVar
 
 from triscale.errors import RunError
-from triscale.jobs.core.progress import ProgressReporter
-from triscale.jobs.studies.baseline import FOUND, BaselineSearchRequest, find_baseline
-from triscale.jobs.studies.coefficients import CoefficientSearchRequest, find_coefficients
-from triscale.jobs.studies.compare import ComparisonRequest, compare_ways
-from triscale.jobs.studies.trials import STUDY, Hands, StudyLocation, StudyRequest
+from triscale.jobs.studies import baseline, coefficients, compare
+from triscale.jobs.studies.requests import (
+    BaselineSearchRequest,
+    CoefficientSearchRequest,
+    ComparisonRequest,
+    StudyLocation,
+    StudyRequest,
+)
+from triscale.jobs.studies.trials import STUDY
 from triscale.record import KIND_KEY, Record, write_atomic
-from triscale.search.baseline.explore import BaselineSearchResult
-from triscale.search.compare.results import ComparisonResult
 from triscale.search.study.entries import Entry, read_entries
-from triscale.search.study.trial import CoefficientSearchResult
 
 KINDS: tuple[type[StudyRequest], ...] = (CoefficientSearchRequest, ComparisonRequest, BaselineSearchRequest)
 RESULTS = {
-    CoefficientSearchRequest.kind_name: "coefficients.json",
-    ComparisonRequest.kind_name: "compared.json",
-    BaselineSearchRequest.kind_name: FOUND,
+    CoefficientSearchRequest.kind_name: coefficients.RESULT,
+    ComparisonRequest.kind_name: compare.RESULT,
+    BaselineSearchRequest.kind_name: baseline.FOUND,
 }
 COLUMNS = tuple(name for name in Entry._fields if name != "number")
 
@@ -77,7 +78,7 @@ def read_status(out: Path, storage: str | None = None) -> StudyStatus:
         RunError: there is no study in the folder.
         SearchError: its storage cannot be read.
     """
-    asked, place = _asked(out), _place(out, storage)
+    asked, place = request_of(out), location_of(out, storage)
     entries = _entries(out, place)
     count = {
         state: sum(entry.state == state for entry in entries) for state in ("waiting", "running", "done", "failed")
@@ -100,28 +101,6 @@ def read_status(out: Path, storage: str | None = None) -> StudyStatus:
     )
 
 
-def resume(
-    out: Path, reporter: ProgressReporter, hands: Hands
-) -> CoefficientSearchResult | ComparisonResult | BaselineSearchResult:
-    """Go on with the study in a folder as it was asked for.
-
-    Raises:
-        RunError: there is no study in the folder.
-        TriscaleError: as the job itself.
-    """
-    asked, place = _asked(out), _place(out, hands.storage)
-    hands = hands.at(place)
-    match asked:
-        case CoefficientSearchRequest():
-            return find_coefficients(asked, out, reporter, hands)
-        case ComparisonRequest():
-            return compare_ways(asked, out, reporter, hands)
-        case BaselineSearchRequest():
-            return find_baseline(asked, out, reporter, hands)
-        case _:
-            raise RunError(f"{out} holds a {asked.kind_name}, which this version does not go on with")
-
-
 def export(out: Path, file: Path, storage: str | None = None) -> int:
     """Write the jobs of a study as a table; return how many.
 
@@ -136,8 +115,8 @@ def export(out: Path, file: Path, storage: str | None = None) -> int:
     """
     if file.suffix not in (".csv", ".json"):
         raise RunError(f"{file} ends in neither .csv nor .json; give one of these")
-    _asked(out)
-    entries = _entries(out, _place(out, storage))
+    request_of(out)
+    entries = _entries(out, location_of(out, storage))
     rows = [
         {name: value.isoformat() if isinstance(value := getattr(entry, name), datetime) else value for name in COLUMNS}
         for entry in entries
@@ -154,7 +133,7 @@ def export(out: Path, file: Path, storage: str | None = None) -> int:
     return len(rows)
 
 
-def _asked(out: Path) -> StudyRequest:
+def request_of(out: Path) -> StudyRequest:
     for kind in KINDS:
         file = out / f"{kind.kind_name}.json"
         if file.is_file() and json.loads(file.read_text()).get(KIND_KEY) == kind.kind_name:
@@ -162,7 +141,7 @@ def _asked(out: Path) -> StudyRequest:
     raise RunError(f"{out} holds no study; give the folder that --out named when it was begun")
 
 
-def _place(out: Path, storage: str | None) -> StudyLocation:
+def location_of(out: Path, storage: str | None) -> StudyLocation:
     file = out / StudyLocation.file_name
     if not file.is_file():
         raise RunError(f"the study in {out} has not begun to train; give its first command again")

@@ -20,10 +20,9 @@ from triscale.data.pipeline.loader import Batch, eval_batches
 from triscale.data.pipeline.order import epoch_order
 from triscale.data.pipeline.split import Sample, Split
 from triscale.errors import RunError, SearchError
-from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import LOCK, Run
 from triscale.jobs.studies.trials import binomial_error
-from triscale.jobs.training.train import HELD_BYTES, Carrying, eval_batch, train_task
+from triscale.jobs.training.train import HELD_BYTES, eval_batch, train_task
 from triscale.network.contract import Preprocessing
 from triscale.network.cost import count_network
 from triscale.network.spec import Network
@@ -33,6 +32,7 @@ from triscale.search.baseline.options import Operation, Options
 from triscale.search.baseline.space import Sample as Point
 from triscale.search.baseline.space import Space
 from triscale.search.study.trial import Job, Score
+from triscale.training.context import ExecutionContext
 from triscale.training.evaluate import evaluate
 from triscale.training.loop import seed_weights
 from triscale.training.recipe import Recipe
@@ -71,7 +71,7 @@ def digest_of(split: Split) -> str:
 
 
 def train_supernet(
-    spec: SupernetSpec, split: Split, folder: Path, reporter: ProgressReporter, carrying: Carrying
+    spec: SupernetSpec, split: Split, folder: Path, context: ExecutionContext
 ) -> None:
     """Train a supernet in a folder from nothing, from its newest checkpoint, or not at all where that was done.
 
@@ -82,7 +82,7 @@ def train_supernet(
         RunError: the folder holds something else or another process trains there, or it is another split.
         Interrupted: ``should_stop`` answered true; the same call goes on from there.
     """
-    assert carrying.group.size == 1, "parameters that no network of a step has are unknown to several processes"
+    assert context.group.size == 1, "parameters that no network of a step has are unknown to several processes"
     if digest_of(split) != spec.split:
         raise RunError(f"the supernet in {folder} is for another split of the images; restore it, or begin anew")
     run = Run(folder)
@@ -100,7 +100,7 @@ def train_supernet(
             network_digest=spec.space.digest,
             seed=spec.seed,
         )
-        manifest = train_task(run, task, split, reporter, carrying)
+        manifest = train_task(run, task, split, context)
         tensors = Checkpoints(run.checkpoints).load(manifest.state_file)
         run.save_weights(
             {name.removeprefix("average/"): value for name, value in tensors.items() if name.startswith("average/")}

@@ -7,13 +7,12 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
 from triscale import __version__
 from triscale.data.checks.duplicates import find_duplicates
@@ -21,21 +20,23 @@ from triscale.data.pipeline.leaks import find_leaks, refuse_leaks
 from triscale.data.pipeline.split import Sample, Split, make_split
 from triscale.errors import DataError, Interrupted, RunError
 from triscale.jobs.core.networks import count_of
-from triscale.jobs.core.progress import NullProgress, ProgressReporter, format_duration
+from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.core.run import Request, Run, RunSpec
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.inference.evaluate import evaluate_run
-from triscale.jobs.training.train import Carrying, read_history, train_run
+from triscale.jobs.studies.requests import StudyLocation, StudyOptions, StudyRequest
+from triscale.jobs.training.train import read_history, train_run
 from triscale.measure.device import machine
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
-from triscale.record import Record
+from triscale.progress import format_duration
 from triscale.search.shape import ScaledNetwork, realized
 from triscale.search.study.ledger import open_ledger
 from triscale.search.study.storage import without_password
 from triscale.search.study.study import Pace, Study
 from triscale.search.study.trial import Job, Score
 from triscale.search.study.worker import Work
+from triscale.training.context import ExecutionContext
 from triscale.training.metrics import Metrics
 from triscale.training.recipe import Recipe
 
@@ -45,57 +46,6 @@ STUDY = "study.sqlite"
 MIN_HELD_OUT = 20
 """With fewer held-out images, one of them is worth more than five points."""
 MAX_HELD_OUT = 0.5
-
-
-class StudyRequest(Record):
-    """What was asked of a study: the same request goes on with it, another one is refused.
-
-    ``share`` of the training images of every class is trained on. ``recipe`` holds the epochs.
-    """
-
-    images: str
-    baseline: AnyNetwork
-    recipe: Recipe
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
-    share: float = Field(default=1.0, gt=0, le=1)
-    split_seed: int = 0
-
-
-class StudyLocation(Record):
-    """Where the study of a folder lies: on a server, without its password, or in the folder's own file."""
-
-    kind_name: ClassVar[str] = "study_place"
-    file_name: ClassVar[str] = "study.json"
-
-    storage: str | None
-    study: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hands:
-    """Who carries out a study; nothing here changes its result, apart from the device.
-
-    Attributes:
-        device: where workers compute.
-        workers: processes that train at a time.
-        threads: of each.
-        storage: address of a PostgreSQL database that machines share; None for a file in the study's folder.
-        study: its name there, instead of the one that the job gives it.
-        allow_leak: whether copies of training images may be scored on.
-        should_stop: polled; true to save and end.
-    """
-
-    device: torch.device
-    workers: PositiveInt = 1
-    threads: PositiveInt = 1
-    storage: str | None = None
-    study: str | None = None
-    allow_leak: bool = False
-    should_stop: Callable[[], bool] = lambda: False
-
-    def at(self, place: StudyLocation) -> Hands:
-        """Return the same with the storage and study of a place."""
-        return replace(self, storage=place.storage, study=place.study)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,25 +75,24 @@ class Trainings:
         def on_epoch() -> None:
             reached[0] = len(read_history(run))
 
-        carrying = Carrying(
-            device=torch.device(self.device), should_stop=lambda: reached[0] >= job.stop, on_epoch=on_epoch
-        )
+        context = ExecutionContext(device=torch.device(self.device), should_stop=lambda: reached[0] >= job.stop)
         # Interrupted at the end of the job's last epoch, with everything saved for the next job.
         with run.lock(), contextlib.suppress(Interrupted):
-            train_run(run, self._described(run, job, split), split, NullProgress(), carrying)
+            train_run(run, self._described(run, job, split), split, context, on_epoch)
         accuracy = read_history(run)[job.stop - 1].val_top1
         return Score(accuracy, binomial_error(accuracy, len(split.val)))
 
     def tested(self, job: Job, folder: Path) -> Score:
         """Train to the end, as ``triscale train`` does, and return the accuracy on the test images."""
         torch.set_num_threads(self.threads)
-        split, run, device = Split.load(self.split_file), Run(folder), torch.device(self.device)
+        split, run = Split.load(self.split_file), Run(folder)
+        context = ExecutionContext(device=torch.device(self.device))
         with run.lock():
             spec = self._described(run, job, split)
             if not run.weights_file.is_file():
-                train_run(run, spec, split, NullProgress(), Carrying(device=device))
+                train_run(run, spec, split, context)
             if not run.metrics_file.is_file():
-                evaluate_run(run, NullProgress(), device=device)
+                evaluate_run(run, context)
         metrics = Metrics.load(run.metrics_file)
         return Score(metrics.top1, binomial_error(metrics.top1, metrics.count))
 
@@ -183,11 +132,11 @@ def binomial_error(accuracy: float, count: int) -> float:
     return math.sqrt(accuracy * (1 - accuracy) / count)
 
 
-def settings_of(asked: StudyRequest, split: Split) -> dict[str, object]:
+def settings_of(request: StudyRequest, split: Split) -> dict[str, object]:
     """Return what the results of a study depend on; where its images lie is no matter."""
     there: dict[str, object] = {"images": ""}
     return {
-        asked.kind_name: asked.model_copy(update=there).digest,
+        request.kind_name: request.model_copy(update=there).digest,
         "split": split.model_copy(update={"root": ""}).digest,
     }
 
@@ -199,52 +148,55 @@ def open_study(
     baseline: AnyNetwork,
     work: Work,
     out: Path,
-    hands: Hands,
-    reporter: ProgressReporter,
+    context: ExecutionContext,
+    options: StudyOptions,
 ) -> Iterator[Study]:
-    """Open the study of a job in its folder, or on a server.
+    """Open the study of a job in its directory, or on a server.
 
     Args:
-        name: of the study, where ``hands`` give none.
-        settings: of :func:`settings_of`.
-        baseline: whose multiples the networks are, for those who read along.
-        work: carries out a job.
-        out: folder of the job.
-        hands: who carries it out.
-        reporter: told how far it is.
+        name: Name of the study, unless ``options`` give another.
+        settings: What :func:`settings_of` returns.
+        baseline: The network that the cost of candidates is relative to.
+        work: Carries out a job.
+        out: Directory of the job.
+        context: Device, number of workers, stop flag and progress.
+        options: Where the study is kept.
+
+    Yields:
+        The study, ready to evaluate jobs.
 
     Raises:
-        RunError: another process works in the folder.
-        SearchError: the storage cannot be used, or holds a study of the name with other settings.
+        RunError: Another process works in the directory.
+        SearchError: The storage cannot be used, or holds a study of the same name with other settings.
     """
-    tally = count_of(baseline)
+    of_baseline = count_of(baseline)
 
     @cache
     def size(network: AnyNetwork) -> ScaledNetwork:
         counted = count_of(network)
         return ScaledNetwork(
             network=network,
-            ratio=counted.macs / tally.macs,
+            ratio=counted.macs / of_baseline.macs,
             realized=realized(baseline, network),
             macs=counted.macs,
             params=counted.params,
         )
 
     def on_change(pace: Pace) -> None:
-        reporter.begin("train", pace.total)
+        context.progress.begin("train", pace.total)
         left = "" if pace.seconds_left is None else f", about {format_duration(pace.seconds_left)} left"
-        reporter.advance(pace.ended, f"{pace.ended} of {pace.total} trainings{left}")
+        context.progress.advance(pace.ended, f"{pace.ended} of {pace.total} trainings{left}")
 
-    reporter.begin("train")
-    place, title = hands.storage or out / STUDY, hands.study or name
+    context.progress.begin("train")
+    place, title = options.storage or out / STUDY, options.study or name
     with open_ledger(place, title, settings, lambda job: size(job.network)) as ledger:
-        StudyLocation(storage=without_password(hands.storage), study=title).save(out / StudyLocation.file_name)
+        StudyLocation(storage=without_password(options.storage), study=title).save(out / StudyLocation.file_name)
         study = Study(
             ledger,
             out / "trials",
             work,
-            workers=hands.workers,
-            should_stop=hands.should_stop,
+            workers=max(1, context.workers),
+            should_stop=context.should_stop,
             on_change=on_change,
             weigh=lambda job: float(size(job.network).macs * (job.stop - job.start)),
         )
@@ -253,51 +205,53 @@ def open_study(
 
 
 def prepare_split(
-    asked: StudyRequest,
+    request: StudyRequest,
     out: Path,
-    hands: Hands,
-    reporter: ProgressReporter,
+    context: ExecutionContext,
+    options: StudyOptions,
     check: Callable[[Split], None] = lambda split: None,
 ) -> Split:
-    """Scan and split the images of a study, or take up what a study of the same request has in its folder.
+    """Scan and split the images of a study, or load the split of the same request from its directory.
 
     Args:
-        asked: the request; it is saved last, under the name of its kind.
-        out: the folder.
-        hands: whether leaks are allowed, and when to stop.
-        reporter: follows the scan.
-        check: is given the split of a new study; what it raises leaves no trace.
+        request: The request; it is saved last, under the name of its kind.
+        out: Directory of the study.
+        context: Progress and stop flag.
+        options: Whether leaks are allowed.
+        check: Called with the split of a new study; what it raises leaves nothing behind.
+
+    Returns:
+        The split, with the requested share of the training images.
 
     Raises:
-        RunError: the folder lies among the images or holds something else.
-        DataError: images that cannot be trained on, or too few to hold some out.
-        Interrupted: ``should_stop`` answered true during the scan.
+        RunError: The directory lies among the images or holds something else.
+        DataError: Images that cannot be trained on, or too few to hold some out.
+        Interrupted: ``context.should_stop`` returned true during the scan.
     """
-    file, split_file = out / f"{asked.kind_name}.json", out / SPLIT
-    if Path(asked.images).is_dir() and out.resolve().is_relative_to(Path(asked.images).resolve()):
-        raise RunError(f"{out} lies within the images in {asked.images}, where nothing is written; give another --out")
+    file, split_file = out / f"{request.kind_name}.json", out / SPLIT
+    refuse_output_in_images(out, request.images)
     if file.is_file():
-        if type(asked).load(file) != asked:
+        if type(request).load(file) != request:
             raise RunError(
-                f"{out} holds a {asked.kind_name} of another request; give another --out, or the same options"
+                f"{out} holds a {request.kind_name} of another request; give another --out, or the same options"
             )
         return Split.load(split_file)
     if out.is_dir() and any(path.name != split_file.name for path in out.iterdir()):
-        raise RunError(f"{out} is not empty and holds no {asked.kind_name}; give a new folder with --out")
+        raise RunError(f"{out} is not empty and holds no {request.kind_name}; give a new folder with --out")
 
     found = scan_with_progress(
-        asked.images, reporter, hands.should_stop, "stopped during the scan of the images; nothing was written yet"
+        request.images, context, "stopped during the scan of the images; nothing was written yet"
     )
     copies = find_duplicates(found)
-    split = make_split(found, seed=asked.split_seed, val_share=asked.recipe.val_share, copies=copies)
-    if not hands.allow_leak:
+    split = make_split(found, seed=request.split_seed, val_share=request.recipe.val_share, copies=copies)
+    if not options.allow_leak:
         refuse_leaks(split, find_leaks(split, copies))
     if len(split.val) < MIN_HELD_OUT:
         raise DataError(_too_few(split))
-    split = split.model_copy(update={"train": thinned(split.train, asked.share, asked.split_seed)})
+    split = split.model_copy(update={"train": thinned(split.train, request.share, request.split_seed)})
     check(split)
     split.save(split_file)
-    asked.save(file)
+    request.save(file)
     return split
 
 
@@ -309,7 +263,7 @@ def _too_few(split: Split) -> str:
         remedy = f"{remedy}, or --set val_share={math.ceil(20 * share) / 20:g}"
     return (
         f"{len(split.val)} of {total} training images would be held out to score networks on, and at least "
-        f"{MIN_HELD_OUT} are needed to tell them apart; {remedy}"
+        f"{MIN_HELD_OUT} are needed to compare them; {remedy}"
     )
 
 

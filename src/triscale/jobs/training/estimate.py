@@ -15,17 +15,17 @@ from triscale.data.pipeline.loader import Batch, TrainLoader
 from triscale.data.pipeline.split import make_split
 from triscale.errors import Interrupted
 from triscale.jobs.core.networks import cost_of
-from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Request
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.disk_space import needed_bytes, optimizer_values
 from triscale.jobs.training.prepare import resolve
-from triscale.jobs.training.train import Carrying, decoder_of, repeat_small_dataset
+from triscale.jobs.training.train import decoder_of, repeat_small_dataset
 from triscale.measure.memory import training_memory
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.nn.build import build
 from triscale.record import Record
+from triscale.training.context import ExecutionContext
 from triscale.training.distributed.group import ALONE
 from triscale.training.loop import seed_weights
 from triscale.training.state.state import new_state
@@ -65,7 +65,7 @@ class TrainingEstimate(Record):
     disk_bytes: int
 
 
-def estimate_training(request: Request, reporter: ProgressReporter, carrying: Carrying) -> TrainingEstimate:
+def estimate_training(request: Request, context: ExecutionContext) -> TrainingEstimate:
     """Scan the images, fit the network and take a few steps that are thrown away; nothing is written.
 
     Raises:
@@ -73,7 +73,7 @@ def estimate_training(request: Request, reporter: ProgressReporter, carrying: Ca
         Interrupted: ``should_stop`` answered true.
     """
     recipe = request.recipe
-    found = scan_with_progress(request.images, reporter, carrying.should_stop, "stopped; nothing was written")
+    found = scan_with_progress(request.images, context, "stopped; nothing was written")
     split = make_split(
         found,
         seed=request.seed,
@@ -90,12 +90,12 @@ def estimate_training(request: Request, reporter: ProgressReporter, carrying: Ca
         recipe.augmentation,
         batch=recipe.batch,
         seed=request.seed,
-        workers=carrying.workers,
+        workers=context.workers,
         decode_jpeg=decoder_of(recipe),
     ) as loader:
         steps = loader.num_steps
-        reporter.begin("time steps", STEPS + 1)
-        seconds = _step_seconds(request, network, preprocessing, len(split.classes), loader, reporter, carrying)
+        context.progress.begin("time steps", STEPS + 1)
+        seconds = _step_seconds(request, network, preprocessing, len(split.classes), loader, context)
     quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [seconds[0]] * 3
     images = loader.count(0)
     per_epoch = steps + _FORWARD_SHARE * len(split.val) / images
@@ -129,13 +129,12 @@ def _step_seconds(
     preprocessing: Preprocessing,
     classes: int,
     loader: TrainLoader,
-    reporter: ProgressReporter,
-    carrying: Carrying,
+    context: ExecutionContext,
 ) -> list[float]:
     """Return the seconds of a few steps, loading included."""
     recipe = request.recipe
     seed_weights(request.seed)
-    state = new_state(build(network), recipe, carrying.device)
+    state = new_state(build(network), recipe, context.device)
     stepper = Stepper(
         state=state,
         forward=state.model,
@@ -143,19 +142,19 @@ def _step_seconds(
         preprocessing=preprocessing,
         classes=classes,
         seed=request.seed,
-        device=carrying.device,
+        device=context.device,
         group=ALONE,
-        told=reporter.note,
+        on_message=context.progress.note,
     )
     ended = []
     for number, batch in enumerate(islice(_endless(loader), STEPS + 1)):
-        if carrying.should_stop():
+        if context.should_stop():
             raise Interrupted("stopped; nothing was written")
         stepper.take(batch, len(batch.labels), rate=1e-9)
-        if carrying.device.type == "cuda":
+        if context.device.type == "cuda":
             torch.cuda.synchronize()
         ended.append(time.perf_counter())
-        reporter.advance(number + 1)
+        context.progress.advance(number + 1)
     return [after - before for before, after in pairwise(ended)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import ClassVar
 
 from triscale import __version__
@@ -13,7 +12,6 @@ from triscale.data.pipeline.split import Split, check_present, make_split
 from triscale.data.sources.scanned import BadFile
 from triscale.errors import RunError
 from triscale.jobs.core.networks import fit_any
-from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Request, Run, RunSpec
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.initial_weights import check_initial_weights, preprocessing_of
@@ -23,6 +21,7 @@ from triscale.network.spec import BatchNorm, Network
 from triscale.record import Record
 from triscale.scaling.fit import Fit
 from triscale.training.changes import unused_settings
+from triscale.training.context import ExecutionContext
 from triscale.training.recipe import BySize, Recipe
 
 
@@ -58,9 +57,8 @@ class DataSummary(Record):
 def prepare(
     run: Run,
     request: Request,
-    reporter: ProgressReporter,
+    context: ExecutionContext,
     *,
-    should_stop: Callable[[], bool] = lambda: False,
     command: tuple[str, ...] = (),
     allow_leak: bool = False,
 ) -> RunSpec:
@@ -77,11 +75,11 @@ def prepare(
         spec = run.spec
         check_present(run.split)
         for sentence in environment_changes(spec.machine, machine()):
-            reporter.note(sentence)
+            context.progress.note(sentence)
         return spec
 
     found = scan_with_progress(
-        request.images, reporter, should_stop, "stopped during the scan of the images; the same command begins it again"
+        request.images, context, "stopped during the scan of the images; the same command begins it again"
     )
     copies = find_duplicates(found)
     split = make_split(
@@ -91,12 +89,12 @@ def prepare(
     if not allow_leak:
         refuse_leaks(split, leaks)
     if found.bad:
-        reporter.note(
+        context.progress.note(
             f"{len(found.bad)} files cannot be read as images and are left out; {run.data_file.name} lists them"
         )
     num_copies = count_duplicates(copies, leaks)
     if num_copies or leaks:
-        reporter.note(
+        context.progress.note(
             f"copies within one part: {num_copies}; across parts: {len(certain(leaks))}; perhaps across parts: "
             f"{len(leaks) - len(certain(leaks))}; triscale data check lists them"
         )
@@ -104,7 +102,7 @@ def prepare(
     if request.start is not None:
         check_initial_weights(request.start, network)
     for sentence in unused_settings(request.recipe, network):
-        reporter.note(sentence)
+        context.progress.note(sentence)
     spec = RunSpec(
         version=__version__,
         request=request,

@@ -16,15 +16,15 @@ from triscale.data.pipeline.split import Split
 from triscale.data.sources.named import NAMED
 from triscale.errors import Interrupted, JobError
 from triscale.jobs.core.networks import count_of
-from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Request, Run
 from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.studies.trials import TEST_SHARE, thinned
 from triscale.jobs.training.prepare import DataSummary, SplitCounts, for_classes, prepare
-from triscale.jobs.training.train import Carrying, train_run
+from triscale.jobs.training.train import train_run
 from triscale.jobs.transfer.datasets import PAPER, TransferDataset
 from triscale.jobs.transfer.protocol import GridResult, TransferRequest, TransferRow
+from triscale.training.context import ExecutionContext
 from triscale.training.metrics import Metrics
 from triscale.training.recipe import Recipe
 from triscale.training.state.checkpoint import Checkpoints
@@ -42,24 +42,23 @@ class SetTrainings:
         self._asked, self._source, self._folder = asked, source, folder
         self._described = Run(folder / "set")
 
-    def prepare(self, reporter: ProgressReporter, carrying: Carrying, *, allow_leak: bool) -> None:
+    def prepare(self, context: ExecutionContext, *, allow_leak: bool) -> None:
         """Scan and split the images, and check that the weights fit, before anything is trained."""
         with self._described.lock():
             prepare(
                 self._described,
                 self._request(self._asked.recipe, SPLIT_SEED),
-                reporter,
-                should_stop=carrying.should_stop,
+                context,
                 allow_leak=allow_leak,
             )
 
-    def row(self, reporter: ProgressReporter, carrying: Carrying) -> TransferRow:
+    def row(self, context: ExecutionContext) -> TransferRow:
         """Go through the grid, train the best combination on all training images for each seed, and test."""
         asked, source, split = self._asked, self._source, self._split()
         tried = []
         for number, (rate, decay) in enumerate(grid := tuple(product(asked.learning_rates, asked.weight_decays)), 1):
-            reporter.note(f"{source.name}: {number} of {len(grid)}, learning rate {rate:.3g}, weight decay {decay:.3g}")
-            tried.append(self._try(rate, decay, split, reporter, carrying))
+            context.progress.note(f"{source.name}: {number} of {len(grid)}, learning rate {rate:.3g}, weight decay {decay:.3g}")
+            tried.append(self._try(rate, decay, split, context))
         scored = [one for one in tried if one.score is not None]
         if not scored:
             raise JobError(f"no combination could be trained on {source.name}: {tried[0].why}")
@@ -68,8 +67,8 @@ class SetTrainings:
         recipe = self._recipe(chosen.learning_rate, chosen.weight_decay, len(whole.train))
         scores = []
         for seed in asked.seeds:
-            reporter.note(f"{source.name}: all training images, seed {seed}, {chosen.learning_rate:.3g} chosen")
-            scores.append(self._score(self._test(recipe, seed, whole, reporter, carrying)))
+            context.progress.note(f"{source.name}: all training images, seed {seed}, {chosen.learning_rate:.3g} chosen")
+            scores.append(self._score(self._test(recipe, seed, whole, context)))
         count_network = count_of(for_classes(asked.network, len(split.classes), recipe))
         official, paper = NAMED.get(source.name), PAPER.get(source.name)
         sizes = (len(whole.train), len(whole.test), len(whole.classes))
@@ -94,41 +93,35 @@ class SetTrainings:
         )
 
     def _try(
-        self, rate: float, decay: float, split: Split, reporter: ProgressReporter, carrying: Carrying
+        self, rate: float, decay: float, split: Split, context: ExecutionContext
     ) -> GridResult:
         run = Run(self._folder / "grid" / f"rate-{rate:.6g}-decay-{decay:.6g}")
         scored = run.folder / "validation.json"
         if not scored.is_file():
             recipe = self._recipe(rate, decay, len(split.train))
             try:
-                with self._trained(run, recipe, self._asked.seeds[0], split, reporter, carrying):
+                with self._trained(run, recipe, self._asked.seeds[0], split, context):
                     metrics = evaluate_run(
                         run,
-                        reporter,
-                        device=carrying.device,
+                        context,
                         part="val",
-                        workers=carrying.workers,
-                        should_stop=carrying.should_stop,
                     )
                     metrics.save(scored)
                     shutil.rmtree(run.checkpoints)
             except Interrupted:
                 raise
             except JobError as error:  # most of all, a learning rate at which losses are never finite
-                reporter.note(f"not trained: {error}")
+                context.progress.note(f"not trained: {error}")
                 return GridResult(learning_rate=rate, weight_decay=decay, score=None, why=str(error))
         return GridResult(learning_rate=rate, weight_decay=decay, score=self._score(Metrics.load(scored)))
 
-    def _test(self, recipe: Recipe, seed: int, whole: Split, reporter: ProgressReporter, carrying: Carrying) -> Metrics:
+    def _test(self, recipe: Recipe, seed: int, whole: Split, context: ExecutionContext) -> Metrics:
         run = Run(self._folder / "final" / f"seed-{seed}")
         if not run.manifest_file.is_file():
-            with self._trained(run, recipe, seed, whole, reporter, carrying):
+            with self._trained(run, recipe, seed, whole, context):
                 evaluate_run(
                     run,
-                    reporter,
-                    device=carrying.device,
-                    workers=carrying.workers,
-                    should_stop=carrying.should_stop,
+                    context,
                 )
                 write_run_report(run)
                 run.commit()
@@ -136,7 +129,7 @@ class SetTrainings:
 
     @contextmanager
     def _trained(
-        self, run: Run, recipe: Recipe, seed: int, split: Split, reporter: ProgressReporter, carrying: Carrying
+        self, run: Run, recipe: Recipe, seed: int, split: Split, context: ExecutionContext
     ) -> Iterator[None]:
         """Train to the end or go on with it, keep the last weights, and hold the Run meanwhile."""
         with run.lock():
@@ -150,7 +143,7 @@ class SetTrainings:
                 split.save(run.split_file)
                 network.save(run.network_file)
                 self._described.spec.model_copy(update=there).save(run.spec_file)
-            train_run(run, run.spec, split, reporter, carrying)
+            train_run(run, run.spec, split, context)
             _keep_last(run)
             yield
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from triscale import __version__
 from triscale.data.sources.named import is_named
 from triscale.errors import RecipeError, RunError
-from triscale.jobs.core.progress import ProgressReporter
-from triscale.jobs.training.train import Carrying
 from triscale.jobs.transfer.datasets import MissingDataset, TransferDataset
 from triscale.jobs.transfer.protocol import TransferRequest, TransferRow, TransferTable
 from triscale.jobs.transfer.row import SetTrainings
 from triscale.measure.device import machine
+from triscale.training.context import ExecutionContext
 
 REQUEST, TABLE = "transfer.json", "table.json"
 
@@ -23,8 +22,7 @@ def make_table(
     sets: Sequence[TransferDataset],
     absent: Sequence[MissingDataset],
     out: Path,
-    reporter: ProgressReporter,
-    carrying: Carrying,
+    context: ExecutionContext,
     *,
     allow_leak: bool = False,
 ) -> TransferTable:
@@ -53,10 +51,10 @@ def make_table(
     _take_up(asked, sets, out)
     jobs = [SetTrainings(asked, source, out / source.name) for source in sets]
     for job in jobs:
-        job.prepare(reporter, carrying, allow_leak=allow_leak)
+        job.prepare(context, allow_leak=allow_leak)
     rows: list[TransferRow] = []
     for job in jobs:
-        rows.append(job.row(reporter, carrying))
+        rows.append(job.row(context))
         table = TransferTable(
             version=__version__,
             network=asked.network.name,

@@ -17,7 +17,7 @@ from triscale.search.study.standing import TWO_SIDED
 BOUND = 0.5
 """Kendall's tau from which an order is trusted: of four pairs of networks three are in the right order."""
 
-FEWEST = 5
+MIN_NETWORKS = 5
 """Fewer networks give no interval."""
 
 
@@ -29,7 +29,7 @@ class Ranking(Record):
     ``trusted``: tau is at least ``bound``, and chance alone would not give as much.
     """
 
-    networks: int = Field(ge=FEWEST)
+    networks: int = Field(ge=MIN_NETWORKS)
     kendall: float
     spearman: float
     low: float
@@ -58,8 +58,8 @@ def rank(cheap: Sequence[float], trained: Sequence[float]) -> Ranking:
         SearchError: too few networks to tell anything.
     """
     number = len(cheap)
-    if number < FEWEST:
-        raise SearchError(f"the order of {number} networks says nothing of others; train {FEWEST} or more")
+    if number < MIN_NETWORKS:
+        raise SearchError(f"the order of {number} networks says nothing of others; train {MIN_NETWORKS} or more")
     tau = kendall(cheap, trained)
     low, high = kendall_interval(tau, number)
     return Ranking(
@@ -97,9 +97,9 @@ def kendall_interval(tau: float, number: int) -> tuple[float, float]:
 
     Args:
         tau: of the sample.
-        number: of its members, :data:`FEWEST` or more.
+        number: of its members, :data:`MIN_NETWORKS` or more.
     """
-    assert number >= FEWEST
+    assert number >= MIN_NETWORKS
     most = 1 - 2 / (number * (number - 1))
     z = math.atanh(min(most, max(-most, tau)))
     reach = float(stdtrit(number - 2, TWO_SIDED)) * math.sqrt(0.437 / (number - 4))

@@ -40,12 +40,12 @@ class Tensors:
 class Saver:
     """Writes checkpoints one after the other, never two at a time; one that does not write only makes manifests.
 
-    ``told`` is given a sentence when a checkpoint could not be written. A training goes on without it: the last one
+    ``on_message`` is called with a sentence when a checkpoint could not be written. A training goes on without it: the last one
     that was written stays, and the next is tried anew.
     """
 
-    def __init__(self, checkpoints: Checkpoints, told: Callable[[str], None], *, writes: bool = True) -> None:
-        self._checkpoints, self._observed, self._writes = checkpoints, told, writes
+    def __init__(self, checkpoints: Checkpoints, on_message: Callable[[str], None], *, writes: bool = True) -> None:
+        self._checkpoints, self._on_message, self._writes = checkpoints, on_message, writes
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._pending: Future[Manifest] | None = None
         self._best: Stored | None = None
@@ -96,7 +96,7 @@ class Saver:
                 sentence = self._sentence(error)
                 if error.errno not in _NO_ROOM or not wait or should_stop() or time.monotonic() > until:
                     raise JobError(sentence) from error
-                self._observed(f"{sentence}; trying again every {RETRY_SECONDS:g} s")
+                self._on_message(f"{sentence}; trying again every {RETRY_SECONDS:g} s")
             time.sleep(RETRY_SECONDS)
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class Saver:
         try:
             self._written = pending.result()
         except OSError as error:
-            self._observed(f"{self._sentence(error)}; the training goes on")
+            self._on_message(f"{self._sentence(error)}; the training goes on")
 
     def _write(self, tensors: Tensors, best: Tensors | None, manifest: MakeManifest) -> Manifest:
         checkpoints = self._checkpoints

@@ -1,4 +1,4 @@
-"""How a job tells what it does, and how it is told to stop."""
+"""How a job reports its progress, and how it is asked to stop."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
+StopFlag = Callable[[], bool]
+"""Polled by long jobs; once it returns true, the job saves its state and raises ``Interrupted``."""
+
 
 class ProgressReporter(Protocol):
-    """Somebody who follows a job. A command line draws bars; a script may do nothing."""
+    """Follows a job: the command line draws bars, a script may use :class:`NullProgress`."""
 
     def begin(self, title: str, total: int | None = None) -> None:
-        """A part of the job begins; ``total`` is the number of its units where it is known."""
+        """Start a step of the job; ``total`` is the number of its units where it is known."""
 
     def advance(self, done: int, text: str = "") -> None:
-        """So many units of the part are done."""
+        """Report the number of units of the step that are done so far."""
 
     def note(self, text: str) -> None:
-        """Something that the person should know."""
+        """Report something the user should know, in a sentence."""
 
 
 class NullProgress:
-    """A watcher who looks away."""
+    """A reporter that ignores everything."""
 
     def begin(self, title: str, total: int | None = None) -> None:
         """Do nothing."""
@@ -36,8 +39,21 @@ class NullProgress:
         """Do nothing."""
 
 
+NO_PROGRESS = NullProgress()
+
+
+def never_stop() -> bool:
+    """Return false: the stop flag of a job that runs to its end."""
+    return False
+
+
 def format_duration(seconds: float) -> str:
-    """Return seconds in words of at most two units."""
+    """Return a duration in at most two units.
+
+    Example:
+        >>> format_duration(42), format_duration(5400), format_duration(200_000)
+        ('42 s', '1 h 30 min', '2 d 8 h')
+    """
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86400
@@ -48,8 +64,13 @@ def format_duration(seconds: float) -> str:
     return f"{int(days)} d {round(hours % 24)} h"
 
 
-def with_deadline(should_stop: Callable[[], bool], seconds: float | None) -> Callable[[], bool]:
-    """Return a flag that rises as another does, or after so many seconds."""
+def with_deadline(should_stop: StopFlag, seconds: float | None) -> StopFlag:
+    """Return a stop flag that is raised with another one, or after a time.
+
+    Args:
+        should_stop: The other flag.
+        seconds: Time from now on; None for no limit.
+    """
     if seconds is None:
         return should_stop
     until = time.monotonic() + seconds
@@ -57,10 +78,11 @@ def with_deadline(should_stop: Callable[[], bool], seconds: float | None) -> Cal
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a flag for the time of a job; the job polls it, saves and ends.
+def stop_on_signals() -> Iterator[StopFlag]:
+    """Turn SIGINT and SIGTERM into a stop flag while the context lasts.
 
-    Outside the main thread signals cannot be caught, and the flag never rises.
+    The handler only sets the flag; the job polls it, saves and ends. Outside the main thread signals cannot be caught,
+    and the flag stays down.
     """
     raised: list[int] = []
 

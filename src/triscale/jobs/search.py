@@ -1,0 +1,81 @@
+"""Studies with their reports: the search for coefficients, the search for a baseline, the comparison of scalings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from triscale.errors import RunError
+from triscale.jobs.reports.study_report import write_study_report
+from triscale.jobs.studies.baseline import find_baseline
+from triscale.jobs.studies.coefficients import find_coefficients
+from triscale.jobs.studies.compare import compare_scaling
+from triscale.jobs.studies.requests import (
+    DEFAULT_STUDY,
+    BaselineSearchRequest,
+    CoefficientSearchRequest,
+    ComparisonRequest,
+    StudyOptions,
+    StudyRequest,
+)
+from triscale.jobs.studies.status import location_of, request_of
+from triscale.search.baseline.explore import BaselineSearchResult
+from triscale.search.compare.results import ComparisonResult
+from triscale.search.study.trial import CoefficientSearchResult
+from triscale.training.context import ExecutionContext
+
+StudyResult = CoefficientSearchResult | ComparisonResult | BaselineSearchResult
+
+
+def search_coefficients(
+    request: CoefficientSearchRequest, out: Path, context: ExecutionContext, options: StudyOptions = DEFAULT_STUDY
+) -> CoefficientSearchResult:
+    """Search alpha, beta and gamma, and write the report; see :func:`find_coefficients` for arguments and errors."""
+    found = find_coefficients(request, out, context, options)
+    write_study_report(out)
+    return found
+
+
+def search_baseline(
+    request: BaselineSearchRequest, out: Path, context: ExecutionContext, options: StudyOptions = DEFAULT_STUDY
+) -> BaselineSearchResult:
+    """Search a baseline, and write the report; see :func:`find_baseline` for arguments and errors."""
+    found = find_baseline(request, out, context, options)
+    write_study_report(out)
+    return found
+
+
+def compare(
+    request: ComparisonRequest, out: Path, context: ExecutionContext, options: StudyOptions = DEFAULT_STUDY
+) -> ComparisonResult:
+    """Compare ways of scaling at equal cost, and write the report; see :func:`compare_scaling`."""
+    found = compare_scaling(request, out, context, options)
+    write_study_report(out)
+    return found
+
+
+def resume(out: Path, context: ExecutionContext, options: StudyOptions = DEFAULT_STUDY) -> StudyResult:
+    """Resume the study in a directory as it was requested.
+
+    Args:
+        out: Directory of the study.
+        context: How to carry it out; it may differ from before.
+        options: Whether leaks are allowed, and the URL of the storage if its password is not in the environment.
+
+    Returns:
+        The result of the study.
+
+    Raises:
+        RunError: There is no study in the directory.
+        TriscaleError: As the job itself.
+    """
+    request = request_of(out)
+    options = options.at(location_of(out, options.storage))
+    match request:
+        case CoefficientSearchRequest():
+            return search_coefficients(request, out, context, options)
+        case ComparisonRequest():
+            return compare(request, out, context, options)
+        case BaselineSearchRequest():
+            return search_baseline(request, out, context, options)
+        case StudyRequest():
+            raise RunError(f"{out} holds a {request.kind_name}, which this version cannot resume")

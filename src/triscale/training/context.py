@@ -1,0 +1,70 @@
+"""The execution context: how a job is carried out, apart from what it computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from triscale.errors import RecipeError
+from triscale.progress import NO_PROGRESS, ProgressReporter, StopFlag, never_stop
+from triscale.training.distributed.group import ALONE, Group
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionContext:
+    """How and where a job runs. Nothing here changes its result, apart from the device.
+
+    Attributes:
+        device: Where tensors are computed.
+        workers: Processes that decode images for each training process; in a study, trials that are trained at a time.
+        threads: Threads of each process of a study or a measurement.
+        group: The processes that train together; only the first of them writes.
+        compile: Whether the forward pass goes through ``torch.compile``.
+        should_stop: Polled between steps; once it returns true the job saves and raises ``Interrupted``.
+        progress: Follows the job.
+
+    Example:
+        >>> ExecutionContext(workers=2).device
+        device(type='cpu')
+    """
+
+    device: torch.device = CPU
+    workers: int = 0
+    threads: int = 1
+    group: Group = ALONE
+    compile: bool = False
+    should_stop: StopFlag = never_stop
+    progress: ProgressReporter = NO_PROGRESS
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """Return the device of a name; ``auto`` is CUDA where there is one, of several that of the process.
+
+    Raises:
+        RecipeError: a device that this machine does not have.
+    """
+    if name == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
+    if name == "cpu" or (name.startswith("cuda") and torch.cuda.is_available()):
+        return torch.device(name)
+    raise RecipeError(
+        f'there is no device "{name}" here; use auto, cpu{" or cuda" if torch.cuda.is_available() else ""}'
+    )
+
+
+def limit_threads(threads: int | None) -> None:
+    """Let torch compute with so many threads in this process; None leaves its own choice.
+
+    Raises:
+        RecipeError: less than one.
+    """
+    if threads is None:
+        return
+    if threads < 1:
+        raise RecipeError(f"--threads {threads} computes nothing; give 1 or more")
+    torch.set_num_threads(threads)
