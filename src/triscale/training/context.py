@@ -40,6 +40,9 @@ class ExecutionContext:
     progress: ProgressReporter = NO_PROGRESS
 
 
+DEFAULT_CONTEXT = ExecutionContext()
+
+
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
     """Return the device of a name; ``auto`` is CUDA where there is one, of several that of the process.
 

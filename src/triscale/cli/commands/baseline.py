@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.study_options import STUDY_DEFAULTS, StudyOptions, hands_of, study_request_fields
+from triscale.cli.support.study_options import STUDY_DEFAULTS, StudyFlags, study_execution, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import SearchError, UserError
 from triscale.families.find import find_network
@@ -48,7 +48,7 @@ def baseline(
     finalists: int = 3,
     final_epochs: int = 30,
     search_seed: int = 0,
-    options: StudyOptions = STUDY_DEFAULTS,
+    options: StudyFlags = STUDY_DEFAULTS,
     json: Json = False,
 ) -> None:
     """Find the baseline that scaling starts from: accuracy against cost, as MnasNet and EfficientNet-B0 were found.
@@ -102,9 +102,8 @@ def baseline(
     json
         Print machine-readable JSON.
     """
-    from triscale.cli.support.terminal import progress_reporter
-    from triscale.jobs.studies.baseline import BaselineSearchRequest, find_baseline
-    from triscale.progress import stop_on_signals
+    from triscale.jobs.search import search_baseline
+    from triscale.jobs.studies.requests import BaselineSearchRequest
     from triscale.search.baseline.explore import SearchPlan
     from triscale.search.coefficients.methods import Halving
 
@@ -129,8 +128,8 @@ def baseline(
         },
         "the search asked for",
     )
-    with progress_reporter() as reporter, stop_on_signals() as should_stop:
-        found = find_baseline(search, out, reporter, hands_of(options, should_stop))
+    with study_execution(options) as (context, kept):
+        found = search_baseline(search, out, context, kept)
     if json:
         print_json(found)
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import DEFAULT_LAW, Json, LawOption, LiteOption, choose_network
-from triscale.cli.support.study_options import STUDY_DEFAULTS, StudyOptions, hands_of, study_request_fields
+from triscale.cli.support.study_options import STUDY_DEFAULTS, StudyFlags, study_execution, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import UserError
 from triscale.families.find import find_law
@@ -33,7 +33,7 @@ def compare(
     law: LawOption = DEFAULT_LAW,
     lite: LiteOption = False,
     published: Annotated[bool, Parameter(negative="")] = False,
-    options: StudyOptions = STUDY_DEFAULTS,
+    options: StudyFlags = STUDY_DEFAULTS,
     json: Json = False,
 ) -> None:
     """Compare depth only, width only, resolution only and compound scaling at equal cost.
@@ -95,19 +95,18 @@ def _train(
     times: float,
     law: str,
     phi: float,
-    options: StudyOptions,
+    options: StudyFlags,
     json: bool,
 ) -> None:
-    from triscale.cli.support.terminal import progress_reporter
-    from triscale.jobs.studies.compare import ComparisonRequest, compare_ways
-    from triscale.progress import stop_on_signals
+    from triscale.jobs.search import compare as compare_scaling
+    from triscale.jobs.studies.requests import ComparisonRequest
 
     asked = ComparisonRequest.parse(
         study_request_fields(images, baseline, options) | {"times": times, "law": find_law(law), "phi": phi},
         "the comparison asked for",
     )
-    with progress_reporter() as reporter, stop_on_signals() as should_stop:
-        compared = compare_ways(asked, out, reporter, hands_of(options, should_stop))
+    with study_execution(options) as (context, kept):
+        compared = compare_scaling(asked, out, context, kept)
     if json:
         print_json(compared)
     else:

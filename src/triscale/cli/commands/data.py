@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triscale.cli.commands.networks import Json
+from triscale.cli.support.execution import execution
 from triscale.cli.support.terminal import console, print_json, progress_reporter, table
 
 if TYPE_CHECKING:
@@ -31,10 +32,9 @@ def check(images: str, /, *, out: Path | None = None, json: Json = False) -> Non
         Print machine-readable JSON.
     """
     from triscale.jobs.data import check as job
-    from triscale.progress import stop_on_signals
 
-    with progress_reporter() as reporter, stop_on_signals() as should_stop:
-        result = job.check(images, reporter, out=out, should_stop=should_stop)
+    with execution() as context:
+        result = job.check(images, context, out=out)
     if json:
         print_json(result)
         return

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.terminal import console, counted, print_json, progress_reporter, table
+from triscale.cli.support.execution import execution
+from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import ExportError, JobError, ParityError, QuantizationError, UserError
 from triscale.network.cost import si
 
@@ -57,7 +58,6 @@ def export(
     from triscale.deploy.quantize import QUANTIZERS
     from triscale.jobs.core.run import Run
     from triscale.jobs.deploy.export import export_for
-    from triscale.progress import stop_on_signals
 
     if bound < 0:
         raise UserError(f"--bound {bound:g}: give the points of accuracy that may be lost, 0 or more")
@@ -75,20 +75,15 @@ def export(
         chosen = [get_engine("onnxruntime") if out is None else engine_of(out)]
     opened = Run.open(run)
     made, failed = [], []
-    with opened.update(), progress_reporter() as reporter, stop_on_signals() as should_stop:
+    with opened.update(), execution() as context:
         for one in chosen:
             try:
-                made.append(
-                    export_for(
-                        opened, reporter, one, precision, out, bound=bound, calibration=calibration,
-                        should_stop=should_stop,
-                    )
-                )  # fmt: skip
+                made.append(export_for(opened, context, one, precision, out, bound=bound, calibration=calibration))
             except (ExportError, ParityError, QuantizationError) as error:
                 if engine != ALL:
                     raise
                 failed.append(f"{one.title}: {error}")
-                reporter.note(failed[-1])
+                context.progress.note(failed[-1])
     if json:
         print_json(made[0] if engine != ALL else made)
     else:
@@ -134,7 +129,6 @@ def deploy(
     from triscale.jobs.core.run import Run
     from triscale.jobs.deploy.deploy import deploy_run
     from triscale.network.latency import load_predictor
-    from triscale.progress import stop_on_signals
     from triscale.scaling.budget import Budget
 
     if threads < 1 or bound < 0:
@@ -147,17 +141,16 @@ def deploy(
         raise UserError("--device: give cpu or profiles of another device, not both")
     predictors = [load_predictor(Path(file)) for file in device if file != "cpu"]
     limits = Budget.of(*budget) if budget else None
-    with opened.update(), progress_reporter() as reporter, stop_on_signals() as should_stop:
+    with opened.update(), execution() as context:
         made = deploy_run(
             opened,
-            reporter,
+            context,
             predictors=predictors,
             budget=limits,
             bound=bound,
             calibration=calibration,
             precisions=tried,  # type: ignore[arg-type]
             threads=threads,
-            should_stop=should_stop,
         )
     if json:
         print_json(made)

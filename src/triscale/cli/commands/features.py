@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.terminal import console, print_json, progress_reporter
+from triscale.cli.support.execution import execution
+from triscale.cli.support.terminal import console, print_json
 from triscale.errors import UserError
 
 POOLED = "pooled"
@@ -48,24 +49,19 @@ def features(
     from triscale.jobs.core.run import Run
     from triscale.jobs.inference.feature_file import check_feature_file, write_features
     from triscale.jobs.inference.features import features_of
-    from triscale.jobs.training.train import choose_device
-    from triscale.progress import stop_on_signals
 
     if reduction != POOLED and not reduction.isdecimal():
         raise UserError(f"--reduction {reduction} is neither {POOLED} nor a whole number such as 16")
     if batch < 1 or workers < 0:
         raise UserError(f"--batch {batch} --workers {workers}: give 1 or more images and 0 or more processes")
     check_feature_file(out, None if is_named(images) else images)
-    with progress_reporter() as reporter, stop_on_signals() as should_stop:
+    with execution(device, workers=workers) as context:
         stream = features_of(
             Run.open(run),
             images,
+            context,
             reduction=None if reduction == POOLED else int(reduction),
-            device=choose_device(device),
             batch=batch,
-            workers=workers,
-            reporter=reporter,
-            should_stop=should_stop,
         )
         made = write_features(stream, out)
     if json:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.terminal import console, print_json, progress_reporter, table
+from triscale.cli.support.execution import execution
+from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError, nearest
 from triscale.network.cost import si
 
@@ -58,7 +59,6 @@ def measure(
     """
     from triscale.jobs.core.run import Run
     from triscale.jobs.profile.measure import find_subject, measure_one, measure_paired
-    from triscale.progress import stop_on_signals
 
     if threads < 1 or batch < 1:
         raise UserError(f"--threads {threads} --batch {batch}: give 1 or more of each")
@@ -70,13 +70,11 @@ def measure(
         raise UserError("nothing to measure; give a Run, an exported file or a network, or --published")
     chosen = _engines(engines, subject, alone=not compare)
     subjects = [find_subject(text) for text in (subject, *compare)]
-    with progress_reporter() as reporter, stop_on_signals() as should_stop:
+    with execution() as context:
         if compare:
-            versus = measure_paired(
-                subjects, chosen, reporter, threads=threads, batch=batch, precision=precision, should_stop=should_stop
-            )
+            versus = measure_paired(subjects, chosen, context, threads=threads, batch=batch, precision=precision)
         else:
-            measurements = measure_one(subjects[0], chosen, reporter, threads=threads, batch=batch, precision=precision)
+            measurements = measure_one(subjects[0], chosen, context, threads=threads, batch=batch, precision=precision)
             if (Path(subject) / "run.json").is_file():
                 from triscale.jobs.inference.evaluate import RunLatencies
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, get_args
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.terminal import console, print_json, progress_reporter, table
+from triscale.cli.support.execution import execution
+from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ def profile(
     from triscale.jobs.profile.device_profile import make_profile
     from triscale.jobs.profile.other_device import export_plan, import_times
     from triscale.measure.profile import measurement_noise, misses
-    from triscale.progress import stop_on_signals
 
     if threads < 1:
         raise UserError(f"--threads {threads}: give 1 or more")
@@ -64,8 +64,8 @@ def profile(
     if import_ is not None:
         made = import_times(import_, out)
     else:
-        with progress_reporter() as reporter, stop_on_signals() as should_stop:
-            made = make_profile(out, chosen, threads, reporter, should_stop=should_stop)
+        with execution() as context:
+            made = make_profile(out, chosen, threads, context)
     assert made.predictor is not None
     if json:
         print_json(made.predictor)

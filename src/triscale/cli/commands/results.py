@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.terminal import console, print_json, progress_reporter, table
+from triscale.cli.support.execution import execution
+from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.network.cost import si
 
@@ -33,12 +34,10 @@ def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Js
     """
     from triscale.jobs.core.run import Run
     from triscale.jobs.inference.evaluate import evaluate_run
-    from triscale.jobs.training.train import choose_device
-    from triscale.progress import stop_on_signals
 
     opened = Run.open(run)
-    with opened.update(), progress_reporter() as reporter, stop_on_signals() as should_stop:
-        metrics = evaluate_run(opened, reporter, device=choose_device(device), part=part, should_stop=should_stop)
+    with opened.update(), execution(device) as context:
+        metrics = evaluate_run(opened, context, part=part)
     if json:
         print_json(metrics)
         return
@@ -126,15 +125,12 @@ def explain(
     """
     from triscale.jobs.core.run import Run
     from triscale.jobs.inference.explain import explain_images, explain_run
-    from triscale.progress import stop_on_signals
 
     opened = Run.open(run)
     if images:
         folder = out or Path("explained")
-        with progress_reporter() as reporter, stop_on_signals() as should_stop:
-            found = explain_images(
-                opened, images, folder, reporter, method=method, label=label, curves=curves, should_stop=should_stop
-            )
+        with execution() as context:
+            found = explain_images(opened, images, folder, context, method=method, label=label, curves=curves)
         if json:
             print_json(found)
         else:
@@ -142,8 +138,8 @@ def explain(
         return
     if out is not None or label is not None or curves:
         raise UserError("--out, --class and --curves are for images of your own; give files or folders after the Run")
-    with opened.update(), progress_reporter() as reporter:
-        maps = explain_run(opened, reporter, method)
+    with opened.update(), execution() as context:
+        maps = explain_run(opened, context, method)
     if json:
         print_json(maps)
         return

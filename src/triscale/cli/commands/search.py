@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import Json, LiteOption, choose_network
-from triscale.cli.support.study_options import STUDY_DEFAULTS, StudyOptions, hands_of, study_request_fields
+from triscale.cli.support.study_options import STUDY_DEFAULTS, StudyFlags, study_execution, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def coefficients(
     gamma_to: float = 1.5,
     number: int | None = None,
     lite: LiteOption = False,
-    options: StudyOptions = STUDY_DEFAULTS,
+    options: StudyFlags = STUDY_DEFAULTS,
     json: Json = False,
 ) -> None:
     """Find alpha, beta and gamma for a baseline and images: STEP 1 of the paper.
@@ -75,9 +75,8 @@ def coefficients(
     json
         Print machine-readable JSON.
     """
-    from triscale.cli.support.terminal import progress_reporter
-    from triscale.jobs.studies.coefficients import CoefficientSearchRequest, find_coefficients
-    from triscale.progress import stop_on_signals
+    from triscale.jobs.search import search_coefficients
+    from triscale.jobs.studies.requests import CoefficientSearchRequest
     from triscale.search.coefficients.grid import Grid
 
     grid = {
@@ -96,8 +95,8 @@ def coefficients(
         | {"grid": Grid.parse(grid, "the grid asked for"), "method": method},
         "the search asked for",
     )
-    with progress_reporter() as reporter, stop_on_signals() as should_stop:
-        found = find_coefficients(search, out, reporter, hands_of(options, should_stop))
+    with study_execution(options) as (context, kept):
+        found = search_coefficients(search, out, context, kept)
     if json:
         print_json(found)
     else:
@@ -191,15 +190,13 @@ def resume(
     """
     from triscale.cli.commands.baseline import print_baseline
     from triscale.cli.commands.compare import print_compared
-    from triscale.cli.support.terminal import progress_reporter
-    from triscale.jobs.studies.status import resume as go_on
-    from triscale.progress import stop_on_signals
+    from triscale.jobs.search import resume as resume_study
     from triscale.search.baseline.explore import BaselineSearchResult
     from triscale.search.study.trial import CoefficientSearchResult
 
-    options = StudyOptions(workers=workers, threads=threads, device=device, storage=storage, allow_leak=allow_leak)
-    with progress_reporter() as reporter, stop_on_signals() as should_stop:
-        found = go_on(out, reporter, hands_of(options, should_stop))
+    options = StudyFlags(workers=workers, threads=threads, device=device, storage=storage, allow_leak=allow_leak)
+    with study_execution(options) as (context, kept):
+        found = resume_study(out, context, kept)
     if json:
         print_json(found)
     elif isinstance(found, CoefficientSearchResult):

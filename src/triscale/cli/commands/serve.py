@@ -33,11 +33,11 @@ def serve(
     except ImportError:
         raise UserError("serving needs a web server; install it with: pip install 'triscale[serve]'") from None
     from triscale.jobs.core.run import Run
-    from triscale.jobs.training.train import limit_threads
     from triscale.serve.app import make_app
     from triscale.serve.limits import DEFAULTS
     from triscale.serve.model import ServedModel
     from triscale.serve.run import listen, run_server
+    from triscale.training.context import limit_threads
 
     limit_threads(threads)
     predictor = None if profile is None else load_predictor(profile)

@@ -305,30 +305,32 @@ def _default_out(images: str, network: str, budget: list[str]) -> Path:
 def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything: bool, json: bool) -> None:
     from triscale.cli.support.amounts import seconds_of
     from triscale.jobs import fit as job
-    from triscale.jobs.training.train import choose_device, limit_threads
-    from triscale.progress import NullProgress, stop_on_signals, with_deadline
+    from triscale.progress import NO_PROGRESS, stop_on_signals, with_deadline
+    from triscale.training.context import ExecutionContext, choose_device, limit_threads
     from triscale.training.distributed.group import join
 
-    most_seconds = None if options.max_time is None else seconds_of("--max-time", options.max_time)
+    max_seconds = None if options.max_time is None else seconds_of("--max-time", options.max_time)
     limit_threads(options.threads)
     if options.dry_run:
         print_estimate(request, options.device, _workers(options.workers), json=json)
         return
     device = choose_device(options.device, int(os.environ.get("LOCAL_RANK", "0")))
     with stop_on_signals() as stopped, join(device) as group, progress_reporter() as reporter:
-        setting = job.Setting(
-            reporter=reporter if group.is_writer else NullProgress(),
+        context = ExecutionContext(
             device=device,
             workers=_workers(options.workers),
             group=group,
-            compiled=options.compile,
-            should_stop=with_deadline(stopped, most_seconds),
-            on_network=lambda spec: announce(spec, str(device)),
+            compile=options.compile,
+            should_stop=with_deadline(stopped, max_seconds),
+            progress=reporter if group.is_writer else NO_PROGRESS,
+        )
+        recorded = job.RunOptions(
             command=("triscale", *sys.argv[1:]),
             allow_leak=options.allow_leak,
             tensorboard=options.tensorboard,
+            on_network=lambda spec: announce(spec, str(device)),
         )
-        metrics = (job.fit if everything else job.train)(request, out, setting)
+        metrics = (job.fit if everything else job.train)(request, out, context, recorded)
     if metrics is None:
         return
     if json:

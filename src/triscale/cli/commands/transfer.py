@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from triscale.cli.commands.networks import Json
-from triscale.cli.support.terminal import console, print_json, progress_reporter, table
+from triscale.cli.support.execution import execution
+from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.families.find import find_network
 from triscale.network.cost import si
@@ -90,11 +91,10 @@ def transfer_table(
     """
     from triscale.cli.support.amounts import seconds_of
     from triscale.jobs.training.initial_weights import find_initial_weights
-    from triscale.jobs.training.train import Carrying, choose_device, limit_threads
     from triscale.jobs.transfer.datasets import find_sets
     from triscale.jobs.transfer.protocol import TransferRequest
     from triscale.jobs.transfer.table import make_table
-    from triscale.progress import stop_on_signals, with_deadline
+    from triscale.training.context import limit_threads
 
     words = [word.strip() for word in sets.split(",") if word.strip()]
     here, absent = find_sets(words, data)
@@ -114,10 +114,8 @@ def transfer_table(
         raise UserError(f"--workers {workers} is negative; give 0 or more")
     limit_threads(threads)
     most_seconds = None if max_time is None else seconds_of("--max-time", max_time)
-    with progress_reporter() as reporter, stop_on_signals() as stopped:
-        should_stop = with_deadline(stopped, most_seconds)
-        carrying = Carrying(device=choose_device(device), workers=workers, should_stop=should_stop)
-        made = make_table(asked, here, absent, out, reporter, carrying, allow_leak=allow_leak)
+    with execution(device, workers=workers, max_seconds=most_seconds) as context:
+        made = make_table(asked, here, absent, out, context, allow_leak=allow_leak)
     if json:
         print_json(made)
     else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from triscale.cli.support.terminal import console, progress_reporter
+from triscale.cli.support.execution import execution
+from triscale.cli.support.terminal import console
 from triscale.errors import UserError
 from triscale.measure.processor import processor
 from triscale.network.custom import AnyNetwork
@@ -44,10 +45,10 @@ def forecast_of(network: AnyNetwork, predictor: Predictor, *, verify: bool) -> L
     from triscale.jobs.profile.measure import Subject, measure_one
     from triscale.nn.build import build
 
-    with progress_reporter() as reporter:
+    with execution() as context:
         subject = Subject(network.name, network.resolution, model=lambda: build(network))
         engine = "torch" if predictor.engine == "torch" else "onnxruntime"
-        (measured,) = measure_one(subject, (engine,), reporter, threads=predictor.threads)  # type: ignore[arg-type]
+        (measured,) = measure_one(subject, (engine,), context, threads=predictor.threads)  # type: ignore[arg-type]
     return found.model_copy(
         update={
             "measured_ms": measured.median_ms,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triscale.cli.support.execution import execution
 from triscale.cli.support.latency import elsewhere
 from triscale.cli.support.terminal import console, print_json, progress_reporter
 from triscale.network.cost import si
@@ -18,12 +19,10 @@ if TYPE_CHECKING:
 def print_estimate(request: Request, device: str, workers: int, *, json: bool) -> None:
     """Say what a training will take."""
     from triscale.jobs.training.estimate import estimate_training
-    from triscale.jobs.training.train import Carrying, choose_device
-    from triscale.progress import format_duration, stop_on_signals
+        from triscale.progress import format_duration, stop_on_signals
 
-    with progress_reporter() as reporter, stop_on_signals() as should_stop:
-        carrying = Carrying(device=choose_device(device), workers=workers, should_stop=should_stop)
-        found = estimate_training(request, reporter, carrying)
+    with execution(device, workers=workers) as context:
+        found = estimate_training(request, context)
     if json:
         print_json(found)
         return
@@ -46,7 +45,7 @@ def announce(spec: RunSpec, device: str) -> None:
     from triscale.cli.support.terminal import error_console
     from triscale.jobs.core.networks import cost_of
     from triscale.jobs.training.memory import memory_of
-    from triscale.jobs.training.train import choose_device
+    from triscale.training.context import choose_device
 
     figures = cost_of(spec.network)
     error_console.print(

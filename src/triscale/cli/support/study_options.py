@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from triscale.cli.support.execution import execution
 from triscale.errors import UserError
 from triscale.network.custom import AnyNetwork
 
 if TYPE_CHECKING:
-    from triscale.jobs.studies.trials import Hands
+    from triscale.jobs.studies.requests import StudyOptions
+    from triscale.training.context import ExecutionContext
     from triscale.training.recipe import Recipe
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions:
+class StudyFlags:
     """How the trainings of a study are carried out.
 
     Parameters
@@ -60,11 +63,11 @@ class StudyOptions:
     allow_leak: Annotated[bool, Parameter(negative="")] = False
 
 
-STUDY_DEFAULTS = StudyOptions()
+STUDY_DEFAULTS = StudyFlags()
 SEEDS = "0,1,2"
 
 
-def resolved_recipe(options: StudyOptions, epochs: int | None = None) -> Recipe:
+def resolved_recipe(options: StudyFlags, epochs: int | None = None) -> Recipe:
     """Return the recipe that is asked for; ``epochs`` where neither option nor recipe is to say.
 
     Raises:
@@ -77,7 +80,7 @@ def resolved_recipe(options: StudyOptions, epochs: int | None = None) -> Recipe:
     return changed(find_recipe(options.recipe), (*options.settings, *of_epochs))
 
 
-def seeds_of(options: StudyOptions, default: str = SEEDS) -> tuple[int, ...]:
+def seeds_of(options: StudyFlags, default: str = SEEDS) -> tuple[int, ...]:
     """Return the seeds.
 
     Raises:
@@ -94,7 +97,7 @@ def seeds_of(options: StudyOptions, default: str = SEEDS) -> tuple[int, ...]:
 
 
 def study_request_fields(
-    images: str, baseline: AnyNetwork, options: StudyOptions, epochs: int | None = None, seeds: str = SEEDS
+    images: str, baseline: AnyNetwork, options: StudyFlags, epochs: int | None = None, seeds: str = SEEDS
 ) -> dict[str, object]:
     """Return what every study is asked for: images, baseline, recipe, seeds and share."""
     from triscale.cli.commands.training import root_of
@@ -108,24 +111,18 @@ def study_request_fields(
     }
 
 
-def hands_of(options: StudyOptions, should_stop: Callable[[], bool]) -> Hands:
-    """Return who carries out a study.
+@contextmanager
+def study_execution(flags: StudyFlags) -> Iterator[tuple[ExecutionContext, StudyOptions]]:
+    """Provide how a study is carried out, and where it is kept.
 
     Raises:
-        UserError: less than one worker or thread.
-        RecipeError: a device that this machine does not have.
+        UserError: Less than one worker or thread.
+        RecipeError: A device that this machine does not have.
     """
-    from triscale.jobs.studies.trials import Hands
-    from triscale.jobs.training.train import choose_device
+    from triscale.jobs.studies.requests import StudyOptions
 
-    if options.workers < 1 or options.threads < 1:
-        raise UserError(f"--workers {options.workers} and --threads {options.threads} must be 1 or more")
-    return Hands(
-        device=choose_device(options.device),
-        workers=options.workers,
-        threads=options.threads,
-        storage=options.storage,
-        study=options.study,
-        allow_leak=options.allow_leak,
-        should_stop=should_stop,
-    )
+    if flags.workers < 1 or flags.threads < 1:
+        raise UserError(f"--workers {flags.workers} and --threads {flags.threads} must be 1 or more")
+    options = StudyOptions(storage=flags.storage, study=flags.study, allow_leak=flags.allow_leak)
+    with execution(flags.device, workers=flags.workers, threads=flags.threads) as context:
+        yield context, options

@@ -108,9 +108,7 @@ def check(
     if out is not None and not is_url(str(images)) and out.resolve().is_relative_to(Path(images).resolve()):
         raise DataError(f"{out} lies in {images}, and nothing is written there; give another folder with --out")
 
-    found = scan_with_progress(
-        images, context, "stopped during the scan of the images; nothing was written"
-    )
+    found = scan_with_progress(images, context, "stopped during the scan of the images; nothing was written")
     result = summarize(found, find_duplicates(found))
     if out is not None:
         try:

@@ -10,9 +10,7 @@ from triscale.errors import Interrupted
 from triscale.training.context import ExecutionContext
 
 
-def scan_with_progress(
-    images: str | Path, context: ExecutionContext, stopped: str
-) -> Scan:
+def scan_with_progress(images: str | Path, context: ExecutionContext, stopped: str) -> Scan:
     """Scan a set of images.
 
     Args:

@@ -123,7 +123,7 @@ def deploy_run(
         raise BudgetError(f"a file is deployed within a time or a size, such as 20ms or 5MB, not {budget}")
     with tempfile.TemporaryDirectory(dir=run.folder, prefix=".deploy-") as aside:
         if not predictors:
-            made = _make_all(run, context, Path(aside), precisions, bound, calibration, should_stop)
+            made = _make_all(run, context, Path(aside), precisions, bound, calibration)
             made = _timed(run, made, threads, context)
         else:
             made = _predicted(run, context, Path(aside), predictors)
@@ -193,9 +193,7 @@ def _facts(run: Run, exported: Exported) -> dict[str, object]:
     return {"size_bytes": exported.export.size_bytes, "accuracy": accuracy}
 
 
-def _timed(
-    run: Run, made: Sequence[_Made], threads: int, context: ExecutionContext
-) -> list[_Made]:
+def _timed(run: Run, made: Sequence[_Made], threads: int, context: ExecutionContext) -> list[_Made]:
     """Time all files in turns, and torch beside them."""
     side = run.spec.preprocessing.resolution
     image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)

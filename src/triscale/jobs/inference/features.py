@@ -29,8 +29,7 @@ from triscale.jobs.data.scanning import scan_with_progress
 from triscale.network.contract import Preprocessing
 from triscale.nn.backbone import backbone
 from triscale.nn.build import Classifier
-from triscale.progress import NullProgress, ProgressReporter
-from triscale.training.context import ExecutionContext
+from triscale.training.context import DEFAULT_CONTEXT, ExecutionContext
 from triscale.training.transfer import classifier_name
 
 BATCH = 64
@@ -86,12 +85,10 @@ class _Listed:
 def features_of(
     run: Run,
     images: str | Path,
+    context: ExecutionContext = DEFAULT_CONTEXT,
     *,
     reduction: int | None = None,
-    device: torch.device | None = None,
     batch: int = BATCH,
-    workers: int = 0,
-    reporter: ProgressReporter | None = None,
 ) -> FeatureStream:
     """Return the embeddings of all images of a set, a batch at a time.
 
@@ -103,11 +100,8 @@ def features_of(
         run: a Run whose training has ended.
         images: whatever :func:`triscale.data.pipeline.scan.scan` takes, or a folder of image files without classes.
         reduction: of the map, or None for what the classifier reads.
-        device: where to compute; by default the CPU.
+        context: Device, processes that decode, progress and stop flag.
         batch: images at a time.
-        workers: processes that decode.
-        reporter: told how far it is.
-        should_stop: polled; true to end, with Interrupted.
 
     Raises:
         RunError: the training has not ended.
@@ -115,10 +109,9 @@ def features_of(
         DataError: no images, or none that can be read.
         Interrupted: ``should_stop`` answered true.
     """
-    context, device = reporter or NullProgress(), device or torch.device("cpu")
-    embed = _embedding(run.model().to(device).to(memory_format=torch.channels_last), reduction)
+    embed = _embedding(run.model().to(context.device).to(memory_format=torch.channels_last), reduction)
     listed = _list(str(images), context)
-    batches = _batches(listed, embed, run.spec.preprocessing, device, batch, workers, context)
+    batches = _batches(listed, embed, run.spec.preprocessing, batch, context)
     return FeatureStream(len(listed.samples), listed.bad, batches)
 
 
@@ -152,17 +145,17 @@ def _batches(
     listed: _Listed,
     embed: Callable[[Tensor], Tensor],
     preprocessing: Preprocessing,
-    device: torch.device,
     batch: int,
-    workers: int,
     context: ExecutionContext,
 ) -> Iterator[Features]:
     context.progress.begin("features", len(listed.samples))
     done = 0
-    for loaded in eval_batches(listed.samples, listed.root, preprocessing, batch=batch, workers=workers):
+    for loaded in eval_batches(listed.samples, listed.root, preprocessing, batch=batch, workers=context.workers):
         if context.should_stop():
             raise Interrupted(STOPPED)
-        inputs = normalize(loaded.images.to(device), preprocessing).contiguous(memory_format=torch.channels_last)
+        inputs = normalize(loaded.images.to(context.device), preprocessing).contiguous(
+            memory_format=torch.channels_last
+        )
         with torch.inference_mode():
             vectors = embed(inputs).float().cpu().numpy()
         rows = slice(done, done + len(vectors))

@@ -18,7 +18,7 @@ from triscale.report.run.run_content import NamedValue
 from triscale.search.baseline.explore import BaselineSearchResult, compared
 
 if TYPE_CHECKING:
-    from triscale.jobs.studies.baseline import BaselineSearchRequest
+    from triscale.jobs.studies.requests import BaselineSearchRequest
 
 PAGE = "report.html"
 UNITS = {"macs": "MACs", "params": "params", "latency": "ms"}

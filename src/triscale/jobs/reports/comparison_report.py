@@ -16,7 +16,7 @@ from triscale.jobs.reports.study_parts import (
     spaced,
     trained_on,
 )
-from triscale.jobs.studies.trials import StudyRequest
+from triscale.jobs.studies.requests import StudyRequest
 from triscale.network.cost import si
 from triscale.network.spec import Network
 from triscale.record import write_atomic

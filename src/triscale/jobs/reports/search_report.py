@@ -19,7 +19,7 @@ from triscale.jobs.reports.study_parts import (
     request_rows,
     trained_on,
 )
-from triscale.jobs.studies.trials import StudyRequest
+from triscale.jobs.studies.requests import StudyRequest
 from triscale.network.cost import si
 from triscale.network.custom import AnyNetwork
 from triscale.record import write_atomic

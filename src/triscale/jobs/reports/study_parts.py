@@ -8,7 +8,7 @@ from pathlib import Path
 from triscale.families import get, names
 from triscale.jobs.core.run import Run
 from triscale.jobs.reports.run_report import machine_rows
-from triscale.jobs.studies.trials import StudyRequest
+from triscale.jobs.studies.requests import StudyRequest
 from triscale.network.custom import AnyNetwork
 from triscale.report.draw.format import share
 from triscale.report.run.run_content import NamedValue

@@ -10,9 +10,9 @@ from triscale.jobs.core.networks import count_of
 from triscale.jobs.reports.baseline_report import write_baseline_report
 from triscale.jobs.reports.comparison_report import write_comparison_report
 from triscale.jobs.reports.search_report import write_search_report
-from triscale.jobs.studies.baseline import FOUND, BaselineSearchRequest
-from triscale.jobs.studies.coefficients import CoefficientSearchRequest
-from triscale.jobs.studies.compare import ComparisonMaps, ComparisonRequest
+from triscale.jobs.studies.baseline import FOUND
+from triscale.jobs.studies.compare import ComparisonMaps
+from triscale.jobs.studies.requests import BaselineSearchRequest, CoefficientSearchRequest, ComparisonRequest
 from triscale.jobs.studies.trials import SPLIT
 from triscale.jobs.training.prepare import for_classes
 from triscale.search.baseline.explore import BaselineSearchResult

@@ -75,9 +75,7 @@ class _Search:
 
     def trainings(self, recipe: Recipe) -> Trainings:
         """Return how trials are trained."""
-        return Trainings(
-            self.request.images, recipe, self.out / SPLIT, str(self.context.device), self.context.threads
-        )
+        return Trainings(self.request.images, recipe, self.out / SPLIT, str(self.context.device), self.context.threads)
 
     def evaluate(
         self, jobs: Sequence[Job], work: Work, folder: str, title: str, changes: dict[str, object] | None = None

@@ -70,9 +70,7 @@ def digest_of(split: Split) -> str:
     return split.model_copy(update={"root": ""}).digest
 
 
-def train_supernet(
-    spec: SupernetSpec, split: Split, folder: Path, context: ExecutionContext
-) -> None:
+def train_supernet(spec: SupernetSpec, split: Split, folder: Path, context: ExecutionContext) -> None:
     """Train a supernet in a folder from nothing, from its newest checkpoint, or not at all where that was done.
 
     The images have the largest resolution of the space. What is kept are the averaged weights after the last epoch: the

@@ -190,7 +190,9 @@ def _write_along(run: Run, history: tuple[Epoch, ...], context: ExecutionContext
     try:
         _write_history(run, history)
     except OSError as error:
-        context.progress.note(f"{run.history_file} cannot be written ({error.strerror}); make room; the training goes on")
+        context.progress.note(
+            f"{run.history_file} cannot be written ({error.strerror}); make room; the training goes on"
+        )
 
 
 def _write_history(run: Run, history: tuple[Epoch, ...]) -> None:

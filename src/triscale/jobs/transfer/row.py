@@ -57,7 +57,9 @@ class SetTrainings:
         asked, source, split = self._asked, self._source, self._split()
         tried = []
         for number, (rate, decay) in enumerate(grid := tuple(product(asked.learning_rates, asked.weight_decays)), 1):
-            context.progress.note(f"{source.name}: {number} of {len(grid)}, learning rate {rate:.3g}, weight decay {decay:.3g}")
+            context.progress.note(
+                f"{source.name}: {number} of {len(grid)}, learning rate {rate:.3g}, weight decay {decay:.3g}"
+            )
             tried.append(self._try(rate, decay, split, context))
         scored = [one for one in tried if one.score is not None]
         if not scored:
@@ -92,9 +94,7 @@ class SetTrainings:
             paper_network=None if paper is None else paper.network,
         )
 
-    def _try(
-        self, rate: float, decay: float, split: Split, context: ExecutionContext
-    ) -> GridResult:
+    def _try(self, rate: float, decay: float, split: Split, context: ExecutionContext) -> GridResult:
         run = Run(self._folder / "grid" / f"rate-{rate:.6g}-decay-{decay:.6g}")
         scored = run.folder / "validation.json"
         if not scored.is_file():
@@ -128,9 +128,7 @@ class SetTrainings:
         return Metrics.load(run.metrics_file)
 
     @contextmanager
-    def _trained(
-        self, run: Run, recipe: Recipe, seed: int, split: Split, context: ExecutionContext
-    ) -> Iterator[None]:
+    def _trained(self, run: Run, recipe: Recipe, seed: int, split: Split, context: ExecutionContext) -> Iterator[None]:
         """Train to the end or go on with it, keep the last weights, and hold the Run meanwhile."""
         with run.lock():
             request = self._request(recipe, seed)
