@@ -165,7 +165,7 @@ class _Walk:
             self.passed_on.append(IdentityBlock(target_name, target_block))
         return space
 
-    def visit(
+    def visit(  # noqa: PLR0912 - one case for each pair of nodes
         self,
         source: str,
         of_source: tree.Node,

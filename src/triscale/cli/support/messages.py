@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from triscale.cli.support.execution import execution
 from triscale.cli.support.latency import elsewhere
-from triscale.cli.support.terminal import console, print_json, progress_reporter
+from triscale.cli.support.terminal import console, print_json
 from triscale.network.cost import si
 from triscale.scaling.budget import amount
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def print_estimate(request: Request, device: str, workers: int, *, json: bool) -> None:
     """Say what a training will take."""
     from triscale.jobs.training.estimate import estimate_training
-        from triscale.progress import format_duration, stop_on_signals
+    from triscale.progress import format_duration
 
     with execution(device, workers=workers) as context:
         found = estimate_training(request, context)

@@ -97,13 +97,12 @@ def check(
 
     Args:
         images: a set in any layout that a fit takes.
-        reporter: is told of the progress.
+        context: Device, workers, progress and stop flag.
         out: a folder for the record and a contact sheet, made if need be; not below the images.
-        should_stop: is asked now and then.
 
     Raises:
         DataError: images that no network could be trained on, or a folder that cannot be written to.
-        Interrupted: ``should_stop`` answered true; nothing was written.
+        Interrupted: ``context.should_stop`` returned true; nothing was written.
     """
     if out is not None and not is_url(str(images)) and out.resolve().is_relative_to(Path(images).resolve()):
         raise DataError(f"{out} lies in {images}, and nothing is written there; give another folder with --out")

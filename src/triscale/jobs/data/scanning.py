@@ -15,13 +15,12 @@ def scan_with_progress(images: str | Path, context: ExecutionContext, stopped: s
 
     Args:
         images: as :func:`triscale.data.pipeline.scan.scan` takes them.
-        reporter: told of every file that is done.
-        should_stop: polled; true to end.
+        context: Device, workers, progress and stop flag.
         stopped: what to say then.
 
     Raises:
         DataError: images that cannot be trained on.
-        Interrupted: ``should_stop`` answered true.
+        Interrupted: ``context.should_stop`` returned true.
     """
 
     def on_files(done: int, total: int) -> None:

@@ -117,7 +117,7 @@ def deploy_run(
         BudgetError: the budget limits something else, or no file keeps it; names the nearest.
         UserError: a profile is of an engine, or the Run of a network, that nothing is foretold for; or the profiles are
             of several devices or of one engine.
-        Interrupted: ``should_stop`` answered true.
+        Interrupted: ``context.should_stop`` returned true.
     """
     if budget is not None and set(budget.limits) - {"latency", "size"}:
         raise BudgetError(f"a file is deployed within a time or a size, such as 20ms or 5MB, not {budget}")

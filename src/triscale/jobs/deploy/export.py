@@ -107,7 +107,7 @@ def export_for(
         ExportError: the engine cannot convert the model.
         UserError: the engine is not installed, or there are too few images to calibrate with.
         RunError: there are no test images to judge int8 by.
-        Interrupted: ``should_stop`` answered true.
+        Interrupted: ``context.should_stop`` returned true.
     """
     subject, file = exportable(run), path or default_file(run, engine, precision)
     context.progress.begin(f"export for {engine.title}{', int8' if precision == 'int8' else ''}")

@@ -46,7 +46,6 @@ class QuantizationEvalCache:
         run: trained.
         subject: its model.
         calibration: images of the training part to calibrate with.
-        should_stop: polled between batches.
     """
 
     run: Run
@@ -89,7 +88,7 @@ class QuantizationEvalCache:
         """Return what is said of the test part.
 
         Raises:
-            Interrupted: ``should_stop`` answered true.
+            Interrupted: ``context.should_stop`` returned true.
         """
         found = []
         for images in batches_of(self.run, self.run.split.test):
@@ -110,7 +109,7 @@ def quantize_run(
         exam: of the Run.
         engine: that the file is for.
         file: to be written.
-        reporter: is told of each attempt.
+        context: Device, workers, progress and stop flag.
         bound: in points.
 
     Raises:

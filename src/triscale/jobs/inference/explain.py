@@ -150,16 +150,15 @@ def explain_images(
         run: a trained one.
         images: files, or folders of them.
         out: a new folder for ``NUMBER-NAME.png``, ``sheet.png`` and ``explanation.json``.
-        reporter: follows the job.
+        context: Device, workers, progress and stop flag.
         method: ``cam`` is exact where the head is a mean and a linear layer, ``grad-cam`` works for any network.
         label: the class to explain, instead of the one that is predicted.
         curves: whether deletion and insertion are followed, which takes some 130 passes an image.
-        should_stop: polled before each image.
 
     Raises:
         RunError: no such class, a method that does not go with the network, or a folder that holds something else.
         DataError: no image at all.
-        Interrupted: ``should_stop`` answered true.
+        Interrupted: ``context.should_stop`` returned true.
     """
     spec = run.spec
     if label is not None and label not in spec.classes:

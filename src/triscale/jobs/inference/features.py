@@ -107,7 +107,7 @@ def features_of(
         RunError: the training has not ended.
         NetworkError: no map at the reduction, or no linear layer in a person's own network.
         DataError: no images, or none that can be read.
-        Interrupted: ``should_stop`` answered true.
+        Interrupted: ``context.should_stop`` returned true.
     """
     embed = _embedding(run.model().to(context.device).to(memory_format=torch.channels_last), reduction)
     listed = _list(str(images), context)

@@ -44,14 +44,13 @@ def make_profile(
         file: of the profile; where it exists, only what it lacks is timed.
         engine: that computes.
         threads: that compute.
-        reporter: follows the job.
-        should_stop: polled between groups of probes.
+        context: Device, workers, progress and stop flag.
         probes: what to time; by default :func:`triscale.jobs.profile.probes.all_probes`.
         timer: times some of them; by default in the engine.
 
     Raises:
         UserError: the file is a profile of another engine, processor or number of threads.
-        Interrupted: ``should_stop`` answered true; the same call goes on.
+        Interrupted: ``context.should_stop`` returned true; the same call goes on.
     """
     profile = _opened(file, engine, threads)
     wanted = list(all_probes() if probes is None else probes)

@@ -134,6 +134,11 @@ def export(out: Path, file: Path, storage: str | None = None) -> int:
 
 
 def request_of(out: Path) -> StudyRequest:
+    """Return what was requested of the study in a directory.
+
+    Raises:
+        RunError: There is no study in the directory.
+    """
     for kind in KINDS:
         file = out / f"{kind.kind_name}.json"
         if file.is_file() and json.loads(file.read_text()).get(KIND_KEY) == kind.kind_name:
@@ -142,6 +147,11 @@ def request_of(out: Path) -> StudyRequest:
 
 
 def location_of(out: Path, storage: str | None) -> StudyLocation:
+    """Return where the study of a directory is kept; ``storage`` replaces the URL, which has no password there.
+
+    Raises:
+        RunError: The study has not started to train.
+    """
     file = out / StudyLocation.file_name
     if not file.is_file():
         raise RunError(f"the study in {out} has not begun to train; give its first command again")

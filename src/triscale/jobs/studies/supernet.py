@@ -78,7 +78,7 @@ def train_supernet(spec: SupernetSpec, split: Split, folder: Path, context: Exec
 
     Raises:
         RunError: the folder holds something else or another process trains there, or it is another split.
-        Interrupted: ``should_stop`` answered true; the same call goes on from there.
+        Interrupted: ``context.should_stop`` returned true; the same call goes on from there.
     """
     assert context.group.size == 1, "parameters that no network of a step has are unknown to several processes"
     if digest_of(split) != spec.split:

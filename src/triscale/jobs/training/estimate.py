@@ -70,7 +70,7 @@ def estimate_training(request: Request, context: ExecutionContext) -> TrainingEs
 
     Raises:
         UserError: what :func:`triscale.jobs.training.prepare.prepare` would refuse.
-        Interrupted: ``should_stop`` answered true.
+        Interrupted: ``context.should_stop`` returned true.
     """
     recipe = request.recipe
     found = scan_with_progress(request.images, context, "stopped; nothing was written")

@@ -68,7 +68,7 @@ def prepare(
         DataError: images that cannot be trained on, or that are certainly in two parts without ``allow_leak``.
         BudgetError: a budget that cannot be met.
         RunError: the Run is of another request.
-        Interrupted: ``should_stop`` answered true during the scan; nothing was written yet.
+        Interrupted: ``context.should_stop`` returned true during the scan; nothing was written yet.
     """
     run.refuse_other(request)
     if run.spec_file.is_file():

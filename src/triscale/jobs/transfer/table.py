@@ -36,14 +36,13 @@ def make_table(
         sets: the rows, in their order.
         absent: sets that are named in the record as not there.
         out: the folder.
-        reporter: follows the job.
-        carrying: how trainings are carried out; its ``should_stop`` ends the job.
+        context: Device, workers, progress and stop flag.
         allow_leak: whether copies of training images may be tested on.
 
     Raises:
         UserError: images that cannot be trained on, weights that do not fit the network, a recipe that cannot be
             followed, or a folder that holds something else.
-        Interrupted: ``should_stop`` answered true; everything is saved.
+        Interrupted: ``context.should_stop`` returned true; everything is saved.
         JobError: no combination of a grid could be trained, or the training on all images could not.
     """
     if asked.recipe.patience is not None:
