@@ -23,11 +23,11 @@ from sklearn.linear_model import LogisticRegression
 from triscale.data.images.transforms import normalize
 from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.split import Sample
-from triscale.progress import NullProgress
 from triscale.jobs.core.run import Request, Run
-from triscale.jobs.fit import Setting, train
+from triscale.jobs.fit import RunOptions, train
 from triscale.jobs.training.initial_weights import find_initial_weights
 from triscale.nn.build import Classifier
+from triscale.training.context import ExecutionContext
 from triscale.training.metrics import Metrics
 from triscale.training.recipe import Recipe, get_recipe
 
@@ -90,7 +90,7 @@ def tuned(source: Run, images: Path, out: Path, recipe: Recipe, seed: int) -> fl
             test_share=0.2,
             start=find_initial_weights(str(source.folder)),
         )
-        train(request, out, Setting(reporter=NullProgress(), device=torch.device("cpu"), allow_leak=True))
+        train(request, out, ExecutionContext(), RunOptions(allow_leak=True))
     return Metrics.load(run.metrics_file).top1
 
 

@@ -13,18 +13,17 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from triscale.data.sources.local import absolute
-from triscale.progress import NullProgress
 from triscale.jobs.core.run import Request, Run
-from triscale.jobs.fit import Setting, train
+from triscale.jobs.fit import train
 from triscale.jobs.training.initial_weights import find_initial_weights, for_finetuning
 from triscale.jobs.training.train import read_history
 from triscale.network.cost import cost
 from triscale.network.spec import Network
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET
+from triscale.training.context import ExecutionContext
 from triscale.training.metrics import Metrics
 from triscale.training.recipe import get_recipe
 
@@ -64,7 +63,7 @@ def main() -> None:
                         test_share=0.2,
                         start=begin,
                     )
-                    train(request, run.folder, Setting(reporter=NullProgress(), device=torch.device("cpu")))
+                    train(request, run.folder, ExecutionContext())
                 achieved = cost(run.spec.network).macs  # type: ignore[arg-type]
                 curves[name].append([epoch.val_top1 for epoch in read_history(run)])
                 tested[name].append(Metrics.load(run.metrics_file).top1)

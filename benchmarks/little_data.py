@@ -16,13 +16,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from finetune_norms import divide, probe, tuned
-from triscale.progress import NullProgress
 from triscale.jobs.core.run import Request, Run
-from triscale.jobs.fit import Setting, train
+from triscale.jobs.fit import train
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
+from triscale.training.context import ExecutionContext
 from triscale.training.metrics import Metrics
 from triscale.training.recipe import get_recipe
 
@@ -90,7 +89,7 @@ def pretrained(cifar10: Path, out: Path) -> Run:
         seed=0,
         test_share=0.2,
     )
-    train(request, run.folder, Setting(reporter=NullProgress(), device=torch.device("cpu")))
+    train(request, run.folder, ExecutionContext())
     return run
 
 

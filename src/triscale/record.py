@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from triscale.compat import sync_directory
 from triscale.errors import RecordError, nearest
 
 KIND_KEY = "triscale"
@@ -172,12 +173,3 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         Path(aside).unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Flush a directory, so that a rename inside it survives a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -7,22 +7,22 @@ import re
 
 import optuna
 import pytest
-import torch
 
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.errors import Interrupted, SearchError
-from triscale.progress import NullProgress
-from triscale.jobs.studies.baseline import BaselineSearchRequest, find_baseline
-from triscale.jobs.studies.trials import Hands
+from triscale.jobs.search import search_baseline
+from triscale.jobs.studies.requests import BaselineSearchRequest
 from triscale.network.latency import NAMES, Predictor, predict
 from triscale.network.spec import Network
+from triscale.progress import NO_PROGRESS, NullProgress
 from triscale.search.baseline.explore import BaselineSearchResult, SearchPlan
 from triscale.search.baseline.objective import Objective
 from triscale.search.baseline.options import Choices, Options
 from triscale.search.baseline.space import make_space
 from triscale.search.study.storage import read_storage
 from triscale.training.changes import changed, find_recipe
+from triscale.training.context import ExecutionContext
 
 OPTIONS = ("--trials", 4, "--batch", 2, "--epochs", 1, "--finalists", 1, "--final-epochs", 2,
            "--set", "batch=16", "--set", "val_share=0.25")  # fmt: skip
@@ -110,13 +110,13 @@ def search_for(folder, tiny, **changes):
     )  # fmt: skip
 
 
-def hands(should_stop=lambda: False):
-    return Hands(device=torch.device("cpu"), should_stop=should_stop)
+def context(should_stop=lambda: False, progress=NO_PROGRESS):
+    return ExecutionContext(should_stop=should_stop, progress=progress)
 
 
 def test_a_search_that_is_stopped_goes_on_to_the_same_end(folder, tiny, tmp_path):
     search = search_for(folder, tiny)
-    whole = find_baseline(search, tmp_path / "whole", NullProgress(), hands())
+    whole = search_baseline(search, tmp_path / "whole", context())
 
     class Counting(NullProgress):
         notes = 0
@@ -126,15 +126,15 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_end(folder, tiny, tmp_path
 
     reporter = Counting()
     with pytest.raises(Interrupted):
-        find_baseline(search, tmp_path / "parts", reporter, hands(lambda: reporter.notes >= 2))
+        search_baseline(search, tmp_path / "parts", context(lambda: reporter.notes >= 2, reporter))
     assert not (tmp_path / "parts" / "network.json").exists()
-    assert find_baseline(search, tmp_path / "parts", NullProgress(), hands()) == whole
+    assert search_baseline(search, tmp_path / "parts", context()) == whole
 
 
 def test_a_supernet_is_trained_once_asked_for_all_and_checked(capsys, folder, tiny, tmp_path):
     plan = SearchPlan(trials=8, batch=4)
     search = search_for(folder, tiny, evaluator="supernet", supernet_epochs=2, checked=5, plan=plan, strategy="random")
-    found = find_baseline(search, tmp_path / "search", NullProgress(), hands())
+    found = search_baseline(search, tmp_path / "search", context())
     assert found.ranking is not None
     assert found.ranking.networks == 5
     assert len(found.evaluated) == 8
@@ -153,16 +153,16 @@ def test_latency_is_measured_once_for_each_network(folder, tiny, tmp_path):
                         objective=Objective(cost="latency", target=1e-6))  # fmt: skip
     search = search.model_copy(update={"choices": far_apart})
     with pytest.raises(SearchError, match=r"takes 1e-06 ms: the smallest takes .* ms and the largest") as refused:
-        find_baseline(search, tmp_path / "search", NullProgress(), hands())
+        search_baseline(search, tmp_path / "search", context())
     assert not (tmp_path / "search").exists()
     low, high = (
         float(text) for text in re.findall(r"takes ([\d.]+) ms and the largest ([\d.]+) ms", str(refused.value))[0]
     )
     search = search.model_copy(update={"objective": Objective(cost="latency", target=(low * high) ** 0.5)})
-    found = find_baseline(search, tmp_path / "search", NullProgress(), hands())
+    found = search_baseline(search, tmp_path / "search", context())
     measured = json.loads((tmp_path / "search" / "times.json").read_text())["milliseconds"]
     assert {one.structure: one.cost for one in found.evaluated}.items() <= measured.items()
-    assert find_baseline(search, tmp_path / "search", NullProgress(), hands()) == found
+    assert search_baseline(search, tmp_path / "search", context()) == found
 
 
 def test_latency_is_foretold_where_a_profile_says_how(folder, tiny, tmp_path):
@@ -175,7 +175,7 @@ def test_latency_is_foretold_where_a_profile_says_how(folder, tiny, tmp_path):
     objective = Objective(cost="latency", target=(low + high) / 2)
     search = search_for(folder, tiny, strategy="random", plan=SearchPlan(trials=3, batch=3), objective=objective)
     search = search.model_copy(update={"predictor": predictor})
-    found = find_baseline(search, tmp_path / "search", NullProgress(), hands())
+    found = search_baseline(search, tmp_path / "search", context())
     assert not (tmp_path / "search" / "times.json").exists()
     for evaluated in found.evaluated:
         assert evaluated.cost == pytest.approx(predict(predictor, found.space.network(evaluated.sample)))

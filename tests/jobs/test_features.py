@@ -21,6 +21,7 @@ from triscale.errors import Interrupted
 from triscale.jobs.core.run import Run
 from triscale.jobs.inference.feature_file import write_features
 from triscale.jobs.inference.features import features_of
+from triscale.training.context import ExecutionContext
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_a_table_and_shards_are_read_too(capsys, folder, trained, tmp_path):
 @pytest.mark.parametrize("name", ["out.parquet", "out.npy"])
 def test_stopped_it_leaves_nothing_behind(folder, trained, tmp_path, name):
     calls = iter([False, False, False, True])
-    stream = features_of(trained, folder, batch=8, should_stop=lambda: next(calls))
+    stream = features_of(trained, folder, ExecutionContext(should_stop=lambda: next(calls)), batch=8)
     with pytest.raises(Interrupted, match="the same command begins again"):
         write_features(stream, tmp_path / name)
     assert list(tmp_path.iterdir()) == []

@@ -21,17 +21,18 @@ from triscale.data.pipeline.split import Split
 from triscale.data.sources.digits import write_digits
 from triscale.errors import Interrupted, NetworkError, RunError, SearchError
 from triscale.families import get
-from triscale.progress import NullProgress
 from triscale.jobs.core.run import Run
+from triscale.jobs.studies.requests import DEFAULT_STUDY, StudyRequest
 from triscale.jobs.studies.supernet import Supernets, SupernetSpec, corners, digest_of, make_supernet, train_supernet
-from triscale.jobs.studies.trials import SPLIT, Hands, StudyRequest, binomial_error, prepare_split
-from triscale.jobs.training.train import Carrying, read_history
+from triscale.jobs.studies.trials import SPLIT, binomial_error, prepare_split
+from triscale.jobs.training.train import read_history
 from triscale.network.custom import CustomNetwork
 from triscale.network.spec import Basic, BatchNorm, Head, MBConv, Network, Stage, Stem
 from triscale.nn.supernet import Supernet
 from triscale.search.baseline.options import MENUS, Choices, Options
 from triscale.search.baseline.space import Space, around, make_space
 from triscale.search.study.trial import Job
+from triscale.training.context import ExecutionContext
 from triscale.training.recipe import Recipe
 from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.transfer import reestimate_norms
@@ -76,8 +77,8 @@ class Study(StudyRequest):
     kind_name = "study"
 
 
-def carrying(**changes) -> Carrying:
-    return Carrying(device=CPU, **changes)
+def context(**changes) -> ExecutionContext:
+    return ExecutionContext(device=CPU, **changes)
 
 
 def weights(folder) -> bytes:
@@ -86,7 +87,7 @@ def weights(folder) -> bytes:
 
 def split_of(images, folder, space: Space, share: float = 1.0) -> Split:
     study = Study(images=str(images), baseline=space.skeleton, recipe=RECIPE, share=share)
-    return prepare_split(study, folder, Hands(device=CPU), NullProgress())
+    return prepare_split(study, folder, context(), DEFAULT_STUDY)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def spec(place) -> SupernetSpec:
 @pytest.fixture(scope="module")
 def trained(place, spec):
     folder = place / "supernet"
-    train_supernet(spec, Split.load(place / "study" / SPLIT), folder, NullProgress(), carrying())
+    train_supernet(spec, Split.load(place / "study" / SPLIT), folder, context())
     return folder
 
 
@@ -151,9 +152,7 @@ def test_statistics_are_those_of_the_network_itself(place, trained, spec, tmp_pa
 
 def test_it_is_trained_once_and_the_average_is_kept(place, trained, spec):
     before = Run(trained).weights_file.stat().st_mtime_ns
-    train_supernet(
-        spec, Split.load(place / "study" / SPLIT), trained, NullProgress(), carrying(should_stop=lambda: True)
-    )
+    train_supernet(spec, Split.load(place / "study" / SPLIT), trained, context(should_stop=lambda: True))
     assert Run(trained).weights_file.stat().st_mtime_ns == before
     checkpoints = Checkpoints(Run(trained).checkpoints)
     state = checkpoints.load(checkpoints.newest().state_file)
@@ -178,7 +177,7 @@ def residual(split) -> SupernetSpec:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, split, residual) -> bytes:
     folder = tmp_path_factory.mktemp("whole")
-    train_supernet(residual, split, folder, NullProgress(), carrying())
+    train_supernet(residual, split, folder, context())
     checkpoints = Checkpoints(Run(folder).checkpoints)
     manifest = checkpoints.newest()
     assert manifest.finished
@@ -198,9 +197,9 @@ def test_stopped_and_taken_up_it_ends_bitwise_the_same(split, residual, whole, t
         return len(calls) > steps
 
     with pytest.raises(Interrupted):
-        train_supernet(residual, split, tmp_path, NullProgress(), carrying(should_stop=should_stop))
+        train_supernet(residual, split, tmp_path, context(should_stop=should_stop))
     assert not Run(tmp_path).weights_file.exists()
-    train_supernet(residual, split, tmp_path, NullProgress(), carrying())
+    train_supernet(residual, split, tmp_path, context())
     assert weights(tmp_path) == whole
 
 
@@ -211,7 +210,7 @@ def work(folder, spec, split, reached) -> None:
         reached.value += 1
         time.sleep(0.3)
 
-    train_supernet(spec, split, folder, NullProgress(), carrying(on_epoch=on_epoch))
+    train_supernet(spec, split, folder, context(), on_epoch)
     os._exit(0)
 
 
@@ -228,21 +227,21 @@ def test_killed_and_begun_again_it_ends_bitwise_the_same(split, residual, whole,
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert not Run(tmp_path).weights_file.exists()
-    train_supernet(residual, split, tmp_path, NullProgress(), carrying())
+    train_supernet(residual, split, tmp_path, context())
     assert weights(tmp_path) == whole
 
 
 def test_what_cannot_be_trained_is_refused(trained, split, residual, tmp_path):
     with pytest.raises(RunError, match="another space"):
-        train_supernet(residual, split, trained, NullProgress(), carrying())
+        train_supernet(residual, split, trained, context())
     (tmp_path / "something").write_text("")
     with pytest.raises(RunError, match="something"):
-        train_supernet(residual, split, tmp_path, NullProgress(), carrying())
+        train_supernet(residual, split, tmp_path, context())
     fewer = split.model_copy(update={"train": split.train[1:]})
     with pytest.raises(RunError, match="another split"):
-        train_supernet(residual, fewer, tmp_path / "new", NullProgress(), carrying())
+        train_supernet(residual, fewer, tmp_path / "new", context())
     with Run(trained).lock(), pytest.raises(RunError, match="in use"):
-        train_supernet(residual, split, trained, NullProgress(), carrying())
+        train_supernet(residual, split, trained, context())
 
 
 def test_what_cannot_be_asked_is_refused(place, trained, split, tmp_path):

@@ -16,12 +16,12 @@ from triscale.cli.support.amounts import seconds_of
 from triscale.errors import UserError
 from triscale.families import get
 from triscale.jobs import fit as jobs_fit
-from triscale.progress import format_duration
 from triscale.jobs.core.run import Run
 from triscale.jobs.training.disk_space import needed_bytes
 from triscale.measure.memory import training_memory
 from triscale.network.cost import cost
 from triscale.nn.build import build
+from triscale.progress import format_duration
 from triscale.training.recipe import SMALL, Sgd
 
 OPTIONS = ("--epochs", 3, "--batch", 16)
@@ -117,7 +117,7 @@ def test_the_page_is_renewed_while_it_trains(capsys, folder, tiny_file, tmp_path
         return path
 
     monkeypatch.setattr(jobs_fit, "write_run_report", kept)
-    monkeypatch.setattr(jobs_fit, "REPORT_SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(jobs_fit, "REPORT_SECONDS", 0.0)
     assert run(capsys, "train", folder, "--network", tiny_file, "--out", tmp_path / "run", *OPTIONS).code == 0
     assert len(pages) == 4
     assert "In training: 2 of 3 epochs done, validation accuracy up to" in pages[1]

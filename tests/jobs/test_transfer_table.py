@@ -18,9 +18,7 @@ from data.test_named import MADE
 from triscale.cli import main
 from triscale.data.pipeline.split import Split
 from triscale.errors import Interrupted
-from triscale.progress import NullProgress
 from triscale.jobs.core.run import Run
-from triscale.jobs.training.train import Carrying
 from triscale.jobs.transfer.datasets import PAPER, find_sets
 from triscale.jobs.transfer.protocol import (
     PROTOCOL_LEARNING_RATES,
@@ -29,6 +27,7 @@ from triscale.jobs.transfer.protocol import (
     TransferTable,
 )
 from triscale.jobs.transfer.table import make_table
+from triscale.training.context import ExecutionContext
 from triscale.training.state.checkpoint import Checkpoints
 
 GRID = ("--learning-rates", "0.05", "--weight-decays", "0")
@@ -172,9 +171,7 @@ def test_stopped_again_and_again_it_ends_with_the_same_table_and_weights(colors,
 
     while not (out / "table.json").is_file():
         try:
-            make_table(
-                asked, [source], [], out, NullProgress(), Carrying(device=torch.device("cpu"), should_stop=should_stop)
-            )
+            make_table(asked, [source], [], out, ExecutionContext(device=torch.device("cpu"), should_stop=should_stop))
         except Interrupted:
             stops += 1
             assert not (out / "table.json").is_file()
@@ -213,7 +210,7 @@ def test_steps_are_rounded_up_to_whole_epochs(colors, ended, tmp_path):
     some = {"steps": 11, "learning_rates": (0.1,), "weight_decays": (0.0,), "seeds": (0,)}
     asked = TransferRequest.load(ended / "transfer.json").model_copy(update=some)
     (source,), _ = find_sets([f"own={colors}"], None)
-    make_table(asked, [source], [], tmp_path / "out", NullProgress(), Carrying(device=torch.device("cpu")))
+    make_table(asked, [source], [], tmp_path / "out", ExecutionContext(device=torch.device("cpu")))
     for folder in ("grid/rate-0.1-decay-0", "final/seed-0"):
         trained = Run.open(tmp_path / "out" / "own" / folder)
         steps_per_epoch = math.ceil(len(trained.split.train) / 8)

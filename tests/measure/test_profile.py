@@ -17,7 +17,6 @@ from triscale.deploy.engines.onnx_runtime import traced
 from triscale.deploy.graph import INPUT, SharedWeights, timed_graph
 from triscale.errors import Interrupted, JobError, RecordError, UserError
 from triscale.families import get
-from triscale.progress import NullProgress
 from triscale.jobs.profile.device_profile import make_profile
 from triscale.jobs.profile.other_device import export_plan, import_times
 from triscale.jobs.profile.probes import BASELINES, all_probes, scaled
@@ -36,6 +35,7 @@ from triscale.network.latency import (
 from triscale.network.lower import lower
 from triscale.network.tree import Shape
 from triscale.nn.build import build_part
+from triscale.training.context import ExecutionContext
 
 PROBES = all_probes()
 COUNTED = ("stem.macs", "pointwise.macs", "dense.macs", "depthwise3.macs", "depthwise.macs")
@@ -59,7 +59,7 @@ def fake_timer(seen):
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
     file = tmp_path_factory.mktemp("profile") / "profile.json"
-    return file, make_profile(file, "onnxruntime", 1, NullProgress(), timer=fake_timer([]))
+    return file, make_profile(file, "onnxruntime", 1, ExecutionContext(), timer=fake_timer([]))
 
 
 @pytest.mark.parametrize("name", [*BASELINES, "efficientnet_b4", "resnet101"])
@@ -133,18 +133,18 @@ def test_a_profile_that_goes_on_times_nothing_twice(tmp_path):
     seen, file, probes = [], tmp_path / "profile.json", PROBES[: 2 * TOGETHER + 5]
     with pytest.raises(Interrupted, match="goes on"):
         make_profile(
-            file, "torch", 1, NullProgress(), probes=probes, timer=fake_timer(seen), should_stop=lambda: len(seen) > 0
+            file, "torch", 1, ExecutionContext(should_stop=lambda: len(seen) > 0), probes=probes, timer=fake_timer(seen)
         )
     assert len(seen) == TOGETHER
     with pytest.raises(RecordError, match="not finished"):
         load_predictor(file)
     with pytest.raises(JobError, match="too few"):  # There are no whole networks among these.
-        make_profile(file, "torch", 1, NullProgress(), probes=probes, timer=fake_timer(seen))
+        make_profile(file, "torch", 1, ExecutionContext(), probes=probes, timer=fake_timer(seen))
     assert Counter(seen) == Counter(probe.name for probe in probes)
     with pytest.raises(UserError, match="threads 1, not 2"):
-        make_profile(file, "torch", 2, NullProgress(), probes=probes, timer=fake_timer(seen))
+        make_profile(file, "torch", 2, ExecutionContext(), probes=probes, timer=fake_timer(seen))
     with pytest.raises(UserError, match="engine torch, not onnxruntime"):
-        make_profile(file, "onnxruntime", 1, NullProgress(), probes=probes, timer=fake_timer(seen))
+        make_profile(file, "onnxruntime", 1, ExecutionContext(), probes=probes, timer=fake_timer(seen))
 
 
 def test_names_of_what_is_timed_are_unique_and_the_networks_held_out_have_no_part_in_the_fit():

@@ -17,13 +17,14 @@ from triscale.data.pipeline.loader import Batch
 from triscale.errors import Interrupted, RecipeError
 from triscale.network.contract import Preprocessing
 from triscale.nn.build import build
+from triscale.training.context import ExecutionContext
 from triscale.training.distributed.group import Group, join
 from triscale.training.distributed.micro_batches import micro_batch_slices, micro_batches_of, tree_sum
 from triscale.training.distributed.sync_norm import sync_batch_norm
 from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import Recipe, Sgd
 from triscale.training.state.checkpoint import Checkpoints
-from triscale.training.task import BatchSource, Manner, TrainingTask
+from triscale.training.task import BatchSource, TrainingTask
 
 CPU = torch.device("cpu")
 STEPS, BATCH = 3, 18
@@ -77,11 +78,11 @@ def train_together(folder, network, recipe: Recipe, *, stop_after: int | None = 
             calls = itertools.count(1)
             seed_weights(3)
             given = task(network, recipe)
-            manner = Manner(
+            context = ExecutionContext(
                 device=CPU, group=group, should_stop=lambda: stop_after is not None and next(calls) > stop_after
             )
             try:
-                manifest = train(given, feed(recipe, group), Checkpoints(folder), manner)
+                manifest = train(given, feed(recipe, group), Checkpoints(folder), context)
             except Interrupted:
                 return "stopped"
             return [epoch.val_loss for epoch in manifest.history]
@@ -129,9 +130,9 @@ def test_one_process_that_is_told_to_stop_stops_all_at_the_same_step(tmp_path, t
         with join(CPU) as group:
             calls = itertools.count(1)
             given = task(tiny, RECIPE)
-            manner = Manner(device=CPU, group=group, should_stop=lambda: group.rank == 1 and next(calls) > 2)
+            context = ExecutionContext(device=CPU, group=group, should_stop=lambda: group.rank == 1 and next(calls) > 2)
             with pytest.raises(Interrupted, match="after step 2"):
-                train(given, feed(RECIPE, group), Checkpoints(tmp_path), manner)
+                train(given, feed(RECIPE, group), Checkpoints(tmp_path), context)
             return "stopped"
 
     assert run_together(2, work) == ["stopped", "stopped"]

@@ -11,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from progress import RecordedNotes
 from training.processes import folder_digest
 from triscale.data.pipeline.loader import Batch
 from triscale.errors import Interrupted, JobError
 from triscale.network.contract import Preprocessing
+from triscale.training.context import ExecutionContext
 from triscale.training.divergence import SPIKE, WINDOW, diverging_since
 from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import Recipe, Sgd
 from triscale.training.state.checkpoint import Checkpoints
-from triscale.training.task import BatchSource, Manner, TrainingTask
+from triscale.training.task import BatchSource, TrainingTask
 
 STEPS = 50
 RECIPE = Recipe(
@@ -59,7 +61,7 @@ def feed(bad_steps: set[int]) -> BatchSource:
 
 
 def run(folder, bad_steps, stop_after=None):
-    notes, calls = [], []
+    recorded, calls = RecordedNotes(), []
 
     def should_stop() -> bool:
         calls.append(0)
@@ -74,8 +76,8 @@ def run(folder, bad_steps, stop_after=None):
         network_digest="",
         seed=1,
     )
-    manner = Manner(device=torch.device("cpu"), on_note=notes.append, should_stop=should_stop)
-    return train(task, feed(bad_steps), Checkpoints(folder), manner), notes
+    context = ExecutionContext(progress=recorded, should_stop=should_stop)
+    return train(task, feed(bad_steps), Checkpoints(folder), context), recorded.notes
 
 
 def test_a_batch_that_ruins_the_weights_is_passed_over(tmp_path):

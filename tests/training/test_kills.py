@@ -15,10 +15,10 @@ import torch
 from sizes import figure, size
 from training.processes import folder_digest
 from training.test_distributed import RECIPE, feed, task
+from triscale.training.context import ExecutionContext
 from triscale.training.distributed.group import ALONE
 from triscale.training.loop import seed_weights, train
 from triscale.training.state.checkpoint import Checkpoints
-from triscale.training.task import Manner
 
 KILLS = size(20, 200)
 EPOCHS = 8
@@ -31,11 +31,10 @@ def work(folder: Path, network, reached) -> None:
     seed_weights(3)
     given = task(network, RECIPE_OF_KILLS)
 
-    def told(history) -> None:
+    def on_epoch(history) -> None:
         reached.value = len(history)
 
-    manner = Manner(device=torch.device("cpu"), on_epoch=told)
-    train(given, feed(RECIPE_OF_KILLS, ALONE), Checkpoints(folder), manner)
+    train(given, feed(RECIPE_OF_KILLS, ALONE), Checkpoints(folder), ExecutionContext(), on_epoch=on_epoch)
     os._exit(0)
 
 

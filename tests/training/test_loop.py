@@ -15,6 +15,7 @@ from triscale.data.pipeline.loader import Batch
 from triscale.errors import Interrupted, JobError
 from triscale.network.contract import Preprocessing
 from triscale.nn.build import build
+from triscale.training.context import ExecutionContext
 from triscale.training.loop import seed_weights, train
 from triscale.training.optim import make_optimizer
 from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
@@ -23,7 +24,7 @@ from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.state.ema import Average
 from triscale.training.state.state import new_state, to_tensors
 from triscale.training.step import update_where_finite
-from triscale.training.task import BatchSource, Manner, TrainingTask
+from triscale.training.task import BatchSource, TrainingTask
 
 CPU = torch.device("cpu")
 CONTRACT = Preprocessing(resolution=16)
@@ -56,8 +57,8 @@ def run(folder, tiny, recipe, stop_after=None, data=None):
 
     seed_weights(1)
     checkpoints = Checkpoints(folder)
-    manner = Manner(device=CPU, should_stop=should_stop)
-    manifest = train(task(build(tiny), recipe), data or feed(), checkpoints, manner)
+    context = ExecutionContext(device=CPU, should_stop=should_stop)
+    manifest = train(task(build(tiny), recipe), data or feed(), checkpoints, context)
     return manifest, checkpoints
 
 
@@ -236,7 +237,7 @@ def test_a_step_that_is_not_finite_is_undone_whole(tmp_path, tiny, poison, bad):
                 task(Poisoned(build(tiny), poison), Recipe(epochs=10, batch=8)),
                 poisoned_feed({bad}),
                 checkpoints,
-                Manner(device=CPU, should_stop=should_stop),
+                ExecutionContext(device=CPU, should_stop=should_stop),
             )
         manifest = checkpoints.newest()
         assert manifest.step == stop
@@ -262,7 +263,7 @@ def test_a_training_that_never_is_finite_says_so(tmp_path, tiny):
             task(Poisoned(build(tiny), math.nan), Recipe(epochs=9, batch=8)),
             poisoned_feed(set(range(36))),
             Checkpoints(tmp_path),
-            Manner(device=CPU),
+            ExecutionContext(device=CPU),
         )
 
 
@@ -274,7 +275,7 @@ def test_shards_sum_to_the_gradient_of_the_batch(tmp_path):
         model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
         recipe = Recipe(epochs=1, batch=8, optimizer=Sgd(momentum=0.0), micro_batches=micro_batches, warmup_epochs=0)
         checkpoints = Checkpoints(tmp_path / str(micro_batches))
-        manifest = train(task(model, recipe), feed(), checkpoints, Manner(device=CPU))
+        manifest = train(task(model, recipe), feed(), checkpoints, ExecutionContext(device=CPU))
         weights.append(checkpoints.load(manifest.state_file)["model/1.weight"])
     torch.testing.assert_close(*weights)
 

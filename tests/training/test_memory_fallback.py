@@ -15,6 +15,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # also when this file is run by itself
 
+from progress import RecordedNotes
 from sizes import figure, size
 from training.processes import folder_digest
 from triscale.data.pipeline.loader import Batch
@@ -22,11 +23,12 @@ from triscale.errors import JobError
 from triscale.network.contract import Preprocessing
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
 from triscale.nn.build import build
+from triscale.training.context import ExecutionContext
 from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import Recipe
 from triscale.training.recompute import MAX_CHECKPOINT_LEVEL, with_recomputation
 from triscale.training.state.checkpoint import Checkpoints
-from triscale.training.task import BatchSource, Manner, TrainingTask
+from triscale.training.task import BatchSource, TrainingTask
 
 SIDE, BATCH = 64, 48
 CPU = torch.device("cpu")
@@ -62,7 +64,8 @@ def feed(steps: int = 2) -> BatchSource:
 def train_within(folder: Path, room_bytes: int) -> list[str]:
     """Train in this process, whose memory is limited to what it has and so much more; 0 is no limit."""
     torch.set_num_threads(1)
-    notes: list[str] = []
+    recorded = RecordedNotes()
+    notes = recorded.notes
     seed_weights(1)
     task = TrainingTask(
         model=build(DEEP),
@@ -77,7 +80,7 @@ def train_within(folder: Path, room_bytes: int) -> list[str]:
         limit = pages * resource.getpagesize() + room_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     try:
-        train(task, feed(), Checkpoints(folder), Manner(device=CPU, on_note=notes.append))
+        train(task, feed(), Checkpoints(folder), ExecutionContext(progress=recorded))
     except JobError as error:
         notes.append(str(error))
     finally:
@@ -122,7 +125,7 @@ def test_where_nothing_helps_it_says_what_does(tmp_path):
     assert "--set micro_batches=2" in trained(tmp_path, 40)[-1]
 
 
-@pytest.mark.parametrize("frugality", range(1, MAX_CHECKPOINT_LEVEL + 1))
+@pytest.mark.parametrize("checkpoint_level", range(1, MAX_CHECKPOINT_LEVEL + 1))
 @pytest.mark.parametrize("own", [False, True], ids=["network", "own module"])
 def test_parts_computed_twice_give_the_same_bits(checkpoint_level, own):
     """Gradients and, within a step, chance; the running statistics are the caller's to put back."""

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from training.test_loop import CPU, feed, same, task
 from triscale.errors import Interrupted
+from triscale.training.context import ExecutionContext
 from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
 from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.state.state import new_state
 from triscale.training.step import _begins, _loss
-from triscale.training.task import Manner
 
 
 class Often(nn.Module):
@@ -51,7 +51,9 @@ def trained(folder, recipe, stop_after=None):
 
     seed_weights(1)
     checkpoints = Checkpoints(folder)
-    manifest = train(task(Often(12), recipe), feed(), checkpoints, Manner(device=CPU, should_stop=should_stop))
+    manifest = train(
+        task(Often(12), recipe), feed(), checkpoints, ExecutionContext(device=CPU, should_stop=should_stop)
+    )
     return checkpoints.load(manifest.state_file)
 
 

@@ -13,13 +13,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from triscale.compat import sync_directory
 from triscale.deploy.contract import read_contract
 from triscale.deploy.engines import Engine, coreml
 from triscale.deploy.engines.openvino import WEIGHTS
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import BATCHES, check_parity, logits_of_model, parity_inputs
 from triscale.errors import ParityError
-from triscale.record import Record, sync_directory
+from triscale.record import Record
 
 
 class Export(Record):

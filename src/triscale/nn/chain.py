@@ -12,6 +12,7 @@ hooks, or that are not in plain training are called one by one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -19,13 +20,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.modules.module import _has_any_global_hook
 
 from triscale.network.spec import ActivationKind
-from triscale.nn.layers import SameConv2d, SqueezeExcitation, same_pads
+from triscale.nn.layers import SameConv2d, SqueezeExcitation, activation, same_pads
 from triscale.nn.native import Native, native
-from triscale.nn.operations import AnyGradients, Geometry, Normed, Operations, Portable
+from triscale.nn.operations import AnyGradients, Geometry, Normed, Operations, Portable, convolution
 
 ACTIVATIONS: dict[type[nn.Module], ActivationKind] = {
     nn.ReLU: ActivationKind.RELU,
@@ -72,7 +72,9 @@ def run(modules: Sequence[nn.Module], maps: Tensor) -> Tensor:
         ValueError: a batch norm would see one value per channel, as torch's own says.
     """
     watched = torch.compiler.is_compiling() or _has_any_global_hook()  # type: ignore[no-untyped-call]
-    if watched or not any(module.training for module in modules):
+    # A fused chain is one autograd function, through which the transforms of torch.func (vmap, grad, jvp) do not see.
+    transformed = torch._C._are_functorch_transforms_active()
+    if watched or transformed or not any(module.training for module in modules):
         for module in modules:
             maps = module(maps)
         return maps
@@ -115,13 +117,13 @@ def _unit(leaves: list[nn.Module]) -> Unit | None:
     conv, norm, *rest = leaves
     if not (_is_known_convolution(conv) and _is_known_norm(norm)):
         return None
-    activation: ActivationKind | None = None
+    kind: ActivationKind | None = None
     if rest and type(rest[0]) in ACTIVATIONS and not _has_hooks(rest[0]):
-        activation = ACTIVATIONS[type(rest.pop(0))]
+        kind = ACTIVATIONS[type(rest.pop(0))]
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     after = rest[0] if rest else None
-    return Unit(conv, norm, activation, after if isinstance(after, SqueezeExcitation) and _is_known_se(after) else None)
+    return Unit(conv, norm, kind, after if isinstance(after, SqueezeExcitation) and _is_known_se(after) else None)
 
 
 def _is_known_convolution(module: nn.Module) -> bool:
@@ -204,7 +206,23 @@ def _operations(maps: Tensor, parameters: tuple[Tensor, ...]) -> Operations:
         and not torch.is_autocast_enabled("cpu")
         and torch._C._len_torch_dispatch_stack() == 0
     )
-    return _native() if fits else _portable()
+    return _native() if fits and not _portable_only else _portable()
+
+
+_portable_only: list[bool] = []
+"""Not empty while :func:`portable_only` is in force."""
+
+
+@contextmanager
+def portable_only(*, active: bool = True) -> Iterator[None]:
+    """Leave the native kernels aside while the context lasts, so that all ranks of a job compute alike."""
+    if active:
+        _portable_only.append(True)
+    try:
+        yield
+    finally:
+        if active:
+            _portable_only.pop()
 
 
 class _Chain(torch.autograd.Function):
@@ -236,8 +254,9 @@ class _Chain(torch.autograd.Function):
         return operations.activate(source)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True: the gradient is to be differentiated itself
+            return _differentiable_backward(ctx, gradient)
         operations: Operations = ctx.operations
         maps, links = _links(ctx.units, ctx.saved_tensors)
         gradients: list[tuple[Tensor | None, ...]] = []
@@ -259,6 +278,33 @@ class _Chain(torch.autograd.Function):
                 gradients.append((of_weight, after.weight, after.bias, *se_of))
         assert found is None or isinstance(found, Tensor)
         return found, None, *(value for values in reversed(gradients) for value in values)
+
+
+def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients of a chain by autograd through plain operations, which can be differentiated again."""
+    maps, *values = ctx.saved_tensors
+    parameters = values[: sum(len(unit.parameters) for unit in ctx.units)]
+    with torch.autocast(*ctx.autocast):
+        out = _plain_chain(ctx.units, ctx.geometries, maps, parameters)
+    wanted = [value for value in (maps, *parameters) if value.requires_grad]
+    found = iter(torch.autograd.grad(out, wanted, gradient, create_graph=True))
+    of_maps, *rest = (next(found) if value.requires_grad else None for value in (maps, *parameters))
+    return of_maps, None, *rest
+
+
+def _plain_chain(
+    units: tuple[Unit, ...], geometries: Sequence[Geometry], maps: Tensor, parameters: Sequence[Tensor]
+) -> Tensor:
+    """Compute a chain with torch's operations, without moving the running statistics."""
+    remaining = iter(parameters)
+    for unit, geometry in zip(units, geometries, strict=True):
+        weight, norm_weight, norm_bias, *of_se = (next(remaining) for _ in unit.parameters)
+        y = convolution(maps, weight, geometry)
+        z = F.batch_norm(y, None, None, norm_weight, norm_bias, training=True, eps=unit.norm.eps)
+        maps = z if unit.activation is None else activation(unit.activation, inplace=False)(z)
+        if unit.se is not None:
+            maps = maps * _se_scale(unit.se, maps.mean((2, 3)), of_se)[:, :, None, None].to(maps.dtype)
+    return maps
 
 
 @dataclass(frozen=True, slots=True)

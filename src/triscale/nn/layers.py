@@ -12,15 +12,20 @@ from triscale.network.spec import ActivationKind
 from triscale.network.tree import Convolution
 
 
-def activation(kind: ActivationKind) -> nn.Module:
-    """Return a module for an elementwise activation; it works in place where autograd allows that."""
+def activation(kind: ActivationKind, *, inplace: bool = True) -> nn.Module:
+    """Return a module for an elementwise activation.
+
+    Args:
+        kind: Which one.
+        inplace: Whether it may write over its input, where autograd allows that.
+    """
     match kind:
         case ActivationKind.RELU:
-            return nn.ReLU(inplace=True)
+            return nn.ReLU(inplace=inplace)
         case ActivationKind.RELU6:
-            return nn.ReLU6(inplace=True)
+            return nn.ReLU6(inplace=inplace)
         case ActivationKind.SILU:
-            return nn.SiLU(inplace=True)
+            return nn.SiLU(inplace=inplace)
         case ActivationKind.SIGMOID:
             return nn.Sigmoid()
         case _:

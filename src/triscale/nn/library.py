@@ -1,11 +1,22 @@
-"""The native kernels: compiled once for this machine into the user's cache, loaded from there afterwards."""
+"""The native kernels: compiled once for this machine into the user's cache, verified whenever they are loaded.
+
+::
+
+    <cache>/kernels-<key>.so           the library
+    <cache>/kernels-<key>.so.sha256    its digest, written last: without it the library counts as absent
+    <cache>/kernels-<key>.lock         held while compiling, so that processes that start together compile once
+
+The key covers source, flags and processor, but not the compiler: a machine without one uses what is in the cache.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
 import importlib.resources
+import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -13,7 +24,12 @@ import warnings
 from functools import cache
 from pathlib import Path
 
+from triscale.locks import LockedError, exclusive_lock
 from triscale.places import cache_folder
+from triscale.record import write_atomic
+
+SWITCH = "TRISCALE_NATIVE"
+"""Environment variable; ``0`` leaves training to torch's own operations."""
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
@@ -24,50 +40,83 @@ COMPILE_SECONDS = 300
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the kernels of this machine, or None where they cannot be compiled; the reason is a warning, given once.
+    """Return the kernels of this machine, or None where there are none; the reason is a warning, given once.
 
-    They are compiled at the first call on a machine, which takes a few seconds, and are kept in
-    the cache folder (:mod:`triscale.places`) under a digest of source, compiler, flags and processor.
-    Processes may call at the same time.
+    They are compiled at the first call on a machine, which takes a few seconds. A library whose content does not match
+    its digest (a truncated file would kill the process when it is used) is compiled again.
+
+    Returns:
+        The library; None if ``TRISCALE_NATIVE=0``, or if nothing is in the cache and it cannot be compiled.
     """
-    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
-    if compiler is None:
-        _note(f"no C++ compiler was found ({', '.join(COMPILERS)})")
+    if os.environ.get(SWITCH, "").strip() == "0":
         return None
     source = importlib.resources.files("triscale.nn").joinpath("kernels.cpp").read_bytes()
+    path = cache_folder() / f"kernels-{_key(source, _processor(), ' '.join(FLAGS).encode())}.so"
     try:
-        version = subprocess.run(
-            [compiler, "--version"], capture_output=True, timeout=COMPILE_SECONDS, check=True
-        ).stdout
-        path = cache_folder() / f"kernels-{_digest(source, version, _processor(), ' '.join(FLAGS).encode())}.so"
-        if not path.exists():
-            _compile(compiler, source, path)
+        if not is_intact(path):
+            _compile_once(source, path)
         return ctypes.CDLL(str(path))
     except subprocess.CalledProcessError as error:
         lines = error.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        _note(f"{compiler} failed: {lines[0]}")
-    except (OSError, subprocess.TimeoutExpired) as error:
-        _note(str(error))
+        _warn(f"{error.cmd[0]} failed: {lines[0]}")
+    except (OSError, LockedError, subprocess.TimeoutExpired) as error:
+        _warn(str(error))
     return None
 
 
-def _compile(compiler: str, source: bytes, path: Path) -> None:
-    """Compile aside and rename, so that other processes see all of the library or nothing.
+def is_intact(path: Path) -> bool:
+    """Return whether a compiled library is there and its content matches the digest in the file next to it."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == _digest_file(path).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def find_compiler() -> list[str] | None:
+    """Return the command of a C++ compiler: ``$CXX``, which may hold arguments, or the first of :data:`COMPILERS`."""
+    chosen = shlex.split(os.environ.get("CXX", ""))
+    if chosen:
+        found = shutil.which(chosen[0])
+        return None if found is None else [found, *chosen[1:]]
+    found = next(filter(None, map(shutil.which, COMPILERS)), None)
+    return None if found is None else [found]
+
+
+def _compile_once(source: bytes, path: Path) -> None:
+    """Compile the library, or wait for the process that does."""
+    compiler = find_compiler()
+    if compiler is None:
+        asked = os.environ.get("CXX")
+        raise OSError(f"no C++ compiler was found ({f'CXX={asked}' if asked else ', '.join(COMPILERS)})")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(path.with_suffix(".lock"), seconds=COMPILE_SECONDS):
+        if not is_intact(path):
+            _digest_file(path).unlink(missing_ok=True)
+            _compile(compiler, source, path)
+
+
+def _compile(compiler: list[str], source: bytes, path: Path) -> None:
+    """Compile in a directory of its own, then rename; the digest comes last.
 
     Linked without an OpenMP runtime: its functions are then those of the runtime that torch has loaded, whose threads
     the kernels share.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".kernels-") as aside:
-        code, compiled, linked = (Path(aside) / name for name in ("kernels.cpp", "kernels.o", "kernels.so"))
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".kernels-") as folder:
+        code, compiled, linked = (Path(folder) / name for name in ("kernels.cpp", "kernels.o", "kernels.so"))
         code.write_bytes(source)
         undefined = ["-undefined", "dynamic_lookup"] if platform.system() == "Darwin" else []
         for arguments in (
             [*FLAGS, "-c", str(code), "-o", str(compiled)],
             ["-shared", *undefined, str(compiled), "-o", str(linked)],
         ):
-            subprocess.run([compiler, *arguments], capture_output=True, timeout=COMPILE_SECONDS, check=True)
-        linked.replace(path)
+            subprocess.run([*compiler, *arguments], capture_output=True, timeout=COMPILE_SECONDS, check=True)
+        content = linked.read_bytes()
+    write_atomic(path, content)
+    write_atomic(_digest_file(path), hashlib.sha256(content).hexdigest().encode())
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
 
 
 def _processor() -> bytes:
@@ -78,14 +127,14 @@ def _processor() -> bytes:
     return platform.machine().encode() + platform.processor().encode() + b"\n".join(sorted(set(kept)))
 
 
-def _digest(*parts: bytes) -> str:
+def _key(*parts: bytes) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()[:20]
 
 
-def _note(reason: str) -> None:
+def _warn(reason: str) -> None:
     warnings.warn(
-        f"training runs on torch's own operations, at perhaps half the speed: {reason}", RuntimeWarning, stacklevel=3
+        f"training uses torch's own operations, at about half the speed: {reason}", RuntimeWarning, stacklevel=3
     )

@@ -17,6 +17,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from triscale.errors import Interrupted, JobError, RecipeError
+from triscale.nn.chain import portable_only
+from triscale.nn.library import library
 from triscale.training.context import ExecutionContext
 from triscale.training.distributed.micro_batches import micro_batches_of
 from triscale.training.distributed.sync_norm import sync_batch_norm
@@ -118,9 +120,18 @@ def train(
         meter=Meter(source.steps_per_epoch * task.recipe.epochs, task.recipe.epochs, context.progress),
     )
     try:
-        return _train(loop)
+        with portable_only(active=_lacks_native(context)):
+            return _train(loop)
     finally:
         saver.close()
+
+
+def _lacks_native(context: ExecutionContext) -> bool:
+    """Return whether a process of the group has no native kernels: then none uses them, so that all compute alike."""
+    group = context.group
+    if group.size == 1 or context.device.type != "cpu":
+        return False
+    return int(group.add(torch.tensor([library() is not None], dtype=torch.int32))) < group.size
 
 
 def _train(loop: _Loop) -> Manifest:

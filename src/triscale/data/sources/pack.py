@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from triscale.compat import sync_directory
 from triscale.data.images.decode import BadImage
 from triscale.data.sources.local import is_url
 from triscale.data.sources.scanned import BadFile, Scan, ScannedImage
@@ -24,7 +25,7 @@ from triscale.data.sources.source import Role
 from triscale.data.sources.store import Store, open_store
 from triscale.data.sources.tars import PATH_KEY, split_name
 from triscale.errors import DataError
-from triscale.record import Record, sync_directory, write_atomic
+from triscale.record import Record, write_atomic
 
 SHARD_BYTES = 256_000_000
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
+from triscale.compat import sync_directory
 from triscale.data.images.decode import DEFAULT_LIMITS, BadImage, ImageLimits
 from triscale.data.sources.fetch import Connection, Remote
 from triscale.data.sources.scan_cache import Stamp
@@ -31,7 +32,7 @@ from triscale.data.sources.source import (
 )
 from triscale.errors import DataError, RecordError
 from triscale.places import cache_folder
-from triscale.record import Record, sync_directory
+from triscale.record import Record
 
 _SHARDS_AT_ONCE = 4
 

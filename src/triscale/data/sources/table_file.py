@@ -12,10 +12,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from triscale.compat import sync_directory
 from triscale.data.sources.manifest import COLUMNS
 from triscale.errors import DataError
 from triscale.places import cache_folder
-from triscale.record import sync_directory
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream that was written to its end
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import json
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
+from triscale.locks import LockedError, exclusive_lock
 from triscale.measure.device import Machine
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
@@ -171,27 +170,19 @@ class Run:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            (self.folder / LOCK).touch()
         except OSError as error:
             raise RunError(
                 f"cannot write to {self.folder}: {error.strerror}; give another folder with --out"
             ) from error
-        try:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                owner = os.read(handle, 200).decode(errors="replace").strip() or "another process"
+                stack.enter_context(exclusive_lock(self.folder / LOCK))
+            except LockedError as owner:
                 raise RunError(
                     f"{self.folder} is in use by {owner}; wait for it, stop it, or give another folder with --out"
                 ) from None
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-            try:
-                yield
-            finally:
-                os.ftruncate(handle, 0)
-        finally:
-            os.close(handle)
+            yield
 
     @contextmanager
     def update(self) -> Iterator[None]:

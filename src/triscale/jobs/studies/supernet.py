@@ -70,8 +70,14 @@ def digest_of(split: Split) -> str:
     return split.model_copy(update={"root": ""}).digest
 
 
-def train_supernet(spec: SupernetSpec, split: Split, folder: Path, context: ExecutionContext) -> None:
-    """Train a supernet in a folder from nothing, from its newest checkpoint, or not at all where that was done.
+def train_supernet(
+    spec: SupernetSpec,
+    split: Split,
+    folder: Path,
+    context: ExecutionContext,
+    on_epoch: Callable[[], None] = lambda: None,
+) -> None:
+    """Train a supernet in a directory: from scratch, from its newest checkpoint, or not at all if it is trained.
 
     The images have the largest resolution of the space. What is kept are the averaged weights after the last epoch: the
     best epoch of the largest network, by which others are chosen, says little about the rest.
@@ -98,7 +104,7 @@ def train_supernet(spec: SupernetSpec, split: Split, folder: Path, context: Exec
             network_digest=spec.space.digest,
             seed=spec.seed,
         )
-        manifest = train_task(run, task, split, context)
+        manifest = train_task(run, task, split, context, on_epoch)
         tensors = Checkpoints(run.checkpoints).load(manifest.state_file)
         run.save_weights(
             {name.removeprefix("average/"): value for name, value in tensors.items() if name.startswith("average/")}

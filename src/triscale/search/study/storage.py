@@ -7,9 +7,6 @@ tries), so that a file has one writer, which holds a lock; PostgreSQL locks rows
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import socket
 import sqlite3
 import time
 import warnings
@@ -27,6 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlche
 from sqlalchemy.sql import text
 
 from triscale.errors import RunError, SearchError
+from triscale.locks import LockedError, exclusive_lock
 
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
@@ -241,19 +239,15 @@ def _experiments_allowed() -> Iterator[None]:
 @contextmanager
 def _lock(file: Path) -> Iterator[None]:
     """Be the only writer; the lock goes with the process, also when it is killed."""
+    lock = file.with_name(f".{file.name}.lock")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file.with_name(f".{file.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        lock.touch()
     except OSError as error:
         raise SearchError(f"cannot write to {file.parent}: {error.strerror}; give another file") from error
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.read(handle, 200).decode(errors="replace").strip() or "another process"
+            stack.enter_context(exclusive_lock(lock))
+        except LockedError as owner:
             raise RunError(f"{file} is in use by {owner}; wait for it, stop it, or give another file") from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         yield
-    finally:
-        os.close(handle)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, NoReturn
 
 from triscale.errors import JobError, TriscaleError
+from triscale.locks import LockedError, exclusive_lock
 from triscale.record import Record
 from triscale.search.study.trial import Job, Score
 
@@ -94,19 +94,9 @@ def _die_with(life: Connection) -> None:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold a lock on the folder; the worker of a study that was killed may take a moment to die."""
-    handle = os.open(folder / ".worker", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        until = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > until:
-                    raise JobError(
-                        f"another process has worked in {folder} for {LOCK_SECONDS:.0f} s; end it, then resume"
-                    ) from None
-                time.sleep(0.05)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive_lock(folder / ".worker", seconds=LOCK_SECONDS))
+        except LockedError as owner:
+            raise JobError(f"{owner} has worked in {folder} for {LOCK_SECONDS:.0f} s; end it, then resume") from None
         yield
-    finally:
-        os.close(handle)
