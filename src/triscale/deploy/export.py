@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from triscale.compat import sync_directory
 from triscale.deploy.contract import read_contract
-from triscale.deploy.engines import Engine, coreml
+from triscale.deploy.engines import Engine
 from triscale.deploy.engines.openvino import WEIGHTS
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import BATCHES, check_parity, logits_of_model, parity_inputs
@@ -63,7 +63,7 @@ def export(subject: Exportable, engine: Engine, real: NDArray[np.float32], path:
     subject.model.cpu().eval()
     with atomic_output(path) as draft:
         engine.write(subject, draft)
-        if engine.name == "coreml" and not coreml.runs_here():
+        if not engine.runs_here():
             images, verified, error, agreement = 0, False, None, None
         else:
             inputs = parity_inputs(real, subject.contract.preprocessing)
@@ -97,6 +97,15 @@ def atomic_output(path: Path) -> Iterator[Path]:
                 place.replace(Path(aside) / "former")
             made.replace(place)
     sync_directory(path.parent)
+
+
+def copy_exported(source: Path, target: Path) -> None:
+    """Copy an exported file with all that belongs to it; it may be a directory."""
+    for part, place in zip(_parts(source), _parts(target), strict=True):
+        if part.is_dir():
+            shutil.copytree(part, place)
+        else:
+            shutil.copy2(part, place)
 
 
 def size_of(path: Path) -> int:

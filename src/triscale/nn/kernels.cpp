@@ -489,6 +489,19 @@ inline void gather(const float* const* rows, const float* weight, long stride, f
 }
 
 // One group of images, one block of channels.
+//
+// The rows of x that K rows of taps meet are held in a ring of K rows: row r of the padded image lies in slot r % K, so
+// that each row is normalized and activated once, however many output rows read it. With K = 3 and stride 1:
+//
+//     padded rows of x      0   1   2   3   4   5 ...
+//     slot in the ring      0   1   2   0   1   2 ...
+//
+//     output row 0 reads   [0   1   2]                rows[ky] = ring[(oy * S + ky) % K]
+//     output row 1 reads       [1   2   3]            row 3 has overwritten row 0, which nobody reads any more
+//     output row 2 reads           [2   3   4]
+//
+// `filled` counts the rows that the ring has seen. A row is [padded width, stride] floats: zeros left and right of the
+// image, `stride` being the block's channels rounded up to whole vectors. Rows outside the image stay zero.
 template <int K, int S>
 void forward_task(const Depthwise& d, const Source& s, const float* weight, long from, long to, long first, long used,
                   float* out, float* shift, double* sum, double* square) {
@@ -556,6 +569,12 @@ template <int K, int S>
 void backward_task(const Depthwise& d, const Source& s, const Gradient& g, const float* weight, long from, long to,
                    long first, long used, float* dz, double* weight_sum, double* sum, double* product) {
     const long stride = lanes_up(used), padded = std::max((d.out_width - 1) * S + K, d.width + d.pad_left);
+    // The same ring, now over rows of dy: input row iy receives from the output rows oy = (iy + pad - ky) / S that
+    // are whole numbers inside the map, at most K of them; row oy lies in slot oy % K.
+    //
+    //     S = 1, K = 3, pad = 1:  input row 2  <-  dy rows 1 (ky = 2), 2 (ky = 1), 3 (ky = 0)
+    //     S = 2, K = 3, pad = 0:  input row 2  <-  dy rows 0 (ky = 2), 1 (ky = 0); ky = 1 meets none
+    //
     // Columns of zeros beside the gradient, so that every tap of every pixel of the input reads something.
     const long left = K - 1, right = std::max(0L, (d.width - 1 + d.pad_left) / S - (d.out_width - 1)) + 4;
     const long line = left + d.out_width + right;

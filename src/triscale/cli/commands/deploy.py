@@ -54,8 +54,7 @@ def export(
     json
         Print machine-readable JSON.
     """
-    from triscale.deploy.engines import ENGINES, engine_of, get_engine
-    from triscale.deploy.quantize import QUANTIZERS
+    from triscale.deploy.engines import DEFAULT_ENGINE, ENGINES, engine_of, get_engine
     from triscale.jobs.core.run import Run
     from triscale.jobs.deploy.export import export_for
 
@@ -64,15 +63,13 @@ def export(
     if engine == ALL:
         if out is not None:
             raise UserError("--out names one file, but --engine all makes several; they go into the Run")
-        chosen = [
-            one for one in ENGINES.values() if one.installed and (precision == "float32" or one.name in QUANTIZERS)
-        ]
+        chosen = [one for one in ENGINES.values() if one.installed and precision in one.precisions]
     elif engine is not None:
         chosen = [get_engine(engine)]
         if out is not None and out.suffix != chosen[0].suffix:
             raise UserError(f"--out {out}: files for {chosen[0].title} end in {chosen[0].suffix}")
     else:
-        chosen = [get_engine("onnxruntime") if out is None else engine_of(out)]
+        chosen = [DEFAULT_ENGINE if out is None else engine_of(out)]
     opened = Run.open(run)
     made, failed = [], []
     with opened.update(), execution() as context:

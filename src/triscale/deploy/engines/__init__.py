@@ -3,52 +3,151 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from triscale.deploy.engines import coreml, executorch, litert, onnx_runtime, openvino
 from triscale.deploy.engines.session import Session
 from triscale.deploy.exportable import Exportable
 from triscale.errors import UserError, nearest
 
+Precision = Literal["float32", "bfloat16", "int8"]
+Opener = Callable[[Path, int], Session]
 
-@dataclass(frozen=True, slots=True)
+
+def _everywhere() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """One engine.
+    """What one engine is able to do; nobody compares engines by name.
 
     Attributes:
-        name: by which it is asked for.
-        title: as it is shown.
-        suffix: of its files.
-        write: writes a model with its contract into a draft of a file, unchecked.
-        open: opens a file with a number of threads, 0 for as many as the engine likes.
-        needs: the module that must be installed.
+        name: How it is chosen on the command line.
+        title: How it is shown.
+        suffix: Ending of the files that are written for it.
+        is_folder: Whether such a file is a directory.
+        also_reads: Endings of other files that it opens.
+        write: Writes a model with its contract into a draft of a file, unchecked.
+        openers: By the precision that it computes in, what opens a file with a number of threads (0: the engine's own
+            choice). An int8 file is opened like any other.
+        makes_int8: Whether int8 files can be made for it here.
+        converter: The module that must be installed to write its files.
+        install: The command that installs it.
+        runs_here: Whether this system can run its files.
     """
 
     name: str
     title: str
     suffix: str
+    is_folder: bool = False
+    also_reads: tuple[str, ...] = ()
     write: Callable[[Exportable, Path], None]
-    open: Callable[[Path, int], Session]
-    needs: str
+    openers: Mapping[Precision, Opener]
+    makes_int8: bool = False
+    converter: str
+    install: str
+    runs_here: Callable[[], bool] = _everywhere
 
     @property
     def installed(self) -> bool:
         """Whether its files can be written here."""
-        return importlib.util.find_spec(self.needs) is not None
+        return importlib.util.find_spec(self.converter) is not None
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """What files for it compute in, the widest first."""
+        return (*self.openers, "int8") if self.makes_int8 else tuple(self.openers)
+
+    def reads(self, file: Path) -> bool:
+        """Whether it opens a file with such a name."""
+        return file.suffix == self.suffix or file.suffix in self.also_reads
+
+    def open(self, file: Path, threads: int = 0, precision: Precision = "float32") -> Session:
+        """Open a file.
+
+        Args:
+            file: A file that the engine reads.
+            threads: Threads to compute with; 0 leaves it to the engine.
+            precision: What float operations are computed in; ``int8`` for an int8 file.
+
+        Raises:
+            UserError: The engine is not installed, or does not compute in the precision.
+            RecordError: The engine cannot read the file.
+        """
+        opener = self.openers.get("float32" if precision == "int8" and self.makes_int8 else precision)
+        if opener is None:
+            able = [engine.name for engine in ENGINES.values() if precision in engine.precisions]
+            raise UserError(
+                f"{self.title} computes in {' or '.join(self.precisions)} here; {precision} is for {', '.join(able)}"
+            )
+        return opener(file, threads)
 
 
 ENGINES: dict[str, Engine] = {
     engine.name: engine
     for engine in (
-        Engine("onnxruntime", "ONNX Runtime", ".onnx", onnx_runtime.write, onnx_runtime.OnnxSession, "onnxruntime"),
-        Engine("openvino", "OpenVINO", ".xml", openvino.write, openvino.OpenVinoSession, "openvino"),
-        Engine("executorch", "ExecuTorch", ".pte", executorch.write, executorch.ExecuTorchSession, "executorch"),
-        Engine("coreml", "Core ML", ".mlpackage", coreml.write, coreml.CoreMlSession, "coremltools"),
-        Engine("litert", "LiteRT", ".tflite", litert.write, litert.LiteRtSession, "litert_torch"),
+        Engine(
+            name="onnxruntime",
+            title="ONNX Runtime",
+            suffix=".onnx",
+            write=onnx_runtime.write,
+            openers={"float32": onnx_runtime.OnnxSession},
+            makes_int8=True,
+            converter="onnxruntime",
+            install="pip install onnxruntime",
+        ),
+        Engine(
+            name="openvino",
+            title="OpenVINO",
+            suffix=".xml",
+            also_reads=(".onnx",),
+            write=openvino.write,
+            openers={
+                "float32": openvino.OpenVinoSession,
+                "bfloat16": lambda file, threads: openvino.OpenVinoSession(file, threads, "bf16"),
+            },
+            makes_int8=True,
+            converter="openvino",
+            install="pip install 'triscale[openvino]'",
+        ),
+        Engine(
+            name="executorch",
+            title="ExecuTorch",
+            suffix=".pte",
+            write=executorch.write,
+            openers={"float32": executorch.ExecuTorchSession},
+            makes_int8=True,
+            converter="executorch",
+            install="pip install 'triscale[executorch]'",
+        ),
+        Engine(
+            name="coreml",
+            title="Core ML",
+            suffix=".mlpackage",
+            is_folder=True,
+            write=coreml.write,
+            openers={"float32": coreml.CoreMlSession},
+            converter="coremltools",
+            install="pip install 'triscale[coreml]'",
+            runs_here=coreml.runs_here,
+        ),
+        Engine(
+            name="litert",
+            title="LiteRT",
+            suffix=".tflite",
+            write=litert.write,
+            openers={"float32": litert.LiteRtSession},
+            converter="litert_torch",
+            install="bash examples/litert.sh",
+        ),
     )
 }
+DEFAULT_ENGINE = ENGINES["onnxruntime"]
+"""What a run is exported to if nothing else is asked for."""
 
 
 def get_engine(name: str) -> Engine:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +12,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from triscale.deploy.engines import ENGINES, Engine, coreml
-from triscale.deploy.export import atomic_output, remove
-from triscale.deploy.quantize import QUANTIZERS
+from triscale.deploy.engines import ENGINES, Engine
+from triscale.deploy.export import atomic_output, copy_exported, remove
 from triscale.deploy.quantize.guard import BOUND, Quantized
 from triscale.errors import BudgetError, ExportError, Interrupted, JobError, UserError
 from triscale.jobs.core.run import Run
@@ -135,9 +133,7 @@ def deploy_run(
         file = run.folder / FOLDER / best.file.name
         former = run.folder / Deployment.load(run.deploy_file).file if run.deploy_file.is_file() else file
         with atomic_output(file) as draft:
-            for part in (best.file, best.file.with_suffix(".bin")):
-                if part.is_file():
-                    shutil.copy2(part, draft.with_suffix(part.suffix))
+            copy_exported(best.file, draft)
     made_of = Deployment(
         file=f"{FOLDER}/{file.name}",
         device=predictors[0].processor if predictors else machine().processor,
@@ -167,9 +163,9 @@ def _make_all(
     made, exam = [], QuantizationEvalCache(run, exportable(run), calibration, context.should_stop)
     for precision in precisions:
         for engine in ENGINES.values():
-            if precision == "int8" and engine.name not in QUANTIZERS:
+            if precision not in engine.precisions:
                 continue
-            if engine.name == "coreml" and not coreml.runs_here():
+            if not engine.runs_here():
                 continue
             if context.should_stop():
                 raise Interrupted("stopped; nothing was deployed, the same command begins again")

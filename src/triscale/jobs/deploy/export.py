@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triscale.deploy.contract import Contract
-from triscale.deploy.engines import Engine, coreml, get_engine
+from triscale.deploy.engines import DEFAULT_ENGINE, Engine
 from triscale.deploy.export import Export, export
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import MIN_SCALE, logits_of, logits_of_model, parity_inputs
@@ -71,7 +71,7 @@ def export_run(run: Run, context: ExecutionContext, path: Path | None = None) ->
         ParityError: the file does not compute what the model does.
     """
     context.progress.begin("export")
-    made = export(exportable(run), get_engine("onnxruntime"), real_images(run), path or run.onnx_file)
+    made = export(exportable(run), DEFAULT_ENGINE, real_images(run), path or run.onnx_file)
     made.save(run.export_file)
     return made
 
@@ -130,7 +130,7 @@ def export_for(
 
 def time_file(engine: Engine, file: Path, precision: Precision) -> Measurement | None:
     """Measure a file with one image on one core, briefly; None where its engine does not run here."""
-    if engine.name == "coreml" and not coreml.runs_here():
+    if not engine.runs_here():
         return None
     with held_to_cores(1) as cores:
         session = engine.open(file, 1)

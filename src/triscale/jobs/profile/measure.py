@@ -15,7 +15,7 @@ from torch import nn
 
 from triscale.deploy.contract import Contract
 from triscale.deploy.engines import ENGINES as FILE_ENGINES
-from triscale.deploy.engines import engine_of, openvino
+from triscale.deploy.engines import engine_of
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize import get_quantizer
 from triscale.errors import UserError
@@ -190,7 +190,7 @@ def ready(
     chosen = FILE_ENGINES[engine]
     with tempfile.TemporaryDirectory() as folder:
         file = subject.file if precision != "int8" or subject.model is None else None
-        if file is not None and file.suffix != chosen.suffix and not (engine == "openvino" and file.suffix == ".onnx"):
+        if file is not None and not chosen.reads(file):
             file = None
         if file is None and subject.model is None:
             assert subject.file is not None
@@ -205,10 +205,7 @@ def ready(
                 tool.write(slow_blocks(tool, chosen, exported.side), file)
             else:
                 chosen.write(exported, file)
-        if precision == "bfloat16" and engine != "openvino":
-            raise UserError(f"{chosen.title} computes in float32 or int8 here; bfloat16 is for torch and openvino")
-        half = engine == "openvino" and precision == "bfloat16"
-        session = openvino.OpenVinoSession(file, threads, "bf16") if half else chosen.open(file, threads)
+        session = chosen.open(file, threads, precision)
         yield lambda: session(images)
 
 
