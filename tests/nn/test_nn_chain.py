@@ -354,3 +354,42 @@ def test_an_observer_of_operations_sees_those_of_torch():
 
 def test_the_native_kernels_are_in_use_here():
     assert isinstance(chain._native(), Native)
+
+
+def chain_of_three() -> nn.Sequential:
+    modules = unit(3, 6, 1, 1, 1, "same", "silu") + unit(6, 6, 3, 2, 6, "same", "relu6") + [se(6)]
+    return Chained(*drawn(modules, 7)).double()
+
+
+def test_gradients_can_be_differentiated_again():
+    body = chain_of_three()
+    maps = torch.randn(2, 3, 5, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda maps, *_: body(maps), (maps, *body.parameters()), atol=1e-5)
+
+
+def test_the_gradient_under_create_graph_is_the_same_and_moves_the_statistics_once():
+    found = []
+    whole = chain_of_three()
+    for create_graph in (False, True):
+        body = copy.deepcopy(whole)
+        maps = torch.randn(2, 3, 5, 5, dtype=torch.float64, generator=torch.manual_seed(3), requires_grad=True)
+        gradients = torch.autograd.grad(body(maps).sin().sum(), [maps, *body.parameters()], create_graph=create_graph)
+        found.append([*gradients, *body.buffers()])
+    for plain, again in zip(*found, strict=True):
+        torch.testing.assert_close(plain, again)
+
+
+def test_transforms_of_torch_func_see_plain_operations():
+    # torch.func refuses statistics that are moved in place, whatever the module: it offers to take them away.
+    body = torch.func.replace_all_batch_norm_modules_(chain_of_three())
+    plain = nn.Sequential(*copy.deepcopy(list(body)))
+    maps = torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    values = dict(body.named_parameters())
+
+    def loss(values, module):
+        return torch.func.functional_call(module, values, (maps,)).square().sum()
+
+    ours = torch.func.grad(loss)(values, body)
+    theirs = torch.func.grad(loss)(values, plain)
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name])

@@ -88,11 +88,26 @@ def build(network: CustomNetwork) -> nn.Module: ...
 def build(network: AnyNetwork) -> nn.Module:
     """Build the torch module of a Network, initialized as published.
 
-    Parameters are named after the structure (``stages.3.blocks.1.expand.conv.weight``). A person's own network is
-    what their function returns.
+    Parameters are named after the structure (``stages.3.blocks.1.expand.conv.weight``); a custom model is what its
+    function returns. ``torch.compile``, ``torch.export`` and ``torch.jit.trace`` take the module. ``torch.jit.script``
+    and ``torch.fx.symbolic_trace`` do not: in training a module decides in Python, at each call, which of its layers
+    run as one fused chain, and SAME padding depends on the size of the input.
+
+    Args:
+        network: A network as data, or a custom model.
+
+    Returns:
+        The module in training mode, with random weights: ``[N, 3, H, W]`` to logits ``[N, classes]``.
 
     Raises:
-        NetworkError: a person's function cannot be found or called.
+        NetworkError: The function of a custom model cannot be found or called.
+
+    Example:
+        >>> import torch
+        >>> from triscale.families import get
+        >>> model = build(get("efficientnet_b0@32")).eval()
+        >>> model(torch.zeros(1, 3, 32, 32)).shape
+        torch.Size([1, 1000])
     """
     if isinstance(network, CustomNetwork):
         return build_custom(network)
