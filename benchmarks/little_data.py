@@ -26,7 +26,7 @@ from triscale.training.metrics import Metrics
 from triscale.training.recipe import get_recipe
 
 DEFAULT = get_recipe("finetune")
-WITHOUT = DEFAULT.model_copy(update={"head_init": "chance", "min_steps": 0})
+WITHOUT = DEFAULT.model_copy(update={"head_init": "random", "min_steps": 0})
 OF_EACH = 1000
 """Images of each class of CIFAR-10 that the source is trained on."""
 EPOCHS = 6

@@ -198,7 +198,7 @@ def test_latency_is_foretold_where_a_profile_says_how(folder, tiny, tmp_path):
         (("--target", "1M", "--exponent", "1"), "less than or equal to 0"),
         (("--target", "1M", "--trials", "0"), "greater than or equal to 1"),
         (("--target", "1M", "--skeleton", "math:floor"), "floor is a function"),
-        (("--target", "1ms", "--storage", "postgresql://localhost/none"), "are those of one machine"),
+        (("--target", "1ms", "--storage", "postgresql://localhost/none"), "belong to one machine"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(capsys, folder, tiny_file, space_file, tmp_path, options, said):

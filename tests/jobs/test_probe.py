@@ -56,7 +56,7 @@ def test_a_fine_tuning_begins_with_it_and_the_same_again(capsys, pretrained, tmp
     assert "the classifier begins anew, as a linear probe of" in seen.err
     run(capsys, *command, "--out", tmp_path / "b")
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
-    by_chance = run(capsys, *command, "--set", "head_init=chance", "--out", tmp_path / "c")
+    by_chance = run(capsys, *command, "--set", "head_init=random", "--out", tmp_path / "c")
     assert "as a linear probe" not in by_chance.err
 
     split, spec = Run.open(tmp_path / "a").split, pretrained.spec

@@ -77,7 +77,7 @@ class Study(StudyRequest):
     kind_name = "study"
 
 
-def context(**changes) -> ExecutionContext:
+def execution(**changes) -> ExecutionContext:
     return ExecutionContext(device=CPU, **changes)
 
 
@@ -87,7 +87,7 @@ def weights(folder) -> bytes:
 
 def split_of(images, folder, space: Space, share: float = 1.0) -> Split:
     study = Study(images=str(images), baseline=space.skeleton, recipe=RECIPE, share=share)
-    return prepare_split(study, folder, context(), DEFAULT_STUDY)
+    return prepare_split(study, folder, execution(), DEFAULT_STUDY)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def spec(place) -> SupernetSpec:
 @pytest.fixture(scope="module")
 def trained(place, spec):
     folder = place / "supernet"
-    train_supernet(spec, Split.load(place / "study" / SPLIT), folder, context())
+    train_supernet(spec, Split.load(place / "study" / SPLIT), folder, execution())
     return folder
 
 
@@ -152,7 +152,7 @@ def test_statistics_are_those_of_the_network_itself(place, trained, spec, tmp_pa
 
 def test_it_is_trained_once_and_the_average_is_kept(place, trained, spec):
     before = Run(trained).weights_file.stat().st_mtime_ns
-    train_supernet(spec, Split.load(place / "study" / SPLIT), trained, context(should_stop=lambda: True))
+    train_supernet(spec, Split.load(place / "study" / SPLIT), trained, execution(should_stop=lambda: True))
     assert Run(trained).weights_file.stat().st_mtime_ns == before
     checkpoints = Checkpoints(Run(trained).checkpoints)
     state = checkpoints.load(checkpoints.newest().state_file)
@@ -177,7 +177,7 @@ def residual(split) -> SupernetSpec:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, split, residual) -> bytes:
     folder = tmp_path_factory.mktemp("whole")
-    train_supernet(residual, split, folder, context())
+    train_supernet(residual, split, folder, execution())
     checkpoints = Checkpoints(Run(folder).checkpoints)
     manifest = checkpoints.newest()
     assert manifest.finished
@@ -197,9 +197,9 @@ def test_stopped_and_taken_up_it_ends_bitwise_the_same(split, residual, whole, t
         return len(calls) > steps
 
     with pytest.raises(Interrupted):
-        train_supernet(residual, split, tmp_path, context(should_stop=should_stop))
+        train_supernet(residual, split, tmp_path, execution(should_stop=should_stop))
     assert not Run(tmp_path).weights_file.exists()
-    train_supernet(residual, split, tmp_path, context())
+    train_supernet(residual, split, tmp_path, execution())
     assert weights(tmp_path) == whole
 
 
@@ -210,7 +210,7 @@ def work(folder, spec, split, reached) -> None:
         reached.value += 1
         time.sleep(0.3)
 
-    train_supernet(spec, split, folder, context(), on_epoch)
+    train_supernet(spec, split, folder, execution(), on_epoch)
     os._exit(0)
 
 
@@ -227,21 +227,21 @@ def test_killed_and_begun_again_it_ends_bitwise_the_same(split, residual, whole,
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert not Run(tmp_path).weights_file.exists()
-    train_supernet(residual, split, tmp_path, context())
+    train_supernet(residual, split, tmp_path, execution())
     assert weights(tmp_path) == whole
 
 
 def test_what_cannot_be_trained_is_refused(trained, split, residual, tmp_path):
     with pytest.raises(RunError, match="another space"):
-        train_supernet(residual, split, trained, context())
+        train_supernet(residual, split, trained, execution())
     (tmp_path / "something").write_text("")
     with pytest.raises(RunError, match="something"):
-        train_supernet(residual, split, tmp_path, context())
+        train_supernet(residual, split, tmp_path, execution())
     fewer = split.model_copy(update={"train": split.train[1:]})
     with pytest.raises(RunError, match="another split"):
-        train_supernet(residual, fewer, tmp_path / "new", context())
+        train_supernet(residual, fewer, tmp_path / "new", execution())
     with Run(trained).lock(), pytest.raises(RunError, match="in use"):
-        train_supernet(residual, split, trained, context())
+        train_supernet(residual, split, trained, execution())
 
 
 def test_what_cannot_be_asked_is_refused(place, trained, split, tmp_path):

@@ -89,7 +89,7 @@ def test_a_request_that_cannot_be_done_ends_all_with_its_sentence(job, tmp_path)
     arguments = [*job, str(tmp_path / "run"), "--set", "micro_batches=1"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode != 0
-    assert "1 shards cannot be dealt out to 2 processes" in done.stderr
+    assert "1 micro-batches cannot be distributed to 2 processes" in done.stderr
 
 
 def ip(*arguments: str) -> None:

@@ -141,7 +141,7 @@ def test_one_process_that_is_told_to_stop_stops_all_at_the_same_step(tmp_path, t
 
 def test_fast_sums_are_close_to_the_strict_ones(tmp_path, tiny):
     weights = []
-    for grad_reduction in ("strict", "fast"):
+    for grad_reduction in ("deterministic", "fast"):
         recipe = Recipe(
             epochs=1,
             batch=BATCH,

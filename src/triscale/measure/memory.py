@@ -57,7 +57,7 @@ def training_memory(model: nn.Module, batch: int, resolution: int, optimizer_val
 
     Args:
         model: any module that takes ``[N, 3, H, W]``; it is moved to the meta device and cannot be used afterwards.
-        batch: images that are in memory at a time: those of a shard.
+        batch: images that are in memory at a time: those of a micro-batch.
         resolution: their side in pixels.
         optimizer_values: what the optimizer keeps for each parameter.
     """

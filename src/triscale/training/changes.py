@@ -89,10 +89,10 @@ def unused_settings(recipe: Recipe, network: AnyNetwork) -> tuple[str, ...]:
         found.append(f"patience {recipe.patience} is ignored: there are {recipe.epochs} epochs")
     if recipe.micro_batches == 1:
         found += [
-            f"{name} is ignored: there is one shard"
+            f"{name} is ignored: there is one micro-batch"
             for name, value, default in (
-                ("grad_reduction", recipe.grad_reduction, "strict"),
-                ("norm_over", recipe.norm_over, "shard"),
+                ("grad_reduction", recipe.grad_reduction, "deterministic"),
+                ("norm_over", recipe.norm_over, "micro_batch"),
             )
             if value != default
         ]

@@ -1,7 +1,7 @@
 """The training loop: read it from top to bottom.
 
 A step is a pure function of recipe, seed, step number and state: the batch is one of (seed, epoch, step), dropout and
-stochastic depth are drawn from (seed, step, shard). No random state is saved, and none is relied upon.
+stochastic depth are drawn from (seed, step, micro-batch). No random state is saved, and none is relied upon.
 """
 
 from __future__ import annotations

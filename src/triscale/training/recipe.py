@@ -18,11 +18,11 @@ MINIVAL_SHARE = 25022 / 1281167
 
 Decoder = Literal["pillow", "torchcodec"]
 Precision = Literal["auto", "float32", "bfloat16"]
-GradReduction = Literal["strict", "fast"]
-NormOver = Literal["shard", "batch"]
+GradReduction = Literal["deterministic", "fast"]
+NormOver = Literal["micro_batch", "batch"]
 NormStatistics = Literal["trained", "frozen", "reestimated"]
 Quantization = Literal["none", "int8"]
-HeadInit = Literal["chance", "probe"]
+HeadInit = Literal["random", "probe"]
 
 
 class Sgd(Record):
@@ -104,23 +104,23 @@ class Recipe(Record):
         decoder: what decodes and resizes the training images; torchcodec (extra ``fast``) is faster, and its pixels
             differ by a level now and then.
         mixup: alpha of its Beta distribution (https://arxiv.org/abs/1710.09412), 0 for none.
-        cutmix: likewise (https://arxiv.org/abs/1905.04899); with both, each shard gets either.
+        cutmix: likewise (https://arxiv.org/abs/1905.04899); with both, each micro-batch gets either.
         crop: the side of the center square that is evaluated, as a share of the short side; None is the rule of 2019,
             ``resolution / (resolution + 32)``.
         val_share: share of the training images of every class that is held out to choose the best epoch, where the set
             has no part for it.
-        grad_reduction: ``strict`` adds the gradients of shards in a fixed order, so that any number of processes gives
-            bitwise the same; ``fast`` leaves the order to the machine and adds while the last shard goes backward.
+        grad_reduction: ``deterministic`` adds the gradients of micro-batches in a fixed order, so that any number of processes gives
+            bitwise the same; ``fast`` leaves the order to the machine and adds while the last micro-batch goes backward.
         norm_statistics: ``frozen`` leaves those of batch norm as the first weights have them, for weights that were
             trained before; ``reestimated`` trains as usual and takes those of the average again after each epoch.
-        head_init: how a new classifier on weights that were trained before begins: drawn by ``chance``, or as a linear
+        head_init: how a new classifier on weights that were trained before begins: ``random``, or as a linear
             ``probe`` of their features (:mod:`triscale.jobs.training.linear_probe`), where there are at most 20 000 training images.
         head_epochs: for so many epochs only the classifier learns, and the statistics of batch norm are frozen.
         layer_decay: learning rate of each stage as a share of the next one's, the classifier's being the full one.
         quantization: ``int8`` rounds weights and activations to eight bits on the way forward, so that the weights suit
             int8 (:mod:`triscale.training.fake_quantize`); what is kept and evaluated is float32.
         patience: ends the training when the held-out images have not been judged better for so many epochs.
-        norm_over: ``batch`` takes the statistics of batch norm over all shards, if every process has one of them.
+        norm_over: ``batch`` takes the statistics of batch norm over all micro-batches, if every process has one of them.
     """
 
     kind_name: ClassVar[str] = "recipe"
@@ -150,21 +150,21 @@ class Recipe(Record):
     cutmix: NonNegativeFloat = 0.0
     crop: float | None = Field(default=1.0, gt=0, le=1)
     val_share: float = Field(default=0.1, gt=0, lt=1)
-    grad_reduction: GradReduction = "strict"
-    norm_over: NormOver = "shard"
+    grad_reduction: GradReduction = "deterministic"
+    norm_over: NormOver = "micro_batch"
     norm_statistics: NormStatistics = "trained"
-    head_init: HeadInit = "chance"
+    head_init: HeadInit = "random"
     head_epochs: NonNegativeFloat = 0.0
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     quantization: Quantization = "none"
     patience: PositiveInt | None = None
 
     @model_validator(mode="after")
-    def _check_shards(self) -> Recipe:
+    def _check_micro_batches(self) -> Recipe:
         if self.batch < 2 * self.micro_batches and self.micro_batches > 1:
             raise ValueError(
-                f"{self.micro_batches} shards of a batch of {self.batch} leave less than two images for the statistics of "
-                f"batch norm; use at most {max(1, self.batch // 2)} shards"
+                f"{self.micro_batches} micro-batches of a batch of {self.batch} leave less than two images for the statistics of "
+                f"batch norm; use at most {max(1, self.batch // 2)} micro-batches"
             )
         return self
 

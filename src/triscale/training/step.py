@@ -39,7 +39,7 @@ class Stepper:
         recipe: how to train.
         preprocessing: how images become input.
         classes: number of classes.
-        seed: decides about dropout, stochastic depth, mixup and cutmix, together with step and shard.
+        seed: decides about dropout, stochastic depth, mixup and cutmix, together with step and micro-batch.
         device: where the model is.
         group: the processes that train together.
         on_message: called with a sentence when something had to be changed.
@@ -69,13 +69,13 @@ class Stepper:
         batch norm stay as they were before it.
 
         Args:
-            batch: the images of this process's shards.
+            batch: the images of this process's micro-batches.
             count: number of images of all processes.
             rate: the learning rate.
             only_head: whether only the classifier learns.
 
         Raises:
-            JobError: a shard does not fit into memory, or another process was lost.
+            JobError: a micro-batch does not fit into memory, or another process was lost.
         """
         state = self.state
         state.model.train()
@@ -109,7 +109,7 @@ class Stepper:
 
         def micro_batch(number: int) -> Tensor:
             part = slice(sizes[number].start - start, sizes[number].stop - start)
-            return self._shard(number, images[part], labels[part], count, before)
+            return self._micro_batch(number, images[part], labels[part], count, before)
 
         if recipe.micro_batches == 1:
             return micro_batch(0)
@@ -138,7 +138,7 @@ class Stepper:
     def _fast(
         self, mine: range, micro_batch: Callable[[int], Tensor], sizes: list[slice], count: int, before: list[Tensor]
     ) -> Tensor:
-        """Let DistributedDataParallel add the gradients over the processes while the last shard goes backward."""
+        """Let DistributedDataParallel add the gradients over the processes while the last micro-batch goes backward."""
         model, forward = self.state.model, self.forward
         assert isinstance(forward, DistributedDataParallel)
         rest: Tensor | None = None
@@ -153,8 +153,8 @@ class Stepper:
         assert rest is not None
         return _put_back_buffers(model, self.group.add(rest))
 
-    def _shard(self, number: int, images: Tensor, labels: Tensor, count: int, before: list[Tensor]) -> Tensor:
-        """Go forward and backward through a shard; where memory does not suffice, again and more frugally."""
+    def _micro_batch(self, number: int, images: Tensor, labels: Tensor, count: int, before: list[Tensor]) -> Tensor:
+        """Go forward and backward through a micro-batch; where memory does not suffice, again and more frugally."""
         while True:
             try:
                 return self._forward_backward(number, images, labels, count)
@@ -175,8 +175,8 @@ class Stepper:
 
     def _no_memory(self, images: int) -> JobError:
         return JobError(
-            f"memory does not suffice for a shard of {images} images even when parts of the network are computed "
-            f"twice; begin another Run with more shards, for instance --set shards={2 * self.recipe.micro_batches}, which "
+            f"memory does not suffice for a micro-batch of {images} images even when parts of the network are computed "
+            f"twice; begin another Run with more micro-batches, for instance --set micro_batches={2 * self.recipe.micro_batches}, which "
             "takes the statistics of batch norm over fewer images"
         )
 

@@ -34,7 +34,7 @@ def print_estimate(request: Request, device: str, workers: int, *, json: bool) -
             "time",
             f"{format_duration(found.seconds)} ({format_duration(found.seconds_low)} to {format_duration(found.seconds_high)}) for training",
         ),
-        ("memory", f"{si(found.memory_bytes)}B for weights and a shard, without Python and torch"),
+        ("memory", f"{si(found.memory_bytes)}B for weights and a micro-batch, without Python and torch"),
         ("disk", f"{si(found.disk_bytes)}B at most"),
     ):
         console.print(f"{name:<8} {value}", markup=False)
@@ -68,7 +68,8 @@ def announce(spec: RunSpec, device: str) -> None:
     )
     if memory.largest is not None and memory.largest < memory.micro_batch:
         error_console.print(
-            "that is not enough: parts of the network will be computed twice, or give more --set shards", style="bold"
+            "that is not enough: parts of the network will be computed twice, or give more --set micro_batches",
+            style="bold",
         )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -16,6 +18,8 @@ from triscale.progress import ProgressReporter
 from triscale.record import Record
 
 PLAIN_SECONDS = 4.0
+MAX_TABLE = 400
+"""Columns that a table may take where no terminal limits it."""
 
 console = Console(highlight=False)
 error_console = Console(stderr=True, highlight=False)
@@ -32,16 +36,46 @@ def print_json(data: Record | Sequence[Record] | dict[str, object]) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, title: str = "") -> None:
-    """Print a table; the first ``left`` columns are aligned left, the others right."""
+    """Print a table that no terminal breaks in two.
+
+    Where it is wider than the terminal, long texts in the left columns are folded between words; where that is not
+    enough, each row becomes a block with a line for each column. Output that is no terminal gets the full width.
+
+    Args:
+        columns: Headings.
+        rows: Cells, as many in each row as there are columns.
+        left: Number of columns that are aligned left; figures in the others are aligned right and never broken.
+        title: Printed above.
+    """
     grid = Table(box=None, pad_edge=False, title=title or None, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
         if index < left:
-            grid.add_column(column, overflow="fold")
+            words = [word for row in (columns, *rows) for word in row[index].split()]
+            grid.add_column(column, overflow="fold", min_width=max(map(len, words), default=1))
         else:
             grid.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        grid.add_row(*(cell.replace("[", "\\[") for cell in row))
-    console.print(grid)
+        grid.add_row(*map(escape, row))
+    measured = Measurement.get(console, console.options.update(max_width=MAX_TABLE), grid)
+    if not console.is_terminal:
+        console.print(grid, width=max(measured.maximum, console.width), crop=False)
+    elif measured.minimum <= console.width:
+        console.print(grid)
+    else:
+        _print_blocks(columns, rows, title)
+
+
+def _print_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    """Print each row as a block of lines."""
+    if title:
+        console.print(title, style="bold", markup=False)
+    wide = max(map(len, columns), default=0)
+    for number, row in enumerate(rows):
+        if number:
+            console.print()
+        for column, cell in zip(columns, row, strict=True):
+            if cell:
+                console.print(f"{column:<{wide}}  {cell}", markup=False)
 
 
 def counted(number: int, word: str) -> str:

@@ -42,7 +42,7 @@ class TrainingEstimate(Record):
     """What a training will take.
 
     ``seconds`` is from the median of a few steps, ``seconds_low`` and ``seconds_high`` from their quartiles; without
-    export, maps and report. Memory is that of weights and one shard; see :class:`triscale.measure.memory`.
+    export, maps and report. Memory is that of weights and one micro-batch; see :class:`triscale.measure.memory`.
     """
 
     kind_name: ClassVar[str] = "forecast"

@@ -1,6 +1,6 @@
 """Shards: a batch cut into equal parts, and sums over them in one fixed order.
 
-The order is a binary tree over the shards, whoever computes them: a process that has a whole branch of it hands in one
+The order is a binary tree over the micro-batches, whoever computes them: a process that has a whole branch of it hands in one
 sum, so that one, two or four processes come to bitwise the same total.
 """
 
@@ -15,46 +15,46 @@ from triscale.errors import RecipeError
 
 
 def micro_batch_slices(count: int, micro_batches: int) -> list[slice]:
-    """Cut ``count`` images into shards whose sizes differ by one at most."""
+    """Cut ``count`` images into micro-batches whose sizes differ by one at most."""
     edges = [micro_batch * count // micro_batches for micro_batch in range(micro_batches + 1)]
     return [slice(first, last) for first, last in pairwise(edges)]
 
 
 def micro_batches_of(rank: int, processes: int, micro_batches: int) -> range:
-    """Return the shards of a process, counted from 0.
+    """Return the micro-batches of a process, counted from 0.
 
     Raises:
-        RecipeError: they cannot be dealt out so that each process has one branch of the tree of sums.
+        RecipeError: they cannot be distributed so that each process has one branch of the tree of sums.
     """
     each, rest = divmod(micro_batches, processes)
     if rest or not all(
         _is_branch(0, micro_batches, first, first + each) for first in range(0, micro_batches, each or 1)
     ):
         raise RecipeError(
-            f"{micro_batches} shards cannot be dealt out to {processes} processes; give a number of shards that is "
-            f"{processes} or {processes} times a power of 2, for instance --set shards={processes}"
+            f"{micro_batches} micro-batches cannot be distributed to {processes} processes; give a number of micro-batches that is "
+            f"{processes} or {processes} times a power of 2, for instance --set micro_batches={processes}"
         )
     return range(rank * each, (rank + 1) * each)
 
 
 def share_of(rank: int, processes: int, micro_batches: int, count: int) -> slice:
-    """Return the images of a process: the part of a batch of ``count`` that its shards are.
+    """Return the images of a process: the part of a batch of ``count`` that its micro-batches are.
 
     Raises:
-        RecipeError: the shards cannot be dealt out.
+        RecipeError: the micro-batches cannot be distributed.
     """
     mine, parts = micro_batches_of(rank, processes, micro_batches), micro_batch_slices(count, micro_batches)
     return slice(parts[mine.start].start, parts[mine.stop - 1].stop)
 
 
 def tree_sum(first: int, last: int, leaf: Callable[[int, int], Tensor | None]) -> Tensor:
-    """Return the sum over shards ``first`` to ``last`` (exclusive) along the tree; the operands are written over.
+    """Return the sum over micro-batches ``first`` to ``last`` (exclusive) along the tree; the operands are written over.
 
     Args:
-        first: the first shard.
+        first: the first micro-batch.
         last: one beyond the last.
         leaf: the tensor of a branch, or None if it is to be divided further; it is asked for branches in order and must
-            have an answer for single shards.
+            have an answer for single micro-batches.
     """
     known = leaf(first, last)
     if known is not None:

@@ -56,14 +56,14 @@ def sync_batch_norm(model: nn.Module, recipe: Recipe, group: Group) -> nn.Module
     """Return the model with batch norm as the recipe wants it.
 
     Raises:
-        RecipeError: statistics over the batch are wanted where a process has several shards.
+        RecipeError: statistics over the batch are wanted where a process has several micro-batches.
     """
-    if recipe.norm_over == "shard" or recipe.micro_batches == 1:
+    if recipe.norm_over == "micro_batch" or recipe.micro_batches == 1:
         return model
     if recipe.micro_batches != group.size:
         raise RecipeError(
-            f'norm_over "batch" needs one shard for each process; there are {recipe.micro_batches} shards and {group.size} '
-            f"processes: start {recipe.micro_batches} processes, or give --set norm_over=shard"
+            f'norm_over "batch" needs one micro-batch for each process; there are {recipe.micro_batches} micro-batches and {group.size} '
+            f"processes: start {recipe.micro_batches} processes, or give --set norm_over=micro_batch"
         )
     return _converted(model)
 
