@@ -18,7 +18,8 @@ ROWS = [
 
 def printed(monkeypatch, width: int, *, is_terminal: bool) -> str:
     out = io.StringIO()
-    monkeypatch.setattr(terminal, "console", Console(file=out, width=width, force_terminal=is_terminal, no_color=True))
+    console = Console(file=out, width=width, force_terminal=is_terminal, color_system=None, highlight=False)
+    monkeypatch.setattr(terminal, "console", console)
     terminal.table(COLUMNS, ROWS, left=2)
     return out.getvalue()
 

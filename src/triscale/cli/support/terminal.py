@@ -58,7 +58,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
         grid.add_row(*map(escape, row))
     measured = Measurement.get(console, console.options.update(max_width=MAX_TABLE), grid)
     if not console.is_terminal:
-        console.print(grid, width=max(measured.maximum, console.width), crop=False)
+        # rich never prints wider than its console, and takes 80 columns where there is no terminal.
+        Console(file=console.file, width=max(measured.maximum, console.width), highlight=False).print(grid)
     elif measured.minimum <= console.width:
         console.print(grid)
     else:
