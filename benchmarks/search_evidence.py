@@ -20,8 +20,9 @@ from triscale.jobs.core.run import Run
 from triscale.jobs.training.train import read_history
 from triscale.search.coefficients.grid import Candidates
 from triscale.search.coefficients.methods import search_halving
+from triscale.search.coefficients.result import CoefficientSearchResult
 from triscale.search.study.standing import means_and_errors
-from triscale.search.study.trial import CoefficientSearchResult, Job, Score
+from triscale.search.study.trial import Job, Score
 
 
 def main() -> None:

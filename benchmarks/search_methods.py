@@ -24,7 +24,8 @@ from triscale.scaling.apply import scale
 from triscale.search.coefficients.grid import Candidates, Grid, find_candidates
 from triscale.search.coefficients.methods import search_grid, search_halving
 from triscale.search.coefficients.response import search_response
-from triscale.search.study.trial import CoefficientSearchResult, Proxy
+from triscale.search.coefficients.result import CoefficientSearchResult
+from triscale.search.study.trial import Proxy
 
 BASELINES = ("efficientnet_b0", "efficientnet_b0@32", "mobilenet_v2", "resnet50")
 PROXY = Proxy(epochs=9, images=1000, seeds=(0, 1, 2))

@@ -13,7 +13,7 @@ from triscale.data.pipeline.split import Split
 from triscale.families import get
 from triscale.jobs.studies.coefficients import CoefficientSearchRequest
 from triscale.search.coefficients.grid import Candidates
-from triscale.search.study.trial import CoefficientSearchResult
+from triscale.search.coefficients.result import CoefficientSearchResult
 
 LETTERS = str.maketrans("", "", string.ascii_letters)
 OPTIONS = ("--method", "grid", "--epochs", 1, "--seeds", 0, "--number", 3, "--tolerance", 0.2, "--step", 0.25,

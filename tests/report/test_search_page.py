@@ -17,7 +17,8 @@ from triscale.report.search.ternary import HEIGHT, lattice, levels, position, sh
 from triscale.search.coefficients.grid import Grid, find_candidates
 from triscale.search.coefficients.methods import search_grid, search_halving
 from triscale.search.coefficients.response import search_response
-from triscale.search.study.trial import Proxy, Response
+from triscale.search.coefficients.result import Response
+from triscale.search.study.trial import Proxy
 
 METHODS = {"grid": search_grid, "halving": search_halving, "response": search_response}
 ALWAYS = {"surface", "standings", "trials", "limits", "settings"}

@@ -17,9 +17,10 @@ from triscale.search.coefficients.design import Design, choose_design
 from triscale.search.coefficients.grid import Candidates, Grid, find_candidates
 from triscale.search.coefficients.methods import Halving, search_grid, search_halving
 from triscale.search.coefficients.response import search_response
+from triscale.search.coefficients.result import CoefficientSearchResult
 from triscale.search.coefficients.surface import FORMS, Power, Quadratic, left_out, num_coefficients, root_mean_square
 from triscale.search.study.standing import means_and_errors, tied_with_best
-from triscale.search.study.trial import CoefficientSearchResult, Proxy, Score
+from triscale.search.study.trial import Proxy, Score
 
 B0, R50 = get("efficientnet_b0"), get("resnet50")
 PROXY = Proxy(epochs=9, images=1000, seeds=(0, 1, 2))

@@ -22,11 +22,12 @@ import sizes
 from search.coordinator import NAME, accuracy, candidates, describe, proxy
 from triscale.errors import Interrupted, JobError, RunError, SearchError, UserError
 from triscale.search.coefficients.methods import search_halving
+from triscale.search.coefficients.result import CoefficientSearchResult
 from triscale.search.study.entries import read_entries
 from triscale.search.study.ledger import open_ledger
 from triscale.search.study.storage import read_storage
 from triscale.search.study.study import Study
-from triscale.search.study.trial import CoefficientSearchResult, Job, Score
+from triscale.search.study.trial import Job, Score
 
 TESTS = Path(__file__).parent.parent
 FILE = "study.db"

@@ -19,8 +19,8 @@ from triscale.jobs.studies.requests import (
 )
 from triscale.jobs.studies.status import location_of, request_of
 from triscale.search.baseline.explore import BaselineSearchResult
+from triscale.search.coefficients.result import CoefficientSearchResult
 from triscale.search.compare.results import ComparisonResult
-from triscale.search.study.trial import CoefficientSearchResult
 from triscale.training.context import ExecutionContext
 
 StudyResult = CoefficientSearchResult | ComparisonResult | BaselineSearchResult

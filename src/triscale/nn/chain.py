@@ -74,7 +74,12 @@ def run(modules: Sequence[nn.Module], maps: Tensor) -> Tensor:
     watched = torch.compiler.is_compiling() or _has_any_global_hook()  # type: ignore[no-untyped-call]
     # A fused chain is one autograd function, through which the transforms of torch.func (vmap, grad, jvp) do not see.
     transformed = torch._C._are_functorch_transforms_active()
-    if watched or transformed or torch._C._get_tracing_state() is not None or not any(module.training for module in modules):
+    if (
+        watched
+        or transformed
+        or torch._C._get_tracing_state() is not None
+        or not any(module.training for module in modules)
+    ):
         for module in modules:
             maps = module(maps)
         return maps

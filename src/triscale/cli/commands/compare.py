@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from triscale.cli.commands.networks import DEFAULT_LAW, Json, LawOption, LiteOption, choose_network
-from triscale.cli.support.study_options import STUDY_DEFAULTS, StudyFlags, study_execution, study_request_fields
+from triscale.cli.support.options import (
+    DEFAULT_LAW,
+    STUDY_DEFAULTS,
+    Json,
+    LawOption,
+    LiteOption,
+    StudyFlags,
+    choose_network,
+)
+from triscale.cli.support.study_options import study_execution, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import UserError
 from triscale.families.find import find_law

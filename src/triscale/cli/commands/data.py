@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from triscale.cli.commands.networks import Json
 from triscale.cli.support.execution import execution
+from triscale.cli.support.options import Json
 from triscale.cli.support.terminal import console, print_json, progress_reporter, table
 
 if TYPE_CHECKING:

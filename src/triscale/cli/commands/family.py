@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from triscale.cli.commands.networks import DEFAULT_LAW, Json, LawOption, LiteOption, choose_network, cost_of_any
+from triscale.cli.support.options import DEFAULT_LAW, Json, LawOption, LiteOption, choose_network, cost_of_any
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import RunError
 from triscale.families.find import find_law

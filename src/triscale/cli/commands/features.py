@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from triscale.cli.commands.networks import Json
 from triscale.cli.support.execution import execution
+from triscale.cli.support.options import Json
 from triscale.cli.support.terminal import console, print_json
 from triscale.errors import UserError
 

@@ -8,10 +8,19 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from triscale.cli.support.latency import forecast_of, print_latency
+from triscale.cli.support.options import (
+    DEFAULT_LAW,
+    Json,
+    LawOption,
+    LiteOption,
+    ProfileOption,
+    choose_network,
+    cost_of_any,
+)
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.families import FAMILIES
-from triscale.families.find import find_law, find_lite, find_network
+from triscale.families.find import find_law
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.latency import Predictor, load_predictor
@@ -19,23 +28,7 @@ from triscale.network.spec import Network
 from triscale.scaling.apply import scale as scale_network
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, fit_budget
-from triscale.scaling.law import EFFICIENTNET, Law, Scale
-
-DEFAULT_LAW = f"{EFFICIENTNET.alpha:g},{EFFICIENTNET.beta:g},{EFFICIENTNET.gamma:g}"
-
-Json = Annotated[bool, Parameter(name="--json", negative="", help="print machine-readable JSON")]
-ProfileOption = Annotated[
-    Path | None, Parameter(name="--profile", help="file of triscale profile, for a budget of time such as 20ms")
-]
-LiteOption = Annotated[
-    bool,
-    Parameter(
-        name="--lite",
-        negative="",
-        help="adapt the network for int8 and small devices first: no gates, ReLU6, stem and head not scaled",
-    ),
-]
-LawOption = Annotated[str, Parameter(name="--law", help="alpha,beta,gamma, a JSON file or a search's folder")]
+from triscale.scaling.law import Law, Scale
 
 
 def list_(*, json: Json = False) -> None:
@@ -188,20 +181,6 @@ def _print_fit(fit: Fit) -> None:
         console.print(f"asked and achieved: {limit}{bound}", markup=False)
     if fit.steps:
         console.print(f"steps ahead of the law, for the slack: {', '.join(fit.steps)}", markup=False)
-
-
-def choose_network(text: str, *, lite: bool) -> AnyNetwork:
-    """Return the network that a person means, or its lite form where it is asked for."""
-    return find_lite(text) if lite else find_network(text)
-
-
-def cost_of_any(network: AnyNetwork) -> Cost:
-    """Return what a network costs; a person's own has to be traced, which needs torch."""
-    if isinstance(network, CustomNetwork):
-        from triscale.jobs.core.networks import cost_of
-
-        return cost_of(network)
-    return cost(network)
 
 
 def _fit(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor | None) -> Fit:

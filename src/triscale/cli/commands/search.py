@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from triscale.cli.commands.networks import Json, LiteOption, choose_network
-from triscale.cli.support.study_options import STUDY_DEFAULTS, StudyFlags, study_execution, study_request_fields
+from triscale.cli.support.options import STUDY_DEFAULTS, Json, LiteOption, StudyFlags, choose_network
+from triscale.cli.support.study_options import study_execution, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 
 if TYPE_CHECKING:
     from triscale.jobs.studies.status import StudyStatus
-    from triscale.search.study.trial import CoefficientSearchResult
+    from triscale.search.coefficients.result import CoefficientSearchResult
 
 MAX_STANDINGS = 12
 PROXY_EPOCHS = 5
@@ -192,7 +192,7 @@ def resume(
     from triscale.cli.commands.compare import print_compared
     from triscale.jobs.search import resume as resume_study
     from triscale.search.baseline.explore import BaselineSearchResult
-    from triscale.search.study.trial import CoefficientSearchResult
+    from triscale.search.coefficients.result import CoefficientSearchResult
 
     options = StudyFlags(workers=workers, threads=threads, device=device, storage=storage, allow_leak=allow_leak)
     with study_execution(options) as (context, kept):

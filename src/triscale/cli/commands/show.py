@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from triscale.cli.commands.networks import Json, LiteOption, choose_network, cost_of_any
+from triscale.cli.support.options import Json, LiteOption, choose_network, cost_of_any
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import UserError
 from triscale.families import FAMILIES

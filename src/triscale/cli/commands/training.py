@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from triscale.cli.commands.networks import DEFAULT_LAW, Json, LiteOption, ProfileOption, choose_network
 from triscale.cli.support.messages import announce, print_estimate, print_measured, summarize
+from triscale.cli.support.options import (
+    DEFAULT_LAW,
+    DEFAULTS,
+    Json,
+    LiteOption,
+    ProfileOption,
+    TrainOptions,
+    choose_network,
+    root_of,
+)
 from triscale.cli.support.terminal import console, print_json, progress_reporter
 from triscale.errors import UserError
 from triscale.families.find import find_law
@@ -24,82 +32,6 @@ if TYPE_CHECKING:
     from triscale.training.recipe import Recipe
 
 Budgets = Annotated[list[str] | None, Parameter(name="--budget", negative="")]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """How to train.
-
-    Parameters
-    ----------
-    out
-        Folder of the Run; by default runs/ and a name made of images, network and budget.
-    recipe
-        A recipe's name, or a JSON file of one; a file may be partial and build on a named one: {"base": "small", ...}.
-        By default small, with --weights finetune; others have a quarter of their learning rate with --weights.
-    epochs
-        Number of epochs, instead of the recipe's.
-    batch
-        Images in a step, instead of the recipe's.
-    learning_rate
-        Peak learning rate, instead of the recipe's.
-    flip
-        Whether training images are mirrored left to right at random; not for digits or text.
-    seed
-        Decides the split, the first weights, order and augmentation.
-    test_share
-        Share of each class that is held out for the test, where the folders give no split.
-    val_share
-        Share of the training images of each class that chooses the best epoch, instead of the recipe's.
-    device
-        auto, cpu or cuda.
-    workers
-        Processes that decode images; by default by the number of cores.
-    threads
-        Threads that compute; by default all cores. One is best for small networks on a busy machine.
-    allow_leak
-        Train although test or validation images are copies of others; the report says so.
-    weights
-        Where to start from: a finished Run, a file of triscale weights import, a published name (triscale weights
-        list), or inherit: and one of these of another size. Other classes are no matter.
-    offline
-        Ask no network for published weights; the cache is used.
-    settings
-        Any field of the recipe, as field=value: --set mixup=0.2 --set optimizer=sgd --set augmentation.erase=0.25.
-    max_time
-        Save and stop after this time, such as 90s, 30m or 2h; the same command goes on.
-    dry_run
-        Say what the training will take, in time, memory and disk, and stop; nothing is written.
-    compile
-        Compile the forward pass; pays on a GPU after the first minutes.
-    tensorboard
-        Write the history for TensorBoard too, into the Run.
-    """
-
-    out: Path | None = None
-    recipe: str | None = None
-    epochs: int | None = None
-    batch: int | None = None
-    learning_rate: float | None = None
-    flip: bool | None = None
-    seed: int = 0
-    test_share: float = 0.2
-    val_share: float | None = None
-    device: str = "auto"
-    workers: int | None = None
-    threads: int | None = None
-    allow_leak: Annotated[bool, Parameter(negative="")] = False
-    weights: str | None = None
-    offline: Annotated[bool, Parameter(negative="")] = False
-    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = ()
-    max_time: str | None = None
-    dry_run: Annotated[bool, Parameter(negative="")] = False
-    compile: Annotated[bool, Parameter(negative="")] = False
-    tensorboard: Annotated[bool, Parameter(negative="")] = False
-
-
-DEFAULTS = TrainOptions()
 
 
 def demo(
@@ -257,14 +189,6 @@ def _request(
         start=start,
         predictor=predictor,
     )
-
-
-def root_of(images: str) -> str:
-    """Return what a person gave as images such that it is found from any folder."""
-    from triscale.data.sources.local import absolute
-    from triscale.data.sources.named import absolute_named, is_named
-
-    return absolute_named(images) if is_named(images) else absolute(images)
 
 
 def _recipe(options: TrainOptions) -> Recipe:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from triscale.cli.commands.networks import Json
+from triscale.cli.support.options import Json
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.network.cost import si
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from triscale.cli.support.execution import execution
+from triscale.cli.support.options import StudyFlags, root_of
 from triscale.errors import UserError
 from triscale.network.custom import AnyNetwork
 
@@ -19,51 +17,6 @@ if TYPE_CHECKING:
     from triscale.training.recipe import Recipe
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class StudyFlags:
-    """How the trainings of a study are carried out.
-
-    Parameters
-    ----------
-    recipe
-        A recipe's name, or a JSON file of one.
-    settings
-        Any field of the recipe, as field=value.
-    epochs
-        Epochs of each training, instead of the recipe's.
-    seeds
-        Seeds of each training, with commas: 0,1,2 by default, and 0 in a search for a baseline.
-    share
-        Share of the training images of each class to train on.
-    workers
-        Processes that train at a time.
-    threads
-        Threads of each.
-    device
-        auto, cpu or cuda.
-    storage
-        postgresql://USER@HOST/DATABASE, where the same command on several machines works on one study.
-    study
-        Name of the study there, by default that of the job and its baseline.
-    allow_leak
-        Go on although test or validation images are copies of others.
-    """
-
-    recipe: str = "small"
-    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = ()
-    epochs: int | None = None
-    seeds: str | None = None
-    share: float = 1.0
-    workers: int = 1
-    threads: int = 1
-    device: str = "auto"
-    storage: str | None = None
-    study: str | None = None
-    allow_leak: Annotated[bool, Parameter(negative="")] = False
-
-
-STUDY_DEFAULTS = StudyFlags()
 SEEDS = "0,1,2"
 
 
@@ -100,8 +53,6 @@ def study_request_fields(
     images: str, baseline: AnyNetwork, options: StudyFlags, epochs: int | None = None, seeds: str = SEEDS
 ) -> dict[str, object]:
     """Return what every study is asked for: images, baseline, recipe, seeds and share."""
-    from triscale.cli.commands.training import root_of
-
     return {
         "images": root_of(images),
         "baseline": baseline,

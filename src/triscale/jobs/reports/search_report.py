@@ -33,9 +33,10 @@ from triscale.scaling.budget import LABELS
 from triscale.scaling.law import EFFICIENTNET, Law, Scale
 from triscale.search.coefficients.design import COST_WEIGHTS
 from triscale.search.coefficients.grid import DIMENSIONS, Candidate, Candidates, Grid
+from triscale.search.coefficients.result import CoefficientSearchResult, Response, Trial
 from triscale.search.coefficients.surface import FORMS, Form, left_out
 from triscale.search.shape import Array, logs, realized
-from triscale.search.study.trial import PASSES, CoefficientSearchResult, Response, Trial
+from triscale.search.study.trial import PASSES
 
 FIELD_STEPS = 48
 SYMBOLS = {"depth": "d", "width": "w", "resolution": "r"}

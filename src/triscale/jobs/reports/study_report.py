@@ -17,8 +17,8 @@ from triscale.jobs.studies.trials import SPLIT
 from triscale.jobs.training.prepare import for_classes
 from triscale.search.baseline.explore import BaselineSearchResult
 from triscale.search.coefficients.grid import Candidates, find_candidates
+from triscale.search.coefficients.result import CoefficientSearchResult
 from triscale.search.compare.results import ComparisonResult
-from triscale.search.study.trial import CoefficientSearchResult
 
 
 def is_study(folder: Path) -> bool:

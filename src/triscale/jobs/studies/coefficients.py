@@ -13,7 +13,8 @@ from triscale.network.custom import AnyNetwork
 from triscale.search.coefficients.grid import Candidates, find_candidates
 from triscale.search.coefficients.methods import search_grid, search_halving
 from triscale.search.coefficients.response import search_response
-from triscale.search.study.trial import CoefficientSearchResult, Proxy
+from triscale.search.coefficients.result import CoefficientSearchResult
+from triscale.search.study.trial import Proxy
 from triscale.training.context import ExecutionContext
 
 RESULT = "coefficients.json"

@@ -11,18 +11,10 @@ from pydantic import Field
 from triscale.errors import SearchError
 from triscale.record import Record
 from triscale.search.coefficients.grid import Candidate, Candidates
+from triscale.search.coefficients.result import CoefficientSearchResult, RankedCandidate, Trial
 from triscale.search.shape import ScaledNetwork
 from triscale.search.study.standing import means_and_errors, tied_with_best
-from triscale.search.study.trial import (
-    PASSES,
-    CoefficientSearchResult,
-    Evaluation,
-    Job,
-    Proxy,
-    RankedCandidate,
-    Score,
-    Trial,
-)
+from triscale.search.study.trial import PASSES, Evaluation, Job, Proxy, Score
 
 
 class Halving(Record):

@@ -19,18 +19,16 @@ from triscale.scaling.law import Law
 from triscale.search.coefficients.design import COST_WEIGHTS, Design, choose_design
 from triscale.search.coefficients.grid import DIMENSIONS, Candidate, Candidates, Count
 from triscale.search.coefficients.methods import limits_of, trials_of
-from triscale.search.coefficients.surface import FORMS, Form, left_out, num_coefficients, root_mean_square
-from triscale.search.shape import Array, ScaledNetwork, count_exactly, logs, realized
-from triscale.search.study.trial import (
+from triscale.search.coefficients.result import (
     AccuracyForecast,
     CoefficientSearchResult,
-    Evaluation,
     Interval,
-    Job,
-    Proxy,
     RankedCandidate,
     Response,
 )
+from triscale.search.coefficients.surface import FORMS, Form, left_out, num_coefficients, root_mean_square
+from triscale.search.shape import Array, ScaledNetwork, count_exactly, logs, realized
+from triscale.search.study.trial import Evaluation, Job, Proxy
 
 SAMPLES = 200
 SPARE = 2
