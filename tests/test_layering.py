@@ -1,19 +1,21 @@
-"""Imports go one way: the table of the design, checked on the source."""
+"""Imports go one way: the table of the design, checked on the source, sub-packages and type-only imports included."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).parent.parent / "src" / "triscale"
 
-CORE = {"errors", "record", "places"}
+CORE = {"errors", "compat", "locks", "record", "places", "progress", "retry"}
 MAY_IMPORT = {
     "errors": set(),
-    "record": {"errors"},
+    "compat": set(),
     "places": set(),
+    "progress": set(),
+    "retry": {"errors"},
+    "locks": {"compat"},
+    "record": {"errors", "compat"},
     "network": CORE,
     "scaling": CORE | {"network"},
     "families": CORE | {"network", "scaling"},
@@ -34,7 +36,7 @@ MAY_IMPORT["cli"] = ROOMS | {"jobs", "serve"}
 MAY_IMPORT["__main__"] = {"cli"}
 MAY_IMPORT[""] = CORE | {"network", "scaling", "families", "nn", "weights"}
 
-TORCH_FREE = ("errors", "record", "network", "scaling", "families", "search", "cli", "report")
+TORCH_FREE = (*sorted(CORE), "network", "scaling", "families", "search", "cli", "report")
 TORCH = {"torch", "torchvision", "onnx", "onnxruntime", "safetensors"}
 SLOW_TO_IMPORT = TORCH | {"matplotlib", "sklearn", "scipy", "optuna"}
 
@@ -64,29 +66,117 @@ def imports(path: Path) -> list[tuple[str, ast.AST, bool]]:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_follow_the_table(path):
-    room = room_of(path)
-    for module, _, _ in imports(path):
-        parts = module.split(".")
-        if parts[0] != "triscale":
-            continue
-        other = parts[1] if len(parts) > 1 else ""
-        assert other == room or other in MAY_IMPORT[room], f"{room} imports {module}"
+SUBPACKAGES = {
+    "data": ("images", "sources", "checks", "pipeline"),
+    "report": ("draw", "run", "runs", "search", "comparison", "baseline"),
+    "search": ("study", "coefficients", "baseline", "compare"),
+    "training": ("distributed", "state"),
+    "deploy": ("engines", "quantize"),
+    "jobs": ("core", "data", "training", "deploy", "profile", "inference", "studies", "reports", "transfer"),
+    "cli": ("support", "commands"),
+}
+"""Sub-packages of a package, the lowest first: each imports from those before it only."""
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_command_line_imports_inside_functions(path):
-    if room_of(path) == "cli":
-        return
-    late = [module for module, _, at_top in imports(path) if not at_top]
-    assert not late, f"{path}: {late}"
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if room_of(path) in TORCH_FREE], ids=str)
-def test_the_core_never_names_torch(path):
-    named = {module.split(".")[0] for module, _, _ in imports(path)}
-    assert not named & TORCH
+def imported_modules() -> dict[str, set[str]]:
+    """Return the modules that each module names in an import, wherever it stands."""
+    files = {module_of(path): path for path in FILES}
+    graph: dict[str, set[str]] = {}
+    for module, path in files.items():
+        graph[module] = set()
+        for name, node, _ in imports(path):
+            base = name.removeprefix("triscale").removeprefix(".")
+            if name.split(".")[0] == "triscale" and isinstance(node, ast.ImportFrom):
+                named = [f"{base}.{alias.name}" if base else alias.name for alias in node.names]
+                graph[module] |= {inner if inner in files else base for inner in named}
+        graph[module].discard(module)
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Return the sets of nodes that reach each other (strongly connected components of two and more)."""
+    reached = {node: {node} for node in graph}
+    for node in graph:
+        waiting = [node]
+        while waiting:
+            for following in graph.get(waiting.pop(), ()):
+                if following not in reached[node]:
+                    reached[node].add(following)
+                    waiting.append(following)
+    found = {frozenset(other for other in reached[node] if node in reached.get(other, ())) for node in graph}
+    return [set(group) for group in found if len(group) > 1]
+
+
+def test_imports_follow_the_table():
+    for path in FILES:
+        room = room_of(path)
+        for module, _, _ in imports(path):
+            parts = module.split(".")
+            if parts[0] == "triscale":
+                other = parts[1] if len(parts) > 1 else ""
+                assert other == room or other in MAY_IMPORT[room], f"{module_of(path)} imports {module}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circles(imported_modules()) == []
+
+
+def test_sub_packages_import_one_way():
+    graph = imported_modules()
+    for package, order in SUBPACKAGES.items():
+        folders = {path.name for path in (PACKAGE / package).iterdir() if (path / "__init__.py").is_file()}
+        assert folders - {"templates"} == set(order), package
+        parts: dict[str, set[str]] = {}
+        for module, named in graph.items():
+            name = module.split(".")[:2]
+            if name[0] == package and len(name) == 2:
+                inside = {other.split(".")[1] for other in named if other.startswith(f"{package}.")}
+                parts.setdefault(name[1], set()).update(inside - {name[1]})
+        assert circles(parts) == [], package
+        for number, name in enumerate(order):
+            later = parts.get(name, set()) & set(order[number + 1 :])
+            assert not later, f"{package}.{name} imports {sorted(later)}"
+
+
+def test_commands_share_options_through_support_only():
+    for module, named in imported_modules().items():
+        if module.startswith("cli.support"):
+            assert not any(other.startswith("cli.commands") for other in named), module
+
+
+def test_only_the_command_line_imports_inside_functions():
+    for path in FILES:
+        if room_of(path) != "cli":
+            late = [module for module, _, at_top in imports(path) if not at_top]
+            assert not late, f"{path}: {late}"
+
+
+def test_the_core_never_names_torch():
+    for path in FILES:
+        if room_of(path) in TORCH_FREE:
+            named = {module.split(".")[0] for module, _, _ in imports(path)}
+            assert not named & TORCH, path
+
+
+def test_no_two_classes_share_a_name():
+    owners: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                owners.setdefault(node.name, []).append(module_of(path))
+    assert {name: modules for name, modules in owners.items() if len(modules) > 1} == {}
+
+
+def test_files_and_functions_are_short():
+    """At most 400 lines a file, half of the files at most 150; tables of published networks may be longer."""
+    lengths = sorted(len(path.read_text().splitlines()) for path in FILES)
+    assert lengths[len(lengths) // 2] <= 150
+    assert lengths[-1] <= 400
 
 
 def test_the_core_and_the_command_line_load_without_anything_slow():

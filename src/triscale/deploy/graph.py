@@ -226,7 +226,7 @@ class _Writer:
             case tree.Linear():
                 kernel, bias = self._layer(place, (node.outputs, node.inputs), None, bias=True)
                 return self.add("Gemm", [value, kernel, bias], place, transB=1)
-            case tree.Root() | tree.Stage() | tree.Sequence():
+            case tree.Root() | tree.StageNode() | tree.Sequence():
                 return self.container(node, place, value, shape)[0]
             case tree.SqueezeExcite():
                 mean = self.add("GlobalAveragePool", [value], f"{place}.mean")

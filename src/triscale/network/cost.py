@@ -76,7 +76,7 @@ def cost(network: Network) -> Cost:
     parts: list[StageCost] = []
     total = Counts()
     for name, part in tree.children(lower(network)):
-        assert isinstance(part, tree.Sequence | tree.Stage)
+        assert isinstance(part, tree.Sequence | tree.StageNode)
         counts = _count(part)
         total = _add((total, counts))
         parts.append(StageCost(name=name, channels=part.out.channels, side=part.out.side, **figures(counts)))
@@ -127,7 +127,7 @@ def _count(node: tree.Node) -> Counts:
             return Counts()
         case tree.Sequence() | tree.SqueezeExcite() | tree.Residual():
             return _count_block(node)
-        case tree.Root() | tree.Stage():
+        case tree.Root() | tree.StageNode():
             return _add(_count(child) for _, child in tree.children(node))
         case _:
             assert_never(node)

@@ -236,7 +236,7 @@ def _own_primitives(visit: tree.Visit) -> tuple[Primitive, ...]:
         case tree.Residual():
             added = Primitive("add", node.out.channels, node.out.channels, 1, node.out.side, node.out.side)
             return (added,) if node.activation is None else (added, added._replace(kind=node.activation.value))
-        case tree.Root() | tree.Stage() | tree.Sequence():
+        case tree.Root() | tree.StageNode() | tree.Sequence():
             return ()
         case _:
             assert_never(node)
@@ -258,7 +258,7 @@ def _total(node: tree.Part, shape: Shape) -> Vector:
         return _block_total(node, shape)
     total: list[Vector] = []
     for _, child in tree.children(node):
-        assert isinstance(child, tree.Stage | tree.Sequence | tree.Residual)
+        assert isinstance(child, tree.StageNode | tree.Sequence | tree.Residual)
         total.append(_total(child, shape))
         shape = child.out
     return _add(total)

@@ -36,7 +36,7 @@ def lower(network: spec.Network) -> tree.Root:
             # Stochastic depth grows linearly with depth: block i of N is skipped with probability drop_path * i / N.
             blocks.append(_with_drop_rate(node, network.drop_path * index / num_blocks))
             shape, index = node.out, index + 1
-        stages.append(tree.Stage(tuple(blocks), shape))
+        stages.append(tree.StageNode(tuple(blocks), shape))
     image = Shape(INPUT_CHANNELS, network.resolution)
     return tree.Root(image, stem, tuple(stages), _head(network, shape, style))
 

@@ -8,7 +8,7 @@ which the type checker demands. Maps are square: a side is in pixels.
 
     Root
     ├── stem                        Sequence
-    ├── stages.0                    Stage
+    ├── stages.0                    StageNode
     │   ├── blocks.0                Sequence or Residual
     │   │   ├── expand              Sequence: conv, norm, activation
     │   │   ├── depthwise           ...
@@ -151,7 +151,7 @@ Block = Sequence | Residual
 
 
 @dataclass(slots=True, eq=False)
-class Stage:
+class StageNode:
     """Blocks that repeat; the first of them has the stride."""
 
     blocks: tuple[Block, ...]
@@ -164,7 +164,7 @@ class Root:
 
     input: Shape
     stem: Sequence
-    stages: tuple[Stage, ...]
+    stages: tuple[StageNode, ...]
     head: Sequence
 
     @property
@@ -174,9 +174,9 @@ class Root:
 
 
 Primitive = Convolution | Normalization | Activation | MaxPool | AveragePool | GlobalPool | Linear | Dropout
-Container = Root | Stage | Sequence | SqueezeExcite | Residual
+Container = Root | StageNode | Sequence | SqueezeExcite | Residual
 Node = Primitive | Container
-Part = Root | Stage | Sequence | Residual
+Part = Root | StageNode | Sequence | Residual
 """What can be built, exported or timed by itself, given the shape of its input."""
 
 SHORTCUT = "shortcut"
@@ -206,7 +206,7 @@ def children(node: Node) -> tuple[tuple[str, Node], ...]:
         case Root():
             stages = tuple((f"stages.{number}", stage) for number, stage in enumerate(node.stages))
             return ("stem", node.stem), *stages, ("head", node.head)
-        case Stage():
+        case StageNode():
             return tuple((f"blocks.{number}", block) for number, block in enumerate(node.blocks))
         case Sequence():
             return node.nodes
@@ -272,7 +272,7 @@ def output_shape(node: Node, shape: Shape) -> Shape:
             return Shape(shape.channels, 1)
         case Linear():
             return Shape(node.outputs, 1)
-        case Root() | Stage() | Sequence() | Residual():
+        case Root() | StageNode() | Sequence() | Residual():
             return node.out
         case _:
             assert_never(node)
@@ -281,7 +281,7 @@ def output_shape(node: Node, shape: Shape) -> Shape:
 def block_paths(root: Root) -> tuple[str, ...]:
     """Return the paths of all blocks in the stages of a network, in the order of computation."""
     return tuple(
-        join(path, name) for path, stage in children(root) if isinstance(stage, Stage) for name, _ in children(stage)
+        join(path, name) for path, stage in children(root) if isinstance(stage, StageNode) for name, _ in children(stage)
     )
 
 

@@ -168,7 +168,7 @@ def _module(node: tree.Node) -> nn.Module:  # noqa: PLR0912 - one case for each 
             return nn.Linear(node.inputs, node.outputs)
         case tree.Dropout():
             return nn.Dropout(node.rate)
-        case tree.Root() | tree.Stage() | tree.Sequence():
+        case tree.Root() | tree.StageNode() | tree.Sequence():
             return Chained(_modules(node))
         case tree.SqueezeExcite():
             return layers.SqueezeExcitation(_modules(node))

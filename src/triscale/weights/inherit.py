@@ -94,7 +94,7 @@ def plan_inheritance(source: Network, target: Network, *, keep_head: bool = True
     space = _Space(root.input.channels, of_target.input.channels)
     skip = () if keep_head and source.classes == target.classes else ("classifier",)
     for (path, part), (_, part_of_target) in zip(tree.children(root), tree.children(of_target), strict=True):
-        if isinstance(part, tree.Stage) and isinstance(part_of_target, tree.Stage):
+        if isinstance(part, tree.StageNode) and isinstance(part_of_target, tree.StageNode):
             space = walk.visit_stage(path, part, part_of_target, space)
         else:
             space = walk.visit(path, part, path, part_of_target, space, skip)
@@ -152,7 +152,7 @@ class _Walk:
         self.copied: list[CopiedLayer] = []
         self.passed_on: list[IdentityBlock] = []
 
-    def visit_stage(self, path: str, source: tree.Stage, target: tree.Stage, space: _Space) -> _Space:
+    def visit_stage(self, path: str, source: tree.StageNode, target: tree.StageNode, space: _Space) -> _Space:
         """Visit the blocks of a stage: those that both have are copied, further ones become identity blocks."""
         blocks = [(tree.join(path, name), block) for name, block in tree.children(source)]
         of_target = [(tree.join(path, name), block) for name, block in tree.children(target)]
@@ -308,7 +308,7 @@ def _pass_on(name: str, node: tree.Node, made: dict[str, Tensor]) -> None:
                 made[f"{name}.{value}"].fill_(number)
         case (
             tree.Root()
-            | tree.Stage()
+            | tree.StageNode()
             | tree.Activation()
             | tree.MaxPool()
             | tree.AveragePool()
