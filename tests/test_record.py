@@ -149,15 +149,25 @@ def test_a_record_without_a_kind_has_no_head():
         Plain.from_json('{"numbr": 3}')
 
 
-def test_an_older_schema_is_still_read():
-    class FamilyTower(Record):
+def test_another_schema_is_refused_with_what_reads_it():
+    class Grown(Record):
         kind_name: ClassVar[str] = "grown"
-        schema_number: ClassVar[int] = 3
-        number: int = 1
+        schema_number: ClassVar[int] = 2
 
-    assert FamilyTower.from_json('{"triscale": "grown", "schema": 1}') == FamilyTower()
-    with pytest.raises(RecordError, match="up to schema 3"):
-        FamilyTower.from_json('{"triscale": "grown", "schema": 4}')
+    assert Grown.from_json('{"triscale": "grown", "schema": 2}') == Grown()
+    with pytest.raises(RecordError, match=r"of schema 1, .* reads schema 2; make it again, .* 'triscale==0\.1\.\*'"):
+        Grown.from_json('{"triscale": "grown", "schema": 1}')
+    with pytest.raises(RecordError, match="up to schema 2; install a newer Triscale"):
+        Grown.from_json('{"triscale": "grown", "schema": 3}')
+
+
+def test_a_changed_copy_is_validated():
+    law = Law(alpha=1.2, beta=1.1, gamma=1.15)
+    assert law.replace(beta=1.3) == Law(alpha=1.2, beta=1.3, gamma=1.15)
+    with pytest.raises(RecordError, match=r"the changed law record is not valid|changed law record.*beta"):
+        law.replace(beta=0.5)
+    with pytest.raises(RecordError, match='unknown key "betta"; did you mean beta'):
+        law.replace(betta=1.2)
 
 
 def test_records_are_frozen():

@@ -18,13 +18,15 @@ from triscale.errors import RecordError, nearest
 
 KIND_KEY = "triscale"
 SCHEMA_KEY = "schema"
+LAST_VERSIONS = {1: "0.1"}
+"""The last version that reads records of an older schema. A record whose fields never changed is still at schema 1."""
 
 
 class Record(BaseModel):
     """Immutable, validated data; an unknown key is an error.
 
     A record that is saved by itself names its ``kind`` and counts its ``schema``: both stand first in its JSON form,
-    and a file of another kind or of a newer schema is refused.
+    and a file of another kind or another schema is refused, with the version that reads it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
@@ -42,7 +44,7 @@ class Record(BaseModel):
         """Read a record back; ``source`` names the text in error messages.
 
         Raises:
-            RecordError: not JSON, another kind of record, a newer schema, an unknown key or a wrong value.
+            RecordError: not JSON, another kind of record, another schema, an unknown key or a wrong value.
         """
         try:
             data = json.loads(text)
@@ -109,6 +111,13 @@ class Record(BaseModel):
             raise RecordError(
                 f"{source} is a {cls._title()} of schema {schema}, and this version of Triscale reads up to schema "
                 f"{cls.schema_number}; install a newer Triscale to read it"
+            )
+        if schema < cls.schema_number:
+            version = LAST_VERSIONS.get(schema, LAST_VERSIONS[max(LAST_VERSIONS)])
+            raise RecordError(
+                f"{source} is a {cls._title()} of schema {schema}, and this version of Triscale reads schema "
+                f"{cls.schema_number}; make it again, or read it with Triscale {version}: pip install "
+                f"'triscale=={version}.*'"
             )
         return {key: value for key, value in data.items() if key not in (KIND_KEY, SCHEMA_KEY)}
 

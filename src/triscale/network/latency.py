@@ -91,6 +91,7 @@ class Predictor(Record):
     """
 
     kind_name: ClassVar[str] = "predictor"
+    schema_number: ClassVar[int] = 2
 
     engine: str
     threads: int = Field(ge=1)
@@ -141,6 +142,7 @@ class DeviceProfile(Record):
     """
 
     kind_name: ClassVar[str] = "profile"
+    schema_number: ClassVar[int] = 2
 
     engine: str
     threads: int = Field(ge=1)
