@@ -8,13 +8,15 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 SOURCES := src tests benchmarks examples
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests slow format clean
+.PHONY: help demo test test-all lint types unit tests tests-all slow format clean
 
 help:
-	@echo "make demo    install, and do the main job on real digits (two minutes after installation)"
-	@echo "make test    lint, types and all tests"
-	@echo "make slow    the long tests"
-	@echo "make format  format the code"
+	@echo "make demo      install, and do the main job on real digits (two minutes after installation)"
+	@echo "make test      lint, types and the default tests (at most 8 minutes on two quiet cores)"
+	@echo "make test-all  lint, types and all tests but those marked slow"
+	@echo "make unit      the tests of the torch-free core (about a minute)"
+	@echo "make slow      the tests marked slow"
+	@echo "make format    format the code"
 
 # The stamps lie in the environment, so that a clone with a cached one does not install again.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -33,6 +35,8 @@ demo: $(VENV)/installed
 
 test: lint types tests
 
+test-all: lint types tests-all
+
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
@@ -40,8 +44,16 @@ lint: $(VENV)/installed-tests
 types: $(VENV)/installed-tests
 	$(BIN)/mypy
 
+UNIT := tests/network tests/families tests/scaling tests/test_errors.py tests/test_record.py tests/test_layering.py tests/test_surface.py tests/test_words.py
+
+unit: $(VENV)/installed-tests
+	$(BIN)/python -m pytest -m "not slow and not gpu and not stress" $(UNIT) -n 2 --dist loadfile
+
 tests: $(VENV)/installed-tests
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not gpu and not stress" -n 2 --dist loadfile --durations 20
+
+tests-all: $(VENV)/installed-tests
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --durations 20
 
 slow: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -m slow

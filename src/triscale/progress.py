@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
+
+logger = logging.getLogger("triscale")
 
 StopFlag = Callable[[], bool]
 """Polled by long jobs; once it returns true, the job saves its state and raises ``Interrupted``."""
@@ -39,7 +42,27 @@ class NullProgress:
         """Do nothing."""
 
 
+class LoggedProgress:
+    """A reporter that passes everything to the logger ``triscale``: notes as INFO, steps as DEBUG.
+
+    It is what library calls use unless they are given another; ``logging.getLogger("triscale").setLevel("INFO")`` with
+    a handler shows the notes.
+    """
+
+    def begin(self, title: str, total: int | None = None) -> None:
+        """Log the start of a step."""
+        logger.debug("%s (%s)", title, "unknown length" if total is None else total)
+
+    def advance(self, done: int, text: str = "") -> None:
+        """Do nothing: a log is no place for progress."""
+
+    def note(self, text: str) -> None:
+        """Log a note."""
+        logger.info("%s", text)
+
+
 NO_PROGRESS = NullProgress()
+LOGGED_PROGRESS = LoggedProgress()
 
 
 def never_stop() -> bool:

@@ -9,7 +9,7 @@ import pytest
 from triscale.cli import main
 
 
-class NetworkMap(NamedTuple):
+class CommandResult(NamedTuple):
     """What a command left: exit code and both streams."""
 
     code: int
@@ -17,7 +17,7 @@ class NetworkMap(NamedTuple):
     err: str
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> NetworkMap:
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> CommandResult:
     """Run one command; its words are given as they are."""
     capsys.readouterr()
     try:
@@ -26,7 +26,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> NetworkMap:
     except SystemExit as stop:
         code = int(stop.code or 0)
     seen = capsys.readouterr()
-    return NetworkMap(code, seen.out, seen.err)
+    return CommandResult(code, seen.out, seen.err)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

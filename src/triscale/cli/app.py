@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -27,10 +28,11 @@ from triscale.cli.commands import (
     weights,
 )
 from triscale.errors import TriscaleError
+from triscale.progress import logger
 
 HELP = """Fit an image classifier to a compute budget: depth, width and resolution are scaled together.
 
-Start with: triscale demo
+Start with: triscale demo. Everywhere: -q for results only, -v for details, --debug for tracebacks.
 """
 
 app = App(name="triscale", help=HELP, version_flags=["--version"], help_format="plaintext")
@@ -77,12 +79,13 @@ app.command(known)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0, 2 for a mistake of the user, 1 for a failed job, 143 when stopped by a signal.
 
-    ``--debug`` anywhere shows the traceback of an error.
+    Anywhere on the command line, ``--debug`` shows the traceback of an error, ``-v`` everything that is logged under the
+    name ``triscale``, and ``-q`` nothing but results and errors.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in tokens
-    if debug:
-        tokens.remove("--debug")
+    debug = _take(tokens, "--debug")
+    verbose, quiet = _take(tokens, "-v", "--verbose"), _take(tokens, "-q", "--quiet")
+    _set_up_logging(logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING)
     try:
         app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -98,6 +101,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _take(tokens: list[str], *flags: str) -> bool:
+    """Remove flags from the command line; return whether one was there."""
+    found = [token for token in tokens if token in flags]
+    for token in found:
+        tokens.remove(token)
+    return bool(found)
+
+
+def _set_up_logging(level: int) -> None:
+    """Send what is logged under the name ``triscale`` to standard error, as notes are."""
+    logger.setLevel(level)
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
 
 
 def _fail(message: str, code: int) -> None:

@@ -281,7 +281,10 @@ def output_shape(node: Node, shape: Shape) -> Shape:
 def block_paths(root: Root) -> tuple[str, ...]:
     """Return the paths of all blocks in the stages of a network, in the order of computation."""
     return tuple(
-        join(path, name) for path, stage in children(root) if isinstance(stage, StageNode) for name, _ in children(stage)
+        join(path, name)
+        for path, stage in children(root)
+        if isinstance(stage, StageNode)
+        for name, _ in children(stage)
     )
 
 

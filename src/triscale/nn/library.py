@@ -14,19 +14,21 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.resources
+import logging
 import os
 import platform
 import shlex
 import shutil
 import subprocess
 import tempfile
-import warnings
 from functools import cache
 from pathlib import Path
 
 from triscale.locks import LockedError, exclusive_lock
 from triscale.places import cache_folder
 from triscale.record import write_atomic
+
+logger = logging.getLogger("triscale")
 
 SWITCH = "TRISCALE_NATIVE"
 """Environment variable; ``0`` leaves training to torch's own operations."""
@@ -40,7 +42,7 @@ COMPILE_SECONDS = 300
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the kernels of this machine, or None where there are none; the reason is a warning, given once.
+    """Return the kernels of this machine, or None where there are none; the reason is logged as a warning, once.
 
     They are compiled at the first call on a machine, which takes a few seconds. A library whose content does not match
     its digest (a truncated file would kill the process when it is used) is compiled again.
@@ -91,6 +93,7 @@ def _compile_once(source: bytes, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(path.with_suffix(".lock"), seconds=COMPILE_SECONDS):
         if not is_intact(path):
+            logger.info("compiling the native kernels with %s", compiler[0])
             _digest_file(path).unlink(missing_ok=True)
             _compile(compiler, source, path)
 
@@ -135,6 +138,4 @@ def _key(*parts: bytes) -> str:
 
 
 def _warn(reason: str) -> None:
-    warnings.warn(
-        f"training uses torch's own operations, at about half the speed: {reason}", RuntimeWarning, stacklevel=3
-    )
+    logger.warning("training uses torch's own operations, at about half the speed: %s", reason)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from triscale.errors import RecipeError
-from triscale.progress import NO_PROGRESS, ProgressReporter, StopFlag, never_stop
+from triscale.progress import LOGGED_PROGRESS, ProgressReporter, StopFlag, never_stop
 from triscale.training.distributed.group import ALONE, Group
 
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ class ExecutionContext:
         group: The processes that train together; only the first of them writes.
         compile: Whether the forward pass goes through ``torch.compile``.
         should_stop: Polled between steps; once it returns true the job saves and raises ``Interrupted``.
-        progress: Follows the job.
+        progress: Follows the job; by default notes go to the logger ``triscale``.
 
     Example:
         >>> ExecutionContext(workers=2).device
@@ -37,7 +37,7 @@ class ExecutionContext:
     group: Group = ALONE
     compile: bool = False
     should_stop: StopFlag = never_stop
-    progress: ProgressReporter = NO_PROGRESS
+    progress: ProgressReporter = LOGGED_PROGRESS
 
 
 DEFAULT_CONTEXT = ExecutionContext()

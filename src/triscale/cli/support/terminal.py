@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from triscale.progress import ProgressReporter
+from triscale.progress import NO_PROGRESS, ProgressReporter, logger
 from triscale.record import Record
 
 PLAIN_SECONDS = 4.0
@@ -86,7 +87,13 @@ def counted(number: int, word: str) -> str:
 
 @contextmanager
 def progress_reporter() -> Iterator[ProgressReporter]:
-    """Return a watcher for this terminal: bars where there is one, lines elsewhere. Both go to standard error."""
+    """Provide what shows progress here: bars in a terminal, lines elsewhere, nothing with ``--quiet``.
+
+    Both go to standard error.
+    """
+    if logger.level >= logging.ERROR:
+        yield NO_PROGRESS
+        return
     if not error_console.is_terminal:
         yield _Lines()
         return

@@ -1,0 +1,40 @@
+"""What is logged under the name ``triscale``, and how ``-v`` and ``-q`` choose."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from cli.command import run
+
+from triscale.progress import LOGGED_PROGRESS
+from triscale.training.context import ExecutionContext
+
+
+def test_library_calls_log_their_notes(caplog):
+    caplog.set_level(logging.DEBUG, logger="triscale")
+    logger = logging.getLogger("triscale")
+    logger.propagate, before = True, logger.propagate
+    try:
+        ExecutionContext().progress.note("200 images are left out")
+        ExecutionContext().progress.begin("train", 3)
+    finally:
+        logger.propagate = before
+    assert ExecutionContext().progress is LOGGED_PROGRESS
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "200 images are left out"),
+        ("DEBUG", "train (3)"),
+    ]
+
+
+@pytest.mark.parametrize("flag", ["-q", "--quiet"])
+def test_quiet_leaves_results_only(capsys, images, flag):
+    assert run(capsys, "data", "check", images, flag).err == ""
+    assert "scan" in run(capsys, "data", "check", images).err
+
+
+def test_verbose_shows_what_is_logged(capsys):
+    run(capsys, "show", "efficientnet_b0", "-v")
+    assert logging.getLogger("triscale").level == logging.DEBUG
+    run(capsys, "show", "efficientnet_b0")
+    assert logging.getLogger("triscale").level == logging.WARNING
