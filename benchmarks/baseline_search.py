@@ -132,7 +132,7 @@ def on_speed(arguments: argparse.Namespace) -> None:
     """Draw samples of MnasNet's space, make their networks, lower and count them; torch is not loaded."""
     del arguments
     space, rng = mnasnet(), random.Random(0)
-    for kind, most in (("from nothing", 2000), ("once more", 2000)):
+    for kind, most in (("from scratch", 2000), ("once more", 2000)):
         begun = time.process_time()
         for _ in range(most):
             count_network(space.network(space.sample(rng)))

@@ -4,9 +4,9 @@
 
 Directly: torch (eager, channels last), torch compiled, and ONNX Runtime and OpenVINO with the file of torch's own
 exporter. ``--quick`` leaves out what takes minutes to be made: torch compiled, ExecuTorch and OpenVINO's int8. Weights
-are drawn by chance, which is no matter for time; int8 is calibrated with noise, so that its accuracy is shown elsewhere
+are random, which is no matter for time; int8 is calibrated with noise, so that its accuracy is shown elsewhere
 (docs/device.md). All are timed in turns in one run; a ratio is the time of the fastest direct way over that of
-Triscale's, with a 95 % bootstrap interval over rounds.
+Triscale's, with a 95% bootstrap interval over rounds.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def noise(network: Network, number: int = 1) -> np.ndarray:
 
 
 def main(names: list[str], *, quick: bool) -> None:
-    print(f"{machine().processor}, one core, one image; milliseconds are medians, ratios with 95 % intervals\n")
+    print(f"{machine().processor}, one core, one image; milliseconds are medians, ratios with 95% intervals\n")
     for name in names:
         network = get(name)
         torch.manual_seed(0)

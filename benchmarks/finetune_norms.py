@@ -5,7 +5,7 @@ Run with: python benchmarks/finetune_norms.py IMAGES --source RUN --out DIR [--f
 IMAGES is a folder of class folders without parts. Each seed divides it: ``--few`` images of every class are trained on,
 the others tested, and once more with four fifths for training. The network and weights of RUN are fine-tuned with the
 recipe ``finetune``, and a linear probe (logistic regression, scikit-learn's defaults but for the iterations) is fitted
-to the features that the pretrained network has of the same training images. A Run that is already in DIR is not trained
+to the features that the pretrained network has of the same training images. A run that is already in DIR is not trained
 again.
 """
 

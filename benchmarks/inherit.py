@@ -1,10 +1,10 @@
-"""Epochs to accuracy: a network that inherits from a smaller or larger one, beside the same one from nothing.
+"""Epochs to accuracy: a network that inherits from a smaller or larger one, beside the same one from scratch.
 
 Run with: python benchmarks/inherit.py IMAGES --source RUN [--epochs 6] [--seeds 0 1 2] --out DIR
 
-RUN is a finished training on the same images. Its network is scaled to 1.5 and .6 times its MACs by the paper's law;
-each of these is trained with every seed, from nothing with the recipe ``small`` and from what it inherits with the same
-recipe at a quarter of the learning rate. A Run that is already in DIR is not trained again.
+RUN is a finished training on the same images. Its network is scaled to 1.5 and 0.6 times its MACs by the paper's law;
+each of these is trained with every seed, from scratch with the recipe ``small`` and from what it inherits with the same
+recipe at a quarter of the learning rate. A run that is already in DIR is not trained again.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def main() -> None:
     start = find_initial_weights(f"inherit:{arguments.source}")
     print(f"source: {network.name}, {macs:,} MACs, {Metrics.load(source.metrics_file).top1:.2%} on the test images")
     for times in TIMES:
-        curves: dict[str, list[list[float]]] = {"from nothing": [], "inherited": []}
+        curves: dict[str, list[list[float]]] = {"from scratch": [], "inherited": []}
         tested: dict[str, list[float]] = {name: [] for name in curves}
         achieved = 0
         for seed in arguments.seeds:
-            for name, begin, recipe in (("from nothing", None, small), ("inherited", start, for_finetuning(small))):
+            for name, begin, recipe in (("from scratch", None, small), ("inherited", start, for_finetuning(small))):
                 run = Run(arguments.out / f"{name.replace(' ', '-')}-{times:g}-{seed}")
                 if not run.metrics_file.is_file():
                     request = Request(
@@ -67,7 +67,7 @@ def main() -> None:
                 achieved = cost(run.spec.network).macs  # type: ignore[arg-type]
                 curves[name].append([epoch.val_top1 for epoch in read_history(run)])
                 tested[name].append(Metrics.load(run.metrics_file).top1)
-        goal = np.mean([curve[-1] for curve in curves["from nothing"]])
+        goal = np.mean([curve[-1] for curve in curves["from scratch"]])
         print(f"\n{times:g} times the MACs ({achieved:,}); held-out accuracy after each epoch, mean of the seeds, %")
         for name, of_seeds in curves.items():
             mean = 100 * np.mean(of_seeds, axis=0)

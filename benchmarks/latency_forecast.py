@@ -1,4 +1,4 @@
-"""How well a device profile foretells the latency of networks that it has not seen, in ONNX Runtime on one core.
+"""How well a device profile predicts the latency of networks that it has not seen, in ONNX Runtime on one core.
 
     triscale profile --out profile.json
     python benchmarks/latency_forecast.py profile.json
@@ -74,7 +74,8 @@ def main() -> None:
             thread_errors.append(predicted / thread - 1)
             wall_errors.append(predicted / wall - 1)
             print(
-                f"{network.name:<30} {network.resolution:<4} {count_network(network).macs / 1e6:6.0f} {predicted:12.2f} "
+                f"{network.name:<30} {network.resolution:<4} {count_network(network).macs / 1e6:6.0f} "
+                f"{predicted:12.2f} "
                 f"{thread:10.2f} {thread_errors[-1]:+7.1%} {wall:9.2f} {wall_errors[-1]:+7.1%}",
                 flush=True,
             )

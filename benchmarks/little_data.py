@@ -5,7 +5,7 @@ Run with: python benchmarks/little_data.py CIFAR10 IMAGES --out DIR [--few 20] [
 A small network for 24 px is trained on a part of CIFAR10 (folders train and test) for a few epochs. Then each seed
 divides IMAGES, a folder of class folders without parts: ``--few`` images of every class are trained on, the others
 tested. The network is fine-tuned by the recipe ``finetune`` as it is, by the same recipe with a classifier drawn by
-chance and no more steps than its epochs have, and a linear probe is fitted to the features of the same images. A Run
+chance and no more steps than its epochs have, and a linear probe is fitted to the features of the same images. A run
 that is already in DIR is not trained again.
 """
 
@@ -55,14 +55,14 @@ def main() -> None:
     arguments = parser.parse_args()
     source = pretrained(arguments.cifar10, arguments.out)
     print(f"source: {100 * Metrics.load(source.metrics_file).top1:.1f} % on the test images of CIFAR-10", flush=True)
-    found: dict[str, list[float]] = {"finetune": [], "by chance, few steps": [], "linear probe": []}
+    found: dict[str, list[float]] = {"finetune": [], "at random, few steps": [], "linear probe": []}
     for seed in arguments.seeds:
         folder = arguments.out / f"images-{arguments.few}-{seed}"
         if not folder.is_dir():
             divide(arguments.images, folder, arguments.few, seed)
         usual, without = (arguments.out / f"{name}-{arguments.few}-{seed}" for name in ("default", "without"))
         found["finetune"].append(tuned(source, folder, usual, DEFAULT, seed))
-        found["by chance, few steps"].append(tuned(source, folder, without, WITHOUT, seed))
+        found["at random, few steps"].append(tuned(source, folder, without, WITHOUT, seed))
         found["linear probe"].append(probe(source, folder, usual))
     print(f"{arguments.few} images a class, test accuracy in %, seeds {arguments.seeds}")
     for name, values in found.items():

@@ -1,7 +1,7 @@
 """How many images a second does one core turn into training input, beside torchvision's and timm's loaders?
 
 Files of an archive of photographs are repeated under other names and read from the page cache. Every row makes the
-same of them: decode, random crop of 8 to 100 % of the area resized to a square, mirror, AutoAugment where the table
+same of them: decode, random crop of 8 to 100% of the area resized to a square, mirror, AutoAugment where the table
 says so, batches. Rows run once in each round, one after the other, on one thread in this process (or with --workers
 processes; figures are per worker then). Shown are the median and the quartiles over rounds, and those of the ratio to
 the first row *within a round*.

@@ -4,8 +4,8 @@ Promises (numbers as in the README): 1 killed anywhere, 2 power cuts, 3 damaged 
 5 out of memory, 6 steps that are not finite, 7 hostile images, 8 copies between parts, 9 budgets. A test that fails
 stops the benchmark: there is no figure for a promise that is not kept. Takes about ten minutes on two cores.
 
-Duplicates (8) are looked for in folders of images that are given: of each image a copy of one kind is made, and both are
-put into one set; a pair of different images counts as a false alarm.
+Duplicates (8) are looked for in folders of images that are given: of each image a copy of one kind is made, and both
+are put into one set; a pair of different images counts as a false alarm.
 """
 
 from __future__ import annotations

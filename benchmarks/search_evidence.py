@@ -68,7 +68,7 @@ def main() -> None:
         seen = np.array([standings[standing.network].accuracy for standing in response.standings])
         print(
             f"\nthe response ({response.response.form}, {response.response.networks} networks, {len(response.trials)} "
-            f"trainings) missed networks left out by {100 * response.response.left_out_rms:.2f} points; it foretold "
+            f"trainings) missed networks left out by {100 * response.response.left_out_rms:.2f} points; it predicted "
             f"the candidates' accuracies {100 * (said - seen).mean():+.2f} points too high, correlation "
             f"{np.corrcoef(said, seen)[0, 1]:.2f}"
         )

@@ -2,9 +2,9 @@
 
 Run with: python benchmarks/search_methods.py [--surfaces 50]
 
-The surfaces are those of tests/search/surfaces.py: three kinds, random, with noise of .4 points between seeds. A choice
-is a success if its true accuracy is within .3 points of the best candidate's, which three seeds cannot tell apart.
-The defaults of the design were chosen on surfaces 0 to 49; the ones used here begin at 999.
+The surfaces are those of tests/search/surfaces.py: three kinds, random, with noise of 0.4 points between seeds. A
+choice is a success if its true accuracy is within 0.3 points of the best candidate's, which three seeds cannot tell
+apart. The defaults of the design were chosen on surfaces 0 to 49; the ones used here begin at 999.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ METHODS: dict[str, Method] = {
 
 
 class Held:
-    """How often the 95 % intervals of a response held what they should."""
+    """How often the 95% intervals of a response held what they should."""
 
     def __init__(self) -> None:
         self.inside: dict[str, list[bool]] = {}
@@ -72,7 +72,7 @@ def main() -> None:
     print(f"{surfaces} random surfaces a baseline from number {arguments.first} on; 3 seeds, 9 epochs; a row:", end=" ")
     print("successes, mean loss of accuracy in points,")
     print("training compute relative to the grid's; the same successes by kind of surface;")
-    print("last, how often the response's 95 % intervals held the best law's coefficients and the accuracy at each phi")
+    print("last, how often the response's 95% intervals held the best law's coefficients and the accuracy at each phi")
     print(
         f"{'baseline':<20} {'method':<9} {'success':>8} {'loss':>6} {'compute':>8}   "
         + "  ".join(k.__name__ for k in KINDS)

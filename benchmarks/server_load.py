@@ -126,7 +126,7 @@ def main() -> None:
         found = None
         while found is None:
             line = server.stdout.readline()
-            assert line, "the server has ended"
+            assert line, "the server has finished"
             found = re.search(r"127\.0\.0\.1:(\d+)", line)
         asyncio.run(measure(int(found[1]), buffer.getvalue(), arguments))
     finally:

@@ -2,7 +2,7 @@
 
 A side that the strides of a network do not divide is rounded up at each of them, and those borders are computed in
 full: fine multiples spend MACs on borders. Coarse ones waste nothing, but take resolution far from where the law wants
-it, at the expense of depth and width or for them. Half the total stride is the middle: at most 8 % wasted, and half as
+it, at the expense of depth and width or for them. Half the total stride is the middle: at most 8% wasted, and half as
 far from the law as the whole stride.
 Columns, for resolutions from 128 to 512 px and random budgets of a quarter to eight times the baseline's MACs:
 

@@ -1,4 +1,4 @@
-"""Run the command line in this process and see what a person sees."""
+"""Run the command line in this process and see what a user sees."""
 
 from __future__ import annotations
 

@@ -143,12 +143,12 @@ def test_a_run_among_the_images(capsys, images, tiny_file):
 
 def test_a_run_s_commands_on_something_else(capsys, tmp_path):
     for command in ("evaluate", "measure", "export", "explain", "report"):
-        assert "holds no Run" in refused(capsys, command, tmp_path)
+        assert "holds no run" in refused(capsys, command, tmp_path)
     assert "give" in refused(capsys, "predict", tmp_path / "nothing.onnx", tmp_path)
 
 
 class TestOnARun:
-    """Mistakes with an existing Run leave it as it was."""
+    """Mistakes with an existing run leave it as it was."""
 
     @pytest.fixture
     def made(self, capsys, images, tiny_file, tmp_path):
@@ -176,7 +176,7 @@ class TestOnARun:
     def test_a_second_process(self, capsys, images, tiny_file, made):
         code = (
             "import sys, time, pathlib\nfrom triscale.jobs.core.run import Run\n"
-            f"with Run(pathlib.Path({str(made)!r})).lock():\n    print('locked', flush=True)\n    time.sleep(60)\n"
+            f"with run(pathlib.Path({str(made)!r})).lock():\n    print('locked', flush=True)\n    time.sleep(60)\n"
         )
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
             try:
@@ -188,7 +188,7 @@ class TestOnARun:
                 other.kill()
         deadline = time.monotonic() + 20
         while run(capsys, "evaluate", made).code != 0:
-            assert time.monotonic() < deadline, "a killed owner leaves the Run free"
+            assert time.monotonic() < deadline, "a killed owner leaves the run free"
 
     def test_an_unknown_part(self, capsys, made):
         assert "test" in refused(capsys, "evaluate", made, "--part", "tets")

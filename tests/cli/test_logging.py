@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 import pytest
-from cli.command import run
 
+from cli.command import run
 from triscale.progress import LOGGED_PROGRESS
 from triscale.training.context import ExecutionContext
 

@@ -1,4 +1,4 @@
-"""The demo keeps its promise: real digits, at least 97 % right."""
+"""The demo keeps its promise: real digits, at least 97% right."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""From a Run to the file that a device runs, on the command line."""
+"""From a run to the file that a device runs, on the command line."""
 
 import dataclasses
 import json
@@ -115,7 +115,7 @@ def test_a_profile_of_another_device_foretells_its_file(capsys, made, tmp_path):
     DeviceProfile(engine="ONNX Runtime", threads=4, processor="a board", predictor=predictor).save(profile)
     seen = run(capsys, "deploy", made, "--device", profile)
     assert seen.code == 0, seen.err
-    assert "foretold by the profile of a board" in seen.out
+    assert "predicted by the profile of a board" in seen.out
     deployed = Deployment.load(made / "deploy.json")
     assert (deployed.device, deployed.threads, deployed.predicted) == ("a board", 4, True)
     assert deployed.candidates[0].milliseconds == pytest.approx(7.5)
@@ -191,7 +191,7 @@ def test_what_cannot_be_deployed_or_exported_is_told(capsys, made, tmp_path, mon
     assert "train a smaller network" in said
     assert "give float32, int8 or both" in refused(capsys, "deploy", made, "--precisions", "int4")
     assert "1 or more threads" in refused(capsys, "deploy", made, "--threads", 0)
-    assert "holds no Run" in refused(capsys, "deploy", tmp_path)
+    assert "holds no run" in refused(capsys, "deploy", tmp_path)
     assert 'there is no engine "onnx"' in refused(capsys, "export", made, "--engine", "onnx")
     assert "end in .xml" in refused(capsys, "export", made, "--engine", "openvino", "--out", tmp_path / "a.onnx")
     assert "for no engine" in refused(capsys, "export", made, "--out", tmp_path / "a.bin")

@@ -1,4 +1,4 @@
-"""Several Runs side by side: what is comparable, what is not, and what is refused."""
+"""Several runs side by side: what is comparable, what is not, and what is refused."""
 
 import contextlib
 import csv
@@ -33,7 +33,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(place, tiny_file):
-    """Two Runs that the same images judged, and one on images of its own; all undertrained, so that some are wrong."""
+    """Two runs that the same images judged, and one on images of its own; all undertrained, so that some are wrong."""
     write_classes(place / "photos" / "train", 12)
     write_classes(place / "photos" / "test", 8, seed=1)
     write_classes(place / "others", 12, seed=2)
@@ -104,7 +104,7 @@ def test_test_images_that_another_run_trained_on_are_told(runs, tmp_path):
     split["train"], split["test"] = split["test"], split["train"]
     (again / "split.json").write_text(json.dumps(split))
     notes = compare_runs((runs[2], again)).notes
-    assert any("were training images of the Runs that others (2) judged" in note for note in notes)
+    assert any("were training images of the runs that others (2) judged" in note for note in notes)
 
 
 def test_runs_of_one_name_are_told_apart(runs, tmp_path):
@@ -122,7 +122,7 @@ def test_latencies_that_were_not_measured_alike_are_told(runs, tmp_path):
         item = {
             "engine": "ONNX Runtime", "batch": 1, "threads": threads, "resolution": 16, "warmup_calls": 3,
             "samples": 30, "lower_quartile_ms": 1.0, "median_ms": 2.0, "upper_quartile_ms": 3.0, "machine": machine,
-            "noise": "something else wants the machine" if threads == 2 else None,
+            "noise": "other processes are using the CPU" if threads == 2 else None,
         }  # fmt: skip
         torch_item = item | {"engine": "torch", "median_ms": 9.0}
         latencies = {"triscale": "latencies", "schema": 1, "measurements": [torch_item, item]}
@@ -146,13 +146,13 @@ def test_the_command_prints_a_table_or_json(runs, capsys, tmp_path):
 
 def test_bad_input_is_one_sentence(runs, place, capsys, tmp_path):
     out = tmp_path / "runs.html"
-    assert "holds no Run" in refused(capsys, "report", runs[0], place / "photos", "--out", out)
+    assert "holds no run" in refused(capsys, "report", runs[0], place / "photos", "--out", out)
     assert "given twice" in refused(capsys, "report", runs[0], runs[0], "--out", out)
     assert "--out runs.html" in refused(capsys, "report", *runs[:2])
     assert "ends in .html" in refused(capsys, "report", *runs[:2], "--out", runs[0] / "run.json")
     assert "there is no folder" in refused(capsys, "report", *runs[:2], "--out", tmp_path / "missing" / "runs.html")
     assert "within the images" in refused(capsys, "report", *runs[:2], "--out", place / "photos" / "runs.html")
-    assert "for several Runs" in refused(capsys, "report", runs[0], "--out", out)
+    assert "for several runs" in refused(capsys, "report", runs[0], "--out", out)
     assert "nothing to report on" in refused(capsys, "report")
     unfinished = tmp_path / "unfinished"
     shutil.copytree(runs[0], unfinished)
@@ -161,7 +161,7 @@ def test_bad_input_is_one_sentence(runs, place, capsys, tmp_path):
     study = tmp_path / "study"
     study.mkdir()
     (study / f"{CoefficientSearchRequest.kind_name}.json").write_text("{}")
-    assert "holds a search or a comparison, not a Run" in refused(capsys, "report", runs[0], study, "--out", out)
+    assert "holds a search or a comparison, not a run" in refused(capsys, "report", runs[0], study, "--out", out)
     assert not out.exists()
 
 

@@ -1,4 +1,4 @@
-"""Weights to start from: Runs, imported files, other sizes, and what is refused before anything is trained."""
+"""Weights to start from: runs, imported files, other sizes, and what is refused before anything is trained."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def before(folder, tiny_file, tmp_path_factory):
-    """A finished Run."""
+    """A finished run."""
     from triscale.cli.app import main
 
     out = tmp_path_factory.mktemp("runs") / "before"
@@ -69,7 +69,7 @@ def small_mobilenet() -> Network:
 
 
 def test_weights_of_another_project_are_imported_and_trained_on(capsys, folder, tmp_path):
-    """A state dict under timm's names, as a .pth, becomes a Run with timm's own batch norm and padding."""
+    """A state dict under timm's names, as a .pth, becomes a run with timm's own batch norm and padding."""
     network = small_mobilenet()
     torch.manual_seed(3)
     model = build(network)
@@ -104,7 +104,7 @@ def test_what_cannot_be_started_from_is_refused(capsys, folder, before, tmp_path
     assert "did you mean" in refused(capsys, *command, "timm/efficientnet_b0.ra_in1")
     assert "put it at" in refused(capsys, *command, "torchvision/efficientnet_b0.IMAGENET1K_V1", "--offline")
     (tmp_path / "empty").mkdir()
-    assert "holds no Run" in refused(capsys, *command, tmp_path / "empty")
+    assert "holds no run" in refused(capsys, *command, tmp_path / "empty")
     assert "there is no file" in refused(capsys, *command, tmp_path / "none.safetensors")
     assert "needs a network" in refused(capsys, "train", folder)
     lying = tmp_path / "half.safetensors"

@@ -261,7 +261,7 @@ SPACES = [
     around(get("mobilenet_v2@32"), "small", (32, 48)),
     around(get("efficientnet_b0"), "tiny"),
     around(get("resnet50@32"), "resnet"),
-    # Rounded, .95 of 23 channels are more than all 23.
+    # Rounded, 0.95 of 23 channels are more than all 23.
     make_space(
         "odd",
         DIGITS.skeleton.replace(stages=tuple(Stage(block=MBConv(), width=23, repeats=2) for _ in range(3))),

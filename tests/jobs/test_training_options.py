@@ -220,5 +220,5 @@ def test_a_run_that_goes_on_elsewhere_says_what_differs(capsys, folder, tiny_fil
     spec_file.write_text(json.dumps(spec))
     seen = run(capsys, *arguments)
     assert seen.code == 0
-    assert "began with threads 77 and goes on with 1" in seen.err
+    assert "began with threads 77 and continues with 1" in seen.err
     assert "began with kernels others" in seen.err

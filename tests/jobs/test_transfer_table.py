@@ -39,7 +39,7 @@ OPTIONS = ("--learning-rates", "0.1,0.00001", "--weight-decays", "0,0.0001", "--
 
 @pytest.fixture(scope="module")
 def weights(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Run that everything starts from."""
+    """A run that everything starts from."""
     folder = tmp_path_factory.mktemp("pretrained")
     images = write_classes(folder / "images", 12)
     arguments = ("--network", tiny_file, "--epochs", "1", "--batch", "8", "--out", folder / "run", "--threads", "1")

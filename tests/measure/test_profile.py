@@ -131,7 +131,7 @@ def test_files_survive(profile):
 
 def test_a_profile_that_goes_on_times_nothing_twice(tmp_path):
     seen, file, probes = [], tmp_path / "profile.json", PROBES[: 2 * TOGETHER + 5]
-    with pytest.raises(Interrupted, match="goes on"):
+    with pytest.raises(Interrupted, match="continues"):
         make_profile(
             file, "torch", 1, ExecutionContext(should_stop=lambda: len(seen) > 0), probes=probes, timer=fake_timer(seen)
         )
@@ -184,7 +184,7 @@ def test_the_graph_that_is_timed_has_the_operations_that_torch_exports(tmp_path,
         counts.append(Counter(kinds.get(node.op_type, node.op_type) for node in optimized.graph.node))
         del counts[-1]["Flatten"]
     moved = [count.pop("ReorderInput", 0) for count in counts]
-    assert moved[1] <= moved[0]  # ours has to be laid out anew less often
+    assert moved[1] <= moved[0]  # ours has to be laid out again less often
     assert counts[0] == counts[1]
 
 

@@ -1,4 +1,4 @@
-"""A person's own network: built by its name, traced on the meta device, fitted to a budget."""
+"""A custom model: built by its name, traced on the meta device, fitted to a budget."""
 
 from __future__ import annotations
 

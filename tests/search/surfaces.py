@@ -19,7 +19,7 @@ from triscale.search.study.trial import Job, Score
 NOISE = 0.004
 """Standard deviation between seeds."""
 TIE = 0.003
-"""A loss of accuracy that three seeds cannot show: their means differ by .0033 by chance."""
+"""A loss of accuracy that three seeds cannot show: their means differ by 0.0033 at random."""
 
 COST = np.array([1.0, 2.0, 2.0])
 Error = Callable[[np.ndarray], float]

@@ -51,7 +51,7 @@ def found(candidates: Candidates) -> dict[str, list[tuple[Surface, CoefficientSe
     return runs
 
 
-# What benchmarks/search_methods.py prints, less what one more or one fewer surface may change by chance.
+# What benchmarks/search_methods.py prints, less what one more or one fewer surface may change at random.
 @pytest.mark.parametrize(("method", "rate"), [("grid", 0.84), ("halving", 0.78), ("response", 0.9)])
 def test_a_method_finds_the_best_candidate_or_one_that_ties(method, rate, candidates, found):
     losses = [surface.loss(candidates, result.network) for surface, result in found[method]]
@@ -236,7 +236,7 @@ def test_ties_shrink_with_more_seeds_and_a_clear_winner_has_none():
     means, errors, freedom = means_and_errors(scores)
     assert freedom == 3
     assert means == pytest.approx([0.905, 0.805, 0.902])
-    # The pooled variance of (.90, .91), (.80, .81) and (.895, .909) is (.5 + .5 + .98) / 3 of 1e-4.
+    # The pooled variance of (0.90, 0.91), (0.80, 0.81) and (0.895, 0.909) is (0.5 + 0.5 + 0.98) / 3 of 1e-4.
     assert errors == pytest.approx([math.sqrt(0.66e-4 / 2)] * 3)
     assert tied_with_best(means, errors, freedom) == [True, False, True]
 

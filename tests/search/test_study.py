@@ -88,7 +88,7 @@ def disturb(folder: Path, places: list[str], worker_kills: int, coordinator_kill
 
 
 def check_nothing_was_lost(folder: Path, place: str | Path, kills: Counter[str]) -> None:
-    """Each job has ended exactly once, with the winner of an undisturbed search; no saved epoch was done again."""
+    """Each job has finished exactly once, with the winner of an undisturbed search; no saved epoch was done again."""
     entries = read_entries(place, NAME)
     with read_storage(place) as storage:
         complete = Counter(
@@ -223,7 +223,7 @@ def test_a_stopped_study_goes_on(tmp_path):
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
         asked = iter([False])
         slow = Study(ledger, tmp_path, sleeping, should_stop=lambda: next(asked, True))
-        with pytest.raises(Interrupted, match="the same command goes on"):
+        with pytest.raises(Interrupted, match="the same command resumes"):
             slow.evaluate(jobs)
         assert {entry.state for entry in ledger.entries()} == {"waiting"}
         assert len(Study(ledger, tmp_path, at_once).evaluate(jobs)) == 3

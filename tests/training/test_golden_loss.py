@@ -1,6 +1,6 @@
 """The losses of a tiny seeded training are a file; a change to them is a decision that a commit explains.
 
-``python tests/training/test_golden_loss.py`` writes them anew.
+``python tests/training/test_golden_loss.py`` writes them again.
 """
 
 from __future__ import annotations

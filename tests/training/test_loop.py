@@ -244,7 +244,7 @@ def test_a_step_that_is_not_finite_is_undone_whole(tmp_path, tiny, poison, bad):
         states.append(checkpoints.load(manifest.state_file))
     before, after = states
     tallies = [before.pop("loss/tally").tolist(), after.pop("loss/tally").tolist()]
-    if bad % 4 != 3:  # else the counts began anew with the next epoch
+    if bad % 4 != 3:  # else the counts started from scratch with the next epoch
         assert tallies[1] == [*tallies[0][:2], tallies[0][2] + 1, 1]
     else:
         assert manifest.history[-1].skipped_steps == 1

@@ -61,7 +61,7 @@ def test_wilson_contains_the_share_and_stays_within_0_and_1(trials, data):
 
 
 def test_a_calibrated_predictor_has_no_calibration_error():
-    # Of 100 predictions with probability .75, 75 are right.
+    # Of 100 predictions with probability 0.75, 75 are right.
     logits = np.tile(np.array([math.log(0.75), math.log(0.25)], dtype=np.float32), (100, 1))
     labels = np.array([0] * 75 + [1] * 25)
     found = measure_predictions(logits, labels, ("a", "b"), "test")

@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Networks and their cost": (networks.list_, show.show, networks.scale),
     "The method": (compare.compare, family.family),
     "Training": (training.demo, training.fit, training.train, transfer.transfer_table),
-    "With a finished Run": (
+    "With a finished run": (
         results.evaluate,
         results.predict,
         measure.measure,
@@ -79,8 +79,8 @@ app.command(known)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0, 2 for a mistake of the user, 1 for a failed job, 143 when stopped by a signal.
 
-    Anywhere on the command line, ``--debug`` shows the traceback of an error, ``-v`` everything that is logged under the
-    name ``triscale``, and ``-q`` nothing but results and errors.
+    Anywhere on the command line, ``--debug`` shows the traceback of an error, ``-v`` everything that is logged under
+    the name ``triscale``, and ``-q`` nothing but results and errors.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = _take(tokens, "--debug")

@@ -27,9 +27,9 @@ class Measurement(Record):
     """Time of one call in milliseconds: quartiles over ``samples`` calls after ``warmup_calls`` that do not count.
 
     ``engine`` and ``precision`` say what ran, on ``threads`` threads, with ``batch`` images of ``resolution`` pixels.
-    ``low_ms`` and ``high_ms`` are a 95 % interval of the median; ``cores`` those that the process was held to, if any;
+    ``low_ms`` and ``high_ms`` are a 95% interval of the median; ``cores`` those that the process was held to, if any;
     ``peak_bytes`` the most memory that the process took beyond what it had before the model was loaded. ``noise`` says
-    in words why the machine was too restless for the figures to be trusted.
+    in words why the machine was too noisy for the figures to be trusted.
     """
 
     kind_name: ClassVar[str] = "measurement"
@@ -77,7 +77,7 @@ def measure_latency(
         resolution: of the images.
         warmup_seconds: of calls that do not count.
         sample_seconds: of calls that count.
-        within: calls go on, for up to eight times as long, until the 95 % interval of the median reaches no farther
+        within: calls go on, for up to eight times as long, until the 95% interval of the median reaches no farther
             than this share of it to each side.
         precision: of the computation.
         cores: that the process is held to.
@@ -117,7 +117,7 @@ def measure_latency(
 
 
 def median_interval(times: Sequence[float]) -> tuple[float, float]:
-    """Return a 95 % interval of the median from order statistics, which assumes nothing but independent calls.
+    """Return a 95% interval of the median from order statistics, which assumes nothing but independent calls.
 
     The number of calls below the true median is binomial with a probability of one half.
     """
@@ -129,7 +129,7 @@ def median_interval(times: Sequence[float]) -> tuple[float, float]:
 
 
 def noise_in(times: Sequence[float]) -> str | None:
-    """Return why times are too restless to be trusted, or None.
+    """Return why times are too noisy to be trusted, or None.
 
     Either the quartiles lie more than a fifth of the median apart, or one half of the calls took a tenth longer.
     """
@@ -137,7 +137,7 @@ def noise_in(times: Sequence[float]) -> str | None:
     first, second = (float(np.median(part)) for part in np.array_split(np.asarray(times), 2))
     if upper - lower > MAX_SPREAD * median:
         spread = (upper - lower) / median
-        return f"the quartiles lie {spread:.0%} of the median apart: something else wants the machine"
+        return f"the quartiles lie {spread:.0%} of the median apart: other processes are using the CPU"
     drift = max(first, second) / min(first, second) - 1
     if drift > DRIFT:
         return f"one half of the calls took {drift:.0%} longer than the other: the machine became slower or faster"

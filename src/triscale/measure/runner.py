@@ -4,8 +4,8 @@
 
     python DIR/runner.py
 
-writes ``times.json`` there, and goes on with it when begun again; ``triscale profile --import DIR`` makes a profile of
-it. This file imports nothing of Triscale, which takes its protocol from here.
+writes ``times.json`` there, and continues with it when begun again; ``triscale profile --import DIR`` makes a profile
+of it. This file imports nothing of Triscale, which takes its protocol from here.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ Call = Callable[[], object]
 def clock_of(threads: int) -> Callable[[], float]:
     """Return the clock that a device is timed by, in seconds.
 
-    On one thread it is that of the thread itself, which stands still while another process has the core: a long call
-    is interrupted more often than a short one, so that on a busy machine networks would seem slower than their parts.
+    On one thread it is that of the thread itself, which does not advance while another process has the core: a long
+    call is interrupted more often than a short one, so that on a busy machine networks would seem slower than their
+    parts.
     """
     return time.thread_time if threads == 1 else time.perf_counter
 

@@ -23,7 +23,7 @@ class TimedNetwork(Record):
     """One candidate: its time in milliseconds, and how many times as long as the first it takes.
 
     ``median_ms`` is the median over rounds of the median call in each. ``ratio`` is the median over rounds of the
-    quotient with the first candidate's time in the same round, ``low`` and ``high`` a 95 % bootstrap interval of it.
+    quotient with the first candidate's time in the same round, ``low`` and ``high`` a 95% bootstrap interval of it.
     """
 
     name: str
@@ -84,7 +84,7 @@ def in_turns(
 
 
 def ratio_interval(times: NDArray[np.float64], of: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return how many times as long something takes, with a 95 % bootstrap interval over rounds.
+    """Return how many times as long something takes, with a 95% bootstrap interval over rounds.
 
     Args:
         times: of each round ``[rounds]``.

@@ -1,4 +1,4 @@
-"""A person's own network: a function of depth, width and classes, whose structure only torch can see."""
+"""A custom model: a function of depth, width and classes, whose structure only torch can see."""
 
 from __future__ import annotations
 

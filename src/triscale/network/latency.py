@@ -1,8 +1,8 @@
-"""How long a network takes on a device, foretold from what its parts took there: no torch, no measurement.
+"""How long a network takes on a device, predicted from what its parts took there: no torch, no measurement.
 
 A network is taken apart into primitives, each with figures that its time grows with. A :class:`Predictor` gives each
 figure of each kind of primitive a time that is never negative, so that a network that has more of everything is never
-foretold to be faster. How the times come about is the matter of :mod:`triscale.measure.profile`.
+predicted to be faster. How the times come about is the matter of :mod:`triscale.measure.profile`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ Vector = tuple[float, ...]
 
 
 class Predictor(Record):
-    """Milliseconds of each figure, and how well whole networks are foretold that had no part in the fit.
+    """Milliseconds of each figure, and how well whole networks are predicted that had no part in the fit.
 
     Attributes:
         engine: what computes.
@@ -161,17 +161,17 @@ def load_predictor(file: Path) -> Predictor:
     """
     found = DeviceProfile.load(file).predictor
     if found is None:
-        raise RecordError(f"{file} is not finished; go on with it: triscale profile --out {file}")
+        raise RecordError(f"{file} is not finished; resume it: triscale profile --out {file}")
     return found
 
 
 def predict(predictor: Predictor, network: Network) -> float:
-    """Return the milliseconds that a network is foretold to take for one image."""
+    """Return the milliseconds that a network is predicted to take for one image."""
     return predict_figures(predictor, figures_of(network))
 
 
 def predict_figures(predictor: Predictor, figures: dict[str, float]) -> float:
-    """Return the milliseconds that something with these figures is foretold to take."""
+    """Return the milliseconds that something with these figures is predicted to take."""
     times = predictor.milliseconds
     return sum(times[name] * value for name, value in figures.items() if name in times)
 

@@ -1,4 +1,4 @@
-"""A person's own network: found by its name, built, and counted by tracing it on the meta device."""
+"""A custom model: found by its name, built, and counted by tracing it on the meta device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 def build_custom(network: CustomNetwork) -> nn.Module:
-    """Call a person's function and return its module.
+    """Call the function of a custom model and return its module.
 
     Raises:
         NetworkError: the function cannot be imported or does not return a module.
@@ -47,7 +47,7 @@ def build_custom(network: CustomNetwork) -> nn.Module:
 
 
 def trace_cost(network: CustomNetwork) -> Cost:
-    """Count a person's network on the meta device, child by child of its module; no weights are made.
+    """Count a user's network on the meta device, child by child of its module; no weights are made.
 
     The conventions are those of :mod:`triscale.network.cost`: MACs of convolutions and matrix products, activations
     of convolutions and linear layers.
@@ -92,7 +92,7 @@ def trace_cost(network: CustomNetwork) -> Cost:
 
 
 def trace_counts(network: CustomNetwork) -> Counts:
-    """Count a person's network as a whole."""
+    """Count a user's network as a whole."""
     cost = trace_cost(network)
     return Counts(
         params=cost.params,

@@ -32,7 +32,7 @@ class Supernet(nn.Module):
 
     In training the answer is ``[K, N, classes]``, logits of K members: the corners, those that are fixed, and those
     that are drawn, by torch's generator. In evaluation it is ``[N, classes]``, from the first corner: the statistics
-    of batch norm are its own, and for any other member they have to be taken anew.
+    of batch norm are its own, and for any other member they have to be taken again.
 
     Args:
         corners: networks of one stem, one head and the same widths; for each kind of block that a stage may have, the
@@ -141,7 +141,7 @@ class Supernet(nn.Module):
 
 
 class _Member(nn.Module):
-    """Runs members; a module, because what is computed twice to save memory is computed by modules."""
+    """runs members; a module, because what is computed twice to save memory is computed by modules."""
 
     def forward(self, images: Tensor, member: Network, values: Mapping[str, Tensor]) -> Tensor:
         """Return the logits ``[N, classes]`` of a member with these parameters, and perhaps buffers, in training."""

@@ -31,7 +31,7 @@ def count_exactly(network: AnyNetwork) -> Counts:
     """Count a network of blocks from its operation tree.
 
     Raises:
-        NetworkError: a person's own, which has to be traced: pass :func:`triscale.nn.custom.trace_counts` instead.
+        NetworkError: a custom model, which has to be traced: pass :func:`triscale.nn.custom.trace_counts` instead.
     """
     if isinstance(network, CustomNetwork):
         raise NetworkError(f"{network.name} is a function, whose cost has to be traced; pass a function that counts it")
@@ -72,7 +72,7 @@ def spread(points: Array, number: int, first: int, cost: Array | None = None, bu
         number: how many at most.
         first: index of the one to begin with.
         cost: what each point costs ``[n]``, nothing if not given.
-        budget: what the points chosen cost together at most, the first aside; one that is too dear is passed over.
+        budget: what the points chosen cost together at most, the first aside; one that is too expensive is passed over.
 
     Returns:
         Indices in the order of choice; of equally far points the first.

@@ -1,4 +1,4 @@
-"""The search spaces under the import path that scripts outside rely on; they live in :mod:`triscale.search.baseline`."""
+"""The import path of search spaces that scripts rely on; they live in :mod:`triscale.search.baseline.space`."""
 
 from triscale.search.baseline.space import Space, around, make_space, mnasnet
 

@@ -20,7 +20,7 @@ BASE_KEY = "base"
 
 
 def find_recipe(text: str) -> Recipe:
-    """Return the recipe that a person means: a name, or a JSON file of one, which may be partial and name a ``base``.
+    """Return the recipe that a user means: a name, or a JSON file of one, which may be partial and name a ``base``.
 
     Raises:
         RecipeError: no such name.

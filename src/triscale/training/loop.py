@@ -240,7 +240,7 @@ def _finish_epoch(loop: _Loop) -> Epoch:
     if not math.isfinite(outcome.loss):
         raise JobError(
             f"after step {state.step} the network answers the held-out images with numbers that are not finite; begin "
-            f"another Run with a smaller learning rate than {recipe.peak_learning_rate:g}"
+            f"another run with a smaller learning rate than {recipe.peak_learning_rate:g}"
         )
     total, count, skipped_steps, _ = state.tally.tolist()
     finished = Epoch(
@@ -265,7 +265,7 @@ def _refuse_many_skipped(state: State) -> None:
     if state.tally[3] >= MAX_SKIPPED_IN_A_ROW:
         raise JobError(
             f"the loss was not finite in {MAX_SKIPPED_IN_A_ROW} steps in a row up to step {state.step}; the "
-            "last checkpoint is from before them; try a smaller learning rate in another Run"
+            "last checkpoint is from before them; try a smaller learning rate in another run"
         )
 
 

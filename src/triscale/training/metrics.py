@@ -37,7 +37,7 @@ class Bin(Record):
 class Metrics(Record):
     """Figures over a set of images, each counted once. Shares are in 0..1.
 
-    ``top1_low`` and ``top1_high``: 95 % interval (Wilson 1927). ``top5`` is absent for up to five classes. ``loss`` is
+    ``top1_low`` and ``top1_high``: 95% interval (Wilson 1927). ``top5`` is absent for up to five classes. ``loss`` is
     the mean cross-entropy in nats. ``calibration_error``: mean distance of confidence and accuracy over 15 equal bins
     of confidence, weighted by their counts (Guo et al. 2017). ``confusion``: rows are the truth, columns predictions.
     """

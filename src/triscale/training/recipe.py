@@ -109,18 +109,21 @@ class Recipe(Record):
             ``resolution / (resolution + 32)``.
         val_share: share of the training images of every class that is held out to choose the best epoch, where the set
             has no part for it.
-        grad_reduction: ``deterministic`` adds the gradients of micro-batches in a fixed order, so that any number of processes gives
-            bitwise the same; ``fast`` leaves the order to the machine and adds while the last micro-batch goes backward.
+        grad_reduction: ``deterministic`` adds the gradients of micro-batches in a fixed order, so that any number of
+            processes gives bitwise the same; ``fast`` leaves the order to the machine and adds while the last
+            micro-batch goes backward.
         norm_statistics: ``frozen`` leaves those of batch norm as the first weights have them, for weights that were
             trained before; ``reestimated`` trains as usual and takes those of the average again after each epoch.
         head_init: how a new classifier on weights that were trained before begins: ``random``, or as a linear
-            ``probe`` of their features (:mod:`triscale.jobs.training.linear_probe`), where there are at most 20 000 training images.
+            ``probe`` of their features (:mod:`triscale.jobs.training.linear_probe`), where there are at most 20 000
+            training images.
         head_epochs: for so many epochs only the classifier learns, and the statistics of batch norm are frozen.
         layer_decay: learning rate of each stage as a share of the next one's, the classifier's being the full one.
         quantization: ``int8`` rounds weights and activations to eight bits on the way forward, so that the weights suit
             int8 (:mod:`triscale.training.fake_quantize`); what is kept and evaluated is float32.
         patience: ends the training when the held-out images have not been judged better for so many epochs.
-        norm_over: ``batch`` takes the statistics of batch norm over all micro-batches, if every process has one of them.
+        norm_over: ``batch`` takes the statistics of batch norm over all micro-batches, if every process has one of
+            them.
     """
 
     kind_name: ClassVar[str] = "recipe"
@@ -163,7 +166,8 @@ class Recipe(Record):
     def _check_micro_batches(self) -> Recipe:
         if self.batch < 2 * self.micro_batches and self.micro_batches > 1:
             raise ValueError(
-                f"{self.micro_batches} micro-batches of a batch of {self.batch} leave less than two images for the statistics of "
+                f"{self.micro_batches} micro-batches of a batch of {self.batch} leave less than two images for the "
+                f"statistics of "
                 f"batch norm; use at most {max(1, self.batch // 2)} micro-batches"
             )
         return self
@@ -184,7 +188,7 @@ EFFICIENTNET_IMAGENET = Recipe(
         "Tan & Le 2019, section 5.2, and the released TensorFlow code: RMSProp decay .9, momentum .9, epsilon .001; "
         "learning rate .016 for each 256 images; 5 epochs of warm-up; x .97 every 2.4 epochs; 350 epochs; weight decay "
         "1e-5 on all but batch norm; label smoothing .1; average .9999; dropout by size; AutoAugment; epoch chosen on "
-        "25022 held-out training images. B0 on ImageNet: 77.1 % (Table 2)"
+        "25022 held-out training images. B0 on ImageNet: 77.1% (Table 2)"
     ),
     epochs=350,
     batch=4096,
@@ -206,8 +210,8 @@ EFFICIENTNET_IMAGENET = Recipe(
 
 SMALL = Recipe(
     name="small",
-    source="Triscale's default for sets of up to about 100 000 images, trained from nothing",
-    # EfficientNet's own .01 follows the weights too slowly for a few hundred steps: validation stays at chance.
+    source="Triscale's default for sets of up to about 100 000 images, trained from scratch",
+    # EfficientNet's own 0.01 follows the weights too slowly for a few hundred steps: validation stays at chance.
     norm_momentum=0.1,
 )
 

@@ -29,7 +29,7 @@ MAX_CHECKPOINT_LEVEL = 2
 
 @contextmanager
 def with_recomputation(model: nn.Module, checkpoint_level: int) -> Iterator[None]:
-    """Let parts of a model be recomputed while the context lasts; a person's own module by its children."""
+    """Let parts of a model be recomputed while the context lasts; a custom module by its children."""
     parts = _parts(model, checkpoint_level)
     for part in parts:
         # An attribute of the instance hides the method of its class.

@@ -170,13 +170,15 @@ class Stepper:
             release_memory(self.device)
             self.on_message(
                 f"memory does not suffice for {len(labels)} images at a time; from now on parts of the network are "
-                f"computed twice (level {self.checkpoint_level} of {MAX_CHECKPOINT_LEVEL}): slower, with the same result"
+                f"computed twice (level {self.checkpoint_level} of {MAX_CHECKPOINT_LEVEL}): slower, "
+                f"with the same result"
             )
 
     def _no_memory(self, images: int) -> JobError:
         return JobError(
             f"memory does not suffice for a micro-batch of {images} images even when parts of the network are computed "
-            f"twice; begin another Run with more micro-batches, for instance --set micro_batches={2 * self.recipe.micro_batches}, which "
+            f"twice; begin another run with more micro-batches, for instance --set "
+            f"micro_batches={2 * self.recipe.micro_batches}, which "
             "takes the statistics of batch norm over fewer images"
         )
 

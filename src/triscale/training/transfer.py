@@ -22,7 +22,7 @@ REESTIMATED_IMAGES = 2048
 def levels(model: nn.Module) -> list[list[str]]:
     """Return the names of a model's parameters in levels, from the input to the classifier, which is the last.
 
-    Those of a built Network are the stem, each stage, the head's convolution and the classifier; those of a person's
+    Those of a built Network are the stem, each stage, the head's convolution and the classifier; those of a user's
     own module are its children, and the last linear layer for itself.
     """
     last = classifier_name(model)
@@ -37,7 +37,7 @@ def levels(model: nn.Module) -> list[list[str]]:
 
 
 def classifier_name(model: nn.Module) -> str:
-    """Return the name of the module that gives the logits: of a person's own the last linear layer, or nothing."""
+    """Return the name of the module that gives the logits: of a custom model the last linear layer, or nothing."""
     if isinstance(model, Classifier):
         return "head.classifier"
     linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]

@@ -55,7 +55,7 @@ def baseline(
 
     Networks of a space around a skeleton are trained briefly, for 5 epochs by default with one seed, and judged by
     accuracy x (cost / target) ^ exponent on images held out of training; the best are trained in full. The same command
-    goes on where it stopped. network.json can be given to --baseline and --network.
+    resumes where it stopped. network.json can be given to --baseline and --network.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def baseline(
     cost
         MACs, parameters, or latency, one image at a time; by default what the target says.
     profile
-        File of triscale profile, which foretells latency; without one each network's is measured here.
+        File of triscale profile, which predicts latency; without one each network's is measured here.
     objective
         soft: the cost is weighed above and below the target; hard: above it; constraint: nothing above it is trained.
     exponent
@@ -92,7 +92,7 @@ def baseline(
     supernet_epochs
         Epochs of that one.
     checked
-        How many networks, drawn by chance, are trained by themselves to see whether it orders them as trainings do.
+        How many networks, random, are trained by themselves to see whether it orders them as trainings do.
     finalists
         How many of the best are trained in full.
     final_epochs

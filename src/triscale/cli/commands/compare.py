@@ -46,7 +46,7 @@ def compare(
 ) -> None:
     """Compare depth only, width only, resolution only and compound scaling at equal cost.
 
-    With images, the networks are trained with every seed and tested; the same command goes on where it stopped.
+    With images, the networks are trained with every seed and tested; the same command resumes where it stopped.
     Without images, the networks that would be compared are shown.
 
     Parameters
@@ -56,7 +56,7 @@ def compare(
     baseline
         A published name, a JSON file or package.module:function.
     out
-        Folder of the comparison, with its page, record and Runs.
+        Folder of the comparison, with its page, record and runs.
     times
         How many times the baseline's MACs each may cost.
     phi
@@ -201,7 +201,8 @@ def _print_comparison(comparison: Comparison) -> None:
         title=f"{comparison.baseline.name}, {comparison.times:g} times its MACs; compound: {comparison.law}",
     )
     console.print(
-        f"The cheapest of the four stays {comparison.unevenness:.1%} behind the dearest; none is above what was asked.",
+        f"The cheapest of the four stays {comparison.unevenness:.1%} behind the most expensive; none is above "
+        "what was asked.",
         style="dim",
     )
 
@@ -215,7 +216,7 @@ def print_compared(compared: ComparisonResult, out: Path) -> None:
     from triscale.search.compare.results import verdict
 
     table(
-        ("scaled by", "MACs", "params", "px", "accuracy", "95 % interval", "gain", ""),
+        ("scaled by", "MACs", "params", "px", "accuracy", "95% interval", "gain", ""),
         [
             (
                 outcome.way,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 30
 MAX_LISTED = 5
 
-LIKENESS = {"exact": "same file", "recoded": "encoded anew", "possible": "perhaps"}
+LIKENESS = {"exact": "same file", "recoded": "encoded again", "possible": "perhaps"}
 
 
 def check(images: str, /, *, out: Path | None = None, json: Json = False) -> None:
@@ -70,7 +70,7 @@ def pack(images: str, /, *, out: Path, shard_size: str = "256MB", json: Json = F
 
         def on_images(step: str, done: int, total: int) -> None:
             if should_stop():
-                raise Interrupted("stopped; nothing was written, and the same command begins anew")
+                raise Interrupted("stopped; nothing was written, and the same command starts from scratch")
             if done == 0 or step != told[-1]:
                 reporter.begin(step, total)
                 told.append(step)

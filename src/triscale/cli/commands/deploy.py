@@ -32,7 +32,7 @@ def export(
     out: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Export a Run for an engine: one file with its preprocessing inside, checked, timed here.
+    """Export a run for an engine: one file with its preprocessing inside, checked, timed here.
 
     A float32 file must compute what the model does, an int8 file may lose
     half a point of test accuracy; blocks that break stay float.
@@ -40,7 +40,7 @@ def export(
     Parameters
     ----------
     run
-        Folder of a Run.
+        Folder of a run.
     engine
         onnxruntime (the default), openvino, executorch, coreml, litert, or all that are installed.
     precision
@@ -48,9 +48,9 @@ def export(
     bound
         Points of test accuracy that int8 may lose.
     calibration
-        Images of the training part that int8 is calibrated with.
+        Images of the training split that int8 is calibrated with.
     out
-        File to write, whose ending may name the engine; model.onnx and the like in the Run by default.
+        File to write, whose ending may name the engine; model.onnx and the like in the run by default.
     json
         Print machine-readable JSON.
     """
@@ -62,7 +62,7 @@ def export(
         raise UserError(f"--bound {bound:g}: give the points of accuracy that may be lost, 0 or more")
     if engine == ALL:
         if out is not None:
-            raise UserError("--out names one file, but --engine all makes several; they go into the Run")
+            raise UserError("--out names one file, but --engine all makes several; they go into the run")
         chosen = [one for one in ENGINES.values() if one.installed and precision in one.precisions]
     elif engine is not None:
         chosen = [get_engine(engine)]
@@ -101,12 +101,12 @@ def deploy(
     threads: int = 1,
     json: Json = False,
 ) -> None:
-    """Find the fastest file of a Run for a device: engines and precisions tried, judged, timed, the choice explained.
+    """Find the fastest file of a run for a device: engines and precisions tried, judged, timed, the choice explained.
 
     Parameters
     ----------
     run
-        Folder of a Run.
+        Folder of a run.
     device
         cpu (this machine), or files of triscale profile from another device, one for each engine, whose forecasts are
         used.
@@ -115,7 +115,7 @@ def deploy(
     bound
         Points of test accuracy that int8 may lose.
     calibration
-        Images of the training part that int8 is calibrated with.
+        Images of the training split that int8 is calibrated with.
     precisions
         Which are tried, with commas: float32, int8.
     threads
@@ -175,7 +175,7 @@ def _print_deployment(made: Deployment, run: Path) -> None:
     for one in made.candidates:
         if one.milliseconds is None:
             console.print(f"not tried: {one.engine}, {one.precision}: {one.verdict}", markup=False)
-    how = "foretold by the profile of" if made.predicted else "measured in turns on"
+    how = "predicted by the profile of" if made.predicted else "measured in turns on"
     console.print(
         f"ms: one image, {made.threads} thread{'s' if made.threads > 1 else ''}, {how} {made.device}",
         style="dim",

@@ -1,4 +1,4 @@
-"""The command that writes a family; it needs no torch, but for a person's own network."""
+"""The command that writes a family; it needs no torch, but for a custom model."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def features(
     Parameters
     ----------
     run
-        Folder of a Run.
+        Folder of a run.
     images
         Images in any layout that a fit takes, or a folder of image files without classes.
     out

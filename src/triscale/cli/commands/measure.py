@@ -1,4 +1,4 @@
-"""The command that times networks, Runs and exported files."""
+"""The command that times networks, runs and exported files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from triscale.measure.versus import PairedTiming
 
 PAPER_RATIO = 5.7
-"""Table 4 of Tan & Le 2019: ResNet-152 takes .554 s and EfficientNet-B1 .098 s on one core of a Xeon E5-2690."""
+"""Table 4 of Tan & Le 2019: ResNet-152 takes 0.554 s and EfficientNet-B1 0.098 s on one core of a Xeon E5-2690."""
 PUBLISHED = ("efficientnet_b1", "resnet152")
 
 
@@ -40,7 +40,7 @@ def measure(
     Parameters
     ----------
     subject
-        Folder of a Run, an exported file, a published name or a network as JSON (with random weights).
+        Folder of a run, an exported file, a published name or a network as JSON (with random weights).
     compare
         Others to time in turns with it, in one run; ratios with their intervals.
     engines
@@ -67,7 +67,7 @@ def measure(
     if published:
         subject, compare = PUBLISHED[0], PUBLISHED[1:]
     if subject is None:
-        raise UserError("nothing to measure; give a Run, an exported file or a network, or --published")
+        raise UserError("nothing to measure; give a run, an exported file or a network, or --published")
     chosen = _engines(engines, subject, alone=not compare)
     subjects = [find_subject(text) for text in (subject, *compare)]
     with execution() as context:
@@ -109,7 +109,7 @@ def _engines(text: str | None, subject: str, *, alone: bool) -> tuple[Engine, ..
 
 def _print(measurements: tuple[Measurement, ...]) -> None:
     table(
-        ("engine", "precision", "median ms", "95 % interval", "quartiles", "calls", "peak"),
+        ("engine", "precision", "median ms", "95% interval", "quartiles", "calls", "peak"),
         [
             (
                 item.engine,
@@ -136,12 +136,12 @@ def _print(measurements: tuple[Measurement, ...]) -> None:
     )
     for item in measurements:
         if item.noise is not None:
-            console.print(f"not to be trusted: {item.engine}: {item.noise}", style="bold red")
+            console.print(f"unreliable: {item.engine}: {item.noise}", style="bold red")
 
 
 def _print_versus(versus: PairedTiming, *, published: bool) -> None:
     table(
-        ("network", "engine", "precision", "px", "median ms", "ratio", "95 % interval", "calls"),
+        ("network", "engine", "precision", "px", "median ms", "ratio", "95% interval", "calls"),
         [
             (
                 item.name,

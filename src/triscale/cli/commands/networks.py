@@ -1,4 +1,4 @@
-"""Commands about networks and their cost; none needs torch, but for a person's own network."""
+"""Commands about networks and their cost; none needs torch, but for a custom model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def list_(*, json: Json = False) -> None:
         )
         return
     table(
-        ("network", "px", "params", "MACs", "activations", "top-1 %"),
+        ("network", "px", "params", "MACs", "activations", "top-1%"),
         [
             (
                 member.name,

@@ -31,7 +31,7 @@ def profile(
 ) -> None:
     """Time what networks are made of on this device, so that a budget can be a time: --budget 20ms --profile FILE.
 
-    Takes two minutes or so; the same command goes on with what was begun.
+    Takes two minutes or so; the same command resumes with what was begun.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Commands on a finished Run."""
+"""Commands on a finished run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Json = False) -> None:
-    """Evaluate a Run on a part of its images: accuracy with its interval, errors by class, calibration.
+    """Evaluate a run on a part of its images: accuracy with its interval, errors by class, calibration.
 
     Parameters
     ----------
     run
-        Folder of a Run.
+        Folder of a run.
     part
         test, val or train.
     device
@@ -50,7 +50,7 @@ def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Js
     )
     top5 = "" if metrics.top5 is None else f", top-5 {metrics.top5:.2%}"
     console.print(
-        f"top-1 {metrics.top1:.2%} of {metrics.count} {metrics.part} images (95 % interval {metrics.top1_low:.2%} to "
+        f"top-1 {metrics.top1:.2%} of {metrics.count} {metrics.part} images (95% interval {metrics.top1_low:.2%} to "
         f"{metrics.top1_high:.2%}){top5}, loss {metrics.loss:.4f}, calibration error {metrics.calibration_error:.3f}"
     )
 
@@ -62,12 +62,12 @@ def predict(
     top: int = 3,
     json: Json = False,
 ) -> None:
-    """Say what a Run or an exported file sees in images.
+    """Say what a run or an exported file sees in images.
 
     Parameters
     ----------
     source
-        Folder of a Run, or an exported file: .onnx, .xml, .pte, .tflite, on a Mac .mlpackage.
+        Folder of a run, or an exported file: .onnx, .xml, .pte, .tflite, on a Mac .mlpackage.
     images
         Image files or folders of them.
     top
@@ -78,7 +78,7 @@ def predict(
     from triscale.jobs.inference.predict import predict as job
 
     if not images:
-        raise UserError("no images given; give files or folders after the Run")
+        raise UserError("no images given; give files or folders after the run")
     if top < 1:
         raise UserError(f"--top {top} names no class; give 1 or more")
     predictions = list(job(source, images, top=top))
@@ -104,12 +104,12 @@ def explain(
     curves: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> None:
-    """Draw where a Run's network looks: in its test images, or in images of your own.
+    """Draw where a run's network looks: in its test images, or in images of your own.
 
     Parameters
     ----------
     run
-        Folder of a Run.
+        Folder of a run.
     images
         Image files or folders of them; without any, test images, wrong and right ones.
     out
@@ -137,7 +137,7 @@ def explain(
             _print_explanation(found, folder)
         return
     if out is not None or label is not None or curves:
-        raise UserError("--out, --class and --curves are for images of your own; give files or folders after the Run")
+        raise UserError("--out, --class and --curves are for images of your own; give files or folders after the run")
     with opened.update(), execution() as context:
         maps = explain_run(opened, context, method)
     if json:
@@ -179,8 +179,8 @@ def _print_explanation(found: Explanation, folder: Path) -> None:
                                                                  "random_insertion")]  # fmt: skip
         means = [sum(values) / len(values) for values in ours]
         console.print(
-            f"mean area under the deletion curve {means[0]:.3f} (pixels by chance {means[1]:.3f}; less is better), "
-            f"insertion {means[2]:.3f} (by chance {means[3]:.3f}; more is better)",
+            f"mean area under the deletion curve {means[0]:.3f} (pixels at random {means[1]:.3f}; less is better), "
+            f"insertion {means[2]:.3f} (at random {means[3]:.3f}; more is better)",
             markup=False,
         )
     console.print("peak: pixels from the left and top; extent: share of the map from half its peak on", style="dim")
@@ -188,28 +188,31 @@ def _print_explanation(found: Explanation, folder: Path) -> None:
 
 
 def report(*runs: Path, out: Path | None = None, json: Json = False) -> None:
-    """Write the page of a Run, a search or a comparison again from what its folder holds, or one page of several Runs.
+    """Write the report of a run, a search or a comparison again from what its folder holds, or one page of several
+    runs.
 
     Parameters
     ----------
     runs
-        Folder of a Run, a search or a comparison; or folders of several evaluated Runs, to stand side by side.
+        Folder of a run, a search or a comparison; or folders of several evaluated runs, to stand side by side.
     out
-        File of the page of several Runs, such as runs.html.
+        File of the report of several runs, such as runs.html.
     json
-        Print the table of several Runs as machine-readable JSON.
+        Print the table of several runs as machine-readable JSON.
     """
     from triscale.jobs.core.run import Run
     from triscale.jobs.reports.run_report import write_run_report
     from triscale.jobs.reports.study_report import is_study, write_study_report
 
     if not runs:
-        raise UserError("nothing to report on; give the folder of a Run, a search or a comparison, or several Runs")
+        raise UserError("nothing to report on; give the folder of a run, a search or a comparison, or several runs")
     if len(runs) > 1:
         _report_several(runs, out, json=json)
         return
     if out is not None or json:
-        raise UserError("--out and --json are for several Runs; the page of one is the file report.html in its folder")
+        raise UserError(
+            "--out and --json are for several runs; the report of one is the file report.html in its folder"
+        )
     if is_study(runs[0]):
         print(write_study_report(runs[0]))
         return
@@ -223,7 +226,7 @@ def _report_several(runs: tuple[Path, ...], out: Path | None, *, json: bool) -> 
     from triscale.jobs.reports.runs_report import check_page, write_runs_report
 
     if out is None and not json:
-        raise UserError("several Runs have one page of their own; say where with --out, such as --out runs.html")
+        raise UserError("several runs have one page of their own; say where with --out, such as --out runs.html")
     compared = compare_runs(runs)
     if out is not None:
         check_page(compared, out)
@@ -240,7 +243,7 @@ def _print_runs(compared: ComparedRuns) -> None:
     for number, test_set in enumerate(compared.test_sets):
         rows = sorted((run for run in compared.runs if run.test_set == number), key=lambda run: -run.top1)
         table(
-            ("Run", "network", "MACs", "params", "top-1", "95 % interval", "behind", "latency"),
+            ("Run", "network", "MACs", "params", "top-1", "95% interval", "behind", "latency"),
             [
                 (
                     run.name,

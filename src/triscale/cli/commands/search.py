@@ -42,7 +42,7 @@ def coefficients(
     """Find alpha, beta and gamma for a baseline and images: STEP 1 of the paper.
 
     Candidates all cost the same in fact, not by the nominal product. Each is trained briefly and scored on images held
-    out of training, for 5 epochs by default. The same command goes on where it stopped.
+    out of training, for 5 epochs by default. The same command resumes where it stopped.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def resume(
     allow_leak: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> None:
-    """Go on with a search or comparison where it stopped, as it was asked for.
+    """Resume a search or comparison where it stopped, as it was asked for.
 
     Parameters
     ----------

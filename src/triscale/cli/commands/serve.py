@@ -1,4 +1,4 @@
-"""The command that serves a Run."""
+"""The command that serves a run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from triscale.network.latency import load_predictor
 def serve(
     run: Path, /, *, host: str = "127.0.0.1", port: int = 8000, threads: int = 1, profile: Path | None = None
 ) -> None:
-    """Serve a Run's network: a page to drop images on, and an HTTP interface described by OpenAPI.
+    """Serve a run's network: a page to drop images on, and an HTTP interface described by OpenAPI.
 
     Parameters
     ----------
     run
-        Folder of a trained Run.
+        Folder of a trained run.
     host
         Address to listen at; by default only this machine can connect.
     port
@@ -25,7 +25,7 @@ def serve(
     threads
         Threads that the network computes with.
     profile
-        File of triscale profile, which foretells the latency of the networks that a budget gives.
+        File of triscale profile, which predicts the latency of the networks that a budget gives.
     """
     try:
         import fastapi  # noqa: F401

@@ -47,7 +47,7 @@ def demo(
     Parameters
     ----------
     out
-        Folder for the images and the Run.
+        Folder for the images and the run.
     only_data
         Write the digits as a folder of images and stop.
     seed

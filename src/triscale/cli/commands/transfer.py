@@ -42,7 +42,7 @@ def transfer_table(
     max_time: str | None = None,
     json: Json = False,
 ) -> None:
-    """Fine-tune a network on the paper's transfer sets and on your own, as its Table 5 does; goes on where it stopped.
+    """Fine-tune a network on the paper's transfer sets and on your own, as its Table 5 does; resumes where it stopped.
 
     Learning rate and weight decay of each set are chosen on images held out of its training images; then all of these
     are trained on, and the test images are looked at once.
@@ -50,9 +50,9 @@ def transfer_table(
     Parameters
     ----------
     weights
-        Where all trainings start: a finished Run, or what else --weights of a training takes.
+        Where all trainings start: a finished run, or what else --weights of a training takes.
     out
-        Folder of the table, its record (table.json) and all Runs.
+        Folder of the table, its record (table.json) and all runs.
     network
         A published name, a JSON file or package.module:function; by default the network of the weights.
     data
@@ -85,7 +85,7 @@ def transfer_table(
     allow_leak
         Go on although test images are copies of training images.
     max_time
-        Save and stop after this time, such as 90s, 30m or 2h; the same command goes on.
+        Save and stop after this time, such as 90s, 30m or 2h; the same command resumes.
     json
         Print machine-readable JSON.
     """

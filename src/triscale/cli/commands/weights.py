@@ -35,7 +35,7 @@ def list_(*, source: str | None = None, json: Json = False) -> None:
         print_json(rows)
         return
     table(
-        ("weights", "px", "top-1 %", "license", "sha256"),
+        ("weights", "px", "top-1%", "license", "sha256"),
         [
             (
                 weights.title,
@@ -58,7 +58,7 @@ def info(weights: str, /, *, json: Json = False) -> None:
     Parameters
     ----------
     weights
-        A published name, a file of triscale weights import, or a Run.
+        A published name, a file of triscale weights import, or a run.
     json
         Print machine-readable JSON.
     """
@@ -146,7 +146,7 @@ def export(weights: str, out: Path, /, *, source: str, name: str) -> None:
     Parameters
     ----------
     weights
-        A Run, a file of triscale weights import, or a published name.
+        A run, a file of triscale weights import, or a published name.
     out
         The file to write: safetensors.
     source

@@ -1,4 +1,4 @@
-"""What is said of a network's time: asked, foretold, measured; no torch unless it is measured."""
+"""What is said of a network's time: asked, predicted, measured; no torch unless it is measured."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from triscale.record import Record
 
 
 class Latency(Record):
-    """The time that a network is foretold to take, and if it was measured the time that it took, in milliseconds.
+    """The time that a network is predicted to take, and if it was measured the time that it took, in milliseconds.
 
-    ``low_ms`` and ``high_ms`` are a 95 % interval of the measured median, ``noise`` why it is not to be trusted.
+    ``low_ms`` and ``high_ms`` are a 95% interval of the measured median, ``noise`` why it is unreliable.
     """
 
     forecast_ms: float
@@ -30,10 +30,10 @@ def forecast_of(network: AnyNetwork, predictor: Predictor, *, verify: bool) -> L
     """Foretell a network's time, and measure it too if that is wanted.
 
     Raises:
-        UserError: a person's own network, which cannot be foretold; or to be measured on another processor.
+        UserError: a custom model, which cannot be predicted; or to be measured on another processor.
     """
     if not isinstance(network, Network):
-        raise UserError(f"{network.name} is a function, whose time cannot be foretold; leave --profile out")
+        raise UserError(f"{network.name} is a function, whose time cannot be predicted; leave --profile out")
     found = Latency(forecast_ms=predict(predictor, network), predictor=predictor)
     if not verify:
         return found
@@ -65,15 +65,15 @@ def elsewhere(predictor: Predictor) -> bool:
 
 
 def print_latency(latency: Latency) -> None:
-    """Say what time was foretold and measured, and by what profile."""
+    """Say what time was predicted and measured, and by what profile."""
     console.print(f"forecast {latency.forecast_ms:.3g} ms by {latency.predictor}", markup=False)
     if latency.measured_ms is not None:
         console.print(
-            f"measured {latency.measured_ms:.3g} ms (95 % interval {latency.low_ms:.3g} to {latency.high_ms:.3g} ms): "
+            f"measured {latency.measured_ms:.3g} ms (95% interval {latency.low_ms:.3g} to {latency.high_ms:.3g} ms): "
             f"the forecast is off by {latency.forecast_ms / latency.measured_ms - 1:+.0%}",
             markup=False,
         )
         if latency.noise is not None:
-            console.print(f"not to be trusted: {latency.noise}", style="bold red", markup=False)
+            console.print(f"unreliable: {latency.noise}", style="bold red", markup=False)
     elif elsewhere(latency.predictor):
         console.print(f"note: the profile was taken on another device than this, {processor()}", markup=False)

@@ -32,7 +32,8 @@ def print_estimate(request: Request, device: str, workers: int, *, json: bool) -
         ("steps", f"{found.steps} in {found.epochs} epochs, {found.images_per_second:.0f} images/s"),
         (
             "time",
-            f"{format_duration(found.seconds)} ({format_duration(found.seconds_low)} to {format_duration(found.seconds_high)}) for training",
+            f"{format_duration(found.seconds)} ({format_duration(found.seconds_low)} to "
+            f"{format_duration(found.seconds_high)}) for training",
         ),
         ("memory", f"{si(found.memory_bytes)}B for weights and a micro-batch, without Python and torch"),
         ("disk", f"{si(found.disk_bytes)}B at most"),
@@ -57,7 +58,7 @@ def announce(spec: RunSpec, device: str) -> None:
         for limit in spec.fit.limits:
             error_console.print(f"asked and achieved: {limit}", markup=False)
         if spec.fit.predictor is not None:
-            error_console.print(f"the time is foretold for {spec.fit.predictor}", markup=False)
+            error_console.print(f"the time is predicted for {spec.fit.predictor}", markup=False)
     memory = memory_of(spec, choose_device(device))
     if memory is None:
         return
@@ -74,7 +75,7 @@ def announce(spec: RunSpec, device: str) -> None:
 
 
 def print_measured(out: Path) -> None:
-    """Say of a Run with a budget of time what was asked, foretold and measured, if it was on that device."""
+    """Say of a run with a budget of time what was asked, predicted and measured, if it was on that device."""
     from triscale.jobs.core.run import Run
     from triscale.jobs.inference.evaluate import RunLatencies
 
@@ -84,7 +85,7 @@ def print_measured(out: Path) -> None:
         return
     predictor = fitted.predictor
     (limit,) = (limit for limit in fitted.limits if limit.name == "latency")
-    words = f"latency: asked {amount('latency', limit.asked)}, foretold {amount('latency', limit.achieved)}"
+    words = f"latency: asked {amount('latency', limit.asked)}, predicted {amount('latency', limit.achieved)}"
     engine = {"onnxruntime": "ONNX Runtime"}.get(predictor.engine, predictor.engine)
     measured = next((item for item in RunLatencies.load(run.latency_file).measurements if item.engine == engine), None)
     if measured is None or elsewhere(predictor) or measured.threads != predictor.threads:
@@ -92,7 +93,7 @@ def print_measured(out: Path) -> None:
         return
     console.print(f"{words}, measured {measured.median_ms:.3g} ms in {engine}", markup=False)
     if measured.noise is not None:
-        console.print(f"not to be trusted: {measured.noise}", style="bold red", markup=False)
+        console.print(f"unreliable: {measured.noise}", style="bold red", markup=False)
 
 
 def summarize(metrics: Metrics, out: Path, images: str) -> None:
@@ -101,7 +102,7 @@ def summarize(metrics: Metrics, out: Path, images: str) -> None:
 
     console.print(
         f"\ntest accuracy {metrics.top1:.1%} on {metrics.count} images "
-        f"(95 % interval {metrics.top1_low:.1%} to {metrics.top1_high:.1%})",
+        f"(95% interval {metrics.top1_low:.1%} to {metrics.top1_high:.1%})",
         style="bold",
     )
     named = named_set(images)

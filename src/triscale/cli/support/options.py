@@ -38,7 +38,7 @@ class TrainOptions:
     Parameters
     ----------
     out
-        Folder of the Run; by default runs/ and a name made of images, network and budget.
+        Folder of the run; by default runs/ and a name made of images, network and budget.
     recipe
         A recipe's name, or a JSON file of one; a file may be partial and build on a named one: {"base": "small", ...}.
         By default small, with --weights finetune; others have a quarter of their learning rate with --weights.
@@ -65,20 +65,20 @@ class TrainOptions:
     allow_leak
         Train although test or validation images are copies of others; the report says so.
     weights
-        Where to start from: a finished Run, a file of triscale weights import, a published name (triscale weights
+        Where to start from: a finished run, a file of triscale weights import, a published name (triscale weights
         list), or inherit: and one of these of another size. Other classes are no matter.
     offline
         Ask no network for published weights; the cache is used.
     settings
         Any field of the recipe, as field=value: --set mixup=0.2 --set optimizer=sgd --set augmentation.erase=0.25.
     max_time
-        Save and stop after this time, such as 90s, 30m or 2h; the same command goes on.
+        Save and stop after this time, such as 90s, 30m or 2h; the same command resumes.
     dry_run
         Say what the training will take, in time, memory and disk, and stop; nothing is written.
     compile
         Compile the forward pass; pays on a GPU after the first minutes.
     tensorboard
-        Write the history for TensorBoard too, into the Run.
+        Write the history for TensorBoard too, into the run.
     """
 
     out: Path | None = None
@@ -154,7 +154,7 @@ STUDY_DEFAULTS = StudyFlags()
 
 
 def root_of(images: str) -> str:
-    """Return what a person gave as images such that it is found from any folder."""
+    """Return what a user gave as images such that it is found from any folder."""
     from triscale.data.sources.local import absolute
     from triscale.data.sources.named import absolute_named, is_named
 
@@ -162,12 +162,12 @@ def root_of(images: str) -> str:
 
 
 def choose_network(text: str, *, lite: bool) -> AnyNetwork:
-    """Return the network that a person means, or its lite form where it is asked for."""
+    """Return the network that a user means, or its lite form where it is asked for."""
     return find_lite(text) if lite else find_network(text)
 
 
 def cost_of_any(network: AnyNetwork) -> Cost:
-    """Return what a network costs; a person's own has to be traced, which needs torch."""
+    """Return what a network costs; a custom model has to be traced, which needs torch."""
     if isinstance(network, CustomNetwork):
         from triscale.jobs.core.networks import cost_of
 

@@ -1,4 +1,4 @@
-"""What a person sees in a terminal: tables, progress, summaries."""
+"""What a user sees in a terminal: tables, progress, summaries."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class _Bars:
         self._progress.console.print(f"note: {text}", markup=False)
 
     def finish(self) -> None:
-        """Fill the bar of the part that has ended."""
+        """Fill the bar of the part that has finished."""
         if self._task is not None:
             task = next(task for task in self._progress.tasks if task.id == self._task)
             total = task.total if task.total is not None else 1

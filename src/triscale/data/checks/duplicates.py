@@ -49,7 +49,8 @@ class Duplicates(Record):
 def find_duplicates(scan: Scan) -> Duplicates:
     """Find the images that a set holds more than once, in whatever part and class.
 
-    Files with the same SHA-256 are exact copies. For the others, :mod:`triscale.data.checks.near_duplicates` says what looks the same.
+    Files with the same SHA-256 are exact copies. For the others, :mod:`triscale.data.checks.near_duplicates` says what
+    looks the same.
     """
     by_content: dict[str, list[str]] = {}
     images = {image.path: image for found in scan.by_role.values() for image in found if image.sha256}

@@ -37,8 +37,8 @@ def scan(
     """Find the images of a set and decode each in full.
 
     Nothing is written but a file in the cache folder, by which files that have not changed are not decoded again; see
-    :mod:`triscale.data.sources.scan_cache`. The result is that of a scan without it. Files that cannot be decoded are listed in
-    the result, up to 1 % of all files and 10 % of each class; a single one is always let pass.
+    :mod:`triscale.data.sources.scan_cache`. The result is that of a scan without it. Files that cannot be decoded are
+    listed in the result, up to 1 % of all files and 10 % of each class; a single one is always let pass.
 
     Args:
         root: the name of a set, see :mod:`triscale.data.sources.named`; a folder in one of the layouts of

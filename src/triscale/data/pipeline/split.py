@@ -66,7 +66,8 @@ def make_split(
         seed: 0 or more; another seed, another division.
         test_share: share of every class's images for the test set, between 0 and 1; used only without parts.
         val_share: share of every class's remaining images for the validation set, between 0 and 1.
-        copies: which images are the same; by default, what :func:`triscale.data.checks.duplicates.find_duplicates` says.
+        copies: which images are the same; by default, what :func:`triscale.data.checks.duplicates.find_duplicates`
+            says.
 
     Raises:
         DataError: a class with too few different images, or a share that is not between 0 and 1.

@@ -79,7 +79,7 @@ def _converter() -> Any:
     except ImportError:
         raise ExportError(
             "LiteRT's converter is not installed: it needs an environment of its own, with an older torch; "
-            "examples/litert.sh makes one and exports a Run in it"
+            "examples/litert.sh makes one and exports a run in it"
         ) from None
 
 

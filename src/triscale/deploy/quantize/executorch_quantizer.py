@@ -50,7 +50,7 @@ class ExecuTorchQuantizer:
             quantizer = self._quantizers.XNNPACKQuantizer()
             quantizer.set_global(self._quantizers.get_symmetric_quantization_config(is_per_channel=True))
             quantizer.set_filter_function(lambda node: _block(node) not in kept)
-            # Exported anew: preparation writes over what it is given.
+            # Exported again: preparation writes over what it is given.
             graph = program_of(self._subject.model, self._subject.side).module()
             prepared = self._steps.prepare_pt2e(graph, quantizer)
             with torch.no_grad():

@@ -167,7 +167,7 @@ def _fewest(
             raise QuantizationError(
                 f"int8 loses {at_first:.2f} points of accuracy, and {last:.2f} with the {most} noisiest of "
                 f"{len(worst)} blocks in float; {bound:g} are allowed. What breaks first: {named}. No file was made; "
-                "fine-tune the Run with --set quantization=int8, train a --lite network, or allow more with --bound"
+                "fine-tune the run with --set quantization=int8, train a --lite network, or allow more with --bound"
             )
         too_few, enough = enough, min(most, 2 * enough)
     drafted = enough
@@ -190,6 +190,6 @@ def _lost(right: NDArray[np.bool_], found: NDArray[np.float32], labels: NDArray[
 
 
 def _error(right: NDArray[np.bool_], found: NDArray[np.bool_]) -> float:
-    """Return the half-width of a 95 % interval of the loss in points: both judge the same images (McNemar)."""
+    """Return the half-width of a 95% interval of the loss in points: both judge the same images (McNemar)."""
     lost, won, number = int((right & ~found).sum()), int((~right & found).sum()), len(right)
     return 196 * math.sqrt(max(0.0, lost + won - (lost - won) ** 2 / number)) / number

@@ -13,7 +13,7 @@ from triscale.scaling.law import Law
 
 
 def cost_of(network: AnyNetwork) -> Cost:
-    """Count any network: exactly from its operation tree, or by tracing a person's own."""
+    """Count any network: exactly from its operation tree, or by tracing a custom model."""
     return trace_cost(network) if isinstance(network, CustomNetwork) else cost(network)
 
 
@@ -26,12 +26,12 @@ def fit_any(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor 
     """Fit any network to a budget.
 
     Raises:
-        BudgetError: the budget cannot be met, or limits the latency of a person's own network, which nobody foretells.
+        BudgetError: the budget cannot be met, or limits the latency of a custom model, which nobody predicts.
     """
     if isinstance(network, CustomNetwork):
         if budget.latency is not None:
             raise BudgetError(
-                f"the latency of {network.name} cannot be foretold, since it is a function and not a network as data; "
+                f"the latency of {network.name} cannot be predicted, since it is a function and not a network as data; "
                 "give a limit that can be counted, such as 400M"
             )
         return fit_budget_traced(network, law, budget, trace_counts)

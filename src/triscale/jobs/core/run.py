@@ -1,4 +1,4 @@
-"""A Run: one directory with everything that one job made, enough to resume it or to repeat it."""
+"""A run: one directory with everything that one job made, enough to resume it or to repeat it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class InitialWeights(Record):
     """The weights that a training starts from.
 
     Attributes:
-        run: folder of a Run, a file of weights or a published name.
-        sha256: of the Run's weights, or of all tensors of the others.
+        run: folder of a run, a file of weights or a published name.
+        sha256: of the run's weights, or of all tensors of the others.
         inherits: whether the network to be trained is of another size.
         network: that the weights belong to.
         preprocessing: with which they were trained, if known.
@@ -49,10 +49,10 @@ class InitialWeights(Record):
 
 
 class Request(Record):
-    """What was asked of a Run: the same request resumes it, another one is refused.
+    """What was asked of a run: the same request resumes it, another one is refused.
 
     ``network`` is trained as it is, or is the baseline that is scaled by ``law`` to ``budget``. The first weights are
-    those of ``start``, or chance. ``predictor`` foretells the latency, where the budget limits that.
+    those of ``start``, or chance. ``predictor`` predicts the latency, where the budget limits that.
     """
 
     images: str
@@ -67,7 +67,7 @@ class Request(Record):
 
 
 class RunSpec(Record):
-    """What a Run trains: the request, and the network that came of it."""
+    """What a run trains: the request, and the network that came of it."""
 
     kind_name: ClassVar[str] = "run"
 
@@ -83,7 +83,7 @@ class RunSpec(Record):
 
 
 class Artifact(Record):
-    """A file of a finished Run."""
+    """A file of a finished run."""
 
     name: str
     size_bytes: int
@@ -91,7 +91,7 @@ class Artifact(Record):
 
 
 class RunManifest(Record):
-    """The files of a Run when its job ended; written last."""
+    """The files of a run when its job ended; written last."""
 
     kind_name: ClassVar[str] = "manifest"
 
@@ -99,7 +99,7 @@ class RunManifest(Record):
 
 
 class Run:
-    """The files of one Run by their names."""
+    """The files of one run by their names."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -125,19 +125,19 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """Open an existing Run.
+        """Open an existing run.
 
         Raises:
             RunError: the folder holds none.
         """
         run = cls(folder)
         if not run.spec_file.is_file():
-            raise RunError(f"{folder} holds no Run (no run.json); give the folder that --out named when it was made")
+            raise RunError(f"{folder} holds no run (no run.json); give the folder that --out named when it was made")
         return run
 
     @property
     def spec(self) -> RunSpec:
-        """What the Run trains."""
+        """What the run trains."""
         return RunSpec.load(self.spec_file)
 
     @property
@@ -149,10 +149,10 @@ class Run:
         """Return the trained module, in evaluation mode, on the CPU.
 
         Raises:
-            RunError: the training has not ended.
+            RunError: the training has not finished.
         """
         if not self.weights_file.is_file():
-            raise RunError(f"the training in {self.folder} has not ended; give the same command again to go on with it")
+            raise RunError(f"the training in {self.folder} has not finished; give the same command again to resume it")
         model = build(self.spec.network)
         model.load_state_dict(safetensors.torch.load(self.weights_file.read_bytes()))
         return model.eval()
@@ -163,7 +163,7 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the only writer of the Run; the lock goes with the process, also when it is killed.
+        """Be the only writer of the run; the lock goes with the process, also when it is killed.
 
         Raises:
             RunError: another process writes to it, or the folder cannot be made or written.
@@ -186,7 +186,7 @@ class Run:
 
     @contextmanager
     def update(self) -> Iterator[None]:
-        """Be the only writer of a Run whose job has ended, and write its manifest again afterwards.
+        """Be the only writer of a run whose job has finished, and write its manifest again afterwards.
 
         Raises:
             RunError: another process writes to it.
@@ -197,7 +197,7 @@ class Run:
                 self.commit()
 
     def refuse_other(self, request: Request) -> None:
-        """Make sure that the folder is free for a request: empty, or a Run of the same.
+        """Make sure that the folder is free for a request: empty, or a run of the same.
 
         Raises:
             RunError: it holds something else.
@@ -208,7 +208,7 @@ class Run:
             )
             if foreign and not (self.split_file.is_file() or self.data_file.is_file()):
                 raise RunError(
-                    f"{self.folder} is not empty and holds no Run ({', '.join(foreign[:3])}); "
+                    f"{self.folder} is not empty and holds no run ({', '.join(foreign[:3])}); "
                     "give a new folder with --out"
                 )
             return
@@ -217,8 +217,8 @@ class Run:
         if known != asked:
             differing = ", ".join(_differences(known, asked))
             raise RunError(
-                f"{self.folder} already holds a Run of another request (it differs in {differing}); give "
-                "another folder with --out, or the same options to go on with it"
+                f"{self.folder} already holds a run of another request (it differs in {differing}); give "
+                "another folder with --out, or the same options to resume it"
             )
 
     def commit(self) -> None:

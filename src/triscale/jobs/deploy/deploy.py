@@ -35,10 +35,10 @@ FOLDER = "deployed"
 
 
 class DeploymentCandidate(Record):
-    """One way to run a Run's network.
+    """One way to run a run's network.
 
     ``milliseconds`` for one image: measured in turns with the others, with the ratio to the first in ``ratio`` and its
-    95 % interval, or foretold by a profile. ``accuracy``: on the test images. ``verdict``: why it was taken or left.
+    95% interval, or predicted by a profile. ``accuracy``: on the test images. ``verdict``: why it was taken or left.
     ``deployable`` is false for what needs Python and torch and is only shown beside.
     """
 
@@ -58,8 +58,8 @@ class DeploymentCandidate(Record):
 class Deployment(Record):
     """The file that was chosen for a device, and what it was chosen from.
 
-    ``file`` is its name in the folder; ``device`` the processor that it is meant for; ``predicted`` says that times come
-    from a profile taken there.
+    ``file`` is its name in the folder; ``device`` the processor that it is meant for; ``predicted`` says that times
+    come from a profile taken there.
     """
 
     kind_name: ClassVar[str] = "deployment"
@@ -96,7 +96,7 @@ def deploy_run(
     precisions: Sequence[Precision] = ("float32", "int8"),
     threads: int = 1,
 ) -> Deployment:
-    """Choose the fastest file that keeps the budget and the accuracy, and put it into the Run.
+    """Choose the fastest file that keeps the budget and the accuracy, and put it into the run.
 
     On this device each is timed in turns with one image. For another device only what its profile is about can be
     judged: the float32 file of the profile's engine. Several profiles of one device, one for each engine, are compared.
@@ -113,8 +113,8 @@ def deploy_run(
 
     Raises:
         BudgetError: the budget limits something else, or no file keeps it; names the nearest.
-        UserError: a profile is of an engine, or the Run of a network, that nothing is foretold for; or the profiles are
-            of several devices or of one engine.
+        UserError: a profile is of an engine, or the run of a network, that nothing is predicted for; or the profiles
+            are of several devices or of one engine.
         Interrupted: ``context.should_stop`` returned true.
     """
     if budget is not None and set(budget.limits) - {"latency", "size"}:
@@ -222,10 +222,10 @@ def _with_time(candidate: DeploymentCandidate, one: TimedNetwork) -> DeploymentC
 
 
 def _predicted(run: Run, context: ExecutionContext, folder: Path, predictors: Sequence[Predictor]) -> list[_Made]:
-    """Make the files that profiles are about, with the times that they foretell."""
+    """Make the files that profiles are about, with the times that they predict."""
     network = run.spec.network
     if not isinstance(network, Network):
-        raise UserError(f"{network.name} is a function, whose time cannot be foretold; deploy it on the device itself")
+        raise UserError(f"{network.name} is a function, whose time cannot be predicted; deploy it on the device itself")
     devices = {f"{one.processor} with {one.threads} of its cores": None for one in predictors}
     if len(devices) > 1:
         raise UserError(f"the profiles are of {' and of '.join(devices)}; give those of one device")

@@ -1,4 +1,4 @@
-"""A trained Run as files for engines: exported, checked, quantized with a guard, timed."""
+"""A trained run as files for engines: exported, checked, quantized with a guard, timed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TIMED_SECONDS = 0.5
 
 
 class Exported(Record):
-    """A file made of a Run: how it agrees with the model, what int8 does to it, and its latency here.
+    """A file made of a run: how it agrees with the model, what int8 does to it, and its latency here.
 
     ``latency`` is None where its engine does not run here.
     """
@@ -41,7 +41,7 @@ class Exported(Record):
 
 
 class Exports(Record):
-    """All files that were made of a Run, by the names of their files."""
+    """All files that were made of a run, by the names of their files."""
 
     kind_name: ClassVar[str] = "exports"
 
@@ -49,10 +49,10 @@ class Exports(Record):
 
 
 def exportable(run: Run) -> Exportable:
-    """Return a Run's model with what its files carry.
+    """Return a run's model with what its files carry.
 
     Raises:
-        RunError: the training has not ended.
+        RunError: the training has not finished.
     """
     spec = run.spec
     contract = Contract(network=spec.network.name, preprocessing=spec.preprocessing, classes=spec.classes)
@@ -60,12 +60,12 @@ def exportable(run: Run) -> Exportable:
 
 
 def default_file(run: Run, engine: Engine, precision: Precision) -> Path:
-    """Return where a Run's file for an engine lies."""
+    """Return where a run's file for an engine lies."""
     return run.folder / f"model{'.int8' if precision == 'int8' else ''}{engine.suffix}"
 
 
 def export_run(run: Run, context: ExecutionContext, path: Path | None = None) -> Export:
-    """Export the weights to ONNX, checked on test images; the record stays in the Run.
+    """Export the weights to ONNX, checked on test images; the record stays in the run.
 
     Raises:
         ParityError: the file does not compute what the model does.
@@ -88,18 +88,18 @@ def export_for(
     timed: bool = True,
     exam: QuantizationEvalCache | None = None,
 ) -> Exported:
-    """Make a file of a Run for an engine, checked, and time it where the engine runs here.
+    """Make a file of a run for an engine, checked, and time it where the engine runs here.
 
     Args:
         run: trained.
         context: Progress and stop flag.
         engine: that the file is for.
         precision: float32 must compute what the model does; int8 may lose ``bound`` points of test accuracy.
-        path: of the file; in the Run by default, where the record of it is kept, too.
+        path: of the file; in the run by default, where the record of it is kept, too.
         bound: of int8, in points.
-        calibration: images of the training part, for int8.
+        calibration: images of the training split, for int8.
         timed: whether its latency is measured.
-        exam: that int8 files sit, where several do; made of the Run by default.
+        exam: that int8 files sit, where several do; made of the run by default.
 
     Raises:
         ParityError: the file does not compute what the model does.
@@ -149,7 +149,7 @@ def time_file(engine: Engine, file: Path, precision: Precision) -> Measurement |
 
 
 def real_images(run: Run) -> NDArray[np.float32]:
-    """Return test images of a Run, normalized, for checks."""
+    """Return test images of a run, normalized, for checks."""
     return images_of(run, spread(run.split.test, REAL_IMAGES))
 
 

@@ -1,4 +1,4 @@
-"""int8 of a Run: calibrated with its training images, judged on its test images, in float where int8 does not pay."""
+"""int8 of a run: calibrated with its training images, judged on its test images, in float where int8 does not pay."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from triscale.measure.versus import in_turns
 from triscale.training.context import ExecutionContext
 
 CALIBRATION = 300
-"""Images of the training part; NNCF's own number."""
+"""Images of the training split; NNCF's own number."""
 PROBES = 64
 BATCH = 8
 LEADING = 4
@@ -40,12 +40,12 @@ AS_FAST = 1.02
 
 @dataclass(frozen=True)
 class QuantizationEvalCache:
-    """What int8 files of a Run are made with and judged by, read and computed once for all engines.
+    """What int8 files of a run are made with and judged by, read and computed once for all engines.
 
     Attributes:
         run: trained.
         subject: its model.
-        calibration: images of the training part to calibrate with.
+        calibration: images of the training split to calibrate with.
     """
 
     run: Run
@@ -66,26 +66,26 @@ class QuantizationEvalCache:
 
     @cached_property
     def calibrating(self) -> NDArray[np.float32]:
-        """Normalized images of the training part."""
+        """Normalized images of the training split."""
         return images_of(self.run, spread(self.run.split.train, self.calibration))
 
     @cached_property
     def probes(self) -> NDArray[np.float32]:
-        """Normalized images of the test part, for the noise of blocks."""
+        """Normalized images of the test split, for the noise of blocks."""
         return images_of(self.run, spread(self.run.split.test, PROBES))
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """Of the test part."""
+        """Of the test split."""
         return np.array([sample.label for sample in self.run.split.test])
 
     @cached_property
     def exact(self) -> NDArray[np.float32]:
-        """The model's own logits for the test part."""
+        """The model's own logits for the test split."""
         return self.logits(lambda images: logits_of_model(self.subject.model, images))
 
     def logits(self, call: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return what is said of the test part.
+        """Return what is said of the test split.
 
         Raises:
             Interrupted: ``context.should_stop`` returned true.
@@ -101,12 +101,12 @@ class QuantizationEvalCache:
 def quantize_run(
     exam: QuantizationEvalCache, engine: Engine, file: Path, context: ExecutionContext, bound: float = BOUND
 ) -> Quantized:
-    """Write an int8 file of a Run that loses at most ``bound`` points of test accuracy.
+    """Write an int8 file of a run that loses at most ``bound`` points of test accuracy.
 
     The first blocks stay float as far as int8 makes them no faster on this machine, others where they break.
 
     Args:
-        exam: of the Run.
+        exam: of the run.
         engine: that the file is for.
         file: to be written.
         context: Device, workers, progress and stop flag.
@@ -115,8 +115,8 @@ def quantize_run(
     Raises:
         QuantizationError: int8 loses more than is allowed.
         UserError: nothing quantizes for the engine, or there are too few images to calibrate with.
-        RunError: the Run has no test images.
-        Interrupted: ``exam.should_stop`` answered true.
+        RunError: the run has no test images.
+        Interrupted: ``exam.should_stop`` returned true.
     """
     make = get_quantizer(engine)
     exam.check()
@@ -177,12 +177,12 @@ def spread(samples: tuple[Sample, ...], number: int) -> tuple[Sample, ...]:
 
 
 def images_of(run: Run, samples: tuple[Sample, ...]) -> NDArray[np.float32]:
-    """Return images of a Run ``[N, 3, S, S]``, normalized."""
+    """Return images of a run ``[N, 3, S, S]``, normalized."""
     return np.concatenate(list(batches_of(run, samples)))
 
 
 def batches_of(run: Run, samples: tuple[Sample, ...]) -> Iterator[NDArray[np.float32]]:
-    """Yield images of a Run, normalized, in batches."""
+    """Yield images of a run, normalized, in batches."""
     spec = run.spec
     for batch in eval_batches(samples, run.split.root, spec.preprocessing, batch=BATCH):
         with torch.inference_mode():

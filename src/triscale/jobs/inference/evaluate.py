@@ -1,4 +1,4 @@
-"""What is done with a trained Run: evaluate, measure."""
+"""What is done with a trained run: evaluate, measure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from triscale.training.metrics import Metrics, measure_predictions
 
 
 class RunLatencies(Record):
-    """What was measured of a Run, by the same protocol."""
+    """What was measured of a run, by the same protocol."""
 
     kind_name: ClassVar[str] = "latencies"
 
@@ -73,7 +73,7 @@ def evaluate_run(
 
 
 def measure_run(run: Run, context: ExecutionContext) -> tuple[Measurement, ...]:
-    """Measure the exported file in ONNX Runtime and the module in torch, some seconds each; a record stays in the Run.
+    """Measure the exported file in ONNX Runtime and the module in torch, some seconds each; a record stays in the run.
 
     Raises:
         RunError: nothing has been exported.

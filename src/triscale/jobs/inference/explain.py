@@ -1,4 +1,4 @@
-"""Where a trained network looks: maps of a Run's test images, or of any images."""
+"""Where a trained network looks: maps of a run's test images, or of any images."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DESCRIPTIONS = {"cam": "exact", "grad-cam": "Grad-CAM"}
 
 
 class ExplainedImage(Record):
-    """A test image with its map: files below the Run's ``explain`` folder."""
+    """A test image with its map: files below the run's ``explain`` folder."""
 
     file: str
     truth: str
@@ -83,7 +83,7 @@ class ImageExplanation(Record):
 
 
 class Explanation(Record):
-    """Where a network looks in a person's images; overlays and the contact sheet lie beside it."""
+    """Where a network looks in the user's images; overlays and the contact sheet lie beside it."""
 
     kind_name: ClassVar[str] = "explanation"
     file_name: ClassVar[str] = "explanation.json"
@@ -95,10 +95,10 @@ class Explanation(Record):
 
 
 def explain_run(run: Run, context: ExecutionContext, method: Method = "auto") -> ExplainedImages:
-    """Draw maps of a Run's test images, wrong and right ones, for the class that was predicted.
+    """Draw maps of a run's test images, wrong and right ones, for the class that was predicted.
 
     Raises:
-        RunError: the Run has not been evaluated, or the method does not go with its network.
+        RunError: the run has not been evaluated, or the method does not go with its network.
     """
     spec, split = run.spec, run.split
     model = run.model()
@@ -144,7 +144,7 @@ def explain_images(
     label: str | None = None,
     curves: bool = False,
 ) -> Explanation:
-    """Draw where a Run's network looks in images, each as an overlay, and all on a contact sheet.
+    """Draw where a run's network looks in images, each as an overlay, and all on a contact sheet.
 
     Args:
         run: a trained one.
@@ -204,7 +204,7 @@ def method_of(model: nn.Module, method: Method) -> str:
     if method == "auto":
         return "cam" if isinstance(model, Classifier) else "grad-cam"
     if method == "cam" and not isinstance(model, Classifier):
-        raise RunError("class activation maps need a head of mean and linear layer, which a person's own network may "
+        raise RunError("class activation maps need a head of mean and linear layer, which a custom model may "
                        "not have; give --method grad-cam")  # fmt: skip
     return method
 

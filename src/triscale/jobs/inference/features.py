@@ -93,19 +93,19 @@ def features_of(
     """Return the embeddings of all images of a set, a batch at a time.
 
     An image is prepared as for the network's evaluation. Its embedding is what the classifier reads: for a Network the
-    mean over the last map; for a person's own what goes into their last linear layer. With ``reduction`` it is the mean
+    mean over the last map; for a custom model what goes into their last linear layer. With ``reduction`` it is the mean
     over the last map at that reduction, as :func:`triscale.nn.backbone.backbone` gives it.
 
     Args:
-        run: a Run whose training has ended.
+        run: a run whose training has finished.
         images: whatever :func:`triscale.data.pipeline.scan.scan` takes, or a folder of image files without classes.
         reduction: of the map, or None for what the classifier reads.
         context: Device, processes that decode, progress and stop flag.
         batch: images at a time.
 
     Raises:
-        RunError: the training has not ended.
-        NetworkError: no map at the reduction, or no linear layer in a person's own network.
+        RunError: the training has not finished.
+        NetworkError: no map at the reduction, or no linear layer in a custom model.
         DataError: no images, or none that can be read.
         Interrupted: ``context.should_stop`` returned true.
     """
@@ -119,7 +119,7 @@ def _embedding(model: nn.Module, reduction: int | None) -> Callable[[Tensor], Te
     """Return a function from normalized images ``[N, 3, H, W]`` to embeddings ``[N, C]``."""
     if reduction is not None:
         if not isinstance(model, Classifier):
-            raise NetworkError("the maps of a person's own network are not known by reduction; leave out --reduction")
+            raise NetworkError("the maps of a custom model are not known by reduction; leave out --reduction")
         body = backbone(model, (reduction,))
         return lambda images: body(images)["0"].mean((2, 3))
     last = classifier_name(model)

@@ -40,7 +40,7 @@ class Prediction(Record):
 def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator[Prediction]:
     """Yield a prediction for each image, in the order given, folders walked by name.
 
-    ``source`` is a Run or a file exported for any engine; both carry their preprocessing and class names.
+    ``source`` is a run or a file exported for any engine; both carry their preprocessing and class names.
 
     Raises:
         RunError: there is no such source.
@@ -65,7 +65,7 @@ def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator
         def logits_of(batch: torch.Tensor) -> np.ndarray:
             return exported(batch.numpy())
     else:
-        raise RunError(f"there is no {source}; give a Run's folder or an exported file")
+        raise RunError(f"there is no {source}; give a run's folder or an exported file")
     transform = eval_transform(preprocessing)
     for file in files:
         try:

@@ -38,7 +38,7 @@ def make_profile(
     probes: Sequence[Probe] | None = None,
     timer: Timer | None = None,
 ) -> DeviceProfile:
-    """Time what a profile lacks, in an order drawn by chance, and fit its forecast; the file is kept up to date.
+    """Time what a profile lacks, in an order random, and fit its forecast; the file is kept up to date.
 
     Args:
         file: of the profile; where it exists, only what it lacks is timed.
@@ -50,7 +50,7 @@ def make_profile(
 
     Raises:
         UserError: the file is a profile of another engine, processor or number of threads.
-        Interrupted: ``context.should_stop`` returned true; the same call goes on.
+        Interrupted: ``context.should_stop`` returned true; the same call resumes.
     """
     profile = _opened(file, engine, threads)
     wanted = list(all_probes() if probes is None else probes)
@@ -61,7 +61,7 @@ def make_profile(
     context.progress.begin("time", len(wanted))
     for start in range(0, len(missing), TOGETHER):
         if context.should_stop():
-            raise Interrupted(f"stopped; {file} keeps what was timed, and the same command goes on")
+            raise Interrupted(f"stopped; {file} keeps what was timed, and the same command resumes")
         group = missing[start : start + TOGETHER]
         taken = tuple(
             Timing(name=probe.name, role=probe.role, figures=probe.figures, milliseconds=own, beside=other)

@@ -1,4 +1,4 @@
-"""How long networks, Runs and exported files take on this machine, one by one or in turns."""
+"""How long networks, runs and exported files take on this machine, one by one or in turns."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ENGINES: dict[str, str] = {
 NOISE_IMAGES = 8
 """That int8 is calibrated with where only time matters."""
 WITHIN = 0.02
-"""The 95 % interval of a median shall reach no farther than this share of it to each side."""
+"""The 95% interval of a median shall reach no farther than this share of it to each side."""
 
 Call = Callable[[], object]
 
@@ -54,7 +54,7 @@ class Subject:
         name: how it is shown.
         resolution: side of its images in pixels.
         model: makes the module; None for a file alone.
-        network: of the module; None for a person's own, which is traced.
+        network: of the module; None for a custom model, which is traced.
         file: that engines of its kind run as it is; others need the model.
     """
 
@@ -73,9 +73,9 @@ class Subject:
 
 
 def find_subject(text: str) -> Subject:
-    """Return what a person means: a Run's folder, an exported file, a network's name or its JSON file.
+    """Return what a user means: a run's folder, an exported file, a network's name or its JSON file.
 
-    The weights of a network that is no Run are drawn by chance: they are no matter for time.
+    The weights of a network that is no run are random: they are no matter for time.
 
     Raises:
         UserError: none of these.
@@ -99,7 +99,7 @@ def find_subject(text: str) -> Subject:
 
 
 def subject_of(run: Run) -> Subject:
-    """Return a Run to be timed: its module, and its exported file where there is one."""
+    """Return a run to be timed: its module, and its exported file where there is one."""
     network = run.spec.network if isinstance(run.spec.network, Network) else None
     file = run.onnx_file if run.onnx_file.is_file() else None
     return Subject(run.folder.name, run.spec.preprocessing.resolution, model=run.model, network=network, file=file)
@@ -217,7 +217,7 @@ def _torch_call(subject: Subject, images: np.ndarray, precision: Precision, *, c
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
     model = subject.model().eval().to(kind).to(memory_format=torch.channels_last)
     tensor = torch.from_numpy(images).to(kind).contiguous(memory_format=torch.channels_last)
-    # For images of one size: a compiler that has seen two goes on for all sizes, which did not end in ten minutes.
+    # For images of one size: a compiler that has seen two continues for all sizes, which did not end in ten minutes.
     called = torch.compile(model, dynamic=False) if compiled else model
     return lambda: called(tensor)
 

@@ -26,8 +26,8 @@ def find_coefficients(
 ) -> CoefficientSearchResult:
     """Search the coefficients; the same request resumes where it stopped.
 
-    ``law.json`` in ``out`` can be given to ``--law``, ``coefficients.json`` holds the whole result, and ``trials`` holds
-    a run for each training.
+    ``law.json`` in ``out`` can be given to ``--law``, ``coefficients.json`` holds the whole result, and ``trials``
+    holds a run for each training.
 
     Args:
         request: Images, baseline, grid and method.

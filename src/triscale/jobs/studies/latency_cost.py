@@ -26,12 +26,12 @@ from triscale.training.context import ExecutionContext
 FIRST = 24
 """Networks spread over the grid that are measured first; a quadratic in octaves has ten coefficients."""
 NEAR = 0.25
-"""Networks that are foretold to miss the target by more than this beyond the tolerance are not measured."""
+"""Networks that are predicted to miss the target by more than this beyond the tolerance are not measured."""
 WARMUP_SECONDS, SAMPLE_SECONDS = 0.1, 0.3
 
 
 class LatencyTable(Record):
-    """Median milliseconds by a network's structure, so that a search that goes on has the same costs as before."""
+    """Median milliseconds by a network's structure, so that a search that continues has the same costs as before."""
 
     kind_name: ClassVar[str] = "times"
 
@@ -76,7 +76,7 @@ class ReferenceTimer:
 
 
 class LatencyMeter:
-    """Prices networks by measuring each once; what was measured is kept in a file, for a search that goes on.
+    """Prices networks by measuring each once; what was measured is kept in a file, for a search that continues.
 
     Args:
         skeleton: beside which the others are measured.
@@ -111,7 +111,7 @@ class LatencyMeter:
 
 
 class LatencyPricer:
-    """Prices networks: those that may be candidates are measured, the others foretold from some that were.
+    """Prices networks: those that may be candidates are measured, the others predicted from some that were.
 
     Each is measured beside the baseline, see :class:`ReferenceTimer`.
     """

@@ -22,7 +22,7 @@ Method = Literal["grid", "halving", "response"]
 
 
 class StudyRequest(Record):
-    """What was asked of a study: the same request goes on with it, another one is refused.
+    """What was asked of a study: the same request continues with it, another one is refused.
 
     ``share`` of the training images of every class is trained on. ``recipe`` holds the epochs.
     """
@@ -95,7 +95,7 @@ class BaselineSearchRequest(StudyRequest):
     ``recipe`` and ``seeds`` are those of the brief trainings. The ``finalists`` best are trained for ``final_epochs``.
     A supernet is trained for ``supernet_epochs`` of the same recipe; ``checked`` networks of the space, drawn by
     chance, are then trained briefly by themselves, to see whether it orders them alike. Where the cost is latency, it
-    is foretold by ``predictor``, or measured here if there is none.
+    is predicted by ``predictor``, or measured here if there is none.
     Networks are scored on the images that are held out of training, never on those for testing.
     """
 

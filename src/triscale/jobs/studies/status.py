@@ -1,4 +1,4 @@
-"""What can be asked of any study in its folder: how it stands, to go on, its trials as a table."""
+"""What can be asked of any study in its folder: how it stands, to continue, its trials as a table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class StudyStanding(Record):
 class StudyStatus(Record):
     """How a study stands.
 
-    ``training_macs`` of jobs that are written down, and of those that have ended, relative to one another.
+    ``training_macs`` of jobs that are written down, and of those that have finished, relative to one another.
     ``seconds_left``: for those, at the pace of the last ones; a search by halving writes down more when a rung ends.
     """
 

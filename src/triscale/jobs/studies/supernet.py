@@ -46,7 +46,7 @@ SAMPLES = 2
 
 
 class SupernetSpec(Record):
-    """What a supernet is, and how it is trained: the same goes on in its folder, another one is refused.
+    """What a supernet is, and how it is trained: the same continues in its folder, another one is refused.
 
     The skeleton of ``space`` is for the classes of the images. ``split`` is the digest of the split, wherever the
     images lie.
@@ -84,11 +84,13 @@ def train_supernet(
 
     Raises:
         RunError: the folder holds something else or another process trains there, or it is another split.
-        Interrupted: ``context.should_stop`` returned true; the same call goes on from there.
+        Interrupted: ``context.should_stop`` returned true; the same call resumes from there.
     """
     assert context.group.size == 1, "parameters that no network of a step has are unknown to several processes"
     if digest_of(split) != spec.split:
-        raise RunError(f"the supernet in {folder} is for another split of the images; restore it, or begin anew")
+        raise RunError(
+            f"the supernet in {folder} is for another split of the images; restore it, or start from scratch"
+        )
     run = Run(folder)
     with run.lock():
         _refuse_other(spec, folder)
@@ -118,7 +120,8 @@ def make_supernet(spec: SupernetSpec) -> Supernet:
 
 
 def corners(space: Space) -> tuple[Network, ...]:
-    """Return networks that have, between them, the largest of every kind of block in every stage; the dearest first.
+    """Return networks that have, between them, the largest of every kind of block in every stage; the most expensive
+    first.
 
     Blocks of two kinds share no weights: a full convolution, one without expansion, one with it, and each residual
     block.
@@ -192,7 +195,7 @@ def _refuse_other(spec: SupernetSpec, folder: Path) -> None:
         if SupernetSpec.load(file) != spec:
             raise RunError(
                 f"{folder} holds a supernet of another space, recipe, split or seed; give another folder, or the same "
-                "options to go on with it"
+                "options to resume it"
             )
     elif foreign := sorted(path.name for path in folder.iterdir() if path.name != LOCK):
         raise RunError(f"{folder} is not empty and holds no supernet ({', '.join(foreign[:3])}); give a new folder")
@@ -273,7 +276,7 @@ def _pictures(
     """Return the training images for statistics and the held-out ones; few of them stay decoded."""
     split = Split.load(split_file)
     if digest_of(split) != spec.split:
-        raise RunError(f"{split_file} was changed after the supernet was trained; restore it, or begin anew")
+        raise RunError(f"{split_file} was changed after the supernet was trained; restore it, or start from scratch")
     # In the order of an epoch: by path, a batch would hold a class or two.
     seen = [split.train[index] for index in epoch_order(len(split.train), spec.seed, 0)[:images].tolist()]
 

@@ -1,4 +1,4 @@
-"""Trainings that a study hands out: each a Run in a folder of its own, taken up from its checkpoint."""
+"""Trainings that a study hands out: each a run in a folder of its own, taken up from its checkpoint."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Trainings:
         return Score(metrics.top1, binomial_error(metrics.top1, metrics.count))
 
     def _described(self, run: Run, job: Job, split: Split) -> RunSpec:
-        """Return what the Run of a job trains, and write it down at its beginning."""
+        """Return what the run of a job trains, and write it down at its beginning."""
         if not run.spec_file.is_file():
             spec = self._spec(job, split)
             split.save(run.split_file)

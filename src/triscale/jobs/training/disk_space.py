@@ -1,4 +1,4 @@
-"""What a Run needs on the disk, and whether it is there."""
+"""What a run needs on the disk, and whether it is there."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def optimizer_values(recipe: Recipe) -> int:
 
 
 def needed_bytes(figures: Cost, recipe: Recipe) -> int:
-    """Return the most bytes that a Run has on the disk at a time: checkpoints, best weights, weights, export."""
+    """Return the most bytes that a run has on the disk at a time: checkpoints, best weights, weights, export."""
     weights = figures.size_bytes
     state = (2 + optimizer_values(recipe)) * weights
     return _STATES * state + 4 * weights + _REST_BYTES
 
 
 def check_disk_space(folder: Path, figures: Cost, recipe: Recipe) -> None:
-    """Make sure that the disk has room for a Run before it begins.
+    """Make sure that the disk has room for a run before it begins.
 
     Raises:
         RunError: it has not.
@@ -45,6 +45,6 @@ def check_disk_space(folder: Path, figures: Cost, recipe: Recipe) -> None:
     free = shutil.disk_usage(place).free
     if free < needed:
         raise RunError(
-            f"{folder} has {si(free)}B free and this Run needs up to {si(needed)}B for its checkpoints and files; make "
+            f"{folder} has {si(free)}B free and this run needs up to {si(needed)}B for its checkpoints and files; make "
             "room, or give another folder with --out"
         )

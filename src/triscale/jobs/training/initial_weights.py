@@ -1,4 +1,4 @@
-"""Where a training starts from: weights of another Run, of another project, or of a network of another size."""
+"""Where a training starts from: weights of another run, of another project, or of a network of another size."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _SHOWN = 3
 
 
 def find_initial_weights(text: str, *, offline: bool = False, progress: Progress | None = None) -> InitialWeights:
-    """Return what a person means by ``--weights``: a finished Run, a file of weights or a published name.
+    """Return what a user means by ``--weights``: a finished run, a file of weights or a published name.
 
     With ``inherit:`` before it the weights are those of a network of another size, from which the one to be trained
     inherits.
 
     Raises:
-        RunError: a Run whose training has not ended.
+        RunError: a run whose training has not finished.
         WeightsError: none of these, or it cannot be had or read.
     """
     inherits, place = text.startswith(INHERIT), text.removeprefix(INHERIT)
@@ -46,7 +46,7 @@ def find_initial_weights(text: str, *, offline: bool = False, progress: Progress
     if (folder / "run.json").is_file():
         run = Run.open(folder)
         if not run.weights_file.is_file():
-            raise RunError(f"the training in {run.folder} has not ended; give the folder of a finished Run")
+            raise RunError(f"the training in {run.folder} has not finished; give the folder of a finished run")
         spec = run.spec
         return InitialWeights(
             run=str(run.folder.resolve()),
@@ -56,7 +56,7 @@ def find_initial_weights(text: str, *, offline: bool = False, progress: Progress
             preprocessing=spec.preprocessing,
         )
     if folder.is_dir():
-        raise RunError(f"{folder} holds no Run (no run.json); give the folder that --out named when it was made")
+        raise RunError(f"{folder} holds no run (no run.json); give the folder that --out named when it was made")
     loaded = find_weights(place, offline=offline, progress=progress)
     return InitialWeights(
         run=str(folder.resolve()) if folder.exists() else place,
@@ -88,8 +88,8 @@ def load_initial_weights(
 ) -> str:
     """Put the first weights into a model, and return what was done, in a sentence.
 
-    A classifier of other classes begins anew, as the recipe says: by chance, or as a linear probe of the training
-    images.
+    A classifier of other classes starts from scratch, as the recipe says: at random, or as a linear probe of the
+    training images.
 
     Raises:
         RunError: the weights are gone, were changed, or are of another network.
@@ -153,7 +153,7 @@ def _read(start: InitialWeights) -> tuple[Mapping[str, Tensor], AnyNetwork, tupl
         content = run.weights_file.read_bytes() if run.weights_file.is_file() else b""
         if _sha256(content) != start.sha256:
             raise RunError(
-                f"{run.weights_file} is not what it was when this Run began; restore it, or begin another Run"
+                f"{run.weights_file} is not what it was when this run began; restore it, or begin another run"
             )
         try:
             tensors: dict[str, Tensor] = safetensors.torch.load(content)
@@ -162,7 +162,7 @@ def _read(start: InitialWeights) -> tuple[Mapping[str, Tensor], AnyNetwork, tupl
         return tensors, run.spec.network, run.spec.classes
     loaded = find_weights(start.run)
     if _digest_of(loaded) != start.sha256:
-        raise WeightsError(f"{start.run} is not what it was when this Run began; restore it, or begin another Run")
+        raise WeightsError(f"{start.run} is not what it was when this run began; restore it, or begin another run")
     return loaded.state, loaded.weights.network, loaded.weights.classes if loaded.has_head else None
 
 
@@ -182,7 +182,9 @@ def _begin_head(model: nn.Module, spec: RunSpec, split: Split, device: torch.dev
     number = None
     if spec.request.recipe.head_init == "probe":
         number = init_head_from_linear_probe(model, split, spec.preprocessing, spec.request.seed, device)
-    return "the classifier begins anew" + ("" if number is None else f", as a linear probe of {number} training images")
+    return "the classifier starts from scratch" + (
+        "" if number is None else f", as a linear probe of {number} training images"
+    )
 
 
 def _sha256(content: bytes) -> str:

@@ -43,7 +43,7 @@ def init_head_from_linear_probe(
         device: where features are computed.
 
     Returns:
-        None where nothing was fitted: a person's own module, a set that is large, or too few images of a class.
+        None where nothing was fitted: a custom module, a set that is large, or too few images of a class.
     """
     if not isinstance(model, Classifier) or len(split.train) > MAX_IMAGES:
         return None

@@ -46,7 +46,7 @@ def network_memory(network: AnyNetwork, batch: int) -> NetworkMemory:
     """Forecast the memory of a network for so many images at a time.
 
     Raises:
-        NetworkError: a person's function cannot be found or called.
+        NetworkError: the function of a custom model cannot be found or called.
     """
     return NetworkMemory(
         batch=batch,
@@ -56,7 +56,7 @@ def network_memory(network: AnyNetwork, batch: int) -> NetworkMemory:
 
 
 def memory_of(spec: RunSpec, device: torch.device) -> TrainingMemoryNeed | None:
-    """Forecast the memory of a Run's training on a device; None for a person's own network, which is not lowered.
+    """Forecast the memory of a run's training on a device; None for a custom model, which is not lowered.
 
     What backward passes keep grows with the images, all else does not.
     """

@@ -1,4 +1,4 @@
-"""From a folder of images and a request to a Run that is ready to train."""
+"""From a folder of images and a request to a run that is ready to train."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def prepare(
     command: tuple[str, ...] = (),
     allow_leak: bool = False,
 ) -> RunSpec:
-    """Scan, split, fit the network and write it all down, or take up what a Run of the same request has.
+    """Scan, split, fit the network and write it all down, or load what a run of the same request has.
 
     Raises:
         DataError: images that cannot be trained on, or that are certainly in two parts without ``allow_leak``.
         BudgetError: a budget that cannot be met.
-        RunError: the Run is of another request.
+        RunError: the run is of another request.
         Interrupted: ``context.should_stop`` returned true during the scan; nothing was written yet.
     """
     run.refuse_other(request)
@@ -133,11 +133,11 @@ def prepare(
 
 
 def environment_changes(before: Machine, now: Machine) -> list[str]:
-    """Return a sentence for everything that makes the rest of a Run differ, by rounding, from an uninterrupted one."""
+    """Return a sentence for everything that makes the rest of a run differ, by rounding, from an uninterrupted one."""
     pairs = {"torch": (dict(before.packages).get("torch"), dict(now.packages).get("torch"))}
     pairs |= {name: (getattr(before, name), getattr(now, name)) for name in ("processor", "threads", "kernels")}
     return [
-        f"this Run began with {name} {old} and goes on with {new}: its weights will differ by rounding"
+        f"this run began with {name} {old} and continues with {new}: its weights will differ by rounding"
         for name, (old, new) in pairs.items()
         if old != new
     ]

@@ -1,4 +1,4 @@
-"""The history of a Run for TensorBoard (extra ``tensorboard``)."""
+"""The history of a run for TensorBoard (extra ``tensorboard``)."""
 
 from __future__ import annotations
 

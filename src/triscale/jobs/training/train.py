@@ -1,4 +1,4 @@
-"""Train the network of a Run."""
+"""Train the network of a run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def train_run(
     """
     if split.digest != spec.split:
         raise RunError(
-            f"{run.split_file} was changed after the Run began; restore it, or start from scratch with another --out"
+            f"{run.split_file} was changed after the run began; restore it, or start from scratch with another --out"
         )
     group, checkpoints = context.group, Checkpoints(run.checkpoints)
     seed_weights(spec.request.seed)
@@ -190,9 +190,7 @@ def _write_along(run: Run, history: tuple[Epoch, ...], context: ExecutionContext
     try:
         _write_history(run, history)
     except OSError as error:
-        context.progress.note(
-            f"{run.history_file} cannot be written ({error.strerror}); make room; the training goes on"
-        )
+        context.progress.note(f"{run.history_file} cannot be written ({error.strerror}); make room; training continues")
 
 
 def _write_history(run: Run, history: tuple[Epoch, ...]) -> None:
@@ -201,6 +199,6 @@ def _write_history(run: Run, history: tuple[Epoch, ...]) -> None:
 
 
 def read_history(run: Run) -> tuple[Epoch, ...]:
-    """Return the finished epochs of a Run."""
+    """Return the finished epochs of a run."""
     lines = run.history_file.read_text().splitlines() if run.history_file.is_file() else []
     return tuple(Epoch.parse(json.loads(line), str(run.history_file)) for line in lines)

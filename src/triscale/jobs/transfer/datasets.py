@@ -1,4 +1,4 @@
-"""The sets of images of a transfer table: which of the paper's eight lie where, and a person's own."""
+"""The sets of images of a transfer table: which of the paper's eight lie where, and a custom model."""
 
 from __future__ import annotations
 

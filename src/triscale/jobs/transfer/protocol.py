@@ -4,8 +4,8 @@ The paper borrows the protocol of Kornblith et al. 2019 (https://arxiv.org/abs/1
 that is what Chen et al. 2020 (https://arxiv.org/abs/2002.05709, appendix B.8) write out, who say that they follow it
 with slightly other preprocessing:
 
-- 20 000 steps of 256 images, stochastic gradient descent with Nesterov momentum .9, random crops and flips;
-- batch-norm momentum max(1 - 10 / s, .9), as TensorFlow counts it, with s steps in an epoch;
+- 20 000 steps of 256 images, stochastic gradient descent with Nesterov momentum 0.9, random crops and flips;
+- batch-norm momentum max(1 - 10 / s, 0.9), as TensorFlow counts it, with s steps in an epoch;
 - a grid of 7 learning rates from 1e-4 to 1e-1 and of 7 weight decays from 1e-6 to 1e-3, both spaced by logarithms, and
   no weight decay; the weight decays are divided by the learning rate;
 - the combination is chosen on images held out of the training images, then trained again on all of them, tested once.

@@ -36,7 +36,7 @@ AVERAGE = "average/"
 
 
 class SetTrainings:
-    """The trainings on one set: a Run that only describes it, those of the grid, those on all training images."""
+    """The trainings on one set: a run that only describes it, those of the grid, those on all training images."""
 
     def __init__(self, asked: TransferRequest, source: TransferDataset, folder: Path) -> None:
         self._asked, self._source, self._folder = asked, source, folder
@@ -129,7 +129,7 @@ class SetTrainings:
 
     @contextmanager
     def _trained(self, run: Run, recipe: Recipe, seed: int, split: Split, context: ExecutionContext) -> Iterator[None]:
-        """Train to the end or go on with it, keep the last weights, and hold the Run meanwhile."""
+        """Train to the end or resume it, keep the last weights, and hold the run meanwhile."""
         with run.lock():
             request = self._request(recipe, seed)
             run.refuse_other(request)
@@ -194,7 +194,7 @@ def _tallies(split: Split) -> tuple[SplitCounts, ...]:
 
 
 def _keep_last(run: Run) -> None:
-    """Make the weights after the last step those of the Run, in place of the best epoch's."""
+    """Make the weights after the last step those of the run, in place of the best epoch's."""
     checkpoints = Checkpoints(run.checkpoints)
     manifest = checkpoints.newest()
     assert manifest is not None

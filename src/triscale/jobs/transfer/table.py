@@ -1,4 +1,4 @@
-"""Fine-tuning one network on many sets: the paper's Table 5 for any weights, and a person's own sets."""
+"""Fine-tuning one network on many sets: the paper's Table 5 for any weights, and a custom model sets."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def make_table(
 ) -> TransferTable:
     """Choose learning rate and weight decay for each set, train on all its training images, test once.
 
-    Everything lies in ``out``: ``table.json``, written anew after each set, and in a folder for each set a Run for each
-    training: ``grid`` and ``final``. The same request goes on where it stopped, also with other sets.
+    Everything lies in ``out``: ``table.json``, written again after each set, and in a folder for each set a run for
+    each
+    training: ``grid`` and ``final``. The same request resumes where it stopped, also with other sets.
 
     Args:
         asked: the request.

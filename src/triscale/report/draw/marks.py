@@ -34,8 +34,8 @@ class PlotMark:
 class LegendEntry:
     """An entry of the legend beside a figure: a series that can be hidden.
 
-    ``number`` is that of :func:`in_series`, ``color`` one of :data:`triscale.report.draw.svg.PALETTE`, ``marker`` one of
-    matplotlib's letters.
+    ``number`` is that of :func:`in_series`, ``color`` one of :data:`triscale.report.draw.svg.PALETTE`, ``marker`` one
+    of matplotlib's letters.
     """
 
     number: int

@@ -56,9 +56,9 @@ class EvaluatedCandidate(Record):
 class SearchPlan(Record):
     """How many networks are looked at: ``trials`` different ones, in batches that are proposed at once.
 
-    With ``halving`` a network goes on after a rung only if its reward is among the best ``1 / factor`` of all that came
-    so far at that rung (asynchronous successive halving, Li et al. 2020, batch by batch); a strategy is told the reward
-    at the rung where it stopped.
+    With ``halving`` a network continues after a rung only if its reward is among the best ``1 / factor`` of all that
+    came so far at that rung (asynchronous successive halving, Li et al. 2020, batch by batch); a strategy is told the
+    reward at the rung where it stopped.
     """
 
     trials: int = Field(default=64, ge=1)
@@ -66,7 +66,7 @@ class SearchPlan(Record):
     halving: Halving | None = None
 
     def rungs(self, epochs: int) -> tuple[int, ...]:
-        """Return the epochs after which it is decided who goes on."""
+        """Return the epochs after which it is decided who continues."""
         return (epochs,) if self.halving is None else self.halving.rungs(epochs)
 
 
@@ -84,9 +84,9 @@ class Finalist(Record):
 class BaselineSearchResult(Record):
     """What a baseline search found, with all it rests on.
 
-    ``front`` and ``best`` are indices into ``evaluated``: the Pareto front from the cheapest to the dearest, and the
-    network that the reward chooses. ``network`` is the best of the ``finalists`` where there are any. ``ranking`` says
-    how well a supernet orders networks. ``limitations`` says in words what the result does not show.
+    ``front`` and ``best`` are indices into ``evaluated``: the Pareto front from the cheapest to the most expensive,
+    and the network that the reward chooses. ``network`` is the best of the ``finalists`` where there are any.
+    ``ranking`` says how well a supernet orders networks. ``limitations`` says in words what the result does not show.
     """
 
     kind_name: ClassVar[str] = "found_baseline"
@@ -162,7 +162,7 @@ def compared(evaluated: Sequence[EvaluatedCandidate]) -> list[int]:
 
 
 def front_of(evaluated: Sequence[EvaluatedCandidate]) -> tuple[int, ...]:
-    """Return the Pareto front of those that can be compared, from the cheapest to the dearest, as indices."""
+    """Return the Pareto front of those that can be compared, from the cheapest to the most expensive, as indices."""
     among = compared(evaluated)
     on = front([evaluated[index].accuracy or 0.0 for index in among], [evaluated[index].cost for index in among])
     return tuple(among[index] for index in on)

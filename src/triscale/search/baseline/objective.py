@@ -19,7 +19,7 @@ class Objective(Record):
     """``accuracy * (cost / target) ** exponent`` (Tan et al. 2019, equations 2 to 4).
 
     ``form``: ``soft`` weighs the cost above and below the target alike, with an exponent of -.07 in the paper: twice
-    the cost has to buy 5 % more accuracy, relative to what there is. ``hard`` weighs nothing up to the target, and
+    the cost has to buy 5% more accuracy, relative to what there is. ``hard`` weighs nothing up to the target, and
     above it with an exponent of -1. ``constraint`` refuses what costs more than the target: it is not trained, and its
     reward is below all others. ``cost`` is MACs, parameters, or milliseconds for one image.
     """
@@ -63,7 +63,7 @@ class Observation(NamedTuple):
 
 
 def front(accuracies: Sequence[float], costs: Sequence[float]) -> list[int]:
-    """Return the indices of the Pareto front, from the cheapest to the dearest.
+    """Return the indices of the Pareto front, from the cheapest to the most expensive.
 
     On the front is what nothing beats: all that is more accurate costs more. Of equals the first is on it.
 

@@ -25,7 +25,7 @@ class Ranking(Record):
     """How a cheap score orders networks that were also trained by themselves.
 
     ``kendall`` (tau-b) is the share of pairs in the same order less that of the others, ``spearman`` the correlation of
-    ranks. ``low`` and ``high`` are an approximate 95 % interval of Kendall's tau over all networks of the space.
+    ranks. ``low`` and ``high`` are an approximate 95% interval of Kendall's tau over all networks of the space.
     ``trusted``: tau is at least ``bound``, and chance alone would not give as much.
     """
 
@@ -39,7 +39,7 @@ class Ranking(Record):
 
     @property
     def doubt(self) -> str:
-        """Why the order is not to be trusted, in words; nothing where it is."""
+        """Why the order is unreliable, in words; nothing where it is."""
         if self.trusted:
             return ""
         if self.kendall < self.bound:
@@ -48,7 +48,7 @@ class Ranking(Record):
 
 
 def rank(cheap: Sequence[float], trained: Sequence[float]) -> Ranking:
-    """Compare two scores of the same networks, drawn by chance from those that are to be ordered.
+    """Compare two scores of the same networks, random from those that are to be ordered.
 
     Args:
         cheap: scores of the networks, such as a supernet's.
@@ -88,11 +88,11 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def kendall_interval(tau: float, number: int) -> tuple[float, float]:
-    """Return an approximate 95 % interval for the tau of a population from that of a sample.
+    """Return an approximate 95% interval for the tau of a population from that of a sample.
 
-    Fisher's z of tau has a variance of .437 / (number - 4) (Fieller, Hartley & Pearson 1957; Bonett & Wright 2000, who
-    find it good up to .8). For few networks that is taken for an estimate with ``number - 2`` degrees of freedom:
-    coverage falls to 91 % otherwise. A sample in perfect order is taken for one that misses it by half a pair, as
+    Fisher's z of tau has a variance of 0.437 / (number - 4) (Fieller, Hartley & Pearson 1957; Bonett & Wright 2000, who
+    find it good up to 0.8). For few networks that is taken for an estimate with ``number - 2`` degrees of freedom:
+    coverage falls to 91% otherwise. A sample in perfect order is taken for one that misses it by half a pair, as
     perfection has an infinite z.
 
     Args:

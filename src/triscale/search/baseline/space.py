@@ -180,7 +180,7 @@ class Space(Record):
         """Refuse a target that no network of the space can meet.
 
         Raises:
-            SearchError: the target is below the cheapest network or above the dearest; the message says which.
+            SearchError: the target is below the cheapest network or above the most expensive; the message says which.
         """
         low, high = (figure(count_network(network), cost) for network in (self.smallest(cost), self.largest(cost)))
         if not low <= target <= high:

@@ -17,7 +17,7 @@ from triscale.scaling.apply import resolution_multiple, round_resolution, scale_
 PAPER = "Tan & Le 2019, arXiv 1905.11946v5"
 
 MARGIN = 0.05
-"""What conventions of counting explain. Within Table 2 it is 5 % (B4: 4.2B stated, 4.39G counted)."""
+"""What conventions of counting explain. Within Table 2 it is 5% (B4: 4.2B stated, 4.39G counted)."""
 
 
 class PublishedRow(Record):

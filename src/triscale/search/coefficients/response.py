@@ -34,7 +34,7 @@ SAMPLES = 200
 SPARE = 2
 """Networks beyond the number of coefficients that a form needs to be considered."""
 PLAUSIBLE = 1.25
-"""A form that foretells networks left out of its fit nearly as well as the better one shares in the intervals."""
+"""A form that predicts networks left out of its fit nearly as well as the better one shares in the intervals."""
 UNFIT = 0.03
 """A form that misses networks left out of its fit by more than this, a share of all images, is no response."""
 FORECAST_PHI = (-1.0, 0.0, 1.0, 2.0, 3.0)
@@ -51,9 +51,9 @@ def search_response(
 ) -> CoefficientSearchResult:
     """Find the best candidate without training any, from networks at and below the baseline's size.
 
-    Of the two forms of :mod:`triscale.search.coefficients.surface` the one is taken that foretells networks left out of its fit
-    better. For the intervals, by how much networks left out were missed is resampled; where the other form foretells
-    nearly as well, half of the samples are its own.
+    Of the two forms of :mod:`triscale.search.coefficients.surface` the one is taken that predicts networks left out of
+    its fit better. For the intervals, by how much networks left out were missed is resampled; where the other form
+    predicts nearly as well, half of the samples are its own.
 
     Args:
         candidates: of :func:`triscale.search.coefficients.grid.find_candidates`.

@@ -44,7 +44,7 @@ class RankedCandidate(Record):
 
 
 class Interval(Record):
-    """Where 95 % of the bootstrap's laws lie, each coefficient by itself."""
+    """Where 95% of the bootstrap's laws lie, each coefficient by itself."""
 
     low: Law
     high: Law
@@ -52,7 +52,7 @@ class Interval(Record):
 
 
 class AccuracyForecast(Record):
-    """Accuracy after the same proxy that the response says for a network of the law, with a 95 % interval."""
+    """Accuracy after the same proxy that the response says for a network of the law, with a 95% interval."""
 
     phi: float
     macs: int

@@ -64,7 +64,7 @@ class Comparison(Record):
 
     @property
     def unevenness(self) -> float:
-        """By what share the cheapest of the four scaled networks stays behind the dearest."""
+        """By what share the cheapest of the four scaled networks stays behind the most expensive."""
         costs = [contender.macs.achieved for contender in self.contenders if contender.way != "baseline"]
         return 1 - min(costs) / max(costs)
 
@@ -73,7 +73,7 @@ def fit_exactly(network: AnyNetwork, law: Law, budget: Budget) -> Fit:
     """Fit a network of blocks to a budget.
 
     Raises:
-        NetworkError: a person's own, which has to be traced: pass :func:`triscale.jobs.core.networks.fit_any` instead.
+        NetworkError: a custom model, which has to be traced: pass :func:`triscale.jobs.core.networks.fit_any` instead.
     """
     if isinstance(network, CustomNetwork):
         raise NetworkError(f"{network.name} is a function, whose cost has to be traced; pass a function that fits it")

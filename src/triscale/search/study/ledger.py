@@ -2,7 +2,7 @@
 
 A job is a trial of Optuna, made in advance and waiting. A coordinator claims it (``RUNNING``), which the storage grants
 to one alone, and ends it (``COMPLETE``) once. A job that lost its worker is a failed trial; another one takes its place
-and goes on from the checkpoint, so that every job has one complete trial in the end, whoever was killed.
+and continues from the checkpoint, so that every job has one complete trial in the end, whoever was killed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Ledger:
         self._patiently(lambda: self._add(jobs))
 
     def refresh(self) -> None:
-        """Read what others have written; take up what their deaths left."""
+        """Read what others have written; load what their deaths left."""
         self._patiently(self._refresh)
 
     def scores(self, jobs: Sequence[Job]) -> list[Score | None]:
@@ -270,12 +270,12 @@ def _check_settings(study: optuna.Study, settings: dict[str, object], shown: str
     if about["schema"] > SCHEMA:
         raise SearchError(
             f'"{study.study_name}" in {shown} is a study of schema {about["schema"]}, and this version of Triscale '
-            f"reads up to schema {SCHEMA}; install a newer Triscale to go on with it"
+            f"reads up to schema {SCHEMA}; install a newer Triscale to resume it"
         )
     known = about["settings"]
     if known != asked:
         differing = sorted(name for name in known | asked if known.get(name) != asked.get(name))
         raise SearchError(
             f'{shown} already holds a study "{study.study_name}" with other settings (it differs in '
-            f"{', '.join(differing)}); give it another name, or the same settings to go on with it"
+            f"{', '.join(differing)}); give it another name, or the same settings to resume it"
         )

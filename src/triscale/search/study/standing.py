@@ -36,7 +36,7 @@ def means_and_errors(scores: Sequence[Sequence[Score]]) -> tuple[Array, Array, f
 
 
 def tied_with_best(means: Array, errors: Array, freedom: float) -> list[bool]:
-    """Tell which candidates are not worse than the best by more than chance (two-sided t test, 5 %).
+    """Tell which candidates are not worse than the best by more than chance (two-sided t test, 5%).
 
     Each is compared with the best by itself. The best itself counts as tied.
     """

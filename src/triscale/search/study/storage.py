@@ -63,7 +63,7 @@ class Storage:
             except (StorageInternalError, DBAPIError) as error:
                 if time.monotonic() >= until:
                     raise SearchError(
-                        f"{self.shown} does not answer any more ({_first_line(error)}); the same command goes on when "
+                        f"{self.shown} does not answer any more ({_first_line(error)}); the same command resumes when "
                         "it does"
                     ) from error
                 time.sleep(1.0)

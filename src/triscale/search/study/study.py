@@ -1,7 +1,7 @@
-"""One coordinator that hands jobs to worker processes, each until it has ended exactly once.
+"""One coordinator that hands jobs to worker processes, each until it has finished exactly once.
 
 Methods of search are functions of scores alone. So a search that was stopped or killed is taken up by calling the same
-method again with :meth:`Study.evaluate`: what has ended is answered from the ledger, and what was running is begun
+method again with :meth:`Study.evaluate`: what has finished is answered from the ledger, and what was running is begun
 again in its folder, from its checkpoint. Coordinators on several machines call the same method with one ledger: each
 claims what it has workers for, and waits for what the others have.
 """
@@ -41,7 +41,7 @@ class _Worker:
 
 
 class Pace(NamedTuple):
-    """How far a call has come: jobs that have ended, of how many, and about how many seconds are left, if known."""
+    """How far a call has come: jobs that have finished, of how many, and about how many seconds are left, if known."""
 
     ended: int
     total: int
@@ -95,8 +95,8 @@ class Study:
         """Return the scores of jobs in their order, carrying out those that have not ended.
 
         Raises:
-            JobError: a job cannot be carried out; the others that were running have ended and are written down.
-            Interrupted: ``should_stop`` answered true; the same call goes on from there.
+            JobError: a job cannot be carried out; the others that were running have finished and are written down.
+            Interrupted: ``should_stop`` returned true; the same call resumes from there.
         """
         self._ledger.add(jobs)
         if any(score is None for score in self._ledger.scores(jobs)):
@@ -111,7 +111,7 @@ class Study:
         try:
             while True:
                 if self._should_stop():
-                    raise Interrupted("the search was stopped; the same command goes on with it")
+                    raise Interrupted("the search was stopped; the same command resumes it")
                 if self._ledger.shared and time.monotonic() - refreshed > REFRESH_SECONDS:
                     self._ledger.refresh()
                     refreshed = time.monotonic()
@@ -162,7 +162,7 @@ class Study:
                 idle.append(self._workers[-1])
             worker = idle.pop()
             worker.job = job
-            # One that has just died does not hear it; the next wait sees that its pipe has ended.
+            # One that has just died does not hear it; the next wait sees that its pipe has finished.
             with contextlib.suppress(OSError):
                 worker.jobs.send((job, self._folder / job.key))
 
@@ -234,7 +234,7 @@ class Study:
 
 
 class _Clock:
-    """Foretells the time that is left from the time that was taken, by what jobs weigh."""
+    """Predicts the time that is left from the time that was taken, by what jobs weigh."""
 
     def __init__(self, jobs: Sequence[Job], scores: Sequence[Score | None], weigh: Callable[[Job], float]) -> None:
         self._weights = [weigh(job) for job in jobs]

@@ -30,7 +30,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Name of the training that this job begins or goes on with: the network's structure and the seed."""
+        """Name of the training that this job begins or continues with: the network's structure and the seed."""
         return f"{self.network.structure[:16]}-{self.seed}"
 
 

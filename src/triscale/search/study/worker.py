@@ -84,7 +84,7 @@ def _leave() -> NoReturn:
 
 
 def _die_with(life: Connection) -> None:
-    """End this process, whatever it does, when the study has ended or was killed: it closes its end then."""
+    """End this process, whatever it does, when the study has finished or was killed: it closes its end then."""
     try:
         life.recv_bytes()
     except (EOFError, OSError):

@@ -45,7 +45,7 @@ class Group:
 
     @property
     def is_writer(self) -> bool:
-        """Whether this process writes to the Run."""
+        """Whether this process writes to the run."""
         return self.rank == 0
 
     def gather(self, values: Tensor) -> list[Tensor]:

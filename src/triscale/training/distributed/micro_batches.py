@@ -1,7 +1,7 @@
 """Shards: a batch cut into equal parts, and sums over them in one fixed order.
 
-The order is a binary tree over the micro-batches, whoever computes them: a process that has a whole branch of it hands in one
-sum, so that one, two or four processes come to bitwise the same total.
+The order is a binary tree over the micro-batches, whoever computes them: a process that has a whole branch of it hands
+in one sum, so that one, two or four processes come to bitwise the same total.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def micro_batches_of(rank: int, processes: int, micro_batches: int) -> range:
         _is_branch(0, micro_batches, first, first + each) for first in range(0, micro_batches, each or 1)
     ):
         raise RecipeError(
-            f"{micro_batches} micro-batches cannot be distributed to {processes} processes; give a number of micro-batches that is "
+            f"{micro_batches} micro-batches cannot be distributed to {processes} processes; give a number of "
+            f"micro-batches that is "
             f"{processes} or {processes} times a power of 2, for instance --set micro_batches={processes}"
         )
     return range(rank * each, (rank + 1) * each)
@@ -48,7 +49,8 @@ def share_of(rank: int, processes: int, micro_batches: int, count: int) -> slice
 
 
 def tree_sum(first: int, last: int, leaf: Callable[[int, int], Tensor | None]) -> Tensor:
-    """Return the sum over micro-batches ``first`` to ``last`` (exclusive) along the tree; the operands are written over.
+    """Return the sum over micro-batches ``first`` to ``last`` (exclusive) along the tree; the operands are written
+    over.
 
     Args:
         first: the first micro-batch.

@@ -62,16 +62,24 @@ def sync_batch_norm(model: nn.Module, recipe: Recipe, group: Group) -> nn.Module
         return model
     if recipe.micro_batches != group.size:
         raise RecipeError(
-            f'norm_over "batch" needs one micro-batch for each process; there are {recipe.micro_batches} micro-batches and {group.size} '
-            f"processes: start {recipe.micro_batches} processes, or give --set norm_over=micro_batch"
+            f'norm_over "batch" needs one micro-batch for each process; there are {recipe.micro_batches} micro-batches '
+            f"and {group.size} processes: start {recipe.micro_batches} processes, or give --set norm_over=micro_batch"
         )
     return _converted(model)
 
 
-def _converted(module: nn.Module) -> nn.Module:
-    if isinstance(module, nn.BatchNorm2d):
-        synced = SyncBatchNorm(module.num_features, eps=module.eps, momentum=module.momentum)
-        synced.load_state_dict(module.state_dict())
+def
+_converted(module: nn.Module
+nn.Module)
+-
+-> nn.Module
+nn.Module nn.Module
+nn.Module:
+   
+    if isinstance(module,
+    nn.BatchNorm2d):
+        synced = SyncBatchNorm(module.num_features, eps=module.eps,
+        momentum=module.momentum) synced.load_state_dict(module.state_dict())
         return synced
     for name, child in module.named_children():
         setattr(module, name, _converted(child))

@@ -24,7 +24,8 @@ class Epoch(Record):
     """One finished epoch: mean training loss, figures on the held-out images, and its speed.
 
     ``learning_rate`` is that of its last step. ``val_top1`` is a share in 0..1. ``seconds`` covers the part of the
-    epoch since the job was last started. ``skipped_steps`` counts its steps that were undone because they were not finite.
+    epoch since the job was last started. ``skipped_steps`` counts its steps that were undone because they were not
+    finite.
     """
 
     epoch: int

@@ -19,7 +19,7 @@ def resume_or_init(state: State, checkpoints: Checkpoints, group: Group, at_most
 
     Args:
         state: of this process.
-        checkpoints: of the Run; only the first process needs them.
+        checkpoints: of the run; only the first process needs them.
         group: the processes that train together.
         at_most: greatest step that the checkpoint may be from.
     """
@@ -41,7 +41,7 @@ def roll_back(state: State, since: int, feed: BatchSource, checkpoints: Checkpoi
         state: of this process.
         since: how many steps ago the losses rose.
         feed: gives the names of images.
-        checkpoints: of the Run.
+        checkpoints: of the run.
         group: the processes that train together.
 
     Raises:
@@ -57,10 +57,10 @@ def roll_back(state: State, since: int, feed: BatchSource, checkpoints: Checkpoi
     if rollbacks > MAX_ROLLBACKS:
         raise JobError(
             f"{what}; this is the {rollbacks}th time, each from before the last one; look at these images, or begin "
-            "another Run with a smaller learning rate"
+            "another run with a smaller learning rate"
         )
     found = resume_or_init(state, checkpoints, group, at_most=min(culprits))
     if found is None:
-        raise JobError(f"{what}, and no checkpoint from before is left; begin another Run with a smaller learning rate")
+        raise JobError(f"{what}, and no checkpoint from before is left; begin another run with a smaller learning rate")
     state.skipped, state.rollbacks = skipped, rollbacks
     return f"{what}; back to step {found.step} ({rollbacks} of at most {MAX_ROLLBACKS} times), passing over them"

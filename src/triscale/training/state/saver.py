@@ -40,8 +40,8 @@ class Tensors:
 class Saver:
     """Writes checkpoints one after the other, never two at a time; one that does not write only makes manifests.
 
-    ``on_message`` is called with a sentence when a checkpoint could not be written. A training goes on without it: the last one
-    that was written stays, and the next is tried anew.
+    ``on_message`` is called with a sentence when a checkpoint could not be written. A training continues without it:
+    the last one that was written stays, and the next is tried again.
     """
 
     def __init__(self, checkpoints: Checkpoints, on_message: Callable[[str], None], *, writes: bool = True) -> None:
@@ -112,7 +112,7 @@ class Saver:
         try:
             self._written = pending.result()
         except OSError as error:
-            self._on_message(f"{self._sentence(error)}; the training goes on")
+            self._on_message(f"{self._sentence(error)}; training continues")
 
     def _write(self, tensors: Tensors, best: Tensors | None, manifest: MakeManifest) -> Manifest:
         checkpoints = self._checkpoints

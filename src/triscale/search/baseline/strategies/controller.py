@@ -79,7 +79,7 @@ class Controller:
         self._absent = np.where(self._options < self._counts[:, None], 0.0, _NEVER)
 
     def make_weights(self, random: np.random.Generator) -> ControllerWeights:
-        """Draw weights from -.1 to .1: all options of a choice are nearly equally probable."""
+        """Draw weights from -.1 to 0.1: all options of a choice are nearly equally probable."""
         places, options, hidden = *self._absent.shape, self._hidden
         return ControllerWeights(
             tokens=random.uniform(-0.1, 0.1, (places, options, self._embedding)),

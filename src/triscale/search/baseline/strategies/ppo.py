@@ -23,7 +23,7 @@ class PpoSettings(Record):
 
     The defaults were chosen on landscapes 0 to 15 of tests/search/landscape.py for 50 to 500 evaluations; within a
     factor of two none of them matters much. Smaller rates find less in 100 evaluations and up to a point of reward more
-    in 500; with .00035, nothing is learned in 200. Without the bonus for entropy as much is found in 200, and then the
+    in 500; with 0.00035, nothing is learned in 200. Without the bonus for entropy as much is found in 200, and then the
     same samples are drawn again and again.
     """
 

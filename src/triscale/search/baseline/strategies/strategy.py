@@ -17,7 +17,7 @@ class Strategy(Protocol):
 
     Calls alternate: the samples of one ``ask`` are all told, in the order in which they were proposed, before the next;
     each time the number may be another. What is proposed is a function of the space, the seed and all calls before, so
-    that a search that was stopped goes on where it was after the same calls were made again on a new strategy.
+    that a search that was stopped continues where it was after the same calls were made again on a new strategy.
     """
 
     def ask(self, count: int) -> list[Sample]:
