@@ -68,18 +68,10 @@ def sync_batch_norm(model: nn.Module, recipe: Recipe, group: Group) -> nn.Module
     return _converted(model)
 
 
-def
-_converted(module: nn.Module
-nn.Module)
--
--> nn.Module
-nn.Module nn.Module
-nn.Module:
-   
-    if isinstance(module,
-    nn.BatchNorm2d):
-        synced = SyncBatchNorm(module.num_features, eps=module.eps,
-        momentum=module.momentum) synced.load_state_dict(module.state_dict())
+def _converted(module: nn.Module) -> nn.Module:
+    if isinstance(module, nn.BatchNorm2d):
+        synced = SyncBatchNorm(module.num_features, eps=module.eps, momentum=module.momentum)
+        synced.load_state_dict(module.state_dict())
         return synced
     for name, child in module.named_children():
         setattr(module, name, _converted(child))
