@@ -23,7 +23,7 @@ from triscale.jobs.core.progress import NullProgress
 from triscale.jobs.core.run import Request, Run
 from triscale.jobs.fit import Setting, train
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
-from triscale.training.metrics import Metrics
+from triscale.results.metrics import Metrics
 from triscale.training.recipe import get_recipe
 
 DEFAULT = get_recipe("finetune")

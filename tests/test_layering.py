@@ -18,14 +18,15 @@ MAY_IMPORT = {
     "scaling": CORE | {"network"},
     "families": CORE | {"network", "scaling"},
     "search": CORE | {"network", "scaling", "families"},
+    "results": CORE | {"network", "scaling", "families", "search"},
+    "report": CORE | {"network", "scaling", "families", "search", "results"},
     "nn": CORE | {"network"},
-    "report": CORE | {"network"},
-    "data": CORE | {"network"},
+    "data": CORE | {"network", "results"},
     "weights": CORE | {"network", "scaling", "families", "nn"},
     "explain": CORE | {"network", "nn"},
-    "measure": CORE | {"network", "nn"},
-    "deploy": CORE | {"network", "nn"},
-    "training": CORE | {"network", "nn", "data"},
+    "measure": CORE | {"network", "nn", "results"},
+    "deploy": CORE | {"network", "nn", "results"},
+    "training": CORE | {"network", "nn", "data", "results"},
 }
 ROOMS = set(MAY_IMPORT)
 MAY_IMPORT["jobs"] = ROOMS | {""}
@@ -34,7 +35,7 @@ MAY_IMPORT["cli"] = ROOMS | {"jobs", "serve"}
 MAY_IMPORT["__main__"] = {"cli"}
 MAY_IMPORT[""] = CORE | {"network", "scaling", "families", "nn", "weights"}
 
-TORCH_FREE = ("errors", "record", "network", "scaling", "families", "search", "cli", "report")
+TORCH_FREE = ("errors", "record", "network", "scaling", "families", "search", "results", "report", "cli")
 TORCH = {"torch", "torchvision", "onnx", "onnxruntime", "safetensors"}
 SLOW_TO_IMPORT = TORCH | {"matplotlib", "sklearn", "scipy", "optuna"}
 

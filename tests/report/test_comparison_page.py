@@ -12,10 +12,10 @@ from report.test_report_page import TAGS, Page
 from search.surfaces import Surface
 from triscale.families import get
 from triscale.jobs.reports.comparison_report import collect_comparison_content, svg_figure, write_comparison_report
-from triscale.jobs.studies.compare import ComparisonMaps, ImageMaps, NetworkMap
 from triscale.network.cost import count_network
 from triscale.report.comparison.comparison_figures import against_cost
 from triscale.report.page import render_comparison
+from triscale.results.explanation import ComparisonMaps, ImageMaps, NetworkMap
 from triscale.search.compare.contenders import equal_cost
 from triscale.search.compare.results import compare_trained
 from triscale.search.study.trial import Proxy

@@ -22,8 +22,8 @@ from triscale.jobs.training.disk_space import check_disk_space
 from triscale.jobs.training.prepare import prepare
 from triscale.jobs.training.tensorboard import TensorBoardWriter
 from triscale.jobs.training.train import Carrying, read_history, train_run
+from triscale.results.metrics import Metrics
 from triscale.training.distributed.group import ALONE, Group
-from triscale.training.metrics import Metrics
 
 REPORT_SECONDS_BETWEEN = 15.0
 """The page of a Run is written again after an epoch if the last time is so long ago."""

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from triscale.network.contract import Preprocessing
+from triscale.results.history import Epoch
 from triscale.training.distributed.group import ALONE, Group
 from triscale.training.evaluate import LabeledBatch
 from triscale.training.meter import Progress
 from triscale.training.recipe import Recipe
-from triscale.training.state.checkpoint import Epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

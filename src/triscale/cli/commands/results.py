@@ -13,8 +13,8 @@ from triscale.errors import UserError
 from triscale.network.cost import si
 
 if TYPE_CHECKING:
-    from triscale.jobs.inference.explain import Explanation
-    from triscale.jobs.reports.run_comparison import ComparedRuns
+    from triscale.results.explanation import Explanation
+    from triscale.results.run_comparison import ComparedRuns
 
 
 def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Json = False) -> None:

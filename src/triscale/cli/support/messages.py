@@ -12,7 +12,7 @@ from triscale.scaling.budget import amount
 
 if TYPE_CHECKING:
     from triscale.jobs.core.run import Request, RunSpec
-    from triscale.training.metrics import Metrics
+    from triscale.results.metrics import Metrics
 
 
 def print_estimate(request: Request, device: str, workers: int, *, json: bool) -> None:
@@ -76,7 +76,7 @@ def announce(spec: RunSpec, device: str) -> None:
 def print_measured(out: Path) -> None:
     """Say of a Run with a budget of time what was asked, foretold and measured, if it was on that device."""
     from triscale.jobs.core.run import Run
-    from triscale.jobs.inference.evaluate import RunLatencies
+    from triscale.results.latency import RunLatencies
 
     run = Run.open(out)
     fitted = run.spec.fit

@@ -31,7 +31,7 @@ from triscale.search.compare.contenders import Contender
 from triscale.search.compare.results import ComparisonResult, ContenderResult, verdict
 
 if TYPE_CHECKING:
-    from triscale.jobs.studies.compare import ComparisonMaps
+    from triscale.results.explanation import ComparisonMaps
 
 PAGE, FIGURE = "report.html", "comparison.svg"
 

@@ -20,9 +20,7 @@ from triscale.jobs.reports.run_results import (
     metric_facts,
     wrong_images,
 )
-from triscale.jobs.training.prepare import DataSummary
 from triscale.jobs.training.train import read_history
-from triscale.measure.device import Machine
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork
 from triscale.network.describe import PartDescription, describe_parts
@@ -31,11 +29,13 @@ from triscale.record import write_atomic
 from triscale.report.draw.format import grouped, milliseconds, share, unbroken
 from triscale.report.page import render
 from triscale.report.run import run_content as page
+from triscale.results.data_summary import DataSummary
+from triscale.results.history import Epoch
+from triscale.results.machine import Machine
+from triscale.results.metrics import Metrics
 from triscale.scaling.budget import LABELS, amount
 from triscale.scaling.fit import Fit, Limit
-from triscale.training.metrics import Metrics
 from triscale.training.recipe import Recipe
-from triscale.training.state.checkpoint import Epoch
 
 CONVENTION = (
     "MACs: multiply-accumulates of convolutions, squeeze-excite and classifier for one image, no bias, no batch norm; "

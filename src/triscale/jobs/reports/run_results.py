@@ -14,15 +14,14 @@ from PIL import Image
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import decode
 from triscale.data.sources.store import Store, open_store
-from triscale.deploy.export import Export
 from triscale.errors import DataError
 from triscale.jobs.core.run import Run
-from triscale.jobs.deploy.deploy import Deployment
-from triscale.jobs.inference.evaluate import RunLatencies
-from triscale.jobs.inference.explain import ExplainedImage, ExplainedImages
 from triscale.jobs.profile.measure import ENGINES
 from triscale.report.run import run_content as page
-from triscale.training.metrics import Metrics
+from triscale.results.deployment import Deployment, Export
+from triscale.results.explanation import ExplainedImage, ExplainedImages
+from triscale.results.latency import RunLatencies
+from triscale.results.metrics import Metrics
 
 THUMBNAIL_SIDE = 112
 MAP_SIDE = 160

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from triscale.data.sources.local import is_url
 from triscale.errors import RunError
-from triscale.jobs.reports.run_comparison import ComparedRun, ComparedRuns
 from triscale.jobs.reports.run_report import percent, published_points
 from triscale.network.cost import si
 from triscale.record import write_atomic
 from triscale.report.page import render_runs
 from triscale.report.run.run_content import NamedValue
 from triscale.report.runs import runs_content as page
+from triscale.results.run_comparison import ComparedRun, ComparedRuns
 
 
 def write_runs_report(compared: ComparedRuns, out: Path) -> Path:

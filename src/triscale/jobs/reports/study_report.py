@@ -12,9 +12,10 @@ from triscale.jobs.reports.comparison_report import write_comparison_report
 from triscale.jobs.reports.search_report import write_search_report
 from triscale.jobs.studies.baseline import FOUND, BaselineSearchRequest
 from triscale.jobs.studies.coefficients import CoefficientSearchRequest
-from triscale.jobs.studies.compare import ComparisonMaps, ComparisonRequest
+from triscale.jobs.studies.compare import ComparisonRequest
 from triscale.jobs.studies.trials import SPLIT
 from triscale.jobs.training.prepare import for_classes
+from triscale.results.explanation import ComparisonMaps
 from triscale.search.baseline.explore import BaselineSearchResult
 from triscale.search.coefficients.grid import Candidates, find_candidates
 from triscale.search.compare.results import ComparisonResult

@@ -19,9 +19,10 @@ from triscale.jobs.inference.explain import SHOWN_SIDE, maps_of
 from triscale.jobs.reports.comparison_report import write_comparison_report
 from triscale.jobs.studies.trials import SPLIT, Hands, StudyRequest, Trainings, open_study, prepare_split, settings_of
 from triscale.jobs.training.prepare import for_classes
-from triscale.record import Record, write_atomic
+from triscale.record import write_atomic
+from triscale.results.explanation import ComparisonMaps, ImageMaps, NetworkMap
 from triscale.scaling.law import EFFICIENTNET, Law
-from triscale.search.compare.contenders import Way, equal_cost
+from triscale.search.compare.contenders import equal_cost
 from triscale.search.compare.results import ComparisonResult, compare_trained
 from triscale.search.study.trial import Job, Proxy
 
@@ -36,33 +37,6 @@ class ComparisonRequest(StudyRequest):
     times: float = 4.0
     law: Law = EFFICIENTNET
     phi: float = 0.0
-
-
-class NetworkMap(Record):
-    """What the network of one way says of an image, and the file of its map."""
-
-    way: Way
-    predicted: str
-    confidence: float
-    overlay: str
-
-
-class ImageMaps(Record):
-    """An image with the maps of all networks, each for the class that it predicts; files below ``maps``."""
-
-    file: str
-    truth: str
-    image: str
-    network_maps: tuple[NetworkMap, ...]
-
-
-class ComparisonMaps(Record):
-    """The class activation maps of the networks of a comparison on the same images (Tan & Le 2019, Figure 7)."""
-
-    kind_name: ClassVar[str] = "maps_beside"
-
-    seed: int
-    images: tuple[ImageMaps, ...]
 
 
 def compare_ways(asked: ComparisonRequest, out: Path, reporter: ProgressReporter, hands: Hands) -> ComparisonResult:

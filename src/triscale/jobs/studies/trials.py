@@ -30,13 +30,13 @@ from triscale.measure.device import machine
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.record import Record
+from triscale.results.metrics import Metrics
 from triscale.search.shape import ScaledNetwork, realized
 from triscale.search.study.ledger import open_ledger
 from triscale.search.study.storage import without_password
 from triscale.search.study.study import Pace, Study
 from triscale.search.study.trial import Job, Score
 from triscale.search.study.worker import Work
-from triscale.training.metrics import Metrics
 from triscale.training.recipe import Recipe
 
 TEST_SHARE = 0.2
