@@ -45,9 +45,9 @@ def test_an_image_gets_the_answer_that_predict_gives(server, served_run):
     status, found = request(server, "POST", "/api/predict?top=3&map=true", file.read_bytes())
     assert status == 200
     expected = next(predict(served_run, (file,), top=3))
-    assert [one["name"] for one in found["classes"]] == [guess.name for guess in expected.guesses]
+    assert [one["name"] for one in found["classes"]] == [guess.name for guess in expected.classes]
     np.testing.assert_allclose(
-        [one["probability"] for one in found["classes"]], [guess.probability for guess in expected.guesses], atol=1e-6
+        [one["probability"] for one in found["classes"]], [guess.probability for guess in expected.classes], atol=1e-6
     )
     assert sum(one["probability"] for one in found["classes"]) == pytest.approx(1)
     with Image.open(io.BytesIO(base64.b64decode(found["map"]))) as shown:

@@ -8,7 +8,7 @@ from triscale.record import Record
 from triscale.search.compare.contenders import Way
 
 
-class Prediction(Record):
+class ClassifiedImage(Record):
     """The most likely class of a test image and its probability: a row of ``predictions.csv``."""
 
     file: str
@@ -17,7 +17,7 @@ class Prediction(Record):
     confidence: float
 
 
-class ExplainedImage(Prediction):
+class ExplainedImage(ClassifiedImage):
     """A test image with its class activation map: files in the run's ``explain`` folder."""
 
     right: bool
