@@ -11,6 +11,7 @@ from triscale.record import Record
 # Neither HTML nor XML may hold control characters other than tab and newline, or half a surrogate pair, which is how
 # Python reads a file name that is not UTF-8 (PEP 383).
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_PLAIN = {int, float, bool, type(None), bytes}
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 T = TypeVar("T")
@@ -39,6 +40,9 @@ def _printable(value: Any) -> Any:
     if isinstance(value, str):
         return _UNPRINTABLE.sub(_REPLACEMENT, value)
     if isinstance(value, tuple):
+        # A confusion matrix of 1000 classes holds a million numbers: leave rows of numbers alone.
+        if set(map(type, value)) <= _PLAIN:
+            return value
         items = [_printable(item) for item in value]
         return tuple(items) if any(new is not old for new, old in zip(items, value, strict=True)) else value
     if isinstance(value, dict):
