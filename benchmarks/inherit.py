@@ -21,10 +21,10 @@ from triscale.jobs.training.initial_weights import find_initial_weights, for_fin
 from triscale.jobs.training.train import read_history
 from triscale.network.cost import cost
 from triscale.network.spec import Network
+from triscale.results.metrics import Metrics
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET
 from triscale.training.context import ExecutionContext
-from triscale.training.metrics import Metrics
 from triscale.training.recipe import get_recipe
 
 TIMES = (1.5, 0.6)

@@ -21,8 +21,8 @@ from finetune_norms import divide, probe, tuned
 from triscale.jobs.core.run import Request, Run
 from triscale.jobs.fit import train
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
+from triscale.results.metrics import Metrics
 from triscale.training.context import ExecutionContext
-from triscale.training.metrics import Metrics
 from triscale.training.recipe import get_recipe
 
 DEFAULT = get_recipe("finetune")

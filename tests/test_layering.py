@@ -20,14 +20,15 @@ MAY_IMPORT = {
     "scaling": CORE | {"network"},
     "families": CORE | {"network", "scaling"},
     "search": CORE | {"network", "scaling", "families"},
+    "results": CORE | {"network", "scaling", "families", "search"},
+    "report": CORE | {"network", "scaling", "families", "search", "results"},
     "nn": CORE | {"network"},
-    "report": CORE | {"network"},
-    "data": CORE | {"network"},
+    "data": CORE | {"network", "results"},
     "weights": CORE | {"network", "scaling", "families", "nn"},
     "explain": CORE | {"network", "nn"},
-    "measure": CORE | {"network", "nn"},
-    "deploy": CORE | {"network", "nn"},
-    "training": CORE | {"network", "nn", "data"},
+    "measure": CORE | {"network", "nn", "results"},
+    "deploy": CORE | {"network", "nn", "results"},
+    "training": CORE | {"network", "nn", "data", "results"},
 }
 ROOMS = set(MAY_IMPORT)
 MAY_IMPORT["jobs"] = ROOMS | {""}

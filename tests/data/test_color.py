@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from sizes import figure
-from triscale.data.images.decode import BadImage, decode
+from triscale.data.images.color import BadImage
+from triscale.data.images.decode import decode
 
 from .pictures import chunk, encode, png, ramp, tiff
 

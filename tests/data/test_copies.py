@@ -16,8 +16,9 @@ from PIL import Image
 
 from triscale.data.checks.duplicates import DuplicatePair, Duplicates, find_duplicates
 from triscale.data.images.fingerprint import fingerprints_of, shrink, unpack
-from triscale.data.pipeline.scan import Scan, ScannedImage, scan
+from triscale.data.pipeline.scan import scan
 from triscale.data.sources.digits import write_digits
+from triscale.data.sources.scanned import Scan, ScannedImage
 
 from .pictures import write_classes
 

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from sizes import figure
-from triscale.data.images.decode import FORMATS, BadImage, ImageLimits, decode
+from triscale.data.images.color import BadImage
+from triscale.data.images.decode import FORMATS, ImageLimits, decode
 
 from .pictures import chunk, encode, noise, png, ramp
 

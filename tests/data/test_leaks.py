@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from triscale.data.checks.duplicates import DuplicatePair, Duplicates, find_duplicates
-from triscale.data.pipeline.leaks import Leak, certain, find_leaks, refuse_leaks
-from triscale.data.pipeline.scan import Scan, ScannedImage, scan
+from triscale.data.pipeline.leaks import certain, find_leaks, refuse_leaks
+from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import Sample, Split, make_split
+from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.errors import DataError
+from triscale.results.data_summary import Leak
 
 from .pictures import write_classes
 

@@ -21,9 +21,10 @@ from PIL import Image
 
 from triscale.data.images.transforms import Augmentation
 from triscale.data.pipeline.loader import eval_batches, train_batches
-from triscale.data.pipeline.scan import Scan, scan
+from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import make_split
 from triscale.data.sources.pack import Packed, pack, shard_size
+from triscale.data.sources.scanned import Scan
 from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
 from triscale.places import cache_folder

@@ -14,7 +14,8 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torchvision.transforms import v2
 
-from triscale.data.images.decode import BadImage, Prepared, decode, prepare
+from triscale.data.images.color import BadImage
+from triscale.data.images.decode import Prepared, decode, prepare
 from triscale.data.images.transforms import Augmentation, TrainTransform, torchcodec_decoder, train_transform
 from triscale.data.pipeline.loader import TrainLoader
 from triscale.data.pipeline.scan import scan

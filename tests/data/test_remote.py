@@ -14,10 +14,11 @@ import pytest
 
 from triscale.data.images.transforms import Augmentation
 from triscale.data.pipeline.loader import eval_batches, train_batches
-from triscale.data.pipeline.scan import Scan, scan
+from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import check_present, make_split
 from triscale.data.sources import fetch
 from triscale.data.sources.pack import pack
+from triscale.data.sources.scanned import Scan
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError
 from triscale.network.contract import Preprocessing

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from triscale.data.pipeline.scan import BadFile, Scan, ScannedImage, scan
+from triscale.data.pipeline.scan import scan
+from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.errors import DataError
+from triscale.results.data_summary import BadFile
 
 from .pictures import encode, noise, write_classes
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from triscale.data.checks import examine
 from triscale.data.images.decode import ImageLimits
-from triscale.data.pipeline.scan import Scan, scan
+from triscale.data.pipeline.scan import scan
 from triscale.data.sources import scan_cache
 from triscale.data.sources.pack import pack
+from triscale.data.sources.scanned import Scan
 from triscale.places import cache_folder
 
 from .pictures import noise, write_classes

@@ -17,9 +17,10 @@ import pytest
 
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import ImageLimits
-from triscale.data.pipeline.scan import Scan, scan
+from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import check_present, make_split
 from triscale.data.sources import shard_index, shards
+from triscale.data.sources.scanned import Scan
 from triscale.data.sources.shards import MAX_OPEN, Shards
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triscale.data.pipeline.scan import Scan, ScannedImage, scan
+from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import Sample, Split, check_present, make_split
+from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.errors import DataError
 
 from .pictures import write_classes

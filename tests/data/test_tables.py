@@ -16,10 +16,11 @@ from PIL import Image
 from triscale.data.checks import examine
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import ImageLimits, decode
-from triscale.data.pipeline.scan import Scan, scan
+from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import check_present, make_split
 from triscale.data.sources import scan_cache
 from triscale.data.sources.pack import pack
+from triscale.data.sources.scanned import Scan
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError
 from triscale.places import cache_folder

@@ -17,12 +17,13 @@ from triscale.deploy.engines import ENGINES, get_engine, open_file
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import logits_of_model
 from triscale.deploy.quantize import QUANTIZERS, get_quantizer
-from triscale.deploy.quantize.guard import Quantized, quantize
+from triscale.deploy.quantize.guard import quantize
 from triscale.deploy.quantize.noise import added_noise, noise_of_blocks, signal_to_noise_ratio
 from triscale.errors import QuantizationError, UserError
 from triscale.jobs.deploy.quantize import first_as_fast, slow_blocks
 from triscale.network.contract import Preprocessing
 from triscale.network.tree import block_path
+from triscale.results.deployment import Quantized
 
 CLASSES = 4
 

@@ -11,7 +11,7 @@ from cli.command import refused, run
 from conftest import write_classes
 from triscale.data.pipeline.split import Split
 from triscale.families import get
-from triscale.jobs.studies.coefficients import CoefficientSearchRequest
+from triscale.jobs.studies.requests import CoefficientSearchRequest
 from triscale.search.coefficients.grid import Candidates
 from triscale.search.coefficients.result import CoefficientSearchResult
 

@@ -24,9 +24,9 @@ from cli.command import refused, run
 from conftest import write_classes
 from triscale.cli import main
 from triscale.jobs.core.run import Run
-from triscale.jobs.studies.compare import ComparisonMaps
+from triscale.results.explanation import ComparisonMaps
+from triscale.results.metrics import Metrics
 from triscale.search.compare.results import ComparisonResult, verdict
-from triscale.training.metrics import Metrics
 
 SMALL = ("--epochs", 1, "--set", "batch=16", "--set", "val_share=0.25")
 OPTIONS = ("--times", 4, "--seeds", "0,3", *SMALL)

@@ -13,9 +13,9 @@ from triscale.deploy.engines import ENGINES
 from triscale.errors import ExportError
 from triscale.jobs.core.run import Run
 from triscale.jobs.deploy import deploy as module
-from triscale.jobs.deploy.deploy import ALIKE, Deployment, DeploymentCandidate, _judge, _Made
-from triscale.jobs.deploy.export import Exports
+from triscale.jobs.deploy.deploy import ALIKE, _judge, _Made
 from triscale.network.latency import DeviceProfile, Predictor
+from triscale.results.deployment import Deployment, DeploymentCandidate, Exports
 from triscale.scaling.budget import Budget
 
 HERE = {name: ENGINES[name] for name in ("onnxruntime", "openvino")}

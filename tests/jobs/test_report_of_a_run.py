@@ -49,13 +49,15 @@ def test_wrong_images_are_the_surest_of_each_class(opened):
     rows = [row for row in csv.DictReader(opened.predictions_file.open()) if row["truth"] != row["predicted"]]
     for truth in ("blue", "green"):
         expected = sorted((row for row in rows if row["truth"] == truth), key=lambda row: -float(row["confidence"]))[:6]
-        assert [image.file for image in found if image.truth == truth] == [row["file"] for row in expected]
-    assert not [image for image in found if image.truth == "red"]
+        made = [card.prediction for card in found if card.prediction.truth == truth]
+        assert [prediction.file for prediction in made] == [row["file"] for row in expected]
+    assert not [image for image in found if image.prediction.truth == "red"]
 
 
 def test_pictures_are_small_copies_of_the_images(opened):
     shown = collect_content(opened).wrong[0]
-    with Image.open(io.BytesIO(shown.image)) as image, Image.open(f"{opened.split.root}/{shown.file}") as original:
+    file = f"{opened.split.root}/{shown.prediction.file}"
+    with Image.open(io.BytesIO(shown.image)) as image, Image.open(file) as original:
         assert image.format == "JPEG"
         assert image.size == original.size == (24, 24)
         means = [np.asarray(one.convert("RGB"), dtype=float).mean(axis=(0, 1)) for one in (image, original)]
@@ -65,7 +67,7 @@ def test_pictures_are_small_copies_of_the_images(opened):
 def test_many_mistakes_are_held_to_a_size(opened, monkeypatch):
     monkeypatch.setattr(report_results, "MAX_WRONG", 4)
     found = collect_content(opened).wrong
-    assert [sum(image.truth == truth for image in found) for truth in ("blue", "green")] == [2, 2]
+    assert [sum(image.prediction.truth == truth for image in found) for truth in ("blue", "green")] == [2, 2]
     monkeypatch.setattr(report_results, "MAX_WRONG_BYTES", 1)
     assert len(collect_content(opened).wrong) == 1
 
@@ -76,7 +78,7 @@ def test_images_that_are_gone_leave_the_page_whole(opened):
     found = collect_content(opened).wrong
     assert len(found) == 12
     assert all(image.image is None for image in found)
-    assert found[0].file in write_run_report(opened).read_text()
+    assert found[0].prediction.file in write_run_report(opened).read_text()
 
 
 def test_a_page_without_latency_says_how_to_measure_it_and_then_shows_it(opened, capsys):
@@ -89,9 +91,9 @@ def test_a_page_without_latency_says_how_to_measure_it_and_then_shows_it(opened,
     assert content.measure == ""
     (row,) = content.latency
     assert (row.median_ms, row.low_ms, row.high_ms) == (measured["median_ms"], measured["low_ms"], measured["high_ms"])
-    assert row.device == measured["machine"]["processor"]
-    assert row.noisy == (measured["noise"] or "")
-    assert f"Measured on {row.device}." in write_run_report(opened).read_text()
+    assert row.machine.processor == measured["machine"]["processor"]
+    assert row.noise == measured["noise"]
+    assert f"Measured on {row.machine.processor}." in write_run_report(opened).read_text()
 
 
 def test_published_accuracies_stand_beside_and_keep_their_name(opened):

@@ -16,9 +16,10 @@ from conftest import write_classes
 from triscale.cli import main
 from triscale.jobs.reports.run_comparison import behind, compare_runs
 from triscale.jobs.reports.runs_report import collect_runs_content
-from triscale.jobs.studies.coefficients import CoefficientSearchRequest
+from triscale.jobs.studies.requests import CoefficientSearchRequest
 from triscale.network.cost import count_network
 from triscale.network.spec import Network
+from triscale.report.runs.runs_view import tables
 
 
 def train(*words):
@@ -78,8 +79,8 @@ def test_other_test_images_are_no_silent_comparison(runs, capsys, tmp_path):
     assert [row.test_set for row in found.runs] == [0, 0, 1]
     assert "2 different sets of test images" in found.notes[0]
     assert found.runs[2].behind is None
-    tables = collect_runs_content(found).tables
-    assert [{row.name for row in table.rows} for table in tables] == [{"short", "long"}, {"other"}]
+    rows_of_each = [rows for _, rows in tables(collect_runs_content(found).compared)]
+    assert [{run.name for _, run in rows} for rows in rows_of_each] == [{"short", "long"}, {"other"}]
     seen = run(capsys, "report", *runs, "--out", tmp_path / "runs.html")
     assert "2 different sets of test images" in " ".join(seen.out.split())
     page = (tmp_path / "runs.html").read_text()

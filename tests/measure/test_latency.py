@@ -11,7 +11,8 @@ from cli.command import refused, run
 from triscale.measure import latency
 from triscale.measure.latency import held_to_cores, measure_latency, median_interval, noise_in
 from triscale.measure.peak import memory_now, peak_since
-from triscale.measure.versus import PairedTiming, in_turns, judge, ratio_interval
+from triscale.measure.versus import in_turns, judge, ratio_interval
+from triscale.results.latency import PairedTiming
 
 
 def test_the_interval_of_a_median_holds_it_in_95_of_100_cases():

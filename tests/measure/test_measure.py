@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from triscale.measure.device import machine
-from triscale.measure.latency import Measurement, measure_latency, torch_threads
+from triscale.measure.latency import measure_latency, torch_threads
+from triscale.results.latency import Measurement
 
 
 def test_a_measurement_knows_how_it_was_taken():

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from report import report_samples as samples
-from triscale.report.page import render
-from triscale.report.run.run_content import Content
+from triscale.report.render import render_run
+from triscale.report.run.run_content import RunContent
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
@@ -61,10 +61,10 @@ def fits(folder, page, width):
 def test_nothing_overflows_and_the_console_is_silent(tmp_path, width, sample):
     if sample == "hundred":
         names = [f"class number {index} with a long name" for index in range(100)]
-        content = samples.digits().model_copy(update={"metrics": samples.metrics(names, 4000, 0.8)})
+        content = samples.digits().replace(metrics=samples.metrics(names, 4000, 0.8))
     else:
         content = getattr(samples, sample)()
-    network_maps = fits(tmp_path, render(content), width)
+    network_maps = fits(tmp_path, render_run(content), width)
     assert network_maps["height"] > 3000
 
 
@@ -72,7 +72,7 @@ def test_nothing_overflows_and_the_console_is_silent(tmp_path, width, sample):
 def test_a_screenshot_shows_something(tmp_path, flags):
     from PIL import Image
 
-    (tmp_path / "report.html").write_text(render(samples.digits()), encoding="utf-8")
+    (tmp_path / "report.html").write_text(render_run(samples.digits()), encoding="utf-8")
     target = tmp_path / "seen.png"
     browse(tmp_path, "report.html", "--window-size=1360,1000", "--hide-scrollbars", f"--screenshot={target}", *flags)
     with Image.open(target) as image:
@@ -83,7 +83,7 @@ def test_a_screenshot_shows_something(tmp_path, flags):
 
 
 def test_a_bare_page_prints(tmp_path):
-    (tmp_path / "report.html").write_text(render(Content(title="bare")), encoding="utf-8")
+    (tmp_path / "report.html").write_text(render_run(RunContent(title="bare")), encoding="utf-8")
     target = tmp_path / "printed.pdf"
     browse(tmp_path, "report.html", f"--print-to-pdf={target}")
     assert target.read_bytes().startswith(b"%PDF")

@@ -4,16 +4,23 @@ import pytest
 
 from report import report_samples as samples
 from triscale.errors import RecordError
-from triscale.report.comparison.comparison_content import NetworkMapCell
-from triscale.report.run.run_content import ClassMetric, Content, MapCard, MetricFacts, NamedValue
+from triscale.report.comparison.comparison_content import ComparisonContent
+from triscale.report.content import NamedValue
+from triscale.report.printable import printable
+from triscale.report.render import render_run
+from triscale.report.run.run_content import ImageCard, RunContent
+from triscale.results.metrics import ClassMetrics, Metrics
+
+BAD = "bad\udce9 bell\x07"
+GOOD = "bad\N{REPLACEMENT CHARACTER} bell\N{REPLACEMENT CHARACTER}"
 
 
-@pytest.mark.parametrize("make", [samples.digits, samples.hostile, lambda: Content(title="bare")])
+@pytest.mark.parametrize("make", [samples.digits, samples.hostile, lambda: RunContent(title="bare")])
 def test_json_round_trip(make, tmp_path):
     content = make()
-    assert Content.from_json(content.to_json()) == content
+    assert RunContent.from_json(content.to_json()) == content
     content.save(tmp_path / "report.json")
-    assert Content.load(tmp_path / "report.json") == content
+    assert RunContent.load(tmp_path / "report.json") == content
 
 
 def test_images_are_base64_in_json():
@@ -22,34 +29,65 @@ def test_images_are_base64_in_json():
 
 
 def test_what_is_no_png_is_refused():
-    cell = {"way": "depth", "predicted": "cat", "confidence": 0.5}
     with pytest.raises(RecordError, match="expected a PNG image"):
-        NetworkMapCell.parse(cell | {"overlay": "/9j/4AAQ"}, "the cell")
+        ComparisonContent.parse({"title": "x", "compared": None, "pictures": {"a.png": "/9j/4AAQ"}}, "the content")
 
 
 def test_what_is_neither_png_nor_jpeg_is_refused():
     card = json.loads(samples.digits().to_json())["maps"][0]
     with pytest.raises(RecordError, match="expected a PNG or JPEG image"):
-        MapCard.parse(card | {"image": "R0lGODlhAQABAAAAACw="}, "the card")
+        ImageCard.parse(card | {"image": "R0lGODlhAQABAAAAACw="}, "the card")
     with pytest.raises(RecordError, match="in base64"):
-        MapCard.parse(card | {"image": "not base64!"}, "the card")
+        ImageCard.parse(card | {"image": "not base64!"}, "the card")
 
 
-def test_text_that_no_page_can_hold_is_replaced():
-    pair = NamedValue(name="bad\udce9name", value="bell\x07, line\nkept")
+def test_text_that_no_report_can_hold_is_replaced():
+    pair = printable(NamedValue(name="bad\udce9name", value="bell\x07, line\nkept"))
     assert pair == NamedValue(
         name="bad\N{REPLACEMENT CHARACTER}name", value="bell\N{REPLACEMENT CHARACTER}, line\nkept"
     )
     assert pair.name.encode()
 
 
+def test_printable_reaches_every_text_and_copies_nothing_else():
+    clean = samples.digits()
+    assert printable(clean) is clean
+    made = clean.maps[0].prediction.replace(file=BAD, truth=BAD)
+    data = clean.data.replace(bad=(type(clean.data.bad[0])(path=BAD, reason=BAD),))
+    latency = clean.latency[0].replace(machine=clean.latency[0].machine.replace(packages=((BAD, BAD),)))
+    content = printable(
+        clean.replace(maps=(clean.maps[0].replace(prediction=made),), data=data, latency=(latency,), warnings=(BAD,))
+    )
+    assert content.maps[0].prediction.file == content.data.bad[0].path == content.warnings[0] == GOOD
+    assert content.latency[0].machine.packages == ((GOOD, GOOD),)
+    assert content.metrics is clean.metrics
+    assert printable({BAD: 1.5, "n": None}) == {GOOD: 1.5, "n": None}
+
+
+def test_a_report_of_unprintable_text_is_written_and_drawn():
+    clean = samples.digits()
+    classes = tuple(row.replace(name=f"{BAD}{index}") for index, row in enumerate(clean.metrics.per_class))
+    content = clean.replace(
+        title=BAD,
+        network=clean.network.replace(name="bell\x07"),
+        metrics=clean.metrics.replace(per_class=classes),
+        latency=tuple(row.replace(engine=BAD) for row in clean.latency),
+    )
+    text = render_run(content)
+    assert text.encode().decode() == text
+    assert "\x07" not in text
+    assert text.count(GOOD) > 80
+
+
 @pytest.mark.parametrize("confusion", [((1, 2),), ((1, 0), (0, 1), (0, 0)), ((1, 2), (3,))])
 def test_a_confusion_of_another_shape_is_refused(confusion):
-    classes = tuple(ClassMetric(name=name, count=1, precision=1, recall=1, f1=1) for name in "ab")
+    classes = tuple(ClassMetrics(name=name, count=1, precision=1, recall=1, f1=1) for name in "ab")
+    fields = {"part": "test", "count": 2, "top1": 1, "top1_low": 1, "top1_high": 1, "top5": None, "loss": 0}
+    fields |= {"mean_class_accuracy": 1, "calibration_error": 0, "reliability": ()}
     with pytest.raises(ValueError, match="2 rows and columns"):
-        MetricFacts(split="test", count=2, top1=1, top1_low=1, top1_high=1, per_class=classes, confusion=confusion)
+        Metrics(per_class=classes, confusion=confusion, **fields)
 
 
 def test_an_unknown_section_is_refused():
     with pytest.raises(RecordError, match="did you mean metrics"):
-        Content.parse({"title": "x", "metric": None}, "the content")
+        RunContent.parse({"title": "x", "metric": None}, "the content")

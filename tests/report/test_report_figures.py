@@ -1,3 +1,4 @@
+import math
 import re
 import warnings
 from xml.etree import ElementTree
@@ -7,10 +8,10 @@ import pytest
 from report import report_samples as samples
 from triscale.report.draw.format import shorten
 from triscale.report.draw.svg import PALETTE
-from triscale.report.run import cost_figures, curve_figures
+from triscale.report.run import cost_figures, curve_figures, run_view
 from triscale.report.run import quality_figures as quality
 from triscale.report.run import stage_figures as figures
-from triscale.report.run.run_content import CurvePoint, FamilyPoint, LatencyRow
+from triscale.report.run.run_content import FamilyPoint
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = [samples.HOSTILE, "a & b", "$x^2$", "_hidden", "x" * 200, "日本語の名前", "قطة", "", 'it\'s "so"', "]]>"]
@@ -23,7 +24,9 @@ def marks(root):
 def all_figures(names):
     digits = samples.digits()
     result = samples.metrics(names, 40 * len(names), 0.9)
-    stages = tuple(stage.model_copy(update={"name": name}) for stage, name in zip(digits.network.stages, names * 7))  # noqa: B905
+    stages = tuple(
+        (cost.replace(name=name), part) for (cost, part), name in zip(run_view.stages(digits), names * 7, strict=False)
+    )
     points = [
         FamilyPoint(family=name, name=name, params=10**i, macs=10 ** (i + 1), top1=0.5 + i / 40)
         for i, name in enumerate(names[:12])
@@ -32,13 +35,13 @@ def all_figures(names):
         cost_figures.PlotPoint(name, 10**i, 0.5 + i / 40, 0.45 + i / 40, 0.55 + i / 40, name, number=i - 3)
         for i, name in enumerate(names[:6], 3)
     )
-    rows = [row.model_copy(update={"engine": name}) for row, name in zip(digits.latency, names * 3)]  # noqa: B905
-    network = digits.network.model_copy(update={"name": names[0]})
+    rows = [row.replace(engine=name) for row, name in zip(digits.latency, names * 3, strict=False)]
+    network = run_view.own_point(digits).replace(name=names[0])
     return [
         figures.families(points, network),
         figures.stage_bars(stages),
-        curve_figures.loss_curve(digits.curve),
-        curve_figures.accuracy_curve(digits.curve),
+        curve_figures.loss_curve(digits.history),
+        curve_figures.accuracy_curve(digits.history),
         figures.latency_bars(rows),
         quality.confusion_matrix(names, result.confusion),
         quality.reliability_diagram(result.reliability),
@@ -118,22 +121,26 @@ def test_confusion_of_any_number_of_classes(num_classes):
 
 
 def test_curves_with_gaps_and_few_points():
-    points = [CurvePoint(epoch=1, train_loss=2.0), CurvePoint(epoch=2, train_loss=None, val_loss=0.001)]
+    # A record refuses such values; the figure must not depend on that.
+    full = samples.history(2)
+    points = [full[0].model_copy(update={"train_loss": 2.0, "val_loss": None}),
+              full[1].model_copy(update={"train_loss": math.nan, "val_loss": 0.001})]  # fmt: skip
     description = curve_figures.loss_curve(points).description
     assert "training ends at 2" in description
     assert "validation ends at 0.001" in description
-    assert "<svg" in curve_figures.accuracy_curve([CurvePoint(epoch=1, train_loss=1, val_top1=1.0)]).svg
+    assert "<svg" in curve_figures.accuracy_curve([full[0].replace(val_top1=1.0)]).svg
+    assert curve_figures.loss_curve([]) is None
+    assert curve_figures.loss_curve([full[0].model_copy(update={"train_loss": math.inf, "val_loss": None})]) is None
 
 
 def test_figures_of_degenerate_values():
-    row = LatencyRow(
-        engine="x", batch=1, threads=1, resolution=8, median_ms=0, lower_quartile_ms=0, upper_quartile_ms=0, samples=1
-    )
+    row = samples.measurement("x", 1, 1, (0, 0, 0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figures.latency_bars([row, row])
         figures.families([FamilyPoint(family="f", name="f", params=1, macs=1)], None)
-        stage = samples.network().stages[0].model_copy(update={"params": 0, "macs": 0})
-        figures.stage_bars([stage])
+        cost, part = run_view.stages(samples.digits())[0]
+        figures.stage_bars([(cost.replace(params=0, macs=0), part)])
+        assert figures.stage_bars([]) is figures.latency_bars([row]) is figures.families([], None) is None
         quality.reliability_diagram([])
         quality.confusion_matrix(["a", "b"], [(0, 0), (0, 0)])

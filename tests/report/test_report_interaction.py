@@ -7,7 +7,7 @@ import pytest
 from report import report_samples as samples
 from report.runs_samples import two_sets
 from serve.browser import CHROMIUM, browsing
-from triscale.report.page import render, render_runs
+from triscale.report.render import render_run, render_runs
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
 
@@ -21,7 +21,7 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(samples.digits()), encoding="utf-8")
+    path.write_text(render_run(samples.digits()), encoding="utf-8")
     return path.as_uri()
 
 
@@ -81,7 +81,7 @@ def test_points_are_reached_by_keys_alone(opened):
 def test_the_curve_is_read_at_the_pointer(opened):
     point_at(opened, "#training .mark:nth-of-type(7)")
     told = opened.wait_for("document.querySelector('#training .tip:not([hidden])')?.textContent")
-    epoch = samples.curve()[6]
+    epoch = samples.history()[6]
     assert told == f"epoch 7: training {epoch.train_loss:#.3g}, validation {epoch.val_loss:#.3g}"
     assert opened.evaluate("document.querySelectorAll('#training .guide circle').length") == 2
 
@@ -172,7 +172,7 @@ def test_on_paper_all_is_unfolded(opened, page):
 
 
 def test_a_stranger_s_script_does_not_run(browser, tmp_path):
-    text = render(samples.digits()).replace("</main>", "<script>document.title = 'taken'</script></main>")
+    text = render_run(samples.digits()).replace("</main>", "<script>document.title = 'taken'</script></main>")
     (tmp_path / "report.html").write_text(text, encoding="utf-8")
     browser.open((tmp_path / "report.html").as_uri())
     assert browser.evaluate("document.title") == samples.digits().title

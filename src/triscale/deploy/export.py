@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,28 +19,7 @@ from triscale.deploy.engines.openvino import WEIGHTS
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import BATCHES, check_parity, logits_of_model, parity_inputs
 from triscale.errors import ParityError
-from triscale.record import Record
-
-
-class Export(Record):
-    """An exported file and how its outputs agree with the model's on ``images`` inputs, in batches of several sizes.
-
-    ``max_error`` is the largest difference of a logit, relative to the largest logit of the model; ``agreement`` is
-    the share of inputs with the same first class. Where the engine cannot run here, ``verified`` is false and both are
-    None.
-    """
-
-    kind_name: ClassVar[str] = "export"
-
-    file: str
-    engine: str = "ONNX Runtime"
-    precision: str = "float32"
-    size_bytes: int
-    images: int
-    batches: tuple[int, ...] = ()
-    verified: bool = True
-    max_error: float | None
-    agreement: float | None
+from triscale.results.deployment import Export
 
 
 def export(subject: Exportable, engine: Engine, real: NDArray[np.float32], path: Path) -> Export:

@@ -20,8 +20,8 @@ from triscale.jobs.training.disk_space import check_disk_space
 from triscale.jobs.training.prepare import prepare
 from triscale.jobs.training.tensorboard import TensorBoardWriter
 from triscale.jobs.training.train import read_history, train_run
+from triscale.results.metrics import Metrics
 from triscale.training.context import ExecutionContext
-from triscale.training.metrics import Metrics
 
 REPORT_SECONDS = 15.0
 """The report of a run is renewed after an epoch, but not more often than this."""

@@ -10,23 +10,9 @@ import torch
 
 from triscale.measure.processor import processor
 from triscale.nn.library import library
-from triscale.record import Record
+from triscale.results.machine import Machine
 
 PACKAGES = ("triscale", "torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow")
-
-
-class Machine(Record):
-    """A machine and the software on it; ``threads`` are those of torch, ``kernels`` what trains on a CPU."""
-
-    processor: str
-    cores: int
-    memory_bytes: int
-    accelerator: str | None
-    system: str
-    python: str
-    threads: int
-    packages: tuple[tuple[str, str], ...]
-    kernels: str = ""
 
 
 def machine() -> Machine:

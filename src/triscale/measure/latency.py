@@ -7,13 +7,12 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
 
 import numpy as np
 import torch
 
-from triscale.measure.device import Machine, machine
-from triscale.record import Record
+from triscale.measure.device import machine
+from triscale.results.latency import Measurement
 
 WARMUP_SECONDS = 0.5
 SAMPLE_SECONDS = 2.0
@@ -21,35 +20,6 @@ FEWEST, MOST = 30, 1000
 RETRY_POLICY = 8
 """How many times longer than asked a measurement may take to come as close as it shall."""
 MAX_SPREAD, DRIFT = 0.2, 0.1
-
-
-class Measurement(Record):
-    """Time of one call in milliseconds: quartiles over ``samples`` calls after ``warmup_calls`` that do not count.
-
-    ``engine`` and ``precision`` say what ran, on ``threads`` threads, with ``batch`` images of ``resolution`` pixels.
-    ``low_ms`` and ``high_ms`` are a 95% interval of the median; ``cores`` those that the process was held to, if any;
-    ``peak_bytes`` the most memory that the process took beyond what it had before the model was loaded. ``noise`` says
-    in words why the machine was too noisy for the figures to be trusted.
-    """
-
-    kind_name: ClassVar[str] = "measurement"
-
-    engine: str
-    precision: str = "float32"
-    batch: int
-    threads: int
-    resolution: int
-    warmup_calls: int
-    samples: int
-    lower_quartile_ms: float
-    median_ms: float
-    upper_quartile_ms: float
-    low_ms: float | None = None
-    high_ms: float | None = None
-    cores: tuple[int, ...] = ()
-    peak_bytes: int | None = None
-    noise: str | None = None
-    machine: Machine
 
 
 def measure_latency(

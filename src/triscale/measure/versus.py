@@ -4,50 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from triscale.measure.device import Machine, machine
-from triscale.record import Record
+from triscale.measure.device import machine
+from triscale.results.latency import PairedTiming, TimedNetwork
 
 ROUNDS = 15
 ROUND_SECONDS = 0.2
 """Of one candidate in one round."""
 RESAMPLES = 2000
-
-
-class TimedNetwork(Record):
-    """One candidate: its time in milliseconds, and how many times as long as the first it takes.
-
-    ``median_ms`` is the median over rounds of the median call in each. ``ratio`` is the median over rounds of the
-    quotient with the first candidate's time in the same round, ``low`` and ``high`` a 95% bootstrap interval of it.
-    """
-
-    name: str
-    engine: str
-    precision: str = "float32"
-    resolution: int
-    median_ms: float
-    ratio: float
-    low: float
-    high: float
-    calls: int
-
-
-class PairedTiming(Record):
-    """Candidates that were timed in turns; the first is what the others are compared with."""
-
-    kind_name: ClassVar[str] = "versus"
-
-    networks: tuple[TimedNetwork, ...] = Field(min_length=1)
-    rounds: int
-    batch: int
-    threads: int
-    cores: tuple[int, ...] = ()
-    machine: Machine
 
 
 def in_turns(

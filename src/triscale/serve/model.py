@@ -20,10 +20,10 @@ from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.record import Record
+from triscale.results.metrics import Metrics
 from triscale.scaling.apply import scale
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET
-from triscale.training.metrics import Metrics
 
 MAX_PHI = 6.0
 

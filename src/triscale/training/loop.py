@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from triscale.errors import Interrupted, JobError, RecipeError
 from triscale.nn.chain import portable_only
 from triscale.nn.library import library
+from triscale.results.history import Epoch
 from triscale.training.context import ExecutionContext
 from triscale.training.distributed.micro_batches import micro_batches_of
 from triscale.training.distributed.sync_norm import sync_batch_norm
@@ -27,7 +28,7 @@ from triscale.training.evaluate import evaluate
 from triscale.training.meter import Meter
 from triscale.training.recipe import Recipe
 from triscale.training.schedule import learning_rate
-from triscale.training.state.checkpoint import Checkpoints, Epoch, Manifest, Stored
+from triscale.training.state.checkpoint import Checkpoints, Manifest, Stored
 from triscale.training.state.resume import resume_or_init, roll_back
 from triscale.training.state.saver import MakeManifest, Saver, Tensors
 from triscale.training.state.state import State, new_state, to_tensors

@@ -3,59 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from triscale.record import Record
+from triscale.results.metrics import Bin, ClassMetrics, Metrics
 
 Z_95 = 1.959963984540054
 CALIBRATION_BINS = 15
-
-
-class ClassMetrics(Record):
-    """Figures of one class; a share without any case is 0."""
-
-    name: str
-    count: int
-    precision: float
-    recall: float
-    f1: float
-
-
-class Bin(Record):
-    """Predictions whose confidence lies in (low, high]: mean confidence and share right."""
-
-    low: float
-    high: float
-    confidence: float
-    accuracy: float
-    count: int
-
-
-class Metrics(Record):
-    """Figures over a set of images, each counted once. Shares are in 0..1.
-
-    ``top1_low`` and ``top1_high``: 95% interval (Wilson 1927). ``top5`` is absent for up to five classes. ``loss`` is
-    the mean cross-entropy in nats. ``calibration_error``: mean distance of confidence and accuracy over 15 equal bins
-    of confidence, weighted by their counts (Guo et al. 2017). ``confusion``: rows are the truth, columns predictions.
-    """
-
-    kind_name: ClassVar[str] = "metrics"
-
-    part: str
-    count: int
-    top1: float
-    top1_low: float
-    top1_high: float
-    top5: float | None
-    mean_class_accuracy: float
-    loss: float
-    calibration_error: float
-    per_class: tuple[ClassMetrics, ...]
-    confusion: tuple[tuple[int, ...], ...]
-    reliability: tuple[Bin, ...]
 
 
 def measure_predictions(

@@ -11,9 +11,9 @@ from triscale.data.images.transforms import normalize
 from triscale.network.contract import Preprocessing
 from triscale.network.tree import stage_path
 from triscale.nn.build import Classifier
+from triscale.results.history import Epoch
 from triscale.training.evaluate import LabeledBatch
 from triscale.training.recipe import Recipe
-from triscale.training.state.checkpoint import Epoch
 
 REESTIMATED_IMAGES = 2048
 """Training images that the statistics of batch norm are taken from again after an epoch."""

@@ -15,8 +15,7 @@ from triscale.errors import ExportError, JobError, ParityError, QuantizationErro
 from triscale.network.cost import si
 
 if TYPE_CHECKING:
-    from triscale.jobs.deploy.deploy import Deployment
-    from triscale.jobs.deploy.export import Exported
+    from triscale.results.deployment import Deployment, Exported
 
 ALL = "all"
 

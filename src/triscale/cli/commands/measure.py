@@ -15,8 +15,7 @@ from triscale.network.cost import si
 
 if TYPE_CHECKING:
     from triscale.jobs.profile.measure import Engine
-    from triscale.measure.latency import Measurement
-    from triscale.measure.versus import PairedTiming
+    from triscale.results.latency import Measurement, PairedTiming
 
 PAPER_RATIO = 5.7
 """Table 4 of Tan & Le 2019: ResNet-152 takes 0.554 s and EfficientNet-B1 0.098 s on one core of a Xeon E5-2690."""
@@ -76,7 +75,7 @@ def measure(
         else:
             measurements = measure_one(subjects[0], chosen, context, threads=threads, batch=batch, precision=precision)
             if (Path(subject) / "run.json").is_file():
-                from triscale.jobs.inference.evaluate import RunLatencies
+                from triscale.results.latency import RunLatencies
 
                 opened = Run.open(Path(subject))
                 with opened.update():

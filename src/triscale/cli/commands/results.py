@@ -14,8 +14,8 @@ from triscale.errors import UserError
 from triscale.network.cost import si
 
 if TYPE_CHECKING:
-    from triscale.jobs.inference.explain import Explanation
-    from triscale.jobs.reports.run_comparison import ComparedRuns
+    from triscale.results.explanation import Explanation
+    from triscale.results.run_comparison import ComparedRuns
 
 
 def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Json = False) -> None:
@@ -188,8 +188,7 @@ def _print_explanation(found: Explanation, folder: Path) -> None:
 
 
 def report(*runs: Path, out: Path | None = None, json: Json = False) -> None:
-    """Write the report of a run, a search or a comparison again from what its folder holds, or one page of several
-    runs.
+    """Write the report of a run, a search or a comparison again from its directory, or one report of several runs.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from triscale.scaling.budget import amount
 
 if TYPE_CHECKING:
     from triscale.jobs.core.run import Request, RunSpec
-    from triscale.training.metrics import Metrics
+    from triscale.results.metrics import Metrics
 
 
 def print_estimate(request: Request, device: str, workers: int, *, json: bool) -> None:
@@ -32,8 +32,10 @@ def print_estimate(request: Request, device: str, workers: int, *, json: bool) -
         ("steps", f"{found.steps} in {found.epochs} epochs, {found.images_per_second:.0f} images/s"),
         (
             "time",
-            f"{format_duration(found.seconds)} ({format_duration(found.seconds_low)} to "
-            f"{format_duration(found.seconds_high)}) for training",
+            (
+                f"{format_duration(found.seconds)} ({format_duration(found.seconds_low)} to "
+                f"{format_duration(found.seconds_high)}) for training"
+            ),
         ),
         ("memory", f"{si(found.memory_bytes)}B for weights and a micro-batch, without Python and torch"),
         ("disk", f"{si(found.disk_bytes)}B at most"),
@@ -77,7 +79,7 @@ def announce(spec: RunSpec, device: str) -> None:
 def print_measured(out: Path) -> None:
     """Say of a run with a budget of time what was asked, predicted and measured, if it was on that device."""
     from triscale.jobs.core.run import Run
-    from triscale.jobs.inference.evaluate import RunLatencies
+    from triscale.results.latency import RunLatencies
 
     run = Run.open(out)
     fitted = run.spec.fit

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from triscale.data.images.decode import FORMATS
-from triscale.data.sources.scanned import BadFile, Scan
+from triscale.data.sources.scanned import Scan
 from triscale.data.sources.source import Layout, Role
 from triscale.errors import DataError
+from triscale.results.data_summary import BadFile
 
 MAX_BAD = 0.01
 """The share of all files that may be bad."""

@@ -10,7 +10,8 @@ from typing import TypeVar
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from triscale.data.images.decode import BadImage, decode
+from triscale.data.images.color import BadImage
+from triscale.data.images.decode import decode
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.data.sources.store import Store, open_store
 

@@ -8,13 +8,15 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from triscale.data.images.decode import BadImage, ImageLimits, decode
+from triscale.data.images.color import BadImage
+from triscale.data.images.decode import ImageLimits, decode
 from triscale.data.images.fingerprint import fingerprints_of, shrink
 from triscale.data.images.header import format_of
 from triscale.data.sources.scan_cache import Facts, ScanCache, Stamp
-from triscale.data.sources.scanned import BadFile, ScannedImage
+from triscale.data.sources.scanned import ScannedImage
 from triscale.data.sources.source import FoundFile, is_text, printable
 from triscale.data.sources.store import Store
+from triscale.results.data_summary import BadFile
 
 CHUNK = 32
 """Files that a thread takes at a time."""

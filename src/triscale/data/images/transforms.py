@@ -17,8 +17,8 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 from torchvision.transforms import v2
 
-from triscale.data.images.color import GREY
-from triscale.data.images.decode import BadImage, Prepared
+from triscale.data.images.color import GREY, BadImage
+from triscale.data.images.decode import Prepared
 from triscale.data.images.policies import AutoAugmentV0, RandAugment
 from triscale.errors import DataError
 from triscale.network.contract import Interpolation, Preprocessing

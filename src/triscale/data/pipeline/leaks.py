@@ -3,43 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
-
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 
 from triscale.data.checks.duplicates import Duplicates
 from triscale.data.pipeline.split import Sample, Split
 from triscale.data.sources.scanned import ScannedImage
 from triscale.errors import DataError
+from triscale.results.data_summary import Leak, Likeness, Part
 
 _Located = Sample | ScannedImage
-Part = Literal["train", "val", "test"]
-Likeness = Literal["exact", "recoded", "possible"]
-
-_WORDS = {"exact": "the same file", "recoded": "the same image encoded anew", "possible": "perhaps the same image"}
-
-
-@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
-class Leak:
-    """An image for testing or validation that is a copy of one which comes before it: train, val, test.
-
-    Attributes:
-        path: the image that should be unseen, relative to the split's root.
-        part: its part.
-        copy: the image that it is a copy of.
-        copy_part: the part of that one.
-        likeness: the same bytes, certainly the same image, or possibly so.
-    """
-
-    path: str
-    part: Part
-    copy: str
-    copy_part: Part
-    likeness: Likeness
-
-    def __str__(self) -> str:
-        return f"{self.path} = {self.copy} ({_WORDS[self.likeness]})"
 
 
 def find_leaks(split: Split, copies: Duplicates) -> tuple[Leak, ...]:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from triscale.data.images.decode import BadImage, Prepared, prepare
+from triscale.data.images.color import BadImage
+from triscale.data.images.decode import Prepared, prepare
 from triscale.data.images.transforms import (
     Augmentation,
     DecodeJpeg,

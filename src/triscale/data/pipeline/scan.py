@@ -15,11 +15,12 @@ from triscale.data.sources.manifest import is_manifest, read_manifest
 from triscale.data.sources.named import find_named, is_named
 from triscale.data.sources.remote import find_remote
 from triscale.data.sources.scan_cache import ScanCache
-from triscale.data.sources.scanned import BadFile, Scan, ScannedImage, Sides
+from triscale.data.sources.scanned import Scan, ScannedImage, Sides
 from triscale.data.sources.shards import find_shards, is_shards
 from triscale.data.sources.source import Layout, Role, find_images, printable
 from triscale.data.sources.store import open_store
 from triscale.data.sources.tables import find_tables, is_tables
+from triscale.results.data_summary import BadFile
 
 REMOTE_WORKERS = 16
 """Threads that fetch what lies on other machines, as they mostly wait."""

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from triscale.data.images.decode import BadImage
+from triscale.data.images.color import BadImage
 from triscale.errors import DataError
 
 _Answer = TypeVar("_Answer")

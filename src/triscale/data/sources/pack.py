@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from triscale.compat import sync_directory
-from triscale.data.images.decode import BadImage
+from triscale.data.images.color import BadImage
 from triscale.data.sources.local import is_url
-from triscale.data.sources.scanned import BadFile, Scan, ScannedImage
+from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.data.sources.shard_index import CLASS_FILES, IMAGE_SUFFIXES, FileState, build_index, path_of, write_index
 from triscale.data.sources.shards import shard_roles
 from triscale.data.sources.source import Role
@@ -26,6 +26,7 @@ from triscale.data.sources.store import Store, open_store
 from triscale.data.sources.tars import PATH_KEY, split_name
 from triscale.errors import DataError
 from triscale.record import Record, write_atomic
+from triscale.results.data_summary import BadFile
 
 SHARD_BYTES = 256_000_000
 

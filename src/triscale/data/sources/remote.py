@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from triscale.compat import sync_directory
-from triscale.data.images.decode import DEFAULT_LIMITS, BadImage, ImageLimits
+from triscale.data.images.color import BadImage
+from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
 from triscale.data.sources.fetch import Connection, Remote
 from triscale.data.sources.scan_cache import Stamp
 from triscale.data.sources.shard_index import CLASS_FILES, IMAGE_SUFFIXES

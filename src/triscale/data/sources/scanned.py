@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from triscale.data.sources.source import Role
 from triscale.record import Record
+from triscale.results.data_summary import BadFile
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
@@ -36,14 +37,6 @@ class ScannedImage:
     format: str
     sha256: str = ""
     fingerprint: str = ""
-
-
-@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
-class BadFile:
-    """One file that is left out, with the reason in a few words."""
-
-    path: str
-    reason: str
 
 
 class Sides(NamedTuple):

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from triscale.data.images.decode import DEFAULT_LIMITS, BadImage, ImageLimits
+from triscale.data.images.color import BadImage
+from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
 from triscale.data.sources.scan_cache import Stamp
 from triscale.data.sources.shard_index import IMAGE_SUFFIXES, ShardIndex, hash_of, load_index
 from triscale.data.sources.source import ROLE_FOLDERS, Entries, FoundFile, Layout, Role, entries

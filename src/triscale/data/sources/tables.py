@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from triscale.data.images.decode import DEFAULT_LIMITS, BadImage, ImageLimits, read_bytes
+from triscale.data.images.color import BadImage
+from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, read_bytes
 from triscale.data.sources.scan_cache import Stamp
 from triscale.data.sources.shards import has_image_suffix, role_in_name
 from triscale.data.sources.source import ROLE_FOLDERS, FoundFile, Layout, Role, entries, is_kept

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from triscale.deploy.export import atomic_output, size_of
 from triscale.deploy.quantize.noise import added_noise, noise_of_blocks
 from triscale.deploy.quantize.quantizer import Quantizer
 from triscale.errors import QuantizationError, UserError
-from triscale.record import Record
+from triscale.results.deployment import BlockNoise, Quantized
 
 BOUND = 0.5
 """Points of accuracy that may be lost."""
@@ -23,43 +22,6 @@ MAX_IN_FLOAT = 0.5
 """Of the blocks: with more of them in float, int8 gives neither speed nor size."""
 
 Logits = Callable[[Path], NDArray[np.float32]]
-
-
-class BlockNoise(Record):
-    """A block's output after rounding to int8 all that pays: signal to noise in decibels, and whether it stays float.
-
-    ``for_speed`` says that it stays so because int8 makes it no faster on this machine.
-    """
-
-    name: str
-    decibels: float
-    kept_float: bool
-    for_speed: bool = False
-
-
-class Quantized(Record):
-    """An int8 file beside its float model, on ``images`` images with known classes.
-
-    Accuracies are shares; ``lost_points`` is what int8 loses, in points, with the half-width ``lost_error`` of a 95 %
-    interval from the images on which the two disagree. ``agreement`` is the share with the same first class.
-    ``attempts`` counts the files that were made until one kept within ``bound_points``.
-    """
-
-    kind_name: ClassVar[str] = "quantized"
-
-    file: str
-    engine: str
-    size_bytes: int
-    images: int
-    calibration_images: int
-    float_accuracy: float
-    accuracy: float
-    lost_points: float
-    lost_error: float
-    bound_points: float
-    agreement: float
-    blocks: tuple[BlockNoise, ...]
-    attempts: int
 
 
 def quantize(

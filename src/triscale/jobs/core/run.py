@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
 from triscale.locks import LockedError, exclusive_lock
-from triscale.measure.device import Machine
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor
 from triscale.nn.build import build
 from triscale.record import Record, write_atomic
+from triscale.results.machine import Machine
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit
 from triscale.scaling.law import Law

@@ -8,13 +8,14 @@ from typing import ClassVar
 
 from triscale.data.checks.contact_sheet import contact_sheet
 from triscale.data.checks.duplicates import Duplicates, find_duplicates
-from triscale.data.pipeline.leaks import Leak, certain, leaks_between
+from triscale.data.pipeline.leaks import certain, leaks_between
 from triscale.data.sources.local import is_url
-from triscale.data.sources.scanned import BadFile, Scan
+from triscale.data.sources.scanned import Scan
 from triscale.data.sources.source import Role
 from triscale.errors import DataError
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.record import Record, write_atomic
+from triscale.results.data_summary import BadFile, Leak
 from triscale.training.context import ExecutionContext
 
 RECORD, SHEET = "check.json", "contact-sheet.png"

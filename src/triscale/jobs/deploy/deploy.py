@@ -7,72 +7,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
 
 from triscale.deploy.engines import ENGINES, Engine
 from triscale.deploy.export import atomic_output, copy_exported, remove
-from triscale.deploy.quantize.guard import BOUND, Quantized
+from triscale.deploy.quantize.guard import BOUND
 from triscale.errors import BudgetError, ExportError, Interrupted, JobError, UserError
 from triscale.jobs.core.run import Run
-from triscale.jobs.deploy.export import Exported, Precision, export_for, exportable
+from triscale.jobs.deploy.export import Precision, export_for, exportable
 from triscale.jobs.deploy.quantize import CALIBRATION, QuantizationEvalCache
-from triscale.measure.device import Machine, machine
+from triscale.measure.device import machine
 from triscale.measure.latency import held_to_cores, torch_threads
-from triscale.measure.versus import TimedNetwork, in_turns, judge
+from triscale.measure.versus import in_turns, judge
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
-from triscale.record import Record
+from triscale.results.deployment import Deployment, DeploymentCandidate, Exported, Quantized
+from triscale.results.latency import TimedNetwork
+from triscale.results.metrics import Metrics
 from triscale.scaling.budget import Budget
 from triscale.training.context import ExecutionContext
-from triscale.training.metrics import Metrics
 
 ALIKE = 1.03
 """Files whose times differ by less than this ratio are as fast as each other: the more accurate is taken."""
 FOLDER = "deployed"
-
-
-class DeploymentCandidate(Record):
-    """One way to run a run's network.
-
-    ``milliseconds`` for one image: measured in turns with the others, with the ratio to the first in ``ratio`` and its
-    95% interval, or predicted by a profile. ``accuracy``: on the test images. ``verdict``: why it was taken or left.
-    ``deployable`` is false for what needs Python and torch and is only shown beside.
-    """
-
-    engine: str
-    precision: str
-    size_bytes: int | None = None
-    accuracy: float | None = None
-    milliseconds: float | None = None
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
-    deployable: bool = True
-    chosen: bool = False
-    verdict: str = ""
-
-
-class Deployment(Record):
-    """The file that was chosen for a device, and what it was chosen from.
-
-    ``file`` is its name in the folder; ``device`` the processor that it is meant for; ``predicted`` says that times
-    come from a profile taken there.
-    """
-
-    kind_name: ClassVar[str] = "deployment"
-
-    file: str
-    device: str
-    threads: int
-    predicted: bool
-    budget: Budget | None
-    bound_points: float
-    candidates: tuple[DeploymentCandidate, ...]
-    quantized: Quantized | None = None
-    machine: Machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from triscale.deploy.contract import Contract
 from triscale.deploy.engines import DEFAULT_ENGINE, Engine
-from triscale.deploy.export import Export, export
+from triscale.deploy.export import export
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import MIN_SCALE, logits_of, logits_of_model, parity_inputs
-from triscale.deploy.quantize.guard import BOUND, Quantized
+from triscale.deploy.quantize.guard import BOUND
 from triscale.jobs.core.run import Run
 from triscale.jobs.deploy.quantize import BATCH, CALIBRATION, QuantizationEvalCache, images_of, quantize_run, spread
-from triscale.measure.latency import Measurement, held_to_cores, measure_latency
+from triscale.measure.latency import held_to_cores, measure_latency
 from triscale.network.spec import Network
-from triscale.record import Record
+from triscale.results.deployment import Export, Exported, Exports, Quantized
+from triscale.results.latency import Measurement
 from triscale.training.context import ExecutionContext
 
 Precision = Literal["float32", "int8"]
 REAL_IMAGES = 59
 """With the five made ones they are 64."""
 TIMED_SECONDS = 0.5
-
-
-class Exported(Record):
-    """A file made of a run: how it agrees with the model, what int8 does to it, and its latency here.
-
-    ``latency`` is None where its engine does not run here.
-    """
-
-    kind_name: ClassVar[str] = "exported"
-
-    export: Export
-    quantized: Quantized | None = None
-    latency: Measurement | None = None
-
-
-class Exports(Record):
-    """All files that were made of a run, by the names of their files."""
-
-    kind_name: ClassVar[str] = "exports"
-
-    files: tuple[Exported, ...] = ()
 
 
 def exportable(run: Run) -> Exportable:

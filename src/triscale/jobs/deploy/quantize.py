@@ -19,12 +19,13 @@ from triscale.deploy.engines import Engine
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import logits_of_model
 from triscale.deploy.quantize import get_quantizer
-from triscale.deploy.quantize.guard import BOUND, MIN_IMAGES, Quantized, quantize
+from triscale.deploy.quantize.guard import BOUND, MIN_IMAGES, quantize
 from triscale.deploy.quantize.quantizer import Quantizer
 from triscale.errors import Interrupted, RunError, UserError
 from triscale.jobs.core.run import Run
 from triscale.measure.latency import held_to_cores
 from triscale.measure.versus import in_turns
+from triscale.results.deployment import Quantized
 from triscale.training.context import ExecutionContext
 
 CALIBRATION = 300

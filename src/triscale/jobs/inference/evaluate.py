@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import ClassVar
 
 import torch
 
@@ -14,19 +13,12 @@ from triscale.errors import Interrupted, RunError
 from triscale.jobs.core.run import Run
 from triscale.jobs.profile.measure import measure_one, subject_of
 from triscale.jobs.training.train import eval_batch
-from triscale.measure.latency import Measurement
-from triscale.record import Record, write_atomic
+from triscale.record import write_atomic
+from triscale.results.latency import Measurement, RunLatencies
+from triscale.results.metrics import Metrics
 from triscale.training.context import ExecutionContext
 from triscale.training.evaluate import EvalOutput, evaluate
-from triscale.training.metrics import Metrics, measure_predictions
-
-
-class RunLatencies(Record):
-    """What was measured of a run, by the same protocol."""
-
-    kind_name: ClassVar[str] = "latencies"
-
-    measurements: tuple[Measurement, ...]
+from triscale.training.metrics import measure_predictions
 
 
 def evaluate_run(

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,8 @@ from triscale.jobs.core.run import Run
 from triscale.jobs.inference.predict import files_of
 from triscale.network.contract import Preprocessing
 from triscale.nn.build import Classifier
-from triscale.record import Record, write_atomic
+from triscale.record import write_atomic
+from triscale.results.explanation import ExplainedImage, ExplainedImages, Explanation, ImageExplanation
 from triscale.training.context import ExecutionContext
 
 MAPS_OF_EACH_KIND = 12
@@ -37,61 +38,6 @@ MAX_ON_SHEET = 120
 Method = Literal["auto", "cam", "grad-cam"]
 DESCRIPTIONS = {"cam": "exact", "grad-cam": "Grad-CAM"}
 """What pages say of a method."""
-
-
-class ExplainedImage(Record):
-    """A test image with its map: files below the run's ``explain`` folder."""
-
-    file: str
-    truth: str
-    predicted: str
-    confidence: float
-    right: bool
-    image: str
-    overlay: str
-
-
-class ExplainedImages(Record):
-    """The images that were explained; ``method`` says how."""
-
-    kind_name: ClassVar[str] = "maps"
-
-    method: str
-    images: tuple[ExplainedImage, ...]
-
-
-class ImageExplanation(Record):
-    """What a network says of an image and where it looks, in the image's own pixels; or why it was not read.
-
-    ``peak`` is where the map is greatest, ``box`` (left, top, right, bottom) holds all of it from half of that on,
-    ``share`` is how much of the map that is. ``deletion`` and ``insertion`` are the areas under the two curves of
-    :mod:`triscale.explain.faithful`, the ``random`` ones those of pixels in the order of chance.
-    """
-
-    file: str
-    predicted: str = ""
-    confidence: float = 0.0
-    overlay: str = ""
-    peak: tuple[float, float] | None = None
-    box: tuple[float, float, float, float] | None = None
-    share: float = 0.0
-    deletion: float | None = None
-    insertion: float | None = None
-    random_deletion: float | None = None
-    random_insertion: float | None = None
-    error: str | None = None
-
-
-class Explanation(Record):
-    """Where a network looks in the user's images; overlays and the contact sheet lie beside it."""
-
-    kind_name: ClassVar[str] = "explanation"
-    file_name: ClassVar[str] = "explanation.json"
-
-    network: str
-    method: str
-    sheet: str
-    images: tuple[ImageExplanation, ...]
 
 
 def explain_run(run: Run, context: ExecutionContext, method: Method = "auto") -> ExplainedImages:

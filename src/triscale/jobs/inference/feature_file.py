@@ -15,10 +15,10 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from triscale.compat import sync_directory
-from triscale.data.sources.scanned import BadFile
 from triscale.errors import DataError, UserError
 from triscale.jobs.inference.features import Features, FeatureStream
 from triscale.record import Record, write_atomic
+from triscale.results.data_summary import BadFile
 
 COLUMNS = ("file", "label", "part")
 

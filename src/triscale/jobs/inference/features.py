@@ -18,7 +18,7 @@ from triscale.data.images.transforms import normalize
 from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.split import Sample
 from triscale.data.sources.scan_cache import ScanCache
-from triscale.data.sources.scanned import BadFile, ScannedImage
+from triscale.data.sources.scanned import ScannedImage
 from triscale.data.sources.shards import is_shards
 from triscale.data.sources.source import FoundFile, entries
 from triscale.data.sources.store import open_store
@@ -29,6 +29,7 @@ from triscale.jobs.data.scanning import scan_with_progress
 from triscale.network.contract import Preprocessing
 from triscale.nn.backbone import backbone
 from triscale.nn.build import Classifier
+from triscale.results.data_summary import BadFile
 from triscale.training.context import DEFAULT_CONTEXT, ExecutionContext
 from triscale.training.transfer import classifier_name
 

@@ -22,13 +22,14 @@ from triscale.errors import UserError
 from triscale.families.find import find_network
 from triscale.jobs.core.run import Run
 from triscale.jobs.deploy.quantize import slow_blocks
-from triscale.measure.latency import Measurement, held_to_cores, measure_latency, torch_threads
+from triscale.measure.latency import held_to_cores, measure_latency, torch_threads
 from triscale.measure.peak import memory_now, peak_since
-from triscale.measure.versus import PairedTiming, in_turns, judge
+from triscale.measure.versus import in_turns, judge
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network
 from triscale.nn.build import build
+from triscale.results.latency import Measurement, PairedTiming
 from triscale.training.context import ExecutionContext
 
 Engine = Literal["torch", "compiled", "onnxruntime", "openvino", "executorch", "coreml", "litert"]

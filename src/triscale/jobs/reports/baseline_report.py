@@ -9,27 +9,17 @@ from typing import TYPE_CHECKING
 
 from triscale.jobs.reports.study_parts import existing, name_of_images, request_rows, spaced, trained_on
 from triscale.network.cost import count_network, si
-from triscale.network.describe import describe_block
 from triscale.record import write_atomic
-from triscale.report.baseline import baseline_content as page
+from triscale.report.baseline.baseline_content import BaselineContent
+from triscale.report.content import NamedValue
 from triscale.report.draw.format import number, share, unbroken
-from triscale.report.page import render_baseline
-from triscale.report.run.run_content import NamedValue
-from triscale.search.baseline.explore import BaselineSearchResult, compared
+from triscale.report.render import render_baseline
+from triscale.search.baseline.explore import BaselineSearchResult
 
 if TYPE_CHECKING:
     from triscale.jobs.studies.requests import BaselineSearchRequest
 
 PAGE = "report.html"
-UNITS = {"macs": "MACs", "params": "params", "latency": "ms"}
-STRATEGIES = {
-    "random": "random search",
-    "evolution": "regularized evolution",
-    "nsga2": "NSGA-II",
-    "tpe": "TPE",
-    "ppo": "a recurrent controller (PPO)",
-}
-
 FILES = (
     ("network.json", "the network found; give it to --baseline or --network"),
     ("found.json", "all that was found, with every network"),
@@ -62,77 +52,18 @@ def write_baseline_report(
 
 def collect_baseline_content(
     found: BaselineSearchResult, folder: Path, asked: BaselineSearchRequest | None = None
-) -> page.BaselineContent:
+) -> BaselineContent:
     """Return everything that the page of a baseline search shows."""
-    network, skeleton, tally = found.network, found.space.skeleton, count_network(found.network)
-    among, on = set(compared(found.evaluated)), set(found.front)
-    by_structure = {one.structure: one for one in found.evaluated}
-    return page.BaselineContent(
-        title=f"{name_of_images(asked)}a baseline from {skeleton.name}",
+    return BaselineContent(
+        title=f"{name_of_images(asked)}a baseline from {found.space.skeleton.name}",
         verdict=_verdict(found),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         warnings=_warnings(found),
-        skeleton=skeleton.name,
-        space=found.space.name,
-        strategy=STRATEGIES[found.strategy],
-        evaluator=found.evaluator,
-        form=found.objective.form,
-        exponent=found.objective.exponent,
-        unit=UNITS[found.objective.cost],  # type: ignore[arg-type]
-        target=found.objective.target,
-        epochs=found.proxy.epochs,
-        final_epochs=found.finalists[0].epochs if found.finalists else None,
-        spent=found.training_macs,
-        points=tuple(
-            page.CandidateRow(
-                name=one.network,
-                place=place,
-                cost=one.cost,
-                macs=one.macs,
-                params=one.params,
-                accuracy=one.accuracy,
-                error=one.error,
-                reward=one.reward,
-                epochs=one.epochs,
-                compared=place in among,
-                on_front=place in on,
-                best=place == found.best,
-            )
-            for place, one in enumerate(found.evaluated)
-            if one.accuracy is not None
-        ),
-        finalists=tuple(
-            page.FinalRow(
-                name=one.network,
-                cost=by_structure[one.structure].cost,
-                brief=by_structure[one.structure].accuracy or 0.0,
-                accuracy=one.accuracy,
-                error=one.error,
-                reward=one.reward,
-                chosen=one.structure == network.structure,
-            )
-            for one in found.finalists
-        ),
-        stages=tuple(
-            page.StageChoiceRow(
-                found=describe_block(own.block),
-                width=own.width,
-                repeats=own.repeats,
-                stride=own.stride,
-                skeleton=describe_block(of_skeleton.block),
-                skeleton_width=of_skeleton.width,
-                skeleton_repeats=of_skeleton.repeats,
-            )
-            for own, of_skeleton in zip(network.stages, skeleton.stages, strict=True)
-        ),
-        chosen=network.name,
-        chosen_macs=tally.macs,
-        chosen_params=tally.params,
-        chosen_pixels=network.resolution,
+        found=found,
         limitations=tuple(spaced(sentence) for sentence in found.limitations),
         settings=(*_settings(found), *request_rows(asked)),
         environment=trained_on(folder),
-        go_on=() if asked is None else _go_on(asked, folder),
+        next_commands=() if asked is None else _next_commands(asked, folder),
         files=existing(folder, FILES),
     )
 
@@ -178,7 +109,7 @@ def _settings(found: BaselineSearchResult) -> tuple[NamedValue, ...]:
     return tuple(NamedValue(name=name, value=value) for name, value in rows)
 
 
-def _go_on(asked: BaselineSearchRequest, folder: Path) -> tuple[str, ...]:
+def _next_commands(asked: BaselineSearchRequest, folder: Path) -> tuple[str, ...]:
     network = str(folder / "network.json")
     commands = (
         ("triscale", "search", "coefficients", asked.images, "--baseline", network, "--out", "coefficients"),

@@ -18,20 +18,16 @@ from triscale.jobs.reports.study_parts import (
 )
 from triscale.jobs.studies.requests import StudyRequest
 from triscale.network.cost import si
-from triscale.network.spec import Network
 from triscale.record import write_atomic
-from triscale.report.comparison import comparison_content as page
-from triscale.report.comparison.comparison_figures import both
-from triscale.report.draw.svg import standalone
-from triscale.report.page import render_comparison
-from triscale.report.run.run_content import NamedValue
-from triscale.report.search.search_content import Multipliers
+from triscale.report.comparison.comparison_content import ComparisonContent
+from triscale.report.content import NamedValue
+from triscale.report.render import render_comparison, render_comparison_figure
+from triscale.results.explanation import ComparisonMaps
 from triscale.search.coefficients.published_coefficients import PAPER, TABLE_3, TABLE_7, PublishedRow
-from triscale.search.compare.contenders import Contender
-from triscale.search.compare.results import ComparisonResult, ContenderResult, verdict
+from triscale.search.compare.results import ComparisonResult, verdict
 
 if TYPE_CHECKING:
-    from triscale.jobs.studies.compare import ComparisonMaps
+    from triscale.results.explanation import ComparisonMaps
 
 PAGE, FIGURE = "report.html", "comparison.svg"
 
@@ -61,100 +57,43 @@ def write_comparison_report(
     """
     path = folder / PAGE
     content = collect_comparison_content(compared, folder, asked, maps)
-    write_atomic(folder / FIGURE, svg_figure(content).encode("utf-8", errors="replace"))
+    write_atomic(folder / FIGURE, render_comparison_figure(content).encode("utf-8", errors="replace"))
     write_atomic(path, render_comparison(content).encode("utf-8", errors="replace"))
     return path
 
 
-def svg_figure(content: page.ComparisonContent) -> str:
-    """Return the picture of a comparison as an SVG file of its own."""
-    return standalone(both(content))
-
-
 def collect_comparison_content(
     compared: ComparisonResult, folder: Path, asked: StudyRequest | None = None, maps: ComparisonMaps | None = None
-) -> page.ComparisonContent:
+) -> ComparisonContent:
     """Return everything that the page of a comparison shows."""
-    comparison, proxy = compared.comparison, compared.proxy
+    comparison = compared.comparison
     said = spaced(verdict(compared))
-    return page.ComparisonContent(
+    return ComparisonContent(
         title=f"{name_of_images(asked)}ways to scale {comparison.baseline.name}",
         verdict=f"{said[:1].upper()}{said[1:]}.",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        baseline=comparison.baseline.name,
-        times=comparison.times,
-        law=str(comparison.law),
-        count=compared.count,
-        epochs=proxy.epochs,
-        seeds=proxy.seeds,
-        spent=compared.training_macs,
-        ways=tuple(
-            _way(contender, outcome, compared.best)
-            for contender, outcome in zip(comparison.contenders, compared.outcomes, strict=True)
-        ),
+        compared=compared,
         published=_published(comparison.baseline.name),
         source=f"Tables 3 and 7 of {PAPER}",
-        beside=() if maps is None else _beside(maps, folder / "maps"),
+        maps=maps,
+        pictures={} if maps is None else _pictures(maps, folder / "maps"),
         limitations=tuple(spaced(sentence) for sentence in compared.limitations),
         settings=(*_settings(compared), *request_rows(asked)),
         environment=trained_on(folder),
-        go_on=() if asked is None else _go_on(compared, asked, folder),
+        next_commands=() if asked is None else _next_commands(compared, asked, folder),
         files=existing(folder, FILES),
     )
 
 
-def _way(contender: Contender, outcome: ContenderResult, best: ContenderResult) -> page.ScalingMethodRow:
-    network = contender.network
-    return page.ScalingMethodRow(
-        way=contender.way,
-        asked=None if contender.way == "baseline" else contender.macs.asked,
-        macs=contender.macs.achieved,
-        params=contender.params,
-        place=Multipliers(**contender.realized.model_dump()),
-        pixels=network.resolution,
-        blocks=network.num_blocks if isinstance(network, Network) else None,
-        seeds=outcome.accuracies,
-        best=outcome is best,
-        **outcome.model_dump(include={"accuracy", "low", "high", "gain", "tied"}),
-    )
-
-
-def _published(name: str) -> tuple[page.PublishedGainRow, ...]:
+def _published(name: str) -> tuple[PublishedRow, ...]:
     """Return the paper's rows for the network that a name begins with, such as ``efficientnet_b0@32_phi-8``."""
-    rows = [row for row in (*TABLE_3, *TABLE_7) if row.baseline == name.partition("@")[0].partition("_phi")[0]]
-    return tuple(
-        page.PublishedGainRow(
-            way=_way_of(row), macs=row.macs, top1=row.top1 / 100, gain=(row.top1 - rows[0].top1) / 100
-        )
-        for row in rows
-    )
+    return tuple(row for row in (*TABLE_3, *TABLE_7) if row.baseline == name.partition("@")[0].partition("_phi")[0])
 
 
-def _way_of(row: PublishedRow) -> str:
-    scaled = [name for name in ("depth", "width", "resolution") if getattr(row, name) not in (None, 1)]
-    if row.assumed is not None or len(scaled) > 1:
-        return "compound"
-    return scaled[0] if scaled else "baseline"
-
-
-def _beside(maps: ComparisonMaps, folder: Path) -> tuple[page.ImageMapRow, ...]:
-    return tuple(
-        page.ImageMapRow(
-            file=row.file,
-            truth=row.truth,
-            image=(folder / row.image).read_bytes(),
-            network_maps=tuple(
-                page.NetworkMapCell(
-                    way=network_maps.way,
-                    predicted=network_maps.predicted,
-                    confidence=network_maps.confidence,
-                    overlay=(folder / network_maps.overlay).read_bytes(),
-                )
-                for network_maps in row.network_maps
-            ),
-        )
-        for row in maps.images
-    )
+def _pictures(maps: ComparisonMaps, folder: Path) -> dict[str, bytes]:
+    """Read the images that maps are of, and the maps themselves."""
+    names = [name for row in maps.images for name in (row.image, *(cell.overlay for cell in row.network_maps))]
+    return {name: (folder / name).read_bytes() for name in names}
 
 
 def _settings(compared: ComparisonResult) -> tuple[NamedValue, ...]:
@@ -172,7 +111,7 @@ def _settings(compared: ComparisonResult) -> tuple[NamedValue, ...]:
     return tuple(NamedValue(name=name, value=value) for name, value in rows)
 
 
-def _go_on(compared: ComparisonResult, asked: StudyRequest, folder: Path) -> tuple[str, ...]:
+def _next_commands(compared: ComparisonResult, asked: StudyRequest, folder: Path) -> tuple[str, ...]:
     comparison = compared.comparison
     baseline = name_for_commands(asked.baseline if comparison.phi == 0 else comparison.baseline, folder)
     law = f"{comparison.law.alpha:g},{comparison.law.beta:g},{comparison.law.gamma:g}"

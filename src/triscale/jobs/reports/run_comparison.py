@@ -8,83 +8,21 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
 from triscale.jobs.core.networks import count_of
 from triscale.jobs.core.run import Run, RunSpec
-from triscale.jobs.inference.evaluate import RunLatencies
 from triscale.jobs.profile.measure import ENGINES
 from triscale.jobs.reports.run_report import images_name, recipe_rows
 from triscale.jobs.reports.study_report import is_study
-from triscale.measure.latency import Measurement
-from triscale.record import Record
-from triscale.training.metrics import Z_95, Metrics
+from triscale.results.latency import Measurement, RunLatencies
+from triscale.results.metrics import Metrics
+from triscale.results.run_comparison import AccuracyGap, ComparedRun, ComparedRuns, Difference, TestSet
+from triscale.training.metrics import Z_95
 
 UNSET = "\N{EN DASH}"
-
-
-class TestSet(Record):
-    """The images that some of the Runs were judged by: what it is called, where they are, how many."""
-
-    __test__: ClassVar[bool] = False  # pytest takes it for tests
-
-    name: str
-    root: str
-    count: int
-
-
-class AccuracyGap(Record):
-    """How far a Run's accuracy is behind that of the best of its test set, with a 95 % interval over the images."""
-
-    share: float
-    low: float
-    high: float
-
-    @property
-    def told_apart(self) -> bool:
-        """Whether the images tell the two networks apart."""
-        return self.low > 0
-
-
-class ComparedRun(Record):
-    """A Run: what it is called, its network and cost, its accuracy (a share) with the 95 % interval, its latency.
-
-    ``test_set`` is the number of the images that judged it; ``behind`` is absent for the best of these.
-    """
-
-    name: str
-    folder: str
-    network: str
-    resolution: int
-    params: int
-    macs: int
-    test_set: int
-    top1: float
-    top1_low: float
-    top1_high: float
-    behind: AccuracyGap | None = None
-    budget: str | None = None
-    latency: Measurement | None = None
-
-
-class Difference(Record):
-    """A setting in which the Runs differ, with the value that each of them has."""
-
-    setting: str
-    values: tuple[str, ...]
-
-
-class ComparedRuns(Record):
-    """Runs side by side; ``notes`` says what of them is not to be compared, and why."""
-
-    kind_name: ClassVar[str] = "compared_runs"
-
-    test_sets: tuple[TestSet, ...]
-    runs: tuple[ComparedRun, ...]
-    differences: tuple[Difference, ...]
-    notes: tuple[str, ...] = ()
 
 
 class _Judged(NamedTuple):

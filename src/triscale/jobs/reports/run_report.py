@@ -1,9 +1,8 @@
-"""From the records of a Run to its page."""
+"""The report of a run, from the records that the run has saved so far."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,36 +10,22 @@ from triscale.data.pipeline.leaks import certain, describe
 from triscale.families import FAMILIES
 from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.run import Run, RunSpec
-from triscale.jobs.reports.run_results import (
-    deployed_facts,
-    exported_facts,
-    latency_rows,
-    map_cards,
-    measure_command,
-    metric_facts,
-    wrong_images,
-)
-from triscale.jobs.training.prepare import DataSummary
+from triscale.jobs.reports.run_results import load_if_there, map_cards, measure_command, measurements, wrong_images
 from triscale.jobs.training.train import read_history
-from triscale.measure.device import Machine
 from triscale.network.cost import Cost, cost, si
-from triscale.network.custom import AnyNetwork
-from triscale.network.describe import PartDescription, describe_parts
-from triscale.network.spec import Network
 from triscale.record import write_atomic
-from triscale.report.draw.format import grouped, milliseconds, share, unbroken
-from triscale.report.page import render
-from triscale.report.run import run_content as page
-from triscale.scaling.budget import LABELS, amount
+from triscale.report.content import NamedValue
+from triscale.report.draw.format import grouped, share, unbroken
+from triscale.report.render import render_run
+from triscale.report.run.run_content import FamilyPoint, RunContent
+from triscale.results.data_summary import DataSummary
+from triscale.results.deployment import Deployment, Export
+from triscale.results.history import Epoch
+from triscale.results.machine import Machine
+from triscale.results.metrics import Metrics
+from triscale.scaling.budget import amount
 from triscale.scaling.fit import Fit, Limit
-from triscale.training.metrics import Metrics
 from triscale.training.recipe import Recipe
-from triscale.training.state.checkpoint import Epoch
-
-CONVENTION = (
-    "MACs: multiply-accumulates of convolutions, squeeze-excite and classifier for one image, no bias, no batch norm; "
-    "parameters without batch-norm statistics; size: both as float32"
-)
 
 FILES = (
     ("network.json", "the network as data; give it to --network or --baseline"),
@@ -61,41 +46,48 @@ FILES = (
 
 
 def write_run_report(run: Run, refresh_seconds: int | None = None) -> Path:
-    """Write the page of a Run from whatever it holds so far, and return its path; it may load itself again."""
-    content = collect_content(run).model_copy(update={"refresh_seconds": refresh_seconds})
-    write_atomic(run.report_file, render(content).encode("utf-8", errors="replace"))
+    """Write the report of a run from the records that it holds so far, and return its path.
+
+    Args:
+        run: The run, finished or not.
+        refresh_seconds: Interval at which the report reloads itself in a browser; None for never.
+    """
+    content = collect_content(run).replace(refresh_seconds=refresh_seconds)
+    write_atomic(run.report_file, render_run(content).encode("utf-8", errors="replace"))
     return run.report_file
 
 
-def collect_content(run: Run) -> page.Content:
-    """Return everything that the page of a Run shows."""
+def collect_content(run: Run) -> RunContent:
+    """Return everything that the report of a run shows."""
     spec = run.spec
-    figures = cost_of(spec.network)
-    metrics = Metrics.load(run.metrics_file) if run.metrics_file.is_file() else None
-    latency = latency_rows(run)
-    return page.Content(
+    counted = cost_of(spec.network)
+    metrics = load_if_there(Metrics, run.metrics_file)
+    history = read_history(run)
+    return RunContent(
         title=f"{images_name(spec.request.images)}: {spec.network.name}",
-        verdict=_verdict(metrics, spec.fit, figures, read_history(run), spec.request.recipe.epochs),
+        verdict=_verdict(metrics, spec.fit, counted, history, spec.request.recipe.epochs),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         warnings=_warnings(run),
-        asked=_asked(spec.fit, latency),
-        scaling=_scaling(spec.fit, spec.network),
-        network=_network(spec.network, figures),
+        fit=spec.fit,
+        network=spec.network,
+        cost=counted,
         families=published_points(),
-        data=_data(run, spec),
+        data=load_if_there(DataSummary, run.data_file),
+        split=f"{run.split.how[:1].upper()}{run.split.how[1:]}." if run.data_file.is_file() else "",
+        seed=spec.request.seed,
         recipe=recipe_rows(spec.request.recipe),
-        curve=_curve(run),
+        history=history,
         images=images_name(spec.request.images),
-        metrics=None if metrics is None else metric_facts(metrics),
+        metrics=metrics,
         wrong=wrong_images(run, run.split.root) if metrics is not None else (),
         maps=map_cards(run),
-        latency=latency,
+        latency=measurements(run),
         measure=measure_command(run),
-        exported=exported_facts(run),
-        deployed=deployed_facts(run),
+        exported=load_if_there(Export, run.export_file),
+        deployed=load_if_there(Deployment, run.deploy_file),
         environment=_environment(spec),
-        repeat=_repeat(spec),
-        files=tuple(page.NamedValue(name=name, value=what) for name, what in FILES if (run.folder / name).exists()),
+        repeat=(shlex.join(spec.command),) if spec.command else (),
+        files=tuple(NamedValue(name=name, value=what) for name, what in FILES if (run.folder / name).exists()),
     )
 
 
@@ -104,9 +96,59 @@ def percent(value: float) -> str:
     return unbroken(share(value))
 
 
-def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost, history: tuple[Epoch, ...], epochs: int) -> str:
+def images_name(images: str) -> str:
+    """Return the name of a data set in a report: the last part of its folder or URL."""
+    return Path(images).name or images
+
+
+def published_points() -> tuple[FamilyPoint, ...]:
+    """Return the published networks with their counted cost and the ImageNet accuracy that their authors state."""
+    points = []
+    for family, members in FAMILIES.items():
+        for member in members:
+            counted = cost(member.network)
+            points.append(
+                FamilyPoint(
+                    family=family,
+                    name=member.name,
+                    params=counted.params,
+                    macs=counted.macs,
+                    top1=None if member.top1 is None else member.top1 / 100,
+                )
+            )
+    return tuple(points)
+
+
+def recipe_rows(recipe: Recipe) -> tuple[NamedValue, ...]:
+    """Return every setting of a recipe by its name."""
+
+    def flat(value: object, name: str) -> list[NamedValue]:
+        if isinstance(value, dict):
+            return [pair for key, inner in value.items() for pair in flat(inner, f"{name}.{key}" if name else str(key))]
+        shown = "to ".join(f"{part:g} " for part in value).strip() if isinstance(value, list) else str(value)
+        return [NamedValue(name=name.replace("_", " "), value=shown)]
+
+    return tuple(flat(recipe.model_dump(mode="json"), ""))
+
+
+def machine_rows(machine: Machine) -> tuple[NamedValue, ...]:
+    """Return a machine and the packages installed on it as rows of a table."""
+    rows = [
+        ("processor", f"{machine.processor}, {machine.cores} cores"),
+        ("memory", f"{machine.memory_bytes / 2**30:.0f} GiB"),
+        ("accelerator", machine.accelerator or "none"),
+        ("system", machine.system),
+        ("Python", machine.python),
+        *machine.packages,
+        ("torch threads", str(machine.threads)),
+        ("training kernels", machine.kernels or "torch"),
+    ]
+    return tuple(NamedValue(name=name, value=value) for name, value in rows)
+
+
+def _verdict(metrics: Metrics | None, fit: Fit | None, counted: Cost, history: tuple[Epoch, ...], epochs: int) -> str:
     within = (
-        f"{si(figures.macs)} MACs and {si(figures.params)} parameters"
+        f"{si(counted.macs)} MACs and {si(counted.params)} parameters"
         if fit is None
         else " and ".join(
             f"{amount(limit.name, limit.achieved)} of the {_allowed(limit)} allowed" for limit in fit.limits
@@ -145,166 +187,11 @@ def _warnings(run: Run) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _asked(fit: Fit | None, latency: Sequence[page.LatencyRow]) -> tuple[page.LimitRow, ...]:
-    if fit is None:
-        return ()
-    measured = f", measured {milliseconds(latency[0].median_ms)} in {latency[0].engine}" if latency else ""
-    return tuple(
-        page.LimitRow(
-            name=LABELS[limit.name],
-            asked=amount(limit.name, limit.asked),
-            achieved=amount(limit.name, limit.achieved),
-            used=limit.used,
-            binding=limit.name == fit.binding,
-            note=f"foretold by the profile{measured}" if limit.name == "latency" else "",
-        )
-        for limit in fit.limits
-    )
-
-
-def _scaling(fit: Fit | None, network: AnyNetwork) -> page.ScalingFacts | None:
-    if fit is None:
-        return None
-    notes = []
-    if fit.scale.resolution != 1:
-        notes.append(f"resolution {network.resolution} px, snapped from the law's")
-    if fit.steps:
-        notes.append(f"steps ahead of the law that use up the budget: {', '.join(fit.steps)}")
-    return page.ScalingFacts(
-        baseline=fit.baseline,
-        law=str(fit.law),
-        phi=fit.phi,
-        depth=fit.scale.depth,
-        width=fit.scale.width,
-        resolution=fit.scale.resolution,
-        notes=tuple(notes),
-    )
-
-
-def _network(network: AnyNetwork, figures: Cost) -> page.NetworkFacts:
-    return page.NetworkFacts(
-        name=network.name,
-        resolution=network.resolution,
-        classes=network.classes,
-        params=figures.params,
-        macs=figures.macs,
-        activations=figures.activations,
-        size_bytes=figures.size_bytes,
-        convention=CONVENTION,
-        stages=tuple(
-            page.StageRow(
-                name=part.name,
-                block=block,
-                repeats=repeats,
-                width=part.channels,
-                stride=stride,
-                side=part.side,
-                params=part.params,
-                macs=part.macs,
-                activations=part.activations,
-            )
-            for part, (block, repeats, stride) in zip(figures.stages, _parts(network, figures), strict=True)
-        ),
-    )
-
-
-def _parts(network: AnyNetwork, figures: Cost) -> tuple[PartDescription, ...]:
-    """Return block, repeats and stride of each part; nothing is known of those of a person's own network."""
-    return (
-        describe_parts(network) if isinstance(network, Network) else (PartDescription("", 1, 1),) * len(figures.stages)
-    )
-
-
-def images_name(images: str) -> str:
-    """Return what a page calls the images that a job was given: the last part of their folder or address."""
-    return Path(images).name or images
-
-
-def published_points() -> tuple[page.FamilyPoint, ...]:
-    """Return the published networks with their exact cost and what their authors reached on ImageNet."""
-    points = []
-    for family, members in FAMILIES.items():
-        for member in members:
-            figures = cost(member.network)
-            points.append(
-                page.FamilyPoint(
-                    family=family,
-                    name=member.name,
-                    params=figures.params,
-                    macs=figures.macs,
-                    top1=None if member.top1 is None else member.top1 / 100,
-                )
-            )
-    return tuple(points)
-
-
-def _data(run: Run, spec: RunSpec) -> page.DataFacts | None:
-    if not run.data_file.is_file():
-        return None
-    summary = DataSummary.load(run.data_file)
-    return page.DataFacts(
-        root=summary.root,
-        classes=tuple(
-            page.ClassCount(name=row.name, train=row.train, val=row.val, test=row.test) for row in summary.classes
-        ),
-        how=f"{run.split.how[:1].upper()}{run.split.how[1:]}.",
-        bad=tuple(page.BadFileRow(path=bad.path, reason=bad.reason) for bad in summary.bad),
-        seed=spec.request.seed,
-    )
-
-
-def recipe_rows(recipe: Recipe) -> tuple[page.NamedValue, ...]:
-    """Return every setting of a recipe by its name."""
-
-    def flat(value: object, name: str) -> list[page.NamedValue]:
-        if isinstance(value, dict):
-            return [pair for key, inner in value.items() for pair in flat(inner, f"{name}.{key}" if name else str(key))]
-        shown = "to ".join(f"{part:g} " for part in value).strip() if isinstance(value, list) else str(value)
-        return [page.NamedValue(name=name.replace("_", " "), value=shown)]
-
-    return tuple(flat(recipe.model_dump(mode="json"), ""))
-
-
-def _curve(run: Run) -> tuple[page.CurvePoint, ...]:
-    if not run.history_file.is_file():
-        return ()
-    return tuple(
-        page.CurvePoint(
-            epoch=epoch.epoch,
-            train_loss=epoch.train_loss,
-            val_loss=epoch.val_loss,
-            val_top1=epoch.val_top1,
-            learning_rate=epoch.learning_rate,
-            images_per_second=epoch.images_per_second,
-        )
-        for epoch in read_history(run)
-    )
-
-
-def machine_rows(machine: Machine) -> tuple[page.NamedValue, ...]:
-    """Return what a page says of the machine and the packages on it."""
-    rows = [
-        ("processor", f"{machine.processor}, {machine.cores} cores"),
-        ("memory", f"{machine.memory_bytes / 2**30:.0f} GiB"),
-        ("accelerator", machine.accelerator or "none"),
-        ("system", machine.system),
-        ("Python", machine.python),
-        *machine.packages,
-        ("torch threads", str(machine.threads)),
-        ("training kernels", machine.kernels or "torch"),
-    ]
-    return tuple(page.NamedValue(name=name, value=value) for name, value in rows)
-
-
-def _environment(spec: RunSpec) -> tuple[page.NamedValue, ...]:
+def _environment(spec: RunSpec) -> tuple[NamedValue, ...]:
     rows = [
         ("seed", str(spec.request.seed)),
         ("network digest", spec.network.structure[:16]),
         ("recipe digest", spec.request.recipe.digest[:16]),
         ("split digest", spec.split[:16]),
     ]
-    return (*machine_rows(spec.machine), *(page.NamedValue(name=name, value=value) for name, value in rows))
-
-
-def _repeat(spec: RunSpec) -> tuple[str, ...]:
-    return (shlex.join(spec.command),) if spec.command else ()
+    return (*machine_rows(spec.machine), *(NamedValue(name=name, value=value) for name, value in rows))

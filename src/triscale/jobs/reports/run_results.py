@@ -1,28 +1,26 @@
-"""What a Run came to, as its page shows it: figures, wrong images, maps, latency, the exported file."""
+"""What the report of a run reads from its folder: records, and thumbnails of its test images."""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import decode
 from triscale.data.sources.store import Store, open_store
-from triscale.deploy.export import Export
 from triscale.errors import DataError
 from triscale.jobs.core.run import Run
-from triscale.jobs.deploy.deploy import Deployment
-from triscale.jobs.inference.evaluate import RunLatencies
-from triscale.jobs.inference.explain import ExplainedImage, ExplainedImages
 from triscale.jobs.profile.measure import ENGINES
-from triscale.report.run import run_content as page
-from triscale.training.metrics import Metrics
+from triscale.record import Record
+from triscale.report.run.run_content import ImageCard
+from triscale.results.explanation import ClassifiedImage, ExplainedImage, ExplainedImages
+from triscale.results.latency import Measurement, RunLatencies
 
 THUMBNAIL_SIDE = 112
 MAP_SIDE = 160
@@ -31,43 +29,23 @@ WRONG_OF_A_CLASS = 6
 MAX_WRONG = 96
 MAX_WRONG_BYTES = 400_000
 
-
-def metric_facts(metrics: Metrics) -> page.MetricFacts:
-    """Return the figures of an evaluation."""
-    return page.MetricFacts(
-        split=metrics.part,
-        count=metrics.count,
-        top1=metrics.top1,
-        top1_low=metrics.top1_low,
-        top1_high=metrics.top1_high,
-        top5=metrics.top5,
-        mean_class_accuracy=metrics.mean_class_accuracy,
-        loss=metrics.loss,
-        calibration_error=metrics.calibration_error,
-        per_class=tuple(
-            page.ClassMetric(
-                name=row.name,
-                count=row.count,
-                precision=row.precision,
-                recall=row.recall if row.count else None,
-                f1=row.f1,
-            )
-            for row in metrics.per_class
-        ),
-        confusion=metrics.confusion,
-        reliability=tuple(page.ReliabilityBin(**row.model_dump()) for row in metrics.reliability),
-    )
+R = TypeVar("R", bound=Record)
 
 
-def wrong_images(run: Run, root: str) -> tuple[page.WrongImage, ...]:
-    """Return the wrong predictions about which the network was surest, with small pictures of their images.
+def load_if_there(kind: type[R], path: Path) -> R | None:
+    """Load a record from a file of a run; None where the run has not written it yet."""
+    return kind.load(path) if path.is_file() else None
 
-    Up to six of each class; of many classes fewer, so that the page stays small. An image that cannot be read any more
-    is left without a picture.
+
+def wrong_images(run: Run, root: str) -> tuple[ImageCard, ...]:
+    """Return the misclassified test images with the most confident predictions, with thumbnails.
+
+    At most six of each class; with many classes fewer, so that the report stays small. An image that can no longer be
+    read has no thumbnail.
 
     Args:
-        run: an evaluated one; of another there is none.
-        root: of its images.
+        run: The run; without predictions the result is empty.
+        root: Folder or URL of its images.
     """
     if not run.predictions_file.is_file():
         return ()
@@ -76,39 +54,57 @@ def wrong_images(run: Run, root: str) -> tuple[page.WrongImage, ...]:
         store = open_store(root)
     except DataError:
         store = None
-    found: list[page.WrongImage] = []
-    spent = 0
-    for row in _surest_mistakes(run):
-        if len(found) == MAX_WRONG or spent >= MAX_WRONG_BYTES:
+    found: list[ImageCard] = []
+    num_bytes = 0
+    for prediction in _most_confident_mistakes(run):
+        if len(found) == MAX_WRONG or num_bytes >= MAX_WRONG_BYTES:
             break
-        image = None if store is None else _thumbnail(store, row["file"])
-        overlay = _overlay(run, maps[row["file"]]) if image and row["file"] in maps else None
-        spent += len(image or b"") + len(overlay or b"")
-        found.append(
-            page.WrongImage(
-                file=row["file"],
-                truth=row["truth"],
-                predicted=row["predicted"],
-                confidence=float(row["confidence"]),
-                image=image,
-                overlay=overlay,
-            )
-        )
-    return tuple(sorted(found, key=lambda item: -item.confidence))
+        image = None if store is None else _thumbnail(store, prediction.file)
+        has_map = image and prediction.file in maps
+        overlay = _small(run.maps_folder / maps[prediction.file].overlay, THUMBNAIL_SIDE) if has_map else None
+        num_bytes += len(image or b"") + len(overlay or b"")
+        found.append(ImageCard(prediction=prediction, image=image, overlay=overlay))
+    return tuple(sorted(found, key=lambda card: -card.prediction.confidence))
 
 
-def _surest_mistakes(run: Run) -> Iterator[dict[str, str]]:
-    """Yield wrong predictions: the surest of every class, then the second of every class, and so on."""
-    wrong: dict[str, list[dict[str, str]]] = {}
+def map_cards(run: Run) -> tuple[ImageCard, ...]:
+    """Return the class activation maps of a run; an image or map that was removed or damaged is left out."""
+    found = []
+    for item in _explained(run):
+        image = _small(run.maps_folder / item.image, MAP_SIDE)
+        overlay = _small(run.maps_folder / item.overlay, MAP_SIDE)
+        if image and overlay:
+            found.append(ImageCard(prediction=item, image=image, overlay=overlay))
+    return tuple(found)
+
+
+def measurements(run: Run) -> tuple[Measurement, ...]:
+    """Return the latencies that were measured of a run, those of its exported file before those of the model."""
+    latencies = load_if_there(RunLatencies, run.latency_file)
+    found = latencies.measurements if latencies else ()
+    return tuple(sorted(found, key=lambda item: item.engine.startswith(ENGINES["torch"])))
+
+
+def measure_command(run: Run) -> str:
+    """Return the command that measures the latency of a trained run; empty where it has been measured."""
+    if run.latency_file.is_file() or not run.weights_file.is_file():
+        return ""
+    return shlex.join(("triscale", "measure", str(run.folder)))
+
+
+def _most_confident_mistakes(run: Run) -> Iterator[ClassifiedImage]:
+    """Yield the most confident mistake of every class, then the second of every class, and so on."""
+    wrong: dict[str, list[ClassifiedImage]] = {}
     for row in csv.DictReader(io.StringIO(run.predictions_file.read_text())):
         if row["truth"] != row["predicted"]:
-            wrong.setdefault(row["truth"], []).append(row)
+            prediction = ClassifiedImage(
+                file=row["file"], truth=row["truth"], predicted=row["predicted"], confidence=float(row["confidence"])
+            )
+            wrong.setdefault(prediction.truth, []).append(prediction)
     for rows in wrong.values():
-        rows.sort(key=lambda row: (-float(row["confidence"]), row["file"]))
+        rows.sort(key=lambda row: (-row.confidence, row.file))
     for rank in range(WRONG_OF_A_CLASS):
-        yield from sorted(
-            (rows[rank] for rows in wrong.values() if rank < len(rows)), key=lambda row: -float(row["confidence"])
-        )
+        yield from sorted((rows[rank] for rows in wrong.values() if rank < len(rows)), key=lambda row: -row.confidence)
 
 
 def _thumbnail(store: Store, file: str) -> bytes | None:
@@ -119,12 +115,8 @@ def _thumbnail(store: Store, file: str) -> bytes | None:
     return _jpeg(image, THUMBNAIL_SIDE)
 
 
-def _overlay(run: Run, item: ExplainedImage) -> bytes | None:
-    return _small(run.maps_folder / item.overlay, THUMBNAIL_SIDE)
-
-
 def _small(file: Path, side: int) -> bytes | None:
-    """Return a picture that this program wrote as a small JPEG; None where it is gone or damaged."""
+    """Return an image that Triscale wrote as a small JPEG; None where it is gone or damaged."""
     try:
         with Image.open(file) as image:
             return _jpeg(image.convert("RGB"), side)
@@ -139,102 +131,6 @@ def _jpeg(image: Image.Image, side: int) -> bytes:
     return buffer.getvalue()
 
 
-def map_cards(run: Run) -> tuple[page.MapCard, ...]:
-    """Return the class activation maps of a Run, none where they were not drawn."""
-    found = []
-    for item in _explained(run):
-        image = _small(run.maps_folder / item.image, MAP_SIDE)
-        overlay = _small(run.maps_folder / item.overlay, MAP_SIDE)
-        if image and overlay:
-            found.append(
-                page.MapCard(
-                    file=item.file,
-                    truth=item.truth,
-                    predicted=item.predicted,
-                    confidence=item.confidence,
-                    right=item.right,
-                    image=image,
-                    overlay=overlay,
-                )
-            )
-    return tuple(found)
-
-
 def _explained(run: Run) -> Sequence[ExplainedImage]:
-    return ExplainedImages.load(run.maps_file).images if run.maps_file.is_file() else ()
-
-
-def latency_rows(run: Run) -> tuple[page.LatencyRow, ...]:
-    """Return the latencies that were measured of a Run, those of its exported file first."""
-    if not run.latency_file.is_file():
-        return ()
-    measurements = RunLatencies.load(run.latency_file).measurements
-    return tuple(
-        page.LatencyRow(
-            engine=item.engine,
-            batch=item.batch,
-            threads=item.threads,
-            resolution=item.resolution,
-            median_ms=item.median_ms,
-            lower_quartile_ms=item.lower_quartile_ms,
-            upper_quartile_ms=item.upper_quartile_ms,
-            samples=item.samples,
-            note=item.precision,
-            low_ms=item.low_ms,
-            high_ms=item.high_ms,
-            peak_bytes=item.peak_bytes,
-            device=item.machine.processor,
-            noisy=item.noise or "",
-        )
-        for item in sorted(measurements, key=lambda item: item.engine.startswith(ENGINES["torch"]))
-    )
-
-
-def measure_command(run: Run) -> str:
-    """Return the command that measures the latency of a trained Run; nothing where it was measured."""
-    if run.latency_file.is_file() or not run.weights_file.is_file():
-        return ""
-    return shlex.join(("triscale", "measure", str(run.folder)))
-
-
-def exported_facts(run: Run) -> page.ExportFacts | None:
-    """Return what is known of the exported file of a Run."""
-    if not run.export_file.is_file():
-        return None
-    export = Export.load(run.export_file)
-    return page.ExportFacts(
-        file=export.file,
-        size_bytes=export.size_bytes,
-        max_error=export.max_error,
-        agreement=export.agreement,
-        images=export.images,
-        engine=export.engine,
-    )
-
-
-def deployed_facts(run: Run) -> page.DeployedFacts | None:
-    """Return which file of a Run was chosen for a device, and from what."""
-    if not run.deploy_file.is_file():
-        return None
-    deployed = Deployment.load(run.deploy_file)
-    blocks = deployed.quantized.blocks if deployed.quantized is not None else ()
-    return page.DeployedFacts(
-        file=deployed.file,
-        device=deployed.device,
-        threads=deployed.threads,
-        predicted=deployed.predicted,
-        rows=tuple(
-            page.DeployedRow(
-                engine=one.engine,
-                precision=one.precision,
-                size_bytes=one.size_bytes,
-                accuracy=one.accuracy,
-                milliseconds=one.milliseconds,
-                verdict=one.verdict,
-                chosen=one.chosen,
-            )
-            for one in sorted(deployed.candidates, key=lambda one: one.milliseconds or math.inf)
-        ),
-        kept_float=tuple(block.name for block in blocks if block.kept_float and not block.for_speed),
-        faster_in_float=tuple(block.name for block in blocks if block.for_speed),
-    )
+    explained = load_if_there(ExplainedImages, run.maps_file)
+    return explained.images if explained else ()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
 from triscale.data.sources.local import is_url
 from triscale.errors import RunError
-from triscale.jobs.reports.run_comparison import ComparedRun, ComparedRuns
 from triscale.jobs.reports.run_report import percent, published_points
 from triscale.network.cost import si
 from triscale.record import write_atomic
-from triscale.report.page import render_runs
-from triscale.report.run.run_content import NamedValue
-from triscale.report.runs import runs_content as page
+from triscale.report.content import NamedValue
+from triscale.report.render import render_runs
+from triscale.report.runs.runs_content import RunsContent
+from triscale.results.run_comparison import ComparedRuns
 
 
 def write_runs_report(compared: ComparedRuns, out: Path) -> Path:
@@ -46,56 +45,16 @@ def check_page(compared: ComparedRuns, out: Path) -> None:
                            "another file")  # fmt: skip
 
 
-def collect_runs_content(compared: ComparedRuns) -> page.RunsContent:
-    """Return everything that the page of several Runs shows."""
-    tables = []
-    for number, test_set in enumerate(compared.test_sets):
-        rows = [(place, run) for place, run in enumerate(compared.runs) if run.test_set == number]
-        rows.sort(key=lambda pair: -pair[1].top1)
-        tables.append(
-            page.RunTable(
-                images=test_set.name,
-                count=test_set.count,
-                root=test_set.root,
-                rows=tuple(_row(place, run) for place, run in rows),
-            )
-        )
-    return page.RunsContent(
+def collect_runs_content(compared: ComparedRuns) -> RunsContent:
+    """Return everything that the report of several runs shows."""
+    return RunsContent(
         title=f"{len(compared.runs)} Runs: {', '.join(test_set.name for test_set in compared.test_sets)}",
         verdict=_verdict(compared),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         warnings=tuple(f"{note[:1].upper()}{note[1:]}." for note in compared.notes),
-        runs=tuple(run.name for run in compared.runs),
-        tables=tuple(tables),
+        compared=compared,
         families=published_points(),
-        settings=tuple(page.SettingRow(name=row.setting, values=row.values) for row in compared.differences),
         files=tuple(NamedValue(name=run.name, value=str(Path(run.folder).resolve())) for run in compared.runs),
-    )
-
-
-def _row(number: int, run: ComparedRun) -> page.RunRow:
-    latency, behind = run.latency, run.behind
-    plural = "s" if latency is not None and latency.threads != 1 else ""
-    return page.RunRow(
-        number=number,
-        name=run.name,
-        network=run.network,
-        resolution=run.resolution,
-        params=run.params,
-        macs=run.macs,
-        budget=run.budget or "",
-        top1=run.top1,
-        top1_low=run.top1_low,
-        top1_high=run.top1_high,
-        behind=None if behind is None else behind.share,
-        behind_low=None if behind is None else behind.low,
-        behind_high=None if behind is None else behind.high,
-        latency_ms=None if latency is None else latency.median_ms,
-        latency_how=""
-        if latency is None
-        else f"{latency.engine}, batch {latency.batch}, {latency.threads} thread{plural}",
-        noisy=latency is not None and latency.noise is not None,
-        measure="" if latency is not None else shlex.join(("triscale", "measure", run.folder)),
     )
 
 

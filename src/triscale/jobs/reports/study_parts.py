@@ -10,8 +10,8 @@ from triscale.jobs.core.run import Run
 from triscale.jobs.reports.run_report import machine_rows
 from triscale.jobs.studies.requests import StudyRequest
 from triscale.network.custom import AnyNetwork
+from triscale.report.content import NamedValue
 from triscale.report.draw.format import share
-from triscale.report.run.run_content import NamedValue
 
 BASELINE = "baseline.json"
 

@@ -11,10 +11,10 @@ from triscale.jobs.reports.baseline_report import write_baseline_report
 from triscale.jobs.reports.comparison_report import write_comparison_report
 from triscale.jobs.reports.search_report import write_search_report
 from triscale.jobs.studies.baseline import FOUND
-from triscale.jobs.studies.compare import ComparisonMaps
 from triscale.jobs.studies.requests import BaselineSearchRequest, CoefficientSearchRequest, ComparisonRequest
 from triscale.jobs.studies.trials import SPLIT
 from triscale.jobs.training.prepare import for_classes
+from triscale.results.explanation import ComparisonMaps
 from triscale.search.baseline.explore import BaselineSearchResult
 from triscale.search.coefficients.grid import Candidates, find_candidates
 from triscale.search.coefficients.result import CoefficientSearchResult

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 from PIL import Image
 
@@ -18,8 +17,9 @@ from triscale.jobs.inference.explain import SHOWN_SIDE, maps_of
 from triscale.jobs.studies.requests import ComparisonRequest, StudyOptions
 from triscale.jobs.studies.trials import SPLIT, Trainings, open_study, prepare_split, settings_of
 from triscale.jobs.training.prepare import for_classes
-from triscale.record import Record, write_atomic
-from triscale.search.compare.contenders import Way, equal_cost
+from triscale.record import write_atomic
+from triscale.results.explanation import ComparisonMaps, ImageMaps, NetworkMap
+from triscale.search.compare.contenders import equal_cost
 from triscale.search.compare.results import ComparisonResult, compare_trained
 from triscale.search.study.trial import Job, Proxy
 from triscale.training.context import ExecutionContext
@@ -27,33 +27,6 @@ from triscale.training.context import ExecutionContext
 RESULT = "compared.json"
 MAPS = Path("maps") / "maps.json"
 MAPPED_IMAGES = 6
-
-
-class NetworkMap(Record):
-    """What the network of one way says of an image, and the file of its map."""
-
-    way: Way
-    predicted: str
-    confidence: float
-    overlay: str
-
-
-class ImageMaps(Record):
-    """An image with the maps of all networks, each for the class that it predicts; files below ``maps``."""
-
-    file: str
-    truth: str
-    image: str
-    network_maps: tuple[NetworkMap, ...]
-
-
-class ComparisonMaps(Record):
-    """The class activation maps of the networks of a comparison on the same images (Tan & Le 2019, Figure 7)."""
-
-    kind_name: ClassVar[str] = "maps_beside"
-
-    seed: int
-    images: tuple[ImageMaps, ...]
 
 
 def compare_scaling(

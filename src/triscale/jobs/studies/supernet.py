@@ -120,8 +120,7 @@ def make_supernet(spec: SupernetSpec) -> Supernet:
 
 
 def corners(space: Space) -> tuple[Network, ...]:
-    """Return networks that have, between them, the largest of every kind of block in every stage; the most expensive
-    first.
+    """Return networks that together have the largest of every kind of block in every stage, most expensive first.
 
     Blocks of two kinds share no weights: a full convolution, one without expansion, one with it, and each residual
     block.

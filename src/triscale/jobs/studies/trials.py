@@ -30,6 +30,7 @@ from triscale.measure.device import machine
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.progress import format_duration
+from triscale.results.metrics import Metrics
 from triscale.search.shape import ScaledNetwork, realized
 from triscale.search.study.ledger import open_ledger
 from triscale.search.study.storage import without_password
@@ -37,7 +38,6 @@ from triscale.search.study.study import Pace, Study
 from triscale.search.study.trial import Job, Score
 from triscale.search.study.worker import Work
 from triscale.training.context import ExecutionContext
-from triscale.training.metrics import Metrics
 from triscale.training.recipe import Recipe
 
 TEST_SHARE = 0.2

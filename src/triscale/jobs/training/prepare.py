@@ -3,55 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import ClassVar
 
 from triscale import __version__
 from triscale.data.checks.duplicates import Duplicates, find_duplicates
-from triscale.data.pipeline.leaks import Leak, certain, find_leaks, refuse_leaks
+from triscale.data.pipeline.leaks import certain, find_leaks, refuse_leaks
 from triscale.data.pipeline.split import Split, check_present, make_split
-from triscale.data.sources.scanned import BadFile
 from triscale.errors import RunError
 from triscale.jobs.core.networks import fit_any
 from triscale.jobs.core.run import Request, Run, RunSpec
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.initial_weights import check_initial_weights, preprocessing_of
-from triscale.measure.device import Machine, machine
+from triscale.measure.device import machine
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import BatchNorm, Network
-from triscale.record import Record
+from triscale.results.data_summary import DataSummary, Leak, SplitCounts
+from triscale.results.machine import Machine
 from triscale.scaling.fit import Fit
 from triscale.training.changes import unused_settings
 from triscale.training.context import ExecutionContext
 from triscale.training.recipe import BySize, Recipe
-
-
-class SplitCounts(Record):
-    """How many images of a class are for what."""
-
-    name: str
-    train: int
-    val: int
-    test: int
-
-
-class DataSummary(Record):
-    """What the scan found, in short: images by class and part, their sides in pixels, files left out, copies.
-
-    ``leaks`` lists the images for testing or validation that have a copy in an earlier part; certain ones are an error
-    unless ``allow_leak`` was given. ``copies`` counts the other images that are certainly there more than once.
-    """
-
-    kind_name: ClassVar[str] = "data"
-
-    root: str
-    classes: tuple[SplitCounts, ...]
-    smallest_side: int
-    median_side: int
-    largest_side: int
-    bad: tuple[BadFile, ...]
-    copies: int = 0
-    leaks: tuple[Leak, ...] = ()
-    allow_leak: bool = False
 
 
 def prepare(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from triscale.errors import RecipeError
-from triscale.training.state.checkpoint import Epoch
+from triscale.results.history import Epoch
 
 
 class TensorBoardWriter:

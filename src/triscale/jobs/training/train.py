@@ -14,11 +14,12 @@ from triscale.jobs.core.run import Run, RunSpec
 from triscale.jobs.training.initial_weights import load_initial_weights
 from triscale.nn.build import build
 from triscale.record import write_atomic
+from triscale.results.history import Epoch
 from triscale.training.context import ExecutionContext
 from triscale.training.distributed.micro_batches import share_of
 from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import Recipe
-from triscale.training.state.checkpoint import Checkpoints, Epoch, Manifest
+from triscale.training.state.checkpoint import Checkpoints, Manifest
 from triscale.training.task import BatchSource, TrainingTask
 
 EVAL_BATCH = 128

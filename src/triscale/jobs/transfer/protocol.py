@@ -27,9 +27,9 @@ from triscale.data.images.transforms import Augmentation
 from triscale.data.sources.named import Metric
 from triscale.jobs.core.run import InitialWeights
 from triscale.jobs.transfer.datasets import MissingDataset
-from triscale.measure.device import Machine
 from triscale.network.custom import AnyNetwork
 from triscale.record import Record
+from triscale.results.machine import Machine
 from triscale.training.recipe import Recipe, Sgd
 
 PROTOCOL_LEARNING_RATES = tuple(10 ** (-4 + exponent / 2) for exponent in range(7))

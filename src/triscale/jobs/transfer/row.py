@@ -20,12 +20,13 @@ from triscale.jobs.core.run import Request, Run
 from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.studies.trials import TEST_SHARE, thinned
-from triscale.jobs.training.prepare import DataSummary, SplitCounts, for_classes, prepare
+from triscale.jobs.training.prepare import for_classes, prepare
 from triscale.jobs.training.train import train_run
 from triscale.jobs.transfer.datasets import PAPER, TransferDataset
 from triscale.jobs.transfer.protocol import GridResult, TransferRequest, TransferRow
+from triscale.results.data_summary import DataSummary, SplitCounts
+from triscale.results.metrics import Metrics
 from triscale.training.context import ExecutionContext
-from triscale.training.metrics import Metrics
 from triscale.training.recipe import Recipe
 from triscale.training.state.checkpoint import Checkpoints
 

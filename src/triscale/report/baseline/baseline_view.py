@@ -1,69 +1,77 @@
-"""What the page of a baseline search shows in which order: sections, headline figures, pictures."""
+"""What the report of a baseline search derives from its records: order of sections, headline figures, rows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from triscale.report.baseline import baseline_figures as figures
-from triscale.report.baseline.baseline_content import BaselineContent, CandidateRow
+from triscale.network.cost import count_network
+from triscale.network.describe import describe_block
+from triscale.network.spec import Stage
+from triscale.report.baseline.baseline_content import BaselineContent
+from triscale.report.baseline.baseline_figures import cost_text, front, trained
 from triscale.report.draw.format import points, share, si
-from triscale.report.draw.svg import Picture
-from triscale.report.run.run_view import Section, Tile
+from triscale.report.run.run_view import Tile
+from triscale.search.baseline.explore import BaselineSearchResult, EvaluatedCandidate, Finalist
+
+__all__ = ["cost_text", "count_network", "describe_block", "front", "trained"]
+
+STRATEGIES = {
+    "random": "random search",
+    "evolution": "regularized evolution",
+    "nsga2": "NSGA-II",
+    "tpe": "TPE",
+    "ppo": "a recurrent controller (PPO)",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class BaselineView:
-    """What the templates read besides the content itself."""
-
-    sections: tuple[Section, ...]
-    headline: tuple[Tile, ...]
-    pareto: Picture
-    progress: Picture
-    front: tuple[CandidateRow, ...]
-    costs: dict[str, str]
-
-
-def arrange_baseline(content: BaselineContent) -> BaselineView:
-    """Choose and order what the page of a baseline search shows."""
-    front = tuple(sorted((row for row in content.points if row.on_front), key=lambda row: row.cost))
-    named = {row.name: row.cost for row in content.points}
-    return BaselineView(
-        sections=_sections(content),
-        headline=_headline(content),
-        pareto=figures.pareto(content),
-        progress=figures.progress(content),
-        front=front,
-        costs={name: figures.cost_text(content, cost) for name, cost in named.items()},
-    )
-
-
-def _sections(content: BaselineContent) -> tuple[Section, ...]:
-    found = (
+def sections(content: BaselineContent) -> tuple[tuple[str, str], ...]:
+    """Return the sections that have something to show: the name of the template, and the heading."""
+    candidates = (
         ("front", "Accuracy against cost", True),
-        ("finalists", "The finalists", bool(content.finalists)),
-        ("blocks", "The network found", bool(content.stages)),
+        ("finalists", "The finalists", bool(content.found.finalists)),
+        ("blocks", "The network found", bool(content.found.network.stages)),
         ("limits", "What it cannot tell", bool(content.limitations)),
-        ("onward", "How to go on", bool(content.go_on)),
+        ("onward", "How to go on", bool(content.next_commands)),
         ("settings", "How it was made", bool(content.settings) or bool(content.environment)),
     )
-    return tuple(Section(name, title) for name, title, present in found if present)
+    return tuple((name, title) for name, title, present in candidates if present)
 
 
-def _headline(content: BaselineContent) -> tuple[Tile, ...]:
-    chosen = next((row for row in content.finalists if row.chosen), None)
-    best = next(row for row in content.points if row.best)
+def headline(content: BaselineContent) -> tuple[Tile, ...]:
+    """Return the headline figures: the network found, its accuracy and cost, and the effort of the search."""
+    found, best, final = content.found, content.found.evaluated[content.found.best], chosen_finalist(content.found)
     accuracy, error, epochs = (
-        (best.accuracy, best.error, content.epochs)
-        if chosen is None
-        else (chosen.accuracy, chosen.error, content.final_epochs)
+        (best.accuracy or 0.0, best.error, found.proxy.epochs)
+        if final is None
+        else (final.accuracy, final.error, final.epochs)
     )
-    cost = best.cost if chosen is None else chosen.cost
+    cost = best.cost if final is None else in_search(found, final).cost
     detail = f"{epochs} epochs, held-out images, standard error {points(error)} points"
-    trained = sum(row.epochs > 0 for row in content.points) if content.evaluator == "training" else 0
-    effort = f"{trained} trained in the search, {si(content.spent)} MACs spent"
+    num_trained = sum(one.epochs > 0 for one in trained(found)) if found.evaluator == "training" else 0
+    effort = f"{num_trained} trained in the search, {si(found.training_macs)} MACs spent"
+    network, target = found.network, cost_text(found.objective, found.objective.target)
+    params = si(count_network(network).params)
     return (
-        Tile("Network", content.chosen, f"{content.chosen_pixels} px, {si(content.chosen_params)} params"),
+        Tile("Network", network.name, f"{network.resolution} px, {params} params"),
         Tile("Accuracy", share(accuracy), detail),
-        Tile("Cost", figures.cost_text(content, cost), f"target {figures.cost_text(content, content.target)}"),
-        Tile("Networks looked at", str(len(content.points)), effort),
+        Tile("Cost", cost_text(found.objective, cost), f"target {target}"),
+        Tile("Networks looked at", str(len(trained(found))), effort),
     )
+
+
+def chosen_finalist(found: BaselineSearchResult) -> Finalist | None:
+    """Return the finalist that became the network found; None where the best were not trained in full."""
+    return next((one for one in found.finalists if one.structure == found.network.structure), None)
+
+
+def in_search(found: BaselineSearchResult, finalist: Finalist) -> EvaluatedCandidate:
+    """Return the brief training of a finalist."""
+    return next(one for one in found.evaluated if one.structure == finalist.structure)
+
+
+def stage_pairs(found: BaselineSearchResult) -> tuple[tuple[Stage, Stage], ...]:
+    """Return each stage of the network found with that of the skeleton which it was chosen for."""
+    return tuple(zip(found.network.stages, found.space.skeleton.stages, strict=True))
+
+
+def strategy_name(found: BaselineSearchResult) -> str:
+    """Return the name of the strategy that proposed the networks."""
+    return STRATEGIES[found.strategy]

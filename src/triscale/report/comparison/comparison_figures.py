@@ -7,40 +7,49 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from triscale.report.comparison.comparison_content import ComparisonContent, ScalingMethodRow
+from triscale.report.comparison.comparison_content import ComparisonContent
+from triscale.report.draw.axes import macs_axis, percent_axis
 from triscale.report.draw.format import grouped, share, si
 from triscale.report.draw.svg import GRID, INK, MUTED, ORANGE, SERIES, SURFACE, Picture, draw, plot_area
-from triscale.report.search.search_figures import macs_axis, percent
+from triscale.search.compare.contenders import Way
+from triscale.search.compare.results import ComparisonResult, ContenderResult
 
-COLORS = {"baseline": MUTED, "depth": SERIES[1], "width": SERIES[2], "resolution": SERIES[0], "compound": ORANGE}
-MARKERS = {"baseline": "o", "depth": "s", "width": "D", "resolution": "^", "compound": "o"}
+COLORS: dict[Way, str] = {
+    "baseline": MUTED,
+    "depth": SERIES[1],
+    "width": SERIES[2],
+    "resolution": SERIES[0],
+    "compound": ORANGE,
+}
+MARKERS: dict[Way, str] = {"baseline": "o", "depth": "s", "width": "D", "resolution": "^", "compound": "o"}
 MINUS = "\N{MINUS SIGN}"
 _LABEL_GAP = 14.0
 
 
-def names(way: str) -> str:
+def method_name(way: Way) -> str:
     """Return a way in words."""
     return way if way in ("baseline", "compound") else f"{way} only"
 
 
-def signed(gain: float) -> str:
+def signed_points(gain: float) -> str:
     """Return a gain in percentage points with its sign."""
     return f"{MINUS if gain < 0 else '+'}{100 * abs(gain):.1f}"
 
 
 def accuracies(content: ComparisonContent) -> Picture:
     """Draw the test accuracy of each way with its interval and its single seeds."""
+    results = content.compared.outcomes
 
     def paint(figure: Figure) -> None:
-        _accuracies(plot_area(figure, left=92, right=90, top=12, bottom=44), content.ways)
+        _accuracies(plot_area(figure, left=92, right=90, top=12, bottom=44), content.compared)
 
-    best = next(row for row in content.ways if row.best)
+    best = content.compared.best
     return draw(
         name="figure-ways",
         title="Accuracy of each way to scale",
         description=f"Test accuracy with 95 % intervals: "
-        f"{', '.join(f'{names(row.way)} {share(row.accuracy)}' for row in content.ways)}. "
-        f"Best of the scaled networks is {names(best.way)}.",
+        f"{', '.join(f'{method_name(row.way)} {share(row.accuracy)}' for row in results)}. "
+        f"Best of the scaled networks is {method_name(best.way)}.",
         width=410,
         height=300,
         paint=paint,
@@ -49,16 +58,17 @@ def accuracies(content: ComparisonContent) -> Picture:
 
 def against_cost(content: ComparisonContent) -> Picture:
     """Draw how the accuracy grows with the MACs from the baseline along each way."""
+    contenders = content.compared.comparison.contenders
 
     def paint(figure: Figure) -> None:
-        _against_cost(plot_area(figure, left=56, right=102, top=12, bottom=44), content.ways)
+        _against_cost(plot_area(figure, left=56, right=102, top=12, bottom=44), content.compared)
 
     return draw(
         name="figure-cost",
         title="What the compute buys",
         description="Test accuracy against MACs: from the baseline, "
-        f"{si(content.ways[0].macs)} MACs, lines lead to {len(content.ways) - 1} networks of about "
-        f"{content.times:g} times its cost.",
+        f"{si(contenders[0].macs.achieved)} MACs, lines lead to {len(contenders) - 1} networks of about "
+        f"{content.compared.comparison.times:g} times its cost.",
         width=400,
         height=300,
         paint=paint,
@@ -67,16 +77,17 @@ def against_cost(content: ComparisonContent) -> Picture:
 
 def both(content: ComparisonContent) -> Picture:
     """Draw both pictures beside each other under one heading, to be saved as a file of its own."""
-    seeds = len(content.seeds)
+    comparison, proxy = content.compared.comparison, content.compared.proxy
+    seeds = len(proxy.seeds)
 
     def paint(figure: Figure) -> None:
-        _accuracies(plot_area(figure, left=104, right=510, top=62, bottom=46), content.ways)
-        _against_cost(plot_area(figure, left=560, right=116, top=62, bottom=46), content.ways)
+        _accuracies(plot_area(figure, left=104, right=510, top=62, bottom=46), content.compared)
+        _against_cost(plot_area(figure, left=560, right=116, top=62, bottom=46), content.compared)
         height = float(figure.get_size_inches()[1]) * 72
-        heading = f"{content.baseline}, scaled to {content.times:g} times its MACs in four ways"
+        heading = f"{comparison.baseline.name}, scaled to {comparison.times:g} times its MACs in four ways"
         detail = (
-            f"{grouped(content.count)} test images, {content.epochs} epochs, {seeds} seed{'s' if seeds != 1 else ''}; "
-            f"bars: 95 % intervals; compound: {content.law}"
+            f"{grouped(content.compared.count)} test images, {proxy.epochs} epochs, {seeds} "
+            f"seed{'s' if seeds != 1 else ''}; bars: 95 % intervals; compound: {comparison.law}"
         )
         figure.text(16 / 900, 1 - 20 / height, heading, fontsize=13, fontweight="bold", color=INK, va="center")
         figure.text(16 / 900, 1 - 40 / height, detail, fontsize=10, color=MUTED, va="center")
@@ -91,60 +102,63 @@ def both(content: ComparisonContent) -> Picture:
     )
 
 
-def _accuracies(axes: Axes, rows: Sequence[ScalingMethodRow]) -> None:
-    best = next(row for row in rows if row.best)
-    axes.axvspan(best.low, best.high, color=COLORS.get(best.way, MUTED), alpha=0.1, lw=0)
+def _accuracies(axes: Axes, compared: ComparisonResult) -> None:
+    rows, best = compared.outcomes, compared.best
+    axes.axvspan(best.low, best.high, color=COLORS[best.way], alpha=0.1, lw=0)
     axes.axvline(rows[0].accuracy, color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
     for place, row in enumerate(rows):
-        color = COLORS.get(row.way, MUTED)
+        color = COLORS[row.way]
         axes.plot([row.low, row.high], [place, place], color=color, linewidth=2.4, alpha=0.6, zorder=3)
         axes.plot(
-            row.seeds, [place + 0.23] * len(row.seeds), color=color, marker="o", markersize=3.6, alpha=0.75,
+            row.accuracies, [place + 0.23] * len(row.accuracies), color=color, marker="o", markersize=3.6, alpha=0.75,
             markeredgewidth=0, linestyle="none", zorder=3,
         )  # fmt: skip
         axes.plot(
-            row.accuracy, place, marker=MARKERS.get(row.way, "o"), markersize=8, color=color, markeredgecolor=SURFACE,
+            row.accuracy, place, marker=MARKERS[row.way], markersize=8, color=color, markeredgecolor=SURFACE,
             linestyle="none", zorder=4,
         )  # fmt: skip
-        gain = "" if place == 0 else f"  {signed(row.gain)}"
+        gain = "" if place == 0 else f"  {signed_points(row.gain)}"
         axes.annotate(
             f"{share(row.accuracy)}{gain}", (1, place), xycoords=axes.get_yaxis_transform(), xytext=(88, 0),
             textcoords="offset points", ha="right", va="center", fontsize=9.5, color=INK,
-            fontweight="bold" if row.best else "normal",
+            fontweight="bold" if row is best else "normal",
         )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [names(row.way) for row in rows])
+    axes.set_yticks(range(len(rows)), [method_name(row.way) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.grid(visible=False, axis="y")
     axes.spines.left.set_visible(False)
-    percent(axes, "x", 5)
+    percent_axis(axes, "x", 5)
     axes.set_xlabel("accuracy on test images")
 
 
-def _against_cost(axes: Axes, rows: Sequence[ScalingMethodRow]) -> None:
+def _against_cost(axes: Axes, compared: ComparisonResult) -> None:
+    rows = compared.outcomes
+    macs = [contender.macs.achieved for contender in compared.comparison.contenders]
     start, scaled = rows[0], rows[1:]
     axes.set_xscale("log")
-    for row in (*scaled, start):
-        color = COLORS.get(row.way, MUTED)
-        axes.plot([start.macs, row.macs], [start.accuracy, row.accuracy], color=color, zorder=3)
-        axes.plot([row.macs, row.macs], [row.low, row.high], color=color, linewidth=1.2, alpha=0.6, zorder=3)
+    # The baseline is drawn last, above the lines that lead away from it.
+    for row, cost in zip((*scaled, start), (*macs[1:], macs[0]), strict=True):
+        color = COLORS[row.way]
+        axes.plot([macs[0], cost], [start.accuracy, row.accuracy], color=color, zorder=3)
+        axes.plot([cost, cost], [row.low, row.high], color=color, linewidth=1.2, alpha=0.6, zorder=3)
         axes.plot(
-            row.macs, row.accuracy, marker=MARKERS.get(row.way, "o"), markersize=7, color=color,
+            cost, row.accuracy, marker=MARKERS[row.way], markersize=7, color=color,
             markeredgecolor=SURFACE, linestyle="none", zorder=4,
         )  # fmt: skip
     low, high = min(row.low for row in rows), max(row.high for row in rows)
     margin = 0.06 * (high - low) + 0.002
     axes.set_ylim(max(0.0, low - margin), min(1.0, high + margin))
-    macs_axis(axes, [row.macs for row in rows])
-    axes.set_xlim(start.macs / 1.15, max(row.macs for row in rows) * 1.06)
-    percent(axes, "y", 6)
+    macs_axis(axes, macs)
+    axes.set_xlim(macs[0] / 1.15, max(macs) * 1.06)
+    percent_axis(axes, "y", 6)
     axes.grid(visible=True, color=GRID)
     axes.set_xlabel("MACs, logarithmic")
     axes.set_ylabel("accuracy on test images")
-    _names_at_the_right(axes, scaled)
+    _names_at_the_right(axes, scaled, compared.best)
 
 
-def _names_at_the_right(axes: Axes, rows: Sequence[ScalingMethodRow]) -> None:
+def _names_at_the_right(axes: Axes, rows: Sequence[ContenderResult], best: ContenderResult) -> None:
     """Name the points at the right edge, moved apart where they would overlap, each at its height or near it."""
     low, high = axes.get_ylim()
     tall = axes.get_window_extent().height * 72.0 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
@@ -157,7 +171,7 @@ def _names_at_the_right(axes: Axes, rows: Sequence[ScalingMethodRow]) -> None:
     moved = sum(one - two for one, two in zip(wanted, heights, strict=True)) / len(heights)
     for row, height in zip(ordered, heights, strict=True):
         axes.annotate(
-            names(row.way), (1, (height + moved) / tall), xycoords="axes fraction", xytext=(7, 0),
-            textcoords="offset points", va="center", fontsize=9.5, color=COLORS.get(row.way, MUTED),
-            fontweight="bold" if row.best else "normal", annotation_clip=False,
+            method_name(row.way), (1, (height + moved) / tall), xycoords="axes fraction", xytext=(7, 0),
+            textcoords="offset points", va="center", fontsize=9.5, color=COLORS[row.way],
+            fontweight="bold" if row is best else "normal", annotation_clip=False,
         )  # fmt: skip

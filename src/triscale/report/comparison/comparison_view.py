@@ -1,135 +1,68 @@
-"""What the page of a comparison shows in which order: sections, headline figures, pictures, the maps as a table."""
+"""What the report of a comparison derives from its records: order of sections, headline figures, rows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from triscale.report.comparison import comparison_figures as figures
-from triscale.report.comparison.comparison_content import (
-    ComparisonContent,
-    ImageMapRow,
-    PublishedGainRow,
-    ScalingMethodRow,
-)
+from triscale.network.custom import AnyNetwork
+from triscale.network.spec import Network
+from triscale.report.comparison.comparison_content import ComparisonContent
+from triscale.report.comparison.comparison_figures import method_name, signed_points
 from triscale.report.draw.format import share, si, unbroken
-from triscale.report.draw.svg import Picture
-from triscale.report.run.image import Image, to_image
-from triscale.report.run.run_view import Section, Tile
+from triscale.report.run.run_view import Tile
+from triscale.search.coefficients.published_coefficients import PublishedRow
+from triscale.search.compare.contenders import Contender, Way
+from triscale.search.compare.results import ContenderResult
+
+__all__ = ["method_name", "signed_points"]
 
 
-@dataclass(frozen=True, slots=True)
-class ScalingRow:
-    """A row of the tables: a way with its name, and what they do not take from it as it is."""
-
-    name: str
-    way: ScalingMethodRow
-    gain: str
-    used: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedComparison:
-    """A published figure with what came out here."""
-
-    name: str
-    published: PublishedGainRow
-    gain: str
-    here: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """The map of one network on one image."""
-
-    name: str
-    predicted: str
-    confidence: float
-    right: bool
-    overlay: Image
-
-
-@dataclass(frozen=True, slots=True)
-class MapRow:
-    """An image with the maps of all networks."""
-
-    file: str
-    truth: str
-    image: Image
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ComparisonView:
-    """What the templates read besides the content itself."""
-
-    sections: tuple[Section, ...]
-    headline: tuple[Tile, ...]
-    accuracies: Picture
-    against_cost: Picture
-    rows: tuple[ScalingRow, ...]
-    published: tuple[PublishedComparison, ...]
-    columns: tuple[str, ...]
-    beside: tuple[MapRow, ...]
-
-
-def arrange_comparison(content: ComparisonContent) -> ComparisonView:
-    """Choose and order what the page of a comparison shows."""
-    gains = {row.way: figures.signed(row.gain) for row in content.ways}
-    return ComparisonView(
-        sections=_sections(content),
-        headline=_headline(content),
-        accuracies=figures.accuracies(content),
-        against_cost=figures.against_cost(content),
-        rows=tuple(
-            ScalingRow(figures.names(row.way), row, gains[row.way], row.macs / row.asked if row.asked else None)
-            for row in content.ways
-        ),
-        published=tuple(
-            PublishedComparison(figures.names(row.way), row, figures.signed(row.gain), gains.get(row.way, ""))
-            for row in content.published
-        ),
-        columns=tuple(figures.names(cell.way) for cell in content.beside[0].network_maps) if content.beside else (),
-        beside=tuple(_row(row) for row in content.beside),
-    )
-
-
-def _sections(content: ComparisonContent) -> tuple[Section, ...]:
-    found = (
+def sections(content: ComparisonContent) -> tuple[tuple[str, str], ...]:
+    """Return the sections that have something to show: the name of the template, and the heading."""
+    candidates = (
         ("ways", "Which way pays", True),
-        ("beside", "Where they look", bool(content.beside)),
+        ("beside", "Where they look", content.maps is not None and bool(content.maps.images)),
         ("published", "What was published", bool(content.published)),
         ("limits", "What it cannot tell", bool(content.limitations)),
-        ("onward", "How to go on", bool(content.go_on)),
+        ("onward", "How to go on", bool(content.next_commands)),
         ("settings", "How it was made", bool(content.settings) or bool(content.environment)),
     )
-    return tuple(Section(name, title) for name, title, present in found if present)
+    return tuple((name, title) for name, title, present in candidates if present)
 
 
-def _headline(content: ComparisonContent) -> tuple[Tile, ...]:
-    """Return one tile for each scaled network, and one for the baseline."""
+def headline(content: ComparisonContent) -> tuple[Tile, ...]:
+    """Return one headline figure for the baseline and one for each scaled network."""
     tiles = []
-    for row in content.ways:
-        interval = f"{unbroken(share(row.low))} to {unbroken(share(row.high))}"
-        gain = "" if row is content.ways[0] else f"{figures.signed(row.gain)} points, "
-        tiles.append(
-            Tile(figures.names(row.way).capitalize(), share(row.accuracy), f"{gain}{interval}; {si(row.macs)} MACs")
-        )
+    for contender, result in rows(content):
+        interval = f"{unbroken(share(result.low))} to {unbroken(share(result.high))}"
+        gain = "" if contender.way == "baseline" else f"{signed_points(result.gain)} points, "
+        detail = f"{gain}{interval}; {si(contender.macs.achieved)} MACs"
+        tiles.append(Tile(method_name(contender.way).capitalize(), share(result.accuracy), detail))
     return tuple(tiles)
 
 
-def _row(row: ImageMapRow) -> MapRow:
-    return MapRow(
-        file=row.file,
-        truth=row.truth,
-        image=to_image(row.image),
-        cells=tuple(
-            Cell(
-                name=figures.names(cell.way),
-                predicted=cell.predicted,
-                confidence=cell.confidence,
-                right=cell.predicted == row.truth,
-                overlay=to_image(cell.overlay),
-            )
-            for cell in row.network_maps
-        ),
-    )
+def rows(content: ComparisonContent) -> tuple[tuple[Contender, ContenderResult], ...]:
+    """Return the networks with their accuracies, the baseline first."""
+    return tuple(zip(content.compared.comparison.contenders, content.compared.outcomes, strict=True))
+
+
+def num_blocks(network: AnyNetwork) -> int | None:
+    """Return the number of blocks of a network; a custom model has none that could be counted."""
+    return network.num_blocks if isinstance(network, Network) else None
+
+
+def published_way(row: PublishedRow) -> Way:
+    """Return how the network of a published row was scaled."""
+    scaled = [way for way in ("depth", "width", "resolution") if getattr(row, way) not in (None, 1)]
+    if row.assumed is not None or len(scaled) > 1:
+        return "compound"
+    return scaled[0] if scaled else "baseline"  # type: ignore[return-value]
+
+
+def published_gain(content: ComparisonContent, row: PublishedRow) -> float:
+    """Return the gain of a published row over that of its baseline, as a share."""
+    return (row.top1 - content.published[0].top1) / 100
+
+
+def gain_here(content: ComparisonContent, way: Way) -> str:
+    """Return the gain of a scaling method in this comparison, in percentage points."""
+    gains = {result.way: signed_points(result.gain) for result in content.compared.outcomes}
+    return gains.get(way, "")

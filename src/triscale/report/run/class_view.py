@@ -1,100 +1,107 @@
-"""What a page shows of each class: its figures, what it is taken for, and the images that were wrong."""
+"""Results class by class: metrics, the most frequent confusions, and the misclassified images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from triscale.report.run.image import Image, to_image
-from triscale.report.run.run_content import ClassMetric, MetricFacts, WrongImage
+from triscale.report.run.run_content import ImageCard
+from triscale.results.metrics import ClassMetrics, Metrics
 
 SHOWN_CONFUSIONS, SHOWN_OF_MANY = 5, 2
+SHOWN_MISTAKES = 6
 MANY_CLASSES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """How many images of one class went to another, and which share of the first class this is."""
+    """How many of the ``total`` images of class ``truth`` were predicted as another class."""
 
-    name: str
-    count: int
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Thumbnail:
-    """A wrong image, ready for the page; without one, its file could not be read any more."""
-
-    file: str
+    truth: str
     predicted: str
-    confidence: float
-    image: Image | None
-    overlay: Image | None
+    count: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """Share of the images of class ``truth``."""
+        return self.count / self.total
 
 
 @dataclass(frozen=True, slots=True)
 class ClassCard:
-    """A class of the page; ``number`` is its place among the classes.
+    """A class and everything that the report shows of it.
 
-    ``taken_for`` is where its images went, ``mistaken`` the classes whose images came to it, the most first; ``wrong``
-    counts its images that went elsewhere, ``false`` those of others that came to it.
+    Attributes:
+        number: Index of the class.
+        metric: Its precision, recall and F1.
+        false_negatives: Images of the class that were predicted as another one; None without a confusion matrix.
+        false_positives: Images of other classes that were predicted as this one; None without a confusion matrix.
+        predicted_as: Where its images went, the most frequent first.
+        mistaken_for_it: Classes whose images were predicted as this one, the most frequent first.
+        images: Its misclassified images.
     """
 
     number: int
-    metric: ClassMetric
-    wrong: int | None
-    false: int | None
-    taken_for: tuple[Confusion, ...]
-    mistaken: tuple[Confusion, ...]
-    images: tuple[Thumbnail, ...]
+    metric: ClassMetrics
+    false_negatives: int | None
+    false_positives: int | None
+    predicted_as: tuple[Confusion, ...]
+    mistaken_for_it: tuple[Confusion, ...]
+    images: tuple[ImageCard, ...]
 
 
-def arrange_classes(metrics: MetricFacts, wrong: Sequence[WrongImage]) -> tuple[ClassCard, ...]:
-    """Return the classes, the weakest first, each with its most frequent confusions and its wrong images."""
-    names = [row.name for row in metrics.per_class]
-    count_network = [sum(counts) for counts in metrics.confusion]
-    columns = tuple(zip(*metrics.confusion, strict=True))
-    shown = SHOWN_CONFUSIONS if len(names) <= MANY_CLASSES else SHOWN_OF_MANY
-    images: dict[str, list[Thumbnail]] = {}
-    for image in wrong:
-        images.setdefault(image.truth, []).append(_thumbnail(image))
+def class_cards(metrics: Metrics, wrong: Sequence[ImageCard]) -> tuple[ClassCard, ...]:
+    """Return the classes with the lowest F1 first, each with its confusions and misclassified images."""
+    size = len(metrics.per_class)
+    shown = SHOWN_CONFUSIONS if size <= MANY_CLASSES else SHOWN_OF_MANY
+    images: dict[str, list[ImageCard]] = {}
+    for card in wrong:
+        images.setdefault(card.prediction.truth, []).append(card)
+    totals = [sum(row) for row in metrics.confusion]
     cards = []
-    for number in sorted(range(len(names)), key=lambda number: _weakness(metrics.per_class[number])):
-        row, column = (metrics.confusion[number], columns[number]) if columns else ((), ())
+    for number in sorted(range(size), key=lambda number: _weakness(metrics.per_class[number])):
+        row = [(number, other) for other in range(size)] if metrics.confusion else []
+        column = [(other, number) for other in range(size)] if metrics.confusion else []
+        predicted_as, mistaken_for_it = _confusions(metrics, row, totals), _confusions(metrics, column, totals)
         cards.append(
             ClassCard(
                 number=number,
                 metric=metrics.per_class[number],
-                wrong=sum(row) - row[number] if row else None,
-                false=sum(column) - column[number] if column else None,
-                taken_for=_largest(names, row, [sum(row)] * len(row), number)[:shown],
-                mistaken=_largest(names, column, count_network, number)[:shown],
-                images=tuple(images.get(names[number], ())),
+                false_negatives=sum(item.count for item in predicted_as) if metrics.confusion else None,
+                false_positives=sum(item.count for item in mistaken_for_it) if metrics.confusion else None,
+                predicted_as=predicted_as[:shown],
+                mistaken_for_it=mistaken_for_it[:shown],
+                images=tuple(images.get(metrics.per_class[number].name, ())),
             )
         )
     return tuple(cards)
 
 
-def _weakness(item: ClassMetric) -> tuple[float, float, str]:
-    return (-1.0 if item.f1 is None else item.f1, -1.0 if item.recall is None else item.recall, item.name)
+def most_frequent_confusions(metrics: Metrics) -> tuple[Confusion, ...]:
+    """Return the confusions with the most images over all pairs of classes, at most six."""
+    size = len(metrics.confusion)
+    totals = [sum(row) for row in metrics.confusion]
+    found = _confusions(metrics, [(row, column) for row in range(size) for column in range(size)], totals)
+    return tuple(sorted(found, key=lambda item: (-item.count, -item.share))[:SHOWN_MISTAKES])
 
 
-def _largest(
-    names: Sequence[str], counts: Sequence[int], count_network: Sequence[int], own: int
-) -> tuple[Confusion, ...]:
+def recall(item: ClassMetrics) -> float | None:
+    """Return the recall of a class; None for a class without test images, whose stored recall is 0."""
+    return item.recall if item.count else None
+
+
+def _weakness(item: ClassMetrics) -> tuple[float, float, str]:
+    of_class = recall(item)
+    return (item.f1, -1.0 if of_class is None else of_class, item.name)
+
+
+def _confusions(metrics: Metrics, cells: Sequence[tuple[int, int]], totals: Sequence[int]) -> tuple[Confusion, ...]:
+    """Return the confusions in some cells (truth, prediction) of the confusion matrix, the most frequent first."""
+    names = [item.name for item in metrics.per_class]
     found = [
-        Confusion(name, count, count / total)
-        for number, (name, count, total) in enumerate(zip(names, counts, count_network, strict=False))
-        if count and number != own
+        Confusion(names[row], names[column], metrics.confusion[row][column], totals[row])
+        for row, column in cells
+        if row != column and metrics.confusion[row][column]
     ]
     return tuple(sorted(found, key=lambda item: -item.count))
-
-
-def _thumbnail(image: WrongImage) -> Thumbnail:
-    return Thumbnail(
-        file=image.file,
-        predicted=image.predicted,
-        confidence=image.confidence,
-        image=None if image.image is None else to_image(image.image),
-        overlay=None if image.overlay is None else to_image(image.overlay),
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from typing import Self
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +16,8 @@ from triscale.report.draw.labels import Labels
 from triscale.report.draw.marks import LegendEntry, PlotMark, in_series, pixels
 from triscale.report.draw.svg import BLUE, INK, MARKERS, MUTED, ORANGE, SERIES, SURFACE, Picture, draw
 from triscale.report.run.run_content import FamilyPoint
+from triscale.results.metrics import Metrics
+from triscale.results.run_comparison import ComparedRun
 
 OWN_COLORS = (ORANGE, BLUE, *SERIES)
 """Of the networks that were measured, in their order."""
@@ -39,6 +42,25 @@ class PlotPoint:
     high: float
     text: str
     number: int = 0
+
+    @classmethod
+    def of(cls, name: str, macs: int, params: int, result: Metrics | ComparedRun, images: str, number: int = 0) -> Self:
+        """Return the point of an evaluated network, with its tooltip.
+
+        Args:
+            name: Name of the network or run.
+            macs: MACs for one image.
+            params: Parameters of the network.
+            result: The evaluation.
+            images: What it was evaluated on.
+            number: Index of its color.
+        """
+        interval = f"{share(result.top1_low)} to {share(result.top1_high)}"
+        text = (
+            f"{name}: {share(result.top1)} of {images} right (95 % interval {interval}), {si(macs)} MACs, "
+            f"{si(params)} parameters"
+        )
+        return cls(name, macs, result.top1, result.top1_low, result.top1_high, text, number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -12,13 +13,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, Percent
 from triscale.report.draw.format import number, share
 from triscale.report.draw.marks import LegendEntry, PlotMark, in_series, pixels
 from triscale.report.draw.svg import BLUE, ORANGE, Picture, draw, plot_area
-from triscale.report.run.run_content import CurvePoint
+from triscale.results.history import Epoch
 
 _WIDTH = 400
-_Line = tuple[str, str, str, list[tuple[float, float | None]]]
+_Line = tuple[str, str, str, Sequence[tuple[float, float | None]]]
 
 
-def loss_curve(points: Sequence[CurvePoint]) -> Picture:
+def loss_curve(points: Sequence[Epoch]) -> Picture | None:
     """Draw the loss on the training and the validation images over the epochs."""
     lines = (
         ("training", BLUE, "o", [(p.epoch, p.train_loss) for p in points]),
@@ -27,17 +28,22 @@ def loss_curve(points: Sequence[CurvePoint]) -> Picture:
     return _curve(name="figure-loss", title="Loss", lines=lines, tune=_loss_axis)
 
 
-def accuracy_curve(points: Sequence[CurvePoint]) -> Picture:
+def accuracy_curve(points: Sequence[Epoch]) -> Picture | None:
     """Draw the top-1 accuracy on the validation images over the epochs."""
     lines = (("validation top-1", ORANGE, "s", [(p.epoch, p.val_top1) for p in points]),)
     return _curve(name="figure-accuracy", title="Validation top-1", lines=lines, tune=_share_axis)
 
 
-def _curve(*, name: str, title: str, lines: Sequence[_Line], tune: Callable[[Axes, list[float]], None]) -> Picture:
+def _curve(
+    *, name: str, title: str, lines: Sequence[_Line], tune: Callable[[Axes, list[float]], None]
+) -> Picture | None:
     known = [
-        (label, color, marker, [(x, y) for x, y in points if y is not None]) for label, color, marker, points in lines
+        (label, color, marker, [(x, y) for x, y in points if y is not None and math.isfinite(y)])
+        for label, color, marker, points in lines
     ]
     known = [line for line in known if line[3]]
+    if not known:
+        return None
 
     def paint(figure: Figure) -> list[PlotMark]:
         axes = plot_area(figure, left=50, right=12, top=12, bottom=40)

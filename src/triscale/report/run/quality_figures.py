@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from triscale.report.draw.format import columns, grouped, share, shorten
 from triscale.report.draw.marks import PlotMark, pixels
 from triscale.report.draw.svg import BLUE, FONT_SIZE, INK, MUTED, ON_STRONG, ORANGE, Picture, draw, plot_area
-from triscale.report.run.run_content import ReliabilityBin
+from triscale.results.metrics import Bin
 
 NUMBERS_UP_TO = 20
 _MAX_LABELS = 34
@@ -23,12 +23,14 @@ _MAX_LABELS = 34
 _IMAGE_RIGHT, _IMAGE_WRONG = "#3f7fd0", "#dd6b2a"
 
 
-def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Picture:
+def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Picture | None:
     """Draw which class (row) is taken for which (column).
 
     Color is the share of the row: blue on the diagonal, orange (on a square-root scale, so that few mistakes can be
     seen) beside it. Cells hold their count up to 20 classes.
     """
+    if not counts:
+        return None
     table = np.asarray(counts, dtype=np.float64).reshape(len(names), len(names))
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     texts = [shorten(name, 16) for name in names]
@@ -78,8 +80,10 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> P
     )
 
 
-def reliability_diagram(bins: Sequence[ReliabilityBin]) -> Picture:
+def reliability_diagram(bins: Sequence[Bin]) -> Picture | None:
     """Draw how often predictions of a given confidence are right, over how many there are of them."""
+    if not bins:
+        return None
     filled = [item for item in bins if item.count]
 
     def paint(figure: Figure) -> None:

@@ -1,37 +1,29 @@
-"""What a page shows in which order: sections, headline figures, the weakest first. Nothing here is recomputed."""
+"""What the report of a run derives from its records: order of sections, headline figures, sentences."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from triscale.network.cost import StageCost
+from triscale.network.describe import PartDescription, describe_parts
+from triscale.network.spec import Network
 from triscale.report.draw.format import TIMES, grouped, milliseconds, share, si, size, unbroken
-from triscale.report.draw.svg import Picture
-from triscale.report.run import curve_figures
-from triscale.report.run import quality_figures as quality
-from triscale.report.run import stage_figures as figures
-from triscale.report.run.class_view import ClassCard, arrange_classes
-from triscale.report.run.cost_figures import Panel, PlotPoint, accuracy_against_cost
-from triscale.report.run.image import Image, to_image
-from triscale.report.run.run_content import (
-    Content,
-    CurvePoint,
-    DataFacts,
-    FamilyPoint,
-    MapCard,
-    MetricFacts,
-    NetworkFacts,
+from triscale.report.run.class_view import class_cards, most_frequent_confusions, recall
+from triscale.report.run.cost_figures import Panel, PlotPoint
+from triscale.report.run.run_content import FamilyPoint, ImageCard, RunContent
+from triscale.results.data_summary import DataSummary
+from triscale.results.deployment import Deployment, DeploymentCandidate
+from triscale.results.latency import Measurement
+from triscale.scaling.fit import Limit
+
+__all__ = ["class_cards", "most_frequent_confusions", "recall"]
+
+CONVENTION = (
+    "MACs: multiply-accumulates of convolutions, squeeze-excite and classifier for one image, no bias, no batch norm; "
+    "parameters without batch-norm statistics; size: both as float32"
 )
-
-SHOWN_MISTAKES = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A section of the page: the name of its template and anchor, and its heading."""
-
-    name: str
-    title: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,121 +35,88 @@ class Tile:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """How often a class was taken for another one, of how many images of it."""
-
-    truth: str
-    predicted: str
-    count: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A class activation map, ready for the page."""
-
-    file: str
-    truth: str
-    predicted: str
-    confidence: float
-    right: bool
-    image: Image
-    overlay: Image
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What the templates read besides the content itself."""
-
-    sections: tuple[Section, ...]
-    headline: tuple[Tile, ...]
-    has_binding: bool
-    data_sentence: str
-    classes: tuple[ClassCard, ...]
-    devices: tuple[str, ...]
-    noisy: tuple[str, ...]
-    confusions: tuple[Mistake, ...]
-    maps: tuple[Card, ...]
-    maps_sentence: str
-    latency_intervals: bool
-    latency_peaks: bool
-    published: tuple[FamilyPoint, ...]
-    cost_caption: str
-    against_cost: Picture | None
-    families: Picture | None
-    stage_bars: Picture | None
-    loss_curve: Picture | None
-    accuracy_curve: Picture | None
-    confusion: Picture | None
-    reliability: Picture | None
-    latency_bars: Picture | None
-
-
-def arrange(content: Content) -> View:
-    """Choose and order what a page shows of its content."""
-    network, metrics, curve = content.network, content.metrics, content.curve
-    return View(
-        sections=_sections(content),
-        headline=_headline(content),
-        has_binding=any(row.binding for row in content.asked),
-        data_sentence=_data_sentence(content.data) if content.data else "",
-        classes=arrange_classes(metrics, content.wrong) if metrics else (),
-        devices=tuple(dict.fromkeys(row.device for row in content.latency if row.device)),
-        noisy=tuple(f"{row.engine}: {row.noisy}" for row in content.latency if row.noisy),
-        confusions=_mistakes(metrics) if metrics else (),
-        maps=tuple(_card(card) for card in sorted(content.maps, key=lambda card: (card.right, -card.confidence))),
-        maps_sentence=_maps_sentence(content.maps),
-        latency_intervals=any(row.low_ms is not None for row in content.latency),
-        latency_peaks=any(row.peak_bytes is not None for row in content.latency),
-        published=tuple(sorted((p for p in content.families if p.top1 is not None), key=lambda p: (p.macs, p.name))),
-        cost_caption=_cost_caption(content),
-        against_cost=accuracy_against_cost(_panels(content), content.families),
-        families=figures.families(content.families, network) if content.families else None,
-        stage_bars=figures.stage_bars(network.stages) if network and network.stages else None,
-        loss_curve=curve_figures.loss_curve(curve) if _has_loss(curve) else None,
-        accuracy_curve=curve_figures.accuracy_curve(curve) if any(p.val_top1 is not None for p in curve) else None,
-        confusion=_confusion(metrics) if metrics else None,
-        reliability=quality.reliability_diagram(metrics.reliability) if metrics and metrics.reliability else None,
-        latency_bars=figures.latency_bars(content.latency) if len(content.latency) > 1 else None,
-    )
-
-
-def _sections(content: Content) -> tuple[Section, ...]:
-    judged = content.metrics is not None and content.network is not None and content.network.macs > 0
+def sections(content: RunContent) -> tuple[tuple[str, str], ...]:
+    """Return the sections that have something to show: the name of the template, and the heading."""
+    evaluated = content.metrics is not None and content.cost is not None and content.cost.macs > 0
     candidates = (
-        ("budget", "Budget", bool(content.asked) or content.scaling is not None),
-        ("cost", "Accuracy against cost", any(point.top1 is not None for point in content.families) or judged),
+        ("budget", "Budget", content.fit is not None),
+        ("cost", "Accuracy against cost", any(point.top1 is not None for point in content.families) or evaluated),
         ("results", "Results", content.metrics is not None),
         ("maps", "Where it looks", bool(content.maps)),
         ("device", "On the device", bool(content.latency or content.exported or content.deployed or content.measure)),
-        ("training", "Training", content.data is not None or bool(content.curve) or bool(content.recipe)),
+        ("training", "Training", content.data is not None or bool(content.history) or bool(content.recipe)),
         ("network", "The network", content.network is not None or bool(content.families)),
         ("repeat", "How to repeat it", bool(content.repeat) or bool(content.environment) or bool(content.files)),
     )
-    return tuple(Section(name, title) for name, title, present in candidates if present)
+    return tuple((name, title) for name, title, present in candidates if present)
 
 
-def _headline(content: Content) -> tuple[Tile, ...]:
+def headline(content: RunContent) -> tuple[Tile, ...]:
+    """Return the headline figures: accuracy, cost, latency and the size of the exported file."""
     tiles = []
     if metrics := content.metrics:
         low, high = unbroken(share(metrics.top1_low)), unbroken(share(metrics.top1_high))
         tiles.append(Tile("Top-1 accuracy", share(metrics.top1), f"{low} to {high}, {grouped(metrics.count)} images"))
-    if network := content.network:
-        tiles.append(Tile("MACs", si(network.macs), f"at {network.resolution} {TIMES} {network.resolution} pixels"))
-        tiles.append(Tile("Parameters", si(network.params), network.name))
+    if (network := content.network) and (cost := content.cost):
+        tiles.append(Tile("MACs", si(cost.macs), f"at {network.resolution} {TIMES} {network.resolution} pixels"))
+        tiles.append(Tile("Parameters", si(cost.params), network.name))
     if content.latency:
         row = content.latency[0]
-        plural = "s" if row.threads != 1 else ""
-        doubt = ", on a restless machine" if row.noisy else ""
-        detail = f"{row.engine}, batch {row.batch}, {row.threads} thread{plural}{doubt}"
-        tiles.append(Tile("Latency", milliseconds(row.median_ms), detail))
+        doubt = ", on a restless machine" if row.noise else ""
+        tiles.append(Tile("Latency", milliseconds(row.median_ms), f"{conditions(row)}{doubt}"))
     if content.exported:
         tiles.append(Tile("Exported file", size(content.exported.size_bytes), content.exported.file))
     return tuple(tiles)
 
 
-def _data_sentence(data: DataFacts) -> str:
+def conditions(item: Measurement) -> str:
+    """Return how a latency was measured: engine, batch size and number of threads."""
+    return f"{item.engine}, batch {item.batch}, {item.threads} thread{'s' if item.threads != 1 else ''}"
+
+
+def limit_note(content: RunContent, limit: Limit) -> str:
+    """Return where the figure of a limit comes from, if it was not counted."""
+    if limit.name != "latency":
+        return ""
+    row = content.latency[0] if content.latency else None
+    measured = "" if row is None else f", measured {milliseconds(row.median_ms)} in {row.engine}"
+    return f"foretold by the profile{measured}"
+
+
+def scaling_notes(content: RunContent) -> tuple[str, ...]:
+    """Return how the network departs from what its scaling coefficients alone would give."""
+    notes, fit = [], content.fit
+    if fit and content.network and fit.scale.resolution != 1:
+        notes.append(f"resolution {content.network.resolution} px, snapped from the law's")
+    if fit and fit.steps:
+        notes.append(f"steps ahead of the law that use up the budget: {', '.join(fit.steps)}")
+    return tuple(notes)
+
+
+def stages(content: RunContent) -> tuple[tuple[StageCost, PartDescription], ...]:
+    """Return stem, stages and head with their cost; a custom model has no description of its parts."""
+    if content.cost is None:
+        return ()
+    unknown = (PartDescription("", 1, 1),) * len(content.cost.stages)
+    parts = describe_parts(content.network) if isinstance(content.network, Network) else unknown
+    return tuple(zip(content.cost.stages, parts, strict=True))
+
+
+def own_point(content: RunContent) -> FamilyPoint | None:
+    """Return the network as a point of the figure of published families; None without a counted cost."""
+    network, cost = content.network, content.cost
+    if network is None or cost is None or not (cost.params and cost.macs):
+        return None
+    return FamilyPoint(family="", name=network.name, params=cost.params, macs=cost.macs)
+
+
+def published(points: Sequence[FamilyPoint]) -> tuple[FamilyPoint, ...]:
+    """Return the networks with a published accuracy, by their MACs."""
+    return tuple(sorted((point for point in points if point.top1 is not None), key=lambda p: (p.macs, p.name)))
+
+
+def split_sentence(data: DataSummary) -> str:
+    """Return how many images there are, and how many each split holds."""
     if not data.classes:
         return "Images"
     train, val, test = (sum(getattr(row, split) for row in data.classes) for split in ("train", "val", "test"))
@@ -167,74 +126,66 @@ def _data_sentence(data: DataFacts) -> str:
     )
 
 
-def _panels(content: Content) -> tuple[Panel, ...]:
-    network, metrics = content.network, content.metrics
-    if network is None or metrics is None:
+def devices(rows: Sequence[Measurement]) -> tuple[str, ...]:
+    """Return the processors that latencies were measured on, each once."""
+    return tuple(dict.fromkeys(row.machine.processor for row in rows if row.machine.processor))
+
+
+def noise_of(rows: Sequence[Measurement]) -> tuple[str, ...]:
+    """Return why some latencies are unreliable, with their engines."""
+    return tuple(f"{row.engine}: {row.noise}" for row in rows if row.noise)
+
+
+def candidates(deployment: Deployment) -> tuple[DeploymentCandidate, ...]:
+    """Return the files that were compared for a device, the fastest first."""
+    return tuple(sorted(deployment.candidates, key=lambda one: one.milliseconds or math.inf))
+
+
+def float_blocks(deployment: Deployment, *, for_speed: bool) -> tuple[str, ...]:
+    """Return the blocks of the chosen int8 file that stay in float, for speed or else for accuracy."""
+    blocks = deployment.quantized.blocks if deployment.quantized is not None else ()
+    return tuple(
+        block.name for block in blocks if (block.for_speed if for_speed else block.kept_float and not block.for_speed)
+    )
+
+
+def panels(content: RunContent) -> tuple[Panel, ...]:
+    """Return the one panel of measured accuracy against cost: the trained network."""
+    if content.network is None or content.cost is None or content.metrics is None:
         return ()
-    images = f"{grouped(metrics.count)} {metrics.split} images"
+    network, cost, metrics = content.network, content.cost, content.metrics
+    images = f"{grouped(metrics.count)} {metrics.part} images"
     title = f"{content.images}, {images}" if content.images else images
-    return (Panel(title, (_point(network, metrics, title),)),)
+    point = PlotPoint.of(network.name, cost.macs, cost.params, metrics, title)
+    return (Panel(title, (point,)),)
 
 
-def _cost_caption(content: Content) -> str:
+def cost_caption(content: RunContent) -> str:
+    """Return the caption of the figure of accuracy against cost."""
     parts = []
-    if content.metrics is not None and content.network is not None:
+    if panels(content):
         parts.append("Above: this network (star) with its 95 % interval.")
-    if any(point.top1 is not None for point in content.families):
+    if published(content.families):
         parts.append("Below, on a scale of its own: published networks on ImageNet.")
         if parts[1:]:
             parts.append("The dashed line is what this network costs.")
     return " ".join(parts)
 
 
-def _point(network: NetworkFacts, metrics: MetricFacts, images: str) -> PlotPoint:
-    interval = f"{share(metrics.top1_low)} to {share(metrics.top1_high)}"
-    return PlotPoint(
-        name=network.name,
-        macs=network.macs,
-        top1=metrics.top1,
-        low=metrics.top1_low,
-        high=metrics.top1_high,
-        text=f"{network.name}: {share(metrics.top1)} of {images} right (95 % interval {interval}), "
-        f"{si(network.macs)} MACs, {si(network.params)} parameters",
-    )
+def is_right(card: ImageCard) -> bool:
+    """Return whether an image was classified correctly."""
+    return card.prediction.predicted == card.prediction.truth
 
 
-def _mistakes(metrics: MetricFacts) -> tuple[Mistake, ...]:
-    names = [item.name for item in metrics.per_class]
-    found = [
-        Mistake(names[row], names[column], times, sum(counts))
-        for row, counts in enumerate(metrics.confusion)
-        for column, times in enumerate(counts)
-        if times and row != column
-    ]
-    return tuple(sorted(found, key=lambda item: (-item.count, -item.count / item.total))[:SHOWN_MISTAKES])
+def ordered_maps(cards: Sequence[ImageCard]) -> tuple[ImageCard, ...]:
+    """Return the class activation maps, those of misclassified images first, then by confidence."""
+    return tuple(sorted(cards, key=lambda card: (is_right(card), -card.prediction.confidence)))
 
 
-def _confusion(metrics: MetricFacts) -> Picture | None:
-    names = [item.name for item in metrics.per_class]
-    return quality.confusion_matrix(names, metrics.confusion) if metrics.confusion else None
-
-
-def _has_loss(curve: Sequence[CurvePoint]) -> bool:
-    return any(point.train_loss is not None or point.val_loss is not None for point in curve)
-
-
-def _maps_sentence(cards: Sequence[MapCard]) -> str:
-    wrong = sum(not card.right for card in cards)
+def maps_sentence(cards: Sequence[ImageCard]) -> str:
+    """Return how many of the images with a map were misclassified."""
+    wrong = sum(not is_right(card) for card in cards)
     if not wrong:
         return "All of these are right."
     order = ", shown first" if wrong < len(cards) else ""
     return f"{wrong} of these {len(cards)} images {'is' if wrong == 1 else 'are'} wrong{order}."
-
-
-def _card(card: MapCard) -> Card:
-    return Card(
-        file=card.file,
-        truth=card.truth,
-        predicted=card.predicted,
-        confidence=card.confidence,
-        right=card.right,
-        image=to_image(card.image),
-        overlay=to_image(card.overlay),
-    )

@@ -9,21 +9,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from triscale.network.cost import StageCost
+from triscale.network.describe import PartDescription
 from triscale.report.draw.format import columns, milliseconds, share, shorten, si
 from triscale.report.draw.labels import Labels
 from triscale.report.draw.marks import LegendEntry, PlotMark, in_series, pixels
 from triscale.report.draw.svg import BLUE, GRID, INK, MARKERS, MUTED, ORANGE, SERIES, SURFACE, Picture, draw, plot_area
-from triscale.report.run.run_content import FamilyPoint, LatencyRow, NetworkFacts, StageRow
+from triscale.report.run.run_content import FamilyPoint
+from triscale.results.latency import Measurement
 
 _WIDTH = 400
 
 
-def families(points: Sequence[FamilyPoint], own: NetworkFacts | None) -> Picture:
+def families(points: Sequence[FamilyPoint], own: FamilyPoint | None) -> Picture | None:
     """Draw MACs against parameters of published families, and the own network among them, on logarithmic axes."""
+    if not points:
+        return None
     groups: dict[str, list[FamilyPoint]] = {}
     for point in points:
         groups.setdefault(point.family, []).append(point)
-    own = own if own and own.params and own.macs else None
     styles = cycle(zip(SERIES, MARKERS, strict=True))
     keys = [
         LegendEntry(index, shorten(name, 22), color, marker)
@@ -89,11 +93,11 @@ def families(points: Sequence[FamilyPoint], own: NetworkFacts | None) -> Picture
     )
 
 
-def _describe_cost(point: FamilyPoint | NetworkFacts) -> str:
+def _describe_cost(point: FamilyPoint) -> str:
     return f"{point.name}: {si(point.macs)} MACs, {si(point.params)} parameters"
 
 
-def _label_members(axes: Axes, groups: list[list[FamilyPoint]], own: NetworkFacts | None) -> None:
+def _label_members(axes: Axes, groups: list[list[FamilyPoint]], own: FamilyPoint | None) -> None:
     labels = Labels(axes)
     for members in groups:
         for point in members:
@@ -115,10 +119,12 @@ def _label_members(axes: Axes, groups: list[list[FamilyPoint]], own: NetworkFact
                 )
 
 
-def stage_bars(stages: Sequence[StageRow]) -> Picture:
+def stage_bars(stages: Sequence[tuple[StageCost, PartDescription]]) -> Picture | None:
     """Draw the share of the MACs and of the parameters that each stage takes."""
-    names = [shorten(f"{stage.name} · {stage.block}" if stage.block else stage.name, 26) for stage in stages]
-    macs, params = _shares([stage.macs for stage in stages]), _shares([stage.params for stage in stages])
+    if not stages:
+        return None
+    names = [shorten(f"{cost.name} · {part.block}" if part.block else cost.name, 26) for cost, part in stages]
+    macs, params = _shares([cost.macs for cost, _ in stages]), _shares([cost.params for cost, _ in stages])
 
     def paint(figure: Figure) -> None:
         axes = plot_area(figure, left=_left_margin(names), right=44, top=30, bottom=8)
@@ -152,8 +158,10 @@ def stage_bars(stages: Sequence[StageRow]) -> Picture:
     )
 
 
-def latency_bars(rows: Sequence[LatencyRow]) -> Picture:
+def latency_bars(rows: Sequence[Measurement]) -> Picture | None:
     """Draw the median latency of each measurement with its quartiles."""
+    if len(rows) < 2:
+        return None
     names = [shorten(row.engine, 26) for row in rows]
     details = [f"batch {row.batch}, {row.threads} thread{'s' if row.threads != 1 else ''}" for row in rows]
 

@@ -1,77 +1,71 @@
-"""What the page of several Runs shows in which order."""
+"""What the report of several runs derives from its records: tables by test set, captions, commands."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from collections.abc import Sequence
 
-from triscale.report.draw.format import grouped, share, si
-from triscale.report.draw.svg import Picture
-from triscale.report.run.cost_figures import Panel, PlotPoint, accuracy_against_cost, own_color
-from triscale.report.run.run_content import FamilyPoint
-from triscale.report.run.run_view import Section, Tile
-from triscale.report.runs.runs_content import RunRow, RunsContent, RunTable
+from triscale.report.draw.format import grouped
+from triscale.report.run.cost_figures import Panel, PlotPoint, own_color
+from triscale.report.run.run_view import Tile, conditions, published
+from triscale.report.runs.runs_content import RunsContent
+from triscale.results.run_comparison import ComparedRun, ComparedRuns, TestSet
 
+__all__ = ["conditions", "own_color", "published"]
 
-@dataclass(frozen=True, slots=True)
-class RunsView:
-    """What the templates read besides the content itself; ``colors`` are those of the Runs in the figure."""
-
-    sections: tuple[Section, ...]
-    headline: tuple[Tile, ...]
-    colors: tuple[str, ...]
-    unmeasured: tuple[str, ...]
-    ranked: bool
-    against_cost: Picture | None
-    cost_caption: str
-    published: tuple[FamilyPoint, ...]
+NumberedRun = tuple[int, ComparedRun]
+"""A run with its index among all runs, which also decides its color."""
 
 
-def arrange_runs(content: RunsContent) -> RunsView:
-    """Choose and order what the page of several Runs shows of its content."""
-    rows = [row for table in content.tables for row in table.rows]
-    published = tuple(sorted((p for p in content.families if p.top1 is not None), key=lambda p: (p.macs, p.name)))
+def sections(content: RunsContent) -> tuple[tuple[str, str], ...]:
+    """Return the sections that have something to show: the name of the template, and the heading."""
+    has_cost = any(run.macs for run in content.compared.runs) or bool(published(content.families))
     candidates = (
         ("runs", "The Runs", True),
-        ("cost", "Accuracy against cost", any(row.macs for row in rows) or bool(published)),
+        ("cost", "Accuracy against cost", has_cost),
         ("differences", "What was done differently", True),
         ("places", "Where they are", bool(content.files)),
     )
-    return RunsView(
-        sections=tuple(Section(name, title) for name, title, present in candidates if present),
-        headline=(),
-        colors=tuple(own_color(number) for number in range(len(content.runs))),
-        unmeasured=tuple(row.measure for row in rows if row.measure),
-        ranked=any(len(table.rows) > 1 for table in content.tables),
-        against_cost=accuracy_against_cost([_panel(table) for table in content.tables], content.families),
-        cost_caption=_caption(content, bool(published)),
-        published=published,
-    )
+    return tuple((name, title) for name, title, present in candidates if present)
 
 
-def _panel(table: RunTable) -> Panel:
-    title = f"{table.images}, {grouped(table.count)} test images"
-    return Panel(title, tuple(_point(row, title) for row in table.rows))
+def headline(content: RunsContent) -> tuple[Tile, ...]:
+    """Return no headline figures: the first table holds them all."""
+    del content
+    return ()
 
 
-def _point(row: RunRow, images: str) -> PlotPoint:
-    interval = f"{share(row.top1_low)} to {share(row.top1_high)}"
-    return PlotPoint(
-        name=row.name,
-        macs=row.macs,
-        top1=row.top1,
-        low=row.top1_low,
-        high=row.top1_high,
-        text=f"{row.name}: {share(row.top1)} of {images} right (95 % interval {interval}), {si(row.macs)} MACs, "
-        f"{si(row.params)} parameters",
-        number=row.number,
-    )
+def tables(compared: ComparedRuns) -> tuple[tuple[TestSet, list[NumberedRun]], ...]:
+    """Return each test set with its runs, the most accurate first."""
+    found = []
+    for index, test_set in enumerate(compared.test_sets):
+        rows = [(number, run) for number, run in enumerate(compared.runs) if run.test_set == index]
+        found.append((test_set, sorted(rows, key=lambda row: -row[1].top1)))
+    return tuple(found)
 
 
-def _caption(content: RunsContent, published: bool) -> str:
-    several = "each on the scale of its own test images, " if len(content.tables) > 1 else ""
+def measure_commands(compared: ComparedRuns) -> tuple[str, ...]:
+    """Return the commands that measure the latencies which are missing."""
+    runs = [run for _, rows in tables(compared) for _, run in rows]
+    return tuple(shlex.join(("triscale", "measure", run.folder)) for run in runs if run.latency is None)
+
+
+def panels(content: RunsContent) -> tuple[Panel, ...]:
+    """Return a panel of accuracy against cost for each test set."""
+    return tuple(_panel(test_set, rows) for test_set, rows in tables(content.compared))
+
+
+def cost_caption(content: RunsContent) -> str:
+    """Return the caption of the figure of accuracy against cost."""
+    several = "each on the scale of its own test images, " if len(content.compared.test_sets) > 1 else ""
     parts = [f"Above: the Runs (stars), {several}with 95 % intervals."]
-    if published:
+    if published(content.families):
         parts.append(
             "Below, on a scale of its own: published networks on ImageNet; dashed lines are what the Runs cost."
         )
     return " ".join(parts)
+
+
+def _panel(test_set: TestSet, rows: Sequence[NumberedRun]) -> Panel:
+    title = f"{test_set.name}, {grouped(test_set.count)} test images"
+    return Panel(title, tuple(PlotPoint.of(run.name, run.macs, run.params, run, title, number) for number, run in rows))

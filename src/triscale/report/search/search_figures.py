@@ -6,19 +6,15 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
+from triscale.report.draw.axes import macs_axis, percent_axis
 from triscale.report.draw.format import TIMES, columns, share, si
 from triscale.report.draw.labels import Labels
-from triscale.report.draw.svg import BLUE, GRID, INK, MUTED, ORANGE, SURFACE, Picture, draw, plot_area
-from triscale.report.search.search_content import (
-    ForecastPoint,
-    LearningCurve,
-    ResponseFacts,
-    StandingRow,
-    TrialRow,
-    Triple,
-)
+from triscale.report.draw.svg import BLUE, INK, MUTED, ORANGE, SURFACE, Picture, draw, plot_area
+from triscale.report.search.response_view import left_out_predictions
+from triscale.report.search.search_rows import LearningCurve, StandingRow, law_text, macs_of
+from triscale.search.coefficients.result import AccuracyForecast, CoefficientSearchResult
 
 SHOWN_STANDINGS = 25
 ERRORS = 2.0
@@ -27,32 +23,30 @@ _GAP = 13.0
 _MIN_LEFT = 108.0
 
 
-def words(law: Triple) -> str:
-    """Return a triple as it stands beside a dot."""
-    return f"{law.alpha:g}, {law.beta:g}, {law.gamma:g}"
-
-
 def standings(rows: Sequence[StandingRow]) -> Picture:
     """Draw the accuracies of the first candidates with their error bars and single seeds."""
     shown = rows[:SHOWN_STANDINGS]
-    names = [words(row.law) for row in shown]
+    names = [law_text(row.standing.law) for row in shown]
 
     def paint(figure: Figure) -> None:
         left = max(_MIN_LEFT, 18 + max(columns(name) for name in names) * 9.5 * 0.57)
         axes = plot_area(figure, left=left, right=58, top=24, bottom=40)
         for place, row in enumerate(shown):
-            color = ORANGE if place == 0 else BLUE if row.tied else MUTED
-            bar = [row.accuracy - ERRORS * row.error, row.accuracy + ERRORS * row.error]
+            color = ORANGE if place == 0 else BLUE if row.standing.tied else MUTED
+            bar = [
+                row.standing.accuracy - ERRORS * row.standing.error,
+                row.standing.accuracy + ERRORS * row.standing.error,
+            ]
             axes.plot(bar, [place, place], color=color, linewidth=2, alpha=0.55, zorder=3)
             axes.plot(
                 row.seeds, [place] * len(row.seeds), color=color, marker="|", markersize=7, linestyle="none", zorder=3
             )
             axes.plot(
-                row.accuracy, place, marker="o", markersize=7, color=color if row.tied else SURFACE,
+                row.standing.accuracy, place, marker="o", markersize=7, color=color if row.standing.tied else SURFACE,
                 markeredgecolor=color, markeredgewidth=1.6, linestyle="none", zorder=4,
             )  # fmt: skip
             axes.annotate(
-                f"{TIMES}{row.ratio:.2f}", (1, place), xycoords=axes.get_yaxis_transform(), xytext=(50, 0),
+                f"{TIMES}{row.standing.ratio:.2f}", (1, place), xycoords=axes.get_yaxis_transform(), xytext=(50, 0),
                 textcoords="offset points", ha="right", va="center", fontsize=9, color=MUTED,
             )  # fmt: skip
         for x, across, text in ((0, -4, "alpha, beta, gamma"), (1, 50, "cost")):
@@ -65,24 +59,27 @@ def standings(rows: Sequence[StandingRow]) -> Picture:
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.grid(visible=False, axis="y")
         axes.spines.left.set_visible(False)
-        percent(axes, "x", 5)
+        percent_axis(axes, "x", 5)
         axes.set_xlabel("accuracy on held-out images")
 
-    tied = sum(row.tied for row in rows[1:])
+    tied = sum(row.standing.tied for row in rows[1:])
     return draw(
         name="figure-standings",
         title="Accuracy of each candidate",
         description=f"{len(shown)} of {len(rows)} candidates from the best down, with bars of two standard errors. "
-        f"First is {names[0]} with {share(rows[0].accuracy)}; {tied} others are not told from it.",
+        f"First is {names[0]} with {share(rows[0].standing.accuracy)}; {tied} others are not told from it.",
         width=460,
         height=64 + 21 * len(shown) + 12,
         paint=paint,
     )
 
 
-def forecast(points: Sequence[ForecastPoint], trials: Sequence[TrialRow]) -> Picture:
-    """Draw the accuracy that the law's networks are expected to reach, against their MACs, over what was trained."""
-    points = sorted(points, key=lambda point: point.macs)
+def forecast(found: CoefficientSearchResult) -> Picture | None:
+    """Draw the accuracy predicted for networks along the law against their MACs, with the trained networks."""
+    if not found.forecast:
+        return None
+    points: Sequence[AccuracyForecast] = sorted(found.forecast, key=lambda point: point.macs)
+    trials = [(macs_of(trial, found.proxy.images), trial.accuracy) for trial in found.trials]
 
     def paint(figure: Figure) -> None:
         axes = plot_area(figure, left=56, right=18, top=14, bottom=44)
@@ -97,26 +94,26 @@ def forecast(points: Sequence[ForecastPoint], trials: Sequence[TrialRow]) -> Pic
         for part, style in ((inside, "-"), (outside, (0, (4, 3)))):
             axes.plot([p.macs for p in part], [p.accuracy for p in part], color=ORANGE, linestyle=style, zorder=4)
         axes.plot(
-            [trial.macs for trial in trials], [trial.accuracy for trial in trials], color=BLUE, marker="o",
+            [macs for macs, _ in trials], [accuracy for _, accuracy in trials], color=BLUE, marker="o",
             markersize=5, alpha=0.75, markeredgecolor=SURFACE, markeredgewidth=0.6, linestyle="none", zorder=3,
         )  # fmt: skip
         axes.plot(
             macs, [point.accuracy for point in points], color=ORANGE, marker="o", markersize=6,
             markeredgecolor=SURFACE, linestyle="none", zorder=5,
         )  # fmt: skip
-        low = min([*(point.low for point in points), *(trial.accuracy for trial in trials)])
-        high = max([*(point.high for point in points), *(trial.accuracy for trial in trials)])
+        low = min([*(point.low for point in points), *(accuracy for _, accuracy in trials)])
+        high = max([*(point.high for point in points), *(accuracy for _, accuracy in trials)])
         margin = 0.06 * (high - low) + 0.002
         axes.set_ylim(max(0.0, low - margin), min(1.0, high + margin))
         axes.margins(x=0.06)
         axes.autoscale(axis="x")
-        macs_axis(axes, [*macs, *(trial.macs for trial in trials)])
-        percent(axes, "y", 6)
+        macs_axis(axes, [*macs, *(other for other, _ in trials)])
+        percent_axis(axes, "y", 6)
         axes.set_xlabel("MACs, logarithmic")
         axes.set_ylabel("accuracy")
         labels = Labels(axes)
-        for trial in trials:
-            labels.keep_clear(trial.macs, trial.accuracy)
+        for trained in trials:
+            labels.keep_clear(*trained)
         labels.keep_line_clear([(point.macs, point.accuracy) for point in points])
         for point in points:
             labels.place(point.macs, point.accuracy, f"phi {point.phi:g}", size=9.5, color=ORANGE, weight="bold", gap=7)
@@ -133,81 +130,83 @@ def forecast(points: Sequence[ForecastPoint], trials: Sequence[TrialRow]) -> Pic
     )
 
 
-def predicted(response: ResponseFacts) -> Picture:
-    """Draw what a fit to all other networks said of each trained one against what was measured."""
+def predicted(found: CoefficientSearchResult) -> Picture | None:
+    """Draw the accuracy that a fit to all other networks predicts for each trained one against the measured one."""
+    response, pairs = found.response, left_out_predictions(found)
+    if response is None or not pairs:
+        return None
+    missed = response.left_out_rms
 
     def paint(figure: Figure) -> None:
         axes = plot_area(figure, left=56, right=18, top=14, bottom=44)
-        values = [value for pair in response.predicted for value in pair]
+        values = [value for pair in pairs for value in pair]
         margin = 0.06 * (max(values) - min(values)) + 0.005
         ends = (min(values) - margin, max(values) + margin)
         axes.fill_between(
-            ends, [end - response.left_out_rms for end in ends], [end + response.left_out_rms for end in ends],
+            ends, [end - missed for end in ends], [end + missed for end in ends],
             color=MUTED, alpha=0.14, lw=0,
         )  # fmt: skip
         axes.plot(ends, ends, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
         axes.plot(
-            [said for said, _ in response.predicted], [measured for _, measured in response.predicted], color=BLUE,
+            [said for said, _ in pairs], [measured for _, measured in pairs], color=BLUE,
             marker="o", markersize=6, markeredgecolor=SURFACE, markeredgewidth=0.8, linestyle="none", zorder=3,
         )  # fmt: skip
         axes.set_xlim(ends)
         axes.set_ylim(ends)
-        percent(axes, "x", 5)
-        percent(axes, "y", 5)
+        percent_axis(axes, "x", 5)
+        percent_axis(axes, "y", 5)
         axes.set_xlabel("foretold from all the others")
         axes.set_ylabel("measured")
 
     return draw(
         name="figure-foretold",
         title="Networks left out of the fit",
-        description=f"{len(response.predicted)} trained networks: accuracy foretold by a fit to the others against the "
-        f"measured one; the root mean square of what it missed is {100 * response.left_out_rms:.2g} points.",
+        description=f"{len(pairs)} trained networks: accuracy foretold by a fit to the others against the "
+        f"measured one; the root mean square of what it missed is {100 * missed:.2g} points.",
         width=400,
         height=360,
         paint=paint,
     )
 
 
-def rungs(learning_curves: Sequence[LearningCurve]) -> Picture:
+def rungs(learning_curves: Sequence[LearningCurve]) -> Picture | None:
     """Draw accuracy against epochs, one line a candidate; those that were dropped end early and are muted."""
-    stops, kept = _stops(learning_curves), sum(not course.dropped for course in learning_curves)
+    stops, kept = _stops(learning_curves), sum(not curve.dropped for curve in learning_curves)
 
     def paint(figure: Figure) -> None:
         axes = plot_area(figure, left=56, right=18, top=14, bottom=44)
-        _lines(axes, learning_curves, [[accuracy for _, accuracy in course.points] for course in learning_curves])
-        percent(axes, "y", 6)
+        _lines(axes, learning_curves, [[accuracy for _, accuracy in curve.points] for curve in learning_curves])
+        percent_axis(axes, "y", 6)
         axes.set_ylabel("accuracy on held-out images")
 
     return draw(
         name="figure-rungs",
         title="Accuracy after each rung",
-        description=f"Accuracy after {', '.join(map(str, stops))} epochs of {len(learning_curves)} candidates, of which {kept} "
-        "were trained to the end.",
+        description=f"Accuracy after {', '.join(map(str, stops))} epochs of {len(learning_curves)} candidates, "
+        f"of which {kept} were trained to the end.",
         width=400,
         height=340,
         paint=paint,
     )
 
 
-def behind(learning_curves: Sequence[LearningCurve]) -> Picture:
+def behind(learning_curves: Sequence[LearningCurve]) -> Picture | None:
     """Draw how far each candidate was behind the best of each rung, in percentage points."""
     best = {
         stop: max(dict(c.points)[stop] for c in learning_curves if stop in dict(c.points))
         for stop in _stops(learning_curves)
     }
-    gaps = [[100 * (accuracy - best[stop]) for stop, accuracy in course.points] for course in learning_curves]
+    gaps = [[100 * (accuracy - best[stop]) for stop, accuracy in curve.points] for curve in learning_curves]
 
     def paint(figure: Figure) -> None:
-        right = 22 + 9.5 * 0.57 * max(len(words(course.law)) for course in learning_curves)
+        right = 22 + 9.5 * 0.57 * max(len(law_text(curve.law)) for curve in learning_curves)
         axes = plot_area(figure, left=50, right=right, top=14, bottom=44)
         _lines(axes, learning_curves, gaps)
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axes.set_ylabel("points behind the best of the rung")
-        _end_labels(
-            axes, [(course, gap) for course, gap in zip(learning_curves, gaps, strict=True) if not course.dropped]
-        )
+        _end_labels(axes, [(curve, gap) for curve, gap in zip(learning_curves, gaps, strict=True) if not curve.dropped])
 
-    last = min(gap[-1] for course, gap in zip(learning_curves, gaps, strict=True) if not course.dropped)
+    last = min(gap[-1] for curve, gap in zip(learning_curves, gaps, strict=True) if not curve.dropped)
     return draw(
         name="figure-behind",
         title="Behind the best",
@@ -220,18 +219,18 @@ def behind(learning_curves: Sequence[LearningCurve]) -> Picture:
 
 
 def _stops(learning_curves: Sequence[LearningCurve]) -> list[int]:
-    return sorted({epochs for course in learning_curves for epochs, _ in course.points})
+    return sorted({epochs for curve in learning_curves for epochs, _ in curve.points})
 
 
 def _lines(axes: Axes, learning_curves: Sequence[LearningCurve], values: Sequence[Sequence[float]]) -> None:
     stops = _stops(learning_curves)
     # The first is drawn last, above the others.
-    for index, (course, heights) in reversed(list(enumerate(zip(learning_curves, values, strict=True)))):
-        color = ORANGE if index == 0 else MUTED if course.dropped else BLUE
+    for index, (curve, heights) in reversed(list(enumerate(zip(learning_curves, values, strict=True)))):
+        color = ORANGE if index == 0 else MUTED if curve.dropped else BLUE
         axes.plot(
-            [epochs for epochs, _ in course.points], heights, color=color, marker="o",
-            markersize=3.5 if course.dropped else 5, linewidth=1 if course.dropped else 1.8,
-            alpha=0.55 if course.dropped else 1, zorder=5 if index == 0 else 3 if course.dropped else 4,
+            [epochs for epochs, _ in curve.points], heights, color=color, marker="o",
+            markersize=3.5 if curve.dropped else 5, linewidth=1 if curve.dropped else 1.8,
+            alpha=0.55 if curve.dropped else 1, zorder=5 if index == 0 else 3 if curve.dropped else 4,
         )  # fmt: skip
     axes.set_xscale("log")
     axes.set_xticks(stops, [f"{stop}" for stop in stops])
@@ -246,29 +245,11 @@ def _end_labels(axes: Axes, lines: Sequence[tuple[LearningCurve, Sequence[float]
     low, high = axes.get_ylim()
     tall = axes.get_window_extent().height * 72.0 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
     scale, at = tall / (high - low), tall
-    for index, (course, heights) in enumerate(lines[: int(tall / _GAP)]):
+    for index, (curve, heights) in enumerate(lines[: int(tall / _GAP)]):
         own = (heights[-1] - low) * scale
         at = min(own, at - _GAP)
         axes.annotate(
-            words(course.law), (course.points[-1][0], heights[-1]), xytext=(9, at - own), textcoords="offset points",
+            law_text(curve.law), (curve.points[-1][0], heights[-1]), xytext=(9, at - own), textcoords="offset points",
             va="center", fontsize=9.5, color=ORANGE if index == 0 else BLUE,
             fontweight="bold" if index == 0 else "normal", annotation_clip=False,
         )  # fmt: skip
-
-
-def percent(axes: Axes, which: str, number: int) -> None:
-    """Label an axis of shares in percent, with as many decimals as its ticks need."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(MaxNLocator(number, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))
-
-
-def macs_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Label a logarithmic axis of MACs at 1, 2 and 5 of each decade."""
-    low, high = min(values), max(values)
-    ticks = [factor * 10.0**decade for decade in range(3, 16) for factor in (1, 2, 5)]
-    axes.set_xticks([tick for tick in ticks if low / 1.05 <= tick <= high * 1.05] or [low, high])
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(visible=True, color=GRID)

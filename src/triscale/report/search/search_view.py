@@ -1,94 +1,88 @@
-"""What the page of a search shows in which order: sections, headline figures, pictures. Nothing here is recomputed."""
+"""What the report of a coefficient search derives from its records: order of sections and headline figures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from triscale.report.draw.format import grouped, points, share, si
-from triscale.report.draw.svg import Picture
-from triscale.report.run.run_view import Section, Tile
-from triscale.report.search import search_figures as figures
-from triscale.report.search.search_content import SearchContent, StandingRow, Triple
-from triscale.report.search.ternary import triangle
+from triscale.report.run.run_view import Tile
+from triscale.report.search.response_view import formula, left_out_predictions, shading
+from triscale.report.search.search_content import SearchContent
+from triscale.report.search.search_figures import SHOWN_STANDINGS
+from triscale.report.search.search_rows import StandingRow, law_text, learning_curves, span, standing_rows
+from triscale.scaling.budget import LABELS
+from triscale.scaling.law import Law
+from triscale.search.study.trial import PASSES
+
+__all__ = ["formula", "learning_curves", "left_out_predictions", "shading", "standing_rows"]
 
 
-@dataclass(frozen=True, slots=True)
-class SearchView:
-    """What the templates read besides the content itself."""
-
-    sections: tuple[Section, ...]
-    headline: tuple[Tile, ...]
-    triangle: Picture
-    standings: Picture
-    rungs: Picture | None
-    behind: Picture | None
-    forecast: Picture | None
-    predicted: Picture | None
-    compared: tuple[StandingRow, ...]
-    shown: tuple[StandingRow, ...]
-    others: tuple[StandingRow, ...]
-
-
-def arrange_search(content: SearchContent) -> SearchView:
-    """Choose and order what the page of a search shows."""
-    last = max(row.epochs for row in content.standings)
-    compared = tuple(row for row in content.standings if row.epochs == last)
-    shown = figures.SHOWN_STANDINGS if len(content.standings) > figures.SHOWN_STANDINGS + 3 else len(content.standings)
-    return SearchView(
-        sections=_sections(content),
-        headline=_headline(content),
-        triangle=triangle(content),
-        standings=figures.standings(compared),
-        rungs=figures.rungs(content.learning_curves) if content.learning_curves else None,
-        behind=figures.behind(content.learning_curves) if content.learning_curves else None,
-        forecast=figures.forecast(content.forecast, content.trials) if content.forecast else None,
-        predicted=figures.predicted(content.response) if content.response and content.response.predicted else None,
-        compared=compared,
-        shown=content.standings[:shown],
-        others=content.standings[shown:],
-    )
-
-
-def _sections(content: SearchContent) -> tuple[Section, ...]:
-    found = (
+def sections(content: SearchContent) -> tuple[tuple[str, str], ...]:
+    """Return the sections that have something to show: the name of the template, and the heading."""
+    candidates = (
         ("surface", "Equal cost, other shape", True),
         ("standings", "Standings", True),
-        ("rungs", "Rung by rung", bool(content.learning_curves)),
-        ("response", "The fitted response", content.response is not None),
-        ("trials", "Trainings", bool(content.trials)),
+        ("rungs", "Rung by rung", content.found.method == "halving"),
+        ("response", "The fitted response", content.found.response is not None),
+        ("trials", "Trainings", bool(content.found.trials)),
         ("limits", "What it cannot tell", bool(content.limitations)),
-        ("onward", "How to go on", bool(content.go_on)),
+        ("onward", "How to go on", bool(content.next_commands)),
         ("settings", "How it was made", bool(content.settings) or bool(content.environment)),
     )
-    return tuple(Section(name, title) for name, title, present in found if present)
+    return tuple((name, title) for name, title, present in candidates if present)
 
 
-def _headline(content: SearchContent) -> tuple[Tile, ...]:
-    best, others = content.standings[0], len(content.standings) - 1
-    ties = sum(row.tied for row in content.standings[1:])
-    part = content.spent / content.all_candidates
-    how = "fitted" if content.method == "response" else f"{len(best.seeds)} seed{'s' if len(best.seeds) != 1 else ''}"
+def headline(content: SearchContent) -> tuple[Tile, ...]:
+    """Return the headline figures: the coefficients, their accuracy, the number of ties, and the compute."""
+    found = content.found
+    best, others = standing_rows(content)[0], len(found.standings) - 1
+    ties = len(found.ties)
+    how = "fitted" if found.method == "response" else f"{len(best.seeds)} seed{'s' if len(best.seeds) != 1 else ''}"
     return (
-        Tile("alpha, beta, gamma", figures.words(best.law), _span(content, ties)),
-        Tile("Accuracy", share(best.accuracy), f"{how}, standard error {points(best.error)} points"),
+        Tile("alpha, beta, gamma", law_text(best.standing.law), _span(content, ties)),
+        Tile("Accuracy", share(best.standing.accuracy), f"{how}, standard error {points(best.standing.error)} points"),
         Tile("Not told from the first", grouped(ties), f"of {others} other candidate{'s' if others != 1 else ''}"),
-        Tile("MACs spent", si(content.spent), _part(part)),
+        Tile("MACs spent", si(found.training_macs), _share_of_all(found.training_macs / exhaustive_macs(content))),
     )
 
 
-def _part(part: float) -> str:
+def exhaustive_macs(content: SearchContent) -> int:
+    """Return the training compute of all candidates with all seeds for all epochs, in MACs."""
+    proxy = content.found.proxy
+    seen = proxy.images * proxy.epochs * len(proxy.seeds)
+    return PASSES * sum(candidate.macs for candidate in content.candidates.candidates) * seen
+
+
+def cost_name(content: SearchContent) -> str:
+    """Return the name of the cost on which candidates are matched."""
+    return LABELS.get(content.found.grid.cost, content.found.grid.cost)
+
+
+def compared(rows: Sequence[StandingRow]) -> tuple[StandingRow, ...]:
+    """Return the candidates that were trained longest, which alone can be compared with each other."""
+    last = max(row.standing.epochs for row in rows)
+    return tuple(row for row in rows if row.standing.epochs == last)
+
+
+def num_shown(rows: Sequence[StandingRow]) -> int:
+    """Return how many candidates the first table shows; the others are folded away."""
+    return SHOWN_STANDINGS if len(rows) > SHOWN_STANDINGS + 3 else len(rows)
+
+
+def _share_of_all(part: float) -> str:
     if round(part, 3) == 1:
         return "all candidates, all seeds, all epochs"
     return f"{100 * part:.0f} % of training all candidates to the end"
 
 
 def _span(content: SearchContent, ties: int) -> str:
-    if not content.interval and ties == 0:
+    if content.found.interval is None and ties == 0:
         return "no other is tied with it"
-    ranges = ", ".join(_range(content.low, content.high, name) for name in Triple.model_fields)
-    return f"95 % interval: {ranges}" if content.interval else f"with those tied: {ranges}"
+    low, high = span(content.found)
+    ranges = ", ".join(_range(low, high, name) for name in Law.model_fields)
+    return f"with those tied: {ranges}" if content.found.interval is None else f"95 % interval: {ranges}"
 
 
-def _range(low: Triple, high: Triple, name: str) -> str:
+def _range(low: Law, high: Law, name: str) -> str:
     least, largest = getattr(low, name), getattr(high, name)
     return f"{name} {least:g}" if least == largest else f"{name} {least:g} to {largest:g}"

@@ -7,37 +7,14 @@ parts of its logarithm, ``log2 d``, ``2 log2 w`` and ``2 log2 r``, as shares of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm, ListedColormap
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
-
-from triscale.report.draw.format import TIMES, share
-from triscale.report.draw.svg import FONT_SIZE, INK, MUTED, ORANGE, SCALE, Picture, draw, plot_area
-from triscale.report.search.search_content import (
-    Multipliers,
-    PublishedTriple,
-    SearchContent,
-    Shading,
-    StandingRow,
-    Triple,
-)
+from triscale.scaling.law import Scale
 
 Shares = tuple[float, float, float]
 
 HEIGHT = math.sqrt(3) / 2
 """Of the triangle, whose sides have length 1."""
-_WIDTH, _TALL = 442, 452
-_MARGIN = {"left": 56, "right": 56, "top": 62, "bottom": 104}
-_DOT = 9.5
-_DODGE = 0.034
-_CLEAR = 0.026
-_MIN_SPAN = 0.01
 
 
 def lattice(steps: int) -> Iterator[Shares]:
@@ -47,7 +24,7 @@ def lattice(steps: int) -> Iterator[Shares]:
             yield depth / steps, width / steps, (steps - depth - width) / steps
 
 
-def shares(place: Multipliers) -> Shares | None:
+def shares(place: Scale) -> Shares | None:
     """Return which part of the growth of the cost each dimension takes; None where nothing grows or shrinks.
 
     A dimension that rounding moved against the others counts as unmoved.
@@ -63,205 +40,3 @@ def position(of: Shares) -> tuple[float, float]:
     """Return x and y: all width is at (0, 0), all resolution at (1, 0), all depth above the middle."""
     depth, _, resolution = of
     return resolution + depth / 2, depth * HEIGHT
-
-
-def triangle(content: SearchContent) -> Picture:
-    """Draw the candidates of a search by their accuracy, over the fitted response where there is one."""
-    accuracies = _comparable(content)
-    edges = levels(accuracies, content.shading)
-
-    def paint(figure: Figure) -> None:
-        axes = plot_area(figure, **_MARGIN)
-        axes.set_aspect("equal")
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, HEIGHT)
-        axes.set_axis_off()
-        colors, norm = ListedColormap(SCALE[: len(edges) - 1]), BoundaryNorm(edges, len(edges) - 1)
-        if content.shading:
-            _shade(axes, content.shading, edges)
-        _frame(axes, content)
-        _dots(axes, content.standings, [colors(norm(accuracy)) for accuracy in accuracies])
-        _callouts(axes, content)
-        _legend(figure, content, edges)
-
-    best = content.standings[0]
-    tied = sum(row.tied for row in content.standings[1:])
-    return draw(
-        name="figure-triangle",
-        title="Candidates of equal cost",
-        description=f"A triangle whose corners are depth, width and resolution alone, with {len(content.standings)} "
-        f"candidates colored by accuracy. First is {_words(best.law)} with {share(best.accuracy)}; {tied} others are "
-        "not told from it.",
-        width=_WIDTH,
-        height=_TALL,
-        paint=paint,
-    )
-
-
-def _comparable(content: SearchContent) -> list[float]:
-    """Return accuracies after epochs that all candidates reached: where some are dropped, those of the first rung."""
-    if content.learning_curves:
-        return [course.points[0][1] for course in content.learning_curves]
-    return [row.accuracy for row in content.standings]
-
-
-def levels(accuracies: Sequence[float], shading: Shading | None) -> list[float]:
-    """Return round bounds of at most seven classes, for the candidates and what of the shading is near to them."""
-    low, high = min(accuracies), max(accuracies)
-    span = max(high - low, _MIN_SPAN)
-    if shading:
-        low, high = max(low - span, min(low, *shading.values)), min(high + span, max(high, *shading.values))
-    if high - low < _MIN_SPAN:
-        low, high = (low + high - _MIN_SPAN) / 2, (low + high + _MIN_SPAN) / 2
-    bounds = MaxNLocator(len(SCALE) - 1, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    return [round(float(bound), 10) for bound in bounds]
-
-
-def _shade(axes: Axes, shading: Shading, edges: Sequence[float]) -> None:
-    x, y = np.array([position(of) for of in lattice(shading.steps)]).T
-    values = np.clip(shading.values, edges[0], edges[-1])
-    axes.tricontourf(x, y, values, levels=list(edges), colors=list(SCALE[: len(edges) - 1]), alpha=0.8)
-
-
-def _frame(axes: Axes, content: SearchContent) -> None:
-    corners = {"depth": (1.0, 0.0, 0.0), "width": (0.0, 1.0, 0.0), "resolution": (0.0, 0.0, 1.0)}
-    outline = [position(corners[name]) for name in ("width", "resolution", "depth", "width")]
-    axes.plot(*zip(*outline, strict=True), color=MUTED, linewidth=1, clip_on=False, zorder=2)
-    for part in (0.25, 0.5, 0.75):
-        for turn in range(3):
-            ends = [_turned((part, 1 - part, 0.0), turn), _turned((part, 0.0, 1 - part), turn)]
-            axes.plot(*zip(*map(position, ends), strict=True), color=MUTED, linewidth=0.6, alpha=0.45, zorder=2)
-    for name, power, offset, align in (
-        ("depth", 1, (0, 10), "center"),
-        ("width", 2, (-8, -13), "center"),
-        ("resolution", 2, (8, -13), "center"),
-    ):
-        lines = [(f"{name} alone", 0, INK, "bold")]
-        if content.octaves is not None:
-            lines.append((f"about {TIMES}{2 ** (content.octaves / power):.2f}", 1, MUTED, "normal"))
-        for text, line, color, weight in lines:
-            axes.annotate(
-                text,
-                position(corners[name]),
-                xytext=(offset[0], offset[1] + (14 * (1 - line) if name == "depth" else -14 * line)),
-                textcoords="offset points",
-                ha=align,
-                va="bottom" if name == "depth" else "top",
-                fontsize=FONT_SIZE if line == 0 else 9.5,
-                color=color,
-                fontweight=weight,
-                annotation_clip=False,
-            )
-
-
-def _turned(of: Shares, turns: int) -> Shares:
-    return (of[-turns % 3], of[(1 - turns) % 3], of[(2 - turns) % 3])
-
-
-def _dots(axes: Axes, rows: Sequence[StandingRow], fills: Sequence[object]) -> None:
-    places = _places(rows)
-    # The best are drawn last, above the others.
-    for row, place, fill in reversed(list(zip(rows, places, fills, strict=True))):
-        if place is None:
-            continue
-        first = row is rows[0]
-        axes.plot(
-            *place,
-            marker="o",
-            linestyle="none",
-            markersize=_DOT * (1.35 if first else 1),
-            markerfacecolor=fill,
-            markeredgecolor=ORANGE if first else INK if row.tied else MUTED,
-            markeredgewidth=2.6 if first else 1.8 if row.tied else 0.6,
-            clip_on=False,
-            zorder=4,
-        )
-
-
-def _places(rows: Sequence[StandingRow]) -> list[tuple[float, float] | None]:
-    """Return where the dots go; those of one place stand side by side."""
-    found = [shares(row.place) for row in rows]
-    groups: dict[Shares, list[int]] = {}
-    for index, of in enumerate(found):
-        if of is not None:
-            groups.setdefault((round(of[0], 2), round(of[1], 2), round(of[2], 2)), []).append(index)
-    placed: list[tuple[float, float] | None] = [None] * len(rows)
-    for indices in groups.values():
-        for number, index in enumerate(indices):
-            x, y = position(found[index] or (0, 0, 0))
-            placed[index] = (x + _DODGE * (number - (len(indices) - 1) / 2), y)
-    return placed
-
-
-def _callouts(axes: Axes, content: SearchContent) -> None:
-    best = content.standings[0]
-    first = _places(content.standings)[0]
-    published = content.published
-    other = shares(published.place) if published else None
-    beside = position(other) if other else None
-    if published and beside:
-        axes.plot(
-            *beside, marker="D", linestyle="none", markersize=12, markerfacecolor="none", markeredgecolor=INK,
-            markeredgewidth=1.8, clip_on=False, zorder=5,
-        )  # fmt: skip
-    right = first is not None and (beside is None or first[0] >= beside[0])
-    if first is not None:
-        lines = (f"first: {_words(best.law)}", f"{share(best.accuracy)}, costs {TIMES}{best.ratio:.2f}")
-        _callout(axes, first, lines, ORANGE, right=right)
-    if published and beside:
-        _callout(axes, beside, _published_words(published), INK, right=not right)
-
-
-def _callout(axes: Axes, at: tuple[float, float], lines: tuple[str, str], color: str, *, right: bool) -> None:
-    x, y = (1.13, HEIGHT * 0.93) if right else (-0.13, HEIGHT * 0.93)
-    align = "right" if right else "left"
-    bend = 0.97 if right else 0.03
-    begin = (bend, y - 0.075)
-    short = 1 - _CLEAR / math.dist(begin, at)
-    end = [start + short * (stop - start) for start, stop in zip(begin, at, strict=True)]
-    axes.plot([begin[0], end[0]], [begin[1], end[1]], color=color, linewidth=1, clip_on=False, zorder=3)
-    for number, (line, shade, weight) in enumerate(zip(lines, (color, MUTED), ("bold", "normal"), strict=True)):
-        axes.annotate(
-            line, (x, y), xytext=(0, -14 * number), textcoords="offset points", ha=align, va="center",
-            fontsize=10 if number == 0 else 9.5, color=shade, fontweight=weight, annotation_clip=False,
-        )  # fmt: skip
-
-
-def _published_words(published: PublishedTriple) -> tuple[str, str]:
-    rank = "not compared" if published.rank is None else f"number {published.rank}"
-    cost = "" if published.ratio is None else f"costs {TIMES}{published.ratio:.2f} here, "
-    return f"{published.name}: {_words(published.law)}", f"{cost}{rank}"
-
-
-def _legend(figure: Figure, content: SearchContent, edges: Sequence[float]) -> None:
-    width, height = figure.get_size_inches() * 72
-    left, low, tall = _MARGIN["left"] + 10.0, 38.0, 11.0
-    step = (width - 2 * left) / (len(edges) - 1)
-    decimals = 0 if all(abs(100 * edge - round(100 * edge)) < 1e-6 for edge in edges) else 1
-    for index, color in enumerate(SCALE[: len(edges) - 1]):
-        figure.add_artist(
-            Rectangle(((left + index * step) / width, low / height), step / width, tall / height, color=color, lw=0)
-        )
-    for index, edge in enumerate(edges):
-        figure.text(
-            (left + index * step) / width, (low - 4) / height, f"{100 * edge:.{decimals}f}", ha="center", va="top",
-            fontsize=9, color=MUTED,
-        )  # fmt: skip
-    for x, text, align in ((left - 10, "worse", "right"), (width - left + 10, "better", "left")):
-        figure.text(x / width, (low + tall / 2) / height, text, ha=align, va="center", fontsize=9, color=MUTED)
-    style = {"marker": "o", "linestyle": "none", "markersize": _DOT, "markerfacecolor": "none"}
-    apart = "dropped, or told from it" if content.learning_curves else "told from it"
-    keys = [Line2D([], [], markeredgecolor=ORANGE, markeredgewidth=2.6, label="first", **style)]  # type: ignore[arg-type]
-    if any(row.tied for row in content.standings[1:]):
-        keys.append(Line2D([], [], markeredgecolor=INK, markeredgewidth=1.8, label="not told from it", **style))  # type: ignore[arg-type]
-    if not all(row.tied for row in content.standings):
-        style["markerfacecolor"] = SCALE[2]
-        keys.append(Line2D([], [], markeredgecolor=MUTED, markeredgewidth=0.6, label=apart, **style))  # type: ignore[arg-type]
-    figure.legend(
-        handles=keys, loc="lower center", ncols=3, fontsize=9.5, labelcolor=INK, handletextpad=0.1, columnspacing=1.2,
-        borderaxespad=0,
-    )  # fmt: skip
-
-
-def _words(law: Triple) -> str:
-    return f"{law.alpha:g}, {law.beta:g}, {law.gamma:g}"

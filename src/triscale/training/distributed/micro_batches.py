@@ -49,8 +49,7 @@ def share_of(rank: int, processes: int, micro_batches: int, count: int) -> slice
 
 
 def tree_sum(first: int, last: int, leaf: Callable[[int, int], Tensor | None]) -> Tensor:
-    """Return the sum over micro-batches ``first`` to ``last`` (exclusive) along the tree; the operands are written
-    over.
+    """Sum over micro-batches ``first`` to ``last`` (exclusive) along the tree; operands are overwritten.
 
     Args:
         first: the first micro-batch.

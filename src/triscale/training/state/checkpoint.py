@@ -16,27 +16,9 @@ from torch import Tensor
 
 from triscale.errors import RecordError
 from triscale.record import Record, write_atomic
+from triscale.results.history import Epoch
 
 KEPT = 2
-
-
-class Epoch(Record):
-    """One finished epoch: mean training loss, figures on the held-out images, and its speed.
-
-    ``learning_rate`` is that of its last step. ``val_top1`` is a share in 0..1. ``seconds`` covers the part of the
-    epoch since the job was last started. ``skipped_steps`` counts its steps that were undone because they were not
-    finite.
-    """
-
-    epoch: int
-    step: int
-    learning_rate: float
-    train_loss: float
-    val_loss: float
-    val_top1: float
-    images_per_second: float
-    seconds: float
-    skipped_steps: int = 0
 
 
 class Stored(Record):

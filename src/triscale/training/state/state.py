@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from triscale.results.history import Epoch
 from triscale.training.divergence import WINDOW
 from triscale.training.optim import make_optimizer, optimizer_state, restore_optimizer
 from triscale.training.recipe import Recipe
-from triscale.training.state.checkpoint import Epoch, Manifest
+from triscale.training.state.checkpoint import Manifest
 from triscale.training.state.ema import Average
 from triscale.training.state.saver import Tensors
 

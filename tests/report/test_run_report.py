@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import pytest
 
 from report import report_samples as samples
-from triscale.report.page import render
-from triscale.report.run.run_content import Content
+from triscale.report.render import render_run
+from triscale.report.run.run_content import RunContent
 
 VOID = {"meta", "img", "br", "hr", "input"}
 TAGS = {
@@ -52,11 +52,11 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def digits():
-    return render(samples.digits())
+    return render_run(samples.digits())
 
 
 def test_a_page_is_the_same_each_time(digits):
-    assert render(samples.digits()) == digits
+    assert render_run(samples.digits()) == digits
 
 
 def test_a_page_loads_nothing(digits):
@@ -91,7 +91,7 @@ def test_ids_and_anchors_match(digits):
 
 
 def test_hostile_text_stays_text():
-    text = render(samples.hostile())
+    text = render_run(samples.hostile())
     page = Page(text)
     assert page.tags <= TAGS
     assert not [item for item in page.attributes if item[1].startswith("on")]
@@ -110,35 +110,35 @@ def test_inline_svg_is_well_formed(digits):
         ElementTree.fromstring(drawing)
 
 
-@pytest.mark.parametrize("left_out", [name for name in Content.model_fields if name != "title"])
+@pytest.mark.parametrize("left_out", [name for name in RunContent.model_fields if name != "title"])
 def test_every_section_may_be_absent(left_out):
     full = samples.digits()
-    Page(render(full.model_copy(update={left_out: Content.model_fields[left_out].default})))
+    Page(render_run(full.replace(**{left_out: RunContent.model_fields[left_out].default})))
 
 
-@pytest.mark.parametrize("only", [name for name in Content.model_fields if name != "title"])
+@pytest.mark.parametrize("only", [name for name in RunContent.model_fields if name != "title"])
 def test_every_section_may_be_the_only_one(only):
-    Page(render(Content(title="one section", **{only: getattr(samples.digits(), only)})))
+    Page(render_run(RunContent(title="one section", **{only: getattr(samples.digits(), only)})))
 
 
 def test_a_bare_page_says_so():
-    text = render(Content(title="bare"))
+    text = render_run(RunContent(title="bare"))
     assert "Nothing has been recorded yet." in text
     assert "<nav" not in text
 
 
-@pytest.mark.parametrize("section", ["data", "metrics", "network"])
+@pytest.mark.parametrize("section", ["data", "metrics", "network", "cost", "fit", "deployed"])
 def test_parts_of_a_section_may_be_absent(section):
     record = getattr(samples.digits(), section)
     optional = {name: info.default for name, info in type(record).model_fields.items() if not info.is_required()}
-    metrics = {"per_class": (), "confusion": ()} if section == "metrics" else {}
-    Page(render(Content(title="x", **{section: record.model_copy(update=optional | metrics)})))
+    metrics = {"per_class": (), "confusion": (), "reliability": (), "top5": None} if section == "metrics" else {}
+    Page(render_run(RunContent(title="x", **{section: record.replace(**optional | metrics)})))
 
 
 def test_two_and_a_hundred_classes():
     for size, sample in ((2, "cat"), (100, "class 99")):
         names = ["cat", "dog"] if size == 2 else [f"class {index}" for index in range(size)]
-        text = render(samples.digits().model_copy(update={"metrics": samples.metrics(names, 40 * size, 0.85)}))
+        text = render_run(samples.digits().replace(metrics=samples.metrics(names, 40 * size, 0.85)))
         page = Page(text)
         assert sample in "".join(page.text)
         assert text.count('<article class="class-card"') == size
@@ -157,10 +157,11 @@ def test_weakest_classes_and_wrong_images_come_first(digits):
 
 def test_asked_achieved_and_the_binding_limit_are_shown(digits):
     budget = digits.split('<section id="budget"')[1].split("</section>")[0]
-    assert "<strong>2.96M</strong> of 3M asked" in budget
+    assert "<strong>2.96M MACs</strong> of 3.00M MACs asked" in budget
     assert budget.count("binding limit</span>") == 1
-    over = samples.digits().asked[0].model_copy(update={"used": 1.2})
-    assert "over the limit" in render(Content(title="x", asked=(over,)))
+    fit = samples.fit()
+    over = fit.replace(limits=(fit.limits[0].replace(achieved=3_600_000),))
+    assert "over the limit" in render_run(RunContent(title="x", fit=over))
 
 
 def test_each_class_has_its_confusions_and_its_surest_mistakes(digits):
@@ -174,8 +175,9 @@ def test_each_class_has_its_confusions_and_its_surest_mistakes(digits):
             5, sum(other[number] > 0 for other in content.metrics.confusion) - 1
         )
         said = re.findall(r'<bdi>(\d)</bdi> <span class="sure">([\d.]+)', card)
-        expected = [image for image in content.wrong if image.truth == metric.name]
-        assert said == [(image.predicted, f"{100 * image.confidence:.1f}") for image in expected]
+        expected = [card for card in content.wrong if card.prediction.truth == metric.name]
+        made = [card.prediction for card in expected]
+        assert said == [(one.predicted, f"{100 * one.confidence:.1f}") for one in made]
         assert card.count("<img") == sum((image.image is not None) + (image.overlay is not None) for image in expected)
 
 
@@ -189,7 +191,7 @@ def test_published_accuracies_are_named_as_those_of_other_images(digits):
 
 
 def test_a_latency_that_nobody_measured_has_its_command():
-    text = render(Content(title="x", measure="triscale measure runs/mine"))
+    text = render_run(RunContent(title="x", measure="triscale measure runs/mine"))
     device = text.split('<section id="device"')[1].split("</section>")[0]
     assert "None was measured yet" in device
     assert "triscale measure runs/mine" in device
@@ -201,17 +203,21 @@ def test_a_measurement_says_where_it_was_taken_and_whether_to_trust_it(digits):
     assert device.count("Not to be trusted") == 1
     assert "PyTorch: the quartiles lie far apart" in device
     assert "1.40 to 1.44" in device
-    quiet = tuple(row.model_copy(update={"restless": ""}) for row in samples.digits().latency)
-    assert "Not to be trusted" not in render(samples.digits().model_copy(update={"latency": quiet}))
+    quiet = tuple(row.replace(noise=None) for row in samples.digits().latency)
+    assert "Not to be trusted" not in render_run(samples.digits().replace(latency=quiet))
 
 
 def test_an_export_that_could_not_be_run_here_is_no_agreement():
-    exported = samples.digits().exported.model_copy(update={"agreement": None, "max_error": None})
-    device = render(Content(title="x", exported=exported)).split('<section id="device"')[1].split("</section>")[0]
+    exported = samples.digits().exported.replace(agreement=None, max_error=None)
+    device = (
+        render_run(RunContent(title="x", exported=exported)).split('<section id="device"')[1].split("</section>")[0]
+    )
     assert "nothing was compared" in device
     assert "Same prediction" not in device
 
 
-def test_a_foretold_limit_says_so():
-    row = samples.digits().asked[2].model_copy(update={"note": "foretold by the profile, measured 1.42 ms"})
-    assert "28.4\N{NO-BREAK SPACE}% used; foretold by the profile" in render(Content(title="x", asked=(row,)))
+def test_a_predicted_limit_says_so():
+    full = samples.digits()
+    text = render_run(RunContent(title="x", fit=full.fit, latency=full.latency))
+    assert "28.4\N{NO-BREAK SPACE}% used; foretold by the profile, measured 1.42 ms in ONNX Runtime" in text
+    assert "used; foretold by the profile<" in render_run(RunContent(title="x", fit=full.fit))

@@ -6,11 +6,12 @@ from xml.etree import ElementTree
 import pytest
 
 from report import report_samples as samples
-from report.runs_samples import hostile, row, two_sets
+from report.runs_samples import compared_run, hostile, two_sets
 from report.test_report_browser import CHROMIUM, fits
-from report.test_report_page import TAGS, Page
-from triscale.report.page import render_runs
-from triscale.report.runs.runs_content import RunsContent, RunTable
+from report.test_run_report import TAGS, Page
+from triscale.report.render import render_runs
+from triscale.report.runs.runs_content import RunsContent
+from triscale.results.run_comparison import ComparedRuns, TestSet
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -55,7 +56,9 @@ def test_rows_show_interval_distance_latency_and_what_to_do_without_one(text):
 
 
 def test_one_table_needs_no_word_of_others():
-    one = two_sets().model_copy(update={"tables": two_sets().tables[:1], "settings": (), "files": ()})
+    both = two_sets().compared
+    compared = both.replace(test_sets=both.test_sets[:1], runs=both.runs[:2], differences=())
+    one = two_sets().replace(compared=compared, files=())
     text = render_runs(one)
     assert "Judged by" not in text
     assert "no other table" not in text
@@ -63,9 +66,11 @@ def test_one_table_needs_no_word_of_others():
 
 
 def test_many_runs_are_told_apart():
-    rows = tuple(row(number, f"run {number}", 10**6 * (number + 1), 0.5 + number / 50, None) for number in range(14))
-    text = render_runs(RunsContent(title="many", runs=tuple(r.name for r in rows),
-                                   tables=(RunTable(images="photos", count=100, rows=rows),)))  # fmt: skip
+    runs = tuple(
+        compared_run(number, f"run {number}", 10**6 * (number + 1), 0.5 + number / 50, None) for number in range(14)
+    )
+    test_sets = (TestSet(name="photos", root="", count=100),)
+    text = render_runs(RunsContent(title="many", compared=ComparedRuns(test_sets=test_sets, runs=runs, differences=())))
     legend = text.split('<ul class="legend"')[1].split("</ul>")[0]
     assert legend.count("<li") == 14
 

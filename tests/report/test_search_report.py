@@ -7,13 +7,17 @@ import pytest
 
 from report import report_samples as samples
 from report.test_report_browser import CHROMIUM, fits
-from report.test_report_page import TAGS, Page
+from report.test_run_report import TAGS, Page
 from search.surfaces import Surface
 from triscale.families import get
-from triscale.jobs.reports.search_report import accuracy_at, collect_search_content, write_search_report
-from triscale.report.page import render_search
-from triscale.report.search.search_content import LearningCurve, Multipliers, Triple
-from triscale.report.search.ternary import HEIGHT, lattice, levels, position, shares, triangle
+from triscale.jobs.reports.search_report import collect_search_content, write_search_report
+from triscale.report.render import render_search
+from triscale.report.search.response_view import SHADING_STEPS, accuracy_at, left_out_predictions, shading
+from triscale.report.search.search_rows import learning_curves, octaves, standing_rows
+from triscale.report.search.search_view import exhaustive_macs
+from triscale.report.search.ternary import HEIGHT, lattice, position, shares
+from triscale.report.search.triangle_figure import levels, triangle
+from triscale.scaling.law import Scale
 from triscale.search.coefficients.grid import Grid, find_candidates
 from triscale.search.coefficients.methods import search_grid, search_halving
 from triscale.search.coefficients.response import search_response
@@ -24,11 +28,11 @@ METHODS = {"grid": search_grid, "halving": search_halving, "response": search_re
 ALWAYS = {"surface", "standings", "trials", "limits", "settings"}
 OWN = {"grid": set(), "halving": {"rungs"}, "response": {"response"}}
 CORNERS = {
-    "width": (Multipliers(depth=1, width=math.sqrt(2), resolution=1), (0, 0)),
-    "resolution": (Multipliers(depth=1, width=1, resolution=math.sqrt(2)), (1, 0)),
-    "depth": (Multipliers(depth=2, width=1, resolution=1), (0.5, math.sqrt(3) / 2)),
+    "width": (Scale(depth=1, width=math.sqrt(2), resolution=1), (0, 0)),
+    "resolution": (Scale(depth=1, width=1, resolution=math.sqrt(2)), (1, 0)),
+    "depth": (Scale(depth=2, width=1, resolution=1), (0.5, math.sqrt(3) / 2)),
     "all alike": (
-        Multipliers(depth=2 ** (1 / 3), width=2 ** (1 / 6), resolution=2 ** (1 / 6)),
+        Scale(depth=2 ** (1 / 3), width=2 ** (1 / 6), resolution=2 ** (1 / 6)),
         (0.5, math.sqrt(3) / 6),
     ),
 }
@@ -56,7 +60,7 @@ def contents(found, candidates, tmp_path_factory):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_corners_and_middle_of_the_triangle_are_where_geometry_says(name, sign):
     place, expected = CORNERS[name]
-    turned = Multipliers(**{key: value**sign for key, value in place.model_dump().items()})
+    turned = Scale(**{key: value**sign for key, value in place.model_dump().items()})
     assert position(shares(turned)) == pytest.approx(expected)
 
 
@@ -65,7 +69,7 @@ def test_a_share_is_the_distance_from_the_opposite_side():
     random = np.random.default_rng(0)
     for _ in range(50):
         depth, width, resolution = (float(value) for value in 2 ** random.uniform(0, 1, 3))
-        of = shares(Multipliers(depth=depth, width=width, resolution=resolution))
+        of = shares(Scale(depth=depth, width=width, resolution=resolution))
         total = math.log2(depth * width**2 * resolution**2)
         assert of == pytest.approx([math.log2(depth) / total, 2 * math.log2(width) / total, 1 - of[0] - of[1]])
         x, y = position(of)
@@ -74,7 +78,7 @@ def test_a_share_is_the_distance_from_the_opposite_side():
 
 
 def test_what_does_not_change_has_no_place():
-    assert shares(Multipliers(depth=1, width=1, resolution=1)) is None
+    assert shares(Scale(depth=1, width=1, resolution=1)) is None
 
 
 def test_a_lattice_covers_the_triangle_evenly():
@@ -86,12 +90,19 @@ def test_a_lattice_covers_the_triangle_evenly():
 
 def test_dots_are_drawn_at_the_corners(contents):
     content = contents["grid"]
-    rows = tuple(
-        row.model_copy(update={"place": CORNERS[name][0], "tied": True, "accuracy": 0.9 - index / 10})
-        for index, (name, row) in enumerate(zip(CORNERS, content.standings, strict=False))
+    names = list(CORNERS)
+    standings = tuple(
+        standing.replace(tied=True, accuracy=0.9 - index / 10)
+        for index, standing in enumerate(content.found.standings[: len(names)])
     )
-    update = {"standings": rows, "published": None, "shading": None}
-    root = ElementTree.fromstring(triangle(content.model_copy(update=update)).svg)
+    place = {standing.law: CORNERS[name][0] for standing, name in zip(standings, names, strict=True)}
+    moved = content.candidates.replace(
+        candidates=tuple(
+            one.replace(realized=place.get(one.law, one.realized)) for one in content.candidates.candidates
+        )
+    )
+    four = content.replace(found=content.found.replace(standings=standings), candidates=moved, reference=None)
+    root = ElementTree.fromstring(triangle(four).svg)
     places = [
         (float(use.get("x")), -float(use.get("y"))) for use in root.iter("{http://www.w3.org/2000/svg}use")
     ]  # down to up
@@ -130,42 +141,43 @@ def test_a_response_is_evaluated_as_its_formula_says():
 
 def test_the_shading_ends_at_one_dimension_alone(found, contents):
     content, response = contents["response"], found["response"].response
-    shading = content.shading
-    by_share = dict(zip(lattice(shading.steps), shading.values, strict=True))
-    alone = {(1, 0, 0): [content.octaves, 0, 0], (0, 1, 0): [0, content.octaves / 2, 0]}
-    for corner, octaves in alone.items():
-        assert by_share[corner] == pytest.approx(float(accuracy_at(response, np.array([octaves]))[0]))
-    assert 0.9 < content.octaves < 1.1
-    assert contents["grid"].shading is None
+    by_share = dict(zip(lattice(SHADING_STEPS), shading(content), strict=True))
+    grown = octaves(content.candidates)
+    alone = {(1, 0, 0): [grown, 0, 0], (0, 1, 0): [0, grown / 2, 0]}
+    for corner, multipliers in alone.items():
+        assert by_share[corner] == pytest.approx(float(accuracy_at(response, np.array([multipliers]))[0]))
+    assert 0.9 < grown < 1.1
+    assert shading(contents["grid"]) is None
 
 
 def test_left_out_networks_miss_by_what_the_search_recorded(found, contents):
-    pairs = np.array(contents["response"].response.predicted)
+    pairs = np.array(left_out_predictions(found["response"]))
     missed = math.sqrt(float(np.mean((pairs[:, 0] - pairs[:, 1]) ** 2)))
     assert missed == pytest.approx(found["response"].response.left_out_rms)
 
 
 def test_the_paper_stands_where_its_rounded_network_is(contents):
-    paper = contents["grid"].published
+    paper = contents["grid"].reference
     # 1.2 x 16 blocks become 23, one more in almost every stage; 1.15 x 224 px become 256.
-    assert paper.place.depth == pytest.approx(23 / 16)
-    assert paper.place.resolution == pytest.approx(256 / 224)
+    assert paper.realized.depth == pytest.approx(23 / 16)
+    assert paper.realized.resolution == pytest.approx(256 / 224)
     assert paper.ratio == pytest.approx(2.23, abs=0.005)
 
 
 def test_training_everything_costs_all_and_the_others_less(contents):
-    assert contents["grid"].spent == contents["grid"].all_candidates
+    everything = exhaustive_macs(contents["grid"])
+    assert contents["grid"].found.training_macs == everything
     for name in ("halving", "response"):
-        assert contents[name].spent < contents[name].all_candidates == contents["grid"].all_candidates
+        assert contents[name].found.training_macs < exhaustive_macs(contents[name]) == everything
 
 
 def test_seeds_and_courses_average_to_the_standings(contents):
-    for row in contents["grid"].standings:
+    for row in standing_rows(contents["grid"]):
         assert len(row.seeds) == 3
-        assert np.mean(row.seeds) == pytest.approx(row.accuracy)
+        assert np.mean(row.seeds) == pytest.approx(row.standing.accuracy)
     halving = contents["halving"]
-    assert [course.points[-1] for course in halving.learning_curves] == [
-        (row.epochs, pytest.approx(row.accuracy)) for row in halving.standings
+    assert [curve.points[-1] for curve in learning_curves(halving)] == [
+        (standing.epochs, pytest.approx(standing.accuracy)) for standing in halving.found.standings
     ]
 
 
@@ -183,63 +195,52 @@ def test_each_method_has_its_sections_and_loads_nothing(contents, method):
     for drawing in re.findall(r"<svg .*?</svg>", text, flags=re.DOTALL):
         ElementTree.fromstring(drawing)
     table = text.split('aria-label="Standings"')[1].split("</table>")[0]
-    assert table.count("<tr>") == len(contents[method].standings) + 1
-    assert all(f"{row.nominal:.2f}" in table and f"{row.ratio:.2f}" in table for row in contents[method].standings)
+    rows = standing_rows(contents[method])
+    assert table.count("<tr>") == len(rows) + 1
+    assert all(f"{row.candidate.nominal:.2f}" in table and f"{row.standing.ratio:.2f}" in table for row in rows)
 
 
 def test_a_response_that_does_not_fit_gives_no_law(found, candidates, tmp_path):
-    unfit = found["response"].response.model_copy(update={"fits": False, "left_out_rms": 0.08})
-    content = collect_search_content(found["response"].model_copy(update={"response": unfit}), candidates, tmp_path)
+    unfit = found["response"].response.replace(fits=False, left_out_rms=0.08)
+    content = collect_search_content(found["response"].replace(response=unfit), candidates, tmp_path)
     text = render_search(content)
     assert "No law was found" in text
     assert "by 8.0 points" in text
-    fit = found["response"].model_copy(update={"response": unfit.model_copy(update={"fits": True})})
+    fit = found["response"].replace(response=unfit.replace(fits=True))
     assert collect_search_content(fit, candidates, tmp_path).warnings == ()
 
 
 def test_what_would_have_to_be_measured_is_not_claimed(found, candidates, tmp_path):
-    measured = candidates.model_copy(
-        update={
-            "grid": candidates.grid.model_copy(update={"cost": "latency"}),
-            "candidates": candidates.candidates[:3],
-        }
-    )  # fmt: skip
+    measured = candidates.replace(grid=candidates.grid.replace(cost="latency"), candidates=candidates.candidates[:3])
     few = search_grid(measured, Proxy(epochs=9, images=10), Surface(candidates.baseline, 4).train)
     content = collect_search_content(few, measured, tmp_path)
-    assert content.octaves is None
-    assert content.shading is None
-    assert content.published.ratio is None or content.published.rank
+    assert octaves(content.candidates) is None
+    assert shading(content) is None
+    assert content.reference.ratio is None or content.reference.rank
     assert "2 times the latency of" in render_search(content)
 
 
 def test_hostile_text_stays_text(contents):
     bad = samples.HOSTILE + samples.HOSTILE_FILE
     content = contents["response"]
-    hostile = content.model_copy(
-        update={
-            "title": bad, "verdict": bad, "baseline": bad, "warnings": (bad,), "limitations": (bad,), "repeat": (bad,),
-            "go_on": (bad,), "settings": tuple(samples.NamedValue(name=bad, value=bad) for _ in range(2)),
-            "trials": tuple(trial.model_copy(update={"network": bad}) for trial in content.trials),
-            "published": content.published.model_copy(update={"name": bad}),
-            "response": content.response.model_copy(update={"formula": bad}),
-        }
+    trials = tuple(trial.replace(network=bad) for trial in content.found.trials)
+    hostile = content.replace(
+        title=bad, verdict=bad, warnings=(bad,), limitations=(bad,), repeat=(bad,), next_commands=(bad,),
+        settings=tuple(samples.NamedValue(name=bad, value=bad) for _ in range(2)),
+        found=content.found.replace(baseline=bad, trials=trials), reference=content.reference.replace(name=bad),
     )  # fmt: skip
     page = Page(render_search(hostile))
     assert page.tags <= TAGS | {"time"}
     assert not [item for item in page.attributes if item[1].startswith("on")]
-    assert "".join(page.text).count(bad) > len(content.trials)
+    assert "".join(page.text).count(bad) > len(trials)
 
 
-def test_a_search_of_one_candidate_and_one_of_many_have_pages(contents):
+def test_a_search_of_one_candidate_and_one_of_many_have_reports(contents):
     content = contents["halving"]
-    one = content.model_copy(
-        update={
-            "standings": content.standings[:1],
-            "courses": (LearningCurve(law=Triple(alpha=1, beta=1, gamma=1), points=((1, 0.5),), dropped=False),),
-        }
-    )
+    one = content.replace(found=content.found.replace(standings=content.found.standings[:1]))
     Page(render_search(one))
-    many = contents["grid"].model_copy(update={"standings": content.standings[:1] * 60})
+    grid = contents["grid"]
+    many = grid.replace(found=grid.found.replace(standings=grid.found.standings[:1] * 60))
     text = render_search(many)
     Page(text)
     assert "35 more follow in the table" in text

@@ -8,14 +8,15 @@ from PIL import Image
 
 from report import report_samples as samples
 from report.test_report_browser import CHROMIUM, fits
-from report.test_report_page import TAGS, Page
+from report.test_run_report import TAGS, Page
 from search.surfaces import Surface
 from triscale.families import get
-from triscale.jobs.reports.comparison_report import collect_comparison_content, svg_figure, write_comparison_report
-from triscale.jobs.studies.compare import ComparisonMaps, ImageMaps, NetworkMap
+from triscale.jobs.reports.comparison_report import collect_comparison_content, write_comparison_report
 from triscale.network.cost import count_network
 from triscale.report.comparison.comparison_figures import against_cost
-from triscale.report.page import render_comparison
+from triscale.report.comparison.comparison_view import published_gain, published_way, rows
+from triscale.report.render import render_comparison, render_comparison_figure
+from triscale.results.explanation import ComparisonMaps, ImageMaps, NetworkMap
 from triscale.search.compare.contenders import equal_cost
 from triscale.search.compare.results import compare_trained
 from triscale.search.study.trial import Proxy
@@ -67,27 +68,28 @@ def content(compared, folder, maps):
 
 
 def test_rows_are_what_was_counted_and_measured(comparison, content):
-    assert [row.way for row in content.ways] == list(WAYS)
-    for row, contender in zip(content.ways, comparison.contenders, strict=True):
-        tally = count_network(contender.network)
-        assert (row.macs, row.params) == (tally.macs, tally.params)
-        assert row.accuracy == pytest.approx(np.mean(row.seeds))
-        assert row.gain == pytest.approx(row.accuracy - content.ways[0].accuracy)
-        assert row.low <= row.accuracy <= row.high
-    best = [row for row in content.ways if row.best]
-    assert best == [max(content.ways[1:], key=lambda row: row.accuracy)]
+    results = content.compared.outcomes
+    assert [contender.way for contender, _ in rows(content)] == [result.way for result in results] == list(WAYS)
+    assert [contender for contender, _ in rows(content)] == list(comparison.contenders)
+    for contender, result in rows(content):
+        counts = count_network(contender.network)
+        assert (contender.macs.achieved, contender.params) == (counts.macs, counts.params)
+        assert result.accuracy == pytest.approx(np.mean(result.accuracies))
+        assert result.gain == pytest.approx(result.accuracy - results[0].accuracy)
+        assert result.low <= result.accuracy <= result.high
+    assert content.compared.best == max(results[1:], key=lambda result: result.accuracy)
 
 
 def test_the_paper_s_table_stands_beside_its_own_baseline(content, compared, tmp_path):
     # Table 7 of the paper: B0 77.3, compound 81.1.
-    assert [row.way for row in content.published] == list(WAYS)
-    assert [round(100 * row.top1, 1) for row in content.published] == [77.3, 79.0, 78.9, 79.1, 81.1]
-    assert round(100 * content.published[-1].gain, 1) == 3.8
+    assert [published_way(row) for row in content.published] == list(WAYS)
+    assert [row.top1 for row in content.published] == [77.3, 79.0, 78.9, 79.1, 81.1]
+    assert round(100 * published_gain(content, content.published[-1]), 1) == 3.8
     mnasnet = compared.comparison.baseline.replace(name="mnasnet_a1")
-    other = compared.model_copy(update={"comparison": compared.comparison.model_copy(update={"baseline": mnasnet})})
+    other = compared.replace(comparison=compared.comparison.replace(baseline=mnasnet))
     assert collect_comparison_content(other, tmp_path).published == ()
     small = compared.comparison.baseline.replace(name="efficientnet_b0@32_phi-8")
-    other = compared.model_copy(update={"comparison": compared.comparison.model_copy(update={"baseline": small})})
+    other = compared.replace(comparison=compared.comparison.replace(baseline=small))
     assert collect_comparison_content(other, tmp_path).published == content.published
 
 
@@ -108,7 +110,7 @@ def test_a_page_shows_everything_and_loads_nothing(content):
 
 
 def test_without_maps_and_publication_the_rest_is_shown(compared, tmp_path):
-    content = collect_comparison_content(compared, tmp_path).model_copy(update={"published": ()})
+    content = collect_comparison_content(compared, tmp_path).replace(published=())
     page = Page(render_comparison(content))
     anchors = {value[1:] for tag, name, value in page.attributes if tag == "a" and name == "href"}
     assert anchors == {"ways", "limits", "settings", "main"}
@@ -122,7 +124,7 @@ def test_one_seed_is_no_obstacle(comparison, tmp_path):
 
 
 def test_the_saved_picture_stands_alone(content):
-    text = svg_figure(content)
+    text = render_comparison_figure(content)
     root = ElementTree.fromstring(text)
     assert "var(" not in text
     assert root.get("font-family")
@@ -133,13 +135,14 @@ def test_the_saved_picture_stands_alone(content):
     assert ground.attrib == {"width": "900", "height": "350", "fill": "#ffffff"}
     shown = [element.text for element in root.iter(f"{SVG}text")]
     assert shown.count("compound") == 2
-    assert any(content.baseline in line for line in shown if line)
-    assert svg_figure(content) == text
+    assert any(content.compared.comparison.baseline.name in line for line in shown if line)
+    assert render_comparison_figure(content) == text
 
 
 def test_names_at_the_right_never_overlap(content):
-    same = tuple(row.model_copy(update={"accuracy": 0.5, "low": 0.49, "high": 0.51}) for row in content.ways)
-    root = ElementTree.fromstring(against_cost(content.model_copy(update={"ways": same})).svg)
+    same = tuple(result.replace(accuracy=0.5, low=0.49, high=0.51) for result in content.compared.outcomes)
+    alike = content.replace(compared=content.compared.replace(outcomes=same))
+    root = ElementTree.fromstring(against_cost(alike).svg)
     names = {"depth only", "width only", "resolution only", "compound"}
     heights = sorted(float(element.get("y")) for element in root.iter(f"{SVG}text") if element.text in names)
     assert len(heights) == 4
@@ -148,23 +151,23 @@ def test_names_at_the_right_never_overlap(content):
 
 def test_hostile_text_stays_text(content):
     bad = samples.HOSTILE + samples.HOSTILE_FILE
-    rows = tuple(
-        row.model_copy(
-            update={
-                "file": bad, "truth": bad,
-                "seen": tuple(cell.model_copy(update={"predicted": bad}) for cell in row.network_maps),
-            }
-        )
-        for row in content.beside
+    images = tuple(
+        row.replace(file=bad, truth=bad, network_maps=tuple(cell.replace(predicted=bad) for cell in row.network_maps))
+        for row in content.maps.images
+    )
+    comparison = content.compared.comparison
+    hostile = content.replace(
+        title=bad, verdict=bad, source=bad, limitations=(bad,), next_commands=(bad,),
+        compared=content.compared.replace(
+            comparison=comparison.replace(baseline=comparison.baseline.replace(name=bad)),
+        ),
+        maps=content.maps.replace(images=images), settings=(samples.NamedValue(name=bad, value=bad),) * 2,
     )  # fmt: skip
-    ways = tuple(row.model_copy(update={"way": bad}) for row in content.ways)
-    update = {"title": bad, "verdict": bad, "baseline": bad, "law": bad, "limitations": (bad,), "go_on": (bad,)}
-    hostile = content.model_copy(update={**update, "beside": rows, "ways": ways})
     page = Page(render_comparison(hostile))
     assert page.tags <= TAGS
     assert not [item for item in page.attributes if item[1].startswith("on")]
     assert "".join(page.text).count(bad) > 20
-    ElementTree.fromstring(svg_figure(hostile))
+    ElementTree.fromstring(render_comparison_figure(hostile))
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")

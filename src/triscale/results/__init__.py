@@ -1,0 +1,1 @@
+"""Records of results: what trainings, measurements and exports leave behind. No torch, no computing."""
