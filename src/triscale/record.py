@@ -71,7 +71,7 @@ class Record(BaseModel):
             RecordError: A field does not exist, or a value does not fit.
         """
         fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return type(self).parse(fields | changes, f"the changed {self._title()}")
+        return type(self).parse(fields | changes, f"the changed {getattr(self, 'name', '') or self._title()}")
 
     @classmethod
     def load(cls, path: Path) -> Self:

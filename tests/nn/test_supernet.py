@@ -191,7 +191,7 @@ def test_who_answers_is_a_function_of_the_seed():
     assert not torch.equal(first[-2:], answers(4)[-2:])
 
 
-@pytest.mark.parametrize("frugality", [1, 2])
+@pytest.mark.parametrize("checkpoint_level", [1, 2])
 def test_what_is_computed_twice_to_save_memory_is_the_same(checkpoint_level):
     def step(level: int) -> list[torch.Tensor]:
         shared = supernet(LIGHT).train()

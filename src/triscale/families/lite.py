@@ -11,9 +11,9 @@ from typing import assert_never
 
 from triscale.errors import NetworkError
 from triscale.network.custom import AnyNetwork, CustomNetwork
-from triscale.network.spec import Basic, Block, Bottleneck, Conv, MBConv, Network, Separable, Stage
+from triscale.network.spec import ActivationKind, Basic, Block, Bottleneck, Conv, MBConv, Network, Separable, Stage
 
-_ACTIVATION = {"activation": "relu6"}
+_ACTIVATION = {"activation": ActivationKind.RELU6}
 _FIXED = {"width_rule": "fixed"}
 
 
@@ -32,18 +32,15 @@ def lite(network: AnyNetwork) -> Network:
         )
     ends = (0, len(network.stages) - 1)
     stages = tuple(
-        stage.model_copy(
-            update={
-                "block": _lite_block(stage, network.name),
-                "depth_rule": "fixed" if number in ends else stage.depth_rule,
-            }
+        stage.replace(
+            block=_lite_block(stage, network.name), depth_rule="fixed" if number in ends else stage.depth_rule
         )
         for number, stage in enumerate(network.stages)
     )
     made = network.replace(
-        stem=network.stem.model_copy(update=_ACTIVATION | _FIXED),
+        stem=network.stem.replace(**(_ACTIVATION | _FIXED)),
         stages=stages,
-        head=network.head.model_copy(update=_ACTIVATION | _FIXED),
+        head=network.head.replace(**(_ACTIVATION | _FIXED)),
     )
     return network if made == network else made.replace(name=f"{network.name}_lite")
 
@@ -51,9 +48,9 @@ def lite(network: AnyNetwork) -> Network:
 def _lite_block(stage: Stage, name: str) -> Block:
     match stage.block:
         case MBConv():
-            return stage.block.model_copy(update=_ACTIVATION | {"se_ratio": 0.0})
+            return stage.block.replace(**(_ACTIVATION | {"se_ratio": 0.0}))
         case Separable() | Conv():
-            return stage.block.model_copy(update=_ACTIVATION)
+            return stage.block.replace(**_ACTIVATION)
         case Basic() | Bottleneck():
             raise NetworkError(
                 f"{name} has {stage.block.kind} blocks, which have no lite form: they have no gates, and their ReLU "

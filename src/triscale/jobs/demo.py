@@ -18,9 +18,7 @@ EPOCHS = 16
 
 def demo_request(images: Path, seed: int, epochs: int | None) -> Request:
     """Return the demo's request: EfficientNet-B0 scaled down to 3M MACs; digits are not mirrored."""
-    recipe = SMALL.model_copy(
-        update={"epochs": epochs or EPOCHS, "augmentation": Augmentation(flip=False, crop_area=(0.6, 1.0))}
-    )
+    recipe = SMALL.replace(epochs=epochs or EPOCHS, augmentation=Augmentation(flip=False, crop_area=(0.6, 1.0)))
     return Request(
         images=str(images.resolve()),
         network=get("efficientnet_b0"),

@@ -33,13 +33,5 @@ class CustomNetwork(Record):
         """Digest of everything but the name."""
         return digest(self.model_dump(mode="json", exclude={"name"}))
 
-    def replace(self, **changes: object) -> CustomNetwork:
-        """Return a copy with some fields changed, validated again.
-
-        Raises:
-            RecordError: a field that does not exist or a value that does not fit.
-        """
-        return CustomNetwork.parse(self.model_dump() | changes, f"the changed {self.name}")
-
 
 AnyNetwork = Network | CustomNetwork

@@ -193,12 +193,3 @@ class Network(Record):
             if usual is not None and dumped["block"]["skip"] == usual.default:
                 del dumped["block"]["skip"]
         return digest(data)
-
-    def replace(self, **changes: object) -> Network:
-        """Return a copy with some fields changed, validated again.
-
-        Raises:
-            RecordError: a field that does not exist or a value that does not fit.
-        """
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return Network.parse(fields | changes, f"the changed {self.name}")

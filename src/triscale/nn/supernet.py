@@ -204,9 +204,9 @@ def _projection(corner: Network, number: int) -> nn.Module:
     It is that of the corner behind one channel more, which no member reads.
     """
     before = corner.stem if number == 0 else corner.stages[number - 1]
-    wider = before.model_copy(update={"width": before.width + 1})
+    wider = before.replace(width=before.width + 1)
     stages = (*corner.stages[: number - 1], wider, *corner.stages[number:]) if number else corner.stages
-    changed = corner.model_copy(update={"stages": stages} if number else {"stem": wider})
+    changed = corner.replace(**{"stages": stages} if number else {"stem": wider})
     return build(changed).stages[number].get_submodule(_PROJECTION.removesuffix("."))
 
 

@@ -223,4 +223,4 @@ def _choices(space: str, resolutions: str) -> tuple[str, Choices]:
         choices, name = Choices(options=(MENUS[space],)), space
     else:
         raise SearchError(f'there is no space "{space}"; the names are {", ".join(MENUS)}, or give a .json file of one')
-    return name, choices.model_copy(update={"resolutions": sides}) if sides else choices
+    return name, choices.replace(resolutions=sides) if sides else choices

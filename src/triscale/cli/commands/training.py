@@ -213,7 +213,7 @@ def _recipe(options: TrainOptions) -> Recipe:
     }
     fields = {name: getattr(recipe, name) for name in type(recipe).model_fields} | changes
     if options.flip is not None:
-        fields["augmentation"] = recipe.augmentation.model_copy(update={"flip": options.flip})
+        fields["augmentation"] = recipe.augmentation.replace(flip=options.flip)
     return Recipe.parse(fields, "the recipe with the options given")
 
 

@@ -147,7 +147,7 @@ def summarize(found: Scan, copies: Duplicates) -> SetCheck:
         contradictions=tuple(group for group in copies.groups if len({label[path] for path in group}) > 1),
         warnings=(),
     )
-    return result.model_copy(update={"warnings": tuple(_warnings(result))})
+    return result.replace(warnings=tuple(_warnings(result)))
 
 
 def _warnings(result: SetCheck) -> list[str]:

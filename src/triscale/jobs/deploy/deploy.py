@@ -137,9 +137,9 @@ def _make_all(
             except Interrupted:
                 raise
             except (JobError, ExportError, UserError) as error:
-                made.append(_Made(candidate.model_copy(update={"verdict": str(error)})))
+                made.append(_Made(candidate.replace(verdict=str(error))))
                 continue
-            made.append(_Made(candidate.model_copy(update=_facts(run, exported)), engine, file, exported.quantized))
+            made.append(_Made(candidate.replace(**_facts(run, exported)), engine, file, exported.quantized))
     return made
 
 
@@ -175,9 +175,7 @@ def _timed(run: Run, made: Sequence[_Made], threads: int, context: ExecutionCont
 
 
 def _with_time(candidate: DeploymentCandidate, one: TimedNetwork) -> DeploymentCandidate:
-    return candidate.model_copy(
-        update={"milliseconds": one.median_ms, "ratio": one.ratio, "low": one.low, "high": one.high}
-    )
+    return candidate.replace(milliseconds=one.median_ms, ratio=one.ratio, low=one.low, high=one.high)
 
 
 def _predicted(run: Run, context: ExecutionContext, folder: Path, predictors: Sequence[Predictor]) -> list[_Made]:
@@ -203,7 +201,7 @@ def _predicted(run: Run, context: ExecutionContext, folder: Path, predictors: Se
         candidate = DeploymentCandidate(
             engine=engine.title, precision="float32", milliseconds=predict(predictor, network)
         )
-        made.append(_Made(candidate.model_copy(update=_facts(run, exported)), engine, file))
+        made.append(_Made(candidate.replace(**_facts(run, exported)), engine, file))
     return made
 
 
@@ -226,7 +224,7 @@ def _judge(made: Sequence[_Made], budget: Budget | None) -> list[_Made]:
                 verdict = "taken: as fast as the fastest, and more accurate or smaller"
         else:
             verdict = _breaks(candidate, budget) or _slower(candidate, best)
-        judged.append(replace(one, candidate=candidate.model_copy(update={"verdict": verdict, "chosen": one is best})))
+        judged.append(replace(one, candidate=candidate.replace(verdict=verdict, chosen=one is best)))
     return judged
 
 

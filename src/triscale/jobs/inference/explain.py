@@ -129,7 +129,7 @@ def explain_images(
         where, overlaid = _explain(model, picture, spec.preprocessing, spec.classes, named, label, curves=curves)
         name = f"{number:04d}-{file.stem}.png"
         write_atomic(out / name, to_png(overlaid))
-        found.append(where.model_copy(update={"file": str(file), "overlay": name}))
+        found.append(where.replace(file=str(file), overlay=name))
         if len(shown) < MAX_ON_SHEET:
             shown.append(SheetItem(file.name, where.predicted, where.confidence, overlaid))
         context.progress.advance(number + 1)

@@ -67,11 +67,11 @@ def make_profile(
             Timing(name=probe.name, role=probe.role, figures=probe.figures, milliseconds=own, beside=other)
             for probe, (own, other) in zip(group, timing(group), strict=True)
         )
-        profile = profile.model_copy(update={"timings": (*profile.timings, *taken), "predictor": None})
+        profile = profile.replace(timings=(*profile.timings, *taken), predictor=None)
         profile.save(file)
         context.progress.advance(len(wanted) - len(missing) + start + len(group))
     if profile.predictor is None:
-        profile = profile.model_copy(update={"predictor": fit_predictor(profile)})
+        profile = profile.replace(predictor=fit_predictor(profile))
         profile.save(file)
     return profile
 

@@ -138,7 +138,7 @@ def measure_one(
                     cores=cores,
                 )
                 peak = peak_since(before, call)
-            found.append(made.model_copy(update={"peak_bytes": peak}))
+            found.append(made.replace(peak_bytes=peak))
             context.progress.advance(number + 1)
     return tuple(found)
 

@@ -105,7 +105,7 @@ def import_times(source: Path, out: Path, probes: Sequence[Probe] | None = None)
         versions=(("onnxruntime", times.onnxruntime),),
         timings=timings,
     )
-    made = made.model_copy(update={"predictor": fit_predictor(made)})
+    made = made.replace(predictor=fit_predictor(made))
     made.save(out)
     return made
 

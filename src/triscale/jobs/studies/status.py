@@ -156,7 +156,7 @@ def location_of(out: Path, storage: str | None) -> StudyLocation:
     if not file.is_file():
         raise RunError(f"the study in {out} has not begun to train; give its first command again")
     place = StudyLocation.load(file)
-    return place if storage is None else place.model_copy(update={"storage": storage})
+    return place if storage is None else place.replace(storage=storage)
 
 
 def _entries(out: Path, place: StudyLocation) -> tuple[Entry, ...]:

@@ -67,7 +67,7 @@ class SupernetSpec(Record):
 
 def digest_of(split: Split) -> str:
     """Return the digest of a split, wherever its images lie."""
-    return split.model_copy(update={"root": ""}).digest
+    return split.replace(root="").digest
 
 
 def train_supernet(

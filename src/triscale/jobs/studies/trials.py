@@ -136,8 +136,8 @@ def settings_of(request: StudyRequest, split: Split) -> dict[str, object]:
     """Return what the results of a study depend on; where its images lie is no matter."""
     there: dict[str, object] = {"images": ""}
     return {
-        request.kind_name: request.model_copy(update=there).digest,
-        "split": split.model_copy(update={"root": ""}).digest,
+        request.kind_name: request.replace(**there).digest,
+        "split": split.replace(root="").digest,
     }
 
 
@@ -248,7 +248,7 @@ def prepare_split(
         refuse_leaks(split, find_leaks(split, copies))
     if len(split.val) < MIN_HELD_OUT:
         raise DataError(_too_few(split))
-    split = split.model_copy(update={"train": thinned(split.train, request.share, request.split_seed)})
+    split = split.replace(train=thinned(split.train, request.share, request.split_seed))
     check(split)
     split.save(split_file)
     request.save(file)

@@ -71,7 +71,7 @@ def for_finetuning(recipe: Recipe) -> Recipe:
     """Return a recipe for weights that were trained before: a quarter of its learning rate, unless made for them."""
     if recipe.name == FINETUNE.name:
         return recipe
-    return recipe.model_copy(update={"learning_rate": recipe.learning_rate * TRANSFER_SHARE})
+    return recipe.replace(learning_rate=recipe.learning_rate * TRANSFER_SHARE)
 
 
 def preprocessing_of(start: InitialWeights | None, recipe: Recipe, resolution: int) -> Preprocessing:
@@ -80,7 +80,7 @@ def preprocessing_of(start: InitialWeights | None, recipe: Recipe, resolution: i
     if start is None or start.preprocessing is None:
         return fresh
     before = start.preprocessing
-    return fresh.model_copy(update={"mean": before.mean, "std": before.std, "interpolation": before.interpolation})
+    return fresh.replace(mean=before.mean, std=before.std, interpolation=before.interpolation)
 
 
 def load_initial_weights(

@@ -129,7 +129,7 @@ def repeat_small_dataset(split: Split, recipe: Recipe) -> Split:
     """
     steps = recipe.epochs * num_batches(len(split.train), recipe.batch)
     times = max(1, -(-recipe.min_steps // steps))
-    return split if times == 1 else split.model_copy(update={"train": split.train * times})
+    return split if times == 1 else split.replace(train=split.train * times)
 
 
 def decoder_of(recipe: Recipe) -> DecodeJpeg | None:

@@ -138,10 +138,10 @@ class SetTrainings:
                 network = for_classes(self._asked.network, len(split.classes), recipe)
                 there: dict[str, object] = {"request": request, "network": network, "split": split.digest}
                 summary: dict[str, object] = {"classes": _tallies(split)}
-                DataSummary.load(self._described.data_file).model_copy(update=summary).save(run.data_file)
+                DataSummary.load(self._described.data_file).replace(**summary).save(run.data_file)
                 split.save(run.split_file)
                 network.save(run.network_file)
-                self._described.spec.model_copy(update=there).save(run.spec_file)
+                self._described.spec.replace(**there).save(run.spec_file)
             train_run(run, run.spec, split, context)
             _keep_last(run)
             yield
@@ -150,7 +150,7 @@ class SetTrainings:
         """Return the split of the images, with a share of those that are trained on and chosen by."""
         split, share = self._described.split, self._asked.share
         thin: dict[str, object] = {part: thinned(getattr(split, part), share, SPLIT_SEED) for part in ("train", "val")}
-        return split.model_copy(update=thin) if share < 1 else split
+        return split.replace(**thin) if share < 1 else split
 
     def _recipe(self, rate: float, decay: float, images: int) -> Recipe:
         """Return the recipe of a training on so many images."""
@@ -161,8 +161,8 @@ class SetTrainings:
             changes["epochs"] = math.ceil(steps / steps_per_epoch)
         if recipe.norm_momentum is None:
             changes["norm_momentum"] = min(10 / steps_per_epoch, MAX_NORM_MOMENTUM)
-        changed = recipe.model_copy(update=changes)
-        return changed.model_copy(update={"weight_decay": decay / changed.peak_learning_rate})
+        changed = recipe.replace(**changes)
+        return changed.replace(weight_decay=decay / changed.peak_learning_rate)
 
     def _request(self, recipe: Recipe, seed: int) -> Request:
         return Request(
@@ -183,7 +183,7 @@ class SetTrainings:
 def _whole(split: Split) -> Split:
     """Return a split whose training images are also those that were held out; nothing is chosen by them any more."""
     train = tuple(sorted((*split.train, *split.val), key=lambda sample: sample.path))
-    return split.model_copy(update={"train": train, "how": f"{split.how}; trained on these and the training images"})
+    return split.replace(train=train, how=f"{split.how}; trained on these and the training images")
 
 
 def _tallies(split: Split) -> tuple[SplitCounts, ...]:

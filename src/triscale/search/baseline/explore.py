@@ -239,14 +239,12 @@ def _train(
             own = scores[place * len(proxy.seeds) : (place + 1) * len(proxy.seeds)]
             accuracy = fmean(score.accuracy for score in own)
             one = found[name]
-            found[name] = one.model_copy(
-                update={
-                    "accuracy": accuracy,
-                    "error": math.sqrt(sum(score.error**2 for score in own)) / len(own),
-                    "epochs": stop,
-                    "reward": objective.reward(accuracy, one.cost),
-                    "training_macs": PASSES * one.macs * proxy.images * stop * len(proxy.seeds),
-                }
+            found[name] = one.replace(
+                accuracy=accuracy,
+                error=math.sqrt(sum(score.error**2 for score in own)) / len(own),
+                epochs=stop,
+                reward=objective.reward(accuracy, one.cost),
+                training_macs=PASSES * one.macs * proxy.images * stop * len(proxy.seeds),
             )
             before.append(found[name].reward)
         if plan.halving is not None and running:

@@ -138,8 +138,8 @@ class Space(Record):
         resolutions = self.choices.resolutions or (self.skeleton.resolution,)
         resolution = resolutions[next(chosen) if len(resolutions) > 1 else 0]
         # All parts are valid by themselves, and every resolution was tried; validating again takes most of the time.
-        unnamed = self.skeleton.model_copy(update={"stages": stages, "resolution": resolution})
-        return unnamed.model_copy(update={"name": f"{self.name}-{unnamed.structure[:8]}"})
+        unnamed = self.skeleton.replace(stages=stages, resolution=resolution)
+        return unnamed.replace(name=f"{self.name}-{unnamed.structure[:8]}")
 
     def find(self, network: Network) -> Sample | None:
         """Return a sample whose network has the structure of another one, if there is one.
@@ -152,7 +152,7 @@ class Space(Record):
         for number, (options, wanted) in enumerate(zip(self._of_blocks, network.stages, strict=True)):
             for point in product(*(range(len(getattr(options, name))) for name in NAMES)):
                 stage = self._stage(number, point)
-                styled = stage.block.model_copy(update={"activation": wanted.block.activation})
+                styled = stage.block.replace(activation=wanted.block.activation)
                 if (styled, stage.width, stage.repeats, stage.stride) == (
                     wanted.block,
                     wanted.width,

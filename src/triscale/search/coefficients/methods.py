@@ -108,7 +108,7 @@ def _climb(
         order, standings = _rank(running, each, stop)
         if stop != rungs[-1]:
             kept = math.ceil(len(running) / factor)
-            dropped = [standing.model_copy(update={"tied": False}) for standing in standings[kept:]] + dropped
+            dropped = [standing.replace(tied=False) for standing in standings[kept:]] + dropped
             running, start = [running[index] for index in sorted(order[:kept])], stop
     winner = running[order[0]]
     return CoefficientSearchResult(
