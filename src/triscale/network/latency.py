@@ -17,7 +17,7 @@ from pydantic import Field
 from triscale.errors import RecordError
 from triscale.network import tree
 from triscale.network.lower import INPUT_CHANNELS, lower
-from triscale.network.spec import Network
+from triscale.network.spec import ActivationKind, Network
 from triscale.network.tree import Shape
 from triscale.record import Record
 
@@ -60,10 +60,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "vector": ("count", "weights"),
     "se": ("count", "values"),
     "add": ("count", "values"),
-    "relu": ("count", "values"),
-    "relu6": ("count", "values"),
-    "silu": ("count", "values"),
-    "sigmoid": ("count", "values"),
+    **{kind.value: ("count", "values") for kind in ActivationKind},
     "pool": ("count", "macs", "in"),
     "mean": ("count", "values"),
     "linear": ("count", "weights"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -88,22 +88,23 @@ def measure(
 
 def _engines(text: str | None, subject: str, *, alone: bool) -> tuple[Engine, ...]:
     """Return the engines that are asked for."""
-    from triscale.deploy.engines import ENGINES
-    from triscale.jobs.profile.measure import Engine as Known
+    from triscale.deploy.engines import DEFAULT_ENGINE
+    from triscale.deploy.engines import ENGINES as FILE_ENGINES
+    from triscale.jobs.profile.measure import ENGINES
 
-    known = get_args(Known)
+    known = list(ENGINES)
     if text is None:
-        own = [name for name, engine in ENGINES.items() if subject.endswith(engine.suffix)]
+        own = [name for name, engine in FILE_ENGINES.items() if subject.endswith(engine.suffix)]
         if own:
-            return (own[0],)  # type: ignore[return-value]
-        return ("torch", "onnxruntime") if alone else ("onnxruntime",)
+            return (own[0],)
+        return ("torch", DEFAULT_ENGINE.name) if alone else (DEFAULT_ENGINE.name,)
     words = [word.strip() for word in text.split(",") if word.strip()]
     for word in words:
         if word not in known:
             raise UserError(f'there is no engine "{word}"{nearest(word, known)}; the engines are {", ".join(known)}')
     if not words or len(set(words)) < len(words):
         raise UserError(f'--engines "{text}" names none, or one twice; the engines are {", ".join(known)}')
-    return tuple(words)  # type: ignore[arg-type]
+    return tuple(words)
 
 
 def _print(measurements: tuple[Measurement, ...]) -> None:

@@ -48,7 +48,7 @@ def forecast_of(network: AnyNetwork, predictor: Predictor, *, verify: bool) -> L
     with execution() as context:
         subject = Subject(network.name, network.resolution, model=lambda: build(network))
         engine = "torch" if predictor.engine == "torch" else "onnxruntime"
-        (measured,) = measure_one(subject, (engine,), context, threads=predictor.threads)  # type: ignore[arg-type]
+        (measured,) = measure_one(subject, (engine,), context, threads=predictor.threads)
     return found.replace(
         measured_ms=measured.median_ms, low_ms=measured.low_ms, high_ms=measured.high_ms, noise=measured.noise
     )

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import nn
 
 from triscale.deploy.contract import Contract
 from triscale.deploy.engines import ENGINES as FILE_ENGINES
-from triscale.deploy.engines import engine_of
+from triscale.deploy.engines import Precision, engine_of
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize import get_quantizer
 from triscale.errors import UserError
@@ -32,8 +31,8 @@ from triscale.nn.build import build
 from triscale.results.latency import Measurement, PairedTiming
 from triscale.training.context import ExecutionContext
 
-Engine = Literal["torch", "compiled", "onnxruntime", "openvino", "executorch", "coreml", "litert"]
-Precision = Literal["float32", "bfloat16", "int8"]
+Engine = str
+"""A name of :data:`ENGINES`."""
 ENGINES: dict[str, str] = {
     "torch": "torch",
     "compiled": "torch compiled",
