@@ -1,4 +1,4 @@
-"""What the page of a Run gathers: its surest mistakes as small pictures, its latency, published networks beside it."""
+"""What the report of a run gathers: most confident mistakes with thumbnails, latency, and published networks."""
 
 import base64
 import contextlib

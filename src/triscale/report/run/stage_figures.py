@@ -1,4 +1,4 @@
-"""Pictures of the network and its latency."""
+"""Figures of the network and its latency."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WIDTH = 400
 
 
 def families(points: Sequence[FamilyPoint], own: FamilyPoint | None) -> Picture | None:
-    """Draw MACs against parameters of published families, and the own network among them, on logarithmic axes."""
+    """Draw MACs against parameters of published families and of this network; None without published networks."""
     if not points:
         return None
     groups: dict[str, list[FamilyPoint]] = {}
@@ -120,7 +120,7 @@ def _label_members(axes: Axes, groups: list[list[FamilyPoint]], own: FamilyPoint
 
 
 def stage_bars(stages: Sequence[tuple[StageCost, PartDescription]]) -> Picture | None:
-    """Draw the share of the MACs and of the parameters that each stage takes."""
+    """Draw the share of MACs and of parameters in each stage; None without stages."""
     if not stages:
         return None
     names = [shorten(f"{cost.name} · {part.block}" if part.block else cost.name, 26) for cost, part in stages]
@@ -151,7 +151,7 @@ def stage_bars(stages: Sequence[tuple[StageCost, PartDescription]]) -> Picture |
     return draw(
         name="figure-stages",
         title="Cost by stage",
-        description=f"Share of MACs and of parameters by stage; {top[1]} takes the most MACs, {share(top[0])}.",
+        description=f"Share of MACs and of parameters by stage; {top[1]} has the largest share of MACs, {share(top[0])}.",
         width=_WIDTH,
         height=44 + 32 * len(names),
         paint=paint,
@@ -159,7 +159,7 @@ def stage_bars(stages: Sequence[tuple[StageCost, PartDescription]]) -> Picture |
 
 
 def latency_bars(rows: Sequence[Measurement]) -> Picture | None:
-    """Draw the median latency of each measurement with its quartiles."""
+    """Draw the median latency of each measurement with its quartiles; None for fewer than two."""
     if len(rows) < 2:
         return None
     names = [shorten(row.engine, 26) for row in rows]
@@ -197,7 +197,7 @@ def latency_bars(rows: Sequence[Measurement]) -> Picture | None:
             )
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.set_xlabel("milliseconds a batch")
+        axes.set_xlabel("milliseconds for a batch")
 
     return draw(
         name="figure-latency",
