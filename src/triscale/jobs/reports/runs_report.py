@@ -46,7 +46,8 @@ def check_report_file(compared: ComparedRuns, out: Path) -> None:
     for test_set in compared.test_sets:
         if not is_url(test_set.root) and out.resolve().is_relative_to(Path(test_set.root).resolve()):
             raise RunError(
-                f"--out {out} is inside the image folder {test_set.root}, where Triscale writes nothing; give another file"
+                f"--out {out} is inside the image folder {test_set.root}, where Triscale writes nothing; "
+                "give another file"
             )
 
 
@@ -65,7 +66,10 @@ def collect_runs_content(compared: ComparedRuns) -> RunsContent:
 
 def _verdict(compared: ComparedRuns) -> str:
     if len(compared.test_sets) > 1:
-        return f"{len(compared.runs)} runs on {len(compared.test_sets)} different test sets: they cannot be ranked together."
+        return (
+            f"{len(compared.runs)} runs on {len(compared.test_sets)} different test sets: they cannot be ranked "
+            "together."
+        )
     ranked = sorted(compared.runs, key=lambda run: -run.top1)
     best, others = ranked[0], ranked[1:]
     tied = [run for run in others if run.behind is not None and not run.behind.significant]

@@ -33,8 +33,8 @@ def share(value: float | None) -> str:
     """Return a share as a percentage: ``0.978`` is ``"97.8%"``; only 0 and 1 themselves are shown as 0% and 100%.
 
     Example:
-        >>> share(0.978), share(0.9999), share(None)
-        ('97.8%', '> 99.9%', '–')
+        >>> share(0.978), share(0.9999), share(1.0)
+        ('97.8%', '> 99.9%', '100%')
     """
     if value is None:
         return ABSENT

@@ -1,7 +1,7 @@
 """A matplotlib figure as inline SVG: escaped, deterministic, and in the colors of the report around it.
 
 Every color that a figure uses is a token of :data:`PALETTE`. In the SVG it becomes a CSS variable with the light color
-as fallback, so that one drawing fits light and dark color schemes; text stays text and is drawn with the report's fonts.
+as fallback, so that one drawing fits light and dark color schemes; text remains text in the report's fonts.
 """
 
 from __future__ import annotations

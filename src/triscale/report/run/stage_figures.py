@@ -37,10 +37,6 @@ def families(points: Sequence[FamilyPoint], own: FamilyPoint | None) -> Picture 
 
     def paint(figure: Figure) -> list[PlotMark]:
         axes = plot_area(figure, left=58, right=24, top=14, bottom=46)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlabel("parameters")
-        axes.set_ylabel("MACs")
         for key, members in zip(keys, groups.values(), strict=False):
             members.sort(key=lambda point: (point.macs, point.params, point.name))
             axes.plot(
@@ -64,12 +60,7 @@ def families(points: Sequence[FamilyPoint], own: FamilyPoint | None) -> Picture 
                 zorder=5,
                 gid=in_series(len(groups)),
             )
-        axes.margins(0.09, 0.1)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(LogLocator(subs=(1.0,), numticks=12))
-            axis.set_major_formatter(EngFormatter(sep=""))
-            axis.set_minor_formatter(NullFormatter())
-        axes.tick_params(which="minor", length=0)
+        _logarithmic(axes)
         _label_members(axes, list(groups.values()), own)
         marks = [
             PlotMark(_describe_cost(point), *pixels(axes, point.params, point.macs), series=index)
@@ -91,6 +82,19 @@ def families(points: Sequence[FamilyPoint], own: FamilyPoint | None) -> Picture 
         paint=paint,
         keys=keys,
     )
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("parameters")
+    axes.set_ylabel("MACs")
+    axes.margins(0.09, 0.1)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0,), numticks=12))
+        axis.set_major_formatter(EngFormatter(sep=""))
+        axis.set_minor_formatter(NullFormatter())
+    axes.tick_params(which="minor", length=0)
 
 
 def _describe_cost(point: FamilyPoint) -> str:

@@ -148,7 +148,7 @@ def predicted(found: CoefficientSearchResult) -> Picture | None:
         )  # fmt: skip
         axes.plot(ends, ends, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
         axes.plot(
-            [said for said, _ in pairs], [measured for _, measured in pairs], color=BLUE,
+            [predicted for predicted, _ in pairs], [measured for _, measured in pairs], color=BLUE,
             marker="o", markersize=6, markeredgecolor=SURFACE, markeredgewidth=0.8, linestyle="none", zorder=3,
         )  # fmt: skip
         axes.set_xlim(ends)
