@@ -1,4 +1,4 @@
-"""What the report of a run gathers: its surest mistakes as thumbnails, latency, published networks."""
+"""What the report of a run gathers: most confident mistakes with thumbnails, latency, and published networks."""
 
 import base64
 import contextlib

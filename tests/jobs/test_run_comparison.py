@@ -74,18 +74,18 @@ def test_only_the_settings_that_differ_are_named(runs):
     assert found.keys() == {"epochs", "seed"}
 
 
-def test_other_test_images_are_no_silent_comparison(runs, capsys, tmp_path):
+def test_different_test_sets_are_reported(runs, capsys, tmp_path):
     found = compare_runs(runs)
     assert [row.test_set for row in found.runs] == [0, 0, 1]
-    assert "2 different sets of test images" in found.notes[0]
+    assert "2 different test sets" in found.notes[0]
     assert found.runs[2].behind is None
     rows_of_each = [rows for _, rows in tables(collect_runs_content(found).compared)]
     assert [{run.name for _, run in rows} for rows in rows_of_each] == [{"short", "long"}, {"other"}]
     seen = run(capsys, "report", *runs, "--out", tmp_path / "runs.html")
-    assert "2 different sets of test images" in " ".join(seen.out.split())
+    assert "2 different test sets" in " ".join(seen.out.split())
     page = (tmp_path / "runs.html").read_text()
-    assert page.count("2 different sets of test images") == 2  # the headline and the note
-    assert "no one ranking of all" in page
+    assert page.count("2 different test sets") == 2  # the headline and the note
+    assert "cannot be ranked together" in page
 
 
 def test_images_of_the_same_names_elsewhere_are_other_images(runs, tmp_path):
@@ -98,23 +98,23 @@ def test_images_of_the_same_names_elsewhere_are_other_images(runs, tmp_path):
     assert [test_set.name for test_set in found.test_sets] == ["photos (1)", "photos (2)"]
 
 
-def test_test_images_that_another_run_trained_on_are_told(runs, tmp_path):
+def test_test_images_that_another_run_trained_on_are_reported(runs, tmp_path):
     again = tmp_path / "again"
     shutil.copytree(runs[2], again)
     split = json.loads((again / "split.json").read_text())
     split["train"], split["test"] = split["test"], split["train"]
     (again / "split.json").write_text(json.dumps(split))
     notes = compare_runs((runs[2], again)).notes
-    assert any("were training images of the runs that others (2) judged" in note for note in notes)
+    assert any("were training images of the runs on the test set others (2)" in note for note in notes)
 
 
-def test_runs_of_one_name_are_told_apart(runs, tmp_path):
+def test_runs_of_one_name_get_unique_names(runs, tmp_path):
     for name in ("a", "b"):
         shutil.copytree(runs[0], tmp_path / name / "run")
     assert [row.name for row in compare_runs((tmp_path / "a/run", tmp_path / "b/run")).runs] == ["a/run", "b/run"]
 
 
-def test_latencies_that_were_not_measured_alike_are_told(runs, tmp_path):
+def test_latencies_of_different_conditions_are_reported(runs, tmp_path):
     machine = json.loads((runs[0] / "run.json").read_text())["machine"]
     folders = []
     for threads in (1, 2):
@@ -130,8 +130,8 @@ def test_latencies_that_were_not_measured_alike_are_told(runs, tmp_path):
         (folders[-1] / "latency.json").write_text(json.dumps(latencies))
     found = compare_runs(folders)
     assert [row.latency.median_ms for row in found.runs] == [2.0, 2.0]  # of the file, not of the module
-    assert "not measured alike" in found.notes[0]
-    assert "restless" in found.notes[1]
+    assert "different conditions" in found.notes[0]
+    assert "noisy measurement" in found.notes[1]
     assert found.notes[1].endswith("threads-2")
 
 
@@ -152,7 +152,7 @@ def test_bad_input_is_one_sentence(runs, place, capsys, tmp_path):
     assert "--out runs.html" in refused(capsys, "report", *runs[:2])
     assert "ends in .html" in refused(capsys, "report", *runs[:2], "--out", runs[0] / "run.json")
     assert "there is no folder" in refused(capsys, "report", *runs[:2], "--out", tmp_path / "missing" / "runs.html")
-    assert "within the images" in refused(capsys, "report", *runs[:2], "--out", place / "photos" / "runs.html")
+    assert "inside the image folder" in refused(capsys, "report", *runs[:2], "--out", place / "photos" / "runs.html")
     assert "for several runs" in refused(capsys, "report", runs[0], "--out", out)
     assert "nothing to report on" in refused(capsys, "report")
     unfinished = tmp_path / "unfinished"

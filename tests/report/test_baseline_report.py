@@ -63,7 +63,7 @@ def result(number=40, **changes):
 def content(found=None, **changes):
     fields = {
         "title": "flowers: a baseline from mobilenet_v2",
-        "verdict": "mnasnet-00000026 reaches 81.2 % with 20.1M MACs after 30 epochs.",
+        "verdict": "mnasnet-00000026 reaches 81.2% with 20.1M MACs after 30 epochs.",
         "found": found or result(),
         "limitations": ("a full training may order networks otherwise",),
         "settings": (NamedValue(name="space", value="mnasnet"),),
@@ -72,12 +72,12 @@ def content(found=None, **changes):
     return BaselineContent(**(fields | changes))
 
 
-def test_the_page_says_the_front_the_choice_and_the_finalists():
+def test_a_report_shows_the_front_the_best_reward_and_the_finalists():
     page = render_baseline(content())
     for words in (
-        "the reward&#39;s choice",
+        "best reward",
         "Pareto front",
-        "The finalists",
+        "Finalists",
         describe_block(result().network.stages[0].block),
         "target 20.0M MACs",
     ):
@@ -89,7 +89,7 @@ def test_the_page_says_the_front_the_choice_and_the_finalists():
     {"objective": Objective(target=2e7, form="constraint")}, {"objective": Objective(target=2e7, form="hard")},
     {"objective": Objective(target=1.25e7, cost="latency")}, {"evaluator": "supernet"}, {"finalists": ()},
 ])  # fmt: skip
-def test_every_kind_of_search_has_a_page(changes):
+def test_every_kind_of_search_has_a_report(changes):
     assert "<svg" in render_baseline(content(result(**changes)))
 
 

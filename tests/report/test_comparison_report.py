@@ -80,7 +80,7 @@ def test_rows_are_what_was_counted_and_measured(comparison, content):
     assert content.compared.best == max(results[1:], key=lambda result: result.accuracy)
 
 
-def test_the_paper_s_table_stands_beside_its_own_baseline(content, compared, tmp_path):
+def test_the_paper_s_table_is_shown_for_its_own_baseline(content, compared, tmp_path):
     # Table 7 of the paper: B0 77.3, compound 81.1.
     assert [published_way(row) for row in content.published] == list(WAYS)
     assert [row.top1 for row in content.published] == [77.3, 79.0, 78.9, 79.1, 81.1]
@@ -93,12 +93,12 @@ def test_the_paper_s_table_stands_beside_its_own_baseline(content, compared, tmp
     assert collect_comparison_content(other, tmp_path).published == content.published
 
 
-def test_a_page_shows_everything_and_loads_nothing(content):
+def test_a_report_shows_everything_and_loads_nothing(content):
     text = render_comparison(content)
     assert render_comparison(content) == text
     page = Page(text)
     anchors = {value[1:] for tag, name, value in page.attributes if tag == "a" and name == "href"}
-    assert anchors == {"ways", "beside", "published", "limits", "settings", "main"}
+    assert anchors == {"methods", "network_maps", "published", "limitations", "settings", "main"}
     assert len(page.ids) == len(set(page.ids))
     assert set(re.findall(r"https?://[^\"' <]*", text)) == {"http://www.w3.org/2000/svg"}
     assert not page.tags & {"script", "link", "iframe", "object", "base", "form"}
@@ -113,17 +113,17 @@ def test_without_maps_and_publication_the_rest_is_shown(compared, tmp_path):
     content = collect_comparison_content(compared, tmp_path).replace(published=())
     page = Page(render_comparison(content))
     anchors = {value[1:] for tag, name, value in page.attributes if tag == "a" and name == "href"}
-    assert anchors == {"ways", "limits", "settings", "main"}
+    assert anchors == {"methods", "limitations", "settings", "main"}
 
 
-def test_one_seed_is_no_obstacle(comparison, tmp_path):
+def test_one_seed_is_enough(comparison, tmp_path):
     train = Surface(comparison.baseline, 0).train
     one = compare_trained(comparison, Proxy(epochs=9, images=10, seeds=(3,)), train, images="photos", count=50)
     write_comparison_report(one, tmp_path)
     assert "one seed was used" in (tmp_path / "report.html").read_text().lower()
 
 
-def test_the_saved_picture_stands_alone(content):
+def test_the_saved_figure_is_complete(content):
     text = render_comparison_figure(content)
     root = ElementTree.fromstring(text)
     assert "var(" not in text

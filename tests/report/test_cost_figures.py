@@ -11,7 +11,7 @@ from triscale.report.run.cost_figures import Panel, PlotPoint, accuracy_against_
 
 SVG = "{http://www.w3.org/2000/svg}"
 FAMILIES = samples.digits().families
-OWN = PlotPoint("mine", 2_960_000, 0.978, 0.958, 0.988, "mine: 97.8 % of digits")
+OWN = PlotPoint("mine", 2_960_000, 0.978, 0.958, 0.988, "mine: 97.8% of digits")
 
 
 def marks(picture):
@@ -37,7 +37,7 @@ def test_all_panels_share_the_logarithmic_axis_of_cost(picture):
 def test_what_was_measured_lies_in_a_panel_of_its_own(picture):
     heights = {text.split(":")[0]: y for _, y, _, text in marks(picture)}
     published = [y for name, y in heights.items() if name != "mine"]
-    # 97.8 % on digits stands above all of ImageNet, but apart: between the two lie the lower axis and its title.
+    # 97.8% on digits stands above all of ImageNet, but apart: between the two lie the lower axis and its title.
     assert heights["mine"] + 60 < min(published)
     shown = [element.text for element in ElementTree.fromstring(picture.svg).iter(f"{SVG}text")]
     assert {"digits, 360 test images", "measured", "ImageNet", "as published: other images, another scale"} <= set(
@@ -56,7 +56,7 @@ def test_a_better_accuracy_of_other_images_moves_no_published_point(picture):
 def test_points_tell_name_accuracy_and_cost(picture):
     texts = [text for *_, text in marks(picture)]
     assert texts[0] == OWN.text
-    assert "b3: 81.6 % on ImageNet as published, 1.80G MACs, 12.2M parameters" in texts
+    assert "b3: 81.6% on ImageNet as published, 1.80G MACs, 12.2M parameters" in texts
     assert len(texts) == 1 + len(samples.TOP1)
 
 

@@ -55,10 +55,10 @@ def network_maps(browser, selector):
     )
 
 
-def test_a_point_under_the_pointer_tells_what_it_is(opened):
+def test_a_point_under_the_pointer_shows_its_tooltip(opened):
     point_at(opened, "#cost .mark:nth-of-type(3)")
-    told = opened.wait_for("document.querySelector('#cost .tip:not([hidden])')?.textContent")
-    assert told == "b1: 79.1 % on ImageNet as published, 700M MACs, 7.79M parameters"
+    tooltip = opened.wait_for("document.querySelector('#cost .tip:not([hidden])')?.textContent")
+    assert tooltip == "b1: 79.1% on ImageNet as published, 700M MACs, 7.79M parameters"
     box = opened.evaluate("(() => {const box = document.querySelector('#cost .tip').getBoundingClientRect();"
                           "return [box.left, box.right, innerWidth]})()")  # fmt: skip
     assert 0 <= box[0] < box[1] <= box[2]
@@ -70,8 +70,8 @@ def test_points_are_reached_by_keys_alone(opened):
     first = opened.evaluate("document.querySelector('#cost .tip').textContent")
     press(opened, "ArrowRight")
     second = opened.evaluate("document.querySelector('#cost .tip').textContent")
-    assert first.startswith("digits_fit_3M: 98.3 % of digits, 360 test images right")
-    assert second.startswith("b0: 77.1 %")
+    assert first.startswith("digits_fit_3M: 98.3% of digits, 360 test images correct")
+    assert second.startswith("b0: 77.1%")
     press(opened, "End")
     assert opened.evaluate("document.querySelector('#cost .tip').textContent").startswith("resnet50")
     press(opened, "Escape")
@@ -80,9 +80,9 @@ def test_points_are_reached_by_keys_alone(opened):
 
 def test_the_curve_is_read_at_the_pointer(opened):
     point_at(opened, "#training .mark:nth-of-type(7)")
-    told = opened.wait_for("document.querySelector('#training .tip:not([hidden])')?.textContent")
+    tooltip = opened.wait_for("document.querySelector('#training .tip:not([hidden])')?.textContent")
     epoch = samples.history()[6]
-    assert told == f"epoch 7: training {epoch.train_loss:#.3g}, validation {epoch.val_loss:#.3g}"
+    assert tooltip == f"epoch 7: training {epoch.train_loss:#.3g}, validation {epoch.val_loss:#.3g}"
     assert opened.evaluate("document.querySelectorAll('#training .guide circle').length") == 2
 
 

@@ -55,11 +55,11 @@ def digits():
     return render_run(samples.digits())
 
 
-def test_a_page_is_the_same_each_time(digits):
+def test_a_report_is_deterministic(digits):
     assert render_run(samples.digits()) == digits
 
 
-def test_a_page_loads_nothing(digits):
+def test_a_report_loads_nothing(digits):
     page = Page(digits)
     assert set(re.findall(r"https?://[^\"' <]*", digits)) == {"http://www.w3.org/2000/svg"}
     assert not page.tags & {"link", "iframe", "object", "base", "form"}
@@ -121,7 +121,7 @@ def test_every_section_may_be_the_only_one(only):
     Page(render_run(RunContent(title="one section", **{only: getattr(samples.digits(), only)})))
 
 
-def test_a_bare_page_says_so():
+def test_an_empty_report_says_so():
     text = render_run(RunContent(title="bare"))
     assert "Nothing has been recorded yet." in text
     assert "<nav" not in text
@@ -146,8 +146,8 @@ def test_two_and_a_hundred_classes():
 
 
 def test_weakest_classes_and_wrong_images_come_first(digits):
-    table = digits.split("The weakest first")[1].split("</table>")[0]
-    shares = [float(share) for share in re.findall(r"([\d.]+)\N{NO-BREAK SPACE}%</td><td class=\"meter", table)]
+    table = digits.split("Sorted by F1")[1].split("</table>")[0]
+    shares = [float(share) for share in re.findall(r"([\d.]+)%</td><td class=\"meter", table)]
     assert len(shares) == 10
     assert shares == sorted(shares)
     marks = re.findall(r'<li class="map (\w+)">', digits)
@@ -155,26 +155,26 @@ def test_weakest_classes_and_wrong_images_come_first(digits):
     assert digits.count("✗ wrong") == 2
 
 
-def test_asked_achieved_and_the_binding_limit_are_shown(digits):
+def test_requested_achieved_and_the_binding_limit_are_shown(digits):
     budget = digits.split('<section id="budget"')[1].split("</section>")[0]
-    assert "<strong>2.96M MACs</strong> of 3.00M MACs asked" in budget
+    assert "<strong>2.96M MACs</strong> of 3.00M MACs requested" in budget
     assert budget.count("binding limit</span>") == 1
     fit = samples.fit()
     over = fit.replace(limits=(fit.limits[0].replace(achieved=3_600_000),))
     assert "over the limit" in render_run(RunContent(title="x", fit=over))
 
 
-def test_each_class_has_its_confusions_and_its_surest_mistakes(digits):
+def test_each_class_has_its_confusions_and_its_most_confident_mistakes(digits):
     content = samples.digits()
     for number, metric in enumerate(content.metrics.per_class):
         card = digits.split(f'id="class-{number}"')[1].split("</article>")[0]
         row = content.metrics.confusion[number]
         wrong = sum(row) - row[number]
-        assert f"{row[number]} of {metric.count} right, {wrong} taken for other classes" in card
+        assert f"{row[number]} of {metric.count} correct, {wrong} predicted as another class" in card
         assert card.count("<li>") == min(5, sum(count > 0 for count in row) - 1) + min(
             5, sum(other[number] > 0 for other in content.metrics.confusion) - 1
         )
-        said = re.findall(r'<bdi>(\d)</bdi> <span class="sure">([\d.]+)', card)
+        said = re.findall(r'<bdi>(\d)</bdi> <span class="confidence">([\d.]+)', card)
         expected = [card for card in content.wrong if card.prediction.truth == metric.name]
         made = [card.prediction for card in expected]
         assert said == [(one.predicted, f"{100 * one.confidence:.1f}") for one in made]
@@ -190,34 +190,34 @@ def test_published_accuracies_are_named_as_those_of_other_images(digits):
     assert "resnet18" not in cost  # whose authors' figure is unknown to the table
 
 
-def test_a_latency_that_nobody_measured_has_its_command():
+def test_a_missing_latency_has_its_command():
     text = render_run(RunContent(title="x", measure="triscale measure runs/mine"))
     device = text.split('<section id="device"')[1].split("</section>")[0]
-    assert "None was measured yet" in device
+    assert "No latency has been measured yet" in device
     assert "triscale measure runs/mine" in device
 
 
-def test_a_measurement_says_where_it_was_taken_and_whether_to_trust_it(digits):
+def test_a_measurement_shows_its_device_and_its_noise(digits):
     device = digits.split('<section id="device"')[1].split("</section>")[0]
     assert "Measured on Intel Xeon." in device
-    assert device.count("Not to be trusted") == 1
+    assert device.count("Noisy measurement") == 1
     assert "PyTorch: the quartiles lie far apart" in device
     assert "1.40 to 1.44" in device
     quiet = tuple(row.replace(noise=None) for row in samples.digits().latency)
-    assert "Not to be trusted" not in render_run(samples.digits().replace(latency=quiet))
+    assert "Noisy measurement" not in render_run(samples.digits().replace(latency=quiet))
 
 
-def test_an_export_that_could_not_be_run_here_is_no_agreement():
+def test_an_export_without_its_engine_has_no_agreement():
     exported = samples.digits().exported.replace(agreement=None, max_error=None)
     device = (
         render_run(RunContent(title="x", exported=exported)).split('<section id="device"')[1].split("</section>")[0]
     )
-    assert "nothing was compared" in device
+    assert "not compared with the model" in device
     assert "Same prediction" not in device
 
 
 def test_a_predicted_limit_says_so():
     full = samples.digits()
     text = render_run(RunContent(title="x", fit=full.fit, latency=full.latency))
-    assert "28.4\N{NO-BREAK SPACE}% used; foretold by the profile, measured 1.42 ms in ONNX Runtime" in text
-    assert "used; foretold by the profile<" in render_run(RunContent(title="x", fit=full.fit))
+    assert "28.4% used; predicted by the device profile, measured 1.42 ms in ONNX Runtime" in text
+    assert "used; predicted by the device profile<" in render_run(RunContent(title="x", fit=full.fit))

@@ -25,7 +25,7 @@ from triscale.search.coefficients.result import Response
 from triscale.search.study.trial import Proxy
 
 METHODS = {"grid": search_grid, "halving": search_halving, "response": search_response}
-ALWAYS = {"surface", "standings", "trials", "limits", "settings"}
+ALWAYS = {"surface", "standings", "trials", "limitations", "settings"}
 OWN = {"grid": set(), "halving": {"rungs"}, "response": {"response"}}
 CORNERS = {
     "width": (Scale(depth=1, width=math.sqrt(2), resolution=1), (0, 0)),
@@ -156,7 +156,7 @@ def test_left_out_networks_miss_by_what_the_search_recorded(found, contents):
     assert missed == pytest.approx(found["response"].response.left_out_rms)
 
 
-def test_the_paper_stands_where_its_rounded_network_is(contents):
+def test_the_paper_s_coefficients_are_placed_by_their_rounded_network(contents):
     paper = contents["grid"].reference
     # 1.2 x 16 blocks become 23, one more in almost every stage; 1.15 x 224 px become 256.
     assert paper.realized.depth == pytest.approx(23 / 16)
@@ -171,7 +171,7 @@ def test_training_everything_costs_all_and_the_others_less(contents):
         assert contents[name].found.training_macs < exhaustive_macs(contents[name]) == everything
 
 
-def test_seeds_and_courses_average_to_the_standings(contents):
+def test_seeds_and_learning_curves_average_to_the_standings(contents):
     for row in standing_rows(contents["grid"]):
         assert len(row.seeds) == 3
         assert np.mean(row.seeds) == pytest.approx(row.standing.accuracy)
@@ -204,7 +204,7 @@ def test_a_response_that_does_not_fit_gives_no_law(found, candidates, tmp_path):
     unfit = found["response"].response.replace(fits=False, left_out_rms=0.08)
     content = collect_search_content(found["response"].replace(response=unfit), candidates, tmp_path)
     text = render_search(content)
-    assert "No law was found" in text
+    assert "No scaling law was found" in text
     assert "by 8.0 points" in text
     fit = found["response"].replace(response=unfit.replace(fits=True))
     assert collect_search_content(fit, candidates, tmp_path).warnings == ()
@@ -247,7 +247,7 @@ def test_a_search_of_one_candidate_and_one_of_many_have_reports(contents):
     assert "The other 35 candidates" in text
 
 
-def test_a_page_is_written_beside_the_search(found, candidates, tmp_path):
+def test_a_report_is_written_into_the_search_folder(found, candidates, tmp_path):
     path = write_search_report(found["grid"], candidates, tmp_path)
     assert path == tmp_path / "report.html"
     assert found["grid"].baseline in path.read_text()

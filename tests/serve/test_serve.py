@@ -61,7 +61,7 @@ def test_the_model_is_described(server, served_run):
     assert status == 200
     assert found["network"] == "tiny"
     assert tuple(found["classes"]) == Run.open(served_run).spec.classes
-    assert found["smallest_macs"] <= found["macs"] <= found["largest_macs"]
+    assert found["min_macs"] <= found["macs"] <= found["max_macs"]
 
 
 def test_a_budget_gets_its_network(server):
@@ -89,7 +89,7 @@ def test_a_profile_foretells_the_time_of_a_budget_s_network(served_run):
     [
         ("POST", "/api/predict", b"", 415, "empty"),
         ("POST", "/api/predict", b"<html>", 415, "not an image"),
-        ("POST", "/api/predict", b"\xff\xd8\xff\xe0" + bytes(200), 415, "no image that can be read"),
+        ("POST", "/api/predict", b"\xff\xd8\xff\xe0" + bytes(200), 415, "not a readable image"),
         ("POST", "/api/predict?top=0", b"x", 422, "greater than or equal to 1"),
         ("GET", "/api/scale?budget=abc", None, 422, "cannot read the budget"),
         ("GET", "/api/scale?budget=1", None, 422, "no network scaled from"),

@@ -1,6 +1,6 @@
-"""Records in, pictures and one self-contained HTML page out.
+"""Reports: one self-contained HTML file from the records of results.
 
-The records of :mod:`triscale.report.run.run_content` say everything that a page can show, and
-:func:`triscale.report.page.render` shows it. Nothing here measures or recomputes: a section whose record is
-absent is left out.
+A ``*_content`` module holds the result records that a kind of report shows, a ``*_view`` module derives order and
+sentences from them, ``*_figures`` modules draw, and :mod:`triscale.report.render` fills the templates. Nothing is
+measured here; a section whose record is absent is left out.
 """

@@ -1,4 +1,4 @@
-"""What a scan of the images found, in short: counts by class and split, unreadable files, leaks."""
+"""Summary of the scan of a data set: counts by class and split, unreadable files, leaks between splits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from triscale.record import Record
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class BadFile:
-    """One file that is left out, with the reason in a few words."""
+    """A file that was left out, and why."""
 
     path: str
     reason: str
@@ -21,19 +21,19 @@ class BadFile:
 Part = Literal["train", "val", "test"]
 Likeness = Literal["exact", "recoded", "possible"]
 
-_WORDS = {"exact": "the same file", "recoded": "the same image encoded anew", "possible": "perhaps the same image"}
+_WORDS = {"exact": "the same file", "recoded": "the same image, re-encoded", "possible": "perhaps the same image"}
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Leak:
-    """An image for testing or validation that is a copy of one which comes before it: train, val, test.
+    """A test or validation image that is a copy of an image in an earlier split, in the order train, val, test.
 
     Attributes:
-        path: the image that should be unseen, relative to the split's root.
-        part: its part.
-        copy: the image that it is a copy of.
-        copy_part: the part of that one.
-        likeness: the same bytes, certainly the same image, or possibly so.
+        path: The image that should be unseen, relative to the root of the split.
+        part: Its split.
+        copy: The image that it is a copy of.
+        copy_part: The split of that image.
+        likeness: Same bytes, certainly the same image, or possibly the same image.
     """
 
     path: str
@@ -47,7 +47,7 @@ class Leak:
 
 
 class SplitCounts(Record):
-    """How many images of a class are for what."""
+    """Number of images of a class in each split."""
 
     name: str
     train: int
@@ -56,10 +56,10 @@ class SplitCounts(Record):
 
 
 class DataSummary(Record):
-    """What the scan found, in short: images by class and part, their sides in pixels, files left out, copies.
+    """Summary of a scan: images by class and split, their sides in pixels, files left out, duplicates.
 
-    ``leaks`` lists the images for testing or validation that have a copy in an earlier part; certain ones are an error
-    unless ``allow_leak`` was given. ``copies`` counts the other images that are certainly there more than once.
+    ``leaks`` lists the test and validation images that have a copy in an earlier split; certain ones are an error
+    unless ``allow_leak`` was given. ``copies`` counts the other images that certainly occur more than once.
     """
 
     kind_name: ClassVar[str] = "data"

@@ -32,9 +32,9 @@ class Export(Record):
 
 
 class BlockNoise(Record):
-    """A block's output after rounding to int8 all that pays: signal to noise in decibels, and whether it stays float.
+    """Signal-to-noise ratio of a block's int8 output in decibels, and whether the block stays in float.
 
-    ``for_speed`` says that it stays so because int8 makes it no faster on this machine.
+    ``for_speed``: it stays in float because int8 does not make it faster on this machine.
     """
 
     name: str
@@ -44,11 +44,11 @@ class BlockNoise(Record):
 
 
 class Quantized(Record):
-    """An int8 file beside its float model, on ``images`` images with known classes.
+    """An int8 file compared with its float model on ``images`` labeled images.
 
-    Accuracies are shares; ``lost_points`` is what int8 loses, in points, with the half-width ``lost_error`` of a 95 %
+    Accuracies are shares; ``lost_points`` is what int8 loses, in points, with the half-width ``lost_error`` of a 95%
     interval from the images on which the two disagree. ``agreement`` is the share with the same first class.
-    ``attempts`` counts the files that were made until one kept within ``bound_points``.
+    ``attempts`` counts the files that were written until one stayed within ``bound_points``.
     """
 
     kind_name: ClassVar[str] = "quantized"
@@ -69,9 +69,9 @@ class Quantized(Record):
 
 
 class Exported(Record):
-    """A file made of a Run: how it agrees with the model, what int8 does to it, and its latency here.
+    """A file exported from a run: its agreement with the model, its int8 accuracy, and its latency on this machine.
 
-    ``latency`` is None where its engine does not run here.
+    ``latency`` is None where its engine is not available.
     """
 
     kind_name: ClassVar[str] = "exported"
@@ -82,7 +82,7 @@ class Exported(Record):
 
 
 class Exports(Record):
-    """All files that were made of a Run, by the names of their files."""
+    """All files exported from a run, in the order of their names."""
 
     kind_name: ClassVar[str] = "exports"
 
@@ -90,11 +90,11 @@ class Exports(Record):
 
 
 class DeploymentCandidate(Record):
-    """One way to run a Run's network.
+    """A file that could be deployed: engine, precision, size, accuracy and latency.
 
     ``milliseconds`` for one image: measured in turns with the others, with the ratio to the first in ``ratio`` and its
-    95 % interval, or foretold by a profile. ``accuracy``: on the test images. ``verdict``: why it was taken or left.
-    ``deployable`` is false for what needs Python and torch and is only shown beside.
+    95% interval, or predicted by a device profile. ``accuracy``: on the test images. ``verdict``: why it was chosen or not.
+    ``deployable`` is false for what needs Python and torch and is shown for comparison only.
     """
 
     engine: str
@@ -111,10 +111,10 @@ class DeploymentCandidate(Record):
 
 
 class Deployment(Record):
-    """The file that was chosen for a device, and what it was chosen from.
+    """The file chosen for a device, and the candidates it was chosen from.
 
-    ``file`` is its name in the folder; ``device`` the processor that it is meant for; ``predicted`` says that times
-    come from a profile taken there.
+    ``file`` is its name in the folder, ``device`` the target processor; ``predicted``: latencies come from a profile
+    measured on that device.
     """
 
     kind_name: ClassVar[str] = "deployment"

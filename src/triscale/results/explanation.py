@@ -26,7 +26,7 @@ class ExplainedImage(ClassifiedImage):
 
 
 class ExplainedImages(Record):
-    """The images that were explained; ``method`` says how."""
+    """The explained images; ``method`` is the kind of class activation map."""
 
     kind_name: ClassVar[str] = "maps"
 
@@ -35,11 +35,11 @@ class ExplainedImages(Record):
 
 
 class ImageExplanation(Record):
-    """What a network says of an image and where it looks, in the image's own pixels; or why it was not read.
+    """The prediction for an image and the extent of its map in pixels of the image; or why it could not be read.
 
-    ``peak`` is where the map is greatest, ``box`` (left, top, right, bottom) holds all of it from half of that on,
-    ``share`` is how much of the map that is. ``deletion`` and ``insertion`` are the areas under the two curves of
-    :mod:`triscale.explain.faithful`, the ``random`` ones those of pixels in the order of chance.
+    ``peak`` is the maximum of the map, ``box`` (left, top, right, bottom) encloses all values above half of it,
+    ``share`` is the share of the map inside the box. ``deletion`` and ``insertion`` are the areas under the two curves of
+    :mod:`triscale.explain.faithful`, the ``random`` ones those of pixels in random order.
     """
 
     file: str
@@ -57,7 +57,7 @@ class ImageExplanation(Record):
 
 
 class Explanation(Record):
-    """Where a network looks in a person's images; overlays and the contact sheet lie beside it."""
+    """Class activation maps of any images; overlays and the contact sheet are files in the same folder."""
 
     kind_name: ClassVar[str] = "explanation"
     file_name: ClassVar[str] = "explanation.json"
@@ -69,7 +69,7 @@ class Explanation(Record):
 
 
 class NetworkMap(Record):
-    """What the network of one way says of an image, and the file of its map."""
+    """The prediction of one network of a comparison for an image, and the file of its map."""
 
     way: Way
     predicted: str

@@ -8,9 +8,9 @@ from triscale.record import Record
 class Epoch(Record):
     """One finished epoch: mean training loss, figures on the held-out images, and its speed.
 
-    ``learning_rate`` is that of its last step. ``val_top1`` is a share in 0..1. ``seconds`` covers the part of the
-    epoch since the job was last started. ``skipped_steps`` counts its steps that were
-    undone because they were not finite.
+    ``learning_rate`` is that of its last step. ``val_top1`` is a share in 0..1. ``seconds`` is the time
+    spent in the epoch since the job was last started. ``skipped_steps`` counts the steps that were undone because their
+    loss or gradients were not finite.
     """
 
     epoch: int

@@ -11,12 +11,12 @@ from triscale.results.machine import Machine
 
 
 class Measurement(Record):
-    """Time of one call in milliseconds: quartiles over ``samples`` calls after ``warmup_calls`` that do not count.
+    """Time of one call in milliseconds: quartiles over ``samples`` calls after ``warmup_calls`` discarded ones.
 
     ``engine`` and ``precision`` say what ran, on ``threads`` threads, with ``batch`` images of ``resolution`` pixels.
-    ``low_ms`` and ``high_ms`` are a 95 % interval of the median; ``cores`` those that the process was held to, if any;
-    ``peak_bytes`` the most memory that the process took beyond what it had before the model was loaded. ``noise`` says
-    in words why the machine was too restless for the figures to be trusted.
+    ``low_ms`` and ``high_ms`` are a 95% interval of the median; ``cores`` the cores that the process was pinned to, if any;
+    ``peak_bytes`` the most memory that the process took beyond what it had before the model was loaded. ``noise`` is
+    the reason why the measurement is noisy, as text; None if it is not.
     """
 
     kind_name: ClassVar[str] = "measurement"
@@ -43,7 +43,7 @@ class TimedNetwork(Record):
     """One candidate: its time in milliseconds, and how many times as long as the first it takes.
 
     ``median_ms`` is the median over rounds of the median call in each. ``ratio`` is the median over rounds of the
-    quotient with the first candidate's time in the same round, ``low`` and ``high`` a 95 % bootstrap interval of it.
+    quotient with the first candidate's time in the same round, ``low`` and ``high`` a 95% bootstrap interval of it.
     """
 
     name: str
@@ -58,7 +58,7 @@ class TimedNetwork(Record):
 
 
 class PairedTiming(Record):
-    """Candidates that were timed in turns; the first is what the others are compared with."""
+    """Candidates that were timed in turns; the first is the reference."""
 
     kind_name: ClassVar[str] = "versus"
 
@@ -71,7 +71,7 @@ class PairedTiming(Record):
 
 
 class RunLatencies(Record):
-    """What was measured of a Run, by the same protocol."""
+    """The latencies of a run, measured by the same protocol."""
 
     kind_name: ClassVar[str] = "latencies"
 

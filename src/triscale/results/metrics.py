@@ -10,7 +10,7 @@ from triscale.record import Record
 
 
 class ClassMetrics(Record):
-    """Figures of one class; a share without any case is 0."""
+    """Precision, recall and F1 of one class; 0 where the denominator is 0."""
 
     name: str
     count: int
@@ -20,7 +20,7 @@ class ClassMetrics(Record):
 
 
 class Bin(Record):
-    """Predictions whose confidence lies in (low, high]: mean confidence and share right."""
+    """Predictions whose confidence lies in (low, high]: mean confidence and accuracy."""
 
     low: float
     high: float
@@ -30,9 +30,9 @@ class Bin(Record):
 
 
 class Metrics(Record):
-    """Figures over a set of images, each counted once. Shares are in 0..1.
+    """Metrics over a set of images, each counted once. Accuracies are shares from 0 to 1.
 
-    ``top1_low`` and ``top1_high``: 95 % interval (Wilson 1927). ``top5`` is absent for up to five classes. ``loss`` is
+    ``top1_low`` and ``top1_high``: 95% interval (Wilson 1927). ``top5`` is absent for up to five classes. ``loss`` is
     the mean cross-entropy in nats. ``calibration_error``: mean distance of confidence and accuracy over 15 equal bins
     of confidence, weighted by their counts (Guo et al. 2017). ``confusion``: rows are the truth, columns predictions.
     """

@@ -9,7 +9,7 @@ from triscale.results.latency import Measurement
 
 
 class TestSet(Record):
-    """The images that some of the Runs were judged by: what it is called, where they are, how many."""
+    """A set of test images: its name, the folder or URL of the images, and their number."""
 
     __test__: ClassVar[bool] = False  # pytest takes it for tests
 
@@ -19,22 +19,22 @@ class TestSet(Record):
 
 
 class AccuracyGap(Record):
-    """How far a Run's accuracy is behind that of the best of its test set, with a 95 % interval over the images."""
+    """How far the accuracy of a run is behind the best on its test set, with a 95% interval over the images."""
 
     share: float
     low: float
     high: float
 
     @property
-    def told_apart(self) -> bool:
-        """Whether the images tell the two networks apart."""
+    def significant(self) -> bool:
+        """Whether the interval excludes 0, so that the runs are not tied."""
         return self.low > 0
 
 
 class ComparedRun(Record):
-    """A Run: what it is called, its network and cost, its accuracy (a share) with the 95 % interval, its latency.
+    """A run: its network and cost, its accuracy (a share) with the 95% interval, and its latency.
 
-    ``test_set`` is the number of the images that judged it; ``behind`` is absent for the best of these.
+    ``test_set`` is the index of its test set; ``behind`` is None for the best run on that test set.
     """
 
     name: str
@@ -53,14 +53,14 @@ class ComparedRun(Record):
 
 
 class Difference(Record):
-    """A setting in which the Runs differ, with the value that each of them has."""
+    """A setting in which the runs differ, with the value of each run."""
 
     setting: str
     values: tuple[str, ...]
 
 
 class ComparedRuns(Record):
-    """Runs side by side; ``notes`` says what of them is not to be compared, and why."""
+    """Compared runs; ``notes`` lists what cannot be compared, and why."""
 
     kind_name: ClassVar[str] = "compared_runs"
 

@@ -1,1 +1,1 @@
-"""A trained network behind HTTP: drop an image, see what it is; move a budget, see the network that it would give."""
+"""A trained network behind HTTP: classify images, and preview the network that a budget would give."""

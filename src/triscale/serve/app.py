@@ -1,4 +1,4 @@
-"""The HTTP interface: POST an image, get JSON; the page; its description by OpenAPI."""
+"""The HTTP interface: predictions as JSON, a web page, and an OpenAPI description."""
 
 from __future__ import annotations
 
@@ -25,77 +25,74 @@ PAGE_POLICY = (
 IMAGE_BODY = {
     "requestBody": {
         "required": True,
-        "description": "the bytes of an image file: JPEG, PNG, WebP and others, whatever the header says",
+        "description": "The bytes of an image file: JPEG, PNG, WebP and others. The Content-Type header is ignored.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 
 
 class Problem(Record):
-    """Why a request was refused, in one sentence."""
+    """The reason why a request was refused, in one sentence."""
 
     detail: str
 
 
 REFUSED: dict[int | str, dict[str, object]] = {
-    400: {"model": Problem, "description": "the connection ended early"},
-    408: {"model": Problem, "description": "the image came too slowly"},
-    413: {"model": Problem, "description": "the image is too large"},
-    415: {"model": Problem, "description": "the body is no image that can be read"},
-    503: {"model": Problem, "description": "too many images are waiting; come back after Retry-After seconds"},
+    400: {"model": Problem, "description": "The connection ended early."},
+    408: {"model": Problem, "description": "The image arrived too slowly."},
+    413: {"model": Problem, "description": "The image is too large."},
+    415: {"model": Problem, "description": "The body is not a readable image."},
+    503: {"model": Problem, "description": "Too many images are waiting; retry after Retry-After seconds."},
 }
 
 
 def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS) -> FastAPI:
     """Return the ASGI application that serves a network.
 
-    The network answers one image at a time, on one thread; what waits for it is limited.
+    The network classifies one image at a time, on one thread; the number of waiting requests is limited.
+
+    Args:
+        model: The network.
+        limits: Limits of requests and connections.
     """
     app = FastAPI(
         title=f"Triscale: {model.about.network}",
         version=__version__,
         description="Send an image, get its classes.",
-        docs_url=None,  # Their pages load scripts from elsewhere.
+        docs_url=None,  # Their pages load scripts from other sites.
         redoc_url=None,
     )
     threads = ThreadPoolExecutor(1, thread_name_prefix="network")
     waiting = asyncio.Semaphore(limits.waiting)
-    page = resources.files("triscale.serve").joinpath("page.html").read_text(encoding="utf-8")
 
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def show_page() -> HTMLResponse:
-        return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"})
+    _add_pages(app)
 
-    @app.get("/favicon.ico", include_in_schema=False)
-    async def show_icon() -> Response:
-        return Response(status_code=204)
-
-    @app.get("/api/health", summary="Whether the server answers")
+    @app.get("/api/health", summary="Check that the server responds")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/api/model", summary="What is served")
+    @app.get("/api/model", summary="Describe the network")
     async def about() -> Served:
         return model.about
 
-    @app.post("/api/predict", summary="What is this?", responses=REFUSED, openapi_extra=IMAGE_BODY)
+    @app.post("/api/predict", summary="Classify an image", responses=REFUSED, openapi_extra=IMAGE_BODY)
     async def predict(
         request: Request,
-        top: Annotated[int, Query(ge=1, le=1000, description="how many classes")] = 5,
-        with_map: Annotated[bool, Query(alias="map", description="also draw where the network looks")] = False,
+        top: Annotated[int, Query(ge=1, le=1000, description="number of classes")] = 5,
+        with_map: Annotated[bool, Query(alias="map", description="also return a class activation map")] = False,
     ) -> Answer:
         content = await read_body(request, limits)
         if waiting.locked():
-            raise HTTPException(503, "too many images are waiting; come back in a second", {"Retry-After": "1"})
+            raise HTTPException(503, "too many images are waiting; retry in a second", {"Retry-After": "1"})
         async with waiting:
             try:
                 return await asyncio.get_running_loop().run_in_executor(
                     threads, lambda: model.answer(content, top, with_map=with_map)
                 )
             except BadImage as error:
-                raise HTTPException(415, f"the body is no image that can be read: {error}") from None
+                raise HTTPException(415, f"the body is not a readable image: {error}") from None
 
-    @app.get("/api/scale", summary="The network that a budget gives", responses={422: {"model": Problem}})
+    @app.get("/api/scale", summary="Preview the network for a budget", responses={422: {"model": Problem}})
     async def scale(
         budget: Annotated[str, Query(max_length=100, description="such as 400M, 5M params or 20MB")],
     ) -> Scaled:
@@ -106,8 +103,21 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS) -> FastAPI:
             raise HTTPException(422, str(error)) from None
 
     @app.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+    async def internal_error(request: Request, error: Exception) -> JSONResponse:
         del request, error
-        return JSONResponse({"detail": "the server failed at this request; its log says why"}, 500)
+        return JSONResponse({"detail": "the server failed to answer this request; see its log"}, 500)
 
     return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    """Add the web page, which is not part of the documented interface."""
+    page = resources.files("triscale.serve").joinpath("page.html").read_text(encoding="utf-8")
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def show_page() -> HTMLResponse:
+        return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"})
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def show_icon() -> Response:
+        return Response(status_code=204)

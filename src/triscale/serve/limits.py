@@ -1,4 +1,4 @@
-"""What a server allows its clients, so that none of them keeps the others waiting."""
+"""Limits of a server, so that no client can block the others."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class ServerLimits:
     """Limits of a server.
 
     Attributes:
-        body_bytes: of a request.
-        body_seconds: in which it has to be there.
-        head_seconds: in which the head of a connection's first request has to be there.
-        pixels: of an image.
-        waiting: images that may wait for the network; more are told to come back.
-        connections: at a time.
+        body_bytes: Maximum size of a request's body.
+        body_seconds: Time within which the body must arrive.
+        head_seconds: Time within which the head of a connection's first request must arrive.
+        pixels: Maximum number of pixels of an image.
+        waiting: Maximum number of images waiting for the network; further requests get status 503.
+        connections: Maximum number of simultaneous connections.
     """
 
     body_bytes: int = 20_000_000
@@ -39,7 +39,7 @@ async def read_body(request: Request, limits: ServerLimits) -> bytes:
     """Read the body of a request within limits.
 
     Raises:
-        HTTPException: 413 too large, 408 too slow, 400 broken off.
+        HTTPException: Status 413 (too large), 408 (too slow) or 400 (connection closed).
     """
     stated = request.headers.get("content-length", "0")
     if stated.isdecimal() and int(stated) > limits.body_bytes:
@@ -47,24 +47,27 @@ async def read_body(request: Request, limits: ServerLimits) -> bytes:
     content = bytearray()
     try:
         async with asyncio.timeout(limits.body_seconds):
-            async for part in request.stream():
-                content += part
+            async for chunk in request.stream():
+                content += chunk
                 if len(content) > limits.body_bytes:
                     raise _too_large(limits)
     except TimeoutError:
-        raise HTTPException(408, f"the image was not there after {limits.body_seconds:g} s") from None
+        raise HTTPException(408, f"the image did not arrive within {limits.body_seconds:g} s") from None
     except ClientDisconnect:
-        raise HTTPException(400, "the connection ended before the image did") from None
+        raise HTTPException(400, "the connection ended before the image was complete") from None
     return bytes(content)
 
 
-def patient_for(seconds: float) -> type[H11Protocol]:
-    """Return uvicorn's HTTP protocol for connections that have to say what they want within some seconds.
+def http_protocol(seconds: float) -> type[H11Protocol]:
+    """Return uvicorn's HTTP protocol with a time limit for the head of a connection's first request.
 
-    Without that, a connection that sends nothing, or its head byte by byte, is kept for good.
+    Without it, a connection that sends nothing, or its head byte by byte, stays open forever.
+
+    Args:
+        seconds: The time limit.
     """
 
-    class Impatient(H11Protocol):
+    class TimeLimited(H11Protocol):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self.loop.call_later(seconds, self._close_if_silent)
@@ -73,7 +76,7 @@ def patient_for(seconds: float) -> type[H11Protocol]:
             if self.cycle is None and not self.transport.is_closing():
                 self.transport.close()
 
-    return Impatient
+    return TimeLimited
 
 
 def _too_large(limits: ServerLimits) -> HTTPException:

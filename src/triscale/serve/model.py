@@ -1,4 +1,4 @@
-"""A Run's network as a server uses it: one image at a time, with what it says, where it looks and how long it took."""
+"""A run's network as a server uses it: one image at a time, with probabilities, class activation map and latency."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class ClassScore(Record):
 
 
 class Answer(Record):
-    """What the network says of an image.
+    """The prediction for an image.
 
-    ``peak`` is where the map of the first class is greatest, in pixels from the image's left and top; ``map`` is the
-    image with that map laid over it, a PNG in base64, if it was asked for. ``milliseconds``: decoding and network.
+    ``peak`` is the maximum of the first class's activation map, in pixels from the left and top of the image; ``map``
+    is the image with that map overlaid, a PNG in base64, if requested. ``milliseconds``: decoding and inference.
     """
 
     classes: tuple[ClassScore, ...]
@@ -51,7 +51,7 @@ class Answer(Record):
 
 
 class Served(Record):
-    """What is served: the network, its classes, and the range of budgets that its baseline can be scaled to."""
+    """The served network, its classes, and the range of budgets that its baseline can be scaled to."""
 
     network: str
     resolution: int
@@ -60,14 +60,14 @@ class Served(Record):
     params: int
     test_accuracy: float | None
     baseline: str
-    smallest_macs: int
-    largest_macs: int
+    min_macs: int
+    max_macs: int
 
 
 class Scaled(Record):
-    """The network that a budget gives; multipliers are relative to the baseline, before rounding.
+    """The network for a budget; multipliers are relative to the baseline, before rounding.
 
-    ``milliseconds``: foretold for one image, where the server has a profile.
+    ``milliseconds``: predicted for one image, if the server has a device profile.
     """
 
     budget: str
@@ -85,15 +85,15 @@ class Scaled(Record):
 
 
 class ServedModel:
-    """A Run's network, ready to answer.
+    """A run's network, ready to classify images.
 
     Args:
-        run: a trained one.
-        pixels: most pixels of an image.
-        predictor: foretells the latency of scaled networks.
+        run: A trained run.
+        pixels: Maximum number of pixels of an image.
+        predictor: Predicts the latency of scaled networks.
 
     Raises:
-        RunError: the Run has no weights yet.
+        RunError: The run has no weights yet.
     """
 
     def __init__(self, run: Run, pixels: int, predictor: Predictor | None = None) -> None:
@@ -108,18 +108,23 @@ class ServedModel:
         self.about = self._about()
 
     def answer(self, content: bytes, top: int, *, with_map: bool) -> Answer:
-        """Return what the network says of an image file.
+        """Classify an image.
+
+        Args:
+            content: The bytes of an image file.
+            top: Number of classes.
+            with_map: Also return the class activation map of the first class.
 
         Raises:
-            BadImage: the content is no image, or above a limit.
+            BadImage: The content is not a readable image, or exceeds a limit.
         """
-        begun = time.perf_counter()
+        start = time.perf_counter()
         picture = decode(content, self._limits)
         inputs = normalize(self._transform(picture)[None], self._spec.preprocessing)
         with torch.inference_mode():
             probabilities = self._model(inputs).double().softmax(1)[0]
         order = probabilities.argsort(descending=True)[:top].tolist()
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - start
         peak, shown = self._map(picture, inputs, order[0]) if with_map else (None, None)
         return Answer(
             classes=tuple(
@@ -133,13 +138,13 @@ class ServedModel:
         )
 
     def scaled(self, budget: Budget) -> Scaled:
-        """Return the network that the Run's baseline becomes under a budget.
+        """Scale the run's baseline to a budget.
 
         Raises:
-            BudgetError: no network keeps it.
+            BudgetError: No network keeps the budget.
         """
         fit = fit_any(self._baseline, self._law, budget, self._predictor)
-        tally = count_of(fit.network)
+        counts = count_of(fit.network)
         return Scaled(
             budget=str(budget),
             network=fit.network.name,
@@ -149,8 +154,8 @@ class ServedModel:
             resolution_multiplier=fit.scale.resolution,
             resolution=fit.network.resolution,
             blocks=fit.network.num_blocks if isinstance(fit.network, Network) else None,
-            params=tally.params,
-            macs=tally.macs,
+            params=counts.params,
+            macs=counts.macs,
             used=max(limit.achieved / limit.asked for limit in fit.limits),
             milliseconds=predict(self._predictor, fit.network)
             if self._predictor is not None and isinstance(fit.network, Network)
@@ -165,17 +170,17 @@ class ServedModel:
         return extent(heat, square).peak, base64.b64encode(to_png(overlay(shown, heat))).decode()
 
     def _about(self) -> Served:
-        network, tally = self._spec.network, count_of(self._spec.network)
+        network, counts = self._spec.network, count_of(self._spec.network)
         return Served(
             network=network.name,
             resolution=network.resolution,
             classes=self._spec.classes,
-            macs=tally.macs,
-            params=tally.params,
+            macs=counts.macs,
+            params=counts.params,
             test_accuracy=self._accuracy,
             baseline=self._baseline.name,
-            smallest_macs=min(tally.macs, count_of(scale(self._baseline, self._law.at(-MAX_PHI))).macs),
-            largest_macs=max(tally.macs, count_of(scale(self._baseline, self._law.at(MAX_PHI))).macs),
+            min_macs=min(counts.macs, count_of(scale(self._baseline, self._law.at(-MAX_PHI))).macs),
+            max_macs=max(counts.macs, count_of(scale(self._baseline, self._law.at(MAX_PHI))).macs),
         )
 
 

@@ -1,4 +1,4 @@
-"""Running the server until a signal ends it."""
+"""Run the server until a signal stops it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from triscale.errors import UserError
-from triscale.serve.limits import DEFAULTS, ServerLimits, patient_for
+from triscale.serve.limits import DEFAULTS, ServerLimits, http_protocol
 
 GRACE_SECONDS = 5
 KEEP_ALIVE_SECONDS = 5
@@ -16,10 +16,10 @@ MAX_HEAD_BYTES = 16384
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+    """Return a listening socket.
 
     Raises:
-        UserError: the address is taken or not one of this machine.
+        UserError: The address is in use or does not belong to this machine.
     """
     try:
         return socket.create_server((host, port), backlog=512)
@@ -29,10 +29,16 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run_server(app: FastAPI, at: socket.socket, limits: ServerLimits = DEFAULTS) -> None:
-    """Serve until SIGINT or SIGTERM; requests under way are ended, but not for longer than five seconds."""
+    """Serve until SIGINT or SIGTERM; requests in progress get five seconds to finish.
+
+    Args:
+        app: The application.
+        at: A listening socket.
+        limits: Limits of requests and connections.
+    """
     config = uvicorn.Config(
         app,
-        http=patient_for(limits.head_seconds),
+        http=http_protocol(limits.head_seconds),
         ws="none",
         lifespan="off",
         log_level="warning",

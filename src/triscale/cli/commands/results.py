@@ -222,13 +222,13 @@ def report(*runs: Path, out: Path | None = None, json: Json = False) -> None:
 
 def _report_several(runs: tuple[Path, ...], out: Path | None, *, json: bool) -> None:
     from triscale.jobs.reports.run_comparison import compare_runs
-    from triscale.jobs.reports.runs_report import check_page, write_runs_report
+    from triscale.jobs.reports.runs_report import check_report_file, write_runs_report
 
     if out is None and not json:
         raise UserError("several runs have one page of their own; say where with --out, such as --out runs.html")
     compared = compare_runs(runs)
     if out is not None:
-        check_page(compared, out)
+        check_report_file(compared, out)
         write_runs_report(compared, out)
     if json:
         print_json(compared)
@@ -253,7 +253,7 @@ def _print_runs(compared: ComparedRuns) -> None:
                     f"{run.top1_low:.1%} - {run.top1_high:.1%}",
                     ""
                     if run.behind is None
-                    else f"{100 * run.behind.share:.1f}{'' if run.behind.told_apart else ' ~'}",
+                    else f"{100 * run.behind.share:.1f}{'' if run.behind.significant else ' ~'}",
                     "" if run.latency is None else f"{run.latency.median_ms:.3g} ms{' ?' if run.latency.noise else ''}",
                 )
                 for run in rows

@@ -1,1 +1,1 @@
-"""From records in a directory to the content of a report."""
+"""Reports of runs and studies, from the records in their folders."""

@@ -1,4 +1,4 @@
-"""From what a baseline search found to its page."""
+"""The report of a baseline search."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from triscale.jobs.reports.study_parts import existing, name_of_images, request_rows, spaced, trained_on
+from triscale.jobs.reports.study_parts import existing, name_of_images, request_rows, trained_on
 from triscale.network.cost import count_network, si
 from triscale.record import write_atomic
 from triscale.report.baseline.baseline_content import BaselineContent
@@ -19,51 +19,51 @@ from triscale.search.baseline.explore import BaselineSearchResult
 if TYPE_CHECKING:
     from triscale.jobs.studies.requests import BaselineSearchRequest
 
-PAGE = "report.html"
+REPORT_FILE = "report.html"
 FILES = (
     ("network.json", "the network found; give it to --baseline or --network"),
-    ("found.json", "all that was found, with every network"),
-    ("baseline_search.json", "what was asked"),
-    ("times.json", "the latencies that were measured"),
-    ("split.json", "which image is for what"),
-    ("study.sqlite", "what has been trained, so that a search goes on"),
-    ("trials", "a Run for each brief training"),
-    ("finalists", "the study of those trained in full, with a Run for each"),
-    ("supernet", "the weight-sharing network"),
-    ("checked", "the study of the stand-alone trainings that the weight-sharing network was checked by"),
+    ("found.json", "the whole result, with every network evaluated"),
+    ("baseline_search.json", "the request"),
+    ("times.json", "measured latencies"),
+    ("split.json", "the split: which image is used for training, validation and test"),
+    ("study.sqlite", "the finished trials, from which a search resumes"),
+    ("trials", "a run for each brief training"),
+    ("finalists", "the study of the finalists, with a run for each"),
+    ("supernet", "the supernet"),
+    ("checked", "the study of stand-alone trainings that the supernet was checked against"),
 )
 
 
 def write_baseline_report(
-    found: BaselineSearchResult, folder: Path, asked: BaselineSearchRequest | None = None
+    found: BaselineSearchResult, folder: Path, request: BaselineSearchRequest | None = None
 ) -> Path:
-    """Write the page of a baseline search into its folder, and return its path.
+    """Write the report of a baseline search into its folder, and return its path.
 
     Args:
-        found: what the search found.
-        folder: of the search, with its trainings.
-        asked: the request; without it the page says less.
+        found: The result of the search.
+        folder: Folder of the search, with its trials.
+        request: The request; without it the report has fewer sections.
     """
-    path = folder / PAGE
-    content = render_baseline(collect_baseline_content(found, folder, asked))
+    path = folder / REPORT_FILE
+    content = render_baseline(collect_baseline_content(found, folder, request))
     write_atomic(path, content.encode("utf-8", errors="replace"))
     return path
 
 
 def collect_baseline_content(
-    found: BaselineSearchResult, folder: Path, asked: BaselineSearchRequest | None = None
+    found: BaselineSearchResult, folder: Path, request: BaselineSearchRequest | None = None
 ) -> BaselineContent:
-    """Return everything that the page of a baseline search shows."""
+    """Return everything that the report of a baseline search shows."""
     return BaselineContent(
-        title=f"{name_of_images(asked)}a baseline from {found.space.skeleton.name}",
+        title=f"{name_of_images(request)}a baseline from {found.space.skeleton.name}",
         verdict=_verdict(found),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         warnings=_warnings(found),
         found=found,
-        limitations=tuple(spaced(sentence) for sentence in found.limitations),
-        settings=(*_settings(found), *request_rows(asked)),
+        limitations=found.limitations,
+        settings=(*_settings(found), *request_rows(request)),
         environment=trained_on(folder),
-        next_commands=() if asked is None else _next_commands(asked, folder),
+        next_commands=() if request is None else _next_commands(request, folder),
         files=existing(folder, FILES),
     )
 
@@ -75,16 +75,16 @@ def _verdict(found: BaselineSearchResult) -> str:
     macs = si(count_network(found.network).macs)
     after = f"{epochs} epoch{'s' if epochs != 1 else ''}"
     chosen = f"{found.network.name} reaches {unbroken(share(accuracy))} with {unbroken(f'{macs} MACs')} after {after}"
-    return f"{chosen}: the best reward of {len(found.evaluated)} networks looked at."
+    return f"{chosen}: the best reward of {len(found.evaluated)} evaluated networks."
 
 
 def _warnings(found: BaselineSearchResult) -> tuple[str, ...]:
     if found.ranking is None or found.ranking.trusted:
         return ()
     sentence = (
-        f"The weight-sharing network orders {found.ranking.networks} networks that were trained by themselves with a "
+        f"The supernet ranks {found.ranking.networks} networks that were also trained stand-alone with a "
         f"rank correlation of {found.ranking.kendall:.2f} (Kendall); {found.ranking.doubt}. Train it longer, check it "
-        "with more networks, or search with the evaluator training."
+        "with more networks, or search with --evaluator training."
     )
     return (sentence,)
 
@@ -105,16 +105,18 @@ def _settings(found: BaselineSearchResult) -> tuple[NamedValue, ...]:
     ]
     if ranking is not None:
         interval = f"{ranking.low:.2f} to {ranking.high:.2f}"
-        rows.append(("rank correlation", f"{ranking.kendall:.2f} (95 %: {interval}) of {ranking.networks} networks"))
+        rows.append(
+            ("rank correlation", f"{ranking.kendall:.2f} (95% interval {interval}) of {ranking.networks} networks")
+        )
     return tuple(NamedValue(name=name, value=value) for name, value in rows)
 
 
-def _next_commands(asked: BaselineSearchRequest, folder: Path) -> tuple[str, ...]:
+def _next_commands(request: BaselineSearchRequest, folder: Path) -> tuple[str, ...]:
     network = str(folder / "network.json")
     commands = (
-        ("triscale", "search", "coefficients", asked.images, "--baseline", network, "--out", "coefficients"),
+        ("triscale", "search", "coefficients", request.images, "--baseline", network, "--out", "coefficients"),
         ("triscale", "family", "--baseline", network, "--law", "coefficients", "--phis", "0..4", "--out", "family"),
-        ("triscale", "compare", asked.images, "--baseline", network, "--out", "comparison"),
-        ("triscale", "train", asked.images, "--network", network, "--out", "run"),
+        ("triscale", "compare", request.images, "--baseline", network, "--out", "comparison"),
+        ("triscale", "train", request.images, "--network", network, "--out", "run"),
     )
     return tuple(shlex.join(command) for command in commands)

@@ -1,4 +1,4 @@
-"""From what a comparison of ways to scale came to, to its page and its picture."""
+"""The report of a comparison of scaling methods, and its figure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from triscale.jobs.reports.study_parts import (
     name_for_commands,
     name_of_images,
     request_rows,
-    spaced,
     trained_on,
 )
 from triscale.jobs.studies.requests import StudyRequest
@@ -29,58 +28,58 @@ from triscale.search.compare.results import ComparisonResult, verdict
 if TYPE_CHECKING:
     from triscale.results.explanation import ComparisonMaps
 
-PAGE, FIGURE = "report.html", "comparison.svg"
+REPORT_FILE, FIGURE = "report.html", "comparison.svg"
 
 FILES = (
     ("compared.json", "all accuracies, with their intervals"),
     ("comparison.json", "the networks as data, with their costs"),
-    ("compare.json", "what was asked"),
+    ("compare.json", "the request"),
     (BASELINE, "the baseline as data; give it to --baseline"),
-    (FIGURE, "the picture of the result"),
+    (FIGURE, "the figure of the result"),
     ("maps", "the class activation maps"),
-    ("split.json", "which image is for what"),
-    ("study.sqlite", "what has been trained, so that a comparison goes on"),
-    ("trials", "a Run for each training"),
+    ("split.json", "the split: which image is used for training, validation and test"),
+    ("study.sqlite", "the finished trials, from which a comparison resumes"),
+    ("trials", "a run for each trial"),
 )
 
 
 def write_comparison_report(
-    compared: ComparisonResult, folder: Path, asked: StudyRequest | None = None, maps: ComparisonMaps | None = None
+    compared: ComparisonResult, folder: Path, request: StudyRequest | None = None, maps: ComparisonMaps | None = None
 ) -> Path:
-    """Write the page of a comparison and its picture, ``comparison.svg``, into its folder; return the page's path.
+    """Write the report of a comparison and its figure, ``comparison.svg``, into its folder; return the report's path.
 
     Args:
-        compared: what came out.
-        folder: of the comparison, with its trainings and maps.
-        asked: the request; without it the page says less.
-        maps: class activation maps, whose files lie in ``folder/maps``.
+        compared: The result of the comparison.
+        folder: Folder of the comparison, with its trials and maps.
+        request: The request; without it the report has fewer sections.
+        maps: Class activation maps, whose files are in ``folder/maps``.
     """
-    path = folder / PAGE
-    content = collect_comparison_content(compared, folder, asked, maps)
+    path = folder / REPORT_FILE
+    content = collect_comparison_content(compared, folder, request, maps)
     write_atomic(folder / FIGURE, render_comparison_figure(content).encode("utf-8", errors="replace"))
     write_atomic(path, render_comparison(content).encode("utf-8", errors="replace"))
     return path
 
 
 def collect_comparison_content(
-    compared: ComparisonResult, folder: Path, asked: StudyRequest | None = None, maps: ComparisonMaps | None = None
+    compared: ComparisonResult, folder: Path, request: StudyRequest | None = None, maps: ComparisonMaps | None = None
 ) -> ComparisonContent:
-    """Return everything that the page of a comparison shows."""
+    """Return everything that the report of a comparison shows."""
     comparison = compared.comparison
-    said = spaced(verdict(compared))
+    sentence = verdict(compared)
     return ComparisonContent(
-        title=f"{name_of_images(asked)}ways to scale {comparison.baseline.name}",
-        verdict=f"{said[:1].upper()}{said[1:]}.",
+        title=f"{name_of_images(request)}scaling methods for {comparison.baseline.name}",
+        verdict=f"{sentence[:1].upper()}{sentence[1:]}.",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         compared=compared,
         published=_published(comparison.baseline.name),
         source=f"Tables 3 and 7 of {PAPER}",
         maps=maps,
         pictures={} if maps is None else _pictures(maps, folder / "maps"),
-        limitations=tuple(spaced(sentence) for sentence in compared.limitations),
-        settings=(*_settings(compared), *request_rows(asked)),
+        limitations=compared.limitations,
+        settings=(*_settings(compared), *request_rows(request)),
         environment=trained_on(folder),
-        next_commands=() if asked is None else _next_commands(compared, asked, folder),
+        next_commands=() if request is None else _next_commands(compared, request, folder),
         files=existing(folder, FILES),
     )
 
@@ -105,19 +104,19 @@ def _settings(compared: ComparisonResult) -> tuple[NamedValue, ...]:
         ("compound law", str(comparison.law)),
         ("training", f"{proxy.epochs} epochs of {proxy.images} images"),
         ("seeds", ", ".join(map(str, proxy.seeds))),
-        ("compute of all trainings", f"{si(compared.training_macs)} MACs"),
+        ("compute of all trials", f"{si(compared.training_macs)} MACs"),
         ("test images", str(compared.count)),
     )
     return tuple(NamedValue(name=name, value=value) for name, value in rows)
 
 
-def _next_commands(compared: ComparisonResult, asked: StudyRequest, folder: Path) -> tuple[str, ...]:
+def _next_commands(compared: ComparisonResult, request: StudyRequest, folder: Path) -> tuple[str, ...]:
     comparison = compared.comparison
-    baseline = name_for_commands(asked.baseline if comparison.phi == 0 else comparison.baseline, folder)
+    baseline = name_for_commands(request.baseline if comparison.phi == 0 else comparison.baseline, folder)
     law = f"{comparison.law.alpha:g},{comparison.law.beta:g},{comparison.law.gamma:g}"
     budget = si(int(comparison.times * comparison.contenders[0].macs.achieved))
     commands = (
-        ("triscale", "fit", asked.images, "--baseline", baseline, "--law", law, "--budget", budget),
-        ("triscale", "search", "coefficients", asked.images, "--baseline", baseline, "--out", "coefficients"),
+        ("triscale", "fit", request.images, "--baseline", baseline, "--law", law, "--budget", budget),
+        ("triscale", "search", "coefficients", request.images, "--baseline", baseline, "--out", "coefficients"),
     )
     return tuple(shlex.join(command) for command in commands)

@@ -1,4 +1,4 @@
-"""Several finished Runs side by side: cost, accuracy, latency, and in what they were made differently."""
+"""Compare finished runs: cost, accuracy, latency, and the settings in which they differ."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from triscale.training.metrics import Z_95
 UNSET = "\N{EN DASH}"
 
 
-class _Judged(NamedTuple):
-    """What is read of a Run."""
+class _EvaluatedRun(NamedTuple):
+    """What is loaded of a run; ``right`` says for each test image whether its prediction is correct."""
 
     run: Run
     spec: RunSpec
@@ -36,49 +36,49 @@ class _Judged(NamedTuple):
 
 
 def compare_runs(folders: Sequence[Path]) -> ComparedRuns:
-    """Gather what the folders of evaluated Runs hold; nothing is computed anew but differences.
+    """Load evaluated runs and compare them; only differences are computed.
 
     Runs share a test set if their images are the same files of the same root in the same classes. Within a test set
-    each Run is compared with the best one image by image.
+    each run is compared with the best one image by image.
 
     Raises:
-        RunError: a folder that holds no Run or one that was not evaluated, or a Run that is given twice.
+        RunError: A folder holds no evaluated run, or a run is given twice.
     """
-    judged = [_judged(folder) for folder in folders]
+    evaluated = [_load_evaluated(folder) for folder in folders]
     _refuse_twice(folders)
-    keys = [_test_key(one) for one in judged]
+    keys = [_test_key(one) for one in evaluated]
     order = list(dict.fromkeys(keys))
     sets = [order.index(key) for key in keys]
-    best = {number: max((one for one, own in zip(judged, sets, strict=True) if own == number), key=_top1)
+    best = {number: max((one for one, own in zip(evaluated, sets, strict=True) if own == number), key=_top1)
             for number in range(len(order))}  # fmt: skip
     names = _names(folders)
     runs = tuple(
-        _compared(one, name, number, best[number]) for one, name, number in zip(judged, names, sets, strict=True)
+        _compared(one, name, number, best[number]) for one, name, number in zip(evaluated, names, sets, strict=True)
     )
-    test_sets = _test_sets([judged[keys.index(key)] for key in order])
+    test_sets = _test_sets([evaluated[keys.index(key)] for key in order])
     return ComparedRuns(
         test_sets=test_sets,
         runs=runs,
-        differences=_differences([one.spec for one in judged]),
-        notes=_notes(test_sets, [judged[keys.index(key)] for key in order], runs),
+        differences=_differences([one.spec for one in evaluated]),
+        notes=_notes(test_sets, [evaluated[keys.index(key)] for key in order], runs),
     )
 
 
-def _top1(one: _Judged) -> float:
+def _top1(one: _EvaluatedRun) -> float:
     return one.metrics.top1
 
 
-def _judged(folder: Path) -> _Judged:
+def _load_evaluated(folder: Path) -> _EvaluatedRun:
     if is_study(folder):
-        raise RunError(f"{folder} holds a search or a comparison, not a Run; its page is made by itself: "
+        raise RunError(f"{folder} holds a search or a comparison, not a Run; its report is made by itself: "
                        f"triscale report {folder}")  # fmt: skip
     run = Run.open(folder)
     if not run.metrics_file.is_file() or not run.predictions_file.is_file():
-        raise RunError(f"{folder} holds no finished evaluation, so that there is nothing to compare; "
-                       f"go on with its training, or give: triscale evaluate {folder}")  # fmt: skip
+        raise RunError(f"{folder} holds no finished evaluation; "
+                       f"resume its training, or evaluate it: triscale evaluate {folder}")  # fmt: skip
     rows = csv.DictReader(io.StringIO(run.predictions_file.read_text()))
     right = {row["file"]: row["truth"] == row["predicted"] for row in rows}
-    return _Judged(run, run.spec, run.split, Metrics.load(run.metrics_file), right)
+    return _EvaluatedRun(run, run.spec, run.split, Metrics.load(run.metrics_file), right)
 
 
 def _refuse_twice(folders: Sequence[Path]) -> None:
@@ -86,11 +86,11 @@ def _refuse_twice(folders: Sequence[Path]) -> None:
     for folder in folders:
         place = folder.resolve()
         if place in seen:
-            raise RunError(f"{folder} is given twice; give each Run once")
+            raise RunError(f"{folder} is given twice; give each run once")
         seen.add(place)
 
 
-def _test_key(one: _Judged) -> str:
+def _test_key(one: _EvaluatedRun) -> str:
     """Return a digest of root, names and classes of the test images."""
     split = one.split
     found = hashlib.sha256(_root(split).encode(errors="surrogateescape"))
@@ -105,7 +105,7 @@ def _root(split: Split) -> str:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Return the last part of each folder, and as many parts before it as tell the folders apart."""
+    """Return the last part of each folder, with as many parts before it as make the names unique."""
     places = [folder.resolve().parts for folder in folders]
     for number in range(1, max(map(len, places)) + 1):
         names = ["/".join(parts[-number:]) for parts in places]
@@ -114,7 +114,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return names
 
 
-def _compared(one: _Judged, name: str, test_set: int, best: _Judged) -> ComparedRun:
+def _compared(one: _EvaluatedRun, name: str, test_set: int, best: _EvaluatedRun) -> ComparedRun:
     figures = count_of(one.spec.network)
     budget = one.spec.request.budget
     return ComparedRun(
@@ -135,11 +135,11 @@ def _compared(one: _Judged, name: str, test_set: int, best: _Judged) -> Compared
 
 
 def behind(best: dict[str, bool], other: dict[str, bool]) -> AccuracyGap:
-    """Return by how much the share of right images of one Run exceeds that of another, over the same images.
+    """Return by how much the accuracy of one run exceeds that of another on the same images.
 
-    The 95 % interval is that for matched pairs of Agresti & Min 2005 (Statistics in Medicine 24, 729-740): half an
-    image is added to each of the four cells of right and wrong. It holds for other such images, not for another
-    training of the same networks.
+    The 95% interval is that for matched pairs of Agresti & Min 2005 (Statistics in Medicine 24, 729-740): half an
+    image is added to each of the four cells of right and wrong. It holds for other images
+    of the same kind, not for another training of the same networks.
     """
     gained = sum(right and not other[file] for file, right in best.items())
     lost = sum(other[file] and not right for file, right in best.items())
@@ -157,7 +157,7 @@ def _latency(run: Run) -> Measurement | None:
     return next((item for item in found if not item.engine.startswith(ENGINES["torch"])), found[0] if found else None)
 
 
-def _test_sets(firsts: Sequence[_Judged]) -> tuple[TestSet, ...]:
+def _test_sets(firsts: Sequence[_EvaluatedRun]) -> tuple[TestSet, ...]:
     names = [images_name(one.spec.request.images) for one in firsts]
     if len(set(names)) < len(names):
         names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
@@ -175,23 +175,25 @@ def _differences(specs: Sequence[RunSpec]) -> tuple[Difference, ...]:
 
 
 def _settings(spec: RunSpec) -> dict[str, str]:
-    """Return all that was asked of a Run, and the machine that trained it, by name."""
-    asked = spec.request
+    """Return the settings of a run's request, and the machine that trained it, by name."""
+    request = spec.request
     return {
-        "images": asked.images,
-        "network asked": asked.network.name,
-        "budget": UNSET if asked.budget is None else str(asked.budget),
-        "law": UNSET if asked.law is None else str(asked.law),
-        "first weights": "chance" if asked.start is None else asked.start.run,
-        "seed": str(asked.seed),
-        "recipe": asked.recipe.name,
-        **{row.name: row.value for row in recipe_rows(asked.recipe) if row.name not in ("name", "source")},
+        "images": request.images,
+        "requested network": request.network.name,
+        "budget": UNSET if request.budget is None else str(request.budget),
+        "law": UNSET if request.law is None else str(request.law),
+        "first weights": "random" if request.start is None else request.start.run,
+        "seed": str(request.seed),
+        "recipe": request.recipe.name,
+        **{row.name: row.value for row in recipe_rows(request.recipe) if row.name not in ("name", "source")},
         "trained on": spec.machine.accelerator or spec.machine.processor,
         "triscale": spec.version,
     }
 
 
-def _notes(test_sets: Sequence[TestSet], firsts: Sequence[_Judged], runs: Sequence[ComparedRun]) -> tuple[str, ...]:
+def _notes(
+    test_sets: Sequence[TestSet], firsts: Sequence[_EvaluatedRun], runs: Sequence[ComparedRun]
+) -> tuple[str, ...]:
     notes = []
     if len(test_sets) > 1:
         listed = "; ".join(
@@ -199,22 +201,24 @@ def _notes(test_sets: Sequence[TestSet], firsts: Sequence[_Judged], runs: Sequen
             for number, test_set in enumerate(test_sets)
         )
         notes.append(
-            f"these Runs were judged by {len(test_sets)} different sets of test images, so that accuracies are "
-            f"comparable within a set only ({listed})"
+            f"these runs used {len(test_sets)} different test sets and cannot be ranked together; accuracies are "
+            f"comparable within a test set only ({listed})"
         )
         notes += _overlaps(test_sets, firsts)
     timed = {_how(run.latency) for run in runs if run.latency is not None}
     if len(timed) > 1:
-        notes.append(f"latencies were not measured alike and are not comparable: {'; '.join(sorted(timed))}")
+        notes.append(
+            f"latencies were measured under different conditions and are not comparable: {'; '.join(sorted(timed))}"
+        )
     noisy = [run.name for run in runs if run.latency is not None and run.latency.noise]
     if noisy:
-        notes.append(f"the machine was restless when latency was measured, so that it is not to be trusted, for: "
+        notes.append(f"the latency is a noisy measurement, since other processes used the CPU, for: "
                      f"{', '.join(noisy)}")  # fmt: skip
     return tuple(notes)
 
 
-def _overlaps(test_sets: Sequence[TestSet], firsts: Sequence[_Judged]) -> list[str]:
-    """Say where test images of one Run were training images of another: a split by another seed."""
+def _overlaps(test_sets: Sequence[TestSet], firsts: Sequence[_EvaluatedRun]) -> list[str]:
+    """Return where test images of one run were training images of another, which was split with another seed."""
     found = []
     for name, one in zip(test_sets, firsts, strict=True):
         for other_name, other in zip(test_sets, firsts, strict=True):
@@ -223,8 +227,8 @@ def _overlaps(test_sets: Sequence[TestSet], firsts: Sequence[_Judged]) -> list[s
                 shared = sum(sample.path in trained for sample in one.split.test)
                 if shared:
                     found.append(
-                        f"{shared} of the {name.count} test images of {name.name} were training images of the Runs "
-                        f"that {other_name.name} judged"
+                        f"{shared} of the {name.count} test images of {name.name} were training images of the runs "
+                        f"on the test set {other_name.name}"
                     )
     return found
 

@@ -29,17 +29,17 @@ from triscale.training.recipe import Recipe
 
 FILES = (
     ("network.json", "the network as data; give it to --network or --baseline"),
-    ("run.json", "what was asked, the recipe, the machine"),
-    ("split.json", "which image is for what"),
-    ("data.json", "what the scan found, and the files that were left out"),
-    ("history.jsonl", "one line an epoch"),
+    ("run.json", "the request with its recipe, the network, the machine"),
+    ("split.json", "the split: which image is used for training, validation and test"),
+    ("data.json", "the result of the scan, with the files left out"),
+    ("history.jsonl", "one line for each epoch"),
     ("model.safetensors", "the trained weights"),
-    ("metrics.json", "figures on the test images"),
-    ("predictions.csv", "what the network says of each test image"),
+    ("metrics.json", "metrics on the test images"),
+    ("predictions.csv", "the prediction for each test image"),
     ("model.onnx", "the exported network, with its preprocessing inside"),
     ("export.json", "how the exported file agrees with the model"),
-    ("exports.json", "the same of the files for other engines"),
-    ("deploy.json", "which file was chosen for a device, and from what"),
+    ("exports.json", "the same for the files of other engines"),
+    ("deploy.json", "the file chosen for a device, and the alternatives"),
     ("latency.json", "measured latency"),
     ("explain/maps.json", "the class activation maps"),
 )
@@ -155,11 +155,11 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, counted: Cost, history: t
         )
     )
     if metrics is None:
-        going = f"In training: {len(history)} of {epochs} epochs done" if history else "Not evaluated yet"
+        status = f"In training: {len(history)} of {epochs} epochs done" if history else "Not evaluated yet"
         best = max((epoch.val_top1 for epoch in history), default=None)
-        return f"{going}{'' if best is None else f', validation accuracy up to {percent(best)}'}; {within}."
+        return f"{status}{'' if best is None else f', validation accuracy up to {percent(best)}'}; {within}."
     return (
-        f"{percent(metrics.top1)} of {grouped(metrics.count)} {metrics.part} images right (95 % interval "
+        f"{percent(metrics.top1)} of {grouped(metrics.count)} {metrics.part} images correct (95% interval "
         f"{percent(metrics.top1_low)} to {percent(metrics.top1_high)}), with {within}."
     )
 
@@ -178,7 +178,7 @@ def _warnings(run: Run) -> tuple[str, ...]:
     if sure:
         found.append(
             f"{len(sure)} test or validation images are copies of training or validation images, which "
-            f"--allow-leak let pass; the figures promise more than new images will give: {describe(sure)}"
+            f"--allow-leak accepted; the metrics overestimate the accuracy on new images: {describe(sure)}"
         )
     if unsure:
         found.append(

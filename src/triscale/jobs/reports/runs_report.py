@@ -1,4 +1,4 @@
-"""From several Runs side by side to their page."""
+"""The report that compares several runs."""
 
 from __future__ import annotations
 
@@ -17,38 +17,44 @@ from triscale.results.run_comparison import ComparedRuns
 
 
 def write_runs_report(compared: ComparedRuns, out: Path) -> Path:
-    """Write the page of several Runs, and return its path.
+    """Write the report of several runs, and return its path.
+
+    Args:
+        compared: The runs.
+        out: Path of the report, which ends in ``.html``.
 
     Raises:
-        RunError: no file that a page can be written to, or one among the images.
+        RunError: The report cannot be written to ``out``.
     """
-    check_page(compared, out)
+    check_report_file(compared, out)
     write_atomic(out, render_runs(collect_runs_content(compared)).encode("utf-8", errors="replace"))
     return out
 
 
-def check_page(compared: ComparedRuns, out: Path) -> None:
-    """Make sure that a page may be written to a file: it ends in .html, its folder is there and not among the images.
+def check_report_file(compared: ComparedRuns, out: Path) -> None:
+    """Check that a report may be written to a path: it ends in .html, and its folder exists outside of the images.
 
     Raises:
-        RunError: it may not.
+        RunError: It may not.
     """
     if out.suffix.lower() not in (".html", ".htm"):
-        raise RunError(f"--out {out} is no name for a page; give one that ends in .html, such as runs.html")
+        raise RunError(f"--out {out} is not the name of a report; give one that ends in .html, such as runs.html")
     if out.is_dir():
         raise RunError(f"--out {out} is a folder; give the name of a file, such as {out / 'runs.html'}")
     if not out.parent.is_dir():
-        raise RunError(f"--out {out}: there is no folder {out.parent}; make it, or give another file")
+        raise RunError(f"--out {out}: there is no folder {out.parent}; create it, or give another file")
     for test_set in compared.test_sets:
         if not is_url(test_set.root) and out.resolve().is_relative_to(Path(test_set.root).resolve()):
-            raise RunError(f"--out {out} lies within the images in {test_set.root}, where nothing is written; give "
-                           "another file")  # fmt: skip
+            raise RunError(
+                f"--out {out} is inside the image folder {test_set.root}, where Triscale writes nothing; "
+                "give another file"
+            )
 
 
 def collect_runs_content(compared: ComparedRuns) -> RunsContent:
     """Return everything that the report of several runs shows."""
     return RunsContent(
-        title=f"{len(compared.runs)} Runs: {', '.join(test_set.name for test_set in compared.test_sets)}",
+        title=f"{len(compared.runs)} runs: {', '.join(test_set.name for test_set in compared.test_sets)}",
         verdict=_verdict(compared),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         warnings=tuple(f"{note[:1].upper()}{note[1:]}." for note in compared.notes),
@@ -61,19 +67,21 @@ def collect_runs_content(compared: ComparedRuns) -> RunsContent:
 def _verdict(compared: ComparedRuns) -> str:
     if len(compared.test_sets) > 1:
         return (
-            f"{len(compared.runs)} Runs, judged by {len(compared.test_sets)} different sets of test images: "
-            "no one ranking of all."
+            f"{len(compared.runs)} runs on {len(compared.test_sets)} different test sets: they cannot be ranked "
+            "together."
         )
     ranked = sorted(compared.runs, key=lambda run: -run.top1)
     best, others = ranked[0], ranked[1:]
-    alike = [run for run in others if run.behind is not None and not run.behind.told_apart]
-    told = f"{best.name} is the most accurate, {percent(best.top1)} with {si(best.macs)} MACs"
+    tied = [run for run in others if run.behind is not None and not run.behind.significant]
+    lead = f"{best.name} is the most accurate, {percent(best.top1)} with {si(best.macs)} MACs"
     if not others:
-        return f"{told}."
-    if not alike:
-        return f"{told}; the test images tell it from {'the other' if len(others) == 1 else 'all others'}."
-    cheapest = min((best, *alike), key=lambda run: (run.macs, -run.top1))
-    cheaper = f", of which {cheapest.name} costs least, {si(cheapest.macs)} MACs" if cheapest is not best else ""
-    if len(alike) > 3:
-        return f"{told}; the test images do not tell {len(alike)} others from it{cheaper}."
-    return f"{told}; the test images do not tell it from {', '.join(run.name for run in alike)}{cheaper}."
+        return f"{lead}."
+    if not tied:
+        return f"{lead}; it is significantly better than {'the other' if len(others) == 1 else 'all others'}."
+    cheapest = min((best, *tied), key=lambda run: (run.macs, -run.top1))
+    cheaper = (
+        f"; the cheapest of these is {cheapest.name} with {si(cheapest.macs)} MACs" if cheapest is not best else ""
+    )
+    if len(tied) > 3:
+        return f"{lead}; {len(tied)} others are tied with it{cheaper}."
+    return f"{lead}; tied with it: {', '.join(run.name for run in tied)}{cheaper}."

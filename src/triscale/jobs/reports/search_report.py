@@ -1,4 +1,4 @@
-"""From what a coefficient search found to its page."""
+"""The report of a coefficient search."""
 
 from __future__ import annotations
 
@@ -30,44 +30,45 @@ from triscale.search.coefficients.grid import DIMENSIONS, Candidates, Grid
 from triscale.search.coefficients.result import CoefficientSearchResult
 from triscale.search.shape import realized
 
-PAGE = "report.html"
+REPORT_FILE = "report.html"
 
 FILES = (
     ("law.json", "the law found; give it to --law"),
     ("candidates.json", "the candidates, with their costs"),
-    ("coefficients.json", "all that was found, with every training"),
-    ("search.json", "what was asked"),
+    ("coefficients.json", "the whole result, with every trial"),
+    ("search.json", "the request"),
     (BASELINE, "the baseline as data; give it to --baseline"),
-    ("split.json", "which image is for what"),
-    ("study.sqlite", "what has been trained, so that a search goes on"),
-    ("trials", "a Run for each training"),
+    ("split.json", "the split: which image is used for training, validation and test"),
+    ("study.sqlite", "the finished trials, from which a search resumes"),
+    ("trials", "a run for each trial"),
 )
 
 
 def write_search_report(
-    found: CoefficientSearchResult, candidates: Candidates, folder: Path, asked: StudyRequest | None = None
+    found: CoefficientSearchResult, candidates: Candidates, folder: Path, request: StudyRequest | None = None
 ) -> Path:
-    """Write the page of a search into its folder, and return its path.
+    """Write the report of a search into its folder, and return its path.
 
     Args:
-        found: what the search found.
-        candidates: what it compared, of the same baseline and grid.
-        folder: of the search, with its trainings.
-        asked: the request; without it the page says less.
+        found: The result of the search.
+        candidates: The candidates that it compared, of the same baseline and grid.
+        folder: Folder of the search, with its trials.
+        request: The request; without it the report has fewer sections.
     """
-    path = folder / PAGE
+    path = folder / REPORT_FILE
     write_atomic(
-        path, render_search(collect_search_content(found, candidates, folder, asked)).encode("utf-8", errors="replace")
+        path,
+        render_search(collect_search_content(found, candidates, folder, request)).encode("utf-8", errors="replace"),
     )
     return path
 
 
 def collect_search_content(
-    found: CoefficientSearchResult, candidates: Candidates, folder: Path, asked: StudyRequest | None = None
+    found: CoefficientSearchResult, candidates: Candidates, folder: Path, request: StudyRequest | None = None
 ) -> SearchContent:
-    """Return everything that the page of a search shows."""
+    """Return everything that the report of a search shows."""
     return SearchContent(
-        title=f"{name_of_images(asked)}coefficients of {found.baseline}",
+        title=f"{name_of_images(request)}coefficients of {found.baseline}",
         verdict=_verdict(found),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         warnings=_warnings(found),
@@ -75,9 +76,9 @@ def collect_search_content(
         candidates=candidates,
         reference=_reference(found, candidates),
         limitations=found.limitations,
-        settings=(*_settings(found, candidates), *request_rows(asked)),
+        settings=(*_settings(found, candidates), *request_rows(request)),
         environment=trained_on(folder),
-        next_commands=() if asked is None else _next_commands(candidates, asked, folder),
+        next_commands=() if request is None else _next_commands(candidates, request, folder),
         files=existing(folder, FILES),
     )
 
@@ -88,12 +89,12 @@ def _verdict(found: CoefficientSearchResult) -> str:
     if others == 0:
         return f"{law} is the only candidate of this cost."
     if found.response is not None and not found.response.fits:
-        return f"No law was found: a response fitted to {found.response.networks} networks does not fit them."
-    first = f"{law} comes first of {others + 1} candidates of equal cost"
+        return f"No scaling law was found: a response fitted to {found.response.networks} networks does not fit them."
+    first = f"{law} is the best of {others + 1} candidates of equal cost"
     if ties == 0:
-        return f"{first}, ahead of all others by more than chance."
-    told = "none of the others is told from it" if ties == others else f"{ties} of the others are not told from it"
-    return f"{first}; {told if ties > 1 or others == 1 else '1 of the others is not told from it'}."
+        return f"{first}; its lead over all others is significant."
+    tied = "all others are" if ties == others > 1 else f"{ties} other{'s are' if ties > 1 else ' is'}"
+    return f"{first}; {tied} tied with it."
 
 
 def _warnings(found: CoefficientSearchResult) -> tuple[str, ...]:
@@ -101,8 +102,8 @@ def _warnings(found: CoefficientSearchResult) -> tuple[str, ...]:
         return ()
     missed = points(found.response.left_out_rms)
     sentence = (
-        f"The fitted response misses networks that were left out of it by {missed} points: it does not fit, and the "
-        "law is not to be used. Search with the method grid or halving, or train longer."
+        f"The fitted response misses networks that were left out of it by {missed} points: it does not fit, so do "
+        "not use the scaling law found. Search with --method grid or --method halving, or train longer."
     )
     return (sentence,)
 
@@ -144,7 +145,7 @@ def _settings(found: CoefficientSearchResult, candidates: Candidates) -> tuple[N
     rows = [
         ("method", found.method),
         ("baseline", f"{found.baseline}, {si(candidates.baseline_macs)} MACs, {candidates.baseline.resolution} px"),
-        ("cost asked", f"{grid.ratio:.4g} times its {_cost_name(grid)}, within {100 * grid.tolerance:g} %"),
+        ("requested cost", f"{grid.ratio:.4g} times its {_cost_name(grid)}, within {100 * grid.tolerance:g}%"),
         ("phi", f"{grid.phi:g}"),
         ("grid", ", ".join(f"{name} 1 to {grid.axis(name)[-1]:g}" for name in DIMENSIONS) + f", step {grid.step:g}"),
         ("candidates", f"{len(candidates.candidates)}, {candidates.left_out} more of this cost left out"),
@@ -154,12 +155,12 @@ def _settings(found: CoefficientSearchResult, candidates: Candidates) -> tuple[N
     return tuple(NamedValue(name=name, value=value) for name, value in rows)
 
 
-def _next_commands(candidates: Candidates, asked: StudyRequest, folder: Path) -> tuple[str, ...]:
-    baseline, law = name_for_commands(asked.baseline, folder), str(folder / "law.json")
+def _next_commands(candidates: Candidates, request: StudyRequest, folder: Path) -> tuple[str, ...]:
+    baseline, law = name_for_commands(request.baseline, folder), str(folder / "law.json")
     budget = si(4 * candidates.baseline_macs)
     commands = (
         ("triscale", "scale", baseline, "--law", law, "--phi", "2"),
-        ("triscale", "fit", asked.images, "--baseline", baseline, "--law", law, "--budget", budget),
+        ("triscale", "fit", request.images, "--baseline", baseline, "--law", law, "--budget", budget),
     )
     return tuple(shlex.join(command) for command in commands)
 

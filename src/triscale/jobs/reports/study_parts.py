@@ -1,8 +1,7 @@
-"""What the pages of all studies say alike: what was asked, on which machine, and how a command names the baseline."""
+"""What the reports of all studies share: request, machine, files, and the name of the baseline in commands."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from triscale.families import get, names
@@ -16,35 +15,30 @@ from triscale.report.draw.format import share
 BASELINE = "baseline.json"
 
 
-def name_of_images(asked: StudyRequest | None) -> str:
-    """Return what the title of a page begins with."""
-    return "" if asked is None else f"{Path(asked.images).name}: "
+def name_of_images(request: StudyRequest | None) -> str:
+    """Return the prefix of a report's title: the name of the data set, if it is known."""
+    return "" if request is None else f"{Path(request.images).name}: "
 
 
-def spaced(sentence: str) -> str:
-    """Return a sentence with its percentages as pages write them, with a space that does not break."""
-    return re.sub(r"(?<=\d)%", "\N{NO-BREAK SPACE}%", sentence)
-
-
-def request_rows(asked: StudyRequest | None) -> tuple[NamedValue, ...]:
-    """Return what was asked of a study, apart from what its result holds."""
-    if asked is None:
+def request_rows(request: StudyRequest | None) -> tuple[NamedValue, ...]:
+    """Return the settings of a study's request that its result does not hold."""
+    if request is None:
         return ()
     return (
-        NamedValue(name="images", value=f"{asked.images}, {share(asked.share)} of the training images"),
-        NamedValue(name="recipe", value=f"{asked.recipe.name}, digest {asked.recipe.digest[:16]}"),
-        NamedValue(name="request digest", value=asked.digest[:16]),
+        NamedValue(name="images", value=f"{request.images}, {share(request.share)} of the training images"),
+        NamedValue(name="recipe", value=f"{request.recipe.name}, digest {request.recipe.digest[:16]}"),
+        NamedValue(name="request digest", value=request.digest[:16]),
     )
 
 
 def trained_on(folder: Path) -> tuple[NamedValue, ...]:
-    """Return the machine of the first training in a study's folder that left a Run."""
+    """Return the machine of the first trial of a study that has a run in its folder."""
     runs = (Run(path.parent) for path in sorted((folder / "trials").glob("*/run.json")))
     return next((machine_rows(run.spec.machine) for run in runs), ())
 
 
 def name_for_commands(baseline: AnyNetwork, folder: Path) -> str:
-    """Return how a command names a baseline, which is written beside the study where no name stands for it."""
+    """Return the name of a baseline in commands: a published name, or a file written into the folder of the study."""
     family, _, side = baseline.name.partition("@")
     if family in names() and (side.isdigit() or not side) and get(baseline.name) == baseline:
         return baseline.name

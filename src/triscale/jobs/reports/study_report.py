@@ -1,4 +1,4 @@
-"""The page of a study that lies in a folder."""
+"""The report of the study in a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from triscale.search.compare.results import ComparisonResult
 
 
 def is_study(folder: Path) -> bool:
-    """Whether a folder is that of a search or a comparison."""
+    """Return whether a folder is that of a search or a comparison."""
     return any(
         (folder / f"{kind.kind_name}.json").is_file()
         for kind in (CoefficientSearchRequest, ComparisonRequest, BaselineSearchRequest)
@@ -30,11 +30,11 @@ def is_study(folder: Path) -> bool:
 
 
 def write_study_report(folder: Path) -> Path:
-    """Write the page of the finished search or comparison in a folder, and return its path.
+    """Write the report of the finished search or comparison in a folder, and return its path.
 
     Raises:
-        RunError: the folder holds no finished study.
-        RecordError: one of its files cannot be read.
+        RunError: The folder holds no finished study.
+        RecordError: One of its files cannot be read.
     """
     if (folder / "coefficients.json").is_file():
         found, search = (
@@ -57,7 +57,7 @@ def write_study_report(folder: Path) -> Path:
 
 
 def _candidates(search: CoefficientSearchRequest, folder: Path) -> Candidates:
-    """Load the candidates of a search; those of an early version, which did not write them down, are counted again."""
+    """Load the candidates of a search; count them again where an early version of Triscale did not save them."""
     file = folder / "candidates.json"
     if file.is_file():
         return Candidates.load(file)

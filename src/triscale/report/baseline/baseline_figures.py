@@ -1,4 +1,4 @@
-"""Pictures of a baseline search: accuracy against cost with the Pareto front, and how the best reward grew."""
+"""Figures of a baseline search: accuracy against cost with the Pareto front, and the reward over the search."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def front(found: BaselineSearchResult) -> list[EvaluatedCandidate]:
 
 
 def pareto(found: BaselineSearchResult) -> Picture:
-    """Draw all networks by cost and accuracy, the front as a line, the reward's choice, and a line of equal reward."""
+    """Draw all networks by cost and accuracy, with the Pareto front, the best reward, and a line of equal reward."""
     best, on, points = found.evaluated[found.best], front(found), trained(found)
 
     def paint(figure: Figure) -> None:
@@ -47,7 +47,7 @@ def pareto(found: BaselineSearchResult) -> Picture:
         title="Accuracy against cost",
         description=f"{len(points)} networks by cost and accuracy. The Pareto front has {len(on)}, from "
         f"{share(on[0].accuracy)} at {cost_text(found.objective, on[0].cost)} to {share(on[-1].accuracy)} at "
-        f"{cost_text(found.objective, on[-1].cost)}. The reward chooses {share(best.accuracy)} at "
+        f"{cost_text(found.objective, on[-1].cost)}. The best reward has {share(best.accuracy)} at "
         f"{cost_text(found.objective, best.cost)}; the target is {cost_text(found.objective, found.objective.target)}.",
         width=410,
         height=320,
@@ -56,7 +56,7 @@ def pareto(found: BaselineSearchResult) -> Picture:
 
 
 def progress(found: BaselineSearchResult) -> Picture:
-    """Draw the reward of each network in the order in which they came, and the best so far."""
+    """Draw the reward of each network in the order of evaluation, and the best so far."""
     indices = compared(found.evaluated)
     rewards = [found.evaluated[index].reward for index in indices]
     places = [index + 1 for index in indices]
@@ -69,12 +69,12 @@ def progress(found: BaselineSearchResult) -> Picture:
         low, high = min(rewards), max(rewards)
         axes.set_ylim(low - 0.06 * (high - low) - 0.002, high + 0.08 * (high - low) + 0.002)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.set_xlabel("networks looked at")
+        axes.set_xlabel("networks evaluated")
         axes.set_ylabel("reward")
 
     return draw(
         name="figure-progress",
-        title="How the reward grew",
+        title="Reward over the search",
         description=f"Rewards of {len(rewards)} networks in order; the best so far rises from {best[0]:.3f} to "
         f"{best[-1]:.3f}.",
         width=400,
@@ -126,7 +126,7 @@ def _pareto(axes: Axes, found: BaselineSearchResult) -> None:
     )  # fmt: skip
     right = best.cost < math.sqrt(low * high)
     axes.annotate(
-        "the reward's choice", (best.cost, _accuracy(best)), xytext=(9 if right else -9, -14),
+        "best reward", (best.cost, _accuracy(best)), xytext=(9 if right else -9, -14),
         textcoords="offset points", ha="left" if right else "right", fontsize=9.5, color=INK, fontweight="bold",
     )  # fmt: skip
     _cost_axis(axes, UNITS[found.objective.cost], low, high)

@@ -26,11 +26,11 @@ def sections(content: BaselineContent) -> tuple[tuple[str, str], ...]:
     """Return the sections that have something to show: the name of the template, and the heading."""
     candidates = (
         ("front", "Accuracy against cost", True),
-        ("finalists", "The finalists", bool(content.found.finalists)),
-        ("blocks", "The network found", bool(content.found.network.stages)),
-        ("limits", "What it cannot tell", bool(content.limitations)),
-        ("onward", "How to go on", bool(content.next_commands)),
-        ("settings", "How it was made", bool(content.settings) or bool(content.environment)),
+        ("finalists", "Finalists", bool(content.found.finalists)),
+        ("stages", "Stages of the network found", bool(content.found.network.stages)),
+        ("limitations", "Limitations", bool(content.limitations)),
+        ("next_steps", "Next steps", bool(content.next_commands)),
+        ("settings", "Settings and environment", bool(content.settings) or bool(content.environment)),
     )
     return tuple((name, title) for name, title, present in candidates if present)
 
@@ -46,14 +46,14 @@ def headline(content: BaselineContent) -> tuple[Tile, ...]:
     cost = best.cost if final is None else in_search(found, final).cost
     detail = f"{epochs} epochs, held-out images, standard error {points(error)} points"
     num_trained = sum(one.epochs > 0 for one in trained(found)) if found.evaluator == "training" else 0
-    effort = f"{num_trained} trained in the search, {si(found.training_macs)} MACs spent"
+    effort = f"{num_trained} trained in the search, {si(found.training_macs)} training MACs"
     network, target = found.network, cost_text(found.objective, found.objective.target)
     params = si(count_network(network).params)
     return (
         Tile("Network", network.name, f"{network.resolution} px, {params} params"),
         Tile("Accuracy", share(accuracy), detail),
         Tile("Cost", cost_text(found.objective, cost), f"target {target}"),
-        Tile("Networks looked at", str(len(trained(found))), effort),
+        Tile("Networks evaluated", str(len(trained(found))), effort),
     )
 
 

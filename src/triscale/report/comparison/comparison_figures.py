@@ -1,4 +1,4 @@
-"""Pictures of a comparison of ways to scale: accuracy of each, and accuracy against cost."""
+"""Figures of a comparison of scaling methods: accuracy of each, and accuracy against cost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LABEL_GAP = 14.0
 
 
 def method_name(way: Way) -> str:
-    """Return a way in words."""
+    """Return the name of a scaling method: ``depth only`` or ``compound``."""
     return way if way in ("baseline", "compound") else f"{way} only"
 
 
@@ -37,7 +37,7 @@ def signed_points(gain: float) -> str:
 
 
 def accuracies(content: ComparisonContent) -> Picture:
-    """Draw the test accuracy of each way with its interval and its single seeds."""
+    """Draw the test accuracy of each method with its interval and its single seeds."""
     results = content.compared.outcomes
 
     def paint(figure: Figure) -> None:
@@ -46,8 +46,8 @@ def accuracies(content: ComparisonContent) -> Picture:
     best = content.compared.best
     return draw(
         name="figure-ways",
-        title="Accuracy of each way to scale",
-        description=f"Test accuracy with 95 % intervals: "
+        title="Accuracy of each scaling method",
+        description=f"Test accuracy with 95% intervals: "
         f"{', '.join(f'{method_name(row.way)} {share(row.accuracy)}' for row in results)}. "
         f"Best of the scaled networks is {method_name(best.way)}.",
         width=410,
@@ -57,7 +57,7 @@ def accuracies(content: ComparisonContent) -> Picture:
 
 
 def against_cost(content: ComparisonContent) -> Picture:
-    """Draw how the accuracy grows with the MACs from the baseline along each way."""
+    """Draw accuracy against MACs, with a line from the baseline to each scaled network."""
     contenders = content.compared.comparison.contenders
 
     def paint(figure: Figure) -> None:
@@ -65,7 +65,7 @@ def against_cost(content: ComparisonContent) -> Picture:
 
     return draw(
         name="figure-cost",
-        title="What the compute buys",
+        title="Accuracy against cost",
         description="Test accuracy against MACs: from the baseline, "
         f"{si(contenders[0].macs.achieved)} MACs, lines lead to {len(contenders) - 1} networks of about "
         f"{content.compared.comparison.times:g} times its cost.",
@@ -76,7 +76,7 @@ def against_cost(content: ComparisonContent) -> Picture:
 
 
 def both(content: ComparisonContent) -> Picture:
-    """Draw both pictures beside each other under one heading, to be saved as a file of its own."""
+    """Draw both figures side by side under one heading, for a file of its own."""
     comparison, proxy = content.compared.comparison, content.compared.proxy
     seeds = len(proxy.seeds)
 
@@ -84,17 +84,17 @@ def both(content: ComparisonContent) -> Picture:
         _accuracies(plot_area(figure, left=104, right=510, top=62, bottom=46), content.compared)
         _against_cost(plot_area(figure, left=560, right=116, top=62, bottom=46), content.compared)
         height = float(figure.get_size_inches()[1]) * 72
-        heading = f"{comparison.baseline.name}, scaled to {comparison.times:g} times its MACs in four ways"
+        heading = f"{comparison.baseline.name}, scaled to {comparison.times:g} times its MACs by four methods"
         detail = (
             f"{grouped(content.compared.count)} test images, {proxy.epochs} epochs, {seeds} "
-            f"seed{'s' if seeds != 1 else ''}; bars: 95 % intervals; compound: {comparison.law}"
+            f"seed{'s' if seeds != 1 else ''}; bars: 95% intervals; compound: {comparison.law}"
         )
         figure.text(16 / 900, 1 - 20 / height, heading, fontsize=13, fontweight="bold", color=INK, va="center")
         figure.text(16 / 900, 1 - 40 / height, detail, fontsize=10, color=MUTED, va="center")
 
     return draw(
         name="figure-comparison",
-        title="Ways to scale at equal cost",
+        title="Scaling methods at equal cost",
         description=f"{accuracies(content).description} {against_cost(content).description}",
         width=900,
         height=350,
@@ -159,7 +159,7 @@ def _against_cost(axes: Axes, compared: ComparisonResult) -> None:
 
 
 def _names_at_the_right(axes: Axes, rows: Sequence[ContenderResult], best: ContenderResult) -> None:
-    """Name the points at the right edge, moved apart where they would overlap, each at its height or near it."""
+    """Label the points at the right edge, moved apart where labels would overlap."""
     low, high = axes.get_ylim()
     tall = axes.get_window_extent().height * 72.0 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
     ordered = sorted(rows, key=lambda row: -row.accuracy)
@@ -167,7 +167,7 @@ def _names_at_the_right(axes: Axes, rows: Sequence[ContenderResult], best: Conte
     heights: list[float] = []
     for height in wanted:
         heights.append(min(height, heights[-1] - _LABEL_GAP) if heights else height)
-    # What had to move down is shared by all, so that the group stays in the middle of its points.
+    # All labels share the shift of those that moved down, which keeps the group centered on its points.
     moved = sum(one - two for one, two in zip(wanted, heights, strict=True)) / len(heights)
     for row, height in zip(ordered, heights, strict=True):
         axes.annotate(

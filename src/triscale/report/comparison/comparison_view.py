@@ -18,12 +18,12 @@ __all__ = ["method_name", "signed_points"]
 def sections(content: ComparisonContent) -> tuple[tuple[str, str], ...]:
     """Return the sections that have something to show: the name of the template, and the heading."""
     candidates = (
-        ("ways", "Which way pays", True),
-        ("beside", "Where they look", content.maps is not None and bool(content.maps.images)),
-        ("published", "What was published", bool(content.published)),
-        ("limits", "What it cannot tell", bool(content.limitations)),
-        ("onward", "How to go on", bool(content.next_commands)),
-        ("settings", "How it was made", bool(content.settings) or bool(content.environment)),
+        ("methods", "Scaling methods", True),
+        ("network_maps", "Class activation maps", content.maps is not None and bool(content.maps.images)),
+        ("published", "Published results", bool(content.published)),
+        ("limitations", "Limitations", bool(content.limitations)),
+        ("next_steps", "Next steps", bool(content.next_commands)),
+        ("settings", "Settings and environment", bool(content.settings) or bool(content.environment)),
     )
     return tuple((name, title) for name, title, present in candidates if present)
 

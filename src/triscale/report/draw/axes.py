@@ -14,7 +14,7 @@ def percent_axis(axes: Axes, which: str, number: int) -> None:
     """Label an axis of shares in percent, with as many decimals as its ticks need."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(MaxNLocator(number, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g}%"))
 
 
 def macs_axis(axes: Axes, values: Sequence[float]) -> None:

@@ -1,4 +1,4 @@
-"""Numbers and names as a reader wants to see them."""
+"""Numbers and names formatted for readers."""
 
 from __future__ import annotations
 
@@ -30,15 +30,20 @@ def size(num_bytes: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """Return a share as a percentage: ``0.978`` is ``"97.8 %"``; only 0 and 1 themselves are shown as 0 and 100."""
+    """Return a share as a percentage: ``0.978`` is ``"97.8%"``; only 0 and 1 themselves are shown as 0% and 100%.
+
+    Example:
+        >>> share(0.978), share(0.9999), share(1.0)
+        ('97.8%', '> 99.9%', '100%')
+    """
     if value is None:
         return ABSENT
     if value in (0, 1):
-        return f"{value * 100:.0f} %"
+        return f"{value * 100:.0f}%"
     text = f"{value * 100:.1f}"
     if text == "0.0":
-        return "< 0.1 %"
-    return "> 99.9 %" if text == "100.0" and value < 1 else f"{text} %"
+        return "< 0.1%"
+    return "> 99.9%" if text == "100.0" and value < 1 else f"{text}%"
 
 
 def grouped(value: int | None) -> str:

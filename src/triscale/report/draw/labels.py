@@ -1,4 +1,4 @@
-"""Text beside the points of a plot, placed where it covers nothing."""
+"""Labels of the points of a plot, placed where they cover nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Box = tuple[float, float, float, float]
 
 
 class Labels:
-    """Places labels one after the other, the most important first; a label without room is left out.
+    """Places labels one by one, the most important first; a label without room is left out.
 
     Text is measured by its number of characters, because the fonts are those of the browser. The limits of the axes
     must be final.
@@ -55,7 +55,19 @@ class Labels:
         must: bool = False,
         gid: str | None = None,
     ) -> None:
-        """Write a text beside a point, on the first side with room; one that ``must`` be there needs no room."""
+        """Label a point on the first side with room.
+
+        Args:
+            x: Coordinate of the point.
+            y: Coordinate of the point.
+            text: The label.
+            size: Font size.
+            color: Color of the text.
+            weight: Font weight.
+            gap: Distance from the point in pixels.
+            must: Place the label even where there is no room.
+            gid: Group of the series, see :func:`triscale.report.draw.marks.in_series`.
+        """
         across, up = self._pixels(x, y)
         width, height = columns(text) * size * 0.58, size * 1.1
         sides = (

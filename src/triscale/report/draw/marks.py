@@ -1,4 +1,4 @@
-"""Places of a figure that can be pointed at, and series that can be hidden."""
+"""Tooltips of a figure, and series that its legend can hide."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _RADIUS = 9
 
 @dataclass(frozen=True, slots=True)
 class PlotMark:
-    """A place of a figure that can be pointed at, and the text that it then tells; in pixels of the figure.
+    """An area of a figure with a tooltip, in pixels of the figure.
 
-    One without width is a disc around ``x`` and ``y``, one with width a box from ``left`` and ``y``; where it tells of
-    points of a curve, these are its ``dots``. ``series`` is the number of a :class:`LegendEntry`.
+    Without a width it is a disc around ``x`` and ``y``, with one a box from ``left`` and ``y``. ``dots`` are the points
+    of curves that the tooltip is about; ``series`` is the number of a :class:`LegendEntry`.
     """
 
     text: str
@@ -32,10 +32,10 @@ class PlotMark:
 
 @dataclass(frozen=True, slots=True)
 class LegendEntry:
-    """An entry of the legend beside a figure: a series that can be hidden.
+    """An entry of the legend of a figure: a series that can be hidden.
 
-    ``number`` is that of :func:`in_series`, ``color`` one of :data:`triscale.report.draw.svg.PALETTE`, ``marker`` one
-    of matplotlib's letters.
+    ``number`` is that of :func:`in_series`, ``color`` one of :data:`triscale.report.draw.svg.PALETTE`, ``marker`` a
+    letter of matplotlib.
     """
 
     number: int
@@ -45,12 +45,12 @@ class LegendEntry:
 
 
 def in_series(number: int) -> str:
-    """Return the ``gid`` of an artist that belongs to a series, which the page can hide as a whole."""
+    """Return the ``gid`` of an artist that belongs to a series, which the legend can hide."""
     return f"{SERIES_ID}{number}"
 
 
 def pixels(axes: Axes, x: float, y: float) -> tuple[float, float]:
-    """Return where a point of the data lies in its figure, in pixels from the left and from the top."""
+    """Return the position of a data point in its figure, in pixels from the left and the top."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     across, up = axes.transData.transform((x, y)) * 72 / figure.dpi

@@ -1,7 +1,7 @@
-"""A matplotlib figure as inline SVG: escaped, deterministic, and in the colors of the page around it.
+"""A matplotlib figure as inline SVG: escaped, deterministic, and in the colors of the report around it.
 
 Every color that a figure uses is a token of :data:`PALETTE`. In the SVG it becomes a CSS variable with the light color
-as fallback, so that one drawing fits light and dark pages; text stays text and is drawn with the page's fonts.
+as fallback, so that one drawing fits light and dark color schemes; text remains text in the report's fonts.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ INK, MUTED, GRID, SURFACE, BLUE, ORANGE, ON_STRONG = (
 )
 SERIES = ("#0f857f", "#7b50b4", "#8a7611", "#b53b73", "#3e8a3b", "#56708a", "#9a5a3c")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-"""Matplotlib's letters, one for each color of a series."""
+"""Marker letters of matplotlib, one for each color of a series."""
 SCALE = ("#eff3d9", "#c9e1c2", "#9dceb5", "#70bab1", "#48a2b2", "#3487b1", "#3c69aa")
-"""From little to much in even steps of lightness; on dark pages it runs from dark to light."""
+"""From low to high in even steps of lightness; a dark color scheme runs from dark to light."""
 PALETTE: dict[str, str] = {
     INK: "--ink",
     MUTED: "--muted",
@@ -86,7 +86,7 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)|^#(.+)$")
 class Picture:
     """An inline SVG; ``width`` in CSS pixels is the width at which its text has its intended size.
 
-    ``keys`` are its legend, where the page rather than the drawing shows one.
+    ``keys`` are the entries of its legend, where the report rather than the drawing shows one.
     """
 
     name: str
@@ -112,12 +112,23 @@ def draw(
 ) -> Picture:
     """Let ``paint`` fill a figure of ``width`` x ``height`` pixels and return it as inline SVG.
 
-    ``paint`` may return places that can be pointed at; each carries its text as a title, which browsers show without
-    any script. ``name`` must be unique on the page: every id in the SVG begins with it.
+    Args:
+        name: Name of the figure, unique in the report: every id in the SVG begins with it.
+        title: Title shown below the figure.
+        description: Text for screen readers.
+        width: Width in pixels.
+        height: Height in pixels.
+        paint: Fills the figure; it may return marks, whose tooltips browsers show without any script.
+        keys: Legend entries of series that can be hidden.
+
+    Example:
+        >>> picture = draw(name="empty", title="Empty", description="No data", width=80, height=60, paint=lambda f: None)
+        >>> picture.svg[:4]
+        '<svg'
     """
     buffer = io.StringIO()
     with mpl.rc_context(), warnings.catch_warnings():
-        # The browser draws the text: a script that matplotlib's own font lacks is no loss.
+        # The browser draws the text, so glyphs missing from matplotlib's own font do not matter.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*", category=UserWarning)
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE | {"svg.hashsalt": name})
@@ -129,9 +140,9 @@ def draw(
 
 
 def standalone(picture: Picture) -> str:
-    """Return a picture as an SVG file of its own: light colors, a white ground, a size, and a font that all have.
+    """Return a picture as an SVG file of its own: light colors, white background, fixed size, common fonts.
 
-    Many viewers know no CSS variables, and none of them has the page around it.
+    Many SVG viewers do not support CSS variables.
     """
     document = minidom.parseString(picture.svg)
     root = document.documentElement
@@ -173,7 +184,7 @@ def _inline(text: str, name: str, title: str, description: str, marks: Sequence[
         if root.hasAttribute(key):
             root.removeAttribute(key)
     for key, value in (
-        # What is inside an image is hidden from readers of the screen, so that one with marks is a group.
+        # Screen readers skip the inside of an image, so a figure with tooltips is a group.
         ("role", "group" if marks else "img"),
         ("aria-labelledby", f"{name}-title {name}-description"),
         ("style", "stroke-linejoin: round; stroke-linecap: butt"),
@@ -190,7 +201,7 @@ def _inline(text: str, name: str, title: str, description: str, marks: Sequence[
 
 
 def _rename(element: minidom.Element, key: str, value: str, name: str, used: set[str]) -> None:
-    """Make an attribute fit for the page: ids begin with the name of the figure, colors follow the page's."""
+    """Adapt an attribute to the report: ids begin with the name of the figure, colors become CSS variables."""
     if key == "id":
         element.removeAttribute(key)
         if value.startswith(SERIES_ID):
@@ -201,13 +212,13 @@ def _rename(element: minidom.Element, key: str, value: str, name: str, used: set
         element.removeAttribute(key)
         element.setAttribute("href", f"#{name}-{value[1:]}" if value.startswith("#") else value)
     elif key == "style":
-        element.setAttribute(key, _page_style(value))
+        element.setAttribute(key, _report_style(value))
     if "url(#" in value:
         element.setAttribute(key, value.replace("url(#", f"url(#{name}-"))
 
 
 def _prune(element: minidom.Element) -> None:
-    """Remove comments, metadata, style sheets (they would reach the whole page) and white space between elements."""
+    """Remove comments, metadata, style sheets (they would apply to the whole report) and white space between elements."""
     for child in list(element.childNodes):
         if isinstance(child, minidom.Element) and child.tagName not in ("metadata", "style"):
             _prune(child)
@@ -224,7 +235,7 @@ def _target(value: str) -> str:
     return (found[1] or found[2]) if found else ""
 
 
-def _page_style(style: str) -> str:
+def _report_style(style: str) -> str:
     def color(match: re.Match[str]) -> str:
         variable = PALETTE.get(match[0])
         return f"var({variable}, {match[0]})" if variable else match[0]

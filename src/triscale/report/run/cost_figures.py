@@ -1,4 +1,4 @@
-"""The picture of accuracy against cost: what was measured above, what was published below, never on one scale."""
+"""The figure of accuracy against cost: measured networks above, published ones below, each on its own scale."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from triscale.results.metrics import Metrics
 from triscale.results.run_comparison import ComparedRun
 
 OWN_COLORS = (ORANGE, BLUE, *SERIES)
-"""Of the networks that were measured, in their order."""
+"""Colors of the measured networks, in their order."""
 
 _WIDTH, _LEFT, _RIGHT = 460, 52, 14
 _TOP, _GAP, _BOTTOM = 28, 56, 46
@@ -30,9 +30,9 @@ _MIN_SPAN = 0.04
 
 @dataclass(frozen=True, slots=True)
 class PlotPoint:
-    """A network that was trained and evaluated: its cost, and its accuracy with the 95 % interval.
+    """An evaluated network: its cost, and its accuracy with the 95% interval.
 
-    ``text`` is what is said of it where it is pointed at; ``number`` is that of its color among all networks measured.
+    ``text`` is its tooltip; ``number`` is the index of its color among all measured networks.
     """
 
     name: str
@@ -57,7 +57,7 @@ class PlotPoint:
         """
         interval = f"{share(result.top1_low)} to {share(result.top1_high)}"
         text = (
-            f"{name}: {share(result.top1)} of {images} right (95 % interval {interval}), {si(macs)} MACs, "
+            f"{name}: {share(result.top1)} of {images} correct (95% interval {interval}), {si(macs)} MACs, "
             f"{si(params)} parameters"
         )
         return cls(name, macs, result.top1, result.top1_low, result.top1_high, text, number)
@@ -65,7 +65,7 @@ class PlotPoint:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Networks whose accuracies share a scale, since they were judged by the same images; ``title`` says by which."""
+    """Networks evaluated on the same images, which ``title`` names: their accuracies share a scale."""
 
     title: str
     plot_points: tuple[PlotPoint, ...]
@@ -83,15 +83,15 @@ class _Series:
 def accuracy_against_cost(panels: Sequence[Panel], published: Sequence[FamilyPoint]) -> Picture | None:
     """Draw accuracy over MACs: a panel for each set of test images, and one of published figures for ImageNet.
 
-    All panels share the logarithmic axis of MACs, and none the axis of accuracy. Without any point there is no picture.
+    All panels share the logarithmic axis of MACs, and none the axis of accuracy. Returns None without any point.
     """
-    plot_points = [spot for panel in panels for spot in panel.plot_points]
-    first = max((spot.number for spot in plot_points), default=-1) + 1
+    plot_points = [own for panel in panels for own in panel.plot_points]
+    first = max((own.number for own in plot_points), default=-1) + 1
     series = _series([point for point in published if point.top1 is not None], first)
-    macs = [spot.macs for spot in plot_points if spot.macs] + [point.macs for row in series for point in row.members]
+    macs = [own.macs for own in plot_points if own.macs] + [point.macs for row in series for point in row.members]
     if not macs:
         return None
-    panels = [panel for panel in panels if any(spot.macs for spot in panel.plot_points)]
+    panels = [panel for panel in panels if any(own.macs for own in panel.plot_points)]
     heights = [_OWN_HEIGHT if len(panel.plot_points) == 1 else _MORE_HEIGHT for panel in panels]
     heights += [_PUBLISHED_HEIGHT] if series else []
     height = _TOP + sum(heights) + _GAP * (len(heights) - 1) + _BOTTOM
@@ -99,9 +99,9 @@ def accuracy_against_cost(panels: Sequence[Panel], published: Sequence[FamilyPoi
 
     def paint(figure: Figure) -> list[PlotMark]:
         marks, top = [], _TOP
-        for index, part in enumerate(heights):
-            axes = _axes(figure, top, part, height, limits, last=index == len(heights) - 1)
-            top += part + _GAP
+        for index, panel_height in enumerate(heights):
+            axes = _axes(figure, top, panel_height, height, limits, last=index == len(heights) - 1)
+            top += panel_height + _GAP
             if index < len(panels):
                 _title(figure, axes, panels[index].title, "measured")
                 marks += _measured(axes, panels[index].plot_points)
@@ -112,22 +112,22 @@ def accuracy_against_cost(panels: Sequence[Panel], published: Sequence[FamilyPoi
         return marks
 
     keys = [LegendEntry(row.number, row.name, row.color, row.marker) for row in series]
-    own = [LegendEntry(spot.number, spot.name, own_color(spot.number), "*") for spot in plot_points if spot.macs]
-    measured = "; ".join(f"{panel.title}: {', '.join(spot.text for spot in panel.plot_points)}" for panel in panels)
+    own_keys = [LegendEntry(own.number, own.name, own_color(own.number), "*") for own in plot_points if own.macs]
+    measured = "; ".join(f"{panel.title}: {', '.join(own.text for own in panel.plot_points)}" for panel in panels)
     return draw(
         name="figure-accuracy-cost",
         title="Accuracy against cost",
-        description=f"Top-1 accuracy over MACs on a logarithmic axis. {measured or 'Nothing was measured yet'}."
-        + (" In a panel of its own: what was published of other networks on ImageNet." if series else ""),
+        description=f"Top-1 accuracy over MACs on a logarithmic axis. {measured or 'Nothing has been measured yet'}."
+        + (" In a panel of its own: published results of other networks on ImageNet." if series else ""),
         width=_WIDTH,
         height=height,
         paint=paint,
-        keys=(*own, *keys),
+        keys=(*own_keys, *keys),
     )
 
 
 def own_color(number: int) -> str:
-    """Return the color of a network that was measured."""
+    """Return the color of a measured network by its index."""
     return OWN_COLORS[number % len(OWN_COLORS)]
 
 
@@ -142,9 +142,9 @@ def _series(points: Sequence[FamilyPoint], first: int) -> list[_Series]:
     ]
 
 
-def _axes(figure: Figure, top: int, part: int, height: int, limits: tuple[float, float], *, last: bool) -> Axes:
+def _axes(figure: Figure, top: int, panel_height: int, height: int, limits: tuple[float, float], *, last: bool) -> Axes:
     axes = figure.add_axes(
-        (_LEFT / _WIDTH, 1 - (top + part) / height, (_WIDTH - _LEFT - _RIGHT) / _WIDTH, part / height)
+        (_LEFT / _WIDTH, 1 - (top + panel_height) / height, (_WIDTH - _LEFT - _RIGHT) / _WIDTH, panel_height / height)
     )
     axes.set_xscale("log")
     axes.set_xlim(*limits)
@@ -168,44 +168,44 @@ def _percent(axes: Axes, low: float, high: float) -> None:
     middle, half = (low + high) / 2, max(high - low, _MIN_SPAN) / 2 * 1.3
     axes.set_ylim(max(-0.02, middle - half), min(1.02, middle + half))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol="%"))
 
 
 def _measured(axes: Axes, plot_points: Sequence[PlotPoint]) -> list[PlotMark]:
-    _percent(axes, min(spot.low for spot in plot_points), max(spot.high for spot in plot_points))
-    shown = [spot for spot in plot_points if spot.macs]
-    for spot in shown:
-        color, gid = own_color(spot.number), in_series(spot.number)
-        axes.plot([spot.macs] * 2, [spot.low, spot.high], color=color, linewidth=2.2, marker="_", markersize=9, gid=gid)
+    _percent(axes, min(own.low for own in plot_points), max(own.high for own in plot_points))
+    shown = [own for own in plot_points if own.macs]
+    for own in shown:
+        color, gid = own_color(own.number), in_series(own.number)
+        axes.plot([own.macs] * 2, [own.low, own.high], color=color, linewidth=2.2, marker="_", markersize=9, gid=gid)
         axes.plot(
-            spot.macs, spot.top1, color=color, marker="*", markersize=16, markeredgecolor=SURFACE, linestyle="none",
+            own.macs, own.top1, color=color, marker="*", markersize=16, markeredgecolor=SURFACE, linestyle="none",
             zorder=5, gid=gid,
         )  # fmt: skip
     labels = Labels(axes)
-    for spot in shown:
-        labels.keep_clear(spot.macs, spot.top1, radius=6)
-        labels.keep_line_clear([(spot.macs, spot.low), (spot.macs, spot.high)])
+    for own in shown:
+        labels.keep_clear(own.macs, own.top1, radius=6)
+        labels.keep_line_clear([(own.macs, own.low), (own.macs, own.high)])
     marks = []
-    for spot in shown:
+    for own in shown:
         labels.place(
-            spot.macs, spot.top1, shorten(spot.name, 30), size=10, color=own_color(spot.number), weight="bold", gap=10,
-            must=len(shown) == 1, gid=in_series(spot.number),
+            own.macs, own.top1, shorten(own.name, 30), size=10, color=own_color(own.number), weight="bold", gap=10,
+            must=len(shown) == 1, gid=in_series(own.number),
         )  # fmt: skip
-        marks.append(PlotMark(spot.text, *pixels(axes, spot.macs, spot.top1), series=spot.number))
+        marks.append(PlotMark(own.text, *pixels(axes, own.macs, own.top1), series=own.number))
     return marks
 
 
 def _published(axes: Axes, series: Sequence[_Series], plot_points: Sequence[PlotPoint]) -> list[PlotMark]:
     values = [point.top1 or 0.0 for row in series for point in row.members]
     _percent(axes, min(values), max(values))
-    for spot in plot_points:
-        if spot.macs:
+    for own in plot_points:
+        if own.macs:
             axes.axvline(
-                spot.macs,
-                color=own_color(spot.number),
+                own.macs,
+                color=own_color(own.number),
                 linestyle=(0, (4, 3)),
                 linewidth=1.1,
-                gid=in_series(spot.number),
+                gid=in_series(own.number),
             )
     for row in series:
         axes.plot(
@@ -213,9 +213,9 @@ def _published(axes: Axes, series: Sequence[_Series], plot_points: Sequence[Plot
             marker=row.marker, markersize=4.5, linewidth=1.3, gid=in_series(row.number),
         )  # fmt: skip
     labels = Labels(axes)
-    for spot in plot_points:
-        if spot.macs:
-            labels.keep_line_clear([(spot.macs, height) for height in axes.get_ylim()])
+    for own in plot_points:
+        if own.macs:
+            labels.keep_line_clear([(own.macs, height) for height in axes.get_ylim()])
     for row in series:
         for point in row.members:
             labels.keep_clear(point.macs, point.top1 or 0.0)
@@ -228,12 +228,12 @@ def _published(axes: Axes, series: Sequence[_Series], plot_points: Sequence[Plot
                 point.macs, point.top1 or 0.0, shorten(point.name, 22), size=8.5, color=MUTED, gid=in_series(row.number)
             )
         marks += [
-            PlotMark(_said(point), *pixels(axes, point.macs, point.top1 or 0.0), series=row.number)
+            PlotMark(_tooltip(point), *pixels(axes, point.macs, point.top1 or 0.0), series=row.number)
             for point in row.members
         ]
     return marks
 
 
-def _said(point: FamilyPoint) -> str:
+def _tooltip(point: FamilyPoint) -> str:
     cost = f"{si(point.macs)} MACs, {si(point.params)} parameters"
     return f"{point.name}: {share(point.top1)} on ImageNet as published, {cost}"

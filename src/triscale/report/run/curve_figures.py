@@ -1,4 +1,4 @@
-"""Pictures of the course of a training, with a band for each epoch that tells what was reached there."""
+"""Learning curves, with a band for each epoch whose tooltip shows the values there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Line = tuple[str, str, str, Sequence[tuple[float, float | None]]]
 
 
 def loss_curve(points: Sequence[Epoch]) -> Picture | None:
-    """Draw the loss on the training and the validation images over the epochs."""
+    """Draw training and validation loss over the epochs; None without any finite value."""
     lines = (
         ("training", BLUE, "o", [(p.epoch, p.train_loss) for p in points]),
         ("validation", ORANGE, "s", [(p.epoch, p.val_loss) for p in points]),
@@ -29,7 +29,7 @@ def loss_curve(points: Sequence[Epoch]) -> Picture | None:
 
 
 def accuracy_curve(points: Sequence[Epoch]) -> Picture | None:
-    """Draw the top-1 accuracy on the validation images over the epochs."""
+    """Draw validation top-1 accuracy over the epochs; None without any finite value."""
     lines = (("validation top-1", ORANGE, "s", [(p.epoch, p.val_top1) for p in points]),)
     return _curve(name="figure-accuracy", title="Validation top-1", lines=lines, tune=_share_axis)
 
@@ -75,7 +75,7 @@ def _curve(
 
 
 def _bands(axes: Axes, lines: Sequence[tuple[str, str, str, list[tuple[float, float]]]]) -> list[PlotMark]:
-    """Return a band for each epoch, which tells the value of each line there; bands meet halfway between epochs."""
+    """Return a band for each epoch with the value of each line there; bands meet halfway between epochs."""
     epochs = sorted({x for *_, points in lines for x, _ in points})
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     edges = [left, *((one + other) / 2 for one, other in pairwise(epochs)), right]
@@ -114,4 +114,4 @@ def _loss_axis(axes: Axes, values: list[float]) -> None:
 def _share_axis(axes: Axes, values: list[float]) -> None:
     axes.set_ylim(max(0.0, min(values, default=0.0) - 0.05), 1.0 + 0.01)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol="%"))

@@ -1,4 +1,4 @@
-"""The picture of a family: what its members cost, and how deep, wide and large they are."""
+"""The figure of a family: cost, depth, width and resolution of its members."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MIN_CHANGE = 1.5
 
 
 class FamilyTower(NamedTuple):
-    """A member: its costs, and its stages as pairs of width and repeats, none for a network without blocks."""
+    """A member of a family: its cost, and its stages as pairs of width and repeats; custom models have no stages."""
 
     phi: float
     macs: int
@@ -28,7 +28,7 @@ class FamilyTower(NamedTuple):
 
 
 def family(baseline: str, law: str, members: Sequence[FamilyTower]) -> Picture:
-    """Draw MACs and parameters over phi, and beside it each member as a tower of its stages."""
+    """Draw MACs and parameters over phi, and next to them each member as a tower of its stages."""
     towers = bool(members[0].stages)
     width = 460 + (90 * len(members) + 40 if towers else 0)
 
@@ -82,7 +82,7 @@ def _costs(axes: Axes, members: Sequence[FamilyTower]) -> None:
 
 
 def _towers(axes: Axes, members: Sequence[FamilyTower]) -> None:
-    """Draw stages as bars: as wide as their channels, as high as their repeats; the input is at the bottom."""
+    """Draw stages as bars whose width shows channels and whose height shows repeats; the input is at the bottom."""
     widest = max(width for member in members for width, _ in member.stages)
     for place, member in enumerate(members):
         bottom = 0.0

@@ -1,4 +1,4 @@
-"""Pictures of how well the network predicts: the confusion matrix and the reliability diagram."""
+"""Figures of the predictions: confusion matrix and reliability diagram."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ from triscale.results.metrics import Bin
 
 NUMBERS_UP_TO = 20
 _MAX_LABELS = 34
-# An image cannot follow the page's colors: these two are legible on light and on dark pages.
+# A raster image cannot follow the color scheme: these two colors are legible on light and on dark backgrounds.
 _IMAGE_RIGHT, _IMAGE_WRONG = "#3f7fd0", "#dd6b2a"
 
 
 def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Picture | None:
-    """Draw which class (row) is taken for which (column).
+    """Draw a confusion matrix: rows are true classes, columns predicted ones. None without counts.
 
-    Color is the share of the row: blue on the diagonal, orange (on a square-root scale, so that few mistakes can be
-    seen) beside it. Cells hold their count up to 20 classes.
+    Color is the share of the row: blue on the diagonal, orange elsewhere, on a square-root scale so that few mistakes
+    are visible. Cells hold their count up to 20 classes.
+
+    Args:
+        names: Class names.
+        counts: Counts ``[classes, classes]``.
     """
     if not counts:
         return None
@@ -64,7 +68,7 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> P
         for spine in axes.spines.values():
             spine.set_visible(True)
         _caption(figure, (width - side / 2 - 8) / width, 1 - 9 / height, "predicted", turned=False)
-        _caption(figure, 9 / width, (8 + side / 2) / height, "truth", turned=True)
+        _caption(figure, 9 / width, (8 + side / 2) / height, "true class", turned=True)
         return _marks(axes, names, table) if small else []
 
     above = (longest if turned else 14) + 30
@@ -72,8 +76,8 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> P
     return draw(
         name="figure-confusion",
         title="Confusion matrix",
-        description=f"{len(names)} classes, rows are the truth, columns the prediction; "
-        f"{int(np.trace(table))} images right, {wrong} wrong.",
+        description=f"{len(names)} classes, rows are true classes, columns predicted ones; "
+        f"{int(np.trace(table))} images correct, {wrong} misclassified.",
         width=int(side + longest + 34),
         height=int(side + above + 8),
         paint=paint,
@@ -81,7 +85,10 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> P
 
 
 def reliability_diagram(bins: Sequence[Bin]) -> Picture | None:
-    """Draw how often predictions of a given confidence are right, over how many there are of them."""
+    """Draw accuracy against confidence, above the number of images in each bin. None without bins.
+
+    See Guo et al. 2017, "On Calibration of Modern Neural Networks", figure 1.
+    """
     if not bins:
         return None
     filled = [item for item in bins if item.count]
@@ -100,7 +107,7 @@ def reliability_diagram(bins: Sequence[Bin]) -> Picture | None:
             linewidth=1.4,
             label="measured",
         )
-        top.set_ylabel("share right")
+        top.set_ylabel("accuracy")
         top.set_ylim(-0.03, 1.03)
         top.tick_params(labelbottom=False)
         top.legend(loc="upper left", labelcolor=INK, fontsize=9.5)
@@ -117,15 +124,15 @@ def reliability_diagram(bins: Sequence[Bin]) -> Picture | None:
         bottom.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         for axes in (top, bottom):
             axes.set_xlim(-0.02, 1.02)
-            axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        top.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol="%"))
+        top.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="%"))
 
     worst = max(filled, key=lambda item: item.count * abs(item.accuracy - item.confidence), default=None)
-    gap = f" Its largest gap: confidence {share(worst.confidence)}, {share(worst.accuracy)} right." if worst else ""
+    gap = f" Its largest gap: confidence {share(worst.confidence)}, accuracy {share(worst.accuracy)}." if worst else ""
     return draw(
         name="figure-reliability",
         title="Reliability diagram",
-        description=f"Share of predictions that are right against their confidence.{gap}",
+        description=f"Accuracy of the predictions against their confidence.{gap}",
         width=400,
         height=410,
         paint=paint,
@@ -159,7 +166,7 @@ def _marks(axes: Axes, names: Sequence[str], table: NDArray[np.float64]) -> list
         (left, top), (right, bottom) = pixels(axes, column - 0.5, row - 0.5), pixels(axes, column + 0.5, row + 0.5)
         count, total = int(table[row, column]), int(table[row].sum())
         of = f"{grouped(count)} of {grouped(total)} ({share(count / total)})"
-        text = f"{names[row]}, right: {of}" if row == column else f"{names[row]} taken for {names[column]}: {of}"
+        text = f"{names[row]}, correct: {of}" if row == column else f"{names[row]} predicted as {names[column]}: {of}"
         marks.append(PlotMark(text, (left + right) / 2, top, left=left, width=right - left, height=bottom - top))
     return marks
 

@@ -42,11 +42,11 @@ def sections(content: RunContent) -> tuple[tuple[str, str], ...]:
         ("budget", "Budget", content.fit is not None),
         ("cost", "Accuracy against cost", any(point.top1 is not None for point in content.families) or evaluated),
         ("results", "Results", content.metrics is not None),
-        ("maps", "Where it looks", bool(content.maps)),
-        ("device", "On the device", bool(content.latency or content.exported or content.deployed or content.measure)),
+        ("maps", "Class activation maps", bool(content.maps)),
+        ("device", "Deployment", bool(content.latency or content.exported or content.deployed or content.measure)),
         ("training", "Training", content.data is not None or bool(content.history) or bool(content.recipe)),
-        ("network", "The network", content.network is not None or bool(content.families)),
-        ("repeat", "How to repeat it", bool(content.repeat) or bool(content.environment) or bool(content.files)),
+        ("network", "Network", content.network is not None or bool(content.families)),
+        ("repeat", "Reproduce this run", bool(content.repeat) or bool(content.environment) or bool(content.files)),
     )
     return tuple((name, title) for name, title, present in candidates if present)
 
@@ -62,7 +62,7 @@ def headline(content: RunContent) -> tuple[Tile, ...]:
         tiles.append(Tile("Parameters", si(cost.params), network.name))
     if content.latency:
         row = content.latency[0]
-        doubt = ", on a restless machine" if row.noise else ""
+        doubt = ", noisy measurement" if row.noise else ""
         tiles.append(Tile("Latency", milliseconds(row.median_ms), f"{conditions(row)}{doubt}"))
     if content.exported:
         tiles.append(Tile("Exported file", size(content.exported.size_bytes), content.exported.file))
@@ -80,16 +80,16 @@ def limit_note(content: RunContent, limit: Limit) -> str:
         return ""
     row = content.latency[0] if content.latency else None
     measured = "" if row is None else f", measured {milliseconds(row.median_ms)} in {row.engine}"
-    return f"foretold by the profile{measured}"
+    return f"predicted by the device profile{measured}"
 
 
 def scaling_notes(content: RunContent) -> tuple[str, ...]:
     """Return how the network departs from what its scaling coefficients alone would give."""
     notes, fit = [], content.fit
     if fit and content.network and fit.scale.resolution != 1:
-        notes.append(f"resolution {content.network.resolution} px, snapped from the law's")
+        notes.append(f"resolution {content.network.resolution} px, rounded from the value of the scaling law")
     if fit and fit.steps:
-        notes.append(f"steps ahead of the law that use up the budget: {', '.join(fit.steps)}")
+        notes.append(f"extra channels or layers that use up the remaining budget: {', '.join(fit.steps)}")
     return tuple(notes)
 
 
@@ -122,7 +122,7 @@ def split_sentence(data: DataSummary) -> str:
     train, val, test = (sum(getattr(row, split) for row in data.classes) for split in ("train", "val", "test"))
     return (
         f"{grouped(train + val + test)} images of {grouped(len(data.classes))} classes ({grouped(train)} for training, "
-        f"{grouped(val)} for validation, {grouped(test)} for the test)"
+        f"{grouped(val)} for validation, {grouped(test)} for testing)"
     )
 
 
@@ -164,11 +164,11 @@ def cost_caption(content: RunContent) -> str:
     """Return the caption of the figure of accuracy against cost."""
     parts = []
     if panels(content):
-        parts.append("Above: this network (star) with its 95 % interval.")
+        parts.append("Above: this network (star) with its 95% interval.")
     if published(content.families):
         parts.append("Below, on a scale of its own: published networks on ImageNet.")
         if parts[1:]:
-            parts.append("The dashed line is what this network costs.")
+            parts.append("The dashed line marks the cost of this network.")
     return " ".join(parts)
 
 
@@ -186,6 +186,6 @@ def maps_sentence(cards: Sequence[ImageCard]) -> str:
     """Return how many of the images with a map were misclassified."""
     wrong = sum(not is_right(card) for card in cards)
     if not wrong:
-        return "All of these are right."
+        return "All of these images are classified correctly."
     order = ", shown first" if wrong < len(cards) else ""
-    return f"{wrong} of these {len(cards)} images {'is' if wrong == 1 else 'are'} wrong{order}."
+    return f"{wrong} of these {len(cards)} images {'is' if wrong == 1 else 'are'} misclassified{order}."

@@ -1,4 +1,4 @@
-"""Pictures of the network and its latency."""
+"""Figures of the network and its latency."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WIDTH = 400
 
 
 def families(points: Sequence[FamilyPoint], own: FamilyPoint | None) -> Picture | None:
-    """Draw MACs against parameters of published families, and the own network among them, on logarithmic axes."""
+    """Draw MACs against parameters of published families and of this network; None without published networks."""
     if not points:
         return None
     groups: dict[str, list[FamilyPoint]] = {}
@@ -37,10 +37,6 @@ def families(points: Sequence[FamilyPoint], own: FamilyPoint | None) -> Picture 
 
     def paint(figure: Figure) -> list[PlotMark]:
         axes = plot_area(figure, left=58, right=24, top=14, bottom=46)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlabel("parameters")
-        axes.set_ylabel("MACs")
         for key, members in zip(keys, groups.values(), strict=False):
             members.sort(key=lambda point: (point.macs, point.params, point.name))
             axes.plot(
@@ -64,12 +60,7 @@ def families(points: Sequence[FamilyPoint], own: FamilyPoint | None) -> Picture 
                 zorder=5,
                 gid=in_series(len(groups)),
             )
-        axes.margins(0.09, 0.1)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(LogLocator(subs=(1.0,), numticks=12))
-            axis.set_major_formatter(EngFormatter(sep=""))
-            axis.set_minor_formatter(NullFormatter())
-        axes.tick_params(which="minor", length=0)
+        _logarithmic(axes)
         _label_members(axes, list(groups.values()), own)
         marks = [
             PlotMark(_describe_cost(point), *pixels(axes, point.params, point.macs), series=index)
@@ -91,6 +82,19 @@ def families(points: Sequence[FamilyPoint], own: FamilyPoint | None) -> Picture 
         paint=paint,
         keys=keys,
     )
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("parameters")
+    axes.set_ylabel("MACs")
+    axes.margins(0.09, 0.1)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0,), numticks=12))
+        axis.set_major_formatter(EngFormatter(sep=""))
+        axis.set_minor_formatter(NullFormatter())
+    axes.tick_params(which="minor", length=0)
 
 
 def _describe_cost(point: FamilyPoint) -> str:
@@ -120,7 +124,7 @@ def _label_members(axes: Axes, groups: list[list[FamilyPoint]], own: FamilyPoint
 
 
 def stage_bars(stages: Sequence[tuple[StageCost, PartDescription]]) -> Picture | None:
-    """Draw the share of the MACs and of the parameters that each stage takes."""
+    """Draw the share of MACs and of parameters in each stage; None without stages."""
     if not stages:
         return None
     names = [shorten(f"{cost.name} · {part.block}" if part.block else cost.name, 26) for cost, part in stages]
@@ -151,7 +155,7 @@ def stage_bars(stages: Sequence[tuple[StageCost, PartDescription]]) -> Picture |
     return draw(
         name="figure-stages",
         title="Cost by stage",
-        description=f"Share of MACs and of parameters by stage; {top[1]} takes the most MACs, {share(top[0])}.",
+        description=f"Share of MACs and of parameters by stage; {top[1]} has the largest share of MACs, {share(top[0])}.",
         width=_WIDTH,
         height=44 + 32 * len(names),
         paint=paint,
@@ -159,7 +163,7 @@ def stage_bars(stages: Sequence[tuple[StageCost, PartDescription]]) -> Picture |
 
 
 def latency_bars(rows: Sequence[Measurement]) -> Picture | None:
-    """Draw the median latency of each measurement with its quartiles."""
+    """Draw the median latency of each measurement with its quartiles; None for fewer than two."""
     if len(rows) < 2:
         return None
     names = [shorten(row.engine, 26) for row in rows]
@@ -197,7 +201,7 @@ def latency_bars(rows: Sequence[Measurement]) -> Picture | None:
             )
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.set_xlabel("milliseconds a batch")
+        axes.set_xlabel("milliseconds for a batch")
 
     return draw(
         name="figure-latency",

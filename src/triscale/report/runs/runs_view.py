@@ -21,10 +21,10 @@ def sections(content: RunsContent) -> tuple[tuple[str, str], ...]:
     """Return the sections that have something to show: the name of the template, and the heading."""
     has_cost = any(run.macs for run in content.compared.runs) or bool(published(content.families))
     candidates = (
-        ("runs", "The Runs", True),
+        ("runs", "Runs", True),
         ("cost", "Accuracy against cost", has_cost),
-        ("differences", "What was done differently", True),
-        ("places", "Where they are", bool(content.files)),
+        ("differences", "Differences in settings", True),
+        ("folders", "Folders", bool(content.files)),
     )
     return tuple((name, title) for name, title, present in candidates if present)
 
@@ -58,10 +58,10 @@ def panels(content: RunsContent) -> tuple[Panel, ...]:
 def cost_caption(content: RunsContent) -> str:
     """Return the caption of the figure of accuracy against cost."""
     several = "each on the scale of its own test images, " if len(content.compared.test_sets) > 1 else ""
-    parts = [f"Above: the Runs (stars), {several}with 95 % intervals."]
+    parts = [f"Above: the runs (stars), {several}with 95% intervals."]
     if published(content.families):
         parts.append(
-            "Below, on a scale of its own: published networks on ImageNet; dashed lines are what the Runs cost."
+            "Below, on a scale of its own: published networks on ImageNet; dashed lines mark the cost of the runs."
         )
     return " ".join(parts)
 

@@ -1,4 +1,4 @@
-"""Pictures of a coefficient search beside its triangle: standings, rungs, the forecast and how well a fit foretells."""
+"""Figures of a coefficient search: standings, successive halving, forecast, and leave-one-out predictions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from triscale.search.coefficients.result import AccuracyForecast, CoefficientSea
 
 SHOWN_STANDINGS = 25
 ERRORS = 2.0
-"""Bars reach as many standard errors to each side, about 95 %."""
+"""Half-length of the error bars in standard errors, about 95%."""
 _GAP = 13.0
 _MIN_LEFT = 108.0
 
@@ -67,7 +67,7 @@ def standings(rows: Sequence[StandingRow]) -> Picture:
         name="figure-standings",
         title="Accuracy of each candidate",
         description=f"{len(shown)} of {len(rows)} candidates from the best down, with bars of two standard errors. "
-        f"First is {names[0]} with {share(rows[0].standing.accuracy)}; {tied} others are not told from it.",
+        f"Best is {names[0]} with {share(rows[0].standing.accuracy)}; {tied} others are tied with it.",
         width=460,
         height=64 + 21 * len(shown) + 12,
         paint=paint,
@@ -122,7 +122,7 @@ def forecast(found: CoefficientSearchResult) -> Picture | None:
     return draw(
         name="figure-forecast",
         title="Forecast along the law",
-        description=f"Expected accuracy against MACs with a 95 % interval; {share(ends.accuracy)} at phi {ends.phi:g} "
+        description=f"Expected accuracy against MACs with a 95% interval; {share(ends.accuracy)} at phi {ends.phi:g} "
         f"and {si(ends.macs)} MACs, from {share(ends.low)} to {share(ends.high)}.",
         width=400,
         height=360,
@@ -148,21 +148,21 @@ def predicted(found: CoefficientSearchResult) -> Picture | None:
         )  # fmt: skip
         axes.plot(ends, ends, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
         axes.plot(
-            [said for said, _ in pairs], [measured for _, measured in pairs], color=BLUE,
+            [predicted for predicted, _ in pairs], [measured for _, measured in pairs], color=BLUE,
             marker="o", markersize=6, markeredgecolor=SURFACE, markeredgewidth=0.8, linestyle="none", zorder=3,
         )  # fmt: skip
         axes.set_xlim(ends)
         axes.set_ylim(ends)
         percent_axis(axes, "x", 5)
         percent_axis(axes, "y", 5)
-        axes.set_xlabel("foretold from all the others")
+        axes.set_xlabel("predicted by a fit to all others")
         axes.set_ylabel("measured")
 
     return draw(
-        name="figure-foretold",
+        name="figure-predicted",
         title="Networks left out of the fit",
-        description=f"{len(pairs)} trained networks: accuracy foretold by a fit to the others against the "
-        f"measured one; the root mean square of what it missed is {100 * missed:.2g} points.",
+        description=f"{len(pairs)} trained networks: accuracy predicted by a fit to the others against the "
+        f"measured one; the root mean square of the errors is {100 * missed:.2g} points.",
         width=400,
         height=360,
         paint=paint,
@@ -170,7 +170,7 @@ def predicted(found: CoefficientSearchResult) -> Picture | None:
 
 
 def rungs(learning_curves: Sequence[LearningCurve]) -> Picture | None:
-    """Draw accuracy against epochs, one line a candidate; those that were dropped end early and are muted."""
+    """Draw accuracy against epochs, one line for each candidate; those that were dropped end early in gray."""
     stops, kept = _stops(learning_curves), sum(not curve.dropped for curve in learning_curves)
 
     def paint(figure: Figure) -> None:
@@ -182,8 +182,8 @@ def rungs(learning_curves: Sequence[LearningCurve]) -> Picture | None:
     return draw(
         name="figure-rungs",
         title="Accuracy after each rung",
-        description=f"Accuracy after {', '.join(map(str, stops))} epochs of {len(learning_curves)} candidates, "
-        f"of which {kept} were trained to the end.",
+        description=f"Accuracy after {', '.join(map(str, stops))} epochs of {len(learning_curves)} candidates; {kept} were "
+        "trained for all epochs.",
         width=400,
         height=340,
         paint=paint,
@@ -191,7 +191,7 @@ def rungs(learning_curves: Sequence[LearningCurve]) -> Picture | None:
 
 
 def behind(learning_curves: Sequence[LearningCurve]) -> Picture | None:
-    """Draw how far each candidate was behind the best of each rung, in percentage points."""
+    """Draw how far each candidate is behind the best of each rung, in percentage points."""
     best = {
         stop: max(dict(c.points)[stop] for c in learning_curves if stop in dict(c.points))
         for stop in _stops(learning_curves)
@@ -210,7 +210,7 @@ def behind(learning_curves: Sequence[LearningCurve]) -> Picture | None:
     return draw(
         name="figure-behind",
         title="Behind the best",
-        description=f"Percentage points behind the best of each rung; of those trained to the end the last is "
+        description=f"Percentage points behind the best of each rung; of those trained for all epochs the last is "
         f"{-last:.2g} behind.",
         width=400,
         height=340,
@@ -224,7 +224,7 @@ def _stops(learning_curves: Sequence[LearningCurve]) -> list[int]:
 
 def _lines(axes: Axes, learning_curves: Sequence[LearningCurve], values: Sequence[Sequence[float]]) -> None:
     stops = _stops(learning_curves)
-    # The first is drawn last, above the others.
+    # The best is drawn last, above the others.
     for index, (curve, heights) in reversed(list(enumerate(zip(learning_curves, values, strict=True)))):
         color = ORANGE if index == 0 else MUTED if curve.dropped else BLUE
         axes.plot(
@@ -240,7 +240,7 @@ def _lines(axes: Axes, learning_curves: Sequence[LearningCurve], values: Sequenc
 
 
 def _end_labels(axes: Axes, lines: Sequence[tuple[LearningCurve, Sequence[float]]]) -> None:
-    """Name lines at their right ends, the first one first, moved apart where they would overlap."""
+    """Label lines at their right ends, the best first, moved apart where labels would overlap."""
     axes.autoscale_view()
     low, high = axes.get_ylim()
     tall = axes.get_window_extent().height * 72.0 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]

@@ -20,14 +20,14 @@ __all__ = ["formula", "learning_curves", "left_out_predictions", "shading", "sta
 def sections(content: SearchContent) -> tuple[tuple[str, str], ...]:
     """Return the sections that have something to show: the name of the template, and the heading."""
     candidates = (
-        ("surface", "Equal cost, other shape", True),
+        ("surface", "Candidates of equal cost", True),
         ("standings", "Standings", True),
-        ("rungs", "Rung by rung", content.found.method == "halving"),
-        ("response", "The fitted response", content.found.response is not None),
-        ("trials", "Trainings", bool(content.found.trials)),
-        ("limits", "What it cannot tell", bool(content.limitations)),
-        ("onward", "How to go on", bool(content.next_commands)),
-        ("settings", "How it was made", bool(content.settings) or bool(content.environment)),
+        ("rungs", "Successive halving", content.found.method == "halving"),
+        ("response", "Fitted response", content.found.response is not None),
+        ("trials", "Trials", bool(content.found.trials)),
+        ("limitations", "Limitations", bool(content.limitations)),
+        ("next_steps", "Next steps", bool(content.next_commands)),
+        ("settings", "Settings and environment", bool(content.settings) or bool(content.environment)),
     )
     return tuple((name, title) for name, title, present in candidates if present)
 
@@ -41,8 +41,8 @@ def headline(content: SearchContent) -> tuple[Tile, ...]:
     return (
         Tile("alpha, beta, gamma", law_text(best.standing.law), _span(content, ties)),
         Tile("Accuracy", share(best.standing.accuracy), f"{how}, standard error {points(best.standing.error)} points"),
-        Tile("Not told from the first", grouped(ties), f"of {others} other candidate{'s' if others != 1 else ''}"),
-        Tile("MACs spent", si(found.training_macs), _share_of_all(found.training_macs / exhaustive_macs(content))),
+        Tile("Tied with the best", grouped(ties), f"of {others} other candidate{'s' if others != 1 else ''}"),
+        Tile("Training MACs", si(found.training_macs), _share_of_all(found.training_macs / exhaustive_macs(content))),
     )
 
 
@@ -72,15 +72,15 @@ def num_shown(rows: Sequence[StandingRow]) -> int:
 def _share_of_all(part: float) -> str:
     if round(part, 3) == 1:
         return "all candidates, all seeds, all epochs"
-    return f"{100 * part:.0f} % of training all candidates to the end"
+    return f"{100 * part:.0f}% of training all candidates for all epochs"
 
 
 def _span(content: SearchContent, ties: int) -> str:
     if content.found.interval is None and ties == 0:
-        return "no other is tied with it"
+        return "no other candidate is tied"
     low, high = span(content.found)
     ranges = ", ".join(_range(low, high, name) for name in Law.model_fields)
-    return f"with those tied: {ranges}" if content.found.interval is None else f"95 % interval: {ranges}"
+    return f"with those tied: {ranges}" if content.found.interval is None else f"95% interval: {ranges}"
 
 
 def _range(low: Law, high: Law, name: str) -> str:

@@ -14,7 +14,7 @@ from triscale.scaling.law import Scale
 Shares = tuple[float, float, float]
 
 HEIGHT = math.sqrt(3) / 2
-"""Of the triangle, whose sides have length 1."""
+"""Height of the triangle, whose sides have length 1."""
 
 
 def lattice(steps: int) -> Iterator[Shares]:
@@ -25,9 +25,9 @@ def lattice(steps: int) -> Iterator[Shares]:
 
 
 def shares(place: Scale) -> Shares | None:
-    """Return which part of the growth of the cost each dimension takes; None where nothing grows or shrinks.
+    """Return the share of the growth in cost that each dimension takes; None where nothing grows or shrinks.
 
-    A dimension that rounding moved against the others counts as unmoved.
+    A dimension that rounding moved against the others counts as unchanged.
     """
     parts = [math.log2(place.depth), 2 * math.log2(place.width), 2 * math.log2(place.resolution)]
     sign = math.copysign(1, sum(parts))

@@ -29,7 +29,7 @@ _MIN_SPAN = 0.01
 
 
 def triangle(content: SearchContent) -> Picture:
-    """Draw the candidates of a search by their accuracy, over the fitted response where there is one."""
+    """Draw the candidates of a search colored by accuracy, over the fitted response where there is one."""
     rows, values = standing_rows(content), shading(content)
     accuracies = _comparable(content)
     edges = levels(accuracies, values)
@@ -54,8 +54,8 @@ def triangle(content: SearchContent) -> Picture:
         name="figure-triangle",
         title="Candidates of equal cost",
         description=f"A triangle whose corners are depth, width and resolution alone, with {len(rows)} "
-        f"candidates colored by accuracy. First is {law_text(best.law)} with {share(best.accuracy)}; {tied} others are "
-        "not told from it.",
+        f"candidates colored by accuracy. Best is {law_text(best.law)} with {share(best.accuracy)}; {tied} others are "
+        "tied with it.",
         width=_WIDTH,
         height=_TALL,
         paint=paint,
@@ -63,14 +63,14 @@ def triangle(content: SearchContent) -> Picture:
 
 
 def _comparable(content: SearchContent) -> list[float]:
-    """Return accuracies after epochs that all candidates reached: where some are dropped, those of the first rung."""
+    """Return accuracies after the epochs that all candidates reached: with successive halving, those of the first rung."""
     if curves := learning_curves(content):
         return [curve.points[0][1] for curve in curves]
     return [standing.accuracy for standing in content.found.standings]
 
 
 def levels(accuracies: Sequence[float], shading: Sequence[float] | None) -> list[float]:
-    """Return round bounds of at most seven classes, for the candidates and what of the shading is near to them."""
+    """Return round bounds of at most seven color classes, for the candidates and the shading near them."""
     low, high = min(accuracies), max(accuracies)
     span = max(high - low, _MIN_SPAN)
     if shading:
@@ -143,7 +143,7 @@ def _dots(axes: Axes, rows: Sequence[StandingRow], fills: Sequence[object]) -> N
 
 
 def _places(rows: Sequence[StandingRow]) -> list[tuple[float, float] | None]:
-    """Return where the dots go; those of one place stand side by side."""
+    """Return the positions of the dots; those of one position are drawn side by side."""
     found = [shares(row.candidate.realized) for row in rows]
     groups: dict[Shares, list[int]] = {}
     for index, of in enumerate(found):
@@ -162,18 +162,18 @@ def _callouts(axes: Axes, content: SearchContent) -> None:
     best, first = rows[0].standing, _places(rows)[0]
     published = content.reference
     other = shares(published.realized) if published else None
-    beside = position(other) if other else None
-    if published and beside:
+    reference_at = position(other) if other else None
+    if published and reference_at:
         axes.plot(
-            *beside, marker="D", linestyle="none", markersize=12, markerfacecolor="none", markeredgecolor=INK,
+            *reference_at, marker="D", linestyle="none", markersize=12, markerfacecolor="none", markeredgecolor=INK,
             markeredgewidth=1.8, clip_on=False, zorder=5,
         )  # fmt: skip
-    right = first is not None and (beside is None or first[0] >= beside[0])
+    right = first is not None and (reference_at is None or first[0] >= reference_at[0])
     if first is not None:
-        lines = (f"first: {law_text(best.law)}", f"{share(best.accuracy)}, costs {TIMES}{best.ratio:.2f}")
+        lines = (f"best: {law_text(best.law)}", f"{share(best.accuracy)}, costs {TIMES}{best.ratio:.2f}")
         _callout(axes, first, lines, ORANGE, right=right)
-    if published and beside:
-        _callout(axes, beside, _published_words(published), INK, right=not right)
+    if published and reference_at:
+        _callout(axes, reference_at, _published_words(published), INK, right=not right)
 
 
 def _callout(axes: Axes, at: tuple[float, float], lines: tuple[str, str], color: str, *, right: bool) -> None:
@@ -214,10 +214,10 @@ def _legend(figure: Figure, content: SearchContent, edges: Sequence[float]) -> N
     for x, text, align in ((left - 10, "worse", "right"), (width - left + 10, "better", "left")):
         figure.text(x / width, (low + tall / 2) / height, text, ha=align, va="center", fontsize=9, color=MUTED)
     style = {"marker": "o", "linestyle": "none", "markersize": _DOT, "markerfacecolor": "none"}
-    apart = "dropped, or told from it" if content.found.method == "halving" else "told from it"
-    keys = [Line2D([], [], markeredgecolor=ORANGE, markeredgewidth=2.6, label="first", **style)]  # type: ignore[arg-type]
+    apart = "dropped, or not tied" if content.found.method == "halving" else "not tied"
+    keys = [Line2D([], [], markeredgecolor=ORANGE, markeredgewidth=2.6, label="best", **style)]  # type: ignore[arg-type]
     if content.found.ties:
-        keys.append(Line2D([], [], markeredgecolor=INK, markeredgewidth=1.8, label="not told from it", **style))  # type: ignore[arg-type]
+        keys.append(Line2D([], [], markeredgecolor=INK, markeredgewidth=1.8, label="tied with the best", **style))  # type: ignore[arg-type]
     if not all(standing.tied for standing in content.found.standings):
         style["markerfacecolor"] = SCALE[2]
         keys.append(Line2D([], [], markeredgecolor=MUTED, markeredgewidth=0.6, label=apart, **style))  # type: ignore[arg-type]

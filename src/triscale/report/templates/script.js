@@ -1,5 +1,5 @@
-// What makes the page of a Run answer to pointer and keyboard. The page reads completely without it: figures carry
-// their texts as titles, every table is there in the order that matters, every class has its card.
+// Makes a report interactive for pointer and keyboard. The report is complete without it: figures carry their tooltips
+// as titles, tables are sorted by what matters most, and every class has its card.
 "use strict";
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
@@ -10,7 +10,7 @@
     return element;
   };
 
-  // Points and epochs of a figure: pointed at or focused, they tell their text; arrows go from one to the next.
+  // Points and epochs of a figure show their tooltip when hovered or focused; arrow keys move from one to the next.
   for (const figure of all(document, "figure")) {
     const drawing = figure.querySelector("svg");
     const marks = drawing ? all(drawing, ".mark") : [];
@@ -20,7 +20,7 @@
     guide.setAttribute("class", "guide");
     drawing.insertBefore(guide, drawing.querySelector(".marks"));
     figure.append(tip);
-    let told = null;
+    let active = null;
 
     const line = (mark) => {
       const x = mark.dataset.x, top = mark.y.baseVal.value, bottom = top + mark.height.baseVal.value;
@@ -35,12 +35,12 @@
       });
       guide.replaceChildren(rule, ...dots);
     };
-    const tell = (mark) => {
-      if (told) told.classList.remove("told");
-      told = mark;
+    const activate = (mark) => {
+      if (active) active.classList.remove("active");
+      active = mark;
       tip.hidden = !mark;
       if (!mark) return guide.replaceChildren();
-      mark.classList.add("told");
+      mark.classList.add("active");
       tip.textContent = mark.getAttribute("aria-label");
       if (mark.dataset.dots) line(mark);
       const frame = figure.getBoundingClientRect(), box = mark.getBoundingClientRect();
@@ -49,21 +49,21 @@
       tip.style.left = `${Math.max(4, Math.min(middle - tip.offsetWidth / 2, frame.width - tip.offsetWidth - 4))}px`;
       tip.style.top = `${Math.max(4, above)}px`;
     };
-    const shown = () => marks.filter((mark) => !mark.classList.contains("away"));
+    const shown = () => marks.filter((mark) => !mark.classList.contains("hidden-series"));
     const stop = (mark) => marks.forEach((one) => one.setAttribute("tabindex", one === mark ? 0 : -1));
     for (const mark of marks) {
       const title = mark.querySelector("title");
       mark.setAttribute("aria-label", title.textContent);
       title.remove(); // or the browser would show it a second time
-      mark.addEventListener("pointerenter", () => tell(mark));
-      mark.addEventListener("pointerdown", () => tell(mark));
-      mark.addEventListener("focus", () => tell(mark));
-      mark.addEventListener("blur", () => tell(null));
+      mark.addEventListener("pointerenter", () => activate(mark));
+      mark.addEventListener("pointerdown", () => activate(mark));
+      mark.addEventListener("focus", () => activate(mark));
+      mark.addEventListener("blur", () => activate(null));
       mark.addEventListener("keydown", (event) => {
         const list = shown(), at = list.indexOf(mark);
         const next = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1,
           Home: 0, End: list.length - 1 }[event.key];
-        if (event.key === "Escape") tell(null);
+        if (event.key === "Escape") activate(null);
         if (next === undefined) return;
         event.preventDefault();
         const chosen = list[Math.max(0, Math.min(next, list.length - 1))];
@@ -72,7 +72,7 @@
       });
     }
     stop(marks[0]);
-    drawing.addEventListener("pointerleave", () => tell(null));
+    drawing.addEventListener("pointerleave", () => activate(null));
 
     // The legend shows and hides series.
     for (const item of all(figure, ".legend li")) {
@@ -81,8 +81,8 @@
       button.addEventListener("click", () => {
         const show = button.getAttribute("aria-pressed") === "false";
         button.setAttribute("aria-pressed", show);
-        all(drawing, `[data-series="${item.dataset.series}"]`).forEach((part) => part.classList.toggle("away", !show));
-        tell(null);
+        all(drawing, `[data-series="${item.dataset.series}"]`).forEach((part) => part.classList.toggle("hidden-series", !show));
+        activate(null);
         const left = shown();
         if (left.length) stop(left[0]);
       });
@@ -90,7 +90,7 @@
     }
   }
 
-  // A heading of a table sorts it: numbers with the largest first, then the smallest; words by the alphabet.
+  // Clicking a heading sorts the table: numbers in descending order first, text alphabetically.
   const words = new Intl.Collator(undefined, { numeric: true });
   for (const table of all(document, "table.sortable")) {
     const body = table.tBodies[0];
@@ -111,7 +111,7 @@
         const compare = (a, b) => {
           if (!numeric) return sign * words.compare(value(a), value(b));
           const [one, two] = [value(a), value(b)];
-          if (isNaN(one) || isNaN(two)) return isNaN(one) - isNaN(two); // what is unknown stays last
+          if (isNaN(one) || isNaN(two)) return isNaN(one) - isNaN(two); // missing values stay last
           return sign * (one - two);
         };
         body.append(...[...body.rows].sort(compare));
