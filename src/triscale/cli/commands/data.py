@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 30
 MAX_LISTED = 5
 
-LIKENESS = {"exact": "same file", "recoded": "encoded anew", "possible": "perhaps"}
+LIKENESS = {"exact": "same file", "reencoded": "re-encoded", "possible": "perhaps"}
 
 
 def check(images: str, /, *, out: Path | None = None, json: Json = False) -> None:
@@ -109,7 +109,7 @@ def _print(result: SetCheck) -> None:
         "every image is there once",
     )
     if result.parts != ("unsplit",):
-        leaks = [f"{leak.path} = {leak.copy} ({LIKENESS[leak.likeness]})" for leak in result.leaks]
+        leaks = [f"{leak.path} = {leak.copy} ({LIKENESS[leak.match]})" for leak in result.leaks]
         _list("leaks", leaks, "no image is in two parts")
     for warning in result.warnings:
         _say(f"look at  {warning}")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from triscale.data.images.decode import BadImage, Prepared, prepare
+from triscale.data.images.decode import BadImage, LazyImage, open_image
 from triscale.data.images.transforms import (
     Augmentation,
     DecodeJpeg,
@@ -26,7 +26,7 @@ from triscale.data.images.transforms import (
 from triscale.data.pipeline.order import batch_slice, epoch_order, num_batches, sample_seed
 from triscale.data.pipeline.shared_arrays import StringArray
 from triscale.data.pipeline.split import Sample, Split
-from triscale.data.pipeline.workers import RETRY_POLICY, DecodeTask, Workers
+from triscale.data.pipeline.workers import BATCH_TIMEOUT_SECONDS, DecodeTask, Workers
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
@@ -64,7 +64,7 @@ class TrainLoader:
         workers: processes that decode; with 0 it is done in this one.
         pin: whether batches lie in page-locked memory, from which a GPU copies faster.
         cache_bytes: how much memory decoded images may take, over all workers.
-        patience: seconds that a batch is waited for, until its worker is killed and started anew.
+        timeout: seconds that a batch is waited for, until its worker is killed and started anew.
         on_restart: told in a sentence of every worker that was started anew; by default a warning.
         decode_jpeg: decodes training images in place of Pillow, such as
             :func:`triscale.data.images.transforms.torchcodec_decoder`; pixels then differ by a level now and then.
@@ -81,14 +81,14 @@ class TrainLoader:
         workers: int = 0,
         pin: bool = False,
         cache_bytes: int = CACHE_BYTES,
-        patience: float = RETRY_POLICY,
+        timeout: float = BATCH_TIMEOUT_SECONDS,
         on_restart: Callable[[str], None] | None = None,
         decode_jpeg: DecodeJpeg | None = None,
     ) -> None:
         self._size, self._batch, self._seed = len(split.train), batch, seed
         transform = train_transform(preprocessing, augmentation, decode_jpeg)
         images = _Images(split.train, split.root, transform, seed, cache_bytes // max(workers, 1))
-        self._pool = _Pool(images, workers, pin, preprocessing.resolution, batch, patience, on_restart)
+        self._pool = _Pool(images, workers, pin, preprocessing.resolution, batch, timeout, on_restart)
 
     @property
     def num_steps(self) -> int:
@@ -118,7 +118,7 @@ class TrainLoader:
         Raises:
             DataError: a file of the split can no longer be read or decoded.
             JobError: workers were ended from outside or did not answer in time, more often than
-                :data:`triscale.data.pipeline.workers.RESTARTS` times.
+                :data:`triscale.data.pipeline.workers.MAX_RESTARTS` times.
         """
         order = epoch_order(self._size, self._seed, epoch)
         return self._pool.run(_Tasks(order, self._batch, epoch, range(self.num_steps)[first_step:], share))
@@ -242,7 +242,7 @@ class _Images:
             torch.default_generator.manual_seed(sample_seed(self._seed, epoch, index))
             return self._transform(file)
         except BadImage as error:
-            path = self._store.place(self._paths[index])
+            path = self._store.location(self._paths[index])
             return f"{path} could be decoded before and cannot now: {error}; put it back, or scan the images anew"
         except DataError as error:  # an object that is out of reach
             return str(error)
@@ -250,21 +250,21 @@ class _Images:
             if state is not None:
                 torch.set_rng_state(state)
 
-    def _prepared(self, index: int) -> Prepared:
+    def _prepared(self, index: int) -> LazyImage:
         """Return an image; decoded ones are kept, but for those that may be decoded at less than their size.
 
         What is kept depends on the number of workers, and how an image is decoded must not.
         """
         kept = self._cache.get(index)
         if kept is not None:
-            return Prepared(kept)
-        file = prepare(self._store.read(self._paths[index]))
+            return LazyImage(kept)
+        file = open_image(self._store.read(self._paths[index]))
         size = 4 * file.size[0] * file.size[1]  # Pillow keeps RGB in 4 bytes
         if size > self._room or (isinstance(self._transform, TrainTransform) and self._transform.needs_file(file)):
             return file
         self._room -= size
         self._cache[index] = image = file.load().convert("RGB")
-        return Prepared(image)
+        return LazyImage(image)
 
 
 class _Pool:
@@ -277,14 +277,14 @@ class _Pool:
         pin: bool,
         side: int,
         batch: int,
-        patience: float = RETRY_POLICY,
+        timeout: float = BATCH_TIMEOUT_SECONDS,
         on_restart: Callable[[str], None] | None = None,
     ) -> None:
         self._images, self._pin, self._shape, self._closed = images, pin, (3, side, side), False
         self._running: weakref.ref[Generator[Batch]] | None = None
         self._workers: Workers | None = None
         if workers:
-            self._workers = Workers(images, workers, self._shape, batch, patience=patience, on_restart=on_restart)
+            self._workers = Workers(images, workers, self._shape, batch, timeout=timeout, on_restart=on_restart)
         _open_pools.add(self)
 
     def run(self, tasks: Sequence[DecodeTask]) -> Iterator[Batch]:

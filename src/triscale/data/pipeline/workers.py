@@ -24,10 +24,10 @@ from triscale.errors import DataError, JobError
 Load = Callable[[int, int], Tensor | str]
 """From epoch and index to an image, or to a sentence that says why there is none."""
 
-RETRY_POLICY = 600.0
+BATCH_TIMEOUT_SECONDS = 600.0
 """Seconds that a batch is waited for."""
 
-RESTARTS = 3
+MAX_RESTARTS = 3
 """How often workers are started anew, all of them together."""
 
 _POLL_SECONDS = 2.0
@@ -72,7 +72,7 @@ class Workers:
         number: of processes, at least one.
         shape: of an image, uint8.
         most: number of images in the largest batch.
-        patience: seconds that a batch is waited for, until its worker is taken for hung and killed.
+        timeout: seconds that a batch is waited for, until its worker is taken for hung and killed.
         on_restart: told in a sentence of every worker that was started anew; by default a warning.
     """
 
@@ -83,12 +83,12 @@ class Workers:
         shape: tuple[int, ...],
         most: int,
         *,
-        patience: float = RETRY_POLICY,
+        timeout: float = BATCH_TIMEOUT_SECONDS,
         on_restart: Callable[[str], None] | None = None,
     ) -> None:
         # A forked worker begins in milliseconds; a new interpreter would import torch first, for seconds.
         self._context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        self._load, self._number, self._patience = load, number, patience
+        self._load, self._number, self._timeout = load, number, timeout
         self._on_restart = on_restart or (lambda text: warnings.warn(text, stacklevel=3))
         slots = _AHEAD * number
         self._images = self._shared((slots, most, *shape), torch.uint8)
@@ -138,7 +138,7 @@ class Workers:
 
     def _await(self, number: int, tasks: Sequence[DecodeTask]) -> _Done:
         """Wait for one batch, whatever happens to the workers."""
-        until = time.monotonic() + self._patience
+        until = time.monotonic() + self._timeout
         while number not in self._done:
             left = until - time.monotonic()
             ready = wait([worker.answers for worker in self._workers], max(left, 0)) if left > 0 else []
@@ -148,10 +148,10 @@ class Workers:
                 if worker.answers in ready and not self._hear(worker)
             }
             if not ready:
-                failed = {number % self._number: f"did not answer for {self._patience:g} s"}
+                failed = {number % self._number: f"did not answer for {self._timeout:g} s"}
             for place, why in failed.items():
                 self._restart(place, why, number, tasks)
-                until = time.monotonic() + self._patience
+                until = time.monotonic() + self._timeout
         return self._done.pop(number)
 
     def _hear(self, worker: _Worker) -> bool:
@@ -169,9 +169,9 @@ class Workers:
         worker = self._workers[place]
         worker.end()
         self._restarts += 1
-        if self._restarts > RESTARTS:
+        if self._restarts > MAX_RESTARTS:
             raise JobError(
-                f"a data worker {why}, after {RESTARTS} were started anew; with fewer workers, memory lasts longer"
+                f"a data worker {why}, after {MAX_RESTARTS} were started anew; with fewer workers, memory lasts longer"
             )
         self._on_restart(f"data worker {worker.pid} {why} and was started anew; this changes no batch")
         self._workers[place] = self._start()

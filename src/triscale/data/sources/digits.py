@@ -23,7 +23,7 @@ def write_digits(folder: Path) -> Path:
     """Write the 1797 digits as ``train/<digit>/NNNN.png`` and ``test/<digit>/NNNN.png``.
 
     They are part of the test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998,
-    https://doi.org/10.24432/C50P49): 8 x 8 pixels of 17 grey levels, written as 8-bit grey of 32 x 32 pixels. A fifth
+    https://doi.org/10.24432/C50P49): 8 x 8 pixels of 17 gray levels, written as 8-bit gray of 32 x 32 pixels. A fifth
     of every digit is for testing, chosen once and for all.
 
     Args:
@@ -48,8 +48,8 @@ def write_digits(folder: Path) -> Path:
         for values, name in zip(digits.images, names, strict=True):
             path = aside / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            grey = Image.fromarray(np.round(values * (255 / 16)).astype(np.uint8))
-            grey.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
+            gray = Image.fromarray(np.round(values * (255 / 16)).astype(np.uint8))
+            gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
         aside.chmod(0o755)
         aside.rename(folder)
     except OSError as error:

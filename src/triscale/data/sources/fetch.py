@@ -43,7 +43,7 @@ RETRY_POLICY = RetryPolicy()
 _SECONDS_OF_A_REQUEST = 20  # connecting, or waiting for the next bytes; below the limit of an attempt
 
 
-class Remote(NamedTuple):
+class RemoteObject(NamedTuple):
     """An object as it was listed; ``tag`` changes when its content does."""
 
     size: int
@@ -60,7 +60,7 @@ class Connection:
     def __reduce__(self) -> tuple[Any, ...]:
         return Connection, (self.url,)
 
-    def list(self) -> dict[str, Remote]:
+    def list(self) -> dict[str, RemoteObject]:
         """Return all objects below the address, by their paths relative to it.
 
         Raises:
@@ -77,12 +77,12 @@ class Connection:
             raise DataError(f"there is nothing at {self.url}; expected a folder of class folders or of tar shards")
         prefix = root.rstrip("/") + "/"
         return {
-            path.removeprefix(prefix): Remote(int(info["size"]), _tag(info))
+            path.removeprefix(prefix): RemoteObject(int(info["size"]), _tag(info))
             for path, info in found.items()
             if info["type"] == "file" and path.startswith(prefix) and not path.endswith("/")
         }
 
-    def fetch(self, path: str, listed: Remote, write: Callable[[bytes], Any]) -> None:
+    def fetch(self, path: str, listed: RemoteObject, write: Callable[[bytes], Any]) -> None:
         """Fetch an object in pieces.
 
         Raises:
@@ -96,7 +96,7 @@ class Connection:
             write(self._try(url, RETRY_POLICY.seconds, "cat_file", place, start=start, end=end))
         if listed.size > PIECE_BYTES:
             info = self._try(url, RETRY_POLICY.seconds, "info", place)
-            if Remote(int(info["size"]), _tag(info)) != listed:
+            if RemoteObject(int(info["size"]), _tag(info)) != listed:
                 raise DataError(f"{url} has changed while it was read; give the same command again")
 
     def _system(self) -> tuple[Any, str]:

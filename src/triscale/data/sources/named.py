@@ -25,7 +25,7 @@ Metric = Literal["top1", "mean_class_accuracy"]
 """``mean_class_accuracy`` where the protocol of Kornblith et al. 2019 (https://arxiv.org/abs/1805.08974) has it."""
 
 
-class NamedSet(Record):
+class NamedDataset(Record):
     """What is known of a set: images for training and testing, classes, the metric that it is reported by, its source.
 
     ``loader`` is the class of torchvision that can fetch it, empty where there is none.
@@ -41,10 +41,10 @@ class NamedSet(Record):
     loader: str = ""
 
 
-NAMED: dict[str, NamedSet] = {
+NAMED: dict[str, NamedDataset] = {
     found.name: found
     for found in (
-        NamedSet(
+        NamedDataset(
             name="cifar10",
             title="CIFAR-10",
             train=50000,
@@ -54,7 +54,7 @@ NAMED: dict[str, NamedSet] = {
             source="https://www.cs.toronto.edu/~kriz/cifar.html",
             loader="CIFAR10",
         ),
-        NamedSet(
+        NamedDataset(
             name="cifar100",
             title="CIFAR-100",
             train=50000,
@@ -64,7 +64,7 @@ NAMED: dict[str, NamedSet] = {
             source="https://www.cs.toronto.edu/~kriz/cifar.html",
             loader="CIFAR100",
         ),
-        NamedSet(
+        NamedDataset(
             name="birdsnap",
             title="Birdsnap",
             train=47386,
@@ -73,7 +73,7 @@ NAMED: dict[str, NamedSet] = {
             metric="top1",
             source="https://thomasberg.org",
         ),
-        NamedSet(
+        NamedDataset(
             name="stanford_cars",
             title="Stanford Cars",
             train=8144,
@@ -83,7 +83,7 @@ NAMED: dict[str, NamedSet] = {
             source="https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
             loader="StanfordCars",
         ),
-        NamedSet(
+        NamedDataset(
             name="flowers102",
             title="Oxford 102 Flowers",
             train=2040,
@@ -93,7 +93,7 @@ NAMED: dict[str, NamedSet] = {
             source="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
             loader="Flowers102",
         ),
-        NamedSet(
+        NamedDataset(
             name="fgvc_aircraft",
             title="FGVC Aircraft",
             train=6667,
@@ -103,7 +103,7 @@ NAMED: dict[str, NamedSet] = {
             source="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
             loader="FGVCAircraft",
         ),
-        NamedSet(
+        NamedDataset(
             name="oxford_iiit_pet",
             title="Oxford-IIIT Pets",
             train=3680,
@@ -113,7 +113,7 @@ NAMED: dict[str, NamedSet] = {
             source="https://www.robots.ox.ac.uk/~vgg/data/pets/",
             loader="OxfordIIITPet",
         ),
-        NamedSet(
+        NamedDataset(
             name="food101",
             title="Food-101",
             train=75750,
@@ -123,7 +123,7 @@ NAMED: dict[str, NamedSet] = {
             source="https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
             loader="Food101",
         ),
-        NamedSet(
+        NamedDataset(
             name="imagenet",
             title="ImageNet (ILSVRC 2012)",
             train=1281167,
@@ -153,7 +153,7 @@ def is_named(images: str) -> bool:
     return images.partition(":")[0] in NAMED and not Path(images).exists()
 
 
-def named_set(images: str) -> NamedSet | None:
+def named_dataset(images: str) -> NamedDataset | None:
     """Return what is known of a set that is given by its name, or None for any other."""
     return NAMED[images.partition(":")[0]] if is_named(images) else None
 
@@ -183,7 +183,7 @@ def find_named(images: str) -> Layout:
     return _READERS[name](place)
 
 
-def _fetch(found: NamedSet, place: Path) -> None:
+def _fetch(found: NamedDataset, place: Path) -> None:
     advice = f"put a copy from {found.source} anywhere and give {found.name}:FOLDER, or into {place}"
     if not found.loader:
         raise DataError(f"{found.title} is in no public place that a loader knows; {advice}")

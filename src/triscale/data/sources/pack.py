@@ -32,7 +32,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "
 _SUFFIXES = {"BMP": "bmp", "GIF": "gif", "JPEG": "jpg", "PNG": "png", "PPM": "ppm", "TIFF": "tif", "WEBP": "webp"}
 
 
-class PackedPart(Record):
+class PackedSplit(Record):
     """The shards of one part."""
 
     part: Role
@@ -48,7 +48,7 @@ class Packed(Record):
 
     folder: str
     classes: tuple[str, ...]
-    parts: tuple[PackedPart, ...]
+    parts: tuple[PackedSplit, ...]
     bad: tuple[BadFile, ...]
 
 
@@ -91,7 +91,7 @@ def pack(
     """
     refuse_place(found.root, out)
     store, done = open_store(found.root), 0
-    parts: list[PackedPart] = []
+    parts: list[PackedSplit] = []
     try:
         with _aside(out) as folder:
             for role, images in found.by_role.items():
@@ -102,7 +102,7 @@ def pack(
                     done, shards = done + len(shard), shards + 1
                     progress(done, found.num_images)
                 size = sum(path.stat().st_size for path in folder.glob("*.tar")) - sum(part.bytes for part in parts)
-                parts.append(PackedPart(part=role, shards=shards, images=len(images), bytes=size))
+                parts.append(PackedSplit(part=role, shards=shards, images=len(images), bytes=size))
             names = json.dumps(found.classes, ensure_ascii=False, indent=0) + "\n"
             write_atomic(folder / CLASS_FILES[0], names.encode())
             _write_index(folder)
@@ -200,9 +200,9 @@ def _content(store: Store, image: ScannedImage) -> bytes:
     try:
         content = store.read(image.path)
     except BadImage as error:
-        raise DataError(f"{store.place(image.path)} could be read before and cannot now: {error}") from error
+        raise DataError(f"{store.location(image.path)} could be read before and cannot now: {error}") from error
     if hashlib.sha256(content).hexdigest() != image.sha256:
-        raise DataError(f"{store.place(image.path)} has changed while the images were packed; pack them anew")
+        raise DataError(f"{store.location(image.path)} has changed while the images were packed; pack them anew")
     return content
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from triscale.data.images.decode import DEFAULT_LIMITS, BadImage, ImageLimits
-from triscale.data.sources.fetch import Connection, Remote
-from triscale.data.sources.scan_cache import Stamp
+from triscale.data.sources.fetch import Connection, RemoteObject
+from triscale.data.sources.scan_cache import FileStamp
 from triscale.data.sources.shard_index import CLASS_FILES, IMAGE_SUFFIXES
 from triscale.data.sources.shards import Shards, find_shards, holds_shards, is_tar
 from triscale.data.sources.source import (
@@ -26,8 +26,8 @@ from triscale.data.sources.source import (
     class_folders,
     is_kept,
     join,
-    pass_through,
     role_folders,
+    skip_single_folders,
 )
 from triscale.errors import DataError, RecordError
 from triscale.places import cache_folder
@@ -45,9 +45,9 @@ class Listing(Record):
     objects: tuple[tuple[str, int, str], ...]
 
     @property
-    def by_path(self) -> dict[str, Remote]:
+    def by_path(self) -> dict[str, RemoteObject]:
         """The objects by their paths."""
-        return {path: Remote(size, tag) for path, size, tag in self.objects}
+        return {path: RemoteObject(size, tag) for path, size, tag in self.objects}
 
 
 def find_remote(url: str) -> Layout:
@@ -65,7 +65,7 @@ def find_remote(url: str) -> Layout:
     if holds_shards(inside):
         mirror = _mirror(url, listing.by_path)
         return replace(find_shards(mirror), root=url)
-    below = pass_through(inside)
+    below = skip_single_folders(inside)
     if below:
         url, listing = f"{url}/{below}", _below(listing, below)
         inside = _entries(listing.by_path)
@@ -122,16 +122,16 @@ class RemoteFiles:
             content = kept.read_bytes()
         return content
 
-    def stamp(self, path: str) -> Stamp:
+    def stamp(self, path: str) -> FileStamp:
         """Return size and tag of an object; see :class:`triscale.data.sources.store.Store`."""
         listed = self._objects.get(path)
-        return Stamp(f"{listed.size} {listed.tag}" if listed and listed.tag else "", 0)
+        return FileStamp(f"{listed.size} {listed.tag}" if listed and listed.tag else "", 0)
 
     def missing(self, paths: Iterable[str]) -> list[str]:
         """Return the paths that the list of objects does not hold."""
         return [path for path in paths if path not in self._objects]
 
-    def place(self, path: str) -> str:
+    def location(self, path: str) -> str:
         """Return the object's address."""
         return f"{self._listing.url}/{path}"
 
@@ -201,7 +201,7 @@ def _entries(objects: Iterable[str]) -> Entries:
     return lambda path: (sorted(folders[path][0]), sorted(folders[path][1]))
 
 
-def _mirror(url: str, objects: Mapping[str, Remote]) -> Path:
+def _mirror(url: str, objects: Mapping[str, RemoteObject]) -> Path:
     """Fetch shards into a folder of the cache, whose name says which contents they have."""
     wanted = {
         path: listed
@@ -227,7 +227,7 @@ def _mirror(url: str, objects: Mapping[str, Remote]) -> Path:
     return folder
 
 
-def _fetch(connection: Connection, path: str, listed: Remote, kept: Path) -> None:
+def _fetch(connection: Connection, path: str, listed: RemoteObject, kept: Path) -> None:
     """Fetch an object to its place in the cache; others who do the same at the same time do no harm."""
     with _writing(kept) as file:
         connection.fetch(path, listed, file.write)
@@ -268,7 +268,7 @@ def _folder(url: str) -> Path:
     return cache_folder() / "remote" / hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
-def _kept(url: str, path: str, listed: Remote) -> Path:
+def _kept(url: str, path: str, listed: RemoteObject) -> Path:
     """Return the place of an object in the cache: another one when its content is another."""
     digest = hashlib.sha256("\0".join((url, path, str(listed.size), listed.tag)).encode()).hexdigest()
     return cache_folder() / "remote" / "files" / digest[:2] / digest[2:40]

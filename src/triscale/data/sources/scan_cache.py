@@ -25,7 +25,7 @@ RECENT_SECONDS = 2.0
 _FACTS_VERSION = 2  # counts up with every change of what a scan says of a file
 
 
-class Facts(NamedTuple):
+class ImageFacts(NamedTuple):
     """The fields of a :class:`triscale.data.sources.scanned.ScannedImage` that follow from its content alone."""
 
     width: int
@@ -36,7 +36,7 @@ class Facts(NamedTuple):
     fingerprint: str
 
 
-class Stamp(NamedTuple):
+class FileStamp(NamedTuple):
     """What changes when the content of a file does, and when that was last, in ns since 1970; 0 if long ago."""
 
     state: str
@@ -53,15 +53,15 @@ class ScanCache:
         self._rows: dict[str, list[str | int]] = self._load()
         self._changed = False
 
-    def find(self, path: str, stamp: Stamp) -> Facts | None:
+    def find(self, path: str, stamp: FileStamp) -> ImageFacts | None:
         """Return what is known of a file in just this state."""
         row = self._rows.get(path)
         if row is None or row[0] != stamp.state:
             return None
         width, height, num_bytes, *texts = row[1:]
-        return Facts(int(width), int(height), int(num_bytes), *map(str, texts))
+        return ImageFacts(int(width), int(height), int(num_bytes), *map(str, texts))
 
-    def add(self, path: str, stamp: Stamp, facts: Facts) -> None:
+    def add(self, path: str, stamp: FileStamp, facts: ImageFacts) -> None:
         """Keep the facts of a file whose stamp was taken before it was read."""
         if stamp.state and time.time_ns() - stamp.changed_ns > RECENT_SECONDS * 1e9:
             self._rows[path] = [stamp.state, *facts]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from triscale.data.images.decode import DEFAULT_LIMITS, BadImage, ImageLimits
-from triscale.data.sources.scan_cache import Stamp
+from triscale.data.sources.scan_cache import FileStamp
 from triscale.data.sources.shard_index import IMAGE_SUFFIXES, ShardIndex, hash_of, load_index
 from triscale.data.sources.source import ROLE_FOLDERS, Entries, FoundFile, Layout, Role, entries
 from triscale.errors import DataError
@@ -126,22 +126,22 @@ class Shards:
             raise BadImage(f"cut off: the shard holds {len(content)} of {size} bytes")
         return content
 
-    def stamp(self, path: str) -> Stamp:
+    def stamp(self, path: str) -> FileStamp:
         """Return the state of the shard and the place in it; see :class:`triscale.data.sources.store.Store`."""
         row = self._row(path)
         if row is None:
-            return Stamp("", 0)
+            return FileStamp("", 0)
         found = self._index.rows[row]
         shard = self._index.info.shards[found["shard"]]
         state = f"{shard.name} {shard.size_bytes} {shard.mtime_ns} {found['offset']} {found['size']}"
-        return Stamp(state, shard.mtime_ns)
+        return FileStamp(state, shard.mtime_ns)
 
     def missing(self, paths: Iterable[str]) -> list[str]:
         """Return the paths that are not in the shards."""
         present = set(self._index.paths)
         return [path for path in paths if path not in present]
 
-    def place(self, path: str) -> str:
+    def location(self, path: str) -> str:
         """Return the shard and the path."""
         row = self._row(path)
         shard = "" if row is None else self._index.info.shards[self._index.rows[row]["shard"]].name

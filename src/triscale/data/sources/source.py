@@ -80,7 +80,7 @@ def find_images(root: Path) -> Layout:
     if not is_text(str(root.absolute())):
         raise DataError(f"the path {str(root)!a} is not valid UTF-8; rename the folder")
     given = root.absolute()
-    root = given / pass_through(lambda path: entries(given / path))
+    root = given / skip_single_folders(lambda path: entries(given / path))
     roles = role_folders(str(root), lambda path: entries(root / path))
     classes: dict[Role, tuple[str, ...]] = {}
     starts: list[_Place] = []
@@ -133,7 +133,7 @@ def join(parent: str, name: str) -> str:
     return f"{parent}/{name}" if parent else name
 
 
-def pass_through(inside: Entries) -> str:
+def skip_single_folders(inside: Entries) -> str:
     """Go down while a folder holds one folder only, and stay if that leads to no folder that holds several."""
     folder = ""
     for _ in range(16):  # a limit, as the one folder may be a link to a folder above

@@ -11,7 +11,7 @@ from typing import Protocol
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, read_bytes
 from triscale.data.sources.local import is_url
 from triscale.data.sources.remote import open_remote
-from triscale.data.sources.scan_cache import Stamp
+from triscale.data.sources.scan_cache import FileStamp
 from triscale.data.sources.shards import Shards, is_shards
 from triscale.data.sources.tables import ImageTables, is_tables
 
@@ -30,7 +30,7 @@ class Store(Protocol):
         """
         ...
 
-    def stamp(self, path: str) -> Stamp:
+    def stamp(self, path: str) -> FileStamp:
         """Return what changes when the bytes of an image do; an empty state if nothing is known to.
 
         Raises:
@@ -42,7 +42,7 @@ class Store(Protocol):
         """Return the paths of which nothing is there, in the order given."""
         ...
 
-    def place(self, path: str) -> str:
+    def location(self, path: str) -> str:
         """Return where an image lies, in words that lead a person to it."""
         ...
 
@@ -57,20 +57,20 @@ class Folder:
         """Return the bytes of a file; see :class:`Store`."""
         return read_bytes(self.root / path, limits)
 
-    def stamp(self, path: str) -> Stamp:
+    def stamp(self, path: str) -> FileStamp:
         """Return size, times and inode of a file; see :class:`Store`."""
         try:
             found = os.stat(os.path.join(self.root, path))  # noqa: PTH116, PTH118 - many times a scan
         except (OSError, ValueError):
-            return Stamp("", 0)  # reading it says why
+            return FileStamp("", 0)  # reading it says why
         state = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
-        return Stamp(state, max(found.st_mtime_ns, found.st_ctime_ns))
+        return FileStamp(state, max(found.st_mtime_ns, found.st_ctime_ns))
 
     def missing(self, paths: Iterable[str]) -> list[str]:
         """Return the paths at which there is no file."""
         return [path for path in paths if not os.path.isfile(self.root / path)]  # noqa: PTH113 - no error of long names
 
-    def place(self, path: str) -> str:
+    def location(self, path: str) -> str:
         """Return the file's path."""
         return str(self.root / path)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from triscale.data.images.decode import DEFAULT_LIMITS, BadImage, ImageLimits, read_bytes
-from triscale.data.sources.scan_cache import Stamp
+from triscale.data.sources.scan_cache import FileStamp
 from triscale.data.sources.shards import has_image_suffix, role_in_name
 from triscale.data.sources.source import ROLE_FOLDERS, FoundFile, Layout, Role, entries, is_kept
 from triscale.data.sources.table_file import ImageTable, is_manifest_table, open_table
@@ -148,18 +148,18 @@ class ImageTables:
             raise BadImage(f"{buffer.size} bytes, more than the limit of {limits.file_bytes}")
         return bytes(buffer)
 
-    def stamp(self, path: str) -> Stamp:
+    def stamp(self, path: str) -> FileStamp:
         """Return the state of the file and the row; nothing is known of a file that a row names."""
         table = self._row(path)[0]
         if table is None or table.names_files:
-            return Stamp("", 0)
-        return Stamp(f"{path} {table.state}", table.changed_ns)
+            return FileStamp("", 0)
+        return FileStamp(f"{path} {table.state}", table.changed_ns)
 
     def missing(self, paths: Iterable[str]) -> list[str]:
         """Return the paths of rows that are not there."""
         return [path for path in paths if self._row(path)[0] is None]
 
-    def place(self, path: str) -> str:
+    def location(self, path: str) -> str:
         """Return file and row."""
         return str(self.root / path)
 

@@ -289,7 +289,7 @@ def prepare_split(
         asked.images, reporter, hands.should_stop, "stopped during the scan of the images; nothing was written yet"
     )
     copies = find_duplicates(found)
-    split = make_split(found, seed=asked.split_seed, val_share=asked.recipe.val_share, copies=copies)
+    split = make_split(found, seed=asked.split_seed, val_share=asked.recipe.val_share, duplicates=copies)
     if not hands.allow_leak:
         refuse_leaks(split, find_leaks(split, copies))
     if len(split.val) < MIN_HELD_OUT:
