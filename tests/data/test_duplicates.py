@@ -66,7 +66,8 @@ RECODINGS: dict[str, Callable[[Image.Image], Image.Image]] = {
 def test_every_recoded_copy_is_found_and_nothing_else(name: str) -> None:
     originals = [photo(seed) for seed in range(150)]
     found = find_duplicates(scanned(originals + [RECODINGS[name](image) for image in originals]))
-    assert [(pair.first, pair.second) for pair in found.reencoded] == [(f"{i:04d}", f"{i + 150:04d}") for i in range(150)]
+    expected = [(f"{i:04d}", f"{i + 150:04d}") for i in range(150)]
+    assert [(pair.first, pair.second) for pair in found.reencoded] == expected
     assert found.possible == ()
 
 

@@ -75,7 +75,8 @@ def _refuse_no_classes(layout: Layout, role: Role) -> None:
 def _refuse_empty(root: str, role: Role, names: Sequence[str]) -> None:
     which = "" if role == "unsplit" else f" {role}"
     raise DataError(
-        f"no{which} images of class {_first_names(names)} were found in {root}; add images, or remove the class everywhere"
+        f"no{which} images of class {_first_names(names)} were found in {root}; add images, or remove the class "
+        f"everywhere"
     )
 
 

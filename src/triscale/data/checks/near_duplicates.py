@@ -54,8 +54,8 @@ _SAMPLE = 2048
 _CLOSE_IMAGES, _CLOSE_FRACTION = 5, 0.02
 
 # Candidates agree within _MARGIN in the lowest coefficients of the cosine transform. The first coefficient is 16 times
-# the mean luma. (Measured duplicates as above differ by at most 21.1 in it, and by 17.8 in the others.) The cells of the
-# grid are four times as wide.
+# the mean luma. (Measured duplicates as above differ by at most 21.1 in it, and by 17.8 in the others.) The cells of
+# the grid are four times as wide.
 _LOWEST = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1))
 _MARGIN = np.array([48.0] + [24.0] * 7, np.float32)
 _WIDTH = 4 * _MARGIN
@@ -66,7 +66,14 @@ _Indices = NDArray[np.int64]
 
 
 class SimilarPair(NamedTuple):
-    """Two images that look the same: their places, how much they differ, and whether they are certainly duplicates."""
+    """Two images that look the same.
+
+    Attributes:
+        first: Index of the first image.
+        second: Index of the second image, larger than ``first``.
+        difference: RMS difference of their luma, in levels of 255.
+        certain: Whether they are certainly the same image.
+    """
 
     first: int
     second: int

@@ -56,25 +56,33 @@ class Split(Record):
 def make_split(
     scan: Scan, *, seed: int = 0, test_share: float = 0.2, val_share: float = 0.1, duplicates: Duplicates | None = None
 ) -> Split:
-    """Divide the images of a scan into training, validation and test part.
+    """Split the images of a scan into training, validation and test set, stratified by class.
 
-    Parts that the folders give are kept. With training images and one other part, that part is the test set, and the
-    validation set is held out of the training images. Without parts, the test set is taken out first and the
-    validation set out of the rest. Every division takes the same share of every class, and at least one image.
+    Splits given by the folders are kept. With training images and one other split, the latter is the test set, and the
+    validation set is held out from the training images. Without given splits, the test set is taken first and the
+    validation set from the rest. Each takes the same fraction of every class, and at least one image.
 
     Within a class, images are ordered by ``sha256(f"{seed}/{path}")`` and the first ones are taken, so that adding or
-    removing images leaves most others where they were. The duplicates of an image go together: the one whose path comes
-    first stands for all, also for those in other classes.
+    removing images leaves most others in their split. Duplicates of an image stay together; the one whose path comes
+    first decides the order and the class of all.
 
     Args:
-        scan: what the folder holds.
-        seed: 0 or more; another seed, another division.
-        test_share: share of every class's images for the test set, between 0 and 1; used only without parts.
-        val_share: share of every class's remaining images for the validation set, between 0 and 1.
-        duplicates: which images are the same; by default, what :func:`triscale.data.checks.duplicates.find_duplicates` says.
+        scan: The dataset.
+        seed: 0 or more; another seed gives another split.
+        test_share: Fraction of every class for the test set, between 0 and 1; used only without given splits.
+        val_share: Fraction of the remaining images of every class for the validation set, between 0 and 1.
+        duplicates: Which images are the same; by default, the result of
+            :func:`triscale.data.checks.duplicates.find_duplicates`.
 
     Raises:
-        DataError: a class with too few different images, or a share that is not between 0 and 1.
+        DataError: A class has too few different images, or a share is not between 0 and 1.
+
+    Example:
+        >>> images = [ScannedImage(f"{c}/{i}.png", c, 8, 8, 99, "PNG") for c in (0, 1) for i in range(10)]
+        >>> found = Scan(root="/photos", classes=("cat", "dog"), unsplit=tuple(images))
+        >>> split = make_split(found, seed=0, test_share=0.2, val_share=0.25)
+        >>> len(split.train), len(split.val), len(split.test)
+        (12, 4, 4)
     """
     for name, share in (("test", test_share), ("validation", val_share)):
         if not 0 < share < 1:
@@ -130,7 +138,7 @@ def check_present(split: Split) -> None:
 
 
 _Unit = tuple[ScannedImage, ...]
-"""An image and its duplicates, which are not parted; the first decides about order and class."""
+"""An image and its duplicates, which stay in one split; the first one decides order and class."""
 
 
 def _units(images: Iterable[ScannedImage], same: Mapping[str, str]) -> list[_Unit]:
@@ -176,8 +184,8 @@ def _check_enough(classes: tuple[str, ...], units: Iterable[_Unit], needed: int,
     few = [f"{name} has {counts.get(i, 0)}" for i, name in enumerate(classes) if counts.get(i, 0) < needed]
     if few:
         raise DataError(
-            f"too few images to divide: {', '.join(few[:5])}{', ...' if len(few) > 5 else ''}; every class needs at "
-            f"least {needed} that are no duplicates of each other, {why}"
+            f"too few images to split: {', '.join(few[:5])}{', ...' if len(few) > 5 else ''}; every class needs at "
+            f"least {needed} images that are not copies of each other, {why}"
         )
 
 
