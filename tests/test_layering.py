@@ -9,11 +9,12 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "src" / "triscale"
 
-CORE = {"errors", "record", "places"}
+CORE = {"errors", "record", "places", "retry"}
 MAY_IMPORT = {
     "errors": set(),
     "record": {"errors"},
     "places": set(),
+    "retry": {"errors"},
     "network": CORE,
     "scaling": CORE | {"network"},
     "families": CORE | {"network", "scaling"},
@@ -34,7 +35,7 @@ MAY_IMPORT["cli"] = ROOMS | {"jobs", "serve"}
 MAY_IMPORT["__main__"] = {"cli"}
 MAY_IMPORT[""] = CORE | {"network", "scaling", "families", "nn", "weights"}
 
-TORCH_FREE = ("errors", "record", "network", "scaling", "families", "search", "cli", "report")
+TORCH_FREE = ("errors", "record", "retry", "network", "scaling", "families", "search", "cli", "report")
 TORCH = {"torch", "torchvision", "onnx", "onnxruntime", "safetensors"}
 SLOW_TO_IMPORT = TORCH | {"matplotlib", "sklearn", "scipy", "optuna"}
 

@@ -173,7 +173,8 @@ def test_images_in_s3_are_checked_packed_and_trained_on(capsys, images, tiny_fil
     from data import storage
     from triscale.data.sources import fetch
 
-    monkeypatch.setattr(fetch, "RETRY_POLICY", fetch.RetryPolicy(attempts=2, seconds=5, listing_seconds=10, pause=0.01))
+    monkeypatch.setattr(fetch, "RETRY_POLICY", RetryPolicy(attempts=2, timeout=5, pause=0.01))
+    monkeypatch.setattr(fetch, "LISTING_TIMEOUT", 10.0)
     monkeypatch.setenv("TRISCALE_CACHE", str(tmp_path / "cache"))
     with storage.running() as s3:
         for name, value in {**storage.ENVIRONMENT, "AWS_ENDPOINT_URL": s3.url}.items():
