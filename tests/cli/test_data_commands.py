@@ -16,11 +16,12 @@ from PIL import Image
 
 from cli.command import refused, run
 from conftest import COLORS, write_classes
+from triscale.retry import RetryPolicy
 
 
 @pytest.fixture
 def leaky(tmp_path: Path) -> Path:
-    """A folder with train and test, of which one test image is a training image encoded again."""
+    """A folder with train and test, of which one test image is a training image re-encoded."""
     images = write_classes(tmp_path / "images" / "train", 12)
     write_classes(images.parent / "test", 5, seed=1)
     with Image.open(images / "red" / "004.png") as image:
@@ -30,7 +31,7 @@ def leaky(tmp_path: Path) -> Path:
 
 def test_a_leak_is_refused_by_name(capsys, leaky, tiny_file, tmp_path):
     line = refused(capsys, "train", leaky, "--network", tiny_file, "--out", tmp_path / "run", "--epochs", 1)
-    assert "test/red/copy.jpg = train/red/004.png (the same image encoded again)" in line
+    assert "test/red/copy.jpg = train/red/004.png (the same image re-encoded)" in line
     assert "--allow-leak" in line
     assert not (tmp_path / "run" / "run.json").exists()
 
@@ -55,7 +56,7 @@ def test_check_says_what_a_set_holds(capsys, leaky):
         "all 24 x 24 px",
         "train/blue/broken.png: empty",
         "train/blue/again.png = train/green/001.png",
-        "test/red/copy.jpg = train/red/004.png (encoded again)",
+        "test/red/copy.jpg = train/red/004.png (re-encoded)",
         "1 image in more than one class",
         "fewer than 20 images to learn from: green, red, blue",
     ):
@@ -76,7 +77,7 @@ def test_check_writes_its_record_and_a_contact_sheet(capsys, leaky, tmp_path):
     assert json.loads((tmp_path / "out" / "check" / "check.json").read_text()) == printed
     assert printed["parts"] == ["train", "test"]
     assert printed["classes"][2] == {"name": "red", "images": {"train": 12, "test": 6}}
-    assert [leak["likeness"] for leak in printed["leaks"]] == ["recoded"]
+    assert [leak["match"] for leak in printed["leaks"]] == ["reencoded"]
     with Image.open(tmp_path / "out" / "check" / "contact-sheet.png") as sheet:
         assert sheet.format == "PNG"
         colors = {color for _, color in sheet.convert("RGB").getcolors(1 << 24)}
@@ -173,7 +174,8 @@ def test_images_in_s3_are_checked_packed_and_trained_on(capsys, images, tiny_fil
     from data import storage
     from triscale.data.sources import fetch
 
-    monkeypatch.setattr(fetch, "RETRY_POLICY", fetch.RetryPolicy(attempts=2, seconds=5, listing_seconds=10, pause=0.01))
+    monkeypatch.setattr(fetch, "RETRY_POLICY", RetryPolicy(attempts=2, timeout=5, pause=0.01))
+    monkeypatch.setattr(fetch, "LISTING_TIMEOUT", 10.0)
     monkeypatch.setenv("TRISCALE_CACHE", str(tmp_path / "cache"))
     with storage.running() as s3:
         for name, value in {**storage.ENVIRONMENT, "AWS_ENDPOINT_URL": s3.url}.items():

@@ -96,10 +96,10 @@ def write_classes(root: Path, counts: Mapping[str, int], seed: int = 0) -> Path:
     for name, count in counts.items():
         (root / name).mkdir(parents=True, exist_ok=True)
         for index in range(count):
-            noise(seed * 1000 + index + hash_of(name)).save(root / name / f"{index:03d}.png")
+            noise(seed * 1000 + index + hash_text(name)).save(root / name / f"{index:03d}.png")
     return root
 
 
-def hash_of(text: str) -> int:
+def hash_text(text: str) -> int:
     """Return a small number that depends on a text, the same in every process."""
     return zlib.crc32(text.encode()) % 10_000 * 1000

@@ -205,9 +205,9 @@ def test_jpeg_that_was_cut_and_closed_again_is_refused(mode: str, options: dict[
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}], ids=str)
 @pytest.mark.parametrize("side", [1, 8, 50])
-def test_grey_jpeg_is_read(mode: str, options: dict[str, int], side: int) -> None:
-    grey = Image.new("RGB", (side, side), (128,) * 3).convert(mode)
-    for content in (encode(grey, "JPEG", **options), encode(grey, "JPEG", **options) + b"a camera's own notes"):
+def test_gray_jpeg_is_read(mode: str, options: dict[str, int], side: int) -> None:
+    gray = Image.new("RGB", (side, side), (128,) * 3).convert(mode)
+    for content in (encode(gray, "JPEG", **options), encode(gray, "JPEG", **options) + b"a camera's own notes"):
         assert np.array_equal(np.asarray(decode(content)), np.full((side, side, 3), 128))
 
 

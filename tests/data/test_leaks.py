@@ -32,7 +32,7 @@ def split_of(train: str, val: str, test: str) -> Split:
 def test_every_unseen_image_with_a_copy_before_it_is_one_leak() -> None:
     copies = Duplicates(
         exact=(("a", "b"), ("c", "m", "x", "y")),
-        recoded=(DuplicatePair("d", "z", 1.0),),
+        reencoded=(DuplicatePair("d", "z", 1.0),),
         possible=(DuplicatePair("n", "w", 6.0),),
     )
     leaks = find_leaks(split_of("abcd", "mn", "wxyz"), copies)
@@ -40,7 +40,7 @@ def test_every_unseen_image_with_a_copy_before_it_is_one_leak() -> None:
         Leak("m", "val", "c", "train", "exact"),
         Leak("x", "test", "c", "train", "exact"),
         Leak("y", "test", "c", "train", "exact"),
-        Leak("z", "test", "d", "train", "recoded"),
+        Leak("z", "test", "d", "train", "reencoded"),
         Leak("w", "test", "n", "val", "possible"),
     )
     assert certain(leaks) == leaks[:4]
@@ -54,7 +54,7 @@ def test_every_unseen_image_with_a_copy_before_it_is_one_leak() -> None:
 def test_copies_in_one_part_and_possible_copies_are_no_error() -> None:
     split = split_of("ab", "m", "xy")
     leaks = find_leaks(split, Duplicates(exact=(("a", "b"), ("x", "y")), possible=(DuplicatePair("a", "m", 6.0),)))
-    assert [leak.likeness for leak in leaks] == ["possible"]
+    assert [leak.match for leak in leaks] == ["possible"]
     refuse_leaks(split, leaks)
 
 
@@ -65,8 +65,8 @@ def test_recoded_test_image_is_found_on_disk(tmp_path: Path) -> None:
         image.resize((40, 40), Image.Resampling.BICUBIC).save(tmp_path / "test" / "b" / "copy.jpg", quality=90)
     found = scan(tmp_path)
     copies = find_duplicates(found)
-    (leak,) = find_leaks(make_split(found, copies=copies), copies)
-    assert leak == Leak("test/b/copy.jpg", "test", "train/b/002.png", leak.copy_part, "recoded")
+    (leak,) = find_leaks(make_split(found, duplicates=copies), copies)
+    assert leak == Leak("test/b/copy.jpg", "test", "train/b/002.png", leak.copy_split, "reencoded")
 
 
 GROUPS = st.lists(st.lists(st.integers(0, 59), min_size=2, max_size=6, unique=True), max_size=10)
@@ -82,16 +82,16 @@ def test_split_never_parts_copies(groups: list[list[int]], seed: int, share: flo
     assert len(leading) == different
     if min(leading.count(0), leading.count(1)) < 3:
         with pytest.raises(DataError, match="no copies of each other"):
-            make_split(found, seed=seed, test_share=share, copies=copies)
+            make_split(found, seed=seed, test_share=share, duplicates=copies)
         return
-    split = make_split(found, seed=seed, test_share=share, copies=copies)
+    split = make_split(found, seed=seed, test_share=share, duplicates=copies)
     assert find_leaks(split, copies) == ()
     paths = [sample.path for part in (split.train, split.val, split.test) for sample in part]
     assert sorted(paths) == sorted(image.path for image in images)
     for part in (split.train, split.val, split.test):
         assert {sample.label for sample in part} == {0, 1}
     assert make_split(
-        found.model_copy(update={"unsplit": images[::-1]}), seed=seed, test_share=share, copies=copies
+        found.model_copy(update={"unsplit": images[::-1]}), seed=seed, test_share=share, duplicates=copies
     ) == (split)
 
 
@@ -102,7 +102,7 @@ def test_pairs_of_copies_keep_the_shares() -> None:
         for i in range(100)
     )
     copies = Duplicates(exact=tuple((images[i].path, images[i + 1].path) for i in range(0, 200, 2)))
-    split = make_split(Scan(root="/", classes=("0", "1"), unsplit=images), copies=copies)
+    split = make_split(Scan(root="/", classes=("0", "1"), unsplit=images), duplicates=copies)
     assert (len(split.test), len(split.val), len(split.train)) == (40, 16, 144)
 
 

@@ -185,7 +185,7 @@ def test_killed_or_hung_worker_is_started_anew_and_no_batch_changes(split: Split
     told: list[str] = []
     with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5) as loader:
         expected = digests(loader.epoch(1))
-    assert interrupted(split, number, workers=workers, patience=1.5, on_restart=told.append) == expected
+    assert interrupted(split, number, workers=workers, timeout=1.5, on_restart=told.append) == expected
     why = "was killed by signal 9" if number == signal.SIGKILL else "did not answer for 1.5 s"
     assert told
     assert all(why in text and "started anew" in text for text in told)
@@ -210,8 +210,8 @@ def test_workers_that_are_killed_again_and_again_are_an_error(split: Split, numb
             for worker in workers_now() - before:
                 os.kill(worker, number)
 
-    patience = 0.2 if number == signal.SIGSTOP else 60.0
-    options = {"batch": 1, "seed": 5, "workers": 1, "patience": patience, "on_restart": lambda text: None}
+    timeout = 0.2 if number == signal.SIGSTOP else 60.0
+    options = {"batch": 1, "seed": 5, "workers": 1, "timeout": timeout, "on_restart": lambda text: None}
     with TrainLoader(split, PREPROCESSING, AUGMENTATION, **options) as loader:
         with pytest.raises(JobError) as caught:
             attack(loader)

@@ -15,7 +15,7 @@ from torchvision import datasets
 
 from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import make_split
-from triscale.data.sources.named import NAMED, find_named, is_named, named_set
+from triscale.data.sources.named import NAMED, find_named, is_named, named_dataset
 from triscale.data.sources.source import Layout
 from triscale.errors import DataError
 
@@ -266,9 +266,9 @@ def test_without_network_it_says_at_once_where_to_put_a_copy(monkeypatch: pytest
 def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert is_named("cifar10")
-    found = named_set("flowers102:somewhere")
+    found = named_dataset("flowers102:somewhere")
     assert found is not None
     assert found.classes == 102
     (tmp_path / "cifar10").mkdir()
     assert not is_named("cifar10")
-    assert named_set("photos") is None
+    assert named_dataset("photos") is None

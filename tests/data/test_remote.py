@@ -23,6 +23,7 @@ from triscale.data.sources.store import open_store
 from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
 from triscale.places import cache_folder
+from triscale.retry import RetryPolicy
 
 from .pictures import noise, write_classes
 
@@ -31,7 +32,7 @@ pytest.importorskip("moto.server", reason="needs moto[server]")
 
 from . import storage as storages
 
-HASTY = fetch.RetryPolicy(attempts=3, seconds=1.0, listing_seconds=5.0, pause=0.01)
+FAST_RETRIES = RetryPolicy(attempts=3, timeout=1.0, pause=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,8 @@ def s3(server: storages.Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name, value in {**storages.ENVIRONMENT, "AWS_ENDPOINT_URL": server.url}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TRISCALE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(fetch, "RETRY_POLICY", HASTY)
+    monkeypatch.setattr(fetch, "RETRY_POLICY", FAST_RETRIES)
+    monkeypatch.setattr(fetch, "LISTING_TIMEOUT", 5.0)
     server.requests.clear()
     yield server
     server.faults.clear()

@@ -318,7 +318,7 @@ def test_limits_and_missing_samples(tmp_path: Path) -> None:
 
 def test_paths_of_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (shard_index, shards):
-        monkeypatch.setattr(module, "hash_of", lambda path: 7)
+        monkeypatch.setattr(module, "hash_path", lambda path: 7)
     write_tar(tmp_path / "0.tar", samples(range(20)))
     store = Shards(tmp_path)
     assert all(store.read(f"{number:04d}.png") == picture(number) for number in range(20))

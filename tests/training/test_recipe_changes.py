@@ -129,7 +129,7 @@ def test_minival_is_a_stratified_share(classes, each):
     names = tuple(str(label) for label in range(classes))
     held = tuple(ScannedImage(f"t/{label}.png", label, 8, 8, 100, "PNG", f"t{label}") for label in range(classes))
     found = Scan(root="somewhere", classes=names, train=images, test=held)
-    split = make_split(found, seed=1, val_share=MINIVAL_SHARE, copies=Duplicates())
+    split = make_split(found, seed=1, val_share=MINIVAL_SHARE, duplicates=Duplicates())
     counts = [sum(sample.label == label for sample in split.val) for label in range(classes)]
     assert counts == [max(1, round(each * MINIVAL_SHARE))] * classes
     assert round(1281167 * MINIVAL_SHARE) == 25022

@@ -1,1 +1,1 @@
-"""Images on disk -> batches of tensors: find, scan, decode, split, transform, order, load."""
+"""Turn images on disk into batches of tensors: find, scan, decode, split, transform, order and load."""

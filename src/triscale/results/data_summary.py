@@ -18,32 +18,39 @@ class BadFile:
     reason: str
 
 
-Part = Literal["train", "val", "test"]
-Likeness = Literal["exact", "recoded", "possible"]
-
 _WORDS = {"exact": "the same file", "recoded": "the same image, re-encoded", "possible": "perhaps the same image"}
+
+
+SplitName = Literal["train", "val", "test"]
+Match = Literal["exact", "reencoded", "possible"]
+
+LEAK_DESCRIPTIONS = {
+    "exact": "the same file",
+    "reencoded": "the same image re-encoded",
+    "possible": "perhaps the same image",
+}
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Leak:
-    """A test or validation image that is a copy of an image in an earlier split, in the order train, val, test.
+    """An image that has a duplicate in an earlier split, in the order train, val, test.
 
     Attributes:
         path: The image that should be unseen, relative to the root of the split.
-        part: Its split.
-        copy: The image that it is a copy of.
-        copy_part: The split of that image.
-        likeness: Same bytes, certainly the same image, or possibly the same image.
+        split: The split that it is in.
+        copy: Its duplicate in an earlier split.
+        copy_split: The split that the duplicate is in.
+        match: Whether the files are equal, or show certainly (``reencoded``) or possibly the same image.
     """
 
     path: str
-    part: Part
+    split: SplitName
     copy: str
-    copy_part: Part
-    likeness: Likeness
+    copy_split: SplitName
+    match: Match
 
     def __str__(self) -> str:
-        return f"{self.path} = {self.copy} ({_WORDS[self.likeness]})"
+        return f"{self.path} = {self.copy} ({LEAK_DESCRIPTIONS[self.match]})"
 
 
 class SplitCounts(Record):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 30
 MAX_LISTED = 5
 
-LIKENESS = {"exact": "same file", "recoded": "encoded again", "possible": "perhaps"}
+LIKENESS = {"exact": "same file", "reencoded": "re-encoded", "possible": "perhaps"}
 
 
 def check(images: str, /, *, out: Path | None = None, json: Json = False) -> None:
@@ -77,7 +77,7 @@ def pack(images: str, /, *, out: Path, shard_size: str = "256MB", json: Json = F
             reporter.advance(done)
 
         told = [""]
-        packing.refuse_place(images, out)
+        packing.check_output_folder(images, out)
         found = scan(images, progress=lambda done, total: on_images("scan", done, total))
         packed = packing.pack(found, out, shard_bytes=most, progress=lambda done, total: on_images("pack", done, total))
     if json:
@@ -87,7 +87,7 @@ def pack(images: str, /, *, out: Path, shard_size: str = "256MB", json: Json = F
 
 
 def _print_packed(packed: Packed) -> None:
-    rows = [(part.part, f"{part.shards:,}", f"{part.images:,}", _bytes(part.bytes)) for part in packed.parts]
+    rows = [(part.split, f"{part.shards:,}", f"{part.images:,}", _bytes(part.bytes)) for part in packed.splits]
     table(("part", "shards", "images", "size"), rows)
     if packed.bad:
         _list("bad", [f"{bad.path}: {bad.reason}" for bad in packed.bad], "")
@@ -109,7 +109,7 @@ def _print(result: SetCheck) -> None:
         "every image is there once",
     )
     if result.parts != ("unsplit",):
-        leaks = [f"{leak.path} = {leak.copy} ({LIKENESS[leak.likeness]})" for leak in result.leaks]
+        leaks = [f"{leak.path} = {leak.copy} ({LIKENESS[leak.match]})" for leak in result.leaks]
         _list("leaks", leaks, "no image is in two parts")
     for warning in result.warnings:
         _say(f"look at  {warning}")

@@ -100,14 +100,14 @@ def print_measured(out: Path) -> None:
 
 def summarize(metrics: Metrics, out: Path, images: str) -> None:
     """Say what a training came to, and what can be done with it."""
-    from triscale.data.sources.named import named_set
+    from triscale.data.sources.named import named_dataset
 
     console.print(
         f"\ntest accuracy {metrics.top1:.1%} on {metrics.count} images "
         f"(95% interval {metrics.top1_low:.1%} to {metrics.top1_high:.1%})",
         style="bold",
     )
-    named = named_set(images)
+    named = named_dataset(images)
     if named is not None and named.metric == "mean_class_accuracy":
         console.print(
             f"mean accuracy over classes {metrics.mean_class_accuracy:.1%}, by which {named.title} is reported"

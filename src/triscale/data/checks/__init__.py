@@ -1,1 +1,1 @@
-"""What is wrong or doubtful with a data set: damage, empty classes, duplicates."""
+"""Check a dataset for damaged files, empty classes and duplicates."""

@@ -1,4 +1,4 @@
-"""What makes a folder of images unfit for training, each with its sentence."""
+"""Refuse datasets that cannot be trained on: missing or empty classes, too many bad files."""
 
 from __future__ import annotations
 
@@ -12,29 +12,42 @@ from triscale.errors import DataError
 from triscale.results.data_summary import BadFile
 
 MAX_BAD = 0.01
-"""The share of all files that may be bad."""
+"""Maximum fraction of all files that may be bad."""
 
 MAX_BAD_OF_CLASS = 0.1
-"""The share of one class's files that may be bad."""
+"""Maximum fraction of one class's files that may be bad."""
 
 
 def check_classes(layout: Layout, classes: tuple[str, ...]) -> None:
-    """Refuse what no decoding can mend."""
+    """Check the classes of a layout before any file is decoded.
+
+    Args:
+        layout: The folders and files found.
+        classes: The classes of the training images.
+
+    Raises:
+        DataError: There are fewer than two classes, a class without images, or the splits have different classes.
+
+    Example:
+        >>> layout = Layout("/photos", {"unsplit": ("cat",)}, {"unsplit": ()}, stray=())
+        >>> check_classes(layout, ("cat",))
+        Traceback (most recent call last):
+            ...
+        triscale.errors.DataError: /photos holds only one class, cat; give at least two, each in its own folder
+    """
     for role, names in layout.classes.items():
         if not names:
             _refuse_no_classes(layout, role)
     if len(classes) < 2:
-        raise DataError(
-            f"{layout.root} holds one class only, {classes[0]}; at least two are needed, each in a folder of its own"
-        )
+        raise DataError(f"{layout.root} holds only one class, {classes[0]}; give at least two, each in its own folder")
     for role in layout.classes:
         missing = sorted(set(classes) - set(layout.classes[role]))
         unknown = sorted(set(layout.classes[role]) - set(classes))
         if missing or unknown:
             raise DataError(
-                f"the {role} images in {layout.root} are of other classes than the training images: "
+                f"the {role} images in {layout.root} have other classes than the training images: "
                 + " and ".join(
-                    f"{_some(names)} {'is' if len(names) == 1 else 'are'} {what}"
+                    f"{_first_names(names)} {'is' if len(names) == 1 else 'are'} {what}"
                     for names, what in ((missing, "missing"), (unknown, "not among the training classes"))
                     if names
                 )
@@ -53,47 +66,61 @@ def _refuse_no_classes(layout: Layout, role: Role) -> None:
     if layout.stray:
         raise DataError(
             f"{place} holds images but no class folders ({len(layout.stray)} images such as {layout.stray[0]}); put "
-            f"the images of each class into a folder of its own"
+            f"the images of each class into their own folder"
         )
     raise DataError(
-        f"there are no images in {place}, and no folders; put the images of each class into a folder of its own"
+        f"there are no images in {place}, and no folders; put the images of each class into their own folder"
     )
 
 
 def _refuse_empty(root: str, role: Role, names: Sequence[str]) -> None:
     which = "" if role == "unsplit" else f" {role}"
     raise DataError(
-        f"no{which} images of class {_some(names)} were found in {root}; add images, or remove the class everywhere"
+        f"no{which} images of class {_first_names(names)} were found in {root}; add images, or remove the class "
+        f"everywhere"
     )
 
 
 def check_bad(layout: Layout, bad: Sequence[BadFile], bad_of_class: Counter[str]) -> None:
-    """Stop where so many files are bad that leaving them out would hide a mistake."""
+    """Check that few enough files are bad to leave them out without hiding a mistake; one is always allowed.
+
+    Args:
+        layout: The folders and files found.
+        bad: The files that cannot be used.
+        bad_of_class: Number of bad files of each class.
+
+    Raises:
+        DataError: All files are bad, or more than :data:`MAX_BAD` of all or :data:`MAX_BAD_OF_CLASS` of a class.
+    """
     files = [found for role in layout.files.values() for found in role]
     of_class = Counter(found.class_name for found in files)
     total = len(files) + len(layout.stray) + len(layout.unusable)
     shown = "; ".join(f"{file.path}: {file.reason}" for file in bad[:5])
     if len(bad) == total:
         raise DataError(
-            f"none of the {total} files in {layout.root} is an image that can be read ({shown}); expected "
-            f"{', '.join(FORMATS)}"
+            f"none of the {total} files in {layout.root} is a readable image ({shown}); expected {', '.join(FORMATS)}"
         )
     if len(bad) < 2:
         return
     if len(bad) > MAX_BAD * total:
         raise DataError(
-            f"{len(bad)} of {total} files in {layout.root} are bad, more than 1 % ({shown}); repair or remove them"
+            f"{len(bad)} of {total} files in {layout.root} are bad, more than {MAX_BAD:.0%} ({shown}); repair or "
+            f"remove them"
         )
     for name, count in bad_of_class.items():
         if count > MAX_BAD_OF_CLASS * of_class[name]:
             raise DataError(
-                f"{count} of {of_class[name]} files of class {name} in {layout.root} are bad, more than 10 % "
-                f"({shown}); repair or remove them"
+                f"{count} of {of_class[name]} files of class {name} in {layout.root} are bad, more than "
+                f"{MAX_BAD_OF_CLASS:.0%} ({shown}); repair or remove them"
             )
 
 
 def check_counts(found: Scan, layout: Layout) -> None:
-    """Refuse a class that bad files have emptied."""
+    """Check that every class still has images after bad files were left out.
+
+    Raises:
+        DataError: A class of a split has no readable image.
+    """
     counts = found.counts
     for role in layout.files:
         empty = [name for name in found.classes if not counts.get(role, {}).get(name)]
@@ -101,5 +128,5 @@ def check_counts(found: Scan, layout: Layout) -> None:
             _refuse_empty(layout.root, role, empty)
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,4 +1,4 @@
-"""A contact sheet: a few images of every class on one page."""
+"""Draw a contact sheet: a few images of every class in one picture."""
 
 from __future__ import annotations
 
@@ -15,37 +15,44 @@ from triscale.data.images.decode import decode
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.data.sources.store import Store, open_store
 
-ACROSS = 8
-"""Images of a class."""
+MAX_IMAGES = 8
+"""Maximum number of images shown per class."""
 
 MAX_CLASSES = 60
-"""Classes that are shown; of more, so many at even distances."""
+"""Maximum number of classes shown; of more, an evenly spaced selection."""
 
 _Item = TypeVar("_Item")
 _THUMB, _GAP, _MARGIN, _LABEL = 96, 6, 24, 184
-_PAPER, _MOUNT, _INK, _FAINT = (255, 255, 255), (240, 241, 243), (28, 32, 38), (112, 118, 128)
+_BACKGROUND, _CELL, _TEXT, _FAINT_TEXT = (255, 255, 255), (240, 241, 243), (28, 32, 38), (112, 118, 128)
 
 
 def contact_sheet(scan: Scan) -> bytes:
-    """Draw up to 8 images of every class, evenly chosen, a class a row, and return a PNG."""
+    """Draw up to 8 evenly spaced images of every class, one class per row.
+
+    Args:
+        scan: The dataset; its files are decoded again.
+
+    Returns:
+        The picture as a PNG.
+    """
     images = [image for found in scan.by_role.values() for image in found]
     of_class: dict[int, list[ScannedImage]] = {label: [] for label in range(len(scan.classes))}
     for image in images:
         of_class[image.label].append(image)
     shown = _evenly(range(len(scan.classes)), MAX_CLASSES)
-    across = min(ACROSS, max(len(of_class[label]) for label in shown))
-    width = 2 * _MARGIN + _LABEL + across * (_THUMB + _GAP) - _GAP
+    columns = min(MAX_IMAGES, max(len(of_class[label]) for label in shown))
+    width = 2 * _MARGIN + _LABEL + columns * (_THUMB + _GAP) - _GAP
     top = _MARGIN + 50
-    sheet = Image.new("RGB", (width, top + len(shown) * (_THUMB + _GAP) - _GAP + _MARGIN), _PAPER)
+    sheet = Image.new("RGB", (width, top + len(shown) * (_THUMB + _GAP) - _GAP + _MARGIN), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     store = open_store(scan.root)
     _title(draw, scan, shown, width)
     for row, label in enumerate(shown):
         y = top + row * (_THUMB + _GAP)
         count = len(of_class[label])
-        draw.text((_MARGIN, y + 30), _clipped(scan.classes[label], _font(15, bold=True)), _INK, _font(15, bold=True))
-        draw.text((_MARGIN, y + 52), f"{count:,} image{'' if count == 1 else 's'}", _FAINT, _font(12))
-        for column, image in enumerate(_evenly(of_class[label], across)):
+        draw.text((_MARGIN, y + 30), _ellipsize(scan.classes[label], _font(15, bold=True)), _TEXT, _font(15, bold=True))
+        draw.text((_MARGIN, y + 52), f"{count:,} image{'' if count == 1 else 's'}", _FAINT_TEXT, _font(12))
+        for column, image in enumerate(_evenly(of_class[label], columns)):
             x = _MARGIN + _LABEL + column * (_THUMB + _GAP)
             sheet.paste(_thumbnail(store, image.path), (x, y))
     buffer = io.BytesIO()
@@ -56,20 +63,20 @@ def contact_sheet(scan: Scan) -> bytes:
 def _title(draw: ImageDraw.ImageDraw, scan: Scan, shown: Sequence[int], width: int) -> None:
     draw.text(
         (_MARGIN, _MARGIN - 6),
-        _clipped(Path(scan.root).name, _font(19, bold=True), width // 2),
-        _INK,
+        _ellipsize(Path(scan.root).name, _font(19, bold=True), width // 2),
+        _TEXT,
         _font(19, bold=True),
     )
     classes = f"{len(scan.classes):,} classes" + ("" if len(shown) == len(scan.classes) else f", {len(shown)} shown")
-    draw.text((_MARGIN, _MARGIN + 20), f"{scan.num_images:,} images in {classes}", _FAINT, _font(12))
+    draw.text((_MARGIN, _MARGIN + 20), f"{scan.num_images:,} images in {classes}", _FAINT_TEXT, _font(12))
 
 
 def _thumbnail(store: Store, path: str) -> Image.Image:
-    """Return an image inside a square; small ones are enlarged by whole pixels."""
-    square = Image.new("RGB", (_THUMB, _THUMB), _MOUNT)
+    """Fit an image into a square cell; small images are enlarged by an integer factor."""
+    square = Image.new("RGB", (_THUMB, _THUMB), _CELL)
     try:
         image = decode(store.read(path))
-    except BadImage:  # it could be decoded a moment ago
+    except BadImage:  # the file has changed since the scan
         return square
     if 2 * max(image.size) <= _THUMB:
         factor = _THUMB // max(image.size)
@@ -87,7 +94,7 @@ def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(fonts / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"), size)
 
 
-def _clipped(text: str, font: ImageFont.FreeTypeFont, room: int = _LABEL - 16) -> str:
+def _ellipsize(text: str, font: ImageFont.FreeTypeFont, room: int = _LABEL - 16) -> str:
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "…") > room:
@@ -96,6 +103,6 @@ def _clipped(text: str, font: ImageFont.FreeTypeFont, room: int = _LABEL - 16) -
 
 
 def _evenly(items: Sequence[_Item], number: int) -> list[_Item]:
-    """Return up to ``number`` items at even distances."""
+    """Return up to ``number`` evenly spaced items."""
     count = min(number, len(items))
     return [items[place * len(items) // count] for place in range(count)]

@@ -1,4 +1,4 @@
-"""Images that a set holds more than once: the same bytes, or the same look after another encoding."""
+"""Find duplicate images in a dataset: files with the same bytes, and near duplicates with the same content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from triscale.record import Record
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class DuplicatePair:
-    """Two images that look the same; ``difference`` is of their brightness, in levels of 0 to 255."""
+    """Two images that look the same; ``difference`` is the RMS difference of their luma, in levels of 255."""
 
     first: str
     second: str
@@ -25,32 +25,41 @@ class DuplicatePair:
 
 
 class Duplicates(Record):
-    """The images that a set holds more than once, by their paths.
+    """The duplicate images of a dataset, by their paths.
 
     Attributes:
-        exact: groups of files with the same bytes, sorted.
-        recoded: pairs of files that are the same image encoded anew, rescaled or made grey; of files with the same
-            bytes, the first stands for all.
-        possible: pairs that look the same but for more than that, such as other colors.
+        exact: Groups of files with the same bytes, sorted.
+        reencoded: Pairs of files that hold the same image re-encoded, rescaled or converted to gray; the first of
+            several files with the same bytes represents them all.
+        possible: Pairs that differ by more than that, for example in color.
+
+    Example:
+        >>> pair = DuplicatePair("b", "c", 1.0)
+        >>> Duplicates(exact=(("a", "b"),), reencoded=(pair,)).groups
+        (('a', 'b', 'c'),)
     """
 
-    kind_name: ClassVar[str] = "copies"
+    kind_name: ClassVar[str] = "duplicates"
+    schema_number: ClassVar[int] = 2
 
     exact: tuple[tuple[str, ...], ...] = ()
-    recoded: tuple[DuplicatePair, ...] = ()
+    reencoded: tuple[DuplicatePair, ...] = ()
     possible: tuple[DuplicatePair, ...] = ()
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """The files that are certainly the same image, in groups of two and more, sorted."""
-        return _joined([*self.exact, *((pair.first, pair.second) for pair in self.recoded)])
+        """Groups of two or more files that are certainly the same image, sorted."""
+        return _merge([*self.exact, *((pair.first, pair.second) for pair in self.reencoded)])
 
 
 def find_duplicates(scan: Scan) -> Duplicates:
-    """Find the images that a set holds more than once, in whatever part and class.
+    """Find the duplicate images of a dataset, across all splits and classes.
 
-    Files with the same SHA-256 are exact copies. For the others, :mod:`triscale.data.checks.near_duplicates` says what
-    looks the same.
+    Files with the same SHA-256 are exact duplicates. The others are compared by their fingerprints, see
+    :mod:`triscale.data.checks.near_duplicates`.
+
+    Args:
+        scan: The dataset with the SHA-256 and the fingerprint of every image.
     """
     by_content: dict[str, list[str]] = {}
     images = {image.path: image for found in scan.by_role.values() for image in found if image.sha256}
@@ -64,17 +73,17 @@ def find_duplicates(scan: Scan) -> Duplicates:
             pairs[certain].append(DuplicatePair(different[one].path, different[other].path, difference))
     return Duplicates(
         exact=tuple(tuple(paths) for paths in by_content.values() if len(paths) > 1),
-        recoded=tuple(pairs[True]),
+        reencoded=tuple(pairs[True]),
         possible=tuple(pairs[False]),
     )
 
 
-def _joined(groups: Iterable[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-    """Join the groups that have a member in common."""
-    of: dict[str, list[str]] = {}
+def _merge(groups: Iterable[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
+    """Merge the groups that have a member in common."""
+    group_of: dict[str, list[str]] = {}
     for group in groups:
-        parts = {id(of[path]): of[path] for path in group if path in of}
-        joined = [path for part in parts.values() for path in part]
-        joined += [path for path in group if path not in of]
-        of.update(dict.fromkeys(joined, joined))
-    return tuple(sorted(tuple(sorted(group)) for group in {id(group): group for group in of.values()}.values()))
+        known = {id(group_of[path]): group_of[path] for path in group if path in group_of}
+        merged = [path for members in known.values() for path in members]
+        merged += [path for path in group if path not in group_of]
+        group_of.update(dict.fromkeys(merged, merged))
+    return tuple(sorted(tuple(sorted(group)) for group in {id(group): group for group in group_of.values()}.values()))

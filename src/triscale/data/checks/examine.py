@@ -1,4 +1,4 @@
-"""Decode many files with a few threads, in order, and say what each is."""
+"""Decode many files with a few threads and report facts about each, in order."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from triscale.data.images.color import BadImage
 from triscale.data.images.decode import ImageLimits, decode
 from triscale.data.images.fingerprint import fingerprints_of, shrink
 from triscale.data.images.header import format_of
-from triscale.data.sources.scan_cache import Facts, ScanCache, Stamp
+from triscale.data.sources.scan_cache import FileStamp, ImageFacts, ScanCache
 from triscale.data.sources.scanned import ScannedImage
 from triscale.data.sources.source import FoundFile, is_text, printable
 from triscale.data.sources.store import Store
 from triscale.results.data_summary import BadFile
 
 CHUNK = 32
-"""Files that a thread takes at a time."""
+"""Number of files per task of a thread."""
 
 
 def examine(
@@ -30,15 +30,18 @@ def examine(
     cache: ScanCache,
     workers: int | None = None,
 ) -> Generator[ScannedImage | BadFile]:
-    """Yield what each file is, in order; only a few chunks are under way at a time, so that memory stays flat.
+    """Decode files and yield what each one is, in order; few chunks are in flight at a time to bound memory.
 
     Args:
-        store: has the files.
-        files: what to look at.
-        labels: from the names of the classes to their numbers.
-        limits: what a file may ask for.
-        cache: what is known already; takes what is found. Bad files are looked at every time.
-        workers: number of threads; by default one for each core, at most 8.
+        store: Reads the files.
+        files: The files to decode.
+        labels: From class name to label.
+        limits: Limits on a file.
+        cache: Facts about unchanged files; new facts are added to it. Bad files are decoded every time.
+        workers: Number of threads; by default one per core, at most 8.
+
+    Yields:
+        The facts about an image, or the reason why the file is not one.
     """
 
     def examine_chunk(start: int) -> list[ScannedImage | BadFile]:
@@ -82,11 +85,11 @@ class _Decoded:
 
     __slots__ = ("facts", "shrunk", "stamp")
 
-    def __init__(self, facts: Facts, shrunk: bytes, stamp: Stamp) -> None:
+    def __init__(self, facts: ImageFacts, shrunk: bytes, stamp: FileStamp) -> None:
         self.facts, self.shrunk, self.stamp = facts, shrunk, stamp
 
 
-def _examine(store: Store, path: str, limits: ImageLimits, cache: ScanCache) -> Facts | _Decoded | BadFile:
+def _examine(store: Store, path: str, limits: ImageLimits, cache: ScanCache) -> ImageFacts | _Decoded | BadFile:
     if not is_text(path):
         return BadFile(printable(path), "the name is not valid UTF-8")
     try:
@@ -99,5 +102,5 @@ def _examine(store: Store, path: str, limits: ImageLimits, cache: ScanCache) -> 
     except BadImage as error:
         return BadFile(path, str(error))
     sha256 = hashlib.sha256(content).hexdigest()
-    facts = Facts(image.width, image.height, len(content), format_of(content) or "", sha256, "")
+    facts = ImageFacts(image.width, image.height, len(content), format_of(content) or "", sha256, "")
     return _Decoded(facts, shrink(image), stamp)

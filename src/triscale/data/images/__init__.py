@@ -1,1 +1,1 @@
-"""Decode, describe and transform single images."""
+"""Decode, fingerprint and transform single images."""

@@ -1,4 +1,4 @@
-"""The one decoder: the bytes of an image -> 8-bit RGB, for scan, training, evaluation, prediction and server."""
+"""Decode the bytes of an image to 8-bit RGB: the only decoder, used by scan, training, evaluation and the server."""
 
 from __future__ import annotations
 
@@ -26,11 +26,17 @@ from triscale.data.images.color import BadImage, to_rgb
 from triscale.data.images.header import check_png, end_of_scan, format_of, orientation
 from triscale.record import Record
 
-__all__ = ["DEFAULT_LIMITS", "FORMATS", "BadImage", "ImageLimits", "Prepared", "decode", "prepare", "read_bytes"]
+__all__ = ["DEFAULT_LIMITS", "FORMATS", "BadImage", "ImageLimits", "LazyImage", "decode", "open_image", "read_bytes"]
 
 
 class ImageLimits(Record):
-    """What a file may ask for before it is refused; all are checked before any pixel is decoded."""
+    """Limits on one image file, all checked before any pixel is decoded.
+
+    Attributes:
+        file_bytes: Maximum size of the file.
+        pixels: Maximum width times height.
+        frames: Maximum number of frames of an animation or a multi-page file.
+    """
 
     file_bytes: PositiveInt = 100_000_000
     pixels: PositiveInt = 50_000_000
@@ -39,7 +45,7 @@ class ImageLimits(Record):
 
 DEFAULT_LIMITS = ImageLimits()
 
-# The readers are called directly: Image.open() prints warnings of its own and obeys limits that are global.
+# The readers are called directly: Image.open() prints its own warnings and applies process-wide limits.
 _READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "BMP": BmpImageFile,
     "GIF": GifImageFile,
@@ -50,9 +56,9 @@ _READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "WEBP": WebPImageFile,
 }
 FORMATS = tuple(_READERS)
-"""The formats that are read, told apart by their first bytes."""
+"""The supported formats, recognized by their first bytes."""
 
-# What Pillow's readers raise on damaged files, found by flipping and cutting files of every format.
+# What Pillow's readers raise on damaged files, found by flipping bits in and truncating files of every format.
 _DAMAGE = (
     OSError,
     SyntaxError,
@@ -70,11 +76,11 @@ _DAMAGE = (
     Image.DecompressionBombWarning,
 )
 
-# Pillow warns of damaged metadata, which no pixel depends on, file by file. The filter is set once, since
-# warnings.catch_warnings() is not safe in threads.
+# Pillow warns about damaged metadata, which does not affect pixels, once per file. The filter is set once because
+# warnings.catch_warnings() is not thread-safe.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Jpeg|Png|Tiff)ImagePlugin")
 
-_TURNS = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -84,38 +90,49 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-_GREYS = (128, (128, 128, 128))
-"""What decoders of JPEG fill in where data are missing."""
-_RESTARTS = tuple(bytes((0xFF, number)) for number in range(0xD0, 0xD8))
-_OTHER_DATA = b"".join(restart + bytes(range(1, 255)) for restart in (b"", *_RESTARTS, *_RESTARTS))
-"""For a decoder to go on with, whichever restart marker it waits for."""
+_FILL_GRAYS = (128, (128, 128, 128))
+"""The pixels that JPEG decoders fill in where data are missing."""
+_RESTART_MARKERS = tuple(bytes((0xFF, number)) for number in range(0xD0, 0xD8))
+_OTHER_DATA = b"".join(restart + bytes(range(1, 255)) for restart in (b"", *_RESTART_MARKERS, *_RESTART_MARKERS))
+"""Entropy-coded data that a decoder can continue with, whichever restart marker it waits for."""
 
 
 def decode(source: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
-    """Decode an image file in full: 8-bit RGB, upright, the first frame if there are several.
+    """Decode an image file completely: 8-bit RGB, upright, the first frame if there are several.
 
-    The bytes decide about the format, never the name. The EXIF orientation is applied; see
-    :func:`triscale.data.images.color.to_rgb` for colors, transparency and depth.
+    The format follows from the bytes, never from the name. The EXIF orientation is applied; see
+    :func:`triscale.data.images.color.to_rgb` for colors, transparency and bit depth.
 
     Args:
-        source: a file, or its content.
-        limits: what a file may ask for.
+        source: A file, or its content.
+        limits: Limits on size, pixels and frames.
 
     Returns:
         An image of mode ``RGB``, of the size in pixels that a viewer would show.
 
     Raises:
-        BadImage: not a regular file, not readable, of another format, above a limit, truncated or damaged.
+        BadImage: The file is not a regular file, not readable, of another format, above a limit, truncated or damaged.
+
+    Example:
+        >>> buffer = io.BytesIO()
+        >>> Image.new("L", (4, 3), 200).save(buffer, "PNG")
+        >>> image = decode(buffer.getvalue())
+        >>> image.mode, image.size
+        ('RGB', (4, 3))
     """
     content = read_bytes(source, limits) if isinstance(source, Path) else source
-    return prepare(content, limits).load().convert("RGB")
+    return open_image(content, limits).load().convert("RGB")
 
 
-def prepare(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Prepared:
-    """Check an image file by its header; the pixels of a JPEG in color or grey are left for later.
+def open_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> LazyImage:
+    """Check the header of an image file, and postpone decoding the pixels of an RGB or gray JPEG.
+
+    Args:
+        content: The bytes of the file.
+        limits: Limits on size, pixels and frames.
 
     Raises:
-        BadImage: as :func:`decode`, but for what only decoding a JPEG shows.
+        BadImage: As :func:`decode` raises it, except for damage that only decoding a JPEG reveals.
     """
     if not content:
         raise BadImage("empty")
@@ -128,36 +145,36 @@ def prepare(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Prepared:
         return _prepare(content, kind, limits)
 
 
-class Prepared:
-    """An image file that may be decoded.
+class LazyImage:
+    """An image whose pixels may not be decoded yet.
 
     Attributes:
-        size: width and height in pixels as a viewer would show them.
-        jpeg: the content of the file if it is a JPEG in color or grey whose pixels are not decoded yet.
+        size: Width and height in pixels as a viewer would show them.
+        jpeg: The content of the file if it is an RGB or gray JPEG whose pixels are not decoded yet.
     """
 
     def __init__(self, image: Image.Image, orientation: int = 1, jpeg: bytes | None = None) -> None:
-        self._image, self._turn, self.jpeg = image, _TURNS.get(orientation), jpeg
+        self._image, self._transpose, self.jpeg = image, _TRANSPOSES.get(orientation), jpeg
         self.size = image.size[::-1] if orientation in _SIDEWAYS else image.size
 
     def can_reduce(self, scale: int) -> bool:
-        """Return whether :meth:`load` may reduce, so that pixel ``(x, y)`` stands for a square at ``scale`` times it.
+        """Return whether :meth:`load` can decode at ``1 / scale``, with pixel ``(x, y)`` covering a square block.
 
-        The last column or row of a JPEG stands for less where the scale does not divide the side; turned to the
-        front, it would move the others.
+        The last column or row of a JPEG covers a smaller block where ``scale`` does not divide the side; an EXIF
+        orientation can move it to the front, which would shift all other pixels.
         """
         width, height = self._image.size
-        return self.jpeg is not None and (self._turn is None or (width % scale, height % scale) == (0, 0))
+        return self.jpeg is not None and (self._transpose is None or (width % scale, height % scale) == (0, 0))
 
     def load(self, scale: int = 1) -> Image.Image:
-        """Decode: 8-bit RGB, upright; once only.
+        """Decode to upright 8-bit RGB; call it only once.
 
         Args:
-            scale: 1, or 2, 4 or 8 if it can be reduced: the sides are so many times shorter (rounded up), every pixel
-                the mean of a square as the JPEG has it; much of the decoding is saved.
+            scale: 1, or 2, 4 or 8 if :meth:`can_reduce` allows it: the sides are divided by it (rounded up) and every
+                pixel is the mean of a block, which saves much of the decoding.
 
         Raises:
-            BadImage: truncated or damaged.
+            BadImage: The file is truncated or damaged.
         """
         if self.jpeg is None:
             return self._image
@@ -168,18 +185,18 @@ class Prepared:
             if scale == 1:
                 _check_end(self._image, self.jpeg)
             rgb = self._image if self._image.mode == "RGB" else to_rgb(self._image)
-        return rgb if self._turn is None else rgb.transpose(self._turn)
+        return rgb if self._transpose is None else rgb.transpose(self._transpose)
 
 
 @contextmanager
 def _named_damage(kind: str) -> Iterator[None]:
-    """Turn what Pillow raises on a damaged file into a reason."""
+    """Turn what Pillow raises on a damaged file into a :class:`BadImage`."""
     try:
         yield
     except BadImage:
         raise
     except MemoryError as error:
-        raise BadImage("decoding it takes more memory than there is") from error
+        raise BadImage("decoding it needs more memory than is available") from error
     except _DAMAGE as error:
         raise BadImage(f"damaged {kind} ({str(error).strip() or type(error).__name__})") from error
 
@@ -187,9 +204,13 @@ def _named_damage(kind: str) -> Iterator[None]:
 def read_bytes(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
     """Read a file that may be an image.
 
+    Args:
+        path: The file.
+        limits: Gives the maximum size.
+
     Raises:
-        BadImage: there is no such file, it cannot be read, it is no regular file (a pipe or a device is never opened)
-            or it holds more than ``limits.file_bytes``.
+        BadImage: The file does not exist, cannot be read, is not a regular file (a pipe or a device is never opened),
+            or is larger than ``limits.file_bytes``.
     """
     try:
         found = path.stat()
@@ -197,7 +218,7 @@ def read_bytes(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
             raise BadImage("not a regular file")
         if found.st_size > limits.file_bytes:
             raise BadImage(f"{found.st_size} bytes, more than the limit of {limits.file_bytes}")
-        # Non-blocking, should a pipe take the file's place in between.
+        # Non-blocking, in case a pipe replaces the file between stat() and open().
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb", buffering=0) as file:
             return file.read(found.st_size)
@@ -207,7 +228,7 @@ def read_bytes(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
         raise BadImage(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _prepare(content: bytes, kind: str, limits: ImageLimits) -> Prepared:
+def _prepare(content: bytes, kind: str, limits: ImageLimits) -> LazyImage:
     image = _READERS[kind](io.BytesIO(content))
     width, height = image.size
     if width * height > limits.pixels:
@@ -216,25 +237,25 @@ def _prepare(content: bytes, kind: str, limits: ImageLimits) -> Prepared:
     if frames > limits.frames:
         raise BadImage(f"{frames} frames, more than the limit of {limits.frames}")
     if kind == "JPEG" and image.mode in ("RGB", "L"):
-        return Prepared(image, orientation(image.info.get("exif")), content)
+        return LazyImage(image, orientation(image.info.get("exif")), content)
     if kind == "PNG":
         check_png(content)
     with image:
         if isinstance(image, TiffImageFile):
-            return Prepared(_decode_tiff(image))
+            return LazyImage(_decode_tiff(image))
         image.load()
         rgb = to_rgb(image)
-        turn = _TURNS.get(orientation(image.info.get("exif")))
-    return Prepared(rgb if turn is None else rgb.transpose(turn))
+        transpose = _TRANSPOSES.get(orientation(image.info.get("exif")))
+    return LazyImage(rgb if transpose is None else rgb.transpose(transpose))
 
 
 def _check_end(image: Image.Image, content: bytes) -> None:
-    """Refuse a JPEG whose data end before its last row, where decoders fill in grey and say nothing.
+    """Refuse a JPEG whose data end before its last row, which decoders fill with gray without an error.
 
-    A file whose last pixel is that grey is decoded once more, with other data behind its own: they show where its own
-    are too few, and nowhere else.
+    A file whose last pixel is that gray is decoded again with extra data appended to its own. The extra data change
+    the pixels only if the original data were incomplete.
     """
-    if image.getpixel((image.width - 1, image.height - 1)) not in _GREYS:
+    if image.getpixel((image.width - 1, image.height - 1)) not in _FILL_GRAYS:
         return
     end = end_of_scan(content)
     if end is None:
@@ -246,7 +267,8 @@ def _check_end(image: Image.Image, content: bytes) -> None:
 
 
 def _decode_tiff(image: TiffImageFile) -> Image.Image:
-    """Decode a TIFF, whose orientation Pillow applies and whose depth and polarity above 8 bits it does not."""
+    """Decode a TIFF; Pillow applies its orientation, but not its bit depth and polarity above 8 bits."""
+    # Tag 258 is BitsPerSample, tag 262 PhotometricInterpretation (0: white is zero).
     depths, photometric = image.tag_v2.get(258), image.tag_v2.get(262)
     image.load()
     return to_rgb(image, bits=12 if depths == (12,) else 16, white_is_zero=photometric == 0)

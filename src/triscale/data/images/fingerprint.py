@@ -1,4 +1,10 @@
-"""How an image looks, in 288 bytes: what stays nearly the same when it is encoded anew, rescaled or made grey."""
+"""Fingerprint an image in 288 bytes that barely change when it is re-encoded, rescaled or converted to gray.
+
+::
+
+    16 x 16 luma                4 x 4 Cb, Cr interleaved
+    [ 256 bytes, row-major ]    [ 32 bytes ]
+"""
 
 from __future__ import annotations
 
@@ -11,21 +17,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SIDE = 16
-"""Columns and rows of the brightness that is kept; of the colors, a quarter of each."""
+"""Columns and rows of the luma thumbnail; the chroma thumbnails have a quarter of each."""
 
 _LUMA = SIDE * SIDE
 _CHROMA = 2 * (SIDE // 4) ** 2
 _YCC = np.array(
     [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32
-)  # brightness and the two color differences, of red, green and blue
+)  # rows: Y, Cb, Cr; columns: R, G, B
 
 
 class Fingerprints(NamedTuple):
-    """Many looks as arrays, in levels of 0 to 255.
+    """The fingerprints of N images as arrays of levels from 0 to 255.
 
     Attributes:
-        luma: float32 ``[N, 256]``, brightness in rows.
-        chroma: float32 ``[N, 32]``, the two color differences; 128 is grey.
+        luma: float32 ``[N, 256]``, row-major.
+        chroma: float32 ``[N, 32]``, Cb and Cr; 128 is gray.
     """
 
     luma: NDArray[np.float32]
@@ -33,18 +39,24 @@ class Fingerprints(NamedTuple):
 
 
 def shrink(image: Image.Image) -> bytes:
-    """Return the 16 x 16 RGB pixels that an RGB image is reduced to."""
-    # The filter's weights are exact at any ratio, unlike those of a box, and at even ones it is close to a mean.
+    """Return the 16 x 16 RGB pixels of an RGB image that its fingerprint is computed from."""
+    # The weights of the Hamming filter are exact at any ratio, unlike those of a box, and close to a mean.
     return image.resize((SIDE, SIDE), Image.Resampling.HAMMING, reducing_gap=3.0).tobytes()
 
 
 def fingerprints_of(shrunk: Sequence[bytes]) -> list[str]:
-    """Return how images look, each in base64: brightness in 16 x 16 places, and two color differences in 4 x 4 each.
+    """Return the fingerprint of each image in base64: 16 x 16 luma values and 4 x 4 values of Cb and Cr.
 
-    Brightness and color differences are those of JPEG (ITU-T T.871). Many at a time, as that is much faster.
+    Luma and chroma are those of JPEG (ITU-T T.871). Computing many at once is much faster than one by one.
 
     Args:
-        shrunk: what :func:`shrink` returns for each image.
+        shrunk: The result of :func:`shrink` for each image.
+
+    Example:
+        >>> texts = fingerprints_of([shrink(Image.new("RGB", (40, 30), "white"))])
+        >>> prints = unpack(texts)
+        >>> prints.luma.shape, float(prints.luma[0, 0]), float(prints.chroma[0, 0])
+        ((1, 256), 255.0, 128.0)
     """
     count, quarter = len(shrunk), SIDE // 4
     pixels = np.frombuffer(b"".join(shrunk), np.uint8).astype(np.float32)
@@ -57,7 +69,7 @@ def fingerprints_of(shrunk: Sequence[bytes]) -> list[str]:
 
 
 def unpack(fingerprints: Sequence[str]) -> Fingerprints:
-    """Return looks as arrays."""
+    """Return base64 fingerprints as arrays."""
     content = b"".join(map(base64.b64decode, fingerprints))
     values = np.frombuffer(content, np.uint8).reshape(len(fingerprints), _LUMA + _CHROMA).astype(np.float32)
     return Fingerprints(values[:, :_LUMA], values[:, _LUMA:])

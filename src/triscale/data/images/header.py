@@ -1,4 +1,4 @@
-"""What the bytes of an image file say about it, read without decoding: format, orientation, checksums."""
+"""Read facts about an image file without decoding it: format, orientation, checksums."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ _SIGNATURES = (
 
 
 def format_of(content: bytes) -> str | None:
-    """Return the image format that the first bytes of a file announce (``"JPEG"``, ``"PNG"``, ...), or None."""
+    """Return the image format that the first bytes of a file announce, or None.
+
+    Example:
+        >>> format_of(b"GIF89a...")
+        'GIF'
+    """
     for signature, kind in _SIGNATURES:
         if content.startswith(signature):
             return kind
@@ -32,9 +37,14 @@ def format_of(content: bytes) -> str | None:
 
 
 def orientation(exif: object) -> int:
-    """Return the orientation, 1 to 8, that an EXIF block asks for; 1 where it says nothing or is damaged.
+    """Return the orientation, 1 to 8, that an EXIF block gives; 1 if it has none or is damaged.
 
-    The tag (0x0112) is read from the first directory of the TIFF structure that EXIF is.
+    An EXIF block is a TIFF structure::
+
+        byte order, 42 | offset of IFD0 | ... | number of entries | (tag, type, count, value) x entries
+        4 bytes        | 4 bytes        |     | 2 bytes           | 12 bytes each
+
+    The orientation is tag 0x0112 of its first directory (IFD0).
     """
     if not isinstance(exif, bytes):
         return 1
@@ -60,10 +70,14 @@ _PALETTE = 3
 
 
 def check_png(content: bytes) -> None:
-    """Verify a PNG: Pillow skips checksums and chunks that it must understand, and takes too short data for black rows.
+    """Verify a PNG, since Pillow ignores checksums and unknown critical chunks, and reads missing rows as black.
+
+    Chunk layout (https://www.w3.org/TR/png-3/#5Chunk-layout)::
+
+        length (4 bytes) | name (4 bytes) | data (length bytes) | CRC-32 of name and data (4 bytes)
 
     Raises:
-        ValueError: a checksum differs, a critical chunk is unknown, missing or there twice, the file ends before its
+        ValueError: A checksum differs, a critical chunk is unknown, missing or duplicated, the file ends before its
             last chunk, or there are fewer pixels than announced.
     """
     view, position = memoryview(content), 8
@@ -73,11 +87,11 @@ def check_png(content: bytes) -> None:
         end = position + 8 + length
         if end + 4 > len(content):
             break
-        critical = not name[0] & 0x20  # a chunk that a reader must understand begins with a capital letter
+        critical = not name[0] & 0x20  # a chunk that every reader must understand begins with a capital letter
         if critical and zlib.crc32(view[position + 4 : end]) != struct.unpack_from(">L", content, end)[0]:
             raise ValueError(f"checksum of chunk {name.decode('latin-1')} differs")
         if critical and name not in _CRITICAL:
-            raise ValueError(f"nobody knows how to read its chunk {name.decode('latin-1')}")
+            raise ValueError(f"critical chunk {name.decode('latin-1')} is unknown")
         if name == b"IHDR":
             if header:
                 raise ValueError("it has two headers")
@@ -97,29 +111,29 @@ def check_png(content: bytes) -> None:
 
 
 _MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-"""What ends the data of a scan: no stuffed zero, no restart."""
+"""The marker that ends the entropy-coded data of a JPEG scan: neither a stuffed zero nor a restart marker."""
 
 
 def end_of_scan(content: bytes) -> int | None:
-    """Return where the data of a JPEG's first scan end; None where there is no scan, or no end of it."""
+    """Return the offset at which the data of a JPEG's first scan end; None without a scan or an end of it."""
     position = 2
     while position + 4 <= len(content) and content[position] == 0xFF:
         kind, length = struct.unpack_from(">xBH", content, position)
         position += 2 + length
-        if kind == 0xDA:
+        if kind == 0xDA:  # start of scan
             found = _MARKER.search(content, position)
             return None if found is None else found.start()
     return None
 
 
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""First column and row and the steps between them, for each pass of an interlaced PNG."""
+"""First column and row, then column and row step, of each pass of an interlaced PNG (Adam7)."""
 
 
 def _png_size(header: bytes) -> int:
-    """Return the number of bytes that the pixels of a PNG take before compression; each row has one byte more."""
+    """Return the number of bytes of the filtered rows of a PNG; each row has one byte for its filter type."""
     width, height, depth, color, _, _, interlaced = struct.unpack(">LLBBBBB", header)
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]  # color type -> channels: gray, RGB, palette, LA, RGBA
     size = 0
     for left, top, right, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
         columns, rows = max(0, -(-(width - left) // right)), max(0, -(-(height - top) // down))
@@ -128,7 +142,7 @@ def _png_size(header: bytes) -> int:
 
 
 def _inflated_size(chunks: list[memoryview], enough: int) -> int:
-    """Return the number of bytes that compressed chunks hold, counted until there are enough."""
+    """Return the decompressed size of chunks in bytes; counting stops at ``enough``."""
     inflater, size = zlib.decompressobj(), 0
     for chunk in chunks:
         rest: bytes | memoryview = chunk

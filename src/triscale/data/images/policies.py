@@ -1,7 +1,8 @@
-"""AutoAugment v0 and RandAugment as the released EfficientNet code applies them: levels on a scale of 10, and beyond.
+"""AutoAugment v0 and RandAugment as in the released EfficientNet code, with levels from 0 to 10 and beyond.
 
-torchvision's own have other operations and strengths, and magnitude 17 of the paper does not exist there. Source of
-operations, levels and policy: ``autoaugment.py`` of the EfficientNet code in ``tensorflow/tpu``.
+torchvision's versions use other operations and strengths, and the paper's magnitude of 17 does not exist there. Source
+of operations, levels and policy: ``autoaugment.py`` of the EfficientNet code,
+https://github.com/tensorflow/tpu/blob/master/models/official/efficientnet/autoaugment.py.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from dataclasses import dataclass
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from triscale.data.images.color import GREY
+from triscale.data.images.color import GRAY
 
 REFERENCE_SIDE = 224
-"""Below it, in pixels, translations and cut-outs shrink with the image; the released code always takes the pixels."""
+"""For images below this side in pixels, translations and cutouts shrink with the image.
+
+This departs from the released code, whose translations have a fixed number of pixels.
+"""
 
 _SCALE = 10.0
 _FULL = 256
@@ -23,7 +27,7 @@ _FULL = 256
 
 @dataclass(frozen=True, slots=True)
 class Strength:
-    """What the released code sets apart from the level: pixels at level 10."""
+    """Strengths that the released code sets per policy, in pixels at level 10."""
 
     translate: float
     cutout: float
@@ -33,7 +37,7 @@ RANDAUGMENT = Strength(translate=100, cutout=40)
 AUTOAUGMENT = Strength(translate=250, cutout=100)
 
 Operation = Callable[[Image.Image, float, Strength], Image.Image]
-"""An operation on an RGB image, at a level of 0 or more."""
+"""An operation on an RGB image at a level of 0 or more."""
 
 
 def _auto_contrast(image: Image.Image, level: float, strength: Strength) -> Image.Image:
@@ -53,11 +57,11 @@ def _invert(image: Image.Image, level: float, strength: Strength) -> Image.Image
 
 def _rotate(image: Image.Image, level: float, strength: Strength) -> Image.Image:
     del strength
-    return image.rotate(_signed(level / _SCALE * 30), resample=Image.Resampling.BILINEAR, fillcolor=GREY)
+    return image.rotate(_signed(level / _SCALE * 30), resample=Image.Resampling.BILINEAR, fillcolor=GRAY)
 
 
 def _posterize(image: Image.Image, level: float, strength: Strength) -> Image.Image:
-    """Keep the highest bits: none at level 0, 4 at level 10."""
+    """Keep the highest bits: 0 at level 0, 4 at level 10."""
     del strength
     bits = min(8, int(level / _SCALE * 4))
     mask = (0xFF << (8 - bits)) & 0xFF
@@ -65,7 +69,7 @@ def _posterize(image: Image.Image, level: float, strength: Strength) -> Image.Im
 
 
 def _solarize(image: Image.Image, level: float, strength: Strength) -> Image.Image:
-    """Invert values from a threshold on, which grows with the level."""
+    """Invert values above a threshold that grows with the level."""
     del strength
     return ImageOps.solarize(image, int(level / _SCALE * _FULL))
 
@@ -116,11 +120,11 @@ def _translate_y(image: Image.Image, level: float, strength: Strength) -> Image.
 
 
 def _cutout(image: Image.Image, level: float, strength: Strength) -> Image.Image:
-    """Grey out a square around a random pixel; its half side is what the level gives."""
+    """Gray out a square around a random pixel; the level gives half its side."""
     half = int(_pixels(image, level, strength.cutout))
     x, y = (int(torch.randint(0, side, ())) for side in image.size)
     cut = image.copy()
-    cut.paste(GREY, (x - half, y - half, x + half, y + half))
+    cut.paste(GRAY, (x - half, y - half, x + half, y + half))
     return cut
 
 
@@ -138,7 +142,7 @@ def _signed(value: float) -> float:
 
 def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
     return image.transform(
-        image.size, Image.Transform.AFFINE, matrix, resample=Image.Resampling.BILINEAR, fillcolor=GREY
+        image.size, Image.Transform.AFFINE, matrix, resample=Image.Resampling.BILINEAR, fillcolor=GRAY
     )
 
 
@@ -195,13 +199,22 @@ POLICY_V0: tuple[tuple[Step, Step], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class RandAugment:
-    """So many operations in a row, each drawn from all, all at one magnitude (10 is the end of the usual scale)."""
+    """RandAugment (https://arxiv.org/abs/1909.13719): random operations in a row, all at one magnitude.
+
+    Attributes:
+        layers: Number of operations in a row.
+        magnitude: Level of every operation; 10 is the end of AutoAugment's scale.
+
+    Example:
+        >>> RandAugment(layers=2, magnitude=9)(Image.new("RGB", (8, 8))).size
+        (8, 8)
+    """
 
     layers: int
     magnitude: float
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Vary an RGB image; chance is drawn from torch's global generator."""
+        """Augment an RGB image with random numbers from PyTorch's global generator."""
         names = list(OPERATIONS)
         for choice in torch.randint(0, len(names), (self.layers,)).tolist():
             image = OPERATIONS[names[choice]](image, self.magnitude, RANDAUGMENT)
@@ -210,10 +223,10 @@ class RandAugment:
 
 @dataclass(frozen=True, slots=True)
 class AutoAugmentV0:
-    """One of the policy's 25 pairs of operations."""
+    """AutoAugment's policy v0: apply one of its 25 pairs of operations."""
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Vary an RGB image; chance is drawn from torch's global generator."""
+        """Augment an RGB image with random numbers from PyTorch's global generator."""
         for name, probability, level in POLICY_V0[int(torch.randint(0, len(POLICY_V0), ()))]:
             if torch.rand(()) < probability:
                 image = OPERATIONS[name](image, level, AUTOAUGMENT)

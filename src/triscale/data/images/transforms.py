@@ -1,4 +1,4 @@
-"""Decoded image -> network input: random for training, exact for everything else."""
+"""Turn images into network input: random augmentation for training, deterministic for everything else."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 from torchvision.transforms import v2
 
-from triscale.data.images.color import GREY, BadImage
-from triscale.data.images.decode import Prepared
+from triscale.data.images.color import GRAY, BadImage
+from triscale.data.images.decode import LazyImage
 from triscale.data.images.policies import AutoAugmentV0, RandAugment
 from triscale.errors import DataError
 from triscale.network.contract import Interpolation, Preprocessing
@@ -35,28 +35,34 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 
-REDUCED_SHARE = 2
-"""How many times longer than the result a crop's sides still are after a JPEG was decoded at less than its size."""
+MIN_REDUCED_RATIO = 2
+"""Minimum ratio of a crop's shorter side to the resolution after a JPEG was decoded at a reduced size."""
 
-_SCALES = (8, 4, 2)
+_REDUCTIONS = (8, 4, 2)
+"""The fractions of its size at which libjpeg decodes, as denominators, cheapest first."""
 
 
 class Augmentation(Record):
-    """How training images are varied, in the order of the fields.
+    """How training images are augmented, applied in the order of the fields.
 
     Attributes:
-        crop_area: smallest and largest share of the image's area that a random crop covers.
-        crop_ratio: smallest and largest ratio of width to height of a crop.
-        flip: whether half of the images are mirrored left to right.
-        policy: a published set of operations on colors and geometry: RandAugment (https://arxiv.org/abs/1909.13719)
-            and AutoAugment's policy v0, both as the released EfficientNet code applies them
-            (:mod:`triscale.data.images.policies`), or torchvision's AutoAugment, with the ImageNet policy of the paper
-            (https://arxiv.org/abs/1805.09501), and TrivialAugment (https://arxiv.org/abs/2103.10158).
-        layers: number of operations in a row, for RandAugment.
-        magnitude: strength of the operations, for RandAugment; 10 is the end of AutoAugment's scale, EfficientNet B5
+        crop_area: Minimum and maximum fraction of the image's area that a random crop covers.
+        crop_ratio: Minimum and maximum ratio of width to height of a crop.
+        flip: Whether half of the images are flipped horizontally.
+        policy: Published operations on colors and geometry: ``randaugment`` (https://arxiv.org/abs/1909.13719) and
+            ``autoaugment_v0``, both as in the released EfficientNet code (:mod:`triscale.data.images.policies`), or
+            torchvision's ``autoaugment``, with the ImageNet policy of the paper (https://arxiv.org/abs/1805.09501),
+            and ``trivialaugment`` (https://arxiv.org/abs/2103.10158).
+        layers: Number of operations in a row, for RandAugment.
+        magnitude: Strength of the operations, for RandAugment; 10 is the end of AutoAugment's scale, EfficientNet-B5
             was trained with 17, B7 with 28.
-        color_jitter: greatest relative change of brightness, contrast and saturation.
-        erase: probability that a rectangle of 2 to 33 % of the area is greyed out (https://arxiv.org/abs/1708.04896).
+        color_jitter: Maximum relative change of brightness, contrast and saturation.
+        erase: Probability of random erasing, which grays out a rectangle of 2-33% of the area
+            (https://arxiv.org/abs/1708.04896).
+
+    Example:
+        >>> Augmentation(policy="randaugment", magnitude=17).layers
+        2
     """
 
     kind_name: ClassVar[str] = "augmentation"
@@ -73,23 +79,28 @@ class Augmentation(Record):
     @model_validator(mode="after")
     def _check_ranges(self) -> Augmentation:
         if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
-            raise ValueError(f"crop_area is {self.crop_area}; expected 0 < smallest <= largest <= 1")
+            raise ValueError(f"crop_area is {self.crop_area}; expected 0 < minimum <= maximum <= 1")
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
-            raise ValueError(f"crop_ratio is {self.crop_ratio}; expected 0 < smallest <= largest")
+            raise ValueError(f"crop_ratio is {self.crop_ratio}; expected 0 < minimum <= maximum")
         return self
 
 
 class TrainTransform:
-    """The random transform of training images; all chance is drawn from PyTorch's global generator.
+    """The random transform of training images; all random numbers come from PyTorch's global generator.
 
-    What is drawn depends on the size of the image and on nothing else, and crop and flip are drawn as torchvision's
-    ``v2.RandomResizedCrop`` and ``v2.RandomHorizontalFlip`` do. The crop of ``preprocessing`` is not used: random crops
-    take its place. It can be pickled.
+    The numbers drawn depend on nothing but the size of the image. Crop and flip draw them in the order of torchvision's
+    ``v2.RandomResizedCrop`` and ``v2.RandomHorizontalFlip``. Random crops replace the center crop of
+    ``preprocessing``. The transform can be pickled.
 
     Args:
-        preprocessing: gives resolution and interpolation.
-        augmentation: how images are varied.
-        decode_jpeg: from the bytes of a JPEG to uint8 ``[3, height, width]``, upright; by default Pillow decodes.
+        preprocessing: Gives resolution and interpolation.
+        augmentation: How images are augmented.
+        decode_jpeg: From the bytes of a JPEG to uint8 ``[3, height, width]``, upright; by default Pillow decodes.
+
+    Example:
+        >>> transform = TrainTransform(Preprocessing(resolution=32), Augmentation())
+        >>> tuple(transform(Image.new("RGB", (64, 48))).shape)
+        (3, 32, 32)
     """
 
     def __init__(
@@ -101,40 +112,41 @@ class TrainTransform:
         self._steps: list[Callable[..., Image.Image]] = list(_policy(augmentation, preprocessing.interpolation))
         if strength := augmentation.color_jitter:
             self._steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
-        self._erase = v2.RandomErasing(augmentation.erase, value=list(GREY)) if augmentation.erase else None
-        # Torch's nearest neighbor is another one than Pillow's.
+        self._erase = v2.RandomErasing(augmentation.erase, value=list(GRAY)) if augmentation.erase else None
+        # PyTorch's nearest neighbor picks other pixels than Pillow's.
         self._decode_jpeg = None if preprocessing.interpolation == "nearest" else decode_jpeg
 
-    def __call__(self, image: Image.Image | Prepared) -> Tensor:
-        """Map an RGB image or a file to uint8 ``[3, resolution, resolution]``.
+    def __call__(self, image: Image.Image | LazyImage) -> Tensor:
+        """Transform an RGB image or a file to uint8 ``[3, resolution, resolution]``.
 
         A JPEG whose crop is much larger than the result is decoded at 1/2, 1/4 or 1/8 of its size, which saves most of
-        the work; pixels then differ from those of a full decoding by about half a level of 255 on average.
+        the work; its pixels then differ from a full decoding by about half a level of 255 on average.
 
         Raises:
-            BadImage: the file is truncated or damaged.
+            BadImage: The file is truncated or damaged.
         """
-        file = image if isinstance(image, Prepared) else Prepared(image)
+        file = image if isinstance(image, LazyImage) else LazyImage(image)
         box = self._draw_crop(*file.size)
         scale = self._scale(file, box)
         if self._decode_jpeg is not None and file.jpeg is not None and scale == 1:
-            return self._vary_tensor(_resize_tensor(self._decode_jpeg(file.jpeg), box, self._side, self._interpolation))
-        return self._vary(_resize_crop(file.load(scale), box, scale, self._side, _RESAMPLING[self._interpolation]))
+            decoded = self._decode_jpeg(file.jpeg)
+            return self._augment_tensor(_resize_tensor(decoded, box, self._side, self._interpolation))
+        return self._augment(_resize_crop(file.load(scale), box, scale, self._side, _RESAMPLING[self._interpolation]))
 
-    def needs_file(self, file: Prepared) -> bool:
-        """Return whether the decoded image does not do in place of the file, since some crops are decoded otherwise."""
+    def needs_file(self, file: LazyImage) -> bool:
+        """Return whether some crops need the encoded file, so that caching its decoded image would change pixels."""
         if file.jpeg is None:
             return False
-        return self._decode_jpeg is not None or min(file.size) >= _SCALES[-1] * REDUCED_SHARE * self._side
+        return self._decode_jpeg is not None or min(file.size) >= _REDUCTIONS[-1] * MIN_REDUCED_RATIO * self._side
 
-    def _vary_tensor(self, piece: Tensor) -> Tensor:
+    def _augment_tensor(self, piece: Tensor) -> Tensor:
         if self._steps:
-            return self._vary(Image.fromarray(piece.permute(1, 2, 0).contiguous().numpy()))
+            return self._augment(Image.fromarray(piece.permute(1, 2, 0).contiguous().numpy()))
         if self._flip and torch.rand(1).item() < 0.5:
             piece = piece.flip(-1)
         return self._erased(piece)
 
-    def _vary(self, piece: Image.Image) -> Tensor:
+    def _augment(self, piece: Image.Image) -> Tensor:
         if self._flip and torch.rand(1).item() < 0.5:
             piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         for step in self._steps:
@@ -145,51 +157,51 @@ class TrainTransform:
         erased: Tensor = piece if self._erase is None else self._erase(piece)
         return erased
 
-    def _scale(self, file: Prepared, box: Box) -> int:
+    def _scale(self, file: LazyImage, box: Box) -> int:
         shorter = min(box[2] - box[0], box[3] - box[1])
-        return next(
-            (s for s in _SCALES if shorter >= s * REDUCED_SHARE * self._side and file.can_reduce(s)),
-            1,
-        )
+        fitting = (s for s in _REDUCTIONS if shorter >= s * MIN_REDUCED_RATIO * self._side and file.can_reduce(s))
+        return next(fitting, 1)
 
     def _draw_crop(self, width: int, height: int) -> Box:
-        """Draw left, top, right and bottom of a crop, with the calls of torchvision in their order."""
+        """Draw left, top, right and bottom of a random crop, with the same calls as torchvision in the same order."""
         for _ in range(10):
             area = width * height * torch.empty(1).uniform_(*self._area).item()
             low, high = self._log_ratio.tolist()
             ratio = torch.exp(torch.empty(1).uniform_(low, high)).item()
-            across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-            if 0 < across <= width and 0 < down <= height:
-                top = int(torch.randint(0, height - down + 1, size=(1,)).item())
-                left = int(torch.randint(0, width - across + 1, size=(1,)).item())
-                return left, top, left + across, top + down
-        across, down = width, height
+            crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < crop_width <= width and 0 < crop_height <= height:
+                top = int(torch.randint(0, height - crop_height + 1, size=(1,)).item())
+                left = int(torch.randint(0, width - crop_width + 1, size=(1,)).item())
+                return left, top, left + crop_width, top + crop_height
+        crop_width, crop_height = width, height
         if width / height < min(self._ratio):
-            down = round(width / min(self._ratio))
+            crop_height = round(width / min(self._ratio))
         elif width / height > max(self._ratio):
-            across = round(height * max(self._ratio))
-        left, top = (width - across) // 2, (height - down) // 2
-        return left, top, left + across, top + down
+            crop_width = round(height * max(self._ratio))
+        left, top = (width - crop_width) // 2, (height - crop_height) // 2
+        return left, top, left + crop_width, top + crop_height
 
 
 def train_transform(
     preprocessing: Preprocessing, augmentation: Augmentation, decode_jpeg: DecodeJpeg | None = None
 ) -> TrainTransform:
-    """Return the random transform of training images."""
+    """Return the random transform of training images; see :class:`TrainTransform`."""
     return TrainTransform(preprocessing, augmentation, decode_jpeg)
 
 
 def torchcodec_decoder() -> DecodeJpeg:
-    """Return the JPEG decoder of torchcodec, an optional library; its pixels are those of Pillow.
+    """Return the JPEG decoder of torchcodec, an optional library; it decodes to the same pixels as Pillow.
 
     Raises:
-        DataError: torchcodec is not there, or cannot be loaded.
+        DataError: torchcodec is not installed, or cannot be loaded.
     """
     try:
         module = importlib.import_module("torchcodec.decoders")
     except (ImportError, OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise DataError(f"torchcodec cannot be loaded ({reason}); pip install triscale[fast], or do without") from error
+        raise DataError(
+            f"torchcodec cannot be loaded ({reason}); install it with: pip install 'triscale[fast]', or leave it out"
+        ) from error
     return _Torchcodec(module.decode_image)
 
 
@@ -205,7 +217,7 @@ class _Torchcodec:
 
 
 def _resize_crop(image: Image.Image, box: Box, scale: int, side: int, resampling: Image.Resampling) -> Image.Image:
-    """Cut a box out of an image that is ``scale`` times smaller than the box takes it to be, and resize it."""
+    """Crop a box, given in pixels of the full-size image, out of an image decoded at ``1 / scale``, and resize it."""
     if scale == 1:
         return image.crop(box).resize((side, side), resampling)
     left, top, right, bottom = (edge / scale for edge in box)
@@ -216,16 +228,16 @@ def _resize_crop(image: Image.Image, box: Box, scale: int, side: int, resampling
 
 
 def _resize_tensor(image: Tensor, box: Box, side: int, interpolation: Interpolation) -> Tensor:
-    """Cut a box out of ``[3, H, W]`` and resize it; within a level of what Pillow makes of it."""
+    """Crop a box out of uint8 ``[3, H, W]`` and resize it; within one level of Pillow's result."""
     left, top, right, bottom = box
     piece = image[None, :, top:bottom, left:right]
     return F.interpolate(piece, (side, side), mode=interpolation, antialias=True)[0]
 
 
 def _policy(augmentation: Augmentation, interpolation: Interpolation) -> list[Callable[[Image.Image], Image.Image]]:
-    # Rotations and shears of PIL images know no antialiasing; bilinear is their smooth and fast way.
+    # Rotations and shears of PIL images have no antialiasing; bilinear is smooth and fast.
     mode = v2.InterpolationMode("nearest" if interpolation == "nearest" else "bilinear")
-    fill = list(GREY)
+    fill = list(GRAY)
     match augmentation.policy:
         case "none":
             return []
@@ -255,26 +267,36 @@ class _Center:
 
 
 def eval_transform(preprocessing: Preprocessing) -> Transform:
-    """Return the transform of images outside training: center square and one resize, without chance.
+    """Return the deterministic transform for evaluation and prediction: center square and one resize.
 
-    The square's edges may lie between pixels, nothing is rounded. At its edges the filter sees the pixels beyond them,
-    so that the result is what resizing the whole image and cropping it afterwards gives.
+    The edges of the square may lie between pixels; nothing is rounded. The filter sees the pixels beyond the edges, so
+    the result equals resizing the whole image and then cropping it.
 
     Returns:
         A function from an RGB image of any size to a uint8 tensor ``[3, resolution, resolution]``; it can be pickled.
+
+    Example:
+        >>> transform = eval_transform(Preprocessing(resolution=32))
+        >>> tuple(transform(Image.new("RGB", (64, 48))).shape)
+        (3, 32, 32)
     """
     return _Center(preprocessing.resolution, preprocessing.crop, _RESAMPLING[preprocessing.interpolation])
 
 
 def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Turn 8-bit images into network input on the device where they are.
+    """Normalize 8-bit images on the device where they are.
 
     Args:
         images: uint8 ``[..., 3, height, width]``.
-        preprocessing: gives mean and standard deviation of each channel, of values from 0 to 1.
+        preprocessing: Gives mean and standard deviation of each channel, for values from 0 to 1.
 
     Returns:
         float32 of the same shape: ``(images / 255 - mean) / std``.
+
+    Example:
+        >>> contract = Preprocessing(resolution=1, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        >>> normalize(torch.full((3, 1, 1), 255, dtype=torch.uint8), contract).flatten().tolist()
+        [1.0, 1.0, 1.0]
     """
     mean, std = _moments(preprocessing.mean, preprocessing.std, images.device)
     return images.to(torch.float32).div_(255).sub_(mean).div_(std)
@@ -282,8 +304,8 @@ def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _moments(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return both as tensors on the device; made once, as each copy to a GPU would wait for it."""
-    # Not in inference mode, whose tensors autograd refuses later.
+    """Return both as tensors on the device; cached, as each copy to a GPU would synchronize with it."""
+    # Not in inference mode: autograd refuses inference tensors later.
     with torch.inference_mode(mode=False):
         made = [torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std)]
     return made[0], made[1]

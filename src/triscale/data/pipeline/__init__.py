@@ -1,1 +1,1 @@
-"""From a data set to batches: scan, split, leak check, order, loader."""
+"""From a dataset to batches: scan, split, leak check, sample order and loader."""

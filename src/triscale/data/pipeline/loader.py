@@ -1,4 +1,4 @@
-"""Samples -> batches, whose content depends on seed, epoch and index alone, whatever the number of workers."""
+"""Load samples in batches whose content depends only on seed, epoch and index, not on the number of workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from triscale.data.images.color import BadImage
-from triscale.data.images.decode import Prepared, prepare
+from triscale.data.images.decode import LazyImage, open_image
 from triscale.data.images.transforms import (
     Augmentation,
     DecodeJpeg,
@@ -27,22 +27,22 @@ from triscale.data.images.transforms import (
 from triscale.data.pipeline.order import batch_slice, epoch_order, num_batches, sample_seed
 from triscale.data.pipeline.shared_arrays import StringArray
 from triscale.data.pipeline.split import Sample, Split
-from triscale.data.pipeline.workers import RETRY_POLICY, DecodeTask, Workers
+from triscale.data.pipeline.workers import BATCH_TIMEOUT_SECONDS, DecodeTask, Workers
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
 
 CACHE_BYTES = 256 << 20
-"""How much memory decoded images may take, over all workers."""
+"""Maximum memory for decoded images, over all workers."""
 
 
 class Batch(NamedTuple):
-    """Some samples on the CPU.
+    """A batch of N samples on the CPU.
 
     Attributes:
         images: uint8 ``[N, 3, resolution, resolution]``, not normalized.
         labels: int64 ``[N]``.
-        indices: int64 ``[N]``, the samples' places in the part of the split that they come from.
+        indices: int64 ``[N]``, the positions of the samples in their split.
     """
 
     images: Tensor
@@ -51,24 +51,37 @@ class Batch(NamedTuple):
 
 
 class TrainLoader:
-    """The training images of a split, epoch after epoch; its workers stay until it is closed.
+    """Load the training images of a split, epoch after epoch; the workers stay until the loader is closed.
 
-    Every epoch holds every sample exactly once, in batches that differ in size by one at most. What a batch holds is a
-    function of seed, epoch and step; neither the number of workers nor where an epoch is begun changes a bit of it.
+    Every epoch contains every sample exactly once, in batches whose sizes differ by at most one. The content of a batch
+    is a function of seed, epoch and step: neither the number of workers nor the first step of an epoch changes a bit.
 
     Args:
-        split: gives the samples.
-        preprocessing: gives the resolution and the interpolation.
-        augmentation: how the images are varied.
-        batch: greatest number of samples in a batch.
-        seed: 0 or more; decides about order and augmentation.
-        workers: processes that decode; with 0 it is done in this one.
-        pin: whether batches lie in page-locked memory, from which a GPU copies faster.
-        cache_bytes: how much memory decoded images may take, over all workers.
-        patience: seconds that a batch is waited for, until its worker is killed and started anew.
-        on_restart: told in a sentence of every worker that was started anew; by default a warning.
-        decode_jpeg: decodes training images in place of Pillow, such as
-            :func:`triscale.data.images.transforms.torchcodec_decoder`; pixels then differ by a level now and then.
+        split: Gives the samples.
+        preprocessing: Gives the resolution and the interpolation.
+        augmentation: How the images are augmented.
+        batch: Maximum number of samples in a batch.
+        seed: 0 or more; determines order and augmentation.
+        workers: Number of worker processes; with 0, this process decodes.
+        pin: Whether to return batches in page-locked memory, from which a GPU copies faster.
+        cache_bytes: Maximum memory for decoded images, over all workers.
+        timeout: Seconds to wait for a batch before its worker is killed and restarted.
+        on_restart: Called with a message for every restarted worker; by default it is a warning.
+        decode_jpeg: Decodes training images instead of Pillow, such as
+            :func:`triscale.data.images.transforms.torchcodec_decoder`; some pixels then differ by one level.
+
+    Example:
+        >>> import tempfile
+        >>> from triscale.data.checks.duplicates import Duplicates
+        >>> from triscale.data.pipeline.scan import scan
+        >>> from triscale.data.pipeline.split import make_split
+        >>> from triscale.data.sources.digits import write_digits
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     split = make_split(scan(write_digits(Path(folder) / "digits")), duplicates=Duplicates())
+        ...     with TrainLoader(split, Preprocessing(resolution=32), Augmentation(), batch=64, seed=0) as loader:
+        ...         batch = next(loader.epoch(0))
+        >>> tuple(batch.images.shape), loader.num_steps
+        ((61, 3, 32, 32), 21)
     """
 
     def __init__(
@@ -82,50 +95,48 @@ class TrainLoader:
         workers: int = 0,
         pin: bool = False,
         cache_bytes: int = CACHE_BYTES,
-        patience: float = RETRY_POLICY,
+        timeout: float = BATCH_TIMEOUT_SECONDS,
         on_restart: Callable[[str], None] | None = None,
         decode_jpeg: DecodeJpeg | None = None,
     ) -> None:
         self._size, self._batch, self._seed = len(split.train), batch, seed
         transform = train_transform(preprocessing, augmentation, decode_jpeg)
         images = _Images(split.train, split.root, transform, seed, cache_bytes // max(workers, 1))
-        self._pool = _Pool(images, workers, pin, preprocessing.resolution, batch, patience, on_restart)
+        self._pool = _Pool(images, workers, pin, preprocessing.resolution, batch, timeout, on_restart)
 
     @property
     def num_steps(self) -> int:
-        """The number of batches of an epoch."""
+        """The number of batches in an epoch."""
         return num_batches(self._size, self._batch)
 
     def count(self, step: int) -> int:
-        """Return the number of samples of a batch of any epoch."""
+        """Return the number of samples in a batch, the same in every epoch."""
         return len(range(self._size)[batch_slice(self._size, self._batch, range(self.num_steps)[step])])
 
     def indices(self, epoch: int, step: int) -> list[int]:
-        """Return the places in the split of a batch's samples."""
+        """Return the positions of a batch's samples in the split."""
         order = epoch_order(self._size, self._seed, epoch)
         indices: list[int] = order[batch_slice(self._size, self._batch, range(self.num_steps)[step])].tolist()
         return indices
 
     def epoch(self, epoch: int, first_step: int = 0, share: Callable[[int], slice] = slice) -> Iterator[Batch]:
-        """Yield the batches of an epoch, counted from 0, from a step on, counted from 0.
-
-        Beginning another epoch ends the one before.
+        """Yield the batches of an epoch; starting another epoch ends the previous one.
 
         Args:
-            epoch: counted from 0.
-            first_step: counted from 0.
-            share: from the number of samples of a batch to the part of it that this process is given; by default all.
+            epoch: Counted from 0.
+            first_step: First batch to yield, counted from 0.
+            share: From the size of a batch to the slice of it that this process loads; by default all.
 
         Raises:
-            DataError: a file of the split can no longer be read or decoded.
-            JobError: workers were ended from outside or did not answer in time, more often than
-                :data:`triscale.data.pipeline.workers.RESTARTS` times.
+            DataError: A file of the split can no longer be read or decoded.
+            JobError: Workers were killed or hung more than
+                :data:`triscale.data.pipeline.workers.MAX_RESTARTS` times.
         """
         order = epoch_order(self._size, self._seed, epoch)
         return self._pool.run(_Tasks(order, self._batch, epoch, range(self.num_steps)[first_step:], share))
 
     def close(self) -> None:
-        """End the workers; the loader cannot be used any more."""
+        """Stop the workers; the loader cannot be used afterwards."""
         self._pool.close()
 
     def __enter__(self) -> Self:
@@ -147,11 +158,11 @@ def train_batches(
     workers: int = 0,
     pin: bool = False,
 ) -> Iterator[Batch]:
-    """Yield the batches of one epoch from a step on; see :class:`TrainLoader`, which is faster for many epochs.
+    """Yield the batches of one epoch; see :class:`TrainLoader`, which is faster for several epochs.
 
     Raises:
-        DataError: a file of the split can no longer be read or decoded.
-        JobError: workers were ended from outside or did not answer in time, too often.
+        DataError: A file of the split can no longer be read or decoded.
+        JobError: Workers were killed or hung too often.
     """
     with TrainLoader(
         split, preprocessing, augmentation, batch=batch, seed=seed, workers=workers, pin=pin, cache_bytes=0
@@ -170,21 +181,21 @@ def eval_batches(
     rank: int = 0,
     processes: int = 1,
 ) -> Iterator[Batch]:
-    """Yield all samples once, in their order, without chance.
+    """Yield all samples once, in order, without augmentation.
 
     Args:
-        samples: a part of a split; the batches' indices are places in it.
-        root: the root of the split.
-        preprocessing: how an image becomes input.
-        batch: greatest number of samples in a batch.
-        workers: processes that decode; with 0 it is done in this one.
-        pin: whether batches lie in page-locked memory, from which a GPU copies faster.
-        rank: number of this process, from 0.
-        processes: number of processes that share the batches; each has every so manieth of them.
+        samples: The samples of one split; the indices of the batches refer to them.
+        root: The root of the split.
+        preprocessing: How an image becomes network input.
+        batch: Maximum number of samples in a batch.
+        workers: Number of worker processes; with 0, this process decodes.
+        pin: Whether to return batches in page-locked memory, from which a GPU copies faster.
+        rank: Rank of this process, from 0.
+        processes: Number of processes that share the batches. With N processes, each receives every N-th batch.
 
     Raises:
-        DataError: a file can no longer be read or decoded.
-        JobError: workers were ended from outside or did not answer in time, too often.
+        DataError: A file can no longer be read or decoded.
+        JobError: Workers were killed or hung too often.
     """
     images = _Images(samples, str(root), eval_transform(preprocessing), None, 0)
     pool = _Pool(images, workers, pin, preprocessing.resolution, batch)
@@ -196,7 +207,7 @@ def eval_batches(
 
 
 class _Tasks(Sequence[DecodeTask]):
-    """The batches of an epoch, each made when it is asked for: a list of all indices would cost 40 bytes for each."""
+    """The batches of an epoch, created on demand: a list of all indices would take 40 bytes per sample."""
 
     def __init__(
         self, order: NDArray[np.int64], batch: int, epoch: int, steps: range, share: Callable[[int], slice]
@@ -218,7 +229,7 @@ class _Tasks(Sequence[DecodeTask]):
 
 
 class _Images:
-    """Makes images, in whatever process. A file that fails becomes a sentence, which passes between processes."""
+    """Loads images in any process; a failure becomes a message, which can be sent between processes."""
 
     def __init__(
         self,
@@ -237,39 +248,39 @@ class _Images:
     def __call__(self, epoch: int, index: int) -> Tensor | str:
         state = None if self._seed is None else torch.get_rng_state()
         try:
-            file = self._prepared(index)
+            file = self._open(index)
             if self._seed is None or not isinstance(self._transform, TrainTransform):
                 return self._transform(file.load())
             torch.default_generator.manual_seed(sample_seed(self._seed, epoch, index))
             return self._transform(file)
         except BadImage as error:
-            path = self._store.place(self._paths[index])
-            return f"{path} could be decoded before and cannot now: {error}; put it back, or scan the images anew"
-        except DataError as error:  # an object that is out of reach
+            path = self._store.location(self._paths[index])
+            return f"{path} can no longer be decoded: {error}; put it back, or scan the images again"
+        except DataError as error:  # a remote object that cannot be reached
             return str(error)
         finally:
             if state is not None:
                 torch.set_rng_state(state)
 
-    def _prepared(self, index: int) -> Prepared:
-        """Return an image; decoded ones are kept, but for those that may be decoded at less than their size.
+    def _open(self, index: int) -> LazyImage:
+        """Return an image, and cache it decoded unless some crops decode it at a reduced size.
 
-        What is kept depends on the number of workers, and how an image is decoded must not.
+        The content of the cache depends on the number of workers; the pixels of an image must not.
         """
         kept = self._cache.get(index)
         if kept is not None:
-            return Prepared(kept)
-        file = prepare(self._store.read(self._paths[index]))
+            return LazyImage(kept)
+        file = open_image(self._store.read(self._paths[index]))
         size = 4 * file.size[0] * file.size[1]  # Pillow keeps RGB in 4 bytes
         if size > self._room or (isinstance(self._transform, TrainTransform) and self._transform.needs_file(file)):
             return file
         self._room -= size
         self._cache[index] = image = file.load().convert("RGB")
-        return Prepared(image)
+        return LazyImage(image)
 
 
 class _Pool:
-    """Makes batches here or in workers, which end when it is closed."""
+    """Makes batches in this process or in workers, which stop when it is closed."""
 
     def __init__(
         self,
@@ -278,14 +289,14 @@ class _Pool:
         pin: bool,
         side: int,
         batch: int,
-        patience: float = RETRY_POLICY,
+        timeout: float = BATCH_TIMEOUT_SECONDS,
         on_restart: Callable[[str], None] | None = None,
     ) -> None:
         self._images, self._pin, self._shape, self._closed = images, pin, (3, side, side), False
         self._running: weakref.ref[Generator[Batch]] | None = None
         self._workers: Workers | None = None
         if workers:
-            self._workers = Workers(images, workers, self._shape, batch, patience=patience, on_restart=on_restart)
+            self._workers = Workers(images, workers, self._shape, batch, timeout=timeout, on_restart=on_restart)
         _open_pools.add(self)
 
     def run(self, tasks: Sequence[DecodeTask]) -> Iterator[Batch]:
@@ -332,6 +343,6 @@ _open_pools: weakref.WeakSet[_Pool] = weakref.WeakSet()
 
 @atexit.register
 def _close_pools() -> None:
-    # At the interpreter's end, multiprocessing sends SIGTERM to workers left over and waits for them without limit.
+    # At exit, multiprocessing sends SIGTERM to the remaining workers, which ignore it, and waits without a limit.
     for pool in list(_open_pools):
         pool.close()

@@ -1,4 +1,4 @@
-"""The order of the images: a pure function of seed and epoch, so that nothing random is ever stored."""
+"""The order of the samples: a pure function of seed and epoch, so that no random state is ever saved."""
 
 from __future__ import annotations
 
@@ -9,24 +9,32 @@ _MASK = (1 << 64) - 1
 
 
 def epoch_order(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order in which an epoch goes through the samples: a permutation of ``0 .. size - 1``.
+    """Return the order of the samples in an epoch: a permutation of ``0 .. size - 1``.
 
-    Random 64-bit keys are sorted; their generator (Philox) is one whose numbers NumPy promises to keep, unlike those
-    of its own ``permutation``.
+    It sorts random 64-bit keys. NumPy guarantees the stream of their generator (Philox) across versions, unlike the
+    result of its ``permutation``.
 
     Args:
-        size: number of samples.
+        size: Number of samples.
         seed: 0 or more.
         epoch: 0 or more.
+
+    Example:
+        >>> sorted(epoch_order(4, seed=0, epoch=1).tolist())
+        [0, 1, 2, 3]
     """
     keys = np.random.Philox(np.random.SeedSequence([seed, epoch])).random_raw(size)
     return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
 
 
 def batch_slices(size: int, batch: int) -> list[slice]:
-    """Cut ``size`` samples into ``ceil(size / batch)`` batches that differ by one sample at most.
+    """Divide ``size`` samples into ``ceil(size / batch)`` batches whose sizes differ by at most one.
 
-    Every sample is in exactly one batch, and no batch is larger than ``batch`` or much smaller than the others.
+    Every sample is in exactly one batch, and no batch is larger than ``batch``.
+
+    Example:
+        >>> batch_slices(5, batch=2)
+        [slice(0, 1, None), slice(1, 3, None), slice(3, 5, None)]
     """
     return [batch_slice(size, batch, step) for step in range(num_batches(size, batch))]
 
@@ -37,7 +45,7 @@ def num_batches(size: int, batch: int) -> int:
 
 
 def batch_slice(size: int, batch: int, step: int) -> slice:
-    """Return the place of one batch in the order of an epoch; see :func:`batch_slices`."""
+    """Return the range of one batch in the order of an epoch; see :func:`batch_slices`."""
     count = num_batches(size, batch)
     return slice(step * size // count, (step + 1) * size // count)
 
@@ -45,8 +53,8 @@ def batch_slice(size: int, batch: int, step: int) -> slice:
 def sample_seed(seed: int, epoch: int, index: int) -> int:
     """Mix seed, epoch and the sample's index into the 63-bit seed of its augmentation.
 
-    Each is taken in by one round of SplitMix64 (https://prng.di.unimi.it/splitmix64.c), whose low 32 bits, all that
-    PyTorch's CPU generator uses, are as good as the others.
+    Each number goes through one round of SplitMix64 (https://prng.di.unimi.it/splitmix64.c), whose low 32 bits are as
+    random as the others: PyTorch's CPU generator uses only those.
     """
     state = 0
     for number in (seed, epoch, index):

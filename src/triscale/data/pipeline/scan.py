@@ -1,4 +1,4 @@
-"""Look at every image once: which can be decoded, how large they are, and whether a network can be trained on them."""
+"""Scan a dataset: decode every image once, and check that a network can be trained on the result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from triscale.data.sources.tables import find_tables, is_tables
 from triscale.results.data_summary import BadFile
 
 REMOTE_WORKERS = 16
-"""Threads that fetch what lies on other machines, as they mostly wait."""
+"""Number of threads for a remote dataset; they mostly wait."""
 
 __all__ = ["BadFile", "Scan", "ScannedImage", "Sides", "scan"]
 
@@ -35,27 +35,37 @@ def scan(
     progress: Callable[[int, int], None] | None = None,
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Scan:
-    """Find the images of a set and decode each in full.
+    """Find the images of a dataset and decode each of them completely.
 
-    Nothing is written but a file in the cache folder, by which files that have not changed are not decoded again; see
-    :mod:`triscale.data.sources.scan_cache`. The result is that of a scan without it. Files that cannot be decoded are
-    listed in the result, up to 1 % of all files and 10 % of each class; a single one is always let pass.
+    Only one file is written, in the cache folder: it saves decoding unchanged files again and does not change the
+    result; see :mod:`triscale.data.sources.scan_cache`. Files that cannot be decoded are listed in the result, up to
+    1% of all files and 10% of each class; a single bad file is always tolerated.
 
     Args:
-        root: the name of a set, see :mod:`triscale.data.sources.named`; a folder in one of the layouts of
-            :func:`triscale.data.sources.source.find_images`, one of tar shards, see
-            :func:`triscale.data.sources.shards.find_shards`, the file of a manifest, see
-            :func:`triscale.data.sources.manifest.read_manifest`, one of tables, see
-            :func:`triscale.data.sources.tables.find_tables`, or an address, see
-            :func:`triscale.data.sources.remote.find_remote`.
-        workers: number of threads; by default one for each core, at most 8, or :data:`REMOTE_WORKERS` for an address.
-            The result does not depend on it.
-        progress: called in this thread with the number of files done and the number of all files.
-        limits: what a file may ask for.
+        root: One of
+
+            - the name of a dataset, see :mod:`triscale.data.sources.named`;
+            - a folder of images, see :func:`triscale.data.sources.source.find_images`;
+            - a folder of tar shards, see :func:`triscale.data.sources.shards.find_shards`;
+            - a manifest, see :func:`triscale.data.sources.manifest.read_manifest`;
+            - a folder of tables, see :func:`triscale.data.sources.tables.find_tables`;
+            - a URL, see :func:`triscale.data.sources.remote.find_remote`.
+        workers: Number of threads; by default one per core, at most 8, or :data:`REMOTE_WORKERS` for a URL. The result
+            does not depend on it.
+        progress: Called in this thread with the number of files done and the total.
+        limits: Limits on a file.
 
     Raises:
-        DataError: the set is missing or unreadable, holds no images, fewer than two classes, a class without
-            images, other classes for testing than for training, or too many bad files.
+        DataError: The dataset is missing or unreadable, has no images, fewer than two classes, a class without
+            images, different classes for testing and training, or too many bad files.
+
+    Example:
+        >>> import tempfile
+        >>> from triscale.data.sources.digits import write_digits
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = scan(write_digits(Path(folder) / "digits"))
+        >>> found.num_images, len(found.train), found.sides.median
+        (1797, 1438, 32)
     """
     layout = _layout(str(root))
     classes = layout.classes["train" if "train" in layout.classes else "unsplit"]
@@ -63,7 +73,7 @@ def scan(
     labels = {name: label for label, name in enumerate(classes)}
     jobs = [(role, found) for role in layout.files for found in layout.files[role]]
     good: dict[Role, list[ScannedImage]] = {role: [] for role in layout.files}
-    bad = [BadFile(printable(path), "lies outside every class folder") for path in layout.stray]
+    bad = [BadFile(printable(path), "is outside every class folder") for path in layout.stray]
     bad += [BadFile(path, reason) for path, reason in layout.unusable]
     bad_of_class: Counter[str] = Counter()
     cache = ScanCache(layout.root, limits)

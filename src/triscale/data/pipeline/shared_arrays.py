@@ -1,4 +1,4 @@
-"""Many texts and numbers in a few blocks of memory, which processes share after a fork."""
+"""Store many strings in two blocks of memory, which processes share after a fork."""
 
 from __future__ import annotations
 
@@ -9,16 +9,26 @@ import numpy as np
 
 
 class StringArray:
-    """An array of texts, in one block of UTF-8 and one of offsets.
+    """An array of strings, in one block of UTF-8 and one of offsets.
 
-    A list of strings would cost an object for each, and a forked process that reads one writes its reference count,
-    so that in the end every process has a copy of all.
+    ::
+
+        content:  cat.pngdog.png
+        ends:     0      7      14
+
+    A list would need one object per string. A forked process that reads a string writes to its reference count, so in
+    the end every process would have its own copy of all pages.
+
+    Example:
+        >>> names = StringArray(["cat.png", "dog.png"])
+        >>> len(names), names[1]
+        (2, 'dog.png')
     """
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    def __init__(self, strings: Iterable[str]) -> None:
         content, ends = bytearray(), array("q", [0])
-        for text in texts:
-            content += text.encode("utf-8", "surrogateescape")
+        for string in strings:
+            content += string.encode("utf-8", "surrogateescape")
             ends.append(len(content))
         self._content = bytes(content)
         self._ends = np.frombuffer(ends, dtype=np.int64)
@@ -28,10 +38,10 @@ class StringArray:
 
     def __getitem__(self, index: int) -> str:
         if not 0 <= index < len(self):
-            raise IndexError(f"{index} of {len(self)} texts")
+            raise IndexError(f"index {index} is out of range for {len(self)} strings")
         return self._content[self._ends[index] : self._ends[index + 1]].decode("utf-8", "surrogateescape")
 
     @property
     def num_bytes(self) -> int:
-        """How much memory the texts take."""
+        """Memory that the strings take, in bytes."""
         return len(self._content) + self._ends.nbytes

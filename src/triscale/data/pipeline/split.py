@@ -1,4 +1,4 @@
-"""Training, validation and test part of a data set: fixed by seed and file names, whatever the file system's order."""
+"""Split a dataset into training, validation and test set, determined only by the seed and the file names."""
 
 from __future__ import annotations
 
@@ -18,23 +18,28 @@ from triscale.record import Record
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Sample:
-    """One image: its path relative to the split's root, with ``/``, and its label, an index into the classes."""
+    """One labeled image.
+
+    Attributes:
+        path: Relative to the root of the split, with ``/``.
+        label: Index into the classes.
+    """
 
     path: str
     label: NonNegativeInt
 
 
 class Split(Record):
-    """Which images are for training, for choosing (validation) and for the final figures (test).
+    """Which images are for training, for model selection (validation) and for the final metrics (test).
 
     Attributes:
-        root: the folder that the paths are relative to.
-        classes: the class names; a label is an index into them.
-        train: sorted by path, as are the others.
-        val: at least one image of every class.
-        test: at least one image of every class.
-        seed: what decided, together with the file names, where images had to be divided.
-        how: a sentence that says how the parts came about.
+        root: The folder that the paths are relative to.
+        classes: The class names; a label is an index into them.
+        train: The training samples, sorted by path like the others.
+        val: The validation samples, at least one of every class.
+        test: The test samples, at least one of every class.
+        seed: The seed of the random split, if images had to be divided.
+        how: A sentence that says how the splits were made.
     """
 
     kind_name: ClassVar[str] = "split"
@@ -49,33 +54,40 @@ class Split(Record):
 
 
 def make_split(
-    scan: Scan, *, seed: int = 0, test_share: float = 0.2, val_share: float = 0.1, copies: Duplicates | None = None
+    scan: Scan, *, seed: int = 0, test_share: float = 0.2, val_share: float = 0.1, duplicates: Duplicates | None = None
 ) -> Split:
-    """Divide the images of a scan into training, validation and test part.
+    """Split the images of a scan into training, validation and test set, stratified by class.
 
-    Parts that the folders give are kept. With training images and one other part, that part is the test set, and the
-    validation set is held out of the training images. Without parts, the test set is taken out first and the
-    validation set out of the rest. Every division takes the same share of every class, and at least one image.
+    Splits given by the folders are kept. With training images and one other split, the latter is the test set, and the
+    validation set is held out from the training images. Without given splits, the test set is taken first and the
+    validation set from the rest. Each takes the same fraction of every class, and at least one image.
 
     Within a class, images are ordered by ``sha256(f"{seed}/{path}")`` and the first ones are taken, so that adding or
-    removing images leaves most others where they were. The copies of an image go together: the one whose path comes
-    first stands for all, also for those in other classes.
+    removing images leaves most others in their split. Duplicates of an image stay together; the one whose path comes
+    first decides the order and the class of all.
 
     Args:
-        scan: what the folder holds.
-        seed: 0 or more; another seed, another division.
-        test_share: share of every class's images for the test set, between 0 and 1; used only without parts.
-        val_share: share of every class's remaining images for the validation set, between 0 and 1.
-        copies: which images are the same; by default, what :func:`triscale.data.checks.duplicates.find_duplicates`
-            says.
+        scan: The dataset.
+        seed: 0 or more; another seed gives another split.
+        test_share: Fraction of every class for the test set, between 0 and 1; used only without given splits.
+        val_share: Fraction of the remaining images of every class for the validation set, between 0 and 1.
+        duplicates: Which images are the same; by default, the result of
+            :func:`triscale.data.checks.duplicates.find_duplicates`.
 
     Raises:
-        DataError: a class with too few different images, or a share that is not between 0 and 1.
+        DataError: A class has too few different images, or a share is not between 0 and 1.
+
+    Example:
+        >>> images = [ScannedImage(f"{c}/{i}.png", c, 8, 8, 99, "PNG") for c in (0, 1) for i in range(10)]
+        >>> found = Scan(root="/photos", classes=("cat", "dog"), unsplit=tuple(images))
+        >>> split = make_split(found, seed=0, test_share=0.2, val_share=0.25)
+        >>> len(split.train), len(split.val), len(split.test)
+        (12, 4, 4)
     """
     for name, share in (("test", test_share), ("validation", val_share)):
         if not 0 < share < 1:
             raise DataError(f"the share of {name} images is {share}; expected a number between 0 and 1, such as 0.1")
-    same = {path: group[0] for group in (copies or find_duplicates(scan)).groups for path in group}
+    same = {path: group[0] for group in (duplicates or find_duplicates(scan)).groups for path in group}
     held_out = f"{val_share:.3g} of the training images of every class, chosen by seed {seed} and file name"
     if scan.unsplit:
         units = _units(scan.unsplit, same)
@@ -89,7 +101,7 @@ def make_split(
         )
     elif scan.val and scan.test:
         train, val, test = list(scan.train), list(scan.val), list(scan.test)
-        how = "train, validation and test as the folders give them"
+        how = "train, validation and test as given by the folders"
     elif scan.val or scan.test:
         units = _units(scan.train, same)
         _check_enough(scan.classes, units, 2, "one for training and one for validation")
@@ -97,7 +109,7 @@ def make_split(
         train, val, test = _images(train_units), _images(val_units), list(scan.test or scan.val)
         how = f"test: the {'test' if scan.test else 'validation'} folder; validation: {held_out}"
     else:
-        raise DataError(f"{scan.root} has training images only; expected a test or val folder beside train")
+        raise DataError(f"{scan.root} has only training images; expected a test or val folder next to train")
     return Split(
         root=scan.root,
         classes=scan.classes,
@@ -110,23 +122,23 @@ def make_split(
 
 
 def check_present(split: Split) -> None:
-    """Verify that every image of a split is still there.
+    """Check that every image of a split still exists.
 
     Raises:
-        DataError: files are missing; names the first few and says how many.
+        DataError: Files are missing; the message gives their number and the first few names.
     """
-    paths = [sample.path for part in (split.train, split.val, split.test) for sample in part]
+    paths = [sample.path for samples in (split.train, split.val, split.test) for sample in samples]
     missing = open_store(split.root).missing(paths)
     if missing:
         raise DataError(
             f"{len(missing)} of {len(paths)} images of the split are no longer in {split.root} "
-            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); put them back, or start anew to split "
-            f"what is there"
+            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); put them back, or start a new run to "
+            f"split the images that exist"
         )
 
 
 _Unit = tuple[ScannedImage, ...]
-"""An image and its copies, which are not parted; the first decides about order and class."""
+"""An image and its duplicates, which stay in one split; the first one decides order and class."""
 
 
 def _units(images: Iterable[ScannedImage], same: Mapping[str, str]) -> list[_Unit]:
@@ -141,17 +153,17 @@ def _images(units: Iterable[_Unit]) -> list[ScannedImage]:
 
 
 def _divide(units: Sequence[_Unit], share: float, seed: int, keep: int) -> tuple[list[_Unit], list[_Unit]]:
-    """Return a share of every class and the rest, which has at least ``keep`` different images of every class."""
+    """Divide into a share of every class and the rest, which keeps at least ``keep`` different images per class."""
     taken: list[_Unit] = []
     rest: list[_Unit] = []
     for of_class in _by_class(units).values():
         ordered = sorted(of_class, key=lambda unit: hashlib.sha256(f"{seed}/{unit[0].path}".encode()).digest())
         smallest = min(ordered, key=len)
         room = max(len(smallest), round(share * sum(map(len, ordered))))
-        most = len(ordered) - keep
+        max_units = len(ordered) - keep
         chosen: list[_Unit] = []
         for unit in ordered:
-            if len(chosen) < most and len(unit) <= room:
+            if len(chosen) < max_units and len(unit) <= room:
                 chosen.append(unit)
                 room -= len(unit)
             else:
@@ -172,8 +184,8 @@ def _check_enough(classes: tuple[str, ...], units: Iterable[_Unit], needed: int,
     few = [f"{name} has {counts.get(i, 0)}" for i, name in enumerate(classes) if counts.get(i, 0) < needed]
     if few:
         raise DataError(
-            f"too few images to divide: {', '.join(few[:5])}{', ...' if len(few) > 5 else ''}; every class needs at "
-            f"least {needed} that are no copies of each other, {why}"
+            f"too few images to split: {', '.join(few[:5])}{', ...' if len(few) > 5 else ''}; every class needs at "
+            f"least {needed} images that are not copies of each other, {why}"
         )
 
 

@@ -1,1 +1,1 @@
-"""Where images lie: folders, tables, tar shards, named and remote data sets."""
+"""Sources of images: folders, manifests, tables, tar shards, named and remote datasets."""

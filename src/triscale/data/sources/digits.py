@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn, as a folder of images: real data without a download."""
+"""Write the handwritten digits of scikit-learn as a folder of images: real data without a download."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from triscale.errors import DataError
 
 SIDE = 32
-"""Side of the written images in pixels; the originals have 8."""
+"""Side of the written images in pixels; the originals have 8 pixels."""
 
 TEST_SHARE = 0.2
 
@@ -22,18 +22,24 @@ TEST_SHARE = 0.2
 def write_digits(folder: Path) -> Path:
     """Write the 1797 digits as ``train/<digit>/NNNN.png`` and ``test/<digit>/NNNN.png``.
 
-    They are part of the test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998,
-    https://doi.org/10.24432/C50P49): 8 x 8 pixels of 17 grey levels, written as 8-bit grey of 32 x 32 pixels. A fifth
-    of every digit is for testing, chosen once and for all.
+    They are the test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998,
+    https://doi.org/10.24432/C50P49): 8 x 8 pixels of 17 gray levels, written as 8-bit gray of 32 x 32 pixels. A fixed
+    20% of every digit is for testing.
 
     Args:
-        folder: is created, whole or not at all; if it holds the digits already, nothing is done.
+        folder: The folder to create, atomically; if it already holds the digits, nothing is written.
 
     Returns:
         The folder.
 
     Raises:
-        DataError: the folder holds something else, or cannot be written.
+        DataError: The folder holds something else, or cannot be written.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as temporary:
+        ...     folder = write_digits(Path(temporary) / "digits")
+        ...     len(list(folder.rglob("*.png")))
+        1797
     """
     digits = load_digits()
     names = _names(digits.target)
@@ -48,8 +54,8 @@ def write_digits(folder: Path) -> Path:
         for values, name in zip(digits.images, names, strict=True):
             path = aside / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            grey = Image.fromarray(np.round(values * (255 / 16)).astype(np.uint8))
-            grey.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
+            gray = Image.fromarray(np.round(values * (255 / 16)).astype(np.uint8))
+            gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
         aside.chmod(0o755)
         aside.rename(folder)
     except OSError as error:
@@ -60,7 +66,7 @@ def write_digits(folder: Path) -> Path:
 
 
 def _names(targets: np.ndarray) -> list[str]:
-    """Return the path of every digit; within a digit, those first in the order of a hash are for testing."""
+    """Return the path of every image; within a digit, the first ones in the order of a hash are for testing."""
     names = [""] * len(targets)
     for digit in range(10):
         members = np.flatnonzero(targets == digit).tolist()
@@ -72,7 +78,11 @@ def _names(targets: np.ndarray) -> list[str]:
 
 
 def _complete(folder: Path, names: list[str]) -> bool:
-    """Whether a folder holds exactly these files; an empty folder holds none of them."""
+    """Return whether a folder holds exactly these files, or False if it is empty.
+
+    Raises:
+        DataError: The folder is a file, or holds other files.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder} is a file; choose a folder that does not exist or is empty")
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
@@ -81,6 +91,6 @@ def _complete(folder: Path, names: list[str]) -> bool:
         return False
     if found.keys() != set(names) or not all(found.values()):
         raise DataError(
-            f"{folder} holds something else than the digits; choose a folder that does not exist or is empty"
+            f"{folder} holds something other than the digits; choose a folder that does not exist or is empty"
         )
     return True

@@ -1,4 +1,4 @@
-"""Lists and fetches what lies on other machines, through fsspec: every wait is limited, every failure tried again."""
+"""List and download remote objects through fsspec, with a time limit and retries for every request."""
 
 from __future__ import annotations
 
@@ -9,49 +9,51 @@ import os
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from triscale.data.images.color import BadImage
 from triscale.errors import DataError
+from triscale.retry import RetryPolicy, summarize_error
 
 _Answer = TypeVar("_Answer")
 
 PIECE_BYTES = 16 << 20
-"""What is asked for at once."""
+"""Maximum size of one request."""
+
+RETRY_POLICY = RetryPolicy(attempts=5, timeout=60.0)
+"""Retries of one request for at most :data:`PIECE_BYTES`."""
+
+LISTING_TIMEOUT = 1800.0
+"""Maximum seconds for one attempt to list a whole dataset."""
+
+_REQUEST_TIMEOUT = 20  # seconds to connect, or to wait for the next bytes; below the timeout of an attempt
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How long and how often something is tried.
-
-    Attributes:
-        attempts: number of times.
-        seconds: that one attempt may take, for at most :data:`PIECE_BYTES`.
-        listing_seconds: that the listing of a whole set may take.
-        pause: seconds before the second attempt; it doubles with each.
-    """
-
-    attempts: int = 5
-    seconds: float = 60.0
-    listing_seconds: float = 1800.0
-    pause: float = 0.5
-
-
-RETRY_POLICY = RetryPolicy()
-
-_SECONDS_OF_A_REQUEST = 20  # connecting, or waiting for the next bytes; below the limit of an attempt
-
-
-class Remote(NamedTuple):
-    """An object as it was listed; ``tag`` changes when its content does."""
+class RemoteObject(NamedTuple):
+    """Metadata of a listed object; ``tag`` changes when its content does."""
 
     size: int
     tag: str
 
 
 class Connection:
-    """One address; safe in threads, and in a process that was forked, where it connects anew."""
+    """Access to one URL; thread-safe, and safe in a forked process, which opens its own connection.
+
+    Args:
+        url: The URL of a folder, such as ``s3://bucket/images``.
+
+    Example:
+        >>> connection = Connection("memory://photos")
+        >>> file_system, root = connection._system()
+        >>> file_system.pipe_file("/photos/cat/1.png", b"12345")
+        >>> listed = connection.list()
+        >>> listed["cat/1.png"].size
+        5
+        >>> content = bytearray()
+        >>> connection.fetch("cat/1.png", listed["cat/1.png"], content.extend)
+        >>> bytes(content)
+        b'12345'
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -60,77 +62,80 @@ class Connection:
     def __reduce__(self) -> tuple[Any, ...]:
         return Connection, (self.url,)
 
-    def list(self) -> dict[str, Remote]:
-        """Return all objects below the address, by their paths relative to it.
+    def list(self) -> dict[str, RemoteObject]:
+        """Return all objects below the URL, by their paths relative to it.
 
         Raises:
-            DataError: the address is unknown, must not be read, or could not be reached.
+            DataError: The URL does not exist, access is denied, or it cannot be reached.
         """
         _, root = self._system()
         try:
-            found = self._try(
-                f"the list of {self.url}", RETRY_POLICY.listing_seconds, "find", root, detail=True, withdirs=False
-            )
+            found = self._try(f"the list of {self.url}", LISTING_TIMEOUT, "find", root, detail=True, withdirs=False)
         except BadImage:
             found = {}
         if not found:
             raise DataError(f"there is nothing at {self.url}; expected a folder of class folders or of tar shards")
         prefix = root.rstrip("/") + "/"
         return {
-            path.removeprefix(prefix): Remote(int(info["size"]), _tag(info))
+            path.removeprefix(prefix): RemoteObject(int(info["size"]), _tag(info))
             for path, info in found.items()
             if info["type"] == "file" and path.startswith(prefix) and not path.endswith("/")
         }
 
-    def fetch(self, path: str, listed: Remote, write: Callable[[bytes], Any]) -> None:
-        """Fetch an object in pieces.
+    def fetch(self, path: str, listed: RemoteObject, write: Callable[[bytes], Any]) -> None:
+        """Download an object in pieces.
+
+        Args:
+            path: Path relative to the URL.
+            listed: The metadata of the object when it was listed.
+            write: Called with each piece in order.
 
         Raises:
-            BadImage: it is no longer there, or must not be read.
-            DataError: it could not be fetched, or has changed meanwhile.
+            BadImage: The object no longer exists.
+            DataError: Access is denied, the download failed, or the object has changed since it was listed.
         """
         _, root = self._system()
         place, url = f"{root.rstrip('/')}/{path}", f"{self.url}/{path}"
         for start in range(0, listed.size, PIECE_BYTES):
             end = min(start + PIECE_BYTES, listed.size)
-            write(self._try(url, RETRY_POLICY.seconds, "cat_file", place, start=start, end=end))
+            write(self._try(url, RETRY_POLICY.timeout, "cat_file", place, start=start, end=end))
         if listed.size > PIECE_BYTES:
-            info = self._try(url, RETRY_POLICY.seconds, "info", place)
-            if Remote(int(info["size"]), _tag(info)) != listed:
-                raise DataError(f"{url} has changed while it was read; give the same command again")
+            info = self._try(url, RETRY_POLICY.timeout, "info", place)
+            if RemoteObject(int(info["size"]), _tag(info)) != listed:
+                raise DataError(f"{url} changed while it was read; run the same command again")
 
     def _system(self) -> tuple[Any, str]:
-        """Return the file system of this process and the address as it calls it."""
+        """Return the file system of this process and the path of the URL in it."""
         process = os.getpid()
         if process not in self._connected:
             self._connected = {process: _connect(self.url)}
         return self._connected[process]
 
     def _try(self, what: str, seconds: float, name: str, place: str, **options: Any) -> Any:
-        """Call a method of the file system, again where that may help."""
-        failures, hopeless = _failures()
+        """Call a method of the file system, with retries after errors that may be temporary."""
+        temporary, permanent = _error_types()
         begun = time.monotonic()
         for attempt in range(1, RETRY_POLICY.attempts + 1):
             try:
                 answer = _limited(self._system()[0], seconds, name, place, **options)
                 if name == "cat_file" and len(answer) != options["end"] - options["start"]:
-                    raise OSError(f"{len(answer)} of {options['end'] - options['start']} bytes came")
+                    raise OSError(f"received {len(answer)} of {options['end'] - options['start']} bytes")
                 return answer
             except FileNotFoundError as error:
                 raise BadImage("no such object") from error
-            except hopeless as error:
+            except permanent as error:
                 raise DataError(
-                    f"{what} may not be read ({_describe(error)}); check the credentials, which are found as s3fs and "
-                    f"fsspec find them, and the rights"
+                    f"access to {what} was denied ({summarize_error(error)}); check the credentials, which are looked "
+                    f"up by s3fs and fsspec, and the permissions"
                 ) from error
-            except failures as error:
+            except temporary as error:
                 if attempt == RETRY_POLICY.attempts:
                     raise DataError(
-                        f"{what} could not be fetched in {attempt} attempts and {time.monotonic() - begun:.0f} s "
-                        f"({_describe(error)}); check the connection and give the same command again, which keeps "
-                        f"what was fetched"
+                        f"{what} could not be downloaded in {attempt} attempts and {time.monotonic() - begun:.0f} s "
+                        f"({summarize_error(error)}); check the connection and run the same command again, which keeps "
+                        f"the files already downloaded"
                     ) from error
-                time.sleep(RETRY_POLICY.pause * 2 ** (attempt - 1))
+                RETRY_POLICY.wait(failures=attempt)
         raise AssertionError("no attempt was made")
 
 
@@ -141,23 +146,23 @@ def _connect(url: str) -> tuple[Any, str]:
         raise DataError(f"reading {url} needs fsspec; install it with: pip install 'triscale[remote]'") from error
     options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
     if url.startswith(("s3://", "s3a://")):
-        limits = {"connect_timeout": _SECONDS_OF_A_REQUEST, "read_timeout": _SECONDS_OF_A_REQUEST}
+        limits = {"connect_timeout": _REQUEST_TIMEOUT, "read_timeout": _REQUEST_TIMEOUT}
         options["config_kwargs"] = limits | {"retries": {"max_attempts": 0}}
     try:
         system, root = core.url_to_fs(url, **options)
     except ImportError as error:
-        raise DataError(f"reading {url} needs a package more ({error})") from error
+        raise DataError(f"reading {url} needs another package ({error}); install it") from error
     except ValueError as error:
         raise DataError(
-            f"{url} is no address that can be read ({error}); expected one such as s3://bucket/images"
+            f"{url} is not a URL that can be read ({error}); expected one such as s3://bucket/images"
         ) from error
     if options.get("config_kwargs"):
-        system.retries = 1  # the attempts are counted here
+        system.retries = 1  # retries are up to Connection
     return system, str(root)
 
 
 def _limited(system: Any, seconds: float, name: str, place: str, **options: Any) -> Any:
-    """Call a method with a limit of time, also where the file system knows none."""
+    """Call a method with a time limit, even if the file system has none."""
     method = getattr(system, f"_{name}", None)
     if system.async_impl and inspect.iscoroutinefunction(method):
         future = asyncio.run_coroutine_threadsafe(_within(method(place, **options), seconds), system.loop)
@@ -173,30 +178,26 @@ async def _within(answer: Coroutine[Any, Any, _Answer], seconds: float) -> _Answ
     return await asyncio.wait_for(answer, seconds)
 
 
-def _failures() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
-    """Return the errors after which another attempt may help, and those after which none will."""
-    passing: list[type[Exception]] = [OSError, asyncio.TimeoutError, EOFError]
-    hopeless: list[type[Exception]] = [PermissionError, NotADirectoryError]
+def _error_types() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
+    """Return the types of temporary errors, after which a retry may help, and of permanent ones."""
+    temporary: list[type[Exception]] = [OSError, asyncio.TimeoutError, EOFError]
+    permanent: list[type[Exception]] = [PermissionError, NotADirectoryError]
     for module, name, kinds in (
-        ("botocore.exceptions", "BotoCoreError", passing),
-        ("botocore.exceptions", "NoCredentialsError", hopeless),
-        ("aiohttp", "ClientError", passing),
-        ("gcsfs.retry", "HttpError", passing),
+        ("botocore.exceptions", "BotoCoreError", temporary),
+        ("botocore.exceptions", "NoCredentialsError", permanent),
+        ("aiohttp", "ClientError", temporary),
+        ("gcsfs.retry", "HttpError", temporary),
     ):
         try:
             kinds.append(getattr(importlib.import_module(module), name))
         except ImportError:
             continue
-    return tuple(passing), tuple(hopeless)
+    return tuple(temporary), tuple(permanent)
 
 
 def _tag(info: dict[str, Any]) -> str:
-    """Return what tells two contents of an object apart, as far as the file system says."""
+    """Return a string that changes with the content of an object, or an empty one if the file system has none."""
     for name in ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "mtime"):
         if info.get(name) is not None:
             return str(info[name]).strip('"')
     return ""
-
-
-def _describe(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,4 +1,4 @@
-"""A set of images as a table, CSV or Parquet: which file is of which class and, if it says so, for what."""
+"""Read a manifest: a CSV or Parquet table that lists the file, the class and optionally the split of every image."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from triscale.errors import DataError, nearest
 SUFFIXES = (".csv", ".parquet")
 
 COLUMNS = ("path", "label", "split")
-"""What a manifest holds; ``split`` may be missing."""
+"""The columns of a manifest; ``split`` is optional."""
 
 _ORDER: tuple[Role, ...] = ("train", "val", "test", "unsplit")
-_EXPECTED = "expected the columns path, label and, if the parts are given, split"
+_EXPECTED = "expected the columns path, label and, optionally, split"
 
 
 class _Row(NamedTuple):
-    """One image; ``place`` says where in the manifest it stands."""
+    """One image; ``place`` is its line or row in the manifest."""
 
     place: str
     path: str
@@ -32,24 +32,40 @@ class _Row(NamedTuple):
 
 
 def is_manifest(path: Path) -> bool:
-    """Return whether a path is a manifest by its name, and no folder."""
+    """Return whether a path has the suffix of a manifest and is not a folder.
+
+    Example:
+        >>> is_manifest(Path("labels.csv")), is_manifest(Path("photos"))
+        (True, False)
+    """
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
 def read_manifest(file: Path) -> Layout:
-    """Read which images a manifest names.
+    r"""Read the images that a manifest lists.
 
-    A path is relative to the manifest's folder. One that leads out of it, by ``..`` or as an absolute path, is taken
-    as well if the file exists; but a set with such paths cannot be moved with its folder. A label is the name of a
-    class, any text or whole number. A split is one of train, val (also valid, validation) and test, for every image
-    or for none. Every image stands there once.
+    Paths are relative to the folder of the manifest. Paths that lead out of it, with ``..`` or as absolute paths, are
+    allowed if the files exist, but such a dataset cannot be moved with its folder. A label is the name of a class, any
+    text or integer. A split is one of train, val (also valid, validation) and test, given for all images or for none.
+    Every image is listed once.
 
     Args:
-        file: a ``.csv`` in UTF-8, with commas and a line of column names, or a ``.parquet`` (needs pyarrow).
+        file: A ``.csv`` file in UTF-8, with commas and a header line, or a ``.parquet`` file (needs pyarrow).
 
     Raises:
-        DataError: no such file, or one that is damaged; columns, labels or splits other than these; files that do not
-            exist; an image that stands there twice; fewer than two classes, or not the same ones in every part.
+        DataError: The file does not exist or is damaged; columns, labels or splits are not as above; images do not
+            exist or are listed twice; there are fewer than two classes, or different ones in the splits.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as temporary:
+        ...     folder = Path(temporary)
+        ...     for name in ("1.png", "2.png"):
+        ...         Image.new("RGB", (8, 8)).save(folder / name)
+        ...     _ = (folder / "labels.csv").write_text("path,label\n1.png,cat\n2.png,dog\n")
+        ...     read_manifest(folder / "labels.csv").classes
+        {'unsplit': ('cat', 'dog')}
     """
     if not file.is_file():
         raise DataError(f"there is no manifest {file}; give a folder of images, or a .csv or .parquet file")
@@ -57,21 +73,21 @@ def read_manifest(file: Path) -> Layout:
         raise DataError(f"the path {str(file)!a} is not valid UTF-8; rename it")
     rows = _read_csv(file) if file.suffix.lower() == ".csv" else _read_parquet(file)
     if not rows:
-        raise DataError(f"{file} names no images; expected one in each row")
+        raise DataError(f"{file} lists no images; expected one in each row")
     root = file.absolute().parent
     files: dict[Role, list[FoundFile]] = {}
     placed: dict[str, _Row] = {}
     missing: list[_Row] = []
     for row in rows:
-        path = _normal(root, row, file)
-        _refuse_twice(file, placed, path, row)
+        path = _normalized(root, row, file)
+        _check_unique(file, placed, path, row)
         if not os.path.isfile(root / path):  # noqa: PTH113 - pathlib raises where a name is too long
             missing.append(row)
         files.setdefault(_role(file, row), []).append(FoundFile(path, _label(file, row)))
     if missing:
         shown = ", ".join(f"{row.path} ({row.place})" for row in missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise DataError(
-            f"{len(missing)} of {len(rows)} files named in {file} do not exist: {shown}; paths are relative to {root}"
+            f"{len(missing)} of {len(rows)} files listed in {file} do not exist: {shown}; paths are relative to {root}"
         )
     _check_roles(file, files)
     return Layout(
@@ -94,15 +110,15 @@ def _read_csv(file: Path) -> list[_Row]:
                     continue
                 if len(fields) != len(header):
                     raise DataError(
-                        f"line {reader.line_num} of {file} has {len(fields)} fields; expected {len(header)}, as the "
-                        f"first line has: {','.join(header)}"
+                        f"line {reader.line_num} of {file} has {len(fields)} fields; expected {len(header)}, as in "
+                        f"the first line: {','.join(header)}"
                     )
                 values = [fields[place] if place is not None else "" for place in places]
                 rows.append(_Row(f"line {reader.line_num}", *values))
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not valid UTF-8; save it as CSV in UTF-8") from error
     except csv.Error as error:
-        raise DataError(f"{file} is damaged ({error}); expected CSV with commas and quotes in pairs") from error
+        raise DataError(f"{file} is damaged ({error}); expected CSV with commas and balanced quotes") from error
     except OSError as error:
         raise DataError(f"cannot read {file} ({error.strerror}); make it readable") from error
     return rows
@@ -119,8 +135,8 @@ def _read_parquet(file: Path) -> list[_Row]:
     try:
         table = parquet.read_table(file, memory_map=False)
         columns = [table.column(name).to_pylist() for name in table.column_names]
-    except (OSError, ValueError) as error:  # pyarrow's own errors are kinds of these
-        raise DataError(f"{file} is no Parquet file that can be read ({error})") from error
+    except (OSError, ValueError) as error:  # pyarrow's own errors are subclasses of these
+        raise DataError(f"{file} is not a readable Parquet file ({error}); save it again") from error
     places = _check_columns(file, table.column_names)
     rows: list[_Row] = []
     for number, fields in enumerate(zip(*columns, strict=True), start=1):
@@ -139,16 +155,16 @@ def _as_text(file: Path, number: int, column: str, value: object) -> str:
     if isinstance(value, str) or (column == "label" and isinstance(value, int) and not isinstance(value, bool)):
         return str(value)
     kind = type(value).__name__
-    wanted = "text or whole numbers" if column == "label" else "text"
+    wanted = "text or integers" if column == "label" else "text"
     raise DataError(f"column {column} of {file} holds a {kind}, {value!r}, in row {number}; expected {wanted}")
 
 
 def _check_columns(file: Path, header: Sequence[str]) -> tuple[int, int, int | None]:
-    """Return the places of path, label and split."""
+    """Return the indices of path, label and split."""
     for name in header:
         if name not in COLUMNS:
             together = len(header) == 1 and any(mark in name for mark in ";\t|")
-            hint = "; separate columns by commas" if together else nearest(name, COLUMNS).rstrip("?")
+            hint = "; separate columns with commas" if together else nearest(name, COLUMNS).rstrip("?")
             raise DataError(f'{file} has a column "{name}"{hint}; {_EXPECTED}, named in the first line, and no others')
     for name in COLUMNS:
         if header.count(name) > 1:
@@ -158,32 +174,30 @@ def _check_columns(file: Path, header: Sequence[str]) -> tuple[int, int, int | N
     return header.index("path"), header.index("label"), header.index("split") if "split" in header else None
 
 
-def _normal(root: Path, row: _Row, file: Path) -> str:
-    """Return a path relative to the root where it lies below it, without detours."""
+def _normalized(root: Path, row: _Row, file: Path) -> str:
+    """Return a path relative to the root if it is below it, without ``..``."""
     if not row.path:
         raise DataError(f"{row.place} of {file} has no path")
     if not is_text(row.path) or "\0" in row.path:
-        raise DataError(f"the path {row.path!a} in {row.place} of {file} is no valid name of a file")
+        raise DataError(f"the path {row.path!a} in {row.place} of {file} is not a valid file name")
     path = root / row.path
     short = Path(os.path.normpath(path))
-    if short.resolve() == path.resolve():  # or else a symbolic link stands before the ".."
+    if short.resolve() == path.resolve():  # not so if a symbolic link precedes the ".."
         path = short
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
-def _refuse_twice(file: Path, placed: dict[str, _Row], path: str, row: _Row) -> None:
+def _check_unique(file: Path, placed: dict[str, _Row], path: str, row: _Row) -> None:
     before = placed.setdefault(path, row)
     if before is not row:
         differing = f", with the labels {before.label} and {row.label}" if before.label != row.label else ""
-        raise DataError(f"{file} names {path} twice, in {before.place} and {row.place}{differing}; keep one of them")
+        raise DataError(f"{file} lists {path} twice, in {before.place} and {row.place}{differing}; keep one of them")
 
 
 def _label(file: Path, row: _Row) -> str:
     label = unicodedata.normalize("NFC", row.label.strip())
     if not label or not label.isprintable():
-        raise DataError(
-            f"the label {row.label!r} in {row.place} of {file} is no name of a class; expected a short text"
-        )
+        raise DataError(f"the label {row.label!r} in {row.place} of {file} is not a class name; expected a short text")
     return label
 
 
@@ -201,16 +215,16 @@ def _role(file: Path, row: _Row) -> Role:
 def _check_roles(file: Path, files: dict[Role, list[FoundFile]]) -> None:
     if "unsplit" in files and len(files) > 1:
         raise DataError(
-            f"{len(files['unsplit'])} rows of {file} have no split and the others have one; give it for all or for none"
+            f"{len(files['unsplit'])} rows of {file} have no split and the others have one; give it for all or none"
         )
     if "unsplit" not in files and (len(files) < 2 or "train" not in files):
         raise DataError(
-            f"{file} has images of the split {' and '.join(files)} only; expected train and test (or val), or no "
+            f"{file} has only images of the split {' and '.join(files)}; expected train and test (or val), or no "
             f"column split"
         )
     classes = _names(files["unsplit" if "unsplit" in files else "train"])
     if len(classes) < 2:
-        raise DataError(f"{file} has one label only, {classes[0]}; at least two are needed")
+        raise DataError(f"{file} has only one label, {classes[0]}; give at least two")
     for role, found in files.items():
         names = _names(found)
         for given, others, what in ((classes, names, "is missing from"), (names, classes, "is only in")):
@@ -219,7 +233,7 @@ def _check_roles(file: Path, files: dict[Role, list[FoundFile]]) -> None:
                 more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
                 raise DataError(
                     f"the label {odd[0]}{more} {what} the {role} rows of {file}; give train, val and test images "
-                    f"of the same labels"
+                    f"the same labels"
                 )
 
 

@@ -1,7 +1,7 @@
-"""Named sets of images: their official parts, sizes and metric, and where their images lie in a local copy.
+"""Named public datasets: their official splits, sizes and metric, and how to find the images in a local copy.
 
-``NAME:FOLDER`` is a local copy in the layout of its authors (or of the torchvision loader of it), ``NAME`` alone the
-copy in the cache folder, fetched through torchvision's loader where it has one.
+``NAME:FOLDER`` is a local copy in the layout of its authors (or of torchvision's dataset class). ``NAME`` alone is the
+copy in the cache folder, downloaded through torchvision if it has a dataset class for it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,27 @@ from triscale.data.sources.source import Layout
 from triscale.errors import DataError
 from triscale.places import cache_folder
 from triscale.record import Record
+from triscale.retry import summarize_error
 
 OFFLINE = "TRISCALE_OFFLINE"
-"""A variable of the environment: with 1, nothing is fetched."""
+"""An environment variable; if it is 1, nothing is downloaded."""
 
 Metric = Literal["top1", "mean_class_accuracy"]
-"""``mean_class_accuracy`` where the protocol of Kornblith et al. 2019 (https://arxiv.org/abs/1805.08974) has it."""
+"""The metric in the protocol of Kornblith et al. 2019 (https://arxiv.org/abs/1805.08974)."""
 
 
-class NamedSet(Record):
-    """What is known of a set: images for training and testing, classes, the metric that it is reported by, its source.
+class NamedDataset(Record):
+    """Facts about a public dataset.
 
-    ``loader`` is the class of torchvision that can fetch it, empty where there is none.
+    Attributes:
+        name: The name to give in place of a folder.
+        title: The name in publications.
+        train: Number of training images.
+        test: Number of test images.
+        classes: Number of classes.
+        metric: The metric that results are published in.
+        source: Web page of the authors.
+        loader: The class in ``torchvision.datasets`` that can download it, or an empty string.
     """
 
     name: str
@@ -41,10 +50,10 @@ class NamedSet(Record):
     loader: str = ""
 
 
-NAMED: dict[str, NamedSet] = {
+NAMED: dict[str, NamedDataset] = {
     found.name: found
     for found in (
-        NamedSet(
+        NamedDataset(
             name="cifar10",
             title="CIFAR-10",
             train=50000,
@@ -54,7 +63,7 @@ NAMED: dict[str, NamedSet] = {
             source="https://www.cs.toronto.edu/~kriz/cifar.html",
             loader="CIFAR10",
         ),
-        NamedSet(
+        NamedDataset(
             name="cifar100",
             title="CIFAR-100",
             train=50000,
@@ -64,7 +73,7 @@ NAMED: dict[str, NamedSet] = {
             source="https://www.cs.toronto.edu/~kriz/cifar.html",
             loader="CIFAR100",
         ),
-        NamedSet(
+        NamedDataset(
             name="birdsnap",
             title="Birdsnap",
             train=47386,
@@ -73,7 +82,7 @@ NAMED: dict[str, NamedSet] = {
             metric="top1",
             source="https://thomasberg.org",
         ),
-        NamedSet(
+        NamedDataset(
             name="stanford_cars",
             title="Stanford Cars",
             train=8144,
@@ -83,7 +92,7 @@ NAMED: dict[str, NamedSet] = {
             source="https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
             loader="StanfordCars",
         ),
-        NamedSet(
+        NamedDataset(
             name="flowers102",
             title="Oxford 102 Flowers",
             train=2040,
@@ -93,7 +102,7 @@ NAMED: dict[str, NamedSet] = {
             source="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
             loader="Flowers102",
         ),
-        NamedSet(
+        NamedDataset(
             name="fgvc_aircraft",
             title="FGVC Aircraft",
             train=6667,
@@ -103,7 +112,7 @@ NAMED: dict[str, NamedSet] = {
             source="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
             loader="FGVCAircraft",
         ),
-        NamedSet(
+        NamedDataset(
             name="oxford_iiit_pet",
             title="Oxford-IIIT Pets",
             train=3680,
@@ -113,7 +122,7 @@ NAMED: dict[str, NamedSet] = {
             source="https://www.robots.ox.ac.uk/~vgg/data/pets/",
             loader="OxfordIIITPet",
         ),
-        NamedSet(
+        NamedDataset(
             name="food101",
             title="Food-101",
             train=75750,
@@ -123,7 +132,7 @@ NAMED: dict[str, NamedSet] = {
             source="https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
             loader="Food101",
         ),
-        NamedSet(
+        NamedDataset(
             name="imagenet",
             title="ImageNet (ILSVRC 2012)",
             train=1281167,
@@ -149,52 +158,59 @@ _READERS: dict[str, Callable[[Path], Layout]] = {
 
 
 def is_named(images: str) -> bool:
-    """Return whether a set is given by its name: no such folder is there, and the part before a ``:`` is known."""
+    """Return whether images are given by a dataset name: ``NAME`` or ``NAME:FOLDER``, and no such folder exists.
+
+    Example:
+        >>> is_named("cifar10"), is_named("flowers102:/data/flowers"), is_named("photos")
+        (True, True, False)
+    """
     return images.partition(":")[0] in NAMED and not Path(images).exists()
 
 
-def named_set(images: str) -> NamedSet | None:
-    """Return what is known of a set that is given by its name, or None for any other."""
+def named_dataset(images: str) -> NamedDataset | None:
+    """Return the facts about a named dataset, or None for any other."""
     return NAMED[images.partition(":")[0]] if is_named(images) else None
 
 
 def absolute_named(images: str) -> str:
-    """Return a named set such that it is found from any folder."""
+    """Return a named dataset with an absolute path of its folder."""
     name, colon, folder = images.partition(":")
     return f"{name}:{Path(folder).resolve()}" if colon else images
 
 
 def find_named(images: str) -> Layout:
-    """Return the official parts of a named set.
+    """Return the official splits of a named dataset.
+
+    Args:
+        images: ``NAME`` or ``NAME:FOLDER``.
 
     Raises:
-        DataError: no copy of it is there and none can be fetched, or the copy is not in the layout of its authors.
+        DataError: There is no copy and none can be downloaded, or the copy is not in the layout of its authors.
     """
-    name, colon, folder = images.partition(":")
+    name, colon, given = images.partition(":")
     found = NAMED[name]
     if colon:
-        place = Path(folder)
-        if not place.is_dir():
-            raise DataError(f"there is no folder {place}; {images} means a local copy of {found.title} in it")
-        return _READERS[name](place.absolute())
-    place = cache_folder() / "sets" / name
-    if not place.is_dir():
-        _fetch(found, place)
-    return _READERS[name](place)
+        folder = Path(given)
+        if not folder.is_dir():
+            raise DataError(f"there is no folder {folder}; {images} expects a local copy of {found.title} there")
+        return _READERS[name](folder.absolute())
+    folder = cache_folder() / "sets" / name
+    if not folder.is_dir():
+        _fetch(found, folder)
+    return _READERS[name](folder)
 
 
-def _fetch(found: NamedSet, place: Path) -> None:
-    advice = f"put a copy from {found.source} anywhere and give {found.name}:FOLDER, or into {place}"
+def _fetch(found: NamedDataset, folder: Path) -> None:
+    advice = f"download it from {found.source} and give {found.name}:FOLDER, or put it into {folder}"
     if not found.loader:
-        raise DataError(f"{found.title} is in no public place that a loader knows; {advice}")
+        raise DataError(f"{found.title} cannot be downloaded automatically; {advice}")
     if os.environ.get(OFFLINE) == "1":
-        raise DataError(f"there is no copy of {found.title} here, and {OFFLINE} forbids to fetch one; {advice}")
+        raise DataError(f"there is no copy of {found.title} here, and {OFFLINE} forbids downloads; {advice}")
     datasets: Any = importlib.import_module("torchvision.datasets")
-    aside = place.with_name(f".{place.name}.part")
+    aside = folder.with_name(f".{folder.name}.part")
     aside.mkdir(parents=True, exist_ok=True)
     try:
         getattr(datasets, found.loader)(str(aside), download=True)
     except (OSError, RuntimeError, ValueError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise DataError(f"{found.title} cannot be fetched ({said}); {advice}") from error
-    aside.replace(place)
+        raise DataError(f"{found.title} cannot be downloaded ({summarize_error(error, 200)}); {advice}") from error
+    aside.replace(folder)

@@ -1,4 +1,4 @@
-"""The layouts in which the authors of named sets give them out: lists of files, labels and parts."""
+"""Read the original layouts of public datasets: the authors' lists of files, labels and splits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ T = TypeVar("T")
 
 
 def imagenet(folder: Path) -> Layout:
-    """Folders ``train`` and ``val`` that hold one for each class (WordNet number); the latter is the test."""
+    """Read ImageNet: folders ``train`` and ``val`` with one folder per class (WordNet ID); ``val`` is the test set.
+
+    Args:
+        folder: The folder, or one up to two levels above it, as for all functions here.
+
+    Raises:
+        DataError: The files of the layout are missing, as for all functions here.
+    """
     root = _below(folder, "train")
     layout = find_images(root)
     if "val" not in layout.files or "test" in layout.files:
@@ -42,7 +49,7 @@ def imagenet(folder: Path) -> Layout:
 
 
 def food(folder: Path) -> Layout:
-    """``images/CLASS/NUMBER.jpg``, ``meta/train.txt`` and ``meta/test.txt``."""
+    """Read Food-101: ``images/CLASS/NUMBER.jpg``, ``meta/train.txt`` and ``meta/test.txt``."""
     root = _below(folder, "meta/train.txt")
     return _layout(
         root,
@@ -57,7 +64,7 @@ def food(folder: Path) -> Layout:
 
 
 def pets(folder: Path) -> Layout:
-    """``images/NAME_NUMBER.jpg``, ``annotations/trainval.txt`` and ``annotations/test.txt``."""
+    """Read Oxford-IIIT Pets: ``images/NAME_NUMBER.jpg``, ``annotations/trainval.txt`` and ``annotations/test.txt``."""
     root = _below(folder, "annotations/trainval.txt")
 
     def read(name: str) -> list[FoundFile]:
@@ -68,11 +75,11 @@ def pets(folder: Path) -> Layout:
 
 
 def aircraft(folder: Path) -> Layout:
-    """``data/images/NUMBER.jpg``, ``data/images_variant_trainval.txt`` and ``data/images_variant_test.txt``."""
+    """Read FGVC Aircraft: ``data/images/NUMBER.jpg`` and ``data/images_variant_{trainval,test}.txt``."""
     root = _below(folder, "data/images_variant_trainval.txt")
 
-    def read(part: str) -> list[FoundFile]:
-        lines = _lines(root / "data" / f"images_variant_{part}.txt")
+    def read(split: str) -> list[FoundFile]:
+        lines = _lines(root / "data" / f"images_variant_{split}.txt")
         pairs = [line.partition(" ") for line in lines]
         return [FoundFile(f"data/images/{number}.jpg", variant.replace("/", "-")) for number, _, variant in pairs]
 
@@ -80,27 +87,27 @@ def aircraft(folder: Path) -> Layout:
 
 
 def flowers(folder: Path) -> Layout:
-    """``jpg/image_NUMBER.jpg``, ``imagelabels.mat`` and ``setid.mat``; training is its training and validation part."""
+    """Read Oxford Flowers: ``jpg/image_NUMBER.jpg``, ``imagelabels.mat``, ``setid.mat``; train is train + valid."""
     root = _below(folder, "setid.mat")
     labels = _matlab(root / "imagelabels.mat")["labels"].ravel()
-    parts = _matlab(root / "setid.mat")
+    splits = _matlab(root / "setid.mat")
 
     def read(*names: str) -> list[FoundFile]:
-        numbers = sorted(int(number) for name in names for number in parts[name].ravel())
+        numbers = sorted(int(number) for name in names for number in splits[name].ravel())
         return [FoundFile(f"jpg/image_{number:05d}.jpg", f"{int(labels[number - 1]):03d}") for number in numbers]
 
     return _layout(root, {"train": read("trnid", "valid"), "test": read("tstid")})
 
 
 def stanford_cars(folder: Path) -> Layout:
-    """``cars_train``, ``cars_test``, ``devkit/cars_train_annos.mat`` and ``cars_test_annos_withlabels.mat``."""
+    """Read Stanford Cars: ``cars_{train,test}``, ``devkit/cars_train_annos.mat``, ``cars_test_annos_withlabels``."""
     root = _below(folder, "devkit/cars_train_annos.mat")
     names = [str(name.item()) for name in _matlab(root / "devkit" / "cars_meta.mat")["class_names"].ravel()]
 
-    def read(part: str, annotations: Path) -> list[FoundFile]:
+    def read(split: str, annotations: Path) -> list[FoundFile]:
         rows = _matlab(annotations)["annotations"].ravel()
         return [
-            FoundFile(f"cars_{part}/{row['fname'].item()}", names[int(row["class"].item()) - 1].replace("/", "-"))
+            FoundFile(f"cars_{split}/{row['fname'].item()}", names[int(row["class"].item()) - 1].replace("/", "-"))
             for row in rows
         ]
 
@@ -111,7 +118,7 @@ def stanford_cars(folder: Path) -> Layout:
 
 
 def birdsnap(folder: Path) -> Layout:
-    """``images.txt``, ``test_images.txt``, ``images/SPECIES/``; files gone from the web are left out."""
+    """Read Birdsnap: ``images.txt``, ``test_images.txt``, ``images/SPECIES/``; missing files are skipped."""
     root = _below(folder, "images.txt")
     species = {row["id"]: row["dir"] for row in _table(root / "species.txt")}
     held_out = {row["path"] for row in _table(root / "test_images.txt")}
@@ -124,15 +131,26 @@ def birdsnap(folder: Path) -> Layout:
 
 
 def cifar(folder: Path, meta: str, names_key: bytes, labels_key: bytes) -> Layout:
-    """The "python version": pickles of arrays; the images are written as PNG into the cache folder, once.
+    """Read the "python version" of CIFAR, pickled arrays, and write its images as PNG into the cache folder, once.
 
-    The pickles are read by an interpreter that knows arrays and nothing else: none of their content can run code.
+    A restricted unpickler reads the arrays, so that no content of the files can run code.
+
+    Args:
+        folder: The folder, or one up to two levels above it.
+        meta: Name of the file with the class names.
+        names_key: Key of the class names in it.
+        labels_key: Key of the labels in the batches.
+
+    Raises:
+        DataError: The files are missing or damaged, or the cache folder cannot be written.
     """
     root = _below(folder, meta)
     train = sorted(root.glob("data_batch_*")) or [root / "train"]
     test = [path for path in (root / "test_batch", root / "test") if path.is_file()]
     if not test or not train[0].is_file():
-        raise DataError(f"{root} holds {meta} but not the batches for training and test; expected the python version")
+        raise DataError(
+            f"{root} holds {meta} but not the batches for training and test; expected the python version of CIFAR"
+        )
     total = hashlib.sha256()
     for path in [root / meta, *train, *test]:
         total.update(hashlib.sha256(path.read_bytes()).digest())
@@ -143,31 +161,31 @@ def cifar(folder: Path, meta: str, names_key: bytes, labels_key: bytes) -> Layou
     return find_images(place)
 
 
-def _write_pictures(place: Path, names: list[str], parts: dict[str, list[Path]], labels_key: bytes) -> None:
+def _write_pictures(place: Path, names: list[str], splits: dict[str, list[Path]], labels_key: bytes) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
     try:
-        for part, batches in parts.items():
+        for split, batches in splits.items():
             for name in names:
-                (aside / part / name).mkdir(parents=True)
+                (aside / split / name).mkdir(parents=True)
             number = 0
             for path in batches:
                 batch = _unpickle(path)
                 pixels = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
                 for values, label in zip(pixels, batch[labels_key], strict=True):
-                    Image.fromarray(values).save(aside / part / names[label] / f"{number:05d}.png")
+                    Image.fromarray(values).save(aside / split / names[label] / f"{number:05d}.png")
                     number += 1
         aside.chmod(0o755)
         aside.replace(place)
     except OSError as error:
         if not place.is_dir():  # or else another process was faster
-            raise DataError(f"the images cannot be written to {place} ({error.strerror}); make room there") from error
+            raise DataError(f"cannot write the images to {place} ({error.strerror}); free some space there") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-class _Arrays(pickle.Unpickler):
-    """Reads arrays, numbers, texts and containers."""
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads NumPy arrays, numbers, strings and containers, and refuses everything else."""
 
     _ALLOWED: ClassVar = {
         ("numpy.core.multiarray", "_reconstruct"),
@@ -179,41 +197,37 @@ class _Arrays(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which is not allowed")
         return super().find_class(module, name)
 
 
 def _unpickle(path: Path) -> dict[bytes, Any]:
     try:
-        found = _Arrays(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        found = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
     except (OSError, pickle.UnpicklingError, EOFError, ValueError, AttributeError, ImportError, IndexError) as error:
-        raise DataError(f"{path} is no batch of CIFAR that can be read ({error}); get it anew") from error
+        raise DataError(f"{path} is not a readable CIFAR batch ({error}); download it again") from error
     if not isinstance(found, dict):
-        raise DataError(f"{path} holds no batch of CIFAR; get it anew")
+        raise DataError(f"{path} is not a CIFAR batch; download it again")
     return found
 
 
 def _below(folder: Path, marker: str) -> Path:
-    """Return the folder that holds a file of the layout: the one given, or one up to two levels below it."""
+    """Return the folder that holds a file of the layout: the given one, or one up to two levels below it."""
     places = [folder, *sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))]
     for place in places:
         if (place / marker).exists():
             return place
-    raise DataError(f"{folder} holds no {marker}; expected the layout in which the authors give the set out")
+    raise DataError(f"{folder} holds no {marker}; expected the original layout of the dataset")
 
 
 def _layout(root: Path, files: _Files) -> Layout:
-    """Return the layout of listed files.
-
-    Raises:
-        DataError: files that the lists name are missing.
-    """
+    """Return the layout of listed files, and refuse missing ones."""
     missing = [found.path for role in files for found in files[role] if not os.path.isfile(root / found.path)]  # noqa: PTH113
     if missing:
         total = sum(map(len, files.values()))
         raise DataError(
-            f"{len(missing)} of {total} images that the lists in {root} name are missing ({', '.join(missing[:3])}); "
-            "get the set anew"
+            f"{len(missing)} of {total} images listed in {root} are missing ({', '.join(missing[:3])}); "
+            "download the dataset again"
         )
     return Layout(
         root=str(root),
@@ -242,4 +256,4 @@ def _read(path: Path, read: Callable[[], T]) -> T:
     try:
         return read()
     except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); get the set anew") from error
+        raise DataError(f"{path} cannot be read ({error}); download the dataset again") from error

@@ -1,4 +1,4 @@
-"""Pack a set of images into tar shards, the same bytes for the same images."""
+"""Pack a dataset into tar shards; equal images give equal bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from triscale.compat import sync_directory
 from triscale.data.images.color import BadImage
 from triscale.data.sources.local import is_url
 from triscale.data.sources.scanned import Scan, ScannedImage
-from triscale.data.sources.shard_index import CLASS_FILES, IMAGE_SUFFIXES, FileState, build_index, path_of, write_index
+from triscale.data.sources.shard_index import (
+    CLASS_FILES,
+    IMAGE_SUFFIXES,
+    FileState,
+    build_index,
+    image_path,
+    write_index,
+)
 from triscale.data.sources.shards import shard_roles
 from triscale.data.sources.source import Role
 from triscale.data.sources.store import Store, open_store
@@ -29,41 +36,61 @@ from triscale.record import Record, write_atomic
 from triscale.results.data_summary import BadFile
 
 SHARD_BYTES = 256_000_000
+"""Default maximum size of a shard."""
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 _SUFFIXES = {"BMP": "bmp", "GIF": "gif", "JPEG": "jpg", "PNG": "png", "PPM": "ppm", "TIFF": "tif", "WEBP": "webp"}
 
 
-class PackedPart(Record):
-    """The shards of one part."""
+class PackedSplit(Record):
+    """The shards of one split.
 
-    part: Role
+    Attributes:
+        split: The name of the split, or ``unsplit``.
+        shards: Number of tar files.
+        images: Number of images.
+        bytes: Total size of the tar files.
+    """
+
+    split: Role
     shards: int
     images: int
     bytes: int
 
 
 class Packed(Record):
-    """What was packed; ``bad`` lists the files that were left out because they cannot be read."""
+    """The result of packing.
+
+    Attributes:
+        folder: The folder of the shards.
+        classes: The class names.
+        splits: The shards of each split.
+        bad: The unreadable files that were left out.
+    """
 
     kind_name: ClassVar[str] = "packed"
+    schema_number: ClassVar[int] = 2
 
     folder: str
     classes: tuple[str, ...]
-    parts: tuple[PackedPart, ...]
+    splits: tuple[PackedSplit, ...]
     bad: tuple[BadFile, ...]
 
 
 def shard_size(text: str) -> int:
-    """Return the bytes of a size such as ``256MB`` or ``1GiB``.
+    """Parse a size such as ``256MB`` or ``1GiB`` into bytes.
 
     Raises:
-        DataError: something else, or less than one byte.
+        DataError: The text is not a size, or less than one byte.
+
+    Example:
+        >>> shard_size("256MB"), shard_size("1 KiB")
+        (256000000, 1024)
     """
     matched = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]I?)?B?", text.strip().upper())
     size = round(float(matched[1]) * _UNITS[matched[2] or ""]) if matched else 0
     if size < 1:
-        raise DataError(f'the size of a shard is "{text}"; expected a number of bytes such as 256MB or 1GiB')
+        raise DataError(f'the shard size is "{text}"; expected a number of bytes such as 256MB or 1GiB')
     return size
 
 
@@ -74,28 +101,34 @@ def pack(
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Packed:
-    """Write the images of a scan as tar shards in WebDataset's layout, with the names of the classes and an index.
+    """Write the images of a scan as tar shards in WebDataset layout, with the class names and an index.
 
-    The parts and the order of the images by path are kept, and every image keeps its path, so that whatever is decided
-    by path or label is the same for the shards. The name of a member is the path, unless that has no image's suffix, a
-    dot too many, or a key that another image has; then it is made from the path's SHA-256, and the path stands in the
-    member's extended header. The folder appears when it is whole; it must not exist before, or be empty.
+    Splits, paths and labels are kept, so that everything derived from them (a random split, the sample order) is the
+    same for the shards. The name of a tar member is the path of the image, unless the path has no image suffix, more
+    than one dot, or the key of another image. Then the name is made from the SHA-256 of the path, and the path itself
+    is stored in the extended header of the member. The folder is created atomically.
+
+    ::
+
+        train-000000.tar:  cat/1.jpg  cat/1.cls  cat/2.jpg  cat/2.cls  ...
+        train-000001.tar:  ...
+        classes.json  index.json  index-....npy
 
     Args:
-        found: what to pack; its bad files are left out.
-        out: the folder to make; not within the images.
-        shard_bytes: where a shard ends; one sample more does not fit.
-        progress: called with the number of images done and of all.
+        found: The images to pack; bad files are left out.
+        out: The folder to create; it must not exist or be empty, and must not be inside the images.
+        shard_bytes: Maximum size of a shard; a larger sample gets its own shard.
+        progress: Called with the number of images done and the total.
 
     Raises:
-        DataError: the folder holds something, lies within the images or cannot be written, or an image has changed
-            since the scan.
+        DataError: The folder is not empty, is inside the images or cannot be written, or an image has changed since the
+            scan.
     """
-    refuse_place(found.root, out)
+    check_output_folder(found.root, out)
     store, done = open_store(found.root), 0
-    parts: list[PackedPart] = []
+    splits: list[PackedSplit] = []
     try:
-        with _aside(out) as folder:
+        with _atomic_folder(out) as folder:
             for role, images in found.by_role.items():
                 shards = 0
                 for shard in _shards(images, shard_bytes):
@@ -103,31 +136,31 @@ def pack(
                     _write_shard(folder / name, store, shard, role)
                     done, shards = done + len(shard), shards + 1
                     progress(done, found.num_images)
-                size = sum(path.stat().st_size for path in folder.glob("*.tar")) - sum(part.bytes for part in parts)
-                parts.append(PackedPart(part=role, shards=shards, images=len(images), bytes=size))
+                size = sum(path.stat().st_size for path in folder.glob("*.tar")) - sum(split.bytes for split in splits)
+                splits.append(PackedSplit(split=role, shards=shards, images=len(images), bytes=size))
             names = json.dumps(found.classes, ensure_ascii=False, indent=0) + "\n"
             write_atomic(folder / CLASS_FILES[0], names.encode())
             _write_index(folder)
     except OSError as error:
         raise DataError(f"cannot write to {out} ({error.strerror}); give another folder with --out") from error
-    return Packed(folder=str(out), classes=found.classes, parts=tuple(parts), bad=found.bad)
+    return Packed(folder=str(out), classes=found.classes, splits=tuple(splits), bad=found.bad)
 
 
-def refuse_place(root: str, out: Path) -> None:
-    """Refuse a folder that holds something or lies within the images.
+def check_output_folder(root: str, out: Path) -> None:
+    """Check that a folder can be created: it is empty or does not exist, and is not inside the images.
 
     Raises:
-        DataError: it is such a folder.
+        DataError: It is not such a folder.
     """
     if not is_url(root) and out.resolve().is_relative_to(Path(root).resolve()):
-        raise DataError(f"{out} lies in {root}, and nothing is written there; give another folder with --out")
+        raise DataError(f"{out} is inside {root}, where nothing is written; give another folder with --out")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise DataError(f"{out} is there already; give a new folder with --out")
+        raise DataError(f"{out} exists already; give a new folder with --out")
 
 
 @contextmanager
-def _aside(out: Path) -> Iterator[Path]:
-    """Give a folder that takes the place of another when all went well; what a killed process left is removed."""
+def _atomic_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder that is renamed to ``out`` on success; leftovers of a killed process are removed."""
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     folder = out.absolute().parent / f".{out.absolute().name}.part"
     folder.mkdir(exist_ok=True)
@@ -136,9 +169,9 @@ def _aside(out: Path) -> Iterator[Path]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise DataError(f"another process packs into {out}; wait for it, or give another --out") from None
-        for left in folder.iterdir():
-            left.unlink()
+            raise DataError(f"another process is packing into {out}; wait for it, or give another --out") from None
+        for leftover in folder.iterdir():
+            leftover.unlink()
         try:
             yield folder
             folder.rename(out.absolute())
@@ -151,7 +184,7 @@ def _aside(out: Path) -> Iterator[Path]:
 
 
 class _Named(NamedTuple):
-    """An image and the name that it gets, in two parts."""
+    """An image with the key and the suffix of its tar member."""
 
     image: ScannedImage
     key: str
@@ -159,7 +192,7 @@ class _Named(NamedTuple):
 
 
 def _shards(images: Sequence[ScannedImage], shard_bytes: int) -> Iterator[list[_Named]]:
-    """Divide images into shards that are not larger than asked, but for a sample that is so alone."""
+    """Divide images into shards of at most ``shard_bytes``; a larger sample gets its own shard."""
     shard: list[_Named] = []
     room = shard_bytes
     for named in _names(images):
@@ -191,7 +224,7 @@ def _write_shard(archive: Path, store: Store, shard: Sequence[_Named], role: Rol
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
             for image, key, suffix in shard:
                 name = f"{key}.{suffix}"
-                path = None if path_of(name, role) == image.path else image.path
+                path = None if image_path(name, role) == image.path else image.path
                 _add(tar, name, _content(store, image), path)
                 _add(tar, f"{key}.cls", str(image.label).encode())
         file.flush()
@@ -202,14 +235,14 @@ def _content(store: Store, image: ScannedImage) -> bytes:
     try:
         content = store.read(image.path)
     except BadImage as error:
-        raise DataError(f"{store.place(image.path)} could be read before and cannot now: {error}") from error
+        raise DataError(f"{store.location(image.path)} can no longer be read: {error}") from error
     if hashlib.sha256(content).hexdigest() != image.sha256:
-        raise DataError(f"{store.place(image.path)} has changed while the images were packed; pack them anew")
+        raise DataError(f"{store.location(image.path)} changed while the images were packed; pack them again")
     return content
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes, path: str | None = None) -> None:
-    member = tarfile.TarInfo(name)  # its other fields are the same everywhere: mode 644, owner 0, time 0
+    member = tarfile.TarInfo(name)  # the defaults are deterministic: mode 644, owner 0, time 0
     member.size = len(content)
     if path is not None:
         member.pax_headers = {PATH_KEY: path}

@@ -1,4 +1,4 @@
-"""Images on other machines, such as in S3: listed once, each fetched once into the cache folder."""
+"""Remote datasets, for example in S3: listed once; each object is downloaded once into the cache folder."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import BinaryIO, ClassVar
 from triscale.compat import sync_directory
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
-from triscale.data.sources.fetch import Connection, Remote
-from triscale.data.sources.scan_cache import Stamp
+from triscale.data.sources.fetch import Connection, RemoteObject
+from triscale.data.sources.scan_cache import FileStamp
 from triscale.data.sources.shard_index import CLASS_FILES, IMAGE_SUFFIXES
 from triscale.data.sources.shards import Shards, find_shards, holds_shards, is_tar
 from triscale.data.sources.source import (
@@ -26,20 +26,25 @@ from triscale.data.sources.source import (
     Layout,
     Role,
     class_folders,
-    is_kept,
+    is_visible,
     join,
-    pass_through,
     role_folders,
+    skip_single_folders,
 )
 from triscale.errors import DataError, RecordError
 from triscale.places import cache_folder
 from triscale.record import Record
 
-_SHARDS_AT_ONCE = 4
+_PARALLEL_SHARDS = 4
 
 
 class Listing(Record):
-    """The objects below an address: path, size in bytes and what changes with the content."""
+    """The objects below a URL.
+
+    Attributes:
+        url: The URL.
+        objects: Path, size in bytes and tag of each object; the tag changes with the content.
+    """
 
     kind_name: ClassVar[str] = "listing"
 
@@ -47,19 +52,22 @@ class Listing(Record):
     objects: tuple[tuple[str, int, str], ...]
 
     @property
-    def by_path(self) -> dict[str, Remote]:
+    def by_path(self) -> dict[str, RemoteObject]:
         """The objects by their paths."""
-        return {path: Remote(size, tag) for path, size, tag in self.objects}
+        return {path: RemoteObject(size, tag) for path, size, tag in self.objects}
 
 
 def find_remote(url: str) -> Layout:
-    """Find the images at an address, in the layouts that a folder may have: class folders or tar shards.
+    """Find the images at a URL: class folders or tar shards, as in a local folder.
 
-    The list of the objects is kept in the cache folder. It is asked for anew here, and only here; where that fails and
-    there is one, that is taken, with a warning. Shards are fetched whole.
+    This function refreshes the list of objects in the cache folder. If that fails, the cached list is used with a
+    warning. Shards are downloaded completely.
+
+    Args:
+        url: Such as ``s3://bucket/images``.
 
     Raises:
-        DataError: nothing can be found there, or none of the layouts.
+        DataError: The URL cannot be listed, or its layout is unknown.
     """
     url = url.rstrip("/")
     listing = _list(url)
@@ -67,7 +75,7 @@ def find_remote(url: str) -> Layout:
     if holds_shards(inside):
         mirror = _mirror(url, listing.by_path)
         return replace(find_shards(mirror), root=url)
-    below = pass_through(inside)
+    below = skip_single_folders(inside)
     if below:
         url, listing = f"{url}/{below}", _below(listing, below)
         inside = _entries(listing.by_path)
@@ -81,8 +89,8 @@ def find_remote(url: str) -> Layout:
     for path in sorted(listing.by_path):
         parts = path.split("/")
         if "" in parts:
-            unusable.append((path, "a part of its name is empty"))
-        elif all(map(is_kept, parts)):
+            unusable.append((path, "one component of its path is empty"))
+        elif all(map(is_visible, parts)):
             role_and_name = named.get("/".join(parts[:depth])) if len(parts) > depth else None
             if role_and_name:
                 files[role_and_name[0]].append(FoundFile(path, role_and_name[1]))
@@ -98,7 +106,7 @@ def find_remote(url: str) -> Layout:
 
 
 class RemoteFiles:
-    """The objects at an address, kept in the cache folder; see :class:`triscale.data.sources.store.Store`."""
+    """Read the objects at a URL through the cache folder; see :class:`triscale.data.sources.store.Store`."""
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
@@ -106,11 +114,11 @@ class RemoteFiles:
         self._connection = Connection(listing.url)
 
     def read(self, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-        """Return the bytes of an object, from the cache folder or else from its place.
+        """Return the bytes of an object, downloaded if it is not in the cache folder.
 
         Raises:
-            BadImage: there is no such object, or it is larger than the limits allow.
-            DataError: it could not be fetched.
+            BadImage: There is no such object, or it is larger than the limits allow.
+            DataError: It could not be downloaded.
         """
         listed = self._objects.get(path)
         if listed is None:
@@ -124,25 +132,25 @@ class RemoteFiles:
             content = kept.read_bytes()
         return content
 
-    def stamp(self, path: str) -> Stamp:
+    def stamp(self, path: str) -> FileStamp:
         """Return size and tag of an object; see :class:`triscale.data.sources.store.Store`."""
         listed = self._objects.get(path)
-        return Stamp(f"{listed.size} {listed.tag}" if listed and listed.tag else "", 0)
+        return FileStamp(f"{listed.size} {listed.tag}" if listed and listed.tag else "", 0)
 
     def missing(self, paths: Iterable[str]) -> list[str]:
-        """Return the paths that the list of objects does not hold."""
+        """Return the paths that are not in the list of objects."""
         return [path for path in paths if path not in self._objects]
 
-    def place(self, path: str) -> str:
-        """Return the object's address."""
+    def location(self, path: str) -> str:
+        """Return the URL of an object."""
         return f"{self._listing.url}/{path}"
 
 
 def open_remote(url: str) -> RemoteFiles | Shards:
-    """Return the images at an address, by the list that the cache folder holds, or a new one.
+    """Open the images at a URL, with the cached list of its objects or a new one.
 
     Raises:
-        DataError: there is no list, and none can be made; or shards cannot be fetched.
+        DataError: There is no cached list and none can be made, or shards cannot be downloaded.
     """
     url = url.rstrip("/")
     listing = _known(url) or _list(url)
@@ -158,7 +166,7 @@ def _list(url: str) -> Listing:
         known = _known(url)
         if known is None:
             raise
-        warnings.warn(f"{error}; the list of an earlier time is taken", stacklevel=2)
+        warnings.warn(f"{error}; using the cached list of objects instead", stacklevel=2)
         return known
     listing = Listing(url=url, objects=tuple((path, *objects[path]) for path in sorted(objects)))
     _keep(listing)
@@ -189,26 +197,26 @@ def _below(listing: Listing, folder: str) -> Listing:
 
 
 def _entries(objects: Iterable[str]) -> Entries:
-    """Return what tells the folders and files in each folder of a list."""
+    """Return a function that lists the folders and files in each folder of a list of objects."""
     folders: dict[str, tuple[set[str], set[str]]] = {"": (set(), set())}
     for path in objects:
         parts = path.split("/")
-        if "" not in parts and all(map(is_kept, parts)):
+        if "" not in parts and all(map(is_visible, parts)):
             parent = ""
-            for part in parts[:-1]:
-                folders[parent][0].add(part)
-                parent = join(parent, part)
+            for name in parts[:-1]:
+                folders[parent][0].add(name)
+                parent = join(parent, name)
                 folders.setdefault(parent, (set(), set()))
             folders[parent][1].add(parts[-1])
     return lambda path: (sorted(folders[path][0]), sorted(folders[path][1]))
 
 
-def _mirror(url: str, objects: Mapping[str, Remote]) -> Path:
-    """Fetch shards into a folder of the cache, whose name says which contents they have."""
+def _mirror(url: str, objects: Mapping[str, RemoteObject]) -> Path:
+    """Download shards into a cache folder whose name is a hash of their sizes and tags."""
     wanted = {
         path: listed
         for path, listed in objects.items()
-        if all(map(is_kept, path.split("/"))) and (is_tar(path) or path in CLASS_FILES)
+        if all(map(is_visible, path.split("/"))) and (is_tar(path) or path in CLASS_FILES)
     }
     digest = hashlib.sha256(repr(sorted(wanted.items())).encode()).hexdigest()
     folder, connection = _folder(url) / f"shards-{digest[:16]}", Connection(url)
@@ -218,26 +226,26 @@ def _mirror(url: str, objects: Mapping[str, Remote]) -> Path:
         if not kept.is_file() or kept.stat().st_size != listed.size:
             _fetch(connection, path, listed, kept)
 
-    pool = ThreadPoolExecutor(_SHARDS_AT_ONCE, thread_name_prefix="shards")
+    pool = ThreadPoolExecutor(_PARALLEL_SHARDS, thread_name_prefix="shards")
     try:
         for fetched in [pool.submit(fetch, path) for path in sorted(wanted)]:
             fetched.result()
     except BadImage as error:
-        raise DataError(f"a shard in {url} cannot be fetched ({error}); give the same command again") from error
+        raise DataError(f"a shard in {url} cannot be downloaded ({error}); run the same command again") from error
     finally:
         pool.shutdown(cancel_futures=True)
     return folder
 
 
-def _fetch(connection: Connection, path: str, listed: Remote, kept: Path) -> None:
-    """Fetch an object to its place in the cache; others who do the same at the same time do no harm."""
+def _fetch(connection: Connection, path: str, listed: RemoteObject, kept: Path) -> None:
+    """Download an object to its path in the cache; concurrent downloads of it are harmless."""
     with _writing(kept) as file:
         connection.fetch(path, listed, file.write)
 
 
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file that takes its place when it is whole."""
+    """Yield a temporary file that replaces ``path`` on success."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".fetched.", suffix=".part")
@@ -258,7 +266,7 @@ def _writing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _content(path: Path, size: int) -> bytes | None:
-    """Return the content of a file of the cache, if it is there and whole."""
+    """Return the content of a file of the cache if it exists and has the expected size."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -270,14 +278,14 @@ def _folder(url: str) -> Path:
     return cache_folder() / "remote" / hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
-def _kept(url: str, path: str, listed: Remote) -> Path:
-    """Return the place of an object in the cache: another one when its content is another."""
+def _kept(url: str, path: str, listed: RemoteObject) -> Path:
+    """Return the cache path of an object, which changes with its content."""
     digest = hashlib.sha256("\0".join((url, path, str(listed.size), listed.tag)).encode()).hexdigest()
     return cache_folder() / "remote" / "files" / digest[:2] / digest[2:40]
 
 
 def _unwritable(error: OSError) -> DataError:
     return DataError(
-        f"cannot write to the cache in {cache_folder()} ({error.strerror or error}); make room there, or give another "
-        f"folder in TRISCALE_CACHE"
+        f"cannot write to the cache in {cache_folder()} ({error.strerror or error}); free some space there, or set "
+        f"TRISCALE_CACHE to another folder"
     )

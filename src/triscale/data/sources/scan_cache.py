@@ -1,4 +1,4 @@
-"""What earlier scans found of files that have not changed since, so that they need not be decoded again."""
+"""Cache the facts that a scan finds about files, so that unchanged files are not decoded again."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from triscale.places import cache_folder
 from triscale.record import write_atomic
 
 OFF = "TRISCALE_NO_CACHE"
-"""The environment variable that has everything decoded anew if it is set to anything."""
+"""An environment variable that disables the cache if it is set to anything."""
 
 RECENT_SECONDS = 2.0
-"""A file that was changed so short a time ago is not kept: another change might leave it the same times."""
+"""A file modified this recently is not cached: timestamps are coarse, so a second change could go unnoticed."""
 
-_FACTS_VERSION = 2  # counts up with every change of what a scan says of a file
+_FACTS_VERSION = 2  # raised with every change to the facts that a scan computes
 
 
-class Facts(NamedTuple):
-    """The fields of a :class:`triscale.data.sources.scanned.ScannedImage` that follow from its content alone."""
+class ImageFacts(NamedTuple):
+    """The fields of a :class:`triscale.data.sources.scanned.ScannedImage` that depend only on the file's content."""
 
     width: int
     height: int
@@ -36,15 +36,25 @@ class Facts(NamedTuple):
     fingerprint: str
 
 
-class Stamp(NamedTuple):
-    """What changes when the content of a file does, and when that was last, in ns since 1970; 0 if long ago."""
+class FileStamp(NamedTuple):
+    """The identity of a file's content without reading it.
+
+    Attributes:
+        state: A string that changes with the content; empty if nothing is known.
+        changed_ns: When the content last changed, in ns since 1970; 0 if long ago.
+    """
 
     state: str
     changed_ns: int
 
 
 class ScanCache:
-    """The facts of one set's images, in one file of the cache folder; a damaged file counts as none."""
+    """The facts about the images of one dataset, in one file of the cache folder; a damaged file is ignored.
+
+    Args:
+        root: The root of the dataset.
+        limits: The limits that files are checked against; other limits invalidate the cache.
+    """
 
     def __init__(self, root: str, limits: ImageLimits) -> None:
         name = hashlib.sha256(root.encode(errors="surrogateescape")).hexdigest()[:32]
@@ -53,16 +63,16 @@ class ScanCache:
         self._rows: dict[str, list[str | int]] = self._load()
         self._changed = False
 
-    def find(self, path: str, stamp: Stamp) -> Facts | None:
-        """Return what is known of a file in just this state."""
+    def find(self, path: str, stamp: FileStamp) -> ImageFacts | None:
+        """Return the facts about a file in exactly this state, or None."""
         row = self._rows.get(path)
         if row is None or row[0] != stamp.state:
             return None
         width, height, num_bytes, *texts = row[1:]
-        return Facts(int(width), int(height), int(num_bytes), *map(str, texts))
+        return ImageFacts(int(width), int(height), int(num_bytes), *map(str, texts))
 
-    def add(self, path: str, stamp: Stamp, facts: Facts) -> None:
-        """Keep the facts of a file whose stamp was taken before it was read."""
+    def add(self, path: str, stamp: FileStamp, facts: ImageFacts) -> None:
+        """Add the facts about a file whose stamp was taken before it was read."""
         if stamp.state and time.time_ns() - stamp.changed_ns > RECENT_SECONDS * 1e9:
             self._rows[path] = [stamp.state, *facts]
         else:
@@ -70,7 +80,7 @@ class ScanCache:
         self._changed = True
 
     def save(self, paths: Iterable[str]) -> None:
-        """Write the file, for these paths only; that nothing can be written there costs time and nothing else."""
+        """Write the facts about these paths only; a failure to write is ignored, as it costs only time."""
         rows = {path: self._rows[path] for path in paths if path in self._rows}
         if self._file is None or (not self._changed and len(rows) == len(self._rows)):
             return

@@ -1,4 +1,4 @@
-"""What a scan has found: images, bad files, and figures about them."""
+"""The result of a scan: images, bad files and statistics."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class ScannedImage:
     """One image that can be decoded.
 
     Attributes:
-        path: relative to the scan's root, with ``/``.
-        label: index into the scan's classes.
-        width: in pixels, as shown (after the EXIF orientation).
-        height: in pixels, as shown.
-        num_bytes: size of the file.
-        format: what its bytes are, one of :data:`triscale.data.images.decode.FORMATS`.
-        sha256: of the file's bytes, in hexadecimal.
-        fingerprint: how it looks, see :func:`triscale.data.images.fingerprint.fingerprints_of`.
+        path: Relative to the root of the scan, with ``/``.
+        label: Index into the classes of the scan.
+        width: In pixels, after applying the EXIF orientation.
+        height: In pixels, after applying the EXIF orientation.
+        num_bytes: Size of the file.
+        format: The format of its bytes, one of :data:`triscale.data.images.decode.FORMATS`.
+        sha256: SHA-256 of the file, in hexadecimal.
+        fingerprint: See :func:`triscale.data.images.fingerprint.fingerprints_of`.
     """
 
     path: str
@@ -48,7 +48,25 @@ class Sides(NamedTuple):
 
 
 class Scan(Record):
-    """What a folder of images holds; every image listed under a role has been decoded in full."""
+    """The content of a dataset; every listed image has been decoded completely.
+
+    Attributes:
+        root: The folder or URL that paths are relative to.
+        classes: The class names; a label is an index into them.
+        train: The training images, if splits are given.
+        val: The validation images, if given.
+        test: The test images, if given.
+        unsplit: All images, if no splits are given.
+        bad: The files that cannot be used.
+
+    Example:
+        >>> images = (ScannedImage("cat/1.png", 0, 40, 30, 99, "PNG"), ScannedImage("dog/1.png", 1, 20, 50, 99, "PNG"))
+        >>> found = Scan(root="/photos", classes=("cat", "dog"), unsplit=images)
+        >>> found.counts
+        {'unsplit': {'cat': 1, 'dog': 1}}
+        >>> found.sides
+        Sides(smallest=20, median=20, largest=30)
+    """
 
     kind_name: ClassVar[str] = "scan"
 
@@ -62,7 +80,7 @@ class Scan(Record):
 
     @property
     def by_role(self) -> dict[Role, tuple[ScannedImage, ...]]:
-        """The images of each role that has any."""
+        """The images of each split that has any."""
         images: dict[Role, tuple[ScannedImage, ...]] = {
             "train": self.train,
             "val": self.val,
@@ -73,17 +91,17 @@ class Scan(Record):
 
     @property
     def num_images(self) -> int:
-        """The number of images of all roles, bad files not counted."""
+        """The total number of images, without bad files."""
         return sum(len(images) for images in self.by_role.values())
 
     @property
     def counts(self) -> dict[Role, dict[str, int]]:
-        """The number of images of every class, for each role that has any."""
+        """The number of images of every class, for each split that has any."""
         counted = {role: Counter(image.label for image in images) for role, images in self.by_role.items()}
         return {role: {name: count[i] for i, name in enumerate(self.classes)} for role, count in counted.items()}
 
     @property
     def sides(self) -> Sides:
-        """The smallest, the median and the largest of the images' shorter sides."""
+        """The smallest, the median and the largest shorter side of an image."""
         sides = [min(image.width, image.height) for images in self.by_role.values() for image in images]
         return Sides(min(sides), statistics.median_low(sides), max(sides))

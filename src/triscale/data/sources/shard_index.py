@@ -1,4 +1,11 @@
-"""Where each sample of a folder of shards lies: made once, kept as arrays that are mapped into memory."""
+"""The index of a folder of shards: where each sample is, computed once and stored as memory-mapped arrays.
+
+::
+
+    index.json          the shards with size and time, the class names, the SHA-256 of both arrays
+    index-<rows>.npy    ROW per sample, sorted by the hash of its path
+    index-<names>.npy   the paths in UTF-8, concatenated; rows[i]["name"] is where path i ends
+"""
 
 from __future__ import annotations
 
@@ -30,13 +37,13 @@ IMAGE_SUFFIXES = frozenset(
 ROW = np.dtype(
     [("hash", "<u8"), ("offset", "<i8"), ("size", "<i8"), ("name", "<i8"), ("shard", "<i4"), ("label", "<i4")]
 )
-"""One sample: a hash of its path, where its image lies in its shard, and where its path ends among all paths."""
+"""One sample: hash of its path, offset and size of its image in the shard, end of its path, shard and label."""
 
 _MAX_LABEL_BYTES = 1 << 20
 
 
 class FileState(Record):
-    """A file as it was when the index was made; one that differs makes the index stale."""
+    """The state of a file when the index was made; the index is stale if it differs."""
 
     name: str
     size_bytes: int
@@ -44,15 +51,15 @@ class FileState(Record):
 
 
 class IndexInfo(Record):
-    """What the arrays of an index belong to.
+    """The metadata of an index.
 
     Attributes:
-        shards: in the order in which the rows count them.
-        classes: the class names; a label is an index into them.
-        classes_file: where the names are from, if not from the labels.
-        unusable: the samples that have no row, with the reason.
-        rows: SHA-256 of the file of rows, sorted by their hash.
-        names: SHA-256 of the file of paths in UTF-8, one behind the other in the order of the rows.
+        shards: The shards, in the order that ``shard`` in the rows refers to.
+        classes: The class names; a label is an index into them.
+        classes_file: The file that the class names are from, if they are not from the labels.
+        unusable: The samples without a row, with the reason.
+        rows: SHA-256 of the file of rows.
+        names: SHA-256 of the file of paths.
     """
 
     kind_name: ClassVar[str] = "shard index"
@@ -67,7 +74,13 @@ class IndexInfo(Record):
 
 @dataclass(frozen=True, slots=True)
 class ShardIndex:
-    """An index that fits its shards: the rows of :data:`ROW`, and the paths as bytes."""
+    """A valid index.
+
+    Attributes:
+        info: The metadata.
+        rows: Array of :data:`ROW`.
+        names: The concatenated paths, uint8.
+    """
 
     info: IndexInfo
     rows: NDArray[Any]
@@ -81,10 +94,14 @@ class ShardIndex:
 
 
 def load_index(root: Path, roles: Mapping[str, Role]) -> ShardIndex:
-    """Return the index beside the shards or in the cache folder, or make it and keep it in the cache folder.
+    """Return the index stored next to the shards or in the cache folder; build and cache it if there is none.
+
+    Args:
+        root: The folder of the shards.
+        roles: The shards, relative to the folder, and their splits.
 
     Raises:
-        DataError: the shards cannot be indexed.
+        DataError: The shards cannot be indexed.
     """
     shards = [_state(root, name) for name in roles]
     classes_file = next((_state(root, name) for name in CLASS_FILES if (root / name).is_file()), None)
@@ -96,13 +113,19 @@ def load_index(root: Path, roles: Mapping[str, Role]) -> ShardIndex:
     index, contents = build_index(root, roles, shards, classes_file)
     try:
         write_index(kept, index, contents)
-    except OSError:  # no room or no right: it is made again the next time
+    except OSError:  # no space or no permission: it is built again the next time
         return index
     return _read(kept) or index
 
 
 def write_index(folder: Path, index: ShardIndex, contents: Iterable[bytes]) -> None:
-    """Write an index so that the one before stays valid until the last moment."""
+    """Write an index atomically: the arrays first, under new names, and the file that refers to them last.
+
+    Args:
+        folder: Where to write it.
+        index: The index.
+        contents: The two files of arrays, as :func:`build_index` returns them.
+    """
     names = [_array_file(digest) for digest in (index.info.rows, index.info.names)]
     for name, content in zip(names, contents, strict=True):
         write_atomic(folder / name, content)
@@ -115,7 +138,20 @@ def write_index(folder: Path, index: ShardIndex, contents: Iterable[bytes]) -> N
 def build_index(
     root: Path, roles: Mapping[str, Role], shards: list[FileState], classes_file: FileState | None
 ) -> tuple[ShardIndex, tuple[bytes, bytes]]:
-    """Go through all shards; also return the content of the two files of arrays."""
+    """Read all shards and build their index.
+
+    Args:
+        root: The folder of the shards.
+        roles: The shards, relative to the folder, and their splits.
+        shards: The state of each shard.
+        classes_file: The state of the file of class names, if there is one.
+
+    Returns:
+        The index, and the content of its two files of arrays.
+
+    Raises:
+        DataError: A shard is damaged, no sample is usable, or a label does not fit the class names.
+    """
     samples: dict[str, _Sample] = {}
     unusable: list[tuple[str, str]] = []
     keys: dict[tuple[Role, str], str] = {}
@@ -124,17 +160,17 @@ def build_index(
             before = keys.setdefault((role, key), name)
             found = _sample(root / name, number, role, list(group))
             if isinstance(found, _Sample) and (before != name or found.path in samples):
-                found = f"its key is there twice, in {before} and {name}"
+                found = f"its key occurs twice, in {before} and {name}"
             if isinstance(found, str):
                 unusable.append((printable(f"{name}: {key}"), printable(found)))
             else:
                 samples[found.path] = found
     if not samples and unusable:
         shown = "; ".join(f"{path}: {why}" for path, why in unusable[:3])
-        raise DataError(f"no sample in the shards in {root} can be used ({shown}); expected KEY.jpg and KEY.cls")
+        raise DataError(f"no sample in the shards in {root} is usable ({shown}); expected KEY.jpg and KEY.cls")
     classes, labels = _labels(root, samples.values(), classes_file)
     listed = list(samples.values())
-    hashes = [hash_of(sample.path.encode()) for sample in listed]
+    hashes = [hash_path(sample.path.encode()) for sample in listed]
     ordered = sorted(range(len(listed)), key=lambda place: (hashes[place], listed[place].path))
     rows = np.zeros(len(listed), ROW)
     encoded = [listed[place].path.encode() for place in ordered]
@@ -156,8 +192,13 @@ def build_index(
     return ShardIndex(info, rows, names), contents
 
 
-def hash_of(path: bytes) -> int:
-    """Return 64 bits that a path is found by."""
+def hash_path(path: bytes) -> int:
+    """Return the 64-bit hash that a path is looked up by.
+
+    Example:
+        >>> hash_path(b"cat/1.png").bit_length() <= 64
+        True
+    """
     return int.from_bytes(hashlib.blake2b(path, digest_size=8).digest(), "little")
 
 
@@ -170,16 +211,16 @@ class _Sample(NamedTuple):
 
 
 def _sample(archive: Path, shard: int, role: Role, group: list[TarMember]) -> _Sample | str:
-    """Return a sample, or why it is none."""
+    """Return a sample, or why its members are not one."""
     images = [member for member in group if member.suffix.rpartition(".")[2] in IMAGE_SUFFIXES]
     if not images:
-        return f"no image among its files ({', '.join(member.name for member in group)})"
+        return f"there is no image among its files ({', '.join(member.name for member in group)})"
     if len(images) > 1:
         return f"it has {len(images)} images ({', '.join(member.name for member in images)}); expected one"
     image = images[0]
     if image.kind != "file":
         return f"its image is a {image.kind}"
-    path = path_of(image.name, role) if image.path is None else image.path
+    path = image_path(image.name, role) if image.path is None else image.path
     if not is_text(path):
         return "the name is not valid UTF-8"
     label = _label(archive, {member.suffix: member for member in group if member.kind == "file"})
@@ -188,8 +229,8 @@ def _sample(archive: Path, shard: int, role: Role, group: list[TarMember]) -> _S
     return _Sample(path, shard, image.offset, image.size, label[1] if label[0] == "name" else int(label[1]))
 
 
-def path_of(name: str, role: Role) -> str:
-    """Return the path of an image from its name in the archive: it begins with the part, if there are parts."""
+def image_path(name: str, role: Role) -> str:
+    """Return the path of an image from its name in the archive; it begins with the split, if there are splits."""
     return name if role in ("unsplit", ROLE_FOLDERS.get(name.partition("/")[0].lower())) else f"{role}/{name}"
 
 
@@ -199,7 +240,7 @@ def _label(archive: Path, by_suffix: dict[str, TarMember]) -> tuple[str, str]:
     if member is None:
         return "", "it has no .cls and no .json"
     if member.size > _MAX_LABEL_BYTES:
-        return "", f"{member.name} holds {member.size} bytes; expected the class"
+        return "", f"{member.name} has {member.size} bytes; expected a class"
     with archive.open("rb") as file:
         file.seek(member.offset)
         content = file.read(member.size)
@@ -209,7 +250,7 @@ def _label(archive: Path, by_suffix: dict[str, TarMember]) -> tuple[str, str]:
             table = json.loads(content)
             given = table.get("label", table.get("cls")) if isinstance(table, dict) else None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        return "", f"{member.name} is no {'JSON' if member.suffix == 'json' else 'text'}"
+        return "", f"{member.name} is not {'JSON' if member.suffix == 'json' else 'text'}"
     if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
         return "number", str(given)
     if isinstance(given, str) and given and given.isprintable():
@@ -237,29 +278,31 @@ def _labels(root: Path, samples: Iterable[_Sample], file: FileState | None) -> t
         if not 0 <= label < len(classes):
             raise DataError(
                 f"{sample.path} in {root} is of class {sample.label}, but {file.name} names {len(classes)} classes"
-                f"{', numbered from 0' if isinstance(sample.label, int) else ' and not that one'}; correct one of them"
+                f"{', numbered from 0' if isinstance(sample.label, int) else ', not including it'}; correct one of them"
             )
         labels.append(label)
     return classes, labels
 
 
 def read_classes(file: Path) -> tuple[str, ...]:
-    """Read the names of classes: a list in JSON, or a line each.
+    """Read class names from a JSON list or from lines of text.
 
     Raises:
-        DataError: something else, or a name that is there twice.
+        DataError: The file has another content, or a name occurs twice.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
         names: object = json.loads(text) if file.suffix == ".json" else text.splitlines()
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the names of the classes in {file} ({error})") from error
+        raise DataError(
+            f"cannot read the class names in {file} ({error}); expected UTF-8 text or a JSON list"
+        ) from error
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
-        raise DataError(f"{file} is no list of class names; expected a name in every place, the first of class 0")
+        raise DataError(f"{file} is not a list of class names; expected one name per class, beginning with class 0")
     composed = tuple(unicodedata.normalize("NFC", name) for name in names)
     twice = sorted({name for name in composed if composed.count(name) > 1}) if len(set(composed)) < len(names) else []
     if twice:
-        raise DataError(f"{file} names the class {twice[0]} twice; expected every class once")
+        raise DataError(f"{file} lists the class {twice[0]} twice; expected every class once")
     return composed
 
 
@@ -272,7 +315,7 @@ def _state(root: Path, name: str) -> FileState:
 
 
 def _read(folder: Path) -> ShardIndex | None:
-    """Read an index; None where there is none, a newer or a damaged one."""
+    """Read an index; None if there is none, or it is newer or damaged."""
     try:
         info = IndexInfo.load(folder / INDEX)
         arrays = [_mapped(folder, digest) for digest in (info.rows, info.names)]

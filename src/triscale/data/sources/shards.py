@@ -1,4 +1,4 @@
-"""Images in tar shards, laid out as WebDataset does it, read in any order by their offsets."""
+"""Read images from tar shards in WebDataset layout, in any order, by their byte offsets."""
 
 from __future__ import annotations
 
@@ -12,24 +12,32 @@ import numpy as np
 
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
-from triscale.data.sources.scan_cache import Stamp
-from triscale.data.sources.shard_index import IMAGE_SUFFIXES, ShardIndex, hash_of, load_index
+from triscale.data.sources.scan_cache import FileStamp
+from triscale.data.sources.shard_index import IMAGE_SUFFIXES, ShardIndex, hash_path, load_index
 from triscale.data.sources.source import ROLE_FOLDERS, Entries, FoundFile, Layout, Role, entries
 from triscale.errors import DataError
 
 MAX_OPEN = 64
-"""Shards that a process keeps open."""
+"""Maximum number of shards that a process keeps open."""
 
 _ORDER: tuple[Role, ...] = ("train", "val", "test")
 
 
 def is_shards(root: Path) -> bool:
-    """Return whether a folder on this machine holds tar shards and no class folders."""
+    """Return whether a local folder holds tar shards and no class folders."""
     return root.is_dir() and holds_shards(lambda path: entries(root / path))
 
 
 def holds_shards(inside: Entries) -> bool:
-    """Return whether a folder holds tar shards, no folders and no images, or role folders of nothing else."""
+    """Return whether a folder holds only tar shards, or split folders that hold only tar shards.
+
+    Args:
+        inside: Lists the folders and files in a folder by its relative path.
+
+    Example:
+        >>> holds_shards(lambda path: ([], ["train-000000.tar", "classes.json"]))
+        True
+    """
     folders, files = inside("")
     if not folders:
         return any(map(is_tar, files)) and not any(map(has_image_suffix, files))
@@ -39,18 +47,21 @@ def holds_shards(inside: Entries) -> bool:
 
 
 def find_shards(root: Path) -> Layout:
-    """Find the samples in a folder of tar shards, from their index, which is made where there is none.
+    """Find the samples in a folder of tar shards through their index, which is built if there is none.
 
-    A sample is what stands side by side and has one key, the name up to the first dot: an image and ``.cls``, the
-    number or name of its class as text, or ``.json`` with ``label`` or ``cls``. ``classes.json``, a list, or
-    ``classes.txt``, a line each, gives the names of the classes that are numbered from 0. The parts are given by the
-    shards' names, such as ``train-000000.tar``, or by folders train, val and test.
+    A sample consists of adjacent tar members with the same key (the name up to the first dot): an image, and ``.cls``
+    with the number or name of its class as text, or ``.json`` with ``label`` or ``cls``. The names of numbered classes
+    are in ``classes.json``, a list, or ``classes.txt``, one per line. Splits are given by the names of the shards, such
+    as ``train-000000.tar``, or by folders train, val and test.
 
-    The path of a sample is the name of its image in the archive; where parts are given, it begins with the part.
+    The path of a sample is the name of its image in the archive, preceded by the split if splits are given.
+
+    Args:
+        root: The folder of the shards.
 
     Raises:
-        DataError: a shard that cannot be read or is damaged, parts that are given for some shards only, labels that
-            do not fit the names of the classes.
+        DataError: A shard is unreadable or damaged, only some shards have a split, or a label does not fit the class
+            names.
     """
     root = root.absolute()
     roles = shard_roles(root)
@@ -71,32 +82,34 @@ def find_shards(root: Path) -> Layout:
 
 
 def shard_roles(root: Path) -> dict[str, Role]:
-    """Return the shards of a folder, by their paths relative to it, in order, and what each is for.
+    """Return the shards of a folder, by their relative paths, in order, and the split of each.
 
     Raises:
-        DataError: the parts are given for some shards only, or there is no part for training.
+        DataError: Only some shards have a split, or there is no training split.
     """
     folders, files = entries(root)
-    given: dict[str, Role | None] = {name: role_in_name(name) for name in files if is_tar(name)}
+    given: dict[str, Role | None] = {name: role_in_filename(name) for name in files if is_tar(name)}
     for folder in folders:
         role = ROLE_FOLDERS[folder.lower()]
         given |= {f"{folder}/{name}": role for name in entries(root / folder)[1] if is_tar(name)}
-    parts = set(given.values())
-    if parts in ({None}, {"train"}):
+    splits = set(given.values())
+    if splits in ({None}, {"train"}):
         return dict.fromkeys(sorted(given), "unsplit")
     odd = [name for name, role in given.items() if role is None]
     if odd:
         raise DataError(
-            f"{len(odd)} of {len(given)} shards in {root} do not say what they are for ({', '.join(odd[:3])}); "
+            f"{len(odd)} of {len(given)} shards in {root} have no split in their name ({', '.join(odd[:3])}); "
             f"expected train, val or test in the name of every shard or of none"
         )
-    if "train" not in parts:
-        raise DataError(f"{root} holds shards for {' and '.join(map(str, sorted(map(str, parts))))} but none for train")
+    if "train" not in splits:
+        raise DataError(
+            f"{root} holds shards for {' and '.join(sorted(map(str, splits)))} but none for train; add them"
+        )
     return {name: role for wanted in _ORDER for name, role in sorted(given.items()) if role == wanted}
 
 
 class Shards:
-    """The images of a folder of shards; see :class:`triscale.data.sources.store.Store`."""
+    """Read the images in a folder of shards; see :class:`triscale.data.sources.store.Store`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -119,7 +132,7 @@ class Shards:
         if size > limits.file_bytes:
             raise BadImage(f"{size} bytes, more than the limit of {limits.file_bytes}")
         try:
-            opened = self._opened(int(found["shard"]))  # kept by this name, or else another thread may close it
+            opened = self._opened(int(found["shard"]))  # this reference keeps other threads from closing it
             content = _read_at(opened.handle, offset, size)
         except OSError as error:
             raise BadImage(f"cannot be read ({error.strerror})") from error
@@ -127,22 +140,22 @@ class Shards:
             raise BadImage(f"cut off: the shard holds {len(content)} of {size} bytes")
         return content
 
-    def stamp(self, path: str) -> Stamp:
-        """Return the state of the shard and the place in it; see :class:`triscale.data.sources.store.Store`."""
+    def stamp(self, path: str) -> FileStamp:
+        """Return the state of the shard and the offset in it; see :class:`triscale.data.sources.store.Store`."""
         row = self._row(path)
         if row is None:
-            return Stamp("", 0)
+            return FileStamp("", 0)
         found = self._index.rows[row]
         shard = self._index.info.shards[found["shard"]]
         state = f"{shard.name} {shard.size_bytes} {shard.mtime_ns} {found['offset']} {found['size']}"
-        return Stamp(state, shard.mtime_ns)
+        return FileStamp(state, shard.mtime_ns)
 
     def missing(self, paths: Iterable[str]) -> list[str]:
         """Return the paths that are not in the shards."""
         present = set(self._index.paths)
         return [path for path in paths if path not in present]
 
-    def place(self, path: str) -> str:
+    def location(self, path: str) -> str:
         """Return the shard and the path."""
         row = self._row(path)
         shard = "" if row is None else self._index.info.shards[self._index.rows[row]["shard"]].name
@@ -150,7 +163,7 @@ class Shards:
 
     def _row(self, path: str) -> int | None:
         wanted = path.encode(errors="surrogateescape")
-        hashed = np.uint64(hash_of(wanted))
+        hashed = np.uint64(hash_path(wanted))
         row = int(self._hashes.searchsorted(hashed))
         while row < len(self._hashes) and self._hashes[row] == hashed:
             if self._names[self._ends[row] : self._ends[row + 1]].tobytes() == wanted:
@@ -159,7 +172,7 @@ class Shards:
         return None
 
     def _opened(self, shard: int) -> _Opened:
-        """Return an open shard; no lock, which another thread could hold while this process is forked."""
+        """Return an open shard; without a lock, which another thread could hold while this process is forked."""
         opened = self._open.get(shard)
         if opened is None:
             opened = self._open[shard] = _Opened(self.root / self._index.info.shards[shard].name)
@@ -169,7 +182,7 @@ class Shards:
 
 
 class _Opened:
-    """An open file, which is closed when nobody reads from it any more."""
+    """An open file, closed with its last reference."""
 
     def __init__(self, path: Path) -> None:
         self.handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
@@ -180,7 +193,7 @@ class _Opened:
 
 
 def _read_at(handle: int, offset: int, size: int) -> bytes:
-    """Read at a place, whatever the place of others who share the descriptor."""
+    """Read at an offset, independent of other users of the descriptor."""
     content = os.pread(handle, size, offset)
     while len(content) < size:
         more = os.pread(handle, size - len(content), offset + len(content))
@@ -191,16 +204,21 @@ def _read_at(handle: int, offset: int, size: int) -> bytes:
 
 
 def has_image_suffix(name: str) -> bool:
-    """Return whether a file passes for an image by its name: a manifest beside it may name it."""
+    """Return whether a file has the suffix of an image format."""
     return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
 
 
 def is_tar(name: str) -> bool:
-    """Return whether a file is a shard by its name."""
+    """Return whether a file has the suffix of a shard."""
     return name.lower().endswith(".tar")
 
 
-def role_in_name(name: str) -> Role | None:
-    """Return the part that one word of a file's name gives, None if none or several do."""
+def role_in_filename(name: str) -> Role | None:
+    """Return the split that a word of a file name gives; None if no word or several do.
+
+    Example:
+        >>> role_in_filename("train-000000.tar"), role_in_filename("images-000000.tar")
+        ('train', None)
+    """
     roles = {ROLE_FOLDERS[word] for word in re.split(r"[-_. ]", name.lower()) if word in ROLE_FOLDERS}
     return roles.pop() if len(roles) == 1 else None

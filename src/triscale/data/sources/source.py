@@ -1,4 +1,11 @@
-"""Where the images of a data set lie: folders -> roles, classes and files, in an order that no file system decides."""
+"""Find the splits, classes and files of a folder of images, in an order independent of the file system.
+
+::
+
+    root/                      or   root/
+      cat/1.jpg, 2.jpg, ...           train/cat/1.jpg, ...
+      dog/1.jpg, ...                  test/cat/1.jpg, ...
+"""
 
 from __future__ import annotations
 
@@ -15,7 +22,7 @@ from triscale.data.images.header import format_of
 from triscale.errors import DataError
 
 Role = Literal["train", "val", "test", "unsplit"]
-"""What the images of a folder are for; ``unsplit`` where the folders do not say."""
+"""The split of the images of a folder; ``unsplit`` if no splits are given."""
 
 ROLE_FOLDERS: dict[str, Role] = {
     "train": "train",
@@ -24,16 +31,21 @@ ROLE_FOLDERS: dict[str, Role] = {
     "validation": "val",
     "test": "test",
 }
-"""The names of folders, in any case, that say what the images in them are for."""
+"""The lower-case names of folders that denote a split."""
 
 EXPECTED = "expected one folder for each class, or folders train and test (or val) that hold one for each class"
 
-# What systems leave in folders; @eaDir holds thumbnails that would pass for images.
+# Files and folders created by operating systems; @eaDir holds thumbnails that look like images.
 _JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin"}
 
 
 class FoundFile(NamedTuple):
-    """One file below a class folder: its path relative to the root, with ``/``, and the name of its class."""
+    """One file below a class folder.
+
+    Attributes:
+        path: Relative to the root, with ``/``.
+        class_name: The name of its class.
+    """
 
     path: str
     class_name: str
@@ -41,15 +53,15 @@ class FoundFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The folders of a data set as found; of the files, only those outside the class folders have been opened.
+    """The folders and files of a dataset; only files outside class folders have been opened.
 
     Attributes:
-        root: what all paths are relative to: a folder, absolute, or the address of one; it lies below the folder
-            given where that holds nothing but one folder.
-        classes: for each role found, its class names (in Unicode's composed form, NFC), sorted.
-        files: for each role found, the files below its class folders, sorted by path.
-        stray: the images that lie outside every class folder, sorted by path.
-        unusable: what cannot be an image of a class for other reasons, each with its reason.
+        root: What all paths are relative to: an absolute folder or a URL. It is below the given folder if that holds
+            nothing but one folder.
+        classes: For each split, its class names (in Unicode's composed form, NFC), sorted.
+        files: For each split, the files below its class folders, sorted by path.
+        stray: The images outside every class folder, sorted by path.
+        unusable: Other items that cannot be labeled images, each with its reason.
     """
 
     root: str
@@ -62,14 +74,28 @@ class Layout:
 def find_images(root: Path) -> Layout:
     """Find the class folders below a folder and the files in them.
 
-    Two layouts are known: class folders (``root/<class>/...``), and role folders (``train`` and one or two of ``val``,
+    There are two layouts: class folders (``root/<class>/...``), and split folders (``train`` and one or two of ``val``,
     ``valid``, ``validation``, ``test``, in any case) that each hold class folders. Everything below a class folder
-    belongs to the class. A folder that holds nothing but one folder of folders is passed through, as archives unpack
-    to such. Hidden files and what operating systems leave behind are passed over. A folder that several symbolic
-    links lead to is walked once.
+    belongs to the class. A folder that holds nothing but one folder of folders is skipped, since archives are often
+    unpacked to one. Hidden files and system files are ignored. A folder that several symbolic links point to is
+    walked once.
+
+    Args:
+        root: The folder.
 
     Raises:
-        DataError: the folder is missing or cannot be read, or what it holds is neither of the two layouts.
+        DataError: The folder is missing, unreadable, or has neither of the two layouts.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as temporary:
+        ...     for name in ("cat/1.png", "dog/1.png"):
+        ...         path = Path(temporary) / name
+        ...         path.parent.mkdir()
+        ...         path.touch()
+        ...     layout = find_images(Path(temporary))
+        >>> layout.files["unsplit"]
+        (FoundFile(path='cat/1.png', class_name='cat'), FoundFile(path='dog/1.png', class_name='dog'))
     """
     try:
         mode = root.stat().st_mode
@@ -80,7 +106,7 @@ def find_images(root: Path) -> Layout:
     if not is_text(str(root.absolute())):
         raise DataError(f"the path {str(root)!a} is not valid UTF-8; rename the folder")
     given = root.absolute()
-    root = given / pass_through(lambda path: entries(given / path))
+    root = given / skip_single_folders(lambda path: entries(given / path))
     roles = role_folders(str(root), lambda path: entries(root / path))
     classes: dict[Role, tuple[str, ...]] = {}
     starts: list[_Place] = []
@@ -109,19 +135,23 @@ class _Place(NamedTuple):
 
 
 Entries = Callable[[str], tuple[list[str], list[str]]]
-"""From a folder below a root, by its path, to the names of the folders and of all else in it, sorted."""
+"""From the path of a folder below a root to the names of the folders and of the other entries in it, sorted."""
 
 
-def is_kept(name: str) -> bool:
-    """Return whether a file or folder is looked at: not hidden, and nothing that systems leave behind."""
+def is_visible(name: str) -> bool:
+    """Return whether a file or folder is neither hidden nor created by the operating system."""
     return not name.startswith(".") and name.lower() not in _JUNK
 
 
 def entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the names of the folders and of all else in a folder, sorted, without what is hidden or junk."""
+    """Return the names of the folders and of the other visible entries in a folder, sorted.
+
+    Raises:
+        DataError: The folder cannot be read.
+    """
     try:
         with os.scandir(folder) as scanned:
-            kept = [entry for entry in scanned if is_kept(entry.name)]
+            kept = [entry for entry in scanned if is_visible(entry.name)]
             folders = sorted(entry.name for entry in kept if entry.is_dir())
     except OSError as error:
         raise DataError(f"cannot read the folder {folder} ({error.strerror}); make it readable") from error
@@ -129,14 +159,14 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def join(parent: str, name: str) -> str:
-    """Return the path of what lies in a folder; the root is the empty path."""
+    """Return the path of an entry of a folder; the root is the empty path."""
     return f"{parent}/{name}" if parent else name
 
 
-def pass_through(inside: Entries) -> str:
-    """Go down while a folder holds one folder only, and stay if that leads to no folder that holds several."""
+def skip_single_folders(inside: Entries) -> str:
+    """Descend while a folder holds only one folder; return the root if that leads to no folder with several."""
     folder = ""
-    for _ in range(16):  # a limit, as the one folder may be a link to a folder above
+    for _ in range(16):  # limited, since the folder can be a symbolic link to a parent
         below = inside(folder)[0]
         if len(below) != 1:
             return folder if below else ""
@@ -145,10 +175,15 @@ def pass_through(inside: Entries) -> str:
 
 
 def role_folders(root: str, inside: Entries) -> dict[Role, str]:
-    """Return the folder of each role; the root itself, as ``unsplit``, where it holds class folders.
+    """Return the folder of each split; the root itself, as ``unsplit``, if it holds class folders.
+
+    Args:
+        root: The folder or URL, for messages.
+        inside: Lists the folders and files in a folder.
 
     Raises:
-        DataError: folders for validation or test but none for training, two of one role, or others beside them.
+        DataError: There are validation or test folders but no training folder, two folders for one split, or other
+            folders next to them.
     """
     folders = inside("")[0]
     named: dict[Role, list[str]] = {}
@@ -164,21 +199,26 @@ def role_folders(root: str, inside: Entries) -> dict[Role, str]:
         if len(names) > 1:
             raise DataError(f"{root} holds {' and '.join(names)}, which mean the same; keep one {role} folder")
     if len(named) == 1 and inside(named["train"][0])[1]:
-        return {"unsplit": ""}  # the files in it show a class that is called train
+        return {"unsplit": ""}  # it holds files, so it is a class with the name "train"
     if others:
         raise DataError(
-            f"{root} holds {', '.join(others)} beside train; only val and test are expected there: rename or move "
-            f"what does not belong"
+            f"{root} holds {', '.join(others)} next to train; only val and test are expected there: rename or move "
+            f"the others"
         )
     order: tuple[Role, ...] = ("train", "val", "test")
     return {role: named[role][0] for role in order if role in named}
 
 
 def class_folders(root: str, parent: str, inside: Entries) -> dict[str, str]:
-    """Return the class folders in a folder: name in Unicode's composed form -> path relative to the root.
+    """Return the class folders in a folder: from the name in Unicode's composed form to the path.
+
+    Args:
+        root: The folder or URL, for messages.
+        parent: Path of the folder relative to the root.
+        inside: Lists the folders and files in a folder.
 
     Raises:
-        DataError: a name that is no text, or two that differ in their Unicode form only.
+        DataError: A name is not valid UTF-8, or two names differ only in their Unicode form.
     """
     named: dict[str, str] = {}
     place = f"{root}/{parent}".rstrip("/")
@@ -189,7 +229,7 @@ def class_folders(root: str, parent: str, inside: Entries) -> dict[str, str]:
         if composed in named:
             other = named[composed].rpartition("/")[2]
             raise DataError(
-                f"the class folders {other!a} and {name!a} in {place} have one name, spelled with different "
+                f"the class folders {other!a} and {name!a} in {place} have the same name, spelled with different "
                 f"Unicode characters; rename or merge them"
             )
         named[composed] = join(parent, name)
@@ -197,7 +237,7 @@ def class_folders(root: str, parent: str, inside: Entries) -> dict[str, str]:
 
 
 def _walk(root: Path, starts: list[_Place], above: set[str]) -> Iterator[_Place]:
-    """Yield every file below the class folders; real folders come first, so that a link never takes their files."""
+    """Yield every file below the class folders; real folders first, so that a link never claims their files."""
     seen = {_identity(root / path) for path in above}
     real = deque(start for start in starts if not (root / start.path).is_symlink())
     links = deque(start for start in starts if (root / start.path).is_symlink())
@@ -221,12 +261,12 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def is_text(name: str) -> bool:
-    """Return whether a file name is valid UTF-8; Python carries the bytes of others as lone surrogates."""
+    """Return whether a file name is valid UTF-8; Python represents other bytes as lone surrogates."""
     return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def printable(text: str) -> str:
-    """Return a text in which bytes that are no UTF-8 are written as escapes."""
+    """Return a string with bytes that are not UTF-8 written as escapes."""
     return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""Where the bytes of images lie, and one way to read them."""
+"""One interface to read the bytes of images, wherever they are stored."""
 
 from __future__ import annotations
 
@@ -11,45 +11,49 @@ from typing import Protocol
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, read_bytes
 from triscale.data.sources.local import is_url
 from triscale.data.sources.remote import open_remote
-from triscale.data.sources.scan_cache import Stamp
+from triscale.data.sources.scan_cache import FileStamp
 from triscale.data.sources.shards import Shards, is_shards
 from triscale.data.sources.tables import ImageTables, is_tables
 
 
 class Store(Protocol):
-    """The images of one set by their paths, which are relative to its root, with ``/``.
+    """The images of one dataset, by their paths relative to its root, with ``/``.
 
-    A store is read by many threads and processes at once: it is safe after a fork, and can be pickled.
+    Many threads and processes read a store at once: it is thread-safe, safe after a fork, and can be pickled.
     """
 
     def read(self, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
         """Return the bytes of an image.
 
         Raises:
-            BadImage: there is none, it cannot be read, or it is larger than the limits allow.
+            BadImage: The image does not exist, cannot be read, or is larger than the limits allow.
         """
         ...
 
-    def stamp(self, path: str) -> Stamp:
-        """Return what changes when the bytes of an image do; an empty state if nothing is known to.
-
-        Raises:
-            BadImage: there is no such image.
-        """
+    def stamp(self, path: str) -> FileStamp:
+        """Return the identity of an image's content without reading it; its state is empty if it is unknown."""
         ...
 
     def missing(self, paths: Iterable[str]) -> list[str]:
-        """Return the paths of which nothing is there, in the order given."""
+        """Return the paths that do not exist, in the given order."""
         ...
 
-    def place(self, path: str) -> str:
-        """Return where an image lies, in words that lead a person to it."""
+    def location(self, path: str) -> str:
+        """Return where an image is, for messages."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """Files below a folder; a path that is absolute or leads out of it is followed."""
+    """Files below a folder; absolute paths and paths that lead out of it are followed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     _ = (Path(root) / "1.png").write_bytes(b"...")
+        ...     Folder(Path(root)).missing(["1.png", "2.png"])
+        ['2.png']
+    """
 
     root: Path
 
@@ -57,32 +61,32 @@ class Folder:
         """Return the bytes of a file; see :class:`Store`."""
         return read_bytes(self.root / path, limits)
 
-    def stamp(self, path: str) -> Stamp:
+    def stamp(self, path: str) -> FileStamp:
         """Return size, times and inode of a file; see :class:`Store`."""
         try:
-            found = os.stat(os.path.join(self.root, path))  # noqa: PTH116, PTH118 - many times a scan
+            found = os.stat(os.path.join(self.root, path))  # noqa: PTH116, PTH118 - faster than pathlib
         except (OSError, ValueError):
-            return Stamp("", 0)  # reading it says why
+            return FileStamp("", 0)  # reading it reports the reason
         state = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
-        return Stamp(state, max(found.st_mtime_ns, found.st_ctime_ns))
+        return FileStamp(state, max(found.st_mtime_ns, found.st_ctime_ns))
 
     def missing(self, paths: Iterable[str]) -> list[str]:
-        """Return the paths at which there is no file."""
+        """Return the paths that are not files."""
         return [path for path in paths if not os.path.isfile(self.root / path)]  # noqa: PTH113 - no error of long names
 
-    def place(self, path: str) -> str:
+    def location(self, path: str) -> str:
         """Return the file's path."""
         return str(self.root / path)
 
 
 def open_store(root: str) -> Store:
-    """Return the store that a root names: an address, a folder of tables, one of tar shards, or one of files.
+    """Open the store of a dataset: a URL, a folder of tables, of tar shards, or of files.
 
     Args:
-        root: what a scan or a split gives as its root.
+        root: The root of a scan or a split.
 
     Raises:
-        DataError: shards that cannot be read, or an address that nothing was fetched from yet and is out of reach.
+        DataError: Shards or tables cannot be read, or a URL that is not cached cannot be reached.
     """
     if is_url(root):
         return open_remote(root)

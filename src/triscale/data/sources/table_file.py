@@ -1,4 +1,4 @@
-"""One file of a table of images, Arrow or Parquet, mapped into memory through pyarrow."""
+"""Open a table of images, Arrow or Parquet, memory-mapped through pyarrow."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from triscale.compat import sync_directory
 from triscale.data.sources.manifest import COLUMNS
 from triscale.errors import DataError
 from triscale.places import cache_folder
+from triscale.retry import summarize_error
 
-_END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream that was written to its end
+_END = b"\xff\xff\xff\xff\0\0\0\0"  # the end-of-stream marker of the Arrow IPC format
 
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """The columns of images and labels, and the class names of the labels, if the file says them."""
+    """The names of the image and label columns, and the class names if the file gives them."""
 
     image: str
     label: str
@@ -31,15 +32,16 @@ class TableColumns:
 
 @dataclass(frozen=True, slots=True)
 class ImageTable:
-    """A file that is open.
+    """An open table.
 
     Attributes:
-        columns: which these are.
-        images: a chunked array of ``struct<bytes, path>``.
-        ends: the rows at which its chunks end.
-        names_files: whether a row names a file in place of the bytes of an image.
-        state: what changes with the file's content.
-        changed_ns: when that was last, in ns since 1970.
+        columns: The columns of images and labels.
+        images: A chunked array of ``struct<bytes, path>``.
+        ends: The rows at which its chunks end.
+        names_files: Whether a row gives the path of a file instead of the bytes of an image.
+        state: A string that changes with the content of the file.
+        changed_ns: When the content last changed, in ns since 1970.
+        table: The ``pyarrow.Table``.
     """
 
     columns: TableColumns
@@ -57,10 +59,13 @@ class ImageTable:
 
 
 def open_table(file: Path) -> ImageTable:
-    """Open a file, ``.arrow`` or ``.parquet``; the latter is turned into the former once, in the cache folder.
+    """Open an ``.arrow`` or ``.parquet`` file; Parquet is converted to Arrow once, in the cache folder.
+
+    Args:
+        file: The file.
 
     Raises:
-        DataError: no such file, one that is damaged or without the columns; no room in the cache folder.
+        DataError: The file does not exist, is damaged or lacks the columns, or the cache folder cannot be written.
     """
     arrow = _module("pyarrow", file)
     try:
@@ -70,16 +75,16 @@ def open_table(file: Path) -> ImageTable:
         with mapped.open("rb") as opened:
             opened.seek(-len(_END), os.SEEK_END)
             if opened.read() != _END:
-                raise DataError(f"{file} is damaged: it is cut off; copy or save it anew")
+                raise DataError(f"{file} is damaged: it is truncated; copy or save it again")
         table = importlib.import_module("pyarrow.ipc").open_stream(arrow.memory_map(str(mapped))).read_all()
         columns = _columns(arrow, file, table.schema)
         images = table.column(columns.image)
         images.validate(full=True)
         table.column(columns.label).validate(full=True)
-    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's own errors are kinds of these
+    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's own errors are subclasses of these
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{file} is damaged or cannot be read ({' '.join(str(error).split())[:200]})") from error
+        raise DataError(f"{file} is damaged or cannot be read ({summarize_error(error, 200)})") from error
     return ImageTable(
         columns=columns,
         images=images,
@@ -92,7 +97,7 @@ def open_table(file: Path) -> ImageTable:
 
 
 def is_manifest_table(file: Path) -> bool:
-    """Return whether a Parquet file has the columns of a manifest; a damaged one has none."""
+    """Return whether a Parquet file has the columns of a manifest; False if it is damaged."""
     try:
         names = set(_module("pyarrow.parquet", file).read_schema(file).names)
     except (OSError, ValueError) as error:
@@ -103,36 +108,36 @@ def is_manifest_table(file: Path) -> bool:
 
 
 def _columns(arrow: Any, file: Path, schema: Any) -> TableColumns:
-    """Return the columns that the features name, or that look like what is wanted."""
+    """Return the columns that the features declare, or that have the expected type or name."""
     features = _features(schema)
     images = [name for name in schema.names if features.get(name, {}).get("_type") == "Image"]
     images = images or [field.name for field in schema if _is_image(arrow, field.type)]
     labels = [name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
     labels = labels or [name for name in ("label", "labels") if name in schema.names][:1]
-    image = _the_one(file, schema, images, "image", "of the feature Image, with bytes and path")
-    label = _the_one(file, schema, labels, "label", "of the feature ClassLabel")
+    image = _choose_column(file, schema, images, "image", "of the feature Image, with bytes and path")
+    label = _choose_column(file, schema, labels, "label", "of the feature ClassLabel")
     if not _is_image(arrow, schema.field(image).type):
         raise DataError(f"the column {image} of {file} holds {schema.field(image).type}; expected bytes and path")
     kind = schema.field(label).type
     if not (arrow.types.is_integer(kind) or arrow.types.is_string(kind) or arrow.types.is_large_string(kind)):
-        raise DataError(f"the column {label} of {file} holds {kind}; expected whole numbers or text")
+        raise DataError(f"the column {label} of {file} holds {kind}; expected integers or text")
     names = features.get(label, {}).get("names")
     return TableColumns(image, label, tuple(map(str, names)) if isinstance(names, list) else None)
 
 
-def _the_one(file: Path, schema: Any, found: list[str], usual: str, what: str) -> str:
+def _choose_column(file: Path, schema: Any, found: list[str], usual: str, what: str) -> str:
     if len(found) == 1:
         return found[0]
     if usual in found:
         return usual
     columns = ", ".join(found or schema.names)
     if found:
-        raise DataError(f"{file} has {len(found)} columns {what} ({columns}); keep one, or call one of them {usual}")
-    raise DataError(f"{file} has no column {what}, among {columns}")
+        raise DataError(f"{file} has {len(found)} columns {what} ({columns}); keep one, or name one of them {usual}")
+    raise DataError(f"{file} has no column {what}; its columns are {columns}")
 
 
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
-    """Return what ``datasets`` wrote about the columns."""
+    """Return the features that Hugging Face ``datasets`` wrote about the columns."""
     try:
         info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = info.get("info", {}).get("features", {})
@@ -150,7 +155,7 @@ def _is_image(arrow: Any, kind: Any) -> bool:
 
 
 def _converted(arrow: Any, file: Path, state: str) -> Path:
-    """Return the Arrow file of a Parquet file, which is written, whole or not at all, if it is not there yet."""
+    """Return the Arrow file of a Parquet file, written atomically if it does not exist yet."""
     digest = hashlib.sha256(f"{file.absolute()} {state}".encode(errors="surrogateescape")).hexdigest()
     kept = cache_folder() / "tables" / f"{digest[:32]}.arrow"
     if kept.is_file():

@@ -1,4 +1,4 @@
-"""Images in tables, as Hugging Face's ``datasets`` saves them: Arrow files, or a folder of Parquet files."""
+"""Read images from tables as saved by Hugging Face ``datasets``: Arrow files, or a folder of Parquet files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, read_bytes
-from triscale.data.sources.scan_cache import Stamp
-from triscale.data.sources.shards import has_image_suffix, role_in_name
-from triscale.data.sources.source import ROLE_FOLDERS, FoundFile, Layout, Role, entries, is_kept
+from triscale.data.sources.scan_cache import FileStamp
+from triscale.data.sources.shards import has_image_suffix, role_in_filename
+from triscale.data.sources.source import ROLE_FOLDERS, FoundFile, Layout, Role, entries, is_visible
 from triscale.data.sources.table_file import ImageTable, is_manifest_table, open_table
 from triscale.errors import DataError
 
@@ -22,7 +22,11 @@ _ORDER: tuple[Role, ...] = ("train", "val", "test", "unsplit")
 def is_tables(root: Path) -> bool:
     """Return whether a folder was saved by ``datasets``, or holds Parquet files, no class folders and no images.
 
-    A Parquet file that is a manifest, see :func:`triscale.data.sources.manifest.read_manifest`, is none of them.
+    Parquet files that are manifests do not count, see :func:`triscale.data.sources.manifest.read_manifest`.
+
+    Example:
+        >>> is_tables(Path("no such folder"))
+        False
     """
     if not root.is_dir():
         return False
@@ -40,16 +44,20 @@ def is_tables(root: Path) -> bool:
 def find_tables(root: Path) -> Layout:
     """Find the rows with an image and a label.
 
-    A folder that ``save_to_disk`` wrote, of one set or of one for each part, or a folder of Parquet files, there or in
-    a folder ``data``, with the part in the name of each file or of none. The column of the images is the one of the
-    feature ``Image``, or of ``struct<bytes, path>``, the column of the labels the one of the feature ``ClassLabel``, or
-    else called ``label``; of several, those called ``image`` and ``label``. The path of an image is its file and row.
+    The folder was written by ``save_to_disk``, from one ``Dataset`` or a ``DatasetDict`` of splits. Or it holds Parquet
+    files, directly or in a folder ``data``, with the split in the name of every file or of none. The image column has
+    the feature ``Image`` or the type ``struct<bytes, path>``. The label column has the feature ``ClassLabel`` or the
+    name ``label``. Of several candidates, those named ``image`` and ``label`` are used. The path of an image consists
+    of its file and row.
 
-    Parquet is turned into Arrow once, in the cache folder, as single rows of it cannot be read.
+    Parquet is converted to Arrow once, in the cache folder, since single rows of it cannot be read.
+
+    Args:
+        root: The folder.
 
     Raises:
-        DataError: files that cannot be read or are damaged, no such columns or too many, parts that are given for
-            some files only, or other class names in some.
+        DataError: Files are unreadable or damaged, columns are missing or ambiguous, only some files have a split, or
+            class names differ between files.
     """
     root = root.absolute()
     files: dict[Role, list[FoundFile]] = {}
@@ -62,7 +70,7 @@ def find_tables(root: Path) -> Layout:
         given[name], named[name] = table.labels(), table.columns.classes
     if len(set(named.values())) > 1:
         odd = next(name for name, names in named.items() if names != next(iter(named.values())))
-        raise DataError(f"the classes of {next(iter(named))} and {odd} in {root} are not the same; expected them to be")
+        raise DataError(f"the classes of {next(iter(named))} and {odd} in {root} differ; save them with the same names")
     names = next(iter(named.values()))
     for name, role in roles.items():
         found = files.setdefault(role, [])
@@ -85,20 +93,20 @@ def find_tables(root: Path) -> Layout:
 
 
 def table_roles(root: Path) -> dict[str, Role]:
-    """Return the files of tables below a folder, by their paths relative to it, in order, and what each is for.
+    """Return the table files below a folder, by their relative paths, in order, and the split of each.
 
     Raises:
-        DataError: parts of other names than train, val and test, or given for some files only.
+        DataError: Splits have other names than train, val and test, or only some files have one.
     """
     if (root / "dataset_dict.json").is_file():
-        parts = sorted(path.name for path in root.iterdir() if path.is_dir() and is_kept(path.name))
-        odd = [part for part in parts if part.lower() not in ROLE_FOLDERS]
+        splits = sorted(path.name for path in root.iterdir() if path.is_dir() and is_visible(path.name))
+        odd = [split for split in splits if split.lower() not in ROLE_FOLDERS]
         if odd:
             raise DataError(
-                f"{root} has a part {odd[0]}; expected train, val (or validation) and test: rename or remove it"
+                f"{root} has a split {odd[0]}; expected train, val (or validation) and test: rename or remove it"
             )
         files: dict[str, Role | None] = {
-            f"{part}/{name}": ROLE_FOLDERS[part.lower()] for part in parts for name in _saved(root / part)
+            f"{split}/{name}": ROLE_FOLDERS[split.lower()] for split in splits for name in _saved(root / split)
         }
     elif _is_saved(root):
         files = dict.fromkeys(_saved(root))
@@ -106,21 +114,21 @@ def table_roles(root: Path) -> dict[str, Role]:
         names = [name for name in entries(root)[1] if _is_parquet(name)]
         if (root / "data").is_dir():
             names += [f"data/{name}" for name in entries(root / "data")[1] if _is_parquet(name)]
-        files = {name: role_in_name(Path(name).name) for name in names}
+        files = {name: role_in_filename(Path(name).name) for name in names}
     found = set(files.values())
     if found in ({None}, {"train"}):
         return dict.fromkeys(files, "unsplit")
     if None in found or "train" not in found:
         shown = ", ".join(name for name, role in files.items() if role != "train")
         raise DataError(
-            f"expected train, and val or test, in the names of the files in {root}, or no part in any; given "
+            f"expected train, and val or test, in the names of the files in {root}, or no split in any; given "
             f"{shown[:200]}"
         )
     return {name: role for wanted in _ORDER for name, role in files.items() if role == wanted}
 
 
 class ImageTables:
-    """The images of a folder of tables; see :class:`triscale.data.sources.store.Store`."""
+    """Read the images in a folder of tables; see :class:`triscale.data.sources.store.Store`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -130,7 +138,7 @@ class ImageTables:
         return ImageTables, (self.root,)
 
     def read(self, path: str, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-        """Return the bytes of a row's image, or of the file that the row names in their place."""
+        """Return the bytes of a row's image, or of the file whose path the row gives instead."""
         table, row = self._row(path)
         if table is None:
             raise BadImage("no such row")
@@ -149,18 +157,18 @@ class ImageTables:
             raise BadImage(f"{buffer.size} bytes, more than the limit of {limits.file_bytes}")
         return bytes(buffer)
 
-    def stamp(self, path: str) -> Stamp:
-        """Return the state of the file and the row; nothing is known of a file that a row names."""
+    def stamp(self, path: str) -> FileStamp:
+        """Return the state of the file and the row; unknown if rows refer to other files."""
         table = self._row(path)[0]
         if table is None or table.names_files:
-            return Stamp("", 0)
-        return Stamp(f"{path} {table.state}", table.changed_ns)
+            return FileStamp("", 0)
+        return FileStamp(f"{path} {table.state}", table.changed_ns)
 
     def missing(self, paths: Iterable[str]) -> list[str]:
-        """Return the paths of rows that are not there."""
+        """Return the paths of rows that do not exist."""
         return [path for path in paths if self._row(path)[0] is None]
 
-    def place(self, path: str) -> str:
+    def location(self, path: str) -> str:
         """Return file and row."""
         return str(self.root / path)
 
@@ -173,7 +181,7 @@ class ImageTables:
 
 
 def _class_of(label: Any, names: tuple[str, ...] | None) -> str | None:
-    """Return the name of a label's class, None if it has none."""
+    """Return the class name of a label; None if it has none."""
     if isinstance(label, bool) or label is None or label == "":
         return None
     if isinstance(label, int):
@@ -192,16 +200,16 @@ def _is_saved(root: Path) -> bool:
 
 
 def _saved(folder: Path) -> list[str]:
-    """Return the files of a saved set, in their order."""
+    """Return the files of a saved dataset, in order."""
     try:
         state = json.loads((folder / "state.json").read_bytes())
         if state.get("_indices_data_files"):
-            raise DataError(f"{folder} holds a selection by an index; save it anew with a newer version of datasets")
+            raise DataError(f"{folder} holds a selection by indices; save it again with a newer version of datasets")
         return [str(Path(file["filename"]).name) for file in state["_data_files"]]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{folder / 'state.json'} is missing or damaged ({error}); save the set anew") from error
+        raise DataError(f"{folder / 'state.json'} is missing or damaged ({error}); save the dataset again") from error
 
 
 def _is_parquet(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The members of a tar archive with their places in the file; nothing is ever unpacked."""
+"""List the members of a tar archive with their byte offsets; nothing is ever extracted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO, Literal, NamedTuple
 from triscale.errors import DataError
 
 PATH_KEY = "TRISCALE.path"
-"""The record of a member's extended header that holds the path of an image whose name cannot be the member's."""
+"""Keyword of the pax extended header that holds the path of an image if the member has another name."""
 
 _KEY = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
 _END = bytes(tarfile.BLOCKSIZE)
@@ -21,13 +21,13 @@ class TarMember(NamedTuple):
     """One member of an archive.
 
     Attributes:
-        key: the name up to the first dot of its last part.
-        suffix: the name behind that dot, in lower case.
-        name: as the archive has it, without ``./`` before it.
-        path: the image's path, or None where it follows from the name.
-        kind: what it is; only the bytes of a file can be read.
-        offset: where its content begins, in bytes.
-        size: of its content, in bytes.
+        key: The name up to the first dot of its last component.
+        suffix: The name after that dot, in lower case.
+        name: The name in the archive, without a leading ``./``.
+        path: The path of the image, or None if it follows from the name.
+        kind: The type of the member; only the content of a file can be read.
+        offset: Where its content begins, in bytes.
+        size: Size of its content, in bytes.
     """
 
     key: str
@@ -40,10 +40,13 @@ class TarMember(NamedTuple):
 
 
 def members(archive: Path) -> Iterator[TarMember]:
-    """Yield the members that have a key and a suffix, in their order: no folders and no hidden files.
+    """Yield the members that have a key and a suffix, in order, without folders and hidden files.
+
+    Args:
+        archive: An uncompressed tar file.
 
     Raises:
-        DataError: the archive cannot be read, is compressed, damaged, cut off, or several archives joined.
+        DataError: The archive is unreadable, compressed, damaged, truncated, or several archives concatenated.
     """
     try:
         with archive.open("rb") as file:
@@ -51,7 +54,7 @@ def members(archive: Path) -> Iterator[TarMember]:
             with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as opened:
                 for info in opened:
                     if info.offset_data + info.size > size:
-                        raise DataError(_damaged(archive, f"it is cut off within {info.name!a}"))
+                        raise DataError(_damaged(archive, f"it is truncated within {info.name!a}"))
                     if found := _member(info):
                         yield found
                 end = opened.offset
@@ -65,7 +68,12 @@ def members(archive: Path) -> Iterator[TarMember]:
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """Return key and suffix of a name: what stands before and behind the first dot of its last part, if one does."""
+    """Split a name at the first dot of its last component; None if there is none.
+
+    Example:
+        >>> split_name("train/cat/1.seg.png")
+        ('train/cat/1', 'seg.png')
+    """
     matched = _KEY.fullmatch(name)
     return (matched[1], matched[2]) if matched else None
 
@@ -84,17 +92,20 @@ def _member(info: tarfile.TarInfo) -> TarMember | None:
 
 
 def _check_end(archive: Path, file: BinaryIO, end: int) -> None:
-    """Refuse what Python's reader takes for the end of an archive and is none."""
+    """Check the end-of-archive marker, two zero blocks; Python's reader also stops silently at damaged headers."""
     file.seek(end)
     block = file.read(len(_END))
     if len(block) < len(_END):
-        raise DataError(_damaged(archive, "it is cut off: the end mark is missing"))
+        raise DataError(_damaged(archive, "it is truncated: the end-of-archive marker is missing"))
     if block != _END:
         raise DataError(_damaged(archive, f"the header at byte {end} has a wrong checksum"))
     while block := file.read(1 << 20):
         if block.count(0) != len(block):
-            raise DataError(f"{archive} holds more behind its end mark; archives joined into one are not read")
+            raise DataError(
+                f"{archive} continues after its end-of-archive marker; concatenated archives are not supported: keep "
+                f"them as separate files"
+            )
 
 
 def _damaged(archive: Path, why: str) -> str:
-    return f"{archive} is damaged or no tar archive ({why}); expected an uncompressed .tar, whole: make or copy it anew"
+    return f"{archive} is damaged or not a tar archive ({why}); expected a complete, uncompressed .tar: create it again"

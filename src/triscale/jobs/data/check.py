@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from triscale.data.checks.contact_sheet import contact_sheet
 from triscale.data.checks.duplicates import Duplicates, find_duplicates
-from triscale.data.pipeline.leaks import certain, leaks_between
+from triscale.data.pipeline.leaks import certain, find_leaks_between
 from triscale.data.sources.local import is_url
 from triscale.data.sources.scanned import Scan
 from triscale.data.sources.source import Role
@@ -143,7 +143,7 @@ def summarize(found: Scan, copies: Duplicates) -> SetCheck:
         formats=dict(Counter(image.format for image in images).most_common()),
         bad=found.bad,
         copies=copies,
-        leaks=leaks_between(found.train, found.val, found.test, copies),
+        leaks=find_leaks_between(found.train, found.val, found.test, copies),
         contradictions=tuple(group for group in copies.groups if len({label[path] for path in group}) > 1),
         warnings=(),
     )

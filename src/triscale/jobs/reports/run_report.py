@@ -173,7 +173,7 @@ def _warnings(run: Run) -> tuple[str, ...]:
         return ()
     leaks = DataSummary.load(run.data_file).leaks
     sure = certain(leaks)
-    unsure = tuple(leak for leak in leaks if leak.likeness == "possible")
+    unsure = tuple(leak for leak in leaks if leak.match == "possible")
     found = []
     if sure:
         found.append(

@@ -243,7 +243,7 @@ def prepare_split(
         request.images, context, "stopped during the scan of the images; nothing was written yet"
     )
     copies = find_duplicates(found)
-    split = make_split(found, seed=request.split_seed, val_share=request.recipe.val_share, copies=copies)
+    split = make_split(found, seed=request.split_seed, val_share=request.recipe.val_share, duplicates=copies)
     if not options.allow_leak:
         refuse_leaks(split, find_leaks(split, copies))
     if len(split.val) < MIN_HELD_OUT:

@@ -79,7 +79,7 @@ def estimate_training(request: Request, context: ExecutionContext) -> TrainingEs
         seed=request.seed,
         test_share=request.test_share,
         val_share=recipe.val_share,
-        copies=find_duplicates(found),
+        duplicates=find_duplicates(found),
     )
     network, _ = resolve(request, len(split.classes))
     figures = cost_of(network)

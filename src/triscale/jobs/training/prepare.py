@@ -53,7 +53,7 @@ def prepare(
     )
     copies = find_duplicates(found)
     split = make_split(
-        found, seed=request.seed, test_share=request.test_share, val_share=request.recipe.val_share, copies=copies
+        found, seed=request.seed, test_share=request.test_share, val_share=request.recipe.val_share, duplicates=copies
     )
     leaks = find_leaks(split, copies)
     if not allow_leak:

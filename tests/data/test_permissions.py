@@ -46,7 +46,7 @@ print(json.dumps(said))
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
+def location() -> Iterator[Path]:
     """Give a folder that everybody can reach."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from triscale.data.images.color import BadImage
-from triscale.data.images.decode import Prepared, decode, prepare
+from triscale.data.images.decode import LazyImage, decode, open_image
 from triscale.data.images.transforms import Augmentation, TrainTransform, torchcodec_decoder, train_transform
 from triscale.data.pipeline.loader import TrainLoader
 from triscale.data.pipeline.scan import scan
@@ -69,7 +69,7 @@ def test_reduced_decoding_differs_by_half_a_level_on_average(turn, interpolation
     differences = []
     for seed in range(20):
         content = as_jpeg(PHOTOS[seed % 2].crop((0, 0, 640, 424)), turn=turn)
-        full, file = decode(content), prepare(content)
+        full, file = decode(content), open_image(content)
         assert file.size == full.size
         differences.append(np.abs(drawn(transform, file, seed) - drawn(transform, full, seed)))
     assert max(part.mean() for part in differences) <= 2
@@ -83,16 +83,16 @@ def test_where_nothing_can_be_reduced_every_bit_is_the_same(turn):
     for seed in range(10):
         for image in (PHOTOS[0], PHOTOS[0].convert("L"), PHOTOS[0].convert("CMYK")):
             content = as_jpeg(image, turn=turn)
-            assert np.array_equal(drawn(transform, prepare(content), seed), drawn(transform, decode(content), seed))
+            assert np.array_equal(drawn(transform, open_image(content), seed), drawn(transform, decode(content), seed))
     sideways = as_jpeg(PHOTOS[0].crop((0, 0, 639, 427)), turn=turn)
-    assert prepare(sideways).can_reduce(2) == (turn == 1)
+    assert open_image(sideways).can_reduce(2) == (turn == 1)
 
 
 def test_what_is_drawn_afterwards_does_not_depend_on_the_decoding():
     transform = train_transform(Preprocessing(resolution=48), Augmentation(policy="autoaugment", erase=0.5))
     content = as_jpeg(PHOTOS[1])
     for seed in range(5):
-        drawn(transform, prepare(content), seed)
+        drawn(transform, open_image(content), seed)
         after = torch.get_rng_state()
         drawn(transform, decode(content), seed)
         assert torch.equal(torch.get_rng_state(), after)
@@ -102,7 +102,7 @@ def test_what_is_drawn_afterwards_does_not_depend_on_the_decoding():
 def test_a_reduced_image_is_the_mean_of_squares(scale):
     image = PHOTOS[1].crop((0, 0, 640, 424))
     content = as_jpeg(image, subsampling=0)
-    small = np.asarray(prepare(content).load(scale)).astype(int)
+    small = np.asarray(open_image(content).load(scale)).astype(int)
     assert small.shape == (424 // scale, 640 // scale, 3)
     means = np.asarray(decode(content)).reshape(424 // scale, scale, 640 // scale, scale, 3).mean((1, 3))
     assert np.abs(small - means).mean() < 1.5
@@ -112,7 +112,7 @@ def test_a_reduced_image_is_the_mean_of_squares(scale):
 def test_a_truncated_file_is_found_at_any_scale(scale):
     content = as_jpeg(PHOTOS[0])
     with pytest.raises(BadImage, match="damaged JPEG"):
-        prepare(content[: len(content) // 2]).load(scale)
+        open_image(content[: len(content) // 2]).load(scale)
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
@@ -129,7 +129,7 @@ def test_torchcodecs_crops_are_nearly_the_same(interpolation, most, decoder):
     fast, plain = (train_transform(preprocessing, WIDE, each) for each in (decoder, None))
     for seed in range(24):
         content = as_jpeg(PHOTOS[seed % 2], turn=1 + seed % 8)
-        difference = np.abs(drawn(fast, prepare(content), seed) - drawn(plain, prepare(content), seed))
+        difference = np.abs(drawn(fast, open_image(content), seed) - drawn(plain, open_image(content), seed))
         assert difference.mean() < 0.25
         assert difference.max() <= most
 
@@ -139,10 +139,10 @@ def test_torchcodecs_crops_are_varied_alike(decoder):
     fast, plain = (train_transform(Preprocessing(resolution=112), augmentation, each) for each in (decoder, None))
     for seed in range(10):
         content = as_jpeg(PHOTOS[seed % 2])
-        varied = drawn(fast, prepare(content), seed)
+        varied = drawn(fast, open_image(content), seed)
         after = torch.get_rng_state()
         # An operation on colors may make much of one level; another operation would make far more.
-        assert np.median(np.abs(varied - drawn(plain, prepare(content), seed))) <= 1
+        assert np.median(np.abs(varied - drawn(plain, open_image(content), seed))) <= 1
         assert torch.equal(torch.get_rng_state(), after)
 
 
@@ -151,11 +151,11 @@ def test_torchcodec_leaves_to_pillow_what_it_reads_otherwise(decoder):
     stream = io.BytesIO()
     PHOTOS[0].save(stream, "PNG")
     for content in (stream.getvalue(), as_jpeg(PHOTOS[0].convert("CMYK"))):
-        assert prepare(content).jpeg is None
-        assert np.array_equal(drawn(transform, prepare(content), 3), drawn(transform, decode(content), 3))
+        assert open_image(content).jpeg is None
+        assert np.array_equal(drawn(transform, open_image(content), 3), drawn(transform, decode(content), 3))
     nearest = TrainTransform(Preprocessing(resolution=64, interpolation="nearest"), WIDE, decoder)
     content = as_jpeg(PHOTOS[0])
-    assert np.array_equal(drawn(nearest, prepare(content), 3), drawn(nearest, decode(content), 3))
+    assert np.array_equal(drawn(nearest, open_image(content), 3), drawn(nearest, decode(content), 3))
 
 
 def test_torchcodec_says_of_a_damaged_file_that_it_is(decoder):
@@ -205,5 +205,5 @@ def test_workers_and_memory_change_no_bit_of_reduced_images(folder, fast, reques
 
 
 def test_an_image_that_is_decoded_already_is_a_file_of_its_size():
-    file = Prepared(PHOTOS[0])
+    file = LazyImage(PHOTOS[0])
     assert (file.size, file.jpeg, file.can_reduce(2), file.load()) == (PHOTOS[0].size, None, False, PHOTOS[0])

@@ -12,7 +12,7 @@ from triscale.data.images.fingerprint import Fingerprints, fingerprints_of, shri
 
 
 def fingerprints(luma: np.ndarray) -> tuple[Fingerprints, np.ndarray]:
-    """Return grey looks and the sizes of square images."""
+    """Return gray looks and the sizes of square images."""
     rounded = luma.clip(0, 255).round().astype(np.float32)
     return Fingerprints(rounded, np.full((len(luma), 32), 128, np.float32)), np.full((len(luma), 2), 100.0)
 

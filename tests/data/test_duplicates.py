@@ -59,7 +59,7 @@ RECODINGS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "WebP": lambda image: again(image, "WEBP", quality=75),
     "half": lambda image: image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC),
     "double": lambda image: image.resize((image.width * 2, image.height * 2), Image.Resampling.BICUBIC),
-    "grey": lambda image: image.convert("L").convert("RGB"),
+    "gray": lambda image: image.convert("L").convert("RGB"),
 }
 
 
@@ -67,7 +67,8 @@ RECODINGS: dict[str, Callable[[Image.Image], Image.Image]] = {
 def test_every_recoded_copy_is_found_and_nothing_else(name: str) -> None:
     originals = [photo(seed) for seed in range(150)]
     found = find_duplicates(scanned(originals + [RECODINGS[name](image) for image in originals]))
-    assert [(pair.first, pair.second) for pair in found.recoded] == [(f"{i:04d}", f"{i + 150:04d}") for i in range(150)]
+    expected = [(f"{i:04d}", f"{i + 150:04d}") for i in range(150)]
+    assert [(pair.first, pair.second) for pair in found.reencoded] == expected
     assert found.possible == ()
 
 
@@ -79,7 +80,7 @@ def test_same_bytes_are_exact_copies_whatever_they_show(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(blank.read_bytes())
     found = find_duplicates(scan(tmp_path))
     assert found.exact == (("a/again.png", "a/blank.png", "b/other.png"),)
-    assert (found.recoded, found.possible) == ((), ())
+    assert (found.reencoded, found.possible) == ((), ())
 
 
 def test_blank_pages_do_not_look_the_same() -> None:
@@ -107,7 +108,7 @@ def test_pictures_of_a_fixed_camera_are_no_certain_copies() -> None:
         row, column = rng.integers(0, 60), rng.integers(0, 90)
         shot[row : row + 4, column : column + 4] = 0  # what differs from shot to shot is small
         shots.append(Image.fromarray(shot.clip(0, 255).astype(np.uint8)))
-    assert find_duplicates(scanned(shots)).recoded == ()
+    assert find_duplicates(scanned(shots)).reencoded == ()
 
 
 def test_other_colors_make_a_possible_copy() -> None:
@@ -116,7 +117,7 @@ def test_other_colors_make_a_possible_copy() -> None:
     tinted = (y, cb.point(lambda value: value + 15), cr.point(lambda value: value - 15))
     other = Image.merge("YCbCr", tinted).convert("RGB")
     found = find_duplicates(scanned([image, other]))
-    assert found.recoded == ()
+    assert found.reencoded == ()
     assert [(pair.first, pair.second) for pair in found.possible] == [("0000", "0001")]
 
 
@@ -139,7 +140,7 @@ def test_result_does_not_depend_on_the_order_of_the_images() -> None:
 
 def test_groups_join_what_has_a_file_in_common() -> None:
     pairs = (DuplicatePair("b", "c", 1.0), DuplicatePair("x", "y", 2.0), DuplicatePair("y", "z", 2.0))
-    copies = Duplicates(exact=(("a", "b"), ("p", "q", "r")), recoded=pairs, possible=(DuplicatePair("a", "x", 6.0),))
+    copies = Duplicates(exact=(("a", "b"), ("p", "q", "r")), reencoded=pairs, possible=(DuplicatePair("a", "x", 6.0),))
     assert copies.groups == (("a", "b", "c"), ("p", "q", "r"), ("x", "y", "z"))
 
 
