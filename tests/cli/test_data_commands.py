@@ -152,6 +152,7 @@ def test_pack_refuses_before_it_reads(capsys, leaky, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.stress
 def test_training_on_shards_gives_the_same_weights_and_predictions(capsys, images, tiny_file, tmp_path, workers):
     assert run(capsys, "data", "pack", images, "--out", tmp_path / "shards", "--shard-size", "40kB").code == 0
     for root in ("images", "shards"):
@@ -168,6 +169,7 @@ def test_training_on_shards_gives_the_same_weights_and_predictions(capsys, image
         assert one == other, name
 
 
+@pytest.mark.stress
 def test_images_in_s3_are_checked_packed_and_trained_on(capsys, images, tiny_file, tmp_path, monkeypatch):
     pytest.importorskip("s3fs", reason="needs s3fs")
     pytest.importorskip("moto.server", reason="needs moto[server]")

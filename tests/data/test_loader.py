@@ -236,6 +236,7 @@ time.sleep(100)
 """
 
 
+@pytest.mark.stress
 def test_workers_of_a_killed_program_end(split: Split, tmp_path: Path) -> None:
     split.save(tmp_path / "split.json")
     command = [sys.executable, "-c", ABANDONED, str(tmp_path / "split.json")]

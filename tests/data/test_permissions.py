@@ -83,6 +83,7 @@ def test_read_only_folder_is_trained_on_and_nothing_is_written_there(place: Path
     assert {path: path.stat().st_mtime_ns for path in [images, *images.rglob("*")]} == before
 
 
+@pytest.mark.stress
 def test_folder_that_may_not_be_read_is_refused_by_name(place: Path) -> None:
     images = write_classes(place / "images", {"a": 8, "b": 8, "c": 2})
     (images / "b").chmod(0)
@@ -90,6 +91,7 @@ def test_folder_that_may_not_be_read_is_refused_by_name(place: Path) -> None:
     assert said == {"refused": f"cannot read the folder {images / 'b'} (Permission denied); make it readable"}
 
 
+@pytest.mark.stress
 def test_file_that_may_not_be_read_is_a_bad_file(place: Path) -> None:
     images = write_classes(place / "images", {"a": 8, "b": 8})
     (images / "a" / "003.png").chmod(0)

@@ -64,6 +64,7 @@ def test_crops_and_flips_are_torchvisions(size, interpolation):
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("side", [48, 80])
+@pytest.mark.stress
 def test_reduced_decoding_differs_by_half_a_level_on_average(turn, interpolation, side):
     transform = train_transform(Preprocessing(resolution=side, interpolation=interpolation), Augmentation())
     differences = []

@@ -137,6 +137,7 @@ def test_failure_is_tried_again(s3: storages.Storage, bucket: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("fault", ["503", "half", "hang"])
+@pytest.mark.stress
 def test_failure_that_stays_ends_with_a_sentence_and_keeps_what_came(
     s3: storages.Storage, bucket: str, tmp_path: Path, fault: str
 ) -> None:

@@ -180,6 +180,7 @@ CHANGES = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(rounds=st.lists(CHANGES, min_size=1, max_size=3))
+@pytest.mark.stress
 def test_any_changes_give_what_a_fresh_scan_gives(rounds: list[list[tuple[str, str, str]]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = write_classes(Path(folder) / "images", {"a": 4, "b": 4, "c": 4})

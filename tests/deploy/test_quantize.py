@@ -220,6 +220,7 @@ class Waiting:
     ("milliseconds", "float_blocks"),
     [((2, 9, 9, 9, 9), 0), ((9, 2, 9, 9, 9), 1), ((9, 9, 9, 9, 2), 4)],
 )
+@pytest.mark.stress
 def test_the_first_blocks_stay_float_as_far_as_int8_makes_them_no_faster(milliseconds, float_blocks):
     # The times differ by far more than a sleep is off by.
     engine = dataclasses.replace(ENGINES["onnxruntime"], open=Waiting.open)

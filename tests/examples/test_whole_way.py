@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from triscale.network.cost import count_network
 from triscale.network.spec import Network
 from triscale.search.baseline.explore import BaselineSearchResult
@@ -13,6 +15,7 @@ from triscale.search.baseline.explore import BaselineSearchResult
 SCRIPT = Path(__file__).parent.parent.parent / "examples" / "whole_way.sh"
 
 
+@pytest.mark.stress
 def test_the_whole_way_from_images_to_a_transferred_network(tmp_path):
     paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(

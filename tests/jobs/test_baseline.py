@@ -114,6 +114,7 @@ def context(should_stop=lambda: False, progress=NO_PROGRESS):
     return ExecutionContext(should_stop=should_stop, progress=progress)
 
 
+@pytest.mark.stress
 def test_a_search_that_is_stopped_goes_on_to_the_same_end(folder, tiny, tmp_path):
     search = search_for(folder, tiny)
     whole = search_baseline(search, tmp_path / "whole", context())
@@ -131,6 +132,7 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_end(folder, tiny, tmp_path
     assert search_baseline(search, tmp_path / "parts", context()) == whole
 
 
+@pytest.mark.stress
 def test_a_supernet_is_trained_once_asked_for_all_and_checked(capsys, folder, tiny, tmp_path):
     plan = SearchPlan(trials=8, batch=4)
     search = search_for(folder, tiny, evaluator="supernet", supernet_epochs=2, checked=5, plan=plan, strategy="random")
@@ -147,6 +149,7 @@ def test_a_supernet_is_trained_once_asked_for_all_and_checked(capsys, folder, ti
         assert "Train it longer" in (tmp_path / "search" / "report.html").read_text()
 
 
+@pytest.mark.stress
 def test_latency_is_measured_once_for_each_network(folder, tiny, tmp_path):
     far_apart = Choices(options=(FEW.options[0].model_copy(update={"expansions": (1, 6), "layers": (0, 12)}),))
     search = search_for(folder, tiny, strategy="random", plan=SearchPlan(trials=3, batch=3),

@@ -63,6 +63,7 @@ def test_what_cannot_be_searched_is_refused(capsys, folder, tiny_file, tmp_path)
     assert "allow a tolerance of" in line
 
 
+@pytest.mark.stress
 def test_a_share_keeps_the_classes_in_proportion(capsys, folder, tiny_file, tmp_path):
     out = tmp_path / "search"
     arguments = ("search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *OPTIONS, "--share", 0.5)
@@ -92,6 +93,7 @@ def test_halving_goes_on_with_the_best_from_their_checkpoints(capsys, folder, ti
     assert len(set(rates)) == 1
 
 
+@pytest.mark.stress
 def test_candidates_can_be_matched_on_parameters_or_measured_latency(capsys, folder, tiny_file, tmp_path):
     for cost, tolerance in (("params", 0.2), ("latency", 0.4)):
         out = tmp_path / cost

@@ -76,6 +76,7 @@ def written(out: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in out.glob("trials/*/score_*.json")}
 
 
+@pytest.mark.stress
 def test_a_stopped_comparison_can_be_looked_at_and_goes_on(capsys, ended, folder, tiny_file, tmp_path):
     half = json.loads((ended.parent / "status.json").read_text())
     assert half["kind"] == "compare"

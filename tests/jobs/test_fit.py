@@ -229,6 +229,7 @@ def whole(folder, tiny_file, tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.stress
 def test_a_stopped_training_goes_on_to_the_same_weights(whole, folder, tiny_file, tmp_path, number):
     out = tmp_path / "stopped"
     stopped = train_process(folder, tiny_file, out)
@@ -255,6 +256,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(whole, folder, tiny_file
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.stress
 def test_workers_do_not_change_the_result(folder, tiny_file, tmp_path, workers, capsys):
     weights = []
     for number in (0, workers):

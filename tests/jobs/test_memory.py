@@ -43,6 +43,7 @@ print(forecast / peak_since(before, step))
 
 
 @pytest.mark.skipif(memory_now() is None, reason="the system does not tell how much memory a process takes")
+@pytest.mark.stress
 def test_resident_memory_is_near_the_forecast():
     """Loosely: the C library keeps some of what was freed. Closer, against torch's allocator: tests/measure."""
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)

@@ -49,6 +49,7 @@ def expected(folder: Path, size: int, batch: int) -> tuple[torch.Tensor, torch.T
 
 @given(st.data())
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.stress
 def test_processes_workers_and_cuts_change_no_pixel(folder: Path, data: st.DataObject) -> None:
     size = data.draw(st.integers(9, 2 * MOST), label="images")
     processes = data.draw(st.sampled_from([1, 2, 4]), label="processes")

@@ -46,6 +46,7 @@ def pretrained(tmp_path_factory, tiny_file):
     return Run.open(out)
 
 
+@pytest.mark.stress
 def test_a_fine_tuning_begins_with_it_and_the_same_again(capsys, pretrained, tmp_path):
     others = {f"new {name}": color for name, color in COLORS.items()}
     images = write_classes(tmp_path / "others", 20, seed=1, colors=others)

@@ -47,6 +47,7 @@ def test_a_training_starts_from_a_run_of_the_same_network(capsys, folder, before
     assert after.spec.request.recipe.name == "finetune"
 
 
+@pytest.mark.stress
 def test_another_size_inherits_and_is_refused_without_the_word(capsys, folder, before, tmp_path):
     larger = scale(before.spec.network, Scale(depth=2.0, width=1.5, resolution=1.0)).replace(name="larger")
     larger.save(tmp_path / "larger.json")
@@ -68,6 +69,7 @@ def small_mobilenet() -> Network:
     return network_of("timm", "mobilenetv2_100").replace(classes=1000)
 
 
+@pytest.mark.stress
 def test_weights_of_another_project_are_imported_and_trained_on(capsys, folder, tmp_path):
     """A state dict under timm's names, as a .pth, becomes a run with timm's own batch norm and padding."""
     network = small_mobilenet()

@@ -40,6 +40,7 @@ def test_the_page_of_a_search_is_written_from_its_folder_and_its_commands_work(c
     assert budget.code == 0, budget.err
 
 
+@pytest.mark.stress
 def test_the_page_of_a_comparison_shows_every_map(capsys, folder, tiny_file, tmp_path):
     out = tmp_path / "compared"
     done = run(capsys, "compare", folder, "--baseline", tiny_file, "--times", 2, "--out", out, *OPTIONS)

@@ -118,6 +118,7 @@ def job(network, seed: int = 0) -> Job:
     return Job(network, seed, 0, 1)
 
 
+@pytest.mark.stress
 def test_any_network_of_the_space_is_answered_and_always_alike(place, trained, spec, tmp_path):
     supernets = pickle.loads(pickle.dumps(asking(place, trained)))
     chance = random.Random(0)

@@ -67,6 +67,7 @@ def workers_of(launcher: int) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.stress
 def test_a_lost_worker_costs_one_restart(job, alone, tmp_path, lost):
     out = tmp_path / "run"
     command = launch("--nproc-per-node", "2", "--max-restarts", "1", "--master-port", str(free_port()))
@@ -84,6 +85,7 @@ def test_a_lost_worker_costs_one_restart(job, alone, tmp_path, lost):
     assert digests(out) == alone
 
 
+@pytest.mark.stress
 def test_a_request_that_cannot_be_done_ends_all_with_its_sentence(job, tmp_path):
     command = launch("--nproc-per-node", "2", "--master-port", str(free_port()))
     arguments = [*job, str(tmp_path / "run"), "--set", "micro_batches=1"]
@@ -120,6 +122,7 @@ def hosts():
         subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
 
+@pytest.mark.stress
 def test_two_hosts_end_as_one_process_does(job, alone, tmp_path, hosts):
     out = tmp_path / "run"
     running = []

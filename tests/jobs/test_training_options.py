@@ -61,6 +61,7 @@ def test_a_dry_run_reads_in_a_terminal(capsys, folder, tiny_file):
     assert all(len(line) <= 80 for line in seen.out.splitlines())
 
 
+@pytest.mark.stress
 def test_a_disk_forecast_is_kept(trained):
     spec = Run.open(trained).spec
     used = sum(path.stat().st_size for path in trained.rglob("*") if path.is_file())
@@ -158,6 +159,7 @@ def test_memory_is_counted_as_the_hooks_of_autograd_count_it(batch):
     total.backward()
 
 
+@pytest.mark.stress
 def test_a_training_starts_from_the_weights_of_another_run(capsys, trained, tmp_path, folder):
     other = write_classes(tmp_path / "two", 12, seed=5, colors={"black": (0, 0, 0), "white": (255, 255, 255)})
     out = tmp_path / "run"

@@ -65,6 +65,7 @@ def table_of(out: Path) -> TransferTable:
     return TransferTable.load(out / "table.json")
 
 
+@pytest.mark.stress
 def test_all_eight_sets_become_a_table_like_the_paper_s(capsys, data, weights, tmp_path):
     out = tmp_path / "out"
     arguments = ("transfer-table", "--data", data, "--weights", weights, "--out", out, *GRID, *SMALL, "--allow-leak")

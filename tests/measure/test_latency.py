@@ -95,6 +95,7 @@ def _impatient(monkeypatch):
     monkeypatch.setattr(latency, "RETRY_POLICY", 1)
 
 
+@pytest.mark.stress
 def test_networks_are_timed_beside_each_other(capsys, tiny_file):
     seen = run(capsys, "measure", tiny_file, "--compare", tiny_file, "--engines", "torch", "--json")
     assert seen.code == 0, seen.err

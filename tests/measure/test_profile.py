@@ -166,6 +166,7 @@ def test_ratios_are_taken_within_a_round():
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0@32", "resnet18@32"])
+@pytest.mark.stress
 def test_the_graph_that_is_timed_has_the_operations_that_torch_exports(tmp_path, name):
     network = get(name)
     onnx.save(traced(build_part(lower(network)).eval(), network.resolution), tmp_path / "exported.onnx")

@@ -56,6 +56,7 @@ def test_a_name_from_the_documentation():
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_lite0", "mobilenet_v1", "mobilenet_v2", "resnet18"])
+@pytest.mark.stress
 def test_gradients_reach_every_parameter(name):
     torch.manual_seed(0)
     model = build(get(name).replace(classes=3)).train()

@@ -126,6 +126,7 @@ def test_chains_of_full_convolutions_with_gates(images, side, widths, kind, gate
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_lite0", "mobilenet_v1", "mnasnet_a1", "resnet18"])
+@pytest.mark.stress
 def test_networks(name, operations):
     torch.manual_seed(0)
     network = get(name).replace(classes=4, resolution=64, dropout=0.0, drop_path=0.0)

@@ -58,6 +58,7 @@ def fits(folder, page, width):
 
 @pytest.mark.parametrize("width", [390, 768, 1360])
 @pytest.mark.parametrize("sample", ["digits", "hostile", "hundred"])
+@pytest.mark.stress
 def test_nothing_overflows_and_the_console_is_silent(tmp_path, width, sample):
     if sample == "hundred":
         names = [f"class number {index} with a long name" for index in range(100)]

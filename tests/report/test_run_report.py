@@ -111,6 +111,7 @@ def test_inline_svg_is_well_formed(digits):
 
 
 @pytest.mark.parametrize("left_out", [name for name in RunContent.model_fields if name != "title"])
+@pytest.mark.stress
 def test_every_section_may_be_absent(left_out):
     full = samples.digits()
     Page(render_run(full.replace(**{left_out: RunContent.model_fields[left_out].default})))

@@ -50,6 +50,7 @@ def test_a_forecast_within_the_limit_and_not_far_below_it(name, limit):
 
 @settings(deadline=None, max_examples=15)
 @given(st.floats(1, 60), st.floats(1, 1.5))
+@pytest.mark.stress
 def test_more_time_never_gives_a_network_of_less(limit, more):
     small, large = (fit_budget(B0, EFFICIENTNET, Budget(latency=limit * by), EVERYTHING) for by in (1, more))
     assert small.limits[0].achieved <= large.limits[0].achieved

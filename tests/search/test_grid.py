@@ -105,6 +105,7 @@ def test_a_candidate_s_law_gives_its_network_and_its_figures(of_b0):
     tolerance=st.floats(0.01, 0.2),
     cost=st.sampled_from(["macs", "params"]),
 )
+@pytest.mark.stress
 def test_candidates_keep_the_tolerance_or_the_nearest_is_named(name, phi, target, tolerance, cost):
     baseline = get(name)
     grid = Grid(phi=phi, target=target, tolerance=tolerance, cost=cost, step=0.1)

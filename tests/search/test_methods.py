@@ -53,6 +53,7 @@ def found(candidates: Candidates) -> dict[str, list[tuple[Surface, CoefficientSe
 
 # What benchmarks/search_methods.py prints, less what one more or one fewer surface may change at random.
 @pytest.mark.parametrize(("method", "rate"), [("grid", 0.84), ("halving", 0.78), ("response", 0.9)])
+@pytest.mark.stress
 def test_a_method_finds_the_best_candidate_or_one_that_ties(method, rate, candidates, found):
     losses = [surface.loss(candidates, result.network) for surface, result in found[method]]
     assert np.mean(np.array(losses) <= TIE) >= rate

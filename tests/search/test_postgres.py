@@ -33,6 +33,7 @@ def server():
         yield started
 
 
+@pytest.mark.stress
 def test_two_machines_that_are_killed_again_and_again_lose_nothing(server, tmp_path):
     kills = disturb(tmp_path, [server.url] * 2, sizes.size(5, 100), sizes.size(2, 20), seconds=0.1)
     check_nothing_was_lost(tmp_path, server.url, kills)
@@ -57,6 +58,7 @@ def test_machines_share_the_jobs_and_each_is_done_once(server, tmp_path):
     assert done == {job.key: 1 for job in jobs}
 
 
+@pytest.mark.stress
 def test_a_server_that_goes_away_for_a_while_ends_nothing(server, tmp_path):
     jobs = some_jobs(3)
     with open_ledger(server.url, "away", {}, describe, patience=60) as ledger:

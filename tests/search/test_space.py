@@ -107,6 +107,7 @@ def test_the_resolution_is_chosen_where_several_are_given():
 
 
 @pytest.mark.parametrize("cost", ["macs", "params"])
+@pytest.mark.stress
 def test_the_cheapest_and_the_dearest_are_those_of_all(cost):
     options = Options(expansions=(3, 6), widths=(0.75, 1.25), layers=(0, 1), skips=("identity",), kernels=(3, 5))
     skeleton = get("mobilenet_v2@32").replace(stages=get("mobilenet_v2@32").stages[:2], name="two")

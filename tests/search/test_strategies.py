@@ -216,6 +216,7 @@ def found_on(landscape: Landscape, name: str) -> float:
 
 # More landscapes where the gain is smaller; it is so several times its standard error.
 @pytest.mark.parametrize(("name", "number"), [("evolution", 16), ("nsga2", 16), ("tpe", 6), ("ppo", 8)])
+@pytest.mark.stress
 def test_a_strategy_finds_more_than_chance(name, number, landscapes):
     found, by_chance = (
         np.array([found_on(landscape, one) for landscape in landscapes[:number]]) for one in (name, "random")

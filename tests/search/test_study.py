@@ -116,6 +116,7 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(tmp_path):
     assert kills["worker"] == worker_kills
 
 
+@pytest.mark.stress
 def test_a_killed_coordinator_takes_its_workers_with_it(tmp_path):
     coordinator = start(tmp_path, seconds=5)
     until = time.monotonic() + 60
@@ -213,6 +214,7 @@ def test_a_job_that_fails_stops_the_study_and_is_taken_up_again(tmp_path):
 @pytest.mark.parametrize(
     ("work", "words"), [(dying, "died 5 times, the last time with exit code -9"), (raising, "not foreseen")]
 )
+@pytest.mark.stress
 def test_a_job_that_cannot_be_done_is_given_up(tmp_path, work, words):
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger, pytest.raises(JobError, match=words):
         Study(ledger, tmp_path, work).evaluate(some_jobs(1))

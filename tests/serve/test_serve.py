@@ -118,6 +118,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server):
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.stress
 def test_a_connection_that_says_nothing_is_closed(server):
     with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
         connection.sendall(b"GET / HT")

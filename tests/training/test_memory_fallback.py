@@ -121,6 +121,7 @@ def test_with_little_memory_the_result_is_bitwise_the_same(tmp_path, plenty, meg
     figure(5, "a limit on memory, bitwise the same", 1, 1, megabytes=megabytes)
 
 
+@pytest.mark.stress
 def test_where_nothing_helps_it_says_what_does(tmp_path):
     assert "--set micro_batches=2" in trained(tmp_path, 40)[-1]
 

@@ -85,6 +85,7 @@ def test_no_payload_is_run(tmp_path: Path, peaks: list[int]):
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".script"]
 
 
+@pytest.mark.stress
 def test_no_archive_takes_more_than_its_size_allows(tmp_path: Path, peaks: list[int]):
     slow = list(hostile.slow_archives())
     assert len(list(hostile.quick_archives())) + len(slow) >= 30

@@ -125,6 +125,7 @@ def test_our_weights_go_back_to_their_modules(source, name):
         if case not in LACKING and case[0] != "google"
     ],
 )
+@pytest.mark.stress
 def test_every_name_is_mapped_once_and_norms_are_theirs(source, name):
     architecture = architecture_named(source, name)
     with torch.device("meta"):
