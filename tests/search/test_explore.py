@@ -142,7 +142,7 @@ def test_several_seeds_are_averaged():
 
 def test_each_batch_is_told_of():
     seen = []
-    look(SearchPlan(trials=10, batch=4), told=lambda evaluated: seen.append(len(evaluated)))
+    look(SearchPlan(trials=10, batch=4), on_batch=lambda evaluated: seen.append(len(evaluated)))
     assert seen == [4, 8, 10]
 
 

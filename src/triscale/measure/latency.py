@@ -17,7 +17,7 @@ from triscale.results.latency import Measurement
 WARMUP_SECONDS = 0.5
 SAMPLE_SECONDS = 2.0
 FEWEST, MOST = 30, 1000
-RETRY_POLICY = 8
+MAX_STRETCH = 8
 """How many times longer than asked a measurement may take to come as close as it shall."""
 MAX_SPREAD, DRIFT = 0.2, 0.1
 
@@ -59,7 +59,7 @@ def measure_latency(
     times: list[float] = []
     started = time.perf_counter()
     while len(times) < FEWEST or (
-        len(times) < (MOST if within is None else RETRY_POLICY * MOST)
+        len(times) < (MOST if within is None else MAX_STRETCH * MOST)
         and _goes_on(times, started, sample_seconds, within)
     ):
         before = time.perf_counter()
@@ -137,8 +137,8 @@ def _goes_on(times: Sequence[float], started: float, sample_seconds: float, with
     if within is None or seconds < sample_seconds:
         return seconds < sample_seconds
     # Looked at every tenth call: it sorts all of them.
-    if seconds > RETRY_POLICY * sample_seconds or len(times) % 10:
-        return seconds <= RETRY_POLICY * sample_seconds
+    if seconds > MAX_STRETCH * sample_seconds or len(times) % 10:
+        return seconds <= MAX_STRETCH * sample_seconds
     (low, high), median = median_interval(times), float(np.median(times))
     return max(high - median, median - low) > within * median
 

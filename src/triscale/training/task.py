@@ -32,7 +32,7 @@ class BatchSource:
         steps_per_epoch: number of batches of an epoch.
         count: from a step of an epoch to the number of its images, over all processes.
         train: from an epoch and its first step to batches, each with the images of this process's micro-batches.
-        val: the held-out images in batches; of several processes, each has every so manieth batch.
+        val: the validation images in batches; with N processes, each receives every N-th batch.
         whole: from an epoch to batches with the images of all processes; None where ``train`` gives them.
         names: from an epoch and a step of it to the names of its images, for messages.
     """

@@ -19,7 +19,7 @@ def contract_of_run(file: Path) -> WeightsContract:
     """Return the contract of a Run's file of weights.
 
     Raises:
-        WeightsError: it lies alone, was altered since the Run ended, or is of a person's own network.
+        WeightsError: the file lies alone, was altered since the run ended, or belongs to a custom model.
         RecordError: what lies beside it cannot be read.
     """
     spec = _json(file.with_name(RUN_FILE))

@@ -233,8 +233,8 @@ def print_compared(compared: ComparisonResult, out: Path) -> None:
         title=f"{compared.comparison.baseline.name} on {compared.count} test images, "
         f"{counted(len(compared.proxy.seeds), 'seed')}, {counted(compared.proxy.epochs, 'epoch')}",
     )
-    said = verdict(compared)
-    console.print(f"\n{said[0].upper()}{said[1:]}.", style="bold", markup=False)
+    summary = verdict(compared)
+    console.print(f"\n{summary[0].upper()}{summary[1:]}.", style="bold", markup=False)
     for sentence in compared.limitations:
         console.print(f"not told: {sentence}", markup=False)
     console.print(f"written to {out}", markup=False, soft_wrap=True)

@@ -71,12 +71,12 @@ def pack(images: str, /, *, out: Path, shard_size: str = "256MB", json: Json = F
         def on_images(step: str, done: int, total: int) -> None:
             if should_stop():
                 raise Interrupted("stopped; nothing was written, and the same command starts from scratch")
-            if done == 0 or step != told[-1]:
+            if done == 0 or step != begun[-1]:
                 reporter.begin(step, total)
-                told.append(step)
+                begun.append(step)
             reporter.advance(done)
 
-        told = [""]
+        begun = [""]
         packing.check_output_folder(images, out)
         found = scan(images, progress=lambda done, total: on_images("scan", done, total))
         packed = packing.pack(found, out, shard_bytes=most, progress=lambda done, total: on_images("pack", done, total))

@@ -90,8 +90,8 @@ def predict(
     names = [guess.name for prediction in predictions for guess in prediction.classes]
     name_width = max(map(len, names), default=0)
     for prediction in predictions:
-        said = "  ".join(f"{guess.name:<{name_width}} {guess.probability:>6.1%}" for guess in prediction.classes)
-        print(f"{prediction.file:<{widest}}  {said or f'not read: {prediction.error}'}")
+        shown = "  ".join(f"{guess.name:<{name_width}} {guess.probability:>6.1%}" for guess in prediction.classes)
+        print(f"{prediction.file:<{widest}}  {shown or f'not read: {prediction.error}'}")
 
 
 def explain(

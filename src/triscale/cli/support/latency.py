@@ -27,7 +27,7 @@ class Latency(Record):
 
 
 def forecast_of(network: AnyNetwork, predictor: Predictor, *, verify: bool) -> Latency:
-    """Foretell a network's time, and measure it too if that is wanted.
+    """Predict a network's time, and measure it too if that is wanted.
 
     Raises:
         UserError: a custom model, which cannot be predicted; or to be measured on another processor.

@@ -36,7 +36,7 @@ def quantize(
     calibration_images: int,
     slow: Collection[str] = (),
     bound: float = BOUND,
-    told: Callable[[str], None] = lambda said: None,
+    on_message: Callable[[str], None] = lambda message: None,
 ) -> Quantized:
     """Write an int8 file that loses at most ``bound`` points, with as few blocks in float as that takes.
 
@@ -55,7 +55,7 @@ def quantize(
         calibration_images: how many the tool has.
         slow: blocks that stay float whatever they lose, since int8 makes them no faster.
         bound: points of accuracy that may be lost.
-        told: is told of each attempt.
+        on_message: is on_message of each attempt.
 
     Raises:
         QuantizationError: no such file was found; names the blocks that break, and what can be done.
@@ -72,8 +72,10 @@ def quantize(
         kept = {*slow, *broken}
         tool.write(kept, place)
         found = logits(place)
-        said = f"lost {_lost(right, found, labels):.2f} points with {len(kept)} of {len(tool.blocks)} blocks in float"
-        told(said)
+        message = (
+            f"lost {_lost(right, found, labels):.2f} points with {len(kept)} of {len(tool.blocks)} blocks in float"
+        )
+        on_message(message)
         return found
 
     with atomic_output(file) as draft:

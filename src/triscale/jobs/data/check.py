@@ -151,20 +151,22 @@ def summarize(found: Scan, copies: Duplicates) -> SetCheck:
 
 
 def _warnings(result: SetCheck) -> list[str]:
-    said = []
+    sentences = []
     sure = certain(result.leaks)
     if sure:
-        said.append(f"{_number(len(sure), 'image')} for testing or validation also in an earlier part: a fit refuses")
+        sentences.append(
+            f"{_number(len(sure), 'image')} for testing or validation also in an earlier part: a fit refuses"
+        )
     if len(result.leaks) > len(sure):
         number = _number(len(result.leaks) - len(sure), "image")
-        said.append(f"{number} for testing or validation perhaps also in an earlier part: compare them")
+        sentences.append(f"{number} for testing or validation perhaps also in an earlier part: compare them")
     if result.contradictions:
-        said.append(f"{_number(len(result.contradictions), 'image')} in more than one class: decide for one")
+        sentences.append(f"{_number(len(result.contradictions), 'image')} in more than one class: decide for one")
     if result.bad:
-        said.append(f"{_number(len(result.bad), 'file')} unreadable: a fit leaves them out")
+        sentences.append(f"{_number(len(result.bad), 'file')} unreadable: a fit leaves them out")
     count_network = [row.total for row in result.classes]
     if max(count_network) >= UNBALANCED * min(count_network):
-        said.append(
+        sentences.append(
             f"the largest class has {max(count_network) / min(count_network):.0f} times the images of the smallest"
         )
     first: Role = "train" if "train" in result.parts else "unsplit"
@@ -172,10 +174,10 @@ def _warnings(result: SetCheck) -> list[str]:
     few = [row.name for row in fewest if row.images[first] < FEW_IMAGES]
     if few:
         names = ", ".join(few[:3]) + (f" and {len(few) - 3} more" if len(few) > 3 else "")
-        said.append(f"fewer than {FEW_IMAGES} images to learn from: {names}")
+        sentences.append(f"fewer than {FEW_IMAGES} images to learn from: {names}")
     if result.sizes.smallest_side < SMALL_SIDE:
-        said.append(f"the shortest side is {result.sizes.smallest_side} px: little to see in such an image")
-    return said
+        sentences.append(f"the shortest side is {result.sizes.smallest_side} px: little to see in such an image")
+    return sentences
 
 
 def _number(count: int, what: str) -> str:

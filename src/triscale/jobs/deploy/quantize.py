@@ -86,7 +86,7 @@ class QuantizationEvalCache:
         return self.logits(lambda images: logits_of_model(self.subject.model, images))
 
     def logits(self, call: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return what is said of the test split.
+        """Return what is message of the test split.
 
         Raises:
             Interrupted: ``context.should_stop`` returned true.
@@ -136,7 +136,7 @@ def quantize_run(
         calibration_images=len(exam.calibrating),
         slow=slow,
         bound=bound,
-        told=lambda said: context.progress.note(f"{engine.title}, int8: {said}"),
+        on_message=lambda message: context.progress.note(f"{engine.title}, int8: {message}"),
     )
 
 

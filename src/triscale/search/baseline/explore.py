@@ -1,4 +1,4 @@
-"""The loop of a baseline search: a strategy proposes, networks are trained briefly, the strategy is told.
+"""The loop of a baseline search: a strategy proposes, networks are trained briefly, the strategy observes.
 
 Like the other searches it is a function of scores alone: called again with the same study it proposes the same
 networks, and those that have been trained are answered from the ledger.
@@ -28,7 +28,7 @@ Price = Callable[[Network], float]
 """What a network costs, in the unit of the objective."""
 
 MAX_REPEATED = 20
-"""A strategy that proposes nothing new in so many batches has said all that it will."""
+"""A strategy that proposes nothing new in so many batches is exhausted."""
 
 
 class EvaluatedCandidate(Record):
@@ -57,7 +57,7 @@ class SearchPlan(Record):
     """How many networks are looked at: ``trials`` different ones, in batches that are proposed at once.
 
     With ``halving`` a network continues after a rung only if its reward is among the best ``1 / factor`` of all that
-    came so far at that rung (asynchronous successive halving, Li et al. 2020, batch by batch); a strategy is told the
+    came so far at that rung (asynchronous successive halving, Li et al. 2020, batch by batch); a strategy observes the
     reward at the rung where it stopped.
     """
 
@@ -115,7 +115,7 @@ def explore(
     proxy: Proxy,
     evaluate: Evaluation,
     price: Price,
-    told: Callable[[Sequence[EvaluatedCandidate]], None] = lambda evaluated: None,
+    on_batch: Callable[[Sequence[EvaluatedCandidate]], None] = lambda evaluated: None,
 ) -> tuple[EvaluatedCandidate, ...]:
     """Look at networks until as many different ones as planned were seen, or the strategy has nothing new.
 
@@ -127,7 +127,7 @@ def explore(
         proxy: how each is trained.
         evaluate: carries out jobs.
         price: what a network costs.
-        told: is given all that were looked at so far, after each batch.
+        on_batch: Called after each batch with all networks evaluated so far.
 
     Raises:
         SearchError: nothing that was proposed keeps to the constraint.
@@ -144,7 +144,7 @@ def explore(
             known[evaluated.structure] = evaluated
         strategy.tell([_observed(sample, known[space.network(sample).structure]) for sample in samples])
         batch += 1
-        told(tuple(known.values()))
+        on_batch(tuple(known.values()))
     if not any(evaluated.accuracy is not None for evaluated in known.values()):
         nearest = min(known.values(), key=lambda evaluated: evaluated.cost)
         raise SearchError(
@@ -193,26 +193,28 @@ def limits_of(
         in_full: whether the best were trained in full.
     """
     size = si(space.size) if space.size < 1e15 else f"{space.size:.2g}"
-    said = [f"{len(evaluated)} networks of a space of {size} samples were looked at"]
+    sentences = [f"{len(evaluated)} networks of a space of {size} samples were looked at"]
     if not in_full:
-        said.append(f"a full training may order networks otherwise than {proxy.epochs} epochs of {proxy.images} images")
+        sentences.append(
+            f"a full training may order networks otherwise than {proxy.epochs} epochs of {proxy.images} images"
+        )
     if ranking is not None:
-        said.append(
+        sentences.append(
             "no network was trained by itself in the search: accuracies are those of shared weights, and their order "
             f"is that of brief trainings with a rank correlation of {ranking.kendall:.2f} (Kendall)"
         )
     elif len(proxy.seeds) == 1:
-        said.append("each network was trained with one seed: a difference of a few standard errors may be chance")
+        sentences.append("each network was trained with one seed: a difference of a few standard errors may be chance")
     stopped = sum(one.accuracy is not None and one.epochs < proxy.epochs for one in evaluated)
     if stopped:
-        said.append(f"{stopped} networks were stopped early and are not compared with the others")
+        sentences.append(f"{stopped} networks were stopped early and are not compared with the others")
     refused = sum(one.accuracy is None for one in evaluated)
     if refused:
-        said.append(f"{refused} networks cost more than the constraint and were not trained")
+        sentences.append(f"{refused} networks cost more than the constraint and were not trained")
     if len(evaluated) < plan.trials:
-        said.append(f"the strategy proposed nothing new after {len(evaluated)} of {plan.trials} networks")
-    said.append("accuracies are of held-out images that the search chose by, and so too high for the best")
-    return tuple(said)
+        sentences.append(f"the strategy proposed nothing new after {len(evaluated)} of {plan.trials} networks")
+    sentences.append("accuracies are of held-out images that the search chose by, and so too high for the best")
+    return tuple(sentences)
 
 
 def _train(

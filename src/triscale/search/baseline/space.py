@@ -184,10 +184,10 @@ class Space(Record):
         """
         low, high = (figure(count_network(network), cost) for network in (self.smallest(cost), self.largest(cost)))
         if not low <= target <= high:
-            said, nearest = ("least", low) if target < low else ("most", high)
+            extreme, nearest = ("least", low) if target < low else ("most", high)
             raise SearchError(
                 f"no network of the space {self.name} costs {amount(cost, target)}: the nearest has "
-                f"{amount(cost, nearest)}, the {said} of all; give a target from {amount(cost, low)} to "
+                f"{amount(cost, nearest)}, the {extreme} of all; give a target from {amount(cost, low)} to "
                 f"{amount(cost, high)}, or another skeleton or resolution"
             )
 

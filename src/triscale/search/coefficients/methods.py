@@ -149,17 +149,21 @@ def _rank(
 
 def limits_of(candidates: Candidates, proxy: Proxy, winner: Candidate) -> tuple[str, ...]:
     """Say what a search cannot tell, whatever its method."""
-    said = [
+    sentences = [
         f"a full training may order candidates otherwise than {proxy.epochs} epochs of {proxy.images} images do",
     ]
     if candidates.unchanged:
-        said.append(f"{', '.join(candidates.unchanged)} changed nothing in the range searched")
+        sentences.append(f"{', '.join(candidates.unchanged)} changed nothing in the range searched")
     for name, values in zip(("alpha", "beta", "gamma"), (winner.alphas, winner.betas, winner.gammas), strict=True):
         if len(values) > 1 and name not in candidates.unchanged:
-            said.append(f"{name} from {min(values):g} to {max(values):g} gives the same network as {name} of the law")
+            sentences.append(
+                f"{name} from {min(values):g} to {max(values):g} gives the same network as {name} of the law"
+            )
     if candidates.left_out:
-        said.append(f"{candidates.left_out} candidates of the same cost were left out to keep {candidates.grid.number}")
-    return tuple(said)
+        sentences.append(
+            f"{candidates.left_out} candidates of the same cost were left out to keep {candidates.grid.number}"
+        )
+    return tuple(sentences)
 
 
 def _limit_of_ties(proxy: Proxy) -> str:

@@ -237,12 +237,12 @@ def _unfit(missed: float) -> tuple[str, ...]:
 
 def _limits(sized: Sequence[ScaledNetwork], candidates: Candidates, left_out: float) -> tuple[str, ...]:
     ratios = [one.ratio for one in sized]
-    said = [
+    sentences = [
         "no candidate was trained: their accuracies are what a fitted response says",
         f"it was fitted to {len(sized)} networks that cost {min(ratios):.3g}x to {max(ratios):.3g}x the baseline",
         f"it missed networks left out of its fit by {100 * left_out:.2g} points",
         "the intervals rest on the forms that were fitted; on surfaces of other forms they are too narrow",
     ]
     if candidates.grid.ratio > 1:
-        said.append("what a dimension gains may change above the baseline's size, where nothing was trained")
-    return tuple(said)
+        sentences.append("what a dimension gains may change above the baseline's size, where nothing was trained")
+    return tuple(sentences)

@@ -18,7 +18,7 @@ NORMAL = 1.959964
 class ContenderResult(Record):
     """One way's accuracies, from 0 to 1: of each seed, their mean, its standard error and its 95% interval.
 
-    ``tied``: not told from the best of the scaled ones. ``gain``: mean over the baseline's.
+    ``tied``: not significantly different from the best of the scaled ones. ``gain``: mean over the baseline's.
     """
 
     way: Way
@@ -108,8 +108,8 @@ def verdict(compared: ComparisonResult) -> str:
     compound = scaled.pop("compound")
     rival = max(scaled.values(), key=lambda outcome: outcome.accuracy)
     gap = 100 * (compound.accuracy - rival.accuracy)
-    told = not (compound.tied and rival.tied)
-    end = "" if told else f", which {_seeds(compared.proxy)} cannot tell from scratch"
+    differs = not (compound.tied and rival.tied)
+    end = "" if differs else f", which {_seeds(compared.proxy)} cannot distinguish from zero"
     return (
         f"compound scaling came to {compound.accuracy:.1%} and {rival.way} only, the best single dimension, to "
         f"{rival.accuracy:.1%}: {gap:+.1f} points{end}"
@@ -126,10 +126,10 @@ def _spent(contender: Contender, proxy: Proxy) -> int:
 
 def _limits(comparison: Comparison, proxy: Proxy) -> tuple[str, ...]:
     length = f"{proxy.epochs} {'epoch' if proxy.epochs == 1 else 'epochs'} of {proxy.images} images"
-    said = [
+    sentences = [
         f"all were trained for {length} with one recipe; a larger network might gain more from another or a longer one",
         f"the cheapest of the four scaled networks costs {comparison.unevenness:.1%} less than the most expensive",
     ]
     if len(proxy.seeds) == 1:
-        return (*said, "one seed was used, so the spread between seeds is not known")
-    return (*said, f"{len(proxy.seeds)} seeds were used, on one division of the images")
+        return (*sentences, "one seed was used, so the spread between seeds is not known")
+    return (*sentences, f"{len(proxy.seeds)} seeds were used, on one division of the images")

@@ -19,10 +19,10 @@ from torch.distributed.rendezvous import rendezvous
 
 from triscale.errors import JobError, RecipeError
 
-RETRY_POLICY = timedelta(minutes=10)
+TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others within a training."""
 
-PREPARE_PATIENCE = timedelta(hours=12)
+PREPARE_TIMEOUT = timedelta(hours=12)
 """How long the others wait for the first, which scans the images."""
 
 _POLL_SECONDS = 0.2
@@ -125,20 +125,18 @@ class Group:
         if self.store is not None:
             self.store.set(key, text)
 
-    def receive(self, key: str, patience: timedelta = PREPARE_PATIENCE) -> str:
+    def receive(self, key: str, timeout: timedelta = PREPARE_TIMEOUT) -> str:
         """Return what another process told under a key, as soon as it has.
 
         Raises:
             JobError: it has not within the time.
         """
         assert self.store is not None
-        until = time.monotonic() + patience.total_seconds()
+        until = time.monotonic() + timeout.total_seconds()
         with _waiting(self):
             while not self.store.check([key]):
                 if time.monotonic() > until:
-                    raise JobError(
-                        f"process {self.rank} waited {patience} for process 0 to say {key}; see its messages"
-                    )
+                    raise JobError(f"process {self.rank} waited {timeout} for process 0 to say {key}; see its messages")
                 time.sleep(_POLL_SECONDS)
             return str(self.store.get(key).decode())
 
@@ -152,7 +150,7 @@ class Group:
             return
         with _waiting(self, what):
             if dist.get_backend() == "gloo":
-                dist.monitored_barrier(timeout=RETRY_POLICY, wait_all_ranks=True)
+                dist.monitored_barrier(timeout=TIMEOUT, wait_all_ranks=True)
             else:
                 dist.barrier()
 
@@ -185,12 +183,12 @@ def join(device: torch.device) -> Iterator[Group]:
         raise RecipeError(f"{size} processes were asked for, and {' and '.join(missing)} are not set")
     alone = Group(rank, size)
     with _waiting(alone, "the start"):
-        store, _, _ = next(rendezvous("env://", rank, size, timeout=RETRY_POLICY))
+        store, _, _ = next(rendezvous("env://", rank, size, timeout=TIMEOUT))
         own = PrefixStore(f"triscale/start-{start}", store)
         backend = "nccl" if device.type == "cuda" else "gloo"
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=RETRY_POLICY)
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
         yield Group(rank, size, PrefixStore("words", own))
     finally:
@@ -205,8 +203,8 @@ def _waiting(group: Group, what: str = "its part of a step") -> Iterator[None]:
     except JobError:
         raise
     except (RuntimeError, TimeoutError) as error:
-        said = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         raise JobError(
             f"process {group.rank} of {group.size} on {socket.gethostname()} waited for another at {what}, which was "
-            f"lost or did not answer within {RETRY_POLICY} ({said[:300]})"
+            f"lost or did not answer within {TIMEOUT} ({message[:300]})"
         ) from error

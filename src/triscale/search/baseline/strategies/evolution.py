@@ -21,7 +21,7 @@ about as much; after 500 evaluations 3 to 4 points of reward more than random se
 
 
 class Evolution:
-    """Changes one choice of the best of a few; whoever was told first dies, however good.
+    """Changes one choice of the best of a few; whoever was observed first dies, however good.
 
     Begins with random samples, until the population is full. A child that was proposed before is changed again until it
     is new, so that a small space is exhausted.
@@ -45,7 +45,7 @@ class Evolution:
         return [self._propose() for _ in range(count)]
 
     def tell(self, outcomes: Sequence[Observation]) -> None:
-        """Let those told be born, and as many of the oldest die."""
+        """Let those observed be born, and as many of the oldest die."""
         self._alive.extend(outcomes)
 
     def _propose(self) -> Sample:
@@ -54,7 +54,7 @@ class Evolution:
             first = self._space.sample(self._random)
         else:
             competing = (self._alive[int(self._random.random() * len(self._alive))] for _ in range(self._tournament))
-            first = self._mutate(max(competing, key=lambda told: told.reward).sample)
+            first = self._mutate(max(competing, key=lambda observed: observed.reward).sample)
         return propose(self._space, self._seen, first, self._mutate)
 
     def _mutate(self, sample: Sample) -> Sample:

@@ -17,7 +17,7 @@ from triscale.search.shape import Array
 class PpoSettings(Record):
     """How the controller learns.
 
-    ``batch``: after so many samples it learns, in ``epochs`` steps, however many are told at a time. ``clip``: how far
+    ``batch``: after so many samples it learns, in ``epochs`` steps, however many are observed at a time. ``clip``: how far
     the probability of a token may move in a batch before its gradient is cut off. ``entropy``: what a nat of entropy
     of a token is worth.
 
@@ -69,7 +69,7 @@ class PPO:
 
     def tell(self, outcomes: Sequence[Observation]) -> None:
         """Learn from every full batch; what is left waits for the next."""
-        self._rewards = np.concatenate((self._rewards, [told.reward for told in outcomes]))
+        self._rewards = np.concatenate((self._rewards, [observed.reward for observed in outcomes]))
         size = self._settings.batch
         while len(self._rewards) >= size:
             self._learn(self._tokens[:size], self._log_probs[:size], _advantages(self._rewards[:size]))

@@ -43,9 +43,9 @@ class OptunaStrategy:
 
     def tell(self, outcomes: Sequence[Observation]) -> None:
         """Tell the study."""
-        for told in outcomes:
+        for observed in outcomes:
             trial = self._asked.popleft()
-            self._study.tell(trial, self._answer(trial, told))
+            self._study.tell(trial, self._answer(trial, observed))
 
     def _propose(self) -> Sample:
         trial = self._study.ask(self._distributions)
@@ -61,12 +61,12 @@ def nsga2(space: Space, seed: int, objective: Objective, *, population: int = PO
     What was not trained violates a constraint, by the share in which it costs more than the target.
     """
 
-    def answer(trial: Trial, told: Observation) -> Sequence[float]:
-        if told.accuracy is None:
-            trial.set_constraint("cost", max(told.cost / objective.target - 1, 0.0) + 1e-9)
-            return (0.0, told.cost)
+    def answer(trial: Trial, observed: Observation) -> Sequence[float]:
+        if observed.accuracy is None:
+            trial.set_constraint("cost", max(observed.cost / objective.target - 1, 0.0) + 1e-9)
+            return (0.0, observed.cost)
         trial.set_constraint("cost", 0.0)
-        return (told.accuracy, told.cost)
+        return (observed.accuracy, observed.cost)
 
     sampler = NSGAIISampler(population_size=population, seed=seed)
     return OptunaStrategy(space, sampler, ("maximize", "minimize"), answer)
@@ -74,4 +74,4 @@ def nsga2(space: Space, seed: int, objective: Objective, *, population: int = PO
 
 def tpe(space: Space, seed: int) -> OptunaStrategy:
     """Return the tree-structured Parzen estimator on the reward."""
-    return OptunaStrategy(space, TPESampler(seed=seed), ("maximize",), lambda trial, told: (told.reward,))
+    return OptunaStrategy(space, TPESampler(seed=seed), ("maximize",), lambda trial, observed: (observed.reward,))

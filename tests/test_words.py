@@ -1,0 +1,49 @@
+"""The field's words: the worst of the old dialect stay out of the code and the documents."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+WORDS = (
+    "foretold",
+    "foretell",
+    "foretells",
+    "foretelling",
+    "anew",
+    "drawn by chance",
+    "a person's own",
+    "restless",
+    "so manieth",
+    "dearest",
+    "frugality",
+)
+"""Whole words and phrases; what to write instead: predicted, again or from scratch, random, custom, noisy, ..."""
+IDENTIFIERS = {"said", "told", "foretold", "anew", "frugality", "dearest"}
+PATTERN = re.compile(rf"\b({'|'.join(map(re.escape, WORDS))})\b", re.IGNORECASE)
+
+
+def test_no_word_of_the_old_dialect():
+    found = []
+    for folder, endings in (("src", {".py", ".html", ".js", ".cpp"}), ("docs", {".md"})):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in endings:
+                lines = enumerate(path.read_text().splitlines(), 1)
+                found += [f"{path.relative_to(ROOT)}:{number}: {line.strip()}" for number, line in lines
+                          if PATTERN.search(line)]  # fmt: skip
+    assert found == []
+
+
+def test_no_identifier_of_the_old_dialect():
+    found = []
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.FunctionDef(name=name):
+                    if name in IDENTIFIERS:
+                        found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name}")
+                case _:
+                    pass
+    assert found == []
