@@ -92,7 +92,7 @@ def test_the_peak_of_memory_is_seen():
 @pytest.fixture
 def _impatient(monkeypatch):
     """What the interval comes to is no matter: calls that narrow it are left out."""
-    monkeypatch.setattr(latency, "RETRY_POLICY", 1)
+    monkeypatch.setattr(latency, "MAX_STRETCH", 1)
 
 
 @pytest.mark.stress

@@ -17,8 +17,8 @@ from triscale.search.shape import Array
 class PpoSettings(Record):
     """How the controller learns.
 
-    ``batch``: after so many samples it learns, in ``epochs`` steps, however many are observed at a time. ``clip``: how far
-    the probability of a token may move in a batch before its gradient is cut off. ``entropy``: what a nat of entropy
+    ``batch``: after so many samples it learns, in ``epochs`` steps, however many are observed at a time. ``clip``: how
+    far the probability of a token may move in a batch before its gradient is cut off. ``entropy``: what a nat of entropy
     of a token is worth.
 
     The defaults were chosen on landscapes 0 to 15 of tests/search/landscape.py for 50 to 500 evaluations; within a
