@@ -17,7 +17,7 @@ from triscale.search.shape import Array
 class PpoSettings(Record):
     """How the controller learns.
 
-    ``batch``: after so many samples it learns, in ``epochs`` steps, however many are observed at a time. ``clip``: how
+    ``batch``: after so many samples it learns, in ``epochs`` steps, however many are observed at once. ``clip``: how
     far the probability of a token may move in a batch before its gradient is cut off. ``entropy``: what a nat of entropy
     of a token is worth.
 
