@@ -93,8 +93,8 @@ class DeploymentCandidate(Record):
     """A file that could be deployed: engine, precision, size, accuracy and latency.
 
     ``milliseconds`` for one image: measured in turns with the others, with the ratio to the first in ``ratio`` and its
-    95% interval, or predicted by a device profile. ``accuracy``: on the test images. ``verdict``: why it was chosen or not.
-    ``deployable`` is false for what needs Python and torch and is shown for comparison only.
+    95% interval, or predicted by a device profile. ``accuracy``: on the test images. ``verdict``: why it was chosen or
+    not. ``deployable`` is false for what needs Python and torch and is shown for comparison only.
     """
 
     engine: str

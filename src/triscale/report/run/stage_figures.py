@@ -155,7 +155,7 @@ def stage_bars(stages: Sequence[tuple[StageCost, PartDescription]]) -> Picture |
     return draw(
         name="figure-stages",
         title="Cost by stage",
-        description=f"Share of MACs and of parameters by stage; {top[1]} has the largest share of MACs, {share(top[0])}.",
+        description=f"Share of MACs and of parameters by stage; {top[1]} has the most MACs, {share(top[0])}.",
         width=_WIDTH,
         height=44 + 32 * len(names),
         paint=paint,

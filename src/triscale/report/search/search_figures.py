@@ -182,8 +182,8 @@ def rungs(learning_curves: Sequence[LearningCurve]) -> Picture | None:
     return draw(
         name="figure-rungs",
         title="Accuracy after each rung",
-        description=f"Accuracy after {', '.join(map(str, stops))} epochs of {len(learning_curves)} candidates; {kept} were "
-        "trained for all epochs.",
+        description=f"Accuracy after {', '.join(map(str, stops))} epochs of {len(learning_curves)} candidates; "
+        f"{kept} were trained for all epochs.",
         width=400,
         height=340,
         paint=paint,
