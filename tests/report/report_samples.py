@@ -132,9 +132,8 @@ def wrong_image(index: int, truth: str, predicted: str, confidence: float) -> Im
 
 
 def prediction(index: int, truth: str, predicted: str, confidence: float) -> ClassifiedImage:
-    return ClassifiedImage(
-        file=f"test/{truth}/{index:04d}.png", truth=truth, predicted=predicted, confidence=confidence
-    )
+    file = f"test/{truth}/{index:04d}.png"
+    return ClassifiedImage(file=file, truth=truth, predicted=predicted, confidence=confidence)
 
 
 def cost() -> Cost:

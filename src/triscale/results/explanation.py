@@ -38,8 +38,8 @@ class ImageExplanation(Record):
     """The prediction for an image and the extent of its map in pixels of the image; or why it could not be read.
 
     ``peak`` is the maximum of the map, ``box`` (left, top, right, bottom) encloses all values above half of it,
-    ``share`` is the share of the map inside the box. ``deletion`` and ``insertion`` are the areas under the two curves
-    of :mod:`triscale.explain.faithful`, the ``random`` ones those of pixels in random order.
+    ``share`` is the share of the map inside the box. ``deletion`` and ``insertion`` are the areas under the curves of
+    :mod:`triscale.explain.faithful`, the ``random`` ones those of pixels in random order.
     """
 
     file: str

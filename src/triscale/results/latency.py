@@ -14,9 +14,9 @@ class Measurement(Record):
     """Time of one call in milliseconds: quartiles over ``samples`` calls after ``warmup_calls`` discarded ones.
 
     ``engine`` and ``precision`` say what ran, on ``threads`` threads, with ``batch`` images of ``resolution`` pixels.
-    ``low_ms`` and ``high_ms`` are a 95% interval of the median; ``cores`` the cores that the process was pinned to, if
-    any; ``peak_bytes`` the most memory that the process took beyond what it had before the model was loaded. ``noise``
-    is the reason why the measurement is noisy, as text; None if it is not.
+    ``low_ms`` and ``high_ms`` are a 95% interval of the median; ``cores`` are those that the process was pinned to;
+    ``peak_bytes`` the most memory that the process took beyond what it had before the model was loaded. ``noise`` is
+    the reason why the measurement is noisy, as text; None if it is not.
     """
 
     kind_name: ClassVar[str] = "measurement"

@@ -122,8 +122,8 @@ def draw(
         keys: Legend entries of series that can be hidden.
 
     Example:
-        >>> picture = draw(name="empty", title="Empty", description="-", width=80, height=60, paint=lambda f: None)
-        >>> picture.svg[:4]
+        >>> empty = draw(name="a", title="A", description="None", width=80, height=60, paint=lambda figure: None)
+        >>> empty.svg[:4]
         '<svg'
     """
     buffer = io.StringIO()
@@ -218,7 +218,7 @@ def _rename(element: minidom.Element, key: str, value: str, name: str, used: set
 
 
 def _prune(element: minidom.Element) -> None:
-    """Remove comments, metadata, white space and style sheets, which would apply to the whole report."""
+    """Remove comments, metadata, style sheets (which would apply to the whole report) and white space."""
     for child in list(element.childNodes):
         if isinstance(child, minidom.Element) and child.tagName not in ("metadata", "style"):
             _prune(child)

@@ -63,7 +63,7 @@ def triangle(content: SearchContent) -> Picture:
 
 
 def _comparable(content: SearchContent) -> list[float]:
-    """Return accuracies after the epochs that all candidates reached: with halving, those of the first rung."""
+    """Return accuracies after epochs that all candidates reached: with successive halving, of the first rung."""
     if curves := learning_curves(content):
         return [curve.points[0][1] for curve in curves]
     return [standing.accuracy for standing in content.found.standings]
