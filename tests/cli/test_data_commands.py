@@ -96,7 +96,7 @@ def test_contact_sheet_of_many_classes_with_long_names(capsys, tmp_path):
 
 def test_check_refuses_what_a_fit_refuses(capsys, tmp_path):
     assert "there is no folder" in refused(capsys, "data", "check", tmp_path / "nothing")
-    assert "one class only" in refused(
+    assert "only one class" in refused(
         capsys, "data", "check", write_classes(tmp_path / "one", 3, colors={"a": (9, 9, 9)})
     )
 
@@ -172,6 +172,7 @@ def test_images_in_s3_are_checked_packed_and_trained_on(capsys, images, tiny_fil
     pytest.importorskip("moto.server", reason="needs moto[server]")
     from data import storage
     from triscale.data.sources import fetch
+    from triscale.retry import RetryPolicy
 
     monkeypatch.setattr(fetch, "RETRY_POLICY", RetryPolicy(attempts=2, timeout=5, pause=0.01))
     monkeypatch.setattr(fetch, "LISTING_TIMEOUT", 10.0)

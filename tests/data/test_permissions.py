@@ -1,4 +1,4 @@
-"""Folders that may only be read, or not even that, seen as a user without root's rights."""
+"""Read-only and unreadable folders, as seen by a user without root permissions."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ print(json.dumps(said))
 
 
 @pytest.fixture
-def location() -> Iterator[Path]:
-    """Give a folder that everybody can reach."""
+def place() -> Iterator[Path]:
+    """Yield a folder that every user can access."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -78,19 +78,19 @@ def test_read_only_folder_is_trained_on_and_nothing_is_written_there(place: Path
     before = {path: path.stat().st_mtime_ns for path in [images, *images.rglob("*")]}
     said = as_nobody(images, images, "/proc/nothing")
     assert (said["images"], said["tested"], said["bad"]) == (16, 4, {})
-    assert "nothing is written there" in str(said["refused"])
+    assert "where nothing is written" in str(said["refused"])
     assert "cannot write to" in str(as_nobody(images, place, "/proc/nothing")["refused"])
     assert {path: path.stat().st_mtime_ns for path in [images, *images.rglob("*")]} == before
 
 
-def test_folder_that_may_not_be_read_is_refused_by_name(place: Path) -> None:
+def test_unreadable_folder_is_refused_by_name(place: Path) -> None:
     images = write_classes(place / "images", {"a": 8, "b": 8, "c": 2})
     (images / "b").chmod(0)
     said = as_nobody(images, place, "/proc/nothing")
     assert said == {"refused": f"cannot read the folder {images / 'b'} (Permission denied); make it readable"}
 
 
-def test_file_that_may_not_be_read_is_a_bad_file(place: Path) -> None:
+def test_unreadable_file_is_a_bad_file(place: Path) -> None:
     images = write_classes(place / "images", {"a": 8, "b": 8})
     (images / "a" / "003.png").chmod(0)
     said = as_nobody(images, place, "/proc/nothing")
