@@ -66,13 +66,13 @@ def test_quotes_byte_order_mark_and_empty_lines_are_accepted(folder: Path) -> No
 
 
 def test_paths_out_of_the_folder_are_accepted_if_they_exist(folder: Path, tmp_path: Path) -> None:
-    noise(50).save(tmp_path / "beside.png")
+    noise(50).save(tmp_path / "outside.png")
     noise(51).save(tmp_path / "absolute.png")
     inside = folder / "pool" / "00.png"
     file = write(
-        folder, "path,label", "../beside.png,a", f"{tmp_path}/absolute.png,b", f"{inside},a", "pool/../pool/01.png,b"
+        folder, "path,label", "../outside.png,a", f"{tmp_path}/absolute.png,b", f"{inside},a", "pool/../pool/01.png,b"
     )
-    outside = {f"{tmp_path}/beside.png", f"{tmp_path}/absolute.png"}
+    outside = {f"{tmp_path}/outside.png", f"{tmp_path}/absolute.png"}
     assert {found.path for found in read_manifest(file).files["unsplit"]} == {*outside, "pool/00.png", "pool/01.png"}
     assert {image.path for image in scan(file).unsplit} == {*outside, "pool/00.png", "pool/01.png"}
     message = refused(write(folder, "path,label", "../nothing.png,a", "/nothing/at/all.png,b", f"{inside},a"))

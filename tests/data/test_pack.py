@@ -66,7 +66,7 @@ def test_packed_set_scans_to_the_same(tmp_path: Path) -> None:
     assert found.num_images == 48
     assert scan(tmp_path / "shards") == moved(found, tmp_path / "shards")
     assert result.splits[0].shards == len(list((tmp_path / "shards").glob("*.tar"))) > 2
-    assert not cache_folder().joinpath("shards").exists(), "the index beside the shards was not used"
+    assert not cache_folder().joinpath("shards").exists(), "the index next to the shards was not used"
 
 
 def test_splits_are_kept(tmp_path: Path) -> None:

@@ -213,4 +213,4 @@ def _fetch(found: NamedDataset, folder: Path) -> None:
         getattr(datasets, found.loader)(str(aside), download=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{found.title} cannot be downloaded ({summarize_error(error, 200)}); {advice}") from error
-    aside.refolder(folder)
+    aside.replace(folder)
