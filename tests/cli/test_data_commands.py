@@ -75,7 +75,7 @@ def test_check_of_a_sound_set_finds_nothing(capsys, tmp_path):
 def test_check_writes_its_record_and_a_contact_sheet(capsys, leaky, tmp_path):
     printed = json.loads(run(capsys, "data", "check", leaky, "--out", tmp_path / "out" / "check", "--json").out)
     assert json.loads((tmp_path / "out" / "check" / "check.json").read_text()) == printed
-    assert printed["parts"] == ["train", "test"]
+    assert printed["splits"] == ["train", "test"]
     assert printed["classes"][2] == {"name": "red", "images": {"train": 12, "test": 6}}
     assert [leak["match"] for leak in printed["leaks"]] == ["reencoded"]
     with Image.open(tmp_path / "out" / "check" / "contact-sheet.png") as sheet:
@@ -97,13 +97,13 @@ def test_contact_sheet_of_many_classes_with_long_names(capsys, tmp_path):
 
 def test_check_refuses_what_a_fit_refuses(capsys, tmp_path):
     assert "there is no folder" in refused(capsys, "data", "check", tmp_path / "nothing")
-    assert "one class only" in refused(
+    assert "only one class" in refused(
         capsys, "data", "check", write_classes(tmp_path / "one", 3, colors={"a": (9, 9, 9)})
     )
 
 
 def test_check_writes_nothing_below_the_images_or_over_a_file(capsys, leaky, tmp_path):
-    assert "nothing is written there" in refused(capsys, "data", "check", leaky, "--out", leaky / "check")
+    assert "where nothing is written" in refused(capsys, "data", "check", leaky, "--out", leaky / "check")
     (tmp_path / "file").write_text("mine")
     assert "cannot write" in refused(capsys, "data", "check", leaky, "--out", tmp_path / "file")
 
@@ -140,12 +140,12 @@ def test_pack_says_what_it_made(capsys, leaky, tmp_path):
     assert checked[0] | {"root": "", "bad": [], "warnings": []} == checked[1] | {"root": "", "warnings": []}
     printed = json.loads(run(capsys, "data", "pack", leaky, "--out", tmp_path / "again", "--json").out)
     assert printed["classes"] == ["blue", "green", "red"]
-    assert [part["shards"] for part in printed["parts"]] == [1, 1]
+    assert [part["shards"] for part in printed["splits"]] == [1, 1]
 
 
 def test_pack_refuses_before_it_reads(capsys, leaky, tmp_path):
     assert "256MB" in refused(capsys, "data", "pack", leaky, "--out", tmp_path / "out", "--shard-size", "big")
-    assert "nothing is written there" in refused(capsys, "data", "pack", leaky, "--out", leaky / "shards")
+    assert "where nothing is written" in refused(capsys, "data", "pack", leaky, "--out", leaky / "shards")
     assert "is there already" in refused(capsys, "data", "pack", leaky, "--out", leaky.parent)
     assert "there is no folder" in refused(capsys, "data", "pack", tmp_path / "none", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -175,6 +175,7 @@ def test_images_in_s3_are_checked_packed_and_trained_on(capsys, images, tiny_fil
     pytest.importorskip("moto.server", reason="needs moto[server]")
     from data import storage
     from triscale.data.sources import fetch
+    from triscale.retry import RetryPolicy
 
     monkeypatch.setattr(fetch, "RETRY_POLICY", RetryPolicy(attempts=2, timeout=5, pause=0.01))
     monkeypatch.setattr(fetch, "LISTING_TIMEOUT", 10.0)
@@ -197,7 +198,7 @@ def test_images_in_s3_are_checked_packed_and_trained_on(capsys, images, tiny_fil
         s3.down = True  # everything is on this machine
         assert run(capsys, "evaluate", tmp_path / "run-1").code == 0
         assert run(capsys, "evaluate", tmp_path / "run-2").code == 0
-        assert "could not be fetched" in refused(capsys, "data", "check", "s3://elsewhere/x")
+        assert "could not be downloaded" in refused(capsys, "data", "check", "s3://elsewhere/x")
 
 
 def test_training_goes_on_when_data_workers_are_killed(capsys, images, tiny_file, tmp_path):

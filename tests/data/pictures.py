@@ -1,4 +1,4 @@
-"""Pictures and image files made by code."""
+"""Make test pictures and image files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 
 def ramp(width: int = 24, height: int = 16) -> np.ndarray:
-    """Return a smooth RGB picture, uint8 [height, width, 3], in which no two axes, sides or channels are alike."""
+    """Return a smooth RGB picture, uint8 [height, width, 3], without any symmetry of axes, sides or channels."""
     y, x = np.mgrid[0:height, 0:width]
     red, green = 255 * x / (width - 1), 255 * y / (height - 1)
     blue = 255 * ((x / (width - 1)) ** 2 * 0.7 + 0.3 * (1 - y / (height - 1)))
@@ -101,5 +101,5 @@ def write_classes(root: Path, counts: Mapping[str, int], seed: int = 0) -> Path:
 
 
 def hash_text(text: str) -> int:
-    """Return a small number that depends on a text, the same in every process."""
+    """Return a small number derived from a text, the same in every process."""
     return zlib.crc32(text.encode()) % 10_000 * 1000

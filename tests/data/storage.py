@@ -1,4 +1,4 @@
-"""An S3 of this machine, by moto, behind a proxy that can do everything a network does wrong."""
+"""A local S3 server (moto) behind a proxy that injects network faults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ENVIRONMENT = {
 
 
 class Storage:
-    """Buckets that are reached through a proxy.
+    """Buckets behind a proxy.
 
     Attributes:
         faults: what becomes of the next requests whose path ends so: "500", "503", "403", "half", "hang", or nothing.
@@ -70,7 +70,7 @@ class Storage:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def upload(self, bucket: str, folder: Path, prefix: str = "") -> str:
-        """Put all files below a folder into a new bucket, and return the address."""
+        """Upload all files below a folder to a new bucket, and return the URL."""
         self._client.create_bucket(Bucket=bucket)
         for path in sorted(folder.rglob("*")):
             if path.is_file():
@@ -79,14 +79,14 @@ class Storage:
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
         """Put an object."""
-        self._client.put_object(Bucket=bucket, LegendEntry=key, Body=content)
+        self._client.put_object(Bucket=bucket, Key=key, Body=content)
 
     def delete(self, bucket: str, key: str) -> None:
         """Remove an object."""
-        self._client.delete_object(Bucket=bucket, LegendEntry=key)
+        self._client.delete_object(Bucket=bucket, Key=key)
 
     def fetched(self, suffix: str = "") -> int:
-        """Return how many objects whose path ends so were asked for."""
+        """Return the number of requests for objects whose path has this suffix."""
         return sum(
             count
             for (method, path), count in self.requests.items()
@@ -94,7 +94,7 @@ class Storage:
         )
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        """Pass a request on, or do what was asked for instead."""
+        """Forward a request, or inject a fault."""
         path = unquote(handler.path)
         self.requests[handler.command, path] += 1
         fault = next((faults.pop(0) for end, faults in self.faults.items() if path.endswith(end) and faults), None)
@@ -135,7 +135,7 @@ class Storage:
             handler.wfile.write(body)
 
     def close(self) -> None:
-        """End the proxy."""
+        """Stop the proxy."""
         self._server.shutdown()
         self._server.server_close()
 

@@ -1,4 +1,4 @@
-"""Every color mode comes out as the RGB values that it means, within one level."""
+"""Every color mode is converted to the RGB values that it denotes, within one level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decoder reads what is an image, upright and in full, and says in a few words why a file is none."""
+"""The decoder reads every valid image, upright and completely, and gives a short reason for every other file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TURNED = {
     7: RGB[::-1, ::-1].transpose(1, 0, 2),
     8: RGB[::-1].transpose(1, 0, 2),
 }
-"""How the stored pixels of an upright picture lie for each value of the EXIF tag (TIFF 6.0, page 36)."""
+"""The transpose of the stored pixels of an upright picture for each value of the EXIF tag (TIFF 6.0, page 36)."""
 
 
 def stored(orientation: int, kind: str) -> bytes:
@@ -245,7 +245,7 @@ def test_limits_are_checked_before_decoding(tmp_path: Path) -> None:
             decode(source, ImageLimits(file_bytes=100))
 
 
-def test_what_is_no_regular_file_is_never_opened(tmp_path: Path) -> None:
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     with pytest.raises(BadImage, match="No such file"):
         decode(tmp_path / "missing.png")
     with pytest.raises(BadImage, match="not a regular file"):

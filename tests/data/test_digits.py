@@ -1,4 +1,4 @@
-"""The digits are written whole, once, and never over something else."""
+"""The digits are written atomically, once, and never overwrite anything else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_digits(tmp_path_factory.mktemp("parent") / "new" / "digits")
 
 
-def test_digits_are_images_in_two_parts(folder: Path) -> None:
+def test_digits_are_images_in_two_splits(folder: Path) -> None:
     found = scan(folder)
     assert found.classes == tuple("0123456789")
     assert (len(found.train), len(found.test), len(found.bad)) == (1438, 359, 0)
@@ -55,7 +55,7 @@ def test_empty_folder_is_filled(tmp_path: Path) -> None:
 
 def test_anything_else_in_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(DataError, match="holds something else"):
+    with pytest.raises(DataError, match="holds something other"):
         write_digits(tmp_path)
     with pytest.raises(DataError, match="is a file"):
         write_digits(tmp_path / "notes.txt")

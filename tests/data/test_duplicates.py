@@ -1,4 +1,4 @@
-"""Copies are found by content and by look; what only resembles each other is not."""
+"""Duplicates are found by their bytes and by fingerprint; images that merely resemble each other are not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def photo(seed: int, width: int = 96, height: int = 64) -> Image.Image:
 
 
 def scanned(images: Sequence[Image.Image]) -> Scan:
-    """Return the scan of a set with these images, each with bytes of its own."""
+    """Return the scan of a dataset with these images, all with different bytes."""
     fingerprints = fingerprints_of([shrink(image.convert("RGB")) for image in images])
     found = tuple(
         ScannedImage(
@@ -64,7 +64,7 @@ RECODINGS: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 @pytest.mark.parametrize("name", RECODINGS)
-def test_every_recoded_copy_is_found_and_nothing_else(name: str) -> None:
+def test_every_reencoded_copy_is_found_and_nothing_else(name: str) -> None:
     originals = [photo(seed) for seed in range(150)]
     found = find_duplicates(scanned(originals + [RECODINGS[name](image) for image in originals]))
     expected = [(f"{i:04d}", f"{i + 150:04d}") for i in range(150)]
@@ -72,7 +72,7 @@ def test_every_recoded_copy_is_found_and_nothing_else(name: str) -> None:
     assert found.possible == ()
 
 
-def test_same_bytes_are_exact_copies_whatever_they_show(tmp_path: Path) -> None:
+def test_equal_bytes_are_exact_duplicates(tmp_path: Path) -> None:
     write_classes(tmp_path, {"a": 3, "b": 3})
     blank = tmp_path / "a" / "blank.png"
     Image.new("RGB", (20, 20), "white").save(blank)
@@ -100,7 +100,7 @@ def test_pages_with_little_on_them_do_not_look_the_same() -> None:
     assert find_duplicates(scanned(pages)) == Duplicates()
 
 
-def test_pictures_of_a_fixed_camera_are_no_certain_copies() -> None:
+def test_pictures_of_a_fixed_camera_are_not_certain_duplicates() -> None:
     scene, shots = np.asarray(photo(1)).astype(float), []
     for seed in range(200):
         rng = np.random.default_rng(seed)
@@ -111,7 +111,7 @@ def test_pictures_of_a_fixed_camera_are_no_certain_copies() -> None:
     assert find_duplicates(scanned(shots)).reencoded == ()
 
 
-def test_other_colors_make_a_possible_copy() -> None:
+def test_other_colors_make_a_possible_duplicate() -> None:
     image = photo(5)
     y, cb, cr = image.convert("YCbCr").split()
     tinted = (y, cb.point(lambda value: value + 15), cr.point(lambda value: value - 15))
@@ -121,12 +121,12 @@ def test_other_colors_make_a_possible_copy() -> None:
     assert [(pair.first, pair.second) for pair in found.possible] == [("0000", "0001")]
 
 
-def test_stretched_image_is_no_copy() -> None:
+def test_stretched_image_is_not_a_duplicate() -> None:
     image = photo(6)
     assert find_duplicates(scanned([image, image.resize((image.width, image.height * 2))])) == Duplicates()
 
 
-def test_digits_hold_no_copies(tmp_path: Path) -> None:
+def test_digits_have_no_duplicates(tmp_path: Path) -> None:
     assert find_duplicates(scan(write_digits(tmp_path / "digits"))) == Duplicates()
 
 
@@ -138,7 +138,7 @@ def test_result_does_not_depend_on_the_order_of_the_images() -> None:
     assert find_duplicates(found.model_copy(update={"unsplit": tuple(shuffled)})) == find_duplicates(found)
 
 
-def test_groups_join_what_has_a_file_in_common() -> None:
+def test_groups_with_a_common_file_are_merged() -> None:
     pairs = (DuplicatePair("b", "c", 1.0), DuplicatePair("x", "y", 2.0), DuplicatePair("y", "z", 2.0))
     copies = Duplicates(exact=(("a", "b"), ("p", "q", "r")), reencoded=pairs, possible=(DuplicatePair("a", "x", 6.0),))
     assert copies.groups == (("a", "b", "c"), ("p", "q", "r"), ("x", "y", "z"))
@@ -154,7 +154,7 @@ def test_groups_are_disjoint_and_keep_copies_together(given_groups: list[list[st
         assert sum(set(group) <= set(joined) for joined in groups) == 1
 
 
-def test_look_is_of_brightness_and_color() -> None:
+def test_fingerprint_has_luma_and_chroma() -> None:
     fingerprints = unpack(
         fingerprints_of([shrink(Image.new("RGB", (40, 30), color)) for color in ("red", "white", (90, 90, 90))])
     )
@@ -163,7 +163,7 @@ def test_look_is_of_brightness_and_color() -> None:
     assert (fingerprints.chroma[1:] == 128).all()
 
 
-def test_no_image_and_scans_without_looks_have_no_copies() -> None:
+def test_scans_without_images_or_fingerprints_have_no_duplicates() -> None:
     plain = ScannedImage("a", 0, 8, 8, 1, "PNG")
     assert find_duplicates(Scan(root="/", classes=("a",))) == Duplicates()
     assert find_duplicates(Scan(root="/", classes=("a",), unsplit=(plain, plain))) == Duplicates()

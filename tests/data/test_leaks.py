@@ -1,4 +1,4 @@
-"""An image in two parts is refused by name; a split never makes such a leak itself."""
+"""An image in two splits is refused by name; a generated split never has such a leak."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def split_of(train: str, val: str, test: str) -> Split:
     return Split(root="/images", classes=("a", "b"), seed=0, how="by hand", **parts)
 
 
-def test_every_unseen_image_with_a_copy_before_it_is_one_leak() -> None:
+def test_every_image_with_a_copy_in_an_earlier_split_is_one_leak() -> None:
     copies = Duplicates(
         exact=(("a", "b"), ("c", "m", "x", "y")),
         reencoded=(DuplicatePair("d", "z", 1.0),),
@@ -51,14 +51,14 @@ def test_every_unseen_image_with_a_copy_before_it_is_one_leak() -> None:
     assert "--allow-leak" in str(caught.value)
 
 
-def test_copies_in_one_part_and_possible_copies_are_no_error() -> None:
+def test_copies_in_one_split_and_possible_copies_are_not_errors() -> None:
     split = split_of("ab", "m", "xy")
     leaks = find_leaks(split, Duplicates(exact=(("a", "b"), ("x", "y")), possible=(DuplicatePair("a", "m", 6.0),)))
     assert [leak.match for leak in leaks] == ["possible"]
     refuse_leaks(split, leaks)
 
 
-def test_recoded_test_image_is_found_on_disk(tmp_path: Path) -> None:
+def test_reencoded_test_image_is_found_on_disk(tmp_path: Path) -> None:
     write_classes(tmp_path / "train", {"a": 8, "b": 8})
     write_classes(tmp_path / "test", {"a": 3, "b": 3}, seed=1)
     with Image.open(tmp_path / "train" / "b" / "002.png") as image:
@@ -73,7 +73,7 @@ GROUPS = st.lists(st.lists(st.integers(0, 59), min_size=2, max_size=6, unique=Tr
 
 
 @given(GROUPS, st.integers(0, 1000), st.sampled_from([0.05, 0.2, 0.5]))
-def test_split_never_parts_copies(groups: list[list[int]], seed: int, share: float) -> None:
+def test_split_never_separates_duplicates(groups: list[list[int]], seed: int, share: float) -> None:
     images = tuple(ScannedImage(f"{i % 2}/{i:02d}", i % 2, 8, 8, 1, "PNG") for i in range(60))
     copies = Duplicates(exact=tuple(tuple(images[i].path for i in group) for group in groups))
     found = Scan(root="/", classes=("0", "1"), unsplit=images)
@@ -81,7 +81,7 @@ def test_split_never_parts_copies(groups: list[list[int]], seed: int, share: flo
     leading = [image.label for image in images if all(image.path not in group[1:] for group in copies.groups)]
     assert len(leading) == different
     if min(leading.count(0), leading.count(1)) < 3:
-        with pytest.raises(DataError, match="no copies of each other"):
+        with pytest.raises(DataError, match="not copies of each other"):
             make_split(found, seed=seed, test_share=share, duplicates=copies)
         return
     split = make_split(found, seed=seed, test_share=share, duplicates=copies)
@@ -95,7 +95,7 @@ def test_split_never_parts_copies(groups: list[list[int]], seed: int, share: flo
     ) == (split)
 
 
-def test_pairs_of_copies_keep_the_shares() -> None:
+def test_pairs_of_duplicates_keep_the_shares() -> None:
     images = tuple(
         ScannedImage(f"{label}/{i:03d}", label, 8, 8, 1, "PNG", f"{label} {i // 2}")
         for label in (0, 1)
@@ -110,5 +110,7 @@ def test_class_of_copies_only_is_refused(tmp_path: Path) -> None:
     write_classes(tmp_path, {"a": 5, "b": 1})
     for number in range(4):
         (tmp_path / "b" / f"copy{number}.png").write_bytes((tmp_path / "b" / "000.png").read_bytes())
-    with pytest.raises(DataError, match="b has 1; every class needs at least 3 that are no copies of each other"):
+    with pytest.raises(
+        DataError, match="b has 1; every class needs at least 3 images that are not copies of each other"
+    ):
         make_split(scan(tmp_path))

@@ -1,4 +1,4 @@
-"""What a batch holds is decided by seed, epoch and step, and by nothing else."""
+"""The content of a batch depends only on seed, epoch and step."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_batches_are_the_same_from_any_first_step(split: Split) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("cache_bytes", [0, 5000, 1 << 20])
-def test_kept_workers_and_cached_images_change_nothing(split: Split, workers: int, cache_bytes: int) -> None:
+def test_persistent_workers_and_cached_images_change_nothing(split: Split, workers: int, cache_bytes: int) -> None:
     with TrainLoader(
         split, PREPROCESSING, AUGMENTATION, batch=9, seed=5, workers=workers, cache_bytes=cache_bytes
     ) as loader:
@@ -112,14 +112,12 @@ def test_global_random_state_is_left_alone(split: Split, workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_file_that_broke_since_the_scan_is_named(tmp_path: Path, workers: int) -> None:
+def test_file_damaged_after_the_scan_is_named(tmp_path: Path, workers: int) -> None:
     split = make_split(scan(write_classes(tmp_path, {"a": 6, "b": 6})))
     (tmp_path / split.train[4].path).write_bytes(b"")
     with pytest.raises(DataError) as caught:
         one_epoch(split, workers=workers)
-    assert str(caught.value).startswith(
-        f"{tmp_path / split.train[4].path} could be decoded before and cannot now: empty"
-    )
+    assert str(caught.value).startswith(f"{tmp_path / split.train[4].path} can no longer be decoded: empty")
     (tmp_path / split.test[0].path).unlink()
     with pytest.raises(DataError, match="No such file"):
         list(eval_batches(split.test, tmp_path, PREPROCESSING, batch=4, workers=workers))
@@ -142,7 +140,7 @@ def workers_now() -> set[int]:
     return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
 
 
-def test_workers_outlive_the_signals_that_stop_a_job(split: Split) -> None:
+def test_workers_ignore_the_signals_that_stop_a_job(split: Split) -> None:
     before = workers_now()
     with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5, workers=2) as loader:
         batches = loader.epoch(0)
@@ -156,7 +154,7 @@ def test_workers_outlive_the_signals_that_stop_a_job(split: Split) -> None:
     assert workers_now() == before
 
 
-def test_forgotten_loader_ends_its_workers(split: Split) -> None:
+def test_garbage_collected_loader_stops_its_workers(split: Split) -> None:
     before = workers_now()
     loader = TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5, workers=2)
     next(loader.epoch(0))
@@ -167,7 +165,7 @@ def test_forgotten_loader_ends_its_workers(split: Split) -> None:
 
 
 def interrupted(split: Split, signal_number: int, *, workers: int = 2, every: int = 7, **options: Any) -> list[str]:
-    """Return the digests of an epoch's batches while workers are sent a signal now and then."""
+    """Return the digests of an epoch's batches while workers receive signals."""
     before = workers_now()
     with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5, workers=workers, **options) as loader:
         seen = []
@@ -181,28 +179,28 @@ def interrupted(split: Split, signal_number: int, *, workers: int = 2, every: in
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_killed_or_hung_worker_is_started_anew_and_no_batch_changes(split: Split, number: int, workers: int) -> None:
-    told: list[str] = []
+def test_killed_or_hung_worker_is_restarted_and_no_batch_changes(split: Split, number: int, workers: int) -> None:
+    messages: list[str] = []
     with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5) as loader:
         expected = digests(loader.epoch(1))
-    assert interrupted(split, number, workers=workers, timeout=1.5, on_restart=told.append) == expected
+    assert interrupted(split, number, workers=workers, timeout=1.5, on_restart=messages.append) == expected
     why = "was killed by signal 9" if number == signal.SIGKILL else "did not answer for 1.5 s"
-    assert told
-    assert all(why in text and "started anew" in text for text in told)
+    assert messages
+    assert all(why in text and "restarted" in text for text in messages)
 
 
-def test_worker_that_is_killed_while_nobody_waits_is_no_matter(split: Split) -> None:
+def test_worker_killed_between_epochs_is_restarted(split: Split) -> None:
     before = workers_now()
     with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=9, seed=5, workers=2) as loader:
         assert digests(loader.epoch(0)) == one_epoch(split, 0)
         for worker in workers_now() - before:
             os.kill(worker, signal.SIGKILL)
-        with pytest.warns(UserWarning, match="was killed by signal 9 and was started anew; this changes no batch"):
+        with pytest.warns(UserWarning, match="was killed by signal 9 and was restarted; the batches do not change"):
             assert digests(loader.epoch(1)) == one_epoch(split, 1)
 
 
 @pytest.mark.parametrize(("number", "why"), [(signal.SIGKILL, "was killed by signal 9"), (signal.SIGSTOP, "0.2 s")])
-def test_workers_that_are_killed_again_and_again_are_an_error(split: Split, number: int, why: str) -> None:
+def test_too_many_worker_restarts_are_an_error(split: Split, number: int, why: str) -> None:
     before = workers_now()
 
     def attack(loader: TrainLoader) -> None:
@@ -215,7 +213,7 @@ def test_workers_that_are_killed_again_and_again_are_an_error(split: Split, numb
     with TrainLoader(split, PREPROCESSING, AUGMENTATION, **options) as loader:
         with pytest.raises(JobError) as caught:
             attack(loader)
-        assert f"{why}, after 3 were started anew; with fewer workers, memory lasts longer" in str(caught.value)
+        assert f"{why}, after 3 restarts; use fewer workers if the memory is too small" in str(caught.value)
     assert workers_now() == before
 
 

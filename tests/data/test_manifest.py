@@ -1,4 +1,4 @@
-"""A table of images is taken as it stands, or refused with the place where it is wrong."""
+"""A manifest is read as written, or refused with the line of the mistake."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .pictures import noise, write_classes
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of images in a folder without meaning: pool/00.png to pool/19.png."""
+    """A folder of images in a folder that is not a class: pool/00.png to pool/19.png."""
     (tmp_path / "set" / "pool").mkdir(parents=True)
     for index in range(20):
         noise(index).save(tmp_path / "set" / "pool" / f"{index:02d}.png")
@@ -58,21 +58,21 @@ def test_splits_come_from_the_table_whatever_the_order_of_its_columns(folder: Pa
     assert [image.path for image in found.train] == [f"pool/{index:02d}.png" for index in range(12)]
 
 
-def test_quotes_byte_order_mark_and_empty_lines_are_read(folder: Path) -> None:
+def test_quotes_byte_order_mark_and_empty_lines_are_accepted(folder: Path) -> None:
     (folder / "pool" / "00.png").rename(folder / "pool" / "a, b.png")
     file = write(folder, "path,label", '"pool/a, b.png", x ', "", 'pool/01.png,"y, z"')
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
     assert read_manifest(file).files == {"unsplit": (FoundFile("pool/01.png", "y, z"), FoundFile("pool/a, b.png", "x"))}
 
 
-def test_paths_that_lead_out_are_taken_if_they_exist(folder: Path, tmp_path: Path) -> None:
-    noise(50).save(tmp_path / "beside.png")
+def test_paths_out_of_the_folder_are_accepted_if_they_exist(folder: Path, tmp_path: Path) -> None:
+    noise(50).save(tmp_path / "outside.png")
     noise(51).save(tmp_path / "absolute.png")
     inside = folder / "pool" / "00.png"
     file = write(
-        folder, "path,label", "../beside.png,a", f"{tmp_path}/absolute.png,b", f"{inside},a", "pool/../pool/01.png,b"
+        folder, "path,label", "../outside.png,a", f"{tmp_path}/absolute.png,b", f"{inside},a", "pool/../pool/01.png,b"
     )
-    outside = {f"{tmp_path}/beside.png", f"{tmp_path}/absolute.png"}
+    outside = {f"{tmp_path}/outside.png", f"{tmp_path}/absolute.png"}
     assert {found.path for found in read_manifest(file).files["unsplit"]} == {*outside, "pool/00.png", "pool/01.png"}
     assert {image.path for image in scan(file).unsplit} == {*outside, "pool/00.png", "pool/01.png"}
     message = refused(write(folder, "path,label", "../nothing.png,a", "/nothing/at/all.png,b", f"{inside},a"))
@@ -80,7 +80,7 @@ def test_paths_that_lead_out_are_taken_if_they_exist(folder: Path, tmp_path: Pat
     assert "../nothing.png (line 2), /nothing/at/all.png (line 3)" in message
 
 
-def test_a_link_before_dots_means_what_the_system_says(folder: Path, tmp_path: Path) -> None:
+def test_symbolic_link_before_dots_is_resolved_by_the_system(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "far" / "deep").mkdir(parents=True)
     noise(60).save(tmp_path / "far" / "x.png")
     noise(61).save(folder / "x.png")
@@ -93,25 +93,25 @@ def test_a_link_before_dots_means_what_the_system_says(folder: Path, tmp_path: P
 BAD = {
     "path,lable\npool/00.png,a": 'has a column "lable"; did you mean label;',
     "path,label,weight\npool/00.png,a,1": 'has a column "weight"',
-    "path;label\npool/00.png;a": "separate columns by commas",
+    "path;label\npool/00.png;a": "separate columns with commas",
     "path\npool/00.png": "has no column label",
     "label,split\na,train": "has no column path",
     "path,label,label\npool/00.png,a,a": "two columns label",
     "": "has no column path",
-    "path,label": "names no images",
+    "path,label": "lists no images",
     "path,label\npool/00.png": "line 2 of",
     "path,label\npool/00.png,a,b": "has 3 fields; expected 2",
     'path,label\n"pool/00.png,a': "is damaged",
-    "path,label\npool/00.png,a\npool/00.png,a": "names pool/00.png twice, in line 2 and line 3; keep",
+    "path,label\npool/00.png,a\npool/00.png,a": "lists pool/00.png twice, in line 2 and line 3; keep",
     "path,label\npool/00.png,a\npool/./00.png,b": "with the labels a and b",
     "path,label\n,a": "line 2 of",
-    "path,label\npool/00.png, ": "is no name of a class",
+    "path,label\npool/00.png, ": "is not a class name",
     "path,label\npool/00.png,a\npool,b": "1 of 2 files",
-    "path,label\npool/00.png,a\npool/01.png,a": "one label only, a",
+    "path,label\npool/00.png,a\npool/01.png,a": "only one label, a",
     "path,label,split\npool/00.png,a,tets\npool/01.png,b,train": 'the split "tets" in line 2',
-    "path,label,split\npool/00.png,a,train\npool/01.png,b,": "give it for all or for none",
-    "path,label,split\npool/00.png,a,train\npool/01.png,b,train": "split train only",
-    "path,label,split\npool/00.png,a,val\npool/01.png,b,test": "split val and test only",
+    "path,label,split\npool/00.png,a,train\npool/01.png,b,": "give it for all or none",
+    "path,label,split\npool/00.png,a,train\npool/01.png,b,train": "only images of the split train;",
+    "path,label,split\npool/00.png,a,val\npool/01.png,b,test": "only images of the split val and test;",
     "path,label,split\npool/00.png,a,train\npool/01.png,b,train\npool/02.png,a,test": "b is missing from the test rows",
     "path,label,split\npool/00.png,a,train\npool/01.png,b,train\n"
     "pool/02.png,a,test\npool/03.png,b,test\npool/04.png,c,test": "c is only in the test rows",
@@ -119,11 +119,11 @@ BAD = {
 
 
 @pytest.mark.parametrize("text", BAD, ids=range(len(BAD)))
-def test_every_mistake_has_its_sentence(folder: Path, text: str) -> None:
+def test_every_mistake_has_its_message(folder: Path, text: str) -> None:
     assert BAD[text] in refused(write(folder, text))
 
 
-def test_wrong_encoding_and_missing_manifest_are_said(folder: Path) -> None:
+def test_wrong_encoding_and_missing_manifest_are_refused(folder: Path) -> None:
     (folder / "latin.csv").write_bytes("path,label\npool/00.png,é\n".encode("latin-1"))
     assert "not valid UTF-8" in refused(folder / "latin.csv")
     assert "there is no manifest" in refused(folder / "nothing.csv")
@@ -143,7 +143,7 @@ def test_bad_images_of_a_manifest_are_listed(folder: Path) -> None:
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(max_size=8), min_size=2, max_size=8))
-def test_any_label_is_read_back_or_refused(folder: Path, labels: list[str]) -> None:
+def test_any_label_round_trips_or_is_refused(folder: Path, labels: list[str]) -> None:
     try:
         with (folder / "any.csv").open("w", newline="", encoding="utf-8") as opened:
             writer = csv.writer(opened)
@@ -156,7 +156,7 @@ def test_any_label_is_read_back_or_refused(folder: Path, labels: list[str]) -> N
     assert all(image.class_name == image.class_name.strip() and image.class_name for image in found)
 
 
-def test_parquet_without_pyarrow_says_how_to_install_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_without_pyarrow_says_how_to_install_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.import_module
 
     def without(name: str) -> Any:
@@ -169,7 +169,7 @@ def test_parquet_without_pyarrow_says_how_to_install_it(folder: Path, monkeypatc
     assert "pip install 'triscale[parquet]'" in refused(folder / "set.parquet")
 
 
-def test_parquet_says_the_same_as_csv(folder: Path) -> None:
+def test_parquet_and_csv_give_the_same_result(folder: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     paths = [f"pool/{index:02d}.png" for index in range(20)]
@@ -187,4 +187,4 @@ def test_parquet_says_the_same_as_csv(folder: Path) -> None:
         parquet.write_table(pyarrow.table(table | changed), folder / "bad.parquet")
         assert message in refused(folder / "bad.parquet")
     (folder / "bad.parquet").write_bytes((folder / "set.parquet").read_bytes()[:-20])
-    assert "no Parquet file that can be read" in refused(folder / "bad.parquet")
+    assert "not a readable Parquet file" in refused(folder / "bad.parquet")

@@ -1,4 +1,4 @@
-"""Named sets, read from tiny copies made in the layouts of their authors; torchvision's own readers as reference."""
+"""Named datasets are read from tiny copies in the original layouts; torchvision is the reference."""
 
 from __future__ import annotations
 
@@ -151,12 +151,12 @@ MADE: dict[str, tuple[Callable[[Path], None], int, int, int]] = {
 }  # fmt: skip
 
 
-def test_every_named_set_is_made_here() -> None:
+def test_every_named_dataset_is_covered() -> None:
     assert MADE.keys() == NAMED.keys()
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_a_copy_is_read_with_its_official_parts(tmp_path: Path, name: str) -> None:
+def test_copy_is_read_with_its_official_splits(tmp_path: Path, name: str) -> None:
     make, train, test, classes = MADE[name]
     make(tmp_path / "copy")
     found = scan(f"{name}:{tmp_path / 'copy'}")
@@ -168,8 +168,8 @@ def test_a_copy_is_read_with_its_official_parts(tmp_path: Path, name: str) -> No
     assert split.val
 
 
-def test_sizes_are_those_of_the_paper_s_table() -> None:
-    """Table 4 of Tan & Le 2019, but for the test part of Pets, which its authors give as 3669."""
+def test_sizes_match_the_table_of_the_paper() -> None:
+    """Table 4 of Tan & Le 2019, except for the test split of Pets, which its authors give as 3669."""
     sizes = {name: (found.train, found.test, found.classes) for name, found in NAMED.items()}
     assert sizes["food101"] == (75750, 25250, 101)
     assert sizes["fgvc_aircraft"] == (6667, 3333, 100)
@@ -205,7 +205,7 @@ def test_pets_aircraft_and_food_are_read_as_torchvision_does(tmp_path: Path) -> 
             assert by_class(layout, part) == expected, name
 
 
-def test_cifar_s_pixels_are_kept_bit_by_bit_and_written_once(tmp_path: Path) -> None:
+def test_cifar_pixels_are_kept_bitwise_and_written_once(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     MADE["cifar10"][0](copy)
     layout = find_named(f"cifar10:{copy}")
@@ -228,7 +228,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("content", [pickle.dumps({b"data": Trap()}), b"", b"no pickle", pickle.dumps([1])])
-def test_a_batch_that_is_none_is_refused_and_runs_no_code(
+def test_hostile_batch_is_refused_and_runs_no_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -257,13 +257,13 @@ def test_missing_images_of_a_list_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_without_network_it_says_at_once_where_to_put_a_copy(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_offline_message_says_where_to_put_a_copy(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("TRISCALE_OFFLINE", "1")
     with pytest.raises(DataError, match=rf"{name}:FOLDER"):
         find_named(name)
 
 
-def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_with_the_name_of_a_dataset_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert is_named("cifar10")
     found = named_dataset("flowers102:somewhere")

@@ -1,4 +1,4 @@
-"""Finding what looks the same misses nothing at the borders of its cells, and stays calm where all looks the same."""
+"""The search for near duplicates misses none at cell borders, and reports none if all images look alike."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from triscale.data.images.fingerprint import Fingerprints, fingerprints_of, shri
 
 
 def fingerprints(luma: np.ndarray) -> tuple[Fingerprints, np.ndarray]:
-    """Return gray looks and the sizes of square images."""
+    """Return gray fingerprints and the sizes of square images."""
     rounded = luma.clip(0, 255).round().astype(np.float32)
     return Fingerprints(rounded, np.full((len(luma), 32), 128, np.float32)), np.full((len(luma), 2), 100.0)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32), st.floats(40, 60), st.floats(0, 2), st.floats(-2, 2))
-def test_copies_are_found_wherever_the_borders_lie(seed: int, contrast: float, noise: float, brighter: float) -> None:
+def test_duplicates_are_found_across_cell_borders(seed: int, contrast: float, noise: float, brighter: float) -> None:
     rng = np.random.default_rng(seed)
     coarse = rng.normal(0, contrast, (300, 4, 4)).repeat(4, axis=1).repeat(4, axis=2).reshape(300, 256)
     originals = rng.uniform(100, 156, (300, 1)) + coarse
@@ -28,7 +28,7 @@ def test_copies_are_found_wherever_the_borders_lie(seed: int, contrast: float, n
     assert {(pair.first, pair.second) for pair in found} >= {(index, index + 300) for index in range(300)}
 
 
-def test_set_that_all_looks_the_same_holds_no_certain_copy() -> None:
+def test_set_of_similar_images_has_no_certain_duplicate() -> None:
     rng = np.random.default_rng(0)
     scene = rng.normal(128, 40, 256)
     luma = scene + rng.normal(0, 3, (3000, 256))
@@ -36,7 +36,7 @@ def test_set_that_all_looks_the_same_holds_no_certain_copy() -> None:
     assert not any(pair.certain for pair in find_similar(*fingerprints(luma)))
 
 
-def test_order_of_the_images_only_renumbers_the_pairs() -> None:
+def test_order_of_images_only_renumbers_pairs() -> None:
     rng = np.random.default_rng(1)
     originals = rng.normal(128, 50, (200, 256))
     luma = np.concatenate([originals, originals[:50] + rng.normal(0, 1, (50, 256))])
@@ -47,7 +47,7 @@ def test_order_of_the_images_only_renumbers_the_pairs() -> None:
     assert len(before) == 50
 
 
-def test_images_of_any_shape_have_a_look() -> None:
+def test_images_of_any_shape_have_a_fingerprint() -> None:
     sizes = [(1, 1), (1, 3000), (5000, 1), (16, 16), (17, 15), (4000, 3000)]
     images = [Image.new("RGB", size, (10, 200, 30)) for size in sizes]
     values = unpack(fingerprints_of([shrink(image) for image in images]))

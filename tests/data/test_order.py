@@ -1,4 +1,4 @@
-"""The order is a pure function of seed and epoch, and batches share the samples out evenly."""
+"""The order is a pure function of seed and epoch, and batches divide the samples evenly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_orders_differ_between_epochs_and_seeds() -> None:
     assert len(orders) == 100
 
 
-def test_every_place_is_as_likely() -> None:
+def test_every_position_is_equally_likely() -> None:
     mean = np.mean([np.argsort(epoch_order(20, 1, epoch)) for epoch in range(2000)], axis=0)
     # A place is uniform on 0 .. 19: deviation 5.77, and 0.13 for the mean of 2000.
     assert np.abs(mean - 9.5).max() < 4.5 * 0.13

@@ -1,4 +1,4 @@
-"""Packed shards hold the same images, and others can read them."""
+"""Packed shards hold the same images, and other libraries can read them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def moved(found: Scan, root: Path) -> Scan:
 
 
 def odd_names(root: Path) -> Path:
-    """Write images whose names no key of WebDataset can be, and class names of all kinds."""
+    """Write images whose names cannot be WebDataset keys, and unusual class names."""
     names = ["cat.1.jpg", "cat.2.jpg", "1.png", "1.jpg", "no suffix", "deep/er/1.JPEG", "ä ö.png", "x.dat", ".5.png"]
     for offset, folder in enumerate(("Füchse", "10", "9", "a.b c", unicodedata.normalize("NFD", "ñu"), "日本")):
         for number, name in enumerate(names):
@@ -66,22 +66,22 @@ def test_packed_set_scans_to_the_same(tmp_path: Path) -> None:
     found = scan(images)
     assert found.num_images == 48
     assert scan(tmp_path / "shards") == moved(found, tmp_path / "shards")
-    assert result.parts[0].shards == len(list((tmp_path / "shards").glob("*.tar"))) > 2
-    assert not cache_folder().joinpath("shards").exists(), "the index beside the shards was not used"
+    assert result.splits[0].shards == len(list((tmp_path / "shards").glob("*.tar"))) > 2
+    assert not cache_folder().joinpath("shards").exists(), "the index next to the shards was not used"
 
 
-def test_parts_stay_as_they_are(tmp_path: Path) -> None:
+def test_splits_are_kept(tmp_path: Path) -> None:
     for part in ("Train", "valid", "TEST"):
         odd_names(tmp_path / "images" / part)
     for part in ("Train", "valid", "TEST"):
         for path in (tmp_path / "images" / part).rglob("1.jpg"):
             noise(len(part) * 1000 + ord(part[0])).save(path, "PNG")
     result = packed(tmp_path / "images", tmp_path / "shards")
-    assert [(part.part, part.images) for part in result.parts] == [("train", 48), ("val", 48), ("test", 48)]
+    assert [(split.split, split.images) for split in result.splits] == [("train", 48), ("val", 48), ("test", 48)]
     assert scan(tmp_path / "shards") == moved(scan(tmp_path / "images"), tmp_path / "shards")
 
 
-def test_manifest_whose_paths_do_not_name_the_part(tmp_path: Path) -> None:
+def test_manifest_whose_paths_do_not_contain_the_split(tmp_path: Path) -> None:
     write_classes(tmp_path / "set", {"a": 6, "b": 6})
     write_classes(tmp_path / "elsewhere", {"a": 2, "b": 2}, seed=3)
     rows = [
@@ -162,7 +162,7 @@ def test_hugging_face_datasets_reads_the_shards(tmp_path: Path, monkeypatch: pyt
                 assert np.array_equal(np.asarray(rows[image.path]["png"]), np.asarray(expected))
 
 
-def test_shards_are_no_larger_than_asked_but_for_one_sample(tmp_path: Path) -> None:
+def test_shards_do_not_exceed_the_requested_size_except_for_one_sample(tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 20, "b": 20})
     for size in (1, 10_000, 50_000):
         packed(images, tmp_path / str(size), size)
@@ -172,7 +172,7 @@ def test_shards_are_no_larger_than_asked_but_for_one_sample(tmp_path: Path) -> N
             assert count == 2 or path.stat().st_size <= size + tarfile.RECORDSIZE
 
 
-def test_moved_shards_are_indexed_anew_in_the_cache(tmp_path: Path) -> None:
+def test_moved_shards_are_indexed_again_in_the_cache(tmp_path: Path) -> None:
     packed(write_classes(tmp_path / "images", {"a": 8, "b": 8}), tmp_path / "shards")
     shutil.copytree(tmp_path / "shards", tmp_path / "copy", copy_function=shutil.copyfile)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "copy").iterdir()}
@@ -181,15 +181,15 @@ def test_moved_shards_are_indexed_anew_in_the_cache(tmp_path: Path) -> None:
     assert list((cache_folder() / "shards").glob("*/index.json"))
 
 
-def test_place_that_is_taken_or_within_the_images_is_refused(tmp_path: Path) -> None:
+def test_output_folder_that_is_not_empty_or_inside_the_images_is_refused(tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     before = sorted(images.rglob("*"))
-    with pytest.raises(DataError, match="nothing is written there"):
+    with pytest.raises(DataError, match="where nothing is written"):
         packed(images, images / "shards")
     assert sorted(images.rglob("*")) == before
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="exists already"):
         packed(images, tmp_path / "full")
     with pytest.raises(DataError, match="cannot write"):
         packed(images, tmp_path / "full" / "mine" / "shards")
@@ -197,14 +197,14 @@ def test_place_that_is_taken_or_within_the_images_is_refused(tmp_path: Path) -> 
     packed(images, tmp_path / "empty")
 
 
-def test_image_that_changes_meanwhile_is_noticed_and_nothing_is_left(tmp_path: Path) -> None:
+def test_image_that_changes_while_packing_is_detected_and_nothing_is_left(tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     found = scan(images)
     noise(77).save(images / "a" / "001.png")
-    with pytest.raises(DataError, match=r"a/001\.png has changed"):
+    with pytest.raises(DataError, match=r"a/001\.png changed"):
         pack(found, tmp_path / "shards")
     (images / "a" / "001.png").unlink()
-    with pytest.raises(DataError, match=r"a/001\.png could be read before"):
+    with pytest.raises(DataError, match=r"a/001\.png can no longer be read"):
         pack(found, tmp_path / "shards")
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
@@ -222,14 +222,14 @@ pack(scan(sys.argv[1]), pathlib.Path(sys.argv[2]), shard_bytes=20_000, progress=
 """
 
 
-def test_killed_pack_leaves_no_folder_and_the_next_begins_anew(tmp_path: Path) -> None:
+def test_killed_pack_leaves_no_folder_and_the_next_starts_over(tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 30, "b": 30})
     command = [sys.executable, "-c", KILLED, str(images), str(tmp_path / "shards")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdout.readline()
-        with pytest.raises(DataError, match="another process packs"):
+        with pytest.raises(DataError, match="another process is packing"):
             packed(images, tmp_path / "shards")
         child.send_signal(signal.SIGKILL)
         child.wait(30)
@@ -245,7 +245,7 @@ def test_killed_pack_leaves_no_folder_and_the_next_begins_anew(tmp_path: Path) -
     ("text", "size"),
     [("256MB", 256_000_000), ("1 GiB", 1 << 30), ("1.5k", 1500), ("7", 7), ("64mib", 64 << 20), ("10B", 10)],
 )
-def test_sizes_as_people_write_them(text: str, size: int) -> None:
+def test_common_spellings_of_sizes(text: str, size: int) -> None:
     assert shard_size(text) == size
 
 
@@ -264,7 +264,7 @@ NAMES = st.builds(
 
 @settings(max_examples=40, deadline=None)
 @given(names=st.lists(NAMES, min_size=2, max_size=12, unique=True), size=st.integers(1, 10_000))
-def test_any_names_come_back(names: list[str], size: int) -> None:
+def test_any_names_round_trip(names: list[str], size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images"
         for number, name in enumerate(names):
@@ -272,5 +272,5 @@ def test_any_names_come_back(names: list[str], size: int) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             noise(number).save(path, "PNG")
         result = packed(images, Path(folder) / "shards", size)
-        assert result.parts[0].images == len(names)
+        assert result.splits[0].images == len(names)
         assert scan(Path(folder) / "shards") == moved(scan(images), Path(folder) / "shards")

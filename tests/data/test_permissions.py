@@ -1,4 +1,4 @@
-"""Folders that may only be read, or not even that, seen as a user without root's rights."""
+"""Read-only and unreadable folders, as seen by a user without root permissions."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
 root, out = sys.argv[1:]
-said = {}
+result = {}
 try:
     found = scan(root)
-    said["bad"] = {file.path: file.reason for file in found.bad}
-    said["images"] = found.num_images
+    result["bad"] = {file.path: file.reason for file in found.bad}
+    result["images"] = found.num_images
     split = make_split(found)
     batches = eval_batches(split.test, split.root, Preprocessing(resolution=8), batch=4)
-    said["tested"] = sum(len(batch.labels) for batch in batches)
+    result["tested"] = sum(len(batch.labels) for batch in batches)
     pack(found, pathlib.Path(out) / "shards")
 except DataError as error:
-    said["refused"] = str(error)
-print(json.dumps(said))
+    result["refused"] = str(error)
+print(json.dumps(result))
 """
 
 
 @pytest.fixture
-def location() -> Iterator[Path]:
-    """Give a folder that everybody can reach."""
+def place() -> Iterator[Path]:
+    """Yield a folder that every user can access."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -67,8 +67,8 @@ def as_nobody(root: Path, out: Path, cache: str) -> dict[str, object]:
         env=environment,
     )
     assert done.returncode == 0, done.stderr
-    said: dict[str, object] = json.loads(done.stdout)
-    return said
+    result: dict[str, object] = json.loads(done.stdout)
+    return result
 
 
 def test_read_only_folder_is_trained_on_and_nothing_is_written_there(place: Path) -> None:
@@ -76,28 +76,28 @@ def test_read_only_folder_is_trained_on_and_nothing_is_written_there(place: Path
     for path in [*images.rglob("*"), images]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = {path: path.stat().st_mtime_ns for path in [images, *images.rglob("*")]}
-    said = as_nobody(images, images, "/proc/nothing")
-    assert (said["images"], said["tested"], said["bad"]) == (16, 4, {})
-    assert "nothing is written there" in str(said["refused"])
+    result = as_nobody(images, images, "/proc/nothing")
+    assert (result["images"], result["tested"], result["bad"]) == (16, 4, {})
+    assert "where nothing is written" in str(result["refused"])
     assert "cannot write to" in str(as_nobody(images, place, "/proc/nothing")["refused"])
     assert {path: path.stat().st_mtime_ns for path in [images, *images.rglob("*")]} == before
 
 
 @pytest.mark.stress
-def test_folder_that_may_not_be_read_is_refused_by_name(place: Path) -> None:
+def test_unreadable_folder_is_refused_by_name(place: Path) -> None:
     images = write_classes(place / "images", {"a": 8, "b": 8, "c": 2})
     (images / "b").chmod(0)
-    said = as_nobody(images, place, "/proc/nothing")
-    assert said == {"refused": f"cannot read the folder {images / 'b'} (Permission denied); make it readable"}
+    result = as_nobody(images, place, "/proc/nothing")
+    assert result == {"refused": f"cannot read the folder {images / 'b'} (Permission denied); make it readable"}
 
 
 @pytest.mark.stress
-def test_file_that_may_not_be_read_is_a_bad_file(place: Path) -> None:
+def test_unreadable_file_is_a_bad_file(place: Path) -> None:
     images = write_classes(place / "images", {"a": 8, "b": 8})
     (images / "a" / "003.png").chmod(0)
-    said = as_nobody(images, place, "/proc/nothing")
-    assert said["bad"] == {"a/003.png": "cannot be read (Permission denied)"}
-    assert said["images"] == 15
+    result = as_nobody(images, place, "/proc/nothing")
+    assert result["bad"] == {"a/003.png": "cannot be read (Permission denied)"}
+    assert result["images"] == 15
     for name in ("004.png", "005.png"):
         (images / "a" / name).chmod(0)
     assert "3 of 16 files" in str(as_nobody(images, place, "/proc/nothing")["refused"])

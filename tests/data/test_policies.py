@@ -67,7 +67,7 @@ def test_solarize_add_follows_its_formula(level: int) -> None:
     [("Rotate", 51.0), ("ShearX", 0.51), ("ShearY", 0.51), ("TranslateX", 170.0), ("TranslateY", 170.0)],
 )
 def test_geometry_at_magnitude_17_is_that_of_the_released_scale(name: str, argument: float) -> None:
-    """30 degrees, .3 and 100 pixels are the end of the scale of 10; 17 goes beyond them, to either side."""
+    """30 degrees, 0.3 and 100 pixels are the values at level 10; level 17 exceeds them, in both directions."""
     image = Image.fromarray(ramp(240, 240))
     theirs = timm_augment.NAME_TO_OP[name]
     options = {"fillcolor": (128, 128, 128), "resample": Image.Resampling.BILINEAR}
@@ -92,7 +92,7 @@ def test_translation_of_policy_and_magnitude_differ_and_shrink_with_small_images
 
 @given(st.integers(0, 1000), st.sampled_from([0.0, 9.0, 17.0, 28.0]))
 @settings(max_examples=30, deadline=None)
-def test_any_draw_keeps_size_and_mode(seed: int, magnitude: float) -> None:
+def test_augmentation_keeps_size_and_mode(seed: int, magnitude: float) -> None:
     torch.manual_seed(seed)
     image = noise(seed, side=21)
     for policy in (RandAugment(2, magnitude), AutoAugmentV0()):

@@ -1,4 +1,4 @@
-"""Training crops of JPEGs: the draws are torchvision's, and decoding less than everything changes little or nothing."""
+"""Training crops of JPEGs draw the same numbers as torchvision, and reduced decoding changes pixels only slightly."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_where_nothing_can_be_reduced_every_bit_is_the_same(turn):
     assert open_image(sideways).can_reduce(2) == (turn == 1)
 
 
-def test_what_is_drawn_afterwards_does_not_depend_on_the_decoding():
+def test_later_random_numbers_do_not_depend_on_the_decoding():
     transform = train_transform(Preprocessing(resolution=48), Augmentation(policy="autoaugment", erase=0.5))
     content = as_jpeg(PHOTOS[1])
     for seed in range(5):
@@ -135,7 +135,7 @@ def test_torchcodecs_crops_are_nearly_the_same(interpolation, most, decoder):
         assert difference.max() <= most
 
 
-def test_torchcodecs_crops_are_varied_alike(decoder):
+def test_torchcodec_crops_are_augmented_the_same(decoder):
     augmentation = WIDE.model_copy(update={"policy": "autoaugment", "erase": 0.5})
     fast, plain = (train_transform(Preprocessing(resolution=112), augmentation, each) for each in (decoder, None))
     for seed in range(10):
@@ -147,7 +147,7 @@ def test_torchcodecs_crops_are_varied_alike(decoder):
         assert torch.equal(torch.get_rng_state(), after)
 
 
-def test_torchcodec_leaves_to_pillow_what_it_reads_otherwise(decoder):
+def test_pillow_decodes_what_torchcodec_reads_differently(decoder):
     transform = train_transform(Preprocessing(resolution=64), WIDE, decoder)
     stream = io.BytesIO()
     PHOTOS[0].save(stream, "PNG")
@@ -159,20 +159,20 @@ def test_torchcodec_leaves_to_pillow_what_it_reads_otherwise(decoder):
     assert np.array_equal(drawn(nearest, open_image(content), 3), drawn(nearest, decode(content), 3))
 
 
-def test_torchcodec_says_of_a_damaged_file_that_it_is(decoder):
+def test_torchcodec_reports_a_damaged_file(decoder):
     with pytest.raises(BadImage, match="damaged JPEG"):
         decoder(as_jpeg(PHOTOS[0])[:5000])
 
 
-def test_torchcodec_that_is_not_there_is_one_sentence(monkeypatch):
+def test_missing_torchcodec_has_a_message(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torchcodec.decoders", None)
-    with pytest.raises(DataError, match=r"pip install triscale\[fast\]"):
+    with pytest.raises(DataError, match=r"pip install 'triscale\[fast\]'"):
         torchcodec_decoder()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs of which crops for 48 px can be reduced, and small ones that are kept in memory."""
+    """Photographs whose crops for 48 px are decoded at a reduced size, and small ones that are cached."""
     root = tmp_path_factory.mktemp("photos")
     for number in range(24):
         path = root / ("china", "flower")[number % 2] / f"{number}.jpg"
@@ -183,7 +183,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_workers_and_memory_change_no_bit_of_reduced_images(folder, fast, request):
+def test_workers_and_cache_change_no_bit_of_reduced_images(folder, fast, request):
     decode_jpeg = request.getfixturevalue("decoder") if fast else None
     split = make_split(scan(folder))
 
@@ -205,6 +205,6 @@ def test_workers_and_memory_change_no_bit_of_reduced_images(folder, fast, reques
         assert all(torch.equal(a, b) for a, b in zip(epochs(workers, cache_bytes), expected, strict=True))
 
 
-def test_an_image_that_is_decoded_already_is_a_file_of_its_size():
+def test_decoded_image_has_the_size_of_its_file():
     file = LazyImage(PHOTOS[0])
     assert (file.size, file.jpeg, file.can_reduce(2), file.load()) == (PHOTOS[0].size, None, False, PHOTOS[0])

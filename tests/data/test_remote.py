@@ -1,4 +1,4 @@
-"""Images in S3 are read like a folder; a network that fails is tried again, and never costs an image silently."""
+"""Images in S3 are read like a folder; network failures are retried and never lose an image silently."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_class_folders_scan_to_the_same_as_on_disk_and_are_fetched_once(
     assert s3.fetched(".png") == 24
 
 
-def test_parts_and_passed_folders(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
+def test_splits_and_skipped_folders(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     for number, part in enumerate(("train", "val")):
         write_classes(tmp_path / "images" / part, {"a": 3, "b": 3}, seed=number)
     url = s3.upload(bucket, tmp_path / "images", "only/")
@@ -128,7 +128,7 @@ def test_shards_are_fetched_whole(
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "half", "short", "hang"])
-def test_failure_is_tried_again(s3: storages.Storage, bucket: str, tmp_path: Path, fault: str) -> None:
+def test_failure_is_retried(s3: storages.Storage, bucket: str, tmp_path: Path, fault: str) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     url = s3.upload(bucket, images)
     s3.faults["a/001.png"] = [fault, fault]
@@ -138,7 +138,7 @@ def test_failure_is_tried_again(s3: storages.Storage, bucket: str, tmp_path: Pat
 
 @pytest.mark.parametrize("fault", ["503", "half", "hang"])
 @pytest.mark.stress
-def test_failure_that_stays_ends_with_a_sentence_and_keeps_what_came(
+def test_permanent_failure_has_a_message_and_keeps_downloaded_files(
     s3: storages.Storage, bucket: str, tmp_path: Path, fault: str
 ) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
@@ -146,15 +146,15 @@ def test_failure_that_stays_ends_with_a_sentence_and_keeps_what_came(
     s3.faults["b/002.png"] = [fault] * 3
     with pytest.raises(DataError) as caught:
         scan(url)
-    assert str(caught.value).startswith(f"{url}/b/002.png could not be fetched in 3 attempts and ")
-    assert "give the same command again" in str(caught.value)
+    assert str(caught.value).startswith(f"{url}/b/002.png could not be downloaded in 3 attempts and ")
+    assert "run the same command again" in str(caught.value)
     s3.requests.clear()
     assert scan(url) == moved(scan(images), url)
     assert s3.fetched(".png") == 1
     assert not list(cache_folder().rglob("*.part"))
 
 
-def test_listing_that_fails_is_tried_again(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
+def test_failed_listing_is_retried(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     url = s3.upload(bucket, images)
     s3.faults[""] = ["503"]
@@ -165,16 +165,16 @@ def test_everything_cached_needs_no_network(s3: storages.Storage, bucket: str, t
     url = s3.upload(bucket, write_classes(tmp_path / "images", {"a": 5, "b": 5}))
     found = scan(url)
     s3.down = True
-    with pytest.warns(UserWarning, match="the list of an earlier time is taken"):
+    with pytest.warns(UserWarning, match="using the cached list of objects instead"):
         assert scan(url) == found
     split = make_split(found)
     check_present(split)
     assert list(eval_batches(split.test, split.root, Preprocessing(resolution=8), batch=4))
-    with pytest.raises(DataError, match="could not be fetched in 3 attempts"):
+    with pytest.raises(DataError, match="could not be downloaded in 3 attempts"):
         scan(f"s3://{bucket}/a")
 
 
-def test_changed_object_is_fetched_anew(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
+def test_changed_object_is_downloaded_again(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     url = s3.upload(bucket, images)
     first = scan(url)
@@ -194,11 +194,11 @@ def test_object_that_is_gone_or_refused(s3: storages.Storage, bucket: str, tmp_p
         check_present(split)
     s3.put(bucket, "a/003.png", b"other")
     s3.faults["a/003.png"] = ["403"]
-    with pytest.raises(DataError, match=r"a/003\.png may not be read \(injected\); check the credentials"):
+    with pytest.raises(DataError, match=r"a/003\.png was denied \(injected\); check the credentials"):
         scan(url)
 
 
-def test_damaged_file_of_the_cache_is_fetched_anew(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
+def test_damaged_cache_file_is_downloaded_again(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     url = s3.upload(bucket, write_classes(tmp_path / "images", {"a": 3, "b": 3}))
     found = scan(url)
     for path in (cache_folder() / "remote" / "files").rglob("*"):
@@ -209,10 +209,10 @@ def test_damaged_file_of_the_cache_is_fetched_anew(s3: storages.Storage, bucket:
     assert scan(url) == found
 
 
-def test_addresses_that_lead_nowhere(s3: storages.Storage, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_urls_are_refused(s3: storages.Storage, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="there is nothing at s3://no-such-bucket/x"):
         scan("s3://no-such-bucket/x")
-    with pytest.raises(DataError, match="is no address that can be read"):
+    with pytest.raises(DataError, match="is not a URL that can be read"):
         scan("nonsense://somewhere")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -220,7 +220,7 @@ def test_addresses_that_lead_nowhere(s3: storages.Storage, bucket: str, monkeypa
         scan(f"s3://{bucket}/x")
 
 
-def test_without_fsspec_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_without_fsspec_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     with pytest.raises(DataError, match=r"pip install 'triscale\[remote\]'"):
         scan("s3://bucket/x")
@@ -239,7 +239,7 @@ def test_processes_that_fetch_at_the_same_time(s3: storages.Storage, bucket: str
     assert not list(cache_folder().rglob("*.part"))
 
 
-def test_forked_process_connects_anew(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
+def test_forked_process_opens_its_own_connection(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     found = scan(s3.upload(bucket, images))
     store = open_store(found.root)

@@ -1,4 +1,4 @@
-"""A scan decodes everything, changes nothing, and stops where training on the rest would hide a mistake."""
+"""A scan decodes everything, modifies nothing, and stops where training on the rest would hide a mistake."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_hostile_files_among_many_are_listed(tmp_path: Path) -> None:
     (tmp_path / "stray.png").write_bytes((tmp_path / "a" / "000.png").read_bytes())
     found = scan(tmp_path)
     assert {file.path: file.reason.split(" (")[0] for file in found.bad} == {
-        "stray.png": "lies outside every class folder",
+        "stray.png": "is outside every class folder",
         "a/text.jpg": "not an image",
         "a/dangling.png": "cannot be read",
         "b/pipe.png": "not a regular file",
@@ -96,7 +96,7 @@ def test_hostile_files_among_many_are_listed(tmp_path: Path) -> None:
     assert "b/folder.jpg/inside.png" in [image.path for image in found.unsplit]
 
 
-def test_name_that_is_no_text_is_a_bad_file(tmp_path: Path) -> None:
+def test_name_that_is_not_utf8_is_a_bad_file(tmp_path: Path) -> None:
     write_classes(tmp_path, {"a": 2, "b": 2})
     try:
         shutil.copy(tmp_path / "a" / "000.png", tmp_path / "a" / os.fsdecode(b"\xff.png"))
@@ -159,7 +159,7 @@ def test_images_without_class_folders_are_refused_with_advice(tmp_path: Path) ->
         noise(index).save(tmp_path / f"{index}.png")
     message = refused(tmp_path)
     assert "3 images such as 0.png" in message
-    assert "folder of its own" in message
+    assert "their own folder" in message
 
 
 def test_test_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_test_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
 
 
 def test_single_class_is_refused(tmp_path: Path) -> None:
-    assert "one class only, a" in refused(write_classes(tmp_path, {"a": 3}))
+    assert "only one class, a" in refused(write_classes(tmp_path, {"a": 3}))
 
 
 def test_empty_class_is_refused_by_name(tmp_path: Path) -> None:

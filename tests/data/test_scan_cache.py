@@ -1,4 +1,4 @@
-"""A scan that knows what has not changed says the same as one that knows nothing."""
+"""A scan with a cache has the same result as one without."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 
 
 class Counted:
-    """Counts what is decoded."""
+    """Counts decoded files."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.number = 0
@@ -83,7 +83,7 @@ def test_unchanged_files_are_decoded_once(tmp_path: Path, decoded: Counted) -> N
     assert [decoded.of(images) for _ in range(2)] == [1, 0]
 
 
-def test_file_that_keeps_size_and_time_is_seen_to_change(tmp_path: Path) -> None:
+def test_change_that_keeps_size_and_time_is_detected(tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     (images / "a" / "000.png").write_bytes((images / "a" / "000.png").read_bytes() + b"1")
     before = (images / "a" / "000.png").stat()
@@ -96,13 +96,13 @@ def test_file_that_keeps_size_and_time_is_seen_to_change(tmp_path: Path) -> None
     assert first != scan(images) == fresh(images)
 
 
-def test_files_that_have_just_changed_are_not_kept(tmp_path: Path, decoded: Counted, monkeypatch) -> None:
+def test_recently_changed_files_are_not_cached(tmp_path: Path, decoded: Counted, monkeypatch) -> None:
     monkeypatch.setattr(scan_cache, "RECENT_SECONDS", 1000.0)
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     assert [decoded.of(images) for _ in range(2)] == [6, 6]
 
 
-def test_bad_files_are_looked_at_again(tmp_path: Path) -> None:
+def test_bad_files_are_decoded_again(tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     (images / "a" / "bad.png").write_bytes(b"")
     settle()
@@ -111,7 +111,7 @@ def test_bad_files_are_looked_at_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])
-def test_damaged_cache_is_made_anew(tmp_path: Path, decoded: Counted, damage: str) -> None:
+def test_damaged_cache_is_rebuilt(tmp_path: Path, decoded: Counted, damage: str) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     settle()
     first = scan(images)
@@ -136,7 +136,7 @@ def test_every_single_flipped_bit_is_noticed(tmp_path: Path) -> None:
         assert scan(images) == first
 
 
-def test_other_limits_and_no_cache_are_obeyed(tmp_path: Path, decoded: Counted, monkeypatch) -> None:
+def test_other_limits_and_disabled_cache_decode_again(tmp_path: Path, decoded: Counted, monkeypatch) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     settle()
     scan(images)
@@ -150,7 +150,7 @@ def test_other_limits_and_no_cache_are_obeyed(tmp_path: Path, decoded: Counted, 
     assert decoded.of(images) == 6
 
 
-def test_interrupted_scan_keeps_what_it_saw(tmp_path: Path, decoded: Counted) -> None:
+def test_interrupted_scan_keeps_its_results(tmp_path: Path, decoded: Counted) -> None:
     images = write_classes(tmp_path / "images", {"a": 200, "b": 200})
     settle()
 
@@ -164,7 +164,7 @@ def test_interrupted_scan_keeps_what_it_saw(tmp_path: Path, decoded: Counted) ->
     assert decoded.of(images) == 400 - seen
 
 
-def test_shards_are_kept_too(tmp_path: Path, decoded: Counted) -> None:
+def test_shards_are_cached_too(tmp_path: Path, decoded: Counted) -> None:
     pack(scan(write_classes(tmp_path / "images", {"a": 5, "b": 5})), tmp_path / "shards")
     settle()
     assert [decoded.of(tmp_path / "shards") for _ in range(2)] == [10, 0]
@@ -181,7 +181,7 @@ CHANGES = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(rounds=st.lists(CHANGES, min_size=1, max_size=3))
 @pytest.mark.stress
-def test_any_changes_give_what_a_fresh_scan_gives(rounds: list[list[tuple[str, str, str]]]) -> None:
+def test_any_changes_give_the_result_of_a_fresh_scan(rounds: list[list[tuple[str, str, str]]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = write_classes(Path(folder) / "images", {"a": 4, "b": 4, "c": 4})
         for path in root.rglob("*.png"):
@@ -202,7 +202,7 @@ def test_any_changes_give_what_a_fresh_scan_gives(rounds: list[list[tuple[str, s
 
 
 def change(one: Path, other: Path, kind: str, seed: int) -> None:
-    """Do something to files that may not be there."""
+    """Change files that may not exist."""
     if kind == "write" or (kind == "link" and not other.exists()):
         one.unlink(missing_ok=True)
         noise(seed).save(one)
@@ -227,7 +227,7 @@ def change(one: Path, other: Path, kind: str, seed: int) -> None:
 
 
 def outcome(root: Path, scanning: object) -> object:
-    """Return what a scan finds, or what it says where it refuses."""
+    """Return the result of a scan, or its error message."""
     try:
         return scanning(root)  # type: ignore[operator]
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Tar shards in WebDataset's layout, as Python's own tarfile writes them, are read like folders, and never misread."""
+"""Tar shards in WebDataset layout, as Python's tarfile writes them, are read like folders and never misread."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_samples_of_every_kind_of_tar(tmp_path: Path, kind: int) -> None:
     assert all(store.read(f"{number:04d}.png") == picture(number) for number in range(11))
 
 
-def test_parts_are_given_by_names_or_by_folders(tmp_path: Path) -> None:
+def test_splits_are_given_by_names_or_folders(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         write_tar(tmp_path / "names" / f"set-{part}-000000.tar", samples(range(4)))
         write_tar(tmp_path / "folders" / part / "000000.tar", samples(range(4)))
@@ -122,12 +122,12 @@ def test_numbers_are_named_by_a_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text('["a", "b"]' if name.endswith("json") else "a\nb\n")
     assert f"0002.png in {tmp_path} is of class 2, but {name} names 2 classes" in refused(tmp_path)
     (tmp_path / name).write_text('["a", "a", "b"]' if name.endswith("json") else "a\na\nb")
-    assert "names the class a twice" in refused(tmp_path)
+    assert "lists the class a twice" in refused(tmp_path)
     (tmp_path / name).write_text('{"a": 0}' if name.endswith("json") else "")
     assert name in refused(tmp_path)
 
 
-def test_names_as_people_pack_them(tmp_path: Path) -> None:
+def test_common_member_names(tmp_path: Path) -> None:
     deep = "a very long folder name " * 12
     members = [
         ("./cats/1.seg.mask.png", picture(1)),
@@ -166,11 +166,11 @@ def test_bad_samples_are_listed_with_the_reason(tmp_path: Path) -> None:
     found = scan(tmp_path)
     assert {file.path: file.reason for file in found.bad} == {
         "1.tar: no-label": "it has no .cls and no .json",
-        "1.tar: no-image": "no image among its files (no-image.txt, no-image.cls)",
+        "1.tar: no-image": "there is no image among its files (no-image.txt, no-image.cls)",
         "1.tar: two": "it has 2 images (two.png, two.jpg); expected one",
         "1.tar: odd": "odd.cls holds ''; expected the number or the name of a class",
         "1.tar: listed": "listed.json holds [1]; expected the number or the name of a class",
-        "1.tar: 0001": "its key is there twice, in 0.tar and 1.tar",
+        "1.tar: 0001": "its key occurs twice, in 0.tar and 1.tar",
         "text.png": "not an image (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)",
     }
     assert found.num_images == 800
@@ -186,7 +186,7 @@ def test_links_in_an_archive_are_not_followed(tmp_path: Path) -> None:
     assert [(file.path, file.reason) for file in scan(tmp_path).bad] == [("0.tar: link", "its image is a link")]
 
 
-def test_names_that_are_no_text_are_listed_in_escapes(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_listed_with_escapes(tmp_path: Path) -> None:
     odd = [(os.fsdecode(b"caf\xe9.png"), picture(999)), (os.fsdecode(b"caf\xe9.x.cls"), b"0")]
     write_tar(tmp_path / "0.tar", samples(range(200)) + odd, tarfile.GNU_FORMAT)
     (file,) = scan(tmp_path).bad
@@ -194,14 +194,14 @@ def test_names_that_are_no_text_are_listed_in_escapes(tmp_path: Path) -> None:
     assert scan(tmp_path).bad == (file,)
 
 
-def test_archive_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
+def test_archive_truncated_anywhere_is_refused(tmp_path: Path) -> None:
     whole = write_tar(tmp_path / "0.tar", samples(range(4))).read_bytes()
     end = len(whole.rstrip(b"\0"))
     for length in [*range(0, end, 512), *range(100, end, 1000)]:
         (tmp_path / "0.tar").write_bytes(whole[:length])
         message = refused(tmp_path)
         assert str(tmp_path / "0.tar") in message, length
-        assert "make or copy it anew" in message
+        assert "create it again" in message
 
 
 def test_damaged_header_anywhere_is_refused(tmp_path: Path) -> None:
@@ -216,12 +216,12 @@ def test_damaged_header_anywhere_is_refused(tmp_path: Path) -> None:
 def test_archives_of_other_kinds_are_refused(tmp_path: Path) -> None:
     whole = write_tar(tmp_path / "0.tar", samples(range(4))).read_bytes()
     (tmp_path / "0.tar").write_bytes(gzip.compress(whole))
-    assert "expected an uncompressed .tar" in refused(tmp_path)
+    assert "expected a complete, uncompressed .tar" in refused(tmp_path)
     (tmp_path / "0.tar").write_bytes(whole + whole)
-    assert "archives joined into one" in refused(tmp_path)
+    assert "concatenated archives" in refused(tmp_path)
 
 
-def test_parts_for_some_shards_only_are_refused(tmp_path: Path) -> None:
+def test_splits_for_only_some_shards_are_refused(tmp_path: Path) -> None:
     for name in ("train-0.tar", "test-0.tar", "more.tar"):
         write_tar(tmp_path / name, samples(range(4)))
     assert "more.tar" in refused(tmp_path)
@@ -231,7 +231,7 @@ def test_parts_for_some_shards_only_are_refused(tmp_path: Path) -> None:
     assert "none for train" in refused(tmp_path)
 
 
-def test_class_folders_beside_an_archive_are_class_folders(tmp_path: Path) -> None:
+def test_class_folders_next_to_an_archive_are_class_folders(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(picture(ord(name)))
@@ -239,7 +239,7 @@ def test_class_folders_beside_an_archive_are_class_folders(tmp_path: Path) -> No
     assert scan(tmp_path).classes == ("a", "b")
 
 
-def test_index_is_kept_apart_from_the_shards_and_follows_them(tmp_path: Path) -> None:
+def test_index_is_cached_and_follows_the_shards(tmp_path: Path) -> None:
     root = tmp_path / "shards"
     write_tar(root / "0.tar", samples(range(4)))
     before = sorted(root.iterdir())
@@ -258,7 +258,7 @@ def test_index_is_kept_apart_from_the_shards_and_follows_them(tmp_path: Path) ->
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_damaged_index_is_made_anew(tmp_path: Path, damage: str, which: int) -> None:
+def test_damaged_index_is_rebuilt(tmp_path: Path, damage: str, which: int) -> None:
     write_tar(tmp_path / "shards" / "0.tar", samples(range(4)))
     first = scan(tmp_path / "shards")
     file = sorted((cache_folder() / "shards").glob("*/*"))[which]
@@ -316,7 +316,7 @@ def test_limits_and_missing_samples(tmp_path: Path) -> None:
         check_present(split)
 
 
-def test_paths_of_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_with_the_same_hash_are_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (shard_index, shards):
         monkeypatch.setattr(module, "hash_path", lambda path: 7)
     write_tar(tmp_path / "0.tar", samples(range(20)))

@@ -1,4 +1,4 @@
-"""Texts in one block of memory, and batches that are not listed."""
+"""Strings in one block of memory, and batches created on demand."""
 
 import pickle
 
@@ -14,7 +14,7 @@ from triscale.data.pipeline.workers import DecodeTask
 
 @settings(deadline=None)
 @given(st.lists(st.text()))
-def test_texts_come_back(texts):
+def test_strings_round_trip(texts):
     columns = StringArray(texts)
     assert len(columns) == len(texts)
     assert [columns[index] for index in range(len(texts))] == texts
@@ -22,20 +22,20 @@ def test_texts_come_back(texts):
     assert columns.num_bytes == sum(len(text.encode()) for text in texts) + 8 * (len(texts) + 1)
 
 
-def test_names_that_are_no_utf8_come_back():
+def test_names_that_are_not_utf8_round_trip():
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
     assert StringArray([name])[0] == name
 
 
 @pytest.mark.parametrize("index", [-1, 2])
-def test_no_text_is_taken_from_elsewhere(index):
+def test_index_out_of_range_is_refused(index):
     with pytest.raises(IndexError):
         StringArray(["a", "b"])[index]
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 50), st.integers(0, 5), st.integers(1, 3))
-def test_batches_made_when_asked_for_are_those_of_a_list(size, batch, first, processes):
+def test_batches_created_on_demand_equal_a_list(size, batch, first, processes):
     order = epoch_order(size, 1, 2)
     slices = batch_slices(size, batch)
     share = lambda count: slice(0, count, processes)  # noqa: E731

@@ -1,4 +1,4 @@
-"""Folders are understood alike on every system, and what is not understood is refused with a sentence."""
+"""Folders are interpreted the same on every system, and unknown layouts are refused with a message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def touch(root: Path, *names: str) -> Path:
     return root
 
 
-def test_class_folders_without_parts(tmp_path: Path) -> None:
+def test_class_folders_without_splits(tmp_path: Path) -> None:
     layout = find_images(touch(tmp_path, "dog/2.jpg", "dog/10.jpg", "cat/1.jpg", "cat/more/deep/dog/3.jpg"))
     assert layout.root == str(tmp_path)
     assert layout.classes == {"unsplit": ("cat", "dog")}
@@ -34,14 +34,14 @@ def test_class_folders_without_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("train", "test"), ("Train", "TEST"), ("train", "valid"), ("train", "validation")])
-def test_role_folders_in_any_case(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_split_folders_in_any_case(tmp_path: Path, names: tuple[str, str]) -> None:
     layout = find_images(touch(tmp_path, *(f"{role}/{name}/1.jpg" for role in names for name in ("a", "b"))))
     second = "test" if names[1].lower() == "test" else "val"
     assert layout.classes == {"train": ("a", "b"), second: ("a", "b")}
     assert layout.files["train"][0] == (f"{names[0]}/a/1.jpg", "a")
 
 
-def test_three_roles_and_a_file_beside_them(tmp_path: Path) -> None:
+def test_three_splits_and_a_file_next_to_them(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{role}/{name}/1.jpg" for role in ("train", "val", "test") for name in "ab"))
     (tmp_path / "README.txt").write_text("about these images")
     layout = find_images(tmp_path)
@@ -49,21 +49,21 @@ def test_three_roles_and_a_file_beside_them(tmp_path: Path) -> None:
     assert layout.stray == ()
 
 
-def test_single_folders_are_passed_through(tmp_path: Path) -> None:
+def test_single_folders_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path, "archive/images/a/1.jpg", "archive/images/b/1.jpg", "__MACOSX/archive/._1.jpg")
     assert find_images(tmp_path).root == str(tmp_path / "archive" / "images")
 
 
-def test_train_folder_alone_is_passed_through(tmp_path: Path) -> None:
+def test_single_train_folder_is_skipped(tmp_path: Path) -> None:
     layout = find_images(touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg"))
     assert (layout.root, layout.classes) == (str(tmp_path / "train"), {"unsplit": ("a", "b")})
 
 
-def test_class_called_train_is_a_class(tmp_path: Path) -> None:
+def test_class_named_train_is_a_class(tmp_path: Path) -> None:
     assert find_images(touch(tmp_path, "train/1.jpg", "plane/1.jpg")).classes == {"unsplit": ("plane", "train")}
 
 
-def test_hidden_files_and_junk_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_and_system_files_are_ignored(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "a/.1.jpg", "a/Thumbs.db", "a/@eaDir/1.jpg", "b/1.jpg", ".git/1.jpg", ".DS_Store")
     assert [found.path for found in find_images(tmp_path).files["unsplit"]] == ["a/1.jpg", "b/1.jpg"]
 
@@ -117,7 +117,7 @@ def test_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: p
     assert find_images(tmp_path) == before
 
 
-def test_composed_and_decomposed_names_are_one_class_across_roles(tmp_path: Path) -> None:
+def test_composed_and_decomposed_names_are_one_class_across_splits(tmp_path: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
     touch(tmp_path, f"train/{composed}/1.jpg", "train/a/1.jpg", f"test/{decomposed}/1.jpg", "test/a/1.jpg")
     assert set(find_images(tmp_path).classes.values()) == {("a", composed)}
@@ -152,16 +152,16 @@ def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: py
     assert "(Permission denied)" in refused(tmp_path)
 
 
-def test_two_names_of_one_role_are_refused(tmp_path: Path) -> None:
+def test_two_names_of_one_split_are_refused(tmp_path: Path) -> None:
     message = refused(touch(tmp_path, "train/a/1.jpg", "val/a/1.jpg", "validation/a/1.jpg"))
     assert "val and validation" in message
 
 
-def test_roles_without_train_are_refused(tmp_path: Path) -> None:
+def test_splits_without_train_are_refused(tmp_path: Path) -> None:
     assert "no folder train" in refused(touch(tmp_path, "val/a/1.jpg", "test/a/1.jpg"))
 
 
-def test_unknown_folder_beside_roles_is_refused(tmp_path: Path) -> None:
+def test_unknown_folder_next_to_splits_is_refused(tmp_path: Path) -> None:
     assert "vaildation" in refused(touch(tmp_path, "train/a/1.jpg", "test/a/1.jpg", "vaildation/a/1.jpg"))
     assert "dev" in refused(touch(tmp_path / "other", "train/a/1.jpg", "dev/a/1.jpg"))
 
@@ -175,7 +175,7 @@ def test_names_that_differ_in_unicode_form_only_are_refused(tmp_path: Path) -> N
     assert r"cafe\u0301" in message
 
 
-def test_class_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_class_folder_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
     try:
         touch(tmp_path, "a/1.jpg", os.fsdecode(b"b\xff/1.jpg"))
     except OSError:

@@ -1,4 +1,4 @@
-"""A split is decided by seed and file names alone, and takes its share of every class."""
+"""A split depends only on seed and file names, and is stratified by class."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SHARES = st.floats(0.01, 0.9)
 
 
 @given(COUNTS, st.integers(0, 2**40), SHARES, SHARES)
-def test_every_class_gives_its_share_to_every_part(counts: list[int], seed: int, test: float, val: float) -> None:
+def test_splits_are_stratified(counts: list[int], seed: int, test: float, val: float) -> None:
     split = make_split(scanned(counts), seed=seed, test_share=test, val_share=val)
     parts = (split.train, split.val, split.test)
     assert sorted(sample.path for part in parts for sample in part) == sorted(i.path for i in images(counts))
@@ -74,16 +74,16 @@ def test_seeds_give_different_splits() -> None:
     assert len({make_split(scanned([40, 40]), seed=seed).digest for seed in range(5)}) == 5
 
 
-def test_given_parts_are_kept() -> None:
+def test_given_splits_are_kept() -> None:
     counts = [5, 6]
     parts = {role: images(counts, f"{role}/") for role in ("train", "val", "test")}
     split = make_split(scanned(counts, **parts))
     assert count(split.train, 2) == count(split.val, 2) == count(split.test, 2) == counts
-    assert "as the folders give them" in split.how
+    assert "as given by the folders" in split.how
 
 
 @pytest.mark.parametrize("other", ["val", "test"])
-def test_single_other_part_is_the_test_set(other: str) -> None:
+def test_single_other_split_is_the_test_set(other: str) -> None:
     parts = {role: images([20, 30], f"{role}/") for role in ("train", other)}
     split = make_split(scanned([20, 30], **parts))
     assert count(split.test, 2) == [20, 30]
@@ -101,7 +101,7 @@ def test_too_few_images_are_refused_with_the_number_needed() -> None:
 
 
 def test_training_images_alone_are_refused() -> None:
-    with pytest.raises(DataError, match="training images only"):
+    with pytest.raises(DataError, match="only training images"):
         make_split(scanned([4, 4], train=images([4, 4])))
 
 
@@ -113,7 +113,7 @@ def test_share_outside_the_open_unit_interval_is_refused(share: float) -> None:
         make_split(scanned([4, 4]), val_share=share)
 
 
-def test_split_is_read_back_as_written(tmp_path: Path) -> None:
+def test_split_round_trips(tmp_path: Path) -> None:
     split = make_split(scan(write_classes(tmp_path / "images", {"a": 5, "b": 5})))
     split.save(tmp_path / "split.json")
     assert Split.load(tmp_path / "split.json") == split

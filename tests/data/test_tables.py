@@ -1,4 +1,4 @@
-"""Sets that Hugging Face's own library wrote are read without it, and to the same images."""
+"""Datasets written by Hugging Face datasets are read without it, and to the same images."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def features(**more: Any) -> Any:
 
 
 def made(count: int, seed: int = 0) -> Any:
-    """Return a data set of noise, with every class in turn."""
+    """Return a dataset of noise with alternating classes."""
     rows = {
         "image": [noise(seed + number) for number in range(count)],
         "label": [number % 3 for number in range(count)],
@@ -54,7 +54,7 @@ def made(count: int, seed: int = 0) -> Any:
 
 
 def check(found: Scan, role: str, expected: Any) -> None:
-    """Compare a part with what the library gives."""
+    """Compare a split with the result of the library."""
     store = open_store(found.root)
     images = {int(image.path.rpartition("#")[2]): image for image in found.by_role[role]}
     assert sorted(images) == list(range(len(expected)))
@@ -69,7 +69,7 @@ def refused(root: Path) -> str:
     return str(caught.value)
 
 
-def test_set_on_disk(tmp_path: Path) -> None:
+def test_dataset_on_disk(tmp_path: Path) -> None:
     made(12).save_to_disk(tmp_path / "set")
     found = scan(tmp_path / "set")
     assert found.classes == tuple(NAMES)
@@ -77,7 +77,7 @@ def test_set_on_disk(tmp_path: Path) -> None:
     check(found, "unsplit", datasets.load_from_disk(str(tmp_path / "set")))
 
 
-def test_set_of_several_files_and_a_selection(tmp_path: Path) -> None:
+def test_dataset_of_several_files_and_a_selection(tmp_path: Path) -> None:
     made(30).select(range(29, 3, -2)).save_to_disk(tmp_path / "set", num_shards=2)
     found = scan(tmp_path / "set")
     saved = datasets.load_from_disk(str(tmp_path / "set"))
@@ -88,7 +88,7 @@ def test_set_of_several_files_and_a_selection(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(decode(store.read(path))), np.asarray(saved[row]["image"]))
 
 
-def test_parts_on_disk(tmp_path: Path) -> None:
+def test_splits_on_disk(tmp_path: Path) -> None:
     parts = {"train": made(9), "validation": made(6, 100), "test": made(3, 200)}
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "set")
     found = scan(tmp_path / "set")
@@ -97,7 +97,7 @@ def test_parts_on_disk(tmp_path: Path) -> None:
     datasets.DatasetDict({"train": parts["train"]}).save_to_disk(tmp_path / "one")
     assert set(scan(tmp_path / "one").by_role) == {"unsplit"}
     datasets.DatasetDict({"train": parts["train"], "extra": parts["test"]}).save_to_disk(tmp_path / "other")
-    assert "has a part extra" in refused(tmp_path / "other")
+    assert "has a split extra" in refused(tmp_path / "other")
 
 
 @pytest.mark.parametrize("folder", ["", "data"])
@@ -174,7 +174,7 @@ def test_rows_without_label_or_image_are_bad_files(tmp_path: Path) -> None:
 def test_columns_that_are_missing_or_too_many(tmp_path: Path) -> None:
     one = made(6)
     one.remove_columns("label").save_to_disk(tmp_path / "a")
-    assert "has no column of the feature ClassLabel, among image" in refused(tmp_path / "a")
+    assert "has no column of the feature ClassLabel; its columns are image" in refused(tmp_path / "a")
     one.remove_columns("image").save_to_disk(tmp_path / "b")
     assert "has no column of the feature Image" in refused(tmp_path / "b")
     two = one.add_column("coarse", [0] * 6).cast_column("coarse", datasets.ClassLabel(names=["x", "y"]))
@@ -184,11 +184,11 @@ def test_columns_that_are_missing_or_too_many(tmp_path: Path) -> None:
     assert "has 2 columns of the feature ClassLabel (fine, coarse)" in refused(tmp_path / "d")
     other = made(6, 50).cast_column("label", datasets.ClassLabel(names=["a", "b", "c"]))
     datasets.DatasetDict({"train": one, "test": other}).save_to_disk(tmp_path / "e")
-    assert "are not the same" in refused(tmp_path / "e")
+    assert "differ; save them" in refused(tmp_path / "e")
 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
-def test_file_that_is_cut_off_or_overwritten_is_refused(tmp_path: Path, kind: str) -> None:
+def test_truncated_or_overwritten_file_is_refused(tmp_path: Path, kind: str) -> None:
     if kind == "arrow":
         made(30).save_to_disk(tmp_path / "set")
         file = tmp_path / "set" / "data-00000-of-00001.arrow"
@@ -221,7 +221,7 @@ def test_store_of_rows(tmp_path: Path) -> None:
     check_present(make_split(scan(tmp_path / "set")))
 
 
-def test_scan_is_kept_and_rows_can_be_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scan_is_cached_and_rows_can_be_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan_cache, "RECENT_SECONDS", 0.01)
     made(30).save_to_disk(tmp_path / "set")
     time.sleep(0.05)
@@ -234,14 +234,14 @@ def test_scan_is_kept_and_rows_can_be_packed(tmp_path: Path, monkeypatch: pytest
     assert packed == found.model_copy(update={"root": packed.root})
 
 
-def test_without_pyarrow_the_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(6).save_to_disk(tmp_path / "set")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match=r"pip install 'triscale\[parquet\]'"):
         scan(tmp_path / "set")
 
 
-def test_class_folders_beside_a_table_are_class_folders(tmp_path: Path) -> None:
+def test_class_folders_next_to_a_table_are_class_folders(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(encode(noise(ord(name)), "PNG"))
@@ -263,7 +263,7 @@ def test_images_are_those_of_the_library_byte_by_byte(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 @pytest.mark.parametrize("folder", [".", "images"])
-def test_manifest_beside_tables_and_archives_is_a_manifest(tmp_path: Path, kind: str, folder: str) -> None:
+def test_manifest_next_to_tables_and_archives_is_a_manifest(tmp_path: Path, kind: str, folder: str) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / folder).mkdir(exist_ok=True)
     place = tmp_path / "set" if folder == "." else tmp_path / "images"

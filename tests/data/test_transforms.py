@@ -1,4 +1,4 @@
-"""What a network sees is exact where it must be and random, within bounds, where it may be."""
+"""Evaluation transforms are exact, and training transforms are random within their bounds."""
 
 from __future__ import annotations
 
