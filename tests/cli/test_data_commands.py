@@ -175,7 +175,6 @@ def test_images_in_s3_are_checked_packed_and_trained_on(capsys, images, tiny_fil
     pytest.importorskip("moto.server", reason="needs moto[server]")
     from data import storage
     from triscale.data.sources import fetch
-    from triscale.retry import RetryPolicy
 
     monkeypatch.setattr(fetch, "RETRY_POLICY", RetryPolicy(attempts=2, timeout=5, pause=0.01))
     monkeypatch.setattr(fetch, "LISTING_TIMEOUT", 10.0)
