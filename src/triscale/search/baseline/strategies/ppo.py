@@ -17,14 +17,8 @@ from triscale.search.shape import Array
 class PpoSettings(Record):
     """How the controller learns.
 
-    ``batch``: after so many samples it learns, in ``epochs`` steps, however many are observed at once. ``clip``: how
-    far the probability of a token may move in a batch before its gradient is cut off. ``entropy``: what a nat of entropy
-    of a token is worth.
-
-    The defaults were chosen on landscapes 0 to 15 of tests/search/landscape.py for 50 to 500 evaluations; within a
-    factor of two none of them matters much. Smaller rates find less in 100 evaluations and up to a point of reward more
-    in 500; with 0.00035, nothing is learned in 200. Without the bonus for entropy as much is found in 200, and then the
-    same samples are drawn again and again.
+    ``batch``: samples between two updates, each of ``epochs`` steps. ``clip``: how far the probability of a token may
+    move in an update before its gradient is cut off. ``entropy``: weight of the entropy bonus, per nat and token.
     """
 
     hidden: PositiveInt = 64
