@@ -176,7 +176,7 @@ class TestOnARun:
     def test_a_second_process(self, capsys, images, tiny_file, made):
         code = (
             "import sys, time, pathlib\nfrom triscale.jobs.core.run import Run\n"
-            f"with run(pathlib.Path({str(made)!r})).lock():\n    print('locked', flush=True)\n    time.sleep(60)\n"
+            f"with Run(pathlib.Path({str(made)!r})).lock():\n    print('locked', flush=True)\n    time.sleep(60)\n"
         )
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
             try:

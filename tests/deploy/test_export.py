@@ -58,7 +58,7 @@ def real():
 
 @pytest.mark.parametrize("name", RUN_HERE)
 def test_any_batch_agrees_and_the_contract_is_inside(subject, real, tmp_path, name):
-    pytest.importorskip(ENGINES[name].needs)
+    pytest.importorskip(ENGINES[name].converter)
     file = tmp_path / f"model{ENGINES[name].suffix}"
     made = export(subject, ENGINES[name], real, file)
     assert (made.images, made.batches, made.agreement) == (64, (1, 3, 8), 1.0)

@@ -223,7 +223,7 @@ class Waiting:
 @pytest.mark.stress
 def test_the_first_blocks_stay_float_as_far_as_int8_makes_them_no_faster(milliseconds, float_blocks):
     # The times differ by far more than a sleep is off by.
-    engine = dataclasses.replace(ENGINES["onnxruntime"], open=Waiting.open)
+    engine = dataclasses.replace(ENGINES["onnxruntime"], openers={"float32": Waiting.open})
     assert slow_blocks(Waiting(milliseconds), engine, 8) == Waiting.blocks[:float_blocks]
 
 

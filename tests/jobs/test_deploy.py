@@ -44,7 +44,7 @@ def test_a_file_of_every_engine_says_the_same_of_a_picture(capsys, made, folder)
     picture = sorted((folder / "red").iterdir())[0]
     expected = json.loads(run(capsys, "predict", made, picture, "--json").out)[0]
     for name, engine in HERE.items():
-        pytest.importorskip(engine.needs)
+        pytest.importorskip(engine.converter)
         seen = run(capsys, "export", made, "--engine", name)
         assert seen.code == 0, seen.err
         file = made / f"model{engine.suffix}"
@@ -211,7 +211,7 @@ def test_int8_that_loses_too_much_is_refused_by_name_and_leaves_nothing(capsys, 
         def __call__(self, images):
             return np.roll(super().__call__(images), 1, axis=1)
 
-    wrong = dataclasses.replace(ENGINES["onnxruntime"], open=Wrong)
+    wrong = dataclasses.replace(ENGINES["onnxruntime"], openers={"float32": Wrong})
     monkeypatch.setattr("triscale.deploy.engines.ENGINES", {"onnxruntime": wrong})
     seen = run(capsys, "export", made, "--precision", "int8")
     assert seen.code == 1

@@ -117,7 +117,7 @@ def test_a_device_that_slows_down_meanwhile_is_seen_through(profile):
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_a_larger_member_is_never_foretold_to_be_faster(profile, name):
+def test_a_larger_member_is_never_predicted_to_be_faster(profile, name):
     _, found = profile
     times = [predict(found.predictor, scaled(name, phi / 2)) for phi in range(-8, 5)]
     assert times == sorted(times)
@@ -131,7 +131,7 @@ def test_files_survive(profile):
 
 def test_a_profile_that_goes_on_times_nothing_twice(tmp_path):
     seen, file, probes = [], tmp_path / "profile.json", PROBES[: 2 * TOGETHER + 5]
-    with pytest.raises(Interrupted, match="continues"):
+    with pytest.raises(Interrupted, match="resumes"):
         make_profile(
             file, "torch", 1, ExecutionContext(should_stop=lambda: len(seen) > 0), probes=probes, timer=fake_timer(seen)
         )

@@ -92,9 +92,9 @@ def test_a_time_too_short_names_one_that_can_be_met():
     assert fit_budget(B0, EFFICIENTNET, Budget.of(least), EVERYTHING).limits[0].used <= 1
 
 
-def test_the_time_of_a_function_cannot_be_foretold():
+def test_the_time_of_a_function_cannot_be_predicted():
     own = CustomNetwork(name="own", function="somewhere:build")
-    with pytest.raises(BudgetError, match="cannot be foretold"):
+    with pytest.raises(BudgetError, match="cannot be predicted"):
         fit_any(own, EFFICIENTNET, Budget(latency=20), EVERYTHING)
 
 

@@ -162,7 +162,7 @@ def test_fast_sums_are_close_to_the_strict_ones(tmp_path, tiny):
 def test_batch_norm_over_the_batch_is_that_of_one_process_with_all_images(tmp_path, tiny):
     network = tiny.replace(drop_path=0.0, dropout=0.0)
     states = []
-    for micro_batches, over in ((1, "shard"), (3, "batch")):
+    for micro_batches, over in ((1, "micro_batch"), (3, "batch")):
         recipe = Recipe(
             epochs=1,
             batch=BATCH,
