@@ -31,11 +31,7 @@ def leaky(tmp_path: Path) -> Path:
 
 def test_a_leak_is_refused_by_name(capsys, leaky, tiny_file, tmp_path):
     line = refused(capsys, "train", leaky, "--network", tiny_file, "--out", tmp_path / "run", "--epochs", 1)
-<<<<<<< HEAD
-    assert "test/red/copy.jpg = train/red/004.png (the same image re-encoded)" in line
-=======
     assert "test/red/copy.jpg = train/red/004.png (the same image, re-encoded)" in line
->>>>>>> wtb
     assert "--allow-leak" in line
     assert not (tmp_path / "run" / "run.json").exists()
 
