@@ -31,7 +31,7 @@ def leaky(tmp_path: Path) -> Path:
 
 def test_a_leak_is_refused_by_name(capsys, leaky, tiny_file, tmp_path):
     line = refused(capsys, "train", leaky, "--network", tiny_file, "--out", tmp_path / "run", "--epochs", 1)
-    assert "test/red/copy.jpg = train/red/004.png (the same image, re-encoded)" in line
+    assert "test/red/copy.jpg = train/red/004.png (the same image re-encoded)" in line
     assert "--allow-leak" in line
     assert not (tmp_path / "run" / "run.json").exists()
 
@@ -146,7 +146,7 @@ def test_pack_says_what_it_made(capsys, leaky, tmp_path):
 def test_pack_refuses_before_it_reads(capsys, leaky, tmp_path):
     assert "256MB" in refused(capsys, "data", "pack", leaky, "--out", tmp_path / "out", "--shard-size", "big")
     assert "where nothing is written" in refused(capsys, "data", "pack", leaky, "--out", leaky / "shards")
-    assert "is there already" in refused(capsys, "data", "pack", leaky, "--out", leaky.parent)
+    assert "exists already" in refused(capsys, "data", "pack", leaky, "--out", leaky.parent)
     assert "there is no folder" in refused(capsys, "data", "pack", tmp_path / "none", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -152,7 +152,7 @@ def test_bad_input_is_one_sentence(runs, place, capsys, tmp_path):
     assert "--out runs.html" in refused(capsys, "report", *runs[:2])
     assert "ends in .html" in refused(capsys, "report", *runs[:2], "--out", runs[0] / "run.json")
     assert "there is no folder" in refused(capsys, "report", *runs[:2], "--out", tmp_path / "missing" / "runs.html")
-    assert "inside the image folder" in refused(capsys, "report", *runs[:2], "--out", place / "photos" / "runs.html")
+    assert "lies within the images" in refused(capsys, "report", *runs[:2], "--out", place / "photos" / "runs.html")
     assert "for several runs" in refused(capsys, "report", runs[0], "--out", out)
     assert "nothing to report on" in refused(capsys, "report")
     unfinished = tmp_path / "unfinished"

@@ -20,7 +20,7 @@ LIKENESS = {"exact": "same file", "reencoded": "re-encoded", "possible": "perhap
 
 
 def check(images: str, /, *, out: Path | None = None, json: Json = False) -> None:
-    """Look at a set of images: classes, sizes, bad files, copies, and images that are in two parts.
+    """Look at a set of images: classes, sizes, bad files, copies, and images that are in two splits.
 
     Parameters
     ----------
@@ -108,15 +108,15 @@ def _print(result: SetCheck) -> None:
         + [f"{pair.first} = {pair.second} (perhaps)" for pair in result.copies.possible],
         "every image is there once",
     )
-    if result.parts != ("unsplit",):
+    if result.splits != ("unsplit",):
         leaks = [f"{leak.path} = {leak.copy} ({LIKENESS[leak.match]})" for leak in result.leaks]
-        _list("leaks", leaks, "no image is in two parts")
+        _list("leaks", leaks, "no image is in two splits")
     for warning in result.warnings:
         _say(f"look at  {warning}")
 
 
 def _classes(result: SetCheck) -> None:
-    parts = [part for part in result.parts if part != "unsplit"]
+    parts = [part for part in result.splits if part != "unsplit"]
     most = max(row.total for row in result.classes)
     rows = sorted(result.classes, key=lambda row: -row.total)
     cut = len(rows) - MAX_ROWS if len(rows) > MAX_ROWS else 0

@@ -44,7 +44,7 @@ def list_(*, json: Json = False) -> None:
         )
         return
     table(
-        ("network", "px", "params", "MACs", "activations", "top-1%"),
+        ("network", "px", "params", "MACs", "activations", "top-1 %"),
         [
             (
                 member.name,

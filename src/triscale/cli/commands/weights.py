@@ -35,7 +35,7 @@ def list_(*, source: str | None = None, json: Json = False) -> None:
         print_json(rows)
         return
     table(
-        ("weights", "px", "top-1%", "license", "sha256"),
+        ("weights", "px", "top-1 %", "license", "sha256"),
         [
             (
                 weights.title,

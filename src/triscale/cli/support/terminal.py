@@ -19,6 +19,8 @@ from triscale.progress import NO_PROGRESS, ProgressReporter, logger
 from triscale.record import Record
 
 PLAIN_SECONDS = 4.0
+SHORT_CELL = 24
+"""Texts up to this length are not folded."""
 MAX_TABLE = 400
 """Columns that a table may take where no terminal limits it."""
 
@@ -40,7 +42,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
     """Print a table that no terminal breaks in two.
 
     Where it is wider than the terminal, long texts in the left columns are folded between words; where that is not
-    enough, each row becomes a block with a line for each column. Output that is no terminal gets the full width.
+    enough, each row becomes a block with a line for each column. Output that is no terminal gets the width it needs.
 
     Args:
         columns: Headings.
@@ -51,18 +53,20 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
     grid = Table(box=None, pad_edge=False, title=title or None, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
         if index < left:
-            words = [word for row in (columns, *rows) for word in row[index].split()]
-            grid.add_column(column, overflow="fold", min_width=max(map(len, words), default=1))
+            cells = [row[index] for row in (columns, *rows)]
+            words = [word for cell in cells for word in cell.split()]
+            short = [cell for cell in cells if len(cell) <= SHORT_CELL]
+            grid.add_column(column, overflow="fold", min_width=max(map(len, (*words, *short)), default=1))
         else:
             grid.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         grid.add_row(*map(escape, row))
     measured = Measurement.get(console, console.options.update(max_width=MAX_TABLE), grid)
-    if not console.is_terminal:
-        # rich never prints wider than its console, and takes 80 columns where there is no terminal.
-        Console(file=console.file, width=max(measured.maximum, console.width), highlight=False).print(grid)
-    elif measured.minimum <= console.width:
+    if measured.minimum <= console.width:
         console.print(grid)
+    elif not console.is_terminal:
+        # rich never prints wider than its console, and takes 80 columns where there is no terminal.
+        Console(file=console.file, width=measured.minimum, highlight=False).print(grid)
     else:
         _print_blocks(columns, rows, title)
 

@@ -9,10 +9,10 @@ from typing import ClassVar
 from triscale.data.checks.contact_sheet import contact_sheet
 from triscale.data.checks.duplicates import Duplicates, find_duplicates
 from triscale.data.pipeline.leaks import certain, find_leaks_between
-from triscale.data.sources.local import is_url
 from triscale.data.sources.scanned import Scan
 from triscale.data.sources.source import Role
 from triscale.errors import DataError
+from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.record import Record, write_atomic
 from triscale.results.data_summary import BadFile, Leak
@@ -38,7 +38,7 @@ class ClassCounts(Record):
 
     @property
     def total(self) -> int:
-        """The number of images in all parts."""
+        """The number of images in all splits."""
         return sum(self.images.values())
 
 
@@ -58,13 +58,13 @@ class SetCheck(Record):
 
     Attributes:
         root: the folder that all paths are relative to.
-        parts: the parts that the folders give, or ``unsplit``.
+        splits: the splits that the folders give, or ``unsplit``.
         classes: the counts of every class.
         sizes: of the images that can be read.
         formats: number of images of each format, the most common first.
         bad: the files that cannot be read, with the reason.
         copies: the images that are there more than once.
-        leaks: the images for testing or validation that have a copy in an earlier part.
+        leaks: the images for testing or validation that have a copy in an earlier split.
         contradictions: groups of copies that lie in more than one class.
         warnings: a sentence for each thing that should be looked at.
     """
@@ -72,7 +72,7 @@ class SetCheck(Record):
     kind_name: ClassVar[str] = "check"
 
     root: str
-    parts: tuple[Role, ...]
+    splits: tuple[Role, ...]
     classes: tuple[ClassCounts, ...]
     sizes: Sizes
     formats: dict[str, int]
@@ -105,9 +105,8 @@ def check(
         DataError: images that no network could be trained on, or a folder that cannot be written to.
         Interrupted: ``context.should_stop`` returned true; nothing was written.
     """
-    if out is not None and not is_url(str(images)) and out.resolve().is_relative_to(Path(images).resolve()):
-        raise DataError(f"{out} lies in {images}, and nothing is written there; give another folder with --out")
-
+    if out is not None:
+        refuse_output_in_images(out, images)
     found = scan_with_progress(images, context, "stopped during the scan of the images; nothing was written")
     result = summarize(found, find_duplicates(found))
     if out is not None:
@@ -127,7 +126,7 @@ def summarize(found: Scan, copies: Duplicates) -> SetCheck:
     label = {image.path: image.label for image in images}
     result = SetCheck(
         root=found.root,
-        parts=tuple(found.by_role),
+        splits=tuple(found.by_role),
         classes=tuple(
             ClassCounts(name=name, images={role: counts[name] for role, counts in found.counts.items()})
             for name in found.classes
@@ -155,11 +154,11 @@ def _warnings(result: SetCheck) -> list[str]:
     sure = certain(result.leaks)
     if sure:
         sentences.append(
-            f"{_number(len(sure), 'image')} for testing or validation also in an earlier part: a fit refuses"
+            f"{_number(len(sure), 'image')} for testing or validation also in an earlier split: a fit refuses"
         )
     if len(result.leaks) > len(sure):
         number = _number(len(result.leaks) - len(sure), "image")
-        sentences.append(f"{number} for testing or validation perhaps also in an earlier part: compare them")
+        sentences.append(f"{number} for testing or validation perhaps also in an earlier split: compare them")
     if result.contradictions:
         sentences.append(f"{_number(len(result.contradictions), 'image')} in more than one class: decide for one")
     if result.bad:
@@ -169,7 +168,7 @@ def _warnings(result: SetCheck) -> list[str]:
         sentences.append(
             f"the largest class has {max(count_network) / min(count_network):.0f} times the images of the smallest"
         )
-    first: Role = "train" if "train" in result.parts else "unsplit"
+    first: Role = "train" if "train" in result.splits else "unsplit"
     fewest = sorted(result.classes, key=lambda row: row.images[first])
     few = [row.name for row in fewest if row.images[first] < FEW_IMAGES]
     if few:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import csv
 import importlib
 import io
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from triscale.compat import sync_directory
 from triscale.errors import DataError, UserError
+from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.inference.features import Features, FeatureStream
-from triscale.record import Record, write_atomic
+from triscale.record import Record, atomic_file, write_atomic
 from triscale.results.data_summary import BadFile
 
 COLUMNS = ("file", "label", "part")
@@ -45,8 +41,8 @@ def check_feature_file(file: Path, images: str | None = None) -> None:
         raise UserError(f"{file} ends in neither .parquet nor .npy; give one of these")
     if not file.absolute().parent.is_dir():
         raise UserError(f"there is no folder {file.absolute().parent} to write {file.name} to; make it")
-    if images is not None and Path(images).is_dir() and file.resolve().is_relative_to(Path(images).resolve()):
-        raise UserError(f"{file} lies within the images in {images}, where nothing is written; give another --out")
+    if images is not None:
+        refuse_output_in_images(file, images)
     if file.suffix == ".parquet":
         _arrow("pyarrow", file)
 
@@ -84,7 +80,7 @@ def _write_parquet(stream: FeatureStream, file: Path) -> int:
         texts = [arrow.array(column, arrow.string()) for column in (batch.files, batch.labels, batch.parts)]
         return arrow.record_batch([*texts, values], schema=schema)
 
-    with _aside(file) as opened, parquet.ParquetWriter(opened, schema) as writer:
+    with atomic_file(file) as opened, parquet.ParquetWriter(opened, schema) as writer:
         writer.write_batch(rows(first))
         for batch in batches:
             writer.write_batch(rows(batch))
@@ -96,7 +92,7 @@ def _write_array(stream: FeatureStream, file: Path, table: Path) -> int:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     channels = 0
-    with _aside(file) as opened:
+    with atomic_file(file) as opened:
         for batch in stream:
             if not channels:
                 channels = int(batch.vectors.shape[1])
@@ -107,23 +103,6 @@ def _write_array(stream: FeatureStream, file: Path, table: Path) -> int:
             writer.writerows(["" if value is None else value for value in row] for row in zip(*columns, strict=True))
         write_atomic(table, text.getvalue().encode())
     return channels
-
-
-@contextmanager
-def _aside(file: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes its name when it is whole and on the disk."""
-    handle, aside = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            yield opened
-            opened.flush()
-            os.fsync(opened.fileno())
-        Path(aside).chmod(0o644)
-        Path(aside).replace(file)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-    sync_directory(file.absolute().parent)
 
 
 def _arrow(name: str, file: Path) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from triscale.data.sources.local import is_url
 from triscale.errors import RunError
+from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.reports.run_report import percent, published_points
 from triscale.network.cost import si
 from triscale.record import write_atomic
@@ -44,11 +44,7 @@ def check_report_file(compared: ComparedRuns, out: Path) -> None:
     if not out.parent.is_dir():
         raise RunError(f"--out {out}: there is no folder {out.parent}; create it, or give another file")
     for test_set in compared.test_sets:
-        if not is_url(test_set.root) and out.resolve().is_relative_to(Path(test_set.root).resolve()):
-            raise RunError(
-                f"--out {out} is inside the image folder {test_set.root}, where Triscale writes nothing; "
-                "give another file"
-            )
+        refuse_output_in_images(out, test_set.root)
 
 
 def collect_runs_content(compared: ComparedRuns) -> RunsContent:

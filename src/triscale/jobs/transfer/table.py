@@ -8,6 +8,7 @@ from pathlib import Path
 from triscale import __version__
 from triscale.data.sources.named import is_named
 from triscale.errors import RecipeError, RunError
+from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.transfer.datasets import MissingDataset, TransferDataset
 from triscale.jobs.transfer.protocol import TransferRequest, TransferRow, TransferTable
 from triscale.jobs.transfer.row import SetTrainings
@@ -78,9 +79,7 @@ def make_table(
 def _take_up(asked: TransferRequest, sets: Sequence[TransferDataset], out: Path) -> None:
     """Write the request down, or make sure that the folder is of the same one and not among any images."""
     for source in sets:
-        place = Path(source.images.partition(":")[2] if is_named(source.images) else source.images)
-        if place.is_dir() and out.resolve().is_relative_to(place.resolve()):
-            raise RunError(f"{out} lies within the images in {place}, where nothing is written; change --out")
+        refuse_output_in_images(out, source.images.partition(":")[2] if is_named(source.images) else source.images)
     file = out / REQUEST
     if not file.is_file():
         if out.is_dir() and any(out.iterdir()):
