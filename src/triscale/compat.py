@@ -1,7 +1,7 @@
 """What differs between operating systems, in one place: file locks, directory flushes, memory limits.
 
 Linux and macOS have all of it. On Windows files are locked by ``msvcrt``, a directory cannot be flushed (a rename is
-journaled by NTFS itself), and the memory of a child process cannot be limited, so that what needs the limit is refused.
+journaled by NTFS itself), and a child process cannot be limited, so that foreign pickles are refused there.
 """
 
 from __future__ import annotations
@@ -73,17 +73,28 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def can_limit_memory() -> bool:
-    """Whether the address space of a process can be limited here."""
-    return resource is not None and hasattr(resource, "RLIMIT_AS")
+def can_limit_process() -> bool:
+    """Whether memory, time and disk of a process can be limited here."""
+    return resource is not None and hasattr(resource, "RLIMIT_AS") and Path("/proc/self/status").is_file()
 
 
-def limit_memory(num_bytes: int) -> None:
-    """Limit the address space of this process, for good.
+def limit_process(*, memory: int, cpu_seconds: int, file_bytes: int) -> None:
+    """Limit this process for good; it leaves no core file either.
+
+    Args:
+        memory: Address space in bytes.
+        cpu_seconds: Time on the processor.
+        file_bytes: Size of any file that it writes.
 
     Raises:
-        OSError: This system has no such limit.
+        OSError: This system has no such limits; :func:`can_limit_process` says so beforehand.
     """
-    if resource is None or not can_limit_memory():
-        raise OSError(errno.ENOSYS, "the memory of a process cannot be limited on this system")
-    resource.setrlimit(resource.RLIMIT_AS, (num_bytes, num_bytes))
+    if resource is None or not can_limit_process():
+        raise OSError(errno.ENOSYS, "a process cannot be limited on this system")
+    for limit, value in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, cpu_seconds),
+        (resource.RLIMIT_FSIZE, file_bytes),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, value))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import pickle
 import re
-import resource
 import shutil
 import sys
 import tarfile
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from triscale.compat import limit_process
 from triscale.errors import WeightsError
 from triscale.weights.tensors import TYPES, write_tensors
 from triscale.weights.unwrap import find_state
@@ -57,11 +57,8 @@ def main() -> None:
 def _bound(size: int, seconds: int) -> None:
     """Take away what opening a file of this size does not need."""
     space = _status("VmSize") + MAX_COPIES * size + SPARE_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (space, space))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     written = max(MAX_COPIES, MAX_UNPACKED) * size + SPARE_BYTES
-    resource.setrlimit(resource.RLIMIT_FSIZE, (written, written))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit_process(memory=space, cpu_seconds=seconds, file_bytes=written)
     sys.addaudithook(_forbid)
 
 

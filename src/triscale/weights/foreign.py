@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from triscale.compat import can_limit_process
 from triscale.errors import WeightsError
 from triscale.weights.tensors import read_tensors
 
@@ -147,6 +148,11 @@ def check_zip(path: Path) -> None:
 
 def _ask(kind: str, path: Path, out: Path, part: str) -> dict[str, Any]:
     """Have a child open a file, and return its answer."""
+    if not can_limit_process():
+        raise WeightsError(
+            f"{path} is a pickle, and this system cannot limit memory, time and disk of the process that opens "
+            "it; convert the file to safetensors on Linux with: triscale weights import"
+        )
     command = [sys.executable, "-P", "-m", "triscale.weights.child", kind, str(path.absolute()), str(out)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "CUDA_VISIBLE_DEVICES": ""}
     try:

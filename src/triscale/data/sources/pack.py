@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import io
 import json
@@ -32,6 +32,7 @@ from triscale.data.sources.source import Role
 from triscale.data.sources.store import Store, open_store
 from triscale.data.sources.tars import PATH_KEY, split_name
 from triscale.errors import DataError
+from triscale.locks import LockedError, exclusive_lock
 from triscale.record import Record, write_atomic
 from triscale.results.data_summary import BadFile
 
@@ -164,11 +165,11 @@ def _atomic_folder(out: Path) -> Iterator[Path]:
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     folder = out.absolute().parent / f".{out.absolute().name}.part"
     folder.mkdir(exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    lock = folder.with_suffix(".lock")
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            stack.enter_context(exclusive_lock(lock))
+        except LockedError:
             raise DataError(f"another process is packing into {out}; wait for it, or give another --out") from None
         for leftover in folder.iterdir():
             leftover.unlink()
@@ -178,9 +179,10 @@ def _atomic_folder(out: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        finally:
+            with contextlib.suppress(OSError):  # an open file cannot be removed on Windows
+                lock.unlink()
         sync_directory(out.absolute().parent)
-    finally:
-        os.close(handle)
 
 
 class _Named(NamedTuple):
