@@ -61,6 +61,15 @@ class Record(BaseModel):
         except ValidationError as error:
             raise RecordError(f"{source} is not a valid {cls._title()}: {explain(error, cls)}") from error
 
+    def replace(self, **changes: object) -> Self:
+        """Return a copy with some fields changed, validated again.
+
+        Raises:
+            RecordError: A field does not exist, or a value does not fit.
+        """
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).parse(fields | changes, f"the changed {self._title()}")
+
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a record from a file.

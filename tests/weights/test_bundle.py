@@ -18,9 +18,9 @@ from triscale.network.spec import Head, MBConv, Network, Stage, Stem
 from triscale.nn.build import build
 from triscale.weights.bundle import read_bundle, to_torch
 from triscale.weights.crc import crc32c
-from triscale.weights.foreign import unpacked_checkpoint
+from triscale.weights.foreign import unpack_checkpoint
 from triscale.weights.load import load_file
-from triscale.weights.rules import to_ours
+from triscale.weights.rules import to_triscale
 from triscale.weights.sources import SOURCES
 
 DATA = Path(__file__).parent / "data"
@@ -64,7 +64,7 @@ def test_averages_are_preferred_and_all_of_a_network_is_mapped():
         'the scope "efficientnet-b0/" of all names was taken off',
     )
     model = build(NETWORK)
-    model.load_state_dict(to_ours(state, NETWORK, SOURCES["google"].rules["efficientnet"], "TensorFlow's"))
+    model.load_state_dict(to_triscale(state, NETWORK, SOURCES["google"].rules["efficientnet"], "TensorFlow's"))
     scope = "efficientnet-b0"
     kernel = variables[f"{scope}/blocks_1/conv2d/kernel{AVERAGE}"]
     torch.testing.assert_close(
@@ -88,7 +88,7 @@ def test_a_folder_a_prefix_and_an_archive_are_read(checkpoint: Path, tmp_path: P
     with tarfile.open(archive, "w:gz") as file:
         for path in sorted(tmp_path.glob("model.ckpt.*")):
             file.add(path, f"efficientnet-b0/{path.name}")
-    with unpacked_checkpoint(archive) as index:
+    with unpack_checkpoint(archive) as index:
         assert sorted(read_bundle(index)) == expected
 
 

@@ -21,7 +21,7 @@ def test_torchvisions_weights_are_as_it_states(name):
     architecture, _, entry = weights.name.partition(".")
     theirs = torchvision.models.get_model_weights(architecture)[entry]
     transforms = theirs.transforms()
-    assert weights.address == theirs.url
+    assert weights.url == theirs.url
     assert weights.sha256 is not None
     assert weights.sha256 in theirs.url
     assert weights.classes == tuple(theirs.meta["categories"])
@@ -40,7 +40,7 @@ def test_timms_weights_are_as_it_states():
         weights = catalog.published(name)
         theirs = timm.models.get_pretrained_cfg(weights.name)
         assert weights.hub == theirs.hf_hub_id == f"timm/{weights.name}"
-        assert (weights.address or "") == theirs.url
+        assert (weights.url or "") == theirs.url
         assert weights.license == theirs.license
         assert weights.network.classes == theirs.num_classes
         found = weights.preprocessing
@@ -65,7 +65,7 @@ def test_timms_weights_of_our_networks_are_all_there():
 
 def test_the_ports_addresses_are_those_of_its_package():
     package = pytest.importorskip("efficientnet_pytorch.utils")
-    ours = {name.removeprefix("lukemelas/"): catalog.published(name).address for name in catalog.names("lukemelas")}
+    ours = {name.removeprefix("lukemelas/"): catalog.published(name).url for name in catalog.names("lukemelas")}
     plain = {f"{name}.autoaugment": url for name, url in package.url_map.items()}
     assert ours == plain | {f"{name}.advprop": url for name, url in package.url_map_advprop.items()}
 

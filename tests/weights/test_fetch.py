@@ -17,6 +17,7 @@ import torchvision
 
 from triscale.errors import WeightsError
 from triscale.places import cache_folder
+from triscale.retry import RetryPolicy
 from triscale.weights import catalog, load
 from triscale.weights import fetch as fetching
 from triscale.weights.contract import WeightsContract
@@ -24,7 +25,7 @@ from triscale.weights.fetch import fetch
 from triscale.weights.load import find_weights
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
-HASTY = fetching.RetryPolicy(attempts=3, seconds=1.0, pause=0.01)
+FAST_RETRIES = RetryPolicy(attempts=3, timeout=1.0, pause=0.01)
 
 
 class Server:
@@ -98,7 +99,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for name in ("TRISCALE_OFFLINE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(fetching, "RETRY_POLICY", HASTY)
+    monkeypatch.setattr(fetching, "RETRY_POLICY", FAST_RETRIES)
     running = Server()
     yield running
     running.close()
@@ -107,7 +108,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def weights(server: Server, **changes: object) -> WeightsContract:
     known = catalog.published("torchvision/resnet18.IMAGENET1K_V1")
     digest = hashlib.sha256(CONTENT).hexdigest()
-    return known.replace(address=f"{server.url}/resnet18.pth", sha256=digest[:8], **changes)
+    return known.replace(url=f"{server.url}/resnet18.pth", sha256=digest[:8], **changes)
 
 
 def leftovers() -> list[str]:
@@ -188,7 +189,7 @@ def closed_port() -> int:
 @pytest.mark.parametrize("host", ["http://127.0.0.1:{port}", "https://nowhere.invalid"])
 def test_without_a_network_the_message_says_which_file_to_put_where(server, host):
     address = host.format(port=closed_port()) + "/resnet18.pth"
-    missing = weights(server).replace(address=address)
+    missing = weights(server).replace(url=address)
     with pytest.raises(WeightsError) as caught:
         fetch(missing)
     place = cache_folder() / "weights" / "torchvision" / "resnet18.IMAGENET1K_V1.pth"
@@ -217,7 +218,7 @@ def test_an_altered_file_in_the_cache_is_refused(server):
 @pytest.mark.parametrize("address", ["http://example.com/a.pth", "file:///etc/passwd", "ftp://example.com/a.pth"])
 def test_only_encrypted_addresses_are_asked(server, address):
     with pytest.raises(WeightsError, match="expected an address that begins with https"):
-        fetch(weights(server).replace(address=address))
+        fetch(weights(server).replace(url=address))
 
 
 def test_a_redirect_to_an_unencrypted_address_is_not_followed(server):
@@ -228,7 +229,7 @@ def test_a_redirect_to_an_unencrypted_address_is_not_followed(server):
 
 def test_weights_without_an_address(server):
     with pytest.raises(WeightsError, match=r"no address of .* is known; import it from a file"):
-        fetch(weights(server).replace(address=None))
+        fetch(weights(server).replace(url=None))
 
 
 @torch.no_grad()
@@ -240,7 +241,7 @@ def test_a_name_becomes_a_module_and_is_imported_once(server, tmp_path, monkeypa
     digest = hashlib.sha256(server.content).hexdigest()
     known = catalog.table("torchvision")
     row = next(row for row in known.rows if row.name == "resnet18.IMAGENET1K_V1")
-    row = row.model_copy(update={"address": f"{server.url}/resnet18.pth", "sha256": digest[:8]})
+    row = row.model_copy(update={"url": f"{server.url}/resnet18.pth", "sha256": digest[:8]})
     monkeypatch.setattr(catalog, "table", lambda source: known.model_copy(update={"rows": (row,)}))
     loaded = find_weights("torchvision/resnet18")
     assert loaded.weights.sha256 == digest
