@@ -1,4 +1,4 @@
-"""Weights of other projects compute, under our names, what the other projects' modules compute."""
+"""Imported weights compute what the modules of the other projects compute."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def near(found: Tensor, expected: Tensor, tolerance: float) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(("source", "name"), CASES)
-def test_logits_and_maps_are_theirs(source, name):
+def test_logits_and_feature_maps_equal_the_original(source, name):
     architecture = get_architecture(source, name)
     network = architecture.network
     torch.manual_seed(1)
@@ -102,7 +102,7 @@ def test_logits_and_maps_are_theirs(source, name):
         ("lukemelas", "efficientnet-b0"),
     ],
 )
-def test_our_weights_go_back_to_their_modules(source, name):
+def test_exported_weights_load_into_the_original_modules(source, name):
     network = get_architecture(source, name).network
     torch.manual_seed(2)
     images = torch.randn(SAMPLES, 3, PIXELS, PIXELS)
@@ -125,7 +125,7 @@ def test_our_weights_go_back_to_their_modules(source, name):
         if case not in LACKING and case[0] != "google"
     ],
 )
-def test_every_name_is_mapped_once_and_norms_are_theirs(source, name):
+def test_every_name_is_mapped_once_and_norms_match(source, name):
     architecture = get_architecture(source, name)
     with torch.device("meta"):
         model = others.their_module(source, name, PIXELS)
@@ -136,7 +136,7 @@ def test_every_name_is_mapped_once_and_norms_are_theirs(source, name):
     assert norms == {(architecture.norm.eps, architecture.norm.momentum)}
 
 
-def test_the_lite_checkpoints_have_the_names_of_the_others_without_gates():
+def test_lite_checkpoints_have_the_other_names_without_squeeze_and_excitation():
     lite = get_architecture("google", "efficientnet-lite0").network
     rules = SOURCES["google"].rules["efficientnet"]
     ours = build(lite).state_dict()
