@@ -58,7 +58,7 @@ def test_another_size_inherits_and_is_refused_without_the_word(capsys, folder, b
     assert not (tmp_path / "after" / "run.json").exists()
     seen = run(capsys, *command, "--weights", f"inherit:{before.folder}")
     assert seen.code == 0, seen.err
-    assert "layers taken over" in " ".join(seen.err.split())
+    assert "layers copied" in " ".join(seen.err.split())
     seen = run(capsys, "train", folder, "--weights", f"inherit:{before.folder}", "--budget", "300K", "--out",
                tmp_path / "fitted", *FEW)  # fmt: skip
     assert seen.code == 0, seen.err

@@ -1,4 +1,4 @@
-"""Files that want to run code, to fill the memory or the disk, or to write where they should not."""
+"""Hostile files: they try to run code, exhaust memory or disk, or write outside their folder."""
 
 from __future__ import annotations
 

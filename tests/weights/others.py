@@ -1,4 +1,4 @@
-"""The modules of other projects with random weights, and the names of the modules whose maps we compare."""
+"""The modules of other projects with random weights, and the names of the modules whose feature maps are compared."""
 
 from __future__ import annotations
 

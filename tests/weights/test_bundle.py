@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints: what our reader finds is what TensorFlow's own reader found."""
+"""TensorFlow checkpoints: our reader returns the same values as TensorFlow's own."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from triscale.network.spec import Head, MBConv, Network, Stage, Stem
 from triscale.nn.build import build
 from triscale.weights.bundle import read_bundle, to_torch
 from triscale.weights.crc import crc32c
-from triscale.weights.foreign import unpacked_checkpoint
+from triscale.weights.foreign import unpack_checkpoint
 from triscale.weights.load import load_file
-from triscale.weights.rules import to_ours
+from triscale.weights.rules import to_triscale
 from triscale.weights.sources import SOURCES
 
 DATA = Path(__file__).parent / "data"
@@ -47,7 +47,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "model.ckpt.index"
 
 
-def test_the_values_are_those_that_tensorflow_reads():
+def test_values_equal_those_read_by_tensorflow():
     found = read_bundle(INDEX)
     assert found["global_step"] == 218949
     written = np.load(DATA / "model.npz")
@@ -56,15 +56,15 @@ def test_the_values_are_those_that_tensorflow_reads():
     np.testing.assert_array_equal(np.concatenate([found[name].ravel() for name in names]), written["values"])
 
 
-def test_averages_are_preferred_and_all_of_a_network_is_mapped():
+def test_averages_are_preferred_and_all_variables_are_mapped():
     variables = read_bundle(INDEX)
     state, notes = to_torch(variables)
     assert notes == (
-        "the moving averages of 45 of 45 variables were taken",
-        'the scope "efficientnet-b0/" of all names was taken off',
+        "used the moving averages of 45 of 45 variables",
+        'removed the scope "efficientnet-b0/" from all names',
     )
     model = build(NETWORK)
-    model.load_state_dict(to_ours(state, NETWORK, SOURCES["google"].rules["efficientnet"], "TensorFlow's"))
+    model.load_state_dict(to_triscale(state, NETWORK, SOURCES["google"].rules["efficientnet"], "TensorFlow's"))
     scope = "efficientnet-b0"
     kernel = variables[f"{scope}/blocks_1/conv2d/kernel{AVERAGE}"]
     torch.testing.assert_close(
@@ -88,17 +88,17 @@ def test_a_folder_a_prefix_and_an_archive_are_read(checkpoint: Path, tmp_path: P
     with tarfile.open(archive, "w:gz") as file:
         for path in sorted(tmp_path.glob("model.ckpt.*")):
             file.add(path, f"efficientnet-b0/{path.name}")
-    with unpacked_checkpoint(archive) as index:
+    with unpack_checkpoint(archive) as index:
         assert sorted(read_bundle(index)) == expected
 
 
-def test_another_network_than_was_named_is_refused_with_what_is_left(checkpoint: Path):
+def test_checkpoint_of_another_network_is_refused_with_a_list(checkpoint: Path):
     with pytest.raises(Exception, match=r"not in the weights: stages\.1\.blocks\.1.*of another shape: stem\.conv"):
         load_file(checkpoint, source="google", name="efficientnet-b0")
 
 
-def test_a_variable_of_no_layer_is_refused():
-    with pytest.raises(WeightsError, match='a variable "b0/whatever" that is none of a layer'):
+def test_variable_without_a_layer_is_refused():
+    with pytest.raises(WeightsError, match='a variable "b0/whatever" that does not belong to a layer'):
         to_torch({"b0/whatever": np.zeros(3, np.float32)})
 
 
@@ -128,7 +128,7 @@ def handle_end(content: bytes) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_a_changed_byte_is_never_read_as_another_value(tmp_path_factory, data):
+def test_changed_byte_is_never_read_as_another_value(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("changed")
     for path in DATA.glob("model.ckpt.*"):
         shutil.copy(path, folder)
@@ -152,11 +152,11 @@ def test_a_changed_byte_is_never_read_as_another_value(tmp_path_factory, data):
 
 def test_a_missing_data_file_is_named(checkpoint: Path, tmp_path: Path):
     (tmp_path / "model.ckpt.data-00000-of-00001").unlink()
-    with pytest.raises(WeightsError, match=r"needs model\.ckpt\.data-00000-of-\.\.\., of which there are 0"):
+    with pytest.raises(WeightsError, match=r"needs one file model\.ckpt\.data-00000-of-\.\.\., and there are 0"):
         read_bundle(checkpoint)
 
 
-def test_crc_is_castagnolis():
+def test_crc_is_castagnoli():
     assert crc32c(np.frombuffer(b"123456789", np.uint8)) == 0xE3069283  # the check value of CRC-32C
     assert crc32c(np.zeros(32, np.uint8)) == 0x8A9136AA  # RFC 3720, B.4
     assert crc32c(np.full(32, 255, np.uint8)) == 0x62A8AB43
@@ -174,7 +174,7 @@ def test_lanes_and_single_bytes_agree(lanes, rest, seed):
     assert crc32c(data[:40_000]) == register ^ 0xFFFFFFFF
 
 
-def test_the_lite_networks_have_no_gates():
+def test_lite_networks_have_no_squeeze_and_excitation():
     assert SOURCES["google"].architectures["efficientnet-lite0"].network.replace(name="efficientnet_lite0") == get(
         "efficientnet_lite0"
     )

@@ -1,4 +1,4 @@
-"""The catalog states what the other projects' own packages state."""
+"""The catalog agrees with the packages of the other projects."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from triscale.weights.sources import SOURCES
 
 
 @pytest.mark.parametrize("name", catalog.names("torchvision"))
-def test_torchvisions_weights_are_as_it_states(name):
+def test_torchvision_weights_match_its_metadata(name):
     weights = catalog.published(name)
     architecture, _, entry = weights.name.partition(".")
     theirs = torchvision.models.get_model_weights(architecture)[entry]
     transforms = theirs.transforms()
-    assert weights.address == theirs.url
+    assert weights.url == theirs.url
     assert weights.sha256 is not None
     assert weights.sha256 in theirs.url
     assert weights.classes == tuple(theirs.meta["categories"])
@@ -34,13 +34,13 @@ def test_torchvisions_weights_are_as_it_states(name):
     assert (list(weights.preprocessing.mean), list(weights.preprocessing.std)) == (transforms.mean, transforms.std)
 
 
-def test_timms_weights_are_as_it_states():
+def test_timm_weights_match_its_metadata():
     timm = pytest.importorskip("timm")
     for name in catalog.names("timm"):
         weights = catalog.published(name)
         theirs = timm.models.get_pretrained_cfg(weights.name)
         assert weights.hub == theirs.hf_hub_id == f"timm/{weights.name}"
-        assert (weights.address or "") == theirs.url
+        assert (weights.url or "") == theirs.url
         assert weights.license == theirs.license
         assert weights.network.classes == theirs.num_classes
         found = weights.preprocessing
@@ -50,7 +50,7 @@ def test_timms_weights_are_as_it_states():
         assert (found.interpolation, found.mean, found.std) == (theirs.interpolation, theirs.mean, theirs.std)
 
 
-def test_timms_weights_of_our_networks_are_all_there():
+def test_all_timm_weights_of_our_networks_are_listed():
     timm = pytest.importorskip("timm")
     listed = {name.removeprefix("timm/") for name in catalog.names("timm")}
     theirs = {
@@ -63,14 +63,14 @@ def test_timms_weights_of_our_networks_are_all_there():
     assert listed <= theirs
 
 
-def test_the_ports_addresses_are_those_of_its_package():
+def test_lukemelas_urls_match_its_package():
     package = pytest.importorskip("efficientnet_pytorch.utils")
-    ours = {name.removeprefix("lukemelas/"): catalog.published(name).address for name in catalog.names("lukemelas")}
+    ours = {name.removeprefix("lukemelas/"): catalog.published(name).url for name in catalog.names("lukemelas")}
     plain = {f"{name}.autoaugment": url for name, url in package.url_map.items()}
     assert ours == plain | {f"{name}.advprop": url for name, url in package.url_map_advprop.items()}
 
 
-def test_googles_accuracies_of_autoaugment_are_those_of_the_paper():
+def test_google_autoaugment_accuracies_match_the_paper():
     for size, top1 in enumerate((77.1, 79.1, 80.1, 81.6, 82.9, 83.6, 84.0, 84.3)):
         weights = catalog.published(f"google/efficientnet-b{size}")
         assert weights.accuracy is not None
@@ -80,7 +80,7 @@ def test_googles_accuracies_of_autoaugment_are_those_of_the_paper():
 
 
 @pytest.mark.parametrize("name", catalog.names())
-def test_every_contract_survives_its_json_form(name):
+def test_every_contract_round_trips_through_json(name):
     weights = catalog.published(name)
     assert weights.title == name
     assert WeightsContract.from_json(weights.to_json()) == weights
@@ -101,21 +101,23 @@ def test_a_misspelt_name_gets_a_hint(name, hint):
         catalog.published(name)
 
 
-def test_a_name_of_several_sources_must_say_which():
-    with pytest.raises(WeightsError, match=r"may mean torchvision/resnet50\.IMAGENET1K_V2, timm/resnet50.*say which"):
+def test_ambiguous_name_is_refused():
+    with pytest.raises(
+        WeightsError, match=r"is ambiguous; give one of torchvision/resnet50\.IMAGENET1K_V2, timm/resnet50"
+    ):
         catalog.published("resnet50")
     assert catalog.published("torchvision/resnet50").name == "resnet50.IMAGENET1K_V2"
     assert catalog.published("hf-hub:timm/tf_efficientnet_b0.ns_jft_in1k").source == "timm"
 
 
-def test_timms_tensorflow_networks_need_same_padding():
+def test_timm_tensorflow_networks_need_same_padding():
     network = catalog.published("timm/tf_efficientnet_b0.ns_jft_in1k").network
     assert (network.padding, network.norm.eps) == ("same", 1e-3)
     network = catalog.published("timm/efficientnet_b0.ra_in1k").network
     assert (network.padding, network.norm.eps) == ("symmetric", 1e-5)
 
 
-def test_a_network_that_disagrees_is_refused_with_each_field():
+def test_different_network_is_refused_with_each_field():
     weights = catalog.published("torchvision/mobilenet_v2.IMAGENET1K_V2")
     check_fits(weights, weights.network.replace(name="mine", resolution=96, dropout=0.5, drop_path=0.1))
     with pytest.raises(WeightsError) as caught:

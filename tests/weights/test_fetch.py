@@ -1,4 +1,4 @@
-"""Published weights are fetched once and whole, whatever the network does; without one the answer comes at once."""
+"""Published weights are downloaded once and completely, whatever the network does; offline fails at once."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torchvision
 
 from triscale.errors import WeightsError
 from triscale.places import cache_folder
+from triscale.retry import RetryPolicy
 from triscale.weights import catalog, load
 from triscale.weights import fetch as fetching
 from triscale.weights.contract import WeightsContract
@@ -24,7 +25,7 @@ from triscale.weights.fetch import fetch
 from triscale.weights.load import find_weights
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
-HASTY = fetching.RetryPolicy(attempts=3, seconds=1.0, pause=0.01)
+FAST_RETRIES = RetryPolicy(attempts=3, timeout=1.0, pause=0.01)
 
 
 class Server:
@@ -98,7 +99,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for name in ("TRISCALE_OFFLINE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(fetching, "RETRY_POLICY", HASTY)
+    monkeypatch.setattr(fetching, "RETRY_POLICY", FAST_RETRIES)
     running = Server()
     yield running
     running.close()
@@ -107,7 +108,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def weights(server: Server, **changes: object) -> WeightsContract:
     known = catalog.published("torchvision/resnet18.IMAGENET1K_V1")
     digest = hashlib.sha256(CONTENT).hexdigest()
-    return known.replace(address=f"{server.url}/resnet18.pth", sha256=digest[:8], **changes)
+    return known.replace(url=f"{server.url}/resnet18.pth", sha256=digest[:8], **changes)
 
 
 def leftovers() -> list[str]:
@@ -117,7 +118,7 @@ def leftovers() -> list[str]:
 WHOLE = ["resnet18.IMAGENET1K_V1.pth", "resnet18.IMAGENET1K_V1.pth.sha256"]
 
 
-def test_a_file_is_fetched_once_and_progress_is_told(server):
+def test_file_is_downloaded_once_with_progress(server):
     told = []
     path = fetch(weights(server), progress=lambda come, total: told.append((come, total)))
     assert path.read_bytes() == CONTENT
@@ -128,43 +129,43 @@ def test_a_file_is_fetched_once_and_progress_is_told(server):
 
 
 @pytest.mark.parametrize("fault", ["half", "hang-in-the-middle"])
-def test_what_was_cut_off_is_gone_on_with(server, fault):
+def test_interrupted_download_is_resumed(server, fault):
     server.faults = [fault, fault]
     assert fetch(weights(server)).read_bytes() == CONTENT
     assert server.ranges == [0, len(CONTENT) // 2, len(CONTENT) * 3 // 4]
     assert leftovers() == WHOLE
 
 
-def test_the_next_command_goes_on_where_one_gave_up(server):
+def test_next_command_resumes_a_failed_download(server):
     server.faults = ["half", "500", "500", "500"]
-    with pytest.raises(WeightsError, match=rf"could not be fetched in 3 attempts.*after {len(CONTENT) // 2} bytes"):
+    with pytest.raises(WeightsError, match=rf"could not be downloaded in 3 attempts.*after {len(CONTENT) // 2} bytes"):
         fetch(weights(server))
     assert fetch(weights(server)).read_bytes() == CONTENT
     assert server.ranges == [0, len(CONTENT) // 2]
 
 
-def test_content_that_changed_meanwhile_is_never_mixed(server):
+def test_content_that_changed_during_a_download_is_never_mixed(server):
     server.faults = ["half", "change"]
-    with pytest.raises(WeightsError, match="gave another file than was published: its SHA-256 begins with"):
+    with pytest.raises(WeightsError, match="is not the published file: its SHA-256 begins with"):
         fetch(weights(server))
     assert server.ranges == [0, 0, len(CONTENT) // 2]
     assert leftovers() == []
 
 
-def test_servers_in_trouble_are_asked_again(server):
+def test_server_errors_are_retried(server):
     server.faults = ["500", "503"]
     assert fetch(weights(server)).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("status", ["404", "403", "410"])
-def test_a_file_that_is_gone_is_said_at_once(server, status):
+def test_missing_file_fails_at_once(server, status):
     server.faults = [status]
-    with pytest.raises(WeightsError, match=rf"is not given \({status} .*put it at .*resnet18\.IMAGENET1K_V1\.pth"):
+    with pytest.raises(WeightsError, match=rf"is not available \({status} .*put it at .*resnet18\.IMAGENET1K_V1\.pth"):
         fetch(weights(server))
     assert server.ranges == []
 
 
-def test_the_second_address_is_taken_where_the_hub_has_nothing(server, monkeypatch):
+def test_second_url_is_used_if_the_hub_has_no_file(server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", f"{server.url}/hub")
     server.faults = ["404"]
     path = fetch(weights(server, hub="someone/something"))
@@ -173,9 +174,9 @@ def test_the_second_address_is_taken_where_the_hub_has_nothing(server, monkeypat
     assert fetch(weights(server, hub="someone/something")).name == "resnet18.IMAGENET1K_V1.safetensors"
 
 
-def test_a_server_that_hangs_is_given_up(server):
+def test_hanging_server_times_out(server):
     server.faults = ["hang"] * 9
-    with pytest.raises(WeightsError, match=r"could not be fetched|cannot be reached"):
+    with pytest.raises(WeightsError, match=r"could not be downloaded|cannot be reached"):
         fetch(weights(server))
 
 
@@ -186,23 +187,23 @@ def closed_port() -> int:
 
 
 @pytest.mark.parametrize("host", ["http://127.0.0.1:{port}", "https://nowhere.invalid"])
-def test_without_a_network_the_message_says_which_file_to_put_where(server, host):
+def test_message_without_network_says_which_file_to_put_where(server, host):
     address = host.format(port=closed_port()) + "/resnet18.pth"
-    missing = weights(server).replace(address=address)
+    missing = weights(server).replace(url=address)
     with pytest.raises(WeightsError) as caught:
         fetch(missing)
     place = cache_folder() / "weights" / "torchvision" / "resnet18.IMAGENET1K_V1.pth"
     assert "cannot be reached" in str(caught.value)
-    assert f"fetch {address} on another machine and put it at {place}" in str(caught.value)
+    assert f"download {address} on another machine and put it at {place}" in str(caught.value)
     place.write_bytes(CONTENT)
     assert fetch(missing) == place
 
 
 @pytest.mark.parametrize("how", ["argument", "TRISCALE_OFFLINE", "HF_HUB_OFFLINE"])
-def test_offline_asks_nobody(server, how, monkeypatch):
+def test_offline_sends_no_request(server, how, monkeypatch):
     if how != "argument":
         monkeypatch.setenv(how, "1")
-    with pytest.raises(WeightsError, match=r"--offline was asked for; fetch http.* and put it at"):
+    with pytest.raises(WeightsError, match=r"disabled by --offline; download http.* and put it at"):
         fetch(weights(server), offline=how == "argument")
     assert server.ranges == []
 
@@ -215,20 +216,20 @@ def test_an_altered_file_in_the_cache_is_refused(server):
 
 
 @pytest.mark.parametrize("address", ["http://example.com/a.pth", "file:///etc/passwd", "ftp://example.com/a.pth"])
-def test_only_encrypted_addresses_are_asked(server, address):
-    with pytest.raises(WeightsError, match="expected an address that begins with https"):
-        fetch(weights(server).replace(address=address))
+def test_only_encrypted_urls_are_accepted(server, address):
+    with pytest.raises(WeightsError, match="expected a URL that begins with https"):
+        fetch(weights(server).replace(url=address))
 
 
-def test_a_redirect_to_an_unencrypted_address_is_not_followed(server):
+def test_redirect_to_an_unencrypted_url_is_not_followed(server):
     server.faults = ["redirect"]
-    with pytest.raises(WeightsError, match=r"http://example\.invalid/weights\.pth is not fetched"):
+    with pytest.raises(WeightsError, match=r"http://example\.invalid/weights\.pth is not downloaded"):
         fetch(weights(server))
 
 
-def test_weights_without_an_address(server):
-    with pytest.raises(WeightsError, match=r"no address of .* is known; import it from a file"):
-        fetch(weights(server).replace(address=None))
+def test_weights_without_a_url(server):
+    with pytest.raises(WeightsError, match=r"no URL of .* is known; import it from a file"):
+        fetch(weights(server).replace(url=None))
 
 
 @torch.no_grad()
@@ -240,7 +241,7 @@ def test_a_name_becomes_a_module_and_is_imported_once(server, tmp_path, monkeypa
     digest = hashlib.sha256(server.content).hexdigest()
     known = catalog.table("torchvision")
     row = next(row for row in known.rows if row.name == "resnet18.IMAGENET1K_V1")
-    row = row.model_copy(update={"address": f"{server.url}/resnet18.pth", "sha256": digest[:8]})
+    row = row.model_copy(update={"url": f"{server.url}/resnet18.pth", "sha256": digest[:8]})
     monkeypatch.setattr(catalog, "table", lambda source: known.model_copy(update={"rows": (row,)}))
     loaded = find_weights("torchvision/resnet18")
     assert loaded.weights.sha256 == digest
@@ -252,7 +253,7 @@ def test_a_name_becomes_a_module_and_is_imported_once(server, tmp_path, monkeypa
 
 
 @torch.no_grad()
-def test_an_address_and_a_name_on_the_hub_are_fetched_with_source_and_network(server, monkeypatch):
+def test_url_and_hub_repository_need_source_and_name(server, monkeypatch):
     torch.manual_seed(7)
     theirs = torchvision.models.resnet18().eval()
     server.content = safetensors.torch.save(theirs.state_dict())
@@ -262,11 +263,11 @@ def test_an_address_and_a_name_on_the_hub_are_fetched_with_source_and_network(se
         loaded = find_weights(text, source="timm", name="resnet18")
         torch.testing.assert_close(loaded.build()(images), theirs(images), rtol=1e-5, atol=1e-5)
         assert loaded.weights.sha256 == hashlib.sha256(server.content).hexdigest()
-    with pytest.raises(WeightsError, match="say whose names it uses and which network it is"):
+    with pytest.raises(WeightsError, match="does not say which network it belongs to; give source and name"):
         find_weights("hub:someone/resnet18")
 
 
-def test_a_file_that_the_hubs_own_client_has_is_taken(server, tmp_path, monkeypatch):
+def test_file_in_the_cache_of_the_hub_client_is_used(server, tmp_path, monkeypatch):
     hub = pytest.importorskip("huggingface_hub")
     (tmp_path / "model.safetensors").write_bytes(CONTENT)
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda repository, file: str(tmp_path / file))

@@ -1,4 +1,4 @@
-"""Guarantee 10: no file that is loaded runs code, exhausts memory, or writes where it should not."""
+"""Guarantee 10: no loaded file runs code, exhausts memory, or writes where it should not."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def growth_of_refusal(path: Path) -> int:
     return memory("VmHWM") - before
 
 
-def test_payloads_do_run_when_pickle_loads_them(tmp_path: Path):
+def test_payloads_run_when_loaded_by_pickle(tmp_path: Path):
     calls = hostile.calls(tmp_path / "canary")
     assert len(calls) * len(hostile.CONTAINERS) == 60
     for name, call in calls.items():
@@ -115,7 +115,7 @@ def test_a_large_file_is_read_within_twice_its_size(tmp_path: Path, peaks: list[
     assert opened.notes == ('taken from "state_dict"',)
 
 
-def test_the_child_cannot_start_anything_even_if_the_loader_lets_a_call_through(tmp_path: Path):
+def test_sandbox_cannot_start_processes_even_if_the_loader_allows_a_call(tmp_path: Path):
     (tmp_path / "file").write_bytes(pickle.dumps(hostile.calls(tmp_path / "canary")["os.system"]))
     code = (
         "import pickle, sys; from triscale.weights import child; child._bound(1000, 60)\n"

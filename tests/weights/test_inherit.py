@@ -1,4 +1,4 @@
-"""From one size to another: wider and deeper networks compute what the smaller one did, to float noise."""
+"""Inheritance: wider and deeper networks compute the function of the smaller one, up to rounding."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def small(name: str) -> Network:
 @pytest.mark.parametrize("name", FAMILIES)
 @settings(max_examples=6, deadline=None)
 @given(depth=st.sampled_from([1.0, 1.5, 2.3]), width=st.sampled_from([1.0, 1.3, 2.0, 2.7]))
-def test_a_larger_network_computes_what_the_smaller_one_did(name, depth, width):
+def test_larger_network_computes_the_function_of_the_smaller(name, depth, width):
     source = small(name)
     model = trained_like(source)
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -57,7 +57,7 @@ def test_a_larger_network_computes_what_the_smaller_one_did(name, depth, width):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_repeated_channels_are_told_apart_and_new_blocks_learn(name):
+def test_repeated_channels_differ_and_new_blocks_learn(name):
     source = small(name)
     target = scale(source, Scale(depth=2.0, width=2.0, resolution=1.0))
     larger = inherited(source, trained_like(source), target, noise=0.05).train()
@@ -71,7 +71,7 @@ def test_repeated_channels_are_told_apart_and_new_blocks_learn(name):
     assert torch.allclose(stem[:half], stem[half:], atol=stem.std().item())
 
 
-def test_a_smaller_network_keeps_the_channels_that_count():
+def test_smaller_network_keeps_the_channels_with_the_largest_scales():
     source = small("efficientnet_b0@32")
     model = trained_like(source)
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_a_smaller_network_keeps_the_channels_that_count():
     assert torch.equal(smaller.get_submodule("head.classifier").weight, classifier[:, ::2])
 
 
-def test_other_classes_begin_anew_and_everything_else_is_kept():
+def test_classifier_for_other_classes_is_fresh_and_the_rest_is_copied():
     source = small("resnet18@32")
     model, target = trained_like(source), source.replace(classes=3)
     torch.manual_seed(5)

@@ -1,4 +1,4 @@
-"""Weights from files: what is recognised, what is refused, and that nothing is half-loaded."""
+"""Weights from files: which formats are recognized, what is refused, and that nothing is half-loaded."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_file_of_torch_save_becomes_a_module(tmp_path: Path, theirs: nn.Module
                 "state_dict": {name: value + 1 for name, value in state.items()},
                 "state_dict_ema": {f"module.{name}": value for name, value in state.items()},
             },
-            'the average in "state_dict_ema" was taken rather than "state_dict"',
+            'used the moving average in "state_dict_ema" instead of "state_dict"',
         ),
         (
             lambda state: {
@@ -68,25 +68,25 @@ def test_a_file_of_torch_save_becomes_a_module(tmp_path: Path, theirs: nn.Module
                 "model_ema": {"n_averaged": torch.tensor(9)}
                 | {f"module.{name}": value for name, value in state.items()},
             },
-            'the average in "model_ema" was taken rather than "model"',
+            'used the moving average in "model_ema" instead of "model"',
         ),
     ],
 )
-def test_what_trainings_wrap_around_weights_is_taken_off_and_said(state, wrap, note):
+def test_checkpoint_wrappers_are_removed_and_noted(state, wrap, note):
     found, notes = find_state(wrap(state))
     assert any(note in said for said in notes)
     assert found.keys() == state.keys()
     assert all(found[name] is tensor for name, tensor in state.items())
 
 
-def test_a_nested_average_is_taken_from_a_file(tmp_path, theirs, state):
+def test_nested_average_is_used(tmp_path, theirs, state):
     late = {name: value + 1 for name, value in state.items()}
     averaged = {f"module.{name}": value for name, value in state.items()}
     torch.save({"model": late, "model_ema": averaged, "epoch": 3, "optimizer": {"state": {}}}, tmp_path / "a.pth")
     loaded = load_file(tmp_path / "a.pth", source="torchvision", name="resnet18")
     assert loaded.notes == (
-        'the average in "model_ema" was taken rather than "model"',
-        'the prefix "module." of all names was taken off',
+        'used the moving average in "model_ema" instead of "model"',
+        'removed the prefix "module." from all names',
     )
     assert same(loaded.build(), theirs)
 
@@ -103,20 +103,20 @@ def test_a_legacy_file_and_safetensors_are_read(tmp_path, theirs, state):
     [
         (
             {"generator": {"a": torch.zeros(1)}, "critic": {"b": torch.zeros(1)}},
-            "under names that say nothing.*generator",
+            "under unknown names.*generator",
         ),
         ({"model": {"a": torch.zeros(1)}, "net": {"b": torch.zeros(1)}}, "several state dicts.*model, net.*name one"),
         ({"epoch": 3, "loss": 0.5}, "holds no state dict; its entries are: epoch, loss"),
-        ({"a": torch.zeros(1), "epoch": 3}, "mixes tensors with what is none.*epoch"),
+        ({"a": torch.zeros(1), "epoch": 3}, "mixes tensors with other values.*epoch"),
         ([torch.zeros(1)], "holds a list; expected a state dict"),
     ],
 )
-def test_what_cannot_be_told_is_refused(content, message):
+def test_ambiguous_checkpoint_is_refused(content, message):
     with pytest.raises(WeightsError, match=message):
         find_state(content)
 
 
-def test_a_part_may_be_named(tmp_path, theirs, state):
+def test_part_can_be_given(tmp_path, theirs, state):
     torch.save({"teacher": {"net": state}, "student": {"net": {"a": torch.zeros(1)}}}, tmp_path / "a.pth")
     loaded = load_file(tmp_path / "a.pth", source="torchvision", name="resnet18", part="teacher.net")
     assert same(loaded.build(), theirs)
@@ -130,7 +130,7 @@ def test_a_whole_module_is_refused(tmp_path, theirs):
         load_file(tmp_path / "a.pth", source="torchvision", name="resnet18")
 
 
-def test_an_imported_file_carries_its_contract_and_needs_nothing_else(tmp_path, theirs, state):
+def test_imported_file_contains_its_contract(tmp_path, theirs, state):
     save_file(state, tmp_path / "a.bin")
     made = import_file(tmp_path / "a.bin", tmp_path / "a.safetensors", source="torchvision", name="resnet18")
     assert made.weights.sha256 == sha256_of(tmp_path / "a.bin")
@@ -139,7 +139,7 @@ def test_an_imported_file_carries_its_contract_and_needs_nothing_else(tmp_path, 
     assert loaded.weights.network.padding == "symmetric"
     assert same(loaded.build(), theirs)
     assert set(safetensors.torch.load_file(tmp_path / "a.safetensors")) == set(build(made.weights.network).state_dict())
-    with pytest.raises(WeightsError, match="holds torchvision/resnet18, and timm/resnet50 was asked for"):
+    with pytest.raises(WeightsError, match="holds torchvision/resnet18, not timm/resnet50"):
         load_file(tmp_path / "a.safetensors", source="timm", name="resnet50")
 
 
@@ -176,7 +176,7 @@ def test_a_file_with_the_published_digest_gets_the_published_contract(tmp_path, 
     assert weights.preprocessing.resolution == 224
 
 
-def test_the_classifier_may_be_left_out_and_the_rest_adapted(tmp_path, theirs):
+def test_classifier_can_be_left_out(tmp_path, theirs):
     save_file(theirs.state_dict(), tmp_path / "a.bin")
     out = tmp_path / "a.safetensors"
     import_file(tmp_path / "a.bin", out, source="torchvision", name="resnet18", drop_head=True)
@@ -193,15 +193,17 @@ def test_the_classifier_may_be_left_out_and_the_rest_adapted(tmp_path, theirs):
 
 def test_wrong_family_and_wrong_number_of_classes(tmp_path):
     save_file(torchvision.models.resnet18(num_classes=7).state_dict(), tmp_path / "a.bin")
-    with pytest.raises(NetworkError, match=r"not of torchvision's mobilenet_v2 with the structure of mobilenet_v2"):
+    with pytest.raises(
+        NetworkError, match=r"not those of torchvision's mobilenet_v2 with the structure of mobilenet_v2"
+    ):
         load_weights(tmp_path / "a.bin", source="torchvision", name="mobilenet_v2")
-    with pytest.raises(NetworkError, match=r"another number of classes than 1000: leave its classifier out"):
+    with pytest.raises(NetworkError, match=r"number of classes is not 1000: leave out the classifier"):
         load_weights(tmp_path / "a.bin", source="torchvision", name="resnet18")
     model = load_weights(tmp_path / "a.bin", source="torchvision", name="resnet18", classes=7)
     assert model.network.classes == 7
 
 
-def test_weights_for_a_network_that_disagrees_are_refused(tmp_path, state):
+def test_weights_for_a_different_network_are_refused(tmp_path, state):
     save_file(state, tmp_path / "a.bin")
     loaded = load_file(tmp_path / "a.bin", source="torchvision", name="resnet18")
     with pytest.raises(WeightsError, match=r"does not fit resnet18: padding is same, expected symmetric"):
@@ -210,7 +212,7 @@ def test_weights_for_a_network_that_disagrees_are_refused(tmp_path, state):
 
 def test_a_file_without_contract_needs_source_and_name(tmp_path, state):
     save_file(state, tmp_path / "a.bin")
-    with pytest.raises(WeightsError, match="carries no contract: say whose names it uses"):
+    with pytest.raises(WeightsError, match="does not say which network it belongs to"):
         load_file(tmp_path / "a.bin")
     with pytest.raises(WeightsError, match="was not written by Triscale"):
         load_file(tmp_path / "a.bin", source="triscale", name="resnet18")
@@ -253,28 +255,28 @@ def test_the_weights_of_a_run_are_read_with_its_contract(tmp_path, tiny):
         torch.testing.assert_close(loaded.build()(images), model(images), rtol=0, atol=0)
 
 
-def test_the_weights_of_a_run_without_the_run_or_altered(tmp_path, tiny):
+def test_run_weights_without_their_run_or_altered_are_refused(tmp_path, tiny):
     write_run(tmp_path / "run", tiny)
     file = tmp_path / "run" / "model.safetensors"
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes(file.read_bytes())
-    with pytest.raises(WeightsError, match=r"cannot read .*run\.json.*give its folder"):
+    with pytest.raises(WeightsError, match=r"cannot read .*run\.json.*give the run directory"):
         load_file(alone)
     manifest = {"files": [{"name": "model.safetensors", "sha256": "0" * 64}]}
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(WeightsError, match="was altered since its Run ended"):
+    with pytest.raises(WeightsError, match="was altered after its run ended"):
         load_file(file)
 
 
 def test_a_contract_of_a_newer_schema_is_refused(tmp_path, state):
     save_file(state, tmp_path / "a.bin")
     made = import_file(tmp_path / "a.bin", tmp_path / "a.safetensors", source="torchvision", name="resnet18")
-    contract = json.loads(made.weights.to_json()) | {"schema": 2}
-    with pytest.raises(RecordError, match="of schema 2, and this version of Triscale reads up to schema 1"):
+    contract = json.loads(made.weights.to_json()) | {"schema": 3}
+    with pytest.raises(RecordError, match="of schema 3, and this version of Triscale reads up to schema 2"):
         WeightsContract.from_json(json.dumps(contract))
 
 
-def test_a_failed_import_leaves_an_earlier_one(tmp_path, state):
+def test_failed_import_keeps_an_earlier_one(tmp_path, state):
     save_file(state, tmp_path / "a.bin")
     out = tmp_path / "a.safetensors"
     import_file(tmp_path / "a.bin", out, source="torchvision", name="resnet18")

@@ -1,4 +1,4 @@
-"""Weights of other projects compute, under our names, what the other projects' modules compute."""
+"""Imported weights compute what the modules of the other projects compute."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from triscale.nn.build import build
 from triscale.weights.bundle import AVERAGE, to_torch
 from triscale.weights.export import export_state
-from triscale.weights.rules import to_ours
-from triscale.weights.sources import SOURCES, architecture_named
+from triscale.weights.rules import to_triscale
+from triscale.weights.sources import SOURCES, get_architecture
 
 from . import others
 
@@ -42,14 +42,14 @@ CASES = [
 
 def imported(source: str, name: str, model: nn.Module) -> dict[str, Tensor]:
     """Return the state of their module under our names, through the map of its source."""
-    architecture = architecture_named(source, name)
+    architecture = get_architecture(source, name)
     state = model.state_dict()
     if source == "google":
         variables = others.tensorflow_variables(state, name, architecture.network)
         averaged = {key + AVERAGE: values for key, values in variables.items()}
         late = {key: values + 1 for key, values in variables.items()}
         state, _ = to_torch(late | averaged)
-    return to_ours(state, architecture.network, SOURCES[source].rules[architecture.family], "theirs")
+    return to_triscale(state, architecture.network, SOURCES[source].rules[architecture.family], "theirs")
 
 
 def near(found: Tensor, expected: Tensor, tolerance: float) -> None:
@@ -60,8 +60,8 @@ def near(found: Tensor, expected: Tensor, tolerance: float) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(("source", "name"), CASES)
-def test_logits_and_maps_are_theirs(source, name):
-    architecture = architecture_named(source, name)
+def test_logits_and_feature_maps_equal_the_original(source, name):
+    architecture = get_architecture(source, name)
     network = architecture.network
     torch.manual_seed(1)
     images = torch.randn(SAMPLES, 3, PIXELS, PIXELS)
@@ -102,8 +102,8 @@ def test_logits_and_maps_are_theirs(source, name):
         ("lukemelas", "efficientnet-b0"),
     ],
 )
-def test_our_weights_go_back_to_their_modules(source, name):
-    network = architecture_named(source, name).network
+def test_exported_weights_load_into_the_original_modules(source, name):
+    network = get_architecture(source, name).network
     torch.manual_seed(2)
     images = torch.randn(SAMPLES, 3, PIXELS, PIXELS)
     theirs = others.with_random_weights(others.their_module(source, name, PIXELS), images)
@@ -126,24 +126,24 @@ def test_our_weights_go_back_to_their_modules(source, name):
     ],
 )
 @pytest.mark.stress
-def test_every_name_is_mapped_once_and_norms_are_theirs(source, name):
-    architecture = architecture_named(source, name)
+def test_every_name_is_mapped_once_and_norms_match(source, name):
+    architecture = get_architecture(source, name)
     with torch.device("meta"):
         model = others.their_module(source, name, PIXELS)
     state = model.state_dict()
-    mapped = to_ours(state, architecture.network, SOURCES[source].rules[architecture.family], "theirs")
+    mapped = to_triscale(state, architecture.network, SOURCES[source].rules[architecture.family], "theirs")
     assert len(mapped) == len(state) == len({id(tensor) for tensor in mapped.values()})
     norms = {(part.eps, round(part.momentum, 9)) for part in model.modules() if isinstance(part, nn.BatchNorm2d)}
     assert norms == {(architecture.norm.eps, architecture.norm.momentum)}
 
 
-def test_the_lite_checkpoints_have_the_names_of_the_others_without_gates():
-    lite = architecture_named("google", "efficientnet-lite0").network
+def test_lite_checkpoints_have_the_other_names_without_squeeze_and_excitation():
+    lite = get_architecture("google", "efficientnet-lite0").network
     rules = SOURCES["google"].rules["efficientnet"]
     ours = build(lite).state_dict()
-    from triscale.weights.rules import to_theirs
+    from triscale.weights.rules import from_triscale
 
-    names = set(to_theirs(ours, lite, rules))
-    full = architecture_named("google", "efficientnet-b0").network
-    others_names = set(to_theirs(build(full).state_dict(), full, rules))
+    names = set(from_triscale(ours, lite, rules))
+    full = get_architecture("google", "efficientnet-b0").network
+    others_names = set(from_triscale(build(full).state_dict(), full, rules))
     assert {name for name in others_names if "/se/" not in name} == names

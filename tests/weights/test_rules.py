@@ -1,4 +1,4 @@
-"""The rule engine: every name is mapped, or the import fails with what was left."""
+"""The rule engine: every name is mapped, or the import fails with a list of the others."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from triscale.errors import NetworkError, WeightsError
 from triscale.families import get
 from triscale.network.spec import Network
 from triscale.weights.export import export_state
-from triscale.weights.rules import to_ours
-from triscale.weights.sources import SOURCES, architecture_named, network_of
+from triscale.weights.rules import to_triscale
+from triscale.weights.sources import SOURCES, get_architecture, network_of
 
 RESNET = SOURCES["torchvision"].rules["resnet"]
 
@@ -22,28 +22,28 @@ def resnet18() -> tuple[dict[str, Tensor], Network]:
         return dict(torchvision.models.resnet18().state_dict()), network_of("torchvision", "resnet18")
 
 
-def test_other_class_counts_fit():
+def test_other_numbers_of_classes_fit():
     network = network_of("torchvision", "resnet18").replace(classes=7)
     with torch.device("meta"):
         state = torchvision.models.resnet18(num_classes=7).state_dict()
-    assert len(to_ours(state, network, RESNET, "torchvision's resnet18")) == len(state)
+    assert len(to_triscale(state, network, RESNET, "torchvision's resnet18")) == len(state)
 
 
-def test_the_classifier_is_left_out_only_when_asked():
+def test_classifier_is_left_out_only_on_request():
     _, network = resnet18()
     with torch.device("meta"):
         state = torchvision.models.resnet18(num_classes=7).state_dict()
-    with pytest.raises(NetworkError, match=r"of another shape: head\.classifier.*another number of classes than 1000"):
-        to_ours(state, network, RESNET, "torchvision's resnet18")
-    mapped = to_ours(state, network, RESNET, "torchvision's resnet18", drop_head=True)
+    with pytest.raises(NetworkError, match=r"of another shape: head\.classifier.*number of classes is not 1000"):
+        to_triscale(state, network, RESNET, "torchvision's resnet18")
+    mapped = to_triscale(state, network, RESNET, "torchvision's resnet18", drop_head=True)
     assert len(mapped) == len(state) - 2
     assert not [name for name in mapped if "classifier" in name]
 
 
-def test_old_files_do_not_count_the_steps_of_batch_norm():
+def test_num_batches_tracked_may_be_missing():
     state, network = resnet18()
     older = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
-    mapped = to_ours(older, network, RESNET, "torchvision's resnet18")
+    mapped = to_triscale(older, network, RESNET, "torchvision's resnet18")
     assert mapped["stem.norm.num_batches_tracked"].item() == 0
     assert len(mapped) == len(state)
 
@@ -51,36 +51,36 @@ def test_old_files_do_not_count_the_steps_of_batch_norm():
 def test_half_precision_becomes_float32():
     network = network_of("torchvision", "resnet18")
     state = {name: tensor.half() for name, tensor in torchvision.models.resnet18().state_dict().items()}
-    mapped = to_ours(state, network, RESNET, "torchvision's resnet18")
+    mapped = to_triscale(state, network, RESNET, "torchvision's resnet18")
     assert mapped["stem.conv.weight"].dtype == torch.float32
     assert mapped["stem.norm.num_batches_tracked"].dtype == torch.int64
 
 
-def test_what_is_left_over_on_either_side_is_listed():
+def test_unmatched_parameters_are_listed():
     state, network = resnet18()
     del state["layer1.0.conv1.weight"]
     state["layer5.0.conv1.weight"] = torch.zeros(1)
     state["fc.bias"] = torch.zeros(10)
     with pytest.raises(NetworkError) as caught:
-        to_ours(state, network, RESNET, "torchvision's resnet18")
+        to_triscale(state, network, RESNET, "torchvision's resnet18")
     message = str(caught.value)
-    assert "not of torchvision's resnet18 with the structure of resnet18" in message
+    assert "not those of torchvision's resnet18 with the structure of resnet18" in message
     assert "not in the weights: stages.0.blocks.0.first.conv.weight (layer1.0.conv1.weight)" in message
     assert "not in the network: layer5.0.conv1.weight" in message
     assert "of another shape: head.classifier.bias (fc.bias) is (10,) instead of (1000,)" in message
 
 
-def test_a_long_list_is_cut():
+def test_long_list_is_truncated():
     state, _ = resnet18()
     with pytest.raises(NetworkError, match=r"not in the weights: .* and \d+ more; of another shape: .* and \d+ more"):
-        to_ours(state, network_of("torchvision", "resnet50"), RESNET, "torchvision's resnet50")
+        to_triscale(state, network_of("torchvision", "resnet50"), RESNET, "torchvision's resnet50")
 
 
-def test_gates_have_no_rule_where_torchvision_has_none():
+def test_squeeze_and_excitation_without_a_rule_is_refused():
     with torch.device("meta"):
         state = torchvision.models.mnasnet1_0().state_dict()
     with pytest.raises(NetworkError, match=r"se\.reduce\.weight \(no rule\)"):
-        to_ours(state, get("mnasnet_a1"), SOURCES["torchvision"].rules["mnasnet"], "torchvision's mnasnet1_0")
+        to_triscale(state, get("mnasnet_a1"), SOURCES["torchvision"].rules["mnasnet"], "torchvision's mnasnet1_0")
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_gates_have_no_rule_where_torchvision_has_none():
         ("lukemelas", "resnet18", "it has efficientnet-b0"),
     ],
 )
-def test_networks_that_a_source_lacks(source, name, hint):
-    with pytest.raises(WeightsError, match=f'has no network "{name}" that Triscale knows; {hint}'):
+def test_unknown_networks_of_a_source(source, name, hint):
+    with pytest.raises(WeightsError, match=f'the network "{name}" of .* is unknown; {hint}'):
         network_of(source, name)
 
 
@@ -111,11 +111,11 @@ def test_an_unknown_source():
         ("google", "efficientnet_lite0", "efficientnet-lite0"),
     ],
 )
-def test_our_names_and_names_with_tags_find_their_networks(source, name, theirs):
-    assert architecture_named(source, name).name == theirs
+def test_own_names_and_names_with_tags_are_found(source, name, theirs):
+    assert get_architecture(source, name).name == theirs
 
 
-def test_exporting_a_network_that_computes_something_else_names_the_fields():
+def test_export_of_a_different_network_names_the_fields():
     network = get("efficientnet_b0")
     from triscale.nn.build import build
 

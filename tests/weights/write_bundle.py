@@ -1,4 +1,4 @@
-"""Writes the checkpoint of ``tests/weights/data`` with TensorFlow, and what TensorFlow reads back from it.
+"""Write the checkpoint of ``tests/weights/data`` with TensorFlow, and what TensorFlow reads back from it.
 
 Made with TensorFlow 2.21.0: ``python tests/weights/write_bundle.py tests/weights/data``. The variables are those of a
 tiny network (stem of 8, one block without expansion, one with, head of 16, 5 classes) under the names of the official

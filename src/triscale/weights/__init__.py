@@ -1,1 +1,1 @@
-"""Checkpoints of other projects: one file a source, each a table of name rules."""
+"""Load checkpoints of other projects; each source is a module with a table of name rules."""

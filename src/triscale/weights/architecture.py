@@ -1,4 +1,4 @@
-"""What another project calls a network, and what its modules do otherwise than ours: rows of a source's table."""
+"""The architectures of other projects: their names, and how their modules differ from ours."""
 
 from __future__ import annotations
 
@@ -11,22 +11,35 @@ from triscale.scaling.apply import scale_to
 
 SourceName = Literal["torchvision", "timm", "lukemelas", "google", "triscale"]
 Rules = tuple[tuple[str, str], ...]
-"""Pairs of our form and theirs; :mod:`triscale.weights.rules` says how they are written."""
+"""Pairs of a pattern for our names and a template for theirs, see :mod:`triscale.weights.rules`."""
 
 
 class Architecture(Record):
     """A network of another project.
 
     Attributes:
-        name: what the project calls it.
-        family: the key of its rules in the source's table.
-        base: the published network of ours that it is, or is scaled from.
-        padding: of all convolutions and of the stem's pool.
-        norm: batch norm of its modules as they are built.
-        depth: multiplier of the repeats.
-        width: multiplier of the widths.
-        fixed_ends: stem and head keep their widths, first and last stage their repeats.
-        head: width of a last 1x1 convolution that the base does not have.
+        name: The project's name for it.
+        family: The key of its rules in the source's table.
+        base: The network in :mod:`triscale.families` that it equals or is scaled from.
+        padding: Padding of all convolutions and of the pooling in the stem.
+        norm: Batch norm parameters of its modules.
+        depth: Multiplier of the repeats.
+        width: Multiplier of the widths.
+        fixed_ends: Whether stem and head keep their widths, and the first and last stage their repeats.
+        head: Width of a final 1x1 convolution that the base does not have.
+
+    Example:
+        >>> norm = BatchNorm(eps=1e-5, momentum=0.1)
+        >>> row = Architecture(
+        ...     name="mobilenetv2_050",
+        ...     family="inverted",
+        ...     base="mobilenet_v2",
+        ...     padding="symmetric",
+        ...     norm=norm,
+        ...     width=0.5,
+        ... )
+        >>> row.network.stem.width
+        16
     """
 
     name: str
@@ -41,7 +54,7 @@ class Architecture(Record):
 
     @property
     def network(self) -> Network:
-        """The Network that computes what the project's module computes."""
+        """The Network that computes the same function as the project's module."""
         network = get(self.base)
         if (self.depth, self.width) != (1.0, 1.0):
             network = scale_to(
@@ -52,9 +65,7 @@ class Architecture(Record):
             )
         changes: dict[str, Any] = {"padding": self.padding, "norm": self.norm}
         if self.head is not None:
-            changes["head"] = network.head.model_copy(
-                update={"width": self.head, "activation": network.stem.activation}
-            )
+            changes["head"] = network.head.replace(width=self.head, activation=network.stem.activation)
         if (self.depth, self.width, self.head) != (1.0, 1.0, None):
             changes["name"] = self.name
         return network.replace(**changes)
@@ -63,10 +74,10 @@ class Architecture(Record):
 def _with_fixed_ends(network: Network) -> Network:
     last = len(network.stages) - 1
     return network.replace(
-        stem=network.stem.model_copy(update={"width_rule": "fixed"}),
-        head=network.head.model_copy(update={"width_rule": "fixed"}),
+        stem=network.stem.replace(width_rule="fixed"),
+        head=network.head.replace(width_rule="fixed"),
         stages=tuple(
-            stage.model_copy(update={"depth_rule": "fixed"}) if number in (0, last) else stage
+            stage.replace(depth_rule="fixed") if number in (0, last) else stage
             for number, stage in enumerate(network.stages)
         ),
     )

@@ -1,7 +1,14 @@
-"""TensorFlow's checkpoints of version 2, read without TensorFlow.
+"""Read TensorFlow V2 checkpoints without TensorFlow.
 
-The ``.index`` file is a sorted table of LevelDB whose values are protocol buffers (``BundleEntryProto`` of
-``tensorflow/core/protobuf/tensor_bundle.proto``); the ``.data`` files hold the tensors' bytes. Both carry CRC-32C.
+The ``.index`` file is a LevelDB table (https://github.com/google/leveldb/blob/main/doc/table_format.md) whose values
+are protocol buffers (``BundleEntryProto`` of ``tensorflow/core/protobuf/tensor_bundle.proto``). The ``.data`` files
+hold the bytes of the tensors. Both are protected by CRC-32C.
+
+::
+
+    .index:  data block | ... | index block | footer (48 bytes: handles of metaindex and index block, magic)
+    block:   (shared key bytes, new key bytes, value bytes, key suffix, value) x N | restart array | type | CRC
+    .data:   tensor | tensor | ...      at the offsets and sizes in the values of the index
 """
 
 from __future__ import annotations
@@ -19,14 +26,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from triscale.errors import WeightsError
-from triscale.weights.crc import crc32c, unmasked
+from triscale.weights.crc import crc32c, unmask_crc
 
 Values = NDArray[Any]
 
 MAGIC = 0xDB4775248B80FB57
 MAX_INDEX_BYTES = 64 << 20
 _FOOTER = 48
-_TRAILER = 5
+_TRAILER = 5  # after each block: one byte for the compression type, four for the CRC
 
 _TYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype("<f4"),
@@ -35,7 +42,7 @@ _TYPES: dict[int, np.dtype[Any]] = {
     9: np.dtype("<i8"),
     19: np.dtype("<f2"),
 }
-"""Of ``tensorflow/core/framework/types.proto``; variables of other types hold no weights and are passed over."""
+"""The numeric types of ``tensorflow/core/framework/types.proto``; variables of other types are skipped."""
 
 AVERAGE = "/ExponentialMovingAverage"
 SLOTS = ("/RMSProp", "/RMSProp_1", "/Momentum", "/Adam", "/Adam_1")
@@ -50,7 +57,7 @@ _VALUES = {
     "moving_mean": ("running_mean", None),
     "moving_variance": ("running_var", None),
 }
-"""What a layer's value is called in torch, and the order of its axes there."""
+"""The name of each variable of a layer in PyTorch, and the permutation of its axes (HWIO to OIHW)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,45 +71,57 @@ class _Entry:
 
 
 def read_bundle(index: Path) -> dict[str, Values]:
-    """Return the numeric variables of a checkpoint by their names, mapped from the disk.
+    """Return the numeric variables of a checkpoint by name, memory-mapped.
 
     Args:
-        index: the ``.index`` file, its name without that ending, or a folder with one checkpoint.
+        index: The ``.index`` file, its name without the suffix, or a folder with one checkpoint.
 
     Raises:
-        WeightsError: files are missing, cut off or altered, the index is compressed, or describes what is not there.
+        WeightsError: Files are missing, truncated or altered, the index is compressed, or does not match the data.
     """
     path = _index_file(index)
     try:
         entries = {name: _entry(value, path, name) for name, value in _pairs(path)}
     except (IndexError, UnicodeDecodeError, struct.error) as error:
-        raise WeightsError(f"{path} is damaged: its table cannot be followed") from error
+        raise WeightsError(f"{path} is damaged: its table cannot be parsed; download it again") from error
     header = entries.pop("", None)
     if header is None:
-        raise WeightsError(f"{path} is no index of a TensorFlow checkpoint: its header is missing")
+        raise WeightsError(f"{path} is not the index of a TensorFlow checkpoint: its header is missing")
     shards: dict[int, Values] = {}
-    taken: dict[int, int] = {}
+    read_bytes: dict[int, int] = {}
     found: dict[str, Values] = {}
     for name, entry in entries.items():
         if entry.kind not in _TYPES:
             continue
         if entry.shard not in shards:
             shards[entry.shard] = _shard(path, entry.shard)
-        taken[entry.shard] = taken.get(entry.shard, 0) + entry.size
-        if taken[entry.shard] > len(shards[entry.shard]):
-            raise WeightsError(f"{path} describes more than its data file holds: it is cut off; fetch it again")
+        # Overlapping entries would let a small file claim a lot of memory.
+        read_bytes[entry.shard] = read_bytes.get(entry.shard, 0) + entry.size
+        if read_bytes[entry.shard] > len(shards[entry.shard]):
+            raise WeightsError(f"{path} describes more than its data file holds: it is truncated; download it again")
         found[name] = _variable(shards[entry.shard], entry, path, name)
     return found
 
 
 def to_torch(variables: Mapping[str, Values]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return variables with torch's names of values and order of axes, and sentences that say which were taken.
+    """Convert variables to PyTorch's names and axis order.
 
-    Exponential moving averages are preferred; what an optimizer keeps and counters are left out. A scope that all
-    names begin with is taken off: ``efficientnet-b0/stem/conv2d/kernel`` becomes ``stem/conv2d.weight``.
+    Exponential moving averages are preferred; optimizer state and counters are left out. A scope that all names share
+    is removed: ``efficientnet-b0/stem/conv2d/kernel`` becomes ``stem/conv2d.weight``.
+
+    Args:
+        variables: The result of :func:`read_bundle`.
+
+    Returns:
+        The state dict, and notes on the choices made.
 
     Raises:
-        WeightsError: a variable that is none of a layer.
+        WeightsError: A variable does not belong to a layer.
+
+    Example:
+        >>> state, _ = to_torch({"stem/conv2d/kernel": np.zeros((3, 3, 1, 8), np.float32)})
+        >>> {name: tuple(value.shape) for name, value in state.items()}
+        {'conv2d.weight': (8, 1, 3, 3)}
     """
     plain = {
         name: values
@@ -116,15 +135,15 @@ def to_torch(variables: Mapping[str, Values]) -> tuple[dict[str, Tensor], tuple[
     for name, values in plain.items():
         layer, _, value = name.removeprefix(scope).rpartition("/")
         if value not in _VALUES or not layer:
-            raise WeightsError(f'the checkpoint has a variable "{name}" that is none of a layer')
+            raise WeightsError(f'the checkpoint has a variable "{name}" that does not belong to a layer')
         renamed, axes = _VALUES[value]
         chosen = np.asarray(variables[name + AVERAGE] if name in averaged else values)
         if axes is not None:
             chosen = chosen.transpose(axes if chosen.ndim == len(axes) else None)
         state[f"{layer}.{renamed}"] = torch.from_numpy(np.array(chosen, order="C", copy=True))
-    notes = [f"the moving averages of {len(averaged)} of {len(plain)} variables were taken"] if averaged else []
+    notes = [f"used the moving averages of {len(averaged)} of {len(plain)} variables"] if averaged else []
     if scope:
-        notes.append(f'the scope "{scope}" of all names was taken off')
+        notes.append(f'removed the scope "{scope}" from all names')
     return state, tuple(notes)
 
 
@@ -141,8 +160,8 @@ def _shard(index: Path, number: int) -> Values:
     found = sorted(index.parent.glob(f"{_escaped(index.stem)}.data-{number:05d}-of-*"))
     if len(found) != 1:
         raise WeightsError(
-            f"{index} needs {index.stem}.data-{number:05d}-of-..., of which there are {len(found)}; "
-            "put the files of the checkpoint side by side"
+            f"{index} needs one file {index.stem}.data-{number:05d}-of-..., and there are {len(found)}; "
+            "put the files of the checkpoint into one folder"
         )
     if not found[0].stat().st_size:
         return np.zeros(0, np.uint8)
@@ -156,28 +175,28 @@ def _escaped(name: str) -> str:
 def _variable(data: Values, entry: _Entry, path: Path, name: str) -> Values:
     kind = _TYPES[entry.kind]
     if math.prod(entry.shape) * kind.itemsize != entry.size:
-        raise WeightsError(f'{path} lies about "{name}": a shape of {entry.shape} does not take {entry.size} bytes')
+        raise WeightsError(f'{path} is damaged: the shape {entry.shape} of "{name}" does not take {entry.size} bytes')
     content = data[entry.offset : entry.offset + entry.size]
     if len(content) != entry.size:
-        raise WeightsError(f'{path} has "{name}" end outside of its data file; fetch it again')
-    if crc32c(content.view(np.uint8)) != unmasked(entry.crc):
-        raise WeightsError(f'the values of "{name}" beside {path} were altered (CRC-32C); fetch the checkpoint again')
+        raise WeightsError(f'{path} is damaged: "{name}" ends outside of its data file; download it again')
+    if crc32c(content.view(np.uint8)) != unmask_crc(entry.crc):
+        raise WeightsError(f'the data file of {path} was altered: CRC-32C of "{name}" differs; download it again')
     values: Values = content.view(kind).reshape(entry.shape)
     return values
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the keys and values of the table in their order; where it cannot be followed, what Python raises."""
+    """Yield the keys and values of the table in order; parsing errors are raised as Python raises them."""
     try:
         size = path.stat().st_size
         if not _FOOTER < size <= MAX_INDEX_BYTES:
-            raise WeightsError(f"{path} has {size} bytes; an index of a checkpoint has {_FOOTER} to {MAX_INDEX_BYTES}")
+            raise WeightsError(f"{path} has {size} bytes; expected {_FOOTER} to {MAX_INDEX_BYTES} for an index")
         content = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from error
     footer = content[-_FOOTER:]
     if struct.unpack("<Q", footer[-8:])[0] != MAGIC:
-        raise WeightsError(f"{path} is no index of a TensorFlow checkpoint, or is cut off")
+        raise WeightsError(f"{path} is not the index of a TensorFlow checkpoint, or is truncated")
     _, at = _handle(footer, 0)
     (offset, length), _ = _handle(footer, at)
     covered = 0
@@ -185,7 +204,7 @@ def _pairs(path: Path) -> Iterator[tuple[str, bytes]]:
         (start, size), _ = _handle(place, 0)
         covered += size
         if covered > len(content):
-            raise WeightsError(f"{path} is no index that TensorFlow wrote: its blocks overlap")
+            raise WeightsError(f"{path} was not written by TensorFlow: its blocks overlap")
         for key, value in _block(content, start, size, path):
             yield key.decode(), value
 
@@ -197,15 +216,15 @@ def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
 
 
 def _block(content: bytes, offset: int, length: int, path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and values of one block; keys share their beginnings with the one before."""
+    """Yield the keys and values of one block; each key stores only what differs from the start of the previous one."""
     end = offset + length
     if end + _TRAILER > len(content):
-        raise WeightsError(f"{path} is damaged: a block lies outside of the file")
+        raise WeightsError(f"{path} is damaged: a block is outside of the file")
     if content[end] != 0:
         raise WeightsError(f"{path} has compressed blocks, which TensorFlow does not write and Triscale does not read")
-    signed = np.frombuffer(content, np.uint8, length + 1, offset)
-    if crc32c(signed) != unmasked(struct.unpack_from("<I", content, end + 1)[0]):
-        raise WeightsError(f"{path} was altered (CRC-32C of a block); fetch the checkpoint again")
+    protected = np.frombuffer(content, np.uint8, length + 1, offset)
+    if crc32c(protected) != unmask_crc(struct.unpack_from("<I", content, end + 1)[0]):
+        raise WeightsError(f"{path} was altered: CRC-32C of a block differs; download the checkpoint again")
     block = content[offset:end]
     restarts = struct.unpack_from("<I", block, length - 4)[0]
     stop, at, key = length - 4 - 4 * restarts, 0, b""
@@ -223,10 +242,10 @@ def _block(content: bytes, offset: int, length: int, path: Path) -> Iterator[tup
 
 def _entry(value: bytes, path: Path, name: str) -> _Entry:
     fields = dict(_fields(value))
-    if not name:  # the header, whose fields are others
+    if not name:  # the header has other fields
         return _Entry(0, (), 0, 0, 0, 0)
     if 7 in fields:
-        raise WeightsError(f'{path} keeps "{name}" in slices, which Triscale does not read')
+        raise WeightsError(f'{path} stores "{name}" in slices, which Triscale does not support')
     sides = [
         _number(dict(_fields(dimension)), 1)
         for number, dimension in _fields(fields.get(2, b""))
@@ -244,7 +263,7 @@ def _number(fields: dict[int, int | bytes], number: int) -> int:
 
 
 def _fields(data: int | bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield the fields of a protocol buffer: number, and a number or bytes."""
+    """Yield field numbers and values of a protocol buffer (https://protobuf.dev/programming-guides/encoding)."""
     if isinstance(data, int):
         raise IndexError
     at = 0

@@ -1,7 +1,7 @@
-"""The process in which foreign files are opened: bounded in memory, time and disk, and unable to start anything.
+"""The sandbox process that opens untrusted files: limited in memory, time and disk, and unable to start processes.
 
-Run as ``python -m triscale.weights.child KIND FILE OUT SECONDS PART``. It writes a safetensors file (or, of a tar
-archive, the files of a TensorFlow checkpoint) and answers with one line of JSON; whatever else happens is a refusal.
+Run as ``python -m triscale.weights.child FORMAT FILE OUT SECONDS PART``. It writes a safetensors file (or, from a tar
+archive, the files of a TensorFlow checkpoint) and prints one line of JSON. Every other outcome counts as a refusal.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ from triscale.weights.tensors import TYPES, write_tensors
 from triscale.weights.unwrap import find_state
 
 SPARE_BYTES = 200 << 20
-MAX_COPIES = 2
-"""Memory, and what is written, may be so many times the file."""
+"""Memory allowed in addition to :data:`MAX_SIZE_RATIO` times the file."""
 
-MAX_UNPACKED = 10
-"""Weights hardly compress; an archive that unpacks to more than so many times its size is no archive of weights."""
+MAX_SIZE_RATIO = 2
+"""Maximum memory, and maximum size of the tensors, relative to the file."""
+
+MAX_COMPRESSION_RATIO = 10
+"""Maximum unpacked size of an archive relative to its file: weights hardly compress, archive bombs do."""
 
 _FORBIDDEN = re.compile(r"(subprocess|os\.(system|exec|fork|spawn|posix_spawn|kill)|socket|ctypes)\b")
 _CHECKPOINT = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")
 
 
 def main() -> None:
-    """Open one file and answer."""
+    """Open the file given on the command line and print the result."""
     kind, given, out, seconds, part = sys.argv[1:]
     sys.excepthook = _refuse
     sys.setrecursionlimit(2000)
@@ -55,9 +57,9 @@ def main() -> None:
 
 
 def _bound(size: int, seconds: int) -> None:
-    """Take away what opening a file of this size does not need."""
-    space = _status("VmSize") + MAX_COPIES * size + SPARE_BYTES
-    written = max(MAX_COPIES, MAX_UNPACKED) * size + SPARE_BYTES
+    """Limit memory, CPU time, file size and audit events to what opening a file of this size needs."""
+    space = _status("VmSize") + MAX_SIZE_RATIO * size + SPARE_BYTES
+    written = max(MAX_SIZE_RATIO, MAX_COMPRESSION_RATIO) * size + SPARE_BYTES
     limit_process(memory=space, cpu_seconds=seconds, file_bytes=written)
     sys.addaudithook(_forbid)
 
@@ -71,33 +73,33 @@ def _check(state: dict[str, Tensor], size: int) -> None:
     total = 0
     for name, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype not in TYPES.values():
-            raise WeightsError(f'"{name}" is {tensor.dtype}, {tensor.layout}; expected plain numbers')
+            raise WeightsError(f'"{name}" is {tensor.dtype}, {tensor.layout}; expected a dense tensor of numbers')
         total += tensor.numel() * tensor.element_size()
-    if total > MAX_COPIES * size:
-        raise WeightsError(f"its tensors take {total} bytes, in a file of {size}: they repeat the same values")
+    if total > MAX_SIZE_RATIO * size:
+        raise WeightsError(f"its tensors take {total} bytes in a file of {size} bytes: they share storage")
 
 
 def _unpack(path: Path, folder: Path, size: int) -> None:
-    """Unpack the files of a TensorFlow checkpoint, under names of our own."""
+    """Unpack the files of a TensorFlow checkpoint under fixed names, so that no path leads out of the folder."""
     unpacked = 0
     with tarfile.open(path, "r|*") as archive:
         for member in archive:
             unpacked += member.size
-            if unpacked > MAX_UNPACKED * size + (1 << 20):
-                raise WeightsError(f"it unpacks to more than {MAX_UNPACKED} times its size")
+            if unpacked > MAX_COMPRESSION_RATIO * size + (1 << 20):
+                raise WeightsError(f"it unpacks to more than {MAX_COMPRESSION_RATIO} times its size")
             found = _CHECKPOINT.search(member.name)
             if found is None or not member.isfile():
                 continue
             target = folder / f"model.{found[1]}"
             content = archive.extractfile(member)
             if target.exists() or content is None:
-                raise WeightsError("it holds several checkpoints; unpack it and give the one that is meant")
+                raise WeightsError("it holds several checkpoints; unpack it and give one of them")
             with target.open("wb") as file:
                 shutil.copyfileobj(content, file, 1 << 20)
 
 
 def _status(field: str) -> int:
-    """Return a figure of this process's memory in bytes."""
+    """Return a memory statistic of this process in bytes."""
     found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1]) * 1024
@@ -109,7 +111,7 @@ def _refuse(kind: type[BaseException], error: BaseException, _: TracebackType | 
         found = re.search(r"(?:Unsupported|Trying to|was not) [^\n]*|global[^\n]*", reason)
         reason = f"it holds more than tensors: {found[0] if found else reason}"[:300]
     elif issubclass(kind, MemoryError) or "allocate memory" in reason:
-        reason = "it asks for more memory than weights of this size need"
+        reason = "it needs more memory than weights of this size should"
     elif not issubclass(kind, WeightsError):
         reason = f"{kind.__name__}: {' '.join(reason.split())[:300]}"
     _answer({"refused": reason})

@@ -1,4 +1,4 @@
-"""What travels with weights: the Network they need, the images they expect, and where they come from. No torch."""
+"""The metadata of weights: the network they need, the preprocessing they expect, and their origin. No torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from triscale.record import Record
 from triscale.weights.architecture import SourceName
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
-"""SHA-256 in hexadecimal, or its first digits where no more is published."""
+"""SHA-256 in hexadecimal, or its first digits if only those are published."""
 
-NOT_COMPUTED = frozenset({"name", "resolution", "dropout", "drop_path", "momentum", "width_rule", "depth_rule"})
-"""Fields of a Network that say nothing about what its weights compute."""
+IRRELEVANT_FIELDS = frozenset({"name", "resolution", "dropout", "drop_path", "momentum", "width_rule", "depth_rule"})
+"""Fields of a Network that do not affect the function that its weights compute."""
 
 
 class Accuracy(Record):
-    """Published shares of right answers in percent, with how they were taken."""
+    """Published accuracies in percent, with the evaluation protocol."""
 
     top1: float = Field(ge=0, le=100)
     top5: float | None = Field(default=None, ge=0, le=100)
@@ -28,23 +28,24 @@ class Accuracy(Record):
 
 
 class WeightsContract(Record):
-    """The contract of weights; None stands for what is not known.
+    """The metadata of weights; None means unknown.
 
     Attributes:
-        source: whose names the original file uses.
-        name: which of the source's weights they are.
-        architecture: what the source calls the network.
-        network: the Network that they need, with padding, batch norm, activation and number of classes.
-        preprocessing: how an image becomes the input.
-        classes: the names of the outputs, in their order.
-        license: as an SPDX name in lower case.
-        accuracy: as published.
-        sha256: of the original file.
-        address: where the original file is.
-        hub: its repository on the Hugging Face hub.
+        source: The project whose parameter names the original file uses.
+        name: The source's name of the weights.
+        architecture: The source's name of the network.
+        network: The Network that they need, with padding, batch norm, activation and number of classes.
+        preprocessing: How an image becomes network input.
+        classes: The class names, in the order of the outputs.
+        license: SPDX identifier in lower case.
+        accuracy: The published accuracy.
+        sha256: SHA-256 of the original file.
+        url: URL of the original file.
+        hub: Its repository on the Hugging Face Hub.
     """
 
     kind_name: ClassVar[str] = "weights"
+    schema_number: ClassVar[int] = 2
 
     source: SourceName
     name: str
@@ -55,7 +56,7 @@ class WeightsContract(Record):
     license: str | None = None
     accuracy: Accuracy | None = None
     sha256: Digest | None = None
-    address: str | None = None
+    url: str | None = None
     hub: str | None = None
 
     @property
@@ -63,35 +64,43 @@ class WeightsContract(Record):
         """Source and name, as the catalog lists them."""
         return f"{self.source}/{self.name}"
 
-    def replace(self, **changes: Any) -> WeightsContract:
-        """Return a copy with some fields changed, validated again.
-
-        Raises:
-            RecordError: a field that does not exist or a value that does not fit.
-        """
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return WeightsContract.parse(fields | changes, f"the changed {self.title}")
-
 
 def check_fits(weights: WeightsContract, network: Network, *, drop_head: bool = False) -> None:
-    """Make sure that a Network computes what the weights were trained in.
+    """Check that a Network computes the same function as the network that the weights were trained in.
 
-    Name, resolution, drop rates and the rules of scaling may differ; with ``drop_head`` the number of classes too.
+    Name, resolution, drop rates and scaling rules may differ.
+
+    Args:
+        weights: The metadata of the weights.
+        network: The Network to load them into.
+        drop_head: Whether the number of classes may differ too.
 
     Raises:
-        WeightsError: it does not; the message names each field, with what was given and what is expected.
+        WeightsError: The network differs; the message lists each field with the given and the expected value.
     """
     differing = differences(network, weights.network, drop_head=drop_head)
     if differing:
         raise WeightsError(
             f"{weights.title} does not fit {network.name}: {', '.join(differing)}; "
-            f"build the network that the weights carry, or take weights of this one"
+            f"build the network of the weights, or use weights of this one"
         )
 
 
 def differences(given: Network, expected: Network, *, drop_head: bool = False) -> list[str]:
-    """Return in words the fields in which a Network computes something else than another, with both values."""
-    ignored = NOT_COMPUTED | ({"classes"} if drop_head else set())
+    """Describe the fields that make one Network compute a different function than another.
+
+    Args:
+        given: The Network that is given.
+        expected: The Network to compare it with.
+        drop_head: Whether to ignore the number of classes.
+
+    Example:
+        >>> from triscale.families import get
+        >>> network = get("resnet18")
+        >>> differences(network.replace(classes=10), network)
+        ['classes is 10, expected 1000']
+    """
+    ignored = IRRELEVANT_FIELDS | ({"classes"} if drop_head else set())
     return list(_differences(given.model_dump(mode="json"), expected.model_dump(mode="json"), ignored))
 
 

@@ -1,4 +1,11 @@
-"""CRC-32C (Castagnoli) of large arrays: many pieces at once, then joined. TensorFlow's checkpoints are signed by it."""
+"""CRC-32C (Castagnoli) of large arrays in vectorized NumPy; TensorFlow checkpoints are protected by it.
+
+::
+
+    data:      | lane 0 | lane 1 | ... | lane 16383 | rest |
+    step k:      byte k of every lane advances 16,384 registers at once
+    joining:     register = advance(register, zeros(lane length)) ^ lane register
+"""
 
 from __future__ import annotations
 
@@ -7,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-_POLYNOMIAL = 0x82F63B78
+_POLYNOMIAL = 0x82F63B78  # 0x1EDC6F41 with reversed bits
 _LANES = 16384
 _ALL = 0xFFFFFFFF
 
@@ -26,8 +33,15 @@ _BYTE_STEPS = [int(value) for value in _TABLE]
 def crc32c(data: NDArray[np.uint8]) -> int:
     """Return the CRC-32C of bytes.
 
-    The register after some bytes is linear in the register before them and in the bytes, so the array is cut into
-    lanes that are advanced together, and the lanes' results are joined by advancing over their length in zeros.
+    The register after some bytes is linear (over GF(2)) in the register before them and in the bytes. So the array is
+    cut into lanes that are processed in parallel. Lanes are joined by advancing the register over a lane of zeros.
+
+    Args:
+        data: uint8 ``[N]``.
+
+    Example:
+        >>> hex(crc32c(np.frombuffer(b"123456789", np.uint8)))  # the check value of RFC 3720
+        '0xe3069283'
     """
     register = _ALL
     length = len(data) // _LANES
@@ -50,15 +64,15 @@ def crc32c(data: NDArray[np.uint8]) -> int:
     return register ^ _ALL
 
 
-def unmasked(value: int) -> int:
-    """Return the CRC that LevelDB and TensorFlow store rotated by 15 bits and moved by a constant."""
+def unmask_crc(value: int) -> int:
+    """Undo the masking of a stored CRC: LevelDB and TensorFlow rotate it by 15 bits and add a constant."""
     rotated = (value - 0xA282EAD8) & _ALL
     return (rotated >> 17 | rotated << 15) & _ALL
 
 
 @lru_cache(maxsize=16)
 def _zeros(number: int) -> list[list[int]]:
-    """Return, for each byte of a register, what it becomes after so many bytes of zero."""
+    """Return, for each byte of a register, its value after ``number`` zero bytes (square and multiply)."""
     one = [_BYTE_STEPS[1 << bit & 0xFF] ^ (1 << bit >> 8) for bit in range(32)]
     total = [1 << bit for bit in range(32)]
     while number:

@@ -1,4 +1,4 @@
-"""Our weights back to another project's state dict."""
+"""Convert weights to the state dict of another project."""
 
 from __future__ import annotations
 
@@ -9,25 +9,32 @@ from torch import Tensor
 
 from triscale.network.spec import Network
 from triscale.weights.contract import WeightsContract, check_fits
-from triscale.weights.rules import to_theirs
-from triscale.weights.sources import architecture_named, source_named
+from triscale.weights.rules import from_triscale
+from triscale.weights.sources import get_architecture, get_source
 
 
 def export_state(state: Mapping[str, Tensor], network: Network, source: str, name: str) -> OrderedDict[str, Tensor]:
-    """Return a state dict that the other project's own ``load_state_dict(strict=True)`` takes; nothing is copied.
+    """Return a state dict for the other project's ``load_state_dict(strict=True)``; no tensor is copied.
 
     Args:
-        state: what ``build(network).state_dict()`` holds.
-        network: what the state is of; it must compute what the other project's module computes.
-        source: ``torchvision`` or ``timm``, or ``lukemelas``.
-        name: what the source calls the network, such as ``tf_efficientnet_b0``.
+        state: The result of ``build(network).state_dict()``.
+        network: The Network of the state; it must compute the same function as the other project's module.
+        source: ``torchvision``, ``timm`` or ``lukemelas``.
+        name: The source's name of the network, such as ``tf_efficientnet_b0``.
 
     Raises:
-        WeightsError: source or name is not known, or the Network computes something else; the message names each field.
-        NetworkError: a parameter that their network does not have.
+        WeightsError: Source or name is unknown, or the Network differs; the message lists each field.
+        NetworkError: The other project's network lacks a parameter.
+
+    Example:
+        >>> from triscale.weights.rules import expected_state
+        >>> from triscale.weights.sources import network_of
+        >>> network = network_of("torchvision", "resnet18")
+        >>> next(iter(export_state(expected_state(network), network, "torchvision", "resnet18")))
+        'conv1.weight'
     """
-    known, found = source_named(source)
-    architecture = architecture_named(source, name)
+    known, found = get_source(source)
+    architecture = get_architecture(source, name)
     theirs = architecture.network.replace(classes=network.classes)
     check_fits(WeightsContract(source=known, name=name, architecture=architecture.name, network=theirs), network)
-    return to_theirs(state, network, found.rules[architecture.family], found.versions.get(architecture.family))
+    return from_triscale(state, network, found.rules[architecture.family], found.versions.get(architecture.family))

@@ -1,4 +1,4 @@
-"""Files of other projects that may hold code: looked at from outside, opened in a bounded child process."""
+"""Open untrusted checkpoint files: detect their format, check archives, and unpickle them in a sandbox process."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from triscale.compat import can_limit_process
 from triscale.errors import WeightsError
 from triscale.weights.tensors import read_tensors
 
-SECONDS = 300
-"""That a file may take to be opened."""
+TIMEOUT = 300
+"""Maximum CPU seconds to open a file."""
 
 MAX_BYTES = 16 << 30
 MAX_MEMBERS = 100_000
-_PIECE = 8 << 20
+_CHUNK = 8 << 20
 
-Kind = Literal["safetensors", "zip", "pickle", "tar", "bundle"]
+FileFormat = Literal["safetensors", "zip", "pickle", "tar", "bundle"]
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """What a file held.
+class OpenedCheckpoint:
+    """The content of an opened file.
 
     Attributes:
-        tensors: by the names in the file.
-        notes: what was taken from it, in sentences.
-        peak_bytes: by how much the memory of the child grew.
+        tensors: The tensors, by their names in the file.
+        notes: Notes on the choices made, for example between plain and averaged weights.
+        peak_bytes: Memory growth of the sandbox process.
     """
 
     tensors: dict[str, Tensor]
@@ -47,18 +47,25 @@ class Opened:
     peak_bytes: int
 
 
-def kind_of(path: Path) -> Kind:
-    """Tell by its first bytes what a file is.
+def detect_format(path: Path) -> FileFormat:
+    r"""Return the format of a file, recognized by its first bytes.
 
     Raises:
-        WeightsError: it is none that holds weights, is empty, too large, or no ordinary file.
+        WeightsError: The format is unknown, or the file is missing, empty, too large or not a regular file.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "weights.pth"
+        ...     _ = path.write_bytes(b"PK\x03\x04...")
+        ...     detect_format(path)
+        'zip'
     """
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode) or path.suffix == ".index":
             return "bundle"
         if not stat.S_ISREG(status.st_mode):
-            raise WeightsError(f"{path} is no ordinary file")
+            raise WeightsError(f"{path} is not a regular file")
         with path.open("rb") as file:
             start = file.read(262)
     except FileNotFoundError:
@@ -78,53 +85,54 @@ def kind_of(path: Path) -> Kind:
     if start[8:9] == b"{":
         return "safetensors"
     raise WeightsError(
-        f"{path} is no file of weights that Triscale reads: safetensors, a PyTorch state dict, or a TensorFlow "
-        "checkpoint (.index or .tar.gz)"
+        f"{path} is not a weights file that Triscale can read; expected safetensors, a PyTorch state dict, or a "
+        "TensorFlow checkpoint (.index or .tar.gz)"
     )
 
 
-def open_pickle(path: Path, kind: Literal["zip", "pickle"], part: str | None = None) -> Opened:
-    """Return the state dict of a file of ``torch.save``.
+def open_pickle(path: Path, kind: Literal["zip", "pickle"], part: str | None = None) -> OpenedCheckpoint:
+    """Return the state dict in a file written by ``torch.save``.
 
-    Nothing in the file is run: the child loads with ``weights_only=True`` under limits of memory (twice the file and
-    200 MB), time and disk, and writes safetensors that are read here.
+    No code in the file is executed: a sandbox process loads it with ``weights_only=True`` under limits of memory (twice
+    the file plus 200 MB), time and disk, and writes safetensors, which this process reads.
 
     Args:
-        path: the file.
-        kind: what :func:`kind_of` found.
-        part: the path of the state dict inside, where several are.
+        path: The file.
+        kind: The result of :func:`detect_format`.
+        part: The path of the state dict inside the file, if there are several.
 
     Raises:
-        WeightsError: the file holds more than tensors, is damaged or a bomb, or has no state dict that can be told.
+        WeightsError: The file holds more than tensors, is damaged or an archive bomb, or its state dict is missing or
+            ambiguous.
     """
     if kind == "zip":
         check_zip(path)
     with tempfile.TemporaryDirectory(prefix="triscale-") as folder:
         out = Path(folder) / "tensors.safetensors"
-        answer = _ask(kind, path, out, part or "")
+        answer = _run_child(kind, path, out, part or "")
         tensors, _ = read_tensors(out)
-    return Opened(tensors, tuple(answer["notes"]), answer["peak_bytes"])
+    return OpenedCheckpoint(tensors, tuple(answer["notes"]), answer["peak_bytes"])
 
 
 @contextmanager
-def unpacked_checkpoint(path: Path) -> Iterator[Path]:
-    """Unpack the TensorFlow checkpoint in a tar archive into a folder that goes away afterwards.
+def unpack_checkpoint(path: Path) -> Iterator[Path]:
+    """Unpack the TensorFlow checkpoint in a tar archive into a temporary folder, and yield its index file.
 
     Raises:
-        WeightsError: the archive is damaged or a bomb, or holds several checkpoints or none.
+        WeightsError: The archive is damaged or a bomb, or holds several checkpoints or none.
     """
     with tempfile.TemporaryDirectory(prefix="triscale-") as folder:
-        _ask("tar", path, Path(folder), "")
+        _run_child("tar", path, Path(folder), "")
         if not (Path(folder) / "model.index").is_file():
             raise WeightsError(f"{path} holds no TensorFlow checkpoint (no .index file)")
         yield Path(folder) / "model.index"
 
 
 def check_zip(path: Path) -> None:
-    """Make sure that a zip archive holds what it says and no more than its own size.
+    """Check that a zip archive is intact and does not expand beyond its own size.
 
     Raises:
-        WeightsError: it is cut off or damaged, or has members that are compressed, encrypted, or overlap.
+        WeightsError: It is truncated or damaged, or has members that are compressed, encrypted or overlapping.
     """
     size = path.stat().st_size
     try:
@@ -134,20 +142,20 @@ def check_zip(path: Path) -> None:
             if compressed:
                 raise WeightsError(
                     f'{path} has compressed members ("{compressed[0][:80]}"), which torch.save does not write; unpack '
-                    "it if it is an archive around the weights"
+                    "it if it is an archive that contains the weights file"
                 )
             if len(members) > MAX_MEMBERS or sum(member.file_size for member in members) > size:
-                raise WeightsError(f"{path} has members that take more than the file: it is no file of torch.save")
+                raise WeightsError(f"{path} has members larger than the file: it was not written by torch.save")
             for member in members:
                 with archive.open(member) as file:
-                    while file.read(_PIECE):
+                    while file.read(_CHUNK):
                         pass
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError, zlib.error, OSError) as error:
-        raise WeightsError(f"{path} is cut off or damaged ({error}); fetch it again") from error
+        raise WeightsError(f"{path} is truncated or damaged ({error}); download it again") from error
 
 
-def _ask(kind: str, path: Path, out: Path, part: str) -> dict[str, Any]:
-    """Have a child open a file, and return its answer."""
+def _run_child(kind: str, path: Path, out: Path, part: str) -> dict[str, Any]:
+    """Open a file in a sandbox process, and return its answer."""
     if not can_limit_process():
         raise WeightsError(
             f"{path} is a pickle, and this system cannot limit memory, time and disk of the process that opens "
@@ -157,18 +165,22 @@ def _ask(kind: str, path: Path, out: Path, part: str) -> dict[str, Any]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "CUDA_VISIBLE_DEVICES": ""}
     try:
         child = subprocess.run(
-            [*command, str(SECONDS), part],
+            [*command, str(TIMEOUT), part],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             env=environment,
-            timeout=SECONDS + 60,
+            timeout=TIMEOUT + 60,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise WeightsError(f"{path} was not opened within {SECONDS} s and is given up") from None
+        raise WeightsError(f"{path} could not be opened within {TIMEOUT} s") from None
     lines = child.stdout.splitlines()
-    answer = json.loads(lines[-1]) if lines else {"refused": f"the process that read it ended ({child.returncode})"}
+    answer = (
+        json.loads(lines[-1])
+        if lines
+        else {"refused": f"the process that opened it ended with code {child.returncode}"}
+    )
     if "refused" in answer:
-        raise WeightsError(f"{path} is refused: {answer['refused']}")
+        raise WeightsError(f"{path} was refused: {answer['refused']}")
     found: dict[str, Any] = answer
     return found

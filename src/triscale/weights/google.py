@@ -1,8 +1,8 @@
-"""Google's TensorFlow checkpoints of EfficientNet as tables.
+"""Name rules for Google's TensorFlow checkpoints of EfficientNet.
 
-The names are those of tensorflow/tpu's ``models/official/efficientnet``: layers of a block are numbered in the order
-in which they are made, so that without an expansion the projection is the first convolution. Of a module's values
-:func:`triscale.weights.bundle.to_torch` has already made ``weight``, ``bias`` and the statistics.
+The names are those of ``models/official/efficientnet`` in https://github.com/tensorflow/tpu. The layers of a block are
+numbered in order of creation, so the projection is the first convolution of a block without expansion. The values of a
+layer already have PyTorch's names, see :func:`triscale.weights.bundle.to_torch`.
 """
 
 from __future__ import annotations

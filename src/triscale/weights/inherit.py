@@ -1,9 +1,15 @@
-"""Weights for a network of one size from those of another: the function is kept as far as the structure allows.
+"""Initialize a network from the weights of a smaller or larger one, and preserve its function where possible.
 
-Both operation trees are walked side by side. Every set of channels that is passed on (a *space*) has a width in the
-source and one in the target. A space that grows repeats channels, and what reads them divides by how often, so that
-the function stays (Chen et al. 2016, Net2Net: Accelerating Learning via Knowledge Transfer); one that shrinks keeps the
-channels whose batch norms scale them most. Blocks that the target adds pass their input on.
+Both operation trees are traversed together. Every group of channels has a width in the source and one in the target.
+
+- A group that grows repeats channels, and the layers that read them divide their weights by the number of repetitions,
+  so that the function is preserved (Net2Net, Chen et al. 2016, https://arxiv.org/abs/1511.05641)::
+
+      source channels:  a b c            target channels:  a b c a b
+      weights of a reader:  wa wb wc                       wa/2 wb/2 wc wa/2 wb/2
+
+- A group that shrinks keeps the channels with the largest batch norm scales.
+- Blocks that the target adds are initialized to the identity.
 """
 
 from __future__ import annotations
@@ -21,23 +27,33 @@ from triscale.network.lower import lower
 from triscale.network.spec import Network
 
 NOISE = 0.05
-"""Repeated channels would learn the same for ever; each differs from its origin by this share of the layer's spread."""
+"""Noise added to repeated channels, relative to the layer's standard deviation.
+
+Without it, copies of a channel would receive equal gradients and never diverge.
+"""
 
 
 @dataclass(eq=False, slots=True)
-class _Space:
-    """Channels that are passed on: how many there were and will be, and the source's batch norms that scale them."""
+class _Channels:
+    """A group of channels shared by several layers.
+
+    Attributes:
+        source: Number of channels in the source.
+        target: Number of channels in the target.
+        norms: Names of the source's batch norms that scale them.
+        same_as: The group that this one was merged into (a union-find forest).
+    """
 
     source: int
     target: int
     norms: list[str] = field(default_factory=list)
-    same_as: _Space | None = None
+    same_as: _Channels | None = None
 
-    def root(self) -> _Space:
+    def root(self) -> _Channels:
         return self if self.same_as is None else self.same_as.root()
 
-    def join(self, other: _Space) -> None:
-        """Make two spaces one, since their maps are added."""
+    def join(self, other: _Channels) -> None:
+        """Merge two groups whose feature maps are added."""
         ours, theirs = self.root(), other.root()
         if ours is not theirs:
             assert (ours.source, ours.target) == (theirs.source, theirs.target)
@@ -47,17 +63,24 @@ class _Space:
 
 @dataclass(frozen=True, slots=True)
 class CopiedLayer:
-    """A layer that is taken over: its name in both networks, its channels going in (None: each by itself) and out."""
+    """A layer whose weights are copied.
+
+    Attributes:
+        source: Its name in the source.
+        target: Its name in the target.
+        inputs: Its input channels; None for depthwise layers and norms, which treat each channel separately.
+        outputs: Its output channels.
+    """
 
     source: str
     target: str
-    inputs: _Space | None
-    outputs: _Space
+    inputs: _Channels | None
+    outputs: _Channels
 
 
 @dataclass(frozen=True, slots=True)
 class IdentityBlock:
-    """A block that is new in the target; it passes its input on."""
+    """A block that only the target has; it is initialized to the identity."""
 
     name: str
     node: tree.Node
@@ -65,40 +88,50 @@ class IdentityBlock:
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
-    """Where each part of a target's weights comes from; a part that is in neither list begins anew."""
+    """The origin of the target's weights; all layers in neither list keep their fresh initialization.
+
+    Attributes:
+        copied: The layers copied from the source.
+        identity_blocks: The added blocks.
+    """
 
     copied: tuple[CopiedLayer, ...]
-    passed_on: tuple[IdentityBlock, ...]
+    identity_blocks: tuple[IdentityBlock, ...]
 
     @property
     def summary(self) -> str:
-        """Say in words what is taken over."""
-        added = f", {len(self.passed_on)} blocks that pass their input on" if self.passed_on else ""
-        return f"{len(self.copied)} layers taken over{added}"
+        """A short description for messages."""
+        added = f", {len(self.identity_blocks)} blocks initialized to the identity" if self.identity_blocks else ""
+        return f"{len(self.copied)} layers copied{added}"
 
 
 def plan_inheritance(source: Network, target: Network, *, keep_head: bool = True) -> Inheritance:
-    """Say where the weights of one network come from in another of the same family.
+    """Plan how to initialize a network from another one of the same family.
 
     Args:
-        source: whose weights there are.
-        target: may differ in widths, repeats, resolution, classes, drop rates and batch norm's momentum.
-        keep_head: whether the classifier is taken over, if there are as many classes.
+        source: The network whose weights are given.
+        target: May differ in widths, repeats, resolution, classes, drop rates and the momentum of batch norm.
+        keep_head: Whether to copy the classifier, if both have the same number of classes.
 
     Raises:
-        NetworkError: they are of different kinds; the difference is named.
+        NetworkError: The networks are of different families; the message names the difference.
+
+    Example:
+        >>> from triscale.families import get
+        >>> plan_inheritance(get("efficientnet_b0"), get("efficientnet_b1")).summary
+        '171 layers copied, 7 blocks initialized to the identity'
     """
     _check_related(source, target)
-    walk = _Walk()
-    root, of_target = lower(source), lower(target)
-    space = _Space(root.input.channels, of_target.input.channels)
+    planner = _Planner()
+    root, target_node = lower(source), lower(target)
+    space = _Channels(root.input.channels, target_node.input.channels)
     skip = () if keep_head and source.classes == target.classes else ("classifier",)
-    for (path, part), (_, part_of_target) in zip(tree.children(root), tree.children(of_target), strict=True):
-        if isinstance(part, tree.StageNode) and isinstance(part_of_target, tree.StageNode):
-            space = walk.visit_stage(path, part, part_of_target, space)
+    for (path, part), (_, part_target_node) in zip(tree.children(root), tree.children(target_node), strict=True):
+        if isinstance(part, tree.StageNode) and isinstance(part_target_node, tree.StageNode):
+            space = planner.visit_stage(path, part, part_target_node, space)
         else:
-            space = walk.visit(path, part, path, part_of_target, space, skip)
-    return Inheritance(tuple(walk.copied), tuple(walk.passed_on))
+            space = planner.visit(path, part, path, part_target_node, space, skip)
+    return Inheritance(tuple(planner.copied), tuple(planner.identity_blocks))
 
 
 @torch.no_grad()
@@ -110,85 +143,86 @@ def inherit(
     noise: float = NOISE,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Return weights for a plan's target.
+    """Return the initial weights of a plan's target.
 
     Args:
-        plan: of :func:`plan_inheritance`.
-        weights: the source's, under our names.
-        fresh: the target's as built, for what begins anew.
-        noise: spread of what tells repeated channels apart, as a share of the layer's own; 0 keeps the function.
-        seed: of the noise.
+        plan: The result of :func:`plan_inheritance`.
+        weights: The state dict of the source.
+        fresh: The state dict of the newly built target, for layers that are not copied.
+        noise: Standard deviation of the noise on repeated channels, relative to the layer's; 0 preserves the function
+            exactly.
+        seed: Seed of the noise.
     """
     made = {name: value.clone() for name, value in fresh.items()}
     random = torch.Generator().manual_seed(seed)
     maps: dict[int, Tensor] = {}
 
-    def origin(space: _Space) -> Tensor:
+    def channel_map(space: _Channels) -> Tensor:
         root = space.root()
         if id(root) not in maps:
-            maps[id(root)] = _origins(root, weights)
+            maps[id(root)] = _source_channels(root, weights)
         return maps[id(root)]
 
     for layer in plan.copied:
-        outputs = origin(layer.outputs)
+        outputs = channel_map(layer.outputs)
         for name, value in _tensors(weights, layer.source):
-            taken = value if value.ndim == 0 else value[outputs]
+            copied = value if value.ndim == 0 else value[outputs]
             if name == "weight" and value.ndim > 1:
                 if layer.inputs is not None:
-                    inputs = origin(layer.inputs)
-                    repeated = torch.bincount(inputs, minlength=layer.inputs.source)[inputs].to(taken.dtype)
-                    taken = taken[:, inputs] / repeated.view(1, -1, *[1] * (taken.ndim - 2))
-                taken = _tell_apart(taken, outputs, noise, random)
-            made[f"{layer.target}.{name}"] = taken.clone()
-    for block in plan.passed_on:
-        _pass_on(block.name, block.node, made)
+                    inputs = channel_map(layer.inputs)
+                    repetitions = torch.bincount(inputs, minlength=layer.inputs.source)[inputs].to(copied.dtype)
+                    copied = copied[:, inputs] / repetitions.view(1, -1, *[1] * (copied.ndim - 2))
+                copied = _break_symmetry(copied, outputs, noise, random)
+            made[f"{layer.target}.{name}"] = copied.clone()
+    for block in plan.identity_blocks:
+        _make_identity(block.name, block.node, made)
     return made
 
 
-class _Walk:
-    """Collects what is copied on a walk along two trees."""
+class _Planner:
+    """Traverses two operation trees together and collects the layers to copy."""
 
     def __init__(self) -> None:
         self.copied: list[CopiedLayer] = []
-        self.passed_on: list[IdentityBlock] = []
+        self.identity_blocks: list[IdentityBlock] = []
 
-    def visit_stage(self, path: str, source: tree.StageNode, target: tree.StageNode, space: _Space) -> _Space:
+    def visit_stage(self, path: str, source: tree.StageNode, target: tree.StageNode, space: _Channels) -> _Channels:
         """Visit the blocks of a stage: those that both have are copied, further ones become identity blocks."""
         blocks = [(tree.join(path, name), block) for name, block in tree.children(source)]
-        of_target = [(tree.join(path, name), block) for name, block in tree.children(target)]
-        for (name, block), (target_name, target_block) in zip(blocks, of_target, strict=False):
+        target_node = [(tree.join(path, name), block) for name, block in tree.children(target)]
+        for (name, block), (target_name, target_block) in zip(blocks, target_node, strict=False):
             space = self.visit(name, block, target_name, target_block, space)
         last_name, last = blocks[-1]
-        for target_name, target_block in of_target[len(blocks) :]:
+        for target_name, target_block in target_node[len(blocks) :]:
             if len(blocks) > 1:  # the first block of a stage has the stride, so that only a later one is alike
                 self.visit(last_name, last, target_name, target_block, space)
-            self.passed_on.append(IdentityBlock(target_name, target_block))
+            self.identity_blocks.append(IdentityBlock(target_name, target_block))
         return space
 
     def visit(  # noqa: PLR0912 - one case for each pair of nodes
         self,
         source: str,
-        of_source: tree.Node,
+        source_node: tree.Node,
         target: str,
-        of_target: tree.Node,
-        space: _Space,
+        target_node: tree.Node,
+        space: _Channels,
         skip: tuple[str, ...] = (),
-    ) -> _Space:
-        """Visit a pair of nodes into which a space goes; return the one that comes out."""
-        match of_source, of_target:
+    ) -> _Channels:
+        """Visit a pair of nodes with their input channels; return the output channels."""
+        match source_node, target_node:
             case tree.Convolution(), tree.Convolution():
-                if of_source.is_depthwise:  # every channel is filtered by itself
+                if source_node.is_depthwise:  # every channel is filtered by itself
                     self.copied.append(CopiedLayer(source, target, None, space))
                     return space
-                out = _Space(of_source.outputs, of_target.outputs)
-                if of_source.groups > 1:
-                    _check_same_groups(source, of_source, of_target)
+                out = _Channels(source_node.outputs, target_node.outputs)
+                if source_node.groups > 1:
+                    _check_same_groups(source, source_node, target_node)
                     self.copied.append(CopiedLayer(source, target, None, out))
                 else:
                     self.copied.append(CopiedLayer(source, target, space, out))
                 return out
             case tree.Linear(), tree.Linear():
-                out = _Space(of_source.outputs, of_target.outputs)
+                out = _Channels(source_node.outputs, target_node.outputs)
                 self.copied.append(CopiedLayer(source, target, space, out))
                 return out
             case tree.Normalization(), tree.Normalization():
@@ -196,33 +230,33 @@ class _Walk:
                 self.copied.append(CopiedLayer(source, target, None, space))
                 return space
             case tree.Sequence(), tree.Sequence():
-                theirs = dict(of_source.nodes)
-                for name, child in of_target.nodes:
+                theirs = dict(source_node.nodes)
+                for name, child in target_node.nodes:
                     if name in skip or name not in theirs:
                         continue
                     space = self.visit(f"{source}.{name}", theirs[name], f"{target}.{name}", child, space)
                 return space
             case tree.SqueezeExcite(), tree.SqueezeExcite():
-                self.visit(source, of_source.body, target, of_target.body, space).join(space)
+                self.visit(source, source_node.body, target, target_node.body, space).join(space)
                 return space
             case tree.Residual(), tree.Residual():
-                return self._visit_residual(source, of_source, target, of_target, space)
+                return self._visit_residual(source, source_node, target, target_node, space)
             case tree.Residual(), tree.Sequence():
-                return self.visit(source, of_source.body, target, of_target, space)
+                return self.visit(source, source_node.body, target, target_node, space)
             case tree.Sequence(), tree.Residual():
-                return self.visit(source, of_source, target, of_target.body, space)
+                return self.visit(source, source_node, target, target_node.body, space)
             case _:
                 return space
 
     def _visit_residual(
-        self, source: str, of_source: tree.Residual, target: str, of_target: tree.Residual, space: _Space
-    ) -> _Space:
-        out = self.visit(source, of_source.body, target, of_target.body, space)
-        if of_source.shortcut is None and of_target.shortcut is None:
+        self, source: str, source_node: tree.Residual, target: str, target_node: tree.Residual, space: _Channels
+    ) -> _Channels:
+        out = self.visit(source, source_node.body, target, target_node.body, space)
+        if source_node.shortcut is None and target_node.shortcut is None:
             out.join(space)
-        if of_source.shortcut is not None and of_target.shortcut is not None:
+        if source_node.shortcut is not None and target_node.shortcut is not None:
             names = tree.join(source, tree.SHORTCUT), tree.join(target, tree.SHORTCUT)
-            out.join(self.visit(names[0], of_source.shortcut, names[1], of_target.shortcut, space))
+            out.join(self.visit(names[0], source_node.shortcut, names[1], target_node.shortcut, space))
         return out
 
 
@@ -250,19 +284,19 @@ def _check_related(source: Network, target: Network) -> None:
     for name in ours | theirs:
         if ours.get(name) != theirs.get(name):
             raise NetworkError(
-                f"{target.name} cannot inherit from {source.name}: they differ in {name} ({_said(theirs.get(name))} "
-                f"there, {_said(ours.get(name))} here); give weights of the same family"
+                f"{target.name} cannot inherit from {source.name}: they differ in {name} ({_format(theirs.get(name))} "
+                f"in the source, {_format(ours.get(name))} in the target); give weights of the same family"
             )
 
 
-def _said(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, tuple):
-        return " ".join(_said(part) for part in value)
+        return " ".join(_format(part) for part in value)
     return str(value)
 
 
-def _origins(space: _Space, weights: Mapping[str, Tensor]) -> Tensor:
-    """Return for each channel of the target the source's channel that it comes from ``[target]``."""
+def _source_channels(space: _Channels, weights: Mapping[str, Tensor]) -> Tensor:
+    """Return for each channel of the target the index of the source channel that it copies, int64 ``[target]``."""
     if space.target >= space.source:
         return torch.arange(space.target) % space.source
     if not space.norms:
@@ -271,13 +305,13 @@ def _origins(space: _Space, weights: Mapping[str, Tensor]) -> Tensor:
     return scale.argsort(descending=True, stable=True)[: space.target].sort().values
 
 
-def _tell_apart(weight: Tensor, origins: Tensor, noise: float, random: torch.Generator) -> Tensor:
-    """Add noise to the outputs that repeat an earlier one."""
+def _break_symmetry(weight: Tensor, origins: Tensor, noise: float, random: torch.Generator) -> Tensor:
+    """Add noise to the output channels that repeat an earlier one."""
     repeats = (origins[:, None] == origins[None, :]).triu(1).any(0)
     if not noise or not repeats.any():
         return weight
-    drawn = torch.randn(weight.shape, generator=random, dtype=torch.float32) * noise * weight.float().std()
-    return torch.where(repeats.view(-1, *[1] * (weight.ndim - 1)), weight + drawn.to(weight.dtype), weight)
+    added = torch.randn(weight.shape, generator=random, dtype=torch.float32) * noise * weight.float().std()
+    return torch.where(repeats.view(-1, *[1] * (weight.ndim - 1)), weight + added.to(weight.dtype), weight)
 
 
 def _tensors(weights: Mapping[str, Tensor], layer: str) -> Iterator[tuple[str, Tensor]]:
@@ -286,17 +320,17 @@ def _tensors(weights: Mapping[str, Tensor], layer: str) -> Iterator[tuple[str, T
             yield name, weights[f"{layer}.{name}"]
 
 
-def _pass_on(name: str, node: tree.Node, made: dict[str, Tensor]) -> None:
-    """Make a block pass its input on: by its residual connection, or layer by layer."""
+def _make_identity(name: str, node: tree.Node, made: dict[str, Tensor]) -> None:
+    """Initialize a block to the identity: through its residual connection, or layer by layer."""
     match node:
         case tree.Residual():
-            # The body ends in a batch norm; scaled by zero it adds nothing, and learns from the first step on.
+            # The body ends in a batch norm: with scale 0 it adds nothing, but still receives gradients.
             last = _last_norm(name, node.body)
             made[f"{last}.weight"].zero_()
             made[f"{last}.bias"].zero_()
         case tree.Sequence():
             for child_name, child in node.nodes:
-                _pass_on(f"{name}.{child_name}", child, made)
+                _make_identity(f"{name}.{child_name}", child, made)
         case tree.Convolution():
             made[f"{name}.weight"].zero_()
             middle = node.kernel // 2

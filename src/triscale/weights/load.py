@@ -1,4 +1,4 @@
-"""From a file or a name to tensors under our names with their contract, and to a module."""
+"""Load weights by file or name: as tensors with their metadata, or as a module."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from triscale.weights.architecture import Architecture
 from triscale.weights.bundle import read_bundle, to_torch
 from triscale.weights.contract import WeightsContract, check_fits
 from triscale.weights.fetch import Progress, fetch
-from triscale.weights.foreign import kind_of, open_pickle, unpacked_checkpoint
-from triscale.weights.rules import HEAD, expected_state, to_ours
+from triscale.weights.foreign import detect_format, open_pickle, unpack_checkpoint
+from triscale.weights.rules import HEAD, expected_state, to_triscale
 from triscale.weights.runs import RUN_FILE, RUN_WEIGHTS, contract_of_run
-from triscale.weights.sources import SOURCES, architecture_named, source_named
+from triscale.weights.sources import SOURCES, get_architecture, get_source
 from triscale.weights.tensors import read_header, read_tensors, sha256_of, write_tensors
 from triscale.weights.unwrap import strip_prefixes
 
@@ -28,13 +28,13 @@ KIND_KEY, CONTRACT_KEY = "triscale", "contract"
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """Weights under the names of ``build(weights.network)``.
+class LoadedWeights:
+    """Weights with the parameter names of ``build(weights.network)``.
 
     Attributes:
-        weights: their contract.
-        state: all tensors, or all but the classifier's where it was left out.
-        notes: what was taken from the file, in sentences.
+        weights: Their metadata.
+        state: All tensors, possibly without the classifier.
+        notes: Notes on the choices made when the file was read.
     """
 
     weights: WeightsContract
@@ -43,26 +43,32 @@ class Loaded:
 
     @property
     def has_head(self) -> bool:
-        """Whether the classifier is there."""
+        """Whether the classifier is included."""
         return any(name.startswith(HEAD) for name in self.state)
 
     def build(self) -> Classifier:
-        """Return the module that the weights belong to, in evaluation mode.
+        """Build the module of the weights, in evaluation mode.
 
         Raises:
-            WeightsError: the classifier was left out.
+            WeightsError: The weights have no classifier.
         """
         if not self.has_head:
-            raise WeightsError(f"{self.weights.title} was imported without its classifier; it can only be adapted")
+            raise WeightsError(
+                f"{self.weights.title} was imported without its classifier; it can only be used as initial weights"
+            )
         model = build(self.weights.network)
         model.load_state_dict(self.state)
         return model.eval()
 
     def state_for(self, network: Network, *, drop_head: bool = False) -> dict[str, Tensor]:
-        """Return the tensors for another Network that computes the same, with or without the classifier.
+        """Return the tensors for another Network that computes the same function, with or without the classifier.
+
+        Args:
+            network: The Network to load them into.
+            drop_head: Whether to leave out the classifier.
 
         Raises:
-            WeightsError: the Network differs; the message names each field.
+            WeightsError: The Network differs; the message lists each field.
         """
         drop_head = drop_head or not self.has_head
         check_fits(self.weights, network, drop_head=drop_head)
@@ -72,20 +78,35 @@ class Loaded:
 def load_weights(
     file: str | Path, *, source: str, name: str, part: str | None = None, classes: int | None = None
 ) -> Classifier:
-    """Return the module that a file of weights belongs to, in evaluation mode, its preprocessing unchanged.
+    """Load a weights file as a module in evaluation mode.
 
-    The module's ``network`` is what the weights need: padding and batch norm of their source.
+    The module's ``network`` has the padding and batch norm parameters of the source, so that it computes what the
+    source's own module computes.
 
     Args:
-        file: safetensors, a PyTorch state dict, or a TensorFlow checkpoint (.index, its folder, or .tar.gz).
-        source: whose names it uses: ``torchvision``, ``timm``, ``lukemelas``, ``google`` or ``triscale``.
-        name: what the source calls the network, such as ``tf_efficientnet_b0``, or our name of it.
-        part: the path of the state dict inside the file, where it holds several.
-        classes: the number of outputs, where it is not the published one.
+        file: Safetensors, a PyTorch state dict, or a TensorFlow checkpoint (.index, its folder, or .tar.gz).
+        source: The project whose parameter names the file uses: ``torchvision``, ``timm``, ``lukemelas``, ``google`` or
+            ``triscale``.
+        name: The source's name of the network, such as ``tf_efficientnet_b0``, or Triscale's name.
+        part: The path of the state dict inside the file, if it holds several.
+        classes: The number of outputs, if it is not the published one.
 
     Raises:
-        WeightsError: the file cannot be read safely, or source and name are not known.
-        NetworkError: the weights are of another structure; the message lists what is left on either side.
+        WeightsError: The file cannot be read safely, or source or name is unknown.
+        NetworkError: The weights have another structure; the message lists the parameters that do not match.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from triscale.weights.export import export_state
+        >>> from triscale.weights.sources import network_of
+        >>> network = network_of("torchvision", "resnet18").replace(classes=2, resolution=32)
+        >>> state = export_state(build(network).state_dict(), network, "torchvision", "resnet18")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(state, Path(folder) / "model.pth")
+        ...     model = load_weights(Path(folder) / "model.pth", source="torchvision", name="resnet18", classes=2)
+        >>> tuple(model(torch.zeros(1, 3, 64, 64)).shape)
+        (1, 2)
     """
     return load_file(Path(file), source=source, name=name, part=part, classes=classes).build()
 
@@ -97,22 +118,29 @@ def find_weights(
     name: str | None = None,
     offline: bool = False,
     progress: Progress | None = None,
-) -> Loaded:
-    """Return the weights that a person means: a file, a folder with a Run, a published name, or where they are.
+) -> LoadedWeights:
+    """Find weights by any kind of reference: a file, a run directory, a published name, or a URL.
 
-    Published weights are fetched and imported once; the imported file stays in the cache. An address that begins with
-    ``https://`` and a repository of the Hugging Face hub, ``hub:OWNER/NAME``, need ``source`` and ``name``.
+    Published weights are downloaded and imported once; the imported file stays in the cache.
+
+    Args:
+        text: A path, a name such as ``timm/tf_efficientnet_b0``, a URL that begins with ``https://``, or a repository
+            of the Hugging Face Hub, ``hub:OWNER/NAME``.
+        source: The project whose parameter names the file uses; required for URLs and hub repositories.
+        name: The source's name of the network; required for URLs and hub repositories.
+        offline: Whether to use only the cache.
+        progress: Called during a download.
 
     Raises:
-        WeightsError: none of these, or the file cannot be had or read.
-        NetworkError: the weights are of another structure than their name says.
+        WeightsError: The reference is unknown, or the file cannot be downloaded or read.
+        NetworkError: The weights do not have the structure of the named network.
     """
     path = Path(text)
     if path.exists() or path.with_name(path.name + ".index").is_file():
         return load_file(path, source=source, name=name)
     if text.startswith(("https://", "http://", "hub:")):
         return load_file(
-            fetch(_addressed(text, source, name), offline=offline, progress=progress), source=source, name=name
+            fetch(_contract_at_url(text, source, name), offline=offline, progress=progress), source=source, name=name
         )
     if _looks_like_file(text):
         raise WeightsError(f'there is no file "{text}"')
@@ -125,10 +153,14 @@ def find_weights(
 
 
 def contract_of(text: str) -> WeightsContract:
-    """Return the contract of a file, a Run or published weights, which are not fetched for it.
+    """Return the metadata of a file, a run or published weights, without downloading anything.
 
     Raises:
-        WeightsError: as :func:`find_weights`.
+        WeightsError: See :func:`find_weights`.
+
+    Example:
+        >>> contract_of("timm/tf_efficientnet_b0.ns_jft_in1k").license
+        'apache-2.0'
     """
     return load_file(Path(text)).weights if Path(text).exists() else catalog.published(text)
 
@@ -142,21 +174,22 @@ def import_file(
     part: str | None = None,
     classes: int | None = None,
     drop_head: bool = False,
-) -> Loaded:
-    """Convert a file of weights to safetensors under our names, with its contract inside.
+) -> LoadedWeights:
+    """Convert a weights file to safetensors with Triscale's parameter names and the metadata inside.
 
     Args:
-        file: as for :func:`load_weights`.
-        out: the file to write; it is whole or absent.
-        source: whose names the file uses; not needed for files of our own.
-        name: what the source calls the network or the published weights.
-        part: the path of the state dict inside the file.
-        classes: the number of outputs, where it is not the published one.
-        drop_head: leave the classifier out.
+        file: As for :func:`load_weights`.
+        out: The file to write, atomically.
+        source: The project whose parameter names the file uses; not needed for files written by Triscale.
+        name: The source's name of the network or of the published weights.
+        part: The path of the state dict inside the file.
+        classes: The number of outputs, if it is not the published one.
+        drop_head: Whether to leave out the classifier.
 
     Raises:
-        WeightsError: the file cannot be read safely, does not have the published SHA-256, or source or name is missing.
-        NetworkError: the weights are of another structure; the message lists what is left on either side.
+        WeightsError: The file cannot be read safely, its SHA-256 is not the published one, or source or name is
+            missing.
+        NetworkError: The weights have another structure; the message lists the parameters that do not match.
     """
     loaded = load_file(file, source=source, name=name, part=part, classes=classes, drop_head=drop_head)
     metadata = {KIND_KEY: "weights", CONTRACT_KEY: loaded.weights.to_json()}
@@ -172,7 +205,7 @@ def load_file(
     part: str | None = None,
     classes: int | None = None,
     drop_head: bool = False,
-) -> Loaded:
+) -> LoadedWeights:
     """Return the weights in a file, or those of a Run by its folder.
 
     The arguments are those of :func:`import_file`; a file that carries its contract needs none of them.
@@ -183,38 +216,38 @@ def load_file(
     """
     if file.is_dir() and (file / RUN_FILE).is_file():
         file = file / RUN_WEIGHTS
-    if kind_of(file) == "safetensors" and read_header(file).metadata.get(KIND_KEY) == "weights":
-        return _own(file, source, name, drop_head)
+    if detect_format(file) == "safetensors" and read_header(file).metadata.get(KIND_KEY) == "weights":
+        return _load_native(file, source, name, drop_head)
     if source is None or name is None:
         raise WeightsError(
-            f"{file} carries no contract: say whose names it uses and which network it is, such as source timm and "
+            f"{file} does not say which network it belongs to; give source and name, such as source timm and "
             f"name tf_efficientnet_b0; the sources are {', '.join(SOURCES)}"
         )
     if source == "triscale":
-        raise WeightsError(f"{file} was not written by Triscale, or has lost its metadata; give the folder of the Run")
-    _, found = source_named(source)
-    architecture = architecture_named(source, name)
+        raise WeightsError(f"{file} was not written by Triscale, or has lost its metadata; give the run directory")
+    _, found = get_source(source)
+    architecture = get_architecture(source, name)
     weights = _contract(file, source, name, architecture)
     state, notes = _their_state(file, part)
     network = weights.network if classes is None else weights.network.replace(classes=classes)
     if network.classes != weights.network.classes:
         weights = weights.replace(network=network, classes=None, accuracy=None)
-    mapped = to_ours(
+    mapped = to_triscale(
         state, network, found.rules[architecture.family], f"{found.title}'s {architecture.name}", drop_head=drop_head
     )
-    return Loaded(weights, mapped, notes)
+    return LoadedWeights(weights, mapped, notes)
 
 
 def _their_state(file: Path, part: str | None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return the tensors of a foreign file by their names there, and what was taken."""
-    match kind_of(file):
+    """Return the tensors of a foreign file by their names there, and notes on the choices made."""
+    match detect_format(file):
         case "safetensors":
             return strip_prefixes(read_tensors(file)[0])
         case "zip" | "pickle" as kind:
             opened = open_pickle(file, kind, part)
             return opened.tensors, opened.notes
         case "tar":
-            with unpacked_checkpoint(file) as index:
+            with unpack_checkpoint(file) as index:
                 try:
                     return to_torch(read_bundle(index))
                 except WeightsError as error:
@@ -224,17 +257,17 @@ def _their_state(file: Path, part: str | None) -> tuple[dict[str, Tensor], tuple
 
 
 def _contract(file: Path, source: str, name: str, architecture: Architecture) -> WeightsContract:
-    """Return the contract of a foreign file: the published one where the name or the SHA-256 tells it."""
+    """Return the metadata of a foreign file: the published ones if the name or the SHA-256 identifies it."""
     digest = sha256_of(file) if file.is_file() and file.suffix != ".index" else None
-    known, _ = source_named(source)
+    known, _ = get_source(source)
     rows = {row.name: row for row in catalog.table(known).rows if row.name.partition(".")[0] == architecture.name}
     if name in rows:
         weights = catalog.published(f"{source}/{name}")
         if digest is not None and weights.sha256 is not None and not digest.startswith(weights.sha256):
             raise WeightsError(
                 f"{file} is not {weights.title} as published: its SHA-256 begins with {digest[:8]}, expected "
-                f"{weights.sha256[:8]}; it is cut off, altered or another file; fetch it again, or give only the name "
-                f"of the network ({architecture.name}) if the weights are your own"
+                f"{weights.sha256[:8]}; it is truncated, altered or another file; download it again, or give only the "
+                f"name of the network ({architecture.name}) if the weights are your own"
             )
         return weights.replace(sha256=digest)
     for row in rows.values():
@@ -245,8 +278,8 @@ def _contract(file: Path, source: str, name: str, architecture: Architecture) ->
     )
 
 
-def _own(file: Path, source: str | None, name: str | None, drop_head: bool) -> Loaded:
-    """Return weights that Triscale wrote: imported ones with their contract, or those of a Run."""
+def _load_native(file: Path, source: str | None, name: str | None, drop_head: bool) -> LoadedWeights:
+    """Return weights written by Triscale: imported ones with their metadata, or those of a run."""
     state, metadata = read_tensors(file)
     if CONTRACT_KEY in metadata:
         weights = WeightsContract.from_json(metadata[CONTRACT_KEY], source=f"the contract inside {file}")
@@ -255,34 +288,34 @@ def _own(file: Path, source: str | None, name: str | None, drop_head: bool) -> L
     if (source not in (None, "triscale", weights.source)) or (
         name is not None and name.partition(".")[0] not in (weights.architecture, weights.network.name)
     ):
-        raise WeightsError(f"{file} holds {weights.title}, and {source}/{name} was asked for")
+        raise WeightsError(f"{file} holds {weights.title}, not {source}/{name}; leave out source and name")
     expected = expected_state(weights.network)
     kept = {key: tensor for key, tensor in expected.items() if not key.startswith(HEAD)}
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     if shapes not in ({key: tuple(tensor.shape) for key, tensor in part.items()} for part in (expected, kept)):
-        raise WeightsError(f"{file} does not hold the tensors of {weights.network.name}, which its contract names")
-    loaded = Loaded(weights, {key: tensor.to(expected[key].dtype) for key, tensor in state.items()}, ())
+        raise WeightsError(f"{file} does not hold the tensors of {weights.network.name}, the network in its metadata")
+    loaded = LoadedWeights(weights, {key: tensor.to(expected[key].dtype) for key, tensor in state.items()}, ())
     if drop_head:
         return replace(loaded, state={key: item for key, item in loaded.state.items() if not key.startswith(HEAD)})
     return loaded
 
 
-def _addressed(text: str, source: str | None, name: str | None) -> WeightsContract:
-    """Return what is known of weights at an address: whose they are, and where."""
+def _contract_at_url(text: str, source: str | None, name: str | None) -> WeightsContract:
+    """Return the metadata of weights at a URL or in a hub repository."""
     if source is None or name is None:
         raise WeightsError(
-            f"{text} carries no contract: say whose names it uses and which network it is, such as source timm and "
+            f"{text} does not say which network it belongs to; give source and name, such as source timm and "
             "name tf_efficientnet_b0"
         )
-    architecture = architecture_named(source, name)
+    architecture = get_architecture(source, name)
     on_hub = text.startswith("hub:")
     return WeightsContract(
-        source=source_named(source)[0],
+        source=get_source(source)[0],
         name=f"{architecture.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}",
         architecture=architecture.name,
         network=architecture.network,
         hub=text.removeprefix("hub:") if on_hub else None,
-        address=None if on_hub else text,
+        url=None if on_hub else text,
     )
 
 

@@ -1,6 +1,6 @@
-"""EfficientNet-PyTorch by Luke Melas-Kyriazi as tables (package ``efficientnet_pytorch`` 0.7.1).
+"""Name rules for EfficientNet-PyTorch by Luke Melas-Kyriazi (package ``efficientnet_pytorch`` 0.7.1).
 
-Its padding is TensorFlow's for the resolution that the module is built for, so that ``same`` agrees there.
+It pads like TensorFlow for the resolution that the module is built for, which equals ``same`` padding there.
 """
 
 from __future__ import annotations

@@ -1,9 +1,14 @@
-"""The rule engine: from the names of our parameters to those of another project, and back.
+"""The rule engine: map our parameter names to those of another project and back.
 
-A rule maps the name of a module of ours to theirs. On our side ``*`` stands for stage, block and, last, the part of
-the block; on theirs these can be used in braces, with ``at`` (position of the part in its block), ``index`` (position
-of the block in the network), ``stages`` and ``blocks`` (how many there are): ``{stage+1}``, ``{at*3+1}``. The first
-rule that fits is taken. Sources differ in their tables of rules only.
+A rule maps the name of one of our modules to theirs. In our pattern, ``*`` stands for the stage, the block and, last,
+the layer of the block. In their template, these numbers appear in braces: ``stage``, ``block``, ``at`` (position of
+the layer in its block), ``index`` (position of the block in the network), ``stages`` and ``blocks`` (their numbers),
+optionally with a factor and a term: ``{stage+1}``, ``{at*3+1}``. The first matching rule applies::
+
+    ("stages.*.blocks.*.expand.conv", "_blocks.{index}._expand_conv")
+     stages.1.blocks.0.expand.conv ->  _blocks.1._expand_conv
+
+Sources differ only in their tables of rules.
 """
 
 from __future__ import annotations
@@ -21,30 +26,38 @@ from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.weights.architecture import Rules
 
-STEPS_SEEN = "num_batches_tracked"
+NUM_BATCHES_TRACKED = "num_batches_tracked"
 HEAD = "head.classifier."
 MAX_SHOWN = 5
 
 
-def to_ours(
+def to_triscale(
     state: Mapping[str, Tensor], network: Network, rules: Rules, whose: str, *, drop_head: bool = False
 ) -> dict[str, Tensor]:
-    """Return another project's state dict under the names of ``build(network)``; tensors of our type are not copied.
+    """Convert another project's state dict to the names of ``build(network)``; float32 tensors are not copied.
 
-    Steps counted by batch norm may be missing, as in old files; they then start at 0. Values become float32.
+    ``num_batches_tracked`` may be missing, as in old files; it is then 0. Values are converted to float32.
 
     Args:
-        state: their names, and what they hold.
-        network: the structure that is expected.
-        rules: the table of the source's family.
-        whose: what the error message calls the source.
-        drop_head: leave the classifier out on both sides, whatever its number of classes.
+        state: The other project's state dict.
+        network: The expected structure.
+        rules: The rules of the source's family.
+        whose: Description of the source for error messages.
+        drop_head: Whether to leave out the classifier, whatever its number of classes.
 
     Raises:
-        NetworkError: a parameter that only one side has, or of another shape; the message lists them.
+        NetworkError: Parameters are missing, unexpected or of another shape; the message lists them.
+
+    Example:
+        >>> from triscale.weights.sources import SOURCES, network_of
+        >>> rules = SOURCES["torchvision"].rules["resnet"]
+        >>> network = network_of("torchvision", "resnet18")
+        >>> theirs = from_triscale(expected_state(network), network, rules)
+        >>> "layer1.0.conv1.weight" in theirs, len(to_triscale(theirs, network, rules, "torchvision's resnet18"))
+        (True, 122)
     """
     ours = expected_state(network)
-    theirs = dict(_their_names(ours, network, rules))
+    theirs = dict(_map_names(ours, network, rules))
     mapped: dict[str, Tensor] = {}
     missing, misshapen = [], []
     for name, expected in ours.items():
@@ -52,7 +65,7 @@ def to_ours(
         given = None if their_name is None else state.get(their_name)
         if drop_head and name.startswith(HEAD):
             continue
-        if given is None and name.endswith(STEPS_SEEN):
+        if given is None and name.endswith(NUM_BATCHES_TRACKED):
             given = torch.zeros((), dtype=torch.long)
         if given is None:
             missing.append(f"{name} ({their_name or 'no rule'})")
@@ -61,42 +74,40 @@ def to_ours(
         else:
             mapped[name] = given.to(expected.dtype)
     mistakes = (
-        _listed("not in the weights", missing),
-        _listed("not in the network", sorted(set(state) - set(theirs.values()))),
-        _listed("of another shape", misshapen),
+        _list("not in the weights", missing),
+        _list("not in the network", sorted(set(state) - set(theirs.values()))),
+        _list("of another shape", misshapen),
     )
     if any(mistakes):
         heads = {name for name in misshapen if name.startswith(HEAD)}
         hint = ""
         if misshapen and len(heads) == len(misshapen) and not missing:
-            hint = (
-                f"; it has another number of classes than {network.classes}: leave its classifier out, or say how many"
-            )
+            hint = f"; its number of classes is not {network.classes}: leave out the classifier, or give the number"
         raise NetworkError(
-            f"these weights are not of {whose} with the structure of {network.name}: "
+            f"these weights are not those of {whose} with the structure of {network.name}: "
             f"{'; '.join(mistake for mistake in mistakes if mistake)}{hint}"
         )
     return mapped
 
 
-def to_theirs(
+def from_triscale(
     state: Mapping[str, Tensor], network: Network, rules: Rules, metadata: Mapping[str, Any] | None = None
 ) -> OrderedDict[str, Tensor]:
-    """Return a state dict of ours under another project's names, ready for their ``load_state_dict(strict=True)``.
+    """Convert our state dict to another project's names, ready for its ``load_state_dict(strict=True)``.
 
     Args:
-        state: what ``build(network).state_dict()`` holds.
-        network: what the state is of.
-        rules: the table of the source's family.
-        metadata: versions of modules that their ``load_state_dict`` asks for.
+        state: The result of ``build(network).state_dict()``.
+        network: The Network of the state.
+        rules: The rules of the source's family.
+        metadata: Module versions that its ``load_state_dict`` checks.
 
     Raises:
-        NetworkError: a parameter that their network does not have.
+        NetworkError: The other project's network lacks a parameter.
     """
-    names = dict(_their_names(state, network, rules))
+    names = dict(_map_names(state, network, rules))
     unknown = [name for name in state if name not in names]
     if unknown:
-        raise NetworkError(f"the other project has no place for all of {network.name}; {_listed('left', unknown)}")
+        raise NetworkError(f"the other project lacks parameters of {network.name}; {_list('without a rule', unknown)}")
     exported = OrderedDict((names[name], tensor) for name, tensor in state.items())
     if metadata is not None:
         exported._metadata = metadata  # type: ignore[attr-defined]
@@ -104,47 +115,47 @@ def to_theirs(
 
 
 def expected_state(network: Network) -> dict[str, Tensor]:
-    """Return the names, shapes and types of a network's tensors, on the meta device."""
+    """Return the state dict of a network on the meta device: names, shapes and types without memory."""
     with torch.device("meta"):
         return dict(build(network).state_dict())
 
 
-def _their_names(ours: Iterable[str], network: Network, rules: Rules) -> Iterator[tuple[str, str]]:
-    """Yield our name and theirs for each name that a rule fits."""
-    compiled = [(_pattern(our_form), their_form) for our_form, their_form in rules]
+def _map_names(ours: Iterable[str], network: Network, rules: Rules) -> Iterator[tuple[str, str]]:
+    """Yield our name and theirs for each name that matches a rule."""
+    compiled = [(_compile(pattern), template) for pattern, template in rules]
     first_block = [sum(stage.repeats for stage in network.stages[:number]) for number in range(len(network.stages))]
     counts = {"stages": len(network.stages), "blocks": network.num_blocks}
-    parts: dict[tuple[int, int], list[str]] = {}
+    layers: dict[tuple[int, int], list[str]] = {}
     for name in ours:
         module, _, value = name.rpartition(".")
-        places = dict(counts)
+        numbers = dict(counts)
         if module.startswith("stages."):
-            _, stage, _, block, part, *_ = module.split(".")
-            places |= {"stage": int(stage), "block": int(block), "index": first_block[int(stage)] + int(block)}
-            siblings = parts.setdefault((int(stage), int(block)), [])
-            if part not in siblings:
-                siblings.append(part)
-            places["at"] = siblings.index(part)
-        for pattern, their_form in compiled:
+            _, stage, _, block, layer, *_ = module.split(".")
+            numbers |= {"stage": int(stage), "block": int(block), "index": first_block[int(stage)] + int(block)}
+            siblings = layers.setdefault((int(stage), int(block)), [])
+            if layer not in siblings:
+                siblings.append(layer)
+            numbers["at"] = siblings.index(layer)
+        for pattern, template in compiled:
             if pattern.fullmatch(module):
-                yield name, f"{_filled(their_form, places)}.{value}"
+                yield name, f"{_fill(template, numbers)}.{value}"
                 break
 
 
-def _pattern(form: str) -> re.Pattern[str]:
-    return re.compile(re.escape(form).replace(r"\*", r"[^.]+"))
+def _compile(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\*", r"[^.]+"))
 
 
-def _filled(form: str, places: Mapping[str, int]) -> str:
-    """Replace ``{place}``, ``{place*factor}``, ``{place+term}`` and ``{place*factor+term}`` by numbers."""
+def _fill(template: str, numbers: Mapping[str, int]) -> str:
+    """Replace ``{name}``, ``{name*factor}``, ``{name+term}`` and ``{name*factor+term}`` by numbers."""
 
     def number(found: re.Match[str]) -> str:
-        return str(places[found[1]] * int(found[2] or 1) + int(found[3] or 0))
+        return str(numbers[found[1]] * int(found[2] or 1) + int(found[3] or 0))
 
-    return re.sub(r"\{(\w+)(?:\*(\d+))?(?:\+(\d+))?\}", number, form)
+    return re.sub(r"\{(\w+)(?:\*(\d+))?(?:\+(\d+))?\}", number, template)
 
 
-def _listed(title: str, names: list[str]) -> str:
+def _list(title: str, names: list[str]) -> str:
     if not names:
         return ""
     shown = ", ".join(names[:MAX_SHOWN])

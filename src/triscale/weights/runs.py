@@ -1,4 +1,4 @@
-"""The contract of a Run's weights, from what lies beside them; the Run itself is the business of ``jobs``."""
+"""The metadata of a run's weights, from the other files of its directory; runs themselves belong to ``jobs``."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ RUN_FILE, RUN_WEIGHTS, RUN_MANIFEST = "run.json", "model.safetensors", "manifest
 
 
 def contract_of_run(file: Path) -> WeightsContract:
-    """Return the contract of a Run's file of weights.
+    """Return the metadata of a run's weights file.
+
+    Args:
+        file: ``model.safetensors`` in a run directory.
 
     Raises:
-        WeightsError: the file lies alone, was altered since the run ended, or belongs to a custom model.
-        RecordError: what lies beside it cannot be read.
+        WeightsError: The other files are missing, the weights were altered after the run ended, or belong to a custom
+            model.
+        RecordError: The other files cannot be read.
     """
     spec = _json(file.with_name(RUN_FILE))
     if not {"network", "preprocessing", "classes"} <= spec.keys() or "function" in spec["network"]:
-        raise WeightsError(f"{file} is not the file of a Run of a Network; its run.json does not say which")
+        raise WeightsError(f"{file} does not belong to a run of a Network; {RUN_FILE} does not describe one")
     digest = sha256_of(file)
     manifest = file.with_name(RUN_MANIFEST)
     if manifest.is_file():
-        said = [entry["sha256"] for entry in _json(manifest).get("files", []) if entry.get("name") == file.name]
-        if said and said[0] != digest:
-            raise WeightsError(f"{file} was altered since its Run ended: its SHA-256 is not that of the manifest")
+        recorded = [entry["sha256"] for entry in _json(manifest).get("files", []) if entry.get("name") == file.name]
+        if recorded and recorded[0] != digest:
+            raise WeightsError(f"{file} was altered after its run ended: its SHA-256 is not the one in the manifest")
     network = Network.parse(spec["network"], f"the network of {file.with_name(RUN_FILE)}")
     return WeightsContract(
         source="triscale",
@@ -48,7 +52,7 @@ def _json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_bytes())
     except OSError as error:
         raise WeightsError(
-            f"cannot read {path}: {error.strerror}; weights of a Run need what lies beside them, give its folder"
+            f"cannot read {path}: {error.strerror}; the weights of a run need its other files, give the run directory"
         ) from error
     except ValueError as error:
         raise RecordError(f"{path} is not JSON ({error})") from error

@@ -1,4 +1,4 @@
-"""All sources side by side: their rules and architectures, found by name."""
+"""The sources of weights: look up their rules and architectures by name."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class WeightSource:
     """The tables of another project.
 
     Attributes:
-        title: the project in words.
-        rules: family -> names.
-        architectures: its networks by their names.
-        versions: family -> what its ``load_state_dict`` asks for.
+        title: The name of the project, for messages.
+        rules: From family to name rules.
+        architectures: Its networks by name.
+        versions: From family to the module versions that its ``load_state_dict`` checks.
     """
 
     title: str
@@ -45,11 +45,11 @@ SOURCES: dict[SourceName, WeightSource] = {
 }
 
 
-def source_named(name: str) -> tuple[SourceName, WeightSource]:
+def get_source(name: str) -> tuple[SourceName, WeightSource]:
     """Return a source by its name.
 
     Raises:
-        WeightsError: there is none of that name.
+        WeightsError: The name is unknown.
     """
     for known, source in SOURCES.items():
         if known == name:
@@ -58,13 +58,21 @@ def source_named(name: str) -> tuple[SourceName, WeightSource]:
     raise WeightsError(f'there is no source of weights "{name}"{hint}')
 
 
-def architecture_named(source: str, name: str) -> Architecture:
-    """Return a network of a source: by their name, with or without what follows a dot, or by ours.
+def get_architecture(source: str, name: str) -> Architecture:
+    """Return a network of a source by name.
+
+    Args:
+        source: The name of the source.
+        name: The source's name of the network, with or without a suffix after a dot, or Triscale's name.
 
     Raises:
-        WeightsError: the source has none of that name; the message lists the nearest.
+        WeightsError: Source or name is unknown; the message suggests the nearest.
+
+    Example:
+        >>> get_architecture("timm", "tf_efficientnet_b0.ns_jft_in1k").base
+        'efficientnet_b0'
     """
-    _, found = source_named(source)
+    _, found = get_source(source)
     bare = name.partition(".")[0]
     for candidate in (bare, bare.replace("_", "-")):
         if candidate in found.architectures:
@@ -73,13 +81,17 @@ def architecture_named(source: str, name: str) -> Architecture:
         if row.base == bare and (row.depth, row.width, row.head) == (1.0, 1.0, None):
             return row
     hint = nearest(bare, found.architectures) or f"; it has {', '.join(found.architectures)}"
-    raise WeightsError(f'{found.title} has no network "{name}" that Triscale knows{hint}')
+    raise WeightsError(f'the network "{name}" of {found.title} is unknown{hint}')
 
 
 def network_of(source: str, name: str) -> Network:
-    """Return a network as another project builds it: its padding, and its batch norm's eps and momentum.
+    """Return a Network as another project builds it, with its padding and its batch norm's eps and momentum.
 
     Raises:
-        WeightsError: the source, or a network of that name there, is not known.
+        WeightsError: Source or name is unknown.
+
+    Example:
+        >>> network_of("timm", "tf_efficientnet_b0").padding
+        'same'
     """
-    return architecture_named(source, name).network
+    return get_architecture(source, name).network

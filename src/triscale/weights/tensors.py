@@ -1,4 +1,9 @@
-"""Safetensors files, read with suspicion and written a tensor at a time."""
+"""Read safetensors files with strict checks, and write them one tensor at a time.
+
+::
+
+    header length (8 bytes, little-endian) | header (JSON, padded to 8 bytes) | bytes of the tensors
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,7 @@ from triscale.errors import WeightsError
 from triscale.record import atomic_file
 
 MAX_HEADER_BYTES = 4 << 20
-"""The header of a network with ten thousand tensors is below 2 MB."""
+"""Maximum size of the header; ten thousand tensors need less than 2 MB."""
 
 TYPES = {
     "F64": torch.float64,
@@ -35,16 +40,16 @@ TYPES = {
 }
 
 DIGEST_KEY = "tensors_sha256"
-_PIECE = 8 << 20
+_CHUNK = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a safetensors file says about itself, checked against its size.
+    """The header of a safetensors file, checked against the file size.
 
     Attributes:
-        metadata: text of the writer.
-        data_start: where the tensors' bytes begin.
+        metadata: Strings added by the writer.
+        data_start: Offset of the first byte of the tensors.
     """
 
     metadata: dict[str, str]
@@ -52,48 +57,50 @@ class Header:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors of a safetensors file, mapped from the disk, and its metadata.
+    """Return the tensors of a safetensors file, memory-mapped, and its metadata.
 
-    A file of our own carries the SHA-256 of its tensors, which must agree.
+    Files written by :func:`write_tensors` contain the SHA-256 of their tensors, which is verified.
 
     Raises:
-        WeightsError: the file is not whole, altered, or its header does not describe it.
+        WeightsError: The file is truncated or altered, or its header does not match its content.
     """
     header = read_header(path)
-    said = header.metadata.get(DIGEST_KEY)
-    if said is not None and said != _digest_of_data(path, header.data_start):
+    recorded = header.metadata.get(DIGEST_KEY)
+    if recorded is not None and recorded != _digest_of_data(path, header.data_start):
         raise WeightsError(
-            f"{path} was altered since it was written: its tensors do not have the SHA-256 in its header"
+            f"{path} was altered after it was written: its tensors do not have the SHA-256 in its header"
         )
     try:
         return safetensors.torch.load_file(path), header.metadata
     except SafetensorError as error:
-        raise WeightsError(f"{path} is not a whole safetensors file ({error}); fetch or make it again") from error
+        raise WeightsError(
+            f"{path} is not a complete safetensors file ({error}); download or create it again"
+        ) from error
 
 
 def read_header(path: Path) -> Header:
     """Return the header of a safetensors file.
 
     Raises:
-        WeightsError: it is missing, too long, or does not describe the bytes that follow it exactly.
+        WeightsError: It is missing, too long, or does not match the bytes that follow it exactly.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
             raise WeightsError(
-                f"{path} is not a whole safetensors file: {size} bytes, of which its header alone is said to take "
-                f"{length}; fetch or make it again"
+                f"{path} is not a complete safetensors file: it has {size} bytes, and its header alone should have "
+                f"{length}; download or create it again"
             )
         if length > MAX_HEADER_BYTES:
-            raise WeightsError(f"{path} has a header of {length} bytes; at most {MAX_HEADER_BYTES} are read")
+            raise WeightsError(f"{path} has a header of {length} bytes; expected at most {MAX_HEADER_BYTES}")
         text = file.read(length)
     try:
         entries = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} has a header that is no JSON of safetensors ({error})") from error
+        raise WeightsError(f"{path} has a header that is not valid safetensors JSON ({error})") from error
     if not isinstance(entries, dict):
-        raise WeightsError(f"{path} has a header that is no JSON object")
+        raise WeightsError(f"{path} has a header that is not a JSON object")
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise WeightsError(f"{path} has metadata that is not text")
@@ -102,9 +109,20 @@ def read_header(path: Path) -> Header:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors to a safetensors file that is whole or absent, holding one of them at a time.
+    """Write a safetensors file atomically, with only one tensor on the CPU at a time.
 
-    The SHA-256 of their bytes is added to the metadata.
+    Args:
+        path: The file to write.
+        tensors: The tensors by name, of the types in :data:`TYPES`.
+        metadata: Strings for the header; the SHA-256 of the tensors is added.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_tensors(Path(folder) / "a.safetensors", {"weight": torch.ones(2)}, {"author": "me"})
+        ...     tensors, metadata = read_tensors(Path(folder) / "a.safetensors")
+        >>> tensors["weight"].tolist(), metadata["author"]
+        ([1.0, 1.0], 'me')
     """
     ordered = sorted(tensors)
     digest = hashlib.sha256()
@@ -135,15 +153,15 @@ def _header_of(tensors: Mapping[str, Tensor], ordered: list[str], metadata: dict
 
 
 def _bytes_of(tensor: Tensor) -> Any:
-    whole = tensor.detach().cpu().contiguous().reshape(-1)
-    return whole.view(torch.uint8).numpy().data if whole.numel() else b""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else b""
 
 
 def _digest_of_data(path: Path, start: int) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         file.seek(start)
-        while piece := file.read(_PIECE):
+        while piece := file.read(_CHUNK):
             digest.update(piece)
     return digest.hexdigest()
 
@@ -151,29 +169,29 @@ def _digest_of_data(path: Path, start: int) -> str:
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
+        raise ValueError("a key occurs twice")
     return found
 
 
 def _check_entries(path: Path, entries: dict[str, Any], data_bytes: int) -> None:
-    """Make sure that the entries cover the data exactly, without gaps and overlaps."""
+    """Check that the entries cover the data exactly, without gaps and overlaps."""
     end = 0
     for name, start, stop, expected in sorted(_spans(path, entries), key=lambda span: (span[1], span[2])):
         if start != end or stop - start != expected:
             raise WeightsError(
-                f'{path} has a header that lies: "{name}" is said to take the bytes {start} to {stop}, and its shape '
-                f"takes {expected} from byte {end}"
+                f'{path} has an inconsistent header: "{name}" has the bytes {start} to {stop}, and its shape '
+                f"needs {expected} from byte {end}"
             )
         end = stop
     if end != data_bytes:
         raise WeightsError(
-            f"{path} is not a whole safetensors file: its header describes {end} bytes of tensors, and {data_bytes} "
-            "follow; fetch or make it again"
+            f"{path} is not a complete safetensors file: its header describes {end} bytes of tensors, and {data_bytes} "
+            "follow; download or create it again"
         )
 
 
 def _spans(path: Path, entries: dict[str, Any]) -> Iterator[tuple[str, int, int, int]]:
-    """Yield name, first and last byte, and the number of bytes that the shape takes."""
+    """Yield name, start, end, and the number of bytes that type and shape need."""
     for name, entry in entries.items():
         match entry:
             case {"dtype": str(letter), "shape": list(shape), "data_offsets": [int(start), int(stop)]} if (
@@ -181,4 +199,4 @@ def _spans(path: Path, entries: dict[str, Any]) -> Iterator[tuple[str, int, int,
             ):
                 yield name, start, stop, math.prod(shape) * TYPES[letter].itemsize
             case _:
-                raise WeightsError(f'{path} describes "{name}" in a way that safetensors does not: {str(entry)[:100]}')
+                raise WeightsError(f'{path} has an invalid entry for "{name}" in its header: {str(entry)[:100]}')

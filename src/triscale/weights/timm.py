@@ -1,7 +1,7 @@
-"""timm's classifiers as tables: their names for our parameters, and what their modules are built with.
+"""Name rules and architectures of timm's classifiers.
 
-Read from timm 1.0.31. Its ``tf_*`` networks pad and normalize as TensorFlow does; a depthwise-separable block, which
-is what an inverted bottleneck of expansion 1 is there, calls its parts otherwise than the others.
+From timm 1.0.31. Its ``tf_*`` networks use TensorFlow's padding and batch norm epsilon. An inverted bottleneck of
+expansion 1 is a depthwise-separable block there, whose layers have other names.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ RULES: dict[str, Rules] = {
     "resnet": _TORCHVISION["resnet"],
 }
 
-_USUAL = BatchNorm(eps=1e-5, momentum=0.1)
+_DEFAULT = BatchNorm(eps=1e-5, momentum=0.1)
 _TENSORFLOW = BatchNorm(eps=1e-3, momentum=0.1)
 
 
@@ -63,7 +63,7 @@ def _row(
         family=family,
         base=base,
         padding=padding,
-        norm=_TENSORFLOW if padding == "same" else _USUAL,
+        norm=_TENSORFLOW if padding == "same" else _DEFAULT,
         depth=depth,
         width=width,
         fixed_ends=fixed_ends,

@@ -1,6 +1,6 @@
-"""torchvision's classifiers as tables: their names for our parameters, and what their modules are built with.
+"""Name rules and architectures of torchvision's classifiers.
 
-Read from torchvision 0.29's ``models``; within EfficientNet the batch norms differ.
+From ``torchvision.models`` 0.29; EfficientNet B5-B7 have other batch norm parameters than B0-B4.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ RULES: dict[str, Rules] = {
 }
 
 VERSIONS = {"mnasnet": {"": {"version": 2}}}
-"""Families whose ``load_state_dict`` asks for the version of their modules."""
+"""Families whose ``load_state_dict`` checks the version of their modules."""
 
-_USUAL = BatchNorm(eps=1e-5, momentum=0.1)
+_DEFAULT = BatchNorm(eps=1e-5, momentum=0.1)
 _LARGE = BatchNorm(eps=1e-3, momentum=0.01)
 _MNASNET = BatchNorm(eps=1e-5, momentum=0.0003)
 
 
-def _row(name: str, family: str, base: str, norm: BatchNorm = _USUAL, width: float = 1.0) -> Architecture:
+def _row(name: str, family: str, base: str, norm: BatchNorm = _DEFAULT, width: float = 1.0) -> Architecture:
     return Architecture(name=name, family=family, base=base, padding="symmetric", norm=norm, width=width)
 
 

@@ -1,4 +1,4 @@
-"""Finding the state dict in what a training saved: nested, averaged, or with a prefix before all names."""
+"""Find the state dict in a training checkpoint: nested, averaged, or with a prefix on all names."""
 
 from __future__ import annotations
 
@@ -12,43 +12,49 @@ from triscale.errors import WeightsError, nearest
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "ema_weights")
 PLAIN = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
 PREFIXES = ("module.", "_orig_mod.", "model.")
-"""Of ``DataParallel`` and ``AveragedModel``, of ``torch.compile``, and of trainers that hold the model as a field."""
+"""Added by ``DataParallel`` and ``AveragedModel``, by ``torch.compile``, and by trainers with a ``model`` attribute."""
 
 STEPS_AVERAGED = "n_averaged"
 MAX_SHOWN = 8
 
 
 def find_state(loaded: Any, part: str | None = None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return the state dict inside a loaded checkpoint, and sentences that say what was taken.
+    """Return the state dict inside a loaded checkpoint, and notes on the choices made.
 
-    Exponential averages are preferred to the weights beside them.
+    Exponential moving averages are preferred to plain weights.
 
     Args:
-        loaded: what the file holds.
-        part: the path of the state dict, such as ``state_dict`` or ``ema.module``; found by its name if not given.
+        loaded: The content of the file.
+        part: The path of the state dict, such as ``state_dict`` or ``ema.module``; by default it is found by its name.
 
     Raises:
-        WeightsError: there is none, or it cannot be told which is meant.
+        WeightsError: There is no state dict, or there are several candidates.
+
+    Example:
+        >>> import torch
+        >>> state, notes = find_state({"epoch": 3, "state_dict": {"module.fc.bias": torch.zeros(2)}})
+        >>> list(state), notes
+        (['fc.bias'], ('taken from "state_dict"', 'removed the prefix "module." from all names'))
     """
     path, state = ("", loaded) if part is None else (part, _walk(loaded, part))
     if not _is_state(state):
         inner, state = _search(state)
         path = f"{path}.{inner}" if path else inner
     notes = [f'taken from "{path}"'] if path else []
-    beside = [name for name in PLAIN if name != path and isinstance(loaded, Mapping) and name in loaded]
-    if path.partition(".")[0] in AVERAGED and beside:
-        notes = [f'the average in "{path}" was taken rather than "{beside[0]}"']
+    others = [name for name in PLAIN if name != path and isinstance(loaded, Mapping) and name in loaded]
+    if path.partition(".")[0] in AVERAGED and others:
+        notes = [f'used the moving average in "{path}" instead of "{others[0]}"']
     stripped, more = strip_prefixes(state)
     return stripped, (*notes, *more)
 
 
 def strip_prefixes(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return a state dict without a prefix that all its names have, and sentences that say what was taken off."""
+    """Return a state dict without the prefixes that all its names share, and notes on what was removed."""
     names = {name: tensor for name, tensor in state.items() if name != STEPS_AVERAGED}
     notes: list[str] = []
     while names and (found := [prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in names)]):
         names = {name.removeprefix(found[0]): tensor for name, tensor in names.items()}
-        notes.append(f'the prefix "{found[0]}" of all names was taken off')
+        notes.append(f'removed the prefix "{found[0]}" from all names')
     return names, tuple(notes)
 
 
@@ -61,16 +67,13 @@ def _is_state(value: Any) -> bool:
 
 
 def _search(loaded: Any) -> tuple[str, Mapping[str, Tensor]]:
-    """Return the path and the state dict that known names lead to."""
+    """Return the path and the state dict found under a known name."""
     if not isinstance(loaded, Mapping):
-        raise WeightsError(f"the file holds a {type(loaded).__name__}; expected a state dict, names with their tensors")
+        raise WeightsError(f"the file holds a {type(loaded).__name__}; expected a state dict, from names to tensors")
     for known in (AVERAGED, PLAIN):
         found = [name for name in known if name in loaded and _leads_to_state(loaded[name])]
         if len(found) > 1:
-            raise WeightsError(
-                f"the file holds several state dicts ({', '.join(found)}), and it cannot be told which is meant; "
-                "name one as the part to take"
-            )
+            raise WeightsError(f"the file holds several state dicts ({', '.join(found)}); name one as the part to use")
         if found:
             value = loaded[found[0]]
             if _is_state(value):
@@ -81,12 +84,12 @@ def _search(loaded: Any) -> tuple[str, Mapping[str, Tensor]]:
     others = [str(key) for key, value in loaded.items() if _is_state(value)]
     if others:
         raise WeightsError(
-            f"the file holds state dicts under names that say nothing ({', '.join(others[:MAX_SHOWN])}); name one as "
-            "the part to take"
+            f"the file holds state dicts under unknown names ({', '.join(others[:MAX_SHOWN])}); name one as "
+            "the part to use"
         )
     strangers = [str(key) for key, value in loaded.items() if not isinstance(value, Tensor)]
     if loaded and len(strangers) < len(loaded):
-        raise WeightsError(f"the file mixes tensors with what is none ({', '.join(strangers[:MAX_SHOWN])})")
+        raise WeightsError(f"the file mixes tensors with other values ({', '.join(strangers[:MAX_SHOWN])})")
     raise WeightsError(f"the file holds no state dict; its entries are: {shown or 'none'}")
 
 
@@ -103,6 +106,6 @@ def _walk(loaded: Any, part: str) -> Any:
         if not isinstance(value, Mapping) or name not in value:
             known = [str(key) for key in value][:1000] if isinstance(value, Mapping) else []
             hint = nearest(name, known) or f"; there is: {', '.join(known[:MAX_SHOWN]) or 'nothing'}"
-            raise WeightsError(f'the file has no part "{part}": "{name}" is not there{hint}')
+            raise WeightsError(f'the file has no part "{part}": "{name}" does not exist{hint}')
         value = value[name]
     return value

@@ -28,9 +28,9 @@ def list_(*, source: str | None = None, json: Json = False) -> None:
         Print machine-readable JSON.
     """
     from triscale.weights.catalog import names, published
-    from triscale.weights.sources import source_named
+    from triscale.weights.sources import get_source
 
-    rows = [published(name) for name in names(None if source is None else source_named(source)[0])]
+    rows = [published(name) for name in names(None if source is None else get_source(source)[0])]
     if json:
         print_json(rows)
         return
@@ -184,7 +184,7 @@ def _print_contract(weights: WeightsContract) -> None:
         for name, value in (
             ("license", weights.license),
             ("sha256", weights.sha256),
-            ("address", weights.address),
+            ("URL", weights.url),
             ("hub", weights.hub),
         )
         if value

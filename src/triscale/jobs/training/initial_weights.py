@@ -23,7 +23,7 @@ from triscale.training.transfer import classifier_name
 from triscale.weights.contract import differences
 from triscale.weights.fetch import Progress
 from triscale.weights.inherit import inherit, plan_inheritance
-from triscale.weights.load import Loaded, find_weights
+from triscale.weights.load import LoadedWeights, find_weights
 
 INHERIT = "inherit:"
 TRANSFER_SHARE = 0.25
@@ -166,7 +166,7 @@ def _read(start: InitialWeights) -> tuple[Mapping[str, Tensor], AnyNetwork, tupl
     return loaded.state, loaded.weights.network, loaded.weights.classes if loaded.has_head else None
 
 
-def _digest_of(loaded: Loaded) -> str:
+def _digest_of(loaded: LoadedWeights) -> str:
     """Return a digest of what the weights are: of every tensor in turn."""
     total = hashlib.sha256()
     for name in sorted(loaded.state):

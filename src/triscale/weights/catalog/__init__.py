@@ -1,4 +1,4 @@
-"""All published weights that Triscale knows: tables with what is known of each, one file a source. No torch."""
+"""The catalog of published weights, one table per source. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from triscale.network.contract import IMAGENET_MEAN, IMAGENET_STD, Interpolation
 from triscale.record import Record
 from triscale.weights.architecture import SourceName
 from triscale.weights.contract import Accuracy, Digest, WeightsContract
-from triscale.weights.sources import SOURCES, architecture_named
+from triscale.weights.sources import SOURCES, get_architecture
 
 Normalization = Literal["imagenet", "half", "lite"]
 
@@ -23,7 +23,7 @@ NORMALIZATIONS: dict[Normalization, tuple[Triple, Triple]] = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "lite": ((127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)),
 }
-"""Mean and standard deviation of values in 0..1."""
+"""Mean and standard deviation, for values from 0 to 1."""
 
 IMAGENET_CLASSES = 1000
 
@@ -31,10 +31,22 @@ _FOLDER = Path(__file__).parent
 
 
 class CatalogRow(Record):
-    """One line of a source's table; the text before the first dot of ``name`` is the architecture.
+    """One row of a source's table.
 
     Attributes:
-        default: these are meant where only the architecture is named.
+        name: The source's name of the weights; the text before the first dot is the architecture.
+        resolution: Side of the input in pixels.
+        crop: Side of the center crop relative to the shorter side of the image.
+        interpolation: Filter for resizing.
+        normalization: Key of :data:`NORMALIZATIONS`.
+        classes: Number of classes.
+        license: SPDX identifier in lower case.
+        top1: Published top-1 accuracy in percent.
+        top5: Published top-5 accuracy in percent.
+        sha256: SHA-256 of the file, or its first digits.
+        hub: Repository on the Hugging Face Hub.
+        url: URL of the file.
+        default: Whether the name of the architecture alone refers to these weights.
     """
 
     name: str
@@ -48,16 +60,17 @@ class CatalogRow(Record):
     top5: float | None = None
     sha256: Digest | None = None
     hub: str | None = None
-    address: str | None = None
+    url: str | None = None
     default: bool = False
 
 
 class CatalogTable(Record):
-    """The weights of a source.
+    """The published weights of a source.
 
     Attributes:
-        read_from: where the facts stand.
-        protocol: how the accuracies were taken.
+        read_from: Where the facts are from.
+        protocol: How the accuracies were measured.
+        rows: One row per file.
     """
 
     read_from: str
@@ -73,25 +86,37 @@ def table(source: SourceName) -> CatalogTable:
 
 @lru_cache
 def imagenet_classes() -> tuple[str, ...]:
-    """Return the names of the 1000 classes of ImageNet in their usual order, as torchvision writes them."""
+    """Return the names of the 1000 ImageNet classes in the usual order, with torchvision's spelling."""
     return tuple((_FOLDER / "imagenet.txt").read_text().splitlines())
 
 
 def names(source: SourceName | None = None) -> tuple[str, ...]:
-    """Return the names of all published weights, such as ``timm/tf_efficientnet_b0.ns_jft_in1k``, source by source."""
+    """Return the names of all published weights, ordered by source.
+
+    Args:
+        source: Only those of this source.
+
+    Example:
+        >>> names("torchvision")[0]
+        'torchvision/efficientnet_b0.IMAGENET1K_V1'
+    """
     chosen = SOURCES if source is None else (source,)
     return tuple(f"{name}/{row.name}" for name in chosen for row in table(name).rows)
 
 
 def published(name: str) -> WeightsContract:
-    """Return the contract of published weights.
+    """Return the metadata of published weights.
 
     Args:
-        name: ``SOURCE/WEIGHTS``; ``SOURCE/ARCHITECTURE`` means the default ones. The source may be left out where only
-            one has that name. A prefix ``hf-hub:`` or ``hf_hub:`` is passed over.
+        name: ``SOURCE/WEIGHTS``, or ``SOURCE/ARCHITECTURE`` for its default weights. The source can be left out if only
+            one has that name. A prefix ``hf-hub:`` or ``hf_hub:`` is ignored.
 
     Raises:
-        WeightsError: no such name, or several; the message lists the nearest.
+        WeightsError: The name is unknown or ambiguous; the message suggests the nearest.
+
+    Example:
+        >>> published("torchvision/resnet18").accuracy.top1
+        69.758
     """
     asked = name.removeprefix("hf-hub:").removeprefix("hf_hub:")
     source, _, bare = asked.rpartition("/")
@@ -106,7 +131,7 @@ def published(name: str) -> WeightsContract:
         return _weights(*found[0])
     if found:
         choices = ", ".join(f"{known}/{row.name}" for known, row in found)
-        raise WeightsError(f'"{name}" may mean {choices}; say which')
+        raise WeightsError(f'"{name}" is ambiguous; give one of {choices}')
     raise WeightsError(f'there are no published weights "{name}"{_hint(asked)}')
 
 
@@ -116,12 +141,12 @@ def _hint(asked: str) -> str:
     return (
         nearest(asked, known)
         or nearest(asked.rpartition("/")[2], short)
-        or "; triscale weights list shows the names, and a file is given by its path"
+        or "; triscale weights list shows the names; give a file by its path"
     )
 
 
 def _weights(source: SourceName, row: CatalogRow) -> WeightsContract:
-    architecture = architecture_named(source, row.name)
+    architecture = get_architecture(source, row.name)
     mean, std = NORMALIZATIONS[row.normalization]
     accuracy: dict[str, Any] | None = None
     if row.top1 is not None:
@@ -138,6 +163,6 @@ def _weights(source: SourceName, row: CatalogRow) -> WeightsContract:
         license=row.license,
         accuracy=None if accuracy is None else Accuracy(**accuracy),
         sha256=row.sha256,
-        address=row.address,
+        url=row.url,
         hub=row.hub,
     )
