@@ -202,12 +202,12 @@ def test_what_cannot_be_deployed_or_exported_is_told(capsys, made, tmp_path, mon
     assert "int8 for Core ML" in refused(capsys, "export", made, "--precision", "int8", "--engine", "coreml")
     assert "there is no" in refused(capsys, "predict", tmp_path / "none.onnx", made)
     said = refused(capsys, "measure", made, "--engines", "onnxruntime", "--precision", "bfloat16")
-    assert "bfloat16 is for torch and openvino" in said
+    assert "bfloat16 is for openvino" in said
     assert sorted(path.name for path in made.iterdir()) == before
 
 
 def test_int8_that_loses_too_much_is_refused_by_name_and_leaves_nothing(capsys, made, monkeypatch):
-    class Wrong(ENGINES["onnxruntime"].open):
+    class Wrong(ENGINES["onnxruntime"].openers["float32"]):
         def __call__(self, images):
             return np.roll(super().__call__(images), 1, axis=1)
 

@@ -59,7 +59,7 @@ def test_more_time_never_gives_a_network_of_less(limit, more):
 def test_time_that_is_macs_gives_what_macs_give():
     by_time = fit_budget(B0, EFFICIENTNET, Budget(latency=30.0), MACS)
     by_macs = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9))
-    # The vectors of squeeze-excite are free in this predictor: 1 % of the MACs.
+    # The vectors of squeeze-excite are free in this predictor: 1% of the MACs.
     assert count_network(by_time.network).macs == pytest.approx(count_network(by_macs.network).macs, rel=0.03)
 
 

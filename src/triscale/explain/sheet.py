@@ -37,10 +37,10 @@ def contact_sheet(images: Sequence[SheetItem], title: str) -> Image.Image:
         row, column = divmod(number, across)
         x, y = _MARGIN + column * (_THUMB + _GAP), top + row * (_THUMB + _LABEL + _GAP)
         sheet.paste(shown.overlay.resize((_THUMB, _THUMB), Image.Resampling.LANCZOS), (x, y))
-        said = f" {shown.confidence:.0%}"
-        room = _THUMB - _font(13, bold=True).getlength(said)
+        caption = f" {shown.confidence:.0%}"
+        room = _THUMB - _font(13, bold=True).getlength(caption)
         named = _clipped(shown.predicted, _font(13, bold=True), room)
-        draw.text((x, y + _THUMB + 4), named + said, _INK, _font(13, bold=True))
+        draw.text((x, y + _THUMB + 4), named + caption, _INK, _font(13, bold=True))
         draw.text((x, y + _THUMB + 21), _clipped(shown.name, _font(11), _THUMB), _FAINT, _font(11))
     return sheet
 

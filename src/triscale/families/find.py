@@ -20,7 +20,7 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def find_network(text: str) -> AnyNetwork:
-    """Return the network that a person means: a name, ``NAME@PIXELS``, a JSON file, or ``package.module:function``.
+    """Return the network that a user means: a name, ``NAME@PIXELS``, a JSON file, or ``package.module:function``.
 
     Raises:
         NetworkError: none of these.
@@ -47,7 +47,7 @@ def find_network(text: str) -> AnyNetwork:
 
 
 def find_lite(text: str) -> Network:
-    """Return the lite form of the network that a person means: see :func:`triscale.families.lite.lite`.
+    """Return the lite form of the network that a user means: see :func:`triscale.families.lite.lite`.
 
     Raises:
         NetworkError: none of these, or it has no lite form.
@@ -57,7 +57,7 @@ def find_lite(text: str) -> Network:
 
 
 def find_law(text: str) -> Law:
-    """Return the law that a person means: ``alpha,beta,gamma`` as three numbers, a JSON file, or a search's folder.
+    """Return the law that a user means: ``alpha,beta,gamma`` as three numbers, a JSON file, or a search's folder.
 
     The file is a law, or what a search for one found.
 

@@ -23,7 +23,7 @@ def lite(network: AnyNetwork) -> Network:
     Its weights are not those of the network: it has no gates, and computes something else.
 
     Raises:
-        NetworkError: it has blocks of ResNets, which have no gates and nothing to take out, or is a person's function.
+        NetworkError: it has blocks of ResNets, which have no gates and nothing to take out, or is the function of a custom model.
     """
     if isinstance(network, CustomNetwork):
         raise NetworkError(

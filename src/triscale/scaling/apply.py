@@ -1,6 +1,6 @@
 """Scaling a network: the only place that rounds widths, repeats and resolutions.
 
-The rules are those of the released EfficientNet code: widths to multiples of 8, never more than 10 % down; repeats up.
+The rules are those of the released EfficientNet code: widths to multiples of 8, never more than 10% down; repeats up.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FLOAT_NOISE = 1e-9
 
 
 def round_width(width: float) -> int:
-    """Return the nearest multiple of 8 (at least 8), one more where that would take away over 10 %."""
+    """Return the nearest multiple of 8 (at least 8), one more where that would take away over 10%."""
     rounded = max(WIDTH_MULTIPLE, int(width + WIDTH_MULTIPLE / 2) // WIDTH_MULTIPLE * WIDTH_MULTIPLE)
     return rounded + WIDTH_MULTIPLE if rounded < MIN_SHARE * width else rounded
 
@@ -42,8 +42,8 @@ def resolution_multiple(network: AnyNetwork) -> int:
     """Return the multiple that resolutions asked for by a law are snapped to: half the network's total stride.
 
     A side that the strides do not divide is rounded up at each of them, and those borders are computed in full. At
-    multiples of the whole stride nothing is lost but the steps are coarse (30 % of the MACs near 224 px), at multiples
-    of 8 px up to 17 % of the MACs buys only borders, of 16 px 2 % on average. ``benchmarks/snapping.py`` prints it.
+    multiples of the whole stride nothing is lost but the steps are coarse (30% of the MACs near 224 px), at multiples
+    of 8 px up to 17% of the MACs buys only borders, of 16 px 2% on average. ``benchmarks/snapping.py`` prints it.
     """
     return max(1, network.total_stride // 2)
 
@@ -72,7 +72,7 @@ def scale(network: AnyNetwork, scale: Scale) -> AnyNetwork:
     """Scale depth, width and resolution together.
 
     A multiplier of 1 leaves its dimension exactly as it is; a scaled resolution is snapped to
-    :func:`resolution_multiple`. Widths and depths whose rule is ``fixed`` stay. A person's own network rounds its
+    :func:`resolution_multiple`. Widths and depths whose rule is ``fixed`` stay. A custom model rounds its
     depth and width itself.
     """
     resolution = network.resolution

@@ -46,7 +46,7 @@ FLOAT_NOISE = 1e-6
 
 
 class Timed(NamedTuple):
-    """A network's tally, and the latency in whole microseconds that is foretold for it."""
+    """A network's tally, and the latency in whole microseconds that is predicted for it."""
 
     counts: Counts
     microseconds: int
@@ -57,7 +57,7 @@ class Budget(Record):
 
     ``macs``: multiply-accumulates for one image. ``params``: trained values. ``size``: bytes of all stored values
     (params and batch-norm statistics) as float32; a file adds its header to that. 1 MB is 10^6 bytes, 1 MiB 2^20.
-    ``latency``: milliseconds for one image, as a profile of a device foretells them (:mod:`triscale.network.latency`).
+    ``latency``: milliseconds for one image, as a profile of a device predicts them (:mod:`triscale.network.latency`).
     """
 
     kind_name: ClassVar[str] = "budget"
@@ -84,12 +84,12 @@ class Budget(Record):
         """Whether a network with these figures keeps every limit.
 
         Raises:
-            BudgetError: latency is limited, and nobody has foretold it.
+            BudgetError: latency is limited, and nobody has predicted it.
         """
         return all(figure(counts, name) <= limit for name, limit in self.limits.items())
 
     def __str__(self) -> str:
-        """Return the limits as a person would write them."""
+        """Return the limits as a user would write them."""
         return ", ".join(amount(name, value) for name, value in self.limits.items())
 
     @classmethod
@@ -117,7 +117,7 @@ def figure(counted: Counts | Timed, name: str) -> int:
     """Return the figure that a limit of this name is about, in whole units.
 
     Raises:
-        BudgetError: it is latency, and nobody has foretold it.
+        BudgetError: it is latency, and nobody has predicted it.
     """
     if name == "latency":
         if isinstance(counted, Timed):

@@ -27,7 +27,7 @@ Count = Callable[[Network], Counts | Timed]
 
 
 class Limit(Record):
-    """One limit of a budget, as asked and as achieved, in whole units; latency is foretold, in microseconds."""
+    """One limit of a budget, as asked and as achieved, in whole units; latency is predicted, in microseconds."""
 
     name: str
     asked: int
@@ -48,7 +48,7 @@ class Fit(Record):
 
     ``phi`` gives the network by :func:`triscale.scale`, but for the ``steps``: single steps of the law that were
     taken ahead of the others because only they still fitted. ``binding`` names the limit that is used most;
-    ``predictor`` foretold the latency, where that is limited.
+    ``predictor`` predicted the latency, where that is limited.
     """
 
     kind_name: ClassVar[str] = "fit"
@@ -75,7 +75,7 @@ def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor 
         network: the baseline.
         law: to scale it by.
         budget: to keep.
-        predictor: of a device, for a limit of latency; what it foretells keeps the limit.
+        predictor: of a device, for a limit of latency; what it predicts keeps the limit.
 
     Raises:
         BudgetError: not even the smallest network of the law fits, the law never reaches the budget, or latency is
