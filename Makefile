@@ -49,11 +49,14 @@ UNIT := tests/network tests/families tests/scaling tests/test_errors.py tests/te
 unit: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -m "not slow and not gpu and not stress" $(UNIT) -n 2 --dist loadfile
 
+# Tests of training fork processes; libraries that other tests load may start threads after which a fork cannot train.
 tests: $(VENV)/installed-tests
-	$(BIN)/python -m pytest -m "not slow and not gpu and not stress" -n 2 --dist loadfile --durations 20
+	$(BIN)/python -m pytest -m "not slow and not gpu and not stress" -n 2 --dist loadfile tests/training
+	$(BIN)/python -m pytest -m "not slow and not gpu and not stress" -n 2 --dist loadfile --durations 20 --ignore tests/training
 
 tests-all: $(VENV)/installed-tests
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --durations 20
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile tests/training
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --durations 20 --ignore tests/training
 
 slow: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -m slow

@@ -11,20 +11,30 @@ from triscale.progress import LOGGED_PROGRESS
 from triscale.training.context import ExecutionContext
 
 
-def test_library_calls_log_their_notes(caplog):
-    caplog.set_level(logging.DEBUG, logger="triscale")
-    logger = logging.getLogger("triscale")
-    logger.propagate, before = True, logger.propagate
+class Collected(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append((record.levelname, record.getMessage()))
+
+
+def test_library_calls_log_their_notes():
+    logger, collected = logging.getLogger("triscale"), Collected()
+    before = logger.level
+    logger.addHandler(collected)
+    logger.setLevel(logging.DEBUG)
     try:
         ExecutionContext().progress.note("200 images are left out")
         ExecutionContext().progress.begin("train", 3)
     finally:
-        logger.propagate = before
+        logger.removeHandler(collected)
+        logger.setLevel(before)
     assert ExecutionContext().progress is LOGGED_PROGRESS
-    assert [(record.levelname, record.message) for record in caplog.records] == [
-        ("INFO", "200 images are left out"),
-        ("DEBUG", "train (3)"),
-    ]
+    assert collected.records == [("INFO", "200 images are left out"), ("DEBUG", "train (3)")]
 
 
 @pytest.mark.parametrize("flag", ["-q", "--quiet"])
