@@ -213,6 +213,7 @@ def test_int8_that_loses_too_much_is_refused_by_name_and_leaves_nothing(capsys, 
 
     wrong = dataclasses.replace(ENGINES["onnxruntime"], openers={"float32": Wrong})
     monkeypatch.setattr("triscale.deploy.engines.ENGINES", {"onnxruntime": wrong})
+    monkeypatch.setattr("triscale.deploy.engines.DEFAULT_ENGINE", wrong)
     seen = run(capsys, "export", made, "--precision", "int8")
     assert seen.code == 1
     assert "What breaks first: " in seen.err

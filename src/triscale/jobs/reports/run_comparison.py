@@ -70,7 +70,7 @@ def _top1(one: _EvaluatedRun) -> float:
 
 def _load_evaluated(folder: Path) -> _EvaluatedRun:
     if is_study(folder):
-        raise RunError(f"{folder} holds a search or a comparison, not a Run; its report is made by itself: "
+        raise RunError(f"{folder} holds a search or a comparison, not a run; its report is made by itself: "
                        f"triscale report {folder}")  # fmt: skip
     run = Run.open(folder)
     if not run.metrics_file.is_file() or not run.predictions_file.is_file():
