@@ -31,7 +31,7 @@ def count_exactly(network: AnyNetwork) -> Counts:
     """Count a network of blocks from its operation tree.
 
     Raises:
-        NetworkError: a custom model, which has to be traced: pass :func:`triscale.nn.custom.trace_counts` instead.
+        NetworkError: A custom model, which has to be traced: pass :func:`triscale.nn.custom.trace_counts` instead.
     """
     if isinstance(network, CustomNetwork):
         raise NetworkError(f"{network.name} is a function, whose cost has to be traced; pass a function that counts it")
@@ -45,8 +45,8 @@ def realized(baseline: AnyNetwork, network: AnyNetwork) -> Scale:
     counted as often as the baseline repeats its block; resolution is the ratio of the sides.
 
     Args:
-        baseline: what the network was scaled from.
-        network: of the same stages, or of the same function.
+        baseline: What the network was scaled from.
+        network: Of the same stages, or of the same function.
     """
     resolution = network.resolution / baseline.resolution
     if isinstance(baseline, Network) and isinstance(network, Network):
@@ -69,10 +69,10 @@ def spread(points: Array, number: int, first: int, cost: Array | None = None, bu
 
     Args:
         points: ``[n, dimensions]``.
-        number: how many at most.
-        first: index of the one to begin with.
-        cost: what each point costs ``[n]``, nothing if not given.
-        budget: what the points chosen cost together at most, the first aside; one that is too expensive is passed over.
+        number: How many at most.
+        first: Index of the one to begin with.
+        cost: What each point costs ``[n]``, nothing if not given.
+        budget: What the points chosen cost together at most, the first aside; one that is too expensive is passed over.
 
     Returns:
         Indices in the order of choice; of equally far points the first.

@@ -120,17 +120,17 @@ def explore(
     """Look at networks until as many different ones as planned were seen, or the strategy has nothing new.
 
     Args:
-        space: what is proposed.
-        objective: what is maximized.
-        strategy: proposes.
-        plan: how many.
-        proxy: how each is trained.
-        evaluate: carries out jobs.
-        price: what a network costs.
+        space: What is proposed.
+        objective: What is maximized.
+        strategy: Proposes.
+        plan: How many.
+        proxy: How each is trained.
+        evaluate: Carries out jobs.
+        price: What a network costs.
         on_batch: Called after each batch with all networks evaluated so far.
 
     Raises:
-        SearchError: nothing that was proposed keeps to the constraint.
+        SearchError: Nothing that was proposed keeps to the constraint.
     """
     known: dict[str, EvaluatedCandidate] = {}
     at_rung: dict[int, list[float]] = {stop: [] for stop in plan.rungs(proxy.epochs)}
@@ -185,12 +185,12 @@ def limits_of(
     """Say what a search cannot tell.
 
     Args:
-        evaluated: all that were looked at.
-        space: of the search.
-        plan: of the search.
-        proxy: how each was trained.
-        ranking: how a supernet orders networks; None where each was trained by itself.
-        in_full: whether the best were trained in full.
+        evaluated: All that were looked at.
+        space: Of the search.
+        plan: Of the search.
+        proxy: How each was trained.
+        ranking: How a supernet orders networks; None where each was trained by itself.
+        in_full: Whether the best were trained in full.
     """
     size = si(space.size) if space.size < 1e15 else f"{space.size:.2g}"
     sentences = [f"{len(evaluated)} networks of a space of {size} samples were looked at"]

@@ -33,8 +33,8 @@ class Objective(Record):
         """Return the reward of a network.
 
         Args:
-            accuracy: from 0 to 1.
-            cost: in the unit of the target.
+            accuracy: From 0 to 1.
+            cost: In the unit of the target.
         """
         share = cost / self.target
         match self.form:
@@ -68,8 +68,8 @@ def front(accuracies: Sequence[float], costs: Sequence[float]) -> list[int]:
     On the front is what nothing beats: all that is more accurate costs more. Of equals the first is on it.
 
     Args:
-        accuracies: of the networks.
-        costs: of the same.
+        accuracies: Of the networks.
+        costs: Of the same.
     """
     found: list[int] = []
     best = -math.inf

@@ -93,9 +93,9 @@ def stage_of(of_skeleton: Stage, options: Options, point: tuple[int, ...]) -> St
     """Return a stage of a skeleton with what is chosen for its block; remembered, since a search asks often.
 
     Args:
-        of_skeleton: gives stride, activation, width and repeats to begin with.
-        options: what its block may be.
-        point: an index into each of the options, in the order of :data:`NAMES`.
+        of_skeleton: Gives stride, activation, width and repeats to begin with.
+        options: What its block may be.
+        point: An index into each of the options, in the order of :data:`NAMES`.
     """
     chosen = {name: getattr(options, name)[index] for name, index in zip(NAMES, point, strict=True)}
     factor = chosen["widths"]

@@ -51,11 +51,11 @@ def rank(cheap: Sequence[float], trained: Sequence[float]) -> Ranking:
     """Compare two scores of the same networks, random from those that are to be ordered.
 
     Args:
-        cheap: scores of the networks, such as a supernet's.
-        trained: accuracies of the same after a training each.
+        cheap: Scores of the networks, such as a supernet's.
+        trained: Accuracies of the same after a training each.
 
     Raises:
-        SearchError: too few networks to tell anything.
+        SearchError: Too few networks to tell anything.
     """
     number = len(cheap)
     if number < MIN_NETWORKS:
@@ -96,8 +96,8 @@ def kendall_interval(tau: float, number: int) -> tuple[float, float]:
     perfection has an infinite z.
 
     Args:
-        tau: of the sample.
-        number: of its members, :data:`MIN_NETWORKS` or more.
+        tau: Of the sample.
+        number: Of its members, :data:`MIN_NETWORKS` or more.
     """
     assert number >= MIN_NETWORKS
     most = 1 - 2 / (number * (number - 1))

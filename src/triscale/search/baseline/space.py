@@ -95,7 +95,7 @@ class Space(Record):
         """Draw a sample, every option of a choice with equal probability.
 
         Args:
-            rng: a :class:`random.Random` or a generator of numpy.
+            rng: A :class:`random.Random` or a generator of numpy.
         """
         return tuple(int(rng.random() * len(choice.options)) for choice in self.places)
 
@@ -113,7 +113,7 @@ class Space(Record):
         """Refuse what is no sample of this space.
 
         Raises:
-            SearchError: another number of indices, or one beyond the options of its choice.
+            SearchError: Another number of indices, or one beyond the options of its choice.
         """
         if len(sample) != len(self.places):
             raise SearchError(f"a sample of {self.name} has {len(self.places)} indices, given {len(sample)}")
@@ -127,7 +127,7 @@ class Space(Record):
         """Return the network of a sample, named after its structure.
 
         Raises:
-            SearchError: it is no sample of this space.
+            SearchError: It is no sample of this space.
         """
         self.check(sample)
         chosen = iter(sample)
@@ -180,7 +180,7 @@ class Space(Record):
         """Refuse a target that no network of the space can meet.
 
         Raises:
-            SearchError: the target is below the cheapest network or above the most expensive; the message says which.
+            SearchError: The target is below the cheapest network or above the most expensive; the message says which.
         """
         low, high = (figure(count_network(network), cost) for network in (self.smallest(cost), self.largest(cost)))
         if not low <= target <= high:
@@ -230,7 +230,7 @@ def around(skeleton: Network, menu: str, resolutions: tuple[int, ...] = ()) -> S
     """Return a space of one of :data:`MENUS` around a skeleton.
 
     Raises:
-        SearchError: an unknown name, or options that do not go with the skeleton.
+        SearchError: An unknown name, or options that do not go with the skeleton.
     """
     if menu not in MENUS:
         raise SearchError(f'there is no space "{menu}"; the names are {", ".join(MENUS)}, or give a JSON file of one')
@@ -241,7 +241,7 @@ def make_space(name: str, skeleton: Network, choices: Choices) -> Space:
     """Return the space of choices around a skeleton.
 
     Raises:
-        SearchError: options that do not go with the skeleton's blocks, for another number of blocks, or a resolution
+        SearchError: Options that do not go with the skeleton's blocks, for another number of blocks, or a resolution
             that is too small for its strides.
     """
     try:

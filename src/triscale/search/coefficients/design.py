@@ -43,10 +43,10 @@ def choose_design(
     """Choose networks that lie far apart in depth, width and resolution and cost no more than the baseline.
 
     Args:
-        candidates: whose baseline, cost and training compute are used.
-        design: how many and how large.
-        num_seeds: how many seeds each candidate would be trained with.
-        count: counts a network.
+        candidates: Whose baseline, cost and training compute are used.
+        design: How many and how large.
+        num_seeds: How many seeds each candidate would be trained with.
+        count: Counts a network.
     """
     pool = _pool(candidates, design, count)
     points = np.array([logs(sized.realized) * COST_WEIGHTS for sized in pool])

@@ -122,13 +122,13 @@ def find_candidates(
     """Return the networks of a grid that cost what it asks for.
 
     Args:
-        baseline: the network to scale.
-        grid: the triples and the cost.
-        count: counts a network; the default does so for networks of blocks.
-        price: says what a network costs where that is not counted: its latency in milliseconds.
+        baseline: The network to scale.
+        grid: The triples and the cost.
+        count: Counts a network; the default does so for networks of blocks.
+        price: Says what a network costs where that is not counted: its latency in milliseconds.
 
     Raises:
-        SearchError: nothing on the grid costs that (the nearest is named), or no gamma changes the resolution.
+        SearchError: Nothing on the grid costs that (the nearest is named), or no gamma changes the resolution.
     """
 
     def counted_price(network: AnyNetwork, counts: Counts) -> float:

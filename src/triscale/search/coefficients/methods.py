@@ -31,7 +31,7 @@ class Halving(Record):
         """Return the epochs after which each rung ends.
 
         Raises:
-            SearchError: the first rung would end after the proxy.
+            SearchError: The first rung would end after the proxy.
         """
         first = self.first if self.first is not None else max(1, epochs // self.factor**2)
         if first > epochs:
@@ -46,9 +46,9 @@ def search_grid(candidates: Candidates, proxy: Proxy, evaluate: Evaluation) -> C
     """Train every candidate with every seed to the end, as the paper did (with one seed), and take the best.
 
     Args:
-        candidates: of :func:`triscale.search.coefficients.grid.find_candidates`.
-        proxy: how each is trained.
-        evaluate: carries out jobs.
+        candidates: Of :func:`triscale.search.coefficients.grid.find_candidates`.
+        proxy: How each is trained.
+        evaluate: Carries out jobs.
     """
     return _climb(candidates, proxy, evaluate, (proxy.epochs,), 1, "grid")
 
@@ -59,13 +59,13 @@ def search_halving(
     """Train all candidates briefly and the best of them longer, each from its own checkpoint.
 
     Args:
-        candidates: of :func:`triscale.search.coefficients.grid.find_candidates`.
-        proxy: how each is trained to the end.
-        evaluate: carries out jobs; it is told from how many epochs to how many.
-        halving: how many rungs, and how many go on; None for the defaults.
+        candidates: Of :func:`triscale.search.coefficients.grid.find_candidates`.
+        proxy: How each is trained to the end.
+        evaluate: Carries out jobs; it is told from how many epochs to how many.
+        halving: How many rungs, and how many go on; None for the defaults.
 
     Raises:
-        SearchError: the rungs do not fit the epochs.
+        SearchError: The rungs do not fit the epochs.
     """
     halving = halving or Halving()
     return _climb(candidates, proxy, evaluate, halving.rungs(proxy.epochs), halving.factor, "halving")

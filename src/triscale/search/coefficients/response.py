@@ -56,15 +56,15 @@ def search_response(
     predicts nearly as well, half of the samples are its own.
 
     Args:
-        candidates: of :func:`triscale.search.coefficients.grid.find_candidates`.
-        proxy: how each network is trained, with one of the seeds in turn.
-        evaluate: carries out jobs; it is called once.
-        design: which networks are trained; None for the defaults.
-        count: counts a network.
-        samples: bootstrap samples.
+        candidates: Of :func:`triscale.search.coefficients.grid.find_candidates`.
+        proxy: How each network is trained, with one of the seeds in turn.
+        evaluate: Carries out jobs; it is called once.
+        design: Which networks are trained; None for the defaults.
+        count: Counts a network.
+        samples: Bootstrap samples.
 
     Raises:
-        SearchError: too few networks for either form.
+        SearchError: Too few networks for either form.
     """
     sized = choose_design(candidates, design or Design(), len(proxy.seeds), count)
     active = _active(sized)

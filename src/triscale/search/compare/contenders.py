@@ -73,7 +73,7 @@ def fit_exactly(network: AnyNetwork, law: Law, budget: Budget) -> Fit:
     """Fit a network of blocks to a budget.
 
     Raises:
-        NetworkError: a custom model, which has to be traced: pass :func:`triscale.jobs.core.networks.fit_any` instead.
+        NetworkError: A custom model, which has to be traced: pass :func:`triscale.jobs.core.networks.fit_any` instead.
     """
     if isinstance(network, CustomNetwork):
         raise NetworkError(f"{network.name} is a function, whose cost has to be traced; pass a function that fits it")
@@ -95,16 +95,16 @@ def equal_cost(
     coarse; the others are then fitted again to what that one came to, if that makes them more even at little loss.
 
     Args:
-        baseline: any network.
-        times: how many more MACs are allowed.
-        law: of the compound way.
-        phi: where on the law the comparison begins; a negative one makes all networks smaller.
-        fit: fits any of the networks to a budget.
-        count: counts any of the networks.
+        baseline: Any network.
+        times: How many more MACs are allowed.
+        law: Of the compound way.
+        phi: Where on the law the comparison begins; a negative one makes all networks smaller.
+        fit: Fits any of the networks to a budget.
+        count: Counts any of the networks.
 
     Raises:
-        SearchError: a comparison that cannot be made.
-        BudgetError: the baseline does not grow in one of the ways.
+        SearchError: A comparison that cannot be made.
+        BudgetError: The baseline does not grow in one of the ways.
     """
     if times <= 1:
         raise SearchError(f"{times:g} times the cost scales nothing up; give more than 1, such as 4")

@@ -63,11 +63,11 @@ def compare_trained(
     one seed, on the number of test images.
 
     Args:
-        comparison: of :func:`triscale.search.compare.contenders.equal_cost`.
-        proxy: epochs, training images and seeds.
-        evaluate: carries out jobs and returns accuracies on the test images.
-        images: where they come from, for the record.
-        count: how many test images there are.
+        comparison: Of :func:`triscale.search.compare.contenders.equal_cost`.
+        proxy: Epochs, training images and seeds.
+        evaluate: Carries out jobs and returns accuracies on the test images.
+        images: Where they come from, for the record.
+        count: How many test images there are.
     """
     contenders = comparison.contenders
     # All networks with the first seed come first, so that a comparison that runs can be read.

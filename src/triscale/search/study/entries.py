@@ -54,7 +54,7 @@ def read_entries(place: str | Path, study: str) -> tuple[Entry, ...]:
     """Return all jobs of a study as they stand, also while it runs.
 
     Raises:
-        SearchError: there is no such storage or study.
+        SearchError: There is no such storage or study.
     """
     with read_storage(place) as storage:
         names = optuna.get_all_study_names(storage.rdb)

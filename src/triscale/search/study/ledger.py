@@ -198,16 +198,16 @@ def open_ledger(
     machine, and wait again when that one has not been heard of for the time of grace.
 
     Args:
-        place: a file of SQLite, which is made if it does not exist, or the address of a PostgreSQL database.
-        study: name.
-        settings: what the results depend on, as plain JSON data; the same name with others is refused.
-        describe: returns the size of a job's network, to be shown beside it.
-        grace: seconds, instead of the usual time of grace.
-        patience: seconds that a server may be away, instead of the usual.
+        place: A file of SQLite, which is made if it does not exist, or the address of a PostgreSQL database.
+        study: Name.
+        settings: What the results depend on, as plain JSON data; the same name with others is refused.
+        describe: Returns the size of a job's network, to be shown beside it.
+        grace: Seconds, instead of the usual time of grace.
+        patience: Seconds that a server may be away, instead of the usual.
 
     Raises:
-        RunError: another process writes to the file.
-        SearchError: it cannot be opened, holds something else, or a study of this name with other settings.
+        RunError: Another process writes to the file.
+        SearchError: It cannot be opened, holds something else, or a study of this name with other settings.
     """
     given = {"grace": grace, "patience": patience}
     options = {name: value for name, value in given.items() if value is not None}

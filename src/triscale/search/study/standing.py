@@ -21,7 +21,7 @@ def means_and_errors(scores: Sequence[Sequence[Score]]) -> tuple[Array, Array, f
     standard error is that of the held-out images.
 
     Args:
-        scores: for each candidate one score a seed, of all the same number.
+        scores: For each candidate one score a seed, of all the same number.
 
     Returns:
         Mean accuracies ``[n]``, their standard errors ``[n]``, and the degrees of freedom (infinite with one seed).

@@ -54,7 +54,7 @@ class Storage:
         """Do something with a storage that may be away for a while.
 
         Raises:
-            SearchError: it has not answered for some minutes.
+            SearchError: It has not answered for some minutes.
         """
         until = time.monotonic() + (self._patience if self.shared else 0)
         while True:
@@ -96,14 +96,14 @@ def open_storage(
     """Open a storage for writing.
 
     Args:
-        place: a file, which is made if it does not exist, or ``postgresql://USER:PASSWORD@HOST/DATABASE``.
-        beat: seconds between signs of life.
-        grace: seconds without one after which a job of another machine is taken over.
-        patience: seconds that a server may be away.
+        place: A file, which is made if it does not exist, or ``postgresql://USER:PASSWORD@HOST/DATABASE``.
+        beat: Seconds between signs of life.
+        grace: Seconds without one after which a job of another machine is taken over.
+        patience: Seconds that a server may be away.
 
     Raises:
-        RunError: another process writes to the file.
-        SearchError: it cannot be reached, or holds something else or a schema of another version of Optuna.
+        RunError: Another process writes to the file.
+        SearchError: It cannot be reached, or holds something else or a schema of another version of Optuna.
     """
     if isinstance(place, str):
         storage = _connect(place, beat, grace, patience)
@@ -131,7 +131,7 @@ def read_storage(place: str | Path) -> Iterator[Storage]:
     """Open a storage that exists for reading, also while a search writes to it.
 
     Raises:
-        SearchError: there is none, or it cannot be read.
+        SearchError: There is none, or it cannot be read.
     """
     if isinstance(place, Path):
         if not place.is_file():

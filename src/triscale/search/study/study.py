@@ -54,14 +54,14 @@ class Study:
     In a ``with`` statement idle workers wait for the next jobs until its end; else they end with each call.
 
     Args:
-        ledger: where it is written down.
-        folder: holds a folder for each training, with its checkpoints.
-        work: carries out a job in its folder, in another process.
-        workers: how many processes.
-        most_deaths: a job whose workers are killed as often as this, for their memory perhaps, is given up.
-        should_stop: polled; true to end.
-        on_change: told the pace.
-        weigh: what a job costs relative to others, for the time that is left.
+        ledger: Where it is written down.
+        folder: Holds a folder for each training, with its checkpoints.
+        work: Carries out a job in its folder, in another process.
+        workers: How many processes.
+        most_deaths: A job whose workers are killed as often as this, for their memory perhaps, is given up.
+        should_stop: Polled; true to end.
+        on_change: Told the pace.
+        weigh: What a job costs relative to others, for the time that is left.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Study:
         """Return the scores of jobs in their order, carrying out those that have not ended.
 
         Raises:
-            JobError: a job cannot be carried out; the others that were running have finished and are written down.
+            JobError: A job cannot be carried out; the others that were running have finished and are written down.
             Interrupted: ``should_stop`` returned true; the same call resumes from there.
         """
         self._ledger.add(jobs)

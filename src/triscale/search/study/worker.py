@@ -63,7 +63,7 @@ def carry_out(work: Work, job: Job, folder: Path) -> Score:
     """Do a job, or return the score that it already has.
 
     Raises:
-        JobError: another process works in the folder and does not end.
+        JobError: Another process works in the folder and does not end.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"score_{job.start}_{job.stop}.json"

@@ -29,13 +29,13 @@ def make_strategy(name: str, space: Space, seed: int, objective: Objective) -> S
     """Return a new strategy.
 
     Args:
-        name: one of :data:`STRATEGIES`.
-        space: to search.
-        seed: of all its random numbers, from 0 to 4294967295.
-        objective: what the rewards that it is told are made with.
+        name: One of :data:`STRATEGIES`.
+        space: To search.
+        seed: Of all its random numbers, from 0 to 4294967295.
+        objective: What the rewards that it is told are made with.
 
     Raises:
-        SearchError: there is no such strategy, or no such seed.
+        SearchError: There is no such strategy, or no such seed.
     """
     if name not in STRATEGIES:
         raise SearchError(

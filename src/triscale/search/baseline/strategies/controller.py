@@ -67,9 +67,9 @@ class Controller:
     """The arithmetic of a controller; its weights are passed in.
 
     Args:
-        counts: how many options each choice has.
-        hidden: size of the LSTM's state.
-        embedding: size of a token's embedding.
+        counts: How many options each choice has.
+        hidden: Size of the LSTM's state.
+        embedding: Size of a token's embedding.
     """
 
     def __init__(self, counts: Sequence[int], hidden: int, embedding: int) -> None:
@@ -135,8 +135,8 @@ class Controller:
         """Return the gradients of a scalar.
 
         Args:
-            weights: which the forward pass was made with.
-            forward: that pass.
+            weights: Which the forward pass was made with.
+            forward: That pass.
             to_log_probs: ``[samples, places]``, the scalar's gradients with respect to the log-probabilities.
             to_entropies: ``[samples, places]``, the same for the entropies.
         """

@@ -27,10 +27,10 @@ class Evolution:
     is new, so that a small space is exhausted.
 
     Args:
-        space: to search.
-        seed: of all random numbers.
-        population: how many are alive.
-        tournament: how many of them, drawn with replacement, compete to be the parent.
+        space: To search.
+        seed: Of all random numbers.
+        population: How many are alive.
+        tournament: How many of them, drawn with replacement, compete to be the parent.
     """
 
     def __init__(self, space: Space, seed: int, *, population: int = POPULATION, tournament: int = TOURNAMENT) -> None:

@@ -37,9 +37,9 @@ class PPO:
     not spoiled by the large negative rewards of what breaks a constraint. Every token of a sample gets it.
 
     Args:
-        space: to search.
-        seed: of all random numbers.
-        settings: of learning.
+        space: To search.
+        seed: Of all random numbers.
+        settings: Of learning.
     """
 
     def __init__(self, space: Space, seed: int, settings: PpoSettings | None = None) -> None:
@@ -88,8 +88,8 @@ class Adam:
     """Adam (Kingma & Ba 2015) with its published constants.
 
     Args:
-        weights: of the shapes to step.
-        learning_rate: how far a step goes at most, nearly.
+        weights: Of the shapes to step.
+        learning_rate: How far a step goes at most, nearly.
     """
 
     def __init__(self, weights: ControllerWeights, learning_rate: float) -> None:

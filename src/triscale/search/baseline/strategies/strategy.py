@@ -24,14 +24,14 @@ class Strategy(Protocol):
         """Propose samples to evaluate.
 
         Args:
-            count: how many; a sample may be among them more than once, or have been told before.
+            count: How many; a sample may be among them more than once, or have been told before.
         """
 
     def tell(self, outcomes: Sequence[Observation]) -> None:
         """Learn what came of the samples proposed last.
 
         Args:
-            outcomes: one for each of them, in their order.
+            outcomes: One for each of them, in their order.
         """
 
 
@@ -39,10 +39,10 @@ def propose(space: Space, seen: set[Sample], first: Sample, following: Callable[
     """Return a sample that is not among those seen, and add it to them; one of them if none is found.
 
     Args:
-        space: of the samples.
-        seen: what was proposed so far.
-        first: is returned if it was not.
-        following: makes the next one to try from the last.
+        space: Of the samples.
+        seen: What was proposed so far.
+        first: Is returned if it was not.
+        following: Makes the next one to try from the last.
     """
     sample = first
     for _ in range(TRIES):
