@@ -37,7 +37,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     rate = recipe.peak_learning_rate
     match recipe.optimizer:
         case AdamW(beta1=beta1, beta2=beta2, eps=eps):
-            # On CUDA the fused form keeps its step counts on the device, so that undoing a step needs no synchronization.
+            # On CUDA the fused form keeps its step counts on the device, so that undoing a step does not synchronize.
             on_device = all(parameter.is_cuda for parameter in parameters)
             return torch.optim.AdamW(groups, lr=rate, betas=(beta1, beta2), eps=eps, fused=on_device or None)
         case RmsProp(decay=decay, momentum=momentum, eps=eps):
@@ -61,7 +61,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, *, only_hea
 
 
 def _by_speed(recipe: Recipe, model: nn.Module) -> list[tuple[dict[str, object], set[int]]]:
-    """Group parameters by learning rate: options of each group (share, head or not) and ids of its parameters."""
+    """Group parameters by learning rate: each group's options (share, head or not) and parameter ids."""
     named = dict(model.named_parameters())
     if recipe.layer_decay == 1 and recipe.head_epochs == 0:
         return [({"share": 1.0, "head": True}, {id(parameter) for parameter in named.values()})]
