@@ -26,7 +26,7 @@ def read_contract(text: str | None, file: Path) -> Contract:
     """Return the contract that was found in a file.
 
     Raises:
-        RecordError: there is none, or it is no contract.
+        RecordError: There is none, or it is no contract.
     """
     if text is None:
         raise RecordError(f"{file} carries no preprocessing contract; export it with triscale export")

@@ -28,15 +28,15 @@ def export(subject: Exportable, engine: Engine, real: NDArray[np.float32], path:
     The file appears under its name only after the check of :func:`triscale.deploy.parity.check_parity`.
 
     Args:
-        subject: model and contract.
-        engine: that runs the file.
-        real: normalized images ``[N, 3, S, S]``.
-        path: of the file.
+        subject: Model and contract.
+        engine: That runs the file.
+        real: Normalized images ``[N, 3, S, S]``.
+        path: Of the file.
 
     Raises:
-        ParityError: the exported file computes something else; nothing is left behind.
-        ExportError: the engine cannot convert the model.
-        UserError: the engine is not installed.
+        ParityError: The exported file computes something else; nothing is left behind.
+        ExportError: The engine cannot convert the model.
+        UserError: The engine is not installed.
     """
     subject.model.cpu().eval()
     with atomic_output(path) as draft:

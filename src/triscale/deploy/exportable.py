@@ -17,9 +17,9 @@ class Exportable:
     """A trained model with what its files carry.
 
     Attributes:
-        model: in evaluation mode, on the CPU; takes normalized ``[N, 3, side, side]``.
-        contract: preprocessing and classes.
-        network: whose weights these are; None for a model that is no Network, which is traced instead.
+        model: In evaluation mode, on the CPU; takes normalized ``[N, 3, side, side]``.
+        contract: Preprocessing and classes.
+        network: Whose weights these are; None for a model that is no Network, which is traced instead.
     """
 
     model: nn.Module

@@ -36,10 +36,10 @@ class GraphWeights(Protocol):
         """Return the kernel and the bias of the layer at ``place``.
 
         Args:
-            place: of the layer in the structure.
-            shape: of its kernel, outputs first.
-            norm: place and epsilon of the batch norm to be folded in, if any.
-            bias: whether the layer has one of its own.
+            place: Of the layer in the structure.
+            shape: Of its kernel, outputs first.
+            norm: Place and epsilon of the batch norm to be folded in, if any.
+            bias: Whether the layer has one of its own.
         """
 
 
@@ -132,8 +132,8 @@ def network_graph(network: Network, state: Mapping[str, NDArray[np.float32]]) ->
     """Return the graph of a network with its trained weights, for batches of any size.
 
     Args:
-        network: whose images have its resolution.
-        state: the tensors of its module by name.
+        network: Whose images have its resolution.
+        state: The tensors of its module by name.
     """
     root = lower(network)
     return _graph(root, root.input, TrainedWeights(state))
@@ -143,9 +143,9 @@ def timed_graph(node: tree.Part, shape: Shape, shared: SharedWeights | None = No
     """Return a graph that takes ``[N, channels, side, side]`` and computes a part of a network, to be timed.
 
     Args:
-        node: the part, or a whole network from :func:`triscale.network.lower.lower`.
-        shape: of its input.
-        shared: where the weights are to lie; by default they are in the graph.
+        node: The part, or a whole network from :func:`triscale.network.lower.lower`.
+        shape: Of its input.
+        shared: Where the weights are to lie; by default they are in the graph.
     """
     return _graph(node, shape, shared or RandomWeights())
 

@@ -36,8 +36,8 @@ def parity_inputs(real: NDArray[np.float32], preprocessing: Preprocessing) -> ND
     """Return 64 inputs ``[64, 3, S, S]``: zeros, ones, black, white, both in a checkerboard, and real images.
 
     Args:
-        real: normalized images ``[N, 3, S, S]``; where there are too few, noise takes their place.
-        preprocessing: says what black and white are.
+        real: Normalized images ``[N, 3, S, S]``; where there are too few, noise takes their place.
+        preprocessing: Says what black and white are.
     """
     shape = real.shape[1:]
     mean, std = (
@@ -75,7 +75,7 @@ def check_parity(
     the model's two best differ by more than that.
 
     Raises:
-        ParityError: they do not.
+        ParityError: They do not.
     """
     scale = max(MIN_SCALE, float(np.abs(expected).max()))
     best = np.sort(expected, axis=1)

@@ -40,17 +40,17 @@ def measure_latency(
     At least 3 calls and ``warmup_seconds`` of warm-up, then calls for ``sample_seconds``, from 30 to 1000 of them.
 
     Args:
-        call: computes a batch.
-        engine: what computes it.
-        batch: images in it.
-        threads: that compute.
-        resolution: of the images.
-        warmup_seconds: of calls that do not count.
-        sample_seconds: of calls that count.
-        within: calls go on, for up to eight times as long, until the 95% interval of the median reaches no farther
+        call: Computes a batch.
+        engine: What computes it.
+        batch: Images in it.
+        threads: That compute.
+        resolution: Of the images.
+        warmup_seconds: Of calls that do not count.
+        sample_seconds: Of calls that count.
+        within: Calls go on, for up to eight times as long, until the 95% interval of the median reaches no farther
             than this share of it to each side.
-        precision: of the computation.
-        cores: that the process is held to.
+        precision: Of the computation.
+        cores: That the process is held to.
     """
     warmup_calls, started = 0, time.perf_counter()
     while warmup_calls < 3 or time.perf_counter() - started < warmup_seconds:

@@ -56,10 +56,10 @@ def training_memory(model: nn.Module, batch: int, resolution: int, optimizer_val
     """Count the memory of a training step in float32.
 
     Args:
-        model: any module that takes ``[N, 3, H, W]``; it is moved to the meta device and cannot be used afterwards.
-        batch: images that are in memory at a time: those of a micro-batch.
-        resolution: their side in pixels.
-        optimizer_values: what the optimizer keeps for each parameter.
+        model: Any module that takes ``[N, 3, H, W]``; it is moved to the meta device and cannot be used afterwards.
+        batch: Images that are in memory at a time: those of a micro-batch.
+        resolution: Their side in pixels.
+        optimizer_values: What the optimizer keeps for each parameter.
     """
     model = model.to("meta").train()
     values = sum(parameter.numel() for parameter in model.parameters())
@@ -79,9 +79,9 @@ def inference_memory(model: nn.Module, batch: int, resolution: int) -> Inference
     """Count the memory of a call in float32, in evaluation and without gradients.
 
     Args:
-        model: any module that takes ``[N, 3, H, W]``; it is moved to the meta device and cannot be used afterwards.
-        batch: images of a call.
-        resolution: their side in pixels.
+        model: Any module that takes ``[N, 3, H, W]``; it is moved to the meta device and cannot be used afterwards.
+        batch: Images of a call.
+        resolution: Their side in pixels.
     """
     model = model.to("meta").eval()
     with _Counter() as counter, torch.inference_mode():

@@ -19,8 +19,8 @@ def peak_since(before: int | None, call: Callable[[], object]) -> int | None:
     """Return the most memory during a call beyond what there was before, in bytes; None where it is not known.
 
     Args:
-        before: of :func:`memory_now`, before what the call needs was loaded.
-        call: is called once.
+        before: Of :func:`memory_now`, before what the call needs was loaded.
+        call: Is called once.
     """
     with contextlib.suppress(OSError):
         _REFERENCES.write_text(_RESET_PEAK)

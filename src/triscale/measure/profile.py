@@ -27,7 +27,7 @@ def fit_predictor(profile: DeviceProfile) -> Predictor:
     as large as a network.
 
     Raises:
-        JobError: there are no parts, no whole networks or none held out.
+        JobError: There are no parts, no whole networks or none held out.
     """
     usual = float(np.median([timing.beside for timing in profile.timings])) if profile.timings else 1.0
     parts, part_times = _of_role(profile.timings, "part", usual)

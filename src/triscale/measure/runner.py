@@ -48,10 +48,10 @@ def time_with_reference(
     """Time calls in turns, each next to one and the same call.
 
     Args:
-        calls: each with the seconds of its turn.
-        beside: the call that all are compared with.
-        clock: see :func:`clock_of`.
-        rounds: how often each has its turn, after one that does not count.
+        calls: Each with the seconds of its turn.
+        beside: The call that all are compared with.
+        clock: See :func:`clock_of`.
+        rounds: How often each has its turn, after one that does not count.
 
     Returns:
         Milliseconds of each, and of ``beside``, such that their ratio is the median over rounds of the ratio of the

@@ -26,10 +26,10 @@ def in_turns(
     """Time calls in turns, each for a while in every round, in an order that is turned around from round to round.
 
     Args:
-        calls: each computes one batch.
-        rounds: how often each has its turn, after one that does not count.
-        round_seconds: how long a turn takes, at least three calls.
-        should_stop: polled before each turn; what was timed until then is returned.
+        calls: Each computes one batch.
+        rounds: How often each has its turn, after one that does not count.
+        round_seconds: How long a turn takes, at least three calls.
+        should_stop: Polled before each turn; what was timed until then is returned.
 
     Returns:
         The median milliseconds of each turn ``[rounds, calls]``, and how many calls there were of each.
@@ -54,8 +54,8 @@ def ratio_interval(times: NDArray[np.float64], of: NDArray[np.float64]) -> tuple
     """Return how many times as long something takes, with a 95% bootstrap interval over rounds.
 
     Args:
-        times: of each round ``[rounds]``.
-        of: of what it is compared with, in the same rounds.
+        times: Of each round ``[rounds]``.
+        of: Of what it is compared with, in the same rounds.
     """
     ratios = times / of
     rng = np.random.default_rng(0)
@@ -76,12 +76,12 @@ def judge(
     """Return what came of :func:`in_turns`.
 
     Args:
-        named: name, engine, precision and resolution of each.
+        named: Name, engine, precision and resolution of each.
         times: ``[rounds, candidates]``.
-        counts: calls of each.
-        batch: images in a call.
-        threads: that computed.
-        cores: that the process was held to.
+        counts: Calls of each.
+        batch: Images in a call.
+        threads: That computed.
+        cores: That the process was held to.
     """
     networks = []
     for place, (name, engine, precision, resolution) in enumerate(named):

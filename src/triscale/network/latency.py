@@ -31,13 +31,13 @@ class Primitive(NamedTuple):
     """One operation with its shapes; batch norm is part of the convolution before it.
 
     Attributes:
-        kind: first word of the names in :data:`FIGURES`.
-        inputs: channels in.
-        outputs: channels out.
-        kernel: side of the window in pixels.
-        side: of the map that comes in.
-        out_side: of the map that goes out.
-        groups: of a grouped convolution; 1 of a depthwise one too, which is a kind of its own.
+        kind: First word of the names in :data:`FIGURES`.
+        inputs: Channels in.
+        outputs: Channels out.
+        kernel: Side of the window in pixels.
+        side: Of the map that comes in.
+        out_side: Of the map that goes out.
+        groups: Of a grouped convolution; 1 of a depthwise one too, which is a kind of its own.
     """
 
     kind: str
@@ -78,13 +78,13 @@ class Predictor(Record):
     """Milliseconds of each figure, and how well whole networks are predicted that had no part in the fit.
 
     Attributes:
-        engine: what computes.
-        threads: that compute.
-        processor: of the device.
-        milliseconds: by the names in :data:`NAMES`, in units of 1 count or 10^6 others; what is absent is 0.
-        error: median of ``|forecast / measured - 1|`` over the networks held out.
+        engine: What computes.
+        threads: That compute.
+        processor: Of the device.
+        milliseconds: By the names in :data:`NAMES`, in units of 1 count or 10^6 others; what is absent is 0.
+        error: Median of ``|forecast / measured - 1|`` over the networks held out.
         error_90: 90th percentile of it.
-        held_out: how many they were.
+        held_out: How many they were.
     """
 
     kind_name: ClassVar[str] = "predictor"
@@ -111,11 +111,11 @@ class Timing(Record):
     """What was timed: a part of a network or a whole one.
 
     Attributes:
-        name: of what it is made of.
+        name: Of what it is made of.
         role: ``part``, ``whole`` (a network of the fit) or ``held out`` (one that the forecast is judged by).
-        figures: by the names in :data:`NAMES`.
-        milliseconds: that it took.
-        beside: milliseconds of one and the same network in the same turns, which tell how fast the device was then.
+        figures: By the names in :data:`NAMES`.
+        milliseconds: That it took.
+        beside: Milliseconds of one and the same network in the same turns, which tell how fast the device was then.
     """
 
     name: str
@@ -129,13 +129,13 @@ class DeviceProfile(Record):
     """How long parts of networks take on a device.
 
     Attributes:
-        engine: what computes.
-        threads: that compute.
-        processor: of the device.
-        system: of the device.
-        versions: of the software that was used, by name.
-        timings: what was timed so far.
-        predictor: made of them; None until all are there.
+        engine: What computes.
+        threads: That compute.
+        processor: Of the device.
+        system: Of the device.
+        versions: Of the software that was used, by name.
+        timings: What was timed so far.
+        predictor: Made of them; None until all are there.
     """
 
     kind_name: ClassVar[str] = "profile"
@@ -154,7 +154,7 @@ def load_predictor(file: Path) -> Predictor:
     """Return the predictor of a profile.
 
     Raises:
-        RecordError: the file is no profile, or one that is not finished.
+        RecordError: The file is no profile, or one that is not finished.
     """
     found = DeviceProfile.load(file).predictor
     if found is None:

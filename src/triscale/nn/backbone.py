@@ -25,9 +25,9 @@ class Backbone(nn.ModuleDict):
     from the map before to its own: ``torchvision.models.detection.backbone_utils.BackboneWithFPN`` takes them.
 
     Attributes:
-        reductions: of the maps, in ascending order.
-        channels: of each map.
-        out_channels: the same as a list, or a whole number where there is one map, as torchvision asks for.
+        reductions: Of the maps, in ascending order.
+        channels: Of each map.
+        out_channels: The same as a list, or a whole number where there is one map, as torchvision asks for.
     """
 
     def __init__(self, parts: dict[int, nn.Sequential], channels: dict[int, int]) -> None:
@@ -49,12 +49,12 @@ def backbone(network: Network | Classifier, reductions: Sequence[int] = REDUCTIO
     """Return a network as a backbone; what lies behind the last map is left out.
 
     Args:
-        network: what to build with first weights, or a built network (such as ``Run.model()``), whose modules and
+        network: What to build with first weights, or a built network (such as ``Run.model()``), whose modules and
             weights are then shared, in the mode that it is in.
-        reductions: sides of the input over those of the maps; several of those that the network has.
+        reductions: Sides of the input over those of the maps; several of those that the network has.
 
     Raises:
-        NetworkError: none, or one that the network does not have.
+        NetworkError: None, or one that the network does not have.
     """
     model = network if isinstance(network, Classifier) else build(network)
     there = map_places(model.network)

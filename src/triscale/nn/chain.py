@@ -69,7 +69,7 @@ def run(modules: Sequence[nn.Module], maps: Tensor) -> Tensor:
     ``torch.compile``, where what is kept is the compiler's choice.
 
     Raises:
-        ValueError: a batch norm would see one value per channel, as torch's own says.
+        ValueError: A batch norm would see one value per channel, as torch's own says.
     """
     watched = torch.compiler.is_compiling() or _has_any_global_hook()  # type: ignore[no-untyped-call]
     # A fused chain is one autograd function, through which the transforms of torch.func (vmap, grad, jvp) do not see.

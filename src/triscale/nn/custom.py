@@ -22,7 +22,7 @@ def build_custom(network: CustomNetwork) -> nn.Module:
     """Call the function of a custom model and return its module.
 
     Raises:
-        NetworkError: the function cannot be imported or does not return a module.
+        NetworkError: The function cannot be imported or does not return a module.
     """
     module_name, _, function_name = network.function.partition(":")
     here = str(Path.cwd())
@@ -53,7 +53,7 @@ def trace_cost(network: CustomNetwork) -> Cost:
     of convolutions and linear layers.
 
     Raises:
-        NetworkError: the module cannot be built or run on the meta device, or gives no ``[N, classes]`` logits.
+        NetworkError: The module cannot be built or run on the meta device, or gives no ``[N, classes]`` logits.
     """
     with torch.device("meta"):
         model = build_custom(network).eval()

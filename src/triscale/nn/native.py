@@ -148,7 +148,7 @@ class Native:
         """Call a kernel; tensors go as their addresses and stay alive until it returns.
 
         Raises:
-            RuntimeError: memory has run out; torch's own operations raise the same type.
+            RuntimeError: Memory has run out; torch's own operations raise the same type.
         """
         function = getattr(self._kernels, f"triscale_{name}")
         if function(*map(_argument, arguments), ctypes.c_long(torch.get_num_threads())):

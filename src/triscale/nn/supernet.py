@@ -35,14 +35,14 @@ class Supernet(nn.Module):
     of batch norm are its own, and for any other member they have to be taken again.
 
     Args:
-        corners: networks of one stem, one head and the same widths; for each kind of block that a stage may have, the
+        corners: Networks of one stem, one head and the same widths; for each kind of block that a stage may have, the
             first of them that has it there has the largest module of it.
-        draw: how members are drawn.
-        fixed: members that answer at each step besides the corners, such as the smallest.
-        samples: how many are drawn at each step.
+        draw: How members are drawn.
+        fixed: Members that answer at each step besides the corners, such as the smallest.
+        samples: How many are drawn at each step.
 
     Raises:
-        NetworkError: no corner, or some that differ in what they have to have in common.
+        NetworkError: No corner, or some that differ in what they have to have in common.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Supernet(nn.Module):
         """Return the weights of a member under the names of its built module: parts of the shared ones, not copies.
 
         Raises:
-            NetworkError: it is no member, as it differs from the corners where all members agree, or is larger.
+            NetworkError: It is no member, as it differs from the corners where all members agree, or is larger.
         """
         if _frame(member) != _frame(self.corners[0]):
             raise self._is_no_member(member, "another stem, head, number of classes, padding or strides")
@@ -111,7 +111,7 @@ class Supernet(nn.Module):
         Its statistics of batch norm are those of a new module: they have to be taken from images before it is used.
 
         Raises:
-            NetworkError: it is no member.
+            NetworkError: It is no member.
         """
         model = _make(member, self._device)
         weights = {name: value.clone() for name, value in self.slices(member).items()}

@@ -1,4 +1,4 @@
-"""How deep, wide and large a network really came out, and points spread evenly among many."""
+"""Realized multipliers of scaled networks after rounding, and selection of points that are far apart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 class ScaledNetwork(Record):
-    """A network scaled from a baseline: what it costs relative to that, and its multipliers after rounding."""
+    """A network scaled from a baseline, with its cost ratio and its multipliers after rounding."""
 
     network: AnyNetwork
     ratio: float
@@ -31,7 +31,7 @@ def count_exactly(network: AnyNetwork) -> Counts:
     """Count a network of blocks from its operation tree.
 
     Raises:
-        NetworkError: a custom model, which has to be traced: pass :func:`triscale.nn.custom.trace_counts` instead.
+        NetworkError: It is a custom model, which must be traced; pass :func:`triscale.nn.custom.trace_counts` instead.
     """
     if isinstance(network, CustomNetwork):
         raise NetworkError(f"{network.name} is a function, whose cost has to be traced; pass a function that counts it")
@@ -41,12 +41,18 @@ def count_exactly(network: AnyNetwork) -> Counts:
 def realized(baseline: AnyNetwork, network: AnyNetwork) -> Scale:
     """Return the multipliers that a network came out with after rounding.
 
-    Depth is the ratio of the numbers of blocks; width is the geometric mean of the ratios of the stages' widths, each
-    counted as often as the baseline repeats its block; resolution is the ratio of the sides.
+    Depth is the ratio of the numbers of blocks. Width is the geometric mean of the ratios of the stages' widths,
+    weighted by the baseline's repeats. Resolution is the ratio of the resolutions.
 
     Args:
-        baseline: what the network was scaled from.
-        network: of the same stages, or of the same function.
+        baseline: The network that was scaled.
+        network: The scaled network, with the same stages or the same function.
+
+    Example:
+        >>> from triscale.families import get
+        >>> baseline = get("efficientnet_b0")
+        >>> realized(baseline, baseline)
+        Scale(depth=1.0, width=1.0, resolution=1.0)
     """
     resolution = network.resolution / baseline.resolution
     if isinstance(baseline, Network) and isinstance(network, Network):
@@ -60,22 +66,31 @@ def realized(baseline: AnyNetwork, network: AnyNetwork) -> Scale:
 
 
 def logs(scale: Scale) -> Array:
-    """Return the multipliers as octaves ``[3]``: logarithms to base 2 of depth, width and resolution."""
+    """Return the multipliers in octaves ``[3]``: base-2 logarithms of depth, width and resolution.
+
+    Example:
+        >>> logs(Scale(depth=2, width=1, resolution=4)).tolist()
+        [1.0, 0.0, 2.0]
+    """
     return np.log2([scale.depth, scale.width, scale.resolution])
 
 
 def spread(points: Array, number: int, first: int, cost: Array | None = None, budget: float = math.inf) -> list[int]:
-    """Choose points that lie far apart: each next one is the farthest from all that were chosen.
+    """Choose points that are far apart by farthest-point sampling.
 
     Args:
         points: ``[n, dimensions]``.
-        number: how many at most.
-        first: index of the one to begin with.
-        cost: what each point costs ``[n]``, nothing if not given.
-        budget: what the points chosen cost together at most, the first aside; one that is too expensive is passed over.
+        number: Maximum number of points.
+        first: Index of the point to start with.
+        cost: Cost of each point ``[n]``; None for no cost.
+        budget: Maximum total cost; points that would exceed it are skipped, except the first.
 
     Returns:
-        Indices in the order of choice; of equally far points the first.
+        Indices in the order of choice; ties go to the first.
+
+    Example:
+        >>> spread(np.array([[0.0], [1.0], [4.0], [9.0]]), number=3, first=0)
+        [0, 3, 2]
     """
     chosen, spent = [first], 0.0 if cost is None else float(cost[first])
     distance = np.linalg.norm(points - points[first], axis=1)

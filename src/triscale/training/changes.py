@@ -1,4 +1,4 @@
-"""Recipes as people write them: a name, a file that may build on a named one, single settings; settings that idle."""
+"""Recipes as users give them: a name, a JSON file with an optional base, single changed settings, unused settings."""
 
 from __future__ import annotations
 
@@ -13,18 +13,25 @@ from triscale.network.spec import Conv, Separable
 from triscale.record import KIND_KEY, SCHEMA_KEY
 from triscale.training.recipe import BySize, Cosine, Recipe, Sgd, get_recipe
 
-_BY_SIZE = BySize().kind  # the one kind that may stand where there was none
+_BY_SIZE = BySize().kind  # the only kind that may replace a plain number or None
 
 BASE_KEY = "base"
-"""In a file: the name of the recipe whose fields hold where the file says nothing."""
+"""Key in a recipe file: the name of the recipe that supplies every field that the file leaves out."""
 
 
 def find_recipe(text: str) -> Recipe:
-    """Return the recipe that a user means: a name, or a JSON file of one, which may be partial and name a ``base``.
+    """Return a recipe by name, or from a JSON file, which may be partial and name a ``base``.
+
+    Args:
+        text: A recipe's name, or the path of a JSON file.
 
     Raises:
-        RecipeError: no such name.
-        RecordError: a file that is no recipe.
+        RecipeError: There is no recipe of that name.
+        RecordError: The file is not a recipe.
+
+    Example:
+        >>> find_recipe("finetune").epochs
+        15
     """
     path = Path(text)
     if path.suffix != ".json" and not path.is_file():
@@ -46,13 +53,17 @@ def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """Return a recipe with single fields changed.
 
     Args:
-        recipe: the recipe.
-        settings: each ``field=value``, for a field within another ``field.field=value``; a value is JSON or plain text.
-            A kind stands for the whole: ``optimizer=sgd``.
+        recipe: The recipe to start from.
+        settings: Each is ``field=value``, or ``field.field=value`` for a nested field. A value is JSON or plain text.
+            The name of a kind replaces the whole field by that kind's defaults: ``optimizer=sgd``.
 
     Raises:
-        RecordError: an unknown field or a value that does not fit.
-        RecipeError: a setting that is not of this form.
+        RecordError: A field does not exist, or a value does not fit.
+        RecipeError: A setting is not of this form.
+
+    Example:
+        >>> changed(find_recipe("small"), ["epochs=5", "optimizer.beta1=0.8"]).optimizer.beta1
+        0.8
     """
     changes: dict[str, Any] = {}
     for setting in settings:
@@ -68,7 +79,17 @@ def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 
 
 def unused_settings(recipe: Recipe, network: AnyNetwork) -> tuple[str, ...]:
-    """Return a sentence for every setting that differs from its default and changes nothing."""
+    """Return a sentence for every setting that differs from its default but has no effect.
+
+    Args:
+        recipe: The recipe to check.
+        network: The network that it trains.
+
+    Example:
+        >>> from triscale.families import get
+        >>> unused_settings(changed(find_recipe("small"), ["patience=99"]), get("efficientnet_b0"))
+        ('patience 99 is ignored: there are 30 epochs',)
+    """
     found = []
     varied, plain = recipe.augmentation, type(recipe.augmentation)()
     if varied.policy != "randaugment":
@@ -116,7 +137,7 @@ def _value(text: str) -> object:
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with changes, field by field; another kind begins from its own defaults."""
+    """Merge changes into ``base`` field by field; a different kind starts from its own defaults."""
     merged = dict(base)
     for name, value in changes.items():
         old = base.get(name)

@@ -19,12 +19,12 @@ class ExecutionContext:
 
     Attributes:
         device: Where tensors are computed.
-        workers: Processes that decode images for each training process; in a study, trials that are trained at a time.
-        threads: Threads of each process of a study or a measurement.
-        group: The processes that train together; only the first of them writes.
+        workers: Image-decoding processes per training process; in a study, trials that are trained in parallel.
+        threads: Compute threads per process in a study or a measurement.
+        group: The process group that trains together; only rank 0 writes.
         compile: Whether the forward pass goes through ``torch.compile``.
         should_stop: Polled between steps; once it returns true the job saves and raises ``Interrupted``.
-        progress: Follows the job; by default notes go to the logger ``triscale``.
+        progress: Receives progress reports; by default notes go to the logger ``triscale``.
 
     Example:
         >>> ExecutionContext(workers=2).device
@@ -44,10 +44,18 @@ DEFAULT_CONTEXT = ExecutionContext()
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """Return the device of a name; ``auto`` is CUDA where there is one, of several that of the process.
+    """Return the device of a name.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:INDEX``; ``auto`` is CUDA if available, else the CPU.
+        local_rank: Rank of this process on its machine; with several GPUs each process uses its own.
 
     Raises:
-        RecipeError: a device that this machine does not have.
+        RecipeError: This machine does not have the device.
+
+    Example:
+        >>> choose_device("cpu")
+        device(type='cpu')
     """
     if name == "auto" and not torch.cuda.is_available():
         return torch.device("cpu")
@@ -61,10 +69,10 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def limit_threads(threads: int | None) -> None:
-    """Let torch compute with so many threads in this process; None leaves its own choice.
+    """Set the number of threads that torch uses in this process; None keeps torch's default.
 
     Raises:
-        RecipeError: less than one.
+        RecipeError: The number is less than 1.
     """
     if threads is None:
         return

@@ -1,4 +1,4 @@
-"""Divergence: losses that leave what they were, by a robust z-score."""
+"""Detection of diverging training: a robust z-score of recent losses against those before them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOW = 128
-"""Steps whose losses are remembered."""
+"""Number of recent steps whose losses are kept."""
 
 SPIKE = 8
-"""Steps in a row, the last ones, that must all lie above the threshold."""
+"""Number of most recent steps that must all lie above the threshold."""
 
 THRESHOLD = 8.0
 """Robust standard deviations (1.4826 x median absolute deviation) above the median of the steps before."""
 
 _FEWEST = 32
-_MIN_RISE = 0.5  # nats; losses that hardly vary would else give any of them away
+_MIN_RISE = 0.5  # nats; with nearly constant losses the deviation is tiny, and any noise would count as divergence
 
 
 def diverging_since(losses: Sequence[float]) -> int | None:
-    """Return how many steps ago the losses rose for good, 1 for the last step, or None while all is well.
+    """Return how many steps ago the losses started to diverge, 1 for the last step, or None if they do not.
 
     Args:
-        losses: mean losses of steps in order, the newest last, at most :data:`WINDOW`; NaN for steps that were undone.
+        losses: Mean losses of steps in order, the newest last, at most :data:`WINDOW`; NaN for skipped steps.
+
+    Example:
+        >>> diverging_since([1.0] * 100 + [9.0] * 8)
+        8
+        >>> diverging_since([1.0] * 108) is None
+        True
     """
     values = np.asarray(losses, dtype=np.float64)
     before, spike = values[:-SPIKE], values[-SPIKE:]
@@ -32,9 +38,10 @@ def diverging_since(losses: Sequence[float]) -> int | None:
     if len(known) < _FEWEST:
         return None
     bound = _bound(known)
-    # A comparison with NaN is false: an undone step says nothing about the others.
+    # A comparison with NaN is false, so a skipped step among the last ones defers the decision.
     if not (spike > bound).all():
         return None
+    # The rise may have started before the last SPIKE steps: walk back to its first step.
     above = values > bound
     first = len(values)
     while first > 0 and above[first - 1]:
@@ -44,5 +51,6 @@ def diverging_since(losses: Sequence[float]) -> int | None:
 
 def _bound(known: NDArray[np.float64]) -> float:
     median = float(np.median(known))
+    # 1.4826 makes the median absolute deviation an estimate of the standard deviation of normal noise.
     deviation = 1.4826 * float(np.median(np.abs(known - median)))
     return median + max(THRESHOLD * deviation, _MIN_RISE)

@@ -1,4 +1,4 @@
-"""What a model says of images, each counted once."""
+"""Evaluation: the logits of a model for every image, each counted once, also over several processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from triscale.network.contract import Preprocessing
 
 
 class LabeledBatch(Protocol):
-    """Images ``[N, 3, S, S]`` of uint8 and labels ``[N]`` of int64."""
+    """A batch of uint8 images ``[N, 3, S, S]`` with int64 labels ``[N]``."""
 
     @property
     def images(self) -> Tensor: ...  # noqa: D102
@@ -28,14 +28,19 @@ class LabeledBatch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EvalOutput:
-    """Logits ``[N, classes]`` and labels ``[N]`` of all images in their order."""
+    """Logits ``[N, classes]`` and labels ``[N]`` of all images, in dataset order.
+
+    Example:
+        >>> EvalOutput(np.eye(2, dtype=np.float32), np.array([0, 0])).top1
+        0.5
+    """
 
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
 
     @property
     def top1(self) -> float:
-        """Share of images whose largest logit is that of their label."""
+        """Top-1 accuracy, from 0 to 1."""
         return float((self.logits.argmax(1) == self.labels).mean())
 
     @property
@@ -45,7 +50,7 @@ class EvalOutput:
 
 
 Batches = list[tuple[NDArray[np.float32], NDArray[np.int64]]]
-"""Logits and labels of some batches."""
+"""One pair of logits and labels per batch."""
 
 
 @torch.inference_mode()
@@ -61,12 +66,12 @@ def evaluate(
     """Run a model over batches in evaluation mode and float32.
 
     Args:
-        model: returns logits.
-        batches: of this process; of several processes, process r has batches r, r + n, r + 2 n, ...
-        preprocessing: how images become input.
-        device: where the model is.
-        on_images: told the number of images done so far.
-        gather: from the results of this process to those of all, by rank; each image counts once.
+        model: The classifier; it is left in the mode, training or evaluation, that it was in.
+        batches: The batches of this process; with n processes, process r has batches r, r + n, r + 2n, ...
+        preprocessing: How images become model input.
+        device: The model's device.
+        on_images: Called with the number of images done so far.
+        gather: Exchanges the results of this process for those of all processes, by rank.
     """
     was_training = model.training
     model.eval()
@@ -78,5 +83,8 @@ def evaluate(
         done += len(batch.labels)
         on_images(done)
     model.train(was_training)
-    in_order = [part for parts in zip_longest(*gather(own)) for part in parts if part is not None]
-    return EvalOutput(np.concatenate([part[0] for part in in_order]), np.concatenate([part[1] for part in in_order]))
+    # Batches were dealt to the processes in turn; interleaving them again restores the order of the data set.
+    in_order = [batch for batches in zip_longest(*gather(own)) for batch in batches if batch is not None]
+    return EvalOutput(
+        np.concatenate([batch[0] for batch in in_order]), np.concatenate([batch[1] for batch in in_order])
+    )

@@ -1,8 +1,9 @@
-"""Training that knows of int8: what convolutions and classifier read is rounded to eight bits on the way forward.
+"""Quantization-aware training: convolutions and linear layers compute with weights and inputs rounded to int8.
 
-Weights are rounded by channel, symmetric, as engines round them: a factor for each channel, such as that of batch norm,
-changes nothing about it. Activations are rounded over the range of the batch. Gradients pass as if nothing had been
-rounded (Jacob et al. 2018, arXiv 1712.05877). Nothing is remembered from step to step.
+Weights are quantized per output channel and symmetrically, as inference engines do. Folding batch norm into a
+convolution multiplies each channel by a factor, which does not change the rounding. Activations are quantized over the
+range of the batch. Gradients use the straight-through estimator (Jacob et al. 2018, arXiv 1712.05877). There are no
+observers, hence no state between steps.
 """
 
 from __future__ import annotations
@@ -24,10 +25,15 @@ MIN_STEP = 1e-12
 
 @contextmanager
 def rounded(model: nn.Module, *, active: bool = True) -> Iterator[None]:
-    """Let the convolutions and linear layers of a model compute with rounded values while the context lasts."""
+    """Make the convolutions and linear layers of a model compute with fake-quantized values inside the context.
+
+    Args:
+        model: The model, changed in place and restored at the end.
+        active: False leaves the model as it is.
+    """
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)] if active else []
     for layer in layers:
-        # An attribute of the instance hides the method of its class.
+        # An instance attribute shadows the method of its class.
         layer.forward = partial(_forward, layer)  # type: ignore[method-assign]
     try:
         yield
@@ -37,7 +43,12 @@ def rounded(model: nn.Module, *, active: bool = True) -> Iterator[None]:
 
 
 def round_weights(weights: Tensor) -> Tensor:
-    """Return weights ``[outputs, ...]`` rounded to 255 levels around 0 for each output."""
+    """Fake-quantize weights ``[outputs, ...]`` symmetrically per output channel: 255 levels, -127 to 127.
+
+    Example:
+        >>> round_weights(torch.tensor([[1.0, 0.5]])).mul(127).round().tolist()
+        [[127.0, 64.0]]
+    """
     steps = weights.detach().flatten(1).abs().amax(1).clamp(min=MIN_STEP) / MAX_WEIGHT
     zeros = torch.zeros(len(steps), dtype=torch.int32, device=weights.device)
     return torch.fake_quantize_per_channel_affine(weights.float(), steps.float(), zeros, 0, -MAX_WEIGHT, MAX_WEIGHT).to(
@@ -46,8 +57,9 @@ def round_weights(weights: Tensor) -> Tensor:
 
 
 def round_activations(values: Tensor) -> Tensor:
-    """Return values rounded to 256 levels over their range, of which 0 is one."""
+    """Fake-quantize values to 256 levels over their range; 0 is always one of the levels."""
     low, high = values.detach().aminmax()
+    # The range includes 0, so that zero padding is represented exactly.
     low, high = low.clamp(max=0).float(), high.clamp(min=0).float()
     step = ((high - low) / LEVELS).clamp(min=MIN_STEP)
     zero = (-low / step).round().clamp(0, LEVELS).to(torch.int32)

@@ -1,7 +1,8 @@
-"""The training loop: read it from top to bottom.
+"""The training loop, to be read from top to bottom.
 
-A step is a pure function of recipe, seed, step number and state: the batch is one of (seed, epoch, step), dropout and
-stochastic depth are drawn from (seed, step, micro-batch). No random state is saved, and none is relied upon.
+A step is a pure function of recipe, seed, step number and state: the batch depends on (seed, epoch, step), and dropout
+and stochastic depth are seeded with (seed, step, micro-batch). Checkpoints therefore hold no generator state, and a
+resumed training is bitwise the same as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ from triscale.training.transfer import REESTIMATED_IMAGES, reestimate_norms, sho
 MAX_SKIPPED_IN_A_ROW = 20
 SAVE_SECONDS = 600.0
 CHECK_EVERY_ON_DEVICE = 16
-"""Steps between two looks at figures that lie on a GPU; each look waits for it."""
+"""Steps between reads of values on a GPU; each read synchronizes with the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Loop:
-    """What all parts of the loop need."""
+    """Everything that the functions of the loop share."""
 
     task: TrainingTask
     source: BatchSource
@@ -90,8 +91,8 @@ def train(
     Raises:
         RecipeError: The recipe's micro-batches cannot be distributed over the processes.
         Interrupted: ``context.should_stop`` returned true; everything is saved.
-        JobError: Steps that are never finite, losses that diverge repeatedly, no memory, no disk space at the end, or
-            a lost process.
+        JobError: Losses stay non-finite or diverge repeatedly, memory or disk space runs out, or a process of the group
+            is lost.
     """
     micro_batches_of(context.group.rank, context.group.size, task.recipe.micro_batches)
     model = sync_batch_norm(task.model, task.recipe, context.group)
@@ -128,7 +129,7 @@ def train(
 
 
 def _lacks_native(context: ExecutionContext) -> bool:
-    """Return whether a process of the group has no native kernels: then none uses them, so that all compute alike."""
+    """Return whether a process of the group lacks the native kernels; then no process uses them, for equal results."""
     group = context.group
     if group.size == 1 or context.device.type != "cpu":
         return False
@@ -141,7 +142,7 @@ def _train(loop: _Loop) -> Manifest:
     written = resume_or_init(state, loop.checkpoints, loop.context.group)
     if written is None:
         saver.save_now(to_tensors(state), _manifest(task, state), should_stop, wait=False)
-        # All processes start with the weights of the first.
+        # Broadcast the initial weights of rank 0 to all processes.
         written = resume_or_init(state, loop.checkpoints, loop.context.group)
         assert written is not None
     saver.begin(written)
@@ -151,7 +152,7 @@ def _train(loop: _Loop) -> Manifest:
 
     while not has_ended():
         if not _train_epoch(loop):
-            continue  # from the step that the state was rolled back to
+            continue  # from the step of the checkpoint that was rolled back to
         finished = _finish_epoch(loop)
         if finished == state.best:
             saver.keep_best(Tensors(state.step, state.average.model.state_dict()))
@@ -165,7 +166,7 @@ def _train(loop: _Loop) -> Manifest:
 
 
 def _train_epoch(loop: _Loop) -> bool:
-    """Take the remaining steps of an epoch; return whether all were taken: false after a rollback."""
+    """Take the remaining steps of an epoch; return false if a rollback cut it short."""
     task, source, context, state, saver = loop.task, loop.source, loop.context, loop.state, loop.saver
     recipe, group = task.recipe, context.group
     every = 1 if context.device.type == "cpu" else CHECK_EVERY_ON_DEVICE
@@ -183,6 +184,7 @@ def _train_epoch(loop: _Loop) -> bool:
             if save:
                 saver.save(to_tensors(state), _manifest(task, state))
                 saved_at = time.monotonic()
+        # Steps that made the losses diverge before the last rollback.
         if state.step in state.skipped:
             state.recent[state.step % WINDOW] = float("nan")
             state.step += 1
@@ -202,12 +204,12 @@ def _train_epoch(loop: _Loop) -> bool:
 
 
 def seed_weights(seed: int) -> None:
-    """Seed the drawing of a model's first weights, so that they are a function of the seed alone."""
+    """Seed the initialization of a model, so that its initial weights depend on the seed only."""
     torch.manual_seed(seed_of(seed, 0, 0))
 
 
 def _forward(model: nn.Module, recipe: Recipe, context: ExecutionContext) -> nn.Module:
-    """Return the model as it is called in a step."""
+    """Return the model wrapped for a training step: compiled, or with DistributedDataParallel."""
     if context.compile and recipe.quantization != "none":
         raise RecipeError("--compile does not see what quantization int8 rounds layer by layer; leave one of them out")
     called: nn.Module = torch.compile(model, dynamic=False) if context.compile else model  # type: ignore[assignment]
@@ -218,7 +220,7 @@ def _forward(model: nn.Module, recipe: Recipe, context: ExecutionContext) -> nn.
 
 
 def _agree(context: ExecutionContext, *, save: bool) -> tuple[bool, bool]:
-    """Return whether all processes stop, and whether they save: as soon as one of them wants to."""
+    """Return whether to stop and whether to save: all processes do so as soon as one of them wants to."""
     stop, group = context.should_stop(), context.group
     if group.size > 1:
         stop, save = group.add(torch.tensor([stop, save], dtype=torch.int32, device=context.device)).tolist()
@@ -233,7 +235,7 @@ def _finish_epoch(loop: _Loop) -> Epoch:
         number = min(source.steps_per_epoch, math.ceil(REESTIMATED_IMAGES / recipe.batch))
         epoch = state.step // source.steps_per_epoch - 1
         seen = source.train(epoch, 0) if source.whole is None else source.whole(epoch)
-        # Every process does the same: the images are few, and all come to the same statistics.
+        # There are few images, so every process computes the same statistics instead of exchanging them.
         reestimate_norms(state.average.model, islice(seen, number), task.preprocessing, context.device)
     outcome = evaluate(
         state.average.model, source.val(), task.preprocessing, device=context.device, gather=context.group.share_objects
@@ -271,7 +273,7 @@ def _refuse_many_skipped(state: State) -> None:
 
 
 def _manifest(task: TrainingTask, state: State, *, finished: bool = False) -> MakeManifest:
-    """Describe the state as it is now; the files that hold it are named when they have been written."""
+    """Capture the current state; the returned function builds the manifest once the files have been written."""
     recipe, network, seed = task.recipe.digest, task.network_digest, task.seed
     step, skipped, rollbacks = state.step, tuple(sorted(state.skipped)), state.rollbacks
     history, best = tuple(state.history), state.best

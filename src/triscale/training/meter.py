@@ -1,4 +1,4 @@
-"""Speed of a training, reported a few times a second."""
+"""Training throughput, reported a few times per second."""
 
 from __future__ import annotations
 
@@ -11,7 +11,20 @@ REPORT_SECONDS = 0.2
 
 
 class Meter:
-    """Counts images and steps."""
+    """Measures throughput and reports progress.
+
+    Args:
+        steps: Steps of the whole training.
+        epochs: Epochs of the whole training.
+        reporter: Receives the progress.
+
+    Example:
+        >>> from triscale.progress import NullProgress
+        >>> meter = Meter(steps=10, epochs=1, reporter=NullProgress())
+        >>> meter.count(64, step=1, epoch=1, val_top1=None, loss=lambda: 0.5)
+        >>> meter.images_per_second > 0
+        True
+    """
 
     def __init__(self, steps: int, epochs: int, reporter: ProgressReporter) -> None:
         self._steps, self._epochs, self._reporter = steps, epochs, reporter
@@ -19,21 +32,29 @@ class Meter:
         self.start_epoch()
 
     def start_epoch(self) -> None:
-        """Begin to measure an epoch."""
+        """Restart the measurement for a new epoch."""
         self._epoch_started, self._images = time.perf_counter(), 0
 
     @property
     def epoch_seconds(self) -> float:
-        """Seconds since the epoch was begun."""
+        """Seconds since the start of the epoch."""
         return time.perf_counter() - self._epoch_started
 
     @property
     def images_per_second(self) -> float:
-        """Images of the epoch for each second of it."""
+        """Mean throughput of the epoch so far."""
         return self._images / max(1e-9, self.epoch_seconds)
 
     def count(self, images: int, step: int, epoch: int, val_top1: float | None, loss: Callable[[], float]) -> None:
-        """Count a step; report the progress if that is due, and read the loss only then (on a GPU it waits for it)."""
+        """Count a step and report progress if a report is due.
+
+        Args:
+            images: Images of the step.
+            step: Steps taken so far.
+            epoch: Current epoch, from 1.
+            val_top1: Last validation accuracy, if there is one.
+            loss: Returns the loss; called only for a report, since it synchronizes with a GPU.
+        """
         self._images += images
         now = time.perf_counter()
         if now - self._reported < REPORT_SECONDS and step < self._steps:

@@ -1,4 +1,4 @@
-"""What predictions are worth: accuracy with its interval, errors by class, calibration."""
+"""Evaluation metrics: accuracy with a confidence interval, per-class metrics, calibration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,18 @@ CALIBRATION_BINS = 15
 def measure_predictions(
     logits: NDArray[np.float32], labels: NDArray[np.int64], classes: tuple[str, ...], part: str
 ) -> Metrics:
-    """Return the metrics of ``logits`` ``[N, classes]`` against ``labels`` ``[N]``; N is at least 1."""
+    """Compute the metrics of predictions.
+
+    Args:
+        logits: Shape ``[N, classes]``, N at least 1.
+        labels: Shape ``[N]``, indices of the right classes.
+        classes: Names of the classes in order.
+        part: Name of the split.
+
+    Example:
+        >>> measure_predictions(np.eye(2, dtype=np.float32), np.array([0, 1]), ("cat", "dog"), "val").top1
+        1.0
+    """
     count, num_classes = logits.shape
     log_probabilities = _log_softmax(logits.astype(np.float64))
     predicted = logits.argmax(1)
@@ -44,7 +55,18 @@ def measure_predictions(
 
 
 def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
-    """Return the Wilson score interval of a share."""
+    """Return the Wilson score interval of a proportion (Wilson 1927).
+
+    Args:
+        successes: Number of successes.
+        trials: Number of trials, at least 1.
+        z: Quantile of the normal distribution; the default gives a 95% interval.
+
+    Example:
+        >>> low, high = wilson(90, 100)
+        >>> f"{low:.3f}-{high:.3f}"
+        '0.826-0.945'
+    """
     share, square = successes / trials, z * z
     center = (share + square / (2 * trials)) / (1 + square / trials)
     half = z / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials * trials))
@@ -52,13 +74,14 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
 
 
 def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Subtracting the maximum keeps exp() from overflowing.
     shifted = logits - logits.max(1, keepdims=True)
     result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     return result
 
 
 def _top(logits: NDArray[np.float32], labels: NDArray[np.int64], number: int) -> float:
-    """Share of images with fewer than ``number`` classes ahead of the right one; ties go to the lower index."""
+    """Return top-k accuracy for k = ``number``; tied logits rank in favor of the lower class index."""
     own = logits[np.arange(len(labels)), labels][:, None]
     lower_index = np.arange(logits.shape[1])[None, :] < labels[:, None]
     ahead = (logits > own) | ((logits == own) & lower_index)
@@ -82,6 +105,7 @@ def _per_class(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> tuple[
 
 
 def _reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Bin, ...]:
+    # Bins are (low, high], as in Guo et al. 2017 (arXiv 1706.04599).
     place = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
     bins = []
     for index in range(CALIBRATION_BINS):

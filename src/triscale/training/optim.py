@@ -1,4 +1,4 @@
-"""The optimizer of a recipe, and its state under the names of the parameters."""
+"""Build the optimizer of a recipe, and save and restore its state by parameter name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.
 
 
 def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer, with weight decay on what the recipe says."""
+    """Return the optimizer of a recipe, with parameter groups for weight decay and layer-wise learning rates.
+
+    Example:
+        >>> optimizer = make_optimizer(Recipe(), nn.Linear(2, 2))
+        >>> [group["weight_decay"] for group in optimizer.param_groups]  # weights, biases
+        [0.05, 0.0]
+    """
     norms = {id(p) for module in model.modules() if isinstance(module, BATCH_NORMS) for p in module.parameters()}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
@@ -31,7 +37,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     rate = recipe.peak_learning_rate
     match recipe.optimizer:
         case AdamW(beta1=beta1, beta2=beta2, eps=eps):
-            # On CUDA the fused form keeps its step counts on the device, where an undone step can be taken back.
+            # On CUDA the fused form keeps its step counts on the device, so that undoing a step does not synchronize.
             on_device = all(parameter.is_cuda for parameter in parameters)
             return torch.optim.AdamW(groups, lr=rate, betas=(beta1, beta2), eps=eps, fused=on_device or None)
         case RmsProp(decay=decay, momentum=momentum, eps=eps):
@@ -43,13 +49,19 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, *, only_head: bool = False) -> None:
-    """Set the learning rate of all parameters, each group's by its share; 0 for all but the head where asked."""
+    """Set the learning rate of every parameter group.
+
+    Args:
+        optimizer: One made by :func:`make_optimizer`.
+        rate: The learning rate of the head; other groups get their share of it.
+        only_head: Set the learning rate of all groups but the head's to 0.
+    """
     for group in optimizer.param_groups:
         group["lr"] = 0.0 if only_head and not group["head"] else rate * group["share"]
 
 
 def _by_speed(recipe: Recipe, model: nn.Module) -> list[tuple[dict[str, object], set[int]]]:
-    """Return the identities of parameters that learn alike, with their share and whether they are the head's."""
+    """Group parameters by learning rate: each group's options (share, head or not) and parameter ids."""
     named = dict(model.named_parameters())
     if recipe.layer_decay == 1 and recipe.head_epochs == 0:
         return [({"share": 1.0, "head": True}, {id(parameter) for parameter in named.values()})]
@@ -72,10 +84,11 @@ def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Put back what :func:`optimizer_state` returned."""
+    """Restore the state that :func:`optimizer_state` returned."""
     parameters = dict(model.named_parameters())
     for path, value in state.items():
         name, key = path.rsplit("/", 1)
         parameter = parameters[name]
+        # torch keeps the step counts of unfused optimizers on the CPU.
         on_host = key == "step" and not parameter.is_cuda
         optimizer.state[parameter][key] = value.clone() if on_host else value.to(parameter.device).clone()

@@ -1,4 +1,4 @@
-"""How to train: recipes as frozen records, each with its source."""
+"""Training recipes as frozen records, each with its source."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from triscale.errors import RecipeError, nearest
 from triscale.record import Record
 
 CROP_MARGIN = 32
-"""Pixels by which the released code resizes larger than it crops."""
+"""Pixels by which the resized image is larger than the crop in the released EfficientNet code."""
 
 MINIVAL_SHARE = 25022 / 1281167
-"""20 of the 1024 shards of ImageNet's training images, on which the released code chooses the checkpoint."""
+"""20 of the 1024 shards of ImageNet's training images; the released code uses them to choose the checkpoint."""
 
 Decoder = Literal["pillow", "torchcodec"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -62,7 +62,7 @@ class Cosine(Record):
 
 
 class Staircase(Record):
-    """Multiplied by ``factor`` every ``epochs`` epochs, counted from the first step, warm-up included."""
+    """Step decay: times ``factor`` every ``epochs`` epochs, counted from the first step, warm-up included."""
 
     kind: Literal["staircase"] = "staircase"
     factor: float = Field(default=0.97, gt=0, lt=1)
@@ -70,7 +70,12 @@ class Staircase(Record):
 
 
 class BySize(Record):
-    """Dropout that grows in proportion to phi: ``smallest`` at 0, ``largest`` at 7 and beyond (Tan & Le 2019, 5.2)."""
+    """Dropout that grows linearly with phi: ``smallest`` at 0, ``largest`` from 7 on (Tan & Le 2019, section 5.2).
+
+    Example:
+        >>> round(BySize().at(3.5), 3)
+        0.35
+    """
 
     kind: Literal["by_size"] = "by_size"
     smallest: float = Field(default=0.2, ge=0, lt=1)
@@ -86,44 +91,60 @@ WeightDecayParams = Literal["weights", "all_but_norm"]
 
 
 class Recipe(Record):
-    """Everything that decides what a training computes, besides network, images and seed.
+    """Everything that determines the result of a training, apart from network, images and seed.
 
     Attributes:
-        epochs: how often every image is seen.
-        batch: images of a step.
-        min_steps: a set so small that all epochs together have fewer steps is gone through several times in each.
-        micro_batches: equal parts of a batch; the unit of batch-norm statistics, of memory and of what one of several
-            processes computes.
-        learning_rate: the peak, reached after ``warmup_epochs`` of linear growth.
-        reference_batch: the batch that the learning rate is meant for; it grows in proportion to ``batch``.
-        weight_decay: acts on the weights of convolutions and classifier, or on all parameters but those of batch norm.
-        ema_decay: of the moving average, reached through ``(1 + n) / (10 + n)``; the average covers batch-norm
-            statistics and is what is evaluated and kept; 0 keeps the weights themselves.
-        dropout: the network's where it is not given, as are ``drop_path`` and ``norm_momentum``.
+        name: Name of the recipe.
+        source: Where its values come from.
+        epochs: How often every training image is seen.
+        batch: Batch size: images per step, over all processes.
+        min_steps: Minimum number of steps. If a small data set gives fewer, each epoch repeats it several times.
+        micro_batches: Number of equal parts of a batch. A micro-batch is the unit of batch-norm statistics, of memory
+            use and of the work of a process.
+        optimizer: The optimizer and its settings.
+        learning_rate: The peak, reached after a linear warm-up of ``warmup_epochs``.
+        reference_batch: Batch size that ``learning_rate`` is stated for; it is scaled linearly with ``batch``. None
+            leaves it unscaled.
+        schedule: How the learning rate decays.
+        warmup_epochs: Epochs of linear warm-up.
+        weight_decay: Coefficient of the weight decay.
+        weight_decay_params: Which parameters decay: the ``weights`` of convolutions and linear layers, or
+            ``all_but_norm``.
+        label_smoothing: Share of the target that is spread over all classes.
+        ema_decay: Decay of the exponential moving average, reached through ``(1 + n) / (10 + n)``. The average includes
+            batch-norm statistics; it is what is evaluated and kept. 0 keeps the trained weights.
+        dropout: Dropout before the classifier. None takes the network's, also for ``drop_path`` and ``norm_momentum``.
+        drop_path: Stochastic depth rate of the last block; earlier blocks have proportionally less.
+        norm_momentum: Momentum of batch norm's running statistics, in PyTorch's sense.
         precision: ``auto`` is bfloat16 on CUDA, else float32.
-        decoder: what decodes and resizes the training images; torchcodec (extra ``fast``) is faster, and its pixels
-            differ by a level now and then.
-        mixup: alpha of its Beta distribution (https://arxiv.org/abs/1710.09412), 0 for none.
-        cutmix: likewise (https://arxiv.org/abs/1905.04899); with both, each micro-batch gets either.
-        crop: the side of the center square that is evaluated, as a share of the short side; None is the rule of 2019,
+        augmentation: Augmentation of the training images.
+        decoder: Decodes and resizes the training images. ``torchcodec`` (extra ``fast``) is faster; some of its pixels
+            differ by one level.
+        mixup: Alpha of the Beta distribution of mixup (https://arxiv.org/abs/1710.09412); 0 turns it off.
+        cutmix: The same for CutMix (https://arxiv.org/abs/1905.04899). With both, each micro-batch gets one at random.
+        crop: Side of the evaluated center crop as a share of the short side. None is EfficientNet's rule,
             ``resolution / (resolution + 32)``.
-        val_share: share of the training images of every class that is held out to choose the best epoch, where the set
-            has no part for it.
+        val_share: Share of the training images of every class that is used for validation, if the data set has no
+            validation split.
         grad_reduction: ``deterministic`` adds the gradients of micro-batches in a fixed order, so that any number of
-            processes gives bitwise the same; ``fast`` leaves the order to the machine and adds while the last
-            micro-batch goes backward.
-        norm_statistics: ``frozen`` leaves those of batch norm as the first weights have them, for weights that were
-            trained before; ``reestimated`` trains as usual and takes those of the average again after each epoch.
-        head_init: how a new classifier on weights that were trained before begins: ``random``, or as a linear
-            ``probe`` of their features (:mod:`triscale.jobs.training.linear_probe`), where there are at most 20 000
-            training images.
-        head_epochs: for so many epochs only the classifier learns, and the statistics of batch norm are frozen.
-        layer_decay: learning rate of each stage as a share of the next one's, the classifier's being the full one.
-        quantization: ``int8`` rounds weights and activations to eight bits on the way forward, so that the weights suit
-            int8 (:mod:`triscale.training.fake_quantize`); what is kept and evaluated is float32.
-        patience: ends the training when the held-out images have not been judged better for so many epochs.
-        norm_over: ``batch`` takes the statistics of batch norm over all micro-batches, if every process has one of
-            them.
+            processes gives bitwise the same result. ``fast`` overlaps the all-reduce with the backward pass of the last
+            micro-batch and leaves the order to the backend.
+        norm_over: ``batch`` computes batch-norm statistics over all micro-batches (one for each process) instead of
+            each ``micro_batch``.
+        norm_statistics: ``trained`` updates batch-norm statistics as usual. ``frozen`` keeps those of the pretrained
+            weights. ``reestimated`` trains as usual and recomputes those of the averaged weights after each epoch.
+        head_init: Initialization of a new classifier on pretrained weights: ``random``, or a linear ``probe`` of their
+            features (:mod:`triscale.jobs.training.linear_probe`) for at most 20,000 training images.
+        head_epochs: Epochs at the start in which only the classifier is trained, with frozen batch-norm statistics.
+        layer_decay: Layer-wise learning rate decay: the learning rate of each stage as a share of the next one's. The
+            classifier has the full learning rate.
+        quantization: ``int8`` trains with fake quantization (:mod:`triscale.training.fake_quantize`). The weights that
+            are kept and evaluated are float32.
+        patience: Early stopping: epochs without an improvement on the validation images before training ends.
+
+    Example:
+        >>> Recipe(batch=512, reference_batch=256, learning_rate=0.016).peak_learning_rate
+        0.032
     """
 
     kind_name: ClassVar[str] = "recipe"
@@ -173,12 +194,12 @@ class Recipe(Record):
         return self
 
     def crop_at(self, resolution: int) -> float:
-        """Return the evaluated share of the short side for a resolution in pixels."""
+        """Return the share of the short side that is evaluated at a resolution in pixels."""
         return resolution / (resolution + CROP_MARGIN) if self.crop is None else self.crop
 
     @property
     def peak_learning_rate(self) -> float:
-        """The peak for the recipe's own batch."""
+        """The peak learning rate, scaled to the recipe's batch size."""
         return self.learning_rate * (self.batch / self.reference_batch if self.reference_batch else 1.0)
 
 
@@ -211,7 +232,7 @@ EFFICIENTNET_IMAGENET = Recipe(
 SMALL = Recipe(
     name="small",
     source="Triscale's default for sets of up to about 100 000 images, trained from scratch",
-    # EfficientNet's own 0.01 follows the weights too slowly for a few hundred steps: validation stays at chance.
+    # EfficientNet's own 0.01 lags behind the weights within a few hundred steps: validation stays at chance level.
     norm_momentum=0.1,
 )
 
@@ -222,9 +243,9 @@ FINETUNE = Recipe(
     learning_rate=1.25e-3,
     warmup_epochs=1,
     norm_momentum=0.1,
-    # Chosen on 20 images a class, where it is worth some points (benchmarks/finetune_norms.py).
+    # Chosen with 20 images per class, where it gains a few points (benchmarks/finetune_norms.py).
     norm_statistics="reestimated",
-    # Without these, 20 images a class could end 15 points below a linear probe (tests/jobs/test_little_data.py).
+    # Without these, 20 images per class could end 15 points below a linear probe (tests/jobs/test_little_data.py).
     head_init="probe",
     min_steps=200,
 )
@@ -236,7 +257,11 @@ def get_recipe(name: str) -> Recipe:
     """Return a recipe by its name.
 
     Raises:
-        RecipeError: no such name; the message lists the nearest.
+        RecipeError: There is no such name; the message suggests the nearest.
+
+    Example:
+        >>> get_recipe("efficientnet_imagenet").peak_learning_rate
+        0.256
     """
     try:
         return RECIPES[name]

@@ -1,7 +1,7 @@
-"""Less memory for more time: parts of a model keep their input alone and are computed again in the backward pass.
+"""Activation checkpointing: modules keep only their input and are recomputed in the backward pass.
 
-The numbers stay bitwise the same: the same operations see the same input, and chance is drawn again from the same
-state. Batch norm would count a repeated batch twice in its running statistics; the caller puts back those from before.
+The result is bitwise the same: the same operations get the same input, and the random generator is restored for the
+recomputation. Batch norm would update its running statistics twice; the caller restores them.
 """
 
 from __future__ import annotations
@@ -24,15 +24,20 @@ _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
 _LARGE_BYTES = 1 << 16
 
 MAX_CHECKPOINT_LEVEL = 2
-"""0 keeps what autograd keeps, 1 the inputs of stages, 2 those of blocks within stages as well."""
+"""Level 0 keeps all activations, 1 the inputs of stages, 2 also those of the blocks within stages."""
 
 
 @contextmanager
 def with_recomputation(model: nn.Module, checkpoint_level: int) -> Iterator[None]:
-    """Let parts of a model be recomputed while the context lasts; a custom module by its children."""
+    """Checkpoint the activations of a model inside the context.
+
+    Args:
+        model: The model, changed in place and restored at the end. A custom module is checkpointed by its children.
+        checkpoint_level: From 0, none, to :data:`MAX_CHECKPOINT_LEVEL`.
+    """
     parts = _parts(model, checkpoint_level)
     for part in parts:
-        # An attribute of the instance hides the method of its class.
+        # An instance attribute shadows the method of its class.
         part.forward = partial(_checkpointed, part.forward)
     try:
         yield
@@ -58,9 +63,9 @@ def _parts(model: nn.Module, checkpoint_level: int) -> list[nn.Module]:
 
 
 def release_memory(device: torch.device) -> None:
-    """Hand freed memory back to the system, and see to it that large pieces are handed back as soon as they are free.
+    """Return freed memory to the system, and make malloc return large blocks as soon as they are freed.
 
-    Otherwise glibc keeps what is free between pieces in use, and what remains is too scattered for large maps.
+    Otherwise glibc keeps freed blocks between blocks in use, and the heap is too fragmented for large tensors.
     """
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -72,7 +77,12 @@ def release_memory(device: torch.device) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception says that memory did not suffice, in the words of torch, oneDNN or Python."""
+    """Return whether an exception of torch, oneDNN or Python reports that memory ran out.
+
+    Example:
+        >>> is_out_of_memory(RuntimeError("CUDA out of memory"))
+        True
+    """
     return isinstance(error, MemoryError) or any(words in str(error) for words in _WORDS)
 
 

@@ -1,4 +1,4 @@
-"""One step: a pure function of recipe, seed, step number, batch and state, on one process or several."""
+"""One training step: a pure function of recipe, seed, step number, batch and state, on one or several processes."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from triscale.training.transfer import freeze_norms
 
 @dataclass(slots=True, kw_only=True)
 class Stepper:
-    """What all steps of a training share; ``checkpoint_level`` grows when memory does not suffice.
+    """Takes the steps of a training; ``checkpoint_level`` is raised when memory runs out.
 
     Attributes:
-        state: what the steps change.
-        forward: the model as it is called: itself, compiled, or wrapped to add gradients over processes.
-        recipe: how to train.
-        preprocessing: how images become input.
-        classes: number of classes.
-        seed: decides about dropout, stochastic depth, mixup and cutmix, together with step and micro-batch.
-        device: where the model is.
-        group: the processes that train together.
-        on_message: called with a sentence when something had to be changed.
-        checkpoint_level: how much is computed again to save memory, see :mod:`triscale.training.recompute`.
+        state: What the steps change.
+        forward: The model as it is called: itself, compiled, or wrapped in DistributedDataParallel.
+        recipe: How to train.
+        preprocessing: How images become model input.
+        classes: Number of classes.
+        seed: Seeds dropout, stochastic depth, mixup and CutMix, together with step and micro-batch.
+        device: The model's device.
+        group: The process group.
+        on_message: Called with a sentence when ``checkpoint_level`` is raised.
+        checkpoint_level: Level of activation checkpointing, see :mod:`triscale.training.recompute`.
     """
 
     state: State
@@ -65,17 +65,17 @@ class Stepper:
     def take(self, batch: LabeledBatch, count: int, rate: float, *, only_head: bool = False) -> None:
         """Take a step.
 
-        A step whose loss or gradient is not finite is undone whole: weights, average, optimizer and the statistics of
-        batch norm stay as they were before it.
+        A step with a non-finite loss or gradient is skipped: weights, average, optimizer state and batch-norm
+        statistics stay as they were.
 
         Args:
-            batch: the images of this process's micro-batches.
-            count: number of images of all processes.
-            rate: the learning rate.
-            only_head: whether only the classifier learns.
+            batch: The images of this process's micro-batches.
+            count: Number of images in the whole batch, over all processes.
+            rate: The learning rate.
+            only_head: Whether only the classifier is trained.
 
         Raises:
-            JobError: a micro-batch does not fit into memory, or another process was lost.
+            JobError: A micro-batch does not fit into memory, or another process was lost.
         """
         state = self.state
         state.model.train()
@@ -86,20 +86,20 @@ class Stepper:
         loss = self._gradients(batch, count, before)
         decay = ema_decay(self.recipe, state.step) if self.recipe.ema_decay else 0.0
         if self.device.type == "cpu" or _begins(state):
-            sound = bool(_is_finite(state.model, loss))
-            if sound:
+            finite = bool(_is_finite(state.model, loss))
+            if finite:
                 state.optimizer.step()
                 state.average.update(decay)
             else:
                 _restore(state.model, before)
-            _count(state, torch.tensor(sound, device=self.device), loss, count)
+            _count(state, torch.tensor(finite, device=self.device), loss, count)
         else:
             update_where_finite(state, before, loss, count, decay)
         state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
 
     def _gradients(self, batch: LabeledBatch, count: int, before: list[Tensor]) -> Tensor:
-        """Leave the gradients of the whole batch in the parameters, and return the sum of its losses."""
+        """Compute the gradients of the whole batch into ``parameter.grad``, and return the sum of its losses."""
         recipe, group, model = self.recipe, self.group, self.state.model
         mine = micro_batches_of(group.rank, group.size, recipe.micro_batches)
         sizes = micro_batch_slices(count, recipe.micro_batches)
@@ -125,9 +125,14 @@ class Stepper:
             weight = (sizes[first].stop - sizes[first].start) / count
             return _flattened(model, loss, weight)
 
+        # Each process sums its own branch of the tree; the branches are gathered, and every process sums the rest:
+        #
+        #     micro-batches   0   1   2   3
+        #     process 0       0 + 1   |   |
+        #     process 1               2 + 3
+        #     all             (0 + 1) + (2 + 3)
         own = tree_sum(mine.start, mine.stop, leaf)
-        count_network = group.gather(own)
-        for rank, total in enumerate(count_network):
+        for rank, total in enumerate(group.gather(own)):
             flat[rank * len(mine)] = total
 
         def branch(first: int, last: int) -> Tensor | None:
@@ -138,7 +143,7 @@ class Stepper:
     def _fast(
         self, mine: range, micro_batch: Callable[[int], Tensor], sizes: list[slice], count: int, before: list[Tensor]
     ) -> Tensor:
-        """Let DistributedDataParallel add the gradients over the processes while the last micro-batch goes backward."""
+        """Let DistributedDataParallel all-reduce the gradients during the backward pass of the last micro-batch."""
         model, forward = self.state.model, self.forward
         assert isinstance(forward, DistributedDataParallel)
         rest: Tensor | None = None
@@ -154,11 +159,12 @@ class Stepper:
         return _put_back_buffers(model, self.group.add(rest))
 
     def _micro_batch(self, number: int, images: Tensor, labels: Tensor, count: int, before: list[Tensor]) -> Tensor:
-        """Go forward and backward through a micro-batch; where memory does not suffice, again and more frugally."""
+        """Run forward and backward on a micro-batch; if memory runs out, retry with more activation checkpointing."""
         while True:
             try:
                 return self._forward_backward(number, images, labels, count)
             except (RuntimeError, MemoryError) as error:
+                # A retry would repeat DDP's collective calls on one process only.
                 in_step = isinstance(self.forward, DistributedDataParallel)
                 if not is_out_of_memory(error) or in_step or self.checkpoint_level == MAX_CHECKPOINT_LEVEL:
                     if is_out_of_memory(error):
@@ -191,13 +197,14 @@ class Stepper:
             inputs, targets = self._mix[choice](inputs, labels)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         reduced = self.device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bfloat16"
-        # DistributedDataParallel takes the mean over the processes of what is wanted as a sum.
+        # DistributedDataParallel averages gradients over the processes; the loss needs their sum.
         scale = self.group.size if isinstance(self.forward, DistributedDataParallel) else 1
         with with_recomputation(model, self.checkpoint_level), rounded(model, active=recipe.quantization == "int8"):
             forward = model if self.checkpoint_level and self.forward is not model and scale == 1 else self.forward
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=reduced):
                 logits = forward(inputs)
             loss = _loss(logits.float(), targets, recipe.label_smoothing)
+            # Recomputation updates batch-norm statistics a second time: keep those of the forward pass.
             seen = [buffer.clone() for buffer in model.buffers()] if self.checkpoint_level else []
             torch.autograd.backward(loss * (scale / count))
         if seen:
@@ -206,54 +213,67 @@ class Stepper:
 
 
 def _loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    """Return the sum of losses over images ``[N, classes]``; of several answers ``[K, N, classes]`` its mean."""
+    """Return the summed cross-entropy of logits ``[N, classes]``, or its mean over K heads ``[K, N, classes]``."""
     if logits.ndim > 2:
         return torch.stack([_loss(answer, targets, smoothing) for answer in logits]).mean()
     return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
 
 
 def seed_of(seed: int, step: int, micro_batch: int) -> int:
-    """Mix three numbers into a seed of 63 bits; step 0 is the drawing of the first weights."""
+    """Mix three numbers into a seed of 63 bits; step 0 is the initialization of the weights.
+
+    Example:
+        >>> seed_of(0, 1, 0) == seed_of(0, 1, 0) != seed_of(0, 1, 1)
+        True
+    """
     return int(np.random.SeedSequence((seed, step, micro_batch)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _begins(state: State) -> bool:
-    """Whether a parameter has its first gradient: what the optimizer then makes of it could not be undone."""
+    """Whether a parameter has its first gradient: the optimizer then creates state that could not be undone."""
     begun = state.optimizer.state
     return any(parameter.grad is not None and parameter not in begun for parameter in state.model.parameters())
 
 
 @torch.no_grad()
 def update_where_finite(state: State, before: list[Tensor], loss: Tensor, count: int, decay: float) -> None:
-    """Update the state if loss and gradients are finite, else undo the step, without waiting for the device."""
-    sound = _is_finite(state.model, loss)
+    """Update the state if loss and gradients are finite, else undo the step, without synchronizing with the device.
+
+    Args:
+        state: The state, with gradients.
+        before: The model's buffers before the step.
+        loss: Sum of losses of the batch.
+        count: Number of images in the batch.
+        decay: Decay of the moving average.
+    """
+    finite = _is_finite(state.model, loss)
     gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
     for gradient in gradients:
-        torch.where(sound, gradient, torch.zeros_like(gradient), out=gradient)
+        torch.where(finite, gradient, torch.zeros_like(gradient), out=gradient)
     for buffer, old in zip(state.model.buffers(), before, strict=True):
-        torch.where(sound, buffer, old, out=buffer)
+        torch.where(finite, buffer, old, out=buffer)
     changed: list[Tensor] = [parameter for parameter in state.model.parameters() if parameter.grad is not None]
     changed += [value for values in state.optimizer.state.values() for value in values.values() if value is not None]
     changed += state.average.tensors
     unchanged = [value.clone() for value in changed]
     state.optimizer.step()
     state.average.update(decay)
-    # new * 1 + old * 0 is exact, and so is new * 0 + old * 1, since all of it is finite.
-    kept = sound.to(torch.float32)
+    # new * 1 + old * 0 is exact, and so is new * 0 + old * 1, since all values are finite.
+    kept = finite.to(torch.float32)
     torch._foreach_mul_(changed, kept)
     torch._foreach_mul_(unchanged, 1 - kept)
     torch._foreach_add_(changed, unchanged)
-    _count(state, sound, loss, count)
+    _count(state, finite, loss, count)
 
 
-def _count(state: State, sound: Tensor, loss: Tensor, count: int) -> None:
-    """Take the loss of a step into the tally, or count the step as undone."""
-    tally, one = state.tally, sound.to(torch.float64)
-    value = torch.where(sound, loss, torch.zeros_like(loss)).to(torch.float64)
+def _count(state: State, finite: Tensor, loss: Tensor, count: int) -> None:
+    """Add the loss of a step to the running sums, or count the step as skipped."""
+    tally, one = state.tally, finite.to(torch.float64)
+    value = torch.where(finite, loss, torch.zeros_like(loss)).to(torch.float64)
     skipped_steps = 1 - one
     tally += torch.stack([value, one * count, skipped_steps, skipped_steps])
     tally[3] *= skipped_steps
-    mean = torch.where(sound, loss / count, torch.full_like(loss, float("nan")))
+    mean = torch.where(finite, loss / count, torch.full_like(loss, float("nan")))
     state.recent[state.step % WINDOW] = mean
 
 
@@ -275,7 +295,10 @@ def _smooth(model: nn.Module) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def _flattened(model: nn.Module, loss: Tensor, weight: float) -> Tensor:
-    """Move gradients, a share of the buffers and the loss into one tensor."""
+    """Move gradients, weighted buffers and the loss into one flat tensor.
+
+    [ gradient 0 | gradient 1 | ... | weight * buffer 0 | weight * buffer 1 | ... | loss ]
+    """
     parts = []
     for parameter in _trained(model):
         gradient, parameter.grad = parameter.grad, None
@@ -286,7 +309,7 @@ def _flattened(model: nn.Module, loss: Tensor, weight: float) -> Tensor:
 
 @torch.no_grad()
 def _put_back(model: nn.Module, flat: Tensor) -> Tensor:
-    """Move the sum of what :func:`_flattened` gave back into the model, and return the loss."""
+    """Copy the sum of tensors of :func:`_flattened` back into the model, and return the loss."""
     parameters = list(_trained(model))
     sizes = [parameter.numel() for parameter in parameters]
     for parameter, values in zip(parameters, torch.split(flat[: sum(sizes)], sizes), strict=True):

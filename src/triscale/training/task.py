@@ -1,4 +1,4 @@
-"""What a training computes, and where its batches come from."""
+"""The inputs of a training: the task and the source of its batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from triscale.training.recipe import Recipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingTask:
-    """What a training computes: this and the feed decide about its result."""
+    """What to train. The task and the batch source determine the result.
+
+    Attributes:
+        model: The model with its initial weights.
+        recipe: How to train.
+        preprocessing: How images become model input.
+        classes: Number of classes.
+        network_digest: Digest of the network, stored in checkpoints.
+        seed: Seed of everything random.
+    """
 
     model: nn.Module
     recipe: Recipe
@@ -26,15 +35,15 @@ class TrainingTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSource:
-    """Where batches come from.
+    """Functions that return batches.
 
     Attributes:
-        steps_per_epoch: number of batches of an epoch.
-        count: from a step of an epoch to the number of its images, over all processes.
-        train: from an epoch and its first step to batches, each with the images of this process's micro-batches.
-        val: the validation images in batches; with N processes, each receives every N-th batch.
-        whole: from an epoch to batches with the images of all processes; None where ``train`` gives them.
-        names: from an epoch and a step of it to the names of its images, for messages.
+        steps_per_epoch: Number of batches of an epoch.
+        count: Returns the number of images of a step of an epoch, over all processes.
+        train: Returns the batches of an epoch from a step on, each with the images of this process's micro-batches.
+        val: Returns the validation images in batches; with N processes, each receives every N-th batch.
+        whole: Returns the batches of an epoch with the images of all processes; None if ``train`` already does.
+        names: Returns the names of the images of a step, given epoch and step, for messages.
     """
 
     steps_per_epoch: int

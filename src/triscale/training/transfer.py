@@ -1,4 +1,4 @@
-"""What is different where the first weights were trained before: which layers learn how fast, what batch norm does."""
+"""Transfer learning: layer-wise learning rates, frozen or reestimated batch-norm statistics, early stopping."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from triscale.training.evaluate import LabeledBatch
 from triscale.training.recipe import Recipe
 
 REESTIMATED_IMAGES = 2048
-"""Training images that the statistics of batch norm are taken from again after an epoch."""
+"""Training images from which batch-norm statistics are reestimated after an epoch."""
 
 
 def levels(model: nn.Module) -> list[list[str]]:
-    """Return the names of a model's parameters in levels, from the input to the classifier, which is the last.
+    """Group the names of a model's trainable parameters into levels, from the input to the classifier.
 
-    Those of a built Network are the stem, each stage, the head's convolution and the classifier; those of a user's
-    own module are its children, and the last linear layer for itself.
+    The levels of a :class:`~triscale.nn.build.Classifier` are the stem, each stage, the head's convolution and the
+    classifier. Those of a custom model are its children, then its last linear layer.
+
+    Example:
+        >>> levels(nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2)))
+        [['0.weight'], ['2.weight', '2.bias']]
     """
     last = classifier_name(model)
     found: dict[str, list[str]] = {}
@@ -37,7 +41,7 @@ def levels(model: nn.Module) -> list[list[str]]:
 
 
 def classifier_name(model: nn.Module) -> str:
-    """Return the name of the module that gives the logits: of a custom model the last linear layer, or nothing."""
+    """Return the name of the module that returns the logits; for a custom model its last linear layer, if any."""
     if isinstance(model, Classifier):
         return "head.classifier"
     linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
@@ -45,7 +49,7 @@ def classifier_name(model: nn.Module) -> str:
 
 
 def shares(model: nn.Module, recipe: Recipe) -> dict[str, float]:
-    """Return for each parameter's name what share of the learning rate it has: 1 at the classifier, less below."""
+    """Return each parameter's share of the learning rate by name: 1 for the classifier, less for each level below."""
     ordered = levels(model)
     return {
         name: recipe.layer_decay ** (len(ordered) - 1 - number)
@@ -55,7 +59,7 @@ def shares(model: nn.Module, recipe: Recipe) -> dict[str, float]:
 
 
 def freeze_norms(model: nn.Module) -> None:
-    """Let batch norm use the statistics that it has, also in training; scale and shift still learn."""
+    """Make batch norm use its running statistics in training too; scale and shift are still trained."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
@@ -65,19 +69,19 @@ def freeze_norms(model: nn.Module) -> None:
 def reestimate_norms(
     model: nn.Module, batches: Iterable[LabeledBatch], preprocessing: Preprocessing, device: torch.device
 ) -> None:
-    """Take the statistics of batch norm again, as their mean over batches, with everything else as in evaluation.
+    """Recompute batch-norm statistics as their mean over batches, with all other layers in evaluation mode.
 
     Args:
-        model: in evaluation mode, and again afterwards.
-        batches: training images.
-        preprocessing: how images become input.
-        device: where the model is.
+        model: In evaluation mode, before and after.
+        batches: Training images.
+        preprocessing: How images become model input.
+        device: The model's device.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     before = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a plain mean
+        norm.momentum = None  # a cumulative mean instead of a moving average
         norm.train()
     for batch in batches:
         images: Tensor = normalize(batch.images.to(device), preprocessing)
@@ -88,7 +92,7 @@ def reestimate_norms(
 
 
 def should_stop_early(history: Sequence[Epoch], best: Epoch | None, recipe: Recipe) -> bool:
-    """Whether the held-out images have not been judged better for the epochs that the recipe waits for."""
+    """Whether validation accuracy has not improved for as many epochs as the recipe's ``patience``."""
     if recipe.patience is None or best is None or not history:
         return False
     return history[-1].epoch - best.epoch >= recipe.patience

@@ -154,7 +154,7 @@ def get_engine(name: str) -> Engine:
     """Return an engine by its name.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: There is none of that name.
     """
     if name not in ENGINES:
         raise UserError(f'there is no engine "{name}"{nearest(name, ENGINES)}; the engines are {", ".join(ENGINES)}')
@@ -165,7 +165,7 @@ def engine_of(file: Path) -> Engine:
     """Return the engine that a file is meant for, by its name's ending.
 
     Raises:
-        UserError: no engine has such files.
+        UserError: No engine has such files.
     """
     for engine in ENGINES.values():
         if file.suffix == engine.suffix:
@@ -178,7 +178,7 @@ def open_file(file: Path, threads: int = 0) -> Session:
     """Open an exported file in its engine.
 
     Raises:
-        UserError: no engine has such files, or it is not installed.
-        RecordError: the engine cannot read it.
+        UserError: No engine has such files, or it is not installed.
+        RecordError: The engine cannot read it.
     """
     return engine_of(file).open(file, threads)

@@ -25,8 +25,8 @@ class CoreMlSession:
     """A Core ML package, one image at a time.
 
     Raises:
-        RecordError: it is no Core ML package.
-        ExportError: this is not macOS.
+        RecordError: It is no Core ML package.
+        ExportError: This is not macOS.
         UserError: Core ML's tools are not installed.
     """
 
@@ -59,7 +59,7 @@ def write(subject: Exportable, file: Path) -> None:
     """Write a model as a Core ML package for one image in float32, with its contract inside; nothing is checked.
 
     Raises:
-        ExportError: an operation of it cannot be converted.
+        ExportError: An operation of it cannot be converted.
         UserError: Core ML's tools are not installed.
     """
     tools = _load()

@@ -62,7 +62,7 @@ def write(subject: Exportable, file: Path) -> None:
     """Write a model as an ExecuTorch program with its contract inside; nothing is checked.
 
     Raises:
-        ExportError: an operation of it cannot be converted.
+        ExportError: An operation of it cannot be converted.
         UserError: ExecuTorch is not installed.
     """
     _load(_XNNPACK)
@@ -73,7 +73,7 @@ def program_of(model: torch.nn.Module, side: int) -> torch.export.ExportedProgra
     """Return a model as a program for batches of up to 8 images.
 
     Raises:
-        ExportError: torch cannot export it.
+        ExportError: Torch cannot export it.
     """
     example = torch.zeros(2, 3, side, side)
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
@@ -85,7 +85,7 @@ def save(program: torch.export.ExportedProgram, subject: Exportable, file: Path)
     """Lower a program to XNNPACK and write it.
 
     Raises:
-        ExportError: an operation of it cannot be converted.
+        ExportError: An operation of it cannot be converted.
     """
     exir, xnnpack = _load("executorch.exir"), _load(_XNNPACK)
     constants = {CONTRACT_KEY: subject.contract.to_json(), _SIDE: subject.side}

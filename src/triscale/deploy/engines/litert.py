@@ -61,7 +61,7 @@ def write(subject: Exportable, file: Path) -> None:
     """Write a model as a LiteRT file for one image, with its contract inside; nothing is checked.
 
     Raises:
-        ExportError: an operation of it cannot be converted.
+        ExportError: An operation of it cannot be converted.
         UserError: LiteRT's converter is not installed.
     """
     converter: Any = _converter()

@@ -54,7 +54,7 @@ def write(subject: Exportable, file: Path) -> None:
     """Write a model as ONNX, for batches of any size, with its contract; nothing is checked.
 
     Raises:
-        ExportError: an operation of it cannot be converted.
+        ExportError: An operation of it cannot be converted.
     """
     onnx.save(with_contract(to_onnx(subject), subject.contract.to_json()), file)
 
@@ -63,7 +63,7 @@ def to_onnx(subject: Exportable) -> onnx.ModelProto:
     """Return a model as an ONNX graph: from its Network's operation tree, or traced where it has none.
 
     Raises:
-        ExportError: an operation of it cannot be converted.
+        ExportError: An operation of it cannot be converted.
     """
     if subject.network is not None:
         return network_graph(subject.network, subject.state)
@@ -81,7 +81,7 @@ def traced(model: nn.Module, resolution: int) -> onnx.ModelProto:
     """Trace a module with a free batch dimension; the exporter's chatter is kept from the terminal.
 
     Raises:
-        ExportError: an operation of it cannot be converted.
+        ExportError: An operation of it cannot be converted.
     """
     example = torch.zeros(2, 3, resolution, resolution)
     with converting("the model cannot be converted to ONNX"):

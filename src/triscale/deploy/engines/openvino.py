@@ -78,7 +78,7 @@ def core() -> Any:
     """Return OpenVINO's core.
 
     Raises:
-        UserError: it is not installed.
+        UserError: It is not installed.
     """
     return load("openvino", "OpenVINO", "openvino").Core()
 
@@ -87,7 +87,7 @@ def write(subject: Exportable, file: Path) -> None:
     """Write a model in OpenVINO's form with its contract inside; nothing is checked.
 
     Raises:
-        ExportError: an operation of it cannot be converted.
+        ExportError: An operation of it cannot be converted.
         UserError: OpenVINO is not installed.
     """
     engine = core()

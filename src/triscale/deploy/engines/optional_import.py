@@ -12,7 +12,7 @@ def load(module: str, title: str, extra: str) -> Any:
     """Import a module of an engine.
 
     Raises:
-        UserError: it is not installed; says how to install it.
+        UserError: It is not installed; says how to install it.
     """
     try:
         return importlib.import_module(module)

@@ -61,10 +61,10 @@ def converting(who: str) -> Iterator[None]:
     """Keep a converter quiet, and tell its failure in one line.
 
     Args:
-        who: the beginning of the sentence, such as "OpenVINO cannot convert the model".
+        who: The beginning of the sentence, such as "OpenVINO cannot convert the model".
 
     Raises:
-        ExportError: it failed.
+        ExportError: It failed.
     """
     with quiet_process():
         try:

@@ -12,8 +12,8 @@ class Session(Protocol):
     """A file in its engine, on the CPU.
 
     Attributes:
-        contract_text: the contract inside, as JSON; None where there is none.
-        side: of its images in pixels; None where it takes any.
+        contract_text: The contract inside, as JSON; None where there is none.
+        side: Of its images in pixels; None where it takes any.
     """
 
     contract_text: str | None

@@ -27,7 +27,7 @@ def get_quantizer(engine: Engine) -> Callable[[Exportable, NDArray[np.float32]],
     """Return what quantizes for an engine.
 
     Raises:
-        UserError: nothing does here.
+        UserError: Nothing does here.
     """
     if engine.name not in QUANTIZERS:
         raise UserError(f"int8 for {engine.title} is not made here; the engines with int8 are {', '.join(QUANTIZERS)}")

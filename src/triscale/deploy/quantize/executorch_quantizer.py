@@ -27,7 +27,7 @@ class ExecuTorchQuantizer:
 
     Raises:
         UserError: ExecuTorch is not installed.
-        ExportError: torch cannot export the model.
+        ExportError: Torch cannot export the model.
     """
 
     is_quick = False

@@ -45,21 +45,21 @@ def quantize(
     is decided.
 
     Args:
-        tool: of the engine, with the model and its calibration images.
-        logits: of a file for the images that are judged, ``[N, classes]``.
-        exact: the model's own for them.
-        labels: of them, ``[N]``.
-        probes: images ``[M, 3, S, S]`` for the noise of the blocks.
-        file: to be written.
-        engine: the engine's title.
-        calibration_images: how many the tool has.
-        slow: blocks that stay float whatever they lose, since int8 makes them no faster.
-        bound: points of accuracy that may be lost.
-        on_message: is on_message of each attempt.
+        tool: Of the engine, with the model and its calibration images.
+        logits: Of a file for the images that are judged, ``[N, classes]``.
+        exact: The model's own for them.
+        labels: Of them, ``[N]``.
+        probes: Images ``[M, 3, S, S]`` for the noise of the blocks.
+        file: To be written.
+        engine: The engine's title.
+        calibration_images: How many the tool has.
+        slow: Blocks that stay float whatever they lose, since int8 makes them no faster.
+        bound: Points of accuracy that may be lost.
+        on_message: Is on_message of each attempt.
 
     Raises:
-        QuantizationError: no such file was found; names the blocks that break, and what can be done.
-        UserError: there are too few calibration images.
+        QuantizationError: No such file was found; names the blocks that break, and what can be done.
+        UserError: There are too few calibration images.
     """
     if calibration_images < MIN_IMAGES:
         raise UserError(f"{calibration_images} images are too few to calibrate int8 with; give {MIN_IMAGES} or more")

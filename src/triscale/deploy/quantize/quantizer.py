@@ -16,8 +16,8 @@ class Quantizer(Protocol):
     """Quantizes one model for one engine.
 
     Attributes:
-        blocks: that can be kept in float, in the order of computation.
-        is_quick: whether a file takes seconds to be made, so that several can be tried for speed.
+        blocks: That can be kept in float, in the order of computation.
+        is_quick: Whether a file takes seconds to be made, so that several can be tried for speed.
     """
 
     blocks: Sequence[str]

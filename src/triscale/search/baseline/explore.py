@@ -1,7 +1,7 @@
 """The loop of a baseline search: a strategy proposes, networks are trained briefly, the strategy observes.
 
-Like the other searches it is a function of scores alone: called again with the same study it proposes the same
-networks, and those that have been trained are answered from the ledger.
+Like the other searches it is a deterministic function of scores. Called again with the same study it proposes the same
+networks, and scores that are already in the ledger are not computed again, which is how a search resumes.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from triscale.search.coefficients.methods import Halving
 from triscale.search.study.trial import PASSES, Evaluation, Job, Proxy
 
 Price = Callable[[Network], float]
-"""What a network costs, in the unit of the objective."""
+"""Returns the cost of a network, in the unit of the objective."""
 
 MAX_REPEATED = 20
-"""A strategy that proposes nothing new in so many batches is exhausted."""
+"""A strategy counts as exhausted after this many batches in a row without a new network."""
 
 
 class EvaluatedCandidate(Record):
-    """One network that a search looked at, and where it came to.
+    """A network that a search evaluated.
 
-    ``accuracy`` on the held-out images after ``epochs``, with its standard error; None, with 0 epochs, for a network
-    that costs more than a constraint allows. ``batch`` counts from 0. ``training_macs``: 3 x MACs x images x epochs,
-    over all seeds.
+    ``accuracy`` is on the validation images after ``epochs``, with its standard error ``error``. It is None, with 0
+    epochs, for a network that costs more than a constraint allows. ``batch`` counts from 0. ``training_macs`` is 3 x
+    MACs x images x epochs, over all seeds.
     """
 
     sample: Sample
@@ -54,11 +54,11 @@ class EvaluatedCandidate(Record):
 
 
 class SearchPlan(Record):
-    """How many networks are looked at: ``trials`` different ones, in batches that are proposed at once.
+    """The size of a search: ``trials`` different networks, proposed in batches of ``batch``.
 
-    With ``halving`` a network continues after a rung only if its reward is among the best ``1 / factor`` of all that
-    came so far at that rung (asynchronous successive halving, Li et al. 2020, batch by batch); a strategy observes the
-    reward at the rung where it stopped.
+    With ``halving`` a network continues after a rung only if its reward is among the best ``1 / factor`` of all rewards
+    so far at that rung (asynchronous successive halving, Li et al. 2020, arXiv 1810.05934, here batch by batch). A
+    strategy observes the reward at the rung where the network stopped.
     """
 
     trials: int = Field(default=64, ge=1)
@@ -66,12 +66,12 @@ class SearchPlan(Record):
     halving: Halving | None = None
 
     def rungs(self, epochs: int) -> tuple[int, ...]:
-        """Return the epochs after which it is decided who continues."""
+        """Return the epochs after which each rung ends; the last one is ``epochs``."""
         return (epochs,) if self.halving is None else self.halving.rungs(epochs)
 
 
 class Finalist(Record):
-    """One of the best, trained in full: mean accuracy on the held-out images over the seeds, and its error."""
+    """One of the best networks, trained in full: mean validation accuracy over the seeds, with its standard error."""
 
     network: str
     structure: str
@@ -82,11 +82,12 @@ class Finalist(Record):
 
 
 class BaselineSearchResult(Record):
-    """What a baseline search found, with all it rests on.
+    """The result of a baseline search, with its evidence.
 
-    ``front`` and ``best`` are indices into ``evaluated``: the Pareto front from the cheapest to the most expensive,
-    and the network that the reward chooses. ``network`` is the best of the ``finalists`` where there are any.
-    ``ranking`` says how well a supernet orders networks. ``limitations`` says in words what the result does not show.
+    ``front`` and ``best`` are indices into ``evaluated``: the Pareto front from the cheapest to the most expensive
+    network, and the network with the greatest reward. ``network`` is the best of the ``finalists``, if there are any.
+    ``ranking`` states how well a supernet ranks networks. ``limitations`` are sentences on what the result does not
+    show.
     """
 
     kind_name: ClassVar[str] = "found_baseline"
@@ -117,20 +118,23 @@ def explore(
     price: Price,
     on_batch: Callable[[Sequence[EvaluatedCandidate]], None] = lambda evaluated: None,
 ) -> tuple[EvaluatedCandidate, ...]:
-    """Look at networks until as many different ones as planned were seen, or the strategy has nothing new.
+    """Evaluate networks until the plan's number of different ones is reached, or the strategy proposes nothing new.
 
     Args:
-        space: what is proposed.
-        objective: what is maximized.
-        strategy: proposes.
-        plan: how many.
-        proxy: how each is trained.
-        evaluate: carries out jobs.
-        price: what a network costs.
+        space: The search space.
+        objective: The reward to maximize.
+        strategy: Proposes samples of the space.
+        plan: How many networks to evaluate.
+        proxy: How each network is trained.
+        evaluate: Runs training jobs and returns their scores.
+        price: Returns the cost of a network.
         on_batch: Called after each batch with all networks evaluated so far.
 
+    Returns:
+        All different networks in the order of evaluation.
+
     Raises:
-        SearchError: nothing that was proposed keeps to the constraint.
+        SearchError: None of the proposed networks meets the constraint.
     """
     known: dict[str, EvaluatedCandidate] = {}
     at_rung: dict[int, list[float]] = {stop: [] for stop in plan.rungs(proxy.epochs)}
@@ -156,20 +160,20 @@ def explore(
 
 
 def compared(evaluated: Sequence[EvaluatedCandidate]) -> list[int]:
-    """Return the indices of those that were trained longest, which alone can be compared with each other."""
-    most = max(one.epochs for one in evaluated)
-    return [index for index, one in enumerate(evaluated) if one.epochs == most and one.accuracy is not None]
+    """Return the indices of the networks that were trained longest; only these are comparable with each other."""
+    longest = max(one.epochs for one in evaluated)
+    return [index for index, one in enumerate(evaluated) if one.epochs == longest and one.accuracy is not None]
 
 
 def front_of(evaluated: Sequence[EvaluatedCandidate]) -> tuple[int, ...]:
-    """Return the Pareto front of those that can be compared, from the cheapest to the most expensive, as indices."""
+    """Return the Pareto front of the comparable networks as indices, from the cheapest to the most expensive."""
     among = compared(evaluated)
     on = front([evaluated[index].accuracy or 0.0 for index in among], [evaluated[index].cost for index in among])
     return tuple(among[index] for index in on)
 
 
 def best_of(evaluated: Sequence[EvaluatedCandidate], number: int = 1) -> list[int]:
-    """Return the indices of the greatest rewards among those that can be compared; of equals the first."""
+    """Return the indices of the comparable networks with the greatest rewards; ties go to the first."""
     return sorted(compared(evaluated), key=lambda index: -evaluated[index].reward)[:number]
 
 
@@ -182,15 +186,15 @@ def limits_of(
     *,
     in_full: bool,
 ) -> tuple[str, ...]:
-    """Say what a search cannot tell.
+    """Return the limitations of a search, as sentences.
 
     Args:
-        evaluated: all that were looked at.
-        space: of the search.
-        plan: of the search.
-        proxy: how each was trained.
-        ranking: how a supernet orders networks; None where each was trained by itself.
-        in_full: whether the best were trained in full.
+        evaluated: All evaluated networks.
+        space: The search space.
+        plan: The size of the search.
+        proxy: How each network was trained.
+        ranking: How well a supernet ranks networks; None if each network was trained by itself.
+        in_full: Whether the best networks were trained in full.
     """
     size = si(space.size) if space.size < 1e15 else f"{space.size:.2g}"
     sentences = [f"{len(evaluated)} networks of a space of {size} samples were looked at"]
@@ -227,7 +231,7 @@ def _train(
     at_rung: dict[int, list[float]],
     batch: int,
 ) -> list[EvaluatedCandidate]:
-    """Train networks rung by rung, and return them as they ended, in the order given."""
+    """Train networks rung by rung, and return their final state in the given order."""
     found = {
         name: _untrained(name, sample, network, objective, price(network), batch)
         for name, (sample, network) in new.items()
@@ -250,6 +254,7 @@ def _train(
             )
             before.append(found[name].reward)
         if plan.halving is not None and running:
+            # The threshold includes rewards of earlier batches at the same rung.
             kept = sorted(before, reverse=True)[: math.ceil(len(before) / plan.halving.factor)]
             running = [name for name in running if found[name].reward >= kept[-1]]
         start = stop

@@ -1,4 +1,4 @@
-"""What a baseline search maximizes: accuracy weighed against cost, and the front of all that nothing beats on both."""
+"""The objective of a baseline search: accuracy weighed against cost, and the Pareto front of both."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ EXPONENT = -0.07
 
 
 class Objective(Record):
-    """``accuracy * (cost / target) ** exponent`` (Tan et al. 2019, equations 2 to 4).
+    """The reward ``accuracy * (cost / target) ** exponent`` (MnasNet, Tan et al. 2019, equations 2-4).
 
-    ``form``: ``soft`` weighs the cost above and below the target alike, with an exponent of -.07 in the paper: twice
-    the cost has to buy 5% more accuracy, relative to what there is. ``hard`` weighs nothing up to the target, and
-    above it with an exponent of -1. ``constraint`` refuses what costs more than the target: it is not trained, and its
-    reward is below all others. ``cost`` is MACs, parameters, or milliseconds for one image.
+    ``cost`` is MACs, parameters, or latency in milliseconds for one image. ``form`` is one of:
+
+    - ``soft``: the same exponent above and below the target, -0.07 in the paper: twice the cost must buy 5% more
+      accuracy, in relative terms.
+    - ``hard``: exponent 0 up to the target and -1 above it.
+    - ``constraint``: networks above the target are not trained; their reward is below all others.
+
+    Example:
+        >>> objective = Objective(cost="macs", target=300e6)
+        >>> round(objective.reward(accuracy=0.75, cost=600e6), 4)
+        0.7145
     """
 
     cost: CostName = "macs"
@@ -33,8 +40,8 @@ class Objective(Record):
         """Return the reward of a network.
 
         Args:
-            accuracy: from 0 to 1.
-            cost: in the unit of the target.
+            accuracy: Accuracy from 0 to 1.
+            cost: Cost in the unit of the target.
         """
         share = cost / self.target
         match self.form:
@@ -46,14 +53,14 @@ class Objective(Record):
                 return accuracy if share <= 1 else 1 - share
 
     def admits(self, cost: float) -> bool:
-        """Whether a network of this cost is worth a training."""
+        """Whether a network of this cost is to be trained."""
         return self.form != "constraint" or cost <= self.target
 
 
 class Observation(NamedTuple):
-    """What a strategy is told of a sample: its reward, and the two figures that it is made of.
+    """The evaluation of a sample that a strategy learns from: reward, accuracy and cost.
 
-    ``accuracy`` is None for a network that was not trained, since it costs more than a constraint allows.
+    ``accuracy`` is None for a network that was not trained because it costs more than a constraint allows.
     """
 
     sample: Sample
@@ -65,11 +72,15 @@ class Observation(NamedTuple):
 def front(accuracies: Sequence[float], costs: Sequence[float]) -> list[int]:
     """Return the indices of the Pareto front, from the cheapest to the most expensive.
 
-    On the front is what nothing beats: all that is more accurate costs more. Of equals the first is on it.
+    A network is on the front if every more accurate network costs more. Of equal networks only the first is on it.
 
     Args:
-        accuracies: of the networks.
-        costs: of the same.
+        accuracies: Accuracy of each network.
+        costs: Cost of each network.
+
+    Example:
+        >>> front([0.7, 0.8, 0.75], [1.0, 2.0, 3.0])
+        [0, 1]
     """
     found: list[int] = []
     best = -math.inf

@@ -1,4 +1,4 @@
-"""What a block of a searched network may be, as data, and the stage that choices among it make (Tan et al. 2019)."""
+"""The options for a block of a searched network as data, and the stage that a choice gives (Tan et al. 2019)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ Operation = Literal["conv", "separable", "mbconv", "basic", "bottleneck"]
 
 
 class Options(Record):
-    """What a block may be, each in the order in which a sample counts.
+    """The options for a block. A sample holds indices into these tuples, in the order of the fields.
 
-    ``operations``: ``conv`` is a full convolution, ``separable`` a depthwise and a linear 1x1 convolution (MnasNet's
-    SepConv, an inverted bottleneck of expansion 1), ``mbconv`` an inverted bottleneck of one of the ``expansions``,
-    ``basic`` and ``bottleneck`` the blocks of ResNets. ``se_ratios`` hold for separable and mbconv, ``skips`` for these
-    and conv. ``widths`` multiply that of the skeleton's block, ``layers`` are added to its repeats.
+    ``operations``: ``conv`` is a full convolution. ``separable`` is a depthwise and a linear 1x1 convolution (MnasNet's
+    SepConv, an inverted bottleneck of expansion 1). ``mbconv`` is an inverted bottleneck with one of the
+    ``expansions``. ``basic`` and ``bottleneck`` are the blocks of ResNets. ``se_ratios`` apply to separable and mbconv,
+    ``skips`` to these and conv. ``widths`` are multipliers of the width of the skeleton's block, ``layers`` are added
+    to its repeats.
     """
 
     operations: tuple[Operation, ...] = ("conv", "separable", "mbconv")
@@ -52,7 +53,7 @@ class Options(Record):
 
 
 MNASNET = Options()
-"""The options of Tan et al. 2019. That expansions are 3 or 6 is inferred from the networks that they found."""
+"""The options of Tan et al. 2019. The paper does not state the expansions; 3 and 6 occur in the networks it found."""
 
 MENUS: dict[str, Options] = {
     "mnasnet": MNASNET,
@@ -61,28 +62,32 @@ MENUS: dict[str, Options] = {
     "tiny": Options(operations=("mbconv",), skips=("identity",), se_ratios=(0.25,), widths=(1.0,), layers=(0,)),
     "resnet": Options(operations=("basic", "bottleneck"), skips=("identity",), expansions=(6,), se_ratios=(0.0,)),
 }
-"""Options by name; those below ``mnasnet`` are parts of it for small machines, ``resnet`` is for ResNet skeletons."""
+"""Options by name: ``mbconv``, ``small`` and ``tiny`` are subsets of ``mnasnet``; ``resnet`` fits ResNet skeletons."""
 
 
 class Choices(Record):
-    """A space without its skeleton, as a file holds it: options for all blocks alike, or for each one."""
+    """A search space without its skeleton, as stored in a file: one set of options for all blocks, or one per block."""
 
     kind_name: ClassVar[str] = "choices"
 
     options: tuple[Options, ...] = Field(min_length=1)
     resolutions: tuple[PositiveInt, ...] = ()
-    """Sides in pixels to choose from; none means that of the skeleton."""
+    """Resolutions in pixels to choose from; if empty, the skeleton's."""
 
 
 NAMES = tuple(Options.model_fields)
-"""What is chosen for a block, in the order in which a sample counts."""
+"""What is chosen for a block, in the order of a sample's indices."""
 
 
 def round_to_width(width: float) -> int:
-    """Return the nearest multiple of 8 up to 64 and of 16 from there on; ties go down, and the least is 8.
+    """Round a width to the nearest multiple of 8 below 64, of 16 from 64 on; ties round down, and the minimum is 8.
 
-    The paper gives no rule. With this one 1.25 times the 96 and 160 of MobileNetV2 are the 112 and 192 of MnasNet and
-    EfficientNet-B0, which are so points of the space.
+    The paper gives no rule. With this one, 1.25 times MobileNetV2's 96 and 160 gives 112 and 192 as in MnasNet and
+    EfficientNet-B0, so that these networks are in the space.
+
+    Example:
+        >>> [round_to_width(1.25 * width) for width in (96, 160)]
+        [112, 192]
     """
     multiple = 8 if width < 64 else 16
     return max(8, math.ceil(width / multiple - 0.5) * multiple)
@@ -90,12 +95,12 @@ def round_to_width(width: float) -> int:
 
 @lru_cache(maxsize=65536)
 def stage_of(of_skeleton: Stage, options: Options, point: tuple[int, ...]) -> Stage:
-    """Return a stage of a skeleton with what is chosen for its block; remembered, since a search asks often.
+    """Return a stage of a skeleton with the chosen block; cached, since a search asks for the same stages often.
 
     Args:
-        of_skeleton: gives stride, activation, width and repeats to begin with.
-        options: what its block may be.
-        point: an index into each of the options, in the order of :data:`NAMES`.
+        of_skeleton: The skeleton's stage, which gives stride, activation, and the width and repeats to change.
+        options: The options for its block.
+        point: An index into each of the options, in the order of :data:`NAMES`.
     """
     chosen = {name: getattr(options, name)[index] for name, index in zip(NAMES, point, strict=True)}
     factor = chosen["widths"]

@@ -1,8 +1,8 @@
-"""The space of a baseline search as data: what each block of a skeleton may be (Tan et al. 2019, section 4.1).
+"""The space of a baseline search as data: the options for each block of a skeleton (Tan et al. 2019, section 4.1).
 
-The space is factorized and hierarchical: the blocks of a skeleton are chosen for one by one, and all layers of a block
-are alike. Every choice is a number of options in a fixed order, so that a point of the space, a sample, is a tuple of
-indices: it can be drawn, changed in one place, counted, and emitted by a controller as one token for each choice.
+The space is factorized and hierarchical: each block of a skeleton has its own choices, and all layers of a block are
+the same. A choice is a list of options in a fixed order, so that a sample (a point of the space) is a tuple of indices.
+Samples are easy to draw at random, to mutate and to count, and an RNN controller emits one token per choice.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _RESIDUAL: frozenset[str] = frozenset({"basic", "bottleneck"})
 
 
 class Random(Protocol):
-    """What samples are drawn with: :class:`random.Random` or a generator of numpy."""
+    """A random generator: :class:`random.Random` or :class:`numpy.random.Generator`."""
 
     def random(self) -> float:
-        """Return a number from 0 to below 1."""
+        """Return a number in [0, 1)."""
 
 
 class Choice(NamedTuple):
-    """One place of a sample: of which block (none for the resolution), what is chosen, among what."""
+    """One position of a sample: the block (None for the resolution), what is chosen, and the options."""
 
     block: int | None
     name: str
@@ -45,7 +45,15 @@ class Choice(NamedTuple):
 
 
 class Space(Record):
-    """Choices around a skeleton, which gives strides, activations, widths and repeats to begin with."""
+    """Choices around a skeleton network, which gives strides, activations, and the widths and repeats to change.
+
+    Example:
+        >>> import random
+        >>> space = mnasnet()
+        >>> sample = space.sample(random.Random(0))
+        >>> space.find(space.network(sample)) is not None
+        True
+    """
 
     kind_name: ClassVar[str] = "space"
 
@@ -77,7 +85,7 @@ class Space(Record):
 
     @cached_property
     def places(self) -> tuple[Choice, ...]:
-        """What a sample chooses, in its order; where there is but one option nothing is chosen."""
+        """The choices of a sample in order; a list with a single option is no choice."""
         of_blocks = (
             Choice(number, name, getattr(options, name))
             for number, options in enumerate(self._of_blocks)
@@ -88,19 +96,19 @@ class Space(Record):
 
     @property
     def size(self) -> int:
-        """How many samples there are; some of them are the same network."""
+        """Number of samples; different samples may give the same network."""
         return math.prod(len(choice.options) for choice in self.places)
 
     def sample(self, rng: Random) -> Sample:
-        """Draw a sample, every option of a choice with equal probability.
+        """Draw a random sample, every option of a choice with equal probability.
 
         Args:
-            rng: a :class:`random.Random` or a generator of numpy.
+            rng: A :class:`random.Random` or :class:`numpy.random.Generator`.
         """
         return tuple(int(rng.random() * len(choice.options)) for choice in self.places)
 
     def mutate(self, sample: Sample, rng: Random) -> Sample:
-        """Return a sample that differs in one choice, drawn with equal probability, as does its new option."""
+        """Return a sample with one random choice changed to another random option, both with equal probability."""
         self.check(sample)
         if not self.places:
             return sample
@@ -110,10 +118,10 @@ class Space(Record):
         return (*sample[:place], option, *sample[place + 1 :])
 
     def check(self, sample: Sample) -> None:
-        """Refuse what is no sample of this space.
+        """Check that a tuple of indices is a sample of this space.
 
         Raises:
-            SearchError: another number of indices, or one beyond the options of its choice.
+            SearchError: The number of indices is wrong, or an index is out of range.
         """
         if len(sample) != len(self.places):
             raise SearchError(f"a sample of {self.name} has {len(self.places)} indices, given {len(sample)}")
@@ -127,7 +135,7 @@ class Space(Record):
         """Return the network of a sample, named after its structure.
 
         Raises:
-            SearchError: it is no sample of this space.
+            SearchError: It is not a sample of this space.
         """
         self.check(sample)
         chosen = iter(sample)
@@ -142,7 +150,7 @@ class Space(Record):
         return unnamed.replace(name=f"{self.name}-{unnamed.structure[:8]}")
 
     def find(self, network: Network) -> Sample | None:
-        """Return a sample whose network has the structure of another one, if there is one.
+        """Return a sample that gives the structure of a network, or None if there is none.
 
         Blocks are compared without their activations, which are the skeleton's.
         """
@@ -169,18 +177,18 @@ class Space(Record):
         return (*indices, *((resolutions.index(network.resolution),) if len(resolutions) > 1 else ()))
 
     def smallest(self, cost: str = "macs") -> Network:
-        """Return the network of the least cost (``macs`` or ``params``)."""
+        """Return the cheapest network by ``macs`` or ``params``."""
         return self._extreme(cost, -1)
 
     def largest(self, cost: str = "macs") -> Network:
-        """Return the network of the greatest cost (``macs`` or ``params``)."""
+        """Return the most expensive network by ``macs`` or ``params``."""
         return self._extreme(cost, 1)
 
     def check_target(self, cost: str, target: float) -> None:
-        """Refuse a target that no network of the space can meet.
+        """Check that a target is within the cost range of the space.
 
         Raises:
-            SearchError: the target is below the cheapest network or above the most expensive; the message says which.
+            SearchError: The target is below the cheapest network or above the most expensive one.
         """
         low, high = (figure(count_network(network), cost) for network in (self.smallest(cost), self.largest(cost)))
         if not low <= target <= high:
@@ -200,7 +208,7 @@ class Space(Record):
         return stage_of(self.skeleton.stages[number], self._of_blocks[number], point)
 
     def _extreme(self, cost: str, sign: int) -> Network:
-        """Follow single choices from the end of all until none helps: costs grow with width, depth and side."""
+        """Hill-climb from one corner of the space: costs are monotonic in width, depth and resolution."""
         at = 0 if sign < 0 else -1
         sample = tuple(
             sorted(range(len(choice.options)), key=lambda index: choice.options[index])[at]  # type: ignore[arg-type,return-value]
@@ -222,15 +230,20 @@ class Space(Record):
 
 
 def mnasnet(skeleton: Network = V2) -> Space:
-    """Return the space of Tan et al. 2019 around MobileNetV2, or around another network of light blocks."""
+    """Return the space of Tan et al. 2019 around MobileNetV2, or around another network of mobile blocks.
+
+    Example:
+        >>> mnasnet().name
+        'mnasnet'
+    """
     return around(skeleton, "mnasnet")
 
 
 def around(skeleton: Network, menu: str, resolutions: tuple[int, ...] = ()) -> Space:
-    """Return a space of one of :data:`MENUS` around a skeleton.
+    """Return the space with one of :data:`MENUS` around a skeleton.
 
     Raises:
-        SearchError: an unknown name, or options that do not go with the skeleton.
+        SearchError: The name is unknown, or its options do not fit the skeleton.
     """
     if menu not in MENUS:
         raise SearchError(f'there is no space "{menu}"; the names are {", ".join(MENUS)}, or give a JSON file of one')
@@ -241,8 +254,8 @@ def make_space(name: str, skeleton: Network, choices: Choices) -> Space:
     """Return the space of choices around a skeleton.
 
     Raises:
-        SearchError: options that do not go with the skeleton's blocks, for another number of blocks, or a resolution
-            that is too small for its strides.
+        SearchError: The options do not fit the skeleton's blocks or their number, or a resolution is too small for the
+            skeleton's strides.
     """
     try:
         return Space(name=name, skeleton=skeleton, choices=choices)

@@ -1,4 +1,4 @@
-"""A small set of networks at and below the baseline's size, from which a response can be fitted."""
+"""The experimental design of a response: a small set of networks at and below the baseline's size."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from triscale.search.shape import Array, ScaledNetwork, count_exactly, logs, rea
 
 OCTAVE_STEP = 0.25
 COST_WEIGHTS = np.array([1.0, 2.0, 2.0])
-"""How the cost grows with depth, width and resolution: ``d w^2 r^2``."""
+"""Exponents of the cost in depth, width and resolution: ``d * w^2 * r^2`` (Tan & Le 2019, equation 3)."""
 
 
 class Design(Record):
-    """Which networks are trained for a response.
+    """Which networks are trained to fit a response.
 
-    They cost from ``cheapest`` to 1 times the baseline, which is one of them. The seeds take turns, one for each
-    network: a fit averages over noise, and is better off with more networks than with the same ones again. ``share``:
-    what their training costs in MACs together, at most, as a share of what all candidates with all seeds would;
-    ``most``: how many at most. Each dimension goes from ``-reach_down`` to ``reach_up`` octaves of cost, the others
-    making room for what one has more.
+    They cost from ``cheapest`` to 1 times the baseline, which is one of them. Each network is trained with one seed, in
+    turn: the fit averages over noise, and more networks help it more than repetitions.
+
+    Attributes:
+        share: Maximum training MACs of all networks, as a share of those of all candidates with all seeds.
+        most: Maximum number of networks.
+        cheapest: Minimum cost relative to the baseline.
+        reach_up: Upper end of each dimension, in octaves of cost; the other dimensions shrink to compensate.
+        reach_down: Lower end of each dimension, in octaves of cost below the baseline.
     """
 
     share: float = Field(default=1 / 3, gt=0, le=10)
@@ -40,13 +44,13 @@ class Design(Record):
 def choose_design(
     candidates: Candidates, design: Design, num_seeds: int = 1, count: Count = count_exactly
 ) -> tuple[ScaledNetwork, ...]:
-    """Choose networks that lie far apart in depth, width and resolution and cost no more than the baseline.
+    """Choose networks that are far apart in depth, width and resolution and cost no more than the baseline.
 
     Args:
-        candidates: whose baseline, cost and training compute are used.
-        design: how many and how large.
-        num_seeds: how many seeds each candidate would be trained with.
-        count: counts a network.
+        candidates: The candidates, which give the baseline, the cost and the training compute to compare with.
+        design: Number and size of the networks.
+        num_seeds: Number of seeds that each candidate would be trained with.
+        count: Counts the cost of a network.
     """
     pool = _pool(candidates, design, count)
     points = np.array([logs(sized.realized) * COST_WEIGHTS for sized in pool])
@@ -58,7 +62,7 @@ def choose_design(
 
 def _pool(candidates: Candidates, design: Design, count: Count) -> list[ScaledNetwork]:
     baseline, grid = candidates.baseline, candidates.grid
-    # What is trained need not be matched: where candidates are measured, their training is counted all the same.
+    # Design networks need not match a cost exactly: for a latency target their size is still counted in MACs.
     cost = "params" if grid.cost == "params" else "macs"
     base = {"macs": candidates.baseline_macs, "params": candidates.baseline_params}[cost]
     octaves = np.arange(-design.reach_down, design.reach_up + OCTAVE_STEP / 2, OCTAVE_STEP)
@@ -82,7 +86,7 @@ def _pool(candidates: Candidates, design: Design, count: Count) -> list[ScaledNe
 
 
 def _distinct(baseline: AnyNetwork, name: str, octaves: Array) -> list[float]:
-    """Return the multipliers of one dimension that round to different networks; 1 stands for its own."""
+    """Return multipliers of one dimension that round to different networks; the baseline keeps exactly 1."""
     found: dict[str, float] = {baseline.structure: 1.0}
     for octave in octaves:
         multiplier = float(2.0**octave)

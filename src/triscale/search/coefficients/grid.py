@@ -1,9 +1,9 @@
 """Candidates of the coefficient search: triples on a grid, matched on the real cost of their networks.
 
-STEP 1 of Tan & Le 2019 (section 3.3) takes all (alpha, beta, gamma) with ``alpha * beta^2 * gamma^2`` of about 2. That
-product is not a cost: for EfficientNet-B0, triples with a product of 2 cost from 1.9 to 3.3 times the baseline, since
-widths, repeats and resolution are rounded. Here a triple is a candidate if its network costs what was asked for, and
-triples that round to one network are one candidate.
+STEP 1 of Tan & Le 2019 (section 3.3) takes all (alpha, beta, gamma) with ``alpha * beta^2 * gamma^2`` of about 2
+(equation 3). That product is not the real cost: for EfficientNet-B0, triples with a product of 2 cost 1.9-3.3 times the
+baseline, because widths, repeats and resolution are rounded. Here a triple is a candidate if its network has the target
+cost, and triples that round to the same network are one candidate.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from triscale.search.shape import ScaledNetwork, count_exactly, logs, realized, 
 
 Count = Callable[[AnyNetwork], Counts]
 Price = Callable[[AnyNetwork, Counts], float]
-"""What is matched: the cost of a network, beside its counts."""
+"""Returns the cost to match, given a network and its counts."""
 
 FLOAT_NOISE = 1e-9
 MAX_NETWORKS = 100_000
@@ -35,14 +35,22 @@ DIMENSIONS = {"alpha": "depth", "beta": "width", "gamma": "resolution"}
 
 
 class Grid(Record):
-    """Which triples are looked at, and what their networks have to cost.
+    """The grid of coefficients, and the cost that candidates must have.
 
-    ``phi``: where on each law; a negative one compares networks below the baseline. ``target``: what one unit of phi
-    multiplies the cost by, so that a candidate costs ``target ** phi`` times the baseline. ``tolerance``: how far from
-    that it may be, as a share of it. ``cost``: what is counted, or measured. Coefficients go from 1 in steps of
-    ``step`` to ``alpha_to``, ``beta_to`` and ``gamma_to``: by default as far as one dimension alone needs to double
-    the MACs.
-    ``number``: how many candidates are kept at most, those that lie farthest apart; None keeps all.
+    Attributes:
+        phi: The compound coefficient of the candidates; negative values give networks below the baseline.
+        target: Cost factor of one unit of phi: a candidate costs ``target ** phi`` times the baseline.
+        tolerance: Maximum relative deviation from that cost.
+        cost: What is matched: counted MACs or parameters, or measured latency.
+        step: Step of all coefficients, which start at 1.
+        alpha_to: Maximum of alpha; by default, also for beta and gamma, what a single dimension needs to double MACs.
+        beta_to: Maximum of beta.
+        gamma_to: Maximum of gamma.
+        number: Maximum number of candidates, those farthest apart; None keeps all.
+
+    Example:
+        >>> Grid(step=0.25).axis("beta")
+        (1.0, 1.25, 1.5)
     """
 
     kind_name: ClassVar[str] = "grid"
@@ -65,7 +73,7 @@ class Grid(Record):
 
     @property
     def ratio(self) -> float:
-        """What a candidate has to cost, relative to the baseline."""
+        """The cost of a candidate relative to the baseline, before tolerance."""
         return math.pow(self.target, self.phi)
 
     def axis(self, name: str) -> tuple[float, ...]:
@@ -75,17 +83,17 @@ class Grid(Record):
         return tuple(round(1 + number * self.step, 10) for number in range(steps + 1))
 
     def laws(self) -> Iterator[Law]:
-        """Yield every triple of the grid, whatever it costs."""
+        """Yield every triple of the grid, regardless of cost."""
         for alpha, beta, gamma in product(*(self.axis(name) for name in DIMENSIONS)):
             yield Law(alpha=alpha, beta=beta, gamma=gamma)
 
 
 class Candidate(ScaledNetwork):
-    """A network of the right cost, with the triples that it stands for.
+    """A network of the target cost, with all triples that round to it.
 
-    Those are all combinations of ``alphas``, ``betas`` and ``gammas``. ``law`` is the one of them whose nominal growth
-    is nearest to the target, so that larger phi keep to it best. ``nominal`` is ``alpha beta^2 gamma^2`` of the law to
-    the power of phi, beside the real ``ratio``.
+    These are all combinations of ``alphas``, ``betas`` and ``gammas``. ``law`` is the triple whose nominal growth is
+    nearest to the target, so that larger phi stay close to it. ``nominal`` is ``(alpha * beta^2 * gamma^2) ** phi`` of
+    the law, to compare with the real ``ratio``.
     """
 
     law: Law
@@ -95,14 +103,15 @@ class Candidate(ScaledNetwork):
     nominal: float
 
     def stands_for(self, law: Law) -> bool:
-        """Whether a triple of the grid gives this network."""
+        """Whether a triple of the grid rounds to this network."""
         return law.alpha in self.alphas and law.beta in self.betas and law.gamma in self.gammas
 
 
 class Candidates(Record):
     """All candidates of a grid, in the order of alpha, beta, gamma.
 
-    ``unchanged`` names the coefficients that change nothing in the range: the search can say nothing about them.
+    ``unchanged`` names coefficients whose whole range rounds to the same network: the search gives no evidence on them.
+    ``left_out`` is the number of candidates that were dropped to keep ``grid.number``.
     """
 
     kind_name: ClassVar[str] = "candidates"
@@ -119,16 +128,22 @@ class Candidates(Record):
 def find_candidates(
     baseline: AnyNetwork, grid: Grid, count: Count = count_exactly, price: Price | None = None
 ) -> Candidates:
-    """Return the networks of a grid that cost what it asks for.
+    """Return the networks of a grid that have its target cost.
 
     Args:
-        baseline: the network to scale.
-        grid: the triples and the cost.
-        count: counts a network; the default does so for networks of blocks.
-        price: says what a network costs where that is not counted: its latency in milliseconds.
+        baseline: The network to scale.
+        grid: The triples and the cost.
+        count: Counts the cost of a network; the default does not support custom models.
+        price: Returns the latency of a network in milliseconds, for ``grid.cost`` of ``latency``.
 
     Raises:
-        SearchError: nothing on the grid costs that (the nearest is named), or no gamma changes the resolution.
+        SearchError: No network has the target cost (the message names the nearest), or no gamma changes the resolution.
+
+    Example:
+        >>> from triscale.families import get
+        >>> found = find_candidates(get("efficientnet_b0"), Grid(step=0.25, tolerance=0.2))
+        >>> all(abs(candidate.ratio / 2 - 1) <= 0.2 for candidate in found.candidates)
+        True
     """
 
     def counted_price(network: AnyNetwork, counts: Counts) -> float:
@@ -181,7 +196,7 @@ def find_candidates(
 
 
 def _groups(baseline: AnyNetwork, grid: Grid, name: str) -> list[tuple[float, ...]]:
-    """Group the values of one coefficient that give the same network; a scale rounds each dimension by itself."""
+    """Group values of one coefficient that round to the same network; each dimension is rounded independently."""
     groups: dict[str, tuple[float, ...]] = {}
     for value in grid.axis(name):
         network = scale(baseline, Scale.model_validate({DIMENSIONS[name]: value**grid.phi}))
@@ -222,7 +237,7 @@ def _candidate(
 
 
 def _spread(found: list[Candidate], grid: Grid) -> list[Candidate]:
-    """Keep the candidate nearest to the target and those farthest from it and each other, in the order of the grid."""
+    """Keep the candidate nearest to the target and those farthest from it and from each other, in grid order."""
     assert grid.number is not None
     points = np.array([logs(candidate.realized) for candidate in found])
     first = min(range(len(found)), key=lambda index: abs(found[index].ratio - grid.ratio))
@@ -248,7 +263,7 @@ def _none_left(baseline: AnyNetwork, grid: Grid, nearest: Candidate, gap: float,
 
 
 def _rounded_up(gap: float) -> str:
-    """Return a share with three decimals that is not below."""
+    """Format a share with three decimals, rounded up."""
     return f"{np.ceil(gap * 1000) / 1000:.3f}"
 
 

@@ -1,4 +1,4 @@
-"""Search by training candidates: every one to the end, or many briefly and the best longer."""
+"""Coefficient search by training candidates: grid search, or successive halving."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ from triscale.search.study.trial import PASSES, Evaluation, Job, Proxy, Score
 
 
 class Halving(Record):
-    """Successive halving (Jamieson & Talwalkar 2016): after each rung the best ``1 / factor`` go on.
+    """Successive halving (Jamieson & Talwalkar 2016): after each rung the best ``1 / factor`` continue.
 
-    The first rung ends after ``first`` epochs, by default so that there are three, each next one after ``factor``
-    times as many; the last one ends with the proxy.
+    The first rung ends after ``first`` epochs (None: chosen for three rungs), each following rung after ``factor``
+    times as many. The last rung ends with the proxy's epochs.
+
+    Example:
+        >>> Halving().rungs(27)
+        (3, 9, 27)
     """
 
     factor: int = Field(default=3, ge=2)
@@ -31,7 +35,7 @@ class Halving(Record):
         """Return the epochs after which each rung ends.
 
         Raises:
-            SearchError: the first rung would end after the proxy.
+            SearchError: The first rung is longer than the proxy.
         """
         first = self.first if self.first is not None else max(1, epochs // self.factor**2)
         if first > epochs:
@@ -43,12 +47,12 @@ class Halving(Record):
 
 
 def search_grid(candidates: Candidates, proxy: Proxy, evaluate: Evaluation) -> CoefficientSearchResult:
-    """Train every candidate with every seed to the end, as the paper did (with one seed), and take the best.
+    """Train every candidate with every seed to the end and take the best; the paper used one seed.
 
     Args:
-        candidates: of :func:`triscale.search.coefficients.grid.find_candidates`.
-        proxy: how each is trained.
-        evaluate: carries out jobs.
+        candidates: The result of :func:`triscale.search.coefficients.grid.find_candidates`.
+        proxy: How each candidate is trained.
+        evaluate: Runs training jobs and returns their scores.
     """
     return _climb(candidates, proxy, evaluate, (proxy.epochs,), 1, "grid")
 
@@ -56,16 +60,16 @@ def search_grid(candidates: Candidates, proxy: Proxy, evaluate: Evaluation) -> C
 def search_halving(
     candidates: Candidates, proxy: Proxy, evaluate: Evaluation, halving: Halving | None = None
 ) -> CoefficientSearchResult:
-    """Train all candidates briefly and the best of them longer, each from its own checkpoint.
+    """Train all candidates briefly and the best of them longer, each resumed from its own checkpoint.
 
     Args:
-        candidates: of :func:`triscale.search.coefficients.grid.find_candidates`.
-        proxy: how each is trained to the end.
-        evaluate: carries out jobs; it is told from how many epochs to how many.
-        halving: how many rungs, and how many go on; None for the defaults.
+        candidates: The result of :func:`triscale.search.coefficients.grid.find_candidates`.
+        proxy: How each candidate is trained to the end.
+        evaluate: Runs training jobs, each from its start to its stop epoch, and returns their scores.
+        halving: Rungs and the share that continues; None for the defaults.
 
     Raises:
-        SearchError: the rungs do not fit the epochs.
+        SearchError: The rungs do not fit the epochs.
     """
     halving = halving or Halving()
     return _climb(candidates, proxy, evaluate, halving.rungs(proxy.epochs), halving.factor, "halving")
@@ -74,7 +78,7 @@ def search_halving(
 def trials_of(
     jobs: Sequence[Job], scores: Sequence[Score], networks: Sequence[ScaledNetwork], images: int
 ) -> list[Trial]:
-    """Write down jobs with their scores; ``networks`` are theirs, in the order of the jobs."""
+    """Return the record of each job with its score; ``networks`` are in the order of the jobs."""
     return [
         Trial(
             network=job.network.name,
@@ -128,7 +132,7 @@ def _climb(
 def _rank(
     candidates: Sequence[Candidate], scores: Sequence[Sequence[Score]], epochs: int
 ) -> tuple[list[int], list[RankedCandidate]]:
-    """Return the indices of candidates from best to worst, and their standings in that order."""
+    """Return the indices of candidates from best to worst, and their ranked records in that order."""
     means, errors, freedom = means_and_errors(scores)
     tied = tied_with_best(means, errors, freedom)
     order = [int(index) for index in np.argsort(-means, kind="stable")]
@@ -148,7 +152,7 @@ def _rank(
 
 
 def limits_of(candidates: Candidates, proxy: Proxy, winner: Candidate) -> tuple[str, ...]:
-    """Say what a search cannot tell, whatever its method."""
+    """Return the limitations that apply to every method, as sentences."""
     sentences = [
         f"a full training may order candidates otherwise than {proxy.epochs} epochs of {proxy.images} images do",
     ]

@@ -1,4 +1,4 @@
-"""Tables 2, 3 and 7 of the EfficientNet paper, and what their coefficients really cost.
+"""Tables 2, 3 and 7 of the EfficientNet paper, and the exact cost of their networks.
 
 Source of all rows: Tan & Le 2019, arXiv 1905.11946v5. The paper writes multiply-accumulates as FLOPS, "B" for 10^9.
 """
@@ -17,13 +17,13 @@ from triscale.scaling.apply import resolution_multiple, round_resolution, scale_
 PAPER = "Tan & Le 2019, arXiv 1905.11946v5"
 
 MARGIN = 0.05
-"""What conventions of counting explain. Within Table 2 it is 5% (B4: 4.2B stated, 4.39G counted)."""
+"""Relative difference that counting conventions explain; in Table 2 up to 5% (B4: 4.2B stated, 4.39G counted)."""
 
 
 class PublishedRow(Record):
-    """One row as the paper has it. A multiplier is None where the paper does not state it.
+    """One row of a table as published. A multiplier is None if the paper does not state it.
 
-    ``assumed`` are the multipliers that would give the stated cost, where there are none.
+    ``assumed`` are multipliers that give the stated cost, for rows without multipliers.
     """
 
     table: int
@@ -39,7 +39,7 @@ class PublishedRow(Record):
 
     @property
     def label(self) -> str:
-        """The row in few words."""
+        """A short label of the row."""
         if self.assumed is not None:
             return f"{self.baseline} compound"
         stated = {"d": self.depth, "w": self.width, "r": self.resolution}
@@ -48,10 +48,10 @@ class PublishedRow(Record):
 
 
 class CheckedRow(Record):
-    """A row with the exact figures of its network, and whether they can be the stated ones.
+    """A row with the exact cost of its network, and whether that is consistent with the stated cost.
 
-    A resolution that is no multiple of what resolutions are snapped to is counted both as it is and snapped; the one
-    nearer to the stated cost is shown. ``excess`` is how far that count is from the stated figure, as a share of it.
+    A resolution that would be snapped is counted both as stated and snapped; the count nearer to the stated cost is
+    kept. ``excess`` is the relative difference between that count and the stated cost.
     """
 
     kind_name: ClassVar[str] = "published_row"
@@ -119,12 +119,17 @@ TABLE_7: tuple[PublishedRow, ...] = (
 
 
 def check_published() -> tuple[CheckedRow, ...]:
-    """Return all rows of the three tables with their exact figures."""
+    """Check all rows of the three tables."""
     return tuple(check(row) for row in (*TABLE_2, *TABLE_3, *TABLE_7))
 
 
 def check(row: PublishedRow) -> CheckedRow:
-    """Count the network of a row, and tell whether its stated cost can be that."""
+    """Count the network of a row, and check whether the count is consistent with the stated cost.
+
+    Example:
+        >>> check(TABLE_2[0]).possible
+        True
+    """
     stated, low, high = _range(row.macs)
     counted = [(network, count_network(network)) for network in _networks(row)]
     network, counts = min(counted, key=lambda pair: abs(pair[1].macs - stated))
@@ -151,7 +156,7 @@ def _networks(row: PublishedRow) -> list[Network]:
 
 
 def _range(stated: str) -> tuple[float, float, float]:
-    """Return a stated figure, and the lowest and highest that would be rounded to its digits."""
+    """Return a stated figure, and the lowest and highest values that round to it."""
     number, unit = float(stated[:-1]), {"M": 1e6, "B": 1e9}[stated[-1]]
     half = 0.5 * math.pow(10, -len(stated[:-1].partition(".")[2]))
     return number * unit, (number - half) * unit, (number + half) * unit

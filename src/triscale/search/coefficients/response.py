@@ -1,8 +1,8 @@
-"""Search by a response: train a few small networks, fit how the error depends on depth, width and resolution, solve.
+"""Coefficient search by a response surface: fit the error to depth, width and resolution of a few small networks.
 
-The networks that are trained cost no more than the baseline, so that all of them together take a share of what the
-training of all candidates would. The candidates themselves are not trained: the fitted response is evaluated at their
-real multipliers, which is the constraint of equal real cost with all its rounding.
+The trained networks cost no more than the baseline, so that training them takes a fraction of the compute of training
+all candidates. The candidates themselves are not trained: the fitted response is evaluated at their realized
+multipliers, which satisfy the constraint of equal cost including all rounding.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from triscale.search.study.trial import Evaluation, Job, Proxy
 
 SAMPLES = 200
 SPARE = 2
-"""Networks beyond the number of coefficients that a form needs to be considered."""
+"""Minimum number of networks beyond a form's number of coefficients."""
 PLAUSIBLE = 1.25
-"""A form that predicts networks left out of its fit nearly as well as the better one shares in the intervals."""
+"""A form whose leave-one-out error is within this factor of the better form's also contributes to the intervals."""
 UNFIT = 0.03
-"""A form that misses networks left out of its fit by more than this, a share of all images, is no response."""
+"""Maximum leave-one-out error, as a share of all images, for a form that counts as fitting."""
 FORECAST_PHI = (-1.0, 0.0, 1.0, 2.0, 3.0)
 
 
@@ -51,20 +51,20 @@ def search_response(
 ) -> CoefficientSearchResult:
     """Find the best candidate without training any, from networks at and below the baseline's size.
 
-    Of the two forms of :mod:`triscale.search.coefficients.surface` the one is taken that predicts networks left out of
-    its fit better. For the intervals, by how much networks left out were missed is resampled; where the other form
-    predicts nearly as well, half of the samples are its own.
+    Of the two forms of :mod:`triscale.search.coefficients.surface`, the one with the smaller leave-one-out error is
+    used. Intervals are a bootstrap over leave-one-out residuals; if the other form predicts nearly as well, half of the
+    samples are fits of that form.
 
     Args:
-        candidates: of :func:`triscale.search.coefficients.grid.find_candidates`.
-        proxy: how each network is trained, with one of the seeds in turn.
-        evaluate: carries out jobs; it is called once.
-        design: which networks are trained; None for the defaults.
-        count: counts a network.
-        samples: bootstrap samples.
+        candidates: The result of :func:`triscale.search.coefficients.grid.find_candidates`.
+        proxy: How each network is trained, with one of the seeds in turn.
+        evaluate: Runs training jobs and returns their scores; it is called once.
+        design: Which networks are trained; None for the defaults.
+        count: Counts the cost of a network.
+        samples: Number of bootstrap samples.
 
     Raises:
-        SearchError: too few networks for either form.
+        SearchError: There are too few networks for either form.
     """
     sized = choose_design(candidates, design or Design(), len(proxy.seeds), count)
     active = _active(sized)
@@ -127,7 +127,7 @@ def _active(sized: Sequence[ScaledNetwork]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Draw:
-    """A form with the coefficients of one bootstrap sample."""
+    """A form with its coefficients for one bootstrap sample."""
 
     form: Form
     coefficients: Array
@@ -137,21 +137,22 @@ class _Draw:
 
 
 def _bootstrap(form: Form, points: Array, errors: Array, missed: Array, samples: int) -> list[_Draw]:
-    """Fit again and again to what a form expects, with what it missed of networks left out shuffled onto it.
+    """Residual bootstrap: refit a form to its own predictions plus resampled leave-one-out residuals.
 
-    Those residuals hold noise and misfit; residuals of the fit itself gave intervals that were too narrow.
+    Leave-one-out residuals contain both noise and misfit; residuals of the fit itself gave intervals that were too
+    narrow.
     """
     expected = form.predict(form.fit(points, errors), points)
-    # The result of a search is a function of its scores: the generator has a fixed seed.
+    # A fixed seed makes the result of a search a function of its scores.
     random = np.random.default_rng(0)
     shuffled = (np.clip(expected + random.choice(missed, len(errors)), 0, 1) for _ in range(samples))
     return [_Draw(form, form.fit(points, again)) for again in shuffled]
 
 
 def _at_target_cost(candidates: Candidates) -> Array:
-    """Return the candidates' octaves ``[n, 3]``, moved to exactly the target's cost along all dimensions alike.
+    """Return the candidates' octaves ``[n, 3]``, adjusted to exactly the target cost, equally in all dimensions.
 
-    Otherwise the one whose rounding bought the most within the tolerance would be favored.
+    Otherwise candidates that are larger within the tolerance would be favored.
     """
     octaves = np.array([logs(candidate.realized) for candidate in candidates.candidates])
     surplus = np.log2([candidate.ratio / candidates.grid.ratio for candidate in candidates.candidates])
@@ -162,7 +163,7 @@ def _at_target_cost(candidates: Candidates) -> Array:
 def _choose(
     candidates: Candidates, proxy: Proxy, form: Form, fitted: Array, resampled: Sequence[_Draw], places: Array
 ) -> tuple[Candidate, list[RankedCandidate], list[Law]]:
-    """Return the best candidate, all standings in order, and the best law of each bootstrap sample."""
+    """Return the best candidate, all ranked candidates, and the best law of each bootstrap sample."""
     expected = form.predict(fitted, places)
     drawn = np.array([draw.predict(places) for draw in resampled])
     best = int(np.argmin(expected))
@@ -187,7 +188,7 @@ def _choose(
 
 def _interval(laws: Sequence[Law]) -> Interval:
     triples = np.array([[law.alpha, law.beta, law.gamma] for law in laws])
-    # Values of the grid, not between them.
+    # Interval ends are values of the grid, not interpolated.
     low, high = np.percentile(triples, [2.5, 97.5], axis=0, method="nearest").tolist()
     return Interval(
         low=Law(alpha=low[0], beta=low[1], gamma=low[2]),

@@ -1,4 +1,4 @@
-"""The result of a search for coefficients, with everything that it rests on."""
+"""The result of a coefficient search, with its evidence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from triscale.search.study.trial import Proxy
 
 
 class Trial(Record):
-    """One job that was carried out. ``training_macs``: 3 x MACs x images x the epochs of this job."""
+    """One finished training job. ``training_macs`` is 3 x MACs x images x the epochs of this job."""
 
     network: str
     structure: str
@@ -29,9 +29,10 @@ class Trial(Record):
 
 
 class RankedCandidate(Record):
-    """One candidate in comparison: mean accuracy over seeds and its standard error, after so many epochs.
+    """A ranked candidate: mean accuracy over seeds and its standard error after ``epochs``.
 
-    For the method ``response`` the accuracy is what the fitted response says at the target's cost.
+    For the method ``response`` the accuracy is predicted by the fitted response at the target cost. ``tied`` means that
+    the candidate is not significantly worse than the best.
     """
 
     law: Law
@@ -44,7 +45,7 @@ class RankedCandidate(Record):
 
 
 class Interval(Record):
-    """Where 95% of the bootstrap's laws lie, each coefficient by itself."""
+    """Bootstrap 95% interval of the coefficients, each by itself."""
 
     low: Law
     high: Law
@@ -52,7 +53,7 @@ class Interval(Record):
 
 
 class AccuracyForecast(Record):
-    """Accuracy after the same proxy that the response says for a network of the law, with a 95% interval."""
+    """Predicted accuracy of a network of the law after the same proxy, with a 95% interval."""
 
     phi: float
     macs: int
@@ -63,12 +64,12 @@ class AccuracyForecast(Record):
 
 
 class Response(Record):
-    """A smooth response of the error to depth, width and resolution, fitted to trials.
+    """A response surface: the error as a smooth function of depth, width and resolution, fitted to trials.
 
     ``form`` is ``power``, ``error = c + sum a_i m_i^-p_i`` over the realized multipliers m, or ``quadratic``, where
-    the logarithm of the error is a polynomial of second degree in log2 of m. ``rms`` is the root mean square of the
-    residuals, as a share of all images. ``left_out_rms`` is the same for networks that were left out of the fit; if it
-    is large, the form does not fit (``fits``), and the law is not to be used.
+    the logarithm of the error is a quadratic polynomial in log2 of m. ``rms`` is the root mean square of the residuals,
+    as a share of all images, ``left_out_rms`` that of leave-one-out residuals. If the latter is large, ``fits`` is
+    false, and the law should not be used.
     """
 
     form: str
@@ -81,11 +82,11 @@ class Response(Record):
 
 
 class CoefficientSearchResult(Record):
-    """What a search found, with all it rests on.
+    """The result of a coefficient search, with its evidence.
 
-    ``law`` is the best candidate's. Standings are in order of accuracy, those that were dropped early after the others;
-    ``tied`` are those that the evidence does not tell from the first. ``training_macs`` is the compute spent.
-    ``limitations`` says in words what the result does not show.
+    ``law`` is the best candidate's. ``standings`` are in order of accuracy, with candidates that were dropped early at
+    the end; ``tied`` ones are not significantly worse than the first. ``training_macs`` is the compute used.
+    ``limitations`` are sentences on what the result does not show.
     """
 
     kind_name: ClassVar[str] = "coefficients"
@@ -106,5 +107,5 @@ class CoefficientSearchResult(Record):
 
     @property
     def ties(self) -> tuple[RankedCandidate, ...]:
-        """The standings that are not told from the first."""
+        """The candidates that are tied with the first."""
         return tuple(standing for standing in self.standings[1:] if standing.tied)

@@ -1,4 +1,4 @@
-"""Smooth responses of the error to depth, width and resolution: two forms, and how they are fitted."""
+"""Response surfaces: two parametric forms of the error in depth, width and resolution, and how they are fitted."""
 
 from __future__ import annotations
 
@@ -14,26 +14,34 @@ MIN_EXPONENT, MAX_EXPONENT = 0.02, 3.0
 
 
 class Form(Protocol):
-    """A family of smooth functions of ``[n, k]`` octaves with values ``[n]``, errors from 0 to 1."""
+    """A parametric family of smooth functions from octaves ``[n, k]`` to errors ``[n]``, from 0 to 1."""
 
     name: str
 
     def fit(self, points: Array, errors: Array) -> Array:
-        """Return the coefficients of the least squares."""
+        """Return the least-squares coefficients."""
 
     def predict(self, coefficients: Array, points: Array) -> Array:
-        """Return the errors at some points."""
+        """Return the predicted errors ``[n]`` at points ``[n, k]``."""
 
 
 class Quadratic:
-    """The logarithm of the error as a polynomial of second degree in the octaves."""
+    """The logarithm of the error as a quadratic polynomial in the octaves.
+
+    Example:
+        >>> octaves = np.linspace(-1, 1, 5)[:, None]
+        >>> form = Quadratic()
+        >>> coefficients = form.fit(octaves, np.exp(-1 - octaves[:, 0]))
+        >>> np.round(form.predict(coefficients, np.zeros((1, 1))), 4).tolist()
+        [0.3679]
+    """
 
     name = "quadratic"
 
     def fit(self, points: Array, errors: Array) -> Array:
-        """Return the coefficients: 1, each octave, each product of two of them."""
+        """Return the coefficients of the constant, each octave and each product of two octaves."""
         logs = np.log(np.maximum(errors, MIN_ERROR))
-        # A residual of the logarithm counts as often as the error is large, so that residuals of the error are least.
+        # d log(e) = de / e: weighting by the error turns residuals of the logarithm into residuals of the error.
         weights = errors / errors.mean()
         found: Array = np.linalg.lstsq(quadratic_terms(points) * weights[:, None], logs * weights, rcond=None)[0]
         return found
@@ -45,12 +53,12 @@ class Quadratic:
 
 
 class Power:
-    """A sum of power laws and a floor: ``c + sum a_i m_i^-p_i`` with ``m_i = 2^octave``, all of them at least 0."""
+    """A floor plus power laws: ``c + sum a_i m_i^-p_i`` with ``m_i = 2^octave`` and nonnegative coefficients."""
 
     name = "power"
 
     def fit(self, points: Array, errors: Array) -> Array:
-        """Return c, the k factors and the k exponents."""
+        """Return c, the k factors ``a`` and the k exponents ``p``."""
         count = points.shape[1]
         middle = float(np.median(errors))
         begin = np.concatenate([[middle / 2], np.full(count, middle / (2 * count)), np.full(count, 0.5)])
@@ -61,6 +69,7 @@ class Power:
             return self.predict(coefficients, points) - errors
 
         def slopes(coefficients: Array) -> Array:
+            # Jacobian: d/dc = 1, d/da_i = m_i^-p_i, d/dp_i = -ln(m_i) a_i m_i^-p_i.
             factors, exponents = coefficients[1 : 1 + count], coefficients[1 + count :]
             powers = 2.0 ** (-points * exponents)
             return np.hstack([np.ones((len(points), 1)), powers, -np.log(2) * points * powers * factors])
@@ -80,7 +89,7 @@ FORMS: tuple[Form, ...] = (Power(), Quadratic())
 
 
 def left_out(form: Form, points: Array, errors: Array) -> Array:
-    """Return by how much each network's error lies above a fit to all the others ``[n]``."""
+    """Return leave-one-out residuals ``[n]``: each error minus the prediction of a fit to all others."""
     everyone = np.arange(len(points))
     missed = []
     for index in everyone:
@@ -91,12 +100,17 @@ def left_out(form: Form, points: Array, errors: Array) -> Array:
 
 
 def root_mean_square(values: Array) -> float:
-    """Return the root of the mean of the squares."""
+    """Return the root mean square."""
     return float(np.sqrt(np.mean(np.square(values))))
 
 
 def num_coefficients(form: Form, dimensions: int) -> int:
-    """Return how many coefficients a form has."""
+    """Return the number of coefficients of a form.
+
+    Example:
+        >>> [num_coefficients(form, 3) for form in FORMS]
+        [7, 10]
+    """
     match form.name:
         case "power":
             return 1 + 2 * dimensions
@@ -105,7 +119,7 @@ def num_coefficients(form: Form, dimensions: int) -> int:
 
 
 def quadratic_terms(points: Array) -> Array:
-    """Return 1, each column and each product of two columns of ``[n, k]`` points."""
+    """Return the design matrix of a quadratic: 1, each column and each product of two columns of points ``[n, k]``."""
     count = points.shape[1]
     products = [points[:, i] * points[:, j] for i in range(count) for j in range(i, count)]
     return np.stack([np.ones(len(points)), *points.T, *products], axis=1)

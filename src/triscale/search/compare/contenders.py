@@ -26,18 +26,18 @@ LAWS: dict[Way, Law] = {
     "width": Law(alpha=1, beta=2**0.5, gamma=1),
     "resolution": Law(alpha=1, beta=1, gamma=2**0.5),
 }
-"""One dimension alone, so that one unit of phi nominally doubles the MACs."""
+"""Laws that scale one dimension; one unit of phi nominally doubles the MACs."""
 
 
 ROUNDS = 3
 EVEN = 0.03
-"""Networks whose costs are as near to each other as this are not fitted again; it would cost all of them size."""
+"""Relative cost difference below which networks are not fitted again, which would make all of them smaller."""
 WORTH = 3.0
-"""Of the rounds the one is taken that is best in evenness, which is worth three times as much, and size together."""
+"""Weight of unevenness against unused budget in the choice of the best round."""
 
 
 class Contender(Record):
-    """A network of the comparison: how it was scaled, MACs as asked and achieved, multipliers after rounding."""
+    """A network of a comparison: its law, requested and achieved MACs, and multipliers after rounding."""
 
     way: Way
     network: AnyNetwork
@@ -49,9 +49,9 @@ class Contender(Record):
 
 
 class Comparison(Record):
-    """A baseline and what it is scaled to in four ways at the same real cost.
+    """A baseline and its scaled networks by four methods at the same real cost.
 
-    ``baseline`` is the network that all are compared with: the one asked for, at ``phi`` of the law.
+    ``baseline`` is the network that all are compared with: the requested one, scaled to ``phi`` of the law.
     """
 
     kind_name: ClassVar[str] = "comparison"
@@ -64,7 +64,7 @@ class Comparison(Record):
 
     @property
     def unevenness(self) -> float:
-        """By what share the cheapest of the four scaled networks stays behind the most expensive."""
+        """Relative cost difference between the cheapest and the most expensive scaled network."""
         costs = [contender.macs.achieved for contender in self.contenders if contender.way != "baseline"]
         return 1 - min(costs) / max(costs)
 
@@ -73,7 +73,7 @@ def fit_exactly(network: AnyNetwork, law: Law, budget: Budget) -> Fit:
     """Fit a network of blocks to a budget.
 
     Raises:
-        NetworkError: a custom model, which has to be traced: pass :func:`triscale.jobs.core.networks.fit_any` instead.
+        NetworkError: It is a custom model, which must be traced; pass :func:`triscale.jobs.core.networks.fit_any` instead.
     """
     if isinstance(network, CustomNetwork):
         raise NetworkError(f"{network.name} is a function, whose cost has to be traced; pass a function that fits it")
@@ -89,22 +89,28 @@ def equal_cost(
     fit: FitAny = fit_exactly,
     count: Count = count_exactly,
 ) -> Comparison:
-    """Scale a baseline in four ways to ``times`` its MACs, none above that and as even as they get.
+    """Scale a baseline by depth, width, resolution and all three to at most ``times`` its MACs, as evenly as possible.
 
-    Each way gives the largest network of its law that keeps the limit. One of them may stay behind, since its steps are
-    coarse; the others are then fitted again to what that one came to, if that makes them more even at little loss.
+    Each method gives the largest network of its law within the limit. If one of them falls short because its steps are
+    coarse, the others are fitted again to that network's cost, if this makes the costs more even at little loss.
 
     Args:
-        baseline: any network.
-        times: how many more MACs are allowed.
-        law: of the compound way.
-        phi: where on the law the comparison begins; a negative one makes all networks smaller.
-        fit: fits any of the networks to a budget.
-        count: counts any of the networks.
+        baseline: The network to scale.
+        times: Maximum MACs of a scaled network relative to the baseline, above 1.
+        law: The law of compound scaling.
+        phi: Point of the law where the comparison starts; negative values make all networks smaller.
+        fit: Fits a network to a budget.
+        count: Counts the cost of a network.
 
     Raises:
-        SearchError: a comparison that cannot be made.
-        BudgetError: the baseline does not grow in one of the ways.
+        SearchError: ``times`` or the law does not scale anything up.
+        BudgetError: The baseline does not grow by one of the methods.
+
+    Example:
+        >>> from triscale.families import get
+        >>> comparison = equal_cost(get("efficientnet_b0"), times=2)
+        >>> [contender.way for contender in comparison.contenders]
+        ['baseline', 'depth', 'width', 'resolution', 'compound']
     """
     if times <= 1:
         raise SearchError(f"{times:g} times the cost scales nothing up; give more than 1, such as 4")

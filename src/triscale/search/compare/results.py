@@ -1,4 +1,4 @@
-"""What the ways to scale came to at equal cost: accuracies on test images, with what several seeds can tell."""
+"""Results of a comparison at equal cost: test accuracies with intervals and ties over seeds."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ NORMAL = 1.959964
 
 
 class ContenderResult(Record):
-    """One way's accuracies, from 0 to 1: of each seed, their mean, its standard error and its 95% interval.
+    """Accuracies of one scaling method, from 0 to 1: of each seed, their mean, its standard error and 95% interval.
 
-    ``tied``: not significantly different from the best of the scaled ones. ``gain``: mean over the baseline's.
+    ``tied``: not significantly different from the best scaled network. ``gain``: mean minus the baseline's mean.
     """
 
     way: Way
@@ -33,9 +33,9 @@ class ContenderResult(Record):
 
 
 class ComparisonResult(Record):
-    """A comparison that was trained; ``outcomes`` come in the order of its contenders.
+    """A trained comparison; ``outcomes`` are in the order of its contenders.
 
-    ``count``: how many test images. ``training_macs``: the compute spent.
+    ``count`` is the number of test images, ``training_macs`` the compute used.
     """
 
     kind_name: ClassVar[str] = "compared"
@@ -50,27 +50,27 @@ class ComparisonResult(Record):
 
     @property
     def best(self) -> ContenderResult:
-        """The outcome of the best of the scaled networks."""
+        """The result of the best scaled network."""
         return max(self.outcomes[1:], key=lambda outcome: outcome.accuracy)
 
 
 def compare_trained(
     comparison: Comparison, proxy: Proxy, evaluate: Evaluation, *, images: str, count: int
 ) -> ComparisonResult:
-    """Train the networks of a comparison with every seed, and say what their accuracies tell.
+    """Train the networks of a comparison with every seed, and compute intervals and ties.
 
-    Intervals and ties rest on the spread between seeds, which is taken to be alike for all networks and pooled; with
-    one seed, on the number of test images.
+    Intervals and ties use the variance between seeds, which is assumed equal for all networks and pooled. With one seed
+    they use the binomial error of the test images.
 
     Args:
-        comparison: of :func:`triscale.search.compare.contenders.equal_cost`.
-        proxy: epochs, training images and seeds.
-        evaluate: carries out jobs and returns accuracies on the test images.
-        images: where they come from, for the record.
-        count: how many test images there are.
+        comparison: The result of :func:`triscale.search.compare.contenders.equal_cost`.
+        proxy: Epochs, training images and seeds.
+        evaluate: Runs training jobs and returns accuracies on the test images.
+        images: Name of the data set, for the record.
+        count: Number of test images.
     """
     contenders = comparison.contenders
-    # All networks with the first seed come first, so that a comparison that runs can be read.
+    # All networks are trained with the first seed first, so that partial results are already comparable.
     jobs = [Job(contender.network, seed, 0, proxy.epochs) for seed in proxy.seeds for contender in contenders]
     scores = list(evaluate(jobs))
     of_each = [scores[index :: len(contenders)] for index in range(len(contenders))]
@@ -103,7 +103,7 @@ def compare_trained(
 
 
 def verdict(compared: ComparisonResult) -> str:
-    """Say in a sentence how the compound way did against the best single dimension."""
+    """Return a sentence that compares compound scaling with the best single dimension."""
     scaled: dict[Way, ContenderResult] = {outcome.way: outcome for outcome in compared.outcomes[1:]}
     compound = scaled.pop("compound")
     rival = max(scaled.values(), key=lambda outcome: outcome.accuracy)

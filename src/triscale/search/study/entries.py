@@ -1,4 +1,4 @@
-"""The jobs of a study as they stand, for whoever reads along: Optuna's trials by the job that each attempts."""
+"""The current status of the jobs of a study, read from Optuna's trials; a trial is one attempt at a job."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _STATES: dict[TrialState, State] = {
 
 
 class Entry(NamedTuple):
-    """A job as it stands: ``waiting``, ``running``, ``done`` or ``failed``.
+    """The status of a job: ``waiting``, ``running``, ``done`` or ``failed``.
 
-    ``attempts``: how many trials there were of it. ``worker``: who has or had it. ``why``: it failed. ``began`` and
-    ``ended`` are local times. ``macs`` of the network, for one image.
+    ``attempts`` is the number of its trials, ``worker`` the process of the last one, ``why`` the reason of a failure.
+    ``began`` and ``ended`` are local times. ``macs`` is the network's, for one image.
     """
 
     number: int
@@ -51,10 +51,10 @@ class Entry(NamedTuple):
 
 
 def read_entries(place: str | Path, study: str) -> tuple[Entry, ...]:
-    """Return all jobs of a study as they stand, also while it runs.
+    """Return the status of all jobs of a study, also while it runs.
 
     Raises:
-        SearchError: there is no such storage or study.
+        SearchError: The storage or the study does not exist.
     """
     with read_storage(place) as storage:
         names = optuna.get_all_study_names(storage.rdb)
@@ -64,7 +64,7 @@ def read_entries(place: str | Path, study: str) -> tuple[Entry, ...]:
 
 
 def trials_of_jobs(study: optuna.Study) -> Iterator[tuple[TrialKey, FrozenTrial]]:
-    """Yield all trials with their jobs, in the order in which they were made."""
+    """Yield all trials with the keys of their jobs, in order of creation."""
     for trial in study.get_trials(deepcopy=False):
         about = trial.user_attrs
         if "training" in about:
@@ -72,7 +72,7 @@ def trials_of_jobs(study: optuna.Study) -> Iterator[tuple[TrialKey, FrozenTrial]
 
 
 def newest_trials(study: optuna.Study) -> dict[TrialKey, FrozenTrial]:
-    """Return the last trial of every job, or the one that is complete."""
+    """Return the completed trial of every job, or else its last trial."""
     found: dict[TrialKey, FrozenTrial] = {}
     for key, trial in trials_of_jobs(study):
         if key not in found or found[key].state != TrialState.COMPLETE:
@@ -81,7 +81,7 @@ def newest_trials(study: optuna.Study) -> dict[TrialKey, FrozenTrial]:
 
 
 def entries_of(study: optuna.Study) -> tuple[Entry, ...]:
-    """Return all jobs as they stand."""
+    """Return the status of all jobs of an open study."""
     attempts: dict[TrialKey, int] = {}
     first: dict[TrialKey, int] = {}
     for key, trial in trials_of_jobs(study):

@@ -1,8 +1,14 @@
-"""What a study writes down: which jobs there are, how they stand, and how they ended.
+"""The ledger of a study: its jobs, their status and their scores, as Optuna trials.
 
-A job is a trial of Optuna, made in advance and waiting. A coordinator claims it (``RUNNING``), which the storage grants
-to one alone, and ends it (``COMPLETE``) once. A job that lost its worker is a failed trial; another one takes its place
-and continues from the checkpoint, so that every job has one complete trial in the end, whoever was killed.
+A job is an Optuna trial that is enqueued in advance. A coordinator claims it (``RUNNING``), which the storage grants to
+only one, and completes it once::
+
+    WAITING --claim--> RUNNING --end---> COMPLETE   score
+       ^                  |----fail----> FAIL       with a reason: not repeated
+       |                  `----lose----> FAIL       without a reason: the worker died
+       `------ add: a new trial for the same job --------'
+
+A new trial resumes from the checkpoint of the lost one, so that every job ends with one complete trial.
 """
 
 from __future__ import annotations
@@ -29,7 +35,7 @@ from triscale.search.study.trial import Job, Score
 
 SCHEMA = 1
 ABOUT = "triscale"
-"""The attribute of an Optuna study that holds schema and settings."""
+"""The user attribute of an Optuna study that holds schema and settings."""
 
 Describe = Callable[[Job], ScaledNetwork]
 
@@ -40,11 +46,11 @@ _DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "epochs": IntDistribution(1, 1_000_000),
     "seed": IntDistribution(0, 2**31 - 1),
 }
-"""What a dashboard shows of a job: realized multipliers, epochs after which it ends, seed."""
+"""Parameters of a job for Optuna's dashboard: realized multipliers, final epoch, seed."""
 
 
 class Ledger:
-    """The jobs of one study, as one of its coordinators writes them down."""
+    """The jobs of one study, as read and written by one of its coordinators."""
 
     def __init__(self, storage: Storage, study: optuna.Study, describe: Describe) -> None:
         self._storage, self._study, self._describe = storage, study, describe
@@ -59,19 +65,19 @@ class Ledger:
         return self._storage.shared
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Write down jobs that are not known yet as waiting, and those that failed or were lost once more."""
+        """Enqueue jobs that are new, failed or lost."""
         self._patiently(lambda: self._add(jobs))
 
     def refresh(self) -> None:
-        """Read what others have written; load what their deaths left."""
+        """Read changes of other coordinators, and fail the trials of dead ones."""
         self._patiently(self._refresh)
 
     def scores(self, jobs: Sequence[Job]) -> list[Score | None]:
-        """Return the scores of those jobs that are done, as last read."""
+        """Return the scores of jobs as last read; None for jobs that are not done."""
         return [self._score(job) for job in jobs]
 
     def failure(self, jobs: Sequence[Job]) -> str | None:
-        """Return why one of the jobs cannot be carried out, if another machine found out, as last read."""
+        """Return why one of the jobs failed on another machine, as last read; None if none did."""
         for job in jobs:
             trial = self._last.get(_key(job))
             if trial is not None and trial.state == TrialState.FAIL and "why" in trial.user_attrs:
@@ -79,7 +85,7 @@ class Ledger:
         return None
 
     def lost(self, jobs: Sequence[Job]) -> bool:
-        """Whether a job has no trial that waits, runs or is done: its machine died."""
+        """Whether a job has no waiting, running or complete trial because its machine died."""
         return any(
             (trial := self._last.get(_key(job))) is None
             or (trial.state == TrialState.FAIL and "why" not in trial.user_attrs)
@@ -87,7 +93,7 @@ class Ledger:
         )
 
     def claim(self, jobs: Sequence[Job]) -> Job | None:
-        """Take the first of the jobs that waits, for a worker of this coordinator; None if none waits."""
+        """Claim the first waiting job for a worker of this coordinator; None if none is waiting."""
         for job in jobs:
             trial = self._last.get(_key(job))
             if trial is not None and trial.state == TrialState.WAITING and self._patiently(self._claim, job, trial):
@@ -95,33 +101,33 @@ class Ledger:
         return None
 
     def beat(self) -> None:
-        """Show that the jobs of this coordinator are alive, every few seconds however often it is called."""
+        """Record a heartbeat for the jobs of this coordinator, at most every few seconds."""
         if self._storage.shared and time.monotonic() - self._beaten >= BEAT_SECONDS / 2:
             for trial_id in self._held.values():
                 self._patiently(self._storage.rdb.record_heartbeat, trial_id)
             self._beaten = time.monotonic()
 
     def put_back(self, job: Job) -> None:
-        """Write down that a job of this coordinator waits again, through no fault of its own."""
+        """Return a claimed job to the queue, for example when the search is stopped."""
         self._change(job, TrialState.WAITING)
 
     def lose(self, job: Job) -> None:
-        """Write down that a job lost its worker; it is added again."""
+        """Record that a job lost its worker, and enqueue it again."""
         self._change(job, TrialState.FAIL)
         self.add([job])
 
     def end(self, job: Job, score: Score) -> None:
-        """Write down the score of a job of this coordinator; it counts if nobody was faster."""
+        """Record the score of a claimed job, unless another machine has completed it already."""
         self._attribute(job, "error", score.error)
         self._change(job, TrialState.COMPLETE, score.accuracy)
 
     def fail(self, job: Job, why: str) -> None:
-        """Write down that a job of this coordinator cannot be carried out."""
+        """Record that a claimed job failed, with the reason."""
         self._attribute(job, "why", why)
         self._change(job, TrialState.FAIL)
 
     def entries(self) -> tuple[Entry, ...]:
-        """Return all jobs as they stand."""
+        """Return the status of all jobs."""
         return self._patiently(lambda: entries_of(self._study))
 
     def _patiently(self, call: Callable[..., Result], *arguments: object) -> Result:
@@ -143,7 +149,7 @@ class Ledger:
 
     def _claim(self, job: Job, trial: FrozenTrial) -> bool:
         if self._storage.shared:
-            # Before it runs: Optuna never finds a running trial stale that has shown no sign of life at all.
+            # Before it runs: Optuna never considers a running trial stale that has no heartbeat at all.
             self._storage.rdb.record_heartbeat(trial._trial_id)
         try:
             granted = self._storage.rdb.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
@@ -158,7 +164,7 @@ class Ledger:
 
     def _attribute(self, job: Job, name: str, value: object) -> None:
         def write() -> None:
-            # Refused if another machine took the job over while this one was not heard of.
+            # Refused if another machine took over the job while this one missed its heartbeats.
             with contextlib.suppress(UpdateFinishedTrialError):
                 self._storage.rdb.set_trial_user_attr(self._held[_key(job)], name, value)
 
@@ -168,7 +174,7 @@ class Ledger:
         trial_id = self._held.pop(_key(job))
 
         def write() -> None:
-            # As above; that one's result counts.
+            # As above; the result of the other machine counts.
             with contextlib.suppress(UpdateFinishedTrialError):
                 self._storage.rdb.set_trial_state_values(trial_id, state, None if value is None else [value])
             self._last = newest_trials(self._study)
@@ -192,22 +198,22 @@ def open_ledger(
     grace: int | None = None,
     patience: float | None = None,
 ) -> Iterator[Ledger]:
-    """Open a study for writing, a new one or the same again.
+    """Open a new or existing study for writing.
 
-    In a file, jobs that were running wait again: their coordinator has died. In PostgreSQL they may run on another
-    machine, and wait again when that one has not been heard of for the time of grace.
+    In an SQLite file, running jobs are enqueued again: their coordinator has died. In PostgreSQL they may run on
+    another machine, and are enqueued again after the grace period without a heartbeat.
 
     Args:
-        place: a file of SQLite, which is made if it does not exist, or the address of a PostgreSQL database.
-        study: name.
-        settings: what the results depend on, as plain JSON data; the same name with others is refused.
-        describe: returns the size of a job's network, to be shown beside it.
-        grace: seconds, instead of the usual time of grace.
-        patience: seconds that a server may be away, instead of the usual.
+        place: An SQLite file, which is created if it does not exist, or the URL of a PostgreSQL database.
+        study: Name of the study.
+        settings: Everything that the results depend on, as JSON data; an existing study must have the same.
+        describe: Returns the scaled network of a job, whose size is stored with it.
+        grace: Grace period in seconds; None for the default.
+        patience: Seconds that a server may be unreachable; None for the default.
 
     Raises:
-        RunError: another process writes to the file.
-        SearchError: it cannot be opened, holds something else, or a study of this name with other settings.
+        RunError: Another process writes to the file.
+        SearchError: The storage cannot be opened or holds other data, or the study has other settings.
     """
     given = {"grace": grace, "patience": patience}
     options = {name: value for name, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Means over seeds, their standard errors, and which differences mean nothing."""
+"""Means over seeds, their standard errors, and which candidates are tied with the best."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ TWO_SIDED = 0.975
 def means_and_errors(scores: Sequence[Sequence[Score]]) -> tuple[Array, Array, float]:
     """Average the seeds of each candidate.
 
-    With several seeds the spread between them is taken to be alike for all candidates and pooled, since two or three
-    values say little about it. It holds for these held-out images. With one seed there is no such spread, and the
-    standard error is that of the held-out images.
+    With several seeds the variance between them is assumed equal for all candidates and pooled, since two or three
+    values estimate it poorly. It does not include the sampling of the validation images. With one seed the standard
+    error is the binomial error of the validation images.
 
     Args:
-        scores: for each candidate one score a seed, of all the same number.
+        scores: For each candidate one score per seed, the same number for all.
 
     Returns:
         Mean accuracies ``[n]``, their standard errors ``[n]``, and the degrees of freedom (infinite with one seed).
+
+    Example:
+        >>> means, errors, freedom = means_and_errors([[Score(0.5), Score(0.7)], [Score(0.8), Score(0.8)]])
+        >>> means.round(3).tolist(), errors.round(3).tolist(), freedom
+        ([0.6, 0.8], [0.071, 0.071], 2)
     """
     accuracy = np.array([[score.accuracy for score in seeds] for seeds in scores])
     seeds = accuracy.shape[1]
@@ -36,9 +41,18 @@ def means_and_errors(scores: Sequence[Sequence[Score]]) -> tuple[Array, Array, f
 
 
 def tied_with_best(means: Array, errors: Array, freedom: float) -> list[bool]:
-    """Tell which candidates are not worse than the best by more than chance (two-sided t test, 5%).
+    """Return which candidates are not significantly worse than the best (two-sided t test, 5%).
 
-    Each is compared with the best by itself. The best itself counts as tied.
+    Each candidate is compared with the best without correction for multiple tests. The best itself counts as tied.
+
+    Args:
+        means: Mean accuracies ``[n]``.
+        errors: Their standard errors ``[n]``.
+        freedom: Degrees of freedom of the errors.
+
+    Example:
+        >>> tied_with_best(np.array([0.80, 0.79, 0.60]), np.array([0.01, 0.01, 0.01]), 10)
+        [True, True, False]
     """
     best = int(np.argmax(means))
     limit = float(stdtrit(freedom, TWO_SIDED)) if np.isfinite(freedom) else 1.959964

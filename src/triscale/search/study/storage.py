@@ -1,7 +1,7 @@
-"""Where a study lies: Optuna's tables in an SQLite file with one coordinator, or in PostgreSQL for many machines.
+"""The storage of a study: Optuna's tables in an SQLite file for one coordinator, or in PostgreSQL for many machines.
 
-Optuna's dashboard and tools open both. Races between processes made SQLite lose trials (three workers, three of three
-tries), so that a file has one writer, which holds a lock; PostgreSQL locks rows.
+Optuna's dashboard and tools open both. With several writing processes SQLite lost trials (three workers, three of three
+attempts). A file therefore has a single writer, which holds a lock; PostgreSQL locks rows.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
 BEAT_SECONDS = 10
 GRACE_SECONDS = 60
-"""A job whose coordinator has not been heard of for so long is given to another one."""
+"""A job without a heartbeat for this long is given to another coordinator."""
 PATIENCE_SECONDS = 300.0
-"""How long a server may be away before a search gives up."""
+"""How long a server may be unreachable before a search gives up."""
 
 _TABLES = {"studies", "trials", "version_info", "alembic_version"}
 _ALONE = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
@@ -44,17 +44,24 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class Storage:
-    """An open storage: Optuna's, with what it needs to be used by one or by many."""
+    """An open Optuna storage.
+
+    Args:
+        rdb: Optuna's storage.
+        shown: Its file or URL for messages, without a password.
+        shared: Whether many machines may use it.
+        patience: Seconds that a server may be unreachable.
+    """
 
     def __init__(self, rdb: RDBStorage, shown: str, *, shared: bool, patience: float = PATIENCE_SECONDS) -> None:
         self.rdb, self.shown, self.shared = rdb, shown, shared
         self._patience = patience
 
     def patiently(self, call: Callable[[], Result]) -> Result:
-        """Do something with a storage that may be away for a while.
+        """Call a function that uses the storage, and retry while the server is unreachable.
 
         Raises:
-            SearchError: it has not answered for some minutes.
+            SearchError: The server was unreachable for too long.
         """
         until = time.monotonic() + (self._patience if self.shared else 0)
         while True:
@@ -70,7 +77,7 @@ class Storage:
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
-        """Keep other machines out, for what one of them must do; a lock of the server, which a death releases."""
+        """Hold an advisory lock of the server for changes by one machine at a time; it ends with the connection."""
         if not self.shared:
             yield
             return
@@ -79,12 +86,12 @@ class Storage:
             yield
 
     def fail_stale(self, study: optuna.Study) -> None:
-        """Fail the trials whose coordinators have not been heard of for the time of grace."""
+        """Fail the trials without a heartbeat for the grace period."""
         with _experiments_allowed():
             optuna.storages.fail_stale_trials(study)
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         self.rdb.remove_session()
         self.rdb.engine.dispose()
 
@@ -96,14 +103,14 @@ def open_storage(
     """Open a storage for writing.
 
     Args:
-        place: a file, which is made if it does not exist, or ``postgresql://USER:PASSWORD@HOST/DATABASE``.
-        beat: seconds between signs of life.
-        grace: seconds without one after which a job of another machine is taken over.
-        patience: seconds that a server may be away.
+        place: A file, which is created if it does not exist, or ``postgresql://USER:PASSWORD@HOST/DATABASE``.
+        beat: Seconds between heartbeats.
+        grace: Seconds without a heartbeat after which another machine takes over a job.
+        patience: Seconds that a server may be unreachable.
 
     Raises:
-        RunError: another process writes to the file.
-        SearchError: it cannot be reached, or holds something else or a schema of another version of Optuna.
+        RunError: Another process writes to the file.
+        SearchError: It cannot be reached, holds other data, or has a schema of another version of Optuna.
     """
     if isinstance(place, str):
         storage = _connect(place, beat, grace, patience)
@@ -117,7 +124,7 @@ def open_storage(
             _check_file(place)
         else:
             with contextlib.closing(sqlite3.connect(place)) as connection:
-                # Readers do not wait for the writer then.
+                # Write-ahead logging lets readers proceed while a writer is active.
                 connection.execute("PRAGMA journal_mode = WAL")
         storage = Storage(_open_file(place), str(place), shared=False)
         try:
@@ -128,10 +135,10 @@ def open_storage(
 
 @contextmanager
 def read_storage(place: str | Path) -> Iterator[Storage]:
-    """Open a storage that exists for reading, also while a search writes to it.
+    """Open an existing storage for reading, also while a search writes to it.
 
     Raises:
-        SearchError: there is none, or it cannot be read.
+        SearchError: It does not exist or cannot be read.
     """
     if isinstance(place, Path):
         if not place.is_file():
@@ -147,7 +154,12 @@ def read_storage(place: str | Path) -> Iterator[Storage]:
 
 
 def without_password(place: str | None) -> str | None:
-    """Return the address of a server as it may be written down; the password can come from PGPASSWORD or .pgpass."""
+    """Return the URL of a server with its password hidden; the password can come from PGPASSWORD or .pgpass.
+
+    Example:
+        >>> without_password("postgresql://me:secret@host/db")
+        'postgresql://me:***@host/db'
+    """
     return None if place is None else make_url(place).set(password=None).render_as_string()
 
 
@@ -177,7 +189,7 @@ def _connect(url: str, beat: int, grace: int, patience: float) -> Storage:
     }
     try:
         first = create_engine(address, **options)
-        # Two machines that both find no tables would both make them.
+        # Two machines that both find no tables would both create them.
         with first.connect() as connection, connection.begin(), _experiments_allowed():
             connection.execute(_ALONE, {"name": "triscale"})
             rdb = RDBStorage(
@@ -230,7 +242,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _experiments_allowed() -> Iterator[None]:
-    """Heartbeats are marked as experimental in Optuna since 2.9."""
+    """Silence the warning that heartbeats are experimental (since Optuna 2.9)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield
@@ -238,7 +250,7 @@ def _experiments_allowed() -> Iterator[None]:
 
 @contextmanager
 def _lock(file: Path) -> Iterator[None]:
-    """Be the only writer; the lock goes with the process, also when it is killed."""
+    """Hold the writer's lock; the system releases it when the process ends, also when it is killed."""
     lock = file.with_name(f".{file.name}.lock")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

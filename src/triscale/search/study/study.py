@@ -1,9 +1,9 @@
-"""One coordinator that hands jobs to worker processes, each until it has finished exactly once.
+"""A coordinator that gives jobs to worker processes, so that each job finishes exactly once.
 
-Methods of search are functions of scores alone. So a search that was stopped or killed is taken up by calling the same
-method again with :meth:`Study.evaluate`: what has finished is answered from the ledger, and what was running is begun
-again in its folder, from its checkpoint. Coordinators on several machines call the same method with one ledger: each
-claims what it has workers for, and waits for what the others have.
+Search methods are deterministic functions of scores. A search that was stopped or killed therefore resumes by calling
+the same method again with :meth:`Study.evaluate`: scores of finished jobs come from the ledger, and interrupted jobs
+resume from the checkpoints in their folders. Coordinators on several machines call the same method with one ledger:
+each claims jobs for its own workers and waits for the others'.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REFRESH_SECONDS = 2.0
 STOP_SECONDS = 30.0
 MAX_DEATHS = 5
 RAISED = 1
-"""Exit code of a worker that ended by an exception: the next one would too."""
+"""Exit code of a worker that ended by an exception: a retry would fail the same way."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class _Worker:
 
 
 class Pace(NamedTuple):
-    """How far a call has come: jobs that have finished, of how many, and about how many seconds are left, if known."""
+    """Progress of a call: finished jobs, all jobs, and the estimated seconds left, if known."""
 
     ended: int
     total: int
@@ -49,19 +49,19 @@ class Pace(NamedTuple):
 
 
 class Study:
-    """Carries out the jobs of one search.
+    """Runs the jobs of one search.
 
-    In a ``with`` statement idle workers wait for the next jobs until its end; else they end with each call.
+    In a ``with`` statement, idle workers wait for the next jobs until its end; otherwise they end with each call.
 
     Args:
-        ledger: where it is written down.
-        folder: holds a folder for each training, with its checkpoints.
-        work: carries out a job in its folder, in another process.
-        workers: how many processes.
-        most_deaths: a job whose workers are killed as often as this, for their memory perhaps, is given up.
-        should_stop: polled; true to end.
-        on_change: told the pace.
-        weigh: what a job costs relative to others, for the time that is left.
+        ledger: Records jobs and scores.
+        folder: Holds a folder for each training, with its checkpoints.
+        work: Runs a job in its folder, in a worker process.
+        workers: Number of worker processes.
+        most_deaths: Number of killed workers (out of memory, for example) after which a job fails.
+        should_stop: Polled; true stops the search.
+        on_change: Called with the progress.
+        weigh: Relative cost of a job, for the estimate of the time left.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class Study:
         self._end_workers()
 
     def evaluate(self, jobs: Sequence[Job]) -> list[Score]:
-        """Return the scores of jobs in their order, carrying out those that have not ended.
+        """Return the scores of jobs in their order, and run the jobs that have not finished.
 
         Raises:
-            JobError: a job cannot be carried out; the others that were running have finished and are written down.
+            JobError: A job failed; other jobs that were running have finished and are recorded.
             Interrupted: ``should_stop`` returned true; the same call resumes from there.
         """
         self._ledger.add(jobs)
@@ -125,7 +125,7 @@ class Study:
                         raise JobError(failure)
                     if all(score is not None for score in self._ledger.scores(jobs)):
                         break
-                    time.sleep(POLL_SECONDS)  # Other machines have what is left.
+                    time.sleep(POLL_SECONDS)  # Other machines run the remaining jobs.
                 else:
                     failure = self._listen() or failure
                 self._on_change(pace.now(self._ledger.scores(jobs)))
@@ -142,15 +142,15 @@ class Study:
         self._workers.clear()
 
     def _forget_dead(self) -> None:
-        """Forget idle workers that died between two calls: no job is to blame."""
+        """Remove idle workers that died between two calls, which is no job's failure."""
         for worker in [one for one in self._workers if not one.process.is_alive()]:
             self._bury(worker)
             self._workers.remove(worker)
 
     def _hand_out(self, jobs: Sequence[Job]) -> None:
-        """Give every idle worker a job, starting as many as are allowed; first those whose checkpoints lie here."""
+        """Give every idle worker a job, and start workers up to the limit; jobs with local checkpoints come first."""
         here = [job for job in jobs if job.start > 0 and (self._folder / job.key).is_dir()]
-        # What killed a worker comes last: if it does so again, the others are done by then.
+        # A job that killed a worker comes last: if it does so again, the others are done by then.
         order = sorted([*here, *jobs], key=lambda job: self._deaths[job.key])
         idle = [worker for worker in self._workers if worker.job is None]
         for _ in range(self._count - len(self._workers) + len(idle)):
@@ -162,12 +162,12 @@ class Study:
                 idle.append(self._workers[-1])
             worker = idle.pop()
             worker.job = job
-            # One that has just died does not hear it; the next wait sees that its pipe has finished.
+            # A worker may just have died; the next wait then sees that its pipe was closed.
             with contextlib.suppress(OSError):
                 worker.jobs.send((job, self._folder / job.key))
 
     def _listen(self) -> str | None:
-        """Wait a moment for answers; return why the study cannot go on, if so."""
+        """Wait briefly for results; return why the study cannot continue, if so."""
         failure = None
         for ready in wait([worker.jobs for worker in self._workers], timeout=POLL_SECONDS):
             worker = next(worker for worker in self._workers if worker.jobs is ready)
@@ -182,13 +182,13 @@ class Study:
         watched, held = context.Pipe(duplex=False)
         process = context.Process(target=serve, args=(theirs, watched, self._work))
         process.start()
-        # With our copies closed, the end of either process closes the pipe for the other.
+        # With our copies closed, the exit of either process closes the pipe for the other.
         theirs.close()
         watched.close()
         return _Worker(process, ours, held)
 
     def _hear(self, worker: _Worker) -> str | None:
-        """Take a worker's answer or its death; return why the study cannot go on, if so."""
+        """Handle a worker's result or death; return why the study cannot continue, if so."""
         try:
             answer = worker.jobs.recv()
         except (EOFError, OSError):
@@ -234,7 +234,7 @@ class Study:
 
 
 class _Clock:
-    """Predicts the time that is left from the time that was taken, by what jobs weigh."""
+    """Estimates the time left from the time taken, weighted by the cost of jobs."""
 
     def __init__(self, jobs: Sequence[Job], scores: Sequence[Score | None], weigh: Callable[[Job], float]) -> None:
         self._weights = [weigh(job) for job in jobs]

@@ -1,4 +1,4 @@
-"""What a study evaluates: jobs, their scores, and how candidates are trained."""
+"""The units of a study: jobs, scores, and the proxy training of candidates."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from triscale.network.custom import AnyNetwork
 from triscale.record import Record
 
 PASSES = 3
-"""A training step costs about three forward passes: forward, gradient of the inputs, gradient of the weights."""
+"""Cost of a training step in forward passes: forward, gradient of the inputs, gradient of the weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Train ``network`` with ``seed`` from ``start`` epochs, where a checkpoint of it lies, up to ``stop`` epochs.
+    """Train ``network`` with ``seed`` from a checkpoint after ``start`` epochs up to ``stop`` epochs.
 
-    All jobs of a search use one recipe and one order of the data for a seed; the learning rate is planned for the
-    epochs of the :class:`Proxy`, also where a job ends before.
+    All jobs of a search use the same recipe, and for a seed the same order of the data. The learning rate schedule
+    spans the epochs of the :class:`Proxy`, even if a job ends earlier.
+
+    Example:
+        >>> from triscale.families import get
+        >>> Job(get("efficientnet_b0"), seed=0, start=0, stop=3).key.endswith("-0")
+        True
     """
 
     network: AnyNetwork
@@ -30,19 +35,19 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Name of the training that this job begins or continues with: the network's structure and the seed."""
+        """Name of the training that this job starts or resumes: the network's structure and the seed."""
         return f"{self.network.structure[:16]}-{self.seed}"
 
 
 class Score(NamedTuple):
-    """Accuracy on held-out images, from 0 to 1, and its standard error from their number alone."""
+    """Validation accuracy, from 0 to 1, and its binomial standard error for the number of images."""
 
     accuracy: float
     error: float = 0.0
 
 
 Evaluation = Callable[[Sequence[Job]], Sequence[Score]]
-"""Carries out jobs that do not depend on each other, at once or one by one; scores come in the order of the jobs."""
+"""Runs independent jobs, in parallel or one by one, and returns scores in the order of the jobs."""
 
 
 class Proxy(Record):

@@ -1,4 +1,4 @@
-"""A process that carries out jobs for a study, one after the other, and does not outlive it."""
+"""A worker process that runs jobs for a study one after the other, and ends with it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from triscale.record import Record
 from triscale.search.study.trial import Job, Score
 
 Work = Callable[[Job, Path], Score]
-"""Carries out one job in a folder of its own, which holds what an earlier, interrupted attempt left there.
+"""Runs one job in its own folder, which may hold the checkpoints of an interrupted attempt.
 
-It is sent to other processes, so that it has to be a function at the top level of a module, or a partial of one.
+It is pickled for other processes, so it has to be a function at the top level of a module, or a partial of one.
 """
 
 ABANDONED = 143
@@ -29,7 +29,7 @@ LOCK_SECONDS = 30.0
 
 
 class Ended(Record):
-    """The score of a job, beside its checkpoints: written before anyone is told."""
+    """The score of a job, stored with its checkpoints before it is reported."""
 
     kind_name: ClassVar[str] = "trial"
 
@@ -40,8 +40,14 @@ class Ended(Record):
 
 
 def serve(jobs: Connection, life: Connection, work: Work) -> NoReturn:
-    """Carry out what comes through ``jobs`` until it is closed; die at once when the other end of ``life`` does."""
-    # An interrupt of the terminal reaches all processes; the study decides what becomes of its workers.
+    """Run the jobs that arrive through a pipe until it is closed.
+
+    Args:
+        jobs: Pipe for jobs and their results.
+        life: Pipe that the study never writes to; the process exits at once when its other end is closed.
+        work: Runs a job.
+    """
+    # Ctrl-C in the terminal reaches all processes; the study decides when its workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with, args=(life,), daemon=True).start()
     while True:
@@ -60,10 +66,10 @@ def serve(jobs: Connection, life: Connection, work: Work) -> NoReturn:
 
 
 def carry_out(work: Work, job: Job, folder: Path) -> Score:
-    """Do a job, or return the score that it already has.
+    """Run a job, or return its score if it has one.
 
     Raises:
-        JobError: another process works in the folder and does not end.
+        JobError: Another process holds the lock of the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"score_{job.start}_{job.stop}.json"
@@ -77,14 +83,14 @@ def carry_out(work: Work, job: Job, folder: Path) -> Score:
 
 
 def _leave() -> NoReturn:
-    """End this process at once: taking torch down takes seconds, and all that counts is on the disk."""
+    """Exit without cleanup: shutting down torch takes seconds, and all results are on disk."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
 def _die_with(life: Connection) -> None:
-    """End this process, whatever it does, when the study has finished or was killed: it closes its end then."""
+    """Exit the process when the study ends or is killed, which closes its end of the pipe."""
     try:
         life.recv_bytes()
     except (EOFError, OSError):
@@ -93,7 +99,7 @@ def _die_with(life: Connection) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold a lock on the folder; the worker of a study that was killed may take a moment to die."""
+    """Hold a lock on the folder; waits for the worker of a killed study, which may take a moment to exit."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(exclusive_lock(folder / ".worker", seconds=LOCK_SECONDS))

@@ -1,4 +1,4 @@
-"""The processes that train together: started by ``python -m torch.distributed.run``, or this one alone."""
+"""The process group of a training: processes started by ``python -m torch.distributed.run``, or this one alone."""
 
 from __future__ import annotations
 
@@ -20,23 +20,27 @@ from torch.distributed.rendezvous import rendezvous
 from triscale.errors import JobError, RecipeError
 
 TIMEOUT = timedelta(minutes=10)
-"""How long a process waits for the others within a training."""
+"""Timeout of collective operations during training."""
 
 PREPARE_TIMEOUT = timedelta(hours=12)
-"""How long the others wait for the first, which scans the images."""
+"""How long the other processes wait while rank 0 scans the images."""
 
 _POLL_SECONDS = 0.2
-_BUCKET = 1 << 24  # elements that are gathered at a time, so that memory stays bounded
+_BUCKET = 1 << 24  # elements per all_gather call, which bounds memory
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """This process among those that train together; alone, nothing waits and nothing is sent.
+    """This process and its process group. With one process, nothing is sent or waited for.
 
     Attributes:
-        rank: 0 for the process that writes.
-        size: number of processes.
-        store: what the processes tell each other by, None alone.
+        rank: Rank of this process; rank 0 writes.
+        size: Number of processes.
+        store: Key-value store that all processes share; None for a single process.
+
+    Example:
+        >>> ALONE.add(torch.ones(2)).tolist()
+        [1.0, 1.0]
     """
 
     rank: int = 0
@@ -49,10 +53,10 @@ class Group:
         return self.rank == 0
 
     def gather(self, values: Tensor) -> list[Tensor]:
-        """Return the tensors of all processes, all of one shape, by rank.
+        """Gather tensors of the same shape from all processes, by rank.
 
         Raises:
-            JobError: another process did not answer in time or was lost.
+            JobError: Another process did not answer in time or was lost.
         """
         if self.size == 1:
             return [values]
@@ -64,10 +68,10 @@ class Group:
         return gathered
 
     def add(self, values: Tensor) -> Tensor:
-        """Return the sum over all processes, in whatever order the backend adds; the tensor is written over.
+        """Sum a tensor over all processes in place, in the backend's order of addition, and return it.
 
         Raises:
-            JobError: another process did not answer in time or was lost.
+            JobError: Another process did not answer in time or was lost.
         """
         if self.size > 1:
             with _waiting(self):
@@ -75,10 +79,10 @@ class Group:
         return values
 
     def share_text(self, text: str) -> str:
-        """Return the text of the first process.
+        """Broadcast a text from rank 0.
 
         Raises:
-            JobError: the first process did not answer in time or was lost.
+            JobError: The first process did not answer in time or was lost.
         """
         if self.size == 1:
             return text
@@ -88,10 +92,15 @@ class Group:
         return texts[0]
 
     def share_tensors(self, tensors: dict[str, Tensor] | None, device: torch.device) -> dict[str, Tensor]:
-        """Return the tensors of the first process, which alone has some; elsewhere they lie on the device.
+        """Broadcast tensors from rank 0.
+
+        Args:
+            tensors: The tensors by name on rank 0, None on other ranks.
+            device: Device for the broadcast tensors.
+
 
         Raises:
-            JobError: the first process did not answer in time or was lost.
+            JobError: The first process did not answer in time or was lost.
         """
         if self.size == 1:
             assert tensors is not None
@@ -108,10 +117,10 @@ class Group:
         return shared
 
     def share_objects(self, own: Any) -> list[Any]:
-        """Return what each process has, by rank.
+        """Gather a picklable object from every process, by rank.
 
         Raises:
-            JobError: another process did not answer in time or was lost.
+            JobError: Another process did not answer in time or was lost.
         """
         if self.size == 1:
             return [own]
@@ -121,15 +130,15 @@ class Group:
         return gathered
 
     def send(self, key: str, text: str) -> None:
-        """Tell the other processes a text under a key that is used once."""
+        """Publish a text under a key that is used only once."""
         if self.store is not None:
             self.store.set(key, text)
 
     def receive(self, key: str, timeout: timedelta = PREPARE_TIMEOUT) -> str:
-        """Return what another process told under a key, as soon as it has.
+        """Wait for the text that another process publishes under a key.
 
         Raises:
-            JobError: it has not within the time.
+            JobError: Nothing was published in time.
         """
         assert self.store is not None
         until = time.monotonic() + timeout.total_seconds()
@@ -141,10 +150,10 @@ class Group:
             return str(self.store.get(key).decode())
 
     def barrier(self, what: str) -> None:
-        """Wait until all processes have come to a point.
+        """Wait until all processes have reached a point.
 
         Raises:
-            JobError: some have not in time; names them where the backend can tell.
+            JobError: Some did not in time; the message names them if the backend does.
         """
         if self.size == 1:
             return
@@ -164,14 +173,17 @@ ALONE = Group()
 
 @contextmanager
 def join(device: torch.device) -> Iterator[Group]:
-    """Join the processes that the environment names (``RANK``, ``WORLD_SIZE``, ``MASTER_ADDR``, ``MASTER_PORT``).
+    """Join the process group that the environment names (``RANK``, ``WORLD_SIZE``, ``MASTER_ADDR``, ``MASTER_PORT``).
 
-    The addresses that a restarted process reads are those of this start: each start has keys of its own, as the store
-    of ``torch.distributed.run`` outlives the processes and still holds those of lost ones.
+    The store of ``torch.distributed.run`` outlives its processes and still holds the addresses of lost ones. Each
+    restart therefore uses its own key prefix.
+
+    Args:
+        device: The device of this process: NCCL for CUDA, else Gloo.
 
     Raises:
-        RecipeError: the environment is incomplete.
-        JobError: the others did not come.
+        RecipeError: The environment is incomplete.
+        JobError: The other processes did not join in time.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -197,7 +209,7 @@ def join(device: torch.device) -> Iterator[Group]:
 
 @contextmanager
 def _waiting(group: Group, what: str = "its part of a step") -> Iterator[None]:
-    """Turn what torch raises about other processes into a sentence."""
+    """Turn errors that torch raises about other processes into a :class:`JobError`."""
     try:
         yield
     except JobError:

@@ -1,7 +1,13 @@
-"""Shards: a batch cut into equal parts, and sums over them in one fixed order.
+r"""Micro-batches: a batch cut into equal parts, and sums over them in one fixed order.
 
-The order is a binary tree over the micro-batches, whoever computes them: a process that has a whole branch of it hands
-in one sum, so that one, two or four processes come to bitwise the same total.
+The order is a binary tree over the micro-batches, independent of the process that computes each. A process that owns a
+whole branch contributes one sum, so that 1, 2 or 4 processes get bitwise the same total:
+
+            total
+           /     \
+       0 + 1     2 + 3       two processes: one branch each
+       /  \      /  \
+      0    1    2    3       four processes: one micro-batch each
 """
 
 from __future__ import annotations
@@ -15,7 +21,12 @@ from triscale.errors import RecipeError
 
 
 def micro_batch_slices(count: int, micro_batches: int) -> list[slice]:
-    """Cut ``count`` images into micro-batches whose sizes differ by one at most."""
+    """Cut ``count`` images into micro-batches whose sizes differ by at most one.
+
+    Example:
+        >>> micro_batch_slices(5, 2)
+        [slice(0, 2, None), slice(2, 5, None)]
+    """
     edges = [micro_batch * count // micro_batches for micro_batch in range(micro_batches + 1)]
     return [slice(first, last) for first, last in pairwise(edges)]
 
@@ -24,7 +35,11 @@ def micro_batches_of(rank: int, processes: int, micro_batches: int) -> range:
     """Return the micro-batches of a process, counted from 0.
 
     Raises:
-        RecipeError: they cannot be distributed so that each process has one branch of the tree of sums.
+        RecipeError: They cannot be distributed so that each process has one branch of the summation tree.
+
+    Example:
+        >>> micro_batches_of(rank=1, processes=2, micro_batches=4)
+        range(2, 4)
     """
     each, rest = divmod(micro_batches, processes)
     if rest or not all(
@@ -39,10 +54,10 @@ def micro_batches_of(rank: int, processes: int, micro_batches: int) -> range:
 
 
 def share_of(rank: int, processes: int, micro_batches: int, count: int) -> slice:
-    """Return the images of a process: the part of a batch of ``count`` that its micro-batches are.
+    """Return which images of a batch of ``count`` belong to the micro-batches of a process.
 
     Raises:
-        RecipeError: the micro-batches cannot be distributed.
+        RecipeError: The micro-batches cannot be distributed.
     """
     mine, parts = micro_batches_of(rank, processes, micro_batches), micro_batch_slices(count, micro_batches)
     return slice(parts[mine.start].start, parts[mine.stop - 1].stop)
@@ -52,10 +67,10 @@ def tree_sum(first: int, last: int, leaf: Callable[[int, int], Tensor | None]) -
     """Sum over micro-batches ``first`` to ``last`` (exclusive) along the tree; operands are overwritten.
 
     Args:
-        first: the first micro-batch.
-        last: one beyond the last.
-        leaf: the tensor of a branch, or None if it is to be divided further; it is asked for branches in order and must
-            have an answer for single micro-batches.
+        first: The first micro-batch.
+        last: One beyond the last.
+        leaf: Returns the tensor of a branch, or None to split the branch further. It is called in order, and must
+            return a tensor for a single micro-batch.
     """
     known = leaf(first, last)
     if known is not None:

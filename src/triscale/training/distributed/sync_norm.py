@@ -1,4 +1,4 @@
-"""Batch norm over the batches of all processes."""
+"""Synchronized batch norm: statistics over the batches of all processes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from triscale.training.recipe import Recipe
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
-    """Batch norm whose statistics are those of all processes together; torch's own knows no CPU.
+    """Batch norm with statistics over all processes; torch.nn.SyncBatchNorm does not support the CPU.
 
-    The variance is the mean of squared distances from the common mean, in two rounds: stable, where a difference of
-    large sums would not be.
+    The variance takes a second all-reduce: the mean of squared deviations from the global mean is numerically stable,
+    unlike the difference of ``E[x^2]`` and ``E[x]^2``.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -30,6 +30,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
         mean = sums[:-1] / count
         centered = values - mean[:, None, None]
         variance = _over_processes(centered.square().sum((0, 2, 3))) / count
+        # Running statistics hold the unbiased variance, as in torch.nn.BatchNorm2d.
         self._follow(mean.detach(), variance.detach() * count / (count - 1))
         scale = self.weight * torch.rsqrt(variance + self.eps)
         normalized = centered * scale[:, None, None] + self.bias[:, None, None]
@@ -47,16 +48,16 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
 
 def _over_processes(values: Tensor) -> Tensor:
-    """Return the sum over all processes, through which gradients flow back."""
+    """Return the differentiable sum over all processes."""
     total: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
     return total
 
 
 def sync_batch_norm(model: nn.Module, recipe: Recipe, group: Group) -> nn.Module:
-    """Return the model with batch norm as the recipe wants it.
+    """Return the model, with :class:`SyncBatchNorm` if the recipe's ``norm_over`` asks for it.
 
     Raises:
-        RecipeError: statistics over the batch are wanted where a process has several micro-batches.
+        RecipeError: Statistics over the batch are requested, but a process has several micro-batches.
     """
     if recipe.norm_over == "micro_batch" or recipe.micro_batches == 1:
         return model

@@ -1,8 +1,12 @@
-"""Checkpoints that are whole or absent, verified when read.
+"""Checkpoints that are written atomically and verified when read.
 
-A checkpoint is a safetensors file of tensors and a manifest (JSON) that is written last and holds the file's SHA-256;
-the manifest's own stands in its name. The two newest are kept, and the tensors of the best epoch. Reading takes the
-newest whose files are what was written.
+A checkpoint is a safetensors file and a JSON manifest, which is written last and holds the SHA-256 of the tensor files:
+
+    step-000000120-<digest of the manifest>.json
+        state-000000120.safetensors     model, average, optimizer, losses
+        best-000000080.safetensors      averaged weights of the best epoch
+
+The two newest checkpoints are kept. Reading takes the newest one whose files match their digests.
 """
 
 from __future__ import annotations
@@ -22,17 +26,17 @@ KEPT = 2
 
 
 class Stored(Record):
-    """A file of tensors beside its manifest."""
+    """A tensor file of a checkpoint: name and SHA-256."""
 
     name: str
     sha256: str
 
 
 class Manifest(Record):
-    """Where a training stands after ``step`` steps, and the files that hold its tensors.
+    """The state of a training after ``step`` steps, and the files that hold its tensors.
 
-    ``skipped`` are steps, counted from 0, that are passed over because the losses rose for good after them, in so many
-    ``rollbacks``.
+    ``skipped`` are steps, counted from 0, that are left out because the losses diverged after them. ``rollbacks`` is
+    how often that happened.
     """
 
     kind_name: ClassVar[str] = "checkpoint"
@@ -51,25 +55,29 @@ class Manifest(Record):
 
 
 class Checkpoints:
-    """The checkpoints below one folder; the caller sees to it that nobody else writes there."""
+    """The checkpoints in a folder; the caller makes sure that no other process writes to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def store(self, name: str, tensors: dict[str, Tensor]) -> Stored:
-        """Write tensors to a file, durably, and return what a manifest says of it."""
+        """Write tensors to a file atomically and return its entry for the manifest."""
         content = safetensors.torch.save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
         write_atomic(self.folder / name, content)
         return Stored(name=name, sha256=hashlib.sha256(content).hexdigest())
 
     def commit(self, manifest: Manifest) -> None:
-        """Write the manifest, which makes the checkpoint count, and remove what is no longer needed."""
+        """Write the manifest, which makes the checkpoint valid, and remove files that are no longer needed."""
         content = manifest.to_json().encode()
         write_atomic(self.folder / f"step-{manifest.step:09d}-{_digest(content)}.json", content)
         self._clean()
 
     def newest(self, at_most: int | None = None) -> Manifest | None:
-        """Return the newest manifest whose files are undamaged, or None; with ``at_most``, of that step or before."""
+        """Return the newest manifest whose files are undamaged, or None.
+
+        Args:
+            at_most: The latest step that the manifest may be from; None for no limit.
+        """
         for path in self._manifests():
             manifest = _read(path)
             if manifest and at_most is not None and manifest.step > at_most:
@@ -82,7 +90,7 @@ class Checkpoints:
         """Read the tensors of a stored file.
 
         Raises:
-            RecordError: the file is not what was written.
+            RecordError: The file was changed after it was written.
         """
         content = (self.folder / file.name).read_bytes()
         if hashlib.sha256(content).hexdigest() != file.sha256:
@@ -117,7 +125,7 @@ def _digest(content: bytes) -> str:
 
 
 def _read(path: Path) -> Manifest | None:
-    """Read a manifest, or return None if it is not what was written."""
+    """Read a manifest, or return None if it is damaged."""
     content = path.read_bytes()
     if path.stem.rpartition("-")[2] != _digest(content):
         return None

@@ -1,4 +1,4 @@
-"""The moving average of a model's weights and batch-norm statistics."""
+"""Exponential moving average of a model's weights and batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from torch import Tensor, nn
 
 
 class Average:
-    """An exponential moving average of everything in a model's state, held as a model of its own."""
+    """An exponential moving average of a model's state dict, kept as a second model.
+
+    Example:
+        >>> model = nn.Linear(1, 1)
+        >>> average = Average(model)
+        >>> _ = model.weight.data.add_(1.0)
+        >>> average.update(decay=0.75)
+        >>> round((model.weight - average.model.weight).item(), 3)
+        0.75
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
@@ -27,7 +36,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
-        """Move towards the model: ``average = decay * average + (1 - decay) * value``; counters are copied."""
+        """Update the average: ``average = decay * average + (1 - decay) * value``; integer counters are copied."""
         torch._foreach_lerp_(self._average, self._live, 1.0 - decay)
         for live, average in self._counters:
             average.copy_(live)

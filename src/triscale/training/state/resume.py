@@ -1,4 +1,4 @@
-"""Where a training begins: at the newest checkpoint, or at one from before its losses rose for good."""
+"""Resume a training from its newest checkpoint, or roll it back to one from before its losses diverged."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _SHOWN_NAMES = 5
 
 
 def resume_or_init(state: State, checkpoints: Checkpoints, group: Group, at_most: int | None = None) -> Manifest | None:
-    """Put the state back to the newest undamaged checkpoint, and return its manifest, or None if there is none.
+    """Restore the state from the newest undamaged checkpoint, and return its manifest, or None if there is none.
 
-    The first process reads; the others are sent what it has read.
+    Rank 0 reads the checkpoint and broadcasts it to the other processes.
 
     Args:
-        state: of this process.
-        checkpoints: of the run; only the first process needs them.
-        group: the processes that train together.
-        at_most: greatest step that the checkpoint may be from.
+        state: The state of this process, restored in place.
+        checkpoints: The checkpoints of the run; only rank 0 reads them.
+        group: The process group.
+        at_most: The latest step that the checkpoint may be from; None for no limit.
     """
     found = checkpoints.newest(at_most) if group.is_writer else None
     text = group.share_text(found.to_json() if found else "")
@@ -35,20 +35,20 @@ def resume_or_init(state: State, checkpoints: Checkpoints, group: Group, at_most
 
 
 def roll_back(state: State, since: int, feed: BatchSource, checkpoints: Checkpoints, group: Group) -> str:
-    """Go back to before the losses rose, pass over the two steps where that began, and return what to tell.
+    """Roll back to before the losses diverged, mark the two steps where that began as skipped, and return a message.
 
     Args:
-        state: of this process.
-        since: how many steps ago the losses rose.
-        feed: gives the names of images.
-        checkpoints: of the run.
-        group: the processes that train together.
+        state: The state of this process, restored in place.
+        since: How many steps ago the losses started to diverge.
+        feed: The batch source, which knows the names of the images.
+        checkpoints: The checkpoints of the run.
+        group: The process group.
 
     Raises:
-        JobError: it was done often enough, or there is no checkpoint from before.
+        JobError: This is one rollback too many, or no checkpoint from before is left.
     """
     first = state.step - since
-    # A loss is taken before its step's update: what raised it is that batch or the update before it.
+    # A loss is computed before its step's update: its cause is that batch, or the update of the step before.
     culprits = frozenset(step for step in (first - 1, first) if step >= 0)
     names = [name for step in sorted(culprits) for name in feed.names(*divmod(step, feed.steps_per_epoch))]
     shown = ", ".join(names[:_SHOWN_NAMES]) + (f" and {len(names) - _SHOWN_NAMES} more" if names[5:] else "")

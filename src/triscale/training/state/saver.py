@@ -1,4 +1,4 @@
-"""Saving beside the training: tensors are copied at once and written by a thread; a full disk is waited out."""
+"""Asynchronous checkpointing: tensors are copied at once and written by a thread; a full disk is retried."""
 
 from __future__ import annotations
 
@@ -15,33 +15,37 @@ from triscale.training.state.checkpoint import Checkpoints, Manifest, Stored
 
 RETRY_SECONDS = 5.0
 PATIENCE_SECONDS = 3600.0
-"""How long the end of a training waits for room on the disk."""
+"""How long the end of a training waits for disk space."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 MakeManifest = Callable[[Stored, Stored | None], Manifest]
-"""From the files of the state and of the best epoch to the manifest that names them."""
+"""Builds the manifest from the files of the state and of the best epoch."""
 
 _ELSEWHERE = Stored(name="", sha256="")
 
 
 @dataclass(frozen=True, slots=True)
 class Tensors:
-    """Tensors as they are after a step."""
+    """The named tensors of a state after a step."""
 
     step: int
     values: dict[str, Tensor]
 
     def copied(self) -> Tensors:
-        """Return copies on the CPU, which later steps leave alone."""
+        """Return copies on the CPU, which later steps do not change."""
         return Tensors(self.step, {name: value.detach().to("cpu", copy=True) for name, value in self.values.items()})
 
 
 class Saver:
-    """Writes checkpoints one after the other, never two at a time; one that does not write only makes manifests.
+    """Writes checkpoints in the background, one at a time.
 
-    ``on_message`` is called with a sentence when a checkpoint could not be written. A training continues without it:
-    the last one that was written stays, and the next is tried again.
+    If a checkpoint cannot be written, training continues: the last written checkpoint stays, and the next one is tried.
+
+    Args:
+        checkpoints: Where to write.
+        on_message: Called with a sentence when a checkpoint could not be written.
+        writes: False for processes other than rank 0, which only build manifests.
     """
 
     def __init__(self, checkpoints: Checkpoints, on_message: Callable[[str], None], *, writes: bool = True) -> None:
@@ -53,18 +57,18 @@ class Saver:
         self._written: Manifest | None = None
 
     def begin(self, written: Manifest | None) -> None:
-        """Take up where a manifest stands."""
+        """Continue from the checkpoint of a manifest."""
         self._written = written
         self._best = written.best_file if written else None
         self._best_tensors = None
 
     def keep_best(self, tensors: Tensors) -> None:
-        """Let the following checkpoints hold these tensors as the best."""
+        """Store these tensors as the best epoch's in the following checkpoints."""
         if self._writes:
             self._best_tensors = tensors.copied()
 
     def save(self, tensors: Tensors, manifest: MakeManifest) -> None:
-        """Write a checkpoint in the background; waits for the one before."""
+        """Write a checkpoint in the background, after the previous one is written."""
         self.settle()
         if self._writes:
             self._pending = self._pool.submit(self._write, tensors.copied(), self._best_tensors, manifest)
@@ -77,12 +81,19 @@ class Saver:
         *,
         wait: bool,
     ) -> Manifest:
-        """Write a checkpoint and return its manifest; with ``wait``, a full disk is waited for.
+        """Write a checkpoint in the foreground and return its manifest.
 
-        A saver that does not write returns a manifest that names no files.
+        Args:
+            tensors: The tensors of the state.
+            manifest: Builds the manifest from the files.
+            should_stop: Polled while waiting; true gives up.
+            wait: Whether to retry while the disk is full.
+
+        Returns:
+            The manifest. That of a process that does not write names no files.
 
         Raises:
-            JobError: there is no room, and waiting was not wanted, ended in a signal or took too long.
+            JobError: The disk is full, and ``wait`` is false, ``should_stop`` returned true, or it took too long.
         """
         if not self._writes:
             return manifest(_ELSEWHERE, None)
@@ -100,12 +111,12 @@ class Saver:
             time.sleep(RETRY_SECONDS)
 
     def close(self) -> None:
-        """Wait for what is being written and end the thread."""
+        """Wait for the pending checkpoint and end the thread."""
         self.settle()
         self._pool.shutdown()
 
     def settle(self) -> None:
-        """Wait for what is being written; what could not be written is told."""
+        """Wait for the pending checkpoint; a failure is reported through ``on_message``."""
         pending, self._pending = self._pending, None
         if pending is None:
             return

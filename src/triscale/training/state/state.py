@@ -1,4 +1,4 @@
-"""Everything that a step changes, and its form as named tensors."""
+"""The training state that a step changes, and its form as named tensors."""
 
 from __future__ import annotations
 
@@ -22,18 +22,23 @@ class State:
     """Everything that a step changes.
 
     Attributes:
-        model: in training mode within a step.
-        average: its moving average.
-        optimizer: over the model's parameters.
-        step: steps taken, skipped ones included.
-        tally: float64 on the device: sum of losses and number of images of the epoch, its steps that were undone, and
-            those undone in a row.
-        recent: float32 on the device: the mean losses of the last steps, that of step i at ``i % WINDOW``; NaN for
-            none.
-        skipped: steps that are passed over.
-        rollbacks: how often the training was taken back.
-        history: finished epochs.
-        best: the best of them.
+        model: The model that is trained.
+        average: Its moving average.
+        optimizer: The optimizer of the model's parameters.
+        tally: Float64 ``[4]`` on the device: sum of losses, number of images, skipped steps of the epoch, and skipped
+            steps in a row.
+        recent: Float32 ``[WINDOW]`` on the device, a ring buffer of mean losses; NaN for none.
+        step: Steps taken, including skipped ones.
+        skipped: Steps that are left out since a rollback.
+        rollbacks: How often the training was rolled back.
+        history: Finished epochs.
+        best: The best epoch.
+
+    The loss of step i is at ``recent[i % WINDOW]``::
+
+        step     WINDOW  WINDOW + 1 |  2   3  ...  WINDOW - 1
+        index      0         1      |  2   3  ...  WINDOW - 1
+                        newest -----^  ^----- oldest
     """
 
     model: nn.Module
@@ -49,13 +54,13 @@ class State:
 
     @property
     def loss(self) -> float:
-        """Mean loss of the epoch so far; waits for the device."""
+        """Mean loss of the epoch so far; synchronizes with the device."""
         total, count = self.tally[:2].tolist()
         return float(total / max(1.0, count))
 
     @property
     def recent_losses(self) -> list[float]:
-        """The mean losses of the last steps in order; waits for the device."""
+        """The mean losses of the last steps in order; synchronizes with the device."""
         values = self.recent.tolist()
         place = self.step % WINDOW
         losses = values[place:] + values[:place]
@@ -63,7 +68,7 @@ class State:
 
 
 def new_state(model: nn.Module, recipe: Recipe, device: torch.device) -> State:
-    """Return the state before the first step; the model is moved to the device."""
+    """Return the state before the first step; the model is moved to the device and to channels-last memory format."""
     model = model.to(device).to(memory_format=torch.channels_last)
     return State(
         model=model,
@@ -75,7 +80,7 @@ def new_state(model: nn.Module, recipe: Recipe, device: torch.device) -> State:
 
 
 def to_tensors(state: State) -> Tensors:
-    """Return the tensors of a state by their names in a checkpoint, not copied."""
+    """Return the tensors of a state by their names in a checkpoint, without copying them."""
     tensors = {f"model/{name}": value for name, value in state.model.state_dict().items()}
     tensors |= {f"average/{name}": value for name, value in state.average.model.state_dict().items()}
     tensors |= {f"optimizer/{name}": value for name, value in optimizer_state(state.optimizer, state.model).items()}
@@ -83,7 +88,7 @@ def to_tensors(state: State) -> Tensors:
 
 
 def restore(state: State, manifest: Manifest, tensors: dict[str, Tensor]) -> None:
-    """Put a state back to that of a checkpoint."""
+    """Restore a state in place from a checkpoint."""
 
     def below(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Strategies of the baseline search: what to train next, given what came of the samples before."""
+"""Strategies of the baseline search, which propose the next samples from the evaluations so far."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from triscale.search.baseline.strategies.samplers import nsga2, tpe
 from triscale.search.baseline.strategies.strategy import Strategy
 
 MAX_SEED = 2**32 - 1
-"""The largest seed that Optuna takes."""
+"""The largest seed that Optuna accepts."""
 
 STRATEGIES: dict[str, Callable[[Space, int, Objective], Strategy]] = {
     "random": lambda space, seed, objective: RandomSearch(space, seed),
@@ -29,13 +29,13 @@ def make_strategy(name: str, space: Space, seed: int, objective: Objective) -> S
     """Return a new strategy.
 
     Args:
-        name: one of :data:`STRATEGIES`.
-        space: to search.
-        seed: of all its random numbers, from 0 to 4294967295.
-        objective: what the rewards that it is told are made with.
+        name: One of :data:`STRATEGIES`.
+        space: The search space.
+        seed: Seed of its random numbers, from 0 to 4294967295.
+        objective: The objective that the rewards come from.
 
     Raises:
-        SearchError: there is no such strategy, or no such seed.
+        SearchError: There is no such strategy, or the seed is out of range.
     """
     if name not in STRATEGIES:
         raise SearchError(

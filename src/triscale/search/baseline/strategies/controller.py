@@ -1,9 +1,19 @@
 """The recurrent controller of Zoph & Le 2017 and MnasNet in numpy: an LSTM that emits one token for each choice.
 
-The token of a choice is drawn from a softmax over its options, given all tokens before: the embedding of the last one
-is the input of a step, and each choice has a head of its own. Choices with fewer options than others have heads padded
-to the same shape, whose surplus options are never drawn. Gradients are those of backpropagation through time, by hand:
-the search knows no torch. Arrays are float64.
+The token of a choice is sampled from a softmax over its options, conditioned on all previous tokens. The embedding of
+the last token is the input of a step, and each choice has its own head::
+
+    embedding 0    embedding of     embedding of
+                   token 0          token 1
+        |              |                |
+      [LSTM]  ----> [LSTM]  ------>  [LSTM]  ----> ...
+        |              |                |
+      head 0         head 1           head 2
+        |              |                |
+      token 0        token 1          token 2
+
+Heads are padded to the same number of options; padded options have probability 0. Backpropagation through time is
+written by hand, so that the search does not depend on torch. Arrays are float64.
 """
 
 from __future__ import annotations
@@ -19,16 +29,19 @@ from triscale.search.shape import Array
 Tokens = NDArray[np.int64]
 
 _NEVER = -1e9
-"""Added to the logit of an option that a choice has not; its probability is exactly 0 then."""
+"""Added to the logit of a padded option, whose probability is then exactly 0."""
 
 
 class ControllerWeights(NamedTuple):
-    """What the controller learns, or gradients of it.
+    """The weights of the controller, or their gradients.
 
-    ``tokens``, ``[places, options, embedding]``: what a step gets for the token before it; the first gets option 0 of
-    its own. ``input``, ``[4 * hidden, embedding]``, ``state``, ``[4 * hidden, hidden]``, ``bias``, ``[4 * hidden]``: of
-    the LSTM, with gates in the order input, forget, cell, output. ``heads``, ``[places, options, hidden]``, and
-    ``head_bias``, ``[places, options]``: give the logits.
+    Attributes:
+        tokens: ``[places, options, embedding]``, the embeddings of previous tokens; the first step gets its option 0.
+        input: ``[4 * hidden, embedding]``, the LSTM's input weights; gates are in the order input, forget, cell, output.
+        state: ``[4 * hidden, hidden]``, the LSTM's recurrent weights.
+        bias: ``[4 * hidden]``, the LSTM's bias.
+        heads: ``[places, options, hidden]``, the weights that give the logits.
+        head_bias: ``[places, options]``, the bias of the logits.
     """
 
     tokens: Array
@@ -40,7 +53,7 @@ class ControllerWeights(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """What gradients need of a forward pass, ``[places, samples, ...]``; cells and states begin before the first."""
+    """Saved values of a forward pass, ``[places, samples, ...]``; cells and states include the initial ones."""
 
     previous: Tokens
     chosen: Array
@@ -52,10 +65,12 @@ class Tape(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """What the controller says of given samples.
+    """The controller's output for given samples.
 
-    ``log_probs``, ``[samples, places]``: of each token, given those before. ``entropies``, ``[samples, places]``: of
-    the distribution that each is drawn from, in nats.
+    Attributes:
+        log_probs: ``[samples, places]``, the log-probability of each token given the previous ones.
+        entropies: ``[samples, places]``, the entropy of each token's distribution, in nats.
+        tape: Values saved for the backward pass.
     """
 
     log_probs: Array
@@ -64,12 +79,12 @@ class Forward(NamedTuple):
 
 
 class Controller:
-    """The arithmetic of a controller; its weights are passed in.
+    """The forward and backward pass of a controller; weights are passed in.
 
     Args:
-        counts: how many options each choice has.
-        hidden: size of the LSTM's state.
-        embedding: size of a token's embedding.
+        counts: Number of options of each choice.
+        hidden: Size of the LSTM's state.
+        embedding: Size of a token's embedding.
     """
 
     def __init__(self, counts: Sequence[int], hidden: int, embedding: int) -> None:
@@ -79,7 +94,7 @@ class Controller:
         self._absent = np.where(self._options < self._counts[:, None], 0.0, _NEVER)
 
     def make_weights(self, random: np.random.Generator) -> ControllerWeights:
-        """Draw weights from -.1 to 0.1: all options of a choice are nearly equally probable."""
+        """Initialize weights uniformly from -0.1 to 0.1, which makes all options of a choice nearly equally likely."""
         places, options, hidden = *self._absent.shape, self._hidden
         return ControllerWeights(
             tokens=random.uniform(-0.1, 0.1, (places, options, self._embedding)),
@@ -91,7 +106,7 @@ class Controller:
         )
 
     def draw(self, weights: ControllerWeights, count: int, random: np.random.Generator) -> Tokens:
-        """Return samples ``[count, places]``; each token takes one random number."""
+        """Sample token sequences ``[count, places]``; each token uses one random number."""
         places = len(self._counts)
         chances = random.random((places, count))
         drawn = np.zeros((count, places), dtype=np.int64)
@@ -102,7 +117,7 @@ class Controller:
             _, cell, state = _step(weights, drive, cell, state)
             logits = state @ weights.heads[place].T + weights.head_bias[place] + self._absent[place]
             below = np.exp(_log_softmax(logits)).cumsum(axis=-1)
-            # The sum of all may be rounded to below 1.
+            # Inverse transform sampling; rounding may leave the last cumulative sum below 1.
             token = np.minimum((below <= chances[place][:, None]).sum(axis=-1), self._counts[place] - 1)
             drawn[:, place] = token
         return drawn
@@ -132,21 +147,23 @@ class Controller:
     def backward(
         self, weights: ControllerWeights, forward: Forward, to_log_probs: Array, to_entropies: Array
     ) -> ControllerWeights:
-        """Return the gradients of a scalar.
+        """Return the gradients of a scalar loss with respect to the weights.
 
         Args:
-            weights: which the forward pass was made with.
-            forward: that pass.
-            to_log_probs: ``[samples, places]``, the scalar's gradients with respect to the log-probabilities.
-            to_entropies: ``[samples, places]``, the same for the entropies.
+            weights: The weights of the forward pass.
+            forward: The forward pass.
+            to_log_probs: ``[samples, places]``, the loss's gradient with respect to the log-probabilities.
+            to_entropies: ``[samples, places]``, the loss's gradient with respect to the entropies.
         """
         tape = forward.tape
         softmax = np.exp(tape.log_softmax)
+        # d log p(chosen) / d logits = onehot - softmax; dH / d logits = -softmax * (log softmax + H).
         to_logits = to_log_probs.T[..., None] * (tape.chosen - softmax)
         to_logits -= to_entropies.T[..., None] * softmax * (tape.log_softmax + forward.entropies.T[..., None])
         to_states = to_logits @ weights.heads
         to_gates = np.empty_like(tape.gates)
         to_state, to_cell = np.zeros((2, *to_states.shape[1:]))
+        # Backpropagation through time: cell' = forget * cell + input * new, state' = output * tanh(cell').
         for place in reversed(range(len(to_states))):
             put_in, kept, new, put_out = np.split(tape.gates[place], 4, axis=-1)
             squashed = np.tanh(tape.cells[place + 1])
@@ -175,11 +192,11 @@ class Controller:
 
 
 def _step(weights: ControllerWeights, drive: Array, cell: Array, state: Array) -> tuple[Array, Array, Array]:
-    """Return the gates, the cell and the state after one place; ``drive`` is what the input adds to the gates."""
+    """Take one LSTM step: gates, cell and state; ``drive`` is the input's contribution to the gates."""
     size = state.shape[-1]
     gates = drive + state @ weights.state.T
     new = np.tanh(gates[:, 2 * size : 3 * size])
-    # The logistic function, which so never overflows.
+    # The logistic function by tanh, which never overflows.
     gates = 0.5 + 0.5 * np.tanh(0.5 * gates)
     gates[:, 2 * size : 3 * size] = new
     put_in, kept, new, put_out = (gates[:, part * size : (part + 1) * size] for part in range(4))

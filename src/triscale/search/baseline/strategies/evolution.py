@@ -12,25 +12,25 @@ from triscale.search.baseline.strategies.strategy import propose
 
 POPULATION = 30
 TOURNAMENT = 5
-"""For 50 to 1000 evaluations; the paper's 100 and 25 are for 20000.
+"""For 50-1,000 evaluations; the paper's 100 and 25 are for 20,000.
 
-On the landscapes 0 to 15 of tests/search/landscape.py all populations from 10 to 50 with tournaments of up to 10 found
-about as much; after 500 evaluations 3 to 4 points of reward more than random search. 100 of 25 found 2 points more, and
-50 of 25 hardly any.
+On landscapes 0-15 of tests/search/landscape.py, populations of 10-50 with tournaments of up to 10 gave about the same
+reward: 3-4 points above random search after 500 evaluations. A population of 100 with tournaments of 25 gave 2 points,
+50 with 25 hardly any.
 """
 
 
 class Evolution:
-    """Changes one choice of the best of a few; whoever was observed first dies, however good.
+    """Aging evolution: mutates the best of a random tournament, and removes the oldest member of the population.
 
-    Begins with random samples, until the population is full. A child that was proposed before is changed again until it
-    is new, so that a small space is exhausted.
+    It starts with random samples until the population is full. A child that was proposed before is mutated again until
+    it is new, so that a small space is exhausted.
 
     Args:
-        space: to search.
-        seed: of all random numbers.
-        population: how many are alive.
-        tournament: how many of them, drawn with replacement, compete to be the parent.
+        space: The search space.
+        seed: Seed of all random numbers.
+        population: Size of the population.
+        tournament: Size of the tournament, drawn from the population with replacement.
     """
 
     def __init__(self, space: Space, seed: int, *, population: int = POPULATION, tournament: int = TOURNAMENT) -> None:
@@ -41,11 +41,11 @@ class Evolution:
         self._seen: set[Sample] = set()
 
     def ask(self, count: int) -> list[Sample]:
-        """Propose random samples at first, and children of good ones from then on."""
+        """Propose random samples until the population is full, then mutated tournament winners."""
         return [self._propose() for _ in range(count)]
 
     def tell(self, outcomes: Sequence[Observation]) -> None:
-        """Let those observed be born, and as many of the oldest die."""
+        """Add evaluated samples to the population and remove as many of the oldest."""
         self._alive.extend(outcomes)
 
     def _propose(self) -> Sample:

@@ -1,4 +1,4 @@
-"""Proximal policy optimization (Schulman et al. 2017) of a recurrent controller, the strategy of MnasNet."""
+"""Proximal policy optimization (Schulman et al. 2017, arXiv 1707.06347) of an RNN controller, as in MnasNet."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ from triscale.search.shape import Array
 
 
 class PpoSettings(Record):
-    """How the controller learns.
+    """Hyperparameters of the controller's training.
 
-    ``batch``: samples between two updates, each of ``epochs`` steps. ``clip``: how far the probability of a token may
-    move in an update before its gradient is cut off. ``entropy``: weight of the entropy bonus, per nat and token.
+    Attributes:
+        hidden: Size of the LSTM's state.
+        embedding: Size of a token's embedding.
+        learning_rate: Learning rate of Adam.
+        epochs: Gradient steps per update.
+        batch: Samples per update.
+        clip: The clipping range of the probability ratio.
+        entropy: Coefficient of the entropy bonus, per nat and token.
     """
 
     hidden: PositiveInt = 64
@@ -31,15 +37,15 @@ class PpoSettings(Record):
 
 
 class PPO:
-    """Draws samples from a controller, and makes those more probable that were better than others of their batch.
+    """Samples from a controller and reinforces samples that are better than others of their batch.
 
-    A sample's advantage is its place in the order of the batch's rewards: it knows no unit, needs no baseline, and is
-    not spoiled by the large negative rewards of what breaks a constraint. Every token of a sample gets it.
+    The advantage of a sample is its standardized rank among the rewards of the batch. This needs no scale and no
+    baseline, and is robust to the large negative rewards of violated constraints. All tokens of a sample share it.
 
     Args:
-        space: to search.
-        seed: of all random numbers.
-        settings: of learning.
+        space: The search space.
+        seed: Seed of all random numbers.
+        settings: Hyperparameters; None for the defaults.
     """
 
     def __init__(self, space: Space, seed: int, settings: PpoSettings | None = None) -> None:
@@ -54,7 +60,7 @@ class PPO:
         self._rewards = np.zeros(0)
 
     def ask(self, count: int) -> list[Sample]:
-        """Draw samples; a controller that is sure of itself repeats them."""
+        """Sample from the controller; a converged controller repeats samples."""
         tokens = self._controller.draw(self._weights, count, self._random)
         log_probs = self._controller.forward(self._weights, tokens).log_probs
         self._tokens = np.concatenate((self._tokens, tokens))
@@ -62,7 +68,7 @@ class PPO:
         return [tuple(sample) for sample in tokens.tolist()]
 
     def tell(self, outcomes: Sequence[Observation]) -> None:
-        """Learn from every full batch; what is left waits for the next."""
+        """Update the controller with every full batch; the remaining observations wait for the next call."""
         self._rewards = np.concatenate((self._rewards, [observed.reward for observed in outcomes]))
         size = self._settings.batch
         while len(self._rewards) >= size:
@@ -71,13 +77,14 @@ class PPO:
             self._rewards = self._rewards[size:]
 
     def _learn(self, tokens: Tokens, log_probs: Array, advantages: Array) -> None:
-        """Take a few steps up the clipped objective, a mean over samples of sums over their tokens."""
+        """Take gradient steps on the clipped surrogate objective (Schulman et al. 2017, equation 7)."""
         clip, count = self._settings.clip, len(tokens)
         weighed = advantages[:, None]
         to_entropies = np.full(tokens.shape, -self._settings.entropy / count)
         for _ in range(self._settings.epochs):
             forward = self._controller.forward(self._weights, tokens)
             ratios = np.exp(forward.log_probs - log_probs)
+            # The gradient is 0 where the clipped term is the minimum.
             far = np.where(weighed > 0, ratios > 1 + clip, ratios < 1 - clip)
             to_log_probs = np.where(far, 0.0, -weighed * ratios / count)
             gradients = self._controller.backward(self._weights, forward, to_log_probs, to_entropies)
@@ -85,11 +92,11 @@ class PPO:
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015) with its published constants.
+    """Adam (Kingma & Ba 2015) with the paper's default betas and epsilon.
 
     Args:
-        weights: of the shapes to step.
-        learning_rate: how far a step goes at most, nearly.
+        weights: Weights of the shapes to optimize.
+        learning_rate: The learning rate.
     """
 
     def __init__(self, weights: ControllerWeights, learning_rate: float) -> None:
@@ -97,7 +104,7 @@ class Adam:
         self._means = self._squares = ControllerWeights(*(np.zeros_like(weight) for weight in weights))
 
     def step(self, weights: ControllerWeights, gradients: ControllerWeights) -> ControllerWeights:
-        """Return the weights after a step down the gradients."""
+        """Return the weights after one gradient step."""
         self._steps += 1
         self._means = _toward(self._means, gradients, 0.1)
         self._squares = _toward(self._squares, ControllerWeights(*(gradient**2 for gradient in gradients)), 0.001)
@@ -111,12 +118,12 @@ class Adam:
 
 
 def _toward(average: ControllerWeights, new: ControllerWeights, share: float) -> ControllerWeights:
-    """Return a moving average after a new value."""
+    """Update an exponential moving average with a new value of weight ``share``."""
     return ControllerWeights(*(old + share * (value - old) for old, value in zip(average, new, strict=True)))
 
 
 def _advantages(rewards: Array) -> Array:
-    """Return the rank of each reward, equal ones sharing theirs, scaled to mean 0 and deviation 1; 0 if all are."""
+    """Return standardized ranks of the rewards (mean 0, standard deviation 1), ties sharing their mean rank."""
     ranks = (rewards[:, None] > rewards).mean(axis=1) + (rewards[:, None] >= rewards).mean(axis=1)
     centered: Array = ranks - ranks.mean()
     deviation = centered.std()

@@ -1,4 +1,4 @@
-"""Uniform random search: the line that every other strategy has to beat."""
+"""Uniform random search: the baseline that every other strategy has to beat."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from triscale.search.baseline.strategies.strategy import propose
 
 
 class RandomSearch:
-    """Proposes samples with equal probability, and none twice while others are easily found."""
+    """Proposes uniformly random samples, without repetition while new ones are easy to find."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space, self._random = space, random.Random(seed)
         self._seen: set[Sample] = set()
 
     def ask(self, count: int) -> list[Sample]:
-        """Draw new samples."""
+        """Draw new random samples."""
         return [propose(self._space, self._seen, self._draw(), lambda _: self._draw()) for _ in range(count)]
 
     def tell(self, outcomes: Sequence[Observation]) -> None:
-        """Learn nothing."""
+        """Ignore the outcomes."""
 
     def _draw(self) -> Sample:
         return self._space.sample(self._random)

@@ -1,4 +1,4 @@
-"""What a strategy of the baseline search is: it proposes samples, and is told what came of them."""
+"""The ask-and-tell interface of strategies of the baseline search."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from triscale.search.baseline.objective import Observation
 from triscale.search.baseline.space import Sample, Space
 
 TRIES = 1000
-"""How often a strategy looks for a sample that was not proposed before, until it repeats one."""
+"""Attempts to find a new sample before a strategy repeats an old one."""
 
 
 class Strategy(Protocol):
-    """A way to choose what to train next.
+    """A sampling strategy with an ask-and-tell interface.
 
-    Calls alternate: the samples of one ``ask`` are all told, in the order in which they were proposed, before the next;
-    each time the number may be another. What is proposed is a function of the space, the seed and all calls before, so
-    that a search that was stopped continues where it was after the same calls were made again on a new strategy.
+    Calls alternate: after each ``ask``, one ``tell`` reports all of its samples in the same order. Their number may
+    differ from call to call. Proposals are a deterministic function of the space, the seed and all previous calls,
+    so that a search resumes by replaying the same calls on a new strategy.
     """
 
     def ask(self, count: int) -> list[Sample]:
         """Propose samples to evaluate.
 
         Args:
-            count: how many; a sample may be among them more than once, or have been told before.
+            count: Number of samples; they may contain duplicates and samples of earlier calls.
         """
 
     def tell(self, outcomes: Sequence[Observation]) -> None:
-        """Learn what came of the samples proposed last.
+        """Report the evaluations of the samples proposed last.
 
         Args:
-            outcomes: one for each of them, in their order.
+            outcomes: One for each sample, in the same order.
         """
 
 
 def propose(space: Space, seen: set[Sample], first: Sample, following: Callable[[Sample], Sample]) -> Sample:
-    """Return a sample that is not among those seen, and add it to them; one of them if none is found.
+    """Return a sample that was not proposed before and add it to ``seen``; repeat one if none is found.
 
     Args:
-        space: of the samples.
-        seen: what was proposed so far.
-        first: is returned if it was not.
-        following: makes the next one to try from the last.
+        space: The search space.
+        seen: The samples proposed so far, changed in place.
+        first: The first sample to try.
+        following: Returns the next sample to try, given the last.
     """
     sample = first
     for _ in range(TRIES):
