@@ -21,7 +21,7 @@ from triscale.network.cost import Counts, cost, count_network
 from triscale.network.custom import CustomNetwork
 from triscale.network.spec import Basic, Bottleneck, Conv, Head, MBConv, Network, Stage, Stem
 from triscale.scaling.apply import scale
-from triscale.scaling.budget import Budget, figure
+from triscale.scaling.budget import Budget, cost_value
 from triscale.scaling.fit import Fit, fit_budget, fit_budget_traced
 from triscale.scaling.law import EFFICIENTNET, Law
 
@@ -34,7 +34,7 @@ def random_budget(random_numbers: random.Random, baseline: Network) -> Budget:
     needed = count_network(baseline)
     least = {"macs": -1.0, "params": -0.3, "size": -0.3}
     names = random_numbers.choice([("macs",), ("macs",), ("params",), ("size",), ("macs", "params"), ("macs", "size")])
-    return Budget(**{name: figure(needed, name) * 10 ** random_numbers.uniform(least[name], 1) for name in names})
+    return Budget(**{name: cost_value(needed, name) * 10 ** random_numbers.uniform(least[name], 1) for name in names})
 
 
 def check(fit: Fit, baseline: Network, law: Law, budget: Budget) -> None:
@@ -42,8 +42,8 @@ def check(fit: Fit, baseline: Network, law: Law, budget: Budget) -> None:
     assert budget.admits(counted)
     assert [limit.name for limit in fit.limits] == list(budget.limits)
     for limit in fit.limits:
-        assert limit.asked == budget.limits[limit.name]
-        assert limit.achieved == figure(counted, limit.name) <= limit.asked
+        assert limit.requested == budget.limits[limit.name]
+        assert limit.achieved == cost_value(counted, limit.name) <= limit.requested
         assert 0 < limit.used <= 1
     assert fit.binding == max(fit.limits, key=lambda limit: limit.used).name
     assert fit.baseline == baseline.name
@@ -62,7 +62,7 @@ def test_a_thousand_random_budgets_are_kept_and_used(baseline, number):
         check(fit, baseline, EFFICIENTNET, budget)
         used.append(max(limit.used for limit in fit.limits))
     assert statistics.median(used) >= 0.97
-    sizes.figure(9, "random budgets kept", number, number, median_used=round(statistics.median(used), 4))
+    sizes.cost_value(9, "random budgets kept", number, number, median_used=round(statistics.median(used), 4))
 
 
 coefficients = st.sampled_from([1.0, 1.02, 1.1, 1.2, 1.5, 2.0])
@@ -114,7 +114,7 @@ def test_more_budget_never_gives_less(baseline, law):
     needed = count_network(baseline)
     for name in ("macs", "size"):
         last = 0
-        limits = sorted(figure(needed, name) * 2 ** random_numbers.uniform(-1, 3) for _ in range(25))
+        limits = sorted(cost_value(needed, name) * 2 ** random_numbers.uniform(-1, 3) for _ in range(25))
         for limit in limits:
             try:
                 fit = fit_budget(baseline, law, Budget(**{name: limit}))
@@ -137,7 +137,7 @@ def test_more_of_two_limits_never_gives_less(macs, params, more_macs, more_param
 def test_a_budget_of_what_the_baseline_needs_gives_the_baseline():
     for baseline in (*BASELINES, get("resnet18"), get("mobilenet_v1"), get("efficientnet_lite2")):
         for name in ("macs", "params", "size"):
-            fit = fit_budget(baseline, EFFICIENTNET, Budget(**{name: figure(count_network(baseline), name)}))
+            fit = fit_budget(baseline, EFFICIENTNET, Budget(**{name: cost_value(count_network(baseline), name)}))
             assert fit.limits[0].used <= 1
             if fit.network.replace(name=baseline.name) == baseline:
                 assert fit.phi == 0

@@ -10,7 +10,7 @@ from triscale.jobs.core.networks import fit_any
 from triscale.network.cost import Counts, count_network
 from triscale.network.custom import CustomNetwork
 from triscale.network.latency import NAMES, Predictor, predict
-from triscale.scaling.budget import Budget, Timed
+from triscale.scaling.budget import Budget, TimedCounts
 from triscale.scaling.fit import Fit, fit_budget
 from triscale.scaling.law import EFFICIENTNET
 
@@ -41,7 +41,7 @@ MACS = predictor(
 def test_a_forecast_within_the_limit_and_not_far_below_it(name, limit):
     fit = fit_budget(get(name), EFFICIENTNET, Budget(latency=limit), EVERYTHING)
     (asked,) = fit.limits
-    assert asked.asked == round(1000 * limit)
+    assert asked.requested == round(1000 * limit)
     assert predict(EVERYTHING, fit.network) <= asked.achieved / 1000 <= limit
     assert asked.used > 0.9
     assert fit.predictor == EVERYTHING
@@ -80,8 +80,8 @@ def test_without_a_profile_the_message_says_how_to_make_one():
         fit_budget(B0, EFFICIENTNET, Budget(latency=20))
     with pytest.raises(BudgetError, match="triscale profile --out"):
         Budget(latency=20).admits(Counts())
-    assert Budget(latency=20).admits(Timed(Counts(), 20_000))
-    assert not Budget(latency=20).admits(Timed(Counts(), 20_001))
+    assert Budget(latency=20).admits(TimedCounts(Counts(), 20_000))
+    assert not Budget(latency=20).admits(TimedCounts(Counts(), 20_001))
 
 
 def test_a_time_too_short_names_one_that_can_be_met():

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from triscale.families import get
 from triscale.network.custom import CustomNetwork
 from triscale.scaling.apply import (
-    repeats_reaching,
+    min_repeats_for,
+    min_resolution,
+    min_resolution_for,
+    min_width_for,
     resolution_multiple,
-    resolution_reaching,
     round_repeats,
     round_resolution,
     round_width,
-    smallest_resolution,
-    width_reaching,
 )
 
 widths = st.floats(min_value=1e-3, max_value=1e5)
@@ -51,7 +51,7 @@ def test_widths_are_rounded_in_order(one, other):
 
 @given(st.integers(1, 5000).map(lambda count: 8 * count))
 def test_the_inverse_of_a_width_is_exact(rounded):
-    least = width_reaching(rounded)
+    least = min_width_for(rounded)
     assert rounded == 8 or round_width(least) == rounded
     assert rounded == 8 or round_width(least * A_HAIR_LESS) == rounded - 8
 
@@ -79,7 +79,7 @@ def test_repeats_are_rounded_up_in_order(one, other):
 
 @given(st.integers(2, 1000))
 def test_the_inverse_of_repeats_is_exact(rounded):
-    least = repeats_reaching(rounded)
+    least = min_repeats_for(rounded)
     assert round_repeats(least) == rounded
     assert round_repeats(least - 1e-8) == rounded - 1
 
@@ -95,7 +95,7 @@ def test_a_resolution_is_the_nearest_multiple(resolution, multiple):
 @given(st.integers(1, 500), st.integers(1, 64))
 def test_the_inverse_of_a_resolution_is_exact(count, multiple):
     rounded = count * multiple
-    least = resolution_reaching(rounded, multiple)
+    least = min_resolution_for(rounded, multiple)
     assert round_resolution(least, multiple) == rounded
     assert count == 1 or round_resolution(math.nextafter(least, 0), multiple) == rounded - multiple
 
@@ -103,11 +103,11 @@ def test_the_inverse_of_a_resolution_is_exact(count, multiple):
 @pytest.mark.parametrize(("name", "multiple"), [("efficientnet_b0", 16), ("resnet50", 16), ("mobilenet_v1", 16)])
 def test_resolutions_are_snapped_to_half_the_strides(name, multiple):
     assert resolution_multiple(get(name)) == multiple
-    assert smallest_resolution(get(name)) == 32
+    assert min_resolution(get(name)) == 32
 
 
 @pytest.mark.parametrize(("stride", "multiple"), [(1, 1), (2, 1), (4, 2), (8, 4)])
 def test_small_strides_snap_finely(stride, multiple):
     own = CustomNetwork(name="own", function="a:b", total_stride=stride, resolution=28)
     assert resolution_multiple(own) == multiple
-    assert smallest_resolution(own) == stride
+    assert min_resolution(own) == stride

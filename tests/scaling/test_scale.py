@@ -37,12 +37,12 @@ def test_phi_of_zero_changes_nothing():
 @given(st.floats(1.0, 100.0), st.floats(1.0, 100.0), st.floats(1.001, 100.0))
 def test_a_law_can_be_taken_to_its_largest_phi(alpha, beta, gamma):
     law = Law(alpha=alpha, beta=beta, gamma=gamma)
-    at = law.at(law.largest_phi)
+    at = law.at(law.max_phi)
     assert max(at.depth, at.width, at.resolution) == pytest.approx(1000)
 
 
 def test_a_law_that_changes_nothing_has_no_largest_phi():
-    assert Law(alpha=1, beta=1, gamma=1).largest_phi == math.inf
+    assert Law(alpha=1, beta=1, gamma=1).max_phi == math.inf
 
 
 @pytest.mark.parametrize("wrong", [{"alpha": 0.99}, {"beta": 0}, {"gamma": 101}, {"alpha": math.nan}, {"delta": 1}])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from triscale.cli.support.latency import elsewhere
 from triscale.cli.support.terminal import console, print_json, progress_reporter
 from triscale.network.cost import si
-from triscale.scaling.budget import amount
+from triscale.scaling.budget import format_cost
 
 if TYPE_CHECKING:
     from triscale.jobs.core.run import Request, RunSpec
@@ -84,7 +84,8 @@ def print_measured(out: Path) -> None:
         return
     predictor = fitted.predictor
     (limit,) = (limit for limit in fitted.limits if limit.name == "latency")
-    words = f"latency: asked {amount('latency', limit.asked)}, foretold {amount('latency', limit.achieved)}"
+    requested, predicted = (format_cost("latency", value) for value in (limit.requested, limit.achieved))
+    words = f"latency: asked {requested}, foretold {predicted}"
     engine = {"onnxruntime": "ONNX Runtime"}.get(predictor.engine, predictor.engine)
     measured = next((item for item in RunLatencies.load(run.latency_file).measurements if item.engine == engine), None)
     if measured is None or elsewhere(predictor) or measured.threads != predictor.threads:

@@ -20,9 +20,9 @@ from triscale.data.images.transforms import eval_transform, normalize
 from triscale.data.sources.store import open_store
 from triscale.errors import Interrupted, RunError
 from triscale.explain.cam import class_activation_maps, gradient_maps, overlay, to_png
+from triscale.explain.explanation_sheet import SheetEntry, explanation_sheet
 from triscale.explain.extent import Box, Extent, extent
-from triscale.explain.faithful import Faithfulness, faithfulness
-from triscale.explain.sheet import SheetItem, contact_sheet
+from triscale.explain.faithfulness import Faithfulness, faithfulness
 from triscale.jobs.core.progress import ProgressReporter
 from triscale.jobs.core.run import Run
 from triscale.jobs.inference.predict import files_of
@@ -65,7 +65,7 @@ class ImageExplanation(Record):
 
     ``peak`` is where the map is greatest, ``box`` (left, top, right, bottom) holds all of it from half of that on,
     ``share`` is how much of the map that is. ``deletion`` and ``insertion`` are the areas under the two curves of
-    :mod:`triscale.explain.faithful`, the ``random`` ones those of pixels in the order of chance.
+    :mod:`triscale.explain.faithfulness`, the ``random`` ones those of pixels in the order of chance.
     """
 
     file: str
@@ -173,7 +173,7 @@ def explain_images(
     out.mkdir(parents=True, exist_ok=True)
     reporter.begin("explain", len(files))
     found: list[ImageExplanation] = []
-    shown: list[SheetItem] = []
+    shown: list[SheetEntry] = []
     for number, file in enumerate(files):
         if should_stop():
             raise Interrupted(f"stopped after {number} of {len(files)} images; their overlays are in {out}")
@@ -187,11 +187,11 @@ def explain_images(
         write_atomic(out / name, to_png(overlaid))
         found.append(where.model_copy(update={"file": str(file), "overlay": name}))
         if len(shown) < MAX_ON_SHEET:
-            shown.append(SheetItem(file.name, where.predicted, where.confidence, overlaid))
+            shown.append(SheetEntry(file.name, where.predicted, where.confidence, overlaid))
         reporter.advance(number + 1)
     sheet = "sheet.png" if shown else ""
     if shown:
-        write_atomic(out / sheet, to_png(contact_sheet(shown, f"{spec.network.name}, {named}")))
+        write_atomic(out / sheet, to_png(explanation_sheet(shown, f"{spec.network.name}, {named}")))
     result = Explanation(network=spec.network.name, method=named, sheet=sheet, images=tuple(found))
     result.save(out / Explanation.file_name)
     return result

@@ -107,7 +107,7 @@ def _way(contender: Contender, outcome: ContenderResult, best: ContenderResult) 
     network = contender.network
     return page.ScalingMethodRow(
         way=contender.way,
-        asked=None if contender.way == "baseline" else contender.macs.asked,
+        asked=None if contender.way == "baseline" else contender.macs.requested,
         macs=contender.macs.achieved,
         params=contender.params,
         place=Multipliers(**contender.realized.model_dump()),

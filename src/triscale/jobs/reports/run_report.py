@@ -31,7 +31,7 @@ from triscale.record import write_atomic
 from triscale.report.draw.format import grouped, milliseconds, share, unbroken
 from triscale.report.page import render
 from triscale.report.run import run_content as page
-from triscale.scaling.budget import LABELS, amount
+from triscale.scaling.budget import LABELS, format_cost
 from triscale.scaling.fit import Fit, Limit
 from triscale.training.metrics import Metrics
 from triscale.training.recipe import Recipe
@@ -109,7 +109,7 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost, history: t
         f"{si(figures.macs)} MACs and {si(figures.params)} parameters"
         if fit is None
         else " and ".join(
-            f"{amount(limit.name, limit.achieved)} of the {_allowed(limit)} allowed" for limit in fit.limits
+            f"{format_cost(limit.name, limit.achieved)} of the {_allowed(limit)} allowed" for limit in fit.limits
         )
     )
     if metrics is None:
@@ -123,7 +123,7 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, figures: Cost, history: t
 
 
 def _allowed(limit: Limit) -> str:
-    return amount(limit.name, limit.asked) if limit.name == "latency" else si(limit.asked)
+    return format_cost(limit.name, limit.requested) if limit.name == "latency" else si(limit.requested)
 
 
 def _warnings(run: Run) -> tuple[str, ...]:
@@ -152,8 +152,8 @@ def _asked(fit: Fit | None, latency: Sequence[page.LatencyRow]) -> tuple[page.Li
     return tuple(
         page.LimitRow(
             name=LABELS[limit.name],
-            asked=amount(limit.name, limit.asked),
-            achieved=amount(limit.name, limit.achieved),
+            asked=format_cost(limit.name, limit.requested),
+            achieved=format_cost(limit.name, limit.achieved),
             used=limit.used,
             binding=limit.name == fit.binding,
             note=f"foretold by the profile{measured}" if limit.name == "latency" else "",

@@ -141,7 +141,7 @@ def _contender(
         network=network,
         law=law,
         phi=phi,
-        macs=Limit(name="macs", asked=asked, achieved=counts.macs),
+        macs=Limit(name="macs", requested=asked, achieved=counts.macs),
         params=counts.params,
         realized=realized(start, network),
     )

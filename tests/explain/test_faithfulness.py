@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from triscale.explain.extent import Box, extent
-from triscale.explain.faithful import area, faithfulness
+from triscale.explain.faithfulness import area, faithfulness
 
 
 class Marked(nn.Module):
