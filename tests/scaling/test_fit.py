@@ -1,4 +1,4 @@
-"""The largest network that keeps a budget: it never exceeds it, it uses it, and more never gives less.
+"""Fits never exceed the budget, use most of it, and a larger budget never gives a smaller network.
 
 A thousand budgets are tried in all, over three families, with one, two and three limits.
 """
@@ -53,7 +53,7 @@ def check(fit: Fit, baseline: Network, law: Law, budget: Budget) -> None:
 
 
 @pytest.mark.parametrize(("baseline", "number"), [(B0, 150), (V2, 650), (R50, 200)], ids=["B0", "V2", "R50"])
-def test_a_thousand_random_budgets_are_kept_and_used(baseline, number):
+def test_thousand_random_budgets_are_met_and_used(baseline, number):
     random_numbers = random.Random(baseline.name)
     used = []
     for _ in range(number):
@@ -62,7 +62,7 @@ def test_a_thousand_random_budgets_are_kept_and_used(baseline, number):
         check(fit, baseline, EFFICIENTNET, budget)
         used.append(max(limit.used for limit in fit.limits))
     assert statistics.median(used) >= 0.97
-    sizes.cost_value(9, "random budgets kept", number, number, median_used=round(statistics.median(used), 4))
+    sizes.figure(9, "random budgets kept", number, number, median_used=round(statistics.median(used), 4))
 
 
 coefficients = st.sampled_from([1.0, 1.02, 1.1, 1.2, 1.5, 2.0])
@@ -70,7 +70,7 @@ coefficients = st.sampled_from([1.0, 1.02, 1.1, 1.2, 1.5, 2.0])
 
 @settings(max_examples=60, deadline=None)
 @given(coefficients, coefficients, coefficients, st.floats(0.02, 20), st.sampled_from([*BASELINES, get("resnet18")]))
-def test_any_law_keeps_the_budget(alpha, beta, gamma, share, baseline):
+def test_any_law_meets_the_budget(alpha, beta, gamma, share, baseline):
     law = Law(alpha=alpha, beta=beta, gamma=gamma)
     budget = Budget(macs=share * count_network(baseline).macs)
     try:
@@ -109,7 +109,7 @@ EQUAL_WIDTHS = Network(
     ],
     ids=lambda value: getattr(value, "name", str(value)),
 )
-def test_more_budget_never_gives_less(baseline, law):
+def test_larger_budget_never_gives_a_smaller_network(baseline, law):
     random_numbers = random.Random(0)
     needed = count_network(baseline)
     for name in ("macs", "size"):
@@ -127,14 +127,14 @@ def test_more_budget_never_gives_less(baseline, law):
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(0.2, 5), st.floats(0.5, 5), st.floats(1, 1.5), st.floats(1, 1.5))
-def test_more_of_two_limits_never_gives_less(macs, params, more_macs, more_params):
+def test_larger_pair_of_limits_never_gives_a_smaller_network(macs, params, more_macs, more_params):
     first = Budget(macs=macs * count_network(V2).macs, params=params * count_network(V2).params)
     second = Budget(macs=first.macs * more_macs, params=first.params * more_params)
     small, large = (fit_budget(V2, EFFICIENTNET, budget).limits for budget in (first, second))
     assert all(more.achieved >= less.achieved for less, more in zip(small, large, strict=True))
 
 
-def test_a_budget_of_what_the_baseline_needs_gives_the_baseline():
+def test_budget_equal_to_the_baseline_gives_the_baseline():
     for baseline in (*BASELINES, get("resnet18"), get("mobilenet_v1"), get("efficientnet_lite2")):
         for name in ("macs", "params", "size"):
             fit = fit_budget(baseline, EFFICIENTNET, Budget(**{name: cost_value(count_network(baseline), name)}))
@@ -156,14 +156,14 @@ def test_two_limits_at_once():
     assert tight.limits[1].used > 0.9
 
 
-def test_a_size_counts_parameters_and_running_statistics():
+def test_size_counts_parameters_and_running_statistics():
     fit = fit_budget(B0, EFFICIENTNET, Budget(size=20e6))
     counted = cost(fit.network)
     assert fit.limits[0].achieved == 4 * (counted.params + counted.buffers) <= 20_000_000
     assert fit.binding == "size"
 
 
-def test_steps_taken_ahead_are_named():
+def test_extra_steps_are_described():
     fit = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9))
     assert fit.steps
     by_phi = scale(B0, fit.scale)
@@ -173,23 +173,23 @@ def test_steps_taken_ahead_are_named():
     assert f"{fit.limits[0]}".endswith("% used)")
 
 
-def test_the_networks_name_tells_its_baseline_and_phi():
+def test_network_name_contains_baseline_and_phi():
     assert fit_budget(B0, EFFICIENTNET, Budget(macs=1e9)).network.name == "efficientnet_b0_phi+1.1"
     assert fit_budget(B0, EFFICIENTNET, Budget(macs=1e8)).network.name.startswith("efficientnet_b0_phi-")
 
 
 @pytest.mark.parametrize("forms", ["1k", "1k, 5M params", "1k params", "1kB", "500 bytes, 1M"])
 @pytest.mark.parametrize("baseline", [*BASELINES, get("mobilenet_v1_025")], ids=lambda network: network.name)
-def test_an_impossible_budget_names_one_that_then_works(baseline, forms):
+def test_message_of_an_impossible_budget_names_a_possible_one(baseline, forms):
     budget = Budget.of(forms)
-    with pytest.raises(BudgetError, match=f"no network scaled from {baseline.name} keeps the budget") as caught:
+    with pytest.raises(BudgetError, match=f"no network scaled from {baseline.name} meets the budget") as caught:
         fit_budget(baseline, EFFICIENTNET, budget)
     needed = Budget.of(*re.findall(r"at least ([\d.]+[kMG]?B?(?: MACs| params| bytes)?)", str(caught.value)))
     possible = Budget(**(budget.model_dump() | needed.model_dump(exclude_none=True)))
     check(fit_budget(baseline, EFFICIENTNET, possible), baseline, EFFICIENTNET, possible)
 
 
-def test_impossible_means_less_than_what_is_named():
+def test_budget_below_the_named_one_is_impossible():
     with pytest.raises(BudgetError) as caught:
         fit_budget(B0, EFFICIENTNET, Budget(macs=1))
     (needed,) = Budget.of(*re.findall(r"at least ([\d.]+[kMG]? MACs)", str(caught.value))).limits.values()
@@ -205,12 +205,14 @@ def test_impossible_means_less_than_what_is_named():
         (Law(alpha=1.5, beta=1, gamma=1), Budget(macs=1e14)),
     ],
 )
-def test_a_law_that_never_reaches_the_limit_says_so(law, budget):
-    with pytest.raises(BudgetError, match=r"does not reach .* from efficientnet_b0.*add a limit that grows with it"):
+def test_law_that_never_reaches_the_limit_is_refused(law, budget):
+    with pytest.raises(
+        BudgetError, match=r"does not reach .* from efficientnet_b0.*add a limit that grows with the law"
+    ):
         fit_budget(B0, law, budget)
 
 
-def test_a_law_that_changes_nothing_gives_the_baseline_or_nothing():
+def test_law_without_growth_gives_the_baseline_or_an_error():
     still = Law(alpha=1, beta=1, gamma=1)
     fit = fit_budget(B0, still, Budget(macs=1e12))
     assert (fit.network.replace(name=B0.name), fit.phi, fit.steps) == (B0, 0, ())
@@ -227,7 +229,7 @@ def test_a_law_that_changes_nothing_gives_the_baseline_or_nothing():
     ],
 )
 @pytest.mark.parametrize("macs", [1e8, 2e9])
-def test_a_coefficient_of_one_keeps_its_dimension(law, kept, macs):
+def test_coefficient_of_one_keeps_its_dimension(law, kept, macs):
     network = fit_budget(B0, law, Budget(macs=macs)).network
     changed = {
         "depth": [stage.repeats for stage in network.stages] != [stage.repeats for stage in B0.stages],
@@ -237,7 +239,7 @@ def test_a_coefficient_of_one_keeps_its_dimension(law, kept, macs):
     assert changed == {name: name != kept for name in changed}
 
 
-def test_fixed_rules_are_kept():
+def test_fixed_rules_are_respected():
     lite = get("efficientnet_lite0")
     for macs in (1e8, 5e8, 5e9):
         network = fit_budget(lite, EFFICIENTNET, Budget(macs=macs)).network
@@ -272,7 +274,7 @@ def test_small_networks_of_odd_widths_fit_too(network):
     assert statistics.median(used) >= 0.85
 
 
-def test_the_answer_is_always_the_same():
+def test_fit_is_deterministic():
     fits = [fit_budget(R50, EFFICIENTNET, Budget(macs=2.5e9)) for _ in range(2)]
     assert fits[0].to_json() == fits[1].to_json()
 
@@ -290,7 +292,7 @@ def smooth(network: CustomNetwork) -> Counts:
 
 @settings(max_examples=60)
 @given(st.floats(0.05, 100))
-def test_a_traced_fit_keeps_the_budget(share):
+def test_traced_fit_meets_the_budget(share):
     budget = Budget(macs=share * 1e8)
     fit = fit_budget_traced(OWN, EFFICIENTNET, budget, smooth)
     assert fit.limits[0].achieved == smooth(fit.network).macs <= budget.macs
@@ -302,7 +304,7 @@ def test_a_traced_fit_keeps_the_budget(share):
     assert smooth(scale(OWN, EFFICIENTNET.at(fit.phi + 1 / 256))).macs > budget.macs
 
 
-def test_a_traced_fit_of_an_uneven_cost_was_counted():
+def test_traced_fit_of_a_nonmonotonic_cost_was_counted():
     counted = {}
 
     def uneven(network: CustomNetwork) -> Counts:
@@ -314,9 +316,9 @@ def test_a_traced_fit_of_an_uneven_cost_was_counted():
     assert fit.limits[0].achieved == counted[fit.network.structure].macs <= 3e8
 
 
-def test_traced_fits_that_cannot_be():
+def test_impossible_traced_fits_are_refused():
     with pytest.raises(
-        BudgetError, match=r"no network scaled from own keeps the budget of 1.00k MACs; the smallest needs"
+        BudgetError, match=r"no network scaled from own meets the budget of 1.00k MACs; the smallest needs"
     ):
         fit_budget_traced(OWN, EFFICIENTNET, Budget(macs=1e3), smooth)
     for law in (EFFICIENTNET, Law(alpha=2, beta=1, gamma=1), Law(alpha=1, beta=100, gamma=1)):
@@ -324,6 +326,6 @@ def test_traced_fits_that_cannot_be():
             fit_budget_traced(OWN, law, Budget(macs=1e9), lambda network: Counts(macs=5))
 
 
-def test_a_traced_law_that_changes_nothing_gives_the_baseline():
+def test_traced_law_without_growth_gives_the_baseline():
     fit = fit_budget_traced(OWN, Law(alpha=1, beta=1, gamma=1), Budget(macs=1e9), smooth)
     assert (fit.phi, fit.network.replace(name="own")) == (0, OWN)

@@ -80,7 +80,7 @@ def make_family(baseline: AnyNetwork, law: Law, phis: Sequence[float], count: Ca
         >>> from triscale.scaling.law import EFFICIENTNET
         >>> family = make_family(get("efficientnet_b0"), EFFICIENTNET, (0, 1), cost)
         >>> [member.network.name for member in family.members], round(family.members[1].ratio, 2)
-        (['efficientnet_b0', 'efficientnet_b0_phi+1'], 1.8)
+        (['efficientnet_b0', 'efficientnet_b0_phi+1'], 2.23)
     """
     base = count(baseline)
     found = []
