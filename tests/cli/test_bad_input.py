@@ -255,7 +255,7 @@ def test_a_profile_of_another_device_is_taken_with_a_note(capsys, predictor_file
     assert "another device" in " ".join(seen.out.split())
     data = json.loads(run(capsys, "scale", "resnet18", "--budget", "20ms", "--profile", predictor_file, "--json").out)
     assert data["latency"]["forecast_ms"] <= 20
-    assert data["fit"]["limits"][0]["asked"] == 20_000
+    assert data["fit"]["limits"][0]["requested"] == 20_000
 
 
 @pytest.fixture

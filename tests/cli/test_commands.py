@@ -32,7 +32,7 @@ def test_show_explains_published_coefficients(capsys):
 
 
 def test_show_explains_nothing_of_a_baseline(capsys):
-    assert "Published" not in run(capsys, "show", "efficientnet_b0").out
+    assert "PublishedNetwork" not in run(capsys, "show", "efficientnet_b0").out
 
 
 def test_show_as_json(capsys):

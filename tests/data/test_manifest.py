@@ -131,7 +131,7 @@ def test_wrong_encoding_and_missing_manifest_are_refused(folder: Path) -> None:
         scan(folder / "nothing.csv")
 
 
-def test_a_folder_with_the_name_of_a_manifest_is_a_folder(tmp_path: Path) -> None:
+def test_folder_with_the_name_of_a_manifest_is_a_folder(tmp_path: Path) -> None:
     assert scan(write_classes(tmp_path / "set.csv", {"a": 2, "b": 2})).num_images == 4
 
 

@@ -241,7 +241,7 @@ def test_hostile_batch_is_refused_and_runs_no_code(
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path, name: str) -> None:
+def test_folder_that_holds_something_else_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "else").mkdir()
     with pytest.raises(DataError, match=r"holds no"):
         find_named(f"{name}:{tmp_path / 'else'}")

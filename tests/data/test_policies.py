@@ -23,7 +23,7 @@ from .pictures import noise, ramp
 timm_augment = pytest.importorskip("timm.data.auto_augment", reason="needs timm, the reference")
 
 
-def test_the_policy_is_that_of_the_released_code() -> None:
+def test_policy_is_that_of_the_released_code() -> None:
     theirs = timm_augment.auto_augment_policy_v0({})
     names = [[(step.name.removesuffix("Rel"), step.prob, step.magnitude) for step in pair] for pair in theirs]
     assert names == [list(pair) for pair in POLICY_V0]

@@ -100,7 +100,7 @@ def test_later_random_numbers_do_not_depend_on_the_decoding():
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_a_reduced_image_is_the_mean_of_squares(scale):
+def test_reduced_image_is_the_mean_of_squares(scale):
     image = PHOTOS[1].crop((0, 0, 640, 424))
     content = as_jpeg(image, subsampling=0)
     small = np.asarray(open_image(content).load(scale)).astype(int)
@@ -110,7 +110,7 @@ def test_a_reduced_image_is_the_mean_of_squares(scale):
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-def test_a_truncated_file_is_found_at_any_scale(scale):
+def test_truncated_file_is_found_at_any_scale(scale):
     content = as_jpeg(PHOTOS[0])
     with pytest.raises(BadImage, match="damaged JPEG"):
         open_image(content[: len(content) // 2]).load(scale)

@@ -13,7 +13,7 @@ from triscale.nn.build import build
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "resnet18"])
-def test_the_mean_of_a_map_is_the_logit_without_its_bias(name):
+def test_mean_of_a_map_is_the_logit_without_its_bias(name):
     torch.manual_seed(0)
     model = build(get(name).replace(classes=5, resolution=96)).eval()
     images, classes = torch.randn(5, 3, 96, 96), torch.arange(5)
@@ -37,13 +37,13 @@ def test_grad_cam_of_a_pooled_linear_head_is_the_exact_map_up_to_the_area():
     np.testing.assert_allclose(found.numpy() * 25, exact.numpy(), atol=1e-5)
 
 
-def test_a_network_without_maps_cannot_be_explained():
+def test_network_without_maps_cannot_be_explained():
     model = nn.Sequential(nn.Flatten(), nn.Linear(27, 2))
     with pytest.raises(JobError, match="no feature map"):
         gradient_maps(model, torch.randn(1, 3, 3, 3), torch.tensor([0]))
 
 
-def test_an_overlay_is_brightest_where_the_map_is_largest():
+def test_overlay_is_brightest_where_the_map_is_largest():
     heat = np.zeros((4, 4), dtype=np.float32)
     heat[3, 3] = 5.0
     heat[0, 0] = -5.0
@@ -52,13 +52,13 @@ def test_an_overlay_is_brightest_where_the_map_is_largest():
     assert picture.shape == (64, 64)
 
 
-def test_a_map_without_evidence_is_dark_and_no_error():
+def test_map_without_evidence_is_dark():
     picture = overlay(Image.new("RGB", (16, 16), (200, 100, 0)), np.full((2, 2), -1.0, dtype=np.float32))
     assert to_png(picture).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v2", "mnasnet_a1", "mobilenet_v1", "resnet18"])
-def test_maps_are_those_of_the_grad_cam_package(name):
+def test_maps_equal_those_of_the_grad_cam_package(name):
     grad_cam = pytest.importorskip("pytorch_grad_cam")
     targets = pytest.importorskip("pytorch_grad_cam.utils.model_targets")
     torch.manual_seed(0)

@@ -31,7 +31,7 @@ LITES = [
 
 
 @pytest.mark.parametrize(("member", "figures"), list(zip(FAMILIES["EfficientNet-Lite"], LITES, strict=True)))
-def test_of_b0_comes_efficientnet_lite_with_its_exact_costs(member, figures):
+def test_lite_form_of_b0_is_efficientnet_lite_with_its_exact_cost(member, figures):
     made = lite(get("efficientnet_b0"))
     scaled = scale_to(made, depth=member.depth, width=member.width, resolution=member.resolution)
     assert (cost(scaled).params, cost(scaled).macs) == figures
@@ -41,7 +41,7 @@ def test_of_b0_comes_efficientnet_lite_with_its_exact_costs(member, figures):
 
 @given(st.one_of(st.sampled_from(LIGHT).map(get), st.randoms().map(lambda rng: SPACE.network(SPACE.sample(rng)))))
 @settings(max_examples=60, deadline=None)
-def test_a_lite_network_has_no_gates_and_only_relu6_and_is_its_own_lite_form(network: Network):
+def test_lite_network_has_no_squeeze_and_excitation_and_only_relu6(network: Network):
     made = lite(network)
     assert lite(made) == made
     primitives = [visit.node for visit in tree.walk(lower(made))]
@@ -54,7 +54,7 @@ def test_a_lite_network_has_no_gates_and_only_relu6_and_is_its_own_lite_form(net
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "mobilenet_v2", "mnasnet_a1"])
-def test_scaled_it_keeps_stem_head_and_the_depth_of_both_ends(name):
+def test_scaling_keeps_stem_head_and_the_depth_of_both_ends(name):
     made = lite(get(name))
     grown = scale(made, EFFICIENTNET.at(3))
     assert (grown.stem.width, grown.head.width) == (made.stem.width, made.head.width)
@@ -68,22 +68,22 @@ def test_equal_stages_in_the_middle_still_grow():
     assert [stage.depth_rule for stage in lite(network).stages] == ["fixed", "scaled", "fixed"]
 
 
-def test_what_is_lite_already_keeps_its_name():
+def test_lite_network_keeps_its_name():
     assert lite(get("efficientnet_lite3")) is get("efficientnet_lite3")
 
 
-def test_full_convolutions_are_no_obstacle():
+def test_full_convolutions_have_a_lite_form():
     network = get("mobilenet_v1").replace(stages=(Stage(block=Conv(activation="silu"), width=16, repeats=1),))
     assert {stage.block.activation for stage in lite(network).stages} == {"relu6"}
     assert build(lite(network)).network.name == "mobilenet_v1_lite"
 
 
-def test_resnets_and_functions_are_refused():
+def test_resnets_and_custom_models_are_refused():
     with pytest.raises(NetworkError, match="resnet18 has basic blocks, which have no lite form"):
         find_lite("resnet18")
     with pytest.raises(NetworkError, match="resnet50 has bottleneck blocks"):
         find_lite("resnet50")
-    with pytest.raises(NetworkError, match="build is a function whose layers are not known"):
+    with pytest.raises(NetworkError, match="build is a custom model whose layers are unknown"):
         find_lite("package.module:build")
     mixed = get("mobilenet_v1").replace(stages=(*get("mobilenet_v1").stages, Stage(block=Basic(), width=16, repeats=1)))
     with pytest.raises(NetworkError, match="basic blocks"):

@@ -14,7 +14,7 @@ from triscale.scaling.apply import scale_to
 from triscale.scaling.law import EFFICIENTNET, Law
 
 
-def test_names_are_those_that_scripts_rely_on():
+def test_names_are_stable():
     assert names() == (
         *(f"efficientnet_b{number}" for number in range(9)),
         "efficientnet_l2",
@@ -37,7 +37,7 @@ def test_names_are_those_that_scripts_rely_on():
 
 
 @pytest.mark.parametrize("name", names())
-def test_a_published_network_is_its_own_json(name):
+def test_published_network_round_trips_through_json(name):
     network = get(name)
     assert network.name == published(name).name == name
     assert Network.from_json(network.to_json()) == network
@@ -53,24 +53,24 @@ def test_a_published_network_is_its_own_json(name):
         ("vgg", "the names are efficientnet_b0, "),
     ],
 )
-def test_an_unknown_name_lists_the_nearest(given, hint):
+def test_unknown_name_lists_the_nearest(given, hint):
     with pytest.raises(NetworkError, match=hint) as caught:
         get(given)
     assert f'there is no network "{given}"' in str(caught.value)
 
 
 @pytest.mark.parametrize("member", [m for m in FAMILIES["EfficientNet"] if m.name != "efficientnet_b0"])
-def test_the_rows_multipliers_give_the_rows_network(member):
+def test_multipliers_of_a_row_give_its_network(member):
     scaled = scale_to(get("efficientnet_b0"), depth=member.depth, width=member.width, resolution=member.resolution)
     assert scaled.stages == member.network.stages
     assert scaled.head == member.network.head
 
 
-def test_accuracies_are_those_of_the_paper():
+def test_accuracies_match_the_paper():
     assert [published(f"efficientnet_b{n}").top1 for n in range(8)] == [77.1, 79.1, 80.1, 81.6, 82.9, 83.6, 84.0, 84.3]
 
 
-def test_dropout_is_a_staircase():
+def test_dropout_increases_in_steps():
     rates = [get(f"efficientnet_b{n}").dropout for n in range(8)]
     assert rates == [0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5, 0.5]
 
@@ -95,7 +95,7 @@ def test_phi_implied_by_the_authors_table(member, phis):
     assert implied == pytest.approx(phis, abs=0.00501)
 
 
-def test_a_coefficient_of_one_implies_nothing():
+def test_coefficient_of_one_implies_nothing():
     assert implied_phi(2, 2, 448, Law(alpha=1, beta=2, gamma=1), 224) == (None, pytest.approx(1), None)
 
 
@@ -105,7 +105,7 @@ def test_implied_phi_inverts_the_law():
     assert implied_phi(at.depth, at.width, 400, law, 100) == pytest.approx((2, 2, 2))
 
 
-def test_networks_as_people_write_them(tmp_path):
+def test_text_forms_of_networks(tmp_path):
     b0 = get("efficientnet_b0")
     own = CustomNetwork(name="build", function="package.module:build")
     b0.save(tmp_path / "b0.json")
@@ -121,7 +121,7 @@ def test_networks_as_people_write_them(tmp_path):
         find_network("missing.json")
 
 
-def test_laws_as_people_write_them(tmp_path):
+def test_text_forms_of_laws(tmp_path):
     EFFICIENTNET.save(tmp_path / "law.json")
     assert find_law("1.2,1.1,1.15") == find_law(str(tmp_path / "law.json")) == EFFICIENTNET
     with pytest.raises(RecordError, match="alpha"):

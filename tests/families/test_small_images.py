@@ -1,4 +1,4 @@
-"""Networks for small images keep a map of at least 3 x 3 and everything else."""
+"""Networks for small images keep a last feature map of at least 3 x 3 pixels; nothing else changes."""
 
 import pytest
 import torch
@@ -29,11 +29,11 @@ def strides(network):
         ("resnet18@32", [1, 1, 2, 2, 2]),
     ],
 )
-def test_strides_are_taken_out_from_the_first_on(name, expected):
+def test_first_strides_are_removed(name, expected):
     assert strides(get(name)) == expected
 
 
-def test_resnet_at_32_px_is_the_usual_one_for_cifar():
+def test_resnet_at_32_px_is_the_common_one_for_cifar():
     """The variant that is commonly trained on CIFAR-10: 3 x 3 stem in other code, here the stem's kernel stays 7."""
     features = []
     build(get("resnet18@32").replace(classes=10)).eval()(torch.zeros(1, 3, 32, 32), features)
@@ -42,14 +42,14 @@ def test_resnet_at_32_px_is_the_usual_one_for_cifar():
 
 @given(st.sampled_from(names()), st.integers(8, 256))
 @settings(max_examples=80, deadline=None)
-def test_the_last_map_is_never_smaller_and_parameters_stay(name, pixels):
+def test_last_map_has_the_minimum_size_and_parameters_stay(name, pixels):
     network = get(f"{name}@{pixels}")
     assert network.resolution == pixels
     assert min(3, pixels) <= -(-pixels // network.total_stride)
     assert cost(network).params == cost(get(name)).params
 
 
-def test_it_is_scaled_to_a_budget_as_any_other():
+def test_adapted_network_fits_a_budget():
     fit = fit_budget(get("efficientnet_b0@32").replace(classes=10), EFFICIENTNET, Budget(macs=5_000_000))
     assert cost(fit.network).macs <= 5_000_000
     assert -(-fit.network.resolution // fit.network.total_stride) >= 1
@@ -58,11 +58,11 @@ def test_it_is_scaled_to_a_budget_as_any_other():
 @pytest.mark.parametrize(
     "text", ["efficientnet_b0@", "efficientnet_b0@big", "efficientnet_b0@0", "efficientnet_b0@99999"]
 )
-def test_a_size_that_is_none_is_refused(text):
+def test_invalid_size_is_refused(text):
     with pytest.raises(NetworkError, match="efficientnet_b0@32"):
         find_network(text)
 
 
-def test_an_unknown_name_with_a_size_is_refused_as_such():
+def test_unknown_name_with_a_size_is_refused():
     with pytest.raises(NetworkError, match="did you mean"):
         find_network("eficientnet_b0@32")

@@ -66,7 +66,7 @@ def test_it_learns_and_keeps_the_budget(made):
     fit = Run.open(made).spec.fit
     assert isinstance(fit, Fit)
     (limit,) = fit.limits
-    assert limit.achieved <= limit.asked == 300_000
+    assert limit.achieved <= limit.requested == 300_000
 
 
 def test_the_manifest_tells_the_truth(made):

@@ -43,7 +43,7 @@ def test_weights_of_the_full_network_do_not_fit_the_lite_one(capsys, folder, tin
 def test_networks_are_shown_and_scaled_in_their_lite_form(capsys, tmp_path):
     shown = json.loads(run(capsys, "show", "efficientnet_b0", "--lite", "--json").out)
     assert (shown["cost"]["params"], shown["cost"]["macs"]) == (4_652_008, 385_187_552)
-    assert "Published" not in run(capsys, "show", "efficientnet_b3", "--lite").out
+    assert "PublishedNetwork" not in run(capsys, "show", "efficientnet_b3", "--lite").out
     file = tmp_path / "network.json"
     assert run(capsys, "scale", "mnasnet_a1", "--lite", "--phi", 1, "--out", file).code == 0
     assert Network.load(file).stem == lite(get("mnasnet_a1")).stem

@@ -109,7 +109,7 @@ def test_b0_without_its_classifier():
 
 
 def test_b3_without_the_rule_of_ninety_percent(monkeypatch):
-    monkeypatch.setattr(apply, "MIN_SHARE", 0.0)
+    monkeypatch.setattr(apply, "MIN_WIDTH_RATIO", 0.0)
     without = {
         number: cost(scale_to(B0, depth=depth, width=width, resolution=224)).params
         for number, width, depth in [(2, 1.1, 1.2), (3, 1.2, 1.4), (4, 1.4, 1.8), (5, 1.6, 2.2), (6, 1.8, 2.6)]

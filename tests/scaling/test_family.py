@@ -1,4 +1,4 @@
-"""A family along a law: its members are those that scaling gives, and phis are read as written."""
+"""Families: the members are scaled networks, and lists of phi are parsed."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from triscale.scaling.family import Family, make_family, read_phis
 from triscale.scaling.law import EFFICIENTNET, Law
 
 
-def test_members_are_what_scaling_gives_and_the_first_is_the_baseline():
+def test_members_are_scaled_networks_and_the_first_is_the_baseline():
     b0 = get("efficientnet_b0")
     family = make_family(b0, EFFICIENTNET, (-1, 0, 1, 2.5), cost)
     assert family.members[1].network == b0
@@ -33,16 +33,16 @@ def test_members_are_what_scaling_gives_and_the_first_is_the_baseline():
         ("0..1,3", (0, 1, 3)),
     ],
 )
-def test_phis_as_people_write_them(text, phis):
+def test_text_forms_of_phis(text, phis):
     assert read_phis(text) == phis
 
 
 @pytest.mark.parametrize("text", ["", "a", "0..", "4..0", "0..4:0", "1,1", "0..1,1", "0..1000"])
-def test_what_is_no_phi_is_refused(text):
+def test_invalid_phis_are_refused(text):
     with pytest.raises(UserError, match="phi"):
         read_phis(text)
 
 
-def test_a_phi_beyond_all_networks_is_refused():
-    with pytest.raises(BudgetError, match="more than a thousandfold"):
+def test_phi_beyond_the_maximum_is_refused():
+    with pytest.raises(BudgetError, match="by more than 1,000"):
         make_family(get("efficientnet_b0"), Law(alpha=2, beta=1, gamma=1), (20,), cost)

@@ -1,4 +1,4 @@
-"""The largest network that keeps a budget: it never exceeds it, it uses it, and more never gives less.
+"""Fits never exceed the budget, use most of it, and a larger budget never gives a smaller network.
 
 A hundred budgets are tried, a thousand with ``make test-all``, over three families, with one, two and three limits.
 """
@@ -21,7 +21,7 @@ from triscale.network.cost import Counts, cost, count_network
 from triscale.network.custom import CustomNetwork
 from triscale.network.spec import Basic, Bottleneck, Conv, Head, MBConv, Network, Stage, Stem
 from triscale.scaling.apply import scale
-from triscale.scaling.budget import Budget, figure
+from triscale.scaling.budget import Budget, cost_value
 from triscale.scaling.fit import Fit, fit_budget, fit_budget_traced
 from triscale.scaling.law import EFFICIENTNET, Law
 
@@ -34,7 +34,7 @@ def random_budget(random_numbers: random.Random, baseline: Network) -> Budget:
     needed = count_network(baseline)
     least = {"macs": -1.0, "params": -0.3, "size": -0.3}
     names = random_numbers.choice([("macs",), ("macs",), ("params",), ("size",), ("macs", "params"), ("macs", "size")])
-    return Budget(**{name: figure(needed, name) * 10 ** random_numbers.uniform(least[name], 1) for name in names})
+    return Budget(**{name: cost_value(needed, name) * 10 ** random_numbers.uniform(least[name], 1) for name in names})
 
 
 def check(fit: Fit, baseline: Network, law: Law, budget: Budget) -> None:
@@ -42,8 +42,8 @@ def check(fit: Fit, baseline: Network, law: Law, budget: Budget) -> None:
     assert budget.admits(counted)
     assert [limit.name for limit in fit.limits] == list(budget.limits)
     for limit in fit.limits:
-        assert limit.asked == budget.limits[limit.name]
-        assert limit.achieved == figure(counted, limit.name) <= limit.asked
+        assert limit.requested == budget.limits[limit.name]
+        assert limit.achieved == cost_value(counted, limit.name) <= limit.requested
         assert 0 < limit.used <= 1
     assert fit.binding == max(fit.limits, key=lambda limit: limit.used).name
     assert fit.baseline == baseline.name
@@ -79,7 +79,7 @@ coefficients = st.sampled_from([1.0, 1.02, 1.1, 1.2, 1.5, 2.0])
 
 @settings(max_examples=60, deadline=None)
 @given(coefficients, coefficients, coefficients, st.floats(0.02, 20), st.sampled_from([*BASELINES, get("resnet18")]))
-def test_any_law_keeps_the_budget(alpha, beta, gamma, share, baseline):
+def test_any_law_meets_the_budget(alpha, beta, gamma, share, baseline):
     law = Law(alpha=alpha, beta=beta, gamma=gamma)
     budget = Budget(macs=share * count_network(baseline).macs)
     try:
@@ -124,7 +124,7 @@ def test_more_budget_never_gives_less(baseline, law):
     needed = count_network(baseline)
     for name in ("macs", "size"):
         last = 0
-        limits = sorted(figure(needed, name) * 2 ** random_numbers.uniform(-1, 3) for _ in range(25))
+        limits = sorted(cost_value(needed, name) * 2 ** random_numbers.uniform(-1, 3) for _ in range(25))
         for limit in limits:
             try:
                 fit = fit_budget(baseline, law, Budget(**{name: limit}))
@@ -137,17 +137,17 @@ def test_more_budget_never_gives_less(baseline, law):
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(0.2, 5), st.floats(0.5, 5), st.floats(1, 1.5), st.floats(1, 1.5))
-def test_more_of_two_limits_never_gives_less(macs, params, more_macs, more_params):
+def test_larger_pair_of_limits_never_gives_a_smaller_network(macs, params, more_macs, more_params):
     first = Budget(macs=macs * count_network(V2).macs, params=params * count_network(V2).params)
     second = Budget(macs=first.macs * more_macs, params=first.params * more_params)
     small, large = (fit_budget(V2, EFFICIENTNET, budget).limits for budget in (first, second))
     assert all(more.achieved >= less.achieved for less, more in zip(small, large, strict=True))
 
 
-def test_a_budget_of_what_the_baseline_needs_gives_the_baseline():
+def test_budget_equal_to_the_baseline_gives_the_baseline():
     for baseline in (*BASELINES, get("resnet18"), get("mobilenet_v1"), get("efficientnet_lite2")):
         for name in ("macs", "params", "size"):
-            fit = fit_budget(baseline, EFFICIENTNET, Budget(**{name: figure(count_network(baseline), name)}))
+            fit = fit_budget(baseline, EFFICIENTNET, Budget(**{name: cost_value(count_network(baseline), name)}))
             assert fit.limits[0].used <= 1
             if fit.network.replace(name=baseline.name) == baseline:
                 assert fit.phi == 0
@@ -166,14 +166,14 @@ def test_two_limits_at_once():
     assert tight.limits[1].used > 0.9
 
 
-def test_a_size_counts_parameters_and_running_statistics():
+def test_size_counts_parameters_and_running_statistics():
     fit = fit_budget(B0, EFFICIENTNET, Budget(size=20e6))
     counted = cost(fit.network)
     assert fit.limits[0].achieved == 4 * (counted.params + counted.buffers) <= 20_000_000
     assert fit.binding == "size"
 
 
-def test_steps_taken_ahead_are_named():
+def test_extra_steps_are_described():
     fit = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9))
     assert fit.steps
     by_phi = scale(B0, fit.scale)
@@ -183,23 +183,23 @@ def test_steps_taken_ahead_are_named():
     assert f"{fit.limits[0]}".endswith("% used)")
 
 
-def test_the_networks_name_tells_its_baseline_and_phi():
+def test_network_name_contains_baseline_and_phi():
     assert fit_budget(B0, EFFICIENTNET, Budget(macs=1e9)).network.name == "efficientnet_b0_phi+1.1"
     assert fit_budget(B0, EFFICIENTNET, Budget(macs=1e8)).network.name.startswith("efficientnet_b0_phi-")
 
 
 @pytest.mark.parametrize("forms", ["1k", "1k, 5M params", "1k params", "1kB", "500 bytes, 1M"])
 @pytest.mark.parametrize("baseline", [*BASELINES, get("mobilenet_v1_025")], ids=lambda network: network.name)
-def test_an_impossible_budget_names_one_that_then_works(baseline, forms):
+def test_message_of_an_impossible_budget_names_a_possible_one(baseline, forms):
     budget = Budget.of(forms)
-    with pytest.raises(BudgetError, match=f"no network scaled from {baseline.name} keeps the budget") as caught:
+    with pytest.raises(BudgetError, match=f"no network scaled from {baseline.name} meets the budget") as caught:
         fit_budget(baseline, EFFICIENTNET, budget)
     needed = Budget.of(*re.findall(r"at least ([\d.]+[kMG]?B?(?: MACs| params| bytes)?)", str(caught.value)))
     possible = Budget(**(budget.model_dump() | needed.model_dump(exclude_none=True)))
     check(fit_budget(baseline, EFFICIENTNET, possible), baseline, EFFICIENTNET, possible)
 
 
-def test_impossible_means_less_than_what_is_named():
+def test_budget_below_the_named_one_is_impossible():
     with pytest.raises(BudgetError) as caught:
         fit_budget(B0, EFFICIENTNET, Budget(macs=1))
     (needed,) = Budget.of(*re.findall(r"at least ([\d.]+[kMG]? MACs)", str(caught.value))).limits.values()
@@ -215,12 +215,14 @@ def test_impossible_means_less_than_what_is_named():
         (Law(alpha=1.5, beta=1, gamma=1), Budget(macs=1e14)),
     ],
 )
-def test_a_law_that_never_reaches_the_limit_says_so(law, budget):
-    with pytest.raises(BudgetError, match=r"does not reach .* from efficientnet_b0.*add a limit that grows with it"):
+def test_law_that_never_reaches_the_limit_is_refused(law, budget):
+    with pytest.raises(
+        BudgetError, match=r"does not reach .* from efficientnet_b0.*add a limit that grows with the law"
+    ):
         fit_budget(B0, law, budget)
 
 
-def test_a_law_that_changes_nothing_gives_the_baseline_or_nothing():
+def test_law_without_growth_gives_the_baseline_or_an_error():
     still = Law(alpha=1, beta=1, gamma=1)
     fit = fit_budget(B0, still, Budget(macs=1e12))
     assert (fit.network.replace(name=B0.name), fit.phi, fit.steps) == (B0, 0, ())
@@ -237,7 +239,7 @@ def test_a_law_that_changes_nothing_gives_the_baseline_or_nothing():
     ],
 )
 @pytest.mark.parametrize("macs", [1e8, 2e9])
-def test_a_coefficient_of_one_keeps_its_dimension(law, kept, macs):
+def test_coefficient_of_one_keeps_its_dimension(law, kept, macs):
     network = fit_budget(B0, law, Budget(macs=macs)).network
     changed = {
         "depth": [stage.repeats for stage in network.stages] != [stage.repeats for stage in B0.stages],
@@ -247,7 +249,7 @@ def test_a_coefficient_of_one_keeps_its_dimension(law, kept, macs):
     assert changed == {name: name != kept for name in changed}
 
 
-def test_fixed_rules_are_kept():
+def test_fixed_rules_are_respected():
     lite = get("efficientnet_lite0")
     for macs in (1e8, 5e8, 5e9):
         network = fit_budget(lite, EFFICIENTNET, Budget(macs=macs)).network
@@ -282,7 +284,7 @@ def test_small_networks_of_odd_widths_fit_too(network):
     assert statistics.median(used) >= 0.85
 
 
-def test_the_answer_is_always_the_same():
+def test_fit_is_deterministic():
     fits = [fit_budget(R50, EFFICIENTNET, Budget(macs=2.5e9)) for _ in range(2)]
     assert fits[0].to_json() == fits[1].to_json()
 
@@ -300,7 +302,7 @@ def smooth(network: CustomNetwork) -> Counts:
 
 @settings(max_examples=60)
 @given(st.floats(0.05, 100))
-def test_a_traced_fit_keeps_the_budget(share):
+def test_traced_fit_meets_the_budget(share):
     budget = Budget(macs=share * 1e8)
     fit = fit_budget_traced(OWN, EFFICIENTNET, budget, smooth)
     assert fit.limits[0].achieved == smooth(fit.network).macs <= budget.macs
@@ -312,7 +314,7 @@ def test_a_traced_fit_keeps_the_budget(share):
     assert smooth(scale(OWN, EFFICIENTNET.at(fit.phi + 1 / 256))).macs > budget.macs
 
 
-def test_a_traced_fit_of_an_uneven_cost_was_counted():
+def test_traced_fit_of_a_nonmonotonic_cost_was_counted():
     counted = {}
 
     def uneven(network: CustomNetwork) -> Counts:
@@ -324,9 +326,9 @@ def test_a_traced_fit_of_an_uneven_cost_was_counted():
     assert fit.limits[0].achieved == counted[fit.network.structure].macs <= 3e8
 
 
-def test_traced_fits_that_cannot_be():
+def test_impossible_traced_fits_are_refused():
     with pytest.raises(
-        BudgetError, match=r"no network scaled from own keeps the budget of 1.00k MACs; the smallest needs"
+        BudgetError, match=r"no network scaled from own meets the budget of 1.00k MACs; the smallest needs"
     ):
         fit_budget_traced(OWN, EFFICIENTNET, Budget(macs=1e3), smooth)
     for law in (EFFICIENTNET, Law(alpha=2, beta=1, gamma=1), Law(alpha=1, beta=100, gamma=1)):
@@ -334,6 +336,6 @@ def test_traced_fits_that_cannot_be():
             fit_budget_traced(OWN, law, Budget(macs=1e9), lambda network: Counts(macs=5))
 
 
-def test_a_traced_law_that_changes_nothing_gives_the_baseline():
+def test_traced_law_without_growth_gives_the_baseline():
     fit = fit_budget_traced(OWN, Law(alpha=1, beta=1, gamma=1), Budget(macs=1e9), smooth)
     assert (fit.phi, fit.network.replace(name="own")) == (0, OWN)

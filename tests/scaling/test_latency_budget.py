@@ -1,4 +1,4 @@
-"""Budgets of time, by predictors that were made up."""
+"""Latency budgets, with synthetic predictors."""
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +10,7 @@ from triscale.jobs.core.networks import fit_any
 from triscale.network.cost import Counts, count_network
 from triscale.network.custom import CustomNetwork
 from triscale.network.latency import NAMES, Predictor, predict
-from triscale.scaling.budget import Budget, Timed
+from triscale.scaling.budget import Budget, TimedCounts
 from triscale.scaling.fit import Fit, fit_budget
 from triscale.scaling.law import EFFICIENTNET
 
@@ -38,10 +38,10 @@ MACS = predictor(
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v2", "mnasnet_a1", "resnet50"])
 @pytest.mark.parametrize("limit", [2.0, 7.77, 40.0])
-def test_a_forecast_within_the_limit_and_not_far_below_it(name, limit):
+def test_predicted_latency_is_within_and_close_to_the_limit(name, limit):
     fit = fit_budget(get(name), EFFICIENTNET, Budget(latency=limit), EVERYTHING)
     (asked,) = fit.limits
-    assert asked.asked == round(1000 * limit)
+    assert asked.requested == round(1000 * limit)
     assert predict(EVERYTHING, fit.network) <= asked.achieved / 1000 <= limit
     assert asked.used > 0.9
     assert fit.predictor == EVERYTHING
@@ -56,36 +56,36 @@ def test_more_time_never_gives_a_network_of_less(limit, more):
     assert small.limits[0].achieved <= large.limits[0].achieved
 
 
-def test_time_that_is_macs_gives_what_macs_give():
+def test_latency_proportional_to_macs_gives_the_fit_of_macs():
     by_time = fit_budget(B0, EFFICIENTNET, Budget(latency=30.0), MACS)
     by_macs = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9))
     # The vectors of squeeze-excite are free in this predictor: 1% of the MACs.
     assert count_network(by_time.network).macs == pytest.approx(count_network(by_macs.network).macs, rel=0.03)
 
 
-def test_all_limits_are_kept_at_once():
+def test_all_limits_are_met_together():
     fit = fit_budget(B0, EFFICIENTNET, Budget.of("20ms", "5M params"), MACS)
     assert {limit.name: limit.used <= 1 for limit in fit.limits} == {"params": True, "latency": True}
     assert fit.binding == "params"
     assert "ms of 20 ms" in str(fit.limits[1])
 
 
-def test_what_is_counted_is_as_exact_with_a_profile_as_without():
+def test_counted_limits_are_equal_with_and_without_a_profile():
     with_profile = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9), EVERYTHING)
     assert with_profile == fit_budget(B0, EFFICIENTNET, Budget(macs=1e9))
     assert with_profile.predictor is None
 
 
-def test_without_a_profile_the_message_says_how_to_make_one():
+def test_message_without_a_profile_says_how_to_create_one():
     with pytest.raises(BudgetError, match="triscale profile --out"):
         fit_budget(B0, EFFICIENTNET, Budget(latency=20))
     with pytest.raises(BudgetError, match="triscale profile --out"):
         Budget(latency=20).admits(Counts())
-    assert Budget(latency=20).admits(Timed(Counts(), 20_000))
-    assert not Budget(latency=20).admits(Timed(Counts(), 20_001))
+    assert Budget(latency=20).admits(TimedCounts(Counts(), 20_000))
+    assert not Budget(latency=20).admits(TimedCounts(Counts(), 20_001))
 
 
-def test_a_time_too_short_names_one_that_can_be_met():
+def test_message_of_an_impossible_latency_names_a_possible_one():
     with pytest.raises(BudgetError, match=r"at least (\S+ ms)") as caught:
         fit_budget(B0, EFFICIENTNET, Budget(latency=0.05), EVERYTHING)
     least = str(caught.value).split("at least ")[1].split(":")[0]
@@ -98,7 +98,7 @@ def test_the_time_of_a_function_cannot_be_predicted():
         fit_any(own, EFFICIENTNET, Budget(latency=20), EVERYTHING)
 
 
-def test_times_in_words_are_read_back():
+def test_text_form_of_latency_round_trips():
     for form, words in (("20ms", "20 ms"), (".5s", "500 ms"), ("2s", "2 s"), ("800us", "0.8 ms")):
         budget = Budget.of(form)
         assert str(budget) == words

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from triscale.families import get
 from triscale.network.custom import CustomNetwork
 from triscale.scaling.apply import (
-    repeats_reaching,
+    min_repeats_for,
+    min_resolution,
+    min_resolution_for,
+    min_width_for,
     resolution_multiple,
-    resolution_reaching,
     round_repeats,
     round_resolution,
     round_width,
-    smallest_resolution,
-    width_reaching,
 )
 
 widths = st.floats(min_value=1e-3, max_value=1e5)
@@ -36,7 +36,7 @@ def test_widths(width, rounded):
 
 @given(widths)
 @example(16 * 1.2)
-def test_a_width_is_a_multiple_of_8_and_never_more_than_a_tenth_below(width):
+def test_width_is_a_multiple_of_8_and_at_most_10_percent_below(width):
     rounded = round_width(width)
     assert isinstance(rounded, int)
     assert rounded % 8 == 0
@@ -45,24 +45,24 @@ def test_a_width_is_a_multiple_of_8_and_never_more_than_a_tenth_below(width):
 
 
 @given(widths, widths)
-def test_widths_are_rounded_in_order(one, other):
+def test_rounding_of_widths_is_monotonic(one, other):
     assert (round_width(min(one, other))) <= round_width(max(one, other))
 
 
 @given(st.integers(1, 5000).map(lambda count: 8 * count))
-def test_the_inverse_of_a_width_is_exact(rounded):
-    least = width_reaching(rounded)
+def test_inverse_of_a_width_is_exact(rounded):
+    least = min_width_for(rounded)
     assert rounded == 8 or round_width(least) == rounded
     assert rounded == 8 or round_width(least * A_HAIR_LESS) == rounded - 8
 
 
 @given(st.integers(1, 10_000))
-def test_whole_numbers_of_repeats_stay(repeats):
+def test_integer_repeats_do_not_change(repeats):
     assert round_repeats(repeats) == repeats
     assert round_repeats(repeats + 1e-12) == round_repeats(repeats - 1e-12) == repeats
 
 
-def test_noise_of_floating_point_adds_no_block():
+def test_floating_point_errors_add_no_block():
     assert math.ceil(100 * 1.1) == 111
     for tenths in range(10, 60):
         for repeats in range(1, 9):
@@ -71,21 +71,21 @@ def test_noise_of_floating_point_adds_no_block():
 
 
 @given(st.floats(1e-6, 1e4), st.floats(1e-6, 1e4))
-def test_repeats_are_rounded_up_in_order(one, other):
+def test_rounding_of_repeats_is_monotonic(one, other):
     low, high = sorted((one, other))
     assert 1 <= round_repeats(low) <= round_repeats(high)
     assert round_repeats(low) >= low - 1e-8
 
 
 @given(st.integers(2, 1000))
-def test_the_inverse_of_repeats_is_exact(rounded):
-    least = repeats_reaching(rounded)
+def test_inverse_of_repeats_is_exact(rounded):
+    least = min_repeats_for(rounded)
     assert round_repeats(least) == rounded
     assert round_repeats(least - 1e-8) == rounded - 1
 
 
 @given(st.floats(1e-3, 1e5), st.integers(1, 64))
-def test_a_resolution_is_the_nearest_multiple(resolution, multiple):
+def test_resolution_is_the_nearest_multiple(resolution, multiple):
     rounded = round_resolution(resolution, multiple)
     assert rounded % multiple == 0
     assert rounded >= multiple
@@ -93,21 +93,21 @@ def test_a_resolution_is_the_nearest_multiple(resolution, multiple):
 
 
 @given(st.integers(1, 500), st.integers(1, 64))
-def test_the_inverse_of_a_resolution_is_exact(count, multiple):
+def test_inverse_of_a_resolution_is_exact(count, multiple):
     rounded = count * multiple
-    least = resolution_reaching(rounded, multiple)
+    least = min_resolution_for(rounded, multiple)
     assert round_resolution(least, multiple) == rounded
     assert count == 1 or round_resolution(math.nextafter(least, 0), multiple) == rounded - multiple
 
 
 @pytest.mark.parametrize(("name", "multiple"), [("efficientnet_b0", 16), ("resnet50", 16), ("mobilenet_v1", 16)])
-def test_resolutions_are_snapped_to_half_the_strides(name, multiple):
+def test_resolutions_are_multiples_of_half_the_total_stride(name, multiple):
     assert resolution_multiple(get(name)) == multiple
-    assert smallest_resolution(get(name)) == 32
+    assert min_resolution(get(name)) == 32
 
 
 @pytest.mark.parametrize(("stride", "multiple"), [(1, 1), (2, 1), (4, 2), (8, 4)])
-def test_small_strides_snap_finely(stride, multiple):
+def test_small_strides_have_fine_multiples(stride, multiple):
     own = CustomNetwork(name="own", function="a:b", total_stride=stride, resolution=28)
     assert resolution_multiple(own) == multiple
-    assert smallest_resolution(own) == stride
+    assert min_resolution(own) == stride

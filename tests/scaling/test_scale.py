@@ -1,4 +1,4 @@
-"""Laws, multipliers, and scaling networks by them."""
+"""Laws, multipliers, and scaled networks."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from triscale.scaling.law import EFFICIENTNET, Law, Scale
 coefficients = st.floats(1.0, 3.0)
 
 
-def test_the_papers_law():
+def test_papers_law():
     assert EFFICIENTNET.nominal_growth == pytest.approx(1.92027)
     assert str(EFFICIENTNET) == "alpha 1.2, beta 1.1, gamma 1.15"
 
 
 @given(coefficients, coefficients, coefficients, st.floats(-5, 5))
-def test_a_law_is_equation_3(alpha, beta, gamma, phi):
+def test_law_is_equation_3(alpha, beta, gamma, phi):
     at = Law(alpha=alpha, beta=beta, gamma=gamma).at(phi)
     assert (at.depth, at.width, at.resolution) == (alpha**phi, beta**phi, gamma**phi)
 
@@ -35,18 +35,18 @@ def test_phi_of_zero_changes_nothing():
 
 
 @given(st.floats(1.0, 100.0), st.floats(1.0, 100.0), st.floats(1.001, 100.0))
-def test_a_law_can_be_taken_to_its_largest_phi(alpha, beta, gamma):
+def test_law_reaches_its_maximum_phi(alpha, beta, gamma):
     law = Law(alpha=alpha, beta=beta, gamma=gamma)
-    at = law.at(law.largest_phi)
+    at = law.at(law.max_phi)
     assert max(at.depth, at.width, at.resolution) == pytest.approx(1000)
 
 
-def test_a_law_that_changes_nothing_has_no_largest_phi():
-    assert Law(alpha=1, beta=1, gamma=1).largest_phi == math.inf
+def test_law_without_growth_has_no_maximum_phi():
+    assert Law(alpha=1, beta=1, gamma=1).max_phi == math.inf
 
 
 @pytest.mark.parametrize("wrong", [{"alpha": 0.99}, {"beta": 0}, {"gamma": 101}, {"alpha": math.nan}, {"delta": 1}])
-def test_a_law_is_checked(wrong):
+def test_coefficients_are_checked(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Law(**({"alpha": 1.2, "beta": 1.1, "gamma": 1.15} | wrong))
 
@@ -57,7 +57,7 @@ def test_multipliers_are_checked(wrong):
         Scale(**wrong)
 
 
-def test_multipliers_in_words():
+def test_multipliers_as_text():
     assert str(Scale(depth=1.2, width=1.1)) == "depth x1.2, width x1.1, resolution x1"
 
 
@@ -103,7 +103,7 @@ def test_every_family_scales_in_every_dimension(name, dimension, multiplier):
 
 @pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize("phi", [-40, -2.5, -0.3, 0.01, 0.77, 1])
-def test_fractional_and_negative_phi_are_as_good_as_one(name, phi):
+def test_fractional_and_negative_phi_are_allowed(name, phi):
     scaled = scale(get(name), EFFICIENTNET.at(phi))
     assert cost(scaled).macs > 0
     assert scaled.classes == 1000
@@ -132,17 +132,17 @@ def test_rules_of_widths_and_depths():
     assert scale(get("mnasnet_b1"), Scale(width=1.5)).head.width == 1280
 
 
-def test_a_published_resolution_is_taken_as_it_is():
+def test_published_resolution_is_not_rounded():
     assert scale_to(get("efficientnet_b0"), depth=1, width=1, resolution=475).resolution == 475
 
 
-def test_a_resolution_never_falls_below_the_strides_or_the_baselines_own():
+def test_resolution_never_falls_below_the_strides_or_the_baselines_own():
     assert scale(get("efficientnet_b0"), Scale(resolution=0.001)).resolution == 32
     small = get("efficientnet_b0").replace(resolution=20)
     assert scale(small, Scale(resolution=0.001)).resolution == 16
 
 
-def test_own_networks_are_scaled_by_their_multipliers():
+def test_custom_models_are_scaled_by_their_multipliers():
     own = CustomNetwork(name="own", function="a:b", depth=2.0, width=1.5, resolution=64, total_stride=8)
     scaled = scale(own, Scale(depth=2, width=2, resolution=1.3))
     assert (scaled.depth, scaled.width, scaled.resolution) == (4.0, 3.0, 84)

@@ -32,7 +32,7 @@ def test_no_network_costs_more_than_was_asked_and_all_cost_nearly_the_same(name,
     assert found.baseline.structure == start.structure
     asked = int(times * count_network(start).macs)
     for contender in found.contenders[1:]:
-        assert contender.macs.achieved == count_network(contender.network).macs <= asked == contender.macs.asked
+        assert contender.macs.achieved == count_network(contender.network).macs <= asked == contender.macs.requested
         assert contender.params == count_network(contender.network).params
     assert found.unevenness < 0.05
     assert max(contender.macs.used for contender in found.contenders[1:]) > 0.75

@@ -12,7 +12,7 @@ from triscale.errors import NetworkError, RecordError, SearchError
 from triscale.families import get
 from triscale.network.cost import count_network
 from triscale.network.spec import BatchNorm, Network
-from triscale.scaling.budget import figure
+from triscale.scaling.budget import cost_value
 from triscale.search.baseline.options import MENUS, Choices, Options, round_to_width
 from triscale.search.baseline.space import around, make_space, mnasnet
 
@@ -113,9 +113,9 @@ def test_the_cheapest_and_the_dearest_are_those_of_all(cost):
     skeleton = get("mobilenet_v2@32").replace(stages=get("mobilenet_v2@32").stages[:2], name="two")
     space = make_space("two", skeleton, Choices(options=(options,), resolutions=(24, 32)))
     every = product(*(range(len(choice.options)) for choice in space.places))
-    costs = [figure(count_network(space.network(sample)), cost) for sample in every]
-    assert figure(count_network(space.smallest(cost)), cost) == min(costs)
-    assert figure(count_network(space.largest(cost)), cost) == max(costs)
+    costs = [cost_value(count_network(space.network(sample)), cost) for sample in every]
+    assert cost_value(count_network(space.smallest(cost)), cost) == min(costs)
+    assert cost_value(count_network(space.largest(cost)), cost) == max(costs)
 
 
 def test_a_target_out_of_reach_says_the_nearest():

@@ -80,7 +80,7 @@ def test_averages_are_preferred_and_all_variables_are_mapped():
     np.testing.assert_array_equal(found[3, 0], depthwise[:, :, 3, 0])
 
 
-def test_a_folder_a_prefix_and_an_archive_are_read(checkpoint: Path, tmp_path: Path):
+def test_folder_a_prefix_and_an_archive_are_read(checkpoint: Path, tmp_path: Path):
     expected = sorted(read_bundle(checkpoint))
     assert sorted(read_bundle(tmp_path)) == expected
     assert sorted(read_bundle(tmp_path / "model.ckpt")) == expected
@@ -102,7 +102,7 @@ def test_variable_without_a_layer_is_refused():
         to_torch({"b0/whatever": np.zeros(3, np.float32)})
 
 
-def test_a_compressed_index_is_refused(checkpoint: Path):
+def test_compressed_index_is_refused(checkpoint: Path):
     content = bytearray(checkpoint.read_bytes())
     content[handle_end(content)] = 1
     checkpoint.write_bytes(content)
@@ -150,7 +150,7 @@ def test_changed_byte_is_never_read_as_another_value(tmp_path_factory, data):
         np.testing.assert_array_equal(found[name], values)
 
 
-def test_a_missing_data_file_is_named(checkpoint: Path, tmp_path: Path):
+def test_missing_data_file_is_named(checkpoint: Path, tmp_path: Path):
     (tmp_path / "model.ckpt.data-00000-of-00001").unlink()
     with pytest.raises(WeightsError, match=r"needs one file model\.ckpt\.data-00000-of-\.\.\., and there are 0"):
         read_bundle(checkpoint)

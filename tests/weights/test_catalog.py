@@ -96,7 +96,7 @@ def test_every_contract_round_trips_through_json(name):
         ("alexnet", "triscale weights list shows the names"),
     ],
 )
-def test_a_misspelt_name_gets_a_hint(name, hint):
+def test_misspelt_name_gets_a_hint(name, hint):
     with pytest.raises(WeightsError, match=f'no published weights "{name}".*{hint}'):
         catalog.published(name)
 
@@ -133,7 +133,7 @@ def test_different_network_is_refused_with_each_field():
     check_fits(weights, weights.network.replace(classes=10), drop_head=True)
 
 
-def test_the_catalog_needs_no_torch():
+def test_catalog_needs_no_torch():
     code = "import sys; from triscale.weights import catalog; catalog.published('timm/resnet18')\n"
     code += "print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -208,7 +208,7 @@ def test_offline_sends_no_request(server, how, monkeypatch):
     assert server.ranges == []
 
 
-def test_an_altered_file_in_the_cache_is_refused(server):
+def test_altered_file_in_the_cache_is_refused(server):
     path = fetch(weights(server))
     path.write_bytes(CONTENT[:-1] + b"x")
     with pytest.raises(WeightsError, match=r"was altered or is not the published file.*remove it"):
@@ -233,7 +233,7 @@ def test_weights_without_a_url(server):
 
 
 @torch.no_grad()
-def test_a_name_becomes_a_module_and_is_imported_once(server, tmp_path, monkeypatch):
+def test_name_becomes_a_module_and_is_imported_once(server, tmp_path, monkeypatch):
     torch.manual_seed(6)
     theirs = torchvision.models.resnet18().eval()
     torch.save(theirs.state_dict(), tmp_path / "a.pth")

@@ -105,7 +105,7 @@ def test_no_archive_takes_more_than_its_size_allows(tmp_path: Path, peaks: list[
     assert not list(Path("/tmp").glob("escaped*"))
 
 
-def test_a_large_file_is_read_within_twice_its_size(tmp_path: Path, peaks: list[int]):
+def test_large_file_is_read_within_twice_its_size(tmp_path: Path, peaks: list[int]):
     path = tmp_path / "large.pth"
     torch.save({"state_dict": {str(number): torch.randn(1 << 20) for number in range(size(40, 200))}}, path)
     opened = foreign.open_pickle(path, "zip")

@@ -42,7 +42,7 @@ def same(model: nn.Module, theirs: nn.Module) -> bool:
     return torch.allclose(model(IMAGES), theirs(IMAGES), rtol=1e-5, atol=1e-5)
 
 
-def test_a_file_of_torch_save_becomes_a_module(tmp_path: Path, theirs: nn.Module):
+def test_file_of_torch_save_becomes_a_module(tmp_path: Path, theirs: nn.Module):
     torch.save(theirs.state_dict(), tmp_path / "a.pth")
     model = load_weights(tmp_path / "a.pth", source="torchvision", name="resnet18")
     assert not model.training
@@ -91,7 +91,7 @@ def test_nested_average_is_used(tmp_path, theirs, state):
     assert same(loaded.build(), theirs)
 
 
-def test_a_legacy_file_and_safetensors_are_read(tmp_path, theirs, state):
+def test_legacy_file_and_safetensors_are_read(tmp_path, theirs, state):
     torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     assert same(load_weights(tmp_path / "old.pth", source="timm", name="resnet18"), theirs)
     safetensors.torch.save_file({f"module.{name}": value for name, value in state.items()}, tmp_path / "a.safetensors")
@@ -124,7 +124,7 @@ def test_part_can_be_given(tmp_path, theirs, state):
         find_state({"teacher": {"net": state}}, part="teachr")
 
 
-def test_a_whole_module_is_refused(tmp_path, theirs):
+def test_whole_module_is_refused(tmp_path, theirs):
     torch.save(theirs, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"holds more than tensors: .*torchvision\.models\.resnet\.ResNet"):
         load_file(tmp_path / "a.pth", source="torchvision", name="resnet18")
@@ -144,7 +144,7 @@ def test_imported_file_contains_its_contract(tmp_path, theirs, state):
 
 
 @pytest.mark.parametrize("position", [0.001, 0.3, 0.999])
-def test_an_altered_import_is_refused(tmp_path, state, position):
+def test_altered_import_is_refused(tmp_path, state, position):
     save_file(state, tmp_path / "a.bin")
     import_file(tmp_path / "a.bin", tmp_path / "a.safetensors", source="torchvision", name="resnet18")
     content = bytearray((tmp_path / "a.safetensors").read_bytes())
@@ -154,7 +154,7 @@ def test_an_altered_import_is_refused(tmp_path, state, position):
         load_file(tmp_path / "a.safetensors")
 
 
-def test_a_published_name_with_another_file_is_refused_and_the_architecture_alone_is_not(tmp_path, state):
+def test_published_name_with_another_file_is_refused_and_the_architecture_alone_is_not(tmp_path, state):
     save_file(state, tmp_path / "a.bin")
     with pytest.raises(WeightsError, match=r"is not torchvision/resnet18\.IMAGENET1K_V1 as published: its SHA-256"):
         import_file(tmp_path / "a.bin", tmp_path / "b.safetensors", source="torchvision", name="resnet18.IMAGENET1K_V1")
@@ -162,7 +162,7 @@ def test_a_published_name_with_another_file_is_refused_and_the_architecture_alon
     assert load_file(tmp_path / "a.bin", source="torchvision", name="resnet18").weights.preprocessing is None
 
 
-def test_a_file_with_the_published_digest_gets_the_published_contract(tmp_path, state, monkeypatch):
+def test_file_with_the_published_digest_gets_the_published_contract(tmp_path, state, monkeypatch):
     save_file(state, tmp_path / "a.bin")
     known = catalog.table("torchvision")
     digest = sha256_of(tmp_path / "a.bin")
@@ -210,7 +210,7 @@ def test_weights_for_a_different_network_are_refused(tmp_path, state):
         loaded.state_for(loaded.weights.network.replace(padding="same"))
 
 
-def test_a_file_without_contract_needs_source_and_name(tmp_path, state):
+def test_file_without_contract_needs_source_and_name(tmp_path, state):
     save_file(state, tmp_path / "a.bin")
     with pytest.raises(WeightsError, match="does not say which network it belongs to"):
         load_file(tmp_path / "a.bin")
@@ -245,7 +245,7 @@ def write_run(folder: Path, network: Network) -> nn.Module:
 
 
 @torch.no_grad()
-def test_the_weights_of_a_run_are_read_with_its_contract(tmp_path, tiny):
+def test_weights_of_a_run_are_read_with_its_contract(tmp_path, tiny):
     model = write_run(tmp_path / "run", tiny)
     for given in (tmp_path / "run", tmp_path / "run" / "model.safetensors"):
         loaded = find_weights(str(given))
@@ -268,7 +268,7 @@ def test_run_weights_without_their_run_or_altered_are_refused(tmp_path, tiny):
         load_file(file)
 
 
-def test_a_contract_of_a_newer_schema_is_refused(tmp_path, state):
+def test_contract_of_a_newer_schema_is_refused(tmp_path, state):
     save_file(state, tmp_path / "a.bin")
     made = import_file(tmp_path / "a.bin", tmp_path / "a.safetensors", source="torchvision", name="resnet18")
     contract = json.loads(made.weights.to_json()) | {"schema": 3}

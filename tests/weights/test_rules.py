@@ -96,7 +96,7 @@ def test_unknown_networks_of_a_source(source, name, hint):
         network_of(source, name)
 
 
-def test_an_unknown_source():
+def test_unknown_source():
     with pytest.raises(WeightsError, match='no source of weights "tim"; did you mean timm'):
         network_of("tim", "resnet18")
 

@@ -1,1 +1,1 @@
-"""Where a network looks."""
+"""Explain predictions: which pixels of an image support a class."""

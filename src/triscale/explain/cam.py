@@ -1,4 +1,4 @@
-"""Class activation maps (Zhou et al. 2016) and their pictures."""
+"""Class activation maps (CAM, Grad-CAM) and their pictures."""
 
 from __future__ import annotations
 
@@ -14,15 +14,38 @@ from torch import Tensor, nn
 from triscale.errors import JobError
 from triscale.nn.build import Classifier
 
-STRENGTH = 0.55
+OVERLAY_ALPHA = 0.55
+"""Opacity of a map over its image."""
 
 
 @torch.inference_mode()
 def class_activation_maps(model: Classifier, images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return maps ``[N, h, w]`` of normalized ``images`` ``[N, 3, H, W]`` for ``classes`` ``[N]``, and logits.
+    r"""Return the class activation maps of images (CAM, Zhou et al. 2016, https://arxiv.org/abs/1512.04150).
 
-    The map is the classifier's weights for the class times the last feature map. Since the head is a mean and a linear
-    layer, its mean over the map plus the class's bias *is* the logit: the map is exact, not an approximation.
+    A map is the weighted sum of the last feature maps, with the classifier's weights for the class. Since the head is
+    global average pooling and a linear layer, the mean of the map plus the class's bias *is* the logit: the map is
+    exact, not an approximation::
+
+        logit_k = b_k + mean over x, y of (sum over c of w_kc * f_c(x, y))
+                                          \___________ map ___________/
+
+    Args:
+        model: A network built by :func:`triscale.nn.build.build`.
+        images: Normalized ``[N, 3, H, W]``.
+        classes: int64 ``[N]``, the class of each map.
+
+    Returns:
+        The maps ``[N, h, w]`` and the logits ``[N, classes]``.
+
+    Example:
+        >>> from triscale.families import get
+        >>> from triscale.nn.build import build
+        >>> model = build(get("efficientnet_b0@32").replace(classes=10))
+        >>> maps, logits = class_activation_maps(model, torch.zeros(1, 3, 32, 32), torch.tensor([7]))
+        >>> tuple(maps.shape), tuple(logits.shape)
+        ((1, 4, 4), (1, 10))
+        >>> bool(torch.allclose(maps.mean() + model.head.classifier.bias[7], logits[0, 7], atol=1e-5))
+        True
     """
     features: list[Tensor] = []
     logits: Tensor = model.eval()(images, features)
@@ -33,39 +56,55 @@ def class_activation_maps(model: Classifier, images: Tensor, classes: Tensor) ->
 
 
 def gradient_maps(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
-    """Return Grad-CAM maps ``[N, h, w]`` (Selvaraju et al. 2017) of normalized ``images`` for ``classes`` ``[N]``.
+    """Return Grad-CAM maps of images (Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391).
 
-    For modules of unknown structure: the last feature map with more than one pixel is weighted by the mean gradient
-    of the class's logit.
+    For modules of unknown structure: the channels of the last feature map with more than one pixel are weighted by the
+    mean gradient of the class's logit.
+
+    Args:
+        model: Any module from ``[N, 3, H, W]`` to logits.
+        images: Normalized ``[N, 3, H, W]``.
+        classes: int64 ``[N]``, the class of each map.
+
+    Returns:
+        The maps ``[N, h, w]``.
 
     Raises:
-        JobError: the module has no feature map.
+        JobError: The module has no feature map.
     """
     maps: list[Tensor] = []
 
-    def note(module: nn.Module, inputs: object, output: object) -> None:
+    def record(module: nn.Module, inputs: object, output: object) -> None:
         del module, inputs
         if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] > 1:
             maps.append(output)
 
     leaves = [module for module in model.eval().modules() if not list(module.children())]
-    handles = [module.register_forward_hook(note) for module in leaves]
+    handles = [module.register_forward_hook(record) for module in leaves]
     try:
         logits = model(images.requires_grad_(True))
     finally:
         for handle in handles:
             handle.remove()
     if not maps:
-        raise JobError("the network has no feature map of more than one pixel, so there is nothing to explain")
+        raise JobError("the network has no feature map of more than one pixel, so it cannot be explained")
     last = maps[-1]
     (gradient,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), last)
     return (gradient.mean((2, 3), keepdim=True) * last).sum(1).detach()
 
 
 def overlay(image: Image.Image, heat: NDArray[np.float32]) -> Image.Image:
-    """Lay a map ``[h, w]`` over an image: what speaks for the class is bright, what does not stays dark.
+    """Draw a map over an image: pixels that support the class are bright, the others dark.
 
-    Values below zero speak against the class and count as zero; the largest value is the brightest color.
+    Negative values are evidence against the class and count as zero; the maximum has the brightest color.
+
+    Args:
+        image: An RGB image.
+        heat: The map ``[h, w]``, resized to the image.
+
+    Example:
+        >>> overlay(Image.new("RGB", (8, 8)), np.eye(2, dtype=np.float32)).size
+        (8, 8)
     """
     positive = np.maximum(heat, 0)
     peak = float(positive.max())
@@ -74,12 +113,12 @@ def overlay(image: Image.Image, heat: NDArray[np.float32]) -> Image.Image:
     level = np.asarray(grid, dtype=np.float32)[..., None] / 255
     color = (colormaps["inferno"](level[..., 0])[..., :3] * 255).astype(np.float32)
     gray = np.asarray(image.convert("L").convert("RGB"), dtype=np.float32)
-    mixed = gray * (1 - STRENGTH) + color * STRENGTH
+    mixed = gray * (1 - OVERLAY_ALPHA) + color * OVERLAY_ALPHA
     return Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
 
 
 def to_png(image: Image.Image) -> bytes:
-    """Return an image as a PNG file."""
+    """Encode an image as PNG."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Where a map has its peak, and how far it reaches, in the image's own pixels."""
+"""Locate the peak of a map and its extent, in pixels of the image."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-LEVEL = 0.5
-"""A cell belongs to the extent from this share of the peak on."""
+MIN_LEVEL = 0.5
+"""Minimum value of a cell in the extent, relative to the peak."""
 
 
 class Box(NamedTuple):
-    """A rectangle in pixels: the left and top edge, and the first column and row beyond it."""
+    """A rectangle in pixels; ``right`` and ``bottom`` are exclusive."""
 
     left: float
     top: float
@@ -21,10 +21,12 @@ class Box(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """The peak of a map, in the middle of its cell, and how far the map reaches.
+    """The peak and the extent of a map; a map without positive values has neither.
 
-    ``box`` is the rectangle around all cells of at least half the peak's value, ``share`` how much of the map these
-    cells take. A map without a positive value has neither peak nor extent.
+    Attributes:
+        peak: x and y of the center of the cell with the maximum.
+        box: The bounding box of all cells with at least half of the maximum.
+        share: The fraction of the map's cells that reach half of the maximum.
     """
 
     peak: tuple[float, float] | None
@@ -36,23 +38,28 @@ def extent(heat: NDArray[np.float32], square: Box) -> Extent:
     """Return peak and extent of a map that covers a square of an image.
 
     Args:
-        heat: ``[h, w]``; values below zero speak against the class.
-        square: the part of the image that the map covers, in the image's pixels.
+        heat: ``[h, w]``; negative values are evidence against the class.
+        square: The region of the image that the map covers, in pixels.
+
+    Example:
+        >>> heat = np.array([[0, 0], [0, 2]], np.float32)
+        >>> extent(heat, Box(0, 0, 100, 100))
+        Extent(peak=(75.0, 75.0), box=Box(left=50.0, top=50.0, right=100.0, bottom=100.0), share=0.25)
     """
     height, width = heat.shape
     peak = float(heat.max())
     if peak <= 0:
         return Extent(None, None, 0.0)
-    across, down = (square.right - square.left) / width, (square.bottom - square.top) / height
-    row, column = (int(at) for at in np.unravel_index(int(heat.argmax()), heat.shape))
-    rows, columns = np.nonzero(heat >= LEVEL * peak)
+    cell_width, cell_height = (square.right - square.left) / width, (square.bottom - square.top) / height
+    row, column = (int(index) for index in np.unravel_index(int(heat.argmax()), heat.shape))
+    rows, columns = np.nonzero(heat >= MIN_LEVEL * peak)
     return Extent(
-        peak=(square.left + (column + 0.5) * across, square.top + (row + 0.5) * down),
+        peak=(square.left + (column + 0.5) * cell_width, square.top + (row + 0.5) * cell_height),
         box=Box(
-            left=square.left + float(columns.min()) * across,
-            top=square.top + float(rows.min()) * down,
-            right=square.left + float(columns.max() + 1) * across,
-            bottom=square.top + float(rows.max() + 1) * down,
+            left=square.left + float(columns.min()) * cell_width,
+            top=square.top + float(rows.min()) * cell_height,
+            right=square.left + float(columns.max() + 1) * cell_width,
+            bottom=square.top + float(rows.max() + 1) * cell_height,
         ),
         share=len(rows) / heat.size,
     )

@@ -1,16 +1,16 @@
-"""Published networks as tables: one module a family, a variant is a row."""
+"""Published networks as tables: one module per family, one row per variant."""
 
 from __future__ import annotations
 
 from triscale.errors import NetworkError, nearest
 from triscale.families import efficientnet, mnasnet, mobilenet, resnet
-from triscale.families.published import PublishedFigures
+from triscale.families.published import PublishedNetwork
 from triscale.families.small import at_resolution
 from triscale.network.spec import Network
 
-__all__ = ["FAMILIES", "Published", "get", "names", "published"]
+__all__ = ["FAMILIES", "PublishedNetwork", "get", "names", "published"]
 
-FAMILIES: dict[str, tuple[PublishedFigures, ...]] = {
+FAMILIES: dict[str, tuple[PublishedNetwork, ...]] = {
     "EfficientNet": efficientnet.MEMBERS,
     "EfficientNet-Lite": efficientnet.LITE_MEMBERS,
     "MobileNetV1": mobilenet.V1_MEMBERS,
@@ -21,19 +21,28 @@ FAMILIES: dict[str, tuple[PublishedFigures, ...]] = {
 
 MAX_RESOLUTION = 4096
 
-_BY_NAME: dict[str, PublishedFigures] = {member.name: member for members in FAMILIES.values() for member in members}
+_BY_NAME: dict[str, PublishedNetwork] = {member.name: member for members in FAMILIES.values() for member in members}
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all published networks, family by family."""
+    """Return the names of all published networks, ordered by family.
+
+    Example:
+        >>> names()[:2]
+        ('efficientnet_b0', 'efficientnet_b1')
+    """
     return tuple(_BY_NAME)
 
 
-def published(name: str) -> PublishedFigures:
-    """Return a published network with its row of the family's table.
+def published(name: str) -> PublishedNetwork:
+    """Return a published network with the authors' figures.
 
     Raises:
-        NetworkError: no such name; the message lists the nearest.
+        NetworkError: The name is unknown; the message suggests the nearest.
+
+    Example:
+        >>> published("efficientnet_b7").top1
+        84.3
     """
     try:
         return _BY_NAME[name]
@@ -43,17 +52,21 @@ def published(name: str) -> PublishedFigures:
 
 
 def get(name: str) -> Network:
-    """Return a published network by its name, or for images of another size by ``NAME@PIXELS``.
+    """Return a published network by its name, or adapted to another image size by ``NAME@PIXELS``.
 
-    The latter keeps its strides only where they leave a map: see :func:`triscale.families.small.at_resolution`.
+    The adapted network may have fewer strides, see :func:`triscale.families.small.at_resolution`.
 
     Raises:
-        NetworkError: no such name, or no such size; the message lists the nearest names.
+        NetworkError: The name or the size is unknown; the message suggests the nearest names.
+
+    Example:
+        >>> get("efficientnet_b0").resolution, get("efficientnet_b0@32").total_stride
+        (224, 8)
     """
     known, at, pixels = name.partition("@")
     network = published(known).network
     if not at:
         return network
     if not (pixels.isascii() and pixels.isdigit() and 1 <= int(pixels) <= MAX_RESOLUTION):
-        raise NetworkError(f'"{name}" names no size; expected pixels along a side after the @, such as {known}@32')
+        raise NetworkError(f'"{name}" has no valid size; expected the side in pixels after the @, such as {known}@32')
     return at_resolution(network, int(pixels))

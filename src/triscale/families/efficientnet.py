@@ -1,12 +1,13 @@
 """EfficientNet-B0 to B8 and L2 (Tan & Le 2019; Xie et al. 2020) and EfficientNet-Lite0 to 4 (Liu 2020).
 
-The coefficients are the authors' tables, not the literal law: see :mod:`triscale.families.implied`.
+The multipliers are those of the authors' tables, which do not follow the law exactly, see
+:mod:`triscale.families.implied`.
 """
 
 from __future__ import annotations
 
 from triscale.families.lite import lite
-from triscale.families.published import PublishedFigures
+from triscale.families.published import PublishedNetwork
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
 from triscale.scaling.apply import scale_to
 
@@ -38,9 +39,9 @@ LITE0 = lite(B0).replace(name="efficientnet_lite0")
 
 def _member(
     baseline: Network, name: str, width: float, depth: float, resolution: int, dropout: float, top1: float | None
-) -> PublishedFigures:
+) -> PublishedNetwork:
     scaled = scale_to(baseline, depth=depth, width=width, resolution=resolution)
-    return PublishedFigures(
+    return PublishedNetwork(
         name=name,
         network=scaled.replace(name=name, dropout=dropout),
         depth=depth,
@@ -52,7 +53,7 @@ def _member(
 
 
 #               width depth pixels dropout top-1 (Table 2 of the paper)
-MEMBERS: tuple[PublishedFigures, ...] = (
+MEMBERS: tuple[PublishedNetwork, ...] = (
     _member(B0, "efficientnet_b0", 1.0, 1.0, 224, 0.2, 77.1),
     _member(B0, "efficientnet_b1", 1.0, 1.1, 240, 0.2, 79.1),
     _member(B0, "efficientnet_b2", 1.1, 1.2, 260, 0.3, 80.1),
@@ -65,7 +66,7 @@ MEMBERS: tuple[PublishedFigures, ...] = (
     _member(B0, "efficientnet_l2", 4.3, 5.3, 800, 0.5, None),
 )
 
-LITE_MEMBERS: tuple[PublishedFigures, ...] = (
+LITE_MEMBERS: tuple[PublishedNetwork, ...] = (
     _member(LITE0, "efficientnet_lite0", 1.0, 1.0, 224, 0.2, None),
     _member(LITE0, "efficientnet_lite1", 1.0, 1.1, 240, 0.2, None),
     _member(LITE0, "efficientnet_lite2", 1.1, 1.2, 260, 0.3, None),

@@ -1,4 +1,4 @@
-"""Networks and laws as people write them: a name, a file, a function, three numbers."""
+"""Find networks and laws by their text form: a name, a file, a function, or three numbers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ from triscale.network.spec import Network
 from triscale.record import KIND_KEY
 from triscale.scaling.law import Law
 
-FOUND = "coefficients"
-"""The kind of record that a search for a law writes."""
+COEFFICIENTS_KIND = "coefficients"
+"""The kind of record that a coefficient search writes."""
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def find_network(text: str) -> AnyNetwork:
-    """Return the network that a user means: a name, ``NAME@PIXELS``, a JSON file, or ``package.module:function``.
+    """Return a network by its text form.
+
+    Args:
+        text: A name, ``NAME@PIXELS``, a JSON file, or ``package.module:function`` for a custom model.
 
     Raises:
-        NetworkError: none of these.
-        RecordError: a file that is not a network.
+        NetworkError: The text is none of these.
+        RecordError: The file is not a network.
+
+    Example:
+        >>> find_network("resnet18").name, find_network("mypackage.models:small_net").name
+        ('resnet18', 'small_net')
     """
     path = Path(text)
     if path.suffix == ".json" or path.is_file():
@@ -42,28 +49,34 @@ def find_network(text: str) -> AnyNetwork:
     except NetworkError:
         hint = nearest(text, names()) or "; triscale list shows the names"
         raise NetworkError(
-            f'"{text}" is no network, which is a name, a .json file or package.module:function{hint}'
+            f'"{text}" is not a network; expected a name, a .json file or package.module:function{hint}'
         ) from None
 
 
 def find_lite(text: str) -> Network:
-    """Return the lite form of the network that a user means: see :func:`triscale.families.lite.lite`.
+    """Return the lite form of a network, see :func:`find_network` and :func:`triscale.families.lite.lite`.
 
     Raises:
-        NetworkError: none of these, or it has no lite form.
-        RecordError: a file that is not a network.
+        NetworkError: The network is unknown, or has no lite form.
+        RecordError: The file is not a network.
     """
     return lite(find_network(text))
 
 
 def find_law(text: str) -> Law:
-    """Return the law that a user means: ``alpha,beta,gamma`` as three numbers, a JSON file, or a search's folder.
+    """Return a scaling law by its text form.
 
-    The file is a law, or what a search for one found.
+    Args:
+        text: ``alpha,beta,gamma`` as three numbers, a JSON file with a law or the result of a coefficient search, or
+            the folder of a coefficient search.
 
     Raises:
-        RecordError: a file that is not a law.
-        UserError: numbers that are no law.
+        RecordError: The file is not a law, or the numbers are not valid coefficients.
+        UserError: The text is none of these.
+
+    Example:
+        >>> str(find_law("1.2,1.1,1.15"))
+        'alpha 1.2, beta 1.1, gamma 1.15'
     """
     parts = text.split(",")
     if len(parts) == 3:
@@ -80,7 +93,7 @@ def find_law(text: str) -> Law:
             "a search"
         )
     content = _read(path)
-    if _kind(content) == FOUND:
+    if _kind(content) == COEFFICIENTS_KIND:
         return Law.parse(json.loads(content)["law"], f"the law of {path}")
     return Law.from_json(content, source=str(path))
 

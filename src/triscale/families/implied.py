@@ -1,7 +1,7 @@
-"""What a published table of multipliers says about phi.
+"""Compute the phi that published multipliers imply.
 
-The authors' coefficients for B1 to B8 were set by hand: depth, width and resolution of one network imply different
-phi, which for B7 lie between 6.2 and 7.3.
+The authors set the multipliers of B1 to B8 by hand, so depth, width and resolution of one network imply different phi;
+for B7 they are 6.2-7.3.
 """
 
 from __future__ import annotations
@@ -14,10 +14,24 @@ from triscale.scaling.law import Law
 def implied_phi(
     depth: float, width: float, resolution: int, law: Law, baseline_resolution: int
 ) -> tuple[float | None, float | None, float | None]:
-    """Return the phi at which a law has these multipliers of depth and width, and this resolution in pixels.
+    """Return the phi at which a law has a given depth, width and resolution.
 
-    Each is ``log(multiplier) / log(coefficient)`` (equation 3 of Tan & Le 2019 solved for phi), or None where the
-    law's coefficient is 1 and says nothing about phi.
+    Each is ``log(multiplier) / log(coefficient)``, which is equation 3 of Tan & Le 2019 solved for phi.
+
+    Args:
+        depth: Depth multiplier.
+        width: Width multiplier.
+        resolution: In pixels.
+        law: The scaling law.
+        baseline_resolution: Resolution of the baseline in pixels.
+
+    Returns:
+        The phi of depth, width and resolution; None if the coefficient is 1 and does not determine phi.
+
+    Example:
+        >>> from triscale.scaling.law import EFFICIENTNET
+        >>> [round(phi, 1) for phi in implied_phi(3.1, 2.0, 600, EFFICIENTNET, 224)]  # EfficientNet-B7
+        [6.2, 7.3, 7.0]
     """
     return (
         _exponent(depth, law.alpha),

@@ -1,8 +1,10 @@
-"""Networks for int8 and small devices: what EfficientNet-Lite changed in EfficientNet, for others of such blocks too.
+"""Lite forms of networks for int8 and small devices, by the rules of EfficientNet-Lite.
 
-The rules are those of the EfficientNet-Lite release (Liu 2020). Gates are taken out, which few small devices can
-compute; activations become ReLU6, whose range is known before quantization. When the network is scaled, stem and head
-keep their widths, first and last stage their depths, which holds small networks small.
+The rules are those of the EfficientNet-Lite release (Liu 2020,
+https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite). Squeeze-and-excitation, which many
+small devices do not support, is removed. Activations become ReLU6, whose range is known before quantization. When the
+network is scaled, stem and head keep their widths, and the first and last stage their depths, so that small networks
+stay small.
 """
 
 from __future__ import annotations
@@ -11,24 +13,28 @@ from typing import assert_never
 
 from triscale.errors import NetworkError
 from triscale.network.custom import AnyNetwork, CustomNetwork
-from triscale.network.spec import ActivationKind, Basic, Block, Bottleneck, Conv, MBConv, Network, Separable, Stage
-
-_ACTIVATION = {"activation": ActivationKind.RELU6}
-_FIXED = {"width_rule": "fixed"}
+from triscale.network.spec import Basic, Block, Bottleneck, Conv, MBConv, Network, Separable, Stage
 
 
 def lite(network: AnyNetwork) -> Network:
-    """Return the lite form of a network, under the name ``NAME_lite``; one that is lite already is returned as it is.
+    """Return the lite form of a network, named ``NAME_lite``; a network that is already lite is returned unchanged.
 
-    Its weights are not those of the network: it has no gates, and computes something else.
+    Weights of the original network do not fit: the lite form has no squeeze-and-excitation and computes another
+    function.
 
     Raises:
-        NetworkError: it has blocks of ResNets, which have no gates and nothing to take out, or is the function of a custom model.
+        NetworkError: The network has ResNet blocks, which have no lite form, or is a custom model.
+
+    Example:
+        >>> from triscale.families import get
+        >>> network = lite(get("mnasnet_a1"))
+        >>> network.name, network.stages[2].block.se_ratio
+        ('mnasnet_a1_lite', 0.0)
     """
     if isinstance(network, CustomNetwork):
         raise NetworkError(
-            f"{network.name} is a function whose layers are not known, so that it has no lite form; write it without "
-            "gates and with ReLU6, or give a network as data"
+            f"{network.name} is a custom model whose layers are unknown, so it has no lite form; write it without "
+            "squeeze-and-excitation and with ReLU6, or give a published network or a network file"
         )
     ends = (0, len(network.stages) - 1)
     stages = tuple(
@@ -38,9 +44,9 @@ def lite(network: AnyNetwork) -> Network:
         for number, stage in enumerate(network.stages)
     )
     made = network.replace(
-        stem=network.stem.replace(**(_ACTIVATION | _FIXED)),
+        stem=network.stem.replace(activation="relu6", width_rule="fixed"),
         stages=stages,
-        head=network.head.replace(**(_ACTIVATION | _FIXED)),
+        head=network.head.replace(activation="relu6", width_rule="fixed"),
     )
     return network if made == network else made.replace(name=f"{network.name}_lite")
 
@@ -48,13 +54,14 @@ def lite(network: AnyNetwork) -> Network:
 def _lite_block(stage: Stage, name: str) -> Block:
     match stage.block:
         case MBConv():
-            return stage.block.replace(**(_ACTIVATION | {"se_ratio": 0.0}))
+            return stage.block.replace(activation="relu6", se_ratio=0.0)
         case Separable() | Conv():
-            return stage.block.replace(**_ACTIVATION)
+            return stage.block.replace(activation="relu6")
         case Basic() | Bottleneck():
             raise NetworkError(
-                f"{name} has {stage.block.kind} blocks, which have no lite form: they have no gates, and their ReLU "
-                "goes into int8 as it is; leave --lite out, or give a network of mbconv, separable or conv blocks"
+                f"{name} has {stage.block.kind} blocks, which have no lite form: they have no squeeze-and-excitation, "
+                "and their ReLU can be quantized as it is; leave out --lite, or give a network of mbconv, separable or "
+                "conv blocks"
             )
         case _:
             assert_never(stage.block)

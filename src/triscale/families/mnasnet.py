@@ -1,8 +1,8 @@
-"""MnasNet-A1 and B1 (Tan et al. 2019), found by the search that also found EfficientNet-B0."""
+"""MnasNet-A1 and B1 (Tan et al. 2019), found by the search method that also found EfficientNet-B0."""
 
 from __future__ import annotations
 
-from triscale.families.published import PublishedFigures
+from triscale.families.published import PublishedNetwork
 from triscale.network.spec import ActivationKind, BatchNorm, Head, MBConv, Network, Stage, Stem
 
 PAPER = "Tan et al. 2019, arXiv 1807.11626"
@@ -52,7 +52,7 @@ B1 = _network(
     ),
 )
 
-MEMBERS: tuple[PublishedFigures, ...] = (
-    PublishedFigures(name="mnasnet_a1", network=A1, resolution=224, top1=75.2, source=PAPER),
-    PublishedFigures(name="mnasnet_b1", network=B1, resolution=224, top1=74.5, source=PAPER),
+MEMBERS: tuple[PublishedNetwork, ...] = (
+    PublishedNetwork(name="mnasnet_a1", network=A1, resolution=224, top1=75.2, source=PAPER),
+    PublishedNetwork(name="mnasnet_b1", network=B1, resolution=224, top1=74.5, source=PAPER),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triscale.families.published import PublishedFigures
+from triscale.families.published import PublishedNetwork
 from triscale.network.spec import ActivationKind, BatchNorm, Head, MBConv, Network, Separable, Stage, Stem
 from triscale.scaling.apply import scale_to
 
@@ -50,21 +50,21 @@ V2 = Network(
 )
 
 
-def _member(baseline: Network, name: str, width: float, top1: float, source: str) -> PublishedFigures:
+def _member(baseline: Network, name: str, width: float, top1: float, source: str) -> PublishedNetwork:
     scaled = scale_to(baseline, depth=1.0, width=width, resolution=224)
-    return PublishedFigures(
+    return PublishedNetwork(
         name=name, network=scaled.replace(name=name), width=width, resolution=224, top1=top1, source=source
     )
 
 
-V1_MEMBERS: tuple[PublishedFigures, ...] = (
+V1_MEMBERS: tuple[PublishedNetwork, ...] = (
     _member(V1, "mobilenet_v1", 1.0, 70.6, V1_PAPER),
     _member(V1, "mobilenet_v1_075", 0.75, 68.4, V1_PAPER),
     _member(V1, "mobilenet_v1_050", 0.5, 63.7, V1_PAPER),
     _member(V1, "mobilenet_v1_025", 0.25, 50.6, V1_PAPER),
 )
 
-V2_MEMBERS: tuple[PublishedFigures, ...] = (
+V2_MEMBERS: tuple[PublishedNetwork, ...] = (
     _member(V2, "mobilenet_v2", 1.0, 72.0, V2_PAPER),
     _member(V2, "mobilenet_v2_140", 1.4, 74.7, V2_PAPER),
 )

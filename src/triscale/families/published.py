@@ -1,4 +1,4 @@
-"""What a row of a family's table states, beside the network itself."""
+"""The rows of the families' tables."""
 
 from __future__ import annotations
 
@@ -8,11 +8,23 @@ from triscale.network.spec import Network
 from triscale.record import Record
 
 
-class PublishedFigures(Record):
-    """A published network: its row in the family's table and the figures of its authors.
+class PublishedNetwork(Record):
+    """A published network with the figures of its authors.
 
-    ``depth``, ``width`` and ``resolution`` are what the authors' table gives relative to the family's baseline
-    (resolution in pixels). Accuracies are ImageNet top-1 in percent, as the source states them.
+    Attributes:
+        name: The name in Triscale.
+        network: The network.
+        depth: Depth multiplier relative to the baseline of the family.
+        width: Width multiplier relative to the baseline of the family.
+        resolution: In pixels.
+        top1: ImageNet top-1 accuracy in percent.
+        source: The publication.
+
+    Example:
+        >>> from triscale.families import published
+        >>> row = published("efficientnet_b3")
+        >>> row.depth, row.width, row.resolution
+        (1.4, 1.2, 300)
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triscale.families.published import PublishedFigures
+from triscale.families.published import PublishedNetwork
 from triscale.network.spec import ActivationKind, Basic, BatchNorm, Bottleneck, Network, Stage, Stem
 
 PAPER = "He et al. 2016, arXiv 1512.03385"
@@ -32,8 +32,8 @@ RESNET50 = _network("resnet50", Bottleneck(), _BOTTLENECK, (3, 4, 6, 3))
 RESNET101 = _network("resnet101", Bottleneck(), _BOTTLENECK, (3, 4, 23, 3))
 RESNET152 = _network("resnet152", Bottleneck(), _BOTTLENECK, (3, 8, 36, 3))
 
-MEMBERS: tuple[PublishedFigures, ...] = tuple(
-    PublishedFigures(name=network.name, network=network, resolution=224, top1=top1, source=PAPER)
+MEMBERS: tuple[PublishedNetwork, ...] = tuple(
+    PublishedNetwork(name=network.name, network=network, resolution=224, top1=top1, source=PAPER)
     for network, top1 in (
         (RESNET18, None),
         (RESNET34, None),

@@ -1,34 +1,40 @@
-"""Networks for small images: the strides that would leave nothing of the map are taken out, the first ones first."""
+"""Adapt networks to small images: remove the first strides until the last feature map is large enough."""
 
 from __future__ import annotations
 
 from triscale.network.spec import Network
 
 MIN_MAP = 3
-"""Pixels along a side of the last map, at least."""
+"""Minimum side of the last feature map in pixels."""
 
 
 def at_resolution(network: Network, resolution: int) -> Network:
-    """Return a network for images of so many pixels along a side, under the name ``NAME@PIXELS``.
+    """Return a network for images of another size, named ``NAME@PIXELS``.
 
-    Where its strides leave a last map smaller than 3 x 3 pixels, strides become 1 until they do not: that of the stem,
-    the pool after it, then those of the stages from the first on. For EfficientNet-B0 at 32 px these are the stem and
-    the second stage, which leaves 4 x 4; from 96 px on nothing is changed. Widths, repeats and kernels stay.
+    If the last feature map would be smaller than 3 x 3 pixels, strides are set to 1 until it is not: first the stem,
+    then its pooling, then the stages in order. For EfficientNet-B0 at 32 px, these are the stem and the second stage,
+    which gives 4 x 4; from 96 px, nothing changes. Widths, repeats and kernels stay.
 
     Args:
-        network: any.
-        resolution: in pixels, at least 1.
+        network: Any network.
+        resolution: In pixels, at least 1.
+
+    Example:
+        >>> from triscale.families import get
+        >>> network = at_resolution(get("efficientnet_b0"), 32)
+        >>> network.stem.stride, [stage.stride for stage in network.stages]
+        (1, [1, 1, 2, 2, 1, 2, 1])
     """
     changed = network.model_dump()
     changed["name"], changed["resolution"] = f"{network.name}@{resolution}", resolution
     stride = network.total_stride
     while stride > 1 and -(-resolution // stride) < MIN_MAP:
-        stride //= _take_out(changed)
+        stride //= _remove_first_stride(changed)
     return Network.parse(changed, f"{network.name} at {resolution} px")
 
 
-def _take_out(network: dict[str, object]) -> int:
-    """Take the first stride out of a network's fields, and return it."""
+def _remove_first_stride(network: dict[str, object]) -> int:
+    """Set the first stride in a network's fields to 1, and return its old value."""
     stem, stages = network["stem"], network["stages"]
     assert isinstance(stem, dict)
     assert isinstance(stages, tuple)

@@ -29,10 +29,10 @@ from triscale.report.runs import runs_view
 from triscale.report.runs.runs_content import RunsContent
 from triscale.report.search import search_figures, search_view, triangle_figure
 from triscale.report.search.search_content import SearchContent
-from triscale.scaling.budget import LABELS, amount
+from triscale.scaling.budget import LABELS, format_cost
 
 FILTERS = {
-    "amount": lambda value, limit: amount(limit, value),
+    "amount": lambda value, limit: format_cost(limit, value),
     "bare_ms": lambda value: text.milliseconds(value, unit=False),
     "coefficient": lambda value: f"{value:g}",
     "grouped": text.grouped,

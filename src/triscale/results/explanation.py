@@ -39,7 +39,7 @@ class ImageExplanation(Record):
 
     ``peak`` is the maximum of the map, ``box`` (left, top, right, bottom) encloses all values above half of it,
     ``share`` is the share of the map inside the box. ``deletion`` and ``insertion`` are the areas under the curves of
-    :mod:`triscale.explain.faithful`, the ``random`` ones those of pixels in random order.
+    :mod:`triscale.explain.faithfulness`, the ``random`` ones those of pixels in random order.
     """
 
     file: str

@@ -1,1 +1,1 @@
-"""The method's arithmetic: laws, rounding and scaling of networks, budgets. No torch."""
+"""Compound scaling: laws, rounding, budgets, and fitting a network to a budget. No torch."""

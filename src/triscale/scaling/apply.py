@@ -1,6 +1,8 @@
-"""Scaling a network: the only place that rounds widths, repeats and resolutions.
+"""Scale a network: the only place that rounds widths, repeats and resolutions.
 
-The rules are those of the released EfficientNet code: widths to multiples of 8, never more than 10% down; repeats up.
+The rules are those of the released EfficientNet code (``round_filters`` and ``round_repeats`` in
+https://github.com/tensorflow/tpu/blob/master/models/official/efficientnet/efficientnet_model.py): widths are rounded to
+multiples of 8, but never down by more than 10%, and repeats are rounded up.
 """
 
 from __future__ import annotations
@@ -13,54 +15,65 @@ from triscale.network.spec import Network, Stage, WidthRule
 from triscale.scaling.law import Scale
 
 WIDTH_MULTIPLE = 8
-MIN_SHARE = 0.9
-FLOAT_NOISE = 1e-9
+MIN_WIDTH_RATIO = 0.9
+FLOAT_TOLERANCE = 1e-9
 
 
 def round_width(width: float) -> int:
-    """Return the nearest multiple of 8 (at least 8), one more where that would take away over 10%."""
+    """Round a width to the nearest multiple of 8, at least 8, or up if that would reduce it by more than 10%.
+
+    Example:
+        >>> [round_width(width) for width in (3, 19, 35.2, 44.8)]
+        [8, 24, 32, 48]
+    """
     rounded = max(WIDTH_MULTIPLE, int(width + WIDTH_MULTIPLE / 2) // WIDTH_MULTIPLE * WIDTH_MULTIPLE)
-    return rounded + WIDTH_MULTIPLE if rounded < MIN_SHARE * width else rounded
+    return rounded + WIDTH_MULTIPLE if rounded < MIN_WIDTH_RATIO * width else rounded
 
 
 def round_repeats(repeats: float) -> int:
-    """Return the next whole number, at least 1; noise of floating point counts for nothing."""
-    return max(1, math.ceil(repeats - FLOAT_NOISE))
+    """Round a number of repeats up, at least to 1, with a tolerance for floating-point errors.
+
+    Example:
+        >>> [round_repeats(repeats) for repeats in (0.5, 2.0 + 1e-12, 2.2)]
+        [1, 2, 3]
+    """
+    return max(1, math.ceil(repeats - FLOAT_TOLERANCE))
 
 
 def round_resolution(resolution: float, multiple: int) -> int:
-    """Return the nearest multiple, at least one; halves go up."""
+    """Round a resolution to the nearest multiple, at least one multiple; halves are rounded up."""
     return max(multiple, math.floor(resolution / multiple + 0.5) * multiple)
 
 
-def smallest_resolution(network: AnyNetwork) -> int:
-    """Return the resolution that no law goes below: a last map of one pixel, or the baseline's own if that is less."""
+def min_resolution(network: AnyNetwork) -> int:
+    """Return the minimum resolution of a law: a last feature map of one pixel, or the baseline's own if smaller."""
     return round_resolution(min(network.total_stride, network.resolution), resolution_multiple(network))
 
 
 def resolution_multiple(network: AnyNetwork) -> int:
-    """Return the multiple that resolutions asked for by a law are snapped to: half the network's total stride.
+    """Return the multiple that scaled resolutions are rounded to: half of the network's total stride.
 
-    A side that the strides do not divide is rounded up at each of them, and those borders are computed in full. At
-    multiples of the whole stride nothing is lost but the steps are coarse (30% of the MACs near 224 px), at multiples
-    of 8 px up to 17% of the MACs buys only borders, of 16 px 2% on average. ``benchmarks/snapping.py`` prints it.
+    A side that is not divisible by a stride is rounded up there, and the additional border is computed in full.
+    Multiples of the total stride waste nothing, but their steps are coarse (30% of the MACs near 224 px). With
+    multiples of 8 px, up to 17% of the MACs are spent on borders, with 16 px 2% on average; see
+    ``benchmarks/snapping.py``.
     """
     return max(1, network.total_stride // 2)
 
 
-def width_reaching(rounded: int) -> float:
-    """Return the least width whose rounding is at least ``rounded``, a multiple of 8; above it by float noise."""
+def min_width_for(rounded: int) -> float:
+    """Return the smallest width that :func:`round_width` rounds to ``rounded``, a multiple of 8, or more."""
     lower = rounded - WIDTH_MULTIPLE
-    return 0.0 if lower <= 0 else min(rounded - WIDTH_MULTIPLE / 2, lower / MIN_SHARE * (1 + FLOAT_NOISE))
+    return 0.0 if lower <= 0 else min(rounded - WIDTH_MULTIPLE / 2, lower / MIN_WIDTH_RATIO * (1 + FLOAT_TOLERANCE))
 
 
-def repeats_reaching(rounded: int) -> float:
-    """Return the least number of repeats whose rounding is at least ``rounded``."""
-    return rounded - 1 + 2 * FLOAT_NOISE
+def min_repeats_for(rounded: int) -> float:
+    """Return the smallest number of repeats that :func:`round_repeats` rounds to ``rounded`` or more."""
+    return rounded - 1 + 2 * FLOAT_TOLERANCE
 
 
-def resolution_reaching(rounded: int, multiple: int) -> float:
-    """Return the least resolution whose rounding is at least ``rounded``."""
+def min_resolution_for(rounded: int, multiple: int) -> float:
+    """Return the smallest resolution that :func:`round_resolution` rounds to ``rounded`` or more."""
     return rounded - multiple / 2
 
 
@@ -71,14 +84,23 @@ def scale(network: CustomNetwork, scale: Scale) -> CustomNetwork: ...
 def scale(network: AnyNetwork, scale: Scale) -> AnyNetwork:
     """Scale depth, width and resolution together.
 
-    A multiplier of 1 leaves its dimension exactly as it is; a scaled resolution is snapped to
-    :func:`resolution_multiple`. Widths and depths whose rule is ``fixed`` stay. A custom model rounds its
-    depth and width itself.
+    A multiplier of 1 leaves its dimension unchanged. A scaled resolution is rounded to :func:`resolution_multiple`.
+    Widths and depths with the rule ``fixed`` are not scaled. A custom model rounds its depth and width itself.
+
+    Args:
+        network: The baseline.
+        scale: Multipliers of depth, width and resolution.
+
+    Example:
+        >>> from triscale.families import get
+        >>> scaled = scale(get("efficientnet_b0"), Scale(depth=1.2, width=1.1, resolution=1.15))
+        >>> scaled.stages[1].repeats, scaled.head.width, scaled.resolution
+        (3, 1408, 256)
     """
     resolution = network.resolution
     if scale.resolution != 1:
-        asked = round_resolution(network.resolution * scale.resolution, resolution_multiple(network))
-        resolution = max(smallest_resolution(network), asked)
+        rounded = round_resolution(network.resolution * scale.resolution, resolution_multiple(network))
+        resolution = max(min_resolution(network), rounded)
     if isinstance(network, CustomNetwork):
         depth, width = network.depth * scale.depth, network.width * scale.width
         return network.replace(depth=depth, width=width, resolution=resolution)
@@ -86,35 +108,37 @@ def scale(network: AnyNetwork, scale: Scale) -> AnyNetwork:
 
 
 def scale_to(network: Network, *, depth: float, width: float, resolution: int) -> Network:
-    """Scale depth and width, and set the resolution in pixels as it is: how published families are stated."""
+    """Scale depth and width, and set the resolution in pixels without rounding, as published families are specified.
+
+    Args:
+        network: The baseline.
+        depth: Multiplier of the repeats.
+        width: Multiplier of the widths.
+        resolution: In pixels.
+    """
     stem, head = network.stem, network.head
     return network.replace(
-        stem=stem.model_copy(update={"width": scaled_width(stem.width, stem.width_rule, width)}),
+        stem=stem.replace(width=scaled_width(stem.width, stem.width_rule, width)),
         stages=tuple(
-            stage.model_copy(
-                update={
-                    "width": scaled_width(stage.width, stage.width_rule, width),
-                    "repeats": scaled_repeats(stage, depth),
-                }
+            stage.replace(
+                width=scaled_width(stage.width, stage.width_rule, width), repeats=scaled_repeats(stage, depth)
             )
             for stage in network.stages
         ),
-        head=head
-        if head.width is None
-        else head.model_copy(update={"width": scaled_width(head.width, head.width_rule, width)}),
+        head=head if head.width is None else head.replace(width=scaled_width(head.width, head.width_rule, width)),
         resolution=resolution,
     )
 
 
 def scaled_width(width: int, rule: WidthRule, multiplier: float) -> int:
-    """Scale one width by its rule."""
+    """Scale and round one width according to its rule."""
     if rule == "fixed" or multiplier == 1:
         return width
     return round_width(width * (max(1.0, multiplier) if rule == "never_narrower" else multiplier))
 
 
 def scaled_repeats(stage: Stage, multiplier: float) -> int:
-    """Scale one stage's repeats by its rule."""
+    """Scale and round the repeats of one stage according to its rule."""
     if stage.depth_rule == "fixed" or multiplier == 1:
         return stage.repeats
     return round_repeats(stage.repeats * multiplier)

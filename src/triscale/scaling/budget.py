@@ -1,4 +1,4 @@
-"""Budgets: limits on a network, and how people write them."""
+"""Budgets: limits on the cost of a network, and their text form."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from triscale.network.cost import BYTES_PER_VALUE, Counts, si
 from triscale.record import Record
 
 FORMS = (
-    '"400M" or "1.2G" (MACs), "5M params", "20MB" (weights in float32), "20ms" (with a profile of the device), '
+    '"400M" or "1.2G" (MACs), "5M params", "20MB" (weights in float32), "20ms" (with a device profile), '
     'or several: "400M, 5M params"'
 )
 
 NO_PROFILE = (
-    "a budget of time needs a profile of the device: make one there with triscale profile --out profile.json, and give "
-    "--profile profile.json"
+    "a latency budget needs a device profile: create one on the device with triscale profile --out profile.json, and "
+    "give --profile profile.json"
 )
 
 _PREFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -41,23 +41,30 @@ _UNITS = {
 
 
 MICROSECONDS = 1000
-"""In a millisecond."""
-FLOAT_NOISE = 1e-6
+"""Microseconds per millisecond."""
+FLOAT_TOLERANCE = 1e-6
 
 
-class Timed(NamedTuple):
-    """A network's tally, and the latency in whole microseconds that is predicted for it."""
+class TimedCounts(NamedTuple):
+    """The counts of a network, and its predicted latency in whole microseconds."""
 
     counts: Counts
     microseconds: int
 
 
 class Budget(Record):
-    """Limits on a network, all to be kept at once.
+    """Limits on the cost of a network, all of which must be met.
 
-    ``macs``: multiply-accumulates for one image. ``params``: trained values. ``size``: bytes of all stored values
-    (params and batch-norm statistics) as float32; a file adds its header to that. 1 MB is 10^6 bytes, 1 MiB 2^20.
-    ``latency``: milliseconds for one image, as a profile of a device predicts them (:mod:`triscale.network.latency`).
+    Attributes:
+        macs: Multiply-accumulate operations for one image.
+        params: Trainable parameters.
+        size: Bytes of all stored values (parameters and batch norm statistics) as float32, without a file header.
+            1 MB is 10^6 bytes, 1 MiB is 2^20.
+        latency: Milliseconds for one image, as predicted from a device profile (:mod:`triscale.network.latency`).
+
+    Example:
+        >>> Budget.of("400M, 5M params").limits
+        {'macs': 400000000, 'params': 5000000}
     """
 
     kind_name: ClassVar[str] = "budget"
@@ -75,29 +82,36 @@ class Budget(Record):
 
     @property
     def limits(self) -> dict[str, int]:
-        """The limits that are set, rounded down to whole numbers; that of latency in microseconds."""
-        microseconds = None if self.latency is None else self.latency * MICROSECONDS + FLOAT_NOISE
+        """The given limits, rounded down to integers; latency is in microseconds."""
+        microseconds = None if self.latency is None else self.latency * MICROSECONDS + FLOAT_TOLERANCE
         fields = {"macs": self.macs, "params": self.params, "size": self.size, "latency": microseconds}
         return {name: math.floor(value) for name, value in fields.items() if value is not None}
 
-    def admits(self, counts: Counts | Timed) -> bool:
-        """Whether a network with these figures keeps every limit.
+    def admits(self, counts: Counts | TimedCounts) -> bool:
+        """Return whether a network with these counts meets every limit.
 
         Raises:
-            BudgetError: latency is limited, and nobody has predicted it.
+            BudgetError: Latency is limited, but was not predicted.
         """
-        return all(figure(counts, name) <= limit for name, limit in self.limits.items())
+        return all(cost_value(counts, name) <= limit for name, limit in self.limits.items())
 
     def __str__(self) -> str:
-        """Return the limits as a user would write them."""
-        return ", ".join(amount(name, value) for name, value in self.limits.items())
+        """Return the limits in their text form."""
+        return ", ".join(format_cost(name, value) for name, value in self.limits.items())
 
     @classmethod
     def of(cls, *forms: str) -> Budget:
-        """Read written forms such as ``"400M"``, ``"5M params"``, ``"20MB"``, or ``"400M, 5M params"``.
+        """Parse text such as ``"400M"``, ``"5M params"``, ``"20MB"``, ``"20ms"`` or ``"400M, 5M params"``.
+
+        Args:
+            *forms: One or more texts, each with one or more limits separated by commas.
 
         Raises:
-            BudgetError: a form that cannot be read, or two limits of one kind.
+            BudgetError: A text cannot be parsed, or limits the same quantity twice.
+
+        Example:
+            >>> str(Budget.of("1.2G", "20MB"))
+            '1.20G MACs, 20.0MB'
         """
         limits: dict[str, float] = {}
         for form in (part.strip() for text in forms for part in text.split(",")):
@@ -113,17 +127,21 @@ class Budget(Record):
 LABELS = {"macs": "MACs", "params": "parameters", "size": "weights", "latency": "latency"}
 
 
-def figure(counted: Counts | Timed, name: str) -> int:
-    """Return the figure that a limit of this name is about, in whole units.
+def cost_value(counted: Counts | TimedCounts, name: str) -> int:
+    """Return the value of a limited quantity, in whole units (latency in microseconds).
+
+    Args:
+        counted: The counts of a network.
+        name: A key of :data:`LABELS`.
 
     Raises:
-        BudgetError: it is latency, and nobody has predicted it.
+        BudgetError: The quantity is latency, which was not predicted.
     """
     if name == "latency":
-        if isinstance(counted, Timed):
+        if isinstance(counted, TimedCounts):
             return counted.microseconds
         raise BudgetError(NO_PROFILE)
-    counts = counted.counts if isinstance(counted, Timed) else counted
+    counts = counted.counts if isinstance(counted, TimedCounts) else counted
     match name:
         case "macs":
             return counts.macs
@@ -135,8 +153,13 @@ def figure(counted: Counts | Timed, name: str) -> int:
             raise AssertionError(name)
 
 
-def amount(name: str, value: float) -> str:
-    """Return an amount with the unit of its limit: ``400M MACs``, ``5M params``, ``20MB``, ``20 ms``."""
+def format_cost(name: str, value: float) -> str:
+    """Format a value with the unit of its limit.
+
+    Example:
+        >>> format_cost("macs", 4e8), format_cost("size", 2e7), format_cost("latency", 20_000)
+        ('400M MACs', '20.0MB', '20 ms')
+    """
     if name == "latency":
         return f"{value / MICROSECONDS:.3g} ms" if value < 1e6 else f"{value / 1e6:.3g} s"
     size = f"{si(value)}B" if value >= 1000 else f"{value:g} bytes"
@@ -151,7 +174,7 @@ def _parse(form: str) -> tuple[str, float]:
     if unit in _MILLISECONDS and not prefix:
         milliseconds = float(found["number"]) * _MILLISECONDS[unit]
         if not (1 / MICROSECONDS <= milliseconds < math.inf):
-            raise BudgetError(f'the budget "{form}" is not a time of a microsecond or more; write {FORMS}')
+            raise BudgetError(f'the budget "{form}" is less than a microsecond, or infinite; write {FORMS}')
         return "latency", milliseconds
     if unit == "B" and not prefix:
         raise BudgetError(

@@ -1,9 +1,12 @@
-"""The networks that a law gives, as one chain from the smallest to ever larger ones.
+"""The networks of a law as a chain of single steps, from the smallest network to larger ones.
 
-As phi grows, widths, repeats and resolution grow in single steps. Each step has the phi at which the law asks for it;
-taken in that order they form a chain in which each network has everything that the one before has, so that cost grows
-along it (but for projections of ResNet blocks, which a width can make superfluous). Between two networks of a chain no
-smaller change follows the law.
+As phi grows, each rounded width, number of repeats and the resolution grow in steps. Sorted by the phi at which the law
+takes them, the steps form a chain. Every network of the chain contains the previous one, so the cost grows along it
+(except for the projection of a ResNet block, which disappears when its input and output get the same width). No
+smaller change than one step follows the law::
+
+    phi       0.00        0.13           0.21           0.26
+    network   baseline -> stage 3: 48 -> stem: 40 ->    resolution: 240 -> ...
 """
 
 from __future__ import annotations
@@ -17,55 +20,77 @@ from triscale.network.spec import Network
 from triscale.scaling import apply
 from triscale.scaling.law import Law
 
-Part = tuple[str, int]
+Dimension = tuple[str, int]
 """What a step changes: ``("width", -1)`` stem, ``("width", i)`` and ``("depth", i)`` stage i, ``("width", n)`` head."""
 
-RESOLUTION: Part = ("resolution", 0)
-STEM: Part = ("width", -1)
+RESOLUTION: Dimension = ("resolution", 0)
+STEM: Dimension = ("width", -1)
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Step:
-    """One part of the network grows to ``value`` at ``phi``."""
+class ScalingStep:
+    """One dimension of the network grows to ``value`` at ``phi``."""
 
     phi: float
-    part: Part
+    dimension: Dimension
     value: int
 
 
 class Chain:
-    """All steps of a law for a network up to a largest phi."""
+    """All steps of a law for a network up to a maximum phi.
 
-    def __init__(self, network: Network, law: Law, largest_phi: float) -> None:
+    Args:
+        network: The baseline.
+        law: The scaling law.
+        max_phi: The last step to include.
+
+    Attributes:
+        network: The baseline.
+        steps: The steps, sorted by phi.
+
+    Example:
+        >>> from triscale.families import get
+        >>> from triscale.scaling.law import EFFICIENTNET
+        >>> chain = Chain(get("efficientnet_b0"), EFFICIENTNET, max_phi=0.5)
+        >>> chain.at(0).head.width, chain.at(len(chain.steps)).head.width
+        (8, 1344)
+    """
+
+    def __init__(self, network: Network, law: Law, max_phi: float) -> None:
         self.network = network
         self.multiple = apply.resolution_multiple(network)
-        self.head: Part = ("width", len(network.stages))
-        self._smallest: dict[Part, int] = {}
-        steps: list[Step] = []
-        for part, smallest, growth in self._parts(law):
-            self._smallest[part] = smallest
-            steps.extend(takewhile(lambda step: step.phi <= largest_phi, growth))
+        self.head: Dimension = ("width", len(network.stages))
+        self._smallest: dict[Dimension, int] = {}
+        steps: list[ScalingStep] = []
+        for dimension, smallest, growth in self._dimensions(law):
+            self._smallest[dimension] = smallest
+            steps.extend(takewhile(lambda step: step.phi <= max_phi, growth))
         self.steps = sorted(steps)
 
-    def at(self, length: int, ahead: Sequence[Step] = ()) -> Network:
-        """Return the network after the first ``length`` steps, and some of the steps beyond them."""
+    def at(self, length: int, extra: Sequence[ScalingStep] = ()) -> Network:
+        """Return the network after the first ``length`` steps, plus some later steps.
+
+        Args:
+            length: Number of steps from the start of the chain.
+            extra: Later steps to take in addition.
+        """
         value = dict(self._smallest)
-        for step in (*self.steps[:length], *ahead):
-            value[step.part] = step.value
+        for step in (*self.steps[:length], *extra):
+            value[step.dimension] = step.value
         network = self.network
         head = network.head
         return network.replace(
-            stem=network.stem.model_copy(update={"width": value[STEM]}),
+            stem=network.stem.replace(width=value[STEM]),
             stages=tuple(
-                stage.model_copy(update={"width": value["width", index], "repeats": value["depth", index]})
+                stage.replace(width=value["width", index], repeats=value["depth", index])
                 for index, stage in enumerate(network.stages)
             ),
-            head=head if head.width is None else head.model_copy(update={"width": value[self.head]}),
+            head=head if head.width is None else head.replace(width=value[self.head]),
             resolution=value[RESOLUTION],
         )
 
-    def _parts(self, law: Law) -> Iterator[tuple[Part, int, Iterator[Step]]]:
-        """Yield each part with its smallest value and its steps."""
+    def _dimensions(self, law: Law) -> Iterator[tuple[Dimension, int, Iterator[ScalingStep]]]:
+        """Yield each dimension with its smallest value and its steps."""
         network = self.network
         yield self._width(STEM, network.stem.width, network.stem.width_rule, law.beta)
         for index, stage in enumerate(network.stages):
@@ -75,11 +100,11 @@ class Chain:
             yield (
                 ("depth", index),
                 smallest,
-                _growth(("depth", index), stage.repeats, depth, count(smallest + 1), apply.repeats_reaching),
+                _growth(("depth", index), stage.repeats, depth, count(smallest + 1), apply.min_repeats_for),
             )
         if network.head.width is not None:
             yield self._width(self.head, network.head.width, network.head.width_rule, law.beta)
-        lowest = apply.smallest_resolution(network) if law.gamma > 1 else network.resolution
+        lowest = apply.min_resolution(network) if law.gamma > 1 else network.resolution
         yield (
             RESOLUTION,
             lowest,
@@ -88,23 +113,26 @@ class Chain:
                 network.resolution,
                 law.gamma,
                 count(lowest + self.multiple, self.multiple),
-                lambda pixels: apply.resolution_reaching(pixels, self.multiple),
+                lambda pixels: apply.min_resolution_for(pixels, self.multiple),
             ),
         )
 
-    def _width(self, part: Part, width: int, rule: str, beta: float) -> tuple[Part, int, Iterator[Step]]:
+    def _width(
+        self, dimension: Dimension, width: int, rule: str, beta: float
+    ) -> tuple[Dimension, int, Iterator[ScalingStep]]:
         if rule == "fixed" or beta == 1:
-            return part, width, iter(())
+            return dimension, width, iter(())
         smallest = apply.round_width(width) if rule == "never_narrower" else apply.WIDTH_MULTIPLE
         values = count(smallest + apply.WIDTH_MULTIPLE, apply.WIDTH_MULTIPLE)
-        return part, smallest, _growth(part, width, beta, values, apply.width_reaching)
+        return dimension, smallest, _growth(dimension, width, beta, values, apply.min_width_for)
 
 
 def _growth(
-    part: Part, baseline: int, base: float, values: Iterator[int], reaching: Callable[[int], float]
-) -> Iterator[Step]:
-    """Yield the steps of one part: the phi at which ``baseline * base^phi`` is first rounded to each value."""
+    dimension: Dimension, baseline: int, base: float, values: Iterator[int], min_for: Callable[[int], float]
+) -> Iterator[ScalingStep]:
+    """Yield the steps of one dimension: the phi at which ``baseline * base^phi`` is first rounded to each value."""
     if base == 1:
         return
     for value in values:
-        yield Step(math.log(reaching(value) / baseline) / math.log(base), part, value)
+        # baseline * base^phi = min_for(value), solved for phi.
+        yield ScalingStep(math.log(min_for(value) / baseline) / math.log(base), dimension, value)

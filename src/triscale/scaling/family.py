@@ -1,4 +1,4 @@
-"""A family: what a law makes of a baseline at several phi, with the cost of each (STEP 2 of Tan & Le 2019)."""
+"""Families: a baseline scaled by a law at several phi, with the cost of each member (STEP 2 of Tan & Le 2019)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,19 @@ _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?::(\d+(?:\.\d*)?))?")
 
 
 class FamilyMember(Record):
-    """One network of a family; ``ratio`` is its MACs over the baseline's, ``nominal`` what the law says of it."""
+    """One network of a family.
+
+    Attributes:
+        phi: The compound coefficient.
+        network: The scaled network.
+        scale: The multipliers at phi.
+        params: Trainable parameters.
+        macs: Multiply-accumulate operations.
+        activations: Values in the outputs of all convolutions and linear layers.
+        size_bytes: Size of the weights as float32.
+        ratio: MACs relative to the baseline.
+        nominal: The same ratio according to the law, before rounding.
+    """
 
     phi: float
     network: AnyNetwork
@@ -35,7 +47,13 @@ class FamilyMember(Record):
 
 
 class Family(Record):
-    """The members that a law makes of a baseline, in the order of phi."""
+    """The networks that a law scales a baseline to.
+
+    Attributes:
+        baseline: Name of the baseline.
+        law: The scaling law.
+        members: The networks, in the order of phi.
+    """
 
     kind_name: ClassVar[str] = "family"
 
@@ -45,22 +63,30 @@ class Family(Record):
 
 
 def make_family(baseline: AnyNetwork, law: Law, phis: Sequence[float], count: Callable[[AnyNetwork], Cost]) -> Family:
-    """Scale a baseline along a law to each phi; the member at phi 0 is the baseline itself.
+    """Scale a baseline by a law to each phi; the member at phi 0 is the baseline itself.
 
     Args:
-        baseline: any network.
-        law: how it grows.
-        phis: where on the law; fractions and negative numbers are as good as others.
-        count: counts a network.
+        baseline: Any network.
+        law: The scaling law.
+        phis: The compound coefficients; fractions and negative numbers are allowed.
+        count: Returns the cost of a network.
 
     Raises:
-        BudgetError: a phi beyond what the law can scale to.
+        BudgetError: A phi scales a dimension by more than 1,000.
+
+    Example:
+        >>> from triscale.families import get
+        >>> from triscale.network.cost import cost
+        >>> from triscale.scaling.law import EFFICIENTNET
+        >>> family = make_family(get("efficientnet_b0"), EFFICIENTNET, (0, 1), cost)
+        >>> [member.network.name for member in family.members], round(family.members[1].ratio, 2)
+        (['efficientnet_b0', 'efficientnet_b0_phi+1'], 2.23)
     """
     base = count(baseline)
     found = []
     for phi in phis:
-        if abs(phi) > law.largest_phi:
-            raise BudgetError(f"phi {phi:g} scales more than a thousandfold; give phi up to {law.largest_phi:.3g}")
+        if abs(phi) > law.max_phi:
+            raise BudgetError(f"phi {phi:g} scales by more than 1,000; give phi up to {law.max_phi:.3g}")
         multipliers = law.at(phi)
         network = baseline if phi == 0 else scale(baseline, multipliers).replace(name=f"{baseline.name}_phi{phi:+g}")
         figures = count(network)
@@ -81,10 +107,14 @@ def make_family(baseline: AnyNetwork, law: Law, phis: Sequence[float], count: Ca
 
 
 def read_phis(text: str) -> tuple[float, ...]:
-    """Read written phis: numbers with commas, and ranges such as ``0..4`` or ``-1..1:0.5`` with a step.
+    """Parse phis: numbers separated by commas, and ranges such as ``0..4`` or, with a step, ``-1..1:0.5``.
 
     Raises:
-        UserError: none of these, one twice, or too many.
+        UserError: The text cannot be parsed, repeats a phi, or has more than :data:`MAX_MEMBERS`.
+
+    Example:
+        >>> read_phis("0..1:0.5, 3")
+        (0.0, 0.5, 1.0, 3.0)
     """
     found: list[float] = []
     for part in (word.strip() for word in text.split(",")):
@@ -93,13 +123,13 @@ def read_phis(text: str) -> tuple[float, ...]:
             first, last, step = float(span[1]), float(span[2]), float(span[3] or 1)
             if step <= 0 or last < first or (last - first) / step >= MAX_MEMBERS:
                 raise UserError(
-                    f'"{part}" is no range of at most {MAX_MEMBERS} phis; write one such as 0..4 or 0..1:0.25'
+                    f'"{part}" is not a range of at most {MAX_MEMBERS} phis; write one such as 0..4 or 0..1:0.25'
                 )
             found += [round(first + number * step, 10) for number in range(int((last - first) / step + 1e-9) + 1)]
         elif re.fullmatch(_NUMBER, part):
             found.append(float(part))
         else:
-            raise UserError(f'"{part}" is no phi; write numbers with commas, or a range such as 0..4')
+            raise UserError(f'"{part}" is not a phi; write numbers separated by commas, or a range such as 0..4')
     if len(set(found)) < len(found) or len(found) > MAX_MEMBERS:
-        raise UserError(f'"{text}" names a phi twice, or more than {MAX_MEMBERS}; every member is one')
+        raise UserError(f'"{text}" repeats a phi, or has more than {MAX_MEMBERS}; give each phi once')
     return tuple(sorted(found))

@@ -1,4 +1,4 @@
-"""The largest network of a law that keeps a budget."""
+"""Find the largest network of a scaling law within a budget."""
 
 from __future__ import annotations
 
@@ -13,45 +13,65 @@ from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.record import Record
 from triscale.scaling.apply import scale
-from triscale.scaling.budget import MICROSECONDS, NO_PROFILE, Budget, Timed, amount, figure
-from triscale.scaling.chain import RESOLUTION, STEM, Chain, Part, Step
+from triscale.scaling.budget import MICROSECONDS, NO_PROFILE, Budget, TimedCounts, cost_value, format_cost
+from triscale.scaling.chain import RESOLUTION, STEM, Chain, Dimension, ScalingStep
 from triscale.scaling.law import Law, Scale
 
 GROWTH_PER_TRY = 4.0
+"""Nominal growth of MACs between the networks that are tried to bracket the budget."""
+
 LOOK_AHEAD = 32
+"""Number of steps beyond the budget that are considered for the remaining budget."""
+
 SAME_PHI = 1e-6
+"""Steps closer than this have the same phi."""
+
 MAX_TRACED_PHI = 16.0
 MIN_TRACED_STEP = 1 / 256
 
-Count = Callable[[Network], Counts | Timed]
+Count = Callable[[Network], Counts | TimedCounts]
 
 
 class Limit(Record):
-    """One limit of a budget, as asked and as achieved, in whole units; latency is predicted, in microseconds."""
+    """One limit of a budget, requested and achieved, in whole units; latency is predicted, in microseconds.
+
+    Example:
+        >>> print(Limit(name="macs", requested=400_000_000, achieved=390_000_000))
+        390M MACs of 400M MACs (97.5% used)
+    """
 
     name: str
-    asked: int
+    requested: int
     achieved: int
 
     @property
     def used(self) -> float:
-        """Share of the limit that is used, at most 1."""
-        return self.achieved / self.asked
+        """Fraction of the limit that is used, at most 1."""
+        return self.achieved / self.requested
 
     def __str__(self) -> str:
-        """Return asked and achieved in words."""
-        return f"{amount(self.name, self.achieved)} of {amount(self.name, self.asked)} ({self.used:.1%} used)"
+        """Return the achieved and the requested value as text."""
+        achieved, requested = format_cost(self.name, self.achieved), format_cost(self.name, self.requested)
+        return f"{achieved} of {requested} ({self.used:.1%} used)"
 
 
 class Fit(Record):
-    """The answer to a budget.
+    """The network fitted to a budget.
 
-    ``phi`` gives the network by :func:`triscale.scale`, but for the ``steps``: single steps of the law that were
-    taken ahead of the others because only they still fitted. ``binding`` names the limit that is used most;
-    ``predictor`` predicted the latency, where that is limited.
+    Attributes:
+        network: The fitted network.
+        baseline: Name of the baseline.
+        law: The scaling law.
+        phi: The compound coefficient; with :func:`triscale.scale` it gives the network without ``steps``.
+        scale: The multipliers at phi.
+        steps: Extra channels, layers or pixels that use up the remaining budget.
+        limits: Each limit of the budget, requested and achieved.
+        binding: Name of the limit that is used most.
+        predictor: The latency predictor, if latency is limited.
     """
 
     kind_name: ClassVar[str] = "fit"
+    schema_number: ClassVar[int] = 2
 
     network: AnyNetwork
     baseline: str
@@ -65,54 +85,70 @@ class Fit(Record):
 
 
 def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor | None = None) -> Fit:
-    """Return the largest network on a law that keeps every limit of a budget.
+    """Return the largest network of a law that meets every limit of a budget.
 
-    The law's networks form a chain (:mod:`triscale.scaling.chain`); the answer is the last of it that fits, and what
-    is left of the budget is used by steps from further along the chain as long as they cost no more than the step
-    that did not fit. So a larger budget never gives less of what is limited.
+    The networks of the law form a chain (:mod:`triscale.scaling.chain`). The result is the last network of the chain
+    within the budget, extended by later steps that still fit. Each of these costs no more than the first step that did
+    not fit, so a larger budget never gives a smaller network::
+
+        chain:   baseline ... step 41 | step 42  step 43  step 44 ...
+        cost:    within the budget    | too large  fits    too large
+        result:  steps 1-41 and step 43
 
     Args:
-        network: the baseline.
-        law: to scale it by.
-        budget: to keep.
-        predictor: of a device, for a limit of latency; what it predicts keeps the limit.
+        network: The baseline.
+        law: The scaling law.
+        budget: The limits.
+        predictor: Predicts latency on a device; required if the budget limits latency.
 
     Raises:
-        BudgetError: not even the smallest network of the law fits, the law never reaches the budget, or latency is
+        BudgetError: Even the smallest network of the law is too large, the law never reaches the budget, or latency is
             limited without a predictor.
+
+    Example:
+        >>> from triscale.families import get
+        >>> fit = fit_budget(get("efficientnet_b0"), Law(alpha=1.2, beta=1.1, gamma=1.15), Budget.of("1G"))
+        >>> fit.network.name, fit.binding, fit.limits[0].achieved <= 10**9
+        ('efficientnet_b0_phi+1.1', 'macs', True)
     """
     count = _counting(budget, predictor)
     chain = Chain(network, law, _phi_beyond(network, law, budget, count))
     length = _longest(chain, budget, count)
     if length < 0:
         raise BudgetError(_too_small(network, count(chain.at(0)), budget))
-    ahead = _steps_ahead(chain, length, budget, count)
-    fitted = chain.at(length, ahead)
+    extra = _extra_steps(chain, length, budget, count)
+    fitted = chain.at(length, extra)
     start, phi = _phi_of(chain, length)
-    steps = _describe((*chain.steps[start:length], *ahead), network)
+    steps = _describe((*chain.steps[start:length], *extra), network)
     answer = _answer(network, fitted, law, phi, steps, budget, count(fitted))
-    return answer if budget.latency is None else answer.model_copy(update={"predictor": predictor})
+    return answer if budget.latency is None else answer.replace(predictor=predictor)
 
 
 def _counting(budget: Budget, predictor: Predictor | None) -> Count:
-    """Return what counts networks: with their latency only where it is limited."""
+    """Return the function that counts networks, with their latency only if it is limited."""
     if budget.latency is None:
         return count_network
     if predictor is None:
         raise BudgetError(NO_PROFILE)
-    return lambda network: Timed(count_network(network), math.ceil(predict(predictor, network) * MICROSECONDS))
+    return lambda network: TimedCounts(count_network(network), math.ceil(predict(predictor, network) * MICROSECONDS))
 
 
 def fit_budget_traced(
     network: CustomNetwork, law: Law, budget: Budget, count: Callable[[CustomNetwork], Counts]
 ) -> Fit:
-    """Return a network that keeps a budget, where only ``count`` knows what a network costs.
+    """Fit a custom model to a budget, with a function that counts its cost.
 
-    Bisection over phi, to 1/256; then, at the resolution found, over the phi of depth and width alone, which uses what
-    the next step of resolution leaves. The cost need not grow evenly, but what is returned was counted and fits.
+    A bisection over phi, to 1/256, finds the resolution. A second one over the phi of depth and width at that
+    resolution uses the remaining budget. The cost need not grow monotonically, but the result was counted and fits.
+
+    Args:
+        network: The custom model.
+        law: The scaling law.
+        budget: The limits.
+        count: Returns the counts of a custom model.
 
     Raises:
-        BudgetError: the smallest network tried does not fit, or the law never reaches the budget.
+        BudgetError: The smallest network is too large, or the law never reaches the budget.
     """
     low = -MAX_TRACED_PHI
     smallest = scale(network, law.at(low))
@@ -121,7 +157,7 @@ def fit_budget_traced(
         raise BudgetError(_too_small(network, counts, budget))
     if law.nominal_growth == 1:
         return _answer(network, network, law, 0.0, (), budget, counts)
-    largest = min(MAX_TRACED_PHI, law.largest_phi)
+    largest = min(MAX_TRACED_PHI, law.max_phi)
     high = low + 1.0
     while budget.admits(count(scale(network, law.at(high)))):
         if high >= largest:
@@ -133,13 +169,13 @@ def fit_budget_traced(
     def grown(middle: float) -> CustomNetwork:
         return scale(network, law.at(middle)).replace(resolution=fitted.resolution)
 
-    ahead = _bisect(phi, min(phi + 2.0, law.largest_phi), lambda middle: budget.admits(count(grown(middle))))
-    steps = (f"depth and width as at phi {ahead:.4g}",) if ahead > phi else ()
-    return _answer(network, grown(ahead), law, phi, steps, budget, count(grown(ahead)))
+    larger_phi = _bisect(phi, min(phi + 2.0, law.max_phi), lambda middle: budget.admits(count(grown(middle))))
+    steps = (f"depth and width as at phi {larger_phi:.4g}",) if larger_phi > phi else ()
+    return _answer(network, grown(larger_phi), law, phi, steps, budget, count(grown(larger_phi)))
 
 
 def _bisect(low: float, high: float, admits: Callable[[float], bool]) -> float:
-    """Return the largest number found from ``low``, which is admitted, up to ``high`` that is admitted too."""
+    """Return the largest admitted number that a bisection finds between ``low``, which is admitted, and ``high``."""
     while high - low > MIN_TRACED_STEP:
         middle = (low + high) / 2
         low, high = (middle, high) if admits(middle) else (low, middle)
@@ -153,10 +189,10 @@ def _answer(
     phi: float,
     steps: tuple[str, ...],
     budget: Budget,
-    counts: Counts | Timed,
+    counts: Counts | TimedCounts,
 ) -> Fit:
     limits = tuple(
-        Limit(name=name, asked=asked, achieved=figure(counts, name)) for name, asked in budget.limits.items()
+        Limit(name=name, requested=limit, achieved=cost_value(counts, name)) for name, limit in budget.limits.items()
     )
     return Fit(
         network=fitted.replace(name=f"{baseline.name}_phi{phi:+g}"),
@@ -171,10 +207,10 @@ def _answer(
 
 
 def _longest(chain: Chain, budget: Budget, count: Count) -> int:
-    """Return the length of the longest part of a chain whose network is admitted, -1 if none is.
+    """Return the number of steps of the longest chain whose network is admitted, -1 if there is none.
 
-    Cost grows along a chain but for one thing: a ResNet block whose input and output come to be of one width loses its
-    projection. Such a bump is over in a few steps, so a few are looked at beyond the first that is not admitted.
+    The cost grows along a chain with one exception: a ResNet block loses its projection when its input and output get
+    the same width. Such a dip ends after a few steps, so some steps beyond the first one not admitted are checked.
     """
     low, high = -1, len(chain.steps) + 1
     while high - low > 1:
@@ -184,48 +220,50 @@ def _longest(chain: Chain, budget: Budget, count: Count) -> int:
     return max((length for length in beyond if budget.admits(count(chain.at(length)))), default=low)
 
 
-def _steps_ahead(chain: Chain, length: int, budget: Budget, count: Count) -> tuple[Step, ...]:
-    """Return steps from beyond the first that does not fit, which use up the slack.
+def _extra_steps(chain: Chain, length: int, budget: Budget, count: Count) -> tuple[ScalingStep, ...]:
+    """Return steps beyond the first one that does not fit, which use up the remaining budget.
 
-    A step is taken if the network then costs no less than before, in what is limited, and no more than after any step
-    that did not fit. So with larger limits, the first step that is taken instead of left out makes up for all later.
+    A step is taken if the limited costs do not decrease, and stay at most those after any step that did not fit. So if
+    a larger budget admits one of these steps instead, its cost outweighs all later steps, and the result never shrinks.
     """
     if length >= len(chain.steps):
         return ()
     floor, ceiling = count(chain.at(length)), count(chain.at(length + 1))
-    taken: tuple[Step, ...] = ()
-    parts = {chain.steps[length].part}
+    taken: tuple[ScalingStep, ...] = ()
+    skipped = {chain.steps[length].dimension}  # a dimension cannot skip one of its own steps
     for step in chain.steps[length + 1 : length + 1 + LOOK_AHEAD]:
-        if step.part in parts:
+        if step.dimension in skipped:
             continue
         counts = count(chain.at(length, (*taken, step)))
-        if all(figure(floor, name) <= figure(counts, name) <= figure(ceiling, name) for name in budget.limits):
+        if all(
+            cost_value(floor, name) <= cost_value(counts, name) <= cost_value(ceiling, name) for name in budget.limits
+        ):
             if budget.admits(counts):
                 taken, floor = (*taken, step), counts
                 continue
             ceiling = counts
-        parts.add(step.part)
+        skipped.add(step.dimension)
     return taken
 
 
 def _phi_beyond(network: Network, law: Law, budget: Budget, count: Count) -> float:
-    """Return a phi well beyond the budget: the chain up to it holds the answer, and the steps ahead of it."""
+    """Return a phi well beyond the budget: the chain up to it contains the result and all extra steps."""
     growth = law.nominal_growth
     if growth == 1:
         return 0.0
     stride = math.log(GROWTH_PER_TRY) / math.log(growth)
-    phi = min(-4 * stride, law.largest_phi)
+    phi = min(-4 * stride, law.max_phi)
     while budget.admits(count(scale(network, law.at(phi)))):
-        if phi == law.largest_phi:
+        if phi == law.max_phi:
             raise BudgetError(_never(network, law, budget, phi))
-        phi = min(phi + stride, law.largest_phi)
-    return min(phi + stride, law.largest_phi)
+        phi = min(phi + stride, law.max_phi)
+    return min(phi + stride, law.max_phi)
 
 
 def _phi_of(chain: Chain, length: int) -> tuple[int, float]:
-    """Return a short phi of the network after ``length`` steps, and from where on steps share one phi.
+    """Return the number of steps that one phi gives, and the phi with the fewest decimals that gives them.
 
-    Steps that the law asks for at the same phi are counted as steps ahead if not all of them are taken.
+    If only some of several steps at the same phi are taken, these count as extra steps.
     """
     phis = [step.phi for step in chain.steps]
     if not phis:
@@ -241,7 +279,7 @@ def _phi_of(chain: Chain, length: int) -> tuple[int, float]:
 
 
 def _shortest_between(low: float, high: float) -> float:
-    """Return the number with the fewest decimals strictly between two, the lowest of them."""
+    """Return the lowest of the numbers with the fewest decimals strictly between two others."""
     for decimals in range(12):
         shift = 10.0**decimals
         candidate = (math.floor(low * shift) + 1) / shift
@@ -250,18 +288,19 @@ def _shortest_between(low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def _describe(steps: tuple[Step, ...], network: Network) -> tuple[str, ...]:
-    """Say where each part that the steps change ends up."""
-    return tuple(_describe_part(part, value, network) for part, value in {s.part: s.value for s in steps}.items())
+def _describe(steps: tuple[ScalingStep, ...], network: Network) -> tuple[str, ...]:
+    """Describe the final value of each dimension that the steps change."""
+    values = {step.dimension: step.value for step in steps}
+    return tuple(_describe_dimension(dimension, value, network) for dimension, value in values.items())
 
 
-def _describe_part(part: Part, value: int, network: Network) -> str:
-    kind, index = part
-    if part == RESOLUTION:
+def _describe_dimension(dimension: Dimension, value: int, network: Network) -> str:
+    kind, index = dimension
+    if dimension == RESOLUTION:
         return f"resolution {value} px"
     if kind == "depth":
         return f"stage {index}: {value} blocks"
-    if part == STEM:
+    if dimension == STEM:
         return f"stem: {value} channels"
     return f"{'head' if index == len(network.stages) else f'stage {index}'}: {value} channels"
 
@@ -269,23 +308,23 @@ def _describe_part(part: Part, value: int, network: Network) -> str:
 def _never(network: AnyNetwork, law: Law, budget: Budget, phi: float) -> str:
     return (
         f"the law ({law}) does not reach {budget} from {network.name} (tried up to phi {phi:.3g}): "
-        "allow less, or add a limit that grows with it, such as MACs"
+        "give a smaller budget, or add a limit that grows with the law, such as MACs"
     )
 
 
-def _too_small(network: AnyNetwork, smallest: Counts | Timed, budget: Budget) -> str:
+def _too_small(network: AnyNetwork, smallest: Counts | TimedCounts, budget: Budget) -> str:
     missed = [
-        f"at least {amount(name, _rounded_up(figure(smallest, name)))}"
+        f"at least {format_cost(name, _rounded_up(cost_value(smallest, name)))}"
         for name, limit in budget.limits.items()
-        if figure(smallest, name) > limit
+        if cost_value(smallest, name) > limit
     ]
     return (
-        f"no network scaled from {network.name} keeps the budget of {budget}; the smallest needs "
+        f"no network scaled from {network.name} meets the budget of {budget}; the smallest needs "
         f"{' and '.join(missed)}: allow that, or start from a smaller baseline or one with fewer classes"
     )
 
 
 def _rounded_up(value: int) -> int:
-    """Round up to three digits, so that the amount shown is one that can be met."""
+    """Round up to three digits, so that the displayed value is one that can be met."""
     digit = int(10.0 ** max(0, len(str(value)) - 3))
     return -(-value // digit) * digit

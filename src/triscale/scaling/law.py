@@ -1,4 +1,7 @@
-"""Compound scaling: ``depth = alpha^phi, width = beta^phi, resolution = gamma^phi`` (Tan & Le 2019, equation 3)."""
+"""Compound scaling: ``depth = alpha^phi, width = beta^phi, resolution = gamma^phi`` (Tan & Le 2019, equation 3).
+
+https://arxiv.org/abs/1905.11946
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,12 @@ Coefficient = Annotated[float, Field(ge=1, le=100)]
 
 
 class Scale(Record):
-    """Multipliers of a baseline's depth, width and resolution (the paper's d, w, r)."""
+    """Multipliers of a baseline's depth, width and resolution (the paper's d, w, r).
+
+    Example:
+        >>> str(Scale(depth=1.2, width=1.1))
+        'depth x1.2, width x1.1, resolution x1'
+    """
 
     kind_name: ClassVar[str] = "scale"
 
@@ -25,12 +33,23 @@ class Scale(Record):
     resolution: Multiplier = 1.0
 
     def __str__(self) -> str:
-        """Return the three multipliers in words."""
+        """Return the three multipliers as text."""
         return f"depth x{self.depth:.4g}, width x{self.width:.4g}, resolution x{self.resolution:.4g}"
 
 
 class Law(Record):
-    """Scaling coefficients, each at least 1; one unit of phi multiplies MACs by about ``nominal_growth``."""
+    """Scaling coefficients, each at least 1; one unit of phi multiplies MACs by about ``nominal_growth``.
+
+    Attributes:
+        alpha: Base of the depth multiplier.
+        beta: Base of the width multiplier.
+        gamma: Base of the resolution multiplier.
+
+    Example:
+        >>> law = Law(alpha=1.2, beta=1.1, gamma=1.15)
+        >>> str(law.at(1)), round(law.nominal_growth, 2)
+        ('depth x1.2, width x1.1, resolution x1.15', 1.92)
+    """
 
     kind_name: ClassVar[str] = "law"
 
@@ -39,23 +58,23 @@ class Law(Record):
     gamma: Coefficient
 
     def at(self, phi: float) -> Scale:
-        """Return the multipliers at ``phi``; fractions and negative numbers (below the baseline) are as good as 1."""
+        """Return the multipliers at ``phi``; fractions and negative numbers (smaller than the baseline) are allowed."""
         return Scale(depth=self.alpha**phi, width=self.beta**phi, resolution=self.gamma**phi)
 
     @property
     def nominal_growth(self) -> float:
-        """``alpha * beta^2 * gamma^2``, about 2 in the paper; the real growth in MACs differs by the rounding."""
+        """``alpha * beta^2 * gamma^2``, about 2 in the paper; the actual growth of MACs differs because of rounding."""
         return self.alpha * self.beta**2 * self.gamma**2
 
     @property
-    def largest_phi(self) -> float:
-        """The phi at which the first multiplier reaches 1000, the most that a :class:`Scale` takes."""
+    def max_phi(self) -> float:
+        """The phi at which the first multiplier reaches 1,000, the maximum of a :class:`Scale`."""
         fastest = math.log(max(self.alpha, self.beta, self.gamma))
-        # A hair less, so that the multiplier does not end up above by noise of floating point.
+        # Slightly less, so that rounding errors do not lift the multiplier above the maximum.
         return math.log(MAX_MULTIPLIER) / fastest * (1 - 1e-9) if fastest else math.inf
 
     def __str__(self) -> str:
-        """Return the coefficients in words."""
+        """Return the coefficients as text."""
         return f"alpha {self.alpha:g}, beta {self.beta:g}, gamma {self.gamma:g}"
 
 

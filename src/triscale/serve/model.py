@@ -156,7 +156,7 @@ class ServedModel:
             blocks=fit.network.num_blocks if isinstance(fit.network, Network) else None,
             params=counts.params,
             macs=counts.macs,
-            used=max(limit.achieved / limit.asked for limit in fit.limits),
+            used=max(limit.achieved / limit.requested for limit in fit.limits),
             milliseconds=predict(self._predictor, fit.network)
             if self._predictor is not None and isinstance(fit.network, Network)
             else None,

@@ -9,7 +9,7 @@ from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import UserError
 from triscale.families import FAMILIES
 from triscale.families.implied import implied_phi
-from triscale.families.published import PublishedFigures
+from triscale.families.published import PublishedNetwork
 from triscale.network.cost import Cost, cost, si
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.describe import describe_parts
@@ -83,7 +83,7 @@ def _memory(network: AnyNetwork, batch: int) -> NetworkMemory:
     return network_memory(network, batch)
 
 
-def _explain_coefficients(row: PublishedFigures) -> None:
+def _explain_coefficients(row: PublishedNetwork) -> None:
     """Compare the published coefficients with the literal law."""
     baseline = FAMILIES[_family_of(row)][0]
     phis = implied_phi(row.depth, row.width, row.resolution, EFFICIENTNET, baseline.resolution)
@@ -108,7 +108,7 @@ def _explain_coefficients(row: PublishedFigures) -> None:
         )
 
 
-def _family_of(row: PublishedFigures) -> str:
+def _family_of(row: PublishedNetwork) -> str:
     return next(family for family, group in FAMILIES.items() if row.name in {member.name for member in group})
 
 

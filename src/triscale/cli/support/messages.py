@@ -9,7 +9,7 @@ from triscale.cli.support.execution import execution
 from triscale.cli.support.latency import elsewhere
 from triscale.cli.support.terminal import console, print_json
 from triscale.network.cost import si
-from triscale.scaling.budget import amount
+from triscale.scaling.budget import format_cost
 
 if TYPE_CHECKING:
     from triscale.jobs.core.run import Request, RunSpec
@@ -87,7 +87,9 @@ def print_measured(out: Path) -> None:
         return
     predictor = fitted.predictor
     (limit,) = (limit for limit in fitted.limits if limit.name == "latency")
-    words = f"latency: asked {amount('latency', limit.asked)}, predicted {amount('latency', limit.achieved)}"
+    words = (
+        f"latency: asked {format_cost('latency', limit.requested)}, predicted {format_cost('latency', limit.achieved)}"
+    )
     engine = {"onnxruntime": "ONNX Runtime"}.get(predictor.engine, predictor.engine)
     measured = next((item for item in RunLatencies.load(run.latency_file).measurements if item.engine == engine), None)
     if measured is None or elsewhere(predictor) or measured.threads != predictor.threads:

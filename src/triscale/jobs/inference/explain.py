@@ -20,9 +20,9 @@ from triscale.data.images.transforms import eval_transform, normalize
 from triscale.data.sources.store import open_store
 from triscale.errors import Interrupted, RunError
 from triscale.explain.cam import class_activation_maps, gradient_maps, overlay, to_png
+from triscale.explain.explanation_sheet import SheetEntry, explanation_sheet
 from triscale.explain.extent import Box, Extent, extent
-from triscale.explain.faithful import Faithfulness, faithfulness
-from triscale.explain.sheet import SheetItem, contact_sheet
+from triscale.explain.faithfulness import Faithfulness, faithfulness
 from triscale.jobs.core.run import Run
 from triscale.jobs.inference.predict import files_of
 from triscale.network.contract import Preprocessing
@@ -117,7 +117,7 @@ def explain_images(
     out.mkdir(parents=True, exist_ok=True)
     context.progress.begin("explain", len(files))
     found: list[ImageExplanation] = []
-    shown: list[SheetItem] = []
+    shown: list[SheetEntry] = []
     for number, file in enumerate(files):
         if context.should_stop():
             raise Interrupted(f"stopped after {number} of {len(files)} images; their overlays are in {out}")
@@ -131,11 +131,11 @@ def explain_images(
         write_atomic(out / name, to_png(overlaid))
         found.append(where.replace(file=str(file), overlay=name))
         if len(shown) < MAX_ON_SHEET:
-            shown.append(SheetItem(file.name, where.predicted, where.confidence, overlaid))
+            shown.append(SheetEntry(file.name, where.predicted, where.confidence, overlaid))
         context.progress.advance(number + 1)
     sheet = "sheet.png" if shown else ""
     if shown:
-        write_atomic(out / sheet, to_png(contact_sheet(shown, f"{spec.network.name}, {named}")))
+        write_atomic(out / sheet, to_png(explanation_sheet(shown, f"{spec.network.name}, {named}")))
     result = Explanation(network=spec.network.name, method=named, sheet=sheet, images=tuple(found))
     result.save(out / Explanation.file_name)
     return result

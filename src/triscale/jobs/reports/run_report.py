@@ -23,7 +23,7 @@ from triscale.results.deployment import Deployment, Export
 from triscale.results.history import Epoch
 from triscale.results.machine import Machine
 from triscale.results.metrics import Metrics
-from triscale.scaling.budget import amount
+from triscale.scaling.budget import format_cost
 from triscale.scaling.fit import Fit, Limit
 from triscale.training.recipe import Recipe
 
@@ -151,7 +151,7 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, counted: Cost, history: t
         f"{si(counted.macs)} MACs and {si(counted.params)} parameters"
         if fit is None
         else " and ".join(
-            f"{amount(limit.name, limit.achieved)} of the {_allowed(limit)} allowed" for limit in fit.limits
+            f"{format_cost(limit.name, limit.achieved)} of the {_allowed(limit)} allowed" for limit in fit.limits
         )
     )
     if metrics is None:
@@ -165,7 +165,7 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, counted: Cost, history: t
 
 
 def _allowed(limit: Limit) -> str:
-    return amount(limit.name, limit.asked) if limit.name == "latency" else si(limit.asked)
+    return format_cost(limit.name, limit.requested) if limit.name == "latency" else si(limit.requested)
 
 
 def _warnings(run: Run) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from triscale.jobs.training.prepare import for_classes
 from triscale.network.cost import count_network
 from triscale.network.latency import predict
 from triscale.network.spec import Network
-from triscale.scaling.budget import amount, figure
+from triscale.scaling.budget import cost_value, format_cost
 from triscale.search.baseline.explore import (
     BaselineSearchResult,
     EvaluatedCandidate,
@@ -200,7 +200,7 @@ def describe(evaluated: Sequence[EvaluatedCandidate], plan: SearchPlan, objectiv
 
 def describe_cost(objective: Objective, cost: float) -> str:
     """Return a cost with its unit."""
-    return f"{cost:.3g} ms" if objective.cost == "latency" else amount(objective.cost, cost)
+    return f"{cost:.3g} ms" if objective.cost == "latency" else format_cost(objective.cost, cost)
 
 
 def _check(request: BaselineSearchRequest) -> None:
@@ -226,7 +226,7 @@ def _price(request: BaselineSearchRequest, space: Space, file: Path | None, cont
     """Return what counts or measures a network."""
     cost, predictor = request.objective.cost, request.predictor
     if cost != "latency":
-        return lambda network: figure(count_network(network), cost)
+        return lambda network: cost_value(count_network(network), cost)
     if predictor is not None:
         return lambda network: predict(predictor, network)
     return LatencyMeter(space.skeleton, file, context)

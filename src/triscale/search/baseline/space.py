@@ -19,7 +19,7 @@ from triscale.families.mobilenet import V2
 from triscale.network.cost import count_network
 from triscale.network.spec import Network, Stage
 from triscale.record import Record
-from triscale.scaling.budget import amount, figure
+from triscale.scaling.budget import cost_value, format_cost
 from triscale.search.baseline.options import MENUS, NAMES, Choices, Options, stage_of
 
 Sample = tuple[int, ...]
@@ -190,13 +190,13 @@ class Space(Record):
         Raises:
             SearchError: The target is below the cheapest network or above the most expensive one.
         """
-        low, high = (figure(count_network(network), cost) for network in (self.smallest(cost), self.largest(cost)))
+        low, high = (cost_value(count_network(network), cost) for network in (self.smallest(cost), self.largest(cost)))
         if not low <= target <= high:
             extreme, nearest = ("least", low) if target < low else ("most", high)
             raise SearchError(
-                f"no network of the space {self.name} costs {amount(cost, target)}: the nearest has "
-                f"{amount(cost, nearest)}, the {extreme} of all; give a target from {amount(cost, low)} to "
-                f"{amount(cost, high)}, or another skeleton or resolution"
+                f"no network of the space {self.name} costs {format_cost(cost, target)}: the nearest has "
+                f"{format_cost(cost, nearest)}, the {extreme} of all; give a target from {format_cost(cost, low)} to "
+                f"{format_cost(cost, high)}, or another skeleton or resolution"
             )
 
     @cached_property
@@ -216,14 +216,14 @@ class Space(Record):
             else 0
             for choice in self.places
         )
-        best = sign * figure(count_network(self.network(sample)), cost)
+        best = sign * cost_value(count_network(self.network(sample)), cost)
         improved = True
         while improved:
             improved = False
             for place, choice in enumerate(self.places):
                 for option in range(len(choice.options)):
                     changed = (*sample[:place], option, *sample[place + 1 :])
-                    found = sign * figure(count_network(self.network(changed)), cost)
+                    found = sign * cost_value(count_network(self.network(changed)), cost)
                     if found > best:
                         sample, best, improved = changed, found, True
         return self.network(sample)

@@ -10,7 +10,7 @@ from pydantic import Field
 from triscale.network.custom import AnyNetwork
 from triscale.record import Record
 from triscale.scaling.apply import scale
-from triscale.scaling.budget import figure
+from triscale.scaling.budget import cost_value
 from triscale.scaling.law import Scale
 from triscale.search.coefficients.grid import Candidates, Count
 from triscale.search.shape import Array, ScaledNetwork, count_exactly, logs, realized, spread
@@ -74,7 +74,7 @@ def _pool(candidates: Candidates, design: Design, count: Count) -> list[ScaledNe
     for depth, width, resolution in product(*axes):
         network = scale(baseline, Scale(depth=depth, width=width, resolution=resolution))
         counts = count(network)
-        ratio = figure(counts, cost) / base
+        ratio = cost_value(counts, cost) / base
         if design.cheapest <= ratio <= 1:
             came_out = realized(baseline, network)
             name = f"{baseline.name}_d{came_out.depth:.3g}_w{came_out.width:.3g}_r{came_out.resolution:.3g}"

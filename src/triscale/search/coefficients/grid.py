@@ -21,7 +21,7 @@ from triscale.network.cost import Counts
 from triscale.network.custom import AnyNetwork
 from triscale.record import Record
 from triscale.scaling.apply import resolution_multiple, scale
-from triscale.scaling.budget import LABELS, amount, figure
+from triscale.scaling.budget import LABELS, cost_value, format_cost
 from triscale.scaling.law import Law, Scale
 from triscale.search.shape import ScaledNetwork, count_exactly, logs, realized, spread
 
@@ -148,7 +148,7 @@ def find_candidates(
 
     def counted_price(network: AnyNetwork, counts: Counts) -> float:
         del network
-        return figure(counts, grid.cost)
+        return cost_value(counts, grid.cost)
 
     price = price or counted_price
     counts = count(baseline)
@@ -272,4 +272,4 @@ def _label(grid: Grid) -> str:
 
 
 def _amount(grid: Grid, value: float) -> str:
-    return f"{value:.3g} ms" if grid.cost == "latency" else amount(grid.cost, value)
+    return f"{value:.3g} ms" if grid.cost == "latency" else format_cost(grid.cost, value)

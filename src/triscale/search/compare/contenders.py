@@ -73,7 +73,8 @@ def fit_exactly(network: AnyNetwork, law: Law, budget: Budget) -> Fit:
     """Fit a network of blocks to a budget.
 
     Raises:
-        NetworkError: It is a custom model, which must be traced; pass :func:`triscale.jobs.core.networks.fit_any` instead.
+        NetworkError: It is a custom model, which must be traced; pass :func:`triscale.jobs.core.networks.fit_any`
+            instead.
     """
     if isinstance(network, CustomNetwork):
         raise NetworkError(f"{network.name} is a function, whose cost has to be traced; pass a function that fits it")
@@ -147,7 +148,7 @@ def _contender(
         network=network,
         law=law,
         phi=phi,
-        macs=Limit(name="macs", asked=asked, achieved=counts.macs),
+        macs=Limit(name="macs", requested=asked, achieved=counts.macs),
         params=counts.params,
         realized=realized(start, network),
     )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from triscale.explain.extent import Box, extent
-from triscale.explain.faithful import area, faithfulness
+from triscale.explain.faithfulness import area, faithfulness
 
 
 class Marked(nn.Module):
@@ -31,7 +31,7 @@ def heat_on(rows: slice, columns: slice) -> Tensor:
     return heat
 
 
-def test_a_map_of_the_evidence_is_faithful_and_one_of_the_rest_is_not():
+def test_map_of_the_evidence_is_faithful_and_its_complement_is_not():
     image = striped()
     right = faithfulness(Marked(), image, heat_on(slice(0, 2), slice(0, 2)), 0)
     wrong = faithfulness(Marked(), image, heat_on(slice(2, 4), slice(2, 4)), 0)
@@ -39,7 +39,7 @@ def test_a_map_of_the_evidence_is_faithful_and_one_of_the_rest_is_not():
     assert right.insertion_area > max(right.random_insertion, wrong.insertion_area)
 
 
-def test_the_curve_of_a_deletion_is_that_of_the_formula():
+def test_deletion_curve_follows_the_formula():
     image = striped()
     found = faithfulness(Marked(), image, heat_on(slice(0, 2), slice(0, 2)), 0, steps=8)
     # The first quarter of the pixels holds all the evidence: after 1/8 half of it is gone, from 2/8 on all of it.
@@ -48,7 +48,7 @@ def test_the_curve_of_a_deletion_is_that_of_the_formula():
     assert found.insertion[-1] == pytest.approx(expected[0])
 
 
-def test_both_curves_end_where_the_other_begins():
+def test_each_curve_ends_where_the_other_begins():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     image = torch.randn(1, 3, 20, 20)
@@ -59,7 +59,7 @@ def test_both_curves_end_where_the_other_begins():
     assert found.insertion[-1] == pytest.approx(whole)
 
 
-def test_areas_are_those_of_trapezoids():
+def test_area_uses_the_trapezoidal_rule():
     curve = (1.0, 0.5, 0.25, 0.0)
     assert area(curve) == pytest.approx(np.trapezoid(curve, dx=1 / 3))
 
@@ -73,6 +73,6 @@ def test_peak_and_extent_are_in_the_pixels_of_the_image():
     assert found.share == pytest.approx(3 / 16)
 
 
-def test_a_map_that_speaks_against_the_class_has_no_peak():
+def test_map_against_the_class_has_no_peak():
     found = extent(-np.ones((3, 3), dtype=np.float32), Box(0, 0, 9, 9))
     assert found == (None, None, 0.0)
