@@ -44,7 +44,7 @@ COMPILE_SECONDS = 300
 def library() -> ctypes.CDLL | None:
     """Return the kernels of this machine, or None if there are none; the reason is logged once as a warning.
 
-    They are compiled at the first call on a machine, which takes a few seconds. A library that does not match its digest
+    They are compiled at the first call on a machine, which takes seconds. A library that does not match its digest
     is compiled again: a truncated file would crash the process.
 
     Returns:
