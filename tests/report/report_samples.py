@@ -169,9 +169,9 @@ def fit() -> Fit:
         network=NETWORK, baseline="efficientnet_tiny", law=EFFICIENTNET, phi=1.37,
         scale=Scale(depth=1.28, width=1.14, resolution=1.21), steps=("one more repeat in stage 4",), binding="macs",
         limits=(
-            Limit(name="macs", asked=3_000_000, achieved=2_960_000),
-            Limit(name="params", asked=500_000, achieved=97_014),
-            Limit(name="latency", asked=5_000, achieved=1_420),
+            Limit(name="macs", requested=3_000_000, achieved=2_960_000),
+            Limit(name="params", requested=500_000, achieved=97_014),
+            Limit(name="latency", requested=5_000, achieved=1_420),
         ),
     )  # fmt: skip
 

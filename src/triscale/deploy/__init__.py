@@ -1,1 +1,1 @@
-"""From a model to a file that runs elsewhere, and proof that it computes the same."""
+"""Export of models to inference engines, with parity checks and int8 quantization."""

@@ -1,4 +1,4 @@
-"""What an exported file carries beside the network, so that it can be used without anything else."""
+"""The contract inside an exported file: preprocessing and class names, so that the file is self-contained."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Contract(Record):
 
 
 def read_contract(text: str | None, file: Path) -> Contract:
-    """Return the contract that was found in a file.
+    """Parse the contract of a file.
 
     Raises:
-        RecordError: There is none, or it is no contract.
+        RecordError: The file has no contract, or an invalid one.
     """
     if text is None:
         raise RecordError(f"{file} carries no preprocessing contract; export it with triscale export")

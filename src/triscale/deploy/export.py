@@ -1,4 +1,4 @@
-"""From a model to a file with its contract inside, checked against the model before the file counts."""
+"""Export a model to a file with its contract, and check the file against the model before it is kept."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from triscale.results.deployment import Export
 
 
 def export(subject: Exportable, engine: Engine, real: NDArray[np.float32], path: Path) -> Export:
-    """Write a model for an engine and check it on zeros, ones, saturated and real images; 64 inputs in all.
+    """Export a model for an engine and check it on 64 inputs: zeros, ones, saturated and real images.
 
-    The file appears under its name only after the check of :func:`triscale.deploy.parity.check_parity`.
+    The file is moved to its name only after :func:`triscale.deploy.parity.check_parity` has passed.
 
     Args:
         subject: Model and contract.
-        engine: That runs the file.
+        engine: The engine to export for.
         real: Normalized images ``[N, 3, S, S]``.
-        path: Of the file.
+        path: The file to write.
 
     Raises:
-        ParityError: The exported file computes something else; nothing is left behind.
+        ParityError: The exported file does not match the model; no file is left behind.
         ExportError: The engine cannot convert the model.
         UserError: The engine is not installed.
     """
@@ -64,7 +64,7 @@ def export(subject: Exportable, engine: Engine, real: NDArray[np.float32], path:
 
 @contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
-    """Yield a place for a draft of a file; it takes the file's place when the block ends without an error."""
+    """Yield a temporary path for a file, which is moved to ``path`` if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as aside:
         draft = Path(aside) / path.name
@@ -78,7 +78,7 @@ def atomic_output(path: Path) -> Iterator[Path]:
 
 
 def copy_exported(source: Path, target: Path) -> None:
-    """Copy an exported file with all that belongs to it; it may be a directory."""
+    """Copy an exported file or directory, with its weights file if it has one."""
     for part, place in zip(_parts(source), _parts(target), strict=True):
         if part.is_dir():
             shutil.copytree(part, place)
@@ -87,12 +87,12 @@ def copy_exported(source: Path, target: Path) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of an exported file, or of all that belong to it."""
+    """Return the size in bytes of an exported file or directory, including its weights file."""
     return sum(file.stat().st_size for part in _parts(path) for file in _files(part))
 
 
 def remove(path: Path) -> None:
-    """Remove an exported file with all that belongs to it."""
+    """Remove an exported file or directory, with its weights file."""
     for part in _parts(path):
         if part.is_dir():
             shutil.rmtree(part)
@@ -101,7 +101,7 @@ def remove(path: Path) -> None:
 
 
 def _parts(path: Path) -> list[Path]:
-    """Return what a file consists of, what names the others last."""
+    """Return the files of an export; OpenVINO's weights come before the .xml that refers to them."""
     return [path.with_suffix(WEIGHTS), path] if path.suffix == ".xml" else [path]
 
 

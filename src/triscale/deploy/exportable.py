@@ -1,4 +1,4 @@
-"""What is exported."""
+"""A model with everything that an export needs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from triscale.network.spec import Network
 
 @dataclass(frozen=True, slots=True)
 class Exportable:
-    """A trained model with what its files carry.
+    """A trained model to export.
 
     Attributes:
         model: In evaluation mode, on the CPU; takes normalized ``[N, 3, side, side]``.
         contract: Preprocessing and classes.
-        network: Whose weights these are; None for a model that is no Network, which is traced instead.
+        network: The model's Network; None for a custom model, which is traced.
     """
 
     model: nn.Module
@@ -28,7 +28,7 @@ class Exportable:
 
     @property
     def side(self) -> int:
-        """Of its images, in pixels."""
+        """Side of the images in pixels."""
         return self.contract.preprocessing.resolution
 
     @property

@@ -1,7 +1,7 @@
-"""An operation tree as an ONNX graph: an interpreter of it, with a model's weights or with drawn ones.
+"""Write an operation tree as an ONNX graph, with trained or random weights.
 
-What is known when the file is made is done then: batch norm is folded into the convolution before it, padding is the
-convolution's own, activations stand where engines fuse them, and no shape is computed at run time. Nodes are named
+Everything static is resolved at export: batch norm is folded into the preceding convolution, padding is an attribute of
+the convolution, activations are placed where engines fuse them, and no shape is computed at run time. Nodes are named
 after the structure (``stages.3.blocks.1.expand.conv``).
 """
 
@@ -23,12 +23,12 @@ from triscale.network.spec import ActivationKind, Network
 from triscale.network.tree import Shape
 
 OPSET, IR_VERSION = 20, 10
-"""Those that the exporter of torch writes."""
+"""The versions that torch's exporter writes."""
 INPUT, OUTPUT = "images", "logits"
 
 
 class GraphWeights(Protocol):
-    """Where the weights of a graph come from."""
+    """A source of weights for a graph."""
 
     def tensors(
         self, place: str, shape: tuple[int, ...], norm: tuple[str, float] | None, *, bias: bool
@@ -36,15 +36,15 @@ class GraphWeights(Protocol):
         """Return the kernel and the bias of the layer at ``place``.
 
         Args:
-            place: Of the layer in the structure.
-            shape: Of its kernel, outputs first.
-            norm: Place and epsilon of the batch norm to be folded in, if any.
-            bias: Whether the layer has one of its own.
+            place: Path of the layer in the structure.
+            shape: Shape of its kernel, outputs first.
+            norm: Path and epsilon of the batch norm to fold, if any.
+            bias: Whether the layer has a bias.
         """
 
 
 class TrainedWeights:
-    """The weights of a model, batch norm folded into the convolutions in float64."""
+    """The weights of a model, with batch norm folded into the convolutions in float64."""
 
     def __init__(self, state: Mapping[str, NDArray[np.float32]]) -> None:
         self._state = state
@@ -67,7 +67,7 @@ class TrainedWeights:
 
 
 class RandomWeights:
-    """Weights drawn such that values neither grow nor vanish: numbers too small to be normal would be slow."""
+    """Random weights with variance-preserving scale: vanishing values would become slow denormal numbers."""
 
     def __init__(self) -> None:
         self._rng = np.random.default_rng(0)
@@ -89,9 +89,9 @@ class RandomWeights:
 
 
 class SharedWeights:
-    """Files of weights that many graphs share, since their values are no matter: one for each power of two of spread.
+    """Weight files shared by many graphs for timing, where values do not matter: one file for each power-of-two scale.
 
-    Graphs name the files; :meth:`save` writes them, as long as the largest tensor of any graph needs.
+    Graphs refer to the files; :meth:`save` writes them with the length of the largest tensor of any graph.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class SharedWeights:
         *,
         bias: bool,  # noqa: ARG002
     ) -> tuple[onnx.TensorProto, onnx.TensorProto]:
-        """Return a kernel and a bias for the layer at ``place`` whose values lie in shared files."""
+        """Return a kernel and a bias for the layer at ``place`` that refer to shared files."""
         return (
             self._tensor(f"{place}.weight", shape, spread_of(shape)),
             self._tensor(f"{place}.bias", (shape[0],), spread_of((shape[0],))),
@@ -122,17 +122,17 @@ class SharedWeights:
         return tensor
 
     def save(self, folder: Path) -> None:
-        """Write the files that the graphs so far name."""
+        """Write the files that the graphs so far refer to."""
         for power, length in self._lengths.items():
             drawn = np.random.default_rng(power + 100).standard_normal(length, dtype=np.float32)
             (folder / _file_of(power)).write_bytes((drawn * np.float32(2.0**power)).tobytes())
 
 
 def network_graph(network: Network, state: Mapping[str, NDArray[np.float32]]) -> onnx.ModelProto:
-    """Return the graph of a network with its trained weights, for batches of any size.
+    """Return the ONNX graph of a network with trained weights, for any batch size.
 
     Args:
-        network: Whose images have its resolution.
+        network: The network; images have its resolution.
         state: The tensors of its module by name.
     """
     root = lower(network)
@@ -140,18 +140,24 @@ def network_graph(network: Network, state: Mapping[str, NDArray[np.float32]]) ->
 
 
 def timed_graph(node: tree.Part, shape: Shape, shared: SharedWeights | None = None) -> onnx.ModelProto:
-    """Return a graph that takes ``[N, channels, side, side]`` and computes a part of a network, to be timed.
+    """Return an ONNX graph of a part of a network for timing, with input ``[N, channels, side, side]``.
 
     Args:
         node: The part, or a whole network from :func:`triscale.network.lower.lower`.
-        shape: Of its input.
-        shared: Where the weights are to lie; by default they are in the graph.
+        shape: Shape of its input.
+        shared: Shared weight files; by default random weights are stored in the graph.
+
+    Example:
+        >>> from triscale.families import get
+        >>> root = lower(get("efficientnet_b0@32"))
+        >>> timed_graph(root.stem, root.input).graph.node[0].op_type
+        'Conv'
     """
     return _graph(node, shape, shared or RandomWeights())
 
 
 def spread_of(shape: tuple[int, ...]) -> float:
-    """Return the standard deviation of drawn weights that keeps the size of values."""
+    """Return the standard deviation of random weights that preserves the variance of activations (He et al. 2015)."""
     return math.sqrt(2 / max(1, math.prod(shape[1:])))
 
 
@@ -169,7 +175,7 @@ def _graph(node: tree.Part, shape: Shape, weights: GraphWeights) -> onnx.ModelPr
 
 
 class _Writer:
-    """A graph in the making. A node, its output and the part of the structure that it computes bear one name."""
+    """A builder of a graph. A node, its output and its part of the structure have the same name."""
 
     def __init__(self, weights: GraphWeights) -> None:
         self._weights = weights
@@ -182,14 +188,14 @@ class _Writer:
         return place
 
     def rename(self, value: str, name: str) -> None:
-        """Give the graph's last value its public name; a graph that computes nothing passes it on."""
+        """Rename the graph's last value to its public name; an empty graph gets an Identity node."""
         if not self.nodes or self.nodes[-1].output[0] != value:
             self.add("Identity", [value], name)
             return
         self.nodes[-1].output[0] = name
 
     def container(self, node: tree.Container, path: str, value: str, shape: Shape) -> tuple[str, Shape]:
-        """Add the children of a node, one after the other; return the last value and its shape."""
+        """Add the children of a node in order; return the last value and its shape."""
         nodes = [(tree.join(path, name), child) for name, child in tree.children(node)]
         norm: str | None = None
         for number, (here, child) in enumerate(nodes):
@@ -300,7 +306,7 @@ def _file_of(power: int) -> str:
 
 
 def _pads(node: tree.Convolution | tree.MaxPool | tree.AveragePool, side: int) -> list[int]:
-    """Return what is added at the top, left, bottom and right."""
+    """Return ONNX padding: top, left, bottom, right."""
     if node.padding == "symmetric" or node.stride == 1:
         return [node.kernel // 2] * 4
     surplus = max(0, (-(-side // node.stride) - 1) * node.stride + node.kernel - side)

@@ -1,4 +1,4 @@
-"""Whether a file computes what a model does."""
+"""Parity checks: whether an exported file computes the same as the model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from triscale.errors import ParityError
 from triscale.network.contract import Preprocessing
 
 TOLERANCE = 1e-3
-"""Of a logit, relative to the largest logit of the model."""
+"""Maximum difference of a logit, relative to the largest logit of the model."""
 INPUTS = 64
 BATCHES = (1, 3, 8)
 MIN_SCALE = 1e-12
@@ -23,9 +23,11 @@ Call = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Parity(NamedTuple):
-    """How a file's logits agree with the model's: the largest difference relative to the largest logit, and the share
-    of inputs with the same first class.
-    """  # noqa: D205
+    """Agreement of a file's logits with the model's.
+
+    ``max_error`` is the largest difference relative to the largest logit, ``agreement`` the share of inputs with equal
+    top-1 class.
+    """
 
     inputs: int
     max_error: float
@@ -36,8 +38,8 @@ def parity_inputs(real: NDArray[np.float32], preprocessing: Preprocessing) -> ND
     """Return 64 inputs ``[64, 3, S, S]``: zeros, ones, black, white, both in a checkerboard, and real images.
 
     Args:
-        real: Normalized images ``[N, 3, S, S]``; where there are too few, noise takes their place.
-        preprocessing: Says what black and white are.
+        real: Normalized images ``[N, 3, S, S]``; missing ones are replaced by noise.
+        preprocessing: Defines the normalized values of black and white.
     """
     shape = real.shape[1:]
     mean, std = (
@@ -71,11 +73,23 @@ def check_parity(
 ) -> Parity:
     """Compare logits with those of the model, in batches of several sizes.
 
-    They shall differ by at most ``tolerance``, relative to the largest of the model, with the same first class wherever
-    the model's two best differ by more than that.
+    They may differ by at most ``tolerance`` relative to the model's largest logit. The top-1 class must be the same
+    wherever the model's two largest logits differ by more than that.
+
+    Args:
+        call: Runs the exported file.
+        expected: Logits of the model ``[N, classes]``.
+        inputs: Images ``[N, 3, S, S]``.
+        batches: Batch sizes to check.
+        tolerance: Maximum relative difference.
 
     Raises:
-        ParityError: They do not.
+        ParityError: The logits differ.
+
+    Example:
+        >>> images = np.eye(4, dtype=np.float32)
+        >>> check_parity(lambda batch: batch, images, images).agreement
+        1.0
     """
     scale = max(MIN_SCALE, float(np.abs(expected).max()))
     best = np.sort(expected, axis=1)

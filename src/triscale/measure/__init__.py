@@ -1,1 +1,1 @@
-"""Figures about a model on a machine, with the protocol and the spread that they were taken with."""
+"""Measurements of a model on a machine, with protocol and spread."""

@@ -1,4 +1,4 @@
-"""What machine a figure was taken on, and with which versions."""
+"""A description of the machine and software versions of a measurement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("triscale", "torch", "torchvision", "onnx", "onnxruntime", "numpy", 
 
 
 def machine() -> Machine:
-    """Describe this machine; names no user, no host and no path."""
+    """Describe this machine, without user name, host name or paths."""
     return Machine(
         processor=processor(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,

@@ -1,4 +1,4 @@
-"""Latency by a stated protocol: one thread, after warm-up, median and quartiles."""
+"""Latency measurement: warm-up, then median, quartiles and a confidence interval."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WARMUP_SECONDS = 0.5
 SAMPLE_SECONDS = 2.0
 FEWEST, MOST = 30, 1000
 MAX_STRETCH = 8
-"""How many times longer than asked a measurement may take to come as close as it shall."""
+"""Maximum factor by which a measurement may exceed its duration to reach the requested precision."""
 MAX_SPREAD, DRIFT = 0.2, 0.1
 
 
@@ -35,22 +35,29 @@ def measure_latency(
     precision: str = "float32",
     cores: tuple[int, ...] = (),
 ) -> Measurement:
-    """Time a call that computes one batch; the caller has limited its threads already.
+    """Measure the latency of a call that computes one batch; the caller limits its threads.
 
     At least 3 calls and ``warmup_seconds`` of warm-up, then calls for ``sample_seconds``, from 30 to 1000 of them.
 
     Args:
         call: Computes a batch.
-        engine: What computes it.
-        batch: Images in it.
-        threads: That compute.
-        resolution: Of the images.
-        warmup_seconds: Of calls that do not count.
-        sample_seconds: Of calls that count.
-        within: Calls go on, for up to eight times as long, until the 95% interval of the median reaches no farther
-            than this share of it to each side.
-        precision: Of the computation.
-        cores: That the process is held to.
+        engine: The inference engine.
+        batch: Batch size.
+        threads: Number of threads of the engine.
+        resolution: Side of the images in pixels.
+        warmup_seconds: Minimum duration of the warm-up.
+        sample_seconds: Duration of the measured calls.
+        within: Relative half-width of the 95% interval of the median to reach, within up to eight times
+            ``sample_seconds``; None stops after ``sample_seconds``.
+        precision: Precision of the computation.
+        cores: CPU cores that the process is pinned to.
+
+    Example:
+        >>> timing = measure_latency(
+        ...     lambda: None, engine="none", batch=1, threads=1, resolution=1, warmup_seconds=0, sample_seconds=0
+        ... )
+        >>> timing.samples
+        30
     """
     warmup_calls, started = 0, time.perf_counter()
     while warmup_calls < 3 or time.perf_counter() - started < warmup_seconds:
@@ -87,9 +94,13 @@ def measure_latency(
 
 
 def median_interval(times: Sequence[float]) -> tuple[float, float]:
-    """Return a 95% interval of the median from order statistics, which assumes nothing but independent calls.
+    """Return a distribution-free 95% confidence interval of the median of independent calls, from order statistics.
 
-    The number of calls below the true median is binomial with a probability of one half.
+    The number of calls below the true median is binomial with probability 1/2.
+
+    Example:
+        >>> median_interval(range(1, 101))
+        (41.0, 61.0)
     """
     ordered = np.sort(times)
     reach = 0.98 * math.sqrt(len(ordered))
@@ -99,9 +110,14 @@ def median_interval(times: Sequence[float]) -> tuple[float, float]:
 
 
 def noise_in(times: Sequence[float]) -> str | None:
-    """Return why times are too noisy to be trusted, or None.
+    """Return why times are too noisy, or None.
 
-    Either the quartiles lie more than a fifth of the median apart, or one half of the calls took a tenth longer.
+    Times are noisy if the quartiles are more than 20% of the median apart, or if the medians of the first and second
+    half of the calls differ by more than 10%.
+
+    Example:
+        >>> noise_in([1.0] * 30) is None
+        True
     """
     lower, median, upper = np.percentile(times, (25, 50, 75))
     first, second = (float(np.median(part)) for part in np.array_split(np.asarray(times), 2))
@@ -116,9 +132,9 @@ def noise_in(times: Sequence[float]) -> str | None:
 
 @contextmanager
 def held_to_cores(number: int) -> Iterator[tuple[int, ...]]:
-    """Hold this thread, and those that it starts, to as many cores, the last that it may use; yields which.
+    """Pin this thread, and threads that it starts, to the last ``number`` allowed cores; yields the cores.
 
-    Where the system cannot do so, nothing is held, and there are none to name.
+    On systems without CPU affinity nothing is pinned, and an empty tuple is yielded.
     """
     if not hasattr(os, "sched_setaffinity"):
         yield ()
@@ -136,7 +152,7 @@ def _goes_on(times: Sequence[float], started: float, sample_seconds: float, with
     seconds = time.perf_counter() - started
     if within is None or seconds < sample_seconds:
         return seconds < sample_seconds
-    # Looked at every tenth call: it sorts all of them.
+    # Checked only at every tenth call, since it sorts all times.
     if seconds > MAX_STRETCH * sample_seconds or len(times) % 10:
         return seconds <= MAX_STRETCH * sample_seconds
     (low, high), median = median_interval(times), float(np.median(times))
@@ -145,7 +161,7 @@ def _goes_on(times: Sequence[float], started: float, sample_seconds: float, with
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Limit torch to a number of threads, and put its own number back afterwards."""
+    """Limit torch to a number of threads inside the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -1,4 +1,4 @@
-"""How much memory a training step or a call takes, counted without taking it."""
+"""Memory of a training step or an inference call, counted on the meta device without allocating it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from triscale.record import Record
 class TrainingMemory(Record):
     """The memory of a training step in bytes, as counted on the meta device.
 
-    ``state`` holds weights, gradients, average and what the optimizer keeps, ``activations`` the most that exists at a
-    time beside it: the batch, what the backward pass needs, and what is under way. Workspaces of the convolutions and
-    what torch itself takes are not in it.
+    ``state_bytes`` covers weights, gradients, the average and optimizer state. ``activation_bytes`` is the peak
+    of everything else: the batch, tensors saved for backward, and temporaries. Convolution workspaces and torch's own
+    memory are not included.
     """
 
     kind_name: ClassVar[str] = "training_memory"
@@ -36,8 +36,8 @@ class TrainingMemory(Record):
 class InferenceMemory(Record):
     """The memory of a call in bytes, as counted on the meta device.
 
-    ``state`` holds weights and the statistics of batch norm, ``activations`` the most that exists at a time beside it:
-    the batch and the maps under way. Workspaces of the convolutions and what torch itself takes are not in it.
+    ``state_bytes`` covers weights and batch-norm statistics. ``activation_bytes`` is the peak of everything else: the
+    batch and intermediate feature maps. Convolution workspaces and torch's own memory are not included.
     """
 
     kind_name: ClassVar[str] = "inference_memory"
@@ -57,9 +57,9 @@ def training_memory(model: nn.Module, batch: int, resolution: int, optimizer_val
 
     Args:
         model: Any module that takes ``[N, 3, H, W]``; it is moved to the meta device and cannot be used afterwards.
-        batch: Images that are in memory at a time: those of a micro-batch.
-        resolution: Their side in pixels.
-        optimizer_values: What the optimizer keeps for each parameter.
+        batch: Images in memory at a time: the size of a micro-batch.
+        resolution: Side of the images in pixels.
+        optimizer_values: Values that the optimizer keeps per parameter.
     """
     model = model.to("meta").train()
     values = sum(parameter.numel() for parameter in model.parameters())
@@ -80,8 +80,12 @@ def inference_memory(model: nn.Module, batch: int, resolution: int) -> Inference
 
     Args:
         model: Any module that takes ``[N, 3, H, W]``; it is moved to the meta device and cannot be used afterwards.
-        batch: Images of a call.
-        resolution: Their side in pixels.
+        batch: Batch size.
+        resolution: Side of the images in pixels.
+
+    Example:
+        >>> inference_memory(nn.Conv2d(3, 8, 1), batch=1, resolution=4).state_bytes
+        128
     """
     model = model.to("meta").eval()
     with _Counter() as counter, torch.inference_mode():
@@ -91,7 +95,7 @@ def inference_memory(model: nn.Module, batch: int, resolution: int) -> Inference
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows the storages that operations make, until they are freed."""
+    """Tracks current and peak bytes of the storages that operations allocate, until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The most memory that this process took for a while, where the system tells."""
+"""Peak memory of this process, on systems with /proc (Linux)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _RESET_PEAK = "5"
 
 
 def memory_now() -> int | None:
-    """Return the bytes of this process that lie in memory; None where the system does not tell."""
+    """Return the resident memory of this process in bytes, or None if the system does not report it."""
     return _read("VmRSS")
 
 
 def peak_since(before: int | None, call: Callable[[], object]) -> int | None:
-    """Return the most memory during a call beyond what there was before, in bytes; None where it is not known.
+    """Return the peak memory during a call minus an earlier value, in bytes, or None if unknown.
 
     Args:
-        before: Of :func:`memory_now`, before what the call needs was loaded.
-        call: Is called once.
+        before: Result of :func:`memory_now` before the call's data was loaded.
+        call: Called once.
     """
     with contextlib.suppress(OSError):
         _REFERENCES.write_text(_RESET_PEAK)

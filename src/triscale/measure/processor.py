@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """Return what the processor calls itself, as far as it can be known."""
+    """Return the model name of the processor, or ``unknown``."""
     path = Path("/proc/cpuinfo")
     if path.is_file():
         for line in path.read_text(errors="replace").splitlines():

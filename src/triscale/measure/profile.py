@@ -1,4 +1,4 @@
-"""From the timings of a device to a predictor: what parts took, corrected by what whole networks took."""
+"""Fit a latency predictor to the timings of a device: coefficients from parts, corrected by whole networks."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from triscale.network.latency import NAMES, DeviceProfile, Predictor, Timing, pr
 
 REFITS = 8
 OUTLIER = 0.1
-"""Timings that miss by more than this count for less in the next fit: something else wanted the machine."""
+"""Relative residual above which a timing gets less weight: other processes may have used the CPU."""
 MEMORY = "memory."
 
 Array = NDArray[np.float64]
 
 
 def fit_predictor(profile: DeviceProfile) -> Predictor:
-    """Return the predictor of a profile whose timings are all there.
+    """Fit the predictor of a profile with all timings.
 
-    Each timing counts by its relative error. Figures get their times from the parts, by least squares without negative
-    times; then the whole networks give one factor to all of them, and a time to what comes from memory once a run is
-    as large as a network.
+    Fits minimize relative errors. The parts give the coefficients by nonnegative least squares. The whole networks then
+    give one common factor, and the coefficients of memory traffic, which parts do not show because they fit the cache.
 
     Raises:
-        JobError: There are no parts, no whole networks or none held out.
+        JobError: There are no parts, no whole networks or no held-out networks.
     """
     usual = float(np.median([timing.beside for timing in profile.timings])) if profile.timings else 1.0
     parts, part_times = _of_role(profile.timings, "part", usual)
@@ -55,16 +54,16 @@ def fit_predictor(profile: DeviceProfile) -> Predictor:
 
 
 def measurement_noise(profile: DeviceProfile) -> float:
-    """Return how much slower the device was in its slow tenth of the time than in its fast one; a forecast is median.
+    """Return the relative difference between the 90th and 10th percentile of the reference network's latency.
 
-    0 is a device that does nothing else and keeps its clock.
+    It is 0 for an idle device with a constant clock frequency.
     """
     low, high = np.percentile([timing.beside for timing in profile.timings], [10, 90])
     return float(high / low - 1)
 
 
 def misses(profile: DeviceProfile, predictor: Predictor) -> list[tuple[str, float, float]]:
-    """Return name, measured and forecast milliseconds of each network that was held out."""
+    """Return name, measured and predicted milliseconds of each held-out network."""
     usual = float(np.median([timing.beside for timing in profile.timings]))
     return [
         (timing.name, timing.milliseconds / timing.beside * usual, predict_figures(predictor, timing.figures))
@@ -74,7 +73,7 @@ def misses(profile: DeviceProfile, predictor: Predictor) -> list[tuple[str, floa
 
 
 def _of_role(timings: Sequence[Timing], role: str, usual: float) -> tuple[Array, Array]:
-    """Return figures ``[timings, names]`` and milliseconds ``[timings]`` at the device's usual speed."""
+    """Return figures ``[timings, names]`` and milliseconds ``[timings]``, normalized to the device's median speed."""
     chosen = [timing for timing in timings if timing.role == role]
     figures = np.array([[timing.figures.get(name, 0.0) for name in NAMES] for timing in chosen])
     times = np.array([timing.milliseconds / timing.beside * usual for timing in chosen])
@@ -82,7 +81,7 @@ def _of_role(timings: Sequence[Timing], role: str, usual: float) -> tuple[Array,
 
 
 def _robust(figures: Array, times: Array) -> Array:
-    """Return the times of figures, never negative, by relative errors; outliers count for less."""
+    """Fit nonnegative coefficients to relative errors by iteratively reweighted least squares (Huber weights)."""
     relative = figures / times[:, None]
     weights = np.ones(len(times))
     found: Array = np.zeros(figures.shape[1])

@@ -1,4 +1,4 @@
-"""Several things timed in one run, in turns, so that a machine that grows slower favors none of them."""
+"""Paired latency measurement: candidates are timed in turns, so that drift of the machine favors none of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from triscale.results.latency import PairedTiming, TimedNetwork
 
 ROUNDS = 15
 ROUND_SECONDS = 0.2
-"""Of one candidate in one round."""
+"""Duration of a candidate's turn in one round."""
 RESAMPLES = 2000
 
 
@@ -23,16 +23,21 @@ def in_turns(
     round_seconds: float = ROUND_SECONDS,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[NDArray[np.float64], list[int]]:
-    """Time calls in turns, each for a while in every round, in an order that is turned around from round to round.
+    """Time calls in turns, one turn each per round, in an order that is reversed from round to round.
 
     Args:
         calls: Each computes one batch.
-        rounds: How often each has its turn, after one that does not count.
-        round_seconds: How long a turn takes, at least three calls.
-        should_stop: Polled before each turn; what was timed until then is returned.
+        rounds: Number of rounds, after a warm-up round.
+        round_seconds: Duration of a turn, which has at least three calls.
+        should_stop: Polled before each turn; true returns the finished rounds.
 
     Returns:
-        The median milliseconds of each turn ``[rounds, calls]``, and how many calls there were of each.
+        The median milliseconds of each turn ``[rounds, calls]``, and the number of calls of each.
+
+    Example:
+        >>> times, counts = in_turns([lambda: None, lambda: None], rounds=2, round_seconds=0)
+        >>> times.shape, counts
+        ((2, 2), [6, 6])
     """
     found: list[list[float]] = []
     counts = [0] * len(calls)
@@ -51,11 +56,15 @@ def in_turns(
 
 
 def ratio_interval(times: NDArray[np.float64], of: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return how many times as long something takes, with a 95% bootstrap interval over rounds.
+    """Return the median ratio of two latencies, with a 95% bootstrap interval over rounds.
 
     Args:
-        times: Of each round ``[rounds]``.
-        of: Of what it is compared with, in the same rounds.
+        times: Times of a candidate ``[rounds]``.
+        of: Times of the reference in the same rounds.
+
+    Example:
+        >>> ratio_interval(np.array([2.0, 2.0]), np.array([1.0, 1.0]))
+        (2.0, 2.0, 2.0)
     """
     ratios = times / of
     rng = np.random.default_rng(0)
@@ -73,15 +82,15 @@ def judge(
     threads: int,
     cores: tuple[int, ...],
 ) -> PairedTiming:
-    """Return what came of :func:`in_turns`.
+    """Return the record of a paired measurement, relative to the first candidate.
 
     Args:
-        named: Name, engine, precision and resolution of each.
-        times: ``[rounds, candidates]``.
-        counts: Calls of each.
-        batch: Images in a call.
-        threads: That computed.
-        cores: That the process was held to.
+        named: Name, engine, precision and resolution of each candidate.
+        times: Times ``[rounds, candidates]`` of :func:`in_turns`.
+        counts: Number of calls of each candidate.
+        batch: Batch size.
+        threads: Number of threads.
+        cores: CPU cores that the process was pinned to.
     """
     networks = []
     for place, (name, engine, precision, resolution) in enumerate(named):

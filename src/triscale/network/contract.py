@@ -1,4 +1,4 @@
-"""How an image becomes the input of a network: the contract that travels with weights, exports and runs."""
+"""Preprocessing: how an image becomes the input of a network, stored with weights, exports and runs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 
 
 class Preprocessing(Record):
-    """Decoded RGB image -> network input.
+    """The steps from a decoded RGB image to the input of a network.
 
     The center square whose side is ``crop`` times the short side of the image is resized to ``resolution`` x
-    ``resolution`` pixels, its values are divided by 255, and ``(value - mean) / std`` is taken for each channel.
+    ``resolution`` pixels, values are divided by 255, and each channel is normalized as ``(value - mean) / std``.
+
+    Example:
+        >>> Preprocessing(resolution=224, crop=0.875).interpolation
+        'bicubic'
     """
 
     kind_name: ClassVar[str] = "preprocessing"

@@ -1,4 +1,4 @@
-"""What a network costs, exactly: an interpreter of the operation tree.
+"""The exact cost of a network: an interpreter of the operation tree.
 
 Conventions, each with its name:
 
@@ -25,7 +25,7 @@ BYTES_PER_VALUE = 4
 
 
 class Counts(NamedTuple):
-    """The additive figures of a part of a network."""
+    """Additive counts of a part of a network; see the conventions in the module docstring."""
 
     params: int = 0
     buffers: int = 0
@@ -36,7 +36,7 @@ class Counts(NamedTuple):
 
 
 class Figures(Record):
-    """Exact figures of one part of a network; conventions in the module's text."""
+    """Exact cost of one part of a network; see the conventions in the module docstring."""
 
     params: int
     buffers: int
@@ -52,7 +52,7 @@ class Figures(Record):
 
 
 class StageCost(Figures):
-    """Figures of stem, one stage or head, with the shape that it puts out."""
+    """Cost of the stem, one stage or the head, with its output shape."""
 
     name: str
     channels: int
@@ -60,7 +60,7 @@ class StageCost(Figures):
 
 
 class Cost(Figures):
-    """Figures of a whole network, and of its parts in order."""
+    """Cost of a whole network, and of its parts in order."""
 
     kind_name: ClassVar[str] = "cost"
 
@@ -72,7 +72,13 @@ class Cost(Figures):
 
 
 def cost(network: Network) -> Cost:
-    """Count a network exactly, in whole numbers."""
+    """Count the cost of a network and of its parts exactly.
+
+    Example:
+        >>> from triscale.families import get
+        >>> str(cost(get("efficientnet_b0")))
+        '5.29M params, 386M MACs, 6.75M activations'
+    """
     parts: list[StageCost] = []
     total = Counts()
     for name, part in tree.children(lower(network)):
@@ -84,12 +90,17 @@ def cost(network: Network) -> Cost:
 
 
 def count_network(network: Network) -> Counts:
-    """Count a network without the parts and without validation: what a solver calls thousands of times."""
+    """Count a network without its parts and without validation, for solvers that call it thousands of times."""
     return _count(lower(network))
 
 
 def si(number: float) -> str:
-    """Return a count with three digits and a decimal prefix: 5.29M, 386M, 1.83G."""
+    """Format a count with three digits and a decimal prefix.
+
+    Example:
+        >>> si(5_288_548), si(386e6), si(12)
+        ('5.29M', '386M', '12')
+    """
     for limit, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= limit * 0.9995:
             value = max(1.0, number / limit)
@@ -98,7 +109,7 @@ def si(number: float) -> str:
 
 
 def figures(counts: Counts) -> dict[str, int]:
-    """Return the fields of :class:`Figures` for a tally."""
+    """Return the fields of :class:`Figures` for counts."""
     with_bias = counts.macs + counts.biased
     return {
         "params": counts.params,

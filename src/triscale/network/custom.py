@@ -1,4 +1,4 @@
-"""A custom model: a function of depth, width and classes, whose structure only torch can see."""
+"""A custom model: a function of depth, width and classes that returns a torch module."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from triscale.record import Record, digest
 
 
 class CustomNetwork(Record):
-    """A network that ``function``, written ``package.module:function``, builds.
+    """A custom model, built by ``function``, given as ``package.module:function``.
 
-    It is called as ``build(depth, width, classes)`` with the multipliers of depth and width and returns a torch
-    module from ``[N, 3, resolution, resolution]`` to ``[N, classes]``. ``total_stride`` is the side of the input over
-    the side of the last feature map; resolutions are snapped to half of it.
+    The function is called as ``build(depth, width, classes)`` with the multipliers of depth and width, and returns a
+    torch module from ``[N, 3, resolution, resolution]`` to ``[N, classes]``. ``total_stride`` is the side of the input
+    divided by that of the last feature map; resolutions are rounded to multiples of half of it.
+
+    Example:
+        >>> CustomNetwork(name="mine", function="my_package.models:build").resolution
+        224
     """
 
     kind_name: ClassVar[str] = "custom_network"

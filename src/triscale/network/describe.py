@@ -1,4 +1,4 @@
-"""Networks in the few words that tables have room for."""
+"""Short descriptions of blocks and networks for tables."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from triscale.network.spec import Basic, Block, Bottleneck, Conv, MBConv, Networ
 
 _SKIPS: dict[Skip, str] = {"none": "", "identity": " + input", "pool": " + pooled input"}
 _SKIPS_OF_RESIDUAL: dict[Skip, str] = {"none": " no skip", "identity": "", "pool": " + pooled input"}
-"""What is said of a block's way around; what is usual for it is not."""
+"""Suffixes that describe a block's skip connection; its default has none."""
 
 
 def describe_block(block: Block) -> str:
-    """Return a block as the field writes it: ``MBConv6 k5 SE 0.25 silu``."""
+    """Describe a block in the usual notation.
+
+    Example:
+        >>> describe_block(MBConv(expansion=6, kernel=5, se_ratio=0.25))
+        'MBConv6 k5 SE 0.25 silu'
+    """
     match block:
         case MBConv():
             se = f" SE {block.se_ratio:g}" if block.se_ratio else ""
@@ -30,7 +35,7 @@ def describe_block(block: Block) -> str:
 
 
 class PartDescription(NamedTuple):
-    """What stem, a stage or head is made of."""
+    """Description of the stem, a stage or the head."""
 
     block: str
     repeats: int
@@ -38,7 +43,7 @@ class PartDescription(NamedTuple):
 
 
 def describe_parts(network: Network) -> tuple[PartDescription, ...]:
-    """Return stem, stages and head in the order of :attr:`triscale.network.cost.Cost.stages`."""
+    """Describe stem, stages and head, in the order of :attr:`triscale.network.cost.Cost.stages`."""
     stem, head = network.stem, network.head
     pool = " + max pool" if stem.max_pool else ""
     return (

@@ -1,8 +1,8 @@
-"""How long a network takes on a device, predicted from what its parts took there: no torch, no measurement.
+"""Latency prediction of a network on a device from a device profile: without torch and without measurement.
 
-A network is taken apart into primitives, each with figures that its time grows with. A :class:`Predictor` gives each
-figure of each kind of primitive a time that is never negative, so that a network that has more of everything is never
-predicted to be faster. How the times come about is the matter of :mod:`triscale.measure.profile`.
+A network is decomposed into primitives, each with features ("figures") that its latency grows with. A
+:class:`Predictor` is a linear model with a nonnegative coefficient for each figure of each kind of primitive, so that a
+larger network is never predicted to be faster. :mod:`triscale.measure.profile` fits the coefficients.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from triscale.network.tree import Shape
 from triscale.record import Record
 
 LANES = 16
-"""Channels that engines compute together: a map of fewer costs as much."""
+"""SIMD width in channels: fewer channels cost as much."""
 ROW = 6
-"""Pixels of a row that they compute together."""
+"""Pixels of a row that engines compute together."""
 
 
 class Primitive(NamedTuple):
@@ -35,9 +35,9 @@ class Primitive(NamedTuple):
         inputs: Channels in.
         outputs: Channels out.
         kernel: Side of the window in pixels.
-        side: Of the map that comes in.
-        out_side: Of the map that goes out.
-        groups: Of a grouped convolution; 1 of a depthwise one too, which is a kind of its own.
+        side: Side of the input map.
+        out_side: Side of the output map.
+        groups: Groups of a convolution; 1 for a depthwise convolution, which is its own kind.
     """
 
     kind: str
@@ -66,7 +66,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "linear": ("count", "weights"),
     "memory": ("weights", "values"),
 }
-"""What the time of each kind of primitive grows with; ``memory`` is of the whole: what has to come from afar."""
+"""Figures of each kind of primitive; ``memory`` counts values of the whole network that miss the cache."""
 
 NAMES = tuple(f"{kind}.{name}" for kind, names in FIGURES.items() for name in names)
 _START = {kind: NAMES.index(f"{kind}.{names[0]}") for kind, names in FIGURES.items()}
@@ -75,16 +75,17 @@ Vector = tuple[float, ...]
 
 
 class Predictor(Record):
-    """Milliseconds of each figure, and how well whole networks are predicted that had no part in the fit.
+    """A linear latency model of a device, with its error on networks that were held out of the fit.
 
     Attributes:
-        engine: What computes.
-        threads: That compute.
-        processor: Of the device.
-        milliseconds: By the names in :data:`NAMES`, in units of 1 count or 10^6 others; what is absent is 0.
-        error: Median of ``|forecast / measured - 1|`` over the networks held out.
-        error_90: 90th percentile of it.
-        held_out: How many they were.
+        engine: The inference engine.
+        threads: Its number of threads.
+        processor: The device's processor.
+        milliseconds: Coefficients by the names in :data:`NAMES`, per count or per million of other figures; missing
+            names are 0.
+        error: Median of ``|predicted / measured - 1|`` over the held-out networks.
+        error_90: Its 90th percentile.
+        held_out: Number of held-out networks.
     """
 
     kind_name: ClassVar[str] = "predictor"
@@ -99,7 +100,7 @@ class Predictor(Record):
     held_out: int
 
     def __str__(self) -> str:
-        """Return whose times they are and how far off they may be, in words."""
+        """Describe the device and the prediction error."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return (
             f"{self.engine} on {threads} of {self.processor}; {self.held_out} networks held out are off by "
@@ -108,14 +109,14 @@ class Predictor(Record):
 
 
 class Timing(Record):
-    """What was timed: a part of a network or a whole one.
+    """The measured latency of a part of a network or of a whole network.
 
     Attributes:
-        name: Of what it is made of.
-        role: ``part``, ``whole`` (a network of the fit) or ``held out`` (one that the forecast is judged by).
-        figures: By the names in :data:`NAMES`.
-        milliseconds: That it took.
-        beside: Milliseconds of one and the same network in the same turns, which tell how fast the device was then.
+        name: Description of the part or network.
+        role: ``part``, ``whole`` (a network of the fit) or ``held out`` (one that predictions are evaluated on).
+        figures: Its figures by the names in :data:`NAMES`.
+        milliseconds: Its latency.
+        beside: Latency of a fixed reference network in the same rounds, which shows the device's speed at that time.
     """
 
     name: str
@@ -126,16 +127,16 @@ class Timing(Record):
 
 
 class DeviceProfile(Record):
-    """How long parts of networks take on a device.
+    """The latency profile of a device: timings of parts and networks, and the predictor fitted to them.
 
     Attributes:
-        engine: What computes.
-        threads: That compute.
-        processor: Of the device.
-        system: Of the device.
-        versions: Of the software that was used, by name.
-        timings: What was timed so far.
-        predictor: Made of them; None until all are there.
+        engine: The inference engine.
+        threads: Its number of threads.
+        processor: The device's processor.
+        system: The device's operating system.
+        versions: Names and versions of the software.
+        timings: The timings so far.
+        predictor: The predictor; None until all timings are there.
     """
 
     kind_name: ClassVar[str] = "profile"
@@ -154,7 +155,7 @@ def load_predictor(file: Path) -> Predictor:
     """Return the predictor of a profile.
 
     Raises:
-        RecordError: The file is no profile, or one that is not finished.
+        RecordError: The file is not a profile, or the profile is not finished.
     """
     found = DeviceProfile.load(file).predictor
     if found is None:
@@ -163,28 +164,34 @@ def load_predictor(file: Path) -> Predictor:
 
 
 def predict(predictor: Predictor, network: Network) -> float:
-    """Return the milliseconds that a network is predicted to take for one image."""
+    """Predict the latency of a network for one image, in milliseconds."""
     return predict_figures(predictor, figures_of(network))
 
 
 def predict_figures(predictor: Predictor, figures: dict[str, float]) -> float:
-    """Return the milliseconds that something with these figures is predicted to take."""
+    """Predict the latency in milliseconds from figures by name."""
     times = predictor.milliseconds
     return sum(times[name] * value for name, value in figures.items() if name in times)
 
 
 def figures_of(network: Network) -> dict[str, float]:
-    """Return the figures of a whole network, by name, those that are not 0."""
+    """Return the nonzero figures of a whole network by name.
+
+    Example:
+        >>> from triscale.families import get
+        >>> figures_of(get("efficientnet_b0"))["run.count"]
+        1.0
+    """
     return part_figures(lower(network), Shape(INPUT_CHANNELS, network.resolution), whole=True)
 
 
 def part_figures(node: tree.Part, shape: Shape, *, whole: bool = False) -> dict[str, float]:
-    """Return the figures of a part that runs alone; converting the layout of its input and output takes time too.
+    """Return the figures of a part that runs alone, including layout conversion of its input and output.
 
     Args:
         node: The part.
         shape: Shape of its input.
-        whole: Whether it is a whole network, whose weights have left the processor's cache before its next run.
+        whole: Whether it is a whole network, whose weights do not stay in the cache between two runs.
     """
     edges = [Primitive("run", 0, 0, 0, 0, 0)]
     if not whole:
@@ -212,7 +219,7 @@ def primitives(node: tree.Node, shape: Shape) -> tuple[Primitive, ...]:
 
 
 def _own_primitives(visit: tree.Visit) -> tuple[Primitive, ...]:
-    """Return what a node computes itself, apart from the nodes below it."""
+    """Return the primitives of a node itself, without its children's."""
     node, (channels, side) = visit.node, visit.input
     match node:
         case tree.Convolution():
@@ -252,7 +259,7 @@ def _convolution_kind(node: tree.Convolution, side: int) -> str:
 
 
 def _total(node: tree.Part, shape: Shape) -> Vector:
-    """Sum up the figures of a part."""
+    """Sum the figures of a part."""
     if isinstance(node, tree.Sequence | tree.Residual):
         return _block_total(node, shape)
     total: list[Vector] = []
@@ -265,7 +272,7 @@ def _total(node: tree.Part, shape: Shape) -> Vector:
 
 @lru_cache(maxsize=8192)
 def _block_total(node: tree.Sequence | tree.Residual, shape: Shape) -> Vector:
-    """Sum up the figures of a block; cached, because equal blocks are the same node, also in other networks."""
+    """Sum the figures of a block; cached, because equal blocks are the same node, also in other networks."""
     return _add(map(_figures, primitives(node, shape)))
 
 

@@ -1,4 +1,4 @@
-"""The one walk from a Network to its operation tree: the only place that knows a block's structure and shapes."""
+"""Lower a Network to its operation tree: the only place that knows a block's structure and shapes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lower(network: spec.Network) -> tree.Root:
         blocks: list[tree.Block] = []
         for repeat in range(stage.repeats):
             node = _block(stage.block, shape, stage.width, stage.stride if repeat == 0 else 1, style)
-            # Stochastic depth grows linearly with depth: block i of N is skipped with probability drop_path * i / N.
+            # Linear decay rule (Huang et al. 2016, section 3): block i of N is dropped with drop_path * i / N.
             blocks.append(_with_drop_rate(node, network.drop_path * index / num_blocks))
             shape, index = node.out, index + 1
         stages.append(tree.StageNode(tuple(blocks), shape))
@@ -42,14 +42,14 @@ def lower(network: spec.Network) -> tree.Root:
 
 
 class Style(NamedTuple):
-    """What all convolutions of a network have in common."""
+    """Settings that all convolutions of a network share."""
 
     padding: spec.Padding
     norm: spec.BatchNorm
 
 
 class _Path:
-    """A sequence in the making: its nodes so far, and the shape that they put out."""
+    """A builder of a sequence: its nodes so far, and their output shape."""
 
     def __init__(self, shape: Shape, style: Style) -> None:
         self.nodes: list[tuple[str, Node]] = []
@@ -65,7 +65,7 @@ class _Path:
         stride: int = 1,
         depthwise: bool = False,
     ) -> None:
-        """Append convolution, batch norm and activation, as one named part where a name is given."""
+        """Append convolution, batch norm and activation, as one named sequence if a name is given."""
         side = -(-self.shape.side // stride)
         groups = width if depthwise else 1
         padding, norm = self.style
@@ -121,7 +121,7 @@ def _head(network: spec.Network, shape: Shape, style: Style) -> Sequence:
 
 @lru_cache(maxsize=8192)
 def _block(block: spec.Block, shape: Shape, width: int, stride: int, style: Style) -> Sequence | tree.Residual:
-    """Lower one block without its drop rate; remembered, since the blocks of a stage are mostly equal."""
+    """Lower one block without its drop rate; cached, since most blocks of a stage are equal."""
     path = _Path(shape, style)
     match block:
         case spec.MBConv():
@@ -159,7 +159,7 @@ def _block(block: spec.Block, shape: Shape, width: int, stride: int, style: Styl
 
 
 def _skipped(path: _Path, shape: Shape, stride: int, skip: spec.Skip) -> Sequence | tree.Residual:
-    """Close a block whose input is added, as it is or pooled, only where that needs no projection."""
+    """Finish a block with a skip connection, identity or pooled, if that needs no projection."""
     body = path.end()
     if path.shape.channels != shape.channels or skip == "none" or (skip == "identity" and stride > 1):
         return body
@@ -171,7 +171,7 @@ def _skipped(path: _Path, shape: Shape, stride: int, skip: spec.Skip) -> Sequenc
 
 
 def _add_input(path: _Path, shape: Shape, stride: int, activation: spec.Activation) -> tree.Residual:
-    """Close a ResNet block: the input is projected 1x1 where the shapes differ."""
+    """Finish a ResNet block: the shortcut is a 1x1 projection if the shapes differ (He et al. 2016, option B)."""
     shortcut: Sequence | None = None
     if stride != 1 or path.shape.channels != shape.channels:
         projection = _Path(shape, path.style)

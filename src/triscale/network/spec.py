@@ -11,9 +11,9 @@ from triscale.record import Record, digest
 
 
 class ActivationKind(StrEnum):
-    """Elementwise activations; an interpreter of the operation tree covers all of them, or mypy names the gap.
+    """Elementwise activations. Interpreters of the operation tree must handle all of them, which mypy checks.
 
-    Where a network is written down, the value serves as well: ``activation="silu"``.
+    Networks also accept the value: ``activation="silu"``.
     """
 
     RELU = "relu"
@@ -30,15 +30,15 @@ def _not_a_gate(kind: ActivationKind) -> ActivationKind:
 
 
 Activation = Annotated[ActivationKind, AfterValidator(_not_a_gate)]
-"""What follows a convolution."""
+"""The activation after a convolution."""
 Padding = Literal["same", "symmetric"]
-"""``same``: as TensorFlow, the surplus of a strided window falls to the bottom and right; ``symmetric``: as PyTorch."""
+"""``same``: as in TensorFlow, with extra padding at the bottom and right; ``symmetric``: as in PyTorch."""
 WidthRule = Literal["scaled", "fixed", "never_narrower"]
-"""What a width multiplier does to a width: multiply it, nothing, or multiply it by at least 1."""
+"""How a width multiplier applies: multiply, ignore it, or multiply by at least 1."""
 DepthRule = Literal["scaled", "fixed"]
 Skip = Literal["identity", "none", "pool"]
-"""What is added to a block's output where the widths agree: its input where the stride is 1 too, nothing, or the mean
-over 3x3 windows of its input, at the block's stride."""
+"""What is added to a block's output if the widths are equal: its input if the stride is 1, nothing, or its input
+after a 3x3 average pool at the block's stride."""
 
 
 def _odd(kernel: int) -> int:
@@ -53,8 +53,8 @@ Kernel = Annotated[int, Field(ge=1, le=31), AfterValidator(_odd)]
 class MBConv(Record):
     """Inverted bottleneck: expand 1x1, depthwise, squeeze-excite, project 1x1 (MobileNetV2, MnasNet, EfficientNet).
 
-    At expansion 1 the first convolution is left out. The gate's inner width is ``se_ratio`` of the block's *input*
-    width; 0 means no gate.
+    At expansion 1 the first convolution is omitted. The inner width of squeeze-and-excitation is ``se_ratio`` times the
+    block's *input* width; 0 means none.
     """
 
     kind: Literal["mbconv"] = "mbconv"
@@ -104,7 +104,7 @@ Block = Annotated[MBConv | Separable | Bottleneck | Basic | Conv, Field(discrimi
 
 
 class BatchNorm(Record):
-    """Batch normalization; ``momentum`` is the weight of the new batch, as PyTorch counts it."""
+    """Batch normalization; ``momentum`` is the weight of the new batch, PyTorch's convention."""
 
     eps: float = Field(default=1e-3, gt=0)
     momentum: float = Field(default=0.01, gt=0, le=1)
@@ -122,7 +122,7 @@ class Stem(Record):
 
 
 class Stage(Record):
-    """A block repeated; the first of them has the stride."""
+    """A repeated block; the first repeat has the stride."""
 
     block: Block
     width: PositiveInt
@@ -144,7 +144,7 @@ class Network(Record):
     """A convolutional image classifier as data.
 
     The input is ``3 x resolution x resolution``, the output ``classes`` logits. ``dropout`` acts before the
-    classifier; ``drop_path`` is the rate of stochastic depth: residual block i of N, from 0, is left out with
+    classifier. ``drop_path`` is the rate of stochastic depth: residual block i of N, from 0, is dropped at rate
     ``drop_path * i / N``.
     """
 
@@ -172,7 +172,7 @@ class Network(Record):
 
     @property
     def total_stride(self) -> int:
-        """Side of the input over side of the last feature map."""
+        """Side of the input divided by the side of the last feature map."""
         total = self.stem.stride * (2 if self.stem.max_pool else 1)
         for stage in self.stages:
             total *= stage.stride
@@ -185,10 +185,10 @@ class Network(Record):
 
     @property
     def structure(self) -> str:
-        """Digest of everything but the name: two networks that compute alike have the same."""
+        """Digest of everything except the name: equal for networks that compute the same."""
         data = self.model_dump(mode="json", exclude={"name"})
         for stage, dumped in zip(self.stages, data["stages"], strict=True):
-            # A skip that is usual for its block is left out: structures were digested before there was a choice.
+            # A default skip is left out of the digest, which keeps the digests from before the field existed.
             usual = type(stage.block).model_fields.get("skip")
             if usual is not None and dumped["block"]["skip"] == usual.default:
                 del dumped["block"]["skip"]

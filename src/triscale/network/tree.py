@@ -1,8 +1,8 @@
-"""The operation tree: what a network is made of, with every shape known, and the one walk over it.
+"""The operation tree: the operations of a network with all shapes, and the walk over it.
 
-Plain slotted dataclasses; nobody changes a node once made, and equal parts of a network may share one. An interpreter
-handles the primitives in an exhaustive ``match`` that ends in ``assert_never``: adding a primitive is one case in each,
-which the type checker demands. Maps are square: a side is in pixels.
+Nodes are plain slotted dataclasses. They are never changed, and equal parts of a network may share a node. Interpreters
+handle the primitives in an exhaustive ``match`` that ends in ``assert_never``: a new primitive needs one more case in
+each, which the type checker enforces. Feature maps are square; a side is in pixels.
 
 ::
 
@@ -19,8 +19,8 @@ which the type checker demands. Maps are square: a side is in pixels.
     ├── stages.1 ...
     └── head                        Sequence: conv, norm, activation, pool, dropout, classifier
 
-:func:`children` is the only statement of how parts are named; the parameters of the built module, the nodes of an
-exported graph and the layers that weights are copied between all have these names.
+:func:`children` alone defines the names of parts. The parameters of the built module, the nodes of an exported graph
+and the layers in weight conversion all use them.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ Primitive = Convolution | Normalization | Activation | MaxPool | AveragePool | G
 Container = Root | StageNode | Sequence | SqueezeExcite | Residual
 Node = Primitive | Container
 Part = Root | StageNode | Sequence | Residual
-"""What can be built, exported or timed by itself, given the shape of its input."""
+"""A part that can be built, exported or timed by itself, given its input shape."""
 
 SHORTCUT = "shortcut"
 
@@ -186,9 +186,9 @@ class Visit(NamedTuple):
     """A node on a walk.
 
     Attributes:
-        path: Dotted name, which is that of the built module: ``stages.3.blocks.0.se.reduce``; the root has none.
+        path: Dotted name, the same as in the built module, such as ``stages.3.blocks.0.se.reduce``; empty for the root.
         node: The node.
-        input: Shape of what it reads.
+        input: Shape of its input.
     """
 
     path: str
@@ -199,8 +199,8 @@ class Visit(NamedTuple):
 def children(node: Node) -> tuple[tuple[str, Node], ...]:
     """Return the children of a node with their names relative to it, in the order of computation.
 
-    This is the naming rule. The body of a residual block and that of squeeze-and-excitation have no name of their own:
-    their nodes are named as children of the block.
+    This defines the naming. The bodies of residual blocks and of squeeze-and-excitation have no name: their nodes are
+    named as children of the block.
     """
     match node:
         case Root():
@@ -223,17 +223,22 @@ def children(node: Node) -> tuple[tuple[str, Node], ...]:
 
 
 def join(path: str, name: str) -> str:
-    """Return the path of a child: ``join("stem", "conv")`` is ``"stem.conv"``, ``join("", "stem")`` is ``"stem"``."""
+    """Return the path of a child.
+
+    Example:
+        >>> join("stem", "conv"), join("", "stem")
+        ('stem.conv', 'stem')
+    """
     return f"{path}.{name}" if path else name
 
 
 def walk(node: Node, shape: Shape | None = None, path: str = "", *, parents_last: bool = False) -> Iterator[Visit]:
-    """Visit a node and everything below it, in the order of computation.
+    """Visit a node and all nodes below it, in the order of computation.
 
     Args:
         node: Where to start.
         shape: Shape of its input; may be left out for a :class:`Root`, which knows it.
-        path: Name that the paths of all nodes below begin with.
+        path: Prefix of all paths.
         parents_last: Whether a container is visited after its children instead of before them.
 
     Yields:
@@ -260,7 +265,7 @@ def walk(node: Node, shape: Shape | None = None, path: str = "", *, parents_last
 
 
 def output_shape(node: Node, shape: Shape) -> Shape:
-    """Return the shape of a node's output for an input of a shape."""
+    """Return the output shape of a node for an input shape."""
     match node:
         case Convolution():
             return Shape(node.outputs, node.out_side)
@@ -289,9 +294,13 @@ def block_paths(root: Root) -> tuple[str, ...]:
 
 
 def block_path(path: str) -> str:
-    """Return the block that a path lies in: ``stages.3.blocks.1`` of one in a stage, else ``stem`` or ``head``.
+    """Return the block that a path lies in: one such as ``stages.3.blocks.1``, or ``stem`` or ``head``.
 
-    A path that follows another naming rule, such as a node of torch's exporter, is returned as it is.
+    A path with other names, such as a node of torch's exporter, is returned unchanged.
+
+    Example:
+        >>> block_path("stages.3.blocks.1.expand.conv")
+        'stages.3.blocks.1'
     """
     first, *rest = path.split(".")
     if first in ("stem", "head"):
@@ -300,12 +309,12 @@ def block_path(path: str) -> str:
 
 
 def stage_path(path: str) -> str:
-    """Return the top-level part that a path lies in: ``stem``, ``stages.3`` or ``head``."""
+    """Return the top-level part that contains a path: ``stem``, one such as ``stages.3``, or ``head``."""
     first, *rest = path.split(".")
     return join(first, rest[0]) if first == "stages" and rest else first
 
 
 def stage_number(path: str) -> int | None:
-    """Return the number of the stage that a path lies in, from 0; None in the stem and the head."""
+    """Return the index of the stage that contains a path, from 0; None for the stem and the head."""
     stage = stage_path(path)
     return None if "." not in stage else int(stage.partition(".")[2])

@@ -1,4 +1,4 @@
-"""A network without its head, for what needs feature maps: detection, segmentation, embeddings."""
+"""Feature extractors: a network without its head, for detection, segmentation and embeddings."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ REDUCTIONS = (4, 8, 16, 32)
 
 
 class Backbone(nn.ModuleDict):
-    """The stem and the stages of a network, cut where maps are taken.
+    """The stem and the stages of a network, split at the returned feature maps.
 
-    The input is ``[N, 3, H, W]``, normalized as for the network itself; the output holds a map
+    The input is ``[N, 3, H, W]``, normalized as for the network itself. The output holds a map
     ``[N, C, H / reduction, W / reduction]`` (rounded up) for each reduction, the finest first, under the names "0",
-    "1", ..., as detectors of torchvision expect. The children are called ``reduction_4`` and so on, each what leads
-    from the map before to its own: ``torchvision.models.detection.backbone_utils.BackboneWithFPN`` takes them.
+    "1", ..., as torchvision's detectors expect. The children ``reduction_4`` and so on lead from the previous map to
+    their own, which ``torchvision.models.detection.backbone_utils.BackboneWithFPN`` accepts.
 
     Attributes:
-        reductions: Of the maps, in ascending order.
-        channels: Of each map.
-        out_channels: The same as a list, or a whole number where there is one map, as torchvision asks for.
+        reductions: Reductions of the maps, in ascending order.
+        channels: Channels of each map.
+        out_channels: The same as a list, or as an integer for a single map, as torchvision expects.
     """
 
     def __init__(self, parts: dict[int, nn.Sequential], channels: dict[int, int]) -> None:
@@ -46,15 +46,22 @@ class Backbone(nn.ModuleDict):
 
 
 def backbone(network: Network | Classifier, reductions: Sequence[int] = REDUCTIONS) -> Backbone:
-    """Return a network as a backbone; what lies behind the last map is left out.
+    """Return a network as a backbone, without the layers after the last map.
 
     Args:
-        network: What to build with first weights, or a built network (such as ``Run.model()``), whose modules and
-            weights are then shared, in the mode that it is in.
-        reductions: Sides of the input over those of the maps; several of those that the network has.
+        network: A network to build with random weights, or a built one (such as ``Run.model()``), whose modules and
+            weights are shared; its training or evaluation mode is kept.
+        reductions: Input side divided by the side of each map; one or more of those that the network has.
 
     Raises:
-        NetworkError: None, or one that the network does not have.
+        NetworkError: No reduction is given, or one that the network does not have.
+
+    Example:
+        >>> import torch
+        >>> from triscale.families import get
+        >>> maps = backbone(get("efficientnet_b0@64"), (8, 16)).eval()(torch.zeros(1, 3, 64, 64))
+        >>> {name: tuple(features.shape) for name, features in maps.items()}
+        {'0': (1, 112, 8, 8), '1': (1, 320, 4, 4)}
     """
     model = network if isinstance(network, Classifier) else build(network)
     there = map_places(model.network)
@@ -74,7 +81,7 @@ def backbone(network: Network | Classifier, reductions: Sequence[int] = REDUCTIO
 
 
 def map_places(network: Network) -> dict[int, int]:
-    """Return the last place with a map at each reduction, the finest first; 0 is the stem, 1 the first stage."""
+    """Return the index of the last module at each reduction, the finest first; 0 is the stem, 1 the first stage."""
     first = network.stem.stride * (2 if network.stem.max_pool else 1)
     reached = accumulate((stage.stride for stage in network.stages), operator.mul, initial=first)
     return {reduction: place for place, reduction in enumerate(reached)}

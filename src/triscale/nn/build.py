@@ -1,4 +1,4 @@
-"""From a Network to a torch module: an interpreter of the operation tree."""
+"""Build the torch module of a Network by interpreting its operation tree."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor, features: list[Tensor] | None = None) -> Tensor:
         """Return logits ``[N, classes]``.
 
-        If a list is given as ``features``, the last feature map at each reduction is appended to it, the finest first
-        (for most networks at reductions 2, 4, 8, 16 and 32), and last of all the map that the head pools.
+        Args:
+            images: Normalized images ``[N, 3, H, W]``.
+            features: If given, the last feature map at each reduction is appended to it, the finest first (for most
+                networks at reductions 2, 4, 8, 16 and 32), then the map that the head pools.
         """
         maps = self.stem(images)
         if features is not None and self._ends_reduction[0]:
@@ -56,7 +58,7 @@ class Classifier(nn.Module):
 
 
 class ClassifierHead(nn.Module):
-    """The end of a network: maps, then global mean, dropout and classifier."""
+    """The head of a network: optional convolution, global average pool, dropout and classifier."""
 
     def __init__(self, children: dict[str, nn.Module]) -> None:
         super().__init__()
@@ -67,11 +69,11 @@ class ClassifierHead(nn.Module):
             self.add_module(name, module)
 
     def maps(self, maps: Tensor) -> Tensor:
-        """Return the maps ``[N, C, h, w]`` that are pooled."""
+        """Return the feature maps ``[N, C, h, w]`` before pooling."""
         return run([getattr(self, name) for name in self.map_names], maps)
 
     def classify(self, maps: Tensor) -> Tensor:
-        """Return logits ``[N, classes]`` of pooled maps."""
+        """Pool feature maps and return logits ``[N, classes]``."""
         for name in self.vector_names:
             maps = getattr(self, name)(maps)
         return maps
@@ -121,7 +123,7 @@ def build(network: AnyNetwork) -> nn.Module:
 
 
 def build_part(node: tree.Part) -> nn.Module:
-    """Build the torch module of a part of a network, initialized as the whole would be."""
+    """Build the torch module of a part of a network, initialized like the whole network."""
     part = _module(node)
     initialize(part)
     return part
@@ -129,10 +131,10 @@ def build_part(node: tree.Part) -> nn.Module:
 
 @torch.no_grad()
 def initialize(model: nn.Module) -> None:
-    """Draw weights as the official EfficientNet code does.
+    """Initialize weights in place as the official EfficientNet code does.
 
-    Convolutions: normal with variance 2 / fan-out, where the fan-out of a depthwise convolution is its kernel's area.
-    Classifier: uniform within 1 / sqrt(outputs), bias 0. Batch norm: scale 1, shift 0.
+    Convolutions: normal with variance 2 / fan-out; the fan-out of a depthwise convolution is its kernel's area.
+    Classifier: uniform within 1 / sqrt(outputs), bias 0. Batch norm keeps PyTorch's scale 1 and shift 0.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -188,20 +190,20 @@ def _modules(node: tree.Container) -> OrderedDict[str, nn.Module]:
 
 
 def nest(modules: Iterable[tuple[str, nn.Module]]) -> OrderedDict[str, nn.Module]:
-    """Return modules by their names, those with a dotted name (``blocks.0``) inside containers of the first parts."""
+    """Nest modules with dotted names: ``blocks.0`` goes into a container ``blocks``."""
     grouped: OrderedDict[str, list[tuple[str, nn.Module]]] = OrderedDict()
     found: OrderedDict[str, nn.Module] = OrderedDict()
     for name, module in modules:
         first, _, rest = name.partition(".")
         if rest:
             grouped.setdefault(first, []).append((rest, module))
-            found.setdefault(first, module)  # keeps its place; the container takes it below
+            found.setdefault(first, module)  # reserves the position for the container made below
         else:
             found[first] = module
     return OrderedDict((name, Chained(nest(grouped[name])) if name in grouped else found[name]) for name in found)
 
 
 def _last_of_each_reduction(network: Network) -> tuple[bool, ...]:
-    """Whether the stem and each stage is the last before the side shrinks again."""
+    """Return for the stem and each stage whether it is the last at its reduction."""
     strides = [stage.stride for stage in network.stages]
     return tuple(following > 1 for following in [*strides, 2])

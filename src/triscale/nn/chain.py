@@ -1,12 +1,16 @@
-"""Convolutions with batch norm, activation and gate in training, that keep one tensor for each convolution.
+r"""Fused chains: convolution, batch norm, activation and squeeze-and-excitation that save one tensor per convolution.
 
-A module by module backward pass keeps the output of a convolution, that of its batch norm and that of the activation,
-and with a gate one more: all of one size. Of these only the convolution's output is kept here. What the next
-convolution reads is made of it again in the backward pass, which costs one pass over memory and no convolution (the
-idea of in-place activated batch norm, Rota Bulo et al. 2018, and of checkpointing, Chen et al. 2016).
+Module by module, autograd saves the output of a convolution, of its batch norm, of the activation and of the
+squeeze-and-excitation, all of the same size. A fused chain saves only the convolution's output ``y`` and recomputes the
+next convolution's input from it in the backward pass, for one pass over memory and no convolution (as in-place
+activated batch norm, Rota Bulo et al. 2018, and gradient checkpointing, Chen et al. 2016)::
 
-The modules stay what they are, with their parameters and statistics. Modules that a chain does not know, that carry
-hooks, or that are not in plain training are called one by one.
+    x -> conv -> y -> norm -> act -> se -> conv -> y' -> norm -> act -> ...
+                 ^    \___recomputed___/            ^
+               saved                             saved
+
+Modules keep their parameters and statistics. Modules that a chain does not support, that have hooks, or that are not in
+training mode are called one by one.
 """
 
 from __future__ import annotations
@@ -33,14 +37,14 @@ ACTIVATIONS: dict[type[nn.Module], ActivationKind] = {
     nn.SiLU: ActivationKind.SILU,
     nn.Sigmoid: ActivationKind.SIGMOID,
 }
-"""Modules that a fused chain takes as the activation of a convolution; any other runs by itself."""
+"""Activation modules that a fused chain supports; any other module runs by itself."""
 SAVED = 5
-"""Tensors that are saved for a unit: the convolution's output, mean and variance, and the gate's input and output."""
+"""Tensors saved per unit: the convolution's output, mean and variance, and the input and output of its SE."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A convolution with what follows it."""
+    """A convolution with its batch norm, activation and squeeze-and-excitation (SE)."""
 
     conv: nn.Conv2d
     norm: nn.BatchNorm2d
@@ -49,13 +53,13 @@ class Unit:
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
-        """The parameters, the gate's last."""
+        """The parameters, those of the SE last."""
         own = (self.conv.weight, self.norm.weight, self.norm.bias)
         return own if self.se is None else (*own, *self.se.parameters())
 
 
 class Chained(nn.Sequential):
-    """Modules one after the other, in training with their convolutions in chains."""
+    """A sequence of modules that runs its convolutions as fused chains in training."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply all modules."""
@@ -63,16 +67,20 @@ class Chained(nn.Sequential):
 
 
 def run(modules: Sequence[nn.Module], maps: Tensor) -> Tensor:
-    """Apply modules one after the other, in training with their convolutions in chains.
+    """Apply modules in sequence, with convolutions as fused chains in training.
 
-    The result is that of the modules called one by one, to rounding. They are called so in evaluation and under
-    ``torch.compile``, where what is kept is the compiler's choice.
+    The result equals that of the modules called one by one, up to rounding. In evaluation and under ``torch.compile``,
+    where the compiler decides what to save, they are called one by one.
+
+    Args:
+        modules: The modules in order.
+        maps: Feature maps ``[N, C, H, W]``.
 
     Raises:
-        ValueError: A batch norm would see one value per channel, as torch's own says.
+        ValueError: A batch norm would see one value per channel, the same error as torch's.
     """
     watched = torch.compiler.is_compiling() or _has_any_global_hook()  # type: ignore[no-untyped-call]
-    # A fused chain is one autograd function, through which the transforms of torch.func (vmap, grad, jvp) do not see.
+    # A fused chain is one autograd function, which the transforms of torch.func (vmap, grad, jvp) do not support.
     transformed = torch._C._are_functorch_transforms_active()
     if (
         watched
@@ -97,7 +105,7 @@ def _leaves(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
 
 
 def _parts(leaves: list[nn.Module]) -> Iterator[nn.Module | list[Unit]]:
-    """Yield chains as long as they get, and the modules between them."""
+    """Yield maximal chains, and the modules between them."""
     units: list[Unit] = []
     at = 0
     while at < len(leaves):
@@ -116,7 +124,7 @@ def _parts(leaves: list[nn.Module]) -> Iterator[nn.Module | list[Unit]]:
 
 
 def _unit(leaves: list[nn.Module]) -> Unit | None:
-    """Return the unit that some modules begin with: convolution, norm, and perhaps activation and gate."""
+    """Return the unit at the start of a list of modules: convolution, norm, optional activation and SE."""
     if len(leaves) < 2:
         return None
     conv, norm, *rest = leaves
@@ -167,7 +175,7 @@ def _is_known_se(se: SqueezeExcitation) -> bool:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    """Return whether calling a module does more than its class says; its forward may hide that of the class."""
+    """Return whether a module has hooks, or an instance attribute that shadows its class's forward."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
@@ -202,7 +210,7 @@ def _native() -> Operations:
 
 
 def _operations(maps: Tensor, parameters: tuple[Tensor, ...]) -> Operations:
-    """Return the functions for a map; under a mode that watches operations, those whose operations it sees."""
+    """Return the native functions if they support a map, else torch's; dispatch modes see only torch's operations."""
     fits = (
         type(maps) is Tensor
         and maps.device.type == "cpu"
@@ -215,12 +223,12 @@ def _operations(maps: Tensor, parameters: tuple[Tensor, ...]) -> Operations:
 
 
 _portable_only: list[bool] = []
-"""Not empty while :func:`portable_only` is in force."""
+"""Not empty inside :func:`portable_only`."""
 
 
 @contextmanager
 def portable_only(*, active: bool = True) -> Iterator[None]:
-    """Leave the native kernels aside while the context lasts, so that all ranks of a job compute alike."""
+    """Disable the native kernels inside the context, so that all ranks of a job compute the same results."""
     if active:
         _portable_only.append(True)
     try:
@@ -231,7 +239,7 @@ def portable_only(*, active: bool = True) -> Iterator[None]:
 
 
 class _Chain(torch.autograd.Function):
-    """Units one after the other; what is saved is the input, the convolutions' outputs and small things."""
+    """A sequence of units; saves the input, the outputs of the convolutions and per-channel tensors."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, units: tuple[Unit, ...], *parameters: Tensor) -> Tensor:
@@ -260,7 +268,7 @@ class _Chain(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # create_graph=True: the gradient is to be differentiated itself
+        if torch.is_grad_enabled():  # create_graph=True: double backward
             return _differentiable_backward(ctx, gradient)
         operations: Operations = ctx.operations
         maps, links = _links(ctx.units, ctx.saved_tensors)
@@ -286,7 +294,7 @@ class _Chain(torch.autograd.Function):
 
 
 def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    """Return the gradients of a chain by autograd through plain operations, which can be differentiated again."""
+    """Compute the gradients of a chain by autograd through plain operations, which supports double backward."""
     maps, *values = ctx.saved_tensors
     parameters = values[: sum(len(unit.parameters) for unit in ctx.units)]
     with torch.autocast(*ctx.autocast):
@@ -300,7 +308,7 @@ def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None,
 def _plain_chain(
     units: tuple[Unit, ...], geometries: Sequence[Geometry], maps: Tensor, parameters: Sequence[Tensor]
 ) -> Tensor:
-    """Compute a chain with torch's operations, without moving the running statistics."""
+    """Compute a chain with torch's operations, without updating running statistics."""
     remaining = iter(parameters)
     for unit, geometry in zip(units, geometries, strict=True):
         weight, norm_weight, norm_bias, *of_se = (next(remaining) for _ in unit.parameters)
@@ -314,7 +322,7 @@ def _plain_chain(
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """A unit with what the forward pass left of it; ``means`` are those that its gate reads."""
+    """A unit with its saved tensors; ``means`` are the inputs of its SE."""
 
     unit: Unit
     weight: Tensor
@@ -324,7 +332,7 @@ class _Link:
 
 
 def _links(units: tuple[Unit, ...], saved: tuple[Any, ...]) -> tuple[Tensor, list[_Link]]:
-    """Return the chain's input and its links from what :class:`_Chain` has saved."""
+    """Return the chain's input and its links from the saved tensors of :class:`_Chain`."""
     values: Iterator[Any] = iter(saved)
     maps: Tensor = next(values)
     parameters = [[next(values) for _ in unit.parameters] for unit in units]
@@ -337,7 +345,7 @@ def _links(units: tuple[Unit, ...], saved: tuple[Any, ...]) -> tuple[Tensor, lis
 
 
 def _se_backward(link: _Link, gradient: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    """Return the gradients of the means that a gate reads, and of its parameters; it is computed again."""
+    """Return the gradients of an SE's input means and parameters; its forward pass is recomputed."""
     assert link.unit.se is not None
     assert link.means is not None
     means = link.means.detach().requires_grad_()
@@ -351,9 +359,9 @@ def _se_backward(link: _Link, gradient: Tensor) -> tuple[Tensor, tuple[Tensor | 
 
 
 def _se_scale(se: SqueezeExcitation, means: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """Return the factors ``[N, C]`` of a gate with these parameters from the means ``[N, C]`` of its input.
+    """Return the scale ``[N, C]`` of an SE with given parameters from the means ``[N, C]`` of its input.
 
-    A 1x1 convolution of one pixel is a matrix product, which torch starts several times faster.
+    A 1x1 convolution of one pixel is computed as a matrix product, which has several times less overhead in torch.
     """
     values, remaining = means, list(parameters)
     for module in se:
@@ -367,7 +375,7 @@ def _se_scale(se: SqueezeExcitation, means: Tensor, parameters: Sequence[Tensor]
 
 @torch.no_grad()
 def _count(norm: nn.BatchNorm2d, y: Tensor, mean: Tensor, variance: Tensor) -> None:
-    """Move the running statistics of a norm as torch does, with the unbiased variance."""
+    """Update the running statistics of a norm as torch does, with the unbiased variance."""
     count = y.numel() // y.shape[1]
     if count == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {y.shape}")
@@ -381,7 +389,7 @@ def _count(norm: nn.BatchNorm2d, y: Tensor, mean: Tensor, variance: Tensor) -> N
 
 
 def _autocast(device: str) -> tuple[str, torch.dtype, bool]:
-    """Return the arguments of ``torch.autocast`` that bring back its present state."""
+    """Return the arguments of ``torch.autocast`` that restore its current state."""
     if not torch.amp.is_autocast_available(device):
         return "cpu", torch.bfloat16, False
     return device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)

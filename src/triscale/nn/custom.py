@@ -1,4 +1,4 @@
-"""A custom model: found by its name, built, and counted by tracing it on the meta device."""
+"""Custom models: import, build, and count them by tracing on the meta device."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def build_custom(network: CustomNetwork) -> nn.Module:
 
 
 def trace_cost(network: CustomNetwork) -> Cost:
-    """Count a user's network on the meta device, child by child of its module; no weights are made.
+    """Count a custom model on the meta device, for each child of its module, without allocating weights.
 
     The conventions are those of :mod:`triscale.network.cost`: MACs of convolutions and matrix products, activations
     of convolutions and linear layers.
 
     Raises:
-        NetworkError: The module cannot be built or run on the meta device, or gives no ``[N, classes]`` logits.
+        NetworkError: The module cannot be built or run on the meta device, or does not return ``[N, classes]`` logits.
     """
     with torch.device("meta"):
         model = build_custom(network).eval()
@@ -92,7 +92,7 @@ def trace_cost(network: CustomNetwork) -> Cost:
 
 
 def trace_counts(network: CustomNetwork) -> Counts:
-    """Count a user's network as a whole."""
+    """Count a custom model as a whole, see :func:`trace_cost`."""
     cost = trace_cost(network)
     return Counts(
         params=cost.params,
@@ -105,14 +105,14 @@ def trace_counts(network: CustomNetwork) -> Counts:
 
 
 def _macs_of(module: nn.Module, path: str, counted: dict[str, int]) -> int:
-    """Return the MACs of a module; those of its children if they are called without it, as those of a ModuleList."""
+    """Return the MACs of a module, or the sum of its children's if it is not called itself, like a ModuleList."""
     if path in counted:
         return counted[path]
     return sum(_macs_of(child, f"{path}.{name}", counted) for name, child in module.named_children())
 
 
 class _Tracer:
-    """Notes the sizes of what modules put out during one forward pass."""
+    """Records the output sizes of modules during one forward pass."""
 
     def __init__(self, model: nn.Module) -> None:
         self.activations: dict[str, int] = {}
@@ -130,7 +130,7 @@ class _Tracer:
         return sum(n for name, n in counts.items() if not prefix or name == prefix or name.startswith(f"{prefix}."))
 
     def shape(self, prefix: str) -> tuple[int, int]:
-        """Return the last shape that a module, or one inside it, has put out."""
+        """Return channels and side of the last output of a module or of its submodules."""
         inside = [shape for name, shape in self.shapes.items() if f"{name}.".startswith(f"{prefix}.")]
         return inside[-1] if inside else (0, 0)
 

@@ -16,8 +16,12 @@ def activation(kind: ActivationKind, *, inplace: bool = True) -> nn.Module:
     """Return a module for an elementwise activation.
 
     Args:
-        kind: Which one.
-        inplace: Whether it may write over its input, where autograd allows that.
+        kind: The activation.
+        inplace: Whether it may overwrite its input, if autograd allows that.
+
+    Example:
+        >>> activation(ActivationKind.RELU6)
+        ReLU6(inplace=True)
     """
     match kind:
         case ActivationKind.RELU:
@@ -33,7 +37,7 @@ def activation(kind: ActivationKind, *, inplace: bool = True) -> nn.Module:
 
 
 def convolution(node: Convolution) -> nn.Conv2d:
-    """Return the convolution of a node; where both paddings agree it is torch's own."""
+    """Return the convolution of a node: ``nn.Conv2d`` unless SAME padding differs from symmetric padding."""
     same = node.padding == "same" and node.stride > 1
     return (SameConv2d if same else nn.Conv2d)(
         node.inputs,
@@ -47,13 +51,21 @@ def convolution(node: Convolution) -> nn.Conv2d:
 
 
 def pad_same(images: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
-    """Pad ``[N, C, H, W]`` as TensorFlow's SAME does: the output's side is ceil(side / stride), surplus at the end."""
+    """Pad ``[N, C, H, W]`` as TensorFlow's SAME does, so that the output's side is ceil(side / stride).
+
+    An odd amount of padding puts the extra pixel at the bottom and right.
+    """
     top, bottom, left, right = same_pads(images.shape[-2:], kernel, stride)
     return F.pad(images, (left, right, top, bottom), value=value)
 
 
 def same_pads(sides: Sequence[int], kernel: int, stride: int) -> tuple[int, int, int, int]:
-    """Return what SAME adds at the top, bottom, left and right of a map of ``sides`` height and width."""
+    """Return the SAME padding at the top, bottom, left and right of a map of ``sides`` (height, width).
+
+    Example:
+        >>> same_pads((224, 224), kernel=3, stride=2)
+        (0, 1, 0, 1)
+    """
     height, width = (max(0, (-(-side // stride) - 1) * stride + kernel - side) for side in sides)
     return height // 2, height - height // 2, width // 2, width - width // 2
 
@@ -68,7 +80,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class SameMaxPool2d(nn.Module):
-    """Strided maximum over windows with TensorFlow's SAME padding."""
+    """Strided max pool with TensorFlow's SAME padding."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__()
@@ -81,7 +93,7 @@ class SameMaxPool2d(nn.Module):
 
 
 class SameAveragePool2d(nn.Module):
-    """Strided mean over windows with TensorFlow's SAME padding, which is not counted."""
+    """Strided average pool with TensorFlow's SAME padding, which does not count towards the mean."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__()
@@ -89,6 +101,7 @@ class SameAveragePool2d(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map ``[N, C, H, W]`` to ``[N, C, ceil(H / stride), ceil(W / stride)]``."""
+        # Pooling a map of ones gives the share of each window that is not padding.
         inside = images.new_ones(1, 1, *images.shape[-2:])
         sums, counts = (
             F.avg_pool2d(pad_same(maps, self.kernel, self.stride), self.kernel, self.stride)
@@ -98,7 +111,7 @@ class SameAveragePool2d(nn.Module):
 
 
 class GlobalAvgPool2d(nn.Module):
-    """Mean over the map."""
+    """Global average pool to a vector."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Map ``[N, C, H, W]`` to ``[N, C]``."""
@@ -106,7 +119,7 @@ class GlobalAvgPool2d(nn.Module):
 
 
 class SqueezeExcitation(nn.Sequential):
-    """Squeeze-excite: scales each channel by a function of the means of all."""
+    """Squeeze-and-excitation (Hu et al. 2018): scales each channel by a function of all channel means."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Map ``[N, C, H, W]`` to the same shape."""

@@ -1,4 +1,4 @@
-"""The native kernels: compiled once for this machine into the user's cache, verified whenever they are loaded.
+"""The native kernels: compiled once per machine into the user's cache, and verified whenever they are loaded.
 
 ::
 
@@ -31,21 +31,21 @@ from triscale.record import write_atomic
 logger = logging.getLogger("triscale")
 
 SWITCH = "TRISCALE_NATIVE"
-"""Environment variable; ``0`` leaves training to torch's own operations."""
+"""Environment variable; ``0`` trains with torch's own operations."""
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
-"""No flag that would let the compiler assume finite numbers: a loss that is not finite has to stay so."""
+"""No flag may let the compiler assume finite numbers (such as -ffast-math): a non-finite loss must stay non-finite."""
 
 COMPILE_SECONDS = 300
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the kernels of this machine, or None where there are none; the reason is logged as a warning, once.
+    """Return the kernels of this machine, or None if there are none; the reason is logged once as a warning.
 
-    They are compiled at the first call on a machine, which takes a few seconds. A library whose content does not match
-    its digest (a truncated file would kill the process when it is used) is compiled again.
+    They are compiled at the first call on a machine, which takes seconds. A library that does not match its digest
+    is compiled again: a truncated file would crash the process.
 
     Returns:
         The library; None if ``TRISCALE_NATIVE=0``, or if nothing is in the cache and it cannot be compiled.
@@ -67,7 +67,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def is_intact(path: Path) -> bool:
-    """Return whether a compiled library is there and its content matches the digest in the file next to it."""
+    """Return whether a compiled library exists and matches the digest in its ``.sha256`` file."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() == _digest_file(path).read_text().strip()
     except (OSError, UnicodeDecodeError):
@@ -75,7 +75,7 @@ def is_intact(path: Path) -> bool:
 
 
 def find_compiler() -> list[str] | None:
-    """Return the command of a C++ compiler: ``$CXX``, which may hold arguments, or the first of :data:`COMPILERS`."""
+    """Return the command of a C++ compiler: ``$CXX``, which may have arguments, or the first of :data:`COMPILERS`."""
     chosen = shlex.split(os.environ.get("CXX", ""))
     if chosen:
         found = shutil.which(chosen[0])
@@ -85,7 +85,7 @@ def find_compiler() -> list[str] | None:
 
 
 def _compile_once(source: bytes, path: Path) -> None:
-    """Compile the library, or wait for the process that does."""
+    """Compile the library, or wait for another process that does."""
     compiler = find_compiler()
     if compiler is None:
         asked = os.environ.get("CXX")
@@ -99,10 +99,9 @@ def _compile_once(source: bytes, path: Path) -> None:
 
 
 def _compile(compiler: list[str], source: bytes, path: Path) -> None:
-    """Compile in a directory of its own, then rename; the digest comes last.
+    """Compile in a temporary directory, then rename; the digest is written last.
 
-    Linked without an OpenMP runtime: its functions are then those of the runtime that torch has loaded, whose threads
-    the kernels share.
+    The library is linked without an OpenMP runtime: it uses the one that torch has loaded, and shares its threads.
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".kernels-") as folder:
         code, compiled, linked = (Path(folder) / name for name in ("kernels.cpp", "kernels.o", "kernels.so"))
@@ -123,7 +122,7 @@ def _digest_file(path: Path) -> Path:
 
 
 def _processor() -> bytes:
-    """Return what ``-march=native`` depends on."""
+    """Return the properties of the processor that ``-march=native`` depends on."""
     described = Path("/proc/cpuinfo")
     lines = described.read_bytes().splitlines() if described.exists() else []
     kept = [line for line in lines if line.split(b"\t")[0] in (b"flags", b"Features", b"model name", b"model")]

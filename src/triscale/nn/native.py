@@ -1,4 +1,4 @@
-"""The functions of a chain for float32 on a CPU, by our own kernels; maps are channels_last."""
+"""The functions of a fused chain for float32 on a CPU, by native kernels; feature maps are channels_last."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Gradient(ctypes.Structure):
 
 
 class Native:
-    """Float32 on a CPU; the same result with any number of threads, but for torch's matrix products."""
+    """Operations for float32 on a CPU; deterministic for any number of threads, except torch's matmul."""
 
     def __init__(self, kernels: ctypes.CDLL) -> None:
         self._kernels = kernels
@@ -105,12 +105,12 @@ class Native:
         dw = torch.mm(_rows(dy).t(), _rows(x)).view(weight.shape)
         if not needs_input:
             return None, dw
-        dx = x if x is not source else torch.empty_like(x)  # a map made here is no longer needed
+        dx = x if x is not source else torch.empty_like(x)  # reuse the memory of a map that was recomputed here
         torch.mm(_rows(dy), weight.flatten(1), out=_rows(dx))
         return dx, dw
 
     def finish(self, pending: PendingGradients) -> Gradients:
-        """Make the gradient of ``y``, over that behind the norm."""
+        """Compute the gradient of ``y`` in place of the gradient ``dz``."""
         channels = pending.dz.shape[1]
         coefficients = _coefficients(pending)
         gradient = _gradient(pending, coefficients)
@@ -145,7 +145,7 @@ class Native:
         return dz if isinstance(source, Tensor) else _pending(source, dz, sums), dw
 
     def _call(self, name: str, *arguments: Tensor | ctypes.Structure | int | None) -> None:
-        """Call a kernel; tensors go as their addresses and stay alive until it returns.
+        """Call a kernel; tensors are passed by address and stay alive until it returns.
 
         Raises:
             RuntimeError: Memory has run out; torch's own operations raise the same type.
@@ -156,7 +156,7 @@ class Native:
 
 
 def native() -> Native | None:
-    """Return the native functions, where their kernels can be compiled."""
+    """Return the native functions, or None if their kernels are not available."""
     kernels = library()
     return None if kernels is None else Native(kernels)
 
@@ -192,7 +192,7 @@ def activation_code(kind: ActivationKind | None) -> int:
 
 
 def _source(source: Normed | Tensor) -> _Source:
-    """Return the address form of a source, which keeps what it points to alive."""
+    """Return the C struct of a source, which keeps its tensors alive."""
     if isinstance(source, Tensor):
         return _Source(source.data_ptr(), None, None, None, activation_code(None))
     kept = source.mean.contiguous(), source.weight * source.inverse, source.bias.contiguous()
@@ -202,12 +202,12 @@ def _source(source: Normed | Tensor) -> _Source:
 
 
 def _pending(source: Normed, dz: Tensor, sums: Tensor) -> PendingGradients:
-    """Gradients at a norm from the sums of dz and of dz * (y - mean)."""
+    """Return the gradients of a batch norm from the sums of dz and of dz * (y - mean)."""
     return PendingGradients(source, dz, weight=sums[1] * source.inverse, bias=sums[0])
 
 
 def _coefficients(pending: PendingGradients) -> tuple[Tensor, Tensor, Tensor]:
-    """What makes dy of dz: ``factor * (dz - offset - (y - mean) * tilt)`` (Ioffe & Szegedy 2015)."""
+    """Return the coefficients of ``dy = factor * (dz - offset - (y - mean) * tilt)`` (Ioffe & Szegedy 2015)."""
     source, count = pending.source, _pixels(pending.dz)
     inverse = source.inverse
     return source.weight * inverse, pending.bias / count, pending.weight * inverse / count

@@ -1,7 +1,8 @@
-"""What a chain of convolutions needs to run forward and backward, in torch's own operations.
+"""The forward and backward functions of a fused chain, in torch's own operations.
 
-A map that a chain passes on is not stored: it is a :class:`Normed`, the output of a convolution together with what
-makes the next convolution's input of it. :mod:`triscale.nn.native` has the same functions for float32 on a CPU.
+Feature maps between convolutions are not stored. A :class:`Normed` holds the output of a convolution and the parameters
+that turn it into the next convolution's input. :mod:`triscale.nn.native` implements the same functions for float32 on a
+CPU.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from triscale.network.spec import ActivationKind
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """A 2-d convolution without bias; ``pads`` are those of top, bottom, left and right."""
+    """The geometry of a 2-d convolution without bias; ``pads`` are top, bottom, left and right."""
 
     stride: int
     pads: tuple[int, int, int, int]
@@ -29,7 +30,7 @@ class Geometry:
 class Normed:
     """``act((y - mean) * weight / sqrt(variance + eps) + bias) * se`` of a convolution's output ``y [N, C, H, W]``.
 
-    All else is ``[C]``; ``se`` is ``[N, C]`` or missing.
+    All other tensors are ``[C]``, except ``se``, which is ``[N, C]`` or None.
     """
 
     y: Tensor
@@ -49,7 +50,7 @@ class Normed:
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
-    """Gradients at one norm: of what it gets ``[N, C, H, W]``, of its weight and of its bias."""
+    """Gradients of a batch norm: of its input ``[N, C, H, W]``, weight and bias."""
 
     y: Tensor
     weight: Tensor
@@ -58,7 +59,7 @@ class Gradients:
 
 @dataclass(frozen=True, slots=True)
 class PendingGradients:
-    """The same where that of ``y`` is still to be made of ``dz``, the gradient behind the norm."""
+    """Gradients of a batch norm whose input gradient is still to be computed from its output gradient ``dz``."""
 
     source: Normed
     dz: Tensor
@@ -103,7 +104,7 @@ class Operations(Protocol):
 
 
 class Portable:
-    """Any device and type; normalization is done in the type of the map, sums are made in float32 or better."""
+    """Operations for any device and dtype; normalizes in the dtype of the map, accumulates in float32 or float64."""
 
     def convolve(self, source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
         """Return the convolution with the mean and the biased variance ``[C]`` of each of its channels."""
@@ -150,7 +151,7 @@ class Portable:
 
 
 def convolution(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """Return any convolution, by torch."""
+    """Compute a convolution with torch."""
     padded, padding = _padded(x, geometry)
     return F.conv2d(padded, weight, stride=geometry.stride, padding=padding, groups=geometry.groups)
 
@@ -158,7 +159,7 @@ def convolution(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 def convolution_backward(
     dy: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, needs_input: bool
 ) -> tuple[Tensor | None, Tensor]:
-    """Return the gradients of input and weight of any convolution, by torch, in the weight's type."""
+    """Compute the gradients of a convolution's input and weight with torch; the latter has the weight's dtype."""
     padded, padding = _padded(x.to(dy.dtype), geometry)
     dx, dw, _ = torch.ops.aten.convolution_backward(
         dy,
@@ -181,7 +182,7 @@ def convolution_backward(
 
 
 def _padded(x: Tensor, geometry: Geometry) -> tuple[Tensor, int]:
-    """Return the map padded as far as torch's convolution cannot do it itself, and the padding left to that."""
+    """Return the map with any asymmetric padding applied, and the padding left to torch's convolution."""
     top, bottom, left, right = geometry.pads
     if top == bottom == left == right:
         return x, top
@@ -189,7 +190,7 @@ def _padded(x: Tensor, geometry: Geometry) -> tuple[Tensor, int]:
 
 
 def _normalized(source: Normed) -> Tensor:
-    """Return the map before its activation; torch has this in one pass, as batch norm with given statistics."""
+    """Return the normalized map before its activation; torch computes it in one pass as inference-mode batch norm."""
     return F.batch_norm(
         source.y, source.mean, source.variance, source.weight, source.bias, training=False, eps=source.eps
     )

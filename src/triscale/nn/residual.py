@@ -1,4 +1,4 @@
-"""Blocks with a way around them."""
+"""Residual blocks with stochastic depth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from triscale.nn.chain import run
 class ResidualBlock(nn.Module):
     """``activation(shortcut(x) + body(x))`` with stochastic depth on the body (Huang et al. 2016), per sample.
 
-    The parts of the body are children of the block itself, so that their names stay short.
+    The modules of the body are children of the block itself, which keeps their names short.
     """
 
     def __init__(
@@ -35,7 +35,12 @@ class ResidualBlock(nn.Module):
 
 
 def drop_samples(branch: Tensor, rate: float) -> Tensor:
-    """Set whole samples of ``[N, ...]`` to zero with probability ``rate`` and scale the rest by ``1 / (1 - rate)``."""
+    """Set whole samples of ``[N, C, H, W]`` to zero with probability ``rate``; scale the rest by ``1 / (1 - rate)``.
+
+    Example:
+        >>> drop_samples(torch.ones(2, 1, 1, 1), rate=0.0).flatten().tolist()
+        [1.0, 1.0]
+    """
     keep = 1.0 - rate
     mask = torch.rand(branch.shape[0], 1, 1, 1, device=branch.device) < keep
     return branch * (mask.to(branch.dtype) / keep)

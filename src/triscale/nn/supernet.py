@@ -1,9 +1,9 @@
-"""One module that holds the weights of all networks of a space: those of each member are slices of these.
+"""A weight-sharing supernet: one module that holds the weights of all networks of a space as slices.
 
-Members whose blocks are of one kind share them: the first blocks of a stage, the first channels, the middle of the
-kernels (Cai et al. 2020, Once-for-All). In training the largest members, the smallest and some that are drawn answer at
-each step (the sandwich rule: Yu & Huang 2019, Universally Slimmable Networks). A member is run by the module that
-:func:`triscale.nn.build.build` makes of it, with the slices in place of its parameters.
+Members with the same kind of block share its weights: the first blocks of a stage, the first channels and the center of
+the kernels (Once-for-All, Cai et al. 2020). Each training step runs the largest members, the smallest and some random
+ones (the sandwich rule: Universally Slimmable Networks, Yu & Huang 2019). A member runs as the module of
+:func:`triscale.nn.build.build` with slices in place of its parameters.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from triscale.network.spec import Basic, Block, Bottleneck, MBConv, Network
 from triscale.nn.build import Classifier, build
 
 Draw = Callable[[Callable[[], float]], Network]
-"""From a source of numbers, from 0 to below 1, to a member."""
+"""Returns a random member, given a function that returns random numbers in [0, 1)."""
 
 REMEMBERED = 64
-"""Members whose modules are kept to be run again, without weights."""
+"""Number of members whose modules are cached, without weights."""
 
 
 class Supernet(nn.Module):
-    """The largest module of each kind of block in each stage, between one stem and one head.
+    """A supernet: the largest module of each kind of block in each stage, between a shared stem and head.
 
-    In training the answer is ``[K, N, classes]``, logits of K members: the corners, those that are fixed, and those
-    that are drawn, by torch's generator. In evaluation it is ``[N, classes]``, from the first corner: the statistics
-    of batch norm are its own, and for any other member they have to be taken again.
+    In training the output is ``[K, N, classes]``, the logits of K members: the corners, the fixed members and random
+    ones, drawn with torch's generator. In evaluation it is ``[N, classes]``, the logits of the first corner. Batch-norm
+    statistics are that corner's; for any other member they must be reestimated.
 
     Args:
-        corners: Networks of one stem, one head and the same widths; for each kind of block that a stage may have, the
-            first of them that has it there has the largest module of it.
-        draw: How members are drawn.
-        fixed: Members that answer at each step besides the corners, such as the smallest.
-        samples: How many are drawn at each step.
+        corners: The largest networks, with the same stem, head and widths. For each kind of block of a stage, the first
+            corner with that kind provides the module.
+        draw: Returns a random member.
+        fixed: Members that are trained at each step besides the corners, such as the smallest.
+        samples: Number of random members per step.
 
     Raises:
-        NetworkError: No corner, or some that differ in what they have to have in common.
+        NetworkError: There is no corner, or the corners differ in stem, head, widths or strides.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Supernet(nn.Module):
         self.member = _Member()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map ``[N, 3, H, W]`` to logits, in training to those of several members."""
+        """Return logits for images ``[N, 3, H, W]``; in training those of several members."""
         first, *others = self.corners
         if not self.training:
             maps = self.stem(images)
@@ -77,7 +77,7 @@ class Supernet(nn.Module):
                 maps = self.stages[_key(number, stage.block)](maps)
             answer: Tensor = self.head(maps)
             return answer
-        # Before anything else asks for chance, so that who is drawn is a function of the seed alone.
+        # Drawn before any other use of the generator, so that the members depend on the seed only.
         drawn = [self.draw(_number) for _ in range(self.samples)]
         own = dict(self.named_buffers())
         names = [name for name, _ in _without_weights(first, images.device).named_buffers()]
@@ -87,10 +87,10 @@ class Supernet(nn.Module):
         return torch.stack(answers)
 
     def slices(self, member: Network) -> dict[str, Tensor]:
-        """Return the weights of a member under the names of its built module: parts of the shared ones, not copies.
+        """Return the weights of a member by the names of its built module, as views of the shared weights.
 
         Raises:
-            NetworkError: It is no member, as it differs from the corners where all members agree, or is larger.
+            NetworkError: It is not a member: it differs from the corners in a shared part, or is larger.
         """
         if _frame(member) != _frame(self.corners[0]):
             raise self._is_no_member(member, "another stem, head, number of classes, padding or strides")
@@ -106,12 +106,12 @@ class Supernet(nn.Module):
 
     @torch.no_grad()
     def extract(self, member: Network) -> Classifier:
-        """Return a member as a module of its own, in evaluation mode, with copies of its weights.
+        """Return a member as an independent module in evaluation mode, with copies of its weights.
 
-        Its statistics of batch norm are those of a new module: they have to be taken from images before it is used.
+        Its batch-norm statistics are those of a new module; they must be reestimated from images before it is used.
 
         Raises:
-            NetworkError: It is no member.
+            NetworkError: It is not a member.
         """
         model = _make(member, self._device)
         weights = {name: value.clone() for name, value in self.slices(member).items()}
@@ -129,7 +129,7 @@ class Supernet(nn.Module):
         return next(self.parameters()).device
 
     def _shared_name(self, member: Network, name: str) -> str:
-        """Return the name here of what a built member calls by a name."""
+        """Return the supernet's name of a parameter or buffer of a built member."""
         number = tree.stage_number(name)
         if number is None:
             return name
@@ -141,7 +141,7 @@ class Supernet(nn.Module):
 
 
 class _Member(nn.Module):
-    """runs members; a module, because what is computed twice to save memory is computed by modules."""
+    """Runs members; it is a module so that activation checkpointing can wrap it."""
 
     def forward(self, images: Tensor, member: Network, values: Mapping[str, Tensor]) -> Tensor:
         """Return the logits ``[N, classes]`` of a member with these parameters, and perhaps buffers, in training."""
@@ -153,7 +153,7 @@ class _Member(nn.Module):
 
 @lru_cache(maxsize=REMEMBERED)
 def _without_weights(member: Network, device: torch.device) -> Classifier:
-    """Return a module to run a member by; what it gathers in its statistics of batch norm is read by nobody."""
+    """Return the cached module of a member; its batch-norm statistics are never read."""
     return _make(member, device)
 
 
@@ -170,7 +170,7 @@ def _make(member: Network, device: torch.device) -> Classifier:
 
 
 def _slice(whole: Tensor, shape: torch.Size) -> Tensor:
-    """Return the first outputs and inputs of a weight, and the middle of its kernel."""
+    """Return the first outputs and inputs of a weight, and the center of its kernel."""
     for dimension, (there, wanted) in enumerate(zip(whole.shape, shape, strict=True)):
         if wanted < there:
             whole = whole.narrow(dimension, (there - wanted) // 2 if dimension > 1 else 0, wanted)
@@ -178,13 +178,13 @@ def _slice(whole: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _key(number: int, block: Block) -> str:
-    """Return the name of the module that blocks of a kind share in a stage: at expansion 1 a convolution is missing."""
+    """Return the name of the module shared by blocks of a kind; MBConv of expansion 1 has fewer convolutions."""
     kind = f"{block.kind}_without_expansion" if isinstance(block, MBConv) and block.expansion == 1 else block.kind
     return f"{number}_{kind}"
 
 
 def _frame(network: Network) -> tuple[object, ...]:
-    """Return what all members have in common."""
+    """Return the parts that all members have in common."""
     strides = tuple(stage.stride for stage in network.stages)
     return network.stem, strides, network.head, network.classes, network.padding, network.norm
 

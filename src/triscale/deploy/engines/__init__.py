@@ -1,4 +1,4 @@
-"""Engines that run exported files: what each writes, opens and needs."""
+"""Inference engines: what each one writes, opens and requires."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def _everywhere() -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """What one engine is able to do; nobody compares engines by name.
+    """The capabilities of an engine; code uses these instead of comparing names.
 
     Attributes:
-        name: How it is chosen on the command line.
-        title: How it is shown.
-        suffix: Ending of the files that are written for it.
-        is_folder: Whether such a file is a directory.
-        also_reads: Endings of other files that it opens.
-        write: Writes a model with its contract into a draft of a file, unchecked.
-        openers: By the precision that it computes in, what opens a file with a number of threads (0: the engine's own
-            choice). An int8 file is opened like any other.
-        makes_int8: Whether int8 files can be made for it here.
+        name: Name on the command line.
+        title: Display name.
+        suffix: Suffix of its files.
+        is_folder: Whether its files are directories.
+        also_reads: Suffixes of other files that it opens.
+        write: Writes a model with its contract to a file, without a parity check.
+        openers: Functions that open a file with a number of threads (0: the engine's default), by compute precision.
+            An int8 file is opened like a float32 one.
+        makes_int8: Whether Triscale can quantize for it.
         converter: The module that must be installed to write its files.
         install: The command that installs it.
         runs_here: Whether this system can run its files.
@@ -59,11 +59,11 @@ class Engine:
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        """What files for it compute in, the widest first."""
+        """Precisions of its files, the widest first."""
         return (*self.openers, "int8") if self.makes_int8 else tuple(self.openers)
 
     def reads(self, file: Path) -> bool:
-        """Whether it opens a file with such a name."""
+        """Whether it opens files with this suffix."""
         return file.suffix == self.suffix or file.suffix in self.also_reads
 
     def open(self, file: Path, threads: int = 0, precision: Precision = "float32") -> Session:
@@ -147,14 +147,18 @@ ENGINES: dict[str, Engine] = {
     )
 }
 DEFAULT_ENGINE = ENGINES["onnxruntime"]
-"""What a run is exported to if nothing else is asked for."""
+"""The default engine of exports."""
 
 
 def get_engine(name: str) -> Engine:
     """Return an engine by its name.
 
     Raises:
-        UserError: There is none of that name.
+        UserError: There is no engine of that name.
+
+    Example:
+        >>> get_engine("onnxruntime").suffix
+        '.onnx'
     """
     if name not in ENGINES:
         raise UserError(f'there is no engine "{name}"{nearest(name, ENGINES)}; the engines are {", ".join(ENGINES)}')
@@ -162,7 +166,7 @@ def get_engine(name: str) -> Engine:
 
 
 def engine_of(file: Path) -> Engine:
-    """Return the engine that a file is meant for, by its name's ending.
+    """Return the engine of a file by its suffix.
 
     Raises:
         UserError: No engine has such files.

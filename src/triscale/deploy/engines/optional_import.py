@@ -1,4 +1,4 @@
-"""Engines that need not be installed."""
+"""Imports of engines that are optional dependencies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def load(module: str, title: str, extra: str) -> Any:
     """Import a module of an engine.
 
     Raises:
-        UserError: It is not installed; says how to install it.
+        UserError: It is not installed; the message has the command that installs it.
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""Converters talk much; what they say of a failure is kept in one line."""
+"""Silence converters, and report their failures in one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from triscale.errors import ExportError, TriscaleError
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep warnings and the chatter of converters from the terminal."""
+    """Suppress warnings and Python output of converters."""
     silent = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
         warnings.simplefilter("ignore")
@@ -30,7 +30,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_process() -> Iterator[None]:
-    """Keep also what compiled libraries write to the process's error stream from the terminal."""
+    """Also suppress what compiled libraries write to the process's standard error."""
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -53,18 +53,18 @@ FAILURES = (
     AttributeError,
     torch.onnx.OnnxExporterError,
 )
-"""What converters raise where they meet what they do not know; NotImplementedError is a RuntimeError."""
+"""What converters raise for unsupported models; NotImplementedError is a RuntimeError."""
 
 
 @contextlib.contextmanager
 def converting(who: str) -> Iterator[None]:
-    """Keep a converter quiet, and tell its failure in one line.
+    """Silence a converter, and turn its failure into an error of one line.
 
     Args:
         who: The beginning of the sentence, such as "OpenVINO cannot convert the model".
 
     Raises:
-        ExportError: It failed.
+        ExportError: The converter failed.
     """
     with quiet_process():
         try:
@@ -76,6 +76,11 @@ def converting(who: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its kind."""
+    """Return the first line of an error's message, or its type if it has none.
+
+    Example:
+        >>> first_line(ValueError("bad shape"))
+        'bad shape'
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What every opened file can do."""
+"""The interface of an opened exported file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 
 class Session(Protocol):
-    """A file in its engine, on the CPU.
+    """An exported file that is opened in its engine, on the CPU.
 
     Attributes:
-        contract_text: The contract inside, as JSON; None where there is none.
-        side: Of its images in pixels; None where it takes any.
+        contract_text: The contract as JSON; None if the file has none.
+        side: Side of the images in pixels; None if it accepts any.
     """
 
     contract_text: str | None

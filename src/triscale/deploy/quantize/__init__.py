@@ -1,4 +1,4 @@
-"""int8 files by each engine's own tool, with a guard: what breaks a network stays float, or no file is made."""
+"""int8 quantization with each engine's own tool; sensitive blocks stay in float, or no file is written."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ QUANTIZERS: dict[str, Callable[[Exportable, NDArray[np.float32]], Quantizer]] = 
     "openvino": OpenVinoQuantizer,
     "executorch": ExecuTorchQuantizer,
 }
-"""By the engines' names: a model and normalized calibration images ``[N, 3, S, S]`` make a tool."""
+"""Quantizers by engine name, created from a model and normalized calibration images ``[N, 3, S, S]``."""
 
 
 def get_quantizer(engine: Engine) -> Callable[[Exportable, NDArray[np.float32]], Quantizer]:
-    """Return what quantizes for an engine.
+    """Return the quantizer class of an engine.
 
     Raises:
-        UserError: Nothing does here.
+        UserError: The engine has no quantizer.
     """
     if engine.name not in QUANTIZERS:
         raise UserError(f"int8 for {engine.title} is not made here; the engines with int8 are {', '.join(QUANTIZERS)}")

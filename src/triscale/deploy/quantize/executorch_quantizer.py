@@ -1,4 +1,4 @@
-"""int8 for ExecuTorch by torchao, as XNNPACK computes it."""
+"""int8 quantization for ExecuTorch's XNNPACK backend by torchao."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STEPS = "torchao.quantization.pt2e.quantize_pt2e"
 
 
 class ExecuTorchQuantizer:
-    """Quantizes a model for XNNPACK: weights by channel, symmetric; activations with a zero point.
+    """Quantizes for XNNPACK: symmetric per-channel weights, asymmetric activations.
 
     Raises:
         UserError: ExecuTorch is not installed.
@@ -50,7 +50,7 @@ class ExecuTorchQuantizer:
             quantizer = self._quantizers.XNNPACKQuantizer()
             quantizer.set_global(self._quantizers.get_symmetric_quantization_config(is_per_channel=True))
             quantizer.set_filter_function(lambda node: _block(node) not in kept)
-            # Exported again: preparation writes over what it is given.
+            # Exported again, since preparation changes the graph in place.
             graph = program_of(self._subject.model, self._subject.side).module()
             prepared = self._steps.prepare_pt2e(graph, quantizer)
             with torch.no_grad():
@@ -86,6 +86,6 @@ class _Recorder(fx.Interpreter):
 
 
 def _block(node: fx.Node) -> str:
-    """Return the block that a node was traced from; nothing for what stands outside."""
+    """Return the block that a node was traced from, or an empty string outside of blocks."""
     stack = node.meta.get("nn_module_stack")
     return block_path(next(reversed(stack.values()))[0]) if stack else ""

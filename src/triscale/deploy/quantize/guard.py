@@ -1,4 +1,4 @@
-"""int8 that keeps a network's accuracy: blocks that break stay float, or no file is made."""
+"""int8 quantization within an accuracy bound: sensitive blocks stay in float, or no file is written."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from triscale.errors import QuantizationError, UserError
 from triscale.results.deployment import BlockNoise, Quantized
 
 BOUND = 0.5
-"""Points of accuracy that may be lost."""
+"""Default maximum accuracy loss, in percentage points."""
 MIN_IMAGES = 32
 MAX_IN_FLOAT = 0.5
-"""Of the blocks: with more of them in float, int8 gives neither speed nor size."""
+"""Maximum share of blocks in float; with more, int8 reduces neither latency nor size."""
 
 Logits = Callable[[Path], NDArray[np.float32]]
 
@@ -38,27 +38,27 @@ def quantize(
     bound: float = BOUND,
     on_message: Callable[[str], None] = lambda message: None,
 ) -> Quantized:
-    """Write an int8 file that loses at most ``bound`` points, with as few blocks in float as that takes.
+    """Write an int8 file that loses at most ``bound`` points of accuracy, with as few blocks in float as necessary.
 
-    All blocks but the slow ones are quantized first. Where that loses too much, those that add most noise stay float:
-    one, two, four and so on until the loss is small enough, then the fewest that do, by halving. Files appear when all
-    is decided.
+    First all blocks but the slow ones are quantized. If that loses too much, the blocks that add the most noise stay in
+    float: 1, 2, 4 and so on until the loss is within the bound, then a binary search for the fewest. The file is
+    written only at the end.
 
     Args:
-        tool: Of the engine, with the model and its calibration images.
-        logits: Of a file for the images that are judged, ``[N, classes]``.
-        exact: The model's own for them.
-        labels: Of them, ``[N]``.
-        probes: Images ``[M, 3, S, S]`` for the noise of the blocks.
-        file: To be written.
+        tool: The engine's quantizer, with the model and its calibration images.
+        logits: Returns the logits ``[N, classes]`` of a file for the evaluation images.
+        exact: The float model's logits for them, ``[N, classes]``.
+        labels: Their labels ``[N]``.
+        probes: Images ``[M, 3, S, S]`` for measuring the noise of blocks.
+        file: The file to write.
         engine: The engine's title.
-        calibration_images: How many the tool has.
-        slow: Blocks that stay float whatever they lose, since int8 makes them no faster.
-        bound: Points of accuracy that may be lost.
-        on_message: Is on_message of each attempt.
+        calibration_images: Number of calibration images.
+        slow: Blocks that stay in float regardless of accuracy, because int8 does not make them faster.
+        bound: Maximum accuracy loss in percentage points.
+        on_message: Called with a sentence after each attempt.
 
     Raises:
-        QuantizationError: No such file was found; names the blocks that break, and what can be done.
+        QuantizationError: No file is within the bound; the message names the most sensitive blocks and remedies.
         UserError: There are too few calibration images.
     """
     if calibration_images < MIN_IMAGES:
@@ -118,7 +118,7 @@ def _fewest(
     at_first: float,
     ratios: dict[str, float],
 ) -> tuple[int, NDArray[np.float32]]:
-    """Return how many of the worst blocks have to stay float, and the logits of the file that lies at ``draft``."""
+    """Return the minimum number of blocks in float, and the logits of the file that is then at ``draft``."""
     most = max(1, math.floor(MAX_IN_FLOAT * len(worst)))
     too_few, enough, last = 0, 1, at_first
     while True:
@@ -149,11 +149,11 @@ def _fewest(
 
 
 def _lost(right: NDArray[np.bool_], found: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Return the points of accuracy that are lost."""
+    """Return the accuracy loss in percentage points."""
     return 100 * (int(right.sum()) - int((found.argmax(1) == labels).sum())) / len(labels)
 
 
 def _error(right: NDArray[np.bool_], found: NDArray[np.bool_]) -> float:
-    """Return the half-width of a 95% interval of the loss in points: both judge the same images (McNemar)."""
+    """Return the half-width of a 95% interval of the loss in points, for paired predictions (McNemar)."""
     lost, won, number = int((right & ~found).sum()), int((~right & found).sum()), len(right)
     return 196 * math.sqrt(max(0.0, lost + won - (lost - won) ** 2 / number)) / number

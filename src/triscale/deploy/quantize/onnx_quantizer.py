@@ -1,4 +1,4 @@
-"""int8 for ONNX Runtime by its own quantizer."""
+"""int8 quantization for ONNX Runtime by its own quantizer."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from triscale.deploy.quantize.noise import Signals, signal_to_noise_ratio
 from triscale.network.tree import block_path
 
 ROUNDED = "_DequantizeLinear_Output"
-"""What the quantizer calls a value after rounding."""
+"""Suffix that the quantizer gives to a dequantized value."""
 FAILED = "ONNX Runtime cannot quantize the model"
 CLIPPING = ("Clip", "Relu")
 OPERATIONS = sorted({*QLinearOpsRegistry, *QDQRegistry})
-"""That the quantizer knows."""
+"""Operations that the quantizer supports."""
 COMPARED = 64
-"""Calibration images that two kinds of ranges are compared on."""
+"""Number of calibration images for comparing two ways to compute ranges."""
 
 
 class OnnxQuantizer:
-    """Quantizes a model by ONNX Runtime: weights by channel, quantization stated beside each operation (QDQ)."""
+    """Quantizes with ONNX Runtime: per-channel weights, in the QuantizeLinear/DequantizeLinear (QDQ) format."""
 
     is_quick = True
 
@@ -54,10 +54,10 @@ class OnnxQuantizer:
 
     @cached_property
     def _ranges(self) -> TensorsData:
-        """The least and the greatest of each value: of all calibration images, or of an image as means over them.
+        """Calibration ranges: minimum and maximum over all images, or means of each image's minimum and maximum.
 
-        Of all, one odd image makes the steps of all others coarse; as means, what is large in few images is cut off.
-        Those count with which more of the signal reaches the end of the network, in the median image.
+        With the former, one outlier image coarsens the steps for all others; with the latter, values that are large in
+        few images are clipped. The ranges with the higher median signal-to-noise ratio of the logits are used.
         """
         images = self._calibration[:COMPARED]
         exact = _logits(self._float, images)
@@ -106,7 +106,7 @@ class OnnxQuantizer:
     def _outputs(self, proto: onnx.ModelProto, images: NDArray[np.float32]) -> Signals:
         proto = _copy(proto)
         known = {name for node in proto.graph.node for name in node.output}
-        # Rounding takes the place of an activation that clips: what counts there is what comes after it.
+        # Quantization replaces a clipping activation: its output is then the dequantized value after it.
         clips = {name for node in self._float.graph.node if node.op_type in CLIPPING for name in node.output}
         after = {
             block: f"{end}{ROUNDED}" for block, end in self._ends.items() if end in clips and f"{end}{ROUNDED}" in known
@@ -118,7 +118,7 @@ class OnnxQuantizer:
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Gives the calibration images one by one."""
+    """Feeds the calibration images one by one."""
 
     def __init__(self, images: NDArray[np.float32]) -> None:
         self._images: Iterator[NDArray[np.float32]] = iter(images)
@@ -129,7 +129,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 
 def ends_of(proto: onnx.ModelProto) -> dict[str, str]:
-    """Return the last value of each block that has weights, by the block's name, in the order of computation."""
+    """Return the last value of each block with weights, by block name, in the order of computation."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     weighted = {block_path(node.name) for node in proto.graph.node if weights & set(node.input)}
     return {block_path(node.name): node.output[0] for node in proto.graph.node if block_path(node.name) in weighted}

@@ -1,4 +1,4 @@
-"""int8 for OpenVINO by NNCF."""
+"""int8 quantization for OpenVINO by NNCF."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from triscale.deploy.quantize.onnx_quantizer import ends_of
 
 
 class OpenVinoQuantizer:
-    """Quantizes a model by NNCF: weights by channel, activations with a zero point of their own.
+    """Quantizes with NNCF: per-channel weights, asymmetric activations.
 
     Raises:
         UserError: NNCF or OpenVINO is not installed.

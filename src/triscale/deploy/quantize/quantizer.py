@@ -1,4 +1,4 @@
-"""What the tools of engines have in common."""
+"""The common interface of the engines' quantizers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Quantizer(Protocol):
     """Quantizes one model for one engine.
 
     Attributes:
-        blocks: That can be kept in float, in the order of computation.
-        is_quick: Whether a file takes seconds to be made, so that several can be tried for speed.
+        blocks: Blocks that can stay in float, in the order of computation.
+        is_quick: Whether writing a file takes only seconds, so that several can be compared by latency.
     """
 
     blocks: Sequence[str]

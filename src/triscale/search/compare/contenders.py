@@ -73,8 +73,7 @@ def fit_exactly(network: AnyNetwork, law: Law, budget: Budget) -> Fit:
     """Fit a network of blocks to a budget.
 
     Raises:
-        NetworkError: It is a custom model, which must be traced; pass :func:`triscale.jobs.core.networks.fit_any`
-            instead.
+        NetworkError: A custom model must be traced; pass :func:`triscale.jobs.core.networks.fit_any` instead.
     """
     if isinstance(network, CustomNetwork):
         raise NetworkError(f"{network.name} is a function, whose cost has to be traced; pass a function that fits it")

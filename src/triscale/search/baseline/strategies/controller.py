@@ -37,8 +37,7 @@ class ControllerWeights(NamedTuple):
 
     Attributes:
         tokens: ``[places, options, embedding]``, the embeddings of previous tokens; the first step gets its option 0.
-        input: ``[4 * hidden, embedding]``, the LSTM's input weights; gates are in the order input, forget, cell,
-            output.
+        input: ``[4 * hidden, embedding]``, the LSTM's input weights; gate order: input, forget, cell, output.
         state: ``[4 * hidden, hidden]``, the LSTM's recurrent weights.
         bias: ``[4 * hidden]``, the LSTM's bias.
         heads: ``[places, options, hidden]``, the weights that give the logits.
