@@ -125,7 +125,7 @@ def test_a_network_is_timed_in_each_engine(capsys, tiny_file, engine):
         (("mobilenet_v2", "--threads", "0"), "give 1 or more"),
         (("mobilenet_v2", "--published"), "give no others"),
         (("nothing.onnx",), "nothing.onnx"),
-        (("mobilenet_v9",), "is no network"),
+        (("mobilenet_v9",), "is not a network"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(capsys, words, said):
