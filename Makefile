@@ -44,7 +44,7 @@ lint: $(VENV)/installed-tests
 types: $(VENV)/installed-tests
 	$(BIN)/mypy
 
-UNIT := tests/network tests/families tests/scaling tests/test_errors.py tests/test_record.py tests/test_layering.py tests/test_surface.py tests/test_words.py
+UNIT := tests/network tests/families tests/scaling tests/test_errors.py tests/test_record.py tests/test_schemas.py tests/test_layering.py tests/test_surface.py tests/test_words.py
 
 unit: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -m "not slow and not gpu and not stress" $(UNIT) -n 2 --dist loadfile

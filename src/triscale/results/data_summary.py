@@ -70,6 +70,7 @@ class DataSummary(Record):
     """
 
     kind_name: ClassVar[str] = "data"
+    schema_number: ClassVar[int] = 2
 
     root: str
     classes: tuple[SplitCounts, ...]

@@ -118,6 +118,7 @@ class Deployment(Record):
     """
 
     kind_name: ClassVar[str] = "deployment"
+    schema_number: ClassVar[int] = 2
 
     file: str
     device: str

@@ -90,6 +90,7 @@ class ComparisonMaps(Record):
     """The class activation maps of the networks of a comparison on the same images (Tan & Le 2019, Figure 7)."""
 
     kind_name: ClassVar[str] = "maps_beside"
+    schema_number: ClassVar[int] = 2
 
     seed: int
     images: tuple[ImageMaps, ...]

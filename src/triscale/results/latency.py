@@ -61,6 +61,7 @@ class PairedTiming(Record):
     """Candidates that were timed in turns; the first is the reference."""
 
     kind_name: ClassVar[str] = "versus"
+    schema_number: ClassVar[int] = 2
 
     networks: tuple[TimedNetwork, ...] = Field(min_length=1)
     rounds: int

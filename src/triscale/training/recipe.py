@@ -148,6 +148,7 @@ class Recipe(Record):
     """
 
     kind_name: ClassVar[str] = "recipe"
+    schema_number: ClassVar[int] = 2
 
     name: str = "custom"
     source: str = ""

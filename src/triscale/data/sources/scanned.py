@@ -69,6 +69,7 @@ class Scan(Record):
     """
 
     kind_name: ClassVar[str] = "scan"
+    schema_number: ClassVar[int] = 2
 
     root: str
     classes: tuple[str, ...]

@@ -70,6 +70,7 @@ class RunSpec(Record):
     """What a run trains: the request, and the network that came of it."""
 
     kind_name: ClassVar[str] = "run"
+    schema_number: ClassVar[int] = 2
 
     version: str
     request: Request

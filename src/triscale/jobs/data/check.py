@@ -70,6 +70,7 @@ class SetCheck(Record):
     """
 
     kind_name: ClassVar[str] = "check"
+    schema_number: ClassVar[int] = 2
 
     root: str
     splits: tuple[Role, ...]

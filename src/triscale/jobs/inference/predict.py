@@ -31,6 +31,7 @@ class Prediction(Record):
     """The likeliest classes of one image, best first, or why it could not be read."""
 
     kind_name: ClassVar[str] = "prediction"
+    schema_number: ClassVar[int] = 2
 
     file: str
     classes: tuple[ClassProbability, ...] = ()

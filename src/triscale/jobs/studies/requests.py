@@ -74,6 +74,7 @@ class CoefficientSearchRequest(StudyRequest):
     """
 
     kind_name: ClassVar[str] = "search"
+    schema_number: ClassVar[int] = 2
 
     grid: Grid
     method: Method
@@ -83,6 +84,7 @@ class ComparisonRequest(StudyRequest):
     """What was asked of a comparison; networks are tested on the test images."""
 
     kind_name: ClassVar[str] = "compare"
+    schema_number: ClassVar[int] = 2
 
     times: float = 4.0
     law: Law = EFFICIENTNET
@@ -100,6 +102,7 @@ class BaselineSearchRequest(StudyRequest):
     """
 
     kind_name: ClassVar[str] = "baseline_search"
+    schema_number: ClassVar[int] = 2
 
     space: str
     choices: Choices

@@ -53,6 +53,7 @@ class SupernetSpec(Record):
     """
 
     kind_name: ClassVar[str] = "supernet"
+    schema_number: ClassVar[int] = 2
 
     space: Space
     recipe: Recipe

@@ -73,6 +73,7 @@ class TransferRequest(Record):
     """
 
     kind_name: ClassVar[str] = "transfer"
+    schema_number: ClassVar[int] = 2
 
     start: InitialWeights
     network: AnyNetwork
@@ -124,6 +125,7 @@ class TransferTable(Record):
     """What a network comes to on many sets after fine-tuning."""
 
     kind_name: ClassVar[str] = "transfer_table"
+    schema_number: ClassVar[int] = 2
 
     version: str
     network: str

@@ -12,5 +12,6 @@ class BaselineContent(ReportContent):
     """Everything that the report of a baseline search shows; ``found`` is what the search saved."""
 
     kind_name: ClassVar[str] = "baseline_report"
+    schema_number: ClassVar[int] = 2
 
     found: BaselineSearchResult

@@ -25,6 +25,7 @@ class ComparisonContent(ReportContent):
     """
 
     kind_name: ClassVar[str] = "comparison_report"
+    schema_number: ClassVar[int] = 2
 
     compared: ComparisonResult
     published: tuple[PublishedRow, ...] = ()

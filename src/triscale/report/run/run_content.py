@@ -65,6 +65,7 @@ class RunContent(ReportContent):
     """
 
     kind_name: ClassVar[str] = "report"
+    schema_number: ClassVar[int] = 2
 
     images: str = ""
     fit: Fit | None = None

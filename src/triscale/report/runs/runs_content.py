@@ -18,6 +18,7 @@ class RunsContent(ReportContent):
     """
 
     kind_name: ClassVar[str] = "runs_report"
+    schema_number: ClassVar[int] = 2
 
     compared: ComparedRuns
     families: tuple[FamilyPoint, ...] = ()

@@ -41,6 +41,7 @@ class SearchContent(ReportContent):
     """
 
     kind_name: ClassVar[str] = "search_report"
+    schema_number: ClassVar[int] = 2
 
     found: CoefficientSearchResult
     candidates: Candidates

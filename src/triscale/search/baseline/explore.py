@@ -91,6 +91,7 @@ class BaselineSearchResult(Record):
     """
 
     kind_name: ClassVar[str] = "found_baseline"
+    schema_number: ClassVar[int] = 2
 
     space: Space
     objective: Objective

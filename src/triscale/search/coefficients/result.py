@@ -90,6 +90,7 @@ class CoefficientSearchResult(Record):
     """
 
     kind_name: ClassVar[str] = "coefficients"
+    schema_number: ClassVar[int] = 2
 
     method: str
     baseline: str

@@ -55,6 +55,7 @@ class Comparison(Record):
     """
 
     kind_name: ClassVar[str] = "comparison"
+    schema_number: ClassVar[int] = 2
 
     baseline: AnyNetwork
     times: float = Field(gt=1)

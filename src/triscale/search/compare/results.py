@@ -39,6 +39,7 @@ class ComparisonResult(Record):
     """
 
     kind_name: ClassVar[str] = "compared"
+    schema_number: ClassVar[int] = 2
 
     images: str
     comparison: Comparison

@@ -40,6 +40,7 @@ class Manifest(Record):
     """
 
     kind_name: ClassVar[str] = "checkpoint"
+    schema_number: ClassVar[int] = 2
 
     recipe: str
     network: str
