@@ -132,7 +132,7 @@ def test_pack_says_what_it_made(capsys, leaky, tmp_path):
     seen = run(capsys, "data", "pack", leaky, "--out", tmp_path / "shards", "--shard-size", "60kB")
     assert seen.code == 0, seen.err
     words = [line.split() for line in seen.out.splitlines()]
-    assert words[0] == ["part", "shards", "images", "size"]
+    assert words[0] == ["split", "shards", "images", "size"]
     assert [row[0] + " " + row[2] for row in words[1:3]] == ["train 36", "test 16"]
     assert int(words[1][1]) == len(list((tmp_path / "shards").glob("train-*.tar"))) > 1
     assert "train/blue/broken.png: empty" in seen.out

@@ -35,7 +35,7 @@ HELP = """Fit an image classifier to a compute budget: depth, width and resoluti
 Start with: triscale demo. Everywhere: -q for results only, -v for details, --debug for tracebacks.
 """
 
-app = App(name="triscale", help=HELP, version_flags=["--version"], help_format="plaintext")
+app = App(name="triscale", help=HELP, version_flags=["--version"], help_format="markdown")
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Networks and their cost": (networks.list_, show.show, networks.scale),

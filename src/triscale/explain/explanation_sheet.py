@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from triscale.lettering import ellipsize, load_font
 
 MAX_COLUMNS = 6
 _THUMB, _GAP, _MARGIN, _LABEL = 168, 12, 24, 40
@@ -48,28 +48,15 @@ def explanation_sheet(images: Sequence[SheetEntry], title: str) -> Image.Image:
     width = max(360, 2 * _MARGIN + columns * (_THUMB + _GAP) - _GAP)
     sheet = Image.new("RGB", (width, top + rows * (_THUMB + _LABEL + _GAP) - _GAP + _MARGIN), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    heading = _ellipsize(title, _font(18, bold=True), width - 2 * _MARGIN)
-    draw.text((_MARGIN, _MARGIN - 4), heading, _TEXT, _font(18, bold=True))
+    heading = ellipsize(title, load_font(18, bold=True), width - 2 * _MARGIN)
+    draw.text((_MARGIN, _MARGIN - 4), heading, _TEXT, load_font(18, bold=True))
     for number, shown in enumerate(images):
         row, column = divmod(number, columns)
         x, y = _MARGIN + column * (_THUMB + _GAP), top + row * (_THUMB + _LABEL + _GAP)
         sheet.paste(shown.overlay.resize((_THUMB, _THUMB), Image.Resampling.LANCZOS), (x, y))
         confidence = f" {shown.confidence:.0%}"
-        room = _THUMB - _font(13, bold=True).getlength(confidence)
-        predicted = _ellipsize(shown.predicted, _font(13, bold=True), room)
-        draw.text((x, y + _THUMB + 4), predicted + confidence, _TEXT, _font(13, bold=True))
-        draw.text((x, y + _THUMB + 21), _ellipsize(shown.name, _font(11), _THUMB), _FAINT_TEXT, _font(11))
+        room = _THUMB - load_font(13, bold=True).getlength(confidence)
+        predicted = ellipsize(shown.predicted, load_font(13, bold=True), room)
+        draw.text((x, y + _THUMB + 4), predicted + confidence, _TEXT, load_font(13, bold=True))
+        draw.text((x, y + _THUMB + 21), ellipsize(shown.name, load_font(11), _THUMB), _FAINT_TEXT, load_font(11))
     return sheet
-
-
-def _ellipsize(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
-    if font.getlength(text) <= room:
-        return text
-    while text and font.getlength(f"{text}…") > room:
-        text = text[:-1]
-    return f"{text}…"
-
-
-def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(folder / f"DejaVuSans{'-Bold' if bold else ''}.ttf", size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,18 +70,7 @@ def fit(
         Interrupted: ``context.should_stop`` returned true; everything is saved.
         ParityError: The exported file does not compute what the model computes.
     """
-    run = _open(request, out)
-    if not context.group.is_writer:
-        _follow(run, context)
-        return None
-    with run.lock():
-        metrics = _train(run, request, context, options)
-        for step in (export_run, measure_run, explain_run):
-            if context.should_stop():
-                raise Interrupted("stopped after training; the same command resumes from the trained weights")
-            step(run, context)
-        _close(run)
-    return metrics
+    return _carry_out(request, out, context, options, (export_run, measure_run, explain_run))
 
 
 def train(
@@ -102,20 +91,31 @@ def train(
         UserError: Something in the request cannot be done; its subclass and message say what.
         Interrupted: ``context.should_stop`` returned true; everything is saved.
     """
-    run = _open(request, out)
+    return _carry_out(request, out, context, options, ())
+
+
+def _carry_out(
+    request: Request,
+    out: Path,
+    context: ExecutionContext,
+    options: RunOptions,
+    steps: Sequence[Callable[[Run, ExecutionContext], object]],
+) -> Metrics | None:
+    """Train and evaluate, carry out further steps on the trained run, and report."""
+    refuse_output_in_images(out, request.images)
+    run = Run(out)
     if not context.group.is_writer:
         _follow(run, context)
         return None
     with run.lock():
         metrics = _train(run, request, context, options)
-        _close(run)
+        for step in steps:
+            if context.should_stop():
+                raise Interrupted("stopped after training; the same command resumes from the trained weights")
+            step(run, context)
+        write_run_report(run)
+        run.commit()
     return metrics
-
-
-def _open(request: Request, out: Path) -> Run:
-    """Return the run of a directory, which must not lie among the images."""
-    refuse_output_in_images(out, request.images)
-    return Run(out)
 
 
 def _train(run: Run, request: Request, context: ExecutionContext, options: RunOptions) -> Metrics:
@@ -173,8 +173,3 @@ class _LiveReport:
                 f"{self._run.report_file} cannot be written ({error.strerror}); training continues"
             )
         self._renewed = time.monotonic()
-
-
-def _close(run: Run) -> None:
-    write_run_report(run)
-    run.commit()

@@ -13,7 +13,18 @@ from torch.utils._pytree import tree_leaves
 from triscale.record import Record
 
 
-class TrainingMemory(Record):
+class _Memory(Record):
+    batch: int
+    state_bytes: int
+    activation_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Both together."""
+        return self.state_bytes + self.activation_bytes
+
+
+class TrainingMemory(_Memory):
     """The memory of a training step in bytes, as counted on the meta device.
 
     ``state_bytes`` covers weights, gradients, the average and optimizer state. ``activation_bytes`` is the peak
@@ -23,17 +34,8 @@ class TrainingMemory(Record):
 
     kind_name: ClassVar[str] = "training_memory"
 
-    batch: int
-    state_bytes: int
-    activation_bytes: int
 
-    @property
-    def total_bytes(self) -> int:
-        """Both together."""
-        return self.state_bytes + self.activation_bytes
-
-
-class InferenceMemory(Record):
+class InferenceMemory(_Memory):
     """The memory of a call in bytes, as counted on the meta device.
 
     ``state_bytes`` covers weights and batch-norm statistics. ``activation_bytes`` is the peak of everything else: the
@@ -41,15 +43,6 @@ class InferenceMemory(Record):
     """
 
     kind_name: ClassVar[str] = "inference_memory"
-
-    batch: int
-    state_bytes: int
-    activation_bytes: int
-
-    @property
-    def total_bytes(self) -> int:
-        """Both together."""
-        return self.state_bytes + self.activation_bytes
 
 
 def training_memory(model: nn.Module, batch: int, resolution: int, optimizer_values: int = 2) -> TrainingMemory:

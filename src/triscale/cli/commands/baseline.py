@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from triscale.cli.support.options import STUDY_DEFAULTS, Json, StudyFlags
+from triscale.cli.support.options import STUDY_DEFAULTS, ImagesArgument, Json, StudyFlags
 from triscale.cli.support.study_options import study_execution, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import SearchError, UserError
@@ -26,7 +26,7 @@ MAX_ROWS = 12
 
 
 def baseline(
-    images: str,
+    images: ImagesArgument,
     /,
     *,
     target: str,
@@ -59,8 +59,6 @@ def baseline(
 
     Parameters
     ----------
-    images
-        A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
     target
         What the network shall cost, such as 400M, 5M params or 20ms.
     out
@@ -99,8 +97,6 @@ def baseline(
         Epochs of these.
     search_seed
         Of the strategy.
-    json
-        Print machine-readable JSON.
     """
     from triscale.jobs.search import search_baseline
     from triscale.jobs.studies.requests import BaselineSearchRequest

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from triscale.cli.support.options import (
     DEFAULT_LAW,
     STUDY_DEFAULTS,
+    ImagesArgument,
     Json,
     LawOption,
     LiteOption,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    images: str | None = None,
+    images: ImagesArgument | None = None,
     /,
     *,
     baseline: str | None = None,
@@ -51,8 +52,6 @@ def compare(
 
     Parameters
     ----------
-    images
-        A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
     baseline
         A published name, a JSON file or package.module:function.
     out
@@ -61,12 +60,8 @@ def compare(
         How many times the baseline's MACs each may cost.
     phi
         Begin at this phi of the law; a negative one makes all networks smaller.
-    law
-        alpha,beta,gamma, a JSON file or a search's folder, for the compound way.
     published
         Print Tables 2, 3 and 7 of the paper with exact costs; needs no training.
-    json
-        Print machine-readable JSON.
     """
     if published == (baseline is not None):
         raise UserError("give either --published or --baseline NAME; for example: triscale compare --published")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import Json
+from triscale.cli.support.options import ImagesArgument, Json
 from triscale.cli.support.terminal import console, print_json, progress_reporter, table
 
 if TYPE_CHECKING:
@@ -19,17 +19,13 @@ MAX_LISTED = 5
 LIKENESS = {"exact": "same file", "reencoded": "re-encoded", "possible": "perhaps"}
 
 
-def check(images: str, /, *, out: Path | None = None, json: Json = False) -> None:
+def check(images: ImagesArgument, /, *, out: Path | None = None, json: Json = False) -> None:
     """Look at a set of images: classes, sizes, bad files, copies, and images that are in two splits.
 
     Parameters
     ----------
-    images
-        A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
     out
         Folder for check.json and a contact sheet, contact-sheet.png.
-    json
-        Print machine-readable JSON.
     """
     from triscale.jobs.data import check as job
 
@@ -57,8 +53,6 @@ def pack(images: str, /, *, out: Path, shard_size: str = "256MB", json: Json = F
         Folder to make; it appears when it is whole.
     shard_size
         Most bytes in a shard, such as 256MB or 1GiB.
-    json
-        Print machine-readable JSON.
     """
     from triscale.data.pipeline.scan import scan
     from triscale.data.sources import pack as packing
@@ -88,7 +82,7 @@ def pack(images: str, /, *, out: Path, shard_size: str = "256MB", json: Json = F
 
 def _print_packed(packed: Packed) -> None:
     rows = [(part.split, f"{part.shards:,}", f"{part.images:,}", _bytes(part.bytes)) for part in packed.splits]
-    table(("part", "shards", "images", "size"), rows)
+    table(("split", "shards", "images", "size"), rows)
     if packed.bad:
         _list("bad", [f"{bad.path}: {bad.reason}" for bad in packed.bad], "")
     _say(f"{len(packed.classes):,} classes; written to {packed.folder}")

@@ -50,8 +50,6 @@ def export(
         Images of the training split that int8 is calibrated with.
     out
         File to write, whose ending may name the engine; model.onnx and the like in the run by default.
-    json
-        Print machine-readable JSON.
     """
     from triscale.deploy.engines import DEFAULT_ENGINE, ENGINES, engine_of, get_engine
     from triscale.jobs.core.run import Run
@@ -119,8 +117,6 @@ def deploy(
         Which are tried, with commas: float32, int8.
     threads
         Threads of each engine, on as many cores.
-    json
-        Print machine-readable JSON.
     """
     from triscale.jobs.core.run import Run
     from triscale.jobs.deploy.deploy import deploy_run

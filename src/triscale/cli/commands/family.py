@@ -33,16 +33,12 @@ def family(
     ----------
     baseline
         A published name, a JSON file (the network.json of a search) or package.module:function.
-    law
-        alpha,beta,gamma, a JSON file or a search's folder.
     phis
         Where on the law: numbers with commas, or a range such as 0..4 or 0..2:0.5.
     classes
         Number of classes, if not the network's own.
     out
         Folder for the networks (NAME.json), family.json, family.csv and family.svg.
-    json
-        Print machine-readable JSON.
     """
     network = choose_network(baseline, lite=lite)
     if classes is not None:

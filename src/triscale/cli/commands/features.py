@@ -42,8 +42,6 @@ def features(
         auto, cpu or cuda.
     workers
         Processes that decode images.
-    json
-        Print machine-readable JSON.
     """
     from triscale.data.sources.named import is_named
     from triscale.jobs.core.run import Run

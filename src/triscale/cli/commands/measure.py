@@ -53,8 +53,6 @@ def measure(
         float32, bfloat16 (torch, openvino) or int8 (onnxruntime, openvino, executorch); a file has its own.
     published
         Compare EfficientNet-B1 with ResNet-152 as the paper's Table 4 does, and show its ratio beside.
-    json
-        Print machine-readable JSON.
     """
     from triscale.jobs.core.run import Run
     from triscale.jobs.profile.measure import find_subject, measure_one, measure_paired

@@ -95,18 +95,12 @@ def scale(
         Multiplier of width.
     resolution
         Multiplier of resolution; the result is snapped.
-    law
-        alpha,beta,gamma, a JSON file or a search's folder.
     classes
         Number of classes, if not the network's own.
-    profile
-        File of triscale profile, made on the device that the time is meant for.
     verify
         Measure the scaled network on this machine, in the engine of the profile.
     out
         File to write the scaled network to, as JSON.
-    json
-        Print machine-readable JSON.
     """
     baseline = choose_network(network, lite=lite)
     if classes is not None:

@@ -45,8 +45,6 @@ def profile(
         Write a folder for another device instead: graphs, and runner.py, which needs only onnxruntime and numpy there.
     import_
         Make the profile of such a folder, after runner.py has run in it.
-    json
-        Print the predictor as JSON.
     """
     from triscale.jobs.profile.device_profile import make_profile
     from triscale.jobs.profile.other_device import export_plan, import_times

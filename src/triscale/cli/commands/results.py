@@ -29,8 +29,6 @@ def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Js
         test, val or train.
     device
         auto, cpu or cuda.
-    json
-        Print machine-readable JSON.
     """
     from triscale.jobs.core.run import Run
     from triscale.jobs.inference.evaluate import evaluate_run
@@ -72,8 +70,6 @@ def predict(
         Image files or folders of them.
     top
         Number of classes to name for each image.
-    json
-        Print machine-readable JSON.
     """
     from triscale.jobs.inference.predict import predict as job
 
@@ -120,8 +116,6 @@ def explain(
         The class to explain, instead of the one that is predicted. With images only.
     curves
         Follow the probability as pixels are deleted and inserted in the order of the map: how faithful it is.
-    json
-        Print machine-readable JSON.
     """
     from triscale.jobs.core.run import Run
     from triscale.jobs.inference.explain import explain_images, explain_run
@@ -196,8 +190,6 @@ def report(*runs: Path, out: Path | None = None, json: Json = False) -> None:
         Folder of a run, a search or a comparison; or folders of several evaluated runs, to stand side by side.
     out
         File of the report of several runs, such as runs.html.
-    json
-        Print the table of several runs as machine-readable JSON.
     """
     from triscale.jobs.core.run import Run
     from triscale.jobs.reports.run_report import write_run_report

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from triscale.cli.support.options import STUDY_DEFAULTS, Json, LiteOption, StudyFlags, choose_network
+from triscale.cli.support.options import STUDY_DEFAULTS, ImagesArgument, Json, LiteOption, StudyFlags, choose_network
 from triscale.cli.support.study_options import study_execution, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 
@@ -20,7 +20,7 @@ PROXY_EPOCHS = 5
 
 
 def coefficients(
-    images: str,
+    images: ImagesArgument,
     /,
     *,
     baseline: str,
@@ -46,8 +46,6 @@ def coefficients(
 
     Parameters
     ----------
-    images
-        A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
     baseline
         A published name, a JSON file or package.module:function.
     out
@@ -72,8 +70,6 @@ def coefficients(
         Largest gamma.
     number
         At most so many candidates, spread over all.
-    json
-        Print machine-readable JSON.
     """
     from triscale.jobs.search import search_coefficients
     from triscale.jobs.studies.requests import CoefficientSearchRequest
@@ -146,8 +142,6 @@ def status(
         Folder of the search.
     storage
         Address of its server, where it needs a password.
-    json
-        Print machine-readable JSON.
     """
     from triscale.jobs.studies.status import read_status
 
@@ -185,8 +179,6 @@ def resume(
         Address of its server, where it needs a password.
     allow_leak
         Go on although test or validation images are copies of others.
-    json
-        Print machine-readable JSON.
     """
     from triscale.cli.commands.baseline import print_baseline
     from triscale.cli.commands.compare import print_compared

@@ -29,8 +29,6 @@ def show(network: str, /, *, lite: LiteOption = False, memory: int | None = None
         A published name, a JSON file or package.module:function.
     memory
         Say too what a call and a training step of that many images take in memory; counted with torch.
-    json
-        Print machine-readable JSON.
     """
     found = choose_network(network, lite=lite)
     figures = cost_of_any(found)

@@ -13,7 +13,9 @@ from triscale.cli.support.messages import announce, print_estimate, print_measur
 from triscale.cli.support.options import (
     DEFAULT_LAW,
     DEFAULTS,
+    ImagesArgument,
     Json,
+    LawOption,
     LiteOption,
     ProfileOption,
     TrainOptions,
@@ -54,8 +56,6 @@ def demo(
         Decides the split, the first weights, order and augmentation.
     epochs
         Number of epochs, instead of the demo's.
-    json
-        Print the metrics as JSON.
     """
     from triscale.jobs.demo import demo_request, write_images
 
@@ -77,12 +77,12 @@ def demo(
 
 
 def fit(
-    images: str,
+    images: ImagesArgument,
     /,
     *,
     budget: Budgets = None,
     baseline: str | None = None,
-    law: str = DEFAULT_LAW,
+    law: LawOption = DEFAULT_LAW,
     lite: LiteOption = False,
     profile: ProfileOption = None,
     options: TrainOptions = DEFAULTS,
@@ -92,21 +92,13 @@ def fit(
 
     Parameters
     ----------
-    images
-        A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
     budget
         Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; several are kept at once.
     baseline
         The network to scale: a published name, a JSON file or package.module:function; by default that of the weights,
         or efficientnet_b0.
-    law
-        alpha,beta,gamma, a JSON file or a search's folder.
-    profile
-        File of triscale profile, made on the device that a budget of time is meant for.
     options
         How to train.
-    json
-        Print the metrics as JSON.
     """
     if not budget:
         raise UserError(f"a fit needs a budget; for example: triscale fit {images} --budget 400M")
@@ -118,12 +110,12 @@ def fit(
 
 
 def train(
-    images: str,
+    images: ImagesArgument,
     /,
     *,
     network: str | None = None,
     budget: Budgets = None,
-    law: str = DEFAULT_LAW,
+    law: LawOption = DEFAULT_LAW,
     lite: LiteOption = False,
     profile: ProfileOption = None,
     options: TrainOptions = DEFAULTS,
@@ -133,20 +125,12 @@ def train(
 
     Parameters
     ----------
-    images
-        A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, an address or a named set.
     network
         A published name, a JSON file or package.module:function; with --weights by default that of the weights.
     budget
         Scale the network to limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms.
-    law
-        alpha,beta,gamma, a JSON file or a search's folder, for a budget.
-    profile
-        File of triscale profile, made on the device that a budget of time is meant for.
     options
         How to train.
-    json
-        Print the metrics as JSON.
     """
     if network is None and options.weights is None:
         raise UserError(f"a training needs a network; for example: triscale train {images} --network efficientnet_b0")

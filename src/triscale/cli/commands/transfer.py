@@ -86,8 +86,6 @@ def transfer_table(
         Go on although test images are copies of training images.
     max_time
         Save and stop after this time, such as 90s, 30m or 2h; the same command resumes.
-    json
-        Print machine-readable JSON.
     """
     from triscale.cli.support.amounts import seconds_of
     from triscale.jobs.training.initial_weights import find_initial_weights

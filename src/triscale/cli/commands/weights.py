@@ -24,8 +24,6 @@ def list_(*, source: str | None = None, json: Json = False) -> None:
     ----------
     source
         Only those of torchvision, timm, lukemelas or google.
-    json
-        Print machine-readable JSON.
     """
     from triscale.weights.catalog import names, published
     from triscale.weights.sources import get_source
@@ -59,8 +57,6 @@ def info(weights: str, /, *, json: Json = False) -> None:
     ----------
     weights
         A published name, a file of triscale weights import, or a run.
-    json
-        Print machine-readable JSON.
     """
     from triscale.weights.load import contract_of
 

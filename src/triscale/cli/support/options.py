@@ -15,19 +15,26 @@ from triscale.scaling.law import EFFICIENTNET
 
 DEFAULT_LAW = f"{EFFICIENTNET.alpha:g},{EFFICIENTNET.beta:g},{EFFICIENTNET.gamma:g}"
 
-Json = Annotated[bool, Parameter(name="--json", negative="", help="print machine-readable JSON")]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print machine-readable JSON.")]
 ProfileOption = Annotated[
-    Path | None, Parameter(name="--profile", help="file of triscale profile, for a budget of time such as 20ms")
+    Path | None,
+    Parameter(name="--profile", help="File of triscale profile, made on the device that a budget such as 20ms is for."),
 ]
 LiteOption = Annotated[
     bool,
     Parameter(
         name="--lite",
         negative="",
-        help="adapt the network for int8 and small devices first: no gates, ReLU6, stem and head not scaled",
+        help="Adapt the network for int8 and small devices: ReLU6, no squeeze-and-excitation, stem and head unscaled.",
     ),
 ]
-LawOption = Annotated[str, Parameter(name="--law", help="alpha,beta,gamma, a JSON file or a search's folder")]
+LawOption = Annotated[str, Parameter(name="--law", help="alpha,beta,gamma, a JSON file or a search's folder.")]
+ImagesArgument = Annotated[
+    str,
+    Parameter(
+        help="A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, a URL or a named set."
+    ),
+]
 
 
 @Parameter(name="*")

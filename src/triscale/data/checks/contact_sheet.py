@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import matplotlib
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import decode
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.data.sources.store import Store, open_store
+from triscale.lettering import ellipsize, load_font
 
 MAX_IMAGES = 8
 """Maximum number of images shown per class."""
@@ -50,8 +50,9 @@ def contact_sheet(scan: Scan) -> bytes:
     for row, label in enumerate(shown):
         y = top + row * (_THUMB + _GAP)
         count = len(of_class[label])
-        draw.text((_MARGIN, y + 30), _ellipsize(scan.classes[label], _font(15, bold=True)), _TEXT, _font(15, bold=True))
-        draw.text((_MARGIN, y + 52), f"{count:,} image{'' if count == 1 else 's'}", _FAINT_TEXT, _font(12))
+        bold = load_font(15, bold=True)
+        draw.text((_MARGIN, y + 30), ellipsize(scan.classes[label], bold, _LABEL - 16), _TEXT, bold)
+        draw.text((_MARGIN, y + 52), f"{count:,} image{'' if count == 1 else 's'}", _FAINT_TEXT, load_font(12))
         for column, image in enumerate(_evenly(of_class[label], columns)):
             x = _MARGIN + _LABEL + column * (_THUMB + _GAP)
             sheet.paste(_thumbnail(store, image.path), (x, y))
@@ -63,12 +64,12 @@ def contact_sheet(scan: Scan) -> bytes:
 def _title(draw: ImageDraw.ImageDraw, scan: Scan, shown: Sequence[int], width: int) -> None:
     draw.text(
         (_MARGIN, _MARGIN - 6),
-        _ellipsize(Path(scan.root).name, _font(19, bold=True), width // 2),
+        ellipsize(Path(scan.root).name, load_font(19, bold=True), width // 2),
         _TEXT,
-        _font(19, bold=True),
+        load_font(19, bold=True),
     )
     classes = f"{len(scan.classes):,} classes" + ("" if len(shown) == len(scan.classes) else f", {len(shown)} shown")
-    draw.text((_MARGIN, _MARGIN + 20), f"{scan.num_images:,} images in {classes}", _FAINT_TEXT, _font(12))
+    draw.text((_MARGIN, _MARGIN + 20), f"{scan.num_images:,} images in {classes}", _FAINT_TEXT, load_font(12))
 
 
 def _thumbnail(store: Store, path: str) -> Image.Image:
@@ -87,19 +88,6 @@ def _thumbnail(store: Store, path: str) -> Image.Image:
         image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     square.paste(image, ((_THUMB - image.width) // 2, (_THUMB - image.height) // 2))
     return square
-
-
-def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(fonts / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"), size)
-
-
-def _ellipsize(text: str, font: ImageFont.FreeTypeFont, room: int = _LABEL - 16) -> str:
-    if font.getlength(text) <= room:
-        return text
-    while text and font.getlength(text + "…") > room:
-        text = text[:-1]
-    return text.rstrip() + "…"
 
 
 def _evenly(items: Sequence[_Item], number: int) -> list[_Item]:

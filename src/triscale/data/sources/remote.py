@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import ClassVar
 
-from triscale.compat import sync_directory
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
 from triscale.data.sources.fetch import Connection, RemoteObject
@@ -33,7 +29,7 @@ from triscale.data.sources.source import (
 )
 from triscale.errors import DataError, RecordError
 from triscale.places import cache_folder
-from triscale.record import Record
+from triscale.record import Record, atomic_file
 
 _PARALLEL_SHARDS = 4
 
@@ -239,30 +235,11 @@ def _mirror(url: str, objects: Mapping[str, RemoteObject]) -> Path:
 
 def _fetch(connection: Connection, path: str, listed: RemoteObject, kept: Path) -> None:
     """Download an object to its path in the cache; concurrent downloads of it are harmless."""
-    with _writing(kept) as file:
-        connection.fetch(path, listed, file.write)
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[BinaryIO]:
-    """Yield a temporary file that replaces ``path`` on success."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".fetched.", suffix=".part")
+        with atomic_file(kept) as file:
+            connection.fetch(path, listed, file.write)
     except OSError as error:
         raise _unwritable(error) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).replace(path)
-    except BaseException as error:
-        Path(aside).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _unwritable(error) from error
-        raise
-    sync_directory(path.parent)
 
 
 def _content(path: Path, size: int) -> bytes | None:

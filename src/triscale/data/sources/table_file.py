@@ -6,16 +6,15 @@ import hashlib
 import importlib
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from triscale.compat import sync_directory
 from triscale.data.sources.manifest import COLUMNS
 from triscale.errors import DataError
 from triscale.places import cache_folder
+from triscale.record import atomic_file
 from triscale.retry import summarize_error
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # the end-of-stream marker of the Arrow IPC format
@@ -166,23 +165,13 @@ def _converted(arrow: Any, file: Path, state: str) -> Path:
     schema = arrow.schema([source.schema_arrow.field(name) for name in wanted], source.schema_arrow.metadata)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=kept.parent, prefix=".", suffix=".part")
     except OSError as error:
         raise DataError(
             f"cannot write to the cache in {cache_folder()} ({error.strerror}); give another folder in TRISCALE_CACHE"
         ) from error
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            with importlib.import_module("pyarrow.ipc").new_stream(opened, schema) as writer:
-                for batch in source.iter_batches(batch_size=256, columns=wanted):
-                    writer.write_batch(batch.select(wanted))
-            opened.flush()
-            os.fsync(opened.fileno())
-        Path(aside).replace(kept)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-    sync_directory(kept.parent)
+    with atomic_file(kept) as opened, importlib.import_module("pyarrow.ipc").new_stream(opened, schema) as writer:
+        for batch in source.iter_batches(batch_size=256, columns=wanted):
+            writer.write_batch(batch.select(wanted))
     return kept
 
 
