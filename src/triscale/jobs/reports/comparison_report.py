@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from triscale.jobs.reports.study_parts import (
     BASELINE,
@@ -24,9 +23,6 @@ from triscale.report.render import render_comparison, render_comparison_figure
 from triscale.results.explanation import ComparisonMaps
 from triscale.search.coefficients.published_coefficients import PAPER, TABLE_3, TABLE_7, PublishedRow
 from triscale.search.compare.results import ComparisonResult, verdict
-
-if TYPE_CHECKING:
-    from triscale.results.explanation import ComparisonMaps
 
 REPORT_FILE, FIGURE = "report.html", "comparison.svg"
 

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
-from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
-from triscale.jobs.core.networks import count_of
 from triscale.jobs.reports.baseline_report import write_baseline_report
 from triscale.jobs.reports.comparison_report import write_comparison_report
 from triscale.jobs.reports.search_report import write_search_report
-from triscale.jobs.studies.baseline import FOUND
-from triscale.jobs.studies.requests import BaselineSearchRequest, CoefficientSearchRequest, ComparisonRequest
-from triscale.jobs.studies.trials import SPLIT
-from triscale.jobs.training.prepare import for_classes
+from triscale.jobs.studies import baseline, coefficients, compare
+from triscale.jobs.studies.requests import (
+    BaselineSearchRequest,
+    CoefficientSearchRequest,
+    ComparisonRequest,
+    StudyRequest,
+)
+from triscale.jobs.studies.status import RESULTS
 from triscale.results.explanation import ComparisonMaps
 from triscale.search.baseline.explore import BaselineSearchResult
-from triscale.search.coefficients.grid import Candidates, find_candidates
+from triscale.search.coefficients.grid import Candidates
 from triscale.search.coefficients.result import CoefficientSearchResult
 from triscale.search.compare.results import ComparisonResult
+
+AnyRequest = TypeVar("AnyRequest", bound=StudyRequest)
 
 
 def is_study(folder: Path) -> bool:
     """Return whether a folder is that of a search or a comparison."""
-    return any(
-        (folder / f"{kind.kind_name}.json").is_file()
-        for kind in (CoefficientSearchRequest, ComparisonRequest, BaselineSearchRequest)
-    )
+    return any((folder / f"{kind}.json").is_file() for kind in RESULTS)
 
 
 def write_study_report(folder: Path) -> Path:
@@ -36,30 +38,27 @@ def write_study_report(folder: Path) -> Path:
         RunError: The folder holds no finished study.
         RecordError: One of its files cannot be read.
     """
-    if (folder / "coefficients.json").is_file():
-        found, search = (
-            CoefficientSearchResult.load(folder / "coefficients.json"),
-            CoefficientSearchRequest.load(folder / "search.json"),
-        )
-        return write_search_report(found, _candidates(search, folder), folder, search)
-    if (folder / "compared.json").is_file():
-        maps = folder / "maps" / "maps.json"
-        return write_comparison_report(
-            ComparisonResult.load(folder / "compared.json"),
+    if (folder / coefficients.RESULT).is_file():
+        return write_search_report(
+            CoefficientSearchResult.load(folder / coefficients.RESULT),
+            Candidates.load(folder / coefficients.CANDIDATES),
             folder,
-            ComparisonRequest.load(folder / "compare.json"),
+            _request(CoefficientSearchRequest, folder),
+        )
+    if (folder / compare.RESULT).is_file():
+        maps = folder / compare.MAPS
+        return write_comparison_report(
+            ComparisonResult.load(folder / compare.RESULT),
+            folder,
+            _request(ComparisonRequest, folder),
             ComparisonMaps.load(maps) if maps.is_file() else None,
         )
-    if (folder / FOUND).is_file():
-        asked = BaselineSearchRequest.load(folder / f"{BaselineSearchRequest.kind_name}.json")
-        return write_baseline_report(BaselineSearchResult.load(folder / FOUND), folder, asked)
+    if (folder / baseline.FOUND).is_file():
+        return write_baseline_report(
+            BaselineSearchResult.load(folder / baseline.FOUND), folder, _request(BaselineSearchRequest, folder)
+        )
     raise RunError(f"{folder} holds no finished search or comparison; give the folder that --out named for one")
 
 
-def _candidates(search: CoefficientSearchRequest, folder: Path) -> Candidates:
-    """Load the candidates of a search; count them again where an early version of Triscale did not save them."""
-    file = folder / "candidates.json"
-    if file.is_file():
-        return Candidates.load(file)
-    classes = len(Split.load(folder / SPLIT).classes)
-    return find_candidates(for_classes(search.baseline, classes, search.recipe), search.grid, count_of)
+def _request(kind: type[AnyRequest], folder: Path) -> AnyRequest:
+    return kind.load(folder / f"{kind.kind_name}.json")

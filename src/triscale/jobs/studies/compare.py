@@ -87,7 +87,7 @@ def map_networks(
         )
         return None
     samples = _one_of_each_class(split)
-    folder = out / "maps"
+    folder = out / MAPS.parent
     folder.mkdir(exist_ok=True)
     store = open_store(split.root)
     pictures = [decode(store.read(sample.path)) for sample in samples]
@@ -124,7 +124,7 @@ def map_networks(
             )
         )
     maps = ComparisonMaps(seed=seed, images=tuple(found))
-    maps.save(folder / "maps.json")
+    maps.save(out / MAPS)
     return maps
 
 
