@@ -56,4 +56,4 @@ def test_networks_are_shown_and_scaled_in_their_lite_form(capsys, tmp_path):
 def test_a_network_without_a_lite_form_is_refused_in_one_sentence(capsys, folder):
     assert "resnet18 has basic blocks" in refused(capsys, "show", "resnet18", "--lite")
     line = refused(capsys, "fit", folder, "--baseline", "resnet50", "--lite", "--budget", "1G")
-    assert "leave --lite out" in line
+    assert "leave out --lite" in line
