@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -180,5 +181,37 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         Path(aside).replace(path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield a temporary directory that is renamed to ``path`` if the block ends without an error.
+
+    A reader sees the whole directory or none. ``path`` must not exist, or be an empty directory.
+
+    Args:
+        path: The directory to create.
+
+    Raises:
+        OSError: The directory cannot be written, or ``path`` holds something; the temporary directory is removed.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     with atomic_directory(Path(parent) / "labels") as folder:
+        ...         _ = (folder / "classes.txt").write_text("cat")
+        ...     [file.name for file in Path(parent).rglob("*.txt")]
+        ['classes.txt']
+    """
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    try:
+        yield aside
+        aside.chmod(0o755)  # mkdtemp makes it readable by its owner alone
+        aside.replace(path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
         raise
     sync_directory(path.parent)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from triscale.errors import DataError
+from triscale.record import atomic_directory
 
 SIDE = 32
 """Side of the written images in pixels; the originals have 8 pixels."""
@@ -46,22 +45,14 @@ def write_digits(folder: Path) -> Path:
     if folder.exists() and _complete(folder, names):
         return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+        with atomic_directory(folder) as aside:
+            for values, name in zip(digits.images, names, strict=True):
+                path = aside / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                gray = Image.fromarray(np.round(values * (255 / 16)).astype(np.uint8))
+                gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
     except OSError as error:
         raise DataError(f"cannot write {folder} ({error.strerror}); choose another folder") from error
-    try:
-        for values, name in zip(digits.images, names, strict=True):
-            path = aside / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            gray = Image.fromarray(np.round(values * (255 / 16)).astype(np.uint8))
-            gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
-        aside.chmod(0o755)
-        aside.rename(folder)
-    except OSError as error:
-        raise DataError(f"cannot write {folder} ({error.strerror}); choose another folder") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 

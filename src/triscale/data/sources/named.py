@@ -207,6 +207,7 @@ def _fetch(found: NamedDataset, folder: Path) -> None:
     if os.environ.get(OFFLINE) == "1":
         raise DataError(f"there is no copy of {found.title} here, and {OFFLINE} forbids downloads; {advice}")
     datasets: Any = importlib.import_module("torchvision.datasets")
+    # Not atomic_directory: the name is fixed, so that the next attempt keeps the archives that are downloaded already.
     aside = folder.with_name(f".{folder.name}.part")
     aside.mkdir(parents=True, exist_ok=True)
     try:

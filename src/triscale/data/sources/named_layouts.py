@@ -8,8 +8,6 @@ import importlib
 import io
 import os
 import pickle
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -20,6 +18,7 @@ from PIL import Image
 from triscale.data.sources.source import FoundFile, Layout, Role, find_images
 from triscale.errors import DataError
 from triscale.places import cache_folder
+from triscale.record import atomic_directory
 
 _Files = dict[Role, list[FoundFile]]
 T = TypeVar("T")
@@ -162,26 +161,21 @@ def cifar(folder: Path, meta: str, names_key: bytes, labels_key: bytes) -> Layou
 
 
 def _write_pictures(place: Path, names: list[str], splits: dict[str, list[Path]], labels_key: bytes) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
     try:
-        for split, batches in splits.items():
-            for name in names:
-                (aside / split / name).mkdir(parents=True)
-            number = 0
-            for path in batches:
-                batch = _unpickle(path)
-                pixels = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-                for values, label in zip(pixels, batch[labels_key], strict=True):
-                    Image.fromarray(values).save(aside / split / names[label] / f"{number:05d}.png")
-                    number += 1
-        aside.chmod(0o755)
-        aside.replace(place)
+        with atomic_directory(place) as aside:
+            for split, batches in splits.items():
+                for name in names:
+                    (aside / split / name).mkdir(parents=True)
+                number = 0
+                for path in batches:
+                    batch = _unpickle(path)
+                    pixels = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+                    for values, label in zip(pixels, batch[labels_key], strict=True):
+                        Image.fromarray(values).save(aside / split / names[label] / f"{number:05d}.png")
+                        number += 1
     except OSError as error:
-        if not place.is_dir():  # or else another process was faster
+        if not place.is_dir():  # otherwise another process was faster
             raise DataError(f"cannot write the images to {place} ({error.strerror}); free some space there") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import io
 import json
@@ -15,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from triscale.compat import sync_directory
 from triscale.data.images.color import BadImage
 from triscale.data.sources.local import is_url
 from triscale.data.sources.scanned import Scan, ScannedImage
@@ -33,7 +33,7 @@ from triscale.data.sources.store import Store, open_store
 from triscale.data.sources.tars import PATH_KEY, split_name
 from triscale.errors import DataError
 from triscale.locks import LockedError, exclusive_lock
-from triscale.record import Record, write_atomic
+from triscale.record import Record, atomic_directory, write_atomic
 from triscale.results.data_summary import BadFile
 
 SHARD_BYTES = 256_000_000
@@ -129,7 +129,7 @@ def pack(
     store, done = open_store(found.root), 0
     splits: list[PackedSplit] = []
     try:
-        with _atomic_folder(out) as folder:
+        with _locked_folder(out) as folder:
             for role, images in found.by_role.items():
                 shards = 0
                 for shard in _shards(images, shard_bytes):
@@ -160,29 +160,23 @@ def check_output_folder(root: str, out: Path) -> None:
 
 
 @contextmanager
-def _atomic_folder(out: Path) -> Iterator[Path]:
+def _locked_folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder that is renamed to ``out`` on success; leftovers of a killed process are removed."""
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    folder = out.absolute().parent / f".{out.absolute().name}.part"
-    folder.mkdir(exist_ok=True)
-    lock = folder.with_suffix(".lock")
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive_lock(lock))
-        except LockedError:
-            raise DataError(f"another process is packing into {out}; wait for it, or give another --out") from None
-        for leftover in folder.iterdir():
-            leftover.unlink()
-        try:
-            yield folder
-            folder.rename(out.absolute())
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        finally:
-            with contextlib.suppress(OSError):  # an open file cannot be removed on Windows
-                lock.unlink()
-        sync_directory(out.absolute().parent)
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = out.with_name(f".{out.name}.lock")
+    try:
+        with exclusive_lock(lock):
+            try:
+                for leftover in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+                with atomic_directory(out) as folder:
+                    yield folder
+            finally:
+                with contextlib.suppress(OSError):  # an open file cannot be removed on Windows
+                    lock.unlink()
+    except LockedError:
+        raise DataError(f"another process is packing into {out}; wait for it, or give another --out") from None
 
 
 class _Named(NamedTuple):
