@@ -198,6 +198,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         OSError: The directory cannot be written, or ``path`` holds something; the temporary directory is removed.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as parent:
         ...     with atomic_directory(Path(parent) / "labels") as folder:
         ...         _ = (folder / "classes.txt").write_text("cat")

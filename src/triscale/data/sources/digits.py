@@ -35,6 +35,7 @@ def write_digits(folder: Path) -> Path:
         DataError: The folder holds something else, or cannot be written.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as temporary:
         ...     folder = write_digits(Path(temporary) / "digits")
         ...     len(list(folder.rglob("*.png")))
