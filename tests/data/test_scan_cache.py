@@ -64,7 +64,8 @@ def fresh(root: Path) -> Scan:
 
 
 def settle() -> None:
-    time.sleep(0.05)
+    """Let the files become old enough to be cached."""
+    time.sleep(scan_cache.RECENT_SECONDS * 1.5)
 
 
 def test_unchanged_files_are_decoded_once(tmp_path: Path, decoded: Counted) -> None:
@@ -196,7 +197,7 @@ def test_any_changes_give_the_result_of_a_fresh_scan(rounds: list[list[tuple[str
             for kind, one, other in changes:
                 count += 1
                 change(root / one, root / other, kind, count)
-            time.sleep(0.035)
+            settle()
             assert outcome(root, scan) == outcome(root, fresh)
             assert outcome(root, scan) == outcome(root, fresh)
 

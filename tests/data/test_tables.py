@@ -224,7 +224,7 @@ def test_store_of_rows(tmp_path: Path) -> None:
 def test_scan_is_cached_and_rows_can_be_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan_cache, "RECENT_SECONDS", 0.01)
     made(30).save_to_disk(tmp_path / "set")
-    time.sleep(0.05)
+    time.sleep(scan_cache.RECENT_SECONDS * 1.5)
     found = scan(tmp_path / "set")
     monkeypatch.setattr(examine, "decode", lambda *arguments: pytest.fail("decoded again"))
     assert scan(tmp_path / "set") == found

@@ -77,11 +77,16 @@ def test_a_server_that_goes_away_for_a_while_ends_nothing(server, tmp_path):
 def test_a_job_that_fails_on_one_machine_ends_the_search_on_the_others(server, tmp_path):
     jobs = some_jobs(2)
     failures: list[str] = []
+    waiting = threading.Event()
+
+    def keep_waiting() -> bool:
+        waiting.set()
+        return bool(failures)
 
     def wait_for_the_other() -> None:
         with open_ledger(server.url, "failing", {}, describe) as ledger:
             try:
-                Study(ledger, tmp_path / "slow", sleeping, should_stop=lambda: bool(failures)).evaluate(jobs[:1])
+                Study(ledger, tmp_path / "slow", sleeping, should_stop=keep_waiting).evaluate(jobs[:1])
             except JobError as error:
                 failures.append(str(error))
 
@@ -90,7 +95,7 @@ def test_a_job_that_fails_on_one_machine_ends_the_search_on_the_others(server, t
         assert ledger.claim(jobs[:1]) == jobs[0]
         other = threading.Thread(target=wait_for_the_other)
         other.start()
-        time.sleep(1)
+        assert waiting.wait(timeout=60)
         ledger.fail(jobs[0], "the loss is not finite")
         other.join(timeout=60)
     assert failures == [f"{jobs[0].network.name} with seed 0 failed: the loss is not finite"]
