@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 from pathlib import Path
 
 import pytest
+
+import triscale
 
 PACKAGE = Path(__file__).parent.parent / "src" / "triscale"
 WITH_EXAMPLES = [path for path in sorted(PACKAGE.rglob("*.py")) if "\n        >>> " in path.read_text()
@@ -16,6 +19,21 @@ WITH_EXAMPLES = [path for path in sorted(PACKAGE.rglob("*.py")) if "\n        >>
 def test_every_package_shows_examples():
     packages = {path.relative_to(PACKAGE).parts[0] for path in WITH_EXAMPLES}
     assert {"network", "nn", "data", "training"} <= packages
+
+
+def test_public_names_are_documented_in_full():
+    """Every exported class has an example; every exported function also names its arguments and its result."""
+    missing = []
+    for name in triscale.__all__:
+        item = getattr(triscale, name)
+        text = inspect.getdoc(item) or ""
+        sections = ["Example:"] if inspect.isclass(item) or inspect.isfunction(item) else []
+        if inspect.isclass(item) and issubclass(item, triscale.TriscaleError):
+            sections = ["Example:"] if item is triscale.TriscaleError else []
+        if inspect.isfunction(item):
+            sections += ["Returns:"] + ["Args:"] * bool(inspect.signature(item).parameters)
+        missing += [f"{name}: {section}" for section in sections if section not in text]
+    assert missing == []
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -13,7 +13,7 @@
     │   ├── ExportError                   a model that an engine cannot take, or a file that cannot be run here
     │   ├── SearchError                   a search that has no candidates, or cannot be carried out as asked
     │   └── RunError                      a run directory that holds something else, or is in use
-    └── JobError (also RuntimeError)      a job that failed although its request was sound: exit code 1
+    └── JobError (also RuntimeError)      a job that failed although the request was valid: exit code 1
         ├── ParityError                   an exported file that does not compute what the model computes
         ├── QuantizationError             an int8 file that loses more accuracy than is allowed
         └── Interrupted                   stopped by a signal with everything saved: exit code 143
@@ -28,7 +28,19 @@ from collections.abc import Iterable
 
 
 class TriscaleError(Exception):
-    """Base of every exception that Triscale raises on purpose."""
+    """Base of every exception that Triscale raises on purpose.
+
+    Attributes:
+        exit_code: Exit status of the command line.
+
+    Example:
+        >>> from triscale.families import get
+        >>> try:
+        ...     get("efficientnet_b99")
+        ... except TriscaleError as error:
+        ...     print(error)
+        there is no network "efficientnet_b99"; did you mean ...?
+    """
 
     exit_code = 1
 
@@ -76,7 +88,7 @@ class RunError(UserError):
 
 
 class JobError(TriscaleError, RuntimeError):
-    """A job that failed although its request was sound."""
+    """A job that failed although the request was valid."""
 
 
 class ParityError(JobError):

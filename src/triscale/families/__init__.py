@@ -25,7 +25,10 @@ _BY_NAME: dict[str, PublishedNetwork] = {member.name: member for members in FAMI
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all published networks, ordered by family.
+    """List all published networks.
+
+    Returns:
+        Their names, ordered by family.
 
     Example:
         >>> names()[:2]
@@ -36,6 +39,12 @@ def names() -> tuple[str, ...]:
 
 def published(name: str) -> PublishedNetwork:
     """Return a published network with the authors' figures.
+
+    Args:
+        name: Name of the network, one of :func:`names`.
+
+    Returns:
+        The network, and where its figures were published.
 
     Raises:
         NetworkError: The name is unknown; the message suggests the nearest.
@@ -55,6 +64,12 @@ def get(name: str) -> Network:
     """Return a published network by its name, or adapted to another image size by ``NAME@PIXELS``.
 
     The adapted network may have fewer strides, see :func:`triscale.families.small.at_resolution`.
+
+    Args:
+        name: One of :func:`names`, optionally followed by ``@`` and the side of the image in pixels.
+
+    Returns:
+        The network for 1,000 classes.
 
     Raises:
         NetworkError: The name or the size is unknown; the message suggests the nearest names.

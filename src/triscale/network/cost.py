@@ -60,7 +60,17 @@ class StageCost(Figures):
 
 
 class Cost(Figures):
-    """Cost of a whole network, and of its parts in order."""
+    """Cost of a whole network, and of its parts in order; see the conventions in the module docstring.
+
+    Attributes:
+        stages: Cost of the stem, each stage and the head.
+
+    Example:
+        >>> from triscale.families import get
+        >>> found = cost(get("efficientnet_b0"))
+        >>> found.params, found.macs, found.stages[0].name
+        (5288548, 385814752, 'stem')
+    """
 
     kind_name: ClassVar[str] = "cost"
 
@@ -73,6 +83,12 @@ class Cost(Figures):
 
 def cost(network: Network) -> Cost:
     """Count the cost of a network and of its parts exactly.
+
+    Args:
+        network: The network; its ``resolution`` and ``classes`` count.
+
+    Returns:
+        Parameters, multiply-accumulates and activations for one image, in total and for each part.
 
     Example:
         >>> from triscale.families import get

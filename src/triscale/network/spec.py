@@ -54,7 +54,18 @@ class MBConv(Record):
     """Inverted bottleneck: expand 1x1, depthwise, squeeze-excite, project 1x1 (MobileNetV2, MnasNet, EfficientNet).
 
     At expansion 1 the first convolution is omitted. The inner width of squeeze-and-excitation is ``se_ratio`` times the
-    block's *input* width; 0 means none.
+    block's *input* width; 0 means none. Sources: https://arxiv.org/abs/1801.04381, https://arxiv.org/abs/1807.11626.
+
+    Attributes:
+        expansion: Ratio of the depthwise convolution's channels to the input's.
+        kernel: Side of the depthwise kernel, odd.
+        se_ratio: Ratio of the squeezed channels to the input's, from 0 to 1.
+        activation: After the expansion and the depthwise convolution; the projection is linear.
+        skip: What is added to the output.
+
+    Example:
+        >>> MBConv(expansion=6, kernel=5, se_ratio=0.25).activation.value
+        'silu'
     """
 
     kind: Literal["mbconv"] = "mbconv"
@@ -66,7 +77,14 @@ class MBConv(Record):
 
 
 class Separable(Record):
-    """Depthwise convolution, then 1x1, each with batch norm and activation (MobileNetV1)."""
+    """Depthwise convolution, then 1x1, each with batch norm and activation (MobileNetV1).
+
+    Source: https://arxiv.org/abs/1704.04861.
+
+    Example:
+        >>> Separable(kernel=5).skip
+        'none'
+    """
 
     kind: Literal["separable"] = "separable"
     kernel: Kernel = 3
@@ -75,7 +93,15 @@ class Separable(Record):
 
 
 class Bottleneck(Record):
-    """Reduce 1x1, convolve (with the stride), restore 1x1, add the input, activate (ResNet-50 and deeper)."""
+    """Reduce 1x1, convolve (with the stride), restore 1x1, add the input, activate (ResNet-50 and deeper).
+
+    Source: https://arxiv.org/abs/1512.03385, with the stride in the 3x3 convolution as in torchvision. ``reduction`` is
+    the ratio of the output's channels to those of the middle convolution.
+
+    Example:
+        >>> Bottleneck().reduction
+        4
+    """
 
     kind: Literal["bottleneck"] = "bottleneck"
     kernel: Kernel = 3
@@ -84,7 +110,14 @@ class Bottleneck(Record):
 
 
 class Basic(Record):
-    """Two convolutions, add the input, activate (ResNet-18 and -34)."""
+    """Two convolutions, add the input, activate (ResNet-18 and -34).
+
+    Source: https://arxiv.org/abs/1512.03385. The first convolution has the stride.
+
+    Example:
+        >>> Basic(kernel=5).activation.value
+        'relu'
+    """
 
     kind: Literal["basic"] = "basic"
     kernel: Kernel = 3
@@ -92,7 +125,12 @@ class Basic(Record):
 
 
 class Conv(Record):
-    """One full convolution with batch norm and activation."""
+    """One full convolution with batch norm and activation.
+
+    Example:
+        >>> Conv(kernel=1, activation="silu").kernel
+        1
+    """
 
     kind: Literal["conv"] = "conv"
     kernel: Kernel = 3
@@ -104,14 +142,32 @@ Block = Annotated[MBConv | Separable | Bottleneck | Basic | Conv, Field(discrimi
 
 
 class BatchNorm(Record):
-    """Batch normalization; ``momentum`` is the weight of the new batch, PyTorch's convention."""
+    """Batch normalization; ``momentum`` is the weight of the new batch, PyTorch's convention.
+
+    Example:
+        >>> BatchNorm(momentum=0.1).eps
+        0.001
+    """
 
     eps: float = Field(default=1e-3, gt=0)
     momentum: float = Field(default=0.01, gt=0, le=1)
 
 
 class Stem(Record):
-    """The first convolution, and for ResNets a 3x3 max pool of stride 2 after it."""
+    """The first convolution, and for ResNets a 3x3 max pool of stride 2 after it.
+
+    Attributes:
+        width: Output channels.
+        kernel: Side of the kernel, odd.
+        stride: Stride of the convolution.
+        activation: After the convolution.
+        max_pool: Whether the max pool follows.
+        width_rule: How a width multiplier applies.
+
+    Example:
+        >>> Stem(width=32).stride
+        2
+    """
 
     width: PositiveInt
     kernel: Kernel = 3
@@ -122,7 +178,20 @@ class Stem(Record):
 
 
 class Stage(Record):
-    """A repeated block; the first repeat has the stride."""
+    """A repeated block; the first repeat has the stride.
+
+    Attributes:
+        block: The block.
+        width: Output channels.
+        repeats: How often the block is repeated.
+        stride: Stride of the first repeat; the others have stride 1.
+        width_rule: How a width multiplier applies.
+        depth_rule: How a depth multiplier applies.
+
+    Example:
+        >>> Stage(block=MBConv(expansion=1), width=16, repeats=1).stride
+        1
+    """
 
     block: Block
     width: PositiveInt
@@ -133,7 +202,17 @@ class Stage(Record):
 
 
 class Head(Record):
-    """Optional 1x1 convolution, global average pool, dropout, linear classifier."""
+    """Optional 1x1 convolution, global average pool, dropout, linear classifier.
+
+    Attributes:
+        width: Output channels of the convolution; None means that there is no convolution.
+        activation: After the convolution.
+        width_rule: How a width multiplier applies.
+
+    Example:
+        >>> Head(width=1280).activation.value
+        'silu'
+    """
 
     width: PositiveInt | None = None
     activation: Activation = ActivationKind.SILU
@@ -143,9 +222,30 @@ class Head(Record):
 class Network(Record):
     """A convolutional image classifier as data.
 
-    The input is ``3 x resolution x resolution``, the output ``classes`` logits. ``dropout`` acts before the
-    classifier. ``drop_path`` is the rate of stochastic depth: residual block i of N, from 0, is dropped at rate
-    ``drop_path * i / N``.
+    The input is ``3 x resolution x resolution``, the output ``classes`` logits.
+
+    Attributes:
+        name: Name for reports and files.
+        stem: The first convolution.
+        stages: The repeated blocks, in order.
+        head: The layers after the last stage.
+        resolution: Side of the input image in pixels.
+        classes: Number of outputs.
+        dropout: Rate of dropout before the classifier.
+        drop_path: Rate of stochastic depth: residual block i of N, from 0, is dropped at rate ``drop_path * i / N``.
+        padding: Convention for padding.
+        norm: Parameters of every batch normalization.
+
+    Example:
+        >>> network = Network(
+        ...     name="small",
+        ...     stem=Stem(width=16),
+        ...     stages=(Stage(block=MBConv(), width=24, repeats=2, stride=2),),
+        ...     resolution=64,
+        ...     classes=10,
+        ... )
+        >>> network.total_stride, network.num_blocks
+        (4, 2)
     """
 
     kind_name: ClassVar[str] = "network"

@@ -53,6 +53,9 @@ def backbone(network: Network | Classifier, reductions: Sequence[int] = REDUCTIO
             weights are shared; its training or evaluation mode is kept.
         reductions: Input side divided by the side of each map; one or more of those that the network has.
 
+    Returns:
+        A module that maps ``[N, 3, H, W]`` to the feature maps, in the mode of the given module.
+
     Raises:
         NetworkError: No reduction is given, or one that the network does not have.
 

@@ -25,6 +25,15 @@ class Classifier(nn.Module):
 
     The input is ``[N, 3, H, W]``, normalized; sides other than the network's resolution work too. The output is
     ``[N, classes]`` logits.
+
+    Attributes:
+        network: The network that it computes, as data.
+
+    Example:
+        >>> from triscale.families import get
+        >>> model = build(get("mobilenet_v2@32"))
+        >>> isinstance(model, Classifier), model.network.classes
+        (True, 1000)
     """
 
     def __init__(self, network: Network, stem: nn.Module, stages: nn.Sequential, head: ClassifierHead) -> None:

@@ -91,6 +91,9 @@ def scale(network: AnyNetwork, scale: Scale) -> AnyNetwork:
         network: The baseline.
         scale: Multipliers of depth, width and resolution.
 
+    Returns:
+        The scaled network, with the baseline's name.
+
     Example:
         >>> from triscale.families import get
         >>> scaled = scale(get("efficientnet_b0"), Scale(depth=1.2, width=1.1, resolution=1.15))

@@ -90,8 +90,17 @@ class Budget(Record):
     def admits(self, counts: Counts | TimedCounts) -> bool:
         """Return whether a network with these counts meets every limit.
 
+        Args:
+            counts: Counts of a network, with its predicted latency if that is limited.
+
         Raises:
             BudgetError: Latency is limited, but was not predicted.
+
+        Example:
+            >>> from triscale.families import get
+            >>> from triscale.network.cost import count_network
+            >>> Budget.of("400M").admits(count_network(get("efficientnet_b0")))
+            True
         """
         return all(cost_value(counts, name) <= limit for name, limit in self.limits.items())
 

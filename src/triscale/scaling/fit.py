@@ -68,6 +68,12 @@ class Fit(Record):
         limits: Each limit of the budget, requested and achieved.
         binding: Name of the limit that is used most.
         predictor: The latency predictor, if latency is limited.
+
+    Example:
+        >>> from triscale.families import get
+        >>> fit = fit_budget(get("efficientnet_b0"), Law(alpha=1.2, beta=1.1, gamma=1.15), Budget.of("8M params"))
+        >>> fit.binding, fit.network.resolution, str(fit.limits[0])
+        ('params', 272, '8.00M params of 8.00M params (100.0% used)')
     """
 
     kind_name: ClassVar[str] = "fit"
@@ -100,6 +106,9 @@ def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor 
         law: The scaling law.
         budget: The limits.
         predictor: Predicts latency on a device; required if the budget limits latency.
+
+    Returns:
+        The network, its phi and scale, and what each limit requested and achieved.
 
     Raises:
         BudgetError: Even the smallest network of the law is too large, the law never reaches the budget, or latency is

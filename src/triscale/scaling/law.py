@@ -58,7 +58,18 @@ class Law(Record):
     gamma: Coefficient
 
     def at(self, phi: float) -> Scale:
-        """Return the multipliers at ``phi``; fractions and negative numbers (smaller than the baseline) are allowed."""
+        """Return the multipliers at ``phi``; fractions and negative numbers (smaller than the baseline) are allowed.
+
+        Args:
+            phi: The compound coefficient.
+
+        Returns:
+            ``alpha^phi``, ``beta^phi`` and ``gamma^phi``.
+
+        Example:
+            >>> str(Law(alpha=1.2, beta=1.1, gamma=1.15).at(2))
+            'depth x1.44, width x1.21, resolution x1.322'
+        """
         return Scale(depth=self.alpha**phi, width=self.beta**phi, resolution=self.gamma**phi)
 
     @property

@@ -91,6 +91,9 @@ def load_weights(
         part: The path of the state dict inside the file, if it holds several.
         classes: The number of outputs, if it is not the published one.
 
+    Returns:
+        The module: ``[N, 3, H, W]``, normalized as the source does, to logits ``[N, classes]``.
+
     Raises:
         WeightsError: The file cannot be read safely, or source or name is unknown.
         NetworkError: The weights have another structure; the message lists the parameters that do not match.
