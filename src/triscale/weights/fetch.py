@@ -1,4 +1,10 @@
-"""Download published weights once, atomically, and resume interrupted downloads."""
+"""Download published weights once, atomically, and resume interrupted downloads.
+
+Why not a library: ``huggingface_hub`` serves its own hub only (its cache is used where it is installed), and
+``torch.hub`` and pooch start an interrupted download from the beginning, which loses up to 400 MB with each break of a
+slow connection. Datasets are many small objects in a store that lists them, so they go through fsspec
+(:mod:`triscale.data.sources.fetch`) with the same :class:`~triscale.retry.RetryPolicy`.
+"""
 
 from __future__ import annotations
 
