@@ -19,12 +19,13 @@ import torch
 from PIL import Image
 
 from triscale.data.images.transforms import Augmentation, eval_transform
-from triscale.data.pipeline.loader import Batch, TrainLoader, eval_batches, train_batches
+from triscale.data.pipeline.loader import Batch, TrainLoader, eval_batches
 from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import Split, make_split
 from triscale.errors import DataError, JobError
 from triscale.network.contract import Preprocessing
 
+from .batches import train_batches
 from .pictures import write_classes
 
 PREPROCESSING = Preprocessing(resolution=8)

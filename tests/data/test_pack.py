@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from triscale.data.images.transforms import Augmentation
-from triscale.data.pipeline.loader import eval_batches, train_batches
+from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import make_split
 from triscale.data.sources.pack import Packed, pack, shard_size
@@ -29,6 +29,7 @@ from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
 from triscale.places import cache_folder
 
+from .batches import train_batches
 from .pictures import noise, write_classes
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from triscale.data.images.transforms import Augmentation
-from triscale.data.pipeline.loader import eval_batches, train_batches
+from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import check_present, make_split
 from triscale.data.sources import fetch
@@ -25,6 +25,7 @@ from triscale.network.contract import Preprocessing
 from triscale.places import cache_folder
 from triscale.retry import RetryPolicy
 
+from .batches import train_batches
 from .pictures import noise, write_classes
 
 pytest.importorskip("s3fs", reason="needs s3fs")

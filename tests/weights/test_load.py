@@ -17,7 +17,7 @@ from triscale.network.contract import Preprocessing
 from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.weights import catalog
-from triscale.weights.contract import WeightsContract
+from triscale.weights.contract import WeightsContract, check_fits
 from triscale.weights.load import find_weights, import_file, load_file, load_weights
 from triscale.weights.tensors import sha256_of
 from triscale.weights.unwrap import find_state
@@ -186,7 +186,8 @@ def test_classifier_can_be_left_out(tmp_path, theirs):
         loaded.build()
     network = loaded.weights.network.replace(classes=10, resolution=96)
     model = build(network)
-    missing = model.load_state_dict(loaded.state_for(network), strict=False)
+    check_fits(loaded.weights, network, drop_head=True)
+    missing = model.load_state_dict(loaded.state, strict=False)
     assert missing.missing_keys == ["head.classifier.weight", "head.classifier.bias"]
     assert not missing.unexpected_keys
 
@@ -207,7 +208,7 @@ def test_weights_for_a_different_network_are_refused(tmp_path, state):
     save_file(state, tmp_path / "a.bin")
     loaded = load_file(tmp_path / "a.bin", source="torchvision", name="resnet18")
     with pytest.raises(WeightsError, match=r"does not fit resnet18: padding is same, expected symmetric"):
-        loaded.state_for(loaded.weights.network.replace(padding="same"))
+        check_fits(loaded.weights, loaded.weights.network.replace(padding="same"))
 
 
 def test_file_without_contract_needs_source_and_name(tmp_path, state):

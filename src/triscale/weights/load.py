@@ -9,13 +9,12 @@ from pathlib import Path
 from torch import Tensor
 
 from triscale.errors import WeightsError
-from triscale.network.spec import Network
 from triscale.nn.build import Classifier, build
 from triscale.places import cache_folder
 from triscale.weights import catalog
 from triscale.weights.architecture import Architecture
 from triscale.weights.bundle import read_bundle, to_torch
-from triscale.weights.contract import WeightsContract, check_fits
+from triscale.weights.contract import WeightsContract
 from triscale.weights.fetch import Progress, fetch
 from triscale.weights.foreign import detect_format, open_pickle, unpack_checkpoint
 from triscale.weights.rules import HEAD, expected_state, to_triscale
@@ -59,20 +58,6 @@ class LoadedWeights:
         model = build(self.weights.network)
         model.load_state_dict(self.state)
         return model.eval()
-
-    def state_for(self, network: Network, *, drop_head: bool = False) -> dict[str, Tensor]:
-        """Return the tensors for another Network that computes the same function, with or without the classifier.
-
-        Args:
-            network: The Network to load them into.
-            drop_head: Whether to leave out the classifier.
-
-        Raises:
-            WeightsError: The Network differs; the message lists each field.
-        """
-        drop_head = drop_head or not self.has_head
-        check_fits(self.weights, network, drop_head=drop_head)
-        return {name: tensor for name, tensor in self.state.items() if not (drop_head and name.startswith(HEAD))}
 
 
 def load_weights(

@@ -146,30 +146,6 @@ class TrainLoader:
         self.close()
 
 
-def train_batches(
-    split: Split,
-    preprocessing: Preprocessing,
-    augmentation: Augmentation,
-    *,
-    batch: int,
-    seed: int,
-    epoch: int,
-    first_step: int = 0,
-    workers: int = 0,
-    pin: bool = False,
-) -> Iterator[Batch]:
-    """Yield the batches of one epoch; see :class:`TrainLoader`, which is faster for several epochs.
-
-    Raises:
-        DataError: A file of the split can no longer be read or decoded.
-        JobError: Workers were killed or hung too often.
-    """
-    with TrainLoader(
-        split, preprocessing, augmentation, batch=batch, seed=seed, workers=workers, pin=pin, cache_bytes=0
-    ) as loader:
-        yield from loader.epoch(epoch, first_step)
-
-
 def eval_batches(
     samples: Sequence[Sample],
     root: str | Path,

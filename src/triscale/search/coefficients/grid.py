@@ -102,10 +102,6 @@ class Candidate(ScaledNetwork):
     gammas: tuple[float, ...]
     nominal: float
 
-    def stands_for(self, law: Law) -> bool:
-        """Whether a triple of the grid rounds to this network."""
-        return law.alpha in self.alphas and law.beta in self.betas and law.gamma in self.gammas
-
 
 class Candidates(Record):
     """All candidates of a grid, in the order of alpha, beta, gamma.
