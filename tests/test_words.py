@@ -25,7 +25,7 @@ IDENTIFIERS = {"said", "told", "foretold", "anew", "frugality", "dearest"}
 PATTERN = re.compile(rf"\b({'|'.join(map(re.escape, WORDS))})\b", re.IGNORECASE)
 
 
-def test_no_word_of_the_old_dialect():
+def test_avoided_words_are_absent():
     found = []
     for folder, endings in (("src", {".py", ".html", ".js", ".cpp"}), ("docs", {".md"})):
         for path in sorted((ROOT / folder).rglob("*")):
@@ -36,7 +36,7 @@ def test_no_word_of_the_old_dialect():
     assert found == []
 
 
-def test_no_identifier_of_the_old_dialect():
+def test_avoided_identifiers_are_absent():
     found = []
     for path in sorted((ROOT / "src").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -29,14 +29,14 @@ def leaky(tmp_path: Path) -> Path:
     return images.parent
 
 
-def test_a_leak_is_refused_by_name(capsys, leaky, tiny_file, tmp_path):
+def test_leak_is_rejected_by_name(capsys, leaky, tiny_file, tmp_path):
     line = refused(capsys, "train", leaky, "--network", tiny_file, "--out", tmp_path / "run", "--epochs", 1)
     assert "test/red/copy.jpg = train/red/004.png (the same image re-encoded)" in line
     assert "--allow-leak" in line
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-def test_an_allowed_leak_is_written_down(capsys, leaky, tiny_file, tmp_path):
+def test_allowed_leak_is_recorded(capsys, leaky, tiny_file, tmp_path):
     options = ("--network", tiny_file, "--out", tmp_path / "run", "--epochs", 1)
     assert run(capsys, "train", leaky, *options, "--allow-leak").code == 0
     data = json.loads((tmp_path / "run" / "data.json").read_text())
@@ -45,7 +45,7 @@ def test_an_allowed_leak_is_written_down(capsys, leaky, tiny_file, tmp_path):
     assert "--allow-leak accepted" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_check_says_what_a_set_holds(capsys, leaky):
+def test_check_summarizes_dataset(capsys, leaky):
     (leaky / "train" / "blue" / "again.png").write_bytes((leaky / "train" / "green" / "001.png").read_bytes())
     (leaky / "train" / "blue" / "broken.png").write_bytes(b"")
     seen = run(capsys, "data", "check", leaky)
@@ -64,7 +64,7 @@ def test_check_says_what_a_set_holds(capsys, leaky):
     assert all(len(line) <= 80 for line in seen.out.splitlines())
 
 
-def test_check_of_a_sound_set_finds_nothing(capsys, tmp_path):
+def test_check_of_clean_dataset_finds_nothing(capsys, tmp_path):
     seen = run(capsys, "data", "check", write_classes(tmp_path / "images", 20))
     assert "every file can be read" in seen.out
     assert "every image is there once" in seen.out
@@ -95,25 +95,25 @@ def test_contact_sheet_of_many_classes_with_long_names(capsys, tmp_path):
         assert sheet.height < 70 * 102
 
 
-def test_check_refuses_what_a_fit_refuses(capsys, tmp_path):
+def test_check_rejects_what_fit_rejects(capsys, tmp_path):
     assert "there is no folder" in refused(capsys, "data", "check", tmp_path / "nothing")
     assert "only one class" in refused(
         capsys, "data", "check", write_classes(tmp_path / "one", 3, colors={"a": (9, 9, 9)})
     )
 
 
-def test_check_writes_nothing_below_the_images_or_over_a_file(capsys, leaky, tmp_path):
+def test_check_never_writes_into_images_or_over_files(capsys, leaky, tmp_path):
     assert "where nothing is written" in refused(capsys, "data", "check", leaky, "--out", leaky / "check")
     (tmp_path / "file").write_text("mine")
     assert "cannot write" in refused(capsys, "data", "check", leaky, "--out", tmp_path / "file")
 
 
-def test_help_lists_the_commands_about_images(capsys):
+def test_help_lists_data_commands(capsys):
     assert "check" in run(capsys, "data", "--help").out
     assert "--out" in run(capsys, "data", "check", "--help").out
 
 
-def test_a_manifest_is_trained_on_like_a_folder(capsys, tmp_path, tiny_file):
+def test_training_accepts_manifest_like_folder(capsys, tmp_path, tiny_file):
     images = write_classes(tmp_path / "set", 12)
     files = sorted(path.relative_to(tmp_path) for path in images.rglob("*.png"))
     lines = ["path,label", *(f"{path},{path.parent.name}" for path in files)]
@@ -127,7 +127,7 @@ def test_a_manifest_is_trained_on_like_a_folder(capsys, tmp_path, tiny_file):
     assert "klass" in refused(capsys, "fit", tmp_path / "set.csv", *options, "--out", tmp_path / "other")
 
 
-def test_pack_says_what_it_made(capsys, leaky, tmp_path):
+def test_pack_reports_result(capsys, leaky, tmp_path):
     (leaky / "train" / "blue" / "broken.png").write_bytes(b"")
     seen = run(capsys, "data", "pack", leaky, "--out", tmp_path / "shards", "--shard-size", "60kB")
     assert seen.code == 0, seen.err
@@ -143,7 +143,7 @@ def test_pack_says_what_it_made(capsys, leaky, tmp_path):
     assert [part["shards"] for part in printed["splits"]] == [1, 1]
 
 
-def test_pack_refuses_before_it_reads(capsys, leaky, tmp_path):
+def test_pack_checks_options_before_reading(capsys, leaky, tmp_path):
     assert "256MB" in refused(capsys, "data", "pack", leaky, "--out", tmp_path / "out", "--shard-size", "big")
     assert "where nothing is written" in refused(capsys, "data", "pack", leaky, "--out", leaky / "shards")
     assert "exists already" in refused(capsys, "data", "pack", leaky, "--out", leaky.parent)
@@ -200,7 +200,7 @@ def test_images_in_s3_are_checked_packed_and_trained_on(capsys, images, tiny_fil
         assert "could not be downloaded" in refused(capsys, "data", "check", "s3://elsewhere/x")
 
 
-def test_training_goes_on_when_data_workers_are_killed(capsys, images, tiny_file, tmp_path):
+def test_training_survives_killed_data_workers(capsys, images, tiny_file, tmp_path):
     options = ("--network", tiny_file, "--epochs", 3, "--batch", 4, "--workers", 2)
     assert run(capsys, "train", images, *options, "--out", tmp_path / "quiet").code == 0
     killed = []

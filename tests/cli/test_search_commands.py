@@ -11,7 +11,7 @@ from triscale.network.cost import count_network
 from triscale.network.spec import Network
 
 
-def test_the_published_tables_fit_a_terminal(capsys, monkeypatch):
+def test_published_tables_fit_80_columns(capsys, monkeypatch):
     monkeypatch.setattr("triscale.cli.support.terminal.console.width", 80)
     seen = run(capsys, "compare", "--published")
     assert seen.code == 0
@@ -28,14 +28,14 @@ def test_the_published_tables_fit_a_terminal(capsys, monkeypatch):
     ]
 
 
-def test_the_published_tables_as_json(capsys):
+def test_published_tables_json(capsys):
     rows = json.loads(run(capsys, "compare", "--published", "--json").out)
     assert len(rows) == 27
     assert sum(not row["possible"] for row in rows) == 5
     assert rows[0]["macs"] == 385_814_752
 
 
-def test_the_networks_of_a_comparison(capsys, monkeypatch):
+def test_comparison_lists_networks(capsys, monkeypatch):
     monkeypatch.setattr("triscale.cli.support.terminal.console.width", 80)
     seen = run(capsys, "compare", "--baseline", "mobilenet_v2", "--times", 3, "--phi", -1)
     assert seen.code == 0
@@ -56,5 +56,5 @@ def test_the_networks_of_a_comparison(capsys, monkeypatch):
         (("--baseline", "resnet18", "--times", 0.5), "scales nothing up"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(capsys, arguments, words):
+def test_invalid_comparisons_are_rejected(capsys, arguments, words):
     assert words in refused(capsys, "compare", *arguments)

@@ -29,7 +29,7 @@ def split_of(train: str, val: str, test: str) -> Split:
     return Split(root="/images", classes=("a", "b"), seed=0, how="by hand", **parts)
 
 
-def test_every_image_with_a_copy_in_an_earlier_split_is_one_leak() -> None:
+def test_image_with_copy_in_earlier_split_is_one_leak() -> None:
     copies = Duplicates(
         exact=(("a", "b"), ("c", "m", "x", "y")),
         reencoded=(DuplicatePair("d", "z", 1.0),),
@@ -51,7 +51,7 @@ def test_every_image_with_a_copy_in_an_earlier_split_is_one_leak() -> None:
     assert "--allow-leak" in str(caught.value)
 
 
-def test_copies_in_one_split_and_possible_copies_are_not_errors() -> None:
+def test_copies_within_split_and_possible_copies_are_not_errors() -> None:
     split = split_of("ab", "m", "xy")
     leaks = find_leaks(split, Duplicates(exact=(("a", "b"), ("x", "y")), possible=(DuplicatePair("a", "m", 6.0),)))
     assert [leak.match for leak in leaks] == ["possible"]
@@ -95,7 +95,7 @@ def test_split_never_separates_duplicates(groups: list[list[int]], seed: int, sh
     ) == (split)
 
 
-def test_pairs_of_duplicates_keep_the_shares() -> None:
+def test_split_with_duplicate_pairs_keeps_proportions() -> None:
     images = tuple(
         ScannedImage(f"{label}/{i:03d}", label, 8, 8, 1, "PNG", f"{label} {i // 2}")
         for label in (0, 1)
@@ -106,7 +106,7 @@ def test_pairs_of_duplicates_keep_the_shares() -> None:
     assert (len(split.test), len(split.val), len(split.train)) == (40, 16, 144)
 
 
-def test_class_of_copies_only_is_refused(tmp_path: Path) -> None:
+def test_class_of_only_duplicates_is_rejected(tmp_path: Path) -> None:
     write_classes(tmp_path, {"a": 5, "b": 1})
     for number in range(4):
         (tmp_path / "b" / f"copy{number}.png").write_bytes((tmp_path / "b" / "000.png").read_bytes())

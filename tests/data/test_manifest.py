@@ -40,7 +40,7 @@ def refused(file: Path) -> str:
     return str(caught.value)
 
 
-def test_labels_come_from_the_table(folder: Path) -> None:
+def test_labels_are_read_from_manifest(folder: Path) -> None:
     lines = [f"pool/{index:02d}.png,{'even' if index % 2 == 0 else 'odd'}" for index in range(20)]
     found = scan(write(folder, "path,label", *lines))
     assert found.root == str(folder)
@@ -50,7 +50,7 @@ def test_labels_come_from_the_table(folder: Path) -> None:
     assert len(make_split(found).test) == 4
 
 
-def test_splits_come_from_the_table_whatever_the_order_of_its_columns(folder: Path) -> None:
+def test_splits_are_read_in_any_column_order(folder: Path) -> None:
     parts = ["train"] * 12 + ["Valid"] * 4 + ["test"] * 4
     lines = [f"{part},c{index % 2},pool/{index:02d}.png" for index, part in enumerate(parts)]
     found = scan(write(folder, "split,label,path", *reversed(lines)))
@@ -58,14 +58,14 @@ def test_splits_come_from_the_table_whatever_the_order_of_its_columns(folder: Pa
     assert [image.path for image in found.train] == [f"pool/{index:02d}.png" for index in range(12)]
 
 
-def test_quotes_byte_order_mark_and_empty_lines_are_accepted(folder: Path) -> None:
+def test_quotes_bom_and_empty_lines_are_accepted(folder: Path) -> None:
     (folder / "pool" / "00.png").rename(folder / "pool" / "a, b.png")
     file = write(folder, "path,label", '"pool/a, b.png", x ', "", 'pool/01.png,"y, z"')
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
     assert read_manifest(file).files == {"unsplit": (FoundFile("pool/01.png", "y, z"), FoundFile("pool/a, b.png", "x"))}
 
 
-def test_paths_out_of_the_folder_are_accepted_if_they_exist(folder: Path, tmp_path: Path) -> None:
+def test_existing_paths_outside_folder_are_accepted(folder: Path, tmp_path: Path) -> None:
     noise(50).save(tmp_path / "outside.png")
     noise(51).save(tmp_path / "absolute.png")
     inside = folder / "pool" / "00.png"
@@ -80,7 +80,7 @@ def test_paths_out_of_the_folder_are_accepted_if_they_exist(folder: Path, tmp_pa
     assert "../nothing.png (line 2), /nothing/at/all.png (line 3)" in message
 
 
-def test_symbolic_link_before_dots_is_resolved_by_the_system(folder: Path, tmp_path: Path) -> None:
+def test_symlink_before_dots_is_resolved(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "far" / "deep").mkdir(parents=True)
     noise(60).save(tmp_path / "far" / "x.png")
     noise(61).save(folder / "x.png")
@@ -119,11 +119,11 @@ BAD = {
 
 
 @pytest.mark.parametrize("text", BAD, ids=range(len(BAD)))
-def test_every_mistake_has_its_message(folder: Path, text: str) -> None:
+def test_invalid_manifests_are_rejected(folder: Path, text: str) -> None:
     assert BAD[text] in refused(write(folder, text))
 
 
-def test_wrong_encoding_and_missing_manifest_are_refused(folder: Path) -> None:
+def test_wrong_encoding_and_missing_manifest_are_rejected(folder: Path) -> None:
     (folder / "latin.csv").write_bytes("path,label\npool/00.png,é\n".encode("latin-1"))
     assert "not valid UTF-8" in refused(folder / "latin.csv")
     assert "there is no manifest" in refused(folder / "nothing.csv")
@@ -131,7 +131,7 @@ def test_wrong_encoding_and_missing_manifest_are_refused(folder: Path) -> None:
         scan(folder / "nothing.csv")
 
 
-def test_folder_with_the_name_of_a_manifest_is_a_folder(tmp_path: Path) -> None:
+def test_folder_named_like_manifest_is_a_folder(tmp_path: Path) -> None:
     assert scan(write_classes(tmp_path / "set.csv", {"a": 2, "b": 2})).num_images == 4
 
 
@@ -143,7 +143,7 @@ def test_bad_images_of_a_manifest_are_listed(folder: Path) -> None:
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(max_size=8), min_size=2, max_size=8))
-def test_any_label_round_trips_or_is_refused(folder: Path, labels: list[str]) -> None:
+def test_any_label_round_trips_or_is_rejected(folder: Path, labels: list[str]) -> None:
     try:
         with (folder / "any.csv").open("w", newline="", encoding="utf-8") as opened:
             writer = csv.writer(opened)

@@ -63,7 +63,7 @@ def moved(found: Scan, root: str) -> Scan:
     return found.model_copy(update={"root": root})
 
 
-def test_class_folders_scan_to_the_same_as_on_disk_and_are_fetched_once(
+def test_remote_class_folders_match_local_and_are_fetched_once(
     s3: storages.Storage, bucket: str, tmp_path: Path
 ) -> None:
     images = write_classes(tmp_path / "images", {"Füchse & co": 8, "b+c": 8, "d": 8})
@@ -80,16 +80,14 @@ def test_class_folders_scan_to_the_same_as_on_disk_and_are_fetched_once(
     assert s3.fetched(".png") == 24
 
 
-def test_splits_and_skipped_folders(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
+def test_remote_splits_and_skipped_folders(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     for number, part in enumerate(("train", "val")):
         write_classes(tmp_path / "images" / part, {"a": 3, "b": 3}, seed=number)
     url = s3.upload(bucket, tmp_path / "images", "only/")
     assert scan(f"s3://{bucket}") == moved(scan(tmp_path / "images"), url)
 
 
-def test_batches_are_bitwise_those_of_the_folder_also_from_forked_workers(
-    s3: storages.Storage, bucket: str, tmp_path: Path
-) -> None:
+def test_remote_batches_equal_local_in_forked_workers(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 20, "b": 20})
     url = s3.upload(bucket, images)
     splits = [make_split(scan(root)) for root in (str(images), url)]
@@ -109,7 +107,7 @@ def test_batches_are_bitwise_those_of_the_folder_also_from_forked_workers(
         assert all(bool((a == b).all()) for a, b in zip(one, two, strict=True))
 
 
-def test_shards_are_fetched_whole(
+def test_shards_are_downloaded_completely(
     s3: storages.Storage, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "PIECE_BYTES", 10_000)
@@ -161,7 +159,7 @@ def test_failed_listing_is_retried(s3: storages.Storage, bucket: str, tmp_path: 
     assert scan(url).num_images == 6
 
 
-def test_everything_cached_needs_no_network(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
+def test_cached_dataset_needs_no_network(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     url = s3.upload(bucket, write_classes(tmp_path / "images", {"a": 5, "b": 5}))
     found = scan(url)
     s3.down = True
@@ -185,7 +183,7 @@ def test_changed_object_is_downloaded_again(s3: storages.Storage, bucket: str, t
     assert s3.fetched(".png") == 1
 
 
-def test_object_that_is_gone_or_refused(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
+def test_deleted_or_forbidden_object_is_reported(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     url = s3.upload(bucket, write_classes(tmp_path / "images", {"a": 3, "b": 3}))
     split = make_split(scan(url))
     s3.delete(bucket, "a/001.png")
@@ -209,7 +207,7 @@ def test_damaged_cache_file_is_downloaded_again(s3: storages.Storage, bucket: st
     assert scan(url) == found
 
 
-def test_invalid_urls_are_refused(s3: storages.Storage, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_urls_are_rejected(s3: storages.Storage, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="there is nothing at s3://no-such-bucket/x"):
         scan("s3://no-such-bucket/x")
     with pytest.raises(DataError, match="is not a URL that can be read"):
@@ -226,7 +224,7 @@ def test_message_without_fsspec_says_what_to_install(monkeypatch: pytest.MonkeyP
         scan("s3://bucket/x")
 
 
-def test_processes_that_fetch_at_the_same_time(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
+def test_concurrent_fetches_give_the_same_scan(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 15, "b": 15})
     url = s3.upload(bucket, images)
     program = "import sys; from triscale.data.pipeline.scan import scan; print(scan(sys.argv[1]).digest)"

@@ -69,7 +69,7 @@ def refused(root: Path) -> str:
     return str(caught.value)
 
 
-def test_dataset_on_disk(tmp_path: Path) -> None:
+def test_dataset_saved_to_disk_is_read(tmp_path: Path) -> None:
     made(12).save_to_disk(tmp_path / "set")
     found = scan(tmp_path / "set")
     assert found.classes == tuple(NAMES)
@@ -77,7 +77,7 @@ def test_dataset_on_disk(tmp_path: Path) -> None:
     check(found, "unsplit", datasets.load_from_disk(str(tmp_path / "set")))
 
 
-def test_dataset_of_several_files_and_a_selection(tmp_path: Path) -> None:
+def test_dataset_with_several_files_and_selected_rows_is_read(tmp_path: Path) -> None:
     made(30).select(range(29, 3, -2)).save_to_disk(tmp_path / "set", num_shards=2)
     found = scan(tmp_path / "set")
     saved = datasets.load_from_disk(str(tmp_path / "set"))
@@ -88,7 +88,7 @@ def test_dataset_of_several_files_and_a_selection(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(decode(store.read(path))), np.asarray(saved[row]["image"]))
 
 
-def test_splits_on_disk(tmp_path: Path) -> None:
+def test_dataset_dict_splits_are_read(tmp_path: Path) -> None:
     parts = {"train": made(9), "validation": made(6, 100), "test": made(3, 200)}
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "set")
     found = scan(tmp_path / "set")
@@ -101,7 +101,7 @@ def test_splits_on_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["", "data"])
-def test_folder_of_parquet_files(tmp_path: Path, folder: str) -> None:
+def test_folder_of_parquet_files_is_read(tmp_path: Path, folder: str) -> None:
     parts = {"train": made(700), "test": made(6, 1000)}
     root = tmp_path / "set" / folder
     root.mkdir(parents=True)
@@ -118,7 +118,7 @@ def test_folder_of_parquet_files(tmp_path: Path, folder: str) -> None:
     assert {path: path.stat().st_mtime_ns for path in (cache_folder() / "tables").iterdir()} == kept
 
 
-def test_parquet_of_other_writers(tmp_path: Path) -> None:
+def test_parquet_of_other_writers_is_read(tmp_path: Path) -> None:
     table = {
         "picture": [{"bytes": encode(noise(number), "JPEG"), "path": None} for number in range(6)],
         "label": ["b", "a", "10", "9", "b", "a"],
@@ -130,7 +130,7 @@ def test_parquet_of_other_writers(tmp_path: Path) -> None:
     assert [found.classes[image.label] for image in found.unsplit] == table["label"]
 
 
-def test_bytes_in_files_that_rows_name(tmp_path: Path) -> None:
+def test_image_files_referenced_by_rows_are_read(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     rows: list[dict[str, object]] = []
     for number in range(6):
@@ -171,7 +171,7 @@ def test_rows_without_label_or_image_are_bad_files(tmp_path: Path) -> None:
     assert found.num_images == 597
 
 
-def test_columns_that_are_missing_or_too_many(tmp_path: Path) -> None:
+def test_missing_or_ambiguous_columns_are_rejected(tmp_path: Path) -> None:
     one = made(6)
     one.remove_columns("label").save_to_disk(tmp_path / "a")
     assert "has no column of the feature ClassLabel; its columns are image" in refused(tmp_path / "a")
@@ -188,7 +188,7 @@ def test_columns_that_are_missing_or_too_many(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
-def test_truncated_or_overwritten_file_is_refused(tmp_path: Path, kind: str) -> None:
+def test_truncated_or_overwritten_file_is_rejected(tmp_path: Path, kind: str) -> None:
     if kind == "arrow":
         made(30).save_to_disk(tmp_path / "set")
         file = tmp_path / "set" / "data-00000-of-00001.arrow"
@@ -208,7 +208,7 @@ def test_truncated_or_overwritten_file_is_refused(tmp_path: Path, kind: str) -> 
         assert str(file) in refused(tmp_path / "set")
 
 
-def test_store_of_rows(tmp_path: Path) -> None:
+def test_row_store_reports_missing_rows_and_is_picklable(tmp_path: Path) -> None:
     made(30).save_to_disk(tmp_path / "set")
     store = open_store(str(tmp_path / "set"))
     name = "data-00000-of-00001.arrow"
@@ -241,7 +241,7 @@ def test_message_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
         scan(tmp_path / "set")
 
 
-def test_class_folders_next_to_a_table_are_class_folders(tmp_path: Path) -> None:
+def test_class_folders_next_to_table_are_class_folders(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(encode(noise(ord(name)), "PNG"))
@@ -249,7 +249,7 @@ def test_class_folders_next_to_a_table_are_class_folders(tmp_path: Path) -> None
     assert scan(tmp_path).classes == ("a", "b")
 
 
-def test_images_are_those_of_the_library_byte_by_byte(tmp_path: Path) -> None:
+def test_image_bytes_equal_hugging_face_datasets(tmp_path: Path) -> None:
     content = [encode(noise(number), kind) for number, kind in enumerate(("JPEG", "PNG", "WEBP") * 2)]
     rows = {"image": [{"bytes": one, "path": None} for one in content], "label": [0, 1, 2] * 2}
     datasets.Dataset.from_dict(rows, features=features()).save_to_disk(tmp_path / "set")
@@ -263,7 +263,7 @@ def test_images_are_those_of_the_library_byte_by_byte(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 @pytest.mark.parametrize("folder", [".", "images"])
-def test_manifest_next_to_tables_and_archives_is_a_manifest(tmp_path: Path, kind: str, folder: str) -> None:
+def test_manifest_next_to_tables_and_archives_is_used(tmp_path: Path, kind: str, folder: str) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / folder).mkdir(exist_ok=True)
     place = tmp_path / "set" if folder == "." else tmp_path / "images"

@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parent.parent.parent / "examples" / "whole_way.sh"
 
 
 @pytest.mark.stress
-def test_the_whole_way_from_images_to_a_transferred_network(tmp_path):
+def test_end_to_end_from_images_to_transferred_network(tmp_path):
     paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", str(SCRIPT), str(tmp_path / "way")],

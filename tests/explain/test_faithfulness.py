@@ -31,7 +31,7 @@ def heat_on(rows: slice, columns: slice) -> Tensor:
     return heat
 
 
-def test_map_of_the_evidence_is_faithful_and_its_complement_is_not():
+def test_map_of_evidence_is_faithful_and_its_complement_is_not():
     image = striped()
     right = faithfulness(Marked(), image, heat_on(slice(0, 2), slice(0, 2)), 0)
     wrong = faithfulness(Marked(), image, heat_on(slice(2, 4), slice(2, 4)), 0)
@@ -48,7 +48,7 @@ def test_deletion_curve_follows_the_formula():
     assert found.insertion[-1] == pytest.approx(expected[0])
 
 
-def test_each_curve_ends_where_the_other_begins():
+def test_deletion_and_insertion_curves_share_endpoints():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     image = torch.randn(1, 3, 20, 20)
@@ -59,12 +59,12 @@ def test_each_curve_ends_where_the_other_begins():
     assert found.insertion[-1] == pytest.approx(whole)
 
 
-def test_area_uses_the_trapezoidal_rule():
+def test_area_uses_trapezoidal_rule():
     curve = (1.0, 0.5, 0.25, 0.0)
     assert area(curve) == pytest.approx(np.trapezoid(curve, dx=1 / 3))
 
 
-def test_peak_and_extent_are_in_the_pixels_of_the_image():
+def test_peak_and_extent_are_in_image_pixels():
     heat = np.zeros((4, 4), dtype=np.float32)
     heat[1, 2], heat[1, 3], heat[2, 2], heat[0, 0] = 1.0, 0.6, 0.5, 0.4
     found = extent(heat, Box(10, 20, 50, 60))
@@ -73,6 +73,6 @@ def test_peak_and_extent_are_in_the_pixels_of_the_image():
     assert found.share == pytest.approx(3 / 16)
 
 
-def test_map_against_the_class_has_no_peak():
+def test_map_of_negative_evidence_has_no_peak():
     found = extent(-np.ones((3, 3), dtype=np.float32), Box(0, 0, 9, 9))
     assert found == (None, None, 0.0)

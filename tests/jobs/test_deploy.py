@@ -40,7 +40,7 @@ def made(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "run")
 
 
-def test_a_file_of_every_engine_says_the_same_of_a_picture(capsys, made, folder):
+def test_every_engine_gives_the_same_prediction(capsys, made, folder):
     picture = sorted((folder / "red").iterdir())[0]
     expected = json.loads(run(capsys, "predict", made, picture, "--json").out)[0]
     for name, engine in HERE.items():
@@ -60,7 +60,7 @@ def test_a_file_of_every_engine_says_the_same_of_a_picture(capsys, made, folder)
     assert {"exports.json", "model.onnx", "model.xml", "model.bin"} <= named
 
 
-def test_the_ending_of_out_names_the_engine(capsys, made, tmp_path):
+def test_suffix_of_out_selects_engine(capsys, made, tmp_path):
     pytest.importorskip("openvino")
     seen = run(capsys, "export", made, "--out", tmp_path / "there" / "net.xml", "--json")
     assert seen.code == 0, seen.err
@@ -69,7 +69,7 @@ def test_the_ending_of_out_names_the_engine(capsys, made, tmp_path):
     assert not Run.open(made).exports_file.is_file()
 
 
-def test_int8_is_made_within_its_bound_and_measured(capsys, made):
+def test_int8_stays_within_bound_and_is_measured(capsys, made):
     seen = run(capsys, "export", made, "--precision", "int8", "--bound", 20, "--json")
     assert seen.code == 0, seen.err
     found = json.loads(seen.out)
@@ -83,7 +83,7 @@ def test_int8_is_made_within_its_bound_and_measured(capsys, made):
     assert [item["precision"] for item in measured] == ["int8"]
 
 
-def test_the_fastest_file_is_put_into_the_run_and_the_choice_explained(capsys, made, monkeypatch):
+def test_fastest_file_is_saved_in_run_with_explanation(capsys, made, monkeypatch):
     monkeypatch.setattr(module, "ENGINES", HERE)
     seen = run(capsys, "deploy", made, "--bound", 20, "--budget", "1s")
     assert seen.code == 0, seen.err
@@ -106,7 +106,7 @@ def test_the_fastest_file_is_put_into_the_run_and_the_choice_explained(capsys, m
     assert measured.code == 0, measured.err
 
 
-def test_a_profile_of_another_device_foretells_its_file(capsys, made, tmp_path):
+def test_profile_of_another_device_predicts_latency(capsys, made, tmp_path):
     predictor = Predictor(
         engine="ONNX Runtime", threads=4, processor="a board", milliseconds={"run.count": 7.5}, error=0.1, error_90=0.2,
         held_out=3,
@@ -141,7 +141,7 @@ def test_a_profile_of_another_device_foretells_its_file(capsys, made, tmp_path):
     assert "no file keeps 2 ms" in refused(capsys, "deploy", made, "--device", profile, "--budget", "2ms")
 
 
-def test_one_engine_that_fails_does_not_keep_the_others_from_their_files(capsys, made, monkeypatch):
+def test_failing_engine_does_not_stop_the_others(capsys, made, monkeypatch):
     def fails(subject, file):
         raise ExportError("what it cannot convert")
 
@@ -166,7 +166,7 @@ def candidate(engine, precision, milliseconds, accuracy, size=1000):
     ("budget", "taken"),
     [(None, "fast"), (Budget(latency=1.5), "fast"), (Budget(size=500), "small"), (Budget(latency=0.5), None)],
 )
-def test_the_choice_keeps_the_budget_and_prefers_accuracy_among_alike(budget, taken):
+def test_choice_meets_budget_and_breaks_ties_by_accuracy(budget, taken):
     rows = [
         candidate("slow", "float32", 3.0, 0.9),
         candidate("fast", "float32", 1.01, 0.9),
@@ -182,7 +182,7 @@ def test_the_choice_keeps_the_budget_and_prefers_accuracy_among_alike(budget, ta
         assert judged[1].verdict.startswith("taken: as fast as the fastest")
 
 
-def test_what_cannot_be_deployed_or_exported_is_told(capsys, made, tmp_path, monkeypatch):
+def test_invalid_deployments_and_exports_are_rejected(capsys, made, tmp_path, monkeypatch):
     before = sorted(path.name for path in made.iterdir())
     monkeypatch.setattr(module, "ENGINES", {"onnxruntime": ENGINES["onnxruntime"]})
     assert "within a time or a size" in refused(capsys, "deploy", made, "--budget", "5M params")
@@ -206,7 +206,7 @@ def test_what_cannot_be_deployed_or_exported_is_told(capsys, made, tmp_path, mon
     assert sorted(path.name for path in made.iterdir()) == before
 
 
-def test_int8_that_loses_too_much_is_refused_by_name_and_leaves_nothing(capsys, made, monkeypatch):
+def test_inaccurate_int8_is_rejected_by_name_and_leaves_no_files(capsys, made, monkeypatch):
     class Wrong(ENGINES["onnxruntime"].openers["float32"]):
         def __call__(self, images):
             return np.roll(super().__call__(images), 1, axis=1)

@@ -38,7 +38,7 @@ def before(folder, tiny_file, tmp_path_factory):
     return Run(out)
 
 
-def test_a_training_starts_from_a_run_of_the_same_network(capsys, folder, before, tmp_path):
+def test_training_starts_from_run_of_same_network(capsys, folder, before, tmp_path):
     seen = run(capsys, "train", folder, "--weights", before.folder, "--out", tmp_path / "after", *FEW)
     assert seen.code == 0, seen.err
     assert "the classifier is kept: the classes are the same" in " ".join(seen.err.split())
@@ -48,7 +48,7 @@ def test_a_training_starts_from_a_run_of_the_same_network(capsys, folder, before
 
 
 @pytest.mark.stress
-def test_another_size_inherits_and_is_refused_without_the_word(capsys, folder, before, tmp_path):
+def test_other_size_needs_inherit_prefix(capsys, folder, before, tmp_path):
     larger = scale(before.spec.network, Scale(depth=2.0, width=1.5, resolution=1.0)).replace(name="larger")
     larger.save(tmp_path / "larger.json")
     command = ("train", folder, "--network", tmp_path / "larger.json", "--out", tmp_path / "after", *FEW)
@@ -70,7 +70,7 @@ def small_mobilenet() -> Network:
 
 
 @pytest.mark.stress
-def test_weights_of_another_project_are_imported_and_trained_on(capsys, folder, tmp_path):
+def test_published_weights_are_imported_and_fine_tuned(capsys, folder, tmp_path):
     """A state dict under timm's names, as a .pth, becomes a run with timm's own batch norm and padding."""
     network = small_mobilenet()
     torch.manual_seed(3)
@@ -94,13 +94,13 @@ def test_weights_of_another_project_are_imported_and_trained_on(capsys, folder, 
     assert run(capsys, "train", folder, "--weights", ours, "--out", out, *small).code == 0
 
 
-def test_a_recipe_has_a_quarter_of_its_learning_rate_unless_it_is_made_for_it():
+def test_fine_tuning_uses_quarter_learning_rate():
     assert for_finetuning(RECIPES["small"]).learning_rate == RECIPES["small"].learning_rate / 4
     assert for_finetuning(RECIPES["efficientnet_imagenet"]).learning_rate == pytest.approx(0.004)
     assert for_finetuning(RECIPES["finetune"]) == RECIPES["finetune"]
 
 
-def test_what_cannot_be_started_from_is_refused(capsys, folder, before, tmp_path, monkeypatch):
+def test_invalid_initial_weights_are_rejected(capsys, folder, before, tmp_path, monkeypatch):
     monkeypatch.setenv("TRISCALE_CACHE", str(tmp_path / "cache"))
     command = ("train", folder, "--network", "efficientnet_b0", "--out", tmp_path / "out", *FEW, "--weights")
     assert "did you mean" in refused(capsys, *command, "timm/efficientnet_b0.ra_in1")

@@ -44,7 +44,7 @@ def launch(*options: str) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", "--monitor-interval", "0.2", *options]
 
 
-def test_two_processes_end_as_one_does(job, alone, tmp_path):
+def test_two_processes_match_one(job, alone, tmp_path):
     out = tmp_path / "run"
     command = launch("--nproc-per-node", "2", "--master-port", str(free_port()))
     done = subprocess.run([*command, *job, str(out)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
@@ -68,7 +68,7 @@ def workers_of(launcher: int) -> dict[int, int]:
 
 @pytest.mark.parametrize("lost", [0, 1])
 @pytest.mark.stress
-def test_a_lost_worker_costs_one_restart(job, alone, tmp_path, lost):
+def test_lost_worker_costs_one_restart(job, alone, tmp_path, lost):
     out = tmp_path / "run"
     command = launch("--nproc-per-node", "2", "--max-restarts", "1", "--master-port", str(free_port()))
     with subprocess.Popen(
@@ -86,7 +86,7 @@ def test_a_lost_worker_costs_one_restart(job, alone, tmp_path, lost):
 
 
 @pytest.mark.stress
-def test_a_request_that_cannot_be_done_ends_all_with_its_sentence(job, tmp_path):
+def test_invalid_request_ends_all_processes_with_message(job, tmp_path):
     command = launch("--nproc-per-node", "2", "--master-port", str(free_port()))
     arguments = [*job, str(tmp_path / "run"), "--set", "micro_batches=1"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False)
@@ -123,7 +123,7 @@ def hosts():
 
 
 @pytest.mark.stress
-def test_two_hosts_end_as_one_process_does(job, alone, tmp_path, hosts):
+def test_two_hosts_match_one_process(job, alone, tmp_path, hosts):
     out = tmp_path / "run"
     running = []
     for number, (name, end) in enumerate(hosts):

@@ -40,13 +40,13 @@ def of_a_step(network):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_forecast_of_a_training_step_is_within_a_tenth(name):
+def test_training_memory_estimate_is_within_10_percent(name):
     counted = training_memory(build(small(name)), BATCH, SIDE, optimizer_values=2)
     held, beside = of_a_step(small(name))
     assert counted.total_bytes == pytest.approx(held + beside, rel=0.1)
 
 
-def test_it_is_near_without_our_kernels_too(monkeypatch):
+def test_training_memory_estimate_holds_without_native_kernels(monkeypatch):
     """Torch's own depthwise convolutions take more beside the maps than ours do."""
     monkeypatch.setattr(chain, "_native", chain._portable)
     counted = training_memory(build(small("efficientnet_b0")), BATCH, SIDE, optimizer_values=2)
@@ -55,7 +55,7 @@ def test_it_is_near_without_our_kernels_too(monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_forecast_of_a_call_is_within_a_tenth(name):
+def test_inference_memory_estimate_is_within_10_percent(name):
     counted = inference_memory(build(small(name)), BATCH, SIDE)
     model = build(small(name)).eval().to(memory_format=torch.channels_last)
     with torch.inference_mode():
@@ -67,7 +67,7 @@ def test_the_forecast_of_a_call_is_within_a_tenth(name):
     assert counted.activation_bytes == pytest.approx(beside, rel=0.1)
 
 
-def test_maps_grow_with_the_batch_and_weights_do_not():
+def test_activation_memory_grows_with_batch():
     one, eight = (inference_memory(build(small("mobilenet_v2")), batch, SIDE) for batch in (1, 8))
     assert one.state_bytes == eight.state_bytes
     assert eight.activation_bytes == pytest.approx(8 * one.activation_bytes, rel=0.02)

@@ -109,7 +109,7 @@ def check_nothing_was_lost(folder: Path, place: str | Path, kills: Counter[str])
     sizes.figure(12, "jobs that ended exactly once", sum(n == 1 for n in complete.values()), JOBS, **kills)
 
 
-def test_a_search_that_is_killed_again_and_again_loses_nothing(tmp_path):
+def test_repeatedly_killed_search_loses_no_results(tmp_path):
     worker_kills, coordinator_kills = sizes.size(10, 100), sizes.size(3, 20)
     kills = disturb(tmp_path, [FILE], worker_kills, coordinator_kills, seconds=0.2)
     check_nothing_was_lost(tmp_path, tmp_path / FILE, kills)
@@ -117,7 +117,7 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(tmp_path):
 
 
 @pytest.mark.stress
-def test_a_killed_coordinator_takes_its_workers_with_it(tmp_path):
+def test_killed_coordinator_ends_its_workers(tmp_path):
     coordinator = start(tmp_path, seconds=5)
     until = time.monotonic() + 60
     while (len(victims := workers_of(coordinator)) < 2 or not read_any(tmp_path / FILE)) and time.monotonic() < until:
@@ -175,7 +175,7 @@ def raising(job: Job, folder: Path) -> Score:
     raise ZeroDivisionError
 
 
-def test_scores_come_in_the_order_of_the_jobs_and_are_kept(tmp_path):
+def test_scores_follow_job_order_and_are_cached(tmp_path):
     jobs, told = some_jobs(4), []
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
         study = Study(ledger, tmp_path, at_once, workers=2, on_change=told.append)
@@ -185,7 +185,7 @@ def test_scores_come_in_the_order_of_the_jobs_and_are_kept(tmp_path):
         assert Study(ledger, tmp_path, dying).evaluate(jobs) == scores
 
 
-def test_workers_live_as_long_as_their_study(tmp_path):
+def test_workers_are_reused_until_study_ends(tmp_path):
     jobs = some_jobs(4)
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
         with Study(ledger, tmp_path, naming_itself) as study:
@@ -199,7 +199,7 @@ def test_workers_live_as_long_as_their_study(tmp_path):
     assert not any(alive(int(score.accuracy)) for score in (first, third, fourth))
 
 
-def test_a_job_that_fails_stops_the_study_and_is_taken_up_again(tmp_path):
+def test_failed_job_stops_study_and_is_retried_on_resume(tmp_path):
     jobs = some_jobs(3)
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
         work = partial(refusing, name=jobs[1].network.name)
@@ -215,12 +215,12 @@ def test_a_job_that_fails_stops_the_study_and_is_taken_up_again(tmp_path):
     ("work", "words"), [(dying, "died 5 times, the last time with exit code -9"), (raising, "not foreseen")]
 )
 @pytest.mark.stress
-def test_a_job_that_cannot_be_done_is_given_up(tmp_path, work, words):
+def test_impossible_job_is_abandoned(tmp_path, work, words):
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger, pytest.raises(JobError, match=words):
         Study(ledger, tmp_path, work).evaluate(some_jobs(1))
 
 
-def test_a_stopped_study_goes_on(tmp_path):
+def test_stopped_study_resumes(tmp_path):
     jobs = some_jobs(3)
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
         asked = iter([False])
@@ -231,7 +231,7 @@ def test_a_stopped_study_goes_on(tmp_path):
         assert len(Study(ledger, tmp_path, at_once).evaluate(jobs)) == 3
 
 
-def test_a_study_has_one_coordinator(tmp_path):
+def test_study_has_one_coordinator(tmp_path):
     with open_ledger(tmp_path / "study.db", "a", {}, describe):
         with (
             pytest.raises(RunError, match=rf"in use by process {os.getpid()}"),
@@ -241,7 +241,7 @@ def test_a_study_has_one_coordinator(tmp_path):
         assert read_entries(tmp_path / "study.db", "a") == ()
 
 
-def test_a_study_of_the_same_name_with_other_settings_is_refused(tmp_path):
+def test_study_with_other_settings_is_rejected(tmp_path):
     file = tmp_path / "study.db"
     with open_ledger(file, "a", {"epochs": 3, "grid": {"step": 0.1}}, describe):
         pass
@@ -256,7 +256,7 @@ def test_a_study_of_the_same_name_with_other_settings_is_refused(tmp_path):
         assert ledger.entries() == ()
 
 
-def test_a_file_that_is_no_study_is_refused(tmp_path):
+def test_file_that_is_not_a_study_is_rejected(tmp_path):
     words = tmp_path / "words.db"
     words.write_text("this is no database, but it is longer than the header of one would be" * 4)
     with pytest.raises(SearchError, match="cannot use"), open_ledger(words, "a", {}, describe):

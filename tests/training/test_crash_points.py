@@ -81,7 +81,7 @@ def killed_at(folder: Path, step: int, call: str, number: int) -> bool:
 
 @needs_strace
 @pytest.mark.parametrize("call", CALLS.split(","))
-def test_killed_at_any_call_of_a_save_the_state_before_or_the_new_one_is_whole(tmp_path, call):
+def test_save_killed_at_any_call_leaves_valid_state(tmp_path, call):
     save(tmp_path / "base", 1)
     save(tmp_path / "base", 2)
     points = 0
@@ -142,7 +142,7 @@ print("three", Checkpoints(folder).newest().step, len(list(folder.glob(".*part")
 """
 
 
-def test_a_full_disk_ends_nothing_and_what_was_saved_stays(tmp_path):
+def test_full_disk_keeps_training_and_saved_state(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     done = subprocess.run(
@@ -155,7 +155,7 @@ def test_a_full_disk_ends_nothing_and_what_was_saved_stays(tmp_path):
     assert done.stdout.splitlines() == ["one 1 1", "two JobError True 1", "three 4 0"], done.stderr
 
 
-def test_what_is_no_matter_of_room_is_told_at_once(tmp_path):
+def test_other_write_errors_are_raised_immediately(tmp_path):
     (tmp_path / "file").write_text("")
     saver = Saver(Checkpoints(tmp_path / "file" / "below"), print)
     with pytest.raises(JobError, match="cannot be written"):

@@ -55,7 +55,7 @@ def whole(tmp_path_factory, tiny):
     return folder_digest(folder), time.monotonic() - started
 
 
-def test_killed_at_random_times_it_ends_bitwise_the_same(tmp_path, tiny, whole):
+def test_randomly_killed_training_is_bitwise_identical(tmp_path, tiny, whole):
     digest, seconds = whole
     chance = random.Random(1)
     kills = runs = 0

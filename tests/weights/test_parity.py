@@ -60,7 +60,7 @@ def near(found: Tensor, expected: Tensor, tolerance: float) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(("source", "name"), CASES)
-def test_logits_and_feature_maps_equal_the_original(source, name):
+def test_logits_and_feature_maps_match_original(source, name):
     architecture = get_architecture(source, name)
     network = architecture.network
     torch.manual_seed(1)
@@ -137,7 +137,7 @@ def test_every_name_is_mapped_once_and_norms_match(source, name):
     assert norms == {(architecture.norm.eps, architecture.norm.momentum)}
 
 
-def test_lite_checkpoints_have_the_other_names_without_squeeze_and_excitation():
+def test_lite_checkpoints_lack_squeeze_and_excitation_names():
     lite = get_architecture("google", "efficientnet-lite0").network
     rules = SOURCES["google"].rules["efficientnet"]
     ours = build(lite).state_dict()
