@@ -19,12 +19,12 @@ def test_exception_tree_in_docstring_matches():
     drawn: dict[str, str | None] = {}
     above: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
-        found = re.match(r"^    ((?:[│ ]   )*)(?:[├└]── )?([A-Z]\w+)\b", line)
-        if found is None:
+        result = re.match(r"^    ((?:[│ ]   )*)(?:[├└]── )?([A-Z]\w+)\b", line)
+        if result is None:
             continue
-        depth = len(found[1]) // 4 + ("──" in line)
-        above[depth:] = [found[2]]
-        drawn[found[2]] = above[depth - 1] if depth else None
+        depth = len(result[1]) // 4 + ("──" in line)
+        above[depth:] = [result[2]]
+        drawn[result[2]] = above[depth - 1] if depth else None
     real = {name: None if cls is TriscaleError else cls.__bases__[0].__name__ for name, cls in CLASSES.items()}
     assert drawn == real
 

@@ -58,14 +58,14 @@ def imports(path: Path) -> list[tuple[str, ast.AST, bool]]:
         top.add(id(node))
         if isinstance(node, ast.If):
             top |= {id(inner) for inner in node.body}
-    found = []
+    result = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [(alias.name, node, id(node) in top) for alias in node.names]
+            result += [(alias.name, node, id(node) in top) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.append((node.module or "", node, id(node) in top))
-    return found
+            result.append((node.module or "", node, id(node) in top))
+    return result
 
 
 SUBPACKAGES = {
@@ -110,8 +110,8 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
                 if following not in reached[node]:
                     reached[node].add(following)
                     waiting.append(following)
-    found = {frozenset(other for other in reached[node] if node in reached.get(other, ())) for node in graph}
-    return [set(group) for group in found if len(group) > 1]
+    result = {frozenset(other for other in reached[node] if node in reached.get(other, ())) for node in graph}
+    return [set(group) for group in result if len(group) > 1]
 
 
 def test_imports_follow_layer_table():

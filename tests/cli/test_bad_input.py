@@ -250,9 +250,9 @@ def test_invalid_profile_command_options_are_rejected(capsys, tmp_path):
 
 
 def test_profile_of_another_device_is_accepted_with_warning(capsys, predictor_file):
-    seen = run(capsys, "scale", "resnet18", "--budget", "20ms", "--profile", predictor_file)
-    assert seen.code == 0
-    assert "another device" in " ".join(seen.out.split())
+    result = run(capsys, "scale", "resnet18", "--budget", "20ms", "--profile", predictor_file)
+    assert result.code == 0
+    assert "another device" in " ".join(result.out.split())
     data = json.loads(run(capsys, "scale", "resnet18", "--budget", "20ms", "--profile", predictor_file, "--json").out)
     assert data["latency"]["forecast_ms"] <= 20
     assert data["fit"]["limits"][0]["requested"] == 20_000

@@ -10,11 +10,11 @@ from cli.command import run
 
 
 def test_list_shows_every_network_with_cost(capsys):
-    seen = run(capsys, "list")
-    assert seen.code == 0
+    result = run(capsys, "list")
+    assert result.code == 0
     for name in ts.names():
-        assert name in seen.out
-    assert "386M" in seen.out
+        assert name in result.out
+    assert "386M" in result.out
 
 
 def test_list_json_is_exact(capsys):
@@ -70,9 +70,9 @@ def test_law_is_read_from_file(capsys, tmp_path):
 
 def test_every_command_has_help(capsys):
     for command in ("", "list", "show", "scale", "demo", "fit", "train", "evaluate", "predict", "measure", "export"):
-        seen = run(capsys, *command.split(), "--help")
-        assert seen.code == 0
-        assert "Usage: triscale" in seen.out
+        result = run(capsys, *command.split(), "--help")
+        assert result.code == 0
+        assert "Usage: triscale" in result.out
 
 
 def test_version_is_printed(capsys):
@@ -81,10 +81,10 @@ def test_version_is_printed(capsys):
 
 def test_debug_shows_the_traceback():
     command = [sys.executable, "-m", "triscale", "show", "nothing", "--debug"]
-    seen = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert seen.returncode == 1
-    assert "Traceback" in seen.stderr
-    assert "NetworkError" in seen.stderr
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "NetworkError" in result.stderr
 
 
 def test_lines_fit_in_80_columns(capsys):
@@ -99,13 +99,13 @@ def test_list_and_scale_do_not_import_torch():
         "try:\n    main(['scale', 'efficientnet_b0', '--phi', '1'])\nexcept SystemExit:\n    pass\n"
         "print(sorted({'torch', 'torchvision', 'matplotlib', 'sklearn'} & set(sys.modules)))"
     )
-    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert seen.stdout.splitlines()[-1] == "[]"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
 
 
 def test_demo_only_data_writes_data(capsys, tmp_path):
-    seen = run(capsys, "demo", "--only-data", "--out", tmp_path)
-    assert seen.out.strip() == str(tmp_path / "digits")
+    result = run(capsys, "demo", "--only-data", "--out", tmp_path)
+    assert result.out.strip() == str(tmp_path / "digits")
     assert sorted(path.name for path in (tmp_path / "digits").iterdir()) == ["test", "train"]
     assert len(list((tmp_path / "digits").rglob("*.png"))) == 1797
 

@@ -13,12 +13,12 @@ from triscale.network.spec import Network
 
 def test_published_tables_fit_80_columns(capsys, monkeypatch):
     monkeypatch.setattr("triscale.cli.support.terminal.console.width", 80)
-    seen = run(capsys, "compare", "--published")
-    assert seen.code == 0
-    assert all(len(line.rstrip()) <= 80 for line in seen.out.splitlines())
-    assert "385,814,752" in seen.out
-    assert "14,570,749,952" in seen.out
-    marked = [line.split()[:2] for line in seen.out.splitlines() if line.rstrip().endswith("*")]
+    result = run(capsys, "compare", "--published")
+    assert result.code == 0
+    assert all(len(line.rstrip()) <= 80 for line in result.out.splitlines())
+    assert "385,814,752" in result.out
+    assert "14,570,749,952" in result.out
+    marked = [line.split()[:2] for line in result.out.splitlines() if line.rstrip().endswith("*")]
     assert marked == [
         ["resnet50", "d=4"],
         ["resnet50", "w=2"],
@@ -37,10 +37,10 @@ def test_published_tables_json(capsys):
 
 def test_comparison_lists_networks(capsys, monkeypatch):
     monkeypatch.setattr("triscale.cli.support.terminal.console.width", 80)
-    seen = run(capsys, "compare", "--baseline", "mobilenet_v2", "--times", 3, "--phi", -1)
-    assert seen.code == 0
-    assert all(way in seen.out for way in ("depth", "width", "resolution", "compound"))
-    assert all(len(line.rstrip()) <= 80 for line in seen.out.splitlines())
+    result = run(capsys, "compare", "--baseline", "mobilenet_v2", "--times", 3, "--phi", -1)
+    assert result.code == 0
+    assert all(way in result.out for way in ("depth", "width", "resolution", "compound"))
+    assert all(len(line.rstrip()) <= 80 for line in result.out.splitlines())
 
     data = json.loads(run(capsys, "compare", "--baseline", "mobilenet_v2", "--times", 3, "--json").out)
     for contender in data["contenders"]:

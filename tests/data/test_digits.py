@@ -20,12 +20,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_digits_have_train_and_test_split(folder: Path) -> None:
-    found = scan(folder)
-    assert found.classes == tuple("0123456789")
-    assert (len(found.train), len(found.test), len(found.bad)) == (1438, 359, 0)
-    assert found.sides == (32, 32, 32)
-    for name in found.classes:
-        train, test = found.counts["train"][name], found.counts["test"][name]
+    result = scan(folder)
+    assert result.classes == tuple("0123456789")
+    assert (len(result.train), len(result.test), len(result.bad)) == (1438, 359, 0)
+    assert result.sides == (32, 32, 32)
+    for name in result.classes:
+        train, test = result.counts["train"][name], result.counts["test"][name]
         assert abs(test / (train + test) - 0.2) < 0.01
 
 

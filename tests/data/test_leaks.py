@@ -63,9 +63,9 @@ def test_reencoded_test_image_is_found_on_disk(tmp_path: Path) -> None:
     write_classes(tmp_path / "test", {"a": 3, "b": 3}, seed=1)
     with Image.open(tmp_path / "train" / "b" / "002.png") as image:
         image.resize((40, 40), Image.Resampling.BICUBIC).save(tmp_path / "test" / "b" / "copy.jpg", quality=90)
-    found = scan(tmp_path)
-    copies = find_duplicates(found)
-    (leak,) = find_leaks(make_split(found, duplicates=copies), copies)
+    result = scan(tmp_path)
+    copies = find_duplicates(result)
+    (leak,) = find_leaks(make_split(result, duplicates=copies), copies)
     assert leak == Leak("test/b/copy.jpg", "test", "train/b/002.png", leak.copy_split, "reencoded")
 
 
@@ -76,22 +76,22 @@ GROUPS = st.lists(st.lists(st.integers(0, 59), min_size=2, max_size=6, unique=Tr
 def test_split_never_separates_duplicates(groups: list[list[int]], seed: int, share: float) -> None:
     images = tuple(ScannedImage(f"{i % 2}/{i:02d}", i % 2, 8, 8, 1, "PNG") for i in range(60))
     copies = Duplicates(exact=tuple(tuple(images[i].path for i in group) for group in groups))
-    found = Scan(root="/", classes=("0", "1"), unsplit=images)
+    result = Scan(root="/", classes=("0", "1"), unsplit=images)
     different = 60 - sum(len(group) - 1 for group in copies.groups)
     leading = [image.label for image in images if all(image.path not in group[1:] for group in copies.groups)]
     assert len(leading) == different
     if min(leading.count(0), leading.count(1)) < 3:
         with pytest.raises(DataError, match="not copies of each other"):
-            make_split(found, seed=seed, test_share=share, duplicates=copies)
+            make_split(result, seed=seed, test_share=share, duplicates=copies)
         return
-    split = make_split(found, seed=seed, test_share=share, duplicates=copies)
+    split = make_split(result, seed=seed, test_share=share, duplicates=copies)
     assert find_leaks(split, copies) == ()
     paths = [sample.path for part in (split.train, split.val, split.test) for sample in part]
     assert sorted(paths) == sorted(image.path for image in images)
     for part in (split.train, split.val, split.test):
         assert {sample.label for sample in part} == {0, 1}
     assert make_split(
-        found.model_copy(update={"unsplit": images[::-1]}), seed=seed, test_share=share, duplicates=copies
+        result.model_copy(update={"unsplit": images[::-1]}), seed=seed, test_share=share, duplicates=copies
     ) == (split)
 
 

@@ -72,8 +72,8 @@ def test_persistent_workers_and_cache_do_not_change_batches(split: Split, worker
 
 
 def test_order_differs_between_epochs_and_seeds(split: Split) -> None:
-    seen = [digest for epoch in range(3) for digest in one_epoch(split, epoch)]
-    assert len(set(seen)) == len(seen)
+    result = [digest for epoch in range(3) for digest in one_epoch(split, epoch)]
+    assert len(set(result)) == len(result)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 40, 1000])
@@ -144,12 +144,12 @@ def test_workers_ignore_stop_signals(split: Split) -> None:
     before = workers_now()
     with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5, workers=2) as loader:
         batches = loader.epoch(0)
-        seen = [next(batches)]
+        result = [next(batches)]
         for pid in workers_now() - before:
             os.kill(pid, signal.SIGTERM)
             os.kill(pid, signal.SIGINT)
-        seen += list(batches)
-        assert len(seen) == loader.num_steps
+        result += list(batches)
+        assert len(result) == loader.num_steps
         assert len(workers_now() - before) == 2
     assert workers_now() == before
 
@@ -168,13 +168,13 @@ def interrupted(split: Split, signal_number: int, *, workers: int = 2, every: in
     """Return the digests of an epoch's batches while workers receive signals."""
     before = workers_now()
     with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5, workers=workers, **options) as loader:
-        seen = []
+        result = []
         for number, batch in enumerate(loader.epoch(1)):
-            seen += digests([batch])
+            result += digests([batch])
             if number % every == 0 and number // every < 2:
                 os.kill(sorted(workers_now() - before)[number % workers], signal_number)
     assert workers_now() == before
-    return seen
+    return result
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])

@@ -42,20 +42,20 @@ def refused(file: Path) -> str:
 
 def test_labels_are_read_from_manifest(folder: Path) -> None:
     lines = [f"pool/{index:02d}.png,{'even' if index % 2 == 0 else 'odd'}" for index in range(20)]
-    found = scan(write(folder, "path,label", *lines))
-    assert found.root == str(folder)
-    assert found.classes == ("even", "odd")
-    assert found.counts == {"unsplit": {"even": 10, "odd": 10}}
-    assert all(image.label == int(image.path[5:7]) % 2 for image in found.unsplit)
-    assert len(make_split(found).test) == 4
+    result = scan(write(folder, "path,label", *lines))
+    assert result.root == str(folder)
+    assert result.classes == ("even", "odd")
+    assert result.counts == {"unsplit": {"even": 10, "odd": 10}}
+    assert all(image.label == int(image.path[5:7]) % 2 for image in result.unsplit)
+    assert len(make_split(result).test) == 4
 
 
 def test_splits_are_read_in_any_column_order(folder: Path) -> None:
     parts = ["train"] * 12 + ["Valid"] * 4 + ["test"] * 4
     lines = [f"{part},c{index % 2},pool/{index:02d}.png" for index, part in enumerate(parts)]
-    found = scan(write(folder, "split,label,path", *reversed(lines)))
-    assert (len(found.train), len(found.val), len(found.test)) == (12, 4, 4)
-    assert [image.path for image in found.train] == [f"pool/{index:02d}.png" for index in range(12)]
+    result = scan(write(folder, "split,label,path", *reversed(lines)))
+    assert (len(result.train), len(result.val), len(result.test)) == (12, 4, 4)
+    assert [image.path for image in result.train] == [f"pool/{index:02d}.png" for index in range(12)]
 
 
 def test_quotes_bom_and_empty_lines_are_accepted(folder: Path) -> None:
@@ -73,7 +73,7 @@ def test_existing_paths_outside_folder_are_accepted(folder: Path, tmp_path: Path
         folder, "path,label", "../outside.png,a", f"{tmp_path}/absolute.png,b", f"{inside},a", "pool/../pool/01.png,b"
     )
     outside = {f"{tmp_path}/outside.png", f"{tmp_path}/absolute.png"}
-    assert {found.path for found in read_manifest(file).files["unsplit"]} == {*outside, "pool/00.png", "pool/01.png"}
+    assert {result.path for result in read_manifest(file).files["unsplit"]} == {*outside, "pool/00.png", "pool/01.png"}
     assert {image.path for image in scan(file).unsplit} == {*outside, "pool/00.png", "pool/01.png"}
     message = refused(write(folder, "path,label", "../nothing.png,a", "/nothing/at/all.png,b", f"{inside},a"))
     assert "2 of 3 files" in message
@@ -86,7 +86,7 @@ def test_symlink_before_dots_is_resolved(folder: Path, tmp_path: Path) -> None:
     noise(61).save(folder / "x.png")
     (folder / "link").symlink_to(tmp_path / "far" / "deep")
     file = write(folder, "path,label", "link/../x.png,a", "x.png,b")
-    paths = [found.path for found in read_manifest(file).files["unsplit"]]
+    paths = [result.path for result in read_manifest(file).files["unsplit"]]
     assert [(folder / path).resolve() for path in paths] == [tmp_path / "far" / "x.png", folder / "x.png"]
 
 
@@ -149,11 +149,11 @@ def test_any_label_round_trips_or_is_rejected(folder: Path, labels: list[str]) -
             writer = csv.writer(opened)
             writer.writerow(("path", "label"))
             writer.writerows((f"pool/{index:02d}.png", label) for index, label in enumerate(labels))
-        found = read_manifest(folder / "any.csv").files["unsplit"]
+        result = read_manifest(folder / "any.csv").files["unsplit"]
     except (DataError, UnicodeEncodeError, csv.Error):
         return
-    assert len(found) == len(labels)
-    assert all(image.class_name == image.class_name.strip() and image.class_name for image in found)
+    assert len(result) == len(labels)
+    assert all(image.class_name == image.class_name.strip() and image.class_name for image in result)
 
 
 def test_message_without_pyarrow_says_how_to_install_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,22 +159,22 @@ def test_every_named_dataset_is_tested() -> None:
 def test_local_copy_is_read_with_official_splits(tmp_path: Path, name: str) -> None:
     make, train, test, classes = MADE[name]
     make(tmp_path / "copy")
-    found = scan(f"{name}:{tmp_path / 'copy'}")
-    assert (len(found.train), len(found.test), len(found.classes)) == (train, test, classes)
-    assert found.bad == ()
-    assert not found.val
-    split = make_split(found, val_share=0.25)
+    result = scan(f"{name}:{tmp_path / 'copy'}")
+    assert (len(result.train), len(result.test), len(result.classes)) == (train, test, classes)
+    assert result.bad == ()
+    assert not result.val
+    split = make_split(result, val_share=0.25)
     assert len(split.test) == test
     assert split.val
 
 
 def test_sizes_match_paper_table() -> None:
     """Table 4 of Tan & Le 2019, except for the test split of Pets, which its authors give as 3669."""
-    sizes = {name: (found.train, found.test, found.classes) for name, found in NAMED.items()}
+    sizes = {name: (result.train, result.test, result.classes) for name, result in NAMED.items()}
     assert sizes["food101"] == (75750, 25250, 101)
     assert sizes["fgvc_aircraft"] == (6667, 3333, 100)
     assert sizes["flowers102"] == (2040, 6149, 102)
-    assert {name for name, found in NAMED.items() if found.metric == "mean_class_accuracy"} == {
+    assert {name for name, result in NAMED.items() if result.metric == "mean_class_accuracy"} == {
         "oxford_iiit_pet",
         "fgvc_aircraft",
         "flowers102",
@@ -182,7 +182,9 @@ def test_sizes_match_paper_table() -> None:
 
 
 def by_class(layout: Layout, role: str) -> list[tuple[str, str]]:
-    return sorted((Path(found.path).name, found.class_name.lower().replace("_", " ")) for found in layout.files[role])
+    return sorted(
+        (Path(result.path).name, result.class_name.lower().replace("_", " ")) for result in layout.files[role]
+    )
 
 
 def test_pets_aircraft_and_food_match_torchvision(tmp_path: Path) -> None:
@@ -266,9 +268,9 @@ def test_offline_message_says_where_to_put_a_copy(monkeypatch: pytest.MonkeyPatc
 def test_folder_with_the_name_of_a_dataset_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert is_named("cifar10")
-    found = named_dataset("flowers102:somewhere")
-    assert found is not None
-    assert found.classes == 102
+    result = named_dataset("flowers102:somewhere")
+    assert result is not None
+    assert result.classes == 102
     (tmp_path / "cifar10").mkdir()
     assert not is_named("cifar10")
     assert named_dataset("photos") is None

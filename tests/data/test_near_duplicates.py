@@ -24,8 +24,8 @@ def test_duplicates_are_found_across_cell_borders(seed: int, contrast: float, no
     coarse = rng.normal(0, contrast, (300, 4, 4)).repeat(4, axis=1).repeat(4, axis=2).reshape(300, 256)
     originals = rng.uniform(100, 156, (300, 1)) + coarse
     copies = originals + brighter + rng.normal(0, noise, originals.shape)
-    found = find_similar(*fingerprints(np.concatenate([originals, copies])))
-    assert {(pair.first, pair.second) for pair in found} >= {(index, index + 300) for index in range(300)}
+    result = find_similar(*fingerprints(np.concatenate([originals, copies])))
+    assert {(pair.first, pair.second) for pair in result} >= {(index, index + 300) for index in range(300)}
 
 
 def test_similar_images_are_not_certain_duplicates() -> None:

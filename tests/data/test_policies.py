@@ -72,11 +72,11 @@ def test_geometry_at_magnitude_17_matches_released_code(name: str, argument: flo
     theirs = timm_augment.NAME_TO_OP[name]
     options = {"fillcolor": (128, 128, 128), "resample": Image.Resampling.BILINEAR}
     expected = {np.asarray(theirs(image, sign * argument, **options)).tobytes() for sign in (1, -1)}
-    seen = set()
+    result = set()
     for seed in range(20):
         torch.manual_seed(seed)
-        seen.add(np.asarray(OPERATIONS[name](image, 17, RANDAUGMENT)).tobytes())
-    assert seen == expected
+        result.add(np.asarray(OPERATIONS[name](image, 17, RANDAUGMENT)).tobytes())
+    assert result == expected
 
 
 def test_translation_depends_on_policy_and_image_size() -> None:
@@ -102,11 +102,11 @@ def test_augmentation_keeps_size_and_mode(seed: int, magnitude: float) -> None:
 
 
 def test_operations_are_sampled_uniformly(monkeypatch) -> None:
-    seen = dict.fromkeys(OPERATIONS, 0)
+    result = dict.fromkeys(OPERATIONS, 0)
 
     def count(name: str):
         def operation(image, level, strength):
-            seen[name] += 1
+            result[name] += 1
             return image
 
         return operation
@@ -118,4 +118,4 @@ def test_operations_are_sampled_uniformly(monkeypatch) -> None:
     for _ in range(2000):
         RandAugment(2, 9)(image)
     expected = 4000 / len(OPERATIONS)
-    assert all(abs(times - expected) < 5 * expected**0.5 for times in seen.values())
+    assert all(abs(times - expected) < 5 * expected**0.5 for times in result.values())

@@ -59,8 +59,8 @@ def bucket(tmp_path: Path) -> str:
     return "".join(character if character.isalnum() else "-" for character in tmp_path.name.lower())[-50:].strip("-")
 
 
-def moved(found: Scan, root: str) -> Scan:
-    return found.model_copy(update={"root": root})
+def moved(result: Scan, root: str) -> Scan:
+    return result.model_copy(update={"root": root})
 
 
 def test_remote_class_folders_match_local_and_are_fetched_once(
@@ -70,11 +70,11 @@ def test_remote_class_folders_match_local_and_are_fetched_once(
     (images / "d" / ".hidden.png").write_bytes(b"hidden")
     (images / "stray.png").write_bytes((images / "d" / "001.png").read_bytes())
     url = s3.upload(bucket, images, "some/prefix/")
-    found = scan(url)
-    assert found == moved(scan(images), url)
+    result = scan(url)
+    assert result == moved(scan(images), url)
     assert s3.fetched(".png") == 24
-    assert scan(url + "/") == found
-    store = open_store(found.root)
+    assert scan(url + "/") == result
+    store = open_store(result.root)
     assert store.read("d/003.png") == (images / "d" / "003.png").read_bytes()
     assert pickle.loads(pickle.dumps(store)).missing(["d/003.png", "d/999.png"]) == ["d/999.png"]
     assert s3.fetched(".png") == 24
@@ -115,8 +115,8 @@ def test_shards_are_downloaded_completely(
         write_classes(tmp_path / "images" / part, {"a": 8, "b": 8}, seed=number)
     pack(scan(tmp_path / "images"), tmp_path / "shards", shard_bytes=20_000)
     url = s3.upload(bucket, tmp_path / "shards", "shards/")
-    found = scan(url)
-    assert found == moved(scan(tmp_path / "images"), url)
+    result = scan(url)
+    assert result == moved(scan(tmp_path / "images"), url)
     before = s3.fetched(".tar")
     assert before > len(list((tmp_path / "shards").glob("*.tar"))), "larger ones come in pieces"
     split = make_split(scan(url))
@@ -161,11 +161,11 @@ def test_failed_listing_is_retried(s3: storages.Storage, bucket: str, tmp_path: 
 
 def test_cached_dataset_needs_no_network(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     url = s3.upload(bucket, write_classes(tmp_path / "images", {"a": 5, "b": 5}))
-    found = scan(url)
+    result = scan(url)
     s3.down = True
     with pytest.warns(UserWarning, match="using the cached list of objects instead"):
-        assert scan(url) == found
-    split = make_split(found)
+        assert scan(url) == result
+    split = make_split(result)
     check_present(split)
     assert list(eval_batches(split.test, split.root, Preprocessing(resolution=8), batch=4))
     with pytest.raises(DataError, match="could not be downloaded in 3 attempts"):
@@ -198,13 +198,13 @@ def test_deleted_or_forbidden_object_is_reported(s3: storages.Storage, bucket: s
 
 def test_damaged_cache_file_is_downloaded_again(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     url = s3.upload(bucket, write_classes(tmp_path / "images", {"a": 3, "b": 3}))
-    found = scan(url)
+    result = scan(url)
     for path in (cache_folder() / "remote" / "files").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:10])
     for path in (cache_folder() / "remote").glob("*/listing.json"):
         path.write_text("{")
-    assert scan(url) == found
+    assert scan(url) == result
 
 
 def test_invalid_urls_are_rejected(s3: storages.Storage, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,9 +239,9 @@ def test_concurrent_fetches_give_the_same_scan(s3: storages.Storage, bucket: str
 
 def test_forked_process_opens_its_own_connection(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
-    found = scan(s3.upload(bucket, images))
-    store = open_store(found.root)
-    paths = [image.path for image in found.unsplit]
+    result = scan(s3.upload(bucket, images))
+    store = open_store(result.root)
+    paths = [image.path for image in result.unsplit]
     assert store.read(paths[0])
 
     def forget_and_read() -> None:

@@ -23,17 +23,17 @@ def test_images_are_listed_by_role_with_size_and_format(tmp_path: Path) -> None:
     write_classes(tmp_path / "test", {"a": 1, "b": 1})
     content = encode(Image.new("RGB", (40, 30)), "JPEG")
     (tmp_path / "train" / "a" / "wide.png").write_bytes(content)
-    found = scan(tmp_path)
-    assert found.root == str(tmp_path)
-    assert found.classes == ("a", "b")
-    wide = found.train[1]
+    result = scan(tmp_path)
+    assert result.root == str(tmp_path)
+    assert result.classes == ("a", "b")
+    wide = result.train[1]
     assert wide == ScannedImage(
         "train/a/wide.png", 0, 40, 30, len(content), "JPEG", hashlib.sha256(content).hexdigest(), wide.fingerprint
     )
-    assert found.counts == {"train": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}}
-    assert found.num_images == 6
-    assert found.sides == (16, 16, 30)
-    assert Scan.from_json(found.to_json()) == found
+    assert result.counts == {"train": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}}
+    assert result.num_images == 6
+    assert result.sides == (16, 16, 30)
+    assert Scan.from_json(result.to_json()) == result
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
@@ -73,9 +73,9 @@ def test_nothing_is_written_into_image_folder(tmp_path: Path) -> None:
 def test_single_bad_file_is_listed_and_skipped(tmp_path: Path) -> None:
     write_classes(tmp_path, {"a": 3, "b": 3})
     (tmp_path / "a" / "001.png").write_bytes(b"")
-    found = scan(tmp_path)
-    assert found.bad == (BadFile("a/001.png", "empty"),)
-    assert [image.path for image in found.unsplit[:2]] == ["a/000.png", "a/002.png"]
+    result = scan(tmp_path)
+    assert result.bad == (BadFile("a/001.png", "empty"),)
+    assert [image.path for image in result.unsplit[:2]] == ["a/000.png", "a/002.png"]
 
 
 def test_hostile_files_among_many_are_listed(tmp_path: Path) -> None:
@@ -86,14 +86,14 @@ def test_hostile_files_among_many_are_listed(tmp_path: Path) -> None:
     noise(1).save(tmp_path / "b" / "folder.jpg" / "inside.png")
     os.mkfifo(tmp_path / "b" / "pipe.png")
     (tmp_path / "stray.png").write_bytes((tmp_path / "a" / "000.png").read_bytes())
-    found = scan(tmp_path)
-    assert {file.path: file.reason.split(" (")[0] for file in found.bad} == {
+    result = scan(tmp_path)
+    assert {file.path: file.reason.split(" (")[0] for file in result.bad} == {
         "stray.png": "is outside every class folder",
         "a/text.jpg": "not an image",
         "a/dangling.png": "cannot be read",
         "b/pipe.png": "not a regular file",
     }
-    assert "b/folder.jpg/inside.png" in [image.path for image in found.unsplit]
+    assert "b/folder.jpg/inside.png" in [image.path for image in result.unsplit]
 
 
 def test_name_that_is_not_utf8_is_a_bad_file(tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_name_that_is_not_utf8_is_a_bad_file(tmp_path: Path) -> None:
         shutil.copy(tmp_path / "a" / "000.png", tmp_path / "a" / os.fsdecode(b"\xff.png"))
     except OSError:
         pytest.skip("this file system takes text only")
-    found = scan(tmp_path)
-    assert found.bad == (BadFile(r"a/\xff.png", "the name is not valid UTF-8"),)
-    assert Scan.from_json(found.to_json()) == found
+    result = scan(tmp_path)
+    assert result.bad == (BadFile(r"a/\xff.png", "the name is not valid UTF-8"),)
+    assert Scan.from_json(result.to_json()) == result
 
 
 def refused(root: Path) -> str:
@@ -189,7 +189,7 @@ def test_train_and_test_classes_must_match(tmp_path: Path) -> None:
 def test_labels_follow_class_name_order(tmp_path: Path) -> None:
     for role in ("train", "val"):
         write_classes(tmp_path / role, {"10": 1, "9": 1, "a b": 1})
-    found = scan(tmp_path)
-    assert found.classes == ("10", "9", "a b")
-    for images in found.by_role.values():
-        assert all(image.path.split("/")[1] == found.classes[image.label] for image in images)
+    result = scan(tmp_path)
+    assert result.classes == ("10", "9", "a b")
+    for images in result.by_role.values():
+        assert all(image.path.split("/")[1] == result.classes[image.label] for image in images)

@@ -160,8 +160,8 @@ def test_interrupted_scan_caches_finished_files(tmp_path: Path, decoded: Counted
 
     with pytest.raises(KeyboardInterrupt):
         scan(images, progress=stop)
-    seen = decoded.number
-    assert decoded.of(images) == 400 - seen
+    result = decoded.number
+    assert decoded.of(images) == 400 - result
 
 
 def test_shards_are_cached_too(tmp_path: Path, decoded: Counted) -> None:

@@ -67,18 +67,18 @@ def refused(root: Path) -> str:
     return str(caught.value)
 
 
-def labels(found: Scan) -> dict[str, str]:
-    return {image.path: found.classes[image.label] for images in found.by_role.values() for image in images}
+def labels(result: Scan) -> dict[str, str]:
+    return {image.path: result.classes[image.label] for images in result.by_role.values() for image in images}
 
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_every_tar_format_is_read(tmp_path: Path, kind: int) -> None:
     write_tar(tmp_path / "shards" / "0.tar", samples(range(6)), kind)
     write_tar(tmp_path / "shards" / "1.tar", samples(range(6, 11)), kind)
-    found = scan(tmp_path / "shards")
-    assert found.root == str(tmp_path / "shards")
-    assert labels(found) == {f"{number:04d}.png": str(number % 2) for number in range(11)}
-    store = open_store(found.root)
+    result = scan(tmp_path / "shards")
+    assert result.root == str(tmp_path / "shards")
+    assert labels(result) == {f"{number:04d}.png": str(number % 2) for number in range(11)}
+    store = open_store(result.root)
     assert all(store.read(f"{number:04d}.png") == picture(number) for number in range(11))
 
 
@@ -87,8 +87,8 @@ def test_splits_are_read_from_names_or_folders(tmp_path: Path) -> None:
         write_tar(tmp_path / "names" / f"set-{part}-000000.tar", samples(range(4)))
         write_tar(tmp_path / "folders" / part / "000000.tar", samples(range(4)))
     for root in (tmp_path / "names", tmp_path / "folders"):
-        found = scan(root)
-        assert {role: [image.path for image in images] for role, images in found.by_role.items()} == {
+        result = scan(root)
+        assert {role: [image.path for image in images] for role, images in result.by_role.items()} == {
             role: [f"{role}/{number:04d}.png" for number in range(4)] for role in ("train", "val", "test")
         }
     train = write_tar(tmp_path / "train only" / "train-0.tar", samples(range(4)))
@@ -116,9 +116,9 @@ def test_class_names_are_read_from_file(tmp_path: Path, name: str) -> None:
     names = ["zebra", "ärger", "10"]
     write_tar(tmp_path / "0.tar", samples(range(6), 3))
     (tmp_path / name).write_text(json.dumps(names) if name.endswith("json") else "\n".join(names), encoding="utf-8")
-    found = scan(tmp_path)
-    assert found.classes == tuple(names)
-    assert [image.label for image in found.unsplit] == [0, 1, 2, 0, 1, 2]
+    result = scan(tmp_path)
+    assert result.classes == tuple(names)
+    assert [image.label for image in result.unsplit] == [0, 1, 2, 0, 1, 2]
     (tmp_path / name).write_text('["a", "b"]' if name.endswith("json") else "a\nb\n")
     assert f"0002.png in {tmp_path} is of class 2, but {name} names 2 classes" in refused(tmp_path)
     (tmp_path / name).write_text('["a", "a", "b"]' if name.endswith("json") else "a\na\nb")
@@ -163,8 +163,8 @@ def test_bad_samples_are_listed_with_reason(tmp_path: Path) -> None:
     ]
     write_tar(tmp_path / "0.tar", samples(range(800)))
     write_tar(tmp_path / "1.tar", bad)
-    found = scan(tmp_path)
-    assert {file.path: file.reason for file in found.bad} == {
+    result = scan(tmp_path)
+    assert {file.path: file.reason for file in result.bad} == {
         "1.tar: no-label": "it has no .cls and no .json",
         "1.tar: no-image": "there is no image among its files (no-image.txt, no-image.cls)",
         "1.tar: two": "it has 2 images (two.png, two.jpg); expected one",
@@ -173,7 +173,7 @@ def test_bad_samples_are_listed_with_reason(tmp_path: Path) -> None:
         "1.tar: 0001": "its key occurs twice, in 0.tar and 1.tar",
         "text.png": "not an image (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)",
     }
-    assert found.num_images == 800
+    assert result.num_images == 800
     write_tar(tmp_path / "2.tar", [(name.replace(".", "-2."), content) for name, content in bad])
     assert "13 of 814 files" in refused(tmp_path)
 

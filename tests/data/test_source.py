@@ -65,7 +65,7 @@ def test_class_named_train_is_a_class(tmp_path: Path) -> None:
 
 def test_hidden_and_system_files_are_ignored(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "a/.1.jpg", "a/Thumbs.db", "a/@eaDir/1.jpg", "b/1.jpg", ".git/1.jpg", ".DS_Store")
-    assert [found.path for found in find_images(tmp_path).files["unsplit"]] == ["a/1.jpg", "b/1.jpg"]
+    assert [result.path for result in find_images(tmp_path).files["unsplit"]] == ["a/1.jpg", "b/1.jpg"]
 
 
 def test_images_outside_class_folders_are_stray(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_symbolic_link_loops_are_walked_once(tmp_path: Path) -> None:
     (tmp_path / "a" / "root").symlink_to(tmp_path)
     (tmp_path / "b" / "self").symlink_to(tmp_path / "b")
     (tmp_path / "b" / "other").symlink_to(tmp_path / "a" / "deep")
-    paths = [found.path for found in find_images(tmp_path).files["unsplit"]]
+    paths = [result.path for result in find_images(tmp_path).files["unsplit"]]
     assert paths == ["a/1.jpg", "a/deep/2.jpg", "b/1.jpg", "b/y/z/3.jpg"]
 
 
@@ -89,7 +89,7 @@ def test_linked_folders_elsewhere_are_followed(tmp_path: Path) -> None:
     root.mkdir()
     (root / "a").symlink_to(tmp_path / "store" / "x")
     (root / "b").symlink_to(tmp_path / "store" / "y")
-    assert [found.path for found in find_images(root).files["unsplit"]] == ["a/1.jpg", "b/1.jpg", "b/2.jpg"]
+    assert [result.path for result in find_images(root).files["unsplit"]] == ["a/1.jpg", "b/1.jpg", "b/2.jpg"]
 
 
 def test_self_linked_folder_does_not_loop(tmp_path: Path) -> None:

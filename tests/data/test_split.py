@@ -53,10 +53,12 @@ def test_splits_are_stratified(counts: list[int], seed: int, test: float, val: f
 
 @given(COUNTS, st.integers(0, 1000), st.randoms(use_true_random=False))
 def test_split_does_not_depend_on_scan_order(counts: list[int], seed: int, chance: random.Random) -> None:
-    found = scanned(counts)
-    shuffled = list(found.unsplit)
+    result = scanned(counts)
+    shuffled = list(result.unsplit)
     chance.shuffle(shuffled)
-    assert make_split(found.model_copy(update={"unsplit": tuple(shuffled)}), seed=seed) == make_split(found, seed=seed)
+    assert make_split(result.model_copy(update={"unsplit": tuple(shuffled)}), seed=seed) == make_split(
+        result, seed=seed
+    )
 
 
 def test_adding_a_class_keeps_split_of_others() -> None:

@@ -53,10 +53,10 @@ def made(count: int, seed: int = 0) -> Any:
     return datasets.Dataset.from_dict(rows, features=features())
 
 
-def check(found: Scan, role: str, expected: Any) -> None:
+def check(result: Scan, role: str, expected: Any) -> None:
     """Compare a split with the result of the library."""
-    store = open_store(found.root)
-    images = {int(image.path.rpartition("#")[2]): image for image in found.by_role[role]}
+    store = open_store(result.root)
+    images = {int(image.path.rpartition("#")[2]): image for image in result.by_role[role]}
     assert sorted(images) == list(range(len(expected)))
     for row, image in images.items():
         assert image.label == expected[row]["label"]
@@ -71,19 +71,19 @@ def refused(root: Path) -> str:
 
 def test_dataset_saved_to_disk_is_read(tmp_path: Path) -> None:
     made(12).save_to_disk(tmp_path / "set")
-    found = scan(tmp_path / "set")
-    assert found.classes == tuple(NAMES)
-    assert set(found.by_role) == {"unsplit"}
-    check(found, "unsplit", datasets.load_from_disk(str(tmp_path / "set")))
+    result = scan(tmp_path / "set")
+    assert result.classes == tuple(NAMES)
+    assert set(result.by_role) == {"unsplit"}
+    check(result, "unsplit", datasets.load_from_disk(str(tmp_path / "set")))
 
 
 def test_dataset_with_several_files_and_selected_rows_is_read(tmp_path: Path) -> None:
     made(30).select(range(29, 3, -2)).save_to_disk(tmp_path / "set", num_shards=2)
-    found = scan(tmp_path / "set")
+    result = scan(tmp_path / "set")
     saved = datasets.load_from_disk(str(tmp_path / "set"))
-    store = open_store(found.root)
+    store = open_store(result.root)
     paths = [f"data-{part:05d}-of-00002.arrow#{row}" for part, rows in ((0, 7), (1, 6)) for row in range(rows)]
-    assert [image.path for image in found.unsplit] == sorted(paths)
+    assert [image.path for image in result.unsplit] == sorted(paths)
     for row, path in enumerate(paths):
         assert np.array_equal(np.asarray(decode(store.read(path))), np.asarray(saved[row]["image"]))
 
@@ -91,9 +91,9 @@ def test_dataset_with_several_files_and_selected_rows_is_read(tmp_path: Path) ->
 def test_dataset_dict_splits_are_read(tmp_path: Path) -> None:
     parts = {"train": made(9), "validation": made(6, 100), "test": made(3, 200)}
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "set")
-    found = scan(tmp_path / "set")
+    result = scan(tmp_path / "set")
     for role, part in (("train", "train"), ("val", "validation"), ("test", "test")):
-        check(found, role, parts[part])
+        check(result, role, parts[part])
     datasets.DatasetDict({"train": parts["train"]}).save_to_disk(tmp_path / "one")
     assert set(scan(tmp_path / "one").by_role) == {"unsplit"}
     datasets.DatasetDict({"train": parts["train"], "extra": parts["test"]}).save_to_disk(tmp_path / "other")
@@ -109,12 +109,12 @@ def test_folder_of_parquet_files_is_read(tmp_path: Path, folder: str) -> None:
         rows.to_parquet(root / f"{part}-00000-of-00001.parquet", batch_size=64)
     (tmp_path / "set" / "README.md").write_text("about it")
     before = sorted(path for path in (tmp_path / "set").rglob("*"))
-    found = scan(tmp_path / "set")
+    result = scan(tmp_path / "set")
     for role, rows in parts.items():
-        check(found, role, rows)
+        check(result, role, rows)
     assert sorted(path for path in (tmp_path / "set").rglob("*")) == before
     kept = {path: path.stat().st_mtime_ns for path in (cache_folder() / "tables").iterdir()}
-    assert scan(tmp_path / "set") == found
+    assert scan(tmp_path / "set") == result
     assert {path: path.stat().st_mtime_ns for path in (cache_folder() / "tables").iterdir()} == kept
 
 
@@ -125,9 +125,9 @@ def test_parquet_of_other_writers_is_read(tmp_path: Path) -> None:
         "more": list(range(6)),
     }
     parquet.write_table(sys.modules["pyarrow"].table(table), tmp_path / "x.parquet")
-    found = scan(tmp_path)
-    assert found.classes == ("9", "10", "a", "b")
-    assert [found.classes[image.label] for image in found.unsplit] == table["label"]
+    result = scan(tmp_path)
+    assert result.classes == ("9", "10", "a", "b")
+    assert [result.classes[image.label] for image in result.unsplit] == table["label"]
 
 
 def test_image_files_referenced_by_rows_are_read(tmp_path: Path) -> None:
@@ -161,14 +161,14 @@ def test_rows_without_label_or_image_are_bad_files(tmp_path: Path) -> None:
     }
     rows["label"][4], rows["label"][5], rows["image"][6] = None, -1, None
     datasets.Dataset.from_dict(rows, features=features()).save_to_disk(tmp_path / "set")
-    found = scan(tmp_path / "set")
+    result = scan(tmp_path / "set")
     name = "data-00000-of-00001.arrow"
-    assert {file.path: file.reason for file in found.bad} == {
+    assert {file.path: file.reason for file in result.bad} == {
         f"{name}#4": "it has no label",
         f"{name}#5": "it has no label",
         f"{name}#6": "the row has no image",
     }
-    assert found.num_images == 597
+    assert result.num_images == 597
 
 
 def test_missing_or_ambiguous_columns_are_rejected(tmp_path: Path) -> None:
@@ -225,13 +225,13 @@ def test_scan_is_cached_and_rows_can_be_packed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(scan_cache, "RECENT_SECONDS", 0.01)
     made(30).save_to_disk(tmp_path / "set")
     time.sleep(0.05)
-    found = scan(tmp_path / "set")
+    result = scan(tmp_path / "set")
     monkeypatch.setattr(examine, "decode", lambda *arguments: pytest.fail("decoded again"))
-    assert scan(tmp_path / "set") == found
-    pack(found, tmp_path / "shards")
+    assert scan(tmp_path / "set") == result
+    pack(result, tmp_path / "shards")
     monkeypatch.undo()
     packed = scan(tmp_path / "shards")
-    assert packed == found.model_copy(update={"root": packed.root})
+    assert packed == result.model_copy(update={"root": packed.root})
 
 
 def test_message_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,10 +253,10 @@ def test_image_bytes_equal_hugging_face_datasets(tmp_path: Path) -> None:
     content = [encode(noise(number), kind) for number, kind in enumerate(("JPEG", "PNG", "WEBP") * 2)]
     rows = {"image": [{"bytes": one, "path": None} for one in content], "label": [0, 1, 2] * 2}
     datasets.Dataset.from_dict(rows, features=features()).save_to_disk(tmp_path / "set")
-    found = scan(tmp_path / "set")
-    store = open_store(found.root)
-    assert [store.read(image.path) for image in found.unsplit] == content
-    assert [image.format for image in found.unsplit] == ["JPEG", "PNG", "WEBP"] * 2
+    result = scan(tmp_path / "set")
+    store = open_store(result.root)
+    assert [store.read(image.path) for image in result.unsplit] == content
+    assert [image.format for image in result.unsplit] == ["JPEG", "PNG", "WEBP"] * 2
     with Image.open(io.BytesIO(content[0])) as expected:
         assert np.array_equal(np.asarray(decode(content[0])), np.asarray(expected))
 
@@ -281,8 +281,8 @@ def test_manifest_next_to_tables_and_archives_is_used(tmp_path: Path, kind: str,
     if folder == ".":
         (tmp_path / "set" / "more.tar").write_bytes(b"an archive")
         (tmp_path / "set" / "more.parquet").write_bytes(b"a table")
-    found = scan(file)
-    assert found.num_images == 12
-    split = make_split(found)
+    result = scan(file)
+    assert result.num_images == 12
+    split = make_split(result)
     check_present(split)
     assert open_store(split.root).read(split.test[0].path)

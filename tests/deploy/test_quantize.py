@@ -79,11 +79,11 @@ class Formula:
 def guarded(wrongs, folder, bound, slow=()):
     tool = Formula(wrongs)
     exact, labels = np.eye(2, dtype=np.float32)[[0] * 1000], np.zeros(1000, dtype=np.int64)
-    found = quantize(
+    result = quantize(
         tool, tool.logits, exact, labels, np.zeros((1, 3, 2, 2), np.float32), folder / "model.int8.x", engine="formula",
         calibration_images=100, slow=slow, bound=bound,
     )  # fmt: skip
-    return tool, found
+    return tool, result
 
 
 @settings(max_examples=60, deadline=None)
@@ -97,24 +97,24 @@ def test_fewest_blocks_stay_float_or_quantization_fails(tmp_path_factory, wrongs
             guarded(wrongs, folder, bound)
         assert list(folder.iterdir()) == []
         return
-    tool, found = guarded(wrongs, folder, bound)
-    kept = {block.name for block in found.blocks if block.kept_float}
-    assert found.lost_points <= bound
+    tool, result = guarded(wrongs, folder, bound)
+    kept = {block.name for block in result.blocks if block.kept_float}
+    assert result.lost_points <= bound
     assert sum(wrongs) / 10 <= bound or kept
     assert set((folder / "model.int8.x").read_text().split()) == kept
     # Noise is told apart by where it first shows; where two blocks are alike, either may stay.
     assert len(kept) <= needed + 1
-    assert found.attempts == len(tool.written)
-    assert 0 <= found.accuracy <= found.float_accuracy == 1
+    assert result.attempts == len(tool.written)
+    assert 0 <= result.accuracy <= result.float_accuracy == 1
 
 
 def test_blocks_without_int8_speedup_stay_float_and_are_marked(tmp_path):
-    tool, found = guarded([9, 2, 3, 50], tmp_path, 1.0, slow=("stages.0.blocks.0", "stages.0.blocks.1"))
+    tool, result = guarded([9, 2, 3, 50], tmp_path, 1.0, slow=("stages.0.blocks.0", "stages.0.blocks.1"))
     assert all(kept >= {"stages.0.blocks.0", "stages.0.blocks.1"} for kept in tool.written)
-    assert [(block.kept_float, block.for_speed) for block in found.blocks] == [
+    assert [(block.kept_float, block.for_speed) for block in result.blocks] == [
         (True, True), (True, True), (False, False), (True, False),
     ]  # fmt: skip
-    assert found.lost_points == pytest.approx(0.3)
+    assert result.lost_points == pytest.approx(0.3)
 
 
 def test_too_few_images_to_calibrate_with_are_rejected(tmp_path):
@@ -171,11 +171,11 @@ def test_every_quantizer_keeps_selected_blocks_in_float(subject, images, tmp_pat
 
 def test_single_outlier_does_not_widen_quantization_steps(subject, images, tmp_path):
     odd = np.concatenate([images, 100 * images[:1]])
-    exact, found = logits_of_model(subject.model, images), []
+    exact, result = logits_of_model(subject.model, images), []
     for calibration in (images, odd):
         QUANTIZERS["onnxruntime"](subject, calibration).write((), tmp_path / "model.int8.onnx")
-        found.append(signal_to_noise_ratio(exact, open_file(tmp_path / "model.int8.onnx", 1)(images)))
-    usual, with_odd = found
+        result.append(signal_to_noise_ratio(exact, open_file(tmp_path / "model.int8.onnx", 1)(images)))
+    usual, with_odd = result
     # The extremes of all images together would cost 20 log10(100) = 40 decibels; the mean over 49 costs about 10.
     assert with_odd > usual - 15
 
@@ -235,8 +235,8 @@ def test_fewest_float_blocks_among_equally_fast(times, place):
 
 
 def test_quantization_record_round_trips(tmp_path):
-    _, found = guarded([1, 40, 2, 0, 1], tmp_path, 1.0)
-    assert Quantized.from_json(found.to_json()) == found
-    assert [block.name for block in found.blocks if block.kept_float] == ["stages.0.blocks.1"]
-    assert found.lost_points == pytest.approx(0.4)
-    assert found.lost_error == pytest.approx(196 * math.sqrt(4 - 16 / 1000) / 1000)
+    _, result = guarded([1, 40, 2, 0, 1], tmp_path, 1.0)
+    assert Quantized.from_json(result.to_json()) == result
+    assert [block.name for block in result.blocks if block.kept_float] == ["stages.0.blocks.1"]
+    assert result.lost_points == pytest.approx(0.4)
+    assert result.lost_error == pytest.approx(196 * math.sqrt(4 - 16 / 1000) / 1000)

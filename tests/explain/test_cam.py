@@ -33,8 +33,8 @@ def test_grad_cam_of_linear_head_is_proportional_to_exact_map():
     images, classes = torch.randn(4, 3, 10, 10), torch.arange(4)
     features = model[1](model[0](images))
     exact = torch.einsum("nc,nchw->nhw", model[4].weight[classes], features).detach()
-    found = gradient_maps(model, images, classes)
-    np.testing.assert_allclose(found.numpy() * 25, exact.numpy(), atol=1e-5)
+    result = gradient_maps(model, images, classes)
+    np.testing.assert_allclose(result.numpy() * 25, exact.numpy(), atol=1e-5)
 
 
 def test_network_without_feature_maps_is_rejected():

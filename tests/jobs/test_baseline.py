@@ -56,9 +56,9 @@ def test_search_result_is_usable_and_second_call_reuses_it(capsys, folder, tiny_
     out = tmp_path / "search"
     arguments = ("search", "baseline", folder, "--skeleton", tiny_file, "--space", space_file, "--target", "0.15M",
                  "--out", out, *OPTIONS)  # fmt: skip
-    seen = run(capsys, *arguments)
-    assert seen.code == 0, seen.err
-    assert "found few-" in seen.out
+    result = run(capsys, *arguments)
+    assert result.code == 0, result.err
+    assert "found few-" in result.out
     found = BaselineSearchResult.load(out / "found.json")
     assert len(found.evaluated) == 4
     assert found.evaluator == "training"
@@ -183,7 +183,7 @@ def test_latency_is_predicted_with_profile(folder, tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--target", "1k"), "no network of the space few costs 1.00k MACs: the nearest has"),
         (("--target", "20MB"), "must be one of MACs, parameters or time"),
@@ -202,11 +202,11 @@ def test_latency_is_predicted_with_profile(folder, tiny, tmp_path):
         (("--target", "1ms", "--storage", "postgresql://localhost/none"), "belong to one machine"),
     ],
 )
-def test_invalid_requests_are_rejected(capsys, folder, tiny_file, space_file, tmp_path, options, said):
+def test_invalid_requests_are_rejected(capsys, folder, tiny_file, space_file, tmp_path, options, message):
     given = {"--skeleton": tiny_file, "--space": space_file, "--out": tmp_path / "new"}
     given |= dict(zip(options[::2], options[1::2], strict=True))
     words = [word for pair in given.items() for word in pair]
-    assert said in refused(
+    assert message in refused(
         capsys, "search", "baseline", folder, *words, *(OPTIONS[2:] if "--trials" in given else OPTIONS)
     )
     assert not (tmp_path / "new" / "trials").exists()

@@ -28,9 +28,9 @@ def folder(tmp_path_factory):
 def test_found_law_is_usable_by_fit_and_second_call_reuses_it(capsys, folder, tiny_file, tmp_path):
     out = tmp_path / "search"
     arguments = ("search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *OPTIONS)
-    seen = run(capsys, *arguments)
-    assert seen.code == 0, seen.err
-    assert "law alpha" in seen.out
+    result = run(capsys, *arguments)
+    assert result.code == 0, result.err
+    assert "law alpha" in result.out
     found = CoefficientSearchResult.load(out / "coefficients.json")
     assert len(found.trials) == 3 == len(found.standings)
     assert all(1.5 < standing.ratio < 2.5 for standing in found.standings)
@@ -67,8 +67,8 @@ def test_invalid_requests_are_rejected(capsys, folder, tiny_file, tmp_path):
 def test_share_keeps_class_proportions(capsys, folder, tiny_file, tmp_path):
     out = tmp_path / "search"
     arguments = ("search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *OPTIONS, "--share", 0.5)
-    seen = run(capsys, *arguments)
-    assert seen.code == 0, seen.err
+    result = run(capsys, *arguments)
+    assert result.code == 0, result.err
     labels = [sample.label for sample in Split.load(out / "split.json").train]
     assert [labels.count(label) for label in range(3)] == [12, 12, 12]
     assert CoefficientSearchRequest.load(out / "search.json").share == 0.5
@@ -79,8 +79,8 @@ def test_halving_continues_best_candidates_from_checkpoints(capsys, folder, tiny
     options = [*OPTIONS, "--set", "learning_rate=0.003"]
     options[options.index("grid")] = "halving"
     options[options.index("--epochs") + 1] = 3
-    seen = run(capsys, "search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *options)
-    assert seen.code == 0, seen.err
+    result = run(capsys, "search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *options)
+    assert result.code == 0, result.err
     found = CoefficientSearchResult.load(out / "coefficients.json")
     assert [(trial.start, trial.stop) for trial in found.trials] == [(0, 1)] * 3 + [(1, 3)]
     lengths = sorted(len((trial / "history.jsonl").read_text().splitlines()) for trial in (out / "trials").iterdir())
@@ -99,8 +99,8 @@ def test_candidates_can_be_matched_on_params_or_latency(capsys, folder, tiny_fil
         out = tmp_path / cost
         options = [*OPTIONS, "--cost", cost]
         options[options.index("--tolerance") + 1] = tolerance
-        seen = run(capsys, "search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *options)
-        assert seen.code == 0, seen.err
+        result = run(capsys, "search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *options)
+        assert result.code == 0, result.err
         candidates = Candidates.load(out / "candidates.json")
         assert all(abs(candidate.ratio / 2 - 1) <= tolerance for candidate in candidates.candidates)
         if cost == "params":

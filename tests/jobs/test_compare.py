@@ -58,14 +58,14 @@ def ended(folder, tiny_file, tmp_path_factory):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 143, errors
-    (out.parent / "status.json").write_text(said("search", "status", out, "--json"))
-    (out.parent / "status.txt").write_text(said("search", "status", out))
+    (out.parent / "status.json").write_text(output_of("search", "status", out, "--json"))
+    (out.parent / "status.txt").write_text(output_of("search", "status", out))
     (out.parent / "scores.json").write_text(json.dumps(written(out)))
-    (out.parent / "resumed.txt").write_text(said("search", "resume", out))
+    (out.parent / "resumed.txt").write_text(output_of("search", "resume", out))
     return out
 
 
-def said(*arguments: object) -> str:
+def output_of(*arguments: object) -> str:
     """Run a command in this process, where a fixture of a module cannot see what a test can."""
     with redirect_stdout(io.StringIO()) as out:
         main([str(argument) for argument in arguments])
@@ -154,13 +154,13 @@ def test_optuna_dashboard_opens_study(ended):
         stderr=subprocess.DEVNULL,
     )
     try:
-        until, told = time.monotonic() + 60, {}
-        while not told and time.monotonic() < until:
+        until, summary = time.monotonic() + 60, {}
+        while not summary and time.monotonic() < until:
             with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=5) as answer:
-                told = json.load(answer)
+                summary = json.load(answer)
             time.sleep(0.2)
-        assert [study["study_name"] for study in told["study_summaries"]] == ["comparison of tiny"]
-        number = told["study_summaries"][0]["study_id"]
+        assert [study["study_name"] for study in summary["study_summaries"]] == ["comparison of tiny"]
+        number = summary["study_summaries"][0]["study_id"]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies/{number}?after=0", timeout=30) as answer:
             trials = json.load(answer)["trials"]
         assert len([trial for trial in trials if trial["state"] == "Complete"]) == 10

@@ -12,8 +12,8 @@ from cli.command import run
 @pytest.mark.slow
 def test_demo_reaches_97_percent(tmp_path):
     command = [sys.executable, "-m", "triscale", "demo", "--out", str(tmp_path / "demo"), "--json"]
-    seen = subprocess.run(command, capture_output=True, text=True, check=True)
-    metrics = json.loads(seen.stdout)
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    metrics = json.loads(result.stdout)
     assert metrics["count"] == 359
     assert metrics["top1"] >= 0.97
     assert (tmp_path / "demo" / "run" / "report.html").is_file()

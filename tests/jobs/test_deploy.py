@@ -45,10 +45,10 @@ def test_every_engine_gives_the_same_prediction(capsys, made, folder):
     expected = json.loads(run(capsys, "predict", made, picture, "--json").out)[0]
     for name, engine in HERE.items():
         pytest.importorskip(engine.converter)
-        seen = run(capsys, "export", made, "--engine", name)
-        assert seen.code == 0, seen.err
+        result = run(capsys, "export", made, "--engine", name)
+        assert result.code == 0, result.err
         file = made / f"model{engine.suffix}"
-        assert file.name in seen.out
+        assert file.name in result.out
         found = json.loads(run(capsys, "predict", file, picture, "--json").out)[0]
         assert [guess["name"] for guess in found["classes"]] == [guess["name"] for guess in expected["classes"]]
         for ours, theirs in zip(found["classes"], expected["classes"], strict=True):
@@ -62,17 +62,17 @@ def test_every_engine_gives_the_same_prediction(capsys, made, folder):
 
 def test_suffix_of_out_selects_engine(capsys, made, tmp_path):
     pytest.importorskip("openvino")
-    seen = run(capsys, "export", made, "--out", tmp_path / "there" / "net.xml", "--json")
-    assert seen.code == 0, seen.err
-    assert json.loads(seen.out)["export"]["engine"] == "OpenVINO"
+    result = run(capsys, "export", made, "--out", tmp_path / "there" / "net.xml", "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["export"]["engine"] == "OpenVINO"
     assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["net.bin", "net.xml"]
     assert not Run.open(made).exports_file.is_file()
 
 
 def test_int8_stays_within_bound_and_is_measured(capsys, made):
-    seen = run(capsys, "export", made, "--precision", "int8", "--bound", 20, "--json")
-    assert seen.code == 0, seen.err
-    found = json.loads(seen.out)
+    result = run(capsys, "export", made, "--precision", "int8", "--bound", 20, "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
     quantized = found["quantized"]
     assert quantized["lost_points"] <= 20
     assert quantized["images"] == len(Run.open(made).split.test)
@@ -85,12 +85,12 @@ def test_int8_stays_within_bound_and_is_measured(capsys, made):
 
 def test_fastest_file_is_saved_in_run_with_explanation(capsys, made, monkeypatch):
     monkeypatch.setattr(module, "ENGINES", HERE)
-    seen = run(capsys, "deploy", made, "--bound", 20, "--budget", "1s")
-    assert seen.code == 0, seen.err
+    result = run(capsys, "deploy", made, "--bound", 20, "--budget", "1s")
+    assert result.code == 0, result.err
     deployed = Deployment.load(made / "deploy.json")
     (chosen,) = [one for one in deployed.candidates if one.chosen]
     assert (made / deployed.file).is_file()
-    assert str(made / deployed.file) in seen.out.replace("\n", "")
+    assert str(made / deployed.file) in result.out.replace("\n", "")
     assert chosen.deployable
     timed = [one for one in deployed.candidates if one.milliseconds is not None]
     assert {(one.engine, one.precision) for one in timed} >= {("ONNX Runtime", "float32"), ("torch", "float32")}
@@ -113,9 +113,9 @@ def test_profile_of_another_device_predicts_latency(capsys, made, tmp_path):
     )  # fmt: skip
     profile = tmp_path / "profile.json"
     DeviceProfile(engine="ONNX Runtime", threads=4, processor="a board", predictor=predictor).save(profile)
-    seen = run(capsys, "deploy", made, "--device", profile)
-    assert seen.code == 0, seen.err
-    assert "predicted by the profile of a board" in seen.out
+    result = run(capsys, "deploy", made, "--device", profile)
+    assert result.code == 0, result.err
+    assert "predicted by the profile of a board" in result.out
     deployed = Deployment.load(made / "deploy.json")
     assert (deployed.device, deployed.threads, deployed.predicted) == ("a board", 4, True)
     assert deployed.candidates[0].milliseconds == pytest.approx(7.5)
@@ -123,8 +123,8 @@ def test_profile_of_another_device_predicts_latency(capsys, made, tmp_path):
     other = tmp_path / "openvino.json"
     faster = predictor.model_copy(update={"engine": "OpenVINO", "milliseconds": {"run.count": 5.0}})
     DeviceProfile(engine="OpenVINO", threads=4, processor="a board", predictor=faster).save(other)
-    seen = run(capsys, "deploy", made, "--device", profile, other)
-    assert seen.code == 0, seen.err
+    result = run(capsys, "deploy", made, "--device", profile, other)
+    assert result.code == 0, result.err
     deployed = Deployment.load(made / "deploy.json")
     assert [(one.engine, one.milliseconds, one.chosen) for one in deployed.candidates] == [
         ("ONNX Runtime", pytest.approx(7.5), False), ("OpenVINO", pytest.approx(5), True),
@@ -135,8 +135,8 @@ def test_profile_of_another_device_predicts_latency(capsys, made, tmp_path):
         engine="OpenVINO", threads=1, processor="a phone",
         predictor=faster.model_copy(update={"threads": 1, "processor": "a phone"}),
     ).save(other)  # fmt: skip
-    said = refused(capsys, "deploy", made, "--device", profile, other)
-    assert "of a board with 4 of its cores and of a phone with 1 of its cores" in said
+    message = refused(capsys, "deploy", made, "--device", profile, other)
+    assert "of a board with 4 of its cores and of a phone with 1 of its cores" in message
     assert "give cpu or profiles" in refused(capsys, "deploy", made, "--device", "cpu", profile)
     assert "no file keeps 2 ms" in refused(capsys, "deploy", made, "--device", profile, "--budget", "2ms")
 
@@ -147,10 +147,10 @@ def test_failing_engine_does_not_stop_the_others(capsys, made, monkeypatch):
 
     broken = dataclasses.replace(ENGINES["openvino"], write=fails)
     monkeypatch.setattr("triscale.deploy.engines.ENGINES", {"openvino": broken, "onnxruntime": ENGINES["onnxruntime"]})
-    seen = run(capsys, "export", made, "--engine", "all")
-    assert seen.code == 1
-    assert "1 engine of 2 made no file: OpenVINO: what it cannot convert" in seen.err
-    assert "model.onnx" in seen.out
+    result = run(capsys, "export", made, "--engine", "all")
+    assert result.code == 1
+    assert "1 engine of 2 made no file: OpenVINO: what it cannot convert" in result.err
+    assert "model.onnx" in result.out
     assert (made / "model.onnx").is_file()
     assert not (made / "model.xml").exists()
 
@@ -186,9 +186,9 @@ def test_invalid_deployments_and_exports_are_rejected(capsys, made, tmp_path, mo
     before = sorted(path.name for path in made.iterdir())
     monkeypatch.setattr(module, "ENGINES", {"onnxruntime": ENGINES["onnxruntime"]})
     assert "within a time or a size" in refused(capsys, "deploy", made, "--budget", "5M params")
-    said = refused(capsys, "deploy", made, "--budget", "1kB", "--precisions", "float32")
-    assert "no file keeps 1.00kB" in said
-    assert "train a smaller network" in said
+    message = refused(capsys, "deploy", made, "--budget", "1kB", "--precisions", "float32")
+    assert "no file keeps 1.00kB" in message
+    assert "train a smaller network" in message
     assert "give float32, int8 or both" in refused(capsys, "deploy", made, "--precisions", "int4")
     assert "1 or more threads" in refused(capsys, "deploy", made, "--threads", 0)
     assert "holds no run" in refused(capsys, "deploy", tmp_path)
@@ -201,8 +201,8 @@ def test_invalid_deployments_and_exports_are_rejected(capsys, made, tmp_path, mo
     assert "too few to calibrate" in refused(capsys, "export", made, "--precision", "int8", "--calibration", 8)
     assert "int8 for Core ML" in refused(capsys, "export", made, "--precision", "int8", "--engine", "coreml")
     assert "there is no" in refused(capsys, "predict", tmp_path / "none.onnx", made)
-    said = refused(capsys, "measure", made, "--engines", "onnxruntime", "--precision", "bfloat16")
-    assert "bfloat16 is for openvino" in said
+    message = refused(capsys, "measure", made, "--engines", "onnxruntime", "--precision", "bfloat16")
+    assert "bfloat16 is for openvino" in message
     assert sorted(path.name for path in made.iterdir()) == before
 
 
@@ -214,8 +214,8 @@ def test_inaccurate_int8_is_rejected_by_name_and_leaves_no_files(capsys, made, m
     wrong = dataclasses.replace(ENGINES["onnxruntime"], openers={"float32": Wrong})
     monkeypatch.setattr("triscale.deploy.engines.ENGINES", {"onnxruntime": wrong})
     monkeypatch.setattr("triscale.deploy.engines.DEFAULT_ENGINE", wrong)
-    seen = run(capsys, "export", made, "--precision", "int8")
-    assert seen.code == 1
-    assert "What breaks first: " in seen.err
-    assert "--lite" in seen.err
+    result = run(capsys, "export", made, "--precision", "int8")
+    assert result.code == 1
+    assert "What breaks first: " in result.err
+    assert "--lite" in result.err
     assert not list(made.glob("model.int8*"))

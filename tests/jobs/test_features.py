@@ -53,9 +53,9 @@ def by_hand(trained: Run, file: Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("reduction", ["pooled", "2", "4"])
 def test_files_hold_features_of_forward_pass(capsys, folder, trained, tmp_path, reduction):
     for name in ("out.parquet", "out.npy"):
-        seen = run(capsys, "features", trained.folder, folder, "--out", tmp_path / name, "--reduction", reduction)
-        assert seen.code == 0, seen.err
-        assert "36 images" in seen.out
+        result = run(capsys, "features", trained.folder, folder, "--out", tmp_path / name, "--reduction", reduction)
+        assert result.code == 0, result.err
+        assert "36 images" in result.out
     table = parquet.read_table(tmp_path / "out.parquet")
     array = np.load(tmp_path / "out.npy")
     rows = list(csv.DictReader((tmp_path / "out.csv").open()))
@@ -104,8 +104,8 @@ def test_unlabeled_folder_is_accepted_and_bad_files_are_listed(capsys, trained, 
         write_picture(tmp_path / "photos" / f"{number}.png", (200, 30, 30), number)
     (tmp_path / "photos" / "notes.txt").write_text("no image")
     out = tmp_path / "out.npy"
-    seen = run(capsys, "features", trained.folder, tmp_path / "photos", "--out", out, "--json")
-    made = json.loads(seen.out)
+    result = run(capsys, "features", trained.folder, tmp_path / "photos", "--out", out, "--json")
+    made = json.loads(result.out)
     assert (made["images"], made["bad"][0]["path"]) == (3, "notes.txt")
     assert (tmp_path / "out.csv").read_text() == "file,label,part\n0.png,,\n1.png,,\n2.png,,\n"
     (tmp_path / "none").mkdir()

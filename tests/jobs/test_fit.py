@@ -127,8 +127,8 @@ def test_repeated_command_does_not_retrain(made, folder, tiny_file, capsys):
 
 
 def test_every_command_works_on_run(made, capsys, folder):
-    seen = run(capsys, "evaluate", made, "--json")
-    assert json.loads(seen.out)["part"] == "test"
+    result = run(capsys, "evaluate", made, "--json")
+    assert json.loads(result.out)["part"] == "test"
     assert "blue" in run(capsys, "evaluate", made, "--part", "val").out
     assert "ONNX Runtime" in run(capsys, "measure", made).out
     assert json.loads(run(capsys, "export", made, "--json").out)["export"]["agreement"] == 1.0
@@ -153,23 +153,23 @@ def test_run_and_exported_file_predict_the_same(made, folder, capsys):
 def test_predict_lists_bad_file(made, tmp_path, capsys):
     (tmp_path / "bad.jpg").write_text("no image")
     write_picture(tmp_path / "good.png", COLORS["red"], 1)
-    seen = run(capsys, "predict", made, tmp_path)
-    assert seen.code == 0
-    assert "not read" in seen.out
-    assert "good.png" in seen.out
+    result = run(capsys, "predict", made, tmp_path)
+    assert result.code == 0
+    assert "not read" in result.out
+    assert "good.png" in result.out
 
 
 def test_existing_splits_are_used(tmp_path, tiny_file, capsys):
     write_classes(tmp_path / "set" / "train", 12)
     write_classes(tmp_path / "set" / "valid", 6, seed=1)
-    seen = run(
+    result = run(
         capsys,
         "train",
         tmp_path / "set",
         *("--network", tiny_file, "--out", tmp_path / "run", "--epochs", 1, "--json"),
     )
-    assert seen.code == 0
-    assert json.loads(seen.out)["count"] == 18
+    assert result.code == 0
+    assert json.loads(result.out)["count"] == 18
     assert all(sample.path.startswith("valid/") for sample in Run.open(tmp_path / "run").split.test)
 
 
@@ -196,10 +196,10 @@ def test_custom_build_function_is_fitted(tmp_path, capsys, monkeypatch):
     images = write_classes(tmp_path / "images", 12)
     shown = run(capsys, "show", "own_network:build")
     assert shown.code == 0
-    seen = run(
+    result = run(
         capsys, "fit", images, "--baseline", "own_network:build", "--budget", "500k", "--epochs", 2, "--out", "run"
     )
-    assert seen.code == 0, seen.err
+    assert result.code == 0, result.err
     spec = Run.open(tmp_path / "run").spec
     assert spec.fit.limits[0].achieved <= 500_000
     assert json.loads((tmp_path / "run" / "explain" / "maps.json").read_text())["method"] == "Grad-CAM"
@@ -235,12 +235,12 @@ def test_stopped_training_resumes_to_the_same_weights(whole, folder, tiny_file, 
     stopped = train_process(folder, tiny_file, out)
     wait_for_epoch(out, stopped, 2)
     os.kill(stopped.pid, number)
-    _, told = stopped.communicate(timeout=60)
+    _, stderr = stopped.communicate(timeout=60)
     if number == signal.SIGKILL:
         assert stopped.returncode == -signal.SIGKILL
     else:
         assert stopped.returncode == 143
-        assert "everything is saved" in told
+        assert "everything is saved" in stderr
     again = train_process(folder, tiny_file, out)
     assert again.wait(120) == 0, again.communicate()[1]
     final = [(one / "model.safetensors").read_bytes() for one in (whole, out)]

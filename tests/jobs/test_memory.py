@@ -52,11 +52,11 @@ def test_resident_memory_is_close_to_estimate():
 
 def test_maximum_batch_is_reported_before_training(capsys, tmp_path, tiny_file):
     images = write_classes(tmp_path / "images", 12)
-    seen = run(
+    result = run(
         capsys, "train", images, "--network", tiny_file, "--epochs", 1, "--set", "batch=8", "--out", tmp_path / "run"
     )
-    assert seen.code == 0
-    assert "for 8 images at a time; up to" in seen.err
+    assert result.code == 0
+    assert "for 8 images at a time; up to" in result.err
     spec = Run.open(tmp_path / "run").spec
     memory = memory_of(spec, torch.device("cpu"))
     half = spec.model_copy(

@@ -62,7 +62,7 @@ def test_pixels_do_not_depend_on_processes_workers_or_resume(folder: Path, data:
     cut = data.draw(st.integers(0, 2 * steps), label="cut")
     parts = []
     for rank in range(processes):
-        seen = []
+        result = []
         for first, last in ((0, cut), (cut, 2 * steps)):
             # What comes after the cut is loaded by another loader, with another number of workers.
             with loader(folder, size, batch, workers if first == 0 else 4 - workers) as loading:
@@ -73,11 +73,11 @@ def test_pixels_do_not_depend_on_processes_workers_or_resume(folder: Path, data:
                         epoch, step, lambda count, rank=rank: share_of(rank, processes, shards, count)
                     )
                     for found in share:
-                        seen.append(found)
+                        result.append(found)
                         at += 1
                         if at == last:
                             break
-        parts.append(seen)
+        parts.append(result)
     together = [found for step in zip(*parts, strict=True) for found in step]
     assert torch.equal(torch.cat([found.indices for found in together]), indices)
     assert torch.equal(torch.cat([found.images for found in together]), pixels)

@@ -52,9 +52,9 @@ def test_fine_tuning_starts_from_probe_reproducibly(capsys, pretrained, tmp_path
     images = write_classes(tmp_path / "others", 20, seed=1, colors=others)
     command = ("train", images, "--weights", pretrained.folder, "--epochs", 1, "--set", "batch=16", "--set",
                "min_steps=20")  # fmt: skip
-    seen = run(capsys, *command, "--out", tmp_path / "a")
-    assert seen.code == 0, seen.err
-    assert "the classifier starts from scratch, as a linear probe of" in seen.err
+    result = run(capsys, *command, "--out", tmp_path / "a")
+    assert result.code == 0, result.err
+    assert "the classifier starts from scratch, as a linear probe of" in result.err
     run(capsys, *command, "--out", tmp_path / "b")
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
     by_chance = run(capsys, *command, "--set", "head_init=random", "--out", tmp_path / "c")

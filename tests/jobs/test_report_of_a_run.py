@@ -45,13 +45,13 @@ def opened(trained, tmp_path):
 
 
 def test_misclassified_images_are_most_confident_per_class(opened):
-    found = collect_content(opened).wrong
+    result = collect_content(opened).wrong
     rows = [row for row in csv.DictReader(opened.predictions_file.open()) if row["truth"] != row["predicted"]]
     for truth in ("blue", "green"):
         expected = sorted((row for row in rows if row["truth"] == truth), key=lambda row: -float(row["confidence"]))[:6]
-        made = [card.prediction for card in found if card.prediction.truth == truth]
+        made = [card.prediction for card in result if card.prediction.truth == truth]
         assert [prediction.file for prediction in made] == [row["file"] for row in expected]
-    assert not [image for image in found if image.prediction.truth == "red"]
+    assert not [image for image in result if image.prediction.truth == "red"]
 
 
 def test_images_are_embedded_as_thumbnails(opened):
@@ -66,8 +66,8 @@ def test_images_are_embedded_as_thumbnails(opened):
 
 def test_misclassified_images_are_limited_in_number_and_size(opened, monkeypatch):
     monkeypatch.setattr(report_results, "MAX_WRONG", 4)
-    found = collect_content(opened).wrong
-    assert [sum(image.prediction.truth == truth for image in found) for truth in ("blue", "green")] == [2, 2]
+    result = collect_content(opened).wrong
+    assert [sum(image.prediction.truth == truth for image in result) for truth in ("blue", "green")] == [2, 2]
     monkeypatch.setattr(report_results, "MAX_WRONG_BYTES", 1)
     assert len(collect_content(opened).wrong) == 1
 
@@ -75,10 +75,10 @@ def test_misclassified_images_are_limited_in_number_and_size(opened, monkeypatch
 def test_missing_images_do_not_break_report(opened):
     split = json.loads(opened.split_file.read_text())
     opened.split_file.write_text(json.dumps(split | {"root": "/nowhere"}))
-    found = collect_content(opened).wrong
-    assert len(found) == 12
-    assert all(image.image is None for image in found)
-    assert found[0].prediction.file in write_run_report(opened).read_text()
+    result = collect_content(opened).wrong
+    assert len(result) == 12
+    assert all(image.image is None for image in result)
+    assert result[0].prediction.file in write_run_report(opened).read_text()
 
 
 def test_report_suggests_measure_command_then_shows_latency(opened, capsys):

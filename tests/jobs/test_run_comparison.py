@@ -81,8 +81,8 @@ def test_different_test_sets_are_reported(runs, capsys, tmp_path):
     assert found.runs[2].behind is None
     rows_of_each = [rows for _, rows in tables(collect_runs_content(found).compared)]
     assert [{run.name for _, run in rows} for rows in rows_of_each] == [{"short", "long"}, {"other"}]
-    seen = run(capsys, "report", *runs, "--out", tmp_path / "runs.html")
-    assert "2 different test sets" in " ".join(seen.out.split())
+    result = run(capsys, "report", *runs, "--out", tmp_path / "runs.html")
+    assert "2 different test sets" in " ".join(result.out.split())
     page = (tmp_path / "runs.html").read_text()
     assert page.count("2 different test sets") == 2  # the headline and the note
     assert "cannot be ranked together" in page
@@ -136,9 +136,9 @@ def test_latencies_under_different_conditions_are_reported(runs, tmp_path):
 
 
 def test_command_prints_table_or_json(runs, capsys, tmp_path):
-    seen = run(capsys, "report", *runs[:2], "--out", tmp_path / "runs.html")
-    assert seen.code == 0
-    assert "short" in seen.out
+    result = run(capsys, "report", *runs[:2], "--out", tmp_path / "runs.html")
+    assert result.code == 0
+    assert "short" in result.out
     assert (tmp_path / "runs.html").is_file()
     data = json.loads(run(capsys, "report", *runs[:2], "--json").out)
     assert [row["name"] for row in data["runs"]] == ["short", "long"]

@@ -39,9 +39,9 @@ def before(folder, tiny_file, tmp_path_factory):
 
 
 def test_training_starts_from_run_of_same_network(capsys, folder, before, tmp_path):
-    seen = run(capsys, "train", folder, "--weights", before.folder, "--out", tmp_path / "after", *FEW)
-    assert seen.code == 0, seen.err
-    assert "the classifier is kept: the classes are the same" in " ".join(seen.err.split())
+    result = run(capsys, "train", folder, "--weights", before.folder, "--out", tmp_path / "after", *FEW)
+    assert result.code == 0, result.err
+    assert "the classifier is kept: the classes are the same" in " ".join(result.err.split())
     after = Run(tmp_path / "after")
     assert after.spec.network.structure == before.spec.network.structure
     assert after.spec.request.recipe.name == "finetune"
@@ -56,13 +56,13 @@ def test_other_size_needs_inherit_prefix(capsys, folder, before, tmp_path):
     assert "does not fit larger" in line
     assert "inherit:" in line
     assert not (tmp_path / "after" / "run.json").exists()
-    seen = run(capsys, *command, "--weights", f"inherit:{before.folder}")
-    assert seen.code == 0, seen.err
-    assert "layers copied" in " ".join(seen.err.split())
-    seen = run(capsys, "train", folder, "--weights", f"inherit:{before.folder}", "--budget", "300K", "--out",
+    result = run(capsys, *command, "--weights", f"inherit:{before.folder}")
+    assert result.code == 0, result.err
+    assert "layers copied" in " ".join(result.err.split())
+    result = run(capsys, "train", folder, "--weights", f"inherit:{before.folder}", "--budget", "300K", "--out",
                tmp_path / "fitted", *FEW)  # fmt: skip
-    assert seen.code == 0, seen.err
-    assert "inherits from" in " ".join(seen.err.split())
+    assert result.code == 0, result.err
+    assert "inherits from" in " ".join(result.err.split())
 
 
 def small_mobilenet() -> Network:
@@ -77,9 +77,9 @@ def test_published_weights_are_imported_and_fine_tuned(capsys, folder, tmp_path)
     model = build(network)
     torch.save(export_state(model.state_dict(), network, "timm", "mobilenetv2_100"), tmp_path / "theirs.pth")
     ours = tmp_path / "ours.safetensors"
-    seen = run(capsys, "weights", "import", tmp_path / "theirs.pth", "--source", "timm", "--name", "mobilenetv2_100",
+    result = run(capsys, "weights", "import", tmp_path / "theirs.pth", "--source", "timm", "--name", "mobilenetv2_100",
                "--out", ours)  # fmt: skip
-    assert seen.code == 0, seen.err
+    assert result.code == 0, result.err
     contract = json.loads(run(capsys, "weights", "info", ours, "--json").out)
     assert contract["source"] == "timm"
     line = refused(
@@ -87,8 +87,8 @@ def test_published_weights_are_imported_and_fine_tuned(capsys, folder, tmp_path)
     )
     assert "does not fit mobilenet_v1" in line
     back = tmp_path / "back.safetensors"
-    seen = run(capsys, "weights", "export", ours, back, "--source", "timm", "--name", "mobilenetv2_100")
-    assert seen.code == 0, seen.err
+    result = run(capsys, "weights", "export", ours, back, "--source", "timm", "--name", "mobilenetv2_100")
+    assert result.code == 0, result.err
     out = tmp_path / "run"
     small = ("--set", "batch=8", "--epochs", 1, "--threads", 1, "--dry-run")
     assert run(capsys, "train", folder, "--weights", ours, "--out", out, *small).code == 0

@@ -135,9 +135,9 @@ def test_norm_statistics_are_reestimated_per_network(place, trained, spec, tmp_p
     found = [supernets.asked(job(network), tmp_path).accuracy for network in networks]
     models = []
 
-    def follow(model, seen, preprocessing, device):
-        reestimate_norms(model, seen, preprocessing, device)
-        models.append((model, torch.cat([normalize(batch.images, preprocessing) for batch in seen])))
+    def follow(model, result, preprocessing, device):
+        reestimate_norms(model, result, preprocessing, device)
+        models.append((model, torch.cat([normalize(batch.images, preprocessing) for batch in result])))
 
     monkeypatch.setattr("triscale.jobs.studies.supernet.reestimate_norms", follow)
     assert [supernets.asked(job(network), tmp_path).accuracy for network in networks] == found

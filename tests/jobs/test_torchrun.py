@@ -56,14 +56,14 @@ def test_two_processes_match_one(job, alone, tmp_path):
 
 def workers_of(launcher: int) -> dict[int, int]:
     """Return the ranks and process numbers of a launcher's workers."""
-    found = {}
+    result = {}
     for task in Path(f"/proc/{launcher}/task").iterdir():
         for child in (task / "children").read_text().split():
             settings = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
             rank = [setting for setting in settings if setting.startswith(b"RANK=")]
             if rank:
-                found[int(rank[0][5:])] = int(child)
-    return found
+                result[int(rank[0][5:])] = int(child)
+    return result
 
 
 @pytest.mark.parametrize("lost", [0, 1])
@@ -80,8 +80,8 @@ def test_lost_worker_costs_one_restart(job, alone, tmp_path, lost):
             assert time.monotonic() < until
             time.sleep(0.02)
         os.kill(workers_of(run.pid)[lost], signal.SIGKILL)
-        said, _ = run.communicate(timeout=TIMEOUT)
-    assert run.returncode == 0, said[-3000:]
+        output, _ = run.communicate(timeout=TIMEOUT)
+    assert run.returncode == 0, output[-3000:]
     assert digests(out) == alone
 
 
@@ -140,6 +140,6 @@ def test_two_hosts_match_one_process(job, alone, tmp_path, hosts):
                 env=os.environ | {"GLOO_SOCKET_IFNAME": end},
             )
         )
-    said = [process.communicate(timeout=TIMEOUT)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
+    outputs = [process.communicate(timeout=TIMEOUT)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
     assert digests(out) == alone

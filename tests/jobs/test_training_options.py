@@ -45,8 +45,8 @@ def trained(folder, tiny_file):
 
 def test_dry_run_reports_cost_and_writes_nothing(capsys, folder, tiny_file, tmp_path):
     out = tmp_path / "run"
-    seen = run(capsys, "train", folder, "--network", tiny_file, "--out", out, *OPTIONS, "--dry-run", "--json")
-    found = json.loads(seen.out)
+    result = run(capsys, "train", folder, "--network", tiny_file, "--out", out, *OPTIONS, "--dry-run", "--json")
+    found = json.loads(result.out)
     assert (found["train_images"], found["val_images"], found["test_images"]) == (51, 6, 15)
     assert found["steps"] == 3 * 4
     assert 0 < found["seconds_low"] <= found["seconds"] <= found["seconds_high"]
@@ -55,10 +55,10 @@ def test_dry_run_reports_cost_and_writes_nothing(capsys, folder, tiny_file, tmp_
 
 
 def test_dry_run_fits_terminal(capsys, folder, tiny_file):
-    seen = run(capsys, "train", folder, "--network", tiny_file, *OPTIONS, "--dry-run")
+    result = run(capsys, "train", folder, "--network", tiny_file, *OPTIONS, "--dry-run")
     for name in ("network", "images", "steps", "time", "memory", "disk"):
-        assert f"\n{name}" in f"\n{seen.out}"
-    assert all(len(line) <= 80 for line in seen.out.splitlines())
+        assert f"\n{name}" in f"\n{result.out}"
+    assert all(len(line) <= 80 for line in result.out.splitlines())
 
 
 @pytest.mark.stress
@@ -70,9 +70,9 @@ def test_disk_estimate_is_upper_bound(trained):
 
 def test_max_time_saves_and_training_resumes(capsys, folder, tiny_file, tmp_path, trained):
     arguments = ("train", folder, "--network", tiny_file, "--out", tmp_path / "run", *OPTIONS)
-    seen = run(capsys, *arguments, "--max-time", "0.05s")
-    assert seen.code == 143
-    assert "the same command" in seen.err or "everything is saved" in seen.err
+    result = run(capsys, *arguments, "--max-time", "0.05s")
+    assert result.code == 143
+    assert "the same command" in result.err or "everything is saved" in result.err
     assert run(capsys, *arguments).code == 0
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
@@ -220,7 +220,7 @@ def test_run_resumed_on_another_machine_reports_differences(capsys, folder, tiny
     spec = json.loads(spec_file.read_text())
     spec["machine"] |= {"threads": 77, "kernels": "others"}
     spec_file.write_text(json.dumps(spec))
-    seen = run(capsys, *arguments)
-    assert seen.code == 0
-    assert "began with threads 77 and continues with 1" in seen.err
-    assert "began with kernels others" in seen.err
+    result = run(capsys, *arguments)
+    assert result.code == 0
+    assert "began with threads 77 and continues with 1" in result.err
+    assert "began with kernels others" in result.err

@@ -97,9 +97,9 @@ def _impatient(monkeypatch):
 
 @pytest.mark.stress
 def test_networks_are_timed_interleaved(capsys, tiny_file):
-    seen = run(capsys, "measure", tiny_file, "--compare", tiny_file, "--engines", "torch", "--json")
-    assert seen.code == 0, seen.err
-    versus = json.loads(seen.out)
+    result = run(capsys, "measure", tiny_file, "--compare", tiny_file, "--engines", "torch", "--json")
+    assert result.code == 0, result.err
+    versus = json.loads(result.out)
     assert versus["networks"][0]["ratio"] == 1
     assert 0.3 < versus["networks"][1]["ratio"] < 3
 
@@ -109,15 +109,15 @@ def test_networks_are_timed_interleaved(capsys, tiny_file):
 def test_network_is_timed_in_each_engine(capsys, tiny_file, engine):
     if engine == "openvino":
         pytest.importorskip("openvino")
-    seen = run(capsys, "measure", tiny_file, "--engines", engine, "--json")
-    assert seen.code == 0, seen.err
-    (measured,) = json.loads(seen.out)
+    result = run(capsys, "measure", tiny_file, "--engines", engine, "--json")
+    assert result.code == 0, result.err
+    (measured,) = json.loads(result.out)
     assert measured["median_ms"] > 0
     assert measured["low_ms"] <= measured["median_ms"] <= measured["high_ms"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ((), "nothing to measure"),
         (("mobilenet_v2", "--engines", "onnxruntim"), 'there is no engine "onnxruntim"; did you mean'),
@@ -128,5 +128,5 @@ def test_network_is_timed_in_each_engine(capsys, tiny_file, engine):
         (("mobilenet_v9",), "is not a network"),
     ],
 )
-def test_invalid_measurements_are_rejected(capsys, words, said):
-    assert said in refused(capsys, "measure", *words)
+def test_invalid_measurements_are_rejected(capsys, words, message):
+    assert message in refused(capsys, "measure", *words)

@@ -30,16 +30,16 @@ def test_measurement_records_protocol():
 
 def test_threads_are_restored_after_error():
     before = torch.get_num_threads()
-    seen = []
+    result = []
 
     def fail() -> None:
         with torch_threads(before + 1):
-            seen.append(torch.get_num_threads())
+            result.append(torch.get_num_threads())
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
-    assert seen == [before + 1]
+    assert result == [before + 1]
     assert torch.get_num_threads() == before
 
 

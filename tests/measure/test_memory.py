@@ -42,16 +42,16 @@ def of_a_step(network):
 @pytest.mark.parametrize("name", NAMES)
 def test_training_memory_estimate_is_within_10_percent(name):
     counted = training_memory(build(small(name)), BATCH, SIDE, optimizer_values=2)
-    held, beside = of_a_step(small(name))
-    assert counted.total_bytes == pytest.approx(held + beside, rel=0.1)
+    held, peak = of_a_step(small(name))
+    assert counted.total_bytes == pytest.approx(held + peak, rel=0.1)
 
 
 def test_training_memory_estimate_holds_without_native_kernels(monkeypatch):
     """Torch's own depthwise convolutions take more beside the maps than ours do."""
     monkeypatch.setattr(chain, "_native", chain._portable)
     counted = training_memory(build(small("efficientnet_b0")), BATCH, SIDE, optimizer_values=2)
-    held, beside = of_a_step(small("efficientnet_b0"))
-    assert counted.total_bytes == pytest.approx(held + beside, rel=0.15)
+    held, peak = of_a_step(small("efficientnet_b0"))
+    assert counted.total_bytes == pytest.approx(held + peak, rel=0.15)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,11 +60,11 @@ def test_inference_memory_estimate_is_within_10_percent(name):
     model = build(small(name)).eval().to(memory_format=torch.channels_last)
     with torch.inference_mode():
         model(noise())
-        beside = most_allocated(lambda: model(noise()))
+        peak = most_allocated(lambda: model(noise()))
     held = sum(value.nbytes for value in model.state_dict().values())
-    assert counted.total_bytes == pytest.approx(held + beside, rel=0.1)
+    assert counted.total_bytes == pytest.approx(held + peak, rel=0.1)
     # The maps alone, too: of a ResNet's memory most is weights, which are easily counted.
-    assert counted.activation_bytes == pytest.approx(beside, rel=0.1)
+    assert counted.activation_bytes == pytest.approx(peak, rel=0.1)
 
 
 def test_activation_memory_grows_with_batch():

@@ -48,9 +48,9 @@ def made_up(figures):
     return sum(prices[name] * value for name, value in figures.items()) + 1e-6
 
 
-def fake_timer(seen):
+def fake_timer(result):
     def timer(probes):
-        seen.extend(probe.name for probe in probes)
+        result.extend(probe.name for probe in probes)
         return [(made_up(probe.figures), 3.0) for probe in probes]
 
     return timer
@@ -130,21 +130,26 @@ def test_profile_round_trips(profile):
 
 
 def test_resumed_profile_does_not_repeat_timings(tmp_path):
-    seen, file, probes = [], tmp_path / "profile.json", PROBES[: 2 * TOGETHER + 5]
+    result, file, probes = [], tmp_path / "profile.json", PROBES[: 2 * TOGETHER + 5]
     with pytest.raises(Interrupted, match="resumes"):
         make_profile(
-            file, "torch", 1, ExecutionContext(should_stop=lambda: len(seen) > 0), probes=probes, timer=fake_timer(seen)
+            file,
+            "torch",
+            1,
+            ExecutionContext(should_stop=lambda: len(result) > 0),
+            probes=probes,
+            timer=fake_timer(result),
         )
-    assert len(seen) == TOGETHER
+    assert len(result) == TOGETHER
     with pytest.raises(RecordError, match="not finished"):
         load_predictor(file)
     with pytest.raises(JobError, match="too few"):  # There are no whole networks among these.
-        make_profile(file, "torch", 1, ExecutionContext(), probes=probes, timer=fake_timer(seen))
-    assert Counter(seen) == Counter(probe.name for probe in probes)
+        make_profile(file, "torch", 1, ExecutionContext(), probes=probes, timer=fake_timer(result))
+    assert Counter(result) == Counter(probe.name for probe in probes)
     with pytest.raises(UserError, match="threads 1, not 2"):
-        make_profile(file, "torch", 2, ExecutionContext(), probes=probes, timer=fake_timer(seen))
+        make_profile(file, "torch", 2, ExecutionContext(), probes=probes, timer=fake_timer(result))
     with pytest.raises(UserError, match="engine torch, not onnxruntime"):
-        make_profile(file, "onnxruntime", 1, ExecutionContext(), probes=probes, timer=fake_timer(seen))
+        make_profile(file, "onnxruntime", 1, ExecutionContext(), probes=probes, timer=fake_timer(result))
 
 
 def test_probes_have_unique_names_and_held_out_networks_are_not_fitted():
@@ -156,13 +161,13 @@ def test_probes_have_unique_names_and_held_out_networks_are_not_fitted():
 
 def test_ratios_are_computed_within_rounds():
     clock = iter(range(10**9))
-    (own, beside), (other, _) = time_with_reference(
+    (own, reference), (other, _) = time_with_reference(
         [(lambda: next(clock), 0.0), (lambda: [next(clock) for _ in range(3)], 0.0)],
         lambda: next(clock),
         lambda: next(clock) / 1e3,
         rounds=2,
     )
-    assert (own, beside, other) == pytest.approx((2, 2, 4))
+    assert (own, reference, other) == pytest.approx((2, 2, 4))
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0@32", "resnet18@32"])

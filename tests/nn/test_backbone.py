@@ -91,8 +91,8 @@ def learns_and_predicts(detector: torch.nn.Module) -> None:
     moved = [name for name, value in detector.named_parameters() if not torch.equal(value, before[name])]
     assert any("reduction_" in name for name in moved)
     with torch.inference_mode():
-        found = detector.eval()(images)
-    assert [set(item) for item in found] == [{"boxes", "labels", "scores"}] * 2
+        result = detector.eval()(images)
+    assert [set(item) for item in result] == [{"boxes", "labels", "scores"}] * 2
 
 
 SIZES = {"min_size": 64, "max_size": 96}

@@ -73,7 +73,7 @@ def test_channels_last_is_preserved(name):
     maps: list[Tensor] = []
     with torch.no_grad():
         logits = model(images, features=maps)
-        assert all(found.is_contiguous(memory_format=torch.channels_last) for found in maps if found.shape[-1] > 1)
+        assert all(result.is_contiguous(memory_format=torch.channels_last) for result in maps if result.shape[-1] > 1)
         torch.testing.assert_close(logits, model(images.contiguous()), rtol=1e-4, atol=1e-4)
 
 
@@ -127,10 +127,10 @@ def test_features_at_each_reduction(name, channels):
         model = build(get(name)).eval()
         maps: list[Tensor] = []
         model(torch.empty(2, 3, 224, 224), features=maps)
-    assert tuple(found.shape[1] for found in maps) == channels
+    assert tuple(result.shape[1] for result in maps) == channels
     finest = 4 if name == "resnet50" else 2
     reductions = [finest * 2**number for number in range(len(channels) - 1)]
-    assert [224 // found.shape[-1] for found in maps] == [*reductions, 32]
+    assert [224 // result.shape[-1] for result in maps] == [*reductions, 32]
 
 
 def test_returning_features_does_not_change_logits():

@@ -315,12 +315,12 @@ def test_chain_supports_deepcopy_pickle_and_eval(tiny: Network, operations):
     stream.seek(0)
     copies = [copy.deepcopy(model), torch.load(stream, weights_only=False)]
     assert all(torch.equal(other(images), expected) for other in copies)
-    seen = int(model.stem.norm.num_batches_tracked)
+    result = int(model.stem.norm.num_batches_tracked)
     with torch.no_grad():
         assert torch.equal(model(images), expected)
     with torch.inference_mode():
         assert torch.equal(model(images), expected)
-    assert int(model.stem.norm.num_batches_tracked) == seen + 2
+    assert int(model.stem.norm.num_batches_tracked) == result + 2
     modules = nn.Sequential(*[copy.deepcopy(module) for module in model.stem]).eval()
     torch.testing.assert_close(model.eval().stem(images), modules(images))
 

@@ -57,8 +57,8 @@ def test_same_convolution_matches_reference(height, width, kernel, stride):
     image, weight = generator.normal(size=(height, width)), generator.normal(size=(kernel, kernel))
     layer = SameConv2d(1, 1, kernel, stride=stride, bias=False).double()
     layer.weight.data[0, 0] = torch.from_numpy(weight)
-    found = layer(torch.from_numpy(image)[None, None])[0, 0].detach().numpy()
-    np.testing.assert_allclose(found, convolved_by_hand(image, weight, stride), atol=1e-12)
+    result = layer(torch.from_numpy(image)[None, None])[0, 0].detach().numpy()
+    np.testing.assert_allclose(result, convolved_by_hand(image, weight, stride), atol=1e-12)
 
 
 @settings(max_examples=100, deadline=None)
@@ -99,13 +99,13 @@ def test_paddings_differ_only_for_strided_convolutions():
 @pytest.mark.parametrize("side", [5, 6, 112])
 def test_same_max_pool_ignores_its_padding(side):
     images = -torch.rand(1, 2, side, side) - 1
-    found = SameMaxPool2d(3, 2)(images)
-    assert torch.isfinite(found).all()
-    assert (found < 0).all()
+    result = SameMaxPool2d(3, 2)(images)
+    assert torch.isfinite(result).all()
+    assert (result < 0).all()
     surplus = (math.ceil(side / 2) - 1) * 2 + 3 - side
     start = -(surplus // 2)
     window = images[0, 0, max(0, start) : start + 3, max(0, start) : start + 3]
-    assert found[0, 0, 0, 0] == window.max()
+    assert result[0, 0, 0, 0] == window.max()
 
 
 @pytest.mark.parametrize("side", [4, 5, 7, 8])

@@ -94,9 +94,9 @@ def check(space: Space, network: Network) -> None:
         value.data = torch.zeros_like(here) if here.grad is None else here.grad
     for name, gradient in of_shared.slices(network).items():
         torch.testing.assert_close(gradient.detach(), gradients[name], rtol=1e-5, atol=1e-6)
-    found = sum(int(value.grad.count_nonzero()) for value in shared.parameters() if value.grad is not None)
-    assert found <= touched * 1.001
-    assert found >= touched * 0.999
+    result = sum(int(value.grad.count_nonzero()) for value in shared.parameters() if value.grad is not None)
+    assert result <= touched * 1.001
+    assert result >= touched * 0.999
 
 
 @settings(max_examples=15, deadline=None)

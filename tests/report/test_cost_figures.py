@@ -16,8 +16,8 @@ OWN = PlotPoint("mine", 2_960_000, 0.978, 0.958, 0.988, "mine: 97.8% of digits")
 
 def marks(picture):
     root = ElementTree.fromstring(picture.svg)
-    found = [element for element in root.iter(f"{SVG}circle") if element.get("class") == "mark"]
-    return [(float(mark.get("cx")), float(mark.get("cy")), mark.get("data-series"), mark[0].text) for mark in found]
+    result = [element for element in root.iter(f"{SVG}circle") if element.get("class") == "mark"]
+    return [(float(mark.get("cx")), float(mark.get("cy")), mark.get("data-series"), mark[0].text) for mark in result]
 
 
 @pytest.fixture(scope="module")

@@ -47,9 +47,9 @@ def fits(folder, page, width):
     (folder / "around.html").write_text(HARNESS.format(width=width, page=html.escape(page)), encoding="utf-8")
     dumped, messages = browse(folder, "around.html", "--window-size=1500,1000", "--dump-dom")
     assert messages == []
-    found = re.search(r'data-seen="([^"]*)"', dumped)
-    assert found, "the page around did not measure"
-    network_maps = json.loads(html.unescape(found[1]))
+    result = re.search(r'data-seen="([^"]*)"', dumped)
+    assert result, "the page around did not measure"
+    network_maps = json.loads(html.unescape(result[1]))
     assert network_maps["outside"] == []
     assert network_maps["scroll"] <= network_maps["client"]
     assert network_maps["broken"] == 0

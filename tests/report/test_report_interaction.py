@@ -103,8 +103,8 @@ def test_class_table_sorts_by_column_headings(opened):
     column = "[...document.querySelectorAll('.class-table tbody tr')].map(row => Number(row.cells[3].dataset.value))"
     for way, reverse in (("descending", True), ("ascending", False)):
         opened.evaluate("document.querySelectorAll('.class-table .sort')[3].click()")
-        found = opened.evaluate(column)
-        assert found == sorted(found, reverse=reverse)
+        result = opened.evaluate(column)
+        assert result == sorted(result, reverse=reverse)
         assert opened.evaluate("document.querySelector('.class-table [aria-sort]').getAttribute('aria-sort')") == way
     opened.evaluate("document.querySelectorAll('.class-table .sort')[0].click()")
     names = opened.evaluate("[...document.querySelectorAll('.class-table tbody th')].map(cell => cell.textContent)")

@@ -175,10 +175,10 @@ def test_each_class_has_its_confusions_and_its_most_confident_mistakes(digits):
         assert card.count("<li>") == min(5, sum(count > 0 for count in row) - 1) + min(
             5, sum(other[number] > 0 for other in content.metrics.confusion) - 1
         )
-        said = re.findall(r'<bdi>(\d)</bdi> <span class="confidence">([\d.]+)', card)
+        listed = re.findall(r'<bdi>(\d)</bdi> <span class="confidence">([\d.]+)', card)
         expected = [card for card in content.wrong if card.prediction.truth == metric.name]
         made = [card.prediction for card in expected]
-        assert said == [(one.predicted, f"{100 * one.confidence:.1f}") for one in made]
+        assert listed == [(one.predicted, f"{100 * one.confidence:.1f}") for one in made]
         assert card.count("<img") == sum((image.image is not None) + (image.overlay is not None) for image in expected)
 
 

@@ -61,7 +61,7 @@ def test_several_limits_are_combined():
 
 
 @pytest.mark.parametrize(
-    ("form", "said"),
+    ("form", "message"),
     [
         ("fast", 'cannot read the budget "fast"; write "400M" or'),
         ("", 'cannot read the budget ""'),
@@ -84,10 +84,10 @@ def test_several_limits_are_combined():
         ("5MB, 20MB", "limits weights twice"),
     ],
 )
-def test_invalid_text_is_rejected_with_examples(form, said):
+def test_invalid_text_is_rejected_with_examples(form, message):
     with pytest.raises(BudgetError) as caught:
         Budget.of(form)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

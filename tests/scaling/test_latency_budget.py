@@ -40,10 +40,10 @@ MACS = predictor(
 @pytest.mark.parametrize("limit", [2.0, 7.77, 40.0])
 def test_predicted_latency_is_within_and_close_to_limit(name, limit):
     fit = fit_budget(get(name), EFFICIENTNET, Budget(latency=limit), EVERYTHING)
-    (asked,) = fit.limits
-    assert asked.requested == round(1000 * limit)
-    assert predict(EVERYTHING, fit.network) <= asked.achieved / 1000 <= limit
-    assert asked.used > 0.9
+    (result,) = fit.limits
+    assert result.requested == round(1000 * limit)
+    assert predict(EVERYTHING, fit.network) <= result.achieved / 1000 <= limit
+    assert result.used > 0.9
     assert fit.predictor == EVERYTHING
     assert Fit.from_json(fit.to_json()) == fit
 

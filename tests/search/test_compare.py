@@ -26,23 +26,23 @@ WAYS = ["baseline", "depth", "width", "resolution", "compound"]
 )
 def test_networks_have_nearly_equal_cost_within_target(name, times, phi):
     baseline = get(name)
-    found = equal_cost(baseline, times, phi=phi)
-    assert [contender.way for contender in found.contenders] == WAYS
+    result = equal_cost(baseline, times, phi=phi)
+    assert [contender.way for contender in result.contenders] == WAYS
     start = scale(baseline, EFFICIENTNET.at(phi))
-    assert found.baseline.structure == start.structure
-    asked = int(times * count_network(start).macs)
-    for contender in found.contenders[1:]:
-        assert contender.macs.achieved == count_network(contender.network).macs <= asked == contender.macs.requested
+    assert result.baseline.structure == start.structure
+    requested = int(times * count_network(start).macs)
+    for contender in result.contenders[1:]:
+        assert contender.macs.achieved == count_network(contender.network).macs <= requested == contender.macs.requested
         assert contender.params == count_network(contender.network).params
-    assert found.unevenness < 0.05
-    assert max(contender.macs.used for contender in found.contenders[1:]) > 0.75
+    assert result.unevenness < 0.05
+    assert max(contender.macs.used for contender in result.contenders[1:]) > 0.75
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "mobilenet_v2", "resnet50"])
 def test_paper_baselines_at_4x_are_within_three_percent(name):
-    found = equal_cost(get(name), 4)
-    assert found.unevenness < 0.03
-    assert min(contender.macs.used for contender in found.contenders) > 0.96
+    result = equal_cost(get(name), 4)
+    assert result.unevenness < 0.03
+    assert min(contender.macs.used for contender in result.contenders) > 0.96
 
 
 def test_each_way_scales_only_its_dimension():
@@ -57,9 +57,9 @@ def test_each_way_scales_only_its_dimension():
 
 
 def test_second_round_reduces_cost_differences():
-    found = equal_cost(get("efficientnet_b0"), 4, phi=-2)
+    result = equal_cost(get("efficientnet_b0"), 4, phi=-2)
     one = equal_cost(get("efficientnet_b0"), 4, phi=-2, fit=_first_only())
-    assert found.unevenness < one.unevenness
+    assert result.unevenness < one.unevenness
 
 
 def _first_only():
@@ -87,9 +87,9 @@ def test_custom_network_is_compared(tmp_path, monkeypatch):
     own = CustomNetwork(name="own", function="own_small:build", resolution=64, classes=5, total_stride=4)
     with pytest.raises(NetworkError, match="has to be traced"):
         equal_cost(own, 4)
-    found = equal_cost(own, 4, fit=fit_any, count=count_of)
+    result = equal_cost(own, 4, fit=fit_any, count=count_of)
     base = count_of(own).macs
-    for contender in found.contenders[1:]:
+    for contender in result.contenders[1:]:
         assert contender.macs.achieved <= 4 * base
         assert contender.macs.used > 0.8
 
@@ -109,5 +109,5 @@ def test_comparison_without_scaling_is_rejected():
 
 
 def test_record_round_trips():
-    found = equal_cost(get("resnet18"), 2)
-    assert Comparison.from_json(found.to_json()) == found
+    result = equal_cost(get("resnet18"), 2)
+    assert Comparison.from_json(result.to_json()) == result

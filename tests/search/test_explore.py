@@ -96,8 +96,8 @@ def test_halving_trains_best_third_longer():
     assert {(job.start, job.stop) for job in evaluate.jobs} == {(0, 1), (1, 3), (3, 9)}
     assert {evaluated[index].epochs for index in compared(evaluated)} == {9}
     assert any(
-        "stopped early" in said
-        for said in limits_of(evaluated, SPACE, SearchPlan(trials=18), PROXY, None, in_full=False)
+        "stopped early" in sentence
+        for sentence in limits_of(evaluated, SPACE, SearchPlan(trials=18), PROXY, None, in_full=False)
     )
 
 
@@ -125,8 +125,8 @@ def test_exhausted_space_ends_search():
     space = make_space("two", skeleton.replace(stages=skeleton.stages[:3]), Choices(options=(options,)))
     evaluated, _ = look(SearchPlan(trials=50, batch=4), space=space)
     assert len(evaluated) == 8
-    said = limits_of(evaluated, space, SearchPlan(trials=50), PROXY, None, in_full=True)
-    assert any("proposed nothing new after 8 of 50" in sentence for sentence in said)
+    sentences = limits_of(evaluated, space, SearchPlan(trials=50), PROXY, None, in_full=True)
+    assert any("proposed nothing new after 8 of 50" in sentence for sentence in sentences)
 
 
 def test_several_seeds_are_averaged():
@@ -141,9 +141,9 @@ def test_several_seeds_are_averaged():
 
 
 def test_on_batch_is_called_per_batch():
-    seen = []
-    look(SearchPlan(trials=10, batch=4), on_batch=lambda evaluated: seen.append(len(evaluated)))
-    assert seen == [4, 8, 10]
+    result = []
+    look(SearchPlan(trials=10, batch=4), on_batch=lambda evaluated: result.append(len(evaluated)))
+    assert result == [4, 8, 10]
 
 
 def test_result_round_trips():

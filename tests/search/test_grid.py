@@ -138,9 +138,9 @@ def test_unreachable_target_error_reports_nearest():
 
 def test_ineffective_coefficient_is_reported():
     stages = tuple(stage.model_copy(update={"depth_rule": "fixed"}) for stage in B0.stages)
-    found = find_candidates(B0.replace(stages=stages), Grid())
-    assert found.unchanged == ("alpha",)
-    assert all(candidate.alphas == Grid().axis("alpha") for candidate in found.candidates)
+    result = find_candidates(B0.replace(stages=stages), Grid())
+    assert result.unchanged == ("alpha",)
+    assert all(candidate.alphas == Grid().axis("alpha") for candidate in result.candidates)
 
 
 def test_limited_candidates_are_spread_out(of_b0):
@@ -174,13 +174,13 @@ def test_custom_network_needs_count_function():
         macs = 1e6 * network.depth * network.width**2 * network.resolution**2
         return count_network(B0)._replace(macs=round(macs))
 
-    found = find_candidates(own, Grid(step=0.1), count)
-    assert any(candidate.stands_for(Law(alpha=2, beta=1, gamma=1)) for candidate in found.candidates)
+    result = find_candidates(own, Grid(step=0.1), count)
+    assert any(candidate.stands_for(Law(alpha=2, beta=1, gamma=1)) for candidate in result.candidates)
 
 
 def test_realized_multipliers_include_rounding():
     # ceil(1.2 n) of 1 2 2 3 3 4 1 is 2 3 3 4 4 5 2: 23 blocks for 16.
-    found = realized(B0, scale(B0, EFFICIENTNET.at(1)))
-    assert found.depth == 23 / 16
-    assert found.resolution == 256 / 224
-    assert 1.05 < found.width < 1.15
+    result = realized(B0, scale(B0, EFFICIENTNET.at(1)))
+    assert result.depth == 23 / 16
+    assert result.resolution == 256 / 224
+    assert 1.05 < result.width < 1.15

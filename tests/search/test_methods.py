@@ -107,16 +107,16 @@ def test_standings_are_sorted_and_law_matches_network(candidates, found):
 
 def test_halving_resumes_each_candidate(candidates):
     surface = Surface(B0, 1)
-    asked: list[tuple[int, int, int]] = []
+    requests: list[tuple[int, int, int]] = []
 
     def train(jobs):
-        asked.append((len(jobs), jobs[0].start, jobs[0].stop))
+        requests.append((len(jobs), jobs[0].start, jobs[0].stop))
         return surface.train(jobs)
 
     result = search_halving(candidates, PROXY, train)
     number = len(candidates.candidates)
     kept = [number, math.ceil(number / 3), math.ceil(math.ceil(number / 3) / 3)]
-    assert asked == [(3 * kept[0], 0, 1), (3 * kept[1], 1, 3), (3 * kept[2], 3, 9)]
+    assert requests == [(3 * kept[0], 0, 1), (3 * kept[1], 1, 3), (3 * kept[2], 3, 9)]
     assert sum(standing.epochs == 9 for standing in result.standings) == kept[2]
     assert any("dropped before 9 epochs" in words for words in result.limitations)
 

@@ -77,12 +77,12 @@ def test_samples_and_mutants_are_valid_networks(seed):
 def test_mutants_are_sampled_uniformly():
     rng = random.Random(0)
     sample = SPACE.sample(rng)
-    seen: dict[tuple[int, int], int] = {}
+    result: dict[tuple[int, int], int] = {}
     for _ in range(6000):
         mutant = SPACE.mutate(sample, rng)
         place = next(at for at, (old, new) in enumerate(zip(sample, mutant, strict=True)) if old != new)
-        seen[place, mutant[place]] = seen.get((place, mutant[place]), 0) + 1
-    assert len(seen) == sum(len(choice.options) - 1 for choice in SPACE.places)
+        result[place, mutant[place]] = result.get((place, mutant[place]), 0) + 1
+    assert len(result) == sum(len(choice.options) - 1 for choice in SPACE.places)
 
 
 def test_numpy_generator_is_accepted():
@@ -127,15 +127,15 @@ def test_unreachable_target_error_reports_nearest():
 
 
 @pytest.mark.parametrize(
-    ("skeleton", "menu", "said"),
+    ("skeleton", "menu", "message"),
     [
         ("resnet50", "mnasnet", "stage 0 of resnet50 has bottleneck blocks, for which the space has no options"),
         ("mobilenet_v2", "resnet", "stage 0 of mobilenet_v2 has mbconv blocks"),
         ("mobilenet_v2", "mnasnett", 'there is no space "mnasnett"; the names are mnasnet'),
     ],
 )
-def test_space_incompatible_with_skeleton_is_rejected(skeleton, menu, said):
-    with pytest.raises(SearchError, match=said):
+def test_space_incompatible_with_skeleton_is_rejected(skeleton, menu, message):
+    with pytest.raises(SearchError, match=message):
         around(get(skeleton), menu)
 
 
@@ -150,7 +150,7 @@ def test_resolution_too_small_for_total_stride_is_rejected():
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("kernels", (), "empty space"),
         ("kernels", (3, 3), "names an option twice"),
@@ -158,8 +158,8 @@ def test_resolution_too_small_for_total_stride_is_rejected():
         ("widths", (0.0,), "above 0"),
     ],
 )
-def test_invalid_options_are_rejected(field, value, said):
-    with pytest.raises(RecordError, match=said):
+def test_invalid_options_are_rejected(field, value, message):
+    with pytest.raises(RecordError, match=message):
         Options.parse({field: value}, "the options")
 
 

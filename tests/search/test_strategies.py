@@ -54,10 +54,12 @@ Answer = Callable[[Sample], Observation]
 def answer(sample: Sample) -> Observation:
     """The greater the indices, the better; the first index costs."""
     accuracy = 0.5 + 0.4 * sum(sample) / (1 + 2 * len(sample))
-    return told(sample, accuracy, 3e8 * (1 + 3 * sum(sample[:1])))
+    return make_observation(sample, accuracy, 3e8 * (1 + 3 * sum(sample[:1])))
 
 
-def told(sample: Sample, accuracy: float | None, cost: float = 3e8, objective: Objective = OBJECTIVE) -> Observation:
+def make_observation(
+    sample: Sample, accuracy: float | None, cost: float = 3e8, objective: Objective = OBJECTIVE
+) -> Observation:
     return Observation(sample, objective.reward(accuracy or 0.0, cost), accuracy, cost)
 
 
@@ -108,20 +110,20 @@ def test_search_does_not_use_global_random_state(name, space):
     first = drive(make_strategy(name, space, 0, OBJECTIVE), [10] * 4)
     random.seed(1)
     np.random.seed(1)
-    strategy, beside = (make_strategy(name, space, seed, OBJECTIVE) for seed in (0, 1))
+    strategy, second = (make_strategy(name, space, seed, OBJECTIVE) for seed in (0, 1))
     found = []
     for _ in range(4):
         np.random.rand()
         found += drive(strategy, [10])
-        drive(beside, [10])
+        drive(second, [10])
     assert found == first
 
 
 def test_observations_affect_all_strategies_but_random(name, space):
     up, down = (make_strategy(name, space, 0, OBJECTIVE) for _ in range(2))
-    forth = drive(up, [10] * 6)
-    back = drive(down, [10] * 6, lambda sample: told(sample, 1 - answer(sample).accuracy))
-    assert (forth == back) == (name == "random")
+    rewarded = drive(up, [10] * 6)
+    penalized = drive(down, [10] * 6, lambda sample: make_observation(sample, 1 - answer(sample).accuracy))
+    assert (rewarded == penalized) == (name == "random")
 
 
 @settings(max_examples=8, deadline=None)
@@ -139,11 +141,11 @@ def test_replayed_search_continues_identically(name, batches, stop):
 @pytest.mark.parametrize(
     "outcome",
     [
-        lambda sample: told(sample, 0.5),
-        lambda sample: told(sample, 0.0),
+        lambda sample: make_observation(sample, 0.5),
+        lambda sample: make_observation(sample, 0.0),
         lambda sample: Observation(sample, -1.0 - sum(sample), None, 1e9 + sum(sample)),
         lambda sample: Observation(sample, -1e6 if sample[0] else 0.5, None if sample[0] else 0.5, 3e8),
-        lambda sample: told(sample, None if sum(sample) % 2 else 0.5, 9e8 if sum(sample) % 2 else 3e8),
+        lambda sample: make_observation(sample, None if sum(sample) % 2 else 0.5, 9e8 if sum(sample) % 2 else 3e8),
     ],
     ids=["all equal", "all zero", "none trained", "one huge", "half trained"],
 )
@@ -204,14 +206,14 @@ def landscapes() -> list[Landscape]:
 def found_on(landscape: Landscape, name: str) -> float:
     """The reward without noise of the sample that seemed best of 200."""
     strategy = make_strategy(name, landscape.ground.space, landscape.number, OBJECTIVE)
-    seen = []
+    result = []
 
     def observe(sample: Sample) -> Observation:
-        seen.append(landscape.told(sample, OBJECTIVE))
-        return seen[-1]
+        result.append(landscape.observe(sample, OBJECTIVE))
+        return result[-1]
 
     drive(strategy, [10] * 20, observe)
-    return landscape.reward(max(seen, key=lambda told: told.reward).sample, OBJECTIVE)
+    return landscape.reward(max(result, key=lambda observation: observation.reward).sample, OBJECTIVE)
 
 
 # More landscapes where the gain is smaller; it is so several times its standard error.
@@ -254,9 +256,9 @@ def test_children_differ_in_one_choice_from_a_living_parent():
 def test_oldest_member_is_removed_regardless_of_reward(space):
     strategy = Evolution(space, 0, population=5, tournament=20)
     best = strategy.ask(5)[0]
-    strategy.tell([told(best, 0.9), *(told((0,) * len(best), 0.1) for _ in range(4))])
+    strategy.tell([make_observation(best, 0.9), *(make_observation((0,) * len(best), 0.1) for _ in range(4))])
     assert distance(strategy.ask(1)[0], best) == 1
-    strategy.tell([told((1,) * len(best), 0.2)])
+    strategy.tell([make_observation((1,) * len(best), 0.2)])
     child = strategy.ask(1)[0]
     assert distance(child, best) > 1
     assert distance(child, (1,) * len(best)) == 1
@@ -272,7 +274,7 @@ def test_nsga2_moves_toward_feasible_region(space):
 
     def refuse(sample: Sample) -> Observation:
         cost = 3e8 * (1 + sum(sample) / len(sample))
-        return told(sample, None, cost, objective)
+        return make_observation(sample, None, cost, objective)
 
     proposed = drive(nsga2(space, 0, objective), [20] * 20, refuse)
     first, last = (np.mean([sum(sample) for sample in batch]) for batch in (proposed[0], proposed[-1]))
@@ -338,10 +340,10 @@ def test_probabilities_sum_to_one_and_match_sampling():
     whole = -(probabilities * np.log(probabilities)).sum()
     assert probabilities @ forward.entropies.sum(axis=1) == pytest.approx(whole, abs=1e-12)
     drawn = controller.draw(weights, 20000, rng)
-    seen = np.bincount(np.ravel_multi_index(drawn.T, counts), minlength=24)
+    result = np.bincount(np.ravel_multi_index(drawn.T, counts), minlength=24)
     expected = 20000 * probabilities
     # A chi-squared variable with at most 23 degrees of freedom is above 60 once in 40000 times.
-    assert ((seen - expected) ** 2 / expected).sum() < 60
+    assert ((result - expected) ** 2 / expected).sum() < 60
 
 
 def test_adam_matches_torch():
@@ -365,7 +367,7 @@ def test_ppo_learns_better_token(space, size):
     place, option = 5, 1
 
     def answer(sample: Sample) -> Observation:
-        return told(sample, 0.7 if sample[place] == option else 0.6)
+        return make_observation(sample, 0.7 if sample[place] == option else 0.6)
 
     proposed = drive(make_strategy("ppo", space, 0, OBJECTIVE), [size] * (200 // size), answer)
     flat = [sample[place] == option for batch in proposed for sample in batch]
@@ -377,7 +379,7 @@ def test_ppo_learns_conditional_token():
     """Which policies without a memory cannot: each option is as good as the other."""
 
     def answer(sample: Sample) -> Observation:
-        return told(sample, 0.7 if sample[0] == sample[3] else 0.6)
+        return make_observation(sample, 0.7 if sample[0] == sample[3] else 0.6)
 
     proposed = drive(PPO(SIXTEEN, 0, PpoSettings(entropy=0.3)), [10] * 40, answer)
     last = [sample for batch in proposed[-5:] for sample in batch]

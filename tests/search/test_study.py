@@ -51,13 +51,13 @@ def undisturbed() -> CoefficientSearchResult:
 
 def workers_of(coordinator: subprocess.Popen[bytes]) -> list[int]:
     """Return the processes that a coordinator has started to work."""
-    found = []
+    result = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
             parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
             if parent == coordinator.pid and b"spawn_main" in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-    return found
+                result.append(int(process.name))
+    return result
 
 
 def disturb(folder: Path, places: list[str], worker_kills: int, coordinator_kills: int, seconds: float) -> Counter[str]:
@@ -99,9 +99,9 @@ def check_nothing_was_lost(folder: Path, place: str | Path, kills: Counter[str])
     assert len(entries) == len(complete) == JOBS
     assert set(complete.values()) == {1}
     assert {entry.state for entry in entries} == {"done"}
-    found = [CoefficientSearchResult.load(path) for path in folder.glob("found-*.json")]
-    assert found
-    assert all(one == undisturbed() for one in found)
+    result = [CoefficientSearchResult.load(path) for path in folder.glob("found-*.json")]
+    assert result
+    assert all(one == undisturbed() for one in result)
     # A kill costs the epoch that was not saved yet, and nothing else.
     computed = Counter((folder / "log").read_text().splitlines())
     assert len(computed) == sum(entry.stop - entry.start for entry in entries)
@@ -176,12 +176,12 @@ def raising(job: Job, folder: Path) -> Score:
 
 
 def test_scores_follow_job_order_and_are_cached(tmp_path):
-    jobs, told = some_jobs(4), []
+    jobs, changes = some_jobs(4), []
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
-        study = Study(ledger, tmp_path, at_once, workers=2, on_change=told.append)
+        study = Study(ledger, tmp_path, at_once, workers=2, on_change=changes.append)
         scores = study.evaluate(jobs)
         assert scores == [at_once(job, tmp_path) for job in jobs]
-        assert told[-1][:2] == (4, 4)
+        assert changes[-1][:2] == (4, 4)
         assert Study(ledger, tmp_path, dying).evaluate(jobs) == scores
 
 
@@ -223,8 +223,8 @@ def test_impossible_job_is_abandoned(tmp_path, work, words):
 def test_stopped_study_resumes(tmp_path):
     jobs = some_jobs(3)
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
-        asked = iter([False])
-        slow = Study(ledger, tmp_path, sleeping, should_stop=lambda: next(asked, True))
+        answers = iter([False])
+        slow = Study(ledger, tmp_path, sleeping, should_stop=lambda: next(answers, True))
         with pytest.raises(Interrupted, match="the same command resumes"):
             slow.evaluate(jobs)
         assert {entry.state for entry in ledger.entries()} == {"waiting"}

@@ -42,33 +42,33 @@ def picture(run: Path) -> Path:
 
 def test_prediction_matches_predict_command(server, served_run):
     file = picture(served_run)
-    status, found = request(server, "POST", "/api/predict?top=3&map=true", file.read_bytes())
+    status, result = request(server, "POST", "/api/predict?top=3&map=true", file.read_bytes())
     assert status == 200
     expected = next(predict(served_run, (file,), top=3))
-    assert [one["name"] for one in found["classes"]] == [guess.name for guess in expected.classes]
+    assert [one["name"] for one in result["classes"]] == [guess.name for guess in expected.classes]
     np.testing.assert_allclose(
-        [one["probability"] for one in found["classes"]], [guess.probability for guess in expected.classes], atol=1e-6
+        [one["probability"] for one in result["classes"]], [guess.probability for guess in expected.classes], atol=1e-6
     )
-    assert sum(one["probability"] for one in found["classes"]) == pytest.approx(1)
-    with Image.open(io.BytesIO(base64.b64decode(found["map"]))) as shown:
+    assert sum(one["probability"] for one in result["classes"]) == pytest.approx(1)
+    with Image.open(io.BytesIO(base64.b64decode(result["map"]))) as shown:
         assert shown.size == (160, 160)
-    assert (found["width"], found["height"]) == (24, 24)
-    assert found["milliseconds"] > 0
+    assert (result["width"], result["height"]) == (24, 24)
+    assert result["milliseconds"] > 0
 
 
 def test_model_endpoint_describes_model(server, served_run):
-    status, found = request(server, "GET", "/api/model")
+    status, result = request(server, "GET", "/api/model")
     assert status == 200
-    assert found["network"] == "tiny"
-    assert tuple(found["classes"]) == Run.open(served_run).spec.classes
-    assert found["min_macs"] <= found["macs"] <= found["max_macs"]
+    assert result["network"] == "tiny"
+    assert tuple(result["classes"]) == Run.open(served_run).spec.classes
+    assert result["min_macs"] <= result["macs"] <= result["max_macs"]
 
 
 def test_scale_endpoint_returns_network(server):
-    status, found = request(server, "GET", "/api/scale?budget=1M")
+    status, result = request(server, "GET", "/api/scale?budget=1M")
     assert status == 200
-    assert found["macs"] <= 1e6
-    assert found["used"] <= 1
+    assert result["macs"] <= 1e6
+    assert result["used"] <= 1
 
 
 def test_profile_predicts_latency_of_fitted_network(served_run):
@@ -77,15 +77,15 @@ def test_profile_predicts_latency_of_fitted_network(served_run):
         error_90=0.1, held_out=10,
     )  # fmt: skip
     model = ServedModel(Run.open(served_run), 10**6, predictor)
-    found = model.scaled(Budget.of("1M"))
-    assert found.milliseconds > 0
-    slower = model.scaled(Budget(latency=2 * found.milliseconds))
-    assert found.milliseconds < slower.milliseconds <= 2 * found.milliseconds
+    result = model.scaled(Budget.of("1M"))
+    assert result.milliseconds > 0
+    slower = model.scaled(Budget(latency=2 * result.milliseconds))
+    assert result.milliseconds < slower.milliseconds <= 2 * result.milliseconds
     assert ServedModel(Run.open(served_run), 10**6).scaled(Budget.of("1M")).milliseconds is None
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status", "said"),
+    ("method", "path", "body", "status", "message"),
     [
         ("POST", "/api/predict", b"", 415, "empty"),
         ("POST", "/api/predict", b"<html>", 415, "not an image"),
@@ -98,10 +98,10 @@ def test_profile_predicts_latency_of_fitted_network(served_run):
         ("GET", "/../../etc/passwd", None, 404, "Not Found"),
     ],
 )
-def test_invalid_requests_are_rejected(server, method, path, body, status, said):
-    found, answer = request(server, method, path, body)
-    assert found == status
-    assert said in json.dumps(answer)
+def test_invalid_requests_are_rejected(server, method, path, body, status, message):
+    result, answer = request(server, method, path, body)
+    assert result == status
+    assert message in json.dumps(answer)
 
 
 def test_image_with_too_many_pixels_is_rejected_by_header(server):

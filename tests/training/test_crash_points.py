@@ -89,12 +89,12 @@ def test_save_killed_at_any_call_leaves_valid_state(tmp_path, call):
         folder = tmp_path / f"{call}-{number}"
         shutil.copytree(tmp_path / "base", folder)
         killed = killed_at(folder, 3, call, number)
-        found = Checkpoints(folder).newest()
-        assert found is not None
-        assert found.step in ((2, 3) if killed else (3,))
-        for file in (found.state_file, found.best_file):
+        result = Checkpoints(folder).newest()
+        assert result is not None
+        assert result.step in ((2, 3) if killed else (3,))
+        for file in (result.state_file, result.best_file):
             loaded = Checkpoints(folder).load(file)
-            assert torch.equal(loaded["weights"], torch.full((1000,), float(found.step)))
+            assert torch.equal(loaded["weights"], torch.full((1000,), float(result.step)))
         save(folder, 4)  # what was left lying about is in nobody's way
         assert Checkpoints(folder).newest().step == 4
         if not killed:
@@ -115,8 +115,8 @@ from training import test_crash_points as here
 from triscale.training.state import saver as room
 from triscale.training.state.checkpoint import Checkpoints
 folder = Path(sys.argv[1])
-told = []
-saver = room.Saver(Checkpoints(folder), told.append)
+messages = []
+saver = room.Saver(Checkpoints(folder), messages.append)
 saver.save_now(here.tensors(1), here.manifest_of(1), lambda: False, wait=False)
 filler = folder / "filler"
 handle = os.open(filler, os.O_WRONLY | os.O_CREAT)
@@ -127,16 +127,16 @@ except OSError:
     os.close(handle)
 saver.save(here.tensors(2), here.manifest_of(2))
 saver.settle()
-print("one", len(told), Checkpoints(folder).newest().step)
+print("one", len(messages), Checkpoints(folder).newest().step)
 try:
     saver.save_now(here.tensors(3), here.manifest_of(3), lambda: False, wait=False)
 except RuntimeError as error:
     print("two", type(error).__name__, "make room" in str(error), Checkpoints(folder).newest().step)
 room.RETRY_SECONDS = 0.1
-def told_and_freed(text):
-    told.append(text)
+def record_and_free(text):
+    messages.append(text)
     filler.unlink(missing_ok=True)
-waiting = room.Saver(Checkpoints(folder), told_and_freed)
+waiting = room.Saver(Checkpoints(folder), record_and_free)
 waiting.save_now(here.tensors(4), here.manifest_of(4), lambda: False, wait=True)
 print("three", Checkpoints(folder).newest().step, len(list(folder.glob(".*part"))))
 """

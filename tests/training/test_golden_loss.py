@@ -62,7 +62,7 @@ def test_losses_match_golden_file(tmp_path: Path, name: str) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        found = {
+        result = {
             name: losses(recipe, Path(folder) / str(number)) for number, (name, recipe) in enumerate(RECIPES.items())
         }
-    GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
+    GOLDEN.write_text(json.dumps(result, indent=1) + "\n")

@@ -138,10 +138,10 @@ def test_damaged_checkpoint_is_never_loaded(tiny, tmp_path):
         else:
             del content[place:]
         path.write_bytes(content)
-        found = checkpoints.newest()
-        assert found is not None
-        assert found.step == 1
-        assert checkpoints.load(found.state_file)
+        result = checkpoints.newest()
+        assert result is not None
+        assert result.step == 1
+        assert checkpoints.load(result.state_file)
         path.write_bytes(whole)
     assert checkpoints.newest() == manifest
     figure(3, "damaged checkpoints passed over, the newest good one found", DAMAGES, DAMAGES)

@@ -47,7 +47,7 @@ def test_nested_fields_and_kinds_can_be_set():
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("mixup", "expected field=value"),
         ("=3", "expected field=value"),
@@ -60,8 +60,8 @@ def test_nested_fields_and_kinds_can_be_set():
         ("optimizer.momentum=0.9", "momentum"),
     ],
 )
-def test_invalid_setting_error_suggests_correction(setting, said):
-    with pytest.raises((RecipeError, RecordError), match=said):
+def test_invalid_setting_error_suggests_correction(setting, message):
+    with pytest.raises((RecipeError, RecordError), match=message):
         changed(SMALL, [setting])
 
 
@@ -71,10 +71,10 @@ def test_recipe_file_is_complete_or_extends_named_recipe(tmp_path):
     assert find_recipe(str(whole)) == EFFICIENTNET_IMAGENET
     partial = tmp_path / "mine.json"
     partial.write_text(json.dumps({"base": "efficientnet_imagenet", "epochs": 90, "augmentation": {"flip": False}}))
-    found = find_recipe(str(partial))
-    assert (found.name, found.epochs, found.augmentation.flip) == ("mine", 90, False)
-    assert found.augmentation.policy == "autoaugment_v0"
-    assert found.optimizer == EFFICIENTNET_IMAGENET.optimizer
+    result = find_recipe(str(partial))
+    assert (result.name, result.epochs, result.augmentation.flip) == ("mine", 90, False)
+    assert result.augmentation.policy == "autoaugment_v0"
+    assert result.optimizer == EFFICIENTNET_IMAGENET.optimizer
     partial.write_text(json.dumps({"base": "efficientnet", "epochs": 90}))
     with pytest.raises(RecipeError, match="efficientnet_imagenet"):
         find_recipe(str(partial))
@@ -84,7 +84,7 @@ def test_recipe_file_is_complete_or_extends_named_recipe(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
+    ("recipe", "message"),
     [
         (changed(SMALL, ["augmentation.magnitude=17"]), "augmentation.magnitude"),
         (changed(SMALL, ["epochs=3"]), "warmup_epochs"),
@@ -93,9 +93,9 @@ def test_recipe_file_is_complete_or_extends_named_recipe(tmp_path):
         (changed(SMALL, ["norm_over=batch"]), "norm_over"),
     ],
 )
-def test_ineffective_setting_is_reported(recipe, said):
+def test_ineffective_setting_is_reported(recipe, message):
     (sentence,) = unused_settings(recipe, get("efficientnet_b0"))
-    assert said in sentence
+    assert message in sentence
 
 
 def test_setting_inapplicable_to_network_is_reported():
@@ -128,8 +128,8 @@ def test_minival_is_stratified(classes, each):
     )
     names = tuple(str(label) for label in range(classes))
     held = tuple(ScannedImage(f"t/{label}.png", label, 8, 8, 100, "PNG", f"t{label}") for label in range(classes))
-    found = Scan(root="somewhere", classes=names, train=images, test=held)
-    split = make_split(found, seed=1, val_share=MINIVAL_SHARE, duplicates=Duplicates())
+    result = Scan(root="somewhere", classes=names, train=images, test=held)
+    split = make_split(result, seed=1, val_share=MINIVAL_SHARE, duplicates=Duplicates())
     counts = [sum(sample.label == label for sample in split.val) for label in range(classes)]
     assert counts == [max(1, round(each * MINIVAL_SHARE))] * classes
     assert round(1281167 * MINIVAL_SHARE) == 25022

@@ -35,10 +35,10 @@ class Often(nn.Module):
 def test_loss_of_several_outputs_is_their_mean(soft):
     answers, labels = torch.randn(4, 6, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 2, 1, 0])
     targets = nn.functional.one_hot(labels, 3).double() if soft else labels
-    found = _loss(answers, targets, 0.1)
+    result = _loss(answers, targets, 0.1)
     spread = 0.9 * nn.functional.one_hot(labels, 3) + 0.1 / 3
     expected = -(spread * answers.log_softmax(2)).sum((1, 2)).mean()
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
     torch.testing.assert_close(_loss(answers[0], targets, 0.1), _loss(answers[:1], targets, 0.1))
 
 
@@ -75,9 +75,9 @@ def test_training_with_unused_parameters_resumes_bitwise(tmp_path, recipe, stop_
 
 
 def test_optimizer_state_only_covers_parameters_with_gradient(tmp_path):
-    found = trained(tmp_path, Recipe(epochs=1, batch=8))
-    known = {name.split("/")[1] for name in found if name.startswith("optimizer/")}
-    steps = {float(value) for name, value in found.items() if name.endswith("/step")}
+    result = trained(tmp_path, Recipe(epochs=1, batch=8))
+    known = {name.split("/")[1] for name in result if name.startswith("optimizer/")}
+    steps = {float(value) for name, value in result.items() if name.endswith("/step")}
     assert 0 < len(known) < 24
     assert steps <= {1.0, 2.0, 3.0, 4.0}
     assert len(steps) > 1

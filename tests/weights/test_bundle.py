@@ -48,12 +48,12 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def test_values_match_tensorflow():
-    found = read_bundle(INDEX)
-    assert found["global_step"] == 218949
+    result = read_bundle(INDEX)
+    assert result["global_step"] == 218949
     written = np.load(DATA / "model.npz")
     names = [str(name) for name in written["names"]]
-    assert sorted(found) == sorted([*names, "global_step"])
-    np.testing.assert_array_equal(np.concatenate([found[name].ravel() for name in names]), written["values"])
+    assert sorted(result) == sorted([*names, "global_step"])
+    np.testing.assert_array_equal(np.concatenate([result[name].ravel() for name in names]), written["values"])
 
 
 def test_averages_are_preferred_and_all_variables_are_mapped():
@@ -76,8 +76,8 @@ def test_averages_are_preferred_and_all_variables_are_mapped():
     dense = variables[f"{scope}/head/dense/kernel{AVERAGE}"]
     np.testing.assert_array_equal(model.get_parameter("head.classifier.weight").detach().numpy(), dense.T)
     depthwise = variables[f"{scope}/blocks_1/depthwise_conv2d/depthwise_kernel{AVERAGE}"]
-    found = model.get_parameter("stages.1.blocks.0.depthwise.conv.weight").detach().numpy()
-    np.testing.assert_array_equal(found[3, 0], depthwise[:, :, 3, 0])
+    result = model.get_parameter("stages.1.blocks.0.depthwise.conv.weight").detach().numpy()
+    np.testing.assert_array_equal(result[3, 0], depthwise[:, :, 3, 0])
 
 
 def test_folder_prefix_and_archive_are_read(checkpoint: Path, tmp_path: Path):
@@ -141,13 +141,13 @@ def test_corrupted_byte_is_never_read_as_another_value(tmp_path_factory, data):
     victim.write_bytes(content)
     expected = read_bundle(INDEX)
     try:
-        found = read_bundle(folder)
+        result = read_bundle(folder)
     except WeightsError:
         return
     # A few bytes mean nothing: the padding of the footer, and the counter of steps that is read but not used.
-    assert sorted(found) == sorted(expected)
+    assert sorted(result) == sorted(expected)
     for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values)
+        np.testing.assert_array_equal(result[name], values)
 
 
 def test_missing_data_file_is_reported(checkpoint: Path, tmp_path: Path):

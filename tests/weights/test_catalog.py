@@ -43,11 +43,11 @@ def test_timm_weights_match_its_metadata():
         assert (weights.url or "") == theirs.url
         assert weights.license == theirs.license
         assert weights.network.classes == theirs.num_classes
-        found = weights.preprocessing
-        assert found is not None
-        assert found.resolution == (theirs.test_input_size or theirs.input_size)[1]
-        assert found.crop == (theirs.test_crop_pct or theirs.crop_pct)
-        assert (found.interpolation, found.mean, found.std) == (theirs.interpolation, theirs.mean, theirs.std)
+        result = weights.preprocessing
+        assert result is not None
+        assert result.resolution == (theirs.test_input_size or theirs.input_size)[1]
+        assert result.crop == (theirs.test_crop_pct or theirs.crop_pct)
+        assert (result.interpolation, result.mean, result.std) == (theirs.interpolation, theirs.mean, theirs.std)
 
 
 def test_all_timm_weights_of_our_networks_are_listed():

@@ -70,9 +70,9 @@ class Server:
             self.content = self.content[::-1]
         tag = f'"{hashlib.sha256(self.content).hexdigest()[:16]}"'
         start = 0
-        asked = handler.headers.get("Range", "")
-        if asked and handler.headers.get("If-Range") == tag:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        requested = handler.headers.get("Range", "")
+        if requested and handler.headers.get("If-Range") == tag:
+            start = int(requested.removeprefix("bytes=").removesuffix("-"))
         self.ranges.append(start)
         body = self.content[start:]
         handler.send_response(206 if start else 200)
@@ -119,10 +119,10 @@ WHOLE = ["resnet18.IMAGENET1K_V1.pth", "resnet18.IMAGENET1K_V1.pth.sha256"]
 
 
 def test_file_is_downloaded_once_with_progress(server):
-    told = []
-    path = fetch(weights(server), progress=lambda come, total: told.append((come, total)))
+    reports = []
+    path = fetch(weights(server), progress=lambda received, total: reports.append((received, total)))
     assert path.read_bytes() == CONTENT
-    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert reports[-1] == (len(CONTENT), len(CONTENT))
     assert fetch(weights(server)) == path
     assert server.ranges == [0]
     assert leftovers() == WHOLE

@@ -25,21 +25,21 @@ SPARE = 200 << 20
 @pytest.fixture
 def peaks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What children said about the growth of their memory."""
-    found: list[int] = []
+    result: list[int] = []
     run = subprocess.run
 
     def listen(*arguments, **options):
         child = run(*arguments, **options)
-        found.extend(json.loads(line)["peak_bytes"] for line in child.stdout.splitlines() if line.startswith(b"{"))
+        result.extend(json.loads(line)["peak_bytes"] for line in child.stdout.splitlines() if line.startswith(b"{"))
         return child
 
     monkeypatch.setattr(foreign.subprocess, "run", listen)
-    return found
+    return result
 
 
 def memory(field: str) -> int:
-    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return int(found[1]) * 1024
+    result = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(result[1]) * 1024
 
 
 def growth_of_refusal(path: Path) -> int:

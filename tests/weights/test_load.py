@@ -73,10 +73,10 @@ def test_torch_save_file_becomes_module(tmp_path: Path, theirs: nn.Module):
     ],
 )
 def test_checkpoint_wrappers_are_removed_and_reported(state, wrap, note):
-    found, notes = find_state(wrap(state))
-    assert any(note in said for said in notes)
-    assert found.keys() == state.keys()
-    assert all(found[name] is tensor for name, tensor in state.items())
+    result, notes = find_state(wrap(state))
+    assert any(note in line for line in notes)
+    assert result.keys() == state.keys()
+    assert all(result[name] is tensor for name, tensor in state.items())
 
 
 def test_nested_ema_weights_are_used(tmp_path, theirs, state):
