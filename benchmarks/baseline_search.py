@@ -107,7 +107,7 @@ def on_surface(arguments: argparse.Namespace) -> None:
             curves[name].append(
                 search(
                     make_strategy(name, ground.space, number, objective),
-                    partial(landscape.told, objective=objective),
+                    partial(landscape.observe, objective=objective),
                     partial(truth, landscape, objective),
                     ground.canonical,
                     AFTER,

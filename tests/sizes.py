@@ -15,8 +15,8 @@ def size(usual: int, full: int) -> int:
     return full if os.environ.get("TRISCALE_FULL") == "1" else usual
 
 
-def figure(promise: int, what: str, found: int, of: int, **more: object) -> None:
+def figure(promise: int, what: str, result: int, of: int, **more: object) -> None:
     """Write down that something was found so often out of so many."""
     if path := os.environ.get("TRISCALE_FIGURES"):
         with Path(path).open("a") as file:
-            file.write(json.dumps({"promise": promise, "what": what, "found": found, "of": of} | more) + "\n")
+            file.write(json.dumps({"promise": promise, "what": what, "found": result, "of": of} | more) + "\n")

@@ -16,7 +16,7 @@ WITH_EXAMPLES = [path for path in sorted(PACKAGE.rglob("*.py")) if "\n        >>
                  or "\n    >>> " in path.read_text()]  # fmt: skip
 
 
-def test_every_package_shows_examples():
+def test_every_package_has_examples():
     packages = {path.relative_to(PACKAGE).parts[0] for path in WITH_EXAMPLES}
     assert {"network", "nn", "data", "training"} <= packages
 

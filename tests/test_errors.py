@@ -15,22 +15,22 @@ CLASSES = {
 }
 
 
-def test_the_tree_in_the_docstring_is_the_real_one():
+def test_exception_tree_in_docstring_matches():
     drawn: dict[str, str | None] = {}
     above: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
-        found = re.match(r"^    ((?:[│ ]   )*)(?:[├└]── )?([A-Z]\w+)\b", line)
-        if found is None:
+        result = re.match(r"^    ((?:[│ ]   )*)(?:[├└]── )?([A-Z]\w+)\b", line)
+        if result is None:
             continue
-        depth = len(found[1]) // 4 + ("──" in line)
-        above[depth:] = [found[2]]
-        drawn[found[2]] = above[depth - 1] if depth else None
+        depth = len(result[1]) // 4 + ("──" in line)
+        above[depth:] = [result[2]]
+        drawn[result[2]] = above[depth - 1] if depth else None
     real = {name: None if cls is TriscaleError else cls.__bases__[0].__name__ for name, cls in CLASSES.items()}
     assert drawn == real
 
 
 @pytest.mark.parametrize("cls", CLASSES.values())
-def test_exit_codes(cls):
+def test_exit_codes_match_exceptions(cls):
     if cls.__name__ == "Interrupted":
         assert cls.exit_code == 143
     else:
@@ -38,12 +38,12 @@ def test_exit_codes(cls):
 
 
 @pytest.mark.parametrize("cls", CLASSES.values())
-def test_users_mistakes_are_value_errors_and_failed_jobs_are_not(cls):
+def test_user_errors_are_value_errors(cls):
     assert issubclass(cls, ValueError) == issubclass(cls, UserError)
     assert issubclass(cls, RuntimeError) == issubclass(cls, JobError)
 
 
-def test_nearest_names():
+def test_nearest_names_are_suggested():
     assert nearest("resnet5O", ["resnet50", "resnet18", "vgg"]) == "; did you mean resnet50, resnet18?"
     assert nearest("ResNet50", ["resnet50"]) == "; did you mean resnet50?"
     assert nearest("xyz", ["resnet50"]) == ""

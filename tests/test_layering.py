@@ -58,14 +58,14 @@ def imports(path: Path) -> list[tuple[str, ast.AST, bool]]:
         top.add(id(node))
         if isinstance(node, ast.If):
             top |= {id(inner) for inner in node.body}
-    found = []
+    result = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [(alias.name, node, id(node) in top) for alias in node.names]
+            result += [(alias.name, node, id(node) in top) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.append((node.module or "", node, id(node) in top))
-    return found
+            result.append((node.module or "", node, id(node) in top))
+    return result
 
 
 SUBPACKAGES = {
@@ -110,11 +110,11 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
                 if following not in reached[node]:
                     reached[node].add(following)
                     waiting.append(following)
-    found = {frozenset(other for other in reached[node] if node in reached.get(other, ())) for node in graph}
-    return [set(group) for group in found if len(group) > 1]
+    result = {frozenset(other for other in reached[node] if node in reached.get(other, ())) for node in graph}
+    return [set(group) for group in result if len(group) > 1]
 
 
-def test_imports_follow_the_table():
+def test_imports_follow_layer_table():
     for path in FILES:
         room = room_of(path)
         for module, _, _ in imports(path):
@@ -124,11 +124,11 @@ def test_imports_follow_the_table():
                 assert other == room or other in MAY_IMPORT[room], f"{module_of(path)} imports {module}"
 
 
-def test_no_modules_import_each_other_in_a_circle():
+def test_no_circular_imports():
     assert circles(imported_modules()) == []
 
 
-def test_sub_packages_import_one_way():
+def test_subpackages_import_in_one_direction():
     graph = imported_modules()
     for package, order in SUBPACKAGES.items():
         folders = {path.name for path in (PACKAGE / package).iterdir() if (path / "__init__.py").is_file()}
@@ -145,27 +145,27 @@ def test_sub_packages_import_one_way():
             assert not later, f"{package}.{name} imports {sorted(later)}"
 
 
-def test_commands_share_options_through_support_only():
+def test_commands_share_options_only_through_support():
     for module, named in imported_modules().items():
         if module.startswith("cli.support"):
             assert not any(other.startswith("cli.commands") for other in named), module
 
 
-def test_only_the_command_line_imports_inside_functions():
+def test_only_cli_imports_inside_functions():
     for path in FILES:
         if room_of(path) != "cli":
             late = [module for module, _, at_top in imports(path) if not at_top]
             assert not late, f"{path}: {late}"
 
 
-def test_the_core_never_names_torch():
+def test_core_never_imports_torch():
     for path in FILES:
         if room_of(path) in TORCH_FREE:
             named = {module.split(".")[0] for module, _, _ in imports(path)}
             assert not named & TORCH, path
 
 
-def test_no_two_classes_share_a_name():
+def test_class_names_are_unique():
     owners: dict[str, list[str]] = {}
     for path in FILES:
         for node in ast.parse(path.read_text()).body:
@@ -181,7 +181,7 @@ def test_files_and_functions_are_short():
     assert lengths[-1] <= 400
 
 
-def test_the_core_and_the_command_line_load_without_anything_slow():
+def test_core_and_cli_do_not_import_slow_packages():
     code = (
         "import sys, triscale, triscale.cli, triscale.families.find\n"
         f"print(sorted(set(sys.modules) & {SLOW_TO_IMPORT!r}))"
@@ -190,7 +190,7 @@ def test_the_core_and_the_command_line_load_without_anything_slow():
     assert loaded.stdout.strip() == "[]"
 
 
-def test_nobody_prints_outside_the_command_line():
+def test_print_is_only_used_in_cli():
     for path in FILES:
         if room_of(path) != "cli":
             calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]

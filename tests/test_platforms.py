@@ -32,7 +32,7 @@ def without(code: str) -> str:
     return done.stdout
 
 
-def test_every_module_but_the_child_process_is_imported():
+def test_every_module_imports():
     code = """
 for module in pkgutil.walk_packages(triscale.__path__, "triscale."):
     if module.name not in ("triscale.__main__", "triscale.weights.child"):
@@ -42,7 +42,7 @@ print("all")
     assert without(code) == "all\n"
 
 
-def test_a_network_is_listed_scaled_and_fitted(tmp_path: Path):
+def test_networks_are_listed_scaled_and_fitted(tmp_path: Path):
     code = f"""
 from triscale.cli import main
 main(["list"])
@@ -52,7 +52,7 @@ main(["scale", "efficientnet_b0", "--budget", "1G", "--out", {str(tmp_path / "ne
     assert (tmp_path / "network.json").is_file()
 
 
-def test_images_are_fitted_and_predicted(images: Path, tiny_file: Path, tmp_path: Path):
+def test_fit_and_predict_work(images: Path, tiny_file: Path, tmp_path: Path):
     code = f"""
 from triscale.cli import main
 options = ["--network", {str(tiny_file)!r}, "--epochs", "1", "--threads", "1", "--out", {str(tmp_path / "run")!r}]
@@ -62,7 +62,7 @@ main(["predict", {str(tmp_path / "run")!r}, {str(images / "red")!r}])
     assert "000.png" in without(code)
 
 
-def test_a_foreign_pickle_is_refused_where_no_process_can_be_limited(tmp_path: Path):
+def test_foreign_pickle_is_rejected_without_process_limits(tmp_path: Path):
     code = f"""
 import pathlib, torch
 from triscale.errors import WeightsError
@@ -78,7 +78,7 @@ except WeightsError as error:
 
 
 @pytest.mark.parametrize("wait", [False, True])
-def test_windows_locks_a_byte_far_beyond_the_end(tmp_path, monkeypatch, wait):
+def test_windows_lock_is_far_beyond_end_of_file(tmp_path, monkeypatch, wait):
     from triscale import compat
 
     calls = []

@@ -37,7 +37,7 @@ def records() -> list[Record]:
 
 
 @pytest.mark.parametrize("record", records(), ids=lambda record: record.kind_name)
-def test_a_record_survives_json(record, tmp_path):
+def test_record_round_trips_through_json(record, tmp_path):
     cls = type(record)
     assert cls.from_json(record.to_json()) == record
     record.save(tmp_path / "deep" / "er" / "record.json")
@@ -48,23 +48,23 @@ def test_a_record_survives_json(record, tmp_path):
     assert record.to_json().endswith("}\n")
 
 
-def test_kinds_are_distinct():
+def test_record_kinds_are_unique():
     kinds = [cls.kind_name for cls in (Network, CustomNetwork, Law, Scale, Budget, Cost, Fit)]
     assert len(set(kinds)) == len(kinds)
 
 
-def test_a_fit_of_an_own_network_comes_back_as_one():
+def test_fit_of_custom_network_round_trips():
     own = CustomNetwork(name="mine", function="package.module:build")
     fit = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9)).model_copy(update={"network": own})
     assert Fit.from_json(fit.to_json()).network == own
 
 
-def test_the_digest_of_a_structure_never_changes():
+def test_structure_digest_is_stable():
     # Runs and caches on people's disks are keyed by it: a new value here needs a new schema number.
     assert B0.structure == "eb7ca306f0d17dcbeb5451fa91bc7c3fcba4c1e63ec3aceb1367b2b5d8698b39"
 
 
-def test_a_digest_knows_content_but_not_order():
+def test_digest_ignores_key_order():
     assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1}) != digest({"a": 1, "b": [2, 1]})
     assert (
         EFFICIENTNET.digest == Law(gamma=1.15, beta=1.1, alpha=1.2).digest != Law(alpha=1.2, beta=1.1, gamma=1.2).digest
@@ -80,20 +80,20 @@ def test_a_digest_knows_content_but_not_order():
         ("phi", 'unknown key "phi"; the keys are alpha, beta, gamma'),
     ],
 )
-def test_an_unknown_key_is_never_ignored(key, hint):
+def test_unknown_key_is_rejected(key, hint):
     data = json.loads(EFFICIENTNET.to_json()) | {key: 1.5}
     with pytest.raises(RecordError, match=hint):
         Law.from_json(json.dumps(data))
 
 
-def test_an_unknown_key_deep_inside_is_named_with_its_place():
+def test_nested_unknown_key_is_reported_with_path():
     data = json.loads(B0.to_json())
     data["stages"][2]["block"]["se_rato"] = data["stages"][2]["block"].pop("se_ratio")
     with pytest.raises(RecordError, match=r"stages\.2\.block\.mbconv\.se_rato.*did you mean se_ratio"):
         Network.from_json(json.dumps(data), source="mine.json")
 
 
-def test_all_mistakes_come_at_once():
+def test_all_errors_are_reported_together():
     with pytest.raises(RecordError) as caught:
         Law.from_json('{"triscale": "law", "schema": 1, "alpha": 0.5, "beta": "wide"}', source="law.json")
     message = str(caught.value)
@@ -125,12 +125,12 @@ def test_all_mistakes_come_at_once():
         ('{"triscale": "law", "schema": 1, "alpha": 1e999, "beta": 1, "gamma": 1}', "finite number|less than"),
     ],
 )
-def test_what_is_no_such_record_is_refused(text, message):
+def test_invalid_record_text_is_rejected(text, message):
     with pytest.raises(RecordError, match=message):
         Law.from_json(text)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
+def test_unreadable_file_is_reported(tmp_path):
     with pytest.raises(
         RecordError, match=r"cannot read .*none\.json: No such file or directory; expected a law record"
     ):
@@ -139,7 +139,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         Law.load(tmp_path)
 
 
-def test_a_record_without_a_kind_has_no_head():
+def test_record_without_kind_has_no_header():
     class Plain(Record):
         number: int
 
@@ -149,7 +149,7 @@ def test_a_record_without_a_kind_has_no_head():
         Plain.from_json('{"numbr": 3}')
 
 
-def test_another_schema_is_refused_with_what_reads_it():
+def test_other_schema_error_reports_required_version():
     class Grown(Record):
         kind_name: ClassVar[str] = "grown"
         schema_number: ClassVar[int] = 2
@@ -161,7 +161,7 @@ def test_another_schema_is_refused_with_what_reads_it():
         Grown.from_json('{"triscale": "grown", "schema": 3}')
 
 
-def test_a_changed_copy_is_validated():
+def test_replace_validates():
     law = Law(alpha=1.2, beta=1.1, gamma=1.15)
     assert law.replace(beta=1.3) == Law(alpha=1.2, beta=1.3, gamma=1.15)
     with pytest.raises(RecordError, match=r"the changed law record is not valid|changed law record.*beta"):
@@ -175,7 +175,7 @@ def test_records_are_frozen():
         EFFICIENTNET.alpha = 2.0
 
 
-def test_text_is_kept_as_it_is(tmp_path):
+def test_unicode_text_is_preserved(tmp_path):
     named = B0.replace(name="größer ✓")
     named.save(tmp_path / "network.json")
     assert "größer ✓" in (tmp_path / "network.json").read_text(encoding="utf-8")
@@ -187,7 +187,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "write"])
-def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(call, tmp_path, monkeypatch):
+def test_failed_save_keeps_old_file(call, tmp_path, monkeypatch):
     path = tmp_path / "law.json"
     EFFICIENTNET.save(path)
     before = contents(tmp_path)
@@ -214,7 +214,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(call, tmp_path, 
     assert contents(tmp_path) == before
 
 
-def test_a_save_that_fails_for_the_first_time_leaves_nothing(tmp_path, monkeypatch):
+def test_failed_first_save_leaves_no_file(tmp_path, monkeypatch):
     def interrupted(handle: int) -> None:
         raise KeyboardInterrupt
 
@@ -224,7 +224,7 @@ def test_a_save_that_fails_for_the_first_time_leaves_nothing(tmp_path, monkeypat
     assert contents(tmp_path) == {}
 
 
-def test_a_save_flushes_the_file_before_the_rename_and_the_folder_after(tmp_path, monkeypatch):
+def test_save_syncs_file_before_and_folder_after_rename(tmp_path, monkeypatch):
     happened = []
     real_fsync, real_replace = os.fsync, Path.replace
 

@@ -29,19 +29,19 @@ def kinds(cls: type[Record] = Record) -> Iterator[type[Record]]:
 def fields_of(schema: object, definitions: dict[str, Any], within: tuple[str, ...] = ()) -> Any:
     """Names of fields and the values that they are limited to, nested; no types, bounds or defaults."""
     if isinstance(schema, list):
-        return [found for each in schema if (found := fields_of(each, definitions, within))]
+        return [result for each in schema if (result := fields_of(each, definitions, within))]
     if not isinstance(schema, dict):
         return None
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return "recursive" if name in within else fields_of(definitions[name], definitions, (*within, name))
-    found = {name: fields_of(each, definitions, within) for name, each in schema.get("properties", {}).items()}
+    result = {name: fields_of(each, definitions, within) for name, each in schema.get("properties", {}).items()}
     for key in ("items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf"):
         if inner := fields_of(schema.get(key), definitions, within):
-            found[f"<{key}>"] = inner
+            result[f"<{key}>"] = inner
     if values := schema.get("enum", [schema["const"]] if "const" in schema else []):
-        found["<values>"] = sorted(map(str, values))
-    return found or None
+        result["<values>"] = sorted(map(str, values))
+    return result or None
 
 
 def schemas() -> dict[str, dict[str, int | str]]:

@@ -50,20 +50,20 @@ SURFACE = [
 ]
 
 
-def test_the_surface_is_what_it_is():
+def test_public_names_match_expected():
     assert sorted(ts.__all__) == sorted(SURFACE)
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_exists():
     for name in ts.__all__:
         assert getattr(ts, name) is not None
 
 
-def test_nothing_else_is_offered():
+def test_dir_lists_only_public_names():
     assert dir(ts) == sorted(ts.__all__)
 
 
-def test_an_unknown_name_is_an_attribute_error():
+def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'biuld'"):
         _ = ts.biuld
 
@@ -75,7 +75,7 @@ def test_public_functions_and_classes_are_documented():
             assert item.__doc__, name
 
 
-def test_the_design_s_snippet_works():
+def test_documented_snippet_works():
     b0 = ts.get("efficientnet_b0")
     fit = ts.fit_budget(b0, ts.Law(alpha=1.2, beta=1.1, gamma=1.15), ts.Budget(macs=1e9))
     figures = ts.cost(fit.network)

@@ -25,25 +25,25 @@ IDENTIFIERS = {"said", "told", "foretold", "anew", "frugality", "dearest"}
 PATTERN = re.compile(rf"\b({'|'.join(map(re.escape, WORDS))})\b", re.IGNORECASE)
 
 
-def test_no_word_of_the_old_dialect():
-    found = []
+def test_avoided_words_are_absent():
+    result = []
     for folder, endings in (("src", {".py", ".html", ".js", ".cpp"}), ("docs", {".md"})):
         for path in sorted((ROOT / folder).rglob("*")):
             if path.suffix in endings:
                 lines = enumerate(path.read_text().splitlines(), 1)
-                found += [f"{path.relative_to(ROOT)}:{number}: {line.strip()}" for number, line in lines
+                result += [f"{path.relative_to(ROOT)}:{number}: {line.strip()}" for number, line in lines
                           if PATTERN.search(line)]  # fmt: skip
-    assert found == []
+    assert result == []
 
 
-def test_no_identifier_of_the_old_dialect():
-    found = []
+def test_avoided_identifiers_are_absent():
+    result = []
     for path in sorted((ROOT / "src").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
                 case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.FunctionDef(name=name):
                     if name in IDENTIFIERS:
-                        found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name}")
+                        result.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name}")
                 case _:
                     pass
-    assert found == []
+    assert result == []

@@ -25,15 +25,15 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> CommandResult
         code = 0
     except SystemExit as stop:
         code = int(stop.code or 0)
-    seen = capsys.readouterr()
-    return CommandResult(code, seen.out, seen.err)
+    result = capsys.readouterr()
+    return CommandResult(code, result.out, result.err)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """Run a command that must be refused: exit code 2 and one clear line; return that line."""
-    seen = run(capsys, *arguments)
-    assert seen.code == 2, seen
-    lines = [line for line in seen.err.splitlines() if line.startswith("triscale: ")]
-    assert len(lines) == 1, seen.err
-    assert "Traceback" not in seen.err
+    result = run(capsys, *arguments)
+    assert result.code == 2, result
+    lines = [line for line in result.err.splitlines() if line.startswith("triscale: ")]
+    assert len(lines) == 1, result.err
+    assert "Traceback" not in result.err
     return lines[0]

@@ -29,14 +29,14 @@ def leaky(tmp_path: Path) -> Path:
     return images.parent
 
 
-def test_a_leak_is_refused_by_name(capsys, leaky, tiny_file, tmp_path):
+def test_leak_is_rejected_by_name(capsys, leaky, tiny_file, tmp_path):
     line = refused(capsys, "train", leaky, "--network", tiny_file, "--out", tmp_path / "run", "--epochs", 1)
     assert "test/red/copy.jpg = train/red/004.png (the same image re-encoded)" in line
     assert "--allow-leak" in line
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-def test_an_allowed_leak_is_written_down(capsys, leaky, tiny_file, tmp_path):
+def test_allowed_leak_is_recorded(capsys, leaky, tiny_file, tmp_path):
     options = ("--network", tiny_file, "--out", tmp_path / "run", "--epochs", 1)
     assert run(capsys, "train", leaky, *options, "--allow-leak").code == 0
     data = json.loads((tmp_path / "run" / "data.json").read_text())
@@ -45,11 +45,11 @@ def test_an_allowed_leak_is_written_down(capsys, leaky, tiny_file, tmp_path):
     assert "--allow-leak accepted" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_check_says_what_a_set_holds(capsys, leaky):
+def test_check_summarizes_dataset(capsys, leaky):
     (leaky / "train" / "blue" / "again.png").write_bytes((leaky / "train" / "green" / "001.png").read_bytes())
     (leaky / "train" / "blue" / "broken.png").write_bytes(b"")
-    seen = run(capsys, "data", "check", leaky)
-    assert seen.code == 0
+    result = run(capsys, "data", "check", leaky)
+    assert result.code == 0
     for part in (
         "3 classes",
         "52 PNG, 1 JPEG",
@@ -60,16 +60,16 @@ def test_check_says_what_a_set_holds(capsys, leaky):
         "1 image in more than one class",
         "fewer than 20 images to learn from: green, red, blue",
     ):
-        assert part in seen.out, part
-    assert all(len(line) <= 80 for line in seen.out.splitlines())
+        assert part in result.out, part
+    assert all(len(line) <= 80 for line in result.out.splitlines())
 
 
-def test_check_of_a_sound_set_finds_nothing(capsys, tmp_path):
-    seen = run(capsys, "data", "check", write_classes(tmp_path / "images", 20))
-    assert "every file can be read" in seen.out
-    assert "every image is there once" in seen.out
-    assert "look at" not in seen.out
-    assert "leaks" not in seen.out
+def test_check_of_clean_dataset_finds_nothing(capsys, tmp_path):
+    result = run(capsys, "data", "check", write_classes(tmp_path / "images", 20))
+    assert "every file can be read" in result.out
+    assert "every image is there once" in result.out
+    assert "look at" not in result.out
+    assert "leaks" not in result.out
 
 
 def test_check_writes_its_record_and_a_contact_sheet(capsys, leaky, tmp_path):
@@ -87,55 +87,55 @@ def test_check_writes_its_record_and_a_contact_sheet(capsys, leaky, tmp_path):
 
 def test_contact_sheet_of_many_classes_with_long_names(capsys, tmp_path):
     colors = {f"{index:02d} " + "a very long name [with] brackets " * 3: COLORS["red"] for index in range(70)}
-    seen = run(capsys, "data", "check", write_classes(tmp_path / "set", 1, colors=colors), "--out", tmp_path / "out")
-    assert seen.code == 0
-    assert "(40 more classes)" in seen.out
-    assert all(len(line) <= 80 for line in seen.out.splitlines())
+    result = run(capsys, "data", "check", write_classes(tmp_path / "set", 1, colors=colors), "--out", tmp_path / "out")
+    assert result.code == 0
+    assert "(40 more classes)" in result.out
+    assert all(len(line) <= 80 for line in result.out.splitlines())
     with Image.open(tmp_path / "out" / "contact-sheet.png") as sheet:
         assert sheet.height < 70 * 102
 
 
-def test_check_refuses_what_a_fit_refuses(capsys, tmp_path):
+def test_check_rejects_what_fit_rejects(capsys, tmp_path):
     assert "there is no folder" in refused(capsys, "data", "check", tmp_path / "nothing")
     assert "only one class" in refused(
         capsys, "data", "check", write_classes(tmp_path / "one", 3, colors={"a": (9, 9, 9)})
     )
 
 
-def test_check_writes_nothing_below_the_images_or_over_a_file(capsys, leaky, tmp_path):
+def test_check_never_writes_into_images_or_over_files(capsys, leaky, tmp_path):
     assert "where nothing is written" in refused(capsys, "data", "check", leaky, "--out", leaky / "check")
     (tmp_path / "file").write_text("mine")
     assert "cannot write" in refused(capsys, "data", "check", leaky, "--out", tmp_path / "file")
 
 
-def test_help_lists_the_commands_about_images(capsys):
+def test_help_lists_data_commands(capsys):
     assert "check" in run(capsys, "data", "--help").out
     assert "--out" in run(capsys, "data", "check", "--help").out
 
 
-def test_a_manifest_is_trained_on_like_a_folder(capsys, tmp_path, tiny_file):
+def test_training_accepts_manifest_like_folder(capsys, tmp_path, tiny_file):
     images = write_classes(tmp_path / "set", 12)
     files = sorted(path.relative_to(tmp_path) for path in images.rglob("*.png"))
     lines = ["path,label", *(f"{path},{path.parent.name}" for path in files)]
     (tmp_path / "set.csv").write_text("\n".join(lines))
     assert "3 classes" in run(capsys, "data", "check", tmp_path / "set.csv").out
     options = ("--baseline", tiny_file, "--budget", "300k", "--epochs", 1, "--json")
-    seen = run(capsys, "fit", tmp_path / "set.csv", *options, "--out", tmp_path / "run")
-    assert seen.code == 0, seen.err
-    assert json.loads(seen.out)["count"] == 6
+    result = run(capsys, "fit", tmp_path / "set.csv", *options, "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["count"] == 6
     (tmp_path / "set.csv").write_text("path,klass\n")
     assert "klass" in refused(capsys, "fit", tmp_path / "set.csv", *options, "--out", tmp_path / "other")
 
 
-def test_pack_says_what_it_made(capsys, leaky, tmp_path):
+def test_pack_reports_result(capsys, leaky, tmp_path):
     (leaky / "train" / "blue" / "broken.png").write_bytes(b"")
-    seen = run(capsys, "data", "pack", leaky, "--out", tmp_path / "shards", "--shard-size", "60kB")
-    assert seen.code == 0, seen.err
-    words = [line.split() for line in seen.out.splitlines()]
+    result = run(capsys, "data", "pack", leaky, "--out", tmp_path / "shards", "--shard-size", "60kB")
+    assert result.code == 0, result.err
+    words = [line.split() for line in result.out.splitlines()]
     assert words[0] == ["split", "shards", "images", "size"]
     assert [row[0] + " " + row[2] for row in words[1:3]] == ["train 36", "test 16"]
     assert int(words[1][1]) == len(list((tmp_path / "shards").glob("train-*.tar"))) > 1
-    assert "train/blue/broken.png: empty" in seen.out
+    assert "train/blue/broken.png: empty" in result.out
     checked = [json.loads(run(capsys, "data", "check", root, "--json").out) for root in (leaky, tmp_path / "shards")]
     assert checked[0] | {"root": "", "bad": [], "warnings": []} == checked[1] | {"root": "", "warnings": []}
     printed = json.loads(run(capsys, "data", "pack", leaky, "--out", tmp_path / "again", "--json").out)
@@ -143,7 +143,7 @@ def test_pack_says_what_it_made(capsys, leaky, tmp_path):
     assert [part["shards"] for part in printed["splits"]] == [1, 1]
 
 
-def test_pack_refuses_before_it_reads(capsys, leaky, tmp_path):
+def test_pack_checks_options_before_reading(capsys, leaky, tmp_path):
     assert "256MB" in refused(capsys, "data", "pack", leaky, "--out", tmp_path / "out", "--shard-size", "big")
     assert "where nothing is written" in refused(capsys, "data", "pack", leaky, "--out", leaky / "shards")
     assert "exists already" in refused(capsys, "data", "pack", leaky, "--out", leaky.parent)
@@ -157,8 +157,8 @@ def test_training_on_shards_gives_the_same_weights_and_predictions(capsys, image
     assert run(capsys, "data", "pack", images, "--out", tmp_path / "shards", "--shard-size", "40kB").code == 0
     for root in ("images", "shards"):
         options = ("--network", tiny_file, "--epochs", 2, "--batch", 16, "--workers", workers)
-        seen = run(capsys, "train", tmp_path / root, *options, "--out", tmp_path / f"run-{root}")
-        assert seen.code == 0, seen.err
+        result = run(capsys, "train", tmp_path / root, *options, "--out", tmp_path / f"run-{root}")
+        assert result.code == 0, result.err
         assert run(capsys, "export", tmp_path / f"run-{root}").code == 0
         assert run(capsys, "explain", tmp_path / f"run-{root}").code == 0
     names = ["model.safetensors", "predictions.csv", "metrics.json"]
@@ -190,8 +190,8 @@ def test_images_in_s3_are_checked_packed_and_trained_on(capsys, images, tiny_fil
         shards = s3.upload("shards", tmp_path / "shards", "x/")
         for number, root in enumerate((images, url, shards)):
             options = ("--network", tiny_file, "--epochs", 1, "--workers", number)
-            seen = run(capsys, "train", root, *options, "--out", tmp_path / f"run-{number}")
-            assert seen.code == 0, seen.err
+            result = run(capsys, "train", root, *options, "--out", tmp_path / f"run-{number}")
+            assert result.code == 0, result.err
         assert len({(tmp_path / f"run-{number}" / "model.safetensors").read_bytes() for number in range(3)}) == 1
         assert run(capsys, "explain", tmp_path / "run-1").code == 0
         s3.down = True  # everything is on this machine
@@ -200,7 +200,7 @@ def test_images_in_s3_are_checked_packed_and_trained_on(capsys, images, tiny_fil
         assert "could not be downloaded" in refused(capsys, "data", "check", "s3://elsewhere/x")
 
 
-def test_training_goes_on_when_data_workers_are_killed(capsys, images, tiny_file, tmp_path):
+def test_training_survives_killed_data_workers(capsys, images, tiny_file, tmp_path):
     options = ("--network", tiny_file, "--epochs", 3, "--batch", 4, "--workers", 2)
     assert run(capsys, "train", images, *options, "--out", tmp_path / "quiet").code == 0
     killed = []
@@ -222,11 +222,11 @@ def test_training_goes_on_when_data_workers_are_killed(capsys, images, tiny_file
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            seen = run(capsys, "train", images, *options, "--out", tmp_path / "killed")
+            result = run(capsys, "train", images, *options, "--out", tmp_path / "killed")
     finally:
         done.set()
         killer.join()
-    assert seen.code == 0, seen.err
+    assert result.code == 0, result.err
     assert killed
     for name in ("model.safetensors", "predictions.csv"):
         assert (tmp_path / "quiet" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()

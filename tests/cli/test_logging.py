@@ -22,7 +22,7 @@ class Collected(logging.Handler):
         self.records.append((record.levelname, record.getMessage()))
 
 
-def test_library_calls_log_their_notes():
+def test_library_calls_log_messages():
     logger, collected = logging.getLogger("triscale"), Collected()
     before = logger.level
     logger.addHandler(collected)
@@ -38,12 +38,12 @@ def test_library_calls_log_their_notes():
 
 
 @pytest.mark.parametrize("flag", ["-q", "--quiet"])
-def test_quiet_leaves_results_only(capsys, images, flag):
+def test_quiet_prints_only_results(capsys, images, flag):
     assert run(capsys, "data", "check", images, flag).err == ""
     assert "scan" in run(capsys, "data", "check", images).err
 
 
-def test_verbose_shows_what_is_logged(capsys):
+def test_verbose_shows_log_messages(capsys):
     run(capsys, "show", "efficientnet_b0", "-v")
     assert logging.getLogger("triscale").level == logging.DEBUG
     run(capsys, "show", "efficientnet_b0")

@@ -11,14 +11,14 @@ from triscale.network.cost import count_network
 from triscale.network.spec import Network
 
 
-def test_the_published_tables_fit_a_terminal(capsys, monkeypatch):
+def test_published_tables_fit_80_columns(capsys, monkeypatch):
     monkeypatch.setattr("triscale.cli.support.terminal.console.width", 80)
-    seen = run(capsys, "compare", "--published")
-    assert seen.code == 0
-    assert all(len(line.rstrip()) <= 80 for line in seen.out.splitlines())
-    assert "385,814,752" in seen.out
-    assert "14,570,749,952" in seen.out
-    marked = [line.split()[:2] for line in seen.out.splitlines() if line.rstrip().endswith("*")]
+    result = run(capsys, "compare", "--published")
+    assert result.code == 0
+    assert all(len(line.rstrip()) <= 80 for line in result.out.splitlines())
+    assert "385,814,752" in result.out
+    assert "14,570,749,952" in result.out
+    marked = [line.split()[:2] for line in result.out.splitlines() if line.rstrip().endswith("*")]
     assert marked == [
         ["resnet50", "d=4"],
         ["resnet50", "w=2"],
@@ -28,19 +28,19 @@ def test_the_published_tables_fit_a_terminal(capsys, monkeypatch):
     ]
 
 
-def test_the_published_tables_as_json(capsys):
+def test_published_tables_json(capsys):
     rows = json.loads(run(capsys, "compare", "--published", "--json").out)
     assert len(rows) == 27
     assert sum(not row["possible"] for row in rows) == 5
     assert rows[0]["macs"] == 385_814_752
 
 
-def test_the_networks_of_a_comparison(capsys, monkeypatch):
+def test_comparison_lists_networks(capsys, monkeypatch):
     monkeypatch.setattr("triscale.cli.support.terminal.console.width", 80)
-    seen = run(capsys, "compare", "--baseline", "mobilenet_v2", "--times", 3, "--phi", -1)
-    assert seen.code == 0
-    assert all(way in seen.out for way in ("depth", "width", "resolution", "compound"))
-    assert all(len(line.rstrip()) <= 80 for line in seen.out.splitlines())
+    result = run(capsys, "compare", "--baseline", "mobilenet_v2", "--times", 3, "--phi", -1)
+    assert result.code == 0
+    assert all(way in result.out for way in ("depth", "width", "resolution", "compound"))
+    assert all(len(line.rstrip()) <= 80 for line in result.out.splitlines())
 
     data = json.loads(run(capsys, "compare", "--baseline", "mobilenet_v2", "--times", 3, "--json").out)
     for contender in data["contenders"]:
@@ -56,5 +56,5 @@ def test_the_networks_of_a_comparison(capsys, monkeypatch):
         (("--baseline", "resnet18", "--times", 0.5), "scales nothing up"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(capsys, arguments, words):
+def test_invalid_comparisons_are_rejected(capsys, arguments, words):
     assert words in refused(capsys, "compare", *arguments)

@@ -26,7 +26,7 @@ def printed(monkeypatch, width: int, *, is_terminal: bool) -> str:
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 140])
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_no_word_and_no_figure_of_a_table_is_broken(monkeypatch, width, is_terminal):
+def test_tables_never_wrap_words_or_numbers(monkeypatch, width, is_terminal):
     text = printed(monkeypatch, width, is_terminal=is_terminal)
     for row in ROWS:
         for cell in row:

@@ -154,6 +154,6 @@ def test_every_color_mode_becomes_rgb_within_one_level(name: str) -> None:
     [np.linspace(0, 1, 64, dtype=np.float32), np.full(64, 70_000, np.int32), np.full(64, -1, np.int32)],
     ids=["floats", "too large", "negative"],
 )
-def test_values_without_a_known_range_are_refused(values: np.ndarray) -> None:
+def test_values_of_unknown_range_are_rejected(values: np.ndarray) -> None:
     with pytest.raises(BadImage, match="pixel values"):
         decode(encode(Image.fromarray(values.reshape(8, 8)), "TIFF"))

@@ -52,19 +52,19 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"])
-def test_damaged_exif_is_passed_over(exif: bytes) -> None:
+def test_damaged_exif_is_ignored(exif: bytes) -> None:
     assert decode(encode(PICTURE, "JPEG", exif=exif)).size == (24, 16)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_format_is_known_by_its_bytes_whatever_the_name(tmp_path: Path, kind: str) -> None:
+def test_format_is_detected_from_content_not_name(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "image.txt"
     path.write_bytes(encode(PICTURE, kind))
     assert decode(path).size == (24, 16)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_first_frame_of_an_animation_is_taken(kind: str) -> None:
+def test_first_frame_of_animation_is_used(kind: str) -> None:
     frames = [noise(seed) for seed in range(4)]
     options = {"WEBP": {"lossless": True}}.get(kind, {})
     content = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
@@ -151,7 +151,7 @@ HOSTILE = hostile()
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_file_is_refused_with_its_reason(tmp_path: Path, name: str) -> None:
+def test_hostile_file_is_rejected_with_reason(tmp_path: Path, name: str) -> None:
     content, reason = HOSTILE[name]
     path = tmp_path / "image.jpg"
     path.write_bytes(content)
@@ -164,7 +164,7 @@ def test_hostile_file_is_refused_with_its_reason(tmp_path: Path, name: str) -> N
     figure(7, "hostile files refused with their reason", 1, 1)
 
 
-def test_tiff_whose_directories_form_a_loop_is_read() -> None:
+def test_tiff_with_directory_loop_is_read() -> None:
     content = bytearray(encode(PICTURE, "TIFF"))
     (start,) = struct.unpack_from("<L", content, 4)
     (entries,) = struct.unpack_from("<H", content, start)
@@ -187,7 +187,7 @@ def test_truncation_is_never_silently_misread(kind: str) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 1}, {"subsampling": 0}], ids=str)
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_jpeg_that_was_cut_and_closed_again_is_refused(mode: str, options: dict[str, int]) -> None:
+def test_truncated_jpeg_with_end_marker_is_rejected(mode: str, options: dict[str, int]) -> None:
     picture = noise(3, 80).convert(mode)
     content = encode(picture, "JPEG", **options)
     whole = np.asarray(decode(content))
@@ -205,7 +205,7 @@ def test_jpeg_that_was_cut_and_closed_again_is_refused(mode: str, options: dict[
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}], ids=str)
 @pytest.mark.parametrize("side", [1, 8, 50])
-def test_gray_jpeg_is_read(mode: str, options: dict[str, int], side: int) -> None:
+def test_grayscale_jpeg_is_read(mode: str, options: dict[str, int], side: int) -> None:
     gray = Image.new("RGB", (side, side), (128,) * 3).convert(mode)
     for content in (encode(gray, "JPEG", **options), encode(gray, "JPEG", **options) + b"a camera's own notes"):
         assert np.array_equal(np.asarray(decode(content)), np.full((side, side, 3), 128))
@@ -213,7 +213,7 @@ def test_gray_jpeg_is_read(mode: str, options: dict[str, int], side: int) -> Non
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", [*FORMATS, "16-bit"])
-def test_damage_anywhere_ends_in_an_image_or_a_reason(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_corrupted_bytes_give_image_or_error(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     options = {"TIFF": {"compression": "tiff_adobe_deflate"}, "JPEG": {"exif": b"Exif\0\0II*\0\x08\0\0\0\1\0"}}
     deep = Image.fromarray(np.arange(384, dtype=np.uint16).reshape(16, 24))
     content = encode(deep, "TIFF") if kind == "16-bit" else encode(PICTURE, kind, **options.get(kind, {}))
@@ -259,6 +259,6 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
             decode(Path("/dev/zero"))
 
 
-def test_name_with_a_null_byte_is_a_bad_file() -> None:
+def test_file_name_with_null_byte_is_rejected() -> None:
     with pytest.raises(BadImage, match="cannot be read"):
         decode(Path("a\0b.png"))

@@ -19,17 +19,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_digits(tmp_path_factory.mktemp("parent") / "new" / "digits")
 
 
-def test_digits_are_images_in_two_splits(folder: Path) -> None:
-    found = scan(folder)
-    assert found.classes == tuple("0123456789")
-    assert (len(found.train), len(found.test), len(found.bad)) == (1438, 359, 0)
-    assert found.sides == (32, 32, 32)
-    for name in found.classes:
-        train, test = found.counts["train"][name], found.counts["test"][name]
+def test_digits_have_train_and_test_split(folder: Path) -> None:
+    result = scan(folder)
+    assert result.classes == tuple("0123456789")
+    assert (len(result.train), len(result.test), len(result.bad)) == (1438, 359, 0)
+    assert result.sides == (32, 32, 32)
+    for name in result.classes:
+        train, test = result.counts["train"][name], result.counts["test"][name]
         assert abs(test / (train + test) - 0.2) < 0.01
 
 
-def test_every_digit_is_its_original_enlarged(folder: Path) -> None:
+def test_digits_are_upscaled_originals(folder: Path) -> None:
     digits = load_digits()
     paths = sorted(folder.rglob("*.png"), key=lambda path: path.name)
     assert [int(path.stem) for path in paths] == list(range(1797))
@@ -41,19 +41,19 @@ def test_every_digit_is_its_original_enlarged(folder: Path) -> None:
         assert np.corrcoef(small.ravel(), digits.images[index].ravel())[0, 1] > 0.97
 
 
-def test_written_digits_are_left_alone(folder: Path) -> None:
+def test_existing_digits_are_kept(folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert write_digits(folder) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert [path.name for path in folder.parent.iterdir()] == ["digits"]
 
 
-def test_empty_folder_is_filled(tmp_path: Path) -> None:
+def test_empty_folder_is_accepted(tmp_path: Path) -> None:
     write_digits(tmp_path)
     assert len(list(tmp_path.rglob("*.png"))) == 1797
 
 
-def test_anything_else_in_the_folder_is_refused(tmp_path: Path) -> None:
+def test_folder_with_other_files_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match="holds something other"):
         write_digits(tmp_path)
@@ -64,7 +64,7 @@ def test_anything_else_in_the_folder_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Image.Image, path: Path) -> None:
         raise OSError(28, "No space left on device")
 

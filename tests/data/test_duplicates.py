@@ -38,13 +38,13 @@ def photo(seed: int, width: int = 96, height: int = 64) -> Image.Image:
 def scanned(images: Sequence[Image.Image]) -> Scan:
     """Return the scan of a dataset with these images, all with different bytes."""
     fingerprints = fingerprints_of([shrink(image.convert("RGB")) for image in images])
-    found = tuple(
+    result = tuple(
         ScannedImage(
             f"{i:04d}", 0, image.width, image.height, 1, "PNG", hashlib.sha256(b"%d" % i).hexdigest(), fingerprint
         )
         for i, (image, fingerprint) in enumerate(zip(images, fingerprints, strict=True))
     )
-    return Scan(root="/images", classes=("a", "b"), unsplit=found)
+    return Scan(root="/images", classes=("a", "b"), unsplit=result)
 
 
 def again(image: Image.Image, kind: str, **options: int) -> Image.Image:
@@ -64,12 +64,12 @@ RECODINGS: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 @pytest.mark.parametrize("name", RECODINGS)
-def test_every_reencoded_copy_is_found_and_nothing_else(name: str) -> None:
+def test_reencoded_copies_are_found_without_false_positives(name: str) -> None:
     originals = [photo(seed) for seed in range(150)]
-    found = find_duplicates(scanned(originals + [RECODINGS[name](image) for image in originals]))
+    result = find_duplicates(scanned(originals + [RECODINGS[name](image) for image in originals]))
     expected = [(f"{i:04d}", f"{i + 150:04d}") for i in range(150)]
-    assert [(pair.first, pair.second) for pair in found.reencoded] == expected
-    assert found.possible == ()
+    assert [(pair.first, pair.second) for pair in result.reencoded] == expected
+    assert result.possible == ()
 
 
 def test_equal_bytes_are_exact_duplicates(tmp_path: Path) -> None:
@@ -78,19 +78,19 @@ def test_equal_bytes_are_exact_duplicates(tmp_path: Path) -> None:
     Image.new("RGB", (20, 20), "white").save(blank)
     for name in ("a/again.png", "b/other.png"):
         (tmp_path / name).write_bytes(blank.read_bytes())
-    found = find_duplicates(scan(tmp_path))
-    assert found.exact == (("a/again.png", "a/blank.png", "b/other.png"),)
-    assert (found.reencoded, found.possible) == ((), ())
+    result = find_duplicates(scan(tmp_path))
+    assert result.exact == (("a/again.png", "a/blank.png", "b/other.png"),)
+    assert (result.reencoded, result.possible) == ((), ())
 
 
-def test_blank_pages_do_not_look_the_same() -> None:
+def test_blank_pages_are_not_duplicates() -> None:
     rng = np.random.default_rng(0)
     pages = [Image.new("RGB", (60, 80), (value, value, value)) for value in (0, 100, 250, 251, 252, 255)]
     pages += [Image.fromarray(rng.integers(248, 256, (80, 60, 3), dtype=np.uint8)) for _ in range(10)]
     assert find_duplicates(scanned(pages)) == Duplicates()
 
 
-def test_pages_with_little_on_them_do_not_look_the_same() -> None:
+def test_nearly_blank_pages_are_not_duplicates() -> None:
     pages = []
     for seed in range(40):
         values = np.full((128, 96), 250, np.uint8)
@@ -100,7 +100,7 @@ def test_pages_with_little_on_them_do_not_look_the_same() -> None:
     assert find_duplicates(scanned(pages)) == Duplicates()
 
 
-def test_pictures_of_a_fixed_camera_are_not_certain_duplicates() -> None:
+def test_fixed_camera_images_are_not_certain_duplicates() -> None:
     scene, shots = np.asarray(photo(1)).astype(float), []
     for seed in range(200):
         rng = np.random.default_rng(seed)
@@ -111,14 +111,14 @@ def test_pictures_of_a_fixed_camera_are_not_certain_duplicates() -> None:
     assert find_duplicates(scanned(shots)).reencoded == ()
 
 
-def test_other_colors_make_a_possible_duplicate() -> None:
+def test_recolored_image_is_possible_duplicate() -> None:
     image = photo(5)
     y, cb, cr = image.convert("YCbCr").split()
     tinted = (y, cb.point(lambda value: value + 15), cr.point(lambda value: value - 15))
     other = Image.merge("YCbCr", tinted).convert("RGB")
-    found = find_duplicates(scanned([image, other]))
-    assert found.reencoded == ()
-    assert [(pair.first, pair.second) for pair in found.possible] == [("0000", "0001")]
+    result = find_duplicates(scanned([image, other]))
+    assert result.reencoded == ()
+    assert [(pair.first, pair.second) for pair in result.possible] == [("0000", "0001")]
 
 
 def test_stretched_image_is_not_a_duplicate() -> None:
@@ -130,15 +130,15 @@ def test_digits_have_no_duplicates(tmp_path: Path) -> None:
     assert find_duplicates(scan(write_digits(tmp_path / "digits"))) == Duplicates()
 
 
-def test_result_does_not_depend_on_the_order_of_the_images() -> None:
+def test_result_does_not_depend_on_image_order() -> None:
     originals = [photo(seed) for seed in range(30)]
-    found = scanned(originals + [RECODINGS["JPEG 50"](image) for image in originals])
-    shuffled = list(found.unsplit)
+    result = scanned(originals + [RECODINGS["JPEG 50"](image) for image in originals])
+    shuffled = list(result.unsplit)
     random.Random(0).shuffle(shuffled)
-    assert find_duplicates(found.model_copy(update={"unsplit": tuple(shuffled)})) == find_duplicates(found)
+    assert find_duplicates(result.model_copy(update={"unsplit": tuple(shuffled)})) == find_duplicates(result)
 
 
-def test_groups_with_a_common_file_are_merged() -> None:
+def test_groups_sharing_a_file_are_merged() -> None:
     pairs = (DuplicatePair("b", "c", 1.0), DuplicatePair("x", "y", 2.0), DuplicatePair("y", "z", 2.0))
     copies = Duplicates(exact=(("a", "b"), ("p", "q", "r")), reencoded=pairs, possible=(DuplicatePair("a", "x", 6.0),))
     assert copies.groups == (("a", "b", "c"), ("p", "q", "r"), ("x", "y", "z"))

@@ -29,7 +29,7 @@ def split_of(train: str, val: str, test: str) -> Split:
     return Split(root="/images", classes=("a", "b"), seed=0, how="by hand", **parts)
 
 
-def test_every_image_with_a_copy_in_an_earlier_split_is_one_leak() -> None:
+def test_image_with_copy_in_earlier_split_is_one_leak() -> None:
     copies = Duplicates(
         exact=(("a", "b"), ("c", "m", "x", "y")),
         reencoded=(DuplicatePair("d", "z", 1.0),),
@@ -51,7 +51,7 @@ def test_every_image_with_a_copy_in_an_earlier_split_is_one_leak() -> None:
     assert "--allow-leak" in str(caught.value)
 
 
-def test_copies_in_one_split_and_possible_copies_are_not_errors() -> None:
+def test_copies_within_split_and_possible_copies_are_not_errors() -> None:
     split = split_of("ab", "m", "xy")
     leaks = find_leaks(split, Duplicates(exact=(("a", "b"), ("x", "y")), possible=(DuplicatePair("a", "m", 6.0),)))
     assert [leak.match for leak in leaks] == ["possible"]
@@ -63,9 +63,9 @@ def test_reencoded_test_image_is_found_on_disk(tmp_path: Path) -> None:
     write_classes(tmp_path / "test", {"a": 3, "b": 3}, seed=1)
     with Image.open(tmp_path / "train" / "b" / "002.png") as image:
         image.resize((40, 40), Image.Resampling.BICUBIC).save(tmp_path / "test" / "b" / "copy.jpg", quality=90)
-    found = scan(tmp_path)
-    copies = find_duplicates(found)
-    (leak,) = find_leaks(make_split(found, duplicates=copies), copies)
+    result = scan(tmp_path)
+    copies = find_duplicates(result)
+    (leak,) = find_leaks(make_split(result, duplicates=copies), copies)
     assert leak == Leak("test/b/copy.jpg", "test", "train/b/002.png", leak.copy_split, "reencoded")
 
 
@@ -76,26 +76,26 @@ GROUPS = st.lists(st.lists(st.integers(0, 59), min_size=2, max_size=6, unique=Tr
 def test_split_never_separates_duplicates(groups: list[list[int]], seed: int, share: float) -> None:
     images = tuple(ScannedImage(f"{i % 2}/{i:02d}", i % 2, 8, 8, 1, "PNG") for i in range(60))
     copies = Duplicates(exact=tuple(tuple(images[i].path for i in group) for group in groups))
-    found = Scan(root="/", classes=("0", "1"), unsplit=images)
+    result = Scan(root="/", classes=("0", "1"), unsplit=images)
     different = 60 - sum(len(group) - 1 for group in copies.groups)
     leading = [image.label for image in images if all(image.path not in group[1:] for group in copies.groups)]
     assert len(leading) == different
     if min(leading.count(0), leading.count(1)) < 3:
         with pytest.raises(DataError, match="not copies of each other"):
-            make_split(found, seed=seed, test_share=share, duplicates=copies)
+            make_split(result, seed=seed, test_share=share, duplicates=copies)
         return
-    split = make_split(found, seed=seed, test_share=share, duplicates=copies)
+    split = make_split(result, seed=seed, test_share=share, duplicates=copies)
     assert find_leaks(split, copies) == ()
     paths = [sample.path for part in (split.train, split.val, split.test) for sample in part]
     assert sorted(paths) == sorted(image.path for image in images)
     for part in (split.train, split.val, split.test):
         assert {sample.label for sample in part} == {0, 1}
     assert make_split(
-        found.model_copy(update={"unsplit": images[::-1]}), seed=seed, test_share=share, duplicates=copies
+        result.model_copy(update={"unsplit": images[::-1]}), seed=seed, test_share=share, duplicates=copies
     ) == (split)
 
 
-def test_pairs_of_duplicates_keep_the_shares() -> None:
+def test_split_with_duplicate_pairs_keeps_proportions() -> None:
     images = tuple(
         ScannedImage(f"{label}/{i:03d}", label, 8, 8, 1, "PNG", f"{label} {i // 2}")
         for label in (0, 1)
@@ -106,7 +106,7 @@ def test_pairs_of_duplicates_keep_the_shares() -> None:
     assert (len(split.test), len(split.val), len(split.train)) == (40, 16, 144)
 
 
-def test_class_of_copies_only_is_refused(tmp_path: Path) -> None:
+def test_class_of_only_duplicates_is_rejected(tmp_path: Path) -> None:
     write_classes(tmp_path, {"a": 5, "b": 1})
     for number in range(4):
         (tmp_path / "b" / f"copy{number}.png").write_bytes((tmp_path / "b" / "000.png").read_bytes())

@@ -45,14 +45,14 @@ def one_epoch(split: Split, epoch: int = 1, **options: int) -> list[str]:
     return digests(train_batches(split, PREPROCESSING, AUGMENTATION, batch=9, seed=5, epoch=epoch, **options))
 
 
-def test_batches_are_the_same_for_any_number_of_workers(split: Split) -> None:
+def test_batches_do_not_depend_on_number_of_workers(split: Split) -> None:
     expected = one_epoch(split)
     assert len(expected) == 5
     for workers in (1, 2):
         assert one_epoch(split, workers=workers) == expected
 
 
-def test_batches_are_the_same_from_any_first_step(split: Split) -> None:
+def test_batches_do_not_depend_on_first_step(split: Split) -> None:
     expected = one_epoch(split)
     for first_step in range(6):
         assert one_epoch(split, first_step=first_step) == expected[first_step:]
@@ -61,7 +61,7 @@ def test_batches_are_the_same_from_any_first_step(split: Split) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("cache_bytes", [0, 5000, 1 << 20])
-def test_persistent_workers_and_cached_images_change_nothing(split: Split, workers: int, cache_bytes: int) -> None:
+def test_persistent_workers_and_cache_do_not_change_batches(split: Split, workers: int, cache_bytes: int) -> None:
     with TrainLoader(
         split, PREPROCESSING, AUGMENTATION, batch=9, seed=5, workers=workers, cache_bytes=cache_bytes
     ) as loader:
@@ -72,13 +72,13 @@ def test_persistent_workers_and_cached_images_change_nothing(split: Split, worke
         assert digests(loader.epoch(1)) == one_epoch(split, 1)
 
 
-def test_epochs_and_seeds_differ(split: Split) -> None:
-    seen = [digest for epoch in range(3) for digest in one_epoch(split, epoch)]
-    assert len(set(seen)) == len(seen)
+def test_order_differs_between_epochs_and_seeds(split: Split) -> None:
+    result = [digest for epoch in range(3) for digest in one_epoch(split, epoch)]
+    assert len(set(result)) == len(result)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 40, 1000])
-def test_every_sample_comes_once_an_epoch_with_its_label(split: Split, batch: int) -> None:
+def test_every_sample_is_seen_once_per_epoch_with_its_label(split: Split, batch: int) -> None:
     batches = list(train_batches(split, PREPROCESSING, Augmentation(), batch=batch, seed=0, epoch=0))
     indices = torch.cat([part.indices for part in batches]).tolist()
     assert sorted(indices) == list(range(len(split.train)))
@@ -91,7 +91,7 @@ def test_every_sample_comes_once_an_epoch_with_its_label(split: Split, batch: in
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_evaluation_takes_every_sample_once_in_order(split: Split, workers: int) -> None:
+def test_evaluation_yields_every_sample_once_in_order(split: Split, workers: int) -> None:
     batches = list(eval_batches(split.test, Path(split.root), PREPROCESSING, batch=4, workers=workers))
     assert torch.cat([part.indices for part in batches]).tolist() == list(range(len(split.test)))
     assert torch.cat([part.labels for part in batches]).tolist() == [sample.label for sample in split.test]
@@ -100,12 +100,12 @@ def test_evaluation_takes_every_sample_once_in_order(split: Split, workers: int)
         assert torch.equal(torch.cat([part.images for part in batches])[3], transform(image.convert("RGB")))
 
 
-def test_evaluation_of_nothing_is_empty(split: Split) -> None:
+def test_evaluation_of_empty_split_is_empty(split: Split) -> None:
     assert list(eval_batches((), Path(split.root), PREPROCESSING, batch=4)) == []
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_global_random_state_is_left_alone(split: Split, workers: int) -> None:
+def test_global_random_state_is_unchanged(split: Split, workers: int) -> None:
     before = torch.get_rng_state()
     one_epoch(split, workers=workers)
     list(eval_batches(split.val, Path(split.root), PREPROCESSING, batch=4, workers=workers))
@@ -113,7 +113,7 @@ def test_global_random_state_is_left_alone(split: Split, workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_file_damaged_after_the_scan_is_named(tmp_path: Path, workers: int) -> None:
+def test_file_damaged_after_scan_is_reported(tmp_path: Path, workers: int) -> None:
     split = make_split(scan(write_classes(tmp_path, {"a": 6, "b": 6})))
     (tmp_path / split.train[4].path).write_bytes(b"")
     with pytest.raises(DataError) as caught:
@@ -124,7 +124,7 @@ def test_file_damaged_after_the_scan_is_named(tmp_path: Path, workers: int) -> N
         list(eval_batches(split.test, tmp_path, PREPROCESSING, batch=4, workers=workers))
 
 
-def test_workers_may_be_forked_after_torch_has_used_threads(split: Split) -> None:
+def test_workers_can_fork_after_torch_used_threads(split: Split) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
@@ -141,16 +141,16 @@ def workers_now() -> set[int]:
     return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
 
 
-def test_workers_ignore_the_signals_that_stop_a_job(split: Split) -> None:
+def test_workers_ignore_stop_signals(split: Split) -> None:
     before = workers_now()
     with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5, workers=2) as loader:
         batches = loader.epoch(0)
-        seen = [next(batches)]
+        result = [next(batches)]
         for pid in workers_now() - before:
             os.kill(pid, signal.SIGTERM)
             os.kill(pid, signal.SIGINT)
-        seen += list(batches)
-        assert len(seen) == loader.num_steps
+        result += list(batches)
+        assert len(result) == loader.num_steps
         assert len(workers_now() - before) == 2
     assert workers_now() == before
 
@@ -169,18 +169,18 @@ def interrupted(split: Split, signal_number: int, *, workers: int = 2, every: in
     """Return the digests of an epoch's batches while workers receive signals."""
     before = workers_now()
     with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5, workers=workers, **options) as loader:
-        seen = []
+        result = []
         for number, batch in enumerate(loader.epoch(1)):
-            seen += digests([batch])
+            result += digests([batch])
             if number % every == 0 and number // every < 2:
                 os.kill(sorted(workers_now() - before)[number % workers], signal_number)
     assert workers_now() == before
-    return seen
+    return result
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_killed_or_hung_worker_is_restarted_and_no_batch_changes(split: Split, number: int, workers: int) -> None:
+def test_killed_or_hung_worker_is_restarted_with_same_batches(split: Split, number: int, workers: int) -> None:
     messages: list[str] = []
     with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5) as loader:
         expected = digests(loader.epoch(1))
@@ -236,7 +236,7 @@ time.sleep(100)
 
 
 @pytest.mark.stress
-def test_workers_of_a_killed_program_end(split: Split, tmp_path: Path) -> None:
+def test_workers_exit_when_parent_is_killed(split: Split, tmp_path: Path) -> None:
     split.save(tmp_path / "split.json")
     command = [sys.executable, "-c", ABANDONED, str(tmp_path / "split.json")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -266,7 +266,7 @@ raise SystemExit(3)
 """
 
 
-def test_program_that_stops_in_an_epoch_ends_with_its_workers(split: Split, tmp_path: Path) -> None:
+def test_workers_exit_when_program_stops_within_epoch(split: Split, tmp_path: Path) -> None:
     split.save(tmp_path / "split.json")
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "split.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

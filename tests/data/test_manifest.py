@@ -40,32 +40,32 @@ def refused(file: Path) -> str:
     return str(caught.value)
 
 
-def test_labels_come_from_the_table(folder: Path) -> None:
+def test_labels_are_read_from_manifest(folder: Path) -> None:
     lines = [f"pool/{index:02d}.png,{'even' if index % 2 == 0 else 'odd'}" for index in range(20)]
-    found = scan(write(folder, "path,label", *lines))
-    assert found.root == str(folder)
-    assert found.classes == ("even", "odd")
-    assert found.counts == {"unsplit": {"even": 10, "odd": 10}}
-    assert all(image.label == int(image.path[5:7]) % 2 for image in found.unsplit)
-    assert len(make_split(found).test) == 4
+    result = scan(write(folder, "path,label", *lines))
+    assert result.root == str(folder)
+    assert result.classes == ("even", "odd")
+    assert result.counts == {"unsplit": {"even": 10, "odd": 10}}
+    assert all(image.label == int(image.path[5:7]) % 2 for image in result.unsplit)
+    assert len(make_split(result).test) == 4
 
 
-def test_splits_come_from_the_table_whatever_the_order_of_its_columns(folder: Path) -> None:
+def test_splits_are_read_in_any_column_order(folder: Path) -> None:
     parts = ["train"] * 12 + ["Valid"] * 4 + ["test"] * 4
     lines = [f"{part},c{index % 2},pool/{index:02d}.png" for index, part in enumerate(parts)]
-    found = scan(write(folder, "split,label,path", *reversed(lines)))
-    assert (len(found.train), len(found.val), len(found.test)) == (12, 4, 4)
-    assert [image.path for image in found.train] == [f"pool/{index:02d}.png" for index in range(12)]
+    result = scan(write(folder, "split,label,path", *reversed(lines)))
+    assert (len(result.train), len(result.val), len(result.test)) == (12, 4, 4)
+    assert [image.path for image in result.train] == [f"pool/{index:02d}.png" for index in range(12)]
 
 
-def test_quotes_byte_order_mark_and_empty_lines_are_accepted(folder: Path) -> None:
+def test_quotes_bom_and_empty_lines_are_accepted(folder: Path) -> None:
     (folder / "pool" / "00.png").rename(folder / "pool" / "a, b.png")
     file = write(folder, "path,label", '"pool/a, b.png", x ', "", 'pool/01.png,"y, z"')
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
     assert read_manifest(file).files == {"unsplit": (FoundFile("pool/01.png", "y, z"), FoundFile("pool/a, b.png", "x"))}
 
 
-def test_paths_out_of_the_folder_are_accepted_if_they_exist(folder: Path, tmp_path: Path) -> None:
+def test_existing_paths_outside_folder_are_accepted(folder: Path, tmp_path: Path) -> None:
     noise(50).save(tmp_path / "outside.png")
     noise(51).save(tmp_path / "absolute.png")
     inside = folder / "pool" / "00.png"
@@ -73,20 +73,20 @@ def test_paths_out_of_the_folder_are_accepted_if_they_exist(folder: Path, tmp_pa
         folder, "path,label", "../outside.png,a", f"{tmp_path}/absolute.png,b", f"{inside},a", "pool/../pool/01.png,b"
     )
     outside = {f"{tmp_path}/outside.png", f"{tmp_path}/absolute.png"}
-    assert {found.path for found in read_manifest(file).files["unsplit"]} == {*outside, "pool/00.png", "pool/01.png"}
+    assert {result.path for result in read_manifest(file).files["unsplit"]} == {*outside, "pool/00.png", "pool/01.png"}
     assert {image.path for image in scan(file).unsplit} == {*outside, "pool/00.png", "pool/01.png"}
     message = refused(write(folder, "path,label", "../nothing.png,a", "/nothing/at/all.png,b", f"{inside},a"))
     assert "2 of 3 files" in message
     assert "../nothing.png (line 2), /nothing/at/all.png (line 3)" in message
 
 
-def test_symbolic_link_before_dots_is_resolved_by_the_system(folder: Path, tmp_path: Path) -> None:
+def test_symlink_before_dots_is_resolved(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "far" / "deep").mkdir(parents=True)
     noise(60).save(tmp_path / "far" / "x.png")
     noise(61).save(folder / "x.png")
     (folder / "link").symlink_to(tmp_path / "far" / "deep")
     file = write(folder, "path,label", "link/../x.png,a", "x.png,b")
-    paths = [found.path for found in read_manifest(file).files["unsplit"]]
+    paths = [result.path for result in read_manifest(file).files["unsplit"]]
     assert [(folder / path).resolve() for path in paths] == [tmp_path / "far" / "x.png", folder / "x.png"]
 
 
@@ -119,11 +119,11 @@ BAD = {
 
 
 @pytest.mark.parametrize("text", BAD, ids=range(len(BAD)))
-def test_every_mistake_has_its_message(folder: Path, text: str) -> None:
+def test_invalid_manifests_are_rejected(folder: Path, text: str) -> None:
     assert BAD[text] in refused(write(folder, text))
 
 
-def test_wrong_encoding_and_missing_manifest_are_refused(folder: Path) -> None:
+def test_wrong_encoding_and_missing_manifest_are_rejected(folder: Path) -> None:
     (folder / "latin.csv").write_bytes("path,label\npool/00.png,é\n".encode("latin-1"))
     assert "not valid UTF-8" in refused(folder / "latin.csv")
     assert "there is no manifest" in refused(folder / "nothing.csv")
@@ -131,7 +131,7 @@ def test_wrong_encoding_and_missing_manifest_are_refused(folder: Path) -> None:
         scan(folder / "nothing.csv")
 
 
-def test_folder_with_the_name_of_a_manifest_is_a_folder(tmp_path: Path) -> None:
+def test_folder_named_like_manifest_is_a_folder(tmp_path: Path) -> None:
     assert scan(write_classes(tmp_path / "set.csv", {"a": 2, "b": 2})).num_images == 4
 
 
@@ -143,17 +143,17 @@ def test_bad_images_of_a_manifest_are_listed(folder: Path) -> None:
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(max_size=8), min_size=2, max_size=8))
-def test_any_label_round_trips_or_is_refused(folder: Path, labels: list[str]) -> None:
+def test_any_label_round_trips_or_is_rejected(folder: Path, labels: list[str]) -> None:
     try:
         with (folder / "any.csv").open("w", newline="", encoding="utf-8") as opened:
             writer = csv.writer(opened)
             writer.writerow(("path", "label"))
             writer.writerows((f"pool/{index:02d}.png", label) for index, label in enumerate(labels))
-        found = read_manifest(folder / "any.csv").files["unsplit"]
+        result = read_manifest(folder / "any.csv").files["unsplit"]
     except (DataError, UnicodeEncodeError, csv.Error):
         return
-    assert len(found) == len(labels)
-    assert all(image.class_name == image.class_name.strip() and image.class_name for image in found)
+    assert len(result) == len(labels)
+    assert all(image.class_name == image.class_name.strip() and image.class_name for image in result)
 
 
 def test_message_without_pyarrow_says_how_to_install_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

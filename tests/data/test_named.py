@@ -151,30 +151,30 @@ MADE: dict[str, tuple[Callable[[Path], None], int, int, int]] = {
 }  # fmt: skip
 
 
-def test_every_named_dataset_is_covered() -> None:
+def test_every_named_dataset_is_tested() -> None:
     assert MADE.keys() == NAMED.keys()
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_copy_is_read_with_its_official_splits(tmp_path: Path, name: str) -> None:
+def test_local_copy_is_read_with_official_splits(tmp_path: Path, name: str) -> None:
     make, train, test, classes = MADE[name]
     make(tmp_path / "copy")
-    found = scan(f"{name}:{tmp_path / 'copy'}")
-    assert (len(found.train), len(found.test), len(found.classes)) == (train, test, classes)
-    assert found.bad == ()
-    assert not found.val
-    split = make_split(found, val_share=0.25)
+    result = scan(f"{name}:{tmp_path / 'copy'}")
+    assert (len(result.train), len(result.test), len(result.classes)) == (train, test, classes)
+    assert result.bad == ()
+    assert not result.val
+    split = make_split(result, val_share=0.25)
     assert len(split.test) == test
     assert split.val
 
 
-def test_sizes_match_the_table_of_the_paper() -> None:
+def test_sizes_match_paper_table() -> None:
     """Table 4 of Tan & Le 2019, except for the test split of Pets, which its authors give as 3669."""
-    sizes = {name: (found.train, found.test, found.classes) for name, found in NAMED.items()}
+    sizes = {name: (result.train, result.test, result.classes) for name, result in NAMED.items()}
     assert sizes["food101"] == (75750, 25250, 101)
     assert sizes["fgvc_aircraft"] == (6667, 3333, 100)
     assert sizes["flowers102"] == (2040, 6149, 102)
-    assert {name for name, found in NAMED.items() if found.metric == "mean_class_accuracy"} == {
+    assert {name for name, result in NAMED.items() if result.metric == "mean_class_accuracy"} == {
         "oxford_iiit_pet",
         "fgvc_aircraft",
         "flowers102",
@@ -182,10 +182,12 @@ def test_sizes_match_the_table_of_the_paper() -> None:
 
 
 def by_class(layout: Layout, role: str) -> list[tuple[str, str]]:
-    return sorted((Path(found.path).name, found.class_name.lower().replace("_", " ")) for found in layout.files[role])
+    return sorted(
+        (Path(result.path).name, result.class_name.lower().replace("_", " ")) for result in layout.files[role]
+    )
 
 
-def test_pets_aircraft_and_food_are_read_as_torchvision_does(tmp_path: Path) -> None:
+def test_pets_aircraft_and_food_match_torchvision(tmp_path: Path) -> None:
     pets(tmp_path / "oxford-iiit-pet")
     aircraft(tmp_path / "fgvc-aircraft-2013b")
     food(tmp_path / "food-101")
@@ -205,7 +207,7 @@ def test_pets_aircraft_and_food_are_read_as_torchvision_does(tmp_path: Path) -> 
             assert by_class(layout, part) == expected, name
 
 
-def test_cifar_pixels_are_kept_bitwise_and_written_once(tmp_path: Path) -> None:
+def test_cifar_pixels_are_exact_and_written_once(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     MADE["cifar10"][0](copy)
     layout = find_named(f"cifar10:{copy}")
@@ -228,7 +230,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("content", [pickle.dumps({b"data": Trap()}), b"", b"no pickle", pickle.dumps([1])])
-def test_hostile_batch_is_refused_and_runs_no_code(
+def test_hostile_batch_is_rejected_and_runs_no_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -241,7 +243,7 @@ def test_hostile_batch_is_refused_and_runs_no_code(
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_folder_that_holds_something_else_is_refused(tmp_path: Path, name: str) -> None:
+def test_folder_with_other_files_is_rejected(tmp_path: Path, name: str) -> None:
     (tmp_path / "else").mkdir()
     with pytest.raises(DataError, match=r"holds no"):
         find_named(f"{name}:{tmp_path / 'else'}")
@@ -249,7 +251,7 @@ def test_folder_that_holds_something_else_is_refused(tmp_path: Path, name: str) 
         find_named(f"{name}:{tmp_path / 'nothing'}")
 
 
-def test_missing_images_of_a_list_are_named(tmp_path: Path) -> None:
+def test_missing_listed_images_are_reported(tmp_path: Path) -> None:
     food(tmp_path / "copy")
     (tmp_path / "copy" / "images" / "waffles" / "51.jpg").unlink()
     with pytest.raises(DataError, match=r"1 of 16 images .*waffles/51.jpg"):
@@ -266,9 +268,9 @@ def test_offline_message_says_where_to_put_a_copy(monkeypatch: pytest.MonkeyPatc
 def test_folder_with_the_name_of_a_dataset_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert is_named("cifar10")
-    found = named_dataset("flowers102:somewhere")
-    assert found is not None
-    assert found.classes == 102
+    result = named_dataset("flowers102:somewhere")
+    assert result is not None
+    assert result.classes == 102
     (tmp_path / "cifar10").mkdir()
     assert not is_named("cifar10")
     assert named_dataset("photos") is None

@@ -24,11 +24,11 @@ def test_duplicates_are_found_across_cell_borders(seed: int, contrast: float, no
     coarse = rng.normal(0, contrast, (300, 4, 4)).repeat(4, axis=1).repeat(4, axis=2).reshape(300, 256)
     originals = rng.uniform(100, 156, (300, 1)) + coarse
     copies = originals + brighter + rng.normal(0, noise, originals.shape)
-    found = find_similar(*fingerprints(np.concatenate([originals, copies])))
-    assert {(pair.first, pair.second) for pair in found} >= {(index, index + 300) for index in range(300)}
+    result = find_similar(*fingerprints(np.concatenate([originals, copies])))
+    assert {(pair.first, pair.second) for pair in result} >= {(index, index + 300) for index in range(300)}
 
 
-def test_set_of_similar_images_has_no_certain_duplicate() -> None:
+def test_similar_images_are_not_certain_duplicates() -> None:
     rng = np.random.default_rng(0)
     scene = rng.normal(128, 40, 256)
     luma = scene + rng.normal(0, 3, (3000, 256))
@@ -36,7 +36,7 @@ def test_set_of_similar_images_has_no_certain_duplicate() -> None:
     assert not any(pair.certain for pair in find_similar(*fingerprints(luma)))
 
 
-def test_order_of_images_only_renumbers_pairs() -> None:
+def test_image_order_only_renumbers_pairs() -> None:
     rng = np.random.default_rng(1)
     originals = rng.normal(128, 50, (200, 256))
     luma = np.concatenate([originals, originals[:50] + rng.normal(0, 1, (50, 256))])

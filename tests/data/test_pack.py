@@ -61,7 +61,7 @@ def packed(images: Path, out: Path, size: int = 20_000) -> Packed:
     return pack(scan(images), out, shard_bytes=size)
 
 
-def test_packed_set_scans_to_the_same(tmp_path: Path) -> None:
+def test_packed_dataset_scans_identically(tmp_path: Path) -> None:
     images = odd_names(tmp_path / "images")
     result = packed(images, tmp_path / "shards")
     found = scan(images)
@@ -82,7 +82,7 @@ def test_splits_are_kept(tmp_path: Path) -> None:
     assert scan(tmp_path / "shards") == moved(scan(tmp_path / "images"), tmp_path / "shards")
 
 
-def test_manifest_whose_paths_do_not_contain_the_split(tmp_path: Path) -> None:
+def test_manifest_paths_without_split_are_packed(tmp_path: Path) -> None:
     write_classes(tmp_path / "set", {"a": 6, "b": 6})
     write_classes(tmp_path / "elsewhere", {"a": 2, "b": 2}, seed=3)
     rows = [
@@ -97,7 +97,7 @@ def test_manifest_whose_paths_do_not_contain_the_split(tmp_path: Path) -> None:
     assert scan(tmp_path / "shards") == moved(found, tmp_path / "shards")
 
 
-def test_same_images_give_the_same_bytes(tmp_path: Path) -> None:
+def test_packing_is_deterministic(tmp_path: Path) -> None:
     packed(odd_names(tmp_path / "images"), tmp_path / "one")
     shutil.copytree(tmp_path / "images", tmp_path / "copy")
     for path in (tmp_path / "copy").rglob("*.jpg"):
@@ -108,7 +108,7 @@ def test_same_images_give_the_same_bytes(tmp_path: Path) -> None:
     assert {name for name in one if one[name] != two[name]} == {"index.json"}, "which holds times"
 
 
-def test_batches_from_shards_are_bitwise_those_from_files(tmp_path: Path) -> None:
+def test_batches_from_shards_equal_batches_from_files(tmp_path: Path) -> None:
     packed(write_classes(tmp_path / "images", {"a": 40, "b": 30}), tmp_path / "shards")
     splits = [make_split(scan(root), seed=3) for root in (tmp_path / "images", tmp_path / "shards")]
     assert splits[0] == splits[1].model_copy(update={"root": splits[0].root})
@@ -125,7 +125,7 @@ def test_batches_from_shards_are_bitwise_those_from_files(tmp_path: Path) -> Non
             assert all(bool((a == b).all()) for a, b in zip(one, two, strict=True))
 
 
-def test_python_reads_the_shards(tmp_path: Path) -> None:
+def test_shards_are_readable_by_tarfile(tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 5, "b": 6})
     packed(images, tmp_path / "shards")
     seen = {}
@@ -146,7 +146,7 @@ def test_python_reads_the_shards(tmp_path: Path) -> None:
     }
 
 
-def test_hugging_face_datasets_reads_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_are_readable_by_hugging_face_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for part in ("train", "test"):
@@ -163,7 +163,7 @@ def test_hugging_face_datasets_reads_the_shards(tmp_path: Path, monkeypatch: pyt
                 assert np.array_equal(np.asarray(rows[image.path]["png"]), np.asarray(expected))
 
 
-def test_shards_do_not_exceed_the_requested_size_except_for_one_sample(tmp_path: Path) -> None:
+def test_only_single_sample_shards_exceed_requested_size(tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 20, "b": 20})
     for size in (1, 10_000, 50_000):
         packed(images, tmp_path / str(size), size)
@@ -173,7 +173,7 @@ def test_shards_do_not_exceed_the_requested_size_except_for_one_sample(tmp_path:
             assert count == 2 or path.stat().st_size <= size + tarfile.RECORDSIZE
 
 
-def test_moved_shards_are_indexed_again_in_the_cache(tmp_path: Path) -> None:
+def test_moved_shards_are_reindexed_in_cache(tmp_path: Path) -> None:
     packed(write_classes(tmp_path / "images", {"a": 8, "b": 8}), tmp_path / "shards")
     shutil.copytree(tmp_path / "shards", tmp_path / "copy", copy_function=shutil.copyfile)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "copy").iterdir()}
@@ -182,7 +182,7 @@ def test_moved_shards_are_indexed_again_in_the_cache(tmp_path: Path) -> None:
     assert list((cache_folder() / "shards").glob("*/index.json"))
 
 
-def test_output_folder_that_is_not_empty_or_inside_the_images_is_refused(tmp_path: Path) -> None:
+def test_nonempty_or_nested_output_folder_is_rejected(tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     before = sorted(images.rglob("*"))
     with pytest.raises(DataError, match="where nothing is written"):
@@ -198,7 +198,7 @@ def test_output_folder_that_is_not_empty_or_inside_the_images_is_refused(tmp_pat
     packed(images, tmp_path / "empty")
 
 
-def test_image_that_changes_while_packing_is_detected_and_nothing_is_left(tmp_path: Path) -> None:
+def test_image_changed_while_packing_is_an_error_without_output(tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     found = scan(images)
     noise(77).save(images / "a" / "001.png")
@@ -223,7 +223,7 @@ pack(scan(sys.argv[1]), pathlib.Path(sys.argv[2]), shard_bytes=20_000, progress=
 """
 
 
-def test_killed_pack_leaves_no_folder_and_the_next_starts_over(tmp_path: Path) -> None:
+def test_killed_pack_leaves_no_output(tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 30, "b": 30})
     command = [sys.executable, "-c", KILLED, str(images), str(tmp_path / "shards")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
@@ -246,12 +246,12 @@ def test_killed_pack_leaves_no_folder_and_the_next_starts_over(tmp_path: Path) -
     ("text", "size"),
     [("256MB", 256_000_000), ("1 GiB", 1 << 30), ("1.5k", 1500), ("7", 7), ("64mib", 64 << 20), ("10B", 10)],
 )
-def test_common_spellings_of_sizes(text: str, size: int) -> None:
+def test_common_size_spellings_are_parsed(text: str, size: int) -> None:
     assert shard_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "MB", "-1MB", "0", "1XB", "1e3", "one"])
-def test_other_sizes_are_refused(text: str) -> None:
+def test_invalid_sizes_are_rejected(text: str) -> None:
     with pytest.raises(DataError, match="256MB"):
         shard_size(text)
 
@@ -265,7 +265,7 @@ NAMES = st.builds(
 
 @settings(max_examples=40, deadline=None)
 @given(names=st.lists(NAMES, min_size=2, max_size=12, unique=True), size=st.integers(1, 10_000))
-def test_any_names_round_trip(names: list[str], size: int) -> None:
+def test_arbitrary_names_round_trip(names: list[str], size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images"
         for number, name in enumerate(names):

@@ -71,7 +71,7 @@ def as_nobody(root: Path, out: Path, cache: str) -> dict[str, object]:
     return result
 
 
-def test_read_only_folder_is_trained_on_and_nothing_is_written_there(place: Path) -> None:
+def test_training_reads_read_only_folder_and_writes_nothing(place: Path) -> None:
     images = write_classes(place / "images", {"a": 8, "b": 8})
     for path in [*images.rglob("*"), images]:
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -84,7 +84,7 @@ def test_read_only_folder_is_trained_on_and_nothing_is_written_there(place: Path
 
 
 @pytest.mark.stress
-def test_unreadable_folder_is_refused_by_name(place: Path) -> None:
+def test_unreadable_folder_is_rejected_by_name(place: Path) -> None:
     images = write_classes(place / "images", {"a": 8, "b": 8, "c": 2})
     (images / "b").chmod(0)
     result = as_nobody(images, place, "/proc/nothing")

@@ -23,7 +23,7 @@ from .pictures import noise, ramp
 timm_augment = pytest.importorskip("timm.data.auto_augment", reason="needs timm, the reference")
 
 
-def test_policy_is_that_of_the_released_code() -> None:
+def test_policy_matches_released_code() -> None:
     theirs = timm_augment.auto_augment_policy_v0({})
     names = [[(step.name.removesuffix("Rel"), step.prob, step.magnitude) for step in pair] for pair in theirs]
     assert names == [list(pair) for pair in POLICY_V0]
@@ -44,7 +44,7 @@ BY_LEVEL = (
 
 @pytest.mark.parametrize("name", BY_LEVEL)
 @pytest.mark.parametrize("level", [0, 1, 4, 9, 10, 17, 28])
-def test_colors_change_as_in_timm(name: str, level: int) -> None:
+def test_color_operations_match_timm(name: str, level: int) -> None:
     if name == "Posterize" and level < 3:
         pytest.skip("Pillow, which timm calls, refuses to keep no bit; the released code makes the image black")
     image = noise(3, side=40)
@@ -66,20 +66,20 @@ def test_solarize_add_follows_its_formula(level: int) -> None:
     ("name", "argument"),
     [("Rotate", 51.0), ("ShearX", 0.51), ("ShearY", 0.51), ("TranslateX", 170.0), ("TranslateY", 170.0)],
 )
-def test_geometry_at_magnitude_17_is_that_of_the_released_scale(name: str, argument: float) -> None:
+def test_geometry_at_magnitude_17_matches_released_code(name: str, argument: float) -> None:
     """30 degrees, 0.3 and 100 pixels are the values at level 10; level 17 exceeds them, in both directions."""
     image = Image.fromarray(ramp(240, 240))
     theirs = timm_augment.NAME_TO_OP[name]
     options = {"fillcolor": (128, 128, 128), "resample": Image.Resampling.BILINEAR}
     expected = {np.asarray(theirs(image, sign * argument, **options)).tobytes() for sign in (1, -1)}
-    seen = set()
+    result = set()
     for seed in range(20):
         torch.manual_seed(seed)
-        seen.add(np.asarray(OPERATIONS[name](image, 17, RANDAUGMENT)).tobytes())
-    assert seen == expected
+        result.add(np.asarray(OPERATIONS[name](image, 17, RANDAUGMENT)).tobytes())
+    assert result == expected
 
 
-def test_translation_of_policy_and_magnitude_differ_and_shrink_with_small_images() -> None:
+def test_translation_depends_on_policy_and_image_size() -> None:
     column = np.zeros((32, 32, 3), np.uint8)
     column[:, 16] = 255
     image = Image.fromarray(column)
@@ -101,12 +101,12 @@ def test_augmentation_keeps_size_and_mode(seed: int, magnitude: float) -> None:
         assert varied.mode == "RGB"
 
 
-def test_all_operations_are_drawn_equally_often(monkeypatch) -> None:
-    seen = dict.fromkeys(OPERATIONS, 0)
+def test_operations_are_sampled_uniformly(monkeypatch) -> None:
+    result = dict.fromkeys(OPERATIONS, 0)
 
     def count(name: str):
         def operation(image, level, strength):
-            seen[name] += 1
+            result[name] += 1
             return image
 
         return operation
@@ -118,4 +118,4 @@ def test_all_operations_are_drawn_equally_often(monkeypatch) -> None:
     for _ in range(2000):
         RandAugment(2, 9)(image)
     expected = 4000 / len(OPERATIONS)
-    assert all(abs(times - expected) < 5 * expected**0.5 for times in seen.values())
+    assert all(abs(times - expected) < 5 * expected**0.5 for times in result.values())

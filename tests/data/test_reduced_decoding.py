@@ -48,7 +48,7 @@ def drawn(transform: Callable[[object], Tensor], image: object, seed: int) -> np
 
 @pytest.mark.parametrize("size", [(640, 427), (61, 300), (300, 61), (17, 19)])
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
-def test_crops_and_flips_are_torchvisions(size, interpolation):
+def test_crops_and_flips_match_torchvision(size, interpolation):
     image = PHOTOS[0].resize(size)
     mode = v2.InterpolationMode(interpolation)
     steps = [
@@ -79,7 +79,7 @@ def test_reduced_decoding_differs_by_half_a_level_on_average(turn, interpolation
 
 
 @pytest.mark.parametrize("turn", [1, 6])
-def test_where_nothing_can_be_reduced_every_bit_is_the_same(turn):
+def test_unreducible_images_decode_identically(turn):
     transform = train_transform(Preprocessing(resolution=112), WIDE)
     for seed in range(10):
         for image in (PHOTOS[0], PHOTOS[0].convert("L"), PHOTOS[0].convert("CMYK")):
@@ -89,7 +89,7 @@ def test_where_nothing_can_be_reduced_every_bit_is_the_same(turn):
     assert open_image(sideways).can_reduce(2) == (turn == 1)
 
 
-def test_later_random_numbers_do_not_depend_on_the_decoding():
+def test_random_state_does_not_depend_on_decoding():
     transform = train_transform(Preprocessing(resolution=48), Augmentation(policy="autoaugment", erase=0.5))
     content = as_jpeg(PHOTOS[1])
     for seed in range(5):
@@ -110,7 +110,7 @@ def test_reduced_image_is_the_mean_of_squares(scale):
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-def test_truncated_file_is_found_at_any_scale(scale):
+def test_truncated_file_is_detected_at_any_scale(scale):
     content = as_jpeg(PHOTOS[0])
     with pytest.raises(BadImage, match="damaged JPEG"):
         open_image(content[: len(content) // 2]).load(scale)
@@ -118,14 +118,14 @@ def test_truncated_file_is_found_at_any_scale(scale):
 
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}], ids=str)
-def test_torchcodec_decodes_the_pixels_of_pillow(turn, options, decoder):
+def test_torchcodec_pixels_match_pillow(turn, options, decoder):
     for image in (PHOTOS[0], PHOTOS[0].convert("L")):
         content = as_jpeg(image, turn=turn, **options)
         assert np.array_equal(decoder(content).permute(1, 2, 0).numpy(), np.asarray(decode(content)))
 
 
 @pytest.mark.parametrize(("interpolation", "most"), [("bilinear", 1), ("bicubic", 12)])
-def test_torchcodecs_crops_are_nearly_the_same(interpolation, most, decoder):
+def test_torchcodec_crops_are_close_to_pillow(interpolation, most, decoder):
     preprocessing = Preprocessing(resolution=112, interpolation=interpolation)
     fast, plain = (train_transform(preprocessing, WIDE, each) for each in (decoder, None))
     for seed in range(24):
@@ -135,7 +135,7 @@ def test_torchcodecs_crops_are_nearly_the_same(interpolation, most, decoder):
         assert difference.max() <= most
 
 
-def test_torchcodec_crops_are_augmented_the_same(decoder):
+def test_torchcodec_crops_get_same_augmentation(decoder):
     augmentation = WIDE.model_copy(update={"policy": "autoaugment", "erase": 0.5})
     fast, plain = (train_transform(Preprocessing(resolution=112), augmentation, each) for each in (decoder, None))
     for seed in range(10):
@@ -147,7 +147,7 @@ def test_torchcodec_crops_are_augmented_the_same(decoder):
         assert torch.equal(torch.get_rng_state(), after)
 
 
-def test_pillow_decodes_what_torchcodec_reads_differently(decoder):
+def test_pillow_is_used_where_torchcodec_differs(decoder):
     transform = train_transform(Preprocessing(resolution=64), WIDE, decoder)
     stream = io.BytesIO()
     PHOTOS[0].save(stream, "PNG")
@@ -164,7 +164,7 @@ def test_torchcodec_reports_a_damaged_file(decoder):
         decoder(as_jpeg(PHOTOS[0])[:5000])
 
 
-def test_missing_torchcodec_has_a_message(monkeypatch):
+def test_missing_torchcodec_is_reported(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torchcodec.decoders", None)
     with pytest.raises(DataError, match=r"pip install 'triscale\[fast\]'"):
         torchcodec_decoder()
@@ -183,7 +183,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_workers_and_cache_change_no_bit_of_reduced_images(folder, fast, request):
+def test_workers_and_cache_do_not_change_reduced_images(folder, fast, request):
     decode_jpeg = request.getfixturevalue("decoder") if fast else None
     split = make_split(scan(folder))
 
@@ -205,6 +205,6 @@ def test_workers_and_cache_change_no_bit_of_reduced_images(folder, fast, request
         assert all(torch.equal(a, b) for a, b in zip(epochs(workers, cache_bytes), expected, strict=True))
 
 
-def test_decoded_image_has_the_size_of_its_file():
+def test_decoded_image_reports_full_size():
     file = LazyImage(PHOTOS[0])
     assert (file.size, file.jpeg, file.can_reduce(2), file.load()) == (PHOTOS[0].size, None, False, PHOTOS[0])

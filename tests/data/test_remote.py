@@ -60,37 +60,35 @@ def bucket(tmp_path: Path) -> str:
     return "".join(character if character.isalnum() else "-" for character in tmp_path.name.lower())[-50:].strip("-")
 
 
-def moved(found: Scan, root: str) -> Scan:
-    return found.model_copy(update={"root": root})
+def moved(result: Scan, root: str) -> Scan:
+    return result.model_copy(update={"root": root})
 
 
-def test_class_folders_scan_to_the_same_as_on_disk_and_are_fetched_once(
+def test_remote_class_folders_match_local_and_are_fetched_once(
     s3: storages.Storage, bucket: str, tmp_path: Path
 ) -> None:
     images = write_classes(tmp_path / "images", {"Füchse & co": 8, "b+c": 8, "d": 8})
     (images / "d" / ".hidden.png").write_bytes(b"hidden")
     (images / "stray.png").write_bytes((images / "d" / "001.png").read_bytes())
     url = s3.upload(bucket, images, "some/prefix/")
-    found = scan(url)
-    assert found == moved(scan(images), url)
+    result = scan(url)
+    assert result == moved(scan(images), url)
     assert s3.fetched(".png") == 24
-    assert scan(url + "/") == found
-    store = open_store(found.root)
+    assert scan(url + "/") == result
+    store = open_store(result.root)
     assert store.read("d/003.png") == (images / "d" / "003.png").read_bytes()
     assert pickle.loads(pickle.dumps(store)).missing(["d/003.png", "d/999.png"]) == ["d/999.png"]
     assert s3.fetched(".png") == 24
 
 
-def test_splits_and_skipped_folders(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
+def test_remote_splits_and_skipped_folders(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     for number, part in enumerate(("train", "val")):
         write_classes(tmp_path / "images" / part, {"a": 3, "b": 3}, seed=number)
     url = s3.upload(bucket, tmp_path / "images", "only/")
     assert scan(f"s3://{bucket}") == moved(scan(tmp_path / "images"), url)
 
 
-def test_batches_are_bitwise_those_of_the_folder_also_from_forked_workers(
-    s3: storages.Storage, bucket: str, tmp_path: Path
-) -> None:
+def test_remote_batches_equal_local_in_forked_workers(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 20, "b": 20})
     url = s3.upload(bucket, images)
     splits = [make_split(scan(root)) for root in (str(images), url)]
@@ -110,7 +108,7 @@ def test_batches_are_bitwise_those_of_the_folder_also_from_forked_workers(
         assert all(bool((a == b).all()) for a, b in zip(one, two, strict=True))
 
 
-def test_shards_are_fetched_whole(
+def test_shards_are_downloaded_completely(
     s3: storages.Storage, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "PIECE_BYTES", 10_000)
@@ -118,8 +116,8 @@ def test_shards_are_fetched_whole(
         write_classes(tmp_path / "images" / part, {"a": 8, "b": 8}, seed=number)
     pack(scan(tmp_path / "images"), tmp_path / "shards", shard_bytes=20_000)
     url = s3.upload(bucket, tmp_path / "shards", "shards/")
-    found = scan(url)
-    assert found == moved(scan(tmp_path / "images"), url)
+    result = scan(url)
+    assert result == moved(scan(tmp_path / "images"), url)
     before = s3.fetched(".tar")
     assert before > len(list((tmp_path / "shards").glob("*.tar"))), "larger ones come in pieces"
     split = make_split(scan(url))
@@ -162,13 +160,13 @@ def test_failed_listing_is_retried(s3: storages.Storage, bucket: str, tmp_path: 
     assert scan(url).num_images == 6
 
 
-def test_everything_cached_needs_no_network(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
+def test_cached_dataset_needs_no_network(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     url = s3.upload(bucket, write_classes(tmp_path / "images", {"a": 5, "b": 5}))
-    found = scan(url)
+    result = scan(url)
     s3.down = True
     with pytest.warns(UserWarning, match="using the cached list of objects instead"):
-        assert scan(url) == found
-    split = make_split(found)
+        assert scan(url) == result
+    split = make_split(result)
     check_present(split)
     assert list(eval_batches(split.test, split.root, Preprocessing(resolution=8), batch=4))
     with pytest.raises(DataError, match="could not be downloaded in 3 attempts"):
@@ -186,7 +184,7 @@ def test_changed_object_is_downloaded_again(s3: storages.Storage, bucket: str, t
     assert s3.fetched(".png") == 1
 
 
-def test_object_that_is_gone_or_refused(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
+def test_deleted_or_forbidden_object_is_reported(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     url = s3.upload(bucket, write_classes(tmp_path / "images", {"a": 3, "b": 3}))
     split = make_split(scan(url))
     s3.delete(bucket, "a/001.png")
@@ -201,16 +199,16 @@ def test_object_that_is_gone_or_refused(s3: storages.Storage, bucket: str, tmp_p
 
 def test_damaged_cache_file_is_downloaded_again(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     url = s3.upload(bucket, write_classes(tmp_path / "images", {"a": 3, "b": 3}))
-    found = scan(url)
+    result = scan(url)
     for path in (cache_folder() / "remote" / "files").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:10])
     for path in (cache_folder() / "remote").glob("*/listing.json"):
         path.write_text("{")
-    assert scan(url) == found
+    assert scan(url) == result
 
 
-def test_invalid_urls_are_refused(s3: storages.Storage, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_urls_are_rejected(s3: storages.Storage, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="there is nothing at s3://no-such-bucket/x"):
         scan("s3://no-such-bucket/x")
     with pytest.raises(DataError, match="is not a URL that can be read"):
@@ -227,7 +225,7 @@ def test_message_without_fsspec_says_what_to_install(monkeypatch: pytest.MonkeyP
         scan("s3://bucket/x")
 
 
-def test_processes_that_fetch_at_the_same_time(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
+def test_concurrent_fetches_give_the_same_scan(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 15, "b": 15})
     url = s3.upload(bucket, images)
     program = "import sys; from triscale.data.pipeline.scan import scan; print(scan(sys.argv[1]).digest)"
@@ -242,9 +240,9 @@ def test_processes_that_fetch_at_the_same_time(s3: storages.Storage, bucket: str
 
 def test_forked_process_opens_its_own_connection(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
-    found = scan(s3.upload(bucket, images))
-    store = open_store(found.root)
-    paths = [image.path for image in found.unsplit]
+    result = scan(s3.upload(bucket, images))
+    store = open_store(result.root)
+    paths = [image.path for image in result.unsplit]
     assert store.read(paths[0])
 
     def forget_and_read() -> None:

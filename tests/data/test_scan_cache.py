@@ -84,7 +84,7 @@ def test_unchanged_files_are_decoded_once(tmp_path: Path, decoded: Counted) -> N
     assert [decoded.of(images) for _ in range(2)] == [1, 0]
 
 
-def test_change_that_keeps_size_and_time_is_detected(tmp_path: Path) -> None:
+def test_change_with_same_size_and_mtime_is_detected(tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     (images / "a" / "000.png").write_bytes((images / "a" / "000.png").read_bytes() + b"1")
     before = (images / "a" / "000.png").stat()
@@ -126,7 +126,7 @@ def test_damaged_cache_is_rebuilt(tmp_path: Path, decoded: Counted, damage: str)
     assert scan(images) == first
 
 
-def test_every_single_flipped_bit_is_noticed(tmp_path: Path) -> None:
+def test_every_flipped_bit_in_cache_is_detected(tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 1, "b": 1})
     settle()
     first = scan(images)
@@ -137,7 +137,7 @@ def test_every_single_flipped_bit_is_noticed(tmp_path: Path) -> None:
         assert scan(images) == first
 
 
-def test_other_limits_and_disabled_cache_decode_again(tmp_path: Path, decoded: Counted, monkeypatch) -> None:
+def test_changed_limits_and_disabled_cache_decode_again(tmp_path: Path, decoded: Counted, monkeypatch) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     settle()
     scan(images)
@@ -151,7 +151,7 @@ def test_other_limits_and_disabled_cache_decode_again(tmp_path: Path, decoded: C
     assert decoded.of(images) == 6
 
 
-def test_interrupted_scan_keeps_its_results(tmp_path: Path, decoded: Counted) -> None:
+def test_interrupted_scan_caches_finished_files(tmp_path: Path, decoded: Counted) -> None:
     images = write_classes(tmp_path / "images", {"a": 200, "b": 200})
     settle()
 
@@ -161,8 +161,8 @@ def test_interrupted_scan_keeps_its_results(tmp_path: Path, decoded: Counted) ->
 
     with pytest.raises(KeyboardInterrupt):
         scan(images, progress=stop)
-    seen = decoded.number
-    assert decoded.of(images) == 400 - seen
+    result = decoded.number
+    assert decoded.of(images) == 400 - result
 
 
 def test_shards_are_cached_too(tmp_path: Path, decoded: Counted) -> None:
@@ -182,7 +182,7 @@ CHANGES = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(rounds=st.lists(CHANGES, min_size=1, max_size=3))
 @pytest.mark.stress
-def test_any_changes_give_the_result_of_a_fresh_scan(rounds: list[list[tuple[str, str, str]]]) -> None:
+def test_cached_scan_equals_fresh_scan_after_any_change(rounds: list[list[tuple[str, str, str]]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = write_classes(Path(folder) / "images", {"a": 4, "b": 4, "c": 4})
         for path in root.rglob("*.png"):

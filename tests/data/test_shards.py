@@ -67,35 +67,35 @@ def refused(root: Path) -> str:
     return str(caught.value)
 
 
-def labels(found: Scan) -> dict[str, str]:
-    return {image.path: found.classes[image.label] for images in found.by_role.values() for image in images}
+def labels(result: Scan) -> dict[str, str]:
+    return {image.path: result.classes[image.label] for images in result.by_role.values() for image in images}
 
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_samples_of_every_kind_of_tar(tmp_path: Path, kind: int) -> None:
+def test_every_tar_format_is_read(tmp_path: Path, kind: int) -> None:
     write_tar(tmp_path / "shards" / "0.tar", samples(range(6)), kind)
     write_tar(tmp_path / "shards" / "1.tar", samples(range(6, 11)), kind)
-    found = scan(tmp_path / "shards")
-    assert found.root == str(tmp_path / "shards")
-    assert labels(found) == {f"{number:04d}.png": str(number % 2) for number in range(11)}
-    store = open_store(found.root)
+    result = scan(tmp_path / "shards")
+    assert result.root == str(tmp_path / "shards")
+    assert labels(result) == {f"{number:04d}.png": str(number % 2) for number in range(11)}
+    store = open_store(result.root)
     assert all(store.read(f"{number:04d}.png") == picture(number) for number in range(11))
 
 
-def test_splits_are_given_by_names_or_folders(tmp_path: Path) -> None:
+def test_splits_are_read_from_names_or_folders(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         write_tar(tmp_path / "names" / f"set-{part}-000000.tar", samples(range(4)))
         write_tar(tmp_path / "folders" / part / "000000.tar", samples(range(4)))
     for root in (tmp_path / "names", tmp_path / "folders"):
-        found = scan(root)
-        assert {role: [image.path for image in images] for role, images in found.by_role.items()} == {
+        result = scan(root)
+        assert {role: [image.path for image in images] for role, images in result.by_role.items()} == {
             role: [f"{role}/{number:04d}.png" for number in range(4)] for role in ("train", "val", "test")
         }
     train = write_tar(tmp_path / "train only" / "train-0.tar", samples(range(4)))
     assert set(scan(train.parent).by_role) == {"unsplit"}
 
 
-def test_labels_are_numbers_names_or_json(tmp_path: Path) -> None:
+def test_labels_can_be_numbers_names_or_json(tmp_path: Path) -> None:
     kinds: list[tuple[str, bytes]] = [
         ("cls", "Füchse".encode()),
         ("json", json.dumps({"label": "dog", "caption": "a dog"}).encode()),
@@ -112,13 +112,13 @@ def test_labels_are_numbers_names_or_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["classes.txt", "classes.json"])
-def test_numbers_are_named_by_a_file(tmp_path: Path, name: str) -> None:
+def test_class_names_are_read_from_file(tmp_path: Path, name: str) -> None:
     names = ["zebra", "ärger", "10"]
     write_tar(tmp_path / "0.tar", samples(range(6), 3))
     (tmp_path / name).write_text(json.dumps(names) if name.endswith("json") else "\n".join(names), encoding="utf-8")
-    found = scan(tmp_path)
-    assert found.classes == tuple(names)
-    assert [image.label for image in found.unsplit] == [0, 1, 2, 0, 1, 2]
+    result = scan(tmp_path)
+    assert result.classes == tuple(names)
+    assert [image.label for image in result.unsplit] == [0, 1, 2, 0, 1, 2]
     (tmp_path / name).write_text('["a", "b"]' if name.endswith("json") else "a\nb\n")
     assert f"0002.png in {tmp_path} is of class 2, but {name} names 2 classes" in refused(tmp_path)
     (tmp_path / name).write_text('["a", "a", "b"]' if name.endswith("json") else "a\na\nb")
@@ -127,7 +127,7 @@ def test_numbers_are_named_by_a_file(tmp_path: Path, name: str) -> None:
     assert name in refused(tmp_path)
 
 
-def test_common_member_names(tmp_path: Path) -> None:
+def test_common_member_names_are_read(tmp_path: Path) -> None:
     deep = "a very long folder name " * 12
     members = [
         ("./cats/1.seg.mask.png", picture(1)),
@@ -144,7 +144,7 @@ def test_common_member_names(tmp_path: Path) -> None:
     }
 
 
-def test_bad_samples_are_listed_with_the_reason(tmp_path: Path) -> None:
+def test_bad_samples_are_listed_with_reason(tmp_path: Path) -> None:
     bad: Members = [
         ("no-label.png", picture(9000)),
         ("no-image.txt", b"text"),
@@ -163,8 +163,8 @@ def test_bad_samples_are_listed_with_the_reason(tmp_path: Path) -> None:
     ]
     write_tar(tmp_path / "0.tar", samples(range(800)))
     write_tar(tmp_path / "1.tar", bad)
-    found = scan(tmp_path)
-    assert {file.path: file.reason for file in found.bad} == {
+    result = scan(tmp_path)
+    assert {file.path: file.reason for file in result.bad} == {
         "1.tar: no-label": "it has no .cls and no .json",
         "1.tar: no-image": "there is no image among its files (no-image.txt, no-image.cls)",
         "1.tar: two": "it has 2 images (two.png, two.jpg); expected one",
@@ -173,7 +173,7 @@ def test_bad_samples_are_listed_with_the_reason(tmp_path: Path) -> None:
         "1.tar: 0001": "its key occurs twice, in 0.tar and 1.tar",
         "text.png": "not an image (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)",
     }
-    assert found.num_images == 800
+    assert result.num_images == 800
     write_tar(tmp_path / "2.tar", [(name.replace(".", "-2."), content) for name, content in bad])
     assert "13 of 814 files" in refused(tmp_path)
 
@@ -194,7 +194,7 @@ def test_names_that_are_not_utf8_are_listed_with_escapes(tmp_path: Path) -> None
     assert scan(tmp_path).bad == (file,)
 
 
-def test_archive_truncated_anywhere_is_refused(tmp_path: Path) -> None:
+def test_archive_truncated_at_any_byte_is_rejected(tmp_path: Path) -> None:
     whole = write_tar(tmp_path / "0.tar", samples(range(4))).read_bytes()
     end = len(whole.rstrip(b"\0"))
     for length in [*range(0, end, 512), *range(100, end, 1000)]:
@@ -204,7 +204,7 @@ def test_archive_truncated_anywhere_is_refused(tmp_path: Path) -> None:
         assert "create it again" in message
 
 
-def test_damaged_header_anywhere_is_refused(tmp_path: Path) -> None:
+def test_any_damaged_header_is_rejected(tmp_path: Path) -> None:
     whole = write_tar(tmp_path / "0.tar", samples(range(4)), tarfile.USTAR_FORMAT).read_bytes()
     with tarfile.open(tmp_path / "0.tar") as tar:
         headers = [info.offset for info in tar]
@@ -213,7 +213,7 @@ def test_damaged_header_anywhere_is_refused(tmp_path: Path) -> None:
         assert "damaged" in refused(tmp_path), offset
 
 
-def test_archives_of_other_kinds_are_refused(tmp_path: Path) -> None:
+def test_compressed_and_concatenated_archives_are_rejected(tmp_path: Path) -> None:
     whole = write_tar(tmp_path / "0.tar", samples(range(4))).read_bytes()
     (tmp_path / "0.tar").write_bytes(gzip.compress(whole))
     assert "expected a complete, uncompressed .tar" in refused(tmp_path)
@@ -221,7 +221,7 @@ def test_archives_of_other_kinds_are_refused(tmp_path: Path) -> None:
     assert "concatenated archives" in refused(tmp_path)
 
 
-def test_splits_for_only_some_shards_are_refused(tmp_path: Path) -> None:
+def test_splits_for_only_some_shards_are_rejected(tmp_path: Path) -> None:
     for name in ("train-0.tar", "test-0.tar", "more.tar"):
         write_tar(tmp_path / name, samples(range(4)))
     assert "more.tar" in refused(tmp_path)
@@ -239,7 +239,7 @@ def test_class_folders_next_to_an_archive_are_class_folders(tmp_path: Path) -> N
     assert scan(tmp_path).classes == ("a", "b")
 
 
-def test_index_is_cached_and_follows_the_shards(tmp_path: Path) -> None:
+def test_index_is_cached_and_updated_with_shards(tmp_path: Path) -> None:
     root = tmp_path / "shards"
     write_tar(root / "0.tar", samples(range(4)))
     before = sorted(root.iterdir())
@@ -270,14 +270,14 @@ def test_damaged_index_is_rebuilt(tmp_path: Path, damage: str, which: int) -> No
     assert scan(tmp_path / "shards") == first
 
 
-def test_shards_are_read_without_a_cache_that_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_are_read_without_writable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("TRISCALE_CACHE", str(tmp_path / "file" / "cache"))
     write_tar(tmp_path / "shards" / "0.tar", samples(range(4)))
     assert scan(tmp_path / "shards").num_images == 4
 
 
-def test_store_is_read_by_threads_and_forks_with_few_descriptors(tmp_path: Path) -> None:
+def test_store_is_thread_and_fork_safe_with_few_descriptors(tmp_path: Path) -> None:
     count = MAX_OPEN + 20
     for number in range(count):
         write_tar(tmp_path / "shards" / f"{number:03d}.tar", samples(range(2 * number, 2 * number + 2)))
@@ -302,7 +302,7 @@ def test_store_is_read_by_threads_and_forks_with_few_descriptors(tmp_path: Path)
     assert pickle.loads(pickle.dumps(store)).read("0003.png") == picture(3)
 
 
-def test_limits_and_missing_samples(tmp_path: Path) -> None:
+def test_limits_and_missing_samples_are_errors(tmp_path: Path) -> None:
     write_tar(tmp_path / "shards" / "0.tar", samples(range(40)))
     store = open_store(str(tmp_path / "shards"))
     with pytest.raises(BadImage, match="more than the limit"):
@@ -316,7 +316,7 @@ def test_limits_and_missing_samples(tmp_path: Path) -> None:
         check_present(split)
 
 
-def test_paths_with_the_same_hash_are_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_with_equal_hash_are_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (shard_index, shards):
         monkeypatch.setattr(module, "hash_path", lambda path: 7)
     write_tar(tmp_path / "0.tar", samples(range(20)))
@@ -325,9 +325,7 @@ def test_paths_with_the_same_hash_are_distinguished(tmp_path: Path, monkeypatch:
     assert store.missing(["0003.png", "0030.png"]) == ["0030.png"]
 
 
-def test_shard_that_one_thread_closes_is_read_to_the_end_by_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shard_closed_by_one_thread_is_readable_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "MAX_OPEN", 1)
     for number in range(20):
         write_tar(tmp_path / f"{number:02d}.tar", samples(range(2 * number, 2 * number + 2)))

@@ -28,7 +28,7 @@ def test_names_that_are_not_utf8_round_trip():
 
 
 @pytest.mark.parametrize("index", [-1, 2])
-def test_index_out_of_range_is_refused(index):
+def test_index_out_of_range_is_rejected(index):
     with pytest.raises(IndexError):
         StringArray(["a", "b"])[index]
 

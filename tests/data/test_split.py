@@ -52,29 +52,31 @@ def test_splits_are_stratified(counts: list[int], seed: int, test: float, val: f
 
 
 @given(COUNTS, st.integers(0, 1000), st.randoms(use_true_random=False))
-def test_split_does_not_depend_on_the_order_of_the_scan(counts: list[int], seed: int, chance: random.Random) -> None:
-    found = scanned(counts)
-    shuffled = list(found.unsplit)
+def test_split_does_not_depend_on_scan_order(counts: list[int], seed: int, chance: random.Random) -> None:
+    result = scanned(counts)
+    shuffled = list(result.unsplit)
     chance.shuffle(shuffled)
-    assert make_split(found.model_copy(update={"unsplit": tuple(shuffled)}), seed=seed) == make_split(found, seed=seed)
+    assert make_split(result.model_copy(update={"unsplit": tuple(shuffled)}), seed=seed) == make_split(
+        result, seed=seed
+    )
 
 
-def test_another_class_changes_nothing_for_the_others() -> None:
+def test_adding_a_class_keeps_split_of_others() -> None:
     before, after = make_split(scanned([40, 30])), make_split(scanned([40, 30, 50]))
     for part in ("train", "val", "test"):
         assert [sample for sample in getattr(after, part) if sample.label < 2] == list(getattr(before, part))
 
 
-def test_one_more_image_moves_few() -> None:
+def test_adding_an_image_moves_few_others() -> None:
     before, after = make_split(scanned([100, 100])), make_split(scanned([101, 100]))
     assert len({sample.path for sample in before.test} ^ {sample.path for sample in after.test}) <= 2
 
 
-def test_seeds_give_different_splits() -> None:
+def test_split_depends_on_seed() -> None:
     assert len({make_split(scanned([40, 40]), seed=seed).digest for seed in range(5)}) == 5
 
 
-def test_given_splits_are_kept() -> None:
+def test_existing_splits_are_kept() -> None:
     counts = [5, 6]
     parts = {role: images(counts, f"{role}/") for role in ("train", "val", "test")}
     split = make_split(scanned(counts, **parts))
@@ -83,7 +85,7 @@ def test_given_splits_are_kept() -> None:
 
 
 @pytest.mark.parametrize("other", ["val", "test"])
-def test_single_other_split_is_the_test_set(other: str) -> None:
+def test_single_additional_split_is_the_test_set(other: str) -> None:
     parts = {role: images([20, 30], f"{role}/") for role in ("train", other)}
     split = make_split(scanned([20, 30], **parts))
     assert count(split.test, 2) == [20, 30]
@@ -92,7 +94,7 @@ def test_single_other_split_is_the_test_set(other: str) -> None:
     assert "validation: 0.1 of the training images" in split.how
 
 
-def test_too_few_images_are_refused_with_the_number_needed() -> None:
+def test_too_few_images_are_rejected_with_required_number() -> None:
     with pytest.raises(DataError, match="1 has 2; every class needs at least 3"):
         make_split(scanned([3, 2]))
     parts = {role: images([2, 1], f"{role}/") for role in ("train", "test")}
@@ -100,13 +102,13 @@ def test_too_few_images_are_refused_with_the_number_needed() -> None:
         make_split(scanned([2, 1], **parts))
 
 
-def test_training_images_alone_are_refused() -> None:
+def test_train_split_alone_is_rejected() -> None:
     with pytest.raises(DataError, match="only training images"):
         make_split(scanned([4, 4], train=images([4, 4])))
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
-def test_share_outside_the_open_unit_interval_is_refused(share: float) -> None:
+def test_share_outside_open_unit_interval_is_rejected(share: float) -> None:
     with pytest.raises(DataError, match="between 0 and 1"):
         make_split(scanned([4, 4]), test_share=share)
     with pytest.raises(DataError, match="between 0 and 1"):
@@ -119,7 +121,7 @@ def test_split_round_trips(tmp_path: Path) -> None:
     assert Split.load(tmp_path / "split.json") == split
 
 
-def test_missing_files_of_a_split_are_named(tmp_path: Path) -> None:
+def test_missing_files_of_split_are_reported(tmp_path: Path) -> None:
     split = make_split(scan(write_classes(tmp_path, {"a": 6, "b": 6})))
     check_present(split)
     for sample in (split.train[0], split.test[0]):

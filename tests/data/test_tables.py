@@ -53,10 +53,10 @@ def made(count: int, seed: int = 0) -> Any:
     return datasets.Dataset.from_dict(rows, features=features())
 
 
-def check(found: Scan, role: str, expected: Any) -> None:
+def check(result: Scan, role: str, expected: Any) -> None:
     """Compare a split with the result of the library."""
-    store = open_store(found.root)
-    images = {int(image.path.rpartition("#")[2]): image for image in found.by_role[role]}
+    store = open_store(result.root)
+    images = {int(image.path.rpartition("#")[2]): image for image in result.by_role[role]}
     assert sorted(images) == list(range(len(expected)))
     for row, image in images.items():
         assert image.label == expected[row]["label"]
@@ -69,31 +69,31 @@ def refused(root: Path) -> str:
     return str(caught.value)
 
 
-def test_dataset_on_disk(tmp_path: Path) -> None:
+def test_dataset_saved_to_disk_is_read(tmp_path: Path) -> None:
     made(12).save_to_disk(tmp_path / "set")
-    found = scan(tmp_path / "set")
-    assert found.classes == tuple(NAMES)
-    assert set(found.by_role) == {"unsplit"}
-    check(found, "unsplit", datasets.load_from_disk(str(tmp_path / "set")))
+    result = scan(tmp_path / "set")
+    assert result.classes == tuple(NAMES)
+    assert set(result.by_role) == {"unsplit"}
+    check(result, "unsplit", datasets.load_from_disk(str(tmp_path / "set")))
 
 
-def test_dataset_of_several_files_and_a_selection(tmp_path: Path) -> None:
+def test_dataset_with_several_files_and_selected_rows_is_read(tmp_path: Path) -> None:
     made(30).select(range(29, 3, -2)).save_to_disk(tmp_path / "set", num_shards=2)
-    found = scan(tmp_path / "set")
+    result = scan(tmp_path / "set")
     saved = datasets.load_from_disk(str(tmp_path / "set"))
-    store = open_store(found.root)
+    store = open_store(result.root)
     paths = [f"data-{part:05d}-of-00002.arrow#{row}" for part, rows in ((0, 7), (1, 6)) for row in range(rows)]
-    assert [image.path for image in found.unsplit] == sorted(paths)
+    assert [image.path for image in result.unsplit] == sorted(paths)
     for row, path in enumerate(paths):
         assert np.array_equal(np.asarray(decode(store.read(path))), np.asarray(saved[row]["image"]))
 
 
-def test_splits_on_disk(tmp_path: Path) -> None:
+def test_dataset_dict_splits_are_read(tmp_path: Path) -> None:
     parts = {"train": made(9), "validation": made(6, 100), "test": made(3, 200)}
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "set")
-    found = scan(tmp_path / "set")
+    result = scan(tmp_path / "set")
     for role, part in (("train", "train"), ("val", "validation"), ("test", "test")):
-        check(found, role, parts[part])
+        check(result, role, parts[part])
     datasets.DatasetDict({"train": parts["train"]}).save_to_disk(tmp_path / "one")
     assert set(scan(tmp_path / "one").by_role) == {"unsplit"}
     datasets.DatasetDict({"train": parts["train"], "extra": parts["test"]}).save_to_disk(tmp_path / "other")
@@ -101,7 +101,7 @@ def test_splits_on_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["", "data"])
-def test_folder_of_parquet_files(tmp_path: Path, folder: str) -> None:
+def test_folder_of_parquet_files_is_read(tmp_path: Path, folder: str) -> None:
     parts = {"train": made(700), "test": made(6, 1000)}
     root = tmp_path / "set" / folder
     root.mkdir(parents=True)
@@ -109,28 +109,28 @@ def test_folder_of_parquet_files(tmp_path: Path, folder: str) -> None:
         rows.to_parquet(root / f"{part}-00000-of-00001.parquet", batch_size=64)
     (tmp_path / "set" / "README.md").write_text("about it")
     before = sorted(path for path in (tmp_path / "set").rglob("*"))
-    found = scan(tmp_path / "set")
+    result = scan(tmp_path / "set")
     for role, rows in parts.items():
-        check(found, role, rows)
+        check(result, role, rows)
     assert sorted(path for path in (tmp_path / "set").rglob("*")) == before
     kept = {path: path.stat().st_mtime_ns for path in (cache_folder() / "tables").iterdir()}
-    assert scan(tmp_path / "set") == found
+    assert scan(tmp_path / "set") == result
     assert {path: path.stat().st_mtime_ns for path in (cache_folder() / "tables").iterdir()} == kept
 
 
-def test_parquet_of_other_writers(tmp_path: Path) -> None:
+def test_parquet_of_other_writers_is_read(tmp_path: Path) -> None:
     table = {
         "picture": [{"bytes": encode(noise(number), "JPEG"), "path": None} for number in range(6)],
         "label": ["b", "a", "10", "9", "b", "a"],
         "more": list(range(6)),
     }
     parquet.write_table(sys.modules["pyarrow"].table(table), tmp_path / "x.parquet")
-    found = scan(tmp_path)
-    assert found.classes == ("9", "10", "a", "b")
-    assert [found.classes[image.label] for image in found.unsplit] == table["label"]
+    result = scan(tmp_path)
+    assert result.classes == ("9", "10", "a", "b")
+    assert [result.classes[image.label] for image in result.unsplit] == table["label"]
 
 
-def test_bytes_in_files_that_rows_name(tmp_path: Path) -> None:
+def test_image_files_referenced_by_rows_are_read(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     rows: list[dict[str, object]] = []
     for number in range(6):
@@ -161,17 +161,17 @@ def test_rows_without_label_or_image_are_bad_files(tmp_path: Path) -> None:
     }
     rows["label"][4], rows["label"][5], rows["image"][6] = None, -1, None
     datasets.Dataset.from_dict(rows, features=features()).save_to_disk(tmp_path / "set")
-    found = scan(tmp_path / "set")
+    result = scan(tmp_path / "set")
     name = "data-00000-of-00001.arrow"
-    assert {file.path: file.reason for file in found.bad} == {
+    assert {file.path: file.reason for file in result.bad} == {
         f"{name}#4": "it has no label",
         f"{name}#5": "it has no label",
         f"{name}#6": "the row has no image",
     }
-    assert found.num_images == 597
+    assert result.num_images == 597
 
 
-def test_columns_that_are_missing_or_too_many(tmp_path: Path) -> None:
+def test_missing_or_ambiguous_columns_are_rejected(tmp_path: Path) -> None:
     one = made(6)
     one.remove_columns("label").save_to_disk(tmp_path / "a")
     assert "has no column of the feature ClassLabel; its columns are image" in refused(tmp_path / "a")
@@ -188,7 +188,7 @@ def test_columns_that_are_missing_or_too_many(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
-def test_truncated_or_overwritten_file_is_refused(tmp_path: Path, kind: str) -> None:
+def test_truncated_or_overwritten_file_is_rejected(tmp_path: Path, kind: str) -> None:
     if kind == "arrow":
         made(30).save_to_disk(tmp_path / "set")
         file = tmp_path / "set" / "data-00000-of-00001.arrow"
@@ -208,7 +208,7 @@ def test_truncated_or_overwritten_file_is_refused(tmp_path: Path, kind: str) -> 
         assert str(file) in refused(tmp_path / "set")
 
 
-def test_store_of_rows(tmp_path: Path) -> None:
+def test_row_store_reports_missing_rows_and_is_picklable(tmp_path: Path) -> None:
     made(30).save_to_disk(tmp_path / "set")
     store = open_store(str(tmp_path / "set"))
     name = "data-00000-of-00001.arrow"
@@ -225,13 +225,13 @@ def test_scan_is_cached_and_rows_can_be_packed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(scan_cache, "RECENT_SECONDS", 0.01)
     made(30).save_to_disk(tmp_path / "set")
     time.sleep(scan_cache.RECENT_SECONDS * 1.5)
-    found = scan(tmp_path / "set")
+    result = scan(tmp_path / "set")
     monkeypatch.setattr(examine, "decode", lambda *arguments: pytest.fail("decoded again"))
-    assert scan(tmp_path / "set") == found
-    pack(found, tmp_path / "shards")
+    assert scan(tmp_path / "set") == result
+    pack(result, tmp_path / "shards")
     monkeypatch.undo()
     packed = scan(tmp_path / "shards")
-    assert packed == found.model_copy(update={"root": packed.root})
+    assert packed == result.model_copy(update={"root": packed.root})
 
 
 def test_message_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +241,7 @@ def test_message_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
         scan(tmp_path / "set")
 
 
-def test_class_folders_next_to_a_table_are_class_folders(tmp_path: Path) -> None:
+def test_class_folders_next_to_table_are_class_folders(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(encode(noise(ord(name)), "PNG"))
@@ -249,21 +249,21 @@ def test_class_folders_next_to_a_table_are_class_folders(tmp_path: Path) -> None
     assert scan(tmp_path).classes == ("a", "b")
 
 
-def test_images_are_those_of_the_library_byte_by_byte(tmp_path: Path) -> None:
+def test_image_bytes_equal_hugging_face_datasets(tmp_path: Path) -> None:
     content = [encode(noise(number), kind) for number, kind in enumerate(("JPEG", "PNG", "WEBP") * 2)]
     rows = {"image": [{"bytes": one, "path": None} for one in content], "label": [0, 1, 2] * 2}
     datasets.Dataset.from_dict(rows, features=features()).save_to_disk(tmp_path / "set")
-    found = scan(tmp_path / "set")
-    store = open_store(found.root)
-    assert [store.read(image.path) for image in found.unsplit] == content
-    assert [image.format for image in found.unsplit] == ["JPEG", "PNG", "WEBP"] * 2
+    result = scan(tmp_path / "set")
+    store = open_store(result.root)
+    assert [store.read(image.path) for image in result.unsplit] == content
+    assert [image.format for image in result.unsplit] == ["JPEG", "PNG", "WEBP"] * 2
     with Image.open(io.BytesIO(content[0])) as expected:
         assert np.array_equal(np.asarray(decode(content[0])), np.asarray(expected))
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 @pytest.mark.parametrize("folder", [".", "images"])
-def test_manifest_next_to_tables_and_archives_is_a_manifest(tmp_path: Path, kind: str, folder: str) -> None:
+def test_manifest_next_to_tables_and_archives_is_used(tmp_path: Path, kind: str, folder: str) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / folder).mkdir(exist_ok=True)
     place = tmp_path / "set" if folder == "." else tmp_path / "images"
@@ -281,8 +281,8 @@ def test_manifest_next_to_tables_and_archives_is_a_manifest(tmp_path: Path, kind
     if folder == ".":
         (tmp_path / "set" / "more.tar").write_bytes(b"an archive")
         (tmp_path / "set" / "more.parquet").write_bytes(b"a table")
-    found = scan(file)
-    assert found.num_images == 12
-    split = make_split(found)
+    result = scan(file)
+    assert result.num_images == 12
+    split = make_split(result)
     check_present(split)
     assert open_store(split.root).read(split.test[0].path)

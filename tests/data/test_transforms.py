@@ -49,7 +49,7 @@ def weights(size: int, start: float, side: float, resolution: int, interpolation
     st.floats(0.5, 1.0),
     st.sampled_from(["bilinear", "bicubic"]),
 )
-def test_evaluation_is_center_crop_and_resize_by_the_formula(
+def test_evaluation_crop_follows_formula(
     width: int, height: int, resolution: int, crop: float, interpolation: str
 ) -> None:
     picture = ramp(width, height)
@@ -67,27 +67,27 @@ def test_evaluation_is_center_crop_and_resize_by_the_formula(
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)
-def test_evaluation_equals_resize_then_center_crop_where_edges_are_whole(interpolation: str) -> None:
+def test_evaluation_equals_resize_then_center_crop_at_whole_edges(interpolation: str) -> None:
     picture = Image.fromarray(ramp(56, 40))
     preprocessing = Preprocessing(resolution=24, crop=0.8, interpolation=interpolation)
     by_hand = picture.resize((42, 30), FILTERS[interpolation]).crop((9, 3, 33, 27))
     assert np.array_equal(pixels(eval_transform(preprocessing)(picture)), np.asarray(by_hand))
 
 
-def test_image_of_the_right_size_is_left_as_it_is() -> None:
+def test_image_of_target_size_is_unchanged() -> None:
     picture = ramp(20, 20)
     for interpolation in ("nearest", "bilinear", "bicubic"):
         transform = eval_transform(Preprocessing(resolution=20, interpolation=interpolation))
         assert np.array_equal(pixels(transform(Image.fromarray(picture))), picture)
 
 
-def test_evaluation_draws_no_random_numbers() -> None:
+def test_evaluation_uses_no_random_numbers() -> None:
     before = torch.get_rng_state()
     eval_transform(Preprocessing(resolution=8))(noise(0))
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_normalization_is_the_formula() -> None:
+def test_normalization_follows_formula() -> None:
     preprocessing = Preprocessing(resolution=4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
     images = torch.randint(0, 256, (5, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     result = normalize(images, preprocessing)
@@ -102,7 +102,7 @@ EVERYTHING = Augmentation(policy="randaugment", magnitude=20, color_jitter=0.4, 
 
 @pytest.mark.parametrize("policy", ["none", "autoaugment_v0", "randaugment", "autoaugment", "trivialaugment"])
 @pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
-def test_training_images_have_the_resolution_and_follow_the_seed(policy: str, interpolation: str) -> None:
+def test_training_transform_has_resolution_and_follows_seed(policy: str, interpolation: str) -> None:
     augmentation = Augmentation(policy=policy, color_jitter=0.2, erase=0.5)
     transform = train_transform(Preprocessing(resolution=12, interpolation=interpolation), augmentation)
     seen = []
@@ -115,7 +115,7 @@ def test_training_images_have_the_resolution_and_follow_the_seed(policy: str, in
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (300, 2)])
-def test_images_of_extreme_shapes_pass(size: tuple[int, int]) -> None:
+def test_images_of_extreme_shapes_are_transformed(size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, (10, 200, 30))
     for transform in (
         eval_transform(Preprocessing(resolution=16, crop=0.9)),
@@ -124,14 +124,14 @@ def test_images_of_extreme_shapes_pass(size: tuple[int, int]) -> None:
         assert (transform(image).view(3, -1).float().std(dim=1) == 0).all()
 
 
-def test_augmentation_can_be_switched_off() -> None:
+def test_augmentation_can_be_disabled() -> None:
     still = Augmentation(crop_area=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=False)
     preprocessing = Preprocessing(resolution=16)
     image = noise(3, side=32)
     assert torch.equal(train_transform(preprocessing, still)(image), eval_transform(preprocessing)(image))
 
 
-def test_half_of_the_images_are_mirrored() -> None:
+def test_half_of_images_are_flipped() -> None:
     mirrored = Augmentation(crop_area=(1.0, 1.0), crop_ratio=(1.0, 1.0))
     transform = train_transform(Preprocessing(resolution=16), mirrored)
     torch.manual_seed(0)
@@ -142,7 +142,7 @@ def test_half_of_the_images_are_mirrored() -> None:
     assert 150 < flips < 250
 
 
-def test_transforms_travel_to_other_processes() -> None:
+def test_transforms_are_picklable() -> None:
     preprocessing = Preprocessing(resolution=8)
     for transform in (eval_transform(preprocessing), train_transform(preprocessing, EVERYTHING)):
         again = pickle.loads(pickle.dumps(transform))
@@ -164,7 +164,7 @@ def test_transforms_travel_to_other_processes() -> None:
         {"flipp": True},
     ],
 )
-def test_augmentation_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
+def test_invalid_augmentation_is_rejected(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Augmentation(**wrong)
     assert Augmentation.from_json(EVERYTHING.to_json()) == EVERYTHING

@@ -57,7 +57,7 @@ def real():
 
 
 @pytest.mark.parametrize("name", RUN_HERE)
-def test_any_batch_agrees_and_the_contract_is_inside(subject, real, tmp_path, name):
+def test_export_agrees_at_any_batch_size_and_stores_contract(subject, real, tmp_path, name):
     pytest.importorskip(ENGINES[name].converter)
     file = tmp_path / f"model{ENGINES[name].suffix}"
     made = export(subject, ENGINES[name], real, file)
@@ -85,7 +85,7 @@ def test_any_batch_agrees_and_the_contract_is_inside(subject, real, tmp_path, na
         "resnet50",
     ],
 )
-def test_the_graph_of_every_family_computes_what_its_module_does(tmp_path, name):
+def test_graph_of_every_family_matches_module(tmp_path, name):
     network = get(name).replace(classes=5, resolution=32)
     model = alive(network)
     contract = Contract(network=name, preprocessing=Preprocessing(resolution=32), classes=tuple("abcde"))
@@ -98,7 +98,7 @@ def test_the_graph_of_every_family_computes_what_its_module_does(tmp_path, name)
     assert not kinds & {"BatchNormalization", "Pad", "Shape", "Reshape", "Concat"}
 
 
-def test_a_model_that_is_no_network_is_traced(contract, real, tmp_path):
+def test_custom_model_is_traced(contract, real, tmp_path):
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3, stride=2), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
     )
@@ -106,7 +106,7 @@ def test_a_model_that_is_no_network_is_traced(contract, real, tmp_path):
     assert made.agreement == 1.0
 
 
-def test_what_an_engine_cannot_convert_is_told_in_a_line(contract, real, tmp_path):
+def test_unsupported_operation_gives_one_line_error(contract, real, tmp_path):
     class Odd(nn.Module):
         def forward(self, images):
             return torch.linalg.svdvals(images.mean(1))[:, :3]
@@ -116,7 +116,7 @@ def test_what_an_engine_cannot_convert_is_told_in_a_line(contract, real, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_check_is_a_failed_export(subject, real, tmp_path, monkeypatch):
+def test_failed_parity_check_fails_export(subject, real, tmp_path, monkeypatch):
     answer = OnnxSession.__call__
     monkeypatch.setattr(OnnxSession, "__call__", lambda session, images: answer(session, images) * 1.1)
     with pytest.raises(ParityError, match="was not kept"):
@@ -124,7 +124,7 @@ def test_a_failed_check_is_a_failed_export(subject, real, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_earlier_export_survives_a_failed_one(subject, contract, real, tmp_path):
+def test_failed_export_keeps_previous_file(subject, contract, real, tmp_path):
     path = tmp_path / "model.onnx"
     export(subject, get_engine("onnxruntime"), real, path)
     before = path.read_bytes()
@@ -139,7 +139,7 @@ def test_an_earlier_export_survives_a_failed_one(subject, contract, real, tmp_pa
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_a_file_that_is_no_export_is_refused(subject, real, tmp_path):
+def test_file_that_is_not_an_export_is_rejected(subject, real, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(RecordError, match="not an ONNX file"):
@@ -155,14 +155,14 @@ def test_a_file_that_is_no_export_is_refused(subject, real, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".xml", ".pte", ".tflite", ".mlpackage"])
-def test_damaged_files_of_every_engine_are_refused(tmp_path, suffix):
+def test_damaged_files_of_every_engine_are_rejected(tmp_path, suffix):
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(UserError):
         open_file(path)
 
 
-def test_weights_that_do_not_belong_to_a_file_are_refused(subject, real, tmp_path):
+def test_mismatched_external_weights_are_rejected(subject, real, tmp_path):
     pytest.importorskip("openvino")
     path = tmp_path / "model.xml"
     export(subject, get_engine("openvino"), real, path)
@@ -173,7 +173,7 @@ def test_weights_that_do_not_belong_to_a_file_are_refused(subject, real, tmp_pat
         open_file(path)
 
 
-def test_an_engine_that_is_not_installed_says_what_to_install(subject, real, tmp_path, monkeypatch):
+def test_missing_engine_says_what_to_install(subject, real, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "executorch.backends.xnnpack.partition.xnnpack_partitioner", None)
     with pytest.raises(UserError, match=r"pip install 'triscale\[executorch\]'"):
         export(subject, get_engine("executorch"), real, tmp_path / "model.pte")
@@ -184,7 +184,7 @@ def test_an_engine_that_is_not_installed_says_what_to_install(subject, real, tmp
         get_engine("openvno")
 
 
-def test_core_ml_is_converted_and_said_to_be_unverified(subject, real, tmp_path):
+def test_core_ml_export_is_marked_unverified(subject, real, tmp_path):
     tools = pytest.importorskip("coremltools")
     path = tmp_path / "model.mlpackage"
     made = export(subject, get_engine("coreml"), real, path)
@@ -205,7 +205,7 @@ def test_litert_agrees(subject, real, tmp_path):
     assert litert.LiteRtSession(tmp_path / "model.tflite").side == 16
 
 
-def test_the_inputs_of_the_check_are_what_breaks_files(contract):
+def test_parity_inputs_include_extreme_values(contract):
     real = np.full((100, 3, 16, 16), 7.0, dtype=np.float32)
     inputs = parity_inputs(real, contract.preprocessing)
     assert inputs.shape == (64, 3, 16, 16)
@@ -219,6 +219,6 @@ def test_the_inputs_of_the_check_are_what_breaks_files(contract):
     assert few[7:].std() == pytest.approx(1, rel=0.05)
 
 
-def test_a_graph_of_torch_keeps_a_free_batch():
+def test_traced_graph_has_dynamic_batch():
     graph = traced(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), 2).graph
     assert graph.input[0].type.tensor_type.shape.dim[0].dim_param

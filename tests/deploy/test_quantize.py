@@ -28,7 +28,7 @@ from triscale.results.deployment import Quantized
 CLASSES = 4
 
 
-def test_uniform_rounding_has_the_signal_to_noise_of_its_closed_form():
+def test_uniform_rounding_sqnr_matches_closed_form():
     signal = np.random.default_rng(0).uniform(-1, 1, 1_000_000).astype(np.float32)
     for bits in (4, 8):
         step = 2 / 2**bits
@@ -40,7 +40,7 @@ def test_uniform_rounding_has_the_signal_to_noise_of_its_closed_form():
 
 
 @given(st.lists(st.floats(0, 120), min_size=1, max_size=20))
-def test_noise_that_blocks_add_is_never_negative_and_sums_to_no_less_than_the_last(ratios):
+def test_added_noise_is_nonnegative_and_covers_total(ratios):
     named = {str(number): ratio for number, ratio in enumerate(ratios)}
     added = added_noise(named)
     assert list(added) == list(named)
@@ -79,16 +79,16 @@ class Formula:
 def guarded(wrongs, folder, bound, slow=()):
     tool = Formula(wrongs)
     exact, labels = np.eye(2, dtype=np.float32)[[0] * 1000], np.zeros(1000, dtype=np.int64)
-    found = quantize(
+    result = quantize(
         tool, tool.logits, exact, labels, np.zeros((1, 3, 2, 2), np.float32), folder / "model.int8.x", engine="formula",
         calibration_images=100, slow=slow, bound=bound,
     )  # fmt: skip
-    return tool, found
+    return tool, result
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=16), st.sampled_from([0.0, 0.5, 2.0]))
-def test_the_fewest_blocks_that_keep_the_bound_stay_float_or_nothing_is_made(tmp_path_factory, wrongs, bound):
+def test_fewest_blocks_stay_float_or_quantization_fails(tmp_path_factory, wrongs, bound):
     folder = tmp_path_factory.mktemp("guard")
     largest = sorted(wrongs, reverse=True)
     needed = next(n for n in itertools.count() if sum(largest[n:]) / 10 <= bound)
@@ -97,27 +97,27 @@ def test_the_fewest_blocks_that_keep_the_bound_stay_float_or_nothing_is_made(tmp
             guarded(wrongs, folder, bound)
         assert list(folder.iterdir()) == []
         return
-    tool, found = guarded(wrongs, folder, bound)
-    kept = {block.name for block in found.blocks if block.kept_float}
-    assert found.lost_points <= bound
+    tool, result = guarded(wrongs, folder, bound)
+    kept = {block.name for block in result.blocks if block.kept_float}
+    assert result.lost_points <= bound
     assert sum(wrongs) / 10 <= bound or kept
     assert set((folder / "model.int8.x").read_text().split()) == kept
     # Noise is told apart by where it first shows; where two blocks are alike, either may stay.
     assert len(kept) <= needed + 1
-    assert found.attempts == len(tool.written)
-    assert 0 <= found.accuracy <= found.float_accuracy == 1
+    assert result.attempts == len(tool.written)
+    assert 0 <= result.accuracy <= result.float_accuracy == 1
 
 
-def test_blocks_that_int8_makes_no_faster_stay_float_and_are_told_apart(tmp_path):
-    tool, found = guarded([9, 2, 3, 50], tmp_path, 1.0, slow=("stages.0.blocks.0", "stages.0.blocks.1"))
+def test_blocks_without_int8_speedup_stay_float_and_are_marked(tmp_path):
+    tool, result = guarded([9, 2, 3, 50], tmp_path, 1.0, slow=("stages.0.blocks.0", "stages.0.blocks.1"))
     assert all(kept >= {"stages.0.blocks.0", "stages.0.blocks.1"} for kept in tool.written)
-    assert [(block.kept_float, block.for_speed) for block in found.blocks] == [
+    assert [(block.kept_float, block.for_speed) for block in result.blocks] == [
         (True, True), (True, True), (False, False), (True, False),
     ]  # fmt: skip
-    assert found.lost_points == pytest.approx(0.3)
+    assert result.lost_points == pytest.approx(0.3)
 
 
-def test_too_few_images_to_calibrate_with_are_refused(tmp_path):
+def test_too_few_images_to_calibrate_with_are_rejected(tmp_path):
     tool = Formula([0])
     with pytest.raises(UserError, match="31 images are too few"):
         quantize(
@@ -141,7 +141,7 @@ def images():
 
 
 @pytest.mark.parametrize("name", list(QUANTIZERS))
-def test_each_engines_own_tool_quantizes_and_keeps_blocks_in_float(subject, images, tmp_path, name):
+def test_every_quantizer_keeps_selected_blocks_in_float(subject, images, tmp_path, name):
     for needed in {"openvino": ("openvino", "nncf"), "executorch": ("executorch",)}.get(name, ()):
         pytest.importorskip(needed)
     tool, file = QUANTIZERS[name](subject, images), tmp_path / f"model.int8{ENGINES[name].suffix}"
@@ -169,18 +169,18 @@ def test_each_engines_own_tool_quantizes_and_keeps_blocks_in_float(subject, imag
     assert signal_to_noise_ratio(exact, open_file(file, 1)(images)) > 100
 
 
-def test_one_odd_image_does_not_make_the_steps_of_all_others_coarse(subject, images, tmp_path):
+def test_single_outlier_does_not_widen_quantization_steps(subject, images, tmp_path):
     odd = np.concatenate([images, 100 * images[:1]])
-    exact, found = logits_of_model(subject.model, images), []
+    exact, result = logits_of_model(subject.model, images), []
     for calibration in (images, odd):
         QUANTIZERS["onnxruntime"](subject, calibration).write((), tmp_path / "model.int8.onnx")
-        found.append(signal_to_noise_ratio(exact, open_file(tmp_path / "model.int8.onnx", 1)(images)))
-    usual, with_odd = found
+        result.append(signal_to_noise_ratio(exact, open_file(tmp_path / "model.int8.onnx", 1)(images)))
+    usual, with_odd = result
     # The extremes of all images together would cost 20 log10(100) = 40 decibels; the mean over 49 costs about 10.
     assert with_odd > usual - 15
 
 
-def test_int8_files_hold_int8(subject, images, tmp_path):
+def test_int8_files_contain_int8_weights(subject, images, tmp_path):
     tool = QUANTIZERS["onnxruntime"](subject, images)
     tool.write(("head",), tmp_path / "model.int8.onnx")
     graph = onnx.load(tmp_path / "model.int8.onnx").graph
@@ -190,7 +190,7 @@ def test_int8_files_hold_int8(subject, images, tmp_path):
     assert not list(tmp_path.glob("*.data"))
 
 
-def test_nodes_belong_to_blocks():
+def test_graph_nodes_map_to_blocks():
     assert block_path("stages.3.blocks.1.expand.conv") == "stages.3.blocks.1"
     assert block_path("stem.activation.sigmoid") == "stem"
     assert block_path("head.classifier") == "head"
@@ -221,7 +221,7 @@ class Waiting:
     [((2, 9, 9, 9, 9), 0), ((9, 2, 9, 9, 9), 1), ((9, 9, 9, 9, 2), 4)],
 )
 @pytest.mark.stress
-def test_the_first_blocks_stay_float_as_far_as_int8_makes_them_no_faster(milliseconds, float_blocks):
+def test_first_blocks_without_int8_speedup_stay_float(milliseconds, float_blocks):
     # The times differ by far more than a sleep is off by.
     engine = dataclasses.replace(ENGINES["onnxruntime"], openers={"float32": Waiting.open})
     assert slow_blocks(Waiting(milliseconds), engine, 8) == Waiting.blocks[:float_blocks]
@@ -230,13 +230,13 @@ def test_the_first_blocks_stay_float_as_far_as_int8_makes_them_no_faster(millise
 @pytest.mark.parametrize(
     ("times", "place"), [((4.05, 4, 4.02), 0), ((4.2, 4.01, 4), 1), ((9, 8, 7), 2), ((5,), 0), ((3, 2, 1, 1), 2)]
 )
-def test_fewer_blocks_in_float_where_that_is_as_fast(times, place):
+def test_fewest_float_blocks_among_equally_fast(times, place):
     assert first_as_fast(np.array(times)) == place
 
 
-def test_a_quantized_record_comes_back(tmp_path):
-    _, found = guarded([1, 40, 2, 0, 1], tmp_path, 1.0)
-    assert Quantized.from_json(found.to_json()) == found
-    assert [block.name for block in found.blocks if block.kept_float] == ["stages.0.blocks.1"]
-    assert found.lost_points == pytest.approx(0.4)
-    assert found.lost_error == pytest.approx(196 * math.sqrt(4 - 16 / 1000) / 1000)
+def test_quantization_record_round_trips(tmp_path):
+    _, result = guarded([1, 40, 2, 0, 1], tmp_path, 1.0)
+    assert Quantized.from_json(result.to_json()) == result
+    assert [block.name for block in result.blocks if block.kept_float] == ["stages.0.blocks.1"]
+    assert result.lost_points == pytest.approx(0.4)
+    assert result.lost_error == pytest.approx(196 * math.sqrt(4 - 16 / 1000) / 1000)

@@ -11,13 +11,13 @@ def printed(capsys, name: str) -> str:
     return capsys.readouterr().out
 
 
-def test_fit_a_network(capsys):
+def test_fit_example_runs(capsys):
     out = printed(capsys, "fit_a_network.py")
     assert "(binding)" in out
     assert "logits (2, 10)" in out
 
 
-def test_the_method_s_figures_are_those_of_the_documentation(capsys):
+def test_documented_figures_match(capsys):
     out = printed(capsys, "method_figures.py")
     page = (ROOT / "docs" / "method.md").read_text()
     for line in filter(None, out.splitlines()):

@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parent.parent.parent / "examples" / "whole_way.sh"
 
 
 @pytest.mark.stress
-def test_the_whole_way_from_images_to_a_transferred_network(tmp_path):
+def test_end_to_end_from_images_to_transferred_network(tmp_path):
     paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", str(SCRIPT), str(tmp_path / "way")],
@@ -28,10 +28,10 @@ def test_the_whole_way_from_images_to_a_transferred_network(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     way = tmp_path / "way"
-    found = BaselineSearchResult.load(way / "baseline" / "found.json")
+    result = BaselineSearchResult.load(way / "baseline" / "found.json")
     network = Network.load(way / "baseline" / "network.json")
-    assert found.network == network
-    assert len(found.evaluated) == 6
+    assert result.network == network
+    assert len(result.evaluated) == 6
     law = json.loads((way / "coefficients" / "law.json").read_text())
     family = json.loads((way / "family" / "family.json").read_text())
     assert [family["law"][name] for name in ("alpha", "beta", "gamma")] == [

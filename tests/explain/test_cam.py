@@ -13,7 +13,7 @@ from triscale.nn.build import build
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "resnet18"])
-def test_mean_of_a_map_is_the_logit_without_its_bias(name):
+def test_mean_of_map_is_logit_without_bias(name):
     torch.manual_seed(0)
     model = build(get(name).replace(classes=5, resolution=96)).eval()
     images, classes = torch.randn(5, 3, 96, 96), torch.arange(5)
@@ -25,7 +25,7 @@ def test_mean_of_a_map_is_the_logit_without_its_bias(name):
     np.testing.assert_allclose(logits.numpy(), model(images).detach().numpy(), atol=1e-6)
 
 
-def test_grad_cam_of_a_pooled_linear_head_is_the_exact_map_up_to_the_area():
+def test_grad_cam_of_linear_head_is_proportional_to_exact_map():
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)
@@ -33,11 +33,11 @@ def test_grad_cam_of_a_pooled_linear_head_is_the_exact_map_up_to_the_area():
     images, classes = torch.randn(4, 3, 10, 10), torch.arange(4)
     features = model[1](model[0](images))
     exact = torch.einsum("nc,nchw->nhw", model[4].weight[classes], features).detach()
-    found = gradient_maps(model, images, classes)
-    np.testing.assert_allclose(found.numpy() * 25, exact.numpy(), atol=1e-5)
+    result = gradient_maps(model, images, classes)
+    np.testing.assert_allclose(result.numpy() * 25, exact.numpy(), atol=1e-5)
 
 
-def test_network_without_maps_cannot_be_explained():
+def test_network_without_feature_maps_is_rejected():
     model = nn.Sequential(nn.Flatten(), nn.Linear(27, 2))
     with pytest.raises(JobError, match="no feature map"):
         gradient_maps(model, torch.randn(1, 3, 3, 3), torch.tensor([0]))
@@ -58,7 +58,7 @@ def test_map_without_evidence_is_dark():
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v2", "mnasnet_a1", "mobilenet_v1", "resnet18"])
-def test_maps_equal_those_of_the_grad_cam_package(name):
+def test_maps_match_grad_cam_package(name):
     grad_cam = pytest.importorskip("pytorch_grad_cam")
     targets = pytest.importorskip("pytorch_grad_cam.utils.model_targets")
     torch.manual_seed(0)

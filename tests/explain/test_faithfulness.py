@@ -31,7 +31,7 @@ def heat_on(rows: slice, columns: slice) -> Tensor:
     return heat
 
 
-def test_map_of_the_evidence_is_faithful_and_its_complement_is_not():
+def test_map_of_evidence_is_faithful_and_its_complement_is_not():
     image = striped()
     right = faithfulness(Marked(), image, heat_on(slice(0, 2), slice(0, 2)), 0)
     wrong = faithfulness(Marked(), image, heat_on(slice(2, 4), slice(2, 4)), 0)
@@ -41,38 +41,38 @@ def test_map_of_the_evidence_is_faithful_and_its_complement_is_not():
 
 def test_deletion_curve_follows_the_formula():
     image = striped()
-    found = faithfulness(Marked(), image, heat_on(slice(0, 2), slice(0, 2)), 0, steps=8)
+    result = faithfulness(Marked(), image, heat_on(slice(0, 2), slice(0, 2)), 0, steps=8)
     # The first quarter of the pixels holds all the evidence: after 1/8 half of it is gone, from 2/8 on all of it.
     expected = [1 / (1 + np.exp(-(8 * left - 2))) for left in (1, 0.5, *([0] * 7))]
-    np.testing.assert_allclose(found.deletion, expected, atol=1e-6)
-    assert found.insertion[-1] == pytest.approx(expected[0])
+    np.testing.assert_allclose(result.deletion, expected, atol=1e-6)
+    assert result.insertion[-1] == pytest.approx(expected[0])
 
 
-def test_each_curve_ends_where_the_other_begins():
+def test_deletion_and_insertion_curves_share_endpoints():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     image = torch.randn(1, 3, 20, 20)
-    found = faithfulness(model, image, torch.rand(5, 5), 1, steps=5)
+    result = faithfulness(model, image, torch.rand(5, 5), 1, steps=5)
     whole, nothing = (float(model(x).detach().double().softmax(1)[0, 1]) for x in (image, torch.zeros_like(image)))
-    assert found.deletion[0] == pytest.approx(whole)
-    assert found.deletion[-1] == pytest.approx(nothing)
-    assert found.insertion[-1] == pytest.approx(whole)
+    assert result.deletion[0] == pytest.approx(whole)
+    assert result.deletion[-1] == pytest.approx(nothing)
+    assert result.insertion[-1] == pytest.approx(whole)
 
 
-def test_area_uses_the_trapezoidal_rule():
+def test_area_uses_trapezoidal_rule():
     curve = (1.0, 0.5, 0.25, 0.0)
     assert area(curve) == pytest.approx(np.trapezoid(curve, dx=1 / 3))
 
 
-def test_peak_and_extent_are_in_the_pixels_of_the_image():
+def test_peak_and_extent_are_in_image_pixels():
     heat = np.zeros((4, 4), dtype=np.float32)
     heat[1, 2], heat[1, 3], heat[2, 2], heat[0, 0] = 1.0, 0.6, 0.5, 0.4
-    found = extent(heat, Box(10, 20, 50, 60))
-    assert found.peak == (35, 35)
-    assert found.box == Box(30, 30, 50, 50)
-    assert found.share == pytest.approx(3 / 16)
+    result = extent(heat, Box(10, 20, 50, 60))
+    assert result.peak == (35, 35)
+    assert result.box == Box(30, 30, 50, 50)
+    assert result.share == pytest.approx(3 / 16)
 
 
-def test_map_against_the_class_has_no_peak():
-    found = extent(-np.ones((3, 3), dtype=np.float32), Box(0, 0, 9, 9))
-    assert found == (None, None, 0.0)
+def test_map_of_negative_evidence_has_no_peak():
+    result = extent(-np.ones((3, 3), dtype=np.float32), Box(0, 0, 9, 9))
+    assert result == (None, None, 0.0)

@@ -31,7 +31,7 @@ LITES = [
 
 
 @pytest.mark.parametrize(("member", "figures"), list(zip(FAMILIES["EfficientNet-Lite"], LITES, strict=True)))
-def test_lite_form_of_b0_is_efficientnet_lite_with_its_exact_cost(member, figures):
+def test_lite_b0_has_cost_of_efficientnet_lite0(member, figures):
     made = lite(get("efficientnet_b0"))
     scaled = scale_to(made, depth=member.depth, width=member.width, resolution=member.resolution)
     assert (cost(scaled).params, cost(scaled).macs) == figures
@@ -54,7 +54,7 @@ def test_lite_network_has_no_squeeze_and_excitation_and_only_relu6(network: Netw
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "mobilenet_v2", "mnasnet_a1"])
-def test_scaling_keeps_stem_head_and_the_depth_of_both_ends(name):
+def test_scaling_keeps_stem_head_and_depth_of_end_stages(name):
     made = lite(get(name))
     grown = scale(made, EFFICIENTNET.at(3))
     assert (grown.stem.width, grown.head.width) == (made.stem.width, made.head.width)
@@ -62,7 +62,7 @@ def test_scaling_keeps_stem_head_and_the_depth_of_both_ends(name):
     assert cost(grown).macs > 2 * cost(made).macs
 
 
-def test_equal_stages_in_the_middle_still_grow():
+def test_identical_middle_stages_are_scaled():
     stage = Stage(block=Separable(), width=16, repeats=2)
     network = get("mobilenet_v1").replace(stages=(stage, stage, stage))
     assert [stage.depth_rule for stage in lite(network).stages] == ["fixed", "scaled", "fixed"]
@@ -78,7 +78,7 @@ def test_full_convolutions_have_a_lite_form():
     assert build(lite(network)).network.name == "mobilenet_v1_lite"
 
 
-def test_resnets_and_custom_models_are_refused():
+def test_resnets_and_custom_models_are_rejected():
     with pytest.raises(NetworkError, match="resnet18 has basic blocks, which have no lite form"):
         find_lite("resnet18")
     with pytest.raises(NetworkError, match="resnet50 has bottleneck blocks"):

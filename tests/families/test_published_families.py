@@ -53,14 +53,14 @@ def test_published_network_round_trips_through_json(name):
         ("vgg", "the names are efficientnet_b0, "),
     ],
 )
-def test_unknown_name_lists_the_nearest(given, hint):
+def test_unknown_name_suggests_nearest(given, hint):
     with pytest.raises(NetworkError, match=hint) as caught:
         get(given)
     assert f'there is no network "{given}"' in str(caught.value)
 
 
 @pytest.mark.parametrize("member", [m for m in FAMILIES["EfficientNet"] if m.name != "efficientnet_b0"])
-def test_multipliers_of_a_row_give_its_network(member):
+def test_multipliers_reproduce_published_networks(member):
     scaled = scale_to(get("efficientnet_b0"), depth=member.depth, width=member.width, resolution=member.resolution)
     assert scaled.stages == member.network.stages
     assert scaled.head == member.network.head
@@ -89,13 +89,13 @@ def test_dropout_increases_in_steps():
         ("b8", (7.03, 8.27, 7.86)),
     ],
 )
-def test_phi_implied_by_the_authors_table(member, phis):
+def test_implied_phi_matches_authors_table(member, phis):
     row = published(f"efficientnet_{member}")
     implied = implied_phi(row.depth, row.width, row.resolution, EFFICIENTNET, 224)
     assert implied == pytest.approx(phis, abs=0.00501)
 
 
-def test_coefficient_of_one_implies_nothing():
+def test_coefficient_of_one_implies_no_phi():
     assert implied_phi(2, 2, 448, Law(alpha=1, beta=2, gamma=1), 224) == (None, pytest.approx(1), None)
 
 
@@ -105,7 +105,7 @@ def test_implied_phi_inverts_the_law():
     assert implied_phi(at.depth, at.width, 400, law, 100) == pytest.approx((2, 2, 2))
 
 
-def test_text_forms_of_networks(tmp_path):
+def test_networks_are_parsed_from_text(tmp_path):
     b0 = get("efficientnet_b0")
     own = CustomNetwork(name="build", function="package.module:build")
     b0.save(tmp_path / "b0.json")
@@ -121,7 +121,7 @@ def test_text_forms_of_networks(tmp_path):
         find_network("missing.json")
 
 
-def test_text_forms_of_laws(tmp_path):
+def test_laws_are_parsed_from_text(tmp_path):
     EFFICIENTNET.save(tmp_path / "law.json")
     assert find_law("1.2,1.1,1.15") == find_law(str(tmp_path / "law.json")) == EFFICIENTNET
     with pytest.raises(RecordError, match="alpha"):

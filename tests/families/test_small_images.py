@@ -33,7 +33,7 @@ def test_first_strides_are_removed(name, expected):
     assert strides(get(name)) == expected
 
 
-def test_resnet_at_32_px_is_the_common_one_for_cifar():
+def test_resnet_at_32_px_is_the_usual_cifar_resnet():
     """The variant that is commonly trained on CIFAR-10: 3 x 3 stem in other code, here the stem's kernel stays 7."""
     features = []
     build(get("resnet18@32").replace(classes=10)).eval()(torch.zeros(1, 3, 32, 32), features)
@@ -42,7 +42,7 @@ def test_resnet_at_32_px_is_the_common_one_for_cifar():
 
 @given(st.sampled_from(names()), st.integers(8, 256))
 @settings(max_examples=80, deadline=None)
-def test_last_map_has_the_minimum_size_and_parameters_stay(name, pixels):
+def test_last_map_has_minimum_size_and_same_parameters(name, pixels):
     network = get(f"{name}@{pixels}")
     assert network.resolution == pixels
     assert min(3, pixels) <= -(-pixels // network.total_stride)
@@ -58,11 +58,11 @@ def test_adapted_network_fits_a_budget():
 @pytest.mark.parametrize(
     "text", ["efficientnet_b0@", "efficientnet_b0@big", "efficientnet_b0@0", "efficientnet_b0@99999"]
 )
-def test_invalid_size_is_refused(text):
+def test_invalid_size_is_rejected(text):
     with pytest.raises(NetworkError, match="efficientnet_b0@32"):
         find_network(text)
 
 
-def test_unknown_name_with_a_size_is_refused():
+def test_unknown_name_with_size_is_rejected():
     with pytest.raises(NetworkError, match="did you mean"):
         find_network("eficientnet_b0@32")

@@ -52,15 +52,13 @@ def space_file(tmp_path_factory):
     return path
 
 
-def test_a_search_ends_with_a_network_that_others_take_and_is_not_done_twice(
-    capsys, folder, tiny_file, space_file, tmp_path
-):
+def test_search_result_is_usable_and_second_call_reuses_it(capsys, folder, tiny_file, space_file, tmp_path):
     out = tmp_path / "search"
     arguments = ("search", "baseline", folder, "--skeleton", tiny_file, "--space", space_file, "--target", "0.15M",
                  "--out", out, *OPTIONS)  # fmt: skip
-    seen = run(capsys, *arguments)
-    assert seen.code == 0, seen.err
-    assert "found few-" in seen.out
+    result = run(capsys, *arguments)
+    assert result.code == 0, result.err
+    assert "found few-" in result.out
     found = BaselineSearchResult.load(out / "found.json")
     assert len(found.evaluated) == 4
     assert found.evaluator == "training"
@@ -115,7 +113,7 @@ def context(should_stop=lambda: False, progress=NO_PROGRESS):
 
 
 @pytest.mark.stress
-def test_a_search_that_is_stopped_goes_on_to_the_same_end(folder, tiny, tmp_path):
+def test_stopped_search_resumes_to_the_same_result(folder, tiny, tmp_path):
     search = search_for(folder, tiny)
     whole = search_baseline(search, tmp_path / "whole", context())
 
@@ -133,7 +131,7 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_end(folder, tiny, tmp_path
 
 
 @pytest.mark.stress
-def test_a_supernet_is_trained_once_asked_for_all_and_checked(capsys, folder, tiny, tmp_path):
+def test_supernet_is_trained_once_and_its_ranking_checked(capsys, folder, tiny, tmp_path):
     plan = SearchPlan(trials=8, batch=4)
     search = search_for(folder, tiny, evaluator="supernet", supernet_epochs=2, checked=5, plan=plan, strategy="random")
     found = search_baseline(search, tmp_path / "search", context())
@@ -150,7 +148,7 @@ def test_a_supernet_is_trained_once_asked_for_all_and_checked(capsys, folder, ti
 
 
 @pytest.mark.stress
-def test_latency_is_measured_once_for_each_network(folder, tiny, tmp_path):
+def test_latency_is_measured_once_per_network(folder, tiny, tmp_path):
     far_apart = Choices(options=(FEW.options[0].model_copy(update={"expansions": (1, 6), "layers": (0, 12)}),))
     search = search_for(folder, tiny, strategy="random", plan=SearchPlan(trials=3, batch=3),
                         objective=Objective(cost="latency", target=1e-6))  # fmt: skip
@@ -168,7 +166,7 @@ def test_latency_is_measured_once_for_each_network(folder, tiny, tmp_path):
     assert search_baseline(search, tmp_path / "search", context()) == found
 
 
-def test_latency_is_foretold_where_a_profile_says_how(folder, tiny, tmp_path):
+def test_latency_is_predicted_with_profile(folder, tiny, tmp_path):
     predictor = Predictor(
         engine="onnxruntime", threads=1, processor="a phone", milliseconds=dict.fromkeys(NAMES, 0.01), error=0.05,
         error_90=0.1, held_out=10,
@@ -185,7 +183,7 @@ def test_latency_is_foretold_where_a_profile_says_how(folder, tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--target", "1k"), "no network of the space few costs 1.00k MACs: the nearest has"),
         (("--target", "20MB"), "must be one of MACs, parameters or time"),
@@ -204,18 +202,18 @@ def test_latency_is_foretold_where_a_profile_says_how(folder, tiny, tmp_path):
         (("--target", "1ms", "--storage", "postgresql://localhost/none"), "belong to one machine"),
     ],
 )
-def test_what_cannot_be_searched_is_refused(capsys, folder, tiny_file, space_file, tmp_path, options, said):
+def test_invalid_requests_are_rejected(capsys, folder, tiny_file, space_file, tmp_path, options, message):
     given = {"--skeleton": tiny_file, "--space": space_file, "--out": tmp_path / "new"}
     given |= dict(zip(options[::2], options[1::2], strict=True))
     words = [word for pair in given.items() for word in pair]
-    assert said in refused(
+    assert message in refused(
         capsys, "search", "baseline", folder, *words, *(OPTIONS[2:] if "--trials" in given else OPTIONS)
     )
     assert not (tmp_path / "new" / "trials").exists()
     assert not (tmp_path / "new" / "baseline_search.json").exists()
 
 
-def test_an_empty_space_is_refused(capsys, folder, tiny_file, tmp_path):
+def test_empty_space_is_rejected(capsys, folder, tiny_file, tmp_path):
     file = tmp_path / "empty.json"
     file.write_text(FEW.to_json().replace('"mbconv"', ""))
     line = refused(capsys, "search", "baseline", folder, "--skeleton", tiny_file, "--space", file, "--target", "1M",

@@ -25,12 +25,12 @@ def folder(tmp_path_factory):
     return write_classes(tmp_path_factory.mktemp("search") / "images", 40)
 
 
-def test_a_search_ends_with_a_law_that_a_fit_takes_and_is_not_done_twice(capsys, folder, tiny_file, tmp_path):
+def test_found_law_is_usable_by_fit_and_second_call_reuses_it(capsys, folder, tiny_file, tmp_path):
     out = tmp_path / "search"
     arguments = ("search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *OPTIONS)
-    seen = run(capsys, *arguments)
-    assert seen.code == 0, seen.err
-    assert "law alpha" in seen.out
+    result = run(capsys, *arguments)
+    assert result.code == 0, result.err
+    assert "law alpha" in result.out
     found = CoefficientSearchResult.load(out / "coefficients.json")
     assert len(found.trials) == 3 == len(found.standings)
     assert all(1.5 < standing.ratio < 2.5 for standing in found.standings)
@@ -49,7 +49,7 @@ def test_a_search_ends_with_a_law_that_a_fit_takes_and_is_not_done_twice(capsys,
     assert "another request" in refused(capsys, *arguments, "--share", 0.5)
 
 
-def test_what_cannot_be_searched_is_refused(capsys, folder, tiny_file, tmp_path):
+def test_invalid_requests_are_rejected(capsys, folder, tiny_file, tmp_path):
     command = ("search", "coefficients", folder, "--baseline", tiny_file)
     assert "nothing is written" in refused(capsys, *command, "--out", folder / "search", *OPTIONS)
     (tmp_path / "full").mkdir()
@@ -64,23 +64,23 @@ def test_what_cannot_be_searched_is_refused(capsys, folder, tiny_file, tmp_path)
 
 
 @pytest.mark.stress
-def test_a_share_keeps_the_classes_in_proportion(capsys, folder, tiny_file, tmp_path):
+def test_share_keeps_class_proportions(capsys, folder, tiny_file, tmp_path):
     out = tmp_path / "search"
     arguments = ("search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *OPTIONS, "--share", 0.5)
-    seen = run(capsys, *arguments)
-    assert seen.code == 0, seen.err
+    result = run(capsys, *arguments)
+    assert result.code == 0, result.err
     labels = [sample.label for sample in Split.load(out / "split.json").train]
     assert [labels.count(label) for label in range(3)] == [12, 12, 12]
     assert CoefficientSearchRequest.load(out / "search.json").share == 0.5
 
 
-def test_halving_goes_on_with_the_best_from_their_checkpoints(capsys, folder, tiny_file, tmp_path):
+def test_halving_continues_best_candidates_from_checkpoints(capsys, folder, tiny_file, tmp_path):
     out = tmp_path / "search"
     options = [*OPTIONS, "--set", "learning_rate=0.003"]
     options[options.index("grid")] = "halving"
     options[options.index("--epochs") + 1] = 3
-    seen = run(capsys, "search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *options)
-    assert seen.code == 0, seen.err
+    result = run(capsys, "search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *options)
+    assert result.code == 0, result.err
     found = CoefficientSearchResult.load(out / "coefficients.json")
     assert [(trial.start, trial.stop) for trial in found.trials] == [(0, 1)] * 3 + [(1, 3)]
     lengths = sorted(len((trial / "history.jsonl").read_text().splitlines()) for trial in (out / "trials").iterdir())
@@ -94,13 +94,13 @@ def test_halving_goes_on_with_the_best_from_their_checkpoints(capsys, folder, ti
 
 
 @pytest.mark.stress
-def test_candidates_can_be_matched_on_parameters_or_measured_latency(capsys, folder, tiny_file, tmp_path):
+def test_candidates_can_be_matched_on_params_or_latency(capsys, folder, tiny_file, tmp_path):
     for cost, tolerance in (("params", 0.2), ("latency", 0.4)):
         out = tmp_path / cost
         options = [*OPTIONS, "--cost", cost]
         options[options.index("--tolerance") + 1] = tolerance
-        seen = run(capsys, "search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *options)
-        assert seen.code == 0, seen.err
+        result = run(capsys, "search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *options)
+        assert result.code == 0, result.err
         candidates = Candidates.load(out / "candidates.json")
         assert all(abs(candidate.ratio / 2 - 1) <= tolerance for candidate in candidates.candidates)
         if cost == "params":
@@ -111,7 +111,7 @@ def test_candidates_can_be_matched_on_parameters_or_measured_latency(capsys, fol
         assert (out / "candidates.json").read_bytes() == before
 
 
-def test_a_baseline_whose_resolution_cannot_grow_is_refused(capsys, folder, tmp_path):
+def test_baseline_of_fixed_resolution_is_rejected(capsys, folder, tmp_path):
     options = ("--out", tmp_path / "out", "--set", "val_share=0.25", "--gamma-to", 1.4)
     small = tmp_path / "small.json"
     get("mobilenet_v2").replace(name="small", resolution=16).save(small)

@@ -58,14 +58,14 @@ def ended(folder, tiny_file, tmp_path_factory):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 143, errors
-    (out.parent / "status.json").write_text(said("search", "status", out, "--json"))
-    (out.parent / "status.txt").write_text(said("search", "status", out))
+    (out.parent / "status.json").write_text(output_of("search", "status", out, "--json"))
+    (out.parent / "status.txt").write_text(output_of("search", "status", out))
     (out.parent / "scores.json").write_text(json.dumps(written(out)))
-    (out.parent / "resumed.txt").write_text(said("search", "resume", out))
+    (out.parent / "resumed.txt").write_text(output_of("search", "resume", out))
     return out
 
 
-def said(*arguments: object) -> str:
+def output_of(*arguments: object) -> str:
     """Run a command in this process, where a fixture of a module cannot see what a test can."""
     with redirect_stdout(io.StringIO()) as out:
         main([str(argument) for argument in arguments])
@@ -77,7 +77,7 @@ def written(out: Path) -> dict[str, int]:
 
 
 @pytest.mark.stress
-def test_a_stopped_comparison_can_be_looked_at_and_goes_on(capsys, ended, folder, tiny_file, tmp_path):
+def test_stopped_comparison_can_be_inspected_and_resumed(capsys, ended, folder, tiny_file, tmp_path):
     half = json.loads((ended.parent / "status.json").read_text())
     assert half["kind"] == "compare"
     assert half["done"] + half["waiting"] == 10
@@ -101,7 +101,7 @@ def test_a_stopped_comparison_can_be_looked_at_and_goes_on(capsys, ended, folder
     assert "neither .csv nor .json" in refused(capsys, "search", "export", ended, tmp_path / "trials.txt")
 
 
-def test_the_record_says_what_the_runs_say(ended):
+def test_record_matches_runs(ended):
     out = ended
     compared = ComparisonResult.load(out / "compared.json")
     assert [outcome.way for outcome in compared.outcomes] == ["baseline", "depth", "width", "resolution", "compound"]
@@ -117,7 +117,7 @@ def test_the_record_says_what_the_runs_say(ended):
     assert "compound" in verdict(compared)
 
 
-def test_maps_of_all_networks_lie_beside_each_other(ended):
+def test_maps_of_all_networks_have_equal_size(ended):
     out = ended
     maps = ComparisonMaps.load(out / "maps" / "maps.json")
     assert len(maps.images) == 3
@@ -136,14 +136,14 @@ def test_maps_of_all_networks_lie_beside_each_other(ended):
         assert len(sizes) == 1
 
 
-def test_a_page_shows_a_comparison(ended):
+def test_report_shows_comparison(ended):
     page = (ended / "report.html").read_text()
     for word in ("compound", "resolution", "95"):
         assert word in page
 
 
 @pytest.mark.skipif(importlib.util.find_spec("optuna_dashboard") is None, reason="optuna-dashboard is not installed")
-def test_the_dashboard_of_optuna_opens_a_study(ended):
+def test_optuna_dashboard_opens_study(ended):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -154,13 +154,13 @@ def test_the_dashboard_of_optuna_opens_a_study(ended):
         stderr=subprocess.DEVNULL,
     )
     try:
-        until, told = time.monotonic() + 60, {}
-        while not told and time.monotonic() < until:
+        until, summary = time.monotonic() + 60, {}
+        while not summary and time.monotonic() < until:
             with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=5) as answer:
-                told = json.load(answer)
+                summary = json.load(answer)
             time.sleep(0.2)
-        assert [study["study_name"] for study in told["study_summaries"]] == ["comparison of tiny"]
-        number = told["study_summaries"][0]["study_id"]
+        assert [study["study_name"] for study in summary["study_summaries"]] == ["comparison of tiny"]
+        number = summary["study_summaries"][0]["study_id"]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies/{number}?after=0", timeout=30) as answer:
             trials = json.load(answer)["trials"]
         assert len([trial for trial in trials if trial["state"] == "Complete"]) == 10
@@ -169,14 +169,14 @@ def test_the_dashboard_of_optuna_opens_a_study(ended):
         server.wait(timeout=30)
 
 
-def test_optuna_reads_what_a_study_wrote(ended):
+def test_optuna_reads_study(ended):
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{ended / 'study.sqlite'}")
     frame = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     assert {trial.params["seed"] for trial in frame} == {0, 3}
     assert study.best_value == max(trial.value for trial in frame)
 
 
-def test_what_cannot_be_compared_is_refused(capsys, folder, tiny_file, tmp_path):
+def test_invalid_comparisons_are_rejected(capsys, folder, tiny_file, tmp_path):
     command = ("compare", folder, "--baseline", tiny_file, *SMALL)
     assert "give --out DIR" in refused(capsys, *command)
     assert "scales nothing up" in refused(capsys, *command, "--out", tmp_path / "a", "--times", 1)

@@ -10,16 +10,16 @@ from cli.command import run
 
 
 @pytest.mark.slow
-def test_the_demo_reaches_97_percent(tmp_path):
+def test_demo_reaches_97_percent(tmp_path):
     command = [sys.executable, "-m", "triscale", "demo", "--out", str(tmp_path / "demo"), "--json"]
-    seen = subprocess.run(command, capture_output=True, text=True, check=True)
-    metrics = json.loads(seen.stdout)
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    metrics = json.loads(result.stdout)
     assert metrics["count"] == 359
     assert metrics["top1"] >= 0.97
     assert (tmp_path / "demo" / "run" / "report.html").is_file()
 
 
-def test_a_short_demo_says_what_to_try_next(capsys, tmp_path):
+def test_short_demo_suggests_next_steps(capsys, tmp_path):
     out = run(capsys, "demo", "--out", tmp_path / "demo", "--epochs", 1).out
     assert "report.html" in out
     assert out.count("  triscale ") == 3

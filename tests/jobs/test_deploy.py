@@ -40,15 +40,15 @@ def made(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "run")
 
 
-def test_a_file_of_every_engine_says_the_same_of_a_picture(capsys, made, folder):
+def test_every_engine_gives_the_same_prediction(capsys, made, folder):
     picture = sorted((folder / "red").iterdir())[0]
     expected = json.loads(run(capsys, "predict", made, picture, "--json").out)[0]
     for name, engine in HERE.items():
         pytest.importorskip(engine.converter)
-        seen = run(capsys, "export", made, "--engine", name)
-        assert seen.code == 0, seen.err
+        result = run(capsys, "export", made, "--engine", name)
+        assert result.code == 0, result.err
         file = made / f"model{engine.suffix}"
-        assert file.name in seen.out
+        assert file.name in result.out
         found = json.loads(run(capsys, "predict", file, picture, "--json").out)[0]
         assert [guess["name"] for guess in found["classes"]] == [guess["name"] for guess in expected["classes"]]
         for ours, theirs in zip(found["classes"], expected["classes"], strict=True):
@@ -60,19 +60,19 @@ def test_a_file_of_every_engine_says_the_same_of_a_picture(capsys, made, folder)
     assert {"exports.json", "model.onnx", "model.xml", "model.bin"} <= named
 
 
-def test_the_ending_of_out_names_the_engine(capsys, made, tmp_path):
+def test_suffix_of_out_selects_engine(capsys, made, tmp_path):
     pytest.importorskip("openvino")
-    seen = run(capsys, "export", made, "--out", tmp_path / "there" / "net.xml", "--json")
-    assert seen.code == 0, seen.err
-    assert json.loads(seen.out)["export"]["engine"] == "OpenVINO"
+    result = run(capsys, "export", made, "--out", tmp_path / "there" / "net.xml", "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["export"]["engine"] == "OpenVINO"
     assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["net.bin", "net.xml"]
     assert not Run.open(made).exports_file.is_file()
 
 
-def test_int8_is_made_within_its_bound_and_measured(capsys, made):
-    seen = run(capsys, "export", made, "--precision", "int8", "--bound", 20, "--json")
-    assert seen.code == 0, seen.err
-    found = json.loads(seen.out)
+def test_int8_stays_within_bound_and_is_measured(capsys, made):
+    result = run(capsys, "export", made, "--precision", "int8", "--bound", 20, "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
     quantized = found["quantized"]
     assert quantized["lost_points"] <= 20
     assert quantized["images"] == len(Run.open(made).split.test)
@@ -83,14 +83,14 @@ def test_int8_is_made_within_its_bound_and_measured(capsys, made):
     assert [item["precision"] for item in measured] == ["int8"]
 
 
-def test_the_fastest_file_is_put_into_the_run_and_the_choice_explained(capsys, made, monkeypatch):
+def test_fastest_file_is_saved_in_run_with_explanation(capsys, made, monkeypatch):
     monkeypatch.setattr(module, "ENGINES", HERE)
-    seen = run(capsys, "deploy", made, "--bound", 20, "--budget", "1s")
-    assert seen.code == 0, seen.err
+    result = run(capsys, "deploy", made, "--bound", 20, "--budget", "1s")
+    assert result.code == 0, result.err
     deployed = Deployment.load(made / "deploy.json")
     (chosen,) = [one for one in deployed.candidates if one.chosen]
     assert (made / deployed.file).is_file()
-    assert str(made / deployed.file) in seen.out.replace("\n", "")
+    assert str(made / deployed.file) in result.out.replace("\n", "")
     assert chosen.deployable
     timed = [one for one in deployed.candidates if one.milliseconds is not None]
     assert {(one.engine, one.precision) for one in timed} >= {("ONNX Runtime", "float32"), ("torch", "float32")}
@@ -106,16 +106,16 @@ def test_the_fastest_file_is_put_into_the_run_and_the_choice_explained(capsys, m
     assert measured.code == 0, measured.err
 
 
-def test_a_profile_of_another_device_foretells_its_file(capsys, made, tmp_path):
+def test_profile_of_another_device_predicts_latency(capsys, made, tmp_path):
     predictor = Predictor(
         engine="ONNX Runtime", threads=4, processor="a board", milliseconds={"run.count": 7.5}, error=0.1, error_90=0.2,
         held_out=3,
     )  # fmt: skip
     profile = tmp_path / "profile.json"
     DeviceProfile(engine="ONNX Runtime", threads=4, processor="a board", predictor=predictor).save(profile)
-    seen = run(capsys, "deploy", made, "--device", profile)
-    assert seen.code == 0, seen.err
-    assert "predicted by the profile of a board" in seen.out
+    result = run(capsys, "deploy", made, "--device", profile)
+    assert result.code == 0, result.err
+    assert "predicted by the profile of a board" in result.out
     deployed = Deployment.load(made / "deploy.json")
     assert (deployed.device, deployed.threads, deployed.predicted) == ("a board", 4, True)
     assert deployed.candidates[0].milliseconds == pytest.approx(7.5)
@@ -123,8 +123,8 @@ def test_a_profile_of_another_device_foretells_its_file(capsys, made, tmp_path):
     other = tmp_path / "openvino.json"
     faster = predictor.model_copy(update={"engine": "OpenVINO", "milliseconds": {"run.count": 5.0}})
     DeviceProfile(engine="OpenVINO", threads=4, processor="a board", predictor=faster).save(other)
-    seen = run(capsys, "deploy", made, "--device", profile, other)
-    assert seen.code == 0, seen.err
+    result = run(capsys, "deploy", made, "--device", profile, other)
+    assert result.code == 0, result.err
     deployed = Deployment.load(made / "deploy.json")
     assert [(one.engine, one.milliseconds, one.chosen) for one in deployed.candidates] == [
         ("ONNX Runtime", pytest.approx(7.5), False), ("OpenVINO", pytest.approx(5), True),
@@ -135,22 +135,22 @@ def test_a_profile_of_another_device_foretells_its_file(capsys, made, tmp_path):
         engine="OpenVINO", threads=1, processor="a phone",
         predictor=faster.model_copy(update={"threads": 1, "processor": "a phone"}),
     ).save(other)  # fmt: skip
-    said = refused(capsys, "deploy", made, "--device", profile, other)
-    assert "of a board with 4 of its cores and of a phone with 1 of its cores" in said
+    message = refused(capsys, "deploy", made, "--device", profile, other)
+    assert "of a board with 4 of its cores and of a phone with 1 of its cores" in message
     assert "give cpu or profiles" in refused(capsys, "deploy", made, "--device", "cpu", profile)
     assert "no file keeps 2 ms" in refused(capsys, "deploy", made, "--device", profile, "--budget", "2ms")
 
 
-def test_one_engine_that_fails_does_not_keep_the_others_from_their_files(capsys, made, monkeypatch):
+def test_failing_engine_does_not_stop_the_others(capsys, made, monkeypatch):
     def fails(subject, file):
         raise ExportError("what it cannot convert")
 
     broken = dataclasses.replace(ENGINES["openvino"], write=fails)
     monkeypatch.setattr("triscale.deploy.engines.ENGINES", {"openvino": broken, "onnxruntime": ENGINES["onnxruntime"]})
-    seen = run(capsys, "export", made, "--engine", "all")
-    assert seen.code == 1
-    assert "1 engine of 2 made no file: OpenVINO: what it cannot convert" in seen.err
-    assert "model.onnx" in seen.out
+    result = run(capsys, "export", made, "--engine", "all")
+    assert result.code == 1
+    assert "1 engine of 2 made no file: OpenVINO: what it cannot convert" in result.err
+    assert "model.onnx" in result.out
     assert (made / "model.onnx").is_file()
     assert not (made / "model.xml").exists()
 
@@ -166,7 +166,7 @@ def candidate(engine, precision, milliseconds, accuracy, size=1000):
     ("budget", "taken"),
     [(None, "fast"), (Budget(latency=1.5), "fast"), (Budget(size=500), "small"), (Budget(latency=0.5), None)],
 )
-def test_the_choice_keeps_the_budget_and_prefers_accuracy_among_alike(budget, taken):
+def test_choice_meets_budget_and_breaks_ties_by_accuracy(budget, taken):
     rows = [
         candidate("slow", "float32", 3.0, 0.9),
         candidate("fast", "float32", 1.01, 0.9),
@@ -182,13 +182,13 @@ def test_the_choice_keeps_the_budget_and_prefers_accuracy_among_alike(budget, ta
         assert judged[1].verdict.startswith("taken: as fast as the fastest")
 
 
-def test_what_cannot_be_deployed_or_exported_is_told(capsys, made, tmp_path, monkeypatch):
+def test_invalid_deployments_and_exports_are_rejected(capsys, made, tmp_path, monkeypatch):
     before = sorted(path.name for path in made.iterdir())
     monkeypatch.setattr(module, "ENGINES", {"onnxruntime": ENGINES["onnxruntime"]})
     assert "within a time or a size" in refused(capsys, "deploy", made, "--budget", "5M params")
-    said = refused(capsys, "deploy", made, "--budget", "1kB", "--precisions", "float32")
-    assert "no file keeps 1.00kB" in said
-    assert "train a smaller network" in said
+    message = refused(capsys, "deploy", made, "--budget", "1kB", "--precisions", "float32")
+    assert "no file keeps 1.00kB" in message
+    assert "train a smaller network" in message
     assert "give float32, int8 or both" in refused(capsys, "deploy", made, "--precisions", "int4")
     assert "1 or more threads" in refused(capsys, "deploy", made, "--threads", 0)
     assert "holds no run" in refused(capsys, "deploy", tmp_path)
@@ -201,12 +201,12 @@ def test_what_cannot_be_deployed_or_exported_is_told(capsys, made, tmp_path, mon
     assert "too few to calibrate" in refused(capsys, "export", made, "--precision", "int8", "--calibration", 8)
     assert "int8 for Core ML" in refused(capsys, "export", made, "--precision", "int8", "--engine", "coreml")
     assert "there is no" in refused(capsys, "predict", tmp_path / "none.onnx", made)
-    said = refused(capsys, "measure", made, "--engines", "onnxruntime", "--precision", "bfloat16")
-    assert "bfloat16 is for openvino" in said
+    message = refused(capsys, "measure", made, "--engines", "onnxruntime", "--precision", "bfloat16")
+    assert "bfloat16 is for openvino" in message
     assert sorted(path.name for path in made.iterdir()) == before
 
 
-def test_int8_that_loses_too_much_is_refused_by_name_and_leaves_nothing(capsys, made, monkeypatch):
+def test_inaccurate_int8_is_rejected_by_name_and_leaves_no_files(capsys, made, monkeypatch):
     class Wrong(ENGINES["onnxruntime"].openers["float32"]):
         def __call__(self, images):
             return np.roll(super().__call__(images), 1, axis=1)
@@ -214,8 +214,8 @@ def test_int8_that_loses_too_much_is_refused_by_name_and_leaves_nothing(capsys, 
     wrong = dataclasses.replace(ENGINES["onnxruntime"], openers={"float32": Wrong})
     monkeypatch.setattr("triscale.deploy.engines.ENGINES", {"onnxruntime": wrong})
     monkeypatch.setattr("triscale.deploy.engines.DEFAULT_ENGINE", wrong)
-    seen = run(capsys, "export", made, "--precision", "int8")
-    assert seen.code == 1
-    assert "What breaks first: " in seen.err
-    assert "--lite" in seen.err
+    result = run(capsys, "export", made, "--precision", "int8")
+    assert result.code == 1
+    assert "What breaks first: " in result.err
+    assert "--lite" in result.err
     assert not list(made.glob("model.int8*"))

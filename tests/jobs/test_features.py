@@ -51,11 +51,11 @@ def by_hand(trained: Run, file: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("reduction", ["pooled", "2", "4"])
-def test_both_files_hold_what_a_forward_pass_gives(capsys, folder, trained, tmp_path, reduction):
+def test_files_hold_features_of_forward_pass(capsys, folder, trained, tmp_path, reduction):
     for name in ("out.parquet", "out.npy"):
-        seen = run(capsys, "features", trained.folder, folder, "--out", tmp_path / name, "--reduction", reduction)
-        assert seen.code == 0, seen.err
-        assert "36 images" in seen.out
+        result = run(capsys, "features", trained.folder, folder, "--out", tmp_path / name, "--reduction", reduction)
+        assert result.code == 0, result.err
+        assert "36 images" in result.out
     table = parquet.read_table(tmp_path / "out.parquet")
     array = np.load(tmp_path / "out.npy")
     rows = list(csv.DictReader((tmp_path / "out.csv").open()))
@@ -71,7 +71,7 @@ def test_both_files_hold_what_a_forward_pass_gives(capsys, folder, trained, tmp_
         np.testing.assert_allclose(array[place], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_classifier_on_the_embeddings_gives_the_network_s_logits(folder, trained):
+def test_classifier_on_embeddings_gives_logits(folder, trained):
     stream = features_of(trained, folder, batch=7)
     vectors = np.concatenate([batch.vectors for batch in stream])
     model, preprocessing = trained.model(), trained.spec.preprocessing
@@ -84,14 +84,14 @@ def test_the_classifier_on_the_embeddings_gives_the_network_s_logits(folder, tra
     torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_embeddings_of_colors_can_be_told_apart_by_a_linear_model(folder, trained):
+def test_embeddings_of_colors_are_linearly_separable(folder, trained):
     batches = list(features_of(trained, folder))
     vectors = np.concatenate([batch.vectors for batch in batches])
     labels = [label for batch in batches for label in batch.labels]
     assert LogisticRegression(max_iter=500).fit(vectors[::2], labels[::2]).score(vectors[1::2], labels[1::2]) == 1
 
 
-def test_parts_of_a_set_are_told(trained, tmp_path):
+def test_splits_are_recorded(trained, tmp_path):
     for part, seed in (("train", 1), ("test", 2)):
         write_classes(tmp_path / "set" / part, 2, seed)
     (batch,) = features_of(trained, tmp_path / "set")
@@ -99,27 +99,27 @@ def test_parts_of_a_set_are_told(trained, tmp_path):
     assert batch.labels == ("blue", "blue", "green", "green", "red", "red") * 2
 
 
-def test_a_folder_without_classes_gives_no_labels_and_names_what_cannot_be_read(capsys, trained, tmp_path):
+def test_unlabeled_folder_is_accepted_and_bad_files_are_listed(capsys, trained, tmp_path):
     for number in range(3):
         write_picture(tmp_path / "photos" / f"{number}.png", (200, 30, 30), number)
     (tmp_path / "photos" / "notes.txt").write_text("no image")
     out = tmp_path / "out.npy"
-    seen = run(capsys, "features", trained.folder, tmp_path / "photos", "--out", out, "--json")
-    made = json.loads(seen.out)
+    result = run(capsys, "features", trained.folder, tmp_path / "photos", "--out", out, "--json")
+    made = json.loads(result.out)
     assert (made["images"], made["bad"][0]["path"]) == (3, "notes.txt")
     assert (tmp_path / "out.csv").read_text() == "file,label,part\n0.png,,\n1.png,,\n2.png,,\n"
     (tmp_path / "none").mkdir()
     assert "holds no images" in refused(capsys, "features", trained.folder, tmp_path / "none", "--out", out)
 
 
-def test_a_file_is_written_into_the_folder_that_one_is_in(capsys, folder, trained, tmp_path, monkeypatch):
+def test_relative_out_is_written_to_current_folder(capsys, folder, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("out.npy", "out.parquet"):
         assert run(capsys, "features", trained.folder, folder, "--out", name).code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.npy", "out.parquet"]
 
 
-def test_a_table_and_shards_are_read_too(capsys, folder, trained, tmp_path):
+def test_tables_and_shards_are_accepted(capsys, folder, trained, tmp_path):
     assert run(capsys, "data", "pack", folder, "--out", tmp_path / "shards").code == 0
     packed = np.concatenate([batch.vectors for batch in features_of(trained, tmp_path / "shards")])
     plain = np.concatenate([batch.vectors for batch in features_of(trained, folder)])
@@ -132,7 +132,7 @@ def test_a_table_and_shards_are_read_too(capsys, folder, trained, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["out.parquet", "out.npy"])
-def test_stopped_it_leaves_nothing_behind(folder, trained, tmp_path, name):
+def test_interruption_leaves_no_files(folder, trained, tmp_path, name):
     calls = iter([False, False, False, True])
     stream = features_of(trained, folder, ExecutionContext(should_stop=lambda: next(calls)), batch=8)
     with pytest.raises(Interrupted, match="the same command begins again"):
@@ -140,7 +140,7 @@ def test_stopped_it_leaves_nothing_behind(folder, trained, tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_written_is_refused_before_anything_is_computed(capsys, folder, trained, tmp_path, monkeypatch):
+def test_invalid_output_is_rejected_before_computing(capsys, folder, trained, tmp_path, monkeypatch):
     arguments = ("features", trained.folder, folder, "--out")
     assert "neither .parquet nor .npy" in refused(capsys, *arguments, tmp_path / "out.csv")
     assert "there is no folder" in refused(capsys, *arguments, tmp_path / "there" / "out.npy")
@@ -172,7 +172,7 @@ def make(depth, width, classes):
 """
 
 
-def test_a_person_s_own_network_gives_what_its_last_linear_layer_reads(capsys, folder, tmp_path, monkeypatch):
+def test_custom_network_returns_input_of_last_linear_layer(capsys, folder, tmp_path, monkeypatch):
     (tmp_path / "own_features.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     arguments = ("--network", "own_features:make", "--epochs", 1, "--batch", 8, "--out", tmp_path / "run")

@@ -41,7 +41,7 @@ def made(folder, tiny_file):
     return out
 
 
-def test_a_fit_leaves_everything_that_it_promises(made):
+def test_fit_writes_all_documented_files(made):
     for name in (
         "run.json",
         "split.json",
@@ -61,7 +61,7 @@ def test_a_fit_leaves_everything_that_it_promises(made):
         assert (made / name).stat().st_size > 0, name
 
 
-def test_it_learns_and_keeps_the_budget(made):
+def test_fit_learns_within_budget(made):
     assert json.loads((made / "metrics.json").read_text())["top1"] > 0.9
     fit = Run.open(made).spec.fit
     assert isinstance(fit, Fit)
@@ -69,14 +69,14 @@ def test_it_learns_and_keeps_the_budget(made):
     assert limit.achieved <= limit.requested == 300_000
 
 
-def test_the_manifest_tells_the_truth(made):
+def test_manifest_digests_match_files(made):
     files = json.loads((made / "manifest.json").read_text())["files"]
     assert {file["name"] for file in files} >= {"model.onnx", "report.html", "run.json"}
     for file in files:
         assert hashlib.sha256((made / file["name"]).read_bytes()).hexdigest() == file["sha256"]
 
 
-def test_the_split_is_stratified_and_disjoint(made):
+def test_split_is_stratified_and_disjoint(made):
     split = Run.open(made).split
     parts = [split.train, split.val, split.test]
     assert sum(map(len, parts)) == 72
@@ -86,12 +86,12 @@ def test_the_split_is_stratified_and_disjoint(made):
         assert counts.max() == counts.min()
 
 
-def test_the_history_has_a_line_an_epoch(made):
+def test_history_has_one_line_per_epoch(made):
     lines = [json.loads(line) for line in (made / "history.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
 
 
-def test_the_export_carries_its_contract_and_agrees(made):
+def test_export_stores_contract_and_agrees(made):
     exported = open_file(made / "model.onnx")
     contract = read_contract(exported.contract_text, made / "model.onnx")
     spec = Run.open(made).spec
@@ -105,7 +105,7 @@ def test_the_export_carries_its_contract_and_agrees(made):
     np.testing.assert_allclose(exported(images.numpy()), expected, atol=1e-4)
 
 
-def test_predictions_count_each_test_image_once(made):
+def test_predictions_cover_each_test_image_once(made):
     rows = list(csv.DictReader((made / "predictions.csv").open()))
     assert sorted(row["file"] for row in rows) == sorted(sample.path for sample in Run.open(made).split.test)
     metrics = json.loads((made / "metrics.json").read_text())
@@ -113,28 +113,28 @@ def test_predictions_count_each_test_image_once(made):
     assert metrics["top1"] == np.mean([row["truth"] == row["predicted"] for row in rows])
 
 
-def test_the_report_is_one_escaped_file(made):
+def test_report_is_one_escaped_file(made):
     page = (made / "report.html").read_text()
     assert "photos &amp; &lt;b&gt;" in page
     assert "photos & <b>" not in page
     assert not re.search(r"""(src|href)=["']?https?:""", page)
 
 
-def test_the_same_command_again_changes_nothing_that_was_trained(made, folder, tiny_file, capsys):
+def test_repeated_command_does_not_retrain(made, folder, tiny_file, capsys):
     before = (made / "model.safetensors").read_bytes(), (made / "history.jsonl").read_bytes()
     assert run(capsys, "fit", folder, "--baseline", tiny_file, "--out", made, *OPTIONS).code == 0
     assert ((made / "model.safetensors").read_bytes(), (made / "history.jsonl").read_bytes()) == before
 
 
-def test_every_command_works_on_the_run(made, capsys, folder):
-    seen = run(capsys, "evaluate", made, "--json")
-    assert json.loads(seen.out)["part"] == "test"
+def test_every_command_works_on_run(made, capsys, folder):
+    result = run(capsys, "evaluate", made, "--json")
+    assert json.loads(result.out)["part"] == "test"
     assert "blue" in run(capsys, "evaluate", made, "--part", "val").out
     assert "ONNX Runtime" in run(capsys, "measure", made).out
     assert json.loads(run(capsys, "export", made, "--json").out)["export"]["agreement"] == 1.0
     assert json.loads(run(capsys, "explain", made, "--json").out)["method"] == "exact"
     assert run(capsys, "report", made).out.strip() == str(made / "report.html")
-    test_the_manifest_tells_the_truth(made)
+    test_manifest_digests_match_files(made)
 
 
 def test_run_and_exported_file_predict_the_same(made, folder, capsys):
@@ -150,30 +150,30 @@ def test_run_and_exported_file_predict_the_same(made, folder, capsys):
     assert sum(row["classes"][0]["name"] == "red" for row in from_run) > 20
 
 
-def test_a_bad_file_is_named_among_predictions(made, tmp_path, capsys):
+def test_predict_lists_bad_file(made, tmp_path, capsys):
     (tmp_path / "bad.jpg").write_text("no image")
     write_picture(tmp_path / "good.png", COLORS["red"], 1)
-    seen = run(capsys, "predict", made, tmp_path)
-    assert seen.code == 0
-    assert "not read" in seen.out
-    assert "good.png" in seen.out
+    result = run(capsys, "predict", made, tmp_path)
+    assert result.code == 0
+    assert "not read" in result.out
+    assert "good.png" in result.out
 
 
-def test_a_folder_with_train_and_test(tmp_path, tiny_file, capsys):
+def test_existing_splits_are_used(tmp_path, tiny_file, capsys):
     write_classes(tmp_path / "set" / "train", 12)
     write_classes(tmp_path / "set" / "valid", 6, seed=1)
-    seen = run(
+    result = run(
         capsys,
         "train",
         tmp_path / "set",
         *("--network", tiny_file, "--out", tmp_path / "run", "--epochs", 1, "--json"),
     )
-    assert seen.code == 0
-    assert json.loads(seen.out)["count"] == 18
+    assert result.code == 0
+    assert json.loads(result.out)["count"] == 18
     assert all(sample.path.startswith("valid/") for sample in Run.open(tmp_path / "run").split.test)
 
 
-def test_a_bad_file_is_left_out_and_listed(tmp_path, tiny_file, capsys):
+def test_bad_file_is_skipped_and_listed(tmp_path, tiny_file, capsys):
     write_classes(tmp_path / "set", 12)
     (tmp_path / "set" / "red" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     out = tmp_path / "run"
@@ -183,7 +183,7 @@ def test_a_bad_file_is_left_out_and_listed(tmp_path, tiny_file, capsys):
     assert "broken.png" in (out / "report.html").read_text()
 
 
-def test_a_person_s_own_function(tmp_path, capsys, monkeypatch):
+def test_custom_build_function_is_fitted(tmp_path, capsys, monkeypatch):
     (tmp_path / "own_network.py").write_text(
         "from torch import nn\n\n\ndef build(depth, width, classes):\n"
         "    channels = max(4, round(8 * width))\n"
@@ -196,10 +196,10 @@ def test_a_person_s_own_function(tmp_path, capsys, monkeypatch):
     images = write_classes(tmp_path / "images", 12)
     shown = run(capsys, "show", "own_network:build")
     assert shown.code == 0
-    seen = run(
+    result = run(
         capsys, "fit", images, "--baseline", "own_network:build", "--budget", "500k", "--epochs", 2, "--out", "run"
     )
-    assert seen.code == 0, seen.err
+    assert result.code == 0, result.err
     spec = Run.open(tmp_path / "run").spec
     assert spec.fit.limits[0].achieved <= 500_000
     assert json.loads((tmp_path / "run" / "explain" / "maps.json").read_text())["method"] == "Grad-CAM"
@@ -230,17 +230,17 @@ def whole(folder, tiny_file, tmp_path_factory):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 @pytest.mark.stress
-def test_a_stopped_training_goes_on_to_the_same_weights(whole, folder, tiny_file, tmp_path, number):
+def test_stopped_training_resumes_to_the_same_weights(whole, folder, tiny_file, tmp_path, number):
     out = tmp_path / "stopped"
     stopped = train_process(folder, tiny_file, out)
     wait_for_epoch(out, stopped, 2)
     os.kill(stopped.pid, number)
-    _, told = stopped.communicate(timeout=60)
+    _, stderr = stopped.communicate(timeout=60)
     if number == signal.SIGKILL:
         assert stopped.returncode == -signal.SIGKILL
     else:
         assert stopped.returncode == 143
-        assert "everything is saved" in told
+        assert "everything is saved" in stderr
     again = train_process(folder, tiny_file, out)
     assert again.wait(120) == 0, again.communicate()[1]
     final = [(one / "model.safetensors").read_bytes() for one in (whole, out)]

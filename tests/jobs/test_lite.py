@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
     return write_classes(tmp_path_factory.mktemp("lite") / "images", 12)
 
 
-def test_a_lite_network_is_fitted_to_a_budget_and_trained(capsys, folder, tiny, tiny_file, tmp_path):
+def test_lite_network_is_fitted_to_budget_and_trained(capsys, folder, tiny, tiny_file, tmp_path):
     out = tmp_path / "run"
     options = ("--lite", "--budget", "200k", "--epochs", 1, "--set", "batch=16")
     predicted = json.loads(run(capsys, "fit", folder, "--baseline", tiny_file, *options, "--dry-run", "--json").out)
@@ -30,7 +30,7 @@ def test_a_lite_network_is_fitted_to_a_budget_and_trained(capsys, folder, tiny, 
     assert spec.network.name.startswith("tiny_lite")
 
 
-def test_weights_of_the_full_network_do_not_fit_the_lite_one(capsys, folder, tiny_file, tmp_path):
+def test_weights_of_full_network_are_rejected_for_lite(capsys, folder, tiny_file, tmp_path):
     first = tmp_path / "first"
     options = ("--epochs", 1, "--set", "batch=16")
     assert run(capsys, "train", folder, "--network", tiny_file, *options, "--out", first).code == 0
@@ -40,7 +40,7 @@ def test_weights_of_the_full_network_do_not_fit_the_lite_one(capsys, folder, tin
         assert "leave out --network and --lite" in line
 
 
-def test_networks_are_shown_and_scaled_in_their_lite_form(capsys, tmp_path):
+def test_show_and_scale_support_lite(capsys, tmp_path):
     shown = json.loads(run(capsys, "show", "efficientnet_b0", "--lite", "--json").out)
     assert (shown["cost"]["params"], shown["cost"]["macs"]) == (4_652_008, 385_187_552)
     assert "PublishedNetwork" not in run(capsys, "show", "efficientnet_b3", "--lite").out
@@ -53,7 +53,7 @@ def test_networks_are_shown_and_scaled_in_their_lite_form(capsys, tmp_path):
     assert json.loads(compared.out)["baseline"]["name"] == "efficientnet_b0_lite"
 
 
-def test_a_network_without_a_lite_form_is_refused_in_one_sentence(capsys, folder):
+def test_network_without_lite_form_is_rejected(capsys, folder):
     assert "resnet18 has basic blocks" in refused(capsys, "show", "resnet18", "--lite")
     line = refused(capsys, "fit", folder, "--baseline", "resnet50", "--lite", "--budget", "1G")
     assert "leave out --lite" in line

@@ -33,7 +33,7 @@ def unpacked(name: str, to: Path) -> Path:
     return folders[0] if len(folders) == 1 else to
 
 
-def test_with_twenty_images_a_class_the_default_keeps_up_with_a_linear_probe(bench, tmp_path):
+def test_twenty_images_per_class_match_linear_probe(bench, tmp_path):
     source = bench.pretrained(unpacked("cifar10", tmp_path / "cifar"), tmp_path)
     signs, gaps = unpacked("signs", tmp_path / "signs"), []
     for seed in (0, 1):

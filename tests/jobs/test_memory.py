@@ -44,19 +44,19 @@ print(forecast / peak_since(before, step))
 
 @pytest.mark.skipif(memory_now() is None, reason="the system does not tell how much memory a process takes")
 @pytest.mark.stress
-def test_resident_memory_is_near_the_forecast():
+def test_resident_memory_is_close_to_estimate():
     """Loosely: the C library keeps some of what was freed. Closer, against torch's allocator: tests/measure."""
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
     assert 0.7 < float(done.stdout) < 1.3
 
 
-def test_the_largest_batch_is_said_before_a_training(capsys, tmp_path, tiny_file):
+def test_maximum_batch_is_reported_before_training(capsys, tmp_path, tiny_file):
     images = write_classes(tmp_path / "images", 12)
-    seen = run(
+    result = run(
         capsys, "train", images, "--network", tiny_file, "--epochs", 1, "--set", "batch=8", "--out", tmp_path / "run"
     )
-    assert seen.code == 0
-    assert "for 8 images at a time; up to" in seen.err
+    assert result.code == 0
+    assert "for 8 images at a time; up to" in result.err
     spec = Run.open(tmp_path / "run").spec
     memory = memory_of(spec, torch.device("cpu"))
     half = spec.model_copy(
@@ -73,7 +73,7 @@ def test_the_largest_batch_is_said_before_a_training(capsys, tmp_path, tiny_file
     assert of_half.largest == pytest.approx(memory.largest, rel=0.1)
 
 
-def test_show_says_what_a_network_takes(capsys):
+def test_show_reports_memory(capsys):
     network = get("mobilenet_v2@64")
     shown = json.loads(run(capsys, "show", network.name, "--memory", 4, "--json").out)["memory"]
     assert shown["inference"] == json.loads(inference_memory(build(network), 4, 64).model_dump_json())

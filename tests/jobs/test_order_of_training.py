@@ -50,7 +50,7 @@ def expected(folder: Path, size: int, batch: int) -> tuple[torch.Tensor, torch.T
 @given(st.data())
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.stress
-def test_processes_workers_and_cuts_change_no_pixel(folder: Path, data: st.DataObject) -> None:
+def test_pixels_do_not_depend_on_processes_workers_or_resume(folder: Path, data: st.DataObject) -> None:
     size = data.draw(st.integers(9, 2 * MOST), label="images")
     processes = data.draw(st.sampled_from([1, 2, 4]), label="processes")
     shards = processes * data.draw(st.sampled_from([1, 2]), label="shards each")
@@ -62,7 +62,7 @@ def test_processes_workers_and_cuts_change_no_pixel(folder: Path, data: st.DataO
     cut = data.draw(st.integers(0, 2 * steps), label="cut")
     parts = []
     for rank in range(processes):
-        seen = []
+        result = []
         for first, last in ((0, cut), (cut, 2 * steps)):
             # What comes after the cut is loaded by another loader, with another number of workers.
             with loader(folder, size, batch, workers if first == 0 else 4 - workers) as loading:
@@ -73,11 +73,11 @@ def test_processes_workers_and_cuts_change_no_pixel(folder: Path, data: st.DataO
                         epoch, step, lambda count, rank=rank: share_of(rank, processes, shards, count)
                     )
                     for found in share:
-                        seen.append(found)
+                        result.append(found)
                         at += 1
                         if at == last:
                             break
-        parts.append(seen)
+        parts.append(result)
     together = [found for step in zip(*parts, strict=True) for found in step]
     assert torch.equal(torch.cat([found.indices for found in together]), indices)
     assert torch.equal(torch.cat([found.images for found in together]), pixels)
@@ -86,7 +86,7 @@ def test_processes_workers_and_cuts_change_no_pixel(folder: Path, data: st.DataO
 
 @given(st.integers(1, 2 * MOST), st.integers(1, 9), st.integers(1, 5))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_an_evaluation_counts_each_image_once_on_any_number_of_processes(folder, size, batch, processes) -> None:
+def test_distributed_evaluation_counts_each_image_once(folder, size, batch, processes) -> None:
     samples = split(folder, size).test
     dealt = [
         list(eval_batches(samples, folder, CONTRACT, batch=batch, rank=rank, processes=processes))

@@ -17,7 +17,7 @@ from triscale.training.changes import changed, find_recipe
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_weights_and_bias_give_the_probabilities_of_the_regression(classes):
+def test_probe_probabilities_match_logistic_regression(classes):
     rng = np.random.default_rng(0)
     labels = np.arange(120) % classes
     features = rng.normal(size=(120, 7)) * np.logspace(-2, 2, 7) + labels[:, None]
@@ -29,7 +29,7 @@ def test_weights_and_bias_give_the_probabilities_of_the_regression(classes):
     np.testing.assert_allclose(logits.softmax(1).numpy(), expected, atol=1e-6)
 
 
-def test_a_feature_that_never_changes_is_left_out():
+def test_constant_feature_is_ignored():
     features = np.concatenate([np.random.default_rng(0).normal(size=(40, 3)), np.ones((40, 1))], axis=1)
     weight, bias = fit_probe(features, np.arange(40) % 2)
     assert np.isfinite(weight).all()
@@ -47,14 +47,14 @@ def pretrained(tmp_path_factory, tiny_file):
 
 
 @pytest.mark.stress
-def test_a_fine_tuning_begins_with_it_and_the_same_again(capsys, pretrained, tmp_path):
+def test_fine_tuning_starts_from_probe_reproducibly(capsys, pretrained, tmp_path):
     others = {f"new {name}": color for name, color in COLORS.items()}
     images = write_classes(tmp_path / "others", 20, seed=1, colors=others)
     command = ("train", images, "--weights", pretrained.folder, "--epochs", 1, "--set", "batch=16", "--set",
                "min_steps=20")  # fmt: skip
-    seen = run(capsys, *command, "--out", tmp_path / "a")
-    assert seen.code == 0, seen.err
-    assert "the classifier starts from scratch, as a linear probe of" in seen.err
+    result = run(capsys, *command, "--out", tmp_path / "a")
+    assert result.code == 0, result.err
+    assert "the classifier starts from scratch, as a linear probe of" in result.err
     run(capsys, *command, "--out", tmp_path / "b")
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
     by_chance = run(capsys, *command, "--set", "head_init=random", "--out", tmp_path / "c")
@@ -74,7 +74,7 @@ def test_a_fine_tuning_begins_with_it_and_the_same_again(capsys, pretrained, tmp
     assert right / len(split.train) > 0.8
 
 
-def test_too_few_images_of_a_class_are_not_fitted_to(pretrained):
+def test_class_without_images_disables_probe(pretrained):
     split = pretrained.split
     alone = split.model_copy(update={"train": tuple(one for one in split.train if one.label != 0)})
     assert (
@@ -86,7 +86,7 @@ def test_too_few_images_of_a_class_are_not_fitted_to(pretrained):
 @pytest.mark.parametrize(
     ("images", "least", "times"), [(20, 0, 1), (20, 200, 7), (20, 30, 1), (20, 31, 2), (640, 30, 1)]
 )
-def test_small_sets_are_gone_through_more_often(pretrained, images, least, times):
+def test_small_datasets_are_repeated(pretrained, images, least, times):
     split = pretrained.split
     split = split.model_copy(update={"train": (split.train[0],) * images})
     recipe = changed(find_recipe("finetune"), ("epochs=15", "batch=10", f"min_steps={least}"))

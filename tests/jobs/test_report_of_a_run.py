@@ -44,17 +44,17 @@ def opened(trained, tmp_path):
     return Run.open(tmp_path / "run")
 
 
-def test_wrong_images_are_the_surest_of_each_class(opened):
-    found = collect_content(opened).wrong
+def test_misclassified_images_are_most_confident_per_class(opened):
+    result = collect_content(opened).wrong
     rows = [row for row in csv.DictReader(opened.predictions_file.open()) if row["truth"] != row["predicted"]]
     for truth in ("blue", "green"):
         expected = sorted((row for row in rows if row["truth"] == truth), key=lambda row: -float(row["confidence"]))[:6]
-        made = [card.prediction for card in found if card.prediction.truth == truth]
+        made = [card.prediction for card in result if card.prediction.truth == truth]
         assert [prediction.file for prediction in made] == [row["file"] for row in expected]
-    assert not [image for image in found if image.prediction.truth == "red"]
+    assert not [image for image in result if image.prediction.truth == "red"]
 
 
-def test_pictures_are_small_copies_of_the_images(opened):
+def test_images_are_embedded_as_thumbnails(opened):
     shown = collect_content(opened).wrong[0]
     file = f"{opened.split.root}/{shown.prediction.file}"
     with Image.open(io.BytesIO(shown.image)) as image, Image.open(file) as original:
@@ -64,24 +64,24 @@ def test_pictures_are_small_copies_of_the_images(opened):
     np.testing.assert_allclose(*means, atol=6)
 
 
-def test_many_mistakes_are_held_to_a_size(opened, monkeypatch):
+def test_misclassified_images_are_limited_in_number_and_size(opened, monkeypatch):
     monkeypatch.setattr(report_results, "MAX_WRONG", 4)
-    found = collect_content(opened).wrong
-    assert [sum(image.prediction.truth == truth for image in found) for truth in ("blue", "green")] == [2, 2]
+    result = collect_content(opened).wrong
+    assert [sum(image.prediction.truth == truth for image in result) for truth in ("blue", "green")] == [2, 2]
     monkeypatch.setattr(report_results, "MAX_WRONG_BYTES", 1)
     assert len(collect_content(opened).wrong) == 1
 
 
-def test_images_that_are_gone_leave_the_page_whole(opened):
+def test_missing_images_do_not_break_report(opened):
     split = json.loads(opened.split_file.read_text())
     opened.split_file.write_text(json.dumps(split | {"root": "/nowhere"}))
-    found = collect_content(opened).wrong
-    assert len(found) == 12
-    assert all(image.image is None for image in found)
-    assert found[0].prediction.file in write_run_report(opened).read_text()
+    result = collect_content(opened).wrong
+    assert len(result) == 12
+    assert all(image.image is None for image in result)
+    assert result[0].prediction.file in write_run_report(opened).read_text()
 
 
-def test_a_page_without_latency_says_how_to_measure_it_and_then_shows_it(opened, capsys):
+def test_report_suggests_measure_command_then_shows_latency(opened, capsys):
     command = f"triscale measure {opened.folder}"
     assert collect_content(opened).measure == command
     assert command in write_run_report(opened).read_text()
@@ -96,7 +96,7 @@ def test_a_page_without_latency_says_how_to_measure_it_and_then_shows_it(opened,
     assert f"Measured on {row.machine.processor}." in write_run_report(opened).read_text()
 
 
-def test_published_accuracies_stand_beside_and_keep_their_name(opened):
+def test_published_accuracies_are_shown_and_labeled(opened):
     content = collect_content(opened)
     assert {point.name: point.top1 for point in content.families} == {
         member.name: None if member.top1 is None else pytest.approx(member.top1 / 100)
@@ -108,7 +108,7 @@ def test_published_accuracies_stand_beside_and_keep_their_name(opened):
     assert content.images == "photos"
 
 
-def test_maps_are_shown_as_small_jpegs_beside_wrong_images(opened, capsys):
+def test_maps_are_shown_as_jpegs_of_misclassified_images(opened, capsys):
     assert run(capsys, "explain", opened.folder).code == 0
     content = collect_content(opened)
     assert len(content.maps) > 3
@@ -124,7 +124,7 @@ def test_maps_are_shown_as_small_jpegs_beside_wrong_images(opened, capsys):
         assert base64.b64decode(encoded, validate=True)[:3] == b"\xff\xd8\xff"
 
 
-def test_a_run_in_training_has_no_wrong_images_yet(opened):
+def test_unfinished_run_has_no_misclassified_images(opened):
     for file in (opened.metrics_file, opened.predictions_file, opened.weights_file):
         file.unlink()
     content = collect_content(opened)

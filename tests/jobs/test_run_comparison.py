@@ -49,7 +49,7 @@ def rights(folder: Path):
     return {row["file"]: row["truth"] == row["predicted"] for row in rows}
 
 
-def test_rows_are_what_the_runs_hold(runs):
+def test_rows_match_runs(runs):
     found = compare_runs(runs[:2])
     assert [test_set.count for test_set in found.test_sets] == [24]
     for row, folder in zip(found.runs, runs, strict=False):
@@ -67,7 +67,7 @@ def test_rows_are_what_the_runs_hold(runs):
     assert found.notes == ()
 
 
-def test_only_the_settings_that_differ_are_named(runs):
+def test_only_differing_settings_are_listed(runs):
     found = {row.setting: row.values for row in compare_runs(runs[:2]).differences}
     assert found["epochs"] == ("1", "3")
     assert found["seed"] == ("0", "1")
@@ -81,14 +81,14 @@ def test_different_test_sets_are_reported(runs, capsys, tmp_path):
     assert found.runs[2].behind is None
     rows_of_each = [rows for _, rows in tables(collect_runs_content(found).compared)]
     assert [{run.name for _, run in rows} for rows in rows_of_each] == [{"short", "long"}, {"other"}]
-    seen = run(capsys, "report", *runs, "--out", tmp_path / "runs.html")
-    assert "2 different test sets" in " ".join(seen.out.split())
+    result = run(capsys, "report", *runs, "--out", tmp_path / "runs.html")
+    assert "2 different test sets" in " ".join(result.out.split())
     page = (tmp_path / "runs.html").read_text()
     assert page.count("2 different test sets") == 2  # the headline and the note
     assert "cannot be ranked together" in page
 
 
-def test_images_of_the_same_names_elsewhere_are_other_images(runs, tmp_path):
+def test_same_file_names_in_other_folders_are_different_images(runs, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(runs[0], moved)
     split = json.loads((moved / "split.json").read_text())
@@ -98,7 +98,7 @@ def test_images_of_the_same_names_elsewhere_are_other_images(runs, tmp_path):
     assert [test_set.name for test_set in found.test_sets] == ["photos (1)", "photos (2)"]
 
 
-def test_test_images_that_another_run_trained_on_are_reported(runs, tmp_path):
+def test_test_images_in_another_training_set_are_reported(runs, tmp_path):
     again = tmp_path / "again"
     shutil.copytree(runs[2], again)
     split = json.loads((again / "split.json").read_text())
@@ -108,13 +108,13 @@ def test_test_images_that_another_run_trained_on_are_reported(runs, tmp_path):
     assert any("were training images of the runs on the test set others (2)" in note for note in notes)
 
 
-def test_runs_of_one_name_get_unique_names(runs, tmp_path):
+def test_runs_of_equal_name_get_unique_names(runs, tmp_path):
     for name in ("a", "b"):
         shutil.copytree(runs[0], tmp_path / name / "run")
     assert [row.name for row in compare_runs((tmp_path / "a/run", tmp_path / "b/run")).runs] == ["a/run", "b/run"]
 
 
-def test_latencies_of_different_conditions_are_reported(runs, tmp_path):
+def test_latencies_under_different_conditions_are_reported(runs, tmp_path):
     machine = json.loads((runs[0] / "run.json").read_text())["machine"]
     folders = []
     for threads in (1, 2):
@@ -135,17 +135,17 @@ def test_latencies_of_different_conditions_are_reported(runs, tmp_path):
     assert found.notes[1].endswith("threads-2")
 
 
-def test_the_command_prints_a_table_or_json(runs, capsys, tmp_path):
-    seen = run(capsys, "report", *runs[:2], "--out", tmp_path / "runs.html")
-    assert seen.code == 0
-    assert "short" in seen.out
+def test_command_prints_table_or_json(runs, capsys, tmp_path):
+    result = run(capsys, "report", *runs[:2], "--out", tmp_path / "runs.html")
+    assert result.code == 0
+    assert "short" in result.out
     assert (tmp_path / "runs.html").is_file()
     data = json.loads(run(capsys, "report", *runs[:2], "--json").out)
     assert [row["name"] for row in data["runs"]] == ["short", "long"]
     assert data["triscale"] == "compared_runs"
 
 
-def test_bad_input_is_one_sentence(runs, place, capsys, tmp_path):
+def test_invalid_input_gives_one_sentence(runs, place, capsys, tmp_path):
     out = tmp_path / "runs.html"
     assert "holds no run" in refused(capsys, "report", runs[0], place / "photos", "--out", out)
     assert "given twice" in refused(capsys, "report", runs[0], runs[0], "--out", out)
@@ -167,7 +167,7 @@ def test_bad_input_is_one_sentence(runs, place, capsys, tmp_path):
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_the_interval_of_a_difference_is_that_of_matched_pairs(pairs):
+def test_difference_interval_matches_paired_formula(pairs):
     one = {str(index): pair[0] for index, pair in enumerate(pairs)}
     other = {str(index): pair[1] for index, pair in enumerate(pairs)}
     there, back = behind(one, other), behind(other, one)
@@ -181,7 +181,7 @@ def test_the_interval_of_a_difference_is_that_of_matched_pairs(pairs):
     assert (there.low, there.high) == pytest.approx((middle - half, middle + half), abs=1e-6)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says():
+def test_difference_interval_has_stated_coverage():
     rng = np.random.default_rng(0)
     covered = []
     for _ in range(400):

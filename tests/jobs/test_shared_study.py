@@ -22,7 +22,7 @@ pytestmark = [
 
 
 @pytest.mark.stress
-def test_two_machines_come_to_one_result(capsys, tiny_file, tmp_path):
+def test_two_machines_agree(capsys, tiny_file, tmp_path):
     images = write_classes(tmp_path / "images", 40)
     with run_server(PROGRAMS) as server:
 

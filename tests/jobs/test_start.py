@@ -38,17 +38,17 @@ def before(folder, tiny_file, tmp_path_factory):
     return Run(out)
 
 
-def test_a_training_starts_from_a_run_of_the_same_network(capsys, folder, before, tmp_path):
-    seen = run(capsys, "train", folder, "--weights", before.folder, "--out", tmp_path / "after", *FEW)
-    assert seen.code == 0, seen.err
-    assert "the classifier is kept: the classes are the same" in " ".join(seen.err.split())
+def test_training_starts_from_run_of_same_network(capsys, folder, before, tmp_path):
+    result = run(capsys, "train", folder, "--weights", before.folder, "--out", tmp_path / "after", *FEW)
+    assert result.code == 0, result.err
+    assert "the classifier is kept: the classes are the same" in " ".join(result.err.split())
     after = Run(tmp_path / "after")
     assert after.spec.network.structure == before.spec.network.structure
     assert after.spec.request.recipe.name == "finetune"
 
 
 @pytest.mark.stress
-def test_another_size_inherits_and_is_refused_without_the_word(capsys, folder, before, tmp_path):
+def test_other_size_needs_inherit_prefix(capsys, folder, before, tmp_path):
     larger = scale(before.spec.network, Scale(depth=2.0, width=1.5, resolution=1.0)).replace(name="larger")
     larger.save(tmp_path / "larger.json")
     command = ("train", folder, "--network", tmp_path / "larger.json", "--out", tmp_path / "after", *FEW)
@@ -56,13 +56,13 @@ def test_another_size_inherits_and_is_refused_without_the_word(capsys, folder, b
     assert "does not fit larger" in line
     assert "inherit:" in line
     assert not (tmp_path / "after" / "run.json").exists()
-    seen = run(capsys, *command, "--weights", f"inherit:{before.folder}")
-    assert seen.code == 0, seen.err
-    assert "layers copied" in " ".join(seen.err.split())
-    seen = run(capsys, "train", folder, "--weights", f"inherit:{before.folder}", "--budget", "300K", "--out",
+    result = run(capsys, *command, "--weights", f"inherit:{before.folder}")
+    assert result.code == 0, result.err
+    assert "layers copied" in " ".join(result.err.split())
+    result = run(capsys, "train", folder, "--weights", f"inherit:{before.folder}", "--budget", "300K", "--out",
                tmp_path / "fitted", *FEW)  # fmt: skip
-    assert seen.code == 0, seen.err
-    assert "inherits from" in " ".join(seen.err.split())
+    assert result.code == 0, result.err
+    assert "inherits from" in " ".join(result.err.split())
 
 
 def small_mobilenet() -> Network:
@@ -70,16 +70,16 @@ def small_mobilenet() -> Network:
 
 
 @pytest.mark.stress
-def test_weights_of_another_project_are_imported_and_trained_on(capsys, folder, tmp_path):
+def test_published_weights_are_imported_and_fine_tuned(capsys, folder, tmp_path):
     """A state dict under timm's names, as a .pth, becomes a run with timm's own batch norm and padding."""
     network = small_mobilenet()
     torch.manual_seed(3)
     model = build(network)
     torch.save(export_state(model.state_dict(), network, "timm", "mobilenetv2_100"), tmp_path / "theirs.pth")
     ours = tmp_path / "ours.safetensors"
-    seen = run(capsys, "weights", "import", tmp_path / "theirs.pth", "--source", "timm", "--name", "mobilenetv2_100",
+    result = run(capsys, "weights", "import", tmp_path / "theirs.pth", "--source", "timm", "--name", "mobilenetv2_100",
                "--out", ours)  # fmt: skip
-    assert seen.code == 0, seen.err
+    assert result.code == 0, result.err
     contract = json.loads(run(capsys, "weights", "info", ours, "--json").out)
     assert contract["source"] == "timm"
     line = refused(
@@ -87,20 +87,20 @@ def test_weights_of_another_project_are_imported_and_trained_on(capsys, folder, 
     )
     assert "does not fit mobilenet_v1" in line
     back = tmp_path / "back.safetensors"
-    seen = run(capsys, "weights", "export", ours, back, "--source", "timm", "--name", "mobilenetv2_100")
-    assert seen.code == 0, seen.err
+    result = run(capsys, "weights", "export", ours, back, "--source", "timm", "--name", "mobilenetv2_100")
+    assert result.code == 0, result.err
     out = tmp_path / "run"
     small = ("--set", "batch=8", "--epochs", 1, "--threads", 1, "--dry-run")
     assert run(capsys, "train", folder, "--weights", ours, "--out", out, *small).code == 0
 
 
-def test_a_recipe_has_a_quarter_of_its_learning_rate_unless_it_is_made_for_it():
+def test_fine_tuning_uses_quarter_learning_rate():
     assert for_finetuning(RECIPES["small"]).learning_rate == RECIPES["small"].learning_rate / 4
     assert for_finetuning(RECIPES["efficientnet_imagenet"]).learning_rate == pytest.approx(0.004)
     assert for_finetuning(RECIPES["finetune"]) == RECIPES["finetune"]
 
 
-def test_what_cannot_be_started_from_is_refused(capsys, folder, before, tmp_path, monkeypatch):
+def test_invalid_initial_weights_are_rejected(capsys, folder, before, tmp_path, monkeypatch):
     monkeypatch.setenv("TRISCALE_CACHE", str(tmp_path / "cache"))
     command = ("train", folder, "--network", "efficientnet_b0", "--out", tmp_path / "out", *FEW, "--weights")
     assert "did you mean" in refused(capsys, *command, "timm/efficientnet_b0.ra_in1")

@@ -25,7 +25,7 @@ def commands_of(page):
     return [shlex.split(html.unescape(command)) for command in re.findall(r'class="command">(.*?)</span>', page)]
 
 
-def test_the_page_of_a_search_is_written_from_its_folder_and_its_commands_work(capsys, folder, tiny_file, tmp_path):
+def test_search_report_is_written_and_its_commands_work(capsys, folder, tiny_file, tmp_path):
     out = tmp_path / "search"
     grid = ("--method", "grid", "--number", 2, "--tolerance", 0.2, "--step", 0.25)
     arguments = ("search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *grid, *OPTIONS)
@@ -41,7 +41,7 @@ def test_the_page_of_a_search_is_written_from_its_folder_and_its_commands_work(c
 
 
 @pytest.mark.stress
-def test_the_page_of_a_comparison_shows_every_map(capsys, folder, tiny_file, tmp_path):
+def test_comparison_report_shows_every_map(capsys, folder, tiny_file, tmp_path):
     out = tmp_path / "compared"
     done = run(capsys, "compare", folder, "--baseline", tiny_file, "--times", 2, "--out", out, *OPTIONS)
     assert done.code == 0, done.err
@@ -53,6 +53,6 @@ def test_the_page_of_a_comparison_shows_every_map(capsys, folder, tiny_file, tmp
     assert (out / "comparison.svg").read_text().startswith("<svg")
 
 
-def test_a_folder_without_a_finished_study_has_no_page(tmp_path):
+def test_unfinished_study_has_no_report(tmp_path):
     with pytest.raises(RunError, match="no finished search or comparison"):
         write_study_report(tmp_path)

@@ -119,7 +119,7 @@ def job(network, seed: int = 0) -> Job:
 
 
 @pytest.mark.stress
-def test_any_network_of_the_space_is_answered_and_always_alike(place, trained, spec, tmp_path):
+def test_any_network_is_evaluated_deterministically(place, trained, spec, tmp_path):
     supernets = pickle.loads(pickle.dumps(asking(place, trained)))
     chance = random.Random(0)
     networks = [spec.space.network(spec.space.sample(chance)) for _ in range(3)]
@@ -129,15 +129,15 @@ def test_any_network_of_the_space_is_answered_and_always_alike(place, trained, s
     assert all(score.error == binomial_error(score.accuracy, 359) for score in first)
 
 
-def test_statistics_are_those_of_the_network_itself(place, trained, spec, tmp_path, monkeypatch):
+def test_norm_statistics_are_reestimated_per_network(place, trained, spec, tmp_path, monkeypatch):
     networks = [spec.space.largest(), spec.space.smallest()]
     supernets = asking(place, trained)
     found = [supernets.asked(job(network), tmp_path).accuracy for network in networks]
     models = []
 
-    def follow(model, seen, preprocessing, device):
-        reestimate_norms(model, seen, preprocessing, device)
-        models.append((model, torch.cat([normalize(batch.images, preprocessing) for batch in seen])))
+    def follow(model, result, preprocessing, device):
+        reestimate_norms(model, result, preprocessing, device)
+        models.append((model, torch.cat([normalize(batch.images, preprocessing) for batch in result])))
 
     monkeypatch.setattr("triscale.jobs.studies.supernet.reestimate_norms", follow)
     assert [supernets.asked(job(network), tmp_path).accuracy for network in networks] == found
@@ -151,7 +151,7 @@ def test_statistics_are_those_of_the_network_itself(place, trained, spec, tmp_pa
     assert min(found) > max(without) + 0.1
 
 
-def test_it_is_trained_once_and_the_average_is_kept(place, trained, spec):
+def test_supernet_is_trained_once_and_average_is_saved(place, trained, spec):
     before = Run(trained).weights_file.stat().st_mtime_ns
     train_supernet(spec, Split.load(place / "study" / SPLIT), trained, execution(should_stop=lambda: True))
     assert Run(trained).weights_file.stat().st_mtime_ns == before
@@ -190,7 +190,7 @@ def whole(tmp_path_factory, split, residual) -> bytes:
 
 
 @pytest.mark.parametrize("steps", [1, 5, 9])
-def test_stopped_and_taken_up_it_ends_bitwise_the_same(split, residual, whole, tmp_path, steps):
+def test_stopped_training_resumes_bitwise_identical(split, residual, whole, tmp_path, steps):
     calls = []
 
     def should_stop() -> bool:
@@ -215,7 +215,7 @@ def work(folder, spec, split, reached) -> None:
     os._exit(0)
 
 
-def test_killed_and_begun_again_it_ends_bitwise_the_same(split, residual, whole, tmp_path):
+def test_killed_training_resumes_bitwise_identical(split, residual, whole, tmp_path):
     context = multiprocessing.get_context("fork")
     for epochs in (0, 1):
         reached = context.Value("i", 0)
@@ -232,7 +232,7 @@ def test_killed_and_begun_again_it_ends_bitwise_the_same(split, residual, whole,
     assert weights(tmp_path) == whole
 
 
-def test_what_cannot_be_trained_is_refused(trained, split, residual, tmp_path):
+def test_invalid_training_is_rejected(trained, split, residual, tmp_path):
     with pytest.raises(RunError, match="another space"):
         train_supernet(residual, split, trained, execution())
     (tmp_path / "something").write_text("")
@@ -245,7 +245,7 @@ def test_what_cannot_be_trained_is_refused(trained, split, residual, tmp_path):
         train_supernet(residual, split, trained, execution())
 
 
-def test_what_cannot_be_asked_is_refused(place, trained, split, tmp_path):
+def test_invalid_requests_are_rejected(place, trained, split, tmp_path):
     with pytest.raises(RunError, match="not been trained to the end"):
         asking(place, tmp_path).asked(job(DIGITS.largest()), tmp_path)
     split.save(tmp_path / "other.json")
@@ -281,13 +281,13 @@ EMPTY = [empty(space) for space in SPACES]
 
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(range(len(SPACES))), st.randoms(use_true_random=False))
-def test_every_network_of_a_space_has_its_weights_in_the_corners(number, chance):
+def test_corners_contain_weights_of_every_network(number, chance):
     space = SPACES[number]
     network = space.network(space.sample(chance))
     assert EMPTY[number].slices(network)
 
 
-def test_corners_are_networks_of_the_space_the_dearest_first():
+def test_corners_are_networks_of_the_space():
     for space, number in zip(SPACES, (3, 1, 1, 2, 2), strict=True):
         found = corners(space)
         assert len(found) == number

@@ -44,7 +44,7 @@ def launch(*options: str) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", "--monitor-interval", "0.2", *options]
 
 
-def test_two_processes_end_as_one_does(job, alone, tmp_path):
+def test_two_processes_match_one(job, alone, tmp_path):
     out = tmp_path / "run"
     command = launch("--nproc-per-node", "2", "--master-port", str(free_port()))
     done = subprocess.run([*command, *job, str(out)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
@@ -56,19 +56,19 @@ def test_two_processes_end_as_one_does(job, alone, tmp_path):
 
 def workers_of(launcher: int) -> dict[int, int]:
     """Return the ranks and process numbers of a launcher's workers."""
-    found = {}
+    result = {}
     for task in Path(f"/proc/{launcher}/task").iterdir():
         for child in (task / "children").read_text().split():
             settings = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
             rank = [setting for setting in settings if setting.startswith(b"RANK=")]
             if rank:
-                found[int(rank[0][5:])] = int(child)
-    return found
+                result[int(rank[0][5:])] = int(child)
+    return result
 
 
 @pytest.mark.parametrize("lost", [0, 1])
 @pytest.mark.stress
-def test_a_lost_worker_costs_one_restart(job, alone, tmp_path, lost):
+def test_lost_worker_costs_one_restart(job, alone, tmp_path, lost):
     out = tmp_path / "run"
     command = launch("--nproc-per-node", "2", "--max-restarts", "1", "--master-port", str(free_port()))
     with subprocess.Popen(
@@ -80,13 +80,13 @@ def test_a_lost_worker_costs_one_restart(job, alone, tmp_path, lost):
             assert time.monotonic() < until
             time.sleep(0.02)
         os.kill(workers_of(run.pid)[lost], signal.SIGKILL)
-        said, _ = run.communicate(timeout=TIMEOUT)
-    assert run.returncode == 0, said[-3000:]
+        output, _ = run.communicate(timeout=TIMEOUT)
+    assert run.returncode == 0, output[-3000:]
     assert digests(out) == alone
 
 
 @pytest.mark.stress
-def test_a_request_that_cannot_be_done_ends_all_with_its_sentence(job, tmp_path):
+def test_invalid_request_ends_all_processes_with_message(job, tmp_path):
     command = launch("--nproc-per-node", "2", "--master-port", str(free_port()))
     arguments = [*job, str(tmp_path / "run"), "--set", "micro_batches=1"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False)
@@ -123,7 +123,7 @@ def hosts():
 
 
 @pytest.mark.stress
-def test_two_hosts_end_as_one_process_does(job, alone, tmp_path, hosts):
+def test_two_hosts_match_one_process(job, alone, tmp_path, hosts):
     out = tmp_path / "run"
     running = []
     for number, (name, end) in enumerate(hosts):
@@ -140,6 +140,6 @@ def test_two_hosts_end_as_one_process_does(job, alone, tmp_path, hosts):
                 env=os.environ | {"GLOO_SOCKET_IFNAME": end},
             )
         )
-    said = [process.communicate(timeout=TIMEOUT)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
+    outputs = [process.communicate(timeout=TIMEOUT)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
     assert digests(out) == alone

@@ -43,10 +43,10 @@ def trained(folder, tiny_file):
     return out
 
 
-def test_a_dry_run_says_what_a_training_takes_and_writes_nothing(capsys, folder, tiny_file, tmp_path):
+def test_dry_run_reports_cost_and_writes_nothing(capsys, folder, tiny_file, tmp_path):
     out = tmp_path / "run"
-    seen = run(capsys, "train", folder, "--network", tiny_file, "--out", out, *OPTIONS, "--dry-run", "--json")
-    found = json.loads(seen.out)
+    result = run(capsys, "train", folder, "--network", tiny_file, "--out", out, *OPTIONS, "--dry-run", "--json")
+    found = json.loads(result.out)
     assert (found["train_images"], found["val_images"], found["test_images"]) == (51, 6, 15)
     assert found["steps"] == 3 * 4
     assert 0 < found["seconds_low"] <= found["seconds"] <= found["seconds_high"]
@@ -54,35 +54,35 @@ def test_a_dry_run_says_what_a_training_takes_and_writes_nothing(capsys, folder,
     assert not out.exists()
 
 
-def test_a_dry_run_reads_in_a_terminal(capsys, folder, tiny_file):
-    seen = run(capsys, "train", folder, "--network", tiny_file, *OPTIONS, "--dry-run")
+def test_dry_run_fits_terminal(capsys, folder, tiny_file):
+    result = run(capsys, "train", folder, "--network", tiny_file, *OPTIONS, "--dry-run")
     for name in ("network", "images", "steps", "time", "memory", "disk"):
-        assert f"\n{name}" in f"\n{seen.out}"
-    assert all(len(line) <= 80 for line in seen.out.splitlines())
+        assert f"\n{name}" in f"\n{result.out}"
+    assert all(len(line) <= 80 for line in result.out.splitlines())
 
 
 @pytest.mark.stress
-def test_a_disk_forecast_is_kept(trained):
+def test_disk_estimate_is_upper_bound(trained):
     spec = Run.open(trained).spec
     used = sum(path.stat().st_size for path in trained.rglob("*") if path.is_file())
     assert used <= needed_bytes(cost(spec.network), spec.request.recipe)
 
 
-def test_after_its_time_a_training_is_saved_and_goes_on_later(capsys, folder, tiny_file, tmp_path, trained):
+def test_max_time_saves_and_training_resumes(capsys, folder, tiny_file, tmp_path, trained):
     arguments = ("train", folder, "--network", tiny_file, "--out", tmp_path / "run", *OPTIONS)
-    seen = run(capsys, *arguments, "--max-time", "0.05s")
-    assert seen.code == 143
-    assert "the same command" in seen.err or "everything is saved" in seen.err
+    result = run(capsys, *arguments, "--max-time", "0.05s")
+    assert result.code == 143
+    assert "the same command" in result.err or "everything is saved" in result.err
     assert run(capsys, *arguments).code == 0
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("time", ["soon", "-3s", "0s", "5", "3 weeks"])
-def test_a_time_that_is_none_is_refused(capsys, folder, tiny_file, time):
+def test_invalid_duration_is_rejected(capsys, folder, tiny_file, time):
     assert "--max-time" in refused(capsys, "train", folder, "--network", tiny_file, f"--max-time={time}")
 
 
-def test_times_are_read_and_written():
+def test_durations_round_trip():
     assert [seconds_of("", text) for text in ("90s", "1.5h", "1h30m", "2d")] == [90, 5400, 5400, 172800]
     assert [format_duration(seconds) for seconds in (9.6, 150, 5400, 200_000)] == [
         "10 s",
@@ -94,7 +94,7 @@ def test_times_are_read_and_written():
         seconds_of("--max-time", "")
 
 
-def test_tensorboard_is_given_every_epoch_once(capsys, folder, tiny_file, tmp_path, trained):
+def test_tensorboard_gets_every_epoch_once(capsys, folder, tiny_file, tmp_path, trained):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     out = tmp_path / "run"
     arguments = ("train", folder, "--network", tiny_file, "--out", out, *OPTIONS, "--tensorboard")
@@ -108,7 +108,7 @@ def test_tensorboard_is_given_every_epoch_once(capsys, folder, tiny_file, tmp_pa
     assert [event.value for event in shown] == pytest.approx([epoch["val_top1"] for epoch in history])
 
 
-def test_the_page_is_renewed_while_it_trains(capsys, folder, tiny_file, tmp_path, monkeypatch):
+def test_report_is_updated_during_training(capsys, folder, tiny_file, tmp_path, monkeypatch):
     pages = []
     report = jobs_fit.write_run_report
 
@@ -125,7 +125,7 @@ def test_the_page_is_renewed_while_it_trains(capsys, folder, tiny_file, tmp_path
     assert ['http-equiv="refresh"' in page for page in pages] == [True, True, True, False]
 
 
-def test_too_little_room_is_refused_before_anything_is_trained(capsys, folder, tiny_file, tmp_path, monkeypatch):
+def test_insufficient_disk_space_is_rejected_before_training(capsys, folder, tiny_file, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000))
     out = tmp_path / "run"
     line = refused(capsys, "train", folder, "--network", tiny_file, "--out", out, *OPTIONS)
@@ -133,14 +133,14 @@ def test_too_little_room_is_refused_before_anything_is_trained(capsys, folder, t
     assert not (out / "checkpoints").exists()
 
 
-def test_other_optimizers_need_less():
+def test_sgd_without_momentum_needs_less_disk():
     figures = cost(get("efficientnet_b0"))
     plain = SMALL.model_copy(update={"optimizer": Sgd(momentum=0.0)})
     assert needed_bytes(figures, plain) < needed_bytes(figures, SMALL)
 
 
 @pytest.mark.parametrize("batch", [2, 6])
-def test_memory_is_counted_as_the_hooks_of_autograd_count_it(batch):
+def test_memory_matches_saved_tensors_hooks(batch):
     """Against the bytes of tensors that autograd saves in a real step, a lower bound of what exists at a time."""
     network = get("mobilenet_v2").replace(resolution=64)
     model, kept = build(network).train(), {}
@@ -160,7 +160,7 @@ def test_memory_is_counted_as_the_hooks_of_autograd_count_it(batch):
 
 
 @pytest.mark.stress
-def test_a_training_starts_from_the_weights_of_another_run(capsys, trained, tmp_path, folder):
+def test_training_starts_from_weights_of_another_run(capsys, trained, tmp_path, folder):
     other = write_classes(tmp_path / "two", 12, seed=5, colors={"black": (0, 0, 0), "white": (255, 255, 255)})
     out = tmp_path / "run"
     arguments = (
@@ -186,14 +186,14 @@ def test_a_training_starts_from_the_weights_of_another_run(capsys, trained, tmp_
     assert Run.open(out).spec.request.start.run == str(trained)
 
 
-def test_weights_of_another_network_are_refused(capsys, trained, folder, tmp_path):
+def test_weights_of_another_network_are_rejected(capsys, trained, folder, tmp_path):
     line = refused(capsys, "train", folder, "--network", "resnet18@32", "--weights", trained, "--out", tmp_path / "run")
     assert "does not fit resnet18@32: stem.width is 64, expected 8" in line
     assert "leave out --network" in line
     assert "no run.json" in refused(capsys, "train", folder, "--network", "resnet18", "--weights", tmp_path)
 
 
-def test_weights_that_were_changed_since_are_refused(capsys, trained, folder, tmp_path):
+def test_modified_weights_are_rejected(capsys, trained, folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
     out = tmp_path / "run"
@@ -205,7 +205,7 @@ def test_weights_that_were_changed_since_are_refused(capsys, trained, folder, tm
     assert "is damaged" in refused(capsys, *arguments)
 
 
-def test_another_decoder_is_a_field_of_the_recipe(capsys, tiny_file, tmp_path):
+def test_decoder_is_a_recipe_field(capsys, tiny_file, tmp_path):
     pytest.importorskip("torchcodec", reason="needs the extra fast")
     folder = write_classes(tmp_path / "images", 12)
     arguments = ("train", folder, "--network", tiny_file, "--epochs", 1, "--set", "decoder=torchcodec")
@@ -213,14 +213,14 @@ def test_another_decoder_is_a_field_of_the_recipe(capsys, tiny_file, tmp_path):
     assert Run.open(tmp_path / "run").spec.request.recipe.decoder == "torchcodec"
 
 
-def test_a_run_that_goes_on_elsewhere_says_what_differs(capsys, folder, tiny_file, tmp_path):
+def test_run_resumed_on_another_machine_reports_differences(capsys, folder, tiny_file, tmp_path):
     arguments = ("train", folder, "--network", tiny_file, "--out", tmp_path / "run", *OPTIONS)
     run(capsys, *arguments, "--max-time", "0.3s")
     spec_file = tmp_path / "run" / "run.json"
     spec = json.loads(spec_file.read_text())
     spec["machine"] |= {"threads": 77, "kernels": "others"}
     spec_file.write_text(json.dumps(spec))
-    seen = run(capsys, *arguments)
-    assert seen.code == 0
-    assert "began with threads 77 and continues with 1" in seen.err
-    assert "began with kernels others" in seen.err
+    result = run(capsys, *arguments)
+    assert result.code == 0
+    assert "began with threads 77 and continues with 1" in result.err
+    assert "began with kernels others" in result.err

@@ -66,28 +66,28 @@ def table_of(out: Path) -> TransferTable:
 
 
 @pytest.mark.stress
-def test_all_eight_sets_become_a_table_like_the_paper_s(capsys, data, weights, tmp_path):
+def test_eight_datasets_give_table_like_paper(capsys, data, weights, tmp_path):
     out = tmp_path / "out"
     arguments = ("transfer-table", "--data", data, "--weights", weights, "--out", out, *GRID, *SMALL, "--allow-leak")
-    seen = run(capsys, *arguments)
-    assert seen.code == 0, seen.err
+    result = run(capsys, *arguments)
+    assert result.code == 0, result.err
     made = table_of(out)
     assert [row.name for row in made.rows] == list(PAPER)
     for row in made.rows:
         _, train, test, classes = MADE[row.name]
         assert (row.train, row.test, row.classes) == (train, test, classes)
-        assert row.title in seen.out
+        assert row.title in result.out
         assert not row.official
-        assert f"{row.paper:.1%}" in seen.out
+        assert f"{row.paper:.1%}" in result.out
     assert made.absent == ()
     by_class = {row.name for row in made.rows if row.metric == "mean_class_accuracy"}
     assert by_class == {"flowers102", "fgvc_aircraft", "oxford_iiit_pet"}
     for row in made.rows:
         final = Run.open(out / row.name / "final" / "seed-0")
         predictions = [line.split(",") for line in final.predictions_file.read_text().splitlines()[1:]]
-        truth, said = [line[1] for line in predictions], [line[2] for line in predictions]
+        truth, predicted = [line[1] for line in predictions], [line[2] for line in predictions]
         judge = balanced_accuracy_score if row.name in by_class else accuracy_score
-        assert row.score == pytest.approx(judge(truth, said))
+        assert row.score == pytest.approx(judge(truth, predicted))
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     again = json.loads(run(capsys, *arguments, "--json").out)
     assert again == json.loads((out / "table.json").read_text())
@@ -107,7 +107,7 @@ def ended(colors: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory)
     return out
 
 
-def test_the_best_on_held_out_images_is_chosen_and_trained_on_all(ended):
+def test_best_validation_setting_is_retrained_on_all_images(ended):
     (row,) = table_of(ended).rows
     assert len(row.tried) == 4
     assert row.chosen.score == max(one.score for one in row.tried)
@@ -127,7 +127,7 @@ def test_the_best_on_held_out_images_is_chosen_and_trained_on_all(ended):
     assert (row.train, row.test) == (len(described.train) + len(described.val), len(described.test))
 
 
-def test_score_and_spread_are_those_of_the_seeds(ended):
+def test_score_and_spread_are_computed_over_seeds(ended):
     (row,) = table_of(ended).rows
     tops = [json.loads((ended / f"own/final/seed-{seed}/metrics.json").read_text())["top1"] for seed in (3, 4)]
     assert row.scores == tuple(tops)
@@ -136,7 +136,7 @@ def test_score_and_spread_are_those_of_the_seeds(ended):
     assert (row.paper, row.official) == (None, False)
 
 
-def test_weight_decay_takes_off_the_same_of_a_step_at_any_learning_rate(ended):
+def test_weight_decay_per_step_is_independent_of_learning_rate(ended):
     for folder in (ended / "own" / "grid").iterdir():
         recipe = Run.open(folder).spec.request.recipe
         decay = 0 if folder.name.endswith("-decay-0") else 1e-4
@@ -144,7 +144,7 @@ def test_weight_decay_takes_off_the_same_of_a_step_at_any_learning_rate(ended):
         assert recipe.norm_momentum == 0.1
 
 
-def test_the_last_weights_are_kept_and_not_the_best_epoch_s(ended):
+def test_last_weights_are_kept_not_best_epoch(ended):
     final = Run.open(ended / "own" / "final" / "seed-3")
     checkpoints = Checkpoints(final.checkpoints)
     manifest = checkpoints.newest()
@@ -154,14 +154,14 @@ def test_the_last_weights_are_kept_and_not_the_best_epoch_s(ended):
     assert manifest.step == manifest.history[-1].step
 
 
-def test_the_protocol_s_grid_is_that_of_the_paper_it_borrows():
+def test_protocol_grid_matches_source_paper():
     assert np.allclose(PROTOCOL_LEARNING_RATES, np.logspace(-4, -1, 7))
     assert np.allclose(PROTOCOL_WEIGHT_DECAYS, [0, *np.logspace(-6, -3, 7)])
 
 
-def test_stopped_again_and_again_it_ends_with_the_same_table_and_weights(colors, ended, tmp_path):
+def test_repeated_interruptions_give_same_table_and_weights(colors, ended, tmp_path):
     out = tmp_path / "out"
-    asked = TransferRequest.load(ended / "transfer.json")
+    study = TransferRequest.load(ended / "transfer.json")
     (source,), _ = find_sets([f"own={colors}"], None)
     polls = stops = 0
 
@@ -172,7 +172,7 @@ def test_stopped_again_and_again_it_ends_with_the_same_table_and_weights(colors,
 
     while not (out / "table.json").is_file():
         try:
-            make_table(asked, [source], [], out, ExecutionContext(device=torch.device("cpu"), should_stop=should_stop))
+            make_table(study, [source], [], out, ExecutionContext(device=torch.device("cpu"), should_stop=should_stop))
         except Interrupted:
             stops += 1
             assert not (out / "table.json").is_file()
@@ -183,22 +183,22 @@ def test_stopped_again_and_again_it_ends_with_the_same_table_and_weights(colors,
         assert (out / name).read_bytes() == (ended / name).read_bytes()
 
 
-def test_other_sets_can_be_added_but_nothing_else_changed(capsys, colors, data, ended, weights, tmp_path):
+def test_datasets_can_be_added_but_settings_are_fixed(capsys, colors, data, ended, weights, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(ended, out)
     words = ("transfer-table", "--weights", weights, "--out", out, "--allow-leak")
     sets = f"own={colors},flowers102:{data / 'flowers102'},birdsnap"
-    seen = run(capsys, *words, *OPTIONS, "--sets", sets)
-    assert seen.code == 0, seen.err
+    result = run(capsys, *words, *OPTIONS, "--sets", sets)
+    assert result.code == 0, result.err
     made = table_of(out)
     assert [row.name for row in made.rows] == ["own", "flowers102"]
     assert made.rows[0] == table_of(ended).rows[0]
     assert [missing.name for missing in made.absent] == ["birdsnap"]
-    assert "not here: Birdsnap" in seen.out
+    assert "not here: Birdsnap" in result.out
     assert "of another request" in refused(capsys, *words, *GRID, *LONGER, "--sets", f"own={colors}")
 
 
-def test_a_share_of_the_images_is_trained_on(capsys, colors, weights, tmp_path):
+def test_share_limits_training_images(capsys, colors, weights, tmp_path):
     words = ("transfer-table", "--sets", f"own={colors}", "--weights", weights, "--out", tmp_path / "out", *SMALL)
     assert run(capsys, *words, *GRID, "--share", 0.5).code == 0
     (row,) = table_of(tmp_path / "out").rows
@@ -209,9 +209,9 @@ def test_a_share_of_the_images_is_trained_on(capsys, colors, weights, tmp_path):
 
 def test_steps_are_rounded_up_to_whole_epochs(colors, ended, tmp_path):
     some = {"steps": 11, "learning_rates": (0.1,), "weight_decays": (0.0,), "seeds": (0,)}
-    asked = TransferRequest.load(ended / "transfer.json").model_copy(update=some)
+    study = TransferRequest.load(ended / "transfer.json").model_copy(update=some)
     (source,), _ = find_sets([f"own={colors}"], None)
-    make_table(asked, [source], [], tmp_path / "out", ExecutionContext(device=torch.device("cpu")))
+    make_table(study, [source], [], tmp_path / "out", ExecutionContext(device=torch.device("cpu")))
     for folder in ("grid/rate-0.1-decay-0", "final/seed-0"):
         trained = Run.open(tmp_path / "out" / "own" / folder)
         steps_per_epoch = math.ceil(len(trained.split.train) / 8)
@@ -219,24 +219,24 @@ def test_steps_are_rounded_up_to_whole_epochs(colors, ended, tmp_path):
         assert 11 <= last < 11 + steps_per_epoch
 
 
-def test_a_learning_rate_that_cannot_be_trained_with_loses_and_is_told(capsys, colors, weights, tmp_path):
+def test_diverging_learning_rate_loses_and_is_reported(capsys, colors, weights, tmp_path):
     words = ("transfer-table", "--sets", f"own={colors}", "--weights", weights, "--out", tmp_path / "out", *QUICK)
     options = ("--learning-rates", "0.05,1e30", "--weight-decays", "0", "--epochs", 2, "--set", "batch=1")
-    seen = run(capsys, *words, *options)
-    assert seen.code == 0, seen.err
+    result = run(capsys, *words, *options)
+    assert result.code == 0, result.err
     (row,) = table_of(tmp_path / "out").rows
     assert row.chosen.learning_rate == 0.05
-    assert "not trained" in seen.err
+    assert "not trained" in result.err
 
 
-def test_what_cannot_be_carried_out_is_refused_before_any_training(capsys, colors, data, weights, tmp_path):
+def test_invalid_requests_are_rejected_before_training(capsys, colors, data, weights, tmp_path):
     out = tmp_path / "out"
     words = ("transfer-table", "--weights", weights, "--out", out)
     (tmp_path / "empty").mkdir()
-    said = refused(capsys, *words, "--data", tmp_path / "empty")
-    assert "none of the sets is here" in said
-    assert str(tmp_path / "empty" / "flowers102") in said
-    assert "robots.ox.ac.uk" in said
+    message = refused(capsys, *words, "--data", tmp_path / "empty")
+    assert "none of the sets is here" in message
+    assert str(tmp_path / "empty" / "flowers102") in message
+    assert "robots.ox.ac.uk" in message
     assert "there is no folder" in refused(capsys, *words, "--data", tmp_path / "nothing")
     assert "did you mean flowers102" in refused(capsys, *words, "--data", data, "--sets", "flowers10")
     assert "named twice" in refused(capsys, *words, "--data", data, "--sets", "cifar10,cifar10")
@@ -260,11 +260,11 @@ def test_what_cannot_be_carried_out_is_refused_before_any_training(capsys, color
     assert "holds no transfer table" in refused(capsys, *words, *own)
 
 
-def test_copies_as_torchvision_leaves_them_are_found(capsys, weights, tmp_path):
+def test_torchvision_dataset_folders_are_found(capsys, weights, tmp_path):
     MADE["food101"][0](tmp_path / "data" / "food-101")
     arguments = ("--data", tmp_path / "data", "--weights", weights, "--out", tmp_path / "out", *GRID, *SMALL)
-    seen = run(capsys, "transfer-table", *arguments, "--allow-leak")
-    assert seen.code == 0, seen.err
+    result = run(capsys, "transfer-table", *arguments, "--allow-leak")
+    assert result.code == 0, result.err
     made = table_of(tmp_path / "out")
     assert [row.name for row in made.rows] == ["food101"]
     assert len(made.absent) == 7

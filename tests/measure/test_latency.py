@@ -15,7 +15,7 @@ from triscale.measure.versus import in_turns, judge, ratio_interval
 from triscale.results.latency import PairedTiming
 
 
-def test_the_interval_of_a_median_holds_it_in_95_of_100_cases():
+def test_median_interval_has_95_percent_coverage():
     rng = np.random.default_rng(0)
     held = 0
     for _ in range(2000):
@@ -24,14 +24,14 @@ def test_the_interval_of_a_median_holds_it_in_95_of_100_cases():
     assert 0.935 <= held / 2000 <= 0.985
 
 
-def test_a_restless_machine_is_said_to_be_one():
+def test_noisy_machine_is_reported():
     rng = np.random.default_rng(0)
     assert noise_in(rng.normal(10, 0.1, 200)) is None
     assert "quartiles" in noise_in(rng.uniform(5, 15, 200))
     assert "slower or faster" in noise_in([10.0] * 100 + [12.0] * 100)
 
 
-def test_calls_go_on_until_the_interval_is_as_narrow_as_asked():
+def test_sampling_continues_until_requested_precision():
     rng = np.random.default_rng(0)
 
     def call() -> None:
@@ -46,7 +46,7 @@ def test_calls_go_on_until_the_interval_is_as_narrow_as_asked():
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not hold processes to cores")
-def test_cores_are_given_back():
+def test_cpu_affinity_is_restored():
     before = os.sched_getaffinity(0)
     with held_to_cores(1) as cores:
         assert os.sched_getaffinity(0) == set(cores)
@@ -54,7 +54,7 @@ def test_cores_are_given_back():
     assert os.sched_getaffinity(0) == before
 
 
-def test_turns_give_the_ratio_of_two_known_times():
+def test_interleaved_timing_gives_known_ratio():
     calls = [lambda: time.sleep(0.002), lambda: time.sleep(0.006)]
     times, counts = in_turns(calls, rounds=5, round_seconds=0.02)
     assert times.shape == (5, 2)
@@ -68,7 +68,7 @@ def test_turns_give_the_ratio_of_two_known_times():
     assert PairedTiming.from_json(versus.to_json()) == versus
 
 
-def test_a_machine_that_becomes_slower_favors_nobody():
+def test_slowdown_does_not_bias_ratio():
     slower = iter(range(10_000))
 
     def call(factor):
@@ -81,7 +81,7 @@ def test_a_machine_that_becomes_slower_favors_nobody():
     assert 1.5 < ratio_interval(times[:, 1], times[:, 0])[0] < 2.5
 
 
-def test_the_peak_of_memory_is_seen():
+def test_peak_memory_is_measured():
     before = memory_now()
     if before is None:
         pytest.skip("the system does not tell")
@@ -96,28 +96,28 @@ def _impatient(monkeypatch):
 
 
 @pytest.mark.stress
-def test_networks_are_timed_beside_each_other(capsys, tiny_file):
-    seen = run(capsys, "measure", tiny_file, "--compare", tiny_file, "--engines", "torch", "--json")
-    assert seen.code == 0, seen.err
-    versus = json.loads(seen.out)
+def test_networks_are_timed_interleaved(capsys, tiny_file):
+    result = run(capsys, "measure", tiny_file, "--compare", tiny_file, "--engines", "torch", "--json")
+    assert result.code == 0, result.err
+    versus = json.loads(result.out)
     assert versus["networks"][0]["ratio"] == 1
     assert 0.3 < versus["networks"][1]["ratio"] < 3
 
 
 @pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime", "openvino"])
-def test_a_network_is_timed_in_each_engine(capsys, tiny_file, engine):
+def test_network_is_timed_in_each_engine(capsys, tiny_file, engine):
     if engine == "openvino":
         pytest.importorskip("openvino")
-    seen = run(capsys, "measure", tiny_file, "--engines", engine, "--json")
-    assert seen.code == 0, seen.err
-    (measured,) = json.loads(seen.out)
+    result = run(capsys, "measure", tiny_file, "--engines", engine, "--json")
+    assert result.code == 0, result.err
+    (measured,) = json.loads(result.out)
     assert measured["median_ms"] > 0
     assert measured["low_ms"] <= measured["median_ms"] <= measured["high_ms"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ((), "nothing to measure"),
         (("mobilenet_v2", "--engines", "onnxruntim"), 'there is no engine "onnxruntim"; did you mean'),
@@ -128,5 +128,5 @@ def test_a_network_is_timed_in_each_engine(capsys, tiny_file, engine):
         (("mobilenet_v9",), "is not a network"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(capsys, words, said):
-    assert said in refused(capsys, "measure", *words)
+def test_invalid_measurements_are_rejected(capsys, words, message):
+    assert message in refused(capsys, "measure", *words)

@@ -10,7 +10,7 @@ from triscale.measure.latency import measure_latency, torch_threads
 from triscale.results.latency import Measurement
 
 
-def test_a_measurement_knows_how_it_was_taken():
+def test_measurement_records_protocol():
     calls = []
     made = measure_latency(
         lambda: calls.append(time.sleep(0.002)),
@@ -28,22 +28,22 @@ def test_a_measurement_knows_how_it_was_taken():
     assert Measurement.from_json(made.to_json()) == made
 
 
-def test_threads_are_put_back_even_after_an_error():
+def test_threads_are_restored_after_error():
     before = torch.get_num_threads()
-    seen = []
+    result = []
 
     def fail() -> None:
         with torch_threads(before + 1):
-            seen.append(torch.get_num_threads())
+            result.append(torch.get_num_threads())
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
-    assert seen == [before + 1]
+    assert result == [before + 1]
     assert torch.get_num_threads() == before
 
 
-def test_a_machine_names_its_parts_but_no_person():
+def test_machine_describes_hardware_without_user_name():
     here = machine()
     assert here.cores >= 1
     assert dict(here.packages)["torch"] == torch.__version__

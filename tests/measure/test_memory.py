@@ -40,34 +40,34 @@ def of_a_step(network):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_forecast_of_a_training_step_is_within_a_tenth(name):
+def test_training_memory_estimate_is_within_10_percent(name):
     counted = training_memory(build(small(name)), BATCH, SIDE, optimizer_values=2)
-    held, beside = of_a_step(small(name))
-    assert counted.total_bytes == pytest.approx(held + beside, rel=0.1)
+    held, peak = of_a_step(small(name))
+    assert counted.total_bytes == pytest.approx(held + peak, rel=0.1)
 
 
-def test_it_is_near_without_our_kernels_too(monkeypatch):
+def test_training_memory_estimate_holds_without_native_kernels(monkeypatch):
     """Torch's own depthwise convolutions take more beside the maps than ours do."""
     monkeypatch.setattr(chain, "_native", chain._portable)
     counted = training_memory(build(small("efficientnet_b0")), BATCH, SIDE, optimizer_values=2)
-    held, beside = of_a_step(small("efficientnet_b0"))
-    assert counted.total_bytes == pytest.approx(held + beside, rel=0.15)
+    held, peak = of_a_step(small("efficientnet_b0"))
+    assert counted.total_bytes == pytest.approx(held + peak, rel=0.15)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_forecast_of_a_call_is_within_a_tenth(name):
+def test_inference_memory_estimate_is_within_10_percent(name):
     counted = inference_memory(build(small(name)), BATCH, SIDE)
     model = build(small(name)).eval().to(memory_format=torch.channels_last)
     with torch.inference_mode():
         model(noise())
-        beside = most_allocated(lambda: model(noise()))
+        peak = most_allocated(lambda: model(noise()))
     held = sum(value.nbytes for value in model.state_dict().values())
-    assert counted.total_bytes == pytest.approx(held + beside, rel=0.1)
+    assert counted.total_bytes == pytest.approx(held + peak, rel=0.1)
     # The maps alone, too: of a ResNet's memory most is weights, which are easily counted.
-    assert counted.activation_bytes == pytest.approx(beside, rel=0.1)
+    assert counted.activation_bytes == pytest.approx(peak, rel=0.1)
 
 
-def test_maps_grow_with_the_batch_and_weights_do_not():
+def test_activation_memory_grows_with_batch():
     one, eight = (inference_memory(build(small("mobilenet_v2")), batch, SIDE) for batch in (1, 8))
     assert one.state_bytes == eight.state_bytes
     assert eight.activation_bytes == pytest.approx(8 * one.activation_bytes, rel=0.02)

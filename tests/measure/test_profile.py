@@ -48,9 +48,9 @@ def made_up(figures):
     return sum(prices[name] * value for name, value in figures.items()) + 1e-6
 
 
-def fake_timer(seen):
+def fake_timer(result):
     def timer(probes):
-        seen.extend(probe.name for probe in probes)
+        result.extend(probe.name for probe in probes)
         return [(made_up(probe.figures), 3.0) for probe in probes]
 
     return timer
@@ -63,14 +63,14 @@ def profile(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [*BASELINES, "efficientnet_b4", "resnet101"])
-def test_figures_add_up_to_the_exact_macs(name):
+def test_features_sum_to_exact_macs(name):
     network = get(name)
     figures = figures_of(network)
     macs = sum(figures.get(key, 0) for key in COUNTED) + figures["linear.weights"] + figures.get("vector.weights", 0)
     assert round(macs * 1e6) == count_network(network).macs
 
 
-def test_figures_of_a_small_network_by_hand():
+def test_features_of_small_network_match_hand_count():
     figures = figures_of(get("mobilenet_v1"))
     assert figures["run.count"] == figures["linear.count"] == figures["mean.count"] == 1
     assert figures["depthwise3.count"] == figures["pointwise.count"] == 13
@@ -85,7 +85,7 @@ def test_figures_of_a_small_network_by_hand():
     assert figures["linear.weights"] * 1e6 == 1024 * 1000
 
 
-def test_the_fit_recovers_a_made_up_device(profile):
+def test_fit_recovers_synthetic_device(profile):
     _, found = profile
     assert found.predictor.error_90 < 0.01
     for name in BASELINES:
@@ -93,7 +93,7 @@ def test_the_fit_recovers_a_made_up_device(profile):
         assert predict(found.predictor, network) == pytest.approx(made_up(figures_of(network)), rel=0.02)
 
 
-def test_a_few_wild_timings_do_no_harm(profile):
+def test_fit_is_robust_to_outliers(profile):
     _, found = profile
     rng = random.Random(2)
     wild = tuple(
@@ -105,7 +105,7 @@ def test_a_few_wild_timings_do_no_harm(profile):
     assert fit_predictor(found.model_copy(update={"timings": wild})).error_90 < 0.05
 
 
-def test_a_device_that_slows_down_meanwhile_is_seen_through(profile):
+def test_fit_is_robust_to_changing_device_speed(profile):
     _, found = profile
     rng = random.Random(3)
     slowed = []
@@ -117,57 +117,62 @@ def test_a_device_that_slows_down_meanwhile_is_seen_through(profile):
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_a_larger_member_is_never_predicted_to_be_faster(profile, name):
+def test_larger_family_member_is_never_predicted_faster(profile, name):
     _, found = profile
     times = [predict(found.predictor, scaled(name, phi / 2)) for phi in range(-8, 5)]
     assert times == sorted(times)
 
 
-def test_files_survive(profile):
+def test_profile_round_trips(profile):
     file, found = profile
     assert DeviceProfile.load(file) == found
     assert load_predictor(file) == found.predictor
 
 
-def test_a_profile_that_goes_on_times_nothing_twice(tmp_path):
-    seen, file, probes = [], tmp_path / "profile.json", PROBES[: 2 * TOGETHER + 5]
+def test_resumed_profile_does_not_repeat_timings(tmp_path):
+    result, file, probes = [], tmp_path / "profile.json", PROBES[: 2 * TOGETHER + 5]
     with pytest.raises(Interrupted, match="resumes"):
         make_profile(
-            file, "torch", 1, ExecutionContext(should_stop=lambda: len(seen) > 0), probes=probes, timer=fake_timer(seen)
+            file,
+            "torch",
+            1,
+            ExecutionContext(should_stop=lambda: len(result) > 0),
+            probes=probes,
+            timer=fake_timer(result),
         )
-    assert len(seen) == TOGETHER
+    assert len(result) == TOGETHER
     with pytest.raises(RecordError, match="not finished"):
         load_predictor(file)
     with pytest.raises(JobError, match="too few"):  # There are no whole networks among these.
-        make_profile(file, "torch", 1, ExecutionContext(), probes=probes, timer=fake_timer(seen))
-    assert Counter(seen) == Counter(probe.name for probe in probes)
+        make_profile(file, "torch", 1, ExecutionContext(), probes=probes, timer=fake_timer(result))
+    assert Counter(result) == Counter(probe.name for probe in probes)
     with pytest.raises(UserError, match="threads 1, not 2"):
-        make_profile(file, "torch", 2, ExecutionContext(), probes=probes, timer=fake_timer(seen))
+        make_profile(file, "torch", 2, ExecutionContext(), probes=probes, timer=fake_timer(result))
     with pytest.raises(UserError, match="engine torch, not onnxruntime"):
-        make_profile(file, "onnxruntime", 1, ExecutionContext(), probes=probes, timer=fake_timer(seen))
+        make_profile(file, "onnxruntime", 1, ExecutionContext(), probes=probes, timer=fake_timer(result))
 
 
-def test_names_of_what_is_timed_are_unique_and_the_networks_held_out_have_no_part_in_the_fit():
+def test_probes_have_unique_names_and_held_out_networks_are_not_fitted():
     assert len({probe.name for probe in PROBES}) == len(PROBES)
     figures = {role: [probe.figures for probe in PROBES if probe.role == role] for role in ("whole", "held out")}
     assert len(figures["held out"]) >= 10
     assert not any(held in figures["whole"] for held in figures["held out"])
 
 
-def test_ratios_are_taken_within_a_round():
+def test_ratios_are_computed_within_rounds():
     clock = iter(range(10**9))
-    (own, beside), (other, _) = time_with_reference(
+    (own, reference), (other, _) = time_with_reference(
         [(lambda: next(clock), 0.0), (lambda: [next(clock) for _ in range(3)], 0.0)],
         lambda: next(clock),
         lambda: next(clock) / 1e3,
         rounds=2,
     )
-    assert (own, beside, other) == pytest.approx((2, 2, 4))
+    assert (own, reference, other) == pytest.approx((2, 2, 4))
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0@32", "resnet18@32"])
 @pytest.mark.stress
-def test_the_graph_that_is_timed_has_the_operations_that_torch_exports(tmp_path, name):
+def test_timed_graph_has_operations_of_torch_export(tmp_path, name):
     network = get(name)
     onnx.save(traced(build_part(lower(network)).eval(), network.resolution), tmp_path / "exported.onnx")
     counts = []
@@ -189,7 +194,7 @@ def test_the_graph_that_is_timed_has_the_operations_that_torch_exports(tmp_path,
     assert counts[0] == counts[1]
 
 
-def test_parts_run_and_put_out_what_the_tree_says():
+def test_part_graphs_match_torch_modules():
     for probe in random.Random(0).sample([probe for probe in PROBES if probe.role == "part"], 20):
         image = torch.zeros(1, probe.shape.channels, probe.shape.side, probe.shape.side)
         session = onnxruntime.InferenceSession(
@@ -202,7 +207,7 @@ def test_parts_run_and_put_out_what_the_tree_says():
         assert found.shape[1] == probe.node.out.channels
 
 
-def test_what_is_absent_from_a_predictor_takes_no_time():
+def test_missing_features_have_zero_latency():
     timing = Timing(name="x", role="part", figures={"run.count": 1.0}, milliseconds=1.0, beside=1.0)
     predictor = fit_predictor(
         DeviceProfile(
@@ -219,7 +224,7 @@ def test_what_is_absent_from_a_predictor_takes_no_time():
     assert predict_figures(predictor, {"run.count": 2.0, "add.count": 5.0}) == pytest.approx(2.0)
 
 
-def test_a_folder_for_another_device_comes_back_as_a_profile(tmp_path):
+def test_exported_plan_is_imported_as_profile(tmp_path):
     by_role = {role: [probe for probe in PROBES if probe.role == role][:1] for role in ("part", "whole", "held out")}
     probes = [probe for chosen in by_role.values() for probe in chosen]
     folder = tmp_path / "plan"
@@ -246,7 +251,7 @@ def test_a_folder_for_another_device_comes_back_as_a_profile(tmp_path):
         import_times(folder, tmp_path / "profile.json", probes)
 
 
-def test_shared_weights_change_no_shape(tmp_path):
+def test_shared_weights_keep_output_shape(tmp_path):
     shared = SharedWeights()
     probe = next(probe for probe in PROBES if probe.role == "whole" and probe.name.startswith("efficientnet_b0"))
     (tmp_path / "graph.onnx").write_bytes(timed_graph(probe.node, probe.shape, shared).SerializeToString())
@@ -260,7 +265,7 @@ def test_shared_weights_change_no_shape(tmp_path):
     assert 1e-10 < np.abs(found).max() < 1e10
 
 
-def test_a_restless_device_is_noticed(profile):
+def test_noisy_device_is_reported(profile):
     _, found = profile
     assert measurement_noise(found) == 0
     slowed = [

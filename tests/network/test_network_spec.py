@@ -25,7 +25,7 @@ SMALL = Network(
 
 
 @pytest.mark.parametrize("block", [MBConv, Separable, Bottleneck, Basic, Conv])
-def test_even_kernels_are_refused(block):
+def test_even_kernels_are_rejected(block):
     with pytest.raises(ValidationError, match="odd side"):
         block(kernel=4)
 
@@ -49,13 +49,13 @@ def test_networks_are_frozen_and_strict():
         ({"name": ""}, '"name"'),
     ],
 )
-def test_a_wrong_change_says_what_is_wrong(changes, message):
+def test_invalid_replace_reports_error(changes, message):
     with pytest.raises(RecordError, match=message) as caught:
         SMALL.replace(**changes)
     assert "the changed small" in str(caught.value)
 
 
-def test_a_resolution_far_below_the_strides_is_refused():
+def test_resolution_far_below_total_stride_is_rejected():
     with pytest.raises(RecordError, match=r"10 px is too small.*multiply to 32; use at least 16 px"):
         get("efficientnet_b0").replace(resolution=10)
     assert get("efficientnet_b0").replace(resolution=16).resolution == 16
@@ -68,7 +68,7 @@ def test_strides_and_blocks_are_counted(name, stride, blocks):
     assert (get(name).total_stride, get(name).num_blocks) == (stride, blocks)
 
 
-def test_structure_ignores_the_name_and_nothing_else():
+def test_structure_ignores_only_the_name():
     assert SMALL.structure == SMALL.replace(name="other").structure
     for changes in (
         {"classes": 11},
@@ -84,7 +84,7 @@ def test_published_structures_differ():
     assert len({get(name).structure for name in names()}) == len(names())
 
 
-def test_names_in_the_tree():
+def test_tree_nodes_have_expected_names():
     root = lower(SMALL)
     assert [name for name, _ in tree.children(root)][:: len(root.stages) + 1] == ["stem", "head"]
     assert [name for name, _ in tree.children(root.stages[0])] == ["blocks.0", "blocks.1"]
@@ -95,7 +95,7 @@ def test_names_in_the_tree():
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "resnet50", "mobilenet_v2"])
-def test_a_walk_visits_every_node_once_with_its_shape_in_both_orders(name):
+def test_walk_visits_every_node_once_with_its_shape(name):
     root = lower(get(name))
     before, after = list(tree.walk(root)), list(tree.walk(root, parents_last=True))
     assert before[0].path == after[-1].path == ""
@@ -110,14 +110,14 @@ def test_a_walk_visits_every_node_once_with_its_shape_in_both_orders(name):
                 pass
 
 
-def test_paths_tell_block_and_stage():
+def test_paths_contain_block_and_stage():
     assert tree.block_path("stages.3.blocks.1.expand.conv") == "stages.3.blocks.1"
     assert (tree.stage_path("stages.3.blocks.1"), tree.stage_number("stages.3.blocks.1")) == ("stages.3", 3)
     assert (tree.stage_path("head.classifier"), tree.stage_number("head.classifier")) == ("head", None)
     assert tree.block_paths(lower(SMALL))[:2] == ("stages.0.blocks.0", "stages.0.blocks.1")
 
 
-def test_a_grouped_convolution_is_not_depthwise():
+def test_grouped_convolution_is_not_depthwise():
     def convolution(inputs: int, outputs: int, groups: int) -> tree.Convolution:
         return tree.Convolution(inputs, outputs, 3, 1, groups, False, "same", 8)
 
@@ -130,13 +130,13 @@ def test_a_grouped_convolution_is_not_depthwise():
     assert part_figures(part, tree.Shape(8, 8))["dense.macs"] == pytest.approx(16 * 2 * 9 * 64 / 1e6)
 
 
-def test_a_block_is_not_activated_by_a_gate_function():
+def test_block_activation_must_not_be_sigmoid():
     with pytest.raises(ValidationError, match="sigmoid is the gate of squeeze-and-excitation"):
         MBConv(activation="sigmoid")
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_b4", "efficientnet_b7"])
-def test_drop_rates_rise_from_zero_and_never_reach_the_networks_rate(name):
+def test_drop_rates_rise_linearly_from_zero(name):
     network = get(name)
     number, rates = 0, {}
     for stage in lower(network).stages:
@@ -150,7 +150,7 @@ def test_drop_rates_rise_from_zero_and_never_reach_the_networks_rate(name):
     assert 0 not in rates
 
 
-def test_a_shortcut_is_projected_only_where_shapes_differ():
+def test_shortcut_is_projected_only_where_shapes_differ():
     projected = [block.shortcut is not None for stage in lower(get("resnet18")).stages for block in stage.blocks]
     assert projected == [False, False, True, False, True, False, True, False]
     assert [stage.blocks[0].shortcut is not None for stage in lower(get("resnet50")).stages] == [True] * 4
@@ -167,7 +167,7 @@ def test_a_shortcut_is_projected_only_where_shapes_differ():
         (Conv(), "conv k3 relu"),
     ],
 )
-def test_blocks_in_words(block, words):
+def test_blocks_are_described(block, words):
     assert describe_block(block) == words
 
 
@@ -179,11 +179,11 @@ def test_blocks_in_words(block, words):
         (2e12, "2.00T"), (3e15, "3000T"),
     ],
 )  # fmt: skip
-def test_counts_in_words(number, words):
+def test_counts_have_si_prefixes(number, words):
     assert si(number) == words
 
 
-def test_own_networks_are_named_as_functions():
+def test_custom_network_needs_function_path():
     own = CustomNetwork(name="mine", function="package.module:build")
     assert own.replace(depth=2.0).depth == 2.0
     assert own.structure == own.replace(name="other").structure != own.replace(width=2.0).structure

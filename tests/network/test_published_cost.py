@@ -30,7 +30,7 @@ def golden_networks() -> dict[str, Network]:
     return networks | {"efficientnet_l2 at 475 px": get("efficientnet_l2").replace(resolution=475)}
 
 
-def test_golden_costs():
+def test_costs_match_golden_file():
     counted = {}
     for name, network in golden_networks().items():
         counted[name] = {figure: getattr(cost(network), figure) for figure in FIGURES}
@@ -55,7 +55,7 @@ EFFICIENTNETS = {
 
 
 @pytest.mark.parametrize("member", EFFICIENTNETS)
-def test_efficientnets_cost_what_the_literature_says(member):
+def test_efficientnet_costs_match_literature(member):
     network = get(f"efficientnet_{member}")
     counted = cost(network)
     figures = (counted.params, counted.buffers, counted.macs, counted.activations, network.num_blocks)
@@ -85,30 +85,30 @@ def test_efficientnets_cost_what_the_literature_says(member):
         ("resnet152", 60192808, 11513626624),
     ],
 )
-def test_other_families_cost_what_the_literature_says(name, params, macs):
+def test_other_family_costs_match_literature(name, params, macs):
     counted = cost(get(name))
     assert (counted.params, counted.macs) == (params, macs)
 
 
-def test_every_published_network_has_a_typed_figure_here():
+def test_every_published_network_has_an_expected_cost():
     typed = {f"efficientnet_{member}" for member in EFFICIENTNETS}
     assert len(typed) + 18 == len(names())
 
 
-def test_l2_at_475_px():
+def test_macs_of_l2_at_475_px():
     assert cost(get("efficientnet_l2").replace(resolution=475)).macs == 170892857680
 
 
 @pytest.mark.parametrize(("classes", "params"), [(100, 4135648), (10, 4020358)])
-def test_b0_with_other_classes(classes, params):
+def test_b0_params_with_other_classes(classes, params):
     assert cost(B0.replace(classes=classes)).params == params
 
 
-def test_b0_without_its_classifier():
+def test_b0_params_without_classifier():
     assert cost(B0).params - 1280 * 1000 - 1000 == 4007548
 
 
-def test_b3_without_the_rule_of_ninety_percent(monkeypatch):
+def test_ninety_percent_rule_only_affects_b3(monkeypatch):
     monkeypatch.setattr(apply, "MIN_WIDTH_RATIO", 0.0)
     without = {
         number: cost(scale_to(B0, depth=depth, width=width, resolution=224)).params
@@ -118,7 +118,7 @@ def test_b3_without_the_rule_of_ninety_percent(monkeypatch):
     assert without == {number: cost(get(f"efficientnet_b{number}")).params for number in without}
 
 
-def test_stem_and_head_widths():
+def test_stem_and_head_widths_match_published():
     widths = {name: (get(name).stem.width, get(name).head.width) for name in names() if "efficientnet_" in name}
     assert [widths[f"efficientnet_b{n}"] for n in range(9)] == [
         (32, 1280), (32, 1280), (32, 1408), (40, 1536), (48, 1792), (48, 2048), (56, 2304), (64, 2560), (72, 2816),
@@ -143,21 +143,21 @@ def ratio(depth: float, width: float, resolution: int) -> float:
         ((1.05, 1.15, 1.2), 269, 3.25),
     ],
 )
-def test_a_nominal_product_of_two_is_no_match_of_cost(scales, pixels, printed):
+def test_nominal_product_of_two_does_not_double_cost(scales, pixels, printed):
     depth, width, resolution = scales
     assert 1.8 < depth * width**2 * resolution**2 < 2.12
     assert abs(pixels - 224 * resolution) < 2
     assert round(ratio(depth, width, pixels), 2) == printed
 
 
-def test_macs_of_the_family_relative_to_b0():
+def test_family_macs_relative_to_b0():
     printed = [1.0, 1.78, 2.58, 4.74, 11.39, 26.61, 49.42, 97.83, 162.25]
     assert [
         round(count_network(get(f"efficientnet_b{n}")).macs / count_network(B0).macs, 2) for n in range(9)
     ] == printed
 
 
-def test_a_last_map_that_is_rounded_up_makes_macs_jump():
+def test_rounded_up_last_map_makes_macs_jump():
     assert ratio(1, 1, 291) > 1.09 * ratio(1, 1, 288)
     assert ratio(1, 1, 288) == pytest.approx((288 / 224) ** 2, rel=0.01)
 
@@ -186,33 +186,33 @@ def test_a_last_map_that_is_rounded_up_makes_macs_jump():
         ("efficientnet_b0", 1.4, 1.2, 291, 1.800),
     ],
 )
-def test_scaled_networks_of_tables_3_and_7(name, depth, width, pixels, billions):
+def test_scaled_networks_match_tables_3_and_7(name, depth, width, pixels, billions):
     scaled = scale_to(get(name), depth=depth, width=width, resolution=pixels)
     digits = 2 if billions == 2.24 else 3
     assert round(cost(scaled).macs / 1e9, digits) == billions
 
 
-def test_resnet50_of_the_compound_row_of_table_3():
+def test_compound_resnet50_matches_table_3():
     # The row's coefficients were inferred, and 16.63 G rounds the inner widths by themselves.
     scaled = scale_to(get("resnet50"), depth=1.44, width=1.21, resolution=299)
     assert cost(scaled).macs / 1e9 == pytest.approx(16.63, rel=0.01)
 
 
-def test_conventions_of_counting_differ_by_their_terms():
+def test_macs_conventions_are_ordered():
     for network in golden_networks().values():
         figures = cost(network)
         assert figures.macs < figures.macs_with_bias < figures.macs_with_norm < 1.2 * figures.macs
         assert figures.size_bytes == 4 * (figures.params + figures.buffers)
 
 
-def test_biases_of_b0_are_those_of_gates_and_classifier():
+def test_b0_biases_are_in_squeeze_excitation_and_classifier():
     inputs = [32, 16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112, 192, 192, 192, 192]
     hidden = [32, *(6 * width for width in inputs[1:])]
     counted = cost(B0)
     assert counted.macs_with_bias - counted.macs == sum(hidden) + sum(width // 4 for width in inputs) + 1000
 
 
-def test_parts_add_up_to_the_whole():
+def test_stage_costs_sum_to_total():
     for network in golden_networks().values():
         counted = cost(network)
         for figure in FIGURES:
@@ -220,7 +220,7 @@ def test_parts_add_up_to_the_whole():
         assert tuple(count_network(network))[:3] == (counted.params, counted.buffers, counted.macs)
 
 
-def test_shapes_of_the_parts():
+def test_stage_shapes_match():
     stages = cost(B0).stages
     assert [stage.name for stage in stages] == ["stem", *(f"stages.{n}" for n in range(7)), "head"]
     assert [stage.channels for stage in stages] == [32, 16, 24, 40, 80, 112, 192, 320, 1000]
@@ -228,7 +228,7 @@ def test_shapes_of_the_parts():
     assert [stage.side for stage in cost(B0.replace(resolution=291)).stages] == [146, 146, 73, 37, 19, 19, 10, 10, 1]
 
 
-def test_l2_is_counted_in_whole_numbers_beyond_double_precision():
+def test_l2_cost_is_exact_integer():
     huge = get("efficientnet_l2").replace(resolution=200_000)
     macs = cost(huge).macs
     assert isinstance(macs, int)

@@ -22,7 +22,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_maps_have_the_published_channels_and_the_side_of_their_reduction(name: str) -> None:
+def test_feature_maps_have_published_channels_and_size(name: str) -> None:
     published = PUBLISHED[name]
     made = backbone(ts.get(name).replace(resolution=64), tuple(published)).eval()
     with torch.inference_mode():
@@ -35,7 +35,7 @@ def test_maps_have_the_published_channels_and_the_side_of_their_reduction(name: 
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "resnet18", "mnasnet_a1"])
-def test_maps_are_those_that_the_classifier_appends(name: str) -> None:
+def test_feature_maps_match_classifier_features(name: str) -> None:
     torch.manual_seed(0)
     model = ts.build(ts.get(name).replace(resolution=64)).eval()
     images = torch.randn(2, 3, 64, 64)
@@ -48,7 +48,7 @@ def test_maps_are_those_that_the_classifier_appends(name: str) -> None:
     assert len(maps) == 4
 
 
-def test_what_lies_behind_the_last_map_is_left_out_and_weights_are_shared() -> None:
+def test_later_layers_are_omitted_and_weights_are_shared() -> None:
     model = ts.build(ts.get("efficientnet_b0"))
     made = backbone(model, (16,))
     assert made.out_channels == 112
@@ -57,7 +57,7 @@ def test_what_lies_behind_the_last_map_is_left_out_and_weights_are_shared() -> N
     assert kept == {id(parameter) for parameter in model.parameters()} - {id(parameter) for parameter in behind}
 
 
-def test_a_reduction_that_is_not_there_is_refused(tiny: Network) -> None:
+def test_missing_reduction_is_rejected(tiny: Network) -> None:
     with pytest.raises(ts.NetworkError, match=r"resnet50 has no map at reduction 2, 64: it has maps at 4, 8, 16, 32"):
         backbone(ts.get("resnet50"), (2, 4, 64))
     with pytest.raises(ts.NetworkError, match=r"tiny has no reduction given; .* maps at 2, 4"):
@@ -91,19 +91,19 @@ def learns_and_predicts(detector: torch.nn.Module) -> None:
     moved = [name for name, value in detector.named_parameters() if not torch.equal(value, before[name])]
     assert any("reduction_" in name for name in moved)
     with torch.inference_mode():
-        found = detector.eval()(images)
-    assert [set(item) for item in found] == [{"boxes", "labels", "scores"}] * 2
+        result = detector.eval()(images)
+    assert [set(item) for item in result] == [{"boxes", "labels", "scores"}] * 2
 
 
 SIZES = {"min_size": 64, "max_size": 96}
 
 
-def test_faster_rcnn_with_torchvision_s_pyramid_learns_and_predicts(small: Network) -> None:
+def test_faster_rcnn_with_torchvision_fpn_learns_and_predicts(small: Network) -> None:
     anchors = AnchorGenerator(((8,), (16,), (32,), (48,), (64,)), ((0.5, 1.0, 2.0),) * 5)
     learns_and_predicts(FasterRCNN(with_pyramid(backbone(small)), num_classes=3, rpn_anchor_generator=anchors, **SIZES))
 
 
-def test_retinanet_with_torchvision_s_pyramid_learns_and_predicts(small: Network) -> None:
+def test_retinanet_with_torchvision_fpn_learns_and_predicts(small: Network) -> None:
     anchors = AnchorGenerator(((8,), (16,), (32,), (64,)), ((0.5, 1.0, 2.0),) * 4)
     made = with_pyramid(backbone(small, (8, 16, 32)))
     learns_and_predicts(RetinaNet(made, num_classes=3, anchor_generator=anchors, **SIZES))

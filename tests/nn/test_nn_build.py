@@ -31,7 +31,7 @@ SMALL = Network(
 )
 
 
-def test_parameters_are_named_after_the_structure():
+def test_parameter_names_follow_structure():
     norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
     def convolution(name: str) -> list[str]:
@@ -49,7 +49,7 @@ def test_parameters_are_named_after_the_structure():
     assert list(build(SMALL).state_dict()) == expected
 
 
-def test_a_name_from_the_documentation():
+def test_documented_parameter_name_exists():
     with torch.device("meta"):
         state = build(get("efficientnet_b0")).state_dict()
     assert state["stages.3.blocks.1.expand.conv.weight"].shape == (480, 80, 1, 1)
@@ -67,24 +67,24 @@ def test_gradients_reach_every_parameter(name):
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "resnet18", "resnet50", "mnasnet_a1"])
-def test_channels_last_is_kept_to_the_end(name):
+def test_channels_last_is_preserved(name):
     model = build(get(name)).eval().to(memory_format=torch.channels_last)
     images = torch.randn(1, 3, 64, 64).to(memory_format=torch.channels_last)
     maps: list[Tensor] = []
     with torch.no_grad():
         logits = model(images, features=maps)
-        assert all(found.is_contiguous(memory_format=torch.channels_last) for found in maps if found.shape[-1] > 1)
+        assert all(result.is_contiguous(memory_format=torch.channels_last) for result in maps if result.shape[-1] > 1)
         torch.testing.assert_close(logits, model(images.contiguous()), rtol=1e-4, atol=1e-4)
 
 
-def test_sides_need_be_neither_square_nor_the_networks():
+def test_any_image_size_is_accepted():
     model = build(SMALL).eval()
     for shape in ((1, 3, 32, 32), (2, 3, 33, 47), (3, 3, 1, 5)):
         assert model(torch.randn(shape)).shape == (shape[0], 5)
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_torch_compiles_without_a_break(mode):
+def test_torch_compile_has_no_graph_break(mode):
     torch._dynamo.reset()
     model = build(SMALL)
     model.train(mode == "train")
@@ -96,7 +96,7 @@ def test_torch_compiles_without_a_break(mode):
     torch.testing.assert_close(compiled(images), model(images))
 
 
-def test_torch_compiles_stochastic_depth_without_a_break():
+def test_torch_compile_of_stochastic_depth_has_no_graph_break():
     torch._dynamo.reset()
     model = build(SMALL).train()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
@@ -104,7 +104,7 @@ def test_torch_compiles_stochastic_depth_without_a_break():
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "resnet18"])
-def test_torch_exports(name):
+def test_torch_export_works(name):
     model = build(get(name)).eval()
     images = torch.randn(2, 3, 64, 64)
     exported = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},))
@@ -127,13 +127,13 @@ def test_features_at_each_reduction(name, channels):
         model = build(get(name)).eval()
         maps: list[Tensor] = []
         model(torch.empty(2, 3, 224, 224), features=maps)
-    assert tuple(found.shape[1] for found in maps) == channels
+    assert tuple(result.shape[1] for result in maps) == channels
     finest = 4 if name == "resnet50" else 2
     reductions = [finest * 2**number for number in range(len(channels) - 1)]
-    assert [224 // found.shape[-1] for found in maps] == [*reductions, 32]
+    assert [224 // result.shape[-1] for result in maps] == [*reductions, 32]
 
 
-def test_asking_for_features_changes_no_logit():
+def test_returning_features_does_not_change_logits():
     model = build(SMALL).eval()
     images = torch.randn(2, 3, 32, 32)
     maps: list[Tensor] = []
@@ -141,7 +141,7 @@ def test_asking_for_features_changes_no_logit():
     torch.testing.assert_close(model.head.classify(maps[-1]), model(images))
 
 
-def test_convolutions_are_drawn_with_variance_2_over_fan_out():
+def test_convolutions_are_initialized_with_variance_2_over_fan_out():
     torch.manual_seed(0)
     model = build(get("efficientnet_b0"))
     depthwise = 0
@@ -159,7 +159,7 @@ def test_convolutions_are_drawn_with_variance_2_over_fan_out():
     assert depthwise == 16
 
 
-def test_the_classifier_and_norms_are_drawn_as_published():
+def test_classifier_and_norms_have_published_initialization():
     torch.manual_seed(0)
     model = build(get("efficientnet_b0"))
     weight, bound = model.head.classifier.weight, 1 / math.sqrt(1000)
@@ -173,7 +173,7 @@ def test_the_classifier_and_norms_are_drawn_as_published():
             assert not module.bias.any()
 
 
-def test_the_same_seed_gives_the_same_weights():
+def test_same_seed_gives_the_same_weights():
     states = []
     for _ in range(2):
         torch.manual_seed(5)
@@ -182,7 +182,7 @@ def test_the_same_seed_gives_the_same_weights():
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_b1", "mnasnet_a1"])
-def test_drop_rates_are_i_over_n(name):
+def test_drop_rates_increase_linearly(name):
     network = get(name)
     with torch.device("meta"):
         model = build(network)
@@ -193,7 +193,7 @@ def test_drop_rates_are_i_over_n(name):
             assert block.drop_rate == pytest.approx(network.drop_path * number / len(blocks))
 
 
-def test_dropout_acts_before_the_classifier_in_training_only():
+def test_dropout_is_applied_before_classifier_in_training_only():
     model = build(SMALL)
     assert model.head.vector_names == ("pool", "dropout", "classifier")
     assert model.head.dropout.p == 0.2
@@ -204,7 +204,7 @@ def test_dropout_acts_before_the_classifier_in_training_only():
 
 
 @pytest.mark.parametrize("name", [name for name in names() if name not in ("efficientnet_b8", "efficientnet_l2")])
-def test_residual_blocks_of_module_and_tree_agree(name):
+def test_residual_blocks_match_tree(name):
     network = get(name)
     with torch.device("meta"):
         built = [isinstance(block, ResidualBlock) for stage in build(network).stages for block in stage.blocks]
@@ -212,7 +212,7 @@ def test_residual_blocks_of_module_and_tree_agree(name):
 
 
 @pytest.mark.parametrize("name", [name for name in names() if name not in ("efficientnet_b8", "efficientnet_l2")])
-def test_the_walk_names_every_module_that_has_parameters(name):
+def test_walk_yields_every_module_with_parameters(name):
     network = get(name)
     with torch.device("meta"):
         model = build(network)

@@ -96,7 +96,7 @@ def assert_agree(modules: list[nn.Module], maps: Tensor, tolerance: float = 2e-5
     kind=st.sampled_from(KINDS),
     first=st.sampled_from(["nothing", "pointwise"]),
 )
-def test_depthwise_convolutions(images, height, width, channels, kernel, stride, padding, kind, first):
+def test_depthwise_chain_matches_torch(images, height, width, channels, kernel, stride, padding, kind, first):
     if images * -(-height // stride) * -(-width // stride) < 2:
         images = 2
     modules = unit(channels, channels, kernel, stride, channels, padding, kind)
@@ -116,7 +116,7 @@ def test_depthwise_convolutions(images, height, width, channels, kernel, stride,
     kernel=st.sampled_from([1, 3]),
     stride=st.integers(1, 2),
 )
-def test_chains_of_full_convolutions_with_gates(images, side, widths, kind, gated, kernel, stride):
+def test_convolution_chain_with_squeeze_excitation_matches_torch(images, side, widths, kind, gated, kernel, stride):
     modules: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
         modules += unit(inputs, outputs, kernel, stride if not modules else 1, 1, "same", kind)
@@ -127,7 +127,7 @@ def test_chains_of_full_convolutions_with_gates(images, side, widths, kind, gate
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_lite0", "mobilenet_v1", "mnasnet_a1", "resnet18"])
 @pytest.mark.stress
-def test_networks(name, operations):
+def test_networks_match_torch(name, operations):
     torch.manual_seed(0)
     network = get(name).replace(classes=4, resolution=64, dropout=0.0, drop_path=0.0)
     model = build(network).train()
@@ -153,7 +153,7 @@ def test_networks(name, operations):
 
 
 @pytest.mark.parametrize("kind", ["none", "silu"])
-def test_gradients_are_those_of_finite_differences(kind):
+def test_gradients_match_finite_differences(kind):
     modules = unit(3, 6, 1, 1, 1, "same", kind) + unit(6, 6, 3, 2, 6, "same", kind) + [se(6)]
     body = Chained(*drawn([*modules, *unit(6, 4, 1, 1, 1, "same", "none")], 0)).double()
     maps = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
@@ -176,7 +176,7 @@ def saved_bytes(model: nn.Module, images: Tensor) -> int:
     return sum(kept.values())
 
 
-def test_about_one_tensor_is_kept_for_each_convolution(operations):
+def test_one_tensor_per_convolution_is_saved_for_backward(operations):
     network = get("efficientnet_b0").replace(resolution=96, dropout=0.0, drop_path=0.0)
     images = torch.randn(2, 3, 96, 96).to(memory_format=torch.channels_last)
     ours = saved_bytes(build(network).train(), images)
@@ -185,7 +185,7 @@ def test_about_one_tensor_is_kept_for_each_convolution(operations):
     assert ours < 1.35 * 4 * len(images) * cost(network).activations
 
 
-def test_memory_formats_and_strides_of_the_input_change_nothing(operations):
+def test_input_memory_format_does_not_change_result(operations):
     modules = drawn(unit(8, 8, 3, 1, 8, "same", "silu"), 0)
     maps = torch.randn(3, 8, 6, 5)
     apart = torch.randn(3, 16, 6, 10)
@@ -202,7 +202,7 @@ def test_memory_formats_and_strides_of_the_input_change_nothing(operations):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_not_finite_stays_so(kind, value, operations):
+def test_nonfinite_values_propagate(kind, value, operations):
     modules = drawn(unit(4, 8, 1, 1, 1, "same", kind) + unit(8, 8, 3, 1, 8, "same", kind) + [se(8)], 0)
     maps = torch.randn(4, 4, 6, 6)
     maps[1, 2, 3, 4] = value
@@ -212,7 +212,7 @@ def test_what_is_not_finite_stays_so(kind, value, operations):
     assert not found["1.running_var"].isfinite().all()
 
 
-def test_one_value_per_channel_is_torchs_error(operations):
+def test_one_value_per_channel_raises_error_of_torch(operations):
     modules = unit(3, 4, 3, 2, 1, "same", "silu")
     with pytest.raises(ValueError, match="more than 1 value per channel") as expected:
         nn.Sequential(*modules)(torch.randn(1, 3, 2, 2))
@@ -221,7 +221,7 @@ def test_one_value_per_channel_is_torchs_error(operations):
     assert str(found.value) == str(expected.value)
 
 
-def test_far_from_zero_the_variance_is_still_exact(operations):
+def test_variance_is_accurate_for_large_mean(operations):
     modules = unit(4, 4, 1, 1, 1, "same", "none")
     modules[0].weight.data.copy_(torch.eye(4)[:, :, None, None])
     maps = 1000 + torch.randn(8, 4, 9, 9)
@@ -230,7 +230,7 @@ def test_far_from_zero_the_variance_is_still_exact(operations):
     torch.testing.assert_close(modules[1].running_var.double(), expected, rtol=1e-3, atol=0)
 
 
-def test_a_batch_gives_the_same_bits_again_and_with_any_number_of_threads(tiny: Network):
+def test_result_is_bitwise_independent_of_threads(tiny: Network):
     def digest(threads: int) -> list[Tensor]:
         torch.set_num_threads(threads)
         torch.manual_seed(1)
@@ -245,7 +245,7 @@ def test_a_batch_gives_the_same_bits_again_and_with_any_number_of_threads(tiny: 
         assert all(torch.equal(a, b) for a, b in zip(runs[0], other, strict=True))
 
 
-def test_a_module_may_stand_twice_in_a_graph(operations):
+def test_module_can_be_used_twice(operations):
     modules = drawn(unit(6, 6, 3, 1, 6, "same", "silu"), 0)
     twice = modules + modules
     assert_agree_twice(twice)
@@ -268,7 +268,7 @@ def units_in(module: nn.Module) -> int:
     return sum(len(part) for part in chain._parts(list(chain._leaves([module]))) if isinstance(part, list))
 
 
-def test_other_norms_frozen_norms_and_hooked_modules_are_called_themselves(tiny: Network):
+def test_other_frozen_or_hooked_modules_are_not_fused(tiny: Network):
     model = build(tiny).train()
     block = model.stages[1].blocks[0]
     assert units_in(block) == 3
@@ -305,7 +305,7 @@ def test_frozen_weights_get_no_gradient(operations):
     }
 
 
-def test_copies_pickles_and_modes(tiny: Network, operations):
+def test_chain_supports_deepcopy_pickle_and_eval(tiny: Network, operations):
     torch.manual_seed(0)
     model = build(tiny.replace(dropout=0.0, drop_path=0.0)).train()
     images = torch.randn(4, 3, 16, 16)
@@ -315,17 +315,17 @@ def test_copies_pickles_and_modes(tiny: Network, operations):
     stream.seek(0)
     copies = [copy.deepcopy(model), torch.load(stream, weights_only=False)]
     assert all(torch.equal(other(images), expected) for other in copies)
-    seen = int(model.stem.norm.num_batches_tracked)
+    result = int(model.stem.norm.num_batches_tracked)
     with torch.no_grad():
         assert torch.equal(model(images), expected)
     with torch.inference_mode():
         assert torch.equal(model(images), expected)
-    assert int(model.stem.norm.num_batches_tracked) == seen + 2
+    assert int(model.stem.norm.num_batches_tracked) == result + 2
     modules = nn.Sequential(*[copy.deepcopy(module) for module in model.stem]).eval()
     torch.testing.assert_close(model.eval().stem(images), modules(images))
 
 
-def test_bfloat16_under_autocast(tiny: Network):
+def test_autocast_to_bfloat16_is_supported(tiny: Network):
     torch.manual_seed(0)
     model = build(tiny.replace(dropout=0.0, drop_path=0.0)).train()
     other = copy.deepcopy(model)
@@ -343,7 +343,7 @@ def test_bfloat16_under_autocast(tiny: Network):
         assert (value.grad - expected.grad).abs().max().item() < 0.1 * scale + 0.02, name
 
 
-def test_an_observer_of_operations_sees_those_of_torch():
+def test_flop_counter_sees_torch_operations():
     network = get("mobilenet_v1").replace(resolution=64, classes=5)
     model = build(network).train()
     with FlopCounterMode(display=False) as counter:
@@ -353,7 +353,7 @@ def test_an_observer_of_operations_sees_those_of_torch():
         assert build(network).train()(torch.empty(2, 3, 64, 64)).shape == (2, 5)
 
 
-def test_the_native_kernels_are_in_use_here():
+def test_native_kernels_are_in_use():
     assert isinstance(chain._native(), Native)
 
 
@@ -362,13 +362,13 @@ def chain_of_three() -> nn.Sequential:
     return Chained(*drawn(modules, 7)).double()
 
 
-def test_gradients_can_be_differentiated_again():
+def test_second_derivatives_are_supported():
     body = chain_of_three()
     maps = torch.randn(2, 3, 5, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda maps, *_: body(maps), (maps, *body.parameters()), atol=1e-5)
 
 
-def test_the_gradient_under_create_graph_is_the_same_and_moves_the_statistics_once():
+def test_create_graph_gives_same_gradients_and_updates_stats_once():
     found = []
     whole = chain_of_three()
     for create_graph in (False, True):
@@ -380,7 +380,7 @@ def test_the_gradient_under_create_graph_is_the_same_and_moves_the_statistics_on
         torch.testing.assert_close(plain, again)
 
 
-def test_transforms_of_torch_func_see_plain_operations():
+def test_torch_func_transforms_use_torch_operations():
     # torch.func refuses statistics that are moved in place, whatever the module: it offers to take them away.
     body = torch.func.replace_all_batch_norm_modules_(chain_of_three())
     plain = nn.Sequential(*copy.deepcopy(list(body)))

@@ -62,27 +62,27 @@ def check(network: Network) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in names() if name not in LARGE])
-def test_published_networks(name):
+def test_cost_of_published_networks_matches_torch(name):
     check(get(name))
 
 
 @pytest.mark.parametrize("resolution", [97, 291])
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "mobilenet_v2", "resnet18", "resnet50"])
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
-def test_sides_that_strides_do_not_divide(name, padding, resolution):
+def test_cost_matches_torch_at_indivisible_resolutions(name, padding, resolution):
     check(get(name).replace(resolution=resolution, padding=padding))
 
 
 @pytest.mark.parametrize("block", [MBConv(kernel=7, se_ratio=0.1), Separable(), Bottleneck(), Basic(kernel=5), Conv()])
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
-def test_every_block(block, padding):
+def test_cost_of_every_block_matches_torch(block, padding):
     stages = (Stage(block=block, width=20, repeats=2), Stage(block=block, width=20, repeats=2, stride=3))
     stem = Stem(width=20, kernel=5, stride=2, max_pool=True)
     check(Network(name="odd", stem=stem, stages=stages, resolution=45, classes=7, padding=padding))
     check(Network(name="odd", stem=stem, stages=stages, head=Head(width=11), resolution=45, dropout=0.1))
 
 
-def test_fits_cost_what_an_independent_counter_says():
+def test_cost_of_fitted_networks_matches_torch():
     random_numbers = random.Random(0)
     for name in ("efficientnet_b0", "mobilenet_v2", "resnet50"):
         for _ in range(3):
@@ -101,7 +101,7 @@ TORCHVISION = {
 
 
 @pytest.mark.parametrize(("name", "theirs"), TORCHVISION.items())
-def test_torchvisions_modules_cost_the_same(name, theirs):
+def test_cost_matches_torchvision_modules(name, theirs):
     with torch.device("meta"):
         model = torchvision.models.get_model(theirs).eval()
     counted = cost(get(name))

@@ -89,7 +89,7 @@ def own(function: str, **fields: object) -> CustomNetwork:
     [("ours", "efficientnet_b0", 1.0, 1.0), ("ours", "efficientnet_b0", 1.4, 1.2), ("v1", "mobilenet_v1", 1.0, 0.5)],
 )
 @pytest.mark.parametrize("resolution", [97, 224])
-def test_a_traced_cost_is_the_exact_cost(function, name, depth, width, resolution):
+def test_traced_cost_equals_exact_cost(function, name, depth, width, resolution):
     traced = trace_cost(own(function, depth=depth, width=width, resolution=resolution, classes=10))
     network = scale_to(get(name), depth=depth, width=width, resolution=resolution).replace(classes=10)
     exact = cost(network)
@@ -102,7 +102,7 @@ def test_a_traced_cost_is_the_exact_cost(function, name, depth, width, resolutio
     assert parts["stages"].macs == exact.macs - stem.macs - head.macs
 
 
-def test_a_plain_module_is_counted():
+def test_plain_module_is_counted():
     traced = trace_cost(own("plain", resolution=32, classes=10))
     area = 16 * 16
     assert traced.params == 8 * 27 + 8 + 16 + 2 * 8 * 72 + 80 + 10
@@ -121,18 +121,18 @@ def test_a_plain_module_is_counted():
     assert (count_network.biased, count_network.normalized) == (area * 8 + 10, area * 8)
 
 
-def test_the_same_build_function_builds_both():
+def test_build_accepts_published_and_custom_networks():
     assert isinstance(build(own("ours")), Classifier)
     assert isinstance(build(own("plain")), nn.Sequential)
     assert build(own("plain", width=2.0, classes=4))[-1].weight.shape == (4, 16)
 
 
-def test_tracing_makes_no_weights():
+def test_tracing_allocates_no_weights():
     built = trace_cost(own("ours", depth=3.1, width=2.0, resolution=600))
     assert built.params == 66347960
 
 
-def test_an_own_network_is_fitted():
+def test_custom_network_is_fitted():
     baseline = own("plain", resolution=64, classes=10, total_stride=2)
     budget = Budget(macs=5e6, params=1e5)
     fit = fit_budget_traced(baseline, EFFICIENTNET, budget, trace_counts)
@@ -151,12 +151,12 @@ def test_an_own_network_is_fitted():
         ("number", "cannot be called as build"),
     ],
 )
-def test_a_function_that_does_not_build_is_told_apart(function, message):
+def test_invalid_build_function_is_reported(function, message):
     with pytest.raises(NetworkError, match=message):
         build(own(function))
 
 
-def test_a_module_that_is_not_there():
+def test_missing_module_is_reported():
     with pytest.raises(NetworkError, match="cannot find no_such_module:build"):
         build(CustomNetwork(name="own", function="no_such_module:build"))
 
@@ -169,6 +169,6 @@ def test_a_module_that_is_not_there():
         ("too_deep", "own_networks:too_deep cannot be counted at 64 px on the meta device"),
     ],
 )
-def test_a_module_that_cannot_be_counted_says_why(function, message):
+def test_untraceable_module_is_reported(function, message):
     with pytest.raises(NetworkError, match=message):
         trace_cost(own(function, resolution=64))

@@ -52,18 +52,18 @@ def convolved_by_hand(image: np.ndarray, weight: np.ndarray, stride: int) -> np.
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 13), st.integers(1, 13), kernels, strides)
-def test_same_convolution_is_that_of_the_reference(height, width, kernel, stride):
+def test_same_convolution_matches_reference(height, width, kernel, stride):
     generator = np.random.default_rng(height * 100 + width)
     image, weight = generator.normal(size=(height, width)), generator.normal(size=(kernel, kernel))
     layer = SameConv2d(1, 1, kernel, stride=stride, bias=False).double()
     layer.weight.data[0, 0] = torch.from_numpy(weight)
-    found = layer(torch.from_numpy(image)[None, None])[0, 0].detach().numpy()
-    np.testing.assert_allclose(found, convolved_by_hand(image, weight, stride), atol=1e-12)
+    result = layer(torch.from_numpy(image)[None, None])[0, 0].detach().numpy()
+    np.testing.assert_allclose(result, convolved_by_hand(image, weight, stride), atol=1e-12)
 
 
 @settings(max_examples=100, deadline=None)
 @given(sides, sides, kernels, strides)
-def test_sides_are_rounded_up_under_both_paddings(height, width, kernel, stride):
+def test_output_size_is_rounded_up_under_both_paddings(height, width, kernel, stride):
     expected = (math.ceil(height / stride), math.ceil(width / stride))
     images = torch.zeros(1, 2, height, width)
     for padding in ("same", "symmetric"):
@@ -74,7 +74,7 @@ def test_sides_are_rounded_up_under_both_paddings(height, width, kernel, stride)
 
 @settings(max_examples=100, deadline=None)
 @given(sides, kernels, strides)
-def test_same_padding_puts_the_surplus_at_the_end_and_never_more_than_needed(side, kernel, stride):
+def test_same_padding_puts_surplus_at_end(side, kernel, stride):
     padded = pad_same(torch.ones(1, 1, side, side), kernel, stride)[0, 0]
     surplus = padded.shape[0] - side
     assert surplus == max(0, (math.ceil(side / stride) - 1) * stride + kernel - side)
@@ -84,7 +84,7 @@ def test_same_padding_puts_the_surplus_at_the_end_and_never_more_than_needed(sid
     assert padded.sum() == side * side
 
 
-def test_paddings_differ_only_with_strides():
+def test_paddings_differ_only_for_strided_convolutions():
     def layer(padding: str, stride: int) -> nn.Conv2d:
         return convolution(Convolution(3, 4, 3, stride, 1, False, padding, 1))
 
@@ -99,13 +99,13 @@ def test_paddings_differ_only_with_strides():
 @pytest.mark.parametrize("side", [5, 6, 112])
 def test_same_max_pool_ignores_its_padding(side):
     images = -torch.rand(1, 2, side, side) - 1
-    found = SameMaxPool2d(3, 2)(images)
-    assert torch.isfinite(found).all()
-    assert (found < 0).all()
+    result = SameMaxPool2d(3, 2)(images)
+    assert torch.isfinite(result).all()
+    assert (result < 0).all()
     surplus = (math.ceil(side / 2) - 1) * 2 + 3 - side
     start = -(surplus // 2)
     window = images[0, 0, max(0, start) : start + 3, max(0, start) : start + 3]
-    assert found[0, 0, 0, 0] == window.max()
+    assert result[0, 0, 0, 0] == window.max()
 
 
 @pytest.mark.parametrize("side", [4, 5, 7, 8])
@@ -120,7 +120,7 @@ def test_same_average_pool_does_not_count_its_padding(side, stride):
         assert pooled[row, column] == pytest.approx(float(window.mean()))
 
 
-def test_a_gate_is_the_input_times_a_function_of_its_means():
+def test_squeeze_excitation_matches_numpy():
     torch.manual_seed(0)
     se = SqueezeExcitation(nn.Conv2d(6, 2, 1), nn.SiLU(), nn.Conv2d(2, 6, 1), nn.Sigmoid())
     images = torch.randn(3, 6, 5, 7)
@@ -133,7 +133,7 @@ def test_a_gate_is_the_input_times_a_function_of_its_means():
     np.testing.assert_allclose(se(images).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_global_pool_is_a_mean():
+def test_global_pool_is_mean():
     images = torch.randn(2, 3, 4, 5)
     torch.testing.assert_close(GlobalAvgPool2d()(images), images.reshape(2, 3, 20).mean(2))
 
@@ -141,12 +141,12 @@ def test_the_global_pool_is_a_mean():
 @pytest.mark.parametrize(
     ("kind", "function"), [("relu", F.relu), ("relu6", F.relu6), ("silu", F.silu), ("sigmoid", torch.sigmoid)]
 )
-def test_activations(kind, function):
+def test_activations_match_torch(kind, function):
     values = torch.linspace(-8, 8, 33)
     torch.testing.assert_close(activation(kind)(values.clone()), function(values))
 
 
-def test_samples_are_dropped_whole_and_the_rest_is_scaled():
+def test_stochastic_depth_drops_samples_and_scales_the_rest():
     torch.manual_seed(0)
     dropped = drop_samples(torch.ones(4000, 2, 3, 3), 0.2)
     per_sample = dropped.reshape(4000, -1)
@@ -157,7 +157,7 @@ def test_samples_are_dropped_whole_and_the_rest_is_scaled():
     assert values.mean().item() == pytest.approx(1, abs=5 * 0.5 / math.sqrt(4000))
 
 
-def test_stochastic_depth_acts_in_training_only():
+def test_stochastic_depth_is_active_in_training_only():
     torch.manual_seed(0)
     block = ResidualBlock({"twice": nn.Conv2d(1, 1, 1, bias=False)}, None, 0.5, None)
     block.twice.weight.data.fill_(2.0)
@@ -170,7 +170,7 @@ def test_stochastic_depth_acts_in_training_only():
     assert (block(images) == 3).all()
 
 
-def test_a_residual_adds_its_shortcut_then_activates():
+def test_residual_adds_shortcut_before_activation():
     block = ResidualBlock({"same": nn.Identity()}, nn.Conv2d(1, 1, 1, bias=False), 0.0, nn.ReLU())
     block.shortcut.weight.data.fill_(-3.0)
     assert (block(torch.ones(1, 1, 2, 2)) == 0).all()

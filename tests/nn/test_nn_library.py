@@ -51,7 +51,7 @@ def library_in(cache: Path) -> Path:
     return library
 
 
-def test_processes_that_start_together_compile_once(tmp_path):
+def test_concurrent_processes_compile_once(tmp_path):
     compiler = tmp_path / "bin" / "c++"
     compiler.parent.mkdir()
     log = tmp_path / "calls"
@@ -69,7 +69,7 @@ def test_processes_that_start_together_compile_once(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "digest missing", "digest cut"])
-def test_a_damaged_library_is_compiled_again(compiled, tmp_path, damage):
+def test_damaged_library_is_recompiled(compiled, tmp_path, damage):
     cache = tmp_path / "cache"
     shutil.copytree(compiled, cache)
     library = library_in(cache)
@@ -87,18 +87,18 @@ def test_a_damaged_library_is_compiled_again(compiled, tmp_path, damage):
     assert hashlib.sha256(library.read_bytes()).hexdigest() == digest.read_text()
 
 
-def test_without_a_compiler_the_cached_library_is_used(compiled):
+def test_cached_library_is_used_without_compiler(compiled):
     assert step(compiled, path="") == ("True True", "")
 
 
-def test_without_a_compiler_training_uses_torch_and_warns_once(tmp_path):
+def test_missing_compiler_falls_back_to_torch_with_one_warning(tmp_path):
     out, err = step(tmp_path, path="")
     assert out == "False True"
     assert err.count("no C++ compiler was found") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_a_compiler_that_fails_is_named_with_its_message(tmp_path):
+def test_failing_compiler_is_reported_with_its_message(tmp_path):
     compiler = tmp_path / "bin" / "c++"
     compiler.parent.mkdir()
     compiler.write_text('#!/bin/sh\necho "out of registers" >&2\nexit 1\n')
@@ -109,11 +109,11 @@ def test_a_compiler_that_fails_is_named_with_its_message(tmp_path):
     assert not list((tmp_path / "cache").glob("kernels-*.so*"))
 
 
-def test_a_compiler_can_be_chosen(tmp_path):
+def test_compiler_can_be_selected(tmp_path):
     out, err = step(tmp_path, CXX="no-such-compiler")
     assert out == "False True"
     assert "CXX=no-such-compiler" in err
 
 
-def test_native_kernels_can_be_switched_off(compiled):
+def test_native_kernels_can_be_disabled(compiled):
     assert step(compiled, TRISCALE_NATIVE="0") == ("False True", "")

@@ -27,7 +27,7 @@ def blocks_of(network):
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.kind)
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_a_block_adds_what_its_skip_says(block, padding, stride):
+def test_skip_connection_matches_setting(block, padding, stride):
     torch.manual_seed(0)
     none = build(network_of(block.model_copy(update={"skip": "none"}), stride=stride, padding=padding)).eval()
     images = torch.randn(2, 16, 14, 14)
@@ -47,13 +47,13 @@ def test_a_block_adds_what_its_skip_says(block, padding, stride):
 
 
 @pytest.mark.parametrize("skip", ["identity", "pool"])
-def test_nothing_is_added_where_widths_differ(skip):
+def test_no_skip_where_widths_differ(skip):
     first, second = blocks_of(network_of(MBConv(skip=skip), width=24))
     assert not isinstance(first, Residual)
     assert isinstance(second, Residual)
 
 
-def test_skips_train():
+def test_skips_have_gradients():
     model = build(network_of(MBConv(skip="pool"))).train()
     model(torch.randn(2, 3, 32, 32)).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())

@@ -94,18 +94,18 @@ def check(space: Space, network: Network) -> None:
         value.data = torch.zeros_like(here) if here.grad is None else here.grad
     for name, gradient in of_shared.slices(network).items():
         torch.testing.assert_close(gradient.detach(), gradients[name], rtol=1e-5, atol=1e-6)
-    found = sum(int(value.grad.count_nonzero()) for value in shared.parameters() if value.grad is not None)
-    assert found <= touched * 1.001
-    assert found >= touched * 0.999
+    result = sum(int(value.grad.count_nonzero()) for value in shared.parameters() if value.grad is not None)
+    assert result <= touched * 1.001
+    assert result >= touched * 0.999
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_a_member_computes_what_a_module_with_its_weights_does(chance):
+def test_member_matches_standalone_module(chance):
     check(LIGHT, LIGHT.network(drawn(LIGHT, chance.random)))
 
 
-def test_residual_members_have_projections_that_the_largest_lack():
+def test_residual_members_have_additional_projections():
     assert set(SHARED["residual"].projections) == {"0_basic", "0_bottleneck", "2_basic", "2_bottleneck"}
     narrow = RESIDUAL.smallest()
     names = SHARED["residual"].slices(narrow)
@@ -116,14 +116,14 @@ def test_residual_members_have_projections_that_the_largest_lack():
 
 @settings(max_examples=8, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_so_does_a_member_of_residual_blocks(chance):
+def test_residual_member_matches_standalone_module(chance):
     check(RESIDUAL, RESIDUAL.network(drawn(RESIDUAL, chance.random)))
 
 
 @pytest.mark.parametrize(
     ("operation", "skip"), [*product(["conv", "separable", "mbconv"], ["identity", "none", "pool"])]
 )
-def test_every_operation_and_skip_is_run(operation, skip):
+def test_every_operation_and_skip_matches_standalone_module(operation, skip):
     choices = {"operations": (operation,), "skips": (skip,)}
     space = make_space("one", SKELETON, Choices(options=(Options(**MENUS["mnasnet"].model_dump() | choices),)))
     for network in (space.smallest(), space.largest()):
@@ -131,7 +131,7 @@ def test_every_operation_and_skip_is_run(operation, skip):
         check(LIGHT, network)
 
 
-def test_the_first_corner_is_a_plain_module_with_statistics_of_its_own():
+def test_first_corner_trains_like_standalone_module():
     shared = supernet(LIGHT, fixed=(), samples=0)
     first, *others = shared.corners
     plain = build(first)
@@ -146,7 +146,7 @@ def test_the_first_corner_is_a_plain_module_with_statistics_of_its_own():
     assert torch.equal(shared.eval()(pictures()), plain.eval()(pictures()))
 
 
-def test_members_share_the_first_channels_and_blocks_and_the_middle_of_kernels():
+def test_members_share_first_channels_and_kernel_centers():
     shared = SHARED["light"]
     before, _ = SKELETON.stages
     small, large = (
@@ -176,7 +176,7 @@ def test_members_share_the_first_channels_and_blocks_and_the_middle_of_kernels()
     assert own.untyped_storage().data_ptr() != ours[f"{block}.project.conv.weight"].untyped_storage().data_ptr()
 
 
-def test_who_answers_is_a_function_of_the_seed():
+def test_sampled_members_depend_only_on_seed():
     shared = SHARED["light"].train()
 
     def answers(seed: int) -> torch.Tensor:
@@ -192,7 +192,7 @@ def test_who_answers_is_a_function_of_the_seed():
 
 
 @pytest.mark.parametrize("checkpoint_level", [1, 2])
-def test_what_is_computed_twice_to_save_memory_is_the_same(checkpoint_level):
+def test_recomputation_gives_identical_gradients(checkpoint_level):
     def step(level: int) -> list[torch.Tensor]:
         shared = supernet(LIGHT).train()
         torch.manual_seed(5)
@@ -204,7 +204,7 @@ def test_what_is_computed_twice_to_save_memory_is_the_same(checkpoint_level):
         assert torch.equal(one, other)
 
 
-def test_what_is_taken_out_stays_as_it_was():
+def test_extracted_network_is_independent():
     shared = supernet(LIGHT)
     state = torch.get_rng_state()
     model = shared.extract(LIGHT.smallest())
@@ -219,7 +219,7 @@ def test_what_is_taken_out_stays_as_it_was():
     assert all(value.requires_grad for value in model.parameters())
 
 
-def test_a_network_of_another_space_is_refused():
+def test_network_of_another_space_is_rejected():
     shared = SHARED["light"]
     stem, _ = SKELETON.stages
     for network, words in (

@@ -72,7 +72,7 @@ def content(found=None, **changes):
     return BaselineContent(**(fields | changes))
 
 
-def test_a_report_shows_the_front_the_best_reward_and_the_finalists():
+def test_report_shows_front_best_reward_and_finalists():
     page = render_baseline(content())
     for words in (
         "best reward",
@@ -93,7 +93,7 @@ def test_every_kind_of_search_has_a_report(changes):
     assert "<svg" in render_baseline(content(result(**changes)))
 
 
-def test_hostile_names_are_shown_as_text():
+def test_hostile_names_are_escaped():
     space = SPACE.replace(skeleton=SPACE.skeleton.replace(name="<b>x</b>"))
     page = render_baseline(content(result(space=space), title="<script>alert(1)</script>"))
     assert "<script>alert" not in page
@@ -102,5 +102,5 @@ def test_hostile_names_are_shown_as_text():
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
 @pytest.mark.parametrize("width", [390, 1360])
-def test_nothing_overflows_and_the_console_is_silent(tmp_path, width):
+def test_no_overflow_and_no_console_messages(tmp_path, width):
     fits(tmp_path, render_baseline(content()), width)

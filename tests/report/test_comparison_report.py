@@ -67,7 +67,7 @@ def content(compared, folder, maps):
     return collect_comparison_content(compared, folder, None, maps)
 
 
-def test_rows_are_what_was_counted_and_measured(comparison, content):
+def test_rows_match_counts_and_measurements(comparison, content):
     results = content.compared.outcomes
     assert [contender.way for contender, _ in rows(content)] == [result.way for result in results] == list(WAYS)
     assert [contender for contender, _ in rows(content)] == list(comparison.contenders)
@@ -80,7 +80,7 @@ def test_rows_are_what_was_counted_and_measured(comparison, content):
     assert content.compared.best == max(results[1:], key=lambda result: result.accuracy)
 
 
-def test_the_paper_s_table_is_shown_for_its_own_baseline(content, compared, tmp_path):
+def test_paper_table_is_shown_for_its_baseline_only(content, compared, tmp_path):
     # Table 7 of the paper: B0 77.3, compound 81.1.
     assert [published_way(row) for row in content.published] == list(WAYS)
     assert [row.top1 for row in content.published] == [77.3, 79.0, 78.9, 79.1, 81.1]
@@ -93,7 +93,7 @@ def test_the_paper_s_table_is_shown_for_its_own_baseline(content, compared, tmp_
     assert collect_comparison_content(other, tmp_path).published == content.published
 
 
-def test_a_report_shows_everything_and_loads_nothing(content):
+def test_report_is_complete_and_self_contained(content):
     text = render_comparison(content)
     assert render_comparison(content) == text
     page = Page(text)
@@ -109,21 +109,21 @@ def test_a_report_shows_everything_and_loads_nothing(content):
     assert text.count('<td class="right">') == 2 * 4
 
 
-def test_without_maps_and_publication_the_rest_is_shown(compared, tmp_path):
+def test_report_works_without_maps_and_published_rows(compared, tmp_path):
     content = collect_comparison_content(compared, tmp_path).replace(published=())
     page = Page(render_comparison(content))
     anchors = {value[1:] for tag, name, value in page.attributes if tag == "a" and name == "href"}
     assert anchors == {"methods", "limitations", "settings", "main"}
 
 
-def test_one_seed_is_enough(comparison, tmp_path):
+def test_report_works_with_one_seed(comparison, tmp_path):
     train = Surface(comparison.baseline, 0).train
     one = compare_trained(comparison, Proxy(epochs=9, images=10, seeds=(3,)), train, images="photos", count=50)
     write_comparison_report(one, tmp_path)
     assert "one seed was used" in (tmp_path / "report.html").read_text().lower()
 
 
-def test_the_saved_figure_is_complete(content):
+def test_saved_figure_is_complete(content):
     text = render_comparison_figure(content)
     root = ElementTree.fromstring(text)
     assert "var(" not in text
@@ -139,7 +139,7 @@ def test_the_saved_figure_is_complete(content):
     assert render_comparison_figure(content) == text
 
 
-def test_names_at_the_right_never_overlap(content):
+def test_labels_never_overlap(content):
     same = tuple(result.replace(accuracy=0.5, low=0.49, high=0.51) for result in content.compared.outcomes)
     alike = content.replace(compared=content.compared.replace(outcomes=same))
     root = ElementTree.fromstring(against_cost(alike).svg)
@@ -149,7 +149,7 @@ def test_names_at_the_right_never_overlap(content):
     assert all(below - above > 11 for above, below in pairwise(heights))
 
 
-def test_hostile_text_stays_text(content):
+def test_hostile_text_is_escaped(content):
     bad = samples.HOSTILE + samples.HOSTILE_FILE
     images = tuple(
         row.replace(file=bad, truth=bad, network_maps=tuple(cell.replace(predicted=bad) for cell in row.network_maps))
@@ -172,5 +172,5 @@ def test_hostile_text_stays_text(content):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
 @pytest.mark.parametrize("width", [390, 768, 1360])
-def test_nothing_overflows_and_the_console_is_silent(tmp_path, content, width):
+def test_no_overflow_and_no_console_messages(tmp_path, content, width):
     fits(tmp_path, render_comparison(content), width)

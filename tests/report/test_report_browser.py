@@ -47,9 +47,9 @@ def fits(folder, page, width):
     (folder / "around.html").write_text(HARNESS.format(width=width, page=html.escape(page)), encoding="utf-8")
     dumped, messages = browse(folder, "around.html", "--window-size=1500,1000", "--dump-dom")
     assert messages == []
-    found = re.search(r'data-seen="([^"]*)"', dumped)
-    assert found, "the page around did not measure"
-    network_maps = json.loads(html.unescape(found[1]))
+    result = re.search(r'data-seen="([^"]*)"', dumped)
+    assert result, "the page around did not measure"
+    network_maps = json.loads(html.unescape(result[1]))
     assert network_maps["outside"] == []
     assert network_maps["scroll"] <= network_maps["client"]
     assert network_maps["broken"] == 0
@@ -59,7 +59,7 @@ def fits(folder, page, width):
 @pytest.mark.parametrize("width", [390, 768, 1360])
 @pytest.mark.parametrize("sample", ["digits", "hostile", "hundred"])
 @pytest.mark.stress
-def test_nothing_overflows_and_the_console_is_silent(tmp_path, width, sample):
+def test_no_overflow_and_no_console_messages(tmp_path, width, sample):
     if sample == "hundred":
         names = [f"class number {index} with a long name" for index in range(100)]
         content = samples.digits().replace(metrics=samples.metrics(names, 4000, 0.8))
@@ -70,7 +70,7 @@ def test_nothing_overflows_and_the_console_is_silent(tmp_path, width, sample):
 
 
 @pytest.mark.parametrize("flags", [(), ("--blink-settings=preferredColorScheme=0",)], ids=["light", "dark"])
-def test_a_screenshot_shows_something(tmp_path, flags):
+def test_screenshot_is_not_blank(tmp_path, flags):
     from PIL import Image
 
     (tmp_path / "report.html").write_text(render_run(samples.digits()), encoding="utf-8")
@@ -83,7 +83,7 @@ def test_a_screenshot_shows_something(tmp_path, flags):
     assert (sum(background) < 384) == bool(flags)
 
 
-def test_a_bare_page_prints(tmp_path):
+def test_minimal_report_prints(tmp_path):
     (tmp_path / "report.html").write_text(render_run(RunContent(title="bare")), encoding="utf-8")
     target = tmp_path / "printed.pdf"
     browse(tmp_path, "report.html", f"--print-to-pdf={target}")

@@ -16,7 +16,7 @@ GOOD = "bad\N{REPLACEMENT CHARACTER} bell\N{REPLACEMENT CHARACTER}"
 
 
 @pytest.mark.parametrize("make", [samples.digits, samples.hostile, lambda: RunContent(title="bare")])
-def test_json_round_trip(make, tmp_path):
+def test_content_round_trips_through_json(make, tmp_path):
     content = make()
     assert RunContent.from_json(content.to_json()) == content
     content.save(tmp_path / "report.json")
@@ -28,12 +28,12 @@ def test_images_are_base64_in_json():
     assert data["maps"][0]["image"].startswith("iVBORw0KGgo")
 
 
-def test_what_is_no_png_is_refused():
+def test_invalid_png_is_rejected():
     with pytest.raises(RecordError, match="expected a PNG image"):
         ComparisonContent.parse({"title": "x", "compared": None, "pictures": {"a.png": "/9j/4AAQ"}}, "the content")
 
 
-def test_what_is_neither_png_nor_jpeg_is_refused():
+def test_image_that_is_neither_png_nor_jpeg_is_rejected():
     card = json.loads(samples.digits().to_json())["maps"][0]
     with pytest.raises(RecordError, match="expected a PNG or JPEG image"):
         ImageCard.parse(card | {"image": "R0lGODlhAQABAAAAACw="}, "the card")
@@ -41,7 +41,7 @@ def test_what_is_neither_png_nor_jpeg_is_refused():
         ImageCard.parse(card | {"image": "not base64!"}, "the card")
 
 
-def test_text_that_no_report_can_hold_is_replaced():
+def test_unprintable_characters_are_replaced():
     pair = printable(NamedValue(name="bad\udce9name", value="bell\x07, line\nkept"))
     assert pair == NamedValue(
         name="bad\N{REPLACEMENT CHARACTER}name", value="bell\N{REPLACEMENT CHARACTER}, line\nkept"
@@ -49,7 +49,7 @@ def test_text_that_no_report_can_hold_is_replaced():
     assert pair.name.encode()
 
 
-def test_printable_reaches_every_text_and_copies_nothing_else():
+def test_printable_replaces_nested_text_only():
     clean = samples.digits()
     assert printable(clean) is clean
     made = clean.maps[0].prediction.replace(file=BAD, truth=BAD)
@@ -64,7 +64,7 @@ def test_printable_reaches_every_text_and_copies_nothing_else():
     assert printable({BAD: 1.5, "n": None}) == {GOOD: 1.5, "n": None}
 
 
-def test_a_report_of_unprintable_text_is_written_and_drawn():
+def test_report_of_unprintable_text_is_written_and_drawn():
     clean = samples.digits()
     classes = tuple(row.replace(name=f"{BAD}{index}") for index, row in enumerate(clean.metrics.per_class))
     content = clean.replace(
@@ -80,7 +80,7 @@ def test_a_report_of_unprintable_text_is_written_and_drawn():
 
 
 @pytest.mark.parametrize("confusion", [((1, 2),), ((1, 0), (0, 1), (0, 0)), ((1, 2), (3,))])
-def test_a_confusion_of_another_shape_is_refused(confusion):
+def test_confusion_matrix_of_wrong_shape_is_rejected(confusion):
     classes = tuple(ClassMetrics(name=name, count=1, precision=1, recall=1, f1=1) for name in "ab")
     fields = {"part": "test", "count": 2, "top1": 1, "top1_low": 1, "top1_high": 1, "top5": None, "loss": 0}
     fields |= {"mean_class_accuracy": 1, "calibration_error": 0, "reliability": ()}
@@ -88,6 +88,6 @@ def test_a_confusion_of_another_shape_is_refused(confusion):
         Metrics(per_class=classes, confusion=confusion, **fields)
 
 
-def test_an_unknown_section_is_refused():
+def test_unknown_section_is_rejected():
     with pytest.raises(RecordError, match="did you mean metrics"):
         RunContent.parse({"title": "x", "metric": None}, "the content")

@@ -56,7 +56,7 @@ def drawn():
         return all_figures(NAMES)
 
 
-def test_svg_is_well_formed_and_shows_names_as_text(drawn):
+def test_svg_is_well_formed_with_names_as_text(drawn):
     for picture in drawn:
         root = ElementTree.fromstring(picture.svg)
         assert root.tag == f"{SVG}svg"
@@ -68,7 +68,7 @@ def test_svg_is_well_formed_and_shows_names_as_text(drawn):
     assert [key.name for key in drawn[0].keys] == [shorten(name, 22) for name in NAMES] + [shorten(NAMES[0], 40)]
 
 
-def test_ids_are_unique_on_a_page_and_all_references_resolve(drawn):
+def test_ids_are_unique_and_references_resolve(drawn):
     found = []
     for picture in drawn:
         root = ElementTree.fromstring(picture.svg)
@@ -80,7 +80,7 @@ def test_ids_are_unique_on_a_page_and_all_references_resolve(drawn):
     assert len(found) == len(set(found))
 
 
-def test_figures_are_described_for_those_who_do_not_see_them(drawn):
+def test_figures_have_accessible_descriptions(drawn):
     for picture in drawn:
         root = ElementTree.fromstring(picture.svg)
         # What can be pointed at must be found by readers of the screen, who skip what is inside an image.
@@ -90,7 +90,7 @@ def test_figures_are_described_for_those_who_do_not_see_them(drawn):
         assert [root[1].get("id"), root[1].text] == [description, picture.description]
 
 
-def test_every_color_follows_the_page(drawn):
+def test_colors_are_css_variables(drawn):
     for picture in drawn:
         styles = " ".join(re.findall(r'style="([^"]*)"', picture.svg))
         for color in re.findall(r"(?<!url\()#[0-9a-f]{6}\b", styles):
@@ -99,7 +99,7 @@ def test_every_color_follows_the_page(drawn):
     assert len(set(PALETTE.values())) == len(PALETTE)
 
 
-def test_figures_leave_no_trace_of_time_or_chance(drawn):
+def test_figures_are_deterministic(drawn):
     assert [picture.svg for picture in all_figures(NAMES)] == [picture.svg for picture in drawn]
     for picture in drawn:
         assert set(re.findall(r"https?://[^\"' <]*", picture.svg)) == {"http://www.w3.org/2000/svg"}
@@ -107,7 +107,7 @@ def test_figures_leave_no_trace_of_time_or_chance(drawn):
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 20, 21, 100])
-def test_confusion_of_any_number_of_classes(num_classes):
+def test_confusion_matrix_supports_any_number_of_classes(num_classes):
     names = [f"class {index}" for index in range(num_classes)]
     result = samples.metrics(names, 20 * num_classes, 0.8)
     picture = quality.confusion_matrix(names, result.confusion)
@@ -120,7 +120,7 @@ def test_confusion_of_any_number_of_classes(num_classes):
     assert len(picture.svg) < 120_000
 
 
-def test_curves_with_gaps_and_few_points():
+def test_curves_support_gaps_and_few_points():
     # A record refuses such values; the figure must not depend on that.
     full = samples.history(2)
     points = [full[0].model_copy(update={"train_loss": 2.0, "val_loss": None}),
@@ -133,7 +133,7 @@ def test_curves_with_gaps_and_few_points():
     assert curve_figures.loss_curve([full[0].model_copy(update={"train_loss": math.inf, "val_loss": None})]) is None
 
 
-def test_figures_of_degenerate_values():
+def test_figures_support_degenerate_values():
     row = samples.measurement("x", 1, 1, (0, 0, 0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -28,14 +28,14 @@ finite = st.floats(min_value=0, max_value=1e18, allow_nan=False)
         (None, text.ABSENT),
     ],
 )
-def test_amounts_have_three_digits_and_a_suffix(value, shown):
+def test_amounts_have_three_digits_and_suffix(value, shown):
     assert text.si(value) == shown
 
 
 @pytest.mark.parametrize(
     ("value", "shown"), [(0, "0 B"), (512, "512 B"), (1_230_000, "1.23 MB"), (999_999, "1.00 MB"), (4.5e9, "4.50 GB")]
 )
-def test_sizes_are_decimal(value, shown):
+def test_sizes_use_decimal_units(value, shown):
     assert text.size(value) == shown
 
 
@@ -44,7 +44,7 @@ def test_sizes_are_decimal(value, shown):
     [(0, "0%"), (1, "100%"), (0.978, "97.8%"), (0.9999, "> 99.9%"), (0.0001, "< 0.1%"), (0.5, "50.0%"),
      (1.25, "125.0%"), (None, text.ABSENT)],
 )  # fmt: skip
-def test_shares(value, shown):
+def test_shares_are_formatted_as_percent(value, shown):
     assert text.share(value) == shown
 
 
@@ -53,18 +53,18 @@ def test_shares(value, shown):
     [(0, "0"), (1.234, "1.23"), (12.345, "12.3"), (999.96, "1,000"), (15_432, "15,432"), (3.1e-6, "3.1 × 10⁻⁶"),  # noqa: RUF001
      (2.5e7, "2.5 × 10⁷"), (-0.5, "-0.500"), (0.00099999, "0.00100")],  # noqa: RUF001
 )  # fmt: skip
-def test_numbers(value, shown):
+def test_numbers_are_formatted(value, shown):
     assert text.number(value) == shown
 
 
-def test_milliseconds_with_and_without_unit():
+def test_milliseconds_are_formatted_with_and_without_unit():
     assert text.milliseconds(1.416) == "1.42 ms"
     assert text.milliseconds(1.416, unit=False) == "1.42"
     assert text.milliseconds(None) == text.ABSENT
 
 
 @given(finite)
-def test_an_amount_is_within_half_a_percent_of_what_is_shown(value):
+def test_formatted_amount_is_within_half_a_percent(value):
     shown = text.si(value).replace(",", "")
     scale = dict(zip("kMGTP", (1e3, 1e6, 1e9, 1e12, 1e15), strict=True)).get(shown[-1], 1.0)
     if "×" not in shown:  # noqa: RUF001
@@ -72,20 +72,20 @@ def test_an_amount_is_within_half_a_percent_of_what_is_shown(value):
 
 
 @given(st.floats(min_value=0, max_value=1))
-def test_only_all_is_shown_as_all_and_only_none_as_none(value):
+def test_only_exact_extremes_are_shown_as_0_and_100_percent(value):
     shown = text.share(value)
     assert (shown == "100%") == (value == 1)
     assert (shown == "0%") == (value == 0)
 
 
 @given(st.text(), st.integers(min_value=2, max_value=30))
-def test_a_shortened_text_fits_on_one_line(value, limit):
+def test_shortened_text_fits_one_line(value, limit):
     shown = text.shorten(value, limit)
     assert "\n" not in shown
     assert text.columns(shown) <= max(limit, text.columns("(no name)"))
 
 
-def test_shortening():
+def test_text_is_shortened():
     assert text.shorten("short", 10) == "short"
     assert text.shorten("a very long name", 8) == "a very…"
     assert text.shorten("日本語の名前", 6) == "日本…"

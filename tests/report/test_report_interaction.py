@@ -55,7 +55,7 @@ def network_maps(browser, selector):
     )
 
 
-def test_a_point_under_the_pointer_shows_its_tooltip(opened):
+def test_hovering_a_point_shows_tooltip(opened):
     point_at(opened, "#cost .mark:nth-of-type(3)")
     tooltip = opened.wait_for("document.querySelector('#cost .tip:not([hidden])')?.textContent")
     assert tooltip == "b1: 79.1% on ImageNet as published, 700M MACs, 7.79M parameters"
@@ -64,7 +64,7 @@ def test_a_point_under_the_pointer_shows_its_tooltip(opened):
     assert 0 <= box[0] < box[1] <= box[2]
 
 
-def test_points_are_reached_by_keys_alone(opened):
+def test_points_are_keyboard_accessible(opened):
     assert opened.evaluate("document.querySelectorAll('#cost .mark[tabindex=\"0\"]').length") == 1
     opened.evaluate("document.querySelector('#cost .mark[tabindex=\"0\"]').focus()")
     first = opened.evaluate("document.querySelector('#cost .tip').textContent")
@@ -78,7 +78,7 @@ def test_points_are_reached_by_keys_alone(opened):
     assert opened.evaluate("document.querySelector('#cost .tip').hidden")
 
 
-def test_the_curve_is_read_at_the_pointer(opened):
+def test_hovering_a_curve_shows_its_values(opened):
     point_at(opened, "#training .mark:nth-of-type(7)")
     tooltip = opened.wait_for("document.querySelector('#training .tip:not([hidden])')?.textContent")
     epoch = samples.history()[6]
@@ -86,7 +86,7 @@ def test_the_curve_is_read_at_the_pointer(opened):
     assert opened.evaluate("document.querySelectorAll('#training .guide circle').length") == 2
 
 
-def test_a_series_is_hidden_and_shown_again(opened):
+def test_series_can_be_hidden_and_shown(opened):
     parts = '#cost svg [data-series="1"]'
     before = network_maps(opened, parts)
     assert before > 8
@@ -99,19 +99,19 @@ def test_a_series_is_hidden_and_shown_again(opened):
     assert network_maps(opened, parts) == before
 
 
-def test_the_table_of_classes_is_sorted_by_its_headings(opened):
+def test_class_table_sorts_by_column_headings(opened):
     column = "[...document.querySelectorAll('.class-table tbody tr')].map(row => Number(row.cells[3].dataset.value))"
     for way, reverse in (("descending", True), ("ascending", False)):
         opened.evaluate("document.querySelectorAll('.class-table .sort')[3].click()")
-        found = opened.evaluate(column)
-        assert found == sorted(found, reverse=reverse)
+        result = opened.evaluate(column)
+        assert result == sorted(result, reverse=reverse)
         assert opened.evaluate("document.querySelector('.class-table [aria-sort]').getAttribute('aria-sort')") == way
     opened.evaluate("document.querySelectorAll('.class-table .sort')[0].click()")
     names = opened.evaluate("[...document.querySelectorAll('.class-table tbody th')].map(cell => cell.textContent)")
     assert names == [str(number) for number in range(10)]
 
 
-def test_a_class_leads_to_its_images_and_confusions(opened):
+def test_class_link_opens_images_and_confusions(opened):
     assert network_maps(opened, ".class-card") == 1
     opened.evaluate("document.querySelector('.class-table a[href=\"#class-3\"]').focus()")
     press(opened, "Tab")  # a key, so that the focus is one of the keyboard
@@ -124,7 +124,7 @@ def test_a_class_leads_to_its_images_and_confusions(opened):
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("kind", ["run", "runs"])
-def test_all_fits_and_is_visible_on_phone_and_desk(browser, page, tmp_path, width, kind):
+def test_page_fits_phone_and_desktop(browser, page, tmp_path, width, kind):
     if kind == "runs":
         (tmp_path / "runs.html").write_text(render_runs(two_sets()), encoding="utf-8")
         page = (tmp_path / "runs.html").as_uri()
@@ -142,7 +142,7 @@ def test_all_fits_and_is_visible_on_phone_and_desk(browser, page, tmp_path, widt
     assert browser.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
 
 
-def test_without_a_script_everything_is_there(browser, page):
+def test_content_is_complete_without_javascript(browser, page):
     browser.ask("Emulation.setScriptExecutionDisabled", value=True)
     try:
         browser.open(page)
@@ -155,7 +155,7 @@ def test_without_a_script_everything_is_there(browser, page):
         browser.ask("Emulation.setScriptExecutionDisabled", value=False)
 
 
-def test_on_paper_all_is_unfolded(opened, page):
+def test_print_view_is_expanded(opened, page):
     opened.open(page, width=690)  # A4 less its margins
     opened.evaluate("document.querySelectorAll('#cost .legend button')[1].click()")
     opened.ask("Emulation.setEmulatedMedia", media="print")
@@ -171,7 +171,7 @@ def test_on_paper_all_is_unfolded(opened, page):
         opened.ask("Emulation.setEmulatedMedia", media="")
 
 
-def test_a_stranger_s_script_does_not_run(browser, tmp_path):
+def test_injected_script_is_blocked(browser, tmp_path):
     text = render_run(samples.digits()).replace("</main>", "<script>document.title = 'taken'</script></main>")
     (tmp_path / "report.html").write_text(text, encoding="utf-8")
     browser.open((tmp_path / "report.html").as_uri())

@@ -55,11 +55,11 @@ def digits():
     return render_run(samples.digits())
 
 
-def test_a_report_is_deterministic(digits):
+def test_report_is_deterministic(digits):
     assert render_run(samples.digits()) == digits
 
 
-def test_a_report_loads_nothing(digits):
+def test_report_is_self_contained(digits):
     page = Page(digits)
     assert set(re.findall(r"https?://[^\"' <]*", digits)) == {"http://www.w3.org/2000/svg"}
     assert not page.tags & {"link", "iframe", "object", "base", "form"}
@@ -73,7 +73,7 @@ def test_a_report_loads_nothing(digits):
     assert policy[0].startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
 
 
-def test_only_the_script_that_the_policy_names_may_run(digits):
+def test_content_security_policy_allows_only_own_script(digits):
     (script,) = re.findall(r"<script>(.*?)</script>", digits, flags=re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'; base-uri" in digits
@@ -90,7 +90,7 @@ def test_ids_and_anchors_match(digits):
     assert anchors <= set(page.ids)
 
 
-def test_hostile_text_stays_text():
+def test_hostile_text_is_escaped():
     text = render_run(samples.hostile())
     page = Page(text)
     assert page.tags <= TAGS
@@ -112,31 +112,31 @@ def test_inline_svg_is_well_formed(digits):
 
 @pytest.mark.parametrize("left_out", [name for name in RunContent.model_fields if name != "title"])
 @pytest.mark.stress
-def test_every_section_may_be_absent(left_out):
+def test_every_section_is_optional(left_out):
     full = samples.digits()
     Page(render_run(full.replace(**{left_out: RunContent.model_fields[left_out].default})))
 
 
 @pytest.mark.parametrize("only", [name for name in RunContent.model_fields if name != "title"])
-def test_every_section_may_be_the_only_one(only):
+def test_every_section_works_alone(only):
     Page(render_run(RunContent(title="one section", **{only: getattr(samples.digits(), only)})))
 
 
-def test_an_empty_report_says_so():
+def test_empty_report_is_labeled():
     text = render_run(RunContent(title="bare"))
     assert "Nothing has been recorded yet." in text
     assert "<nav" not in text
 
 
 @pytest.mark.parametrize("section", ["data", "metrics", "network", "cost", "fit", "deployed"])
-def test_parts_of_a_section_may_be_absent(section):
+def test_section_contents_are_optional(section):
     record = getattr(samples.digits(), section)
     optional = {name: info.default for name, info in type(record).model_fields.items() if not info.is_required()}
     metrics = {"per_class": (), "confusion": (), "reliability": (), "top5": None} if section == "metrics" else {}
     Page(render_run(RunContent(title="x", **{section: record.replace(**optional | metrics)})))
 
 
-def test_two_and_a_hundred_classes():
+def test_two_and_hundred_classes_are_supported():
     for size, sample in ((2, "cat"), (100, "class 99")):
         names = ["cat", "dog"] if size == 2 else [f"class {index}" for index in range(size)]
         text = render_run(samples.digits().replace(metrics=samples.metrics(names, 40 * size, 0.85)))
@@ -146,7 +146,7 @@ def test_two_and_a_hundred_classes():
         assert len(text) < 500_000
 
 
-def test_weakest_classes_and_wrong_images_come_first(digits):
+def test_weakest_classes_and_misclassified_images_come_first(digits):
     table = digits.split("Sorted by F1")[1].split("</table>")[0]
     shares = [float(share) for share in re.findall(r"([\d.]+)%</td><td class=\"meter", table)]
     assert len(shares) == 10
@@ -175,14 +175,14 @@ def test_each_class_has_its_confusions_and_its_most_confident_mistakes(digits):
         assert card.count("<li>") == min(5, sum(count > 0 for count in row) - 1) + min(
             5, sum(other[number] > 0 for other in content.metrics.confusion) - 1
         )
-        said = re.findall(r'<bdi>(\d)</bdi> <span class="confidence">([\d.]+)', card)
+        listed = re.findall(r'<bdi>(\d)</bdi> <span class="confidence">([\d.]+)', card)
         expected = [card for card in content.wrong if card.prediction.truth == metric.name]
         made = [card.prediction for card in expected]
-        assert said == [(one.predicted, f"{100 * one.confidence:.1f}") for one in made]
+        assert listed == [(one.predicted, f"{100 * one.confidence:.1f}") for one in made]
         assert card.count("<img") == sum((image.image is not None) + (image.overlay is not None) for image in expected)
 
 
-def test_published_accuracies_are_named_as_those_of_other_images(digits):
+def test_published_accuracies_are_labeled_as_imagenet(digits):
     cost = digits.split('<section id="cost"')[1].split("</section>")[0]
     assert cost.count("on ImageNet as published") == len(samples.TOP1)
     assert "ImageNet top-1, published" in cost
@@ -191,14 +191,14 @@ def test_published_accuracies_are_named_as_those_of_other_images(digits):
     assert "resnet18" not in cost  # whose authors' figure is unknown to the table
 
 
-def test_a_missing_latency_has_its_command():
+def test_missing_latency_shows_measure_command():
     text = render_run(RunContent(title="x", measure="triscale measure runs/mine"))
     device = text.split('<section id="device"')[1].split("</section>")[0]
     assert "No latency has been measured yet" in device
     assert "triscale measure runs/mine" in device
 
 
-def test_a_measurement_shows_its_device_and_its_noise(digits):
+def test_measurement_shows_device_and_noise(digits):
     device = digits.split('<section id="device"')[1].split("</section>")[0]
     assert "Measured on Intel Xeon." in device
     assert device.count("Noisy measurement") == 1
@@ -208,7 +208,7 @@ def test_a_measurement_shows_its_device_and_its_noise(digits):
     assert "Noisy measurement" not in render_run(samples.digits().replace(latency=quiet))
 
 
-def test_an_export_without_its_engine_has_no_agreement():
+def test_export_without_engine_has_no_agreement():
     exported = samples.digits().exported.replace(agreement=None, max_error=None)
     device = (
         render_run(RunContent(title="x", exported=exported)).split('<section id="device"')[1].split("</section>")[0]
@@ -217,7 +217,7 @@ def test_an_export_without_its_engine_has_no_agreement():
     assert "Same prediction" not in device
 
 
-def test_a_predicted_limit_says_so():
+def test_predicted_limit_is_labeled():
     full = samples.digits()
     text = render_run(RunContent(title="x", fit=full.fit, latency=full.latency))
     assert "28.4% used; predicted by the device profile, measured 1.42 ms in ONNX Runtime" in text

@@ -21,7 +21,7 @@ def text():
     return render_runs(two_sets())
 
 
-def test_a_report_shows_everything_and_loads_nothing(text):
+def test_report_is_complete_and_self_contained(text):
     assert render_runs(two_sets()) == text
     page = Page(text)
     anchors = {value[1:] for tag, name, value in page.attributes if tag == "a" and name == "href"}
@@ -30,7 +30,7 @@ def test_a_report_shows_everything_and_loads_nothing(text):
     assert set(re.findall(r"https?://[^\"' <]*", text)) == {"http://www.w3.org/2000/svg"}
 
 
-def test_each_set_of_images_has_its_table_and_its_panel(text):
+def test_each_test_set_has_table_and_panel(text):
     runs = text.split('<section id="runs"')[1].split("</section>")[0]
     tables = re.findall(r"<table.*?</table>", runs, flags=re.DOTALL)
     assert [("wide" in table, "deep" in table, "digits" in table) for table in tables] == [
@@ -45,7 +45,7 @@ def test_each_set_of_images_has_its_table_and_its_panel(text):
     assert max(heights["wide"], heights["deep"]) + 60 < heights["digits"] < heights["b0"]
 
 
-def test_rows_show_interval_distance_latency_and_what_to_do_without_one(text):
+def test_rows_show_interval_difference_and_latency_or_command(text):
     runs = text.split('<section id="runs"')[1].split("</section>")[0]
     assert "79.0%</strong>" in runs
     assert ">2.0<" in runs
@@ -55,7 +55,7 @@ def test_rows_show_interval_distance_latency_and_what_to_do_without_one(text):
     assert runs.count("noisy measurement") == 1
 
 
-def test_one_table_does_not_mention_others():
+def test_single_table_does_not_mention_other_test_sets():
     both = two_sets().compared
     compared = both.replace(test_sets=both.test_sets[:1], runs=both.runs[:2], differences=())
     one = two_sets().replace(compared=compared, files=())
@@ -65,7 +65,7 @@ def test_one_table_does_not_mention_others():
     assert "All runs used the same settings." in text
 
 
-def test_many_runs_have_a_legend_entry_each():
+def test_every_run_has_a_legend_entry():
     runs = tuple(
         compared_run(number, f"run {number}", 10**6 * (number + 1), 0.5 + number / 50, None) for number in range(14)
     )
@@ -75,7 +75,7 @@ def test_many_runs_have_a_legend_entry_each():
     assert legend.count("<li") == 14
 
 
-def test_hostile_text_stays_text():
+def test_hostile_text_is_escaped():
     page = Page(render_runs(hostile()))
     assert page.tags <= TAGS
     assert not [item for item in page.attributes if item[1].startswith("on")]
@@ -85,5 +85,5 @@ def test_hostile_text_stays_text():
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
 @pytest.mark.parametrize("width", [390, 768, 1360])
 @pytest.mark.parametrize("make", [two_sets, hostile])
-def test_nothing_overflows_and_the_console_is_silent(tmp_path, make, width):
+def test_no_overflow_and_no_console_messages(tmp_path, make, width):
     fits(tmp_path, render_runs(make()), width)

@@ -58,13 +58,13 @@ def contents(found, candidates, tmp_path_factory):
 
 @pytest.mark.parametrize("name", CORNERS)
 @pytest.mark.parametrize("sign", [1, -1])
-def test_corners_and_middle_of_the_triangle_are_where_geometry_says(name, sign):
+def test_triangle_corners_and_center_have_expected_coordinates(name, sign):
     place, expected = CORNERS[name]
     turned = Scale(**{key: value**sign for key, value in place.model_dump().items()})
     assert position(shares(turned)) == pytest.approx(expected)
 
 
-def test_a_share_is_the_distance_from_the_opposite_side():
+def test_share_is_distance_from_opposite_side():
     # Viviani: the distances of a point from the three sides of an equilateral triangle sum to its height.
     random = np.random.default_rng(0)
     for _ in range(50):
@@ -77,18 +77,18 @@ def test_a_share_is_the_distance_from_the_opposite_side():
         assert from_sides == pytest.approx([HEIGHT * share for share in of])
 
 
-def test_what_does_not_change_has_no_place():
+def test_unscaled_candidate_has_no_coordinates():
     assert shares(Scale(depth=1, width=1, resolution=1)) is None
 
 
-def test_a_lattice_covers_the_triangle_evenly():
+def test_lattice_covers_triangle_evenly():
     points = list(lattice(4))
     assert len(set(points)) == len(points) == 15
     assert all(sum(of) == pytest.approx(1) and min(of) >= 0 for of in points)
     assert {(1, 0, 0), (0, 1, 0), (0, 0, 1)} <= set(points)
 
 
-def test_dots_are_drawn_at_the_corners(contents):
+def test_points_are_drawn_at_corners(contents):
     content = contents["grid"]
     names = list(CORNERS)
     standings = tuple(
@@ -116,7 +116,7 @@ def test_dots_are_drawn_at_the_corners(contents):
         assert ((x - left) / side, (y - base) / side) == pytest.approx(expected, abs=1e-3)
 
 
-def test_color_classes_hold_all_candidates_and_are_few():
+def test_color_levels_cover_all_candidates():
     for low, high in ((0.1, 0.9), (0.701, 0.702), (0.5, 0.5), (0.0, 0.003)):
         edges = levels([low, high], None)
         assert 2 <= len(edges) <= 8
@@ -125,7 +125,7 @@ def test_color_classes_hold_all_candidates_and_are_few():
         assert edges[-1] >= high
 
 
-def test_a_response_is_evaluated_as_its_formula_says():
+def test_response_follows_formula():
     power = Response(
         form="power", dimensions=("depth", "resolution"), coefficients=(0.1, 0.2, 0.3, 0.5, 2.0), networks=9, rms=0,
         left_out_rms=0,
@@ -139,7 +139,7 @@ def test_a_response_is_evaluated_as_its_formula_says():
     assert accuracy_at(quadratic, np.array([[3.0, 2.0, 3.0]])) == pytest.approx([1 - math.exp(-1 - 1 + 1)])
 
 
-def test_the_shading_ends_at_one_dimension_alone(found, contents):
+def test_shading_at_corners_scales_one_dimension(found, contents):
     content, response = contents["response"], found["response"].response
     by_share = dict(zip(lattice(SHADING_STEPS), shading(content), strict=True))
     grown = octaves(content.candidates)
@@ -150,13 +150,13 @@ def test_the_shading_ends_at_one_dimension_alone(found, contents):
     assert shading(contents["grid"]) is None
 
 
-def test_left_out_networks_miss_by_what_the_search_recorded(found, contents):
+def test_left_out_error_matches_recorded_error(found, contents):
     pairs = np.array(left_out_predictions(found["response"]))
     missed = math.sqrt(float(np.mean((pairs[:, 0] - pairs[:, 1]) ** 2)))
     assert missed == pytest.approx(found["response"].response.left_out_rms)
 
 
-def test_the_paper_s_coefficients_are_placed_by_their_rounded_network(contents):
+def test_paper_coefficients_are_placed_by_rounded_network(contents):
     paper = contents["grid"].reference
     # 1.2 x 16 blocks become 23, one more in almost every stage; 1.15 x 224 px become 256.
     assert paper.realized.depth == pytest.approx(23 / 16)
@@ -164,14 +164,14 @@ def test_the_paper_s_coefficients_are_placed_by_their_rounded_network(contents):
     assert paper.ratio == pytest.approx(2.23, abs=0.005)
 
 
-def test_training_everything_costs_all_and_the_others_less(contents):
+def test_halving_and_response_cost_less_than_exhaustive_search(contents):
     everything = exhaustive_macs(contents["grid"])
     assert contents["grid"].found.training_macs == everything
     for name in ("halving", "response"):
         assert contents[name].found.training_macs < exhaustive_macs(contents[name]) == everything
 
 
-def test_seeds_and_learning_curves_average_to_the_standings(contents):
+def test_seeds_and_learning_curves_match_standings(contents):
     for row in standing_rows(contents["grid"]):
         assert len(row.seeds) == 3
         assert np.mean(row.seeds) == pytest.approx(row.standing.accuracy)
@@ -182,7 +182,7 @@ def test_seeds_and_learning_curves_average_to_the_standings(contents):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_each_method_has_its_sections_and_loads_nothing(contents, method):
+def test_each_method_report_is_complete_and_self_contained(contents, method):
     text = render_search(contents[method])
     assert render_search(contents[method]) == text
     page = Page(text)
@@ -200,7 +200,7 @@ def test_each_method_has_its_sections_and_loads_nothing(contents, method):
     assert all(f"{row.candidate.nominal:.2f}" in table and f"{row.standing.ratio:.2f}" in table for row in rows)
 
 
-def test_a_response_that_does_not_fit_gives_no_law(found, candidates, tmp_path):
+def test_poor_response_fit_gives_no_law(found, candidates, tmp_path):
     unfit = found["response"].response.replace(fits=False, left_out_rms=0.08)
     content = collect_search_content(found["response"].replace(response=unfit), candidates, tmp_path)
     text = render_search(content)
@@ -210,7 +210,7 @@ def test_a_response_that_does_not_fit_gives_no_law(found, candidates, tmp_path):
     assert collect_search_content(fit, candidates, tmp_path).warnings == ()
 
 
-def test_what_would_have_to_be_measured_is_not_claimed(found, candidates, tmp_path):
+def test_unmeasured_latency_is_not_reported(found, candidates, tmp_path):
     measured = candidates.replace(grid=candidates.grid.replace(cost="latency"), candidates=candidates.candidates[:3])
     few = search_grid(measured, Proxy(epochs=9, images=10), Surface(candidates.baseline, 4).train)
     content = collect_search_content(few, measured, tmp_path)
@@ -220,7 +220,7 @@ def test_what_would_have_to_be_measured_is_not_claimed(found, candidates, tmp_pa
     assert "2 times the latency of" in render_search(content)
 
 
-def test_hostile_text_stays_text(contents):
+def test_hostile_text_is_escaped(contents):
     bad = samples.HOSTILE + samples.HOSTILE_FILE
     content = contents["response"]
     trials = tuple(trial.replace(network=bad) for trial in content.found.trials)
@@ -235,7 +235,7 @@ def test_hostile_text_stays_text(contents):
     assert "".join(page.text).count(bad) > len(trials)
 
 
-def test_a_search_of_one_candidate_and_one_of_many_have_reports(contents):
+def test_one_and_many_candidates_are_supported(contents):
     content = contents["halving"]
     one = content.replace(found=content.found.replace(standings=content.found.standings[:1]))
     Page(render_search(one))
@@ -247,7 +247,7 @@ def test_a_search_of_one_candidate_and_one_of_many_have_reports(contents):
     assert "The other 35 candidates" in text
 
 
-def test_a_report_is_written_into_the_search_folder(found, candidates, tmp_path):
+def test_report_is_written_to_search_folder(found, candidates, tmp_path):
     path = write_search_report(found["grid"], candidates, tmp_path)
     assert path == tmp_path / "report.html"
     assert found["grid"].baseline in path.read_text()
@@ -255,5 +255,5 @@ def test_a_report_is_written_into_the_search_folder(found, candidates, tmp_path)
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
 @pytest.mark.parametrize("width", [390, 768, 1360])
-def test_nothing_overflows_and_the_console_is_silent(tmp_path, contents, width):
+def test_no_overflow_and_no_console_messages(tmp_path, contents, width):
     fits(tmp_path, render_search(contents["response"]), width)

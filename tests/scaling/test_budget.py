@@ -52,7 +52,7 @@ from triscale.scaling.budget import Budget
         ("20MB,5M params , 1G", {"size": 20e6, "params": 5e6, "macs": 1e9}),
     ],
 )
-def test_text_forms(form, limits):
+def test_budgets_are_parsed_from_text(form, limits):
     assert Budget.of(form) == Budget(**limits)
 
 
@@ -61,7 +61,7 @@ def test_several_limits_are_combined():
 
 
 @pytest.mark.parametrize(
-    ("form", "said"),
+    ("form", "message"),
     [
         ("fast", 'cannot read the budget "fast"; write "400M" or'),
         ("", 'cannot read the budget ""'),
@@ -84,14 +84,14 @@ def test_several_limits_are_combined():
         ("5MB, 20MB", "limits weights twice"),
     ],
 )
-def test_invalid_text_is_refused_with_examples(form, said):
+def test_invalid_text_is_rejected_with_examples(form, message):
     with pytest.raises(BudgetError) as caught:
         Budget.of(form)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_empty_budget_is_refused():
+def test_empty_budget_is_rejected():
     with pytest.raises(BudgetError, match='no budget given; write "400M"'):
         Budget.of()
     with pytest.raises(ValidationError, match="a budget needs at least one limit"):
@@ -99,7 +99,7 @@ def test_empty_budget_is_refused():
 
 
 @pytest.mark.parametrize("wrong", [{"macs": 0}, {"params": -1}, {"size": math.inf}, {"latency": 0}, {"seconds": 1}])
-def test_limits_are_checked(wrong):
+def test_invalid_limits_are_rejected(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Budget(**wrong)
 
@@ -120,7 +120,7 @@ def test_text_form_round_trips_to_three_digits(macs, params, size):
 
 
 @given(st.floats(0.001, 999), st.sampled_from("kMGT"), st.sampled_from(["", " MACs", " params", "B"]))
-def test_number_with_prefix_and_unit_is_their_product(number, prefix, unit):
+def test_prefix_and_unit_multiply_number(number, prefix, unit):
     (value,) = Budget.of(f"{number:.9f}{prefix}{unit}").model_dump(exclude_none=True).values()
     assert value == pytest.approx(number * {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[prefix], rel=1e-4)
 
@@ -147,5 +147,5 @@ def test_every_limit_must_be_met():
         (Budget(size=500), "500 bytes"),
     ],
 )
-def test_budgets_as_text(budget, words):
+def test_budgets_are_formatted(budget, words):
     assert str(budget) == words

@@ -10,7 +10,7 @@ from triscale.scaling.family import Family, make_family, read_phis
 from triscale.scaling.law import EFFICIENTNET, Law
 
 
-def test_members_are_scaled_networks_and_the_first_is_the_baseline():
+def test_members_are_scaled_networks_starting_with_baseline():
     b0 = get("efficientnet_b0")
     family = make_family(b0, EFFICIENTNET, (-1, 0, 1, 2.5), cost)
     assert family.members[1].network == b0
@@ -33,16 +33,16 @@ def test_members_are_scaled_networks_and_the_first_is_the_baseline():
         ("0..1,3", (0, 1, 3)),
     ],
 )
-def test_text_forms_of_phis(text, phis):
+def test_phis_are_parsed_from_text(text, phis):
     assert read_phis(text) == phis
 
 
 @pytest.mark.parametrize("text", ["", "a", "0..", "4..0", "0..4:0", "1,1", "0..1,1", "0..1000"])
-def test_invalid_phis_are_refused(text):
+def test_invalid_phis_are_rejected(text):
     with pytest.raises(UserError, match="phi"):
         read_phis(text)
 
 
-def test_phi_beyond_the_maximum_is_refused():
+def test_phi_beyond_maximum_is_rejected():
     with pytest.raises(BudgetError, match="by more than 1,000"):
         make_family(get("efficientnet_b0"), Law(alpha=2, beta=1, gamma=1), (20,), cost)

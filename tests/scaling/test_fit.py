@@ -62,7 +62,7 @@ def check(fit: Fit, baseline: Network, law: Law, budget: Budget) -> None:
         ],
     ],
 )
-def test_random_budgets_are_kept_and_used(baseline, number):
+def test_random_budgets_are_met_and_used(baseline, number):
     random_numbers = random.Random(baseline.name)
     used = []
     for _ in range(number):
@@ -79,7 +79,7 @@ coefficients = st.sampled_from([1.0, 1.02, 1.1, 1.2, 1.5, 2.0])
 
 @settings(max_examples=60, deadline=None)
 @given(coefficients, coefficients, coefficients, st.floats(0.02, 20), st.sampled_from([*BASELINES, get("resnet18")]))
-def test_any_law_meets_the_budget(alpha, beta, gamma, share, baseline):
+def test_any_law_meets_budget(alpha, beta, gamma, share, baseline):
     law = Law(alpha=alpha, beta=beta, gamma=gamma)
     budget = Budget(macs=share * count_network(baseline).macs)
     try:
@@ -119,7 +119,7 @@ EQUAL_WIDTHS = Network(
     ids=lambda value: getattr(value, "name", str(value)),
 )
 @pytest.mark.stress
-def test_more_budget_never_gives_less(baseline, law):
+def test_larger_budget_never_gives_smaller_network(baseline, law):
     random_numbers = random.Random(0)
     needed = count_network(baseline)
     for name in ("macs", "size"):
@@ -137,14 +137,14 @@ def test_more_budget_never_gives_less(baseline, law):
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(0.2, 5), st.floats(0.5, 5), st.floats(1, 1.5), st.floats(1, 1.5))
-def test_larger_pair_of_limits_never_gives_a_smaller_network(macs, params, more_macs, more_params):
+def test_larger_limits_never_give_smaller_network(macs, params, more_macs, more_params):
     first = Budget(macs=macs * count_network(V2).macs, params=params * count_network(V2).params)
     second = Budget(macs=first.macs * more_macs, params=first.params * more_params)
     small, large = (fit_budget(V2, EFFICIENTNET, budget).limits for budget in (first, second))
     assert all(more.achieved >= less.achieved for less, more in zip(small, large, strict=True))
 
 
-def test_budget_equal_to_the_baseline_gives_the_baseline():
+def test_budget_of_baseline_cost_gives_baseline():
     for baseline in (*BASELINES, get("resnet18"), get("mobilenet_v1"), get("efficientnet_lite2")):
         for name in ("macs", "params", "size"):
             fit = fit_budget(baseline, EFFICIENTNET, Budget(**{name: cost_value(count_network(baseline), name)}))
@@ -156,7 +156,7 @@ def test_budget_equal_to_the_baseline_gives_the_baseline():
     assert (exact.phi, exact.steps, exact.limits[0].used) == (0, (), 1)
 
 
-def test_two_limits_at_once():
+def test_two_limits_are_met():
     alone = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9))
     tight = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9, params=6e6))
     loose = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9, params=1e9))
@@ -190,7 +190,7 @@ def test_network_name_contains_baseline_and_phi():
 
 @pytest.mark.parametrize("forms", ["1k", "1k, 5M params", "1k params", "1kB", "500 bytes, 1M"])
 @pytest.mark.parametrize("baseline", [*BASELINES, get("mobilenet_v1_025")], ids=lambda network: network.name)
-def test_message_of_an_impossible_budget_names_a_possible_one(baseline, forms):
+def test_infeasible_budget_error_reports_minimum(baseline, forms):
     budget = Budget.of(forms)
     with pytest.raises(BudgetError, match=f"no network scaled from {baseline.name} meets the budget") as caught:
         fit_budget(baseline, EFFICIENTNET, budget)
@@ -199,7 +199,7 @@ def test_message_of_an_impossible_budget_names_a_possible_one(baseline, forms):
     check(fit_budget(baseline, EFFICIENTNET, possible), baseline, EFFICIENTNET, possible)
 
 
-def test_budget_below_the_named_one_is_impossible():
+def test_budget_below_reported_minimum_is_infeasible():
     with pytest.raises(BudgetError) as caught:
         fit_budget(B0, EFFICIENTNET, Budget(macs=1))
     (needed,) = Budget.of(*re.findall(r"at least ([\d.]+[kMG]? MACs)", str(caught.value))).limits.values()
@@ -215,7 +215,7 @@ def test_budget_below_the_named_one_is_impossible():
         (Law(alpha=1.5, beta=1, gamma=1), Budget(macs=1e14)),
     ],
 )
-def test_law_that_never_reaches_the_limit_is_refused(law, budget):
+def test_law_that_never_reaches_limit_is_rejected(law, budget):
     with pytest.raises(
         BudgetError, match=r"does not reach .* from efficientnet_b0.*add a limit that grows with the law"
     ):
@@ -239,7 +239,7 @@ def test_law_without_growth_gives_the_baseline_or_an_error():
     ],
 )
 @pytest.mark.parametrize("macs", [1e8, 2e9])
-def test_coefficient_of_one_keeps_its_dimension(law, kept, macs):
+def test_coefficient_of_one_keeps_dimension(law, kept, macs):
     network = fit_budget(B0, law, Budget(macs=macs)).network
     changed = {
         "depth": [stage.repeats for stage in network.stages] != [stage.repeats for stage in B0.stages],
@@ -249,7 +249,7 @@ def test_coefficient_of_one_keeps_its_dimension(law, kept, macs):
     assert changed == {name: name != kept for name in changed}
 
 
-def test_fixed_rules_are_respected():
+def test_fixed_dimensions_are_kept():
     lite = get("efficientnet_lite0")
     for macs in (1e8, 5e8, 5e9):
         network = fit_budget(lite, EFFICIENTNET, Budget(macs=macs)).network
@@ -273,7 +273,7 @@ def small(stride: int, width: int) -> Network:
 
 
 @pytest.mark.parametrize("network", [small(4, 20), small(8, 20), small(8, 12)], ids=lambda network: network.name)
-def test_small_networks_of_odd_widths_fit_too(network):
+def test_small_networks_with_odd_widths_are_fitted(network):
     random_numbers = random.Random(1)
     used = []
     for _ in range(40):
@@ -302,7 +302,7 @@ def smooth(network: CustomNetwork) -> Counts:
 
 @settings(max_examples=60)
 @given(st.floats(0.05, 100))
-def test_traced_fit_meets_the_budget(share):
+def test_traced_fit_meets_budget(share):
     budget = Budget(macs=share * 1e8)
     fit = fit_budget_traced(OWN, EFFICIENTNET, budget, smooth)
     assert fit.limits[0].achieved == smooth(fit.network).macs <= budget.macs
@@ -314,7 +314,7 @@ def test_traced_fit_meets_the_budget(share):
     assert smooth(scale(OWN, EFFICIENTNET.at(fit.phi + 1 / 256))).macs > budget.macs
 
 
-def test_traced_fit_of_a_nonmonotonic_cost_was_counted():
+def test_traced_fit_of_nonmonotonic_cost_is_counted():
     counted = {}
 
     def uneven(network: CustomNetwork) -> Counts:
@@ -326,7 +326,7 @@ def test_traced_fit_of_a_nonmonotonic_cost_was_counted():
     assert fit.limits[0].achieved == counted[fit.network.structure].macs <= 3e8
 
 
-def test_impossible_traced_fits_are_refused():
+def test_infeasible_traced_fits_are_rejected():
     with pytest.raises(
         BudgetError, match=r"no network scaled from own meets the budget of 1.00k MACs; the smallest needs"
     ):
@@ -336,6 +336,6 @@ def test_impossible_traced_fits_are_refused():
             fit_budget_traced(OWN, law, Budget(macs=1e9), lambda network: Counts(macs=5))
 
 
-def test_traced_law_without_growth_gives_the_baseline():
+def test_traced_law_without_growth_gives_baseline():
     fit = fit_budget_traced(OWN, Law(alpha=1, beta=1, gamma=1), Budget(macs=1e9), smooth)
     assert (fit.phi, fit.network.replace(name="own")) == (0, OWN)

@@ -38,12 +38,12 @@ MACS = predictor(
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v2", "mnasnet_a1", "resnet50"])
 @pytest.mark.parametrize("limit", [2.0, 7.77, 40.0])
-def test_predicted_latency_is_within_and_close_to_the_limit(name, limit):
+def test_predicted_latency_is_within_and_close_to_limit(name, limit):
     fit = fit_budget(get(name), EFFICIENTNET, Budget(latency=limit), EVERYTHING)
-    (asked,) = fit.limits
-    assert asked.requested == round(1000 * limit)
-    assert predict(EVERYTHING, fit.network) <= asked.achieved / 1000 <= limit
-    assert asked.used > 0.9
+    (result,) = fit.limits
+    assert result.requested == round(1000 * limit)
+    assert predict(EVERYTHING, fit.network) <= result.achieved / 1000 <= limit
+    assert result.used > 0.9
     assert fit.predictor == EVERYTHING
     assert Fit.from_json(fit.to_json()) == fit
 
@@ -51,32 +51,32 @@ def test_predicted_latency_is_within_and_close_to_the_limit(name, limit):
 @settings(deadline=None, max_examples=15)
 @given(st.floats(1, 60), st.floats(1, 1.5))
 @pytest.mark.stress
-def test_more_time_never_gives_a_network_of_less(limit, more):
+def test_larger_latency_budget_never_gives_smaller_network(limit, more):
     small, large = (fit_budget(B0, EFFICIENTNET, Budget(latency=limit * by), EVERYTHING) for by in (1, more))
     assert small.limits[0].achieved <= large.limits[0].achieved
 
 
-def test_latency_proportional_to_macs_gives_the_fit_of_macs():
+def test_latency_proportional_to_macs_matches_macs_fit():
     by_time = fit_budget(B0, EFFICIENTNET, Budget(latency=30.0), MACS)
     by_macs = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9))
     # The vectors of squeeze-excite are free in this predictor: 1% of the MACs.
     assert count_network(by_time.network).macs == pytest.approx(count_network(by_macs.network).macs, rel=0.03)
 
 
-def test_all_limits_are_met_together():
+def test_all_limits_are_met():
     fit = fit_budget(B0, EFFICIENTNET, Budget.of("20ms", "5M params"), MACS)
     assert {limit.name: limit.used <= 1 for limit in fit.limits} == {"params": True, "latency": True}
     assert fit.binding == "params"
     assert "ms of 20 ms" in str(fit.limits[1])
 
 
-def test_counted_limits_are_equal_with_and_without_a_profile():
+def test_counted_limits_do_not_depend_on_profile():
     with_profile = fit_budget(B0, EFFICIENTNET, Budget(macs=1e9), EVERYTHING)
     assert with_profile == fit_budget(B0, EFFICIENTNET, Budget(macs=1e9))
     assert with_profile.predictor is None
 
 
-def test_message_without_a_profile_says_how_to_create_one():
+def test_missing_profile_error_explains_how_to_create_one():
     with pytest.raises(BudgetError, match="triscale profile --out"):
         fit_budget(B0, EFFICIENTNET, Budget(latency=20))
     with pytest.raises(BudgetError, match="triscale profile --out"):
@@ -85,20 +85,20 @@ def test_message_without_a_profile_says_how_to_create_one():
     assert not Budget(latency=20).admits(TimedCounts(Counts(), 20_001))
 
 
-def test_message_of_an_impossible_latency_names_a_possible_one():
+def test_infeasible_latency_error_reports_minimum():
     with pytest.raises(BudgetError, match=r"at least (\S+ ms)") as caught:
         fit_budget(B0, EFFICIENTNET, Budget(latency=0.05), EVERYTHING)
     least = str(caught.value).split("at least ")[1].split(":")[0]
     assert fit_budget(B0, EFFICIENTNET, Budget.of(least), EVERYTHING).limits[0].used <= 1
 
 
-def test_the_time_of_a_function_cannot_be_predicted():
+def test_latency_of_custom_model_is_not_predicted():
     own = CustomNetwork(name="own", function="somewhere:build")
     with pytest.raises(BudgetError, match="cannot be predicted"):
         fit_any(own, EFFICIENTNET, Budget(latency=20), EVERYTHING)
 
 
-def test_text_form_of_latency_round_trips():
+def test_latency_text_round_trips():
     for form, words in (("20ms", "20 ms"), (".5s", "500 ms"), ("2s", "2 s"), ("800us", "0.8 ms")):
         budget = Budget.of(form)
         assert str(budget) == words

@@ -30,7 +30,7 @@ A_HAIR_LESS = 1 - 1e-7
     [(0.1, 8), (8, 8), (8.8, 8), (8.9, 16), (12, 16), (17.7, 16), (17.8, 24), (19.2, 24), (20, 24), (26.6, 24),
      (26.7, 32), (44, 48), (83.9, 80), (84, 88), (1408.0, 1408)],
 )  # fmt: skip
-def test_widths(width, rounded):
+def test_widths_are_rounded_to_multiples(width, rounded):
     assert round_width(width) == rounded
 
 
@@ -50,19 +50,19 @@ def test_rounding_of_widths_is_monotonic(one, other):
 
 
 @given(st.integers(1, 5000).map(lambda count: 8 * count))
-def test_inverse_of_a_width_is_exact(rounded):
+def test_width_inverse_is_exact(rounded):
     least = min_width_for(rounded)
     assert rounded == 8 or round_width(least) == rounded
     assert rounded == 8 or round_width(least * A_HAIR_LESS) == rounded - 8
 
 
 @given(st.integers(1, 10_000))
-def test_integer_repeats_do_not_change(repeats):
+def test_integer_repeats_are_unchanged(repeats):
     assert round_repeats(repeats) == repeats
     assert round_repeats(repeats + 1e-12) == round_repeats(repeats - 1e-12) == repeats
 
 
-def test_floating_point_errors_add_no_block():
+def test_floating_point_errors_do_not_add_blocks():
     assert math.ceil(100 * 1.1) == 111
     for tenths in range(10, 60):
         for repeats in range(1, 9):
@@ -78,14 +78,14 @@ def test_rounding_of_repeats_is_monotonic(one, other):
 
 
 @given(st.integers(2, 1000))
-def test_inverse_of_repeats_is_exact(rounded):
+def test_repeats_inverse_is_exact(rounded):
     least = min_repeats_for(rounded)
     assert round_repeats(least) == rounded
     assert round_repeats(least - 1e-8) == rounded - 1
 
 
 @given(st.floats(1e-3, 1e5), st.integers(1, 64))
-def test_resolution_is_the_nearest_multiple(resolution, multiple):
+def test_resolution_is_rounded_to_nearest_multiple(resolution, multiple):
     rounded = round_resolution(resolution, multiple)
     assert rounded % multiple == 0
     assert rounded >= multiple
@@ -93,7 +93,7 @@ def test_resolution_is_the_nearest_multiple(resolution, multiple):
 
 
 @given(st.integers(1, 500), st.integers(1, 64))
-def test_inverse_of_a_resolution_is_exact(count, multiple):
+def test_resolution_inverse_is_exact(count, multiple):
     rounded = count * multiple
     least = min_resolution_for(rounded, multiple)
     assert round_resolution(least, multiple) == rounded
@@ -101,13 +101,13 @@ def test_inverse_of_a_resolution_is_exact(count, multiple):
 
 
 @pytest.mark.parametrize(("name", "multiple"), [("efficientnet_b0", 16), ("resnet50", 16), ("mobilenet_v1", 16)])
-def test_resolutions_are_multiples_of_half_the_total_stride(name, multiple):
+def test_resolutions_are_multiples_of_half_total_stride(name, multiple):
     assert resolution_multiple(get(name)) == multiple
     assert min_resolution(get(name)) == 32
 
 
 @pytest.mark.parametrize(("stride", "multiple"), [(1, 1), (2, 1), (4, 2), (8, 4)])
-def test_small_strides_have_fine_multiples(stride, multiple):
+def test_small_total_strides_use_finer_multiples(stride, multiple):
     own = CustomNetwork(name="own", function="a:b", total_stride=stride, resolution=28)
     assert resolution_multiple(own) == multiple
     assert min_resolution(own) == stride

@@ -19,7 +19,7 @@ from triscale.scaling.law import EFFICIENTNET, Law, Scale
 coefficients = st.floats(1.0, 3.0)
 
 
-def test_papers_law():
+def test_paper_law_has_published_coefficients():
     assert EFFICIENTNET.nominal_growth == pytest.approx(1.92027)
     assert str(EFFICIENTNET) == "alpha 1.2, beta 1.1, gamma 1.15"
 
@@ -30,12 +30,12 @@ def test_law_is_equation_3(alpha, beta, gamma, phi):
     assert (at.depth, at.width, at.resolution) == (alpha**phi, beta**phi, gamma**phi)
 
 
-def test_phi_of_zero_changes_nothing():
+def test_phi_zero_keeps_network():
     assert EFFICIENTNET.at(0) == Scale()
 
 
 @given(st.floats(1.0, 100.0), st.floats(1.0, 100.0), st.floats(1.001, 100.0))
-def test_law_reaches_its_maximum_phi(alpha, beta, gamma):
+def test_law_reaches_maximum_phi(alpha, beta, gamma):
     law = Law(alpha=alpha, beta=beta, gamma=gamma)
     at = law.at(law.max_phi)
     assert max(at.depth, at.width, at.resolution) == pytest.approx(1000)
@@ -46,23 +46,23 @@ def test_law_without_growth_has_no_maximum_phi():
 
 
 @pytest.mark.parametrize("wrong", [{"alpha": 0.99}, {"beta": 0}, {"gamma": 101}, {"alpha": math.nan}, {"delta": 1}])
-def test_coefficients_are_checked(wrong):
+def test_invalid_coefficients_are_rejected(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Law(**({"alpha": 1.2, "beta": 1.1, "gamma": 1.15} | wrong))
 
 
 @pytest.mark.parametrize("wrong", [{"depth": 0}, {"width": -1}, {"resolution": 1001}, {"width": math.inf}, {"w": 1}])
-def test_multipliers_are_checked(wrong):
+def test_invalid_multipliers_are_rejected(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Scale(**wrong)
 
 
-def test_multipliers_as_text():
+def test_multipliers_are_formatted():
     assert str(Scale(depth=1.2, width=1.1)) == "depth x1.2, width x1.1, resolution x1"
 
 
 @pytest.mark.parametrize("name", names())
-def test_multipliers_of_one_change_nothing(name):
+def test_multipliers_of_one_keep_network(name):
     assert scale(get(name), Scale()) == get(name)
 
 
@@ -76,13 +76,13 @@ ODD = Network(
 )
 
 
-def test_what_is_not_scaled_is_not_rounded():
+def test_unscaled_dimensions_are_not_rounded():
     assert scale(ODD, Scale(depth=2)).stages[0].width == 30
     assert scale(ODD, Scale(width=2)).resolution == 30
     assert scale(ODD, Scale(resolution=2)).stages == ODD.stages
 
 
-def test_what_is_scaled_is_rounded():
+def test_scaled_dimensions_are_rounded():
     wider = scale(ODD, Scale(width=1.01))
     assert (wider.stem.width, wider.stages[0].width, wider.stages[1].width, wider.head.width) == (24, 32, 48, 104)
     assert [stage.repeats for stage in scale(ODD, Scale(depth=1.01)).stages] == [4, 3]
@@ -120,7 +120,7 @@ def test_cost_grows_with_phi(one, other):
     assert below.params <= above.params
 
 
-def test_rules_of_widths_and_depths():
+def test_width_and_depth_rules_are_applied():
     lite = get("efficientnet_lite0")
     larger = scale(lite, Scale(depth=3, width=2))
     assert (larger.stem.width, larger.head.width) == (32, 1280)
@@ -136,13 +136,13 @@ def test_published_resolution_is_not_rounded():
     assert scale_to(get("efficientnet_b0"), depth=1, width=1, resolution=475).resolution == 475
 
 
-def test_resolution_never_falls_below_the_strides_or_the_baselines_own():
+def test_resolution_has_lower_bound():
     assert scale(get("efficientnet_b0"), Scale(resolution=0.001)).resolution == 32
     small = get("efficientnet_b0").replace(resolution=20)
     assert scale(small, Scale(resolution=0.001)).resolution == 16
 
 
-def test_custom_models_are_scaled_by_their_multipliers():
+def test_custom_models_are_scaled_by_multipliers():
     own = CustomNetwork(name="own", function="a:b", depth=2.0, width=1.5, resolution=64, total_stride=8)
     scaled = scale(own, Scale(depth=2, width=2, resolution=1.3))
     assert (scaled.depth, scaled.width, scaled.resolution) == (4.0, 3.0, 84)

@@ -53,14 +53,14 @@ class Ground:
         return self._macs[sample]
 
     def _first_alike(self, block: int) -> dict[Sample, Sample]:
-        places, found, first = self._blocks[block], {}, {}
+        places, result, first = self._blocks[block], {}, {}
         for point in product(*(range(len(self.space.places[place].options)) for place in places)):
             sample = [0] * len(self.space.places)
             for place, index in zip(places, point, strict=True):
                 sample[place] = index
             stage = self.space.network(tuple(sample)).stages[block]
-            found[point] = first.setdefault(stage, point)
-        return found
+            result[point] = first.setdefault(stage, point)
+        return result
 
 
 class Landscape:
@@ -90,7 +90,7 @@ class Landscape:
         random = np.random.default_rng([self.number, *self.ground.canonical(sample)])
         return float(random.binomial(IMAGES, self.truth(sample)) / IMAGES)
 
-    def told(self, sample: Sample, objective: Objective) -> Observation:
+    def observe(self, sample: Sample, objective: Objective) -> Observation:
         """Return what a search would tell of a sample."""
         macs = self.ground.macs(sample)
         accuracy = self.observed(sample) if objective.admits(macs) else None

@@ -19,8 +19,8 @@ UNPRIVILEGED = ("postgres", "nobody")
 
 def find_server() -> Path | None:
     """Return the folder of the server's programs, if it is installed."""
-    found = shutil.which("initdb")
-    folders = [Path(found).resolve().parent] if found else []
+    result = shutil.which("initdb")
+    folders = [Path(result).resolve().parent] if result else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((folder for folder in folders if (folder / "initdb").is_file()), None)
 

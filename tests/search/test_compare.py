@@ -24,28 +24,28 @@ WAYS = ["baseline", "depth", "width", "resolution", "compound"]
     times=st.sampled_from([2.0, 3.0, 4.0, 6.5]),
     phi=st.sampled_from([0.0, -1.0, -2.0, -3.0]),
 )
-def test_no_network_costs_more_than_was_asked_and_all_cost_nearly_the_same(name, times, phi):
+def test_networks_have_nearly_equal_cost_within_target(name, times, phi):
     baseline = get(name)
-    found = equal_cost(baseline, times, phi=phi)
-    assert [contender.way for contender in found.contenders] == WAYS
+    result = equal_cost(baseline, times, phi=phi)
+    assert [contender.way for contender in result.contenders] == WAYS
     start = scale(baseline, EFFICIENTNET.at(phi))
-    assert found.baseline.structure == start.structure
-    asked = int(times * count_network(start).macs)
-    for contender in found.contenders[1:]:
-        assert contender.macs.achieved == count_network(contender.network).macs <= asked == contender.macs.requested
+    assert result.baseline.structure == start.structure
+    requested = int(times * count_network(start).macs)
+    for contender in result.contenders[1:]:
+        assert contender.macs.achieved == count_network(contender.network).macs <= requested == contender.macs.requested
         assert contender.params == count_network(contender.network).params
-    assert found.unevenness < 0.05
-    assert max(contender.macs.used for contender in found.contenders[1:]) > 0.75
+    assert result.unevenness < 0.05
+    assert max(contender.macs.used for contender in result.contenders[1:]) > 0.75
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "mobilenet_v2", "resnet50"])
-def test_the_paper_s_baselines_at_four_times_are_even_within_three_percent(name):
-    found = equal_cost(get(name), 4)
-    assert found.unevenness < 0.03
-    assert min(contender.macs.used for contender in found.contenders) > 0.96
+def test_paper_baselines_at_4x_are_within_three_percent(name):
+    result = equal_cost(get(name), 4)
+    assert result.unevenness < 0.03
+    assert min(contender.macs.used for contender in result.contenders) > 0.96
 
 
-def test_each_way_changes_its_own_dimension_alone():
+def test_each_way_scales_only_its_dimension():
     for contender in equal_cost(get("mobilenet_v2"), 4).contenders:
         grown = {name for name, value in contender.realized.model_dump().items() if value > 1}
         expected = {"baseline": set(), "compound": {"depth", "width", "resolution"}}.get(contender.way, {contender.way})
@@ -56,10 +56,10 @@ def test_each_way_changes_its_own_dimension_alone():
     assert depth.depth == pytest.approx(4.4, abs=0.3)  # the stem and the first blocks of a stage stay as they are
 
 
-def test_another_round_makes_the_networks_more_even():
-    found = equal_cost(get("efficientnet_b0"), 4, phi=-2)
+def test_second_round_reduces_cost_differences():
+    result = equal_cost(get("efficientnet_b0"), 4, phi=-2)
     one = equal_cost(get("efficientnet_b0"), 4, phi=-2, fit=_first_only())
-    assert found.unevenness < one.unevenness
+    assert result.unevenness < one.unevenness
 
 
 def _first_only():
@@ -73,7 +73,7 @@ def _first_only():
     return fit
 
 
-def test_a_person_s_own_network_is_compared_too(tmp_path, monkeypatch):
+def test_custom_network_is_compared(tmp_path, monkeypatch):
     (tmp_path / "own_small.py").write_text(
         "from torch import nn\n"
         "def build(depth, width, classes):\n"
@@ -87,27 +87,27 @@ def test_a_person_s_own_network_is_compared_too(tmp_path, monkeypatch):
     own = CustomNetwork(name="own", function="own_small:build", resolution=64, classes=5, total_stride=4)
     with pytest.raises(NetworkError, match="has to be traced"):
         equal_cost(own, 4)
-    found = equal_cost(own, 4, fit=fit_any, count=count_of)
+    result = equal_cost(own, 4, fit=fit_any, count=count_of)
     base = count_of(own).macs
-    for contender in found.contenders[1:]:
+    for contender in result.contenders[1:]:
         assert contender.macs.achieved <= 4 * base
         assert contender.macs.used > 0.8
 
 
-def test_a_dimension_that_cannot_grow_is_refused():
+def test_fixed_dimension_is_rejected():
     fixed = get("mobilenet_v2")
     stages = tuple(stage.model_copy(update={"depth_rule": "fixed"}) for stage in fixed.stages)
     with pytest.raises(BudgetError, match=r"the law \(alpha 2, beta 1, gamma 1\) does not reach"):
         equal_cost(fixed.replace(stages=stages), 4)
 
 
-def test_comparisons_of_nothing_are_refused():
+def test_comparison_without_scaling_is_rejected():
     with pytest.raises(SearchError, match="1 times the cost scales nothing up"):
         equal_cost(get("resnet18"), 1)
     with pytest.raises(SearchError, match="scales nothing"):
         equal_cost(get("resnet18"), 4, law=Law(alpha=1, beta=1, gamma=1))
 
 
-def test_the_record_reads_back():
-    found = equal_cost(get("resnet18"), 2)
-    assert Comparison.from_json(found.to_json()) == found
+def test_record_round_trips():
+    result = equal_cost(get("resnet18"), 2)
+    assert Comparison.from_json(result.to_json()) == result

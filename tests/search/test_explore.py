@@ -51,7 +51,7 @@ def look(plan, evaluate=None, objective=OBJECTIVE, space=SPACE, seed=0, **more):
     return explore(space, objective, RandomSearch(space, seed), plan, PROXY, evaluate, macs, **more), evaluate
 
 
-def test_as_many_different_networks_are_trained_as_planned():
+def test_planned_number_of_distinct_networks_is_trained():
     evaluated, evaluate = look(SearchPlan(trials=20, batch=6))
     assert len(evaluated) == 20
     assert len({one.structure for one in evaluated}) == 20
@@ -62,13 +62,13 @@ def test_as_many_different_networks_are_trained_as_planned():
         assert one.training_macs == 3 * one.macs * 100 * 9
 
 
-def test_a_search_that_is_begun_again_comes_to_the_same():
+def test_restarted_search_gives_same_result():
     first, _ = look(SearchPlan(trials=20, batch=6))
     second, _ = look(SearchPlan(trials=20, batch=6))
     assert first == second
 
 
-def test_the_front_and_the_best_are_those_of_the_networks():
+def test_front_and_best_match_evaluated_networks():
     evaluated, _ = look(SearchPlan(trials=30, batch=10))
     best = best_of(evaluated)[0]
     assert evaluated[best].reward == max(one.reward for one in evaluated)
@@ -78,7 +78,7 @@ def test_the_front_and_the_best_are_those_of_the_networks():
         assert (index in on) == (not beaten)
 
 
-def test_halving_trains_the_best_third_longer_and_compares_only_these():
+def test_halving_trains_best_third_longer():
     evaluated, evaluate = look(SearchPlan(trials=18, batch=9, halving=Halving(factor=3, first=1)))
     rewards = {
         (job.network.structure, job.stop): OBJECTIVE.reward(evaluate.accuracy(job), macs(job.network))
@@ -96,12 +96,12 @@ def test_halving_trains_the_best_third_longer_and_compares_only_these():
     assert {(job.start, job.stop) for job in evaluate.jobs} == {(0, 1), (1, 3), (3, 9)}
     assert {evaluated[index].epochs for index in compared(evaluated)} == {9}
     assert any(
-        "stopped early" in said
-        for said in limits_of(evaluated, SPACE, SearchPlan(trials=18), PROXY, None, in_full=False)
+        "stopped early" in sentence
+        for sentence in limits_of(evaluated, SPACE, SearchPlan(trials=18), PROXY, None, in_full=False)
     )
 
 
-def test_what_a_constraint_refuses_is_not_trained_but_told():
+def test_infeasible_candidates_are_reported_but_not_trained():
     objective = Objective(target=80e6, form="constraint")
     evaluated, evaluate = look(SearchPlan(trials=20, batch=5), objective=objective)
     refused = [one for one in evaluated if one.accuracy is None]
@@ -111,12 +111,12 @@ def test_what_a_constraint_refuses_is_not_trained_but_told():
     assert all(evaluated[index].cost <= 80e6 for index in (*front_of(evaluated), *best_of(evaluated, 5)))
 
 
-def test_a_constraint_that_nothing_proposed_keeps_is_an_error():
+def test_unsatisfied_constraint_is_an_error():
     with pytest.raises(SearchError, match="none of 4 networks that were proposed costs at most 10 macs; the nearest"):
         look(SearchPlan(trials=4, batch=2), objective=Objective(target=10, form="constraint"))
 
 
-def test_a_space_that_is_exhausted_ends_the_search():
+def test_exhausted_space_ends_search():
     options = Options(
         operations=("mbconv",), kernels=(3,), expansions=(3, 6), se_ratios=(0.0,), skips=("identity",), widths=(1.0,),
         layers=(0,),
@@ -125,8 +125,8 @@ def test_a_space_that_is_exhausted_ends_the_search():
     space = make_space("two", skeleton.replace(stages=skeleton.stages[:3]), Choices(options=(options,)))
     evaluated, _ = look(SearchPlan(trials=50, batch=4), space=space)
     assert len(evaluated) == 8
-    said = limits_of(evaluated, space, SearchPlan(trials=50), PROXY, None, in_full=True)
-    assert any("proposed nothing new after 8 of 50" in sentence for sentence in said)
+    sentences = limits_of(evaluated, space, SearchPlan(trials=50), PROXY, None, in_full=True)
+    assert any("proposed nothing new after 8 of 50" in sentence for sentence in sentences)
 
 
 def test_several_seeds_are_averaged():
@@ -140,13 +140,13 @@ def test_several_seeds_are_averaged():
     assert evaluated[0].error == pytest.approx(0.03 / 2**0.5)
 
 
-def test_each_batch_is_told_of():
-    seen = []
-    look(SearchPlan(trials=10, batch=4), on_batch=lambda evaluated: seen.append(len(evaluated)))
-    assert seen == [4, 8, 10]
+def test_on_batch_is_called_per_batch():
+    result = []
+    look(SearchPlan(trials=10, batch=4), on_batch=lambda evaluated: result.append(len(evaluated)))
+    assert result == [4, 8, 10]
 
 
-def test_a_result_survives_its_file():
+def test_result_round_trips():
     evaluated, _ = look(SearchPlan(trials=6, batch=3))
     found = BaselineSearchResult(
         space=SPACE,

@@ -38,7 +38,7 @@ def of_b0() -> Candidates:
     ("step", "within", "number"),
     [(0.05, 0.05, 54), (0.05, 0.1, 109), (0.05, 0.2, 217), (0.1, 0.05, 10), (0.1, 0.1, 21), (0.1, 0.2, 37)],
 )
-def test_the_nominal_grids_have_their_known_sizes(step, within, number):
+def test_nominal_grids_have_known_sizes(step, within, number):
     growths = [law.nominal_growth for law in Grid(step=step).laws()]
     assert sum(abs(growth - 2) <= within + 1e-9 for growth in growths) == number
 
@@ -48,7 +48,7 @@ def test_the_nominal_grids_have_their_known_sizes(step, within, number):
     assert sum(abs(a * b * b * g * g - 2) <= limit for a, b, g in product(*axes)) == number
 
 
-def test_comparing_floats_loses_the_border():
+def test_float_comparison_loses_boundary_triples():
     growths = [law.nominal_growth for law in Grid().laws()]
     assert [sum(abs(growth - 2) <= within for growth in growths) for within in (0.05, 0.1, 0.2)] == [53, 108, 215]
 
@@ -65,7 +65,7 @@ def test_comparing_floats_loses_the_border():
         ((1.05, 1.15, 1.2), 2.0, 3.25),
     ],
 )
-def test_the_real_cost_of_triples_of_nominal_two(triple, nominal, ratio, of_b0):
+def test_exact_cost_of_triples_with_nominal_growth_two(triple, nominal, ratio, of_b0):
     law = Law(alpha=triple[0], beta=triple[1], gamma=triple[2])
     assert law.nominal_growth == pytest.approx(nominal, abs=0.005)
     assert count_network(scale(B0, law.at(1))).macs / count_network(B0).macs == pytest.approx(ratio, abs=0.005)
@@ -75,7 +75,7 @@ def test_the_real_cost_of_triples_of_nominal_two(triple, nominal, ratio, of_b0):
         assert matched[0].ratio == pytest.approx(ratio, abs=0.005)
 
 
-def test_every_triple_of_the_right_cost_is_in_exactly_one_candidate(of_b0):
+def test_every_matching_triple_is_in_exactly_one_candidate(of_b0):
     by_structure = {candidate.network.structure: candidate for candidate in of_b0.candidates}
     assert len(by_structure) == len(of_b0.candidates)
     base = count_network(B0).macs
@@ -89,7 +89,7 @@ def test_every_triple_of_the_right_cost_is_in_exactly_one_candidate(of_b0):
             assert owners[0] is by_structure[network.structure]
 
 
-def test_a_candidate_s_law_gives_its_network_and_its_figures(of_b0):
+def test_candidate_law_reproduces_network_and_cost(of_b0):
     for candidate in of_b0.candidates:
         again = scale(B0, candidate.law.at(1))
         assert again.structure == candidate.network.structure
@@ -111,7 +111,7 @@ def test_a_candidate_s_law_gives_its_network_and_its_figures(of_b0):
     cost=st.sampled_from(["macs", "params"]),
 )
 @pytest.mark.stress
-def test_candidates_keep_the_tolerance_or_the_nearest_is_named(name, phi, target, tolerance, cost):
+def test_candidates_meet_tolerance_or_nearest_is_reported(name, phi, target, tolerance, cost):
     baseline = get(name)
     grid = Grid(phi=phi, target=target, tolerance=tolerance, cost=cost, step=0.1)
     needed = [
@@ -127,7 +127,7 @@ def test_candidates_keep_the_tolerance_or_the_nearest_is_named(name, phi, target
         assert abs(candidate.ratio / target**phi - 1) <= tolerance + 1e-9
 
 
-def test_a_tolerance_that_the_message_names_leaves_a_candidate():
+def test_suggested_tolerance_gives_a_candidate():
     grid = Grid(step=0.5, tolerance=0.001)
     with pytest.raises(SearchError, match=r"no candidate costs 2x the MACs of efficientnet_b0.*nearest") as refused:
         find_candidates(B0, grid)
@@ -136,19 +136,19 @@ def test_a_tolerance_that_the_message_names_leaves_a_candidate():
     assert len(find_candidates(B0, grid.model_copy(update={"tolerance": float(tolerance[1])})).candidates) == 1
 
 
-def test_a_target_that_nothing_meets_is_refused_with_the_nearest():
+def test_unreachable_target_error_reports_nearest():
     with pytest.raises(SearchError, match=r"nothing on the grid costs 100x.*nearest on the grid is alpha 2, beta 1\.5"):
         find_candidates(B0, Grid(target=100))
 
 
-def test_a_coefficient_that_changes_nothing_is_named():
+def test_ineffective_coefficient_is_reported():
     stages = tuple(stage.model_copy(update={"depth_rule": "fixed"}) for stage in B0.stages)
-    found = find_candidates(B0.replace(stages=stages), Grid())
-    assert found.unchanged == ("alpha",)
-    assert all(candidate.alphas == Grid().axis("alpha") for candidate in found.candidates)
+    result = find_candidates(B0.replace(stages=stages), Grid())
+    assert result.unchanged == ("alpha",)
+    assert all(candidate.alphas == Grid().axis("alpha") for candidate in result.candidates)
 
 
-def test_a_number_keeps_candidates_that_lie_far_apart(of_b0):
+def test_limited_candidates_are_spread_out(of_b0):
     few = find_candidates(B0, Grid(number=8))
     assert len(few.candidates) == 8
     assert few.left_out == len(of_b0.candidates) - 8
@@ -158,18 +158,18 @@ def test_a_number_keeps_candidates_that_lie_far_apart(of_b0):
     assert (min(depths), max(depths)) == (min(every), max(every))
 
 
-def test_the_record_reads_back(of_b0):
+def test_record_round_trips(of_b0):
     assert Candidates.from_json(of_b0.to_json()) == of_b0
 
 
-def test_a_grid_that_means_nothing_is_refused():
+def test_invalid_grid_is_rejected():
     with pytest.raises(RecordError, match="at phi 0 every law gives the baseline"):
         Grid.parse({"phi": 0}, "the grid")
     with pytest.raises(SearchError, match="give a larger step"):
         find_candidates(get("efficientnet_l2"), Grid(step=0.002))
 
 
-def test_a_person_s_own_network_needs_a_count():
+def test_custom_network_needs_count_function():
     own = CustomNetwork(name="own", function="own.module:build")
     with pytest.raises(NetworkError, match="has to be traced"):
         find_candidates(own, Grid())
@@ -179,13 +179,13 @@ def test_a_person_s_own_network_needs_a_count():
         macs = 1e6 * network.depth * network.width**2 * network.resolution**2
         return count_network(B0)._replace(macs=round(macs))
 
-    found = find_candidates(own, Grid(step=0.1), count)
-    assert any(stands_for(candidate, Law(alpha=2, beta=1, gamma=1)) for candidate in found.candidates)
+    result = find_candidates(own, Grid(step=0.1), count)
+    assert any(stands_for(candidate, Law(alpha=2, beta=1, gamma=1)) for candidate in result.candidates)
 
 
-def test_realized_multipliers_are_those_after_rounding():
+def test_realized_multipliers_include_rounding():
     # ceil(1.2 n) of 1 2 2 3 3 4 1 is 2 3 3 4 4 5 2: 23 blocks for 16.
-    found = realized(B0, scale(B0, EFFICIENTNET.at(1)))
-    assert found.depth == 23 / 16
-    assert found.resolution == 256 / 224
-    assert 1.05 < found.width < 1.15
+    result = realized(B0, scale(B0, EFFICIENTNET.at(1)))
+    assert result.depth == 23 / 16
+    assert result.resolution == 256 / 224
+    assert 1.05 < result.width < 1.15

@@ -54,7 +54,7 @@ def found(candidates: Candidates) -> dict[str, list[tuple[Surface, CoefficientSe
 # What benchmarks/search_methods.py prints, less what one more or one fewer surface may change at random.
 @pytest.mark.parametrize(("method", "rate"), [("grid", 0.84), ("halving", 0.78), ("response", 0.9)])
 @pytest.mark.stress
-def test_a_method_finds_the_best_candidate_or_one_that_ties(method, rate, candidates, found):
+def test_methods_find_best_or_tied_candidate(method, rate, candidates, found):
     losses = [surface.loss(candidates, result.network) for surface, result in found[method]]
     assert np.mean(np.array(losses) <= TIE) >= rate
     by_chance = [
@@ -64,13 +64,13 @@ def test_a_method_finds_the_best_candidate_or_one_that_ties(method, rate, candid
     assert np.mean(by_chance) < rate / 2
 
 
-def test_the_response_takes_at_most_a_third_of_the_grid_s_compute(found):
+def test_response_uses_at_most_a_third_of_grid_compute(found):
     for (_, response), (_, grid) in zip(found["response"], found["grid"], strict=True):
         assert response.training_macs <= grid.training_macs / 3
         assert all(trial.ratio <= 1 for trial in response.trials)
 
 
-def test_compute_is_macs_times_epochs_times_images_for_every_trial(candidates, found):
+def test_compute_is_macs_times_epochs_times_images(candidates, found):
     macs = {candidate.network.structure: candidate.macs for candidate in candidates.candidates}
     for method in ("grid", "halving"):
         for _, result in found[method]:
@@ -81,7 +81,7 @@ def test_compute_is_macs_times_epochs_times_images_for_every_trial(candidates, f
     assert found["grid"][0][1].training_macs == expected
 
 
-def test_what_is_called_a_tie_is_mostly_no_worse_and_the_best_is_mostly_among_them(candidates, found):
+def test_ties_contain_best_candidate_at_stated_rate(candidates, found):
     for method, runs in found.items():
         kept = 0
         for surface, result in runs:
@@ -92,7 +92,7 @@ def test_what_is_called_a_tie_is_mostly_no_worse_and_the_best_is_mostly_among_th
         assert kept / SURFACES >= {"grid": 0.9, "halving": 0.6, "response": 0.7}[method], method
 
 
-def test_standings_are_in_order_and_the_law_gives_the_network(candidates, found):
+def test_standings_are_sorted_and_law_matches_network(candidates, found):
     for runs in found.values():
         for _, result in runs:
             assert len(result.standings) == len(candidates.candidates)
@@ -105,18 +105,18 @@ def test_standings_are_in_order_and_the_law_gives_the_network(candidates, found)
             assert CoefficientSearchResult.from_json(result.to_json()) == result
 
 
-def test_halving_goes_on_from_where_each_candidate_stopped(candidates):
+def test_halving_resumes_each_candidate(candidates):
     surface = Surface(B0, 1)
-    asked: list[tuple[int, int, int]] = []
+    requests: list[tuple[int, int, int]] = []
 
     def train(jobs):
-        asked.append((len(jobs), jobs[0].start, jobs[0].stop))
+        requests.append((len(jobs), jobs[0].start, jobs[0].stop))
         return surface.train(jobs)
 
     result = search_halving(candidates, PROXY, train)
     number = len(candidates.candidates)
     kept = [number, math.ceil(number / 3), math.ceil(math.ceil(number / 3) / 3)]
-    assert asked == [(3 * kept[0], 0, 1), (3 * kept[1], 1, 3), (3 * kept[2], 3, 9)]
+    assert requests == [(3 * kept[0], 0, 1), (3 * kept[1], 1, 3), (3 * kept[2], 3, 9)]
     assert sum(standing.epochs == 9 for standing in result.standings) == kept[2]
     assert any("dropped before 9 epochs" in words for words in result.limitations)
 
@@ -130,16 +130,16 @@ def test_halving_goes_on_from_where_each_candidate_stopped(candidates):
         (Halving(), 1, (1,)),
     ],
 )
-def test_rungs_end_with_the_proxy(halving, epochs, rungs):
+def test_rungs_end_at_proxy_epochs(halving, epochs, rungs):
     assert halving.rungs(epochs) == rungs
 
 
-def test_a_first_rung_beyond_the_proxy_is_refused(candidates):
+def test_first_rung_longer_than_proxy_is_rejected(candidates):
     with pytest.raises(SearchError, match="first rung of 12 epochs is longer than the 9"):
         search_halving(candidates, PROXY, Surface(B0, 0).train, Halving(first=12))
 
 
-def test_the_design_is_small_different_and_within_its_compute(candidates):
+def test_design_is_small_distinct_and_within_compute(candidates):
     design = choose_design(candidates, Design(), num_seeds=3)
     assert design[0].network.replace(name=B0.name) == B0
     assert len({sized.network.structure for sized in design}) == len(design) >= 20
@@ -154,13 +154,13 @@ def test_the_design_is_small_different_and_within_its_compute(candidates):
         assert max(values) > 1.1
 
 
-def test_too_little_compute_for_a_response_is_refused(candidates):
+def test_too_little_compute_for_response_is_rejected(candidates):
     with pytest.raises(SearchError, match=r"needs at least 9 networks, and the compute allows \d"):
         search_response(candidates, PROXY, Surface(B0, 0).train, Design(share=0.03))
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
-def test_a_form_finds_its_own_coefficients(form):
+def test_response_form_recovers_its_coefficients(form):
     random = np.random.default_rng(3)
     points = random.uniform(-1, 0.5, (40, 3))
     truth = {
@@ -173,7 +173,7 @@ def test_a_form_finds_its_own_coefficients(form):
     assert root_mean_square(left_out(form, points, errors)) < 1e-3
 
 
-def test_the_form_that_fits_is_preferred():
+def test_better_fitting_form_is_preferred():
     random = np.random.default_rng(5)
     points = random.uniform(-1, 0.5, (30, 3))
     curved = Quadratic().predict(np.array([-1.2, -0.2, -0.3, -0.2, 0.4, -0.2, 0, 0.5, 0, 0.4]), points)
@@ -183,7 +183,7 @@ def test_the_form_that_fits_is_preferred():
     )
 
 
-def test_a_baseline_of_another_kind_and_a_lone_seed(candidates):
+def test_resnet_baseline_and_single_seed_are_supported(candidates):
     of_resnet = find_candidates(R50, Grid())
     surface = Surface(R50, 9)
     proxy = Proxy(epochs=9, images=1000, seeds=(4,))
@@ -195,7 +195,7 @@ def test_a_baseline_of_another_kind_and_a_lone_seed(candidates):
     assert any("one seed" in words for words in result.limitations)
 
 
-def test_a_response_that_fits_nothing_says_so(candidates):
+def test_poor_response_fit_is_reported(candidates):
     # On this surface most small networks learn nothing at all, which neither form can describe.
     surface = Surface(B0, 1012)
     result = search_response(candidates, PROXY, surface.train, samples=10)
@@ -205,7 +205,7 @@ def test_a_response_that_fits_nothing_says_so(candidates):
     assert any(words.startswith("it missed networks left out of its fit by 16 points") for words in result.limitations)
 
 
-def test_a_dimension_that_cannot_change_is_left_out_of_the_response():
+def test_fixed_dimension_is_excluded_from_response():
     fixed = B0.replace(stages=tuple(stage.model_copy(update={"depth_rule": "fixed"}) for stage in B0.stages))
     of_fixed = find_candidates(fixed, Grid())
     result = search_response(of_fixed, PROXY, Surface(fixed, 3).train, Design(share=1), samples=10)
@@ -214,7 +214,7 @@ def test_a_dimension_that_cannot_change_is_left_out_of_the_response():
     assert any("alpha changed nothing" in words for words in result.limitations)
 
 
-def test_the_interval_and_the_forecast_bracket_what_they_say(found):
+def test_interval_and_forecast_have_stated_coverage(found):
     inside, number = 0, 0
     for surface, result in found["response"]:
         assert result.interval is not None
@@ -232,7 +232,7 @@ def test_the_interval_and_the_forecast_bracket_what_they_say(found):
     assert inside / number > 0.8
 
 
-def test_ties_shrink_with_more_seeds_and_a_clear_winner_has_none():
+def test_more_seeds_reduce_ties_and_clear_winner_has_none():
     scores = [[Score(0.90), Score(0.91)], [Score(0.80), Score(0.81)], [Score(0.895), Score(0.909)]]
     means, errors, freedom = means_and_errors(scores)
     assert freedom == 3
@@ -246,7 +246,7 @@ def test_ties_shrink_with_more_seeds_and_a_clear_winner_has_none():
     assert tied_with_best(lone, from_images, infinite) == [True, True, False]
 
 
-def test_false_alarms_of_a_tie_test_are_as_rare_as_stated():
+def test_tie_test_has_stated_false_positive_rate():
     random = np.random.default_rng(0)
     alarms = []
     for _ in range(2000):
@@ -255,7 +255,7 @@ def test_false_alarms_of_a_tie_test_are_as_rare_as_stated():
     assert 0.03 < np.mean(alarms) < 0.07
 
 
-def test_the_same_scores_give_the_same_result(candidates):
+def test_equal_scores_give_equal_result(candidates):
     first, second = (search_response(candidates, PROXY, Surface(B0, 2).train, samples=10) for _ in range(2))
     assert first == second
     assert all(a.seed != b.seed for a, b in itertools.pairwise(first.trials))

@@ -7,24 +7,24 @@ from hypothesis import strategies as st
 from triscale.search.baseline.objective import Objective, front
 
 
-def test_doubling_the_cost_must_buy_five_percent():
+def test_doubling_cost_needs_five_percent_more_accuracy():
     objective = Objective(target=75)
     dearer = objective.reward(0.5 * 1.05, 150)
     assert dearer == pytest.approx(objective.reward(0.5, 75), rel=2e-3)
 
 
-def test_at_the_target_the_reward_is_the_accuracy():
+def test_reward_at_target_is_accuracy():
     for form in ("soft", "hard", "constraint"):
         assert Objective(target=400e6, form=form).reward(0.7, 400e6) == pytest.approx(0.7)
 
 
-def test_the_hard_form_weighs_nothing_below_and_all_above():
+def test_hard_form_penalizes_only_above_target():
     objective = Objective(target=100, form="hard")
     assert objective.reward(0.7, 50) == 0.7
     assert objective.reward(0.7, 200) == pytest.approx(0.35)
 
 
-def test_a_constraint_refuses_what_costs_more_and_ranks_it_below_all_others():
+def test_constraint_ranks_infeasible_candidates_last():
     objective = Objective(target=100, form="constraint")
     assert objective.admits(100)
     assert not objective.admits(101)
@@ -37,7 +37,7 @@ points = st.lists(
 
 
 @given(points)
-def test_the_front_is_what_nothing_beats(pairs):
+def test_front_is_nondominated(pairs):
     accuracies, costs = zip(*pairs, strict=True)
     on = front(accuracies, costs)
     for index in range(len(pairs)):

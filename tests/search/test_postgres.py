@@ -34,13 +34,13 @@ def server():
 
 
 @pytest.mark.stress
-def test_two_machines_that_are_killed_again_and_again_lose_nothing(server, tmp_path):
+def test_repeatedly_killed_machines_lose_no_results(server, tmp_path):
     kills = disturb(tmp_path, [server.url] * 2, sizes.size(5, 100), sizes.size(2, 20), seconds=0.1)
     check_nothing_was_lost(tmp_path, server.url, kills)
     assert len(list(tmp_path.glob("found-*.json"))) == 2
 
 
-def test_machines_share_the_jobs_and_each_is_done_once(server, tmp_path):
+def test_machines_share_jobs_and_run_each_once(server, tmp_path):
     jobs = some_jobs(6)
     done: Counter[str] = Counter()
 
@@ -59,7 +59,7 @@ def test_machines_share_the_jobs_and_each_is_done_once(server, tmp_path):
 
 
 @pytest.mark.stress
-def test_a_server_that_goes_away_for_a_while_ends_nothing(server, tmp_path):
+def test_study_survives_server_outage(server, tmp_path):
     jobs = some_jobs(3)
     with open_ledger(server.url, "away", {}, describe, patience=60) as ledger:
         ledger.add(jobs)
@@ -74,7 +74,7 @@ def test_a_server_that_goes_away_for_a_while_ends_nothing(server, tmp_path):
     server.start()
 
 
-def test_a_job_that_fails_on_one_machine_ends_the_search_on_the_others(server, tmp_path):
+def test_failed_job_ends_search_on_all_machines(server, tmp_path):
     jobs = some_jobs(2)
     failures: list[str] = []
     waiting = threading.Event()
@@ -101,7 +101,7 @@ def test_a_job_that_fails_on_one_machine_ends_the_search_on_the_others(server, t
     assert failures == [f"{jobs[0].network.name} with seed 0 failed: the loss is not finite"]
 
 
-def test_a_machine_that_comes_back_too_late_does_not_count(server):
+def test_result_after_lease_expiry_is_ignored(server):
     jobs = some_jobs(1)
     with (
         open_ledger(server.url, "late", {}, describe, grace=1) as late,
@@ -123,7 +123,7 @@ def test_a_machine_that_comes_back_too_late_does_not_count(server):
         assert other.entries()[0].attempts == 2
 
 
-def test_a_machine_that_dies_as_it_claims_a_job_leaves_it_to_others(server, monkeypatch):
+def test_job_of_dead_machine_is_claimed_by_another(server, monkeypatch):
     """It is killed after the job is its own, before anything else is written."""
     jobs = some_jobs(1)
     with (
@@ -143,7 +143,7 @@ def test_a_machine_that_dies_as_it_claims_a_job_leaves_it_to_others(server, monk
         assert other.claim(jobs) == jobs[0]
 
 
-def test_what_cannot_be_shared_is_refused(server):
+def test_invalid_shared_studies_are_rejected(server):
     for address, words in (
         ("postgresql://triscale@127.0.0.1:1/postgres", "cannot reach postgresql://triscale@127.0.0.1:1/postgres"),
         (server.url.replace("/postgres", "/none", 2).replace("none:", "postgres:"), "cannot reach"),

@@ -42,13 +42,13 @@ BILLIONS = {
 IMPOSSIBLE = {"resnet50 d=4", "resnet50 w=2", "efficientnet_b0 d=4", "efficientnet_b0 w=2", "efficientnet_b0 r=2"}
 
 
-def test_all_rows_are_there():
+def test_tables_are_complete():
     assert [len(table) for table in (TABLE_2, TABLE_3, TABLE_7)] == [8, 14, 5]
     assert [row.top1 for row in TABLE_2] == [77.1, 79.1, 80.1, 81.6, 82.9, 83.6, 84.0, 84.3]
     assert [row.top5 for row in TABLE_2] == [93.3, 94.4, 94.9, 95.7, 96.4, 96.7, 96.8, 97.0]
 
 
-def test_exact_costs_stand_beside_the_paper_s():
+def test_exact_costs_are_listed_with_published_costs():
     for checked in check_published():
         label = checked.row.label
         if label in MACS:
@@ -58,22 +58,22 @@ def test_exact_costs_stand_beside_the_paper_s():
         assert checked.excess == pytest.approx(checked.macs / (float(checked.row.macs[:-1]) * 1e9) - 1)
 
 
-def test_rows_that_cannot_be_what_they_say_are_marked_and_no_others():
+def test_exactly_the_inconsistent_rows_are_marked():
     assert {checked.row.label for checked in check_published() if not checked.possible} == IMPOSSIBLE
 
 
-def test_exchanging_the_costs_of_resnet_50_makes_both_possible():
+def test_swapped_resnet50_costs_are_consistent():
     depth, width = (row for row in TABLE_3 if row.label in ("resnet50 d=4", "resnet50 w=2"))
     assert check(depth.model_copy(update={"macs": width.macs})).possible
     assert check(width.model_copy(update={"macs": depth.macs})).possible
 
 
-def test_the_rounding_of_a_stated_figure_is_allowed_for():
+def test_rounding_of_published_figures_is_tolerated():
     baseline = next(row for row in TABLE_3 if row.label == "mobilenet_v1")
     assert check(baseline).possible
     assert not check(baseline.model_copy(update={"macs": "0.600B"})).possible
 
 
-def test_a_row_reads_back():
+def test_row_round_trips():
     checked = check(TABLE_3[8])
     assert CheckedRow.from_json(checked.to_json()) == checked

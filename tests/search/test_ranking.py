@@ -15,7 +15,7 @@ PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, ma
 
 
 @given(PAIRS)
-def test_both_agree_with_scipy_also_with_ties(pairs):
+def test_correlations_match_scipy_with_ties(pairs):
     first, second = zip(*pairs, strict=True)
     tied = len(set(first)) == 1 or len(set(second)) == 1
     for ours, theirs in ((kendall, stats.kendalltau), (spearman, stats.spearmanr)):
@@ -25,7 +25,7 @@ def test_both_agree_with_scipy_also_with_ties(pairs):
 
 @pytest.mark.parametrize("number", [8, 10, 40])
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.85])
-def test_the_interval_holds_the_tau_of_a_normal_population_in_95_percent(number, correlation):
+def test_tau_interval_has_95_percent_coverage(number, correlation):
     """A bivariate normal distribution has tau = 2 / pi arcsin(rho)."""
     tau = 2 / math.pi * math.asin(correlation)
     random = np.random.default_rng(number)
@@ -38,7 +38,7 @@ def test_the_interval_holds_the_tau_of_a_normal_population_in_95_percent(number,
     assert inside / 600 >= 0.92
 
 
-def test_a_perfect_order_of_few_networks_is_no_certainty():
+def test_perfect_order_of_few_networks_has_wide_interval():
     few, many = (kendall_interval(1.0, number) for number in (MIN_NETWORKS, 100))
     assert few[1] == many[1] == 1.0
     assert few[0] < 0.3 < 0.9 < many[0]
@@ -46,7 +46,7 @@ def test_a_perfect_order_of_few_networks_is_no_certainty():
     assert mirrored == pytest.approx((-1.0, -few[0]))
 
 
-def test_an_order_is_trusted_if_it_is_good_and_not_by_chance():
+def test_strong_significant_correlation_is_trusted():
     trained = [0.1 * index for index in range(12)]
     good = rank([*trained[1:], trained[0]], trained)
     assert good.kendall == pytest.approx(1 - 4 * 11 / (12 * 11))
@@ -66,6 +66,6 @@ def test_an_order_is_trusted_if_it_is_good_and_not_by_chance():
     assert not few.trusted
 
 
-def test_fewer_networks_than_tell_anything_are_refused():
+def test_too_few_networks_are_rejected():
     with pytest.raises(SearchError, match="5 or more"):
         rank([0.1] * 4, [0.2] * 4)

@@ -38,7 +38,7 @@ def styled(like: Network) -> Network:
 
 
 @pytest.mark.parametrize("name", ["mnasnet_a1", "mnasnet_b1", "efficientnet_b0"])
-def test_published_networks_are_points_of_the_space_around_mobilenet_v2(name):
+def test_mobilenet_space_contains_published_networks(name):
     published = get(name)
     space = mnasnet(styled(published))
     sample = space.find(published)
@@ -47,20 +47,20 @@ def test_published_networks_are_points_of_the_space_around_mobilenet_v2(name):
     assert count_network(space.network(sample)) == count_network(published)
 
 
-def test_the_skeleton_is_a_point_of_its_own_space():
+def test_space_contains_its_skeleton():
     sample = SPACE.find(get("mobilenet_v2"))
     assert sample is not None
     assert SPACE.network(sample).structure == get("mobilenet_v2").structure
 
 
-def test_the_space_has_the_size_that_its_choices_multiply_to():
+def test_space_size_is_product_of_choices():
     assert len(SPACE.places) == 7 * 7
     assert SPACE.size == (3 * 2 * 2 * 2 * 3 * 3 * 3) ** 7
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_every_sample_and_mutant_is_a_valid_network(seed):
+def test_samples_and_mutants_are_valid_networks(seed):
     rng = random.Random(seed)
     sample = SPACE.sample(rng)
     mutant = SPACE.mutate(sample, rng)
@@ -74,24 +74,24 @@ def test_every_sample_and_mutant_is_a_valid_network(seed):
         assert SPACE.network(found).structure == network.structure
 
 
-def test_all_mutants_of_a_sample_are_drawn_alike():
+def test_mutants_are_sampled_uniformly():
     rng = random.Random(0)
     sample = SPACE.sample(rng)
-    seen: dict[tuple[int, int], int] = {}
+    result: dict[tuple[int, int], int] = {}
     for _ in range(6000):
         mutant = SPACE.mutate(sample, rng)
         place = next(at for at, (old, new) in enumerate(zip(sample, mutant, strict=True)) if old != new)
-        seen[place, mutant[place]] = seen.get((place, mutant[place]), 0) + 1
-    assert len(seen) == sum(len(choice.options) - 1 for choice in SPACE.places)
+        result[place, mutant[place]] = result.get((place, mutant[place]), 0) + 1
+    assert len(result) == sum(len(choice.options) - 1 for choice in SPACE.places)
 
 
-def test_a_generator_of_numpy_draws_too():
+def test_numpy_generator_is_accepted():
     sample = SPACE.sample(np.random.default_rng(0))
     assert all(type(index) is int for index in sample)
     SPACE.network(sample)
 
 
-def test_draws_are_uniform():
+def test_samples_are_uniform():
     rng = random.Random(1)
     counts = np.zeros(3)
     for _ in range(3000):
@@ -99,7 +99,7 @@ def test_draws_are_uniform():
     assert np.abs(counts / 3000 - 1 / 3).max() < 0.04
 
 
-def test_the_resolution_is_chosen_where_several_are_given():
+def test_several_resolutions_become_a_choice():
     space = around(get("mobilenet_v2"), "tiny", (192, 224))
     assert space.places[-1].name == "resolution"
     networks = {space.network((*space.sample(random.Random(0))[:-1], at)).resolution for at in (0, 1)}
@@ -108,7 +108,7 @@ def test_the_resolution_is_chosen_where_several_are_given():
 
 @pytest.mark.parametrize("cost", ["macs", "params"])
 @pytest.mark.stress
-def test_the_cheapest_and_the_dearest_are_those_of_all(cost):
+def test_smallest_and_largest_have_extreme_cost(cost):
     options = Options(expansions=(3, 6), widths=(0.75, 1.25), layers=(0, 1), skips=("identity",), kernels=(3, 5))
     skeleton = get("mobilenet_v2@32").replace(stages=get("mobilenet_v2@32").stages[:2], name="two")
     space = make_space("two", skeleton, Choices(options=(options,), resolutions=(24, 32)))
@@ -118,7 +118,7 @@ def test_the_cheapest_and_the_dearest_are_those_of_all(cost):
     assert cost_value(count_network(space.largest(cost)), cost) == max(costs)
 
 
-def test_a_target_out_of_reach_says_the_nearest():
+def test_unreachable_target_error_reports_nearest():
     with pytest.raises(SearchError, match=r"costs 10.0M MACs: the nearest has 41.0M MACs, the least of all"):
         SPACE.check_target("macs", 10e6)
     with pytest.raises(SearchError, match=r"the nearest has 13.1M params, the most of all"):
@@ -127,30 +127,30 @@ def test_a_target_out_of_reach_says_the_nearest():
 
 
 @pytest.mark.parametrize(
-    ("skeleton", "menu", "said"),
+    ("skeleton", "menu", "message"),
     [
         ("resnet50", "mnasnet", "stage 0 of resnet50 has bottleneck blocks, for which the space has no options"),
         ("mobilenet_v2", "resnet", "stage 0 of mobilenet_v2 has mbconv blocks"),
         ("mobilenet_v2", "mnasnett", 'there is no space "mnasnett"; the names are mnasnet'),
     ],
 )
-def test_a_space_that_does_not_go_with_the_skeleton_is_refused(skeleton, menu, said):
-    with pytest.raises(SearchError, match=said):
+def test_space_incompatible_with_skeleton_is_rejected(skeleton, menu, message):
+    with pytest.raises(SearchError, match=message):
         around(get(skeleton), menu)
 
 
-def test_options_for_another_number_of_blocks_are_refused():
+def test_options_for_wrong_number_of_blocks_are_rejected():
     with pytest.raises(SearchError, match=r"options for 2 blocks, and mobilenet_v2 has 7"):
         make_space("two", get("mobilenet_v2"), Choices(options=(Options(), Options())))
 
 
-def test_a_resolution_too_small_for_the_strides_is_refused():
+def test_resolution_too_small_for_total_stride_is_rejected():
     with pytest.raises((SearchError, NetworkError, RecordError), match="8 px is too small"):
         around(get("mobilenet_v2"), "tiny", (8,))
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("kernels", (), "empty space"),
         ("kernels", (3, 3), "names an option twice"),
@@ -158,26 +158,26 @@ def test_a_resolution_too_small_for_the_strides_is_refused():
         ("widths", (0.0,), "above 0"),
     ],
 )
-def test_options_that_make_no_space_are_refused(field, value, said):
-    with pytest.raises(RecordError, match=said):
+def test_invalid_options_are_rejected(field, value, message):
+    with pytest.raises(RecordError, match=message):
         Options.parse({field: value}, "the options")
 
 
-def test_a_sample_of_another_space_is_refused():
+def test_sample_of_another_space_is_rejected():
     with pytest.raises(SearchError, match="has 49 indices, given 2"):
         SPACE.network((0, 1))
     with pytest.raises(SearchError, match="operations of block 0 has 3 options, counted from 0; 7 is none of them"):
         SPACE.network((7, *([0] * 48)))
 
 
-def test_resnets_have_a_space_of_their_own():
+def test_resnets_have_their_own_space():
     space = around(get("resnet18"), "resnet")
     network = space.network(space.sample(random.Random(0)))
     assert {stage.block.kind for stage in network.stages} <= {"basic", "bottleneck"}
 
 
 @pytest.mark.parametrize("menu", ["mbconv", "small", "tiny"])
-def test_smaller_spaces_are_parts_of_mnasnet(menu):
+def test_smaller_spaces_are_subsets_of_mnasnet(menu):
     for name in Options.model_fields:
         assert set(getattr(MENUS[menu], name)) <= set(getattr(MENUS["mnasnet"], name))
 
@@ -189,7 +189,7 @@ def test_widths_are_rounded_to_multiples_of_8_and_16(width, rounded):
     assert round_to_width(width) == rounded
 
 
-def test_a_space_survives_its_file():
+def test_space_round_trips():
     space = around(get("mobilenet_v2"), "small", (192, 224))
     assert type(space).from_json(space.to_json()) == space
     assert space.skeleton.norm == BatchNorm(eps=1e-5, momentum=0.1)

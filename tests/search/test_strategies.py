@@ -54,10 +54,12 @@ Answer = Callable[[Sample], Observation]
 def answer(sample: Sample) -> Observation:
     """The greater the indices, the better; the first index costs."""
     accuracy = 0.5 + 0.4 * sum(sample) / (1 + 2 * len(sample))
-    return told(sample, accuracy, 3e8 * (1 + 3 * sum(sample[:1])))
+    return make_observation(sample, accuracy, 3e8 * (1 + 3 * sum(sample[:1])))
 
 
-def told(sample: Sample, accuracy: float | None, cost: float = 3e8, objective: Objective = OBJECTIVE) -> Observation:
+def make_observation(
+    sample: Sample, accuracy: float | None, cost: float = 3e8, objective: Objective = OBJECTIVE
+) -> Observation:
     return Observation(sample, objective.reward(accuracy or 0.0, cost), accuracy, cost)
 
 
@@ -80,12 +82,12 @@ def name(request) -> str:
     return request.param
 
 
-def test_the_space_of_these_tests_has_choices_of_several_lengths(space):
+def test_test_space_has_choices_of_several_lengths(space):
     assert {len(choice.options) for choice in space.places} == {2, 3, 4}
     assert (SIXTEEN.size, SINGLE.size, NOTHING.size) == (16, 2, 1)
 
 
-def test_samples_are_valid_and_as_many_as_were_asked_for(name, space):
+def test_ask_returns_requested_number_of_valid_samples(name, space):
     batches = [1, 7, 10, 3, 30, 1]
     for proposed, count in zip(drive(make_strategy(name, space, 0, OBJECTIVE), batches), batches, strict=True):
         assert len(proposed) == count
@@ -94,40 +96,40 @@ def test_samples_are_valid_and_as_many_as_were_asked_for(name, space):
             assert all(type(index) is int for index in sample)
 
 
-def test_nothing_to_ask_for_changes_nothing(name, space):
+def test_asking_for_zero_samples_has_no_effect(name, space):
     often, never = (make_strategy(name, space, 5, OBJECTIVE) for _ in range(2))
     assert drive(often, [10, 0, 10, 0, 10])[::2] == drive(never, [10, 10, 10])
 
 
-def test_the_same_seed_gives_the_same_search_and_another_one_another(name, space):
+def test_search_depends_only_on_seed(name, space):
     runs = [drive(make_strategy(name, space, seed, OBJECTIVE), [10] * 5) for seed in (3, 3, 4)]
     assert runs[0] == runs[1] != runs[2]
 
 
-def test_a_search_rests_on_no_random_state_outside_of_it(name, space):
+def test_search_does_not_use_global_random_state(name, space):
     first = drive(make_strategy(name, space, 0, OBJECTIVE), [10] * 4)
     random.seed(1)
     np.random.seed(1)
-    strategy, beside = (make_strategy(name, space, seed, OBJECTIVE) for seed in (0, 1))
+    strategy, second = (make_strategy(name, space, seed, OBJECTIVE) for seed in (0, 1))
     found = []
     for _ in range(4):
         np.random.rand()
         found += drive(strategy, [10])
-        drive(beside, [10])
+        drive(second, [10])
     assert found == first
 
 
-def test_what_was_told_matters_to_all_but_chance(name, space):
+def test_observations_affect_all_strategies_but_random(name, space):
     up, down = (make_strategy(name, space, 0, OBJECTIVE) for _ in range(2))
-    forth = drive(up, [10] * 6)
-    back = drive(down, [10] * 6, lambda sample: told(sample, 1 - answer(sample).accuracy))
-    assert (forth == back) == (name == "random")
+    rewarded = drive(up, [10] * 6)
+    penalized = drive(down, [10] * 6, lambda sample: make_observation(sample, 1 - answer(sample).accuracy))
+    assert (rewarded == penalized) == (name == "random")
 
 
 @settings(max_examples=8, deadline=None)
 @given(batches=st.lists(st.integers(1, 15), min_size=2, max_size=6), stop=st.integers(0, 5))
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_a_search_that_was_stopped_goes_on_as_if_it_was_not(name, batches, stop):
+def test_replayed_search_continues_identically(name, batches, stop):
     whole = drive(make_strategy(name, SIXTEEN, 7, OBJECTIVE), batches)
     again = make_strategy(name, SIXTEEN, 7, OBJECTIVE)
     for proposed, count in list(zip(whole, batches, strict=True))[:stop]:
@@ -139,15 +141,15 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_was_not(name, batches, stop)
 @pytest.mark.parametrize(
     "outcome",
     [
-        lambda sample: told(sample, 0.5),
-        lambda sample: told(sample, 0.0),
+        lambda sample: make_observation(sample, 0.5),
+        lambda sample: make_observation(sample, 0.0),
         lambda sample: Observation(sample, -1.0 - sum(sample), None, 1e9 + sum(sample)),
         lambda sample: Observation(sample, -1e6 if sample[0] else 0.5, None if sample[0] else 0.5, 3e8),
-        lambda sample: told(sample, None if sum(sample) % 2 else 0.5, 9e8 if sum(sample) % 2 else 3e8),
+        lambda sample: make_observation(sample, None if sum(sample) % 2 else 0.5, 9e8 if sum(sample) % 2 else 3e8),
     ],
     ids=["all equal", "all zero", "none trained", "one huge", "half trained"],
 )
-def test_odd_outcomes_are_survived(name, space, outcome):
+def test_unusual_outcomes_are_handled(name, space, outcome):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         proposed = drive(make_strategy(name, space, 0, OBJECTIVE), [10] * 6, outcome)
@@ -157,7 +159,7 @@ def test_odd_outcomes_are_survived(name, space, outcome):
     assert len({sample for batch in proposed for sample in batch}) > 25
 
 
-def test_a_space_that_is_exhausted_is_repeated(name):
+def test_exhausted_space_repeats_samples(name):
     proposed = drive(make_strategy(name, SIXTEEN, 0, OBJECTIVE), [10] * 12)
     found = {sample for batch in proposed for sample in batch}
     assert max(found, key=lambda sample: answer(sample).reward) == (0, 1, 1, 1)
@@ -166,19 +168,19 @@ def test_a_space_that_is_exhausted_is_repeated(name):
 
 
 @pytest.mark.parametrize("space", [SINGLE, NOTHING], ids=["a choice of two", "no choice"])
-def test_the_smallest_spaces_can_be_searched(name, space):
+def test_smallest_spaces_are_supported(name, space):
     proposed = drive(make_strategy(name, space, 0, OBJECTIVE), [1, 4, 10, 10, 10])
     found = {sample for batch in proposed for sample in batch}
     assert found == ({(0,), (1,)} if space is SINGLE else {()})
 
 
 @pytest.mark.parametrize("name", ["random", "evolution"])
-def test_no_sample_is_proposed_twice_while_there_are_others(name, space):
+def test_samples_repeat_only_when_space_is_exhausted(name, space):
     proposed = [sample for batch in drive(make_strategy(name, space, 0, OBJECTIVE), [10] * 30) for sample in batch]
     assert len(set(proposed)) == 300
 
 
-def test_a_name_that_is_unknown_is_refused_with_those_that_are():
+def test_unknown_name_error_lists_known_names():
     with pytest.raises(
         SearchError, match=r'no strategy "evolutoin".*random, evolution, nsga2, tpe, ppo.*mean evolution'
     ):
@@ -186,12 +188,12 @@ def test_a_name_that_is_unknown_is_refused_with_those_that_are():
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
-def test_a_seed_that_not_all_generators_take_is_refused(seed):
+def test_seed_out_of_range_is_rejected(seed):
     with pytest.raises(SearchError, match=f"from 0 to 4294967295, given {seed}"):
         make_strategy("random", SIXTEEN, seed, OBJECTIVE)
 
 
-def test_the_largest_seed_is_taken(name):
+def test_maximum_seed_is_accepted(name):
     assert drive(make_strategy(name, SIXTEEN, 2**32 - 1, OBJECTIVE), [25, 5])
 
 
@@ -204,20 +206,20 @@ def landscapes() -> list[Landscape]:
 def found_on(landscape: Landscape, name: str) -> float:
     """The reward without noise of the sample that seemed best of 200."""
     strategy = make_strategy(name, landscape.ground.space, landscape.number, OBJECTIVE)
-    seen = []
+    result = []
 
     def observe(sample: Sample) -> Observation:
-        seen.append(landscape.told(sample, OBJECTIVE))
-        return seen[-1]
+        result.append(landscape.observe(sample, OBJECTIVE))
+        return result[-1]
 
     drive(strategy, [10] * 20, observe)
-    return landscape.reward(max(seen, key=lambda told: told.reward).sample, OBJECTIVE)
+    return landscape.reward(max(result, key=lambda observation: observation.reward).sample, OBJECTIVE)
 
 
 # More landscapes where the gain is smaller; it is so several times its standard error.
 @pytest.mark.parametrize(("name", "number"), [("evolution", 16), ("nsga2", 16), ("tpe", 6), ("ppo", 8)])
 @pytest.mark.stress
-def test_a_strategy_finds_more_than_chance(name, number, landscapes):
+def test_strategies_beat_random_search(name, number, landscapes):
     found, by_chance = (
         np.array([found_on(landscape, one) for landscape in landscapes[:number]]) for one in (name, "random")
     )
@@ -226,7 +228,7 @@ def test_a_strategy_finds_more_than_chance(name, number, landscapes):
     assert gains.mean() > 2 * gains.std(ddof=1) / number**0.5
 
 
-def test_a_landscape_gives_the_same_network_the_same_accuracy(landscapes, space):
+def test_landscape_accuracy_depends_only_on_network(landscapes, space):
     ground, rng = Ground(space), random.Random(0)
     drawn = [space.sample(rng) for _ in range(50)]
     # An expansion is one of mbconv blocks only.
@@ -237,7 +239,7 @@ def test_a_landscape_gives_the_same_network_the_same_accuracy(landscapes, space)
     assert [landscape.observed(sample) for sample in drawn] == [landscape.observed(sample) for sample in other]
 
 
-def test_children_differ_in_one_choice_from_one_of_those_alive():
+def test_children_differ_in_one_choice_from_a_living_parent():
     space = mnasnet()
     strategy, alive, distances = Evolution(space, 0, population=8, tournament=2), [], []
     for count in (4, 4, 3, 1, 8, 5, 8, 2, 20):
@@ -251,12 +253,12 @@ def test_children_differ_in_one_choice_from_one_of_those_alive():
     assert distances.count(1) > 40
 
 
-def test_the_oldest_die_however_good_they_are(space):
+def test_oldest_member_is_removed_regardless_of_reward(space):
     strategy = Evolution(space, 0, population=5, tournament=20)
     best = strategy.ask(5)[0]
-    strategy.tell([told(best, 0.9), *(told((0,) * len(best), 0.1) for _ in range(4))])
+    strategy.tell([make_observation(best, 0.9), *(make_observation((0,) * len(best), 0.1) for _ in range(4))])
     assert distance(strategy.ask(1)[0], best) == 1
-    strategy.tell([told((1,) * len(best), 0.2)])
+    strategy.tell([make_observation((1,) * len(best), 0.2)])
     child = strategy.ask(1)[0]
     assert distance(child, best) > 1
     assert distance(child, (1,) * len(best)) == 1
@@ -266,13 +268,13 @@ def distance(one: Sample, other: Sample) -> int:
     return sum(a != b for a, b in zip(one, other, strict=True))
 
 
-def test_nsga2_goes_where_the_constraint_is_met_although_nothing_was_trained(space):
+def test_nsga2_moves_toward_feasible_region(space):
     # Whatever has a first index above 0 is refused, and then half of the rest for its last.
     objective = Objective(target=3e8, form="constraint")
 
     def refuse(sample: Sample) -> Observation:
         cost = 3e8 * (1 + sum(sample) / len(sample))
-        return told(sample, None, cost, objective)
+        return make_observation(sample, None, cost, objective)
 
     proposed = drive(nsga2(space, 0, objective), [20] * 20, refuse)
     first, last = (np.mean([sum(sample) for sample in batch]) for batch in (proposed[0], proposed[-1]))
@@ -283,7 +285,7 @@ COUNTS = (3, 2, 2, 5, 2, 3, 3, 1, 4)
 
 
 @pytest.mark.parametrize(("counts", "scale"), [(COUNTS, 1.0), (COUNTS * 4, 8.0), ((2,), 8.0)])
-def test_log_probabilities_entropies_and_gradients_are_those_of_torch(counts, scale):
+def test_controller_matches_torch(counts, scale):
     rng = np.random.default_rng(0)
     controller = Controller(counts, hidden=7, embedding=5)
     weights = ControllerWeights(*(scale * array for array in controller.make_weights(rng)))
@@ -326,7 +328,7 @@ def by_torch(
     return torch.stack(log_probs, 1), torch.stack(entropies, 1)
 
 
-def test_the_probabilities_of_all_samples_add_up_to_one_and_are_those_drawn_with():
+def test_probabilities_sum_to_one_and_match_sampling():
     counts, rng = (3, 2, 1, 4), np.random.default_rng(1)
     controller = Controller(counts, hidden=6, embedding=4)
     weights = ControllerWeights(*(10 * array for array in controller.make_weights(rng)))
@@ -338,13 +340,13 @@ def test_the_probabilities_of_all_samples_add_up_to_one_and_are_those_drawn_with
     whole = -(probabilities * np.log(probabilities)).sum()
     assert probabilities @ forward.entropies.sum(axis=1) == pytest.approx(whole, abs=1e-12)
     drawn = controller.draw(weights, 20000, rng)
-    seen = np.bincount(np.ravel_multi_index(drawn.T, counts), minlength=24)
+    result = np.bincount(np.ravel_multi_index(drawn.T, counts), minlength=24)
     expected = 20000 * probabilities
     # A chi-squared variable with at most 23 degrees of freedom is above 60 once in 40000 times.
-    assert ((seen - expected) ** 2 / expected).sum() < 60
+    assert ((result - expected) ** 2 / expected).sum() < 60
 
 
-def test_adam_is_that_of_torch():
+def test_adam_matches_torch():
     rng = np.random.default_rng(0)
     weights = Controller((3, 2), hidden=3, embedding=2).make_weights(rng)
     adam = Adam(weights, 0.01)
@@ -361,11 +363,11 @@ def test_adam_is_that_of_torch():
 
 
 @pytest.mark.parametrize("size", [1, 10, 40])
-def test_ppo_learns_a_token_that_is_always_better(space, size):
+def test_ppo_learns_better_token(space, size):
     place, option = 5, 1
 
     def answer(sample: Sample) -> Observation:
-        return told(sample, 0.7 if sample[place] == option else 0.6)
+        return make_observation(sample, 0.7 if sample[place] == option else 0.6)
 
     proposed = drive(make_strategy("ppo", space, 0, OBJECTIVE), [size] * (200 // size), answer)
     flat = [sample[place] == option for batch in proposed for sample in batch]
@@ -373,11 +375,11 @@ def test_ppo_learns_a_token_that_is_always_better(space, size):
     assert np.mean(flat[-40:]) > 0.9
 
 
-def test_ppo_learns_a_token_that_is_better_after_another_one():
+def test_ppo_learns_conditional_token():
     """Which policies without a memory cannot: each option is as good as the other."""
 
     def answer(sample: Sample) -> Observation:
-        return told(sample, 0.7 if sample[0] == sample[3] else 0.6)
+        return make_observation(sample, 0.7 if sample[0] == sample[3] else 0.6)
 
     proposed = drive(PPO(SIXTEEN, 0, PpoSettings(entropy=0.3)), [10] * 40, answer)
     last = [sample for batch in proposed[-5:] for sample in batch]

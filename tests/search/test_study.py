@@ -51,13 +51,13 @@ def undisturbed() -> CoefficientSearchResult:
 
 def workers_of(coordinator: subprocess.Popen[bytes]) -> list[int]:
     """Return the processes that a coordinator has started to work."""
-    found = []
+    result = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
             parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
             if parent == coordinator.pid and b"spawn_main" in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-    return found
+                result.append(int(process.name))
+    return result
 
 
 def disturb(folder: Path, places: list[str], worker_kills: int, coordinator_kills: int, seconds: float) -> Counter[str]:
@@ -99,9 +99,9 @@ def check_nothing_was_lost(folder: Path, place: str | Path, kills: Counter[str])
     assert len(entries) == len(complete) == JOBS
     assert set(complete.values()) == {1}
     assert {entry.state for entry in entries} == {"done"}
-    found = [CoefficientSearchResult.load(path) for path in folder.glob("found-*.json")]
-    assert found
-    assert all(one == undisturbed() for one in found)
+    result = [CoefficientSearchResult.load(path) for path in folder.glob("found-*.json")]
+    assert result
+    assert all(one == undisturbed() for one in result)
     # A kill costs the epoch that was not saved yet, and nothing else.
     computed = Counter((folder / "log").read_text().splitlines())
     assert len(computed) == sum(entry.stop - entry.start for entry in entries)
@@ -109,7 +109,7 @@ def check_nothing_was_lost(folder: Path, place: str | Path, kills: Counter[str])
     sizes.figure(12, "jobs that ended exactly once", sum(n == 1 for n in complete.values()), JOBS, **kills)
 
 
-def test_a_search_that_is_killed_again_and_again_loses_nothing(tmp_path):
+def test_repeatedly_killed_search_loses_no_results(tmp_path):
     worker_kills, coordinator_kills = sizes.size(10, 100), sizes.size(3, 20)
     kills = disturb(tmp_path, [FILE], worker_kills, coordinator_kills, seconds=0.2)
     check_nothing_was_lost(tmp_path, tmp_path / FILE, kills)
@@ -117,7 +117,7 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(tmp_path):
 
 
 @pytest.mark.stress
-def test_a_killed_coordinator_takes_its_workers_with_it(tmp_path):
+def test_killed_coordinator_ends_its_workers(tmp_path):
     coordinator = start(tmp_path, seconds=5)
     until = time.monotonic() + 60
     while (len(victims := workers_of(coordinator)) < 2 or not read_any(tmp_path / FILE)) and time.monotonic() < until:
@@ -175,17 +175,17 @@ def raising(job: Job, folder: Path) -> Score:
     raise ZeroDivisionError
 
 
-def test_scores_come_in_the_order_of_the_jobs_and_are_kept(tmp_path):
-    jobs, told = some_jobs(4), []
+def test_scores_follow_job_order_and_are_cached(tmp_path):
+    jobs, changes = some_jobs(4), []
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
-        study = Study(ledger, tmp_path, at_once, workers=2, on_change=told.append)
+        study = Study(ledger, tmp_path, at_once, workers=2, on_change=changes.append)
         scores = study.evaluate(jobs)
         assert scores == [at_once(job, tmp_path) for job in jobs]
-        assert told[-1][:2] == (4, 4)
+        assert changes[-1][:2] == (4, 4)
         assert Study(ledger, tmp_path, dying).evaluate(jobs) == scores
 
 
-def test_workers_live_as_long_as_their_study(tmp_path):
+def test_workers_are_reused_until_study_ends(tmp_path):
     jobs = some_jobs(4)
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
         with Study(ledger, tmp_path, naming_itself) as study:
@@ -199,7 +199,7 @@ def test_workers_live_as_long_as_their_study(tmp_path):
     assert not any(alive(int(score.accuracy)) for score in (first, third, fourth))
 
 
-def test_a_job_that_fails_stops_the_study_and_is_taken_up_again(tmp_path):
+def test_failed_job_stops_study_and_is_retried_on_resume(tmp_path):
     jobs = some_jobs(3)
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
         work = partial(refusing, name=jobs[1].network.name)
@@ -215,23 +215,23 @@ def test_a_job_that_fails_stops_the_study_and_is_taken_up_again(tmp_path):
     ("work", "words"), [(dying, "died 5 times, the last time with exit code -9"), (raising, "not foreseen")]
 )
 @pytest.mark.stress
-def test_a_job_that_cannot_be_done_is_given_up(tmp_path, work, words):
+def test_impossible_job_is_abandoned(tmp_path, work, words):
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger, pytest.raises(JobError, match=words):
         Study(ledger, tmp_path, work).evaluate(some_jobs(1))
 
 
-def test_a_stopped_study_goes_on(tmp_path):
+def test_stopped_study_resumes(tmp_path):
     jobs = some_jobs(3)
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
-        asked = iter([False])
-        slow = Study(ledger, tmp_path, sleeping, should_stop=lambda: next(asked, True))
+        answers = iter([False])
+        slow = Study(ledger, tmp_path, sleeping, should_stop=lambda: next(answers, True))
         with pytest.raises(Interrupted, match="the same command resumes"):
             slow.evaluate(jobs)
         assert {entry.state for entry in ledger.entries()} == {"waiting"}
         assert len(Study(ledger, tmp_path, at_once).evaluate(jobs)) == 3
 
 
-def test_a_study_has_one_coordinator(tmp_path):
+def test_study_has_one_coordinator(tmp_path):
     with open_ledger(tmp_path / "study.db", "a", {}, describe):
         with (
             pytest.raises(RunError, match=rf"in use by process {os.getpid()}"),
@@ -241,7 +241,7 @@ def test_a_study_has_one_coordinator(tmp_path):
         assert read_entries(tmp_path / "study.db", "a") == ()
 
 
-def test_a_study_of_the_same_name_with_other_settings_is_refused(tmp_path):
+def test_study_with_other_settings_is_rejected(tmp_path):
     file = tmp_path / "study.db"
     with open_ledger(file, "a", {"epochs": 3, "grid": {"step": 0.1}}, describe):
         pass
@@ -256,7 +256,7 @@ def test_a_study_of_the_same_name_with_other_settings_is_refused(tmp_path):
         assert ledger.entries() == ()
 
 
-def test_a_file_that_is_no_study_is_refused(tmp_path):
+def test_file_that_is_not_a_study_is_rejected(tmp_path):
     words = tmp_path / "words.db"
     words.write_text("this is no database, but it is longer than the header of one would be" * 4)
     with pytest.raises(SearchError, match="cannot use"), open_ledger(words, "a", {}, describe):

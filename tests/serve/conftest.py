@@ -48,8 +48,8 @@ def server(served_run: Path):
     while "http://" not in line:
         line = process.stdout.readline()
         assert line, f"the server ended with {process.wait(10)}"
-    found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-    assert found, line
-    yield Server(found[0], int(found[1]), process)
+    result = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+    assert result, line
+    yield Server(result[0], int(result[1]), process)
     process.terminate()
     assert process.wait(30) == -signal.SIGTERM

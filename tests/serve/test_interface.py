@@ -25,7 +25,7 @@ def operations(served_run):
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_no_request_is_answered_otherwise_than_described(operations, name):
+def test_responses_match_openapi_schema(operations, name):
     assert set(operations) == set(PATHS)
 
     @given(case=operations[name].as_strategy())

@@ -40,52 +40,52 @@ def picture(run: Path) -> Path:
     return next((run.parent / "images").rglob("*.png"))
 
 
-def test_an_image_gets_the_answer_that_predict_gives(server, served_run):
+def test_prediction_matches_predict_command(server, served_run):
     file = picture(served_run)
-    status, found = request(server, "POST", "/api/predict?top=3&map=true", file.read_bytes())
+    status, result = request(server, "POST", "/api/predict?top=3&map=true", file.read_bytes())
     assert status == 200
     expected = next(predict(served_run, (file,), top=3))
-    assert [one["name"] for one in found["classes"]] == [guess.name for guess in expected.classes]
+    assert [one["name"] for one in result["classes"]] == [guess.name for guess in expected.classes]
     np.testing.assert_allclose(
-        [one["probability"] for one in found["classes"]], [guess.probability for guess in expected.classes], atol=1e-6
+        [one["probability"] for one in result["classes"]], [guess.probability for guess in expected.classes], atol=1e-6
     )
-    assert sum(one["probability"] for one in found["classes"]) == pytest.approx(1)
-    with Image.open(io.BytesIO(base64.b64decode(found["map"]))) as shown:
+    assert sum(one["probability"] for one in result["classes"]) == pytest.approx(1)
+    with Image.open(io.BytesIO(base64.b64decode(result["map"]))) as shown:
         assert shown.size == (160, 160)
-    assert (found["width"], found["height"]) == (24, 24)
-    assert found["milliseconds"] > 0
+    assert (result["width"], result["height"]) == (24, 24)
+    assert result["milliseconds"] > 0
 
 
-def test_the_model_is_described(server, served_run):
-    status, found = request(server, "GET", "/api/model")
+def test_model_endpoint_describes_model(server, served_run):
+    status, result = request(server, "GET", "/api/model")
     assert status == 200
-    assert found["network"] == "tiny"
-    assert tuple(found["classes"]) == Run.open(served_run).spec.classes
-    assert found["min_macs"] <= found["macs"] <= found["max_macs"]
+    assert result["network"] == "tiny"
+    assert tuple(result["classes"]) == Run.open(served_run).spec.classes
+    assert result["min_macs"] <= result["macs"] <= result["max_macs"]
 
 
-def test_a_budget_gets_its_network(server):
-    status, found = request(server, "GET", "/api/scale?budget=1M")
+def test_scale_endpoint_returns_network(server):
+    status, result = request(server, "GET", "/api/scale?budget=1M")
     assert status == 200
-    assert found["macs"] <= 1e6
-    assert found["used"] <= 1
+    assert result["macs"] <= 1e6
+    assert result["used"] <= 1
 
 
-def test_a_profile_foretells_the_time_of_a_budget_s_network(served_run):
+def test_profile_predicts_latency_of_fitted_network(served_run):
     predictor = Predictor(
         engine="onnxruntime", threads=1, processor="a phone", milliseconds=dict.fromkeys(NAMES, 0.01), error=0.05,
         error_90=0.1, held_out=10,
     )  # fmt: skip
     model = ServedModel(Run.open(served_run), 10**6, predictor)
-    found = model.scaled(Budget.of("1M"))
-    assert found.milliseconds > 0
-    slower = model.scaled(Budget(latency=2 * found.milliseconds))
-    assert found.milliseconds < slower.milliseconds <= 2 * found.milliseconds
+    result = model.scaled(Budget.of("1M"))
+    assert result.milliseconds > 0
+    slower = model.scaled(Budget(latency=2 * result.milliseconds))
+    assert result.milliseconds < slower.milliseconds <= 2 * result.milliseconds
     assert ServedModel(Run.open(served_run), 10**6).scaled(Budget.of("1M")).milliseconds is None
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status", "said"),
+    ("method", "path", "body", "status", "message"),
     [
         ("POST", "/api/predict", b"", 415, "empty"),
         ("POST", "/api/predict", b"<html>", 415, "not an image"),
@@ -98,13 +98,13 @@ def test_a_profile_foretells_the_time_of_a_budget_s_network(served_run):
         ("GET", "/../../etc/passwd", None, 404, "Not Found"),
     ],
 )
-def test_what_cannot_be_answered_is_refused_in_words(server, method, path, body, status, said):
-    found, answer = request(server, method, path, body)
-    assert found == status
-    assert said in json.dumps(answer)
+def test_invalid_requests_are_rejected(server, method, path, body, status, message):
+    result, answer = request(server, method, path, body)
+    assert result == status
+    assert message in json.dumps(answer)
 
 
-def test_an_image_of_too_many_pixels_is_refused_by_its_header(server):
+def test_image_with_too_many_pixels_is_rejected_by_header(server):
     buffer = io.BytesIO()
     Image.new("1", (20000, 20000)).save(buffer, "PNG")
     status, answer = request(server, "POST", "/api/predict", buffer.getvalue())
@@ -112,20 +112,20 @@ def test_an_image_of_too_many_pixels_is_refused_by_its_header(server):
     assert "pixels" in answer["detail"]
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server):
+def test_oversized_body_is_rejected_before_upload(server):
     with socket.create_connection(("127.0.0.1", server.port), 10) as connection:
         connection.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
 
 @pytest.mark.stress
-def test_a_connection_that_says_nothing_is_closed(server):
+def test_idle_connection_is_closed(server):
     with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
         connection.sendall(b"GET / HT")
         assert connection.recv(100) == b""
 
 
-def test_the_interface_is_described_and_each_answer_has_its_form(server):
+def test_openapi_describes_every_response(server):
     status, described = request(server, "GET", "/openapi.json")
     assert status == 200
     assert set(described["paths"]) == {"/api/health", "/api/model", "/api/predict", "/api/scale"}
@@ -133,7 +133,7 @@ def test_the_interface_is_described_and_each_answer_has_its_form(server):
     assert {"200", "408", "413", "415", "422", "503"} <= set(refusals)
 
 
-def test_slow_clients_and_bad_requests_do_not_keep_good_ones_waiting(server, served_run):
+def test_slow_clients_do_not_block_others(server, served_run):
     content = picture(served_run).read_bytes()
 
     def ask() -> float:
@@ -161,7 +161,7 @@ def test_slow_clients_and_bad_requests_do_not_keep_good_ones_waiting(server, ser
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
 @pytest.mark.parametrize("width", [390, 1360])
-def test_the_page_shows_what_an_image_is_and_what_a_budget_gives(server, served_run, tmp_path, width):
+def test_page_shows_prediction_and_scaled_network(server, served_run, tmp_path, width):
     with browsing(tmp_path) as page:
         page.open(f"{server.address}/", width)
         page.wait_for("document.querySelectorAll('#scaled tr').length === 6")
@@ -187,7 +187,7 @@ def test_the_page_shows_what_an_image_is_and_what_a_budget_gives(server, served_
         assert all("415" in line for line in page.said)
 
 
-def test_a_port_that_is_taken_and_a_folder_that_is_no_run_are_refused(capsys, server, served_run, tmp_path):
+def test_used_port_and_invalid_run_are_rejected(capsys, server, served_run, tmp_path):
     assert f"cannot listen at 127.0.0.1:{server.port}" in refused(capsys, "serve", served_run, "--port", server.port)
     assert "no such port" in refused(capsys, "serve", served_run, "--port", 70000)
     assert "holds no run" in refused(capsys, "serve", tmp_path)

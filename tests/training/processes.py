@@ -50,12 +50,12 @@ def run_together(processes: int, work: Callable[[], object]) -> list[object]:
     for process in started:
         process.start()
     try:
-        found = dict(results.get(timeout=LIMIT_SECONDS) for _ in started)
+        result = dict(results.get(timeout=LIMIT_SECONDS) for _ in started)
     finally:
         for process in started:
             process.join(5)
             process.kill()
-    return [found[rank] for rank in range(processes)]
+    return [result[rank] for rank in range(processes)]
 
 
 def digest_of(checkpoints: Checkpoints) -> str:

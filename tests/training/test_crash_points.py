@@ -81,7 +81,7 @@ def killed_at(folder: Path, step: int, call: str, number: int) -> bool:
 
 @needs_strace
 @pytest.mark.parametrize("call", CALLS.split(","))
-def test_killed_at_any_call_of_a_save_the_state_before_or_the_new_one_is_whole(tmp_path, call):
+def test_save_killed_at_any_call_leaves_valid_state(tmp_path, call):
     save(tmp_path / "base", 1)
     save(tmp_path / "base", 2)
     points = 0
@@ -89,12 +89,12 @@ def test_killed_at_any_call_of_a_save_the_state_before_or_the_new_one_is_whole(t
         folder = tmp_path / f"{call}-{number}"
         shutil.copytree(tmp_path / "base", folder)
         killed = killed_at(folder, 3, call, number)
-        found = Checkpoints(folder).newest()
-        assert found is not None
-        assert found.step in ((2, 3) if killed else (3,))
-        for file in (found.state_file, found.best_file):
+        result = Checkpoints(folder).newest()
+        assert result is not None
+        assert result.step in ((2, 3) if killed else (3,))
+        for file in (result.state_file, result.best_file):
             loaded = Checkpoints(folder).load(file)
-            assert torch.equal(loaded["weights"], torch.full((1000,), float(found.step)))
+            assert torch.equal(loaded["weights"], torch.full((1000,), float(result.step)))
         save(folder, 4)  # what was left lying about is in nobody's way
         assert Checkpoints(folder).newest().step == 4
         if not killed:
@@ -115,8 +115,8 @@ from training import test_crash_points as here
 from triscale.training.state import saver as room
 from triscale.training.state.checkpoint import Checkpoints
 folder = Path(sys.argv[1])
-told = []
-saver = room.Saver(Checkpoints(folder), told.append)
+messages = []
+saver = room.Saver(Checkpoints(folder), messages.append)
 saver.save_now(here.tensors(1), here.manifest_of(1), lambda: False, wait=False)
 filler = folder / "filler"
 handle = os.open(filler, os.O_WRONLY | os.O_CREAT)
@@ -127,22 +127,22 @@ except OSError:
     os.close(handle)
 saver.save(here.tensors(2), here.manifest_of(2))
 saver.settle()
-print("one", len(told), Checkpoints(folder).newest().step)
+print("one", len(messages), Checkpoints(folder).newest().step)
 try:
     saver.save_now(here.tensors(3), here.manifest_of(3), lambda: False, wait=False)
 except RuntimeError as error:
     print("two", type(error).__name__, "make room" in str(error), Checkpoints(folder).newest().step)
 room.RETRY_SECONDS = 0.1
-def told_and_freed(text):
-    told.append(text)
+def record_and_free(text):
+    messages.append(text)
     filler.unlink(missing_ok=True)
-waiting = room.Saver(Checkpoints(folder), told_and_freed)
+waiting = room.Saver(Checkpoints(folder), record_and_free)
 waiting.save_now(here.tensors(4), here.manifest_of(4), lambda: False, wait=True)
 print("three", Checkpoints(folder).newest().step, len(list(folder.glob(".*part"))))
 """
 
 
-def test_a_full_disk_ends_nothing_and_what_was_saved_stays(tmp_path):
+def test_full_disk_keeps_training_and_saved_state(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     done = subprocess.run(
@@ -155,7 +155,7 @@ def test_a_full_disk_ends_nothing_and_what_was_saved_stays(tmp_path):
     assert done.stdout.splitlines() == ["one 1 1", "two JobError True 1", "three 4 0"], done.stderr
 
 
-def test_what_is_no_matter_of_room_is_told_at_once(tmp_path):
+def test_other_write_errors_are_raised_immediately(tmp_path):
     (tmp_path / "file").write_text("")
     saver = Saver(Checkpoints(tmp_path / "file" / "below"), print)
     with pytest.raises(JobError, match="cannot be written"):

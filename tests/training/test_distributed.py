@@ -101,7 +101,7 @@ def alone(tmp_path_factory, tiny):
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_any_number_of_processes_gives_the_same_bits(tmp_path, tiny, alone, processes):
+def test_result_is_bitwise_independent_of_processes(tmp_path, tiny, alone, processes):
     losses = run_together(processes, train_together(tmp_path, tiny, RECIPE))
     assert losses == [alone[1]] * processes
     assert folder_digest(tmp_path) == alone[0]
@@ -109,7 +109,7 @@ def test_any_number_of_processes_gives_the_same_bits(tmp_path, tiny, alone, proc
 
 
 @pytest.mark.parametrize("norms", ["frozen", "reestimated"])
-def test_what_batch_norm_does_in_fine_tuning_is_the_same_on_two_processes(tmp_path, tiny, norms):
+def test_fine_tuning_batch_norm_matches_on_two_processes(tmp_path, tiny, norms):
     recipe = RECIPE.model_copy(update={"norm_statistics": norms, "head_epochs": 0.5, "layer_decay": 0.8})
     one = train_together(tmp_path / "one", tiny, recipe)()
     assert run_together(2, train_together(tmp_path / "two", tiny, recipe)) == [one] * 2
@@ -117,7 +117,7 @@ def test_what_batch_norm_does_in_fine_tuning_is_the_same_on_two_processes(tmp_pa
 
 
 @pytest.mark.parametrize("numbers", [(1, 4, 2), (4, 2, 1)])
-def test_the_number_of_processes_may_change_at_each_resume(tmp_path, tiny, alone, numbers):
+def test_number_of_processes_can_change_on_resume(tmp_path, tiny, alone, numbers):
     for processes, stop in zip(numbers, (2, 2, None), strict=True):
         results = run_together(processes, train_together(tmp_path, tiny, RECIPE, stop_after=stop))
         assert results == (["stopped"] * processes if stop else [alone[1]] * processes)
@@ -125,7 +125,7 @@ def test_the_number_of_processes_may_change_at_each_resume(tmp_path, tiny, alone
     figure(4, f"{numbers} processes in turn, bitwise as one", 1, 1)
 
 
-def test_one_process_that_is_told_to_stop_stops_all_at_the_same_step(tmp_path, tiny):
+def test_stop_request_stops_all_processes_at_same_step(tmp_path, tiny):
     def work() -> object:
         with join(CPU) as group:
             calls = itertools.count(1)
@@ -139,7 +139,7 @@ def test_one_process_that_is_told_to_stop_stops_all_at_the_same_step(tmp_path, t
     assert Checkpoints(tmp_path).newest().step == 2
 
 
-def test_fast_sums_are_close_to_the_strict_ones(tmp_path, tiny):
+def test_fast_reduction_is_close_to_deterministic(tmp_path, tiny):
     weights = []
     for grad_reduction in ("deterministic", "fast"):
         recipe = Recipe(
@@ -159,7 +159,7 @@ def test_fast_sums_are_close_to_the_strict_ones(tmp_path, tiny):
         torch.testing.assert_close(value, weights[1][name], rtol=2e-3, atol=2e-4, equal_nan=True, msg=name)
 
 
-def test_batch_norm_over_the_batch_is_that_of_one_process_with_all_images(tmp_path, tiny):
+def test_batch_norm_over_batch_matches_single_process(tmp_path, tiny):
     network = tiny.replace(drop_path=0.0, dropout=0.0)
     states = []
     for micro_batches, over in ((1, "micro_batch"), (3, "batch")):
@@ -182,13 +182,13 @@ def test_batch_norm_over_the_batch_is_that_of_one_process_with_all_images(tmp_pa
         torch.testing.assert_close(value, states[1][name], rtol=1e-3, atol=1e-4, equal_nan=True, msg=name)
 
 
-def test_batch_norm_over_the_batch_needs_one_shard_a_process():
+def test_batch_norm_over_batch_needs_one_micro_batch_per_process():
     with pytest.raises(RecipeError, match="start 4 processes"):
         sync_batch_norm(nn.BatchNorm2d(3), Recipe(batch=8, micro_batches=4, norm_over="batch"), Group())
 
 
 @given(st.integers(1, 64), st.integers(1, 6))
-def test_shards_are_dealt_out_once_or_refused(micro_batches, log_processes):
+def test_micro_batches_are_assigned_once_or_rejected(micro_batches, log_processes):
     for processes in {2**log_processes, log_processes}:
         try:
             dealt = [number for rank in range(processes) for number in micro_batches_of(rank, processes, micro_batches)]
@@ -200,7 +200,7 @@ def test_shards_are_dealt_out_once_or_refused(micro_batches, log_processes):
 
 
 @given(st.integers(1, 40), st.integers(0, 5))
-def test_the_tree_of_sums_is_one_whoever_computes_its_branches(micro_batches, log_processes):
+def test_tree_sum_does_not_depend_on_process_split(micro_batches, log_processes):
     processes = 2**log_processes
     values = torch.from_numpy(np.random.default_rng(micro_batches).normal(size=(micro_batches, 7)).astype(np.float32))
 
@@ -220,13 +220,13 @@ def test_the_tree_of_sums_is_one_whoever_computes_its_branches(micro_batches, lo
 
 
 @given(st.integers(1, 500), st.integers(1, 20))
-def test_shards_cover_a_batch_evenly(count, micro_batches):
+def test_micro_batches_cover_batch_evenly(count, micro_batches):
     slices = micro_batch_slices(count, micro_batches)
     assert [index for part in slices for index in range(count)[part]] == list(range(count))
     sizes = [len(range(count)[part]) for part in slices]
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_shards_that_cannot_be_dealt_out_are_refused():
+def test_undistributable_micro_batches_are_rejected():
     with pytest.raises(RecipeError, match="--set micro_batches=2"):
         micro_batches_of(0, 2, 1)

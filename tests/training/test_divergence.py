@@ -80,7 +80,7 @@ def run(folder, bad_steps, stop_after=None):
     return train(task, feed(bad_steps), Checkpoints(folder), context), recorded.notes
 
 
-def test_a_batch_that_ruins_the_weights_is_passed_over(tmp_path):
+def test_batch_that_causes_divergence_is_skipped(tmp_path):
     manifest, notes = run(tmp_path, {130})
     (note,) = notes
     assert "epoch 2 step 29 image 0" in note
@@ -91,7 +91,7 @@ def test_a_batch_that_ruins_the_weights_is_passed_over(tmp_path):
     assert max(epoch.train_loss for epoch in manifest.history) < 2
 
 
-def test_after_a_rollback_it_is_stopped_and_resumed_to_the_same_bits(tmp_path):
+def test_resume_after_rollback_is_bitwise_identical(tmp_path):
     run(tmp_path / "whole", {130})
     for stop in (125, 150):
         with pytest.raises(Interrupted):
@@ -101,7 +101,7 @@ def test_after_a_rollback_it_is_stopped_and_resumed_to_the_same_bits(tmp_path):
         assert folder_digest(tmp_path / str(stop)) == folder_digest(tmp_path / "whole")
 
 
-def test_the_fourth_time_it_stops_and_names_the_images(tmp_path):
+def test_fourth_divergence_stops_and_lists_images(tmp_path):
     with pytest.raises(JobError, match=r"epoch 3 step \d+ image 0.*smaller learning rate"):
         run(tmp_path, {60, 90, 130, 170})
     assert Checkpoints(tmp_path).newest().rollbacks == 3
@@ -109,7 +109,7 @@ def test_the_fourth_time_it_stops_and_names_the_images(tmp_path):
 
 @given(st.integers(0, 10_000), st.floats(0.01, 5), st.floats(0, 3), st.integers(SPIKE, WINDOW))
 @settings(max_examples=300, deadline=None)
-def test_losses_that_wander_downwards_raise_no_alarm(seed, start, noise, length):
+def test_noisy_decreasing_losses_are_not_divergence(seed, start, noise, length):
     """Exponential, heavy-tailed noise around a falling mean."""
     rng = np.random.default_rng(seed)
     mean = start * np.exp(-np.arange(length) / 100)
@@ -119,14 +119,14 @@ def test_losses_that_wander_downwards_raise_no_alarm(seed, start, noise, length)
 
 @given(st.integers(0, 10_000), st.integers(SPIKE, 40), st.floats(3, 1e6))
 @settings(max_examples=200, deadline=None)
-def test_a_rise_is_found_at_the_step_where_it_began(seed, ago, height):
+def test_divergence_is_located_at_its_first_step(seed, ago, height):
     rng = np.random.default_rng(seed)
     losses = 1 + 0.1 * rng.normal(size=WINDOW)
     losses[-ago:] += height
     assert diverging_since(losses.tolist()) == ago
 
 
-def test_single_hard_batches_and_undone_steps_raise_no_alarm():
+def test_single_spikes_and_undone_steps_are_not_divergence():
     losses = [1.0, 1.1] * 60
     assert diverging_since([*losses, 50.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]) is None
     assert diverging_since([*losses, *[50.0] * (SPIKE - 1)]) is None

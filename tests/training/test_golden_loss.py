@@ -54,7 +54,7 @@ def losses(recipe: Recipe, folder: Path) -> dict[str, list[float]]:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_losses_are_those_of_the_file(tmp_path: Path, name: str) -> None:
+def test_losses_match_golden_file(tmp_path: Path, name: str) -> None:
     golden = json.loads(GOLDEN.read_text())[name]
     for part, values in losses(RECIPES[name], tmp_path).items():
         assert values == pytest.approx(golden[part], rel=2e-3), part
@@ -62,7 +62,7 @@ def test_losses_are_those_of_the_file(tmp_path: Path, name: str) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        found = {
+        result = {
             name: losses(recipe, Path(folder) / str(number)) for number, (name, recipe) in enumerate(RECIPES.items())
         }
-    GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
+    GOLDEN.write_text(json.dumps(result, indent=1) + "\n")

@@ -55,7 +55,7 @@ def whole(tmp_path_factory, tiny):
     return folder_digest(folder), time.monotonic() - started
 
 
-def test_killed_at_random_times_it_ends_bitwise_the_same(tmp_path, tiny, whole):
+def test_randomly_killed_training_is_bitwise_identical(tmp_path, tiny, whole):
     digest, seconds = whole
     chance = random.Random(1)
     kills = runs = 0
@@ -69,9 +69,9 @@ def test_killed_at_random_times_it_ends_bitwise_the_same(tmp_path, tiny, whole):
             os.kill(process.pid, signal.SIGKILL)
             process.join(RETRY_POLICY)
             kills += 1
-            found = Checkpoints(folder).newest()
+            result = Checkpoints(folder).newest()
             # The epoch under way is lost, and with it the one before if its checkpoint was still being written.
-            assert (len(found.history) if found else 0) >= reached.value - 1
+            assert (len(result.history) if result else 0) >= reached.value - 1
         assert process.exitcode == 0
         assert folder_digest(folder) == digest
         runs += 1

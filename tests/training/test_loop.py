@@ -83,7 +83,7 @@ RECIPES = (
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=("adamw", "sgd-2-shards", "no-average"))
 @pytest.mark.parametrize("stop_after", [0, 1, 4, 6, 11])
-def test_stopped_anywhere_it_ends_bitwise_the_same(tmp_path, tiny, recipe, stop_after):
+def test_stopped_training_resumes_bitwise_identical(tmp_path, tiny, recipe, stop_after):
     whole = state(*run(tmp_path / "whole", tiny, recipe))
     with pytest.raises(Interrupted):
         run(tmp_path / "stopped", tiny, recipe, stop_after=stop_after)
@@ -93,7 +93,7 @@ def test_stopped_anywhere_it_ends_bitwise_the_same(tmp_path, tiny, recipe, stop_
     assert len(manifest.history) == 3
 
 
-def test_a_result_depends_on_nothing_but_recipe_seed_and_data(tmp_path, tiny):
+def test_result_depends_only_on_recipe_seed_and_data(tmp_path, tiny):
     one = state(*run(tmp_path / "one", tiny, RECIPES[0]))
     torch.manual_seed(999)
     torch.rand(10)
@@ -103,14 +103,14 @@ def test_a_result_depends_on_nothing_but_recipe_seed_and_data(tmp_path, tiny):
     assert not same(one, third)
 
 
-def test_it_learns(tmp_path, tiny):
+def test_training_reaches_90_percent(tmp_path, tiny):
     manifest, _ = run(tmp_path, tiny, Recipe(epochs=12, batch=8, learning_rate=1e-2))
     assert manifest.history[-1].val_top1 > 0.9
     assert manifest.best is not None
     assert manifest.best.val_top1 == max(epoch.val_top1 for epoch in manifest.history)
 
 
-def test_two_checkpoints_and_the_best_are_kept(tmp_path, tiny):
+def test_two_latest_checkpoints_and_best_are_kept(tmp_path, tiny):
     manifest, _ = run(tmp_path, tiny, Recipe(epochs=5, batch=8))
     names = sorted(path.name for path in tmp_path.iterdir())
     assert [name[:14] for name in names if name.endswith(".json")] == ["step-000000016", "step-000000020"]
@@ -122,7 +122,7 @@ def test_two_checkpoints_and_the_best_are_kept(tmp_path, tiny):
 DAMAGES = size(60, 3000)
 
 
-def test_a_damaged_checkpoint_is_never_loaded(tiny, tmp_path):
+def test_damaged_checkpoint_is_never_loaded(tiny, tmp_path):
     """Bits flipped and files cut short anywhere in the newest manifest or its tensors."""
     manifest, checkpoints = run(tmp_path, tiny, Recipe(epochs=2, batch=8), data=feed(steps=1))
     assert checkpoints.newest() == manifest
@@ -138,16 +138,16 @@ def test_a_damaged_checkpoint_is_never_loaded(tiny, tmp_path):
         else:
             del content[place:]
         path.write_bytes(content)
-        found = checkpoints.newest()
-        assert found is not None
-        assert found.step == 1
-        assert checkpoints.load(found.state_file)
+        result = checkpoints.newest()
+        assert result is not None
+        assert result.step == 1
+        assert checkpoints.load(result.state_file)
         path.write_bytes(whole)
     assert checkpoints.newest() == manifest
     figure(3, "damaged checkpoints passed over, the newest good one found", DAMAGES, DAMAGES)
 
 
-def test_schedule_warms_up_and_falls_along_a_cosine():
+def test_schedule_is_warmup_then_cosine():
     recipe = Recipe(epochs=10, learning_rate=1.0, warmup_epochs=2)
     rates = [learning_rate(recipe, step, 10) for step in range(100)]
     assert rates[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
@@ -159,14 +159,14 @@ def test_schedule_warms_up_and_falls_along_a_cosine():
 
 @given(st.integers(1, 20), st.floats(0, 30), st.integers(1, 50))
 @settings(deadline=None)
-def test_a_learning_rate_stays_within_its_peak(epochs, warmup, steps):
+def test_learning_rate_never_exceeds_peak(epochs, warmup, steps):
     recipe = Recipe(epochs=epochs, learning_rate=0.3, warmup_epochs=warmup)
     rates = [learning_rate(recipe, step, steps) for step in range(epochs * steps)]
     assert all(0 <= rate <= 0.3 * (1 + 1e-12) for rate in rates)
     assert max(rates) > 0.1
 
 
-def test_the_average_follows_its_formula(tiny):
+def test_weight_average_follows_formula(tiny):
     recipe = Recipe(ema_decay=0.9)
     model = build(tiny)
     average = Average(model)
@@ -182,7 +182,7 @@ def test_the_average_follows_its_formula(tiny):
 
 
 @pytest.mark.parametrize("optimizer", [Sgd(), Sgd(momentum=0.0), AdamW()])
-def test_biases_and_batch_norm_are_not_decayed(tiny, optimizer):
+def test_biases_and_norms_have_no_weight_decay(tiny, optimizer):
     model = build(tiny)
     made = make_optimizer(Recipe(optimizer=optimizer, weight_decay=0.3), model)
     weight_decay_params = {id(p) for group in made.param_groups if group["weight_decay"] for p in group["params"]}
@@ -221,7 +221,7 @@ BAD_STEPS = [0, 3, 5] if size(0, 1) == 0 else list(range(34))
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("bad", BAD_STEPS)
-def test_a_step_that_is_not_finite_is_undone_whole(tmp_path, tiny, poison, bad):
+def test_nonfinite_step_is_undone(tmp_path, tiny, poison, bad):
     states = []
     for stop in (bad, bad + 1):
         calls = []
@@ -256,7 +256,7 @@ def test_a_step_that_is_not_finite_is_undone_whole(tmp_path, tiny, poison, bad):
     figure(6, "a step that is not finite, undone whole", 1, 1)
 
 
-def test_a_training_that_never_is_finite_says_so(tmp_path, tiny):
+def test_training_that_is_never_finite_is_an_error(tmp_path, tiny):
     seed_weights(1)
     with pytest.raises(JobError, match="smaller learning rate"):
         train(
@@ -267,7 +267,7 @@ def test_a_training_that_never_is_finite_says_so(tmp_path, tiny):
         )
 
 
-def test_shards_sum_to_the_gradient_of_the_batch(tmp_path):
+def test_micro_batch_gradients_sum_to_batch_gradient(tmp_path):
     """Without batch norm and chance, a step in four shards is the step of the whole batch."""
     weights = []
     for micro_batches in (1, 4):
@@ -281,7 +281,7 @@ def test_shards_sum_to_the_gradient_of_the_batch(tmp_path):
 
 
 @pytest.mark.parametrize("mix", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
-def test_mixed_batches_learn_and_resume_to_the_same_bits(tmp_path, tiny, mix):
+def test_mixed_batches_learn_and_resume_bitwise_identical(tmp_path, tiny, mix):
     recipe = Recipe(epochs=3, batch=8, micro_batches=2, **mix)
     whole = state(*run(tmp_path / "whole", tiny, recipe))
     plain = state(*run(tmp_path / "plain", tiny, Recipe(epochs=3, batch=8, micro_batches=2)))
@@ -292,7 +292,7 @@ def test_mixed_batches_learn_and_resume_to_the_same_bits(tmp_path, tiny, mix):
 
 
 @pytest.mark.parametrize("optimizer", [Sgd(), Sgd(momentum=0.0), AdamW(), RmsProp()])
-def test_the_update_that_never_waits_for_the_device_is_the_one_that_does(tiny, optimizer):
+def test_asynchronous_update_matches_synchronous(tiny, optimizer):
     """What CUDA does step by step, here on the CPU: sound steps as they are, others undone whole, bit by bit."""
     recipe = Recipe(optimizer=optimizer)
     states = []

@@ -113,7 +113,7 @@ LIMITS = [140, 200] if size(0, 1) == 0 else [140, 150, 160, 170, 180, 190, 200, 
 
 
 @pytest.mark.parametrize("megabytes", LIMITS)
-def test_with_little_memory_the_result_is_bitwise_the_same(tmp_path, plenty, megabytes):
+def test_low_memory_result_is_bitwise_identical(tmp_path, plenty, megabytes):
     notes = trained(tmp_path, megabytes)
     assert notes
     assert all("slower, with the same result" in note for note in notes)
@@ -122,13 +122,13 @@ def test_with_little_memory_the_result_is_bitwise_the_same(tmp_path, plenty, meg
 
 
 @pytest.mark.stress
-def test_where_nothing_helps_it_says_what_does(tmp_path):
+def test_insufficient_memory_error_suggests_fix(tmp_path):
     assert "--set micro_batches=2" in trained(tmp_path, 40)[-1]
 
 
 @pytest.mark.parametrize("checkpoint_level", range(1, MAX_CHECKPOINT_LEVEL + 1))
 @pytest.mark.parametrize("own", [False, True], ids=["network", "own module"])
-def test_parts_computed_twice_give_the_same_bits(checkpoint_level, own):
+def test_recomputation_is_bitwise_identical(checkpoint_level, own):
     """Gradients and, within a step, chance; the running statistics are the caller's to put back."""
 
     def gradients(level: int) -> list[torch.Tensor]:

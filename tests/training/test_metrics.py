@@ -23,27 +23,27 @@ def made(seed: int, count: int = 200, classes: int = 7) -> tuple[np.ndarray, np.
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=25, deadline=None)
-def test_figures_agree_with_scikit_learn(seed):
+def test_metrics_match_scikit_learn(seed):
     logits, labels = made(seed)
-    found = measure_predictions(logits, labels, CLASSES, "test")
+    result = measure_predictions(logits, labels, CLASSES, "test")
     predicted = logits.argmax(1)
     probabilities = np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum(1, keepdims=True)
     order = list(range(7))
-    assert found.top1 == pytest.approx(reference.accuracy_score(labels, predicted))
-    assert found.top5 == pytest.approx(reference.top_k_accuracy_score(labels, probabilities, k=5, labels=order))
-    assert found.loss == pytest.approx(reference.log_loss(labels, probabilities, labels=order))
-    assert np.array_equal(found.confusion, reference.confusion_matrix(labels, predicted, labels=order))
+    assert result.top1 == pytest.approx(reference.accuracy_score(labels, predicted))
+    assert result.top5 == pytest.approx(reference.top_k_accuracy_score(labels, probabilities, k=5, labels=order))
+    assert result.loss == pytest.approx(reference.log_loss(labels, probabilities, labels=order))
+    assert np.array_equal(result.confusion, reference.confusion_matrix(labels, predicted, labels=order))
     precision, recall, f1, count = reference.precision_recall_fscore_support(
         labels, predicted, labels=order, zero_division=0
     )
-    assert [row.precision for row in found.per_class] == pytest.approx(precision)
-    assert [row.recall for row in found.per_class] == pytest.approx(recall)
-    assert [row.f1 for row in found.per_class] == pytest.approx(f1)
-    assert [row.count for row in found.per_class] == list(count)
-    assert found.mean_class_accuracy == pytest.approx(reference.balanced_accuracy_score(labels, predicted))
+    assert [row.precision for row in result.per_class] == pytest.approx(precision)
+    assert [row.recall for row in result.per_class] == pytest.approx(recall)
+    assert [row.f1 for row in result.per_class] == pytest.approx(f1)
+    assert [row.count for row in result.per_class] == list(count)
+    assert result.mean_class_accuracy == pytest.approx(reference.balanced_accuracy_score(labels, predicted))
 
 
-def test_wilson_is_the_published_interval():
+def test_wilson_interval_matches_published_values():
     # Wilson's interval for 81 of 263, a worked example of Newcombe (1998), table I.
     assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
@@ -53,38 +53,38 @@ def test_wilson_is_the_published_interval():
 
 @given(st.integers(1, 500), st.data())
 @settings(deadline=None)
-def test_wilson_contains_the_share_and_stays_within_0_and_1(trials, data):
+def test_wilson_interval_contains_share_within_0_and_1(trials, data):
     successes = data.draw(st.integers(0, trials))
     low, high = wilson(successes, trials)
     assert 0 <= low <= successes / trials + 1e-12
     assert successes / trials - 1e-12 <= high <= 1
 
 
-def test_a_calibrated_predictor_has_no_calibration_error():
+def test_calibrated_predictor_has_no_calibration_error():
     # Of 100 predictions with probability 0.75, 75 are right.
     logits = np.tile(np.array([math.log(0.75), math.log(0.25)], dtype=np.float32), (100, 1))
     labels = np.array([0] * 75 + [1] * 25)
-    found = measure_predictions(logits, labels, ("a", "b"), "test")
-    assert found.calibration_error == pytest.approx(0, abs=1e-6)
-    assert found.top5 is None
+    result = measure_predictions(logits, labels, ("a", "b"), "test")
+    assert result.calibration_error == pytest.approx(0, abs=1e-6)
+    assert result.top5 is None
 
 
-def test_an_overconfident_predictor_is_found_out():
+def test_overconfident_predictor_has_calibration_error():
     logits = np.tile(np.array([math.log(0.95), math.log(0.05)], dtype=np.float32), (100, 1))
-    found = measure_predictions(logits, np.array([0] * 60 + [1] * 40), ("a", "b"), "test")
-    assert found.calibration_error == pytest.approx(0.35, abs=1e-6)
-    assert sum(item.count for item in found.reliability) == 100
+    result = measure_predictions(logits, np.array([0] * 60 + [1] * 40), ("a", "b"), "test")
+    assert result.calibration_error == pytest.approx(0.35, abs=1e-6)
+    assert sum(item.count for item in result.reliability) == 100
 
 
-def test_ties_go_to_the_lower_index():
+def test_ties_resolve_to_lower_index():
     logits = np.zeros((6, 6), dtype=np.float32)
-    found = measure_predictions(logits, np.arange(6), CLASSES[:6], "test")
-    assert found.top1 == pytest.approx(1 / 6)
-    assert found.top5 == pytest.approx(5 / 6)
+    result = measure_predictions(logits, np.arange(6), CLASSES[:6], "test")
+    assert result.top1 == pytest.approx(1 / 6)
+    assert result.top5 == pytest.approx(5 / 6)
 
 
-def test_a_class_without_images_counts_for_nothing():
+def test_class_without_images_is_ignored():
     logits = np.array([[2, 1, 0], [0, 1, 3]], dtype=np.float32)
-    found = measure_predictions(logits, np.array([0, 2]), ("a", "b", "c"), "test")
-    assert found.mean_class_accuracy == 1.0
-    assert found.per_class[1].count == 0
+    result = measure_predictions(logits, np.array([0, 2]), ("a", "b", "c"), "test")
+    assert result.mean_class_accuracy == 1.0
+    assert result.per_class[1].count == 0

@@ -27,7 +27,7 @@ def reference_rate(step: int) -> float:
     return peak * epoch / 5 if epoch < 5 else peak * 0.97 ** math.floor(epoch / 2.4)
 
 
-def test_the_peak_is_the_paper_s():
+def test_peak_learning_rate_matches_paper():
     assert EFFICIENTNET_IMAGENET.peak_learning_rate == pytest.approx(0.256)
     half = Recipe.parse(
         {name: getattr(EFFICIENTNET_IMAGENET, name) for name in Recipe.model_fields} | {"batch": 2048}, "test"
@@ -35,7 +35,7 @@ def test_the_peak_is_the_paper_s():
     assert half.peak_learning_rate == pytest.approx(0.128)
 
 
-def test_200_steps_of_optimizer_schedule_and_average():
+def test_optimizer_schedule_and_average_match_numpy_for_200_steps():
     recipe = EFFICIENTNET_IMAGENET
     model = module()
     average = Average(model)
@@ -68,7 +68,7 @@ def test_200_steps_of_optimizer_schedule_and_average():
         np.testing.assert_allclose(average.model.state_dict()[name].numpy(), mean[name], rtol=1e-9, atol=1e-12)
 
 
-def test_pytorch_s_own_rmsprop_is_another_one():
+def test_rmsprop_differs_from_torch():
     """The trap that the recipe avoids: after three equal gradients the weights differ by more than 1."""
     ours, theirs = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     recipe = Recipe(optimizer=RmsProp(), learning_rate=0.256, weight_decay=0.0)
@@ -83,7 +83,7 @@ def test_pytorch_s_own_rmsprop_is_another_one():
     assert abs(float(ours.detach()) - float(theirs.detach())) > 1.0
 
 
-def test_its_state_survives_being_saved():
+def test_optimizer_state_round_trips():
     recipe = EFFICIENTNET_IMAGENET
     model, again = module(), module()
     one, other = make_optimizer(recipe, model), make_optimizer(recipe, again)
@@ -101,7 +101,7 @@ def test_its_state_survives_being_saved():
         assert torch.equal(left, right)
 
 
-def test_every_number_of_the_recipe_is_the_published_one():
+def test_recipe_values_match_publication():
     recipe = EFFICIENTNET_IMAGENET
     assert (recipe.epochs, recipe.warmup_epochs, recipe.label_smoothing, recipe.ema_decay) == (350, 5, 0.1, 0.9999)
     assert (recipe.weight_decay, recipe.weight_decay_params) == (1e-5, "all_but_norm")

@@ -29,7 +29,7 @@ from triscale.training.recipe import (
 from triscale.training.schedule import learning_rate
 
 
-def test_fields_within_fields_and_kinds_can_be_set():
+def test_nested_fields_and_kinds_can_be_set():
     recipe = changed(
         SMALL,
         ["mixup=0.2", "optimizer=sgd", "augmentation.crop_area=[0.5, 1]", "schedule.final=0.1", "dropout=by_size"],
@@ -47,7 +47,7 @@ def test_fields_within_fields_and_kinds_can_be_set():
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("mixup", "expected field=value"),
         ("=3", "expected field=value"),
@@ -60,21 +60,21 @@ def test_fields_within_fields_and_kinds_can_be_set():
         ("optimizer.momentum=0.9", "momentum"),
     ],
 )
-def test_a_wrong_setting_is_refused_with_what_is_meant(setting, said):
-    with pytest.raises((RecipeError, RecordError), match=said):
+def test_invalid_setting_error_suggests_correction(setting, message):
+    with pytest.raises((RecipeError, RecordError), match=message):
         changed(SMALL, [setting])
 
 
-def test_a_file_may_be_whole_or_build_on_a_named_recipe(tmp_path):
+def test_recipe_file_is_complete_or_extends_named_recipe(tmp_path):
     whole = tmp_path / "whole.json"
     EFFICIENTNET_IMAGENET.save(whole)
     assert find_recipe(str(whole)) == EFFICIENTNET_IMAGENET
     partial = tmp_path / "mine.json"
     partial.write_text(json.dumps({"base": "efficientnet_imagenet", "epochs": 90, "augmentation": {"flip": False}}))
-    found = find_recipe(str(partial))
-    assert (found.name, found.epochs, found.augmentation.flip) == ("mine", 90, False)
-    assert found.augmentation.policy == "autoaugment_v0"
-    assert found.optimizer == EFFICIENTNET_IMAGENET.optimizer
+    result = find_recipe(str(partial))
+    assert (result.name, result.epochs, result.augmentation.flip) == ("mine", 90, False)
+    assert result.augmentation.policy == "autoaugment_v0"
+    assert result.optimizer == EFFICIENTNET_IMAGENET.optimizer
     partial.write_text(json.dumps({"base": "efficientnet", "epochs": 90}))
     with pytest.raises(RecipeError, match="efficientnet_imagenet"):
         find_recipe(str(partial))
@@ -84,7 +84,7 @@ def test_a_file_may_be_whole_or_build_on_a_named_recipe(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
+    ("recipe", "message"),
     [
         (changed(SMALL, ["augmentation.magnitude=17"]), "augmentation.magnitude"),
         (changed(SMALL, ["epochs=3"]), "warmup_epochs"),
@@ -93,12 +93,12 @@ def test_a_file_may_be_whole_or_build_on_a_named_recipe(tmp_path):
         (changed(SMALL, ["norm_over=batch"]), "norm_over"),
     ],
 )
-def test_a_setting_without_effect_is_said(recipe, said):
+def test_ineffective_setting_is_reported(recipe, message):
     (sentence,) = unused_settings(recipe, get("efficientnet_b0"))
-    assert said in sentence
+    assert message in sentence
 
 
-def test_what_a_network_has_no_place_for_is_said():
+def test_setting_inapplicable_to_network_is_reported():
     recipe = changed(SMALL, ["drop_path=0.2", "norm_momentum=null"])
     assert "no residual blocks" in unused_settings(recipe, get("mobilenet_v1"))[0]
     own = CustomNetwork(name="own", function="somewhere:own")
@@ -106,12 +106,12 @@ def test_what_a_network_has_no_place_for_is_said():
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_no_recipe_of_ours_has_settings_without_effect(recipe):
+def test_built_in_recipes_have_no_ineffective_settings(recipe):
     assert unused_settings(recipe, get("efficientnet_b0")) == ()
     assert recipe.source
 
 
-def test_dropout_follows_the_size_between_the_paper_s_ends():
+def test_dropout_follows_phi_between_paper_values():
     b0 = get("efficientnet_b0")
     rates = [with_dropout(b0, EFFICIENTNET_IMAGENET, phi).dropout for phi in (-3, 0, 3.5, 7, 9)]
     assert rates == [0.2, 0.2, 0.35, 0.5, 0.5]
@@ -120,7 +120,7 @@ def test_dropout_follows_the_size_between_the_paper_s_ends():
 
 @given(st.integers(2, 6), st.integers(40, 400))
 @settings(max_examples=25, deadline=None)
-def test_minival_is_a_stratified_share(classes, each):
+def test_minival_is_stratified(classes, each):
     images = tuple(
         ScannedImage(f"{label}/{index}.png", label, 8, 8, 100, "PNG", f"{label}-{index}")
         for label in range(classes)
@@ -128,14 +128,14 @@ def test_minival_is_a_stratified_share(classes, each):
     )
     names = tuple(str(label) for label in range(classes))
     held = tuple(ScannedImage(f"t/{label}.png", label, 8, 8, 100, "PNG", f"t{label}") for label in range(classes))
-    found = Scan(root="somewhere", classes=names, train=images, test=held)
-    split = make_split(found, seed=1, val_share=MINIVAL_SHARE, duplicates=Duplicates())
+    result = Scan(root="somewhere", classes=names, train=images, test=held)
+    split = make_split(result, seed=1, val_share=MINIVAL_SHARE, duplicates=Duplicates())
     counts = [sum(sample.label == label for sample in split.val) for label in range(classes)]
     assert counts == [max(1, round(each * MINIVAL_SHARE))] * classes
     assert round(1281167 * MINIVAL_SHARE) == 25022
 
 
-def test_the_recipe_s_rate_for_any_batch_is_in_proportion():
+def test_learning_rate_is_proportional_to_batch_size():
     for batch in (256, 2048, 4096):
         recipe = EFFICIENTNET_IMAGENET.model_copy(update={"batch": batch})
         peak = max(learning_rate(recipe, step, 100) for step in range(10 * 100))

@@ -17,33 +17,33 @@ VALUES = st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=40)
 
 
 @given(VALUES)
-def test_activations_move_by_at_most_half_a_step_and_zero_stays(values):
+def test_activation_rounding_error_is_at_most_half_a_step(values):
     given_ = torch.tensor([*values, 0.0])
-    found = round_activations(given_)
+    result = round_activations(given_)
     low, high = min(0.0, *values), max(0.0, *values)
     step = (high - low) / 255
     # The zero point is rounded too, which moves the ends of the range by up to half a step more.
-    assert (found - given_).abs().max() <= 1.001 * step + 1e-6
-    assert found[-1] == 0
-    assert len(found.unique()) <= 256
+    assert (result - given_).abs().max() <= 1.001 * step + 1e-6
+    assert result[-1] == 0
+    assert len(result.unique()) <= 256
 
 
 @settings(max_examples=30)
 @given(st.integers(1, 6), st.integers(1, 12), st.integers(0, 1000))
-def test_weights_are_rounded_by_channel_as_in_float64(outputs, inputs, seed):
+def test_weights_are_rounded_per_channel(outputs, inputs, seed):
     weights = np.random.default_rng(seed).standard_normal((outputs, inputs, 1, 1)).astype(np.float32)
     step = np.abs(weights.astype(np.float64)).max((1, 2, 3), keepdims=True) / 127
     expected = np.round(weights / step) * step
-    found = round_weights(torch.from_numpy(weights)).numpy()
+    result = round_weights(torch.from_numpy(weights)).numpy()
     # A tie may go to either side.
-    assert np.all(np.abs(found - expected) <= 1.001 * step * (np.abs(found - expected) > 1e-6 * step) + 1e-6)
-    assert np.abs(found - weights).max() <= 0.501 * step.max()
+    assert np.all(np.abs(result - expected) <= 1.001 * step * (np.abs(result - expected) > 1e-6 * step) + 1e-6)
+    assert np.abs(result - weights).max() <= 0.501 * step.max()
     factors = np.random.default_rng(seed + 1).uniform(0.1, 10, (outputs, 1, 1, 1)).astype(np.float32)
     scaled = round_weights(torch.from_numpy(weights * factors)).numpy() / factors
-    assert np.mean(np.abs(scaled - found) > 1e-4 * step) < 0.05
+    assert np.mean(np.abs(scaled - result) > 1e-4 * step) < 0.05
 
 
-def test_gradients_pass_as_if_nothing_had_been_rounded():
+def test_gradients_use_straight_through_estimator():
     layer = nn.Linear(8, 4)
     values = torch.randn(5, 8, requires_grad=True)
     with rounded(layer):
@@ -54,7 +54,7 @@ def test_gradients_pass_as_if_nothing_had_been_rounded():
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0@32", "resnet18@32"])
-def test_a_network_computes_with_rounded_values_and_is_itself_again_afterwards(name):
+def test_fake_quantization_is_applied_and_removed(name):
     torch.manual_seed(0)
     model = build(get(name).replace(classes=4)).train()
     images = torch.randn(4, 3, 32, 32)
@@ -70,16 +70,16 @@ def test_a_network_computes_with_rounded_values_and_is_itself_again_afterwards(n
         assert torch.equal(F.log_softmax(model(images), 1), plain)
 
 
-def test_what_is_recomputed_is_rounded_again_to_the_same():
+def test_recomputation_rounds_identically():
     torch.manual_seed(0)
     model = build(get("efficientnet_b0@32").replace(classes=4, drop_path=0.0, dropout=0.0)).train()
-    images, found = torch.randn(4, 3, 32, 32), []
+    images, result = torch.randn(4, 3, 32, 32), []
     state = {name: value.clone() for name, value in model.state_dict().items()}
     for checkpoint_level in (0, 2):
         model.load_state_dict(state)
         model.zero_grad()
         with with_recomputation(model, checkpoint_level), rounded(model):
             model(images).square().sum().backward()
-        found.append([parameter.grad.clone() for parameter in model.parameters()])
-    for one, other in zip(*found, strict=True):
+        result.append([parameter.grad.clone() for parameter in model.parameters()])
+    for one, other in zip(*result, strict=True):
         assert torch.equal(one, other)

@@ -32,13 +32,13 @@ class Often(nn.Module):
 
 
 @pytest.mark.parametrize("soft", [False, True])
-def test_the_loss_of_several_answers_is_their_mean(soft):
+def test_loss_of_several_outputs_is_their_mean(soft):
     answers, labels = torch.randn(4, 6, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 2, 1, 0])
     targets = nn.functional.one_hot(labels, 3).double() if soft else labels
-    found = _loss(answers, targets, 0.1)
+    result = _loss(answers, targets, 0.1)
     spread = 0.9 * nn.functional.one_hot(labels, 3) + 0.1 / 3
     expected = -(spread * answers.log_softmax(2)).sum((1, 2)).mean()
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
     torch.testing.assert_close(_loss(answers[0], targets, 0.1), _loss(answers[:1], targets, 0.1))
 
 
@@ -67,23 +67,23 @@ def trained(folder, recipe, stop_after=None):
     ids=["adamw", "rmsprop", "sgd-2-shards"],
 )
 @pytest.mark.parametrize("stop_after", [1, 6])
-def test_a_training_in_which_parts_have_no_gradient_is_taken_up_bitwise(tmp_path, recipe, stop_after):
+def test_training_with_unused_parameters_resumes_bitwise(tmp_path, recipe, stop_after):
     whole = trained(tmp_path / "whole", recipe)
     with pytest.raises(Interrupted):
         trained(tmp_path / "stopped", recipe, stop_after)
     assert same(whole, trained(tmp_path / "stopped", recipe))
 
 
-def test_the_optimizer_knows_only_what_had_a_gradient(tmp_path):
-    found = trained(tmp_path, Recipe(epochs=1, batch=8))
-    known = {name.split("/")[1] for name in found if name.startswith("optimizer/")}
-    steps = {float(value) for name, value in found.items() if name.endswith("/step")}
+def test_optimizer_state_only_covers_parameters_with_gradient(tmp_path):
+    result = trained(tmp_path, Recipe(epochs=1, batch=8))
+    known = {name.split("/")[1] for name in result if name.startswith("optimizer/")}
+    steps = {float(value) for name, value in result.items() if name.endswith("/step")}
     assert 0 < len(known) < 24
     assert steps <= {1.0, 2.0, 3.0, 4.0}
     assert len(steps) > 1
 
 
-def test_a_step_with_a_new_parameter_is_one_of_beginning():
+def test_first_step_of_a_parameter_is_detected():
     """On a GPU such a step is checked before it is taken: nothing that it would make could be undone after it."""
     state = new_state(Often(2), Recipe(), CPU)
     for number, begins in ((0, True), (0, False), (1, True), (1, False), (0, False)):

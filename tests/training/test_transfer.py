@@ -23,7 +23,7 @@ RECIPES = (
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=("frozen", "reestimated", "head first"))
 @pytest.mark.parametrize("stop_after", [1, 5, 9])
-def test_stopped_anywhere_it_ends_bitwise_the_same(tmp_path, tiny, recipe, stop_after):
+def test_stopped_training_resumes_bitwise_identical(tmp_path, tiny, recipe, stop_after):
     whole = state(*run(tmp_path / "whole", tiny, recipe))
     with pytest.raises(Interrupted):
         run(tmp_path / "stopped", tiny, recipe, stop_after=stop_after)
@@ -45,18 +45,18 @@ def moved(tmp_path, tiny, recipe):
     }
 
 
-def test_frozen_statistics_stay_and_all_else_learns(tmp_path, tiny):
+def test_frozen_norm_statistics_are_constant_while_weights_learn(tmp_path, tiny):
     for name, distance in moved(tmp_path, tiny, RECIPES[0]).items():
         assert (distance == 0) == ("running" in name), name
 
 
-def test_the_head_learns_first_and_alone(tmp_path, tiny):
+def test_head_is_trained_alone_first(tmp_path, tiny):
     moves = moved(tmp_path, tiny, Recipe(epochs=2, batch=8, head_epochs=2))
     for name, distance in moves.items():
         assert (distance > 0) == name.startswith("head.classifier"), name
 
 
-def test_layers_learn_slower_the_further_from_the_head(tmp_path, tiny):
+def test_learning_rate_decays_with_distance_from_head(tmp_path, tiny):
     """One step of plain gradient descent moves each parameter by the learning rate times its share times its slope."""
     plain = Recipe(
         epochs=1,
@@ -81,7 +81,7 @@ def test_layers_learn_slower_the_further_from_the_head(tmp_path, tiny):
         assert torch.allclose(slow, share * step, atol=2e-7), name
 
 
-def test_every_parameter_has_a_level_and_the_classifier_the_last(tiny):
+def test_every_parameter_has_a_level_and_classifier_is_last(tiny):
     for model in (build(tiny), nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 3))):
         ordered = levels(model)
         names = [name for level in ordered for name in level]
@@ -90,7 +90,7 @@ def test_every_parameter_has_a_level_and_the_classifier_the_last(tiny):
         assert len(ordered[-1]) == 2
 
 
-def test_statistics_taken_again_are_the_means_over_batches(tiny):
+def test_reestimated_statistics_are_means_over_batches(tiny):
     torch.manual_seed(0)
     model = build(tiny).eval()
     batches = [batch for epoch in range(3) for batch in feed().train(epoch, 0)]
@@ -106,7 +106,7 @@ def test_statistics_taken_again_are_the_means_over_batches(tiny):
     assert not any(module.training for module in model.modules())
 
 
-def test_patience_ends_a_training_that_no_longer_gains(tmp_path, tiny):
+def test_early_stopping_ends_training_without_progress(tmp_path, tiny):
     hopeless = Recipe(epochs=40, batch=8, learning_rate=1e-12, patience=3)
     manifest, checkpoints = run(tmp_path, tiny, hopeless)
     assert manifest.finished
@@ -117,7 +117,7 @@ def test_patience_ends_a_training_that_no_longer_gains(tmp_path, tiny):
     assert checkpoints.newest() == manifest
 
 
-def test_a_network_that_answers_with_no_numbers_ends_in_a_sentence(tmp_path, tiny):
+def test_nonfinite_logits_give_clear_error(tmp_path, tiny):
     wild = Recipe(epochs=2, batch=8, learning_rate=1e30, warmup_epochs=0, optimizer=Sgd(), label_smoothing=0)
     with pytest.raises(JobError, match="smaller learning rate"):
         run(tmp_path, tiny, wild)

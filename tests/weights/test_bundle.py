@@ -47,13 +47,13 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "model.ckpt.index"
 
 
-def test_values_equal_those_read_by_tensorflow():
-    found = read_bundle(INDEX)
-    assert found["global_step"] == 218949
+def test_values_match_tensorflow():
+    result = read_bundle(INDEX)
+    assert result["global_step"] == 218949
     written = np.load(DATA / "model.npz")
     names = [str(name) for name in written["names"]]
-    assert sorted(found) == sorted([*names, "global_step"])
-    np.testing.assert_array_equal(np.concatenate([found[name].ravel() for name in names]), written["values"])
+    assert sorted(result) == sorted([*names, "global_step"])
+    np.testing.assert_array_equal(np.concatenate([result[name].ravel() for name in names]), written["values"])
 
 
 def test_averages_are_preferred_and_all_variables_are_mapped():
@@ -76,11 +76,11 @@ def test_averages_are_preferred_and_all_variables_are_mapped():
     dense = variables[f"{scope}/head/dense/kernel{AVERAGE}"]
     np.testing.assert_array_equal(model.get_parameter("head.classifier.weight").detach().numpy(), dense.T)
     depthwise = variables[f"{scope}/blocks_1/depthwise_conv2d/depthwise_kernel{AVERAGE}"]
-    found = model.get_parameter("stages.1.blocks.0.depthwise.conv.weight").detach().numpy()
-    np.testing.assert_array_equal(found[3, 0], depthwise[:, :, 3, 0])
+    result = model.get_parameter("stages.1.blocks.0.depthwise.conv.weight").detach().numpy()
+    np.testing.assert_array_equal(result[3, 0], depthwise[:, :, 3, 0])
 
 
-def test_folder_a_prefix_and_an_archive_are_read(checkpoint: Path, tmp_path: Path):
+def test_folder_prefix_and_archive_are_read(checkpoint: Path, tmp_path: Path):
     expected = sorted(read_bundle(checkpoint))
     assert sorted(read_bundle(tmp_path)) == expected
     assert sorted(read_bundle(tmp_path / "model.ckpt")) == expected
@@ -92,17 +92,17 @@ def test_folder_a_prefix_and_an_archive_are_read(checkpoint: Path, tmp_path: Pat
         assert sorted(read_bundle(index)) == expected
 
 
-def test_checkpoint_of_another_network_is_refused_with_a_list(checkpoint: Path):
+def test_checkpoint_of_another_network_is_rejected_with_list(checkpoint: Path):
     with pytest.raises(Exception, match=r"not in the weights: stages\.1\.blocks\.1.*of another shape: stem\.conv"):
         load_file(checkpoint, source="google", name="efficientnet-b0")
 
 
-def test_variable_without_a_layer_is_refused():
+def test_variable_without_layer_is_rejected():
     with pytest.raises(WeightsError, match='a variable "b0/whatever" that does not belong to a layer'):
         to_torch({"b0/whatever": np.zeros(3, np.float32)})
 
 
-def test_compressed_index_is_refused(checkpoint: Path):
+def test_compressed_index_is_rejected(checkpoint: Path):
     content = bytearray(checkpoint.read_bytes())
     content[handle_end(content)] = 1
     checkpoint.write_bytes(content)
@@ -128,7 +128,7 @@ def handle_end(content: bytes) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_changed_byte_is_never_read_as_another_value(tmp_path_factory, data):
+def test_corrupted_byte_is_never_read_as_another_value(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("changed")
     for path in DATA.glob("model.ckpt.*"):
         shutil.copy(path, folder)
@@ -141,22 +141,22 @@ def test_changed_byte_is_never_read_as_another_value(tmp_path_factory, data):
     victim.write_bytes(content)
     expected = read_bundle(INDEX)
     try:
-        found = read_bundle(folder)
+        result = read_bundle(folder)
     except WeightsError:
         return
     # A few bytes mean nothing: the padding of the footer, and the counter of steps that is read but not used.
-    assert sorted(found) == sorted(expected)
+    assert sorted(result) == sorted(expected)
     for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values)
+        np.testing.assert_array_equal(result[name], values)
 
 
-def test_missing_data_file_is_named(checkpoint: Path, tmp_path: Path):
+def test_missing_data_file_is_reported(checkpoint: Path, tmp_path: Path):
     (tmp_path / "model.ckpt.data-00000-of-00001").unlink()
     with pytest.raises(WeightsError, match=r"needs one file model\.ckpt\.data-00000-of-\.\.\., and there are 0"):
         read_bundle(checkpoint)
 
 
-def test_crc_is_castagnoli():
+def test_crc_is_crc32c():
     assert crc32c(np.frombuffer(b"123456789", np.uint8)) == 0xE3069283  # the check value of CRC-32C
     assert crc32c(np.zeros(32, np.uint8)) == 0x8A9136AA  # RFC 3720, B.4
     assert crc32c(np.full(32, 255, np.uint8)) == 0x62A8AB43
@@ -164,7 +164,7 @@ def test_crc_is_castagnoli():
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 3), st.integers(0, 100_000), st.integers(0, 2**32 - 1))
-def test_lanes_and_single_bytes_agree(lanes, rest, seed):
+def test_parallel_and_bytewise_crc_agree(lanes, rest, seed):
     data = np.random.default_rng(seed).integers(0, 256, lanes * 16384 + rest, dtype=np.uint8)
     register = 0xFFFFFFFF
     for byte in data.tolist()[:40_000]:

@@ -43,11 +43,11 @@ def test_timm_weights_match_its_metadata():
         assert (weights.url or "") == theirs.url
         assert weights.license == theirs.license
         assert weights.network.classes == theirs.num_classes
-        found = weights.preprocessing
-        assert found is not None
-        assert found.resolution == (theirs.test_input_size or theirs.input_size)[1]
-        assert found.crop == (theirs.test_crop_pct or theirs.crop_pct)
-        assert (found.interpolation, found.mean, found.std) == (theirs.interpolation, theirs.mean, theirs.std)
+        result = weights.preprocessing
+        assert result is not None
+        assert result.resolution == (theirs.test_input_size or theirs.input_size)[1]
+        assert result.crop == (theirs.test_crop_pct or theirs.crop_pct)
+        assert (result.interpolation, result.mean, result.std) == (theirs.interpolation, theirs.mean, theirs.std)
 
 
 def test_all_timm_weights_of_our_networks_are_listed():
@@ -96,12 +96,12 @@ def test_every_contract_round_trips_through_json(name):
         ("alexnet", "triscale weights list shows the names"),
     ],
 )
-def test_misspelt_name_gets_a_hint(name, hint):
+def test_misspelled_name_gets_suggestion(name, hint):
     with pytest.raises(WeightsError, match=f'no published weights "{name}".*{hint}'):
         catalog.published(name)
 
 
-def test_ambiguous_name_is_refused():
+def test_ambiguous_name_is_rejected():
     with pytest.raises(
         WeightsError, match=r"is ambiguous; give one of torchvision/resnet50\.IMAGENET1K_V2, timm/resnet50"
     ):
@@ -117,7 +117,7 @@ def test_timm_tensorflow_networks_need_same_padding():
     assert (network.padding, network.norm.eps) == ("symmetric", 1e-5)
 
 
-def test_different_network_is_refused_with_each_field():
+def test_different_network_is_rejected_with_each_field():
     weights = catalog.published("torchvision/mobilenet_v2.IMAGENET1K_V2")
     check_fits(weights, weights.network.replace(name="mine", resolution=96, dropout=0.5, drop_path=0.1))
     with pytest.raises(WeightsError) as caught:
@@ -133,7 +133,7 @@ def test_different_network_is_refused_with_each_field():
     check_fits(weights, weights.network.replace(classes=10), drop_head=True)
 
 
-def test_catalog_needs_no_torch():
+def test_catalog_does_not_import_torch():
     code = "import sys; from triscale.weights import catalog; catalog.published('timm/resnet18')\n"
     code += "print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -70,9 +70,9 @@ class Server:
             self.content = self.content[::-1]
         tag = f'"{hashlib.sha256(self.content).hexdigest()[:16]}"'
         start = 0
-        asked = handler.headers.get("Range", "")
-        if asked and handler.headers.get("If-Range") == tag:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        requested = handler.headers.get("Range", "")
+        if requested and handler.headers.get("If-Range") == tag:
+            start = int(requested.removeprefix("bytes=").removesuffix("-"))
         self.ranges.append(start)
         body = self.content[start:]
         handler.send_response(206 if start else 200)
@@ -119,10 +119,10 @@ WHOLE = ["resnet18.IMAGENET1K_V1.pth", "resnet18.IMAGENET1K_V1.pth.sha256"]
 
 
 def test_file_is_downloaded_once_with_progress(server):
-    told = []
-    path = fetch(weights(server), progress=lambda come, total: told.append((come, total)))
+    reports = []
+    path = fetch(weights(server), progress=lambda received, total: reports.append((received, total)))
     assert path.read_bytes() == CONTENT
-    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert reports[-1] == (len(CONTENT), len(CONTENT))
     assert fetch(weights(server)) == path
     assert server.ranges == [0]
     assert leftovers() == WHOLE
@@ -144,7 +144,7 @@ def test_next_command_resumes_a_failed_download(server):
     assert server.ranges == [0, len(CONTENT) // 2]
 
 
-def test_content_that_changed_during_a_download_is_never_mixed(server):
+def test_content_changed_during_download_is_not_mixed(server):
     server.faults = ["half", "change"]
     with pytest.raises(WeightsError, match="is not the published file: its SHA-256 begins with"):
         fetch(weights(server))
@@ -165,7 +165,7 @@ def test_missing_file_fails_at_once(server, status):
     assert server.ranges == []
 
 
-def test_second_url_is_used_if_the_hub_has_no_file(server, monkeypatch):
+def test_second_url_is_used_if_hub_has_no_file(server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", f"{server.url}/hub")
     server.faults = ["404"]
     path = fetch(weights(server, hub="someone/something"))
@@ -187,7 +187,7 @@ def closed_port() -> int:
 
 
 @pytest.mark.parametrize("host", ["http://127.0.0.1:{port}", "https://nowhere.invalid"])
-def test_message_without_network_says_which_file_to_put_where(server, host):
+def test_offline_error_says_where_to_put_file(server, host):
     address = host.format(port=closed_port()) + "/resnet18.pth"
     missing = weights(server).replace(url=address)
     with pytest.raises(WeightsError) as caught:
@@ -200,7 +200,7 @@ def test_message_without_network_says_which_file_to_put_where(server, host):
 
 
 @pytest.mark.parametrize("how", ["argument", "TRISCALE_OFFLINE", "HF_HUB_OFFLINE"])
-def test_offline_sends_no_request(server, how, monkeypatch):
+def test_offline_mode_sends_no_request(server, how, monkeypatch):
     if how != "argument":
         monkeypatch.setenv(how, "1")
     with pytest.raises(WeightsError, match=r"disabled by --offline; download http.* and put it at"):
@@ -208,7 +208,7 @@ def test_offline_sends_no_request(server, how, monkeypatch):
     assert server.ranges == []
 
 
-def test_altered_file_in_the_cache_is_refused(server):
+def test_modified_cache_file_is_rejected(server):
     path = fetch(weights(server))
     path.write_bytes(CONTENT[:-1] + b"x")
     with pytest.raises(WeightsError, match=r"was altered or is not the published file.*remove it"):
@@ -216,24 +216,24 @@ def test_altered_file_in_the_cache_is_refused(server):
 
 
 @pytest.mark.parametrize("address", ["http://example.com/a.pth", "file:///etc/passwd", "ftp://example.com/a.pth"])
-def test_only_encrypted_urls_are_accepted(server, address):
+def test_only_https_urls_are_accepted(server, address):
     with pytest.raises(WeightsError, match="expected a URL that begins with https"):
         fetch(weights(server).replace(url=address))
 
 
-def test_redirect_to_an_unencrypted_url_is_not_followed(server):
+def test_redirect_to_http_is_not_followed(server):
     server.faults = ["redirect"]
     with pytest.raises(WeightsError, match=r"http://example\.invalid/weights\.pth is not downloaded"):
         fetch(weights(server))
 
 
-def test_weights_without_a_url(server):
+def test_weights_without_url_are_reported(server):
     with pytest.raises(WeightsError, match=r"no URL of .* is known; import it from a file"):
         fetch(weights(server).replace(url=None))
 
 
 @torch.no_grad()
-def test_name_becomes_a_module_and_is_imported_once(server, tmp_path, monkeypatch):
+def test_named_weights_are_loaded_and_imported_once(server, tmp_path, monkeypatch):
     torch.manual_seed(6)
     theirs = torchvision.models.resnet18().eval()
     torch.save(theirs.state_dict(), tmp_path / "a.pth")
@@ -267,7 +267,7 @@ def test_url_and_hub_repository_need_source_and_name(server, monkeypatch):
         find_weights("hub:someone/resnet18")
 
 
-def test_file_in_the_cache_of_the_hub_client_is_used(server, tmp_path, monkeypatch):
+def test_hugging_face_cache_file_is_used(server, tmp_path, monkeypatch):
     hub = pytest.importorskip("huggingface_hub")
     (tmp_path / "model.safetensors").write_bytes(CONTENT)
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda repository, file: str(tmp_path / file))

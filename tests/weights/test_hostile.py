@@ -25,21 +25,21 @@ SPARE = 200 << 20
 @pytest.fixture
 def peaks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What children said about the growth of their memory."""
-    found: list[int] = []
+    result: list[int] = []
     run = subprocess.run
 
     def listen(*arguments, **options):
         child = run(*arguments, **options)
-        found.extend(json.loads(line)["peak_bytes"] for line in child.stdout.splitlines() if line.startswith(b"{"))
+        result.extend(json.loads(line)["peak_bytes"] for line in child.stdout.splitlines() if line.startswith(b"{"))
         return child
 
     monkeypatch.setattr(foreign.subprocess, "run", listen)
-    return found
+    return result
 
 
 def memory(field: str) -> int:
-    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return int(found[1]) * 1024
+    result = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(result[1]) * 1024
 
 
 def growth_of_refusal(path: Path) -> int:
@@ -52,7 +52,7 @@ def growth_of_refusal(path: Path) -> int:
     return memory("VmHWM") - before
 
 
-def test_payloads_run_when_loaded_by_pickle(tmp_path: Path):
+def test_payloads_run_with_plain_pickle(tmp_path: Path):
     calls = hostile.calls(tmp_path / "canary")
     assert len(calls) * len(hostile.CONTAINERS) == 60
     for name, call in calls.items():
@@ -86,7 +86,7 @@ def test_no_payload_is_run(tmp_path: Path, peaks: list[int]):
 
 
 @pytest.mark.stress
-def test_no_archive_takes_more_than_its_size_allows(tmp_path: Path, peaks: list[int]):
+def test_archive_memory_is_bounded_by_its_size(tmp_path: Path, peaks: list[int]):
     slow = list(hostile.slow_archives())
     assert len(list(hostile.quick_archives())) + len(slow) >= 30
     corpus = [*hostile.quick_archives(), *slow[: size(4, len(slow))]]
@@ -105,7 +105,7 @@ def test_no_archive_takes_more_than_its_size_allows(tmp_path: Path, peaks: list[
     assert not list(Path("/tmp").glob("escaped*"))
 
 
-def test_large_file_is_read_within_twice_its_size(tmp_path: Path, peaks: list[int]):
+def test_large_file_needs_at_most_twice_its_size(tmp_path: Path, peaks: list[int]):
     path = tmp_path / "large.pth"
     torch.save({"state_dict": {str(number): torch.randn(1 << 20) for number in range(size(40, 200))}}, path)
     opened = foreign.open_pickle(path, "zip")
@@ -115,7 +115,7 @@ def test_large_file_is_read_within_twice_its_size(tmp_path: Path, peaks: list[in
     assert opened.notes == ('taken from "state_dict"',)
 
 
-def test_sandbox_cannot_start_processes_even_if_the_loader_allows_a_call(tmp_path: Path):
+def test_sandbox_cannot_start_processes(tmp_path: Path):
     (tmp_path / "file").write_bytes(pickle.dumps(hostile.calls(tmp_path / "canary")["os.system"]))
     code = (
         "import pickle, sys; from triscale.weights import child; child._bound(1000, 60)\n"

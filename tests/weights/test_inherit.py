@@ -46,7 +46,7 @@ def small(name: str) -> Network:
 @pytest.mark.parametrize("name", FAMILIES)
 @settings(max_examples=6, deadline=None)
 @given(depth=st.sampled_from([1.0, 1.5, 2.3]), width=st.sampled_from([1.0, 1.3, 2.0, 2.7]))
-def test_larger_network_computes_the_function_of_the_smaller(name, depth, width):
+def test_larger_network_computes_same_function(name, depth, width):
     source = small(name)
     model = trained_like(source)
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -71,7 +71,7 @@ def test_repeated_channels_differ_and_new_blocks_learn(name):
     assert torch.allclose(stem[:half], stem[half:], atol=stem.std().item())
 
 
-def test_smaller_network_keeps_the_channels_with_the_largest_scales():
+def test_smaller_network_keeps_channels_with_largest_scales():
     source = small("efficientnet_b0@32")
     model = trained_like(source)
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_smaller_network_keeps_the_channels_with_the_largest_scales():
     assert torch.equal(smaller.get_submodule("head.classifier").weight, classifier[:, ::2])
 
 
-def test_classifier_for_other_classes_is_fresh_and_the_rest_is_copied():
+def test_classifier_is_reinitialized_for_other_classes():
     source = small("resnet18@32")
     model, target = trained_like(source), source.replace(classes=3)
     torch.manual_seed(5)
@@ -101,6 +101,6 @@ def test_classifier_for_other_classes_is_fresh_and_the_rest_is_copied():
     ("other", "words"),
     [("mobilenet_v2@32", "differ in"), ("mobilenet_v1@32", "differ in"), ("resnet50@32", "differ in the stem")],
 )
-def test_another_family_is_refused(other, words):
+def test_other_family_is_rejected(other, words):
     with pytest.raises(NetworkError, match=words):
         plan_inheritance(small(other), small("efficientnet_b0@32"))

@@ -42,7 +42,7 @@ def same(model: nn.Module, theirs: nn.Module) -> bool:
     return torch.allclose(model(IMAGES), theirs(IMAGES), rtol=1e-5, atol=1e-5)
 
 
-def test_file_of_torch_save_becomes_a_module(tmp_path: Path, theirs: nn.Module):
+def test_torch_save_file_becomes_module(tmp_path: Path, theirs: nn.Module):
     torch.save(theirs.state_dict(), tmp_path / "a.pth")
     model = load_weights(tmp_path / "a.pth", source="torchvision", name="resnet18")
     assert not model.training
@@ -72,14 +72,14 @@ def test_file_of_torch_save_becomes_a_module(tmp_path: Path, theirs: nn.Module):
         ),
     ],
 )
-def test_checkpoint_wrappers_are_removed_and_noted(state, wrap, note):
-    found, notes = find_state(wrap(state))
-    assert any(note in said for said in notes)
-    assert found.keys() == state.keys()
-    assert all(found[name] is tensor for name, tensor in state.items())
+def test_checkpoint_wrappers_are_removed_and_reported(state, wrap, note):
+    result, notes = find_state(wrap(state))
+    assert any(note in line for line in notes)
+    assert result.keys() == state.keys()
+    assert all(result[name] is tensor for name, tensor in state.items())
 
 
-def test_nested_average_is_used(tmp_path, theirs, state):
+def test_nested_ema_weights_are_used(tmp_path, theirs, state):
     late = {name: value + 1 for name, value in state.items()}
     averaged = {f"module.{name}": value for name, value in state.items()}
     torch.save({"model": late, "model_ema": averaged, "epoch": 3, "optimizer": {"state": {}}}, tmp_path / "a.pth")
@@ -111,12 +111,12 @@ def test_legacy_file_and_safetensors_are_read(tmp_path, theirs, state):
         ([torch.zeros(1)], "holds a list; expected a state dict"),
     ],
 )
-def test_ambiguous_checkpoint_is_refused(content, message):
+def test_ambiguous_checkpoint_is_rejected(content, message):
     with pytest.raises(WeightsError, match=message):
         find_state(content)
 
 
-def test_part_can_be_given(tmp_path, theirs, state):
+def test_checkpoint_part_can_be_selected(tmp_path, theirs, state):
     torch.save({"teacher": {"net": state}, "student": {"net": {"a": torch.zeros(1)}}}, tmp_path / "a.pth")
     loaded = load_file(tmp_path / "a.pth", source="torchvision", name="resnet18", part="teacher.net")
     assert same(loaded.build(), theirs)
@@ -124,7 +124,7 @@ def test_part_can_be_given(tmp_path, theirs, state):
         find_state({"teacher": {"net": state}}, part="teachr")
 
 
-def test_whole_module_is_refused(tmp_path, theirs):
+def test_whole_module_is_rejected(tmp_path, theirs):
     torch.save(theirs, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"holds more than tensors: .*torchvision\.models\.resnet\.ResNet"):
         load_file(tmp_path / "a.pth", source="torchvision", name="resnet18")
@@ -144,7 +144,7 @@ def test_imported_file_contains_its_contract(tmp_path, theirs, state):
 
 
 @pytest.mark.parametrize("position", [0.001, 0.3, 0.999])
-def test_altered_import_is_refused(tmp_path, state, position):
+def test_modified_import_is_rejected(tmp_path, state, position):
     save_file(state, tmp_path / "a.bin")
     import_file(tmp_path / "a.bin", tmp_path / "a.safetensors", source="torchvision", name="resnet18")
     content = bytearray((tmp_path / "a.safetensors").read_bytes())
@@ -154,7 +154,7 @@ def test_altered_import_is_refused(tmp_path, state, position):
         load_file(tmp_path / "a.safetensors")
 
 
-def test_published_name_with_another_file_is_refused_and_the_architecture_alone_is_not(tmp_path, state):
+def test_published_name_with_another_file_is_rejected(tmp_path, state):
     save_file(state, tmp_path / "a.bin")
     with pytest.raises(WeightsError, match=r"is not torchvision/resnet18\.IMAGENET1K_V1 as published: its SHA-256"):
         import_file(tmp_path / "a.bin", tmp_path / "b.safetensors", source="torchvision", name="resnet18.IMAGENET1K_V1")
@@ -192,7 +192,7 @@ def test_classifier_can_be_left_out(tmp_path, theirs):
     assert not missing.unexpected_keys
 
 
-def test_wrong_family_and_wrong_number_of_classes(tmp_path):
+def test_wrong_family_or_number_of_classes_is_rejected(tmp_path):
     save_file(torchvision.models.resnet18(num_classes=7).state_dict(), tmp_path / "a.bin")
     with pytest.raises(
         NetworkError, match=r"not those of torchvision's mobilenet_v2 with the structure of mobilenet_v2"
@@ -204,7 +204,7 @@ def test_wrong_family_and_wrong_number_of_classes(tmp_path):
     assert model.network.classes == 7
 
 
-def test_weights_for_a_different_network_are_refused(tmp_path, state):
+def test_weights_for_a_different_network_are_rejected(tmp_path, state):
     save_file(state, tmp_path / "a.bin")
     loaded = load_file(tmp_path / "a.bin", source="torchvision", name="resnet18")
     with pytest.raises(WeightsError, match=r"does not fit resnet18: padding is same, expected symmetric"):
@@ -219,7 +219,7 @@ def test_file_without_contract_needs_source_and_name(tmp_path, state):
         load_file(tmp_path / "a.bin", source="triscale", name="resnet18")
 
 
-def test_missing_files_and_misspelt_names(tmp_path):
+def test_missing_files_and_misspelled_names_are_reported(tmp_path):
     with pytest.raises(WeightsError, match="there is no file"):
         find_weights(str(tmp_path / "a.bin"))
     with pytest.raises(WeightsError, match="there is no file"):
@@ -256,7 +256,7 @@ def test_weights_of_a_run_are_read_with_its_contract(tmp_path, tiny):
         torch.testing.assert_close(loaded.build()(images), model(images), rtol=0, atol=0)
 
 
-def test_run_weights_without_their_run_or_altered_are_refused(tmp_path, tiny):
+def test_modified_or_orphaned_run_weights_are_rejected(tmp_path, tiny):
     write_run(tmp_path / "run", tiny)
     file = tmp_path / "run" / "model.safetensors"
     alone = tmp_path / "alone.safetensors"
@@ -269,7 +269,7 @@ def test_run_weights_without_their_run_or_altered_are_refused(tmp_path, tiny):
         load_file(file)
 
 
-def test_contract_of_a_newer_schema_is_refused(tmp_path, state):
+def test_contract_of_a_newer_schema_is_rejected(tmp_path, state):
     save_file(state, tmp_path / "a.bin")
     made = import_file(tmp_path / "a.bin", tmp_path / "a.safetensors", source="torchvision", name="resnet18")
     contract = json.loads(made.weights.to_json()) | {"schema": 3}
@@ -277,7 +277,7 @@ def test_contract_of_a_newer_schema_is_refused(tmp_path, state):
         WeightsContract.from_json(json.dumps(contract))
 
 
-def test_failed_import_keeps_an_earlier_one(tmp_path, state):
+def test_failed_import_keeps_previous_import(tmp_path, state):
     save_file(state, tmp_path / "a.bin")
     out = tmp_path / "a.safetensors"
     import_file(tmp_path / "a.bin", out, source="torchvision", name="resnet18")

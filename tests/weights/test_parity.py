@@ -52,15 +52,15 @@ def imported(source: str, name: str, model: nn.Module) -> dict[str, Tensor]:
     return to_triscale(state, architecture.network, SOURCES[source].rules[architecture.family], "theirs")
 
 
-def near(found: Tensor, expected: Tensor, tolerance: float) -> None:
+def near(result: Tensor, expected: Tensor, tolerance: float) -> None:
     """Compare relative to the largest value."""
     peak = float(expected.abs().max())
-    torch.testing.assert_close(found / peak, expected / peak, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(result / peak, expected / peak, rtol=tolerance, atol=tolerance)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(("source", "name"), CASES)
-def test_logits_and_feature_maps_equal_the_original(source, name):
+def test_logits_and_feature_maps_match_original(source, name):
     architecture = get_architecture(source, name)
     network = architecture.network
     torch.manual_seed(1)
@@ -80,9 +80,9 @@ def test_logits_and_feature_maps_equal_the_original(source, name):
     near(logits, expected, 1e-5 + 5 * noise)
     our_maps: list[Tensor] = []
     near(ours.double()(images, features=our_maps), exact, 1e-9 + 1e-5 * noise)
-    assert [tuple(found.shape) for found in our_maps] == [tuple(wanted.shape) for wanted in their_maps]
-    for found, wanted in zip(our_maps, their_maps, strict=True):
-        near(found, wanted, 1e-9 + 1e-5 * noise)
+    assert [tuple(result.shape) for result in our_maps] == [tuple(wanted.shape) for wanted in their_maps]
+    for result, wanted in zip(our_maps, their_maps, strict=True):
+        near(result, wanted, 1e-9 + 1e-5 * noise)
 
 
 @torch.no_grad()
@@ -137,7 +137,7 @@ def test_every_name_is_mapped_once_and_norms_match(source, name):
     assert norms == {(architecture.norm.eps, architecture.norm.momentum)}
 
 
-def test_lite_checkpoints_have_the_other_names_without_squeeze_and_excitation():
+def test_lite_checkpoints_lack_squeeze_and_excitation_names():
     lite = get_architecture("google", "efficientnet-lite0").network
     rules = SOURCES["google"].rules["efficientnet"]
     ours = build(lite).state_dict()

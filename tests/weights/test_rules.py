@@ -22,14 +22,14 @@ def resnet18() -> tuple[dict[str, Tensor], Network]:
         return dict(torchvision.models.resnet18().state_dict()), network_of("torchvision", "resnet18")
 
 
-def test_other_numbers_of_classes_fit():
+def test_other_numbers_of_classes_are_accepted():
     network = network_of("torchvision", "resnet18").replace(classes=7)
     with torch.device("meta"):
         state = torchvision.models.resnet18(num_classes=7).state_dict()
     assert len(to_triscale(state, network, RESNET, "torchvision's resnet18")) == len(state)
 
 
-def test_classifier_is_left_out_only_on_request():
+def test_classifier_is_skipped_only_on_request():
     _, network = resnet18()
     with torch.device("meta"):
         state = torchvision.models.resnet18(num_classes=7).state_dict()
@@ -76,7 +76,7 @@ def test_long_list_is_truncated():
         to_triscale(state, network_of("torchvision", "resnet50"), RESNET, "torchvision's resnet50")
 
 
-def test_squeeze_and_excitation_without_a_rule_is_refused():
+def test_squeeze_and_excitation_without_rule_is_rejected():
     with torch.device("meta"):
         state = torchvision.models.mnasnet1_0().state_dict()
     with pytest.raises(NetworkError, match=r"se\.reduce\.weight \(no rule\)"):
@@ -91,12 +91,12 @@ def test_squeeze_and_excitation_without_a_rule_is_refused():
         ("lukemelas", "resnet18", "it has efficientnet-b0"),
     ],
 )
-def test_unknown_networks_of_a_source(source, name, hint):
+def test_unknown_network_of_source_is_rejected(source, name, hint):
     with pytest.raises(WeightsError, match=f'the network "{name}" of .* is unknown; {hint}'):
         network_of(source, name)
 
 
-def test_unknown_source():
+def test_unknown_source_is_rejected():
     with pytest.raises(WeightsError, match='no source of weights "tim"; did you mean timm'):
         network_of("tim", "resnet18")
 
@@ -111,11 +111,11 @@ def test_unknown_source():
         ("google", "efficientnet_lite0", "efficientnet-lite0"),
     ],
 )
-def test_own_names_and_names_with_tags_are_found(source, name, theirs):
+def test_own_names_and_tagged_names_are_found(source, name, theirs):
     assert get_architecture(source, name).name == theirs
 
 
-def test_export_of_a_different_network_names_the_fields():
+def test_export_of_different_network_lists_fields():
     network = get("efficientnet_b0")
     from triscale.nn.build import build
 
