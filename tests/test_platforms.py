@@ -32,6 +32,7 @@ def without(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.process
 def test_every_module_imports():
     code = """
 for module in pkgutil.walk_packages(triscale.__path__, "triscale."):
@@ -42,6 +43,7 @@ print("all")
     assert without(code) == "all\n"
 
 
+@pytest.mark.process
 def test_networks_are_listed_scaled_and_fitted(tmp_path: Path):
     code = f"""
 from triscale.cli import main
@@ -52,6 +54,7 @@ main(["scale", "efficientnet_b0", "--budget", "1G", "--out", {str(tmp_path / "ne
     assert (tmp_path / "network.json").is_file()
 
 
+@pytest.mark.process
 def test_fit_and_predict_work(images: Path, tiny_file: Path, tmp_path: Path):
     code = f"""
 from triscale.cli import main
@@ -62,6 +65,7 @@ main(["predict", {str(tmp_path / "run")!r}, {str(images / "red")!r}])
     assert "000.png" in without(code)
 
 
+@pytest.mark.process
 def test_foreign_pickle_is_rejected_without_process_limits(tmp_path: Path):
     code = f"""
 import pathlib, torch

@@ -141,6 +141,7 @@ def workers_now() -> set[int]:
     return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
 
 
+@pytest.mark.process
 def test_workers_ignore_stop_signals(split: Split) -> None:
     before = workers_now()
     with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5, workers=2) as loader:
@@ -155,6 +156,7 @@ def test_workers_ignore_stop_signals(split: Split) -> None:
     assert workers_now() == before
 
 
+@pytest.mark.process
 def test_garbage_collected_loader_stops_its_workers(split: Split) -> None:
     before = workers_now()
     loader = TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=2, seed=5, workers=2)
@@ -178,6 +180,7 @@ def interrupted(split: Split, signal_number: int, *, workers: int = 2, every: in
     return result
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_killed_or_hung_worker_is_restarted_with_same_batches(split: Split, number: int, workers: int) -> None:
@@ -190,6 +193,7 @@ def test_killed_or_hung_worker_is_restarted_with_same_batches(split: Split, numb
     assert all(why in text and "restarted" in text for text in messages)
 
 
+@pytest.mark.process
 def test_worker_killed_between_epochs_is_restarted(split: Split) -> None:
     before = workers_now()
     with TrainLoader(split, PREPROCESSING, AUGMENTATION, batch=9, seed=5, workers=2) as loader:
@@ -200,6 +204,7 @@ def test_worker_killed_between_epochs_is_restarted(split: Split) -> None:
             assert digests(loader.epoch(1)) == one_epoch(split, 1)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("number", "why"), [(signal.SIGKILL, "was killed by signal 9"), (signal.SIGSTOP, "0.2 s")])
 def test_too_many_worker_restarts_are_an_error(split: Split, number: int, why: str) -> None:
     before = workers_now()
@@ -235,6 +240,7 @@ time.sleep(100)
 """
 
 
+@pytest.mark.process
 @pytest.mark.stress
 def test_workers_exit_when_parent_is_killed(split: Split, tmp_path: Path) -> None:
     split.save(tmp_path / "split.json")
@@ -266,6 +272,7 @@ raise SystemExit(3)
 """
 
 
+@pytest.mark.process
 def test_workers_exit_when_program_stops_within_epoch(split: Split, tmp_path: Path) -> None:
     split.save(tmp_path / "split.json")
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "split.json")]

@@ -223,6 +223,7 @@ pack(scan(sys.argv[1]), pathlib.Path(sys.argv[2]), shard_bytes=20_000, progress=
 """
 
 
+@pytest.mark.process
 def test_killed_pack_leaves_no_output(tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 30, "b": 30})
     command = [sys.executable, "-c", KILLED, str(images), str(tmp_path / "shards")]

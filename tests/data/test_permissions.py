@@ -14,6 +14,8 @@ import pytest
 
 from .pictures import write_classes
 
+pytestmark = pytest.mark.process
+
 NOBODY = 65534
 
 PROGRAM = """

@@ -225,6 +225,7 @@ def test_message_without_fsspec_says_what_to_install(monkeypatch: pytest.MonkeyP
         scan("s3://bucket/x")
 
 
+@pytest.mark.process
 def test_concurrent_fetches_give_the_same_scan(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 15, "b": 15})
     url = s3.upload(bucket, images)
@@ -238,6 +239,7 @@ def test_concurrent_fetches_give_the_same_scan(s3: storages.Storage, bucket: str
     assert not list(cache_folder().rglob("*.part"))
 
 
+@pytest.mark.process
 def test_forked_process_opens_its_own_connection(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     result = scan(s3.upload(bucket, images))

@@ -277,6 +277,7 @@ def test_shards_are_read_without_writable_cache(tmp_path: Path, monkeypatch: pyt
     assert scan(tmp_path / "shards").num_images == 4
 
 
+@pytest.mark.process
 def test_store_is_thread_and_fork_safe_with_few_descriptors(tmp_path: Path) -> None:
     count = MAX_OPEN + 20
     for number in range(count):

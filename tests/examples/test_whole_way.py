@@ -12,6 +12,8 @@ from triscale.network.cost import count_network
 from triscale.network.spec import Network
 from triscale.search.baseline.explore import BaselineSearchResult
 
+pytestmark = pytest.mark.process
+
 SCRIPT = Path(__file__).parent.parent.parent / "examples" / "whole_way.sh"
 
 

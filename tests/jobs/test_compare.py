@@ -28,6 +28,8 @@ from triscale.results.explanation import ComparisonMaps
 from triscale.results.metrics import Metrics
 from triscale.search.compare.results import ComparisonResult, verdict
 
+pytestmark = pytest.mark.process
+
 SMALL = ("--epochs", 1, "--set", "batch=16", "--set", "val_share=0.25")
 OPTIONS = ("--times", 4, "--seeds", "0,3", *SMALL)
 

@@ -9,6 +9,7 @@ import pytest
 from cli.command import run
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_demo_reaches_97_percent(tmp_path):
     command = [sys.executable, "-m", "triscale", "demo", "--out", str(tmp_path / "demo"), "--json"]

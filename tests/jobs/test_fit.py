@@ -21,6 +21,8 @@ from triscale.deploy.engines import open_file
 from triscale.jobs.core.run import Run
 from triscale.scaling.fit import Fit
 
+pytestmark = pytest.mark.process
+
 OPTIONS = ("--epochs", 4, "--batch", 16, "--budget", "300k")
 
 

@@ -42,6 +42,7 @@ print(forecast / peak_since(before, step))
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(memory_now() is None, reason="the system does not tell how much memory a process takes")
 @pytest.mark.stress
 def test_resident_memory_is_close_to_estimate():

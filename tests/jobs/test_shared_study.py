@@ -16,6 +16,7 @@ from triscale.search.compare.results import ComparisonResult
 
 PROGRAMS = find_server()
 pytestmark = [
+    pytest.mark.process,
     pytest.mark.skipif(PROGRAMS is None, reason="PostgreSQL (initdb) is not installed"),
     pytest.mark.skipif(importlib.util.find_spec("psycopg") is None, reason="psycopg is not installed"),
 ]

@@ -215,6 +215,7 @@ def work(folder, spec, split, reached) -> None:
     os._exit(0)
 
 
+@pytest.mark.process
 def test_killed_training_resumes_bitwise_identical(split, residual, whole, tmp_path):
     context = multiprocessing.get_context("fork")
     for epochs in (0, 1):

@@ -18,6 +18,8 @@ import pytest
 from conftest import write_classes
 from training.processes import folder_digest, free_port
 
+pytestmark = pytest.mark.process
+
 TIMEOUT = 150
 OPTIONS = ("--epochs", "4", "--batch", "16", "--set", "micro_batches=2", "--threads", "1")
 

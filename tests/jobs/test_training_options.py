@@ -61,6 +61,7 @@ def test_dry_run_fits_terminal(capsys, folder, tiny_file):
     assert all(len(line) <= 80 for line in result.out.splitlines())
 
 
+@pytest.mark.process
 @pytest.mark.stress
 def test_disk_estimate_is_upper_bound(trained):
     spec = Run.open(trained).spec
@@ -68,6 +69,7 @@ def test_disk_estimate_is_upper_bound(trained):
     assert used <= needed_bytes(cost(spec.network), spec.request.recipe)
 
 
+@pytest.mark.process
 def test_max_time_saves_and_training_resumes(capsys, folder, tiny_file, tmp_path, trained):
     arguments = ("train", folder, "--network", tiny_file, "--out", tmp_path / "run", *OPTIONS)
     result = run(capsys, *arguments, "--max-time", "0.05s")
@@ -94,6 +96,7 @@ def test_durations_round_trip():
         seconds_of("--max-time", "")
 
 
+@pytest.mark.process
 def test_tensorboard_gets_every_epoch_once(capsys, folder, tiny_file, tmp_path, trained):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     out = tmp_path / "run"
@@ -159,6 +162,7 @@ def test_memory_matches_saved_tensors_hooks(batch):
     total.backward()
 
 
+@pytest.mark.process
 @pytest.mark.stress
 def test_training_starts_from_weights_of_another_run(capsys, trained, tmp_path, folder):
     other = write_classes(tmp_path / "two", 12, seed=5, colors={"black": (0, 0, 0), "white": (255, 255, 255)})
@@ -186,6 +190,7 @@ def test_training_starts_from_weights_of_another_run(capsys, trained, tmp_path, 
     assert Run.open(out).spec.request.start.run == str(trained)
 
 
+@pytest.mark.process
 def test_weights_of_another_network_are_rejected(capsys, trained, folder, tmp_path):
     line = refused(capsys, "train", folder, "--network", "resnet18@32", "--weights", trained, "--out", tmp_path / "run")
     assert "does not fit resnet18@32: stem.width is 64, expected 8" in line
@@ -193,6 +198,7 @@ def test_weights_of_another_network_are_rejected(capsys, trained, folder, tmp_pa
     assert "no run.json" in refused(capsys, "train", folder, "--network", "resnet18", "--weights", tmp_path)
 
 
+@pytest.mark.process
 def test_modified_weights_are_rejected(capsys, trained, folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)

@@ -224,6 +224,7 @@ def test_missing_features_have_zero_latency():
     assert predict_figures(predictor, {"run.count": 2.0, "add.count": 5.0}) == pytest.approx(2.0)
 
 
+@pytest.mark.process
 def test_exported_plan_is_imported_as_profile(tmp_path):
     by_role = {role: [probe for probe in PROBES if probe.role == role][:1] for role in ("part", "whole", "held out")}
     probes = [probe for chosen in by_role.values() for probe in chosen]

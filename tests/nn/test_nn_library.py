@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 STEP = """
 import torch, triscale, triscale.nn.library
 from triscale.families import get

@@ -13,7 +13,7 @@ from triscale.report.render import render_run
 from triscale.report.run.run_content import RunContent
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
+pytestmark = [pytest.mark.process, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")]
 
 # The page runs no script, so the page around it measures it.
 HARNESS = """<!doctype html><meta charset="utf-8"><style>body {{ margin: 0 }} iframe {{ border: 0; width: {width}px;

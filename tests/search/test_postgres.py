@@ -21,6 +21,7 @@ from triscale.search.study.study import Study
 
 PROGRAMS = find_server()
 pytestmark = [
+    pytest.mark.process,
     pytest.mark.skipif(PROGRAMS is None, reason="PostgreSQL (initdb) is not installed"),
     pytest.mark.skipif(importlib.util.find_spec("psycopg") is None, reason="psycopg is not installed"),
 ]

@@ -109,6 +109,7 @@ def check_nothing_was_lost(folder: Path, place: str | Path, kills: Counter[str])
     sizes.figure(12, "jobs that ended exactly once", sum(n == 1 for n in complete.values()), JOBS, **kills)
 
 
+@pytest.mark.process
 def test_repeatedly_killed_search_loses_no_results(tmp_path):
     worker_kills, coordinator_kills = sizes.size(10, 100), sizes.size(3, 20)
     kills = disturb(tmp_path, [FILE], worker_kills, coordinator_kills, seconds=0.2)
@@ -116,6 +117,7 @@ def test_repeatedly_killed_search_loses_no_results(tmp_path):
     assert kills["worker"] == worker_kills
 
 
+@pytest.mark.process
 @pytest.mark.stress
 def test_killed_coordinator_ends_its_workers(tmp_path):
     coordinator = start(tmp_path, seconds=5)
@@ -175,6 +177,7 @@ def raising(job: Job, folder: Path) -> Score:
     raise ZeroDivisionError
 
 
+@pytest.mark.process
 def test_scores_follow_job_order_and_are_cached(tmp_path):
     jobs, changes = some_jobs(4), []
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
@@ -185,6 +188,7 @@ def test_scores_follow_job_order_and_are_cached(tmp_path):
         assert Study(ledger, tmp_path, dying).evaluate(jobs) == scores
 
 
+@pytest.mark.process
 def test_workers_are_reused_until_study_ends(tmp_path):
     jobs = some_jobs(4)
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
@@ -211,6 +215,7 @@ def test_failed_job_stops_study_and_is_retried_on_resume(tmp_path):
         assert len(Study(ledger, tmp_path, at_once).evaluate(jobs)) == 3
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("work", "words"), [(dying, "died 5 times, the last time with exit code -9"), (raising, "not foreseen")]
 )

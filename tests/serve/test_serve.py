@@ -23,6 +23,8 @@ from triscale.network.latency import NAMES, Predictor
 from triscale.scaling.budget import Budget
 from triscale.serve.model import ServedModel
 
+pytestmark = pytest.mark.process
+
 SLOW_CLIENTS = 60
 BAD_REQUESTS = 300
 

@@ -79,6 +79,7 @@ def killed_at(folder: Path, step: int, call: str, number: int) -> bool:
     return os.WIFSIGNALED(status)
 
 
+@pytest.mark.process
 @needs_strace
 @pytest.mark.parametrize("call", CALLS.split(","))
 def test_save_killed_at_any_call_leaves_valid_state(tmp_path, call):
@@ -142,6 +143,7 @@ print("three", Checkpoints(folder).newest().step, len(list(folder.glob(".*part")
 """
 
 
+@pytest.mark.process
 def test_full_disk_keeps_training_and_saved_state(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -20,6 +20,8 @@ from triscale.training.distributed.group import ALONE
 from triscale.training.loop import seed_weights, train
 from triscale.training.state.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.process
+
 KILLS = size(20, 200)
 EPOCHS = 8
 RECIPE_OF_KILLS = RECIPE.model_copy(update={"epochs": EPOCHS})

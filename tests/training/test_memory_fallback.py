@@ -112,6 +112,7 @@ def plenty(tmp_path_factory):
 LIMITS = [140, 200] if size(0, 1) == 0 else [140, 150, 160, 170, 180, 190, 200, 210, 220, 230]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("megabytes", LIMITS)
 def test_low_memory_result_is_bitwise_identical(tmp_path, plenty, megabytes):
     notes = trained(tmp_path, megabytes)
@@ -121,6 +122,7 @@ def test_low_memory_result_is_bitwise_identical(tmp_path, plenty, megabytes):
     figure(5, "a limit on memory, bitwise the same", 1, 1, megabytes=megabytes)
 
 
+@pytest.mark.process
 @pytest.mark.stress
 def test_insufficient_memory_error_suggests_fix(tmp_path):
     assert "--set micro_batches=2" in trained(tmp_path, 40)[-1]

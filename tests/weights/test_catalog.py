@@ -133,6 +133,7 @@ def test_different_network_is_rejected_with_each_field():
     check_fits(weights, weights.network.replace(classes=10), drop_head=True)
 
 
+@pytest.mark.process
 def test_catalog_does_not_import_torch():
     code = "import sys; from triscale.weights import catalog; catalog.published('timm/resnet18')\n"
     code += "print('torch' in sys.modules)"

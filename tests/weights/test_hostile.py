@@ -19,6 +19,8 @@ from triscale.weights.load import load_file
 
 from . import hostile
 
+pytestmark = pytest.mark.process
+
 SPARE = 200 << 20
 
 
