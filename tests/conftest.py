@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
@@ -73,3 +74,22 @@ def tiny_file(tiny: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("networks") / "tiny.json"
     tiny.save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def trained_run(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the tiny network on 30 pictures of each color, in ``images`` beside it; copy it to change it.
+
+    All workers of pytest-xdist share one run, which the first of them trains.
+    """
+    from triscale.cli.app import main
+
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+    with FileLock(f"{root}.lock"):
+        if not (root / "done").exists():
+            images = write_classes(root / "images", 30)
+            options = ("--epochs", "6", "--set", "batch=8", "--out", str(root / "run"))
+            main(["train", str(images), "--network", str(tiny_file), *options])
+            (root / "done").touch()
+    return root / "run"

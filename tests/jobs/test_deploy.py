@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from cli.command import refused, run
-from conftest import write_classes
 from triscale.deploy.engines import ENGINES
 from triscale.errors import ExportError
 from triscale.jobs.core.run import Run
@@ -21,23 +20,14 @@ from triscale.scaling.budget import Budget
 HERE = {name: ENGINES[name] for name in ("onnxruntime", "openvino")}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_classes(tmp_path_factory.mktemp("deploy") / "images", 30)
-
-
-@pytest.fixture(scope="module")
-def trained(folder, tiny_file):
-    from triscale.cli import main
-
-    out = folder.parent / "run"
-    main(["train", str(folder), "--network", str(tiny_file), "--epochs", "6", "--set", "batch=8", "--out", str(out)])
-    return out
+@pytest.fixture
+def folder(trained_run):
+    return trained_run.parent / "images"
 
 
 @pytest.fixture
-def made(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / "run")
+def made(trained_run, tmp_path):
+    return shutil.copytree(trained_run, tmp_path / "run")
 
 
 def test_every_engine_gives_the_same_prediction(capsys, made, folder):

@@ -29,13 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_classes(tmp_path_factory.mktemp("features") / "images", 12)
 
 
-@pytest.fixture(scope="module")
-def trained(folder: Path, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    out = tmp_path_factory.mktemp("runs") / "run"
-    from triscale.cli import main
-
-    main(["train", str(folder), "--network", str(tiny_file), "--epochs", "1", "--batch", "8", "--out", str(out)])
-    return Run.open(out)
+@pytest.fixture
+def trained(trained_run: Path) -> Run:
+    return Run.open(trained_run)
 
 
 def by_hand(trained: Run, file: Path) -> dict[str, np.ndarray]:

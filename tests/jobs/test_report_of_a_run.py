@@ -1,7 +1,6 @@
 """What the report of a run gathers: most confident mistakes with thumbnails, latency, and published networks."""
 
 import base64
-import contextlib
 import csv
 import io
 import json
@@ -13,27 +12,16 @@ import pytest
 from PIL import Image
 
 from cli.command import run
-from conftest import write_classes
-from triscale.cli import main
 from triscale.families import FAMILIES
 from triscale.jobs.core.run import Run
 from triscale.jobs.reports import run_results as report_results
 from triscale.jobs.reports.run_report import collect_content, write_run_report
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, tiny_file):
-    place = tmp_path_factory.mktemp("trained")
-    write_classes(place / "photos", 30)
-    with contextlib.suppress(SystemExit):
-        main(["train", *map(str, (place / "photos", "--network", tiny_file, "--epochs", 1, "--out", place / "run"))])
-    return place / "run"
-
-
 @pytest.fixture
-def opened(trained, tmp_path):
+def opened(trained_run, tmp_path):
     """A copy whose predictions are wrong for all images of two classes, as sure as their number says."""
-    shutil.copytree(trained, tmp_path / "run")
+    shutil.copytree(trained_run, tmp_path / "run")
     rows = list(csv.DictReader((tmp_path / "run" / "predictions.csv").open()))
     with (tmp_path / "run" / "predictions.csv").open("w") as file:
         writer = csv.writer(file)
@@ -105,7 +93,7 @@ def test_published_accuracies_are_shown_and_labeled(opened):
     }
     page = write_run_report(opened).read_text()
     assert page.count("on ImageNet as published") == sum(point.top1 is not None for point in content.families)
-    assert content.images == "photos"
+    assert content.images == "images"
 
 
 def test_maps_are_shown_as_jpegs_of_misclassified_images(opened, capsys):

@@ -1,4 +1,4 @@
-"""A trained Run and its server, as a person starts it."""
+"""A trained run and its server, as a user starts it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from typing import NamedTuple
 
 import pytest
 
-from conftest import write_classes
-from triscale.cli import main
-
 
 class Server(NamedTuple):
     """Where a server listens, and its process."""
@@ -24,14 +21,8 @@ class Server(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def served_run(tmp_path_factory: pytest.TempPathFactory, tiny_file: Path) -> Path:
-    """A Run of the tiny network on made pictures."""
-    folder = tmp_path_factory.mktemp("served")
-    images = write_classes(folder / "images", 12)
-    run = folder / "run"
-    main(["train", str(images), "--network", str(tiny_file), "--epochs", "2", "--set", "batch=8", "--threads", "1",
-          "--out", str(run)])  # fmt: skip
-    return run
+def served_run(trained_run: Path) -> Path:
+    return trained_run
 
 
 @pytest.fixture(scope="module")
