@@ -84,7 +84,7 @@ def test_stopped_comparison_can_be_inspected_and_resumed(capsys, ended, folder, 
     assert half["done"] >= 1
     assert not half["finished"]
     assert "left for these" in " ".join((ended.parent / "status.txt").read_text().split())
-    assert "ompound scaling came to" in " ".join((ended.parent / "resumed.txt").read_text().split())
+    assert "ompound scaling reaches" in " ".join((ended.parent / "resumed.txt").read_text().split())
     before = json.loads((ended.parent / "scores.json").read_text())
     assert before.items() <= written(ended).items()
     whole = json.loads(run(capsys, "search", "status", ended, "--json").out)
@@ -179,7 +179,7 @@ def test_optuna_reads_study(ended):
 def test_invalid_comparisons_are_rejected(capsys, folder, tiny_file, tmp_path):
     command = ("compare", folder, "--baseline", tiny_file, *SMALL)
     assert "give --out DIR" in refused(capsys, *command)
-    assert "scales nothing up" in refused(capsys, *command, "--out", tmp_path / "a", "--times", 1)
+    assert "needs no scaling" in refused(capsys, *command, "--out", tmp_path / "a", "--times", 1)
     assert "whole numbers" in refused(capsys, *command, "--out", tmp_path / "b", "--seeds", "0,x")
     assert "names a seed twice" in refused(capsys, *command, "--out", tmp_path / "c", "--seeds", "1,1")
     line = refused(

@@ -72,7 +72,7 @@ def main(folder: Path, place: str, number: int, seeds: int, seconds: float) -> N
     settings: dict[str, object] = {"number": number, "seeds": seeds}
     with open_ledger(place if shared else folder / place, NAME, settings, describe, grace=10) as ledger:
         study = Study(
-            ledger, folder / "trials", partial(work, log=folder / "log", seconds=seconds), workers=2, most_deaths=1000
+            ledger, folder / "trials", partial(work, log=folder / "log", seconds=seconds), workers=2, max_deaths=1000
         )
         search_halving(candidates(number), proxy(seeds), study.evaluate).save(folder / f"found-{os.getpid()}.json")
 

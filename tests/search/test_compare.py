@@ -102,9 +102,9 @@ def test_fixed_dimension_is_rejected():
 
 
 def test_comparison_without_scaling_is_rejected():
-    with pytest.raises(SearchError, match="1 times the cost scales nothing up"):
+    with pytest.raises(SearchError, match="at 1 times the cost needs no scaling"):
         equal_cost(get("resnet18"), 1)
-    with pytest.raises(SearchError, match="scales nothing"):
+    with pytest.raises(SearchError, match="does not scale anything"):
         equal_cost(get("resnet18"), 4, law=Law(alpha=1, beta=1, gamma=1))
 
 

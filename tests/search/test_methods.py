@@ -202,7 +202,7 @@ def test_poor_response_fit_is_reported(candidates):
     assert surface.loss(candidates, result.network) > 0.1
     assert result.response is not None
     assert result.response.left_out_rms > 0.1
-    assert any(words.startswith("it missed networks left out of its fit by 16 points") for words in result.limitations)
+    assert any(words.startswith("its leave-one-out error is 16 points") for words in result.limitations)
 
 
 def test_fixed_dimension_is_excluded_from_response():
@@ -211,7 +211,7 @@ def test_fixed_dimension_is_excluded_from_response():
     result = search_response(of_fixed, PROXY, Surface(fixed, 3).train, Design(share=1), samples=10)
     assert result.response is not None
     assert result.response.dimensions == ("width", "resolution")
-    assert any("alpha changed nothing" in words for words in result.limitations)
+    assert any("alpha had no effect" in words for words in result.limitations)
 
 
 def test_interval_and_forecast_have_stated_coverage(found):

@@ -212,7 +212,7 @@ def test_failed_job_stops_study_and_is_retried_on_resume(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("work", "words"), [(dying, "died 5 times, the last time with exit code -9"), (raising, "not foreseen")]
+    ("work", "words"), [(dying, "died 5 times, the last time with exit code -9"), (raising, "unexpected error")]
 )
 @pytest.mark.stress
 def test_impossible_job_is_abandoned(tmp_path, work, words):
@@ -266,7 +266,7 @@ def test_file_that_is_not_a_study_is_rejected(tmp_path):
     other = tmp_path / "other.db"
     with sqlite3.connect(other) as connection:
         connection.execute("CREATE TABLE mine (a)")
-    with pytest.raises(SearchError, match="database of something else"), open_ledger(other, "a", {}, describe):
+    with pytest.raises(SearchError, match="database of another application"), open_ledger(other, "a", {}, describe):
         pass
 
     for name, statement, words in (

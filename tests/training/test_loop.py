@@ -23,7 +23,7 @@ from triscale.training.schedule import ema_decay, learning_rate
 from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.state.ema import Average
 from triscale.training.state.state import new_state, to_tensors
-from triscale.training.step import update_where_finite
+from triscale.training.step import update_if_finite
 from triscale.training.task import BatchSource, TrainingTask
 
 CPU = torch.device("cpu")
@@ -311,7 +311,7 @@ def test_asynchronous_update_matches_synchronous(tiny, optimizer):
                     parameter.grad[..., -1] = math.nan
             loss = torch.tensor(math.inf if bad and step == 3 else 5.0)
             if not waits and step > 0:
-                update_where_finite(made, before, loss, 8, 0.9)
+                update_if_finite(made, before, loss, 8, 0.9)
             elif bad:
                 for buffer, old in zip(made.model.buffers(), before, strict=True):
                     buffer.copy_(old)

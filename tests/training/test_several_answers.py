@@ -13,7 +13,7 @@ from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
 from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.state.state import new_state
-from triscale.training.step import _begins, _loss
+from triscale.training.step import _has_first_gradient, _loss
 
 
 class Often(nn.Module):
@@ -88,6 +88,6 @@ def test_first_step_of_a_parameter_is_detected():
     state = new_state(Often(2), Recipe(), CPU)
     for number, begins in ((0, True), (0, False), (1, True), (1, False), (0, False)):
         state.model.parts[number](torch.ones(1, 3)).sum().backward()
-        assert _begins(state) == begins
+        assert _has_first_gradient(state) == begins
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)

@@ -47,21 +47,21 @@ def write_digits(folder: Path) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
     except OSError as error:
         raise DataError(f"cannot write {folder} ({error.strerror}); choose another folder") from error
     try:
         for values, name in zip(digits.images, names, strict=True):
-            path = aside / name
+            path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             gray = Image.fromarray(np.round(values * (255 / 16)).astype(np.uint8))
             gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
-        aside.chmod(0o755)
-        aside.rename(folder)
+        temporary.chmod(0o755)
+        temporary.rename(folder)
     except OSError as error:
         raise DataError(f"cannot write {folder} ({error.strerror}); choose another folder") from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
@@ -72,8 +72,8 @@ def _names(targets: np.ndarray) -> list[str]:
         members = np.flatnonzero(targets == digit).tolist()
         members.sort(key=lambda index: hashlib.sha256(str(index).encode()).digest())
         num_test = round(TEST_SHARE * len(members))
-        for place, index in enumerate(members):
-            names[index] = f"{'test' if place < num_test else 'train'}/{digit}/{index:04d}.png"
+        for position, index in enumerate(members):
+            names[index] = f"{'test' if position < num_test else 'train'}/{digit}/{index:04d}.png"
     return names
 
 
@@ -86,10 +86,10 @@ def _complete(folder: Path, names: list[str]) -> bool:
     if not folder.is_dir():
         raise DataError(f"{folder} is a file; choose a folder that does not exist or is empty")
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    found = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-    if not found and not any(folder.iterdir()):
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    if not sizes and not any(folder.iterdir()):
         return False
-    if found.keys() != set(names) or not all(found.values()):
+    if sizes.keys() != set(names) or not all(sizes.values()):
         raise DataError(
             f"{folder} holds something other than the digits; choose a folder that does not exist or is empty"
         )
