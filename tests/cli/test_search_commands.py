@@ -1,4 +1,4 @@
-"""``triscale compare`` as far as it needs no training."""
+"""``triscale compare`` without training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An export computes what the model computes, or it does not exist."""
+"""An exported file computes the same as the model, or is not written."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The comparison of the ways to scale from end to end, and what can be asked of a study in its folder."""
+"""The comparison of scaling methods end to end, and the status of a study."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def triscale(*arguments: object) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def ended(folder, tiny_file, tmp_path_factory):
-    """The folder of a comparison that was stopped on its way, looked at, and resumed."""
+    """The folder of a comparison that was interrupted, inspected and resumed."""
     out = tmp_path_factory.mktemp("compared") / "out"
     process = triscale("compare", folder, "--baseline", tiny_file, "--out", out, *OPTIONS)
     until = time.monotonic() + 120
@@ -66,7 +66,7 @@ def ended(folder, tiny_file, tmp_path_factory):
 
 
 def output_of(*arguments: object) -> str:
-    """Run a command in this process, where a fixture of a module cannot see what a test can."""
+    """Run a command and return its stdout; module fixtures cannot use ``capsys``."""
     with redirect_stdout(io.StringIO()) as out:
         main([str(argument) for argument in arguments])
     return out.getvalue()

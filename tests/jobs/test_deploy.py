@@ -1,4 +1,4 @@
-"""From a run to the file that a device runs, on the command line."""
+"""Export and deployment of a run on the command line."""
 
 import dataclasses
 import json

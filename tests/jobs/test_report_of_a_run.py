@@ -1,4 +1,4 @@
-"""What the report of a run gathers: most confident mistakes with thumbnails, latency, and published networks."""
+"""Content of a run's report: most confident mistakes with thumbnails, latency, and published networks."""
 
 import base64
 import contextlib
@@ -32,7 +32,7 @@ def trained(tmp_path_factory, tiny_file):
 
 @pytest.fixture
 def opened(trained, tmp_path):
-    """A copy whose predictions are wrong for all images of two classes, as sure as their number says."""
+    """A copy of a run with wrong predictions for two classes; confidence grows with the image number."""
     shutil.copytree(trained, tmp_path / "run")
     rows = list(csv.DictReader((tmp_path / "run" / "predictions.csv").open()))
     with (tmp_path / "run" / "predictions.csv").open("w") as file:

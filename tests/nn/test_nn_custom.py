@@ -1,4 +1,4 @@
-"""A custom model: built by its name, traced on the meta device, fitted to a budget."""
+"""Custom models: built by function path, traced on the meta device, fitted to a budget."""
 
 from __future__ import annotations
 

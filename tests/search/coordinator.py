@@ -1,4 +1,4 @@
-"""A search that is killed again and again: what its coordinator and its workers run, in processes of their own."""
+"""Programs of the coordinator and the workers in tests that kill a search repeatedly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def candidates(number: int) -> Candidates:
 
 
 def describe(job: Job) -> ScaledNetwork:
-    """What a ledger shows of a job."""
+    """Return the description of a job for the ledger."""
     baseline, counted = get(BASELINE), count_network(job.network)
     return ScaledNetwork(
         network=job.network,
@@ -41,7 +41,7 @@ def describe(job: Job) -> ScaledNetwork:
 
 
 def accuracy(job: Job) -> float:
-    """A number that depends on the network, the seed and the epochs, and on nothing else."""
+    """Return a number that depends only on network, seed and epochs."""
     from search.surfaces import Surface
 
     surface = Surface(get(BASELINE), 4)

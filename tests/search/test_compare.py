@@ -1,4 +1,4 @@
-"""Four ways to scale at the same real cost."""
+"""Four scaling methods at equal real cost."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_second_round_reduces_cost_differences():
 
 
 def _first_only():
-    """Fit to the first budget whatever is asked later."""
+    """Return a fit function that always uses the first budget."""
     first = []
 
     def fit(network, law, budget):

@@ -1,4 +1,4 @@
-"""The loop of a baseline search, on a surface in closed form instead of trainings."""
+"""The loop of a baseline search, with a closed-form surface in place of training."""
 
 import pytest
 
@@ -27,7 +27,7 @@ PROXY = Proxy(epochs=9, images=100, seeds=(0,))
 
 
 class Recorded:
-    """Carries out jobs by a formula, and keeps them."""
+    """Evaluates jobs by a formula and records them."""
 
     def __init__(self):
         self.jobs = []

@@ -1,4 +1,4 @@
-"""One study of several coordinators, as on several machines, on a real PostgreSQL server that the tests start."""
+"""A study shared by several coordinators, as on several machines, on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_result_after_lease_expiry_is_ignored(server):
 
 
 def test_job_of_dead_machine_is_claimed_by_another(server, monkeypatch):
-    """It is killed after the job is its own, before anything else is written."""
+    """The machine is killed after it claimed the job, before it writes anything else."""
     jobs = some_jobs(1)
     with (
         open_ledger(server.url, "claiming", {}, describe, grace=1) as dying,

@@ -1,4 +1,4 @@
-"""A trained Run and its server, as a person starts it."""
+"""A trained run and its server, started as on the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from triscale.cli import main
 
 
 class Server(NamedTuple):
-    """Where a server listens, and its process."""
+    """The port and the process of a server."""
 
     address: str
     port: int
@@ -25,7 +25,7 @@ class Server(NamedTuple):
 
 @pytest.fixture(scope="session")
 def served_run(tmp_path_factory: pytest.TempPathFactory, tiny_file: Path) -> Path:
-    """A Run of the tiny network on made pictures."""
+    """A run of the tiny network on generated images."""
     folder = tmp_path_factory.mktemp("served")
     images = write_classes(folder / "images", 12)
     run = folder / "run"
@@ -36,7 +36,7 @@ def served_run(tmp_path_factory: pytest.TempPathFactory, tiny_file: Path) -> Pat
 
 @pytest.fixture(scope="module")
 def server(served_run: Path):
-    """A server of that Run on a free port, ended by SIGTERM."""
+    """A server of that run on a free port, stopped by SIGTERM."""
     process = subprocess.Popen(
         [sys.executable, "-m", "triscale", "serve", str(served_run), "--port", "0"],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Training that knows of int8."""
+"""Quantization-aware training for int8."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_activation_rounding_error_is_at_most_half_a_step(values):
     result = round_activations(given_)
     low, high = min(0.0, *values), max(0.0, *values)
     step = (high - low) / 255
-    # The zero point is rounded too, which moves the ends of the range by up to half a step more.
+    # The zero point is rounded too, which shifts the ends of the range by up to half a step.
     assert (result - given_).abs().max() <= 1.001 * step + 1e-6
     assert result[-1] == 0
     assert len(result.unique()) <= 256

@@ -273,7 +273,7 @@ class _Chain(torch.autograd.Function):
         operations: Operations = ctx.operations
         maps, links = _links(ctx.units, ctx.saved_tensors)
         gradients: list[tuple[Tensor | None, ...]] = []
-        # From the last unit to the first; native kernels return the norm gradients of the previous unit (PendingGradients).
+        # From the last unit to the first; native kernels return the previous unit's norm gradients (PendingGradients).
         incoming: Tensor | AnyGradients | None = gradient
         with torch.autocast(*ctx.autocast):
             for at in reversed(range(len(links))):

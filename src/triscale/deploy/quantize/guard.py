@@ -131,7 +131,7 @@ def _fewest(
             raise QuantizationError(
                 f"int8 loses {initial_loss:.2f} points of accuracy, and {last:.2f} with the {max_float} noisiest of "
                 f"{len(worst)} blocks in float; {bound:g} are allowed. Most sensitive blocks: {named}. No file was "
-                "written; fine-tune the run with --set quantization=int8, train a --lite network, or allow more with --bound"
+                "written; fine-tune the run with --set quantization=int8, train a --lite network, or raise --bound"
             )
         low, high = high, min(max_float, 2 * high)
     in_draft = high
