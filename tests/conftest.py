@@ -1,4 +1,4 @@
-"""Small real images and networks, made by code."""
+"""Small generated images and networks."""
 
 from __future__ import annotations
 

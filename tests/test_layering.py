@@ -1,4 +1,4 @@
-"""Imports go one way: the table of the design, checked on the source, sub-packages and type-only imports included."""
+"""Imports follow the layer table of the design; checks the source, including subpackages and type-only imports."""
 
 import ast
 import subprocess
@@ -77,7 +77,7 @@ SUBPACKAGES = {
     "jobs": ("core", "data", "training", "deploy", "profile", "inference", "studies", "reports", "transfer"),
     "cli": ("support", "commands"),
 }
-"""Sub-packages of a package, the lowest first: each imports from those before it only."""
+"""Subpackages of a package, lowest first: each imports only from those before it."""
 
 
 def module_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What other operating systems lack is missed by the features that need it only."""
+"""On other operating systems only the features that need a missing facility fail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import triscale
 
 
 def without(code: str) -> str:
-    """Run code in a process that has neither ``fcntl`` nor ``resource``, nor what Linux alone has in ``os``."""
+    """Run code in a process without ``fcntl``, ``resource`` and the Linux-only functions of ``os``."""
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT + code], capture_output=True, text=True, timeout=300, check=False,
         env=os.environ | {"OMP_NUM_THREADS": "1"},

@@ -1,4 +1,4 @@
-"""The fields of each kind of record belong to its schema number, so that an older file is refused by its version.
+"""The fields of each kind of record match its schema number, so that older files are rejected by version.
 
 ``python tests/test_schemas.py`` writes ``golden/schemas.json`` again, after a schema number was raised.
 """

@@ -1,4 +1,4 @@
-"""The public surface: what scripts outside rely on."""
+"""The public API that scripts rely on."""
 
 import types
 

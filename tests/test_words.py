@@ -1,4 +1,4 @@
-"""The field's words: the worst of the old dialect stay out of the code and the documents."""
+"""Words and identifiers that code and documents avoid."""
 
 from __future__ import annotations
 

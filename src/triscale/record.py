@@ -159,7 +159,7 @@ def _known_keys(model: type[BaseModel]) -> list[str]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file aside, flush it to the disk, rename it into place and flush the directory.
+    """Write a temporary file, flush it to the disk, rename it into place and flush the directory.
 
     A reader sees the old content or the new, never a part; after the call the new content survives a power cut.
     """
@@ -171,16 +171,16 @@ def write_atomic(path: Path, content: bytes) -> None:
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file to be written in parts, as :func:`write_atomic` writes one; an error leaves nothing behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(aside).chmod(0o644)
-        Path(aside).replace(path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
-        Path(aside).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
 
@@ -207,12 +207,12 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     try:
-        yield aside
-        aside.chmod(0o755)  # mkdtemp makes it readable by its owner alone
-        aside.replace(path)
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp makes it readable by its owner alone
+        temporary.replace(path)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_directory(path.parent)

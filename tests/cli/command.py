@@ -10,7 +10,7 @@ from triscale.cli import main
 
 
 class CommandResult(NamedTuple):
-    """What a command left: exit code and both streams."""
+    """The result of a command: exit code, stdout and stderr."""
 
     code: int
     out: str
@@ -18,7 +18,7 @@ class CommandResult(NamedTuple):
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> CommandResult:
-    """Run one command; its words are given as they are."""
+    """Run one command with arguments."""
     capsys.readouterr()
     try:
         main([str(argument) for argument in arguments])
@@ -30,7 +30,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> CommandResult
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Run a command that must be refused: exit code 2 and one clear line; return that line."""
+    """Run a command that must fail with exit code 2 and one line on stderr; return that line."""
     result = run(capsys, *arguments)
     assert result.code == 2, result
     lines = [line for line in result.err.splitlines() if line.startswith("triscale: ")]

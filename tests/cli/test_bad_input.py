@@ -1,4 +1,4 @@
-"""Every mistake gets one clear sentence and exit code 2, and nothing is lost."""
+"""Invalid input gives one clear sentence and exit code 2, and loses nothing."""
 
 import json
 import shutil
@@ -148,7 +148,7 @@ def test_run_commands_reject_other_folders(capsys, tmp_path):
 
 
 class TestOnARun:
-    """Mistakes with an existing run leave it as it was."""
+    """Invalid commands do not change an existing run."""
 
     @pytest.fixture
     def made(self, capsys, images, tiny_file, tmp_path):
@@ -188,7 +188,7 @@ class TestOnARun:
                 other.kill()
         deadline = time.monotonic() + 20
         while run(capsys, "evaluate", made).code != 0:
-            assert time.monotonic() < deadline, "a killed owner leaves the run free"
+            assert time.monotonic() < deadline, "the lock of a killed process is released"
 
     def test_unknown_split_is_rejected(self, capsys, made):
         assert "test" in refused(capsys, "evaluate", made, "--part", "tets")

@@ -1,4 +1,4 @@
-"""What the commands that need no training print, and how fast they are ready."""
+"""Output and startup time of the commands that do not train."""
 
 import json
 import subprocess

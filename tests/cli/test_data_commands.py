@@ -1,4 +1,4 @@
-"""Leaks on the command line, and the commands about images."""
+"""Leaks on the command line, and the data commands."""
 
 from __future__ import annotations
 

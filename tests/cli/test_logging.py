@@ -1,4 +1,4 @@
-"""What is logged under the name ``triscale``, and how ``-v`` and ``-q`` choose."""
+"""Messages of the logger ``triscale``, and the options ``-v`` and ``-q``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from triscale.training.context import ExecutionContext
 
 
 class Collected(logging.Handler):
-    """Keeps what is logged."""
+    """Collects log records."""
 
     def __init__(self) -> None:
         super().__init__()

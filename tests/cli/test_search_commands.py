@@ -1,4 +1,4 @@
-"""``triscale compare`` as far as it needs no training."""
+"""``triscale compare`` without training."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_comparison_lists_networks(capsys, monkeypatch):
         ((), "either --published or --baseline"),
         (("--published", "--baseline", "resnet18"), "either --published or --baseline"),
         (("--baseline", "resnet19"), "did you mean resnet18"),
-        (("--baseline", "resnet18", "--times", 0.5), "scales nothing up"),
+        (("--baseline", "resnet18", "--times", 0.5), "needs no scaling"),
     ],
 )
 def test_invalid_comparisons_are_rejected(capsys, arguments, words):

@@ -33,9 +33,9 @@ class Storage:
     """Buckets behind a proxy.
 
     Attributes:
-        faults: what becomes of the next requests whose path ends so: "500", "503", "403", "half", "hang", or nothing.
-        requests: how many have come, by method and path.
-        down: whether the proxy hangs up on everybody.
+        faults: by path suffix, the faults of the next requests: "500", "503", "403", "half", "hang", or none.
+        requests: number of requests by method and path.
+        down: whether the proxy closes all connections.
     """
 
     def __init__(self, port: int) -> None:

@@ -1,4 +1,4 @@
-"""int8 keeps the accuracy that it is allowed to lose, or there is no file."""
+"""int8 files stay within the accuracy bound, or are not written."""
 
 import dataclasses
 import itertools
@@ -33,7 +33,7 @@ def test_uniform_rounding_sqnr_matches_closed_form():
     for bits in (4, 8):
         step = 2 / 2**bits
         rounded = (np.round(signal / step) * step).astype(np.float32)
-        # Power of the signal 1/3, of the error step^2 / 12: the rule of 6.02 decibels a bit.
+        # Signal power 1/3, error power step^2 / 12: the rule of 6.02 dB per bit.
         assert signal_to_noise_ratio(signal, rounded) == pytest.approx(20 * bits * math.log10(2), abs=0.1)
     assert signal_to_noise_ratio(signal, signal) == 120
     assert signal_to_noise_ratio(np.zeros(4, np.float32), np.ones(4, np.float32)) == 0
@@ -49,7 +49,7 @@ def test_added_noise_is_nonnegative_and_covers_total(ratios):
 
 
 class Formula:
-    """A tool whose file says which blocks are in float; each block in int8 turns some answers wrong."""
+    """A fake quantizer whose file lists the float blocks; each int8 block makes some predictions wrong."""
 
     is_quick = True
 
@@ -93,7 +93,7 @@ def test_fewest_blocks_stay_float_or_quantization_fails(tmp_path_factory, wrongs
     largest = sorted(wrongs, reverse=True)
     needed = next(n for n in itertools.count() if sum(largest[n:]) / 10 <= bound)
     if needed > max(1, len(wrongs) // 2):
-        with pytest.raises(QuantizationError, match=r"What breaks first: stages\.0\.blocks\.\d+ \("):
+        with pytest.raises(QuantizationError, match=r"Most sensitive blocks: stages\.0\.blocks\.\d+ \("):
             guarded(wrongs, folder, bound)
         assert list(folder.iterdir()) == []
         return
@@ -102,7 +102,7 @@ def test_fewest_blocks_stay_float_or_quantization_fails(tmp_path_factory, wrongs
     assert result.lost_points <= bound
     assert sum(wrongs) / 10 <= bound or kept
     assert set((folder / "model.int8.x").read_text().split()) == kept
-    # Noise is told apart by where it first shows; where two blocks are alike, either may stay.
+    # Noise is attributed to the block where it first appears; of two equal blocks either may stay in float.
     assert len(kept) <= needed + 1
     assert result.attempts == len(tool.written)
     assert 0 <= result.accuracy <= result.float_accuracy == 1
@@ -124,7 +124,7 @@ def test_too_few_images_to_calibrate_with_are_rejected(tmp_path):
             tool, tool.logits, np.zeros((1, 2)), np.zeros(1, int), np.zeros((1, 3, 2, 2), np.float32),
             tmp_path / "x", engine="x", calibration_images=31,
         )  # fmt: skip
-    with pytest.raises(UserError, match="int8 for Core ML is not made here"):
+    with pytest.raises(UserError, match="cannot quantize for Core ML"):
         get_quantizer(get_engine("coreml"))
 
 
@@ -147,7 +147,7 @@ def test_every_quantizer_keeps_selected_blocks_in_float(subject, images, tmp_pat
     tool, file = QUANTIZERS[name](subject, images), tmp_path / f"model.int8{ENGINES[name].suffix}"
     assert tuple(tool.blocks) == ("stem", "stages.0.blocks.0", "stages.1.blocks.0", "stages.1.blocks.1", "head")
     exact = logits_of_model(subject.model, images)
-    if name == "executorch":  # its programs take their time: all is looked at in one
+    if name == "executorch":  # its programs are slow to build, so one program covers all checks
         tool.write(("stages.1.blocks.0",), file)
     else:
         tool.write((), file)
@@ -198,7 +198,7 @@ def test_graph_nodes_map_to_blocks():
 
 
 class Waiting:
-    """A tool whose files take a time that depends on how many of the first blocks are in float."""
+    """A fake quantizer whose files have a latency that depends on the number of first blocks in float."""
 
     is_quick = True
     blocks = tuple("abcdefgh")
@@ -222,7 +222,7 @@ class Waiting:
 )
 @pytest.mark.stress
 def test_first_blocks_without_int8_speedup_stay_float(milliseconds, float_blocks):
-    # The times differ by far more than a sleep is off by.
+    # The latencies differ by far more than the error of sleep().
     engine = dataclasses.replace(ENGINES["onnxruntime"], openers={"float32": Waiting.open})
     assert slow_blocks(Waiting(milliseconds), engine, 8) == Waiting.blocks[:float_blocks]
 

@@ -1,4 +1,4 @@
-"""The examples run and print what the documentation says that they print."""
+"""The examples run and print the documented output."""
 
 import runpy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The paper's whole way, as its script does it: search, coefficients, family, fit, transfer."""
+"""The whole method end to end, as in the example script: search, coefficients, family, fit, transfer."""
 
 import json
 import os

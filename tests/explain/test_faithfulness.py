@@ -1,4 +1,4 @@
-"""Deletion and insertion curves against networks whose answer is known in closed form."""
+"""Deletion and insertion curves against networks with closed-form outputs."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from triscale.explain.faithfulness import area, faithfulness
 
 
 class Marked(nn.Module):
-    """Says class 0 as far as the contrast of the red in one quarter of the image says so."""
+    """Predicts class 0 from the red contrast in one quarter of the image."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Return two logits."""

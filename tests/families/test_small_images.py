@@ -34,7 +34,7 @@ def test_first_strides_are_removed(name, expected):
 
 
 def test_resnet_at_32_px_is_the_usual_cifar_resnet():
-    """The variant that is commonly trained on CIFAR-10: 3 x 3 stem in other code, here the stem's kernel stays 7."""
+    """The usual CIFAR-10 variant; other code has a 3 x 3 stem, here the stem keeps its 7 x 7 kernel."""
     features = []
     build(get("resnet18@32").replace(classes=10)).eval()(torch.zeros(1, 3, 32, 32), features)
     assert [tuple(maps.shape[1:]) for maps in features][-1] == (512, 4, 4)

@@ -1,4 +1,4 @@
-"""The search for a baseline from end to end, on small real images and a tiny skeleton."""
+"""Baseline search end to end, on small images and a tiny skeleton."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search for the coefficients from end to end, on small real images and a tiny baseline."""
+"""Coefficient search end to end, on small images and a tiny baseline."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_halving_continues_best_candidates_from_checkpoints(capsys, folder, tiny
     assert [(trial.start, trial.stop) for trial in found.trials] == [(0, 1)] * 3 + [(1, 3)]
     lengths = sorted(len((trial / "history.jsonl").read_text().splitlines()) for trial in (out / "trials").iterdir())
     assert lengths == [1, 1, 3]
-    # The learning rate is planned for all three epochs from the start, as if nothing had been stopped.
+    # The learning rate schedule spans all three epochs from the start, as in an uninterrupted training.
     rates = [
         json.loads((trial / "history.jsonl").read_text().splitlines()[0])["learning_rate"]
         for trial in (out / "trials").iterdir()

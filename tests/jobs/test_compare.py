@@ -1,4 +1,4 @@
-"""The comparison of the ways to scale from end to end, and what can be asked of a study in its folder."""
+"""The comparison of scaling methods end to end, and the status of a study."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def triscale(*arguments: object) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def ended(folder, tiny_file, tmp_path_factory):
-    """The folder of a comparison that was stopped on its way, looked at, and resumed."""
+    """The folder of a comparison that was interrupted, inspected and resumed."""
     out = tmp_path_factory.mktemp("compared") / "out"
     process = triscale("compare", folder, "--baseline", tiny_file, "--out", out, *OPTIONS)
     until = time.monotonic() + 120
@@ -68,7 +68,7 @@ def ended(folder, tiny_file, tmp_path_factory):
 
 
 def output_of(*arguments: object) -> str:
-    """Run a command in this process, where a fixture of a module cannot see what a test can."""
+    """Run a command and return its stdout; module fixtures cannot use ``capsys``."""
     with redirect_stdout(io.StringIO()) as out:
         main([str(argument) for argument in arguments])
     return out.getvalue()
@@ -86,7 +86,7 @@ def test_stopped_comparison_can_be_inspected_and_resumed(capsys, ended, folder, 
     assert half["done"] >= 1
     assert not half["finished"]
     assert "left for these" in " ".join((ended.parent / "status.txt").read_text().split())
-    assert "ompound scaling came to" in " ".join((ended.parent / "resumed.txt").read_text().split())
+    assert "ompound scaling reaches" in " ".join((ended.parent / "resumed.txt").read_text().split())
     before = json.loads((ended.parent / "scores.json").read_text())
     assert before.items() <= written(ended).items()
     whole = json.loads(run(capsys, "search", "status", ended, "--json").out)
@@ -181,7 +181,7 @@ def test_optuna_reads_study(ended):
 def test_invalid_comparisons_are_rejected(capsys, folder, tiny_file, tmp_path):
     command = ("compare", folder, "--baseline", tiny_file, *SMALL)
     assert "give --out DIR" in refused(capsys, *command)
-    assert "scales nothing up" in refused(capsys, *command, "--out", tmp_path / "a", "--times", 1)
+    assert "needs no scaling" in refused(capsys, *command, "--out", tmp_path / "a", "--times", 1)
     assert "whole numbers" in refused(capsys, *command, "--out", tmp_path / "b", "--seeds", "0,x")
     assert "names a seed twice" in refused(capsys, *command, "--out", tmp_path / "c", "--seeds", "1,1")
     line = refused(

@@ -1,4 +1,4 @@
-"""The demo keeps its promise: real digits, at least 97% right."""
+"""The demo reaches at least 97% accuracy on real digits."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""From a run to the file that a device runs, on the command line."""
+"""Export and deployment of a run on the command line."""
 
 import dataclasses
 import json
@@ -184,7 +184,7 @@ def test_invalid_deployments_and_exports_are_rejected(capsys, made, tmp_path, mo
     assert "holds no run" in refused(capsys, "deploy", tmp_path)
     assert 'there is no engine "onnx"' in refused(capsys, "export", made, "--engine", "onnx")
     assert "end in .xml" in refused(capsys, "export", made, "--engine", "openvino", "--out", tmp_path / "a.onnx")
-    assert "for no engine" in refused(capsys, "export", made, "--out", tmp_path / "a.bin")
+    assert "suffix of no engine" in refused(capsys, "export", made, "--out", tmp_path / "a.bin")
     assert "--engine all makes several" in refused(
         capsys, "export", made, "--engine", "all", "--out", tmp_path / "a.onnx"
     )
@@ -206,6 +206,6 @@ def test_inaccurate_int8_is_rejected_by_name_and_leaves_no_files(capsys, made, m
     monkeypatch.setattr("triscale.deploy.engines.DEFAULT_ENGINE", wrong)
     result = run(capsys, "export", made, "--precision", "int8")
     assert result.code == 1
-    assert "What breaks first: " in result.err
+    assert "Most sensitive blocks: " in result.err
     assert "--lite" in result.err
     assert not list(made.glob("model.int8*"))

@@ -1,4 +1,4 @@
-"""Embeddings of images: equal to a forward pass by hand, in both files, whole or absent."""
+"""Embeddings of images equal a manual forward pass, and files are written atomically."""
 
 from __future__ import annotations
 

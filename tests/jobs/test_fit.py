@@ -1,4 +1,4 @@
-"""The main job from end to end, on small real images."""
+"""The main job end to end, on small images."""
 
 import csv
 import hashlib
@@ -223,7 +223,7 @@ def wait_for_epoch(out, process, epochs):
 
 @pytest.fixture(scope="module")
 def whole(folder, tiny_file, tmp_path_factory):
-    """A training that nothing stops."""
+    """An uninterrupted training."""
     out = tmp_path_factory.mktemp("undisturbed") / "whole"
     process = train_process(folder, tiny_file, out)
     assert process.wait(120) == 0, process.communicate()[1]

@@ -1,4 +1,4 @@
-"""The option --lite, wherever a command takes a network by its name."""
+"""The option --lite of all commands that accept a network name."""
 
 import json
 

@@ -1,6 +1,7 @@
-"""Twenty images a class: fine-tuning as it is by default must not end below a linear probe on the same features.
+"""Fine-tuning with default settings on 20 images per class is no worse than a linear probe on the same features.
 
-Pretrains on a part of CIFAR-10 and adapts to photographs of hands, both from the data beside the clone; some minutes.
+Pretrains on a subset of CIFAR-10 and fine-tunes on photographs of hands, both from the data next to the repository.
+Takes some minutes.
 """
 
 from __future__ import annotations

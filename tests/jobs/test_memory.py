@@ -1,4 +1,4 @@
-"""The memory of a training before it begins, against what one takes."""
+"""Estimated training memory against measured memory."""
 
 import json
 import subprocess
@@ -46,7 +46,7 @@ print(forecast / peak_since(before, step))
 @pytest.mark.skipif(memory_now() is None, reason="the system does not tell how much memory a process takes")
 @pytest.mark.stress
 def test_resident_memory_is_close_to_estimate():
-    """Loosely: the C library keeps some of what was freed. Closer, against torch's allocator: tests/measure."""
+    """With a loose tolerance, since malloc keeps freed memory; tests/measure compares with torch's allocator."""
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
     assert 0.7 < float(done.stdout) < 1.3
 
@@ -70,7 +70,7 @@ def test_maximum_batch_is_reported_before_training(capsys, tmp_path, tiny_file):
     of_half = memory_of(half, torch.device("cpu"))
     assert (memory.micro_batch, of_half.micro_batch) == (8, 4)
     assert of_half.needed < memory.needed
-    # What backward passes keep grows with the images: the largest batch is the same however it is counted.
+    # Memory saved for backward is linear in the batch size, so the maximum batch does not depend on the batch counted.
     assert of_half.largest == pytest.approx(memory.largest, rel=0.1)
 
 

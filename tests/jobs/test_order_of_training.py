@@ -1,4 +1,4 @@
-"""What a training sees is one ordered list of pixels, however it is dealt out, loaded, cut and taken up again."""
+"""The training data are one ordered sequence, for any number of processes and workers and any interruption."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def loader(folder: Path, size: int, batch: int, workers: int) -> TrainLoader:
 
 @cache
 def expected(folder: Path, size: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two epochs as one process without workers sees them."""
+    """Two epochs as loaded by one process without workers."""
     with loader(folder, size, batch, 0) as loading:
         batches = [found for epoch in range(2) for found in loading.epoch(epoch)]
     return torch.cat([found.images for found in batches]), torch.cat([found.indices for found in batches])
@@ -64,7 +64,7 @@ def test_pixels_do_not_depend_on_processes_workers_or_resume(folder: Path, data:
     for rank in range(processes):
         result = []
         for first, last in ((0, cut), (cut, 2 * steps)):
-            # What comes after the cut is loaded by another loader, with another number of workers.
+            # After the interruption another loader continues, with another number of workers.
             with loader(folder, size, batch, workers if first == 0 else 4 - workers) as loading:
                 at = first
                 while at < last:

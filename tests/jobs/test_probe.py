@@ -1,4 +1,4 @@
-"""A new classifier begins as a linear probe: that of scikit-learn on the same features."""
+"""A new classifier starts as a linear probe, equal to scikit-learn's on the same features."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the report of a run gathers: most confident mistakes with thumbnails, latency, and published networks."""
+"""Content of a run's report: most confident mistakes with thumbnails, latency, and published networks."""
 
 import base64
 import csv
@@ -20,7 +20,7 @@ from triscale.jobs.reports.run_report import collect_content, write_run_report
 
 @pytest.fixture
 def opened(trained_run, tmp_path):
-    """A copy whose predictions are wrong for all images of two classes, as sure as their number says."""
+    """A copy of a run with wrong predictions for two classes; confidence grows with the image number."""
     shutil.copytree(trained_run, tmp_path / "run")
     rows = list(csv.DictReader((tmp_path / "run" / "predictions.csv").open()))
     with (tmp_path / "run" / "predictions.csv").open("w") as file:

@@ -1,4 +1,4 @@
-"""Several runs side by side: what is comparable, what is not, and what is refused."""
+"""Comparison of several runs: comparable runs, incomparable ones, and invalid input."""
 
 import contextlib
 import csv
@@ -34,7 +34,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(place, tiny_file):
-    """Two runs that the same images judged, and one on images of its own; all undertrained, so that some are wrong."""
+    """Two runs on the same test images and one on others, all undertrained so that some predictions are wrong."""
     write_classes(place / "photos" / "train", 12)
     write_classes(place / "photos" / "test", 8, seed=1)
     write_classes(place / "others", 12, seed=2)

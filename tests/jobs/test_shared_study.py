@@ -1,4 +1,4 @@
-"""A comparison that two machines work on, each with a folder of its own, on a real PostgreSQL server."""
+"""A comparison shared by two machines with separate folders, on a PostgreSQL server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights to start from: runs, imported files, other sizes, and what is refused before anything is trained."""
+"""Initial weights: runs, imported files, other sizes, and invalid ones that are rejected before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages of real, small studies: written from their folders, with commands that work."""
+"""Reports of small studies, written from their folders, with working commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A supernet trained on small real images and asked for the networks of its space."""
+"""A supernet trained on small images, and the evaluation of networks of its space."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ RESIDUAL = make_space(
         classes=3,
         norm=BatchNorm(momentum=0.1),
     ),
-    # Projections are needed by some members alone: steps in which none is drawn leave them without a gradient.
+    # Only some members use projections: a step that samples none of these leaves them without a gradient.
     Choices(options=(Options(**MENUS["resnet"].model_dump() | {"widths": (0.5, 1.0), "layers": (0, 1)}),)),
 )
 
@@ -263,7 +263,7 @@ SPACES = [
     around(get("mobilenet_v2@32"), "small", (32, 48)),
     around(get("efficientnet_b0"), "tiny"),
     around(get("resnet50@32"), "resnet"),
-    # Rounded, 0.95 of 23 channels are more than all 23.
+    # 0.95 of 23 channels is rounded to more than 23.
     make_space(
         "odd",
         DIGITS.skeleton.replace(stages=tuple(Stage(block=MBConv(), width=23, repeats=2) for _ in range(3))),

@@ -1,4 +1,4 @@
-"""``torch.distributed.run -m triscale train``: a lost worker costs one restart, and two hosts are one training."""
+"""``torch.distributed.run -m triscale train``: a lost worker costs one restart, and two hosts train together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPTIONS = ("--epochs", "4", "--batch", "16", "--set", "micro_batches=2", "--thre
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory, tiny_file):
-    """The command of a training, but for the folder of its Run."""
+    """The training command without the output folder."""
     folder = write_classes(tmp_path_factory.mktemp("together") / "images", 24)
     return ["-m", "triscale", "train", str(folder), "--network", str(tiny_file), *OPTIONS, "--out"]
 
@@ -57,7 +57,7 @@ def test_two_processes_match_one(job, alone, tmp_path):
 
 
 def workers_of(launcher: int) -> dict[int, int]:
-    """Return the ranks and process numbers of a launcher's workers."""
+    """Return the ranks and process IDs of a launcher's workers."""
     result = {}
     for task in Path(f"/proc/{launcher}/task").iterdir():
         for child in (task / "children").read_text().split():
@@ -102,7 +102,7 @@ def ip(*arguments: str) -> None:
 
 @pytest.fixture
 def hosts():
-    """Two network namespaces with an address each, joined by a cable; they are taken down again."""
+    """Two network namespaces with one address each, connected by a virtual cable; removed afterwards."""
     if shutil.which("ip") is None:
         pytest.skip("needs the command ip")
     names = [f"triscale-{uuid.uuid4().hex[:6]}" for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Options of a training: forecast, time limit, TensorBoard, a page that is renewed, room on the disk, own weights."""
+"""Training options: cost estimate, time limit, TensorBoard, live report, disk space, initial weights."""
 
 import json
 import shutil
@@ -144,7 +144,7 @@ def test_sgd_without_momentum_needs_less_disk():
 
 @pytest.mark.parametrize("batch", [2, 6])
 def test_memory_matches_saved_tensors_hooks(batch):
-    """Against the bytes of tensors that autograd saves in a real step, a lower bound of what exists at a time."""
+    """Compares with the bytes that autograd saves in a real step, a lower bound of peak memory."""
     network = get("mobilenet_v2").replace(resolution=64)
     model, kept = build(network).train(), {}
 

@@ -1,4 +1,4 @@
-"""The transfer table from end to end, on tiny copies of the eight sets in the layouts of their authors."""
+"""The transfer table end to end, on tiny copies of the eight datasets in their original layouts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OPTIONS = ("--learning-rates", "0.1,0.00001", "--weight-decays", "0,0.0001", "--
 
 @pytest.fixture(scope="module")
 def weights(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that everything starts from."""
+    """The run with the initial weights."""
     folder = tmp_path_factory.mktemp("pretrained")
     images = write_classes(folder / "images", 12)
     arguments = ("--network", tiny_file, "--epochs", "1", "--batch", "8", "--out", folder / "run", "--threads", "1")
@@ -49,7 +49,7 @@ def weights(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with copies of all eight sets."""
+    """A folder with copies of all eight datasets."""
     folder = tmp_path_factory.mktemp("copies")
     for name in PAPER:
         MADE[name][0](folder / name)
@@ -96,7 +96,7 @@ def test_eight_datasets_give_table_like_paper(capsys, data, weights, tmp_path):
 
 @pytest.fixture(scope="module")
 def ended(colors: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of one own set with a grid of four and two seeds."""
+    """A table of one custom dataset with a grid of four settings and two seeds."""
     out = tmp_path_factory.mktemp("table") / "out"
     main(
         [

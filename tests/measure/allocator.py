@@ -1,4 +1,4 @@
-"""What torch's own allocator gives out on the CPU, as its profiler notes it: the same on every run."""
+"""Memory allocated by torch on the CPU, as recorded by its profiler; deterministic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def most_allocated(call: Callable[[], object]) -> int:
-    """Return the most bytes that tensors made within a call took at a time."""
+    """Return the peak memory of the tensors created within a call, in bytes."""
     kinds = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=kinds, profile_memory=True) as profiled:
         call()

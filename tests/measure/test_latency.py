@@ -1,4 +1,4 @@
-"""Intervals, noise and turns against what is known of made times."""
+"""Intervals, noise and interleaved timing, on synthetic times."""
 
 import json
 import os
@@ -91,7 +91,7 @@ def test_peak_memory_is_measured():
 
 @pytest.fixture
 def _impatient(monkeypatch):
-    """What the interval comes to is no matter: calls that narrow it are left out."""
+    """Disable the repetitions that narrow the interval."""
     monkeypatch.setattr(latency, "MAX_STRETCH", 1)
 
 

@@ -1,4 +1,4 @@
-"""Memory as counted on the meta device, against what torch's allocator gives out."""
+"""Memory estimated on the meta device, against torch's allocator."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def noise():
 
 
 def of_a_step(network):
-    """Weights, average and what the optimizer keeps, and the most that a step takes beside them."""
+    """Return the bytes of weights, average and optimizer state, and the peak of a step in addition to them."""
     state = new_state(build(network), get_recipe("small"), torch.device("cpu"))
 
     def step():
@@ -47,7 +47,7 @@ def test_training_memory_estimate_is_within_10_percent(name):
 
 
 def test_training_memory_estimate_holds_without_native_kernels(monkeypatch):
-    """Torch's own depthwise convolutions take more beside the maps than ours do."""
+    """torch's depthwise convolutions need more temporary memory than the native kernels."""
     monkeypatch.setattr(chain, "_native", chain._portable)
     counted = training_memory(build(small("efficientnet_b0")), BATCH, SIDE, optimizer_values=2)
     held, peak = of_a_step(small("efficientnet_b0"))
@@ -63,7 +63,7 @@ def test_inference_memory_estimate_is_within_10_percent(name):
         peak = most_allocated(lambda: model(noise()))
     held = sum(value.nbytes for value in model.state_dict().values())
     assert counted.total_bytes == pytest.approx(held + peak, rel=0.1)
-    # The maps alone, too: of a ResNet's memory most is weights, which are easily counted.
+    # Compare activations separately: most of a ResNet's memory is weights, which are easy to count.
     assert counted.activation_bytes == pytest.approx(peak, rel=0.1)
 
 

@@ -1,4 +1,4 @@
-"""Device profiles: figures, fit, files, and going on where one stopped; nothing is timed."""
+"""Device profiles: features, fit, files and resuming; nothing is timed."""
 
 import json
 import random
@@ -42,7 +42,7 @@ COUNTED = ("stem.macs", "pointwise.macs", "dense.macs", "depthwise3.macs", "dept
 
 
 def made_up(figures):
-    """Return the milliseconds of a device whose every figure has its own price."""
+    """Return the latency on a synthetic device with one coefficient per feature."""
     rng = random.Random(1)
     prices = {name: rng.uniform(0.005, 0.05) for name in NAMES}
     return sum(prices[name] * value for name, value in figures.items()) + 1e-6
@@ -234,7 +234,7 @@ def test_exported_plan_is_imported_as_profile(tmp_path):
         export_plan(folder, 1, probes)
     with pytest.raises(RecordError, match=re.escape("times.json")):
         import_times(folder, tmp_path / "profile.json", probes)
-    # The copy of the runner, in a Python that has nothing of Triscale on its path.
+    # The copied runner, in a Python without Triscale on its path.
     code = (
         f"import runpy, sys; sys.path = [p for p in sys.path if 'triscale' not in p]; sys.argv = ['{folder}/runner.py']"
     )

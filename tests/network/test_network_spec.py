@@ -1,4 +1,4 @@
-"""Networks as data: what is accepted, what is said when it is not, and the tree that they are lowered to."""
+"""Networks as data: validation, error messages, and the operation tree."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Exact cost of published networks: against integers from the literature, and against a file of golden figures.
+"""Exact cost of published networks: against integers from the literature, and against a golden file.
 
-After a change that is meant, rewrite the file and say why in the commit::
+After an intended change, rewrite the file and explain the change in the commit message::
 
     TRISCALE_REWRITE_GOLDEN=1 pytest tests/network/test_published_cost.py
 """
@@ -193,7 +193,7 @@ def test_scaled_networks_match_tables_3_and_7(name, depth, width, pixels, billio
 
 
 def test_compound_resnet50_matches_table_3():
-    # The row's coefficients were inferred, and 16.63 G rounds the inner widths by themselves.
+    # The coefficients of this row are inferred, and 16.63 G assumes separate rounding of the inner widths.
     scaled = scale_to(get("resnet50"), depth=1.44, width=1.21, resolution=299)
     assert cost(scaled).macs / 1e9 == pytest.approx(16.63, rel=0.01)
 

@@ -1,4 +1,4 @@
-"""Networks as backbones: torchvision's detectors as judges."""
+"""Networks as backbones of torchvision's detectors."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_missing_reduction_is_rejected(tiny: Network) -> None:
 
 @pytest.fixture(scope="module")
 def small() -> Network:
-    """A network with all reductions that trains in a moment."""
+    """A small network with all reductions."""
     return ts.scale(ts.get("efficientnet_b0"), ts.Scale(depth=0.3, width=0.25)).replace(resolution=64, drop_path=0.0)
 
 

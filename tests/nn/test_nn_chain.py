@@ -1,4 +1,4 @@
-"""Chains in training against the same modules called one by one in float64, and what they keep for backward."""
+"""Fused chains in training against the same modules called one by one in float64, and their memory for backward."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KINDS = ("none", "relu", "relu6", "silu", "sigmoid")
 
 @pytest.fixture(params=["native", "portable"])
 def operations(request, monkeypatch):
-    """Both ways to run a chain of float32 on a CPU."""
+    """Both implementations of a float32 chain on a CPU."""
     if request.param == "portable":
         monkeypatch.setattr(chain, "_native", chain._portable)
     else:
@@ -51,7 +51,7 @@ def se(channels: int) -> SqueezeExcitation:
 
 
 def drawn(modules: list[nn.Module], seed: int) -> list[nn.Module]:
-    """Give all parameters and statistics values that are not special."""
+    """Set all parameters and statistics to generic random values."""
     torch.manual_seed(seed)
     for module in modules:
         if isinstance(module, nn.BatchNorm2d):
@@ -63,7 +63,7 @@ def drawn(modules: list[nn.Module], seed: int) -> list[nn.Module]:
 
 
 def outcome(modules: list[nn.Module], maps: Tensor, *, chained: bool) -> dict[str, Tensor]:
-    """Return output, gradients and buffers of a weighted sum of what modules put out."""
+    """Return output, gradients and buffers for a loss that is a weighted sum of the modules' output."""
     body = (Chained if chained else nn.Sequential)(*modules)
     body.zero_grad()
     maps = maps.detach().requires_grad_()
@@ -131,7 +131,7 @@ def test_networks_match_torch(name, operations):
     torch.manual_seed(0)
     network = get(name).replace(classes=4, resolution=64, dropout=0.0, drop_path=0.0)
     model = build(network).train()
-    # Smooth activations, so that rounding moves no gradient by more than itself.
+    # Smooth activations, so that rounding errors change gradients only slightly.
     for parent in list(model.modules()):
         for child, module in parent.named_children():
             if isinstance(module, nn.ReLU | nn.ReLU6):
@@ -161,7 +161,7 @@ def test_gradients_match_finite_differences(kind):
 
 
 def saved_bytes(model: nn.Module, images: Tensor) -> int:
-    """Return the bytes that a forward pass keeps for backward, parameters left out."""
+    """Return the bytes that a forward pass saves for backward, without parameters."""
     kept: dict[int, int] = {}
 
     def note(value: Tensor) -> Tensor:
@@ -264,7 +264,7 @@ def assert_agree_twice(modules: list[nn.Module]) -> None:
 
 
 def units_in(module: nn.Module) -> int:
-    """Count the units of the chains that a block would run as."""
+    """Count the units in the fused chains of a block."""
     return sum(len(part) for part in chain._parts(list(chain._leaves([module]))) if isinstance(part, list))
 
 
@@ -282,7 +282,7 @@ def test_other_frozen_or_hooked_modules_are_not_fused(tiny: Network):
     model(images)
     assert called == [1]
     handle.remove()
-    block.project.forward = block.project.forward  # as a wrapper does that recomputes parts
+    block.project.forward = block.project.forward  # as an activation checkpointing wrapper does
     assert units_in(block) == 2
     del block.project.forward
     block.depthwise.norm.eval()
@@ -381,7 +381,7 @@ def test_create_graph_gives_same_gradients_and_updates_stats_once():
 
 
 def test_torch_func_transforms_use_torch_operations():
-    # torch.func refuses statistics that are moved in place, whatever the module: it offers to take them away.
+    # torch.func does not support in-place updates of running statistics and offers to remove them.
     body = torch.func.replace_all_batch_norm_modules_(chain_of_three())
     plain = nn.Sequential(*copy.deepcopy(list(body)))
     maps = torch.randn(2, 3, 5, 5, dtype=torch.float64)

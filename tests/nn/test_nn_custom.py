@@ -1,4 +1,4 @@
-"""A custom model: built by its name, traced on the meta device, fitted to a budget."""
+"""Custom models: built by function path, traced on the meta device, fitted to a budget."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_missing_module_is_reported():
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("maps", r"own_networks:maps gives \(1, 1000, 64, 64\) for one image; expected \(1, 1000\) logits"),
+        ("maps", r"own_networks:maps returns \(1, 1000, 64, 64\) for one image; expected \(1, 1000\) logits"),
         ("pair", r"own_networks:pair gives tuple for one image; expected \(1, 1000\) logits"),
         ("too_deep", "own_networks:too_deep cannot be counted at 64 px on the meta device"),
     ],

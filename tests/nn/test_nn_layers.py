@@ -1,4 +1,4 @@
-"""Layers: SAME padding against a reference written by hand, gates, stochastic depth."""
+"""Layers: SAME padding against a reference in NumPy, squeeze-and-excitation, stochastic depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways around blocks: the input as it is, pooled, or none."""
+"""Skip connections of blocks: identity, pooled, or none."""
 
 import pytest
 import torch

@@ -73,7 +73,7 @@ SHARED = {space.name: supernet(space) for space in (LIGHT, RESIDUAL)}
 
 
 def check(space: Space, network: Network) -> None:
-    """Outputs and gradients of a member are those of the module that is taken out of it."""
+    """Compare outputs and gradients of a member with those of the extracted module."""
     shared, images = SHARED[space.name], pictures()
     alone = shared.extract(network).train()
     shared.zero_grad()

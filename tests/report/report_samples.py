@@ -1,4 +1,4 @@
-"""Content as real runs would give it, built by numpy."""
+"""Synthetic report content that resembles real runs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ FAMILIES = {
         ("resnet101", 44_549_160, 7.8e9), ("resnet152", 60_192_808, 11.5e9),
     ],
 }  # fmt: skip
-# As the papers have them (ImageNet, percent); some published none.
+# ImageNet accuracies in percent as published; None if not published.
 TOP1 = {
     "b0": 77.1, "b1": 79.1, "b2": 80.1, "b3": 81.6, "b4": 82.9, "b5": 83.6, "b6": 84.0, "b7": 84.3, "0.25": 50.6,
     "0.5": 63.7, "mnasnet_a1": 75.2, "mnasnet_b1": 74.5, "resnet50": 76.0,

@@ -1,4 +1,4 @@
-"""Accuracy against cost: two sets of images are never on one scale, and every point says what it is."""
+"""Accuracy against cost: every dataset has its own scale, and every point has a description."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""What a real browser makes of a page: no console message, no horizontal overflow, something to see."""
+"""Reports in a real browser: no console messages, no horizontal overflow, visible content."""
 
 import html
 import json

@@ -83,7 +83,7 @@ def test_ids_are_unique_and_references_resolve(drawn):
 def test_figures_have_accessible_descriptions(drawn):
     for picture in drawn:
         root = ElementTree.fromstring(picture.svg)
-        # What can be pointed at must be found by readers of the screen, who skip what is inside an image.
+        # Interactive elements must be visible to screen readers, which skip the content of images.
         assert root.get("role") == ("group" if root.find(f".//{SVG}circle") is not None or marks(root) else "img")
         title, description = root.get("aria-labelledby").split()
         assert [root[0].get("id"), root[0].text] == [title, picture.title]

@@ -1,4 +1,4 @@
-"""The page of a Run under pointer and keyboard, in a real browser, and what is left of it without a script."""
+"""The report of a run with mouse and keyboard in a real browser, and without JavaScript."""
 
 from __future__ import annotations
 

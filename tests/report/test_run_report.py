@@ -22,7 +22,7 @@ SECTIONS = {"budget", "cost", "network", "training", "results", "maps", "device"
 
 
 class Page(HTMLParser):
-    """Collects what a browser would make of a page, and insists that tags close in order."""
+    """Parses a page like a browser and checks that tags are closed in order."""
 
     def __init__(self, text):
         super().__init__()

@@ -91,7 +91,7 @@ def test_any_law_meets_budget(alpha, beta, gamma, share, baseline):
         check(fit, baseline, law, budget)
 
 
-# Stages of one width at stride 1: a projection comes and goes as the widths grow one after the other.
+# Stages of equal width at stride 1: a projection appears and disappears as the widths grow one after the other.
 EQUAL_WIDTHS = Network(
     name="equal_widths",
     stem=Stem(width=32, activation="relu"),

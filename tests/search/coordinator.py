@@ -1,4 +1,4 @@
-"""A search that is killed again and again: what its coordinator and its workers run, in processes of their own."""
+"""Programs of the coordinator and the workers in tests that kill a search repeatedly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def candidates(number: int) -> Candidates:
 
 
 def describe(job: Job) -> ScaledNetwork:
-    """What a ledger shows of a job."""
+    """Return the description of a job for the ledger."""
     baseline, counted = get(BASELINE), count_network(job.network)
     return ScaledNetwork(
         network=job.network,
@@ -41,7 +41,7 @@ def describe(job: Job) -> ScaledNetwork:
 
 
 def accuracy(job: Job) -> float:
-    """A number that depends on the network, the seed and the epochs, and on nothing else."""
+    """Return a number that depends only on network, seed and epochs."""
     from search.surfaces import Surface
 
     surface = Surface(get(BASELINE), 4)
@@ -72,7 +72,7 @@ def main(folder: Path, place: str, number: int, seeds: int, seconds: float) -> N
     settings: dict[str, object] = {"number": number, "seeds": seeds}
     with open_ledger(place if shared else folder / place, NAME, settings, describe, grace=10) as ledger:
         study = Study(
-            ledger, folder / "trials", partial(work, log=folder / "log", seconds=seconds), workers=2, most_deaths=1000
+            ledger, folder / "trials", partial(work, log=folder / "log", seconds=seconds), workers=2, max_deaths=1000
         )
         search_halving(candidates(number), proxy(seeds), study.evaluate).save(folder / f"found-{os.getpid()}.json")
 

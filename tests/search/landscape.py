@@ -16,17 +16,17 @@ from triscale.search.baseline.objective import Objective, Observation
 from triscale.search.baseline.space import Sample, Space
 
 FLOOR, HEIGHT, POWER = 0.08, 0.32, 0.15
-"""Error without limit of cost, what is added to it at the reference cost, and how it falls with cost."""
+"""Error at infinite cost, additional error at the reference cost, and exponent of its decrease with cost."""
 REFERENCE_MACS = 300e6
 EFFECTS, INTERACTIONS = 0.08, 0.04
 """Standard deviations over all samples of the logarithm of the error above the floor, for both kinds of effects."""
 PAIRS = 60
 IMAGES = 2000
-"""What an observed accuracy is counted on."""
+"""Number of images of an observed accuracy."""
 
 
 class Ground:
-    """What all landscapes over a space share: which samples are the same network, and what it costs."""
+    """Data shared by all landscapes over a space: which samples are the same network, and its cost."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -86,12 +86,12 @@ class Landscape:
         return 1 - min(1.0, FLOOR + HEIGHT * share**-POWER * math.exp(effect))
 
     def observed(self, sample: Sample) -> float:
-        """Return the accuracy that a proxy finds, the same one whenever it is asked."""
+        """Return the noisy accuracy of a proxy, deterministic for each network."""
         random = np.random.default_rng([self.number, *self.ground.canonical(sample)])
         return float(random.binomial(IMAGES, self.truth(sample)) / IMAGES)
 
     def observe(self, sample: Sample, objective: Objective) -> Observation:
-        """Return what a search would tell of a sample."""
+        """Return the observation of a sample."""
         macs = self.ground.macs(sample)
         accuracy = self.observed(sample) if objective.admits(macs) else None
         return Observation(sample, objective.reward(accuracy or 0.0, macs), accuracy, macs)

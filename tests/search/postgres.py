@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own for a test: on loopback, in a folder of its own, gone afterwards."""
+"""A temporary PostgreSQL server for a test, on the loopback interface."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 UNPRIVILEGED = ("postgres", "nobody")
-"""PostgreSQL refuses to run as root; then it runs as the first of these."""
+"""PostgreSQL does not run as root; then it runs as the first existing user of these."""
 
 
 def find_server() -> Path | None:
@@ -40,11 +40,11 @@ class Server:
         )
 
     def stop(self) -> None:
-        """End it at once, as if the power had gone."""
+        """Kill it immediately, as in a power failure."""
         self.run("pg_ctl", "-D", self._folder / "data", "-m", "immediate", "-w", "stop")
 
     def run(self, program: str, *arguments: object) -> None:
-        """Run one of its programs as its user."""
+        """Run a PostgreSQL program as the server's user."""
         subprocess.run(
             [self._programs / program, *map(str, arguments)],
             user=self._user,
@@ -59,7 +59,7 @@ class Server:
 
 @contextmanager
 def run_server(programs: Path) -> Iterator[Server]:
-    """Make a server, and remove it with all it holds."""
+    """Create a server, and remove it with its data afterwards."""
     user = next(name for name in UNPRIVILEGED if _known(name)) if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="triscale-postgres-"))
     with socket.socket() as probe:

@@ -1,7 +1,7 @@
 """Accuracy as a formula of depth, width and resolution, with a known best candidate, and noise.
 
-Sizes are measured here in a way of its own. One of the three kinds is a form that the package fits, one nearly so, and
-one (the bottleneck) is of neither form.
+Sizes are measured independently of the package. One of the three kinds has a form that the package fits, one nearly,
+and one (the bottleneck) has neither form.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from triscale.search.study.trial import Job, Score
 NOISE = 0.004
 """Standard deviation between seeds."""
 TIE = 0.003
-"""A loss of accuracy that three seeds cannot show: their means differ by 0.0033 at random."""
+"""An accuracy difference that three seeds cannot resolve: their means differ by 0.0033 at random."""
 
 COST = np.array([1.0, 2.0, 2.0])
 Error = Callable[[np.ndarray], float]
 
 
 def sum_of_powers(random: np.random.Generator) -> Error:
-    """Each dimension takes its own share of the error away."""
+    """Each dimension reduces the error independently."""
     floor, shares = random.uniform(0.03, 0.15), random.dirichlet([3, 3, 3]) * random.uniform(0.15, 0.35)
     exponents = random.uniform(0.15, 0.6, 3) * COST
     return lambda octaves: floor + float(shares @ 2.0 ** (-octaves * exponents))
@@ -79,7 +79,7 @@ class Surface:
         return 1 - self.error(self.octaves(network))
 
     def loss(self, candidates: Candidates, network: Network) -> float:
-        """How much accuracy a choice gives away against the best candidate."""
+        """Return the accuracy loss of a choice relative to the best candidate."""
         return max(self.truth(candidate.network) for candidate in candidates.candidates) - self.truth(network)
 
     def train(self, jobs: Sequence[Job]) -> list[Score]:

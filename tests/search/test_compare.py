@@ -1,4 +1,4 @@
-"""Four ways to scale at the same real cost."""
+"""Four scaling methods at equal real cost."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_second_round_reduces_cost_differences():
 
 
 def _first_only():
-    """Fit to the first budget whatever is asked later."""
+    """Return a fit function that always uses the first budget."""
     first = []
 
     def fit(network, law, budget):
@@ -102,9 +102,9 @@ def test_fixed_dimension_is_rejected():
 
 
 def test_comparison_without_scaling_is_rejected():
-    with pytest.raises(SearchError, match="1 times the cost scales nothing up"):
+    with pytest.raises(SearchError, match="at 1 times the cost needs no scaling"):
         equal_cost(get("resnet18"), 1)
-    with pytest.raises(SearchError, match="scales nothing"):
+    with pytest.raises(SearchError, match="does not scale anything"):
         equal_cost(get("resnet18"), 4, law=Law(alpha=1, beta=1, gamma=1))
 
 

@@ -1,4 +1,4 @@
-"""The loop of a baseline search, on a surface in closed form instead of trainings."""
+"""The loop of a baseline search, with a closed-form surface in place of training."""
 
 import pytest
 
@@ -27,7 +27,7 @@ PROXY = Proxy(epochs=9, images=100, seeds=(0,))
 
 
 class Recorded:
-    """Carries out jobs by a formula, and keeps them."""
+    """Evaluates jobs by a formula and records them."""
 
     def __init__(self):
         self.jobs = []
@@ -112,7 +112,7 @@ def test_infeasible_candidates_are_reported_but_not_trained():
 
 
 def test_unsatisfied_constraint_is_an_error():
-    with pytest.raises(SearchError, match="none of 4 networks that were proposed costs at most 10 macs; the nearest"):
+    with pytest.raises(SearchError, match="none of the 4 proposed networks costs at most 10 macs; the nearest"):
         look(SearchPlan(trials=4, batch=2), objective=Objective(target=10, form="constraint"))
 
 

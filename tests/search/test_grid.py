@@ -137,7 +137,9 @@ def test_suggested_tolerance_gives_a_candidate():
 
 
 def test_unreachable_target_error_reports_nearest():
-    with pytest.raises(SearchError, match=r"nothing on the grid costs 100x.*nearest on the grid is alpha 2, beta 1\.5"):
+    with pytest.raises(
+        SearchError, match=r"no network on the grid costs 100x.*nearest on the grid is alpha 2, beta 1\.5"
+    ):
         find_candidates(B0, Grid(target=100))
 
 

@@ -1,4 +1,4 @@
-"""All methods on surfaces with a known best candidate; what they ask for, what they spend, what they say."""
+"""All methods on surfaces with a known best candidate: jobs, compute and limitations."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def found(candidates: Candidates) -> dict[str, list[tuple[Surface, CoefficientSe
     return runs
 
 
-# What benchmarks/search_methods.py prints, less what one more or one fewer surface may change at random.
+# The results of benchmarks/search_methods.py, minus the random change of one surface.
 @pytest.mark.parametrize(("method", "rate"), [("grid", 0.84), ("halving", 0.78), ("response", 0.9)])
 @pytest.mark.stress
 def test_methods_find_best_or_tied_candidate(method, rate, candidates, found):
@@ -88,7 +88,7 @@ def test_ties_contain_best_candidate_at_stated_rate(candidates, found):
             named = {candidate.network.name: candidate.network for candidate in candidates.candidates}
             best = max(named, key=lambda name: surface.truth(named[name]))
             kept += any(standing.network == best and standing.tied for standing in result.standings)
-        # Halving drops the best early at times, and says that it cannot tell.
+        # Halving sometimes drops the best candidate early, and states this limitation.
         assert kept / SURFACES >= {"grid": 0.9, "halving": 0.6, "response": 0.7}[method], method
 
 
@@ -202,7 +202,7 @@ def test_poor_response_fit_is_reported(candidates):
     assert surface.loss(candidates, result.network) > 0.1
     assert result.response is not None
     assert result.response.left_out_rms > 0.1
-    assert any(words.startswith("it missed networks left out of its fit by 16 points") for words in result.limitations)
+    assert any(words.startswith("its leave-one-out error is 16 points") for words in result.limitations)
 
 
 def test_fixed_dimension_is_excluded_from_response():
@@ -211,7 +211,7 @@ def test_fixed_dimension_is_excluded_from_response():
     result = search_response(of_fixed, PROXY, Surface(fixed, 3).train, Design(share=1), samples=10)
     assert result.response is not None
     assert result.response.dimensions == ("width", "resolution")
-    assert any("alpha changed nothing" in words for words in result.limitations)
+    assert any("alpha had no effect" in words for words in result.limitations)
 
 
 def test_interval_and_forecast_have_stated_coverage(found):

@@ -1,4 +1,4 @@
-"""One study of several coordinators, as on several machines, on a real PostgreSQL server that the tests start."""
+"""A study shared by several coordinators, as on several machines, on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_study_survives_server_outage(server, tmp_path):
     with open_ledger(server.url, "gone", {}, describe, patience=2) as ledger:
         ledger.add(jobs)
         server.stop()
-        with pytest.raises(SearchError, match="does not answer any more"):
+        with pytest.raises(SearchError, match="is unreachable"):
             Study(ledger, tmp_path, at_once).evaluate(jobs)
     server.start()
 
@@ -125,7 +125,7 @@ def test_result_after_lease_expiry_is_ignored(server):
 
 
 def test_job_of_dead_machine_is_claimed_by_another(server, monkeypatch):
-    """It is killed after the job is its own, before anything else is written."""
+    """The machine is killed after it claimed the job, before it writes anything else."""
     jobs = some_jobs(1)
     with (
         open_ledger(server.url, "claiming", {}, describe, grace=1) as dying,
@@ -148,8 +148,8 @@ def test_invalid_shared_studies_are_rejected(server):
     for address, words in (
         ("postgresql://triscale@127.0.0.1:1/postgres", "cannot reach postgresql://triscale@127.0.0.1:1/postgres"),
         (server.url.replace("/postgres", "/none", 2).replace("none:", "postgres:"), "cannot reach"),
-        ("mysql://somebody@somewhere/some", "none that many machines can share"),
-        ("study.db", "none that many machines can share"),
+        ("mysql://somebody@somewhere/some", "cannot be shared by machines"),
+        ("study.db", "cannot be shared by machines"),
     ):
         with pytest.raises(SearchError, match=words), open_ledger(address, "a", {}, describe):
             pass

@@ -1,4 +1,4 @@
-"""Tables 2, 3 and 7 of the paper beside exact costs."""
+"""Tables 2, 3 and 7 of the paper compared with exact costs."""
 
 from __future__ import annotations
 

@@ -119,9 +119,9 @@ def test_smallest_and_largest_have_extreme_cost(cost):
 
 
 def test_unreachable_target_error_reports_nearest():
-    with pytest.raises(SearchError, match=r"costs 10.0M MACs: the nearest has 41.0M MACs, the least of all"):
+    with pytest.raises(SearchError, match=r"costs 10.0M MACs: the smallest has 41.0M MACs"):
         SPACE.check_target("macs", 10e6)
-    with pytest.raises(SearchError, match=r"the nearest has 13.1M params, the most of all"):
+    with pytest.raises(SearchError, match=r"the largest has 13.1M params"):
         SPACE.check_target("params", 1e9)
     SPACE.check_target("macs", 300e6)
 
@@ -153,8 +153,8 @@ def test_resolution_too_small_for_total_stride_is_rejected():
     ("field", "value", "message"),
     [
         ("kernels", (), "empty space"),
-        ("kernels", (3, 3), "names an option twice"),
-        ("se_ratios", (2.0,), "share from 0 to 1"),
+        ("kernels", (3, 3), "contains an option twice"),
+        ("se_ratios", (2.0,), "must be from 0 to 1"),
         ("widths", (0.0,), "above 0"),
     ],
 )
@@ -166,7 +166,7 @@ def test_invalid_options_are_rejected(field, value, message):
 def test_sample_of_another_space_is_rejected():
     with pytest.raises(SearchError, match="has 49 indices, given 2"):
         SPACE.network((0, 1))
-    with pytest.raises(SearchError, match="operations of block 0 has 3 options, counted from 0; 7 is none of them"):
+    with pytest.raises(SearchError, match="operations of block 0 has 3 options, numbered from 0; 7 is out of range"):
         SPACE.network((7, *([0] * 48)))
 
 

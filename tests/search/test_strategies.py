@@ -1,4 +1,4 @@
-"""All strategies of the baseline search: what holds for each, and whether they find more than chance does."""
+"""All strategies of the baseline search: common properties, and whether they beat random search."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ Answer = Callable[[Sample], Observation]
 
 
 def answer(sample: Sample) -> Observation:
-    """The greater the indices, the better; the first index costs."""
+    """Larger indices are better; the first index increases the cost."""
     accuracy = 0.5 + 0.4 * sum(sample) / (1 + 2 * len(sample))
     return make_observation(sample, accuracy, 3e8 * (1 + 3 * sum(sample[:1])))
 
@@ -64,7 +64,7 @@ def make_observation(
 
 
 def drive(strategy: Strategy, batches: list[int], answer: Answer = answer) -> list[list[Sample]]:
-    """Ask and tell; return what was proposed."""
+    """Run ask and tell; return the proposed samples."""
     proposed = []
     for count in batches:
         proposed.append(strategy.ask(count))
@@ -216,7 +216,7 @@ def found_on(landscape: Landscape, name: str) -> float:
     return landscape.reward(max(result, key=lambda observation: observation.reward).sample, OBJECTIVE)
 
 
-# More landscapes where the gain is smaller; it is so several times its standard error.
+# More landscapes for smaller gains, so that the gain is several standard errors.
 @pytest.mark.parametrize(("name", "number"), [("evolution", 16), ("nsga2", 16), ("tpe", 6), ("ppo", 8)])
 @pytest.mark.stress
 def test_strategies_beat_random_search(name, number, landscapes):
@@ -269,7 +269,7 @@ def distance(one: Sample, other: Sample) -> int:
 
 
 def test_nsga2_moves_toward_feasible_region(space):
-    # Whatever has a first index above 0 is refused, and then half of the rest for its last.
+    # Samples with a first index above 0 are infeasible, and half of the others because of their last index.
     objective = Objective(target=3e8, form="constraint")
 
     def refuse(sample: Sample) -> Observation:
@@ -376,7 +376,7 @@ def test_ppo_learns_better_token(space, size):
 
 
 def test_ppo_learns_conditional_token():
-    """Which policies without a memory cannot: each option is as good as the other."""
+    """A policy without memory cannot learn this: each option alone is equally good."""
 
     def answer(sample: Sample) -> Observation:
         return make_observation(sample, 0.7 if sample[0] == sample[3] else 0.6)

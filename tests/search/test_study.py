@@ -1,4 +1,4 @@
-"""A study in processes that are killed: each job ends exactly once, and the winner is the same."""
+"""A study whose processes are killed: each job ends exactly once, and the result is the same."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def undisturbed() -> CoefficientSearchResult:
 
 
 def workers_of(coordinator: subprocess.Popen[bytes]) -> list[int]:
-    """Return the processes that a coordinator has started to work."""
+    """Return the worker processes of a coordinator."""
     result = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):
@@ -61,7 +61,7 @@ def workers_of(coordinator: subprocess.Popen[bytes]) -> list[int]:
 
 
 def disturb(folder: Path, places: list[str], worker_kills: int, coordinator_kills: int, seconds: float) -> Counter[str]:
-    """Run a coordinator for each place, kill them and their workers as often as said, and let them end."""
+    """Run one coordinator per storage, kill them and their workers a given number of times, and let them finish."""
     random_numbers = random.Random(7)
     plan = ["worker"] * worker_kills + ["coordinator"] * coordinator_kills
     random_numbers.shuffle(plan)
@@ -88,7 +88,7 @@ def disturb(folder: Path, places: list[str], worker_kills: int, coordinator_kill
 
 
 def check_nothing_was_lost(folder: Path, place: str | Path, kills: Counter[str]) -> None:
-    """Each job has finished exactly once, with the winner of an undisturbed search; no saved epoch was done again."""
+    """Check that each job finished exactly once with the undisturbed result, and no saved epoch was repeated."""
     entries = read_entries(place, NAME)
     with read_storage(place) as storage:
         complete = Counter(
@@ -102,7 +102,7 @@ def check_nothing_was_lost(folder: Path, place: str | Path, kills: Counter[str])
     result = [CoefficientSearchResult.load(path) for path in folder.glob("found-*.json")]
     assert result
     assert all(one == undisturbed() for one in result)
-    # A kill costs the epoch that was not saved yet, and nothing else.
+    # A kill costs only the unsaved epoch.
     computed = Counter((folder / "log").read_text().splitlines())
     assert len(computed) == sum(entry.stop - entry.start for entry in entries)
     assert sum(computed.values()) - len(computed) <= kills["worker"] + 2 * kills["coordinator"]
@@ -133,7 +133,7 @@ def test_killed_coordinator_ends_its_workers(tmp_path):
 
 
 def read_any(file: Path) -> bool:
-    """Whether a study has begun."""
+    """Return whether a study has started."""
     try:
         return any(entry.state == "running" for entry in read_entries(file, NAME))
     except SearchError:
@@ -194,7 +194,7 @@ def test_workers_are_reused_until_study_ends(tmp_path):
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
         with Study(ledger, tmp_path, naming_itself) as study:
             (first,), (second,) = study.evaluate(jobs[:1]), study.evaluate(jobs[1:2])
-            os.kill(int(first.accuracy), signal.SIGKILL)  # an idle worker's death is no job's fault
+            os.kill(int(first.accuracy), signal.SIGKILL)  # the death of an idle worker is not counted against a job
             (third,) = study.evaluate(jobs[2:3])
             assert all(entry.state == "done" for entry in ledger.entries())
         (fourth,) = Study(ledger, tmp_path, naming_itself).evaluate(jobs[3:])
@@ -217,7 +217,7 @@ def test_failed_job_stops_study_and_is_retried_on_resume(tmp_path):
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    ("work", "words"), [(dying, "died 5 times, the last time with exit code -9"), (raising, "not foreseen")]
+    ("work", "words"), [(dying, "died 5 times, the last time with exit code -9"), (raising, "unexpected error")]
 )
 @pytest.mark.stress
 def test_impossible_job_is_abandoned(tmp_path, work, words):
@@ -271,7 +271,7 @@ def test_file_that_is_not_a_study_is_rejected(tmp_path):
     other = tmp_path / "other.db"
     with sqlite3.connect(other) as connection:
         connection.execute("CREATE TABLE mine (a)")
-    with pytest.raises(SearchError, match="database of something else"), open_ledger(other, "a", {}, describe):
+    with pytest.raises(SearchError, match="database of another application"), open_ledger(other, "a", {}, describe):
         pass
 
     for name, statement, words in (

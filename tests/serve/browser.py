@@ -1,4 +1,4 @@
-"""A real browser that a test drives: Chromium over a pipe, in the words of its DevTools protocol."""
+"""A real browser controlled by a test: Chromium over a pipe, with the DevTools protocol."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 class Browser:
-    """One page; ``said`` holds what its console said and what it could not load."""
+    """One page; ``said`` holds its console messages and failed requests."""
 
     def __init__(self, sending: int, hearing: int) -> None:
         self._sending, self._hearing, self._number, self._rest = sending, hearing, 0, b""
@@ -32,7 +32,7 @@ class Browser:
         return self._ask(method, self._session, **parameters)
 
     def evaluate(self, expression: str) -> Any:
-        """Return the value of an expression in the page; promises are waited for."""
+        """Return the value of an expression in the page; promises are awaited."""
         answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")

@@ -1,4 +1,4 @@
-"""A trained run and its server, as a user starts it."""
+"""A trained run and its server, started as on the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 
 class Server(NamedTuple):
-    """Where a server listens, and its process."""
+    """The port and the process of a server."""
 
     address: str
     port: int
@@ -27,7 +27,7 @@ def served_run(trained_run: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def server(served_run: Path):
-    """A server of that Run on a free port, ended by SIGTERM."""
+    """A server of that run on a free port, stopped by SIGTERM."""
     process = subprocess.Popen(
         [sys.executable, "-m", "triscale", "serve", str(served_run), "--port", "0"],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The interface keeps to its own description, whatever is sent: checked by schemathesis."""
+"""The HTTP API conforms to its OpenAPI schema for any request, checked by schemathesis."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_responses_match_openapi_schema(operations, name):
     @given(case=operations[name].as_strategy())
     @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     def answered_as_described(case):
-        # No description can say which bytes are an image, and which words a budget.
+        # The schema cannot express which bytes are an image, or which text is a budget.
         case.call_and_validate(excluded_checks=[checks.positive_data_acceptance])
 
     answered_as_described()

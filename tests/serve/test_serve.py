@@ -1,4 +1,4 @@
-"""The server as its clients see it: right answers, clear refusals, and a page that works."""
+"""The HTTP server: correct responses, clear errors, and a working page."""
 
 from __future__ import annotations
 

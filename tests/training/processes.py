@@ -1,4 +1,4 @@
-"""Several processes that train together, forked from the test; each returns the digest of its state."""
+"""Distributed training in processes forked from the test; each returns the digest of its state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 def run_together(processes: int, work: Callable[[], object]) -> list[object]:
-    """Call a function in so many processes that are told of each other as ``torch.distributed.run`` would."""
+    """Call a function in several processes, with the environment that ``torch.distributed.run`` sets."""
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     port = str(free_port())
@@ -59,7 +59,7 @@ def run_together(processes: int, work: Callable[[], object]) -> list[object]:
 
 
 def digest_of(checkpoints: Checkpoints) -> str:
-    """Return a digest of everything that the newest checkpoint holds."""
+    """Return a digest of the content of the newest checkpoint."""
     manifest = checkpoints.newest()
     assert manifest is not None
     total = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""A save that is killed at any system call leaves a whole state; a full disk ends nothing."""
+"""A save killed at any system call leaves a valid checkpoint; a full disk does not end training."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_save_killed_at_any_call_leaves_valid_state(tmp_path, call):
         for file in (result.state_file, result.best_file):
             loaded = Checkpoints(folder).load(file)
             assert torch.equal(loaded["weights"], torch.full((1000,), float(result.step)))
-        save(folder, 4)  # what was left lying about is in nobody's way
+        save(folder, 4)  # leftover files do no harm
         assert Checkpoints(folder).newest().step == 4
         if not killed:
             break

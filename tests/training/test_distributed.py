@@ -1,4 +1,4 @@
-"""One, two or four processes come to the same bits; torch is the reference where the order of sums is its own."""
+"""One, two or four processes give bitwise the same result; torch is the reference for its own order of sums."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def images_of(place: tuple[int, ...], count: int) -> Batch:
 
 
 def feed(recipe: Recipe, group: Group) -> BatchSource:
-    """Batches that are a function of (epoch, step), of which a process is given its shards."""
+    """Batches that are a function of (epoch, step); each process gets its micro-batches."""
     mine = micro_batches_of(group.rank, group.size, recipe.micro_batches)
     parts = micro_batch_slices(BATCH, recipe.micro_batches)
     share = slice(parts[mine.start].start, parts[mine.stop - 1].stop)
@@ -71,7 +71,7 @@ def task(network, recipe: Recipe) -> TrainingTask:
 
 
 def train_together(folder, network, recipe: Recipe, *, stop_after: int | None = None):
-    """Return what each of several processes does; call it in all of them."""
+    """Return the function that each process runs."""
 
     def work() -> object:
         with join(CPU) as group:

@@ -1,4 +1,4 @@
-"""Losses that rise for good are noticed, taken back and, in the end, reported with the images they began with."""
+"""Diverging losses are detected, rolled back and finally reported with the images that caused them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RECIPE = Recipe(
 
 
 class Explosive(nn.Module):
-    """A linear classifier, for which a white corner means a loss and a gradient a million times too large."""
+    """A linear classifier with a loss and gradient a million times too large for images with a white corner."""
 
     def __init__(self) -> None:
         super().__init__()

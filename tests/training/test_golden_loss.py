@@ -1,6 +1,6 @@
-"""The losses of a tiny seeded training are a file; a change to them is a decision that a commit explains.
+"""The losses of a tiny seeded training match a golden file; explain a change to it in the commit message.
 
-``python tests/training/test_golden_loss.py`` writes them again.
+``python tests/training/test_golden_loss.py`` rewrites the file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Killed at random times and begun again, a training ends bitwise as if nothing had happened."""
+"""A training killed at random times and resumed ends bitwise identical to an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_randomly_killed_training_is_bitwise_identical(tmp_path, tiny, whole):
             process.join(RETRY_POLICY)
             kills += 1
             result = Checkpoints(folder).newest()
-            # The epoch under way is lost, and with it the one before if its checkpoint was still being written.
+            # The current epoch is lost, and the previous one too if its checkpoint was still being written.
             assert (len(result.history) if result else 0) >= reached.value - 1
         assert process.exitcode == 0
         assert folder_digest(folder) == digest

@@ -1,4 +1,4 @@
-"""The loop's arithmetic: schedule, averages, steps that are pure, checkpoints that are whole."""
+"""The training loop: schedule, averages, deterministic steps, valid checkpoints."""
 
 import math
 import random
@@ -23,7 +23,7 @@ from triscale.training.schedule import ema_decay, learning_rate
 from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.state.ema import Average
 from triscale.training.state.state import new_state, to_tensors
-from triscale.training.step import update_where_finite
+from triscale.training.step import update_if_finite
 from triscale.training.task import BatchSource, TrainingTask
 
 CPU = torch.device("cpu")
@@ -123,7 +123,7 @@ DAMAGES = size(60, 3000)
 
 
 def test_damaged_checkpoint_is_never_loaded(tiny, tmp_path):
-    """Bits flipped and files cut short anywhere in the newest manifest or its tensors."""
+    """Flipped bits and truncation at any byte of the newest manifest or its tensors."""
     manifest, checkpoints = run(tmp_path, tiny, Recipe(epochs=2, batch=8), data=feed(steps=1))
     assert checkpoints.newest() == manifest
     (newest,) = tmp_path.glob("step-000000002-*.json")
@@ -244,7 +244,7 @@ def test_nonfinite_step_is_undone(tmp_path, tiny, poison, bad):
         states.append(checkpoints.load(manifest.state_file))
     before, after = states
     tallies = [before.pop("loss/tally").tolist(), after.pop("loss/tally").tolist()]
-    if bad % 4 != 3:  # else the counts started from scratch with the next epoch
+    if bad % 4 != 3:  # otherwise the counts restart with the next epoch
         assert tallies[1] == [*tallies[0][:2], tallies[0][2] + 1, 1]
     else:
         assert manifest.history[-1].skipped_steps == 1
@@ -268,7 +268,7 @@ def test_training_that_is_never_finite_is_an_error(tmp_path, tiny):
 
 
 def test_micro_batch_gradients_sum_to_batch_gradient(tmp_path):
-    """Without batch norm and chance, a step in four shards is the step of the whole batch."""
+    """Without batch norm and randomness, a step with four micro-batches equals the step of the whole batch."""
     weights = []
     for micro_batches in (1, 4):
         torch.manual_seed(0)
@@ -293,7 +293,7 @@ def test_mixed_batches_learn_and_resume_bitwise_identical(tmp_path, tiny, mix):
 
 @pytest.mark.parametrize("optimizer", [Sgd(), Sgd(momentum=0.0), AdamW(), RmsProp()])
 def test_asynchronous_update_matches_synchronous(tiny, optimizer):
-    """What CUDA does step by step, here on the CPU: sound steps as they are, others undone whole, bit by bit."""
+    """The update used on CUDA, run on the CPU: finite steps are taken, others are undone bitwise."""
     recipe = Recipe(optimizer=optimizer)
     states = []
     for waits in (True, False):
@@ -311,7 +311,7 @@ def test_asynchronous_update_matches_synchronous(tiny, optimizer):
                     parameter.grad[..., -1] = math.nan
             loss = torch.tensor(math.inf if bad and step == 3 else 5.0)
             if not waits and step > 0:
-                update_where_finite(made, before, loss, 8, 0.9)
+                update_if_finite(made, before, loss, 8, 0.9)
             elif bad:
                 for buffer, old in zip(made.model.buffers(), before, strict=True):
                     buffer.copy_(old)

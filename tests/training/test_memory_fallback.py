@@ -62,7 +62,7 @@ def feed(steps: int = 2) -> BatchSource:
 
 
 def train_within(folder: Path, room_bytes: int) -> list[str]:
-    """Train in this process, whose memory is limited to what it has and so much more; 0 is no limit."""
+    """Train in this process with a limit on additional memory; 0 means no limit."""
     torch.set_num_threads(1)
     recorded = RecordedNotes()
     notes = recorded.notes
@@ -89,7 +89,7 @@ def train_within(folder: Path, room_bytes: int) -> list[str]:
 
 
 def trained(folder: Path, megabytes: int) -> list[str]:
-    """Train in a new process: one that has done much before has room that no limit knows of."""
+    """Train in a new process: a used one has freed memory that the limit does not count."""
     done = subprocess.run(
         [sys.executable, __file__, str(folder), str(megabytes)],
         capture_output=True,
@@ -131,7 +131,7 @@ def test_insufficient_memory_error_suggests_fix(tmp_path):
 @pytest.mark.parametrize("checkpoint_level", range(1, MAX_CHECKPOINT_LEVEL + 1))
 @pytest.mark.parametrize("own", [False, True], ids=["network", "own module"])
 def test_recomputation_is_bitwise_identical(checkpoint_level, own):
-    """Gradients and, within a step, chance; the running statistics are the caller's to put back."""
+    """Gradients and random numbers match; the caller restores the running statistics."""
 
     def gradients(level: int) -> list[torch.Tensor]:
         torch.manual_seed(0)

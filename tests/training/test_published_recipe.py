@@ -1,4 +1,4 @@
-"""The published recipe, step by step, against float64 written from the formulas alone."""
+"""The published recipe, step by step, against a float64 reference written from the formulas."""
 
 import math
 
@@ -13,7 +13,7 @@ from triscale.training.schedule import ema_decay, learning_rate
 from triscale.training.state.ema import Average
 
 STEPS = 200
-STEPS_PER_EPOCH = 8  # so that 200 steps see warm-up and several stairs
+STEPS_PER_EPOCH = 8  # so that 200 steps cover warm-up and several decay steps
 
 
 def module() -> nn.Module:
@@ -69,7 +69,7 @@ def test_optimizer_schedule_and_average_match_numpy_for_200_steps():
 
 
 def test_rmsprop_differs_from_torch():
-    """The trap that the recipe avoids: after three equal gradients the weights differ by more than 1."""
+    """PyTorch's RMSprop differs: after three equal gradients the weights differ by more than 1."""
     ours, theirs = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     recipe = Recipe(optimizer=RmsProp(), learning_rate=0.256, weight_decay=0.0)
     holder = nn.Module()

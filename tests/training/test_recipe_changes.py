@@ -1,4 +1,4 @@
-"""A recipe is named, read from a file or changed field by field; what has no effect is said; shares and sizes hold."""
+"""Recipes by name, from files and with changed fields; settings without effect are reported."""
 
 import json
 

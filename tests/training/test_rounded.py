@@ -1,4 +1,4 @@
-"""Training that knows of int8."""
+"""Quantization-aware training for int8."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from torch import nn
 
 from triscale.families import get
 from triscale.nn.build import build
-from triscale.training.fake_quantize import round_activations, round_weights, rounded
+from triscale.training.fake_quantize import fake_quantized, round_activations, round_weights
 from triscale.training.recompute import with_recomputation
 
 VALUES = st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=40)
@@ -22,7 +22,7 @@ def test_activation_rounding_error_is_at_most_half_a_step(values):
     result = round_activations(given_)
     low, high = min(0.0, *values), max(0.0, *values)
     step = (high - low) / 255
-    # The zero point is rounded too, which moves the ends of the range by up to half a step more.
+    # The zero point is rounded too, which shifts the ends of the range by up to half a step.
     assert (result - given_).abs().max() <= 1.001 * step + 1e-6
     assert result[-1] == 0
     assert len(result.unique()) <= 256
@@ -46,7 +46,7 @@ def test_weights_are_rounded_per_channel(outputs, inputs, seed):
 def test_gradients_use_straight_through_estimator():
     layer = nn.Linear(8, 4)
     values = torch.randn(5, 8, requires_grad=True)
-    with rounded(layer):
+    with fake_quantized(layer):
         layer(values).sum().backward()
     expected = round_weights(layer.weight).detach().sum(0).expand(5, 8)
     torch.testing.assert_close(values.grad, expected)
@@ -60,13 +60,13 @@ def test_fake_quantization_is_applied_and_removed(name):
     images = torch.randn(4, 3, 32, 32)
     plain, keys = F.log_softmax(model.eval()(images), 1), list(model.state_dict())
     model.eval()
-    with rounded(model):
+    with fake_quantized(model):
         once = F.log_softmax(model(images), 1)
     assert not torch.equal(once, plain)
     torch.testing.assert_close(once, plain, atol=0.1, rtol=0.1)
     torch.testing.assert_close(F.log_softmax(model(images), 1), plain, atol=0, rtol=0)
     assert list(model.state_dict()) == keys
-    with rounded(model, active=False):
+    with fake_quantized(model, active=False):
         assert torch.equal(F.log_softmax(model(images), 1), plain)
 
 
@@ -78,7 +78,7 @@ def test_recomputation_rounds_identically():
     for checkpoint_level in (0, 2):
         model.load_state_dict(state)
         model.zero_grad()
-        with with_recomputation(model, checkpoint_level), rounded(model):
+        with with_recomputation(model, checkpoint_level), fake_quantized(model):
             model(images).square().sum().backward()
         result.append([parameter.grad.clone() for parameter in model.parameters()])
     for one, other in zip(*result, strict=True):

@@ -1,4 +1,4 @@
-"""Models that answer several times, and parameters that not every step has a gradient for."""
+"""Models with several outputs, and parameters without a gradient in some steps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from triscale.training.loop import seed_weights, train
 from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
 from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.state.state import new_state
-from triscale.training.step import _begins, _loss
+from triscale.training.step import _has_first_gradient, _loss
 
 
 class Often(nn.Module):
-    """Answers by some of its parts, which chance chooses in training."""
+    """Uses a random subset of its parts in training."""
 
     def __init__(self, parts: int) -> None:
         super().__init__()
@@ -84,10 +84,10 @@ def test_optimizer_state_only_covers_parameters_with_gradient(tmp_path):
 
 
 def test_first_step_of_a_parameter_is_detected():
-    """On a GPU such a step is checked before it is taken: nothing that it would make could be undone after it."""
+    """On a GPU such a step is checked before it is taken, since new optimizer state could not be undone."""
     state = new_state(Often(2), Recipe(), CPU)
     for number, begins in ((0, True), (0, False), (1, True), (1, False), (0, False)):
         state.model.parts[number](torch.ones(1, 3)).sum().backward()
-        assert _begins(state) == begins
+        assert _has_first_gradient(state) == begins
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)

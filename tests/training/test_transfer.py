@@ -1,4 +1,4 @@
-"""What is different for weights that were trained before: frozen statistics, the head first, slower early layers."""
+"""Fine-tuning: frozen statistics, head-only epochs, layer-wise learning rates."""
 
 from __future__ import annotations
 

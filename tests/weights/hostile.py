@@ -18,7 +18,7 @@ import torch
 
 
 class Hostile(NamedTuple):
-    """A file by its name, and a function that makes its content."""
+    """A file name, and a function that creates the file."""
 
     name: str
     make: Callable[[], bytes]
@@ -162,7 +162,7 @@ def shared(number: int) -> dict[str, torch.Tensor]:
 
 
 def nested(depth: int) -> bytes:
-    """Dictionaries in dictionaries, each twice: a search without memory would take for ever."""
+    """Nested dictionaries with shared children: a search without memoization would never end."""
     body = b"\x80\x02}(X\x01\0\0\0aK\x01u."[:-1]
     for _ in range(depth):
         body += b"q\x00" + b"0}(X\x05\0\0\0modelh\x00X\x03\0\0\0neth\x00u"
@@ -170,7 +170,7 @@ def nested(depth: int) -> bytes:
 
 
 def quick_archives() -> Iterator[Hostile]:
-    """Yield files that are refused before a child is started."""
+    """Yield files that are rejected before the sandbox process is started."""
     good = saved({"weight": torch.arange(100_000.0)})
     flipped = bytearray(good)
     flipped[good.index(struct.pack("<2f", 1.0, 2.0))] ^= 1
@@ -207,7 +207,7 @@ def quick_archives() -> Iterator[Hostile]:
 
 
 def slow_archives() -> Iterator[Hostile]:
-    """Yield files that a child has to open."""
+    """Yield files that the sandbox process has to open."""
     names = [("model.index", b"x" * 100, {}), ("model.data-00000-of-00001", b"y" * 100, {})]
     climbing = [("../../escaped.index", b"x" * 100, {}), ("/tmp/escaped.data-00000-of-00001", b"y" * 100, {})]
     yield Hostile("climbing.tar.gz", lambda: tarred(*climbing))

@@ -29,12 +29,12 @@ FAST_RETRIES = RetryPolicy(attempts=3, timeout=1.0, pause=0.01)
 
 
 class Server:
-    """Serves one content, with the faults that are asked for.
+    """Serves one content with injected faults.
 
     Attributes:
-        faults: what becomes of the next requests: "half", "500", "404", "hang", "hang-in-the-middle", "change", or
+        faults: faults of the next requests: "half", "500", "404", "hang", "hang-in-the-middle", "change", or
             "redirect" to the same without encryption.
-        ranges: the first bytes that were asked for.
+        ranges: the first bytes of the requested ranges.
     """
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ SPARE = 200 << 20
 
 @pytest.fixture
 def peaks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What children said about the growth of their memory."""
+    """Memory growth reported by the sandbox processes."""
     result: list[int] = []
     run = subprocess.run
 
@@ -45,7 +45,7 @@ def memory(field: str) -> int:
 
 
 def growth_of_refusal(path: Path) -> int:
-    """Make sure that a file is refused, and return by how much that made this process grow."""
+    """Check that a file is rejected, and return the memory growth of this process."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins again here
     before = memory("VmRSS")
     with pytest.raises(UserError) as caught:

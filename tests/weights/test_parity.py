@@ -25,7 +25,7 @@ QUICK = {
     "google": "efficientnet-b0",
 }
 LACKING = {("lukemelas", "efficientnet-l2"), *(("google", f"efficientnet-lite{number}") for number in range(5))}
-"""Networks whose modules nobody offers: the port has no table of sizes for them."""
+"""Networks without a reference module: the port does not define their sizes."""
 
 PIXELS = 78
 """Of the maps of its strides, 39 and 5 are odd and 78, 20 and 10 even: the paddings differ only for the latter."""
@@ -75,7 +75,7 @@ def test_logits_and_feature_maps_match_original(source, name):
     logits = ours(images)
     names, images = others.names_of_maps(source, architecture, network), images.double()
     exact, their_maps = others.their_maps(model.double(), names, images)
-    # Deep networks of random weights amplify rounding, some ten-thousandfold: by how much shows in their own logits.
+    # Deep networks with random weights amplify rounding errors, some by 10,000; the logits show by how much.
     noise = float((expected - exact).abs().max() / exact.abs().max())
     near(logits, expected, 1e-5 + 5 * noise)
     our_maps: list[Tensor] = []

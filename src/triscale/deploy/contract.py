@@ -29,5 +29,5 @@ def read_contract(text: str | None, file: Path) -> Contract:
         RecordError: The file has no contract, or an invalid one.
     """
     if text is None:
-        raise RecordError(f"{file} carries no preprocessing contract; export it with triscale export")
+        raise RecordError(f"{file} has no preprocessing contract; export it with triscale export")
     return Contract.from_json(text, source=f"the contract inside {file}")

@@ -47,9 +47,11 @@ def export(subject: Exportable, engine: Engine, real: NDArray[np.float32], path:
             inputs = parity_inputs(real, subject.contract.preprocessing)
             session = engine.open(draft, 1)
             if read_contract(session.contract_text, draft) != subject.contract:
-                raise ParityError("the exported file does not give back the contract that was put in; it was not kept")
-            found = check_parity(session, logits_of_model(subject.model, inputs), inputs)
-            images, verified, error, agreement = found.inputs, True, found.max_error, found.agreement
+                raise ParityError(
+                    "the exported file does not contain the contract that was written to it; it was deleted"
+                )
+            parity = check_parity(session, logits_of_model(subject.model, inputs), inputs)
+            images, verified, error, agreement = parity.inputs, True, parity.max_error, parity.agreement
     return Export(
         file=path.name,
         engine=engine.title,
@@ -66,24 +68,24 @@ def export(subject: Exportable, engine: Engine, real: NDArray[np.float32], path:
 def atomic_output(path: Path) -> Iterator[Path]:
     """Yield a temporary path for a file, which is moved to ``path`` if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as aside:
-        draft = Path(aside) / path.name
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        draft = Path(folder) / path.name
         yield draft
-        for made, place in zip(_parts(draft), _parts(path), strict=True):
-            _sync(made)
-            if place.is_dir():
-                place.replace(Path(aside) / "former")
-            made.replace(place)
+        for part, target in zip(_parts(draft), _parts(path), strict=True):
+            _sync(part)
+            if target.is_dir():
+                target.replace(Path(folder) / "former")
+            part.replace(target)
     sync_directory(path.parent)
 
 
 def copy_exported(source: Path, target: Path) -> None:
     """Copy an exported file or directory, with its weights file if it has one."""
-    for part, place in zip(_parts(source), _parts(target), strict=True):
+    for part, destination in zip(_parts(source), _parts(target), strict=True):
         if part.is_dir():
-            shutil.copytree(part, place)
+            shutil.copytree(part, destination)
         else:
-            shutil.copy2(part, place)
+            shutil.copy2(part, destination)
 
 
 def size_of(path: Path) -> int:

@@ -31,12 +31,12 @@ class GraphWeights(Protocol):
     """A source of weights for a graph."""
 
     def tensors(
-        self, place: str, shape: tuple[int, ...], norm: tuple[str, float] | None, *, bias: bool
+        self, path: str, shape: tuple[int, ...], norm: tuple[str, float] | None, *, bias: bool
     ) -> tuple[onnx.TensorProto, onnx.TensorProto]:
-        """Return the kernel and the bias of the layer at ``place``.
+        """Return the kernel and the bias of a layer.
 
         Args:
-            place: Path of the layer in the structure.
+            path: Path of the layer in the structure.
             shape: Shape of its kernel, outputs first.
             norm: Path and epsilon of the batch norm to fold, if any.
             bias: Whether the layer has a bias.
@@ -50,20 +50,21 @@ class TrainedWeights:
         self._state = state
 
     def tensors(
-        self, place: str, shape: tuple[int, ...], norm: tuple[str, float] | None, *, bias: bool
+        self, path: str, shape: tuple[int, ...], norm: tuple[str, float] | None, *, bias: bool
     ) -> tuple[onnx.TensorProto, onnx.TensorProto]:
-        """Return the kernel and the bias of the layer at ``place``."""
-        kernel = self._state[f"{place}.weight"].astype(np.float64)
-        shift = self._state[f"{place}.bias"].astype(np.float64) if bias else np.zeros(shape[0])
+        """Return the kernel and the bias of a layer."""
+        kernel = self._state[f"{path}.weight"].astype(np.float64)
+        shift = self._state[f"{path}.bias"].astype(np.float64) if bias else np.zeros(shape[0])
         if norm is not None:
             scale, offset, mean, variance = (
                 self._state[f"{norm[0]}.{name}"].astype(np.float64)
                 for name in ("weight", "bias", "running_mean", "running_var")
             )
+            # norm(conv(x)) = conv(x) * factor + (bias - mean) * factor + offset, see Ioffe & Szegedy 2015.
             factor = scale / np.sqrt(variance + norm[1])
             kernel = kernel * factor.reshape(-1, *[1] * (kernel.ndim - 1))
             shift = (shift - mean) * factor + offset
-        return _tensor(f"{place}.weight", kernel), _tensor(f"{place}.bias", shift)
+        return _tensor(f"{path}.weight", kernel), _tensor(f"{path}.bias", shift)
 
 
 class RandomWeights:
@@ -74,17 +75,17 @@ class RandomWeights:
 
     def tensors(
         self,
-        place: str,
+        path: str,
         shape: tuple[int, ...],
         norm: tuple[str, float] | None,  # noqa: ARG002
         *,
         bias: bool,  # noqa: ARG002
     ) -> tuple[onnx.TensorProto, onnx.TensorProto]:
-        """Return a kernel and a bias for the layer at ``place``."""
-        spread, drawn = spread_of(shape), self._rng.standard_normal
+        """Return a random kernel and bias of a layer's shapes."""
+        spread, normal = spread_of(shape), self._rng.standard_normal
         return (
-            _tensor(f"{place}.weight", spread * drawn(shape, dtype=np.float32)),
-            _tensor(f"{place}.bias", drawn(shape[0], dtype=np.float32)),
+            _tensor(f"{path}.weight", spread * normal(shape, dtype=np.float32)),
+            _tensor(f"{path}.bias", normal(shape[0], dtype=np.float32)),
         )
 
 
@@ -99,16 +100,16 @@ class SharedWeights:
 
     def tensors(
         self,
-        place: str,
+        path: str,
         shape: tuple[int, ...],
         norm: tuple[str, float] | None,  # noqa: ARG002
         *,
         bias: bool,  # noqa: ARG002
     ) -> tuple[onnx.TensorProto, onnx.TensorProto]:
-        """Return a kernel and a bias for the layer at ``place`` that refer to shared files."""
+        """Return a kernel and a bias that refer to shared files."""
         return (
-            self._tensor(f"{place}.weight", shape, spread_of(shape)),
-            self._tensor(f"{place}.bias", (shape[0],), spread_of((shape[0],))),
+            self._tensor(f"{path}.weight", shape, spread_of(shape)),
+            self._tensor(f"{path}.bias", (shape[0],), spread_of((shape[0],))),
         )
 
     def _tensor(self, name: str, shape: Sequence[int], spread: float) -> onnx.TensorProto:
@@ -124,8 +125,8 @@ class SharedWeights:
     def save(self, folder: Path) -> None:
         """Write the files that the graphs so far refer to."""
         for power, length in self._lengths.items():
-            drawn = np.random.default_rng(power + 100).standard_normal(length, dtype=np.float32)
-            (folder / _file_of(power)).write_bytes((drawn * np.float32(2.0**power)).tobytes())
+            values = np.random.default_rng(power + 100).standard_normal(length, dtype=np.float32)
+            (folder / _file_of(power)).write_bytes((values * np.float32(2.0**power)).tobytes())
 
 
 def network_graph(network: Network, state: Mapping[str, NDArray[np.float32]]) -> onnx.ModelProto:
@@ -183,9 +184,9 @@ class _Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
 
-    def add(self, operation: str, inputs: Sequence[str], place: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operation, inputs, [place], name=place, **attributes))
-        return place
+    def add(self, operation: str, inputs: Sequence[str], path: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(operation, inputs, [path], name=path, **attributes))
+        return path
 
     def rename(self, value: str, name: str) -> None:
         """Rename the graph's last value to its public name; an empty graph gets an Identity node."""
@@ -198,7 +199,7 @@ class _Writer:
         """Add the children of a node in order; return the last value and its shape."""
         nodes = [(tree.join(path, name), child) for name, child in tree.children(node)]
         norm: str | None = None
-        for number, (here, child) in enumerate(nodes):
+        for number, (child_path, child) in enumerate(nodes):
             if isinstance(node, tree.Residual) and child is node.shortcut:
                 continue
             if isinstance(child, tree.Convolution):
@@ -207,89 +208,89 @@ class _Writer:
                 if follows is not None and isinstance(follows[1], tree.Normalization):
                     norm = follows[0]
                     folded = (norm, follows[1].eps)
-                value = self._convolution(child, here, value, shape, folded)
+                value = self._convolution(child, child_path, value, shape, folded)
             elif isinstance(child, tree.Normalization):
-                assert here == norm, "batch norm follows its convolution"
+                assert child_path == norm, "batch norm follows its convolution"
             else:
-                value = self._node(child, here, value, shape)
+                value = self._node(child, child_path, value, shape)
             shape = tree.output_shape(child, shape)
         return value, shape
 
-    def _node(self, node: tree.Node, place: str, value: str, shape: Shape) -> str:
+    def _node(self, node: tree.Node, path: str, value: str, shape: Shape) -> str:
         match node:
             case tree.Convolution() | tree.Normalization():
-                raise AssertionError("these stand in a sequence")
+                raise AssertionError("convolution and batch norm are handled by their container")
             case tree.Dropout():
                 return value
             case tree.Activation():
-                return self._activation(node.kind, place, value)
+                return self._activation(node.kind, path, value)
             case tree.MaxPool() | tree.AveragePool():
-                return self._pool(node, place, value, shape)
+                return self._pool(node, path, value, shape)
             case tree.GlobalPool():
                 self.is_flat = True
-                mean = self.add("GlobalAveragePool", [value], f"{place}.mean")
-                return self.add("Flatten", [mean], place)
+                mean = self.add("GlobalAveragePool", [value], f"{path}.mean")
+                return self.add("Flatten", [mean], path)
             case tree.Linear():
-                kernel, bias = self._layer(place, (node.outputs, node.inputs), None, bias=True)
-                return self.add("Gemm", [value, kernel, bias], place, transB=1)
+                kernel, bias = self._layer(path, (node.outputs, node.inputs), None, bias=True)
+                return self.add("Gemm", [value, kernel, bias], path, transB=1)
             case tree.Root() | tree.StageNode() | tree.Sequence():
-                return self.container(node, place, value, shape)[0]
+                return self.container(node, path, value, shape)[0]
             case tree.SqueezeExcite():
-                mean = self.add("GlobalAveragePool", [value], f"{place}.mean")
-                scale, _ = self.container(node, place, mean, Shape(shape.channels, 1))
-                return self.add("Mul", [scale, value], f"{place}.scaled")
+                mean = self.add("GlobalAveragePool", [value], f"{path}.mean")
+                scale, _ = self.container(node, path, mean, Shape(shape.channels, 1))
+                return self.add("Mul", [scale, value], f"{path}.scaled")
             case tree.Residual():
-                return self._residual(node, place, value, shape)
+                return self._residual(node, path, value, shape)
             case _:
                 assert_never(node)
 
     def _convolution(
-        self, node: tree.Convolution, place: str, value: str, shape: Shape, norm: tuple[str, float] | None
+        self, node: tree.Convolution, path: str, value: str, shape: Shape, norm: tuple[str, float] | None
     ) -> str:
         kernel = (node.outputs, node.inputs // node.groups, node.kernel, node.kernel)
         return self.add(
             "Conv",
-            [value, *self._layer(place, kernel, norm, bias=node.bias)],
-            place,
+            [value, *self._layer(path, kernel, norm, bias=node.bias)],
+            path,
             group=node.groups,
             kernel_shape=[node.kernel] * 2,
             pads=_pads(node, shape.side),
             strides=[node.stride] * 2,
         )
 
-    def _activation(self, kind: ActivationKind, place: str, value: str) -> str:
+    def _activation(self, kind: ActivationKind, path: str, value: str) -> str:
         match kind:
             case ActivationKind.SILU:
-                return self.add("Mul", [value, self.add("Sigmoid", [value], f"{place}.sigmoid")], place)
+                return self.add("Mul", [value, self.add("Sigmoid", [value], f"{path}.sigmoid")], path)
             case ActivationKind.RELU6:
-                return self.add("Clip", [value, self._constant("zero", 0.0), self._constant("six", 6.0)], place)
+                return self.add("Clip", [value, self._constant("zero", 0.0), self._constant("six", 6.0)], path)
             case ActivationKind.RELU:
-                return self.add("Relu", [value], place)
+                return self.add("Relu", [value], path)
             case ActivationKind.SIGMOID:
-                return self.add("Sigmoid", [value], place)
+                return self.add("Sigmoid", [value], path)
             case _:
                 assert_never(kind)
 
-    def _pool(self, node: tree.MaxPool | tree.AveragePool, place: str, value: str, shape: Shape) -> str:
+    def _pool(self, node: tree.MaxPool | tree.AveragePool, path: str, value: str, shape: Shape) -> str:
         operation = "MaxPool" if isinstance(node, tree.MaxPool) else "AveragePool"
         pads = _pads(node, shape.side)
         window = {"kernel_shape": [node.kernel] * 2, "pads": pads, "strides": [node.stride] * 2}
-        return self.add(operation, [value], place, **window)
+        return self.add(operation, [value], path, **window)
 
-    def _residual(self, node: tree.Residual, place: str, value: str, shape: Shape) -> str:
-        body, _ = self.container(node, place, value, shape)
+    def _residual(self, node: tree.Residual, path: str, value: str, shape: Shape) -> str:
+        body, _ = self.container(node, path, value, shape)
         shortcut = value
         if node.shortcut is not None:
-            shortcut, _ = self.container(node.shortcut, tree.join(place, tree.SHORTCUT), value, shape)
-        total = self.add("Add", [body, shortcut], f"{place}.sum")
-        return total if node.activation is None else self._activation(node.activation, f"{place}.activation", total)
+            shortcut, _ = self.container(node.shortcut, tree.join(path, tree.SHORTCUT), value, shape)
+        total = self.add("Add", [body, shortcut], f"{path}.sum")
+        return total if node.activation is None else self._activation(node.activation, f"{path}.activation", total)
 
     def _layer(
-        self, place: str, kernel: tuple[int, ...], norm: tuple[str, float] | None, *, bias: bool
+        self, path: str, kernel: tuple[int, ...], norm: tuple[str, float] | None, *, bias: bool
     ) -> tuple[str, str]:
-        made = self._weights.tensors(place, kernel, norm, bias=bias)
-        self.tensors.extend(made)
-        return made[0].name, made[1].name
+        tensors = self._weights.tensors(path, kernel, norm, bias=bias)
+        self.tensors.extend(tensors)
+        return tensors[0].name, tensors[1].name
 
     def _constant(self, name: str, value: float) -> str:
         if all(tensor.name != name for tensor in self.tensors):
@@ -309,5 +310,6 @@ def _pads(node: tree.Convolution | tree.MaxPool | tree.AveragePool, side: int) -
     """Return ONNX padding: top, left, bottom, right."""
     if node.padding == "symmetric" or node.stride == 1:
         return [node.kernel // 2] * 4
+    # TensorFlow's SAME padding: an odd surplus goes to the bottom and right.
     surplus = max(0, (-(-side // node.stride) - 1) * node.stride + node.kernel - side)
     return [surplus // 2] * 2 + [surplus - surplus // 2] * 2

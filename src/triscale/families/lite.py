@@ -43,12 +43,12 @@ def lite(network: AnyNetwork) -> Network:
         )
         for number, stage in enumerate(network.stages)
     )
-    made = network.replace(
+    converted = network.replace(
         stem=network.stem.replace(activation="relu6", width_rule="fixed"),
         stages=stages,
         head=network.head.replace(activation="relu6", width_rule="fixed"),
     )
-    return network if made == network else made.replace(name=f"{network.name}_lite")
+    return network if converted == network else converted.replace(name=f"{network.name}_lite")
 
 
 def _lite_block(stage: Stage, name: str) -> Block:

@@ -157,10 +157,10 @@ def load_predictor(file: Path) -> Predictor:
     Raises:
         RecordError: The file is not a profile, or the profile is not finished.
     """
-    found = DeviceProfile.load(file).predictor
-    if found is None:
+    predictor = DeviceProfile.load(file).predictor
+    if predictor is None:
         raise RecordError(f"{file} is not finished; resume it: triscale profile --out {file}")
-    return found
+    return predictor
 
 
 def predict(predictor: Predictor, network: Network) -> float:
@@ -201,10 +201,10 @@ def part_figures(node: tree.Part, shape: Shape, *, whole: bool = False) -> dict[
     vectors = [_figures(edge) for edge in edges]
     body = _total(node, shape)
     total = _add([body, *vectors])
-    found = {name: value for name, value in zip(NAMES, total, strict=True) if value}
+    figures = {name: value for name, value in zip(NAMES, total, strict=True) if value}
     if not whole:
-        found = {name: value for name, value in found.items() if not name.startswith("memory.")}
-    return found
+        figures = {name: value for name, value in figures.items() if not name.startswith("memory.")}
+    return figures
 
 
 def primitives(node: tree.Node, shape: Shape) -> tuple[Primitive, ...]:
@@ -294,14 +294,14 @@ def _figures(primitive: Primitive) -> Vector:
         "values": inputs * area,
         "weights": weights,
     }
-    found = [0.0] * len(NAMES)
+    figures = [0.0] * len(NAMES)
     for number, name in enumerate(FIGURES[kind]):
-        found[_START[kind] + number] = values[name] / 1e6
-    weighty = kind in ("stem", "pointwise", "dense", "depthwise3", "depthwise", "vector", "linear")
-    if weighty:
-        found[_START["memory"]] = weights / 1e6
-        found[_START["memory"] + 1] = outputs * out_area / 1e6
-    return tuple(found)
+        figures[_START[kind] + number] = values[name] / 1e6
+    has_weights = kind in ("stem", "pointwise", "dense", "depthwise3", "depthwise", "vector", "linear")
+    if has_weights:
+        figures[_START["memory"]] = weights / 1e6
+        figures[_START["memory"] + 1] = outputs * out_area / 1e6
+    return tuple(figures)
 
 
 def _up(value: int, multiple: int) -> int:

@@ -67,24 +67,25 @@ def backbone(network: Network | Classifier, reductions: Sequence[int] = REDUCTIO
         {'0': (1, 112, 8, 8), '1': (1, 320, 4, 4)}
     """
     model = network if isinstance(network, Classifier) else build(network)
-    there = map_places(model.network)
-    wanted = sorted(set(reductions))
-    missing = [reduction for reduction in wanted if reduction not in there]
-    if missing or not wanted:
+    available = module_indices(model.network)
+    requested = sorted(set(reductions))
+    missing = [reduction for reduction in requested if reduction not in available]
+    if missing or not requested:
         given = f"map at reduction {', '.join(map(str, missing))}" if missing else "reduction given; give some of them"
-        raise NetworkError(f"{model.network.name} has no {given}: it has maps at {', '.join(map(str, there))}")
+        raise NetworkError(f"{model.network.name} has no {given}: it has maps at {', '.join(map(str, available))}")
     modules = [model.stem, *model.stages]
     widths = [model.network.stem.width, *(stage.width for stage in model.network.stages)]
     parts, begin = {}, 0
-    for reduction in wanted:
-        end = there[reduction] + 1
+    for reduction in requested:
+        end = available[reduction] + 1
         parts[reduction] = nn.Sequential(*modules[begin:end])
         begin = end
-    return Backbone(parts, {reduction: widths[there[reduction]] for reduction in wanted})
+    return Backbone(parts, {reduction: widths[available[reduction]] for reduction in requested})
 
 
-def map_places(network: Network) -> dict[int, int]:
+def module_indices(network: Network) -> dict[int, int]:
     """Return the index of the last module at each reduction, the finest first; 0 is the stem, 1 the first stage."""
     first = network.stem.stride * (2 if network.stem.max_pool else 1)
-    reached = accumulate((stage.stride for stage in network.stages), operator.mul, initial=first)
-    return {reduction: place for place, reduction in enumerate(reached)}
+    reductions = accumulate((stage.stride for stage in network.stages), operator.mul, initial=first)
+    # A later module at the same reduction replaces an earlier one, so each reduction keeps its last map.
+    return {reduction: index for index, reduction in enumerate(reductions)}

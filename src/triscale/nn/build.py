@@ -100,9 +100,9 @@ def build(network: AnyNetwork) -> nn.Module:
     """Build the torch module of a Network, initialized as published.
 
     Parameters are named after the structure (``stages.3.blocks.1.expand.conv.weight``); a custom model is what its
-    function returns. ``torch.compile``, ``torch.export`` and ``torch.jit.trace`` take the module. ``torch.jit.script``
-    and ``torch.fx.symbolic_trace`` do not: in training a module decides in Python, at each call, which of its layers
-    run as one fused chain, and SAME padding depends on the size of the input.
+    function returns. ``torch.compile``, ``torch.export`` and ``torch.jit.trace`` support the module.
+    ``torch.jit.script`` and ``torch.fx.symbolic_trace`` do not: in training a module decides in Python, at each call,
+    which of its layers run as one fused chain, and SAME padding depends on the size of the input.
 
     Args:
         network: A network as data, or a custom model.
@@ -201,18 +201,19 @@ def _modules(node: tree.Container) -> OrderedDict[str, nn.Module]:
 def nest(modules: Iterable[tuple[str, nn.Module]]) -> OrderedDict[str, nn.Module]:
     """Nest modules with dotted names: ``blocks.0`` goes into a container ``blocks``."""
     grouped: OrderedDict[str, list[tuple[str, nn.Module]]] = OrderedDict()
-    found: OrderedDict[str, nn.Module] = OrderedDict()
+    nested: OrderedDict[str, nn.Module] = OrderedDict()
     for name, module in modules:
         first, _, rest = name.partition(".")
         if rest:
             grouped.setdefault(first, []).append((rest, module))
-            found.setdefault(first, module)  # reserves the position for the container made below
+            nested.setdefault(first, module)  # reserves the position for the container made below
         else:
-            found[first] = module
-    return OrderedDict((name, Chained(nest(grouped[name])) if name in grouped else found[name]) for name in found)
+            nested[first] = module
+    return OrderedDict((name, Chained(nest(grouped[name])) if name in grouped else nested[name]) for name in nested)
 
 
 def _last_of_each_reduction(network: Network) -> tuple[bool, ...]:
     """Return for the stem and each stage whether it is the last at its reduction."""
+    # A module is the last at its reduction if the next one has a stride; the head counts as the end.
     strides = [stage.stride for stage in network.stages]
     return tuple(following > 1 for following in [*strides, 2])

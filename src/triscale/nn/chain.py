@@ -54,8 +54,8 @@ class Unit:
     @property
     def parameters(self) -> tuple[Tensor, ...]:
         """The parameters, those of the SE last."""
-        own = (self.conv.weight, self.norm.weight, self.norm.bias)
-        return own if self.se is None else (*own, *self.se.parameters())
+        values = (self.conv.weight, self.norm.weight, self.norm.bias)
+        return values if self.se is None else (*values, *self.se.parameters())
 
 
 class Chained(nn.Sequential):
@@ -79,11 +79,11 @@ def run(modules: Sequence[nn.Module], maps: Tensor) -> Tensor:
     Raises:
         ValueError: A batch norm would see one value per channel, the same error as torch's.
     """
-    watched = torch.compiler.is_compiling() or _has_any_global_hook()  # type: ignore[no-untyped-call]
+    observed = torch.compiler.is_compiling() or _has_any_global_hook()  # type: ignore[no-untyped-call]
     # A fused chain is one autograd function, which the transforms of torch.func (vmap, grad, jvp) do not support.
     transformed = torch._C._are_functorch_transforms_active()
     if (
-        watched
+        observed
         or transformed
         or torch._C._get_tracing_state() is not None
         or not any(module.training for module in modules)
@@ -135,8 +135,8 @@ def _unit(leaves: list[nn.Module]) -> Unit | None:
         kind = ACTIVATIONS[type(rest.pop(0))]
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
-    after = rest[0] if rest else None
-    return Unit(conv, norm, kind, after if isinstance(after, SqueezeExcitation) and _is_known_se(after) else None)
+    last = rest[0] if rest else None
+    return Unit(conv, norm, kind, last if isinstance(last, SqueezeExcitation) and _is_known_se(last) else None)
 
 
 def _is_known_convolution(module: nn.Module) -> bool:
@@ -211,7 +211,7 @@ def _native() -> Operations:
 
 def _operations(maps: Tensor, parameters: tuple[Tensor, ...]) -> Operations:
     """Return the native functions if they support a map, else torch's; dispatch modes see only torch's operations."""
-    fits = (
+    is_supported = (
         type(maps) is Tensor
         and maps.device.type == "cpu"
         and all(value.dtype == torch.float32 for value in (maps, *parameters))
@@ -219,7 +219,7 @@ def _operations(maps: Tensor, parameters: tuple[Tensor, ...]) -> Operations:
         and not torch.is_autocast_enabled("cpu")
         and torch._C._len_torch_dispatch_stack() == 0
     )
-    return _native() if fits and not _portable_only else _portable()
+    return _native() if is_supported and not _portable_only else _portable()
 
 
 _portable_only: list[bool] = []
@@ -273,24 +273,26 @@ class _Chain(torch.autograd.Function):
         operations: Operations = ctx.operations
         maps, links = _links(ctx.units, ctx.saved_tensors)
         gradients: list[tuple[Tensor | None, ...]] = []
-        found: Tensor | AnyGradients | None = gradient
+        # From the last unit to the first; native kernels return the previous unit's norm gradients (PendingGradients).
+        incoming: Tensor | AnyGradients | None = gradient
         with torch.autocast(*ctx.autocast):
             for at in reversed(range(len(links))):
                 link, before = links[at], links[at - 1].source if at else maps
                 se_of: tuple[Tensor | None, ...] = ()
-                if isinstance(found, Tensor):
+                if isinstance(incoming, Tensor):
                     of_means = None
                     if link.unit.se is not None:
-                        of_means, se_of = _se_backward(link, operations.se_scale_gradient(link.source, found))
-                    found = operations.norm_backward(link.source, found, of_means, owned=found is not gradient)
-                assert found is not None
-                after, needs_input = found, at > 0 or ctx.needs_input_grad[0]
-                found, of_weight = operations.convolve_backward(
+                        of_means, se_of = _se_backward(link, operations.se_scale_gradient(link.source, incoming))
+                    owned = incoming is not gradient  # autograd owns the gradient that it passed in
+                    incoming = operations.norm_backward(link.source, incoming, of_means, owned=owned)
+                assert incoming is not None
+                after, needs_input = incoming, at > 0 or ctx.needs_input_grad[0]
+                incoming, of_weight = operations.convolve_backward(
                     before, link.weight, ctx.geometries[at], after, needs_input
                 )
                 gradients.append((of_weight, after.weight, after.bias, *se_of))
-        assert found is None or isinstance(found, Tensor)
-        return found, None, *(value for values in reversed(gradients) for value in values)
+        assert incoming is None or isinstance(incoming, Tensor)
+        return incoming, None, *(value for values in reversed(gradients) for value in values)
 
 
 def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -299,9 +301,9 @@ def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None,
     parameters = values[: sum(len(unit.parameters) for unit in ctx.units)]
     with torch.autocast(*ctx.autocast):
         out = _plain_chain(ctx.units, ctx.geometries, maps, parameters)
-    wanted = [value for value in (maps, *parameters) if value.requires_grad]
-    found = iter(torch.autograd.grad(out, wanted, gradient, create_graph=True))
-    of_maps, *rest = (next(found) if value.requires_grad else None for value in (maps, *parameters))
+    inputs = [value for value in (maps, *parameters) if value.requires_grad]
+    computed = iter(torch.autograd.grad(out, inputs, gradient, create_graph=True))
+    of_maps, *rest = (next(computed) if value.requires_grad else None for value in (maps, *parameters))
     return of_maps, None, *rest
 
 
@@ -354,7 +356,7 @@ def _se_backward(link: _Link, gradient: Tensor) -> tuple[Tensor, tuple[Tensor | 
         se = _se_scale(link.unit.se, means, parameters)
     trained = [value for value in parameters if value.requires_grad]
     of_means, *rest = torch.autograd.grad(se, [means, *trained], gradient.to(se.dtype))
-    of_trained = iter(rest)
+    of_trained = iter(rest)  # gradients of the parameters that are not frozen
     return of_means, tuple(next(of_trained) if value.requires_grad else None for value in parameters)
 
 
@@ -376,6 +378,7 @@ def _se_scale(se: SqueezeExcitation, means: Tensor, parameters: Sequence[Tensor]
 @torch.no_grad()
 def _count(norm: nn.BatchNorm2d, y: Tensor, mean: Tensor, variance: Tensor) -> None:
     """Update the running statistics of a norm as torch does, with the unbiased variance."""
+    # Batches are normalized with the biased variance, but the running one is unbiased: n / (n - 1).
     count = y.numel() // y.shape[1]
     if count == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {y.shape}")

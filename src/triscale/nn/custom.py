@@ -25,9 +25,9 @@ def build_custom(network: CustomNetwork) -> nn.Module:
         NetworkError: The function cannot be imported or does not return a module.
     """
     module_name, _, function_name = network.function.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
         module = importlib.import_module(module_name)
         function = getattr(module, function_name)
@@ -69,8 +69,11 @@ def trace_cost(network: CustomNetwork) -> Cost:
     finally:
         tracer.close()
     if not isinstance(logits, Tensor) or logits.shape != (1, network.classes):
-        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise NetworkError(f"{network.function} gives {given} for one image; expected (1, {network.classes}) logits")
+        returned = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise NetworkError(
+            f"{network.function} returns {returned} for one image; expected (1, {network.classes}) logits"
+        )
+    # FlopCounterMode counts a multiply-accumulate as two operations.
     macs = {str(name): sum(by_op.values()) // 2 for name, by_op in counter.get_flop_counts().items()}
     root = type(model).__name__
     parts, total = [], Counts()
@@ -131,11 +134,11 @@ class _Tracer:
 
     def shape(self, prefix: str) -> tuple[int, int]:
         """Return channels and side of the last output of a module or of its submodules."""
-        inside = [shape for name, shape in self.shapes.items() if f"{name}.".startswith(f"{prefix}.")]
-        return inside[-1] if inside else (0, 0)
+        shapes = [shape for name, shape in self.shapes.items() if f"{name}.".startswith(f"{prefix}.")]
+        return shapes[-1] if shapes else (0, 0)
 
     def _hook(self, name: str) -> Any:
-        def note(module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
+        def record(module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
             del inputs
             if not isinstance(output, Tensor):
                 return
@@ -148,4 +151,4 @@ class _Tracer:
             if output.ndim in (2, 4):
                 self.shapes[name] = (output.shape[1], output.shape[-1] if output.ndim == 4 else 1)
 
-        return note
+        return record

@@ -1,11 +1,12 @@
 // Batch norm, activation and depthwise convolution in training, on float32 maps stored as [N, H, W, C].
 //
-// A normalized map is never stored: every kernel reads the output y of the convolution before it and computes
-// x = act((y - mean) * scale + shift) on the way. Sums over rows are made in parts that depend on the shape alone and
-// are added in one order, so results do not depend on the number of threads. Rows are summed in float, parts in double.
+// A normalized map is never stored: each kernel reads the output y of the previous convolution and computes
+// x = act((y - mean) * scale + shift) on the fly. Sums over rows are split into parts that depend only on the shape,
+// and the parts are added in a fixed order, so results do not depend on the number of threads. Rows are summed in float,
+// parts in double.
 //
-// Plain C interface, called through ctypes (native.py); a function returns 1 where memory has run out. OpenMP's
-// functions are those of the process that loads the library, so the threads are torch's own.
+// The interface is plain C, called through ctypes (native.py). A function returns 1 if memory has run out. The OpenMP
+// functions are those of the process that loads the library, so the kernels share torch's threads.
 
 #include <algorithm>
 #include <atomic>
@@ -22,18 +23,18 @@
 
 extern "C" {
 
-// Geometry of a depthwise convolution; pads are those above and to the left.
+// Geometry of a depthwise convolution, with the padding at the top and left.
 struct Depthwise {
     long images, height, width, channels, out_height, out_width, kernel, stride, pad_top, pad_left;
 };
 
-// What makes x of y: x = act((y - mean) * scale + shift); all null for a map that is used as it is.
+// The input map x = act((y - mean) * scale + shift); mean, scale and shift are null for a plain map x = y.
 struct Source {
     const float *y, *mean, *scale, *shift;
     long kind;
 };
 
-// What makes the gradient of y of that of z: dy = factor * (dz - offset - (y - mean) * tilt).
+// The gradient of y from that of z = norm(y): dy = factor * (dz - offset - (y - mean) * tilt), see native.py.
 struct Gradient {
     const float *dz, *y, *mean, *factor, *offset, *tilt;
 };
@@ -51,16 +52,16 @@ constexpr int LANES = 8;
 #else
 constexpr int LANES = 4;
 #endif
-constexpr long BLOCK = 256;       // channels of a depthwise task
-constexpr long WIDE = 256;        // floats of a sweep over narrow rows: several rows at once
-constexpr long FLUSH = 32;        // sweeps that are summed in float before they go to double
-constexpr long PARTS = 64;        // most parts of a sum
-constexpr long PART_FLOATS = 1 << 15;
+constexpr long BLOCK = 256;       // channels per depthwise task
+constexpr long WIDE = 256;        // floats per sweep: narrow rows are processed several at once
+constexpr long FLUSH = 32;        // sweeps summed in float before they are added in double
+constexpr long PARTS = 64;        // maximum number of parts of a sum
+constexpr long PART_FLOATS = 1 << 15;  // minimum floats per part
 typedef float Vector __attribute__((vector_size(LANES * 4)));
 typedef int32_t Integers __attribute__((vector_size(LANES * 4)));
 typedef float Unaligned __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
-// Floats of zero at the start of a cache line.
+// Initialized floats, aligned to a cache line (64 bytes).
 class Buffer {
     float* data_;
     long size_;
@@ -88,7 +89,7 @@ class Buffer {
 inline Vector load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 inline void store(float* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
 
-// The first `count` floats, where a whole vector would read or write too far.
+// Loads and stores the first `count` floats where a whole vector would exceed the row.
 template <bool CUT> inline Vector get(const float* p, long count) {
     if (!CUT) return load(p);
     Vector v{};
@@ -101,13 +102,15 @@ template <bool CUT> inline void put(float* p, Vector v, long count) {
     else store(p, v);
 }
 
-// Calls f(part, at, count) for each vector of n floats; `part` says at compile time whether it is cut short.
+// Calls f(part, at, count) for each vector of n floats; the type of `part` tells at compile time whether the vector is
+// shorter than LANES, so that the common case has no branch.
 template <class F> inline void for_vectors(long n, F f) {
     long at = 0;
     for (; at + LANES <= n; at += LANES) f(std::false_type{}, at, LANES);
     if (at < n) f(std::true_type{}, at, n - at);
 }
-// Runs f(task) for all tasks; an exception must not leave a thread.
+
+// Runs f(task) for all tasks in parallel. An exception must not leave an OpenMP region, so it is rethrown afterwards.
 template <class F> void parallel(long tasks, long threads, F f) {
     std::atomic<bool> failed{false};
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
@@ -121,7 +124,7 @@ template <class F> void parallel(long tasks, long threads, F f) {
     if (failed) throw std::bad_alloc();
 }
 
-// 0, or 1 where memory has run out.
+// Returns 0, or 1 if memory has run out.
 template <class F> int guarded(F f) {
     try {
         f();
@@ -133,7 +136,8 @@ template <class F> int guarded(F f) {
 
 #define CUT_SHORT decltype(part)::value
 
-// exp for arguments from -87 to 87, to about one unit in the last place; NaN stays NaN.
+// exp(x) for x from -87 to 87, accurate to about one unit in the last place: exp(x) = 2^whole * exp(r), with
+// r = x - whole * ln 2 in two steps for precision. NaN stays NaN.
 inline Vector exponential(Vector x) {
     const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, held in the low bits
     const Vector shifted = x * 1.44269504088896341f + magic;
@@ -169,7 +173,7 @@ struct Pair {
     Vector value, slope;
 };
 
-// Value and slope of an activation; comparisons are such that NaN stays NaN.
+// Value and slope of an activation. The comparisons are false for NaN, so that NaN stays NaN.
 template <int KIND> inline Pair activation(Vector z) {
     const Vector zero{}, one = zero + 1.0f, six = zero + 6.0f;
     if (KIND == RELU) return {z <= zero ? zero : z, z <= zero ? zero : one};
@@ -195,7 +199,7 @@ template <int KIND> inline Pair activation(Vector z) {
         default: call(NONE);          \
     }
 
-// Several copies of a row of channels, one after the other, and zeros up to a whole vector.
+// Several copies of a row of channels, one after the other, padded with zeros to a whole vector.
 Buffer tiled(const float* row, long channels, long copies) {
     Buffer wide(channels * copies + LANES);
     for (long k = 0; k < copies; ++k) std::copy(row, row + channels, wide.data() + k * channels);
@@ -208,7 +212,8 @@ inline long parts_of(long units, long floats) {
     return std::max(1L, std::min({PARTS, units, (floats + PART_FLOATS - 1) / PART_FLOATS}));
 }
 
-// Sums of floats in columns of a wide row; kept in double per channel.
+// Column sums of two values over wide rows. Each wide row holds several copies of the channels; flush() adds the copies
+// to the totals per channel, in double.
 struct Columns {
     std::vector<float> first, second;
     double *first_total, *second_total;
@@ -232,7 +237,8 @@ struct Columns {
     }
 };
 
-// Mean and sum of squared deviations of several parts as one (Chan, Golub & LeVeque 1983).
+// Combines the means and sums of squared deviations of several parts (Chan, Golub & LeVeque 1983). `sums` and `squares`
+// are relative to the shifts, which avoids cancellation if the mean is large.
 void combine(long parts, long channels, const double* counts, const double* sums, const double* squares,
              const float* shifts, float* mean, float* variance) {
     for (long c = 0; c < channels; ++c) {
@@ -252,7 +258,7 @@ void combine(long parts, long channels, const double* counts, const double* sums
     }
 }
 
-// What makes x of y, for a wide row.
+// The parameters of a Source, repeated for a wide row.
 struct Wide {
     Buffer mean, scale, shift;
 
@@ -267,11 +273,11 @@ Wide wide_of(const Source& source, long channels, long copies) {
 }
 
 template <int KIND>
-void activate_range(const float* y, float* out, long floats, long width, const Wide& wide, const float* gate) {
+void activate_range(const float* y, float* out, long floats, long width, const Wide& wide, const float* se) {
     for (long from = 0; from < floats; from += width) {
         for_vectors(std::min(width, floats - from), [&](auto part, long at, long count) {
             Vector x = activation<KIND>(wide.normalized<CUT_SHORT>(y + from, at, count)).value;
-            if (gate) x = x * load(gate + at);
+            if (se) x = x * load(se + at);
             put<CUT_SHORT>(out + from + at, x, count);
         });
     }
@@ -295,16 +301,16 @@ void pixel_sums(const float* y, const float* g, long floats, long channels, long
     sums.flush();
 }
 
-// dz = (g * gate + mean_gradient) * act'(z), with the sums of dz and of dz * (y - mean).
+// dz = (g * se + mean_gradient) * act'(z), with the sums of dz and of dz * (y - mean) for the gradients of the norm.
 template <int KIND>
 void activation_backward_range(const float* g, const float* y, float* dz, long floats, long width, const Wide& wide,
-                               const float* gate, const float* mean_gradient, Columns& sums) {
+                               const float* se, const float* mean_gradient, Columns& sums) {
     float *sum = sums.first.data(), *product = sums.second.data();
     for (long from = 0; from < floats; from += width) {
         for_vectors(std::min(width, floats - from), [&](auto part, long at, long count) {
             const Vector centered = get<CUT_SHORT>(y + from + at, count) - load(&wide.mean[at]);
             Vector d = get<CUT_SHORT>(g + from + at, count);
-            if (gate) d = d * load(gate + at) + load(mean_gradient + at);
+            if (se) d = d * load(se + at) + load(mean_gradient + at);
             const Pair pair = activation<KIND>(centered * load(&wide.scale[at]) + load(&wide.shift[at]));
             d = d * pair.slope;
             put<CUT_SHORT>(dz + from + at, d, count);
@@ -328,7 +334,7 @@ void add_parts(long parts, long values, const std::vector<double>& partial, floa
 
 extern "C" {
 
-// Mean and biased variance of each column of [rows, channels].
+// Mean and biased variance of each column of [rows, channels]. Each part is shifted by its first row.
 int triscale_moments(const float* y, long rows, long channels, float* mean, float* variance, long threads) {
     return guarded([&] {
         const long parts = parts_of(rows, rows * channels), copies = copies_of(channels), width = copies * channels;
@@ -355,25 +361,25 @@ int triscale_moments(const float* y, long rows, long channels, float* mean, floa
     });
 }
 
-// out = act(z) * gate; gate is [images, channels] or null.
-int triscale_activate(const Source* source, const float* gate, long images, long pixels, long channels, float* out,
+// out = act(z) * se; se is [images, channels] or null.
+int triscale_activate(const Source* source, const float* se, long images, long pixels, long channels, float* out,
                       long threads) {
     return guarded([&] {
         const long rows = images * pixels, copies = copies_of(channels), width = copies * channels;
         const Wide wide = wide_of(*source, channels, copies);
-        const long parts = gate ? images : parts_of(rows, rows * channels);
+        const long parts = se ? images : parts_of(rows, rows * channels);
         parallel(parts, threads, [&](long p) {
             const long from = rows * p / parts * channels, to = rows * (p + 1) / parts * channels;
             Buffer factors(0);
-            if (gate) factors = tiled(gate + p * channels, channels, copies);
-#define CALL(K) activate_range<K>(source->y + from, out + from, to - from, width, wide, gate ? factors.data() : nullptr)
+            if (se) factors = tiled(se + p * channels, channels, copies);
+#define CALL(K) activate_range<K>(source->y + from, out + from, to - from, width, wide, se ? factors.data() : nullptr)
             FOR_KIND(source->kind, CALL)
 #undef CALL
         });
     });
 }
 
-// Sums over pixels [images, channels] of act(z), or of g * act(z) where g is given.
+// Sums over pixels [images, channels] of act(z), or of g * act(z) if g is given.
 int triscale_pixel_sums(const Source* source, const float* g, long images, long pixels, long channels, float* out,
                         long threads) {
     return guarded([&] {
@@ -392,23 +398,23 @@ int triscale_pixel_sums(const Source* source, const float* g, long images, long 
     });
 }
 
-// dz of the gradient g of act(z) * gate; sums are those of dz and of dz * (y - mean), [2, channels]. dz may be g.
-int triscale_activation_backward(const Source* source, const float* g, const float* gate, const float* mean_gradient,
+// dz from the gradient g of act(z) * se, and the sums [2, channels] of dz and of dz * (y - mean). dz may be g.
+int triscale_activation_backward(const Source* source, const float* g, const float* se, const float* mean_gradient,
                                  long images, long pixels, long channels, float* dz, float* sums, long threads) {
     return guarded([&] {
         const long rows = images * pixels, copies = copies_of(channels), width = copies * channels;
         const Wide wide = wide_of(*source, channels, copies);
-        const long parts = gate ? images : parts_of(rows, rows * channels);
+        const long parts = se ? images : parts_of(rows, rows * channels);
         std::vector<double> partial(parts * 2 * channels);
         parallel(parts, threads, [&](long p) {
             const long from = rows * p / parts * channels, to = rows * (p + 1) / parts * channels;
             Buffer factors(0), terms(0);
-            if (gate) {
-                factors = tiled(gate + p * channels, channels, copies);
+            if (se) {
+                factors = tiled(se + p * channels, channels, copies);
                 terms = tiled(mean_gradient + p * channels, channels, copies);
             }
             Columns columns(channels, width, &partial[p * 2 * channels], &partial[(p * 2 + 1) * channels]);
-            const float *by = gate ? factors.data() : nullptr, *plus = gate ? terms.data() : nullptr;
+            const float *by = se ? factors.data() : nullptr, *plus = se ? terms.data() : nullptr;
 #define CALL(K) \
     activation_backward_range<K>(g + from, source->y + from, dz + from, to - from, width, wide, by, plus, columns)
             FOR_KIND(source->kind, CALL)
@@ -418,7 +424,7 @@ int triscale_activation_backward(const Source* source, const float* g, const flo
     });
 }
 
-// dy of dz; dy may be dz.
+// dy from dz, see Gradient; dy may be dz.
 int triscale_norm_backward(const Gradient* gradient, long rows, long channels, float* dy, long threads) {
     return guarded([&] {
         const long parts = parts_of(rows, rows * channels), copies = copies_of(channels), width = copies * channels;
@@ -441,7 +447,7 @@ int triscale_norm_backward(const Gradient* gradient, long rows, long channels, f
 
 namespace {
 
-// A row of a block of channels of x, `stride` floats a pixel, and with SLOPE that of act'(z).
+// Computes a row of x for a block of channels, with `stride` floats per pixel, and with SLOPE also act'(z).
 template <int KIND, bool SLOPE>
 void fill_row(const Wide& wide, const float* y, long pixels, long channels, long used, long stride, float* x,
               float* slopes) {
@@ -466,7 +472,7 @@ void fill(const Source& s, const Wide& wide, const float* y, long pixels, long c
 #undef CALL
 }
 
-// The part of a Source for a block of channels.
+// The parameters of a Source for a block of channels.
 Wide block_of(const Source& s, long first, long used) {
     if (!s.mean) return {Buffer(used + LANES), Buffer(used + LANES), Buffer(used + LANES)};
     return {tiled(s.mean + first, used, 1), tiled(s.scale + first, used, 1), tiled(s.shift + first, used, 1)};
@@ -474,6 +480,7 @@ Wide block_of(const Source& s, long first, long used) {
 
 inline long lanes_up(long channels) { return (channels + LANES - 1) / LANES * LANES; }
 
+// Computes COUNT neighboring output pixels of one vector of channels; each weight is loaded once for all of them.
 template <int COUNT, int K, int S>
 inline void gather(const float* const* rows, const float* weight, long stride, float* out) {
     Vector sum[COUNT];
@@ -488,19 +495,19 @@ inline void gather(const float* const* rows, const float* weight, long stride, f
     for (int u = 0; u < COUNT; ++u) store(out + u * stride, sum[u]);
 }
 
-// One group of images, one block of channels.
+// Depthwise convolution of one group of images and one block of channels.
 //
-// The rows of x that K rows of taps meet are held in a ring of K rows: row r of the padded image lies in slot r % K, so
-// that each row is normalized and activated once, however many output rows read it. With K = 3 and stride 1:
+// The K rows of x under the kernel are held in a ring buffer: row r of the padded image is in slot r % K, so that each
+// row is normalized and activated once, although up to K output rows read it. With K = 3 and stride 1:
 //
 //     padded rows of x      0   1   2   3   4   5 ...
 //     slot in the ring      0   1   2   0   1   2 ...
 //
 //     output row 0 reads   [0   1   2]                rows[ky] = ring[(oy * S + ky) % K]
-//     output row 1 reads       [1   2   3]            row 3 has overwritten row 0, which nobody reads any more
+//     output row 1 reads       [1   2   3]            row 3 has overwritten row 0, which is no longer needed
 //     output row 2 reads           [2   3   4]
 //
-// `filled` counts the rows that the ring has seen. A row is [padded width, stride] floats: zeros left and right of the
+// `filled` counts the rows written so far. A row is [padded width, stride] floats: zeros left and right of the
 // image, `stride` being the block's channels rounded up to whole vectors. Rows outside the image stay zero.
 template <int K, int S>
 void forward_task(const Depthwise& d, const Source& s, const float* weight, long from, long to, long first, long used,
@@ -511,11 +518,11 @@ void forward_task(const Depthwise& d, const Source& s, const float* weight, long
     const Wide wide = block_of(s, first, used);
     for (int k = 0; k < K * K; ++k)
         std::memcpy(&taps[k * stride], weight + k * d.channels + first, used * sizeof(float));
-    const long shown = std::min(d.width, padded - d.pad_left);
-    bool begun = false;
+    const long visible = std::min(d.width, padded - d.pad_left);
+    bool has_shift = false;
     for (long n = from; n < to; ++n) {
         ring.clear();
-        long filled = 0;  // rows of the padded image that the ring has seen
+        long filled = 0;  // rows of the padded image written to the ring
         for (long oy = 0; oy < d.out_height; ++oy) {
             for (; filled < oy * S + K; ++filled) {
                 float* row = &ring[filled % K * padded * stride];
@@ -524,7 +531,7 @@ void forward_task(const Depthwise& d, const Source& s, const float* weight, long
                     std::memset(row, 0, padded * stride * sizeof(float));
                 } else {
                     const float* y = s.y + (n * d.height + iy) * d.width * d.channels + first;
-                    fill<false>(s, wide, y, shown, d.channels, used, stride, row + d.pad_left * stride, nullptr);
+                    fill<false>(s, wide, y, visible, d.channels, used, stride, row + d.pad_left * stride, nullptr);
                 }
             }
             const float* rows[K];
@@ -541,10 +548,10 @@ void forward_task(const Depthwise& d, const Source& s, const float* weight, long
                     gather<1, K, S>(at, &taps[c], stride, &line[ox * stride + c]);
                 }
             }
-            if (!begun) {
+            if (!has_shift) {  // deviations are summed relative to the first output pixel
                 std::copy(line.data(), line.data() + used, base.data());
                 std::copy(line.data(), line.data() + used, shift);
-                begun = true;
+                has_shift = true;
             }
             row_sum.clear();
             row_square.clear();
@@ -565,17 +572,18 @@ void forward_task(const Depthwise& d, const Source& s, const float* weight, long
     }
 }
 
+// Gradients of one group of images and one block of channels: dz of the source, and the sums for weight and norm.
 template <int K, int S>
 void backward_task(const Depthwise& d, const Source& s, const Gradient& g, const float* weight, long from, long to,
                    long first, long used, float* dz, double* weight_sum, double* sum, double* product) {
     const long stride = lanes_up(used), padded = std::max((d.out_width - 1) * S + K, d.width + d.pad_left);
-    // The same ring, now over rows of dy: input row iy receives from the output rows oy = (iy + pad - ky) / S that
-    // are whole numbers inside the map, at most K of them; row oy lies in slot oy % K.
+    // The ring buffer holds rows of dy. Input row iy receives gradients from the output rows oy = (iy + pad - ky) / S
+    // that are integers inside the map, at most K of them; row oy is in slot oy % K.
     //
     //     S = 1, K = 3, pad = 1:  input row 2  <-  dy rows 1 (ky = 2), 2 (ky = 1), 3 (ky = 0)
-    //     S = 2, K = 3, pad = 0:  input row 2  <-  dy rows 0 (ky = 2), 1 (ky = 0); ky = 1 meets none
+    //     S = 2, K = 3, pad = 0:  input row 2  <-  dy rows 0 (ky = 2), 1 (ky = 0); none for ky = 1
     //
-    // Columns of zeros beside the gradient, so that every tap of every pixel of the input reads something.
+    // Columns of zeros on both sides of dy, so that no tap of any input pixel reads outside of the buffer.
     const long left = K - 1, right = std::max(0L, (d.width - 1 + d.pad_left) / S - (d.out_width - 1)) + 4;
     const long line = left + d.out_width + right;
     Buffer ring(K * line * stride), x(padded * stride), slopes(d.width * stride, 1.0f), dx(d.width * stride);
@@ -586,7 +594,7 @@ void backward_task(const Depthwise& d, const Source& s, const Gradient& g, const
     for (int k = 0; k < K * K; ++k)
         std::memcpy(&taps[k * stride], weight + k * d.channels + first, used * sizeof(float));
     for (long n = from; n < to; ++n) {
-        long filled = 0;  // rows of dy that the ring has seen
+        long filled = 0;  // rows of dy written to the ring
         weight_image.clear();
         for (long iy = 0; iy < d.height; ++iy) {
             const long at = (n * d.height + iy) * d.width * d.channels;
@@ -604,16 +612,17 @@ void backward_task(const Depthwise& d, const Source& s, const Gradient& g, const
                     });
                 }
             }
-            const float* gradient_rows[K];  // the row of the gradient that a row of taps meets here; null outside
+            const float* gradient_rows[K];  // the row of dy that kernel row ky connects to this input row; null if none
             for (int ky = 0; ky < K; ++ky) {
-                const long above = iy + d.pad_top - ky;
-                gradient_rows[ky] = above >= 0 && above % S == 0 && above / S < d.out_height
-                                        ? &ring[(above / S % K * line + left) * stride] : nullptr;
+                const long position = iy + d.pad_top - ky;
+                gradient_rows[ky] = position >= 0 && position % S == 0 && position / S < d.out_height
+                                        ? &ring[(position / S % K * line + left) * stride] : nullptr;
             }
             for (long c = 0; c < stride; c += LANES) {
                 for (int ky = 0; ky < K; ++ky) {
                     if (!gradient_rows[ky]) continue;
                     const float* row = gradient_rows[ky] + c;
+                    // Two sets of sums for even and odd pixels, which shortens the chains of dependent additions.
                     Vector even[K], odd[K];
                     for (int kx = 0; kx < K; ++kx) even[kx] = odd[kx] = Vector{};
                     long ox = 0;
@@ -634,8 +643,9 @@ void backward_task(const Depthwise& d, const Source& s, const Gradient& g, const
                     for (int kx = 0; kx < K; ++kx)
                         store(sums + kx * stride, load(sums + kx * stride) + even[kx] + odd[kx]);
                 }
+                // Input pixels of one phase (column modulo S) are reached by the same taps.
                 for (int phase = 0; phase < S; ++phase) {
-                    const int tap = (phase + int(d.pad_left)) % S;  // first tap that meets these pixels
+                    const int tap = (phase + int(d.pad_left)) % S;  // first tap that reaches these pixels
                     const long start = (phase + d.pad_left - tap) / S;
                     const long count = phase < d.width ? (d.width - phase + S - 1) / S : 0;
                     for (long j = 0; j < count; j += 4) {
@@ -677,7 +687,7 @@ void backward_task(const Depthwise& d, const Source& s, const Gradient& g, const
     }
 }
 
-constexpr long GROUPS = 16;  // groups of images whose sums are made apart
+constexpr long GROUPS = 16;  // groups of images with separate sums
 
 template <int K, int S>
 void forward_all(const Depthwise& d, const Source& s, const float* weight, float* out, float* mean, float* variance,
@@ -733,7 +743,7 @@ int triscale_depthwise(const Depthwise* d, const Source* s, const float* weight,
     });
 }
 
-// dz of the source, dw [kernel * kernel, channels], and the sums of dz and of dz * (y - mean), [2, channels].
+// dz of the source, dw [kernel * kernel, channels], and the sums [2, channels] of dz and of dz * (y - mean).
 int triscale_depthwise_backward(const Depthwise* d, const Source* s, const Gradient* g, const float* weight, float* dz,
                                 float* dw, float* sums, long threads) {
     return guarded([&] {

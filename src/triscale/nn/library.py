@@ -1,12 +1,12 @@
-"""The native kernels: compiled once per machine into the user's cache, and verified whenever they are loaded.
+"""Compile the native kernels once per machine into the user's cache, and verify them at each load.
 
 ::
 
     <cache>/kernels-<key>.so           the library
     <cache>/kernels-<key>.so.sha256    its digest, written last: without it the library counts as absent
-    <cache>/kernels-<key>.lock         held while compiling, so that processes that start together compile once
+    <cache>/kernels-<key>.lock         held while compiling, so that concurrent processes compile once
 
-The key covers source, flags and processor, but not the compiler: a machine without one uses what is in the cache.
+The key covers source, flags and processor, but not the compiler: a machine without a compiler uses the cached library.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COMPILE_SECONDS = 300
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the kernels of this machine, or None if there are none; the reason is logged once as a warning.
+    """Return the kernels for this machine, or None if they are unavailable; the reason is logged once as a warning.
 
     They are compiled at the first call on a machine, which takes seconds. A library that does not match its digest
     is compiled again: a truncated file would crash the process.
@@ -78,18 +78,19 @@ def find_compiler() -> list[str] | None:
     """Return the command of a C++ compiler: ``$CXX``, which may have arguments, or the first of :data:`COMPILERS`."""
     chosen = shlex.split(os.environ.get("CXX", ""))
     if chosen:
-        found = shutil.which(chosen[0])
-        return None if found is None else [found, *chosen[1:]]
-    found = next(filter(None, map(shutil.which, COMPILERS)), None)
-    return None if found is None else [found]
+        program = shutil.which(chosen[0])
+        return None if program is None else [program, *chosen[1:]]
+    program = next(filter(None, map(shutil.which, COMPILERS)), None)
+    return None if program is None else [program]
 
 
 def _compile_once(source: bytes, path: Path) -> None:
     """Compile the library, or wait for another process that does."""
     compiler = find_compiler()
     if compiler is None:
-        asked = os.environ.get("CXX")
-        raise OSError(f"no C++ compiler was found ({f'CXX={asked}' if asked else ', '.join(COMPILERS)})")
+        requested = os.environ.get("CXX")
+        tried = f"CXX={requested}" if requested else ", ".join(COMPILERS)
+        raise OSError(f"no C++ compiler was found ({tried})")
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(path.with_suffix(".lock"), seconds=COMPILE_SECONDS):
         if not is_intact(path):
@@ -123,8 +124,8 @@ def _digest_file(path: Path) -> Path:
 
 def _processor() -> bytes:
     """Return the properties of the processor that ``-march=native`` depends on."""
-    described = Path("/proc/cpuinfo")
-    lines = described.read_bytes().splitlines() if described.exists() else []
+    info = Path("/proc/cpuinfo")
+    lines = info.read_bytes().splitlines() if info.exists() else []
     kept = [line for line in lines if line.split(b"\t")[0] in (b"flags", b"Features", b"model name", b"model")]
     return platform.machine().encode() + platform.processor().encode() + b"\n".join(sorted(set(kept)))
 

@@ -57,6 +57,7 @@ class Native:
         x = source if isinstance(source, Tensor) else self.activate(source)
         if _is_pointwise(weight, geometry):
             y = _empty(x.shape[0], weight.shape[0], *x.shape[2:])
+            # In channels_last a 1x1 convolution is one matrix product over all pixels.
             torch.mm(_rows(x), weight.flatten(1).t(), out=_rows(y))
         else:
             y = convolution(x, weight, geometry).contiguous(memory_format=torch.channels_last)
@@ -65,21 +66,22 @@ class Native:
         return y, mean, variance
 
     def activate(self, source: Normed) -> Tensor:
-        """Return the map itself."""
+        """Return the map after norm, activation and SE."""
         out = torch.empty_like(source.y)
         self._call("activate", _source(source), source.se, *_sizes(source.y), out)
         return out
 
     def pixel_means(self, source: Normed) -> Tensor:
-        """Return the means ``[N, C]`` of a map over its pixels, before its gate."""
+        """Return the means ``[N, C]`` of a map over its pixels, before the SE scales it."""
         return self._pixel_sums(source, None) / (source.y.shape[2] * source.y.shape[3])
 
     def se_scale_gradient(self, source: Normed, gradient: Tensor) -> Tensor:
-        """Return the gradient ``[N, C]`` of the gate from that of the map."""
+        """Return the gradient ``[N, C]`` of the SE scale, given the gradient of the map."""
         return self._pixel_sums(source, gradient)
 
     def norm_backward(self, source: Normed, gradient: Tensor, of_means: Tensor | None, owned: bool) -> AnyGradients:
-        """Return the gradients at a norm from that of the map and that of its pixel means ``[N, C]``."""
+        """Return the gradients of a batch norm, given those of the map and of its pixel means ``[N, C]``."""
+        # The kernel computes dz = (gradient * se + of_means) * act'(z), so a missing factor is 1 and a missing term 0.
         se = source.se
         if of_means is not None:
             of_means = (of_means / (source.y.shape[2] * source.y.shape[3])).contiguous()
@@ -95,7 +97,7 @@ class Native:
     def convolve_backward(
         self, source: Normed | Tensor, weight: Tensor, geometry: Geometry, after: AnyGradients, needs_input: bool
     ) -> tuple[Tensor | AnyGradients | None, Tensor]:
-        """Return the gradient of the source, or already those at its norm, and that of the weight."""
+        """Return the gradients of the source (or of its batch norm, if computed in the same pass) and of the weight."""
         assert isinstance(after, PendingGradients)
         if _is_depthwise(source, weight, geometry):
             return self._depthwise_backward(source, weight, geometry, after)
@@ -120,8 +122,8 @@ class Native:
     def _pixel_sums(self, source: Normed, gradient: Tensor | None) -> Tensor:
         images, channels = source.y.shape[:2]
         sums = _floats(images, channels)
-        given = None if gradient is None else gradient.contiguous(memory_format=torch.channels_last)
-        self._call("pixel_sums", _source(source), given, *_sizes(source.y), sums)
+        dense = None if gradient is None else gradient.contiguous(memory_format=torch.channels_last)
+        self._call("pixel_sums", _source(source), dense, *_sizes(source.y), sums)
         return sums
 
     def _depthwise(self, source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,7 +139,7 @@ class Native:
         shape = _depthwise_shape(source, weight, geometry)
         y = source if isinstance(source, Tensor) else source.y
         dz, sums, taps = torch.empty_like(y), _floats(2, shape.channels), _taps(weight)
-        by_tap = torch.empty_like(taps)
+        by_tap = torch.empty_like(taps)  # gradient of the weight, in the layout of the taps
         coefficients = _coefficients(after)
         gradient = _gradient(after, coefficients)
         self._call("depthwise_backward", shape, _source(source), gradient, taps, dz, by_tap, sums)
@@ -196,9 +198,9 @@ def _source(source: Normed | Tensor) -> _Source:
     if isinstance(source, Tensor):
         return _Source(source.data_ptr(), None, None, None, activation_code(None))
     kept = source.mean.contiguous(), source.weight * source.inverse, source.bias.contiguous()
-    form = _Source(source.y.data_ptr(), *(value.data_ptr() for value in kept), activation_code(source.activation))
-    form.kept = kept
-    return form
+    struct = _Source(source.y.data_ptr(), *(value.data_ptr() for value in kept), activation_code(source.activation))
+    struct.kept = kept  # ctypes stores bare addresses: the tensors must outlive the call
+    return struct
 
 
 def _pending(source: Normed, dz: Tensor, sums: Tensor) -> PendingGradients:
@@ -260,7 +262,7 @@ def _floats(*shape: int) -> Tensor:
 
 
 def _rows(maps: Tensor) -> Tensor:
-    """Return ``[N, C, H, W]`` in channels_last as the matrix ``[N * H * W, C]`` that it is in memory."""
+    """Return ``[N, C, H, W]`` in channels_last as a matrix ``[N * H * W, C]``, a view of the same memory."""
     return maps.permute(0, 2, 3, 1).view(-1, maps.shape[1])
 
 
@@ -269,5 +271,5 @@ def _pixels(maps: Tensor) -> int:
 
 
 def _sizes(maps: Tensor) -> tuple[int, int, int]:
-    """Return images, pixels of each, channels."""
+    """Return the number of images, of pixels per image, and of channels."""
     return maps.shape[0], maps.shape[2] * maps.shape[3], maps.shape[1]

@@ -78,28 +78,28 @@ class Operations(Protocol):
         ...
 
     def activate(self, source: Normed) -> Tensor:
-        """Return the map itself."""
+        """Return the map after norm, activation and SE."""
         ...
 
     def pixel_means(self, source: Normed) -> Tensor:
-        """Return the means ``[N, C]`` of a map over its pixels, before its gate."""
+        """Return the means ``[N, C]`` of a map over its pixels, before the SE scales it."""
         ...
 
     def se_scale_gradient(self, source: Normed, gradient: Tensor) -> Tensor:
-        """Return the gradient ``[N, C]`` of the gate from that of the map."""
+        """Return the gradient ``[N, C]`` of the SE scale, given the gradient of the map."""
         ...
 
     def norm_backward(self, source: Normed, gradient: Tensor, of_means: Tensor | None, owned: bool) -> AnyGradients:
-        """Return the gradients at a norm from that of the map and that of its pixel means ``[N, C]``.
+        """Return the gradients of a batch norm, given those of the map and of its pixel means ``[N, C]``.
 
-        ``gradient`` may be written over if it is ``owned``.
+        ``gradient`` may be overwritten if it is ``owned``.
         """
         ...
 
     def convolve_backward(
         self, source: Normed | Tensor, weight: Tensor, geometry: Geometry, after: AnyGradients, needs_input: bool
     ) -> tuple[Tensor | AnyGradients | None, Tensor]:
-        """Return the gradient of the source, or already those at its norm, and that of the weight."""
+        """Return the gradients of the source (or of its batch norm, if computed in the same pass) and of the weight."""
         ...
 
 
@@ -110,29 +110,31 @@ class Portable:
         """Return the convolution with the mean and the biased variance ``[C]`` of each of its channels."""
         x = source if isinstance(source, Tensor) else self.activate(source)
         y = convolution(x, weight, geometry)
+        # Statistics in half precision would be too coarse, so they are float32 at least.
         wide = y if y.dtype == torch.float64 else y.float()
         variance, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
         return y, mean, variance
 
     def activate(self, source: Normed) -> Tensor:
-        """Return the map itself."""
+        """Return the map after norm, activation and SE."""
         x = _activated(_normalized(source), source.activation)
         return x if source.se is None else x * source.se[:, :, None, None].to(x.dtype)
 
     def pixel_means(self, source: Normed) -> Tensor:
-        """Return the means ``[N, C]`` of a map over its pixels, before its gate."""
+        """Return the means ``[N, C]`` of a map over its pixels, before the SE scales it."""
         return _activated(_normalized(source), source.activation).mean((2, 3))
 
     def se_scale_gradient(self, source: Normed, gradient: Tensor) -> Tensor:
-        """Return the gradient ``[N, C]`` of the gate from that of the map."""
+        """Return the gradient ``[N, C]`` of the SE scale, given the gradient of the map."""
         return (gradient * _activated(_normalized(source), source.activation)).sum((2, 3))
 
     def norm_backward(self, source: Normed, gradient: Tensor, of_means: Tensor | None, owned: bool) -> AnyGradients:
-        """Return the gradients at a norm from that of the map and that of its pixel means ``[N, C]``."""
+        """Return the gradients of a batch norm, given those of the map and of its pixel means ``[N, C]``."""
         del owned
         if source.se is not None:
             gradient = gradient * source.se[:, :, None, None].to(gradient.dtype)
         if of_means is not None:
+            # Each pixel contributes 1 / area to the mean that the SE reads.
             area = gradient.shape[2] * gradient.shape[3]
             gradient = gradient + (of_means / area)[:, :, None, None].to(gradient.dtype)
         dz = _activation_backward(gradient, _normalized(source), source.activation)
@@ -144,7 +146,7 @@ class Portable:
     def convolve_backward(
         self, source: Normed | Tensor, weight: Tensor, geometry: Geometry, after: AnyGradients, needs_input: bool
     ) -> tuple[Tensor | AnyGradients | None, Tensor]:
-        """Return the gradient of the source and that of the weight."""
+        """Return the gradients of the source and of the weight."""
         assert isinstance(after, Gradients)
         x = source if isinstance(source, Tensor) else self.activate(source)
         return convolution_backward(after.y, x, weight, geometry, needs_input)
@@ -176,6 +178,7 @@ def convolution_backward(
     )
     if not needs_input:
         return None, dw.to(weight.dtype)
+    # Crop the gradient of explicitly padded pixels; torch's own padding is already excluded.
     top, _, left, _ = geometry.pads
     top, left = top - padding, left - padding
     return dx[:, :, top : top + x.shape[2], left : left + x.shape[3]], dw.to(weight.dtype)
@@ -213,18 +216,19 @@ def _activated(z: Tensor, kind: ActivationKind | None) -> Tensor:
 
 
 def _activation_backward(gradient: Tensor, z: Tensor, kind: ActivationKind | None) -> Tensor:
-    found: Tensor
+    # gradient * act'(z), by the kernels that autograd uses itself.
+    dz: Tensor
     match kind:
         case None:
-            found = gradient
+            dz = gradient
         case ActivationKind.RELU:
-            found = torch.ops.aten.threshold_backward(gradient, z, 0)
+            dz = torch.ops.aten.threshold_backward(gradient, z, 0)
         case ActivationKind.RELU6:
-            found = torch.ops.aten.hardtanh_backward(gradient, z, 0.0, 6.0)
+            dz = torch.ops.aten.hardtanh_backward(gradient, z, 0.0, 6.0)
         case ActivationKind.SILU:
-            found = torch.ops.aten.silu_backward(gradient, z)
+            dz = torch.ops.aten.silu_backward(gradient, z)
         case ActivationKind.SIGMOID:
-            found = torch.ops.aten.sigmoid_backward(gradient, z.sigmoid())
+            dz = torch.ops.aten.sigmoid_backward(gradient, z.sigmoid())
         case _:
             assert_never(kind)
-    return found
+    return dz

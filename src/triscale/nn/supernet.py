@@ -51,8 +51,8 @@ class Supernet(nn.Module):
         super().__init__()
         if len({(_frame(corner), *(stage.width for stage in corner.stages)) for corner in corners}) != 1:
             raise NetworkError(
-                f"the corners of a supernet ({', '.join(corner.name for corner in corners) or 'none given'}) have one "
-                "stem, one head and the same widths and strides; give the largest networks of one space"
+                f"the corners of a supernet ({', '.join(corner.name for corner in corners) or 'none given'}) must have "
+                "the same stem, head, widths and strides; give the largest networks of one space"
             )
         self.corners, self.fixed, self.draw, self.samples = tuple(corners), tuple(fixed), draw, samples
         built = [build(corner) for corner in corners]
@@ -75,16 +75,18 @@ class Supernet(nn.Module):
             maps = self.stem(images)
             for number, stage in enumerate(first.stages):
                 maps = self.stages[_key(number, stage.block)](maps)
-            answer: Tensor = self.head(maps)
-            return answer
-        # Drawn before any other use of the generator, so that the members depend on the seed only.
-        drawn = [self.draw(_number) for _ in range(self.samples)]
-        own = dict(self.named_buffers())
+            single: Tensor = self.head(maps)
+            return single
+        # Sample the members before any other use of the generator, so that they depend on the seed only.
+        sampled = [self.draw(_number) for _ in range(self.samples)]
+        # Only the first corner updates the shared running statistics. The other members update those of their cached
+        # modules, which are never read.
+        buffers = dict(self.named_buffers())
         names = [name for name, _ in _without_weights(first, images.device).named_buffers()]
-        kept = {name: own[self._shared_name(first, name)] for name in names}
-        answers = [self.member(images, first, self.slices(first) | kept)]
-        answers += [self.member(images, member, self.slices(member)) for member in (*others, *self.fixed, *drawn)]
-        return torch.stack(answers)
+        shared = {name: buffers[self._shared_name(first, name)] for name in names}
+        logits = [self.member(images, first, self.slices(first) | shared)]
+        logits += [self.member(images, member, self.slices(member)) for member in (*others, *self.fixed, *sampled)]
+        return torch.stack(logits)
 
     def slices(self, member: Network) -> dict[str, Tensor]:
         """Return the weights of a member by the names of its built module, as views of the shared weights.
@@ -93,16 +95,16 @@ class Supernet(nn.Module):
             NetworkError: It is not a member: it differs from the corners in a shared part, or is larger.
         """
         if _frame(member) != _frame(self.corners[0]):
-            raise self._is_no_member(member, "another stem, head, number of classes, padding or strides")
-        own = dict(self.named_parameters())
-        found = {}
+            raise self._not_a_member(member, "another stem, head, number of classes, padding or strides")
+        shared = dict(self.named_parameters())
+        slices = {}
         for name, value in _without_weights(member, self._device).named_parameters():
-            whole = own.get(self._shared_name(member, name))
-            if whole is None or any(there < wanted for there, wanted in zip(whole.shape, value.shape, strict=True)):
+            whole = shared.get(self._shared_name(member, name))
+            if whole is None or any(held < needed for held, needed in zip(whole.shape, value.shape, strict=True)):
                 size = " x ".join(map(str, value.shape))
-                raise self._is_no_member(member, f"{name} of {size}, for which there are no such weights")
-            found[name] = _slice(whole, value.shape)
-        return found
+                raise self._not_a_member(member, f"{name} of shape {size}, which the shared weights do not contain")
+            slices[name] = _slice(whole, value.shape)
+        return slices
 
     @torch.no_grad()
     def extract(self, member: Network) -> Classifier:
@@ -118,9 +120,9 @@ class Supernet(nn.Module):
         model.load_state_dict(model.state_dict() | weights, assign=True)
         return model.eval()
 
-    def _is_no_member(self, network: Network, what: str) -> NetworkError:
+    def _not_a_member(self, network: Network, what: str) -> NetworkError:
         return NetworkError(
-            f"{network.name} is no network of the supernet around {self.corners[0].name}: it has {what}; give a "
+            f"{network.name} is not a member of the supernet around {self.corners[0].name}: it has {what}; give a "
             "network of the same space"
         )
 
@@ -145,10 +147,10 @@ class _Member(nn.Module):
 
     def forward(self, images: Tensor, member: Network, values: Mapping[str, Tensor]) -> Tensor:
         """Return the logits ``[N, classes]`` of a member with these parameters, and perhaps buffers, in training."""
-        answer: Tensor = functional_call(
+        logits: Tensor = functional_call(
             _without_weights(member, images.device), dict(values), (images,), tie_weights=False
         )
-        return answer
+        return logits
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -171,9 +173,10 @@ def _make(member: Network, device: torch.device) -> Classifier:
 
 def _slice(whole: Tensor, shape: torch.Size) -> Tensor:
     """Return the first outputs and inputs of a weight, and the center of its kernel."""
-    for dimension, (there, wanted) in enumerate(zip(whole.shape, shape, strict=True)):
-        if wanted < there:
-            whole = whole.narrow(dimension, (there - wanted) // 2 if dimension > 1 else 0, wanted)
+    for dimension, (held, needed) in enumerate(zip(whole.shape, shape, strict=True)):
+        if needed < held:
+            # Dimensions 0 and 1 are channels, 2 and 3 the kernel: a 3x3 kernel is the center of a 5x5 one.
+            whole = whole.narrow(dimension, (held - needed) // 2 if dimension > 1 else 0, needed)
     return whole
 
 
@@ -184,24 +187,25 @@ def _key(number: int, block: Block) -> str:
 
 
 def _frame(network: Network) -> tuple[object, ...]:
-    """Return the parts that all members have in common."""
+    """Return the fields that all members share."""
     strides = tuple(stage.stride for stage in network.stages)
     return network.stem, strides, network.head, network.classes, network.padding, network.norm
 
 
 _PROJECTION = f"blocks.0.{tree.SHORTCUT}."
-"""Where the first block of a ResNet's stage has its projection, relative to the stage."""
+"""Path of the projection in the first block of a ResNet stage, relative to the stage."""
 
 
 def _projects(stage: nn.Module) -> bool:
-    """Whether the first block of a ResNet's stage projects its input."""
+    """Return whether the first block of a ResNet stage projects its input."""
     return any(name.startswith(_PROJECTION) for name, _ in stage.named_parameters())
 
 
 def _projection(corner: Network, number: int) -> nn.Module:
     """Return a projection for members whose widths differ where those of the corner agree.
 
-    It is that of the corner behind one channel more, which no member reads.
+    It is built behind an input that is one channel wider than in the corner, so that the shapes differ and the block
+    gets a projection; no member reads the extra channel.
     """
     before = corner.stem if number == 0 else corner.stages[number - 1]
     wider = before.replace(width=before.width + 1)

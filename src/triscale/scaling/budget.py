@@ -176,26 +176,26 @@ def format_cost(name: str, value: float) -> str:
 
 
 def _parse(form: str) -> tuple[str, float]:
-    found = _FORM.fullmatch(form)
-    if found is None:
+    match = _FORM.fullmatch(form)
+    if match is None:
         raise BudgetError(f'cannot read the budget "{form}"; write {FORMS}')
-    prefix, unit = found["prefix"], found["unit"]
+    prefix, unit = match["prefix"], match["unit"]
     if unit in _MILLISECONDS and not prefix:
-        milliseconds = float(found["number"]) * _MILLISECONDS[unit]
+        milliseconds = float(match["number"]) * _MILLISECONDS[unit]
         if not (1 / MICROSECONDS <= milliseconds < math.inf):
             raise BudgetError(f'the budget "{form}" is less than a microsecond, or infinite; write {FORMS}')
         return "latency", milliseconds
     if unit == "B" and not prefix:
         raise BudgetError(
-            f'the budget "{form}" could mean billions or bytes; write "{found["number"]}G" or "... bytes"'
+            f'the budget "{form}" could mean billions or bytes; write "{match["number"]}G" or "... bytes"'
         )
     name = _UNITS.get(unit if unit == "B" else unit.lower())
     if name is None:
-        hint = f'; did you mean "{found["number"]}{unit.upper()}"?' if unit in ("m", "g", "t") else ""
+        hint = f'; did you mean "{match["number"]}{unit.upper()}"?' if unit in ("m", "g", "t") else ""
         raise BudgetError(f'cannot read the budget "{form}"{hint or f"; write {FORMS}"}')
     if prefix in _BINARY and name != "size":
         raise BudgetError(f'the budget "{form}" counts {LABELS[name]} in binary units; write {FORMS}')
-    value = float(found["number"]) * (_BINARY.get(prefix) or _PREFIX[prefix])
+    value = float(match["number"]) * (_BINARY.get(prefix) or _PREFIX[prefix])
     if value < 1 or not math.isfinite(value):
         raise BudgetError(f'the budget "{form}" is not a positive amount; write {FORMS}')
     return name, value

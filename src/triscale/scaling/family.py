@@ -83,14 +83,14 @@ def make_family(baseline: AnyNetwork, law: Law, phis: Sequence[float], count: Ca
         (['efficientnet_b0', 'efficientnet_b0_phi+1'], 2.23)
     """
     base = count(baseline)
-    found = []
+    members = []
     for phi in phis:
         if abs(phi) > law.max_phi:
             raise BudgetError(f"phi {phi:g} scales by more than 1,000; give phi up to {law.max_phi:.3g}")
         multipliers = law.at(phi)
         network = baseline if phi == 0 else scale(baseline, multipliers).replace(name=f"{baseline.name}_phi{phi:+g}")
         figures = count(network)
-        found.append(
+        members.append(
             FamilyMember(
                 phi=phi,
                 network=network,
@@ -103,7 +103,7 @@ def make_family(baseline: AnyNetwork, law: Law, phis: Sequence[float], count: Ca
                 nominal=law.nominal_growth**phi,
             )
         )
-    return Family(baseline=baseline.name, law=law, members=tuple(found))
+    return Family(baseline=baseline.name, law=law, members=tuple(members))
 
 
 def read_phis(text: str) -> tuple[float, ...]:
@@ -116,7 +116,7 @@ def read_phis(text: str) -> tuple[float, ...]:
         >>> read_phis("0..1:0.5, 3")
         (0.0, 0.5, 1.0, 3.0)
     """
-    found: list[float] = []
+    phis: list[float] = []
     for part in (word.strip() for word in text.split(",")):
         span = _RANGE.fullmatch(part)
         if span is not None:
@@ -125,11 +125,11 @@ def read_phis(text: str) -> tuple[float, ...]:
                 raise UserError(
                     f'"{part}" is not a range of at most {MAX_MEMBERS} phis; write one such as 0..4 or 0..1:0.25'
                 )
-            found += [round(first + number * step, 10) for number in range(int((last - first) / step + 1e-9) + 1)]
+            phis += [round(first + number * step, 10) for number in range(int((last - first) / step + 1e-9) + 1)]
         elif re.fullmatch(_NUMBER, part):
-            found.append(float(part))
+            phis.append(float(part))
         else:
             raise UserError(f'"{part}" is not a phi; write numbers separated by commas, or a range such as 0..4')
-    if len(set(found)) < len(found) or len(found) > MAX_MEMBERS:
+    if len(set(phis)) < len(phis) or len(phis) > MAX_MEMBERS:
         raise UserError(f'"{text}" repeats a phi, or has more than {MAX_MEMBERS}; give each phi once')
-    return tuple(sorted(found))
+    return tuple(sorted(phis))

@@ -129,8 +129,8 @@ def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor 
     fitted = chain.at(length, extra)
     start, phi = _phi_of(chain, length)
     steps = _describe((*chain.steps[start:length], *extra), network)
-    answer = _answer(network, fitted, law, phi, steps, budget, count(fitted))
-    return answer if budget.latency is None else answer.replace(predictor=predictor)
+    fit = _answer(network, fitted, law, phi, steps, budget, count(fitted))
+    return fit if budget.latency is None else fit.replace(predictor=predictor)
 
 
 def _counting(budget: Budget, predictor: Predictor | None) -> Count:

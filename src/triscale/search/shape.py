@@ -34,12 +34,14 @@ def count_exactly(network: AnyNetwork) -> Counts:
         NetworkError: It is a custom model, which must be traced; pass :func:`triscale.nn.custom.trace_counts` instead.
     """
     if isinstance(network, CustomNetwork):
-        raise NetworkError(f"{network.name} is a function, whose cost has to be traced; pass a function that counts it")
+        raise NetworkError(
+            f"{network.name} is a custom model, whose cost has to be traced; pass a function that counts it"
+        )
     return count_network(network)
 
 
 def realized(baseline: AnyNetwork, network: AnyNetwork) -> Scale:
-    """Return the multipliers that a network came out with after rounding.
+    """Return the multipliers of a scaled network after rounding.
 
     Depth is the ratio of the numbers of blocks. Width is the geometric mean of the ratios of the stages' widths,
     weighted by the baseline's repeats. Resolution is the ratio of the resolutions.

@@ -67,10 +67,10 @@ def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """
     changes: dict[str, Any] = {}
     for setting in settings:
-        place, equals, text = setting.partition("=")
-        if not equals or not place:
-            raise RecipeError(f'"{setting}" sets nothing; expected field=value, for instance label_smoothing=0')
-        *outer, last = place.split(".")
+        path, equals, text = setting.partition("=")
+        if not equals or not path:
+            raise RecipeError(f'"{setting}" is not a setting; expected field=value, for example label_smoothing=0')
+        *outer, last = path.split(".")
         inside = changes
         for name in outer:
             inside = inside.setdefault(name, {})
@@ -90,26 +90,26 @@ def unused_settings(recipe: Recipe, network: AnyNetwork) -> tuple[str, ...]:
         >>> unused_settings(changed(find_recipe("small"), ["patience=99"]), get("efficientnet_b0"))
         ('patience 99 is ignored: there are 30 epochs',)
     """
-    found = []
+    sentences = []
     varied, plain = recipe.augmentation, type(recipe.augmentation)()
     if varied.policy != "randaugment":
-        found += [
+        sentences += [
             f'augmentation.{name} is ignored: it belongs to randaugment, and policy is "{varied.policy}"'
             for name in ("layers", "magnitude")
             if getattr(varied, name) != getattr(plain, name)
         ]
     if isinstance(recipe.schedule, Cosine) and recipe.warmup_epochs > recipe.epochs / 2 > 0:
-        found.append(f"warmup_epochs {recipe.warmup_epochs:g} is cut to half of the {recipe.epochs} epochs")
+        sentences.append(f"warmup_epochs {recipe.warmup_epochs:g} is cut to half of the {recipe.epochs} epochs")
     if (
         isinstance(recipe.optimizer, Sgd)
         and recipe.optimizer.momentum == 0
         and "nesterov" in recipe.optimizer.model_fields_set
     ):
-        found.append("optimizer.nesterov is ignored: there is no momentum")
+        sentences.append("optimizer.nesterov is ignored: there is no momentum")
     if recipe.patience is not None and recipe.patience >= recipe.epochs:
-        found.append(f"patience {recipe.patience} is ignored: there are {recipe.epochs} epochs")
+        sentences.append(f"patience {recipe.patience} is ignored: there are {recipe.epochs} epochs")
     if recipe.micro_batches == 1:
-        found += [
+        sentences += [
             f"{name} is ignored: there is one micro-batch"
             for name, value, default in (
                 ("grad_reduction", recipe.grad_reduction, "deterministic"),
@@ -117,14 +117,14 @@ def unused_settings(recipe: Recipe, network: AnyNetwork) -> tuple[str, ...]:
             )
             if value != default
         ]
-    return (*found, *_unused_by_network(recipe, network))
+    return (*sentences, *_unused_by_network(recipe, network))
 
 
 def _unused_by_network(recipe: Recipe, network: AnyNetwork) -> list[str]:
-    given = [name for name in ("dropout", "drop_path", "norm_momentum") if getattr(recipe, name) is not None]
+    changed_fields = [name for name in ("dropout", "drop_path", "norm_momentum") if getattr(recipe, name) is not None]
     if isinstance(network, CustomNetwork):
-        return [f"{name} is ignored: {network.function} decides about it" for name in given]
-    if "drop_path" in given and all(isinstance(stage.block, Separable | Conv) for stage in network.stages):
+        return [f"{name} is ignored: {network.function} sets it" for name in changed_fields]
+    if "drop_path" in changed_fields and all(isinstance(stage.block, Separable | Conv) for stage in network.stages):
         return [f"drop_path is ignored: {network.name} has no residual blocks"]
     return []
 

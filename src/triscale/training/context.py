@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionContext:
-    """How and where a job runs. Nothing here changes its result, apart from the device.
+    """How and where a job runs. Apart from the device, nothing here changes the result.
 
     Attributes:
         device: Where tensors are computed.
@@ -77,5 +77,5 @@ def limit_threads(threads: int | None) -> None:
     if threads is None:
         return
     if threads < 1:
-        raise RecipeError(f"--threads {threads} computes nothing; give 1 or more")
+        raise RecipeError(f"--threads {threads} is not a number of threads; give 1 or more")
     torch.set_num_threads(threads)

@@ -16,7 +16,7 @@ SPIKE = 8
 THRESHOLD = 8.0
 """Robust standard deviations (1.4826 x median absolute deviation) above the median of the steps before."""
 
-_FEWEST = 32
+_MIN_LOSSES = 32
 _MIN_RISE = 0.5  # nats; with nearly constant losses the deviation is tiny, and any noise would count as divergence
 
 
@@ -33,11 +33,11 @@ def diverging_since(losses: Sequence[float]) -> int | None:
         True
     """
     values = np.asarray(losses, dtype=np.float64)
-    before, spike = values[:-SPIKE], values[-SPIKE:]
-    known = before[np.isfinite(before)]
-    if len(known) < _FEWEST:
+    earlier, spike = values[:-SPIKE], values[-SPIKE:]
+    finite = earlier[np.isfinite(earlier)]
+    if len(finite) < _MIN_LOSSES:
         return None
-    bound = _bound(known)
+    bound = _bound(finite)
     # A comparison with NaN is false, so a skipped step among the last ones defers the decision.
     if not (spike > bound).all():
         return None
@@ -49,8 +49,8 @@ def diverging_since(losses: Sequence[float]) -> int | None:
     return len(values) - first
 
 
-def _bound(known: NDArray[np.float64]) -> float:
-    median = float(np.median(known))
+def _bound(losses: NDArray[np.float64]) -> float:
+    median = float(np.median(losses))
     # 1.4826 makes the median absolute deviation an estimate of the standard deviation of normal noise.
-    deviation = 1.4826 * float(np.median(np.abs(known - median)))
+    deviation = 1.4826 * float(np.median(np.abs(losses - median)))
     return median + max(THRESHOLD * deviation, _MIN_RISE)

@@ -61,13 +61,13 @@ def evaluate(
     *,
     device: torch.device,
     on_images: Callable[[int], None] = lambda count: None,
-    gather: Callable[[Batches], list[Batches]] = lambda own: [own],
+    gather: Callable[[Batches], list[Batches]] = lambda local: [local],
 ) -> EvalOutput:
     """Run a model over batches in evaluation mode and float32.
 
     Args:
         model: The classifier; it is left in the mode, training or evaluation, that it was in.
-        batches: The batches of this process; with n processes, process r has batches r, r + n, r + 2n, ...
+        batches: The batches of this process; with N processes, rank r has batches r, r + N, r + 2N, ...
         preprocessing: How images become model input.
         device: The model's device.
         on_images: Called with the number of images done so far.
@@ -75,16 +75,16 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    own: Batches = []
+    local: Batches = []
     done = 0
     for batch in batches:
         inputs = normalize(batch.images.to(device), preprocessing).contiguous(memory_format=torch.channels_last)
-        own.append((model(inputs).float().cpu().numpy(), batch.labels.numpy()))
+        local.append((model(inputs).float().cpu().numpy(), batch.labels.numpy()))
         done += len(batch.labels)
         on_images(done)
     model.train(was_training)
-    # Batches were dealt to the processes in turn; interleaving them again restores the order of the data set.
-    in_order = [batch for batches in zip_longest(*gather(own)) for batch in batches if batch is not None]
+    # Batches were distributed round-robin; interleaving them restores the order of the data set.
+    in_order = [batch for batches in zip_longest(*gather(local)) for batch in batches if batch is not None]
     return EvalOutput(
         np.concatenate([batch[0] for batch in in_order]), np.concatenate([batch[1] for batch in in_order])
     )

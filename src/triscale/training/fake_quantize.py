@@ -24,12 +24,12 @@ MIN_STEP = 1e-12
 
 
 @contextmanager
-def rounded(model: nn.Module, *, active: bool = True) -> Iterator[None]:
+def fake_quantized(model: nn.Module, *, active: bool = True) -> Iterator[None]:
     """Make the convolutions and linear layers of a model compute with fake-quantized values inside the context.
 
     Args:
         model: The model, changed in place and restored at the end.
-        active: False leaves the model as it is.
+        active: If false, the model is not changed.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)] if active else []
     for layer in layers:
@@ -73,5 +73,5 @@ def _forward(layer: nn.Conv2d | nn.Linear, values: Tensor) -> Tensor:
     if isinstance(layer, SameConv2d):
         padded = pad_same(values, layer.kernel_size[0], layer.stride[0])
         return F.conv2d(padded, weights, layer.bias, layer.stride, 0, layer.dilation, layer.groups)
-    found: Tensor = layer._conv_forward(values, weights, layer.bias)
-    return found
+    output: Tensor = layer._conv_forward(values, weights, layer.bias)
+    return output

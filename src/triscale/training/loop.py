@@ -1,4 +1,4 @@
-"""The training loop, to be read from top to bottom.
+"""The training loop.
 
 A step is a pure function of recipe, seed, step number and state: the batch depends on (seed, epoch, step), and dropout
 and stochastic depth are seeded with (seed, step, micro-batch). Checkpoints therefore hold no generator state, and a
@@ -195,7 +195,7 @@ def _train_epoch(loop: _Loop) -> bool:
         val_top1 = state.history[-1].val_top1 if state.history else None
         loop.meter.count(count, state.step, epoch + 1, val_top1, lambda: state.loss)
         if state.step % every == 0:
-            _refuse_many_skipped(state)
+            _check_skipped(state)
             if (since := diverging_since(state.recent_losses)) is not None:
                 saver.settle()
                 context.progress.note(roll_back(state, since, source, loop.checkpoints, group))
@@ -211,7 +211,7 @@ def seed_weights(seed: int) -> None:
 def _forward(model: nn.Module, recipe: Recipe, context: ExecutionContext) -> nn.Module:
     """Return the model wrapped for a training step: compiled, or with DistributedDataParallel."""
     if context.compile and recipe.quantization != "none":
-        raise RecipeError("--compile does not see what quantization int8 rounds layer by layer; leave one of them out")
+        raise RecipeError("--compile does not support quantization int8; leave one of them out")
     called: nn.Module = torch.compile(model, dynamic=False) if context.compile else model  # type: ignore[assignment]
     if context.group.size > 1 and recipe.grad_reduction == "fast":
         devices = [context.device.index or 0] if context.device.type == "cuda" else None
@@ -220,7 +220,7 @@ def _forward(model: nn.Module, recipe: Recipe, context: ExecutionContext) -> nn.
 
 
 def _agree(context: ExecutionContext, *, save: bool) -> tuple[bool, bool]:
-    """Return whether to stop and whether to save: all processes do so as soon as one of them wants to."""
+    """Return whether to stop and whether to save: all processes do so as soon as one of them has to."""
     stop, group = context.should_stop(), context.group
     if group.size > 1:
         stop, save = group.add(torch.tensor([stop, save], dtype=torch.int32, device=context.device)).tolist()
@@ -234,16 +234,16 @@ def _finish_epoch(loop: _Loop) -> Epoch:
     if recipe.norm_statistics == "reestimated":
         number = min(source.steps_per_epoch, math.ceil(REESTIMATED_IMAGES / recipe.batch))
         epoch = state.step // source.steps_per_epoch - 1
-        seen = source.train(epoch, 0) if source.whole is None else source.whole(epoch)
+        batches = source.train(epoch, 0) if source.whole is None else source.whole(epoch)
         # There are few images, so every process computes the same statistics instead of exchanging them.
-        reestimate_norms(state.average.model, islice(seen, number), task.preprocessing, context.device)
+        reestimate_norms(state.average.model, islice(batches, number), task.preprocessing, context.device)
     outcome = evaluate(
         state.average.model, source.val(), task.preprocessing, device=context.device, gather=context.group.share_objects
     )
     if not math.isfinite(outcome.loss):
         raise JobError(
-            f"after step {state.step} the network answers the held-out images with numbers that are not finite; begin "
-            f"another run with a smaller learning rate than {recipe.peak_learning_rate:g}"
+            f"after step {state.step} the logits of the validation images are not finite; start another run with a "
+            f"smaller learning rate than {recipe.peak_learning_rate:g}"
         )
     total, count, skipped_steps, _ = state.tally.tolist()
     finished = Epoch(
@@ -258,17 +258,18 @@ def _finish_epoch(loop: _Loop) -> Epoch:
         skipped_steps=int(skipped_steps),
     )
     state.history.append(finished)
-    state.tally[:3] = 0
+    state.tally[:3] = 0  # the count of consecutive skipped steps continues in the next epoch
     if state.best is None or (outcome.top1, -outcome.loss) > (state.best.val_top1, -state.best.val_loss):
         state.best = finished
     return finished
 
 
-def _refuse_many_skipped(state: State) -> None:
+def _check_skipped(state: State) -> None:
+    """Raise a JobError if too many steps in a row were skipped."""
     if state.tally[3] >= MAX_SKIPPED_IN_A_ROW:
         raise JobError(
-            f"the loss was not finite in {MAX_SKIPPED_IN_A_ROW} steps in a row up to step {state.step}; the "
-            "last checkpoint is from before them; try a smaller learning rate in another run"
+            f"the loss was not finite in {MAX_SKIPPED_IN_A_ROW} consecutive steps up to step {state.step}; the last "
+            "checkpoint is from before them; start another run with a smaller learning rate"
         )
 
 
@@ -278,7 +279,7 @@ def _manifest(task: TrainingTask, state: State, *, finished: bool = False) -> Ma
     step, skipped, rollbacks = state.step, tuple(sorted(state.skipped)), state.rollbacks
     history, best = tuple(state.history), state.best
 
-    def made(state_file: Stored, best_file: Stored | None) -> Manifest:
+    def build(state_file: Stored, best_file: Stored | None) -> Manifest:
         return Manifest(
             recipe=recipe,
             network=network,
@@ -293,4 +294,4 @@ def _manifest(task: TrainingTask, state: State, *, finished: bool = False) -> Ma
             best_file=best_file,
         )
 
-    return made
+    return build

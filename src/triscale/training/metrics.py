@@ -31,17 +31,17 @@ def measure_predictions(
     count, num_classes = logits.shape
     log_probabilities = _log_softmax(logits.astype(np.float64))
     predicted = logits.argmax(1)
-    right = predicted == labels
+    correct = predicted == labels
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(confusion, (labels, predicted), 1)
     per_class = _per_class(confusion, classes)
-    low, high = wilson(int(right.sum()), count)
-    bins = _reliability(np.exp(log_probabilities.max(1)), right)
+    low, high = wilson(int(correct.sum()), count)
+    bins = _reliability(np.exp(log_probabilities.max(1)), correct)
     present = [row.recall for row in per_class if row.count]
     return Metrics(
         part=part,
         count=count,
-        top1=float(right.mean()),
+        top1=float(correct.mean()),
         top1_low=low,
         top1_high=high,
         top5=_top(logits, labels, 5) if num_classes > 5 else None,
@@ -82,9 +82,9 @@ def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _top(logits: NDArray[np.float32], labels: NDArray[np.int64], number: int) -> float:
     """Return top-k accuracy for k = ``number``; tied logits rank in favor of the lower class index."""
-    own = logits[np.arange(len(labels)), labels][:, None]
+    of_label = logits[np.arange(len(labels)), labels][:, None]
     lower_index = np.arange(logits.shape[1])[None, :] < labels[:, None]
-    ahead = (logits > own) | ((logits == own) & lower_index)
+    ahead = (logits > of_label) | ((logits == of_label) & lower_index)
     return float((ahead.sum(1) < number).mean())
 
 
@@ -104,20 +104,20 @@ def _per_class(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> tuple[
     return tuple(rows)
 
 
-def _reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Bin, ...]:
+def _reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> tuple[Bin, ...]:
     # Bins are (low, high], as in Guo et al. 2017 (arXiv 1706.04599).
-    place = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    bin_index = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
     bins = []
     for index in range(CALIBRATION_BINS):
-        inside = place == index
-        if inside.any():
+        in_bin = bin_index == index
+        if in_bin.any():
             bins.append(
                 Bin(
                     low=index / CALIBRATION_BINS,
                     high=(index + 1) / CALIBRATION_BINS,
-                    confidence=float(confidence[inside].mean()),
-                    accuracy=float(right[inside].mean()),
-                    count=int(inside.sum()),
+                    confidence=float(confidence[in_bin].mean()),
+                    accuracy=float(correct[in_bin].mean()),
+                    count=int(in_bin.sum()),
                 )
             )
     return tuple(bins)

@@ -188,9 +188,8 @@ class Recipe(Record):
     def _check_micro_batches(self) -> Recipe:
         if self.batch < 2 * self.micro_batches and self.micro_batches > 1:
             raise ValueError(
-                f"{self.micro_batches} micro-batches of a batch of {self.batch} leave less than two images for the "
-                f"statistics of "
-                f"batch norm; use at most {max(1, self.batch // 2)} micro-batches"
+                f"{self.micro_batches} micro-batches of a batch of {self.batch} leave fewer than two images for "
+                f"batch-norm statistics; use at most {max(1, self.batch // 2)} micro-batches"
             )
         return self
 

@@ -51,6 +51,7 @@ def _checkpointed(forward: Any, *inputs: Any, **options: Any) -> Any:
 
 
 def _parts(model: nn.Module, checkpoint_level: int) -> list[nn.Module]:
+    """Return the modules to checkpoint at a level; nested ones are recomputed within the outer ones."""
     if checkpoint_level == 0:
         return []
     if isinstance(model, Classifier):

@@ -20,7 +20,7 @@ from triscale.training.distributed.group import Group
 from triscale.training.distributed.micro_batches import micro_batch_slices, micro_batches_of, tree_sum
 from triscale.training.divergence import WINDOW
 from triscale.training.evaluate import LabeledBatch
-from triscale.training.fake_quantize import rounded
+from triscale.training.fake_quantize import fake_quantized
 from triscale.training.optim import set_learning_rate
 from triscale.training.recipe import Recipe
 from triscale.training.recompute import MAX_CHECKPOINT_LEVEL, is_out_of_memory, release_memory, with_recomputation
@@ -82,23 +82,24 @@ class Stepper:
         if only_head or self.recipe.norm_statistics == "frozen":
             freeze_norms(state.model)
         set_learning_rate(state.optimizer, rate, only_head=only_head)
-        before = [buffer.clone() for buffer in state.model.buffers()]
-        loss = self._gradients(batch, count, before)
+        # A skipped step and a retried micro-batch start from the batch-norm statistics before the step.
+        saved_buffers = [buffer.clone() for buffer in state.model.buffers()]
+        loss = self._gradients(batch, count, saved_buffers)
         decay = ema_decay(self.recipe, state.step) if self.recipe.ema_decay else 0.0
-        if self.device.type == "cpu" or _begins(state):
+        if self.device.type == "cpu" or _has_first_gradient(state):
             finite = bool(_is_finite(state.model, loss))
             if finite:
                 state.optimizer.step()
                 state.average.update(decay)
             else:
-                _restore(state.model, before)
+                _restore(state.model, saved_buffers)
             _count(state, torch.tensor(finite, device=self.device), loss, count)
         else:
-            update_where_finite(state, before, loss, count, decay)
+            update_if_finite(state, saved_buffers, loss, count, decay)
         state.optimizer.zero_grad(set_to_none=True)
         state.step += 1
 
-    def _gradients(self, batch: LabeledBatch, count: int, before: list[Tensor]) -> Tensor:
+    def _gradients(self, batch: LabeledBatch, count: int, saved_buffers: list[Tensor]) -> Tensor:
         """Compute the gradients of the whole batch into ``parameter.grad``, and return the sum of its losses."""
         recipe, group, model = self.recipe, self.group, self.state.model
         mine = micro_batches_of(group.rank, group.size, recipe.micro_batches)
@@ -109,21 +110,22 @@ class Stepper:
 
         def micro_batch(number: int) -> Tensor:
             part = slice(sizes[number].start - start, sizes[number].stop - start)
-            return self._micro_batch(number, images[part], labels[part], count, before)
+            return self._micro_batch(number, images[part], labels[part], count, saved_buffers)
 
         if recipe.micro_batches == 1:
             return micro_batch(0)
         if isinstance(self.forward, DistributedDataParallel):
-            return self._fast(mine, micro_batch, sizes, count, before)
+            return self._fast(mine, micro_batch, sizes, count, saved_buffers)
         flat: dict[int, Tensor] = {}
 
         def leaf(first: int, last: int) -> Tensor | None:
             if last - first > 1:
                 return None
-            _restore(model, before)
+            _restore(model, saved_buffers)
             loss = micro_batch(first)
+            # Buffers are averaged over the images of the batch; gradients are already divided by its size.
             weight = (sizes[first].stop - sizes[first].start) / count
-            return _flattened(model, loss, weight)
+            return _flatten(model, loss, weight)
 
         # Each process sums its own branch of the tree; the branches are gathered, and every process sums the rest:
         #
@@ -131,34 +133,41 @@ class Stepper:
         #     process 0       0 + 1   |   |
         #     process 1               2 + 3
         #     all             (0 + 1) + (2 + 3)
-        own = tree_sum(mine.start, mine.stop, leaf)
-        for rank, total in enumerate(group.gather(own)):
+        branch_sum = tree_sum(mine.start, mine.stop, leaf)
+        for rank, total in enumerate(group.gather(branch_sum)):
             flat[rank * len(mine)] = total
 
         def branch(first: int, last: int) -> Tensor | None:
             return flat.get(first) if last - first == len(mine) else None
 
-        return _put_back(model, tree_sum(0, recipe.micro_batches, branch))
+        return _unflatten(model, tree_sum(0, recipe.micro_batches, branch))
 
     def _fast(
-        self, mine: range, micro_batch: Callable[[int], Tensor], sizes: list[slice], count: int, before: list[Tensor]
+        self,
+        mine: range,
+        micro_batch: Callable[[int], Tensor],
+        sizes: list[slice],
+        count: int,
+        saved_buffers: list[Tensor],
     ) -> Tensor:
         """Let DistributedDataParallel all-reduce the gradients during the backward pass of the last micro-batch."""
         model, forward = self.state.model, self.forward
         assert isinstance(forward, DistributedDataParallel)
         rest: Tensor | None = None
         for number in mine:
-            _restore(model, before)
+            _restore(model, saved_buffers)
             context: AbstractContextManager[None] = nullcontext() if number == mine[-1] else forward.no_sync()
             with context:
                 loss = micro_batch(number)
             weight = (sizes[number].stop - sizes[number].start) / count
-            part = torch.cat([*(weight * buffer.reshape(-1) for buffer in _smooth(model)), loss.float()[None]])
+            part = torch.cat([*(weight * buffer.reshape(-1) for buffer in _float_buffers(model)), loss.float()[None]])
             rest = part if rest is None else rest.add_(part)
         assert rest is not None
-        return _put_back_buffers(model, self.group.add(rest))
+        return _unflatten_buffers(model, self.group.add(rest))
 
-    def _micro_batch(self, number: int, images: Tensor, labels: Tensor, count: int, before: list[Tensor]) -> Tensor:
+    def _micro_batch(
+        self, number: int, images: Tensor, labels: Tensor, count: int, saved_buffers: list[Tensor]
+    ) -> Tensor:
         """Run forward and backward on a micro-batch; if memory runs out, retry with more activation checkpointing."""
         while True:
             try:
@@ -172,20 +181,18 @@ class Stepper:
                     raise
             self.checkpoint_level += 1
             self.state.model.zero_grad(set_to_none=True)
-            _restore(self.state.model, before)
+            _restore(self.state.model, saved_buffers)
             release_memory(self.device)
             self.on_message(
-                f"memory does not suffice for {len(labels)} images at a time; from now on parts of the network are "
-                f"computed twice (level {self.checkpoint_level} of {MAX_CHECKPOINT_LEVEL}): slower, "
-                f"with the same result"
+                f"{len(labels)} images at a time do not fit into memory; activation checkpointing is now at level "
+                f"{self.checkpoint_level} of {MAX_CHECKPOINT_LEVEL}: slower, with the same result"
             )
 
     def _no_memory(self, images: int) -> JobError:
         return JobError(
-            f"memory does not suffice for a micro-batch of {images} images even when parts of the network are computed "
-            f"twice; begin another run with more micro-batches, for instance --set "
-            f"micro_batches={2 * self.recipe.micro_batches}, which "
-            "takes the statistics of batch norm over fewer images"
+            f"a micro-batch of {images} images does not fit into memory, even with activation checkpointing; start "
+            f"another run with more micro-batches, for example --set micro_batches={2 * self.recipe.micro_batches}, "
+            "which computes batch-norm statistics over fewer images"
         )
 
     def _forward_backward(self, number: int, images: Tensor, labels: Tensor, count: int) -> Tensor:
@@ -199,23 +206,26 @@ class Stepper:
         reduced = self.device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bfloat16"
         # DistributedDataParallel averages gradients over the processes; the loss needs their sum.
         scale = self.group.size if isinstance(self.forward, DistributedDataParallel) else 1
-        with with_recomputation(model, self.checkpoint_level), rounded(model, active=recipe.quantization == "int8"):
+        with (
+            with_recomputation(model, self.checkpoint_level),
+            fake_quantized(model, active=recipe.quantization == "int8"),
+        ):
             forward = model if self.checkpoint_level and self.forward is not model and scale == 1 else self.forward
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=reduced):
                 logits = forward(inputs)
             loss = _loss(logits.float(), targets, recipe.label_smoothing)
             # Recomputation updates batch-norm statistics a second time: keep those of the forward pass.
-            seen = [buffer.clone() for buffer in model.buffers()] if self.checkpoint_level else []
+            buffers = [buffer.clone() for buffer in model.buffers()] if self.checkpoint_level else []
             torch.autograd.backward(loss * (scale / count))
-        if seen:
-            _restore(model, seen)
+        if buffers:
+            _restore(model, buffers)
         return loss.detach()
 
 
 def _loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
     """Return the summed cross-entropy of logits ``[N, classes]``, or its mean over K heads ``[K, N, classes]``."""
     if logits.ndim > 2:
-        return torch.stack([_loss(answer, targets, smoothing) for answer in logits]).mean()
+        return torch.stack([_loss(head, targets, smoothing) for head in logits]).mean()
     return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
 
 
@@ -229,19 +239,19 @@ def seed_of(seed: int, step: int, micro_batch: int) -> int:
     return int(np.random.SeedSequence((seed, step, micro_batch)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _begins(state: State) -> bool:
-    """Whether a parameter has its first gradient: the optimizer then creates state that could not be undone."""
-    begun = state.optimizer.state
-    return any(parameter.grad is not None and parameter not in begun for parameter in state.model.parameters())
+def _has_first_gradient(state: State) -> bool:
+    """Return whether a parameter has its first gradient: the optimizer then creates state that cannot be undone."""
+    known = state.optimizer.state
+    return any(parameter.grad is not None and parameter not in known for parameter in state.model.parameters())
 
 
 @torch.no_grad()
-def update_where_finite(state: State, before: list[Tensor], loss: Tensor, count: int, decay: float) -> None:
+def update_if_finite(state: State, saved_buffers: list[Tensor], loss: Tensor, count: int, decay: float) -> None:
     """Update the state if loss and gradients are finite, else undo the step, without synchronizing with the device.
 
     Args:
         state: The state, with gradients.
-        before: The model's buffers before the step.
+        saved_buffers: The model's buffers before the step.
         loss: Sum of losses of the batch.
         count: Number of images in the batch.
         decay: Decay of the moving average.
@@ -250,7 +260,7 @@ def update_where_finite(state: State, before: list[Tensor], loss: Tensor, count:
     gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
     for gradient in gradients:
         torch.where(finite, gradient, torch.zeros_like(gradient), out=gradient)
-    for buffer, old in zip(state.model.buffers(), before, strict=True):
+    for buffer, old in zip(state.model.buffers(), saved_buffers, strict=True):
         torch.where(finite, buffer, old, out=buffer)
     changed: list[Tensor] = [parameter for parameter in state.model.parameters() if parameter.grad is not None]
     changed += [value for values in state.optimizer.state.values() for value in values.values() if value is not None]
@@ -259,9 +269,9 @@ def update_where_finite(state: State, before: list[Tensor], loss: Tensor, count:
     state.optimizer.step()
     state.average.update(decay)
     # new * 1 + old * 0 is exact, and so is new * 0 + old * 1, since all values are finite.
-    kept = finite.to(torch.float32)
-    torch._foreach_mul_(changed, kept)
-    torch._foreach_mul_(unchanged, 1 - kept)
+    keep = finite.to(torch.float32)
+    torch._foreach_mul_(changed, keep)
+    torch._foreach_mul_(unchanged, 1 - keep)
     torch._foreach_add_(changed, unchanged)
     _count(state, finite, loss, count)
 
@@ -272,13 +282,14 @@ def _count(state: State, finite: Tensor, loss: Tensor, count: int) -> None:
     value = torch.where(finite, loss, torch.zeros_like(loss)).to(torch.float64)
     skipped_steps = 1 - one
     tally += torch.stack([value, one * count, skipped_steps, skipped_steps])
-    tally[3] *= skipped_steps
+    tally[3] *= skipped_steps  # skipped steps in a row: back to 0 after a finite step
     mean = torch.where(finite, loss / count, torch.full_like(loss, float("nan")))
     state.recent[state.step % WINDOW] = mean
 
 
 def _is_finite(model: nn.Module, loss: Tensor) -> Tensor:
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    # A norm is finite only if all elements are, and one stacked tensor needs one synchronization.
     norms = torch._foreach_norm(gradients)
     return torch.stack([*norms, loss.to(norms[0].dtype)]).isfinite().all()
 
@@ -289,12 +300,12 @@ def _restore(model: nn.Module, values: list[Tensor]) -> None:
         buffer.copy_(value)
 
 
-def _smooth(model: nn.Module) -> Iterator[Tensor]:
+def _float_buffers(model: nn.Module) -> Iterator[Tensor]:
     return (buffer for buffer in model.buffers() if buffer.is_floating_point())
 
 
 @torch.no_grad()
-def _flattened(model: nn.Module, loss: Tensor, weight: float) -> Tensor:
+def _flatten(model: nn.Module, loss: Tensor, weight: float) -> Tensor:
     """Move gradients, weighted buffers and the loss into one flat tensor.
 
     [ gradient 0 | gradient 1 | ... | weight * buffer 0 | weight * buffer 1 | ... | loss ]
@@ -303,23 +314,23 @@ def _flattened(model: nn.Module, loss: Tensor, weight: float) -> Tensor:
     for parameter in _trained(model):
         gradient, parameter.grad = parameter.grad, None
         parts.append((torch.zeros_like(parameter) if gradient is None else gradient).reshape(-1))
-    parts += [weight * buffer.reshape(-1) for buffer in _smooth(model)]
+    parts += [weight * buffer.reshape(-1) for buffer in _float_buffers(model)]
     return torch.cat([*parts, loss.to(parts[0].dtype)[None]])
 
 
 @torch.no_grad()
-def _put_back(model: nn.Module, flat: Tensor) -> Tensor:
-    """Copy the sum of tensors of :func:`_flattened` back into the model, and return the loss."""
+def _unflatten(model: nn.Module, flat: Tensor) -> Tensor:
+    """Copy the sum of tensors of :func:`_flatten` back into the model, and return the loss."""
     parameters = list(_trained(model))
     sizes = [parameter.numel() for parameter in parameters]
     for parameter, values in zip(parameters, torch.split(flat[: sum(sizes)], sizes), strict=True):
         parameter.grad = torch.empty_like(parameter).copy_(values.view(parameter.shape))
-    return _put_back_buffers(model, flat[sum(sizes) :])
+    return _unflatten_buffers(model, flat[sum(sizes) :])
 
 
 @torch.no_grad()
-def _put_back_buffers(model: nn.Module, flat: Tensor) -> Tensor:
-    buffers = list(_smooth(model))
+def _unflatten_buffers(model: nn.Module, flat: Tensor) -> Tensor:
+    buffers = list(_float_buffers(model))
     for buffer, values in zip(buffers, torch.split(flat[:-1], [buffer.numel() for buffer in buffers]), strict=True):
         buffer.copy_(values.view(buffer.shape))
     return flat[-1]

@@ -30,14 +30,14 @@ def levels(model: nn.Module) -> list[list[str]]:
         [['0.weight'], ['2.weight', '2.bias']]
     """
     last = classifier_name(model)
-    found: dict[str, list[str]] = {}
+    grouped: dict[str, list[str]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad or name.startswith(f"{last}."):
             continue
         level = stage_path(name) if isinstance(model, Classifier) else name.partition(".")[0]
-        found.setdefault(level, []).append(name)
+        grouped.setdefault(level, []).append(name)
     classifier = [name for name, _ in model.named_parameters() if last and name.startswith(f"{last}.")]
-    return [*found.values(), classifier]
+    return [*grouped.values(), classifier]
 
 
 def classifier_name(model: nn.Module) -> str:
@@ -78,7 +78,7 @@ def reestimate_norms(
         device: The model's device.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    before = [norm.momentum for norm in norms]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative mean instead of a moving average
@@ -86,13 +86,13 @@ def reestimate_norms(
     for batch in batches:
         images: Tensor = normalize(batch.images.to(device), preprocessing)
         model(images.contiguous(memory_format=torch.channels_last))
-    for norm, momentum in zip(norms, before, strict=True):
+    for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
 
 
 def should_stop_early(history: Sequence[Epoch], best: Epoch | None, recipe: Recipe) -> bool:
-    """Whether validation accuracy has not improved for as many epochs as the recipe's ``patience``."""
+    """Return whether validation accuracy has not improved for as many epochs as the recipe's ``patience``."""
     if recipe.patience is None or best is None or not history:
         return False
     return history[-1].epoch - best.epoch >= recipe.patience

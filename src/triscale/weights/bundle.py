@@ -89,7 +89,7 @@ def read_bundle(index: Path) -> dict[str, Values]:
         raise WeightsError(f"{path} is not the index of a TensorFlow checkpoint: its header is missing")
     shards: dict[int, Values] = {}
     read_bytes: dict[int, int] = {}
-    found: dict[str, Values] = {}
+    variables: dict[str, Values] = {}
     for name, entry in entries.items():
         if entry.kind not in _TYPES:
             continue
@@ -99,8 +99,8 @@ def read_bundle(index: Path) -> dict[str, Values]:
         read_bytes[entry.shard] = read_bytes.get(entry.shard, 0) + entry.size
         if read_bytes[entry.shard] > len(shards[entry.shard]):
             raise WeightsError(f"{path} describes more than its data file holds: it is truncated; download it again")
-        found[name] = _variable(shards[entry.shard], entry, path, name)
-    return found
+        variables[name] = _variable(shards[entry.shard], entry, path, name)
+    return variables
 
 
 def to_torch(variables: Mapping[str, Values]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -147,25 +147,27 @@ def to_torch(variables: Mapping[str, Values]) -> tuple[dict[str, Tensor], tuple[
     return state, tuple(notes)
 
 
-def _index_file(given: Path) -> Path:
-    if given.is_dir():
-        found = sorted(given.glob("*.index"))
-        if len(found) != 1:
-            raise WeightsError(f"{given} holds {len(found)} checkpoints (.index files); expected one, or give its path")
-        return found[0]
-    return given if given.suffix == ".index" else given.with_name(given.name + ".index")
+def _index_file(path: Path) -> Path:
+    if path.is_dir():
+        indexes = sorted(path.glob("*.index"))
+        if len(indexes) != 1:
+            raise WeightsError(
+                f"{path} holds {len(indexes)} checkpoints (.index files); expected one, or give its path"
+            )
+        return indexes[0]
+    return path if path.suffix == ".index" else path.with_name(path.name + ".index")
 
 
 def _shard(index: Path, number: int) -> Values:
-    found = sorted(index.parent.glob(f"{_escaped(index.stem)}.data-{number:05d}-of-*"))
-    if len(found) != 1:
+    files = sorted(index.parent.glob(f"{_escaped(index.stem)}.data-{number:05d}-of-*"))
+    if len(files) != 1:
         raise WeightsError(
-            f"{index} needs one file {index.stem}.data-{number:05d}-of-..., and there are {len(found)}; "
+            f"{index} needs one file {index.stem}.data-{number:05d}-of-..., and there are {len(files)}; "
             "put the files of the checkpoint into one folder"
         )
-    if not found[0].stat().st_size:
+    if not files[0].stat().st_size:
         return np.zeros(0, np.uint8)
-    return np.memmap(found[0], dtype=np.uint8, mode="r")
+    return np.memmap(files[0], dtype=np.uint8, mode="r")
 
 
 def _escaped(name: str) -> str:
@@ -200,8 +202,8 @@ def _pairs(path: Path) -> Iterator[tuple[str, bytes]]:
     _, at = _handle(footer, 0)
     (offset, length), _ = _handle(footer, at)
     covered = 0
-    for _, place in _block(content, offset, length, path):
-        (start, size), _ = _handle(place, 0)
+    for _, handle in _block(content, offset, length, path):
+        (start, size), _ = _handle(handle, 0)
         covered += size
         if covered > len(content):
             raise WeightsError(f"{path} was not written by TensorFlow: its blocks overlap")
@@ -230,12 +232,12 @@ def _block(content: bytes, offset: int, length: int, path: Path) -> Iterator[tup
     stop, at, key = length - 4 - 4 * restarts, 0, b""
     while at < stop:
         shared, at = _varint(block, at)
-        more, at = _varint(block, at)
+        unshared, at = _varint(block, at)
         value_length, at = _varint(block, at)
-        if shared > len(key) or at + more + value_length > stop:
+        if shared > len(key) or at + unshared + value_length > stop:
             raise WeightsError(f"{path} is damaged: an entry of its table is longer than its block")
-        key = key[:shared] + block[at : at + more]
-        at += more
+        key = key[:shared] + block[at : at + unshared]
+        at += unshared
         yield key, block[at : at + value_length]
         at += value_length
 

@@ -87,10 +87,10 @@ def _unpack(path: Path, folder: Path, size: int) -> None:
             unpacked += member.size
             if unpacked > MAX_COMPRESSION_RATIO * size + (1 << 20):
                 raise WeightsError(f"it unpacks to more than {MAX_COMPRESSION_RATIO} times its size")
-            found = _CHECKPOINT.search(member.name)
-            if found is None or not member.isfile():
+            match = _CHECKPOINT.search(member.name)
+            if match is None or not member.isfile():
                 continue
-            target = folder / f"model.{found[1]}"
+            target = folder / f"model.{match[1]}"
             content = archive.extractfile(member)
             if target.exists() or content is None:
                 raise WeightsError("it holds several checkpoints; unpack it and give one of them")
@@ -100,16 +100,16 @@ def _unpack(path: Path, folder: Path, size: int) -> None:
 
 def _status(field: str) -> int:
     """Return a memory statistic of this process in bytes."""
-    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * 1024
+    match = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert match is not None
+    return int(match[1]) * 1024
 
 
 def _refuse(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
     reason = str(error)
     if issubclass(kind, pickle.UnpicklingError):
-        found = re.search(r"(?:Unsupported|Trying to|was not) [^\n]*|global[^\n]*", reason)
-        reason = f"it holds more than tensors: {found[0] if found else reason}"[:300]
+        match = re.search(r"(?:Unsupported|Trying to|was not) [^\n]*|global[^\n]*", reason)
+        reason = f"it holds more than tensors: {match[0] if match else reason}"[:300]
     elif issubclass(kind, MemoryError) or "allocate memory" in reason:
         reason = "it needs more memory than weights of this size should"
     elif not issubclass(kind, WeightsError):
@@ -117,9 +117,9 @@ def _refuse(kind: type[BaseException], error: BaseException, _: TracebackType | 
     _answer({"refused": reason})
 
 
-def _answer(answer: dict[str, Any]) -> None:
-    answer["peak_bytes"] = _status("VmHWM") - _BEFORE
-    sys.stdout.write(json.dumps(answer) + "\n")
+def _answer(result: dict[str, Any]) -> None:
+    result["peak_bytes"] = _status("VmHWM") - _BEFORE
+    sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
 
 

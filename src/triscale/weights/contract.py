@@ -104,20 +104,20 @@ def differences(given: Network, expected: Network, *, drop_head: bool = False) -
     return list(_differences(given.model_dump(mode="json"), expected.model_dump(mode="json"), ignored))
 
 
-def _differences(given: Any, expected: Any, ignored: frozenset[str] | set[str], place: str = "") -> list[str]:
+def _differences(given: Any, expected: Any, ignored: frozenset[str] | set[str], path: str = "") -> list[str]:
     if isinstance(given, dict) and isinstance(expected, dict):
         if given.get("kind") != expected.get("kind"):
-            return [f"{place} is {given.get('kind')}, expected {expected.get('kind')}"]
-        found = []
+            return [f"{path} is {given.get('kind')}, expected {expected.get('kind')}"]
+        fields = []
         for key in expected:
             if key not in ignored:
-                found += _differences(given.get(key), expected[key], ignored, f"{place}.{key}" if place else key)
-        return found
+                fields += _differences(given.get(key), expected[key], ignored, f"{path}.{key}" if path else key)
+        return fields
     if isinstance(given, list) and isinstance(expected, list):
         if len(given) != len(expected):
-            return [f"{place} are {len(given)}, expected {len(expected)}"]
-        found = []
+            return [f"{path} are {len(given)}, expected {len(expected)}"]
+        fields = []
         for number, (one, other) in enumerate(zip(given, expected, strict=True)):
-            found += _differences(one, other, ignored, f"{place}.{number}")
-        return found
-    return [] if given == expected else [f"{place} is {given}, expected {expected}"]
+            fields += _differences(one, other, ignored, f"{path}.{number}")
+        return fields
+    return [] if given == expected else [f"{path} is {given}, expected {expected}"]

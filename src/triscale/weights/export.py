@@ -33,8 +33,8 @@ def export_state(state: Mapping[str, Tensor], network: Network, source: str, nam
         >>> next(iter(export_state(expected_state(network), network, "torchvision", "resnet18")))
         'conv1.weight'
     """
-    known, found = get_source(source)
+    source_name, tables = get_source(source)
     architecture = get_architecture(source, name)
     theirs = architecture.network.replace(classes=network.classes)
-    check_fits(WeightsContract(source=known, name=name, architecture=architecture.name, network=theirs), network)
-    return from_triscale(state, network, found.rules[architecture.family], found.versions.get(architecture.family))
+    check_fits(WeightsContract(source=source_name, name=name, architecture=architecture.name, network=theirs), network)
+    return from_triscale(state, network, tables.rules[architecture.family], tables.versions.get(architecture.family))

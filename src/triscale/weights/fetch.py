@@ -79,19 +79,19 @@ def fetch(weights: WeightsContract, *, offline: bool = False, progress: Progress
     by_hand = f"download {urls[0]} on another machine and put it at {cache_paths[urls[0]]}"
     if offline or any(os.environ.get(name, "") in ("1", "true") for name in ("TRISCALE_OFFLINE", "HF_HUB_OFFLINE")):
         raise WeightsError(f"{weights.title} is not in the cache and downloads are disabled by --offline; {by_hand}")
-    gone = []
+    unavailable = []
     for url, path in cache_paths.items():
         try:
             download(url, path, weights.sha256, progress)
             return path
         except _GoneError as error:
-            gone.append(f"{url} is not available ({error})")
+            unavailable.append(f"{url} is not available ({error})")
         except _UnreachableError as error:
             raise WeightsError(
                 f"{weights.title} is not in the cache and {urlsplit(url).hostname} cannot be reached ({error}); "
                 f"{by_hand}"
             ) from error
-    raise WeightsError(f"{weights.title} cannot be downloaded: {'; '.join(gone)}; {by_hand}")
+    raise WeightsError(f"{weights.title} cannot be downloaded: {'; '.join(unavailable)}; {by_hand}")
 
 
 def download(address: str, path: Path, sha256: str | None, progress: Progress | None = None) -> None:
@@ -110,13 +110,13 @@ def download(address: str, path: Path, sha256: str | None, progress: Progress | 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = _PartialFile(path)
-    failures, before, total = 0, part.size, None
+    failures, previous_size, total = 0, part.size, None
     while total is None or part.size < total:
         try:
             total = _resume(address, part, progress)
         except (OSError, http.client.HTTPException) as error:
-            failures = 1 if part.size > before else failures + 1
-            before = part.size
+            failures = 1 if part.size > previous_size else failures + 1
+            previous_size = part.size
             if failures >= RETRY_POLICY.attempts:
                 raise WeightsError(
                     f"{address} could not be downloaded in {failures} attempts ({summarize_error(error, 200)}); run "
@@ -149,8 +149,8 @@ class _PartialFile:
         """Return the ETag to resume with, or an empty string."""
         if not (self.size and self._tag_file.is_file()):
             return ""
-        known = json.loads(self._tag_file.read_text())
-        return str(known["tag"]) if known["address"] == address else ""
+        saved = json.loads(self._tag_file.read_text())
+        return str(saved["tag"]) if saved["address"] == address else ""
 
     def begin(self, address: str, tag: str) -> None:
         """Start from scratch with the content of this ETag."""
@@ -172,19 +172,19 @@ class _PartialFile:
 def _resume(address: str, part: _PartialFile, progress: Progress | None) -> int:
     """Download the missing bytes, and return the total size."""
     tag = part.tag(address)
-    with _open(_request(address, part, tag), part) as answer:
-        start = _start(answer.headers) if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0
+    with _open(_request(address, part, tag), part) as response:
+        start = _start(response.headers) if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
         if start != part.size or not tag:
             if start:
                 part.forget()
                 raise OSError("the server sent another range than requested")
-            part.begin(address, _strong_tag(answer.headers))
-        length = answer.headers.get("Content-Length")
+            part.begin(address, _strong_tag(response.headers))
+        length = response.headers.get("Content-Length")
         total = None if length is None else start + int(length)
         if total is not None and total > MAX_BYTES:
             raise WeightsError(f"{address} has {total} bytes; at most {MAX_BYTES} are downloaded")
         with part.path.open("ab") as file:
-            while piece := answer.read1(_CHUNK):
+            while piece := response.read1(_CHUNK):
                 file.write(piece)
                 if progress is not None:
                     progress(file.tell(), total)
@@ -301,5 +301,5 @@ def _hub_token() -> str | None:
 def _in_hub_cache(weights: WeightsContract) -> Path | None:
     """Return the file from the cache of Hugging Face's own client."""
     client = None if weights.hub is None else _hub_client()
-    found = None if client is None else client.try_to_load_from_cache(weights.hub, HUB_FILE)
-    return Path(found) if isinstance(found, str) else None
+    path = None if client is None else client.try_to_load_from_cache(weights.hub, HUB_FILE)
+    return Path(path) if isinstance(path, str) else None

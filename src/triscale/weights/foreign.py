@@ -109,9 +109,9 @@ def open_pickle(path: Path, kind: Literal["zip", "pickle"], part: str | None = N
         check_zip(path)
     with tempfile.TemporaryDirectory(prefix="triscale-") as folder:
         out = Path(folder) / "tensors.safetensors"
-        answer = _run_child(kind, path, out, part or "")
+        report = _run_child(kind, path, out, part or "")
         tensors, _ = read_tensors(out)
-    return OpenedCheckpoint(tensors, tuple(answer["notes"]), answer["peak_bytes"])
+    return OpenedCheckpoint(tensors, tuple(report["notes"]), report["peak_bytes"])
 
 
 @contextmanager

@@ -153,7 +153,7 @@ def inherit(
             exactly.
         seed: Seed of the noise.
     """
-    made = {name: value.clone() for name, value in fresh.items()}
+    state = {name: value.clone() for name, value in fresh.items()}
     random = torch.Generator().manual_seed(seed)
     maps: dict[int, Tensor] = {}
 
@@ -173,10 +173,10 @@ def inherit(
                     repetitions = torch.bincount(inputs, minlength=layer.inputs.source)[inputs].to(copied.dtype)
                     copied = copied[:, inputs] / repetitions.view(1, -1, *[1] * (copied.ndim - 2))
                 copied = _break_symmetry(copied, outputs, noise, random)
-            made[f"{layer.target}.{name}"] = copied.clone()
+            state[f"{layer.target}.{name}"] = copied.clone()
     for block in plan.identity_blocks:
-        _make_identity(block.name, block.node, made)
-    return made
+        _make_identity(block.name, block.node, state)
+    return state
 
 
 class _Planner:
@@ -320,26 +320,26 @@ def _tensors(weights: Mapping[str, Tensor], layer: str) -> Iterator[tuple[str, T
             yield name, weights[f"{layer}.{name}"]
 
 
-def _make_identity(name: str, node: tree.Node, made: dict[str, Tensor]) -> None:
+def _make_identity(name: str, node: tree.Node, state: dict[str, Tensor]) -> None:
     """Initialize a block to the identity: through its residual connection, or layer by layer."""
     match node:
         case tree.Residual():
             # The body ends in a batch norm: with scale 0 it adds nothing, but still receives gradients.
             last = _last_norm(name, node.body)
-            made[f"{last}.weight"].zero_()
-            made[f"{last}.bias"].zero_()
+            state[f"{last}.weight"].zero_()
+            state[f"{last}.bias"].zero_()
         case tree.Sequence():
             for child_name, child in node.nodes:
-                _make_identity(f"{name}.{child_name}", child, made)
+                _make_identity(f"{name}.{child_name}", child, state)
         case tree.Convolution():
-            made[f"{name}.weight"].zero_()
+            state[f"{name}.weight"].zero_()
             middle = node.kernel // 2
             each = torch.arange(node.outputs)
-            made[f"{name}.weight"][each, each % (node.inputs // node.groups), middle, middle] = 1
+            state[f"{name}.weight"][each, each % (node.inputs // node.groups), middle, middle] = 1
         case tree.Normalization():
-            made[f"{name}.weight"].fill_((1 + node.eps) ** 0.5)
+            state[f"{name}.weight"].fill_((1 + node.eps) ** 0.5)
             for value, number in (("bias", 0), ("running_mean", 0), ("running_var", 1)):
-                made[f"{name}.{value}"].fill_(number)
+                state[f"{name}.{value}"].fill_(number)
         case (
             tree.Root()
             | tree.StageNode()

@@ -213,7 +213,7 @@ def load_file(
         )
     if source == "triscale":
         raise WeightsError(f"{file} was not written by Triscale, or has lost its metadata; give the run directory")
-    _, found = get_source(source)
+    _, tables = get_source(source)
     architecture = get_architecture(source, name)
     weights = _contract(file, source, name, architecture)
     state, notes = _their_state(file, part)
@@ -221,7 +221,7 @@ def load_file(
     if network.classes != weights.network.classes:
         weights = weights.replace(network=network, classes=None, accuracy=None)
     mapped = to_triscale(
-        state, network, found.rules[architecture.family], f"{found.title}'s {architecture.name}", drop_head=drop_head
+        state, network, tables.rules[architecture.family], f"{tables.title}'s {architecture.name}", drop_head=drop_head
     )
     return LoadedWeights(weights, mapped, notes)
 
@@ -247,8 +247,8 @@ def _their_state(file: Path, part: str | None) -> tuple[dict[str, Tensor], tuple
 def _contract(file: Path, source: str, name: str, architecture: Architecture) -> WeightsContract:
     """Return the metadata of a foreign file: the published ones if the name or the SHA-256 identifies it."""
     digest = sha256_of(file) if file.is_file() and file.suffix != ".index" else None
-    known, _ = get_source(source)
-    rows = {row.name: row for row in catalog.table(known).rows if row.name.partition(".")[0] == architecture.name}
+    source_name, _ = get_source(source)
+    rows = {row.name: row for row in catalog.table(source_name).rows if row.name.partition(".")[0] == architecture.name}
     if name in rows:
         weights = catalog.published(f"{source}/{name}")
         if digest is not None and weights.sha256 is not None and not digest.startswith(weights.sha256):
@@ -262,7 +262,7 @@ def _contract(file: Path, source: str, name: str, architecture: Architecture) ->
         if digest is not None and row.sha256 is not None and digest.startswith(row.sha256):
             return catalog.published(f"{source}/{row.name}").replace(sha256=digest)
     return WeightsContract(
-        source=known, name=name, architecture=architecture.name, network=architecture.network, sha256=digest
+        source=source_name, name=name, architecture=architecture.name, network=architecture.network, sha256=digest
     )
 
 
@@ -278,9 +278,9 @@ def _load_native(file: Path, source: str | None, name: str | None, drop_head: bo
     ):
         raise WeightsError(f"{file} holds {weights.title}, not {source}/{name}; leave out source and name")
     expected = expected_state(weights.network)
-    kept = {key: tensor for key, tensor in expected.items() if not key.startswith(HEAD)}
+    without_head = {key: tensor for key, tensor in expected.items() if not key.startswith(HEAD)}
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    if shapes not in ({key: tuple(tensor.shape) for key, tensor in part.items()} for part in (expected, kept)):
+    if shapes not in ({key: tuple(tensor.shape) for key, tensor in part.items()} for part in (expected, without_head)):
         raise WeightsError(f"{file} does not hold the tensors of {weights.network.name}, the network in its metadata")
     loaded = LoadedWeights(weights, {key: tensor.to(expected[key].dtype) for key, tensor in state.items()}, ())
     if drop_head:

@@ -62,17 +62,17 @@ def to_triscale(
     missing, misshapen = [], []
     for name, expected in ours.items():
         their_name = theirs.get(name)
-        given = None if their_name is None else state.get(their_name)
+        tensor = None if their_name is None else state.get(their_name)
         if drop_head and name.startswith(HEAD):
             continue
-        if given is None and name.endswith(NUM_BATCHES_TRACKED):
-            given = torch.zeros((), dtype=torch.long)
-        if given is None:
+        if tensor is None and name.endswith(NUM_BATCHES_TRACKED):
+            tensor = torch.zeros((), dtype=torch.long)
+        if tensor is None:
             missing.append(f"{name} ({their_name or 'no rule'})")
-        elif given.shape != expected.shape:
-            misshapen.append(f"{name} ({their_name}) is {tuple(given.shape)} instead of {tuple(expected.shape)}")
+        elif tensor.shape != expected.shape:
+            misshapen.append(f"{name} ({their_name}) is {tuple(tensor.shape)} instead of {tuple(expected.shape)}")
         else:
-            mapped[name] = given.to(expected.dtype)
+            mapped[name] = tensor.to(expected.dtype)
     mistakes = (
         _list("not in the weights", missing),
         _list("not in the network", sorted(set(state) - set(theirs.values()))),
@@ -149,8 +149,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
 def _fill(template: str, numbers: Mapping[str, int]) -> str:
     """Replace ``{name}``, ``{name*factor}``, ``{name+term}`` and ``{name*factor+term}`` by numbers."""
 
-    def number(found: re.Match[str]) -> str:
-        return str(numbers[found[1]] * int(found[2] or 1) + int(found[3] or 0))
+    def number(match: re.Match[str]) -> str:
+        return str(numbers[match[1]] * int(match[2] or 1) + int(match[3] or 0))
 
     return re.sub(r"\{(\w+)(?:\*(\d+))?(?:\+(\d+))?\}", number, template)
 

@@ -51,9 +51,9 @@ def get_source(name: str) -> tuple[SourceName, WeightSource]:
     Raises:
         WeightsError: The name is unknown.
     """
-    for known, source in SOURCES.items():
-        if known == name:
-            return known, source
+    for source_name, source in SOURCES.items():
+        if source_name == name:
+            return source_name, source
     hint = nearest(name, SOURCES) or f"; the sources are {', '.join(SOURCES)}"
     raise WeightsError(f'there is no source of weights "{name}"{hint}')
 
@@ -72,16 +72,16 @@ def get_architecture(source: str, name: str) -> Architecture:
         >>> get_architecture("timm", "tf_efficientnet_b0.ns_jft_in1k").base
         'efficientnet_b0'
     """
-    _, found = get_source(source)
+    _, tables = get_source(source)
     bare = name.partition(".")[0]
     for candidate in (bare, bare.replace("_", "-")):
-        if candidate in found.architectures:
-            return found.architectures[candidate]
-    for row in found.architectures.values():
+        if candidate in tables.architectures:
+            return tables.architectures[candidate]
+    for row in tables.architectures.values():
         if row.base == bare and (row.depth, row.width, row.head) == (1.0, 1.0, None):
             return row
-    hint = nearest(bare, found.architectures) or f"; it has {', '.join(found.architectures)}"
-    raise WeightsError(f'the network "{name}" of {found.title} is unknown{hint}')
+    hint = nearest(bare, tables.architectures) or f"; it has {', '.join(tables.architectures)}"
+    raise WeightsError(f'the network "{name}" of {tables.title} is unknown{hint}')
 
 
 def network_of(source: str, name: str) -> Network:

@@ -167,10 +167,10 @@ def _digest_of_data(path: Path, start: int) -> str:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         raise ValueError("a key occurs twice")
-    return found
+    return entries
 
 
 def _check_entries(path: Path, entries: dict[str, Any], data_bytes: int) -> None:

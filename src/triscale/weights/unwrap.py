@@ -52,9 +52,9 @@ def strip_prefixes(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tupl
     """Return a state dict without the prefixes that all its names share, and notes on what was removed."""
     names = {name: tensor for name, tensor in state.items() if name != STEPS_AVERAGED}
     notes: list[str] = []
-    while names and (found := [prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in names)]):
-        names = {name.removeprefix(found[0]): tensor for name, tensor in names.items()}
-        notes.append(f'removed the prefix "{found[0]}" from all names')
+    while names and (shared := [prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in names)]):
+        names = {name.removeprefix(shared[0]): tensor for name, tensor in names.items()}
+        notes.append(f'removed the prefix "{shared[0]}" from all names')
     return names, tuple(notes)
 
 
@@ -70,16 +70,16 @@ def _search(loaded: Any) -> tuple[str, Mapping[str, Tensor]]:
     """Return the path and the state dict found under a known name."""
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"the file holds a {type(loaded).__name__}; expected a state dict, from names to tensors")
-    for known in (AVERAGED, PLAIN):
-        found = [name for name in known if name in loaded and _leads_to_state(loaded[name])]
-        if len(found) > 1:
-            raise WeightsError(f"the file holds several state dicts ({', '.join(found)}); name one as the part to use")
-        if found:
-            value = loaded[found[0]]
+    for group in (AVERAGED, PLAIN):
+        names = [name for name in group if name in loaded and _leads_to_state(loaded[name])]
+        if len(names) > 1:
+            raise WeightsError(f"the file holds several state dicts ({', '.join(names)}); name one as the part to use")
+        if names:
+            value = loaded[names[0]]
             if _is_state(value):
-                return found[0], value
+                return names[0], value
             inner, state = _search(value)
-            return f"{found[0]}.{inner}", state
+            return f"{names[0]}.{inner}", state
     shown = ", ".join(str(key)[:60] for key in list(loaded)[:MAX_SHOWN])
     others = [str(key) for key, value in loaded.items() if _is_state(value)]
     if others:

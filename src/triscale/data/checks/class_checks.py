@@ -56,27 +56,27 @@ def check_classes(layout: Layout, classes: tuple[str, ...]) -> None:
     if not any(layout.files.values()):
         raise DataError(f"there are no images in {layout.root}: its {len(classes)} class folders hold no files")
     for role, names in layout.classes.items():
-        empty = sorted(set(names) - {found.class_name for found in layout.files[role]})
+        empty = sorted(set(names) - {file.class_name for file in layout.files[role]})
         if empty:
             _refuse_empty(layout.root, role, empty)
 
 
 def _refuse_no_classes(layout: Layout, role: Role) -> None:
-    place = layout.root if role == "unsplit" else f"the {role} folder of {layout.root}"
+    location = layout.root if role == "unsplit" else f"the {role} folder of {layout.root}"
     if layout.stray:
         raise DataError(
-            f"{place} holds images but no class folders ({len(layout.stray)} images such as {layout.stray[0]}); put "
+            f"{location} holds images but no class folders ({len(layout.stray)} images such as {layout.stray[0]}); put "
             f"the images of each class into their own folder"
         )
     raise DataError(
-        f"there are no images in {place}, and no folders; put the images of each class into their own folder"
+        f"there are no images in {location}, and no folders; put the images of each class into their own folder"
     )
 
 
 def _refuse_empty(root: str, role: Role, names: Sequence[str]) -> None:
-    which = "" if role == "unsplit" else f" {role}"
+    split = "" if role == "unsplit" else f" {role}"
     raise DataError(
-        f"no{which} images of class {_first_names(names)} were found in {root}; add images, or remove the class "
+        f"no{split} images of class {_first_names(names)} were found in {root}; add images, or remove the class "
         f"everywhere"
     )
 
@@ -115,15 +115,15 @@ def check_bad(layout: Layout, bad: Sequence[BadFile], bad_of_class: Counter[str]
             )
 
 
-def check_counts(found: Scan, layout: Layout) -> None:
+def check_counts(scan: Scan, layout: Layout) -> None:
     """Check that every class still has images after bad files were left out.
 
     Raises:
         DataError: A class of a split has no readable image.
     """
-    counts = found.counts
+    counts = scan.counts
     for role in layout.files:
-        empty = [name for name in found.classes if not counts.get(role, {}).get(name)]
+        empty = [name for name in scan.classes if not counts.get(role, {}).get(name)]
         if empty:
             _refuse_empty(layout.root, role, empty)
 

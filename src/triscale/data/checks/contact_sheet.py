@@ -35,7 +35,7 @@ def contact_sheet(scan: Scan) -> bytes:
     Returns:
         The picture as a PNG.
     """
-    images = [image for found in scan.by_role.values() for image in found]
+    images = [image for in_split in scan.by_role.values() for image in in_split]
     of_class: dict[int, list[ScannedImage]] = {label: [] for label in range(len(scan.classes))}
     for image in images:
         of_class[image.label].append(image)
@@ -93,4 +93,4 @@ def _thumbnail(store: Store, path: str) -> Image.Image:
 def _evenly(items: Sequence[_Item], number: int) -> list[_Item]:
     """Return up to ``number`` evenly spaced items."""
     count = min(number, len(items))
-    return [items[place * len(items) // count] for place in range(count)]
+    return [items[index * len(items) // count] for index in range(count)]

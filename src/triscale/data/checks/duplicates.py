@@ -62,7 +62,7 @@ def find_duplicates(scan: Scan) -> Duplicates:
         scan: The dataset with the SHA-256 and the fingerprint of every image.
     """
     by_content: dict[str, list[str]] = {}
-    images = {image.path: image for found in scan.by_role.values() for image in found if image.sha256}
+    images = {image.path: image for in_split in scan.by_role.values() for image in in_split if image.sha256}
     for path in sorted(images):
         by_content.setdefault(images[path].sha256, []).append(path)
     different = [images[paths[0]] for paths in by_content.values()]

@@ -46,10 +46,10 @@ def examine(
 
     def examine_chunk(start: int) -> list[ScannedImage | BadFile]:
         chunk = files[start : start + CHUNK]
-        found = [_examine(store, file.path, limits, cache) for file in chunk]
-        fingerprints = iter(fingerprints_of([result.shrunk for result in found if isinstance(result, _Decoded)]))
+        examined = [_examine(store, file.path, limits, cache) for file in chunk]
+        fingerprints = iter(fingerprints_of([result.shrunk for result in examined if isinstance(result, _Decoded)]))
         results: list[ScannedImage | BadFile] = []
-        for file, result in zip(chunk, found, strict=True):
+        for file, result in zip(chunk, examined, strict=True):
             if isinstance(result, BadFile):
                 results.append(result)
                 continue
@@ -94,9 +94,9 @@ def _examine(store: Store, path: str, limits: ImageLimits, cache: ScanCache) -> 
         return BadFile(printable(path), "the name is not valid UTF-8")
     try:
         stamp = store.stamp(path)  # before it is read, as it may change in between
-        known = cache.find(path, stamp)
-        if known is not None:
-            return known
+        cached = cache.find(path, stamp)
+        if cached is not None:
+            return cached
         content = store.read(path, limits)
         image = decode(content, limits)
     except BadImage as error:

@@ -101,7 +101,7 @@ def find_similar(fingerprints: Fingerprints, aspects: NDArray[np.float64]) -> li
     contrast = luma.std(axis=1)
     flat = contrast < MIN_CONTRAST
     coefficients = luma @ _basis()
-    found: list[tuple[_Indices, _Indices, NDArray[np.float32]]] = []
+    chunks: list[tuple[_Indices, _Indices, NDArray[np.float32]]] = []
     for one, other in _candidates(coefficients, ~flat):
         near = (np.abs(coefficients[one] - coefficients[other]) <= _MARGIN).all(axis=1)
         near &= _same_shape(aspects[one], aspects[other])
@@ -109,11 +109,11 @@ def find_similar(fingerprints: Fingerprints, aspects: NDArray[np.float64]) -> li
         difference = np.sqrt(((luma[first] - luma[second]) ** 2).mean(axis=1))
         contrasts = np.minimum(contrast[first], contrast[second])
         near = difference <= np.minimum(MAX_POSSIBLE, MAX_POSSIBLE_CONTRAST * contrasts)
-        found.append((first[near], second[near], difference[near]))
-    if not found:
+        chunks.append((first[near], second[near], difference[near]))
+    if not chunks:
         return []
-    first, second = (np.concatenate([chunk[place] for chunk in found]) for place in (0, 1))
-    difference = np.concatenate([chunk[2] for chunk in found])
+    first, second = (np.concatenate([chunk[index] for chunk in chunks]) for index in (0, 1))
+    difference = np.concatenate([chunk[2] for chunk in chunks])
     background = _background_distance(luma, first, second)
     near = difference * MIN_SEPARATION < background
     first, second, difference, background = first[near], second[near], difference[near], background[near]
@@ -136,7 +136,7 @@ def _basis() -> NDArray[np.float32]:
     return np.stack([np.outer(waves[y], waves[x]).ravel() for y, x in _LOWEST], axis=1).astype(np.float32)
 
 
-def _candidates(coefficients: NDArray[np.float32], wanted: NDArray[np.bool_]) -> Iterator[tuple[_Indices, _Indices]]:
+def _candidates(coefficients: NDArray[np.float32], eligible: NDArray[np.bool_]) -> Iterator[tuple[_Indices, _Indices]]:
     """Yield pairs of indices, first < second, that share a cell; a pair may come more than once.
 
     Each image is put into all cells that the box of size ``_MARGIN`` around it touches, so that any two images that
@@ -147,7 +147,7 @@ def _candidates(coefficients: NDArray[np.float32], wanted: NDArray[np.bool_]) ->
     """
     low = np.floor((coefficients - _MARGIN / 2) / _WIDTH).astype(np.int64)
     high = np.floor((coefficients + _MARGIN / 2) / _WIDTH).astype(np.int64)
-    images = np.flatnonzero(wanted).astype(np.int64)
+    images = np.flatnonzero(eligible).astype(np.int64)
     cells = np.zeros(len(images), np.int64)
     for axis in range(low.shape[1]):  # 7 bits per axis hold any cell: a coefficient is at most 16 * 255
         both = np.flatnonzero(low[images, axis] != high[images, axis])
@@ -181,14 +181,14 @@ def _background_distance(luma: NDArray[np.float32], first: _Indices, second: _In
     """Return the distance from each pair to the rest of the dataset, the smaller one of its two images."""
     size = len(luma)
     sample = luma[np.arange(min(size, _SAMPLE)) * size // min(size, _SAMPLE)]
-    place = _CLOSE_IMAGES + int(_CLOSE_FRACTION * len(sample))
+    rank = _CLOSE_IMAGES + int(_CLOSE_FRACTION * len(sample))
     background = np.full(size, np.inf, np.float32)
-    if place < len(sample):
+    if rank < len(sample):
         images = np.unique(np.concatenate([first, second]))
         squares = (sample**2).sum(axis=1)
         for start in range(0, len(images), 1024):
             chunk = luma[images[start : start + 1024]]
             distances = (chunk**2).sum(axis=1)[:, None] + squares - 2 * chunk @ sample.T  # (a - b)^2 expanded
-            background[images[start : start + 1024]] = np.partition(distances, place, axis=1)[:, place]
+            background[images[start : start + 1024]] = np.partition(distances, rank, axis=1)[:, rank]
         background = np.sqrt(np.maximum(background, 0) / luma.shape[1])
     return np.minimum(background[first], background[second])

@@ -213,15 +213,15 @@ def read_bytes(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
             or is larger than ``limits.file_bytes``.
     """
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise BadImage("not a regular file")
-        if found.st_size > limits.file_bytes:
-            raise BadImage(f"{found.st_size} bytes, more than the limit of {limits.file_bytes}")
+        if status.st_size > limits.file_bytes:
+            raise BadImage(f"{status.st_size} bytes, more than the limit of {limits.file_bytes}")
         # Non-blocking, in case a pipe replaces the file between stat() and open().
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb", buffering=0) as file:
-            return file.read(found.st_size)
+            return file.read(status.st_size)
     except (OSError, ValueError) as error:
         if isinstance(error, BadImage):
             raise

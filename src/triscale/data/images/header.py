@@ -121,8 +121,8 @@ def end_of_scan(content: bytes) -> int | None:
         kind, length = struct.unpack_from(">xBH", content, position)
         position += 2 + length
         if kind == 0xDA:  # start of scan
-            found = _MARKER.search(content, position)
-            return None if found is None else found.start()
+            marker = _MARKER.search(content, position)
+            return None if marker is None else marker.start()
     return None
 
 

@@ -307,5 +307,5 @@ def _moments(mean: tuple[float, ...], std: tuple[float, ...], device: torch.devi
     """Return both as tensors on the device; cached, as each copy to a GPU would synchronize with it."""
     # Not in inference mode: autograd refuses inference tensors later.
     with torch.inference_mode(mode=False):
-        made = [torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std)]
-    return made[0], made[1]
+        tensors = [torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std)]
+    return tensors[0], tensors[1]

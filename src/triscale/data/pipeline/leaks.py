@@ -43,8 +43,8 @@ def find_leaks_between(
         "reencoded": duplicates.groups,
         "possible": tuple((pair.first, pair.second) for pair in duplicates.possible),
     }
-    for match, found in groups.items():
-        for group in found:
+    for match, of_match in groups.items():
+        for group in of_match:
             present = sorted((order.index(split_of[path]), path) for path in group if path in split_of)
             for number, path in present:
                 earliest, original = present[0]
@@ -64,12 +64,12 @@ def refuse_leaks(split: Split, leaks: tuple[Leak, ...]) -> None:
     Raises:
         DataError: There are such images; the message names the first few.
     """
-    found = certain(leaks)
-    if found:
-        are, them = ("image is a copy", "it") if len(found) == 1 else ("images are copies", "them")
+    errors = certain(leaks)
+    if errors:
+        are, them = ("image is a copy", "it") if len(errors) == 1 else ("images are copies", "them")
         raise DataError(
-            f"{len(found)} test or validation {are} of training or validation images in {split.root}: "
-            f"{describe(found)}; remove {them} from one of the splits, or accept {them} with --allow-leak"
+            f"{len(errors)} test or validation {are} of training or validation images in {split.root}: "
+            f"{describe(errors)}; remove {them} from one of the splits, or accept {them} with --allow-leak"
         )
 
 

@@ -243,9 +243,9 @@ class _Images:
 
         The content of the cache depends on the number of workers; the pixels of an image must not.
         """
-        kept = self._cache.get(index)
-        if kept is not None:
-            return LazyImage(kept)
+        cached = self._cache.get(index)
+        if cached is not None:
+            return LazyImage(cached)
         file = open_image(self._store.read(self._paths[index]))
         size = 4 * file.size[0] * file.size[1]  # Pillow keeps RGB in 4 bytes
         if size > self._room or (isinstance(self._transform, TrainTransform) and self._transform.needs_file(file)):
@@ -306,11 +306,11 @@ class _Pool:
     def _here(self, tasks: Sequence[DecodeTask]) -> Generator[Tensor]:
         for task in tasks:
             stack = torch.empty((len(task.indices), *self._shape), dtype=torch.uint8, pin_memory=self._pin)
-            for place, index in enumerate(task.indices):
+            for position, index in enumerate(task.indices):
                 image = self._images(task.epoch, index)
                 if isinstance(image, str):
                     raise DataError(image)
-                stack[place] = image
+                stack[position] = image
             yield stack
 
 

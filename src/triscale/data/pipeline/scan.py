@@ -71,28 +71,28 @@ def scan(
     classes = layout.classes["train" if "train" in layout.classes else "unsplit"]
     check_classes(layout, classes)
     labels = {name: label for label, name in enumerate(classes)}
-    jobs = [(role, found) for role in layout.files for found in layout.files[role]]
+    jobs = [(role, file) for role in layout.files for file in layout.files[role]]
     good: dict[Role, list[ScannedImage]] = {role: [] for role in layout.files}
     bad = [BadFile(printable(path), "is outside every class folder") for path in layout.stray]
     bad += [BadFile(path, reason) for path, reason in layout.unusable]
     bad_of_class: Counter[str] = Counter()
     cache = ScanCache(layout.root, limits)
-    store, files = open_store(layout.root), [found for _, found in jobs]
+    store, files = open_store(layout.root), [file for _, file in jobs]
     workers = workers or (REMOTE_WORKERS if is_url(layout.root) else None)
     if progress:
         progress(0, len(jobs))
     try:
         with closing(examine(store, files, labels, limits, cache, workers)) as results:
-            for done, ((role, found), result) in enumerate(zip(jobs, results, strict=True), start=1):
+            for done, ((role, file), result) in enumerate(zip(jobs, results, strict=True), start=1):
                 if isinstance(result, ScannedImage):
                     good[role].append(result)
                 else:
                     bad.append(result)
-                    bad_of_class[found.class_name] += 1
+                    bad_of_class[file.class_name] += 1
                 if progress and (done % CHUNK == 0 or done == len(jobs)):
                     progress(done, len(jobs))
     finally:
-        cache.save(found.path for found in files)
+        cache.save(file.path for file in files)
     check_bad(layout, bad, bad_of_class)
     found_scan = Scan(
         root=layout.root,

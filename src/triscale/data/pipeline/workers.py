@@ -159,20 +159,20 @@ class Workers:
 
     def _await(self, number: int, tasks: Sequence[DecodeTask]) -> _Result:
         """Wait for one batch, and restart workers that fail meanwhile."""
-        until = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self._timeout
         while number not in self._results:
-            left = until - time.monotonic()
+            left = deadline - time.monotonic()
             ready = wait([worker.results for worker in self._workers], max(left, 0)) if left > 0 else []
             failed = {
-                place: worker.exit_reason()
-                for place, worker in enumerate(self._workers)
+                worker_index: worker.exit_reason()
+                for worker_index, worker in enumerate(self._workers)
                 if worker.results in ready and not self._receive(worker)
             }
             if not ready:
                 failed = {number % self._number: f"did not answer for {self._timeout:g} s"}
-            for place, why in failed.items():
-                self._restart(place, why, number, tasks)
-                until = time.monotonic() + self._timeout
+            for worker_index, why in failed.items():
+                self._restart(worker_index, why, number, tasks)
+                deadline = time.monotonic() + self._timeout
         return self._results.pop(number)
 
     def _receive(self, worker: _Worker) -> bool:
@@ -185,9 +185,9 @@ class Workers:
             self._results[result.number] = result
         return True
 
-    def _restart(self, place: int, why: str, due: int, tasks: Sequence[DecodeTask]) -> None:
+    def _restart(self, worker_index: int, why: str, due: int, tasks: Sequence[DecodeTask]) -> None:
         """Restart a worker, and send it the tasks that it had not finished."""
-        worker = self._workers[place]
+        worker = self._workers[worker_index]
         worker.end()
         self._restarts += 1
         if self._restarts > MAX_RESTARTS:
@@ -195,9 +195,9 @@ class Workers:
                 f"a data worker {why}, after {MAX_RESTARTS} restarts; use fewer workers if the memory is too small"
             )
         self._on_restart(f"data worker {worker.pid} {why} and was restarted; the batches do not change")
-        self._workers[place] = self._start()
+        self._workers[worker_index] = self._start()
         for number in range(due, min(due + _PREFETCH * self._number, len(tasks))):
-            if number % self._number == place and number not in self._results:
+            if number % self._number == worker_index and number not in self._results:
                 self._send(number, tasks[number])
 
     def _start(self) -> _Worker:
@@ -206,11 +206,11 @@ class Workers:
         results, result_writer = self._context.Pipe(duplex=False)
         arguments = (self._load, request_reader, result_writer, self._images, self._indices, os.getpid())
         process = self._context.Process(target=_work, args=arguments, daemon=True)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             process.start()
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
         request_reader.close()
         result_writer.close()
         return _Worker(process, requests, results)
@@ -258,9 +258,9 @@ def _work(load: Load, requests: Connection, results: Connection, images: Tensor,
 
 
 def _decode_batch(load: Load, request: _Request, images: Tensor, indices: Tensor) -> _Result:
-    for place, index in enumerate(indices[request.slot, : request.size].tolist()):
+    for position, index in enumerate(indices[request.slot, : request.size].tolist()):
         image = load(request.epoch, index)
         if isinstance(image, str):
             return _Result(request.run, request.number, image[:_MAX_ERROR])
-        images[request.slot, place] = image
+        images[request.slot, position] = image
     return _Result(request.run, request.number)

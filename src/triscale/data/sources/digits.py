@@ -64,8 +64,8 @@ def _names(targets: np.ndarray) -> list[str]:
         members = np.flatnonzero(targets == digit).tolist()
         members.sort(key=lambda index: hashlib.sha256(str(index).encode()).digest())
         num_test = round(TEST_SHARE * len(members))
-        for place, index in enumerate(members):
-            names[index] = f"{'test' if place < num_test else 'train'}/{digit}/{index:04d}.png"
+        for position, index in enumerate(members):
+            names[index] = f"{'test' if position < num_test else 'train'}/{digit}/{index:04d}.png"
     return names
 
 
@@ -78,10 +78,10 @@ def _complete(folder: Path, names: list[str]) -> bool:
     if not folder.is_dir():
         raise DataError(f"{folder} is a file; choose a folder that does not exist or is empty")
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    found = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-    if not found and not any(folder.iterdir()):
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    if not sizes and not any(folder.iterdir()):
         return False
-    if found.keys() != set(names) or not all(found.values()):
+    if sizes.keys() != set(names) or not all(sizes.values()):
         raise DataError(
             f"{folder} holds something other than the digits; choose a folder that does not exist or is empty"
         )

@@ -70,15 +70,15 @@ class Connection:
         """
         _, root = self._system()
         try:
-            found = self._try(f"the list of {self.url}", LISTING_TIMEOUT, "find", root, detail=True, withdirs=False)
+            objects = self._try(f"the list of {self.url}", LISTING_TIMEOUT, "find", root, detail=True, withdirs=False)
         except BadImage:
-            found = {}
-        if not found:
+            objects = {}
+        if not objects:
             raise DataError(f"there is nothing at {self.url}; expected a folder of class folders or of tar shards")
         prefix = root.rstrip("/") + "/"
         return {
             path.removeprefix(prefix): RemoteObject(int(info["size"]), _tag(info))
-            for path, info in found.items()
+            for path, info in objects.items()
             if info["type"] == "file" and path.startswith(prefix) and not path.endswith("/")
         }
 
@@ -95,12 +95,12 @@ class Connection:
             DataError: Access is denied, the download failed, or the object has changed since it was listed.
         """
         _, root = self._system()
-        place, url = f"{root.rstrip('/')}/{path}", f"{self.url}/{path}"
+        object_path, url = f"{root.rstrip('/')}/{path}", f"{self.url}/{path}"
         for start in range(0, listed.size, PIECE_BYTES):
             end = min(start + PIECE_BYTES, listed.size)
-            write(self._try(url, RETRY_POLICY.timeout, "cat_file", place, start=start, end=end))
+            write(self._try(url, RETRY_POLICY.timeout, "cat_file", object_path, start=start, end=end))
         if listed.size > PIECE_BYTES:
-            info = self._try(url, RETRY_POLICY.timeout, "info", place)
+            info = self._try(url, RETRY_POLICY.timeout, "info", object_path)
             if RemoteObject(int(info["size"]), _tag(info)) != listed:
                 raise DataError(f"{url} changed while it was read; run the same command again")
 
@@ -111,16 +111,16 @@ class Connection:
             self._connected = {process: _connect(self.url)}
         return self._connected[process]
 
-    def _try(self, what: str, seconds: float, name: str, place: str, **options: Any) -> Any:
+    def _try(self, what: str, seconds: float, name: str, path: str, **options: Any) -> Any:
         """Call a method of the file system, with retries after errors that may be temporary."""
         temporary, permanent = _error_types()
-        begun = time.monotonic()
+        started = time.monotonic()
         for attempt in range(1, RETRY_POLICY.attempts + 1):
             try:
-                answer = _limited(self._system()[0], seconds, name, place, **options)
-                if name == "cat_file" and len(answer) != options["end"] - options["start"]:
-                    raise OSError(f"received {len(answer)} of {options['end'] - options['start']} bytes")
-                return answer
+                content = _limited(self._system()[0], seconds, name, path, **options)
+                if name == "cat_file" and len(content) != options["end"] - options["start"]:
+                    raise OSError(f"received {len(content)} of {options['end'] - options['start']} bytes")
+                return content
             except FileNotFoundError as error:
                 raise BadImage("no such object") from error
             except permanent as error:
@@ -131,7 +131,7 @@ class Connection:
             except temporary as error:
                 if attempt == RETRY_POLICY.attempts:
                     raise DataError(
-                        f"{what} could not be downloaded in {attempt} attempts and {time.monotonic() - begun:.0f} s "
+                        f"{what} could not be downloaded in {attempt} attempts and {time.monotonic() - started:.0f} s "
                         f"({summarize_error(error)}); check the connection and run the same command again, which keeps "
                         f"the files already downloaded"
                     ) from error
@@ -161,21 +161,21 @@ def _connect(url: str) -> tuple[Any, str]:
     return system, str(root)
 
 
-def _limited(system: Any, seconds: float, name: str, place: str, **options: Any) -> Any:
+def _limited(system: Any, seconds: float, name: str, path: str, **options: Any) -> Any:
     """Call a method with a time limit, even if the file system has none."""
     method = getattr(system, f"_{name}", None)
     if system.async_impl and inspect.iscoroutinefunction(method):
-        future = asyncio.run_coroutine_threadsafe(_within(method(place, **options), seconds), system.loop)
+        future = asyncio.run_coroutine_threadsafe(_within(method(path, **options), seconds), system.loop)
         return future.result(seconds + 5)
     pool = ThreadPoolExecutor(1, thread_name_prefix="fetch")
     try:
-        return pool.submit(getattr(system, name), place, **options).result(seconds)
+        return pool.submit(getattr(system, name), path, **options).result(seconds)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-async def _within(answer: Coroutine[Any, Any, _Answer], seconds: float) -> _Answer:
-    return await asyncio.wait_for(answer, seconds)
+async def _within(call: Coroutine[Any, Any, _Answer], seconds: float) -> _Answer:
+    return await asyncio.wait_for(call, seconds)
 
 
 def _error_types() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:

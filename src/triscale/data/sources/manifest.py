@@ -104,7 +104,7 @@ def _read_csv(file: Path) -> list[_Row]:
         with file.open(encoding="utf-8-sig", newline="") as opened:
             reader = csv.reader(opened, strict=True)
             header = next(reader, [])
-            places = _check_columns(file, header)
+            indices = _check_columns(file, header)
             for fields in reader:
                 if not fields:
                     continue
@@ -113,7 +113,7 @@ def _read_csv(file: Path) -> list[_Row]:
                         f"line {reader.line_num} of {file} has {len(fields)} fields; expected {len(header)}, as in "
                         f"the first line: {','.join(header)}"
                     )
-                values = [fields[place] if place is not None else "" for place in places]
+                values = [fields[index] if index is not None else "" for index in indices]
                 rows.append(_Row(f"line {reader.line_num}", *values))
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not valid UTF-8; save it as CSV in UTF-8") from error
@@ -137,13 +137,13 @@ def _read_parquet(file: Path) -> list[_Row]:
         columns = [table.column(name).to_pylist() for name in table.column_names]
     except (OSError, ValueError) as error:  # pyarrow's own errors are subclasses of these
         raise DataError(f"{file} is not a readable Parquet file ({error}); save it again") from error
-    places = _check_columns(file, table.column_names)
+    indices = _check_columns(file, table.column_names)
     rows: list[_Row] = []
     for number, fields in enumerate(zip(*columns, strict=True), start=1):
         values = [
-            _as_text(file, number, column, fields[place])
-            for column, place in zip(COLUMNS, places, strict=True)
-            if place is not None
+            _as_text(file, number, column, fields[index])
+            for column, index in zip(COLUMNS, indices, strict=True)
+            if index is not None
         ]
         rows.append(_Row(f"row {number}", *values, *[""] * (len(COLUMNS) - len(values))))
     return rows
@@ -155,8 +155,8 @@ def _as_text(file: Path, number: int, column: str, value: object) -> str:
     if isinstance(value, str) or (column == "label" and isinstance(value, int) and not isinstance(value, bool)):
         return str(value)
     kind = type(value).__name__
-    wanted = "text or integers" if column == "label" else "text"
-    raise DataError(f"column {column} of {file} holds a {kind}, {value!r}, in row {number}; expected {wanted}")
+    expected = "text or integers" if column == "label" else "text"
+    raise DataError(f"column {column} of {file} holds a {kind}, {value!r}, in row {number}; expected {expected}")
 
 
 def _check_columns(file: Path, header: Sequence[str]) -> tuple[int, int, int | None]:
@@ -188,10 +188,10 @@ def _normalized(root: Path, row: _Row, file: Path) -> str:
 
 
 def _check_unique(file: Path, placed: dict[str, _Row], path: str, row: _Row) -> None:
-    before = placed.setdefault(path, row)
-    if before is not row:
-        differing = f", with the labels {before.label} and {row.label}" if before.label != row.label else ""
-        raise DataError(f"{file} lists {path} twice, in {before.place} and {row.place}{differing}; keep one of them")
+    first = placed.setdefault(path, row)
+    if first is not row:
+        differing = f", with the labels {first.label} and {row.label}" if first.label != row.label else ""
+        raise DataError(f"{file} lists {path} twice, in {first.place} and {row.place}{differing}; keep one of them")
 
 
 def _label(file: Path, row: _Row) -> str:
@@ -225,17 +225,17 @@ def _check_roles(file: Path, files: dict[Role, list[FoundFile]]) -> None:
     classes = _names(files["unsplit" if "unsplit" in files else "train"])
     if len(classes) < 2:
         raise DataError(f"{file} has only one label, {classes[0]}; give at least two")
-    for role, found in files.items():
-        names = _names(found)
+    for role, in_role in files.items():
+        names = _names(in_role)
         for given, others, what in ((classes, names, "is missing from"), (names, classes, "is only in")):
-            odd = sorted(set(given) - set(others))
-            if odd:
-                more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+            unmatched = sorted(set(given) - set(others))
+            if unmatched:
+                more = f" (and {len(unmatched) - 1} more)" if len(unmatched) > 1 else ""
                 raise DataError(
-                    f"the label {odd[0]}{more} {what} the {role} rows of {file}; give train, val and test images "
+                    f"the label {unmatched[0]}{more} {what} the {role} rows of {file}; give train, val and test images "
                     f"the same labels"
                 )
 
 
-def _names(found: Iterable[FoundFile]) -> tuple[str, ...]:
-    return tuple(sorted({image.class_name for image in found}))
+def _names(files: Iterable[FoundFile]) -> tuple[str, ...]:
+    return tuple(sorted({image.class_name for image in files}))

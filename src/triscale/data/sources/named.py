@@ -51,8 +51,8 @@ class NamedDataset(Record):
 
 
 NAMED: dict[str, NamedDataset] = {
-    found.name: found
-    for found in (
+    dataset.name: dataset
+    for dataset in (
         NamedDataset(
             name="cifar10",
             title="CIFAR-10",
@@ -187,31 +187,31 @@ def find_named(images: str) -> Layout:
     Raises:
         DataError: There is no copy and none can be downloaded, or the copy is not in the layout of its authors.
     """
-    name, colon, given = images.partition(":")
-    found = NAMED[name]
+    name, colon, path = images.partition(":")
+    dataset = NAMED[name]
     if colon:
-        folder = Path(given)
+        folder = Path(path)
         if not folder.is_dir():
-            raise DataError(f"there is no folder {folder}; {images} expects a local copy of {found.title} there")
+            raise DataError(f"there is no folder {folder}; {images} expects a local copy of {dataset.title} there")
         return _READERS[name](folder.absolute())
     folder = cache_folder() / "sets" / name
     if not folder.is_dir():
-        _fetch(found, folder)
+        _fetch(dataset, folder)
     return _READERS[name](folder)
 
 
-def _fetch(found: NamedDataset, folder: Path) -> None:
-    advice = f"download it from {found.source} and give {found.name}:FOLDER, or put it into {folder}"
-    if not found.loader:
-        raise DataError(f"{found.title} cannot be downloaded automatically; {advice}")
+def _fetch(dataset: NamedDataset, folder: Path) -> None:
+    advice = f"download it from {dataset.source} and give {dataset.name}:FOLDER, or put it into {folder}"
+    if not dataset.loader:
+        raise DataError(f"{dataset.title} cannot be downloaded automatically; {advice}")
     if os.environ.get(OFFLINE) == "1":
-        raise DataError(f"there is no copy of {found.title} here, and {OFFLINE} forbids downloads; {advice}")
+        raise DataError(f"there is no copy of {dataset.title} here, and {OFFLINE} forbids downloads; {advice}")
     datasets: Any = importlib.import_module("torchvision.datasets")
     # Not atomic_directory: the name is fixed, so that the next attempt keeps the archives that are downloaded already.
-    aside = folder.with_name(f".{folder.name}.part")
-    aside.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.part")
+    temporary.mkdir(parents=True, exist_ok=True)
     try:
-        getattr(datasets, found.loader)(str(aside), download=True)
+        getattr(datasets, dataset.loader)(str(temporary), download=True)
     except (OSError, RuntimeError, ValueError) as error:
-        raise DataError(f"{found.title} cannot be downloaded ({summarize_error(error, 200)}); {advice}") from error
-    aside.replace(folder)
+        raise DataError(f"{dataset.title} cannot be downloaded ({summarize_error(error, 200)}); {advice}") from error
+    temporary.replace(folder)

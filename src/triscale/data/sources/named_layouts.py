@@ -153,29 +153,29 @@ def cifar(folder: Path, meta: str, names_key: bytes, labels_key: bytes) -> Layou
     total = hashlib.sha256()
     for path in [root / meta, *train, *test]:
         total.update(hashlib.sha256(path.read_bytes()).digest())
-    place = cache_folder() / "sets" / f"{root.name}-{total.hexdigest()[:16]}"
-    if not place.is_dir():
+    target = cache_folder() / "sets" / f"{root.name}-{total.hexdigest()[:16]}"
+    if not target.is_dir():
         names = [name.decode() for name in _unpickle(root / meta)[names_key]]
-        _write_pictures(place, names, {"train": train, "test": test}, labels_key)
-    return find_images(place)
+        _write_pictures(target, names, {"train": train, "test": test}, labels_key)
+    return find_images(target)
 
 
-def _write_pictures(place: Path, names: list[str], splits: dict[str, list[Path]], labels_key: bytes) -> None:
+def _write_pictures(target: Path, names: list[str], splits: dict[str, list[Path]], labels_key: bytes) -> None:
     try:
-        with atomic_directory(place) as aside:
+        with atomic_directory(target) as temporary:
             for split, batches in splits.items():
                 for name in names:
-                    (aside / split / name).mkdir(parents=True)
+                    (temporary / split / name).mkdir(parents=True)
                 number = 0
                 for path in batches:
                     batch = _unpickle(path)
                     pixels = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
                     for values, label in zip(pixels, batch[labels_key], strict=True):
-                        Image.fromarray(values).save(aside / split / names[label] / f"{number:05d}.png")
+                        Image.fromarray(values).save(temporary / split / names[label] / f"{number:05d}.png")
                         number += 1
     except OSError as error:
-        if not place.is_dir():  # otherwise another process was faster
-            raise DataError(f"cannot write the images to {place} ({error.strerror}); free some space there") from error
+        if not target.is_dir():  # otherwise another process was faster
+            raise DataError(f"cannot write the images to {target} ({error.strerror}); free some space there") from error
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -197,26 +197,26 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def _unpickle(path: Path) -> dict[bytes, Any]:
     try:
-        found = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        batch = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
     except (OSError, pickle.UnpicklingError, EOFError, ValueError, AttributeError, ImportError, IndexError) as error:
         raise DataError(f"{path} is not a readable CIFAR batch ({error}); download it again") from error
-    if not isinstance(found, dict):
+    if not isinstance(batch, dict):
         raise DataError(f"{path} is not a CIFAR batch; download it again")
-    return found
+    return batch
 
 
 def _below(folder: Path, marker: str) -> Path:
     """Return the folder that holds a file of the layout: the given one, or one up to two levels below it."""
-    places = [folder, *sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))]
-    for place in places:
-        if (place / marker).exists():
-            return place
+    candidates = [folder, *sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))]
+    for candidate in candidates:
+        if (candidate / marker).exists():
+            return candidate
     raise DataError(f"{folder} holds no {marker}; expected the original layout of the dataset")
 
 
 def _layout(root: Path, files: _Files) -> Layout:
     """Return the layout of listed files, and refuse missing ones."""
-    missing = [found.path for role in files for found in files[role] if not os.path.isfile(root / found.path)]  # noqa: PTH113
+    missing = [file.path for role in files for file in files[role] if not os.path.isfile(root / file.path)]  # noqa: PTH113
     if missing:
         total = sum(map(len, files.values()))
         raise DataError(
@@ -225,8 +225,8 @@ def _layout(root: Path, files: _Files) -> Layout:
         )
     return Layout(
         root=str(root),
-        classes={role: tuple(sorted({found.class_name for found in files[role]})) for role in files},
-        files={role: tuple(sorted(found)) for role, found in files.items()},
+        classes={role: tuple(sorted({file.class_name for file in files[role]})) for role in files},
+        files={role: tuple(sorted(in_role)) for role, in_role in files.items()},
         stray=(),
     )
 
@@ -242,8 +242,8 @@ def _table(path: Path) -> Iterable[dict[str, str]]:
 
 def _matlab(path: Path) -> dict[str, Any]:
     matlab: Any = importlib.import_module("scipy.io")
-    found: dict[str, Any] = _read(path, lambda: matlab.loadmat(path))
-    return found
+    variables: dict[str, Any] = _read(path, lambda: matlab.loadmat(path))
+    return variables
 
 
 def _read(path: Path, read: Callable[[], T]) -> T:

@@ -96,7 +96,7 @@ def shard_size(text: str) -> int:
 
 
 def pack(
-    found: Scan,
+    scan: Scan,
     out: Path,
     *,
     shard_bytes: int = SHARD_BYTES,
@@ -116,7 +116,7 @@ def pack(
         classes.json  index.json  index-....npy
 
     Args:
-        found: The images to pack; bad files are left out.
+        scan: The images to pack; bad files are left out.
         out: The folder to create; it must not exist or be empty, and must not be inside the images.
         shard_bytes: Maximum size of a shard; a larger sample gets its own shard.
         progress: Called with the number of images done and the total.
@@ -125,26 +125,26 @@ def pack(
         DataError: The folder is not empty, is inside the images or cannot be written, or an image has changed since the
             scan.
     """
-    check_output_folder(found.root, out)
-    store, done = open_store(found.root), 0
+    check_output_folder(scan.root, out)
+    store, done = open_store(scan.root), 0
     splits: list[PackedSplit] = []
     try:
         with _locked_folder(out) as folder:
-            for role, images in found.by_role.items():
+            for role, images in scan.by_role.items():
                 shards = 0
                 for shard in _shards(images, shard_bytes):
                     name = f"{'images' if role == 'unsplit' else role}-{shards:06d}.tar"
                     _write_shard(folder / name, store, shard, role)
                     done, shards = done + len(shard), shards + 1
-                    progress(done, found.num_images)
+                    progress(done, scan.num_images)
                 size = sum(path.stat().st_size for path in folder.glob("*.tar")) - sum(split.bytes for split in splits)
                 splits.append(PackedSplit(split=role, shards=shards, images=len(images), bytes=size))
-            names = json.dumps(found.classes, ensure_ascii=False, indent=0) + "\n"
+            names = json.dumps(scan.classes, ensure_ascii=False, indent=0) + "\n"
             write_atomic(folder / CLASS_FILES[0], names.encode())
             _write_index(folder)
     except OSError as error:
         raise DataError(f"cannot write to {out} ({error.strerror}); give another folder with --out") from error
-    return Packed(folder=str(out), classes=found.classes, splits=tuple(splits), bad=found.bad)
+    return Packed(folder=str(out), classes=scan.classes, splits=tuple(splits), bad=scan.bad)
 
 
 def check_output_folder(root: str, out: Path) -> None:
@@ -203,15 +203,15 @@ def _shards(images: Sequence[ScannedImage], shard_bytes: int) -> Iterator[list[_
 
 
 def _names(images: Sequence[ScannedImage]) -> Iterator[_Named]:
-    taken: set[str] = set()
+    used: set[str] = set()
     for image in sorted(images, key=lambda image: image.path):
         split = split_name(image.path)
         plain = not image.path.startswith("/") and ".." not in image.path.split("/")
-        if split is None or not plain or split[1].lower() not in IMAGE_SUFFIXES or split[0] in taken:
+        if split is None or not plain or split[1].lower() not in IMAGE_SUFFIXES or split[0] in used:
             digest = hashlib.sha256(image.path.encode()).hexdigest()[:20]
             folder = image.path.rpartition("/")[0] if plain else ""
             split = f"{folder}/{digest}".lstrip("/"), _SUFFIXES[image.format]
-        taken.add(split[0])
+        used.add(split[0])
         yield _Named(image, *split)
 
 
@@ -249,8 +249,8 @@ def _write_index(folder: Path) -> None:
     roles = shard_roles(folder)
 
     def state(name: str) -> FileState:
-        found = (folder / name).stat()
-        return FileState(name=name, size_bytes=found.st_size, mtime_ns=found.st_mtime_ns)
+        status = (folder / name).stat()
+        return FileState(name=name, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
 
     write_index(folder, *build_index(folder, roles, [state(name) for name in roles], state(CLASS_FILES[0])))
 

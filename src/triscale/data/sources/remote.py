@@ -121,11 +121,11 @@ class RemoteFiles:
             raise BadImage("no such object")
         if listed.size > limits.file_bytes:
             raise BadImage(f"{listed.size} bytes, more than the limit of {limits.file_bytes}")
-        kept = _kept(self._listing.url, path, listed)
-        content = _content(kept, listed.size)
+        cached = _kept(self._listing.url, path, listed)
+        content = _content(cached, listed.size)
         if content is None:
-            _fetch(self._connection, path, listed, kept)
-            content = kept.read_bytes()
+            _fetch(self._connection, path, listed, cached)
+            content = cached.read_bytes()
         return content
 
     def stamp(self, path: str) -> FileStamp:
@@ -159,11 +159,11 @@ def _list(url: str) -> Listing:
     try:
         objects = Connection(url).list()
     except DataError as error:
-        known = _known(url)
-        if known is None:
+        cached = _known(url)
+        if cached is None:
             raise
         warnings.warn(f"{error}; using the cached list of objects instead", stacklevel=2)
-        return known
+        return cached
     listing = Listing(url=url, objects=tuple((path, *objects[path]) for path in sorted(objects)))
     _keep(listing)
     return listing
@@ -209,22 +209,22 @@ def _entries(objects: Iterable[str]) -> Entries:
 
 def _mirror(url: str, objects: Mapping[str, RemoteObject]) -> Path:
     """Download shards into a cache folder whose name is a hash of their sizes and tags."""
-    wanted = {
+    selected = {
         path: listed
         for path, listed in objects.items()
         if all(map(is_visible, path.split("/"))) and (is_tar(path) or path in CLASS_FILES)
     }
-    digest = hashlib.sha256(repr(sorted(wanted.items())).encode()).hexdigest()
+    digest = hashlib.sha256(repr(sorted(selected.items())).encode()).hexdigest()
     folder, connection = _folder(url) / f"shards-{digest[:16]}", Connection(url)
 
     def fetch(path: str) -> None:
-        kept, listed = folder / path, wanted[path]
-        if not kept.is_file() or kept.stat().st_size != listed.size:
-            _fetch(connection, path, listed, kept)
+        cached, listed = folder / path, selected[path]
+        if not cached.is_file() or cached.stat().st_size != listed.size:
+            _fetch(connection, path, listed, cached)
 
     pool = ThreadPoolExecutor(_PARALLEL_SHARDS, thread_name_prefix="shards")
     try:
-        for fetched in [pool.submit(fetch, path) for path in sorted(wanted)]:
+        for fetched in [pool.submit(fetch, path) for path in sorted(selected)]:
             fetched.result()
     except BadImage as error:
         raise DataError(f"a shard in {url} cannot be downloaded ({error}); run the same command again") from error
@@ -233,10 +233,10 @@ def _mirror(url: str, objects: Mapping[str, RemoteObject]) -> Path:
     return folder
 
 
-def _fetch(connection: Connection, path: str, listed: RemoteObject, kept: Path) -> None:
+def _fetch(connection: Connection, path: str, listed: RemoteObject, cached: Path) -> None:
     """Download an object to its path in the cache; concurrent downloads of it are harmless."""
     try:
-        with atomic_file(kept) as file:
+        with atomic_file(cached) as file:
             connection.fetch(path, listed, file.write)
     except OSError as error:
         raise _unwritable(error) from error

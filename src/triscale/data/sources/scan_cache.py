@@ -99,6 +99,6 @@ class ScanCache:
             return {}
         if hashlib.sha256(content).hexdigest().encode() != digest:
             return {}
-        kept = json.loads(content)
-        rows: dict[str, list[str | int]] = kept["rows"] if kept["made_with"] == self._made_with else {}
+        cached = json.loads(content)
+        rows: dict[str, list[str | int]] = cached["rows"] if cached["made_with"] == self._made_with else {}
         return rows

@@ -105,17 +105,17 @@ def load_index(root: Path, roles: Mapping[str, Role]) -> ShardIndex:
     """
     shards = [_state(root, name) for name in roles]
     classes_file = next((_state(root, name) for name in CLASS_FILES if (root / name).is_file()), None)
-    kept = cache_folder() / "shards" / hashlib.sha256(str(root).encode(errors="surrogateescape")).hexdigest()[:32]
-    for folder in (root, kept):
+    cached = cache_folder() / "shards" / hashlib.sha256(str(root).encode(errors="surrogateescape")).hexdigest()[:32]
+    for folder in (root, cached):
         index = _read(folder)
         if index and list(index.info.shards) == shards and index.info.classes_file == classes_file:
             return index
     index, contents = build_index(root, roles, shards, classes_file)
     try:
-        write_index(kept, index, contents)
+        write_index(cached, index, contents)
     except OSError:  # no space or no permission: it is built again the next time
         return index
-    return _read(kept) or index
+    return _read(cached) or index
 
 
 def write_index(folder: Path, index: ShardIndex, contents: Iterable[bytes]) -> None:
@@ -157,28 +157,28 @@ def build_index(
     keys: dict[tuple[Role, str], str] = {}
     for number, (name, role) in enumerate(roles.items()):
         for key, group in groupby(members(root / name), key=lambda member: member.key):
-            before = keys.setdefault((role, key), name)
-            found = _sample(root / name, number, role, list(group))
-            if isinstance(found, _Sample) and (before != name or found.path in samples):
-                found = f"its key occurs twice, in {before} and {name}"
-            if isinstance(found, str):
-                unusable.append((printable(f"{name}: {key}"), printable(found)))
+            first_shard = keys.setdefault((role, key), name)
+            parsed = _sample(root / name, number, role, list(group))
+            if isinstance(parsed, _Sample) and (first_shard != name or parsed.path in samples):
+                parsed = f"its key occurs twice, in {first_shard} and {name}"
+            if isinstance(parsed, str):
+                unusable.append((printable(f"{name}: {key}"), printable(parsed)))
             else:
-                samples[found.path] = found
+                samples[parsed.path] = parsed
     if not samples and unusable:
         shown = "; ".join(f"{path}: {why}" for path, why in unusable[:3])
         raise DataError(f"no sample in the shards in {root} is usable ({shown}); expected KEY.jpg and KEY.cls")
     classes, labels = _labels(root, samples.values(), classes_file)
     listed = list(samples.values())
     hashes = [hash_path(sample.path.encode()) for sample in listed]
-    ordered = sorted(range(len(listed)), key=lambda place: (hashes[place], listed[place].path))
+    ordered = sorted(range(len(listed)), key=lambda position: (hashes[position], listed[position].path))
     rows = np.zeros(len(listed), ROW)
-    encoded = [listed[place].path.encode() for place in ordered]
+    encoded = [listed[position].path.encode() for position in ordered]
     rows["name"] = np.cumsum([len(path) for path in encoded])
     for field in ("offset", "size", "shard"):
-        rows[field] = [getattr(listed[place], field) for place in ordered]
-    rows["label"] = [labels[place] for place in ordered]
-    rows["hash"] = [hashes[place] for place in ordered]
+        rows[field] = [getattr(listed[position], field) for position in ordered]
+    rows["label"] = [labels[position] for position in ordered]
+    rows["hash"] = [hashes[position] for position in ordered]
     names = np.frombuffer(b"".join(encoded), np.uint8)
     contents = _npy(rows), _npy(names)
     info = IndexInfo(
@@ -245,33 +245,33 @@ def _label(archive: Path, by_suffix: dict[str, TarMember]) -> tuple[str, str]:
         file.seek(member.offset)
         content = file.read(member.size)
     try:
-        given: object = content.decode().strip()
+        label: object = content.decode().strip()
         if member.suffix == "json":
             table = json.loads(content)
-            given = table.get("label", table.get("cls")) if isinstance(table, dict) else None
+            label = table.get("label", table.get("cls")) if isinstance(table, dict) else None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         return "", f"{member.name} is not {'JSON' if member.suffix == 'json' else 'text'}"
-    if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
-        return "number", str(given)
-    if isinstance(given, str) and given and given.isprintable():
-        number = member.suffix == "cls" and given.isascii() and given.isdigit() and len(given) < 10
-        return ("number", given) if number else ("name", unicodedata.normalize("NFC", given))
-    return "", f"{member.name} holds {repr(given)[:60]}; expected the number or the name of a class"
+    if isinstance(label, int) and not isinstance(label, bool) and label >= 0:
+        return "number", str(label)
+    if isinstance(label, str) and label and label.isprintable():
+        number = member.suffix == "cls" and label.isascii() and label.isdigit() and len(label) < 10
+        return ("number", label) if number else ("name", unicodedata.normalize("NFC", label))
+    return "", f"{member.name} holds {repr(label)[:60]}; expected the number or the name of a class"
 
 
 def _labels(root: Path, samples: Iterable[_Sample], file: FileState | None) -> tuple[tuple[str, ...], list[int]]:
     """Return the class names and the label of every sample."""
     if file is None:
-        given = [sample.label for sample in samples]
-        numbers = sorted({label for label in given if isinstance(label, int)})
-        if all(isinstance(label, int) for label in given):
-            places = {label: place for place, label in enumerate(numbers)}
-            return tuple(map(str, numbers)), [places[int(label)] for label in given]
-        names = sorted({str(label) for label in given})
-        of_name = {name: place for place, name in enumerate(names)}
-        return tuple(names), [of_name[str(label)] for label in given]
+        labels_given = [sample.label for sample in samples]
+        numbers = sorted({label for label in labels_given if isinstance(label, int)})
+        if all(isinstance(label, int) for label in labels_given):
+            index_of = {label: index for index, label in enumerate(numbers)}
+            return tuple(map(str, numbers)), [index_of[int(label)] for label in labels_given]
+        names = sorted({str(label) for label in labels_given})
+        of_name = {name: index for index, name in enumerate(names)}
+        return tuple(names), [of_name[str(label)] for label in labels_given]
     classes = read_classes(root / file.name)
-    by_name = {name: place for place, name in enumerate(classes)}
+    by_name = {name: index for index, name in enumerate(classes)}
     labels = []
     for sample in samples:
         label = by_name.get(sample.label, -1) if isinstance(sample.label, str) else sample.label
@@ -300,18 +300,20 @@ def read_classes(file: Path) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
         raise DataError(f"{file} is not a list of class names; expected one name per class, beginning with class 0")
     composed = tuple(unicodedata.normalize("NFC", name) for name in names)
-    twice = sorted({name for name in composed if composed.count(name) > 1}) if len(set(composed)) < len(names) else []
-    if twice:
-        raise DataError(f"{file} lists the class {twice[0]} twice; expected every class once")
+    repeated = (
+        sorted({name for name in composed if composed.count(name) > 1}) if len(set(composed)) < len(names) else []
+    )
+    if repeated:
+        raise DataError(f"{file} lists the class {repeated[0]} twice; expected every class once")
     return composed
 
 
 def _state(root: Path, name: str) -> FileState:
     try:
-        found = (root / name).stat()
+        status = (root / name).stat()
     except OSError as error:
         raise DataError(f"cannot read {root / name} ({error.strerror}); make it readable") from error
-    return FileState(name=name, size_bytes=found.st_size, mtime_ns=found.st_mtime_ns)
+    return FileState(name=name, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
 def _read(folder: Path) -> ShardIndex | None:

@@ -88,24 +88,25 @@ def shard_roles(root: Path) -> dict[str, Role]:
         DataError: Only some shards have a split, or there is no training split.
     """
     folders, files = entries(root)
-    given: dict[str, Role | None] = {name: role_in_filename(name) for name in files if is_tar(name)}
+    role_of: dict[str, Role | None] = {name: role_in_filename(name) for name in files if is_tar(name)}
     for folder in folders:
         role = ROLE_FOLDERS[folder.lower()]
-        given |= {f"{folder}/{name}": role for name in entries(root / folder)[1] if is_tar(name)}
-    splits = set(given.values())
+        role_of |= {f"{folder}/{name}": role for name in entries(root / folder)[1] if is_tar(name)}
+    splits = set(role_of.values())
     if splits in ({None}, {"train"}):
-        return dict.fromkeys(sorted(given), "unsplit")
-    odd = [name for name, role in given.items() if role is None]
-    if odd:
+        return dict.fromkeys(sorted(role_of), "unsplit")
+    without_split = [name for name, role in role_of.items() if role is None]
+    if without_split:
         raise DataError(
-            f"{len(odd)} of {len(given)} shards in {root} have no split in their name ({', '.join(odd[:3])}); "
+            f"{len(without_split)} of {len(role_of)} shards in {root} have no split in their name "
+            f"({', '.join(without_split[:3])}); "
             f"expected train, val or test in the name of every shard or of none"
         )
     if "train" not in splits:
         raise DataError(
             f"{root} holds shards for {' and '.join(sorted(map(str, splits)))} but none for train; add them"
         )
-    return {name: role for wanted in _ORDER for name, role in sorted(given.items()) if role == wanted}
+    return {name: role for split in _ORDER for name, role in sorted(role_of.items()) if role == split}
 
 
 class Shards:
@@ -127,12 +128,12 @@ class Shards:
         row = self._row(path)
         if row is None:
             raise BadImage("not in the shards")
-        found = self._index.rows[row]
-        size, offset = int(found["size"]), int(found["offset"])
+        entry = self._index.rows[row]
+        size, offset = int(entry["size"]), int(entry["offset"])
         if size > limits.file_bytes:
             raise BadImage(f"{size} bytes, more than the limit of {limits.file_bytes}")
         try:
-            opened = self._opened(int(found["shard"]))  # this reference keeps other threads from closing it
+            opened = self._opened(int(entry["shard"]))  # this reference keeps other threads from closing it
             content = _read_at(opened.handle, offset, size)
         except OSError as error:
             raise BadImage(f"cannot be read ({error.strerror})") from error
@@ -145,9 +146,9 @@ class Shards:
         row = self._row(path)
         if row is None:
             return FileStamp("", 0)
-        found = self._index.rows[row]
-        shard = self._index.info.shards[found["shard"]]
-        state = f"{shard.name} {shard.size_bytes} {shard.mtime_ns} {found['offset']} {found['size']}"
+        entry = self._index.rows[row]
+        shard = self._index.info.shards[entry["shard"]]
+        state = f"{shard.name} {shard.size_bytes} {shard.mtime_ns} {entry['offset']} {entry['size']}"
         return FileStamp(state, shard.mtime_ns)
 
     def missing(self, paths: Iterable[str]) -> list[str]:
@@ -162,11 +163,11 @@ class Shards:
         return f"{path} in {self.root / shard}"
 
     def _row(self, path: str) -> int | None:
-        wanted = path.encode(errors="surrogateescape")
-        hashed = np.uint64(hash_path(wanted))
+        encoded = path.encode(errors="surrogateescape")
+        hashed = np.uint64(hash_path(encoded))
         row = int(self._hashes.searchsorted(hashed))
         while row < len(self._hashes) and self._hashes[row] == hashed:
-            if self._names[self._ends[row] : self._ends[row + 1]].tobytes() == wanted:
+            if self._names[self._ends[row] : self._ends[row + 1]].tobytes() == encoded:
                 return row
             row += 1
         return None

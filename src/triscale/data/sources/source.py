@@ -105,8 +105,8 @@ def find_images(root: Path) -> Layout:
         raise DataError(f"{root} is not a folder; {EXPECTED}")
     if not is_text(str(root.absolute())):
         raise DataError(f"the path {str(root)!a} is not valid UTF-8; rename the folder")
-    given = root.absolute()
-    root = given / skip_single_folders(lambda path: entries(given / path))
+    start = root.absolute()
+    root = start / skip_single_folders(lambda path: entries(start / path))
     roles = role_folders(str(root), lambda path: entries(root / path))
     classes: dict[Role, tuple[str, ...]] = {}
     starts: list[_Place] = []
@@ -221,15 +221,15 @@ def class_folders(root: str, parent: str, inside: Entries) -> dict[str, str]:
         DataError: A name is not valid UTF-8, or two names differ only in their Unicode form.
     """
     named: dict[str, str] = {}
-    place = f"{root}/{parent}".rstrip("/")
+    location = f"{root}/{parent}".rstrip("/")
     for name in inside(parent)[0]:
         composed = unicodedata.normalize("NFC", name)
         if not is_text(name):
-            raise DataError(f"the name of the class folder {name!a} in {place} is not valid UTF-8; rename it")
+            raise DataError(f"the name of the class folder {name!a} in {location} is not valid UTF-8; rename it")
         if composed in named:
             other = named[composed].rpartition("/")[2]
             raise DataError(
-                f"the class folders {other!a} and {name!a} in {place} have the same name, spelled with different "
+                f"the class folders {other!a} and {name!a} in {location} have the same name, spelled with different "
                 f"Unicode characters; rename or merge them"
             )
         named[composed] = join(parent, name)
@@ -238,15 +238,15 @@ def class_folders(root: str, parent: str, inside: Entries) -> dict[str, str]:
 
 def _walk(root: Path, starts: list[_Place], above: set[str]) -> Iterator[_Place]:
     """Yield every file below the class folders; real folders first, so that a link never claims their files."""
-    seen = {_identity(root / path) for path in above}
+    visited = {_identity(root / path) for path in above}
     real = deque(start for start in starts if not (root / start.path).is_symlink())
     links = deque(start for start in starts if (root / start.path).is_symlink())
     while real or links:
         role, class_name, parent = (real or links).popleft()
         identity = _identity(root / parent)
-        if identity in seen:
+        if identity in visited:
             continue
-        seen.add(identity)
+        visited.add(identity)
         folders, files = entries(root / parent)
         for name in folders:
             below = _Place(role, class_name, f"{parent}/{name}")
@@ -256,8 +256,8 @@ def _walk(root: Path, starts: list[_Place], above: set[str]) -> Iterator[_Place]
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def is_text(name: str) -> bool:

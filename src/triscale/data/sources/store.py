@@ -64,11 +64,11 @@ class Folder:
     def stamp(self, path: str) -> FileStamp:
         """Return size, times and inode of a file; see :class:`Store`."""
         try:
-            found = os.stat(os.path.join(self.root, path))  # noqa: PTH116, PTH118 - faster than pathlib
+            status = os.stat(os.path.join(self.root, path))  # noqa: PTH116, PTH118 - faster than pathlib
         except (OSError, ValueError):
             return FileStamp("", 0)  # reading it reports the reason
-        state = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
-        return FileStamp(state, max(found.st_mtime_ns, found.st_ctime_ns))
+        state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+        return FileStamp(state, max(status.st_mtime_ns, status.st_ctime_ns))
 
     def missing(self, paths: Iterable[str]) -> list[str]:
         """Return the paths that are not files."""

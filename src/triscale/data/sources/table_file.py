@@ -68,8 +68,8 @@ def open_table(file: Path) -> ImageTable:
     """
     arrow = _module("pyarrow", file)
     try:
-        found = file.stat()
-        state = f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
+        status = file.stat()
+        state = f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
         mapped = _converted(arrow, file, state) if file.suffix.lower() == ".parquet" else file
         with mapped.open("rb") as opened:
             opened.seek(-len(_END), os.SEEK_END)
@@ -90,7 +90,7 @@ def open_table(file: Path) -> ImageTable:
         ends=list(accumulate(map(len, images.chunks))),
         names_files=any(chunk.field("bytes").null_count for chunk in images.chunks),
         state=state,
-        changed_ns=max(found.st_mtime_ns, found.st_ctime_ns),
+        changed_ns=max(status.st_mtime_ns, status.st_ctime_ns),
         table=table,
     )
 
@@ -124,14 +124,16 @@ def _columns(arrow: Any, file: Path, schema: Any) -> TableColumns:
     return TableColumns(image, label, tuple(map(str, names)) if isinstance(names, list) else None)
 
 
-def _choose_column(file: Path, schema: Any, found: list[str], usual: str, what: str) -> str:
-    if len(found) == 1:
-        return found[0]
-    if usual in found:
-        return usual
-    columns = ", ".join(found or schema.names)
-    if found:
-        raise DataError(f"{file} has {len(found)} columns {what} ({columns}); keep one, or name one of them {usual}")
+def _choose_column(file: Path, schema: Any, candidates: list[str], default: str, what: str) -> str:
+    if len(candidates) == 1:
+        return candidates[0]
+    if default in candidates:
+        return default
+    columns = ", ".join(candidates or schema.names)
+    if candidates:
+        raise DataError(
+            f"{file} has {len(candidates)} columns {what} ({columns}); keep one, or name one of them {default}"
+        )
     raise DataError(f"{file} has no column {what}; its columns are {columns}")
 
 
@@ -148,7 +150,7 @@ def _features(schema: Any) -> dict[str, dict[str, Any]]:
 def _is_image(arrow: Any, kind: Any) -> bool:
     if not arrow.types.is_struct(kind):
         return False
-    fields = {kind.field(place).name: kind.field(place).type for place in range(kind.num_fields)}
+    fields = {kind.field(index).name: kind.field(index).type for index in range(kind.num_fields)}
     binary = fields.get("bytes")
     return set(fields) == {"bytes", "path"} and (arrow.types.is_binary(binary) or arrow.types.is_large_binary(binary))
 
@@ -156,23 +158,23 @@ def _is_image(arrow: Any, kind: Any) -> bool:
 def _converted(arrow: Any, file: Path, state: str) -> Path:
     """Return the Arrow file of a Parquet file, written atomically if it does not exist yet."""
     digest = hashlib.sha256(f"{file.absolute()} {state}".encode(errors="surrogateescape")).hexdigest()
-    kept = cache_folder() / "tables" / f"{digest[:32]}.arrow"
-    if kept.is_file():
-        return kept
+    cached = cache_folder() / "tables" / f"{digest[:32]}.arrow"
+    if cached.is_file():
+        return cached
     source = _module("pyarrow.parquet", file).ParquetFile(file)
     columns = _columns(arrow, file, source.schema_arrow)
-    wanted = [columns.image, columns.label]
-    schema = arrow.schema([source.schema_arrow.field(name) for name in wanted], source.schema_arrow.metadata)
+    names = [columns.image, columns.label]
+    schema = arrow.schema([source.schema_arrow.field(name) for name in names], source.schema_arrow.metadata)
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        cached.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
             f"cannot write to the cache in {cache_folder()} ({error.strerror}); give another folder in TRISCALE_CACHE"
         ) from error
-    with atomic_file(kept) as opened, importlib.import_module("pyarrow.ipc").new_stream(opened, schema) as writer:
-        for batch in source.iter_batches(batch_size=256, columns=wanted):
-            writer.write_batch(batch.select(wanted))
-    return kept
+    with atomic_file(cached) as opened, importlib.import_module("pyarrow.ipc").new_stream(opened, schema) as writer:
+        for batch in source.iter_batches(batch_size=256, columns=names):
+            writer.write_batch(batch.select(names))
+    return cached
 
 
 def _module(name: str, file: Path) -> Any:

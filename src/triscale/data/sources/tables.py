@@ -62,30 +62,32 @@ def find_tables(root: Path) -> Layout:
     root = root.absolute()
     files: dict[Role, list[FoundFile]] = {}
     unusable: list[tuple[str, str]] = []
-    given: dict[str, list[Any]] = {}
+    labels_of: dict[str, list[Any]] = {}
     named: dict[str, tuple[str, ...] | None] = {}
     roles = table_roles(root)
     for name in roles:
         table = open_table(root / name)
-        given[name], named[name] = table.labels(), table.columns.classes
+        labels_of[name], named[name] = table.labels(), table.columns.classes
     if len(set(named.values())) > 1:
-        odd = next(name for name, names in named.items() if names != next(iter(named.values())))
-        raise DataError(f"the classes of {next(iter(named))} and {odd} in {root} differ; save them with the same names")
+        other = next(name for name, names in named.items() if names != next(iter(named.values())))
+        raise DataError(
+            f"the classes of {next(iter(named))} and {other} in {root} differ; save them with the same names"
+        )
     names = next(iter(named.values()))
     for name, role in roles.items():
-        found = files.setdefault(role, [])
-        for row, label in enumerate(given[name]):
+        in_role = files.setdefault(role, [])
+        for row, label in enumerate(labels_of[name]):
             path = f"{name}#{row}"
             class_name = _class_of(label, names)
             if class_name is None:
                 unusable.append((path, "it has no label" if label in (None, -1) else f"its label is {label!r}"))
             else:
-                found.append(FoundFile(path, class_name))
-    present = {role: {one.class_name for one in found} | set(names or ()) for role, found in files.items()}
-    every = names or tuple(sorted(set().union(*present.values()), key=_by_number))
+                in_role.append(FoundFile(path, class_name))
+    present = {role: {one.class_name for one in in_role} | set(names or ()) for role, in_role in files.items()}
+    all_names = names or tuple(sorted(set().union(*present.values()), key=_by_number))
     return Layout(
         root=str(root),
-        classes={role: tuple(name for name in every if name in present[role]) for role in files},
+        classes={role: tuple(name for name in all_names if name in present[role]) for role in files},
         files={role: tuple(sorted(files[role])) for role in _ORDER if role in files},
         stray=(),
         unusable=tuple(unusable),
@@ -100,10 +102,10 @@ def table_roles(root: Path) -> dict[str, Role]:
     """
     if (root / "dataset_dict.json").is_file():
         splits = sorted(path.name for path in root.iterdir() if path.is_dir() and is_visible(path.name))
-        odd = [split for split in splits if split.lower() not in ROLE_FOLDERS]
-        if odd:
+        unknown = [split for split in splits if split.lower() not in ROLE_FOLDERS]
+        if unknown:
             raise DataError(
-                f"{root} has a split {odd[0]}; expected train, val (or validation) and test: rename or remove it"
+                f"{root} has a split {unknown[0]}; expected train, val (or validation) and test: rename or remove it"
             )
         files: dict[str, Role | None] = {
             f"{split}/{name}": ROLE_FOLDERS[split.lower()] for split in splits for name in _saved(root / split)
@@ -115,16 +117,16 @@ def table_roles(root: Path) -> dict[str, Role]:
         if (root / "data").is_dir():
             names += [f"data/{name}" for name in entries(root / "data")[1] if _is_parquet(name)]
         files = {name: role_in_filename(Path(name).name) for name in names}
-    found = set(files.values())
-    if found in ({None}, {"train"}):
+    given_roles = set(files.values())
+    if given_roles in ({None}, {"train"}):
         return dict.fromkeys(files, "unsplit")
-    if None in found or "train" not in found:
+    if None in given_roles or "train" not in given_roles:
         shown = ", ".join(name for name, role in files.items() if role != "train")
         raise DataError(
             f"expected train, and val or test, in the names of the files in {root}, or no split in any; given "
             f"{shown[:200]}"
         )
-    return {name: role for wanted in _ORDER for name, role in files.items() if role == wanted}
+    return {name: role for role_in_order in _ORDER for name, role in files.items() if role == role_in_order}
 
 
 class ImageTables:
@@ -144,10 +146,10 @@ class ImageTables:
             raise BadImage("no such row")
         chunk = bisect_right(table.ends, row)
         images = table.images.chunk(chunk)
-        place = row - (table.ends[chunk - 1] if chunk else 0)
-        if not images[place].is_valid:
+        index = row - (table.ends[chunk - 1] if chunk else 0)
+        if not images[index].is_valid:
             raise BadImage("the row has no image")
-        content, file = images.field("bytes")[place], images.field("path")[place].as_py()
+        content, file = images.field("bytes")[index], images.field("path")[index].as_py()
         if not content.is_valid:
             if not file:
                 raise BadImage("the row has no image")

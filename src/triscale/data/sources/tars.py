@@ -55,8 +55,8 @@ def members(archive: Path) -> Iterator[TarMember]:
                 for info in opened:
                     if info.offset_data + info.size > size:
                         raise DataError(_damaged(archive, f"it is truncated within {info.name!a}"))
-                    if found := _member(info):
-                        yield found
+                    if member := _member(info):
+                        yield member
                 end = opened.offset
             _check_end(archive, file, end)
     except (tarfile.TarError, ValueError, EOFError, MemoryError) as error:

@@ -54,7 +54,7 @@ class Engine:
 
     @property
     def installed(self) -> bool:
-        """Whether its files can be written here."""
+        """Whether its files can be written on this machine."""
         return importlib.util.find_spec(self.converter) is not None
 
     @property
@@ -82,7 +82,7 @@ class Engine:
         if opener is None:
             able = [engine.name for engine in ENGINES.values() if precision in engine.precisions]
             raise UserError(
-                f"{self.title} computes in {' or '.join(self.precisions)} here; {precision} is for {', '.join(able)}"
+                f"{self.title} computes in {' or '.join(self.precisions)}; {precision} is for {', '.join(able)}"
             )
         return opener(file, threads)
 
@@ -169,20 +169,20 @@ def engine_of(file: Path) -> Engine:
     """Return the engine of a file by its suffix.
 
     Raises:
-        UserError: No engine has such files.
+        UserError: No engine has files with this suffix.
     """
     for engine in ENGINES.values():
         if file.suffix == engine.suffix:
             return engine
-    known = ", ".join(f"{engine.suffix} ({engine.title})" for engine in ENGINES.values())
-    raise UserError(f"{file} is for no engine that is known here, by its name's ending; these are: {known}")
+    suffixes = ", ".join(f"{engine.suffix} ({engine.title})" for engine in ENGINES.values())
+    raise UserError(f"{file} has a suffix of no engine; the suffixes are {suffixes}")
 
 
 def open_file(file: Path, threads: int = 0) -> Session:
     """Open an exported file in its engine.
 
     Raises:
-        UserError: No engine has such files, or it is not installed.
+        UserError: No engine has files with this suffix, or it is not installed.
         RecordError: The engine cannot read it.
     """
     return engine_of(file).open(file, threads)

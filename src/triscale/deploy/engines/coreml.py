@@ -1,4 +1,4 @@
-"""Core ML packages for Apple's devices; they are written anywhere and run on macOS alone."""
+"""Core ML packages for Apple devices: written on any system, run on macOS only."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class CoreMlSession:
     """A Core ML package, one image at a time.
 
     Raises:
-        RecordError: It is no Core ML package.
-        ExportError: This is not macOS.
-        UserError: Core ML's tools are not installed.
+        RecordError: The file is not a Core ML package.
+        ExportError: The system is not macOS.
+        UserError: coremltools is not installed.
     """
 
     def __init__(self, file: Path, threads: int = 0) -> None:  # noqa: ARG002 - Core ML chooses its threads
@@ -46,34 +46,34 @@ class CoreMlSession:
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return logits for images ``[N, 3, H, W]``."""
-        found = [next(iter(self._model.predict({self._input: image[None]}).values())) for image in images]
-        return np.concatenate(found)
+        logits = [next(iter(self._model.predict({self._input: image[None]}).values())) for image in images]
+        return np.concatenate(logits)
 
 
 def runs_here() -> bool:
-    """Whether this machine can run Core ML."""
+    """Return whether this machine can run Core ML."""
     return sys.platform == "darwin"
 
 
 def write(subject: Exportable, file: Path) -> None:
-    """Write a model as a Core ML package for one image in float32, with its contract inside; nothing is checked.
+    """Write a model as a Core ML package for one image in float32, with its contract inside; the file is not checked.
 
     Raises:
-        ExportError: An operation of it cannot be converted.
-        UserError: Core ML's tools are not installed.
+        ExportError: An operation of the model cannot be converted.
+        UserError: coremltools is not installed.
     """
     tools = _load()
     with converting("Core ML's tools cannot convert the model"):
         program = torch.export.export(subject.model, (torch.zeros(1, 3, subject.side, subject.side),), strict=False)
-        made = tools.convert(
+        package = tools.convert(
             program.run_decompositions({}),
             convert_to="mlprogram",
             minimum_deployment_target=tools.target.iOS16,
             compute_precision=tools.precision.FLOAT32,
             outputs=[tools.TensorType(name=_LOGITS)],
         )
-        made.user_defined_metadata[CONTRACT_KEY] = subject.contract.to_json()
-        made.save(str(file))
+        package.user_defined_metadata[CONTRACT_KEY] = subject.contract.to_json()
+        package.save(str(file))
 
 
 def _load() -> Any:

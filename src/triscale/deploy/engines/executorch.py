@@ -1,4 +1,4 @@
-"""ExecuTorch programs for phones and boards, computed by XNNPACK on the CPU."""
+"""ExecuTorch programs for phones and single-board computers, run by XNNPACK on the CPU."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from triscale.deploy.exportable import Exportable
 from triscale.errors import RecordError
 
 MAX_BATCH = 8
-"""Images in a call: memory for them is planned when the program is made, and phones give one. Lowering refuses more
-than 15."""
+"""Maximum batch size: memory is planned when the program is lowered, and phones pass one image. Lowering fails above
+15."""
 _SIDE = "triscale_side"
 _XNNPACK = "executorch.backends.xnnpack.partition.xnnpack_partitioner"
 
@@ -26,7 +26,7 @@ class ExecuTorchSession:
     """An ExecuTorch program on the CPU.
 
     Raises:
-        RecordError: ExecuTorch cannot read it.
+        RecordError: ExecuTorch cannot read the file.
         UserError: ExecuTorch is not installed.
     """
 
@@ -46,23 +46,23 @@ class ExecuTorchSession:
         self._first = True
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return logits for images ``[N, 3, H, W]``; 8 at a time are computed together."""
+        """Return logits for images ``[N, 3, H, W]``, in batches of up to 8."""
         parts = np.split(images, range(MAX_BATCH, len(images), MAX_BATCH))
         return np.concatenate([self._part(part) for part in parts])
 
     def _part(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = self._forward.execute([torch.from_numpy(np.ascontiguousarray(images))])[0].numpy()
-        return found.copy()
+        logits: NDArray[np.float32] = self._forward.execute([torch.from_numpy(np.ascontiguousarray(images))])[0].numpy()
+        return logits.copy()  # the program owns the memory and reuses it in the next call
 
     def _constant(self, name: str) -> Any:
         return self._program.load_method(name).execute([])[0]
 
 
 def write(subject: Exportable, file: Path) -> None:
-    """Write a model as an ExecuTorch program with its contract inside; nothing is checked.
+    """Write a model as an ExecuTorch program with its contract inside; the file is not checked.
 
     Raises:
-        ExportError: An operation of it cannot be converted.
+        ExportError: An operation of the model cannot be converted.
         UserError: ExecuTorch is not installed.
     """
     _load(_XNNPACK)
@@ -73,7 +73,7 @@ def program_of(model: torch.nn.Module, side: int) -> torch.export.ExportedProgra
     """Return a model as a program for batches of up to 8 images.
 
     Raises:
-        ExportError: Torch cannot export it.
+        ExportError: torch cannot export the model.
     """
     example = torch.zeros(2, 3, side, side)
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
@@ -85,7 +85,7 @@ def save(program: torch.export.ExportedProgram, subject: Exportable, file: Path)
     """Lower a program to XNNPACK and write it.
 
     Raises:
-        ExportError: An operation of it cannot be converted.
+        ExportError: An operation of the model cannot be converted.
     """
     exir, xnnpack = _load("executorch.exir"), _load(_XNNPACK)
     constants = {CONTRACT_KEY: subject.contract.to_json(), _SIDE: subject.side}

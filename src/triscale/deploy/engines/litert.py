@@ -1,8 +1,8 @@
 """LiteRT (TensorFlow Lite) files for phones and microcontrollers.
 
-The converter needs an older torch than Triscale's own and lives in an environment of its own (``examples/litert.sh``);
-the interpreter runs anywhere. The contract lies in a zip archive at the end of the file, where TensorFlow Lite keeps
-what is associated with a model.
+The converter needs an older torch than Triscale and is installed in a separate environment (``examples/litert.sh``);
+the interpreter needs none. The contract is in a zip archive at the end of the file, where TensorFlow Lite stores
+associated files.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class LiteRtSession:
     """A LiteRT file on the CPU, one image at a time.
 
     Raises:
-        RecordError: LiteRT cannot read it.
+        RecordError: LiteRT cannot read the file.
         UserError: LiteRT is not installed.
     """
 
@@ -53,16 +53,15 @@ class LiteRtSession:
     def _one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         self._interpreter.set_tensor(self._input["index"], np.ascontiguousarray(image))
         self._interpreter.invoke()
-        found: NDArray[np.float32] = self._interpreter.get_tensor(self._output["index"])
-        return found
+        logits: NDArray[np.float32] = self._interpreter.get_tensor(self._output["index"])
+        return logits
 
 
 def write(subject: Exportable, file: Path) -> None:
-    """Write a model as a LiteRT file for one image, with its contract inside; nothing is checked.
+    """Write a model as a LiteRT file for one image, with its contract inside; the file is not checked.
 
     Raises:
-        ExportError: An operation of it cannot be converted.
-        UserError: LiteRT's converter is not installed.
+        ExportError: An operation of the model cannot be converted, or LiteRT's converter is not installed.
     """
     converter: Any = _converter()
     example = (torch.zeros(1, 3, subject.side, subject.side),)
@@ -78,8 +77,8 @@ def _converter() -> Any:
             return importlib.import_module("litert_torch")
     except ImportError:
         raise ExportError(
-            "LiteRT's converter is not installed: it needs an environment of its own, with an older torch; "
-            "examples/litert.sh makes one and exports a run in it"
+            "LiteRT's converter is not installed: it needs a separate environment with an older torch; "
+            "examples/litert.sh creates it and exports a run in it"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""ONNX files, in ONNX Runtime."""
+"""ONNX files: export, and inference with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from triscale.errors import RecordError
 
 
 class OnnxSession:
-    """An ONNX file in ONNX Runtime on the CPU, of whatever origin; its first input are images.
+    """An ONNX file of any origin, in ONNX Runtime on the CPU; its first input is the images.
 
     Raises:
-        RecordError: ONNX Runtime cannot read it.
+        RecordError: ONNX Runtime cannot read the file.
     """
 
     def __init__(self, file: Path, threads: int = 0) -> None:
@@ -46,24 +46,24 @@ class OnnxSession:
 
     def outputs(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Return all outputs for images ``[N, 3, H, W]``."""
-        found: list[NDArray[np.float32]] = self._session.run(None, {self._input.name: images})
-        return found
+        outputs: list[NDArray[np.float32]] = self._session.run(None, {self._input.name: images})
+        return outputs
 
 
 def write(subject: Exportable, file: Path) -> None:
-    """Write a model as ONNX, for batches of any size, with its contract; nothing is checked.
+    """Write a model as ONNX, for any batch size, with its contract; the file is not checked.
 
     Raises:
-        ExportError: An operation of it cannot be converted.
+        ExportError: An operation of the model cannot be converted.
     """
     onnx.save(with_contract(to_onnx(subject), subject.contract.to_json()), file)
 
 
 def to_onnx(subject: Exportable) -> onnx.ModelProto:
-    """Return a model as an ONNX graph: from its Network's operation tree, or traced where it has none.
+    """Return a model as an ONNX graph: written from its Network's operation tree, or traced if it is a custom model.
 
     Raises:
-        ExportError: An operation of it cannot be converted.
+        ExportError: An operation of the model cannot be converted.
     """
     if subject.network is not None:
         return network_graph(subject.network, subject.state)
@@ -71,17 +71,17 @@ def to_onnx(subject: Exportable) -> onnx.ModelProto:
 
 
 def with_contract(proto: onnx.ModelProto, contract: str) -> onnx.ModelProto:
-    """Put a contract into a graph, and return it."""
+    """Add a contract to the metadata of a graph, and return the graph."""
     entry = proto.metadata_props.add()
     entry.key, entry.value = CONTRACT_KEY, contract
     return proto
 
 
 def traced(model: nn.Module, resolution: int) -> onnx.ModelProto:
-    """Trace a module with a free batch dimension; the exporter's chatter is kept from the terminal.
+    """Export a module with torch's exporter and a dynamic batch dimension; the exporter's output is suppressed.
 
     Raises:
-        ExportError: An operation of it cannot be converted.
+        ExportError: An operation of the model cannot be converted.
     """
     example = torch.zeros(2, 3, resolution, resolution)
     with converting("the model cannot be converted to ONNX"):

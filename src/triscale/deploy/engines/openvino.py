@@ -1,4 +1,4 @@
-"""OpenVINO's own files, a structure (.xml) beside its weights (.bin), and ONNX files, in OpenVINO."""
+"""OpenVINO files (a structure .xml with its weights .bin): export, and inference of these and of ONNX files."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ _DIGEST = "weights_sha256"
 
 
 class OpenVinoSession:
-    """An ONNX file, or one of OpenVINO, in OpenVINO on the CPU; what is float is computed in ``precision``.
+    """An OpenVINO or ONNX file in OpenVINO on the CPU; float operations are computed in ``precision``.
 
-    One image at a time is compiled for by itself, which is faster; any other batch shares a second compilation.
+    The model is compiled separately for a batch of one image, which is faster; all other batch sizes share a second
+    compilation.
 
     Raises:
-        RecordError: OpenVINO cannot read it, or its weights are not those that were written with it.
+        RecordError: OpenVINO cannot read the file, or its weights file does not match.
         UserError: OpenVINO is not installed.
     """
 
@@ -36,7 +37,7 @@ class OpenVinoSession:
         self._settings: dict[str, object] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": precision,
-            # It would take cores by itself, others for each file; whoever opens the file chooses them.
+            # OpenVINO would pin each file to cores of its choice; here the caller sets the affinity.
             "ENABLE_CPU_PINNING": False,
         }
         if threads:
@@ -51,7 +52,9 @@ class OpenVinoSession:
         digest = _info(self._model, _DIGEST)
         weights = file.with_suffix(WEIGHTS)
         if digest is not None and hashlib.sha256(weights.read_bytes()).hexdigest() != digest:
-            raise RecordError(f"{weights} holds other weights than those that were written with {file}; export again")
+            raise RecordError(
+                f"{weights} does not hold the weights that were written with {file}; export the run again"
+            )
         shape = self._model.inputs[0].get_partial_shape()
         self.side: int | None = shape[3].get_length() if shape[3].is_static else None
         self._requests: dict[bool, Any] = {}
@@ -69,25 +72,25 @@ class OpenVinoSession:
                 model = model.clone()
                 model.reshape({0: list(images.shape)})
             self._requests[single] = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
-        found = self._requests[single].infer({0: images})
-        # The engine owns what it returns, and writes over it at the next call.
-        return [found[number].copy() for number in range(len(self._model.outputs))]
+        outputs = self._requests[single].infer({0: images})
+        # OpenVINO owns the returned memory and overwrites it in the next call.
+        return [outputs[number].copy() for number in range(len(self._model.outputs))]
 
 
 def core() -> Any:
     """Return OpenVINO's core.
 
     Raises:
-        UserError: It is not installed.
+        UserError: OpenVINO is not installed.
     """
     return load("openvino", "OpenVINO", "openvino").Core()
 
 
 def write(subject: Exportable, file: Path) -> None:
-    """Write a model in OpenVINO's form with its contract inside; nothing is checked.
+    """Write a model as an OpenVINO file with its contract inside; the file is not checked.
 
     Raises:
-        ExportError: An operation of it cannot be converted.
+        ExportError: An operation of the model cannot be converted.
         UserError: OpenVINO is not installed.
     """
     engine = core()
@@ -98,7 +101,7 @@ def write(subject: Exportable, file: Path) -> None:
 
 
 def save(model: Any, contract: str, file: Path) -> None:
-    """Write a model of OpenVINO: the weights, then the structure with their digest and the contract."""
+    """Write an OpenVINO model: the weights, then the structure with the contract and the digest of the weights."""
     engine = load("openvino", "OpenVINO", "openvino")
     model.set_rt_info(contract, [_INFO, CONTRACT_KEY])
     engine.save_model(model, str(file), compress_to_fp16=False)

@@ -30,5 +30,7 @@ def get_quantizer(engine: Engine) -> Callable[[Exportable, NDArray[np.float32]],
         UserError: The engine has no quantizer.
     """
     if engine.name not in QUANTIZERS:
-        raise UserError(f"int8 for {engine.title} is not made here; the engines with int8 are {', '.join(QUANTIZERS)}")
+        raise UserError(
+            f"Triscale cannot quantize for {engine.title}; the engines with int8 are {', '.join(QUANTIZERS)}"
+        )
     return QUANTIZERS[engine.name]

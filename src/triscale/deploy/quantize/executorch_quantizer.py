@@ -44,12 +44,12 @@ class ExecuTorchQuantizer:
         weighted = (name.rpartition(".")[0] for name, value in subject.model.named_parameters() if value.ndim > 1)
         self.blocks: Sequence[str] = tuple(dict.fromkeys(map(block_path, weighted)))
 
-    def write(self, kept: Collection[str], file: Path) -> None:
+    def write(self, float_blocks: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
         with converting("torchao cannot quantize the model"):
             quantizer = self._quantizers.XNNPACKQuantizer()
             quantizer.set_global(self._quantizers.get_symmetric_quantization_config(is_per_channel=True))
-            quantizer.set_filter_function(lambda node: _block(node) not in kept)
+            quantizer.set_filter_function(lambda node: _block(node) not in float_blocks)
             # Exported again, since preparation changes the graph in place.
             graph = program_of(self._subject.model, self._subject.side).module()
             prepared = self._steps.prepare_pt2e(graph, quantizer)

@@ -63,45 +63,45 @@ def quantize(
     """
     if calibration_images < MIN_IMAGES:
         raise UserError(f"{calibration_images} images are too few to calibrate int8 with; give {MIN_IMAGES} or more")
-    right = exact.argmax(1) == labels
+    correct = exact.argmax(1) == labels
     attempts = 0
 
-    def attempt(broken: Collection[str], place: Path) -> NDArray[np.float32]:
+    def attempt(sensitive: Collection[str], path: Path) -> NDArray[np.float32]:
         nonlocal attempts
         attempts += 1
-        kept = {*slow, *broken}
-        tool.write(kept, place)
-        found = logits(place)
-        message = (
-            f"lost {_lost(right, found, labels):.2f} points with {len(kept)} of {len(tool.blocks)} blocks in float"
-        )
-        on_message(message)
-        return found
+        float_blocks = {*slow, *sensitive}
+        tool.write(float_blocks, path)
+        outputs = logits(path)
+        loss = _lost(correct, outputs, labels)
+        on_message(f"lost {loss:.2f} points with {len(float_blocks)} of {len(tool.blocks)} blocks in float")
+        return outputs
 
     with atomic_output(file) as draft:
-        found = attempt((), draft)
+        outputs = attempt((), draft)
         ratios = noise_of_blocks(*tool.signals(probes))
         added = added_noise(ratios)
         worst = sorted((name for name in added if name not in slow), key=lambda name: -added[name])
-        number = 0
-        if _lost(right, found, labels) > bound:
-            number, found = _fewest(attempt, draft, worst, right, labels, bound, _lost(right, found, labels), ratios)
-        kept = {*slow, *worst[:number]}
-    lost = _lost(right, found, labels)
+        num_float = 0
+        if _lost(correct, outputs, labels) > bound:
+            num_float, outputs = _fewest(
+                attempt, draft, worst, correct, labels, bound, _lost(correct, outputs, labels), ratios
+            )
+        float_blocks = {*slow, *worst[:num_float]}
+    lost = _lost(correct, outputs, labels)
     return Quantized(
         file=file.name,
         engine=engine,
         size_bytes=size_of(file),
         images=len(labels),
         calibration_images=calibration_images,
-        float_accuracy=float(right.mean()),
-        accuracy=float((found.argmax(1) == labels).mean()),
+        float_accuracy=float(correct.mean()),
+        accuracy=float((outputs.argmax(1) == labels).mean()),
         lost_points=lost,
-        lost_error=_error(right, found.argmax(1) == labels),
+        lost_error=_error(correct, outputs.argmax(1) == labels),
         bound_points=bound,
-        agreement=float((found.argmax(1) == exact.argmax(1)).mean()),
+        agreement=float((outputs.argmax(1) == exact.argmax(1)).mean()),
         blocks=tuple(
-            BlockNoise(name=name, decibels=ratios[name], kept_float=name in kept, for_speed=name in slow)
+            BlockNoise(name=name, decibels=ratios[name], kept_float=name in float_blocks, for_speed=name in slow)
             for name in ratios
         ),
         attempts=attempts,
@@ -112,48 +112,48 @@ def _fewest(
     attempt: Callable[[Collection[str], Path], NDArray[np.float32]],
     draft: Path,
     worst: list[str],
-    right: NDArray[np.bool_],
+    correct: NDArray[np.bool_],
     labels: NDArray[np.int64],
     bound: float,
-    at_first: float,
+    initial_loss: float,
     ratios: dict[str, float],
 ) -> tuple[int, NDArray[np.float32]]:
     """Return the minimum number of blocks in float, and the logits of the file that is then at ``draft``."""
-    most = max(1, math.floor(MAX_IN_FLOAT * len(worst)))
-    too_few, enough, last = 0, 1, at_first
+    max_float = max(1, math.floor(MAX_IN_FLOAT * len(worst)))
+    low, high, last = 0, 1, initial_loss
     while True:
-        found = attempt(worst[:enough], draft)
-        last = _lost(right, found, labels)
+        outputs = attempt(worst[:high], draft)
+        last = _lost(correct, outputs, labels)
         if last <= bound:
             break
-        if enough == most:
+        if high == max_float:
             named = ", ".join(f"{name} ({ratios[name]:.1f} dB)" for name in worst[:3])
             raise QuantizationError(
-                f"int8 loses {at_first:.2f} points of accuracy, and {last:.2f} with the {most} noisiest of "
-                f"{len(worst)} blocks in float; {bound:g} are allowed. What breaks first: {named}. No file was made; "
-                "fine-tune the run with --set quantization=int8, train a --lite network, or allow more with --bound"
+                f"int8 loses {initial_loss:.2f} points of accuracy, and {last:.2f} with the {max_float} noisiest of "
+                f"{len(worst)} blocks in float; {bound:g} are allowed. Most sensitive blocks: {named}. No file was "
+                "written; fine-tune the run with --set quantization=int8, train a --lite network, or raise --bound"
             )
-        too_few, enough = enough, min(most, 2 * enough)
-    drafted = enough
-    while enough - too_few > 1:
-        middle = (too_few + enough) // 2
-        tried = attempt(worst[:middle], draft)
-        drafted = middle
-        if _lost(right, tried, labels) <= bound:
-            enough, found = middle, tried
+        low, high = high, min(max_float, 2 * high)
+    in_draft = high
+    while high - low > 1:
+        middle = (low + high) // 2
+        attempted = attempt(worst[:middle], draft)
+        in_draft = middle
+        if _lost(correct, attempted, labels) <= bound:
+            high, outputs = middle, attempted
         else:
-            too_few = middle
-    if drafted != enough:
-        found = attempt(worst[:enough], draft)
-    return enough, found
+            low = middle
+    if in_draft != high:
+        outputs = attempt(worst[:high], draft)
+    return high, outputs
 
 
-def _lost(right: NDArray[np.bool_], found: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+def _lost(correct: NDArray[np.bool_], outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """Return the accuracy loss in percentage points."""
-    return 100 * (int(right.sum()) - int((found.argmax(1) == labels).sum())) / len(labels)
+    return 100 * (int(correct.sum()) - int((outputs.argmax(1) == labels).sum())) / len(labels)
 
 
-def _error(right: NDArray[np.bool_], found: NDArray[np.bool_]) -> float:
+def _error(correct: NDArray[np.bool_], still_correct: NDArray[np.bool_]) -> float:
     """Return the half-width of a 95% interval of the loss in points, for paired predictions (McNemar)."""
-    lost, won, number = int((right & ~found).sum()), int((~right & found).sum()), len(right)
+    lost, won, number = int((correct & ~still_correct).sum()), int((~correct & still_correct).sum()), len(correct)
     return 196 * math.sqrt(max(0.0, lost + won - (lost - won) ** 2 / number)) / number

@@ -42,9 +42,9 @@ def added_noise(ratios: Mapping[str, float]) -> dict[str, float]:
         >>> added_noise({"stem": 20.0, "head": 10.0})
         {'stem': 0.01, 'head': 0.09000000000000001}
     """
-    added, before = {}, 0.0
+    added, previous = {}, 0.0
     for name, ratio in ratios.items():
         share = 10 ** (-ratio / 10)
-        added[name] = max(0.0, share - before)
-        before = share
+        added[name] = max(0.0, share - previous)
+        previous = share
     return added

@@ -47,9 +47,9 @@ class OnnxQuantizer:
         self._last = self._float
         self.blocks: Sequence[str] = tuple(self._ends)
 
-    def write(self, kept: Collection[str], file: Path) -> None:
+    def write(self, float_blocks: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
-        self._last = self._quantized(self._ranges, kept)
+        self._last = self._quantized(self._ranges, float_blocks)
         onnx.save(with_contract(self._last, self._contract), file)
 
     @cached_property
@@ -63,8 +63,8 @@ class OnnxQuantizer:
         exact = _logits(self._float, images)
 
         def signal(ranges: TensorsData) -> float:
-            found = _logits(self._quantized(ranges, ()), images)
-            return float(np.median([signal_to_noise_ratio(*pair) for pair in zip(exact, found, strict=True)]))
+            logits = _logits(self._quantized(ranges, ()), images)
+            return float(np.median([signal_to_noise_ratio(*pair) for pair in zip(exact, logits, strict=True)]))
 
         return max((self._calibrated(as_means=False), self._calibrated(as_means=True)), key=signal)
 
@@ -81,7 +81,7 @@ class OnnxQuantizer:
             calibrator.collect_data(_Reader(self._calibration))
             return calibrator.compute_data()
 
-    def _quantized(self, ranges: TensorsData, kept: Collection[str]) -> onnx.ModelProto:
+    def _quantized(self, ranges: TensorsData, float_blocks: Collection[str]) -> onnx.ModelProto:
         with converting(FAILED):
             quantizer = QDQQuantizer(
                 _copy(self._float),
@@ -91,13 +91,15 @@ class OnnxQuantizer:
                 activation_qType=QuantType.QUInt8,
                 tensors_range=deepcopy(ranges),  # The quantizer changes what it is given.
                 nodes_to_quantize=[],
-                nodes_to_exclude=[node.name for node in self._float.graph.node if block_path(node.name) in kept],
+                nodes_to_exclude=[
+                    node.name for node in self._float.graph.node if block_path(node.name) in float_blocks
+                ],
                 op_types_to_quantize=OPERATIONS,
                 extra_options={},
             )
             quantizer.quantize_model()
-        made: onnx.ModelProto = quantizer.model.model
-        return made
+        quantized: onnx.ModelProto = quantizer.model.model
+        return quantized
 
     def signals(self, images: NDArray[np.float32]) -> tuple[Signals, Signals]:
         """Return the output of each block for images ``[N, 3, S, S]``: in float, and as last written."""
@@ -105,15 +107,21 @@ class OnnxQuantizer:
 
     def _outputs(self, proto: onnx.ModelProto, images: NDArray[np.float32]) -> Signals:
         proto = _copy(proto)
-        known = {name for node in proto.graph.node for name in node.output}
+        values = {name for node in proto.graph.node for name in node.output}
         # Quantization replaces a clipping activation: its output is then the dequantized value after it.
         clips = {name for node in self._float.graph.node if node.op_type in CLIPPING for name in node.output}
-        after = {
-            block: f"{end}{ROUNDED}" for block, end in self._ends.items() if end in clips and f"{end}{ROUNDED}" in known
+        dequantized = {
+            block: f"{end}{ROUNDED}"
+            for block, end in self._ends.items()
+            if end in clips and f"{end}{ROUNDED}" in values
         }
-        ends = {block: after.get(block, end) for block, end in self._ends.items() if block in after or end in known}
-        given = {value.name for value in proto.graph.output}
-        proto.graph.output.extend(onnx.ValueInfoProto(name=end) for end in ends.values() if end not in given)
+        ends = {
+            block: dequantized.get(block, end)
+            for block, end in self._ends.items()
+            if block in dequantized or end in values
+        }
+        declared = {value.name for value in proto.graph.output}
+        proto.graph.output.extend(onnx.ValueInfoProto(name=end) for end in ends.values() if end not in declared)
         return dict(zip(ends, _run(proto, list(ends.values()), images), strict=True))
 
 
@@ -143,8 +151,8 @@ def _run(proto: onnx.ModelProto, names: Sequence[str], images: NDArray[np.float3
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    found: list[NDArray[np.float32]] = session.run(names, {INPUT: images})
-    return found
+    outputs: list[NDArray[np.float32]] = session.run(names, {INPUT: images})
+    return outputs
 
 
 def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -40,9 +40,9 @@ class OpenVinoQuantizer:
         self._last: Any = None
         self.blocks: Sequence[str] = tuple(self._ends)
 
-    def write(self, kept: Collection[str], file: Path) -> None:
+    def write(self, float_blocks: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
-        patterns = [rf"^{re.escape(block)}([./].*)?$" for block in kept]
+        patterns = [rf"^{re.escape(block)}([./].*)?$" for block in float_blocks]
         with converting("NNCF cannot quantize the model"):
             self._last = self._nncf.quantize(
                 self._float,
@@ -59,10 +59,10 @@ class OpenVinoQuantizer:
 
     def _outputs(self, model: Any, images: NDArray[np.float32]) -> Signals:
         model = model.clone()
-        known = {op.get_friendly_name() for op in model.get_ops()}
-        ends = {block: end for block, end in self._ends.items() if end in known}
+        names = {op.get_friendly_name() for op in model.get_ops()}
+        ends = {block: end for block, end in self._ends.items() if end in names}
         model.add_outputs([(end, 0) for end in ends.values()])
         first = len(model.outputs) - len(ends)
         settings = {"INFERENCE_PRECISION_HINT": "f32"}
-        found = self._core.compile_model(model, "CPU", settings).create_infer_request().infer({0: images})
-        return {block: found[first + number].copy() for number, block in enumerate(ends)}
+        outputs = self._core.compile_model(model, "CPU", settings).create_infer_request().infer({0: images})
+        return {block: outputs[first + number].copy() for number, block in enumerate(ends)}

@@ -23,7 +23,7 @@ class Quantizer(Protocol):
     blocks: Sequence[str]
     is_quick: bool
 
-    def write(self, kept: Collection[str], file: Path) -> None:
+    def write(self, float_blocks: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
 
     def signals(self, images: NDArray[np.float32]) -> tuple[Signals, Signals]:

@@ -153,9 +153,9 @@ def explore(
     if not any(evaluated.accuracy is not None for evaluated in known.values()):
         nearest = min(known.values(), key=lambda evaluated: evaluated.cost)
         raise SearchError(
-            f"none of {len(known)} networks that were proposed costs at most {objective.target:g} {objective.cost}; "
+            f"none of the {len(known)} proposed networks costs at most {objective.target:g} {objective.cost}; "
             f"the nearest costs {nearest.cost:g}; give a larger --target, more --trials, or --objective soft, which "
-            "weighs cost instead of refusing it"
+            "penalizes cost instead of rejecting networks"
         )
     return tuple(known.values())
 
@@ -194,22 +194,22 @@ def limits_of(
         space: The search space.
         plan: The size of the search.
         proxy: How each network was trained.
-        ranking: How well a supernet ranks networks; None if each network was trained by itself.
+        ranking: How well a supernet ranks networks; None if each network was trained individually.
         in_full: Whether the best networks were trained in full.
     """
     size = si(space.size) if space.size < 1e15 else f"{space.size:.2g}"
-    sentences = [f"{len(evaluated)} networks of a space of {size} samples were looked at"]
+    sentences = [f"{len(evaluated)} networks of a space of {size} samples were evaluated"]
     if not in_full:
         sentences.append(
-            f"a full training may order networks otherwise than {proxy.epochs} epochs of {proxy.images} images"
+            f"a full training may rank networks differently than {proxy.epochs} epochs of {proxy.images} images"
         )
     if ranking is not None:
         sentences.append(
-            "no network was trained by itself in the search: accuracies are those of shared weights, and their order "
-            f"is that of brief trainings with a rank correlation of {ranking.kendall:.2f} (Kendall)"
+            "no network was trained individually in the search: accuracies are those of shared weights, whose rank "
+            f"correlation with brief trainings is {ranking.kendall:.2f} (Kendall)"
         )
     elif len(proxy.seeds) == 1:
-        sentences.append("each network was trained with one seed: a difference of a few standard errors may be chance")
+        sentences.append("each network was trained with one seed: a difference of a few standard errors may be random")
     stopped = sum(one.accuracy is not None and one.epochs < proxy.epochs for one in evaluated)
     if stopped:
         sentences.append(f"{stopped} networks were stopped early and are not compared with the others")
@@ -218,7 +218,9 @@ def limits_of(
         sentences.append(f"{refused} networks cost more than the constraint and were not trained")
     if len(evaluated) < plan.trials:
         sentences.append(f"the strategy proposed nothing new after {len(evaluated)} of {plan.trials} networks")
-    sentences.append("accuracies are of held-out images that the search chose by, and so too high for the best")
+    sentences.append(
+        "networks were selected by these accuracies on validation images, which are therefore optimistic for the best"
+    )
     return tuple(sentences)
 
 
@@ -233,33 +235,33 @@ def _train(
     batch: int,
 ) -> list[EvaluatedCandidate]:
     """Train networks rung by rung, and return their final state in the given order."""
-    found = {
+    candidates = {
         name: _untrained(name, sample, network, objective, price(network), batch)
         for name, (sample, network) in new.items()
     }
-    running = [name for name in new if objective.admits(found[name].cost)]
+    running = [name for name in new if objective.admits(candidates[name].cost)]
     start = 0
-    for stop, before in at_rung.items():
+    for stop, rewards in at_rung.items():
         jobs = [Job(new[name][1], seed, start, stop) for name in running for seed in proxy.seeds]
         scores = list(evaluate(jobs)) if jobs else []
-        for place, name in enumerate(running):
-            own = scores[place * len(proxy.seeds) : (place + 1) * len(proxy.seeds)]
-            accuracy = fmean(score.accuracy for score in own)
-            one = found[name]
-            found[name] = one.replace(
+        for index, name in enumerate(running):
+            of_network = scores[index * len(proxy.seeds) : (index + 1) * len(proxy.seeds)]
+            accuracy = fmean(score.accuracy for score in of_network)
+            one = candidates[name]
+            candidates[name] = one.replace(
                 accuracy=accuracy,
-                error=math.sqrt(sum(score.error**2 for score in own)) / len(own),
+                error=math.sqrt(sum(score.error**2 for score in of_network)) / len(of_network),
                 epochs=stop,
                 reward=objective.reward(accuracy, one.cost),
                 training_macs=PASSES * one.macs * proxy.images * stop * len(proxy.seeds),
             )
-            before.append(found[name].reward)
+            rewards.append(candidates[name].reward)
         if plan.halving is not None and running:
             # The threshold includes rewards of earlier batches at the same rung.
-            kept = sorted(before, reverse=True)[: math.ceil(len(before) / plan.halving.factor)]
-            running = [name for name in running if found[name].reward >= kept[-1]]
+            best = sorted(rewards, reverse=True)[: math.ceil(len(rewards) / plan.halving.factor)]
+            running = [name for name in running if candidates[name].reward >= best[-1]]
         start = stop
-    return list(found.values())
+    return list(candidates.values())
 
 
 def _untrained(

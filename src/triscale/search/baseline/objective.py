@@ -53,7 +53,7 @@ class Objective(Record):
                 return accuracy if share <= 1 else 1 - share
 
     def admits(self, cost: float) -> bool:
-        """Whether a network of this cost is to be trained."""
+        """Return whether a network of this cost is trained."""
         return self.form != "constraint" or cost <= self.target
 
 
@@ -82,10 +82,10 @@ def front(accuracies: Sequence[float], costs: Sequence[float]) -> list[int]:
         >>> front([0.7, 0.8, 0.75], [1.0, 2.0, 3.0])
         [0, 1]
     """
-    found: list[int] = []
+    indices: list[int] = []
     best = -math.inf
     for index in sorted(range(len(costs)), key=lambda index: (costs[index], -accuracies[index], index)):
         if accuracies[index] > best:
-            found.append(index)
+            indices.append(index)
             best = accuracies[index]
-    return found
+    return indices

@@ -36,19 +36,19 @@ class Options(Record):
     @classmethod
     def _check_options(cls, options: tuple[object, ...]) -> tuple[object, ...]:
         if not options:
-            raise ValueError("no option at all leaves an empty space; give one or more")
+            raise ValueError("a choice without options leaves an empty space; give one or more")
         if len(set(options)) < len(options):
-            raise ValueError(f"{options} names an option twice; each is one")
+            raise ValueError(f"{options} contains an option twice; give each once")
         return options
 
     @model_validator(mode="after")
     def _check_numbers(self) -> Self:
         if any(not 0 <= ratio <= 1 for ratio in self.se_ratios):
-            raise ValueError(f"a squeeze-excite ratio is a share from 0 to 1, given {self.se_ratios}")
+            raise ValueError(f"a squeeze-excite ratio must be from 0 to 1, given {self.se_ratios}")
         if any(not 0 < factor <= 16 for factor in self.widths):
-            raise ValueError(f"a width multiplier is above 0 and at most 16, given {self.widths}")
+            raise ValueError(f"a width multiplier must be above 0 and at most 16, given {self.widths}")
         if any(not -32 <= change <= 32 for change in self.layers):
-            raise ValueError(f"repeats change by -32 to 32 layers, given {self.layers}")
+            raise ValueError(f"repeats must change by -32 to 32 layers, given {self.layers}")
         return self
 
 

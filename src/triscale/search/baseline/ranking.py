@@ -22,7 +22,7 @@ MIN_NETWORKS = 5
 
 
 class Ranking(Record):
-    """How well a cheap score ranks networks that were also trained by themselves.
+    """How well a cheap score ranks networks that were also trained individually.
 
     ``kendall`` (tau-b) is the share of concordant minus discordant pairs, ``spearman`` the correlation of ranks.
     ``low`` and ``high`` are an approximate 95% interval of Kendall's tau for all networks of the space. ``trusted``
@@ -43,8 +43,8 @@ class Ranking(Record):
         if self.trusted:
             return ""
         if self.kendall < self.bound:
-            return f"that is below {self.bound:g}: its choice is hardly better than chance"
-        return f"{self.networks} networks are too few to tell that from chance"
+            return f"that is below {self.bound:g}, hardly better than a random order"
+        return f"{self.networks} networks are too few for a significant correlation"
 
 
 def rank(cheap: Sequence[float], trained: Sequence[float]) -> Ranking:
@@ -63,7 +63,7 @@ def rank(cheap: Sequence[float], trained: Sequence[float]) -> Ranking:
     """
     number = len(cheap)
     if number < MIN_NETWORKS:
-        raise SearchError(f"the order of {number} networks says nothing of others; train {MIN_NETWORKS} or more")
+        raise SearchError(f"{number} networks are too few for a rank correlation; train {MIN_NETWORKS} or more")
     tau = kendall(cheap, trained)
     low, high = kendall_interval(tau, number)
     return Ranking(
@@ -116,5 +116,5 @@ def kendall_interval(tau: float, number: int) -> tuple[float, float]:
 
 def _signs(values: Sequence[float]) -> Array:
     """Return the signs of all pairwise differences ``[n, n]``."""
-    found = np.asarray(values, dtype=np.float64)
-    return np.sign(found[:, None] - found[None, :])
+    array = np.asarray(values, dtype=np.float64)
+    return np.sign(array[:, None] - array[None, :])

@@ -80,7 +80,7 @@ class Space(Record):
         for resolution in self.choices.resolutions:
             self.skeleton.replace(resolution=resolution)
         if len(set(self.choices.resolutions)) < len(self.choices.resolutions):
-            raise ValueError(f"the resolutions {self.choices.resolutions} name one twice")
+            raise ValueError(f"the resolutions {self.choices.resolutions} contain one twice; give each once")
         return self
 
     @cached_property
@@ -91,8 +91,8 @@ class Space(Record):
             for number, options in enumerate(self._of_blocks)
             for name in NAMES
         )
-        found = (*of_blocks, Choice(None, "resolution", self.choices.resolutions))
-        return tuple(choice for choice in found if len(choice.options) > 1)
+        choices = (*of_blocks, Choice(None, "resolution", self.choices.resolutions))
+        return tuple(choice for choice in choices if len(choice.options) > 1)
 
     @property
     def size(self) -> int:
@@ -112,10 +112,10 @@ class Space(Record):
         self.check(sample)
         if not self.places:
             return sample
-        place = int(rng.random() * len(self.places))
-        count = len(self.places[place].options)
-        option = (sample[place] + 1 + int(rng.random() * (count - 1))) % count
-        return (*sample[:place], option, *sample[place + 1 :])
+        position = int(rng.random() * len(self.places))
+        count = len(self.places[position].options)
+        option = (sample[position] + 1 + int(rng.random() * (count - 1))) % count
+        return (*sample[:position], option, *sample[position + 1 :])
 
     def check(self, sample: Sample) -> None:
         """Check that a tuple of indices is a sample of this space.
@@ -128,7 +128,7 @@ class Space(Record):
         for choice, index in zip(self.places, sample, strict=True):
             if not 0 <= index < len(choice.options):
                 raise SearchError(
-                    f"{_title(choice)} has {len(choice.options)} options, counted from 0; {index} is none of them"
+                    f"{_title(choice)} has {len(choice.options)} options, numbered from 0; {index} is out of range"
                 )
 
     def network(self, sample: Sample) -> Network:
@@ -157,15 +157,15 @@ class Space(Record):
         if len(network.stages) != len(self.skeleton.stages):
             return None
         indices: list[int] = []
-        for number, (options, wanted) in enumerate(zip(self._of_blocks, network.stages, strict=True)):
+        for number, (options, stage_to_find) in enumerate(zip(self._of_blocks, network.stages, strict=True)):
             for point in product(*(range(len(getattr(options, name))) for name in NAMES)):
                 stage = self._stage(number, point)
-                styled = stage.block.replace(activation=wanted.block.activation)
+                styled = stage.block.replace(activation=stage_to_find.block.activation)
                 if (styled, stage.width, stage.repeats, stage.stride) == (
-                    wanted.block,
-                    wanted.width,
-                    wanted.repeats,
-                    wanted.stride,
+                    stage_to_find.block,
+                    stage_to_find.width,
+                    stage_to_find.repeats,
+                    stage_to_find.stride,
                 ):
                     indices += [at for at, name in zip(point, NAMES, strict=True) if len(getattr(options, name)) > 1]
                     break
@@ -192,10 +192,10 @@ class Space(Record):
         """
         low, high = (cost_value(count_network(network), cost) for network in (self.smallest(cost), self.largest(cost)))
         if not low <= target <= high:
-            extreme, nearest = ("least", low) if target < low else ("most", high)
+            extreme, nearest = ("smallest", low) if target < low else ("largest", high)
             raise SearchError(
-                f"no network of the space {self.name} costs {format_cost(cost, target)}: the nearest has "
-                f"{format_cost(cost, nearest)}, the {extreme} of all; give a target from {format_cost(cost, low)} to "
+                f"no network of the space {self.name} costs {format_cost(cost, target)}: the {extreme} has "
+                f"{format_cost(cost, nearest)}; give a target from {format_cost(cost, low)} to "
                 f"{format_cost(cost, high)}, or another skeleton or resolution"
             )
 
@@ -220,12 +220,12 @@ class Space(Record):
         improved = True
         while improved:
             improved = False
-            for place, choice in enumerate(self.places):
+            for position, choice in enumerate(self.places):
                 for option in range(len(choice.options)):
-                    changed = (*sample[:place], option, *sample[place + 1 :])
-                    found = sign * cost_value(count_network(self.network(changed)), cost)
-                    if found > best:
-                        sample, best, improved = changed, found, True
+                    changed = (*sample[:position], option, *sample[position + 1 :])
+                    value = sign * cost_value(count_network(self.network(changed)), cost)
+                    if value > best:
+                        sample, best, improved = changed, value, True
         return self.network(sample)
 
 

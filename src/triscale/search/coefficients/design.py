@@ -70,25 +70,25 @@ def _pool(candidates: Candidates, design: Design, count: Count) -> list[ScaledNe
         _distinct(baseline, name, octaves / weight)
         for name, weight in zip(Scale.model_fields, COST_WEIGHTS, strict=True)
     )
-    found = []
+    pool = []
     for depth, width, resolution in product(*axes):
         network = scale(baseline, Scale(depth=depth, width=width, resolution=resolution))
         counts = count(network)
         ratio = cost_value(counts, cost) / base
         if design.cheapest <= ratio <= 1:
-            came_out = realized(baseline, network)
-            name = f"{baseline.name}_d{came_out.depth:.3g}_w{came_out.width:.3g}_r{came_out.resolution:.3g}"
+            multipliers = realized(baseline, network)
+            name = f"{baseline.name}_d{multipliers.depth:.3g}_w{multipliers.width:.3g}_r{multipliers.resolution:.3g}"
             named = network.replace(name=name)
-            found.append(
-                ScaledNetwork(network=named, ratio=ratio, realized=came_out, macs=counts.macs, params=counts.params)
+            pool.append(
+                ScaledNetwork(network=named, ratio=ratio, realized=multipliers, macs=counts.macs, params=counts.params)
             )
-    return found
+    return pool
 
 
 def _distinct(baseline: AnyNetwork, name: str, octaves: Array) -> list[float]:
     """Return multipliers of one dimension that round to different networks; the baseline keeps exactly 1."""
-    found: dict[str, float] = {baseline.structure: 1.0}
+    multipliers: dict[str, float] = {baseline.structure: 1.0}
     for octave in octaves:
         multiplier = float(2.0**octave)
-        found.setdefault(scale(baseline, Scale.model_validate({name: multiplier})).structure, multiplier)
-    return list(found.values())
+        multipliers.setdefault(scale(baseline, Scale.model_validate({name: multiplier})).structure, multiplier)
+    return list(multipliers.values())

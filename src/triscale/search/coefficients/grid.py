@@ -149,7 +149,7 @@ def find_candidates(
     price = price or counted_price
     counts = count(baseline)
     base = price(baseline, counts)
-    wanted = grid.ratio * base
+    target_cost = grid.ratio * base
     groups = {name: _groups(baseline, grid, name) for name in DIMENSIONS}
     sizes = [len(group) for group in groups.values()]
     if np.prod(sizes) > MAX_NETWORKS:
@@ -163,7 +163,7 @@ def find_candidates(
             f"{resolution_multiple(baseline)}) does not change for any gamma up to {grid.gamma_to:g} at phi "
             f"{grid.phi:g}; give a larger --gamma-to, or --gamma-to 1 to search depth and width alone"
         )
-    found: list[Candidate] = []
+    matching: list[Candidate] = []
     nearest, gap = None, np.inf
     for alphas, betas, gammas in product(*groups.values()):
         law = _nearest_to_target(alphas, betas, gammas, grid)
@@ -171,22 +171,22 @@ def find_candidates(
         counted = count(network)
         cost = price(network, counted)
         candidate = _candidate(baseline, network, law, (alphas, betas, gammas), grid, counted, cost / base)
-        missed = abs(cost - wanted) / wanted
-        if missed <= grid.tolerance + FLOAT_NOISE:
-            found.append(candidate)
-        if missed < gap:
-            nearest, gap = candidate, missed
+        deviation = abs(cost - target_cost) / target_cost
+        if deviation <= grid.tolerance + FLOAT_NOISE:
+            matching.append(candidate)
+        if deviation < gap:
+            nearest, gap = candidate, deviation
     assert nearest is not None
-    if not found:
+    if not matching:
         raise SearchError(_none_left(baseline, grid, nearest, gap, base))
-    kept = found if grid.number is None else _spread(found, grid)
+    selected = matching if grid.number is None else _spread(matching, grid)
     return Candidates(
         baseline=baseline,
         baseline_macs=counts.macs,
         baseline_params=counts.params,
         grid=grid,
-        candidates=tuple(kept),
-        left_out=len(found) - len(kept),
+        candidates=tuple(selected),
+        left_out=len(matching) - len(selected),
         unchanged=tuple(name for name, group in groups.items() if len(group) == 1 and len(grid.axis(name)) > 1),
     )
 
@@ -232,28 +232,28 @@ def _candidate(
     )
 
 
-def _spread(found: list[Candidate], grid: Grid) -> list[Candidate]:
+def _spread(candidates: list[Candidate], grid: Grid) -> list[Candidate]:
     """Keep the candidate nearest to the target and those farthest from it and from each other, in grid order."""
     assert grid.number is not None
-    points = np.array([logs(candidate.realized) for candidate in found])
-    first = min(range(len(found)), key=lambda index: abs(found[index].ratio - grid.ratio))
-    return [found[index] for index in sorted(spread(points, grid.number, first))]
+    points = np.array([logs(candidate.realized) for candidate in candidates])
+    first = min(range(len(candidates)), key=lambda index: abs(candidates[index].ratio - grid.ratio))
+    return [candidates[index] for index in sorted(spread(points, grid.number, first))]
 
 
 def _none_left(baseline: AnyNetwork, grid: Grid, nearest: Candidate, gap: float, base: float) -> str:
-    wanted = f"{grid.ratio:.3g}x the {_label(grid)} of {baseline.name}"
-    near = (
+    target = f"{grid.ratio:.3g}x the {_label(grid)} of {baseline.name}"
+    nearest_text = (
         f"the nearest on the grid is alpha {nearest.law.alpha:g}, beta {nearest.law.beta:g}, gamma "
         f"{nearest.law.gamma:g} with {nearest.ratio:.4g}x "
         f"({_amount(grid, nearest.ratio * base)})"
     )
     if gap > max(grid.tolerance, 0.25):
         return (
-            f"nothing on the grid costs {wanted}: {near}; give another target, or a range of coefficients that "
-            f"reaches it (alpha to {grid.alpha_to:g}, beta to {grid.beta_to:g}, gamma to {grid.gamma_to:g} now)"
+            f"no network on the grid costs {target}: {nearest_text}; give another target, or a range of coefficients "
+            f"that reaches it (alpha to {grid.alpha_to:g}, beta to {grid.beta_to:g}, gamma to {grid.gamma_to:g} now)"
         )
     return (
-        f"no candidate costs {wanted} within {grid.tolerance:.3g} of it: {near}; "
+        f"no candidate costs {target} within {grid.tolerance:.3g} of it: {nearest_text}; "
         f"allow a tolerance of {_rounded_up(gap)}, or give a smaller step"
     )
 

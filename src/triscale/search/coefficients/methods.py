@@ -40,10 +40,10 @@ class Halving(Record):
         first = self.first if self.first is not None else max(1, epochs // self.factor**2)
         if first > epochs:
             raise SearchError(f"the first rung of {first} epochs is longer than the {epochs} epochs of the proxy")
-        found = [first]
-        while found[-1] * self.factor < epochs:
-            found.append(found[-1] * self.factor)
-        return tuple(found) if found[-1] == epochs else (*found, epochs)
+        ends = [first]
+        while ends[-1] * self.factor < epochs:
+            ends.append(ends[-1] * self.factor)
+        return tuple(ends) if ends[-1] == epochs else (*ends, epochs)
 
 
 def search_grid(candidates: Candidates, proxy: Proxy, evaluate: Evaluation) -> CoefficientSearchResult:
@@ -54,7 +54,7 @@ def search_grid(candidates: Candidates, proxy: Proxy, evaluate: Evaluation) -> C
         proxy: How each candidate is trained.
         evaluate: Runs training jobs and returns their scores.
     """
-    return _climb(candidates, proxy, evaluate, (proxy.epochs,), 1, "grid")
+    return _train_rungs(candidates, proxy, evaluate, (proxy.epochs,), 1, "grid")
 
 
 def search_halving(
@@ -72,7 +72,7 @@ def search_halving(
         SearchError: The rungs do not fit the epochs.
     """
     halving = halving or Halving()
-    return _climb(candidates, proxy, evaluate, halving.rungs(proxy.epochs), halving.factor, "halving")
+    return _train_rungs(candidates, proxy, evaluate, halving.rungs(proxy.epochs), halving.factor, "halving")
 
 
 def trials_of(
@@ -96,7 +96,7 @@ def trials_of(
     ]
 
 
-def _climb(
+def _train_rungs(
     candidates: Candidates, proxy: Proxy, evaluate: Evaluation, rungs: tuple[int, ...], factor: int, method: str
 ) -> CoefficientSearchResult:
     running, start = list(candidates.candidates), 0
@@ -111,9 +111,9 @@ def _climb(
         each = [scores[index : index + len(proxy.seeds)] for index in range(0, len(scores), len(proxy.seeds))]
         order, standings = _rank(running, each, stop)
         if stop != rungs[-1]:
-            kept = math.ceil(len(running) / factor)
-            dropped = [standing.replace(tied=False) for standing in standings[kept:]] + dropped
-            running, start = [running[index] for index in sorted(order[:kept])], stop
+            num_kept = math.ceil(len(running) / factor)
+            dropped = [standing.replace(tied=False) for standing in standings[num_kept:]] + dropped
+            running, start = [running[index] for index in sorted(order[:num_kept])], stop
     winner = running[order[0]]
     return CoefficientSearchResult(
         method=method,
@@ -154,10 +154,10 @@ def _rank(
 def limits_of(candidates: Candidates, proxy: Proxy, winner: Candidate) -> tuple[str, ...]:
     """Return the limitations that apply to every method, as sentences."""
     sentences = [
-        f"a full training may order candidates otherwise than {proxy.epochs} epochs of {proxy.images} images do",
+        f"a full training may rank candidates differently than {proxy.epochs} epochs of {proxy.images} images",
     ]
     if candidates.unchanged:
-        sentences.append(f"{', '.join(candidates.unchanged)} changed nothing in the range searched")
+        sentences.append(f"{', '.join(candidates.unchanged)} had no effect in the searched range")
     for name, values in zip(("alpha", "beta", "gamma"), (winner.alphas, winner.betas, winner.gammas), strict=True):
         if len(values) > 1 and name not in candidates.unchanged:
             sentences.append(
@@ -172,8 +172,10 @@ def limits_of(candidates: Candidates, proxy: Proxy, winner: Candidate) -> tuple[
 
 def _limit_of_ties(proxy: Proxy) -> str:
     if len(proxy.seeds) == 1:
-        return "one seed was used, so the spread between seeds is not known; ties rest on the held-out images alone"
-    return "ties rest on the spread between seeds, on these held-out images"
+        return (
+            "one seed was used, so the spread between seeds is not known; ties are based on the validation images only"
+        )
+    return "ties are based on the spread between seeds, on these validation images"
 
 
 def _limits_of_rungs(rungs: tuple[int, ...], dropped: Sequence[RankedCandidate]) -> tuple[str, ...]:

@@ -148,10 +148,10 @@ def _networks(row: PublishedRow) -> list[Network]:
         return [published(row.baseline).network]
     baseline = get(row.baseline)
     depth, width, resolution = row.assumed or (row.depth or 1, row.width or 1, row.resolution or 1)
-    asked = baseline.resolution * resolution
-    sides = {round(asked)}
+    requested = baseline.resolution * resolution
+    sides = {round(requested)}
     if row.assumed is None:
-        sides.add(round_resolution(asked, resolution_multiple(baseline)))
+        sides.add(round_resolution(requested, resolution_multiple(baseline)))
     return [scale_to(baseline, depth=depth, width=width, resolution=side) for side in sorted(sides)]
 
 

@@ -73,26 +73,26 @@ def search_response(
         raise SearchError(
             f"a response needs at least {min(num_coefficients(form, len(active)) for form in FORMS) + SPARE} networks, "
             f"and the compute allows {len(sized)}; give more seeds or a wider tolerance, "
-            "whose grid costs more to compare with, or take the method grid"
+            "which allows more compute, or use --method grid"
         )
     jobs = [Job(one.network, seed, 0, proxy.epochs) for one, seed in zip(sized, cycle(proxy.seeds), strict=False)]
     scores = list(evaluate(jobs))
     trials = trials_of(jobs, scores, sized, proxy.images)
     errors = 1 - np.array([score.accuracy for score in scores])
     points = np.array([logs(one.realized) for one in sized])[:, active]
-    missed = [left_out(form, points, errors) for form in forms]
-    rms = [root_mean_square(residuals) for residuals in missed]
+    residuals_left_out = [left_out(form, points, errors) for form in forms]
+    rms = [root_mean_square(residuals) for residuals in residuals_left_out]
     form = forms[int(np.argmin(rms))]
     fitted = form.fit(points, errors)
     plausible = [index for index, one in enumerate(rms) if one <= PLAUSIBLE * min(rms)]
     resampled = [
         draw
         for index in plausible
-        for draw in _bootstrap(forms[index], points, errors, missed[index], samples // len(plausible))
+        for draw in _bootstrap(forms[index], points, errors, residuals_left_out[index], samples // len(plausible))
     ]
 
-    places = _at_target_cost(candidates)[:, active]
-    best, standings, laws = _choose(candidates, proxy, form, fitted, resampled, places)
+    at_target = _at_target_cost(candidates)[:, active]
+    best, standings, laws = _choose(candidates, proxy, form, fitted, resampled, at_target)
     residuals = form.predict(fitted, points) - errors
     return CoefficientSearchResult(
         method="response",
@@ -136,7 +136,7 @@ class _Draw:
         return self.form.predict(self.coefficients, points)
 
 
-def _bootstrap(form: Form, points: Array, errors: Array, missed: Array, samples: int) -> list[_Draw]:
+def _bootstrap(form: Form, points: Array, errors: Array, residuals_left_out: Array, samples: int) -> list[_Draw]:
     """Residual bootstrap: refit a form to its own predictions plus resampled leave-one-out residuals.
 
     Leave-one-out residuals contain both noise and misfit; residuals of the fit itself gave intervals that were too
@@ -145,8 +145,8 @@ def _bootstrap(form: Form, points: Array, errors: Array, missed: Array, samples:
     expected = form.predict(form.fit(points, errors), points)
     # A fixed seed makes the result of a search a function of its scores.
     random = np.random.default_rng(0)
-    shuffled = (np.clip(expected + random.choice(missed, len(errors)), 0, 1) for _ in range(samples))
-    return [_Draw(form, form.fit(points, again)) for again in shuffled]
+    shuffled = (np.clip(expected + random.choice(residuals_left_out, len(errors)), 0, 1) for _ in range(samples))
+    return [_Draw(form, form.fit(points, sample)) for sample in shuffled]
 
 
 def _at_target_cost(candidates: Candidates) -> Array:
@@ -161,13 +161,13 @@ def _at_target_cost(candidates: Candidates) -> Array:
 
 
 def _choose(
-    candidates: Candidates, proxy: Proxy, form: Form, fitted: Array, resampled: Sequence[_Draw], places: Array
+    candidates: Candidates, proxy: Proxy, form: Form, fitted: Array, resampled: Sequence[_Draw], points: Array
 ) -> tuple[Candidate, list[RankedCandidate], list[Law]]:
     """Return the best candidate, all ranked candidates, and the best law of each bootstrap sample."""
-    expected = form.predict(fitted, places)
-    drawn = np.array([draw.predict(places) for draw in resampled])
+    expected = form.predict(fitted, points)
+    sampled = np.array([draw.predict(points) for draw in resampled])
     best = int(np.argmin(expected))
-    worse = np.mean(drawn > drawn[:, best : best + 1], axis=0)
+    worse = np.mean(sampled > sampled[:, best : best + 1], axis=0)
     standings = []
     for index in np.argsort(expected, kind="stable"):
         candidate = candidates.candidates[index]
@@ -178,11 +178,11 @@ def _choose(
                 ratio=candidate.ratio,
                 epochs=proxy.epochs,
                 accuracy=float(1 - expected[index]),
-                error=float(drawn[:, index].std(ddof=1)),
+                error=float(sampled[:, index].std(ddof=1)),
                 tied=bool(index == best or worse[index] < 0.975),
             )
         )
-    laws = [candidates.candidates[index].law for index in np.argmin(drawn, axis=1)]
+    laws = [candidates.candidates[index].law for index in np.argmin(sampled, axis=1)]
     return candidates.candidates[best], standings, laws
 
 
@@ -208,15 +208,15 @@ def _forecast(
     count: Count,
 ) -> tuple[AccuracyForecast, ...]:
     most_expensive = max(one.macs for one in sized)
-    found = []
+    forecasts = []
     for phi in FORECAST_PHI:
         network = scale(candidates.baseline, law.at(phi))
         macs = count(network).macs
-        place = logs(realized(candidates.baseline, network))[None, active]
-        drawn = [float(draw.predict(place)[0]) for draw in resampled]
-        low, high = np.percentile(drawn, [2.5, 97.5])
-        expected = float(form.predict(fitted, place)[0])
-        found.append(
+        point = logs(realized(candidates.baseline, network))[None, active]
+        sampled = [float(draw.predict(point)[0]) for draw in resampled]
+        low, high = np.percentile(sampled, [2.5, 97.5])
+        expected = float(form.predict(fitted, point)[0])
+        forecasts.append(
             AccuracyForecast(
                 phi=phi,
                 macs=macs,
@@ -226,24 +226,24 @@ def _forecast(
                 beyond=macs > most_expensive,
             )
         )
-    return tuple(found)
+    return tuple(forecasts)
 
 
-def _unfit(missed: float) -> tuple[str, ...]:
-    if missed <= UNFIT:
+def _unfit(left_out_rms: float) -> tuple[str, ...]:
+    if left_out_rms <= UNFIT:
         return ()
-    points = f"{100 * missed:.2g} points"
-    return (f"neither form fits (networks left out were missed by {points}): search with --method grid or halving",)
+    points = f"{100 * left_out_rms:.2g} points"
+    return (f"neither form fits (leave-one-out error of {points}): search with --method grid or halving",)
 
 
 def _limits(sized: Sequence[ScaledNetwork], candidates: Candidates, left_out: float) -> tuple[str, ...]:
     ratios = [one.ratio for one in sized]
     sentences = [
-        "no candidate was trained: their accuracies are what a fitted response says",
+        "no candidate was trained: their accuracies are predictions of a fitted response",
         f"it was fitted to {len(sized)} networks that cost {min(ratios):.3g}x to {max(ratios):.3g}x the baseline",
-        f"it missed networks left out of its fit by {100 * left_out:.2g} points",
-        "the intervals rest on the forms that were fitted; on surfaces of other forms they are too narrow",
+        f"its leave-one-out error is {100 * left_out:.2g} points",
+        "the intervals assume the fitted forms; for a surface of another form they are too narrow",
     ]
     if candidates.grid.ratio > 1:
-        sentences.append("what a dimension gains may change above the baseline's size, where nothing was trained")
+        sentences.append("the gain of a dimension may change above the baseline's size, where nothing was trained")
     return tuple(sentences)

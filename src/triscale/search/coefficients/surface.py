@@ -43,13 +43,13 @@ class Quadratic:
         logs = np.log(np.maximum(errors, MIN_ERROR))
         # d log(e) = de / e: weighting by the error turns residuals of the logarithm into residuals of the error.
         weights = errors / errors.mean()
-        found: Array = np.linalg.lstsq(quadratic_terms(points) * weights[:, None], logs * weights, rcond=None)[0]
-        return found
+        coefficients: Array = np.linalg.lstsq(quadratic_terms(points) * weights[:, None], logs * weights, rcond=None)[0]
+        return coefficients
 
     def predict(self, coefficients: Array, points: Array) -> Array:
         """Return the errors at some points."""
-        found: Array = np.exp(quadratic_terms(points) @ coefficients)
-        return found
+        errors: Array = np.exp(quadratic_terms(points) @ coefficients)
+        return errors
 
 
 class Power:
@@ -74,15 +74,15 @@ class Power:
             powers = 2.0 ** (-points * exponents)
             return np.hstack([np.ones((len(points), 1)), powers, -np.log(2) * points * powers * factors])
 
-        found: Array = least_squares(residuals, np.clip(begin, low, high), jac=slopes, bounds=(low, high)).x
-        return found
+        best: Array = least_squares(residuals, np.clip(begin, low, high), jac=slopes, bounds=(low, high)).x
+        return best
 
     def predict(self, coefficients: Array, points: Array) -> Array:
         """Return the errors at some points."""
         count = points.shape[1]
         factors, exponents = coefficients[1 : 1 + count], coefficients[1 + count :]
-        found: Array = coefficients[0] + (2.0 ** (-points * exponents)) @ factors
-        return found
+        errors: Array = coefficients[0] + (2.0 ** (-points * exponents)) @ factors
+        return errors
 
 
 FORMS: tuple[Form, ...] = (Power(), Quadratic())

@@ -77,7 +77,9 @@ def fit_exactly(network: AnyNetwork, law: Law, budget: Budget) -> Fit:
         NetworkError: A custom model must be traced; pass :func:`triscale.jobs.core.networks.fit_any` instead.
     """
     if isinstance(network, CustomNetwork):
-        raise NetworkError(f"{network.name} is a function, whose cost has to be traced; pass a function that fits it")
+        raise NetworkError(
+            f"{network.name} is a custom model, whose cost has to be traced; pass a function that fits it"
+        )
     return fit_budget(network, law, budget)
 
 
@@ -114,41 +116,41 @@ def equal_cost(
         ['baseline', 'depth', 'width', 'resolution', 'compound']
     """
     if times <= 1:
-        raise SearchError(f"{times:g} times the cost scales nothing up; give more than 1, such as 4")
+        raise SearchError(f"a comparison at {times:g} times the cost needs no scaling; give more than 1, such as 4")
     if law.nominal_growth == 1:
-        raise SearchError(f"the law ({law}) scales nothing; give one with a coefficient above 1")
+        raise SearchError(f"the law ({law}) does not scale anything; give one with a coefficient above 1")
     start = baseline if phi == 0 else scale(baseline, law.at(phi)).replace(name=f"{baseline.name}_phi{phi:+g}")
     counts = count(start)
-    asked = limit = int(times * counts.macs)
+    requested = limit = int(times * counts.macs)
     rounds: list[Comparison] = []
     for _ in range(ROUNDS):
         contenders = [_contender("baseline", start, start, None, 0.0, counts.macs, counts)]
         for way, along in {**LAWS, "compound": law}.items():
             fitted = fit(start, along, Budget(macs=limit))
             network = fitted.network.replace(name=f"{start.name}_{way}_x{times:g}")
-            contenders.append(_contender(way, start, network, along, fitted.phi, asked, count(network)))
+            contenders.append(_contender(way, start, network, along, fitted.phi, requested, count(network)))
         rounds.append(Comparison(baseline=start, times=times, law=law, phi=phi, contenders=tuple(contenders)))
         lowest = min(contender.macs.achieved for contender in contenders[1:])
         if rounds[-1].unevenness <= EVEN:
             break
         limit = lowest
-    return min(rounds, key=_badness)
+    return min(rounds, key=_round_penalty)
 
 
-def _badness(comparison: Comparison) -> float:
+def _round_penalty(comparison: Comparison) -> float:
     most_used = max(contender.macs.used for contender in comparison.contenders[1:])
     return WORTH * comparison.unevenness + (1 - most_used)
 
 
 def _contender(
-    way: Way, start: AnyNetwork, network: AnyNetwork, law: Law | None, phi: float, asked: int, counts: Counts
+    way: Way, start: AnyNetwork, network: AnyNetwork, law: Law | None, phi: float, requested: int, counts: Counts
 ) -> Contender:
     return Contender(
         way=way,
         network=network,
         law=law,
         phi=phi,
-        macs=Limit(name="macs", requested=asked, achieved=counts.macs),
+        macs=Limit(name="macs", requested=requested, achieved=counts.macs),
         params=counts.params,
         realized=realized(start, network),
     )

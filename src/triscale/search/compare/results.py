@@ -76,7 +76,7 @@ def compare_trained(
     scores = list(evaluate(jobs))
     of_each = [scores[index :: len(contenders)] for index in range(len(contenders))]
     means, errors, freedom = means_and_errors(of_each)
-    wide = float(stdtrit(freedom, TWO_SIDED)) if np.isfinite(freedom) else NORMAL
+    quantile = float(stdtrit(freedom, TWO_SIDED)) if np.isfinite(freedom) else NORMAL
     tied = [False, *tied_with_best(means[1:], errors[1:], freedom)]
     outcomes = tuple(
         ContenderResult(
@@ -84,8 +84,8 @@ def compare_trained(
             accuracies=tuple(score.accuracy for score in of_each[index]),
             accuracy=float(means[index]),
             error=float(errors[index]),
-            low=max(0.0, float(means[index] - wide * errors[index])),
-            high=min(1.0, float(means[index] + wide * errors[index])),
+            low=max(0.0, float(means[index] - quantile * errors[index])),
+            high=min(1.0, float(means[index] + quantile * errors[index])),
             gain=float(means[index] - means[0]),
             tied=tied[index],
             training_macs=_spent(contender, proxy),
@@ -112,7 +112,7 @@ def verdict(compared: ComparisonResult) -> str:
     differs = not (compound.tied and rival.tied)
     end = "" if differs else f", which {_seeds(compared.proxy)} cannot distinguish from zero"
     return (
-        f"compound scaling came to {compound.accuracy:.1%} and {rival.way} only, the best single dimension, to "
+        f"compound scaling reaches {compound.accuracy:.1%} and {rival.way} only, the best single dimension, "
         f"{rival.accuracy:.1%}: {gap:+.1f} points{end}"
     )
 

@@ -50,13 +50,13 @@ class Entry(NamedTuple):
     ended: datetime | None
 
 
-def read_entries(place: str | Path, study: str) -> tuple[Entry, ...]:
+def read_entries(location: str | Path, study: str) -> tuple[Entry, ...]:
     """Return the status of all jobs of a study, also while it runs.
 
     Raises:
         SearchError: The storage or the study does not exist.
     """
-    with read_storage(place) as storage:
+    with read_storage(location) as storage:
         names = optuna.get_all_study_names(storage.rdb)
         if study not in names:
             raise SearchError(f'{storage.shown} holds no study "{study}"; it holds {", ".join(names) or "none"}')
@@ -73,11 +73,11 @@ def trials_of_jobs(study: optuna.Study) -> Iterator[tuple[TrialKey, FrozenTrial]
 
 def newest_trials(study: optuna.Study) -> dict[TrialKey, FrozenTrial]:
     """Return the completed trial of every job, or else its last trial."""
-    found: dict[TrialKey, FrozenTrial] = {}
+    newest: dict[TrialKey, FrozenTrial] = {}
     for key, trial in trials_of_jobs(study):
-        if key not in found or found[key].state != TrialState.COMPLETE:
-            found[key] = trial
-    return found
+        if key not in newest or newest[key].state != TrialState.COMPLETE:
+            newest[key] = trial
+    return newest
 
 
 def entries_of(study: optuna.Study) -> tuple[Entry, ...]:

@@ -66,11 +66,11 @@ class Ledger:
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Enqueue jobs that are new, failed or lost."""
-        self._patiently(lambda: self._add(jobs))
+        self._retrying(lambda: self._add(jobs))
 
     def refresh(self) -> None:
         """Read changes of other coordinators, and fail the trials of dead ones."""
-        self._patiently(self._refresh)
+        self._retrying(self._refresh)
 
     def scores(self, jobs: Sequence[Job]) -> list[Score | None]:
         """Return the scores of jobs as last read; None for jobs that are not done."""
@@ -85,7 +85,7 @@ class Ledger:
         return None
 
     def lost(self, jobs: Sequence[Job]) -> bool:
-        """Whether a job has no waiting, running or complete trial because its machine died."""
+        """Return whether a job has no waiting, running or complete trial because its machine died."""
         return any(
             (trial := self._last.get(_key(job))) is None
             or (trial.state == TrialState.FAIL and "why" not in trial.user_attrs)
@@ -96,7 +96,7 @@ class Ledger:
         """Claim the first waiting job for a worker of this coordinator; None if none is waiting."""
         for job in jobs:
             trial = self._last.get(_key(job))
-            if trial is not None and trial.state == TrialState.WAITING and self._patiently(self._claim, job, trial):
+            if trial is not None and trial.state == TrialState.WAITING and self._retrying(self._claim, job, trial):
                 return job
         return None
 
@@ -104,7 +104,7 @@ class Ledger:
         """Record a heartbeat for the jobs of this coordinator, at most every few seconds."""
         if self._storage.shared and time.monotonic() - self._beaten >= BEAT_SECONDS / 2:
             for trial_id in self._held.values():
-                self._patiently(self._storage.rdb.record_heartbeat, trial_id)
+                self._retrying(self._storage.rdb.record_heartbeat, trial_id)
             self._beaten = time.monotonic()
 
     def put_back(self, job: Job) -> None:
@@ -128,10 +128,10 @@ class Ledger:
 
     def entries(self) -> tuple[Entry, ...]:
         """Return the status of all jobs."""
-        return self._patiently(lambda: entries_of(self._study))
+        return self._retrying(lambda: entries_of(self._study))
 
-    def _patiently(self, call: Callable[..., Result], *arguments: object) -> Result:
-        return self._storage.patiently(lambda: call(*arguments))
+    def _retrying(self, call: Callable[..., Result], *arguments: object) -> Result:
+        return self._storage.retrying(lambda: call(*arguments))
 
     def _refresh(self) -> None:
         if self._storage.shared:
@@ -139,7 +139,7 @@ class Ledger:
         self._last = newest_trials(self._study)
 
     def _add(self, jobs: Sequence[Job]) -> None:
-        with self._storage.alone(self._study.study_name):
+        with self._storage.exclusive(self._study.study_name):
             self._refresh()
             for job in jobs:
                 trial = self._last.get(_key(job))
@@ -168,7 +168,7 @@ class Ledger:
             with contextlib.suppress(UpdateFinishedTrialError):
                 self._storage.rdb.set_trial_user_attr(self._held[_key(job)], name, value)
 
-        self._patiently(write)
+        self._retrying(write)
 
     def _change(self, job: Job, state: TrialState, value: float | None = None) -> None:
         trial_id = self._held.pop(_key(job))
@@ -179,7 +179,7 @@ class Ledger:
                 self._storage.rdb.set_trial_state_values(trial_id, state, None if value is None else [value])
             self._last = newest_trials(self._study)
 
-        self._patiently(write)
+        self._retrying(write)
 
     def _score(self, job: Job) -> Score | None:
         trial = self._last.get(_key(job))
@@ -190,7 +190,7 @@ class Ledger:
 
 @contextmanager
 def open_ledger(
-    place: str | Path,
+    location: str | Path,
     study: str,
     settings: dict[str, object],
     describe: Describe,
@@ -204,7 +204,7 @@ def open_ledger(
     another machine, and are enqueued again after the grace period without a heartbeat.
 
     Args:
-        place: An SQLite file, which is created if it does not exist, or the URL of a PostgreSQL database.
+        location: An SQLite file, which is created if it does not exist, or the URL of a PostgreSQL database.
         study: Name of the study.
         settings: Everything that the results depend on, as JSON data; an existing study must have the same.
         describe: Returns the scaled network of a job, whose size is stored with it.
@@ -215,12 +215,12 @@ def open_ledger(
         RunError: Another process writes to the file.
         SearchError: The storage cannot be opened or holds other data, or the study has other settings.
     """
-    given = {"grace": grace, "patience": patience}
-    options = {name: value for name, value in given.items() if value is not None}
+    timeouts = {"grace": grace, "patience": patience}
+    options = {name: value for name, value in timeouts.items() if value is not None}
     if "grace" in options:
         options["beat"] = max(1, int(options["grace"]) // 6)
-    with open_storage(place, **options) as storage:  # type: ignore[arg-type]
-        with storage.alone(study):
+    with open_storage(location, **options) as storage:  # type: ignore[arg-type]
+        with storage.exclusive(study):
             opened = optuna.create_study(
                 storage=storage.rdb, study_name=study, direction="maximize", load_if_exists=True
             )
@@ -264,23 +264,23 @@ def _waiting(job: Job, sized: ScaledNetwork) -> FrozenTrial:
 
 
 def _check_settings(study: optuna.Study, settings: dict[str, object], shown: str) -> None:
-    asked = json.loads(json.dumps(settings))
+    requested = json.loads(json.dumps(settings))
     about = study.user_attrs.get(ABOUT)
     if about is None:
         if study.get_trials(deepcopy=False):
             raise SearchError(
                 f'{shown} holds a study "{study.study_name}" that is not Triscale\'s; give it another name with --study'
             )
-        study.set_user_attr(ABOUT, {"schema": SCHEMA, "settings": asked})
+        study.set_user_attr(ABOUT, {"schema": SCHEMA, "settings": requested})
         return
     if about["schema"] > SCHEMA:
         raise SearchError(
             f'"{study.study_name}" in {shown} is a study of schema {about["schema"]}, and this version of Triscale '
             f"reads up to schema {SCHEMA}; install a newer Triscale to resume it"
         )
-    known = about["settings"]
-    if known != asked:
-        differing = sorted(name for name in known | asked if known.get(name) != asked.get(name))
+    stored = about["settings"]
+    if stored != requested:
+        differing = sorted(name for name in stored | requested if stored.get(name) != requested.get(name))
         raise SearchError(
             f'{shown} already holds a study "{study.study_name}" with other settings (it differs in '
             f"{', '.join(differing)}); give it another name, or the same settings to resume it"

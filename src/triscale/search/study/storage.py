@@ -57,26 +57,26 @@ class Storage:
         self.rdb, self.shown, self.shared = rdb, shown, shared
         self._patience = patience
 
-    def patiently(self, call: Callable[[], Result]) -> Result:
+    def retrying(self, call: Callable[[], Result]) -> Result:
         """Call a function that uses the storage, and retry while the server is unreachable.
 
         Raises:
             SearchError: The server was unreachable for too long.
         """
-        until = time.monotonic() + (self._patience if self.shared else 0)
+        deadline = time.monotonic() + (self._patience if self.shared else 0)
         while True:
             try:
                 return call()
             except (StorageInternalError, DBAPIError) as error:
-                if time.monotonic() >= until:
+                if time.monotonic() >= deadline:
                     raise SearchError(
-                        f"{self.shown} does not answer any more ({_first_line(error)}); the same command resumes when "
-                        "it does"
+                        f"{self.shown} is unreachable ({_first_line(error)}); run the same command again to resume "
+                        "when it is back"
                     ) from error
                 time.sleep(1.0)
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
+    def exclusive(self, name: str) -> Iterator[None]:
         """Hold an advisory lock of the server for changes by one machine at a time; it ends with the connection."""
         if not self.shared:
             yield
@@ -87,7 +87,7 @@ class Storage:
 
     def fail_stale(self, study: optuna.Study) -> None:
         """Fail the trials without a heartbeat for the grace period."""
-        with _experiments_allowed():
+        with _ignore_experimental_warning():
             optuna.storages.fail_stale_trials(study)
 
     def close(self) -> None:
@@ -98,12 +98,12 @@ class Storage:
 
 @contextmanager
 def open_storage(
-    place: str | Path, *, beat: int = BEAT_SECONDS, grace: int = GRACE_SECONDS, patience: float = PATIENCE_SECONDS
+    location: str | Path, *, beat: int = BEAT_SECONDS, grace: int = GRACE_SECONDS, patience: float = PATIENCE_SECONDS
 ) -> Iterator[Storage]:
     """Open a storage for writing.
 
     Args:
-        place: A file, which is created if it does not exist, or ``postgresql://USER:PASSWORD@HOST/DATABASE``.
+        location: A file, which is created if it does not exist, or ``postgresql://USER:PASSWORD@HOST/DATABASE``.
         beat: Seconds between heartbeats.
         grace: Seconds without a heartbeat after which another machine takes over a job.
         patience: Seconds that a server may be unreachable.
@@ -112,21 +112,21 @@ def open_storage(
         RunError: Another process writes to the file.
         SearchError: It cannot be reached, holds other data, or has a schema of another version of Optuna.
     """
-    if isinstance(place, str):
-        storage = _connect(place, beat, grace, patience)
+    if isinstance(location, str):
+        storage = _connect(location, beat, grace, patience)
         try:
             yield storage
         finally:
             storage.close()
         return
-    with _lock(place):
-        if place.is_file() and place.stat().st_size > 0:
-            _check_file(place)
+    with _lock(location):
+        if location.is_file() and location.stat().st_size > 0:
+            _check_file(location)
         else:
-            with contextlib.closing(sqlite3.connect(place)) as connection:
+            with contextlib.closing(sqlite3.connect(location)) as connection:
                 # Write-ahead logging lets readers proceed while a writer is active.
                 connection.execute("PRAGMA journal_mode = WAL")
-        storage = Storage(_open_file(place), str(place), shared=False)
+        storage = Storage(_open_file(location), str(location), shared=False)
         try:
             yield storage
         finally:
@@ -134,33 +134,33 @@ def open_storage(
 
 
 @contextmanager
-def read_storage(place: str | Path) -> Iterator[Storage]:
+def read_storage(location: str | Path) -> Iterator[Storage]:
     """Open an existing storage for reading, also while a search writes to it.
 
     Raises:
         SearchError: It does not exist or cannot be read.
     """
-    if isinstance(place, Path):
-        if not place.is_file():
-            raise SearchError(f"there is no study in {place}; give the folder or file that the search was begun with")
-        _check_file(place)
-        storage = Storage(_open_file(place), str(place), shared=False)
+    if isinstance(location, Path):
+        if not location.is_file():
+            raise SearchError(f"there is no study in {location}; give the folder or file of the search")
+        _check_file(location)
+        storage = Storage(_open_file(location), str(location), shared=False)
     else:
-        storage = _connect(place, BEAT_SECONDS, GRACE_SECONDS, PATIENCE_SECONDS)
+        storage = _connect(location, BEAT_SECONDS, GRACE_SECONDS, PATIENCE_SECONDS)
     try:
         yield storage
     finally:
         storage.close()
 
 
-def without_password(place: str | None) -> str | None:
+def without_password(url: str | None) -> str | None:
     """Return the URL of a server with its password hidden; the password can come from PGPASSWORD or .pgpass.
 
     Example:
         >>> without_password("postgresql://me:secret@host/db")
         'postgresql://me:***@host/db'
     """
-    return None if place is None else make_url(place).set(password=None).render_as_string()
+    return None if url is None else make_url(url).set(password=None).render_as_string()
 
 
 def _open_file(file: Path) -> RDBStorage:
@@ -190,7 +190,7 @@ def _connect(url: str, beat: int, grace: int, patience: float) -> Storage:
     try:
         first = create_engine(address, **options)
         # Two machines that both find no tables would both create them.
-        with first.connect() as connection, connection.begin(), _experiments_allowed():
+        with first.connect() as connection, connection.begin(), _ignore_experimental_warning():
             connection.execute(_ALONE, {"name": "triscale"})
             rdb = RDBStorage(
                 address.render_as_string(hide_password=False),
@@ -209,16 +209,16 @@ def _connect(url: str, beat: int, grace: int, patience: float) -> Storage:
         ) from error
     except SQLAlchemyError as error:
         raise SearchError(
-            f"{shown} holds tables of something else ({_first_line(error)}); give another database"
+            f"{shown} holds tables of another application ({_first_line(error)}); give another database"
         ) from error
     except RuntimeError as error:
         raise SearchError(f"{shown} was written by another version of Optuna: {_first_line(error)}") from error
     return Storage(rdb, shown, shared=True, patience=patience)
 
 
-def _not_postgres(given: str) -> str:
+def _not_postgres(url: str) -> str:
     return (
-        f'the storage "{given}" is none that many machines can share; give postgresql://USER@HOST/DATABASE, or no '
+        f'the storage "{url}" cannot be shared by machines; give postgresql://USER@HOST/DATABASE, or no '
         "--storage for a file in the search's folder"
     )
 
@@ -230,7 +230,7 @@ def _check_file(file: Path) -> None:
     except sqlite3.Error as error:
         raise SearchError(f"cannot use {file} as a study: {error}; give another file") from error
     if tables and not tables >= _TABLES:
-        raise SearchError(f"{file} is a database of something else; give another file for the study")
+        raise SearchError(f"{file} is a database of another application; give another file for the study")
 
 
 def _first_line(error: Exception) -> str:
@@ -241,7 +241,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _experiments_allowed() -> Iterator[None]:
+def _ignore_experimental_warning() -> Iterator[None]:
     """Silence the warning that heartbeats are experimental (since Optuna 2.9)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)

@@ -28,7 +28,7 @@ POLL_SECONDS = 0.5
 REFRESH_SECONDS = 2.0
 STOP_SECONDS = 30.0
 MAX_DEATHS = 5
-RAISED = 1
+EXCEPTION_EXIT_CODE = 1
 """Exit code of a worker that ended by an exception: a retry would fail the same way."""
 
 
@@ -58,7 +58,7 @@ class Study:
         folder: Holds a folder for each training, with its checkpoints.
         work: Runs a job in its folder, in a worker process.
         workers: Number of worker processes.
-        most_deaths: Number of killed workers (out of memory, for example) after which a job fails.
+        max_deaths: Number of killed workers (out of memory, for example) after which a job fails.
         should_stop: Polled; true stops the search.
         on_change: Called with the progress.
         weigh: Relative cost of a job, for the estimate of the time left.
@@ -71,13 +71,13 @@ class Study:
         work: Work,
         *,
         workers: int = 1,
-        most_deaths: int = MAX_DEATHS,
+        max_deaths: int = MAX_DEATHS,
         should_stop: Callable[[], bool] = lambda: False,
         on_change: Callable[[Pace], None] = lambda pace: None,
         weigh: Callable[[Job], float] = lambda job: job.stop - job.start,
     ) -> None:
         self._ledger, self._folder, self._work, self._count = ledger, folder, work, workers
-        self._most_deaths, self._should_stop = most_deaths, should_stop
+        self._max_deaths, self._should_stop = max_deaths, should_stop
         self._on_change, self._weigh = on_change, weigh
         self._deaths: Counter[str] = Counter()
         self._workers: list[_Worker] = []
@@ -89,7 +89,7 @@ class Study:
 
     def __exit__(self, *raised: object) -> None:
         self._keeps_workers = False
-        self._end_workers()
+        self._stop_workers()
 
     def evaluate(self, jobs: Sequence[Job]) -> list[Score]:
         """Return the scores of jobs in their order, and run the jobs that have not finished.
@@ -100,12 +100,12 @@ class Study:
         """
         self._ledger.add(jobs)
         if any(score is None for score in self._ledger.scores(jobs)):
-            self._carry_out(jobs)
+            self._run(jobs)
         return [score for score in self._ledger.scores(jobs) if score is not None]
 
-    def _carry_out(self, jobs: Sequence[Job]) -> None:
+    def _run(self, jobs: Sequence[Job]) -> None:
         failure: str | None = None
-        self._forget_dead()
+        self._remove_dead_workers()
         pace = _Clock(jobs, self._ledger.scores(jobs), self._weigh)
         refreshed = time.monotonic()
         try:
@@ -119,7 +119,7 @@ class Study:
                     if failure is None and self._ledger.lost(jobs):
                         self._ledger.add(jobs)
                 if failure is None:
-                    self._hand_out(jobs)
+                    self._assign_jobs(jobs)
                 if not any(worker.job is not None for worker in self._workers):
                     if failure is not None:
                         raise JobError(failure)
@@ -127,31 +127,31 @@ class Study:
                         break
                     time.sleep(POLL_SECONDS)  # Other machines run the remaining jobs.
                 else:
-                    failure = self._listen() or failure
+                    failure = self._poll() or failure
                 self._on_change(pace.now(self._ledger.scores(jobs)))
                 self._ledger.beat()
         except BaseException:
-            self._end_workers()
+            self._stop_workers()
             raise
         if not self._keeps_workers:
-            self._end_workers()
+            self._stop_workers()
 
-    def _end_workers(self) -> None:
+    def _stop_workers(self) -> None:
         for worker in self._workers:
-            self._end(worker)
+            self._stop(worker)
         self._workers.clear()
 
-    def _forget_dead(self) -> None:
+    def _remove_dead_workers(self) -> None:
         """Remove idle workers that died between two calls, which is no job's failure."""
         for worker in [one for one in self._workers if not one.process.is_alive()]:
-            self._bury(worker)
+            self._reap(worker)
             self._workers.remove(worker)
 
-    def _hand_out(self, jobs: Sequence[Job]) -> None:
+    def _assign_jobs(self, jobs: Sequence[Job]) -> None:
         """Give every idle worker a job, and start workers up to the limit; jobs with local checkpoints come first."""
-        here = [job for job in jobs if job.start > 0 and (self._folder / job.key).is_dir()]
+        local = [job for job in jobs if job.start > 0 and (self._folder / job.key).is_dir()]
         # A job that killed a worker comes last: if it does so again, the others are done by then.
-        order = sorted([*here, *jobs], key=lambda job: self._deaths[job.key])
+        order = sorted([*local, *jobs], key=lambda job: self._deaths[job.key])
         idle = [worker for worker in self._workers if worker.job is None]
         for _ in range(self._count - len(self._workers) + len(idle)):
             job = self._ledger.claim(order)
@@ -166,12 +166,12 @@ class Study:
             with contextlib.suppress(OSError):
                 worker.jobs.send((job, self._folder / job.key))
 
-    def _listen(self) -> str | None:
+    def _poll(self) -> str | None:
         """Wait briefly for results; return why the study cannot continue, if so."""
         failure = None
         for ready in wait([worker.jobs for worker in self._workers], timeout=POLL_SECONDS):
             worker = next(worker for worker in self._workers if worker.jobs is ready)
-            failure = self._hear(worker) or failure
+            failure = self._receive(worker) or failure
             if worker.jobs.closed:
                 self._workers.remove(worker)
         return failure
@@ -187,41 +187,41 @@ class Study:
         watched.close()
         return _Worker(process, ours, held)
 
-    def _hear(self, worker: _Worker) -> str | None:
+    def _receive(self, worker: _Worker) -> str | None:
         """Handle a worker's result or death; return why the study cannot continue, if so."""
         try:
-            answer = worker.jobs.recv()
+            result = worker.jobs.recv()
         except (EOFError, OSError):
-            return self._bury(worker)
+            return self._reap(worker)
         job, worker.job = worker.job, None
         assert job is not None
-        if isinstance(answer, str):
-            self._ledger.fail(job, answer)
-            return f"{job.network.name} with seed {job.seed} failed: {answer}"
-        self._ledger.end(job, answer)
+        if isinstance(result, str):
+            self._ledger.fail(job, result)
+            return f"{job.network.name} with seed {job.seed} failed: {result}"
+        self._ledger.end(job, result)
         return None
 
-    def _bury(self, worker: _Worker) -> str | None:
+    def _reap(self, worker: _Worker) -> str | None:
         worker.process.join()
         worker.jobs.close()
         worker.life.close()
         job, worker.job = worker.job, None
         if job is None:
             return None
-        if worker.process.exitcode == RAISED:
-            why = "its worker ended by an error that was not foreseen; its traceback stands above"
+        if worker.process.exitcode == EXCEPTION_EXIT_CODE:
+            why = "its worker raised an unexpected error; the traceback is printed above"
             self._ledger.fail(job, why)
             return f"{job.network.name} with seed {job.seed} failed: {why}"
         self._deaths[job.key] += 1
-        if self._deaths[job.key] >= self._most_deaths:
+        if self._deaths[job.key] >= self._max_deaths:
             why = f"its worker died {self._deaths[job.key]} times, the last time with exit code"
             why = f"{why} {worker.process.exitcode}"
             self._ledger.fail(job, why)
-            return f"{job.network.name} with seed {job.seed} failed: {why}; look for its cause, then resume"
+            return f"{job.network.name} with seed {job.seed} failed: {why}; fix the cause, then resume"
         self._ledger.lose(job)
         return None
 
-    def _end(self, worker: _Worker) -> None:
+    def _stop(self, worker: _Worker) -> None:
         if worker.process.exitcode is None:
             worker.jobs.close()
             if worker.job is not None:

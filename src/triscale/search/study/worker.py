@@ -49,23 +49,23 @@ def serve(jobs: Connection, life: Connection, work: Work) -> NoReturn:
     """
     # Ctrl-C in the terminal reaches all processes; the study decides when its workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with, args=(life,), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(life,), daemon=True).start()
     while True:
         try:
             job, folder = jobs.recv()
         except EOFError:
-            _leave()
+            _exit_now()
         try:
-            answer: Score | str = carry_out(work, job, folder)
+            result: Score | str = run_job(work, job, folder)
         except TriscaleError as error:
-            answer = str(error)
+            result = str(error)
         try:
-            jobs.send(answer)
+            jobs.send(result)
         except OSError:
-            _leave()
+            _exit_now()
 
 
-def carry_out(work: Work, job: Job, folder: Path) -> Score:
+def run_job(work: Work, job: Job, folder: Path) -> Score:
     """Run a job, or return its score if it has one.
 
     Raises:
@@ -73,7 +73,7 @@ def carry_out(work: Work, job: Job, folder: Path) -> Score:
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"score_{job.start}_{job.stop}.json"
-    with _alone(folder):
+    with _locked(folder):
         if file.is_file():
             ended = Ended.load(file)
             return Score(ended.accuracy, ended.error)
@@ -82,14 +82,14 @@ def carry_out(work: Work, job: Job, folder: Path) -> Score:
         return score
 
 
-def _leave() -> NoReturn:
+def _exit_now() -> NoReturn:
     """Exit without cleanup: shutting down torch takes seconds, and all results are on disk."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
-def _die_with(life: Connection) -> None:
+def _exit_with(life: Connection) -> None:
     """Exit the process when the study ends or is killed, which closes its end of the pipe."""
     try:
         life.recv_bytes()
@@ -98,7 +98,7 @@ def _die_with(life: Connection) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Hold a lock on the folder; waits for the worker of a killed study, which may take a moment to exit."""
     with contextlib.ExitStack() as stack:
         try:

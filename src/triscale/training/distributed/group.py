@@ -98,7 +98,6 @@ class Group:
             tensors: The tensors by name on rank 0, None on other ranks.
             device: Device for the broadcast tensors.
 
-
         Raises:
             JobError: The first process did not answer in time or was lost.
         """
@@ -110,23 +109,23 @@ class Group:
             dist.broadcast_object_list(named, 0)
             shared = {}
             for name, empty in named[0].items():
-                known = torch.empty_like(empty, device=device) if tensors is None else tensors[name]
-                values = known.to(device).contiguous()
+                local = torch.empty_like(empty, device=device) if tensors is None else tensors[name]
+                values = local.to(device).contiguous()
                 dist.broadcast(values, 0)
                 shared[name] = values
         return shared
 
-    def share_objects(self, own: Any) -> list[Any]:
+    def share_objects(self, value: Any) -> list[Any]:
         """Gather a picklable object from every process, by rank.
 
         Raises:
             JobError: Another process did not answer in time or was lost.
         """
         if self.size == 1:
-            return [own]
+            return [value]
         gathered: list[Any] = [None] * self.size
         with _waiting(self):
-            dist.all_gather_object(gathered, own)
+            dist.all_gather_object(gathered, value)
         return gathered
 
     def send(self, key: str, text: str) -> None:
@@ -141,11 +140,13 @@ class Group:
             JobError: Nothing was published in time.
         """
         assert self.store is not None
-        until = time.monotonic() + timeout.total_seconds()
+        deadline = time.monotonic() + timeout.total_seconds()
         with _waiting(self):
             while not self.store.check([key]):
-                if time.monotonic() > until:
-                    raise JobError(f"process {self.rank} waited {timeout} for process 0 to say {key}; see its messages")
+                if time.monotonic() > deadline:
+                    raise JobError(
+                        f"process {self.rank} waited {timeout} for process 0 to publish {key}; see its messages"
+                    )
                 time.sleep(_POLL_SECONDS)
             return str(self.store.get(key).decode())
 
@@ -153,7 +154,7 @@ class Group:
         """Wait until all processes have reached a point.
 
         Raises:
-            JobError: Some did not in time; the message names them if the backend does.
+            JobError: Some processes did not reach it in time; the message names them if the backend does.
         """
         if self.size == 1:
             return
@@ -192,17 +193,19 @@ def join(device: torch.device) -> Iterator[Group]:
     rank, start = int(os.environ["RANK"]), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
-        raise RecipeError(f"{size} processes were asked for, and {' and '.join(missing)} are not set")
-    alone = Group(rank, size)
-    with _waiting(alone, "the start"):
+        raise RecipeError(
+            f"WORLD_SIZE is {size}, but {' and '.join(missing)} are not set; start the processes with torchrun"
+        )
+    this_process = Group(rank, size)
+    with _waiting(this_process, "the start"):
         store, _, _ = next(rendezvous("env://", rank, size, timeout=TIMEOUT))
-        own = PrefixStore(f"triscale/start-{start}", store)
+        prefixed = PrefixStore(f"triscale/start-{start}", store)
         backend = "nccl" if device.type == "cuda" else "gloo"
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=TIMEOUT)
+        dist.init_process_group(backend, store=prefixed, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
-        yield Group(rank, size, PrefixStore("words", own))
+        yield Group(rank, size, PrefixStore("words", prefixed))
     finally:
         dist.destroy_process_group()
 
@@ -217,6 +220,6 @@ def _waiting(group: Group, what: str = "its part of a step") -> Iterator[None]:
     except (RuntimeError, TimeoutError) as error:
         message = " ".join(str(error).split())
         raise JobError(
-            f"process {group.rank} of {group.size} on {socket.gethostname()} waited for another at {what}, which was "
-            f"lost or did not answer within {TIMEOUT} ({message[:300]})"
+            f"process {group.rank} of {group.size} on {socket.gethostname()} waited at {what} for another process, "
+            f"which was lost or did not answer within {TIMEOUT} ({message[:300]})"
         ) from error

@@ -46,9 +46,8 @@ def micro_batches_of(rank: int, processes: int, micro_batches: int) -> range:
         _is_branch(0, micro_batches, first, first + each) for first in range(0, micro_batches, each or 1)
     ):
         raise RecipeError(
-            f"{micro_batches} micro-batches cannot be distributed to {processes} processes; give a number of "
-            f"micro-batches that is "
-            f"{processes} or {processes} times a power of 2, for instance --set micro_batches={processes}"
+            f"{micro_batches} micro-batches cannot be distributed to {processes} processes; give {processes} times a "
+            f"power of 2 (1 included), for example --set micro_batches={processes}"
         )
     return range(rank * each, (rank + 1) * each)
 
@@ -72,18 +71,18 @@ def tree_sum(first: int, last: int, leaf: Callable[[int, int], Tensor | None]) -
         leaf: Returns the tensor of a branch, or None to split the branch further. It is called in order, and must
             return a tensor for a single micro-batch.
     """
-    known = leaf(first, last)
-    if known is not None:
-        return known
+    value = leaf(first, last)
+    if value is not None:
+        return value
     middle = (first + last) // 2
     total = tree_sum(first, middle, leaf)
     return total.add_(tree_sum(middle, last, leaf))
 
 
-def _is_branch(first: int, last: int, wanted_first: int, wanted_last: int) -> bool:
-    if (first, last) == (wanted_first, wanted_last):
+def _is_branch(first: int, last: int, branch_first: int, branch_last: int) -> bool:
+    if (first, last) == (branch_first, branch_last):
         return True
     if last - first <= 1:
         return False
     middle = (first + last) // 2
-    return _is_branch(first, middle, wanted_first, wanted_last) or _is_branch(middle, last, wanted_first, wanted_last)
+    return _is_branch(first, middle, branch_first, branch_last) or _is_branch(middle, last, branch_first, branch_last)

@@ -31,13 +31,13 @@ class SyncBatchNorm(nn.BatchNorm2d):
         centered = values - mean[:, None, None]
         variance = _over_processes(centered.square().sum((0, 2, 3))) / count
         # Running statistics hold the unbiased variance, as in torch.nn.BatchNorm2d.
-        self._follow(mean.detach(), variance.detach() * count / (count - 1))
+        self._update_running(mean.detach(), variance.detach() * count / (count - 1))
         scale = self.weight * torch.rsqrt(variance + self.eps)
         normalized = centered * scale[:, None, None] + self.bias[:, None, None]
         return normalized.to(input.dtype)
 
     @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_running(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -54,7 +54,7 @@ def _over_processes(values: Tensor) -> Tensor:
 
 
 def sync_batch_norm(model: nn.Module, recipe: Recipe, group: Group) -> nn.Module:
-    """Return the model, with :class:`SyncBatchNorm` if the recipe's ``norm_over`` asks for it.
+    """Return the model, with :class:`SyncBatchNorm` if the recipe's ``norm_over`` is ``batch``.
 
     Raises:
         RecipeError: Statistics over the batch are requested, but a process has several micro-batches.

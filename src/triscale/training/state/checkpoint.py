@@ -108,16 +108,16 @@ class Checkpoints:
         return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
 
     def _clean(self) -> None:
-        kept, wanted = 0, set()
+        num_kept, referenced = 0, set()
         for path in self._manifests():
             manifest = _read(path)
-            if manifest is None or kept == KEPT:
+            if manifest is None or num_kept == KEPT:
                 path.unlink()
                 continue
-            kept += 1
-            wanted |= {file.name for file in (manifest.state_file, manifest.best_file) if file}
+            num_kept += 1
+            referenced |= {file.name for file in (manifest.state_file, manifest.best_file) if file}
         for path in self.folder.glob("*.safetensors"):
-            if path.name not in wanted:
+            if path.name not in referenced:
                 path.unlink()
 
 

@@ -23,8 +23,8 @@ def resume_or_init(state: State, checkpoints: Checkpoints, group: Group, at_most
         group: The process group.
         at_most: The latest step that the checkpoint may be from; None for no limit.
     """
-    found = checkpoints.newest(at_most) if group.is_writer else None
-    text = group.share_text(found.to_json() if found else "")
+    newest = checkpoints.newest(at_most) if group.is_writer else None
+    text = group.share_text(newest.to_json() if newest else "")
     if not text:
         return None
     manifest = Manifest.from_json(text)
@@ -34,33 +34,34 @@ def resume_or_init(state: State, checkpoints: Checkpoints, group: Group, at_most
     return manifest
 
 
-def roll_back(state: State, since: int, feed: BatchSource, checkpoints: Checkpoints, group: Group) -> str:
+def roll_back(state: State, since: int, source: BatchSource, checkpoints: Checkpoints, group: Group) -> str:
     """Roll back to before the losses diverged, mark the two steps where that began as skipped, and return a message.
 
     Args:
         state: The state of this process, restored in place.
         since: How many steps ago the losses started to diverge.
-        feed: The batch source, which knows the names of the images.
+        source: The batch source, which knows the names of the images.
         checkpoints: The checkpoints of the run.
         group: The process group.
 
     Raises:
-        JobError: This is one rollback too many, or no checkpoint from before is left.
+        JobError: :data:`MAX_ROLLBACKS` is exceeded, or no earlier checkpoint is left.
     """
     first = state.step - since
     # A loss is computed before its step's update: its cause is that batch, or the update of the step before.
     culprits = frozenset(step for step in (first - 1, first) if step >= 0)
-    names = [name for step in sorted(culprits) for name in feed.names(*divmod(step, feed.steps_per_epoch))]
+    names = [name for step in sorted(culprits) for name in source.names(*divmod(step, source.steps_per_epoch))]
     shown = ", ".join(names[:_SHOWN_NAMES]) + (f" and {len(names) - _SHOWN_NAMES} more" if names[5:] else "")
-    what = f"the losses rose for good at step {first + 1}, after the batches of {shown or 'that step'}"
+    what = f"the losses diverged at step {first + 1}, after the batches of {shown or 'that step'}"
     skipped, rollbacks = state.skipped | culprits, state.rollbacks + 1
     if rollbacks > MAX_ROLLBACKS:
         raise JobError(
-            f"{what}; this is the {rollbacks}th time, each from before the last one; look at these images, or begin "
-            "another run with a smaller learning rate"
+            f"{what}, after {MAX_ROLLBACKS} rollbacks; check these images, or start another run with a smaller "
+            "learning rate"
         )
-    found = resume_or_init(state, checkpoints, group, at_most=min(culprits))
-    if found is None:
-        raise JobError(f"{what}, and no checkpoint from before is left; begin another run with a smaller learning rate")
+    restored = resume_or_init(state, checkpoints, group, at_most=min(culprits))
+    if restored is None:
+        raise JobError(f"{what}, and no earlier checkpoint is left; start another run with a smaller learning rate")
     state.skipped, state.rollbacks = skipped, rollbacks
-    return f"{what}; back to step {found.step} ({rollbacks} of at most {MAX_ROLLBACKS} times), passing over them"
+    times = f"{rollbacks} of at most {MAX_ROLLBACKS} times"
+    return f"{what}; rolled back to step {restored.step} ({times}), and these batches are skipped"

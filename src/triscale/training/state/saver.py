@@ -15,14 +15,14 @@ from triscale.training.state.checkpoint import Checkpoints, Manifest, Stored
 
 RETRY_SECONDS = 5.0
 PATIENCE_SECONDS = 3600.0
-"""How long the end of a training waits for disk space."""
+"""Maximum time to wait for disk space at the end of a training."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 MakeManifest = Callable[[Stored, Stored | None], Manifest]
 """Builds the manifest from the files of the state and of the best epoch."""
 
-_ELSEWHERE = Stored(name="", sha256="")
+_NOT_WRITTEN = Stored(name="", sha256="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +96,16 @@ class Saver:
             JobError: The disk is full, and ``wait`` is false, ``should_stop`` returned true, or it took too long.
         """
         if not self._writes:
-            return manifest(_ELSEWHERE, None)
+            return manifest(_NOT_WRITTEN, None)
         self.settle()
-        until = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 self._written = self._write(tensors, self._best_tensors, manifest)
                 return self._written
             except OSError as error:
                 sentence = self._sentence(error)
-                if error.errno not in _NO_ROOM or not wait or should_stop() or time.monotonic() > until:
+                if error.errno not in _NO_ROOM or not wait or should_stop() or time.monotonic() > deadline:
                     raise JobError(sentence) from error
                 self._on_message(f"{sentence}; trying again every {RETRY_SECONDS:g} s")
             time.sleep(RETRY_SECONDS)
@@ -137,7 +137,8 @@ class Saver:
         return written
 
     def _sentence(self, error: OSError) -> str:
-        last = f"the last good one is from step {self._written.step}" if self._written else "there is none yet"
+        last = f"the last good one is from step {self._written.step}" if self._written else "there is no earlier one"
         return (
-            f"a checkpoint cannot be written to {self._checkpoints.folder} ({error.strerror}); {last}; make room there"
+            f"a checkpoint cannot be written to {self._checkpoints.folder} ({error.strerror}); {last}; free some space "
+            "there"
         )

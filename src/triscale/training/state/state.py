@@ -62,8 +62,8 @@ class State:
     def recent_losses(self) -> list[float]:
         """The mean losses of the last steps in order; synchronizes with the device."""
         values = self.recent.tolist()
-        place = self.step % WINDOW
-        losses = values[place:] + values[:place]
+        oldest = self.step % WINDOW
+        losses = values[oldest:] + values[:oldest]
         return losses[-self.step :] if self.step < WINDOW else losses
 
 

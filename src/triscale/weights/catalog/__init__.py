@@ -118,29 +118,29 @@ def published(name: str) -> WeightsContract:
         >>> published("torchvision/resnet18").accuracy.top1
         69.758
     """
-    asked = name.removeprefix("hf-hub:").removeprefix("hf_hub:")
-    source, _, bare = asked.rpartition("/")
-    found = [
-        (known, row)
-        for known in SOURCES
-        if source in (known, "")
-        for row in table(known).rows
+    requested = name.removeprefix("hf-hub:").removeprefix("hf_hub:")
+    source, _, bare = requested.rpartition("/")
+    matches = [
+        (source_name, row)
+        for source_name in SOURCES
+        if source in (source_name, "")
+        for row in table(source_name).rows
         if row.name == bare or (row.default and row.name.partition(".")[0] == bare)
     ]
-    if len(found) == 1:
-        return _weights(*found[0])
-    if found:
-        choices = ", ".join(f"{known}/{row.name}" for known, row in found)
+    if len(matches) == 1:
+        return _weights(*matches[0])
+    if matches:
+        choices = ", ".join(f"{source_name}/{row.name}" for source_name, row in matches)
         raise WeightsError(f'"{name}" is ambiguous; give one of {choices}')
-    raise WeightsError(f'there are no published weights "{name}"{_hint(asked)}')
+    raise WeightsError(f'there are no published weights "{name}"{_hint(requested)}')
 
 
-def _hint(asked: str) -> str:
-    known = names()
+def _hint(requested: str) -> str:
+    full_names = names()
     short = {row.name: f"{source}/{row.name}" for source in SOURCES for row in table(source).rows}
     return (
-        nearest(asked, known)
-        or nearest(asked.rpartition("/")[2], short)
+        nearest(requested, full_names)
+        or nearest(requested.rpartition("/")[2], short)
         or "; triscale weights list shows the names; give a file by its path"
     )
 

@@ -95,45 +95,45 @@ class Controller:
 
     def make_weights(self, random: np.random.Generator) -> ControllerWeights:
         """Initialize weights uniformly from -0.1 to 0.1, which makes all options of a choice nearly equally likely."""
-        places, options, hidden = *self._absent.shape, self._hidden
+        length, options, hidden = *self._absent.shape, self._hidden
         return ControllerWeights(
-            tokens=random.uniform(-0.1, 0.1, (places, options, self._embedding)),
+            tokens=random.uniform(-0.1, 0.1, (length, options, self._embedding)),
             input=random.uniform(-0.1, 0.1, (4 * hidden, self._embedding)),
             state=random.uniform(-0.1, 0.1, (4 * hidden, hidden)),
             bias=random.uniform(-0.1, 0.1, 4 * hidden),
-            heads=random.uniform(-0.1, 0.1, (places, options, hidden)),
-            head_bias=random.uniform(-0.1, 0.1, (places, options)),
+            heads=random.uniform(-0.1, 0.1, (length, options, hidden)),
+            head_bias=random.uniform(-0.1, 0.1, (length, options)),
         )
 
     def draw(self, weights: ControllerWeights, count: int, random: np.random.Generator) -> Tokens:
         """Sample token sequences ``[count, places]``; each token uses one random number."""
-        places = len(self._counts)
-        chances = random.random((places, count))
-        drawn = np.zeros((count, places), dtype=np.int64)
+        length = len(self._counts)
+        chances = random.random((length, count))
+        tokens = np.zeros((count, length), dtype=np.int64)
         token = np.zeros(count, dtype=np.int64)
         cell, state = np.zeros((2, count, self._hidden))
-        for place in range(places):
-            drive = weights.tokens[place, token] @ weights.input.T + weights.bias
+        for position in range(length):
+            drive = weights.tokens[position, token] @ weights.input.T + weights.bias
             _, cell, state = _step(weights, drive, cell, state)
-            logits = state @ weights.heads[place].T + weights.head_bias[place] + self._absent[place]
+            logits = state @ weights.heads[position].T + weights.head_bias[position] + self._absent[position]
             below = np.exp(_log_softmax(logits)).cumsum(axis=-1)
             # Inverse transform sampling; rounding may leave the last cumulative sum below 1.
-            token = np.minimum((below <= chances[place][:, None]).sum(axis=-1), self._counts[place] - 1)
-            drawn[:, place] = token
-        return drawn
+            token = np.minimum((below <= chances[position][:, None]).sum(axis=-1), self._counts[position] - 1)
+            tokens[:, position] = token
+        return tokens
 
     def forward(self, weights: ControllerWeights, tokens: Tokens) -> Forward:
         """Return log-probabilities and entropies of samples ``[samples, places]``."""
-        samples, places = tokens.shape
-        previous = np.zeros((places, samples), dtype=np.int64)
+        samples, length = tokens.shape
+        previous = np.zeros((length, samples), dtype=np.int64)
         previous[1:] = tokens.T[:-1]
-        inputs = weights.tokens[np.arange(places)[:, None], previous]
+        inputs = weights.tokens[np.arange(length)[:, None], previous]
         drive = inputs @ weights.input.T + weights.bias
-        gates = np.empty((places, samples, 4 * self._hidden))
-        cells, states = np.zeros((2, places + 1, samples, self._hidden))
-        for place in range(places):
-            gates[place], cells[place + 1], states[place + 1] = _step(
-                weights, drive[place], cells[place], states[place]
+        gates = np.empty((length, samples, 4 * self._hidden))
+        cells, states = np.zeros((2, length + 1, samples, self._hidden))
+        for position in range(length):
+            gates[position], cells[position + 1], states[position + 1] = _step(
+                weights, drive[position], cells[position], states[position]
             )
         logits = states[1:] @ weights.heads.transpose(0, 2, 1) + (weights.head_bias + self._absent)[:, None]
         log_softmax = _log_softmax(logits)
@@ -164,25 +164,25 @@ class Controller:
         to_gates = np.empty_like(tape.gates)
         to_state, to_cell = np.zeros((2, *to_states.shape[1:]))
         # Backpropagation through time: cell' = forget * cell + input * new, state' = output * tanh(cell').
-        for place in reversed(range(len(to_states))):
-            put_in, kept, new, put_out = np.split(tape.gates[place], 4, axis=-1)
-            squashed = np.tanh(tape.cells[place + 1])
-            to_state = to_state + to_states[place]
-            to_cell = to_cell + to_state * put_out * (1 - squashed**2)
-            to_gates[place] = np.concatenate(
+        for position in reversed(range(len(to_states))):
+            input_gate, forget, new, output_gate = np.split(tape.gates[position], 4, axis=-1)
+            squashed = np.tanh(tape.cells[position + 1])
+            to_state = to_state + to_states[position]
+            to_cell = to_cell + to_state * output_gate * (1 - squashed**2)
+            to_gates[position] = np.concatenate(
                 (
-                    to_cell * new * put_in * (1 - put_in),
-                    to_cell * tape.cells[place] * kept * (1 - kept),
-                    to_cell * put_in * (1 - new**2),
-                    to_state * squashed * put_out * (1 - put_out),
+                    to_cell * new * input_gate * (1 - input_gate),
+                    to_cell * tape.cells[position] * forget * (1 - forget),
+                    to_cell * input_gate * (1 - new**2),
+                    to_state * squashed * output_gate * (1 - output_gate),
                 ),
                 axis=-1,
             )
-            to_cell = to_cell * kept
-            to_state = to_gates[place] @ weights.state
-        given = (self._options == tape.previous[..., None]).astype(np.float64)
+            to_cell = to_cell * forget
+            to_state = to_gates[position] @ weights.state
+        one_hot = (self._options == tape.previous[..., None]).astype(np.float64)
         return ControllerWeights(
-            tokens=given.transpose(0, 2, 1) @ (to_gates @ weights.input),
+            tokens=one_hot.transpose(0, 2, 1) @ (to_gates @ weights.input),
             input=np.tensordot(to_gates, tape.inputs, ((0, 1), (0, 1))),
             state=np.tensordot(to_gates, tape.states[:-1], ((0, 1), (0, 1))),
             bias=to_gates.sum(axis=(0, 1)),
@@ -199,9 +199,9 @@ def _step(weights: ControllerWeights, drive: Array, cell: Array, state: Array) -
     # The logistic function by tanh, which never overflows.
     gates = 0.5 + 0.5 * np.tanh(0.5 * gates)
     gates[:, 2 * size : 3 * size] = new
-    put_in, kept, new, put_out = (gates[:, part * size : (part + 1) * size] for part in range(4))
-    cell = kept * cell + put_in * new
-    return gates, cell, put_out * np.tanh(cell)
+    input_gate, forget, new, output_gate = (gates[:, part * size : (part + 1) * size] for part in range(4))
+    cell = forget * cell + input_gate * new
+    return gates, cell, output_gate * np.tanh(cell)
 
 
 def _log_softmax(logits: Array) -> Array:

@@ -27,14 +27,14 @@ Answer = Callable[[Trial, Observation], Sequence[float]]
 class OptunaStrategy:
     """Proposes the samples that an Optuna sampler suggests, in an in-memory study."""
 
-    def __init__(self, space: Space, sampler: BaseSampler, directions: Sequence[Direction], answer: Answer) -> None:
+    def __init__(self, space: Space, sampler: BaseSampler, directions: Sequence[Direction], to_values: Answer) -> None:
         self._study = optuna.create_study(sampler=sampler, directions=directions)
         # Samplers sort parameters by name.
         self._distributions: dict[str, BaseDistribution] = {
-            f"{place:04d}": CategoricalDistribution(tuple(range(len(choice.options))))
-            for place, choice in enumerate(space.places)
+            f"{position:04d}": CategoricalDistribution(tuple(range(len(choice.options))))
+            for position, choice in enumerate(space.places)
         }
-        self._answer = answer
+        self._answer = to_values
         self._asked: deque[Trial] = deque()
 
     def ask(self, count: int) -> list[Sample]:
@@ -61,7 +61,7 @@ def nsga2(space: Space, seed: int, objective: Objective, *, population: int = PO
     An untrained network violates a constraint by its relative excess over the target cost.
     """
 
-    def answer(trial: Trial, observed: Observation) -> Sequence[float]:
+    def to_values(trial: Trial, observed: Observation) -> Sequence[float]:
         if observed.accuracy is None:
             trial.set_constraint("cost", max(observed.cost / objective.target - 1, 0.0) + 1e-9)
             return (0.0, observed.cost)
@@ -69,7 +69,7 @@ def nsga2(space: Space, seed: int, objective: Objective, *, population: int = PO
         return (observed.accuracy, observed.cost)
 
     sampler = NSGAIISampler(population_size=population, seed=seed)
-    return OptunaStrategy(space, sampler, ("maximize", "minimize"), answer)
+    return OptunaStrategy(space, sampler, ("maximize", "minimize"), to_values)
 
 
 def tpe(space: Space, seed: int) -> OptunaStrategy:
