@@ -26,7 +26,7 @@ from triscale.data.pipeline.split import Sample
 from triscale.jobs.core.run import Request, Run
 from triscale.jobs.fit import RunOptions, train
 from triscale.jobs.training.initial_weights import find_initial_weights
-from triscale.nn.build import Classifier
+from triscale.nn.classifier import Classifier
 from triscale.results.metrics import Metrics
 from triscale.training.context import ExecutionContext
 from triscale.training.recipe import Recipe, get_recipe

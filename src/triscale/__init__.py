@@ -5,7 +5,7 @@ The parts that need torch are loaded when they are first used; ``import triscale
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from triscale.errors import (
@@ -41,13 +41,13 @@ from triscale.scaling.apply import scale
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit, fit_budget
 from triscale.scaling.law import EFFICIENTNET, Law, Scale
+from triscale.version import __version__
 
 if TYPE_CHECKING:
     from triscale.nn.backbone import backbone
-    from triscale.nn.build import Classifier, build
+    from triscale.nn.build import build
+    from triscale.nn.classifier import Classifier
     from triscale.weights.load import load_weights
-
-__version__ = metadata.version("triscale")
 
 __all__ = [
     "EFFICIENTNET",
@@ -93,7 +93,7 @@ __all__ = [
 ]
 
 _TORCH = {
-    "Classifier": "triscale.nn.build",
+    "Classifier": "triscale.nn.classifier",
     "backbone": "triscale.nn.backbone",
     "build": "triscale.nn.build",
     "load_weights": "triscale.weights.load",

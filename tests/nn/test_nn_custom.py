@@ -12,7 +12,8 @@ from triscale.errors import BudgetError, NetworkError
 from triscale.families import get
 from triscale.network.cost import cost
 from triscale.network.custom import CustomNetwork
-from triscale.nn.build import Classifier, build
+from triscale.nn.build import build
+from triscale.nn.classifier import Classifier
 from triscale.nn.custom import trace_cost, trace_counts
 from triscale.scaling.apply import scale_to
 from triscale.scaling.budget import Budget

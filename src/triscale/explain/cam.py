@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from triscale.errors import JobError
-from triscale.nn.build import Classifier
+from triscale.nn.classifier import Classifier
 
 OVERLAY_ALPHA = 0.55
 """Opacity of a map over its image."""
@@ -47,12 +47,11 @@ def class_activation_maps(model: Classifier, images: Tensor, classes: Tensor) ->
         >>> bool(torch.allclose(maps.mean() + model.head.classifier.bias[7], logits[0, 7], atol=1e-5))
         True
     """
-    features: list[Tensor] = []
-    logits: Tensor = model.eval()(images, features)
-    classifier = model.head.get_submodule("classifier")
+    features = model.eval().forward_features(images)
+    classifier = model.get_classifier()
     assert isinstance(classifier, nn.Linear)
-    maps = torch.einsum("nc,nchw->nhw", classifier.weight[classes], features[-1])
-    return maps, logits
+    maps = torch.einsum("nc,nchw->nhw", classifier.weight[classes], features)
+    return maps, model.forward_head(features)
 
 
 def gradient_maps(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:

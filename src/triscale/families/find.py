@@ -53,6 +53,32 @@ def find_network(text: str) -> AnyNetwork:
         ) from None
 
 
+def as_network(network: str | Path | AnyNetwork) -> AnyNetwork:
+    """Return a network that is given as an object, or by its text form.
+
+    Args:
+        network: A network, or what :func:`find_network` accepts.
+
+    Raises:
+        NetworkError: The text is not a network, or the object is neither text nor a network.
+        RecordError: The file is not a network.
+
+    Example:
+        >>> as_network("resnet18") == as_network(get("resnet18"))
+        True
+    """
+    match network:
+        case Network() | CustomNetwork():
+            return network
+        case str() | Path():
+            return find_network(str(network))
+        case _:
+            raise NetworkError(
+                f"a {type(network).__name__} is not a network; expected a Network, a name, a .json file or "
+                "package.module:function"
+            )
+
+
 def find_lite(text: str) -> Network:
     """Return the lite form of a network, see :func:`find_network` and :func:`triscale.families.lite.lite`.
 

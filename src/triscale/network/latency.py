@@ -16,7 +16,7 @@ from pydantic import Field
 
 from triscale.errors import RecordError
 from triscale.network import tree
-from triscale.network.lower import INPUT_CHANNELS, lower
+from triscale.network.lower import lower
 from triscale.network.spec import ActivationKind, Network
 from triscale.network.tree import Shape
 from triscale.record import Record
@@ -182,7 +182,7 @@ def figures_of(network: Network) -> dict[str, float]:
         >>> figures_of(get("efficientnet_b0"))["run.count"]
         1.0
     """
-    return part_figures(lower(network), Shape(INPUT_CHANNELS, network.resolution), whole=True)
+    return part_figures(lower(network), Shape(network.in_channels, network.resolution), whole=True)
 
 
 def part_figures(node: tree.Part, shape: Shape, *, whole: bool = False) -> dict[str, float]:

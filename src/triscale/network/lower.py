@@ -8,7 +8,6 @@ from typing import NamedTuple, assert_never
 from triscale.network import spec, tree
 from triscale.network.tree import Node, Sequence, Shape
 
-INPUT_CHANNELS = 3
 SKIP_POOL_KERNEL = 3
 
 
@@ -37,7 +36,7 @@ def lower(network: spec.Network) -> tree.Root:
             blocks.append(_with_drop_rate(node, network.drop_path * index / num_blocks))
             shape, index = node.out, index + 1
         stages.append(tree.StageNode(tuple(blocks), shape))
-    image = Shape(INPUT_CHANNELS, network.resolution)
+    image = Shape(network.in_channels, network.resolution)
     return tree.Root(image, stem, tuple(stages), _head(network, shape, style))
 
 
@@ -98,7 +97,7 @@ class _Path:
 
 def _stem(network: spec.Network, style: Style) -> Sequence:
     stem = network.stem
-    path = _Path(Shape(INPUT_CHANNELS, network.resolution), style)
+    path = _Path(Shape(network.in_channels, network.resolution), style)
     path.convolve(stem.width, stem.activation, kernel=stem.kernel, stride=stem.stride)
     if stem.max_pool:
         path.nodes.append(("pool", tree.MaxPool(3, 2, style.padding)))

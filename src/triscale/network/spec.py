@@ -47,6 +47,8 @@ def _odd(kernel: int) -> int:
     return kernel
 
 
+RGB = 3
+
 Kernel = Annotated[int, Field(ge=1, le=31), AfterValidator(_odd)]
 
 
@@ -222,7 +224,7 @@ class Head(Record):
 class Network(Record):
     """A convolutional image classifier as data.
 
-    The input is ``3 x resolution x resolution``, the output ``classes`` logits.
+    The input is ``in_channels x resolution x resolution``, the output ``classes`` logits.
 
     Attributes:
         name: Name for reports and files.
@@ -230,6 +232,7 @@ class Network(Record):
         stages: The repeated blocks, in order.
         head: The layers after the last stage.
         resolution: Side of the input image in pixels.
+        in_channels: Channels of the input image.
         classes: Number of outputs.
         dropout: Rate of dropout before the classifier.
         drop_path: Rate of stochastic depth: residual block i of N, from 0, is dropped at rate ``drop_path * i / N``.
@@ -255,6 +258,7 @@ class Network(Record):
     stages: tuple[Stage, ...] = Field(min_length=1)
     head: Head = Head()
     resolution: PositiveInt
+    in_channels: PositiveInt = RGB
     classes: PositiveInt = 1000
     dropout: float = Field(default=0.0, ge=0, lt=1)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
@@ -286,9 +290,9 @@ class Network(Record):
     @property
     def structure(self) -> str:
         """Digest of everything except the name: equal for networks that compute the same."""
-        data = self.model_dump(mode="json", exclude={"name"})
+        # Fields that are younger than stored digests are left out where they have their defaults.
+        data = self.model_dump(mode="json", exclude={"name"} | ({"in_channels"} if self.in_channels == RGB else set()))
         for stage, dumped in zip(self.stages, data["stages"], strict=True):
-            # A default skip is left out of the digest, which keeps the digests from before the field existed.
             usual = type(stage.block).model_fields.get("skip")
             if usual is not None and dumped["block"]["skip"] == usual.default:
                 del dumped["block"]["skip"]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import accumulate
 
 from torch import Tensor, nn
 
 from triscale.errors import NetworkError
 from triscale.network.spec import Network
-from triscale.nn.build import Classifier, build
+from triscale.nn.build import build
+from triscale.nn.classifier import Classifier, module_indices
 
 REDUCTIONS = (4, 8, 16, 32)
 
@@ -81,11 +80,3 @@ def backbone(network: Network | Classifier, reductions: Sequence[int] = REDUCTIO
         parts[reduction] = nn.Sequential(*modules[begin:end])
         begin = end
     return Backbone(parts, {reduction: widths[available[reduction]] for reduction in requested})
-
-
-def module_indices(network: Network) -> dict[int, int]:
-    """Return the index of the last module at each reduction, the finest first; 0 is the stem, 1 the first stage."""
-    first = network.stem.stride * (2 if network.stem.max_pool else 1)
-    reductions = accumulate((stage.stride for stage in network.stages), operator.mul, initial=first)
-    # A later module at the same reduction replaces an earlier one, so each reduction keeps its last map.
-    return {reduction: index for index, reduction in enumerate(reductions)}

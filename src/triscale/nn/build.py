@@ -2,94 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import assert_never, overload
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from triscale.network import tree
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.lower import lower
 from triscale.network.spec import Network
 from triscale.nn import layers
-from triscale.nn.chain import Chained, run
+from triscale.nn.chain import Chained
+from triscale.nn.classifier import Classifier, ClassifierHead
 from triscale.nn.custom import build_custom
+from triscale.nn.initialize import initialize
 from triscale.nn.residual import ResidualBlock
-
-
-class Classifier(nn.Module):
-    """A built Network: stem, stages, head.
-
-    The input is ``[N, 3, H, W]``, normalized; sides other than the network's resolution work too. The output is
-    ``[N, classes]`` logits.
-
-    Attributes:
-        network: The network that it computes, as data.
-
-    Example:
-        >>> from triscale.families import get
-        >>> model = build(get("mobilenet_v2@32"))
-        >>> isinstance(model, Classifier), model.network.classes
-        (True, 1000)
-    """
-
-    def __init__(self, network: Network, stem: nn.Module, stages: nn.Sequential, head: ClassifierHead) -> None:
-        super().__init__()
-        self.network = network
-        self.stem = stem
-        self.stages = stages
-        self.head = head
-        self._ends_reduction = _last_of_each_reduction(network)
-
-    def forward(self, images: Tensor, features: list[Tensor] | None = None) -> Tensor:
-        """Return logits ``[N, classes]``.
-
-        Args:
-            images: Normalized images ``[N, 3, H, W]``.
-            features: If given, the last feature map at each reduction is appended to it, the finest first (for most
-                networks at reductions 2, 4, 8, 16 and 32), then the map that the head pools.
-        """
-        maps = self.stem(images)
-        if features is not None and self._ends_reduction[0]:
-            features.append(maps)
-        for stage, ends in zip(self.stages, self._ends_reduction[1:], strict=True):
-            maps = stage(maps)
-            if features is not None and ends:
-                features.append(maps)
-        pooled = self.head.maps(maps)
-        if features is not None:
-            features.append(pooled)
-        logits: Tensor = self.head.classify(pooled)
-        return logits
-
-
-class ClassifierHead(nn.Module):
-    """The head of a network: optional convolution, global average pool, dropout and classifier."""
-
-    def __init__(self, children: dict[str, nn.Module]) -> None:
-        super().__init__()
-        names = list(children)
-        pool = names.index("pool")
-        self.map_names, self.vector_names = tuple(names[:pool]), tuple(names[pool:])
-        for name, module in children.items():
-            self.add_module(name, module)
-
-    def maps(self, maps: Tensor) -> Tensor:
-        """Return the feature maps ``[N, C, h, w]`` before pooling."""
-        return run([getattr(self, name) for name in self.map_names], maps)
-
-    def classify(self, maps: Tensor) -> Tensor:
-        """Pool feature maps and return logits ``[N, classes]``."""
-        for name in self.vector_names:
-            maps = getattr(self, name)(maps)
-        return maps
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return logits ``[N, classes]``."""
-        return self.classify(self.maps(maps))
 
 
 @overload
@@ -108,7 +36,7 @@ def build(network: AnyNetwork) -> nn.Module:
         network: A network as data, or a custom model.
 
     Returns:
-        The module in training mode, with random weights: ``[N, 3, H, W]`` to logits ``[N, classes]``.
+        The module in training mode, with random weights: ``[N, in_channels, H, W]`` to logits ``[N, classes]``.
 
     Raises:
         NetworkError: The function of a custom model cannot be found or called.
@@ -136,25 +64,6 @@ def build_part(node: tree.Part) -> nn.Module:
     part = _module(node)
     initialize(part)
     return part
-
-
-@torch.no_grad()
-def initialize(model: nn.Module) -> None:
-    """Initialize weights in place as the official EfficientNet code does.
-
-    Convolutions: normal with variance 2 / fan-out; the fan-out of a depthwise convolution is its kernel's area.
-    Classifier: uniform within 1 / sqrt(outputs), bias 0. Batch norm keeps PyTorch's scale 1 and shift 0.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            area = module.kernel_size[0] * module.kernel_size[1]
-            module.weight.normal_(0.0, math.sqrt(2.0 / (area * module.out_channels // module.groups)))
-            if module.bias is not None:
-                module.bias.zero_()
-        elif isinstance(module, nn.Linear):
-            bound = 1.0 / math.sqrt(module.out_features)
-            module.weight.uniform_(-bound, bound)
-            module.bias.zero_()
 
 
 def _module(node: tree.Node) -> nn.Module:  # noqa: PLR0912 - one case for each primitive
@@ -210,10 +119,3 @@ def nest(modules: Iterable[tuple[str, nn.Module]]) -> OrderedDict[str, nn.Module
         else:
             nested[first] = module
     return OrderedDict((name, Chained(nest(grouped[name])) if name in grouped else nested[name]) for name in nested)
-
-
-def _last_of_each_reduction(network: Network) -> tuple[bool, ...]:
-    """Return for the stem and each stage whether it is the last at its reduction."""
-    # A module is the last at its reduction if the next one has a stride; the head counts as the end.
-    strides = [stage.stride for stage in network.stages]
-    return tuple(following > 1 for following in [*strides, 2])

@@ -18,7 +18,8 @@ from torch.func import functional_call
 from triscale.errors import NetworkError
 from triscale.network import tree
 from triscale.network.spec import Basic, Block, Bottleneck, MBConv, Network
-from triscale.nn.build import Classifier, build
+from triscale.nn.build import build
+from triscale.nn.classifier import Classifier
 
 Draw = Callable[[Callable[[], float]], Network]
 """Returns a random member, given a function that returns random numbers in [0, 1)."""

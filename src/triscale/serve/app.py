@@ -10,13 +10,13 @@ from typing import Annotated
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from triscale import __version__
 from triscale.data.images.color import BadImage
 from triscale.errors import UserError
 from triscale.record import Record
 from triscale.scaling.budget import Budget
 from triscale.serve.limits import DEFAULTS, ServerLimits, read_body
 from triscale.serve.model import Answer, Scaled, Served, ServedModel
+from triscale.version import __version__
 
 PAGE_POLICY = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from triscale.network.lower import lower
 from triscale.network.tree import block_paths
-from triscale.nn.build import Classifier
+from triscale.nn.classifier import Classifier
 
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
 _LARGE_BYTES = 1 << 16

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from triscale.data.images.transforms import normalize
 from triscale.network.contract import Preprocessing
 from triscale.network.tree import stage_path
-from triscale.nn.build import Classifier
+from triscale.nn.classifier import Classifier
 from triscale.results.history import Epoch
 from triscale.training.evaluate import LabeledBatch
 from triscale.training.recipe import Recipe

@@ -53,6 +53,11 @@ class Architecture(Record):
     head: int | None = None
 
     @property
+    def is_base(self) -> bool:
+        """Whether it is the network ``base`` itself, not a scaled one."""
+        return (self.depth, self.width, self.head) == (1.0, 1.0, None)
+
+    @property
     def network(self) -> Network:
         """The Network that computes the same function as the project's module."""
         network = get(self.base)
@@ -66,7 +71,7 @@ class Architecture(Record):
         changes: dict[str, Any] = {"padding": self.padding, "norm": self.norm}
         if self.head is not None:
             changes["head"] = network.head.replace(width=self.head, activation=network.stem.activation)
-        if (self.depth, self.width, self.head) != (1.0, 1.0, None):
+        if not self.is_base:
             changes["name"] = self.name
         return network.replace(**changes)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from triscale.errors import WeightsError
-from triscale.nn.build import Classifier, build
+from triscale.nn.build import build
+from triscale.nn.classifier import Classifier
 from triscale.places import cache_folder
 from triscale.weights import catalog
 from triscale.weights.architecture import Architecture

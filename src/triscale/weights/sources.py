@@ -78,7 +78,7 @@ def get_architecture(source: str, name: str) -> Architecture:
         if candidate in tables.architectures:
             return tables.architectures[candidate]
     for row in tables.architectures.values():
-        if row.base == bare and (row.depth, row.width, row.head) == (1.0, 1.0, None):
+        if row.base == bare and row.is_base:
             return row
     hint = nearest(bare, tables.architectures) or f"; it has {', '.join(tables.architectures)}"
     raise WeightsError(f'the network "{name}" of {tables.title} is unknown{hint}')

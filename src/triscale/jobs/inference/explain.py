@@ -26,7 +26,7 @@ from triscale.explain.faithfulness import Faithfulness, faithfulness
 from triscale.jobs.core.run import Run
 from triscale.jobs.inference.predict import files_of
 from triscale.network.contract import Preprocessing
-from triscale.nn.build import Classifier
+from triscale.nn.classifier import Classifier
 from triscale.record import write_atomic
 from triscale.results.explanation import ExplainedImage, ExplainedImages, Explanation, ImageExplanation
 from triscale.training.context import ExecutionContext

@@ -28,7 +28,7 @@ from triscale.jobs.core.run import Run
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.network.contract import Preprocessing
 from triscale.nn.backbone import backbone
-from triscale.nn.build import Classifier
+from triscale.nn.classifier import Classifier
 from triscale.results.data_summary import BadFile
 from triscale.training.context import DEFAULT_CONTEXT, ExecutionContext
 from triscale.training.transfer import classifier_name

@@ -13,7 +13,7 @@ from triscale.families import get
 from triscale.network import tree
 from triscale.network.cost import count_network
 from triscale.network.latency import part_figures, primitives
-from triscale.network.lower import INPUT_CHANNELS, lower
+from triscale.network.lower import lower
 from triscale.network.spec import Network
 from triscale.network.tree import Shape
 from triscale.scaling.apply import scale
@@ -75,7 +75,7 @@ def all_probes() -> tuple[Probe, ...]:
 def beside() -> Probe:
     """Return the network that everything is timed beside."""
     network = scaled(*REFERENCE)
-    return Probe(network.name, "whole", lower(network), Shape(INPUT_CHANNELS, network.resolution))
+    return Probe(network.name, "whole", lower(network), Shape(network.in_channels, network.resolution))
 
 
 def scaled(name: str, phi: float) -> Network:
@@ -88,7 +88,7 @@ def _whole(role: Role, phis: tuple[float, ...]) -> Iterator[Probe]:
         for phi in phis:
             network = scaled(name, phi)
             if count_network(network).macs <= MAX_WHOLE:
-                yield Probe(network.name, role, lower(network), Shape(INPUT_CHANNELS, network.resolution))
+                yield Probe(network.name, role, lower(network), Shape(network.in_channels, network.resolution))
 
 
 def _parts() -> Iterator[Probe]:

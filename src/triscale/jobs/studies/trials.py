@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 from pydantic import PositiveInt
 
-from triscale import __version__
 from triscale.data.checks.duplicates import find_duplicates
 from triscale.data.pipeline.leaks import find_leaks, refuse_leaks
 from triscale.data.pipeline.split import Sample, Split, make_split
@@ -39,6 +38,7 @@ from triscale.search.study.trial import Job, Score
 from triscale.search.study.worker import Work
 from triscale.training.context import ExecutionContext
 from triscale.training.recipe import Recipe
+from triscale.version import __version__
 
 TEST_SHARE = 0.2
 SPLIT = "split.json"

@@ -19,7 +19,7 @@ from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.order import epoch_order
 from triscale.data.pipeline.split import Split
 from triscale.network.contract import Preprocessing
-from triscale.nn.build import Classifier
+from triscale.nn.classifier import Classifier
 
 PROBE_IMAGES = 2000
 """Training images that a classifier is fitted to."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from triscale import __version__
 from triscale.data.checks.duplicates import Duplicates, find_duplicates
 from triscale.data.pipeline.leaks import certain, find_leaks, refuse_leaks
 from triscale.data.pipeline.split import Split, check_present, make_split
@@ -22,6 +21,7 @@ from triscale.scaling.fit import Fit
 from triscale.training.changes import unused_settings
 from triscale.training.context import ExecutionContext
 from triscale.training.recipe import BySize, Recipe
+from triscale.version import __version__
 
 
 def prepare(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from triscale import __version__
 from triscale.data.sources.named import is_named
 from triscale.errors import RecipeError, RunError
 from triscale.jobs.core.output import refuse_output_in_images
@@ -14,6 +13,7 @@ from triscale.jobs.transfer.protocol import TransferRequest, TransferRow, Transf
 from triscale.jobs.transfer.row import SetTrainings
 from triscale.measure.device import machine
 from triscale.training.context import ExecutionContext
+from triscale.version import __version__
 
 REQUEST, TABLE = "transfer.json", "table.json"
 

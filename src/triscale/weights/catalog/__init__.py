@@ -27,6 +27,9 @@ NORMALIZATIONS: dict[Normalization, tuple[Triple, Triple]] = {
 
 IMAGENET_CLASSES = 1000
 
+NON_COMMERCIAL = "cc-by-nc"
+"""Beginning of the SPDX identifiers of licenses that forbid commercial use."""
+
 _FOLDER = Path(__file__).parent
 
 
@@ -133,6 +136,37 @@ def published(name: str) -> WeightsContract:
         choices = ", ".join(f"{source_name}/{row.name}" for source_name, row in matches)
         raise WeightsError(f'"{name}" is ambiguous; give one of {choices}')
     raise WeightsError(f'there are no published weights "{name}"{_hint(requested)}')
+
+
+def best_for(name: str) -> WeightsContract:
+    """Return the default ImageNet-1k weights of a network.
+
+    These are the weights with the highest published top-1 accuracy, of those that may be used commercially and that are
+    one file for PyTorch; only if there are none, others.
+
+    Args:
+        name: Name of a published network, such as ``efficientnet_b0``.
+
+    Raises:
+        WeightsError: Nobody has published weights of the network that the catalog lists.
+
+    Example:
+        >>> best_for("resnet50").title
+        'torchvision/resnet50.IMAGENET1K_V2'
+    """
+    matches = []
+    for source in SOURCES:
+        for row in table(source).rows:
+            architecture = get_architecture(source, row.name)
+            if (architecture.base, architecture.is_base, row.classes) == (name, True, IMAGENET_CLASSES) and row.top1:
+                free = not (row.license or "").startswith(NON_COMMERCIAL)
+                matches.append(((free, source in ("torchvision", "timm"), row.top1), source, row))
+    if not matches:
+        raise WeightsError(
+            f'there are no published weights of "{name}"; triscale weights list shows those of other networks'
+        )
+    _, source, row = max(matches, key=lambda match: match[0])
+    return _weights(source, row)
 
 
 def _hint(requested: str) -> str:

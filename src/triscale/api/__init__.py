@@ -1,0 +1,1 @@
+"""The public functions: names, paths and text are accepted wherever an object is."""

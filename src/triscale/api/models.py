@@ -1,0 +1,158 @@
+"""Models for PyTorch, with published weights where asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from triscale.errors import NetworkError, WeightsError
+from triscale.families.find import as_network
+from triscale.network.custom import AnyNetwork, CustomNetwork
+from triscale.network.spec import RGB, Network
+from triscale.nn.build import build
+from triscale.weights.catalog import best_for
+from triscale.weights.contract import check_fits
+from triscale.weights.load import LoadedWeights, find_weights
+
+STEM = "stem.conv.weight"
+HEAD = "head.classifier."
+
+
+def create_model(
+    network: str | Path | AnyNetwork,
+    pretrained: bool | str = False,
+    *,
+    num_classes: int | None = None,
+    in_channels: int = RGB,
+    drop_rate: float | None = None,
+    drop_path_rate: float | None = None,
+    checkpoint: str | Path | None = None,
+    offline: bool = False,
+) -> nn.Module:
+    """Create a model, as ``timm.create_model`` does.
+
+    With ``pretrained`` the padding and the batch norm parameters are those of the source, so that the model computes
+    what the source's own module computes. A classifier for another number of classes starts with random weights. The
+    first convolution is adapted to other than three channels: for one channel its weights are summed over the colors;
+    for more they are repeated and multiplied by ``3 / in_channels``, which keeps the size of its outputs.
+
+    Args:
+        network: A name such as ``efficientnet_b0`` or ``efficientnet_b0@128``, a .json file, a :class:`Network`, or
+            ``package.module:function`` for a custom model.
+        pretrained: True for the default published weights of the name, or which weights: a published name
+            (``triscale weights list``), a file, or a run's directory.
+        num_classes: Number of outputs; 0 for none, so that the model returns ``[N, num_features]``. By default those of
+            the network.
+        in_channels: Channels of the input.
+        drop_rate: Rate of dropout before the classifier. By default that of the network.
+        drop_path_rate: Rate of stochastic depth of the last block. By default that of the network.
+        checkpoint: A run's directory or a file of weights for exactly this model, loaded last.
+        offline: Whether to use only the cache for published weights.
+
+    Returns:
+        The module in training mode: normalized ``[N, in_channels, H, W]`` to logits ``[N, num_classes]``. For a
+        network as data it is a :class:`Classifier`; its ``preprocessing`` says what pretrained weights expect.
+
+    Raises:
+        NetworkError: The network is unknown, or an option does not apply to it.
+        WeightsError: The weights are unknown, cannot be downloaded, or belong to another network.
+
+    Example:
+        >>> import torch
+        >>> model = create_model("efficientnet_b0", num_classes=10, in_channels=1).eval()
+        >>> tuple(model(torch.zeros(2, 1, 64, 64)).shape)
+        (2, 10)
+    """
+    requested = as_network(network)
+    if isinstance(requested, CustomNetwork):
+        return _custom(requested, num_classes, pretrained, in_channels, (drop_rate, drop_path_rate, checkpoint))
+    loaded = None
+    if pretrained:
+        reference = best_for(_published_name(network)).title if pretrained is True else str(pretrained)
+        loaded = find_weights(reference, offline=offline)
+        requested = _of_weights(requested, loaded, explicit=isinstance(network, Network))
+    changes: dict[str, object] = {"in_channels": in_channels}
+    given = {"classes": num_classes or None, "dropout": drop_rate, "drop_path": drop_path_rate}
+    changes |= {name: value for name, value in given.items() if value is not None}
+    model = build(requested.replace(**changes))
+    if loaded is not None:
+        state = _state_for(loaded, model.network)
+        model.load_state_dict(state, strict=False)
+        model.preprocessing = loaded.weights.preprocessing
+    if num_classes == 0:
+        model.reset_classifier(0)
+    if checkpoint is not None:
+        _load_checkpoint(model, checkpoint)
+    return model
+
+
+def _published_name(network: object) -> str:
+    name = network.name if isinstance(network, Network) else str(network)
+    return name.partition("@")[0]
+
+
+def _of_weights(requested: Network, loaded: LoadedWeights, *, explicit: bool) -> Network:
+    """Return the network of weights, with the requested name, resolution, classes and drop rates."""
+    theirs = loaded.weights.network
+    if explicit:
+        check_fits(loaded.weights, requested, drop_head=True)
+    else:
+        # The source's padding and batch norm are adopted; everything else must be equal.
+        adopted = requested.replace(padding=theirs.padding, norm=theirs.norm)
+        check_fits(loaded.weights, adopted, drop_head=True)
+    return theirs.replace(name=requested.name, dropout=requested.dropout, drop_path=requested.drop_path)
+
+
+def _state_for(loaded: LoadedWeights, network: Network) -> dict[str, Tensor]:
+    drop_head = network.classes != loaded.weights.network.classes
+    state = {name: tensor for name, tensor in loaded.state.items() if not (drop_head and name.startswith(HEAD))}
+    if network.in_channels != RGB:
+        state[STEM] = adapt_channels(state[STEM], network.in_channels)
+    return state
+
+
+def adapt_channels(weight: Tensor, channels: int) -> Tensor:
+    """Return the weights of a convolution on RGB images for another number of input channels.
+
+    Args:
+        weight: ``[outputs, 3, k, k]``.
+        channels: Number of input channels.
+
+    Returns:
+        ``[outputs, channels, k, k]``: for one channel the sum over the colors, which gives the same outputs as a gray
+        image in three channels; otherwise the colors repeated and multiplied by ``3 / channels``.
+
+    Example:
+        >>> import torch
+        >>> weight = torch.tensor([1.0, 2.0, 4.0]).reshape(1, 3, 1, 1)
+        >>> adapt_channels(weight, 1).flatten().tolist(), adapt_channels(weight, 4).flatten().tolist()
+        ([7.0], [0.75, 1.5, 3.0, 0.75])
+    """
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    repeats = -(-channels // RGB)
+    return weight.repeat(1, repeats, 1, 1)[:, :channels] * (RGB / channels)
+
+
+def _load_checkpoint(model: nn.Module, checkpoint: str | Path) -> None:
+    state = find_weights(str(checkpoint), offline=True).state
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reasons = " ".join(str(error).split())
+        raise WeightsError(f"{checkpoint} does not hold the weights of this model: {reasons[:300]}") from error
+
+
+def _custom(
+    network: CustomNetwork,
+    num_classes: int | None,
+    pretrained: bool | str,
+    in_channels: int,
+    others: tuple[object, ...],
+) -> nn.Module:
+    if pretrained or in_channels != RGB or num_classes == 0 or any(value is not None for value in others):
+        raise NetworkError(
+            f"{network.name} is a custom model, which is what its function returns; only num_classes applies to it"
+        )
+    return build(network if num_classes is None else network.replace(classes=num_classes))
