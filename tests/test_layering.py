@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "src" / "triscale"
 
-CORE = {"errors", "compat", "locks", "record", "places", "progress", "retry"}
+CORE = {"errors", "compat", "locks", "record", "places", "progress", "retry", "version"}
 MAY_IMPORT = {
     "errors": set(),
     "compat": set(),
@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "places": set(),
     "progress": set(),
     "retry": {"errors"},
+    "version": set(),
     "locks": {"compat"},
     "record": {"errors", "compat"},
     "network": CORE,
@@ -32,11 +33,12 @@ MAY_IMPORT = {
     "training": CORE | {"network", "nn", "data", "results"},
 }
 ROOMS = set(MAY_IMPORT)
-MAY_IMPORT["jobs"] = ROOMS | {""}
-MAY_IMPORT["serve"] = ROOMS | {"jobs", ""}
+MAY_IMPORT["jobs"] = ROOMS
+MAY_IMPORT["api"] = ROOMS | {"jobs"}
+MAY_IMPORT["serve"] = ROOMS | {"jobs"}
 MAY_IMPORT["cli"] = ROOMS | {"jobs", "serve"}
 MAY_IMPORT["__main__"] = {"cli"}
-MAY_IMPORT[""] = CORE | {"network", "scaling", "families", "nn", "weights"}
+MAY_IMPORT[""] = CORE | {"network", "scaling", "families", "nn", "weights", "api"}
 
 TORCH_FREE = (*sorted(CORE), "network", "scaling", "families", "search", "cli", "report")
 TORCH = {"torch", "torchvision", "onnx", "onnxruntime", "safetensors"}

@@ -41,6 +41,7 @@ SURFACE = [
     "backbone",
     "build",
     "cost",
+    "create_model",
     "fit_budget",
     "get",
     "load_weights",

@@ -44,6 +44,7 @@ from triscale.scaling.law import EFFICIENTNET, Law, Scale
 from triscale.version import __version__
 
 if TYPE_CHECKING:
+    from triscale.api.models import create_model
     from triscale.nn.backbone import backbone
     from triscale.nn.build import build
     from triscale.nn.classifier import Classifier
@@ -84,6 +85,7 @@ __all__ = [
     "backbone",
     "build",
     "cost",
+    "create_model",
     "fit_budget",
     "get",
     "load_weights",
@@ -95,6 +97,7 @@ __all__ = [
 _TORCH = {
     "Classifier": "triscale.nn.classifier",
     "backbone": "triscale.nn.backbone",
+    "create_model": "triscale.api.models",
     "build": "triscale.nn.build",
     "load_weights": "triscale.weights.load",
 }

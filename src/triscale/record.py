@@ -10,12 +10,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from triscale.compat import sync_directory
 from triscale.errors import RecordError, nearest
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass as _ModelMetaclass
+else:
+    _ModelMetaclass = type(BaseModel)
 
 KIND_KEY = "triscale"
 SCHEMA_KEY = "schema"
@@ -23,7 +28,20 @@ LAST_VERSIONS = {1: "0.1"}
 """The last version that reads records of an older schema. A record whose fields never changed is still at schema 1."""
 
 
-class Record(BaseModel):
+class _RecordType(_ModelMetaclass):
+    """Makes ``Law(...)`` raise our error; pydantic, which builds nested records without this call, keeps its own."""
+
+    def __call__(self: type[Any], *values: Any, **fields: Any) -> Any:
+        named = self._positional(values) if values else {}
+        if double := sorted(named.keys() & fields):
+            raise RecordError(f"{self.__name__} got {double[0]} twice, by position and by name")
+        try:
+            return super().__call__(**named, **fields)
+        except ValidationError as error:
+            raise RecordError(f"this is not a valid {self.__name__}: {explain(error, self)}") from error
+
+
+class Record(BaseModel, metaclass=_RecordType):
     """Immutable, validated data; an unknown key is an error.
 
     A record that is saved by itself names its ``kind`` and counts its ``schema``: both stand first in its JSON form,
@@ -34,6 +52,17 @@ class Record(BaseModel):
 
     kind_name: ClassVar[str] = ""
     schema_number: ClassVar[int] = 1
+
+    @classmethod
+    def _positional(cls, values: tuple[Any, ...]) -> dict[str, Any]:
+        """Return the fields that values without a name stand for; most records have none."""
+        raise RecordError(
+            f"{cls.__name__}({values[0]!r}) does not say which field this is; give fields by name, such as "
+            f"{next(iter(cls.model_fields))}=..."
+        )
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise RecordError(f"a {type(self).__name__} cannot be changed; make another: .replace({name}={value!r})")
 
     def to_json(self) -> str:
         """Return the record as indented JSON, with its kind and schema number first, ending in a newline."""
@@ -123,6 +152,18 @@ class Record(BaseModel):
         return {key: value for key, value in data.items() if key not in (KIND_KEY, SCHEMA_KEY)}
 
 
+def by_position(model: type[Record], values: tuple[Any, ...]) -> dict[str, Any]:
+    """Return the fields of values that are given in the order of a record's fields.
+
+    Raises:
+        RecordError: There are more values than fields.
+    """
+    names = list(model.model_fields)
+    if len(values) > len(names):
+        raise RecordError(f"{model.__name__} takes {len(names)} values ({', '.join(names)}), given {len(values)}")
+    return dict(zip(names, values, strict=False))
+
+
 def digest(data: object) -> str:
     """SHA-256 of plain data in canonical JSON form, in hexadecimal."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -133,7 +174,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Return the mistakes that pydantic found as one line, with the keys that were probably meant."""
     parts = []
     for item in error.errors(include_url=False):
-        place = ".".join(str(part) for part in item["loc"]) or "the whole"
+        place = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             name = str(item["loc"][-1])
             known = _known_keys(model)
@@ -145,7 +186,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
             message = item["msg"].removeprefix("Value error, ")
             given = item["input"]
             shown = f", given {given!r}" if isinstance(given, str | int | float | bool | None) else ""
-            parts.append(f'"{place}": {message}{shown}')
+            parts.append(f'"{place}": {message}{shown}' if place else message)
     return "; ".join(parts)
 
 

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pydantic import ValidationError
 from torch import Tensor
 
 from triscale.data.images.transforms import Augmentation, eval_transform, normalize, train_transform
+from triscale.errors import RecordError
 from triscale.network.contract import Preprocessing
 
 from .pictures import noise, ramp
@@ -165,6 +165,6 @@ def test_transforms_are_picklable() -> None:
     ],
 )
 def test_invalid_augmentation_is_rejected(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(RecordError):
         Augmentation(**wrong)
     assert Augmentation.from_json(EVERYTHING.to_json()) == EVERYTHING

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from triscale.record import Record, digest
 
@@ -274,6 +281,14 @@ class Network(Record):
             )
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_usual_channels(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``in_channels`` of RGB networks, whose files and digests are older than the field."""
+        data: dict[str, Any] = dump(self)
+        if data.get("in_channels") == RGB:
+            del data["in_channels"]
+        return data
+
     @property
     def total_stride(self) -> int:
         """Side of the input divided by the side of the last feature map."""
@@ -290,9 +305,9 @@ class Network(Record):
     @property
     def structure(self) -> str:
         """Digest of everything except the name: equal for networks that compute the same."""
-        # Fields that are younger than stored digests are left out where they have their defaults.
-        data = self.model_dump(mode="json", exclude={"name"} | ({"in_channels"} if self.in_channels == RGB else set()))
+        data = self.model_dump(mode="json", exclude={"name"})
         for stage, dumped in zip(self.stages, data["stages"], strict=True):
+            # A default skip is left out of the digest, which keeps the digests from before the field existed.
             usual = type(stage.block).model_fields.get("skip")
             if usual is not None and dumped["block"]["skip"] == usual.default:
                 del dumped["block"]["skip"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -63,8 +63,10 @@ class Budget(Record):
         latency: Milliseconds for one image, as predicted from a device profile (:mod:`triscale.network.latency`).
 
     Example:
-        >>> Budget.of("400M, 5M params").limits
+        >>> Budget("400M, 5M params").limits
         {'macs': 400000000, 'params': 5000000}
+        >>> Budget(macs=400e6) == Budget("400M")
+        True
     """
 
     kind_name: ClassVar[str] = "budget"
@@ -73,6 +75,21 @@ class Budget(Record):
     params: float | None = Field(default=None, gt=0)
     size: float | None = Field(default=None, gt=0)
     latency: float | None = Field(default=None, ge=1e-3)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *forms: str,
+            macs: float | None = None,
+            params: float | None = None,
+            size: float | None = None,
+            latency: float | None = None,
+        ) -> None: ...
+
+    @classmethod
+    def _positional(cls, values: tuple[Any, ...]) -> dict[str, Any]:
+        return _parse_all(values)
 
     @model_validator(mode="after")
     def _check_some(self) -> Self:
@@ -122,15 +139,7 @@ class Budget(Record):
             >>> str(Budget.of("1.2G", "20MB"))
             '1.20G MACs, 20.0MB'
         """
-        limits: dict[str, float] = {}
-        for form in (part.strip() for text in forms for part in text.split(",")):
-            name, value = _parse(form)
-            if name in limits:
-                raise BudgetError(f'the budget limits {LABELS[name]} twice, the second time as "{form}"; keep one')
-            limits[name] = value
-        if not limits:
-            raise BudgetError(f"no budget given; write {FORMS}")
-        return cls(**limits)
+        return cls(**_parse_all(forms))
 
 
 LABELS = {"macs": "MACs", "params": "parameters", "size": "weights", "latency": "latency"}
@@ -173,6 +182,18 @@ def format_cost(name: str, value: float) -> str:
         return f"{value / MICROSECONDS:.3g} ms" if value < 1e6 else f"{value / 1e6:.3g} s"
     size = f"{si(value)}B" if value >= 1000 else f"{value:g} bytes"
     return {"macs": f"{si(value)} MACs", "params": f"{si(value)} params", "size": size}[name]
+
+
+def _parse_all(forms: tuple[Any, ...]) -> dict[str, float]:
+    limits: dict[str, float] = {}
+    for form in (part.strip() for text in forms for part in str(text).split(",")):
+        name, value = _parse(form)
+        if name in limits:
+            raise BudgetError(f'the budget limits {LABELS[name]} twice, the second time as "{form}"; keep one')
+        limits[name] = value
+    if not limits:
+        raise BudgetError(f"no budget given; write {FORMS}")
+    return limits
 
 
 def _parse(form: str) -> tuple[str, float]:

@@ -6,11 +6,11 @@ https://arxiv.org/abs/1905.11946
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from triscale.record import Record
+from triscale.record import Record, by_position
 
 MAX_MULTIPLIER = 1000.0
 
@@ -22,8 +22,8 @@ class Scale(Record):
     """Multipliers of a baseline's depth, width and resolution (the paper's d, w, r).
 
     Example:
-        >>> str(Scale(depth=1.2, width=1.1))
-        'depth x1.2, width x1.1, resolution x1'
+        >>> str(Scale(depth=1.2, width=1.1)), Scale(1.2, 1.1) == Scale(depth=1.2, width=1.1)
+        ('depth x1.2, width x1.1, resolution x1', True)
     """
 
     kind_name: ClassVar[str] = "scale"
@@ -31,6 +31,14 @@ class Scale(Record):
     depth: Multiplier = 1.0
     width: Multiplier = 1.0
     resolution: Multiplier = 1.0
+
+    if TYPE_CHECKING:
+
+        def __init__(self, depth: float = 1.0, width: float = 1.0, resolution: float = 1.0) -> None: ...
+
+    @classmethod
+    def _positional(cls, values: tuple[Any, ...]) -> dict[str, Any]:
+        return by_position(cls, values)
 
     def __str__(self) -> str:
         """Return the three multipliers as text."""
@@ -56,6 +64,14 @@ class Law(Record):
     alpha: Coefficient
     beta: Coefficient
     gamma: Coefficient
+
+    if TYPE_CHECKING:
+
+        def __init__(self, alpha: float, beta: float, gamma: float) -> None: ...
+
+    @classmethod
+    def _positional(cls, values: tuple[Any, ...]) -> dict[str, Any]:
+        return by_position(cls, values)
 
     def at(self, phi: float) -> Scale:
         """Return the multipliers at ``phi``; fractions and negative numbers (smaller than the baseline) are allowed.

@@ -101,7 +101,8 @@ def differences(given: Network, expected: Network, *, drop_head: bool = False) -
         ['classes is 10, expected 1000']
     """
     ignored = IRRELEVANT_FIELDS | ({"classes"} if drop_head else set())
-    return list(_differences(given.model_dump(mode="json"), expected.model_dump(mode="json"), ignored))
+    one, other = ({"in_channels": side.in_channels, **side.model_dump(mode="json")} for side in (given, expected))
+    return list(_differences(one, other, ignored))
 
 
 def _differences(given: Any, expected: Any, ignored: frozenset[str] | set[str], path: str = "") -> list[str]:

@@ -258,7 +258,7 @@ def make_space(name: str, skeleton: Network, choices: Choices) -> Space:
             skeleton's strides.
     """
     try:
-        return Space(name=name, skeleton=skeleton, choices=choices)
+        return Space.model_validate({"name": name, "skeleton": skeleton, "choices": choices})
     except ValidationError as error:
         raise SearchError(error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")) from error
 

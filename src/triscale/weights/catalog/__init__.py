@@ -152,7 +152,7 @@ def best_for(name: str) -> WeightsContract:
 
     Example:
         >>> best_for("resnet50").title
-        'torchvision/resnet50.IMAGENET1K_V2'
+        'timm/resnet50.a1_in1k'
     """
     matches = []
     for source in SOURCES:
