@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from triscale.api.networks import cost, fit_budget, scale
 from triscale.errors import (
     BudgetError,
     DataError,
@@ -23,7 +24,7 @@ from triscale.errors import (
 )
 from triscale.families import get, names, published
 from triscale.network.contract import Preprocessing
-from triscale.network.cost import Cost, cost
+from triscale.network.cost import Cost
 from triscale.network.custom import CustomNetwork
 from triscale.network.spec import (
     Basic,
@@ -37,16 +38,13 @@ from triscale.network.spec import (
     Stage,
     Stem,
 )
-from triscale.scaling.apply import scale
 from triscale.scaling.budget import Budget
-from triscale.scaling.fit import Fit, fit_budget
+from triscale.scaling.fit import Fit
 from triscale.scaling.law import EFFICIENTNET, Law, Scale
 from triscale.version import __version__
 
 if TYPE_CHECKING:
-    from triscale.api.models import create_model
-    from triscale.nn.backbone import backbone
-    from triscale.nn.build import build
+    from triscale.api.models import backbone, build, create_model
     from triscale.nn.classifier import Classifier
     from triscale.weights.load import load_weights
 
@@ -96,9 +94,9 @@ __all__ = [
 
 _TORCH = {
     "Classifier": "triscale.nn.classifier",
-    "backbone": "triscale.nn.backbone",
+    "backbone": "triscale.api.models",
     "create_model": "triscale.api.models",
-    "build": "triscale.nn.build",
+    "build": "triscale.api.models",
     "load_weights": "triscale.weights.load",
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 from torch import Tensor, nn
 
@@ -10,7 +12,10 @@ from triscale.errors import NetworkError, WeightsError
 from triscale.families.find import as_network
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import RGB, Network
-from triscale.nn.build import build
+from triscale.nn import backbone as backbones
+from triscale.nn.backbone import REDUCTIONS, Backbone
+from triscale.nn.build import build as build_network
+from triscale.nn.classifier import Classifier
 from triscale.weights.catalog import best_for
 from triscale.weights.contract import check_fits
 from triscale.weights.load import LoadedWeights, find_weights
@@ -75,7 +80,7 @@ def create_model(
     changes: dict[str, object] = {"in_channels": in_channels}
     given = {"classes": num_classes or None, "dropout": drop_rate, "drop_path": drop_path_rate}
     changes |= {name: value for name, value in given.items() if value is not None}
-    model = build(requested.replace(**changes))
+    model = build_network(requested.replace(**changes))
     if loaded is not None:
         state = _state_for(loaded, model.network)
         model.load_state_dict(state, strict=False)
@@ -85,6 +90,58 @@ def create_model(
     if checkpoint is not None:
         _load_checkpoint(model, checkpoint)
     return model
+
+
+@overload
+def build(network: Network) -> Classifier: ...
+@overload
+def build(network: CustomNetwork | str | Path) -> nn.Module: ...
+def build(network: str | Path | AnyNetwork) -> nn.Module:
+    """Build the torch module of a network with random weights; :func:`create_model` has more options.
+
+    Args:
+        network: A network, its name, its .json file, or ``package.module:function``.
+
+    Returns:
+        The module in training mode: ``[N, in_channels, H, W]`` to logits ``[N, classes]``.
+
+    Raises:
+        NetworkError: The network is unknown, or the function of a custom model cannot be found or called.
+
+    Example:
+        >>> import torch
+        >>> tuple(build("efficientnet_b0@32").eval()(torch.zeros(1, 3, 32, 32)).shape)
+        (1, 1000)
+    """
+    return build_network(as_network(network))
+
+
+def backbone(network: str | Path | Network | Classifier, reductions: Sequence[int] = REDUCTIONS) -> Backbone:
+    """Return a network without its head, as a feature extractor for detection or segmentation.
+
+    Args:
+        network: A network to build with random weights, given as an object, a name or a file, or a built one, whose
+            modules and weights are shared.
+        reductions: Input side divided by the side of each map; one or more of those that the network has.
+
+    Returns:
+        A module from ``[N, 3, H, W]`` to the feature maps by the names "0", "1", ..., the finest first.
+
+    Raises:
+        NetworkError: The network is unknown or a custom model, or has no map at a reduction.
+
+    Example:
+        >>> import torch
+        >>> maps = backbone("resnet18", (8, 16)).eval()(torch.zeros(1, 3, 64, 64))
+        >>> {name: tuple(features.shape) for name, features in maps.items()}
+        {'0': (1, 128, 8, 8), '1': (1, 256, 4, 4)}
+    """
+    if isinstance(network, Classifier):
+        return backbones.backbone(network, reductions)
+    found = as_network(network)
+    if isinstance(found, CustomNetwork):
+        raise NetworkError(f"{found.name} is a custom model, whose feature maps are not known; give a network as data")
+    return backbones.backbone(found, reductions)
 
 
 def _published_name(network: object) -> str:
@@ -155,4 +212,4 @@ def _custom(
         raise NetworkError(
             f"{network.name} is a custom model, which is what its function returns; only num_classes applies to it"
         )
-    return build(network if num_classes is None else network.replace(classes=num_classes))
+    return build_network(network if num_classes is None else network.replace(classes=num_classes))
