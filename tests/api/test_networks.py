@@ -65,7 +65,7 @@ def test_custom_models_are_accepted(tmp_path, monkeypatch):
         (lambda: ts.Law(1, 2, 3, 4), "takes 3 values"),
         (lambda: ts.Law(1, 2, 3, alpha=4), "alpha twice"),
         (lambda: ts.Law(alpah=1, beta=1, gamma=1), 'unknown key "alpah"; did you mean alpha'),
-        (lambda: ts.Budget(), "at least one limit"),
+        (ts.Budget, "at least one limit"),
         (lambda: ts.Scale(0), "depth"),
         (lambda: ts.MBConv(6), "give fields by name"),
         (lambda: setattr(ts.get("resnet18"), "resolution", 3), "cannot be changed"),
