@@ -136,9 +136,7 @@ def on_speed(arguments: argparse.Namespace) -> None:
         started = time.process_time()
         for _ in range(number):
             count_network(space.network(space.sample(rng)))
-        print(
-            f"{number / (time.process_time() - started):.0f} networks/s ({kind}); torch: {'torch' in sys.modules}"
-        )
+        print(f"{number / (time.process_time() - started):.0f} networks/s ({kind}); torch: {'torch' in sys.modules}")
 
 
 def truth(landscape: Landscape, objective: Objective, observation: Observation) -> float:

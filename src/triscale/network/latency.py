@@ -284,6 +284,7 @@ def _figures(primitive: Primitive) -> Vector:
     area, out_area = side * side, out_side * out_side
     weights = outputs * kernel * kernel * (1 if depthwise else inputs // groups)
     lanes = _up(outputs, LANES) * kernel * kernel * (1 if depthwise else _up(inputs // groups, LANES))
+    # lane_macs and row_macs count the work including idle SIMD lanes and incomplete rows of pixels.
     values = {
         "count": 1e6,
         "macs": weights * out_area,

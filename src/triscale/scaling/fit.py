@@ -111,6 +111,8 @@ def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor 
         >>> fit.network.name, fit.binding, fit.limits[0].achieved <= 10**9
         ('efficientnet_b0_phi+1.1', 'macs', True)
     """
+    # 1. All steps of the law up to a phi whose network exceeds the budget. 2. The longest prefix within the budget.
+    # 3. Later steps that use up the rest. 4. The phi of the prefix; steps that share a phi count as extra steps.
     count = _counting(budget, predictor)
     chain = Chain(network, law, _phi_beyond(network, law, budget, count))
     length = _longest(chain, budget, count)
@@ -212,6 +214,7 @@ def _longest(chain: Chain, budget: Budget, count: Count) -> int:
     The cost grows along a chain with one exception: a ResNet block loses its projection when its input and output get
     the same width. Such a dip ends after a few steps, so some steps beyond the first one not admitted are checked.
     """
+    # Bisection: the first `low` steps are within the budget, the first `high` steps are not.
     low, high = -1, len(chain.steps) + 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -228,6 +231,7 @@ def _extra_steps(chain: Chain, length: int, budget: Budget, count: Count) -> tup
     """
     if length >= len(chain.steps):
         return ()
+    # A step must cost at least `floor`, the network so far, and at most `ceiling`, the cheapest step that did not fit.
     floor, ceiling = count(chain.at(length)), count(chain.at(length + 1))
     taken: tuple[ScalingStep, ...] = ()
     skipped = {chain.steps[length].dimension}  # a dimension cannot skip one of its own steps
@@ -251,6 +255,7 @@ def _phi_beyond(network: Network, law: Law, budget: Budget, count: Count) -> flo
     growth = law.nominal_growth
     if growth == 1:
         return 0.0
+    # growth^stride = GROWTH_PER_TRY: each try costs about four times the previous one.
     stride = math.log(GROWTH_PER_TRY) / math.log(growth)
     phi = min(-4 * stride, law.max_phi)
     while budget.admits(count(scale(network, law.at(phi)))):

@@ -70,6 +70,7 @@ def _forbid(event: str, _: tuple[Any, ...]) -> None:
 
 
 def _check(state: dict[str, Tensor], size: int) -> None:
+    # Tensors may share storage, which would expand to more than the file when they are written out.
     total = 0
     for name, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype not in TYPES.values():

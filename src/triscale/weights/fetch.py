@@ -109,6 +109,7 @@ def download(address: str, path: Path, sha256: str | None, progress: Progress | 
         try:
             total = _resume(address, part, progress)
         except (OSError, http.client.HTTPException) as error:
+            # Only attempts without progress count: a slow connection may break many times.
             failures = 1 if part.size > previous_size else failures + 1
             previous_size = part.size
             if failures >= RETRY_POLICY.attempts:
@@ -197,7 +198,7 @@ def _request(address: str, part: _PartialFile, tag: str) -> urllib.request.Reque
     )
     if tag:
         request.add_header("Range", f"bytes={part.size}-")
-        request.add_header("If-Range", tag)
+        request.add_header("If-Range", tag)  # the server sends the whole file if its content has changed
     token = _hub_token() if address.startswith(_hub() + "/") else None
     if token:  # only for the hub itself, not for the storage that it redirects to
         request.add_unredirected_header("Authorization", f"Bearer {token}")
@@ -246,6 +247,7 @@ def _start(headers: HTTPMessage) -> int:
 
 def _strong_tag(headers: HTTPMessage) -> str:
     tag = headers.get("ETag", "")
+    # A weak ETag does not guarantee equal bytes, which resuming requires (RFC 9110, section 8.8.1).
     return "" if tag.startswith("W/") else tag
 
 

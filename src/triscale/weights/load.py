@@ -291,6 +291,7 @@ def _load_native(file: Path, source: str | None, name: str | None, drop_head: bo
         raise WeightsError(f"{file} holds {weights.title}, not {source}/{name}; leave out source and name")
     expected = expected_state(weights.network)
     without_head = {key: tensor for key, tensor in expected.items() if not key.startswith(HEAD)}
+    # Either all tensors of the network, or all but those of the classifier.
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     if shapes not in ({key: tuple(tensor.shape) for key, tensor in part.items()} for part in (expected, without_head)):
         raise WeightsError(f"{file} does not hold the tensors of {weights.network.name}, the network in its metadata")

@@ -142,6 +142,7 @@ def explore(
     batch = repeated = 0
     while len(known) < plan.trials and repeated < MAX_REPEATED:
         samples = strategy.ask(min(plan.batch, plan.trials - len(known)))
+        # Different samples may give the same network, which is trained once; the strategy observes each sample.
         networks = {network.structure: (sample, network) for sample in samples for network in [space.network(sample)]}
         new = {name: pair for name, pair in networks.items() if name not in known}
         repeated = 0 if new else repeated + 1
@@ -246,6 +247,7 @@ def _train(
         scores = list(evaluate(jobs)) if jobs else []
         for index, name in enumerate(running):
             of_network = scores[index * len(proxy.seeds) : (index + 1) * len(proxy.seeds)]
+            # Scores come in the order of the jobs: all seeds of one network are adjacent.
             accuracy = fmean(score.accuracy for score in of_network)
             one = candidates[name]
             candidates[name] = one.replace(

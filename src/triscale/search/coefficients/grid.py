@@ -154,6 +154,7 @@ def find_candidates(
     counts = count(baseline)
     base = price(baseline, counts)
     target_cost = grid.ratio * base
+    # Dimensions are rounded independently, so the distinct networks are the product of the distinct values of each.
     groups = {name: _groups(baseline, grid, name) for name in DIMENSIONS}
     sizes = [len(group) for group in groups.values()]
     if np.prod(sizes) > MAX_NETWORKS:
@@ -175,6 +176,7 @@ def find_candidates(
         counted = count(network)
         cost = price(network, counted)
         candidate = _candidate(baseline, network, law, (alphas, betas, gammas), grid, counted, cost / base)
+        # The real cost decides, not alpha * beta^2 * gamma^2 (equation 3 of the paper).
         deviation = abs(cost - target_cost) / target_cost
         if deviation <= grid.tolerance + FLOAT_NOISE:
             matching.append(candidate)
@@ -251,6 +253,7 @@ def _none_left(baseline: AnyNetwork, grid: Grid, nearest: Candidate, gap: float,
         f"{nearest.law.gamma:g} with {nearest.ratio:.4g}x "
         f"({_amount(grid, nearest.ratio * base)})"
     )
+    # A far miss needs another range of coefficients; a near one only a larger tolerance.
     if gap > max(grid.tolerance, 0.25):
         return (
             f"no network on the grid costs {target}: {nearest_text}; give another target, or a range of coefficients "
