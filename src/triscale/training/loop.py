@@ -179,7 +179,7 @@ def _train_epoch(loop: _Loop) -> bool:
     for batch in source.train(epoch, first):
         if state.step % every == 0 or group.size == 1:
             # All processes have to take the same decision, or some would wait for others that have stopped.
-            stop, save = _agree(context, save=time.monotonic() - saved_at > loop.save_seconds)
+            stop, save = _synchronize_flags(context, save=time.monotonic() - saved_at > loop.save_seconds)
             if stop:
                 saver.save_now(to_tensors(state), _manifest(task, state), context.should_stop, wait=False)
                 raise Interrupted(f"stopped after step {state.step}; everything is saved")
@@ -221,7 +221,7 @@ def _forward(model: nn.Module, recipe: Recipe, context: ExecutionContext) -> nn.
     return called
 
 
-def _agree(context: ExecutionContext, *, save: bool) -> tuple[bool, bool]:
+def _synchronize_flags(context: ExecutionContext, *, save: bool) -> tuple[bool, bool]:
     """Return whether to stop and whether to save: all processes do so as soon as one of them has to."""
     stop, group = context.should_stop(), context.group
     if group.size > 1:

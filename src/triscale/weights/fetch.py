@@ -194,7 +194,7 @@ def _resume(address: str, part: _PartialFile, progress: Progress | None) -> int:
 
 def _request(address: str, part: _PartialFile, tag: str) -> urllib.request.Request:
     request = urllib.request.Request(
-        _checked(address), headers={"User-Agent": "triscale", "Accept-Encoding": "identity"}
+        _check_url(address), headers={"User-Agent": "triscale", "Accept-Encoding": "identity"}
     )
     if tag:
         request.add_header("Range", f"bytes={part.size}-")
@@ -226,13 +226,13 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
-        return super().redirect_request(req, fp, code, msg, headers, _checked(newurl))
+        return super().redirect_request(req, fp, code, msg, headers, _check_url(newurl))
 
 
 _OPENER = urllib.request.build_opener(_Redirects())
 
 
-def _checked(address: str) -> str:
+def _check_url(address: str) -> str:
     parts = urlsplit(address)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         return address

@@ -184,7 +184,7 @@ def find_candidates(
             nearest, gap = candidate, deviation
     assert nearest is not None
     if not matching:
-        raise SearchError(_none_left(baseline, grid, nearest, gap, base))
+        raise SearchError(_no_match_message(baseline, grid, nearest, gap, base))
     selected = matching if grid.number is None else _spread(matching, grid)
     return Candidates(
         baseline=baseline,
@@ -246,7 +246,7 @@ def _spread(candidates: list[Candidate], grid: Grid) -> list[Candidate]:
     return [candidates[index] for index in sorted(spread(points, grid.number, first))]
 
 
-def _none_left(baseline: AnyNetwork, grid: Grid, nearest: Candidate, gap: float, base: float) -> str:
+def _no_match_message(baseline: AnyNetwork, grid: Grid, nearest: Candidate, gap: float, base: float) -> str:
     target = f"{grid.ratio:.3g}x the {_label(grid)} of {baseline.name}"
     nearest_text = (
         f"the nearest on the grid is alpha {nearest.law.alpha:g}, beta {nearest.law.beta:g}, gamma "
