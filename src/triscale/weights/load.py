@@ -206,13 +206,13 @@ def load_file(
     classes: int | None = None,
     drop_head: bool = False,
 ) -> LoadedWeights:
-    """Return the weights in a file, or those of a Run by its folder.
+    """Return the weights in a file, or those of a run by its folder.
 
     The arguments are those of :func:`import_file`; a file that carries its contract needs none of them.
 
     Raises:
-        WeightsError: as :func:`import_file`.
-        NetworkError: as :func:`import_file`.
+        WeightsError: As for :func:`import_file`.
+        NetworkError: As for :func:`import_file`.
     """
     if file.is_dir() and (file / RUN_FILE).is_file():
         file = file / RUN_WEIGHTS
