@@ -137,7 +137,7 @@ def test_a_folder_that_holds_something_else(capsys, images, tiny_file, tmp_path)
 def test_a_run_among_the_images(capsys, images, tiny_file):
     before = sorted(images.rglob("*"))
     line = refused(capsys, "train", images, "--network", tiny_file, "--out", images / "runs" / "one")
-    assert "nothing is written" in line
+    assert "is inside the image folder" in line
     assert sorted(images.rglob("*")) == before
 
 
@@ -163,7 +163,7 @@ class TestOnARun:
     def test_another_recipe(self, capsys, images, tiny_file, made):
         before = self.state(made)
         line = refused(capsys, "train", images, "--network", tiny_file, "--out", made, "--epochs", 2, "--batch", 16)
-        assert "recipe.epochs (1 there, 2 asked)" in line
+        assert "recipe.epochs: 1 in the run, 2 requested" in line
         assert self.state(made) == before
 
     def test_a_newer_schema(self, capsys, made):

@@ -58,7 +58,7 @@ def test_check_says_what_a_set_holds(capsys, leaky):
         "train/blue/again.png = train/green/001.png",
         "test/red/copy.jpg = train/red/004.png (re-encoded)",
         "1 image in more than one class",
-        "fewer than 20 images to learn from: green, red, blue",
+        "fewer than 20 training images: green, red, blue",
     ):
         assert part in seen.out, part
     assert all(len(line) <= 80 for line in seen.out.splitlines())
@@ -103,7 +103,7 @@ def test_check_refuses_what_a_fit_refuses(capsys, tmp_path):
 
 
 def test_check_writes_nothing_below_the_images_or_over_a_file(capsys, leaky, tmp_path):
-    assert "where nothing is written" in refused(capsys, "data", "check", leaky, "--out", leaky / "check")
+    assert "is inside the image folder" in refused(capsys, "data", "check", leaky, "--out", leaky / "check")
     (tmp_path / "file").write_text("mine")
     assert "cannot write" in refused(capsys, "data", "check", leaky, "--out", tmp_path / "file")
 

@@ -94,7 +94,7 @@ def test_a_search_ends_with_a_network_that_others_take_and_is_not_done_twice(
     assert "holds another family" in refused(
         capsys, "family", "--baseline", out / "network.json", "--phis", "0..1", "--out", tmp_path / "family"
     )
-    assert "another request" in refused(capsys, *arguments, "--strategy", "random")
+    assert "a different request" in refused(capsys, *arguments, "--strategy", "random")
 
 
 def search_for(folder, tiny, **changes):
@@ -146,7 +146,7 @@ def test_a_supernet_is_trained_once_asked_for_all_and_checked(capsys, folder, ti
     assert not list((tmp_path / "search" / "trials").glob("*/checkpoints"))
     assert len(list((tmp_path / "search" / "checked" / "trials").glob("*/checkpoints"))) == 5
     if not found.ranking.trusted:
-        assert "Train it longer" in (tmp_path / "search" / "report.html").read_text()
+        assert "Train the supernet longer" in (tmp_path / "search" / "report.html").read_text()
 
 
 @pytest.mark.stress
@@ -155,7 +155,9 @@ def test_latency_is_measured_once_for_each_network(folder, tiny, tmp_path):
     search = search_for(folder, tiny, strategy="random", plan=SearchPlan(trials=3, batch=3),
                         objective=Objective(cost="latency", target=1e-6))  # fmt: skip
     search = search.model_copy(update={"choices": far_apart})
-    with pytest.raises(SearchError, match=r"takes 1e-06 ms: the smallest takes .* ms and the largest") as refused:
+    with pytest.raises(
+        SearchError, match=r"has a latency of 1e-06 ms: the smallest takes .* ms and the largest"
+    ) as refused:
         search_baseline(search, tmp_path / "search", context())
     assert not (tmp_path / "search").exists()
     low, high = (
@@ -200,8 +202,8 @@ def test_latency_is_foretold_where_a_profile_says_how(folder, tiny, tmp_path):
         (("--target", "1M", "--resolutions", "a"), "whole numbers of pixels"),
         (("--target", "1M", "--exponent", "1"), "less than or equal to 0"),
         (("--target", "1M", "--trials", "0"), "greater than or equal to 1"),
-        (("--target", "1M", "--skeleton", "math:floor"), "floor is a function"),
-        (("--target", "1ms", "--storage", "postgresql://localhost/none"), "belong to one machine"),
+        (("--target", "1M", "--skeleton", "math:floor"), "does not support custom models such as floor"),
+        (("--target", "1ms", "--storage", "postgresql://localhost/none"), "work on one machine only"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(capsys, folder, tiny_file, space_file, tmp_path, options, said):

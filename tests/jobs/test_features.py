@@ -59,12 +59,12 @@ def test_both_files_hold_what_a_forward_pass_gives(capsys, folder, trained, tmp_
     table = parquet.read_table(tmp_path / "out.parquet")
     array = np.load(tmp_path / "out.npy")
     rows = list(csv.DictReader((tmp_path / "out.csv").open()))
-    assert table.column_names == ["file", "label", "part", "features"]
+    assert table.column_names == ["file", "label", "split", "features"]
     assert (array.dtype, array.shape) == (np.float32, (36, {"pooled": 32, "2": 8, "4": 16}[reduction]))
     assert np.array_equal(np.stack(table.column("features").to_numpy(zero_copy_only=False)), array)
     assert table.column("file").to_pylist() == [row["file"] for row in rows]
     assert table.column("label").to_pylist() == [row["label"] for row in rows]
-    assert set(table.column("part").to_pylist()) == {None}
+    assert set(table.column("split").to_pylist()) == {None}
     for place in (0, 17, 35):
         assert rows[place]["file"].startswith(rows[place]["label"])
         expected = by_hand(trained, folder / rows[place]["file"])[reduction]
@@ -95,7 +95,7 @@ def test_parts_of_a_set_are_told(trained, tmp_path):
     for part, seed in (("train", 1), ("test", 2)):
         write_classes(tmp_path / "set" / part, 2, seed)
     (batch,) = features_of(trained, tmp_path / "set")
-    assert batch.parts == ("train",) * 6 + ("test",) * 6
+    assert batch.splits == ("train",) * 6 + ("test",) * 6
     assert batch.labels == ("blue", "blue", "green", "green", "red", "red") * 2
 
 
@@ -107,9 +107,9 @@ def test_a_folder_without_classes_gives_no_labels_and_names_what_cannot_be_read(
     seen = run(capsys, "features", trained.folder, tmp_path / "photos", "--out", out, "--json")
     made = json.loads(seen.out)
     assert (made["images"], made["bad"][0]["path"]) == (3, "notes.txt")
-    assert (tmp_path / "out.csv").read_text() == "file,label,part\n0.png,,\n1.png,,\n2.png,,\n"
+    assert (tmp_path / "out.csv").read_text() == "file,label,split\n0.png,,\n1.png,,\n2.png,,\n"
     (tmp_path / "none").mkdir()
-    assert "holds no images" in refused(capsys, "features", trained.folder, tmp_path / "none", "--out", out)
+    assert "holds no readable images" in refused(capsys, "features", trained.folder, tmp_path / "none", "--out", out)
 
 
 def test_a_file_is_written_into_the_folder_that_one_is_in(capsys, folder, trained, tmp_path, monkeypatch):
@@ -135,7 +135,7 @@ def test_a_table_and_shards_are_read_too(capsys, folder, trained, tmp_path):
 def test_stopped_it_leaves_nothing_behind(folder, trained, tmp_path, name):
     calls = iter([False, False, False, True])
     stream = features_of(trained, folder, ExecutionContext(should_stop=lambda: next(calls)), batch=8)
-    with pytest.raises(Interrupted, match="the same command begins again"):
+    with pytest.raises(Interrupted, match="run the same command again"):
         write_features(stream, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -143,8 +143,8 @@ def test_stopped_it_leaves_nothing_behind(folder, trained, tmp_path, name):
 def test_what_cannot_be_written_is_refused_before_anything_is_computed(capsys, folder, trained, tmp_path, monkeypatch):
     arguments = ("features", trained.folder, folder, "--out")
     assert "neither .parquet nor .npy" in refused(capsys, *arguments, tmp_path / "out.csv")
-    assert "there is no folder" in refused(capsys, *arguments, tmp_path / "there" / "out.npy")
-    assert "lies within the images" in refused(capsys, *arguments, folder / "out.npy")
+    assert "does not exist; create it" in refused(capsys, *arguments, tmp_path / "there" / "out.npy")
+    assert "is inside the image folder" in refused(capsys, *arguments, folder / "out.npy")
     out = tmp_path / "out.npy"
     assert "neither pooled nor a whole number" in refused(capsys, *arguments, out, "--reduction", "last")
     assert "no map at reduction 8: it has maps at 2, 4" in refused(capsys, *arguments, out, "--reduction", 8)
@@ -185,6 +185,6 @@ def test_a_person_s_own_network_gives_what_its_last_linear_layer_reads(capsys, f
         expected = model[:-1](normalize(picture[None], preprocessing))[0].numpy()
     np.testing.assert_allclose(batch.vectors[5], expected, rtol=1e-5, atol=1e-6)
     out = tmp_path / "out.npy"
-    assert "not known by reduction" in refused(
+    assert "does not support custom models" in refused(
         capsys, "features", trained.folder, folder, "--out", out, "--reduction", 2
     )

@@ -128,7 +128,7 @@ def test_the_same_command_again_changes_nothing_that_was_trained(made, folder, t
 
 def test_every_command_works_on_the_run(made, capsys, folder):
     seen = run(capsys, "evaluate", made, "--json")
-    assert json.loads(seen.out)["part"] == "test"
+    assert json.loads(seen.out)["split"] == "test"
     assert "blue" in run(capsys, "evaluate", made, "--part", "val").out
     assert "ONNX Runtime" in run(capsys, "measure", made).out
     assert json.loads(run(capsys, "export", made, "--json").out)["export"]["agreement"] == 1.0

@@ -70,7 +70,7 @@ def test_the_largest_batch_is_said_before_a_training(capsys, tmp_path, tiny_file
     assert (memory.micro_batch, of_half.micro_batch) == (8, 4)
     assert of_half.needed < memory.needed
     # What backward passes keep grows with the images: the largest batch is the same however it is counted.
-    assert of_half.largest == pytest.approx(memory.largest, rel=0.1)
+    assert of_half.max_micro_batch == pytest.approx(memory.max_micro_batch, rel=0.1)
 
 
 def test_show_says_what_a_network_takes(capsys):

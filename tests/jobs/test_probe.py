@@ -54,7 +54,7 @@ def test_a_fine_tuning_begins_with_it_and_the_same_again(capsys, pretrained, tmp
                "min_steps=20")  # fmt: skip
     seen = run(capsys, *command, "--out", tmp_path / "a")
     assert seen.code == 0, seen.err
-    assert "the classifier starts from scratch, as a linear probe of" in seen.err
+    assert "the classifier is initialized from a linear probe on" in seen.err
     run(capsys, *command, "--out", tmp_path / "b")
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
     by_chance = run(capsys, *command, "--set", "head_init=random", "--out", tmp_path / "c")

@@ -188,7 +188,7 @@ def test_a_training_starts_from_the_weights_of_another_run(capsys, trained, tmp_
 
 def test_weights_of_another_network_are_refused(capsys, trained, folder, tmp_path):
     line = refused(capsys, "train", folder, "--network", "resnet18@32", "--weights", trained, "--out", tmp_path / "run")
-    assert "does not fit resnet18@32: stem.width is 64, expected 8" in line
+    assert "do not fit resnet18@32: stem.width is 64, expected 8" in line
     assert "leave out --network" in line
     assert "no run.json" in refused(capsys, "train", folder, "--network", "resnet18", "--weights", tmp_path)
 
@@ -222,5 +222,5 @@ def test_a_run_that_goes_on_elsewhere_says_what_differs(capsys, folder, tiny_fil
     spec_file.write_text(json.dumps(spec))
     seen = run(capsys, *arguments)
     assert seen.code == 0
-    assert "began with threads 77 and continues with 1" in seen.err
-    assert "began with kernels others" in seen.err
+    assert "started with threads 77 and resumes with 1" in seen.err
+    assert "started with kernels others" in seen.err

@@ -39,7 +39,7 @@ def measure_predictions(
     bins = _reliability(np.exp(log_probabilities.max(1)), right)
     present = [row.recall for row in per_class if row.count]
     return Metrics(
-        part=part,
+        split=part,
         count=count,
         top1=float(right.mean()),
         top1_low=low,

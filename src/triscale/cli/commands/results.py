@@ -35,7 +35,7 @@ def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Js
 
     opened = Run.open(run)
     with opened.update(), execution(device) as context:
-        metrics = evaluate_run(opened, context, part=part)
+        metrics = evaluate_run(opened, context, split=part)
     if json:
         print_json(metrics)
         return
@@ -48,7 +48,7 @@ def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Js
     )
     top5 = "" if metrics.top5 is None else f", top-5 {metrics.top5:.2%}"
     console.print(
-        f"top-1 {metrics.top1:.2%} of {metrics.count} {metrics.part} images (95% interval {metrics.top1_low:.2%} to "
+        f"top-1 {metrics.top1:.2%} of {metrics.count} {metrics.split} images (95% interval {metrics.top1_low:.2%} to "
         f"{metrics.top1_high:.2%}){top5}, loss {metrics.loss:.4f}, calibration error {metrics.calibration_error:.3f}"
     )
 

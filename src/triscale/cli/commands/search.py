@@ -225,9 +225,9 @@ def _print_status(found: StudyStatus) -> None:
         f"{found.running} running, {found.waiting} waiting, {found.failed} failed{left}",
         markup=False,
     )
-    for sentence in found.now:
+    for sentence in found.running_jobs:
         console.print(f"now: {sentence}", markup=False)
-    for sentence in found.why:
+    for sentence in found.errors:
         console.print(f"failed: {sentence}", markup=False, style="bold")
     if found.standings:
         table(

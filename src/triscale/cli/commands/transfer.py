@@ -183,8 +183,8 @@ def _print(made: TransferTable, asked: TransferRequest, out: Path) -> None:
         ],
         title=f"{made.network} at {made.resolution} px from {made.weights}",
     )
-    for missing in made.absent:
-        console.print(f"not here: {missing.title} (expected in {missing.place}, from {missing.source})", markup=False)
+    for missing in made.missing:
+        console.print(f"not here: {missing.title} (expected in {missing.folder}, from {missing.source})", markup=False)
     chosen = ", ".join(
         f"{row.name} {row.chosen.learning_rate:.3g} and {row.chosen.weight_decay:.3g}" for row in made.rows
     )

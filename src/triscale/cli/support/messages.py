@@ -66,10 +66,14 @@ def announce(spec: RunSpec, device: str) -> None:
         return
     error_console.print(
         f"memory: {si(memory.needed)}B for {memory.micro_batch} images at a time"
-        + ("" if memory.largest is None else f"; up to {memory.largest} would fit into {si(memory.available or 0)}B"),
+        + (
+            ""
+            if memory.max_micro_batch is None
+            else f"; up to {memory.max_micro_batch} would fit into {si(memory.available or 0)}B"
+        ),
         markup=False,
     )
-    if memory.largest is not None and memory.largest < memory.micro_batch:
+    if memory.max_micro_batch is not None and memory.max_micro_batch < memory.micro_batch:
         error_console.print(
             "that is not enough: parts of the network will be computed twice, or give more --set micro_batches",
             style="bold",
