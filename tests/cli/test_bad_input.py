@@ -205,7 +205,7 @@ class TestOnARun:
 
     def test_nothing_to_predict(self, capsys, made, tmp_path):
         assert "no images" in refused(capsys, "predict", made)
-        assert "there is no" in refused(capsys, "predict", made, tmp_path / "nothing.png")
+        assert "does not exist" in refused(capsys, "predict", made, tmp_path / "nothing.png")
         assert "--top" in refused(capsys, "predict", made, made, "--top", 0)
 
     def test_a_changed_split(self, capsys, images, tiny_file, made):
@@ -230,10 +230,10 @@ def test_a_profile_that_is_none_or_not_finished(capsys, tmp_path, tiny_file):
 
 
 def test_wrong_uses_of_a_profile(capsys, tmp_path, images, predictor_file):
-    assert "budget of time" in refused(capsys, "fit", images, "--budget", "1M", "--profile", predictor_file)
+    assert "latency budget" in refused(capsys, "fit", images, "--budget", "1M", "--profile", predictor_file)
     assert "--profile" in refused(capsys, "scale", "resnet18", "--phi", 1, "--verify")
     elsewhere = ("scale", "resnet18", "--budget", "20ms", "--profile", predictor_file, "--verify")
-    assert "taken on a processor of nowhere" in refused(capsys, *elsewhere)
+    assert "belongs to a processor of nowhere" in refused(capsys, *elsewhere)
     line = refused(capsys, "scale", "resnet18", "--budget", "1us", "--profile", predictor_file)
     assert "at least" in line
     assert "ms" in line
@@ -243,7 +243,7 @@ def test_wrong_ways_to_make_a_profile(capsys, tmp_path):
     out = ("profile", "--out", tmp_path / "profile.json")
     assert "onnxruntime or torch" in refused(capsys, *out, "--engine", "onnx")
     assert "--threads 0" in refused(capsys, *out, "--threads", 0)
-    assert "no folder" in refused(capsys, "profile", "--out", tmp_path / "nowhere" / "profile.json")
+    assert "does not exist" in refused(capsys, "profile", "--out", tmp_path / "nowhere" / "profile.json")
     assert "another engine" in refused(capsys, *out, "--export", tmp_path / "plan", "--engine", "torch")
     assert "cannot read" in refused(capsys, *out, "--import", tmp_path)
     assert not (tmp_path / "profile.json").exists()
@@ -254,7 +254,7 @@ def test_a_profile_of_another_device_is_taken_with_a_note(capsys, predictor_file
     assert seen.code == 0
     assert "another device" in " ".join(seen.out.split())
     data = json.loads(run(capsys, "scale", "resnet18", "--budget", "20ms", "--profile", predictor_file, "--json").out)
-    assert data["latency"]["forecast_ms"] <= 20
+    assert data["latency"]["predicted_ms"] <= 20
     assert data["fit"]["limits"][0]["requested"] == 20_000
 
 

@@ -190,8 +190,8 @@ def test_latency_is_foretold_where_a_profile_says_how(folder, tiny, tmp_path):
     ("options", "said"),
     [
         (("--target", "1k"), "no network of the space few costs 1.00k MACs: the nearest has"),
-        (("--target", "20MB"), "must be one of MACs, parameters or time"),
-        (("--target", "5M params", "--cost", "macs"), "differ in what they count"),
+        (("--target", "20MB"), "must be a single limit on MACs, parameters or latency"),
+        (("--target", "5M params", "--cost", "macs"), "which limits params"),
         (("--target", "abc"), "cannot read the budget"),
         (("--target", "1M", "--space", "mnasnett"), 'there is no space "mnasnett"; the names are mnasnet'),
         (

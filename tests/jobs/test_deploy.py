@@ -149,7 +149,7 @@ def test_one_engine_that_fails_does_not_keep_the_others_from_their_files(capsys,
     monkeypatch.setattr("triscale.deploy.engines.ENGINES", {"openvino": broken, "onnxruntime": ENGINES["onnxruntime"]})
     seen = run(capsys, "export", made, "--engine", "all")
     assert seen.code == 1
-    assert "1 engine of 2 made no file: OpenVINO: what it cannot convert" in seen.err
+    assert "the export failed for 1 engine of 2: OpenVINO: what it cannot convert" in seen.err
     assert "model.onnx" in seen.out
     assert (made / "model.onnx").is_file()
     assert not (made / "model.xml").exists()
@@ -195,7 +195,7 @@ def test_what_cannot_be_deployed_or_exported_is_told(capsys, made, tmp_path, mon
     assert 'there is no engine "onnx"' in refused(capsys, "export", made, "--engine", "onnx")
     assert "end in .xml" in refused(capsys, "export", made, "--engine", "openvino", "--out", tmp_path / "a.onnx")
     assert "for no engine" in refused(capsys, "export", made, "--out", tmp_path / "a.bin")
-    assert "--engine all makes several" in refused(
+    assert "--engine all writes several" in refused(
         capsys, "export", made, "--engine", "all", "--out", tmp_path / "a.onnx"
     )
     assert "too few to calibrate" in refused(capsys, "export", made, "--precision", "int8", "--calibration", 8)

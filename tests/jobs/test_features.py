@@ -146,7 +146,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is_computed(capsys, f
     assert "does not exist; create it" in refused(capsys, *arguments, tmp_path / "there" / "out.npy")
     assert "is inside the image folder" in refused(capsys, *arguments, folder / "out.npy")
     out = tmp_path / "out.npy"
-    assert "neither pooled nor a whole number" in refused(capsys, *arguments, out, "--reduction", "last")
+    assert "give pooled or a whole number" in refused(capsys, *arguments, out, "--reduction", "last")
     assert "no map at reduction 8: it has maps at 2, 4" in refused(capsys, *arguments, out, "--reduction", 8)
     assert "holds no run" in refused(capsys, "features", tmp_path, folder, "--out", out)
     real = importlib.import_module

@@ -155,7 +155,7 @@ def test_a_bad_file_is_named_among_predictions(made, tmp_path, capsys):
     write_picture(tmp_path / "good.png", COLORS["red"], 1)
     seen = run(capsys, "predict", made, tmp_path)
     assert seen.code == 0
-    assert "not read" in seen.out
+    assert "unreadable" in seen.out
     assert "good.png" in seen.out
 
 

@@ -56,7 +56,7 @@ def test_the_largest_batch_is_said_before_a_training(capsys, tmp_path, tiny_file
         capsys, "train", images, "--network", tiny_file, "--epochs", 1, "--set", "batch=8", "--out", tmp_path / "run"
     )
     assert seen.code == 0
-    assert "for 8 images at a time; up to" in seen.err
+    assert "for a micro-batch of 8 images; up to" in seen.err
     spec = Run.open(tmp_path / "run").spec
     memory = memory_of(spec, torch.device("cpu"))
     half = spec.model_copy(
@@ -78,6 +78,6 @@ def test_show_says_what_a_network_takes(capsys):
     shown = json.loads(run(capsys, "show", network.name, "--memory", 4, "--json").out)["memory"]
     assert shown["inference"] == json.loads(inference_memory(build(network), 4, 64).model_dump_json())
     assert shown["training"] == json.loads(training_memory(build(network), 4, 64).model_dump_json())
-    assert "memory for 4 images at a time" in run(capsys, "show", network.name, "--memory", 4).out
+    assert "memory with batch size 4" in run(capsys, "show", network.name, "--memory", 4).out
     assert "memory" not in run(capsys, "show", network.name).out
     assert "1 or more" in refused(capsys, "show", network.name, "--memory", 0)

@@ -108,7 +108,7 @@ def test_what_cannot_be_started_from_is_refused(capsys, folder, before, tmp_path
     (tmp_path / "empty").mkdir()
     assert "holds no run" in refused(capsys, *command, tmp_path / "empty")
     assert "there is no file" in refused(capsys, *command, tmp_path / "none.safetensors")
-    assert "needs a network" in refused(capsys, "train", folder)
+    assert "requires a network" in refused(capsys, "train", folder)
     lying = tmp_path / "half.safetensors"
     lying.write_bytes(before.weights_file.read_bytes()[:1000])
     refused(capsys, *command, lying)

@@ -194,7 +194,7 @@ def test_other_sets_can_be_added_but_nothing_else_changed(capsys, colors, data, 
     assert [row.name for row in made.rows] == ["own", "flowers102"]
     assert made.rows[0] == table_of(ended).rows[0]
     assert [missing.name for missing in made.missing] == ["birdsnap"]
-    assert "not here: Birdsnap" in seen.out
+    assert "no local copy: Birdsnap" in seen.out
     assert "with a different request" in refused(capsys, *words, *GRID, *LONGER, "--sets", f"own={colors}")
 
 
@@ -244,12 +244,12 @@ def test_what_cannot_be_carried_out_is_refused_before_any_training(capsys, color
     assert "there is no folder" in refused(capsys, *words, "--sets", f"own={tmp_path / 'nothing'}")
     shutil.rmtree(out)
     own = ("--sets", f"own={colors}")
-    assert "numbers with commas" in refused(capsys, *words, *own, "--learning-rates", "fast")
-    assert "names a number twice" in refused(capsys, *words, *own, "--learning-rates", "0.1,.1")
+    assert "numbers separated by commas" in refused(capsys, *words, *own, "--learning-rates", "fast")
+    assert "contains a number twice" in refused(capsys, *words, *own, "--learning-rates", "0.1,.1")
     assert "whole numbers" in refused(capsys, *words, *own, "--seeds", "0.5")
     assert "--learning-rates" in refused(capsys, *words, *own, "--set", "learning_rate=1")
     assert "patience" in refused(capsys, *words, *own, "--set", "patience=2")
-    assert "says otherwise" in refused(capsys, *words, *own, "--protocol", "--epochs", 3)
+    assert "contradicts --epochs 3" in refused(capsys, *words, *own, "--protocol", "--epochs", 3)
     assert "do not fit" in refused(capsys, *words, *own, "--network", "mobilenet_v2")
     shutil.rmtree(out)
     assert "inside the image folder" in refused(capsys, *words[:3], "--out", colors / "out", *own)
