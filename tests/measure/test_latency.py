@@ -123,7 +123,7 @@ def test_network_is_timed_in_each_engine(capsys, tiny_file, engine):
         (("mobilenet_v2", "--engines", "onnxruntim"), 'there is no engine "onnxruntim"; did you mean'),
         (("mobilenet_v2", "--engines", "torch,torch"), "one twice"),
         (("mobilenet_v2", "--threads", "0"), "give 1 or more"),
-        (("mobilenet_v2", "--published"), "give no others"),
+        (("mobilenet_v2", "--published"), "do not give other networks"),
         (("nothing.onnx",), "nothing.onnx"),
         (("mobilenet_v9",), "is not a network"),
     ],

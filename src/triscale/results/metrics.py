@@ -38,8 +38,9 @@ class Metrics(Record):
     """
 
     kind_name: ClassVar[str] = "metrics"
+    schema_number: ClassVar[int] = 2
 
-    part: str
+    split: str
     count: int
     top1: float
     top1_low: float

@@ -15,7 +15,7 @@ from triscale.explain.cam import overlay, to_png
 from triscale.explain.extent import extent
 from triscale.jobs.core.networks import count_of, fit_any
 from triscale.jobs.core.run import Run
-from triscale.jobs.inference.explain import SHOWN_SIDE, heat_of, method_of, square_of
+from triscale.jobs.inference.explain import SHOWN_SIDE, activation_map, center_square, resolve_method
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
@@ -101,7 +101,7 @@ class ServedModel:
         self._spec, self._model = run.spec, run.model().eval()
         self._limits = ImageLimits(pixels=pixels)
         self._transform = eval_transform(self._spec.preprocessing)
-        self._method = method_of(self._model, "auto")
+        self._method = resolve_method(self._model, "auto")
         self._accuracy = _accuracy(run.metrics_file)
         self._baseline: AnyNetwork = self._spec.request.network.replace(classes=len(self._spec.classes))
         self._law = self._spec.request.law or EFFICIENTNET
@@ -163,8 +163,8 @@ class ServedModel:
         )
 
     def _map(self, picture: Image.Image, inputs: torch.Tensor, label: int) -> tuple[tuple[float, float] | None, str]:
-        heat = heat_of(self._model, inputs, label, self._method)
-        square = square_of(picture, self._spec.preprocessing.crop)
+        heat = activation_map(self._model, inputs, label, self._method)
+        square = center_square(picture, self._spec.preprocessing.crop)
         side = max(SHOWN_SIDE, 2 * self._spec.preprocessing.resolution)
         shown = picture.resize((side, side), Image.Resampling.BICUBIC, box=square)
         return extent(heat, square).peak, base64.b64encode(to_png(overlay(shown, heat))).decode()

@@ -39,7 +39,7 @@ def measure_predictions(
     bins = _reliability(np.exp(log_probabilities.max(1)), correct)
     present = [row.recall for row in per_class if row.count]  # a class without images has no recall
     return Metrics(
-        part=part,
+        split=part,
         count=count,
         top1=float(correct.mean()),
         top1_low=low,

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 REPORT_FILE = "report.html"
 FILES = (
-    ("network.json", "the network found; give it to --baseline or --network"),
-    ("found.json", "the whole result, with every network evaluated"),
+    ("network.json", "the best network; give it to --baseline or --network"),
+    ("found.json", "the whole result, with every evaluated network"),
     ("baseline_search.json", "the request"),
     ("times.json", "measured latencies"),
     ("split.json", "the split: which image is used for training, validation and test"),
     ("study.sqlite", "the finished trials, from which a search resumes"),
-    ("trials", "a run for each brief training"),
+    ("trials", "a run for each short training"),
     ("finalists", "the study of the finalists, with a run for each"),
     ("supernet", "the supernet"),
     ("checked", "the study of stand-alone trainings that the supernet was checked against"),
@@ -82,9 +82,9 @@ def _warnings(found: BaselineSearchResult) -> tuple[str, ...]:
     if found.ranking is None or found.ranking.trusted:
         return ()
     sentence = (
-        f"The supernet ranks {found.ranking.networks} networks that were also trained stand-alone with a "
-        f"rank correlation of {found.ranking.kendall:.2f} (Kendall); {found.ranking.doubt}. Train it longer, check it "
-        "with more networks, or search with --evaluator training."
+        f"The supernet's ranking of {found.ranking.networks} networks has a rank correlation (Kendall's tau) of "
+        f"{found.ranking.kendall:.2f} with stand-alone training; {found.ranking.doubt}. Train the supernet longer, "
+        "check it with more networks, or search with --evaluator training."
     )
     return (sentence,)
 

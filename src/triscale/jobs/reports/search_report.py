@@ -89,7 +89,10 @@ def _verdict(found: CoefficientSearchResult) -> str:
     if others == 0:
         return f"{law} is the only candidate of this cost."
     if found.response is not None and not found.response.fits:
-        return f"No scaling law was found: a response fitted to {found.response.networks} networks does not fit them."
+        return (
+            f"No scaling law was found: a response surface does not fit the accuracies of {found.response.networks} "
+            "networks."
+        )
     first = f"{law} is the best of {others + 1} candidates of equal cost"
     if ties == 0:
         return f"{first}; its lead over all others is significant."
@@ -102,14 +105,14 @@ def _warnings(found: CoefficientSearchResult) -> tuple[str, ...]:
         return ()
     missed = points(found.response.left_out_rms)
     sentence = (
-        f"The fitted response misses networks that were left out of it by {missed} points: it does not fit, so do "
-        "not use the scaling law found. Search with --method grid or --method halving, or train longer."
+        f"The fitted response surface predicts held-out networks with an error of {missed} points, so it does not fit. "
+        "Do not use the scaling law of this search. Search with --method grid or --method halving, or train longer."
     )
     return (sentence,)
 
 
 def _reference(found: CoefficientSearchResult, candidates: Candidates) -> ReferenceLaw | None:
-    """Return what the paper's triple comes to for this baseline, unless that is the baseline itself."""
+    """Return the paper's coefficients applied to this baseline; None if the result is the baseline itself."""
     network = scale(candidates.baseline, EFFICIENTNET.at(found.grid.phi))
     if network.structure == candidates.baseline.structure:
         return None
@@ -129,7 +132,7 @@ def _reference(found: CoefficientSearchResult, candidates: Candidates) -> Refere
 
 
 def _counted_ratio(network: AnyNetwork, candidates: Candidates) -> float | None:
-    """Return what a network costs relative to the baseline; None where that would have to be measured."""
+    """Return the cost of a network relative to the baseline; None if the cost would have to be measured."""
     counted = count_of(network)
     match candidates.grid.cost:
         case "macs":
@@ -148,7 +151,7 @@ def _settings(found: CoefficientSearchResult, candidates: Candidates) -> tuple[N
         ("requested cost", f"{grid.ratio:.4g} times its {_cost_name(grid)}, within {100 * grid.tolerance:g}%"),
         ("phi", f"{grid.phi:g}"),
         ("grid", ", ".join(f"{name} 1 to {grid.axis(name)[-1]:g}" for name in DIMENSIONS) + f", step {grid.step:g}"),
-        ("candidates", f"{len(candidates.candidates)}, {candidates.left_out} more of this cost left out"),
+        ("candidates", f"{len(candidates.candidates)}, {candidates.left_out} more of this cost not used"),
         ("training", f"{proxy.epochs} epochs of {proxy.images} images"),
         ("seeds", ", ".join(map(str, proxy.seeds))),
     ]

@@ -154,7 +154,7 @@ def panels(content: RunContent) -> tuple[Panel, ...]:
     if content.network is None or content.cost is None or content.metrics is None:
         return ()
     network, cost, metrics = content.network, content.cost, content.metrics
-    images = f"{grouped(metrics.count)} {metrics.part} images"
+    images = f"{grouped(metrics.count)} {metrics.split} images"
     title = f"{content.images}, {images}" if content.images else images
     point = PlotPoint.of(network.name, cost.macs, cost.params, metrics, title)
     return (Panel(title, (point,)),)
