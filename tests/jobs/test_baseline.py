@@ -60,7 +60,7 @@ def test_a_search_ends_with_a_network_that_others_take_and_is_not_done_twice(
                  "--out", out, *OPTIONS)  # fmt: skip
     seen = run(capsys, *arguments)
     assert seen.code == 0, seen.err
-    assert "found few-" in seen.out
+    assert "best network few-" in seen.out
     found = BaselineSearchResult.load(out / "found.json")
     assert len(found.evaluated) == 4
     assert found.evaluator == "training"
@@ -81,7 +81,7 @@ def test_a_search_ends_with_a_network_that_others_take_and_is_not_done_twice(
     assert status["finished"]
     assert status["done"] == 4
     resumed = run(capsys, "search", "resume", out)
-    assert "found few-" in resumed.out
+    assert "best network few-" in resumed.out
     with read_storage(out / "finalists" / "study.sqlite") as storage:
         assert optuna.get_all_study_names(storage.rdb) == ["baseline from tiny, finalists"]
     (out / "report.html").unlink()

@@ -131,7 +131,7 @@ def test_files_survive(profile):
 
 def test_a_profile_that_goes_on_times_nothing_twice(tmp_path):
     seen, file, probes = [], tmp_path / "profile.json", PROBES[: 2 * TOGETHER + 5]
-    with pytest.raises(Interrupted, match="resumes"):
+    with pytest.raises(Interrupted, match="to resume"):
         make_profile(
             file, "torch", 1, ExecutionContext(should_stop=lambda: len(seen) > 0), probes=probes, timer=fake_timer(seen)
         )
@@ -242,7 +242,7 @@ def test_a_folder_for_another_device_comes_back_as_a_profile(tmp_path):
     times = json.loads((folder / "times.json").read_text())
     times["times"].popitem()
     (folder / "times.json").write_text(json.dumps(times))
-    with pytest.raises(RecordError, match="lacks 1 of 3"):
+    with pytest.raises(RecordError, match="lacks the times of 1 of 3"):
         import_times(folder, tmp_path / "profile.json", probes)
 
 

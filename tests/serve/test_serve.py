@@ -188,6 +188,6 @@ def test_the_page_shows_what_an_image_is_and_what_a_budget_gives(server, served_
 
 
 def test_a_port_that_is_taken_and_a_folder_that_is_no_run_are_refused(capsys, server, served_run, tmp_path):
-    assert f"cannot listen at 127.0.0.1:{server.port}" in refused(capsys, "serve", served_run, "--port", server.port)
+    assert f"cannot listen on 127.0.0.1:{server.port}" in refused(capsys, "serve", served_run, "--port", server.port)
     assert "no such port" in refused(capsys, "serve", served_run, "--port", 70000)
     assert "holds no run" in refused(capsys, "serve", tmp_path)
