@@ -31,8 +31,8 @@ from triscale.deploy.quantize import QUANTIZERS
 from triscale.families import get
 from triscale.jobs.deploy.quantize import slow_blocks
 from triscale.measure.device import machine
-from triscale.measure.latency import held_to_cores, torch_threads
-from triscale.measure.versus import in_turns, ratio_interval
+from triscale.measure.latency import pinned_to_cores, torch_threads
+from triscale.measure.versus import ratio_interval, time_alternately
 from triscale.network.contract import Preprocessing
 from triscale.network.spec import Network
 from triscale.nn.build import build
@@ -116,10 +116,10 @@ def main(names: list[str], *, quick: bool) -> None:
         model = build(network).eval()
         with tempfile.TemporaryDirectory() as folder, torch_threads(1), torch.inference_mode(), ExitStack() as held:
             theirs = {} if quick else {"torch compiled": compiled_by_torch(network, model)}
-            held.enter_context(held_to_cores(1))
+            held.enter_context(pinned_to_cores(1))
             theirs |= direct(network, model, Path(folder))
             ours = triscale(network, model, Path(folder), quick=quick)
-            times, _ = in_turns([*theirs.values(), *ours.values()], ROUNDS, ROUND_SECONDS)
+            times, _ = time_alternately([*theirs.values(), *ours.values()], ROUNDS, ROUND_SECONDS)
         medians = np.median(times, axis=0)
         titles = [*(f"{title}, directly" for title in theirs), *(f"{title}, Triscale" for title in ours)]
         print(f"{name}, {network.resolution} px")

@@ -20,7 +20,7 @@ from triscale.deploy.graph import INPUT, timed_graph
 from triscale.jobs.profile.device_profile import EngineTimer
 from triscale.jobs.profile.probes import Probe, all_probes, scaled
 from triscale.measure.device import machine
-from triscale.measure.latency import held_to_cores, measure_latency
+from triscale.measure.latency import measure_latency, pinned_to_cores
 from triscale.network.cost import count_network
 from triscale.network.latency import DeviceProfile, predict
 from triscale.network.lower import INPUT_CHANNELS, lower
@@ -101,7 +101,7 @@ def wall_ms(probe: Probe) -> float:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     side = probe.shape.side
     images = np.random.default_rng(0).standard_normal((1, INPUT_CHANNELS, side, side), dtype=np.float32)
-    with held_to_cores(1) as cores:
+    with pinned_to_cores(1) as cores:
         return measure_latency(
             lambda: session.run(None, {INPUT: images}),
             engine="ONNX Runtime",

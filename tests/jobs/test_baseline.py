@@ -58,7 +58,7 @@ def test_search_result_is_usable_and_second_call_reuses_it(capsys, folder, tiny_
                  "--out", out, *OPTIONS)  # fmt: skip
     result = run(capsys, *arguments)
     assert result.code == 0, result.err
-    assert "found few-" in result.out
+    assert "best network few-" in result.out
     found = BaselineSearchResult.load(out / "found.json")
     assert len(found.evaluated) == 4
     assert found.evaluator == "training"
@@ -79,7 +79,7 @@ def test_search_result_is_usable_and_second_call_reuses_it(capsys, folder, tiny_
     assert status["finished"]
     assert status["done"] == 4
     resumed = run(capsys, "search", "resume", out)
-    assert "found few-" in resumed.out
+    assert "best network few-" in resumed.out
     with read_storage(out / "finalists" / "study.sqlite") as storage:
         assert optuna.get_all_study_names(storage.rdb) == ["baseline from tiny, finalists"]
     (out / "report.html").unlink()

@@ -254,7 +254,9 @@ def test_invalid_requests_are_rejected_before_training(capsys, colors, data, wei
     shutil.rmtree(out)
     assert "inside the image folder" in refused(capsys, *words[:3], "--out", colors / "out", *own)
     inside = data / "flowers102" / "out"
-    assert "within the images" in refused(capsys, *words[:3], "--out", inside, "--data", data, "--sets", "flowers102")
+    assert "inside the image folder" in refused(
+        capsys, *words[:3], "--out", inside, "--data", data, "--sets", "flowers102"
+    )
     out.mkdir()
     (out / "letter.txt").write_text("mine")
     assert "holds no transfer table" in refused(capsys, *words, *own)

@@ -51,7 +51,7 @@ def baseline(
     options: StudyFlags = STUDY_DEFAULTS,
     json: Json = False,
 ) -> None:
-    """Search for a baseline with a good trade-off of accuracy and cost, as MnasNet and EfficientNet-B0 were found.
+    """Search for a baseline with a good trade-off of accuracy and cost, as MnasNet and EfficientNet-B0 were result.
 
     Networks of a search space are trained for 5 epochs with one seed by default, and rewarded with
     accuracy x (cost / target) ^ exponent on validation images. The best networks are then trained longer. The same
@@ -126,50 +126,50 @@ def baseline(
         "the search options",
     )
     with study_execution(options) as (context, study_options):
-        found = search_baseline(search, out, context, study_options)
+        result = search_baseline(search, out, context, study_options)
     if json:
-        print_json(found)
+        print_json(result)
     else:
-        print_baseline(found, out)
+        print_baseline(result, out)
 
 
-def print_baseline(found: BaselineSearchResult, out: Path) -> None:
+def print_baseline(result: BaselineSearchResult, out: Path) -> None:
     """Print the Pareto front, the finalists and the best network."""
     from triscale.jobs.studies.baseline import describe_cost
 
-    trained = sum(one.accuracy is not None for one in found.evaluated)
+    trained = sum(one.accuracy is not None for one in result.evaluated)
     console.print(
-        f"{counted(len(found.evaluated), 'network')} of the space {found.space.name} evaluated with the strategy "
-        f"{found.strategy}, {trained} of them trained",
+        f"{counted(len(result.evaluated), 'network')} of the space {result.space.name} evaluated with the strategy "
+        f"{result.strategy}, {trained} of them trained",
         markup=False,
     )
-    shown = found.front[-MAX_ROWS:]
+    shown = result.front[-MAX_ROWS:]
     table(
         ("Pareto front", "cost", "params", "accuracy", "error", "reward", ""),
         [
             (
                 one.network,
-                describe_cost(found.objective, one.cost),
+                describe_cost(result.objective, one.cost),
                 si(one.params),
                 f"{one.accuracy or 0:.2%}",
                 f"{one.error:.2%}",
                 f"{one.reward:.4f}",
-                "best" if index == found.best else "",
+                "best" if index == result.best else "",
             )
             for index in shown
-            for one in [found.evaluated[index]]
+            for one in [result.evaluated[index]]
         ],
     )
-    if found.finalists:
+    if result.finalists:
         table(
             ("finalist", "epochs", "accuracy", "error", "reward"),
             [
                 (one.network, str(one.epochs), f"{one.accuracy:.2%}", f"{one.error:.2%}", f"{one.reward:.4f}")
-                for one in found.finalists
+                for one in result.finalists
             ],
         )
-    if found.ranking is not None:
-        ranking = found.ranking
+    if result.ranking is not None:
+        ranking = result.ranking
         console.print(
             f"\nrank correlation of supernet and stand-alone training for {ranking.networks} networks: Kendall's tau "
             f"{ranking.kendall:.2f} (95% interval {ranking.low:.2f} to {ranking.high:.2f})",
@@ -177,8 +177,8 @@ def print_baseline(found: BaselineSearchResult, out: Path) -> None:
         )
         if not ranking.trusted:
             console.print(f"the supernet's choice is unreliable: {ranking.doubt}", style="bold red")
-    console.print(f"\nfound {found.network.name}", style="bold")
-    for sentence in found.limitations:
+    console.print(f"\nbest network {result.network.name}", style="bold")
+    for sentence in result.limitations:
         console.print(f"limitation: {sentence}", markup=False)
     console.print(f"written to {out / 'network.json'} and {out / 'report.html'}", markup=False, soft_wrap=True)
 

@@ -49,7 +49,7 @@ def profile(
     """
     from triscale.jobs.profile.device_profile import make_profile
     from triscale.jobs.profile.other_device import export_plan, import_times
-    from triscale.measure.profile import measurement_noise, misses
+    from triscale.measure.profile import held_out_predictions, measurement_noise
 
     if threads < 1:
         raise UserError(f"--threads {threads}: give 1 or more")
@@ -71,7 +71,7 @@ def profile(
     if json:
         print_json(result.predictor)
         return
-    rows = misses(result, result.predictor)
+    rows = held_out_predictions(result, result.predictor)
     table(
         ("held-out network", "measured ms", "predicted ms", "error"),
         [

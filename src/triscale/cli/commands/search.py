@@ -93,16 +93,16 @@ def coefficients(
         "the search options",
     )
     with study_execution(options) as (context, study_options):
-        found = search_coefficients(search, out, context, study_options)
+        result = search_coefficients(search, out, context, study_options)
     if json:
-        print_json(found)
+        print_json(result)
     else:
-        _print_found(found, out)
+        _print_result(result, out)
 
 
-def _print_found(found: CoefficientSearchResult, out: Path) -> None:
+def _print_result(result: CoefficientSearchResult, out: Path) -> None:
     console.print(
-        f"{found.baseline}, method {found.method}: {counted(len(found.trials), 'training run')}", markup=False
+        f"{result.baseline}, method {result.method}: {counted(len(result.trials), 'training run')}", markup=False
     )
     table(
         ("alpha", "beta", "gamma", "cost", "accuracy", "error", ""),
@@ -116,16 +116,16 @@ def _print_found(found: CoefficientSearchResult, out: Path) -> None:
                 f"{standing.error:.2%}",
                 "tied" if standing.tied else "",
             )
-            for standing in found.standings[:MAX_STANDINGS]
+            for standing in result.standings[:MAX_STANDINGS]
         ],
         left=0,
     )
-    console.print(f"\nlaw {found.law}", style="bold")
-    if found.interval is not None:
-        console.print(f"bootstrap interval {found.interval.low} to {found.interval.high}", markup=False)
-    if found.response is not None and not found.response.fits:
+    console.print(f"\nlaw {result.law}", style="bold")
+    if result.interval is not None:
+        console.print(f"bootstrap interval {result.interval.low} to {result.interval.high}", markup=False)
+    if result.response is not None and not result.response.fits:
         console.print("the response surface does not fit; do not use this law", style="bold red")
-    for sentence in found.limitations:
+    for sentence in result.limitations:
         console.print(f"limitation: {sentence}", markup=False)
     console.print(f"written to {out / 'law.json'} and {out / 'coefficients.json'}", markup=False, soft_wrap=True)
 
@@ -191,15 +191,15 @@ def resume(
 
     options = StudyFlags(workers=workers, threads=threads, device=device, storage=storage, allow_leak=allow_leak)
     with study_execution(options) as (context, study_options):
-        found = resume_study(out, context, study_options)
+        result = resume_study(out, context, study_options)
     if json:
-        print_json(found)
-    elif isinstance(found, CoefficientSearchResult):
-        _print_found(found, out)
-    elif isinstance(found, BaselineSearchResult):
-        print_baseline(found, out)
+        print_json(result)
+    elif isinstance(result, CoefficientSearchResult):
+        _print_result(result, out)
+    elif isinstance(result, BaselineSearchResult):
+        print_baseline(result, out)
     else:
-        print_compared(found, out)
+        print_compared(result, out)
 
 
 def export(out: Path, file: Path, /, *, storage: str | None = None) -> None:

@@ -19,8 +19,8 @@ from triscale.jobs.core.run import Run
 from triscale.jobs.deploy.export import Precision, export_for, exportable
 from triscale.jobs.deploy.quantize import CALIBRATION, QuantizationEvalCache
 from triscale.measure.device import machine
-from triscale.measure.latency import held_to_cores, torch_threads
-from triscale.measure.versus import in_turns, judge
+from triscale.measure.latency import pinned_to_cores, torch_threads
+from triscale.measure.versus import paired_timing, time_alternately
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.results.deployment import Deployment, DeploymentCandidate, Exported, Quantized
@@ -159,7 +159,7 @@ def _with_latency(
     side = run.spec.preprocessing.resolution
     image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
     running = [one for one in files if one.file is not None]
-    with held_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode():
+    with pinned_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode():
         context.progress.begin("measure latency")
         calls: list[Callable[[], object]] = []
         for one in running:
@@ -169,9 +169,11 @@ def _with_latency(
         model = exportable(run).model.to(memory_format=torch.channels_last)
         tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
         calls.append(lambda: model(tensor))
-        times, counts = in_turns(calls, should_stop=context.should_stop)
+        times, counts = time_alternately(calls, should_stop=context.should_stop)
     named = [(one.candidate.engine, one.candidate.engine, one.candidate.precision, side) for one in running]
-    versus = judge([*named, ("torch", "torch", "float32", side)], times, counts, batch=1, threads=threads, cores=cores)
+    versus = paired_timing(
+        [*named, ("torch", "torch", "float32", side)], times, counts, batch=1, threads=threads, cores=cores
+    )
     timings = iter(versus.networks)
     result = [
         one if one.file is None else replace(one, candidate=_set_time(one.candidate, next(timings))) for one in files

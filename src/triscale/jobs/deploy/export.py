@@ -23,7 +23,7 @@ from triscale.jobs.deploy.quantize import (
     images_of,
     quantize_run,
 )
-from triscale.measure.latency import held_to_cores, measure_latency
+from triscale.measure.latency import measure_latency, pinned_to_cores
 from triscale.network.spec import Network
 from triscale.results.deployment import Export, Exported, Exports, Quantized
 from triscale.results.latency import Measurement
@@ -122,7 +122,7 @@ def time_file(engine: Engine, file: Path, precision: Precision) -> Measurement |
     """Measure the latency of a file briefly, with batch size 1 on one core; None if its engine does not run here."""
     if not engine.runs_here():
         return None
-    with held_to_cores(1) as cores:
+    with pinned_to_cores(1) as cores:
         session = engine.open(file, 1)
         assert session.side is not None
         image = np.random.default_rng(0).standard_normal((1, 3, session.side, session.side), dtype=np.float32)

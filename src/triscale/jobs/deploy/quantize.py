@@ -23,8 +23,8 @@ from triscale.deploy.quantize.guard import BOUND, MIN_IMAGES, quantize
 from triscale.deploy.quantize.quantizer import Quantizer
 from triscale.errors import Interrupted, RunError, UserError
 from triscale.jobs.core.run import Run
-from triscale.measure.latency import held_to_cores
-from triscale.measure.versus import in_turns
+from triscale.measure.latency import pinned_to_cores
+from triscale.measure.versus import time_alternately
 from triscale.results.deployment import Quantized
 from triscale.training.context import ExecutionContext
 
@@ -169,13 +169,13 @@ def slow_blocks(quantizer: Quantizer, engine: Engine, side: int) -> tuple[str, .
         return ()
     image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
     max_float = min(MAX_LEADING_FLOAT_BLOCKS, len(quantizer.blocks) // 2)
-    with tempfile.TemporaryDirectory() as folder, held_to_cores(1):
+    with tempfile.TemporaryDirectory() as folder, pinned_to_cores(1):
         calls = []
         for number in range(max_float + 1):
             file = Path(folder) / f"{number}{engine.suffix}"
             quantizer.write(quantizer.blocks[:number], file)
             calls.append(partial(engine.open(file, 1), image))
-        times, _ = in_turns(calls, TRIAL_ROUNDS, TRIAL_SECONDS)
+        times, _ = time_alternately(calls, TRIAL_ROUNDS, TRIAL_SECONDS)
     # Ratios within a round cancel changes of the machine's speed between rounds.
     return tuple(quantizer.blocks[: first_tied(np.median(times / times[:, :1], axis=0))])
 

@@ -16,7 +16,7 @@ import torch
 from triscale.deploy.graph import timed_graph
 from triscale.errors import Interrupted, UserError
 from triscale.jobs.profile.probes import Probe, all_probes, reference_probe
-from triscale.measure.latency import held_to_cores, torch_threads
+from triscale.measure.latency import pinned_to_cores, torch_threads
 from triscale.measure.processor import processor
 from triscale.measure.profile import fit_predictor
 from triscale.measure.runner import TOGETHER, Call, call_of, clock_of, seconds_of, time_with_reference
@@ -92,7 +92,7 @@ class EngineTimer:
     def __call__(self, probes: Sequence[Probe]) -> list[tuple[float, float]]:
         """Return, for each probe, its latency and that of the reference network in milliseconds."""
         with ExitStack() as stack:
-            stack.enter_context(held_to_cores(self._threads))
+            stack.enter_context(pinned_to_cores(self._threads))
             stack.enter_context(torch_threads(self._threads))
             stack.enter_context(torch.inference_mode())
             calls = [(self._prepare(probe), seconds_of(probe.role)) for probe in probes]

@@ -21,9 +21,9 @@ from triscale.errors import UserError
 from triscale.families.find import find_network
 from triscale.jobs.core.run import Run
 from triscale.jobs.deploy.quantize import slow_blocks
-from triscale.measure.latency import held_to_cores, measure_latency, torch_threads
+from triscale.measure.latency import measure_latency, pinned_to_cores, torch_threads
 from triscale.measure.peak import memory_now, peak_since
-from triscale.measure.versus import in_turns, judge
+from triscale.measure.versus import paired_timing, time_alternately
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network
@@ -132,7 +132,7 @@ def measure_one(
         UserError: An engine is not installed, or cannot run the file.
     """
     measurements = []
-    with held_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode():
+    with pinned_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode():
         for number, engine in enumerate(engines):
             context.progress.begin(f"measure in {ENGINES[engine]}")
             before = memory_now()
@@ -168,18 +168,18 @@ def measure_paired(
         UserError: An engine is not installed, or cannot run a file.
     """
     pairs = [(subject, engine) for subject in subjects for engine in engines]
-    with held_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode(), ExitStack() as stack:
+    with pinned_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode(), ExitStack() as stack:
         context.progress.begin("prepare", len(pairs))
         calls = []
         for number, (subject, engine) in enumerate(pairs):
             calls.append(stack.enter_context(prepared_call(subject, engine, threads, batch, precision)))
             context.progress.advance(number + 1)
         context.progress.begin("measure latency")
-        times, counts = in_turns(calls, should_stop=context.should_stop)
+        times, counts = time_alternately(calls, should_stop=context.should_stop)
     named = [
         (subject.name, ENGINES[engine], subject.precision or precision, subject.resolution) for subject, engine in pairs
     ]
-    return judge(named, times, counts, batch=batch, threads=threads, cores=cores)
+    return paired_timing(named, times, counts, batch=batch, threads=threads, cores=cores)
 
 
 @contextmanager

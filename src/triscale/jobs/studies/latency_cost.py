@@ -33,7 +33,7 @@ WARMUP_SECONDS, SAMPLE_SECONDS = 0.1, 0.3
 class LatencyTable(Record):
     """Measured latencies in milliseconds by network structure; saved so that a resumed search uses the same costs."""
 
-    kind_name: ClassVar[str] = "times"
+    kind_name: ClassVar[str] = "latency_table"
 
     threads: int
     milliseconds: dict[str, float] = Field(default_factory=dict)

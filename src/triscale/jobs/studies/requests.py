@@ -38,7 +38,7 @@ class StudyRequest(Record):
 class StudyLocation(Record):
     """Where a study is stored: the URL of a server without its password, or None for a file in the study's folder."""
 
-    kind_name: ClassVar[str] = "study_place"
+    kind_name: ClassVar[str] = "study_location"
     file_name: ClassVar[str] = "study.json"
 
     storage: str | None

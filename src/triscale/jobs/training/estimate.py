@@ -46,7 +46,7 @@ class TrainingEstimate(Record):
     activations of one micro-batch; see :mod:`triscale.measure.memory`.
     """
 
-    kind_name: ClassVar[str] = "forecast"
+    kind_name: ClassVar[str] = "training_estimate"
 
     network: str
     resolution: int

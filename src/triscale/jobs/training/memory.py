@@ -38,7 +38,7 @@ class TrainingMemoryNeed(NamedTuple):
 class NetworkMemory(Record):
     """Memory of a network for inference, and for a training step with the recipe ``small``."""
 
-    kind_name: ClassVar[str] = "memory_needs"
+    kind_name: ClassVar[str] = "network_memory"
 
     batch: int
     inference: InferenceMemory
