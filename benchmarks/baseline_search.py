@@ -1,21 +1,21 @@
-"""How good a network does each strategy of the baseline search find in a small number of evaluations?
+"""Compare the strategies of the baseline search by the reward they reach with few evaluations.
 
 Run with: python benchmarks/baseline_search.py surface [--seeds 20]
       or: python benchmarks/baseline_search.py table FILE
       or: python benchmarks/baseline_search.py ranks FILE
       or: python benchmarks/baseline_search.py speed
 
-``surface``: on the landscapes of tests/search/landscape.py, accuracy as a formula of the choices and the exact MACs of
-MnasNet's space around MobileNetV2, observed with the noise of 2000 validation images. A strategy sees what is observed,
-and is judged by the reward without noise of what it would return: the sample of the best reward observed. The settings
-of the strategies were chosen on landscapes 0 to 15; the ones used here begin at 1000.
+``surface``: on the landscapes of tests/search/landscape.py, where accuracy is a formula of the choices and the exact
+MACs of MnasNet's space around MobileNetV2, with the noise of 2,000 validation images. A strategy observes noisy
+rewards. Its score is the noise-free reward of the sample with the best observed reward. The settings of the strategies
+were chosen on landscapes 0 to 15; this benchmark starts at 1000.
 
-``table``: on networks that were all trained before. FILE holds ``{"space": ..., "objective": ..., "rows": [{"sample":
+``table``: on networks that were trained in advance. FILE holds ``{"space": ..., "objective": ..., "rows": [{"sample":
 [...], "accuracy": ..., "macs": ...}, ...]}``: the records of a space and an objective, and a row for each network of
-the space with its cost under the objective's name for it. A strategy is judged by the best reward that it has seen.
+the space, with its cost under the objective's name. The score of a strategy is the best observed reward.
 
-Every proposal counts as an evaluation, also where it repeats another. Differences to random search are paired: both
-searched the same landscape, or with the same seed. Overhead is processor time inside of the strategy.
+Every proposal counts as an evaluation, repeated ones included. Differences to random search are paired by landscape or
+seed. Overhead is processor time within the strategy.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ from triscale.search.baseline.strategies.strategy import Strategy
 AFTER = (25, 50, 100, 200, 500)
 FIRST_LANDSCAPE = 1000
 PROXY_SECONDS = 10
-"""What training a network takes at least; overhead is shown as a share of it."""
+"""Minimum time to train a network; overhead is shown relative to it."""
 
 Answer = Callable[[Sample], Observation]
 
 
 class Curve(NamedTuple):
-    """One search: the reward, as it is judged, after some evaluations; distinct networks; seconds for an evaluation."""
+    """One search: rewards after given numbers of evaluations, distinct networks, and seconds per evaluation."""
 
     rewards: list[float]
     distinct: int
@@ -67,20 +67,20 @@ def main() -> None:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
     shared.add_argument("--seeds", type=int, default=20)
-    shared.add_argument("--batch", type=int, default=10, help="samples that are proposed at a time")
+    shared.add_argument("--batch", type=int, default=10, help="samples per proposal")
     commands = parser.add_subparsers(required=True)
-    surface = commands.add_parser("surface", parents=[shared], help="on accuracy as a formula")
+    surface = commands.add_parser("surface", parents=[shared], help="use a closed-form accuracy")
     surface.add_argument("--form", default="soft", choices=("soft", "hard", "constraint"))
     surface.add_argument("--target", type=float, default=REFERENCE_MACS, help="MACs")
     surface.add_argument("--first", type=int, default=FIRST_LANDSCAPE, help="number of the first landscape")
     surface.set_defaults(run=on_surface)
-    table = commands.add_parser("table", parents=[shared], help="on networks that were trained before")
+    table = commands.add_parser("table", parents=[shared], help="use networks trained in advance")
     table.add_argument("file", type=Path)
     table.set_defaults(run=on_table)
-    ranks = commands.add_parser("ranks", help="how proxies order networks that were trained before")
+    ranks = commands.add_parser("ranks", help="compare the ranking of proxies on networks trained in advance")
     ranks.add_argument("file", type=Path)
     ranks.set_defaults(run=on_ranks)
-    speed = commands.add_parser("speed", help="of sampling, lowering and counting networks")
+    speed = commands.add_parser("speed", help="time sampling, lowering and counting networks")
     speed.set_defaults(run=on_speed)
     arguments = parser.parse_args()
     print(f"# python benchmarks/baseline_search.py {' '.join(sys.argv[1:])}")
@@ -118,36 +118,36 @@ def on_surface(arguments: argparse.Namespace) -> None:
 
 
 def on_ranks(arguments: argparse.Namespace) -> None:
-    """Compare what each proxy says of the networks of a table with their accuracies at the end."""
+    """Compare the ranking of each proxy with the final accuracies of the networks in a table."""
     rows = json.loads(arguments.file.read_text())["rows"]
     proxies = {f"after epoch {at + 1}": [row["epochs"][at] for row in rows] for at in range(len(rows[0]["epochs"]) - 1)}
     proxies |= {"supernet": [row["supernet"] for row in rows], "MACs": [row["macs"] for row in rows]}
     for name, values in proxies.items():
-        found = rank(values, [row["accuracy"] for row in rows])
-        print(f"{name:<14} Kendall {found.kendall:+.2f} ({found.low:+.2f} to {found.high:+.2f})", end="")
-        print(f", Spearman {found.spearman:+.2f}, {found.networks} networks")
+        ranking = rank(values, [row["accuracy"] for row in rows])
+        print(f"{name:<14} Kendall {ranking.kendall:+.2f} ({ranking.low:+.2f} to {ranking.high:+.2f})", end="")
+        print(f", Spearman {ranking.spearman:+.2f}, {ranking.networks} networks")
 
 
 def on_speed(arguments: argparse.Namespace) -> None:
-    """Draw samples of MnasNet's space, make their networks, lower and count them; torch is not loaded."""
+    """Sample networks of MnasNet's space, lower and count them, without torch."""
     del arguments
     space, rng = mnasnet(), random.Random(0)
-    for kind, most in (("from scratch", 2000), ("once more", 2000)):
-        begun = time.process_time()
-        for _ in range(most):
+    for kind, number in (("from scratch", 2000), ("once more", 2000)):
+        started = time.process_time()
+        for _ in range(number):
             count_network(space.network(space.sample(rng)))
-        print(f"{most / (time.process_time() - begun):.0f} networks a second ({kind}); torch: {'torch' in sys.modules}")
+        print(f"{number / (time.process_time() - started):.0f} networks/s ({kind}); torch: {'torch' in sys.modules}")
 
 
-def truth(landscape: Landscape, objective: Objective, told: Observation) -> float:
+def truth(landscape: Landscape, objective: Objective, observation: Observation) -> float:
     """Return the reward without noise."""
-    return landscape.reward(told.sample, objective)
+    return landscape.reward(observation.sample, objective)
 
 
 def on_table(arguments: argparse.Namespace) -> None:
-    """Search what was trained before with every strategy, until as much was proposed as there is."""
+    """Search a table of trained networks with every strategy, with as many evaluations as networks."""
     table = read_table(arguments.file)
-    best = max(told.reward for told in table.rows.values())
+    best = max(observation.reward for observation in table.rows.values())
     after = (*(2**power for power in range(2, 12) if 2**power < len(table.rows)), len(table.rows))
     print(f"{arguments.file.name}: {table.space.size} samples, {len(table.rows)} networks; best reward {best:.4f}")
     print(f"reward: {table.objective!r}; {arguments.seeds} seeds, batches of {arguments.batch}\n")
@@ -155,8 +155,8 @@ def on_table(arguments: argparse.Namespace) -> None:
         name: [
             search(
                 make_strategy(name, table.space, seed, table.objective),
-                table.told,
-                lambda told: told.reward,
+                table.observe,
+                lambda observation: observation.reward,
                 table.network,
                 after,
                 arguments.batch,
@@ -168,13 +168,13 @@ def on_table(arguments: argparse.Namespace) -> None:
     show(curves, after)
     print("\nsearches that have found the best of all, after evaluations")
     print(f"{'strategy':<10}" + "".join(f"{count:>16}" for count in after))
-    for name, found in curves.items():
-        hits = np.array([curve.rewards for curve in found]) >= best
+    for name, of_strategy in curves.items():
+        hits = np.array([curve.rewards for curve in of_strategy]) >= best
         print(f"{name:<10}" + "".join(f"{share:>16.0%}" for share in hits.mean(axis=0)))
 
 
 class Table:
-    """Networks of a space that were all trained, by what they are: many a sample is the same network as another."""
+    """Trained networks of a space by structure, since different samples can give the same network."""
 
     def __init__(self, space: Space, objective: Objective, rows: Sequence[dict[str, Any]]) -> None:
         self.space, self.objective = space, objective
@@ -182,15 +182,15 @@ class Table:
         for row in rows:
             sample, accuracy, cost = tuple(row["sample"]), row["accuracy"], row[objective.cost]
             trained = accuracy if objective.admits(cost) else None
-            told = Observation(sample, objective.reward(trained or 0.0, cost), trained, cost)
-            self.rows[space.network(sample).structure] = told
+            observation = Observation(sample, objective.reward(trained or 0.0, cost), trained, cost)
+            self.rows[space.network(sample).structure] = observation
         self._structures: dict[Sample, str] = {}
 
-    def told(self, sample: Sample) -> Observation:
-        """Return what came of a sample.
+    def observe(self, sample: Sample) -> Observation:
+        """Return the observation of a sample.
 
         Raises:
-            SearchError: its network is not in the table.
+            SearchError: Its network is not in the table.
         """
         network = self.network(sample)
         if network not in self.rows:
@@ -198,7 +198,7 @@ class Table:
         return self.rows[network]._replace(sample=sample)
 
     def network(self, sample: Sample) -> str:
-        """Return what the network of a sample is."""
+        """Return the structure digest of a sample's network."""
         if sample not in self._structures:
             self._structures[sample] = self.space.network(sample).structure
         return self._structures[sample]
@@ -207,7 +207,7 @@ class Table:
 def read_table(file: Path) -> Table:
     """Read a table of trained networks."""
     content = json.loads(file.read_text())
-    # A record is written with its kind where it is a file of its own.
+    # A record in a file of its own has two more keys: its kind and its schema.
     space = {key: value for key, value in content["space"].items() if key not in (KIND_KEY, SCHEMA_KEY)}
     return Table(
         Space.parse(space, f"the space of {file}"),
@@ -224,36 +224,36 @@ def search(
     after: Sequence[int],
     batch: int,
 ) -> Curve:
-    """Let a strategy search.
+    """Run a search with a strategy.
 
     Args:
-        strategy: a new one.
-        answer: what it is told of a sample.
-        judge: the reward that counts of the sample which seemed best.
-        network: the same for samples that are the same network.
-        after: how many evaluations; the last is when the search ends.
-        batch: how many samples it is asked for at a time.
+        strategy: A new strategy.
+        answer: Returns the observation of a sample.
+        judge: Returns the score of the sample with the best observed reward.
+        network: Returns a key that is equal for samples that give the same network.
+        after: Numbers of evaluations to score at; the last ends the search.
+        batch: Number of samples per proposal.
     """
     best: list[Observation] = []
     networks: set[object] = set()
     seconds = 0.0
     while len(best) < after[-1]:
-        begun = time.process_time()
+        started = time.process_time()
         proposed = strategy.ask(min(batch, after[-1] - len(best)))
-        seconds += time.process_time() - begun
+        seconds += time.process_time() - started
         outcomes = [answer(sample) for sample in proposed]
-        begun = time.process_time()
+        started = time.process_time()
         strategy.tell(outcomes)
-        seconds += time.process_time() - begun
-        for told in outcomes:
-            best.append(told if not best or told.reward > best[-1].reward else best[-1])
-            networks.add(network(told.sample))
+        seconds += time.process_time() - started
+        for outcome in outcomes:
+            best.append(outcome if not best or outcome.reward > best[-1].reward else best[-1])
+            networks.add(network(outcome.sample))
     return Curve([judge(best[count - 1]) for count in after], len(networks), seconds / len(best))
 
 
 def show(curves: dict[str, list[Curve]], after: Sequence[int]) -> None:
-    """Print what the searches found, how much more than random search did, and what the strategies took."""
-    rewards = {name: np.array([curve.rewards for curve in found]) for name, found in curves.items()}
+    """Print the rewards of the searches, their gains over random search, and the overhead."""
+    rewards = {name: np.array([curve.rewards for curve in of_strategy]) for name, of_strategy in curves.items()}
     print("100 x best reward after evaluations: mean (standard deviation of searches)")
     print(f"{'strategy':<10}" + "".join(f"{count:>16}" for count in after))
     for name, values in rewards.items():
@@ -267,8 +267,10 @@ def show(curves: dict[str, list[Curve]], after: Sequence[int]) -> None:
             cells = zip(gains.mean(axis=0), errors, strict=True)
             print(f"{name:<10}" + "".join(f"{f'{gain:+.2f} +- {error:.2f}':>16}" for gain, error in cells))
     print(f"\n{'strategy':<10} {'distinct networks':>18} {'overhead':>26} {f'of {PROXY_SECONDS} s':>8}")
-    for name, found in curves.items():
-        distinct, seconds = (np.mean([getattr(curve, field) for curve in found]) for field in ("distinct", "seconds"))
+    for name, of_strategy in curves.items():
+        distinct, seconds = (
+            np.mean([getattr(curve, field) for curve in of_strategy]) for field in ("distinct", "seconds")
+        )
         took = f"{1e6 * seconds:.0f} us/evaluation"
         print(f"{name:<10} {distinct:>11.0f} of {after[-1]:<4} {took:>25} {seconds / PROXY_SECONDS:>8.4%}")
 

@@ -1,14 +1,14 @@
-"""How long do counting, fitting and starting take, beside other ways to the same figures?
+"""Time counting, fitting and process start, compared with other ways to obtain the same figures.
 
-Every row is timed once in each round, one after the other, so that a slow minute of the machine falls on all of them;
-an untimed call before it lets the processor's caches forget the row before.
-Shown are the median and the quartiles over rounds, and the median and quartiles of the ratio to the first row of the
-table *within a round*. Times hold for this machine only; ratios travel better. The peers:
+Rows are interleaved: each is timed once per round, so that a slow period of the machine affects all of them. An untimed
+call before each timing evicts the previous row from the processor's caches. The table shows the median and the
+quartiles over rounds, and those of the ratio to the first row *within a round*. Times hold for this machine only;
+ratios are more portable. The references:
 
-- torch's flop counter runs a module that was built before, on the meta device (no arithmetic is done).
-- fvcore traces a module that was built before; it cannot do so on the meta device, so the image is computed.
-- torchvision's module is built on the meta device and then counted by torch: what a search that has no formula pays.
-- bisection is a budget solved that way: eight torchvision modules between two values of phi.
+- torch's flop counter runs an already built module on the meta device, without arithmetic.
+- fvcore traces an already built module. It does not support the meta device, so the image is computed.
+- torchvision's module is built on the meta device and counted by torch: the cost of a search without a formula.
+- bisection solves a budget that way: eight torchvision modules between two values of phi.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ B0_ROWS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15, help="timings of each row")
+    parser.add_argument("--rounds", type=int, default=15, help="timings per row")
     rounds = parser.parse_args().rounds
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     torch.set_num_threads(1)
@@ -98,7 +98,7 @@ def solving() -> Rows:
 
 
 def starting() -> Rows:
-    """Return processes to start."""
+    """Return functions that each run one process."""
     return {
         "python -c 'import triscale'": partial(start, "-c", "import triscale"),
         "python -c pass": partial(start, "-c", "pass"),
@@ -109,7 +109,7 @@ def starting() -> Rows:
 
 
 def cost_for_the_first_time() -> object:
-    """Count a network none of whose blocks was lowered before."""
+    """Count a network with an empty cache of lowered blocks."""
     lower._block.cache_clear()
     return cost(B0_LIKE)
 
@@ -124,7 +124,7 @@ def by_torch(module: nn.Module, resolution: int = RESOLUTION) -> int:
 def by_fvcore(module: nn.Module) -> int:
     """Return the MACs of one image by fvcore's counter."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, of the tracing that fvcore is built on
+        warnings.simplefilter("ignore")  # of torch's tracer, which fvcore uses
         analysis = FlopCountAnalysis(module, torch.zeros(1, 3, RESOLUTION, RESOLUTION))
         by_operator = analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).by_operator()
     return int(by_operator["conv"] + by_operator["linear"])
@@ -152,29 +152,29 @@ def bisect_with_torchvision() -> float:
 
 
 def start(*arguments: str) -> None:
-    """Run a Python process to its end."""
+    """Run a Python process and wait for it."""
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 def imports_torch(statement: str) -> bool:
-    """Return whether a statement makes a fresh process import torch."""
+    """Return whether a statement imports torch in a new process."""
     test = f"{statement}; import sys; sys.exit('torch' in sys.modules)"
     return subprocess.run([sys.executable, "-c", test], check=False).returncode != 0
 
 
 def table(title: str, rows: Rows, rounds: int) -> None:
-    """Time all rows in turn and print them."""
+    """Time all rows, interleaved, and print a table."""
     seconds: dict[str, list[float]] = {name: [] for name in rows}
     for _ in range(rounds):
         for name, call in rows.items():
             call()
-            began = time.perf_counter()
+            started = time.perf_counter()
             call()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(time.perf_counter() - started)
     first = seconds[next(iter(rows))]
     print(f"\n{title}\n{'':36}{'ms':>24}{'times the first row':>30}")
     for name, times in seconds.items():
-        ratios = [own / base for own, base in zip(times, first, strict=True)]
+        ratios = [time_of_row / time_of_first for time_of_row, time_of_first in zip(times, first, strict=True)]
         print(f"{name:36}{spread([1e3 * t for t in times]):>24}{spread(ratios):>30}")
 
 

@@ -1,12 +1,12 @@
-"""What triscale deploy chooses among, beside the same engines called directly: the same function, one image, one core.
+"""Compare the candidates of triscale deploy with the same engines called directly, for one image on one core.
 
     python benchmarks/deploy_speed.py efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4
 
-Directly: torch (eager, channels last), torch compiled, and ONNX Runtime and OpenVINO with the file of torch's own
-exporter. ``--quick`` leaves out what takes minutes to be made: torch compiled, ExecuTorch and OpenVINO's int8. Weights
-are random, which is no matter for time; int8 is calibrated with noise, so that its accuracy is shown elsewhere
-(docs/device.md). All are timed in turns in one run; a ratio is the time of the fastest direct way over that of
-Triscale's, with a 95% bootstrap interval over rounds.
+Called directly: torch (eager, channels last), torch compiled, and ONNX Runtime and OpenVINO with a file of torch's
+exporter. ``--quick`` skips what takes minutes to prepare: torch compiled, ExecuTorch and OpenVINO's int8. Weights are
+random, which does not affect latency. int8 is calibrated with noise; its accuracy is in docs/device.md. All are timed
+interleaved in one run. A ratio is the latency of the fastest direct call divided by that of Triscale's file, with a 95%
+bootstrap interval over rounds.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from triscale.deploy.quantize import QUANTIZERS
 from triscale.families import get
 from triscale.jobs.deploy.quantize import slow_blocks
 from triscale.measure.device import machine
-from triscale.measure.latency import held_to_cores, torch_threads
-from triscale.measure.versus import in_turns, ratio_interval
+from triscale.measure.latency import pinned_to_cores, torch_threads
+from triscale.measure.versus import ratio_interval, time_alternately
 from triscale.network.contract import Preprocessing
 from triscale.network.spec import Network
 from triscale.nn.build import build
@@ -44,16 +44,16 @@ ROUND_SECONDS = 0.4
 
 
 def compiled_by_torch(network: Network, model: torch.nn.Module) -> Callable[[], object]:
-    """Return a compiled model, called once: its compiler starts processes of its own, which shall have all cores."""
+    """Return a compiled model after one call, since the compiler starts processes that need all cores."""
     model = build_like(network, model).to(memory_format=torch.channels_last)
     tensor = torch.from_numpy(noise(network)).contiguous(memory_format=torch.channels_last)
-    compiled = torch.compile(model, dynamic=False)  # For images of any size, B1 was not compiled in ten minutes.
+    compiled = torch.compile(model, dynamic=False)  # With dynamic shapes, compiling B1 takes more than ten minutes.
     compiled(tensor)
     return lambda: compiled(tensor)
 
 
 def direct(network: Network, model: torch.nn.Module, folder: Path) -> dict[str, Callable[[], object]]:
-    """Return the ways of those who do not use Triscale."""
+    """Return the engines called without Triscale."""
     image = noise(network)
     tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
     model = model.to(memory_format=torch.channels_last)
@@ -73,23 +73,23 @@ def direct(network: Network, model: torch.nn.Module, folder: Path) -> dict[str, 
 
 
 def triscale(network: Network, model: torch.nn.Module, folder: Path, *, quick: bool) -> dict[str, Callable[[], object]]:
-    """Return the files that triscale deploy chooses among."""
+    """Return the candidate files of triscale deploy."""
     image = noise(network)
     contract = Contract(network=network.name, preprocessing=Preprocessing(resolution=network.resolution), classes=())
     subject = Exportable(build_like(network, model), contract, network)
-    found: dict[str, Callable[[], object]] = {}
+    calls: dict[str, Callable[[], object]] = {}
     for name in OURS[:2] if quick else OURS:
         engine = ENGINES[name]
         file = folder / f"ours{engine.suffix}"
         engine.write(subject, file)
-        found[engine.title] = called(engine.open(file, 1), image)
+        calls[engine.title] = called(engine.open(file, 1), image)
     for name in OURS[:1] if quick else OURS[:2]:
         engine = ENGINES[name]
         file = folder / f"ours.int8{engine.suffix}"
         tool = QUANTIZERS[name](subject, noise(network, CALIBRATION))
         tool.write(slow_blocks(tool, engine, network.resolution), file)
-        found[f"{engine.title} int8"] = called(engine.open(file, 1), image)
-    return found
+        calls[f"{engine.title} int8"] = called(engine.open(file, 1), image)
+    return calls
 
 
 def called(session: Callable[[np.ndarray], object], image: np.ndarray) -> Callable[[], object]:
@@ -97,7 +97,7 @@ def called(session: Callable[[np.ndarray], object], image: np.ndarray) -> Callab
 
 
 def build_like(network: Network, model: torch.nn.Module) -> torch.nn.Module:
-    """Return another module with the same weights, laid out as they come."""
+    """Return another module with the same weights, in the default memory format."""
     other = build(network).eval()
     other.load_state_dict(model.state_dict())
     return other
@@ -116,25 +116,27 @@ def main(names: list[str], *, quick: bool) -> None:
         model = build(network).eval()
         with tempfile.TemporaryDirectory() as folder, torch_threads(1), torch.inference_mode(), ExitStack() as held:
             theirs = {} if quick else {"torch compiled": compiled_by_torch(network, model)}
-            held.enter_context(held_to_cores(1))
+            held.enter_context(pinned_to_cores(1))
             theirs |= direct(network, model, Path(folder))
             ours = triscale(network, model, Path(folder), quick=quick)
-            times, _ = in_turns([*theirs.values(), *ours.values()], ROUNDS, ROUND_SECONDS)
+            times, _ = time_alternately([*theirs.values(), *ours.values()], ROUNDS, ROUND_SECONDS)
         medians = np.median(times, axis=0)
         titles = [*(f"{title}, directly" for title in theirs), *(f"{title}, Triscale" for title in ours)]
         print(f"{name}, {network.resolution} px")
         for title, median in zip(titles, medians, strict=True):
             print(f"  {title:<32} {median:8.2f} ms")
         fastest = int(np.argmin(medians[: len(theirs)]))
-        whole = [number for number, title in enumerate(titles) if "Triscale" in title and "int8" not in title]
-        small = [number for number, title in enumerate(titles) if "int8" in title]
-        for said, places in (("float32", whole), ("int8", small)):
-            best = min(places, key=lambda number: medians[number])
+        float_files = [number for number, title in enumerate(titles) if "Triscale" in title and "int8" not in title]
+        int8_files = [number for number, title in enumerate(titles) if "int8" in title]
+        for precision, indices in (("float32", float_files), ("int8", int8_files)):
+            best = min(indices, key=lambda number: medians[number])
             ratio, low, high = ratio_interval(times[:, fastest], times[:, best])
-            print(f"  {said}: {titles[best]} is {ratio:.2f} x ({low:.2f} to {high:.2f}) as fast as {titles[fastest]}")
-        best = min(small, key=lambda number: medians[number])
-        own = min(whole, key=lambda number: medians[number])
-        ratio, low, high = ratio_interval(times[:, own], times[:, best])
+            print(
+                f"  {precision}: {titles[best]} is {ratio:.2f} x ({low:.2f} to {high:.2f}) as fast as {titles[fastest]}"
+            )
+        best = min(int8_files, key=lambda number: medians[number])
+        best_float = min(float_files, key=lambda number: medians[number])
+        ratio, low, high = ratio_interval(times[:, best_float], times[:, best])
         print(f"  int8 against float32 of Triscale: {ratio:.2f} x ({low:.2f} to {high:.2f})\n", flush=True)
 
 

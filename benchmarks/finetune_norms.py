@@ -1,12 +1,11 @@
-"""What batch norm should do in fine-tuning: its statistics trained, frozen, or estimated again after each epoch.
+"""Compare batch-norm statistics in fine-tuning: trained, frozen, or reestimated after each epoch.
 
 Run with: python benchmarks/finetune_norms.py IMAGES --source RUN --out DIR [--few 20] [--seeds 0 1 2]
 
-IMAGES is a folder of class folders without parts. Each seed divides it: ``--few`` images of every class are trained on,
-the others tested, and once more with four fifths for training. The network and weights of RUN are fine-tuned with the
-recipe ``finetune``, and a linear probe (logistic regression, scikit-learn's defaults but for the iterations) is fitted
-to the features that the pretrained network has of the same training images. A run that is already in DIR is not trained
-again.
+IMAGES is a folder of class folders without splits. Each seed splits it twice: with ``--few`` training images per class,
+and with four fifths for training; the others are for testing. The network and weights of RUN are fine-tuned with the
+recipe ``finetune``. A linear probe (logistic regression with scikit-learn's defaults and more iterations) is fitted to
+the features of the pretrained network for the same training images. A run that is already in DIR is not trained again.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def main() -> None:
     print(f"{source.spec.network.name} of {arguments.source.name}, test accuracy in %, seeds {arguments.seeds}")
     for few in (arguments.few, None):
         amount = f"{few} images a class" if few else "four fifths of the images"
-        found: dict[str, list[float]] = {name: [] for name in (*POLICIES, "linear probe")}
+        accuracies: dict[str, list[float]] = {name: [] for name in (*POLICIES, "linear probe")}
         for seed in arguments.seeds:
             folder = arguments.out / f"images-{few or 'most'}-{seed}"
             if not folder.is_dir():
@@ -54,19 +53,19 @@ def main() -> None:
             for policy in POLICIES:
                 recipe = get_recipe("finetune").model_copy(update={"norm_statistics": policy})
                 run = arguments.out / f"{policy}-{few or 'most'}-{seed}"
-                found[policy].append(tuned(source, folder, run, recipe, seed))
-            found["linear probe"].append(probe(source, folder, arguments.out / f"trained-{few or 'most'}-{seed}"))
+                accuracies[policy].append(tuned(source, folder, run, recipe, seed))
+            accuracies["linear probe"].append(probe(source, folder, arguments.out / f"trained-{few or 'most'}-{seed}"))
         print(f"\n{amount}")
-        for name, values in found.items():
-            each = ", ".join(f"{100 * value:.1f}" for value in values)
+        for name, values in accuracies.items():
+            listed = ", ".join(f"{100 * value:.1f}" for value in values)
             print(
-                f"  {name:<13} {100 * np.mean(values):.1f} (deviation {100 * np.std(values, ddof=1):.1f}): {each}",
+                f"  {name:<13} {100 * np.mean(values):.1f} (deviation {100 * np.std(values, ddof=1):.1f}): {listed}",
                 flush=True,
             )
 
 
 def divide(images: Path, folder: Path, few: int | None, seed: int) -> None:
-    """Copy images into train and test folders: of every class the first by a digest of seed and name."""
+    """Copy images into train and test folders, in the order of a digest of seed and name."""
     for of_class in sorted(path for path in images.iterdir() if path.is_dir()):
         order = sorted(of_class.iterdir(), key=lambda path: hashlib.sha256(f"{seed}/{path.name}".encode()).digest())
         number = few or 4 * len(order) // 5
@@ -77,7 +76,7 @@ def divide(images: Path, folder: Path, few: int | None, seed: int) -> None:
 
 
 def tuned(source: Run, images: Path, out: Path, recipe: Recipe, seed: int) -> float:
-    """Fine-tune by a recipe, and return the accuracy on the test images."""
+    """Fine-tune with a recipe, and return the test accuracy."""
     run = Run(out)
     if not run.metrics_file.is_file():
         request = Request(

@@ -1,9 +1,9 @@
-"""How much memory does the index of a very large set take, and does it grow while workers read it?
+"""Measure the memory of the index of a very large dataset, and whether it grows while workers read it.
 
-Names are made by code and no image is read: the loader's own index, order and worker processes do all that they do but
-for decoding. After each epoch's first batches, the memory that processes do not share is added up (Linux: proportional
-set size of this process and its workers). For comparison, the same names as the list of strings that a data set
-usually holds, with the same workers, each of which ends up with its own copy of what it reads.
+Names are generated and no image is read: index, order and worker processes of the loader run as usual, but without
+decoding. After the first batches of each epoch the memory of this process and its workers is summed (proportional set
+size on Linux, which counts shared memory once). For comparison, the same names are stored as a list of strings, as
+datasets usually do, with the same workers, each of which ends up with its own copy of what it reads.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--batches", type=int, default=400, help="batches that are read of an epoch")
+    parser.add_argument("--batches", type=int, default=400, help="batches read per epoch")
     given = parser.parse_args()
     lines = [
         f"# python benchmarks/index_memory.py {' '.join(sys.argv[1:])}".rstrip(),
@@ -50,7 +50,7 @@ def main() -> None:
         + "".join(f"{f'epoch {epoch}':>12}" for epoch in range(given.epochs)),
     ]
     for title, make in (("triscale's index", columns), ("a list of strings", list)):
-        process = multiprocessing.get_context("spawn").Pool(1)  # so that one does not use what the other has freed
+        process = multiprocessing.get_context("spawn").Pool(1)  # a new process, so that freed memory is not reused
         with process:
             lines.append(process.apply(measured, (title, make, vars(given))))
     text = "\n".join(lines) + "\n"
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def name(number: int) -> str:
-    """Return a path as data sets have them."""
+    """Return a path as in ImageNet."""
     return f"n{number % 1000:08d}/n{number % 1000:08d}_{number}.JPEG"
 
 
@@ -68,7 +68,7 @@ def columns(names: Iterable[str]) -> Sequence[str]:
 
 
 class Reader:
-    """Stands in for the decoder: looks a name up and makes one byte of it."""
+    """A fake decoder that looks up a name and returns a checksum byte."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
@@ -81,31 +81,31 @@ class Reader:
 
 def measured(title: str, make: Callable[[Iterable[str]], Sequence[str]], given: dict[str, int]) -> str:
     """Return a line of the table."""
-    multiprocessing.current_process()._config["daemon"] = False  # may have workers of its own
+    multiprocessing.current_process()._config["daemon"] = False  # allows child processes
     gc.collect()
     before = proportional([os.getpid()])
     names = make(map(name, range(given["names"])))
-    made = proportional([os.getpid()]) - before
+    index_bytes = proportional([os.getpid()]) - before
     workers = Workers(Reader(names), given["workers"], (1,), given["batch"])
     growth = []
     for epoch in range(given["epochs"]):
         order = epoch_order(given["names"], 0, epoch)
         steps = range(num_batches(given["names"], given["batch"]))
         tasks = _Tasks(order, given["batch"], epoch, steps[: given["batches"]], slice)
-        for task, found in zip(tasks, workers.run(tasks), strict=True):
+        for task, images in zip(tasks, workers.run(tasks), strict=True):
             expected = [zlib.crc32(name(index).encode()) & 255 for index in task.indices]
-            assert np.array_equal(found.numpy()[:, 0], expected)
+            assert np.array_equal(images.numpy()[:, 0], expected)
         processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
         growth.append(proportional(processes) - before)
     workers.close()
     cells = itertools.chain(
-        [f"{made / given['names']:.1f}", f"{made / 1e6:.0f}"], (f"{now / 1e6:.0f}" for now in growth)
+        [f"{index_bytes / given['names']:.1f}", f"{index_bytes / 1e6:.0f}"], (f"{now / 1e6:.0f}" for now in growth)
     )
     return f"{title:26}" + "".join(f"{cell:>12}" for cell in cells)
 
 
 def proportional(processes: list[int | None]) -> int:
-    """Return the memory of some processes in bytes, what they share counted once."""
+    """Return the memory of processes in bytes, with shared memory counted once."""
     total = 0
     for process in processes:
         for line in Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8").splitlines():

@@ -1,10 +1,10 @@
-"""Epochs to accuracy: a network that inherits from a smaller or larger one, beside the same one from scratch.
+"""Epochs to accuracy of a network with weights inherited from another size, compared with training from scratch.
 
 Run with: python benchmarks/inherit.py IMAGES --source RUN [--epochs 6] [--seeds 0 1 2] --out DIR
 
 RUN is a finished training on the same images. Its network is scaled to 1.5 and 0.6 times its MACs by the paper's law;
-each of these is trained with every seed, from scratch with the recipe ``small`` and from what it inherits with the same
-recipe at a quarter of the learning rate. A run that is already in DIR is not trained again.
+each is trained with every seed, from scratch with the recipe ``small``, and from inherited weights with the same recipe
+at a quarter of the learning rate. A run that is already in DIR is not trained again.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ def main() -> None:
         for name, of_seeds in curves.items():
             mean = 100 * np.mean(of_seeds, axis=0)
             reached = [index + 1 for index, value in enumerate(mean) if value >= 100 * goal]
-            told = f"{reached[0]} epochs" if reached else "not"
+            epochs_to_goal = f"{reached[0]} epochs" if reached else "not"
             print(
                 f"  {name:<13} {' '.join(f'{value:5.1f}' for value in mean)}   test "
                 f"{100 * np.mean(tested[name]):.1f} (deviation {100 * np.std(tested[name], ddof=1):.1f})   reached "
-                f"{100 * goal:.1f}: {told}"
+                f"{100 * goal:.1f}: {epochs_to_goal}"
             )
 
 

@@ -1,11 +1,11 @@
-"""How well a device profile predicts the latency of networks that it has not seen, in ONNX Runtime on one core.
+"""Measure how well a device profile predicts the latency of unseen networks, in ONNX Runtime on one core.
 
     triscale profile --out profile.json
     python benchmarks/latency_forecast.py profile.json
 
-Thirty networks: members of all families scaled along the paper's law to sizes that the profile did not time, some of
-baselines that it knows nothing of. Each is timed in turns beside the network that the profile's timings were taken
-beside, by the clock of the thread (as the profile is) and then by the clock on the wall, as triscale measure does.
+Thirty networks: members of all families scaled along the paper's law to sizes that are not in the profile, some of
+baselines that are not in it. Each is timed interleaved with the profile's reference network, by thread time (as in the
+profile), and then by wall-clock time, as triscale measure does.
 """
 
 import os
@@ -20,7 +20,7 @@ from triscale.deploy.graph import INPUT, timed_graph
 from triscale.jobs.profile.device_profile import EngineTimer
 from triscale.jobs.profile.probes import Probe, all_probes, scaled
 from triscale.measure.device import machine
-from triscale.measure.latency import held_to_cores, measure_latency
+from triscale.measure.latency import measure_latency, pinned_to_cores
 from triscale.network.cost import count_network
 from triscale.network.latency import DeviceProfile, predict
 from triscale.network.lower import INPUT_CHANNELS, lower
@@ -45,14 +45,14 @@ COMMAND = f"triscale profile --out profile.json && python benchmarks/latency_for
 
 
 def main() -> None:
-    """Time, compare, print."""
+    """Time the networks, compare with the predictions, and print."""
     profile = DeviceProfile.load(Path(sys.argv[1]))
     predictor = profile.predictor
     assert predictor is not None
-    seen = {probe.name for probe in all_probes()}
+    profiled = {probe.name for probe in all_probes()}
     networks = [scaled(name, phi) for name in BASELINES for phi in PHIS]
-    assert not seen & {network.name for network in networks}
-    usual = statistics.median(timing.beside for timing in profile.timings)
+    assert not profiled & {network.name for network in networks}
+    usual_reference = statistics.median(timing.beside for timing in profile.timings)
     timer = EngineTimer("onnxruntime", 1)
     probes = [
         Probe(network.name, "held out", lower(network), Shape(INPUT_CHANNELS, network.resolution))
@@ -69,8 +69,14 @@ def main() -> None:
     thread_errors, wall_errors = [], []
     for start in range(0, len(probes), TOGETHER):
         group = slice(start, start + TOGETHER)
-        for network, probe, (own, beside) in zip(networks[group], probes[group], timer(probes[group]), strict=True):
-            predicted, thread, wall = predict(predictor, network), own / beside * usual, wall_ms(probe)
+        for network, probe, (network_ms, reference_ms) in zip(
+            networks[group], probes[group], timer(probes[group]), strict=True
+        ):
+            predicted, thread, wall = (
+                predict(predictor, network),
+                network_ms / reference_ms * usual_reference,
+                wall_ms(probe),
+            )
             thread_errors.append(predicted / thread - 1)
             wall_errors.append(predicted / wall - 1)
             print(
@@ -88,14 +94,14 @@ def main() -> None:
 
 
 def wall_ms(probe: Probe) -> float:
-    """Return the median milliseconds by the clock on the wall."""
+    """Return the median wall-clock latency in milliseconds."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     content = timed_graph(probe.node, probe.shape).SerializeToString()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     side = probe.shape.side
     images = np.random.default_rng(0).standard_normal((1, INPUT_CHANNELS, side, side), dtype=np.float32)
-    with held_to_cores(1) as cores:
+    with pinned_to_cores(1) as cores:
         return measure_latency(
             lambda: session.run(None, {INPUT: images}),
             engine="ONNX Runtime",

@@ -1,12 +1,12 @@
-"""Fine-tuning from a weak source with few images, beside a linear probe on the same features.
+"""Fine-tuning from weak pretrained weights with few images, compared with a linear probe on the same features.
 
 Run with: python benchmarks/little_data.py CIFAR10 IMAGES --out DIR [--few 20] [--seeds 0 1 2]
 
-A small network for 24 px is trained on a part of CIFAR10 (folders train and test) for a few epochs. Then each seed
-divides IMAGES, a folder of class folders without parts: ``--few`` images of every class are trained on, the others
-tested. The network is fine-tuned by the recipe ``finetune`` as it is, by the same recipe with a classifier drawn by
-chance and no more steps than its epochs have, and a linear probe is fitted to the features of the same images. A run
-that is already in DIR is not trained again.
+A small network for 24 px is trained on a subset of CIFAR10 (folders train and test) for a few epochs. Then each seed
+splits IMAGES, a folder of class folders without splits: ``--few`` images per class for training, the others for
+testing. The network is fine-tuned with the recipe ``finetune``, and with the same recipe with a random classifier and
+without a minimum number of steps. A linear probe is fitted to the features of the same images. A run that is already in
+DIR is not trained again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from triscale.training.recipe import get_recipe
 DEFAULT = get_recipe("finetune")
 WITHOUT = DEFAULT.model_copy(update={"head_init": "random", "min_steps": 0})
 OF_EACH = 1000
-"""Images of each class of CIFAR-10 that the source is trained on."""
+"""Training images per class of CIFAR-10 for the pretrained network."""
 EPOCHS = 6
 
 NETWORK = Network(
@@ -55,22 +55,22 @@ def main() -> None:
     arguments = parser.parse_args()
     source = pretrained(arguments.cifar10, arguments.out)
     print(f"source: {100 * Metrics.load(source.metrics_file).top1:.1f} % on the test images of CIFAR-10", flush=True)
-    found: dict[str, list[float]] = {"finetune": [], "at random, few steps": [], "linear probe": []}
+    accuracies: dict[str, list[float]] = {"finetune": [], "at random, few steps": [], "linear probe": []}
     for seed in arguments.seeds:
         folder = arguments.out / f"images-{arguments.few}-{seed}"
         if not folder.is_dir():
             divide(arguments.images, folder, arguments.few, seed)
-        usual, without = (arguments.out / f"{name}-{arguments.few}-{seed}" for name in ("default", "without"))
-        found["finetune"].append(tuned(source, folder, usual, DEFAULT, seed))
-        found["at random, few steps"].append(tuned(source, folder, without, WITHOUT, seed))
-        found["linear probe"].append(probe(source, folder, usual))
+        default, without = (arguments.out / f"{name}-{arguments.few}-{seed}" for name in ("default", "without"))
+        accuracies["finetune"].append(tuned(source, folder, default, DEFAULT, seed))
+        accuracies["at random, few steps"].append(tuned(source, folder, without, WITHOUT, seed))
+        accuracies["linear probe"].append(probe(source, folder, default))
     print(f"{arguments.few} images a class, test accuracy in %, seeds {arguments.seeds}")
-    for name, values in found.items():
+    for name, values in accuracies.items():
         print(f"  {name:<21} {100 * np.mean(values):.1f}: {', '.join(f'{100 * value:.1f}' for value in values)}")
 
 
 def pretrained(cifar10: Path, out: Path) -> Run:
-    """Return the weak source, trained on the first images of each class."""
+    """Return the pretrained network, trained on the first images of each class."""
     folder, run = out / "part-of-cifar10", Run(out / "pretrained")
     if run.metrics_file.is_file():
         return run

@@ -1,15 +1,15 @@
-"""How many images a second does one core turn into training input, beside torchvision's and timm's loaders?
+"""Training images per second and core, compared with the loaders of torchvision and timm.
 
-Files of an archive of photographs are repeated under other names and read from the page cache. Every row makes the
-same of them: decode, random crop of 8 to 100% of the area resized to a square, mirror, AutoAugment where the table
-says so, batches. Rows run once in each round, one after the other, on one thread in this process (or with --workers
-processes; figures are per worker then). Shown are the median and the quartiles over rounds, and those of the ratio to
-the first row *within a round*.
+Files of an archive of photographs are repeated under other names and read from the page cache. Every row processes them
+equally: decode, random crop of 8 to 100% of the area resized to a square, horizontal flip, AutoAugment where stated,
+batches. Rows are interleaved and run once per round, on one thread of this process (or with --workers processes;
+figures are then per worker). The table shows the median and the quartiles over rounds, and those of the ratio to the
+first row *within a round*.
 
-torchvision and timm twice: with the batches that their documented settings give (float32, normalized), and with 8-bit
-batches that are normalized on the device, as ours are (timm's prefetcher works so). timm's AutoAugment is an
-implementation of its own; ours in this table is torchvision's. --enlarge repeats all with photographs so many times
-wider and higher, of which large crops are reduced while they are decoded.
+torchvision and timm run twice: with the batches of their documented settings (float32, normalized), and with 8-bit
+batches that are normalized on the device, as in Triscale (and timm's prefetcher). timm has its own AutoAugment; the
+one of Triscale in this table is torchvision's. --enlarge repeats the measurement with photographs enlarged by a factor,
+of which large crops are decoded at a reduced size.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ Row = Callable[[int], Iterable[object]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, help="a tar archive of class folders with photographs")
-    parser.add_argument("--copies", type=int, default=4, help="how often each photograph occurs")
-    parser.add_argument("--enlarge", type=int, default=4, help="1 leaves the second part out")
+    parser.add_argument("--copies", type=int, default=4, help="copies of each photograph")
+    parser.add_argument("--enlarge", type=int, default=4, help="factor of the second measurement; 1 skips it")
     parser.add_argument("--resolution", type=int, default=224)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--workers", type=int, default=0)
@@ -94,7 +94,7 @@ def version(library: str) -> str:
 
 
 def unpack(archive: Path, root: Path, copies: int, factor: int) -> str:
-    """Write the photographs, each so many times, and return in words what they are."""
+    """Write copies of the photographs, and return a description of them."""
     sizes = []
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -119,8 +119,8 @@ def unpack(archive: Path, root: Path, copies: int, factor: int) -> str:
 
 
 def rows(root: Path, policy: str, given: argparse.Namespace) -> dict[str, Row]:
-    """Return functions from the number of an epoch to its batches, torchvision's first."""
-    made: dict[str, Row] = {
+    """Return functions from epoch to batches, torchvision's first."""
+    loaders: dict[str, Row] = {
         "torchvision, float": torchvisions(root, policy, given, as_float=True),
         "torchvision, 8 bits": torchvisions(root, policy, given, as_float=False),
         "timm, float": timms(root, policy, given, as_float=True),
@@ -128,10 +128,10 @@ def rows(root: Path, policy: str, given: argparse.Namespace) -> dict[str, Row]:
         "triscale, Pillow": ours(root, policy, given, None),
     }
     try:
-        made["triscale, torchcodec"] = ours(root, policy, given, torchcodec_decoder())
+        loaders["triscale, torchcodec"] = ours(root, policy, given, torchcodec_decoder())
     except DataError as error:
         print(error)
-    return made
+    return loaders
 
 
 def ours(root: Path, policy: str, given: argparse.Namespace, decoder: Callable[[bytes], torch.Tensor] | None) -> Row:
@@ -156,7 +156,7 @@ def ours(root: Path, policy: str, given: argparse.Namespace, decoder: Callable[[
 
 
 def torchvisions(root: Path, policy: str, given: argparse.Namespace, *, as_float: bool) -> Row:
-    """The presets of torchvision's reference training, whose default are PIL images."""
+    """Return the presets of torchvision's reference training, with its default, PIL images."""
     steps = [
         transforms.RandomResizedCrop(given.resolution, scale=CROP, antialias=True),
         transforms.RandomHorizontalFlip(0.5),
@@ -197,20 +197,20 @@ def timms(root: Path, policy: str, given: argparse.Namespace, *, as_float: bool)
     return lambda epoch: batches
 
 
-def speeds(made: dict[str, Row], given: argparse.Namespace) -> list[str]:
-    """Run all rows in turn and return their table."""
-    rates: dict[str, list[float]] = {name: [] for name in made}
+def speeds(loaders: dict[str, Row], given: argparse.Namespace) -> list[str]:
+    """Run all rows, interleaved, and return a table."""
+    rates: dict[str, list[float]] = {name: [] for name in loaders}
     for epoch in range(given.rounds + 1):
-        for name, row in made.items():
-            began, count = time.perf_counter(), 0
+        for name, row in loaders.items():
+            started, count = time.perf_counter(), 0
             for batch in row(epoch):
                 count += len(batch[1])
-            if epoch:  # the first is for warming up
-                rates[name].append(count / (time.perf_counter() - began) / max(1, given.workers))
-    first = rates[next(iter(made))]
+            if epoch:  # the first epoch warms up
+                rates[name].append(count / (time.perf_counter() - started) / max(1, given.workers))
+    first = rates[next(iter(loaders))]
     lines = [f"{'':26}{'images/s per core':>24}{'ratio to the first':>26}"]
     for name, values in rates.items():
-        ratios = [own / base for own, base in zip(values, first, strict=True)]
+        ratios = [rate / first_rate for rate, first_rate in zip(values, first, strict=True)]
         lines.append(f"{name:26}{spread(values):>24}{spread(ratios):>26}")
     return lines
 

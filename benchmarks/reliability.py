@@ -1,11 +1,11 @@
-"""Every promise under faults at full size: the project's own tests, told to do all of it, and what they found.
+"""Run the reliability tests at full size and collect their results.
 
 Promises (numbers as in the README): 1 killed anywhere, 2 power cuts, 3 damaged checkpoints, 4 any number of processes,
-5 out of memory, 6 steps that are not finite, 7 hostile images, 8 copies between parts, 9 budgets. A test that fails
-stops the benchmark: there is no figure for a promise that is not kept. Takes about ten minutes on two cores.
+5 out of memory, 6 non-finite steps, 7 hostile images, 8 duplicates between splits, 9 budgets. A failing test stops the
+benchmark, so there is no figure for a broken promise. Takes about ten minutes on two cores.
 
-Duplicates (8) are looked for in folders of images that are given: of each image a copy of one kind is made, and both
-are put into one set; a pair of different images counts as a false alarm.
+Duplicates (8) are searched in the given folders of images: one kind of copy of each image is added to the dataset, and
+a reported pair of different images counts as a false positive.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ QUALITIES = (50, 75, 95)
 Figure = dict[str, object]
 
 
-def again(image: Image.Image, kind: str, **options: int) -> Image.Image:
+def reencoded(image: Image.Image, kind: str, **options: int) -> Image.Image:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return decode(file.getvalue())
@@ -64,18 +64,18 @@ def half(image: Image.Image) -> Image.Image:
 
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "exact copies": lambda image: image,
-    **{f"JPEG {quality}": lambda image, q=quality: again(image, "JPEG", quality=q) for quality in QUALITIES},
-    "WebP 75": lambda image: again(image, "WEBP", quality=75),
+    **{f"JPEG {quality}": lambda image, q=quality: reencoded(image, "JPEG", quality=q) for quality in QUALITIES},
+    "WebP 75": lambda image: reencoded(image, "WEBP", quality=75),
     "grey": lambda image: image.convert("L").convert("RGB"),
     "half size": half,
-    "half size, then JPEG 75": lambda image: again(half(image), "JPEG", quality=75),
+    "half size, then JPEG 75": lambda image: reencoded(half(image), "JPEG", quality=75),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--images", action="append", default=[], metavar="NAME=FOLDER", help="images to look for copies in"
+        "--images", action="append", default=[], metavar="NAME=FOLDER", help="images to search for duplicates"
     )
     arguments = parser.parse_args()
     figures = run_tests()
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def run_tests() -> list[Figure]:
-    """Run the tests at full size, and add up what they wrote down."""
+    """Run the tests at full size, and sum the figures they recorded."""
     with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as lines:
         settings = os.environ | {"TRISCALE_FULL": "1", "TRISCALE_FIGURES": lines.name, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "pytest", "-q", "-x", *TESTS]
@@ -104,14 +104,14 @@ def run_tests() -> list[Figure]:
         written = [json.loads(line) for line in lines.read().splitlines()]
     sums: dict[tuple[int, str], Figure] = {}
     for line in written:
-        place = sums.setdefault((line["promise"], line["what"]), {**line, "found": 0, "of": 0})
-        place["found"] += line["found"]
-        place["of"] += line["of"]
+        total = sums.setdefault((line["promise"], line["what"]), {**line, "found": 0, "of": 0})
+        total["found"] += line["found"]
+        total["of"] += line["of"]
     return [sums[key] for key in sorted(sums)]
 
 
 def copies_in(name: str, folder: Path) -> list[Figure]:
-    """Return how many copies of each kind are found among some images, and how many false alarms there are."""
+    """Return the number of detected copies of each kind, and the number of false positives."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     random.Random(0).shuffle(paths)
     originals, seen = [], set()
@@ -127,7 +127,7 @@ def copies_in(name: str, folder: Path) -> list[Figure]:
     for kind, copy in COPIES.items():
         pairs = found_pairs(originals, [copy(image) for image in originals], exact=kind == "exact copies")
         figures.append(figure(f"{name}: {kind} found", sum(second - first == count for first, second in pairs), count))
-        # Of images that are alike themselves, so are the copies; any other pair is a false alarm.
+        # Copies of images that are duplicates themselves are duplicates too; any other pair is a false positive.
         others = {tuple(sorted((first % count, second % count))) for first, second in pairs if second - first != count}
         figures.append(figure(f"{name}: {kind}, false alarms", len(others - already), count))
     return figures
@@ -138,7 +138,7 @@ def figure(what: str, found: int, of: int) -> Figure:
 
 
 def found_pairs(images: list[Image.Image], copies: list[Image.Image], *, exact: bool = False) -> set[tuple[int, int]]:
-    """Return the numbers of images that are certainly the same."""
+    """Return the index pairs of images that are certainly the same."""
     together = images + copies
     fingerprints = fingerprints_of([shrink(image) for image in together])
     scanned = tuple(

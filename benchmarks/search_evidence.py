@@ -1,11 +1,10 @@
-"""The three methods of the coefficient search on real images, from two finished searches of the same request.
+"""Compare the methods of the coefficient search on real images, from two finished searches of the same request.
 
 Run with: python benchmarks/search_evidence.py GRID RESPONSE
 
 GRID is the folder of ``triscale search coefficients ... --method grid``, RESPONSE the same with ``--method response``.
-The grid has trained every candidate, so that it can say how good any method's choice is. Halving is replayed from the
-grid's own trainings: a candidate that is stopped after some epochs has, bit by bit, the history that the whole training
-has up to there.
+The grid trained every candidate, so it gives the accuracy of any method's choice. Halving is replayed from trainings of
+the grid: the history of a candidate that is stopped early is bitwise the beginning of the full history.
 """
 
 from __future__ import annotations
@@ -54,23 +53,23 @@ def main() -> None:
         f"standard error {errors[0]:.2%} with {freedom:g} degrees of freedom; {len(grid.ties)} tie with the best"
     )
     print(f"\n{'method':<9} {'law':<34} {'in the grid':>11} {'behind best':>11} {'told from it':>12} {'compute':>8}")
-    for found in (grid, halving, response):
-        chosen = standings[found.network.name]
+    for result in (grid, halving, response):
+        chosen = standings[result.network.name]
         behind = 100 * (accuracies.max() - chosen.accuracy)
-        told = "" if chosen is grid.standings[0] else "no" if chosen.tied else "yes"
-        share = found.training_macs / grid.training_macs
-        named = f"{found.method:<9} {found.law!s:<34}"
-        print(f"{named} {chosen.accuracy:>11.2%} {behind:>4.2f} points {told:>12} {share:>8.0%}")
+        distinguished = "" if chosen is grid.standings[0] else "no" if chosen.tied else "yes"
+        share = result.training_macs / grid.training_macs
+        named = f"{result.method:<9} {result.law!s:<34}"
+        print(f"{named} {chosen.accuracy:>11.2%} {behind:>4.2f} points {distinguished:>12} {share:>8.0%}")
     chance = 100 * (accuracies.max() - accuracies.mean())
     print(f"{'by chance':<9} {'':<34} {accuracies.mean():>11.2%} {chance:>4.2f} points")
     if response.response is not None:
-        said = np.array([standing.accuracy for standing in response.standings])
-        seen = np.array([standings[standing.network].accuracy for standing in response.standings])
+        predicted = np.array([standing.accuracy for standing in response.standings])
+        measured = np.array([standings[standing.network].accuracy for standing in response.standings])
         print(
             f"\nthe response ({response.response.form}, {response.response.networks} networks, {len(response.trials)} "
             f"trainings) missed networks left out by {100 * response.response.left_out_rms:.2f} points; it predicted "
-            f"the candidates' accuracies {100 * (said - seen).mean():+.2f} points too high, correlation "
-            f"{np.corrcoef(said, seen)[0, 1]:.2f}"
+            f"the candidates' accuracies {100 * (predicted - measured).mean():+.2f} points too high, correlation "
+            f"{np.corrcoef(predicted, measured)[0, 1]:.2f}"
         )
     if response.interval is not None:
         print(f"bootstrap interval of its law: {response.interval.low} to {response.interval.high}")
@@ -81,9 +80,9 @@ def main() -> None:
         print(f"  {standing.law!s:<34} x{standing.ratio:.3f}  {standing.accuracy:.2%}  ({seeds}) {tied}")
 
 
-def _by_candidate(found: CoefficientSearchResult) -> dict[str, list[float]]:
+def _by_candidate(result: CoefficientSearchResult) -> dict[str, list[float]]:
     scores: dict[str, list[float]] = {}
-    for trial in found.trials:
+    for trial in result.trials:
         scores.setdefault(trial.network, []).append(trial.accuracy)
     return scores
 

@@ -1,10 +1,10 @@
-"""How often each method of the coefficient search finds the best candidate, on accuracy surfaces that are known.
+"""Measure how often each method of the coefficient search finds the best candidate, on known accuracy surfaces.
 
 Run with: python benchmarks/search_methods.py [--surfaces 50]
 
-The surfaces are those of tests/search/surfaces.py: three kinds, random, with noise of 0.4 points between seeds. A
-choice is a success if its true accuracy is within 0.3 points of the best candidate's, which three seeds cannot tell
-apart. The defaults of the design were chosen on surfaces 0 to 49; the ones used here begin at 999.
+The surfaces are those of tests/search/surfaces.py: three random kinds, with noise of 0.4 points between seeds. A choice
+is a success if its true accuracy is within 0.3 points of the best candidate's, which three seeds cannot resolve. The
+defaults of the design were chosen on surfaces 0 to 49; this benchmark starts at 999.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ METHODS: dict[str, Method] = {
 }
 
 
-class Held:
-    """How often the 95% intervals of a response held what they should."""
+class Coverage:
+    """Coverage of the 95% intervals of a response."""
 
     def __init__(self) -> None:
         self.inside: dict[str, list[bool]] = {}
 
-    def add(self, candidates: Candidates, surface: Surface, found: CoefficientSearchResult) -> None:
+    def add(self, candidates: Candidates, surface: Surface, result: CoefficientSearchResult) -> None:
         """Compare one result with the truth."""
         best = max(candidates.candidates, key=lambda candidate: surface.truth(candidate.network))
-        assert found.interval is not None
+        assert result.interval is not None
         for name in ("alpha", "beta", "gamma"):
-            low, high = getattr(found.interval.low, name), getattr(found.interval.high, name)
+            low, high = getattr(result.interval.low, name), getattr(result.interval.high, name)
             self.inside.setdefault(name, []).append(low <= getattr(best.law, name) <= high)
-        named = {standing.network for standing in found.standings if standing.tied}
-        self.inside.setdefault("best among the ties", []).append(best.network.name in named)
-        for forecast in found.forecast:
-            truth = surface.truth(scale(surface.baseline, found.law.at(forecast.phi)))
+        tied = {standing.network for standing in result.standings if standing.tied}
+        self.inside.setdefault("best among the ties", []).append(best.network.name in tied)
+        for forecast in result.forecast:
+            truth = surface.truth(scale(surface.baseline, result.law.at(forecast.phi)))
             self.inside.setdefault(f"phi {forecast.phi:g}", []).append(forecast.low <= truth <= forecast.high)
 
     def __str__(self) -> str:
@@ -81,17 +81,17 @@ def main() -> None:
         baseline = get(name)
         candidates = find_candidates(baseline, Grid())
         grid = 0
-        held = Held()
+        coverage = Coverage()
         for method, search in METHODS.items():
             losses, spent, unfit = [], 0, []
             for number in numbers:
                 surface = Surface(baseline, number)
-                found = search(candidates, surface)
-                losses.append(surface.loss(candidates, found.network))
-                spent = found.training_macs
-                unfit.append(found.response is not None and not found.response.fits)
+                result = search(candidates, surface)
+                losses.append(surface.loss(candidates, result.network))
+                spent = result.training_macs
+                unfit.append(result.response is not None and not result.response.fits)
                 if method == "response":
-                    held.add(candidates, surface, found)
+                    coverage.add(candidates, surface, result)
             grid = grid or spent
             hits = np.array(losses) <= TIE
             kinds = "  ".join(
@@ -107,7 +107,7 @@ def main() -> None:
             for surface in (Surface(baseline, number) for number in numbers)
         ]
         print(f"{name:<20} {'by chance':<9} {np.mean(chance):>8.0%}   of {len(candidates.candidates)} candidates")
-        print(f"{name:<20} of the response: {held}", flush=True)
+        print(f"{name:<20} of the response: {coverage}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Which multiple should resolutions be snapped to? Real MACs against resolution, and what budgets then get.
+"""Compare multiples for rounding resolutions: exact MACs against resolution, and the use of budgets.
 
-A side that the strides of a network do not divide is rounded up at each of them, and those borders are computed in
-full: fine multiples spend MACs on borders. Coarse ones waste nothing, but take resolution far from where the law wants
-it, at the expense of depth and width or for them. Half the total stride is the middle: at most 8% wasted, and half as
-far from the law as the whole stride.
+A side that is not divisible by a stride is rounded up there, and the additional border is computed in full, so fine
+multiples spend MACs on borders. Coarse multiples waste nothing, but move the resolution away from the law, at the
+expense of depth and width or in their favor. Half the total stride is a compromise: at most 8% waste, and half the
+deviation of the whole stride.
 Columns, for resolutions from 128 to 512 px and random budgets of a quarter to eight times the baseline's MACs:
 
 - wasted: MACs per pixel of the input, above those at the nearest multiple of the network's total stride.
 - step: growth in MACs from 224 px to the next multiple.
 - used: share of the budget that ``fit_budget`` uses.
-- useful: share of the budget that is used and not wasted on borders by the network that was fitted.
-- off the law: how far the fitted network's pixels are from those that the law gives for its phi, up or down.
+- useful: share of the budget that is used and not wasted on borders by the fitted network.
+- off the law: relative difference between the pixels of the fitted network and those of the law at its phi.
 
 The figures are exact; nothing is timed.
 """
@@ -63,7 +63,7 @@ def row(baseline: Network, multiple: int) -> str:
 
 
 def shares(baseline: Network, multiple: int) -> Iterator[tuple[float, float, float]]:
-    """Yield for random budgets the share that is used, the share used without waste, and the distance to the law."""
+    """Yield for random budgets the used share, the used share without waste, and the distance from the law."""
     numbers = random.Random(SEED)
     needed = count_network(baseline).macs
     with snapped_to(multiple):
@@ -77,13 +77,13 @@ def shares(baseline: Network, multiple: int) -> Iterator[tuple[float, float, flo
 
 @contextmanager
 def snapped_to(multiple: int) -> Iterator[None]:
-    """Let scaling and fitting snap resolutions to a multiple."""
-    usual = apply.resolution_multiple
+    """Make scaling and fitting round resolutions to a multiple."""
+    original = apply.resolution_multiple
     apply.resolution_multiple = lambda _: multiple
     try:
         yield
     finally:
-        apply.resolution_multiple = usual
+        apply.resolution_multiple = original
 
 
 def waste(network: Network, resolution: int) -> float:

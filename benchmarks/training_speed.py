@@ -1,13 +1,13 @@
-"""How fast does EfficientNet-B0 train here, and how much does a step keep, beside timm's and torchvision's modules?
+"""Training speed and memory of EfficientNet-B0, compared with the modules of timm and torchvision.
 
-A step is forward pass, cross-entropy, backward pass and SGD on random images that lie ready, so that only the network
-is timed. Every row runs once in each round, one after the other, so that a slow minute of the machine falls on all of
-them; each row is warmed up before. Shown are the median and the quartiles over rounds, and those of the ratio to our
-first row *within a round*: a ratio of 1.5 means that our network trains 1.5 times as many images in the same time. What
-is kept for the backward pass is the sum of the distinct storages that autograd saves, parameters left out; the peak is
-the growth of a fresh process's resident memory over a few steps (on a GPU, the most that was allocated).
+A step is forward pass, cross-entropy, backward pass and SGD on random images in memory, so that only the network is
+timed. Rows are interleaved and run once per round, so that a slow period of the machine affects all of them, after a
+warm-up. The table shows the median and the quartiles over rounds, and those of the ratio to the first row, Triscale's,
+*within a round*: a ratio of 1.5 means that Triscale trains 1.5 times as many images in the same time. Memory kept for
+the backward pass is the sum of the distinct storages that autograd saves, without parameters. The peak is the growth of
+a new process's resident memory over a few steps (on a GPU, the maximum allocated memory).
 
-Dropout and stochastic depth are as each project has them by default.
+Dropout and stochastic depth have the defaults of each project.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Step = Callable[[], None]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--images", type=int, default=16, help="images timed for each row in a round")
+    parser.add_argument("--images", type=int, default=16, help="images timed per row and round")
     parser.add_argument("--resolution", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -57,7 +57,7 @@ def main() -> None:
     if given.peak_of:
         print(peak_of(given.peak_of, given))
         return
-    began = time.perf_counter()
+    started = time.perf_counter()
     lines = [f"# python benchmarks/training_speed.py {' '.join(sys.argv[1:])}".rstrip(), "", *described(given), ""]
     rows = {f"{name}, {layout}": make_step(NETWORKS[name](), layout, given) for name in NETWORKS for layout in FORMATS}
     best = "triscale, channels_last"
@@ -67,14 +67,14 @@ def main() -> None:
     lines += speeds({best: rows.pop(best), **rows}, given)
     lines += ["", *memory(given), ""]
     lines.append(f"load average {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
-    lines[-1] += f" at the end; took {time.perf_counter() - began:.0f} s"
+    lines[-1] += f" at the end; took {time.perf_counter() - started:.0f} s"
     text = "\n".join(lines) + "\n"
     print(text, end="")
     RESULT.write_text(text, encoding="utf-8")
 
 
 def described(given: argparse.Namespace) -> list[str]:
-    """Return lines about the machine and what is run."""
+    """Return lines about the machine and the settings."""
     device = torch.device(given.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return [
@@ -86,9 +86,9 @@ def described(given: argparse.Namespace) -> list[str]:
 
 
 def processor() -> str:
-    """Return what the system calls the processor."""
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text(encoding="utf-8").splitlines() if described.exists() else []
+    """Return the name of the processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
@@ -99,11 +99,11 @@ def make_step(model: nn.Module, layout: str, given: argparse.Namespace, *, compi
     images, labels = batch(given)
     images = images.contiguous(memory_format=FORMATS[layout])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    called = torch.compile(model) if compiled else model
+    forward = torch.compile(model) if compiled else model
 
     def step() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=given.precision == "bfloat16"):
-            logits = called(images)
+            logits = forward(images)
         loss = F.cross_entropy(logits.float(), labels)
         torch.autograd.backward(loss)
         optimizer.step()
@@ -120,7 +120,7 @@ def batch(given: argparse.Namespace) -> tuple[Tensor, Tensor]:
 
 
 def speeds(rows: dict[str, Step], given: argparse.Namespace) -> list[str]:
-    """Time all rows in turn; the first is the one that others are compared with."""
+    """Time all rows, interleaved, relative to the first."""
     steps = max(1, given.images // given.batch)
     for step in rows.values():
         step()
@@ -129,19 +129,19 @@ def speeds(rows: dict[str, Step], given: argparse.Namespace) -> list[str]:
     for _ in range(given.rounds):
         for name, step in rows.items():
             wait(given)
-            began = time.perf_counter()
+            started = time.perf_counter()
             for _ in range(steps):
                 step()
             wait(given)
-            seconds[name].append((time.perf_counter() - began) / (steps * given.batch))
+            seconds[name].append((time.perf_counter() - started) / (steps * given.batch))
     first = seconds[next(iter(rows))]
     lines = [f"{'':36}{'images/s':>22}{'time / that of ours':>26}"]
     for name, times in seconds.items():
-        ratios = [own / base for own, base in zip(times, first, strict=True)]
+        ratios = [time_of_row / time_of_first for time_of_row, time_of_first in zip(times, first, strict=True)]
         lines.append(f"{name:36}{spread([1 / t for t in times]):>22}{spread(ratios):>26}")
     others = [name for name in rows if not name.startswith("triscale")]
     fastest = min(others, key=lambda name: statistics.median(seconds[name]))
-    ratios = [own / base for own, base in zip(seconds[fastest], first, strict=True)]
+    ratios = [time_of_row / time_of_first for time_of_row, time_of_first in zip(seconds[fastest], first, strict=True)]
     return [*lines, "", f"Beside the best of the others ({fastest}): {spread(ratios)} times as fast (goal: 1.2)"]
 
 
@@ -151,7 +151,7 @@ def wait(given: argparse.Namespace) -> None:
 
 
 def memory(given: argparse.Namespace) -> list[str]:
-    """Return a table of what is kept for backward and of the peak."""
+    """Return a table of memory kept for backward and peak memory."""
     kept = {name: saved_per_image(make(), given) for name, make in NETWORKS.items()}
     lines = [f"{'':36}{'kept for backward, MB/image':>30}{'ratio':>8}{'peak, MB':>12}"]
     for name, value in kept.items():
@@ -167,21 +167,21 @@ def saved_per_image(model: nn.Module, given: argparse.Namespace) -> float:
     """Return the bytes that autograd keeps for each image of a batch."""
     images, _ = batch(given)
     model = model.to(given.device).to(memory_format=torch.channels_last).train()
-    kept: dict[int, int] = {}
+    storages: dict[int, int] = {}
 
-    def note(value: Tensor) -> Tensor:
-        kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+    def record(value: Tensor) -> Tensor:
+        storages[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
         return value
 
     with (
-        torch.autograd.graph.saved_tensors_hooks(note, lambda value: value),
+        torch.autograd.graph.saved_tensors_hooks(record, lambda value: value),
         torch.autocast(torch.device(given.device).type, dtype=torch.bfloat16, enabled=given.precision == "bfloat16"),
     ):
         logits = model(images.contiguous(memory_format=torch.channels_last))
     del logits
     for parameter in model.parameters():
-        kept.pop(parameter.untyped_storage().data_ptr(), None)
-    return sum(kept.values()) / given.batch
+        storages.pop(parameter.untyped_storage().data_ptr(), None)
+    return sum(storages.values()) / given.batch
 
 
 def peak_of(name: str, given: argparse.Namespace) -> int:
@@ -189,14 +189,14 @@ def peak_of(name: str, given: argparse.Namespace) -> int:
     step = make_step(NETWORKS[name](), "channels_last", given)
     before = resident("VmRSS")
     if given.device == "cpu":
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the peak of importing
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # reset the peak after the imports
     for _ in range(3):
         step()
     return resident("VmHWM") - before if given.device == "cpu" else torch.cuda.max_memory_allocated()
 
 
 def resident(field: str) -> int:
-    """Return a figure of this process's resident memory in bytes (Linux)."""
+    """Return a resident memory statistic of this process in bytes (Linux)."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(field))) * 1024
 

@@ -1,4 +1,4 @@
-"""Fit EfficientNet-B0 to a budget, look at the answer, and build it.
+"""Fit EfficientNet-B0 to a budget, print the result, and build the network.
 
 Run with: python examples/fit_a_network.py
 """

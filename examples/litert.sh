@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Export a Run as a LiteRT (TensorFlow Lite) file, in an environment of its own: LiteRT's converter needs an older torch
-# than other engines do. The file runs anywhere with: pip install 'triscale[litert]'
+# Export a run as a LiteRT (TensorFlow Lite) file in a separate environment, since LiteRT's converter needs an older
+# torch than other engines. To run the file: pip install 'triscale[litert]'
 #
 #   examples/litert.sh RUN [ENVIRONMENT]
 set -euo pipefail
-run=${1:?give the folder of a Run}
+run=${1:?give the folder of a run}
 environment=${2:-.venv-litert}
 here=$(cd "$(dirname "$0")/.." && pwd)
 if [ ! -x "$environment/bin/triscale" ]; then

@@ -1,4 +1,4 @@
-"""Print the figures of docs/method.md: what the published coefficients and tables really cost.
+"""Print the figures of docs/method.md: the exact cost of the published coefficients and tables.
 
 Run with: python examples/method_figures.py
 """
@@ -12,7 +12,7 @@ from triscale.scaling.apply import scale_to
 
 TRIPLES = ((1.2, 1.1, 1.15), (2.0, 1.0, 1.0), (1.0, 1.4, 1.0), (1.0, 1.0, 1.4), (1.1, 1.2, 1.1), (1.05, 1.15, 1.2))
 
-# Baseline, what the paper says (Tables 3 and 7), depth, width, resolution in pixels.
+# Baseline, the row of the paper (Tables 3 and 7), depth, width, resolution in pixels.
 ROWS = (
     ("mobilenet_v1", ".6B", 1, 1, 224),
     ("mobilenet_v1", "w=2: 2.2B", 1, 2, 224),

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The paper's whole way at a small size, in two minutes or so: a baseline is searched for, then the coefficients of a
-# law for it; the two make a family; one member is fitted to a budget and trained; its weights are transferred to other
-# images. With --epochs, --trials and images of your own it is the real thing.
+# The paper's method end to end at a small size, in about two minutes: search a baseline, search the coefficients of its
+# scaling law, scale a family, fit one member to a budget and train it, and transfer its weights to other images. Use
+# more --epochs and --trials and your own images for real results.
 #
 #   bash examples/whole_way.sh FOLDER
 set -euo pipefail
-out=${1:?give a new folder for what is made}
+out=${1:?give a new output folder}
 mkdir -p "$out"
 cd "$out"
 
-# Images: handwritten digits that come with scikit-learn. Six of them to search and train on, four to transfer to.
+# Images: the handwritten digits of scikit-learn, six classes for search and training, four for transfer.
 triscale demo --only-data --out .
 for part in train test; do
     mkdir -p "known/$part" "new/$part"
@@ -17,22 +17,22 @@ for part in train test; do
     for digit in 6 7 8 9; do cp -r "digits/$part/$digit" "new/$part/"; done
 done
 
-# Where the search starts from: EfficientNet-B0 for 16 pixels, made small.
+# The skeleton of the search space: EfficientNet-B0 for 16 pixels, scaled down.
 triscale scale efficientnet_b0@16 --law 1.2,1.4,1 --budget 2M --out skeleton.json
 
 # The baseline: 6 networks of a small space around the skeleton, one epoch each, the best trained a little longer.
 triscale search baseline known --skeleton skeleton.json --space small --target 2M --trials 6 --batch 3 \
     --strategy evolution --epochs 1 --finalists 1 --final-epochs 2 --out baseline
 
-# STEP 1: alpha, beta and gamma for it, from candidates of twice its cost.
+# STEP 1: alpha, beta and gamma of the baseline, from candidates of twice its cost.
 triscale search coefficients known --baseline baseline/network.json --method grid --step 0.2 --tolerance 0.2 \
     --number 3 --epochs 1 --seeds 0 --out coefficients
 
 # STEP 2: the family.
 triscale family --baseline baseline/network.json --law coefficients --phis 0..3 --classes 6 --out family
 
-# One member for a budget, trained, evaluated, exported, explained.
+# Fit one member to a budget; train, evaluate, export and explain it.
 triscale fit known --baseline baseline/network.json --law coefficients --budget 3M --epochs 4 --out run
 
-# Its weights on other images.
+# Fine-tune its weights on other images.
 triscale train new --weights run --epochs 10 --out transferred

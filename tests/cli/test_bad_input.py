@@ -137,7 +137,7 @@ def test_output_folder_with_other_files_is_rejected(capsys, images, tiny_file, t
 def test_output_inside_image_folder_is_rejected(capsys, images, tiny_file):
     before = sorted(images.rglob("*"))
     line = refused(capsys, "train", images, "--network", tiny_file, "--out", images / "runs" / "one")
-    assert "nothing is written" in line
+    assert "is inside the image folder" in line
     assert sorted(images.rglob("*")) == before
 
 
@@ -163,7 +163,7 @@ class TestOnARun:
     def test_different_recipe_is_rejected(self, capsys, images, tiny_file, made):
         before = self.state(made)
         line = refused(capsys, "train", images, "--network", tiny_file, "--out", made, "--epochs", 2, "--batch", 16)
-        assert "recipe.epochs (1 there, 2 asked)" in line
+        assert "recipe.epochs: 1 in the run, 2 requested" in line
         assert self.state(made) == before
 
     def test_newer_schema_is_rejected(self, capsys, made):
@@ -205,7 +205,7 @@ class TestOnARun:
 
     def test_predict_without_images_is_rejected(self, capsys, made, tmp_path):
         assert "no images" in refused(capsys, "predict", made)
-        assert "there is no" in refused(capsys, "predict", made, tmp_path / "nothing.png")
+        assert "does not exist" in refused(capsys, "predict", made, tmp_path / "nothing.png")
         assert "--top" in refused(capsys, "predict", made, made, "--top", 0)
 
     def test_changed_split_is_rejected(self, capsys, images, tiny_file, made):
@@ -230,10 +230,10 @@ def test_invalid_or_unfinished_profile_is_rejected(capsys, tmp_path, tiny_file):
 
 
 def test_invalid_profile_options_are_rejected(capsys, tmp_path, images, predictor_file):
-    assert "budget of time" in refused(capsys, "fit", images, "--budget", "1M", "--profile", predictor_file)
+    assert "latency budget" in refused(capsys, "fit", images, "--budget", "1M", "--profile", predictor_file)
     assert "--profile" in refused(capsys, "scale", "resnet18", "--phi", 1, "--verify")
     elsewhere = ("scale", "resnet18", "--budget", "20ms", "--profile", predictor_file, "--verify")
-    assert "taken on a processor of nowhere" in refused(capsys, *elsewhere)
+    assert "belongs to a processor of nowhere" in refused(capsys, *elsewhere)
     line = refused(capsys, "scale", "resnet18", "--budget", "1us", "--profile", predictor_file)
     assert "at least" in line
     assert "ms" in line
@@ -243,7 +243,7 @@ def test_invalid_profile_command_options_are_rejected(capsys, tmp_path):
     out = ("profile", "--out", tmp_path / "profile.json")
     assert "onnxruntime or torch" in refused(capsys, *out, "--engine", "onnx")
     assert "--threads 0" in refused(capsys, *out, "--threads", 0)
-    assert "no folder" in refused(capsys, "profile", "--out", tmp_path / "nowhere" / "profile.json")
+    assert "does not exist" in refused(capsys, "profile", "--out", tmp_path / "nowhere" / "profile.json")
     assert "another engine" in refused(capsys, *out, "--export", tmp_path / "plan", "--engine", "torch")
     assert "cannot read" in refused(capsys, *out, "--import", tmp_path)
     assert not (tmp_path / "profile.json").exists()
@@ -254,7 +254,7 @@ def test_profile_of_another_device_is_accepted_with_warning(capsys, predictor_fi
     assert result.code == 0
     assert "another device" in " ".join(result.out.split())
     data = json.loads(run(capsys, "scale", "resnet18", "--budget", "20ms", "--profile", predictor_file, "--json").out)
-    assert data["latency"]["forecast_ms"] <= 20
+    assert data["latency"]["predicted_ms"] <= 20
     assert data["fit"]["limits"][0]["requested"] == 20_000
 
 

@@ -169,7 +169,7 @@ def test_mismatched_external_weights_are_rejected(subject, real, tmp_path):
     weights = bytearray(path.with_suffix(".bin").read_bytes())
     weights[100] ^= 1
     path.with_suffix(".bin").write_bytes(weights)
-    with pytest.raises(RecordError, match="other weights"):
+    with pytest.raises(RecordError, match="does not hold the weights"):
         open_file(path)
 
 

@@ -20,7 +20,7 @@ from triscale.deploy.quantize import QUANTIZERS, get_quantizer
 from triscale.deploy.quantize.guard import quantize
 from triscale.deploy.quantize.noise import added_noise, noise_of_blocks, signal_to_noise_ratio
 from triscale.errors import QuantizationError, UserError
-from triscale.jobs.deploy.quantize import first_as_fast, slow_blocks
+from triscale.jobs.deploy.quantize import first_tied, slow_blocks
 from triscale.network.contract import Preprocessing
 from triscale.network.tree import block_path
 from triscale.results.deployment import Quantized
@@ -231,7 +231,7 @@ def test_first_blocks_without_int8_speedup_stay_float(milliseconds, float_blocks
     ("times", "place"), [((4.05, 4, 4.02), 0), ((4.2, 4.01, 4), 1), ((9, 8, 7), 2), ((5,), 0), ((3, 2, 1, 1), 2)]
 )
 def test_fewest_float_blocks_among_equally_fast(times, place):
-    assert first_as_fast(np.array(times)) == place
+    assert first_tied(np.array(times)) == place
 
 
 def test_quantization_record_round_trips(tmp_path):

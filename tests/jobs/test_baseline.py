@@ -58,7 +58,7 @@ def test_search_result_is_usable_and_second_call_reuses_it(capsys, folder, tiny_
                  "--out", out, *OPTIONS)  # fmt: skip
     result = run(capsys, *arguments)
     assert result.code == 0, result.err
-    assert "found few-" in result.out
+    assert "best network few-" in result.out
     found = BaselineSearchResult.load(out / "found.json")
     assert len(found.evaluated) == 4
     assert found.evaluator == "training"
@@ -79,7 +79,7 @@ def test_search_result_is_usable_and_second_call_reuses_it(capsys, folder, tiny_
     assert status["finished"]
     assert status["done"] == 4
     resumed = run(capsys, "search", "resume", out)
-    assert "found few-" in resumed.out
+    assert "best network few-" in resumed.out
     with read_storage(out / "finalists" / "study.sqlite") as storage:
         assert optuna.get_all_study_names(storage.rdb) == ["baseline from tiny, finalists"]
     (out / "report.html").unlink()
@@ -92,7 +92,7 @@ def test_search_result_is_usable_and_second_call_reuses_it(capsys, folder, tiny_
     assert "holds another family" in refused(
         capsys, "family", "--baseline", out / "network.json", "--phis", "0..1", "--out", tmp_path / "family"
     )
-    assert "another request" in refused(capsys, *arguments, "--strategy", "random")
+    assert "a different request" in refused(capsys, *arguments, "--strategy", "random")
 
 
 def search_for(folder, tiny, **changes):
@@ -144,7 +144,7 @@ def test_supernet_is_trained_once_and_its_ranking_checked(capsys, folder, tiny, 
     assert not list((tmp_path / "search" / "trials").glob("*/checkpoints"))
     assert len(list((tmp_path / "search" / "checked" / "trials").glob("*/checkpoints"))) == 5
     if not found.ranking.trusted:
-        assert "Train it longer" in (tmp_path / "search" / "report.html").read_text()
+        assert "Train the supernet longer" in (tmp_path / "search" / "report.html").read_text()
 
 
 @pytest.mark.stress
@@ -153,7 +153,9 @@ def test_latency_is_measured_once_per_network(folder, tiny, tmp_path):
     search = search_for(folder, tiny, strategy="random", plan=SearchPlan(trials=3, batch=3),
                         objective=Objective(cost="latency", target=1e-6))  # fmt: skip
     search = search.model_copy(update={"choices": far_apart})
-    with pytest.raises(SearchError, match=r"takes 1e-06 ms: the smallest takes .* ms and the largest") as refused:
+    with pytest.raises(
+        SearchError, match=r"has a latency of 1e-06 ms: the smallest takes .* ms and the largest"
+    ) as refused:
         search_baseline(search, tmp_path / "search", context())
     assert not (tmp_path / "search").exists()
     low, high = (
@@ -186,8 +188,8 @@ def test_latency_is_predicted_with_profile(folder, tiny, tmp_path):
     ("options", "message"),
     [
         (("--target", "1k"), "no network of the space few costs 1.00k MACs: the nearest has"),
-        (("--target", "20MB"), "must be one of MACs, parameters or time"),
-        (("--target", "5M params", "--cost", "macs"), "differ in what they count"),
+        (("--target", "20MB"), "must be a single limit on MACs, parameters or latency"),
+        (("--target", "5M params", "--cost", "macs"), "which limits params"),
         (("--target", "abc"), "cannot read the budget"),
         (("--target", "1M", "--space", "mnasnett"), 'there is no space "mnasnett"; the names are mnasnet'),
         (
@@ -198,8 +200,8 @@ def test_latency_is_predicted_with_profile(folder, tiny, tmp_path):
         (("--target", "1M", "--resolutions", "a"), "whole numbers of pixels"),
         (("--target", "1M", "--exponent", "1"), "less than or equal to 0"),
         (("--target", "1M", "--trials", "0"), "greater than or equal to 1"),
-        (("--target", "1M", "--skeleton", "math:floor"), "floor is a function"),
-        (("--target", "1ms", "--storage", "postgresql://localhost/none"), "belong to one machine"),
+        (("--target", "1M", "--skeleton", "math:floor"), "does not support custom models such as floor"),
+        (("--target", "1ms", "--storage", "postgresql://localhost/none"), "work on one machine only"),
     ],
 )
 def test_invalid_requests_are_rejected(capsys, folder, tiny_file, space_file, tmp_path, options, message):

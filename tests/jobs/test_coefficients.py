@@ -46,12 +46,12 @@ def test_found_law_is_usable_by_fit_and_second_call_reuses_it(capsys, folder, ti
     scaled = [run(capsys, "scale", tiny_file, "--law", law, "--phi", 1, "--json") for law in laws]
     assert [one.code for one in scaled] == [0] * 4, scaled[-1].err
     assert len({one.out for one in scaled}) == 1
-    assert "another request" in refused(capsys, *arguments, "--share", 0.5)
+    assert "a different request" in refused(capsys, *arguments, "--share", 0.5)
 
 
 def test_invalid_requests_are_rejected(capsys, folder, tiny_file, tmp_path):
     command = ("search", "coefficients", folder, "--baseline", tiny_file)
-    assert "nothing is written" in refused(capsys, *command, "--out", folder / "search", *OPTIONS)
+    assert "is inside the image folder" in refused(capsys, *command, "--out", folder / "search", *OPTIONS)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").write_text("")
     assert "holds no search" in refused(capsys, *command, "--out", tmp_path / "full", *OPTIONS)

@@ -183,7 +183,7 @@ def test_invalid_comparisons_are_rejected(capsys, folder, tiny_file, tmp_path):
     assert "give --out DIR" in refused(capsys, *command)
     assert "needs no scaling" in refused(capsys, *command, "--out", tmp_path / "a", "--times", 1)
     assert "whole numbers" in refused(capsys, *command, "--out", tmp_path / "b", "--seeds", "0,x")
-    assert "names a seed twice" in refused(capsys, *command, "--out", tmp_path / "c", "--seeds", "1,1")
+    assert "contains a seed twice" in refused(capsys, *command, "--out", tmp_path / "c", "--seeds", "1,1")
     line = refused(
         capsys, *command, "--out", tmp_path / "d", "--storage", "postgresql://nobody:secret@127.0.0.1:1/none"
     )

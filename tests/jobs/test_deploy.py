@@ -12,7 +12,7 @@ from triscale.deploy.engines import ENGINES
 from triscale.errors import ExportError
 from triscale.jobs.core.run import Run
 from triscale.jobs.deploy import deploy as module
-from triscale.jobs.deploy.deploy import ALIKE, _judge, _Made
+from triscale.jobs.deploy.deploy import TIED_RATIO, _CandidateFile, _judge
 from triscale.network.latency import DeviceProfile, Predictor
 from triscale.results.deployment import Deployment, DeploymentCandidate, Exports
 from triscale.scaling.budget import Budget
@@ -84,7 +84,7 @@ def test_fastest_file_is_saved_in_run_with_explanation(capsys, made, monkeypatch
     assert chosen.deployable
     timed = [one for one in deployed.candidates if one.milliseconds is not None]
     assert {(one.engine, one.precision) for one in timed} >= {("ONNX Runtime", "float32"), ("torch", "float32")}
-    assert chosen.milliseconds <= ALIKE * min(one.milliseconds for one in timed if one.deployable)
+    assert chosen.milliseconds <= TIED_RATIO * min(one.milliseconds for one in timed if one.deployable)
     assert all(one.verdict for one in deployed.candidates)
     assert not [path for path in made.iterdir() if path.name.startswith(".deploy")]
     assert run(capsys, "deploy", made, "--precisions", "float32").code == 0
@@ -120,15 +120,15 @@ def test_profile_of_another_device_predicts_latency(capsys, made, tmp_path):
         ("ONNX Runtime", pytest.approx(7.5), False), ("OpenVINO", pytest.approx(5), True),
     ]  # fmt: skip
     assert deployed.file == "deployed/model.xml"
-    assert "two profiles are of ONNX Runtime" in refused(capsys, "deploy", made, "--device", profile, profile)
+    assert "two profiles belong to ONNX Runtime" in refused(capsys, "deploy", made, "--device", profile, profile)
     DeviceProfile(
         engine="OpenVINO", threads=1, processor="a phone",
         predictor=faster.model_copy(update={"threads": 1, "processor": "a phone"}),
     ).save(other)  # fmt: skip
     message = refused(capsys, "deploy", made, "--device", profile, other)
-    assert "of a board with 4 of its cores and of a phone with 1 of its cores" in message
+    assert "different devices: a board with 4 of its cores and a phone with 1 of its cores" in message
     assert "give cpu or profiles" in refused(capsys, "deploy", made, "--device", "cpu", profile)
-    assert "no file keeps 2 ms" in refused(capsys, "deploy", made, "--device", profile, "--budget", "2ms")
+    assert "no file is within 2 ms" in refused(capsys, "deploy", made, "--device", profile, "--budget", "2ms")
 
 
 def test_failing_engine_does_not_stop_the_others(capsys, made, monkeypatch):
@@ -139,7 +139,7 @@ def test_failing_engine_does_not_stop_the_others(capsys, made, monkeypatch):
     monkeypatch.setattr("triscale.deploy.engines.ENGINES", {"openvino": broken, "onnxruntime": ENGINES["onnxruntime"]})
     result = run(capsys, "export", made, "--engine", "all")
     assert result.code == 1
-    assert "1 engine of 2 made no file: OpenVINO: what it cannot convert" in result.err
+    assert "the export failed for 1 engine of 2: OpenVINO: what it cannot convert" in result.err
     assert "model.onnx" in result.out
     assert (made / "model.onnx").is_file()
     assert not (made / "model.xml").exists()
@@ -149,7 +149,7 @@ def candidate(engine, precision, milliseconds, accuracy, size=1000):
     made = DeploymentCandidate(
         engine=engine, precision=precision, milliseconds=milliseconds, accuracy=accuracy, size_bytes=size
     )
-    return _Made(made, ENGINES["onnxruntime"], file=engine)
+    return _CandidateFile(made, ENGINES["onnxruntime"], file=engine)
 
 
 @pytest.mark.parametrize(
@@ -162,35 +162,35 @@ def test_choice_meets_budget_and_breaks_ties_by_accuracy(budget, taken):
         candidate("fast", "float32", 1.01, 0.9),
         candidate("faster", "int8", 1.0, 0.88),
         candidate("small", "int8", 2.0, 0.89, 400),
-        _Made(DeploymentCandidate(engine="none", precision="int8", verdict="not installed")),
+        _CandidateFile(DeploymentCandidate(engine="none", precision="int8", verdict="not installed")),
     ]
     judged = [one.candidate for one in _judge(rows, budget)]
     assert [one.engine for one in judged if one.chosen] == ([taken] if taken else [])
     assert judged[-1].verdict == "not installed"
     if taken == "fast":
-        assert judged[0].verdict == ("too slow for 1.5 ms" if budget else "takes 2.97 x as long")
-        assert judged[1].verdict.startswith("taken: as fast as the fastest")
+        assert judged[0].verdict == ("slower than 1.5 ms" if budget else "takes 2.97 times as long")
+        assert judged[1].verdict.startswith("chosen: tied with the fastest")
 
 
 def test_invalid_deployments_and_exports_are_rejected(capsys, made, tmp_path, monkeypatch):
     before = sorted(path.name for path in made.iterdir())
     monkeypatch.setattr(module, "ENGINES", {"onnxruntime": ENGINES["onnxruntime"]})
-    assert "within a time or a size" in refused(capsys, "deploy", made, "--budget", "5M params")
+    assert "limits latency or file size" in refused(capsys, "deploy", made, "--budget", "5M params")
     message = refused(capsys, "deploy", made, "--budget", "1kB", "--precisions", "float32")
-    assert "no file keeps 1.00kB" in message
+    assert "no file is within 1.00kB" in message
     assert "train a smaller network" in message
     assert "give float32, int8 or both" in refused(capsys, "deploy", made, "--precisions", "int4")
     assert "1 or more threads" in refused(capsys, "deploy", made, "--threads", 0)
     assert "holds no run" in refused(capsys, "deploy", tmp_path)
     assert 'there is no engine "onnx"' in refused(capsys, "export", made, "--engine", "onnx")
     assert "end in .xml" in refused(capsys, "export", made, "--engine", "openvino", "--out", tmp_path / "a.onnx")
-    assert "suffix of no engine" in refused(capsys, "export", made, "--out", tmp_path / "a.bin")
-    assert "--engine all makes several" in refused(
+    assert "for no engine" in refused(capsys, "export", made, "--out", tmp_path / "a.bin")
+    assert "--engine all writes several" in refused(
         capsys, "export", made, "--engine", "all", "--out", tmp_path / "a.onnx"
     )
     assert "too few to calibrate" in refused(capsys, "export", made, "--precision", "int8", "--calibration", 8)
     assert "int8 for Core ML" in refused(capsys, "export", made, "--precision", "int8", "--engine", "coreml")
-    assert "there is no" in refused(capsys, "predict", tmp_path / "none.onnx", made)
+    assert "does not exist" in refused(capsys, "predict", tmp_path / "none.onnx", made)
     message = refused(capsys, "measure", made, "--engines", "onnxruntime", "--precision", "bfloat16")
     assert "bfloat16 is for openvino" in message
     assert sorted(path.name for path in made.iterdir()) == before

@@ -55,12 +55,12 @@ def test_files_hold_features_of_forward_pass(capsys, folder, trained, tmp_path, 
     table = parquet.read_table(tmp_path / "out.parquet")
     array = np.load(tmp_path / "out.npy")
     rows = list(csv.DictReader((tmp_path / "out.csv").open()))
-    assert table.column_names == ["file", "label", "part", "features"]
+    assert table.column_names == ["file", "label", "split", "features"]
     assert (array.dtype, array.shape) == (np.float32, (36, {"pooled": 32, "2": 8, "4": 16}[reduction]))
     assert np.array_equal(np.stack(table.column("features").to_numpy(zero_copy_only=False)), array)
     assert table.column("file").to_pylist() == [row["file"] for row in rows]
     assert table.column("label").to_pylist() == [row["label"] for row in rows]
-    assert set(table.column("part").to_pylist()) == {None}
+    assert set(table.column("split").to_pylist()) == {None}
     for place in (0, 17, 35):
         assert rows[place]["file"].startswith(rows[place]["label"])
         expected = by_hand(trained, folder / rows[place]["file"])[reduction]
@@ -91,7 +91,7 @@ def test_splits_are_recorded(trained, tmp_path):
     for part, seed in (("train", 1), ("test", 2)):
         write_classes(tmp_path / "set" / part, 2, seed)
     (batch,) = features_of(trained, tmp_path / "set")
-    assert batch.parts == ("train",) * 6 + ("test",) * 6
+    assert batch.splits == ("train",) * 6 + ("test",) * 6
     assert batch.labels == ("blue", "blue", "green", "green", "red", "red") * 2
 
 
@@ -103,9 +103,9 @@ def test_unlabeled_folder_is_accepted_and_bad_files_are_listed(capsys, trained, 
     result = run(capsys, "features", trained.folder, tmp_path / "photos", "--out", out, "--json")
     made = json.loads(result.out)
     assert (made["images"], made["bad"][0]["path"]) == (3, "notes.txt")
-    assert (tmp_path / "out.csv").read_text() == "file,label,part\n0.png,,\n1.png,,\n2.png,,\n"
+    assert (tmp_path / "out.csv").read_text() == "file,label,split\n0.png,,\n1.png,,\n2.png,,\n"
     (tmp_path / "none").mkdir()
-    assert "holds no images" in refused(capsys, "features", trained.folder, tmp_path / "none", "--out", out)
+    assert "holds no readable images" in refused(capsys, "features", trained.folder, tmp_path / "none", "--out", out)
 
 
 def test_relative_out_is_written_to_current_folder(capsys, folder, trained, tmp_path, monkeypatch):
@@ -131,7 +131,7 @@ def test_tables_and_shards_are_accepted(capsys, folder, trained, tmp_path):
 def test_interruption_leaves_no_files(folder, trained, tmp_path, name):
     calls = iter([False, False, False, True])
     stream = features_of(trained, folder, ExecutionContext(should_stop=lambda: next(calls)), batch=8)
-    with pytest.raises(Interrupted, match="the same command begins again"):
+    with pytest.raises(Interrupted, match="run the same command again"):
         write_features(stream, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -139,10 +139,10 @@ def test_interruption_leaves_no_files(folder, trained, tmp_path, name):
 def test_invalid_output_is_rejected_before_computing(capsys, folder, trained, tmp_path, monkeypatch):
     arguments = ("features", trained.folder, folder, "--out")
     assert "neither .parquet nor .npy" in refused(capsys, *arguments, tmp_path / "out.csv")
-    assert "there is no folder" in refused(capsys, *arguments, tmp_path / "there" / "out.npy")
-    assert "lies within the images" in refused(capsys, *arguments, folder / "out.npy")
+    assert "does not exist; create it" in refused(capsys, *arguments, tmp_path / "there" / "out.npy")
+    assert "is inside the image folder" in refused(capsys, *arguments, folder / "out.npy")
     out = tmp_path / "out.npy"
-    assert "neither pooled nor a whole number" in refused(capsys, *arguments, out, "--reduction", "last")
+    assert "give pooled or a whole number" in refused(capsys, *arguments, out, "--reduction", "last")
     assert "no map at reduction 8: it has maps at 2, 4" in refused(capsys, *arguments, out, "--reduction", 8)
     assert "holds no run" in refused(capsys, "features", tmp_path, folder, "--out", out)
     real = importlib.import_module
@@ -181,6 +181,6 @@ def test_custom_network_returns_input_of_last_linear_layer(capsys, folder, tmp_p
         expected = model[:-1](normalize(picture[None], preprocessing))[0].numpy()
     np.testing.assert_allclose(batch.vectors[5], expected, rtol=1e-5, atol=1e-6)
     out = tmp_path / "out.npy"
-    assert "not known by reduction" in refused(
+    assert "does not support custom models" in refused(
         capsys, "features", trained.folder, folder, "--out", out, "--reduction", 2
     )

@@ -130,7 +130,7 @@ def test_repeated_command_does_not_retrain(made, folder, tiny_file, capsys):
 
 def test_every_command_works_on_run(made, capsys, folder):
     result = run(capsys, "evaluate", made, "--json")
-    assert json.loads(result.out)["part"] == "test"
+    assert json.loads(result.out)["split"] == "test"
     assert "blue" in run(capsys, "evaluate", made, "--part", "val").out
     assert "ONNX Runtime" in run(capsys, "measure", made).out
     assert json.loads(run(capsys, "export", made, "--json").out)["export"]["agreement"] == 1.0
@@ -157,7 +157,7 @@ def test_predict_lists_bad_file(made, tmp_path, capsys):
     write_picture(tmp_path / "good.png", COLORS["red"], 1)
     result = run(capsys, "predict", made, tmp_path)
     assert result.code == 0
-    assert "not read" in result.out
+    assert "unreadable" in result.out
     assert "good.png" in result.out
 
 

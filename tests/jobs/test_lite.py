@@ -36,7 +36,7 @@ def test_weights_of_full_network_are_rejected_for_lite(capsys, folder, tiny_file
     assert run(capsys, "train", folder, "--network", tiny_file, *options, "--out", first).code == 0
     for network in ((), ("--network", tiny_file)):
         line = refused(capsys, "train", folder, *network, "--weights", first, "--lite", "--out", tmp_path / "second")
-        assert "does not fit tiny_lite: stem.activation is relu6, expected silu" in line
+        assert "do not fit tiny_lite: stem.activation is relu6, expected silu" in line
         assert "leave out --network and --lite" in line
 
 

@@ -57,7 +57,7 @@ def test_maximum_batch_is_reported_before_training(capsys, tmp_path, tiny_file):
         capsys, "train", images, "--network", tiny_file, "--epochs", 1, "--set", "batch=8", "--out", tmp_path / "run"
     )
     assert result.code == 0
-    assert "for 8 images at a time; up to" in result.err
+    assert "for a micro-batch of 8 images; up to" in result.err
     spec = Run.open(tmp_path / "run").spec
     memory = memory_of(spec, torch.device("cpu"))
     half = spec.model_copy(
@@ -70,8 +70,8 @@ def test_maximum_batch_is_reported_before_training(capsys, tmp_path, tiny_file):
     of_half = memory_of(half, torch.device("cpu"))
     assert (memory.micro_batch, of_half.micro_batch) == (8, 4)
     assert of_half.needed < memory.needed
-    # Memory saved for backward is linear in the batch size, so the maximum batch does not depend on the batch counted.
-    assert of_half.largest == pytest.approx(memory.largest, rel=0.1)
+    # What backward passes keep grows with the images: the largest batch is the same however it is counted.
+    assert of_half.max_micro_batch == pytest.approx(memory.max_micro_batch, rel=0.1)
 
 
 def test_show_reports_memory(capsys):
@@ -79,6 +79,6 @@ def test_show_reports_memory(capsys):
     shown = json.loads(run(capsys, "show", network.name, "--memory", 4, "--json").out)["memory"]
     assert shown["inference"] == json.loads(inference_memory(build(network), 4, 64).model_dump_json())
     assert shown["training"] == json.loads(training_memory(build(network), 4, 64).model_dump_json())
-    assert "memory for 4 images at a time" in run(capsys, "show", network.name, "--memory", 4).out
+    assert "memory with batch size 4" in run(capsys, "show", network.name, "--memory", 4).out
     assert "memory" not in run(capsys, "show", network.name).out
     assert "1 or more" in refused(capsys, "show", network.name, "--memory", 0)

@@ -54,7 +54,7 @@ def test_fine_tuning_starts_from_probe_reproducibly(capsys, pretrained, tmp_path
                "min_steps=20")  # fmt: skip
     result = run(capsys, *command, "--out", tmp_path / "a")
     assert result.code == 0, result.err
-    assert "the classifier starts from scratch, as a linear probe of" in result.err
+    assert "the classifier is initialized from a linear probe on" in result.err
     run(capsys, *command, "--out", tmp_path / "b")
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
     by_chance = run(capsys, *command, "--set", "head_init=random", "--out", tmp_path / "c")

@@ -41,7 +41,7 @@ def before(folder, tiny_file, tmp_path_factory):
 def test_training_starts_from_run_of_same_network(capsys, folder, before, tmp_path):
     result = run(capsys, "train", folder, "--weights", before.folder, "--out", tmp_path / "after", *FEW)
     assert result.code == 0, result.err
-    assert "the classifier is kept: the classes are the same" in " ".join(result.err.split())
+    assert "the classifier is kept, since the classes are the same" in " ".join(result.err.split())
     after = Run(tmp_path / "after")
     assert after.spec.network.structure == before.spec.network.structure
     assert after.spec.request.recipe.name == "finetune"
@@ -53,7 +53,7 @@ def test_other_size_needs_inherit_prefix(capsys, folder, before, tmp_path):
     larger.save(tmp_path / "larger.json")
     command = ("train", folder, "--network", tmp_path / "larger.json", "--out", tmp_path / "after", *FEW)
     line = refused(capsys, *command, "--weights", before.folder)
-    assert "does not fit larger" in line
+    assert "do not fit larger" in line
     assert "inherit:" in line
     assert not (tmp_path / "after" / "run.json").exists()
     result = run(capsys, *command, "--weights", f"inherit:{before.folder}")
@@ -62,7 +62,7 @@ def test_other_size_needs_inherit_prefix(capsys, folder, before, tmp_path):
     result = run(capsys, "train", folder, "--weights", f"inherit:{before.folder}", "--budget", "300K", "--out",
                tmp_path / "fitted", *FEW)  # fmt: skip
     assert result.code == 0, result.err
-    assert "inherits from" in " ".join(result.err.split())
+    assert "are inherited from" in " ".join(result.err.split())
 
 
 def small_mobilenet() -> Network:
@@ -85,7 +85,7 @@ def test_published_weights_are_imported_and_fine_tuned(capsys, folder, tmp_path)
     line = refused(
         capsys, "train", folder, "--network", "mobilenet_v1", "--weights", ours, "--out", tmp_path / "no", *FEW
     )
-    assert "does not fit mobilenet_v1" in line
+    assert "do not fit mobilenet_v1" in line
     back = tmp_path / "back.safetensors"
     result = run(capsys, "weights", "export", ours, back, "--source", "timm", "--name", "mobilenetv2_100")
     assert result.code == 0, result.err
@@ -108,7 +108,7 @@ def test_invalid_initial_weights_are_rejected(capsys, folder, before, tmp_path, 
     (tmp_path / "empty").mkdir()
     assert "holds no run" in refused(capsys, *command, tmp_path / "empty")
     assert "there is no file" in refused(capsys, *command, tmp_path / "none.safetensors")
-    assert "needs a network" in refused(capsys, "train", folder)
+    assert "requires a network" in refused(capsys, "train", folder)
     lying = tmp_path / "half.safetensors"
     lying.write_bytes(before.weights_file.read_bytes()[:1000])
     refused(capsys, *command, lying)

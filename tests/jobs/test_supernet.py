@@ -124,15 +124,15 @@ def test_any_network_is_evaluated_deterministically(place, trained, spec, tmp_pa
     chance = random.Random(0)
     networks = [spec.space.network(spec.space.sample(chance)) for _ in range(3)]
     assert {network.resolution for network in networks} == {16, 20}
-    first = [supernets.asked(job(network), tmp_path) for network in networks]
-    assert [supernets.asked(job(network, seed=3), tmp_path) for network in reversed(networks)] == first[::-1]
+    first = [supernets.evaluate(job(network), tmp_path) for network in networks]
+    assert [supernets.evaluate(job(network, seed=3), tmp_path) for network in reversed(networks)] == first[::-1]
     assert all(score.error == binomial_error(score.accuracy, 359) for score in first)
 
 
 def test_norm_statistics_are_reestimated_per_network(place, trained, spec, tmp_path, monkeypatch):
     networks = [spec.space.largest(), spec.space.smallest()]
     supernets = asking(place, trained)
-    found = [supernets.asked(job(network), tmp_path).accuracy for network in networks]
+    found = [supernets.evaluate(job(network), tmp_path).accuracy for network in networks]
     models = []
 
     def follow(model, result, preprocessing, device):
@@ -140,14 +140,14 @@ def test_norm_statistics_are_reestimated_per_network(place, trained, spec, tmp_p
         models.append((model, torch.cat([normalize(batch.images, preprocessing) for batch in result])))
 
     monkeypatch.setattr("triscale.jobs.studies.supernet.reestimate_norms", follow)
-    assert [supernets.asked(job(network), tmp_path).accuracy for network in networks] == found
+    assert [supernets.evaluate(job(network), tmp_path).accuracy for network in networks] == found
     for model, images in models:
         assert len(images) == len(Split.load(place / "study" / SPLIT).train)
         with torch.no_grad():
             means = model.stem.conv(images).mean((0, 2, 3))
         torch.testing.assert_close(model.stem.norm.running_mean, means, rtol=1e-3, atol=1e-4)
     monkeypatch.setattr("triscale.jobs.studies.supernet.reestimate_norms", lambda *given: None)
-    without = [supernets.asked(job(network), tmp_path).accuracy for network in networks]
+    without = [supernets.evaluate(job(network), tmp_path).accuracy for network in networks]
     assert min(found) > max(without) + 0.1
 
 
@@ -247,15 +247,15 @@ def test_invalid_training_is_rejected(trained, split, residual, tmp_path):
 
 
 def test_invalid_requests_are_rejected(place, trained, split, tmp_path):
-    with pytest.raises(RunError, match="not been trained to the end"):
-        asking(place, tmp_path).asked(job(DIGITS.largest()), tmp_path)
+    with pytest.raises(RunError, match="not trained completely"):
+        asking(place, tmp_path).evaluate(job(DIGITS.largest()), tmp_path)
     split.save(tmp_path / "other.json")
     with pytest.raises(RunError, match="was changed"):
-        Supernets(trained, tmp_path / "other.json", "cpu").asked(job(DIGITS.largest()), tmp_path)
+        Supernets(trained, tmp_path / "other.json", "cpu").evaluate(job(DIGITS.largest()), tmp_path)
     with pytest.raises(NetworkError, match="same space"):
-        asking(place, trained).asked(job(RESIDUAL.largest()), tmp_path)
-    with pytest.raises(SearchError, match="function"):
-        asking(place, trained).asked(job(CustomNetwork(name="own", function="own:build")), tmp_path)
+        asking(place, trained).evaluate(job(RESIDUAL.largest()), tmp_path)
+    with pytest.raises(SearchError, match="does not support custom models"):
+        asking(place, trained).evaluate(job(CustomNetwork(name="own", function="own:build")), tmp_path)
 
 
 SPACES = [

@@ -193,7 +193,7 @@ def test_training_starts_from_weights_of_another_run(capsys, trained, tmp_path, 
 @pytest.mark.process
 def test_weights_of_another_network_are_rejected(capsys, trained, folder, tmp_path):
     line = refused(capsys, "train", folder, "--network", "resnet18@32", "--weights", trained, "--out", tmp_path / "run")
-    assert "does not fit resnet18@32: stem.width is 64, expected 8" in line
+    assert "do not fit resnet18@32: stem.width is 64, expected 8" in line
     assert "leave out --network" in line
     assert "no run.json" in refused(capsys, "train", folder, "--network", "resnet18", "--weights", tmp_path)
 
@@ -228,5 +228,5 @@ def test_run_resumed_on_another_machine_reports_differences(capsys, folder, tiny
     spec_file.write_text(json.dumps(spec))
     result = run(capsys, *arguments)
     assert result.code == 0
-    assert "began with threads 77 and continues with 1" in result.err
-    assert "began with kernels others" in result.err
+    assert "started with threads 77 and resumes with 1" in result.err
+    assert "started with kernels others" in result.err

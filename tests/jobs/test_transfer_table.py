@@ -79,7 +79,7 @@ def test_eight_datasets_give_table_like_paper(capsys, data, weights, tmp_path):
         assert row.title in result.out
         assert not row.official
         assert f"{row.paper:.1%}" in result.out
-    assert made.absent == ()
+    assert made.missing == ()
     by_class = {row.name for row in made.rows if row.metric == "mean_class_accuracy"}
     assert by_class == {"flowers102", "fgvc_aircraft", "oxford_iiit_pet"}
     for row in made.rows:
@@ -193,9 +193,9 @@ def test_datasets_can_be_added_but_settings_are_fixed(capsys, colors, data, ende
     made = table_of(out)
     assert [row.name for row in made.rows] == ["own", "flowers102"]
     assert made.rows[0] == table_of(ended).rows[0]
-    assert [missing.name for missing in made.absent] == ["birdsnap"]
-    assert "not here: Birdsnap" in result.out
-    assert "of another request" in refused(capsys, *words, *GRID, *LONGER, "--sets", f"own={colors}")
+    assert [missing.name for missing in made.missing] == ["birdsnap"]
+    assert "no local copy: Birdsnap" in result.out
+    assert "with a different request" in refused(capsys, *words, *GRID, *LONGER, "--sets", f"own={colors}")
 
 
 def test_share_limits_training_images(capsys, colors, weights, tmp_path):
@@ -226,7 +226,7 @@ def test_diverging_learning_rate_loses_and_is_reported(capsys, colors, weights, 
     assert result.code == 0, result.err
     (row,) = table_of(tmp_path / "out").rows
     assert row.chosen.learning_rate == 0.05
-    assert "not trained" in result.err
+    assert "the training failed" in result.err
 
 
 def test_invalid_requests_are_rejected_before_training(capsys, colors, data, weights, tmp_path):
@@ -234,27 +234,29 @@ def test_invalid_requests_are_rejected_before_training(capsys, colors, data, wei
     words = ("transfer-table", "--weights", weights, "--out", out)
     (tmp_path / "empty").mkdir()
     message = refused(capsys, *words, "--data", tmp_path / "empty")
-    assert "none of the sets is here" in message
+    assert "there is no local copy of any data set" in message
     assert str(tmp_path / "empty" / "flowers102") in message
     assert "robots.ox.ac.uk" in message
-    assert "there is no folder" in refused(capsys, *words, "--data", tmp_path / "nothing")
+    assert "does not exist" in refused(capsys, *words, "--data", tmp_path / "nothing")
     assert "did you mean flowers102" in refused(capsys, *words, "--data", data, "--sets", "flowers10")
-    assert "named twice" in refused(capsys, *words, "--data", data, "--sets", "cifar10,cifar10")
+    assert "given twice" in refused(capsys, *words, "--data", data, "--sets", "cifar10,cifar10")
     assert "expected NAME=FOLDER" in refused(capsys, *words, "--sets", "../up=somewhere")
     assert "there is no folder" in refused(capsys, *words, "--sets", f"own={tmp_path / 'nothing'}")
     shutil.rmtree(out)
     own = ("--sets", f"own={colors}")
-    assert "numbers with commas" in refused(capsys, *words, *own, "--learning-rates", "fast")
-    assert "names a number twice" in refused(capsys, *words, *own, "--learning-rates", "0.1,.1")
+    assert "numbers separated by commas" in refused(capsys, *words, *own, "--learning-rates", "fast")
+    assert "contains a number twice" in refused(capsys, *words, *own, "--learning-rates", "0.1,.1")
     assert "whole numbers" in refused(capsys, *words, *own, "--seeds", "0.5")
     assert "--learning-rates" in refused(capsys, *words, *own, "--set", "learning_rate=1")
     assert "patience" in refused(capsys, *words, *own, "--set", "patience=2")
-    assert "says otherwise" in refused(capsys, *words, *own, "--protocol", "--epochs", 3)
-    assert "does not fit" in refused(capsys, *words, *own, "--network", "mobilenet_v2")
+    assert "contradicts --epochs 3" in refused(capsys, *words, *own, "--protocol", "--epochs", 3)
+    assert "do not fit" in refused(capsys, *words, *own, "--network", "mobilenet_v2")
     shutil.rmtree(out)
-    assert "within the images" in refused(capsys, *words[:3], "--out", colors / "out", *own)
+    assert "inside the image folder" in refused(capsys, *words[:3], "--out", colors / "out", *own)
     inside = data / "flowers102" / "out"
-    assert "within the images" in refused(capsys, *words[:3], "--out", inside, "--data", data, "--sets", "flowers102")
+    assert "inside the image folder" in refused(
+        capsys, *words[:3], "--out", inside, "--data", data, "--sets", "flowers102"
+    )
     out.mkdir()
     (out / "letter.txt").write_text("mine")
     assert "holds no transfer table" in refused(capsys, *words, *own)
@@ -267,4 +269,4 @@ def test_torchvision_dataset_folders_are_found(capsys, weights, tmp_path):
     assert result.code == 0, result.err
     made = table_of(tmp_path / "out")
     assert [row.name for row in made.rows] == ["food101"]
-    assert len(made.absent) == 7
+    assert len(made.missing) == 7

@@ -9,9 +9,9 @@ import pytest
 
 from cli.command import refused, run
 from triscale.measure import latency
-from triscale.measure.latency import held_to_cores, measure_latency, median_interval, noise_in
+from triscale.measure.latency import measure_latency, median_interval, noise_in, pinned_to_cores
 from triscale.measure.peak import memory_now, peak_since
-from triscale.measure.versus import in_turns, judge, ratio_interval
+from triscale.measure.versus import paired_timing, ratio_interval, time_alternately
 from triscale.results.latency import PairedTiming
 
 
@@ -27,8 +27,8 @@ def test_median_interval_has_95_percent_coverage():
 def test_noisy_machine_is_reported():
     rng = np.random.default_rng(0)
     assert noise_in(rng.normal(10, 0.1, 200)) is None
-    assert "quartiles" in noise_in(rng.uniform(5, 15, 200))
-    assert "slower or faster" in noise_in([10.0] * 100 + [12.0] * 100)
+    assert "interquartile range" in noise_in(rng.uniform(5, 15, 200))
+    assert "the speed of the machine changed" in noise_in([10.0] * 100 + [12.0] * 100)
 
 
 def test_sampling_continues_until_requested_precision():
@@ -48,7 +48,7 @@ def test_sampling_continues_until_requested_precision():
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not hold processes to cores")
 def test_cpu_affinity_is_restored():
     before = os.sched_getaffinity(0)
-    with held_to_cores(1) as cores:
+    with pinned_to_cores(1) as cores:
         assert os.sched_getaffinity(0) == set(cores)
         assert len(cores) == 1
     assert os.sched_getaffinity(0) == before
@@ -56,14 +56,14 @@ def test_cpu_affinity_is_restored():
 
 def test_interleaved_timing_gives_known_ratio():
     calls = [lambda: time.sleep(0.002), lambda: time.sleep(0.006)]
-    times, counts = in_turns(calls, rounds=5, round_seconds=0.02)
+    times, counts = time_alternately(calls, rounds=5, round_seconds=0.02)
     assert times.shape == (5, 2)
     ratio, low, high = ratio_interval(times[:, 1], times[:, 0])
     assert low <= ratio <= high
     assert 2.0 < ratio < 3.5
     assert min(counts) >= 15
     named = [("a", "x", "float32", 8), ("b", "x", "float32", 8)]
-    versus = judge(named, times, counts, batch=1, threads=1, cores=())
+    versus = paired_timing(named, times, counts, batch=1, threads=1, cores=())
     assert versus.networks[0].ratio == 1
     assert PairedTiming.from_json(versus.to_json()) == versus
 
@@ -77,7 +77,7 @@ def test_slowdown_does_not_bias_ratio():
 
         return wait
 
-    times, _ = in_turns([call(1), call(2)], rounds=6, round_seconds=0.0)
+    times, _ = time_alternately([call(1), call(2)], rounds=6, round_seconds=0.0)
     assert 1.5 < ratio_interval(times[:, 1], times[:, 0])[0] < 2.5
 
 
@@ -92,7 +92,7 @@ def test_peak_memory_is_measured():
 @pytest.fixture
 def _impatient(monkeypatch):
     """Disable the repetitions that narrow the interval."""
-    monkeypatch.setattr(latency, "MAX_STRETCH", 1)
+    monkeypatch.setattr(latency, "MAX_EXTENSION", 1)
 
 
 @pytest.mark.stress
@@ -121,9 +121,9 @@ def test_network_is_timed_in_each_engine(capsys, tiny_file, engine):
     [
         ((), "nothing to measure"),
         (("mobilenet_v2", "--engines", "onnxruntim"), 'there is no engine "onnxruntim"; did you mean'),
-        (("mobilenet_v2", "--engines", "torch,torch"), "one twice"),
+        (("mobilenet_v2", "--engines", "torch,torch"), "each engine once"),
         (("mobilenet_v2", "--threads", "0"), "give 1 or more"),
-        (("mobilenet_v2", "--published"), "give no others"),
+        (("mobilenet_v2", "--published"), "do not give other networks"),
         (("nothing.onnx",), "nothing.onnx"),
         (("mobilenet_v9",), "is not a network"),
     ],

@@ -166,7 +166,7 @@ def test_missing_module_is_reported():
     ("function", "message"),
     [
         ("maps", r"own_networks:maps returns \(1, 1000, 64, 64\) for one image; expected \(1, 1000\) logits"),
-        ("pair", r"own_networks:pair gives tuple for one image; expected \(1, 1000\) logits"),
+        ("pair", r"own_networks:pair returns tuple for one image; expected \(1, 1000\) logits"),
         ("too_deep", "own_networks:too_deep cannot be counted at 64 px on the meta device"),
     ],
 )

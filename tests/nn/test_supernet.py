@@ -231,7 +231,7 @@ def test_network_of_another_space_is_rejected():
     ):
         with pytest.raises(NetworkError, match=words):
             shared.slices(network)
-    with pytest.raises(NetworkError, match="same widths"):
+    with pytest.raises(NetworkError, match="same stem, head, widths"):
         Supernet([SKELETON, SKELETON.replace(classes=5)], draw=shared.draw)
     with pytest.raises(NetworkError, match="none given"):
         Supernet([], draw=shared.draw)

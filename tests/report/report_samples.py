@@ -188,9 +188,9 @@ def deployment() -> Deployment:
         file="deployed/model.int8.onnx", device="Intel Xeon", threads=1, predicted=False, budget=None, bound_points=2,
         candidates=(
             DeploymentCandidate(engine="OpenVINO", precision="float32", size_bytes=431_000, accuracy=0.94,
-                                milliseconds=1.5, verdict="takes 2.11 x as long"),
+                                milliseconds=1.5, verdict="takes 2.11 times as long"),
             DeploymentCandidate(engine="ONNX Runtime", precision="int8", size_bytes=121_000, accuracy=0.93,
-                                milliseconds=0.71, verdict="taken: the fastest", chosen=True),
+                                milliseconds=0.71, verdict="chosen: the fastest", chosen=True),
             DeploymentCandidate(engine="LiteRT", precision="float32", verdict="LiteRT is not installed"),
         ),
         quantized=quantized, machine=measurement("", 1, 1, (1, 1, 1)).machine,
@@ -220,7 +220,7 @@ def metrics(names: list[str], num_images: int, accuracy: float, seed: int = 1) -
         for low, high, number in zip(edges[:-1], edges[1:], counts, strict=True)
     )  # fmt: skip
     return Metrics(
-        part="test", count=num_images, top1=top1, top1_low=max(top1 - 0.02, 0), top1_high=min(top1 + 0.01, 1),
+        split="test", count=num_images, top1=top1, top1_low=max(top1 - 0.02, 0), top1_high=min(top1 + 0.01, 1),
         top5=0.997, mean_class_accuracy=float(np.mean([row.recall for row in rows])), loss=0.0812,
         calibration_error=0.013, per_class=tuple(rows),
         confusion=tuple(map(tuple, table.tolist())), reliability=bins,

@@ -64,7 +64,7 @@ def content(found=None, **changes):
     fields = {
         "title": "flowers: a baseline from mobilenet_v2",
         "verdict": "mnasnet-00000026 reaches 81.2% with 20.1M MACs after 30 epochs.",
-        "found": found or result(),
+        "result": found or result(),
         "limitations": ("a full training may order networks otherwise",),
         "settings": (NamedValue(name="space", value="mnasnet"),),
         "next_commands": ("triscale search coefficients flowers --baseline found/network.json --out coefficients",),

@@ -82,7 +82,7 @@ def test_report_of_unprintable_text_is_written_and_drawn():
 @pytest.mark.parametrize("confusion", [((1, 2),), ((1, 0), (0, 1), (0, 0)), ((1, 2), (3,))])
 def test_confusion_matrix_of_wrong_shape_is_rejected(confusion):
     classes = tuple(ClassMetrics(name=name, count=1, precision=1, recall=1, f1=1) for name in "ab")
-    fields = {"part": "test", "count": 2, "top1": 1, "top1_low": 1, "top1_high": 1, "top5": None, "loss": 0}
+    fields = {"split": "test", "count": 2, "top1": 1, "top1_low": 1, "top1_high": 1, "top5": None, "loss": 0}
     fields |= {"mean_class_accuracy": 1, "calibration_error": 0, "reliability": ()}
     with pytest.raises(ValueError, match="2 rows and columns"):
         Metrics(per_class=classes, confusion=confusion, **fields)

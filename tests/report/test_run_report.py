@@ -187,7 +187,7 @@ def test_published_accuracies_are_labeled_as_imagenet(digits):
     assert cost.count("on ImageNet as published") == len(samples.TOP1)
     assert "ImageNet top-1, published" in cost
     assert "as published: other images, another scale" in cost
-    assert "never that of accuracy" in cost
+    assert "but not the axis of accuracy" in cost
     assert "resnet18" not in cost  # whose authors' figure is unknown to the table
 
 

@@ -93,7 +93,7 @@ def test_points_are_drawn_at_corners(contents):
     names = list(CORNERS)
     standings = tuple(
         standing.replace(tied=True, accuracy=0.9 - index / 10)
-        for index, standing in enumerate(content.found.standings[: len(names)])
+        for index, standing in enumerate(content.result.standings[: len(names)])
     )
     place = {standing.law: CORNERS[name][0] for standing, name in zip(standings, names, strict=True)}
     moved = content.candidates.replace(
@@ -101,7 +101,7 @@ def test_points_are_drawn_at_corners(contents):
             one.replace(realized=place.get(one.law, one.realized)) for one in content.candidates.candidates
         )
     )
-    four = content.replace(found=content.found.replace(standings=standings), candidates=moved, reference=None)
+    four = content.replace(result=content.result.replace(standings=standings), candidates=moved, reference=None)
     root = ElementTree.fromstring(triangle(four).svg)
     places = [
         (float(use.get("x")), -float(use.get("y"))) for use in root.iter("{http://www.w3.org/2000/svg}use")
@@ -166,9 +166,9 @@ def test_paper_coefficients_are_placed_by_rounded_network(contents):
 
 def test_halving_and_response_cost_less_than_exhaustive_search(contents):
     everything = exhaustive_macs(contents["grid"])
-    assert contents["grid"].found.training_macs == everything
+    assert contents["grid"].result.training_macs == everything
     for name in ("halving", "response"):
-        assert contents[name].found.training_macs < exhaustive_macs(contents[name]) == everything
+        assert contents[name].result.training_macs < exhaustive_macs(contents[name]) == everything
 
 
 def test_seeds_and_learning_curves_match_standings(contents):
@@ -177,7 +177,7 @@ def test_seeds_and_learning_curves_match_standings(contents):
         assert np.mean(row.seeds) == pytest.approx(row.standing.accuracy)
     halving = contents["halving"]
     assert [curve.points[-1] for curve in learning_curves(halving)] == [
-        (standing.epochs, pytest.approx(standing.accuracy)) for standing in halving.found.standings
+        (standing.epochs, pytest.approx(standing.accuracy)) for standing in halving.result.standings
     ]
 
 
@@ -205,7 +205,7 @@ def test_poor_response_fit_gives_no_law(found, candidates, tmp_path):
     content = collect_search_content(found["response"].replace(response=unfit), candidates, tmp_path)
     text = render_search(content)
     assert "No scaling law was found" in text
-    assert "by 8.0 points" in text
+    assert "an error of 8.0 points" in text
     fit = found["response"].replace(response=unfit.replace(fits=True))
     assert collect_search_content(fit, candidates, tmp_path).warnings == ()
 
@@ -223,11 +223,11 @@ def test_unmeasured_latency_is_not_reported(found, candidates, tmp_path):
 def test_hostile_text_is_escaped(contents):
     bad = samples.HOSTILE + samples.HOSTILE_FILE
     content = contents["response"]
-    trials = tuple(trial.replace(network=bad) for trial in content.found.trials)
+    trials = tuple(trial.replace(network=bad) for trial in content.result.trials)
     hostile = content.replace(
         title=bad, verdict=bad, warnings=(bad,), limitations=(bad,), repeat=(bad,), next_commands=(bad,),
         settings=tuple(samples.NamedValue(name=bad, value=bad) for _ in range(2)),
-        found=content.found.replace(baseline=bad, trials=trials), reference=content.reference.replace(name=bad),
+        result=content.result.replace(baseline=bad, trials=trials), reference=content.reference.replace(name=bad),
     )  # fmt: skip
     page = Page(render_search(hostile))
     assert page.tags <= TAGS | {"time"}
@@ -237,10 +237,10 @@ def test_hostile_text_is_escaped(contents):
 
 def test_one_and_many_candidates_are_supported(contents):
     content = contents["halving"]
-    one = content.replace(found=content.found.replace(standings=content.found.standings[:1]))
+    one = content.replace(result=content.result.replace(standings=content.result.standings[:1]))
     Page(render_search(one))
     grid = contents["grid"]
-    many = grid.replace(found=grid.found.replace(standings=grid.found.standings[:1] * 60))
+    many = grid.replace(result=grid.result.replace(standings=grid.result.standings[:1] * 60))
     text = render_search(many)
     Page(text)
     assert "35 more follow in the table" in text

@@ -190,6 +190,6 @@ def test_page_shows_prediction_and_scaled_network(server, served_run, tmp_path, 
 
 
 def test_used_port_and_invalid_run_are_rejected(capsys, server, served_run, tmp_path):
-    assert f"cannot listen at 127.0.0.1:{server.port}" in refused(capsys, "serve", served_run, "--port", server.port)
+    assert f"cannot listen on 127.0.0.1:{server.port}" in refused(capsys, "serve", served_run, "--port", server.port)
     assert "no such port" in refused(capsys, "serve", served_run, "--port", 70000)
     assert "holds no run" in refused(capsys, "serve", tmp_path)

@@ -132,7 +132,7 @@ print("one", len(messages), Checkpoints(folder).newest().step)
 try:
     saver.save_now(here.tensors(3), here.manifest_of(3), lambda: False, wait=False)
 except RuntimeError as error:
-    print("two", type(error).__name__, "make room" in str(error), Checkpoints(folder).newest().step)
+    print("two", type(error).__name__, "free some space" in str(error), Checkpoints(folder).newest().step)
 room.RETRY_SECONDS = 0.1
 def record_and_free(text):
     messages.append(text)

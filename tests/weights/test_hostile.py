@@ -120,7 +120,7 @@ def test_large_file_needs_at_most_twice_its_size(tmp_path: Path, peaks: list[int
 def test_sandbox_cannot_start_processes(tmp_path: Path):
     (tmp_path / "file").write_bytes(pickle.dumps(hostile.calls(tmp_path / "canary")["os.system"]))
     code = (
-        "import pickle, sys; from triscale.weights import child; child._bound(1000, 60)\n"
+        "import pickle, sys; from triscale.weights import child; child._limit_resources(1000, 60)\n"
         "pickle.load(open(sys.argv[1], 'rb'))"
     )
     ended = subprocess.run([sys.executable, "-c", code, str(tmp_path / "file")], capture_output=True, check=False)

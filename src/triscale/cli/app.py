@@ -1,4 +1,4 @@
-"""The command ``triscale``: its commands, and what becomes of errors."""
+"""The command ``triscale``: its subcommands and its error handling."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ from triscale.cli.commands import (
 from triscale.errors import TriscaleError
 from triscale.progress import logger
 
-HELP = """Fit an image classifier to a compute budget: depth, width and resolution are scaled together.
+HELP = """Fit an image classifier to a compute budget by scaling depth, width and resolution together.
 
-Start with: triscale demo. Everywhere: -q for results only, -v for details, --debug for tracebacks.
+Start with: triscale demo. Options of all commands: -q prints only results, -v prints details, --debug prints
+tracebacks.
 """
 
 app = App(name="triscale", help=HELP, version_flags=["--version"], help_format="markdown")
@@ -59,28 +60,31 @@ for group, commands in COMMANDS.items():
         app.command(command, name=command.__name__.rstrip("_").replace("_", "-"), group=group)
 
 searches = App(
-    name="search", help="Search for a baseline or the coefficients of a law, and follow searches.", group="The method"
+    name="search",
+    help="Search for a baseline or for scaling coefficients; show the status of searches and resume them.",
+    group="The method",
 )
 for command in (baseline.baseline, search.coefficients, search.status, search.resume, search.export):
     searches.command(command)
 app.command(searches)
 
-images = App(name="data", help="Look at sets of images, and pack them.", group="Images")
+images = App(name="data", help="Check data sets, and pack them into shards.", group="Images")
 images.command(data.check)
 images.command(data.pack)
 app.command(images)
 
-known = App(name="weights", help="Weights of other projects: find, fetch, import and export them.", group="Training")
+known = App(name="weights", help="List, download, import and export weights of other projects.", group="Training")
 for command in (weights.list_, weights.info, weights.import_, weights.fetch, weights.export):
     known.command(command, name=command.__name__.rstrip("_"))
 app.command(known)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0, 2 for a mistake of the user, 1 for a failed job, 143 when stopped by a signal.
+    """Run one command and exit.
 
-    Anywhere on the command line, ``--debug`` shows the traceback of an error, ``-v`` everything that is logged under
-    the name ``triscale``, and ``-q`` nothing but results and errors.
+    The exit code is 0 for success, 2 for a user error, 1 for a failed job, 130 for Ctrl-C and 143 for SIGTERM. Anywhere
+    on the command line, ``--debug`` shows the traceback of an error, ``-v`` shows all messages of the logger
+    ``triscale``, and ``-q`` shows only results and errors.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = _take(tokens, "--debug")
@@ -104,15 +108,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _take(tokens: list[str], *flags: str) -> bool:
-    """Remove flags from the command line; return whether one was there."""
-    found = [token for token in tokens if token in flags]
-    for token in found:
+    """Remove flags from the command line; return whether there were any."""
+    present = [token for token in tokens if token in flags]
+    for token in present:
         tokens.remove(token)
-    return bool(found)
+    return bool(present)
 
 
 def _set_up_logging(level: int) -> None:
-    """Send what is logged under the name ``triscale`` to standard error, as notes are."""
+    """Send messages of the logger ``triscale`` to standard error."""
     logger.setLevel(level)
     for handler in list(logger.handlers):
         logger.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""Class activation maps (CAM, Grad-CAM) and their pictures."""
+"""Class activation maps (CAM, Grad-CAM) and overlays."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def class_activation_maps(model: Classifier, images: Tensor, classes: Tensor) ->
 def gradient_maps(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
     """Return Grad-CAM maps of images (Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391).
 
-    For modules of unknown structure: the channels of the last feature map with more than one pixel are weighted by the
-    mean gradient of the class's logit.
+    They work for modules of unknown structure: the channels of the last feature map with more than one pixel are
+    weighted by the mean gradient of the class's logit.
 
     Args:
         model: Any module from ``[N, 3, H, W]`` to logits.
@@ -93,7 +93,7 @@ def gradient_maps(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
 
 
 def overlay(image: Image.Image, heat: NDArray[np.float32]) -> Image.Image:
-    """Draw a map over an image: pixels that support the class are bright, the others dark.
+    """Overlay a map on an image: pixels that support the class are bright, the others dark.
 
     Negative values are evidence against the class and count as zero; the maximum has the brightest color.
 

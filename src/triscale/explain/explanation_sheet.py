@@ -55,8 +55,8 @@ def explanation_sheet(images: Sequence[SheetEntry], title: str) -> Image.Image:
         x, y = _MARGIN + column * (_THUMB + _GAP), top + row * (_THUMB + _LABEL + _GAP)
         sheet.paste(shown.overlay.resize((_THUMB, _THUMB), Image.Resampling.LANCZOS), (x, y))
         confidence = f" {shown.confidence:.0%}"
-        room = _THUMB - load_font(13, bold=True).getlength(confidence)
-        predicted = ellipsize(shown.predicted, load_font(13, bold=True), room)
+        max_width = _THUMB - load_font(13, bold=True).getlength(confidence)
+        predicted = ellipsize(shown.predicted, load_font(13, bold=True), max_width)
         draw.text((x, y + _THUMB + 4), predicted + confidence, _TEXT, load_font(13, bold=True))
         draw.text((x, y + _THUMB + 21), ellipsize(shown.name, load_font(11), _THUMB), _FAINT_TEXT, load_font(11))
     return sheet

@@ -2,7 +2,7 @@
 
 Deletion and insertion (Petsiuk et al. 2018, RISE, https://arxiv.org/abs/1806.07421): pixels are removed from the image,
 or inserted into a blurred one, in descending order of the map, and the probability of the class is recorded. With a
-faithful map, it falls fast on deletion and rises fast on insertion.
+faithful map, the probability falls fast during deletion and rises fast during insertion.
 """
 
 from __future__ import annotations
@@ -97,17 +97,17 @@ def area(curve: tuple[float, ...]) -> float:
 def _probabilities(
     model: nn.Module, start: Tensor, end: Tensor, order: Tensor, label: int, steps: int
 ) -> tuple[float, ...]:
-    """Return the probabilities while the pixels of ``start`` are replaced by those of ``end``, in an order."""
+    """Return the probabilities while the pixels of ``start`` are replaced by those of ``end`` in the given order."""
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device)
     share = (rank.view(1, 1, *start.shape[-2:]) + 0.5) / len(order)
     levels = torch.arange(steps + 1) / steps
-    found: list[float] = []
+    probabilities: list[float] = []
     for chunk in torch.split(levels, BATCH):
         changed = share < chunk.view(-1, 1, 1, 1)
         logits = model(torch.where(changed, end, start))
-        found += logits.double().softmax(1)[:, label].tolist()
-    return tuple(found)
+        probabilities += logits.double().softmax(1)[:, label].tolist()
+    return tuple(probabilities)
 
 
 def _blur(image: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The main job on real digits that come with scikit-learn."""
+"""The demo: fit a network to the handwritten digits that scikit-learn includes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EPOCHS = 16
 
 
 def demo_request(images: Path, seed: int, epochs: int | None) -> Request:
-    """Return the demo's request: EfficientNet-B0 scaled down to 3M MACs; digits are not mirrored."""
+    """Return the demo's request: EfficientNet-B0 scaled down to 3M MACs, without horizontal flips."""
     recipe = SMALL.replace(epochs=epochs or EPOCHS, augmentation=Augmentation(flip=False, crop_area=(0.6, 1.0)))
     return Request(
         images=str(images.resolve()),

@@ -1,4 +1,4 @@
-"""The main job: images and a budget in; a trained, measured, explained network out."""
+"""The main job: turn images and a budget into a trained, exported, measured and explained network."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from triscale.results.metrics import Metrics
 from triscale.training.context import ExecutionContext
 
 REPORT_SECONDS = 15.0
-"""The report of a run is renewed after an epoch, but not more often than this."""
+"""Minimum interval between two updates of the report during training."""
 
 _PREPARED, _REFUSED = "prepared", "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What is recorded of a run besides its result, and what is accepted.
+    """Options of a run that do not affect its result.
 
     Attributes:
         command: The command line, recorded so that it can be repeated.
-        allow_leak: Whether test and validation images may be copies of training images; the report says so.
-        tensorboard: Whether the history is written for TensorBoard too.
-        on_network: Called with what will be trained, before training starts.
+        allow_leak: Whether to accept test and validation images that are copies of training images; the report
+            warns about them.
+        tensorboard: Whether to also write the history for TensorBoard.
+        on_network: Called with the run's specification before training starts.
     """
 
     command: tuple[str, ...] = ()
@@ -59,18 +60,18 @@ def fit(
     Args:
         request: Images, baseline, budget and recipe.
         out: Directory of the run.
-        context: How to carry it out.
+        context: Device, workers, process group, progress and stop flag.
         options: What to record and to accept.
 
     Returns:
-        The test metrics; None in all processes of a group but the first.
+        The test metrics; None in processes of a group with a rank other than 0.
 
     Raises:
-        UserError: Something in the request cannot be done; its subclass and message say what.
+        UserError: The request is invalid; the subclass and the message give the reason.
         Interrupted: ``context.should_stop`` returned true; everything is saved.
-        ParityError: The exported file does not compute what the model computes.
+        ParityError: The outputs of the exported file differ from those of the model.
     """
-    return _carry_out(request, out, context, options, (export_run, measure_run, explain_run))
+    return _run_steps(request, out, context, options, (export_run, measure_run, explain_run))
 
 
 def train(
@@ -79,39 +80,41 @@ def train(
     """Scan, fit if there is a budget, train, evaluate and report.
 
     Args:
-        request: Images, network or baseline, perhaps a budget, and recipe.
+        request: Images, network or baseline, optional budget, and recipe.
         out: Directory of the run.
-        context: How to carry it out.
+        context: Device, workers, process group, progress and stop flag.
         options: What to record and to accept.
 
     Returns:
-        The test metrics; None in all processes of a group but the first.
+        The test metrics; None in processes of a group with a rank other than 0.
 
     Raises:
-        UserError: Something in the request cannot be done; its subclass and message say what.
+        UserError: The request is invalid; the subclass and the message give the reason.
         Interrupted: ``context.should_stop`` returned true; everything is saved.
     """
-    return _carry_out(request, out, context, options, ())
+    return _run_steps(request, out, context, options, ())
 
 
-def _carry_out(
+def _run_steps(
     request: Request,
     out: Path,
     context: ExecutionContext,
     options: RunOptions,
     steps: Sequence[Callable[[Run, ExecutionContext], object]],
 ) -> Metrics | None:
-    """Train and evaluate, carry out further steps on the trained run, and report."""
+    """Train and evaluate, apply ``steps`` to the trained run, and write the report."""
     refuse_output_in_images(out, request.images)
     run = Run(out)
     if not context.group.is_writer:
-        _follow(run, context)
+        _train_as_follower(run, context)
         return None
     with run.lock():
         metrics = _train(run, request, context, options)
         for step in steps:
             if context.should_stop():
-                raise Interrupted("stopped after training; the same command resumes from the trained weights")
+                raise Interrupted(
+                    "stopped after training; run the same command again to resume from the trained weights"
+                )
             step(run, context)
         write_run_report(run)
         run.commit()
@@ -138,38 +141,38 @@ def _train(run: Run, request: Request, context: ExecutionContext, options: RunOp
 
     def on_epoch() -> None:
         if writer is not None:
-            writer.show(read_history(run))
-        report.renew()
+            writer.write(read_history(run))
+        report.update()
 
     train_run(run, spec, split, context, on_epoch)
     if writer is not None:
-        writer.show(read_history(run))
+        writer.write(read_history(run))
     return evaluate_run(run, context)
 
 
-def _follow(run: Run, context: ExecutionContext) -> None:
-    """Train as one of several processes that the first one leads."""
+def _train_as_follower(run: Run, context: ExecutionContext) -> None:
+    """Train in a process with a rank other than 0; rank 0 prepares the run and writes its files."""
     group = context.group
     if group.receive(_PREPARED) == _REFUSED:
-        raise UserError("process 0 could not start; its message says why")
+        raise UserError("process 0 could not start; see its error message")
     spec = RunSpec.from_json(group.share_text(""))
     split = Split.from_json(group.share_text(""))
     train_run(run, spec, split, context)
 
 
 class _LiveReport:
-    """The report of a run while it trains; it reloads itself in a browser."""
+    """Updates the report of a run during training; the page reloads itself in the browser."""
 
     def __init__(self, run: Run, context: ExecutionContext) -> None:
-        self._run, self._context, self._renewed = run, context, 0.0
+        self._run, self._context, self._updated = run, context, 0.0
 
-    def renew(self) -> None:
-        if time.monotonic() - self._renewed < REPORT_SECONDS:
+    def update(self) -> None:
+        if time.monotonic() - self._updated < REPORT_SECONDS:
             return
         try:
             write_run_report(self._run, refresh_seconds=max(1, round(REPORT_SECONDS)))
         except OSError as error:
             self._context.progress.note(
-                f"{self._run.report_file} cannot be written ({error.strerror}); training continues"
+                f"cannot write {self._run.report_file} ({error.strerror}); the training continues"
             )
-        self._renewed = time.monotonic()
+        self._updated = time.monotonic()

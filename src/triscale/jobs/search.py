@@ -1,4 +1,4 @@
-"""Studies with their reports: the search for coefficients, the search for a baseline, the comparison of scalings."""
+"""Run studies and write their reports: coefficient search, baseline search, comparison of scaling methods."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ def search_coefficients(
     request: CoefficientSearchRequest, out: Path, context: ExecutionContext, options: StudyOptions = DEFAULT_STUDY
 ) -> CoefficientSearchResult:
     """Search alpha, beta and gamma, and write the report; see :func:`find_coefficients` for arguments and errors."""
-    found = find_coefficients(request, out, context, options)
+    result = find_coefficients(request, out, context, options)
     write_study_report(out)
-    return found
+    return result
 
 
 def search_baseline(
     request: BaselineSearchRequest, out: Path, context: ExecutionContext, options: StudyOptions = DEFAULT_STUDY
 ) -> BaselineSearchResult:
-    """Search a baseline, and write the report; see :func:`find_baseline` for arguments and errors."""
-    found = find_baseline(request, out, context, options)
+    """Search for a baseline, and write the report; see :func:`find_baseline` for arguments and errors."""
+    result = find_baseline(request, out, context, options)
     write_study_report(out)
-    return found
+    return result
 
 
 def compare(
     request: ComparisonRequest, out: Path, context: ExecutionContext, options: StudyOptions = DEFAULT_STUDY
 ) -> ComparisonResult:
-    """Compare ways of scaling at equal cost, and write the report; see :func:`compare_scaling`."""
-    found = compare_scaling(request, out, context, options)
+    """Compare scaling methods at equal cost, and write the report; see :func:`compare_scaling`."""
+    result = compare_scaling(request, out, context, options)
     write_study_report(out)
-    return found
+    return result
 
 
 def resume(out: Path, context: ExecutionContext, options: StudyOptions = DEFAULT_STUDY) -> StudyResult:
-    """Resume the study in a directory as it was requested.
+    """Resume the study in a directory with its original request.
 
     Args:
         out: Directory of the study.
-        context: How to carry it out; it may differ from before.
+        context: Device, workers, progress and stop flag; may differ from the original context.
         options: Whether leaks are allowed, and the URL of the storage if its password is not in the environment.
 
     Returns:
@@ -66,7 +66,7 @@ def resume(out: Path, context: ExecutionContext, options: StudyOptions = DEFAULT
 
     Raises:
         RunError: There is no study in the directory.
-        TriscaleError: As the job itself.
+        TriscaleError: See the function of the study.
     """
     request = request_of(out)
     options = options.at(location_of(out, options.storage))

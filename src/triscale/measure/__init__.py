@@ -1,1 +1,1 @@
-"""Measurements of a model on a machine, with protocol and spread."""
+"""Measure latency and memory of a model, and profile devices."""

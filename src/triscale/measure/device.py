@@ -1,4 +1,4 @@
-"""A description of the machine and software versions of a measurement."""
+"""Describe the machine and the software versions of a measurement."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ from triscale.results.latency import Measurement
 
 WARMUP_SECONDS = 0.5
 SAMPLE_SECONDS = 2.0
-FEWEST, MOST = 30, 1000
-MAX_STRETCH = 8
+MIN_SAMPLES, MAX_SAMPLES = 30, 1000
+MAX_EXTENSION = 8
 """Maximum factor by which a measurement may exceed its duration to reach the requested precision."""
-MAX_SPREAD, DRIFT = 0.2, 0.1
+MAX_SPREAD, MAX_DRIFT = 0.2, 0.1
 
 
 def measure_latency(
@@ -35,12 +35,13 @@ def measure_latency(
     precision: str = "float32",
     cores: tuple[int, ...] = (),
 ) -> Measurement:
-    """Measure the latency of a call that computes one batch; the caller limits its threads.
+    """Measure the latency of a function that computes one batch; the caller must limit its threads.
 
-    At least 3 calls and ``warmup_seconds`` of warm-up, then calls for ``sample_seconds``, from 30 to 1000 of them.
+    The function is called for ``warmup_seconds``, at least 3 times, and then measured for ``sample_seconds``, from 30
+    to 1000 times.
 
     Args:
-        call: Computes a batch.
+        call: Function that computes a batch.
         engine: The inference engine.
         batch: Batch size.
         threads: Number of threads of the engine.
@@ -65,9 +66,9 @@ def measure_latency(
         warmup_calls += 1
     times: list[float] = []
     started = time.perf_counter()
-    while len(times) < FEWEST or (
-        len(times) < (MOST if within is None else MAX_STRETCH * MOST)
-        and _goes_on(times, started, sample_seconds, within)
+    while len(times) < MIN_SAMPLES or (
+        len(times) < (MAX_SAMPLES if within is None else MAX_EXTENSION * MAX_SAMPLES)
+        and _continues(times, started, sample_seconds, within)
     ):
         before = time.perf_counter()
         call()
@@ -110,31 +111,31 @@ def median_interval(times: Sequence[float]) -> tuple[float, float]:
 
 
 def noise_in(times: Sequence[float]) -> str | None:
-    """Return why times are too noisy, or None.
+    """Return the reason why a measurement is noisy; None if it is not.
 
-    Times are noisy if the quartiles are more than 20% of the median apart, or if the medians of the first and second
-    half of the calls differ by more than 10%.
+    A measurement is noisy if the interquartile range is more than 20% of the median, or if the medians of the first and
+    second half of the calls differ by more than 10%.
 
     Example:
         >>> noise_in([1.0] * 30) is None
         True
     """
     lower, median, upper = np.percentile(times, (25, 50, 75))
-    first, second = (float(np.median(part)) for part in np.array_split(np.asarray(times), 2))
+    first, second = (float(np.median(half)) for half in np.array_split(np.asarray(times), 2))
     if upper - lower > MAX_SPREAD * median:
         spread = (upper - lower) / median
-        return f"the quartiles lie {spread:.0%} of the median apart: other processes are using the CPU"
+        return f"the interquartile range is {spread:.0%} of the median; other processes are using the CPU"
     drift = max(first, second) / min(first, second) - 1
-    if drift > DRIFT:
-        return f"one half of the calls took {drift:.0%} longer than the other: the machine became slower or faster"
+    if drift > MAX_DRIFT:
+        return f"one half of the calls took {drift:.0%} longer than the other; the speed of the machine changed"
     return None
 
 
 @contextmanager
-def held_to_cores(number: int) -> Iterator[tuple[int, ...]]:
-    """Pin this thread, and threads that it starts, to the last ``number`` allowed cores; yields the cores.
+def pinned_to_cores(number: int) -> Iterator[tuple[int, ...]]:
+    """Pin this thread, and threads that it starts, to the last ``number`` allowed cores; yield the cores.
 
-    On systems without CPU affinity nothing is pinned, and an empty tuple is yielded.
+    On systems without CPU affinity, nothing is pinned and an empty tuple is yielded.
     """
     if not hasattr(os, "sched_setaffinity"):
         yield ()
@@ -148,13 +149,14 @@ def held_to_cores(number: int) -> Iterator[tuple[int, ...]]:
         os.sched_setaffinity(0, before)
 
 
-def _goes_on(times: Sequence[float], started: float, sample_seconds: float, within: float | None) -> bool:
+def _continues(times: Sequence[float], started: float, sample_seconds: float, within: float | None) -> bool:
+    """Return whether a measurement needs more calls."""
     seconds = time.perf_counter() - started
     if within is None or seconds < sample_seconds:
         return seconds < sample_seconds
     # Checked only at every tenth call, since it sorts all times.
-    if seconds > MAX_STRETCH * sample_seconds or len(times) % 10:
-        return seconds <= MAX_STRETCH * sample_seconds
+    if seconds > MAX_EXTENSION * sample_seconds or len(times) % 10:
+        return seconds <= MAX_EXTENSION * sample_seconds
     (low, high), median = median_interval(times), float(np.median(times))
     return max(high - median, median - low) > within * median
 

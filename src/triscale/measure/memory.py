@@ -1,4 +1,4 @@
-"""Memory of a training step or an inference call, counted on the meta device without allocating it."""
+"""Memory of a training step or of inference, counted on the meta device without allocating memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Memory(Record):
 
     @property
     def total_bytes(self) -> int:
-        """Both together."""
+        """Sum of state and activations."""
         return self.state_bytes + self.activation_bytes
 
 
@@ -36,7 +36,7 @@ class TrainingMemory(_Memory):
 
 
 class InferenceMemory(_Memory):
-    """The memory of a call in bytes, as counted on the meta device.
+    """The memory of inference in bytes, as counted on the meta device.
 
     ``state_bytes`` covers weights and batch-norm statistics. ``activation_bytes`` is the peak of everything else: the
     batch and intermediate feature maps. Convolution workspaces and torch's own memory are not included.
@@ -50,9 +50,9 @@ def training_memory(model: nn.Module, batch: int, resolution: int, optimizer_val
 
     Args:
         model: Any module that takes ``[N, 3, H, W]``; it is moved to the meta device and cannot be used afterwards.
-        batch: Images in memory at a time: the size of a micro-batch.
+        batch: Size of a micro-batch.
         resolution: Side of the images in pixels.
-        optimizer_values: Values that the optimizer keeps per parameter.
+        optimizer_values: Number of state values of the optimizer per parameter.
     """
     model = model.to("meta").train()
     values = sum(parameter.numel() for parameter in model.parameters())
@@ -64,12 +64,12 @@ def training_memory(model: nn.Module, batch: int, resolution: int, optimizer_val
     return TrainingMemory(
         batch=batch,
         state_bytes=4 * ((3 + optimizer_values) * values + 2 * buffers),
-        activation_bytes=max(0, counter.most - gradients),
+        activation_bytes=max(0, counter.peak - gradients),
     )
 
 
 def inference_memory(model: nn.Module, batch: int, resolution: int) -> InferenceMemory:
-    """Count the memory of a call in float32, in evaluation and without gradients.
+    """Count the memory of inference in float32, in evaluation mode without gradients.
 
     Args:
         model: Any module that takes ``[N, 3, H, W]``; it is moved to the meta device and cannot be used afterwards.
@@ -84,7 +84,7 @@ def inference_memory(model: nn.Module, batch: int, resolution: int) -> Inference
     with _Counter() as counter, torch.inference_mode():
         model(torch.empty(batch, 3, resolution, resolution, device="meta"))
     values = sum(value.numel() for value in (*model.parameters(), *model.buffers()))
-    return InferenceMemory(batch=batch, state_bytes=4 * values, activation_bytes=counter.most)
+    return InferenceMemory(batch=batch, state_bytes=4 * values, activation_bytes=counter.peak)
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -92,24 +92,24 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.most = 0
+        self.current = self.peak = 0
         self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        made = function(*arguments, **(options or {}))
-        for value in tree_leaves(made):
+        result = function(*arguments, **(options or {}))
+        for value in tree_leaves(result):
             if isinstance(value, Tensor):
-                self._follow(value.untyped_storage())
-        return made
+                self._track(value.untyped_storage())
+        return result
 
-    def _follow(self, storage: torch.UntypedStorage) -> None:
+    def _track(self, storage: torch.UntypedStorage) -> None:
         if storage in self._known:
             return
         size = storage.nbytes()
         self._known.add(storage)
-        self.now += size
-        self.most = max(self.most, self.now)
+        self.current += size
+        self.peak = max(self.peak, self.current)
         weakref.finalize(storage, self._free, size)
 
     def _free(self, size: int) -> None:
-        self.now -= size
+        self.current -= size

@@ -1,11 +1,12 @@
-"""Times the graphs of a folder in ONNX Runtime: all that a phone or a board needs beside onnxruntime and numpy.
+"""Time ONNX graphs in ONNX Runtime on a device without Triscale; requires only onnxruntime and numpy.
 
-``triscale profile --export DIR`` puts a copy of this file beside the graphs and their ``plan.json``. On the device::
+``triscale profile --export DIR`` copies this file next to the graphs and their ``plan.json``. On the device, run::
 
     python DIR/runner.py
 
-writes ``times.json`` there, and continues with it when begun again; ``triscale profile --import DIR`` makes a profile
-of it. This file imports nothing of Triscale, which takes its protocol from here.
+It writes ``times.json`` there, and resumes if it was interrupted; ``triscale profile --import DIR`` creates a profile
+from the times. This file must not import Triscale. Triscale uses its functions for local measurements too, so that
+both follow the same protocol.
 """
 
 from __future__ import annotations
@@ -23,76 +24,76 @@ import onnxruntime
 
 PLAN, TIMES = "plan.json", "times.json"
 TOGETHER = 24
-"""Graphs that are ready at a time, and timed in turns."""
+"""Number of graphs that are loaded at a time and timed alternately."""
 ROUNDS = 8
 MIN_CALLS = 3
 PART_SECONDS, WHOLE_SECONDS = 0.01, 0.05
-"""Of one part, and of one network, in one round."""
+"""Duration of the measurement of a part, and of a whole network, in one round."""
 
 Call = Callable[[], object]
 
 
 def clock_of(threads: int) -> Callable[[], float]:
-    """Return the clock that a device is timed by, in seconds.
+    """Return the clock for measurements, in seconds.
 
-    On one thread it is that of the thread itself, which does not advance while another process has the core: a long
-    call is interrupted more often than a short one, so that on a busy machine networks would seem slower than their
-    parts.
+    With one thread it is the CPU time of the thread, which does not advance while another process uses the core. With
+    wall time, long calls would be interrupted more often than short ones, so on a busy machine networks would seem
+    slower than the sum of their parts.
     """
     return time.thread_time if threads == 1 else time.perf_counter
 
 
 def time_with_reference(
-    calls: Sequence[tuple[Call, float]], beside: Call, clock: Callable[[], float], *, rounds: int = ROUNDS
+    calls: Sequence[tuple[Call, float]], reference: Call, clock: Callable[[], float], *, rounds: int = ROUNDS
 ) -> list[tuple[float, float]]:
-    """Time calls in turns, each next to one and the same call.
+    """Time calls alternately, relative to a reference call in the same round.
 
     Args:
-        calls: Each with the seconds of its turn.
-        beside: The call that all are compared with.
+        calls: Each call with the duration of its measurement per round in seconds.
+        reference: The call that all are compared with.
         clock: See :func:`clock_of`.
-        rounds: How often each has its turn, after one that does not count.
+        rounds: Number of rounds, after one warm-up round.
 
     Returns:
-        Milliseconds of each, and of ``beside``, such that their ratio is the median over rounds of the ratio of the
-        median calls in each.
+        For each call, its latency and that of the reference in milliseconds. Their ratio is the median over all rounds
+        of the ratio of the medians within a round.
     """
-    found, compared = [], []
+    medians_by_round, references = [], []
     for number in range(rounds + 1):
         order = range(len(calls)) if number % 2 else reversed(range(len(calls)))
         medians = [0.0] * len(calls)
-        before = _median_call(beside, WHOLE_SECONDS, clock)
-        for place in order:
-            call, seconds = calls[place]
-            medians[place] = _median_call(call, seconds, clock)
-        after = _median_call(beside, WHOLE_SECONDS, clock)
+        before = _median_call(reference, WHOLE_SECONDS, clock)
+        for index in order:
+            call, seconds = calls[index]
+            medians[index] = _median_call(call, seconds, clock)
+        after = _median_call(reference, WHOLE_SECONDS, clock)
         if number:  # The first round warms up.
-            found.append(medians)
-            compared.append((before + after) / 2)
-    reference = float(np.median(compared))
-    ratios = np.median(np.array(found) / np.array(compared)[:, None], axis=0)
-    return [(float(ratio) * reference, reference) for ratio in ratios]
+            medians_by_round.append(medians)
+            references.append((before + after) / 2)
+    reference_ms = float(np.median(references))
+    ratios = np.median(np.array(medians_by_round) / np.array(references)[:, None], axis=0)
+    return [(float(ratio) * reference_ms, reference_ms) for ratio in ratios]
 
 
 def call_of(graph: str | bytes, threads: int) -> Call:
-    """Return what runs a graph, a file or its content, once with noise; batches count one image."""
+    """Return a function that runs an ONNX graph (a path or its bytes) once on noise with batch size 1."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    given = session.get_inputs()[0]
-    images = np.random.default_rng(0).standard_normal((1, *given.shape[1:]), dtype=np.float32)
-    return lambda: session.run(None, {given.name: images})
+    model_input = session.get_inputs()[0]
+    images = np.random.default_rng(0).standard_normal((1, *model_input.shape[1:]), dtype=np.float32)
+    return lambda: session.run(None, {model_input.name: images})
 
 
 def seconds_of(role: str) -> float:
-    """Return how long a turn is in one round."""
+    """Return the duration of a graph's measurement in one round."""
     return PART_SECONDS if role == "part" else WHOLE_SECONDS
 
 
 def processor() -> str:
-    """Return what the processor calls itself: :mod:`triscale.measure.processor` is not there on the device."""
+    """Return the name of the processor; :mod:`triscale.measure.processor` is not installed on the device."""
     path = Path("/proc/cpuinfo")
     if path.is_file():
         for line in path.read_text(errors="replace").splitlines():
@@ -103,10 +104,10 @@ def processor() -> str:
 
 
 def main(folder: Path) -> None:
-    """Time what a folder's times lack, and keep them as they come."""
+    """Time the graphs whose times are missing, and save the times after each group."""
     plan = json.loads((folder / PLAN).read_text())
     file = folder / TIMES
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "key": plan["key"],
         "processor": processor(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -114,22 +115,22 @@ def main(folder: Path) -> None:
         "times": {},
     }
     if file.is_file():
-        before = json.loads(file.read_text())
-        if (before["key"], before["processor"]) != (found["key"], found["processor"]):
-            sys.exit(f"{file} belongs to another plan or device; move it away")
-        found["times"] = before["times"]
+        saved = json.loads(file.read_text())
+        if (saved["key"], saved["processor"]) != (result["key"], result["processor"]):
+            sys.exit(f"{file} belongs to another plan or device; delete or move it")
+        result["times"] = saved["times"]
     threads = plan["threads"]
-    beside = call_of(str(folder / plan["beside"]), threads)
-    missing = [probe for probe in plan["probes"] if probe["file"] not in found["times"]]
+    reference = call_of(str(folder / plan["reference"]), threads)
+    missing = [probe for probe in plan["probes"] if probe["file"] not in result["times"]]
     for start in range(0, len(missing), TOGETHER):
         group = missing[start : start + TOGETHER]
         calls = [(call_of(str(folder / probe["file"]), threads), seconds_of(probe["role"])) for probe in group]
-        for probe, pair in zip(group, time_with_reference(calls, beside, clock_of(threads)), strict=True):
-            found["times"][probe["file"]] = pair
-        aside = file.with_suffix(".part")
-        aside.write_text(json.dumps(found))
-        aside.replace(file)
-        sys.stderr.write(f"{len(found['times'])} of {len(plan['probes'])} timed\n")
+        for probe, pair in zip(group, time_with_reference(calls, reference, clock_of(threads)), strict=True):
+            result["times"][probe["file"]] = pair
+        temporary = file.with_suffix(".part")
+        temporary.write_text(json.dumps(result))
+        temporary.replace(file)
+        sys.stderr.write(f"{len(result['times'])} of {len(plan['probes'])} graphs timed\n")
 
 
 def _median_call(call: Call, seconds: float, clock: Callable[[], float]) -> float:

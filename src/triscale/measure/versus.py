@@ -1,4 +1,4 @@
-"""Paired latency measurement: candidates are timed in turns, so that drift of the machine favors none of them."""
+"""Paired latency measurement: candidates are timed alternately, so that drift of the machine affects all equally."""
 
 from __future__ import annotations
 
@@ -13,67 +13,67 @@ from triscale.results.latency import PairedTiming, TimedNetwork
 
 ROUNDS = 15
 ROUND_SECONDS = 0.2
-"""Duration of a candidate's turn in one round."""
+"""Duration of a candidate's measurement in one round."""
 RESAMPLES = 2000
 
 
-def in_turns(
+def time_alternately(
     calls: Sequence[Callable[[], object]],
     rounds: int = ROUNDS,
     round_seconds: float = ROUND_SECONDS,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[NDArray[np.float64], list[int]]:
-    """Time calls in turns, one turn each per round, in an order that is reversed from round to round.
+    """Time functions alternately, each once per round, in an order that is reversed from round to round.
 
     Args:
-        calls: Each computes one batch.
+        calls: Functions that compute one batch.
         rounds: Number of rounds, after a warm-up round.
-        round_seconds: Duration of a turn, which has at least three calls.
-        should_stop: Polled before each turn; true returns the finished rounds.
+        round_seconds: Duration of the measurement of a function in a round; it is called at least three times.
+        should_stop: Polled before each measurement; if true, the finished rounds are returned.
 
     Returns:
-        The median milliseconds of each turn ``[rounds, calls]``, and the number of calls of each.
+        The median latency in milliseconds ``[rounds, calls]``, and the number of calls of each function.
 
     Example:
-        >>> times, counts = in_turns([lambda: None, lambda: None], rounds=2, round_seconds=0)
+        >>> times, counts = time_alternately([lambda: None, lambda: None], rounds=2, round_seconds=0)
         >>> times.shape, counts
         ((2, 2), [6, 6])
     """
-    found: list[list[float]] = []
+    medians_by_round: list[list[float]] = []
     counts = [0] * len(calls)
     for number in range(rounds + 1):
         medians = [0.0] * len(calls)
         order = range(len(calls)) if number % 2 else reversed(range(len(calls)))
-        for place in order:
-            if should_stop() and found:
-                return np.array(found), counts
-            times = _turn(calls[place], round_seconds)
-            medians[place] = float(np.median(times))
-            counts[place] += len(times) if number else 0
+        for index in order:
+            if should_stop() and medians_by_round:
+                return np.array(medians_by_round), counts
+            times = _time_calls(calls[index], round_seconds)
+            medians[index] = float(np.median(times))
+            counts[index] += len(times) if number else 0
         if number:  # The first round warms up.
-            found.append(medians)
-    return np.array(found), counts
+            medians_by_round.append(medians)
+    return np.array(medians_by_round), counts
 
 
-def ratio_interval(times: NDArray[np.float64], of: NDArray[np.float64]) -> tuple[float, float, float]:
+def ratio_interval(times: NDArray[np.float64], reference: NDArray[np.float64]) -> tuple[float, float, float]:
     """Return the median ratio of two latencies, with a 95% bootstrap interval over rounds.
 
     Args:
         times: Times of a candidate ``[rounds]``.
-        of: Times of the reference in the same rounds.
+        reference: Times of the reference in the same rounds.
 
     Example:
         >>> ratio_interval(np.array([2.0, 2.0]), np.array([1.0, 1.0]))
         (2.0, 2.0, 2.0)
     """
-    ratios = times / of
+    ratios = times / reference
     rng = np.random.default_rng(0)
-    drawn = np.median(ratios[rng.integers(0, len(ratios), (RESAMPLES, len(ratios)))], axis=1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    resampled = np.median(ratios[rng.integers(0, len(ratios), (RESAMPLES, len(ratios)))], axis=1)
+    low, high = np.percentile(resampled, [2.5, 97.5])
     return float(np.median(ratios)), float(low), float(high)
 
 
-def judge(
+def paired_timing(
     named: Sequence[tuple[str, str, str, int]],
     times: NDArray[np.float64],
     counts: Sequence[int],
@@ -86,26 +86,26 @@ def judge(
 
     Args:
         named: Name, engine, precision and resolution of each candidate.
-        times: Times ``[rounds, candidates]`` of :func:`in_turns`.
+        times: Times ``[rounds, candidates]`` of :func:`time_alternately`.
         counts: Number of calls of each candidate.
         batch: Batch size.
         threads: Number of threads.
         cores: CPU cores that the process was pinned to.
     """
     networks = []
-    for place, (name, engine, precision, resolution) in enumerate(named):
-        ratio, low, high = ratio_interval(times[:, place], times[:, 0])
+    for index, (name, engine, precision, resolution) in enumerate(named):
+        ratio, low, high = ratio_interval(times[:, index], times[:, 0])
         networks.append(
             TimedNetwork(
                 name=name,
                 engine=engine,
                 precision=precision,
                 resolution=resolution,
-                median_ms=float(np.median(times[:, place])),
+                median_ms=float(np.median(times[:, index])),
                 ratio=ratio,
                 low=low,
                 high=high,
-                calls=counts[place],
+                calls=counts[index],
             )
         )
     return PairedTiming(
@@ -118,7 +118,7 @@ def judge(
     )
 
 
-def _turn(call: Callable[[], object], seconds: float) -> list[float]:
+def _time_calls(call: Callable[[], object], seconds: float) -> list[float]:
     times: list[float] = []
     started = time.perf_counter()
     while len(times) < 3 or time.perf_counter() - started < seconds:

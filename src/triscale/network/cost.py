@@ -6,7 +6,7 @@ Conventions, each with its name:
 - ``macs``: multiply-accumulates of convolutions, squeeze-excite and classifier for one image, no bias, no batch norm.
   The EfficientNet paper calls them FLOPS. ``macs_with_bias`` adds one per biased output, ``macs_with_norm`` adds to
   that one per normalized value (a multiply and an add).
-- ``activations``: values that convolutions, squeeze-excite and classifier put out for one image (Dollar et al. 2021).
+- ``activations``: output values of convolutions, squeeze-excite and classifier for one image (Dollar et al. 2021).
 - ``size_bytes``: params and buffers as float32, what a file of weights holds besides its header.
 """
 

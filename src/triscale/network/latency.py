@@ -283,12 +283,13 @@ def _figures(primitive: Primitive) -> Vector:
     depthwise = kind.startswith(("depthwise", "pool"))
     area, out_area = side * side, out_side * out_side
     weights = outputs * kernel * kernel * (1 if depthwise else inputs // groups)
-    lanes = _up(outputs, LANES) * kernel * kernel * (1 if depthwise else _up(inputs // groups, LANES))
+    lanes = _round_up(outputs, LANES) * kernel * kernel * (1 if depthwise else _round_up(inputs // groups, LANES))
+    # lane_macs and row_macs count the work including idle SIMD lanes and incomplete rows of pixels.
     values = {
         "count": 1e6,
         "macs": weights * out_area,
         "lane_macs": lanes * out_area,
-        "row_macs": (lanes if depthwise else weights) * out_side * _up(out_side, ROW),
+        "row_macs": (lanes if depthwise else weights) * out_side * _round_up(out_side, ROW),
         "in": inputs * area,
         "out": outputs * out_area,
         "values": inputs * area,
@@ -304,7 +305,7 @@ def _figures(primitive: Primitive) -> Vector:
     return tuple(figures)
 
 
-def _up(value: int, multiple: int) -> int:
+def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 

@@ -124,6 +124,7 @@ def _block(block: spec.Block, shape: Shape, width: int, stride: int, style: Styl
     path = _Path(shape, style)
     match block:
         case spec.MBConv():
+            # Sandler et al. 2018, Figure 4d: expand, filter, project; SE (Hu et al. 2018) after the depthwise layer.
             hidden = shape.channels * block.expansion
             if block.expansion != 1:
                 path.convolve(hidden, block.activation, name="expand")
@@ -131,6 +132,7 @@ def _block(block: spec.Block, shape: Shape, width: int, stride: int, style: Styl
                 hidden, block.activation, name="depthwise", kernel=block.kernel, stride=stride, depthwise=True
             )
             if block.se_ratio:
+                # The ratio refers to the block's input, not its expanded width, as in the released EfficientNet code.
                 path.se(max(1, int(shape.channels * block.se_ratio)), block.activation)
             path.convolve(width, None, name="project")
             return _skipped(path, shape, stride, block.skip)

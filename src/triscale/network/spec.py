@@ -29,14 +29,14 @@ class ActivationKind(StrEnum):
     SIGMOID = "sigmoid"
 
 
-def _not_a_gate(kind: ActivationKind) -> ActivationKind:
+def _check_block_activation(kind: ActivationKind) -> ActivationKind:
     if kind is ActivationKind.SIGMOID:
         others = ", ".join(other.value for other in ActivationKind if other is not kind)
         raise ValueError(f"sigmoid is the gate of squeeze-and-excitation and no activation of a block; use {others}")
     return kind
 
 
-Activation = Annotated[ActivationKind, AfterValidator(_not_a_gate)]
+Activation = Annotated[ActivationKind, AfterValidator(_check_block_activation)]
 """The activation after a convolution."""
 Padding = Literal["same", "symmetric"]
 """``same``: as in TensorFlow, with extra padding at the bottom and right; ``symmetric``: as in PyTorch."""
@@ -48,7 +48,7 @@ Skip = Literal["identity", "none", "pool"]
 after a 3x3 average pool at the block's stride."""
 
 
-def _odd(kernel: int) -> int:
+def _check_odd(kernel: int) -> int:
     if kernel % 2 == 0:
         raise ValueError("a kernel has an odd side (1, 3, 5, 7 ...)")
     return kernel
@@ -56,7 +56,7 @@ def _odd(kernel: int) -> int:
 
 RGB = 3
 
-Kernel = Annotated[int, Field(ge=1, le=31), AfterValidator(_odd)]
+Kernel = Annotated[int, Field(ge=1, le=31), AfterValidator(_check_odd)]
 
 
 class MBConv(Record):

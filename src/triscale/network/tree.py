@@ -57,7 +57,7 @@ class Convolution:
 
     @property
     def is_depthwise(self) -> bool:
-        """Whether each channel is filtered by itself; a grouped convolution is not depthwise."""
+        """Whether each channel is filtered separately; a grouped convolution is not depthwise."""
         return self.groups == self.inputs == self.outputs and self.groups > 1
 
     @property
@@ -177,7 +177,7 @@ Primitive = Convolution | Normalization | Activation | MaxPool | AveragePool | G
 Container = Root | StageNode | Sequence | SqueezeExcite | Residual
 Node = Primitive | Container
 Part = Root | StageNode | Sequence | Residual
-"""A part that can be built, exported or timed by itself, given its input shape."""
+"""A part that can be built, exported or timed separately, given its input shape."""
 
 SHORTCUT = "shortcut"
 
@@ -294,7 +294,7 @@ def block_paths(root: Root) -> tuple[str, ...]:
 
 
 def block_path(path: str) -> str:
-    """Return the block that a path lies in: one such as ``stages.3.blocks.1``, or ``stem`` or ``head``.
+    """Return the block that contains a path: one such as ``stages.3.blocks.1``, or ``stem`` or ``head``.
 
     A path with other names, such as a node of torch's exporter, is returned unchanged.
 

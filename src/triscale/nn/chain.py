@@ -37,7 +37,7 @@ ACTIVATIONS: dict[type[nn.Module], ActivationKind] = {
     nn.SiLU: ActivationKind.SILU,
     nn.Sigmoid: ActivationKind.SIGMOID,
 }
-"""Activation modules that a fused chain supports; any other module runs by itself."""
+"""Activation modules that a fused chain supports; any other module is called separately."""
 SAVED = 5
 """Tensors saved per unit: the convolution's output, mean and variance, and the input and output of its SE."""
 

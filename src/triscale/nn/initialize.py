@@ -17,6 +17,7 @@ def initialize(model: nn.Module) -> None:
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
+            # fan_out = area * outputs / groups, the fan_out mode of He et al. 2015 (equation 14).
             area = module.kernel_size[0] * module.kernel_size[1]
             module.weight.normal_(0.0, math.sqrt(2.0 / (area * module.out_channels // module.groups)))
             if module.bias is not None:

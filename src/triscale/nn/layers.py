@@ -66,6 +66,7 @@ def same_pads(sides: Sequence[int], kernel: int, stride: int) -> tuple[int, int,
         >>> same_pads((224, 224), kernel=3, stride=2)
         (0, 1, 0, 1)
     """
+    # ceil(side / stride) windows end at (ceil(side / stride) - 1) * stride + kernel; the padding fills the rest.
     height, width = (max(0, (-(-side // stride) - 1) * stride + kernel - side) for side in sides)
     return height // 2, height - height // 2, width // 2, width - width // 2
 

@@ -93,8 +93,9 @@ def _compile_once(source: bytes, path: Path) -> None:
         raise OSError(f"no C++ compiler was found ({tried})")
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(path.with_suffix(".lock"), seconds=COMPILE_SECONDS):
-        if not is_intact(path):
+        if not is_intact(path):  # another process may have compiled it while this one waited
             logger.info("compiling the native kernels with %s", compiler[0])
+            # Without its digest a library is ignored, so a crash from here on leaves no library that looks valid.
             _digest_file(path).unlink(missing_ok=True)
             _compile(compiler, source, path)
 
@@ -126,6 +127,7 @@ def _processor() -> bytes:
     """Return the properties of the processor that ``-march=native`` depends on."""
     info = Path("/proc/cpuinfo")
     lines = info.read_bytes().splitlines() if info.exists() else []
+    # Only lines that decide which instructions exist; clock speeds change between calls.
     kept = [line for line in lines if line.split(b"\t")[0] in (b"flags", b"Features", b"model name", b"model")]
     return platform.machine().encode() + platform.processor().encode() + b"\n".join(sorted(set(kept)))
 

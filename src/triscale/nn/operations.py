@@ -1,4 +1,4 @@
-"""The forward and backward functions of a fused chain, in torch's own operations.
+"""The forward and backward functions of a fused chain, with torch operations.
 
 Feature maps between convolutions are not stored. A :class:`Normed` holds the output of a convolution and the parameters
 that turn it into the next convolution's input. :mod:`triscale.nn.native` implements the same functions for float32 on a

@@ -50,7 +50,7 @@ class Supernet(nn.Module):
         self, corners: Sequence[Network], *, draw: Draw, fixed: Sequence[Network] = (), samples: int = 2
     ) -> None:
         super().__init__()
-        if len({(_frame(corner), *(stage.width for stage in corner.stages)) for corner in corners}) != 1:
+        if len({(_shared_fields(corner), *(stage.width for stage in corner.stages)) for corner in corners}) != 1:
             raise NetworkError(
                 f"the corners of a supernet ({', '.join(corner.name for corner in corners) or 'none given'}) must have "
                 "the same stem, head, widths and strides; give the largest networks of one space"
@@ -79,7 +79,7 @@ class Supernet(nn.Module):
             single: Tensor = self.head(maps)
             return single
         # Sample the members before any other use of the generator, so that they depend on the seed only.
-        sampled = [self.draw(_number) for _ in range(self.samples)]
+        sampled = [self.draw(_random) for _ in range(self.samples)]
         # Only the first corner updates the shared running statistics. The other members update those of their cached
         # modules, which are never read.
         buffers = dict(self.named_buffers())
@@ -95,7 +95,7 @@ class Supernet(nn.Module):
         Raises:
             NetworkError: It is not a member: it differs from the corners in a shared part, or is larger.
         """
-        if _frame(member) != _frame(self.corners[0]):
+        if _shared_fields(member) != _shared_fields(self.corners[0]):
             raise self._not_a_member(member, "another stem, head, number of classes, padding or strides")
         shared = dict(self.named_parameters())
         slices = {}
@@ -187,7 +187,7 @@ def _key(number: int, block: Block) -> str:
     return f"{number}_{kind}"
 
 
-def _frame(network: Network) -> tuple[object, ...]:
+def _shared_fields(network: Network) -> tuple[object, ...]:
     """Return the fields that all members share."""
     strides = tuple(stage.stride for stage in network.stages)
     return network.stem, strides, network.head, network.classes, network.padding, network.norm
@@ -215,5 +215,5 @@ def _projection(corner: Network, number: int) -> nn.Module:
     return build(changed).stages[number].get_submodule(_PROJECTION.removesuffix("."))
 
 
-def _number() -> float:
+def _random() -> float:
     return float(torch.rand((), dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""What the reports of all kinds share: heading, settings, environment and next commands."""
+"""Content that all kinds of reports share: heading, settings, environment and next commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from triscale.record import Record
 
 
 class NamedValue(Record):
-    """A row of a two-column table, such as a setting and its value, or a file and what it holds."""
+    """A row of a two-column table, such as a setting and its value, or a file and its description."""
 
     name: str
     value: str
@@ -22,8 +22,8 @@ class ReportContent(Record):
         title: Title and heading of the report.
         verdict: The result in one sentence.
         created: Date and time, as text.
-        warnings: What may mislead a reader, one sentence each.
-        limitations: What the results do not show, one sentence each.
+        warnings: Sentences that warn about misleading results.
+        limitations: Sentences that state what the results do not show.
         settings: The settings that produced the results.
         environment: Machine, software versions and digests.
         repeat: Commands that produce the results again.

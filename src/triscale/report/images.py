@@ -76,9 +76,10 @@ def to_image(raster: bytes) -> Image:
 
 def _jpeg_size(raster: bytes) -> tuple[int, int]:
     """Walk the segments of a JPEG to its frame, which begins with precision, height and width (ITU T.81, B.2.2)."""
-    at = 2
-    while at + 9 <= len(raster):
-        if raster[at + 1] in _START_OF_FRAME:
-            return int.from_bytes(raster[at + 7 : at + 9], "big"), int.from_bytes(raster[at + 5 : at + 7], "big")
-        at += 2 + int.from_bytes(raster[at + 2 : at + 4], "big")
+    offset = 2
+    while offset + 9 <= len(raster):
+        if raster[offset + 1] in _START_OF_FRAME:
+            height, width = raster[offset + 5 : offset + 7], raster[offset + 7 : offset + 9]
+            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
+        offset += 2 + int.from_bytes(raster[offset + 2 : offset + 4], "big")
     return 0, 0

@@ -1,4 +1,4 @@
-"""Untrusted text made printable: the one place where a report cleans class names, file names and messages."""
+"""Make untrusted text printable: the only module that cleans class names, file names and messages for reports."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _printable(value: Any) -> Any:
     if isinstance(value, str):
         return _UNPRINTABLE.sub(_REPLACEMENT, value)
     if isinstance(value, tuple):
-        # A confusion matrix of 1000 classes holds a million numbers: leave rows of numbers alone.
+        # A confusion matrix of 1000 classes holds a million numbers, so rows of numbers are returned unchanged.
         if set(map(type, value)) <= _PLAIN:
             return value
         items = [_printable(item) for item in value]

@@ -1,8 +1,8 @@
-"""One self-contained HTML file from the content of a report.
+"""Render the content of a report to one self-contained HTML file.
 
 A template reads the content's records directly. It calls ``view``, the ``*_view`` module of its kind of report, for
-what has to be derived from them, and the figure modules in :data:`FIGURES` for what has to be drawn: adding a figure
-is one function in a figure module and one line in a template.
+derived values, and the figure modules in :data:`FIGURES` for figures. To add a figure, add one function to a figure
+module and one line to a template.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def render_baseline(content: BaselineContent) -> str:
 
 
 def render_comparison_figure(content: ComparisonContent) -> str:
-    """Return the figure of a comparison as an SVG file that needs no report around it."""
+    """Return the figure of a comparison as a standalone SVG file."""
     picture: Picture = comparison_figures.both(printable(content))
     return standalone(picture)
 

@@ -1,1 +1,1 @@
-"""Records of results, saved by trainings, measurements and exports and read by reports. No torch, no computing."""
+"""Records of results, saved by trainings, measurements and exports, and read by reports; without torch."""

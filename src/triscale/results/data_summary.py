@@ -12,13 +12,10 @@ from triscale.record import Record
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class BadFile:
-    """A file that was left out, and why."""
+    """A file that was skipped because it cannot be read as an image, and the reason."""
 
     path: str
     reason: str
-
-
-_WORDS = {"exact": "the same file", "recoded": "the same image, re-encoded", "possible": "perhaps the same image"}
 
 
 SplitName = Literal["train", "val", "test"]
@@ -27,7 +24,7 @@ Match = Literal["exact", "reencoded", "possible"]
 LEAK_DESCRIPTIONS = {
     "exact": "the same file",
     "reencoded": "the same image re-encoded",
-    "possible": "perhaps the same image",
+    "possible": "possibly the same image",
 }
 
 
@@ -36,11 +33,11 @@ class Leak:
     """An image that has a duplicate in an earlier split, in the order train, val, test.
 
     Attributes:
-        path: The image that should be unseen, relative to the root of the split.
+        path: The test or validation image, relative to the root of the data set.
         split: The split that it is in.
         copy: Its duplicate in an earlier split.
         copy_split: The split that the duplicate is in.
-        match: Whether the files are equal, or show certainly (``reencoded``) or possibly the same image.
+        match: ``exact`` for identical files, ``reencoded`` for certainly and ``possible`` for possibly the same image.
     """
 
     path: str
@@ -63,10 +60,10 @@ class SplitCounts(Record):
 
 
 class DataSummary(Record):
-    """Summary of a scan: images by class and split, their sides in pixels, files left out, duplicates.
+    """Summary of a scan: images by class and split, their sides in pixels, skipped files, duplicates.
 
-    ``leaks`` lists the test and validation images that have a copy in an earlier split; certain ones are an error
-    unless ``allow_leak`` was given. ``copies`` counts the other images that certainly occur more than once.
+    ``leaks`` lists the test and validation images that have a copy in an earlier split; certain leaks are an error
+    without ``allow_leak``. ``copies`` is the number of other images that are certainly duplicates.
     """
 
     kind_name: ClassVar[str] = "data"

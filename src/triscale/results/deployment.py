@@ -11,11 +11,11 @@ from triscale.scaling.budget import Budget
 
 
 class Export(Record):
-    """An exported file and how its outputs agree with the model's on ``images`` inputs, in batches of several sizes.
+    """An exported file and its parity check on ``images`` inputs, in batches of several sizes.
 
-    ``max_error`` is the largest difference of a logit, relative to the largest logit of the model; ``agreement`` is
-    the share of inputs with the same first class. Where the engine cannot run here, ``verified`` is false and both are
-    None.
+    ``max_error`` is the maximum difference of a logit, relative to the largest logit of the model; ``agreement`` is the
+    share of inputs with the same top-1 class. If the engine does not run on this machine, ``verified`` is false and
+    both are None.
     """
 
     kind_name: ClassVar[str] = "export"
@@ -46,9 +46,9 @@ class BlockNoise(Record):
 class Quantized(Record):
     """An int8 file compared with its float model on ``images`` labeled images.
 
-    Accuracies are shares; ``lost_points`` is what int8 loses, in points, with the half-width ``lost_error`` of a 95%
-    interval from the images on which the two disagree. ``agreement`` is the share with the same first class.
-    ``attempts`` counts the files that were written until one stayed within ``bound_points``.
+    Accuracies are shares. ``lost_points`` is the loss of accuracy in percentage points, ``lost_error`` the half-width
+    of its 95% interval, computed from the images on which both disagree. ``agreement`` is the share of images with the
+    same top-1 class. ``attempts`` is the number of files that were written until one was within ``bound_points``.
     """
 
     kind_name: ClassVar[str] = "quantized"
@@ -69,9 +69,9 @@ class Quantized(Record):
 
 
 class Exported(Record):
-    """A file exported from a run: its agreement with the model, its int8 accuracy, and its latency on this machine.
+    """A file exported from a run: its parity check, its int8 accuracy, and its latency on this machine.
 
-    ``latency`` is None where its engine is not available.
+    ``latency`` is None if its engine does not run on this machine.
     """
 
     kind_name: ClassVar[str] = "exported"
@@ -82,7 +82,7 @@ class Exported(Record):
 
 
 class Exports(Record):
-    """All files exported from a run, in the order of their names."""
+    """All files exported from a run."""
 
     kind_name: ClassVar[str] = "exports"
 
@@ -90,11 +90,21 @@ class Exports(Record):
 
 
 class DeploymentCandidate(Record):
-    """A file that could be deployed: engine, precision, size, accuracy and latency.
+    """A candidate file for deployment.
 
-    ``milliseconds`` for one image: measured in turns with the others, with the ratio to the first in ``ratio`` and its
-    95% interval, or predicted by a device profile. ``accuracy``: on the test images. ``verdict``: why it was chosen or
-    not. ``deployable`` is false for what needs Python and torch and is shown for comparison only.
+    Attributes:
+        engine: The inference engine.
+        precision: float32 or int8.
+        size_bytes: Size of the file.
+        accuracy: Accuracy on the test images, as a share.
+        milliseconds: Latency with batch size 1, measured alternately with the other candidates, or predicted by a
+            device profile.
+        ratio: Latency relative to the first candidate; None if it was predicted.
+        low: Lower end of the 95% interval of ``ratio``.
+        high: Upper end of the 95% interval of ``ratio``.
+        deployable: False for torch itself, which is shown for comparison only.
+        chosen: Whether this candidate was chosen.
+        verdict: Why it was or was not chosen.
     """
 
     engine: str
@@ -111,10 +121,10 @@ class DeploymentCandidate(Record):
 
 
 class Deployment(Record):
-    """The file chosen for a device, and the candidates it was chosen from.
+    """The file chosen for a device, and all candidates.
 
-    ``file`` is its name in the folder, ``device`` the target processor; ``predicted``: latencies come from a profile
-    measured on that device.
+    ``file`` is its path in the run's folder, ``device`` the target processor. If ``predicted``, latencies are predicted
+    by a profile of the device.
     """
 
     kind_name: ClassVar[str] = "deployment"

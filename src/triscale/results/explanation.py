@@ -9,7 +9,7 @@ from triscale.search.compare.contenders import Way
 
 
 class ClassifiedImage(Record):
-    """The most likely class of a test image and its probability: a row of ``predictions.csv``."""
+    """The predicted class of a test image and its probability: a row of ``predictions.csv``."""
 
     file: str
     truth: str
@@ -18,7 +18,7 @@ class ClassifiedImage(Record):
 
 
 class ExplainedImage(ClassifiedImage):
-    """A test image with its class activation map: files in the run's ``explain`` folder."""
+    """A test image with its class activation map; ``image`` and ``overlay`` are files in the folder ``explain``."""
 
     right: bool
     image: str
@@ -26,7 +26,7 @@ class ExplainedImage(ClassifiedImage):
 
 
 class ExplainedImages(Record):
-    """The explained images; ``method`` is the kind of class activation map."""
+    """Explained test images of a run; ``method`` is the kind of class activation map."""
 
     kind_name: ClassVar[str] = "maps"
 
@@ -35,11 +35,12 @@ class ExplainedImages(Record):
 
 
 class ImageExplanation(Record):
-    """The prediction for an image and the extent of its map in pixels of the image; or why it could not be read.
+    """The prediction for an image and the extent of its map in pixels, or the reason why the image is unreadable.
 
-    ``peak`` is the maximum of the map, ``box`` (left, top, right, bottom) encloses all values above half of it,
-    ``share`` is the share of the map inside the box. ``deletion`` and ``insertion`` are the areas under the curves of
-    :mod:`triscale.explain.faithfulness`, the ``random`` ones those of pixels in random order.
+    ``peak`` is the position of the map's maximum. ``box`` (left, top, right, bottom) encloses all values of at least
+    half the maximum; ``share`` is the fraction of the map with such values. ``deletion`` and ``insertion`` are the
+    areas under the curves of :mod:`triscale.explain.faithfulness`, ``random_deletion`` and ``random_insertion`` those
+    for pixels in random order.
     """
 
     file: str
@@ -78,7 +79,7 @@ class NetworkMap(Record):
 
 
 class ImageMaps(Record):
-    """An image with the maps of all networks, each for the class that it predicts; files below ``maps``."""
+    """An image with the maps of all networks, each for its predicted class; files in the folder ``maps``."""
 
     file: str
     truth: str
@@ -89,7 +90,7 @@ class ImageMaps(Record):
 class ComparisonMaps(Record):
     """The class activation maps of the networks of a comparison on the same images (Tan & Le 2019, Figure 7)."""
 
-    kind_name: ClassVar[str] = "maps_beside"
+    kind_name: ClassVar[str] = "comparison_maps"
     schema_number: ClassVar[int] = 2
 
     seed: int

@@ -6,10 +6,10 @@ from triscale.record import Record
 
 
 class Epoch(Record):
-    """One finished epoch: mean training loss, figures on the held-out images, and its speed.
+    """One finished epoch: mean training loss, validation loss and accuracy, and speed.
 
-    ``learning_rate`` is that of its last step. ``val_top1`` is a share in 0..1. ``seconds`` is the time
-    spent in the epoch since the job was last started. ``skipped_steps`` counts the steps that were undone because their
+    ``learning_rate`` is that of the last step. ``val_top1`` is a share from 0 to 1. ``seconds`` is the time spent in
+    the epoch since the job was last started. ``skipped_steps`` is the number of steps that were skipped because their
     loss or gradients were not finite.
     """
 

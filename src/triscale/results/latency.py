@@ -1,4 +1,4 @@
-"""Latencies: of one network, of several timed in turns, and of a run."""
+"""Latencies of one network, of several networks timed alternately, and of a run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,25 @@ from triscale.results.machine import Machine
 
 
 class Measurement(Record):
-    """Time of one call in milliseconds: quartiles over ``samples`` calls after ``warmup_calls`` discarded ones.
+    """Latency of one call in milliseconds: quartiles over ``samples`` calls after ``warmup_calls`` warm-up calls.
 
-    ``engine`` and ``precision`` say what ran, on ``threads`` threads, with ``batch`` images of ``resolution`` pixels.
-    ``low_ms`` and ``high_ms`` are a 95% interval of the median; ``cores`` are those that the process was pinned to;
-    ``peak_bytes`` the most memory that the process took beyond what it had before the model was loaded. ``noise`` is
-    the reason why the measurement is noisy, as text; None if it is not.
+    Attributes:
+        engine: The inference engine.
+        precision: Precision of the computation.
+        batch: Batch size.
+        threads: Number of threads.
+        resolution: Side of the images in pixels.
+        warmup_calls: Number of calls that were not measured.
+        samples: Number of measured calls.
+        lower_quartile_ms: Lower quartile.
+        median_ms: Median.
+        upper_quartile_ms: Upper quartile.
+        low_ms: Lower end of the 95% interval of the median.
+        high_ms: Upper end of the 95% interval of the median.
+        cores: CPU cores that the process was pinned to.
+        peak_bytes: Peak memory of the process minus its memory before the model was loaded.
+        noise: Why the measurement is noisy; None if it is not.
+        machine: The machine.
     """
 
     kind_name: ClassVar[str] = "measurement"
@@ -40,10 +53,10 @@ class Measurement(Record):
 
 
 class TimedNetwork(Record):
-    """One candidate: its time in milliseconds, and how many times as long as the first it takes.
+    """The latency of a candidate, in milliseconds and relative to the first candidate.
 
-    ``median_ms`` is the median over rounds of the median call in each. ``ratio`` is the median over rounds of the
-    quotient with the first candidate's time in the same round, ``low`` and ``high`` a 95% bootstrap interval of it.
+    ``median_ms`` is the median over rounds of the median latency in a round. ``ratio`` is the median over rounds of the
+    ratio to the first candidate's latency in the same round; ``low`` and ``high`` are its 95% bootstrap interval.
     """
 
     name: str
@@ -58,9 +71,9 @@ class TimedNetwork(Record):
 
 
 class PairedTiming(Record):
-    """Candidates that were timed in turns; the first is the reference."""
+    """Candidates that were timed alternately; the first is the reference."""
 
-    kind_name: ClassVar[str] = "versus"
+    kind_name: ClassVar[str] = "paired_timing"
     schema_number: ClassVar[int] = 2
 
     networks: tuple[TimedNetwork, ...] = Field(min_length=1)
@@ -72,7 +85,7 @@ class PairedTiming(Record):
 
 
 class RunLatencies(Record):
-    """The latencies of a run, measured by the same protocol."""
+    """The latencies of a run, measured with the same protocol."""
 
     kind_name: ClassVar[str] = "latencies"
 

@@ -1,4 +1,4 @@
-"""The machine and the software versions that a result was obtained with."""
+"""Machine and software versions of a result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from triscale.record import Record
 
 
 class Machine(Record):
-    """A machine and the software on it; ``threads`` are those of torch, ``kernels`` what trains on a CPU."""
+    """A machine and its software; ``threads`` is torch's number of threads, ``kernels`` the CPU training kernels."""
 
     processor: str
     cores: int

@@ -1,4 +1,4 @@
-"""Accuracy, errors by class and calibration of one evaluation."""
+"""Accuracy, per-class metrics and calibration of one evaluation."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ class Bin(Record):
 
 
 class Metrics(Record):
-    """Metrics over a set of images, each counted once. Accuracies are shares from 0 to 1.
+    """Metrics on one split. Accuracies are shares from 0 to 1.
 
-    ``top1_low`` and ``top1_high``: 95% interval (Wilson 1927). ``top5`` is absent for up to five classes. ``loss`` is
-    the mean cross-entropy in nats. ``calibration_error``: mean distance of confidence and accuracy over 15 equal bins
-    of confidence, weighted by their counts (Guo et al. 2017). ``confusion``: rows are the truth, columns predictions.
+    ``top1_low`` and ``top1_high`` are a 95% interval (Wilson 1927). ``top5`` is None for up to five classes. ``loss``
+    is the mean cross-entropy in nats. ``calibration_error`` is the expected calibration error over 15 equal-width bins
+    of confidence (Guo et al. 2017). In ``confusion``, rows are true classes and columns predicted classes.
     """
 
     kind_name: ClassVar[str] = "metrics"
+    schema_number: ClassVar[int] = 2
 
-    part: str
+    split: str
     count: int
     top1: float
     top1_low: float
@@ -56,5 +57,5 @@ class Metrics(Record):
     def _check_confusion(self) -> Self:
         size = len(self.confusion)
         if size and (any(len(row) != size for row in self.confusion) or size != len(self.per_class)):
-            raise ValueError(f"confusion needs {len(self.per_class)} rows and columns, one for each entry of per_class")
+            raise ValueError(f"confusion must have {len(self.per_class)} rows and columns, one per entry of per_class")
         return self

@@ -1,4 +1,4 @@
-"""Several runs compared: cost, accuracy, latency, and the settings in which they differ."""
+"""Comparison of several runs: cost, accuracy, latency, and the settings in which they differ."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from triscale.results.latency import Measurement
 class TestSet(Record):
     """A set of test images: its name, the folder or URL of the images, and their number."""
 
-    __test__: ClassVar[bool] = False  # pytest takes it for tests
+    __test__: ClassVar[bool] = False  # Otherwise pytest would collect this class.
 
     name: str
     root: str
@@ -19,7 +19,7 @@ class TestSet(Record):
 
 
 class AccuracyGap(Record):
-    """How far the accuracy of a run is behind the best on its test set, with a 95% interval over the images."""
+    """The accuracy of the best run on a test set minus that of another run, with a 95% interval over the images."""
 
     share: float
     low: float
@@ -32,7 +32,7 @@ class AccuracyGap(Record):
 
 
 class ComparedRun(Record):
-    """A run: its network and cost, its accuracy (a share) with the 95% interval, and its latency.
+    """A run with its network, cost, accuracy (a share with its 95% interval) and latency.
 
     ``test_set`` is the index of its test set; ``behind`` is None for the best run on that test set.
     """
@@ -60,7 +60,7 @@ class Difference(Record):
 
 
 class ComparedRuns(Record):
-    """Compared runs; ``notes`` lists what cannot be compared, and why."""
+    """Compared runs; ``notes`` warns about results that are not comparable."""
 
     kind_name: ClassVar[str] = "compared_runs"
 

@@ -64,6 +64,7 @@ def resolution_multiple(network: AnyNetwork) -> int:
 def min_width_for(rounded: int) -> float:
     """Return the smallest width that :func:`round_width` rounds to ``rounded``, a multiple of 8, or more."""
     lower = rounded - WIDTH_MULTIPLE
+    # round_width(w) reaches `rounded` by nearest rounding, or earlier if `lower` is more than 10% below w.
     return 0.0 if lower <= 0 else min(rounded - WIDTH_MULTIPLE / 2, lower / MIN_WIDTH_RATIO * (1 + FLOAT_TOLERANCE))
 
 

@@ -24,6 +24,7 @@ NO_PROFILE = (
 
 _PREFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
+# Number, prefix and unit. The lookahead keeps the M of "MACs" from being read as a prefix ("5 MACs").
 _FORM = re.compile(
     r"(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*(?P<prefix>Ki|Mi|Gi|(?:(?!MACs?$)[kKMGT])?)\s*(?P<unit>[A-Za-z]*)"
 )

@@ -120,16 +120,18 @@ def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor 
         >>> fit.network.name, fit.binding, fit.limits[0].achieved <= 10**9
         ('efficientnet_b0_phi+1.1', 'macs', True)
     """
+    # 1. All steps of the law up to a phi whose network exceeds the budget. 2. The longest prefix within the budget.
+    # 3. Later steps that use up the rest. 4. The phi of the prefix; steps that share a phi count as extra steps.
     count = _counting(budget, predictor)
     chain = Chain(network, law, _phi_beyond(network, law, budget, count))
     length = _longest(chain, budget, count)
     if length < 0:
-        raise BudgetError(_too_small(network, count(chain.at(0)), budget))
+        raise BudgetError(_too_small_message(network, count(chain.at(0)), budget))
     extra = _extra_steps(chain, length, budget, count)
     fitted = chain.at(length, extra)
     start, phi = _phi_of(chain, length)
     steps = _describe((*chain.steps[start:length], *extra), network)
-    fit = _answer(network, fitted, law, phi, steps, budget, count(fitted))
+    fit = _make_fit(network, fitted, law, phi, steps, budget, count(fitted))
     return fit if budget.latency is None else fit.replace(predictor=predictor)
 
 
@@ -163,14 +165,14 @@ def fit_budget_traced(
     smallest = scale(network, law.at(low))
     counts = count(smallest)
     if not budget.admits(counts):
-        raise BudgetError(_too_small(network, counts, budget))
+        raise BudgetError(_too_small_message(network, counts, budget))
     if law.nominal_growth == 1:
-        return _answer(network, network, law, 0.0, (), budget, counts)
+        return _make_fit(network, network, law, 0.0, (), budget, counts)
     largest = min(MAX_TRACED_PHI, law.max_phi)
     high = low + 1.0
     while budget.admits(count(scale(network, law.at(high)))):
         if high >= largest:
-            raise BudgetError(_never(network, law, budget, largest))
+            raise BudgetError(_unreachable_message(network, law, budget, largest))
         low, high = high, min(high + 1.0, largest)
     phi = _bisect(low, high, lambda middle: budget.admits(count(scale(network, law.at(middle)))))
     fitted = scale(network, law.at(phi))
@@ -180,7 +182,7 @@ def fit_budget_traced(
 
     larger_phi = _bisect(phi, min(phi + 2.0, law.max_phi), lambda middle: budget.admits(count(grown(middle))))
     steps = (f"depth and width as at phi {larger_phi:.4g}",) if larger_phi > phi else ()
-    return _answer(network, grown(larger_phi), law, phi, steps, budget, count(grown(larger_phi)))
+    return _make_fit(network, grown(larger_phi), law, phi, steps, budget, count(grown(larger_phi)))
 
 
 def _bisect(low: float, high: float, admits: Callable[[float], bool]) -> float:
@@ -191,7 +193,7 @@ def _bisect(low: float, high: float, admits: Callable[[float], bool]) -> float:
     return low
 
 
-def _answer(
+def _make_fit(
     baseline: AnyNetwork,
     fitted: AnyNetwork,
     law: Law,
@@ -221,6 +223,7 @@ def _longest(chain: Chain, budget: Budget, count: Count) -> int:
     The cost grows along a chain with one exception: a ResNet block loses its projection when its input and output get
     the same width. Such a dip ends after a few steps, so some steps beyond the first one not admitted are checked.
     """
+    # Bisection: the first `low` steps are within the budget, the first `high` steps are not.
     low, high = -1, len(chain.steps) + 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -237,6 +240,7 @@ def _extra_steps(chain: Chain, length: int, budget: Budget, count: Count) -> tup
     """
     if length >= len(chain.steps):
         return ()
+    # A step must cost at least `floor`, the network so far, and at most `ceiling`, the cheapest step that did not fit.
     floor, ceiling = count(chain.at(length)), count(chain.at(length + 1))
     taken: tuple[ScalingStep, ...] = ()
     skipped = {chain.steps[length].dimension}  # a dimension cannot skip one of its own steps
@@ -260,11 +264,12 @@ def _phi_beyond(network: Network, law: Law, budget: Budget, count: Count) -> flo
     growth = law.nominal_growth
     if growth == 1:
         return 0.0
+    # growth^stride = GROWTH_PER_TRY: each try costs about four times the previous one.
     stride = math.log(GROWTH_PER_TRY) / math.log(growth)
     phi = min(-4 * stride, law.max_phi)
     while budget.admits(count(scale(network, law.at(phi)))):
         if phi == law.max_phi:
-            raise BudgetError(_never(network, law, budget, phi))
+            raise BudgetError(_unreachable_message(network, law, budget, phi))
         phi = min(phi + stride, law.max_phi)
     return min(phi + stride, law.max_phi)
 
@@ -314,14 +319,14 @@ def _describe_dimension(dimension: Dimension, value: int, network: Network) -> s
     return f"{'head' if index == len(network.stages) else f'stage {index}'}: {value} channels"
 
 
-def _never(network: AnyNetwork, law: Law, budget: Budget, phi: float) -> str:
+def _unreachable_message(network: AnyNetwork, law: Law, budget: Budget, phi: float) -> str:
     return (
         f"the law ({law}) does not reach {budget} from {network.name} (tried up to phi {phi:.3g}): "
         "give a smaller budget, or add a limit that grows with the law, such as MACs"
     )
 
 
-def _too_small(network: AnyNetwork, smallest: Counts | TimedCounts, budget: Budget) -> str:
+def _too_small_message(network: AnyNetwork, smallest: Counts | TimedCounts, budget: Budget) -> str:
     missed = [
         f"at least {format_cost(name, _rounded_up(cost_value(smallest, name)))}"
         for name, limit in budget.limits.items()

@@ -1,1 +1,1 @@
-"""A trained network behind HTTP: classify images, and preview the network that a budget would give."""
+"""Serve a trained network over HTTP: classify images, and scale the network to a budget."""

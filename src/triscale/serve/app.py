@@ -32,7 +32,7 @@ IMAGE_BODY = {
 
 
 class Problem(Record):
-    """The reason why a request was refused, in one sentence."""
+    """The reason why a request was refused."""
 
     detail: str
 
@@ -58,8 +58,8 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS) -> FastAPI:
     app = FastAPI(
         title=f"Triscale: {model.about.network}",
         version=__version__,
-        description="Send an image, get its classes.",
-        docs_url=None,  # Their pages load scripts from other sites.
+        description="Classify images with a trained network.",
+        docs_url=None,  # FastAPI's documentation pages load scripts from other sites.
         redoc_url=None,
     )
     threads = ThreadPoolExecutor(1, thread_name_prefix="network")
@@ -92,7 +92,7 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS) -> FastAPI:
             except BadImage as error:
                 raise HTTPException(415, f"the body is not a readable image: {error}") from None
 
-    @app.get("/api/scale", summary="Preview the network for a budget", responses={422: {"model": Problem}})
+    @app.get("/api/scale", summary="Scale the network to a budget", responses={422: {"model": Problem}})
     async def scale(
         budget: Annotated[str, Query(max_length=100, description="such as 400M, 5M params or 20MB")],
     ) -> Scaled:
@@ -105,13 +105,13 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS) -> FastAPI:
     @app.exception_handler(Exception)
     async def internal_error(request: Request, error: Exception) -> JSONResponse:
         del request, error
-        return JSONResponse({"detail": "the server failed to answer this request; see its log"}, 500)
+        return JSONResponse({"detail": "internal server error; see the server's log"}, 500)
 
     return app
 
 
 def _add_pages(app: FastAPI) -> None:
-    """Add the web page, which is not part of the documented interface."""
+    """Add the web page, which is not part of the documented API."""
     page = resources.files("triscale.serve").joinpath("page.html").read_text(encoding="utf-8")
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)

@@ -41,8 +41,8 @@ async def read_body(request: Request, limits: ServerLimits) -> bytes:
     Raises:
         HTTPException: Status 413 (too large), 408 (too slow) or 400 (connection closed).
     """
-    stated = request.headers.get("content-length", "0")
-    if stated.isdecimal() and int(stated) > limits.body_bytes:
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > limits.body_bytes:
         raise _too_large(limits)
     content = bytearray()
     try:

@@ -1,4 +1,4 @@
-"""A run's network as a server uses it: one image at a time, with probabilities, class activation map and latency."""
+"""The served network: classifies one image at a time, and scales its baseline to budgets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from triscale.explain.cam import overlay, to_png
 from triscale.explain.extent import extent
 from triscale.jobs.core.networks import count_of, fit_any
 from triscale.jobs.core.run import Run
-from triscale.jobs.inference.explain import SHOWN_SIDE, heat_of, method_of, square_of
+from triscale.jobs.inference.explain import SHOWN_SIDE, activation_map, center_square, resolve_method
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
@@ -51,7 +51,7 @@ class Answer(Record):
 
 
 class Served(Record):
-    """The served network, its classes, and the range of budgets that its baseline can be scaled to."""
+    """The served network, its classes, and the range of MACs that its baseline can be scaled to."""
 
     network: str
     resolution: int
@@ -65,9 +65,9 @@ class Served(Record):
 
 
 class Scaled(Record):
-    """The network for a budget; multipliers are relative to the baseline, before rounding.
+    """The network scaled to a budget; multipliers are relative to the baseline, before rounding.
 
-    ``milliseconds``: predicted for one image, if the server has a device profile.
+    ``milliseconds`` is the predicted latency with batch size 1, if the server has a device profile.
     """
 
     budget: str
@@ -101,7 +101,7 @@ class ServedModel:
         self._spec, self._model = run.spec, run.model().eval()
         self._limits = ImageLimits(pixels=pixels)
         self._transform = eval_transform(self._spec.preprocessing)
-        self._method = method_of(self._model, "auto")
+        self._method = resolve_method(self._model, "auto")
         self._accuracy = _accuracy(run.metrics_file)
         self._baseline: AnyNetwork = self._spec.request.network.replace(classes=len(self._spec.classes))
         self._law = self._spec.request.law or EFFICIENTNET
@@ -123,12 +123,12 @@ class ServedModel:
         inputs = normalize(self._transform(picture)[None], self._spec.preprocessing)
         with torch.inference_mode():
             probabilities = self._model(inputs).double().softmax(1)[0]
-        order = probabilities.argsort(descending=True)[:top].tolist()
+        top_classes = probabilities.argsort(descending=True)[:top].tolist()
         seconds = time.perf_counter() - start
-        peak, shown = self._map(picture, inputs, order[0]) if with_map else (None, None)
+        peak, shown = self._map(picture, inputs, top_classes[0]) if with_map else (None, None)
         return Answer(
             classes=tuple(
-                ClassScore(name=self._spec.classes[at], probability=float(probabilities[at])) for at in order
+                ClassScore(name=self._spec.classes[i], probability=float(probabilities[i])) for i in top_classes
             ),
             width=picture.width,
             height=picture.height,
@@ -141,7 +141,7 @@ class ServedModel:
         """Scale the run's baseline to a budget.
 
         Raises:
-            BudgetError: No network keeps the budget.
+            BudgetError: No network meets the budget.
         """
         fit = fit_any(self._baseline, self._law, budget, self._predictor)
         counts = count_of(fit.network)
@@ -163,8 +163,8 @@ class ServedModel:
         )
 
     def _map(self, picture: Image.Image, inputs: torch.Tensor, label: int) -> tuple[tuple[float, float] | None, str]:
-        heat = heat_of(self._model, inputs, label, self._method)
-        square = square_of(picture, self._spec.preprocessing.crop)
+        heat = activation_map(self._model, inputs, label, self._method)
+        square = center_square(picture, self._spec.preprocessing.crop)
         side = max(SHOWN_SIDE, 2 * self._spec.preprocessing.resolution)
         shown = picture.resize((side, side), Image.Resampling.BICUBIC, box=square)
         return extent(heat, square).peak, base64.b64encode(to_png(overlay(shown, heat))).decode()

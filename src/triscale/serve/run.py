@@ -25,15 +25,15 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), backlog=512)
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no such port"
-        raise UserError(f"cannot listen at {host}:{port}: {reason}; give another --port or --host") from None
+        raise UserError(f"cannot listen on {host}:{port}: {reason}; give another --port or --host") from None
 
 
-def run_server(app: FastAPI, at: socket.socket, limits: ServerLimits = DEFAULTS) -> None:
+def run_server(app: FastAPI, listener: socket.socket, limits: ServerLimits = DEFAULTS) -> None:
     """Serve until SIGINT or SIGTERM; requests in progress get five seconds to finish.
 
     Args:
         app: The application.
-        at: A listening socket.
+        listener: A listening socket.
         limits: Limits of requests and connections.
     """
     config = uvicorn.Config(
@@ -49,4 +49,4 @@ def run_server(app: FastAPI, at: socket.socket, limits: ServerLimits = DEFAULTS)
         timeout_graceful_shutdown=GRACE_SECONDS,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
-    uvicorn.Server(config).run(sockets=[at])
+    uvicorn.Server(config).run(sockets=[listener])

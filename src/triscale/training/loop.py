@@ -94,6 +94,7 @@ def train(
         JobError: Losses stay non-finite or diverge repeatedly, memory or disk space runs out, or a process of the group
             is lost.
     """
+    # Fail before any work if the micro-batches do not fit the number of processes.
     micro_batches_of(context.group.rank, context.group.size, task.recipe.micro_batches)
     model = sync_batch_norm(task.model, task.recipe, context.group)
     state = new_state(model, task.recipe, context.device)
@@ -177,7 +178,8 @@ def _train_epoch(loop: _Loop) -> bool:
     saved_at = time.monotonic()
     for batch in source.train(epoch, first):
         if state.step % every == 0 or group.size == 1:
-            stop, save = _agree(context, save=time.monotonic() - saved_at > loop.save_seconds)
+            # All processes have to take the same decision, or some would wait for others that have stopped.
+            stop, save = _synchronize_flags(context, save=time.monotonic() - saved_at > loop.save_seconds)
             if stop:
                 saver.save_now(to_tensors(state), _manifest(task, state), context.should_stop, wait=False)
                 raise Interrupted(f"stopped after step {state.step}; everything is saved")
@@ -197,7 +199,7 @@ def _train_epoch(loop: _Loop) -> bool:
         if state.step % every == 0:
             _check_skipped(state)
             if (since := diverging_since(state.recent_losses)) is not None:
-                saver.settle()
+                saver.settle()  # the newest checkpoint may still be being written
                 context.progress.note(roll_back(state, since, source, loop.checkpoints, group))
                 return False
     return True
@@ -219,7 +221,7 @@ def _forward(model: nn.Module, recipe: Recipe, context: ExecutionContext) -> nn.
     return called
 
 
-def _agree(context: ExecutionContext, *, save: bool) -> tuple[bool, bool]:
+def _synchronize_flags(context: ExecutionContext, *, save: bool) -> tuple[bool, bool]:
     """Return whether to stop and whether to save: all processes do so as soon as one of them has to."""
     stop, group = context.should_stop(), context.group
     if group.size > 1:

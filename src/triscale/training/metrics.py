@@ -37,9 +37,9 @@ def measure_predictions(
     per_class = _per_class(confusion, classes)
     low, high = wilson(int(correct.sum()), count)
     bins = _reliability(np.exp(log_probabilities.max(1)), correct)
-    present = [row.recall for row in per_class if row.count]
+    present = [row.recall for row in per_class if row.count]  # a class without images has no recall
     return Metrics(
-        part=part,
+        split=part,
         count=count,
         top1=float(correct.mean()),
         top1_low=low,
@@ -67,6 +67,7 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
         >>> f"{low:.3f}-{high:.3f}"
         '0.826-0.945'
     """
+    # center = (p + z^2 / 2n) / (1 + z^2 / n), half = z / (1 + z^2 / n) * sqrt(p (1 - p) / n + z^2 / 4n^2)
     share, square = successes / trials, z * z
     center = (share + square / (2 * trials)) / (1 + square / trials)
     half = z / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials * trials))
@@ -91,6 +92,7 @@ def _top(logits: NDArray[np.float32], labels: NDArray[np.int64], number: int) ->
 def _per_class(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> tuple[ClassMetrics, ...]:
     rows = []
     for index, name in enumerate(classes):
+        # Rows of the confusion matrix are true classes, columns are predictions.
         hits, count, predicted = confusion[index, index], confusion[index].sum(), confusion[:, index].sum()
         rows.append(
             ClassMetrics(

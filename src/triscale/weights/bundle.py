@@ -290,6 +290,7 @@ def _fields(data: int | bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
+    # Seven bits per byte, the lowest first; the high bit says that another byte follows.
     value = shift = 0
     while shift < 64:
         byte = data[at]

@@ -40,11 +40,11 @@ _CHECKPOINT = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")
 def main() -> None:
     """Open the file given on the command line and print the result."""
     kind, given, out, seconds, part = sys.argv[1:]
-    sys.excepthook = _refuse
+    sys.excepthook = _report_refusal
     sys.setrecursionlimit(2000)
     path = Path(given)
     size = path.stat().st_size
-    _bound(size, int(seconds))
+    _limit_resources(size, int(seconds))
     if kind == "tar":
         notes: tuple[str, ...] = ()
         _unpack(path, Path(out), size)
@@ -53,10 +53,10 @@ def main() -> None:
         state, notes = find_state(loaded, part or None)
         _check(state, size)
         write_tensors(Path(out), state, {})
-    _answer({"notes": notes})
+    _report({"notes": notes})
 
 
-def _bound(size: int, seconds: int) -> None:
+def _limit_resources(size: int, seconds: int) -> None:
     """Limit memory, CPU time, file size and audit events to what opening a file of this size needs."""
     space = _status("VmSize") + MAX_SIZE_RATIO * size + SPARE_BYTES
     written = max(MAX_SIZE_RATIO, MAX_COMPRESSION_RATIO) * size + SPARE_BYTES
@@ -70,6 +70,7 @@ def _forbid(event: str, _: tuple[Any, ...]) -> None:
 
 
 def _check(state: dict[str, Tensor], size: int) -> None:
+    # Tensors may share storage, which would expand to more than the file when they are written out.
     total = 0
     for name, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype not in TYPES.values():
@@ -105,7 +106,7 @@ def _status(field: str) -> int:
     return int(match[1]) * 1024
 
 
-def _refuse(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+def _report_refusal(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
     reason = str(error)
     if issubclass(kind, pickle.UnpicklingError):
         match = re.search(r"(?:Unsupported|Trying to|was not) [^\n]*|global[^\n]*", reason)
@@ -114,10 +115,10 @@ def _refuse(kind: type[BaseException], error: BaseException, _: TracebackType | 
         reason = "it needs more memory than weights of this size should"
     elif not issubclass(kind, WeightsError):
         reason = f"{kind.__name__}: {' '.join(reason.split())[:300]}"
-    _answer({"refused": reason})
+    _report({"refused": reason})
 
 
-def _answer(result: dict[str, Any]) -> None:
+def _report(result: dict[str, Any]) -> None:
     result["peak_bytes"] = _status("VmHWM") - _BEFORE
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()

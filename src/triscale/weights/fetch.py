@@ -115,6 +115,7 @@ def download(address: str, path: Path, sha256: str | None, progress: Progress | 
         try:
             total = _resume(address, part, progress)
         except (OSError, http.client.HTTPException) as error:
+            # Only attempts without progress count: a slow connection may break many times.
             failures = 1 if part.size > previous_size else failures + 1
             previous_size = part.size
             if failures >= RETRY_POLICY.attempts:
@@ -199,11 +200,11 @@ def _resume(address: str, part: _PartialFile, progress: Progress | None) -> int:
 
 def _request(address: str, part: _PartialFile, tag: str) -> urllib.request.Request:
     request = urllib.request.Request(
-        _checked(address), headers={"User-Agent": "triscale", "Accept-Encoding": "identity"}
+        _check_url(address), headers={"User-Agent": "triscale", "Accept-Encoding": "identity"}
     )
     if tag:
         request.add_header("Range", f"bytes={part.size}-")
-        request.add_header("If-Range", tag)
+        request.add_header("If-Range", tag)  # the server sends the whole file if its content has changed
     token = _hub_token() if address.startswith(_hub() + "/") else None
     if token:  # only for the hub itself, not for the storage that it redirects to
         request.add_unredirected_header("Authorization", f"Bearer {token}")
@@ -231,13 +232,13 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
-        return super().redirect_request(req, fp, code, msg, headers, _checked(newurl))
+        return super().redirect_request(req, fp, code, msg, headers, _check_url(newurl))
 
 
 _OPENER = urllib.request.build_opener(_Redirects())
 
 
-def _checked(address: str) -> str:
+def _check_url(address: str) -> str:
     parts = urlsplit(address)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         return address
@@ -252,6 +253,7 @@ def _start(headers: HTTPMessage) -> int:
 
 def _strong_tag(headers: HTTPMessage) -> str:
     tag = headers.get("ETag", "")
+    # A weak ETag does not guarantee equal bytes, which resuming requires (RFC 9110, section 8.8.1).
     return "" if tag.startswith("W/") else tag
 
 

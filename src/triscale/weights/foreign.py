@@ -162,6 +162,7 @@ def _run_child(kind: str, path: Path, out: Path, part: str) -> dict[str, Any]:
             "it; convert the file to safetensors on Linux with: triscale weights import"
         )
     command = [sys.executable, "-P", "-m", "triscale.weights.child", kind, str(path.absolute()), str(out)]
+    # -P keeps the current directory, which may be the user's downloads, out of sys.path.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "CUDA_VISIBLE_DEVICES": ""}
     try:
         child = subprocess.run(

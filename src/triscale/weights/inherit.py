@@ -170,6 +170,7 @@ def inherit(
             if name == "weight" and value.ndim > 1:
                 if layer.inputs is not None:
                     inputs = channel_map(layer.inputs)
+                    # Net2Net: a reader sums over its inputs, so each of k copies of a channel gets 1 / k of the weight.
                     repetitions = torch.bincount(inputs, minlength=layer.inputs.source)[inputs].to(copied.dtype)
                     copied = copied[:, inputs] / repetitions.view(1, -1, *[1] * (copied.ndim - 2))
                 copied = _break_symmetry(copied, outputs, noise, random)
@@ -194,7 +195,7 @@ class _Planner:
             space = self.visit(name, block, target_name, target_block, space)
         last_name, last = blocks[-1]
         for target_name, target_block in target_node[len(blocks) :]:
-            if len(blocks) > 1:  # the first block of a stage has the stride, so that only a later one is alike
+            if len(blocks) > 1:  # the first block of a stage has the stride; the others are equal
                 self.visit(last_name, last, target_name, target_block, space)
             self.identity_blocks.append(IdentityBlock(target_name, target_block))
         return space
@@ -211,7 +212,7 @@ class _Planner:
         """Visit a pair of nodes with their input channels; return the output channels."""
         match source_node, target_node:
             case tree.Convolution(), tree.Convolution():
-                if source_node.is_depthwise:  # every channel is filtered by itself
+                if source_node.is_depthwise:  # each channel is filtered separately
                     self.copied.append(CopiedLayer(source, target, None, space))
                     return space
                 out = _Channels(source_node.outputs, target_node.outputs)
@@ -253,7 +254,7 @@ class _Planner:
     ) -> _Channels:
         out = self.visit(source, source_node.body, target, target_node.body, space)
         if source_node.shortcut is None and target_node.shortcut is None:
-            out.join(space)
+            out.join(space)  # added to the input without projection: both must keep the same channels
         if source_node.shortcut is not None and target_node.shortcut is not None:
             names = tree.join(source, tree.SHORTCUT), tree.join(target, tree.SHORTCUT)
             out.join(self.visit(names[0], source_node.shortcut, names[1], target_node.shortcut, space))
@@ -301,6 +302,7 @@ def _source_channels(space: _Channels, weights: Mapping[str, Tensor]) -> Tensor:
         return torch.arange(space.target) % space.source
     if not space.norms:
         return torch.arange(space.target)
+    # A batch norm scale near 0 marks a channel that contributes little (Liu et al. 2017, arXiv 1708.06519).
     scale = torch.stack([weights[f"{name}.weight"].abs() for name in space.norms]).sum(0)
     return scale.argsort(descending=True, stable=True)[: space.target].sort().values
 
@@ -337,6 +339,7 @@ def _make_identity(name: str, node: tree.Node, state: dict[str, Tensor]) -> None
             each = torch.arange(node.outputs)
             state[f"{name}.weight"][each, each % (node.inputs // node.groups), middle, middle] = 1
         case tree.Normalization():
+            # With mean 0 and variance 1 the norm divides by sqrt(1 + eps); this scale compensates.
             state[f"{name}.weight"].fill_((1 + node.eps) ** 0.5)
             for value, number in (("bias", 0), ("running_mean", 0), ("running_var", 1)):
                 state[f"{name}.{value}"].fill_(number)

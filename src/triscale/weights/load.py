@@ -195,13 +195,13 @@ def load_file(
     classes: int | None = None,
     drop_head: bool = False,
 ) -> LoadedWeights:
-    """Return the weights in a file, or those of a Run by its folder.
+    """Return the weights in a file, or those of a run by its folder.
 
     The arguments are those of :func:`import_file`; a file that carries its contract needs none of them.
 
     Raises:
-        WeightsError: as :func:`import_file`.
-        NetworkError: as :func:`import_file`.
+        WeightsError: As for :func:`import_file`.
+        NetworkError: As for :func:`import_file`.
     """
     if file.is_dir() and (file / RUN_FILE).is_file():
         file = file / RUN_WEIGHTS
@@ -280,6 +280,7 @@ def _load_native(file: Path, source: str | None, name: str | None, drop_head: bo
         raise WeightsError(f"{file} holds {weights.title}, not {source}/{name}; leave out source and name")
     expected = expected_state(weights.network)
     without_head = {key: tensor for key, tensor in expected.items() if not key.startswith(HEAD)}
+    # Either all tensors of the network, or all but those of the classifier.
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     if shapes not in ({key: tuple(tensor.shape) for key, tensor in part.items()} for part in (expected, without_head)):
         raise WeightsError(f"{file} does not hold the tensors of {weights.network.name}, the network in its metadata")

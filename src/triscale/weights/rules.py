@@ -43,7 +43,7 @@ def to_triscale(
         network: The expected structure.
         rules: The rules of the source's family.
         whose: Description of the source for error messages.
-        drop_head: Whether to leave out the classifier, whatever its number of classes.
+        drop_head: Whether to leave out the classifier, regardless of its number of classes.
 
     Raises:
         NetworkError: Parameters are missing, unexpected or of another shape; the message lists them.
@@ -132,6 +132,7 @@ def _map_names(ours: Iterable[str], network: Network, rules: Rules) -> Iterator[
         if module.startswith("stages."):
             _, stage, _, block, layer, *_ = module.split(".")
             numbers |= {"stage": int(stage), "block": int(block), "index": first_block[int(stage)] + int(block)}
+            # Layers are numbered in the order in which they first occur in the state dict of the block.
             siblings = layers.setdefault((int(stage), int(block)), [])
             if layer not in siblings:
                 siblings.append(layer)

@@ -126,6 +126,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """
     ordered = sorted(tensors)
     digest = hashlib.sha256()
+    # Hashed before writing, since the digest is part of the header, which comes first.
     for name in ordered:
         digest.update(_bytes_of(tensors[name]))
     with atomic_file(path) as file:
@@ -148,7 +149,7 @@ def _header_of(tensors: Mapping[str, Tensor], ordered: list[str], metadata: dict
         end += tensor.numel() * tensor.element_size()
         entries[name] = {"dtype": letters[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-len(text) % 8)  # aligned, so that the tensors can be memory-mapped
     return len(text).to_bytes(8, "little") + text
 
 

@@ -70,7 +70,7 @@ def _search(loaded: Any) -> tuple[str, Mapping[str, Tensor]]:
     """Return the path and the state dict found under a known name."""
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"the file holds a {type(loaded).__name__}; expected a state dict, from names to tensors")
-    for group in (AVERAGED, PLAIN):
+    for group in (AVERAGED, PLAIN):  # averages first: they are what was evaluated
         names = [name for name in group if name in loaded and _leads_to_state(loaded[name])]
         if len(names) > 1:
             raise WeightsError(f"the file holds several state dicts ({', '.join(names)}); name one as the part to use")

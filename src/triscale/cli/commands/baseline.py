@@ -1,4 +1,4 @@
-"""The command that searches a baseline."""
+"""The command ``search baseline``."""
 
 from __future__ import annotations
 
@@ -51,52 +51,53 @@ def baseline(
     options: StudyFlags = STUDY_DEFAULTS,
     json: Json = False,
 ) -> None:
-    """Find the baseline that scaling starts from: accuracy against cost, as MnasNet and EfficientNet-B0 were found.
+    """Search for a baseline with a good trade-off of accuracy and cost, as MnasNet and EfficientNet-B0 were result.
 
-    Networks of a space around a skeleton are trained briefly, for 5 epochs by default with one seed, and judged by
-    accuracy x (cost / target) ^ exponent on images held out of training; the best are trained in full. The same command
-    resumes where it stopped. network.json can be given to --baseline and --network.
+    Networks of a search space are trained for 5 epochs with one seed by default, and rewarded with
+    accuracy x (cost / target) ^ exponent on validation images. The best networks are then trained longer. The same
+    command resumes an interrupted search. Pass the resulting network.json to --baseline or --network.
 
     Parameters
     ----------
     target
-        What the network shall cost, such as 400M, 5M params or 20ms.
+        Target cost of the network, such as 400M (MACs), 5M params or 20ms.
     out
         Folder of the search.
     skeleton
-        A published name or a JSON file: its strides, widths and repeats are where choices start from.
+        A published name or a JSON file of a network; the space varies its blocks, widths and repeats.
     space
-        mnasnet, its parts mbconv, small and tiny, resnet for ResNet skeletons, or a JSON file of choices.
+        mnasnet, its subspaces mbconv, small and tiny, resnet for ResNet skeletons, or a JSON file of choices.
     resolutions
-        Sides in pixels to choose from, with commas; by default that of the skeleton.
+        Resolutions in pixels to choose from, separated by commas; by default that of the skeleton.
     cost
-        MACs, parameters, or latency, one image at a time; by default what the target says.
+        MACs, parameters, or latency with batch size 1; by default derived from the target.
     profile
-        File of triscale profile, which predicts latency; without one each network's is measured here.
+        A profile written by triscale profile, to predict latency; without it, latency is measured on this machine.
     objective
-        soft: the cost is weighed above and below the target; hard: above it; constraint: nothing above it is trained.
+        soft: the reward depends on the cost everywhere; hard: only above the target; constraint: networks above the
+        target are not trained.
     exponent
-        Of cost / target in the soft objective.
+        Exponent of cost / target in the soft objective.
     strategy
-        Who proposes: random, regularized evolution, Optuna's NSGA-II or TPE, or the paper's controller trained by PPO.
+        Random search, regularized evolution, Optuna's NSGA-II or TPE, or the paper's controller trained with PPO.
     trials
-        How many different networks are looked at.
+        Number of networks to evaluate.
     batch
-        How many are proposed at a time.
+        Number of networks that the strategy proposes at a time.
     halving
-        Stop networks early that are not among the best third at a third of the epochs.
+        After a third of the epochs, continue only with the best third of the networks.
     evaluator
-        training: each network by itself; supernet: one weight-sharing network for all.
+        training: train each network stand-alone; supernet: evaluate all networks with one weight-sharing network.
     supernet_epochs
-        Epochs of that one.
+        Epochs of the supernet.
     checked
-        How many networks, random, are trained by themselves to see whether it orders them as trainings do.
+        Number of random networks to train stand-alone, to check the ranking of the supernet.
     finalists
-        How many of the best are trained in full.
+        Number of best networks to train for --final-epochs.
     final_epochs
-        Epochs of these.
+        Epochs of the finalists.
     search_seed
-        Of the strategy.
+        Seed of the strategy.
     """
     from triscale.jobs.search import search_baseline
     from triscale.jobs.studies.requests import BaselineSearchRequest
@@ -114,7 +115,7 @@ def baseline(
             "strategy": strategy,
             "search_seed": search_seed,
             "plan": SearchPlan.parse(
-                {"trials": trials, "batch": batch, "halving": Halving() if halving else None}, "the plan asked for"
+                {"trials": trials, "batch": batch, "halving": Halving() if halving else None}, "the search plan"
             ),
             "evaluator": evaluator,
             "supernet_epochs": supernet_epochs,
@@ -122,68 +123,68 @@ def baseline(
             "finalists": finalists,
             "final_epochs": final_epochs,
         },
-        "the search asked for",
+        "the search options",
     )
-    with study_execution(options) as (context, kept):
-        found = search_baseline(search, out, context, kept)
+    with study_execution(options) as (context, study_options):
+        result = search_baseline(search, out, context, study_options)
     if json:
-        print_json(found)
+        print_json(result)
     else:
-        print_baseline(found, out)
+        print_baseline(result, out)
 
 
-def print_baseline(found: BaselineSearchResult, out: Path) -> None:
-    """Print the front, the finalists and the network found."""
+def print_baseline(result: BaselineSearchResult, out: Path) -> None:
+    """Print the Pareto front, the finalists and the best network."""
     from triscale.jobs.studies.baseline import describe_cost
 
-    trained = sum(one.accuracy is not None for one in found.evaluated)
+    trained = sum(one.accuracy is not None for one in result.evaluated)
     console.print(
-        f"{counted(len(found.evaluated), 'network')} of the space {found.space.name} by {found.strategy}, "
-        f"{trained} trained",
+        f"{counted(len(result.evaluated), 'network')} of the space {result.space.name} evaluated with the strategy "
+        f"{result.strategy}, {trained} of them trained",
         markup=False,
     )
-    shown = found.front[-MAX_ROWS:]
+    shown = result.front[-MAX_ROWS:]
     table(
-        ("on the front", "cost", "params", "accuracy", "error", "reward", ""),
+        ("Pareto front", "cost", "params", "accuracy", "error", "reward", ""),
         [
             (
                 one.network,
-                describe_cost(found.objective, one.cost),
+                describe_cost(result.objective, one.cost),
                 si(one.params),
                 f"{one.accuracy or 0:.2%}",
                 f"{one.error:.2%}",
                 f"{one.reward:.4f}",
-                "best" if index == found.best else "",
+                "best" if index == result.best else "",
             )
             for index in shown
-            for one in [found.evaluated[index]]
+            for one in [result.evaluated[index]]
         ],
     )
-    if found.finalists:
+    if result.finalists:
         table(
-            ("trained in full", "epochs", "accuracy", "error", "reward"),
+            ("finalist", "epochs", "accuracy", "error", "reward"),
             [
                 (one.network, str(one.epochs), f"{one.accuracy:.2%}", f"{one.error:.2%}", f"{one.reward:.4f}")
-                for one in found.finalists
+                for one in result.finalists
             ],
         )
-    if found.ranking is not None:
-        ranking = found.ranking
+    if result.ranking is not None:
+        ranking = result.ranking
         console.print(
-            f"\nthe supernet orders {ranking.networks} networks trained by themselves with a rank correlation of "
-            f"{ranking.kendall:.2f} (Kendall; 95 %: {ranking.low:.2f} to {ranking.high:.2f})",
+            f"\nrank correlation of supernet and stand-alone training for {ranking.networks} networks: Kendall's tau "
+            f"{ranking.kendall:.2f} (95% interval {ranking.low:.2f} to {ranking.high:.2f})",
             markup=False,
         )
         if not ranking.trusted:
-            console.print(f"do not trust its choice: {ranking.doubt}", style="bold red")
-    console.print(f"\nfound {found.network.name}", style="bold")
-    for sentence in found.limitations:
-        console.print(f"not told: {sentence}", markup=False)
+            console.print(f"the supernet's choice is unreliable: {ranking.doubt}", style="bold red")
+    console.print(f"\nbest network {result.network.name}", style="bold")
+    for sentence in result.limitations:
+        console.print(f"limitation: {sentence}", markup=False)
     console.print(f"written to {out / 'network.json'} and {out / 'report.html'}", markup=False, soft_wrap=True)
 
 
 def _objective(target: str, cost: Literal["macs", "params", "latency"] | None, form: str, exponent: float) -> Objective:
-    """Return what is maximized; the target says what is counted."""
+    """Return the objective; the unit of the target determines the kind of cost."""
     from triscale.cli.support.amounts import milliseconds_of
     from triscale.scaling.budget import Budget
     from triscale.search.baseline.objective import Objective
@@ -195,21 +196,21 @@ def _objective(target: str, cost: Literal["macs", "params", "latency"] | None, f
         limits = Budget.of(target).limits
         named, amount = next(iter(limits.items()))
         if len(limits) > 1 or named == "size":
-            raise SearchError(f'--target "{target}" must be one of MACs, parameters or time: 400M, 5M params or 20ms')
+            raise SearchError(
+                f'--target "{target}" must be a single limit on MACs, parameters or latency: 400M, 5M params or 20ms'
+            )
     if cost is not None and cost != named:
-        raise UserError(f'--cost {cost} and --target "{target}" differ in what they count; leave --cost out')
-    return Objective.parse(
-        {"cost": named, "target": amount, "form": form, "exponent": exponent}, "the objective asked for"
-    )
+        raise UserError(f'--cost {cost} contradicts --target "{target}", which limits {named}; leave --cost out')
+    return Objective.parse({"cost": named, "target": amount, "form": form, "exponent": exponent}, "the objective")
 
 
 def _choices(space: str, resolutions: str) -> tuple[str, Choices]:
-    """Return the name and the choices of a space: of a name, or of a JSON file."""
+    """Return the name and the choices of a search space, given by name or as a JSON file."""
     from triscale.search.baseline.options import MENUS, Choices
 
     words = [word.strip() for word in resolutions.split(",") if word.strip()]
     if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise UserError(f"--resolutions {resolutions} must be whole numbers of pixels with commas, such as 192,224")
+        raise UserError(f"--resolutions {resolutions}: give whole numbers of pixels separated by commas: 192,224")
     sides = tuple(map(int, words))
     path = Path(space)
     if path.suffix == ".json" or path.is_file():
@@ -218,5 +219,5 @@ def _choices(space: str, resolutions: str) -> tuple[str, Choices]:
     elif space in MENUS:
         choices, name = Choices(options=(MENUS[space],)), space
     else:
-        raise SearchError(f'there is no space "{space}"; the names are {", ".join(MENUS)}, or give a .json file of one')
+        raise SearchError(f'there is no space "{space}"; give {", ".join(MENUS)}, or a .json file of choices')
     return name, choices.replace(resolutions=sides) if sides else choices

@@ -1,4 +1,4 @@
-"""The command that compares the ways to scale at equal cost: published, as networks, or trained."""
+"""The command ``compare``: scaling methods at equal cost, as published, as networks, or trained."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ def compare(
 ) -> None:
     """Compare depth only, width only, resolution only and compound scaling at equal cost.
 
-    With images, the networks are trained with every seed and tested; the same command resumes where it stopped.
-    Without images, the networks that would be compared are shown.
+    With images, the networks are trained with each seed and tested; the same command resumes an interrupted comparison.
+    Without images, the scaled networks are shown.
 
     Parameters
     ----------
     baseline
         A published name, a JSON file or package.module:function.
     out
-        Folder of the comparison, with its page, record and runs.
+        Folder of the comparison, with its report, records and runs.
     times
-        How many times the baseline's MACs each may cost.
+        Budget of each scaled network, as a multiple of the baseline's MACs.
     phi
-        Begin at this phi of the law; a negative one makes all networks smaller.
+        Scale the baseline to this phi of the law first; a negative value makes all networks smaller.
     published
-        Print Tables 2, 3 and 7 of the paper with exact costs; needs no training.
+        Print Tables 2, 3 and 7 of the paper with exact costs, without training.
     """
     if published == (baseline is not None):
         raise UserError("give either --published or --baseline NAME; for example: triscale compare --published")
@@ -77,7 +77,7 @@ def compare(
             _print_comparison(comparison)
         return
     if out is None:
-        raise UserError("a comparison that is trained needs a folder; give --out DIR")
+        raise UserError("a comparison with images requires a folder; give --out DIR")
     _train(images, choose_network(baseline, lite=lite), out, times, law, phi, options, json)
 
 
@@ -104,12 +104,12 @@ def _train(
     from triscale.jobs.search import compare as compare_scaling
     from triscale.jobs.studies.requests import ComparisonRequest
 
-    asked = ComparisonRequest.parse(
+    request = ComparisonRequest.parse(
         study_request_fields(images, baseline, options) | {"times": times, "law": find_law(law), "phi": phi},
-        "the comparison asked for",
+        "the comparison options",
     )
-    with study_execution(options) as (context, kept):
-        compared = compare_scaling(asked, out, context, kept)
+    with study_execution(options) as (context, study_options):
+        compared = compare_scaling(request, out, context, study_options)
     if json:
         print_json(compared)
     else:
@@ -169,17 +169,17 @@ def _print_published(rows: tuple[CheckedRow, ...]) -> None:
             title=title,
         )
     console.print(
-        f"\nThe paper's figures ({PAPER}), and what the networks of its coefficients cost exactly. MACs: "
-        "multiply-accumulates for one image, no bias, no batch norm, which the paper calls FLOPS. (assumed): the paper "
-        f"states no coefficients; these give the cost. *: the coefficients cannot give this cost, by more than "
-        f"{MARGIN:.0%} beyond its rounding. ResNet-50's costs at d=4 and w=2 look exchanged.",
+        f"\nThe figures of the paper ({PAPER}), and the exact costs of networks with its coefficients. MACs: "
+        "multiply-accumulates for one image, without bias and batch norm; the paper calls them FLOPS. (assumed): the "
+        f"paper states no coefficients; these reproduce the cost. *: the exact cost differs from the published cost by "
+        f"more than {MARGIN:.0%} beyond rounding. The costs of ResNet-50 at d=4 and w=2 appear to be swapped.",
         style="dim",
     )
 
 
 def _print_comparison(comparison: Comparison) -> None:
     table(
-        ("scaled by", "blocks", "width", "px", "params", "MACs", "of asked", "ratio"),
+        ("scaled by", "blocks", "width", "px", "params", "MACs", "of budget", "ratio"),
         [
             (
                 contender.way,
@@ -196,8 +196,8 @@ def _print_comparison(comparison: Comparison) -> None:
         title=f"{comparison.baseline.name}, {comparison.times:g} times its MACs; compound: {comparison.law}",
     )
     console.print(
-        f"The cheapest of the four stays {comparison.unevenness:.1%} behind the most expensive; none is above "
-        "what was asked.",
+        f"The cheapest of the four networks has {comparison.unevenness:.1%} fewer MACs than the most expensive one; "
+        "all are within the budget.",
         style="dim",
     )
 
@@ -207,7 +207,7 @@ def _blocks(network: AnyNetwork, depth: float) -> str:
 
 
 def print_compared(compared: ComparisonResult, out: Path) -> None:
-    """Print what a comparison came to."""
+    """Print the result of a comparison."""
     from triscale.search.compare.results import verdict
 
     table(
@@ -231,5 +231,5 @@ def print_compared(compared: ComparisonResult, out: Path) -> None:
     summary = verdict(compared)
     console.print(f"\n{summary[0].upper()}{summary[1:]}.", style="bold", markup=False)
     for sentence in compared.limitations:
-        console.print(f"not told: {sentence}", markup=False)
+        console.print(f"limitation: {sentence}", markup=False)
     console.print(f"written to {out}", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Commands about sets of images: data check, data pack."""
+"""The commands ``data check`` and ``data pack``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 MAX_ROWS = 30
 MAX_LISTED = 5
 
-LIKENESS = {"exact": "same file", "reencoded": "re-encoded", "possible": "perhaps"}
+LIKENESS = {"exact": "same file", "reencoded": "re-encoded", "possible": "possibly"}
 
 
 def check(images: ImagesArgument, /, *, out: Path | None = None, json: Json = False) -> None:
-    """Look at a set of images: classes, sizes, bad files, copies, and images that are in two splits.
+    """Check a data set: classes, sizes, unreadable files, duplicates, and images that are in two splits.
 
     Parameters
     ----------
@@ -36,44 +36,46 @@ def check(images: ImagesArgument, /, *, out: Path | None = None, json: Json = Fa
         return
     _print(result)
     if out is not None:
-        _say(f"written to {out}: {job.SHEET}, {job.RECORD}")
+        _print_line(f"written to {out}: {job.SHEET}, {job.RECORD}")
 
 
 def pack(images: str, /, *, out: Path, shard_size: str = "256MB", json: Json = False) -> None:
-    """Pack a set of images into tar shards in WebDataset's layout, which every command takes like a folder.
+    """Pack a data set into tar shards in the WebDataset layout; all commands accept them instead of a folder.
 
-    Parts, class names and paths are kept, so that a training gives the same result. The same images give the same
-    shards, byte by byte.
+    Splits, class names and paths are preserved, so training on the shards gives the same result. The same images give
+    identical shards.
 
     Parameters
     ----------
     images
-        A set in any layout that a fit takes.
+        A data set in any supported layout.
     out
-        Folder to make; it appears when it is whole.
+        Folder to create; it appears only once it is complete.
     shard_size
-        Most bytes in a shard, such as 256MB or 1GiB.
+        Maximum size of a shard, such as 256MB or 1GiB.
     """
     from triscale.data.pipeline.scan import scan
     from triscale.data.sources import pack as packing
     from triscale.errors import Interrupted
     from triscale.progress import stop_on_signals
 
-    most = packing.shard_size(shard_size)
+    max_bytes = packing.shard_size(shard_size)
     with progress_reporter() as reporter, stop_on_signals() as should_stop:
 
         def on_images(step: str, done: int, total: int) -> None:
             if should_stop():
-                raise Interrupted("stopped; nothing was written, and the same command starts from scratch")
-            if done == 0 or step != begun[-1]:
+                raise Interrupted("stopped; nothing was written; run the same command again to start from scratch")
+            if done == 0 or step != steps[-1]:
                 reporter.begin(step, total)
-                begun.append(step)
+                steps.append(step)
             reporter.advance(done)
 
-        begun = [""]
+        steps = [""]
         packing.check_output_folder(images, out)
-        found = scan(images, progress=lambda done, total: on_images("scan", done, total))
-        packed = packing.pack(found, out, shard_bytes=most, progress=lambda done, total: on_images("pack", done, total))
+        scanned = scan(images, progress=lambda done, total: on_images("scan", done, total))
+        packed = packing.pack(
+            scanned, out, shard_bytes=max_bytes, progress=lambda done, total: on_images("pack", done, total)
+        )
     if json:
         print_json(packed)
         return
@@ -81,11 +83,11 @@ def pack(images: str, /, *, out: Path, shard_size: str = "256MB", json: Json = F
 
 
 def _print_packed(packed: Packed) -> None:
-    rows = [(part.split, f"{part.shards:,}", f"{part.images:,}", _bytes(part.bytes)) for part in packed.splits]
+    rows = [(row.split, f"{row.shards:,}", f"{row.images:,}", _bytes(row.bytes)) for row in packed.splits]
     table(("split", "shards", "images", "size"), rows)
     if packed.bad:
         _list("bad", [f"{bad.path}: {bad.reason}" for bad in packed.bad], "")
-    _say(f"{len(packed.classes):,} classes; written to {packed.folder}")
+    _print_line(f"{len(packed.classes):,} classes; written to {packed.folder}")
 
 
 def _print(result: SetCheck) -> None:
@@ -93,53 +95,53 @@ def _print(result: SetCheck) -> None:
     console.print(Path(result.root).name, style="bold", markup=False)
     _classes(result)
     formats = ", ".join(f"{count:,} {name}" for name, count in result.formats.items())
-    _say(f"\nfiles    {formats}; {_bytes(sizes.total_bytes)}")
-    _say(f"sizes    {_sizes(sizes)}")
-    _list("bad", [f"{bad.path}: {bad.reason}" for bad in result.bad], "every file can be read")
+    _print_line(f"\nfiles    {formats}; {_bytes(sizes.total_bytes)}")
+    _print_line(f"sizes    {_sizes(sizes)}")
+    _list("bad", [f"{bad.path}: {bad.reason}" for bad in result.bad], "none; every file can be read")
     _list(
         "copies",
         [" = ".join(group) for group in result.copies.groups]
-        + [f"{pair.first} = {pair.second} (perhaps)" for pair in result.copies.possible],
-        "every image is there once",
+        + [f"{pair.first} = {pair.second} (possibly)" for pair in result.copies.possible],
+        "none",
     )
     if result.splits != ("unsplit",):
         leaks = [f"{leak.path} = {leak.copy} ({LIKENESS[leak.match]})" for leak in result.leaks]
-        _list("leaks", leaks, "no image is in two splits")
+        _list("leaks", leaks, "none; no image is in two splits")
     for warning in result.warnings:
-        _say(f"look at  {warning}")
+        _print_line(f"warning  {warning}")
 
 
 def _classes(result: SetCheck) -> None:
-    parts = [part for part in result.splits if part != "unsplit"]
-    most = max(row.total for row in result.classes)
+    splits = [split for split in result.splits if split != "unsplit"]
+    largest = max(row.total for row in result.classes)
     rows = sorted(result.classes, key=lambda row: -row.total)
-    cut = len(rows) - MAX_ROWS if len(rows) > MAX_ROWS else 0
-    shown: list[ClassCounts] = rows if not cut else [*rows[: MAX_ROWS // 2], *rows[-MAX_ROWS // 2 :]]
+    hidden = len(rows) - MAX_ROWS if len(rows) > MAX_ROWS else 0
+    shown: list[ClassCounts] = rows if not hidden else [*rows[: MAX_ROWS // 2], *rows[-MAX_ROWS // 2 :]]
 
     def line(row: ClassCounts) -> list[str]:
-        bar = "█" * max(1, round(16 * row.total / most)) if row.total else ""
-        return [row.name, bar, *(f"{row.images[part]:,}" for part in parts), f"{row.total:,}"]
+        bar = "█" * max(1, round(16 * row.total / largest)) if row.total else ""
+        return [row.name, bar, *(f"{row.images[split]:,}" for split in splits), f"{row.total:,}"]
 
     lines = [line(row) for row in shown]
-    if cut:
-        lines.insert(MAX_ROWS // 2, [f"({cut} more classes)", *[""] * (len(parts) + 2)])
-    total = [f"{sum(row.images[part] for row in rows):,}" for part in parts]
+    if hidden:
+        lines.insert(MAX_ROWS // 2, [f"({hidden} more classes)", *[""] * (len(splits) + 2)])
+    total = [f"{sum(row.images[split] for row in rows):,}" for split in splits]
     lines.append([f"{len(rows)} classes", "", *total, f"{result.num_images:,}"])
-    table(("class", "", *parts, "images"), lines, left=2)
+    table(("class", "", *splits, "images"), lines, left=2)
 
 
 def _list(title: str, lines: list[str], none: str) -> None:
     if not lines:
-        _say(f"{title:<9}{none}")
+        _print_line(f"{title:<9}{none}")
         return
-    _say(f"{title:<9}{len(lines):,}")
+    _print_line(f"{title:<9}{len(lines):,}")
     for line in lines[:MAX_LISTED]:
-        _say(f"  {line}")
+        _print_line(f"  {line}")
     if len(lines) > MAX_LISTED:
-        _say(f"  and {len(lines) - MAX_LISTED:,} more; --json shows all")
+        _print_line(f"  and {len(lines) - MAX_LISTED:,} more; --json shows all")
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     console.print(text, markup=False)
 
 

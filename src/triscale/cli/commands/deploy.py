@@ -1,4 +1,4 @@
-"""Commands that make files for engines."""
+"""The commands ``export`` and ``deploy``."""
 
 from __future__ import annotations
 
@@ -31,59 +31,61 @@ def export(
     out: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Export a run for an engine: one file with its preprocessing inside, checked, timed here.
+    """Export a run to a file for an inference engine, check the file, and measure its latency.
 
-    A float32 file must compute what the model does, an int8 file may lose
-    half a point of test accuracy; blocks that break stay float.
+    The file contains the preprocessing. The outputs of a float32 file must match those of the model. An int8 file may
+    lose half a percentage point of test accuracy; sensitive blocks stay in float.
 
     Parameters
     ----------
     run
         Folder of a run.
     engine
-        onnxruntime (the default), openvino, executorch, coreml, litert, or all that are installed.
+        onnxruntime (the default), openvino, executorch, coreml, litert, or all for all that are installed.
     precision
         float32 or int8 (onnxruntime, openvino, executorch).
     bound
-        Points of test accuracy that int8 may lose.
+        Maximum loss of test accuracy of int8 in percentage points.
     calibration
-        Images of the training split that int8 is calibrated with.
+        Number of training images to calibrate int8 with.
     out
-        File to write, whose ending may name the engine; model.onnx and the like in the run by default.
+        File to write; its suffix may select the engine. By default a file such as model.onnx in the run.
     """
     from triscale.deploy.engines import DEFAULT_ENGINE, ENGINES, engine_of, get_engine
     from triscale.jobs.core.run import Run
     from triscale.jobs.deploy.export import export_for
 
     if bound < 0:
-        raise UserError(f"--bound {bound:g}: give the points of accuracy that may be lost, 0 or more")
+        raise UserError(f"--bound {bound:g}: give a loss of accuracy in percentage points, 0 or more")
     if engine == ALL:
         if out is not None:
-            raise UserError("--out names one file, but --engine all makes several; they go into the run")
+            raise UserError(
+                "--out names one file, but --engine all writes several; leave --out out to write into the run"
+            )
         chosen = [one for one in ENGINES.values() if one.installed and precision in one.precisions]
     elif engine is not None:
         chosen = [get_engine(engine)]
         if out is not None and out.suffix != chosen[0].suffix:
-            raise UserError(f"--out {out}: files for {chosen[0].title} end in {chosen[0].suffix}")
+            raise UserError(f"--out {out}: files for {chosen[0].title} must end in {chosen[0].suffix}")
     else:
         chosen = [DEFAULT_ENGINE if out is None else engine_of(out)]
     opened = Run.open(run)
-    made, failed = [], []
+    exported, failed = [], []
     with opened.update(), execution() as context:
         for one in chosen:
             try:
-                made.append(export_for(opened, context, one, precision, out, bound=bound, calibration=calibration))
+                exported.append(export_for(opened, context, one, precision, out, bound=bound, calibration=calibration))
             except (ExportError, ParityError, QuantizationError) as error:
                 if engine != ALL:
                     raise
                 failed.append(f"{one.title}: {error}")
                 context.progress.note(failed[-1])
     if json:
-        print_json(made[0] if engine != ALL else made)
+        print_json(exported[0] if engine != ALL else exported)
     else:
-        _print(made, out.parent if out is not None else run)
+        _print(exported, out.parent if out is not None else run)
     if failed:
-        raise JobError(f"{counted(len(failed), 'engine')} of {len(chosen)} made no file: {'; '.join(failed)}")
+        raise JobError(f"the export failed for {counted(len(failed), 'engine')} of {len(chosen)}: {'; '.join(failed)}")
 
 
 def deploy(
@@ -98,23 +100,22 @@ def deploy(
     threads: int = 1,
     json: Json = False,
 ) -> None:
-    """Find the fastest file of a run for a device: engines and precisions tried, judged, timed, the choice explained.
+    """Choose the fastest file of a run for a device: try engines and precisions, evaluate and time their files.
 
     Parameters
     ----------
     run
         Folder of a run.
     device
-        cpu (this machine), or files of triscale profile from another device, one for each engine, whose forecasts are
-        used.
+        cpu for this machine, or profiles of another device, one per engine, to predict latency with.
     budget
-        Limits that the file must keep: a time such as 20ms, a size such as 5MB.
+        Limits that the file must meet: a latency such as 20ms, a file size such as 5MB.
     bound
-        Points of test accuracy that int8 may lose.
+        Maximum loss of test accuracy of int8 in percentage points.
     calibration
-        Images of the training split that int8 is calibrated with.
+        Number of training images to calibrate int8 with.
     precisions
-        Which are tried, with commas: float32, int8.
+        Precisions to try, separated by commas: float32, int8.
     threads
         Threads of each engine, on as many cores.
     """
@@ -125,33 +126,33 @@ def deploy(
 
     if threads < 1 or bound < 0:
         raise UserError(f"--threads {threads} --bound {bound:g}: give 1 or more threads, and a bound of 0 or more")
-    tried = tuple(word.strip() for word in precisions.split(","))
-    if not tried or set(tried) - {"float32", "int8"} or len(set(tried)) < len(tried):
-        raise UserError(f'--precisions "{precisions}": give float32, int8 or both with a comma')
+    names = tuple(word.strip() for word in precisions.split(","))
+    if not names or set(names) - {"float32", "int8"} or len(set(names)) < len(names):
+        raise UserError(f'--precisions "{precisions}": give float32, int8 or both, separated by a comma')
     opened = Run.open(run)
     if "cpu" in device and len(device) > 1:
         raise UserError("--device: give cpu or profiles of another device, not both")
     predictors = [load_predictor(Path(file)) for file in device if file != "cpu"]
     limits = Budget.of(*budget) if budget else None
     with opened.update(), execution() as context:
-        made = deploy_run(
+        deployment = deploy_run(
             opened,
             context,
             predictors=predictors,
             budget=limits,
             bound=bound,
             calibration=calibration,
-            precisions=tried,  # type: ignore[arg-type]
+            precisions=names,  # type: ignore[arg-type]
             threads=threads,
         )
     if json:
-        print_json(made)
+        print_json(deployment)
         return
-    _print_deployment(made, run)
+    _print_deployment(deployment, run)
 
 
-def _print_deployment(made: Deployment, run: Path) -> None:
-    tried = [one for one in made.candidates if one.milliseconds is not None]
+def _print_deployment(deployment: Deployment, run: Path) -> None:
+    timed = [one for one in deployment.candidates if one.milliseconds is not None]
     table(
         ("engine", "precision", "size", "accuracy", "ms", "verdict"),
         [
@@ -163,23 +164,24 @@ def _print_deployment(made: Deployment, run: Path) -> None:
                 f"{one.milliseconds:.3g}",
                 one.verdict,
             )
-            for one in sorted(tried, key=lambda one: one.milliseconds or 0.0)
+            for one in sorted(timed, key=lambda one: one.milliseconds or 0.0)
         ],
         left=2,
     )
-    for one in made.candidates:
+    for one in deployment.candidates:
         if one.milliseconds is None:
-            console.print(f"not tried: {one.engine}, {one.precision}: {one.verdict}", markup=False)
-    how = "predicted by the profile of" if made.predicted else "measured in turns on"
+            console.print(f"not available: {one.engine}, {one.precision}: {one.verdict}", markup=False)
+    how = "predicted by the profile of" if deployment.predicted else "measured on"
     console.print(
-        f"ms: one image, {made.threads} thread{'s' if made.threads > 1 else ''}, {how} {made.device}",
+        f"ms: batch size 1, {deployment.threads} thread{'s' if deployment.threads > 1 else ''}, {how} "
+        f"{deployment.device}",
         style="dim",
         markup=False,
     )
-    console.print(f"{run / made.file}", style="bold", markup=False, soft_wrap=True)
+    console.print(f"{run / deployment.file}", style="bold", markup=False, soft_wrap=True)
 
 
-def _print(made: Sequence[Exported], folder: Path) -> None:
+def _print(exported: Sequence[Exported], folder: Path) -> None:
     table(
         ("file", "precision", "size", "error", "same class", "ms"),
         [
@@ -191,33 +193,34 @@ def _print(made: Sequence[Exported], folder: Path) -> None:
                 "-" if item.export.agreement is None else f"{item.export.agreement:.1%}",
                 "-" if item.latency is None else f"{item.latency.median_ms:.3g}",
             )
-            for item in made
+            for item in exported
         ],
         left=2,
     )
-    for item in made:
+    for item in exported:
         if item.quantized is not None:
-            found = item.quantized
-            whole = [block for block in found.blocks if block.kept_float]
-            slow = [block.name for block in whole if block.for_speed]
-            broken = [block.name for block in whole if not block.for_speed]
+            result = item.quantized
+            float_blocks = [block for block in result.blocks if block.kept_float]
+            slow = [block.name for block in float_blocks if block.for_speed]
+            sensitive = [block.name for block in float_blocks if not block.for_speed]
             console.print(
-                f"{item.export.file}: {found.accuracy:.2%} of {found.images} test images right, in float "
-                f"{found.float_accuracy:.2%}: {found.lost_points:.2f} points lost (± {found.lost_error:.2f}; "
-                f"{found.bound_points:g} allowed)"
-                + (f"; in float for accuracy: {', '.join(broken)}" if broken else "")
-                + (f"; in float since int8 is no faster there: {', '.join(slow)}" if slow else ""),
+                f"{item.export.file}: {result.accuracy:.2%} of {result.images} test images correct, in float "
+                f"{result.float_accuracy:.2%}: {result.lost_points:.2f} points lost (± {result.lost_error:.2f}; "
+                f"{result.bound_points:g} allowed)"
+                + (f"; in float for accuracy: {', '.join(sensitive)}" if sensitive else "")
+                + (f"; in float since int8 is not faster: {', '.join(slow)}" if slow else ""),
                 markup=False,
             )
         if not item.export.verified:
             console.print(
-                f"not verified: {item.export.engine} does not run on this machine; compare {item.export.file} with the "
-                "Run where it does",
+                f"not verified: {item.export.engine} does not run on this machine; compare the outputs of "
+                f"{item.export.file} with those of the run on a machine where it does",
                 style="bold",
                 markup=False,
             )
     console.print(
-        f"in {folder}. error: of a logit, relative to the largest; ms: one image, one core of this machine",
+        f"in {folder}. error: maximum error of a logit, relative to the largest logit; ms: latency with batch size 1 "
+        "on one core of this machine",
         style="dim",
         markup=False,
     )

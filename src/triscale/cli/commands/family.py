@@ -1,4 +1,4 @@
-"""The command that writes a family; it needs no torch, but for a custom model."""
+"""The command ``family``; it needs no torch, except for a custom model."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ def family(
     out: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Write the family that a law makes of a baseline: a network for each phi, their costs and a picture.
+    """Scale a baseline to a family: a network for each phi, their costs and a figure.
 
     Parameters
     ----------
     baseline
-        A published name, a JSON file (the network.json of a search) or package.module:function.
+        A published name, a JSON file such as the network.json of a search, or package.module:function.
     phis
-        Where on the law: numbers with commas, or a range such as 0..4 or 0..2:0.5.
+        Values of phi: numbers separated by commas, or a range such as 0..4 or 0..2:0.5.
     classes
-        Number of classes, if not the network's own.
+        Number of classes; by default that of the baseline.
     out
         Folder for the networks (NAME.json), family.json, family.csv and family.svg.
     """
     network = choose_network(baseline, lite=lite)
     if classes is not None:
         network = network.replace(classes=classes)
-    made = make_family(network, find_law(law), read_phis(phis), cost_of_any)
+    result = make_family(network, find_law(law), read_phis(phis), cost_of_any)
     if out is not None:
-        _write(made, out)
+        _write(result, out)
     if json:
-        print_json(made)
+        print_json(result)
         return
     table(
         ("network", "phi", "px", "blocks", "params", "MACs", "ratio", "nominal", "float32"),
@@ -63,26 +63,28 @@ def family(
                 f"x{member.nominal:.3g}",
                 f"{si(member.size_bytes)}B",
             )
-            for member in made.members
+            for member in result.members
         ],
     )
-    console.print(f"law {made.law}; nominal: what alpha x beta^2 x gamma^2 says of the MACs", style="dim")
+    console.print(
+        f"law {result.law}; nominal: ratio of MACs by the formula (alpha x beta^2 x gamma^2)^phi", style="dim"
+    )
     if out is not None:
         console.print(f"written to {out}", markup=False, soft_wrap=True)
 
 
-def _write(made: Family, out: Path) -> None:
-    """Write networks, table and picture; a folder that holds another family is left alone."""
+def _write(result: Family, out: Path) -> None:
+    """Write networks, table and figure; refuse a folder that holds another family or other files."""
     from triscale.report.draw.svg import standalone
     from triscale.report.run.family_figures import FamilyTower
-    from triscale.report.run.family_figures import family as picture
+    from triscale.report.run.family_figures import family as draw_family
 
     record = out / "family.json"
     if out.is_dir() and any(out.iterdir()) and not record.is_file():
         raise RunError(f"{out} is not empty and holds no family; give a new folder with --out")
-    if record.is_file() and Family.load(record) != made:
+    if record.is_file() and Family.load(record) != result:
         raise RunError(f"{out} holds another family; give a new folder with --out")
-    for member in made.members:
+    for member in result.members:
         member.network.save(out / f"{member.network.name}.json")
     columns = ("network", "phi", "resolution", "params", "macs", "activations", "size_bytes", "ratio", "nominal")
     rows = [
@@ -97,10 +99,10 @@ def _write(made: Family, out: Path) -> None:
             member.ratio,
             member.nominal,
         )
-        for member in made.members
+        for member in result.members
     ]
     write_atomic(out / "family.csv", "".join(",".join(map(str, row)) + "\n" for row in (columns, *rows)).encode())
-    grown = [
+    towers = [
         FamilyTower(
             phi=member.phi,
             macs=member.macs,
@@ -111,10 +113,10 @@ def _write(made: Family, out: Path) -> None:
             if isinstance(member.network, Network)
             else (),
         )
-        for member in made.members
+        for member in result.members
     ]
-    write_atomic(out / "family.svg", standalone(picture(made.baseline, str(made.law), grown)).encode())
-    made.save(record)
+    write_atomic(out / "family.svg", standalone(draw_family(result.baseline, str(result.law), towers)).encode())
+    result.save(record)
 
 
 def _blocks(member: FamilyMember) -> str:

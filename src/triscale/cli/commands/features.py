@@ -1,4 +1,4 @@
-"""The command that writes embeddings."""
+"""The command ``features``."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ def features(
     workers: int = 0,
     json: Json = False,
 ) -> None:
-    """Write the embeddings of images: what the classifier reads of each, one row an image.
+    """Write the embeddings of images, the inputs of the classifier, with one row per image.
 
     Parameters
     ----------
     run
         Folder of a run.
     images
-        Images in any layout that a fit takes, or a folder of image files without classes.
+        A data set in any supported layout, or a folder of image files without classes.
     out
-        A .parquet file (columns file, label, part, features), or a .npy file, with a .csv of the files beside it.
+        A .parquet file with the columns file, label, split, features; or a .npy file, with a .csv file of the rest.
     reduction
-        8, 16, 32 or another of the network's: the mean over the last map at it, instead of the classifier's input.
+        Use the global average of the last feature map with this reduction, such as 16, instead of the classifier's
+        input.
     batch
-        Images at a time.
+        Batch size.
     device
         auto, cpu or cuda.
     workers
@@ -49,9 +50,9 @@ def features(
     from triscale.jobs.inference.features import features_of
 
     if reduction != POOLED and not reduction.isdecimal():
-        raise UserError(f"--reduction {reduction} is neither {POOLED} nor a whole number such as 16")
+        raise UserError(f"--reduction {reduction}: give {POOLED} or a whole number such as 16")
     if batch < 1 or workers < 0:
-        raise UserError(f"--batch {batch} --workers {workers}: give 1 or more images and 0 or more processes")
+        raise UserError(f"--batch {batch} --workers {workers}: give a batch size of 1 or more and 0 or more workers")
     check_feature_file(out, None if is_named(images) else images)
     with execution(device, workers=workers) as context:
         stream = features_of(
@@ -61,12 +62,15 @@ def features(
             reduction=None if reduction == POOLED else int(reduction),
             batch=batch,
         )
-        made = write_features(stream, out)
+        written = write_features(stream, out)
     if json:
-        print_json(made)
+        print_json(written)
         return
-    for file in made.bad:
-        console.print(f"not read: {file.path}: {file.reason}", markup=False)
+    for file in written.bad:
+        console.print(f"unreadable: {file.path}: {file.reason}", markup=False)
     console.print(
-        f"{made.images} images, {made.channels} numbers each: {' and '.join(made.files)}", markup=False, soft_wrap=True
+        f"embeddings of {written.images} images with {written.channels} channels written to "
+        f"{' and '.join(written.files)}",
+        markup=False,
+        soft_wrap=True,
     )

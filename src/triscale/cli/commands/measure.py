@@ -1,4 +1,4 @@
-"""The command that times networks, runs and exported files."""
+"""The command ``measure``."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ def measure(
     published: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> None:
-    """Measure latency on this machine: one image on one core by default, as the paper's Table 4 does.
+    """Measure latency on this machine; by default with batch size 1 on one core, as in Table 4 of the paper.
 
     Parameters
     ----------
     subject
-        Folder of a run, an exported file, a published name or a network as JSON (with random weights).
+        Folder of a run, an exported file, or a published name or JSON file of a network (with random weights).
     compare
-        Others to time in turns with it, in one run; ratios with their intervals.
+        Other subjects to time alternately with it; ratios are printed with their intervals.
     engines
-        Which, with commas: torch, compiled (torch.compile), onnxruntime, openvino, executorch, litert; by default a
-        file's own, or torch and onnxruntime.
+        Engines separated by commas: torch, compiled (torch.compile), onnxruntime, openvino, executorch, litert; by
+        default the engine of the file, or torch and onnxruntime.
     threads
         Threads of each engine, on as many cores.
     batch
-        Images in a call.
+        Batch size.
     precision
-        float32, bfloat16 (torch, openvino) or int8 (onnxruntime, openvino, executorch); a file has its own.
+        float32, bfloat16 (torch, openvino) or int8 (onnxruntime, openvino, executorch); ignored for an exported file.
     published
-        Compare EfficientNet-B1 with ResNet-152 as the paper's Table 4 does, and show its ratio beside.
+        Compare EfficientNet-B1 with ResNet-152 as in Table 4 of the paper, and print the paper's ratio.
     """
     from triscale.jobs.core.run import Run
     from triscale.jobs.profile.measure import find_subject, measure_one, measure_paired
@@ -60,7 +60,7 @@ def measure(
     if threads < 1 or batch < 1:
         raise UserError(f"--threads {threads} --batch {batch}: give 1 or more of each")
     if published and (subject is not None or compare):
-        raise UserError("--published measures the networks of the paper's table; give no others with it")
+        raise UserError("--published measures the networks of the paper's table; do not give other networks with it")
     if published:
         subject, compare = PUBLISHED[0], PUBLISHED[1:]
     if subject is None:
@@ -85,7 +85,7 @@ def measure(
 
 
 def _engines(text: str | None, subject: str, *, alone: bool) -> tuple[Engine, ...]:
-    """Return the engines that are asked for."""
+    """Return the requested engines, or the default ones."""
     from triscale.deploy.engines import DEFAULT_ENGINE
     from triscale.deploy.engines import ENGINES as FILE_ENGINES
     from triscale.jobs.profile.measure import ENGINES
@@ -101,7 +101,7 @@ def _engines(text: str | None, subject: str, *, alone: bool) -> tuple[Engine, ..
         if word not in known:
             raise UserError(f'there is no engine "{word}"{nearest(word, known)}; the engines are {", ".join(known)}')
     if not words or len(set(words)) < len(words):
-        raise UserError(f'--engines "{text}" names none, or one twice; the engines are {", ".join(known)}')
+        raise UserError(f'--engines "{text}": give each engine once; the engines are {", ".join(known)}')
     return tuple(words)
 
 
@@ -124,12 +124,14 @@ def _print(measurements: tuple[Measurement, ...]) -> None:
     )
     first = measurements[0]
     cores = (
-        f", held to core{'s' if len(first.cores) > 1 else ''} {', '.join(map(str, first.cores))}" if first.cores else ""
+        f", pinned to core{'s' if len(first.cores) > 1 else ''} {', '.join(map(str, first.cores))}"
+        if first.cores
+        else ""
     )
     console.print(
         f"{first.batch} image{'s' if first.batch > 1 else ''} of {first.resolution} px, {first.threads} "
-        f"thread{'s' if first.threads > 1 else ''}{cores}, on {first.machine.processor}. peak: memory beyond what the "
-        "process had before",
+        f"thread{'s' if first.threads > 1 else ''}{cores}, on {first.machine.processor}. peak: increase of the "
+        "process's memory",
         style="dim",
     )
     for item in measurements:
@@ -155,9 +157,9 @@ def _print_versus(versus: PairedTiming, *, published: bool) -> None:
         ],
     )
     console.print(
-        f"{versus.rounds} rounds in turns, batch {versus.batch}, threads {versus.threads}, on "
-        f"{versus.machine.processor}; ratios are to the first",
+        f"{versus.rounds} rounds, timed alternately, batch {versus.batch}, threads {versus.threads}, on "
+        f"{versus.machine.processor}; ratios are relative to the first row",
         style="dim",
     )
     if published:
-        console.print(f"the paper's Table 4: x{PAPER_RATIO} on one core of a Xeon E5-2690 (.554 s and .098 s)")
+        console.print(f"Table 4 of the paper: x{PAPER_RATIO} on one core of a Xeon E5-2690 (0.554 s and 0.098 s)")

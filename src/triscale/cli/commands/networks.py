@@ -1,4 +1,4 @@
-"""Commands about networks and their cost; none needs torch, but for a custom model."""
+"""The commands ``list`` and ``scale``; they need no torch, except for a custom model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from triscale.cli.support.latency import forecast_of, print_latency
+from triscale.cli.support.latency import predict_latency, print_latency
 from triscale.cli.support.options import (
     DEFAULT_LAW,
     Json,
@@ -58,7 +58,8 @@ def list_(*, json: Json = False) -> None:
         ],
     )
     console.print(
-        "MACs: multiply-accumulates for one image, no bias, no batch norm. top-1: ImageNet, as published.", style="dim"
+        "MACs: multiply-accumulates for one image, without bias and batch norm. top-1: ImageNet, as published.",
+        style="dim",
     )
 
 
@@ -79,26 +80,26 @@ def scale(
     out: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Scale a network: to a budget, along a law by phi, or by its own multipliers.
+    """Scale a network to a budget, by a law and phi, or by given multipliers.
 
     Parameters
     ----------
     network
         A published name, a JSON file or package.module:function.
     budget
-        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; several are kept at once.
+        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; the result meets all of them.
     phi
-        How far along the law; fractions and negative numbers work.
+        Compound coefficient of the law; may be fractional or negative.
     depth
-        Multiplier of depth.
+        Depth multiplier.
     width
-        Multiplier of width.
+        Width multiplier.
     resolution
-        Multiplier of resolution; the result is snapped.
+        Resolution multiplier; the result is rounded to a suitable resolution.
     classes
-        Number of classes, if not the network's own.
+        Number of classes; by default that of the network.
     verify
-        Measure the scaled network on this machine, in the engine of the profile.
+        Also measure the scaled network on this machine, in the engine of the profile.
     out
         File to write the scaled network to, as JSON.
     """
@@ -113,22 +114,22 @@ def scale(
         )
     if verify and profile is None:
         raise UserError(
-            "--verify measures in the engine of a profile; give one with --profile, or use triscale measure"
+            "--verify measures with the engine of a profile; give a profile with --profile, or use triscale measure"
         )
     predictor = None if profile is None else load_predictor(profile)
-    along = find_law(law)
+    scaling_law = find_law(law)
     fit: Fit | None = None
     if budget is not None:
-        fit = _fit(baseline, along, Budget.of(*budget), predictor)
+        fit = _fit(baseline, scaling_law, Budget.of(*budget), predictor)
         scaled: AnyNetwork = fit.network
     elif phi is not None:
-        scaled = scale_network(baseline, along.at(phi)).replace(name=f"{baseline.name}_phi{phi:+g}")
+        scaled = scale_network(baseline, scaling_law.at(phi)).replace(name=f"{baseline.name}_phi{phi:+g}")
     else:
         scaled = scale_network(baseline, Scale(depth=depth or 1.0, width=width or 1.0, resolution=resolution or 1.0))
     if out is not None:
         scaled.save(out)
     before, after = cost_of_any(baseline), cost_of_any(scaled)
-    latency = None if predictor is None else forecast_of(scaled, predictor, verify=verify)
+    latency = None if predictor is None else predict_latency(scaled, predictor, verify=verify)
     if json:
         print_json(
             {
@@ -172,9 +173,9 @@ def _print_fit(fit: Fit) -> None:
     console.print(f"phi {fit.phi:g} of the law {fit.law}: {fit.scale}", markup=False)
     for limit in fit.limits:
         bound = "  (binding)" if limit.name == fit.binding and len(fit.limits) > 1 else ""
-        console.print(f"asked and achieved: {limit}{bound}", markup=False)
+        console.print(f"requested and achieved: {limit}{bound}", markup=False)
     if fit.steps:
-        console.print(f"steps ahead of the law, for the slack: {', '.join(fit.steps)}", markup=False)
+        console.print(f"extra steps that use up the remaining budget: {', '.join(fit.steps)}", markup=False)
 
 
 def _fit(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor | None) -> Fit:

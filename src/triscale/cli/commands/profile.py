@@ -1,4 +1,4 @@
-"""The command that makes a profile of this device, and what others say of one."""
+"""The command ``profile``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 MAX_SPREAD = 0.1
-"""Share by which a device may grow slower in a profile before it is said."""
+"""Relative variation of the device's speed during profiling above which a warning is printed."""
 
 
 def profile(
@@ -29,60 +29,66 @@ def profile(
     import_: Annotated[Path | None, Parameter(name="--import")] = None,
     json: Json = False,
 ) -> None:
-    """Time what networks are made of on this device, so that a budget can be a time: --budget 20ms --profile FILE.
+    """Profile this device, so that a budget can limit latency: --budget 20ms --profile FILE.
 
-    Takes two minutes or so; the same command resumes with what was begun.
+    Times parts of networks and fits a latency predictor. This takes about two minutes; the same command resumes an
+    interrupted profile.
 
     Parameters
     ----------
     out
         File of the profile.
     engine
-        What is to run the networks: onnxruntime or torch.
+        Engine to profile: onnxruntime or torch.
     threads
         Threads of the engine, on as many cores.
     export
-        Write a folder for another device instead: graphs, and runner.py, which needs only onnxruntime and numpy there.
+        Write a folder to profile another device: graphs, and a runner.py that needs only onnxruntime and numpy.
     import_
-        Make the profile of such a folder, after runner.py has run in it.
+        Create the profile from such a folder, after runner.py was run in it on the device.
     """
     from triscale.jobs.profile.device_profile import make_profile
     from triscale.jobs.profile.other_device import export_plan, import_times
-    from triscale.measure.profile import measurement_noise, misses
+    from triscale.measure.profile import held_out_predictions, measurement_noise
 
     if threads < 1:
         raise UserError(f"--threads {threads}: give 1 or more")
     chosen = _engine(engine)
     if export is not None:
         if import_ is not None or chosen != "onnxruntime":
-            raise UserError("--export writes graphs for ONNX Runtime; give neither --import nor another engine with it")
+            raise UserError("--export supports only ONNX Runtime; do not give --import or another engine with it")
         number = export_plan(export, threads)
-        console.print(f"{number} graphs in {export}; on the device: python {export.name}/runner.py", markup=False)
+        console.print(
+            f"{number} graphs written to {export}; run on the device: python {export.name}/runner.py", markup=False
+        )
         return
     if import_ is not None:
-        made = import_times(import_, out)
+        result = import_times(import_, out)
     else:
         with execution() as context:
-            made = make_profile(out, chosen, threads, context)
-    assert made.predictor is not None
+            result = make_profile(out, chosen, threads, context)
+    assert result.predictor is not None
     if json:
-        print_json(made.predictor)
+        print_json(result.predictor)
         return
-    rows = misses(made, made.predictor)
+    rows = held_out_predictions(result, result.predictor)
     table(
-        ("held out", "measured ms", "forecast ms", "off by"),
-        [(name, f"{took:.3g}", f"{predicted:.3g}", f"{predicted / took - 1:+.0%}") for name, took, predicted in rows],
+        ("held-out network", "measured ms", "predicted ms", "error"),
+        [
+            (name, f"{measured:.3g}", f"{predicted:.3g}", f"{predicted / measured - 1:+.0%}")
+            for name, measured, predicted in rows
+        ],
     )
-    console.print(f"{made.predictor}; the times are those of the thread where it is one", style="dim", markup=False)
-    spread = measurement_noise(made)
+    console.print(f"{result.predictor}; with one thread, times are CPU times of the thread", style="dim", markup=False)
+    spread = measurement_noise(result)
     if spread > MAX_SPREAD:
         console.print(
-            f"the device was {spread:.0%} slower at times while it was profiled: forecasts are for it as busy as that; "
-            "profile it again when nothing else runs",
+            f"the speed of the device varied by {spread:.0%} during profiling, so predictions include this load; "
+            "profile it again when no other process is running",
             style="bold red",
             markup=False,
         )
-    console.print(f"written to {out}; use it: triscale scale NAME --budget 20ms --profile {out}", markup=False)
+    console.print(f"written to {out}; use it with: triscale scale NAME --budget 20ms --profile {out}", markup=False)
 
 
 def _engine(text: str) -> Engine:
@@ -90,5 +96,5 @@ def _engine(text: str) -> Engine:
 
     known = get_args(Known)
     if text not in known:
-        raise UserError(f'there is no engine "{text}" to profile{nearest(text, known)}; give {" or ".join(known)}')
+        raise UserError(f'cannot profile the engine "{text}"{nearest(text, known)}; give {" or ".join(known)}')
     return text  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Commands on a finished run."""
+"""The commands ``evaluate``, ``predict``, ``explain`` and ``report`` for a finished run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Json = False) -> None:
-    """Evaluate a run on a part of its images: accuracy with its interval, errors by class, calibration.
+    """Evaluate a run on one split of its images: accuracy with its interval, errors by class, calibration.
 
     Parameters
     ----------
     run
         Folder of a run.
     part
-        test, val or train.
+        Split to evaluate on: test, val or train.
     device
         auto, cpu or cuda.
     """
@@ -35,7 +35,7 @@ def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Js
 
     opened = Run.open(run)
     with opened.update(), execution(device) as context:
-        metrics = evaluate_run(opened, context, part=part)
+        metrics = evaluate_run(opened, context, split=part)
     if json:
         print_json(metrics)
         return
@@ -48,7 +48,7 @@ def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Js
     )
     top5 = "" if metrics.top5 is None else f", top-5 {metrics.top5:.2%}"
     console.print(
-        f"top-1 {metrics.top1:.2%} of {metrics.count} {metrics.part} images (95% interval {metrics.top1_low:.2%} to "
+        f"top-1 {metrics.top1:.2%} of {metrics.count} {metrics.split} images (95% interval {metrics.top1_low:.2%} to "
         f"{metrics.top1_high:.2%}){top5}, loss {metrics.loss:.4f}, calibration error {metrics.calibration_error:.3f}"
     )
 
@@ -60,34 +60,34 @@ def predict(
     top: int = 3,
     json: Json = False,
 ) -> None:
-    """Say what a run or an exported file sees in images.
+    """Classify images with a trained run or an exported file.
 
     Parameters
     ----------
     source
-        Folder of a run, or an exported file: .onnx, .xml, .pte, .tflite, on a Mac .mlpackage.
+        Folder of a run, or an exported file: .onnx, .xml, .pte, .tflite, or on macOS .mlpackage.
     images
-        Image files or folders of them.
+        Image files or folders of images.
     top
-        Number of classes to name for each image.
+        Number of classes to print for each image.
     """
     from triscale.jobs.inference.predict import predict as job
 
     if not images:
         raise UserError("no images given; give files or folders after the run")
     if top < 1:
-        raise UserError(f"--top {top} names no class; give 1 or more")
+        raise UserError(f"--top {top}: give 1 or more classes")
     predictions = list(job(source, images, top=top))
     if json:
         print_json(predictions)
         return
-    # Not a rich table: names of files stay whole, however narrow the terminal is.
+    # Not a rich table, since that would break file names in a narrow terminal.
     widest = max(len(prediction.file) for prediction in predictions)
     names = [guess.name for prediction in predictions for guess in prediction.classes]
     name_width = max(map(len, names), default=0)
     for prediction in predictions:
         shown = "  ".join(f"{guess.name:<{name_width}} {guess.probability:>6.1%}" for guess in prediction.classes)
-        print(f"{prediction.file:<{widest}}  {shown or f'not read: {prediction.error}'}")
+        print(f"{prediction.file:<{widest}}  {shown or f'unreadable: {prediction.error}'}")
 
 
 def explain(
@@ -100,22 +100,23 @@ def explain(
     curves: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> None:
-    """Draw where a run's network looks: in its test images, or in images of your own.
+    """Draw class activation maps for test images of a run, or for given images.
 
     Parameters
     ----------
     run
         Folder of a run.
     images
-        Image files or folders of them; without any, test images, wrong and right ones.
+        Image files or folders of images; by default misclassified and correct test images.
     out
-        Folder for overlays, contact sheet and explanation.json; explained by default. With images only.
+        Folder for overlays, contact sheet and explanation.json; by default explained. Only with images.
     method
-        cam: class activation maps, exact where the head is a mean and a linear layer; grad-cam: for any network.
+        cam: class activation maps, exact for a head of global average pooling and a linear layer; grad-cam: for any
+        network.
     label
-        The class to explain, instead of the one that is predicted. With images only.
+        Class to explain; by default the predicted class. Only with images.
     curves
-        Follow the probability as pixels are deleted and inserted in the order of the map: how faithful it is.
+        Compute deletion and insertion curves, which measure how faithful the map is to the model.
     """
     from triscale.jobs.core.run import Run
     from triscale.jobs.inference.explain import explain_images, explain_run
@@ -124,14 +125,14 @@ def explain(
     if images:
         folder = out or Path("explained")
         with execution() as context:
-            found = explain_images(opened, images, folder, context, method=method, label=label, curves=curves)
+            explanation = explain_images(opened, images, folder, context, method=method, label=label, curves=curves)
         if json:
-            print_json(found)
+            print_json(explanation)
         else:
-            _print_explanation(found, folder)
+            _print_explanation(explanation, folder)
         return
     if out is not None or label is not None or curves:
-        raise UserError("--out, --class and --curves are for images of your own; give files or folders after the run")
+        raise UserError("--out, --class and --curves require images; give files or folders after the run")
     with opened.update(), execution() as context:
         maps = explain_run(opened, context, method)
     if json:
@@ -145,13 +146,13 @@ def explain(
     console.print(f"{len(maps.images)} maps in {opened.maps_folder}", markup=False)
 
 
-def _print_explanation(found: Explanation, folder: Path) -> None:
+def _print_explanation(explanation: Explanation, folder: Path) -> None:
     from triscale.report.draw.format import shorten
 
-    rows = [row for row in found.images if row.error is None]
-    followed = any(row.deletion is not None for row in rows)
+    rows = [row for row in explanation.images if row.error is None]
+    has_curves = any(row.deletion is not None for row in rows)
     table(
-        ("file", "class", "confidence", "peak", "extent", *(("deletion", "insertion") if followed else ())),
+        ("file", "class", "confidence", "peak", "extent", *(("deletion", "insertion") if has_curves else ())),
         [
             (
                 shorten(Path(row.file).name, 24),
@@ -159,35 +160,37 @@ def _print_explanation(found: Explanation, folder: Path) -> None:
                 f"{row.confidence:.1%}",
                 "-" if row.peak is None else f"{row.peak[0]:.0f}, {row.peak[1]:.0f}",
                 f"{row.share:.0%}",
-                *((f"{row.deletion:.3f}", f"{row.insertion:.3f}") if followed else ()),
+                *((f"{row.deletion:.3f}", f"{row.insertion:.3f}") if has_curves else ()),
             )
             for row in rows
         ],
         left=2,
     )
-    for row in found.images:
+    for row in explanation.images:
         if row.error is not None:
-            console.print(f"not read: {row.file}: {row.error}", markup=False, soft_wrap=True)
-    if followed:
-        ours = [[getattr(row, name) for row in rows] for name in ("deletion", "random_deletion", "insertion",
+            console.print(f"unreadable: {row.file}: {row.error}", markup=False, soft_wrap=True)
+    if has_curves:
+        areas = [[getattr(row, name) for row in rows] for name in ("deletion", "random_deletion", "insertion",
                                                                  "random_insertion")]  # fmt: skip
-        means = [sum(values) / len(values) for values in ours]
+        means = [sum(values) / len(values) for values in areas]
         console.print(
-            f"mean area under the deletion curve {means[0]:.3f} (pixels at random {means[1]:.3f}; less is better), "
-            f"insertion {means[2]:.3f} (at random {means[3]:.3f}; more is better)",
+            f"mean area under the deletion curve {means[0]:.3f} (random order {means[1]:.3f}; lower is better), "
+            f"under the insertion curve {means[2]:.3f} (random order {means[3]:.3f}; higher is better)",
             markup=False,
         )
-    console.print("peak: pixels from the left and top; extent: share of the map from half its peak on", style="dim")
+    console.print(
+        "peak: position in pixels from the left and top; extent: share of the map above half of its peak", style="dim"
+    )
     console.print(f"written to {folder}", markup=False, soft_wrap=True)
 
 
 def report(*runs: Path, out: Path | None = None, json: Json = False) -> None:
-    """Write the report of a run, a search or a comparison again from its directory, or one report of several runs.
+    """Write the report of a run, a search or a comparison again, or a report that compares several runs.
 
     Parameters
     ----------
     runs
-        Folder of a run, a search or a comparison; or folders of several evaluated runs, to stand side by side.
+        Folder of a run, a search or a comparison; or folders of several evaluated runs to compare.
     out
         File of the report of several runs, such as runs.html.
     """
@@ -202,7 +205,7 @@ def report(*runs: Path, out: Path | None = None, json: Json = False) -> None:
         return
     if out is not None or json:
         raise UserError(
-            "--out and --json are for several runs; the report of one is the file report.html in its folder"
+            "--out and --json are for several runs; the report of a single run is report.html in its folder"
         )
     if is_study(runs[0]):
         print(write_study_report(runs[0]))
@@ -217,7 +220,7 @@ def _report_several(runs: tuple[Path, ...], out: Path | None, *, json: bool) -> 
     from triscale.jobs.reports.runs_report import check_report_file, write_runs_report
 
     if out is None and not json:
-        raise UserError("several runs have one page of their own; say where with --out, such as --out runs.html")
+        raise UserError("a report of several runs requires a path; give --out, for example --out runs.html")
     compared = compare_runs(runs)
     if out is not None:
         check_report_file(compared, out)
@@ -234,7 +237,7 @@ def _print_runs(compared: ComparedRuns) -> None:
     for number, test_set in enumerate(compared.test_sets):
         rows = sorted((run for run in compared.runs if run.test_set == number), key=lambda run: -run.top1)
         table(
-            ("Run", "network", "MACs", "params", "top-1", "95% interval", "behind", "latency"),
+            ("run", "network", "MACs", "params", "top-1", "95% interval", "behind", "latency"),
             [
                 (
                     run.name,
@@ -255,7 +258,7 @@ def _print_runs(compared: ComparedRuns) -> None:
         )
     if any(run.behind is not None for run in compared.runs):
         console.print(
-            "behind: percentage points to the best on the same images; ~: those images do not tell the two apart",
+            "behind: percentage points behind the best run on the same images; ~: the difference is not significant",
             style="dim",
         )
     for note in compared.notes:

@@ -1,4 +1,4 @@
-"""The command that searches the coefficients of a law."""
+"""The commands ``search coefficients``, ``search status``, ``search resume`` and ``search export``."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def coefficients(
     options: StudyFlags = STUDY_DEFAULTS,
     json: Json = False,
 ) -> None:
-    """Find alpha, beta and gamma for a baseline and images: STEP 1 of the paper.
+    """Search for alpha, beta and gamma for a baseline and a data set: step 1 of the paper.
 
-    Candidates all cost the same in fact, not by the nominal product. Each is trained briefly and scored on images held
-    out of training, for 5 epochs by default. The same command resumes where it stopped.
+    All candidates have the same realized cost, not only the same nominal cost alpha x beta^2 x gamma^2. Each is trained
+    for 5 epochs by default and scored on validation images. The same command resumes an interrupted search.
 
     Parameters
     ----------
@@ -51,25 +51,26 @@ def coefficients(
     out
         Folder of the search; its law.json can be given to --law.
     method
-        grid: all candidates to the end; halving: all briefly, the best longer; response: a curve through small ones.
+        grid: train all candidates for all epochs; halving: successive halving; response: fit a response surface to
+        small networks.
     phi
-        Candidates are the baseline scaled at this phi.
+        Scale the candidates to this phi.
     cost
-        What candidates are matched on: MACs, parameters, or latency as measured here, one image at a time.
+        Cost that candidates have in common: MACs, parameters, or latency with batch size 1, measured on this machine.
     target
-        How many times the cost of the baseline a step of phi costs.
+        Factor by which the cost grows when phi increases by 1.
     tolerance
-        How far from the target a candidate may be, as a share of it.
+        Maximum relative deviation of a candidate from the target cost.
     step
         Step of the grid in each coefficient.
     alpha_to
-        Largest alpha; the smallest is 1.
+        Maximum alpha; the minimum is 1.
     beta_to
-        Largest beta.
+        Maximum beta.
     gamma_to
-        Largest gamma.
+        Maximum gamma.
     number
-        At most so many candidates, spread over all.
+        Maximum number of candidates, evenly spread over the grid.
     """
     from triscale.jobs.search import search_coefficients
     from triscale.jobs.studies.requests import CoefficientSearchRequest
@@ -88,19 +89,21 @@ def coefficients(
     }
     search = CoefficientSearchRequest.parse(
         study_request_fields(images, choose_network(baseline, lite=lite), options, PROXY_EPOCHS)
-        | {"grid": Grid.parse(grid, "the grid asked for"), "method": method},
-        "the search asked for",
+        | {"grid": Grid.parse(grid, "the grid"), "method": method},
+        "the search options",
     )
-    with study_execution(options) as (context, kept):
-        found = search_coefficients(search, out, context, kept)
+    with study_execution(options) as (context, study_options):
+        result = search_coefficients(search, out, context, study_options)
     if json:
-        print_json(found)
+        print_json(result)
     else:
-        _print_found(found, out)
+        _print_result(result, out)
 
 
-def _print_found(found: CoefficientSearchResult, out: Path) -> None:
-    console.print(f"{found.baseline} by {found.method}: {counted(len(found.trials), 'training')}", markup=False)
+def _print_result(result: CoefficientSearchResult, out: Path) -> None:
+    console.print(
+        f"{result.baseline}, method {result.method}: {counted(len(result.trials), 'training run')}", markup=False
+    )
     table(
         ("alpha", "beta", "gamma", "cost", "accuracy", "error", ""),
         [
@@ -113,17 +116,17 @@ def _print_found(found: CoefficientSearchResult, out: Path) -> None:
                 f"{standing.error:.2%}",
                 "tied" if standing.tied else "",
             )
-            for standing in found.standings[:MAX_STANDINGS]
+            for standing in result.standings[:MAX_STANDINGS]
         ],
         left=0,
     )
-    console.print(f"\nlaw {found.law}", style="bold")
-    if found.interval is not None:
-        console.print(f"bootstrap interval {found.interval.low} to {found.interval.high}", markup=False)
-    if found.response is not None and not found.response.fits:
-        console.print("the response does not fit: do not use this law", style="bold red")
-    for sentence in found.limitations:
-        console.print(f"not told: {sentence}", markup=False)
+    console.print(f"\nlaw {result.law}", style="bold")
+    if result.interval is not None:
+        console.print(f"bootstrap interval {result.interval.low} to {result.interval.high}", markup=False)
+    if result.response is not None and not result.response.fits:
+        console.print("the response surface does not fit; do not use this law", style="bold red")
+    for sentence in result.limitations:
+        console.print(f"limitation: {sentence}", markup=False)
     console.print(f"written to {out / 'law.json'} and {out / 'coefficients.json'}", markup=False, soft_wrap=True)
 
 
@@ -134,22 +137,22 @@ def status(
     storage: str | None = None,
     json: Json = False,
 ) -> None:
-    """Show how a search or comparison stands, also while it runs.
+    """Show the status of a search or comparison, running or not.
 
     Parameters
     ----------
     out
         Folder of the search.
     storage
-        Address of its server, where it needs a password.
+        URL of the study's server; only needed if it contains a password.
     """
     from triscale.jobs.studies.status import read_status
 
-    found = read_status(out, storage)
+    result = read_status(out, storage)
     if json:
-        print_json(found)
+        print_json(result)
     else:
-        _print_status(found)
+        _print_status(result)
 
 
 def resume(
@@ -163,22 +166,22 @@ def resume(
     allow_leak: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> None:
-    """Resume a search or comparison where it stopped, as it was asked for.
+    """Resume an interrupted search or comparison with its original options.
 
     Parameters
     ----------
     out
         Folder of the search.
     workers
-        Processes that train at a time.
+        Number of processes that train in parallel.
     threads
-        Threads of each.
+        Threads of each process.
     device
         auto, cpu or cuda.
     storage
-        Address of its server, where it needs a password.
+        URL of the study's server; only needed if it contains a password.
     allow_leak
-        Go on although test or validation images are copies of others.
+        Accept test or validation images that are copies of other images.
     """
     from triscale.cli.commands.baseline import print_baseline
     from triscale.cli.commands.compare import print_compared
@@ -187,49 +190,49 @@ def resume(
     from triscale.search.coefficients.result import CoefficientSearchResult
 
     options = StudyFlags(workers=workers, threads=threads, device=device, storage=storage, allow_leak=allow_leak)
-    with study_execution(options) as (context, kept):
-        found = resume_study(out, context, kept)
+    with study_execution(options) as (context, study_options):
+        result = resume_study(out, context, study_options)
     if json:
-        print_json(found)
-    elif isinstance(found, CoefficientSearchResult):
-        _print_found(found, out)
-    elif isinstance(found, BaselineSearchResult):
-        print_baseline(found, out)
+        print_json(result)
+    elif isinstance(result, CoefficientSearchResult):
+        _print_result(result, out)
+    elif isinstance(result, BaselineSearchResult):
+        print_baseline(result, out)
     else:
-        print_compared(found, out)
+        print_compared(result, out)
 
 
 def export(out: Path, file: Path, /, *, storage: str | None = None) -> None:
-    """Write all trials of a search or comparison as a table.
+    """Write all trials of a search or comparison to a table.
 
     Parameters
     ----------
     out
         Folder of the search.
     file
-        Ends in .csv or .json.
+        The table; ends in .csv or .json.
     storage
-        Address of its server, where it needs a password.
+        URL of the study's server; only needed if it contains a password.
     """
     from triscale.jobs.studies.status import export as write
 
     console.print(f"{write(out, file, storage)} trials written to {file}", markup=False, soft_wrap=True)
 
 
-def _print_status(found: StudyStatus) -> None:
+def _print_status(result: StudyStatus) -> None:
     from triscale.progress import format_duration
 
-    left = "" if found.seconds_left is None else f", about {format_duration(found.seconds_left)} left for these"
+    left = "" if result.seconds_left is None else f", about {format_duration(result.seconds_left)} left for these"
     console.print(
-        f"{found.kind} of {found.baseline}: {'ended' if found.finished else 'not ended'}; {found.done} trainings done, "
-        f"{found.running} running, {found.waiting} waiting, {found.failed} failed{left}",
+        f"{result.kind} of {result.baseline}: {'finished' if result.finished else 'not finished'}; {result.done} "
+        f"training runs done, {result.running} running, {result.waiting} waiting, {result.failed} failed{left}",
         markup=False,
     )
-    for sentence in found.now:
-        console.print(f"now: {sentence}", markup=False)
-    for sentence in found.why:
-        console.print(f"failed: {sentence}", markup=False, style="bold")
-    if found.standings:
+    for job in result.running_jobs:
+        console.print(f"running: {job}", markup=False)
+    for error in result.errors:
+        console.print(f"failed: {error}", markup=False, style="bold")
+    if result.standings:
         table(
             ("network", "cost", "epochs", "seeds", "accuracy"),
             [
@@ -240,7 +243,7 @@ def _print_status(found: StudyStatus) -> None:
                     str(standing.seeds),
                     f"{standing.accuracy:.2%}",
                 )
-                for standing in found.standings[:MAX_STANDINGS]
+                for standing in result.standings[:MAX_STANDINGS]
             ],
-            title="so far",
+            title="intermediate results",
         )

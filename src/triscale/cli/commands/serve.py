@@ -1,4 +1,4 @@
-"""The command that serves a run."""
+"""The command ``serve``."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from triscale.network.latency import load_predictor
 def serve(
     run: Path, /, *, host: str = "127.0.0.1", port: int = 8000, threads: int = 1, profile: Path | None = None
 ) -> None:
-    """Serve a run's network: a page to drop images on, and an HTTP interface described by OpenAPI.
+    """Serve a run's network over HTTP: a web page to classify images, and an API described by OpenAPI.
 
     Parameters
     ----------
     run
         Folder of a trained run.
     host
-        Address to listen at; by default only this machine can connect.
+        Address to listen on; by default only this machine can connect.
     port
-        Port to listen at; 0 takes any that is free.
+        Port to listen on; 0 chooses a free port.
     threads
         Threads that the network computes with.
     profile
-        File of triscale profile, which predicts the latency of the networks that a budget gives.
+        A profile written by triscale profile, to scale networks to latency budgets.
     """
     try:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError:
-        raise UserError("serving needs a web server; install it with: pip install 'triscale[serve]'") from None
+        raise UserError(
+            "triscale serve requires a web server; install it with: pip install 'triscale[serve]'"
+        ) from None
     from triscale.jobs.core.run import Run
     from triscale.serve.app import make_app
     from triscale.serve.limits import DEFAULTS
@@ -46,11 +48,11 @@ def serve(
     shown = f"http://{host}:{socket.getsockname()[1]}"
     console.print(
         f"{model.about.network}, {len(model.about.classes)} classes, at {shown}\n"
-        f"description: {shown}/openapi.json; an image: curl --data-binary @image.jpg {shown}/api/predict\n"
-        "Ctrl-C ends it",
+        f"API description: {shown}/openapi.json; classify an image: curl --data-binary @image.jpg {shown}/api/predict\n"
+        "stop with Ctrl-C",
         markup=False,
         soft_wrap=True,
     )
     if host not in ("127.0.0.1", "localhost", "::1"):
-        console.print("anybody who reaches this address can use it: there is no password", style="bold")
+        console.print("anyone who can reach this address can use the server; there is no password", style="bold")
     run_server(make_app(model), socket)

@@ -1,11 +1,11 @@
-"""The command that shows a network stage by stage; it needs no torch, unless memory is asked for."""
+"""The command ``show``; it needs no torch, except for memory estimates and custom models."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from triscale.cli.support.options import Json, LiteOption, choose_network, cost_of_any
-from triscale.cli.support.terminal import console, counted, print_json, table
+from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.families import FAMILIES
 from triscale.families.implied import implied_phi
@@ -21,40 +21,40 @@ if TYPE_CHECKING:
 
 
 def show(network: str, /, *, lite: LiteOption = False, memory: int | None = None, json: Json = False) -> None:
-    """Show a network stage by stage.
+    """Show the stages of a network and their cost.
 
     Parameters
     ----------
     network
         A published name, a JSON file or package.module:function.
     memory
-        Say too what a call and a training step of that many images take in memory; counted with torch.
+        Also estimate the memory of inference and of a training step with this batch size; requires torch.
     """
-    found = choose_network(network, lite=lite)
-    figures = cost_of_any(found)
-    needs = None if memory is None else _memory(found, memory)
+    resolved = choose_network(network, lite=lite)
+    figures = cost_of_any(resolved)
+    needs = None if memory is None else _memory(resolved, memory)
     if json:
         print_json(
-            {"network": found.model_dump(mode="json"), "cost": figures.model_dump(mode="json")}
+            {"network": resolved.model_dump(mode="json"), "cost": figures.model_dump(mode="json")}
             | ({} if needs is None else {"memory": needs.model_dump(mode="json")})
         )
         return
-    console.print(f"[bold]{found.name}[/]  {found.resolution} px, {found.classes} classes: {figures}")
-    blocks = _blocks(found, figures)
+    console.print(f"[bold]{resolved.name}[/]  {resolved.resolution} px, {resolved.classes} classes: {figures}")
+    blocks = _blocks(resolved, figures)
     table(
-        ("part", "block", "n", "width", "px", "params", "MACs", "activ."),
+        ("stage", "block", "n", "width", "px", "params", "MACs", "activ."),
         [
             (
-                part.name,
+                stage.name,
                 block,
                 repeats,
-                str(part.channels),
-                str(part.side),
-                si(part.params),
-                si(part.macs),
-                si(part.activations),
+                str(stage.channels),
+                str(stage.side),
+                si(stage.params),
+                si(stage.macs),
+                si(stage.activations),
             )
-            for part, (block, repeats) in zip(figures.stages, blocks, strict=True)
+            for stage, (block, repeats) in zip(figures.stages, blocks, strict=True)
         ],
         left=2,
     )
@@ -65,8 +65,8 @@ def show(network: str, /, *, lite: LiteOption = False, memory: int | None = None
     )
     if needs is not None:
         console.print(
-            f"memory for {counted(needs.batch, 'image')} at a time: {si(needs.inference.total_bytes)}B in a call, "
-            f"{si(needs.training.total_bytes)}B in a training step, without Python and torch"
+            f"memory with batch size {needs.batch}: {si(needs.inference.total_bytes)}B for inference, "
+            f"{si(needs.training.total_bytes)}B for a training step, without Python and torch"
         )
     row = next((member for group in FAMILIES.values() for member in group if member.name == network), None)
     if row is not None and not lite and (row.depth, row.width) != (1.0, 1.0):
@@ -77,17 +77,17 @@ def _memory(network: AnyNetwork, batch: int) -> NetworkMemory:
     from triscale.jobs.training.memory import network_memory
 
     if batch < 1:
-        raise UserError(f"--memory {batch}: give the number of images at a time, 1 or more")
+        raise UserError(f"--memory {batch}: give a batch size of 1 or more")
     return network_memory(network, batch)
 
 
 def _explain_coefficients(row: PublishedNetwork) -> None:
-    """Compare the published coefficients with the literal law."""
+    """Compare the published coefficients with the exact law."""
     baseline = FAMILIES[_family_of(row)][0]
     phis = implied_phi(row.depth, row.width, row.resolution, EFFICIENTNET, baseline.resolution)
     console.print(
         f"\nPublished: depth x{row.depth:g}, width x{row.width:g}, {row.resolution} px. "
-        f"The law ({EFFICIENTNET}) would give these at different phi:"
+        f"With the law ({EFFICIENTNET}), these correspond to different values of phi:"
     )
     for name, value, phi in zip(
         ("depth", "width", "resolution"),
@@ -101,8 +101,8 @@ def _explain_coefficients(row: PublishedNetwork) -> None:
         mean = sum(known) / len(known)
         literal = scale(baseline.network, EFFICIENTNET.at(mean))
         console.print(
-            f"So the table is rounded by hand. The literal law at phi {mean:.2f} gives {literal.resolution} px and "
-            f"{cost(literal)}."
+            f"So the published coefficients were rounded manually. The exact law at phi {mean:.2f} gives "
+            f"{literal.resolution} px and {cost(literal)}."
         )
 
 

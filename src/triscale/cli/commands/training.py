@@ -1,4 +1,4 @@
-"""Commands that train: demo, fit, train."""
+"""The commands ``demo``, ``fit`` and ``train``."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def demo(
     epochs: int | None = None,
     json: Json = False,
 ) -> None:
-    """Do the main job on real handwritten digits, in under two minutes on two cores.
+    """Fit a network to real handwritten digits, in under two minutes on two cores.
 
     Parameters
     ----------
     out
         Folder for the images and the run.
     only_data
-        Write the digits as a folder of images and stop.
+        Only write the digits as a folder of images.
     seed
-        Decides the split, the first weights, order and augmentation.
+        Seed of the split, the initial weights, the order of images and the augmentation.
     epochs
-        Number of epochs, instead of the demo's.
+        Number of epochs; overrides the default of the demo.
     """
     from triscale.jobs.demo import demo_request, write_images
 
@@ -64,10 +64,10 @@ def demo(
         print(images)
         return
     run = out / "run"
-    # A network so small gains little from a second thread, and loses much where something else wants the core.
-    _carry_out(demo_request(images, seed, epochs), run, TrainOptions(threads=1), everything=True, json=json)
+    # So small a network gains little from a second thread, and becomes much slower if another process uses the core.
+    _run_job(demo_request(images, seed, epochs), run, TrainOptions(threads=1), everything=True, json=json)
     if not json:
-        console.print("\nOn your own images, a folder with a folder for each class:", style="bold")
+        console.print("\nNext, use your own images, in a folder with one subfolder per class:", style="bold")
         for line in (
             "triscale fit IMAGES --budget 30M",
             f"triscale predict {run} IMAGE_OR_FOLDER",
@@ -93,20 +93,20 @@ def fit(
     Parameters
     ----------
     budget
-        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; several are kept at once.
+        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; the network meets all of them.
     baseline
-        The network to scale: a published name, a JSON file or package.module:function; by default that of the weights,
-        or efficientnet_b0.
+        The network to scale: a published name, a JSON file or package.module:function; by default the network of
+        --weights, or efficientnet_b0.
     options
-        How to train.
+        Training options.
     """
     if not budget:
-        raise UserError(f"a fit needs a budget; for example: triscale fit {images} --budget 400M")
+        raise UserError(f"triscale fit requires a budget; for example: triscale fit {images} --budget 400M")
     if baseline is None and options.weights is None:
         baseline = "efficientnet_b0"
     request = _request(images, baseline, law, budget, options, profile, lite=lite)
-    out = options.out or _default_out(images, _named(baseline, request, lite=lite), budget)
-    _carry_out(request, out, options, everything=True, json=json)
+    out = options.out or _default_out(images, _network_name(baseline, request, lite=lite), budget)
+    _run_job(request, out, options, everything=True, json=json)
 
 
 def train(
@@ -121,22 +121,24 @@ def train(
     options: TrainOptions = DEFAULTS,
     json: Json = False,
 ) -> None:
-    """Train a network as it is, or fitted to a budget; evaluate it and report.
+    """Train a network, scaled to a budget if one is given; evaluate it and write a report.
 
     Parameters
     ----------
     network
-        A published name, a JSON file or package.module:function; with --weights by default that of the weights.
+        A published name, a JSON file or package.module:function; by default the network of --weights.
     budget
         Scale the network to limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms.
     options
-        How to train.
+        Training options.
     """
     if network is None and options.weights is None:
-        raise UserError(f"a training needs a network; for example: triscale train {images} --network efficientnet_b0")
+        raise UserError(
+            f"triscale train requires a network; for example: triscale train {images} --network efficientnet_b0"
+        )
     request = _request(images, network, law, budget, options, profile, lite=lite)
-    out = options.out or _default_out(images, _named(network, request, lite=lite), budget or [])
-    _carry_out(request, out, options, everything=False, json=json)
+    out = options.out or _default_out(images, _network_name(network, request, lite=lite), budget or [])
+    _run_job(request, out, options, everything=False, json=json)
 
 
 def _request(
@@ -155,16 +157,16 @@ def _request(
     limits = Budget.of(*budget) if budget else None
     predictor = None if profile is None else load_predictor(profile)
     if predictor is not None and (limits is None or limits.latency is None):
-        raise UserError("--profile is for a budget of time; give one such as --budget 20ms, or leave --profile out")
+        raise UserError("--profile requires a latency budget; give one such as --budget 20ms, or leave --profile out")
     start = None if options.weights is None else find_initial_weights(options.weights, offline=options.offline)
     if network is not None:
-        found = choose_network(network, lite=lite)
+        resolved = choose_network(network, lite=lite)
     else:
         assert start is not None
-        found = lite_of(start.network) if lite else start.network
+        resolved = lite_of(start.network) if lite else start.network
     return Request(
         images=root_of(images),
-        network=found,
+        network=resolved,
         budget=limits,
         law=find_law(law) if budget else None,
         recipe=_recipe(options),
@@ -180,8 +182,8 @@ def _recipe(options: TrainOptions) -> Recipe:
     from triscale.training.changes import changed, find_recipe
     from triscale.training.recipe import FINETUNE, Recipe
 
-    usual = "small" if options.weights is None else FINETUNE.name
-    recipe = find_recipe(options.recipe or usual)
+    default = "small" if options.weights is None else FINETUNE.name
+    recipe = find_recipe(options.recipe or default)
     if options.weights is not None:
         recipe = for_finetuning(recipe)
     recipe = changed(recipe, options.settings)
@@ -198,11 +200,11 @@ def _recipe(options: TrainOptions) -> Recipe:
     fields = {name: getattr(recipe, name) for name in type(recipe).model_fields} | changes
     if options.flip is not None:
         fields["augmentation"] = recipe.augmentation.replace(flip=options.flip)
-    return Recipe.parse(fields, "the recipe with the options given")
+    return Recipe.parse(fields, "the recipe with the given options")
 
 
-def _named(given: str | None, request: Request, *, lite: bool) -> str:
-    return request.network.name if given is None or lite else given
+def _network_name(argument: str | None, request: Request, *, lite: bool) -> str:
+    return request.network.name if argument is None or lite else argument
 
 
 def _default_out(images: str, network: str, budget: list[str]) -> Path:
@@ -210,7 +212,7 @@ def _default_out(images: str, network: str, budget: list[str]) -> Path:
     return Path("runs") / "-".join("".join(c for c in part if c.isalnum() or c in "_.+") for part in parts)
 
 
-def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything: bool, json: bool) -> None:
+def _run_job(request: Request, out: Path, options: TrainOptions, *, everything: bool, json: bool) -> None:
     from triscale.cli.support.amounts import seconds_of
     from triscale.jobs import fit as job
     from triscale.progress import NO_PROGRESS, stop_on_signals, with_deadline
@@ -249,10 +251,10 @@ def _carry_out(request: Request, out: Path, options: TrainOptions, *, everything
             print_measured(out)
 
 
-def _workers(asked: int | None) -> int:
-    if asked is not None:
-        if asked < 0:
-            raise UserError(f"--workers {asked} is negative; give 0 or more")
-        return asked
+def _workers(requested: int | None) -> int:
+    if requested is not None:
+        if requested < 0:
+            raise UserError(f"--workers {requested} is negative; give 0 or more")
+        return requested
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 0 if cores <= 2 else min(8, cores - 1)

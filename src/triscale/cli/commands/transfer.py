@@ -1,4 +1,4 @@
-"""The command that fine-tunes one network on many sets."""
+"""The command ``transfer-table``."""
 
 from __future__ import annotations
 
@@ -42,48 +42,48 @@ def transfer_table(
     max_time: str | None = None,
     json: Json = False,
 ) -> None:
-    """Fine-tune a network on the paper's transfer sets and on your own, as its Table 5 does; resumes where it stopped.
+    """Fine-tune a network on the paper's transfer data sets and on custom ones, as in Table 5 of the paper.
 
-    Learning rate and weight decay of each set are chosen on images held out of its training images; then all of these
-    are trained on, and the test images are looked at once.
+    For each data set, learning rate and weight decay are selected on validation images. Then the network is trained on
+    all training images and tested once. The same command resumes an interrupted table.
 
     Parameters
     ----------
     weights
-        Where all trainings start: a finished run, or what else --weights of a training takes.
+        Initial weights of all trainings: a finished run, or any other value of --weights of triscale train.
     out
-        Folder of the table, its record (table.json) and all runs.
+        Folder of the table (table.json) and of all runs.
     network
         A published name, a JSON file or package.module:function; by default the network of the weights.
     data
-        Folder that holds copies of the sets, each in a folder of its name, or as torchvision's loaders leave them.
+        Folder with copies of the data sets, each in a folder with its name or with the name that torchvision uses.
     sets
-        Which, with commas: names of the paper's (all eight by default), NAME:FOLDER for a copy in its authors' layout
-        elsewhere, NAME=IMAGES for images of your own.
+        Data sets separated by commas: names of the paper's data sets (by default all eight), NAME:FOLDER for a copy in
+        the original layout in another folder, NAME=IMAGES for custom images.
     learning_rates
-        Of the grid, with commas; 0.001,0.01,0.1 by default.
+        Learning rates of the grid, separated by commas; by default 0.001,0.01,0.1.
     weight_decays
-        Of the grid, with commas, each divided by the learning rate; 0,0.00001 by default.
+        Weight decays of the grid, separated by commas, each divided by the learning rate; by default 0,0.00001.
     recipe
-        A recipe's name or JSON file for all else; by default 30 epochs of 256 images with Nesterov momentum.
+        A recipe's name or JSON file for all other settings; by default 30 epochs, batch size 256, Nesterov momentum.
     settings
         Any other field of the recipe, as field=value.
     epochs
-        Epochs of each training, instead of the recipe's.
+        Epochs of each training; overrides the recipe.
     protocol
-        The whole grid of Kornblith et al. 2019 (7 learning rates, 8 weight decays) and 20 000 steps a training.
+        Use the full grid of Kornblith et al. 2019 (7 learning rates, 8 weight decays) and 20,000 steps per training.
     seeds
-        Seeds of the trainings on all images, with commas; the grid has the first.
+        Seeds of the trainings on all images, separated by commas; the grid uses the first.
     share
         Share of the training images of each class to use.
     device
         auto, cpu or cuda.
     workers
-        Processes that decode images.
+        Number of processes that decode images.
     threads
         Threads that compute; by default all cores.
     allow_leak
-        Go on although test images are copies of training images.
+        Accept test images that are copies of training images.
     max_time
         Save and stop after this time, such as 90s, 30m or 2h; the same command resumes.
     """
@@ -94,10 +94,10 @@ def transfer_table(
     from triscale.jobs.transfer.table import make_table
     from triscale.training.context import limit_threads
 
-    words = [word.strip() for word in sets.split(",") if word.strip()]
-    here, absent = find_sets(words, data)
+    specs = [word.strip() for word in sets.split(",") if word.strip()]
+    available, missing = find_sets(specs, data)
     start = find_initial_weights(weights)
-    asked = TransferRequest.parse(
+    request = TransferRequest.parse(
         {
             "start": start,
             "network": start.network if network is None else find_network(network),
@@ -106,31 +106,31 @@ def transfer_table(
             **_grid(learning_rates, weight_decays, protocol=protocol),
             **_recipe(recipe, settings, epochs, protocol=protocol),
         },
-        "the transfer table asked for",
+        "the options of the transfer table",
     )
     if workers < 0:
         raise UserError(f"--workers {workers} is negative; give 0 or more")
     limit_threads(threads)
-    most_seconds = None if max_time is None else seconds_of("--max-time", max_time)
-    with execution(device, workers=workers, max_seconds=most_seconds) as context:
-        made = make_table(asked, here, absent, out, context, allow_leak=allow_leak)
+    max_seconds = None if max_time is None else seconds_of("--max-time", max_time)
+    with execution(device, workers=workers, max_seconds=max_seconds) as context:
+        result = make_table(request, available, missing, out, context, allow_leak=allow_leak)
     if json:
-        print_json(made)
+        print_json(result)
     else:
-        _print(made, asked, out)
+        _print(result, request, out)
 
 
 def _grid(learning_rates: str | None, weight_decays: str | None, *, protocol: bool) -> dict[str, object]:
     from triscale.jobs.transfer.protocol import PROTOCOL_LEARNING_RATES, PROTOCOL_WEIGHT_DECAYS
 
-    found: dict[str, object] = {}
+    grid: dict[str, object] = {}
     if protocol:
-        found = {"learning_rates": PROTOCOL_LEARNING_RATES, "weight_decays": PROTOCOL_WEIGHT_DECAYS}
+        grid = {"learning_rates": PROTOCOL_LEARNING_RATES, "weight_decays": PROTOCOL_WEIGHT_DECAYS}
     if learning_rates is not None:
-        found["learning_rates"] = _numbers("--learning-rates", learning_rates)
+        grid["learning_rates"] = _numbers("--learning-rates", learning_rates)
     if weight_decays is not None:
-        found["weight_decays"] = _numbers("--weight-decays", weight_decays)
-    return found
+        grid["weight_decays"] = _numbers("--weight-decays", weight_decays)
+    return grid
 
 
 def _recipe(recipe: str | None, settings: tuple[str, ...], epochs: int | None, *, protocol: bool) -> dict[str, object]:
@@ -138,10 +138,10 @@ def _recipe(recipe: str | None, settings: tuple[str, ...], epochs: int | None, *
     from triscale.training.changes import changed, find_recipe
 
     if protocol and epochs is not None:
-        raise UserError(f"--protocol trains for {PROTOCOL_STEPS} steps, and --epochs {epochs} says otherwise; give one")
+        raise UserError(f"--protocol sets {PROTOCOL_STEPS} steps, which contradicts --epochs {epochs}; give only one")
     for name, option in (("learning_rate", "--learning-rates"), ("weight_decay", "--weight-decays")):
         if any(setting.partition("=")[0] == name for setting in settings):
-            raise UserError(f"--set {name} would be overruled by the grid; give {option}")
+            raise UserError(f"the grid overrides --set {name}; give {option} instead")
     of_epochs = () if epochs is None else (f"epochs={epochs}",)
     chosen = changed(TRANSFER if recipe is None else find_recipe(recipe), (*settings, *of_epochs))
     return {"recipe": chosen, "steps": PROTOCOL_STEPS if protocol else None}
@@ -149,24 +149,24 @@ def _recipe(recipe: str | None, settings: tuple[str, ...], epochs: int | None, *
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:
     try:
-        found = tuple(float(word) for word in text.split(","))
+        numbers = tuple(float(word) for word in text.split(","))
     except ValueError:
-        raise UserError(f"{option} {text} must be numbers with commas, such as 0.001,0.01") from None
-    if len(set(found)) < len(found):
-        raise UserError(f"{option} {text} names a number twice; every training is done once")
-    return found
+        raise UserError(f"{option} {text}: give numbers separated by commas, such as 0.001,0.01") from None
+    if len(set(numbers)) < len(numbers):
+        raise UserError(f"{option} {text} contains a number twice; give each number once")
+    return numbers
 
 
 def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
-    found = _numbers(option, text)
-    if any(number < 0 or number != int(number) for number in found):
-        raise UserError(f"{option} {text} must be whole numbers of 0 or more with commas, such as 0,1,2")
-    return tuple(map(int, found))
+    numbers = _numbers(option, text)
+    if any(number < 0 or number != int(number) for number in numbers):
+        raise UserError(f"{option} {text}: give whole numbers of 0 or more separated by commas, such as 0,1,2")
+    return tuple(map(int, numbers))
 
 
-def _print(made: TransferTable, asked: TransferRequest, out: Path) -> None:
+def _print(result: TransferTable, request: TransferRequest, out: Path) -> None:
     table(
-        ("set", "train", "test", "classes", "metric", "ours", "paper", "params", "MACs"),
+        ("data set", "train", "test", "classes", "metric", "accuracy", "paper", "params", "MACs"),
         [
             (
                 row.title + ("" if row.official or row.paper is None else " *"),
@@ -179,22 +179,24 @@ def _print(made: TransferTable, asked: TransferRequest, out: Path) -> None:
                 si(row.params),
                 si(row.macs),
             )
-            for row in made.rows
+            for row in result.rows
         ],
-        title=f"{made.network} at {made.resolution} px from {made.weights}",
+        title=f"{result.network} at {result.resolution} px, weights {result.weights}",
     )
-    for missing in made.absent:
-        console.print(f"not here: {missing.title} (expected in {missing.place}, from {missing.source})", markup=False)
+    for missing in result.missing:
+        console.print(
+            f"no local copy: {missing.title} (copy it to {missing.folder} from {missing.source})", markup=False
+        )
     chosen = ", ".join(
-        f"{row.name} {row.chosen.learning_rate:.3g} and {row.chosen.weight_decay:.3g}" for row in made.rows
+        f"{row.name} {row.chosen.learning_rate:.3g} and {row.chosen.weight_decay:.3g}" for row in result.rows
     )
-    share = "" if made.share == 1 else f" Trained on {made.share:.0%} of the images of each class."
-    starred = any(row.paper is not None and not row.official for row in made.rows)
+    share = "" if result.share == 1 else f" Trained on {result.share:.0%} of the images of each class."
+    starred = any(row.paper is not None and not row.official for row in result.rows)
     console.print(
-        "\npaper: the best EfficientNet of Table 5 (B7, on Pets B6), pretrained on ImageNet. by class: accuracy as its "
-        f"mean over classes. Learning rate and weight decay, the best of "
-        f"{len(asked.learning_rates) * len(asked.weight_decays)} combinations on held-out images: {chosen}.{share}"
-        + (" *: other images than the whole set, so that the two do not compare." if starred else ""),
+        "\npaper: the best EfficientNet of Table 5 (B7; B6 for Pets), pretrained on ImageNet. by class: mean accuracy "
+        f"over classes. Learning rate and weight decay, selected from "
+        f"{len(request.learning_rates) * len(request.weight_decays)} combinations on validation images: {chosen}."
+        f"{share}" + (" *: not all images of the data set, so not comparable with the paper." if starred else ""),
         style="dim",
         markup=False,
     )

@@ -1,4 +1,4 @@
-"""Commands about weights of other projects."""
+"""The commands of ``weights``: list, info, import, fetch and export."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Offline = Annotated[bool, Parameter(negative="")]
 
 
 def list_(*, source: str | None = None, json: Json = False) -> None:
-    """List the published weights that Triscale knows, with what is known of each.
+    """List the published weights that Triscale can download.
 
     Parameters
     ----------
     source
-        Only those of torchvision, timm, lukemelas or google.
+        List only weights of torchvision, timm, lukemelas or google.
     """
     from triscale.weights.catalog import names, published
     from triscale.weights.sources import get_source
@@ -46,25 +46,25 @@ def list_(*, source: str | None = None, json: Json = False) -> None:
         ],
     )
     console.print(
-        "What is empty is not known. Accuracies are as published, each by its source's protocol.", style="dim"
+        "Empty cells: unknown. Accuracies are as published, each with the protocol of its source.", style="dim"
     )
 
 
 def info(weights: str, /, *, json: Json = False) -> None:
-    """Show the contract of weights: the network that they need, the images they expect, where they come from.
+    """Show the contract of weights: their network, preprocessing and origin.
 
     Parameters
     ----------
     weights
-        A published name, a file of triscale weights import, or a run.
+        A published name, a file written by triscale weights import, or a run.
     """
     from triscale.weights.load import contract_of
 
-    found = contract_of(weights)
+    contract = contract_of(weights)
     if json:
-        print_json(found)
+        print_json(contract)
     else:
-        _print_contract(found)
+        _print_contract(contract)
 
 
 def import_(
@@ -78,26 +78,26 @@ def import_(
     classes: int | None = None,
     drop_head: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Convert a file of another project to safetensors with its contract inside.
+    """Convert a checkpoint of another project to a safetensors file that includes its contract.
 
-    Pickles are opened in a process of their own that runs no code of theirs.
+    Pickle files are read in a separate process that executes no code from the file.
 
     Parameters
     ----------
     file
         Safetensors, a PyTorch state dict, or a TensorFlow checkpoint (.index, its folder, or .tar.gz).
     source
-        Whose names it uses: torchvision, timm, lukemelas or google.
+        Project whose parameter names the file uses: torchvision, timm, lukemelas or google.
     name
-        What the source calls the network, such as tf_efficientnet_b0.
+        Name of the network in that project, such as tf_efficientnet_b0.
     out
         The file to write.
     part
-        Path of the state dict inside the file, where it holds several.
+        Path of the state dict inside the file, if it contains several.
     classes
-        Number of outputs, where it is not the published one.
+        Number of classes, if it differs from the published network.
     drop_head
-        Leave the classifier out.
+        Do not import the classifier.
     """
     from triscale.weights.load import import_file
 
@@ -105,21 +105,21 @@ def import_(
     for note in loaded.notes:
         console.print(f"note: {note}", markup=False)
     console.print(
-        f"{len(loaded.state)} tensors of {loaded.weights.title} written to {out}; begin with them by --weights {out}",
+        f"{len(loaded.state)} tensors of {loaded.weights.title} written to {out}; train with --weights {out}",
         markup=False,
         soft_wrap=True,
     )
 
 
 def fetch(name: str, /, *, offline: Offline = False) -> None:
-    """Fetch published weights into the cache, and import them.
+    """Download published weights to the cache, and import them.
 
     Parameters
     ----------
     name
-        A name of triscale weights list.
+        A name from triscale weights list.
     offline
-        Ask no network; say what is missing.
+        Do not use the network; fail if the weights are not in the cache.
     """
     from triscale.cli.support.terminal import progress_reporter
     from triscale.weights.load import find_weights
@@ -133,22 +133,22 @@ def fetch(name: str, /, *, offline: Offline = False) -> None:
 
         loaded = find_weights(name, offline=offline, progress=on_bytes)
     _print_contract(loaded.weights)
-    console.print(f"in the cache; begin with them by --weights {loaded.weights.title}", markup=False, soft_wrap=True)
+    console.print(f"saved in the cache; train with --weights {loaded.weights.title}", markup=False, soft_wrap=True)
 
 
 def export(weights: str, out: Path, /, *, source: str, name: str) -> None:
-    """Write weights under another project's names, as its own load_state_dict takes them.
+    """Write weights with the parameter names of another project, for its load_state_dict.
 
     Parameters
     ----------
     weights
-        A run, a file of triscale weights import, or a published name.
+        A run, a file written by triscale weights import, or a published name.
     out
-        The file to write: safetensors.
+        The safetensors file to write.
     source
-        Whose names: torchvision, timm or lukemelas.
+        Project whose parameter names to use: torchvision, timm or lukemelas.
     name
-        What the source calls the network.
+        Name of the network in that project.
     """
     from triscale.weights.export import export_state
     from triscale.weights.load import find_weights

@@ -1,1 +1,1 @@
-"""What commands share: options, messages, tables, amounts. None of these is a command."""
+"""Shared by the commands: options, messages, tables, durations."""

@@ -1,4 +1,4 @@
-"""Times as people write them and read them."""
+"""Parse durations and latencies."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 
 
 def seconds_of(option: str, text: str) -> float:
-    """Return the seconds of a time such as 90s, 30m, 2h, 1.5d or 1h30m.
+    """Return the seconds of a duration such as 90s, 30m, 2h, 1.5d or 1h30m.
 
     Raises:
-        UserError: it is none.
+        UserError: The text is not a positive duration.
     """
-    parts = _TIME.findall(text.strip())
-    if not parts or _TIME.sub("", text).strip():
-        raise UserError(f'{option} "{text}" is no time; expected something like 90s, 30m, 2h or 1h30m')
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    terms = _TIME.findall(text.strip())
+    if not terms or _TIME.sub("", text).strip():
+        raise UserError(f'{option} "{text}" is not a duration; give one such as 90s, 30m, 2h or 1h30m')
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in terms)
     if seconds <= 0:
-        raise UserError(f"{option} {text} leaves no time; give more than 0")
+        raise UserError(f"{option} {text}: give a duration of more than 0")
     return seconds
 
 
 def milliseconds_of(text: str) -> float | None:
-    """Return the milliseconds of a latency such as 20ms or .5s; None for what is no time.
+    """Return the milliseconds of a latency such as 20ms or 0.5s; None if the text is not a latency.
 
     Raises:
-        UserError: no time at all.
+        UserError: The latency is 0.
     """
-    found = _SHORT.fullmatch(text)
-    if found is None:
+    match = _SHORT.fullmatch(text)
+    if match is None:
         return None
-    milliseconds = float(found[1]) * _MILLISECONDS[found[2]]
+    milliseconds = float(match[1]) * _MILLISECONDS[match[2]]
     if milliseconds <= 0:
-        raise UserError(f'"{text.strip()}" leaves no time; give more than 0 ms')
+        raise UserError(f'the latency "{text.strip()}" must be more than 0 ms')
     return milliseconds

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 def execution(
     device: str = "cpu", *, workers: int = 0, threads: int = 1, max_seconds: float | None = None
 ) -> Iterator[ExecutionContext]:
-    """Provide the context that a job is carried out in.
+    """Provide the execution context of a job.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda``.
-        workers: Worker processes of the job.
-        threads: Threads of each.
-        max_seconds: Time after which the stop flag is raised.
+        workers: Number of worker processes of the job.
+        threads: Threads of each worker.
+        max_seconds: Seconds after which the stop flag is set.
 
     Raises:
         RecipeError: This machine does not have the device.

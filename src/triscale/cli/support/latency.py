@@ -1,4 +1,4 @@
-"""What is said of a network's time: asked, predicted, measured; no torch unless it is measured."""
+"""Predict the latency of a network and print it; torch is imported only to measure it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from triscale.record import Record
 
 
 class Latency(Record):
-    """The time that a network is predicted to take, and if it was measured the time that it took, in milliseconds.
+    """Predicted and measured latency of a network in milliseconds.
 
-    ``low_ms`` and ``high_ms`` are a 95% interval of the measured median, ``noise`` why it is unreliable.
+    Attributes:
+        predicted_ms: The predicted latency.
+        measured_ms: The measured median; None if it was not measured.
+        low_ms: Lower end of the 95% interval of the median.
+        high_ms: Upper end of the interval.
+        noise: Why the measurement is unreliable; None if it is reliable.
+        predictor: The predictor.
     """
 
-    forecast_ms: float
+    predicted_ms: float
     measured_ms: float | None = None
     low_ms: float | None = None
     high_ms: float | None = None
@@ -26,21 +32,23 @@ class Latency(Record):
     predictor: Predictor
 
 
-def forecast_of(network: AnyNetwork, predictor: Predictor, *, verify: bool) -> Latency:
-    """Predict a network's time, and measure it too if that is wanted.
+def predict_latency(network: AnyNetwork, predictor: Predictor, *, verify: bool) -> Latency:
+    """Predict the latency of a network, and with ``verify`` also measure it.
 
     Raises:
-        UserError: a custom model, which cannot be predicted; or to be measured on another processor.
+        UserError: The network is a custom model, or it is to be measured on another processor than the profile's.
     """
     if not isinstance(network, Network):
-        raise UserError(f"{network.name} is a function, whose time cannot be predicted; leave --profile out")
-    found = Latency(forecast_ms=predict(predictor, network), predictor=predictor)
-    if not verify:
-        return found
-    if elsewhere(predictor):
         raise UserError(
-            f"the profile was taken on {predictor.processor}, and this is {processor()}: "
-            "what is measured here would tell nothing of it; leave --verify out"
+            f"latency prediction does not support custom models such as {network.name}; leave --profile out"
+        )
+    latency = Latency(predicted_ms=predict(predictor, network), predictor=predictor)
+    if not verify:
+        return latency
+    if is_other_device(predictor):
+        raise UserError(
+            f"the profile belongs to {predictor.processor}, but this processor is {processor()}, so a measurement on "
+            "this machine cannot verify it; leave --verify out"
         )
     from triscale.jobs.profile.measure import Subject, measure_one
     from triscale.nn.build import build
@@ -49,26 +57,26 @@ def forecast_of(network: AnyNetwork, predictor: Predictor, *, verify: bool) -> L
         subject = Subject(network.name, network.resolution, model=lambda: build(network))
         engine = "torch" if predictor.engine == "torch" else "onnxruntime"
         (measured,) = measure_one(subject, (engine,), context, threads=predictor.threads)
-    return found.replace(
+    return latency.replace(
         measured_ms=measured.median_ms, low_ms=measured.low_ms, high_ms=measured.high_ms, noise=measured.noise
     )
 
 
-def elsewhere(predictor: Predictor) -> bool:
-    """Whether a profile was taken on another processor than this."""
+def is_other_device(predictor: Predictor) -> bool:
+    """Return whether a profile belongs to another processor than that of this machine."""
     return predictor.processor != processor()
 
 
 def print_latency(latency: Latency) -> None:
-    """Say what time was predicted and measured, and by what profile."""
-    console.print(f"forecast {latency.forecast_ms:.3g} ms by {latency.predictor}", markup=False)
+    """Print the predicted and the measured latency."""
+    console.print(f"predicted {latency.predicted_ms:.3g} ms with {latency.predictor}", markup=False)
     if latency.measured_ms is not None:
         console.print(
             f"measured {latency.measured_ms:.3g} ms (95% interval {latency.low_ms:.3g} to {latency.high_ms:.3g} ms): "
-            f"the forecast is off by {latency.forecast_ms / latency.measured_ms - 1:+.0%}",
+            f"the prediction error is {latency.predicted_ms / latency.measured_ms - 1:+.0%}",
             markup=False,
         )
         if latency.noise is not None:
             console.print(f"unreliable: {latency.noise}", style="bold red", markup=False)
-    elif elsewhere(latency.predictor):
-        console.print(f"note: the profile was taken on another device than this, {processor()}", markup=False)
+    elif is_other_device(latency.predictor):
+        console.print(f"note: the profile belongs to another device than this one ({processor()})", markup=False)

@@ -1,4 +1,4 @@
-"""What is said of a training before and after it: its network, its forecast, its figures."""
+"""Messages before and after a training: its network, its estimated cost, its result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.latency import elsewhere
+from triscale.cli.support.latency import is_other_device
 from triscale.cli.support.terminal import console, print_json
 from triscale.network.cost import si
 from triscale.scaling.budget import format_cost
@@ -17,34 +17,37 @@ if TYPE_CHECKING:
 
 
 def print_estimate(request: Request, device: str, workers: int, *, json: bool) -> None:
-    """Say what a training will take."""
+    """Print the estimated time, memory and disk usage of a training."""
     from triscale.jobs.training.estimate import estimate_training
     from triscale.progress import format_duration
 
     with execution(device, workers=workers) as context:
-        found = estimate_training(request, context)
+        estimate = estimate_training(request, context)
     if json:
-        print_json(found)
+        print_json(estimate)
         return
     for name, value in (
-        ("network", f"{found.network}: {found.resolution} px, {si(found.macs)} MACs, {si(found.params)} params"),
-        ("images", f"{found.train_images} train, {found.val_images} val, {found.test_images} test"),
-        ("steps", f"{found.steps} in {found.epochs} epochs, {found.images_per_second:.0f} images/s"),
+        (
+            "network",
+            f"{estimate.network}: {estimate.resolution} px, {si(estimate.macs)} MACs, {si(estimate.params)} params",
+        ),
+        ("images", f"{estimate.train_images} train, {estimate.val_images} val, {estimate.test_images} test"),
+        ("steps", f"{estimate.steps} in {estimate.epochs} epochs, {estimate.images_per_second:.0f} images/s"),
         (
             "time",
             (
-                f"{format_duration(found.seconds)} ({format_duration(found.seconds_low)} to "
-                f"{format_duration(found.seconds_high)}) for training"
+                f"{format_duration(estimate.seconds)} ({format_duration(estimate.seconds_low)} to "
+                f"{format_duration(estimate.seconds_high)}) for training"
             ),
         ),
-        ("memory", f"{si(found.memory_bytes)}B for weights and a micro-batch, without Python and torch"),
-        ("disk", f"{si(found.disk_bytes)}B at most"),
+        ("memory", f"{si(estimate.memory_bytes)}B for weights, optimizer and a micro-batch, without Python and torch"),
+        ("disk", f"{si(estimate.disk_bytes)}B at most"),
     ):
         console.print(f"{name:<8} {value}", markup=False)
 
 
 def announce(spec: RunSpec, device: str) -> None:
-    """Say what will be trained, before it takes its time."""
+    """Print the network and its memory usage before training starts."""
     from triscale.cli.support.terminal import error_console
     from triscale.jobs.core.networks import cost_of
     from triscale.jobs.training.memory import memory_of
@@ -58,26 +61,31 @@ def announce(spec: RunSpec, device: str) -> None:
     )
     if spec.fit is not None:
         for limit in spec.fit.limits:
-            error_console.print(f"asked and achieved: {limit}", markup=False)
+            error_console.print(f"requested and achieved: {limit}", markup=False)
         if spec.fit.predictor is not None:
-            error_console.print(f"the time is predicted for {spec.fit.predictor}", markup=False)
+            error_console.print(f"the latency is predicted for {spec.fit.predictor}", markup=False)
     memory = memory_of(spec, choose_device(device))
     if memory is None:
         return
     error_console.print(
-        f"memory: {si(memory.needed)}B for {memory.micro_batch} images at a time"
-        + ("" if memory.largest is None else f"; up to {memory.largest} would fit into {si(memory.available or 0)}B"),
+        f"memory: {si(memory.needed)}B for a micro-batch of {memory.micro_batch} images"
+        + (
+            ""
+            if memory.max_micro_batch is None
+            else f"; up to {memory.max_micro_batch} images fit into the available {si(memory.available or 0)}B"
+        ),
         markup=False,
     )
-    if memory.largest is not None and memory.largest < memory.micro_batch:
+    if memory.max_micro_batch is not None and memory.max_micro_batch < memory.micro_batch:
         error_console.print(
-            "that is not enough: parts of the network will be computed twice, or give more --set micro_batches",
+            "this micro-batch does not fit, so activation checkpointing will be used, which is slower; to avoid it, "
+            "increase --set micro_batches",
             style="bold",
         )
 
 
 def print_measured(out: Path) -> None:
-    """Say of a run with a budget of time what was asked, predicted and measured, if it was on that device."""
+    """Print the requested, predicted and measured latency of a run with a latency budget."""
     from triscale.jobs.core.run import Run
     from triscale.results.latency import RunLatencies
 
@@ -87,21 +95,22 @@ def print_measured(out: Path) -> None:
         return
     predictor = fitted.predictor
     (limit,) = (limit for limit in fitted.limits if limit.name == "latency")
-    words = (
-        f"latency: asked {format_cost('latency', limit.requested)}, predicted {format_cost('latency', limit.achieved)}"
+    text = (
+        f"latency: requested {format_cost('latency', limit.requested)}, predicted "
+        f"{format_cost('latency', limit.achieved)}"
     )
     engine = {"onnxruntime": "ONNX Runtime"}.get(predictor.engine, predictor.engine)
     measured = next((item for item in RunLatencies.load(run.latency_file).measurements if item.engine == engine), None)
-    if measured is None or elsewhere(predictor) or measured.threads != predictor.threads:
-        console.print(f"{words}; the profile is of {predictor}, which was not measured here", markup=False)
+    if measured is None or is_other_device(predictor) or measured.threads != predictor.threads:
+        console.print(f"{text}; not measured, since the profile belongs to {predictor}", markup=False)
         return
-    console.print(f"{words}, measured {measured.median_ms:.3g} ms in {engine}", markup=False)
+    console.print(f"{text}, measured {measured.median_ms:.3g} ms in {engine}", markup=False)
     if measured.noise is not None:
         console.print(f"unreliable: {measured.noise}", style="bold red", markup=False)
 
 
 def summarize(metrics: Metrics, out: Path, images: str) -> None:
-    """Say what a training came to, and what can be done with it."""
+    """Print the result of a training, and the next commands."""
     from triscale.data.sources.named import named_dataset
 
     console.print(
@@ -112,6 +121,6 @@ def summarize(metrics: Metrics, out: Path, images: str) -> None:
     named = named_dataset(images)
     if named is not None and named.metric == "mean_class_accuracy":
         console.print(
-            f"mean accuracy over classes {metrics.mean_class_accuracy:.1%}, by which {named.title} is reported"
+            f"mean accuracy over classes {metrics.mean_class_accuracy:.1%}, the usual metric of {named.title}"
         )
     console.print(f"report {out / 'report.html'}", markup=False, soft_wrap=True)

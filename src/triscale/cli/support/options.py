@@ -1,4 +1,4 @@
-"""Options that commands share, in their own module: none of these is a command."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ DEFAULT_LAW = f"{EFFICIENTNET.alpha:g},{EFFICIENTNET.beta:g},{EFFICIENTNET.gamma
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print machine-readable JSON.")]
 ProfileOption = Annotated[
     Path | None,
-    Parameter(name="--profile", help="File of triscale profile, made on the device that a budget such as 20ms is for."),
+    Parameter(name="--profile", help="A profile written by triscale profile, for latency budgets such as 20ms."),
 ]
 LiteOption = Annotated[
     bool,
     Parameter(
         name="--lite",
         negative="",
-        help="Adapt the network for int8 and small devices: ReLU6, no squeeze-and-excitation, stem and head unscaled.",
+        help="Use the lite variant for int8 and small devices: ReLU6, no squeeze-and-excitation, fixed stem and head.",
     ),
 ]
-LawOption = Annotated[str, Parameter(name="--law", help="alpha,beta,gamma, a JSON file or a search's folder.")]
+LawOption = Annotated[
+    str, Parameter(name="--law", help="alpha,beta,gamma, a JSON file of a law, or the folder of a search.")
+]
 ImagesArgument = Annotated[
     str,
     Parameter(
-        help="A folder of class folders, tar shards, a saved data set, a .csv or .parquet table, a URL or a named set."
+        help="A folder of class folders, tar shards, a .csv or .parquet table, a saved data set, a URL or a named set."
     ),
 ]
 
@@ -40,52 +42,53 @@ ImagesArgument = Annotated[
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """How to train.
+    """Training options.
 
     Parameters
     ----------
     out
         Folder of the run; by default runs/ and a name made of images, network and budget.
     recipe
-        A recipe's name, or a JSON file of one; a file may be partial and build on a named one: {"base": "small", ...}.
-        By default small, with --weights finetune; others have a quarter of their learning rate with --weights.
+        A recipe's name, or a JSON file, which may override fields of a named recipe: {"base": "small", ...}. The
+        default is small, or finetune with --weights. With --weights, other recipes use a quarter of their learning
+        rate.
     epochs
-        Number of epochs, instead of the recipe's.
+        Number of epochs; overrides the recipe.
     batch
-        Images in a step, instead of the recipe's.
+        Batch size; overrides the recipe.
     learning_rate
-        Peak learning rate, instead of the recipe's.
+        Peak learning rate; overrides the recipe.
     flip
-        Whether training images are mirrored left to right at random; not for digits or text.
+        Whether to flip training images horizontally at random; not suitable for digits or text.
     seed
-        Decides the split, the first weights, order and augmentation.
+        Seed of the split, the initial weights, the order of images and the augmentation.
     test_share
-        Share of each class that is held out for the test, where the folders give no split.
+        Share of each class to hold out as test images, if the data set has no test split.
     val_share
-        Share of the training images of each class that chooses the best epoch, instead of the recipe's.
+        Share of the training images of each class to select the best epoch with; overrides the recipe.
     device
         auto, cpu or cuda.
     workers
-        Processes that decode images; by default by the number of cores.
+        Number of processes that decode images; by default depends on the number of cores.
     threads
         Threads that compute; by default all cores. One is best for small networks on a busy machine.
     allow_leak
-        Train although test or validation images are copies of others; the report says so.
+        Accept test or validation images that are copies of other images; the report warns about them.
     weights
-        Where to start from: a finished run, a file of triscale weights import, a published name (triscale weights
-        list), or inherit: and one of these of another size. Other classes are no matter.
+        Initial weights: a finished run, a file written by triscale weights import, a published name (see triscale
+        weights list), or inherit: followed by one of these with a network of another size. The classes may differ.
     offline
-        Ask no network for published weights; the cache is used.
+        Do not use the network; published weights must be in the cache.
     settings
         Any field of the recipe, as field=value: --set mixup=0.2 --set optimizer=sgd --set augmentation.erase=0.25.
     max_time
         Save and stop after this time, such as 90s, 30m or 2h; the same command resumes.
     dry_run
-        Say what the training will take, in time, memory and disk, and stop; nothing is written.
+        Estimate the time, memory and disk usage of the training, and stop; nothing is written.
     compile
-        Compile the forward pass; pays on a GPU after the first minutes.
+        Compile the forward pass; worthwhile for long trainings on a GPU.
     tensorboard
-        Write the history for TensorBoard too, into the run.
+        Also write the history for TensorBoard, into the run.
     """
 
     out: Path | None = None
@@ -116,32 +119,32 @@ DEFAULTS = TrainOptions()
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class StudyFlags:
-    """How the trainings of a study are carried out.
+    """Options of the trainings of a study.
 
     Parameters
     ----------
     recipe
-        A recipe's name, or a JSON file of one.
+        A recipe's name, or a JSON file of a recipe.
     settings
         Any field of the recipe, as field=value.
     epochs
-        Epochs of each training, instead of the recipe's.
+        Epochs of each training; overrides the recipe.
     seeds
-        Seeds of each training, with commas: 0,1,2 by default, and 0 in a search for a baseline.
+        Seeds of each training, separated by commas: by default 0,1,2, and 0 in a baseline search.
     share
         Share of the training images of each class to train on.
     workers
-        Processes that train at a time.
+        Number of processes that train in parallel.
     threads
-        Threads of each.
+        Threads of each process.
     device
         auto, cpu or cuda.
     storage
-        postgresql://USER@HOST/DATABASE, where the same command on several machines works on one study.
+        postgresql://USER@HOST/DATABASE, to run one study with the same command on several machines.
     study
-        Name of the study there, by default that of the job and its baseline.
+        Name of the study in the storage; by default made of the job and its baseline.
     allow_leak
-        Go on although test or validation images are copies of others.
+        Accept test or validation images that are copies of other images.
     """
 
     recipe: str = "small"
@@ -161,7 +164,7 @@ STUDY_DEFAULTS = StudyFlags()
 
 
 def root_of(images: str) -> str:
-    """Return what a user gave as images such that it is found from any folder."""
+    """Return the absolute form of a data set argument, independent of the working directory."""
     from triscale.data.sources.local import absolute
     from triscale.data.sources.named import absolute_named, is_named
 
@@ -169,12 +172,12 @@ def root_of(images: str) -> str:
 
 
 def choose_network(text: str, *, lite: bool) -> AnyNetwork:
-    """Return the network that a user means, or its lite form where it is asked for."""
+    """Return the network of a command-line argument, or its lite variant."""
     return find_lite(text) if lite else find_network(text)
 
 
 def cost_of_any(network: AnyNetwork) -> Cost:
-    """Return what a network costs; a custom model has to be traced, which needs torch."""
+    """Return the cost of a network; a custom model is traced, which requires torch."""
     if isinstance(network, CustomNetwork):
         from triscale.jobs.core.networks import cost_of
 

@@ -1,4 +1,4 @@
-"""What the commands that train many networks have in common."""
+"""Shared by the commands that train many networks."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SEEDS = "0,1,2"
 
 
 def resolved_recipe(options: StudyFlags, epochs: int | None = None) -> Recipe:
-    """Return the recipe that is asked for; ``epochs`` where neither option nor recipe is to say.
+    """Return the requested recipe; ``epochs`` is the default number of epochs in place of the recipe's.
 
     Raises:
-        RecipeError: there is none of the name, or a setting does not fit.
+        RecipeError: There is no recipe with the name, or a setting is invalid.
     """
     from triscale.training.changes import changed, find_recipe
 
@@ -37,22 +37,22 @@ def seeds_of(options: StudyFlags, default: str = SEEDS) -> tuple[int, ...]:
     """Return the seeds.
 
     Raises:
-        UserError: not whole numbers of 0 or more, or one twice.
+        UserError: The seeds are not whole numbers of 0 or more, or contain a number twice.
     """
     text = default if options.seeds is None else options.seeds
     words = text.split(",")
     if not all(word.strip().isdecimal() for word in words):
-        raise UserError(f"--seeds {text} must be whole numbers of 0 or more with commas, such as 0,1,2")
+        raise UserError(f"--seeds {text}: give whole numbers of 0 or more separated by commas, such as 0,1,2")
     seeds = tuple(map(int, words))
     if len(set(seeds)) < len(seeds):
-        raise UserError(f"--seeds {text} names a seed twice; every training is done once")
+        raise UserError(f"--seeds {text} contains a seed twice; give each seed once")
     return seeds
 
 
 def study_request_fields(
     images: str, baseline: AnyNetwork, options: StudyFlags, epochs: int | None = None, seeds: str = SEEDS
 ) -> dict[str, object]:
-    """Return what every study is asked for: images, baseline, recipe, seeds and share."""
+    """Return the fields that all study requests have: images, baseline, recipe, seeds and share."""
     return {
         "images": root_of(images),
         "baseline": baseline,
@@ -64,11 +64,11 @@ def study_request_fields(
 
 @contextmanager
 def study_execution(flags: StudyFlags) -> Iterator[tuple[ExecutionContext, StudyOptions]]:
-    """Provide how a study is carried out, and where it is kept.
+    """Provide the execution context and the options of a study.
 
     Raises:
-        UserError: Less than one worker or thread.
-        RecipeError: A device that this machine does not have.
+        UserError: The number of workers or threads is less than 1.
+        RecipeError: This machine does not have the device.
     """
     from triscale.jobs.studies.requests import StudyOptions
 

@@ -1,4 +1,4 @@
-"""What a user sees in a terminal: tables, progress, summaries."""
+"""Terminal output: tables, JSON and progress."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from triscale.progress import NO_PROGRESS, ProgressReporter, logger
 from triscale.record import Record
 
 PLAIN_SECONDS = 4.0
+"""Interval between progress lines if the output is not a terminal."""
 SHORT_CELL = 24
-"""Texts up to this length are not folded."""
+"""Texts up to this length are not wrapped."""
 MAX_TABLE = 400
-"""Columns that a table may take where no terminal limits it."""
+"""Maximum width of a table if the output is not a terminal."""
 
 console = Console(highlight=False)
 error_console = Console(stderr=True, highlight=False)
@@ -39,16 +40,17 @@ def print_json(data: Record | Sequence[Record] | dict[str, object]) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, title: str = "") -> None:
-    """Print a table that no terminal breaks in two.
+    """Print a table that stays readable in a narrow terminal.
 
-    Where it is wider than the terminal, long texts in the left columns are folded between words; where that is not
-    enough, each row becomes a block with a line for each column. Output that is no terminal gets the width it needs.
+    If the table is wider than the terminal, long texts in the left columns are wrapped between words. If that is not
+    enough, each row is printed as a block with one line per column. If the output is not a terminal, the width is not
+    limited.
 
     Args:
         columns: Headings.
-        rows: Cells, as many in each row as there are columns.
-        left: Number of columns that are aligned left; figures in the others are aligned right and never broken.
-        title: Printed above.
+        rows: Rows with one cell per column.
+        left: Number of left-aligned columns; the others are right-aligned and never wrapped.
+        title: Title above the table.
     """
     grid = Table(box=None, pad_edge=False, title=title or None, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
@@ -65,7 +67,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
     if measured.minimum <= console.width:
         console.print(grid)
     elif not console.is_terminal:
-        # rich never prints wider than its console, and takes 80 columns where there is no terminal.
+        # rich never prints wider than its console, and assumes 80 columns if the output is not a terminal.
         Console(file=console.file, width=measured.minimum, highlight=False).print(grid)
     else:
         _print_blocks(columns, rows, title)
@@ -85,15 +87,15 @@ def _print_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]], title: 
 
 
 def counted(number: int, word: str) -> str:
-    """Return a number with its word: 1 seed, 3 seeds."""
+    """Return a number with its noun: 1 seed, 3 seeds."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 @contextmanager
 def progress_reporter() -> Iterator[ProgressReporter]:
-    """Provide what shows progress here: bars in a terminal, lines elsewhere, nothing with ``--quiet``.
+    """Provide a progress reporter: bars in a terminal, lines elsewhere, nothing with ``--quiet``.
 
-    Both go to standard error.
+    Progress is written to standard error.
     """
     if logger.level >= logging.ERROR:
         yield NO_PROGRESS
@@ -105,7 +107,7 @@ def progress_reporter() -> Iterator[ProgressReporter]:
         TextColumn("{task.description:<9}"),
         BarColumn(bar_width=16),
         TextColumn("{task.percentage:>4.0f}%"),
-        TextColumn("{task.fields[words]}"),
+        TextColumn("{task.fields[text]}"),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         console=error_console,
     )
@@ -116,7 +118,7 @@ def progress_reporter() -> Iterator[ProgressReporter]:
 
 
 class _Bars:
-    """A bar for each part of a job."""
+    """A progress bar for each phase of a job."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -129,17 +131,17 @@ class _Bars:
             return
         self.finish()
         self._title = title
-        self._task = self._progress.add_task(title, total=total, words="")
+        self._task = self._progress.add_task(title, total=total, text="")
 
     def advance(self, done: int, text: str = "") -> None:
         assert self._task is not None
-        self._progress.update(self._task, completed=done, words=text)
+        self._progress.update(self._task, completed=done, text=text)
 
     def note(self, text: str) -> None:
         self._progress.console.print(f"note: {text}", markup=False)
 
     def finish(self) -> None:
-        """Fill the bar of the part that has finished."""
+        """Fill the bar of the finished phase."""
         if self._task is not None:
             task = next(task for task in self._progress.tasks if task.id == self._task)
             total = task.total if task.total is not None else 1
@@ -147,7 +149,7 @@ class _Bars:
 
 
 class _Lines:
-    """A line for each part of a job and every few seconds within it."""
+    """A line at the start of each phase of a job, and every few seconds within it."""
 
     def __init__(self) -> None:
         self._title, self._total, self._reported = "", 0, 0.0

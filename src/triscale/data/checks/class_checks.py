@@ -37,7 +37,7 @@ def check_classes(layout: Layout, classes: tuple[str, ...]) -> None:
     """
     for role, names in layout.classes.items():
         if not names:
-            _refuse_no_classes(layout, role)
+            _raise_no_classes(layout, role)
     if len(classes) < 2:
         raise DataError(f"{layout.root} holds only one class, {classes[0]}; give at least two, each in its own folder")
     for role in layout.classes:
@@ -58,10 +58,10 @@ def check_classes(layout: Layout, classes: tuple[str, ...]) -> None:
     for role, names in layout.classes.items():
         empty = sorted(set(names) - {file.class_name for file in layout.files[role]})
         if empty:
-            _refuse_empty(layout.root, role, empty)
+            _raise_empty(layout.root, role, empty)
 
 
-def _refuse_no_classes(layout: Layout, role: Role) -> None:
+def _raise_no_classes(layout: Layout, role: Role) -> None:
     location = layout.root if role == "unsplit" else f"the {role} folder of {layout.root}"
     if layout.stray:
         raise DataError(
@@ -73,7 +73,7 @@ def _refuse_no_classes(layout: Layout, role: Role) -> None:
     )
 
 
-def _refuse_empty(root: str, role: Role, names: Sequence[str]) -> None:
+def _raise_empty(root: str, role: Role, names: Sequence[str]) -> None:
     split = "" if role == "unsplit" else f" {role}"
     raise DataError(
         f"no{split} images of class {_first_names(names)} were found in {root}; add images, or remove the class "
@@ -125,7 +125,7 @@ def check_counts(scan: Scan, layout: Layout) -> None:
     for role in layout.files:
         empty = [name for name in scan.classes if not counts.get(role, {}).get(name)]
         if empty:
-            _refuse_empty(layout.root, role, empty)
+            _raise_empty(layout.root, role, empty)
 
 
 def _first_names(names: Sequence[str]) -> str:

@@ -81,7 +81,7 @@ def _default_workers() -> int:
 
 
 class _Decoded:
-    """An image, all but its look; ``shrunk`` is what that is made from."""
+    """The facts about an image without its fingerprint, and the ``shrunk`` pixels to compute it from."""
 
     __slots__ = ("facts", "shrunk", "stamp")
 

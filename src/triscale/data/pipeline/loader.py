@@ -298,12 +298,12 @@ class _Pool:
     def _iterate(self, tasks: Sequence[DecodeTask]) -> Generator[Batch]:
         if self._closed:
             raise RuntimeError("this loader is closed")
-        stacks = self._workers.run(tasks, pin=self._pin) if self._workers else self._here(tasks)
+        stacks = self._workers.run(tasks, pin=self._pin) if self._workers else self._decode_here(tasks)
         for task, stack in zip(tasks, stacks, strict=True):
             indices = torch.as_tensor(task.indices, dtype=torch.int64)
             yield Batch(stack, self._images.labels[indices], indices)
 
-    def _here(self, tasks: Sequence[DecodeTask]) -> Generator[Tensor]:
+    def _decode_here(self, tasks: Sequence[DecodeTask]) -> Generator[Tensor]:
         for task in tasks:
             stack = torch.empty((len(task.indices), *self._shape), dtype=torch.uint8, pin_memory=self._pin)
             for position, index in enumerate(task.indices):

@@ -75,7 +75,7 @@ def find_remote(url: str) -> Layout:
     if below:
         url, listing = f"{url}/{below}", _below(listing, below)
         inside = _entries(listing.by_path)
-        _keep(listing)
+        _save_listing(listing)
     roles = role_folders(url, inside)
     classes = {role: class_folders(url, parent, inside) for role, parent in roles.items()}
     named = {folder: (role, name) for role, of_role in classes.items() for name, folder in of_role.items()}
@@ -121,7 +121,7 @@ class RemoteFiles:
             raise BadImage("no such object")
         if listed.size > limits.file_bytes:
             raise BadImage(f"{listed.size} bytes, more than the limit of {limits.file_bytes}")
-        cached = _kept(self._listing.url, path, listed)
+        cached = _cache_path(self._listing.url, path, listed)
         content = _content(cached, listed.size)
         if content is None:
             _fetch(self._connection, path, listed, cached)
@@ -149,7 +149,7 @@ def open_remote(url: str) -> RemoteFiles | Shards:
         DataError: There is no cached list and none can be made, or shards cannot be downloaded.
     """
     url = url.rstrip("/")
-    listing = _known(url) or _list(url)
+    listing = _cached_listing(url) or _list(url)
     if holds_shards(_entries(listing.by_path)):
         return Shards(_mirror(url, listing.by_path))
     return RemoteFiles(listing)
@@ -159,17 +159,17 @@ def _list(url: str) -> Listing:
     try:
         objects = Connection(url).list()
     except DataError as error:
-        cached = _known(url)
+        cached = _cached_listing(url)
         if cached is None:
             raise
         warnings.warn(f"{error}; using the cached list of objects instead", stacklevel=2)
         return cached
     listing = Listing(url=url, objects=tuple((path, *objects[path]) for path in sorted(objects)))
-    _keep(listing)
+    _save_listing(listing)
     return listing
 
 
-def _known(url: str) -> Listing | None:
+def _cached_listing(url: str) -> Listing | None:
     try:
         listing = Listing.load(_folder(url) / "listing.json")
     except RecordError:
@@ -177,11 +177,11 @@ def _known(url: str) -> Listing | None:
     return listing if listing.url == url else None
 
 
-def _keep(listing: Listing) -> None:
+def _save_listing(listing: Listing) -> None:
     try:
         listing.save(_folder(listing.url) / "listing.json")
     except OSError as error:
-        raise _unwritable(error) from error
+        raise _cache_error(error) from error
 
 
 def _below(listing: Listing, folder: str) -> Listing:
@@ -239,7 +239,7 @@ def _fetch(connection: Connection, path: str, listed: RemoteObject, cached: Path
         with atomic_file(cached) as file:
             connection.fetch(path, listed, file.write)
     except OSError as error:
-        raise _unwritable(error) from error
+        raise _cache_error(error) from error
 
 
 def _content(path: Path, size: int) -> bytes | None:
@@ -255,13 +255,13 @@ def _folder(url: str) -> Path:
     return cache_folder() / "remote" / hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
-def _kept(url: str, path: str, listed: RemoteObject) -> Path:
+def _cache_path(url: str, path: str, listed: RemoteObject) -> Path:
     """Return the cache path of an object, which changes with its content."""
     digest = hashlib.sha256("\0".join((url, path, str(listed.size), listed.tag)).encode()).hexdigest()
     return cache_folder() / "remote" / "files" / digest[:2] / digest[2:40]
 
 
-def _unwritable(error: OSError) -> DataError:
+def _cache_error(error: OSError) -> DataError:
     return DataError(
         f"cannot write to the cache in {cache_folder()} ({error.strerror or error}); free some space there, or set "
         f"TRISCALE_CACHE to another folder"

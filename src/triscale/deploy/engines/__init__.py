@@ -63,7 +63,7 @@ class Engine:
         return (*self.openers, "int8") if self.makes_int8 else tuple(self.openers)
 
     def reads(self, file: Path) -> bool:
-        """Whether it opens files with this suffix."""
+        """Return whether it opens files with this suffix."""
         return file.suffix == self.suffix or file.suffix in self.also_reads
 
     def open(self, file: Path, threads: int = 0, precision: Precision = "float32") -> Session:

@@ -1,4 +1,4 @@
-"""int8 quantization with each engine's own tool; sensitive blocks stay in float, or no file is written."""
+"""int8 quantization with the quantizer of each engine; sensitive blocks stay in float, or no file is written."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def quantize(
         float_blocks = {*slow, *sensitive}
         tool.write(float_blocks, path)
         outputs = logits(path)
-        loss = _lost(correct, outputs, labels)
+        loss = _accuracy_loss(correct, outputs, labels)
         on_message(f"lost {loss:.2f} points with {len(float_blocks)} of {len(tool.blocks)} blocks in float")
         return outputs
 
@@ -82,12 +82,12 @@ def quantize(
         added = added_noise(ratios)
         worst = sorted((name for name in added if name not in slow), key=lambda name: -added[name])
         num_float = 0
-        if _lost(correct, outputs, labels) > bound:
-            num_float, outputs = _fewest(
-                attempt, draft, worst, correct, labels, bound, _lost(correct, outputs, labels), ratios
+        if _accuracy_loss(correct, outputs, labels) > bound:
+            num_float, outputs = _min_float_blocks(
+                attempt, draft, worst, correct, labels, bound, _accuracy_loss(correct, outputs, labels), ratios
             )
         float_blocks = {*slow, *worst[:num_float]}
-    lost = _lost(correct, outputs, labels)
+    lost = _accuracy_loss(correct, outputs, labels)
     return Quantized(
         file=file.name,
         engine=engine,
@@ -97,7 +97,7 @@ def quantize(
         float_accuracy=float(correct.mean()),
         accuracy=float((outputs.argmax(1) == labels).mean()),
         lost_points=lost,
-        lost_error=_error(correct, outputs.argmax(1) == labels),
+        lost_error=_loss_half_width(correct, outputs.argmax(1) == labels),
         bound_points=bound,
         agreement=float((outputs.argmax(1) == exact.argmax(1)).mean()),
         blocks=tuple(
@@ -108,7 +108,7 @@ def quantize(
     )
 
 
-def _fewest(
+def _min_float_blocks(
     attempt: Callable[[Collection[str], Path], NDArray[np.float32]],
     draft: Path,
     worst: list[str],
@@ -123,7 +123,7 @@ def _fewest(
     low, high, last = 0, 1, initial_loss
     while True:
         outputs = attempt(worst[:high], draft)
-        last = _lost(correct, outputs, labels)
+        last = _accuracy_loss(correct, outputs, labels)
         if last <= bound:
             break
         if high == max_float:
@@ -139,7 +139,7 @@ def _fewest(
         middle = (low + high) // 2
         attempted = attempt(worst[:middle], draft)
         in_draft = middle
-        if _lost(correct, attempted, labels) <= bound:
+        if _accuracy_loss(correct, attempted, labels) <= bound:
             high, outputs = middle, attempted
         else:
             low = middle
@@ -148,12 +148,12 @@ def _fewest(
     return high, outputs
 
 
-def _lost(correct: NDArray[np.bool_], outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+def _accuracy_loss(correct: NDArray[np.bool_], outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """Return the accuracy loss in percentage points."""
     return 100 * (int(correct.sum()) - int((outputs.argmax(1) == labels).sum())) / len(labels)
 
 
-def _error(correct: NDArray[np.bool_], still_correct: NDArray[np.bool_]) -> float:
+def _loss_half_width(correct: NDArray[np.bool_], still_correct: NDArray[np.bool_]) -> float:
     """Return the half-width of a 95% interval of the loss in points, for paired predictions (McNemar)."""
     lost, won, number = int((correct & ~still_correct).sum()), int((~correct & still_correct).sum()), len(correct)
     return 196 * math.sqrt(max(0.0, lost + won - (lost - won) ** 2 / number)) / number

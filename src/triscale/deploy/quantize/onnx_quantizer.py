@@ -1,4 +1,4 @@
-"""int8 quantization for ONNX Runtime by its own quantizer."""
+"""int8 quantization for ONNX Runtime with its quantizer."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class OnnxQuantizer:
                 reduce_range=False,
                 weight_qType=QuantType.QInt8,
                 activation_qType=QuantType.QUInt8,
-                tensors_range=deepcopy(ranges),  # The quantizer changes what it is given.
+                tensors_range=deepcopy(ranges),  # The quantizer modifies its arguments.
                 nodes_to_quantize=[],
                 nodes_to_exclude=[
                     node.name for node in self._float.graph.node if block_path(node.name) in float_blocks

@@ -1,1 +1,1 @@
-"""What every job uses: runs, the execution context, progress and stopping."""
+"""Shared by all jobs: runs, networks and output paths."""

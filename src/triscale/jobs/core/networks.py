@@ -1,4 +1,4 @@
-"""Any network, by name, file or function: found, counted, fitted to a budget."""
+"""Cost and budget fit of any network: an operation tree or a custom model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from triscale.scaling.law import Law
 
 
 def cost_of(network: AnyNetwork) -> Cost:
-    """Count any network: exactly from its operation tree, or by tracing a custom model."""
+    """Return the cost of a network: exact from its operation tree, or traced for a custom model."""
     return trace_cost(network) if isinstance(network, CustomNetwork) else cost(network)
 
 
 def count_of(network: AnyNetwork) -> Counts:
-    """Count any network without its parts."""
+    """Return the total cost of a network, without the cost of each stage."""
     return trace_counts(network) if isinstance(network, CustomNetwork) else count_network(network)
 
 
@@ -26,13 +26,13 @@ def fit_any(network: AnyNetwork, law: Law, budget: Budget, predictor: Predictor 
     """Fit any network to a budget.
 
     Raises:
-        BudgetError: the budget cannot be met, or limits the latency of a custom model, which nobody predicts.
+        BudgetError: The budget cannot be met, or limits the latency of a custom model.
     """
     if isinstance(network, CustomNetwork):
         if budget.latency is not None:
             raise BudgetError(
-                f"the latency of {network.name} cannot be predicted, since it is a function and not a network as data; "
-                "give a limit that can be counted, such as 400M"
+                f"latency prediction does not support custom models such as {network.name}; limit MACs or parameters, "
+                "for example with --budget 400M"
             )
         return fit_budget_traced(network, law, budget, trace_counts)
     return fit_budget(network, law, budget, predictor)

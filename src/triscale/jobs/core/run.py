@@ -1,4 +1,4 @@
-"""A run: one directory with everything that one job made, enough to resume it or to repeat it."""
+"""A run: one directory with everything that a training produced, enough to resume or repeat it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ LOCK = ".lock"
 
 
 class InitialWeights(Record):
-    """The weights that a training starts from.
+    """The initial weights of a training.
 
     Attributes:
-        run: folder of a run, a file of weights or a published name.
-        sha256: of the run's weights, or of all tensors of the others.
-        inherits: whether the network to be trained is of another size.
-        network: that the weights belong to.
-        preprocessing: with which they were trained, if known.
+        run: Folder of a run, a weights file or a published name.
+        sha256: Digest of a run's weights file; of all tensors for other weights.
+        inherits: Whether the network to train has another size and inherits the weights.
+        network: The network that the weights belong to.
+        preprocessing: The preprocessing that they were trained with; None if unknown.
     """
 
     run: str
@@ -49,10 +49,18 @@ class InitialWeights(Record):
 
 
 class Request(Record):
-    """What was asked of a run: the same request resumes it, another one is refused.
+    """The request of a run: the same request resumes the run, a different one is refused.
 
-    ``network`` is trained as it is, or is the baseline that is scaled by ``law`` to ``budget``. The first weights are
-    those of ``start``, or chance. ``predictor`` predicts the latency, where the budget limits that.
+    Attributes:
+        images: The data set.
+        network: The network to train, or the baseline to scale if there is a budget.
+        budget: The limits that the scaled network must meet; None to train ``network`` unscaled.
+        law: The scaling law; required with a budget.
+        recipe: How to train.
+        seed: Seed of split, weights, order and augmentation.
+        test_share: Share of each class to hold out for the test if the images have no test split.
+        start: The initial weights; None for random weights.
+        predictor: Predicts latency; required if the budget limits latency.
     """
 
     images: str
@@ -67,7 +75,7 @@ class Request(Record):
 
 
 class RunSpec(Record):
-    """What a run trains: the request, and the network that came of it."""
+    """The specification of a run: the request, and everything that was derived from it before training."""
 
     kind_name: ClassVar[str] = "run"
     schema_number: ClassVar[int] = 2
@@ -84,7 +92,7 @@ class RunSpec(Record):
 
 
 class Artifact(Record):
-    """A file of a finished run."""
+    """A file of a finished run, with its size and digest."""
 
     name: str
     size_bytes: int
@@ -92,7 +100,7 @@ class Artifact(Record):
 
 
 class RunManifest(Record):
-    """The files of a run when its job ended; written last."""
+    """All files of a finished run; written last, so its presence means that the job has finished."""
 
     kind_name: ClassVar[str] = "manifest"
 
@@ -100,7 +108,7 @@ class RunManifest(Record):
 
 
 class Run:
-    """The files of one run by their names."""
+    """A run's directory, with the paths of its files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -129,45 +137,45 @@ class Run:
         """Open an existing run.
 
         Raises:
-            RunError: the folder holds none.
+            RunError: The folder holds no run.
         """
         run = cls(folder)
         if not run.spec_file.is_file():
-            raise RunError(f"{folder} holds no run (no run.json); give the folder that --out named when it was made")
+            raise RunError(f"{folder} holds no run (no run.json); give the folder that was passed to --out")
         return run
 
     @property
     def spec(self) -> RunSpec:
-        """What the run trains."""
+        """The specification of the run."""
         return RunSpec.load(self.spec_file)
 
     @property
     def split(self) -> Split:
-        """Which images are for what."""
+        """The split of the images into training, validation and test images."""
         return Split.load(self.split_file)
 
     def model(self) -> nn.Module:
-        """Return the trained module, in evaluation mode, on the CPU.
+        """Return the trained module in evaluation mode on the CPU.
 
         Raises:
-            RunError: the training has not finished.
+            RunError: The training has not finished.
         """
         if not self.weights_file.is_file():
-            raise RunError(f"the training in {self.folder} has not finished; give the same command again to resume it")
+            raise RunError(f"the training in {self.folder} has not finished; run the same command again to resume it")
         model = build(self.spec.network)
         model.load_state_dict(safetensors.torch.load(self.weights_file.read_bytes()))
         return model.eval()
 
     def save_weights(self, tensors: dict[str, Tensor]) -> None:
-        """Write the trained weights, durably."""
+        """Write the trained weights atomically."""
         write_atomic(self.weights_file, safetensors.torch.save(tensors, metadata={"triscale": "weights"}))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the only writer of the run; the lock goes with the process, also when it is killed.
+        """Lock the run for exclusive writing; the lock is released when the process exits or is killed.
 
         Raises:
-            RunError: another process writes to it, or the folder cannot be made or written.
+            RunError: Another process holds the lock, or the folder cannot be created or written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -187,10 +195,10 @@ class Run:
 
     @contextmanager
     def update(self) -> Iterator[None]:
-        """Be the only writer of a run whose job has finished, and write its manifest again afterwards.
+        """Lock a finished run for a change of its files, and write its manifest again afterwards.
 
         Raises:
-            RunError: another process writes to it.
+            RunError: Another process holds the lock.
         """
         with self.lock():
             yield
@@ -198,10 +206,10 @@ class Run:
                 self.commit()
 
     def refuse_other(self, request: Request) -> None:
-        """Make sure that the folder is free for a request: empty, or a run of the same.
+        """Check that the folder is empty or holds a run with the same request.
 
         Raises:
-            RunError: it holds something else.
+            RunError: The folder holds other files, or a run with a different request.
         """
         if not self.spec_file.is_file():
             foreign = (
@@ -213,17 +221,17 @@ class Run:
                     "give a new folder with --out"
                 )
             return
-        known = json.loads(self.spec.request.to_json())
-        asked = json.loads(request.to_json())
-        if known != asked:
-            differing = ", ".join(_differences(known, asked))
+        saved = json.loads(self.spec.request.to_json())
+        requested = json.loads(request.to_json())
+        if saved != requested:
+            differing = ", ".join(_differences(saved, requested))
             raise RunError(
-                f"{self.folder} already holds a run of another request (it differs in {differing}); give "
-                "another folder with --out, or the same options to resume it"
+                f"{self.folder} already holds a run with a different request ({differing}); give another folder with "
+                "--out, or the same options as before to resume the run"
             )
 
     def commit(self) -> None:
-        """Write the manifest of all files, last."""
+        """Write the manifest of all files; this marks the run as finished."""
         files = []
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
@@ -233,14 +241,14 @@ class Run:
         RunManifest(files=tuple(files)).save(self.manifest_file)
 
 
-def _differences(known: object, asked: object, place: str = "") -> list[str]:
-    """Name the fields in which two plain records differ, with both values where they are short."""
-    if isinstance(known, dict) and isinstance(asked, dict):
-        found = []
-        for key in known | asked:
-            found += _differences(known.get(key), asked.get(key), f"{place}.{key}" if place else key)
-        return found
-    if known == asked:
+def _differences(saved: object, requested: object, path: str = "") -> list[str]:
+    """Return the fields in which two requests differ, with both values if these are scalars."""
+    if isinstance(saved, dict) and isinstance(requested, dict):
+        differing = []
+        for key in saved | requested:
+            differing += _differences(saved.get(key), requested.get(key), f"{path}.{key}" if path else key)
+        return differing
+    if saved == requested:
         return []
-    shown = f" ({known} there, {asked} asked)" if not isinstance(known, dict | list | None) else ""
-    return [f"{place}{shown}"]
+    values = f": {saved} in the run, {requested} requested" if not isinstance(saved, dict | list | None) else ""
+    return [f"{path}{values}"]

@@ -1,4 +1,4 @@
-"""Look at a set of images before anything is trained: what is in it, and what is wrong with it."""
+"""Check a data set before training: contents, duplicates, leaks and other problems."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from triscale.training.context import ExecutionContext
 RECORD, SHEET = "check.json", "contact-sheet.png"
 
 FEW_IMAGES = 20
-"""A class with fewer training images is pointed out."""
+"""A class with fewer training images causes a warning."""
 
 UNBALANCED = 10
-"""A set is pointed out whose largest class has so many times as many images as its smallest."""
+"""A ratio of largest to smallest class of at least this causes a warning."""
 
 SMALL_SIDE = 16
-"""Images with a shorter side are pointed out."""
+"""An image whose shorter side has fewer pixels causes a warning."""
 
 
 class ClassCounts(Record):
-    """How many images of a class there are in each part that the folders give."""
+    """Number of images of a class in each split."""
 
     name: str
     images: dict[Role, int]
 
     @property
     def total(self) -> int:
-        """The number of images in all splits."""
+        """Number of images in all splits."""
         return sum(self.images.values())
 
 
@@ -54,19 +54,19 @@ class Sizes(Record):
 
 
 class SetCheck(Record):
-    """What a set of images holds.
+    """The result of checking a data set.
 
     Attributes:
-        root: the folder that all paths are relative to.
-        splits: the splits that the folders give, or ``unsplit``.
-        classes: the counts of every class.
-        sizes: of the images that can be read.
-        formats: number of images of each format, the most common first.
-        bad: the files that cannot be read, with the reason.
-        copies: the images that are there more than once.
-        leaks: the images for testing or validation that have a copy in an earlier split.
-        contradictions: groups of copies that lie in more than one class.
-        warnings: a sentence for each thing that should be looked at.
+        root: The folder that all paths are relative to.
+        splits: The splits that the folder layout defines, or ``unsplit``.
+        classes: The number of images of every class.
+        sizes: The sizes of all readable images.
+        formats: Number of images of each format, most common first.
+        bad: Files that cannot be read as images, with the reason.
+        copies: Groups of duplicate images.
+        leaks: Test or validation images that have a copy in an earlier split.
+        contradictions: Groups of copies with more than one class.
+        warnings: A message for each problem.
     """
 
     kind_name: ClassVar[str] = "check"
@@ -85,7 +85,7 @@ class SetCheck(Record):
 
     @property
     def num_images(self) -> int:
-        """The number of images that can be read."""
+        """Number of readable images."""
         return sum(row.total for row in self.classes)
 
 
@@ -95,42 +95,45 @@ def check(
     *,
     out: Path | None = None,
 ) -> SetCheck:
-    """Scan a set, find its copies and leaks, and say what should be looked at.
+    """Scan a data set, find duplicates and leaks, and warn about problems.
 
     Args:
-        images: a set in any layout that a fit takes.
-        context: Device, workers, progress and stop flag.
-        out: a folder for the record and a contact sheet, made if need be; not below the images.
+        images: A data set in any layout that :func:`triscale.data.pipeline.scan.scan` supports.
+        context: Progress and stop flag.
+        out: Folder for the record and a contact sheet, created if necessary; must not be inside the images.
+
+    Returns:
+        The result, also saved in ``out``.
 
     Raises:
-        DataError: images that no network could be trained on, or a folder that cannot be written to.
+        DataError: No network could be trained on the images, or ``out`` cannot be written.
         Interrupted: ``context.should_stop`` returned true; nothing was written.
     """
     if out is not None:
         refuse_output_in_images(out, images)
-    found = scan_with_progress(images, context, "stopped during the scan of the images; nothing was written")
-    result = summarize(found, find_duplicates(found))
+    scanned = scan_with_progress(images, context, "stopped while scanning the images; nothing was written")
+    result = summarize(scanned, find_duplicates(scanned))
     if out is not None:
         try:
-            write_atomic(out / SHEET, contact_sheet(found))
+            write_atomic(out / SHEET, contact_sheet(scanned))
             result.save(out / RECORD)
         except OSError as error:
             raise DataError(f"cannot write to {out} ({error.strerror}); give another folder with --out") from error
     return result
 
 
-def summarize(found: Scan, copies: Duplicates) -> SetCheck:
-    """Return what a scan and the search for copies say of a set."""
-    images = [image for of_role in found.by_role.values() for image in of_role]
+def summarize(scanned: Scan, copies: Duplicates) -> SetCheck:
+    """Return the check of a scanned data set with its duplicates."""
+    images = [image for of_role in scanned.by_role.values() for image in of_role]
     by_area = sorted(images, key=lambda image: (image.width * image.height, image.width, image.path))
-    sides = found.sides
+    sides = scanned.sides
     label = {image.path: image.label for image in images}
     result = SetCheck(
-        root=found.root,
-        splits=tuple(found.by_role),
+        root=scanned.root,
+        splits=tuple(scanned.by_role),
         classes=tuple(
-            ClassCounts(name=name, images={role: counts[name] for role, counts in found.counts.items()})
-            for name in found.classes
+            ClassCounts(name=name, images={role: counts[name] for role, counts in scanned.counts.items()})
+            for name in scanned.classes
         ),
         sizes=Sizes(
             smallest_side=sides.smallest,
@@ -141,9 +144,9 @@ def summarize(found: Scan, copies: Duplicates) -> SetCheck:
             total_bytes=sum(image.num_bytes for image in images),
         ),
         formats=dict(Counter(image.format for image in images).most_common()),
-        bad=found.bad,
+        bad=scanned.bad,
         copies=copies,
-        leaks=find_leaks_between(found.train, found.val, found.test, copies),
+        leaks=find_leaks_between(scanned.train, scanned.val, scanned.test, copies),
         contradictions=tuple(group for group in copies.groups if len({label[path] for path in group}) > 1),
         warnings=(),
     )
@@ -155,28 +158,27 @@ def _warnings(result: SetCheck) -> list[str]:
     sure = certain(result.leaks)
     if sure:
         sentences.append(
-            f"{_number(len(sure), 'image')} for testing or validation also in an earlier split: a fit refuses"
+            f"{_number(len(sure), 'test or validation image')} also in an earlier split; triscale fit refuses this "
+            "unless you give --allow-leak"
         )
     if len(result.leaks) > len(sure):
-        number = _number(len(result.leaks) - len(sure), "image")
-        sentences.append(f"{number} for testing or validation perhaps also in an earlier split: compare them")
+        number = _number(len(result.leaks) - len(sure), "test or validation image")
+        sentences.append(f"{number} possibly also in an earlier split; compare the images")
     if result.contradictions:
-        sentences.append(f"{_number(len(result.contradictions), 'image')} in more than one class: decide for one")
+        sentences.append(f"{_number(len(result.contradictions), 'image')} in more than one class; keep one copy")
     if result.bad:
-        sentences.append(f"{_number(len(result.bad), 'file')} unreadable: a fit leaves them out")
-    count_network = [row.total for row in result.classes]
-    if max(count_network) >= UNBALANCED * min(count_network):
-        sentences.append(
-            f"the largest class has {max(count_network) / min(count_network):.0f} times the images of the smallest"
-        )
+        sentences.append(f"{_number(len(result.bad), 'file')} unreadable; training skips unreadable files")
+    totals = [row.total for row in result.classes]
+    if max(totals) >= UNBALANCED * min(totals):
+        sentences.append(f"the largest class has {max(totals) / min(totals):.0f} times as many images as the smallest")
     first: Role = "train" if "train" in result.splits else "unsplit"
-    fewest = sorted(result.classes, key=lambda row: row.images[first])
-    few = [row.name for row in fewest if row.images[first] < FEW_IMAGES]
+    by_count = sorted(result.classes, key=lambda row: row.images[first])
+    few = [row.name for row in by_count if row.images[first] < FEW_IMAGES]
     if few:
         names = ", ".join(few[:3]) + (f" and {len(few) - 3} more" if len(few) > 3 else "")
-        sentences.append(f"fewer than {FEW_IMAGES} images to learn from: {names}")
+        sentences.append(f"fewer than {FEW_IMAGES} training images: {names}")
     if result.sizes.smallest_side < SMALL_SIDE:
-        sentences.append(f"the shortest side is {result.sizes.smallest_side} px: little to see in such an image")
+        sentences.append(f"the shortest side is only {result.sizes.smallest_side} px")
     return sentences
 
 

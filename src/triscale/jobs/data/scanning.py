@@ -1,4 +1,4 @@
-"""The scan of a job: followed by a watcher, and stopped where the job is."""
+"""Scan a data set with progress and a stop flag."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from triscale.training.context import ExecutionContext
 
 
 def scan_with_progress(images: str | Path, context: ExecutionContext, stopped: str) -> Scan:
-    """Scan a set of images.
+    """Scan a data set and report progress.
 
     Args:
-        images: as :func:`triscale.data.pipeline.scan.scan` takes them.
-        context: Device, workers, progress and stop flag.
-        stopped: what to say then.
+        images: A data set, as for :func:`triscale.data.pipeline.scan.scan`.
+        context: Progress and stop flag.
+        stopped: Message of the exception if the scan is stopped.
+
+    Returns:
+        The scan.
 
     Raises:
-        DataError: images that cannot be trained on.
+        DataError: The images cannot be trained on.
         Interrupted: ``context.should_stop`` returned true.
     """
 

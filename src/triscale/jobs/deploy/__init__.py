@@ -1,1 +1,1 @@
-"""From a run to files that run elsewhere: export, quantize, deploy."""
+"""Deployment jobs: export a run to other engines, quantize it, choose the best file."""

@@ -1,4 +1,4 @@
-"""Which file to run: every engine and precision that is installed, tried, judged and timed in turns."""
+"""Choose the file to deploy: export to each installed engine and precision, evaluate and time all files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from triscale.jobs.core.run import Run
 from triscale.jobs.deploy.export import Precision, export_for, exportable
 from triscale.jobs.deploy.quantize import CALIBRATION, QuantizationEvalCache
 from triscale.measure.device import machine
-from triscale.measure.latency import held_to_cores, torch_threads
-from triscale.measure.versus import in_turns, judge
+from triscale.measure.latency import pinned_to_cores, torch_threads
+from triscale.measure.versus import paired_timing, time_alternately
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.results.deployment import Deployment, DeploymentCandidate, Exported, Quantized
@@ -29,14 +29,14 @@ from triscale.results.metrics import Metrics
 from triscale.scaling.budget import Budget
 from triscale.training.context import ExecutionContext
 
-ALIKE = 1.03
-"""Files whose times differ by less than this ratio are as fast as each other: the more accurate is taken."""
+TIED_RATIO = 1.03
+"""Latencies within this ratio are tied; the more accurate file is chosen."""
 FOLDER = "deployed"
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
-    """A candidate with its file."""
+class _CandidateFile:
+    """A candidate with its file; ``engine`` and ``file`` are None if no file could be made."""
 
     candidate: DeploymentCandidate
     engine: Engine | None = None
@@ -55,45 +55,48 @@ def deploy_run(
     precisions: Sequence[Precision] = ("float32", "int8"),
     threads: int = 1,
 ) -> Deployment:
-    """Choose the fastest file that keeps the budget and the accuracy, and put it into the run.
+    """Choose the fastest file that meets the budget and the accuracy bound, and copy it into the run.
 
-    On this device each is timed in turns with one image. For another device only what its profile is about can be
-    judged: the float32 file of the profile's engine. Several profiles of one device, one for each engine, are compared.
+    On this machine all files are timed alternately with batch size 1. For another device, given by its profiles, only
+    the float32 files of the profiled engines are candidates, with predicted latencies.
 
     Args:
-        run: trained.
+        run: A trained run.
         context: Progress and stop flag.
-        predictors: of the device, from profiles; this machine where there are none.
-        budget: time and size that the file must keep.
-        bound: points of test accuracy that int8 may lose.
-        calibration: images that int8 is calibrated with.
-        precisions: that are tried.
-        threads: of each engine, on as many cores.
+        predictors: Latency predictors of another device, one per engine; empty for this machine.
+        budget: Limits on latency and file size.
+        bound: Maximum loss of test accuracy of int8 in percentage points.
+        calibration: Number of calibration images for int8.
+        precisions: Precisions to try.
+        threads: Threads of each engine, on as many cores.
+
+    Returns:
+        The chosen file and all candidates; also saved in the run.
 
     Raises:
-        BudgetError: the budget limits something else, or no file keeps it; names the nearest.
-        UserError: a profile is of an engine, or the run of a network, that nothing is predicted for; or the profiles
-            are of several devices or of one engine.
+        BudgetError: The budget limits something other than latency and size, or no file meets it.
+        UserError: Latency prediction does not support the network or the profiled engine, or the profiles belong to
+            several devices or twice to one engine.
         Interrupted: ``context.should_stop`` returned true.
     """
     if budget is not None and set(budget.limits) - {"latency", "size"}:
-        raise BudgetError(f"a file is deployed within a time or a size, such as 20ms or 5MB, not {budget}")
-    with tempfile.TemporaryDirectory(dir=run.folder, prefix=".deploy-") as aside:
+        raise BudgetError(f"a deployment budget limits latency or file size, such as 20ms or 5MB, not {budget}")
+    with tempfile.TemporaryDirectory(dir=run.folder, prefix=".deploy-") as temporary:
         if not predictors:
-            made = _make_all(run, context, Path(aside), precisions, bound, calibration)
-            made = _timed(run, made, threads, context)
+            files = _export_all(run, context, Path(temporary), precisions, bound, calibration)
+            files = _with_latency(run, files, threads, context)
         else:
-            made = _predicted(run, context, Path(aside), predictors)
-        judged = _judge(made, budget)
+            files = _export_profiled(run, context, Path(temporary), predictors)
+        judged = _judge(files, budget)
         best = next((one for one in judged if one.candidate.chosen), None)
         if best is None:
-            raise BudgetError(_nothing(judged, budget))
+            raise BudgetError(_no_file_message(judged, budget))
         assert best.file is not None
         file = run.folder / FOLDER / best.file.name
-        former = run.folder / Deployment.load(run.deploy_file).file if run.deploy_file.is_file() else file
+        previous = run.folder / Deployment.load(run.deploy_file).file if run.deploy_file.is_file() else file
         with atomic_output(file) as draft:
             copy_exported(best.file, draft)
-    made_of = Deployment(
+    deployment = Deployment(
         file=f"{FOLDER}/{file.name}",
         device=predictors[0].processor if predictors else machine().processor,
         threads=predictors[0].threads if predictors else threads,
@@ -104,22 +107,22 @@ def deploy_run(
         quantized=best.quantized,
         machine=machine(),
     )
-    made_of.save(run.deploy_file)
-    if former != file:
-        remove(former)
-    return made_of
+    deployment.save(run.deploy_file)
+    if previous != file:
+        remove(previous)
+    return deployment
 
 
-def _make_all(
+def _export_all(
     run: Run,
     context: ExecutionContext,
     folder: Path,
     precisions: Sequence[Precision],
     bound: float,
     calibration: int,
-) -> list[_Made]:
-    """Make a file for each engine that runs here in each precision; what cannot be made says why."""
-    made, exam = [], QuantizationEvalCache(run, exportable(run), calibration, context.should_stop)
+) -> list[_CandidateFile]:
+    """Export a file for each engine that runs here in each precision; failures are recorded as verdicts."""
+    files, eval_cache = [], QuantizationEvalCache(run, exportable(run), calibration, context.should_stop)
     for precision in precisions:
         for engine in ENGINES.values():
             if precision not in engine.precisions:
@@ -127,34 +130,37 @@ def _make_all(
             if not engine.runs_here():
                 continue
             if context.should_stop():
-                raise Interrupted("stopped; nothing was deployed, the same command begins again")
+                raise Interrupted("stopped; nothing was deployed; run the same command again to restart")
             candidate = DeploymentCandidate(engine=engine.title, precision=precision)
             file = folder / f"model{'.int8' if precision == 'int8' else ''}{engine.suffix}"
             try:
                 exported = export_for(
-                    run, context, engine, precision, file, bound=bound, exam=exam, timed=False
+                    run, context, engine, precision, file, bound=bound, eval_cache=eval_cache, timed=False
                 )  # fmt: skip
             except Interrupted:
                 raise
             except (JobError, ExportError, UserError) as error:
-                made.append(_Made(candidate.replace(verdict=str(error))))
+                files.append(_CandidateFile(candidate.replace(verdict=str(error))))
                 continue
-            made.append(_Made(candidate.replace(**_facts(run, exported)), engine, file, exported.quantized))
-    return made
+            candidate = candidate.replace(**_size_and_accuracy(run, exported))
+            files.append(_CandidateFile(candidate, engine, file, exported.quantized))
+    return files
 
 
-def _facts(run: Run, exported: Exported) -> dict[str, object]:
+def _size_and_accuracy(run: Run, exported: Exported) -> dict[str, object]:
     accuracy = _test_accuracy(run) if exported.quantized is None else exported.quantized.accuracy
     return {"size_bytes": exported.export.size_bytes, "accuracy": accuracy}
 
 
-def _timed(run: Run, made: Sequence[_Made], threads: int, context: ExecutionContext) -> list[_Made]:
-    """Time all files in turns, and torch beside them."""
+def _with_latency(
+    run: Run, files: Sequence[_CandidateFile], threads: int, context: ExecutionContext
+) -> list[_CandidateFile]:
+    """Time all files alternately, and torch eager mode for comparison."""
     side = run.spec.preprocessing.resolution
     image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
-    running = [one for one in made if one.file is not None]
-    with held_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode():
-        context.progress.begin("time in turns")
+    running = [one for one in files if one.file is not None]
+    with pinned_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode():
+        context.progress.begin("measure latency")
         calls: list[Callable[[], object]] = []
         for one in running:
             assert one.engine is not None
@@ -163,90 +169,99 @@ def _timed(run: Run, made: Sequence[_Made], threads: int, context: ExecutionCont
         model = exportable(run).model.to(memory_format=torch.channels_last)
         tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
         calls.append(lambda: model(tensor))
-        times, counts = in_turns(calls, should_stop=context.should_stop)
+        times, counts = time_alternately(calls, should_stop=context.should_stop)
     named = [(one.candidate.engine, one.candidate.engine, one.candidate.precision, side) for one in running]
-    versus = judge([*named, ("torch", "torch", "float32", side)], times, counts, batch=1, threads=threads, cores=cores)
-    found = iter(versus.networks)
+    versus = paired_timing(
+        [*named, ("torch", "torch", "float32", side)], times, counts, batch=1, threads=threads, cores=cores
+    )
+    timings = iter(versus.networks)
     result = [
-        one if one.file is None else replace(one, candidate=_with_time(one.candidate, next(found))) for one in made
+        one if one.file is None else replace(one, candidate=_set_time(one.candidate, next(timings))) for one in files
     ]
     torch_row = DeploymentCandidate(engine="torch", precision="float32", accuracy=_test_accuracy(run), deployable=False)
-    return [*result, _Made(_with_time(torch_row, next(found)))]
+    return [*result, _CandidateFile(_set_time(torch_row, next(timings)))]
 
 
-def _with_time(candidate: DeploymentCandidate, one: TimedNetwork) -> DeploymentCandidate:
-    return candidate.replace(milliseconds=one.median_ms, ratio=one.ratio, low=one.low, high=one.high)
+def _set_time(candidate: DeploymentCandidate, timed: TimedNetwork) -> DeploymentCandidate:
+    return candidate.replace(milliseconds=timed.median_ms, ratio=timed.ratio, low=timed.low, high=timed.high)
 
 
-def _predicted(run: Run, context: ExecutionContext, folder: Path, predictors: Sequence[Predictor]) -> list[_Made]:
-    """Make the files that profiles are about, with the times that they predict."""
+def _export_profiled(
+    run: Run, context: ExecutionContext, folder: Path, predictors: Sequence[Predictor]
+) -> list[_CandidateFile]:
+    """Export the float32 file of each profiled engine, with its predicted latency."""
     network = run.spec.network
     if not isinstance(network, Network):
-        raise UserError(f"{network.name} is a function, whose time cannot be predicted; deploy it on the device itself")
+        raise UserError(
+            f"latency prediction does not support custom models such as {network.name}; run triscale deploy on the "
+            "device itself"
+        )
     devices = {f"{one.processor} with {one.threads} of its cores": None for one in predictors}
     if len(devices) > 1:
-        raise UserError(f"the profiles are of {' and of '.join(devices)}; give those of one device")
+        raise UserError(
+            f"the profiles belong to different devices: {' and '.join(devices)}; give profiles of one device"
+        )
     if len({one.engine for one in predictors}) < len(predictors):
-        raise UserError(f"two profiles are of {predictors[0].engine}; give one for each engine")
-    made = []
+        raise UserError(f"two profiles belong to {predictors[0].engine}; give one profile per engine")
+    files = []
     for predictor in predictors:
         engine = next((one for one in ENGINES.values() if one.title == predictor.engine), None)
         if engine is None:
             raise UserError(
-                f"the profile is of {predictor.engine}, which runs no file; make one of ONNX Runtime with triscale "
-                "profile"
+                f"the profile belongs to {predictor.engine}, which does not run exported files; profile ONNX Runtime "
+                "with: triscale profile"
             )
         file = folder / f"model{engine.suffix}"
         exported = export_for(run, context, engine, "float32", file, timed=False)
         candidate = DeploymentCandidate(
             engine=engine.title, precision="float32", milliseconds=predict(predictor, network)
         )
-        made.append(_Made(candidate.replace(**_facts(run, exported)), engine, file))
-    return made
+        files.append(_CandidateFile(candidate.replace(**_size_and_accuracy(run, exported)), engine, file))
+    return files
 
 
-def _judge(made: Sequence[_Made], budget: Budget | None) -> list[_Made]:
-    """Say of each why it is taken or left."""
-    kept = [one for one in made if one.file is not None and not _breaks(one.candidate, budget)]
+def _judge(files: Sequence[_CandidateFile], budget: Budget | None) -> list[_CandidateFile]:
+    """Choose a candidate, and state for each candidate why it was or was not chosen."""
+    feasible = [one for one in files if one.file is not None and not _exceeded(one.candidate, budget)]
     best = None
-    if kept:
-        fastest = min(one.candidate.milliseconds or 0.0 for one in kept)
-        alike = [one for one in kept if (one.candidate.milliseconds or 0.0) <= ALIKE * fastest]
-        best = min(alike, key=lambda one: (-(one.candidate.accuracy or 0.0), one.candidate.size_bytes or 0))
+    if feasible:
+        fastest = min(one.candidate.milliseconds or 0.0 for one in feasible)
+        tied = [one for one in feasible if (one.candidate.milliseconds or 0.0) <= TIED_RATIO * fastest]
+        best = min(tied, key=lambda one: (-(one.candidate.accuracy or 0.0), one.candidate.size_bytes or 0))
     judged = []
-    for one in made:
+    for one in files:
         candidate = one.candidate
         if one.file is None:
-            verdict = candidate.verdict or "needs Python and torch"
+            verdict = candidate.verdict or "requires Python and torch"
         elif one is best:
-            verdict = "taken: the fastest" + (" that keeps the budget" if budget is not None else "")
+            verdict = "chosen: the fastest" + (" within the budget" if budget is not None else "")
             if candidate.milliseconds != fastest:
-                verdict = "taken: as fast as the fastest, and more accurate or smaller"
+                verdict = "chosen: tied with the fastest, and more accurate or smaller"
         else:
-            verdict = _breaks(candidate, budget) or _slower(candidate, best)
+            verdict = _exceeded(candidate, budget) or _slower(candidate, best)
         judged.append(replace(one, candidate=candidate.replace(verdict=verdict, chosen=one is best)))
     return judged
 
 
-def _breaks(candidate: DeploymentCandidate, budget: Budget | None) -> str:
-    """Say which limit a file breaks, if any."""
+def _exceeded(candidate: DeploymentCandidate, budget: Budget | None) -> str:
+    """Return the limit that a file exceeds; empty if it meets the budget."""
     if budget is None:
         return ""
     time, size = candidate.milliseconds, candidate.size_bytes
     if budget.latency is not None and time is not None and time > budget.latency:
-        return f"too slow for {budget.latency:g} ms"
+        return f"slower than {budget.latency:g} ms"
     if budget.size is not None and size is not None and size > budget.size:
-        return "too large"
+        return "larger than the budget"
     return ""
 
 
-def _slower(candidate: DeploymentCandidate, best: _Made | None) -> str:
+def _slower(candidate: DeploymentCandidate, best: _CandidateFile | None) -> str:
     assert best is not None
     ratio = (candidate.milliseconds or 0.0) / (best.candidate.milliseconds or 1.0)
-    return f"takes {ratio:.2f} x as long" if ratio > ALIKE else "as fast, but less accurate or larger"
+    return f"takes {ratio:.2f} times as long" if ratio > TIED_RATIO else "tied in speed, but less accurate or larger"
 
 
-def _nothing(judged: Sequence[_Made], budget: Budget | None) -> str:
+def _no_file_message(judged: Sequence[_CandidateFile], budget: Budget | None) -> str:
     files = [one.candidate for one in judged if one.file is not None]
     if not files:
         reasons = "; ".join(
@@ -256,9 +271,9 @@ def _nothing(judged: Sequence[_Made], budget: Budget | None) -> str:
     fastest = min(files, key=lambda one: one.milliseconds or 0.0)
     smallest = min(files, key=lambda one: one.size_bytes or 0)
     return (
-        f"no file keeps {budget}; the fastest is {fastest.engine} in {fastest.precision} with "
-        f"{fastest.milliseconds:.3g} ms, the smallest {smallest.engine} in {smallest.precision} with "
-        f"{smallest.size_bytes} bytes; allow more, or train a smaller network"
+        f"no file is within {budget}; the fastest is {fastest.engine} in {fastest.precision} with "
+        f"{fastest.milliseconds:.3g} ms, the smallest is {smallest.engine} in {smallest.precision} with "
+        f"{smallest.size_bytes} bytes; raise the budget, or train a smaller network"
     )
 
 

@@ -1,4 +1,4 @@
-"""A trained run as files for engines: exported, checked, quantized with a guard, timed."""
+"""Export a trained run to files for inference engines; check, quantize and time them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import MIN_SCALE, logits_of, logits_of_model, parity_inputs
 from triscale.deploy.quantize.guard import BOUND
 from triscale.jobs.core.run import Run
-from triscale.jobs.deploy.quantize import BATCH, CALIBRATION, QuantizationEvalCache, images_of, quantize_run, spread
-from triscale.measure.latency import held_to_cores, measure_latency
+from triscale.jobs.deploy.quantize import (
+    BATCH,
+    CALIBRATION,
+    QuantizationEvalCache,
+    evenly_spaced,
+    images_of,
+    quantize_run,
+)
+from triscale.measure.latency import measure_latency, pinned_to_cores
 from triscale.network.spec import Network
 from triscale.results.deployment import Export, Exported, Exports, Quantized
 from triscale.results.latency import Measurement
@@ -24,15 +31,16 @@ from triscale.training.context import ExecutionContext
 
 Precision = Literal["float32", "int8"]
 REAL_IMAGES = 59
-"""With the five made ones they are 64."""
+"""Test images for the parity check; with the 5 synthetic images they make 64."""
 TIMED_SECONDS = 0.5
+"""Duration of each latency sample."""
 
 
 def exportable(run: Run) -> Exportable:
-    """Return a run's model with what its files carry.
+    """Return a run's model together with the metadata that exported files contain.
 
     Raises:
-        RunError: the training has not finished.
+        RunError: The training has not finished.
     """
     spec = run.spec
     contract = Contract(network=spec.network.name, preprocessing=spec.preprocessing, classes=spec.classes)
@@ -40,20 +48,20 @@ def exportable(run: Run) -> Exportable:
 
 
 def default_file(run: Run, engine: Engine, precision: Precision) -> Path:
-    """Return where a run's file for an engine lies."""
+    """Return the default path of a run's file for an engine and a precision."""
     return run.folder / f"model{'.int8' if precision == 'int8' else ''}{engine.suffix}"
 
 
 def export_run(run: Run, context: ExecutionContext, path: Path | None = None) -> Export:
-    """Export the weights to ONNX, checked on test images; the record stays in the run.
+    """Export the model to ONNX, check the file on test images, and save the record of the check in the run.
 
     Raises:
-        ParityError: the file does not compute what the model does.
+        ParityError: The outputs of the file differ from those of the model.
     """
     context.progress.begin("export")
-    made = export(exportable(run), DEFAULT_ENGINE, real_images(run), path or run.onnx_file)
-    made.save(run.export_file)
-    return made
+    exported = export(exportable(run), DEFAULT_ENGINE, real_images(run), path or run.onnx_file)
+    exported.save(run.export_file)
+    return exported
 
 
 def export_for(
@@ -66,53 +74,55 @@ def export_for(
     bound: float = BOUND,
     calibration: int = CALIBRATION,
     timed: bool = True,
-    exam: QuantizationEvalCache | None = None,
+    eval_cache: QuantizationEvalCache | None = None,
 ) -> Exported:
-    """Make a file of a run for an engine, checked, and time it where the engine runs here.
+    """Export a run for an engine, check the file, and measure its latency if the engine runs on this machine.
 
     Args:
-        run: trained.
+        run: A trained run.
         context: Progress and stop flag.
-        engine: that the file is for.
-        precision: float32 must compute what the model does; int8 may lose ``bound`` points of test accuracy.
-        path: of the file; in the run by default, where the record of it is kept, too.
-        bound: of int8, in points.
-        calibration: images of the training split, for int8.
-        timed: whether its latency is measured.
-        exam: that int8 files sit, where several do; made of the run by default.
+        engine: The engine that will run the file.
+        precision: ``float32`` must match the outputs of the model; ``int8`` may lose ``bound`` of test accuracy.
+        path: Path of the file. By default it is written into the run, together with its record.
+        bound: Maximum loss of test accuracy of int8 in percentage points.
+        calibration: Number of training images to calibrate int8 with.
+        timed: Whether to measure the latency.
+        eval_cache: Images and reference outputs shared by several int8 exports; computed from the run by default.
+
+    Returns:
+        The record of the file.
 
     Raises:
-        ParityError: the file does not compute what the model does.
-        QuantizationError: int8 loses more than is allowed.
-        ExportError: the engine cannot convert the model.
-        UserError: the engine is not installed, or there are too few images to calibrate with.
-        RunError: there are no test images to judge int8 by.
+        ParityError: The outputs of the file differ from those of the model.
+        QuantizationError: int8 loses more accuracy than ``bound``.
+        ExportError: The engine cannot convert the model.
+        UserError: The engine is not installed, or there are too few calibration images.
+        RunError: There are no test images to evaluate int8 on.
         Interrupted: ``context.should_stop`` returned true.
     """
     subject, file = exportable(run), path or default_file(run, engine, precision)
     context.progress.begin(f"export for {engine.title}{', int8' if precision == 'int8' else ''}")
     quantized = None
     if precision == "float32":
-        made = export(subject, engine, real_images(run), file)
+        record = export(subject, engine, real_images(run), file)
         if file == run.onnx_file:
-            made.save(run.export_file)
+            record.save(run.export_file)
     else:
-        quantized = quantize_run(
-            exam or QuantizationEvalCache(run, subject, calibration, context.should_stop), engine, file, context, bound
-        )
-        made = _export_of(quantized, subject, engine, file, run)
+        cache = eval_cache or QuantizationEvalCache(run, subject, calibration, context.should_stop)
+        quantized = quantize_run(cache, engine, file, context, bound)
+        record = _int8_record(quantized, subject, engine, file, run)
     latency = time_file(engine, file, precision) if timed else None
-    exported = Exported(export=made, quantized=quantized, latency=latency)
+    exported = Exported(export=record, quantized=quantized, latency=latency)
     if path is None:
-        _keep(run, exported)
+        _save_record(run, exported)
     return exported
 
 
 def time_file(engine: Engine, file: Path, precision: Precision) -> Measurement | None:
-    """Measure a file with one image on one core, briefly; None where its engine does not run here."""
+    """Measure the latency of a file briefly, with batch size 1 on one core; None if its engine does not run here."""
     if not engine.runs_here():
         return None
-    with held_to_cores(1) as cores:
+    with pinned_to_cores(1) as cores:
         session = engine.open(file, 1)
         assert session.side is not None
         image = np.random.default_rng(0).standard_normal((1, 3, session.side, session.side), dtype=np.float32)
@@ -129,15 +139,15 @@ def time_file(engine: Engine, file: Path, precision: Precision) -> Measurement |
 
 
 def real_images(run: Run) -> NDArray[np.float32]:
-    """Return test images of a run, normalized, for checks."""
-    return images_of(run, spread(run.split.test, REAL_IMAGES))
+    """Return normalized test images ``[N, 3, S, S]`` for the parity check."""
+    return images_of(run, evenly_spaced(run.split.test, REAL_IMAGES))
 
 
-def _export_of(quantized: Quantized, subject: Exportable, engine: Engine, file: Path, run: Run) -> Export:
-    """Return how the logits of an int8 file differ from the float model's, which is told and not bounded."""
+def _int8_record(quantized: Quantized, subject: Exportable, engine: Engine, file: Path, run: Run) -> Export:
+    """Return the record of an int8 file; its logit error is reported, but only its accuracy is bounded."""
     inputs = parity_inputs(real_images(run), subject.contract.preprocessing)
-    exact, found = logits_of_model(subject.model, inputs), logits_of(engine.open(file, 1), inputs, BATCH)
-    scale = max(MIN_SCALE, float(np.abs(exact).max()))
+    expected, actual = logits_of_model(subject.model, inputs), logits_of(engine.open(file, 1), inputs, BATCH)
+    scale = max(MIN_SCALE, float(np.abs(expected).max()))
     return Export(
         file=file.name,
         engine=engine.title,
@@ -145,13 +155,14 @@ def _export_of(quantized: Quantized, subject: Exportable, engine: Engine, file: 
         size_bytes=quantized.size_bytes,
         images=quantized.images,
         batches=(BATCH,),
-        max_error=float(np.abs(found - exact).max()) / scale,
+        max_error=float(np.abs(actual - expected).max()) / scale,
         agreement=quantized.agreement,
     )
 
 
-def _keep(run: Run, exported: Exported) -> None:
+def _save_record(run: Run, exported: Exported) -> None:
+    """Add a record to the run's list of exports, in place of an earlier record of the same file."""
     file = run.exports_file
-    known = Exports.load(file).files if file.is_file() else ()
-    others = [item for item in known if item.export.file != exported.export.file]
+    saved = Exports.load(file).files if file.is_file() else ()
+    others = [item for item in saved if item.export.file != exported.export.file]
     Exports(files=(*others, exported)).save(file)

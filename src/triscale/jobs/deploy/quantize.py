@@ -1,4 +1,4 @@
-"""int8 of a run: calibrated with its training images, judged on its test images, in float where int8 does not pay."""
+"""Quantize a run to int8: calibrate on training images, evaluate on test images, keep sensitive blocks in float."""
 
 from __future__ import annotations
 
@@ -23,30 +23,32 @@ from triscale.deploy.quantize.guard import BOUND, MIN_IMAGES, quantize
 from triscale.deploy.quantize.quantizer import Quantizer
 from triscale.errors import Interrupted, RunError, UserError
 from triscale.jobs.core.run import Run
-from triscale.measure.latency import held_to_cores
-from triscale.measure.versus import in_turns
+from triscale.measure.latency import pinned_to_cores
+from triscale.measure.versus import time_alternately
 from triscale.results.deployment import Quantized
 from triscale.training.context import ExecutionContext
 
 CALIBRATION = 300
-"""Images of the training split; NNCF's own number."""
+"""Default number of calibration images; also the default of NNCF."""
 PROBES = 64
+"""Number of test images that measure the quantization noise of each block."""
 BATCH = 8
-LEADING = 4
-"""How many of the first blocks are tried in float for speed: their maps are large and their channels few."""
+MAX_LEADING_FLOAT_BLOCKS = 4
+"""Number of leading blocks that may stay in float for speed: with large maps and few channels, int8 gains little."""
 TRIAL_ROUNDS, TRIAL_SECONDS = 15, 0.1
-AS_FAST = 1.02
-"""Files whose times differ by less than this ratio are as fast as each other: the one with fewer blocks in float."""
+TIED_RATIO = 1.02
+"""Latencies within this ratio are tied; the file with fewer float blocks is chosen."""
 
 
 @dataclass(frozen=True)
 class QuantizationEvalCache:
-    """What int8 files of a run are made with and judged by, read and computed once for all engines.
+    """Images, labels and reference logits to quantize a run and evaluate int8 files; computed once for all engines.
 
     Attributes:
-        run: trained.
-        subject: its model.
-        calibration: images of the training split to calibrate with.
+        run: A trained run.
+        subject: Its model.
+        calibration: Number of training images to calibrate with.
+        should_stop: Polled before each batch of an evaluation.
     """
 
     run: Run
@@ -55,135 +57,147 @@ class QuantizationEvalCache:
     should_stop: Callable[[], bool] = lambda: False
 
     def check(self) -> None:
-        """Raise UserError where there are too few images to calibrate with, RunError where there are none to judge."""
+        """Check that there are enough images.
+
+        Raises:
+            UserError: There are too few calibration images.
+            RunError: There are no test images.
+        """
         split = self.run.split
         if self.calibration < MIN_IMAGES or len(split.train) < MIN_IMAGES:
             raise UserError(
-                f"{min(self.calibration, len(split.train))} images are too few to calibrate int8 with; give "
-                f"{MIN_IMAGES} or more, of the {len(split.train)} that {self.run.folder} was trained on"
+                f"{min(self.calibration, len(split.train))} images are too few to calibrate int8; at least "
+                f"{MIN_IMAGES} are needed, and {self.run.folder} was trained on {len(split.train)}"
             )
         if not split.test:
-            raise RunError(f"{self.run.folder} holds no test images, so that nobody knows what int8 loses")
+            raise RunError(f"{self.run.folder} has no test images, so the accuracy of int8 cannot be evaluated")
 
     @cached_property
-    def calibrating(self) -> NDArray[np.float32]:
-        """Normalized images of the training split."""
-        return images_of(self.run, spread(self.run.split.train, self.calibration))
+    def calibration_images(self) -> NDArray[np.float32]:
+        """Normalized training images ``[N, 3, S, S]`` to calibrate with."""
+        return images_of(self.run, evenly_spaced(self.run.split.train, self.calibration))
 
     @cached_property
     def probes(self) -> NDArray[np.float32]:
-        """Normalized images of the test split, for the noise of blocks."""
-        return images_of(self.run, spread(self.run.split.test, PROBES))
+        """Normalized test images ``[N, 3, S, S]`` that measure the quantization noise of each block."""
+        return images_of(self.run, evenly_spaced(self.run.split.test, PROBES))
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """Of the test split."""
+        """Labels of the test images."""
         return np.array([sample.label for sample in self.run.split.test])
 
     @cached_property
-    def exact(self) -> NDArray[np.float32]:
-        """The model's own logits for the test split."""
+    def float_logits(self) -> NDArray[np.float32]:
+        """Logits of the float model for the test images."""
         return self.logits(lambda images: logits_of_model(self.subject.model, images))
 
     def logits(self, call: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return what is message of the test split.
+        """Return the logits that a function computes for the test images.
 
         Raises:
-            Interrupted: ``context.should_stop`` returned true.
+            Interrupted: ``should_stop`` returned true.
         """
-        found = []
+        logits = []
         for images in batches_of(self.run, self.run.split.test):
             if self.should_stop():
-                raise Interrupted("stopped; no int8 file was made, the same command begins again")
-            found.append(call(images))
-        return np.concatenate(found)
+                raise Interrupted("stopped; no int8 file was written; run the same command again to restart")
+            logits.append(call(images))
+        return np.concatenate(logits)
 
 
 def quantize_run(
-    exam: QuantizationEvalCache, engine: Engine, file: Path, context: ExecutionContext, bound: float = BOUND
+    eval_cache: QuantizationEvalCache, engine: Engine, file: Path, context: ExecutionContext, bound: float = BOUND
 ) -> Quantized:
-    """Write an int8 file of a run that loses at most ``bound`` points of test accuracy.
+    """Write an int8 file of a run that loses at most ``bound`` percentage points of test accuracy.
 
-    The first blocks stay float as far as int8 makes them no faster on this machine, others where they break.
+    Leading blocks stay in float if int8 does not make them faster on this machine; other blocks stay in float if
+    quantization harms the accuracy.
 
     Args:
-        exam: of the run.
-        engine: that the file is for.
-        file: to be written.
+        eval_cache: Images and reference logits of the run.
+        engine: The engine that will run the file.
+        file: Path of the file.
         context: Device, workers, progress and stop flag.
-        bound: in points.
+        bound: Maximum loss of test accuracy in percentage points.
+
+    Returns:
+        The record of the quantization.
 
     Raises:
-        QuantizationError: int8 loses more than is allowed.
-        UserError: nothing quantizes for the engine, or there are too few images to calibrate with.
-        RunError: the run has no test images.
-        Interrupted: ``exam.should_stop`` returned true.
+        QuantizationError: int8 loses more accuracy than ``bound``.
+        UserError: The engine has no quantizer, or there are too few calibration images.
+        RunError: The run has no test images.
+        Interrupted: ``eval_cache.should_stop`` returned true.
     """
     make = get_quantizer(engine)
-    exam.check()
-    tool = make(exam.subject, exam.calibrating)
-    slow = slow_blocks(tool, engine, exam.subject.side)
+    eval_cache.check()
+    quantizer = make(eval_cache.subject, eval_cache.calibration_images)
+    slow = slow_blocks(quantizer, engine, eval_cache.subject.side)
     if slow:
-        context.progress.note(f"{engine.title}, int8: as fast or faster with {', '.join(slow)} in float")
+        context.progress.note(
+            f"{engine.title}, int8: {', '.join(slow)} stay in float, since int8 does not make them faster"
+        )
     return quantize(
-        tool,
-        lambda draft: exam.logits(engine.open(draft, 0)),
-        exam.exact,
-        exam.labels,
-        exam.probes,
+        quantizer,
+        lambda draft: eval_cache.logits(engine.open(draft, 0)),
+        eval_cache.float_logits,
+        eval_cache.labels,
+        eval_cache.probes,
         file,
         engine=engine.title,
-        calibration_images=len(exam.calibrating),
+        calibration_images=len(eval_cache.calibration_images),
         slow=slow,
         bound=bound,
         on_message=lambda message: context.progress.note(f"{engine.title}, int8: {message}"),
     )
 
 
-def slow_blocks(tool: Quantizer, engine: Engine, side: int) -> tuple[str, ...]:
-    """Return the first blocks of a model, at most four and half of all, that int8 makes no faster on one core here.
+def slow_blocks(quantizer: Quantizer, engine: Engine, side: int) -> tuple[str, ...]:
+    """Return the leading blocks that int8 does not make faster on one core of this machine.
 
-    Files with none of them in float, the first, the first two and so on are timed in turns with one image; of those
-    that come within two percent of the fastest, the one with fewest counts. Nothing is tried where files take long.
+    Files with the first 0, 1, 2, ... blocks in float are timed alternately with batch size 1; among those within 2% of
+    the fastest, the file with the fewest float blocks is chosen. At most four blocks and at most half of all blocks are
+    tried, and none if the quantizer takes long to write a file.
 
     Args:
-        tool: with the model.
-        engine: that runs the files.
-        side: of an image in pixels.
+        quantizer: The quantizer of the model.
+        engine: The engine that runs the files.
+        side: Side of the input image in pixels.
     """
-    if not tool.is_quick:
+    if not quantizer.is_quick:
         return ()
     image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
-    most = min(LEADING, len(tool.blocks) // 2)
-    with tempfile.TemporaryDirectory() as folder, held_to_cores(1):
+    max_float = min(MAX_LEADING_FLOAT_BLOCKS, len(quantizer.blocks) // 2)
+    with tempfile.TemporaryDirectory() as folder, pinned_to_cores(1):
         calls = []
-        for number in range(most + 1):
+        for number in range(max_float + 1):
             file = Path(folder) / f"{number}{engine.suffix}"
-            tool.write(tool.blocks[:number], file)
+            quantizer.write(quantizer.blocks[:number], file)
             calls.append(partial(engine.open(file, 1), image))
-        times, _ = in_turns(calls, TRIAL_ROUNDS, TRIAL_SECONDS)
-    # Within a round, since a busy machine is faster in one and slower in another.
-    return tuple(tool.blocks[: first_as_fast(np.median(times / times[:, :1], axis=0))])
+        times, _ = time_alternately(calls, TRIAL_ROUNDS, TRIAL_SECONDS)
+    # Ratios within a round cancel changes of the machine's speed between rounds.
+    return tuple(quantizer.blocks[: first_tied(np.median(times / times[:, :1], axis=0))])
 
 
-def first_as_fast(times: NDArray[np.float64]) -> int:
-    """Return the place of the first of some times that is within two percent of the shortest."""
-    return int(np.argmax(times <= AS_FAST * times.min()))
+def first_tied(times: NDArray[np.float64]) -> int:
+    """Return the index of the first time that is within 2% of the shortest."""
+    return int(np.argmax(times <= TIED_RATIO * times.min()))
 
 
-def spread(samples: tuple[Sample, ...], number: int) -> tuple[Sample, ...]:
-    """Return up to ``number`` samples, evenly spread over a part."""
+def evenly_spaced(samples: tuple[Sample, ...], number: int) -> tuple[Sample, ...]:
+    """Return up to ``number`` samples at even intervals."""
     stride = max(1, len(samples) // number)
     return samples[::stride][:number]
 
 
 def images_of(run: Run, samples: tuple[Sample, ...]) -> NDArray[np.float32]:
-    """Return images of a run ``[N, 3, S, S]``, normalized."""
+    """Return normalized images of a run ``[N, 3, S, S]``."""
     return np.concatenate(list(batches_of(run, samples)))
 
 
 def batches_of(run: Run, samples: tuple[Sample, ...]) -> Iterator[NDArray[np.float32]]:
-    """Yield images of a run, normalized, in batches."""
+    """Yield batches of normalized images of a run, each ``[N, 3, S, S]``."""
     spec = run.spec
     for batch in eval_batches(samples, run.split.root, spec.preprocessing, batch=BATCH):
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""What is done with a trained run: evaluate, measure."""
+"""Evaluate and measure a trained run."""
 
 from __future__ import annotations
 
@@ -25,60 +25,60 @@ def evaluate_run(
     run: Run,
     context: ExecutionContext,
     *,
-    part: str = "test",
+    split: str = "test",
 ) -> Metrics:
     """Evaluate the weights of a run on one split; for the test split, write metrics and predictions into the run.
 
     Args:
         run: A trained run.
         context: Device, workers, progress and stop flag.
-        part: ``train``, ``val`` or ``test``.
+        split: ``train``, ``val`` or ``test``.
 
     Returns:
         The metrics.
 
     Raises:
-        RunError: Training has not finished, or there is no such split.
+        RunError: The training has not finished, or the split does not exist.
         Interrupted: ``context.should_stop`` returned true.
     """
-    spec, split, device = run.spec, run.split, context.device
-    parts = {"train": split.train, "val": split.val, "test": split.test}
-    if part not in parts:
-        raise RunError(f'there is no split "{part}"; use {", ".join(parts)}')
-    samples = parts[part]
+    spec, images, device = run.spec, run.split, context.device
+    splits = {"train": images.train, "val": images.val, "test": images.test}
+    if split not in splits:
+        raise RunError(f'there is no split "{split}"; use one of {", ".join(splits)}')
+    samples = splits[split]
     context.progress.begin("evaluate", len(samples))
     batch = eval_batch(spec.request.recipe)
-    batches = eval_batches(samples, split.root, spec.preprocessing, batch=batch, workers=context.workers)
+    batches = eval_batches(samples, images.root, spec.preprocessing, batch=batch, workers=context.workers)
 
     def on_images(done: int) -> None:
         if context.should_stop():
-            raise Interrupted("stopped during the evaluation; the same command starts it again")
+            raise Interrupted("stopped during the evaluation; run the same command again to restart it")
         context.progress.advance(done)
 
     model = run.model().to(device).to(memory_format=torch.channels_last)
     outcome = evaluate(model, batches, spec.preprocessing, device=device, on_images=on_images)
-    metrics = measure_predictions(outcome.logits, outcome.labels, spec.classes, part)
-    if part == "test":
+    metrics = measure_predictions(outcome.logits, outcome.labels, spec.classes, split)
+    if split == "test":
         write_atomic(run.predictions_file, _predictions(samples, outcome, spec.classes).encode())
         metrics.save(run.metrics_file)
     return metrics
 
 
 def measure_run(run: Run, context: ExecutionContext) -> tuple[Measurement, ...]:
-    """Measure the exported file in ONNX Runtime and the module in torch, some seconds each; a record stays in the run.
+    """Measure the latency of the exported file in ONNX Runtime and of the module in torch; save it in the run.
 
     Raises:
-        RunError: nothing has been exported.
+        RunError: The run has not been exported.
     """
     if not run.onnx_file.is_file():
-        raise RunError(f"{run.folder} holds no exported file; make one with: triscale export {run.folder}")
+        raise RunError(f"{run.folder} has not been exported; export it with: triscale export {run.folder}")
     measurements = measure_one(subject_of(run), ("onnxruntime", "torch"), context, within=None)
     RunLatencies(measurements=measurements).save(run.latency_file)
     return measurements
 
 
 def _predictions(samples: tuple[Sample, ...], outcome: EvalOutput, classes: tuple[str, ...]) -> str:
-    """Return a CSV table: file, truth, predicted, confidence."""
+    """Return a CSV table with the columns file, truth, predicted and confidence."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(("file", "truth", "predicted", "confidence"))

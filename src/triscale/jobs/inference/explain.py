@@ -1,4 +1,4 @@
-"""Where a trained network looks: maps of a run's test images, or of any images."""
+"""Explain a trained network with class activation maps, of a run's test images or of any images."""
 
 from __future__ import annotations
 
@@ -37,27 +37,28 @@ MAX_ON_SHEET = 120
 
 Method = Literal["auto", "cam", "grad-cam"]
 DESCRIPTIONS = {"cam": "exact", "grad-cam": "Grad-CAM"}
-"""What pages say of a method."""
+"""Names of the methods in reports."""
 
 
 def explain_run(run: Run, context: ExecutionContext, method: Method = "auto") -> ExplainedImages:
-    """Draw maps of a run's test images, wrong and right ones, for the class that was predicted.
+    """Draw class activation maps of misclassified and correct test images of a run, for the predicted class.
 
     Raises:
-        RunError: the run has not been evaluated, or the method does not go with its network.
+        RunError: The run has not been evaluated, or the method does not support its network.
     """
     spec, split = run.spec, run.split
     model = run.model()
-    named = method_of(model, method)
+    resolved = resolve_method(model, method)
     store = open_store(split.root)
-    rows = _chosen(run)
+    rows = _select_predictions(run)
     context.progress.begin("explain", len(rows))
     transform = eval_transform(spec.preprocessing)
     run.maps_folder.mkdir(exist_ok=True)
     explained = []
     for number, row in enumerate(rows):
         inputs = transform(decode(store.read(row["file"])))
-        heat = heat_of(model, normalize(inputs[None], spec.preprocessing), spec.classes.index(row["predicted"]), named)
+        label = spec.classes.index(row["predicted"])
+        heat = activation_map(model, normalize(inputs[None], spec.preprocessing), label, resolved)
         shown = Image.fromarray(inputs.permute(1, 2, 0).numpy())
         side = max(SHOWN_SIDE, shown.width)
         shown = shown.resize((side, side), Image.Resampling.BICUBIC)
@@ -75,7 +76,7 @@ def explain_run(run: Run, context: ExecutionContext, method: Method = "auto") ->
             )
         )
         context.progress.advance(number + 1)
-    result = ExplainedImages(method=DESCRIPTIONS[named], images=tuple(explained))
+    result = ExplainedImages(method=DESCRIPTIONS[resolved], images=tuple(explained))
     result.save(run.maps_file)
     return result
 
@@ -90,20 +91,24 @@ def explain_images(
     label: str | None = None,
     curves: bool = False,
 ) -> Explanation:
-    """Draw where a run's network looks in images, each as an overlay, and all on a contact sheet.
+    """Draw class activation maps of images: an overlay for each image, and a contact sheet of all overlays.
 
     Args:
-        run: a trained one.
-        images: files, or folders of them.
-        out: a new folder for ``NUMBER-NAME.png``, ``sheet.png`` and ``explanation.json``.
-        context: Device, workers, progress and stop flag.
-        method: ``cam`` is exact where the head is a mean and a linear layer, ``grad-cam`` works for any network.
-        label: the class to explain, instead of the one that is predicted.
-        curves: whether deletion and insertion are followed, which takes some 130 passes an image.
+        run: A trained run.
+        images: Image files or folders of images.
+        out: A new folder for ``NUMBER-NAME.png``, ``sheet.png`` and ``explanation.json``.
+        context: Progress and stop flag.
+        method: ``cam`` is exact for a head of global average pooling and a linear layer, ``grad-cam`` works for any
+            network.
+        label: Name of the class to explain; the predicted class by default.
+        curves: Whether to compute deletion and insertion curves, which takes about 130 forward passes per image.
+
+    Returns:
+        The record of all images.
 
     Raises:
-        RunError: no such class, a method that does not go with the network, or a folder that holds something else.
-        DataError: no image at all.
+        RunError: The class does not exist, the method does not support the network, or the folder holds other files.
+        DataError: There are no images.
         Interrupted: ``context.should_stop`` returned true.
     """
     spec = run.spec
@@ -113,10 +118,10 @@ def explain_images(
         raise RunError(f"{out} is not empty and holds no explanation; give a new folder with --out")
     files = files_of(images)
     model = run.model()
-    named = method_of(model, method)
+    resolved = resolve_method(model, method)
     out.mkdir(parents=True, exist_ok=True)
     context.progress.begin("explain", len(files))
-    found: list[ImageExplanation] = []
+    explained: list[ImageExplanation] = []
     shown: list[SheetEntry] = []
     for number, file in enumerate(files):
         if context.should_stop():
@@ -124,50 +129,51 @@ def explain_images(
         try:
             picture = decode(file)
         except BadImage as error:
-            found.append(ImageExplanation(file=str(file), error=str(error)))
+            explained.append(ImageExplanation(file=str(file), error=str(error)))
             continue
-        where, overlaid = _explain(model, picture, spec.preprocessing, spec.classes, named, label, curves=curves)
+        record, overlaid = _explain(model, picture, spec.preprocessing, spec.classes, resolved, label, curves=curves)
         name = f"{number:04d}-{file.stem}.png"
         write_atomic(out / name, to_png(overlaid))
-        found.append(where.replace(file=str(file), overlay=name))
+        explained.append(record.replace(file=str(file), overlay=name))
         if len(shown) < MAX_ON_SHEET:
-            shown.append(SheetEntry(file.name, where.predicted, where.confidence, overlaid))
+            shown.append(SheetEntry(file.name, record.predicted, record.confidence, overlaid))
         context.progress.advance(number + 1)
     sheet = "sheet.png" if shown else ""
     if shown:
-        write_atomic(out / sheet, to_png(explanation_sheet(shown, f"{spec.network.name}, {named}")))
-    result = Explanation(network=spec.network.name, method=named, sheet=sheet, images=tuple(found))
+        write_atomic(out / sheet, to_png(explanation_sheet(shown, f"{spec.network.name}, {resolved}")))
+    result = Explanation(network=spec.network.name, method=resolved, sheet=sheet, images=tuple(explained))
     result.save(out / Explanation.file_name)
     return result
 
 
-def method_of(model: nn.Module, method: Method) -> str:
-    """Return the method that is meant: by default the exact one where there is one.
+def resolve_method(model: nn.Module, method: Method) -> str:
+    """Return the method to use; ``auto`` chooses ``cam`` where the model supports it.
 
     Raises:
-        RunError: the exact one was asked for, of a module of unknown structure.
+        RunError: ``cam`` was requested for a custom model.
     """
     if method == "auto":
         return "cam" if isinstance(model, Classifier) else "grad-cam"
     if method == "cam" and not isinstance(model, Classifier):
-        raise RunError("class activation maps need a head of mean and linear layer, which a custom model may "
-                       "not have; give --method grad-cam")  # fmt: skip
+        raise RunError("method cam requires a head of global average pooling and a linear layer, which a custom model "
+                       "may not have; give --method grad-cam")  # fmt: skip
     return method
 
 
 def maps_of(model: nn.Module, images: Tensor) -> tuple[NDArray[np.float32], int, float]:
-    """Explain what a model says of one normalized image ``[1, 3, H, W]``.
+    """Predict one normalized image ``[1, 3, H, W]`` and explain the prediction.
 
     Returns:
-        The map ``[h, w]`` of the class that it predicts, that class, and its softmax probability.
+        The map ``[h, w]`` of the predicted class, the index of that class, and its softmax probability.
     """
     with torch.inference_mode():
         probabilities = model(images).double().softmax(1)[0]
     predicted = int(probabilities.argmax())
-    return heat_of(model, images, predicted, method_of(model, "auto")), predicted, float(probabilities[predicted])
+    heat = activation_map(model, images, predicted, resolve_method(model, "auto"))
+    return heat, predicted, float(probabilities[predicted])
 
 
-def heat_of(model: nn.Module, images: Tensor, label: int, method: str) -> NDArray[np.float32]:
+def activation_map(model: nn.Module, images: Tensor, label: int, method: str) -> NDArray[np.float32]:
     """Return the map ``[h, w]`` of a class for one normalized image ``[1, 3, H, W]``."""
     classes = torch.tensor([label])
     if method == "cam":
@@ -186,43 +192,43 @@ def _explain(
     *,
     curves: bool,
 ) -> tuple[ImageExplanation, Image.Image]:
-    """Return what there is to say of a picture, and its square with the map laid over it."""
+    """Return the explanation of an image, and the image's center crop with the map as an overlay."""
     inputs = normalize(eval_transform(preprocessing)(picture)[None], preprocessing)
     with torch.inference_mode():
         probabilities = model(inputs).double().softmax(1)[0]
     target = int(probabilities.argmax()) if label is None else classes.index(label)
-    heat = heat_of(model, inputs, target, method)
-    square = square_of(picture, preprocessing.crop)
-    at: Extent = extent(heat, square)
-    followed: Faithfulness | None = faithfulness(model, inputs, torch.from_numpy(heat), target) if curves else None
+    heat = activation_map(model, inputs, target, method)
+    square = center_square(picture, preprocessing.crop)
+    region: Extent = extent(heat, square)
+    areas: Faithfulness | None = faithfulness(model, inputs, torch.from_numpy(heat), target) if curves else None
     size = round(min(max(SHOWN_SIDE, square.right - square.left), 2 * max(SHOWN_SIDE, preprocessing.resolution)))
     shown = picture.resize((size, size), Image.Resampling.BICUBIC, box=square)
-    where = ImageExplanation(
+    record = ImageExplanation(
         file="",
         predicted=classes[target],
         confidence=float(probabilities[target]),
-        peak=at.peak,
-        box=at.box,
-        share=at.share,
-        deletion=None if followed is None else followed.deletion_area,
-        insertion=None if followed is None else followed.insertion_area,
-        random_deletion=None if followed is None else followed.random_deletion,
-        random_insertion=None if followed is None else followed.random_insertion,
+        peak=region.peak,
+        box=region.box,
+        share=region.share,
+        deletion=None if areas is None else areas.deletion_area,
+        insertion=None if areas is None else areas.insertion_area,
+        random_deletion=None if areas is None else areas.random_deletion,
+        random_insertion=None if areas is None else areas.random_insertion,
     )
-    return where, overlay(shown, heat)
+    return record, overlay(shown, heat)
 
 
-def square_of(picture: Image.Image, crop: float) -> Box:
-    """Return the part of a picture that the network sees: what evaluation cuts out."""
+def center_square(picture: Image.Image, crop: float) -> Box:
+    """Return the center crop that the network sees in evaluation, in pixels of the image."""
     side = crop * min(picture.size)
     left, top = (picture.width - side) / 2, (picture.height - side) / 2
     return Box(left, top, left + side, top + side)
 
 
-def _chosen(run: Run) -> list[dict[str, str]]:
-    """Choose wrong predictions, the surest first, and right ones of as many classes as possible."""
+def _select_predictions(run: Run) -> list[dict[str, str]]:
+    """Select the most confident mistakes, and correct predictions of as many classes as possible."""
     if not run.predictions_file.is_file():
-        raise RunError(f"{run.folder} has not been evaluated; do it with: triscale evaluate {run.folder}")
+        raise RunError(f"{run.folder} has not been evaluated; evaluate it with: triscale evaluate {run.folder}")
     rows = list(csv.DictReader(io.StringIO(run.predictions_file.read_text())))
     wrong = sorted((row for row in rows if row["truth"] != row["predicted"]), key=lambda row: -float(row["confidence"]))
     right, seen = [], dict.fromkeys((row["truth"] for row in rows), 0)

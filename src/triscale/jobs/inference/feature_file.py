@@ -1,4 +1,4 @@
-"""Embeddings as a file: Parquet, or an array with a table beside it; whole or absent."""
+"""Write embeddings to a Parquet file, or to a NumPy array with a CSV table; files are written atomically."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ from triscale.jobs.inference.features import Features, FeatureStream
 from triscale.record import Record, atomic_file, write_atomic
 from triscale.results.data_summary import BadFile
 
-COLUMNS = ("file", "label", "part")
+COLUMNS = ("file", "label", "split")
 
 
 class FeatureFile(Record):
-    """What was written: images in rows, numbers in each, the files, and images that cannot be read."""
+    """The result of writing embeddings.
+
+    Attributes:
+        images: Number of rows.
+        channels: Length of each embedding.
+        files: Paths of the written files.
+        bad: Files that cannot be read as images and have no row.
+    """
 
     kind_name: ClassVar[str] = "features"
 
@@ -31,16 +38,21 @@ class FeatureFile(Record):
 
 
 def check_feature_file(file: Path, images: str | None = None) -> None:
-    """Make sure that embeddings can be written to a file, before they are computed, and not among the images.
+    """Check, before embeddings are computed, that they can be written to a file.
+
+    Args:
+        file: The output file.
+        images: The images; the file must not be inside their folder.
 
     Raises:
-        UserError: another ending than ``.parquet`` or ``.npy``, no such folder, or a file among the images.
-        DataError: pyarrow is not installed and needed.
+        UserError: The suffix is not ``.parquet`` or ``.npy``, the folder does not exist, or the file is inside the
+            folder of the images.
+        DataError: The file requires pyarrow, which is not installed.
     """
     if file.suffix not in (".parquet", ".npy"):
         raise UserError(f"{file} ends in neither .parquet nor .npy; give one of these")
     if not file.absolute().parent.is_dir():
-        raise UserError(f"there is no folder {file.absolute().parent} to write {file.name} to; make it")
+        raise UserError(f"the folder {file.absolute().parent} for {file.name} does not exist; create it")
     if images is not None:
         refuse_output_in_images(file, images)
     if file.suffix == ".parquet":
@@ -48,14 +60,14 @@ def check_feature_file(file: Path, images: str | None = None) -> None:
 
 
 def write_features(stream: FeatureStream, file: Path) -> FeatureFile:
-    """Write embeddings to a file as they come; only a batch of them is in memory.
+    """Write embeddings to a file while they are computed; only one batch is in memory.
 
-    ``.parquet`` has the columns file, label, part and features, a list of float32. ``.npy`` is an array ``[N, C]`` of
-    float32; a table of file, label and part in the same order lies beside it, in ``.csv``.
+    A ``.parquet`` file has the columns file, label, split and features (a list of float32). A ``.npy`` file holds an
+    array ``[N, C]`` of float32; a ``.csv`` file with the same stem holds file, label and split of each row.
 
     Raises:
-        UserError: as of :func:`check_feature_file`.
-        Interrupted: as of :func:`triscale.jobs.inference.features.features_of`; nothing is left behind.
+        UserError: See :func:`check_feature_file`.
+        Interrupted: See :func:`triscale.jobs.inference.features.features_of`; no file is written.
     """
     check_feature_file(file)
     if file.suffix == ".parquet":
@@ -77,7 +89,7 @@ def _write_parquet(stream: FeatureStream, file: Path) -> int:
 
     def rows(batch: Features) -> Any:
         values = arrow.FixedSizeListArray.from_arrays(arrow.array(batch.vectors.ravel()), channels)
-        texts = [arrow.array(column, arrow.string()) for column in (batch.files, batch.labels, batch.parts)]
+        texts = [arrow.array(column, arrow.string()) for column in (batch.files, batch.labels, batch.splits)]
         return arrow.record_batch([*texts, values], schema=schema)
 
     with atomic_file(file) as opened, parquet.ParquetWriter(opened, schema) as writer:
@@ -99,7 +111,7 @@ def _write_array(stream: FeatureStream, file: Path, table: Path) -> int:
                 header = {"descr": "<f4", "fortran_order": False, "shape": (stream.images, channels)}
                 np.lib.format.write_array_header_1_0(opened, header)
             opened.write(np.ascontiguousarray(batch.vectors, "<f4").tobytes())
-            columns = (batch.files, batch.labels, batch.parts)
+            columns = (batch.files, batch.labels, batch.splits)
             writer.writerows(["" if value is None else value for value in row] for row in zip(*columns, strict=True))
         write_atomic(table, text.getvalue().encode())
     return channels
@@ -110,5 +122,5 @@ def _arrow(name: str, file: Path) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise DataError(
-            f"writing {file} needs pyarrow; install it with: pip install 'triscale[parquet]', or give a name in .npy"
+            f"writing {file} requires pyarrow; install it with: pip install 'triscale[parquet]', or write a .npy file"
         ) from error

@@ -1,4 +1,4 @@
-"""Embeddings of images by a trained network, for other uses: search for similar images, clusters, linear models."""
+"""Compute embeddings of images with a trained network, for similarity search, clustering or linear models."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ from triscale.training.context import DEFAULT_CONTEXT, ExecutionContext
 from triscale.training.transfer import classifier_name
 
 BATCH = 64
-STOPPED = "stopped; nothing was written, the same command begins again"
+STOPPED = "stopped; nothing was written; run the same command again to restart"
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Some images and their embeddings.
+    """A batch of images and their embeddings.
 
     Attributes:
-        files: paths relative to the set's root.
-        labels: names of their classes, None where the set does not say.
-        parts: train, val or test, None where the set has no parts.
-        vectors: float32 ``[N, C]``.
+        files: Paths relative to the root of the data set.
+        labels: Class names; None for an unlabeled data set.
+        splits: train, val or test; None for a data set without splits.
+        vectors: Embeddings, float32 ``[N, C]``.
     """
 
     files: tuple[str, ...]
     labels: tuple[str | None, ...]
-    parts: tuple[str | None, ...]
+    splits: tuple[str | None, ...]
     vectors: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureStream:
-    """The embeddings of a set, computed while they are iterated over, once.
+    """The embeddings of a data set, computed during iteration; it can be iterated over once.
 
     Attributes:
-        images: number of rows in all batches.
-        bad: files that cannot be read as images, which have no row.
-        batches: some rows at a time, in the order of part and path.
+        images: Number of rows in all batches.
+        bad: Files that cannot be read as images and have no row.
+        batches: Batches of rows, ordered by split and path.
     """
 
     images: int
@@ -74,12 +74,12 @@ class FeatureStream:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """The images of a set in the order of the rows."""
+    """The images of a data set in the order of the rows."""
 
     root: str
     samples: tuple[Sample, ...]
     classes: tuple[str | None, ...]
-    parts: tuple[str | None, ...]
+    splits: tuple[str | None, ...]
     bad: tuple[BadFile, ...]
 
 
@@ -91,23 +91,27 @@ def features_of(
     reduction: int | None = None,
     batch: int = BATCH,
 ) -> FeatureStream:
-    """Return the embeddings of all images of a set, a batch at a time.
+    """Return the embeddings of all images of a data set, a batch at a time.
 
-    An image is prepared as for the network's evaluation. Its embedding is what the classifier reads: for a Network the
-    mean over the last map; for a custom model what goes into their last linear layer. With ``reduction`` it is the mean
-    over the last map at that reduction, as :func:`triscale.nn.backbone.backbone` gives it.
+    Images are preprocessed as in evaluation. The embedding of an image is the input of the classifier: for a Network,
+    the global average of the last feature map; for a custom model, the input of its last linear layer. With
+    ``reduction``, it is the global average of the last feature map with that reduction, as returned by
+    :func:`triscale.nn.backbone.backbone`.
 
     Args:
-        run: a run whose training has finished.
-        images: whatever :func:`triscale.data.pipeline.scan.scan` takes, or a folder of image files without classes.
-        reduction: of the map, or None for what the classifier reads.
-        context: Device, processes that decode, progress and stop flag.
-        batch: images at a time.
+        run: A trained run.
+        images: A data set as for :func:`triscale.data.pipeline.scan.scan`, or a folder of image files without classes.
+        context: Device, decoding workers, progress and stop flag.
+        reduction: Ratio of input resolution to feature map resolution; None for the input of the classifier.
+        batch: Batch size.
+
+    Returns:
+        The embeddings, computed during iteration.
 
     Raises:
-        RunError: the training has not finished.
-        NetworkError: no map at the reduction, or no linear layer in a custom model.
-        DataError: no images, or none that can be read.
+        RunError: The training has not finished.
+        NetworkError: The network has no feature map with the reduction, or a custom model has no linear layer.
+        DataError: There are no images, or none can be read.
         Interrupted: ``context.should_stop`` returned true.
     """
     embed = _embedding(run.model().to(context.device).to(memory_format=torch.channels_last), reduction)
@@ -120,24 +124,24 @@ def _embedding(model: nn.Module, reduction: int | None) -> Callable[[Tensor], Te
     """Return a function from normalized images ``[N, 3, H, W]`` to embeddings ``[N, C]``."""
     if reduction is not None:
         if not isinstance(model, Classifier):
-            raise NetworkError("the maps of a custom model are not known by reduction; leave out --reduction")
+            raise NetworkError("--reduction does not support custom models; leave it out")
         body = backbone(model, (reduction,))
         return lambda images: body(images)["0"].mean((2, 3))
     last = classifier_name(model)
     if not last:
-        raise NetworkError("the network has no linear layer, so that it is not known what its classifier reads")
-    read: list[Tensor] = []
+        raise NetworkError("the network has no linear layer whose input could serve as embedding")
+    captured: list[Tensor] = []
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def capture(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         del module
-        read.append(inputs[0])
+        captured.append(inputs[0])
 
-    model.get_submodule(last).register_forward_pre_hook(note)
+    model.get_submodule(last).register_forward_pre_hook(capture)
 
     def embed(images: Tensor) -> Tensor:
-        read.clear()
+        captured.clear()
         model(images)
-        return read[-1].flatten(1)
+        return captured[-1].flatten(1)
 
     return embed
 
@@ -163,7 +167,7 @@ def _batches(
         yield Features(
             files=tuple(sample.path for sample in listed.samples[rows]),
             labels=tuple(listed.classes[sample.label] for sample in listed.samples[rows]),
-            parts=listed.parts[rows],
+            splits=listed.splits[rows],
             vectors=vectors,
         )
         done += len(vectors)
@@ -174,23 +178,23 @@ def _list(images: str, context: ExecutionContext) -> _Listed:
     folder = Path(images)
     if folder.is_dir() and not entries(folder)[0] and not is_shards(folder) and not is_tables(folder):
         return _list_unlabeled(folder.absolute(), context)
-    found = scan_with_progress(images, context, STOPPED)
+    scanned = scan_with_progress(images, context, STOPPED)
     rows = [
         (Sample(image.path, image.label), None if role == "unsplit" else role)
-        for role, of_role in found.by_role.items()
+        for role, of_role in scanned.by_role.items()
         for image in of_role
     ]
     return _Listed(
-        root=found.root,
+        root=scanned.root,
         samples=tuple(sample for sample, _ in rows),
-        classes=found.classes,
-        parts=tuple(part for _, part in rows),
-        bad=found.bad,
+        classes=scanned.classes,
+        splits=tuple(split for _, split in rows),
+        bad=scanned.bad,
     )
 
 
 def _list_unlabeled(folder: Path, context: ExecutionContext) -> _Listed:
-    """List the image files right in a folder, which has no class folders."""
+    """List the image files of a folder without class folders."""
     files = [FoundFile(name, "") for name in entries(folder)[1]]
     good: list[ScannedImage] = []
     bad: list[BadFile] = []
@@ -210,6 +214,6 @@ def _list_unlabeled(folder: Path, context: ExecutionContext) -> _Listed:
         cache.save(file.path for file in files)
     if not good:
         shown = f": {bad[0].path}: {bad[0].reason}" if bad else ""
-        raise DataError(f"{folder} holds no images that can be read{shown}; give images, or a folder of class folders")
+        raise DataError(f"{folder} holds no readable images{shown}; give a folder of images or of class folders")
     samples = tuple(Sample(image.path, 0) for image in good)
-    return _Listed(root=str(folder), samples=samples, classes=(None,), parts=(None,) * len(good), bad=tuple(bad))
+    return _Listed(root=str(folder), samples=samples, classes=(None,), splits=(None,) * len(good), bad=tuple(bad))

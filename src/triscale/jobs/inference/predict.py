@@ -1,4 +1,4 @@
-"""What a trained network says of images that it has never seen."""
+"""Classify images with a trained run or an exported file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ClassProbability(Record):
 
 
 class Prediction(Record):
-    """The likeliest classes of one image, best first, or why it could not be read."""
+    """The most probable classes of one image in descending order, or the reason why it cannot be read."""
 
     kind_name: ClassVar[str] = "prediction"
     schema_number: ClassVar[int] = 2
@@ -39,15 +39,18 @@ class Prediction(Record):
 
 
 def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator[Prediction]:
-    """Yield a prediction for each image, in the order given, folders walked by name.
+    """Yield a prediction for each image, in the given order; folders are walked in alphabetical order.
 
-    ``source`` is a run or a file exported for any engine; both carry their preprocessing and class names.
+    Args:
+        source: A run or an exported file; both contain the preprocessing and the class names.
+        images: Image files or folders.
+        top: Number of classes per image.
 
     Raises:
-        RunError: there is no such source.
-        UserError: the source is a file for no engine, or the engine is not installed.
-        RecordError: the engine cannot read it.
-        DataError: an image or folder that does not exist, or no image at all.
+        RunError: ``source`` does not exist.
+        UserError: No engine runs the file, or the engine is not installed.
+        RecordError: The engine cannot read the file.
+        DataError: An image or folder does not exist, or there are no images.
     """
     files = files_of(images)
     if source.is_dir() and source.suffix != ".mlpackage":
@@ -66,7 +69,7 @@ def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator
         def logits_of(batch: torch.Tensor) -> np.ndarray:
             return exported(batch.numpy())
     else:
-        raise RunError(f"there is no {source}; give a run's folder or an exported file")
+        raise RunError(f"{source} does not exist; give the folder of a run or an exported file")
     transform = eval_transform(preprocessing)
     for file in files:
         try:
@@ -82,10 +85,10 @@ def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator
 
 
 def files_of(images: Sequence[Path]) -> list[Path]:
-    """Return image files in the order given, folders walked by name.
+    """Return image files in the given order; folders are walked in alphabetical order.
 
     Raises:
-        DataError: one that does not exist, or none at all.
+        DataError: A path does not exist, or there are no files.
     """
     files = list(_files(images))
     if not files:
@@ -102,4 +105,4 @@ def _files(images: Sequence[Path]) -> Iterator[Path]:
         elif path.exists():
             yield path
         else:
-            raise DataError(f"there is no {path}; give images or folders of images")
+            raise DataError(f"{path} does not exist; give images or folders of images")

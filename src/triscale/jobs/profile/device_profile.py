@@ -1,4 +1,4 @@
-"""Make a device profile: time what it needs, keep it as it goes, fit the forecast."""
+"""Create a device profile: time the probes, save the timings as they are taken, fit a latency predictor."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import torch
 
 from triscale.deploy.graph import timed_graph
 from triscale.errors import Interrupted, UserError
-from triscale.jobs.profile.probes import Probe, all_probes, beside
-from triscale.measure.latency import held_to_cores, torch_threads
+from triscale.jobs.profile.probes import Probe, all_probes, reference_probe
+from triscale.measure.latency import pinned_to_cores, torch_threads
 from triscale.measure.processor import processor
 from triscale.measure.profile import fit_predictor
 from triscale.measure.runner import TOGETHER, Call, call_of, clock_of, seconds_of, time_with_reference
@@ -26,7 +26,7 @@ from triscale.training.context import ExecutionContext
 
 Engine = Literal["onnxruntime", "torch"]
 Timer = Callable[[Sequence[Probe]], list[tuple[float, float]]]
-"""Gives each probe its milliseconds, and those of the network beside it."""
+"""Returns, for each probe, its latency and that of the reference network in milliseconds."""
 
 
 def make_profile(
@@ -38,38 +38,44 @@ def make_profile(
     probes: Sequence[Probe] | None = None,
     timer: Timer | None = None,
 ) -> DeviceProfile:
-    """Time what a profile lacks, in an order random, and fit its forecast; the file is kept up to date.
+    """Time the probes that a profile lacks, in random order, and fit its latency predictor.
+
+    The file is saved after each group of probes.
 
     Args:
-        file: of the profile; where it exists, only what it lacks is timed.
-        engine: that computes.
-        threads: that compute.
-        context: Device, workers, progress and stop flag.
-        probes: what to time; by default :func:`triscale.jobs.profile.probes.all_probes`.
-        timer: times some of them; by default in the engine.
+        file: File of the profile; if it exists, only the missing probes are timed.
+        engine: The engine that runs the probes.
+        threads: Number of threads that compute.
+        context: Progress and stop flag.
+        probes: The probes; by default :func:`triscale.jobs.profile.probes.all_probes`.
+        timer: Times a group of probes; by default :class:`EngineTimer`.
+
+    Returns:
+        The complete profile.
 
     Raises:
-        UserError: the file is a profile of another engine, processor or number of threads.
+        UserError: The file is a profile of another engine, processor or number of threads.
         Interrupted: ``context.should_stop`` returned true; the same call resumes.
     """
-    profile = _opened(file, engine, threads)
-    wanted = list(all_probes() if probes is None else probes)
-    random.Random(0).shuffle(wanted)
+    profile = _load_or_create(file, engine, threads)
+    selected = list(all_probes() if probes is None else probes)
+    # Random order, so that a slow drift of the device's speed does not correlate with the size of the probes.
+    random.Random(0).shuffle(selected)
     known = {timing.name for timing in profile.timings}
-    missing = [probe for probe in wanted if probe.name not in known]
-    timing = EngineTimer(engine, threads) if timer is None else timer
-    context.progress.begin("time", len(wanted))
+    missing = [probe for probe in selected if probe.name not in known]
+    time_group = EngineTimer(engine, threads) if timer is None else timer
+    context.progress.begin("time", len(selected))
     for start in range(0, len(missing), TOGETHER):
         if context.should_stop():
-            raise Interrupted(f"stopped; {file} keeps what was timed, and the same command resumes")
+            raise Interrupted(f"stopped; the timings are saved in {file}; run the same command again to resume")
         group = missing[start : start + TOGETHER]
-        taken = tuple(
-            Timing(name=probe.name, role=probe.role, figures=probe.figures, milliseconds=own, beside=other)
-            for probe, (own, other) in zip(group, timing(group), strict=True)
+        timings = tuple(
+            Timing(name=probe.name, role=probe.role, figures=probe.figures, milliseconds=own, beside=reference)
+            for probe, (own, reference) in zip(group, time_group(group), strict=True)
         )
-        profile = profile.replace(timings=(*profile.timings, *taken), predictor=None)
+        profile = profile.replace(timings=(*profile.timings, *timings), predictor=None)
         profile.save(file)
-        context.progress.advance(len(wanted) - len(missing) + start + len(group))
+        context.progress.advance(len(selected) - len(missing) + start + len(group))
     if profile.predictor is None:
         profile = profile.replace(predictor=fit_predictor(profile))
         profile.save(file)
@@ -77,22 +83,22 @@ def make_profile(
 
 
 class EngineTimer:
-    """Times probes in an engine on this machine."""
+    """Times probes with an engine on this machine."""
 
     def __init__(self, engine: Engine, threads: int) -> None:
         self._engine, self._threads = engine, threads
-        self._beside = self._ready(beside())
+        self._reference = self._prepare(reference_probe())
 
     def __call__(self, probes: Sequence[Probe]) -> list[tuple[float, float]]:
-        """Return milliseconds of each probe, and of the network that all are timed beside."""
+        """Return, for each probe, its latency and that of the reference network in milliseconds."""
         with ExitStack() as stack:
-            stack.enter_context(held_to_cores(self._threads))
+            stack.enter_context(pinned_to_cores(self._threads))
             stack.enter_context(torch_threads(self._threads))
             stack.enter_context(torch.inference_mode())
-            calls = [(self._ready(probe), seconds_of(probe.role)) for probe in probes]
-            return time_with_reference(calls, self._beside, clock_of(self._threads))
+            calls = [(self._prepare(probe), seconds_of(probe.role)) for probe in probes]
+            return time_with_reference(calls, self._reference, clock_of(self._threads))
 
-    def _ready(self, probe: Probe) -> Call:
+    def _prepare(self, probe: Probe) -> Call:
         if self._engine == "onnxruntime":
             return call_of(timed_graph(probe.node, probe.shape).SerializeToString(), self._threads)
         shape = (1, probe.shape.channels, probe.shape.side, probe.shape.side)
@@ -102,7 +108,7 @@ class EngineTimer:
         return lambda: module(tensor)
 
 
-def _opened(file: Path, engine: Engine, threads: int) -> DeviceProfile:
+def _load_or_create(file: Path, engine: Engine, threads: int) -> DeviceProfile:
     here = DeviceProfile(
         engine=engine,
         threads=threads,
@@ -112,11 +118,11 @@ def _opened(file: Path, engine: Engine, threads: int) -> DeviceProfile:
     )
     if not file.is_file():
         if not file.parent.is_dir():
-            raise UserError(f"there is no folder {file.parent} for {file.name}; give --out in one that exists")
+            raise UserError(f"the folder {file.parent} does not exist; create it, or give another file with --out")
         return here
-    found = DeviceProfile.load(file)
+    saved = DeviceProfile.load(file)
     for name in ("engine", "threads", "processor"):
-        old, new = getattr(found, name), getattr(here, name)
+        old, new = getattr(saved, name), getattr(here, name)
         if old != new:
             raise UserError(f"{file} is a profile with {name} {old}, not {new}; give another file with --out")
-    return found
+    return saved

@@ -1,4 +1,4 @@
-"""How long networks, runs and exported files take on this machine, one by one or in turns."""
+"""Measure the latency of networks, runs and exported files on this machine, separately or alternately."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from triscale.errors import UserError
 from triscale.families.find import find_network
 from triscale.jobs.core.run import Run
 from triscale.jobs.deploy.quantize import slow_blocks
-from triscale.measure.latency import held_to_cores, measure_latency, torch_threads
+from triscale.measure.latency import measure_latency, pinned_to_cores, torch_threads
 from triscale.measure.peak import memory_now, peak_since
-from triscale.measure.versus import in_turns, judge
+from triscale.measure.versus import paired_timing, time_alternately
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network
@@ -39,23 +39,23 @@ ENGINES: dict[str, str] = {
     **{name: engine.title for name, engine in FILE_ENGINES.items()},
 }
 NOISE_IMAGES = 8
-"""That int8 is calibrated with where only time matters."""
+"""Number of noise images that calibrate int8 if only the latency matters."""
 WITHIN = 0.02
-"""The 95% interval of a median shall reach no farther than this share of it to each side."""
+"""Relative half-width of the 95% interval of the median at which a measurement stops."""
 
 Call = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is to be timed: a model to build, or a file that an engine runs.
+    """The subject of a measurement: a model to build, or a file that an engine runs.
 
     Attributes:
-        name: how it is shown.
-        resolution: side of its images in pixels.
-        model: makes the module; None for a file alone.
-        network: of the module; None for a custom model, which is traced.
-        file: that engines of its kind run as it is; others need the model.
+        name: Name in the output.
+        resolution: Side of the input images in pixels.
+        model: Builds the module; None for a file without a run.
+        network: Network of the module; None for a custom model.
+        file: Exported file, used by engines that can read it; other engines export the model.
     """
 
     name: str
@@ -66,29 +66,28 @@ class Subject:
 
     @property
     def precision(self) -> str | None:
-        """Of a file without its model, as far as its name tells; else None."""
+        """Precision of a file without a model, judged by its name; None for a model."""
         if self.file is None or self.model is not None:
             return None
         return "int8" if ".int8." in self.file.name else "float32"
 
 
 def find_subject(text: str) -> Subject:
-    """Return what a user means: a run's folder, an exported file, a network's name or its JSON file.
+    """Resolve a command-line argument: a run's folder, an exported file, a network's name or its JSON file.
 
-    The weights of a network that is no run are random: they are no matter for time.
+    A network without a run gets random weights, which does not affect latency.
 
     Raises:
-        UserError: none of these.
+        UserError: The argument is none of these.
     """
     path = Path(text)
     if path.suffix in {engine.suffix for engine in FILE_ENGINES.values()}:
         if not path.exists():
-            raise UserError(f"there is no {path}; make it with triscale export")
+            raise UserError(f"{path} does not exist; create it with: triscale export")
         side = engine_of(path).open(path, 1).side
         if side is None:
             raise UserError(
-                f"{path} takes images of any size, so that there is none to measure it with; export it with a fixed "
-                "size"
+                f"{path} has a dynamic input size, so there is no resolution to measure; export it with a fixed size"
             )
         return Subject(path.name, side, file=path)
     if path.is_dir():
@@ -99,7 +98,7 @@ def find_subject(text: str) -> Subject:
 
 
 def subject_of(run: Run) -> Subject:
-    """Return a run to be timed: its module, and its exported file where there is one."""
+    """Return the subject of a run: its module, and its exported file if it exists."""
     network = run.spec.network if isinstance(run.spec.network, Network) else None
     file = run.onnx_file if run.onnx_file.is_file() else None
     return Subject(run.folder.name, run.spec.preprocessing.resolution, model=run.model, network=network, file=file)
@@ -115,18 +114,30 @@ def measure_one(
     precision: Precision = "float32",
     within: float | None = WITHIN,
 ) -> tuple[Measurement, ...]:
-    """Measure something in each of some engines, by the paper's protocol: one image on one core by default.
+    """Measure the latency of a subject in several engines; by default with batch size 1 on one core, as in the paper.
+
+    Args:
+        subject: What to measure.
+        engines: Names of :data:`ENGINES`.
+        context: Progress.
+        threads: Threads of each engine, on as many cores.
+        batch: Images per call.
+        precision: Precision of the computation.
+        within: Relative half-width of the 95% interval at which a measurement stops; None for a fixed duration.
+
+    Returns:
+        One measurement per engine.
 
     Raises:
-        UserError: an engine that is not installed, or does not run files.
+        UserError: An engine is not installed, or cannot run the file.
     """
-    found = []
-    with held_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode():
+    measurements = []
+    with pinned_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode():
         for number, engine in enumerate(engines):
             context.progress.begin(f"measure in {ENGINES[engine]}")
             before = memory_now()
-            with ready(subject, engine, threads, batch, precision) as call:
-                made = measure_latency(
+            with prepared_call(subject, engine, threads, batch, precision) as call:
+                measurement = measure_latency(
                     call,
                     engine=ENGINES[engine],
                     batch=batch,
@@ -137,9 +148,9 @@ def measure_one(
                     cores=cores,
                 )
                 peak = peak_since(before, call)
-            found.append(made.replace(peak_bytes=peak))
+            measurements.append(measurement.replace(peak_bytes=peak))
             context.progress.advance(number + 1)
-    return tuple(found)
+    return tuple(measurements)
 
 
 def measure_paired(
@@ -151,36 +162,37 @@ def measure_paired(
     batch: int = 1,
     precision: Precision = "float32",
 ) -> PairedTiming:
-    """Measure several things in turns, each in every engine; the first is what the others are compared with.
+    """Measure several subjects alternately, each in every engine, relative to the first.
 
     Raises:
-        UserError: an engine that is not installed, or does not run files.
+        UserError: An engine is not installed, or cannot run a file.
     """
     pairs = [(subject, engine) for subject in subjects for engine in engines]
-    with held_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode(), ExitStack() as stack:
+    with pinned_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode(), ExitStack() as stack:
         context.progress.begin("prepare", len(pairs))
         calls = []
         for number, (subject, engine) in enumerate(pairs):
-            calls.append(stack.enter_context(ready(subject, engine, threads, batch, precision)))
+            calls.append(stack.enter_context(prepared_call(subject, engine, threads, batch, precision)))
             context.progress.advance(number + 1)
-        context.progress.begin("measure in turns")
-        times, counts = in_turns(calls, should_stop=context.should_stop)
+        context.progress.begin("measure latency")
+        times, counts = time_alternately(calls, should_stop=context.should_stop)
     named = [
         (subject.name, ENGINES[engine], subject.precision or precision, subject.resolution) for subject, engine in pairs
     ]
-    return judge(named, times, counts, batch=batch, threads=threads, cores=cores)
+    return paired_timing(named, times, counts, batch=batch, threads=threads, cores=cores)
 
 
 @contextmanager
-def ready(
+def prepared_call(
     subject: Subject, engine: Engine, threads: int, batch: int, precision: Precision = "float32"
 ) -> Iterator[Call]:
-    """Make something ready to be called with a batch of noise in an engine.
+    """Provide a function that runs a subject in an engine on a batch of noise.
 
-    A model's file is written for the time of the block; int8 is calibrated with noise, which is no matter for time.
+    If a model has to be exported, its file exists until the block ends. int8 is calibrated with noise, which does not
+    affect latency.
 
     Raises:
-        UserError: the engine is not installed, does not run such a file, or does not compute in the precision.
+        UserError: The engine is not installed, cannot run the file, or does not support the precision.
     """
     shape = (batch, 3, subject.resolution, subject.resolution)
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
@@ -195,14 +207,14 @@ def ready(
         if file is None and subject.model is None:
             assert subject.file is not None
             kind = engine_of(subject.file).title
-            raise UserError(f"{subject.name} is a file for {kind}, which {chosen.title} does not run")
+            raise UserError(f"{subject.name} is a file for {kind}; {chosen.title} cannot run it")
         if file is None:
             file = Path(folder) / f"model{chosen.suffix}"
             exported = _exportable(subject)
             if precision == "int8":
                 noise = np.random.default_rng(1).standard_normal((NOISE_IMAGES, *shape[1:]), dtype=np.float32)
-                tool = get_quantizer(chosen)(exported, noise)
-                tool.write(slow_blocks(tool, chosen, exported.side), file)
+                quantizer = get_quantizer(chosen)(exported, noise)
+                quantizer.write(slow_blocks(quantizer, chosen, exported.side), file)
             else:
                 chosen.write(exported, file)
         session = chosen.open(file, threads, precision)
@@ -211,13 +223,14 @@ def ready(
 
 def _torch_call(subject: Subject, images: np.ndarray, precision: Precision, *, compiled: bool) -> Call:
     if subject.model is None:
-        raise UserError(f"{subject.name} is a file, which torch does not run; give --engines onnxruntime")
+        raise UserError(f"torch cannot run the file {subject.name}; give --engines onnxruntime")
     if precision == "int8":
-        raise UserError("torch computes in float32 or bfloat16 here; int8 is for onnxruntime, openvino and executorch")
-    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    model = subject.model().eval().to(kind).to(memory_format=torch.channels_last)
-    tensor = torch.from_numpy(images).to(kind).contiguous(memory_format=torch.channels_last)
-    # For images of one size: a compiler that has seen two continues for all sizes, which did not end in ten minutes.
+        raise UserError("torch supports float32 and bfloat16; int8 requires onnxruntime, openvino or executorch")
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    model = subject.model().eval().to(dtype).to(memory_format=torch.channels_last)
+    tensor = torch.from_numpy(images).to(dtype).contiguous(memory_format=torch.channels_last)
+    # dynamic=False: after a second input size, torch.compile would compile for dynamic shapes, which takes more than
+    # ten minutes.
     called = torch.compile(model, dynamic=False) if compiled else model
     return lambda: called(tensor)
 

@@ -1,4 +1,4 @@
-"""Profiles of devices that Triscale does not run on: a folder of graphs goes there, times come back."""
+"""Profiles of devices without Triscale: export a folder of ONNX graphs, time them on the device, import the times."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pydantic import Field
 
 from triscale.deploy.graph import SharedWeights, timed_graph
 from triscale.errors import RecordError, UserError
-from triscale.jobs.profile.probes import Probe, all_probes, beside
+from triscale.jobs.profile.probes import Probe, all_probes, reference_probe
 from triscale.measure import runner
 from triscale.measure.profile import fit_predictor
 from triscale.network.latency import DeviceProfile, Timing
 from triscale.record import Record
 
-REFERENCE = "beside.onnx"
+REFERENCE = "reference.onnx"
 
 
 class ProbeTimes(Record):
-    """What the runner wrote on the device: milliseconds of each graph, and of the one beside it, by file."""
+    """The runner's result: for each file, the latency of its graph and of the reference network in milliseconds."""
 
     key: str
     processor: str
@@ -32,61 +32,67 @@ class ProbeTimes(Record):
 
 
 class ProbePlan(Record):
-    """What the runner is to time."""
+    """The graphs that the runner times on the device."""
 
     key: str
     threads: int
-    beside: str
+    reference: str
     probes: tuple[dict[str, str], ...]
 
 
 def export_plan(folder: Path, threads: int, probes: Sequence[Probe] | None = None) -> int:
-    """Write graphs, their plan and the runner into a new folder; returns the number of graphs.
+    """Write the graphs, their plan and the runner into a new folder; return the number of graphs.
 
     Raises:
-        UserError: the folder is there already, and not empty.
+        UserError: The folder exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty; give a new folder with --export")
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = all_probes() if probes is None else tuple(probes)
+    selected = all_probes() if probes is None else tuple(probes)
     shared = SharedWeights()
-    for file, probe in [*_files(wanted).items(), (REFERENCE, beside())]:
+    for file, probe in [*_files(selected).items(), (REFERENCE, reference_probe())]:
         (folder / file).write_bytes(timed_graph(probe.node, probe.shape, shared).SerializeToString())
     shared.save(folder)
     plan = ProbePlan(
-        key=_key(wanted),
+        key=_key(selected),
         threads=threads,
-        beside=REFERENCE,
-        probes=tuple({"file": file, "role": probe.role} for file, probe in _files(wanted).items()),
+        reference=REFERENCE,
+        probes=tuple({"file": file, "role": probe.role} for file, probe in _files(selected).items()),
     )
     shutil.copyfile(runner.__file__, folder / "runner.py")
     (folder / runner.PLAN).write_text(plan.to_json())
-    return len(wanted)
+    return len(selected)
 
 
 def import_times(source: Path, out: Path, probes: Sequence[Probe] | None = None) -> DeviceProfile:
-    """Make a profile of what the runner wrote.
+    """Create a profile from the times that the runner wrote.
 
     Args:
-        source: the folder with plan and times.
-        out: file of the profile.
-        probes: what was exported.
+        source: Folder with the plan and the times.
+        out: File of the profile.
+        probes: The exported probes; by default :func:`triscale.jobs.profile.probes.all_probes`.
+
+    Returns:
+        The profile.
 
     Raises:
-        RecordError: there are no times, not all of them, or those of another version's graphs.
+        RecordError: Times are missing, or belong to graphs of another version of Triscale.
     """
     plan, times = (
         record.load(source / name) for record, name in ((ProbePlan, runner.PLAN), (ProbeTimes, runner.TIMES))
     )
     assert isinstance(plan, ProbePlan)
     assert isinstance(times, ProbeTimes)
-    wanted = _files(all_probes() if probes is None else tuple(probes))
-    if times.key != _key(tuple(wanted.values())):
+    files = _files(all_probes() if probes is None else tuple(probes))
+    if times.key != _key(tuple(files.values())):
         raise RecordError(f"{source} was exported by another version of Triscale; export and time it again")
-    missing = len(wanted.keys() - times.times.keys())
+    missing = len(files.keys() - times.times.keys())
     if missing:
-        raise RecordError(f"{source / runner.TIMES} lacks {missing} of {len(wanted)} graphs; run runner.py there again")
+        raise RecordError(
+            f"{source / runner.TIMES} lacks the times of {missing} of {len(files)} graphs; run runner.py on the device "
+            "again"
+        )
     timings = tuple(
         Timing(
             name=probe.name,
@@ -95,9 +101,9 @@ def import_times(source: Path, out: Path, probes: Sequence[Probe] | None = None)
             milliseconds=times.times[file][0],
             beside=times.times[file][1],
         )
-        for file, probe in wanted.items()
+        for file, probe in files.items()
     )
-    made = DeviceProfile(
+    profile = DeviceProfile(
         engine="onnxruntime",
         threads=plan.threads,
         processor=times.processor,
@@ -105,9 +111,9 @@ def import_times(source: Path, out: Path, probes: Sequence[Probe] | None = None)
         versions=(("onnxruntime", times.onnxruntime),),
         timings=timings,
     )
-    made = made.replace(predictor=fit_predictor(made))
-    made.save(out)
-    return made
+    profile = profile.replace(predictor=fit_predictor(profile))
+    profile.save(out)
+    return profile
 
 
 def _files(probes: Sequence[Probe]) -> dict[str, Probe]:

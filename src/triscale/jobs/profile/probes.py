@@ -1,4 +1,4 @@
-"""What is timed for a device profile: parts and whole networks of all families, over the sizes that budgets ask for."""
+"""Probes of a device profile: parts and whole networks of several families, over the sizes that budgets allow."""
 
 from __future__ import annotations
 
@@ -30,30 +30,33 @@ BASELINES = (
     "resnet50",
 )
 SIZES = ((0.35, 96), (0.5, 160), (0.75, 128), (1.0, 64), (1.0, 224), (1.4, 192), (1.4, 288))
-"""Widths and resolutions in pixels of the networks that parts are taken of."""
-MAX_MACS = 4e8
-"""Parts with more take too long to be timed often."""
-PER_KIND = 10
-"""Parts of one make-up, from the smallest to the largest."""
+"""Width multipliers and resolutions in pixels of the networks that parts are taken from."""
+MAX_PART_MACS = 4e8
+"""Larger parts are not timed, since each is timed many times."""
+PARTS_PER_STRUCTURE = 10
+"""Number of parts with the same sequence of operations, from the smallest to the largest."""
 WHOLE_PHIS = (-5.0, -2.5, -0.4)
+"""Sizes of the whole networks that the predictor is fitted to."""
 HELD_OUT_PHIS = (-3.3, -1.2)
-MAX_WHOLE = 1.2e9
+"""Sizes of the whole networks that the predictor is evaluated on."""
+MAX_NETWORK_MACS = 1.2e9
+"""Larger networks are not timed."""
 
 REFERENCE = ("mobilenet_v2", -2.5)
-"""The network that everything is timed beside."""
+"""Name and phi of the reference network that every probe is timed against."""
 
 Role = Literal["part", "whole", "held out"]
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Something to be timed.
+    """A part of a network or a whole network to be timed.
 
     Attributes:
-        name: of what it is made of, so that the same part has the same name.
-        role: what its time is for.
-        node: what is computed.
-        shape: of its input.
+        name: Description of the structure; equal structures have equal names.
+        role: ``part`` and ``whole`` are used to fit the predictor, ``held out`` to evaluate it.
+        node: The operation tree.
+        shape: Shape of the input.
     """
 
     name: str
@@ -63,23 +66,23 @@ class Probe:
 
     @property
     def figures(self) -> dict[str, float]:
-        """What its time is to be explained by."""
+        """The features that latency is predicted from."""
         return part_figures(self.node, self.shape, whole=self.role != "part")
 
 
 def all_probes() -> tuple[Probe, ...]:
-    """Return everything to be timed: parts, whole networks of the fit, networks that are held out of it."""
+    """Return all probes: parts, whole networks for the fit, and held-out networks for its evaluation."""
     return (*_parts(), *_whole("whole", WHOLE_PHIS), *_whole("held out", HELD_OUT_PHIS))
 
 
-def beside() -> Probe:
-    """Return the network that everything is timed beside."""
+def reference_probe() -> Probe:
+    """Return the reference network that every probe is timed against."""
     network = scaled(*REFERENCE)
     return Probe(network.name, "whole", lower(network), Shape(network.in_channels, network.resolution))
 
 
 def scaled(name: str, phi: float) -> Network:
-    """Return a published network scaled along the paper's law, named after both."""
+    """Return a published network scaled with the paper's law; its name contains ``phi``."""
     return scale(get(name), EFFICIENTNET.at(phi)).replace(name=f"{name}_phi{phi:+g}")
 
 
@@ -87,32 +90,32 @@ def _whole(role: Role, phis: tuple[float, ...]) -> Iterator[Probe]:
     for name in BASELINES:
         for phi in phis:
             network = scaled(name, phi)
-            if count_network(network).macs <= MAX_WHOLE:
+            if count_network(network).macs <= MAX_NETWORK_MACS:
                 yield Probe(network.name, role, lower(network), Shape(network.in_channels, network.resolution))
 
 
 def _parts() -> Iterator[Probe]:
-    """Yield parts of every make-up, spread evenly over how much they compute."""
+    """Yield parts of every structure, evenly spaced in the order of their MACs."""
     groups: dict[tuple[str, ...], dict[str, tuple[float, Probe]]] = defaultdict(dict)
     for name in BASELINES:
         baseline = get(name)
         for width, resolution in SIZES:
             network = scale(baseline, Scale(width=width)).replace(resolution=resolution)
-            for node, shape in _pieces(lower(network)):
-                made = primitives(node, shape)
+            for node, shape in _units(lower(network)):
+                ops = primitives(node, shape)
                 macs = sum(value for key, value in part_figures(node, shape).items() if key.endswith(".macs")) * 1e6
-                if made and macs <= MAX_MACS:
-                    words = " ".join(f"{p.kind}:{p.inputs}>{p.outputs}k{p.kernel}@{p.side}>{p.out_side}" for p in made)
-                    kinds = tuple(primitive.kind for primitive in made)
-                    groups[kinds][words] = (macs, Probe(words, "part", node, shape))
+                if ops and macs <= MAX_PART_MACS:
+                    key = " ".join(f"{p.kind}:{p.inputs}>{p.outputs}k{p.kernel}@{p.side}>{p.out_side}" for p in ops)
+                    kinds = tuple(primitive.kind for primitive in ops)
+                    groups[kinds][key] = (macs, Probe(key, "part", node, shape))
     for kinds in sorted(groups):
         ordered = sorted(groups[kinds].values(), key=lambda pair: (pair[0], pair[1].name))
-        places = np.unique(np.linspace(0, len(ordered) - 1, min(PER_KIND, len(ordered))).round().astype(int))
-        for place in places:
-            yield ordered[place][1]
+        count = min(PARTS_PER_STRUCTURE, len(ordered))
+        for index in np.unique(np.linspace(0, len(ordered) - 1, count).round().astype(int)):
+            yield ordered[index][1]
 
 
-def _pieces(root: tree.Root) -> Iterator[tuple[tree.Sequence, Shape]]:
+def _units(root: tree.Root) -> Iterator[tuple[tree.Sequence, Shape]]:
     """Yield the stem, the head, each block, and the parts of each block, with the shapes of their inputs."""
     for path, node, shape in tree.walk(root):
         if path in ("stem", "head"):
@@ -120,10 +123,10 @@ def _pieces(root: tree.Root) -> Iterator[tuple[tree.Sequence, Shape]]:
             yield node, shape
         elif path == tree.block_path(path) and isinstance(node, tree.Sequence | tree.Residual):
             yield tree.Sequence((("block", node),), node.out), shape
-            yield from _units(node, shape)
+            yield from _block_units(node, shape)
 
 
-def _units(block: tree.Block, shape: Shape) -> Iterator[tuple[tree.Sequence, Shape]]:
+def _block_units(block: tree.Block, shape: Shape) -> Iterator[tuple[tree.Sequence, Shape]]:
     """Yield each convolution of a block with its batch norm and activation, and its squeeze-and-excitation."""
     for name, child in tree.children(block):
         if isinstance(block, tree.Residual) and child is block.shortcut:

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 REPORT_FILE = "report.html"
 FILES = (
-    ("network.json", "the network found; give it to --baseline or --network"),
-    ("found.json", "the whole result, with every network evaluated"),
+    ("network.json", "the best network; give it to --baseline or --network"),
+    ("found.json", "the whole result, with every evaluated network"),
     ("baseline_search.json", "the request"),
     ("times.json", "measured latencies"),
     ("split.json", "the split: which image is used for training, validation and test"),
     ("study.sqlite", "the finished trials, from which a search resumes"),
-    ("trials", "a run for each brief training"),
+    ("trials", "a run for each short training"),
     ("finalists", "the study of the finalists, with a run for each"),
     ("supernet", "the supernet"),
     ("checked", "the study of stand-alone trainings that the supernet was checked against"),
@@ -35,73 +35,73 @@ FILES = (
 
 
 def write_baseline_report(
-    found: BaselineSearchResult, folder: Path, request: BaselineSearchRequest | None = None
+    result: BaselineSearchResult, folder: Path, request: BaselineSearchRequest | None = None
 ) -> Path:
     """Write the report of a baseline search into its folder, and return its path.
 
     Args:
-        found: The result of the search.
+        result: The result of the search.
         folder: Folder of the search, with its trials.
         request: The request; without it the report has fewer sections.
     """
     path = folder / REPORT_FILE
-    content = render_baseline(collect_baseline_content(found, folder, request))
+    content = render_baseline(collect_baseline_content(result, folder, request))
     write_atomic(path, content.encode("utf-8", errors="replace"))
     return path
 
 
 def collect_baseline_content(
-    found: BaselineSearchResult, folder: Path, request: BaselineSearchRequest | None = None
+    result: BaselineSearchResult, folder: Path, request: BaselineSearchRequest | None = None
 ) -> BaselineContent:
     """Return everything that the report of a baseline search shows."""
     return BaselineContent(
-        title=f"{name_of_images(request)}a baseline from {found.space.skeleton.name}",
-        verdict=_verdict(found),
+        title=f"{name_of_images(request)}a baseline from {result.space.skeleton.name}",
+        verdict=_verdict(result),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        warnings=_warnings(found),
-        found=found,
-        limitations=found.limitations,
-        settings=(*_settings(found), *request_rows(request)),
+        warnings=_warnings(result),
+        result=result,
+        limitations=result.limitations,
+        settings=(*_settings(result), *request_rows(request)),
         environment=trained_on(folder),
         next_commands=() if request is None else _next_commands(request, folder),
         files=existing(folder, FILES),
     )
 
 
-def _verdict(found: BaselineSearchResult) -> str:
-    best = found.evaluated[found.best]
-    final = next((one for one in found.finalists if one.structure == found.network.structure), None)
+def _verdict(result: BaselineSearchResult) -> str:
+    best = result.evaluated[result.best]
+    final = next((one for one in result.finalists if one.structure == result.network.structure), None)
     accuracy, epochs = (best.accuracy or 0.0, best.epochs) if final is None else (final.accuracy, final.epochs)
-    macs = si(count_network(found.network).macs)
+    macs = si(count_network(result.network).macs)
     after = f"{epochs} epoch{'s' if epochs != 1 else ''}"
-    chosen = f"{found.network.name} reaches {unbroken(share(accuracy))} with {unbroken(f'{macs} MACs')} after {after}"
-    return f"{chosen}: the best reward of {len(found.evaluated)} evaluated networks."
+    chosen = f"{result.network.name} reaches {unbroken(share(accuracy))} with {unbroken(f'{macs} MACs')} after {after}"
+    return f"{chosen}: the best reward of {len(result.evaluated)} evaluated networks."
 
 
-def _warnings(found: BaselineSearchResult) -> tuple[str, ...]:
-    if found.ranking is None or found.ranking.trusted:
+def _warnings(result: BaselineSearchResult) -> tuple[str, ...]:
+    if result.ranking is None or result.ranking.trusted:
         return ()
     sentence = (
-        f"The supernet ranks {found.ranking.networks} networks that were also trained stand-alone with a "
-        f"rank correlation of {found.ranking.kendall:.2f} (Kendall); {found.ranking.doubt}. Train it longer, check it "
-        "with more networks, or search with --evaluator training."
+        f"The supernet's ranking of {result.ranking.networks} networks has a rank correlation (Kendall's tau) of "
+        f"{result.ranking.kendall:.2f} with stand-alone training; {result.ranking.doubt}. Train the supernet longer, "
+        "check it with more networks, or search with --evaluator training."
     )
     return (sentence,)
 
 
-def _settings(found: BaselineSearchResult) -> tuple[NamedValue, ...]:
-    objective, plan, ranking = found.objective, found.plan, found.ranking
-    halving = "none" if plan.halving is None else ", ".join(map(str, plan.rungs(found.proxy.epochs))) + " epochs"
+def _settings(result: BaselineSearchResult) -> tuple[NamedValue, ...]:
+    objective, plan, ranking = result.objective, result.plan, result.ranking
+    halving = "none" if plan.halving is None else ", ".join(map(str, plan.rungs(result.proxy.epochs))) + " epochs"
     rows = [
-        ("space", f"{found.space.name}, {number(float(found.space.size))} samples"),
-        ("skeleton", f"{found.space.skeleton.name}, {si(count_network(found.space.skeleton).macs)} MACs"),
+        ("space", f"{result.space.name}, {number(float(result.space.size))} samples"),
+        ("skeleton", f"{result.space.skeleton.name}, {si(count_network(result.space.skeleton).macs)} MACs"),
         ("objective", f"{objective.form}, exponent {objective.exponent:g}"),
-        ("strategy", found.strategy),
-        ("evaluator", found.evaluator),
+        ("strategy", result.strategy),
+        ("evaluator", result.evaluator),
         ("networks", f"{plan.trials} in batches of {plan.batch}"),
         ("early stopping", halving),
-        ("training", f"{found.proxy.epochs} epochs of {found.proxy.images} images"),
-        ("seeds", ", ".join(map(str, found.proxy.seeds))),
+        ("training", f"{result.proxy.epochs} epochs of {result.proxy.images} images"),
+        ("seeds", ", ".join(map(str, result.proxy.seeds))),
     ]
     if ranking is not None:
         interval = f"{ranking.low:.2f} to {ranking.high:.2f}"

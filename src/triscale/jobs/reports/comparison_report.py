@@ -81,12 +81,12 @@ def collect_comparison_content(
 
 
 def _published(name: str) -> tuple[PublishedRow, ...]:
-    """Return the paper's rows for the network that a name begins with, such as ``efficientnet_b0@32_phi-8``."""
+    """Return the paper's rows for the base name of a network: ``efficientnet_b0`` for ``efficientnet_b0@32_phi-8``."""
     return tuple(row for row in (*TABLE_3, *TABLE_7) if row.baseline == name.partition("@")[0].partition("_phi")[0])
 
 
 def _pictures(maps: ComparisonMaps, folder: Path) -> dict[str, bytes]:
-    """Read the images that maps are of, and the maps themselves."""
+    """Return the content of all image and map files by name."""
     names = [name for row in maps.images for name in (row.image, *(cell.overlay for cell in row.network_maps))]
     return {name: (folder / name).read_bytes() for name in names}
 
@@ -96,7 +96,7 @@ def _settings(compared: ComparisonResult) -> tuple[NamedValue, ...]:
     start = comparison.contenders[0]
     rows = (
         ("baseline", f"{comparison.baseline.name}, {si(start.macs.achieved)} MACs, {start.network.resolution} px"),
-        ("cost allowed", f"{comparison.times:g} times its MACs"),
+        ("budget", f"{comparison.times:g} times its MACs"),
         ("compound law", str(comparison.law)),
         ("training", f"{proxy.epochs} epochs of {proxy.images} images"),
         ("seeds", ", ".join(map(str, proxy.seeds))),

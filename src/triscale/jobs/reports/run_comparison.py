@@ -26,7 +26,7 @@ UNSET = "\N{EN DASH}"
 
 
 class _EvaluatedRun(NamedTuple):
-    """What is loaded of a run; ``right`` says for each test image whether its prediction is correct."""
+    """The records of an evaluated run; ``right`` maps each test image to whether its prediction is correct."""
 
     run: Run
     spec: RunSpec
@@ -36,16 +36,16 @@ class _EvaluatedRun(NamedTuple):
 
 
 def compare_runs(folders: Sequence[Path]) -> ComparedRuns:
-    """Load evaluated runs and compare them; only differences are computed.
+    """Load evaluated runs and compare them.
 
-    Runs share a test set if their images are the same files of the same root in the same classes. Within a test set
-    each run is compared with the best one image by image.
+    Runs share a test set if their test images are the same files of the same root in the same classes. Within a test
+    set, each run is compared with the best one by paired predictions on each image.
 
     Raises:
         RunError: A folder holds no evaluated run, or a run is given twice.
     """
     evaluated = [_load_evaluated(folder) for folder in folders]
-    _refuse_twice(folders)
+    _refuse_duplicates(folders)
     keys = [_test_key(one) for one in evaluated]
     order = list(dict.fromkeys(keys))
     sets = [order.index(key) for key in keys]
@@ -70,45 +70,45 @@ def _top1(one: _EvaluatedRun) -> float:
 
 def _load_evaluated(folder: Path) -> _EvaluatedRun:
     if is_study(folder):
-        raise RunError(f"{folder} holds a search or a comparison, not a run; its report is made by itself: "
+        raise RunError(f"{folder} holds a search or a comparison, not a run; it has a report of its own: "
                        f"triscale report {folder}")  # fmt: skip
     run = Run.open(folder)
     if not run.metrics_file.is_file() or not run.predictions_file.is_file():
-        raise RunError(f"{folder} holds no finished evaluation; "
+        raise RunError(f"the run in {folder} has not been evaluated; "
                        f"resume its training, or evaluate it: triscale evaluate {folder}")  # fmt: skip
     rows = csv.DictReader(io.StringIO(run.predictions_file.read_text()))
     right = {row["file"]: row["truth"] == row["predicted"] for row in rows}
     return _EvaluatedRun(run, run.spec, run.split, Metrics.load(run.metrics_file), right)
 
 
-def _refuse_twice(folders: Sequence[Path]) -> None:
+def _refuse_duplicates(folders: Sequence[Path]) -> None:
     seen: set[Path] = set()
     for folder in folders:
-        place = folder.resolve()
-        if place in seen:
+        resolved = folder.resolve()
+        if resolved in seen:
             raise RunError(f"{folder} is given twice; give each run once")
-        seen.add(place)
+        seen.add(resolved)
 
 
 def _test_key(one: _EvaluatedRun) -> str:
     """Return a digest of root, names and classes of the test images."""
     split = one.split
-    found = hashlib.sha256(_root(split).encode(errors="surrogateescape"))
+    digest = hashlib.sha256(_root(split).encode(errors="surrogateescape"))
     for sample in sorted(split.test, key=lambda sample: sample.path):
-        found.update(f"\0{sample.path}\0{split.classes[sample.label]}".encode(errors="surrogateescape"))
-    return found.hexdigest()
+        digest.update(f"\0{sample.path}\0{split.classes[sample.label]}".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _root(split: Split) -> str:
-    """Return the root of the images, the same for each way to write a folder."""
+    """Return the root of the images: a URL, or the resolved path of a folder."""
     return split.root if "://" in split.root else str(Path(split.root).resolve())
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Return the last part of each folder, with as many parts before it as make the names unique."""
-    places = [folder.resolve().parts for folder in folders]
-    for number in range(1, max(map(len, places)) + 1):
-        names = ["/".join(parts[-number:]) for parts in places]
+    """Return the shortest suffixes of the paths that are unique names of the folders."""
+    paths = [folder.resolve().parts for folder in folders]
+    for number in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(parts[-number:]) for parts in paths]
         if len(set(names)) == len(names):
             break
     return names
@@ -135,26 +135,26 @@ def _compared(one: _EvaluatedRun, name: str, test_set: int, best: _EvaluatedRun)
 
 
 def behind(best: dict[str, bool], other: dict[str, bool]) -> AccuracyGap:
-    """Return by how much the accuracy of one run exceeds that of another on the same images.
+    """Return the difference in accuracy between the best run and another run on the same images.
 
-    The 95% interval is that for matched pairs of Agresti & Min 2005 (Statistics in Medicine 24, 729-740): half an
-    image is added to each of the four cells of right and wrong. It holds for other images
-    of the same kind, not for another training of the same networks.
+    The 95% interval is that for matched pairs of Agresti & Min 2005 (Statistics in Medicine 24, 729-740), which adds
+    half an image to each of the four cells of the contingency table. It covers the choice of test images, not the
+    variation between trainings of the same networks.
     """
     gained = sum(right and not other[file] for file, right in best.items())
     lost = sum(other[file] and not right for file, right in best.items())
-    count, apart = len(best), gained - lost
-    middle = apart / (count + 2)
-    half = Z_95 * math.sqrt(gained + lost + 1 - apart * apart / (count + 2)) / (count + 2)
-    return AccuracyGap(share=apart / count, low=middle - half, high=middle + half)
+    count, difference = len(best), gained - lost
+    center = difference / (count + 2)
+    half = Z_95 * math.sqrt(gained + lost + 1 - difference * difference / (count + 2)) / (count + 2)
+    return AccuracyGap(share=difference / count, low=center - half, high=center + half)
 
 
 def _latency(run: Run) -> Measurement | None:
-    """Return the first measurement of the exported file, or else of the module."""
+    """Return the first measurement of the exported file; that of the module if there is none."""
     if not run.latency_file.is_file():
         return None
-    found = RunLatencies.load(run.latency_file).measurements
-    return next((item for item in found if not item.engine.startswith(ENGINES["torch"])), found[0] if found else None)
+    saved = RunLatencies.load(run.latency_file).measurements
+    return next((item for item in saved if not item.engine.startswith(ENGINES["torch"])), saved[0] if saved else None)
 
 
 def _test_sets(firsts: Sequence[_EvaluatedRun]) -> tuple[TestSet, ...]:
@@ -175,14 +175,14 @@ def _differences(specs: Sequence[RunSpec]) -> tuple[Difference, ...]:
 
 
 def _settings(spec: RunSpec) -> dict[str, str]:
-    """Return the settings of a run's request, and the machine that trained it, by name."""
+    """Return the settings of a run's request and the machine that trained it, by name."""
     request = spec.request
     return {
         "images": request.images,
         "requested network": request.network.name,
         "budget": UNSET if request.budget is None else str(request.budget),
         "law": UNSET if request.law is None else str(request.law),
-        "first weights": "random" if request.start is None else request.start.run,
+        "initial weights": "random" if request.start is None else request.start.run,
         "seed": str(request.seed),
         "recipe": request.recipe.name,
         **{row.name: row.value for row in recipe_rows(request.recipe) if row.name not in ("name", "source")},
@@ -205,7 +205,7 @@ def _notes(
             f"comparable within a test set only ({listed})"
         )
         notes += _overlaps(test_sets, firsts)
-    timed = {_how(run.latency) for run in runs if run.latency is not None}
+    timed = {_measured_with(run.latency) for run in runs if run.latency is not None}
     if len(timed) > 1:
         notes.append(
             f"latencies were measured under different conditions and are not comparable: {'; '.join(sorted(timed))}"
@@ -218,21 +218,21 @@ def _notes(
 
 
 def _overlaps(test_sets: Sequence[TestSet], firsts: Sequence[_EvaluatedRun]) -> list[str]:
-    """Return where test images of one run were training images of another, which was split with another seed."""
-    found = []
+    """Return a warning for each test set whose images other runs, with another split, were trained on."""
+    warnings = []
     for name, one in zip(test_sets, firsts, strict=True):
         for other_name, other in zip(test_sets, firsts, strict=True):
             if one is not other and _root(one.split) == _root(other.split):
                 trained = {sample.path for sample in other.split.train}
                 shared = sum(sample.path in trained for sample in one.split.test)
                 if shared:
-                    found.append(
+                    warnings.append(
                         f"{shared} of the {name.count} test images of {name.name} were training images of the runs "
                         f"on the test set {other_name.name}"
                     )
-    return found
+    return warnings
 
 
-def _how(item: Measurement) -> str:
+def _measured_with(item: Measurement) -> str:
     plural = "s" if item.threads != 1 else ""
     return f"{item.engine}, batch {item.batch}, {item.threads} thread{plural}, on {item.machine.processor}"

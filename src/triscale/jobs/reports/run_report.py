@@ -10,7 +10,7 @@ from triscale.data.pipeline.leaks import certain, describe
 from triscale.families import FAMILIES
 from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.run import Run, RunSpec
-from triscale.jobs.reports.run_results import load_if_there, map_cards, measure_command, measurements, wrong_images
+from triscale.jobs.reports.run_results import load_if_exists, map_cards, measure_command, measurements, wrong_images
 from triscale.jobs.training.train import read_history
 from triscale.network.cost import Cost, cost, si
 from triscale.record import write_atomic
@@ -31,14 +31,14 @@ FILES = (
     ("network.json", "the network as data; give it to --network or --baseline"),
     ("run.json", "the request with its recipe, the network, the machine"),
     ("split.json", "the split: which image is used for training, validation and test"),
-    ("data.json", "the result of the scan, with the files left out"),
+    ("data.json", "the result of the scan, with the skipped files"),
     ("history.jsonl", "one line for each epoch"),
     ("model.safetensors", "the trained weights"),
     ("metrics.json", "metrics on the test images"),
     ("predictions.csv", "the prediction for each test image"),
     ("model.onnx", "the exported network, with its preprocessing inside"),
-    ("export.json", "how the exported file agrees with the model"),
-    ("exports.json", "the same for the files of other engines"),
+    ("export.json", "the parity check of the exported file"),
+    ("exports.json", "the parity checks of files for other engines"),
     ("deploy.json", "the file chosen for a device, and the alternatives"),
     ("latency.json", "measured latency"),
     ("explain/maps.json", "the class activation maps"),
@@ -46,7 +46,7 @@ FILES = (
 
 
 def write_run_report(run: Run, refresh_seconds: int | None = None) -> Path:
-    """Write the report of a run from the records that it holds so far, and return its path.
+    """Write the report of a run from the records that it has saved so far, and return its path.
 
     Args:
         run: The run, finished or not.
@@ -61,7 +61,7 @@ def collect_content(run: Run) -> RunContent:
     """Return everything that the report of a run shows."""
     spec = run.spec
     counted = cost_of(spec.network)
-    metrics = load_if_there(Metrics, run.metrics_file)
+    metrics = load_if_exists(Metrics, run.metrics_file)
     history = read_history(run)
     return RunContent(
         title=f"{images_name(spec.request.images)}: {spec.network.name}",
@@ -72,7 +72,7 @@ def collect_content(run: Run) -> RunContent:
         network=spec.network,
         cost=counted,
         families=published_points(),
-        data=load_if_there(DataSummary, run.data_file),
+        data=load_if_exists(DataSummary, run.data_file),
         split=f"{run.split.how[:1].upper()}{run.split.how[1:]}." if run.data_file.is_file() else "",
         seed=spec.request.seed,
         recipe=recipe_rows(spec.request.recipe),
@@ -83,8 +83,8 @@ def collect_content(run: Run) -> RunContent:
         maps=map_cards(run),
         latency=measurements(run),
         measure=measure_command(run),
-        exported=load_if_there(Export, run.export_file),
-        deployed=load_if_there(Deployment, run.deploy_file),
+        exported=load_if_exists(Export, run.export_file),
+        deployed=load_if_exists(Deployment, run.deploy_file),
         environment=_environment(spec),
         repeat=(shlex.join(spec.command),) if spec.command else (),
         files=tuple(NamedValue(name=name, value=what) for name, what in FILES if (run.folder / name).exists()),
@@ -92,7 +92,7 @@ def collect_content(run: Run) -> RunContent:
 
 
 def percent(value: float) -> str:
-    """Return a share as a percentage that no line break divides."""
+    """Return a share as a percentage without line breaks."""
     return unbroken(share(value))
 
 
@@ -102,7 +102,7 @@ def images_name(images: str) -> str:
 
 
 def published_points() -> tuple[FamilyPoint, ...]:
-    """Return the published networks with their counted cost and the ImageNet accuracy that their authors state."""
+    """Return the published networks with their cost and their published ImageNet accuracy."""
     points = []
     for family, members in FAMILIES.items():
         for member in members:
@@ -147,7 +147,7 @@ def machine_rows(machine: Machine) -> tuple[NamedValue, ...]:
 
 
 def _verdict(metrics: Metrics | None, fit: Fit | None, counted: Cost, history: tuple[Epoch, ...], epochs: int) -> str:
-    within = (
+    cost_text = (
         f"{si(counted.macs)} MACs and {si(counted.params)} parameters"
         if fit is None
         else " and ".join(
@@ -157,10 +157,10 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, counted: Cost, history: t
     if metrics is None:
         status = f"In training: {len(history)} of {epochs} epochs done" if history else "Not evaluated yet"
         best = max((epoch.val_top1 for epoch in history), default=None)
-        return f"{status}{'' if best is None else f', validation accuracy up to {percent(best)}'}; {within}."
+        return f"{status}{'' if best is None else f', validation accuracy up to {percent(best)}'}; {cost_text}."
     return (
-        f"{percent(metrics.top1)} of {grouped(metrics.count)} {metrics.part} images correct (95% interval "
-        f"{percent(metrics.top1_low)} to {percent(metrics.top1_high)}), with {within}."
+        f"{percent(metrics.top1)} of {grouped(metrics.count)} {metrics.split} images correct (95% interval "
+        f"{percent(metrics.top1_low)} to {percent(metrics.top1_high)}), with {cost_text}."
     )
 
 
@@ -174,17 +174,17 @@ def _warnings(run: Run) -> tuple[str, ...]:
     leaks = DataSummary.load(run.data_file).leaks
     sure = certain(leaks)
     unsure = tuple(leak for leak in leaks if leak.match == "possible")
-    found = []
+    warnings = []
     if sure:
-        found.append(
+        warnings.append(
             f"{len(sure)} test or validation images are copies of training or validation images, which "
             f"--allow-leak accepted; the metrics overestimate the accuracy on new images: {describe(sure)}"
         )
     if unsure:
-        found.append(
+        warnings.append(
             f"{len(unsure)} test or validation images look like training or validation images: {describe(unsure)}"
         )
-    return tuple(found)
+    return tuple(warnings)
 
 
 def _environment(spec: RunSpec) -> tuple[NamedValue, ...]:

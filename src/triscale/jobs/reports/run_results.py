@@ -1,4 +1,4 @@
-"""What the report of a run reads from its folder: records, and thumbnails of its test images."""
+"""Content that the report of a run reads from its folder: records, and thumbnails of its test images."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ MAX_WRONG_BYTES = 400_000
 R = TypeVar("R", bound=Record)
 
 
-def load_if_there(kind: type[R], path: Path) -> R | None:
-    """Load a record from a file of a run; None where the run has not written it yet."""
+def load_if_exists(kind: type[R], path: Path) -> R | None:
+    """Load a record from a file of a run; None if the file does not exist."""
     return kind.load(path) if path.is_file() else None
 
 
 def wrong_images(run: Run, root: str) -> tuple[ImageCard, ...]:
     """Return the misclassified test images with the most confident predictions, with thumbnails.
 
-    At most six of each class; with many classes fewer, so that the report stays small. An image that can no longer be
-    read has no thumbnail.
+    At most six per class, and fewer for data sets with many classes, so that the report stays small. An image that can
+    no longer be read has no thumbnail.
 
     Args:
         run: The run; without predictions the result is empty.
@@ -54,39 +54,39 @@ def wrong_images(run: Run, root: str) -> tuple[ImageCard, ...]:
         store = open_store(root)
     except DataError:
         store = None
-    found: list[ImageCard] = []
+    cards: list[ImageCard] = []
     num_bytes = 0
     for prediction in _most_confident_mistakes(run):
-        if len(found) == MAX_WRONG or num_bytes >= MAX_WRONG_BYTES:
+        if len(cards) == MAX_WRONG or num_bytes >= MAX_WRONG_BYTES:
             break
         image = None if store is None else _thumbnail(store, prediction.file)
         has_map = image and prediction.file in maps
         overlay = _small(run.maps_folder / maps[prediction.file].overlay, THUMBNAIL_SIDE) if has_map else None
         num_bytes += len(image or b"") + len(overlay or b"")
-        found.append(ImageCard(prediction=prediction, image=image, overlay=overlay))
-    return tuple(sorted(found, key=lambda card: -card.prediction.confidence))
+        cards.append(ImageCard(prediction=prediction, image=image, overlay=overlay))
+    return tuple(sorted(cards, key=lambda card: -card.prediction.confidence))
 
 
 def map_cards(run: Run) -> tuple[ImageCard, ...]:
-    """Return the class activation maps of a run; an image or map that was removed or damaged is left out."""
-    found = []
+    """Return the class activation maps of a run; missing or damaged images and maps are skipped."""
+    cards = []
     for item in _explained(run):
         image = _small(run.maps_folder / item.image, MAP_SIDE)
         overlay = _small(run.maps_folder / item.overlay, MAP_SIDE)
         if image and overlay:
-            found.append(ImageCard(prediction=item, image=image, overlay=overlay))
-    return tuple(found)
+            cards.append(ImageCard(prediction=item, image=image, overlay=overlay))
+    return tuple(cards)
 
 
 def measurements(run: Run) -> tuple[Measurement, ...]:
-    """Return the latencies that were measured of a run, those of its exported file before those of the model."""
-    latencies = load_if_there(RunLatencies, run.latency_file)
-    found = latencies.measurements if latencies else ()
-    return tuple(sorted(found, key=lambda item: item.engine.startswith(ENGINES["torch"])))
+    """Return the measured latencies of a run, those of its exported file before those of the model."""
+    latencies = load_if_exists(RunLatencies, run.latency_file)
+    saved = latencies.measurements if latencies else ()
+    return tuple(sorted(saved, key=lambda item: item.engine.startswith(ENGINES["torch"])))
 
 
 def measure_command(run: Run) -> str:
-    """Return the command that measures the latency of a trained run; empty where it has been measured."""
+    """Return the command that measures the latency of a trained run; empty if it has been measured."""
     if run.latency_file.is_file() or not run.weights_file.is_file():
         return ""
     return shlex.join(("triscale", "measure", str(run.folder)))
@@ -116,7 +116,7 @@ def _thumbnail(store: Store, file: str) -> bytes | None:
 
 
 def _small(file: Path, side: int) -> bytes | None:
-    """Return an image that Triscale wrote as a small JPEG; None where it is gone or damaged."""
+    """Return a small JPEG of an image file; None if the file is missing or damaged."""
     try:
         with Image.open(file) as image:
             return _jpeg(image.convert("RGB"), side)
@@ -132,5 +132,5 @@ def _jpeg(image: Image.Image, side: int) -> bytes:
 
 
 def _explained(run: Run) -> Sequence[ExplainedImage]:
-    explained = load_if_there(ExplainedImages, run.maps_file)
+    explained = load_if_exists(ExplainedImages, run.maps_file)
     return explained.images if explained else ()

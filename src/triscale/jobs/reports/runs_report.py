@@ -32,17 +32,17 @@ def write_runs_report(compared: ComparedRuns, out: Path) -> Path:
 
 
 def check_report_file(compared: ComparedRuns, out: Path) -> None:
-    """Check that a report may be written to a path: it ends in .html, and its folder exists outside of the images.
+    """Check the path of a report: it ends in .html, its folder exists, and it is not inside the images.
 
     Raises:
-        RunError: It may not.
+        RunError: The path is invalid.
     """
     if out.suffix.lower() not in (".html", ".htm"):
-        raise RunError(f"--out {out} is not the name of a report; give one that ends in .html, such as runs.html")
+        raise RunError(f"--out {out} does not end in .html; give the path of a report, such as runs.html")
     if out.is_dir():
-        raise RunError(f"--out {out} is a folder; give the name of a file, such as {out / 'runs.html'}")
+        raise RunError(f"--out {out} is a folder; give the path of a file, such as {out / 'runs.html'}")
     if not out.parent.is_dir():
-        raise RunError(f"--out {out}: there is no folder {out.parent}; create it, or give another file")
+        raise RunError(f"--out {out}: the folder {out.parent} does not exist; create it, or give another path")
     for test_set in compared.test_sets:
         refuse_output_in_images(out, test_set.root)
 

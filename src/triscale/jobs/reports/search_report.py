@@ -33,7 +33,7 @@ from triscale.search.shape import realized
 REPORT_FILE = "report.html"
 
 FILES = (
-    ("law.json", "the law found; give it to --law"),
+    ("law.json", "the best law; give it to --law"),
     ("candidates.json", "the candidates, with their costs"),
     ("coefficients.json", "the whole result, with every trial"),
     ("search.json", "the request"),
@@ -45,12 +45,12 @@ FILES = (
 
 
 def write_search_report(
-    found: CoefficientSearchResult, candidates: Candidates, folder: Path, request: StudyRequest | None = None
+    result: CoefficientSearchResult, candidates: Candidates, folder: Path, request: StudyRequest | None = None
 ) -> Path:
     """Write the report of a search into its folder, and return its path.
 
     Args:
-        found: The result of the search.
+        result: The result of the search.
         candidates: The candidates that it compared, of the same baseline and grid.
         folder: Folder of the search, with its trials.
         request: The request; without it the report has fewer sections.
@@ -58,38 +58,41 @@ def write_search_report(
     path = folder / REPORT_FILE
     write_atomic(
         path,
-        render_search(collect_search_content(found, candidates, folder, request)).encode("utf-8", errors="replace"),
+        render_search(collect_search_content(result, candidates, folder, request)).encode("utf-8", errors="replace"),
     )
     return path
 
 
 def collect_search_content(
-    found: CoefficientSearchResult, candidates: Candidates, folder: Path, request: StudyRequest | None = None
+    result: CoefficientSearchResult, candidates: Candidates, folder: Path, request: StudyRequest | None = None
 ) -> SearchContent:
     """Return everything that the report of a search shows."""
     return SearchContent(
-        title=f"{name_of_images(request)}coefficients of {found.baseline}",
-        verdict=_verdict(found),
+        title=f"{name_of_images(request)}coefficients of {result.baseline}",
+        verdict=_verdict(result),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        warnings=_warnings(found),
-        found=found,
+        warnings=_warnings(result),
+        result=result,
         candidates=candidates,
-        reference=_reference(found, candidates),
-        limitations=found.limitations,
-        settings=(*_settings(found, candidates), *request_rows(request)),
+        reference=_reference(result, candidates),
+        limitations=result.limitations,
+        settings=(*_settings(result, candidates), *request_rows(request)),
         environment=trained_on(folder),
         next_commands=() if request is None else _next_commands(candidates, request, folder),
         files=existing(folder, FILES),
     )
 
 
-def _verdict(found: CoefficientSearchResult) -> str:
-    ties, others = len(found.ties), len(found.standings) - 1
-    law = str(found.law).capitalize()
+def _verdict(result: CoefficientSearchResult) -> str:
+    ties, others = len(result.ties), len(result.standings) - 1
+    law = str(result.law).capitalize()
     if others == 0:
         return f"{law} is the only candidate of this cost."
-    if found.response is not None and not found.response.fits:
-        return f"No scaling law was found: a response fitted to {found.response.networks} networks does not fit them."
+    if result.response is not None and not result.response.fits:
+        return (
+            f"No scaling law was found: a response surface does not fit the accuracies of {result.response.networks} "
+            "networks."
+        )
     first = f"{law} is the best of {others + 1} candidates of equal cost"
     if ties == 0:
         return f"{first}; its lead over all others is significant."
@@ -97,20 +100,20 @@ def _verdict(found: CoefficientSearchResult) -> str:
     return f"{first}; {tied} tied with it."
 
 
-def _warnings(found: CoefficientSearchResult) -> tuple[str, ...]:
-    if found.response is None or found.response.fits:
+def _warnings(result: CoefficientSearchResult) -> tuple[str, ...]:
+    if result.response is None or result.response.fits:
         return ()
-    missed = points(found.response.left_out_rms)
+    missed = points(result.response.left_out_rms)
     sentence = (
-        f"The fitted response misses networks that were left out of it by {missed} points: it does not fit, so do "
-        "not use the scaling law found. Search with --method grid or --method halving, or train longer."
+        f"The fitted response surface predicts held-out networks with an error of {missed} points, so it does not fit. "
+        "Do not use the scaling law of this search. Search with --method grid or --method halving, or train longer."
     )
     return (sentence,)
 
 
-def _reference(found: CoefficientSearchResult, candidates: Candidates) -> ReferenceLaw | None:
-    """Return what the paper's triple comes to for this baseline, unless that is the baseline itself."""
-    network = scale(candidates.baseline, EFFICIENTNET.at(found.grid.phi))
+def _reference(result: CoefficientSearchResult, candidates: Candidates) -> ReferenceLaw | None:
+    """Return the paper's coefficients applied to this baseline; None if the result is the baseline itself."""
+    network = scale(candidates.baseline, EFFICIENTNET.at(result.grid.phi))
     if network.structure == candidates.baseline.structure:
         return None
     same = {
@@ -118,7 +121,7 @@ def _reference(found: CoefficientSearchResult, candidates: Candidates) -> Refere
         for candidate in candidates.candidates
         if candidate.network.structure == network.structure
     }
-    ranks = [number for number, standing in enumerate(found.standings, start=1) if standing.law in same]
+    ranks = [number for number, standing in enumerate(result.standings, start=1) if standing.law in same]
     return ReferenceLaw(
         name="the paper",
         law=EFFICIENTNET,
@@ -129,7 +132,7 @@ def _reference(found: CoefficientSearchResult, candidates: Candidates) -> Refere
 
 
 def _counted_ratio(network: AnyNetwork, candidates: Candidates) -> float | None:
-    """Return what a network costs relative to the baseline; None where that would have to be measured."""
+    """Return the cost of a network relative to the baseline; None if the cost would have to be measured."""
     counted = count_of(network)
     match candidates.grid.cost:
         case "macs":
@@ -140,15 +143,15 @@ def _counted_ratio(network: AnyNetwork, candidates: Candidates) -> float | None:
             return None
 
 
-def _settings(found: CoefficientSearchResult, candidates: Candidates) -> tuple[NamedValue, ...]:
-    grid, proxy = found.grid, found.proxy
+def _settings(result: CoefficientSearchResult, candidates: Candidates) -> tuple[NamedValue, ...]:
+    grid, proxy = result.grid, result.proxy
     rows = [
-        ("method", found.method),
-        ("baseline", f"{found.baseline}, {si(candidates.baseline_macs)} MACs, {candidates.baseline.resolution} px"),
+        ("method", result.method),
+        ("baseline", f"{result.baseline}, {si(candidates.baseline_macs)} MACs, {candidates.baseline.resolution} px"),
         ("requested cost", f"{grid.ratio:.4g} times its {_cost_name(grid)}, within {100 * grid.tolerance:g}%"),
         ("phi", f"{grid.phi:g}"),
         ("grid", ", ".join(f"{name} 1 to {grid.axis(name)[-1]:g}" for name in DIMENSIONS) + f", step {grid.step:g}"),
-        ("candidates", f"{len(candidates.candidates)}, {candidates.left_out} more of this cost left out"),
+        ("candidates", f"{len(candidates.candidates)}, {candidates.left_out} more of this cost not used"),
         ("training", f"{proxy.epochs} epochs of {proxy.images} images"),
         ("seeds", ", ".join(map(str, proxy.seeds))),
     ]

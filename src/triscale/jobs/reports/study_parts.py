@@ -1,4 +1,4 @@
-"""What the reports of all studies share: request, machine, files, and the name of the baseline in commands."""
+"""Shared by the reports of all studies: request, machine, files, and the name of the baseline in commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def name_of_images(request: StudyRequest | None) -> str:
 
 
 def request_rows(request: StudyRequest | None) -> tuple[NamedValue, ...]:
-    """Return the settings of a study's request that its result does not hold."""
+    """Return the settings of a study's request that its result does not contain."""
     if request is None:
         return ()
     return (
@@ -47,5 +47,5 @@ def name_for_commands(baseline: AnyNetwork, folder: Path) -> str:
 
 
 def existing(folder: Path, files: tuple[tuple[str, str], ...]) -> tuple[NamedValue, ...]:
-    """Return those of a study's files that are there."""
+    """Return those of a study's files that exist."""
     return tuple(NamedValue(name=name, value=what) for name, what in files if (folder / name).exists())

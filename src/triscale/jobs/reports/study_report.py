@@ -27,7 +27,7 @@ AnyRequest = TypeVar("AnyRequest", bound=StudyRequest)
 
 
 def is_study(folder: Path) -> bool:
-    """Return whether a folder is that of a search or a comparison."""
+    """Return whether a folder holds a search or a comparison."""
     return any((folder / f"{kind}.json").is_file() for kind in RESULTS)
 
 
@@ -57,7 +57,7 @@ def write_study_report(folder: Path) -> Path:
         return write_baseline_report(
             BaselineSearchResult.load(folder / baseline.FOUND), folder, _request(BaselineSearchRequest, folder)
         )
-    raise RunError(f"{folder} holds no finished search or comparison; give the folder that --out named for one")
+    raise RunError(f"{folder} holds no finished search or comparison; give the folder that was passed to --out")
 
 
 def _request(kind: type[AnyRequest], folder: Path) -> AnyRequest:

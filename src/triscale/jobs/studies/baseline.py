@@ -1,4 +1,4 @@
-"""The search for a baseline: accuracy against cost over a space of networks (Tan et al. 2019), on any images."""
+"""Baseline search: optimize accuracy against cost over a search space (Tan et al. 2019) on any data set."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ from triscale.training.recipe import Recipe
 FOUND, NETWORK, TIMES = "found.json", "network.json", "times.json"
 MAX_SAMPLED = 1000
 MAX_SHOWN = 4
-"""Networks of the front that progress names."""
+"""Maximum number of networks of the Pareto front in a progress message."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """A search in its directory."""
+    """A baseline search and its directory."""
 
     request: BaselineSearchRequest
     out: Path
@@ -70,17 +70,17 @@ class _Search:
 
     @property
     def title(self) -> str:
-        """Name of the study; the names of its side studies begin with it, also when it is resumed."""
+        """Name of the study; the names of its auxiliary studies begin with it, also when it is resumed."""
         return self.options.study or f"baseline from {self.space.skeleton.name}"
 
     def trainings(self, recipe: Recipe) -> Trainings:
-        """Return how trials are trained."""
+        """Return the settings of the trials' trainings."""
         return Trainings(self.request.images, recipe, self.out / SPLIT, str(self.context.device), self.context.threads)
 
     def evaluate(
         self, jobs: Sequence[Job], work: Work, folder: str, title: str, changes: dict[str, object] | None = None
     ) -> list[Score]:
-        """Carry out jobs in a study of their own, in a directory below that of the search."""
+        """Evaluate jobs in an auxiliary study, in a subdirectory of the search."""
         settings = settings_of(self.request, self.split) | (changes or {})
         options = replace(self.options, study=f"{self.title}, {title}")
         skeleton = self.space.skeleton
@@ -91,7 +91,7 @@ class _Search:
 def find_baseline(
     request: BaselineSearchRequest, out: Path, context: ExecutionContext, options: StudyOptions
 ) -> BaselineSearchResult:
-    """Search a baseline; the same request resumes where it stopped.
+    """Search for a baseline; the same request resumes an interrupted search.
 
     ``network.json`` in ``out`` can be given to ``--baseline`` and ``--network``, ``found.json`` holds the whole result,
     ``trials`` and ``finalists`` hold a run for each training.
@@ -99,34 +99,34 @@ def find_baseline(
     Args:
         request: Images, skeleton, space, objective and strategy.
         out: Directory of the search.
-        context: How to carry it out.
-        options: Where the study is kept.
+        context: Device, workers, progress and stop flag.
+        options: Storage of the study, and whether leaks are allowed.
 
     Returns:
         The result.
 
     Raises:
-        UserError: Images that cannot be trained on, a space that does not fit the skeleton, a target that no network
-            of the space meets, or a directory that holds something else.
+        UserError: The images cannot be trained on, the space does not fit the skeleton, no network of the space meets
+            the target, or the directory holds other files.
         Interrupted: ``context.should_stop`` returned true; finished trials are saved.
-        JobError: A training that cannot be carried out.
+        JobError: A training failed.
     """
     _check(request)
     measured = request.objective.cost == "latency" and request.predictor is None
     if options.storage is not None and (request.evaluator == "supernet" or measured):
         raise SearchError(
-            "a measured latency and a weight-sharing network belong to one machine, and --storage shares a study "
-            "between several; leave it out, or give a --profile, MACs or parameters, and the evaluator training"
+            "--storage shares a study between machines, but measured latency and a supernet work on one machine only; "
+            "leave --storage out, or give --evaluator training and a --profile or another cost than measured latency"
         )
     split = prepare_split(request, out, context, options, lambda split: _check_target(request, split, context))
     search = _Search(request, out, context, options, split, _space(request, split))
     images, space = len(split.train), search.space
     price = _price(request, space, out / TIMES, context)
     if request.evaluator == "supernet":
-        proxy, work = Proxy(epochs=1, images=images, seeds=(0,)), _supernet(search).asked
+        proxy, work = Proxy(epochs=1, images=images, seeds=(0,)), _supernet(search).evaluate
     else:
         proxy = Proxy(epochs=request.recipe.epochs, images=images, seeds=request.seeds)
-        work = search.trainings(request.recipe).until
+        work = search.trainings(request.recipe).validate
     strategy = make_strategy(request.strategy, space, request.search_seed, request.objective)
     settings = settings_of(request, split)
     with open_study(search.title, settings, space.skeleton, work, out, context, options) as study:
@@ -140,16 +140,16 @@ def find_baseline(
             price,
             lambda so_far: context.progress.note(describe(so_far, request.plan, request.objective)),
         )
-    found = _result(search, evaluated, proxy, work)
-    found.network.save(out / NETWORK)
-    found.save(out / FOUND)
-    return found
+    result = _result(search, evaluated, proxy, work)
+    result.network.save(out / NETWORK)
+    result.save(out / FOUND)
+    return result
 
 
 def _result(
     search: _Search, evaluated: tuple[EvaluatedCandidate, ...], proxy: Proxy, work: Work
 ) -> BaselineSearchResult:
-    """Check the supernet's ranking, train the finalists and choose the network."""
+    """Check the supernet's ranking, train the finalists, and choose the best network."""
     request, images, spent, ranking = search.request, len(search.split.train), 0, None
     if request.evaluator == "supernet":
         ranking, spent = _check_ranking(search, work)
@@ -163,7 +163,7 @@ def _result(
     best = best_of(evaluated)[0]
     chosen = max(finalists, key=lambda one: one.reward).structure if finalists else evaluated[best].structure
     macs = {one.structure: one.macs for one in evaluated}
-    in_full = sum(PASSES * macs[one.structure] * images * one.epochs * len(request.seeds) for one in finalists)
+    finalist_macs = sum(PASSES * macs[one.structure] * images * one.epochs * len(request.seeds) for one in finalists)
     return BaselineSearchResult(
         space=search.space,
         objective=request.objective,
@@ -177,24 +177,22 @@ def _result(
         finalists=finalists,
         network=search.space.network(next(one.sample for one in evaluated if one.structure == chosen)),
         ranking=ranking,
-        training_macs=spent + sum(one.training_macs for one in evaluated) + in_full,
+        training_macs=spent + sum(one.training_macs for one in evaluated) + finalist_macs,
         limitations=limits_of(evaluated, search.space, request.plan, proxy, ranking, in_full=bool(finalists)),
     )
 
 
 def describe(evaluated: Sequence[EvaluatedCandidate], plan: SearchPlan, objective: Objective) -> str:
-    """Return how far a search has come: the best reward, and the front in short."""
+    """Return a progress message: the best reward so far, and points of the Pareto front."""
     trained = [one for one in evaluated if one.accuracy is not None]
     if not trained:
         return f"{len(evaluated)} of {plan.trials} networks, none within the constraint yet"
-    best, on = evaluated[best_of(evaluated)[0]], front_of(evaluated)
-    shown = [on[round(at)] for at in np.linspace(0, len(on) - 1, min(MAX_SHOWN, len(on)))]
-    points = ", ".join(
-        f"{evaluated[at].accuracy:.1%} at {describe_cost(objective, evaluated[at].cost)}" for at in shown
-    )
+    best, front = evaluated[best_of(evaluated)[0]], front_of(evaluated)
+    shown = [evaluated[front[round(i)]] for i in np.linspace(0, len(front) - 1, min(MAX_SHOWN, len(front)))]
+    points = ", ".join(f"{one.accuracy:.1%} at {describe_cost(objective, one.cost)}" for one in shown)
     return (
         f"{len(evaluated)} of {plan.trials} networks: best reward {best.reward:.4f} ({best.accuracy:.1%} at "
-        f"{describe_cost(objective, best.cost)}); front of {len(on)}: {points}"
+        f"{describe_cost(objective, best.cost)}); Pareto front of {len(front)}: {points}"
     )
 
 
@@ -204,11 +202,11 @@ def describe_cost(objective: Objective, cost: float) -> str:
 
 
 def _check(request: BaselineSearchRequest) -> None:
-    """Refuse, before any image is read, what the images have no part in."""
+    """Check, before any image is read, everything that does not depend on the images."""
     if not isinstance(request.baseline, Network):
         raise SearchError(
-            f"{request.baseline.name} is a function, and the blocks of a space are chosen around those of a skeleton; "
-            "give a published name or a JSON file of a network"
+            f"a baseline search does not support custom models such as {request.baseline.name}; give a published name "
+            "or the JSON file of a network as skeleton"
         )
     space = make_space(request.space, request.baseline, request.choices)
     make_strategy(request.strategy, space, request.search_seed, request.objective)
@@ -223,7 +221,7 @@ def _space(request: BaselineSearchRequest, split: Split) -> Space:
 
 
 def _price(request: BaselineSearchRequest, space: Space, file: Path | None, context: ExecutionContext) -> Price:
-    """Return what counts or measures a network."""
+    """Return the function that computes, predicts or measures the cost of a network."""
     cost, predictor = request.objective.cost, request.predictor
     if cost != "latency":
         return lambda network: cost_value(count_network(network), cost)
@@ -233,7 +231,7 @@ def _price(request: BaselineSearchRequest, space: Space, file: Path | None, cont
 
 
 def _check_target(request: BaselineSearchRequest, split: Split, context: ExecutionContext) -> None:
-    """Refuse a target that no network of the space meets."""
+    """Check that some network of the space can meet the target."""
     space, objective = _space(request, split), request.objective
     if objective.cost != "latency":
         space.check_target(objective.cost, objective.target)
@@ -242,13 +240,13 @@ def _check_target(request: BaselineSearchRequest, split: Split, context: Executi
     low, high = price(space.smallest()), price(space.largest())
     if not low <= objective.target <= high:
         raise SearchError(
-            f"no network of the space {space.name} takes {objective.target:g} ms: the smallest takes {low:.3g} ms "
-            f"and the largest {high:.3g} ms; give a target between them, or another skeleton or resolution"
+            f"no network of the space {space.name} has a latency of {objective.target:g} ms: the smallest takes "
+            f"{low:.3g} ms and the largest {high:.3g} ms; give a target in between, or another skeleton or resolution"
         )
 
 
 def _supernet(search: _Search) -> Supernets:
-    """Train the weight-sharing network; return what evaluates networks with it."""
+    """Train the supernet, and return the evaluator that uses it."""
     request, context = search.request, search.context
     recipe = request.recipe.replace(epochs=request.supernet_epochs)
     spec = SupernetSpec(space=search.space, recipe=recipe, split=digest_of(search.split), seed=request.seeds[0])
@@ -258,32 +256,32 @@ def _supernet(search: _Search) -> Supernets:
 
 
 def _check_ranking(search: _Search, supernet: Work) -> tuple[Ranking, int]:
-    """Compare how the supernet ranks random networks with short trainings of each; count the MACs of these."""
+    """Compare the supernet's ranking of random networks with that of short trainings; also return the latter's MACs."""
     request, rng = search.request, random.Random(search.request.search_seed)
     samples = (search.space.network(search.space.sample(rng)) for _ in range(MAX_SAMPLED))
     networks = list({network.structure: network for network in samples}.values())[: request.checked]
-    found = []
+    accuracies = []
     for work, folder, seeds, epochs in (
         (supernet, "checked/supernet", (0,), 1),
-        (search.trainings(request.recipe).until, "checked", request.seeds, request.recipe.epochs),
+        (search.trainings(request.recipe).validate, "checked", request.seeds, request.recipe.epochs),
     ):
         jobs = [Job(network, seed, 0, epochs) for network in networks for seed in seeds]
         scores = search.evaluate(jobs, work, folder, folder)
         by_network = [scores[at : at + len(seeds)] for at in range(0, len(scores), len(seeds))]
-        found.append([fmean(score.accuracy for score in of_network) for of_network in by_network])
-    seen = len(search.split.train) * request.recipe.epochs * len(request.seeds)
-    return rank(*found), PASSES * seen * sum(count_network(network).macs for network in networks)
+        accuracies.append([fmean(score.accuracy for score in of_network) for of_network in by_network])
+    images_seen = len(search.split.train) * request.recipe.epochs * len(request.seeds)
+    return rank(*accuracies), PASSES * images_seen * sum(count_network(network).macs for network in networks)
 
 
 def _supernet_macs(search: _Search, evaluated: Sequence[EvaluatedCandidate]) -> int:
-    """Estimate the MACs of training the supernet: its corners, the smallest and the sampled networks, at each step."""
+    """Estimate the MACs of training the supernet: each step trains the largest, the smallest and sampled networks."""
     sampled = fmean(one.macs for one in evaluated) * SAMPLES
     fixed = sum(count_network(network).macs for network in (*corners(search.space), search.space.smallest()))
     return round(PASSES * len(search.split.train) * search.request.supernet_epochs * (fixed + sampled))
 
 
 def _finalists(search: _Search, evaluated: Sequence[EvaluatedCandidate]) -> tuple[Finalist, ...]:
-    """Train the best networks in full, best first; in a study of their own, because their recipe is another one."""
+    """Train the best networks for ``final_epochs``, in an auxiliary study because their recipe differs."""
     request = search.request
     if not request.finalists:
         return ()
@@ -291,11 +289,11 @@ def _finalists(search: _Search, evaluated: Sequence[EvaluatedCandidate]) -> tupl
     networks = [search.space.network(one.sample) for one in chosen]
     recipe = request.recipe.replace(epochs=request.final_epochs)
     jobs = [Job(network, seed, 0, recipe.epochs) for network in networks for seed in request.seeds]
-    work = search.trainings(recipe).until
+    work = search.trainings(recipe).validate
     scores = search.evaluate(jobs, work, "finalists", "finalists", {"recipe": recipe.digest})
     each = [scores[at : at + len(request.seeds)] for at in range(0, len(scores), len(request.seeds))]
     means, errors, _ = means_and_errors(each)
-    found = [
+    finalists = [
         Finalist(
             network=network.name,
             structure=network.structure,
@@ -306,4 +304,4 @@ def _finalists(search: _Search, evaluated: Sequence[EvaluatedCandidate]) -> tupl
         )
         for one, network, mean, error in zip(chosen, networks, means, errors, strict=True)
     ]
-    return tuple(sorted(found, key=lambda one: -one.reward))
+    return tuple(sorted(finalists, key=lambda one: -one.reward))

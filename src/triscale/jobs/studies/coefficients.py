@@ -1,4 +1,4 @@
-"""STEP 1 of the paper for any baseline and any images: alpha, beta, gamma from candidates of equal real cost."""
+"""Coefficient search, step 1 of the paper: choose alpha, beta, gamma among candidates of equal realized cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CANDIDATES = "candidates.json"
 def find_coefficients(
     request: CoefficientSearchRequest, out: Path, context: ExecutionContext, options: StudyOptions
 ) -> CoefficientSearchResult:
-    """Search the coefficients; the same request resumes where it stopped.
+    """Search for the scaling coefficients; the same request resumes an interrupted search.
 
     ``law.json`` in ``out`` can be given to ``--law``, ``coefficients.json`` holds the whole result, and ``trials``
     holds a run for each training.
@@ -32,43 +32,43 @@ def find_coefficients(
     Args:
         request: Images, baseline, grid and method.
         out: Directory of the search.
-        context: How to carry it out.
-        options: Where the study is kept.
+        context: Device, workers, progress and stop flag.
+        options: Storage of the study, and whether leaks are allowed.
 
     Returns:
         The result.
 
     Raises:
-        UserError: Images that cannot be trained on, a grid without a candidate of the requested cost, or a directory
-            that holds something else.
+        UserError: The images cannot be trained on, no candidate of the grid has the requested cost, or the directory
+            holds other files.
         Interrupted: ``context.should_stop`` returned true; finished trials are saved.
-        JobError: A training that cannot be carried out.
+        JobError: A training failed.
     """
     split = prepare_split(request, out, context, options)
     baseline = for_classes(request.baseline, len(split.classes), request.recipe)
     candidates = _candidates(request, baseline, out, context)
     proxy = Proxy(epochs=request.recipe.epochs, images=len(split.train), seeds=request.seeds)
-    work = Trainings(request.images, request.recipe, out / SPLIT, str(context.device), context.threads).until
+    work = Trainings(request.images, request.recipe, out / SPLIT, str(context.device), context.threads).validate
     settings = settings_of(request, split)
     if request.grid.cost == "latency":
         settings["candidates"] = candidates.digest
     with open_study(f"coefficients of {baseline.name}", settings, baseline, work, out, context, options) as study:
         match request.method:
             case "grid":
-                found = search_grid(candidates, proxy, study.evaluate)
+                result = search_grid(candidates, proxy, study.evaluate)
             case "halving":
-                found = search_halving(candidates, proxy, study.evaluate)
+                result = search_halving(candidates, proxy, study.evaluate)
             case "response":
-                found = search_response(candidates, proxy, study.evaluate, count=count_of)
-    found.law.save(out / "law.json")
-    found.save(out / RESULT)
-    return found
+                result = search_response(candidates, proxy, study.evaluate, count=count_of)
+    result.law.save(out / "law.json")
+    result.save(out / RESULT)
+    return result
 
 
 def _candidates(
     request: CoefficientSearchRequest, baseline: AnyNetwork, out: Path, context: ExecutionContext
 ) -> Candidates:
-    """Find the candidates, or load those that were found before: latency is measured once only."""
+    """Return the candidates; load them if they were saved before, so that latency is measured only once."""
     file = out / CANDIDATES
     if file.is_file():
         return Candidates.load(file)

@@ -1,4 +1,4 @@
-"""The paper's central experiment for any baseline and any images: which way to scale pays at equal real cost."""
+"""Compare scaling methods at equal realized cost: the paper's central experiment for any baseline and data set."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAPPED_IMAGES = 6
 def compare_scaling(
     request: ComparisonRequest, out: Path, context: ExecutionContext, options: StudyOptions
 ) -> ComparisonResult:
-    """Train the baseline and the four scaled networks; the same request resumes where it stopped.
+    """Train and test the baseline and the four scaled networks; the same request resumes an interrupted comparison.
 
     ``compared.json`` in ``out`` holds the result, ``trials`` holds a run for each training, ``maps`` the class
     activation maps.
@@ -40,24 +40,24 @@ def compare_scaling(
     Args:
         request: Images, baseline, cost ratio and law.
         out: Directory of the comparison.
-        context: How to carry it out.
-        options: Where the study is kept.
+        context: Device, workers, progress and stop flag.
+        options: Storage of the study, and whether leaks are allowed.
 
     Returns:
         The result.
 
     Raises:
-        UserError: Images that cannot be trained on, a baseline that does not grow in one of the dimensions, or a
-            directory that holds something else.
+        UserError: The images cannot be trained on, the baseline cannot be scaled in one of the dimensions, or the
+            directory holds other files.
         Interrupted: ``context.should_stop`` returned true; finished trials are saved.
-        JobError: A training that cannot be carried out.
+        JobError: A training failed.
     """
     split = prepare_split(request, out, context, options)
     baseline = for_classes(request.baseline, len(split.classes), request.recipe)
     comparison = equal_cost(baseline, request.times, law=request.law, phi=request.phi, fit=fit_any, count=count_of)
     comparison.save(out / "comparison.json")
     proxy = Proxy(epochs=request.recipe.epochs, images=len(split.train), seeds=request.seeds)
-    work = Trainings(request.images, request.recipe, out / SPLIT, str(context.device), context.threads).tested
+    work = Trainings(request.images, request.recipe, out / SPLIT, str(context.device), context.threads).test
     name, settings = f"comparison of {baseline.name}", settings_of(request, split)
     with open_study(name, settings, comparison.baseline, work, out, context, options) as study:
         compared = compare_trained(comparison, proxy, study.evaluate, images=request.images, count=len(split.test))
@@ -69,10 +69,10 @@ def compare_scaling(
 def map_networks(
     compared: ComparisonResult, split: Split, out: Path, context: ExecutionContext
 ) -> ComparisonMaps | None:
-    """Draw where the networks of the first seed look, on test images of as many classes as there are maps.
+    """Draw class activation maps of the networks of the first seed, on one test image per class.
 
     Returns:
-        None where some of them were trained on other machines, into folders of their own.
+        The maps; None if some networks were trained on other machines that do not share the directory.
     """
     seed = compared.proxy.seeds[0]
     runs = {
@@ -82,8 +82,8 @@ def map_networks(
     elsewhere = sorted(way for way, run in runs.items() if not run.weights_file.is_file())
     if elsewhere:
         context.progress.note(
-            f"no maps are drawn: the networks of {', '.join(elsewhere)} were trained on other machines; give all "
-            "machines one folder that they share as --out"
+            f"no class activation maps are drawn, since the networks of {', '.join(elsewhere)} were trained on other "
+            "machines; to get maps, give the same shared folder as --out on all machines"
         )
         return None
     samples = _one_of_each_class(split)
@@ -107,7 +107,7 @@ def map_networks(
                 NetworkMap(way=way, predicted=split.classes[predicted], confidence=confidence, overlay=name)
             )
         context.progress.advance(number + 1)
-    found = []
+    image_maps = []
     for row, (sample, picture) in enumerate(zip(samples, pictures, strict=True)):
         side = min(picture.size)
         square = picture.crop(
@@ -115,7 +115,7 @@ def map_networks(
              (picture.height + side) // 2)
         ).resize((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC)  # fmt: skip
         write_atomic(folder / f"{row:02d}-image.png", to_png(square))
-        found.append(
+        image_maps.append(
             ImageMaps(
                 file=sample.path,
                 truth=split.classes[sample.label],
@@ -123,13 +123,13 @@ def map_networks(
                 network_maps=tuple(network_maps[row]),
             )
         )
-    maps = ComparisonMaps(seed=seed, images=tuple(found))
+    maps = ComparisonMaps(seed=seed, images=tuple(image_maps))
     maps.save(out / MAPS)
     return maps
 
 
 def _one_of_each_class(split: Split) -> list[Sample]:
-    """Return the first test image of every class, in the order of classes, as many as are shown."""
+    """Return the first test image of up to ``MAPPED_IMAGES`` classes, evenly spaced in the order of classes."""
     first: dict[int, Sample] = {}
     for sample in split.test:
         first.setdefault(sample.label, sample)

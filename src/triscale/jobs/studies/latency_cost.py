@@ -1,4 +1,4 @@
-"""What a network costs in milliseconds on this machine, for searches whose cost that is."""
+"""Measured latency as the cost of a search."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from triscale.search.coefficients.surface import quadratic_terms
 from triscale.search.shape import Array, logs, realized, spread
 from triscale.training.context import ExecutionContext
 
-FIRST = 24
-"""Networks spread over the grid that are measured first; a quadratic in octaves has ten coefficients."""
-NEAR = 0.25
-"""Networks that are predicted to miss the target by more than this beyond the tolerance are not measured."""
+FIT_NETWORKS = 24
+"""Number of networks of the grid that the predictor is fitted to; a quadratic in 3 variables has 10 coefficients."""
+PREDICTION_MARGIN = 0.25
+"""A network whose predicted latency misses the target by more than the tolerance plus this share is not measured."""
 WARMUP_SECONDS, SAMPLE_SECONDS = 0.1, 0.3
 
 
 class LatencyTable(Record):
-    """Median milliseconds by a network's structure, so that a search that continues has the same costs as before."""
+    """Measured latencies in milliseconds by network structure; saved so that a resumed search uses the same costs."""
 
-    kind_name: ClassVar[str] = "times"
+    kind_name: ClassVar[str] = "latency_table"
 
     threads: int
     milliseconds: dict[str, float] = Field(default_factory=dict)
 
 
 class ReferenceTimer:
-    """Times networks beside one of them.
+    """Measures latency relative to a reference network.
 
-    One image at a time, one thread by default, torch in eager mode. Each measurement is taken beside one of the
-    reference, and their ratio counts, so that a machine that grows slower meanwhile favors nobody.
+    Measurements use batch size 1, ``threads`` threads and torch in eager mode. Before each network, the reference is
+    measured again, and the ratio of both is used, so that a change of the machine's speed affects all networks equally.
     """
 
     def __init__(self, network: AnyNetwork, threads: int, milliseconds: float | None = None) -> None:
@@ -53,8 +53,8 @@ class ReferenceTimer:
 
     def time(self, network: AnyNetwork) -> float:
         """Return the median latency of a network in milliseconds."""
-        beside = self._measure(self._call, self._network)
-        return self._measure(self._callable(network), network) / beside * self.milliseconds
+        reference = self._measure(self._call, self._network)
+        return self._measure(self._callable(network), network) / reference * self.milliseconds
 
     def _measure(self, call: Callable[[], object], network: AnyNetwork) -> float:
         with torch_threads(self._threads), torch.inference_mode():
@@ -76,11 +76,11 @@ class ReferenceTimer:
 
 
 class LatencyMeter:
-    """Prices networks by measuring each once; what was measured is kept in a file, for a search that continues.
+    """Measures the latency of each network once; latencies are saved to a file, from which a search resumes.
 
     Args:
-        skeleton: beside which the others are measured.
-        file: of the times; None keeps nothing.
+        skeleton: The reference network.
+        file: File of the latencies; None to save nothing.
         context: Threads to measure with, and the stop flag, polled before each measurement.
 
     Raises:
@@ -89,31 +89,32 @@ class LatencyMeter:
 
     def __init__(self, skeleton: Network, file: Path | None, context: ExecutionContext) -> None:
         self._file, self._should_stop = file, context.should_stop
-        is_known = file is not None and file.is_file()
-        known = LatencyTable.load(file) if file and is_known else LatencyTable(threads=context.threads)
-        self._known = dict(known.milliseconds)
-        self._threads = known.threads
-        self._reference = ReferenceTimer(skeleton, known.threads, self._known.get(skeleton.structure))
-        self._keep(skeleton, self._reference.milliseconds)
+        exists = file is not None and file.is_file()
+        table = LatencyTable.load(file) if file and exists else LatencyTable(threads=context.threads)
+        self._known = dict(table.milliseconds)
+        self._threads = table.threads
+        self._reference = ReferenceTimer(skeleton, table.threads, self._known.get(skeleton.structure))
+        self._save(skeleton, self._reference.milliseconds)
 
     def __call__(self, network: Network) -> float:
         """Return the median latency of a network in milliseconds."""
         if network.structure not in self._known:
             if self._should_stop():
                 raise Interrupted("the search was stopped; the same command resumes it")
-            self._keep(network, self._reference.time(network))
+            self._save(network, self._reference.time(network))
         return self._known[network.structure]
 
-    def _keep(self, network: Network, milliseconds: float) -> None:
+    def _save(self, network: Network, milliseconds: float) -> None:
         self._known[network.structure] = milliseconds
         if self._file is not None:
             LatencyTable(threads=self._threads, milliseconds=self._known).save(self._file)
 
 
 class LatencyPricer:
-    """Prices networks: those that may be candidates are measured, the others predicted from some that were.
+    """Returns latencies for a coefficient search: measured near the target, predicted elsewhere.
 
-    Each is measured beside the baseline, see :class:`ReferenceTimer`.
+    The predictor is a quadratic in the logarithms of depth, width and resolution, fitted to ``FIT_NETWORKS`` measured
+    networks. Measurements are relative to the baseline, see :class:`ReferenceTimer`.
     """
 
     def __init__(
@@ -126,35 +127,35 @@ class LatencyPricer:
         self._progress, self._should_stop = context.progress, context.should_stop
         self._reference = ReferenceTimer(baseline, context.threads)
         self._known = {baseline.structure: self._reference.milliseconds}
-        self._predict = self._fit()
+        self._coefficients = self._fit()
 
-    def __call__(self, network: AnyNetwork, tally: Counts) -> float:
-        """Return the median latency of a network in milliseconds, measured where it matters."""
-        del tally
+    def __call__(self, network: AnyNetwork, counts: Counts) -> float:
+        """Return the latency of a network in milliseconds: the measured median if it is near the target."""
+        del counts
         if network.structure in self._known:
             return self._known[network.structure]
-        predicted = float(np.exp(quadratic_terms(self._place(network)[None]) @ self._predict)[0])
-        wanted = self._grid.ratio * self._reference.milliseconds
-        if abs(predicted / wanted - 1) > self._grid.tolerance + NEAR:
+        predicted = float(np.exp(quadratic_terms(self._log_scale(network)[None]) @ self._coefficients)[0])
+        target = self._grid.ratio * self._reference.milliseconds
+        if abs(predicted / target - 1) > self._grid.tolerance + PREDICTION_MARGIN:
             return predicted
         return self._time(network)
 
     def _fit(self) -> Array:
         networks = list({law: scale(self._baseline, law.at(self._grid.phi)) for law in self._grid.laws()}.values())
         distinct = list({network.structure: network for network in networks}.values())
-        points = np.array([self._place(network) for network in distinct])
-        chosen = spread(points, FIRST, int(np.argmin(np.linalg.norm(points, axis=1))))
+        points = np.array([self._log_scale(network) for network in distinct])
+        chosen = spread(points, FIT_NETWORKS, int(np.argmin(np.linalg.norm(points, axis=1))))
         times = np.array([self._time(distinct[index]) for index in chosen])
-        found: Array = np.linalg.lstsq(quadratic_terms(points[chosen]), np.log(times), rcond=None)[0]
-        return found
+        coefficients: Array = np.linalg.lstsq(quadratic_terms(points[chosen]), np.log(times), rcond=None)[0]
+        return coefficients
 
     def _time(self, network: AnyNetwork) -> float:
         if self._should_stop():
-            raise Interrupted("stopped while candidates were measured; the same command measures them again")
+            raise Interrupted("stopped while measuring candidates; run the same command again to measure them again")
         if network.structure not in self._known:
             self._known[network.structure] = self._reference.time(network)
             self._progress.advance(len(self._known), f"{len(self._known)} networks measured")
         return self._known[network.structure]
 
-    def _place(self, network: AnyNetwork) -> Array:
+    def _log_scale(self, network: AnyNetwork) -> Array:
         return logs(realized(self._baseline, network))

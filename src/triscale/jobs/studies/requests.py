@@ -1,4 +1,4 @@
-"""What is requested of a study, where it is kept, and what it accepts."""
+"""Requests, storage location and options of studies."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Method = Literal["grid", "halving", "response"]
 
 
 class StudyRequest(Record):
-    """What was asked of a study: the same request continues with it, another one is refused.
+    """The request of a study: the same request resumes the study, a different one is refused.
 
-    ``share`` of the training images of every class is trained on. ``recipe`` holds the epochs.
+    ``share`` of the training images of each class is used. ``recipe`` contains the number of epochs.
     """
 
     images: str
@@ -36,9 +36,9 @@ class StudyRequest(Record):
 
 
 class StudyLocation(Record):
-    """Where the study of a folder lies: on a server, without its password, or in the folder's own file."""
+    """Where a study is stored: the URL of a server without its password, or None for a file in the study's folder."""
 
-    kind_name: ClassVar[str] = "study_place"
+    kind_name: ClassVar[str] = "study_location"
     file_name: ClassVar[str] = "study.json"
 
     storage: str | None
@@ -47,12 +47,12 @@ class StudyLocation(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyOptions:
-    """Where a study is kept, and what it accepts.
+    """Storage of a study, and what it accepts.
 
     Attributes:
         storage: URL of a PostgreSQL database shared by several machines; None for a file in the study's directory.
-        study: Name of the study there, instead of the one that the job gives it.
-        allow_leak: Whether copies of training images may be scored on.
+        study: Name of the study in the storage; None for the default name.
+        allow_leak: Whether networks may be evaluated on copies of training images.
     """
 
     storage: str | None = None
@@ -68,9 +68,9 @@ DEFAULT_STUDY = StudyOptions()
 
 
 class CoefficientSearchRequest(StudyRequest):
-    """What was asked of a search for coefficients.
+    """The request of a coefficient search.
 
-    Candidates are scored on the images that are held out of training, never on those for testing.
+    Candidates are scored on the validation images, never on the test images.
     """
 
     kind_name: ClassVar[str] = "search"
@@ -81,7 +81,7 @@ class CoefficientSearchRequest(StudyRequest):
 
 
 class ComparisonRequest(StudyRequest):
-    """What was asked of a comparison; networks are tested on the test images."""
+    """The request of a comparison; networks are evaluated on the test images."""
 
     kind_name: ClassVar[str] = "compare"
     schema_number: ClassVar[int] = 2
@@ -92,13 +92,13 @@ class ComparisonRequest(StudyRequest):
 
 
 class BaselineSearchRequest(StudyRequest):
-    """What was asked of a search for a baseline; ``baseline`` is the skeleton.
+    """The request of a baseline search; ``baseline`` is the skeleton.
 
-    ``recipe`` and ``seeds`` are those of the brief trainings. The ``finalists`` best are trained for ``final_epochs``.
-    A supernet is trained for ``supernet_epochs`` of the same recipe; ``checked`` networks of the space, drawn by
-    chance, are then trained briefly by themselves, to see whether it orders them alike. Where the cost is latency, it
-    is predicted by ``predictor``, or measured here if there is none.
-    Networks are scored on the images that are held out of training, never on those for testing.
+    ``recipe`` and ``seeds`` define the short trainings. The best ``finalists`` networks are trained for
+    ``final_epochs``. A supernet is trained with the same recipe for ``supernet_epochs``; ``checked`` random networks of
+    the space are then trained stand-alone, to check whether the supernet ranks them in the same order. If the cost is
+    latency, it is predicted by ``predictor``, or measured on this machine if that is None. Networks are scored on the
+    validation images, never on the test images.
     """
 
     kind_name: ClassVar[str] = "baseline_search"

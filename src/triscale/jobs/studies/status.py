@@ -1,4 +1,4 @@
-"""What can be asked of any study in its folder: how it stands, to continue, its trials as a table."""
+"""Status of the study in a folder, its request, and its trials as a table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ COLUMNS = tuple(name for name in Entry._fields if name != "number")
 
 
 class StudyStanding(Record):
-    """A network so far: accuracy averaged over the seeds that have come as far as ``epochs``, the most of any."""
+    """Intermediate result of a network: mean accuracy over the seeds that have been trained for ``epochs``.
+
+    ``epochs`` is the largest number of epochs that any seed of the network has reached.
+    """
 
     network: str
     ratio: float
@@ -44,18 +47,32 @@ class StudyStanding(Record):
 
 
 class StudyStatus(Record):
-    """How a study stands.
+    """Status of a study.
 
-    ``training_macs`` of jobs that are written down, and of those that have finished, relative to one another.
-    ``seconds_left``: for those, at the pace of the last ones; a search by halving writes down more when a rung ends.
+    Attributes:
+        kind: Kind of the study.
+        baseline: Name of the baseline.
+        study: Name of the study in its storage.
+        storage: URL or file of the storage.
+        waiting: Number of queued jobs.
+        running: Number of running jobs.
+        done: Number of finished jobs.
+        failed: Number of failed jobs.
+        finished: Whether the study has a result.
+        seconds_left: Estimated time for all queued and running jobs; None if unknown. Successive halving queues more
+            jobs at the end of each rung.
+        standings: Intermediate results, best first.
+        running_jobs: A description of each running job.
+        errors: The error message of each failed job.
     """
 
     kind_name: ClassVar[str] = "status"
+    schema_number: ClassVar[int] = 2
 
     kind: str
     baseline: str
     study: str
-    place: str
+    storage: str
     waiting: int
     running: int
     done: int
@@ -63,55 +80,55 @@ class StudyStatus(Record):
     finished: bool
     seconds_left: float | None
     standings: tuple[StudyStanding, ...]
-    now: tuple[str, ...]
-    why: tuple[str, ...]
+    running_jobs: tuple[str, ...]
+    errors: tuple[str, ...]
 
 
 def read_status(out: Path, storage: str | None = None) -> StudyStatus:
-    """Return how the study in a folder stands, also while it runs.
+    """Return the status of the study in a folder, running or not.
 
     Args:
-        out: the folder.
-        storage: address of the server that it uses, if its password is not to be asked of the environment.
+        out: The folder of the study.
+        storage: URL of the study's server, if its password is not in the environment.
 
     Raises:
-        RunError: there is no study in the folder.
-        SearchError: its storage cannot be read.
+        RunError: The folder holds no study.
+        SearchError: The storage cannot be read.
     """
-    asked, place = request_of(out), location_of(out, storage)
-    entries = _entries(out, place)
-    count = {
+    request, location = request_of(out), location_of(out, storage)
+    entries = _entries(out, location)
+    counts = {
         state: sum(entry.state == state for entry in entries) for state in ("waiting", "running", "done", "failed")
     }
     return StudyStatus(
-        kind=asked.kind_name,
-        baseline=asked.baseline.name,
-        study=place.study,
-        place=place.storage or str(out / STUDY),
-        finished=(out / RESULTS[asked.kind_name]).is_file(),
+        kind=request.kind_name,
+        baseline=request.baseline.name,
+        study=location.study,
+        storage=location.storage or str(out / STUDY),
+        finished=(out / RESULTS[request.kind_name]).is_file(),
         seconds_left=_seconds_left(entries),
         standings=_standings(entries),
-        now=tuple(
-            f"{entry.network} with seed {entry.seed}, epochs {entry.start} to {entry.stop}, by {entry.worker}"
+        running_jobs=tuple(
+            f"{entry.network}, seed {entry.seed}, epochs {entry.start} to {entry.stop}, on {entry.worker}"
             for entry in entries
             if entry.state == "running"
         ),
-        why=tuple(f"{entry.network} with seed {entry.seed}: {entry.why}" for entry in entries if entry.why),
-        **count,
+        errors=tuple(f"{entry.network}, seed {entry.seed}: {entry.why}" for entry in entries if entry.why),
+        **counts,
     )
 
 
 def export(out: Path, file: Path, storage: str | None = None) -> int:
-    """Write the jobs of a study as a table; return how many.
+    """Write the jobs of a study as a table; return their number.
 
     Args:
-        out: folder of the study.
-        file: ``.csv`` or ``.json``.
-        storage: as of :func:`read_status`.
+        out: The folder of the study.
+        file: The table; ends in ``.csv`` or ``.json``.
+        storage: See :func:`read_status`.
 
     Raises:
-        RunError: there is no study in the folder, or the file has another ending.
-        SearchError: its storage cannot be read.
+        RunError: The folder holds no study, or the file has another suffix.
+        SearchError: The storage cannot be read.
     """
     if file.suffix not in (".csv", ".json"):
         raise RunError(f"{file} ends in neither .csv nor .json; give one of these")
@@ -134,7 +151,7 @@ def export(out: Path, file: Path, storage: str | None = None) -> int:
 
 
 def request_of(out: Path) -> StudyRequest:
-    """Return what was requested of the study in a directory.
+    """Return the request of the study in a directory.
 
     Raises:
         RunError: There is no study in the directory.
@@ -143,24 +160,24 @@ def request_of(out: Path) -> StudyRequest:
         file = out / f"{kind.kind_name}.json"
         if file.is_file() and json.loads(file.read_text()).get(KIND_KEY) == kind.kind_name:
             return kind.load(file)
-    raise RunError(f"{out} holds no study; give the folder that --out named when it was begun")
+    raise RunError(f"{out} holds no study; give the folder that was passed to --out")
 
 
 def location_of(out: Path, storage: str | None) -> StudyLocation:
-    """Return where the study of a directory is kept; ``storage`` replaces the URL, which has no password there.
+    """Return the location of the study in a directory; ``storage`` replaces the saved URL, which has no password.
 
     Raises:
-        RunError: The study has not started to train.
+        RunError: The study has not started training.
     """
     file = out / StudyLocation.file_name
     if not file.is_file():
-        raise RunError(f"the study in {out} has not begun to train; give its first command again")
-    place = StudyLocation.load(file)
-    return place if storage is None else place.replace(storage=storage)
+        raise RunError(f"the study in {out} has not started training; run the command that created it again")
+    location = StudyLocation.load(file)
+    return location if storage is None else location.replace(storage=storage)
 
 
-def _entries(out: Path, place: StudyLocation) -> tuple[Entry, ...]:
-    return read_entries(place.storage or out / STUDY, place.study)
+def _entries(out: Path, location: StudyLocation) -> tuple[Entry, ...]:
+    return read_entries(location.storage or out / STUDY, location.study)
 
 
 def _standings(entries: Sequence[Entry]) -> tuple[StudyStanding, ...]:
@@ -168,34 +185,35 @@ def _standings(entries: Sequence[Entry]) -> tuple[StudyStanding, ...]:
     for entry in entries:
         if entry.state == "done":
             by_network.setdefault(entry.network, []).append(entry)
-    found = []
-    for network, ended in by_network.items():
-        most = max(entry.stop for entry in ended)
-        reached = [entry for entry in ended if entry.stop == most]
+    standings = []
+    for network, done in by_network.items():
+        epochs = max(entry.stop for entry in done)
+        reached = [entry for entry in done if entry.stop == epochs]
         accuracy = fmean(entry.accuracy for entry in reached if entry.accuracy is not None)
-        found.append(
-            StudyStanding(network=network, ratio=reached[0].ratio, epochs=most, seeds=len(reached), accuracy=accuracy)
+        standings.append(
+            StudyStanding(network=network, ratio=reached[0].ratio, epochs=epochs, seeds=len(reached), accuracy=accuracy)
         )
-    return tuple(sorted(found, key=lambda standing: (-standing.epochs, -standing.accuracy)))
+    return tuple(sorted(standings, key=lambda standing: (-standing.epochs, -standing.accuracy)))
 
 
 def _seconds_left(entries: Sequence[Entry]) -> float | None:
-    """Return the time that the jobs written down will take, as the ended ones took theirs, on as many workers."""
-    ended = [entry for entry in entries if entry.state == "done" and entry.began and entry.ended]
-    open_ = [entry for entry in entries if entry.state in ("waiting", "running")]
-    if not ended or not open_:
+    """Estimate the time for queued and running jobs from the finished ones, with the current number of workers."""
+    done = [entry for entry in entries if entry.state == "done" and entry.began and entry.ended]
+    pending = [entry for entry in entries if entry.state in ("waiting", "running")]
+    if not done or not pending:
         return None
-    spent = sum((entry.ended - entry.began).total_seconds() for entry in ended if entry.began and entry.ended)
-    pace = spent / sum(map(_weight, ended))
+    spent = sum((entry.ended - entry.began).total_seconds() for entry in done if entry.began and entry.ended)
+    pace = spent / sum(map(_weight, done))
     running = max(1, sum(entry.state == "running" for entry in entries))
     now = datetime.now()
-    gone = sum(
+    elapsed = sum(
         min((now - entry.began).total_seconds(), pace * _weight(entry))
-        for entry in open_
+        for entry in pending
         if entry.state == "running" and entry.began
     )
-    return (pace * sum(map(_weight, open_)) - gone) / running
+    return (pace * sum(map(_weight, pending)) - elapsed) / running
 
 
 def _weight(entry: Entry) -> float:
+    """Return the relative duration of a job."""
     return float(entry.macs * (entry.stop - entry.start))

@@ -1,7 +1,7 @@
-"""One weight-sharing network over a space: trained once, then asked for each network of the space.
+"""Train a supernet, a weight-sharing network over a search space, and evaluate networks of the space with its weights.
 
-What it answers is not the accuracy of a network that was trained by itself, and may not even order networks as
-trainings do; :mod:`triscale.search.baseline.ranking` says how well it does.
+The accuracy with shared weights differs from that of stand-alone training, and may even rank networks differently;
+:mod:`triscale.search.baseline.ranking` measures how well the rankings agree.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from triscale.data.pipeline.split import Sample, Split
 from triscale.errors import RunError, SearchError
 from triscale.jobs.core.run import LOCK, Run
 from triscale.jobs.studies.trials import binomial_error
-from triscale.jobs.training.train import HELD_BYTES, eval_batch, train_task
+from triscale.jobs.training.train import MAX_CACHED_BYTES, eval_batch, train_task
 from triscale.network.contract import Preprocessing
 from triscale.network.cost import count_network
 from triscale.network.spec import Network
@@ -42,14 +42,14 @@ from triscale.training.transfer import REESTIMATED_IMAGES, reestimate_norms
 
 SPEC = "supernet.json"
 SAMPLES = 2
-"""Networks that are drawn at each step, besides the largest and the smallest."""
+"""Number of random networks per training step, in addition to the largest and the smallest."""
 
 
 class SupernetSpec(Record):
-    """What a supernet is, and how it is trained: the same continues in its folder, another one is refused.
+    """The specification of a supernet: the same one resumes the training in its folder, a different one is refused.
 
-    The skeleton of ``space`` is for the classes of the images. ``split`` is the digest of the split, wherever the
-    images lie.
+    The skeleton of ``space`` has the number of classes of the images. ``split`` is the digest of the split without the
+    path of the images.
     """
 
     kind_name: ClassVar[str] = "supernet"
@@ -62,12 +62,12 @@ class SupernetSpec(Record):
     samples: NonNegativeInt = SAMPLES
 
     def preprocessing(self, resolution: int) -> Preprocessing:
-        """Return how images become the input of networks at a resolution."""
+        """Return the preprocessing for networks at a resolution."""
         return Preprocessing(resolution=resolution, crop=self.recipe.crop_at(resolution))
 
 
 def digest_of(split: Split) -> str:
-    """Return the digest of a split, wherever its images lie."""
+    """Return the digest of a split, independent of the path of its images."""
     return split.replace(root="").digest
 
 
@@ -80,17 +80,18 @@ def train_supernet(
 ) -> None:
     """Train a supernet in a directory: from scratch, from its newest checkpoint, or not at all if it is trained.
 
-    The images have the largest resolution of the space. What is kept are the averaged weights after the last epoch: the
-    best epoch of the largest network, by which others are chosen, says little about the rest.
+    Images have the largest resolution of the space. The averaged weights after the last epoch are saved: the best epoch
+    of the largest network says little about the other networks.
 
     Raises:
-        RunError: the folder holds something else or another process trains there, or it is another split.
-        Interrupted: ``context.should_stop`` returned true; the same call resumes from there.
+        RunError: The folder holds other files, another process trains there, or the split differs.
+        Interrupted: ``context.should_stop`` returned true; the same call resumes the training.
     """
-    assert context.group.size == 1, "parameters that no network of a step has are unknown to several processes"
+    assert context.group.size == 1, "DDP does not support steps in which some parameters are unused"
     if digest_of(split) != spec.split:
         raise RunError(
-            f"the supernet in {folder} is for another split of the images; restore it, or start from scratch"
+            f"the supernet in {folder} was started with another split of the images; restore the split, or start again "
+            "in another folder"
         )
     run = Run(folder)
     with run.lock():
@@ -115,59 +116,59 @@ def train_supernet(
 
 
 def make_supernet(spec: SupernetSpec) -> Supernet:
-    """Return the supernet with its first weights, which chance draws."""
+    """Return the supernet with random weights."""
     space = spec.space
-    return Supernet(corners(space), draw=_Draw(space), fixed=(space.smallest(),), samples=spec.samples)
+    return Supernet(corners(space), draw=_RandomNetwork(space), fixed=(space.smallest(),), samples=spec.samples)
 
 
 def corners(space: Space) -> tuple[Network, ...]:
-    """Return networks that together have the largest of every kind of block in every stage, most expensive first.
+    """Return networks that together contain the largest block of every kind in every stage, most expensive first.
 
-    Blocks of two kinds share no weights: a full convolution, one without expansion, one with it, and each residual
-    block.
+    Blocks of different kinds share no weights. The kinds are the full convolution, the inverted bottleneck with and
+    without expansion, and each residual block.
     """
     options = space.choices.options
     kinds = [_kinds(of_block) for of_block in (options if len(options) > 1 else options * len(space.skeleton.stages))]
-    found = [
+    networks = [
         space.network(_corner(space, [of_block[min(turn, len(of_block) - 1)] for of_block in kinds]))
         for turn in range(max(map(len, kinds)))
     ]
-    return tuple(sorted(found, key=lambda network: -count_network(network).macs))
+    return tuple(sorted(networks, key=lambda network: -count_network(network).macs))
 
 
 def _kinds(options: Options) -> list[tuple[Operation, int]]:
-    """Return an operation and its largest expansion for each kind of block."""
-    found: dict[str, tuple[Operation, int]] = {}
+    """Return the operation and its largest expansion for each kind of block."""
+    kinds: dict[str, tuple[Operation, int]] = {}
     for operation in options.operations:
         if operation != "mbconv":
-            found.setdefault(operation, (operation, options.expansions[0]))
+            kinds.setdefault(operation, (operation, options.expansions[0]))
             continue
         for expansion in sorted(options.expansions, reverse=True):
-            found.setdefault("separable" if expansion == 1 else "mbconv", (operation, expansion))
-    return list(found.values())
+            kinds.setdefault("separable" if expansion == 1 else "mbconv", (operation, expansion))
+    return list(kinds.values())
 
 
 def _corner(space: Space, chosen: Sequence[tuple[Operation, int]]) -> Point:
-    """Return the sample with these operations and expansions, and the largest of all else."""
+    """Return the sample with these operations and expansions, and the largest option of every other choice."""
     sample = []
-    for place, choice in enumerate(space.places):
+    for position, choice in enumerate(space.places):
         sizes: Sequence[object] = choice.options
         match choice.name, choice.block:
             case "skips", _:
-                sizes = range(len(sizes), 0, -1)  # They have no weights: the first will do.
+                sizes = range(len(sizes), 0, -1)  # Skips have no weights, so any option will do.
             case "operations", int(block):
                 sizes = [operation == chosen[block][0] for operation in choice.options]
             case "expansions", int(block):
                 sizes = [expansion == chosen[block][1] for expansion in choice.options]
             case "widths", int(block):
-                sizes = [_with(space, place, index).stages[block].width for index in range(len(choice.options))]
+                sizes = [_with_option(space, position, i).stages[block].width for i in range(len(choice.options))]
         sample.append(max(range(len(sizes)), key=sizes.__getitem__))  # type: ignore[arg-type]
     return tuple(sample)
 
 
-def _with(space: Space, place: int, index: int) -> Network:
-    """Return a network with an option of one choice, whose width may not be in proportion."""
-    return space.network(tuple(index if number == place else 0 for number in range(len(space.places))))
+def _with_option(space: Space, position: int, index: int) -> Network:
+    """Return the network with one option of one choice, and the first option of every other choice."""
+    return space.network(tuple(index if number == position else 0 for number in range(len(space.places))))
 
 
 def _resolutions(space: Space) -> tuple[int, ...]:
@@ -175,18 +176,20 @@ def _resolutions(space: Space) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Chance:
+class _RandomSource:
+    """Adapts a function to the interface of :class:`random.Random` that a space samples with."""
+
     random: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
-class _Draw:
-    """Draws networks of a space, each sample with the same probability."""
+class _RandomNetwork:
+    """Samples networks uniformly from a space."""
 
     space: Space
 
     def __call__(self, number: Callable[[], float]) -> Network:
-        return self.space.network(self.space.sample(_Chance(number)))
+        return self.space.network(self.space.sample(_RandomSource(number)))
 
 
 def _refuse_other(spec: SupernetSpec, folder: Path) -> None:
@@ -194,8 +197,8 @@ def _refuse_other(spec: SupernetSpec, folder: Path) -> None:
     if file.is_file():
         if SupernetSpec.load(file) != spec:
             raise RunError(
-                f"{folder} holds a supernet of another space, recipe, split or seed; give another folder, or the same "
-                "options to resume it"
+                f"{folder} holds a supernet with another space, recipe, split or seed; give another folder, or the "
+                "same options as before to resume it"
             )
     elif foreign := sorted(path.name for path in folder.iterdir() if path.name != LOCK):
         raise RunError(f"{folder} is not empty and holds no supernet ({', '.join(foreign[:3])}); give a new folder")
@@ -203,14 +206,14 @@ def _refuse_other(spec: SupernetSpec, folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Supernets:
-    """How a trained supernet is asked for networks; it is sent to other processes.
+    """Evaluates networks with the weights of a trained supernet; it is pickled and sent to worker processes.
 
     Attributes:
-        folder: of the supernet.
-        split_file: which image is for what.
-        device: where a worker computes.
-        threads: of each worker.
-        images: training images that the statistics of batch norm are taken from for each network.
+        folder: Folder of the supernet.
+        split_file: File of the split.
+        device: Device that a worker computes on.
+        threads: Threads of each worker.
+        images: Number of training images for the batch-norm statistics of each network.
     """
 
     folder: Path
@@ -219,37 +222,37 @@ class Supernets:
     threads: PositiveInt = 1
     images: PositiveInt = REESTIMATED_IMAGES
 
-    def asked(self, job: Job, folder: Path) -> Score:
-        """Return the accuracy on the held-out images that a network has with the supernet's weights.
+    def evaluate(self, job: Job, folder: Path) -> Score:
+        """Return the validation accuracy of a network with the supernet's weights.
 
-        The statistics of batch norm are taken from training images as they are evaluated, without augmentation: they
-        are to fit the held-out ones. They are the same images for every network, so that a network's score is a
-        function of the supernet alone; the job's seed and epochs are no matter.
+        Batch-norm statistics are computed again from training images without augmentation, so that they match the
+        validation images. All networks use the same images, so a network's score depends only on the supernet; the
+        seed and the epochs of the job are ignored.
 
         Raises:
-            RunError: the supernet has not been trained to the end.
-            NetworkError: the network is not in its space.
+            RunError: The training of the supernet has not finished.
+            NetworkError: The network is not in the supernet's space.
         """
         del folder
         torch.set_num_threads(self.threads)
         if not isinstance(job.network, Network):
-            raise SearchError(f"{job.network.name} is a function, and a supernet knows networks of its space alone")
+            raise SearchError(f"a supernet does not support custom models such as {job.network.name}")
         device = torch.device(self.device)
         spec, supernet = _loaded(self.folder, device)
         preprocessing = spec.preprocessing(job.network.resolution)
-        seen, held_out = _pictures(self.split_file, spec, preprocessing.resolution, self.images)
+        train, val = _batches(self.split_file, spec, preprocessing.resolution, self.images)
         model = supernet.extract(job.network).to(memory_format=torch.channels_last)
-        reestimate_norms(model, seen, preprocessing, device)
-        outcome = evaluate(model, held_out, preprocessing, device=device)
+        reestimate_norms(model, train, preprocessing, device)
+        outcome = evaluate(model, val, preprocessing, device=device)
         return Score(outcome.top1, binomial_error(outcome.top1, len(outcome.labels)))
 
 
 @lru_cache(maxsize=1)
 def _loaded(folder: Path, device: torch.device) -> tuple[SupernetSpec, Supernet]:
-    """Return a trained supernet; a process reads it once."""
+    """Return a trained supernet; cached, so that a process reads it only once."""
     run = Run(folder)
     if not run.weights_file.is_file():
-        raise RunError(f"the supernet in {folder} has not been trained to the end; give the same command again")
+        raise RunError(f"the supernet in {folder} is not trained completely; run the same command again to resume it")
     spec = SupernetSpec.load(folder / SPEC)
     supernet = make_supernet(spec)
     supernet.load_state_dict(safetensors.torch.load(run.weights_file.read_bytes()))
@@ -257,8 +260,8 @@ def _loaded(folder: Path, device: torch.device) -> tuple[SupernetSpec, Supernet]
 
 
 @dataclass(frozen=True, slots=True)
-class _Pictures:
-    """Images in batches, as they are evaluated."""
+class _EvalBatches:
+    """Batches of images without augmentation; decoded again in each iteration."""
 
     samples: Sequence[Sample]
     root: str
@@ -270,18 +273,18 @@ class _Pictures:
 
 
 @lru_cache(maxsize=4)
-def _pictures(
+def _batches(
     split_file: Path, spec: SupernetSpec, resolution: int, images: int
 ) -> tuple[Iterable[Batch], Iterable[Batch]]:
-    """Return the training images for statistics and the held-out ones; few of them stay decoded."""
+    """Return the training images for batch-norm statistics and the validation images; small sets are kept decoded."""
     split = Split.load(split_file)
     if digest_of(split) != spec.split:
         raise RunError(f"{split_file} was changed after the supernet was trained; restore it, or start from scratch")
-    # In the order of an epoch: by path, a batch would hold a class or two.
-    seen = [split.train[index] for index in epoch_order(len(split.train), spec.seed, 0)[:images].tolist()]
+    # In the shuffled order of an epoch: in the order of paths, a batch would hold only one or two classes.
+    train = [split.train[index] for index in epoch_order(len(split.train), spec.seed, 0)[:images].tolist()]
 
-    def kept(samples: Sequence[Sample]) -> Iterable[Batch]:
-        found = _Pictures(samples, split.root, spec.preprocessing(resolution), eval_batch(spec.recipe))
-        return tuple(found) if 3 * resolution**2 * len(samples) <= HELD_BYTES else found
+    def cached_if_small(samples: Sequence[Sample]) -> Iterable[Batch]:
+        batches = _EvalBatches(samples, split.root, spec.preprocessing(resolution), eval_batch(spec.recipe))
+        return tuple(batches) if 3 * resolution**2 * len(samples) <= MAX_CACHED_BYTES else batches
 
-    return kept(seen), kept(split.val)
+    return cached_if_small(train), cached_if_small(split.val)

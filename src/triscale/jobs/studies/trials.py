@@ -1,4 +1,4 @@
-"""Trainings that a study hands out: each a run in a folder of its own, taken up from its checkpoint."""
+"""Carry out the trainings of a study, each as a run in its own folder that resumes from its checkpoint."""
 
 from __future__ import annotations
 
@@ -44,20 +44,21 @@ TEST_SHARE = 0.2
 SPLIT = "split.json"
 STUDY = "study.sqlite"
 MIN_HELD_OUT = 20
-"""With fewer held-out images, one of them is worth more than five points."""
+"""Minimum number of validation images; with fewer, a single image changes the accuracy by more than 5 points."""
 MAX_HELD_OUT = 0.5
+"""Maximum share of validation images that an error message suggests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trainings:
-    """How the trainings of a study are carried out; it is sent to other processes.
+    """Carries out the trainings of a study; it is pickled and sent to worker processes.
 
     Attributes:
-        images: where the split's images come from.
-        recipe: of all trainings.
-        split_file: which image is for what.
-        device: where a worker computes.
-        threads: of each worker.
+        images: The data set.
+        recipe: The recipe of all trainings.
+        split_file: File of the split.
+        device: Device that a worker computes on.
+        threads: Threads of each worker.
     """
 
     images: str
@@ -66,8 +67,8 @@ class Trainings:
     device: str
     threads: PositiveInt
 
-    def until(self, job: Job, folder: Path) -> Score:
-        """Train as far as a job says; return the accuracy on the held-out images after its last epoch."""
+    def validate(self, job: Job, folder: Path) -> Score:
+        """Train up to the job's last epoch; return the validation accuracy after it."""
         torch.set_num_threads(self.threads)
         split, run = Split.load(self.split_file), Run(folder)
         reached = [len(read_history(run))]
@@ -78,17 +79,17 @@ class Trainings:
         context = ExecutionContext(device=torch.device(self.device), should_stop=lambda: reached[0] >= job.stop)
         # Interrupted at the end of the job's last epoch, with everything saved for the next job.
         with run.lock(), contextlib.suppress(Interrupted):
-            train_run(run, self._described(run, job, split), split, context, on_epoch)
+            train_run(run, self._load_or_create_spec(run, job, split), split, context, on_epoch)
         accuracy = read_history(run)[job.stop - 1].val_top1
         return Score(accuracy, binomial_error(accuracy, len(split.val)))
 
-    def tested(self, job: Job, folder: Path) -> Score:
-        """Train to the end, as ``triscale train`` does, and return the accuracy on the test images."""
+    def test(self, job: Job, folder: Path) -> Score:
+        """Train for all epochs, as ``triscale train`` does, and return the accuracy on the test images."""
         torch.set_num_threads(self.threads)
         split, run = Split.load(self.split_file), Run(folder)
         context = ExecutionContext(device=torch.device(self.device))
         with run.lock():
-            spec = self._described(run, job, split)
+            spec = self._load_or_create_spec(run, job, split)
             if not run.weights_file.is_file():
                 train_run(run, spec, split, context)
             if not run.metrics_file.is_file():
@@ -96,8 +97,8 @@ class Trainings:
         metrics = Metrics.load(run.metrics_file)
         return Score(metrics.top1, binomial_error(metrics.top1, metrics.count))
 
-    def _described(self, run: Run, job: Job, split: Split) -> RunSpec:
-        """Return what the run of a job trains, and write it down at its beginning."""
+    def _load_or_create_spec(self, run: Run, job: Job, split: Split) -> RunSpec:
+        """Return the specification of a job's run; write it, the split and the network if the run is new."""
         if not run.spec_file.is_file():
             spec = self._spec(job, split)
             split.save(run.split_file)
@@ -128,15 +129,15 @@ class Trainings:
 
 
 def binomial_error(accuracy: float, count: int) -> float:
-    """Return the standard error of a share of ``count`` images."""
+    """Return the standard error of an accuracy on ``count`` images."""
     return math.sqrt(accuracy * (1 - accuracy) / count)
 
 
 def settings_of(request: StudyRequest, split: Split) -> dict[str, object]:
-    """Return what the results of a study depend on; where its images lie is no matter."""
-    there: dict[str, object] = {"images": ""}
+    """Return digests of everything that the results of a study depend on; the path of the images is excluded."""
+    without_path: dict[str, object] = {"images": ""}
     return {
-        request.kind_name: request.replace(**there).digest,
+        request.kind_name: request.replace(**without_path).digest,
         "split": split.replace(root="").digest,
     }
 
@@ -151,16 +152,16 @@ def open_study(
     context: ExecutionContext,
     options: StudyOptions,
 ) -> Iterator[Study]:
-    """Open the study of a job in its directory, or on a server.
+    """Open a study in its directory, or on a server.
 
     Args:
-        name: Name of the study, unless ``options`` give another.
-        settings: What :func:`settings_of` returns.
+        name: Default name of the study.
+        settings: The return value of :func:`settings_of`.
         baseline: The network that the cost of candidates is relative to.
         work: Carries out a job.
-        out: Directory of the job.
+        out: Directory of the study.
         context: Device, number of workers, stop flag and progress.
-        options: Where the study is kept.
+        options: Storage and name of the study.
 
     Yields:
         The study, ready to evaluate jobs.
@@ -169,14 +170,14 @@ def open_study(
         RunError: Another process works in the directory.
         SearchError: The storage cannot be used, or holds a study of the same name with other settings.
     """
-    of_baseline = count_of(baseline)
+    baseline_counts = count_of(baseline)
 
     @cache
     def size(network: AnyNetwork) -> ScaledNetwork:
         counted = count_of(network)
         return ScaledNetwork(
             network=network,
-            ratio=counted.macs / of_baseline.macs,
+            ratio=counted.macs / baseline_counts.macs,
             realized=realized(baseline, network),
             macs=counted.macs,
             params=counted.params,
@@ -188,8 +189,8 @@ def open_study(
         context.progress.advance(pace.ended, f"{pace.ended} of {pace.total} trainings{left}")
 
     context.progress.begin("train")
-    place, title = options.storage or out / STUDY, options.study or name
-    with open_ledger(place, title, settings, lambda job: size(job.network)) as ledger:
+    storage, title = options.storage or out / STUDY, options.study or name
+    with open_ledger(storage, title, settings, lambda job: size(job.network)) as ledger:
         StudyLocation(storage=without_password(options.storage), study=title).save(out / StudyLocation.file_name)
         study = Study(
             ledger,
@@ -218,14 +219,14 @@ def prepare_split(
         out: Directory of the study.
         context: Progress and stop flag.
         options: Whether leaks are allowed.
-        check: Called with the split of a new study; what it raises leaves nothing behind.
+        check: Called with the split of a new study; if it raises, nothing is written.
 
     Returns:
         The split, with the requested share of the training images.
 
     Raises:
-        RunError: The directory lies among the images or holds something else.
-        DataError: Images that cannot be trained on, or too few to hold some out.
+        RunError: The directory is inside the images or holds other files.
+        DataError: The images cannot be trained on, or there are too few validation images.
         Interrupted: ``context.should_stop`` returned true during the scan.
     """
     file, split_file = out / f"{request.kind_name}.json", out / SPLIT
@@ -233,42 +234,41 @@ def prepare_split(
     if file.is_file():
         if type(request).load(file) != request:
             raise RunError(
-                f"{out} holds a {request.kind_name} of another request; give another --out, or the same options"
+                f"{out} holds a {request.kind_name} with a different request; give another folder with --out, or the "
+                "same options as before to resume it"
             )
         return Split.load(split_file)
     if out.is_dir() and any(path.name != split_file.name for path in out.iterdir()):
         raise RunError(f"{out} is not empty and holds no {request.kind_name}; give a new folder with --out")
 
-    found = scan_with_progress(
-        request.images, context, "stopped during the scan of the images; nothing was written yet"
-    )
-    copies = find_duplicates(found)
-    split = make_split(found, seed=request.split_seed, val_share=request.recipe.val_share, duplicates=copies)
+    scanned = scan_with_progress(request.images, context, "stopped while scanning the images; nothing was written")
+    copies = find_duplicates(scanned)
+    split = make_split(scanned, seed=request.split_seed, val_share=request.recipe.val_share, duplicates=copies)
     if not options.allow_leak:
         refuse_leaks(split, find_leaks(split, copies))
     if len(split.val) < MIN_HELD_OUT:
-        raise DataError(_too_few(split))
-    split = split.replace(train=thinned(split.train, request.share, request.split_seed))
+        raise DataError(_too_few_message(split))
+    split = split.replace(train=subsample(split.train, request.share, request.split_seed))
     check(split)
     split.save(split_file)
     request.save(file)
     return split
 
 
-def _too_few(split: Split) -> str:
+def _too_few_message(split: Split) -> str:
     total = len(split.train) + len(split.val)
     share = (MIN_HELD_OUT + len(split.classes)) / total
     remedy = "give more images"
     if share <= MAX_HELD_OUT:
         remedy = f"{remedy}, or --set val_share={math.ceil(20 * share) / 20:g}"
     return (
-        f"{len(split.val)} of {total} training images would be held out to score networks on, and at least "
-        f"{MIN_HELD_OUT} are needed to compare them; {remedy}"
+        f"only {len(split.val)} of {total} training images would be used for validation, but at least {MIN_HELD_OUT} "
+        f"are needed to compare networks; {remedy}"
     )
 
 
-def thinned(samples: tuple[Sample, ...], share: float, seed: int) -> tuple[Sample, ...]:
-    """Return a share of the samples of every class, at least two, chosen by seed and path."""
+def subsample(samples: tuple[Sample, ...], share: float, seed: int) -> tuple[Sample, ...]:
+    """Return a share of the samples of each class, at least two, selected by a hash of seed and path."""
     by_class: dict[int, list[Sample]] = {}
     for sample in samples:
         by_class.setdefault(sample.label, []).append(sample)

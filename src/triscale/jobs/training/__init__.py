@@ -1,1 +1,1 @@
-"""From a request to trained weights: prepare, initialize, estimate, train."""
+"""Training jobs: prepare a run, initialize weights, estimate the cost, train."""

@@ -1,4 +1,4 @@
-"""What a run needs on the disk, and whether it is there."""
+"""Disk space that a run needs, and a check that it is available."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from triscale.network.cost import Cost, si
 from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
 
 _STATES = 3
-"""Two checkpoints are kept while a third is written."""
+"""While a checkpoint is written, the two previous ones are still on disk."""
 
 _REST_BYTES = 32 << 20
-"""Report, maps, predictions and records."""
+"""Space for the report, class activation maps, predictions and records."""
 
 
 def optimizer_values(recipe: Recipe) -> int:
-    """Return how many values an optimizer keeps for each parameter."""
+    """Return the number of state values that an optimizer keeps per parameter."""
     match recipe.optimizer:
         case AdamW() | RmsProp():
             return 2
@@ -26,25 +26,25 @@ def optimizer_values(recipe: Recipe) -> int:
 
 
 def needed_bytes(figures: Cost, recipe: Recipe) -> int:
-    """Return the most bytes that a run has on the disk at a time: checkpoints, best weights, weights, export."""
+    """Return the peak disk usage of a run in bytes: checkpoints, best weights, final weights and export."""
     weights = figures.size_bytes
     state = (2 + optimizer_values(recipe)) * weights
     return _STATES * state + 4 * weights + _REST_BYTES
 
 
 def check_disk_space(folder: Path, figures: Cost, recipe: Recipe) -> None:
-    """Make sure that the disk has room for a run before it begins.
+    """Check, before a run starts, that the disk has enough free space for it.
 
     Raises:
-        RunError: it has not.
+        RunError: There is not enough free space.
     """
     needed = needed_bytes(figures, recipe)
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
     if free < needed:
         raise RunError(
-            f"{folder} has {si(free)}B free and this run needs up to {si(needed)}B for its checkpoints and files; make "
-            "room, or give another folder with --out"
+            f"the disk of {folder} has {si(free)}B free, but this run needs up to {si(needed)}B for checkpoints and "
+            "other files; free some space, or choose another folder with --out"
         )

@@ -1,4 +1,4 @@
-"""What a training will take, before it begins: a few real steps on the real images, and counts for the rest."""
+"""Estimate time, memory and disk usage of a training run from a few real steps on the real images."""
 
 from __future__ import annotations
 
@@ -32,20 +32,21 @@ from triscale.training.state.state import new_state
 from triscale.training.step import Stepper
 
 STEPS = 5
-"""Steps that are timed, after one that is not."""
+"""Number of timed steps, after one warm-up step."""
 
 _FORWARD_SHARE = 1 / 3
-"""Of the time of a training step: what the evaluation of as many images takes."""
+"""Time of a forward pass as a fraction of a training step: the backward pass takes about twice as long."""
 
 
 class TrainingEstimate(Record):
-    """What a training will take.
+    """Estimated time, memory and disk usage of a training run.
 
-    ``seconds`` is from the median of a few steps, ``seconds_low`` and ``seconds_high`` from their quartiles; without
-    export, maps and report. Memory is that of weights and one micro-batch; see :class:`triscale.measure.memory`.
+    ``seconds`` is extrapolated from the median time of a few steps, ``seconds_low`` and ``seconds_high`` from the
+    quartiles. Export, maps and report are not included. ``memory_bytes`` counts weights, optimizer state and the
+    activations of one micro-batch; see :mod:`triscale.measure.memory`.
     """
 
-    kind_name: ClassVar[str] = "forecast"
+    kind_name: ClassVar[str] = "training_estimate"
 
     network: str
     resolution: int
@@ -66,20 +67,20 @@ class TrainingEstimate(Record):
 
 
 def estimate_training(request: Request, context: ExecutionContext) -> TrainingEstimate:
-    """Scan the images, fit the network and take a few steps that are thrown away; nothing is written.
+    """Scan the images, fit the network and time a few steps whose result is discarded; nothing is written.
 
     Raises:
-        UserError: what :func:`triscale.jobs.training.prepare.prepare` would refuse.
+        UserError: Invalid input, as in :func:`triscale.jobs.training.prepare.prepare`.
         Interrupted: ``context.should_stop`` returned true.
     """
     recipe = request.recipe
-    found = scan_with_progress(request.images, context, "stopped; nothing was written")
+    scanned = scan_with_progress(request.images, context, "stopped; nothing was written")
     split = make_split(
-        found,
+        scanned,
         seed=request.seed,
         test_share=request.test_share,
         val_share=recipe.val_share,
-        duplicates=find_duplicates(found),
+        duplicates=find_duplicates(scanned),
     )
     network, _ = resolve(request, len(split.classes))
     figures = cost_of(network)
@@ -131,7 +132,7 @@ def _step_seconds(
     loader: TrainLoader,
     context: ExecutionContext,
 ) -> list[float]:
-    """Return the seconds of a few steps, loading included."""
+    """Return the duration of each timed step in seconds, data loading included."""
     recipe = request.recipe
     seed_weights(request.seed)
     state = new_state(build(network), recipe, context.device)

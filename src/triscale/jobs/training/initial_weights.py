@@ -1,4 +1,4 @@
-"""Where a training starts from: weights of another run, of another project, or of a network of another size."""
+"""Initial weights of a training run: from another run, a checkpoint, or a network of another size."""
 
 from __future__ import annotations
 
@@ -27,22 +27,21 @@ from triscale.weights.load import LoadedWeights, find_weights
 
 INHERIT = "inherit:"
 TRANSFER_SHARE = 0.25
-"""Of a recipe's learning rate, for weights that were trained before: what the paper's author says of its transfers."""
+"""Factor on a recipe's learning rate for pretrained weights, as the paper's author recommends for transfer."""
 _SHOWN = 3
 
 
 def find_initial_weights(text: str, *, offline: bool = False, progress: Progress | None = None) -> InitialWeights:
-    """Return what a user means by ``--weights``: a finished run, a file of weights or a published name.
+    """Resolve the value of ``--weights``: a finished run, a weights file or a published name.
 
-    With ``inherit:`` before it the weights are those of a network of another size, from which the one to be trained
-    inherits.
+    The prefix ``inherit:`` marks weights of a network of another size, which the network to train inherits.
 
     Raises:
-        RunError: a run whose training has not finished.
-        WeightsError: none of these, or it cannot be had or read.
+        RunError: The folder holds no run, or its training has not finished.
+        WeightsError: The name is unknown, or the weights cannot be downloaded or read.
     """
-    inherits, place = text.startswith(INHERIT), text.removeprefix(INHERIT)
-    folder = Path(place)
+    inherits, source = text.startswith(INHERIT), text.removeprefix(INHERIT)
+    folder = Path(source)
     if (folder / "run.json").is_file():
         run = Run.open(folder)
         if not run.weights_file.is_file():
@@ -56,10 +55,10 @@ def find_initial_weights(text: str, *, offline: bool = False, progress: Progress
             preprocessing=spec.preprocessing,
         )
     if folder.is_dir():
-        raise RunError(f"{folder} holds no run (no run.json); give the folder that --out named when it was made")
-    loaded = find_weights(place, offline=offline, progress=progress)
+        raise RunError(f"{folder} holds no run (no run.json); give the folder that was passed to --out")
+    loaded = find_weights(source, offline=offline, progress=progress)
     return InitialWeights(
-        run=str(folder.resolve()) if folder.exists() else place,
+        run=str(folder.resolve()) if folder.exists() else source,
         sha256=_digest_of(loaded),
         inherits=inherits,
         network=loaded.weights.network,
@@ -68,14 +67,14 @@ def find_initial_weights(text: str, *, offline: bool = False, progress: Progress
 
 
 def for_finetuning(recipe: Recipe) -> Recipe:
-    """Return a recipe for weights that were trained before: a quarter of its learning rate, unless made for them."""
+    """Return the recipe with a quarter of its learning rate, unless it is already the fine-tuning recipe."""
     if recipe.name == FINETUNE.name:
         return recipe
     return recipe.replace(learning_rate=recipe.learning_rate * TRANSFER_SHARE)
 
 
 def preprocessing_of(start: InitialWeights | None, recipe: Recipe, resolution: int) -> Preprocessing:
-    """Return how images become input: as the first weights were trained, at the network's resolution."""
+    """Return the preprocessing: that of the initial weights if there are any, at the network's resolution."""
     fresh = Preprocessing(resolution=resolution, crop=recipe.crop_at(resolution))
     if start is None or start.preprocessing is None:
         return fresh
@@ -86,27 +85,25 @@ def preprocessing_of(start: InitialWeights | None, recipe: Recipe, resolution: i
 def load_initial_weights(
     model: nn.Module, spec: RunSpec, start: InitialWeights, split: Split, device: torch.device
 ) -> str:
-    """Put the first weights into a model, and return what was done, in a sentence.
+    """Load initial weights into a model, and return a description of what was loaded.
 
-    A classifier of other classes starts from scratch, as the recipe says: at random, or as a linear probe of the
-    training images.
+    If the classes differ, the classifier is initialized as the recipe's ``head_init`` specifies: randomly, or from a
+    linear probe on the training images.
 
     Raises:
-        RunError: the weights are gone, were changed, or are of another network.
-        WeightsError: the same of a file.
-        NetworkError: weights of another kind of network cannot be inherited.
+        RunError: The run with the weights is missing, was changed, or has a different network.
+        WeightsError: The weights file is missing, was changed, or has a different network.
+        NetworkError: The architectures do not allow weight inheritance.
     """
     tensors, network, classes = _read(start)
     keeps_head = classes == spec.classes
     if start.inherits:
         if not isinstance(network, Network) or not isinstance(spec.network, Network):
-            raise RunError(
-                "a function's networks are not known layer by layer: they cannot inherit; leave out inherit:"
-            )
+            raise RunError("weight inheritance does not support custom models; leave out the prefix inherit:")
         plan = plan_inheritance(network, spec.network, keep_head=keeps_head)
         model.load_state_dict(inherit(plan, tensors, model.state_dict(), seed=spec.request.seed))
-        head = _begin_head(model, spec, split, device, keeps_head=keeps_head)
-        return f"inherits from {start.run}: {plan.summary}; {head}"
+        head = _init_head(model, spec, split, device, keeps_head=keeps_head)
+        return f"weights are inherited from {start.run}: {plan.summary}; {head}"
     own = _classifier(model)
     if not keeps_head:
         tensors = {name: value for name, value in tensors.items() if name not in own}
@@ -116,20 +113,20 @@ def load_initial_weights(
     if wrong:
         more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise RunError(
-            f"the weights of {start.run} are those of another network than {spec.network.name}; they differ in "
-            f"{', '.join(wrong[:_SHOWN])}{more}; leave out --network and --lite to train theirs, or give --weights "
-            f"{INHERIT}{start.run} to go from one size to another"
+            f"the weights of {start.run} do not fit {spec.network.name}: {', '.join(wrong[:_SHOWN])}{more} differ; "
+            "leave out --network and --lite to train the network of the weights, or give --weights "
+            f"{INHERIT}{start.run} to inherit weights from a network of another size"
         )
     model.load_state_dict(tensors, strict=False)
-    return f"starts from {start.run}; {_begin_head(model, spec, split, device, keeps_head=keeps_head)}"
+    return f"weights are loaded from {start.run}; {_init_head(model, spec, split, device, keeps_head=keeps_head)}"
 
 
 def check_initial_weights(start: InitialWeights, network: AnyNetwork) -> None:
-    """Refuse, before anything is trained, a network that the first weights do not fit.
+    """Check, before training starts, that the initial weights fit the network.
 
     Raises:
-        WeightsError: it computes something else than the weights; each differing field is named.
-        NetworkError: it cannot inherit from theirs.
+        WeightsError: The architectures differ; the message names the differing fields.
+        NetworkError: The architectures do not allow weight inheritance.
     """
     if isinstance(network, CustomNetwork) or isinstance(start.network, CustomNetwork):
         return
@@ -140,21 +137,20 @@ def check_initial_weights(start: InitialWeights, network: AnyNetwork) -> None:
     if differing:
         more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         raise WeightsError(
-            f"{start.run} does not fit {network.name}: {', '.join(differing[:_SHOWN])}{more}; leave out --network and "
-            f"--lite to train theirs, or give --weights {INHERIT}{start.run} to go from one size to another"
+            f"the weights of {start.run} do not fit {network.name}: {', '.join(differing[:_SHOWN])}{more}; "
+            "leave out --network and --lite to train the network of the weights, or give --weights "
+            f"{INHERIT}{start.run} to inherit weights from a network of another size"
         )
 
 
 def _read(start: InitialWeights) -> tuple[Mapping[str, Tensor], AnyNetwork, tuple[str, ...] | None]:
-    """Return the tensors of first weights, their network and the names of their classes."""
+    """Return the tensors of the initial weights, their network and class names; None for classes without a head."""
     folder = Path(start.run)
     if (folder / "run.json").is_file():
         run = Run.open(folder)
         content = run.weights_file.read_bytes() if run.weights_file.is_file() else b""
         if _sha256(content) != start.sha256:
-            raise RunError(
-                f"{run.weights_file} is not what it was when this run began; restore it, or begin another run"
-            )
+            raise RunError(f"{run.weights_file} was changed after this run started; restore it, or start another run")
         try:
             tensors: dict[str, Tensor] = safetensors.torch.load(content)
         except SafetensorError as error:
@@ -162,12 +158,12 @@ def _read(start: InitialWeights) -> tuple[Mapping[str, Tensor], AnyNetwork, tupl
         return tensors, run.spec.network, run.spec.classes
     loaded = find_weights(start.run)
     if _digest_of(loaded) != start.sha256:
-        raise WeightsError(f"{start.run} is not what it was when this run began; restore it, or begin another run")
+        raise WeightsError(f"{start.run} was changed after this run started; restore it, or start another run")
     return loaded.state, loaded.weights.network, loaded.weights.classes if loaded.has_head else None
 
 
 def _digest_of(loaded: LoadedWeights) -> str:
-    """Return a digest of what the weights are: of every tensor in turn."""
+    """Return the SHA-256 digest of all tensors and their names."""
     total = hashlib.sha256()
     for name in sorted(loaded.state):
         total.update(name.encode())
@@ -175,16 +171,15 @@ def _digest_of(loaded: LoadedWeights) -> str:
     return total.hexdigest()
 
 
-def _begin_head(model: nn.Module, spec: RunSpec, split: Split, device: torch.device, *, keeps_head: bool) -> str:
-    """Let a classifier that is not kept begin as the recipe says, and say how."""
+def _init_head(model: nn.Module, spec: RunSpec, split: Split, device: torch.device, *, keeps_head: bool) -> str:
+    """Initialize a classifier whose weights were not loaded; return a description of how it was initialized."""
     if keeps_head:
-        return "the classifier is kept: the classes are the same"
+        return "the classifier is kept, since the classes are the same"
     number = None
     if spec.request.recipe.head_init == "probe":
         number = init_head_from_linear_probe(model, split, spec.preprocessing, spec.request.seed, device)
-    return "the classifier starts from scratch" + (
-        "" if number is None else f", as a linear probe of {number} training images"
-    )
+    how = "randomly" if number is None else f"from a linear probe on {number} training images"
+    return f"the classifier is initialized {how}"
 
 
 def _sha256(content: bytes) -> str:
@@ -192,6 +187,6 @@ def _sha256(content: bytes) -> str:
 
 
 def _classifier(model: nn.Module) -> set[str]:
-    """Return the names of the classifier's tensors."""
+    """Return the names of the classifier's parameters."""
     last = classifier_name(model)
     return {name for name in model.state_dict() if last and name.startswith(f"{last}.")}

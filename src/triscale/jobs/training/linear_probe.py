@@ -1,8 +1,9 @@
-"""A new classifier on weights that were trained before: it begins as a linear probe of their features.
+"""Initialize a new classifier on pretrained features with a linear probe.
 
-A classifier that chance draws takes many steps to become one, in which it spoils the features below it (Kumar et al.
-2022, https://arxiv.org/abs/2202.10054). Twenty images a class give some forty steps. So it is fitted first, by logistic
-regression on the features as they are, and all is trained from there.
+With a randomly initialized classifier, the first training steps distort the pretrained features (Kumar et al. 2022,
+https://arxiv.org/abs/2202.10054). A small data set cannot repair that: with 20 images per class, a training run has
+about 40 steps. Therefore the classifier is first fitted to the frozen features by logistic regression; then the whole
+network is trained.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from triscale.network.contract import Preprocessing
 from triscale.nn.classifier import Classifier
 
 PROBE_IMAGES = 2000
-"""Training images that a classifier is fitted to."""
+"""Maximum number of training images that the classifier is fitted to."""
 MAX_IMAGES = 20_000
-"""Of more training images none is fitted: there are steps enough, and time is better spent on them."""
+"""No probe is fitted for larger data sets: they have enough training steps to make up for a random classifier."""
 MIN_OF_CLASS = 2
+"""Minimum number of images per class for a probe."""
 _ITERATIONS = 1000
 _BATCH = 64
 
@@ -33,17 +35,18 @@ _BATCH = 64
 def init_head_from_linear_probe(
     model: nn.Module, split: Split, preprocessing: Preprocessing, seed: int, device: torch.device
 ) -> int | None:
-    """Fit the classifier of a model to the features that it has, and return to how many images.
+    """Fit the classifier of a model to the model's current features.
 
     Args:
-        model: with its first weights; it is moved to the device.
-        split: whose training images are used, without augmentation, those that come first in the order of the seed.
-        preprocessing: how images become input.
-        seed: of the training.
-        device: where features are computed.
+        model: The model with pretrained weights; it is moved to ``device``.
+        split: The split. Its training images are used without augmentation, in the order of the first epoch.
+        preprocessing: How images are prepared.
+        seed: Seed of the training.
+        device: Device that computes the features.
 
     Returns:
-        None where nothing was fitted: a custom module, a set that is large, or too few images of a class.
+        The number of images that the classifier was fitted to. None if no probe was fitted: for a custom module, a
+        large data set, or a class with too few images.
     """
     if not isinstance(model, Classifier) or len(split.train) > MAX_IMAGES:
         return None
@@ -71,14 +74,14 @@ def init_head_from_linear_probe(
 def fit_probe(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return weight ``[classes, C]`` and bias ``[classes]`` of a logistic regression on features ``[N, C]``.
 
-    Features are standardized first, so that its penalty takes them alike, and the scale is folded into the weight.
+    Features are standardized first, so that the L2 penalty treats them equally; the scale is folded into the weight.
     """
     linear: Any = importlib.import_module("sklearn.linear_model")
     mean, deviation = features.mean(0), features.std(0)
     deviation = np.where(deviation > 0, deviation, 1.0)
     fitted = linear.LogisticRegression(max_iter=_ITERATIONS).fit((features - mean) / deviation, labels)
     weight, bias = fitted.coef_, fitted.intercept_
-    if len(weight) == 1:  # Two classes have one row, for the second of them.
+    if len(weight) == 1:  # For two classes, scikit-learn returns one row, for the second class.
         weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
     weight = weight / deviation
     return weight, bias - weight @ mean

@@ -1,4 +1,4 @@
-"""Whether a training has room in memory, before it begins: what it takes, and the largest batch that would fit."""
+"""Estimate the memory that a training run needs, and the largest batch that fits."""
 
 from __future__ import annotations
 
@@ -20,22 +20,25 @@ _MEMINFO = Path("/proc/meminfo")
 
 
 class TrainingMemoryNeed(NamedTuple):
-    """What a training takes beside Python and torch, in bytes.
+    """Memory of a training run in bytes, without Python and torch themselves.
 
-    ``micro_batch`` is the number of images in memory at a time, ``largest`` the most that would fit into what is
-    ``available``; both None where that is not known.
+    Attributes:
+        needed: Bytes that the run needs.
+        micro_batch: Number of images in memory at a time.
+        available: Free bytes on the device; None if unknown.
+        max_micro_batch: Largest number of images that fits into ``available``; None if that is unknown.
     """
 
     needed: int
     micro_batch: int
     available: int | None
-    largest: int | None
+    max_micro_batch: int | None
 
 
 class NetworkMemory(Record):
-    """What a network takes in memory, in a call and in a step of a training by the recipe ``small``."""
+    """Memory of a network for inference, and for a training step with the recipe ``small``."""
 
-    kind_name: ClassVar[str] = "memory_needs"
+    kind_name: ClassVar[str] = "network_memory"
 
     batch: int
     inference: InferenceMemory
@@ -43,10 +46,10 @@ class NetworkMemory(Record):
 
 
 def network_memory(network: AnyNetwork, batch: int) -> NetworkMemory:
-    """Forecast the memory of a network for so many images at a time.
+    """Estimate the memory of a network for batches of ``batch`` images.
 
     Raises:
-        NetworkError: the function of a custom model cannot be found or called.
+        NetworkError: The function of a custom model cannot be found or called.
     """
     return NetworkMemory(
         batch=batch,
@@ -56,9 +59,9 @@ def network_memory(network: AnyNetwork, batch: int) -> NetworkMemory:
 
 
 def memory_of(spec: RunSpec, device: torch.device) -> TrainingMemoryNeed | None:
-    """Forecast the memory of a run's training on a device; None for a custom model, which is not lowered.
+    """Estimate the memory of a run's training on a device; None for a custom model, which has no operation tree.
 
-    What backward passes keep grows with the images, all else does not.
+    Activations kept for the backward pass are proportional to the micro-batch; everything else is constant.
     """
     if not isinstance(spec.network, Network):
         return None
@@ -66,10 +69,10 @@ def memory_of(spec: RunSpec, device: torch.device) -> TrainingMemoryNeed | None:
     micro_batch = -(-recipe.batch // recipe.micro_batches)
     counted = training_memory(build(spec.network), micro_batch, spec.network.resolution, optimizer_values(recipe))
     available = _available(device)
-    largest = None
+    max_micro_batch = None
     if available is not None:
-        largest = max(0, (available - counted.state_bytes) * micro_batch // max(1, counted.activation_bytes))
-    return TrainingMemoryNeed(counted.total_bytes, micro_batch, available, largest)
+        max_micro_batch = max(0, (available - counted.state_bytes) * micro_batch // max(1, counted.activation_bytes))
+    return TrainingMemoryNeed(counted.total_bytes, micro_batch, available, max_micro_batch)
 
 
 def _available(device: torch.device) -> int | None:

@@ -1,4 +1,4 @@
-"""From a folder of images and a request to a run that is ready to train."""
+"""Prepare a run for training: scan the images, split them, fit the network, write the records."""
 
 from __future__ import annotations
 
@@ -32,12 +32,22 @@ def prepare(
     command: tuple[str, ...] = (),
     allow_leak: bool = False,
 ) -> RunSpec:
-    """Scan, split, fit the network and write it all down, or load what a run of the same request has.
+    """Scan and split the images, fit the network and save the records; load them if the run is already prepared.
+
+    Args:
+        run: The run, new or with the same request.
+        request: Images, network, budget and recipe.
+        context: Device, workers, progress and stop flag.
+        command: The command line, recorded in the run.
+        allow_leak: Whether to accept images that are certainly in two splits.
+
+    Returns:
+        The run's specification.
 
     Raises:
-        DataError: images that cannot be trained on, or that are certainly in two parts without ``allow_leak``.
-        BudgetError: a budget that cannot be met.
-        RunError: the run is of another request.
+        DataError: The images cannot be trained on, or are certainly in two splits without ``allow_leak``.
+        BudgetError: The budget cannot be met.
+        RunError: The run was started with a different request.
         Interrupted: ``context.should_stop`` returned true during the scan; nothing was written yet.
     """
     run.refuse_other(request)
@@ -48,25 +58,25 @@ def prepare(
             context.progress.note(sentence)
         return spec
 
-    found = scan_with_progress(
-        request.images, context, "stopped during the scan of the images; the same command begins it again"
+    scanned = scan_with_progress(
+        request.images, context, "stopped while scanning the images; run the same command again to restart the scan"
     )
-    copies = find_duplicates(found)
+    copies = find_duplicates(scanned)
     split = make_split(
-        found, seed=request.seed, test_share=request.test_share, val_share=request.recipe.val_share, duplicates=copies
+        scanned, seed=request.seed, test_share=request.test_share, val_share=request.recipe.val_share, duplicates=copies
     )
     leaks = find_leaks(split, copies)
     if not allow_leak:
         refuse_leaks(split, leaks)
-    if found.bad:
+    if scanned.bad:
         context.progress.note(
-            f"{len(found.bad)} files cannot be read as images and are left out; {run.data_file.name} lists them"
+            f"{len(scanned.bad)} files cannot be read as images and are skipped; {run.data_file.name} lists them"
         )
     num_copies = count_duplicates(copies, leaks)
     if num_copies or leaks:
         context.progress.note(
-            f"copies within one part: {num_copies}; across parts: {len(certain(leaks))}; perhaps across parts: "
-            f"{len(leaks) - len(certain(leaks))}; triscale data check lists them"
+            f"duplicate images within a split: {num_copies}, across splits: {len(certain(leaks))}, possibly across "
+            f"splits: {len(leaks) - len(certain(leaks))}; list them with: triscale data check"
         )
     network, fit = resolve(request, len(split.classes))
     if request.start is not None:
@@ -84,14 +94,14 @@ def prepare(
         machine=machine(),
         command=command,
     )
-    sides = found.sides
+    sides = scanned.sides
     DataSummary(
         root=split.root,
-        classes=_tallies(split),
+        classes=_class_counts(split),
         smallest_side=sides.smallest,
         median_side=sides.median,
         largest_side=sides.largest,
-        bad=found.bad,
+        bad=scanned.bad,
         copies=num_copies,
         leaks=leaks,
         allow_leak=allow_leak,
@@ -103,29 +113,29 @@ def prepare(
 
 
 def environment_changes(before: Machine, now: Machine) -> list[str]:
-    """Return a sentence for everything that makes the rest of a run differ, by rounding, from an uninterrupted one."""
+    """Return a message for each change of the environment after which results differ by rounding."""
     pairs = {"torch": (dict(before.packages).get("torch"), dict(now.packages).get("torch"))}
     pairs |= {name: (getattr(before, name), getattr(now, name)) for name in ("processor", "threads", "kernels")}
     return [
-        f"this run began with {name} {old} and continues with {new}: its weights will differ by rounding"
+        f"this run started with {name} {old} and resumes with {new}; its weights will differ by rounding"
         for name, (old, new) in pairs.items()
         if old != new
     ]
 
 
 def resolve(request: Request, classes: int) -> tuple[AnyNetwork, Fit | None]:
-    """Return the network to train: for so many classes, with the recipe's drop rates, within the budget."""
+    """Return the network to train, with the number of classes, the recipe's drop rates and within the budget."""
     network = for_classes(request.network, classes, request.recipe)
     if request.budget is None:
         return network, None
     if request.law is None:
-        raise RunError("a budget needs a law to scale by; give --law")
+        raise RunError("a budget requires a scaling law; give --law")
     fit = fit_any(network, request.law, request.budget, request.predictor)
     return with_dropout(fit.network, request.recipe, fit.phi), fit
 
 
 def for_classes(network: AnyNetwork, classes: int, recipe: Recipe) -> AnyNetwork:
-    """Return a network with so many classes, and the drop rates and batch-norm momentum that a recipe asks for."""
+    """Return the network with the number of classes, and the drop rates and batch-norm momentum of the recipe."""
     if not isinstance(network, Network):
         return network.replace(classes=classes)
     changes: dict[str, object] = {"classes": classes}
@@ -139,19 +149,19 @@ def for_classes(network: AnyNetwork, classes: int, recipe: Recipe) -> AnyNetwork
 
 
 def with_dropout(network: AnyNetwork, recipe: Recipe, phi: float) -> AnyNetwork:
-    """Return a scaled network with the dropout of its size where the recipe asks for it; published ones have theirs."""
+    """Return the scaled network with the recipe's dropout for its size, if the recipe defines dropout by size."""
     if isinstance(network, Network) and isinstance(recipe.dropout, BySize):
         return network.replace(dropout=round(recipe.dropout.at(phi), 4))
     return network
 
 
 def count_duplicates(copies: Duplicates, leaks: tuple[Leak, ...]) -> int:
-    """Count the images that are certainly copies of another in the same part."""
+    """Count the images that are certainly copies of another image in the same split."""
     return sum(len(group) - 1 for group in copies.groups) - len(certain(leaks))
 
 
-def _tallies(split: Split) -> tuple[SplitCounts, ...]:
-    counts = [Counter(sample.label for sample in part) for part in (split.train, split.val, split.test)]
+def _class_counts(split: Split) -> tuple[SplitCounts, ...]:
+    counts = [Counter(sample.label for sample in samples) for samples in (split.train, split.val, split.test)]
     return tuple(
         SplitCounts(name=name, train=counts[0][label], val=counts[1][label], test=counts[2][label])
         for label, name in enumerate(split.classes)

@@ -1,4 +1,4 @@
-"""The history of a run for TensorBoard (extra ``tensorboard``)."""
+"""Write the history of a run for TensorBoard (extra ``tensorboard``)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from triscale.results.history import Epoch
 
 
 class TensorBoardWriter:
-    """Writes each epoch once into event files; those of an earlier start are replaced.
+    """Writes each epoch once to event files; event files of an earlier process are deleted.
 
     Raises:
-        RecipeError: tensorboard is not installed.
+        RecipeError: The package tensorboard is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -23,14 +23,14 @@ class TensorBoardWriter:
             events: Any = importlib.import_module("torch.utils.tensorboard")
         except ImportError as error:
             raise RecipeError(
-                "--tensorboard needs the package tensorboard; install it with: pip install 'triscale[tensorboard]'"
+                "--tensorboard requires the package tensorboard; install it with: pip install 'triscale[tensorboard]'"
             ) from error
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = events.SummaryWriter(str(folder))
         self._written = 0
 
-    def show(self, history: tuple[Epoch, ...]) -> None:
-        """Write the epochs that are not written yet; the horizontal axis counts steps."""
+    def write(self, history: tuple[Epoch, ...]) -> None:
+        """Write the epochs that were not written before; the x-axis counts steps."""
         for epoch in history[self._written :]:
             for name, value in (
                 ("loss/train", epoch.train_loss),

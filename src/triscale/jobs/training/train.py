@@ -23,8 +23,8 @@ from triscale.training.state.checkpoint import Checkpoints, Manifest
 from triscale.training.task import BatchSource, TrainingTask
 
 EVAL_BATCH = 128
-HELD_BYTES = 512 << 20
-"""Held-out images as small as this together stay decoded from the first evaluation on."""
+MAX_CACHED_BYTES = 512 << 20
+"""If all validation images together need at most this memory, they are decoded once and kept."""
 
 
 def train_run(
@@ -36,13 +36,13 @@ def train_run(
 ) -> tuple[Epoch, ...]:
     """Train from scratch or from the newest checkpoint to the end; write the best weights and the history.
 
-    Only the first process of a group reads and writes the run.
+    In a process group, only rank 0 reads and writes the run.
 
     Args:
-        run: Where checkpoints, history and weights are kept.
-        spec: What to train.
-        split: The images; it must be the one that the run began with.
-        context: How to train.
+        run: The run that holds checkpoints, history and weights.
+        spec: Network, recipe and preprocessing.
+        split: The images; must equal the split that the run started with.
+        context: Device, workers, process group, progress and stop flag.
         on_epoch: Called after each epoch, once the history has been written.
 
     Returns:
@@ -50,11 +50,11 @@ def train_run(
 
     Raises:
         RunError: The split is not that of the run.
-        Interrupted: ``context.should_stop`` returned true; the same call resumes from there.
+        Interrupted: ``context.should_stop`` returned true; the same call resumes the training.
     """
     if split.digest != spec.split:
         raise RunError(
-            f"{run.split_file} was changed after the run began; restore it, or start from scratch with another --out"
+            f"{run.split_file} was changed after the run started; restore it, or start again with another --out"
         )
     group, checkpoints = context.group, Checkpoints(run.checkpoints)
     seed_weights(spec.request.seed)
@@ -85,23 +85,23 @@ def train_task(
     """Train any model on a split in the directory of a run, with checkpoints and a history.
 
     Args:
-        run: Where checkpoints and history are kept.
-        task: What to compute.
+        run: The run that holds checkpoints and history.
+        task: Model, recipe and preprocessing.
         split: The images.
-        context: How to train.
+        context: Device, workers, process group, progress and stop flag.
         on_epoch: Called after each epoch, once the history has been written.
 
     Returns:
-        The last manifest.
+        The last checkpoint manifest.
 
     Raises:
-        Interrupted: ``context.should_stop`` returned true; the same task resumes from there.
+        Interrupted: ``context.should_stop`` returned true; the same call resumes the training.
     """
     recipe = task.recipe
 
     def write_epoch(history: tuple[Epoch, ...]) -> None:
         if context.group.is_writer:
-            _write_along(run, history, context)
+            _write_history_or_note(run, history, context)
             on_epoch()
 
     split = repeat_small_dataset(split, recipe)
@@ -122,10 +122,9 @@ def train_task(
 
 
 def repeat_small_dataset(split: Split, recipe: Recipe) -> Split:
-    """Return a split whose training images are listed as often as each is seen in an epoch.
+    """Repeat the training images of a small data set so that the training has at least ``recipe.min_steps`` steps.
 
-    That is once, unless all epochs together would have fewer steps than the recipe's ``min_steps``. Each repetition of
-    an image is augmented differently.
+    A data set with enough steps is returned unchanged. Each repetition of an image is augmented differently.
     """
     steps = recipe.epochs * num_batches(len(split.train), recipe.batch)
     times = max(1, -(-recipe.min_steps // steps))
@@ -133,23 +132,23 @@ def repeat_small_dataset(split: Split, recipe: Recipe) -> Split:
 
 
 def decoder_of(recipe: Recipe) -> DecodeJpeg | None:
-    """Return what decodes JPEGs in place of Pillow, if the recipe wants it.
+    """Return the JPEG decoder of the recipe; None for Pillow.
 
     Raises:
-        DataError: it is not installed.
+        DataError: The decoder is not installed.
     """
     return torchcodec_decoder() if recipe.decoder == "torchcodec" else None
 
 
 def eval_batch(recipe: Recipe) -> int:
-    """Return the number of images that are evaluated at a time: never more than a training step holds in memory."""
+    """Return the batch size for evaluation: at most the micro-batch of training, so that evaluation fits in memory."""
     return max(1, min(EVAL_BATCH, recipe.batch // recipe.micro_batches))
 
 
 def _batch_source(split: Split, task: TrainingTask, loader: TrainLoader, context: ExecutionContext) -> BatchSource:
     recipe, group = task.recipe, context.group
 
-    def held_out() -> Iterator[Batch]:
+    def val_batches() -> Iterator[Batch]:
         return eval_batches(
             split.val,
             split.root,
@@ -160,13 +159,13 @@ def _batch_source(split: Split, task: TrainingTask, loader: TrainLoader, context
             processes=group.size,
         )
 
-    kept: list[Batch] = []
-    few = 3 * task.preprocessing.resolution**2 * len(split.val) <= HELD_BYTES
+    cached: list[Batch] = []
+    fits_in_memory = 3 * task.preprocessing.resolution**2 * len(split.val) <= MAX_CACHED_BYTES
 
     def val() -> Iterable[Batch]:
-        if few and not kept:
-            kept.extend(held_out())
-        return kept if few else held_out()
+        if fits_in_memory and not cached:
+            cached.extend(val_batches())
+        return cached if fits_in_memory else val_batches()
 
     return BatchSource(
         steps_per_epoch=loader.num_steps,
@@ -186,12 +185,14 @@ def _finish(run: Run, checkpoints: Checkpoints, manifest: Manifest) -> None:
     _write_history(run, manifest.history)
 
 
-def _write_along(run: Run, history: tuple[Epoch, ...], context: ExecutionContext) -> None:
-    """Write the history so far; a full disk must not end the training, and the next epoch writes it whole."""
+def _write_history_or_note(run: Run, history: tuple[Epoch, ...], context: ExecutionContext) -> None:
+    """Write the history; a full disk must not stop the training, since the next epoch writes the whole file again."""
     try:
         _write_history(run, history)
     except OSError as error:
-        context.progress.note(f"{run.history_file} cannot be written ({error.strerror}); make room; training continues")
+        context.progress.note(
+            f"cannot write {run.history_file} ({error.strerror}); free some disk space; the training continues"
+        )
 
 
 def _write_history(run: Run, history: tuple[Epoch, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The sets of images of a transfer table: which of the paper's eight lie where, and a custom model."""
+"""Data sets of a transfer table: local copies of the paper's eight data sets, and custom data sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from triscale.record import Record
 
 
 class PublishedAccuracy(NamedTuple):
-    """The paper's best figure on a set, in percent, by one of its networks."""
+    """The best accuracy in the paper on a data set in percent, and the network that reached it."""
 
     accuracy: float
     network: str
@@ -31,9 +31,9 @@ PAPER: dict[str, PublishedAccuracy] = {
     "oxford_iiit_pet": PublishedAccuracy(95.4, "EfficientNet-B6"),
     "food101": PublishedAccuracy(93.0, "EfficientNet-B7"),
 }
-"""Tan & Le 2019, Table 5, in its order: the eight sets, and the best EfficientNet on each."""
+"""Tan & Le 2019, Table 5, in its order: the eight data sets, and the best EfficientNet on each."""
 
-_LOADED: dict[str, str] = {
+_TORCHVISION_FOLDERS: dict[str, str] = {
     "cifar10": "cifar-10-batches-py",
     "cifar100": "cifar-100-python",
     "stanford_cars": "stanford_cars",
@@ -42,11 +42,11 @@ _LOADED: dict[str, str] = {
     "oxford_iiit_pet": "oxford-iiit-pet",
     "food101": "food-101",
 }
-"""The folders that torchvision's loaders make in a common one."""
+"""Names of the folders that torchvision's data sets create in their root."""
 
 
 class TransferDataset(Record):
-    """A set of images, under what name and by which metric it is reported."""
+    """A data set with its name and metric in the table."""
 
     name: str
     title: str
@@ -55,66 +55,69 @@ class TransferDataset(Record):
 
 
 class MissingDataset(Record):
-    """A set of the paper that is not here: where it was looked for, and where it comes from."""
+    """A data set of the paper without a local copy: the folder where it is expected, and its source."""
 
     name: str
     title: str
-    place: str
+    folder: str
     source: str
 
 
 def find_sets(
-    words: Sequence[str], data: Path | None
+    specs: Sequence[str], data: Path | None
 ) -> tuple[tuple[TransferDataset, ...], tuple[MissingDataset, ...]]:
-    """Return the sets that are here, in the order asked for, and those that are not; nothing is fetched.
+    """Return the data sets with a local copy, in the requested order, and those without; nothing is downloaded.
 
     Args:
-        words: names of the paper's sets; ``NAME:FOLDER`` for a copy in its authors' layout elsewhere; ``NAME=IMAGES``
-            for images in any layout that a training takes. None at all means the eight.
-        data: a folder that holds copies, each in a folder of the set's name or of the name that torchvision's loader
-            gives it; the cache folder is looked at too.
+        specs: Names of the paper's data sets; ``NAME:FOLDER`` for a copy in the original layout in another folder;
+            ``NAME=IMAGES`` for a custom data set in any layout that training supports. Empty for all eight.
+        data: Folder of the copies, each in a folder with the name of the data set or the name that torchvision uses;
+            the cache folder is searched too.
 
     Raises:
-        DataError: an unknown name, one twice, no such folder, or not a single set.
+        DataError: A name is unknown or given twice, a folder does not exist, or no data set has a local copy.
     """
     if data is not None and not data.is_dir():
-        raise DataError(f"there is no folder {data}; give one that holds copies of the sets, such as {data}/flowers102")
-    here: list[TransferDataset] = []
-    absent: list[MissingDataset] = []
-    for word in words or tuple(PAPER):
-        found = _find(word, data)
-        if found.name in {source.name for source in here} | {missing.name for missing in absent}:
-            raise DataError(f"the set {found.name} is named twice; every set is one row")
-        if isinstance(found, TransferDataset):
-            here.append(found)
+        raise DataError(f"the folder {data} does not exist; give a folder with copies such as {data}/flowers102")
+    available: list[TransferDataset] = []
+    missing: list[MissingDataset] = []
+    for spec in specs or tuple(PAPER):
+        dataset = _find(spec, data)
+        if dataset.name in {one.name for one in available} | {one.name for one in missing}:
+            raise DataError(f"the data set {dataset.name} is given twice; give each data set once")
+        if isinstance(dataset, TransferDataset):
+            available.append(dataset)
         else:
-            absent.append(found)
-    if not here:
-        places = "; ".join(f"{missing.title} from {missing.source} into {missing.place}" for missing in absent)
-        raise DataError(f"none of the sets is here: put {places}; or give your own as NAME=FOLDER")
-    return tuple(here), tuple(absent)
+            missing.append(dataset)
+    if not available:
+        copies = "; ".join(f"{one.title} from {one.source} to {one.folder}" for one in missing)
+        raise DataError(
+            f"there is no local copy of any data set; copy {copies}; or give a custom data set as NAME=FOLDER"
+        )
+    return tuple(available), tuple(missing)
 
 
-def _find(word: str, data: Path | None) -> TransferDataset | MissingDataset:
-    name, equals, images = word.partition("=")
+def _find(spec: str, data: Path | None) -> TransferDataset | MissingDataset:
+    name, equals, images = spec.partition("=")
     if equals:
         if not re.fullmatch(r"\w[\w.-]*", name) or not images:
-            raise DataError(f'"{word}" is no set; expected NAME=FOLDER with a NAME of letters, digits, - and _')
+            raise DataError(f'"{spec}" is not a data set; expected NAME=FOLDER with letters, digits, - and _ in NAME')
         title, metric = (NAMED[name].title, NAMED[name].metric) if name in PAPER else (name, "top1")
         return TransferDataset(name=name, title=title, images=absolute(images), metric=metric)
-    name, colon, folder = word.partition(":")
+    name, colon, folder = spec.partition(":")
     if name not in PAPER:
-        hint = nearest(name, PAPER) or f"; the sets are {', '.join(PAPER)}"
-        raise DataError(f'there is no transfer set "{name}"{hint}; or give your own images as NAME=FOLDER')
+        hint = nearest(name, PAPER) or f"; the data sets are {', '.join(PAPER)}"
+        raise DataError(f'there is no transfer data set "{name}"{hint}; or give your own images as NAME=FOLDER')
     known = NAMED[name]
-    places = [Path(folder)] if colon else _places(name, data)
-    there = next((place for place in places if place.is_dir()), None)
-    if there is None and not colon:
-        return MissingDataset(name=name, title=known.title, place=str(places[0]), source=known.source)
-    images = absolute_named(f"{name}:{there or folder}")
+    folders = [Path(folder)] if colon else _folders(name, data)
+    existing = next((candidate for candidate in folders if candidate.is_dir()), None)
+    if existing is None and not colon:
+        return MissingDataset(name=name, title=known.title, folder=str(folders[0]), source=known.source)
+    images = absolute_named(f"{name}:{existing or folder}")
     return TransferDataset(name=name, title=known.title, images=images, metric=known.metric)
 
 
-def _places(name: str, data: Path | None) -> list[Path]:
-    inside = [] if data is None else [data / name, *([data / _LOADED[name]] if name in _LOADED else [])]
-    return [*inside, cache_folder() / "sets" / name]
+def _folders(name: str, data: Path | None) -> list[Path]:
+    """Return the folders that may hold a copy of a data set, in the order in which they are searched."""
+    names = [name, *([_TORCHVISION_FOLDERS[name]] if name in _TORCHVISION_FOLDERS else [])]
+    return [*([] if data is None else [data / one for one in names]), cache_folder() / "sets" / name]

@@ -1,20 +1,19 @@
-"""The protocol of a transfer table, what can be asked of it, and its records.
+"""Protocol, request and records of a transfer table.
 
-The paper borrows the protocol of Kornblith et al. 2019 (https://arxiv.org/abs/1805.08974). What is held to be known of
-that is what Chen et al. 2020 (https://arxiv.org/abs/2002.05709, appendix B.8) write out, who say that they follow it
-with slightly other preprocessing:
+The paper uses the protocol of Kornblith et al. 2019 (https://arxiv.org/abs/1805.08974). Details are taken from Chen et
+al. 2020 (https://arxiv.org/abs/2002.05709, appendix B.8), who follow it with slightly different preprocessing:
 
 - 20 000 steps of 256 images, stochastic gradient descent with Nesterov momentum 0.9, random crops and flips;
-- batch-norm momentum max(1 - 10 / s, 0.9), as TensorFlow counts it, with s steps in an epoch;
-- a grid of 7 learning rates from 1e-4 to 1e-1 and of 7 weight decays from 1e-6 to 1e-3, both spaced by logarithms, and
-  no weight decay; the weight decays are divided by the learning rate;
-- the combination is chosen on images held out of the training images, then trained again on all of them, tested once.
+- batch-norm momentum max(1 - 10 / s, 0.9) in TensorFlow's convention, with s steps per epoch;
+- a grid of 7 learning rates from 1e-4 to 1e-1 and of 7 weight decays from 1e-6 to 1e-3, both logarithmically spaced,
+  plus no weight decay; the weight decays are divided by the learning rate;
+- the best combination on validation images is trained again on all training images and tested once.
 
-This is done here, with a smaller grid and fewer steps by default (:data:`LEARNING_RATES`, :data:`WEIGHT_DECAYS`,
-:data:`TRANSFER`), as the whole is 56 trainings a set. Not known from there and chosen here: a cosine schedule with an
-epoch of warm-up, no label smoothing, the held-out share (a tenth of each class for all sets; the authors' own
-validation part of Aircraft and Flowers is not used). A training is judged by its last weights, not by those of its
-best epoch, so that nothing is chosen when there are no held-out images any more.
+Triscale follows this with a smaller grid and fewer steps by default (:data:`LEARNING_RATES`, :data:`WEIGHT_DECAYS`,
+:data:`TRANSFER`), since the full grid takes 56 trainings per data set. The papers do not state the following, which are
+Triscale's choices: a cosine schedule with one epoch of warm-up, no label smoothing, and 10% of each class for
+validation for all data sets (the official validation splits of Aircraft and Flowers are not used). A training is
+evaluated with its last weights instead of those of its best epoch, since the final trainings have no validation images.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ WEIGHT_DECAYS = (0.0, 1e-5)
 TRANSFER = Recipe(
     name="transfer_table",
     source=(
-        "the fine-tuning of Kornblith et al. 2019 as Chen et al. 2020, B.8, write it out: Nesterov momentum .9, 256 "
-        "images, crops and flips; schedule and epochs are Triscale's"
+        "the fine-tuning of Kornblith et al. 2019 as described by Chen et al. 2020, B.8: Nesterov momentum 0.9, "
+        "batches of 256 images, crops and flips; schedule and epochs are Triscale's"
     ),
     epochs=30,
     batch=256,
@@ -59,17 +58,18 @@ TRANSFER = Recipe(
 
 
 class TransferRequest(Record):
-    """What was asked of a transfer table; more sets can be added later, all else is kept.
+    """The request of a transfer table; data sets can be added later, everything else is fixed.
 
     Attributes:
-        start: the first weights.
-        network: what is trained, with the classes of each set.
-        recipe: all but learning rate, weight decay and, where it names none, batch-norm momentum.
-        learning_rates: of the grid, each the peak of its training.
-        weight_decays: of the grid; each is divided by the learning rate, so that it is what a step takes off.
-        steps: of a training, instead of the recipe's epochs; rounded up to whole epochs.
-        seeds: of the trainings on all images; the grid has the first.
-        share: of the training images of every class.
+        start: The initial weights.
+        network: The network to train; its number of classes is set for each data set.
+        recipe: The recipe; the grid replaces its learning rate and weight decay. If it has no batch-norm momentum, that
+            of the protocol is used.
+        learning_rates: Peak learning rates of the grid.
+        weight_decays: Weight decays of the grid; each is divided by the learning rate, so it is the decay per step.
+        steps: Number of steps of a training, rounded up to whole epochs; None for the recipe's epochs.
+        seeds: Seeds of the trainings on all images; the grid uses the first.
+        share: Share of the training images of every class to use.
     """
 
     kind_name: ClassVar[str] = "transfer"
@@ -86,20 +86,20 @@ class TransferRequest(Record):
 
 
 class GridResult(Record):
-    """A combination of the grid: its score on the held-out images, or why there is none."""
+    """A combination of the grid: its score on the validation images, or the error of its training."""
 
     learning_rate: float
     weight_decay: float
     score: float | None
-    why: str = ""
+    error: str = ""
 
 
 class TransferRow(Record):
-    """A set: its sizes, the grid, and what the chosen combination came to on the test images.
+    """A data set: its sizes, the grid, and the test scores of the best combination.
 
-    ``score`` is the mean of ``scores`` over the seeds, ``spread`` their sample standard deviation; shares in 0..1 by
-    ``metric``. ``paper`` is the best figure of Table 5; ``official`` says whether the sizes are those of the set, so
-    that the two may be compared.
+    ``score`` is the mean of ``scores`` over the seeds, ``spread`` their sample standard deviation; all are shares from
+    0 to 1 of ``metric``. ``paper`` is the best result in Table 5 of the paper. It is comparable only if ``official`` is
+    true: the numbers of images and classes are the official ones.
     """
 
     name: str
@@ -122,7 +122,7 @@ class TransferRow(Record):
 
 
 class TransferTable(Record):
-    """What a network comes to on many sets after fine-tuning."""
+    """Test scores of one network after fine-tuning on several data sets."""
 
     kind_name: ClassVar[str] = "transfer_table"
     schema_number: ClassVar[int] = 2
@@ -139,5 +139,5 @@ class TransferTable(Record):
     seeds: tuple[int, ...]
     share: float
     rows: tuple[TransferRow, ...]
-    absent: tuple[MissingDataset, ...]
+    missing: tuple[MissingDataset, ...]
     machine: Machine

@@ -1,4 +1,4 @@
-"""The trainings of one row of a transfer table: the grid, those on all training images, and what they come to."""
+"""The trainings of one row of a transfer table: the grid search, and the final trainings on all training images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from triscale.jobs.core.networks import count_of
 from triscale.jobs.core.run import Request, Run
 from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.reports.run_report import write_run_report
-from triscale.jobs.studies.trials import TEST_SHARE, thinned
+from triscale.jobs.studies.trials import TEST_SHARE, subsample
 from triscale.jobs.training.prepare import for_classes, prepare
 from triscale.jobs.training.train import train_run
 from triscale.jobs.transfer.datasets import PAPER, TransferDataset
@@ -33,46 +33,51 @@ from triscale.training.state.checkpoint import Checkpoints
 SPLIT_SEED = 0
 MAX_NORM_MOMENTUM = 0.1
 AVERAGE = "average/"
-"""Before the names of the averaged weights in a checkpoint (:func:`triscale.training.state.state.to_tensors`)."""
+"""Prefix of the averaged weights in a checkpoint (:func:`triscale.training.state.state.to_tensors`)."""
 
 
 class SetTrainings:
-    """The trainings on one set: a run that only describes it, those of the grid, those on all training images."""
+    """The trainings on one data set: the grid search, and the final trainings on all training images.
 
-    def __init__(self, asked: TransferRequest, source: TransferDataset, folder: Path) -> None:
-        self._asked, self._source, self._folder = asked, source, folder
-        self._described = Run(folder / "set")
+    The run in the folder ``set`` is prepared, but never trained: it holds the split and the scan of the data set.
+    """
+
+    def __init__(self, request: TransferRequest, source: TransferDataset, folder: Path) -> None:
+        self._table, self._source, self._folder = request, source, folder
+        self._prepared = Run(folder / "set")
 
     def prepare(self, context: ExecutionContext, *, allow_leak: bool) -> None:
-        """Scan and split the images, and check that the weights fit, before anything is trained."""
-        with self._described.lock():
+        """Scan and split the images, and check that the weights fit, before training starts."""
+        with self._prepared.lock():
             prepare(
-                self._described,
-                self._request(self._asked.recipe, SPLIT_SEED),
+                self._prepared,
+                self._request(self._table.recipe, SPLIT_SEED),
                 context,
                 allow_leak=allow_leak,
             )
 
     def row(self, context: ExecutionContext) -> TransferRow:
-        """Go through the grid, train the best combination on all training images for each seed, and test."""
-        asked, source, split = self._asked, self._source, self._split()
+        """Train the grid, train the best combination on all training images with each seed, and test it."""
+        request, source, split = self._table, self._source, self._split()
         tried = []
-        for number, (rate, decay) in enumerate(grid := tuple(product(asked.learning_rates, asked.weight_decays)), 1):
+        for number, (rate, decay) in enumerate(
+            grid := tuple(product(request.learning_rates, request.weight_decays)), 1
+        ):
             context.progress.note(
                 f"{source.name}: {number} of {len(grid)}, learning rate {rate:.3g}, weight decay {decay:.3g}"
             )
             tried.append(self._try(rate, decay, split, context))
         scored = [one for one in tried if one.score is not None]
         if not scored:
-            raise JobError(f"no combination could be trained on {source.name}: {tried[0].why}")
-        chosen = max(scored, key=lambda one: one.score or 0.0)  # the first of equals
+            raise JobError(f"no combination could be trained on {source.name}: {tried[0].error}")
+        chosen = max(scored, key=lambda one: one.score or 0.0)  # Ties: the first one, since max() is stable.
         whole = _whole(split)
         recipe = self._recipe(chosen.learning_rate, chosen.weight_decay, len(whole.train))
         scores = []
-        for seed in asked.seeds:
+        for seed in request.seeds:
             context.progress.note(f"{source.name}: all training images, seed {seed}, {chosen.learning_rate:.3g} chosen")
             scores.append(self._score(self._test(recipe, seed, whole, context)))
-        count_network = count_of(for_classes(asked.network, len(split.classes), recipe))
+        counts = count_of(for_classes(request.network, len(split.classes), recipe))
         official, paper = NAMED.get(source.name), PAPER.get(source.name)
         sizes = (len(whole.train), len(whole.test), len(whole.classes))
         return TransferRow(
@@ -82,8 +87,8 @@ class SetTrainings:
             test=sizes[1],
             classes=sizes[2],
             metric=source.metric,
-            params=count_network.params,
-            macs=count_network.macs,
+            params=counts.params,
+            macs=counts.macs,
             epochs=recipe.epochs,
             tried=tuple(tried),
             chosen=chosen,
@@ -101,19 +106,19 @@ class SetTrainings:
         if not scored.is_file():
             recipe = self._recipe(rate, decay, len(split.train))
             try:
-                with self._trained(run, recipe, self._asked.seeds[0], split, context):
+                with self._trained(run, recipe, self._table.seeds[0], split, context):
                     metrics = evaluate_run(
                         run,
                         context,
-                        part="val",
+                        split="val",
                     )
                     metrics.save(scored)
                     shutil.rmtree(run.checkpoints)
             except Interrupted:
                 raise
-            except JobError as error:  # most of all, a learning rate at which losses are never finite
-                context.progress.note(f"not trained: {error}")
-                return GridResult(learning_rate=rate, weight_decay=decay, score=None, why=str(error))
+            except JobError as error:  # Usually a learning rate so large that the loss is never finite.
+                context.progress.note(f"the training failed and is skipped: {error}")
+                return GridResult(learning_rate=rate, weight_decay=decay, score=None, error=str(error))
         return GridResult(learning_rate=rate, weight_decay=decay, score=self._score(Metrics.load(scored)))
 
     def _test(self, recipe: Recipe, seed: int, whole: Split, context: ExecutionContext) -> Metrics:
@@ -130,31 +135,33 @@ class SetTrainings:
 
     @contextmanager
     def _trained(self, run: Run, recipe: Recipe, seed: int, split: Split, context: ExecutionContext) -> Iterator[None]:
-        """Train to the end or resume it, keep the last weights, and hold the run meanwhile."""
+        """Train for all epochs, resuming if possible; save the last weights, and lock the run until the block ends."""
         with run.lock():
             request = self._request(recipe, seed)
             run.refuse_other(request)
             if not run.spec_file.is_file():
-                network = for_classes(self._asked.network, len(split.classes), recipe)
-                there: dict[str, object] = {"request": request, "network": network, "split": split.digest}
-                summary: dict[str, object] = {"classes": _tallies(split)}
-                DataSummary.load(self._described.data_file).replace(**summary).save(run.data_file)
+                network = for_classes(self._table.network, len(split.classes), recipe)
+                changes: dict[str, object] = {"request": request, "network": network, "split": split.digest}
+                summary: dict[str, object] = {"classes": _class_counts(split)}
+                DataSummary.load(self._prepared.data_file).replace(**summary).save(run.data_file)
                 split.save(run.split_file)
                 network.save(run.network_file)
-                self._described.spec.replace(**there).save(run.spec_file)
+                self._prepared.spec.replace(**changes).save(run.spec_file)
             train_run(run, run.spec, split, context)
-            _keep_last(run)
+            _save_last_weights(run)
             yield
 
     def _split(self) -> Split:
-        """Return the split of the images, with a share of those that are trained on and chosen by."""
-        split, share = self._described.split, self._asked.share
-        thin: dict[str, object] = {part: thinned(getattr(split, part), share, SPLIT_SEED) for part in ("train", "val")}
-        return split.replace(**thin) if share < 1 else split
+        """Return the split of the images, with the requested share of training and validation images."""
+        split, share = self._prepared.split, self._table.share
+        subsets: dict[str, object] = {
+            name: subsample(getattr(split, name), share, SPLIT_SEED) for name in ("train", "val")
+        }
+        return split.replace(**subsets) if share < 1 else split
 
     def _recipe(self, rate: float, decay: float, images: int) -> Recipe:
-        """Return the recipe of a training on so many images."""
-        recipe, steps = self._asked.recipe, self._asked.steps
+        """Return the recipe for a combination of the grid and a number of training images."""
+        recipe, steps = self._table.recipe, self._table.steps
         steps_per_epoch = num_batches(images, recipe.batch)
         changes: dict[str, object] = {"learning_rate": rate}
         if steps is not None:
@@ -167,13 +174,13 @@ class SetTrainings:
     def _request(self, recipe: Recipe, seed: int) -> Request:
         return Request(
             images=self._source.images,
-            network=self._asked.network,
+            network=self._table.network,
             budget=None,
             law=None,
             recipe=recipe,
             seed=seed,
             test_share=TEST_SHARE,
-            start=self._asked.start,
+            start=self._table.start,
         )
 
     def _score(self, metrics: Metrics) -> float:
@@ -181,21 +188,21 @@ class SetTrainings:
 
 
 def _whole(split: Split) -> Split:
-    """Return a split whose training images are also those that were held out; nothing is chosen by them any more."""
+    """Return the split with the validation images added to the training images."""
     train = tuple(sorted((*split.train, *split.val), key=lambda sample: sample.path))
-    return split.replace(train=train, how=f"{split.how}; trained on these and the training images")
+    return split.replace(train=train, how=f"{split.how}; the validation images are also used for training")
 
 
-def _tallies(split: Split) -> tuple[SplitCounts, ...]:
-    train, val, test = (Counter(sample.label for sample in part) for part in (split.train, split.val, split.test))
+def _class_counts(split: Split) -> tuple[SplitCounts, ...]:
+    train, val, test = (Counter(sample.label for sample in samples) for samples in (split.train, split.val, split.test))
     return tuple(
         SplitCounts(name=name, train=train[label], val=val[label], test=test[label])
         for label, name in enumerate(split.classes)
     )
 
 
-def _keep_last(run: Run) -> None:
-    """Make the weights after the last step those of the run, in place of the best epoch's."""
+def _save_last_weights(run: Run) -> None:
+    """Replace the run's weights, those of the best epoch, with the averaged weights after the last step."""
     checkpoints = Checkpoints(run.checkpoints)
     manifest = checkpoints.newest()
     assert manifest is not None

@@ -1,4 +1,4 @@
-"""Fine-tuning one network on many sets: the paper's Table 5 for any weights, and a custom model sets."""
+"""Fine-tune one network on several data sets: the paper's Table 5 for any weights, and for custom data sets."""
 
 from __future__ import annotations
 
@@ -19,38 +19,40 @@ REQUEST, TABLE = "transfer.json", "table.json"
 
 
 def make_table(
-    asked: TransferRequest,
+    request: TransferRequest,
     sets: Sequence[TransferDataset],
-    absent: Sequence[MissingDataset],
+    missing: Sequence[MissingDataset],
     out: Path,
     context: ExecutionContext,
     *,
     allow_leak: bool = False,
 ) -> TransferTable:
-    """Choose learning rate and weight decay for each set, train on all its training images, test once.
+    """Select learning rate and weight decay for each data set, train on all its training images, and test once.
 
-    Everything lies in ``out``: ``table.json``, written again after each set, and in a folder for each set a run for
-    each
-    training: ``grid`` and ``final``. The same request resumes where it stopped, also with other sets.
+    ``out`` holds ``table.json``, written again after each data set, and for each data set a folder with a run for each
+    training, in ``grid`` and ``final``. The same request resumes an interrupted table; data sets may be added.
 
     Args:
-        asked: the request.
-        sets: the rows, in their order.
-        absent: sets that are named in the record as not there.
-        out: the folder.
+        request: The request.
+        sets: The data sets in the order of rows.
+        missing: Data sets without a local copy, which are listed in the table.
+        out: Folder of the table.
         context: Device, workers, progress and stop flag.
-        allow_leak: whether copies of training images may be tested on.
+        allow_leak: Whether to accept test images that are copies of training images.
+
+    Returns:
+        The table.
 
     Raises:
-        UserError: images that cannot be trained on, weights that do not fit the network, a recipe that cannot be
-            followed, or a folder that holds something else.
+        UserError: The images cannot be trained on, the weights do not fit the network, the recipe is not supported, or
+            the folder holds other files.
         Interrupted: ``context.should_stop`` returned true; everything is saved.
-        JobError: no combination of a grid could be trained, or the training on all images could not.
+        JobError: No combination of a grid could be trained, or a final training failed.
     """
-    if asked.recipe.patience is not None:
-        raise RecipeError("a transfer table trains to the last epoch, which patience would end; leave patience out")
-    _take_up(asked, sets, out)
-    jobs = [SetTrainings(asked, source, out / source.name) for source in sets]
+    if request.recipe.patience is not None:
+        raise RecipeError("a transfer table does not support early stopping; leave patience out of the recipe")
+    _save_or_check_request(request, sets, out)
+    jobs = [SetTrainings(request, source, out / source.name) for source in sets]
     for job in jobs:
         job.prepare(context, allow_leak=allow_leak)
     rows: list[TransferRow] = []
@@ -58,34 +60,35 @@ def make_table(
         rows.append(job.row(context))
         table = TransferTable(
             version=__version__,
-            network=asked.network.name,
-            resolution=asked.network.resolution,
-            weights=asked.start.run,
-            sha256=asked.start.sha256,
-            recipe=asked.recipe,
-            learning_rates=asked.learning_rates,
-            weight_decays=asked.weight_decays,
-            steps=asked.steps,
-            seeds=asked.seeds,
-            share=asked.share,
+            network=request.network.name,
+            resolution=request.network.resolution,
+            weights=request.start.run,
+            sha256=request.start.sha256,
+            recipe=request.recipe,
+            learning_rates=request.learning_rates,
+            weight_decays=request.weight_decays,
+            steps=request.steps,
+            seeds=request.seeds,
+            share=request.share,
             rows=tuple(rows),
-            absent=tuple(absent),
+            missing=tuple(missing),
             machine=machine(),
         )
         table.save(out / TABLE)
     return table
 
 
-def _take_up(asked: TransferRequest, sets: Sequence[TransferDataset], out: Path) -> None:
-    """Write the request down, or make sure that the folder is of the same one and not among any images."""
+def _save_or_check_request(request: TransferRequest, sets: Sequence[TransferDataset], out: Path) -> None:
+    """Save the request in a new folder, or check that the folder holds the same request; refuse image folders."""
     for source in sets:
         refuse_output_in_images(out, source.images.partition(":")[2] if is_named(source.images) else source.images)
     file = out / REQUEST
     if not file.is_file():
         if out.is_dir() and any(out.iterdir()):
             raise RunError(f"{out} is not empty and holds no transfer table; give a new folder with --out")
-        asked.save(file)
-    elif TransferRequest.load(file) != asked:
+        request.save(file)
+    elif TransferRequest.load(file) != request:
         raise RunError(
-            f"{out} holds a transfer table of another request; give another --out, or the same options but for --sets"
+            f"{out} holds a transfer table with a different request; give another folder with --out, or the same "
+            "options as before, except for --sets"
         )

@@ -9,9 +9,9 @@ from triscale.search.baseline.explore import BaselineSearchResult
 
 
 class BaselineContent(ReportContent):
-    """Everything that the report of a baseline search shows; ``found`` is what the search saved."""
+    """Everything that the report of a baseline search shows; ``result`` is the result of the search."""
 
     kind_name: ClassVar[str] = "baseline_report"
     schema_number: ClassVar[int] = 2
 
-    found: BaselineSearchResult
+    result: BaselineSearchResult

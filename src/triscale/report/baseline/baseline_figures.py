@@ -25,47 +25,48 @@ def cost_text(objective: Objective, cost: float) -> str:
     return f"{cost:.3g} ms" if unit == "ms" else f"{si(cost)} {unit}"
 
 
-def trained(found: BaselineSearchResult) -> list[EvaluatedCandidate]:
-    """Return the networks with an accuracy: all but those that cost more than a constraint allows."""
-    return [one for one in found.evaluated if one.accuracy is not None]
+def trained(result: BaselineSearchResult) -> list[EvaluatedCandidate]:
+    """Return the networks that were trained: all that meet the constraint on the cost."""
+    return [one for one in result.evaluated if one.accuracy is not None]
 
 
-def front(found: BaselineSearchResult) -> list[EvaluatedCandidate]:
+def front(result: BaselineSearchResult) -> list[EvaluatedCandidate]:
     """Return the Pareto front, from the cheapest network to the most expensive."""
-    return [found.evaluated[index] for index in found.front]
+    return [result.evaluated[index] for index in result.front]
 
 
-def pareto(found: BaselineSearchResult) -> Picture:
+def pareto(result: BaselineSearchResult) -> Picture:
     """Draw all networks by cost and accuracy, with the Pareto front, the best reward, and a line of equal reward."""
-    best, on, points = found.evaluated[found.best], front(found), trained(found)
+    best, on_front, points = result.evaluated[result.best], front(result), trained(result)
 
     def paint(figure: Figure) -> None:
-        _pareto(plot_area(figure, left=58, right=22, top=14, bottom=46), found)
+        _pareto(plot_area(figure, left=58, right=22, top=14, bottom=46), result)
 
     return draw(
         name="figure-pareto",
         title="Accuracy against cost",
-        description=f"{len(points)} networks by cost and accuracy. The Pareto front has {len(on)}, from "
-        f"{share(on[0].accuracy)} at {cost_text(found.objective, on[0].cost)} to {share(on[-1].accuracy)} at "
-        f"{cost_text(found.objective, on[-1].cost)}. The best reward has {share(best.accuracy)} at "
-        f"{cost_text(found.objective, best.cost)}; the target is {cost_text(found.objective, found.objective.target)}.",
+        description=f"{len(points)} networks by cost and accuracy. The Pareto front has {len(on_front)}, from "
+        f"{share(on_front[0].accuracy)} at {cost_text(result.objective, on_front[0].cost)} to "
+        f"{share(on_front[-1].accuracy)} at {cost_text(result.objective, on_front[-1].cost)}. The network with the "
+        f"best reward has {share(best.accuracy)} at {cost_text(result.objective, best.cost)}; the target is "
+        f"{cost_text(result.objective, result.objective.target)}.",
         width=410,
         height=320,
         paint=paint,
     )
 
 
-def progress(found: BaselineSearchResult) -> Picture:
+def progress(result: BaselineSearchResult) -> Picture:
     """Draw the reward of each network in the order of evaluation, and the best so far."""
-    indices = compared(found.evaluated)
-    rewards = [found.evaluated[index].reward for index in indices]
-    places = [index + 1 for index in indices]
+    indices = compared(result.evaluated)
+    rewards = [result.evaluated[index].reward for index in indices]
+    numbers = [index + 1 for index in indices]
     best = list(accumulate(rewards, max))
 
     def paint(figure: Figure) -> None:
         axes = plot_area(figure, left=50, right=16, top=12, bottom=44)
-        axes.plot(places, rewards, marker="o", markersize=4, color=MUTED, alpha=0.7, linestyle="none", zorder=3)
-        axes.step(places, best, where="post", color=ORANGE, zorder=4)
+        axes.plot(numbers, rewards, marker="o", markersize=4, color=MUTED, alpha=0.7, linestyle="none", zorder=3)
+        axes.step(numbers, best, where="post", color=ORANGE, zorder=4)
         low, high = min(rewards), max(rewards)
         axes.set_ylim(low - 0.06 * (high - low) - 0.002, high + 0.08 * (high - low) + 0.002)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -83,41 +84,46 @@ def progress(found: BaselineSearchResult) -> Picture:
     )
 
 
-def _pareto(axes: Axes, found: BaselineSearchResult) -> None:
-    points, best, on = trained(found), found.evaluated[found.best], front(found)
-    full = {found.evaluated[index].structure for index in compared(found.evaluated)}
+def _pareto(axes: Axes, result: BaselineSearchResult) -> None:
+    points, best, on_front = trained(result), result.evaluated[result.best], front(result)
+    full = {result.evaluated[index].structure for index in compared(result.evaluated)}
     early = [row for row in points if row.structure not in full]
-    others = [row for row in points if row.structure in full - {one.structure for one in on}]
+    others = [row for row in points if row.structure in full - {one.structure for one in on_front}]
     axes.set_xscale("log")
-    costs = [row.cost for row in points] + [found.objective.target]
+    costs = [row.cost for row in points] + [result.objective.target]
     low, high = min(costs) / 1.06, max(costs) * 1.06
     axes.set_xlim(low, high)
     accuracies = [_accuracy(row) for row in points]
     margin = 0.07 * (max(accuracies) - min(accuracies)) + 0.004
     bottom, top = max(0.0, min(accuracies) - margin), min(1.0, max(accuracies) + margin)
     axes.set_ylim(bottom, top)
-    axes.axvline(found.objective.target, color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
-    left = found.objective.target > math.sqrt(low * high)
-    target = found.objective.target
+    axes.axvline(result.objective.target, color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
+    left = result.objective.target > math.sqrt(low * high)
+    target = result.objective.target
     axes.annotate(
-        f"target {cost_text(found.objective, target)}", (target, 0), xycoords=("data", "axes fraction"),
+        f"target {cost_text(result.objective, target)}", (target, 0), xycoords=("data", "axes fraction"),
         xytext=(-5 if left else 5, 8), textcoords="offset points", ha="right" if left else "left", fontsize=9,
         color=MUTED,
     )  # fmt: skip
-    if found.objective.form == "soft" and best.reward > 0:
-        along = np.geomspace(low, high, 60)
-        equal = best.reward / (along / found.objective.target) ** found.objective.exponent
-        axes.plot(along, equal, color=ORANGE, linewidth=1, linestyle=(0, (1, 2)), zorder=2)
+    if result.objective.form == "soft" and best.reward > 0:
+        line_costs = np.geomspace(low, high, 60)
+        equal_reward = best.reward / (line_costs / result.objective.target) ** result.objective.exponent
+        axes.plot(line_costs, equal_reward, color=ORANGE, linewidth=1, linestyle=(0, (1, 2)), zorder=2)
     for group, color, alpha in ((early, GRID, 1.0), (others, MUTED, 0.75)):
         axes.plot(
             [row.cost for row in group], [_accuracy(row) for row in group], marker="o", markersize=5, color=color,
             alpha=alpha, markeredgewidth=0, linestyle="none", zorder=3,
         )  # fmt: skip
     axes.step(
-        [row.cost for row in on], [_accuracy(row) for row in on], where="post", color=BLUE, linewidth=1.4, zorder=3
+        [row.cost for row in on_front],
+        [_accuracy(row) for row in on_front],
+        where="post",
+        color=BLUE,
+        linewidth=1.4,
+        zorder=3,
     )
     axes.plot(
-        [row.cost for row in on], [_accuracy(row) for row in on], marker="o", markersize=6.5, color=BLUE,
+        [row.cost for row in on_front], [_accuracy(row) for row in on_front], marker="o", markersize=6.5, color=BLUE,
         markeredgecolor=SURFACE, linestyle="none", zorder=4,
     )  # fmt: skip
     axes.plot(
@@ -129,11 +135,11 @@ def _pareto(axes: Axes, found: BaselineSearchResult) -> None:
         "best reward", (best.cost, _accuracy(best)), xytext=(9 if right else -9, -14),
         textcoords="offset points", ha="left" if right else "right", fontsize=9.5, color=INK, fontweight="bold",
     )  # fmt: skip
-    _cost_axis(axes, UNITS[found.objective.cost], low, high)
+    _cost_axis(axes, UNITS[result.objective.cost], low, high)
     percent_axis(axes, "y", 6)
     axes.grid(visible=True, color=GRID)
-    axes.set_xlabel(f"{UNITS[found.objective.cost]}, logarithmic")
-    axes.set_ylabel("accuracy on held-out images")
+    axes.set_xlabel(f"{UNITS[result.objective.cost]}, logarithmic")
+    axes.set_ylabel("accuracy on validation images")
 
 
 def _cost_axis(axes: Axes, unit: str, low: float, high: float) -> None:

@@ -1,4 +1,4 @@
-"""What the report of a baseline search derives from its records: order of sections, headline figures, rows."""
+"""Values that the report of a baseline search derives from its records: sections, headline figures, rows."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ STRATEGIES = {
 
 
 def sections(content: BaselineContent) -> tuple[tuple[str, str], ...]:
-    """Return the sections that have something to show: the name of the template, and the heading."""
+    """Return the sections with content, as pairs of template name and heading."""
     candidates = (
         ("front", "Accuracy against cost", True),
-        ("finalists", "Finalists", bool(content.found.finalists)),
-        ("stages", "Stages of the network found", bool(content.found.network.stages)),
+        ("finalists", "Finalists", bool(content.result.finalists)),
+        ("stages", "Stages of the best network", bool(content.result.network.stages)),
         ("limitations", "Limitations", bool(content.limitations)),
         ("next_steps", "Next steps", bool(content.next_commands)),
         ("settings", "Settings and environment", bool(content.settings) or bool(content.environment)),
@@ -36,42 +36,42 @@ def sections(content: BaselineContent) -> tuple[tuple[str, str], ...]:
 
 
 def headline(content: BaselineContent) -> tuple[Tile, ...]:
-    """Return the headline figures: the network found, its accuracy and cost, and the effort of the search."""
-    found, best, final = content.found, content.found.evaluated[content.found.best], chosen_finalist(content.found)
+    """Return the headline figures: the best network, its accuracy and cost, and the effort of the search."""
+    result, best, final = content.result, content.result.evaluated[content.result.best], chosen_finalist(content.result)
     accuracy, error, epochs = (
-        (best.accuracy or 0.0, best.error, found.proxy.epochs)
+        (best.accuracy or 0.0, best.error, result.proxy.epochs)
         if final is None
         else (final.accuracy, final.error, final.epochs)
     )
-    cost = best.cost if final is None else in_search(found, final).cost
-    detail = f"{epochs} epochs, held-out images, standard error {points(error)} points"
-    num_trained = sum(one.epochs > 0 for one in trained(found)) if found.evaluator == "training" else 0
-    effort = f"{num_trained} trained in the search, {si(found.training_macs)} training MACs"
-    network, target = found.network, cost_text(found.objective, found.objective.target)
+    cost = best.cost if final is None else in_search(result, final).cost
+    detail = f"{epochs} epochs, validation images, standard error {points(error)} points"
+    num_trained = sum(one.epochs > 0 for one in trained(result)) if result.evaluator == "training" else 0
+    effort = f"{num_trained} trained in the search, {si(result.training_macs)} training MACs"
+    network, target = result.network, cost_text(result.objective, result.objective.target)
     params = si(count_network(network).params)
     return (
         Tile("Network", network.name, f"{network.resolution} px, {params} params"),
         Tile("Accuracy", share(accuracy), detail),
-        Tile("Cost", cost_text(found.objective, cost), f"target {target}"),
-        Tile("Networks evaluated", str(len(trained(found))), effort),
+        Tile("Cost", cost_text(result.objective, cost), f"target {target}"),
+        Tile("Networks evaluated", str(len(trained(result))), effort),
     )
 
 
-def chosen_finalist(found: BaselineSearchResult) -> Finalist | None:
-    """Return the finalist that became the network found; None where the best were not trained in full."""
-    return next((one for one in found.finalists if one.structure == found.network.structure), None)
+def chosen_finalist(result: BaselineSearchResult) -> Finalist | None:
+    """Return the finalist that was chosen as the best network; None without finalists."""
+    return next((one for one in result.finalists if one.structure == result.network.structure), None)
 
 
-def in_search(found: BaselineSearchResult, finalist: Finalist) -> EvaluatedCandidate:
-    """Return the brief training of a finalist."""
-    return next(one for one in found.evaluated if one.structure == finalist.structure)
+def in_search(result: BaselineSearchResult, finalist: Finalist) -> EvaluatedCandidate:
+    """Return the short training of a finalist."""
+    return next(one for one in result.evaluated if one.structure == finalist.structure)
 
 
-def stage_pairs(found: BaselineSearchResult) -> tuple[tuple[Stage, Stage], ...]:
-    """Return each stage of the network found with that of the skeleton which it was chosen for."""
-    return tuple(zip(found.network.stages, found.space.skeleton.stages, strict=True))
+def stage_pairs(result: BaselineSearchResult) -> tuple[tuple[Stage, Stage], ...]:
+    """Return each stage of the best network with the corresponding stage of the skeleton."""
+    return tuple(zip(result.network.stages, result.space.skeleton.stages, strict=True))
 
 
-def strategy_name(found: BaselineSearchResult) -> str:
+def strategy_name(result: BaselineSearchResult) -> str:
     """Return the name of the strategy that proposed the networks."""
-    return STRATEGIES[found.strategy]
+    return STRATEGIES[result.strategy]

@@ -19,7 +19,7 @@ class ComparisonContent(ReportContent):
     Attributes:
         compared: The networks, their costs and their accuracies.
         published: The paper's rows for the same baseline, the baseline first.
-        source: Where these rows come from.
+        source: Source of these rows.
         maps: Class activation maps of all networks on the same images.
         pictures: The PNG files of ``maps`` by their names.
     """

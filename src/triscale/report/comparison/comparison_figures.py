@@ -49,7 +49,7 @@ def accuracies(content: ComparisonContent) -> Picture:
         title="Accuracy of each scaling method",
         description=f"Test accuracy with 95% intervals: "
         f"{', '.join(f'{method_name(row.way)} {share(row.accuracy)}' for row in results)}. "
-        f"Best of the scaled networks is {method_name(best.way)}.",
+        f"The best scaled network is {method_name(best.way)}.",
         width=410,
         height=300,
         paint=paint,
@@ -76,7 +76,7 @@ def against_cost(content: ComparisonContent) -> Picture:
 
 
 def both(content: ComparisonContent) -> Picture:
-    """Draw both figures side by side under one heading, for a file of its own."""
+    """Draw both figures side by side under one heading, for a standalone file."""
     comparison, proxy = content.compared.comparison, content.compared.proxy
     seeds = len(proxy.seeds)
 
@@ -106,20 +106,20 @@ def _accuracies(axes: Axes, compared: ComparisonResult) -> None:
     rows, best = compared.outcomes, compared.best
     axes.axvspan(best.low, best.high, color=COLORS[best.way], alpha=0.1, lw=0)
     axes.axvline(rows[0].accuracy, color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
-    for place, row in enumerate(rows):
+    for y, row in enumerate(rows):
         color = COLORS[row.way]
-        axes.plot([row.low, row.high], [place, place], color=color, linewidth=2.4, alpha=0.6, zorder=3)
+        axes.plot([row.low, row.high], [y, y], color=color, linewidth=2.4, alpha=0.6, zorder=3)
         axes.plot(
-            row.accuracies, [place + 0.23] * len(row.accuracies), color=color, marker="o", markersize=3.6, alpha=0.75,
+            row.accuracies, [y + 0.23] * len(row.accuracies), color=color, marker="o", markersize=3.6, alpha=0.75,
             markeredgewidth=0, linestyle="none", zorder=3,
         )  # fmt: skip
         axes.plot(
-            row.accuracy, place, marker=MARKERS[row.way], markersize=8, color=color, markeredgecolor=SURFACE,
+            row.accuracy, y, marker=MARKERS[row.way], markersize=8, color=color, markeredgecolor=SURFACE,
             linestyle="none", zorder=4,
         )  # fmt: skip
-        gain = "" if place == 0 else f"  {signed_points(row.gain)}"
+        gain = "" if y == 0 else f"  {signed_points(row.gain)}"
         axes.annotate(
-            f"{share(row.accuracy)}{gain}", (1, place), xycoords=axes.get_yaxis_transform(), xytext=(88, 0),
+            f"{share(row.accuracy)}{gain}", (1, y), xycoords=axes.get_yaxis_transform(), xytext=(88, 0),
             textcoords="offset points", ha="right", va="center", fontsize=9.5, color=INK,
             fontweight="bold" if row is best else "normal",
         )  # fmt: skip
@@ -137,7 +137,7 @@ def _against_cost(axes: Axes, compared: ComparisonResult) -> None:
     macs = [contender.macs.achieved for contender in compared.comparison.contenders]
     start, scaled = rows[0], rows[1:]
     axes.set_xscale("log")
-    # The baseline is drawn last, above the lines that lead away from it.
+    # The baseline is drawn last, above the lines that start at it.
     for row, cost in zip((*scaled, start), (*macs[1:], macs[0]), strict=True):
         color = COLORS[row.way]
         axes.plot([macs[0], cost], [start.accuracy, row.accuracy], color=color, zorder=3)
@@ -155,23 +155,23 @@ def _against_cost(axes: Axes, compared: ComparisonResult) -> None:
     axes.grid(visible=True, color=GRID)
     axes.set_xlabel("MACs, logarithmic")
     axes.set_ylabel("accuracy on test images")
-    _names_at_the_right(axes, scaled, compared.best)
+    _label_right_edge(axes, scaled, compared.best)
 
 
-def _names_at_the_right(axes: Axes, rows: Sequence[ContenderResult], best: ContenderResult) -> None:
+def _label_right_edge(axes: Axes, rows: Sequence[ContenderResult], best: ContenderResult) -> None:
     """Label the points at the right edge, moved apart where labels would overlap."""
     low, high = axes.get_ylim()
     tall = axes.get_window_extent().height * 72.0 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
     ordered = sorted(rows, key=lambda row: -row.accuracy)
-    wanted = [(row.accuracy - low) / (high - low) * tall for row in ordered]
+    targets = [(row.accuracy - low) / (high - low) * tall for row in ordered]
     heights: list[float] = []
-    for height in wanted:
+    for height in targets:
         heights.append(min(height, heights[-1] - _LABEL_GAP) if heights else height)
-    # All labels share the shift of those that moved down, which keeps the group centered on its points.
-    moved = sum(one - two for one, two in zip(wanted, heights, strict=True)) / len(heights)
+    # All labels are shifted up by the mean of the downward moves, which keeps the group centered on its points.
+    shift = sum(one - two for one, two in zip(targets, heights, strict=True)) / len(heights)
     for row, height in zip(ordered, heights, strict=True):
         axes.annotate(
-            method_name(row.way), (1, (height + moved) / tall), xycoords="axes fraction", xytext=(7, 0),
+            method_name(row.way), (1, (height + shift) / tall), xycoords="axes fraction", xytext=(7, 0),
             textcoords="offset points", va="center", fontsize=9.5, color=COLORS[row.way],
             fontweight="bold" if row is best else "normal", annotation_clip=False,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the report of a comparison derives from its records: order of sections, headline figures, rows."""
+"""Values that the report of a comparison derives from its records: sections, headline figures, rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["method_name", "signed_points"]
 
 
 def sections(content: ComparisonContent) -> tuple[tuple[str, str], ...]:
-    """Return the sections that have something to show: the name of the template, and the heading."""
+    """Return the sections with content, as pairs of template name and heading."""
     candidates = (
         ("methods", "Scaling methods", True),
         ("network_maps", "Class activation maps", content.maps is not None and bool(content.maps.images)),
@@ -45,7 +45,7 @@ def rows(content: ComparisonContent) -> tuple[tuple[Contender, ContenderResult],
 
 
 def num_blocks(network: AnyNetwork) -> int | None:
-    """Return the number of blocks of a network; a custom model has none that could be counted."""
+    """Return the number of blocks of a network; None for a custom model."""
     return network.num_blocks if isinstance(network, Network) else None
 
 

@@ -1,4 +1,4 @@
-"""Axes of shares and of MACs, labeled the same way in all figures."""
+"""Consistent axes for shares and MACs in all figures."""
 
 from __future__ import annotations
 

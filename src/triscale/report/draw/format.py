@@ -59,7 +59,7 @@ def milliseconds(value: float | None, unit: bool = True) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number with three significant digits, as a power of ten where it is far from 1."""
+    """Return a number with three significant digits, in scientific notation if it is far from 1."""
     if value is None:
         return ABSENT
     if value == 0:
@@ -84,12 +84,12 @@ def points(value: float) -> str:
 
 
 def unbroken(text: str) -> str:
-    """Return a text that no line break separates, such as a number and its unit."""
+    """Return a text without line breaks, such as a number and its unit."""
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def columns(text: str) -> int:
-    """Return how many columns of a fixed-width screen a text takes; East Asian wide characters take two."""
+    """Return the width of a text in columns of a fixed-width font; East Asian wide characters take two columns."""
     return sum(_columns_of(char) for char in text)
 
 

@@ -1,4 +1,4 @@
-"""Labels of the points of a plot, placed where they cover nothing."""
+"""Place labels at the points of a plot without overlaps."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ _Box = tuple[float, float, float, float]
 
 
 class Labels:
-    """Places labels one by one, the most important first; a label without room is left out.
+    """Places labels one by one, the most important first; a label that does not fit is omitted.
 
-    Text is measured by its number of characters, because the fonts are those of the browser. The limits of the axes
-    must be final.
+    The width of a text is estimated from its number of characters, because the browser chooses the font. The limits of
+    the axes must be final.
     """
 
     def __init__(self, axes: Axes) -> None:
         self._axes = axes
-        axes.autoscale_view()  # or the data would still be on the default limits
+        axes.autoscale_view()  # Otherwise the axes would still have their default limits.
         self._scale = 72.0 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
-        self._taken: list[_Box] = []
+        self._occupied: list[_Box] = []
         x, y, width, height = axes.get_window_extent().bounds
-        self._room = tuple(edge * self._scale for edge in (x, y, x + width, y + height))
+        self._bounds = tuple(edge * self._scale for edge in (x, y, x + width, y + height))
 
     def keep_clear(self, x: float, y: float, radius: float = 3.5) -> None:
         """Keep the surroundings of a point free of labels."""
         across, up = self._pixels(x, y)
-        self._taken.append((across - radius, up - radius, across + radius, up + radius))
+        self._occupied.append((across - radius, up - radius, across + radius, up + radius))
 
     def keep_line_clear(self, points: Sequence[tuple[float, float]]) -> None:
         """Keep the straight lines between consecutive points free of labels."""
-        places = [self._pixels(x, y) for x, y in points]
-        for (x0, y0), (x1, y1) in pairwise(places):
+        positions = [self._pixels(x, y) for x, y in points]
+        for (x0, y0), (x1, y1) in pairwise(positions):
             steps = max(int(math.hypot(x1 - x0, y1 - y0) / 4), 1)
             for step in range(steps):
                 x, y = x0 + (x1 - x0) * step / steps, y0 + (y1 - y0) * step / steps
-                self._taken.append((x - 1, y - 1, x + 1, y + 1))
+                self._occupied.append((x - 1, y - 1, x + 1, y + 1))
 
     def place(
         self,
@@ -55,7 +55,7 @@ class Labels:
         must: bool = False,
         gid: str | None = None,
     ) -> None:
-        """Label a point on the first side with room.
+        """Label a point on the first side where the label fits.
 
         Args:
             x: Coordinate of the point.
@@ -65,7 +65,7 @@ class Labels:
             color: Color of the text.
             weight: Font weight.
             gap: Distance from the point in pixels.
-            must: Place the label even where there is no room.
+            must: Place the label even if it overlaps others.
             gid: Group of the series, see :func:`triscale.report.draw.marks.in_series`.
         """
         across, up = self._pixels(x, y)
@@ -82,7 +82,7 @@ class Labels:
             middle = across + right * (gap + width / 2), up + above * (gap + height / 2)
             box = (middle[0] - width / 2, middle[1] - height / 2, middle[0] + width / 2, middle[1] + height / 2)
             if self._free(box) or (must and index == len(sides) - 1):
-                self._taken.append(box)
+                self._occupied.append(box)
                 self._axes.annotate(
                     text,
                     (x, y),
@@ -104,6 +104,6 @@ class Labels:
 
     def _free(self, box: _Box) -> bool:
         left, bottom, right, top = box
-        if left < self._room[0] or bottom < self._room[1] or right > self._room[2] or top > self._room[3]:
+        if left < self._bounds[0] or bottom < self._bounds[1] or right > self._bounds[2] or top > self._bounds[3]:
             return False
-        return not any(left < r and right > x and bottom < t and top > b for x, b, r, t in self._taken)
+        return not any(left < r and right > x and bottom < t and top > b for x, b, r, t in self._occupied)

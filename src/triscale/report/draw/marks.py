@@ -1,4 +1,4 @@
-"""Tooltips of a figure, and series that its legend can hide."""
+"""Tooltips of a figure, and series that can be hidden in its legend."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _RADIUS = 9
 class PlotMark:
     """An area of a figure with a tooltip, in pixels of the figure.
 
-    Without a width it is a disc around ``x`` and ``y``, with one a box from ``left`` and ``y``. ``dots`` are the points
-    of curves that the tooltip is about; ``series`` is the number of a :class:`LegendEntry`.
+    The area is a disc around (``x``, ``y``), or with a ``width`` a box whose top left corner is (``left``, ``y``).
+    ``dots`` are the points of curves that the tooltip describes; ``series`` is the number of a :class:`LegendEntry`.
     """
 
     text: str
@@ -32,10 +32,13 @@ class PlotMark:
 
 @dataclass(frozen=True, slots=True)
 class LegendEntry:
-    """An entry of the legend of a figure: a series that can be hidden.
+    """A legend entry: a series that can be hidden.
 
-    ``number`` is that of :func:`in_series`, ``color`` one of :data:`triscale.report.draw.svg.PALETTE`, ``marker`` a
-    letter of matplotlib.
+    Attributes:
+        number: Number of the series, see :func:`in_series`.
+        name: Name of the series.
+        color: A color of :data:`triscale.report.draw.svg.PALETTE`.
+        marker: A marker letter of matplotlib.
     """
 
     number: int
@@ -58,7 +61,7 @@ def pixels(axes: Axes, x: float, y: float) -> tuple[float, float]:
 
 
 def marks_group(document: minidom.Document, marks: Sequence[PlotMark]) -> minidom.Element:
-    """Return the marks as a group of transparent shapes, to be drawn over everything else."""
+    """Return the marks as a group of transparent shapes above all other elements."""
     group = document.createElement("g")
     group.setAttribute("class", "marks")
     for mark in marks:

@@ -1,7 +1,7 @@
-"""A matplotlib figure as inline SVG: escaped, deterministic, and in the colors of the report around it.
+"""Convert matplotlib figures to inline SVG: escaped, deterministic, and in the colors and fonts of the report.
 
-Every color that a figure uses is a token of :data:`PALETTE`. In the SVG it becomes a CSS variable with the light color
-as fallback, so that one drawing fits light and dark color schemes; text remains text in the report's fonts.
+Every color of a figure is a token of :data:`PALETTE`. In the SVG it becomes a CSS variable with the light color as
+fallback, so that one figure fits light and dark color schemes. Text remains text.
 """
 
 from __future__ import annotations
@@ -84,9 +84,15 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)|^#(.+)$")
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An inline SVG; ``width`` in CSS pixels is the width at which its text has its intended size.
+    """An inline SVG with its captions.
 
-    ``keys`` are the entries of its legend, where the report rather than the drawing shows one.
+    Attributes:
+        name: Name, unique in the report.
+        title: Title below the figure.
+        description: Text for screen readers.
+        svg: The SVG element.
+        width: Width in CSS pixels at which the text has its intended size.
+        keys: Legend entries, if the report shows the legend instead of the figure.
     """
 
     name: str
@@ -110,7 +116,7 @@ def draw(
     paint: Paint,
     keys: Sequence[LegendEntry] = (),
 ) -> Picture:
-    """Let ``paint`` fill a figure of ``width`` x ``height`` pixels and return it as inline SVG.
+    """Create a figure of ``width`` x ``height`` pixels, draw it with ``paint``, and return it as inline SVG.
 
     Args:
         name: Name of the figure, unique in the report: every id in the SVG begins with it.
@@ -118,7 +124,7 @@ def draw(
         description: Text for screen readers.
         width: Width in pixels.
         height: Height in pixels.
-        paint: Fills the figure; it may return marks, whose tooltips browsers show without any script.
+        paint: Draws into the figure; may return marks, whose tooltips browsers show without any script.
         keys: Legend entries of series that can be hidden.
 
     Example:
@@ -140,9 +146,9 @@ def draw(
 
 
 def standalone(picture: Picture) -> str:
-    """Return a picture as an SVG file of its own: light colors, white background, fixed size, common fonts.
+    """Return a picture as a standalone SVG file with light colors, white background, fixed size and common fonts.
 
-    Many SVG viewers do not support CSS variables.
+    CSS variables are replaced, since many SVG viewers do not support them.
     """
     document = minidom.parseString(picture.svg)
     root = document.documentElement
@@ -154,11 +160,11 @@ def standalone(picture: Picture) -> str:
         ("font-family", "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, 'DejaVu Sans', sans-serif"),
     ):
         root.setAttribute(key, value)
-    ground = document.createElement("rect")
+    background = document.createElement("rect")
     for key, value in (("width", width), ("height", height), ("fill", "#ffffff")):
-        ground.setAttribute(key, value)
-    # After title and description, below everything else.
-    root.insertBefore(ground, root.childNodes[2])
+        background.setAttribute(key, value)
+    # After title and description, below all other elements.
+    root.insertBefore(background, root.childNodes[2])
     return _VARIABLE.sub(r"\1", root.toxml()) + "\n"
 
 
@@ -231,8 +237,8 @@ def _attributes(element: minidom.Element) -> dict[str, str]:
 
 
 def _target(value: str) -> str:
-    found = _REFERENCE.search(value)
-    return (found[1] or found[2]) if found else ""
+    match = _REFERENCE.search(value)
+    return (match[1] or match[2]) if match else ""
 
 
 def _report_style(style: str) -> str:

@@ -1,4 +1,4 @@
-"""Results class by class: metrics, the most frequent confusions, and the misclassified images."""
+"""Results by class: metrics, the most frequent confusions, and the misclassified images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MANY_CLASSES = 100
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """How many of the ``total`` images of class ``truth`` were predicted as another class."""
+    """The number of images of class ``truth``, out of ``total``, that were predicted as another class."""
 
     truth: str
     predicted: str
@@ -30,14 +30,14 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class ClassCard:
-    """A class and everything that the report shows of it.
+    """The content of the report for one class.
 
     Attributes:
         number: Index of the class.
         metric: Its precision, recall and F1.
         false_negatives: Images of the class that were predicted as another one; None without a confusion matrix.
         false_positives: Images of other classes that were predicted as this one; None without a confusion matrix.
-        predicted_as: Where its images went, the most frequent first.
+        predicted_as: Classes that its images were predicted as, the most frequent first.
         mistaken_for_it: Classes whose images were predicted as this one, the most frequent first.
         images: Its misclassified images.
     """
@@ -82,8 +82,8 @@ def most_frequent_confusions(metrics: Metrics) -> tuple[Confusion, ...]:
     """Return the confusions with the most images over all pairs of classes, at most six."""
     size = len(metrics.confusion)
     totals = [sum(row) for row in metrics.confusion]
-    found = _confusions(metrics, [(row, column) for row in range(size) for column in range(size)], totals)
-    return tuple(sorted(found, key=lambda item: (-item.count, -item.share))[:SHOWN_MISTAKES])
+    confusions = _confusions(metrics, [(row, column) for row in range(size) for column in range(size)], totals)
+    return tuple(sorted(confusions, key=lambda item: (-item.count, -item.share))[:SHOWN_MISTAKES])
 
 
 def recall(item: ClassMetrics) -> float | None:
@@ -99,9 +99,9 @@ def _weakness(item: ClassMetrics) -> tuple[float, float, str]:
 def _confusions(metrics: Metrics, cells: Sequence[tuple[int, int]], totals: Sequence[int]) -> tuple[Confusion, ...]:
     """Return the confusions in some cells (truth, prediction) of the confusion matrix, the most frequent first."""
     names = [item.name for item in metrics.per_class]
-    found = [
+    confusions = [
         Confusion(names[row], names[column], metrics.confusion[row][column], totals[row])
         for row, column in cells
         if row != column and metrics.confusion[row][column]
     ]
-    return tuple(sorted(found, key=lambda item: -item.count))
+    return tuple(sorted(confusions, key=lambda item: -item.count))

@@ -1,4 +1,4 @@
-"""The figure of accuracy against cost: measured networks above, published ones below, each on its own scale."""
+"""Accuracy against cost: measured networks above, published ones below, on separate scales."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PlotPoint:
             macs: MACs for one image.
             params: Parameters of the network.
             result: The evaluation.
-            images: What it was evaluated on.
+            images: Description of the test images.
             number: Index of its color.
         """
         interval = f"{share(result.top1_low)} to {share(result.top1_high)}"
@@ -65,7 +65,7 @@ class PlotPoint:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Networks evaluated on the same images, which ``title`` names: their accuracies share a scale."""
+    """Networks evaluated on the same images, so that their accuracies share a scale; ``title`` names the images."""
 
     title: str
     plot_points: tuple[PlotPoint, ...]
@@ -81,9 +81,9 @@ class _Series:
 
 
 def accuracy_against_cost(panels: Sequence[Panel], published: Sequence[FamilyPoint]) -> Picture | None:
-    """Draw accuracy over MACs: a panel for each set of test images, and one of published figures for ImageNet.
+    """Draw accuracy against MACs: one panel for each test set, and one for published ImageNet accuracies.
 
-    All panels share the logarithmic axis of MACs, and none the axis of accuracy. Returns None without any point.
+    All panels share the logarithmic axis of MACs, but not the axis of accuracy. Returns None if there are no points.
     """
     plot_points = [own for panel in panels for own in panel.plot_points]
     first = max((own.number for own in plot_points), default=-1) + 1
@@ -118,7 +118,7 @@ def accuracy_against_cost(panels: Sequence[Panel], published: Sequence[FamilyPoi
         name="figure-accuracy-cost",
         title="Accuracy against cost",
         description=f"Top-1 accuracy over MACs on a logarithmic axis. {measured or 'Nothing has been measured yet'}."
-        + (" In a panel of its own: published results of other networks on ImageNet." if series else ""),
+        + (" In a separate panel: published results of other networks on ImageNet." if series else ""),
         width=_WIDTH,
         height=height,
         paint=paint,
@@ -222,7 +222,7 @@ def _published(axes: Axes, series: Sequence[_Series], plot_points: Sequence[Plot
         labels.keep_line_clear([(point.macs, point.top1 or 0.0) for point in row.members])
     marks = []
     for row in series:
-        # The ends of each line first, then its middle, for as long as there is room.
+        # The ends of each line are labeled first, then its middle, as long as labels fit.
         for point in (*row.members[-1:], *row.members[:-1]):
             labels.place(
                 point.macs, point.top1 or 0.0, shorten(point.name, 22), size=8.5, color=MUTED, gid=in_series(row.number)

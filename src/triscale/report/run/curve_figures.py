@@ -1,4 +1,4 @@
-"""Learning curves, with a band for each epoch whose tooltip shows the values there."""
+"""Learning curves with a tooltip for each epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Line = tuple[str, str, str, Sequence[tuple[float, float | None]]]
 
 
 def loss_curve(points: Sequence[Epoch]) -> Picture | None:
-    """Draw training and validation loss over the epochs; None without any finite value."""
+    """Draw training and validation loss against epochs; None if no value is finite."""
     lines = (
         ("training", BLUE, "o", [(p.epoch, p.train_loss) for p in points]),
         ("validation", ORANGE, "s", [(p.epoch, p.val_loss) for p in points]),
@@ -29,7 +29,7 @@ def loss_curve(points: Sequence[Epoch]) -> Picture | None:
 
 
 def accuracy_curve(points: Sequence[Epoch]) -> Picture | None:
-    """Draw validation top-1 accuracy over the epochs; None without any finite value."""
+    """Draw validation top-1 accuracy against epochs; None if no value is finite."""
     lines = (("validation top-1", ORANGE, "s", [(p.epoch, p.val_top1) for p in points]),)
     return _curve(name="figure-accuracy", title="Validation top-1", lines=lines, tune=_share_axis)
 
@@ -75,23 +75,23 @@ def _curve(
 
 
 def _bands(axes: Axes, lines: Sequence[tuple[str, str, str, list[tuple[float, float]]]]) -> list[PlotMark]:
-    """Return a band for each epoch with the value of each line there; bands meet halfway between epochs."""
+    """Return a band for each epoch with the values of all lines; bands meet halfway between epochs."""
     epochs = sorted({x for *_, points in lines for x, _ in points})
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     edges = [left, *((one + other) / 2 for one, other in pairwise(epochs)), right]
     marks = []
     for epoch, (start, end) in zip(epochs, pairwise(edges), strict=True):
-        found = [(label, y) for label, _, _, points in lines for x, y in points if x == epoch]
+        values = [(label, y) for label, _, _, points in lines for x, y in points if x == epoch]
         (x0, y0), (x1, y1) = pixels(axes, start, top), pixels(axes, end, bottom)
         marks.append(
             PlotMark(
-                text=f"epoch {epoch:g}: " + ", ".join(f"{label} {_value(label, y)}" for label, y in found),
+                text=f"epoch {epoch:g}: " + ", ".join(f"{label} {_value(label, y)}" for label, y in values),
                 x=pixels(axes, epoch, top)[0],
                 y=y0,
                 left=x0,
                 width=x1 - x0,
                 height=y1 - y0,
-                dots=tuple(pixels(axes, epoch, y) for _, y in found),
+                dots=tuple(pixels(axes, epoch, y) for _, y in values),
             )
         )
     return marks

@@ -28,14 +28,16 @@ class FamilyTower(NamedTuple):
 
 
 def family(baseline: str, law: str, members: Sequence[FamilyTower]) -> Picture:
-    """Draw MACs and parameters over phi, and next to them each member as a tower of its stages."""
+    """Draw MACs and parameters against phi, and each member as a tower of its stages."""
     towers = bool(members[0].stages)
     width = 460 + (90 * len(members) + 40 if towers else 0)
 
     def paint(figure: Figure) -> None:
         height = float(figure.get_size_inches()[1]) * 72
-        figure.text(16 / width, 1 - 20 / height, f"{baseline} along {law}", fontsize=13, fontweight="bold", color=INK,
-                    va="center")  # fmt: skip
+        figure.text(
+            16 / width, 1 - 20 / height, f"{baseline} scaled with {law}", fontsize=13, fontweight="bold", color=INK,
+            va="center",
+        )  # fmt: skip
         _costs(plot_area(figure, left=56, right=width - 425, top=44, bottom=46), members)
         if towers:
             _towers(plot_area(figure, left=484, right=16, top=44, bottom=46), members)
@@ -78,23 +80,21 @@ def _costs(axes: Axes, members: Sequence[FamilyTower]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xticks(phis if len(phis) <= 9 else phis[:: len(phis) // 8])
-    axes.set_xlabel("phi (dashed: MACs by the law's nominal growth)")
+    axes.set_xlabel("phi (dashed: nominal MACs of the law)")
 
 
 def _towers(axes: Axes, members: Sequence[FamilyTower]) -> None:
     """Draw stages as bars whose width shows channels and whose height shows repeats; the input is at the bottom."""
     widest = max(width for member in members for width, _ in member.stages)
-    for place, member in enumerate(members):
+    for x, member in enumerate(members):
         bottom = 0.0
         for number, (width, repeats) in enumerate(member.stages):
             color = SCALE[1 + number * (len(SCALE) - 2) // max(1, len(member.stages) - 1)]
             share = 0.12 + 0.74 * width / widest
-            axes.add_patch(
-                Rectangle((place - share / 2, bottom), share, repeats * 0.94, facecolor=color, edgecolor="none")
-            )
+            axes.add_patch(Rectangle((x - share / 2, bottom), share, repeats * 0.94, facecolor=color, edgecolor="none"))
             bottom += repeats
         axes.annotate(
-            f"{member.pixels} px", (place, bottom), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=9,
+            f"{member.pixels} px", (x, bottom), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=9,
             color=INK,
         )  # fmt: skip
     axes.set_xlim(-0.6, len(members) - 0.4)
@@ -102,5 +102,5 @@ def _towers(axes: Axes, members: Sequence[FamilyTower]) -> None:
     axes.set_xticks(range(len(members)), [f"{member.phi:g}" for member in members])
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
-    axes.set_ylabel("blocks (as wide as their channels)")
+    axes.set_ylabel("blocks (width: channels)")
     axes.set_xlabel("phi")

@@ -24,10 +24,10 @@ _IMAGE_RIGHT, _IMAGE_WRONG = "#3f7fd0", "#dd6b2a"
 
 
 def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Picture | None:
-    """Draw a confusion matrix: rows are true classes, columns predicted ones. None without counts.
+    """Draw a confusion matrix: rows are true classes, columns predicted classes. None without counts.
 
-    Color is the share of the row: blue on the diagonal, orange elsewhere, on a square-root scale so that few mistakes
-    are visible. Cells hold their count up to 20 classes.
+    Color is the share of the row: blue on the diagonal, orange elsewhere, on a square-root scale so that rare mistakes
+    are visible. With up to 20 classes, cells show their counts.
 
     Args:
         names: Class names.
@@ -76,7 +76,7 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> P
     return draw(
         name="figure-confusion",
         title="Confusion matrix",
-        description=f"{len(names)} classes, rows are true classes, columns predicted ones; "
+        description=f"{len(names)} classes; rows are true classes, columns predicted classes; "
         f"{int(np.trace(table))} images correct, {wrong} misclassified.",
         width=int(side + longest + 34),
         height=int(side + above + 8),
@@ -85,7 +85,7 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> P
 
 
 def reliability_diagram(bins: Sequence[Bin]) -> Picture | None:
-    """Draw accuracy against confidence, above the number of images in each bin. None without bins.
+    """Draw accuracy against confidence, and below it the number of images in each bin. None without bins.
 
     See Guo et al. 2017, "On Calibration of Modern Neural Networks", figure 1.
     """
@@ -128,7 +128,7 @@ def reliability_diagram(bins: Sequence[Bin]) -> Picture | None:
         top.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="%"))
 
     worst = max(filled, key=lambda item: item.count * abs(item.accuracy - item.confidence), default=None)
-    gap = f" Its largest gap: confidence {share(worst.confidence)}, accuracy {share(worst.accuracy)}." if worst else ""
+    gap = f" Largest gap: confidence {share(worst.confidence)}, accuracy {share(worst.accuracy)}." if worst else ""
     return draw(
         name="figure-reliability",
         title="Reliability diagram",

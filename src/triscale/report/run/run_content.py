@@ -21,9 +21,9 @@ from triscale.scaling.fit import Fit
 
 
 class FamilyPoint(Record):
-    """A network as a point of a figure: its counted cost, and the ImageNet accuracy that its authors published.
+    """A network as a point of a figure: its cost, and its published ImageNet accuracy.
 
-    ``top1`` is a share from 0 to 1, None where nothing was published.
+    ``top1`` is a share from 0 to 1; None if no accuracy was published.
     """
 
     family: str
@@ -34,7 +34,7 @@ class FamilyPoint(Record):
 
 
 class ImageCard(Record):
-    """A classified test image with thumbnails of itself and of its class activation map, where they exist."""
+    """A classified test image, with thumbnails of the image and of its class activation map if they exist."""
 
     prediction: ClassifiedImage
     image: Raster | None = None
@@ -42,7 +42,7 @@ class ImageCard(Record):
 
 
 class RunContent(ReportContent):
-    """What the report of a run shows; every section is left out where its record is absent.
+    """Everything that the report of a run shows; sections without a record are omitted.
 
     Attributes:
         images: Name of the data set that ``metrics`` were measured on.
@@ -50,7 +50,7 @@ class RunContent(ReportContent):
         network: The trained network.
         cost: Its cost, stage by stage.
         families: Published networks to compare it with.
-        data: Images by class and split, and the files left out.
+        data: Images by class and split, and the skipped files.
         split: How the images were split, as a sentence.
         seed: Seed of split and training.
         recipe: Every setting of the training.
@@ -59,8 +59,8 @@ class RunContent(ReportContent):
         wrong: Misclassified images, for each class the most confident predictions first.
         maps: Class activation maps of test images.
         latency: Latencies; the first one is shown as the headline.
-        measure: Command that measures a latency, where none has been recorded.
-        exported: The exported file and how it agrees with the model.
+        measure: Command that measures the latency, if it has not been measured.
+        exported: The exported file and its parity check.
         deployed: The file chosen for a device.
     """
 

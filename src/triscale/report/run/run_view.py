@@ -1,4 +1,4 @@
-"""What the report of a run derives from its records: order of sections, headline figures, sentences."""
+"""Values that the report of a run derives from its records: sections, headline figures, sentences."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Tile:
 
 
 def sections(content: RunContent) -> tuple[tuple[str, str], ...]:
-    """Return the sections that have something to show: the name of the template, and the heading."""
+    """Return the sections with content, as pairs of template name and heading."""
     evaluated = content.metrics is not None and content.cost is not None and content.cost.macs > 0
     candidates = (
         ("budget", "Budget", content.fit is not None),
@@ -62,8 +62,8 @@ def headline(content: RunContent) -> tuple[Tile, ...]:
         tiles.append(Tile("Parameters", si(cost.params), network.name))
     if content.latency:
         row = content.latency[0]
-        doubt = ", noisy measurement" if row.noise else ""
-        tiles.append(Tile("Latency", milliseconds(row.median_ms), f"{conditions(row)}{doubt}"))
+        noisy = ", noisy measurement" if row.noise else ""
+        tiles.append(Tile("Latency", milliseconds(row.median_ms), f"{conditions(row)}{noisy}"))
     if content.exported:
         tiles.append(Tile("Exported file", size(content.exported.size_bytes), content.exported.file))
     return tuple(tiles)
@@ -75,7 +75,7 @@ def conditions(item: Measurement) -> str:
 
 
 def limit_note(content: RunContent, limit: Limit) -> str:
-    """Return where the figure of a limit comes from, if it was not counted."""
+    """Return how the achieved value of a limit was determined, if it was not counted."""
     if limit.name != "latency":
         return ""
     row = content.latency[0] if content.latency else None
@@ -84,7 +84,7 @@ def limit_note(content: RunContent, limit: Limit) -> str:
 
 
 def scaling_notes(content: RunContent) -> tuple[str, ...]:
-    """Return how the network departs from what its scaling coefficients alone would give."""
+    """Return the differences between the network and the exact result of its scaling coefficients."""
     notes, fit = [], content.fit
     if fit and content.network and fit.scale.resolution != 1:
         notes.append(f"resolution {content.network.resolution} px, rounded from the value of the scaling law")
@@ -94,12 +94,12 @@ def scaling_notes(content: RunContent) -> tuple[str, ...]:
 
 
 def stages(content: RunContent) -> tuple[tuple[StageCost, PartDescription], ...]:
-    """Return stem, stages and head with their cost; a custom model has no description of its parts."""
+    """Return stem, stages and head with their cost; those of a custom model have no description."""
     if content.cost is None:
         return ()
     unknown = (PartDescription("", 1, 1),) * len(content.cost.stages)
-    parts = describe_parts(content.network) if isinstance(content.network, Network) else unknown
-    return tuple(zip(content.cost.stages, parts, strict=True))
+    described = describe_parts(content.network) if isinstance(content.network, Network) else unknown
+    return tuple(zip(content.cost.stages, described, strict=True))
 
 
 def own_point(content: RunContent) -> FamilyPoint | None:
@@ -116,7 +116,7 @@ def published(points: Sequence[FamilyPoint]) -> tuple[FamilyPoint, ...]:
 
 
 def split_sentence(data: DataSummary) -> str:
-    """Return how many images there are, and how many each split holds."""
+    """Return a sentence with the number of images in total and in each split."""
     if not data.classes:
         return "Images"
     train, val, test = (sum(getattr(row, split) for row in data.classes) for split in ("train", "val", "test"))
@@ -132,7 +132,7 @@ def devices(rows: Sequence[Measurement]) -> tuple[str, ...]:
 
 
 def noise_of(rows: Sequence[Measurement]) -> tuple[str, ...]:
-    """Return why some latencies are unreliable, with their engines."""
+    """Return the noisy measurements, as engine and reason."""
     return tuple(f"{row.engine}: {row.noise}" for row in rows if row.noise)
 
 
@@ -154,7 +154,7 @@ def panels(content: RunContent) -> tuple[Panel, ...]:
     if content.network is None or content.cost is None or content.metrics is None:
         return ()
     network, cost, metrics = content.network, content.cost, content.metrics
-    images = f"{grouped(metrics.count)} {metrics.part} images"
+    images = f"{grouped(metrics.count)} {metrics.split} images"
     title = f"{content.images}, {images}" if content.images else images
     point = PlotPoint.of(network.name, cost.macs, cost.params, metrics, title)
     return (Panel(title, (point,)),)
@@ -162,14 +162,14 @@ def panels(content: RunContent) -> tuple[Panel, ...]:
 
 def cost_caption(content: RunContent) -> str:
     """Return the caption of the figure of accuracy against cost."""
-    parts = []
+    sentences = []
     if panels(content):
-        parts.append("Above: this network (star) with its 95% interval.")
+        sentences.append("Above: this network (star) with its 95% interval.")
     if published(content.families):
-        parts.append("Below, on a scale of its own: published networks on ImageNet.")
-        if parts[1:]:
-            parts.append("The dashed line marks the cost of this network.")
-    return " ".join(parts)
+        sentences.append("Below, on a separate scale: published networks on ImageNet.")
+        if sentences[1:]:
+            sentences.append("The dashed line marks the cost of this network.")
+    return " ".join(sentences)
 
 
 def is_right(card: ImageCard) -> bool:
@@ -183,7 +183,7 @@ def ordered_maps(cards: Sequence[ImageCard]) -> tuple[ImageCard, ...]:
 
 
 def maps_sentence(cards: Sequence[ImageCard]) -> str:
-    """Return how many of the images with a map were misclassified."""
+    """Return a sentence with the number of misclassified images among those with a map."""
     wrong = sum(not is_right(card) for card in cards)
     if not wrong:
         return "All of these images are classified correctly."

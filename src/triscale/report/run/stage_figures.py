@@ -114,7 +114,7 @@ def _label_members(axes: Axes, groups: list[list[FamilyPoint]], own: FamilyPoint
         )  # fmt: skip
     for rank in range(max((len(members) for members in groups), default=0)):
         for index, members in enumerate(groups):
-            # The ends of each line first, then its middle, for as long as there is room.
+            # The ends of each line are labeled first, then its middle, as long as labels fit.
             order = [*members[-1:], *members[:1], *members[1:-1]] if len(members) > 1 else members
             if rank < min(len(order), 5):
                 point = order[rank]
@@ -127,18 +127,18 @@ def stage_bars(stages: Sequence[tuple[StageCost, PartDescription]]) -> Picture |
     """Draw the share of MACs and of parameters in each stage; None without stages."""
     if not stages:
         return None
-    names = [shorten(f"{cost.name} · {part.block}" if part.block else cost.name, 26) for cost, part in stages]
+    names = [shorten(f"{cost.name} · {desc.block}" if desc.block else cost.name, 26) for cost, desc in stages]
     macs, params = _shares([cost.macs for cost, _ in stages]), _shares([cost.params for cost, _ in stages])
 
     def paint(figure: Figure) -> None:
         axes = plot_area(figure, left=_left_margin(names), right=44, top=30, bottom=8)
-        places = range(len(names))
+        positions = range(len(names))
         for values, offset, color, label in ((macs, -0.2, BLUE, "MACs"), (params, 0.2, SERIES[0], "parameters")):
-            axes.barh([place + offset for place in places], values, height=0.34, color=color, label=label)
-            for place, value in zip(places, values, strict=True):
+            axes.barh([y + offset for y in positions], values, height=0.34, color=color, label=label)
+            for y, value in zip(positions, values, strict=True):
                 axes.annotate(
                     share(value),
-                    (value, place + offset),
+                    (value, y + offset),
                     xytext=(4, 0),
                     textcoords="offset points",
                     va="center",
@@ -171,14 +171,12 @@ def latency_bars(rows: Sequence[Measurement]) -> Picture | None:
 
     def paint(figure: Figure) -> None:
         axes = plot_area(figure, left=_left_margin([*names, *details]), right=56, top=8, bottom=40)
-        for place, row in enumerate(rows):
-            axes.barh(place, row.median_ms, height=0.5, color=BLUE)
-            axes.plot(
-                [row.lower_quartile_ms, row.upper_quartile_ms], [place, place], color=ORANGE, linewidth=3, zorder=3
-            )
+        for y, row in enumerate(rows):
+            axes.barh(y, row.median_ms, height=0.5, color=BLUE)
+            axes.plot([row.lower_quartile_ms, row.upper_quartile_ms], [y, y], color=ORANGE, linewidth=3, zorder=3)
             axes.annotate(
                 milliseconds(row.median_ms),
-                (max(row.median_ms, row.upper_quartile_ms), place),
+                (max(row.median_ms, row.upper_quartile_ms), y),
                 xytext=(6, 0),
                 textcoords="offset points",
                 va="center",
@@ -187,10 +185,10 @@ def latency_bars(rows: Sequence[Measurement]) -> Picture | None:
             )
         _rows(axes, names)
         axes.set_yticks(range(len(names)), names, va="bottom")
-        for place, detail in enumerate(details):
+        for y, detail in enumerate(details):
             axes.annotate(
                 detail,
-                (0, place),
+                (0, y),
                 xycoords=axes.get_yaxis_transform(),
                 xytext=(-4, -1),
                 textcoords="offset points",

@@ -1,4 +1,4 @@
-"""What the report of several runs derives from its records: tables by test set, captions, commands."""
+"""Values that the report of several runs derives from its records: tables by test set, captions, commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NumberedRun = tuple[int, ComparedRun]
 
 
 def sections(content: RunsContent) -> tuple[tuple[str, str], ...]:
-    """Return the sections that have something to show: the name of the template, and the heading."""
+    """Return the sections with content, as pairs of template name and heading."""
     has_cost = any(run.macs for run in content.compared.runs) or bool(published(content.families))
     candidates = (
         ("runs", "Runs", True),
@@ -30,22 +30,22 @@ def sections(content: RunsContent) -> tuple[tuple[str, str], ...]:
 
 
 def headline(content: RunsContent) -> tuple[Tile, ...]:
-    """Return no headline figures: the first table holds them all."""
+    """Return no headline figures, since the first table contains them."""
     del content
     return ()
 
 
 def tables(compared: ComparedRuns) -> tuple[tuple[TestSet, list[NumberedRun]], ...]:
     """Return each test set with its runs, the most accurate first."""
-    found = []
+    by_test_set = []
     for index, test_set in enumerate(compared.test_sets):
         rows = [(number, run) for number, run in enumerate(compared.runs) if run.test_set == index]
-        found.append((test_set, sorted(rows, key=lambda row: -row[1].top1)))
-    return tuple(found)
+        by_test_set.append((test_set, sorted(rows, key=lambda row: -row[1].top1)))
+    return tuple(by_test_set)
 
 
 def measure_commands(compared: ComparedRuns) -> tuple[str, ...]:
-    """Return the commands that measure the latencies which are missing."""
+    """Return the commands that measure the missing latencies."""
     runs = [run for _, rows in tables(compared) for _, run in rows]
     return tuple(shlex.join(("triscale", "measure", run.folder)) for run in runs if run.latency is None)
 
@@ -58,12 +58,12 @@ def panels(content: RunsContent) -> tuple[Panel, ...]:
 def cost_caption(content: RunsContent) -> str:
     """Return the caption of the figure of accuracy against cost."""
     several = "each on the scale of its own test images, " if len(content.compared.test_sets) > 1 else ""
-    parts = [f"Above: the runs (stars), {several}with 95% intervals."]
+    sentences = [f"Above: the runs (stars), {several}with 95% intervals."]
     if published(content.families):
-        parts.append(
-            "Below, on a scale of its own: published networks on ImageNet; dashed lines mark the cost of the runs."
+        sentences.append(
+            "Below, on a separate scale: published networks on ImageNet; dashed lines mark the cost of the runs."
         )
-    return " ".join(parts)
+    return " ".join(sentences)
 
 
 def _panel(test_set: TestSet, rows: Sequence[NumberedRun]) -> Panel:

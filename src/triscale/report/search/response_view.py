@@ -1,4 +1,4 @@
-"""What a fitted response predicts: over the whole surface of candidates, and for networks left out of the fit."""
+"""Predictions of a fitted response surface: for all candidates, and for networks held out of the fit."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from triscale.search.coefficients.surface import FORMS, Form, left_out
 from triscale.search.shape import Array, logs
 
 SHADING_STEPS = 48
-"""Of the lattice on which the response is evaluated for the shading of the triangle."""
+"""Steps of the lattice that the response is evaluated on for the shading of the triangle."""
 SYMBOLS = {"depth": "d", "width": "w", "resolution": "r"}
 
 
 def accuracy_at(response: Response, octaves: Array) -> Array:
-    """Return the accuracies ``[n]`` that a response predicts at multipliers of depth, width and resolution.
+    """Return the accuracies ``[n]`` predicted by a response for multipliers of depth, width and resolution.
 
     Args:
         response: The fitted response.
@@ -31,22 +31,22 @@ def accuracy_at(response: Response, octaves: Array) -> Array:
 
 def shading(content: SearchContent) -> tuple[float, ...] | None:
     """Return the predicted accuracies on the lattice of the triangle; None without a response or a cost in MACs."""
-    response, grown = content.found.response, octaves(content.candidates)
+    response, grown = content.result.response, octaves(content.candidates)
     if response is None or grown is None:
         return None
     points = np.array(list(lattice(SHADING_STEPS))) * grown / COST_WEIGHTS
     return tuple(float(value) for value in accuracy_at(response, points))
 
 
-def left_out_predictions(found: CoefficientSearchResult) -> tuple[tuple[float, float], ...]:
-    """Return for each trained network the accuracy predicted by a fit to all others, and the measured one."""
-    response = found.response
+def left_out_predictions(result: CoefficientSearchResult) -> tuple[tuple[float, float], ...]:
+    """Return the leave-one-out prediction and the measured accuracy of each trained network."""
+    response = result.response
     if response is None:
         return ()
-    points = np.array([logs(trial.realized) for trial in found.trials])[:, _active(response)]
-    errors = 1 - np.array([trial.accuracy for trial in found.trials])
+    points = np.array([logs(trial.realized) for trial in result.trials])[:, _active(response)]
+    errors = 1 - np.array([trial.accuracy for trial in result.trials])
     predicted = 1 - (errors - left_out(_form(response), points, errors))
-    return tuple((float(one), trial.accuracy) for one, trial in zip(predicted, found.trials, strict=True))
+    return tuple((float(one), trial.accuracy) for one, trial in zip(predicted, result.trials, strict=True))
 
 
 def formula(response: Response) -> str:

@@ -14,14 +14,14 @@ from triscale.search.coefficients.result import CoefficientSearchResult
 
 
 class ReferenceLaw(Record):
-    """Scaling coefficients found elsewhere, applied to this baseline.
+    """Published scaling coefficients, applied to this baseline.
 
     Attributes:
-        name: Where they come from.
+        name: Source of the coefficients.
         law: The coefficients.
         realized: Multipliers of depth, width and resolution after rounding.
-        ratio: Cost relative to the baseline; None where it is not known.
-        rank: Rank among the candidates, from 1; None where it is not one of them.
+        ratio: Cost relative to the baseline; None if unknown.
+        rank: Rank among the candidates, from 1; None if it is not a candidate.
     """
 
     name: str
@@ -35,14 +35,14 @@ class SearchContent(ReportContent):
     """Everything that the report of a coefficient search shows.
 
     Attributes:
-        found: What the search saved: standings, trials, and what was fitted to them.
-        candidates: The networks that it compared.
+        result: The result of the search: standings, trials and the fitted response.
+        candidates: The candidates of the search.
         reference: The coefficients of the paper, for comparison.
     """
 
     kind_name: ClassVar[str] = "search_report"
     schema_number: ClassVar[int] = 2
 
-    found: CoefficientSearchResult
+    result: CoefficientSearchResult
     candidates: Candidates
     reference: ReferenceLaw | None = None

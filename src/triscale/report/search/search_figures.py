@@ -31,22 +31,22 @@ def standings(rows: Sequence[StandingRow]) -> Picture:
     def paint(figure: Figure) -> None:
         left = max(_MIN_LEFT, 18 + max(columns(name) for name in names) * 9.5 * 0.57)
         axes = plot_area(figure, left=left, right=58, top=24, bottom=40)
-        for place, row in enumerate(shown):
-            color = ORANGE if place == 0 else BLUE if row.standing.tied else MUTED
+        for y, row in enumerate(shown):
+            color = ORANGE if y == 0 else BLUE if row.standing.tied else MUTED
             bar = [
                 row.standing.accuracy - ERRORS * row.standing.error,
                 row.standing.accuracy + ERRORS * row.standing.error,
             ]
-            axes.plot(bar, [place, place], color=color, linewidth=2, alpha=0.55, zorder=3)
+            axes.plot(bar, [y, y], color=color, linewidth=2, alpha=0.55, zorder=3)
             axes.plot(
-                row.seeds, [place] * len(row.seeds), color=color, marker="|", markersize=7, linestyle="none", zorder=3
+                row.seeds, [y] * len(row.seeds), color=color, marker="|", markersize=7, linestyle="none", zorder=3
             )
             axes.plot(
-                row.standing.accuracy, place, marker="o", markersize=7, color=color if row.standing.tied else SURFACE,
+                row.standing.accuracy, y, marker="o", markersize=7, color=color if row.standing.tied else SURFACE,
                 markeredgecolor=color, markeredgewidth=1.6, linestyle="none", zorder=4,
             )  # fmt: skip
             axes.annotate(
-                f"{TIMES}{row.standing.ratio:.2f}", (1, place), xycoords=axes.get_yaxis_transform(), xytext=(50, 0),
+                f"{TIMES}{row.standing.ratio:.2f}", (1, y), xycoords=axes.get_yaxis_transform(), xytext=(50, 0),
                 textcoords="offset points", ha="right", va="center", fontsize=9, color=MUTED,
             )  # fmt: skip
         for x, across, text in ((0, -4, "alpha, beta, gamma"), (1, 50, "cost")):
@@ -60,26 +60,26 @@ def standings(rows: Sequence[StandingRow]) -> Picture:
         axes.grid(visible=False, axis="y")
         axes.spines.left.set_visible(False)
         percent_axis(axes, "x", 5)
-        axes.set_xlabel("accuracy on held-out images")
+        axes.set_xlabel("accuracy on validation images")
 
     tied = sum(row.standing.tied for row in rows[1:])
     return draw(
         name="figure-standings",
         title="Accuracy of each candidate",
-        description=f"{len(shown)} of {len(rows)} candidates from the best down, with bars of two standard errors. "
-        f"Best is {names[0]} with {share(rows[0].standing.accuracy)}; {tied} others are tied with it.",
+        description=f"The best {len(shown)} of {len(rows)} candidates with error bars of two standard errors. The best "
+        f"is {names[0]} with {share(rows[0].standing.accuracy)}; {tied} others are tied with it.",
         width=460,
         height=64 + 21 * len(shown) + 12,
         paint=paint,
     )
 
 
-def forecast(found: CoefficientSearchResult) -> Picture | None:
-    """Draw the accuracy predicted for networks along the law against their MACs, with the trained networks."""
-    if not found.forecast:
+def forecast(result: CoefficientSearchResult) -> Picture | None:
+    """Draw the predicted accuracy of networks scaled with the law against their MACs, with the trained networks."""
+    if not result.forecast:
         return None
-    points: Sequence[AccuracyForecast] = sorted(found.forecast, key=lambda point: point.macs)
-    trials = [(macs_of(trial, found.proxy.images), trial.accuracy) for trial in found.trials]
+    points: Sequence[AccuracyForecast] = sorted(result.forecast, key=lambda point: point.macs)
+    trials = [(macs_of(trial, result.proxy.images), trial.accuracy) for trial in result.trials]
 
     def paint(figure: Figure) -> None:
         axes = plot_area(figure, left=56, right=18, top=14, bottom=44)
@@ -91,8 +91,8 @@ def forecast(found: CoefficientSearchResult) -> Picture | None:
         seen = [index for index, point in enumerate(points) if not point.beyond]
         inside = points[: seen[-1] + 1] if seen else []
         outside = points[max(len(inside) - 1, 0) :]
-        for part, style in ((inside, "-"), (outside, (0, (4, 3)))):
-            axes.plot([p.macs for p in part], [p.accuracy for p in part], color=ORANGE, linestyle=style, zorder=4)
+        for line, style in ((inside, "-"), (outside, (0, (4, 3)))):
+            axes.plot([p.macs for p in line], [p.accuracy for p in line], color=ORANGE, linestyle=style, zorder=4)
         axes.plot(
             [macs for macs, _ in trials], [accuracy for _, accuracy in trials], color=BLUE, marker="o",
             markersize=5, alpha=0.75, markeredgecolor=SURFACE, markeredgewidth=0.6, linestyle="none", zorder=3,
@@ -121,8 +121,8 @@ def forecast(found: CoefficientSearchResult) -> Picture | None:
     ends = points[-1]
     return draw(
         name="figure-forecast",
-        title="Forecast along the law",
-        description=f"Expected accuracy against MACs with a 95% interval; {share(ends.accuracy)} at phi {ends.phi:g} "
+        title="Predicted accuracy along the law",
+        description=f"Predicted accuracy against MACs with a 95% interval; {share(ends.accuracy)} at phi {ends.phi:g} "
         f"and {si(ends.macs)} MACs, from {share(ends.low)} to {share(ends.high)}.",
         width=400,
         height=360,
@@ -130,12 +130,12 @@ def forecast(found: CoefficientSearchResult) -> Picture | None:
     )
 
 
-def predicted(found: CoefficientSearchResult) -> Picture | None:
-    """Draw the accuracy that a fit to all other networks predicts for each trained one against the measured one."""
-    response, pairs = found.response, left_out_predictions(found)
+def predicted(result: CoefficientSearchResult) -> Picture | None:
+    """Draw the leave-one-out prediction of the accuracy of each trained network against the measured accuracy."""
+    response, pairs = result.response, left_out_predictions(result)
     if response is None or not pairs:
         return None
-    missed = response.left_out_rms
+    rms = response.left_out_rms
 
     def paint(figure: Figure) -> None:
         axes = plot_area(figure, left=56, right=18, top=14, bottom=44)
@@ -143,7 +143,7 @@ def predicted(found: CoefficientSearchResult) -> Picture | None:
         margin = 0.06 * (max(values) - min(values)) + 0.005
         ends = (min(values) - margin, max(values) + margin)
         axes.fill_between(
-            ends, [end - missed for end in ends], [end + missed for end in ends],
+            ends, [end - rms for end in ends], [end + rms for end in ends],
             color=MUTED, alpha=0.14, lw=0,
         )  # fmt: skip
         axes.plot(ends, ends, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
@@ -160,9 +160,9 @@ def predicted(found: CoefficientSearchResult) -> Picture | None:
 
     return draw(
         name="figure-predicted",
-        title="Networks left out of the fit",
+        title="Leave-one-out predictions",
         description=f"{len(pairs)} trained networks: accuracy predicted by a fit to the others against the "
-        f"measured one; the root mean square of the errors is {100 * missed:.2g} points.",
+        f"measured accuracy; the root mean square of the errors is {100 * rms:.2g} points.",
         width=400,
         height=360,
         paint=paint,
@@ -170,14 +170,14 @@ def predicted(found: CoefficientSearchResult) -> Picture | None:
 
 
 def rungs(learning_curves: Sequence[LearningCurve]) -> Picture | None:
-    """Draw accuracy against epochs, one line for each candidate; those that were dropped end early in gray."""
+    """Draw accuracy against epochs, one line per candidate; gray lines of dropped candidates end early."""
     stops, kept = _stops(learning_curves), sum(not curve.dropped for curve in learning_curves)
 
     def paint(figure: Figure) -> None:
         axes = plot_area(figure, left=56, right=18, top=14, bottom=44)
         _lines(axes, learning_curves, [[accuracy for _, accuracy in curve.points] for curve in learning_curves])
         percent_axis(axes, "y", 6)
-        axes.set_ylabel("accuracy on held-out images")
+        axes.set_ylabel("accuracy on validation images")
 
     return draw(
         name="figure-rungs",
@@ -210,8 +210,8 @@ def behind(learning_curves: Sequence[LearningCurve]) -> Picture | None:
     return draw(
         name="figure-behind",
         title="Behind the best",
-        description=f"Percentage points behind the best of each rung; of those trained for all epochs the last is "
-        f"{-last:.2g} behind.",
+        description=f"Percentage points behind the best of each rung; the lowest of those trained for all epochs is "
+        f"{-last:.2g} points behind.",
         width=400,
         height=340,
         paint=paint,

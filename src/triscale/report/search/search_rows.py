@@ -1,4 +1,4 @@
-"""Rows and curves that several figures and tables of a coefficient search share."""
+"""Rows and learning curves for figures and tables of a coefficient search."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from triscale.search.study.trial import PASSES
 
 @dataclass(frozen=True, slots=True)
 class StandingRow:
-    """A ranked candidate with its network, and the accuracies of the single seeds that its mean is taken over."""
+    """A ranked candidate with its network and the accuracy of each seed."""
 
     standing: RankedCandidate
     candidate: Candidate
     seeds: tuple[float, ...]
 
     def range(self, name: str) -> tuple[float, float]:
-        """Return the lowest and the highest ``alpha``, ``beta`` or ``gamma`` that gives this network."""
+        """Return the lowest and the highest ``alpha``, ``beta`` or ``gamma`` that result in this network."""
         values = {"alpha": self.candidate.alphas, "beta": self.candidate.betas, "gamma": self.candidate.gammas}[name]
         return min(values), max(values)
 
@@ -41,34 +41,34 @@ class LearningCurve:
 
 def standing_rows(content: SearchContent) -> tuple[StandingRow, ...]:
     """Return the candidates in the order of their standings."""
-    found = content.found
+    result = content.result
     by_law = {candidate.law: candidate for candidate in content.candidates.candidates}
     rows = []
-    for standing in found.standings:
+    for standing in result.standings:
         candidate = by_law[standing.law]
         structure = candidate.network.structure
         seeds = tuple(
-            trial.accuracy for trial in found.trials if trial.structure == structure and trial.stop == standing.epochs
+            trial.accuracy for trial in result.trials if trial.structure == structure and trial.stop == standing.epochs
         )
-        # The standings of a fitted response are predictions: they average no trials.
-        rows.append(StandingRow(standing, candidate, () if found.method == "response" else seeds))
+        # The standings of a fitted response are predictions, not means of trials.
+        rows.append(StandingRow(standing, candidate, () if result.method == "response" else seeds))
     return tuple(rows)
 
 
 def learning_curves(content: SearchContent) -> tuple[LearningCurve, ...]:
     """Return the learning curve of each candidate in the order of the standings; only successive halving has them."""
-    found = content.found
-    if found.method != "halving":
+    result = content.result
+    if result.method != "halving":
         return ()
     curves = []
     for row in standing_rows(content):
         structure = row.candidate.network.structure
         reached: dict[int, list[float]] = {}
-        for trial in found.trials:
+        for trial in result.trials:
             if trial.structure == structure:
                 reached.setdefault(trial.stop, []).append(trial.accuracy)
         points = tuple((stop, float(np.mean(values))) for stop, values in sorted(reached.items()))
-        curves.append(LearningCurve(row.standing.law, points, row.standing.epochs < found.proxy.epochs))
+        curves.append(LearningCurve(row.standing.law, points, row.standing.epochs < result.proxy.epochs))
     return tuple(curves)
 
 
@@ -77,11 +77,11 @@ def law_text(law: Law) -> str:
     return f"{law.alpha:g}, {law.beta:g}, {law.gamma:g}"
 
 
-def span(found: CoefficientSearchResult) -> tuple[Law, Law]:
-    """Return the ends of the 95% interval of the coefficients, or else of the coefficients tied with the best."""
-    if found.interval is not None:
-        return found.interval.low, found.interval.high
-    tied = [found.law, *(standing.law for standing in found.ties)]
+def span(result: CoefficientSearchResult) -> tuple[Law, Law]:
+    """Return the 95% interval of the coefficients, or without one the range of coefficients tied with the best."""
+    if result.interval is not None:
+        return result.interval.low, result.interval.high
+    tied = [result.law, *(standing.law for standing in result.ties)]
     low, high = (
         Law(**{name: pick(getattr(law, name) for law in tied) for name in Law.model_fields}) for pick in (min, max)
     )
@@ -99,15 +99,15 @@ def macs_of(trial: Trial, images: int) -> int:
 
 
 def octaves(candidates: Candidates) -> float | None:
-    """Return by how many doublings ``d w^2 r^2`` grows from the baseline to the candidates.
+    """Return the growth of ``d w^2 r^2`` from the baseline to the candidates, as a base-2 logarithm.
 
-    That is not quite their cost in MACs, which includes rounding: the mean over the candidates is taken. None where
-    candidates are matched on another cost.
+    Since the cost in MACs includes rounding, this is a mean over the candidates. None if candidates are matched on
+    another cost than MACs.
     """
     if candidates.grid.cost != "macs":
         return None
-    grown = [
+    growth = [
         float(COST_WEIGHTS @ logs(candidate.realized)) - math.log2(candidate.ratio / candidates.grid.ratio)
         for candidate in candidates.candidates
     ]
-    return float(np.mean(grown))
+    return float(np.mean(growth))

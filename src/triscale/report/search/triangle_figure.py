@@ -1,4 +1,4 @@
-"""The figure of a coefficient search: its candidates in a triangle of depth, width and resolution."""
+"""Ternary plot of the candidates of a coefficient search over depth, width and resolution."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MIN_SPAN = 0.01
 
 
 def triangle(content: SearchContent) -> Picture:
-    """Draw the candidates of a search colored by accuracy, over the fitted response where there is one."""
+    """Draw the candidates of a search colored by accuracy, over the fitted response if there is one."""
     rows, values = standing_rows(content), shading(content)
     accuracies = _comparable(content)
     edges = levels(accuracies, values)
@@ -49,13 +49,13 @@ def triangle(content: SearchContent) -> Picture:
         _legend(figure, content, edges)
 
     best = rows[0].standing
-    tied = len(content.found.ties)
+    tied = len(content.result.ties)
     return draw(
         name="figure-triangle",
         title="Candidates of equal cost",
         description=f"A triangle whose corners are depth, width and resolution alone, with {len(rows)} "
-        f"candidates colored by accuracy. Best is {law_text(best.law)} with {share(best.accuracy)}; {tied} others are "
-        "tied with it.",
+        f"candidates colored by accuracy. The best is {law_text(best.law)} with {share(best.accuracy)}; {tied} others "
+        "are tied with it.",
         width=_WIDTH,
         height=_TALL,
         paint=paint,
@@ -63,14 +63,14 @@ def triangle(content: SearchContent) -> Picture:
 
 
 def _comparable(content: SearchContent) -> list[float]:
-    """Return accuracies after epochs that all candidates reached: with successive halving, of the first rung."""
+    """Return the accuracies after the same number of epochs; with successive halving, those of the first rung."""
     if curves := learning_curves(content):
         return [curve.points[0][1] for curve in curves]
-    return [standing.accuracy for standing in content.found.standings]
+    return [standing.accuracy for standing in content.result.standings]
 
 
 def levels(accuracies: Sequence[float], shading: Sequence[float] | None) -> list[float]:
-    """Return round bounds of at most seven color classes, for the candidates and the shading near them."""
+    """Return round boundaries of at most seven color levels for the candidates and the shading near them."""
     low, high = min(accuracies), max(accuracies)
     span = max(high - low, _MIN_SPAN)
     if shading:
@@ -91,9 +91,9 @@ def _frame(axes: Axes, content: SearchContent) -> None:
     corners = {"depth": (1.0, 0.0, 0.0), "width": (0.0, 1.0, 0.0), "resolution": (0.0, 0.0, 1.0)}
     outline = [position(corners[name]) for name in ("width", "resolution", "depth", "width")]
     axes.plot(*zip(*outline, strict=True), color=MUTED, linewidth=1, clip_on=False, zorder=2)
-    for part in (0.25, 0.5, 0.75):
+    for level in (0.25, 0.5, 0.75):
         for turn in range(3):
-            ends = [_turned((part, 1 - part, 0.0), turn), _turned((part, 0.0, 1 - part), turn)]
+            ends = [_rotated((level, 1 - level, 0.0), turn), _rotated((level, 0.0, 1 - level), turn)]
             axes.plot(*zip(*map(position, ends), strict=True), color=MUTED, linewidth=0.6, alpha=0.45, zorder=2)
     for name, power, offset, align in (
         ("depth", 1, (0, 10), "center"),
@@ -101,8 +101,8 @@ def _frame(axes: Axes, content: SearchContent) -> None:
         ("resolution", 2, (8, -13), "center"),
     ):
         lines = [(f"{name} alone", 0, INK, "bold")]
-        if (grown := octaves(content.candidates)) is not None:
-            lines.append((f"about {TIMES}{2 ** (grown / power):.2f}", 1, MUTED, "normal"))
+        if (growth := octaves(content.candidates)) is not None:
+            lines.append((f"about {TIMES}{2 ** (growth / power):.2f}", 1, MUTED, "normal"))
         for text, line, color, weight in lines:
             axes.annotate(
                 text,
@@ -118,19 +118,19 @@ def _frame(axes: Axes, content: SearchContent) -> None:
             )
 
 
-def _turned(of: Shares, turns: int) -> Shares:
+def _rotated(of: Shares, turns: int) -> Shares:
     return (of[-turns % 3], of[(1 - turns) % 3], of[(2 - turns) % 3])
 
 
 def _dots(axes: Axes, rows: Sequence[StandingRow], fills: Sequence[object]) -> None:
-    places = _places(rows)
+    positions = _positions(rows)
     # The best are drawn last, above the others.
-    for row, place, fill in reversed(list(zip(rows, places, fills, strict=True))):
-        if place is None:
+    for row, position_of_row, fill in reversed(list(zip(rows, positions, fills, strict=True))):
+        if position_of_row is None:
             continue
         first = row is rows[0]
         axes.plot(
-            *place,
+            *position_of_row,
             marker="o",
             linestyle="none",
             markersize=_DOT * (1.35 if first else 1),
@@ -142,24 +142,24 @@ def _dots(axes: Axes, rows: Sequence[StandingRow], fills: Sequence[object]) -> N
         )
 
 
-def _places(rows: Sequence[StandingRow]) -> list[tuple[float, float] | None]:
-    """Return the positions of the dots; those of one position are drawn side by side."""
-    found = [shares(row.candidate.realized) for row in rows]
+def _positions(rows: Sequence[StandingRow]) -> list[tuple[float, float] | None]:
+    """Return the positions of the dots; dots with equal positions are drawn side by side."""
+    ternary = [shares(row.candidate.realized) for row in rows]
     groups: dict[Shares, list[int]] = {}
-    for index, of in enumerate(found):
+    for index, of in enumerate(ternary):
         if of is not None:
             groups.setdefault((round(of[0], 2), round(of[1], 2), round(of[2], 2)), []).append(index)
     placed: list[tuple[float, float] | None] = [None] * len(rows)
     for indices in groups.values():
         for number, index in enumerate(indices):
-            x, y = position(found[index] or (0, 0, 0))
+            x, y = position(ternary[index] or (0, 0, 0))
             placed[index] = (x + _DODGE * (number - (len(indices) - 1) / 2), y)
     return placed
 
 
 def _callouts(axes: Axes, content: SearchContent) -> None:
     rows = standing_rows(content)
-    best, first = rows[0].standing, _places(rows)[0]
+    best, first = rows[0].standing, _positions(rows)[0]
     published = content.reference
     other = shares(published.realized) if published else None
     reference_at = position(other) if other else None
@@ -170,10 +170,10 @@ def _callouts(axes: Axes, content: SearchContent) -> None:
         )  # fmt: skip
     right = first is not None and (reference_at is None or first[0] >= reference_at[0])
     if first is not None:
-        lines = (f"best: {law_text(best.law)}", f"{share(best.accuracy)}, costs {TIMES}{best.ratio:.2f}")
+        lines = (f"best: {law_text(best.law)}", f"{share(best.accuracy)}, cost {TIMES}{best.ratio:.2f}")
         _callout(axes, first, lines, ORANGE, right=right)
     if published and reference_at:
-        _callout(axes, reference_at, _published_words(published), INK, right=not right)
+        _callout(axes, reference_at, _published_lines(published), INK, right=not right)
 
 
 def _callout(axes: Axes, at: tuple[float, float], lines: tuple[str, str], color: str, *, right: bool) -> None:
@@ -191,9 +191,9 @@ def _callout(axes: Axes, at: tuple[float, float], lines: tuple[str, str], color:
         )  # fmt: skip
 
 
-def _published_words(published: ReferenceLaw) -> tuple[str, str]:
-    rank = "not compared" if published.rank is None else f"number {published.rank}"
-    cost = "" if published.ratio is None else f"costs {TIMES}{published.ratio:.2f} here, "
+def _published_lines(published: ReferenceLaw) -> tuple[str, str]:
+    rank = "not a candidate" if published.rank is None else f"rank {published.rank}"
+    cost = "" if published.ratio is None else f"cost {TIMES}{published.ratio:.2f}, "
     return f"{published.name}: {law_text(published.law)}", f"{cost}{rank}"
 
 
@@ -211,16 +211,16 @@ def _legend(figure: Figure, content: SearchContent, edges: Sequence[float]) -> N
             (left + index * step) / width, (low - 4) / height, f"{100 * edge:.{decimals}f}", ha="center", va="top",
             fontsize=9, color=MUTED,
         )  # fmt: skip
-    for x, text, align in ((left - 10, "worse", "right"), (width - left + 10, "better", "left")):
+    for x, text, align in ((left - 10, "lower", "right"), (width - left + 10, "higher", "left")):
         figure.text(x / width, (low + tall / 2) / height, text, ha=align, va="center", fontsize=9, color=MUTED)
     style = {"marker": "o", "linestyle": "none", "markersize": _DOT, "markerfacecolor": "none"}
-    apart = "dropped, or not tied" if content.found.method == "halving" else "not tied"
+    other_label = "dropped, or not tied" if content.result.method == "halving" else "not tied"
     keys = [Line2D([], [], markeredgecolor=ORANGE, markeredgewidth=2.6, label="best", **style)]  # type: ignore[arg-type]
-    if content.found.ties:
+    if content.result.ties:
         keys.append(Line2D([], [], markeredgecolor=INK, markeredgewidth=1.8, label="tied with the best", **style))  # type: ignore[arg-type]
-    if not all(standing.tied for standing in content.found.standings):
+    if not all(standing.tied for standing in content.result.standings):
         style["markerfacecolor"] = SCALE[2]
-        keys.append(Line2D([], [], markeredgecolor=MUTED, markeredgewidth=0.6, label=apart, **style))  # type: ignore[arg-type]
+        keys.append(Line2D([], [], markeredgecolor=MUTED, markeredgewidth=0.6, label=other_label, **style))  # type: ignore[arg-type]
     figure.legend(
         handles=keys, loc="lower center", ncols=3, fontsize=9.5, labelcolor=INK, handletextpad=0.1, columnspacing=1.2,
         borderaxespad=0,

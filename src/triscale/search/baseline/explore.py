@@ -142,12 +142,13 @@ def explore(
     batch = repeated = 0
     while len(known) < plan.trials and repeated < MAX_REPEATED:
         samples = strategy.ask(min(plan.batch, plan.trials - len(known)))
+        # Different samples may give the same network, which is trained once; the strategy observes each sample.
         networks = {network.structure: (sample, network) for sample in samples for network in [space.network(sample)]}
         new = {name: pair for name, pair in networks.items() if name not in known}
         repeated = 0 if new else repeated + 1
         for evaluated in _train(new, objective, plan, proxy, evaluate, price, at_rung, batch):
             known[evaluated.structure] = evaluated
-        strategy.tell([_observed(sample, known[space.network(sample).structure]) for sample in samples])
+        strategy.tell([_observation(sample, known[space.network(sample).structure]) for sample in samples])
         batch += 1
         on_batch(tuple(known.values()))
     if not any(evaluated.accuracy is not None for evaluated in known.values()):
@@ -236,7 +237,7 @@ def _train(
 ) -> list[EvaluatedCandidate]:
     """Train networks rung by rung, and return their final state in the given order."""
     candidates = {
-        name: _untrained(name, sample, network, objective, price(network), batch)
+        name: _untrained_candidate(name, sample, network, objective, price(network), batch)
         for name, (sample, network) in new.items()
     }
     running = [name for name in new if objective.admits(candidates[name].cost)]
@@ -246,6 +247,7 @@ def _train(
         scores = list(evaluate(jobs)) if jobs else []
         for index, name in enumerate(running):
             of_network = scores[index * len(proxy.seeds) : (index + 1) * len(proxy.seeds)]
+            # Scores come in the order of the jobs: all seeds of one network are adjacent.
             accuracy = fmean(score.accuracy for score in of_network)
             one = candidates[name]
             candidates[name] = one.replace(
@@ -264,7 +266,7 @@ def _train(
     return list(candidates.values())
 
 
-def _untrained(
+def _untrained_candidate(
     structure: str, sample: Sample, network: Network, objective: Objective, cost: float, batch: int
 ) -> EvaluatedCandidate:
     counts = count_network(network)
@@ -280,5 +282,5 @@ def _untrained(
     )
 
 
-def _observed(sample: Sample, evaluated: EvaluatedCandidate) -> Observation:
+def _observation(sample: Sample, evaluated: EvaluatedCandidate) -> Observation:
     return Observation(sample, evaluated.reward, evaluated.accuracy, evaluated.cost)

@@ -84,6 +84,7 @@ def front(accuracies: Sequence[float], costs: Sequence[float]) -> list[int]:
     """
     indices: list[int] = []
     best = -math.inf
+    # By increasing cost, a network is on the front if it is more accurate than all cheaper ones.
     for index in sorted(range(len(costs)), key=lambda index: (costs[index], -accuracies[index], index)):
         if accuracies[index] > best:
             indices.append(index)

@@ -114,6 +114,7 @@ class Space(Record):
             return sample
         position = int(rng.random() * len(self.places))
         count = len(self.places[position].options)
+        # Adding 1 to count - 1 modulo count reaches every option but the current one.
         option = (sample[position] + 1 + int(rng.random() * (count - 1))) % count
         return (*sample[:position], option, *sample[position + 1 :])
 
@@ -246,7 +247,7 @@ def around(skeleton: Network, menu: str, resolutions: tuple[int, ...] = ()) -> S
         SearchError: The name is unknown, or its options do not fit the skeleton.
     """
     if menu not in MENUS:
-        raise SearchError(f'there is no space "{menu}"; the names are {", ".join(MENUS)}, or give a JSON file of one')
+        raise SearchError(f'there is no space "{menu}"; the names are {", ".join(MENUS)}, or give a JSON file')
     return make_space(menu, skeleton, Choices(options=(MENUS[menu],), resolutions=resolutions))
 
 

@@ -150,6 +150,7 @@ def find_candidates(
     counts = count(baseline)
     base = price(baseline, counts)
     target_cost = grid.ratio * base
+    # Dimensions are rounded independently, so the distinct networks are the product of the distinct values of each.
     groups = {name: _groups(baseline, grid, name) for name in DIMENSIONS}
     sizes = [len(group) for group in groups.values()]
     if np.prod(sizes) > MAX_NETWORKS:
@@ -171,6 +172,7 @@ def find_candidates(
         counted = count(network)
         cost = price(network, counted)
         candidate = _candidate(baseline, network, law, (alphas, betas, gammas), grid, counted, cost / base)
+        # The real cost decides, not alpha * beta^2 * gamma^2 (equation 3 of the paper).
         deviation = abs(cost - target_cost) / target_cost
         if deviation <= grid.tolerance + FLOAT_NOISE:
             matching.append(candidate)
@@ -178,7 +180,7 @@ def find_candidates(
             nearest, gap = candidate, deviation
     assert nearest is not None
     if not matching:
-        raise SearchError(_none_left(baseline, grid, nearest, gap, base))
+        raise SearchError(_no_match_message(baseline, grid, nearest, gap, base))
     selected = matching if grid.number is None else _spread(matching, grid)
     return Candidates(
         baseline=baseline,
@@ -240,13 +242,14 @@ def _spread(candidates: list[Candidate], grid: Grid) -> list[Candidate]:
     return [candidates[index] for index in sorted(spread(points, grid.number, first))]
 
 
-def _none_left(baseline: AnyNetwork, grid: Grid, nearest: Candidate, gap: float, base: float) -> str:
+def _no_match_message(baseline: AnyNetwork, grid: Grid, nearest: Candidate, gap: float, base: float) -> str:
     target = f"{grid.ratio:.3g}x the {_label(grid)} of {baseline.name}"
     nearest_text = (
         f"the nearest on the grid is alpha {nearest.law.alpha:g}, beta {nearest.law.beta:g}, gamma "
         f"{nearest.law.gamma:g} with {nearest.ratio:.4g}x "
         f"({_amount(grid, nearest.ratio * base)})"
     )
+    # A far miss needs another range of coefficients; a near one only a larger tolerance.
     if gap > max(grid.tolerance, 0.25):
         return (
             f"no network on the grid costs {target}: {nearest_text}; give another target, or a range of coefficients "

@@ -108,10 +108,12 @@ def _train_rungs(
         scores = list(evaluate(jobs))
         owners = [candidate for candidate in running for _ in proxy.seeds]
         trials += trials_of(jobs, scores, owners, proxy.images)
+        # Scores come in the order of the jobs: one row of seeds for each candidate.
         each = [scores[index : index + len(proxy.seeds)] for index in range(0, len(scores), len(proxy.seeds))]
         order, standings = _rank(running, each, stop)
         if stop != rungs[-1]:
             num_kept = math.ceil(len(running) / factor)
+            # Candidates that are dropped later have trained longer and rank above earlier ones.
             dropped = [standing.replace(tied=False) for standing in standings[num_kept:]] + dropped
             running, start = [running[index] for index in sorted(order[:num_kept])], stop
     winner = running[order[0]]

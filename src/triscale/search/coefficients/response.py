@@ -84,6 +84,7 @@ def search_response(
     rms = [root_mean_square(residuals) for residuals in residuals_left_out]
     form = forms[int(np.argmin(rms))]
     fitted = form.fit(points, errors)
+    # Both forms contribute to the intervals if the data do not distinguish between them.
     plausible = [index for index, one in enumerate(rms) if one <= PLAUSIBLE * min(rms)]
     resampled = [
         draw
@@ -167,6 +168,7 @@ def _choose(
     expected = form.predict(fitted, points)
     sampled = np.array([draw.predict(points) for draw in resampled])
     best = int(np.argmin(expected))
+    # A candidate is tied unless it is worse than the best in at least 97.5% of the bootstrap samples.
     worse = np.mean(sampled > sampled[:, best : best + 1], axis=0)
     standings = []
     for index in np.argsort(expected, kind="stable"):

@@ -130,6 +130,7 @@ def equal_cost(
             network = fitted.network.replace(name=f"{start.name}_{way}_x{times:g}")
             contenders.append(_contender(way, start, network, along, fitted.phi, requested, count(network)))
         rounds.append(Comparison(baseline=start, times=times, law=law, phi=phi, contenders=tuple(contenders)))
+        # The cheapest network is limited by its coarse steps; fit the others to its cost in the next round.
         lowest = min(contender.macs.achieved for contender in contenders[1:])
         if rounds[-1].unevenness <= EVEN:
             break

@@ -88,7 +88,7 @@ def compare_trained(
             high=min(1.0, float(means[index] + quantile * errors[index])),
             gain=float(means[index] - means[0]),
             tied=tied[index],
-            training_macs=_spent(contender, proxy),
+            training_macs=_training_macs(contender, proxy),
         )
         for index, contender in enumerate(contenders)
     )
@@ -121,7 +121,7 @@ def _seeds(proxy: Proxy) -> str:
     return "one seed" if len(proxy.seeds) == 1 else f"{len(proxy.seeds)} seeds"
 
 
-def _spent(contender: Contender, proxy: Proxy) -> int:
+def _training_macs(contender: Contender, proxy: Proxy) -> int:
     return PASSES * contender.macs.achieved * proxy.images * proxy.epochs * len(proxy.seeds)
 
 

@@ -75,6 +75,7 @@ def newest_trials(study: optuna.Study) -> dict[TrialKey, FrozenTrial]:
     """Return the completed trial of every job, or else its last trial."""
     newest: dict[TrialKey, FrozenTrial] = {}
     for key, trial in trials_of_jobs(study):
+        # A completed trial is final; otherwise a later trial replaces an earlier one.
         if key not in newest or newest[key].state != TrialState.COMPLETE:
             newest[key] = trial
     return newest

@@ -142,7 +142,7 @@ class Study:
         self._workers.clear()
 
     def _remove_dead_workers(self) -> None:
-        """Remove idle workers that died between two calls, which is no job's failure."""
+        """Remove idle workers that died between two calls; this is not counted as a job's failure."""
         for worker in [one for one in self._workers if not one.process.is_alive()]:
             self._reap(worker)
             self._workers.remove(worker)

@@ -104,6 +104,7 @@ class Group:
         if self.size == 1:
             assert tensors is not None
             return tensors
+        # First names, shapes and types, so that every rank can allocate the tensors; then the values one by one.
         named: list[Any] = [None if tensors is None else {name: _empty(value) for name, value in tensors.items()}]
         with _waiting(self):
             dist.broadcast_object_list(named, 0)

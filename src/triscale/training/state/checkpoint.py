@@ -69,6 +69,7 @@ class Checkpoints:
 
     def commit(self, manifest: Manifest) -> None:
         """Write the manifest, which makes the checkpoint valid, and remove files that are no longer needed."""
+        # The digest in the name lets a reader detect a damaged manifest; zero padding sorts names by step.
         content = manifest.to_json().encode()
         write_atomic(self.folder / f"step-{manifest.step:09d}-{_digest(content)}.json", content)
         self._clean()
@@ -111,6 +112,7 @@ class Checkpoints:
         num_kept, referenced = 0, set()
         for path in self._manifests():
             manifest = _read(path)
+            # Damaged manifests are removed, and so are all but the newest valid ones.
             if manifest is None or num_kept == KEPT:
                 path.unlink()
                 continue

@@ -71,6 +71,7 @@ class Saver:
         """Write a checkpoint in the background, after the previous one is written."""
         self.settle()
         if self._writes:
+            # Copied in this thread: the next step overwrites the tensors while the other thread writes.
             self._pending = self._pool.submit(self._write, tensors.copied(), self._best_tensors, manifest)
 
     def save_now(
@@ -129,7 +130,7 @@ class Saver:
         checkpoints = self._checkpoints
         if best is not None:
             self._best = checkpoints.store(f"best-{best.step:09d}.safetensors", best.values)
-            if self._best_tensors is best:
+            if self._best_tensors is best:  # unless a better epoch has been stored meanwhile
                 self._best_tensors = None
         state = checkpoints.store(f"state-{tensors.step:09d}.safetensors", tensors.values)
         written = manifest(state, self._best)

@@ -86,6 +86,7 @@ class PPO:
             ratios = np.exp(forward.log_probs - log_probs)
             # The gradient is 0 where the clipped term is the minimum.
             far = np.where(weighed > 0, ratios > 1 + clip, ratios < 1 - clip)
+            # d(-A r) / d log p = -A r, with the ratio r = exp(log p - log p_old).
             to_log_probs = np.where(far, 0.0, -weighed * ratios / count)
             gradients = self._controller.backward(self._weights, forward, to_log_probs, to_entropies)
             self._weights = self._adam.step(self._weights, gradients)
@@ -108,6 +109,7 @@ class Adam:
         self._steps += 1
         self._means = _toward(self._means, gradients, 0.1)
         self._squares = _toward(self._squares, ControllerWeights(*(gradient**2 for gradient in gradients)), 0.001)
+        # Bias correction, Kingma & Ba 2015, section 3.
         rate, sharpness = self._rate / (1 - 0.9**self._steps), 1 / (1 - 0.999**self._steps)
         return ControllerWeights(
             *(
