@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from triscale.data.images.transforms import normalize
 from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.split import Sample
-from triscale.jobs.core.run import Request, Run
+from triscale.jobs.core.run import Request, RunFolder
 from triscale.jobs.fit import RunOptions, train
 from triscale.jobs.training.initial_weights import find_initial_weights
 from triscale.nn.classifier import Classifier
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
-    source = Run.open(arguments.source)
+    source = RunFolder.open(arguments.source)
     print(f"{source.spec.network.name} of {arguments.source.name}, test accuracy in %, seeds {arguments.seeds}")
     for few in (arguments.few, None):
         amount = f"{few} images a class" if few else "four fifths of the images"
@@ -75,9 +75,9 @@ def divide(images: Path, folder: Path, few: int | None, seed: int) -> None:
             shutil.copy(path, to / path.name)
 
 
-def tuned(source: Run, images: Path, out: Path, recipe: Recipe, seed: int) -> float:
+def tuned(source: RunFolder, images: Path, out: Path, recipe: Recipe, seed: int) -> float:
     """Fine-tune with a recipe, and return the test accuracy."""
-    run = Run(out)
+    run = RunFolder(out)
     if not run.metrics_file.is_file():
         request = Request(
             images=str(images.resolve()),
@@ -93,9 +93,9 @@ def tuned(source: Run, images: Path, out: Path, recipe: Recipe, seed: int) -> fl
     return Metrics.load(run.metrics_file).top1
 
 
-def probe(source: Run, images: Path, tuned_run: Path) -> float:
+def probe(source: RunFolder, images: Path, tuned_run: Path) -> float:
     """Fit a logistic regression to pretrained features of the same training images; return its test accuracy."""
-    split, model = Run(tuned_run).split, source.model()
+    split, model = RunFolder(tuned_run).split, source.model()
     assert isinstance(model, Classifier)
 
     def features(samples: tuple[Sample, ...]) -> tuple[np.ndarray, np.ndarray]:

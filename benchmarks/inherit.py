@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from triscale.data.sources.local import absolute
-from triscale.jobs.core.run import Request, Run
+from triscale.jobs.core.run import Request, RunFolder
 from triscale.jobs.fit import train
 from triscale.jobs.training.initial_weights import find_initial_weights, for_finetuning
 from triscale.jobs.training.train import read_history
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
-    source = Run.open(arguments.source)
+    source = RunFolder.open(arguments.source)
     network = source.spec.network
     assert isinstance(network, Network)
     macs = cost(network).macs
@@ -51,7 +51,7 @@ def main() -> None:
         achieved = 0
         for seed in arguments.seeds:
             for name, begin, recipe in (("from scratch", None, small), ("inherited", start, for_finetuning(small))):
-                run = Run(arguments.out / f"{name.replace(' ', '-')}-{times:g}-{seed}")
+                run = RunFolder(arguments.out / f"{name.replace(' ', '-')}-{times:g}-{seed}")
                 if not run.metrics_file.is_file():
                     request = Request(
                         images=absolute(arguments.images),

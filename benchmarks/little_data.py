@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from finetune_norms import divide, probe, tuned
-from triscale.jobs.core.run import Request, Run
+from triscale.jobs.core.run import Request, RunFolder
 from triscale.jobs.fit import train
 from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
 from triscale.results.metrics import Metrics
@@ -69,9 +69,9 @@ def main() -> None:
         print(f"  {name:<21} {100 * np.mean(values):.1f}: {', '.join(f'{100 * value:.1f}' for value in values)}")
 
 
-def pretrained(cifar10: Path, out: Path) -> Run:
+def pretrained(cifar10: Path, out: Path) -> RunFolder:
     """Return the pretrained network, trained on the first images of each class."""
-    folder, run = out / "part-of-cifar10", Run(out / "pretrained")
+    folder, run = out / "part-of-cifar10", RunFolder(out / "pretrained")
     if run.metrics_file.is_file():
         return run
     for part, number in (("train", OF_EACH), ("test", None)):

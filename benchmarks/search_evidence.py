@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.training.train import read_history
 from triscale.search.coefficients.grid import Candidates
 from triscale.search.coefficients.methods import search_halving
@@ -35,7 +35,7 @@ def main() -> None:
     candidates = Candidates.load(arguments.response / "candidates.json")
 
     def replay(jobs: Sequence[Job]) -> list[Score]:
-        histories = [read_history(Run(arguments.grid / "trials" / job.key)) for job in jobs]
+        histories = [read_history(RunFolder(arguments.grid / "trials" / job.key)) for job in jobs]
         return [Score(history[job.stop - 1].val_top1) for history, job in zip(histories, jobs, strict=True)]
 
     halving = search_halving(candidates, grid.proxy, replay)

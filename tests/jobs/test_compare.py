@@ -23,7 +23,7 @@ from PIL import Image
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.cli import main
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.results.explanation import ComparisonMaps
 from triscale.results.metrics import Metrics
 from triscale.search.compare.results import ComparisonResult, verdict
@@ -109,7 +109,7 @@ def test_record_matches_runs(ended):
     assert [outcome.way for outcome in compared.outcomes] == ["baseline", "depth", "width", "resolution", "compound"]
     by_network: dict[str, list[float]] = {}
     for folder in (out / "trials").iterdir():
-        trained = Run.open(folder)
+        trained = RunFolder.open(folder)
         by_network.setdefault(trained.spec.network.name, []).append(Metrics.load(trained.metrics_file).top1)
     for outcome, contender in zip(compared.outcomes, compared.comparison.contenders, strict=True):
         assert sorted(outcome.accuracies) == sorted(by_network[contender.network.name])

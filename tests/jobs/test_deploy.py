@@ -10,7 +10,7 @@ import pytest
 from cli.command import refused, run
 from triscale.deploy.engines import ENGINES
 from triscale.errors import ExportError
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy import deploy as module
 from triscale.jobs.deploy.deploy import TIED_RATIO, _CandidateFile, _judge
 from triscale.network.latency import DeviceProfile, Predictor
@@ -43,7 +43,7 @@ def test_every_engine_gives_the_same_prediction(capsys, made, folder):
         assert [guess["name"] for guess in found["classes"]] == [guess["name"] for guess in expected["classes"]]
         for ours, theirs in zip(found["classes"], expected["classes"], strict=True):
             assert ours["probability"] == pytest.approx(theirs["probability"], abs=1e-4)
-    files = Exports.load(Run.open(made).exports_file).files
+    files = Exports.load(RunFolder.open(made).exports_file).files
     assert [item.export.file for item in files] == [f"model{engine.suffix}" for engine in HERE.values()]
     assert all(item.latency.threads == 1 and item.latency.median_ms > 0 for item in files)
     named = {item["name"] for item in json.loads((made / "manifest.json").read_text())["files"]}
@@ -56,7 +56,7 @@ def test_suffix_of_out_selects_engine(capsys, made, tmp_path):
     assert result.code == 0, result.err
     assert json.loads(result.out)["export"]["engine"] == "OpenVINO"
     assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["net.bin", "net.xml"]
-    assert not Run.open(made).exports_file.is_file()
+    assert not RunFolder.open(made).exports_file.is_file()
 
 
 def test_int8_stays_within_bound_and_is_measured(capsys, made):
@@ -65,7 +65,7 @@ def test_int8_stays_within_bound_and_is_measured(capsys, made):
     found = json.loads(result.out)
     quantized = found["quantized"]
     assert quantized["lost_points"] <= 20
-    assert quantized["images"] == len(Run.open(made).split.test)
+    assert quantized["images"] == len(RunFolder.open(made).split.test)
     assert quantized["float_accuracy"] == json.loads((made / "metrics.json").read_text())["top1"]
     assert {block["name"] for block in quantized["blocks"]} >= {"stem", "head"}
     assert found["export"]["precision"] == found["latency"]["precision"] == "int8"

@@ -18,7 +18,7 @@ from cli.command import refused, run
 from conftest import write_classes, write_picture
 from triscale.data.images.transforms import eval_transform, normalize
 from triscale.errors import Interrupted
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.feature_file import write_features
 from triscale.jobs.inference.features import features_of
 from triscale.training.context import ExecutionContext
@@ -30,11 +30,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def trained(trained_run: Path) -> Run:
-    return Run.open(trained_run)
+def trained(trained_run: Path) -> RunFolder:
+    return RunFolder.open(trained_run)
 
 
-def by_hand(trained: Run, file: Path) -> dict[str, np.ndarray]:
+def by_hand(trained: RunFolder, file: Path) -> dict[str, np.ndarray]:
     """Return the embeddings of one image, layer by layer."""
     model, preprocessing = trained.model(), trained.spec.preprocessing
     with torch.inference_mode():
@@ -173,7 +173,7 @@ def test_custom_network_returns_input_of_last_linear_layer(capsys, folder, tmp_p
     monkeypatch.syspath_prepend(tmp_path)
     arguments = ("--network", "own_features:make", "--epochs", 1, "--batch", 8, "--out", tmp_path / "run")
     assert run(capsys, "train", folder, *arguments).code == 0
-    trained = Run.open(tmp_path / "run")
+    trained = RunFolder.open(tmp_path / "run")
     (batch,) = features_of(trained, folder)
     model, preprocessing = trained.model(), trained.spec.preprocessing
     picture = eval_transform(preprocessing)(Image.open(folder / batch.files[5]).convert("RGB"))

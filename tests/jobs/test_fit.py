@@ -18,7 +18,7 @@ from cli.command import run
 from conftest import COLORS, write_classes, write_picture
 from triscale.deploy.contract import read_contract
 from triscale.deploy.engines import open_file
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.scaling.fit import Fit
 
 pytestmark = pytest.mark.process
@@ -65,7 +65,7 @@ def test_fit_writes_all_documented_files(made):
 
 def test_fit_learns_within_budget(made):
     assert json.loads((made / "metrics.json").read_text())["top1"] > 0.9
-    fit = Run.open(made).spec.fit
+    fit = RunFolder.open(made).spec.fit
     assert isinstance(fit, Fit)
     (limit,) = fit.limits
     assert limit.achieved <= limit.requested == 300_000
@@ -79,7 +79,7 @@ def test_manifest_digests_match_files(made):
 
 
 def test_split_is_stratified_and_disjoint(made):
-    split = Run.open(made).split
+    split = RunFolder.open(made).split
     parts = [split.train, split.val, split.test]
     assert sum(map(len, parts)) == 72
     assert len({sample.path for part in parts for sample in part}) == 72
@@ -96,20 +96,20 @@ def test_history_has_one_line_per_epoch(made):
 def test_export_stores_contract_and_agrees(made):
     exported = open_file(made / "model.onnx")
     contract = read_contract(exported.contract_text, made / "model.onnx")
-    spec = Run.open(made).spec
+    spec = RunFolder.open(made).spec
     assert contract.preprocessing == spec.preprocessing
     assert contract.classes == ("blue", "green", "red")
     onnx.checker.check_model(onnx.load(made / "model.onnx"))
     side = spec.preprocessing.resolution
     images = torch.randn(5, 3, side, side)
     with torch.inference_mode():
-        expected = Run.open(made).model()(images).numpy()
+        expected = RunFolder.open(made).model()(images).numpy()
     np.testing.assert_allclose(exported(images.numpy()), expected, atol=1e-4)
 
 
 def test_predictions_cover_each_test_image_once(made):
     rows = list(csv.DictReader((made / "predictions.csv").open()))
-    assert sorted(row["file"] for row in rows) == sorted(sample.path for sample in Run.open(made).split.test)
+    assert sorted(row["file"] for row in rows) == sorted(sample.path for sample in RunFolder.open(made).split.test)
     metrics = json.loads((made / "metrics.json").read_text())
     assert metrics["count"] == len(rows)
     assert metrics["top1"] == np.mean([row["truth"] == row["predicted"] for row in rows])
@@ -172,7 +172,7 @@ def test_existing_splits_are_used(tmp_path, tiny_file, capsys):
     )
     assert result.code == 0
     assert json.loads(result.out)["count"] == 18
-    assert all(sample.path.startswith("valid/") for sample in Run.open(tmp_path / "run").split.test)
+    assert all(sample.path.startswith("valid/") for sample in RunFolder.open(tmp_path / "run").split.test)
 
 
 def test_bad_file_is_skipped_and_listed(tmp_path, tiny_file, capsys):
@@ -202,7 +202,7 @@ def test_custom_build_function_is_fitted(tmp_path, capsys, monkeypatch):
         capsys, "fit", images, "--baseline", "own_network:build", "--budget", "500k", "--epochs", 2, "--out", "run"
     )
     assert result.code == 0, result.err
-    spec = Run.open(tmp_path / "run").spec
+    spec = RunFolder.open(tmp_path / "run").spec
     assert spec.fit.limits[0].achieved <= 500_000
     assert json.loads((tmp_path / "run" / "explain" / "maps.json").read_text())["method"] == "Grad-CAM"
 

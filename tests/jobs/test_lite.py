@@ -8,7 +8,7 @@ from cli.command import refused, run
 from conftest import write_classes
 from triscale.families import get
 from triscale.families.lite import lite
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.network.cost import cost
 from triscale.network.spec import Network
 
@@ -23,7 +23,7 @@ def test_lite_network_is_fitted_to_budget_and_trained(capsys, folder, tiny, tiny
     options = ("--lite", "--budget", "200k", "--epochs", 1, "--set", "batch=16")
     predicted = json.loads(run(capsys, "fit", folder, "--baseline", tiny_file, *options, "--dry-run", "--json").out)
     assert run(capsys, "train", folder, "--network", tiny_file, *options, "--out", out).code == 0
-    spec = Run.open(out).spec
+    spec = RunFolder.open(out).spec
     assert spec.request.network == lite(tiny)
     assert lite(spec.network) == spec.network
     assert predicted["macs"] == cost(spec.network).macs <= 200_000

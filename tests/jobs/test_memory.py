@@ -10,7 +10,7 @@ import torch
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.families import get
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.training.memory import memory_of
 from triscale.measure.memory import inference_memory, training_memory
 from triscale.measure.peak import memory_now
@@ -58,7 +58,7 @@ def test_maximum_batch_is_reported_before_training(capsys, tmp_path, tiny_file):
     )
     assert result.code == 0
     assert "for a micro-batch of 8 images; up to" in result.err
-    spec = Run.open(tmp_path / "run").spec
+    spec = RunFolder.open(tmp_path / "run").spec
     memory = memory_of(spec, torch.device("cpu"))
     half = spec.model_copy(
         update={

@@ -9,7 +9,7 @@ from cli.command import run
 from conftest import COLORS, write_classes
 from triscale.data.images.decode import decode
 from triscale.data.images.transforms import eval_transform, normalize
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.training.linear_probe import fit_probe, init_head_from_linear_probe
 from triscale.jobs.training.train import repeat_small_dataset
 from triscale.nn.build import build
@@ -43,7 +43,7 @@ def pretrained(tmp_path_factory, tiny_file):
     folder = tmp_path_factory.mktemp("probe")
     images, out = write_classes(folder / "images", 20), folder / "run"
     main(["train", str(images), "--network", str(tiny_file), "--epochs", "2", "--set", "batch=16", "--out", str(out)])
-    return Run.open(out)
+    return RunFolder.open(out)
 
 
 @pytest.mark.stress
@@ -60,7 +60,7 @@ def test_fine_tuning_starts_from_probe_reproducibly(capsys, pretrained, tmp_path
     by_chance = run(capsys, *command, "--set", "head_init=random", "--out", tmp_path / "c")
     assert "as a linear probe" not in by_chance.err
 
-    split, spec = Run.open(tmp_path / "a").split, pretrained.spec
+    split, spec = RunFolder.open(tmp_path / "a").split, pretrained.spec
     model = build(spec.network)
     model.load_state_dict(pretrained.model().state_dict())
     assert init_head_from_linear_probe(model, split, spec.preprocessing, 0, torch.device("cpu")) == len(split.train)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cli.command import run
 from triscale.families import FAMILIES
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.reports import run_results as report_results
 from triscale.jobs.reports.run_report import collect_content, write_run_report
 
@@ -29,7 +29,7 @@ def opened(trained_run, tmp_path):
         for index, row in enumerate(rows):
             predicted = {"blue": "red", "green": "blue", "red": "red"}[row["truth"]]
             writer.writerow((row["file"], row["truth"], predicted, f"{0.5 + index / 100:.6f}"))
-    return Run.open(tmp_path / "run")
+    return RunFolder.open(tmp_path / "run")
 
 
 def test_misclassified_images_are_most_confident_per_class(opened):

@@ -10,7 +10,7 @@ import torch
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.families import get
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.training.initial_weights import for_finetuning
 from triscale.network.spec import Network
 from triscale.nn.build import build
@@ -35,14 +35,14 @@ def before(folder, tiny_file, tmp_path_factory):
 
     out = tmp_path_factory.mktemp("runs") / "before"
     main(["train", *map(str, (folder, "--network", tiny_file, "--out", out, "--recipe", "small", *FEW))])
-    return Run(out)
+    return RunFolder(out)
 
 
 def test_training_starts_from_run_of_same_network(capsys, folder, before, tmp_path):
     result = run(capsys, "train", folder, "--weights", before.folder, "--out", tmp_path / "after", *FEW)
     assert result.code == 0, result.err
     assert "the classifier is kept, since the classes are the same" in " ".join(result.err.split())
-    after = Run(tmp_path / "after")
+    after = RunFolder(tmp_path / "after")
     assert after.spec.network.structure == before.spec.network.structure
     assert after.spec.request.recipe.name == "finetune"
 

@@ -21,7 +21,7 @@ from triscale.data.pipeline.split import Split
 from triscale.data.sources.digits import write_digits
 from triscale.errors import Interrupted, NetworkError, RunError, SearchError
 from triscale.families import get
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.studies.requests import DEFAULT_STUDY, StudyRequest
 from triscale.jobs.studies.supernet import Supernets, SupernetSpec, corners, digest_of, make_supernet, train_supernet
 from triscale.jobs.studies.trials import SPLIT, binomial_error, prepare_split
@@ -82,7 +82,7 @@ def execution(**changes) -> ExecutionContext:
 
 
 def weights(folder) -> bytes:
-    return Run(folder).weights_file.read_bytes()
+    return RunFolder(folder).weights_file.read_bytes()
 
 
 def split_of(images, folder, space: Space, share: float = 1.0) -> Split:
@@ -152,15 +152,15 @@ def test_norm_statistics_are_reestimated_per_network(place, trained, spec, tmp_p
 
 
 def test_supernet_is_trained_once_and_average_is_saved(place, trained, spec):
-    before = Run(trained).weights_file.stat().st_mtime_ns
+    before = RunFolder(trained).weights_file.stat().st_mtime_ns
     train_supernet(spec, Split.load(place / "study" / SPLIT), trained, execution(should_stop=lambda: True))
-    assert Run(trained).weights_file.stat().st_mtime_ns == before
-    checkpoints = Checkpoints(Run(trained).checkpoints)
+    assert RunFolder(trained).weights_file.stat().st_mtime_ns == before
+    checkpoints = Checkpoints(RunFolder(trained).checkpoints)
     state = checkpoints.load(checkpoints.newest().state_file)
     kept = safetensors.torch.load(weights(trained))
     assert kept.keys() == make_supernet(spec).state_dict().keys()
     assert all(torch.equal(value, state[f"average/{name}"]) for name, value in kept.items())
-    assert [epoch.epoch for epoch in read_history(Run(trained))] == [1, 2]
+    assert [epoch.epoch for epoch in read_history(RunFolder(trained))] == [1, 2]
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def residual(split) -> SupernetSpec:
 def whole(tmp_path_factory, split, residual) -> bytes:
     folder = tmp_path_factory.mktemp("whole")
     train_supernet(residual, split, folder, execution())
-    checkpoints = Checkpoints(Run(folder).checkpoints)
+    checkpoints = Checkpoints(RunFolder(folder).checkpoints)
     manifest = checkpoints.newest()
     assert manifest.finished
     learning = {name.split("/")[1] for name in checkpoints.load(manifest.state_file) if name.startswith("optimizer/")}
@@ -199,7 +199,7 @@ def test_stopped_training_resumes_bitwise_identical(split, residual, whole, tmp_
 
     with pytest.raises(Interrupted):
         train_supernet(residual, split, tmp_path, execution(should_stop=should_stop))
-    assert not Run(tmp_path).weights_file.exists()
+    assert not RunFolder(tmp_path).weights_file.exists()
     train_supernet(residual, split, tmp_path, execution())
     assert weights(tmp_path) == whole
 
@@ -228,7 +228,7 @@ def test_killed_training_resumes_bitwise_identical(split, residual, whole, tmp_p
         time.sleep(0.2 if epochs == 0 else 0.02)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        assert not Run(tmp_path).weights_file.exists()
+        assert not RunFolder(tmp_path).weights_file.exists()
     train_supernet(residual, split, tmp_path, execution())
     assert weights(tmp_path) == whole
 
@@ -242,7 +242,7 @@ def test_invalid_training_is_rejected(trained, split, residual, tmp_path):
     fewer = split.model_copy(update={"train": split.train[1:]})
     with pytest.raises(RunError, match="another split"):
         train_supernet(residual, fewer, tmp_path / "new", execution())
-    with Run(trained).lock(), pytest.raises(RunError, match="in use"):
+    with RunFolder(trained).lock(), pytest.raises(RunError, match="in use"):
         train_supernet(residual, split, trained, execution())
 
 

@@ -16,7 +16,7 @@ from triscale.cli.support.amounts import seconds_of
 from triscale.errors import UserError
 from triscale.families import get
 from triscale.jobs import fit as jobs_fit
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.training.disk_space import needed_bytes
 from triscale.measure.memory import training_memory
 from triscale.network.cost import cost
@@ -64,7 +64,7 @@ def test_dry_run_fits_terminal(capsys, folder, tiny_file):
 @pytest.mark.process
 @pytest.mark.stress
 def test_disk_estimate_is_upper_bound(trained):
-    spec = Run.open(trained).spec
+    spec = RunFolder.open(trained).spec
     used = sum(path.stat().st_size for path in trained.rglob("*") if path.is_file())
     assert used <= needed_bytes(cost(spec.network), spec.request.recipe)
 
@@ -187,7 +187,7 @@ def test_training_starts_from_weights_of_another_run(capsys, trained, tmp_path, 
     for name in convolutions:
         torch.testing.assert_close(before[name], after[name], rtol=1e-6, atol=1e-8)
     assert after["head.classifier.weight"].shape == (2, 32)
-    assert Run.open(out).spec.request.start.run == str(trained)
+    assert RunFolder.open(out).spec.request.start.run == str(trained)
 
 
 @pytest.mark.process
@@ -216,7 +216,7 @@ def test_decoder_is_a_recipe_field(capsys, tiny_file, tmp_path):
     folder = write_classes(tmp_path / "images", 12)
     arguments = ("train", folder, "--network", tiny_file, "--epochs", 1, "--set", "decoder=torchcodec")
     assert run(capsys, *arguments, "--out", tmp_path / "run").code == 0
-    assert Run.open(tmp_path / "run").spec.request.recipe.decoder == "torchcodec"
+    assert RunFolder.open(tmp_path / "run").spec.request.recipe.decoder == "torchcodec"
 
 
 def test_run_resumed_on_another_machine_reports_differences(capsys, folder, tiny_file, tmp_path):

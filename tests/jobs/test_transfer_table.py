@@ -18,7 +18,7 @@ from data.test_named import MADE
 from triscale.cli import main
 from triscale.data.pipeline.split import Split
 from triscale.errors import Interrupted
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.transfer.datasets import PAPER, find_sets
 from triscale.jobs.transfer.protocol import (
     PROTOCOL_LEARNING_RATES,
@@ -83,7 +83,7 @@ def test_eight_datasets_give_table_like_paper(capsys, data, weights, tmp_path):
     by_class = {row.name for row in made.rows if row.metric == "mean_class_accuracy"}
     assert by_class == {"flowers102", "fgvc_aircraft", "oxford_iiit_pet"}
     for row in made.rows:
-        final = Run.open(out / row.name / "final" / "seed-0")
+        final = RunFolder.open(out / row.name / "final" / "seed-0")
         predictions = [line.split(",") for line in final.predictions_file.read_text().splitlines()[1:]]
         truth, predicted = [line[1] for line in predictions], [line[2] for line in predictions]
         judge = balanced_accuracy_score if row.name in by_class else accuracy_score
@@ -114,7 +114,7 @@ def test_best_validation_setting_is_retrained_on_all_images(ended):
     assert row.chosen.learning_rate == 0.1
     described = Split.load(ended / "own" / "set" / "split.json")
     for seed in (3, 4):
-        final = Run.open(ended / "own" / "final" / f"seed-{seed}")
+        final = RunFolder.open(ended / "own" / "final" / f"seed-{seed}")
         assert final.spec.request.seed == seed
         assert final.spec.request.recipe.learning_rate == row.chosen.learning_rate
         assert set(final.split.train) == {*described.train, *described.val}
@@ -122,8 +122,8 @@ def test_best_validation_setting_is_retrained_on_all_images(ended):
         assert not set(final.split.train) & set(final.split.test)
         assert final.report_file.is_file()
     for run_folder in (ended / "own" / "grid").iterdir():
-        assert Run.open(run_folder).split == described
-        assert Run.open(run_folder).spec.request.seed == 3
+        assert RunFolder.open(run_folder).split == described
+        assert RunFolder.open(run_folder).spec.request.seed == 3
     assert (row.train, row.test) == (len(described.train) + len(described.val), len(described.test))
 
 
@@ -138,14 +138,14 @@ def test_score_and_spread_are_computed_over_seeds(ended):
 
 def test_weight_decay_per_step_is_independent_of_learning_rate(ended):
     for folder in (ended / "own" / "grid").iterdir():
-        recipe = Run.open(folder).spec.request.recipe
+        recipe = RunFolder.open(folder).spec.request.recipe
         decay = 0 if folder.name.endswith("-decay-0") else 1e-4
         assert math.isclose(recipe.weight_decay * recipe.learning_rate, decay, abs_tol=1e-12)
         assert recipe.norm_momentum == 0.1
 
 
 def test_last_weights_are_kept_not_best_epoch(ended):
-    final = Run.open(ended / "own" / "final" / "seed-3")
+    final = RunFolder.open(ended / "own" / "final" / "seed-3")
     checkpoints = Checkpoints(final.checkpoints)
     manifest = checkpoints.newest()
     tensors = checkpoints.load(manifest.state_file)
@@ -213,7 +213,7 @@ def test_steps_are_rounded_up_to_whole_epochs(colors, ended, tmp_path):
     (source,), _ = find_sets([f"own={colors}"], None)
     make_table(study, [source], [], tmp_path / "out", ExecutionContext(device=torch.device("cpu")))
     for folder in ("grid/rate-0.1-decay-0", "final/seed-0"):
-        trained = Run.open(tmp_path / "out" / "own" / folder)
+        trained = RunFolder.open(tmp_path / "out" / "own" / folder)
         steps_per_epoch = math.ceil(len(trained.split.train) / 8)
         last = json.loads(trained.history_file.read_text().splitlines()[-1])["step"]
         assert 11 <= last < 11 + steps_per_epoch

@@ -78,11 +78,11 @@ def test_channels_are_adapted(weights, channels):
 
 def test_checkpoint_of_own_model_is_loaded(tmp_path, trained_run):
     model = ts.create_model(trained_run / "network.json", checkpoint=trained_run).eval()
-    from triscale.jobs.core.run import Run
+    from triscale.jobs.core.run import RunFolder
 
     images = torch.randn(2, 3, 16, 16)
     with torch.inference_mode():
-        assert torch.equal(model(images), Run.open(trained_run).model()(images))
+        assert torch.equal(model(images), RunFolder.open(trained_run).model()(images))
     with pytest.raises(ts.TriscaleError, match="does not hold the weights of this model"):
         ts.create_model("resnet18", checkpoint=trained_run)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.serve.app import make_app
 from triscale.serve.limits import DEFAULTS
 from triscale.serve.model import ServedModel
@@ -18,7 +18,7 @@ PATHS = ("GET /api/health", "GET /api/model", "POST /api/predict", "GET /api/sca
 
 @pytest.fixture(scope="module")
 def operations(served_run):
-    app = make_app(ServedModel(Run.open(served_run), DEFAULTS.pixels))
+    app = make_app(ServedModel(RunFolder.open(served_run), DEFAULTS.pixels))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     found = [result.ok() for result in schema.get_all_operations()]
     return {f"{operation.method.upper()} {operation.path}": operation for operation in found}

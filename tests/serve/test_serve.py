@@ -17,7 +17,7 @@ from PIL import Image
 
 from cli.command import refused
 from serve.browser import CHROMIUM, browsing
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.predict import predict
 from triscale.network.latency import NAMES, Predictor
 from triscale.scaling.budget import Budget
@@ -62,7 +62,7 @@ def test_model_endpoint_describes_model(server, served_run):
     status, result = request(server, "GET", "/api/model")
     assert status == 200
     assert result["network"] == "tiny"
-    assert tuple(result["classes"]) == Run.open(served_run).spec.classes
+    assert tuple(result["classes"]) == RunFolder.open(served_run).spec.classes
     assert result["min_macs"] <= result["macs"] <= result["max_macs"]
 
 
@@ -78,12 +78,12 @@ def test_profile_predicts_latency_of_fitted_network(served_run):
         engine="onnxruntime", threads=1, processor="a phone", milliseconds=dict.fromkeys(NAMES, 0.01), error=0.05,
         error_90=0.1, held_out=10,
     )  # fmt: skip
-    model = ServedModel(Run.open(served_run), 10**6, predictor)
+    model = ServedModel(RunFolder.open(served_run), 10**6, predictor)
     result = model.scaled(Budget.of("1M"))
     assert result.milliseconds > 0
     slower = model.scaled(Budget(latency=2 * result.milliseconds))
     assert result.milliseconds < slower.milliseconds <= 2 * result.milliseconds
-    assert ServedModel(Run.open(served_run), 10**6).scaled(Budget.of("1M")).milliseconds is None
+    assert ServedModel(RunFolder.open(served_run), 10**6).scaled(Budget.of("1M")).milliseconds is None
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,8 @@ def test_page_shows_prediction_and_scaled_network(server, served_run, tmp_path, 
         page.wait_for("!document.querySelector('#result').hidden && document.querySelector('#map').naturalWidth")
         assert page.evaluate("document.querySelectorAll('#classes li').length") == 3
         assert (
-            page.evaluate("document.querySelector('#classes .name').textContent") in Run.open(served_run).spec.classes
+            page.evaluate("document.querySelector('#classes .name').textContent")
+            in RunFolder.open(served_run).spec.classes
         )
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
         not_an_image = tmp_path / "text.png"

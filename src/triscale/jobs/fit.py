@@ -11,7 +11,7 @@ from triscale.data.pipeline.split import Split
 from triscale.errors import Interrupted, TriscaleError, UserError
 from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.output import refuse_output_in_images
-from triscale.jobs.core.run import Request, Run, RunSpec
+from triscale.jobs.core.run import Request, RunFolder, RunSpec
 from triscale.jobs.deploy.export import export_run
 from triscale.jobs.inference.evaluate import evaluate_run, measure_run
 from triscale.jobs.inference.explain import explain_run
@@ -100,11 +100,11 @@ def _run_steps(
     out: Path,
     context: ExecutionContext,
     options: RunOptions,
-    steps: Sequence[Callable[[Run, ExecutionContext], object]],
+    steps: Sequence[Callable[[RunFolder, ExecutionContext], object]],
 ) -> Metrics | None:
     """Train and evaluate, apply ``steps`` to the trained run, and write the report."""
     refuse_output_in_images(out, request.images)
-    run = Run(out)
+    run = RunFolder(out)
     if not context.group.is_writer:
         _train_as_follower(run, context)
         return None
@@ -121,7 +121,7 @@ def _run_steps(
     return metrics
 
 
-def _train(run: Run, request: Request, context: ExecutionContext, options: RunOptions) -> Metrics:
+def _train(run: RunFolder, request: Request, context: ExecutionContext, options: RunOptions) -> Metrics:
     group = context.group
     try:
         spec = prepare(run, request, context, command=options.command, allow_leak=options.allow_leak)
@@ -150,7 +150,7 @@ def _train(run: Run, request: Request, context: ExecutionContext, options: RunOp
     return evaluate_run(run, context)
 
 
-def _train_as_follower(run: Run, context: ExecutionContext) -> None:
+def _train_as_follower(run: RunFolder, context: ExecutionContext) -> None:
     """Train in a process with a rank other than 0; rank 0 prepares the run and writes its files."""
     group = context.group
     if group.receive(_PREPARED) == _REFUSED:
@@ -163,7 +163,7 @@ def _train_as_follower(run: Run, context: ExecutionContext) -> None:
 class _LiveReport:
     """Updates the report of a run during training; the page reloads itself in the browser."""
 
-    def __init__(self, run: Run, context: ExecutionContext) -> None:
+    def __init__(self, run: RunFolder, context: ExecutionContext) -> None:
         self._run, self._context, self._updated = run, context, 0.0
 
     def update(self) -> None:

@@ -14,7 +14,7 @@ from triscale.data.images.transforms import eval_transform, normalize
 from triscale.explain.cam import overlay, to_png
 from triscale.explain.extent import extent
 from triscale.jobs.core.networks import count_of, fit_any
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.explain import SHOWN_SIDE, activation_map, center_square, resolve_method
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor, predict
@@ -96,7 +96,7 @@ class ServedModel:
         RunError: The run has no weights yet.
     """
 
-    def __init__(self, run: Run, pixels: int, predictor: Predictor | None = None) -> None:
+    def __init__(self, run: RunFolder, pixels: int, predictor: Predictor | None = None) -> None:
         self._predictor = predictor
         self._spec, self._model = run.spec, run.model().eval()
         self._limits = ImageLimits(pixels=pixels)

@@ -52,7 +52,7 @@ def export(
         File to write; its suffix may select the engine. By default a file such as model.onnx in the run.
     """
     from triscale.deploy.engines import DEFAULT_ENGINE, ENGINES, engine_of, get_engine
-    from triscale.jobs.core.run import Run
+    from triscale.jobs.core.run import RunFolder
     from triscale.jobs.deploy.export import export_for
 
     if bound < 0:
@@ -69,7 +69,7 @@ def export(
             raise UserError(f"--out {out}: files for {chosen[0].title} must end in {chosen[0].suffix}")
     else:
         chosen = [DEFAULT_ENGINE if out is None else engine_of(out)]
-    opened = Run.open(run)
+    opened = RunFolder.open(run)
     exported, failed = [], []
     with opened.update(), execution() as context:
         for one in chosen:
@@ -119,7 +119,7 @@ def deploy(
     threads
         Threads of each engine, on as many cores.
     """
-    from triscale.jobs.core.run import Run
+    from triscale.jobs.core.run import RunFolder
     from triscale.jobs.deploy.deploy import deploy_run
     from triscale.network.latency import load_predictor
     from triscale.scaling.budget import Budget
@@ -129,7 +129,7 @@ def deploy(
     names = tuple(word.strip() for word in precisions.split(","))
     if not names or set(names) - {"float32", "int8"} or len(set(names)) < len(names):
         raise UserError(f'--precisions "{precisions}": give float32, int8 or both, separated by a comma')
-    opened = Run.open(run)
+    opened = RunFolder.open(run)
     if "cpu" in device and len(device) > 1:
         raise UserError("--device: give cpu or profiles of another device, not both")
     predictors = [load_predictor(Path(file)) for file in device if file != "cpu"]

@@ -45,7 +45,7 @@ def features(
         Processes that decode images.
     """
     from triscale.data.sources.named import is_named
-    from triscale.jobs.core.run import Run
+    from triscale.jobs.core.run import RunFolder
     from triscale.jobs.inference.feature_file import check_feature_file, write_features
     from triscale.jobs.inference.features import features_of
 
@@ -56,7 +56,7 @@ def features(
     check_feature_file(out, None if is_named(images) else images)
     with execution(device, workers=workers) as context:
         stream = features_of(
-            Run.open(run),
+            RunFolder.open(run),
             images,
             context,
             reduction=None if reduction == POOLED else int(reduction),

@@ -54,7 +54,7 @@ def measure(
     published
         Compare EfficientNet-B1 with ResNet-152 as in Table 4 of the paper, and print the paper's ratio.
     """
-    from triscale.jobs.core.run import Run
+    from triscale.jobs.core.run import RunFolder
     from triscale.jobs.profile.measure import find_subject, measure_one, measure_paired
 
     if threads < 1 or batch < 1:
@@ -75,7 +75,7 @@ def measure(
             if (Path(subject) / "run.json").is_file():
                 from triscale.results.latency import RunLatencies
 
-                opened = Run.open(Path(subject))
+                opened = RunFolder.open(Path(subject))
                 with opened.update():
                     RunLatencies(measurements=measurements).save(opened.latency_file)
     if compare:

@@ -30,10 +30,10 @@ def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Js
     device
         auto, cpu or cuda.
     """
-    from triscale.jobs.core.run import Run
+    from triscale.jobs.core.run import RunFolder
     from triscale.jobs.inference.evaluate import evaluate_run
 
-    opened = Run.open(run)
+    opened = RunFolder.open(run)
     with opened.update(), execution(device) as context:
         metrics = evaluate_run(opened, context, split=part)
     if json:
@@ -118,10 +118,10 @@ def explain(
     curves
         Compute deletion and insertion curves, which measure how faithful the map is to the model.
     """
-    from triscale.jobs.core.run import Run
+    from triscale.jobs.core.run import RunFolder
     from triscale.jobs.inference.explain import explain_images, explain_run
 
-    opened = Run.open(run)
+    opened = RunFolder.open(run)
     if images:
         folder = out or Path("explained")
         with execution() as context:
@@ -194,7 +194,7 @@ def report(*runs: Path, out: Path | None = None, json: Json = False) -> None:
     out
         File of the report of several runs, such as runs.html.
     """
-    from triscale.jobs.core.run import Run
+    from triscale.jobs.core.run import RunFolder
     from triscale.jobs.reports.run_report import write_run_report
     from triscale.jobs.reports.study_report import is_study, write_study_report
 
@@ -210,7 +210,7 @@ def report(*runs: Path, out: Path | None = None, json: Json = False) -> None:
     if is_study(runs[0]):
         print(write_study_report(runs[0]))
         return
-    opened = Run.open(runs[0])
+    opened = RunFolder.open(runs[0])
     with opened.update():
         print(write_run_report(opened))
 

@@ -34,7 +34,7 @@ def serve(
         raise UserError(
             "triscale serve requires a web server; install it with: pip install 'triscale[serve]'"
         ) from None
-    from triscale.jobs.core.run import Run
+    from triscale.jobs.core.run import RunFolder
     from triscale.serve.app import make_app
     from triscale.serve.limits import DEFAULTS
     from triscale.serve.model import ServedModel
@@ -43,7 +43,7 @@ def serve(
 
     limit_threads(threads)
     predictor = None if profile is None else load_predictor(profile)
-    model = ServedModel(Run.open(run), DEFAULTS.pixels, predictor)
+    model = ServedModel(RunFolder.open(run), DEFAULTS.pixels, predictor)
     socket = listen(host, port)
     shown = f"http://{host}:{socket.getsockname()[1]}"
     console.print(

@@ -86,10 +86,10 @@ def announce(spec: RunSpec, device: str) -> None:
 
 def print_measured(out: Path) -> None:
     """Print the requested, predicted and measured latency of a run with a latency budget."""
-    from triscale.jobs.core.run import Run
+    from triscale.jobs.core.run import RunFolder
     from triscale.results.latency import RunLatencies
 
-    run = Run.open(out)
+    run = RunFolder.open(out)
     fitted = run.spec.fit
     if fitted is None or fitted.predictor is None or not run.latency_file.is_file():
         return

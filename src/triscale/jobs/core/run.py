@@ -107,7 +107,7 @@ class RunManifest(Record):
     files: tuple[Artifact, ...]
 
 
-class Run:
+class RunFolder:
     """A run's directory, with the paths of its files."""
 
     def __init__(self, folder: Path) -> None:
@@ -133,7 +133,7 @@ class Run:
         self.manifest_file = folder / "manifest.json"
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
+    def open(cls, folder: Path) -> RunFolder:
         """Open an existing run.
 
         Raises:

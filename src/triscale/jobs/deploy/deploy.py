@@ -15,7 +15,7 @@ from triscale.deploy.engines import ENGINES, Engine
 from triscale.deploy.export import atomic_output, copy_exported, remove
 from triscale.deploy.quantize.guard import BOUND
 from triscale.errors import BudgetError, ExportError, Interrupted, JobError, UserError
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.export import Precision, export_for, exportable
 from triscale.jobs.deploy.quantize import CALIBRATION, QuantizationEvalCache
 from triscale.measure.device import machine
@@ -45,7 +45,7 @@ class _CandidateFile:
 
 
 def deploy_run(
-    run: Run,
+    run: RunFolder,
     context: ExecutionContext,
     *,
     predictors: Sequence[Predictor] = (),
@@ -114,7 +114,7 @@ def deploy_run(
 
 
 def _export_all(
-    run: Run,
+    run: RunFolder,
     context: ExecutionContext,
     folder: Path,
     precisions: Sequence[Precision],
@@ -147,13 +147,13 @@ def _export_all(
     return files
 
 
-def _size_and_accuracy(run: Run, exported: Exported) -> dict[str, object]:
+def _size_and_accuracy(run: RunFolder, exported: Exported) -> dict[str, object]:
     accuracy = _test_accuracy(run) if exported.quantized is None else exported.quantized.accuracy
     return {"size_bytes": exported.export.size_bytes, "accuracy": accuracy}
 
 
 def _with_latency(
-    run: Run, files: Sequence[_CandidateFile], threads: int, context: ExecutionContext
+    run: RunFolder, files: Sequence[_CandidateFile], threads: int, context: ExecutionContext
 ) -> list[_CandidateFile]:
     """Time all files alternately, and torch eager mode for comparison."""
     side = run.spec.preprocessing.resolution
@@ -187,7 +187,7 @@ def _set_time(candidate: DeploymentCandidate, timed: TimedNetwork) -> Deployment
 
 
 def _export_profiled(
-    run: Run, context: ExecutionContext, folder: Path, predictors: Sequence[Predictor]
+    run: RunFolder, context: ExecutionContext, folder: Path, predictors: Sequence[Predictor]
 ) -> list[_CandidateFile]:
     """Export the float32 file of each profiled engine, with its predicted latency."""
     network = run.spec.network
@@ -277,5 +277,5 @@ def _no_file_message(judged: Sequence[_CandidateFile], budget: Budget | None) ->
     )
 
 
-def _test_accuracy(run: Run) -> float | None:
+def _test_accuracy(run: RunFolder) -> float | None:
     return Metrics.load(run.metrics_file).top1 if run.metrics_file.is_file() else None

@@ -14,7 +14,7 @@ from triscale.deploy.export import export
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import MIN_SCALE, logits_of, logits_of_model, parity_inputs
 from triscale.deploy.quantize.guard import BOUND
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.quantize import (
     BATCH,
     CALIBRATION,
@@ -36,7 +36,7 @@ TIMED_SECONDS = 0.5
 """Duration of each latency sample."""
 
 
-def exportable(run: Run) -> Exportable:
+def exportable(run: RunFolder) -> Exportable:
     """Return a run's model together with the metadata that exported files contain.
 
     Raises:
@@ -47,12 +47,12 @@ def exportable(run: Run) -> Exportable:
     return Exportable(run.model(), contract, spec.network if isinstance(spec.network, Network) else None)
 
 
-def default_file(run: Run, engine: Engine, precision: Precision) -> Path:
+def default_file(run: RunFolder, engine: Engine, precision: Precision) -> Path:
     """Return the default path of a run's file for an engine and a precision."""
     return run.folder / f"model{'.int8' if precision == 'int8' else ''}{engine.suffix}"
 
 
-def export_run(run: Run, context: ExecutionContext, path: Path | None = None) -> Export:
+def export_run(run: RunFolder, context: ExecutionContext, path: Path | None = None) -> Export:
     """Export the model to ONNX, check the file on test images, and save the record of the check in the run.
 
     Raises:
@@ -65,7 +65,7 @@ def export_run(run: Run, context: ExecutionContext, path: Path | None = None) ->
 
 
 def export_for(
-    run: Run,
+    run: RunFolder,
     context: ExecutionContext,
     engine: Engine,
     precision: Precision = "float32",
@@ -138,12 +138,12 @@ def time_file(engine: Engine, file: Path, precision: Precision) -> Measurement |
         )
 
 
-def real_images(run: Run) -> NDArray[np.float32]:
+def real_images(run: RunFolder) -> NDArray[np.float32]:
     """Return normalized test images ``[N, 3, S, S]`` for the parity check."""
     return images_of(run, evenly_spaced(run.split.test, REAL_IMAGES))
 
 
-def _int8_record(quantized: Quantized, subject: Exportable, engine: Engine, file: Path, run: Run) -> Export:
+def _int8_record(quantized: Quantized, subject: Exportable, engine: Engine, file: Path, run: RunFolder) -> Export:
     """Return the record of an int8 file; its logit error is reported, but only its accuracy is bounded."""
     inputs = parity_inputs(real_images(run), subject.contract.preprocessing)
     expected, actual = logits_of_model(subject.model, inputs), logits_of(engine.open(file, 1), inputs, BATCH)
@@ -160,7 +160,7 @@ def _int8_record(quantized: Quantized, subject: Exportable, engine: Engine, file
     )
 
 
-def _save_record(run: Run, exported: Exported) -> None:
+def _save_record(run: RunFolder, exported: Exported) -> None:
     """Add a record to the run's list of exports, in place of an earlier record of the same file."""
     file = run.exports_file
     saved = Exports.load(file).files if file.is_file() else ()

@@ -22,7 +22,7 @@ from triscale.deploy.quantize import get_quantizer
 from triscale.deploy.quantize.guard import BOUND, MIN_IMAGES, quantize
 from triscale.deploy.quantize.quantizer import Quantizer
 from triscale.errors import Interrupted, RunError, UserError
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.measure.latency import pinned_to_cores
 from triscale.measure.versus import time_alternately
 from triscale.results.deployment import Quantized
@@ -51,7 +51,7 @@ class QuantizationEvalCache:
         should_stop: Polled before each batch of an evaluation.
     """
 
-    run: Run
+    run: RunFolder
     subject: Exportable
     calibration: int = CALIBRATION
     should_stop: Callable[[], bool] = lambda: False
@@ -191,12 +191,12 @@ def evenly_spaced(samples: tuple[Sample, ...], number: int) -> tuple[Sample, ...
     return samples[::stride][:number]
 
 
-def images_of(run: Run, samples: tuple[Sample, ...]) -> NDArray[np.float32]:
+def images_of(run: RunFolder, samples: tuple[Sample, ...]) -> NDArray[np.float32]:
     """Return normalized images of a run ``[N, 3, S, S]``."""
     return np.concatenate(list(batches_of(run, samples)))
 
 
-def batches_of(run: Run, samples: tuple[Sample, ...]) -> Iterator[NDArray[np.float32]]:
+def batches_of(run: RunFolder, samples: tuple[Sample, ...]) -> Iterator[NDArray[np.float32]]:
     """Yield batches of normalized images of a run, each ``[N, 3, S, S]``."""
     spec = run.spec
     for batch in eval_batches(samples, run.split.root, spec.preprocessing, batch=BATCH):

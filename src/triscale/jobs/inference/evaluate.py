@@ -10,7 +10,7 @@ import torch
 from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.split import Sample
 from triscale.errors import Interrupted, RunError
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.profile.measure import measure_one, subject_of
 from triscale.jobs.training.train import eval_batch
 from triscale.record import write_atomic
@@ -22,7 +22,7 @@ from triscale.training.metrics import measure_predictions
 
 
 def evaluate_run(
-    run: Run,
+    run: RunFolder,
     context: ExecutionContext,
     *,
     split: str = "test",
@@ -64,7 +64,7 @@ def evaluate_run(
     return metrics
 
 
-def measure_run(run: Run, context: ExecutionContext) -> tuple[Measurement, ...]:
+def measure_run(run: RunFolder, context: ExecutionContext) -> tuple[Measurement, ...]:
     """Measure the latency of the exported file in ONNX Runtime and of the module in torch; save it in the run.
 
     Raises:

@@ -23,7 +23,7 @@ from triscale.explain.cam import class_activation_maps, gradient_maps, overlay, 
 from triscale.explain.explanation_sheet import SheetEntry, explanation_sheet
 from triscale.explain.extent import Box, Extent, extent
 from triscale.explain.faithfulness import Faithfulness, faithfulness
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.predict import files_of
 from triscale.network.contract import Preprocessing
 from triscale.nn.classifier import Classifier
@@ -40,7 +40,7 @@ DESCRIPTIONS = {"cam": "exact", "grad-cam": "Grad-CAM"}
 """Names of the methods in reports."""
 
 
-def explain_run(run: Run, context: ExecutionContext, method: Method = "auto") -> ExplainedImages:
+def explain_run(run: RunFolder, context: ExecutionContext, method: Method = "auto") -> ExplainedImages:
     """Draw class activation maps of misclassified and correct test images of a run, for the predicted class.
 
     Raises:
@@ -82,7 +82,7 @@ def explain_run(run: Run, context: ExecutionContext, method: Method = "auto") ->
 
 
 def explain_images(
-    run: Run,
+    run: RunFolder,
     images: Sequence[Path],
     out: Path,
     context: ExecutionContext,
@@ -225,7 +225,7 @@ def center_square(picture: Image.Image, crop: float) -> Box:
     return Box(left, top, left + side, top + side)
 
 
-def _select_predictions(run: Run) -> list[dict[str, str]]:
+def _select_predictions(run: RunFolder) -> list[dict[str, str]]:
     """Select the most confident mistakes, and correct predictions of as many classes as possible."""
     if not run.predictions_file.is_file():
         raise RunError(f"{run.folder} has not been evaluated; evaluate it with: triscale evaluate {run.folder}")

@@ -24,7 +24,7 @@ from triscale.data.sources.source import FoundFile, entries
 from triscale.data.sources.store import open_store
 from triscale.data.sources.tables import is_tables
 from triscale.errors import DataError, Interrupted, NetworkError
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.network.contract import Preprocessing
 from triscale.nn.backbone import backbone
@@ -84,7 +84,7 @@ class _Listed:
 
 
 def features_of(
-    run: Run,
+    run: RunFolder,
     images: str | Path,
     context: ExecutionContext = DEFAULT_CONTEXT,
     *,

@@ -16,7 +16,7 @@ from triscale.data.images.transforms import eval_transform, normalize
 from triscale.deploy.contract import read_contract
 from triscale.deploy.engines import open_file
 from triscale.errors import DataError, RunError
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.record import Record
 
 
@@ -54,7 +54,7 @@ def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator
     """
     files = files_of(images)
     if source.is_dir() and source.suffix != ".mlpackage":
-        run = Run.open(source)
+        run = RunFolder.open(source)
         spec, model = run.spec, run.model()
         preprocessing, class_names = spec.preprocessing, spec.classes
 

@@ -19,7 +19,7 @@ from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize import get_quantizer
 from triscale.errors import UserError
 from triscale.families.find import find_network
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.quantize import slow_blocks
 from triscale.measure.latency import measure_latency, pinned_to_cores, torch_threads
 from triscale.measure.peak import memory_now, peak_since
@@ -91,13 +91,13 @@ def find_subject(text: str) -> Subject:
             )
         return Subject(path.name, side, file=path)
     if path.is_dir():
-        return subject_of(Run.open(path))
+        return subject_of(RunFolder.open(path))
     network: AnyNetwork = find_network(text)
     known = network if isinstance(network, Network) else None
     return Subject(network.name, network.resolution, model=lambda: build(network), network=known)
 
 
-def subject_of(run: Run) -> Subject:
+def subject_of(run: RunFolder) -> Subject:
     """Return the subject of a run: its module, and its exported file if it exists."""
     network = run.spec.network if isinstance(run.spec.network, Network) else None
     file = run.onnx_file if run.onnx_file.is_file() else None

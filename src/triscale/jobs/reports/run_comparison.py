@@ -13,7 +13,7 @@ from typing import NamedTuple
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
 from triscale.jobs.core.networks import count_of
-from triscale.jobs.core.run import Run, RunSpec
+from triscale.jobs.core.run import RunFolder, RunSpec
 from triscale.jobs.profile.measure import ENGINES
 from triscale.jobs.reports.run_report import images_name, recipe_rows
 from triscale.jobs.reports.study_report import is_study
@@ -28,7 +28,7 @@ UNSET = "\N{EN DASH}"
 class _EvaluatedRun(NamedTuple):
     """The records of an evaluated run; ``right`` maps each test image to whether its prediction is correct."""
 
-    run: Run
+    run: RunFolder
     spec: RunSpec
     split: Split
     metrics: Metrics
@@ -72,7 +72,7 @@ def _load_evaluated(folder: Path) -> _EvaluatedRun:
     if is_study(folder):
         raise RunError(f"{folder} holds a search or a comparison, not a run; it has a report of its own: "
                        f"triscale report {folder}")  # fmt: skip
-    run = Run.open(folder)
+    run = RunFolder.open(folder)
     if not run.metrics_file.is_file() or not run.predictions_file.is_file():
         raise RunError(f"the run in {folder} has not been evaluated; "
                        f"resume its training, or evaluate it: triscale evaluate {folder}")  # fmt: skip
@@ -149,7 +149,7 @@ def behind(best: dict[str, bool], other: dict[str, bool]) -> AccuracyGap:
     return AccuracyGap(share=difference / count, low=center - half, high=center + half)
 
 
-def _latency(run: Run) -> Measurement | None:
+def _latency(run: RunFolder) -> Measurement | None:
     """Return the first measurement of the exported file; that of the module if there is none."""
     if not run.latency_file.is_file():
         return None

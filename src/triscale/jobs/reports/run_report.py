@@ -9,7 +9,7 @@ from pathlib import Path
 from triscale.data.pipeline.leaks import certain, describe
 from triscale.families import FAMILIES
 from triscale.jobs.core.networks import cost_of
-from triscale.jobs.core.run import Run, RunSpec
+from triscale.jobs.core.run import RunFolder, RunSpec
 from triscale.jobs.reports.run_results import load_if_exists, map_cards, measure_command, measurements, wrong_images
 from triscale.jobs.training.train import read_history
 from triscale.network.cost import Cost, cost, si
@@ -45,7 +45,7 @@ FILES = (
 )
 
 
-def write_run_report(run: Run, refresh_seconds: int | None = None) -> Path:
+def write_run_report(run: RunFolder, refresh_seconds: int | None = None) -> Path:
     """Write the report of a run from the records that it has saved so far, and return its path.
 
     Args:
@@ -57,7 +57,7 @@ def write_run_report(run: Run, refresh_seconds: int | None = None) -> Path:
     return run.report_file
 
 
-def collect_content(run: Run) -> RunContent:
+def collect_content(run: RunFolder) -> RunContent:
     """Return everything that the report of a run shows."""
     spec = run.spec
     counted = cost_of(spec.network)
@@ -168,7 +168,7 @@ def _allowed(limit: Limit) -> str:
     return format_cost(limit.name, limit.requested) if limit.name == "latency" else si(limit.requested)
 
 
-def _warnings(run: Run) -> tuple[str, ...]:
+def _warnings(run: RunFolder) -> tuple[str, ...]:
     if not run.data_file.is_file():
         return ()
     leaks = DataSummary.load(run.data_file).leaks

@@ -15,7 +15,7 @@ from triscale.data.images.color import BadImage
 from triscale.data.images.decode import decode
 from triscale.data.sources.store import Store, open_store
 from triscale.errors import DataError
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.profile.measure import ENGINES
 from triscale.record import Record
 from triscale.report.run.run_content import ImageCard
@@ -37,7 +37,7 @@ def load_if_exists(kind: type[R], path: Path) -> R | None:
     return kind.load(path) if path.is_file() else None
 
 
-def wrong_images(run: Run, root: str) -> tuple[ImageCard, ...]:
+def wrong_images(run: RunFolder, root: str) -> tuple[ImageCard, ...]:
     """Return the misclassified test images with the most confident predictions, with thumbnails.
 
     At most six per class, and fewer for data sets with many classes, so that the report stays small. An image that can
@@ -67,7 +67,7 @@ def wrong_images(run: Run, root: str) -> tuple[ImageCard, ...]:
     return tuple(sorted(cards, key=lambda card: -card.prediction.confidence))
 
 
-def map_cards(run: Run) -> tuple[ImageCard, ...]:
+def map_cards(run: RunFolder) -> tuple[ImageCard, ...]:
     """Return the class activation maps of a run; missing or damaged images and maps are skipped."""
     cards = []
     for item in _explained(run):
@@ -78,21 +78,21 @@ def map_cards(run: Run) -> tuple[ImageCard, ...]:
     return tuple(cards)
 
 
-def measurements(run: Run) -> tuple[Measurement, ...]:
+def measurements(run: RunFolder) -> tuple[Measurement, ...]:
     """Return the measured latencies of a run, those of its exported file before those of the model."""
     latencies = load_if_exists(RunLatencies, run.latency_file)
     saved = latencies.measurements if latencies else ()
     return tuple(sorted(saved, key=lambda item: item.engine.startswith(ENGINES["torch"])))
 
 
-def measure_command(run: Run) -> str:
+def measure_command(run: RunFolder) -> str:
     """Return the command that measures the latency of a trained run; empty if it has been measured."""
     if run.latency_file.is_file() or not run.weights_file.is_file():
         return ""
     return shlex.join(("triscale", "measure", str(run.folder)))
 
 
-def _most_confident_mistakes(run: Run) -> Iterator[ClassifiedImage]:
+def _most_confident_mistakes(run: RunFolder) -> Iterator[ClassifiedImage]:
     """Yield the most confident mistake of every class, then the second of every class, and so on."""
     wrong: dict[str, list[ClassifiedImage]] = {}
     for row in csv.DictReader(io.StringIO(run.predictions_file.read_text())):
@@ -131,6 +131,6 @@ def _jpeg(image: Image.Image, side: int) -> bytes:
     return buffer.getvalue()
 
 
-def _explained(run: Run) -> Sequence[ExplainedImage]:
+def _explained(run: RunFolder) -> Sequence[ExplainedImage]:
     explained = load_if_exists(ExplainedImages, run.maps_file)
     return explained.images if explained else ()

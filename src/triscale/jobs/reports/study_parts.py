@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from triscale.families import get, names
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.reports.run_report import machine_rows
 from triscale.jobs.studies.requests import StudyRequest
 from triscale.network.custom import AnyNetwork
@@ -33,7 +33,7 @@ def request_rows(request: StudyRequest | None) -> tuple[NamedValue, ...]:
 
 def trained_on(folder: Path) -> tuple[NamedValue, ...]:
     """Return the machine of the first trial of a study that has a run in its folder."""
-    runs = (Run(path.parent) for path in sorted((folder / "trials").glob("*/run.json")))
+    runs = (RunFolder(path.parent) for path in sorted((folder / "trials").glob("*/run.json")))
     return next((machine_rows(run.spec.machine) for run in runs), ())
 
 

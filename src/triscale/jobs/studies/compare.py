@@ -12,7 +12,7 @@ from triscale.data.pipeline.split import Sample, Split
 from triscale.data.sources.store import open_store
 from triscale.explain.cam import overlay, to_png
 from triscale.jobs.core.networks import count_of, fit_any
-from triscale.jobs.core.run import Run
+from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.explain import SHOWN_SIDE, maps_of
 from triscale.jobs.studies.requests import ComparisonRequest, StudyOptions
 from triscale.jobs.studies.trials import SPLIT, Trainings, open_study, prepare_split, settings_of
@@ -76,7 +76,7 @@ def map_networks(
     """
     seed = compared.proxy.seeds[0]
     runs = {
-        contender.way: Run(out / "trials" / Job(contender.network, seed, 0, compared.proxy.epochs).key)
+        contender.way: RunFolder(out / "trials" / Job(contender.network, seed, 0, compared.proxy.epochs).key)
         for contender in compared.comparison.contenders
     }
     elsewhere = sorted(way for way, run in runs.items() if not run.weights_file.is_file())

@@ -20,7 +20,7 @@ from triscale.data.pipeline.loader import Batch, eval_batches
 from triscale.data.pipeline.order import epoch_order
 from triscale.data.pipeline.split import Sample, Split
 from triscale.errors import RunError, SearchError
-from triscale.jobs.core.run import LOCK, Run
+from triscale.jobs.core.run import LOCK, RunFolder
 from triscale.jobs.studies.trials import binomial_error
 from triscale.jobs.training.train import MAX_CACHED_BYTES, eval_batch, train_task
 from triscale.network.contract import Preprocessing
@@ -93,7 +93,7 @@ def train_supernet(
             f"the supernet in {folder} was started with another split of the images; restore the split, or start again "
             "in another folder"
         )
-    run = Run(folder)
+    run = RunFolder(folder)
     with run.lock():
         _refuse_other(spec, folder)
         if run.weights_file.is_file():
@@ -250,7 +250,7 @@ class Supernets:
 @lru_cache(maxsize=1)
 def _loaded(folder: Path, device: torch.device) -> tuple[SupernetSpec, Supernet]:
     """Return a trained supernet; cached, so that a process reads it only once."""
-    run = Run(folder)
+    run = RunFolder(folder)
     if not run.weights_file.is_file():
         raise RunError(f"the supernet in {folder} is not trained completely; run the same command again to resume it")
     spec = SupernetSpec.load(folder / SPEC)

@@ -20,7 +20,7 @@ from triscale.data.pipeline.split import Sample, Split, make_split
 from triscale.errors import DataError, Interrupted, RunError
 from triscale.jobs.core.networks import count_of
 from triscale.jobs.core.output import refuse_output_in_images
-from triscale.jobs.core.run import Request, Run, RunSpec
+from triscale.jobs.core.run import Request, RunFolder, RunSpec
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.studies.requests import StudyLocation, StudyOptions, StudyRequest
@@ -70,7 +70,7 @@ class Trainings:
     def validate(self, job: Job, folder: Path) -> Score:
         """Train up to the job's last epoch; return the validation accuracy after it."""
         torch.set_num_threads(self.threads)
-        split, run = Split.load(self.split_file), Run(folder)
+        split, run = Split.load(self.split_file), RunFolder(folder)
         reached = [len(read_history(run))]
 
         def on_epoch() -> None:
@@ -86,7 +86,7 @@ class Trainings:
     def test(self, job: Job, folder: Path) -> Score:
         """Train for all epochs, as ``triscale train`` does, and return the accuracy on the test images."""
         torch.set_num_threads(self.threads)
-        split, run = Split.load(self.split_file), Run(folder)
+        split, run = Split.load(self.split_file), RunFolder(folder)
         context = ExecutionContext(device=torch.device(self.device))
         with run.lock():
             spec = self._load_or_create_spec(run, job, split)
@@ -97,7 +97,7 @@ class Trainings:
         metrics = Metrics.load(run.metrics_file)
         return Score(metrics.top1, binomial_error(metrics.top1, metrics.count))
 
-    def _load_or_create_spec(self, run: Run, job: Job, split: Split) -> RunSpec:
+    def _load_or_create_spec(self, run: RunFolder, job: Job, split: Split) -> RunSpec:
         """Return the specification of a job's run; write it, the split and the network if the run is new."""
         if not run.spec_file.is_file():
             spec = self._spec(job, split)

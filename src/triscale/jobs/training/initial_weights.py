@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError, WeightsError
-from triscale.jobs.core.run import InitialWeights, Run, RunSpec
+from triscale.jobs.core.run import InitialWeights, RunFolder, RunSpec
 from triscale.jobs.training.linear_probe import init_head_from_linear_probe
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork, CustomNetwork
@@ -43,7 +43,7 @@ def find_initial_weights(text: str, *, offline: bool = False, progress: Progress
     inherits, source = text.startswith(INHERIT), text.removeprefix(INHERIT)
     folder = Path(source)
     if (folder / "run.json").is_file():
-        run = Run.open(folder)
+        run = RunFolder.open(folder)
         if not run.weights_file.is_file():
             raise RunError(f"the training in {run.folder} has not finished; give the folder of a finished run")
         spec = run.spec
@@ -147,7 +147,7 @@ def _read(start: InitialWeights) -> tuple[Mapping[str, Tensor], AnyNetwork, tupl
     """Return the tensors of the initial weights, their network and class names; None for classes without a head."""
     folder = Path(start.run)
     if (folder / "run.json").is_file():
-        run = Run.open(folder)
+        run = RunFolder.open(folder)
         content = run.weights_file.read_bytes() if run.weights_file.is_file() else b""
         if _sha256(content) != start.sha256:
             raise RunError(f"{run.weights_file} was changed after this run started; restore it, or start another run")

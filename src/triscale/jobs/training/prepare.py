@@ -9,7 +9,7 @@ from triscale.data.pipeline.leaks import certain, find_leaks, refuse_leaks
 from triscale.data.pipeline.split import Split, check_present, make_split
 from triscale.errors import RunError
 from triscale.jobs.core.networks import fit_any
-from triscale.jobs.core.run import Request, Run, RunSpec
+from triscale.jobs.core.run import Request, RunFolder, RunSpec
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.initial_weights import check_initial_weights, preprocessing_of
 from triscale.measure.device import machine
@@ -25,7 +25,7 @@ from triscale.version import __version__
 
 
 def prepare(
-    run: Run,
+    run: RunFolder,
     request: Request,
     context: ExecutionContext,
     *,

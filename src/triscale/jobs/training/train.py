@@ -10,7 +10,7 @@ from triscale.data.pipeline.loader import Batch, TrainLoader, eval_batches
 from triscale.data.pipeline.order import num_batches
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
-from triscale.jobs.core.run import Run, RunSpec
+from triscale.jobs.core.run import RunFolder, RunSpec
 from triscale.jobs.training.initial_weights import load_initial_weights
 from triscale.nn.build import build
 from triscale.record import write_atomic
@@ -28,7 +28,7 @@ MAX_CACHED_BYTES = 512 << 20
 
 
 def train_run(
-    run: Run,
+    run: RunFolder,
     spec: RunSpec,
     split: Split,
     context: ExecutionContext,
@@ -76,7 +76,7 @@ def train_run(
 
 
 def train_task(
-    run: Run,
+    run: RunFolder,
     task: TrainingTask,
     split: Split,
     context: ExecutionContext,
@@ -179,13 +179,13 @@ def _batch_source(split: Split, task: TrainingTask, loader: TrainLoader, context
     )
 
 
-def _finish(run: Run, checkpoints: Checkpoints, manifest: Manifest) -> None:
+def _finish(run: RunFolder, checkpoints: Checkpoints, manifest: Manifest) -> None:
     assert manifest.best_file is not None
     run.save_weights(checkpoints.load(manifest.best_file))
     _write_history(run, manifest.history)
 
 
-def _write_history_or_note(run: Run, history: tuple[Epoch, ...], context: ExecutionContext) -> None:
+def _write_history_or_note(run: RunFolder, history: tuple[Epoch, ...], context: ExecutionContext) -> None:
     """Write the history; a full disk must not stop the training, since the next epoch writes the whole file again."""
     try:
         _write_history(run, history)
@@ -195,12 +195,12 @@ def _write_history_or_note(run: Run, history: tuple[Epoch, ...], context: Execut
         )
 
 
-def _write_history(run: Run, history: tuple[Epoch, ...]) -> None:
+def _write_history(run: RunFolder, history: tuple[Epoch, ...]) -> None:
     lines = "".join(json.dumps(epoch.model_dump(mode="json")) + "\n" for epoch in history)
     write_atomic(run.history_file, lines.encode())
 
 
-def read_history(run: Run) -> tuple[Epoch, ...]:
+def read_history(run: RunFolder) -> tuple[Epoch, ...]:
     """Return the finished epochs of a run."""
     lines = run.history_file.read_text().splitlines() if run.history_file.is_file() else []
     return tuple(Epoch.parse(json.loads(line), str(run.history_file)) for line in lines)

@@ -16,7 +16,7 @@ from triscale.data.pipeline.split import Split
 from triscale.data.sources.named import NAMED
 from triscale.errors import Interrupted, JobError
 from triscale.jobs.core.networks import count_of
-from triscale.jobs.core.run import Request, Run
+from triscale.jobs.core.run import Request, RunFolder
 from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.studies.trials import TEST_SHARE, subsample
@@ -44,7 +44,7 @@ class SetTrainings:
 
     def __init__(self, request: TransferRequest, source: TransferDataset, folder: Path) -> None:
         self._table, self._source, self._folder = request, source, folder
-        self._prepared = Run(folder / "set")
+        self._prepared = RunFolder(folder / "set")
 
     def prepare(self, context: ExecutionContext, *, allow_leak: bool) -> None:
         """Scan and split the images, and check that the weights fit, before training starts."""
@@ -101,7 +101,7 @@ class SetTrainings:
         )
 
     def _try(self, rate: float, decay: float, split: Split, context: ExecutionContext) -> GridResult:
-        run = Run(self._folder / "grid" / f"rate-{rate:.6g}-decay-{decay:.6g}")
+        run = RunFolder(self._folder / "grid" / f"rate-{rate:.6g}-decay-{decay:.6g}")
         scored = run.folder / "validation.json"
         if not scored.is_file():
             recipe = self._recipe(rate, decay, len(split.train))
@@ -122,7 +122,7 @@ class SetTrainings:
         return GridResult(learning_rate=rate, weight_decay=decay, score=self._score(Metrics.load(scored)))
 
     def _test(self, recipe: Recipe, seed: int, whole: Split, context: ExecutionContext) -> Metrics:
-        run = Run(self._folder / "final" / f"seed-{seed}")
+        run = RunFolder(self._folder / "final" / f"seed-{seed}")
         if not run.manifest_file.is_file():
             with self._trained(run, recipe, seed, whole, context):
                 evaluate_run(
@@ -134,7 +134,9 @@ class SetTrainings:
         return Metrics.load(run.metrics_file)
 
     @contextmanager
-    def _trained(self, run: Run, recipe: Recipe, seed: int, split: Split, context: ExecutionContext) -> Iterator[None]:
+    def _trained(
+        self, run: RunFolder, recipe: Recipe, seed: int, split: Split, context: ExecutionContext
+    ) -> Iterator[None]:
         """Train for all epochs, resuming if possible; save the last weights, and lock the run until the block ends."""
         with run.lock():
             request = self._request(recipe, seed)
@@ -201,7 +203,7 @@ def _class_counts(split: Split) -> tuple[SplitCounts, ...]:
     )
 
 
-def _save_last_weights(run: Run) -> None:
+def _save_last_weights(run: RunFolder) -> None:
     """Replace the run's weights, those of the best epoch, with the averaged weights after the last step."""
     checkpoints = Checkpoints(run.checkpoints)
     manifest = checkpoints.newest()
