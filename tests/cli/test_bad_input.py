@@ -176,7 +176,8 @@ class TestOnARun:
     def test_locked_run_is_rejected(self, capsys, images, tiny_file, made):
         code = (
             "import sys, time, pathlib\nfrom triscale.jobs.core.run import RunFolder\n"
-            f"with RunFolder(pathlib.Path({str(made)!r})).lock():\n    print('locked', flush=True)\n    time.sleep(60)\n"
+            f"with RunFolder(pathlib.Path({str(made)!r})).lock():\n"
+            "    print('locked', flush=True)\n    time.sleep(60)\n"
         )
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
             try:

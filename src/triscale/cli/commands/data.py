@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from triscale.cli.support.execution import execution
 from triscale.cli.support.options import ImagesArgument, Json
-from triscale.cli.support.terminal import console, print_json, progress_reporter, table
+from triscale.cli.support.terminal import console, print_json, table
+from triscale.progress_bars import progress_reporter
 
 if TYPE_CHECKING:
     from triscale.data.sources.pack import Packed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,18 +19,15 @@ from triscale.cli.support.options import (
     ProfileOption,
     TrainOptions,
     choose_network,
-    root_of,
 )
-from triscale.cli.support.terminal import console, print_json, progress_reporter
+from triscale.cli.support.terminal import console, print_json
 from triscale.errors import UserError
 from triscale.families.find import find_law
-from triscale.families.lite import lite as lite_of
 from triscale.network.latency import load_predictor
 from triscale.scaling.budget import Budget
 
 if TYPE_CHECKING:
     from triscale.jobs.core.run import Request
-    from triscale.training.recipe import Recipe
 
 Budgets = Annotated[list[str] | None, Parameter(name="--budget", negative="")]
 
@@ -100,12 +96,14 @@ def fit(
     options
         Training options.
     """
+    from triscale.jobs.training.request import DEFAULT_BASELINE, default_folder
+
     if not budget:
         raise UserError(f"triscale fit requires a budget; for example: triscale fit {images} --budget 400M")
     if baseline is None and options.weights is None:
-        baseline = "efficientnet_b0"
+        baseline = DEFAULT_BASELINE
     request = _request(images, baseline, law, budget, options, profile, lite=lite)
-    out = options.out or _default_out(images, _network_name(baseline, request, lite=lite), budget)
+    out = options.out or default_folder(images, _network_name(baseline, request, lite=lite), budget)
     _run_job(request, out, options, everything=True, json=json)
 
 
@@ -132,12 +130,14 @@ def train(
     options
         Training options.
     """
+    from triscale.jobs.training.request import default_folder
+
     if network is None and options.weights is None:
         raise UserError(
             f"triscale train requires a network; for example: triscale train {images} --network efficientnet_b0"
         )
     request = _request(images, network, law, budget, options, profile, lite=lite)
-    out = options.out or _default_out(images, _network_name(network, request, lite=lite), budget or [])
+    out = options.out or default_folder(images, _network_name(network, request, lite=lite), budget or [])
     _run_job(request, out, options, everything=False, json=json)
 
 
@@ -151,94 +151,55 @@ def _request(
     *,
     lite: bool,
 ) -> Request:
-    from triscale.jobs.core.run import Request
-    from triscale.jobs.training.initial_weights import find_initial_weights
+    from triscale.jobs.training.request import choose_recipe, make_request
 
-    limits = Budget.of(*budget) if budget else None
-    predictor = None if profile is None else load_predictor(profile)
-    if predictor is not None and (limits is None or limits.latency is None):
-        raise UserError("--profile requires a latency budget; give one such as --budget 20ms, or leave --profile out")
-    start = None if options.weights is None else find_initial_weights(options.weights, offline=options.offline)
-    if network is not None:
-        resolved = choose_network(network, lite=lite)
-    else:
-        assert start is not None
-        resolved = lite_of(start.network) if lite else start.network
-    return Request(
-        images=root_of(images),
-        network=resolved,
-        budget=limits,
-        law=find_law(law) if budget else None,
-        recipe=_recipe(options),
+    fields = {name: getattr(options, name) for name in ("epochs", "batch", "learning_rate", "val_share")}
+    return make_request(
+        images,
+        None if network is None else choose_network(network, lite=lite),
+        recipe=choose_recipe(
+            options.recipe,
+            finetune=options.weights is not None,
+            settings=options.settings,
+            fields=fields,
+            flip=options.flip,
+        ),
+        budget=Budget.of(*budget) if budget else None,
+        law=find_law(law),
+        predictor=None if profile is None else load_predictor(profile),
+        lite=lite,
+        weights=options.weights,
+        offline=options.offline,
         seed=options.seed,
         test_share=options.test_share,
-        start=start,
-        predictor=predictor,
     )
-
-
-def _recipe(options: TrainOptions) -> Recipe:
-    from triscale.jobs.training.initial_weights import for_finetuning
-    from triscale.training.changes import changed, find_recipe
-    from triscale.training.recipe import FINETUNE, Recipe
-
-    default = "small" if options.weights is None else FINETUNE.name
-    recipe = find_recipe(options.recipe or default)
-    if options.weights is not None:
-        recipe = for_finetuning(recipe)
-    recipe = changed(recipe, options.settings)
-    changes = {
-        name: value
-        for name, value in (
-            ("epochs", options.epochs),
-            ("batch", options.batch),
-            ("learning_rate", options.learning_rate),
-            ("val_share", options.val_share),
-        )
-        if value is not None
-    }
-    fields = {name: getattr(recipe, name) for name in type(recipe).model_fields} | changes
-    if options.flip is not None:
-        fields["augmentation"] = recipe.augmentation.replace(flip=options.flip)
-    return Recipe.parse(fields, "the recipe with the given options")
 
 
 def _network_name(argument: str | None, request: Request, *, lite: bool) -> str:
     return request.network.name if argument is None or lite else argument
 
 
-def _default_out(images: str, network: str, budget: list[str]) -> Path:
-    parts = [Path(root_of(images)).name, Path(network).stem.replace(":", "-"), *budget]
-    return Path("runs") / "-".join("".join(c for c in part if c.isalnum() or c in "_.+") for part in parts)
-
-
 def _run_job(request: Request, out: Path, options: TrainOptions, *, everything: bool, json: bool) -> None:
     from triscale.cli.support.amounts import seconds_of
     from triscale.jobs import fit as job
-    from triscale.progress import NO_PROGRESS, stop_on_signals, with_deadline
-    from triscale.training.context import ExecutionContext, choose_device, limit_threads
-    from triscale.training.distributed.group import join
+    from triscale.jobs.core.execution import training_execution
+    from triscale.jobs.training.request import choose_workers
+    from triscale.training.context import limit_threads
 
     max_seconds = None if options.max_time is None else seconds_of("--max-time", options.max_time)
     limit_threads(options.threads)
+    workers = choose_workers(options.workers)
     if options.dry_run:
-        print_estimate(request, options.device, _workers(options.workers), json=json)
+        print_estimate(request, options.device, workers, json=json)
         return
-    device = choose_device(options.device, int(os.environ.get("LOCAL_RANK", "0")))
-    with stop_on_signals() as stopped, join(device) as group, progress_reporter() as reporter:
-        context = ExecutionContext(
-            device=device,
-            workers=_workers(options.workers),
-            group=group,
-            compile=options.compile,
-            should_stop=with_deadline(stopped, max_seconds),
-            progress=reporter if group.is_writer else NO_PROGRESS,
-        )
+    with training_execution(
+        options.device, workers=workers, compile=options.compile, max_seconds=max_seconds
+    ) as context:
         recorded = job.RunOptions(
             command=("triscale", *sys.argv[1:]),
             allow_leak=options.allow_leak,
             tensorboard=options.tensorboard,
-            on_network=lambda spec: announce(spec, str(device)),
+            on_network=lambda spec: announce(spec, str(context.device)),
         )
         metrics = (job.fit if everything else job.train)(request, out, context, recorded)
     if metrics is None:
@@ -249,12 +210,3 @@ def _run_job(request: Request, out: Path, options: TrainOptions, *, everything: 
         summarize(metrics, out, request.images)
         if everything:
             print_measured(out)
-
-
-def _workers(requested: int | None) -> int:
-    if requested is not None:
-        if requested < 0:
-            raise UserError(f"--workers {requested} is negative; give 0 or more")
-        return requested
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if cores <= 2 else min(8, cores - 1)

@@ -121,7 +121,7 @@ def fetch(name: str, /, *, offline: Offline = False) -> None:
     offline
         Do not use the network; fail if the weights are not in the cache.
     """
-    from triscale.cli.support.terminal import progress_reporter
+    from triscale.progress_bars import progress_reporter
     from triscale.weights.load import find_weights
 
     with progress_reporter() as reporter:

@@ -48,9 +48,9 @@ def print_estimate(request: Request, device: str, workers: int, *, json: bool) -
 
 def announce(spec: RunSpec, device: str) -> None:
     """Print the network and its memory usage before training starts."""
-    from triscale.cli.support.terminal import error_console
     from triscale.jobs.core.networks import cost_of
     from triscale.jobs.training.memory import memory_of
+    from triscale.progress_bars import error_console
     from triscale.training.context import choose_device
 
     figures = cost_of(spec.network)

@@ -163,14 +163,6 @@ class StudyFlags:
 STUDY_DEFAULTS = StudyFlags()
 
 
-def root_of(images: str) -> str:
-    """Return the absolute form of a data set argument, independent of the working directory."""
-    from triscale.data.sources.local import absolute
-    from triscale.data.sources.named import absolute_named, is_named
-
-    return absolute_named(images) if is_named(images) else absolute(images)
-
-
 def choose_network(text: str, *, lite: bool) -> AnyNetwork:
     """Return the network of a command-line argument, or its lite variant."""
     return find_lite(text) if lite else find_network(text)

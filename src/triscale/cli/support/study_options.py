@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import StudyFlags, root_of
+from triscale.cli.support.options import StudyFlags
 from triscale.errors import UserError
 from triscale.network.custom import AnyNetwork
 
@@ -53,8 +53,10 @@ def study_request_fields(
     images: str, baseline: AnyNetwork, options: StudyFlags, epochs: int | None = None, seeds: str = SEEDS
 ) -> dict[str, object]:
     """Return the fields that all study requests have: images, baseline, recipe, seeds and share."""
+    from triscale.jobs.training.request import absolute_images
+
     return {
-        "images": root_of(images),
+        "images": absolute_images(images),
         "baseline": baseline,
         "recipe": resolved_recipe(options, epochs),
         "seeds": seeds_of(options, seeds),

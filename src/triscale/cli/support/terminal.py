@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from triscale.progress import NO_PROGRESS, ProgressReporter, logger
 from triscale.record import Record
 
-PLAIN_SECONDS = 4.0
-"""Interval between progress lines if the output is not a terminal."""
 SHORT_CELL = 24
 """Texts up to this length are not wrapped."""
 MAX_TABLE = 400
 """Maximum width of a table if the output is not a terminal."""
 
 console = Console(highlight=False)
-error_console = Console(stderr=True, highlight=False)
 
 
 def print_json(data: Record | Sequence[Record] | dict[str, object]) -> None:
@@ -89,82 +80,3 @@ def _print_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]], title: 
 def counted(number: int, word: str) -> str:
     """Return a number with its noun: 1 seed, 3 seeds."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-@contextmanager
-def progress_reporter() -> Iterator[ProgressReporter]:
-    """Provide a progress reporter: bars in a terminal, lines elsewhere, nothing with ``--quiet``.
-
-    Progress is written to standard error.
-    """
-    if logger.level >= logging.ERROR:
-        yield NO_PROGRESS
-        return
-    if not error_console.is_terminal:
-        yield _Lines()
-        return
-    progress = Progress(
-        TextColumn("{task.description:<9}"),
-        BarColumn(bar_width=16),
-        TextColumn("{task.percentage:>4.0f}%"),
-        TextColumn("{task.fields[text]}"),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        console=error_console,
-    )
-    with progress:
-        bars = _Bars(progress)
-        yield bars
-        bars.finish()
-
-
-class _Bars:
-    """A progress bar for each phase of a job."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task: TaskID | None = None
-        self._title = ""
-
-    def begin(self, title: str, total: int | None = None) -> None:
-        if self._task is not None and title == self._title:
-            self._progress.update(self._task, total=total)
-            return
-        self.finish()
-        self._title = title
-        self._task = self._progress.add_task(title, total=total, text="")
-
-    def advance(self, done: int, text: str = "") -> None:
-        assert self._task is not None
-        self._progress.update(self._task, completed=done, text=text)
-
-    def note(self, text: str) -> None:
-        self._progress.console.print(f"note: {text}", markup=False)
-
-    def finish(self) -> None:
-        """Fill the bar of the finished phase."""
-        if self._task is not None:
-            task = next(task for task in self._progress.tasks if task.id == self._task)
-            total = task.total if task.total is not None else 1
-            self._progress.update(self._task, total=total, completed=total)
-
-
-class _Lines:
-    """A line at the start of each phase of a job, and every few seconds within it."""
-
-    def __init__(self) -> None:
-        self._title, self._total, self._reported = "", 0, 0.0
-
-    def begin(self, title: str, total: int | None = None) -> None:
-        if title != self._title:
-            print(f"{title} ...", file=sys.stderr, flush=True)
-        self._title, self._total, self._reported = title, total or 0, time.monotonic()
-
-    def advance(self, done: int, text: str = "") -> None:
-        now = time.monotonic()
-        if now - self._reported >= PLAIN_SECONDS:
-            self._reported = now
-            share = f"{done / self._total:4.0%}" if self._total else str(done)
-            print(f"  {self._title} {share}  {text}", file=sys.stderr, flush=True)
-
-    def note(self, text: str) -> None:
-        print(f"note: {text}", file=sys.stderr, flush=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import decode
@@ -17,6 +19,7 @@ from triscale.deploy.contract import read_contract
 from triscale.deploy.engines import open_file
 from triscale.errors import DataError, RunError
 from triscale.jobs.core.run import RunFolder
+from triscale.network.contract import Preprocessing
 from triscale.record import Record
 
 
@@ -53,35 +56,61 @@ def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator
         DataError: An image or folder does not exist, or there are no images.
     """
     files = files_of(images)
-    if source.is_dir() and source.suffix != ".mlpackage":
-        run = RunFolder.open(source)
-        spec, model = run.spec, run.model()
-        preprocessing, class_names = spec.preprocessing, spec.classes
-
-        def logits_of(batch: torch.Tensor) -> np.ndarray:
-            with torch.inference_mode():
-                return np.asarray(model(batch).float().numpy())
-    elif source.exists():
-        exported = open_file(source)
-        contract = read_contract(exported.contract_text, source)
-        preprocessing, class_names = contract.preprocessing, contract.classes
-
-        def logits_of(batch: torch.Tensor) -> np.ndarray:
-            return exported(batch.numpy())
-    else:
-        raise RunError(f"{source} does not exist; give the folder of a run or an exported file")
-    transform = eval_transform(preprocessing)
+    classifier = ImageClassifier.open(source)
     for file in files:
         try:
-            image = transform(decode(file))
+            classes = classifier.classify(decode(file), top)
         except BadImage as error:
             yield Prediction(file=str(file), error=str(error))
-            continue
-        logits = torch.from_numpy(logits_of(normalize(image[None], preprocessing))[0]).double()
+        else:
+            yield Prediction(file=str(file), classes=classes)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageClassifier:
+    """A trained network or an exported file, with its preprocessing and class names.
+
+    Attributes:
+        logits: From normalized images ``[N, 3, S, S]``, float32, to logits ``[N, classes]``.
+        preprocessing: How an image becomes its input.
+        classes: Class names in the order of the logits.
+    """
+
+    logits: Callable[[torch.Tensor], np.ndarray]
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+
+    @classmethod
+    def open(cls, source: Path) -> ImageClassifier:
+        """Open a run or an exported file.
+
+        Raises:
+            RunError: It does not exist, or its training has not finished.
+            UserError: No engine runs the file, or the engine is not installed.
+            RecordError: The engine cannot read the file.
+        """
+        if source.is_dir() and source.suffix != ".mlpackage":
+            run = RunFolder.open(source)
+            spec, model = run.spec, run.model()
+
+            def logits_of_model(batch: torch.Tensor) -> np.ndarray:
+                with torch.inference_mode():
+                    return np.asarray(model(batch).float().numpy())
+
+            return cls(logits_of_model, spec.preprocessing, spec.classes)
+        if source.exists():
+            exported = open_file(source)
+            contract = read_contract(exported.contract_text, source)
+            return cls(lambda batch: exported(batch.numpy()), contract.preprocessing, contract.classes)
+        raise RunError(f"{source} does not exist; give the folder of a run or an exported file")
+
+    def classify(self, image: Image.Image, top: int) -> tuple[ClassProbability, ...]:
+        """Return the most probable classes of an RGB image, the most probable first."""
+        tensor = eval_transform(self.preprocessing)(image)
+        logits = torch.from_numpy(self.logits(normalize(tensor[None], self.preprocessing))[0]).double()
         probabilities = logits.softmax(0)
         best = probabilities.argsort(descending=True)[:top]
-        classes = tuple(ClassProbability(name=class_names[int(i)], probability=float(probabilities[i])) for i in best)
-        yield Prediction(file=str(file), classes=classes)
+        return tuple(ClassProbability(name=self.classes[int(i)], probability=float(probabilities[i])) for i in best)
 
 
 def files_of(images: Sequence[Path]) -> list[Path]:

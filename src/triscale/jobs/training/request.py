@@ -1,0 +1,141 @@
+"""Build the request of a run from what a user gives: names, files and changes of a recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from triscale.data.sources.local import absolute
+from triscale.data.sources.named import absolute_named, is_named
+from triscale.errors import UserError
+from triscale.families.lite import lite as lite_of
+from triscale.jobs.core.run import Request
+from triscale.jobs.training.initial_weights import find_initial_weights, for_finetuning
+from triscale.network.custom import AnyNetwork
+from triscale.network.latency import Predictor
+from triscale.scaling.budget import Budget
+from triscale.scaling.law import EFFICIENTNET, Law
+from triscale.training.changes import changed, find_recipe
+from triscale.training.recipe import FINETUNE, Recipe
+
+DEFAULT_RECIPE = "small"
+DEFAULT_BASELINE = "efficientnet_b0"
+MAX_DEFAULT_WORKERS = 8
+
+
+def make_request(
+    images: str,
+    network: AnyNetwork | None,
+    *,
+    recipe: Recipe,
+    budget: Budget | None = None,
+    law: Law = EFFICIENTNET,
+    predictor: Predictor | None = None,
+    lite: bool = False,
+    weights: str | None = None,
+    offline: bool = False,
+    seed: int = 0,
+    test_share: float = 0.2,
+) -> Request:
+    """Build the request of a run.
+
+    Args:
+        images: A folder, table, URL or named data set.
+        network: The network or baseline; None for that of the weights.
+        recipe: How to train, see :func:`choose_recipe`.
+        budget: What the baseline is scaled to; None to train the network as it is.
+        law: How it is scaled.
+        predictor: Predicts latency, if the budget limits it.
+        lite: Whether to adapt the network of the weights for int8 and small devices.
+        weights: A run, a file, a published name, or ``inherit:`` and one of these.
+        offline: Whether to use only the cache for published weights.
+        seed: Seed of the split, the initial weights, order and augmentation.
+        test_share: Share of each class for testing, if the images have no split.
+
+    Returns:
+        The request, with absolute paths.
+
+    Raises:
+        UserError: The weights or the images do not exist, or options contradict each other.
+    """
+    if predictor is not None and (budget is None or budget.latency is None):
+        raise UserError("a device profile requires a latency budget; give one such as 20ms, or leave the profile out")
+    start = None if weights is None else find_initial_weights(weights, offline=offline)
+    if network is None:
+        if start is None:
+            raise UserError(f"a training requires a network or weights; give a network such as {DEFAULT_BASELINE}")
+        network = lite_of(start.network) if lite else start.network
+    return Request(
+        images=absolute_images(images),
+        network=network,
+        budget=budget,
+        law=None if budget is None else law,
+        recipe=recipe,
+        seed=seed,
+        test_share=test_share,
+        start=start,
+        predictor=predictor,
+    )
+
+
+def choose_recipe(
+    name: str | Path | Recipe | None,
+    *,
+    finetune: bool,
+    settings: Sequence[str] = (),
+    fields: Mapping[str, object] | None = None,
+    flip: bool | None = None,
+) -> Recipe:
+    """Return a recipe with the changes that a user gives.
+
+    Args:
+        name: A recipe, its name or its file; by default ``finetune`` if there are initial weights, otherwise ``small``.
+        finetune: Whether there are initial weights; other recipes then train with a quarter of their learning rate.
+        settings: Changes of the form ``field=value``.
+        fields: Further changes by field; None means unchanged.
+        flip: Whether training images are mirrored at random; None for the recipe's choice.
+
+    Raises:
+        RecipeError: The recipe is unknown, or a setting has another form.
+        RecordError: A field is unknown or a value does not fit.
+    """
+    default = FINETUNE.name if finetune else DEFAULT_RECIPE
+    recipe = name if isinstance(name, Recipe) else find_recipe(str(name or default))
+    if finetune:
+        recipe = for_finetuning(recipe)
+    recipe = changed(recipe, settings)
+    changes = {field: value for field, value in (fields or {}).items() if value is not None}
+    if flip is not None:
+        changes["augmentation"] = recipe.augmentation.replace(flip=flip)
+    return recipe.replace(**changes)
+
+
+def absolute_images(images: str) -> str:
+    """Return images as given, with a path that does not depend on the working directory."""
+    return absolute_named(images) if is_named(images) else absolute(images)
+
+
+def default_folder(images: str, network: str, budget: Sequence[str]) -> Path:
+    """Return where a run is written by default: runs/ and a name made of images, network and budget.
+
+    Example:
+        >>> default_folder("photos", "efficientnet_b0", ["400M"]).as_posix()
+        'runs/photos-efficientnet_b0-400M'
+    """
+    parts = [Path(absolute_images(images)).name, Path(network).stem.replace(":", "-"), *budget]
+    return Path("runs") / "-".join("".join(c for c in part if c.isalnum() or c in "_.+") for part in parts)
+
+
+def choose_workers(requested: int | None) -> int:
+    """Return the number of processes that decode images: as requested, or by the number of cores.
+
+    Raises:
+        UserError: The number is negative.
+    """
+    if requested is not None:
+        if requested < 0:
+            raise UserError(f"{requested} workers are not possible; give 0 or more")
+        return requested
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if cores <= 2 else min(MAX_DEFAULT_WORKERS, cores - 1)
