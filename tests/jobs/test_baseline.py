@@ -185,7 +185,7 @@ def test_latency_is_predicted_with_profile(folder, tiny, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--target", "1k"), "no network of the space few costs 1.00k MACs: the nearest has"),
+        (("--target", "1k"), "no network of the space few costs 1.00k MACs: the smallest has"),
         (("--target", "20MB"), "must be one of MACs, parameters or time"),
         (("--target", "5M params", "--cost", "macs"), "differ in what they count"),
         (("--target", "abc"), "cannot read the budget"),
