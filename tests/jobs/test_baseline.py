@@ -187,7 +187,7 @@ def test_latency_is_predicted_with_profile(folder, tiny, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--target", "1k"), "no network of the space few costs 1.00k MACs: the nearest has"),
+        (("--target", "1k"), "no network of the space few costs 1.00k MACs: the smallest has"),
         (("--target", "20MB"), "must be a single limit on MACs, parameters or latency"),
         (("--target", "5M params", "--cost", "macs"), "which limits params"),
         (("--target", "abc"), "cannot read the budget"),

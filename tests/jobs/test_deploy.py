@@ -189,7 +189,7 @@ def test_invalid_deployments_and_exports_are_rejected(capsys, made, tmp_path, mo
         capsys, "export", made, "--engine", "all", "--out", tmp_path / "a.onnx"
     )
     assert "too few to calibrate" in refused(capsys, "export", made, "--precision", "int8", "--calibration", 8)
-    assert "int8 for Core ML" in refused(capsys, "export", made, "--precision", "int8", "--engine", "coreml")
+    assert "cannot quantize for Core ML" in refused(capsys, "export", made, "--precision", "int8", "--engine", "coreml")
     assert "does not exist" in refused(capsys, "predict", tmp_path / "none.onnx", made)
     message = refused(capsys, "measure", made, "--engines", "onnxruntime", "--precision", "bfloat16")
     assert "bfloat16 is for openvino" in message
