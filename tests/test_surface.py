@@ -30,6 +30,7 @@ SURFACE = [
     "Preprocessing",
     "RecipeError",
     "RecordError",
+    "Run",
     "RunError",
     "Scale",
     "Separable",
@@ -42,12 +43,16 @@ SURFACE = [
     "build",
     "cost",
     "create_model",
+    "evaluate",
+    "fit",
     "fit_budget",
     "get",
     "load_weights",
     "names",
     "published",
     "scale",
+    "train",
+    "transforms",
 ]
 
 

@@ -45,6 +45,9 @@ from triscale.version import __version__
 
 if TYPE_CHECKING:
     from triscale.api.models import backbone, build, create_model
+    from triscale.api.run import Run
+    from triscale.api.trainings import evaluate, fit, train
+    from triscale.api.transforms import transforms
     from triscale.nn.classifier import Classifier
     from triscale.weights.load import load_weights
 
@@ -72,6 +75,7 @@ __all__ = [
     "Preprocessing",
     "RecipeError",
     "RecordError",
+    "Run",
     "RunError",
     "Scale",
     "Separable",
@@ -84,18 +88,27 @@ __all__ = [
     "build",
     "cost",
     "create_model",
+    "evaluate",
+    "fit",
     "fit_budget",
     "get",
     "load_weights",
     "names",
     "published",
     "scale",
+    "train",
+    "transforms",
 ]
 
 _TORCH = {
     "Classifier": "triscale.nn.classifier",
     "backbone": "triscale.api.models",
     "create_model": "triscale.api.models",
+    "evaluate": "triscale.api.trainings",
+    "fit": "triscale.api.trainings",
+    "train": "triscale.api.trainings",
+    "transforms": "triscale.api.transforms",
+    "Run": "triscale.api.run",
     "build": "triscale.api.models",
     "load_weights": "triscale.weights.load",
 }

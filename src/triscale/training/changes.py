@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,14 @@ def find_recipe(text: str) -> Recipe:
     return Recipe.parse(_merged(base.model_dump(mode="json"), {"name": path.stem, "source": ""} | fields), str(path))
 
 
-def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+def changed(recipe: Recipe, settings: Iterable[str] | Mapping[str, Any]) -> Recipe:
     """Return a recipe with single fields changed.
 
     Args:
         recipe: The recipe to start from.
         settings: Each is ``field=value``, or ``field.field=value`` for a nested field. A value is JSON or plain text.
-            The name of a kind replaces the whole field by that kind's defaults: ``optimizer=sgd``.
+            The name of a kind replaces the whole field by that kind's defaults: ``optimizer=sgd``. Or a mapping from
+            fields, nested ones with dots, to values.
 
     Raises:
         RecordError: A field does not exist, or a value does not fit.
@@ -66,16 +67,20 @@ def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         0.8
     """
     changes: dict[str, Any] = {}
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        if not equals or not path:
-            raise RecipeError(f'"{setting}" is not a setting; expected field=value, for example label_smoothing=0')
+    for path, value in settings.items() if isinstance(settings, Mapping) else map(_read, settings):
         *outer, last = path.split(".")
         inside = changes
         for name in outer:
             inside = inside.setdefault(name, {})
-        inside[last] = _value(text)
-    return Recipe.parse(_merged(recipe.model_dump(mode="json"), changes), "the recipe with the options given")
+        inside[last] = value
+    return Recipe.parse(_merged(recipe.model_dump(mode="json"), changes), "the recipe with the given options")
+
+
+def _read(setting: str) -> tuple[str, Any]:
+    path, equals, text = setting.partition("=")
+    if not equals or not path:
+        raise RecipeError(f'"{setting}" is not a setting; expected field=value, for example label_smoothing=0')
+    return path, _value(text)
 
 
 def unused_settings(recipe: Recipe, network: AnyNetwork) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from triscale.data.sources.local import absolute
 from triscale.data.sources.named import absolute_named, is_named
@@ -83,7 +84,7 @@ def choose_recipe(
     name: str | Path | Recipe | None,
     *,
     finetune: bool,
-    settings: Sequence[str] = (),
+    settings: Sequence[str] | Mapping[str, Any] = (),
     fields: Mapping[str, object] | None = None,
     flip: bool | None = None,
 ) -> Recipe:
@@ -92,7 +93,7 @@ def choose_recipe(
     Args:
         name: A recipe, its name or its file; by default ``finetune`` if there are initial weights, otherwise ``small``.
         finetune: Whether there are initial weights; other recipes then train with a quarter of their learning rate.
-        settings: Changes of the form ``field=value``.
+        settings: Changes of the form ``field=value``, or a mapping from fields to values.
         fields: Further changes by field; None means unchanged.
         flip: Whether training images are mirrored at random; None for the recipe's choice.
 

@@ -1,0 +1,317 @@
+"""A trained run as an object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch import nn
+
+from triscale.api.networks import BudgetLike, as_budget
+from triscale.api.transforms import ImageTransform, transforms
+from triscale.data.images.color import BadImage, to_rgb
+from triscale.data.images.decode import decode
+from triscale.deploy.engines import get_engine
+from triscale.errors import DataError, UserError
+from triscale.jobs.core.execution import execution
+from triscale.jobs.core.run import RunFolder
+from triscale.jobs.deploy.deploy import deploy_run
+from triscale.jobs.deploy.export import Precision, export_for
+from triscale.jobs.inference.evaluate import evaluate_run
+from triscale.jobs.inference.explain import Method, explain_images, explain_run
+from triscale.jobs.inference.predict import ImageClassifier, Prediction, files_of
+from triscale.jobs.reports.run_report import write_run_report
+from triscale.jobs.training.train import read_history
+from triscale.network.custom import AnyNetwork
+from triscale.network.latency import load_predictor
+from triscale.results.deployment import Deployment, Exported
+from triscale.results.explanation import ExplainedImages, Explanation
+from triscale.results.history import Epoch
+from triscale.results.metrics import Metrics
+from triscale.scaling.fit import Fit
+
+ImageLike = str | Path | bytes | Image.Image | np.ndarray
+"""An image file, its content, a PIL image, or a uint8 array ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]`` (RGB)."""
+
+
+class Run:
+    """A directory with everything that one training produced.
+
+    :func:`triscale.fit` and :func:`triscale.train` return one; :meth:`open` opens an existing one. All methods do the
+    same jobs as the commands of the same names.
+
+    Attributes:
+        path: The directory.
+
+    Example:
+        >>> run = Run.open("runs/photos")  # doctest: +SKIP
+        >>> run.predict("cat.jpg").classes[0].name  # doctest: +SKIP
+        'cat'
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._folder = RunFolder.open(Path(path))
+        self._classifier: ImageClassifier | None = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Open the directory of a run.
+
+        Args:
+            path: What ``out`` or ``--out`` named when it was trained.
+
+        Raises:
+            RunError: There is no run in the directory.
+        """
+        return cls(path)
+
+    @property
+    def path(self) -> Path:
+        """The directory."""
+        return self._folder.folder
+
+    @property
+    def network(self) -> AnyNetwork:
+        """The trained network as data."""
+        return self._folder.spec.network
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the outputs."""
+        return self._folder.spec.classes
+
+    @property
+    def budget_fit(self) -> Fit | None:
+        """How the network was fitted to a budget; None if it was trained as it is."""
+        return self._folder.spec.fit
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training has finished."""
+        return self._folder.weights_file.is_file()
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """The metrics on the test split; None before the first evaluation."""
+        file = self._folder.metrics_file
+        return Metrics.load(file) if file.is_file() else None
+
+    @property
+    def history(self) -> tuple[Epoch, ...]:
+        """The metrics of each epoch so far."""
+        return read_history(self._folder)
+
+    def model(self) -> nn.Module:
+        """Return the trained module in evaluation mode on the CPU: ``[N, 3, H, W]`` to logits ``[N, classes]``.
+
+        Raises:
+            RunError: The training has not finished.
+        """
+        return self._folder.model()
+
+    def transform(self, *, train: bool = False) -> ImageTransform:
+        """Return the transform from a PIL image to the network's input; see :func:`triscale.transforms`."""
+        spec = self._folder.spec
+        return transforms(spec.preprocessing, train=train, augmentation=spec.request.recipe.augmentation)
+
+    def predict(self, images: ImageLike | Sequence[ImageLike], *, top: int = 5) -> Prediction | list[Prediction]:
+        """Classify images.
+
+        Args:
+            images: A file, its content as bytes, a PIL image, a uint8 array ``[H, W, 3]``; or a folder, or a list.
+            top: Number of classes per image.
+
+        Returns:
+            The most probable classes of an image; for a folder or a list, a list of them in order. An image that
+            cannot be read has an ``error`` instead of classes.
+
+        Raises:
+            DataError: A file does not exist, or an object is not an image.
+            RunError: The training has not finished.
+        """
+        if top < 1:
+            raise UserError(f"top={top}: give 1 or more classes")
+        if self._classifier is None:
+            self._classifier = ImageClassifier.open(self.path)
+        if isinstance(images, str | Path):
+            files = files_of((Path(images),))
+            predictions = [self._predict(file, str(file), top) for file in files]
+            return predictions if Path(images).is_dir() else predictions[0]
+        if isinstance(images, Sequence) and not isinstance(images, bytes):
+            if not images:
+                raise DataError("no images given; give one or more")
+            return [self._predict(image, f"image {number}", top) for number, image in enumerate(images)]
+        return self._predict(images, "image", top)
+
+    def _predict(self, image: ImageLike, name: str, top: int) -> Prediction:
+        assert self._classifier is not None
+        if isinstance(image, str | Path):
+            name = str(image)
+        try:
+            classes = self._classifier.classify(_rgb(image), top)
+        except BadImage as error:
+            return Prediction(file=name, error=str(error))
+        return Prediction(file=name, classes=classes)
+
+    def evaluate(self, split: Literal["train", "val", "test"] = "test", *, device: str = "auto",
+                 progress: bool = True) -> Metrics:  # fmt: skip
+        """Evaluate on one split; the metrics of the test split are saved in the run.
+
+        Args:
+            split: ``test``, ``val`` or ``train``.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            progress: Whether progress is shown on standard error.
+
+        Raises:
+            RunError: The training has not finished, or there is no such split.
+            Interrupted: Ctrl-C or SIGTERM was received.
+        """
+        with self._folder.update(), execution(device, progress=progress) as context:
+            return evaluate_run(self._folder, context, split=split)
+
+    def explain(
+        self,
+        images: str | Path | Sequence[str | Path] | None = None,
+        *,
+        out: str | Path = "explained",
+        method: Method = "auto",
+        label: str | None = None,
+        curves: bool = False,
+        progress: bool = True,
+    ) -> Explanation | ExplainedImages:
+        """Draw class activation maps.
+
+        Args:
+            images: Image files or folders; by default misclassified and correct test images, drawn into the run.
+            out: Folder for the overlays, if images are given.
+            method: ``cam`` is exact for a head of global average pooling and a linear layer, ``grad-cam`` works for
+                any network.
+            label: Class to explain; by default the predicted class. Only with images.
+            curves: Whether to compute deletion and insertion curves. Only with images.
+            progress: Whether progress is shown on standard error.
+
+        Raises:
+            DataError: There are no images.
+            RunError: The training has not finished, or there is no such class.
+            Interrupted: Ctrl-C or SIGTERM was received.
+        """
+        if images is None:
+            if label is not None or curves:
+                raise UserError("label and curves require images; give files or folders")
+            with self._folder.update(), execution(progress=progress) as context:
+                return explain_run(self._folder, context, method)
+        given = [images] if isinstance(images, str | Path) else list(images)
+        with execution(progress=progress) as context:
+            return explain_images(
+                self._folder, [Path(one) for one in given], Path(out), context, method=method, label=label,
+                curves=curves,
+            )  # fmt: skip
+
+    def export(
+        self,
+        engine: str = "onnxruntime",
+        *,
+        precision: Precision = "float32",
+        out: str | Path | None = None,
+        progress: bool = True,
+    ) -> Exported:
+        """Export to a file for an inference engine, check it against the model, and measure its latency.
+
+        Args:
+            engine: ``onnxruntime`` or ``onnx``, ``openvino``, ``executorch``, ``coreml`` or ``litert``.
+            precision: ``float32`` or ``int8``.
+            out: The file; by default in the run.
+            progress: Whether progress is shown on standard error.
+
+        Raises:
+            UserError: The engine is unknown or not installed, or does not support the precision.
+            ParityError: The outputs of the file differ from those of the model.
+            QuantizationError: The int8 file loses more accuracy than half a percentage point.
+        """
+        chosen = get_engine("onnxruntime" if engine == "onnx" else engine)
+        path = None if out is None else Path(out)
+        if path is not None and path.suffix != chosen.suffix:
+            raise UserError(f"out={str(path)!r}: files for {chosen.title} must end in {chosen.suffix}")
+        with self._folder.update(), execution(progress=progress) as context:
+            return export_for(self._folder, context, chosen, precision, path)
+
+    def deploy(
+        self,
+        budget: BudgetLike | None = None,
+        *,
+        profiles: str | Path | Sequence[str | Path] = (),
+        precisions: Sequence[Precision] = ("float32", "int8"),
+        threads: int = 1,
+        progress: bool = True,
+    ) -> Deployment:
+        """Choose the fastest file for a device: export for each engine and precision, evaluate and time the files.
+
+        Args:
+            budget: Limits on latency or file size, such as ``"20ms"``.
+            profiles: Profiles of another device, one per engine; by default this machine.
+            precisions: Precisions to try.
+            threads: Threads of each engine.
+            progress: Whether progress is shown on standard error.
+
+        Raises:
+            BudgetError: No file is within the budget.
+            RunError: The training has not finished.
+        """
+        given = [profiles] if isinstance(profiles, str | Path) else list(profiles)
+        with self._folder.update(), execution(progress=progress) as context:
+            return deploy_run(
+                self._folder,
+                context,
+                predictors=[load_predictor(Path(profile)) for profile in given],
+                budget=None if budget is None else as_budget(budget),
+                precisions=precisions,
+                threads=threads,
+            )
+
+    def report(self) -> Path:
+        """Write the report again, and return its HTML file."""
+        with self._folder.update():
+            return write_run_report(self._folder)
+
+    def __repr__(self) -> str:
+        """Return path, network and result in short form."""
+        metrics = self.metrics
+        result = "not finished" if not self.finished else "not evaluated"
+        if metrics is not None:
+            result = f"top-1 {metrics.top1:.1%} of {metrics.count} test images"
+        return f"Run({str(self.path)!r}, {self.network.name}, {len(self.classes)} classes, {result})"
+
+
+def _rgb(image: object) -> Image.Image:
+    """Return any kind of image as an upright RGB image."""
+    match image:
+        case str() | Path():
+            if not Path(image).exists():
+                raise DataError(f"{image} does not exist; give an image file")
+            return decode(Path(image))
+        case bytes():
+            return decode(image)
+        case Image.Image():
+            upright = ImageOps.exif_transpose(image)
+            return to_rgb(upright)
+        case np.ndarray():
+            return Image.fromarray(_pixels(image))
+        case _:
+            raise DataError(
+                f"a {type(image).__name__} is not an image; give a path, bytes, a PIL image or a uint8 array [H, W, 3]"
+            )
+
+
+def _pixels(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    pixels = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+    if pixels.ndim == 2:
+        pixels = np.stack([pixels] * 3, axis=-1)
+    if array.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3 or 0 in pixels.shape:
+        raise DataError(
+            f"an array of shape {list(array.shape)} and type {array.dtype} is not an image; expected uint8 from 0 to "
+            "255 of shape [H, W, 3] (RGB) or [H, W]"
+        )
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,288 @@
+"""Trainings: the same jobs as the commands ``fit``, ``train`` and ``evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from triscale.api.networks import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law
+from triscale.api.run import Run
+from triscale.errors import BudgetError, Interrupted
+from triscale.families.find import as_network
+from triscale.families.lite import lite as lite_of
+from triscale.jobs import fit as jobs
+from triscale.jobs.core.execution import training_execution
+from triscale.jobs.core.run import Request
+from triscale.jobs.training.request import (
+    DEFAULT_BASELINE,
+    choose_recipe,
+    choose_workers,
+    default_folder,
+    make_request,
+)
+from triscale.network.latency import load_predictor
+from triscale.results.metrics import Metrics
+from triscale.scaling.budget import FORMS
+from triscale.scaling.law import EFFICIENTNET
+from triscale.training.context import limit_threads
+from triscale.training.recipe import Recipe
+
+
+def fit(
+    images: str | Path,
+    budget: BudgetLike | None = None,
+    *,
+    baseline: AnyNetworkLike | None = None,
+    law: LawLike = EFFICIENTNET,
+    lite: bool = False,
+    profile: str | Path | None = None,
+    weights: str | Path | Run | None = None,
+    recipe: str | Path | Recipe | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    flip: bool | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    test_share: float = 0.2,
+    val_share: float | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    threads: int | None = None,
+    max_seconds: float | None = None,
+    compile: bool = False,
+    tensorboard: bool = False,
+    allow_leak: bool = False,
+    offline: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Turn images and a budget into a trained, evaluated, exported and explained network with a report.
+
+    The same call with the same ``out`` resumes an interrupted run, to the same weights.
+
+    Args:
+        images: A folder of class folders, tar shards, a saved data set, a table, a URL or a named data set.
+        budget: Limits such as ``"400M"`` (MACs), ``"5M params"``, ``"20MB"`` or, with a profile, ``"20ms"``.
+        baseline: The network to scale: a network, its name, its .json file, or ``package.module:function``; by default
+            that of the weights, or EfficientNet-B0.
+        law: Scaling coefficients; by default those of the EfficientNet paper.
+        lite: Whether to adapt the network for int8 and small devices.
+        profile: Device profile that latency is predicted with.
+        weights: Initial weights: a run, a file, a published name, or ``inherit:`` and one of these.
+        recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights.
+        epochs: Number of epochs, instead of the recipe's.
+        batch_size: Images per step, instead of the recipe's.
+        learning_rate: Peak learning rate, instead of the recipe's.
+        flip: Whether training images are mirrored at random; not for digits or text.
+        settings: Other fields of the recipe, such as ``{"mixup": 0.2, "augmentation.erase": 0.25}``.
+        seed: Seed of the split, the initial weights, order and augmentation.
+        test_share: Share of each class for testing, if the images have no split.
+        val_share: Share of the training images that chooses the best epoch, instead of the recipe's.
+        out: Directory of the run; by default ``runs/`` and a name made of images, network and budget.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: Processes that decode images; by default by the number of cores.
+        threads: Threads that compute; by default all cores.
+        max_seconds: Save and stop after this time; the same call resumes.
+        compile: Whether to compile the forward pass, which pays on a GPU after some minutes.
+        tensorboard: Whether to write the history for TensorBoard too.
+        allow_leak: Whether to train although test or validation images are copies of others.
+        offline: Whether to use only the cache for published weights.
+        progress: Whether progress is shown on standard error.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: The request is invalid; the subclass and the message give the reason.
+        Interrupted: Ctrl-C, SIGTERM or ``max_seconds`` stopped it; everything is saved.
+        ParityError: The outputs of the exported file differ from those of the model.
+
+    Example:
+        >>> run = fit("photos", "400M", out="runs/photos")  # doctest: +SKIP
+        >>> run.metrics.top1  # doctest: +SKIP
+        0.97
+    """
+    if budget is None:
+        raise BudgetError(f"no budget given; add budget=, written as {FORMS}")
+    if baseline is None and weights is None:
+        baseline = DEFAULT_BASELINE
+    request = _request(
+        images, baseline, budget, law, lite, profile, weights, recipe,
+        {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
+        flip, settings, seed, test_share, offline,
+    )  # fmt: skip
+    return _carry_out(
+        request, images, out, device, workers, threads, max_seconds, compile, progress,
+        jobs.RunOptions(allow_leak=allow_leak, tensorboard=tensorboard), everything=True,
+    )  # fmt: skip
+
+
+def train(
+    images: str | Path,
+    network: AnyNetworkLike | None = None,
+    *,
+    budget: BudgetLike | None = None,
+    law: LawLike = EFFICIENTNET,
+    lite: bool = False,
+    profile: str | Path | None = None,
+    weights: str | Path | Run | None = None,
+    recipe: str | Path | Recipe | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    flip: bool | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    test_share: float = 0.2,
+    val_share: float | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    threads: int | None = None,
+    max_seconds: float | None = None,
+    compile: bool = False,
+    tensorboard: bool = False,
+    allow_leak: bool = False,
+    offline: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Train a network as it is, or fitted to a budget; evaluate it and report.
+
+    The same call with the same ``out`` resumes an interrupted run, to the same weights.
+
+    Args:
+        images: A folder of class folders, tar shards, a saved data set, a table, a URL or a named data set.
+        network: A network, its name, its .json file, or ``package.module:function``; by default that of the weights.
+        budget: Scale the network to these limits; None trains it as it is.
+        law: Scaling coefficients, if there is a budget.
+        lite: Whether to adapt the network for int8 and small devices.
+        profile: Device profile that latency is predicted with.
+        weights: Initial weights: a run, a file, a published name, or ``inherit:`` and one of these.
+        recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights.
+        epochs: Number of epochs, instead of the recipe's.
+        batch_size: Images per step, instead of the recipe's.
+        learning_rate: Peak learning rate, instead of the recipe's.
+        flip: Whether training images are mirrored at random; not for digits or text.
+        settings: Other fields of the recipe, such as ``{"mixup": 0.2, "augmentation.erase": 0.25}``.
+        seed: Seed of the split, the initial weights, order and augmentation.
+        test_share: Share of each class for testing, if the images have no split.
+        val_share: Share of the training images that chooses the best epoch, instead of the recipe's.
+        out: Directory of the run; by default ``runs/`` and a name made of images, network and budget.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: Processes that decode images; by default by the number of cores.
+        threads: Threads that compute; by default all cores.
+        max_seconds: Save and stop after this time; the same call resumes.
+        compile: Whether to compile the forward pass, which pays on a GPU after some minutes.
+        tensorboard: Whether to write the history for TensorBoard too.
+        allow_leak: Whether to train although test or validation images are copies of others.
+        offline: Whether to use only the cache for published weights.
+        progress: Whether progress is shown on standard error.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: The request is invalid; the subclass and the message give the reason.
+        Interrupted: Ctrl-C, SIGTERM or ``max_seconds`` stopped it; everything is saved.
+
+    Example:
+        >>> run = train("photos", "resnet18", epochs=5)  # doctest: +SKIP
+        >>> run.path.as_posix()  # doctest: +SKIP
+        'runs/photos-resnet18'
+    """
+    request = _request(
+        images, network, budget, law, lite, profile, weights, recipe,
+        {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
+        flip, settings, seed, test_share, offline,
+    )  # fmt: skip
+    return _carry_out(
+        request, images, out, device, workers, threads, max_seconds, compile, progress,
+        jobs.RunOptions(allow_leak=allow_leak, tensorboard=tensorboard), everything=False,
+    )  # fmt: skip
+
+
+def evaluate(run: str | Path | Run, split: str = "test", *, device: str = "auto", progress: bool = True) -> Metrics:
+    """Evaluate a run on one split of its images.
+
+    Args:
+        run: A run or its directory.
+        split: ``test``, ``val`` or ``train``.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        progress: Whether progress is shown on standard error.
+
+    Returns:
+        Accuracy with its 95% interval, metrics per class, confusion and calibration.
+
+    Raises:
+        RunError: There is no run, its training has not finished, or there is no such split.
+        Interrupted: Ctrl-C or SIGTERM was received.
+
+    Example:
+        >>> evaluate("runs/photos").top1  # doctest: +SKIP
+        0.97
+    """
+    opened = run if isinstance(run, Run) else Run.open(run)
+    return opened.evaluate(split, device=device, progress=progress)  # type: ignore[arg-type]
+
+
+def _request(
+    images: str | Path,
+    network: AnyNetworkLike | None,
+    budget: BudgetLike | None,
+    law: LawLike,
+    lite: bool,
+    profile: str | Path | None,
+    weights: str | Path | Run | None,
+    recipe: str | Path | Recipe | None,
+    fields: Mapping[str, object],
+    flip: bool | None,
+    settings: Mapping[str, Any] | None,
+    seed: int,
+    test_share: float,
+    offline: bool,
+) -> Request:
+    found = None if network is None else as_network(network)
+    start = str(weights.path if isinstance(weights, Run) else weights) if weights is not None else None
+    return make_request(
+        str(images),
+        lite_of(found) if lite and found is not None else found,
+        recipe=choose_recipe(recipe, finetune=start is not None, settings=settings or {}, fields=fields, flip=flip),
+        budget=None if budget is None else as_budget(budget),
+        law=as_law(law),
+        predictor=None if profile is None else load_predictor(Path(profile)),
+        lite=lite,
+        weights=start,
+        offline=offline,
+        seed=seed,
+        test_share=test_share,
+    )
+
+
+def _carry_out(
+    request: Request,
+    images: str | Path,
+    out: str | Path | None,
+    device: str,
+    workers: int | None,
+    threads: int | None,
+    max_seconds: float | None,
+    compile: bool,
+    progress: bool,
+    options: jobs.RunOptions,
+    *,
+    everything: bool,
+) -> Run:
+    budget = [] if request.budget is None else [str(request.budget)]
+    folder = Path(out) if out is not None else default_folder(str(images), request.network.name, budget)
+    limit_threads(threads)
+    job = jobs.fit if everything else jobs.train
+    with training_execution(
+        device, workers=choose_workers(workers), compile=compile, max_seconds=max_seconds, progress=progress
+    ) as context:
+        try:
+            job(request, folder, context, options)
+        except Interrupted as stopped:
+            raise Interrupted(f"{stopped} (out={str(folder)!r})") from None
+    return Run.open(folder)
