@@ -44,8 +44,10 @@ from triscale.scaling.law import EFFICIENTNET, Law, Scale
 from triscale.version import __version__
 
 if TYPE_CHECKING:
+    from triscale.api.measurements import compare_latency, measure, profile
     from triscale.api.models import backbone, build, create_model
     from triscale.api.run import Run
+    from triscale.api.studies import compare, family, search_baseline, search_coefficients
     from triscale.api.trainings import evaluate, fit, train
     from triscale.api.transforms import transforms
     from triscale.nn.classifier import Classifier
@@ -86,16 +88,23 @@ __all__ = [
     "__version__",
     "backbone",
     "build",
+    "compare",
+    "compare_latency",
     "cost",
     "create_model",
     "evaluate",
+    "family",
     "fit",
     "fit_budget",
     "get",
     "load_weights",
+    "measure",
     "names",
+    "profile",
     "published",
     "scale",
+    "search_baseline",
+    "search_coefficients",
     "train",
     "transforms",
 ]
@@ -109,6 +118,13 @@ _TORCH = {
     "train": "triscale.api.trainings",
     "transforms": "triscale.api.transforms",
     "Run": "triscale.api.run",
+    "search_coefficients": "triscale.api.studies",
+    "search_baseline": "triscale.api.studies",
+    "compare": "triscale.api.studies",
+    "family": "triscale.api.studies",
+    "measure": "triscale.api.measurements",
+    "compare_latency": "triscale.api.measurements",
+    "profile": "triscale.api.measurements",
     "build": "triscale.api.models",
     "load_weights": "triscale.weights.load",
 }

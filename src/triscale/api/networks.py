@@ -5,25 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import overload
 
+from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law
 from triscale.errors import BudgetError
-from triscale.families.find import as_network, find_law
+from triscale.families.find import as_network
 from triscale.network import cost as counting
 from triscale.network.cost import Cost
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.latency import Predictor, load_predictor
 from triscale.network.spec import Network
 from triscale.scaling import apply
-from triscale.scaling.budget import FORMS, Budget
+from triscale.scaling.budget import FORMS
 from triscale.scaling.fit import Fit
 from triscale.scaling.fit import fit_budget as fit_network
-from triscale.scaling.law import EFFICIENTNET, Law, Scale
-
-AnyNetworkLike = str | Path | AnyNetwork
-"""A network, its name, its .json file, or ``package.module:function``."""
-LawLike = str | Path | Law
-"""A law, three numbers such as ``"1.2,1.1,1.15"``, a .json file, or the directory of a coefficient search."""
-BudgetLike = str | float | Budget
-"""A budget, its text such as ``"400M"`` or ``"20MB, 5M params"``, or a number of MACs."""
+from triscale.scaling.law import EFFICIENTNET, Scale
 
 
 @overload
@@ -117,19 +111,3 @@ def fit_budget(
 
         return fit_any(baseline, as_law(law), as_budget(budget), predictor)
     return fit_network(baseline, as_law(law), as_budget(budget), predictor)
-
-
-def as_law(law: LawLike) -> Law:
-    """Return a scaling law that is given as an object or by its text form."""
-    return law if isinstance(law, Law) else find_law(str(law))
-
-
-def as_budget(budget: BudgetLike) -> Budget:
-    """Return a budget that is given as an object, as text, or as a number of MACs."""
-    match budget:
-        case Budget():
-            return budget
-        case int() | float():
-            return Budget(macs=budget)
-        case _:
-            return Budget.of(str(budget))

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import nn
 
-from triscale.api.networks import BudgetLike, as_budget
+from triscale.api.arguments import BudgetLike, as_budget
 from triscale.api.transforms import ImageTransform, transforms
 from triscale.data.images.color import BadImage, to_rgb
 from triscale.data.images.decode import decode

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from triscale.api.networks import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law
+from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law
 from triscale.api.run import Run
 from triscale.errors import BudgetError, Interrupted
 from triscale.families.find import as_network

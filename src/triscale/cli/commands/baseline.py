@@ -10,15 +10,13 @@ from cyclopts import Parameter
 from triscale.cli.support.options import STUDY_DEFAULTS, ImagesArgument, Json, StudyFlags
 from triscale.cli.support.study_options import study_execution, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
-from triscale.errors import SearchError, UserError
+from triscale.errors import UserError
 from triscale.families.find import find_network
 from triscale.network.cost import si
 from triscale.network.latency import load_predictor
 
 if TYPE_CHECKING:
     from triscale.search.baseline.explore import BaselineSearchResult
-    from triscale.search.baseline.objective import Objective
-    from triscale.search.baseline.options import Choices
 
 PROXY_EPOCHS = 5
 PROXY_SEED = "0"
@@ -100,17 +98,17 @@ def baseline(
         Seed of the strategy.
     """
     from triscale.jobs.search import search_baseline
-    from triscale.jobs.studies.requests import BaselineSearchRequest
+    from triscale.jobs.studies.requests import BaselineSearchRequest, find_choices, make_objective
     from triscale.search.baseline.explore import SearchPlan
     from triscale.search.coefficients.methods import Halving
 
-    name, choices = _choices(space, resolutions)
+    name, choices = find_choices(space, _resolutions(resolutions))
     search = BaselineSearchRequest.parse(
         study_request_fields(images, find_network(skeleton), options, PROXY_EPOCHS, PROXY_SEED)
         | {
             "space": name,
             "choices": choices,
-            "objective": _objective(target, cost, objective, exponent),
+            "objective": make_objective(target, cost=cost, form=objective, exponent=exponent),
             "predictor": None if profile is None else load_predictor(profile),
             "strategy": strategy,
             "search_seed": search_seed,
@@ -183,41 +181,8 @@ def print_baseline(result: BaselineSearchResult, out: Path) -> None:
     console.print(f"written to {out / 'network.json'} and {out / 'report.html'}", markup=False, soft_wrap=True)
 
 
-def _objective(target: str, cost: Literal["macs", "params", "latency"] | None, form: str, exponent: float) -> Objective:
-    """Return the objective; the unit of the target determines the kind of cost."""
-    from triscale.cli.support.amounts import milliseconds_of
-    from triscale.scaling.budget import Budget
-    from triscale.search.baseline.objective import Objective
-
-    milliseconds = milliseconds_of(target)
-    if milliseconds is not None:
-        named, amount = "latency", milliseconds
-    else:
-        limits = Budget.of(target).limits
-        named, amount = next(iter(limits.items()))
-        if len(limits) > 1 or named == "size":
-            raise SearchError(
-                f'--target "{target}" must be a single limit on MACs, parameters or latency: 400M, 5M params or 20ms'
-            )
-    if cost is not None and cost != named:
-        raise UserError(f'--cost {cost} contradicts --target "{target}", which limits {named}; leave --cost out')
-    return Objective.parse({"cost": named, "target": amount, "form": form, "exponent": exponent}, "the objective")
-
-
-def _choices(space: str, resolutions: str) -> tuple[str, Choices]:
-    """Return the name and the choices of a search space, given by name or as a JSON file."""
-    from triscale.search.baseline.options import MENUS, Choices
-
-    words = [word.strip() for word in resolutions.split(",") if word.strip()]
+def _resolutions(text: str) -> tuple[int, ...]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
     if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise UserError(f"--resolutions {resolutions}: give whole numbers of pixels separated by commas: 192,224")
-    sides = tuple(map(int, words))
-    path = Path(space)
-    if path.suffix == ".json" or path.is_file():
-        choices = Choices.load(path)
-        name = path.stem
-    elif space in MENUS:
-        choices, name = Choices(options=(MENUS[space],)), space
-    else:
-        raise SearchError(f'there is no space "{space}"; give {", ".join(MENUS)}, or a .json file of choices')
-    return name, choices.replace(resolutions=sides) if sides else choices
+        raise UserError(f"--resolutions {text}: give whole numbers of pixels separated by commas: 192,224")
+    return tuple(map(int, words))

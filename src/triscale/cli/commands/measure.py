@@ -10,11 +10,10 @@ from cyclopts import Parameter
 from triscale.cli.support.execution import execution
 from triscale.cli.support.options import Json
 from triscale.cli.support.terminal import console, print_json, table
-from triscale.errors import UserError, nearest
+from triscale.errors import UserError
 from triscale.network.cost import si
 
 if TYPE_CHECKING:
-    from triscale.jobs.profile.measure import Engine
     from triscale.results.latency import Measurement, PairedTiming
 
 PAPER_RATIO = 5.7
@@ -55,7 +54,7 @@ def measure(
         Compare EfficientNet-B1 with ResNet-152 as in Table 4 of the paper, and print the paper's ratio.
     """
     from triscale.jobs.core.run import RunFolder
-    from triscale.jobs.profile.measure import find_subject, measure_one, measure_paired
+    from triscale.jobs.profile.measure import choose_engines, find_subject, measure_one, measure_paired
 
     if threads < 1 or batch < 1:
         raise UserError(f"--threads {threads} --batch {batch}: give 1 or more of each")
@@ -65,7 +64,7 @@ def measure(
         subject, compare = PUBLISHED[0], PUBLISHED[1:]
     if subject is None:
         raise UserError("nothing to measure; give a run, an exported file or a network, or --published")
-    chosen = _engines(engines, subject, alone=not compare)
+    chosen = choose_engines(None if engines is None else engines.split(","), subject, alone=not compare)
     subjects = [find_subject(text) for text in (subject, *compare)]
     with execution() as context:
         if compare:
@@ -82,27 +81,6 @@ def measure(
         print_json(versus) if json else _print_versus(versus, published=published)
     else:
         print_json(measurements) if json else _print(measurements)
-
-
-def _engines(text: str | None, subject: str, *, alone: bool) -> tuple[Engine, ...]:
-    """Return the requested engines, or the default ones."""
-    from triscale.deploy.engines import DEFAULT_ENGINE
-    from triscale.deploy.engines import ENGINES as FILE_ENGINES
-    from triscale.jobs.profile.measure import ENGINES
-
-    known = list(ENGINES)
-    if text is None:
-        own = [name for name, engine in FILE_ENGINES.items() if subject.endswith(engine.suffix)]
-        if own:
-            return (own[0],)
-        return ("torch", DEFAULT_ENGINE.name) if alone else (DEFAULT_ENGINE.name,)
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    for word in words:
-        if word not in known:
-            raise UserError(f'there is no engine "{word}"{nearest(word, known)}; the engines are {", ".join(known)}')
-    if not words or len(set(words)) < len(words):
-        raise UserError(f'--engines "{text}": give each engine once; the engines are {", ".join(known)}')
-    return tuple(words)
 
 
 def _print(measurements: tuple[Measurement, ...]) -> None:

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from triscale.deploy.contract import Contract
+from triscale.deploy.engines import DEFAULT_ENGINE, Precision, engine_of
 from triscale.deploy.engines import ENGINES as FILE_ENGINES
-from triscale.deploy.engines import Precision, engine_of
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize import get_quantizer
-from triscale.errors import UserError
+from triscale.errors import UserError, nearest
 from triscale.families.find import find_network
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.quantize import slow_blocks
@@ -95,6 +95,33 @@ def find_subject(text: str) -> Subject:
     network: AnyNetwork = find_network(text)
     known = network if isinstance(network, Network) else None
     return Subject(network.name, network.resolution, model=lambda: build(network), network=known)
+
+
+def choose_engines(requested: Sequence[str] | None, subject: str, *, alone: bool) -> tuple[Engine, ...]:
+    """Return the requested engines, or the default ones.
+
+    Args:
+        requested: Names of engines; None for the engine of an exported file, or torch and ONNX Runtime.
+        subject: What is measured.
+        alone: Whether it is the only subject; several are compared in one engine by default.
+
+    Raises:
+        UserError: An engine is unknown or named twice, or there is none.
+    """
+    if requested is None:
+        own = [name for name, engine in FILE_ENGINES.items() if subject.endswith(engine.suffix)]
+        if own:
+            return (own[0],)
+        return ("torch", DEFAULT_ENGINE.name) if alone else (DEFAULT_ENGINE.name,)
+    names = [name.strip() for name in requested if name.strip()]
+    for name in names:
+        if name not in ENGINES:
+            raise UserError(
+                f'there is no engine "{name}"{nearest(name, ENGINES)}; the engines are {", ".join(ENGINES)}'
+            )
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"engines {','.join(names)}: give each engine once; the engines are {', '.join(ENGINES)}")
+    return tuple(names)
 
 
 def subject_of(run: RunFolder) -> Subject:

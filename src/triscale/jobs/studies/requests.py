@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
+from triscale.errors import SearchError
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor
 from triscale.record import Record
+from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET, Law
 from triscale.search.baseline.explore import SearchPlan
-from triscale.search.baseline.objective import Objective
-from triscale.search.baseline.options import Choices
+from triscale.search.baseline.objective import EXPONENT, CostName, Objective
+from triscale.search.baseline.options import MENUS, Choices
 from triscale.search.baseline.ranking import MIN_NETWORKS
 from triscale.search.coefficients.grid import Grid
 from triscale.training.recipe import Recipe
@@ -116,3 +119,63 @@ class BaselineSearchRequest(StudyRequest):
     checked: int = Field(default=8, ge=MIN_NETWORKS)
     finalists: int = Field(default=3, ge=0)
     final_epochs: PositiveInt = 30
+
+
+def make_objective(
+    target: str,
+    *,
+    cost: CostName | None = None,
+    form: Literal["soft", "hard", "constraint"] = "soft",
+    exponent: float = EXPONENT,
+) -> Objective:
+    """Return the objective of a baseline search; the unit of the target determines the kind of cost.
+
+    Args:
+        target: A single limit such as ``400M`` (MACs), ``5M params`` or ``20ms``.
+        cost: Kind of cost; by default that of the target.
+        form: How the reward depends on the cost.
+        exponent: Exponent of cost / target in the soft form.
+
+    Raises:
+        BudgetError: The target cannot be parsed.
+        SearchError: The target is not a single limit on MACs, parameters or latency, or contradicts the kind of cost.
+
+    Example:
+        >>> make_objective("20ms").cost
+        'latency'
+    """
+    budget = Budget.of(target)
+    amounts = {"macs": budget.macs, "params": budget.params, "size": budget.size, "latency": budget.latency}
+    (named, amount), *others = [(name, value) for name, value in amounts.items() if value is not None]
+    if others or named == "size":
+        raise SearchError(
+            f'the target "{target}" must be a single limit on MACs, parameters or latency: 400M, 5M params or 20ms'
+        )
+    if cost is not None and cost != named:
+        raise SearchError(f'the cost {cost} contradicts the target "{target}", which limits {named}; leave cost out')
+    return Objective.parse({"cost": named, "target": amount, "form": form, "exponent": exponent}, "the objective")
+
+
+def find_choices(space: str, resolutions: tuple[int, ...] = ()) -> tuple[str, Choices]:
+    """Return the name and the choices of a search space.
+
+    Args:
+        space: A name, or a JSON file of choices.
+        resolutions: Resolutions in pixels to choose from; by default that of the skeleton.
+
+    Raises:
+        SearchError: There is no such space.
+        RecordError: The file does not hold choices.
+
+    Example:
+        >>> find_choices("tiny", (32, 64))[1].resolutions
+        (32, 64)
+    """
+    path = Path(space)
+    if path.suffix == ".json" or path.is_file():
+        choices, name = Choices.load(path), path.stem
+    elif space in MENUS:
+        choices, name = Choices(options=(MENUS[space],)), space
+    else:
+        raise SearchError(f'there is no space "{space}"; give {", ".join(MENUS)}, or a .json file of choices')
+    return name, choices.replace(resolutions=resolutions) if resolutions else choices

@@ -1,0 +1,339 @@
+"""Searches and comparisons: the same jobs as the commands ``search``, ``compare`` and ``family``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from triscale.api.arguments import AnyNetworkLike, LawLike, as_law, positive
+from triscale.errors import UserError
+from triscale.families.find import as_network
+from triscale.families.lite import lite as lite_of
+from triscale.jobs import search as jobs
+from triscale.jobs.core.execution import execution
+from triscale.jobs.core.networks import cost_of
+from triscale.jobs.studies.requests import (
+    BaselineSearchRequest,
+    CoefficientSearchRequest,
+    ComparisonRequest,
+    Method,
+    StudyOptions,
+    find_choices,
+    make_objective,
+)
+from triscale.jobs.training.request import absolute_images
+from triscale.network.latency import load_predictor
+from triscale.scaling.family import Family, make_family, read_phis
+from triscale.scaling.law import EFFICIENTNET
+from triscale.search.baseline.explore import BaselineSearchResult, SearchPlan
+from triscale.search.baseline.objective import EXPONENT
+from triscale.search.coefficients.grid import Grid
+from triscale.search.coefficients.methods import Halving
+from triscale.search.coefficients.result import CoefficientSearchResult
+from triscale.search.compare.results import ComparisonResult
+from triscale.training.changes import changed, find_recipe
+from triscale.training.recipe import Recipe
+
+PROXY_EPOCHS = 5
+"""Epochs of a candidate's training by default."""
+
+
+def search_coefficients(
+    images: str | Path,
+    baseline: AnyNetworkLike,
+    out: str | Path,
+    *,
+    method: Method = "grid",
+    grid: Grid | None = None,
+    lite: bool = False,
+    recipe: str | Path | Recipe = "small",
+    settings: Mapping[str, Any] | None = None,
+    epochs: int | None = PROXY_EPOCHS,
+    seeds: Sequence[int] = (0, 1, 2),
+    share: float = 1.0,
+    workers: int = 1,
+    threads: int = 1,
+    device: str = "auto",
+    storage: str | None = None,
+    study: str | None = None,
+    allow_leak: bool = False,
+    progress: bool = True,
+) -> CoefficientSearchResult:
+    """Search for alpha, beta and gamma for a baseline and a data set: step 1 of the EfficientNet paper.
+
+    All candidates have the same realized cost. Each is trained for some epochs and scored on validation images. The
+    same call resumes an interrupted search.
+
+    Args:
+        images: A folder, table, URL or named data set.
+        baseline: The network to scale.
+        out: Directory of the search, with its report; it can be given as ``law``.
+        method: ``grid`` trains all candidates, ``halving`` is successive halving, ``response`` fits a response surface
+            to small networks.
+        grid: The candidates; by default the paper's grid at twice the cost.
+        lite: Whether to adapt the baseline for int8 and small devices.
+        recipe: A recipe, its name or its file.
+        settings: Changes of the recipe's fields.
+        epochs: Epochs of each training; None for the recipe's.
+        seeds: Seeds of each candidate's trainings.
+        share: Share of the training images of each class to train on.
+        workers: Processes that train in parallel.
+        threads: Threads of each.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        storage: ``postgresql://USER@HOST/DATABASE``, if several machines work on the study.
+        study: Name of the study there.
+        allow_leak: Whether to accept validation images that are copies of others.
+        progress: Whether progress is shown on standard error.
+
+    Returns:
+        The law with its interval, all candidates, and the limitations of the result.
+
+    Raises:
+        UserError: The request is invalid; the subclass and the message give the reason.
+        Interrupted: Ctrl-C or SIGTERM was received; everything is saved.
+
+    Example:
+        >>> search_coefficients("photos", "mobilenet_v2", "search").law  # doctest: +SKIP
+        Law(alpha=1.15, beta=1.05, gamma=1.3)
+    """
+    fields = _fields(images, baseline, lite, recipe, settings, epochs, seeds, share)
+    request = CoefficientSearchRequest.parse(fields | {"grid": grid or Grid(), "method": method}, "the search options")
+    options = StudyOptions(storage=storage, study=study, allow_leak=allow_leak)
+    with execution(
+        device, workers=positive(workers, "workers"), threads=positive(threads, "threads"), progress=progress
+    ) as context:
+        return jobs.search_coefficients(request, Path(out), context, options)
+
+
+def search_baseline(
+    images: str | Path,
+    target: str,
+    out: str | Path,
+    *,
+    skeleton: AnyNetworkLike = "mobilenet_v2",
+    space: str | Path = "mnasnet",
+    resolutions: Sequence[int] = (),
+    profile: str | Path | None = None,
+    objective: Literal["soft", "hard", "constraint"] = "soft",
+    exponent: float = EXPONENT,
+    strategy: Literal["random", "evolution", "nsga2", "tpe", "ppo"] = "ppo",
+    trials: int = 64,
+    batch: int = 8,
+    halving: bool = False,
+    evaluator: Literal["training", "supernet"] = "training",
+    supernet_epochs: int = 30,
+    checked: int = 8,
+    finalists: int = 3,
+    final_epochs: int = 30,
+    search_seed: int = 0,
+    recipe: str | Path | Recipe = "small",
+    settings: Mapping[str, Any] | None = None,
+    epochs: int | None = PROXY_EPOCHS,
+    seeds: Sequence[int] = (0,),
+    share: float = 1.0,
+    workers: int = 1,
+    threads: int = 1,
+    device: str = "auto",
+    storage: str | None = None,
+    study: str | None = None,
+    allow_leak: bool = False,
+    progress: bool = True,
+) -> BaselineSearchResult:
+    """Search for a baseline with a good trade-off of accuracy and cost, as MnasNet and EfficientNet-B0 were found.
+
+    Networks of a search space are trained for some epochs and rewarded with ``accuracy * (cost / target) ** exponent``
+    on validation images. The best networks are then trained longer. The same call resumes an interrupted search.
+
+    Args:
+        images: A folder, table, URL or named data set.
+        target: Target cost, such as ``400M`` (MACs), ``5M params`` or ``20ms``.
+        out: Directory of the search, with its report and ``network.json``.
+        skeleton: The space varies its blocks, widths and repeats.
+        space: ``mnasnet``, ``mbconv``, ``small``, ``tiny``, ``resnet``, or a JSON file of choices.
+        resolutions: Resolutions in pixels to choose from; by default that of the skeleton.
+        profile: Device profile that latency is predicted with; without one, latency is measured on this machine.
+        objective: ``soft``: the reward depends on the cost everywhere; ``hard``: only above the target;
+            ``constraint``: networks above the target are not trained.
+        exponent: Exponent of cost / target in the soft objective.
+        strategy: Random search, regularized evolution, NSGA-II, TPE, or the paper's controller trained with PPO.
+        trials: Number of networks to evaluate.
+        batch: Number of networks that the strategy proposes at a time.
+        halving: Whether only the best third continues after a third of the epochs.
+        evaluator: ``training`` trains each network; ``supernet`` evaluates all with one weight-sharing network.
+        supernet_epochs: Epochs of the supernet.
+        checked: Number of random networks to train stand-alone, to check the ranking of the supernet.
+        finalists: Number of best networks to train for ``final_epochs``.
+        final_epochs: Epochs of the finalists.
+        search_seed: Seed of the strategy.
+        recipe: A recipe, its name or its file.
+        settings: Changes of the recipe's fields.
+        epochs: Epochs of each training; None for the recipe's.
+        seeds: Seeds of each network's trainings.
+        share: Share of the training images of each class to train on.
+        workers: Processes that train in parallel.
+        threads: Threads of each.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        storage: ``postgresql://USER@HOST/DATABASE``, if several machines work on the study.
+        study: Name of the study there.
+        allow_leak: Whether to accept validation images that are copies of others.
+        progress: Whether progress is shown on standard error.
+
+    Returns:
+        The best network, the Pareto front, the finalists, and the limitations of the result.
+
+    Raises:
+        UserError: The request is invalid; the subclass and the message give the reason.
+        Interrupted: Ctrl-C or SIGTERM was received; everything is saved.
+
+    Example:
+        >>> search_baseline("photos", "100M", "search", trials=32).network.name  # doctest: +SKIP
+        'mnasnet-17'
+    """
+    name, choices = find_choices(str(space), tuple(resolutions))
+    plan = {"trials": trials, "batch": batch, "halving": Halving() if halving else None}
+    request = BaselineSearchRequest.parse(
+        _fields(images, skeleton, False, recipe, settings, epochs, seeds, share)
+        | {
+            "space": name,
+            "choices": choices,
+            "objective": make_objective(target, form=objective, exponent=exponent),
+            "predictor": None if profile is None else load_predictor(Path(profile)),
+            "strategy": strategy,
+            "search_seed": search_seed,
+            "plan": SearchPlan.parse(plan, "the search plan"),
+            "evaluator": evaluator,
+            "supernet_epochs": supernet_epochs,
+            "checked": checked,
+            "finalists": finalists,
+            "final_epochs": final_epochs,
+        },
+        "the search options",
+    )
+    options = StudyOptions(storage=storage, study=study, allow_leak=allow_leak)
+    with execution(
+        device, workers=positive(workers, "workers"), threads=positive(threads, "threads"), progress=progress
+    ) as context:
+        return jobs.search_baseline(request, Path(out), context, options)
+
+
+def compare(
+    images: str | Path,
+    baseline: AnyNetworkLike,
+    out: str | Path,
+    *,
+    times: float = 4.0,
+    phi: float = 0.0,
+    law: LawLike = EFFICIENTNET,
+    lite: bool = False,
+    recipe: str | Path | Recipe = "small",
+    settings: Mapping[str, Any] | None = None,
+    epochs: int | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    share: float = 1.0,
+    workers: int = 1,
+    threads: int = 1,
+    device: str = "auto",
+    storage: str | None = None,
+    study: str | None = None,
+    allow_leak: bool = False,
+    progress: bool = True,
+) -> ComparisonResult:
+    """Compare depth only, width only, resolution only and compound scaling at equal cost.
+
+    The same call resumes an interrupted comparison.
+
+    Args:
+        images: A folder, table, URL or named data set.
+        baseline: The network to scale.
+        out: Directory of the comparison, with its report.
+        times: Budget of each scaled network, as a multiple of the baseline's MACs.
+        phi: Scale the baseline to this phi first; a negative value makes all networks smaller.
+        law: Scaling coefficients of the compound scaling.
+        lite: Whether to adapt the baseline for int8 and small devices.
+        recipe: A recipe, its name or its file.
+        settings: Changes of the recipe's fields.
+        epochs: Epochs of each training; None for the recipe's.
+        seeds: Seeds of each network's trainings.
+        share: Share of the training images of each class to train on.
+        workers: Processes that train in parallel.
+        threads: Threads of each.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        storage: ``postgresql://USER@HOST/DATABASE``, if several machines work on the study.
+        study: Name of the study there.
+        allow_leak: Whether to accept test images that are copies of others.
+        progress: Whether progress is shown on standard error.
+
+    Returns:
+        The networks with their test accuracies and intervals.
+
+    Raises:
+        UserError: The request is invalid; the subclass and the message give the reason.
+        Interrupted: Ctrl-C or SIGTERM was received; everything is saved.
+
+    Example:
+        >>> compare("photos", "resnet18@32", "compare", times=4).limitations  # doctest: +SKIP
+        ()
+    """
+    fields = _fields(images, baseline, lite, recipe, settings, epochs, seeds, share)
+    request = ComparisonRequest.parse(
+        fields | {"times": times, "law": as_law(law), "phi": phi}, "the comparison options"
+    )
+    options = StudyOptions(storage=storage, study=study, allow_leak=allow_leak)
+    with execution(
+        device, workers=positive(workers, "workers"), threads=positive(threads, "threads"), progress=progress
+    ) as context:
+        return jobs.compare(request, Path(out), context, options)
+
+
+def family(
+    baseline: AnyNetworkLike, law: LawLike = EFFICIENTNET, phis: str | Sequence[float] = "0..4", *, lite: bool = False
+) -> Family:
+    """Scale a baseline by a law to each phi.
+
+    Args:
+        baseline: The network to scale.
+        law: Scaling coefficients.
+        phis: Numbers, or text such as ``"0..4"``, ``"0..2:0.5"`` or ``"0, 1, 3"``.
+        lite: Whether to adapt the baseline for int8 and small devices.
+
+    Returns:
+        A network for each phi, with its cost.
+
+    Raises:
+        NetworkError: The network is unknown.
+        BudgetError: A phi scales a dimension by more than 1,000.
+        UserError: The law or the phis cannot be parsed.
+
+    Example:
+        >>> [member.network.resolution for member in family("efficientnet_b0", phis=[0, 1, 2]).members]
+        [224, 256, 304]
+    """
+    network = as_network(baseline)
+    numbers = read_phis(phis if isinstance(phis, str) else ",".join(map(str, phis)))
+    return make_family(lite_of(network) if lite else network, as_law(law), numbers, cost_of)
+
+
+def _fields(
+    images: str | Path,
+    baseline: AnyNetworkLike,
+    lite: bool,
+    recipe: str | Path | Recipe,
+    settings: Mapping[str, Any] | None,
+    epochs: int | None,
+    seeds: Sequence[int],
+    share: float,
+) -> dict[str, object]:
+    """Return the fields that all study requests have."""
+    network = as_network(baseline)
+    found = recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe))
+    chosen = {} if epochs is None else {"epochs": epochs}
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds {list(seeds)} contain a seed twice; give each seed once")
+    return {
+        "images": absolute_images(str(images)),
+        "baseline": lite_of(network) if lite else network,
+        "recipe": changed(found, {**(settings or {}), **chosen}),
+        "seeds": tuple(seeds),
+        "share": share,
+    }
