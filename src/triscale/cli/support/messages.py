@@ -61,7 +61,7 @@ def announce(spec: RunSpec, device: str) -> None:
     )
     if spec.fit is not None:
         for limit in spec.fit.limits:
-            error_console.print(f"requested and achieved: {limit}", markup=False)
+            error_console.print(f"budget: {limit}", markup=False)
         if spec.fit.predictor is not None:
             error_console.print(f"the latency is predicted for {spec.fit.predictor}", markup=False)
     memory = memory_of(spec, choose_device(device))
