@@ -52,7 +52,7 @@ def main() -> None:
     profiled = {probe.name for probe in all_probes()}
     networks = [scaled(name, phi) for name in BASELINES for phi in PHIS]
     assert not profiled & {network.name for network in networks}
-    usual_reference = statistics.median(timing.beside for timing in profile.timings)
+    usual_reference = statistics.median(timing.reference_ms for timing in profile.timings)
     timer = EngineTimer("onnxruntime", 1)
     probes = [
         Probe(network.name, "held out", lower(network), Shape(INPUT_CHANNELS, network.resolution))

@@ -67,9 +67,9 @@ def main() -> None:
         measured = np.array([standings[standing.network].accuracy for standing in response.standings])
         print(
             f"\nthe response ({response.response.form}, {response.response.networks} networks, {len(response.trials)} "
-            f"trainings) missed networks left out by {100 * response.response.left_out_rms:.2f} points; it predicted "
-            f"the candidates' accuracies {100 * (predicted - measured).mean():+.2f} points too high, correlation "
-            f"{np.corrcoef(predicted, measured)[0, 1]:.2f}"
+            f"trainings) missed networks left out by {100 * response.response.leave_one_out_rms:.2f} points; it "
+            f"predicted the candidates' accuracies {100 * (predicted - measured).mean():+.2f} points too high, "
+            f"correlation {np.corrcoef(predicted, measured)[0, 1]:.2f}"
         )
     if response.interval is not None:
         print(f"bootstrap interval of its law: {response.interval.low} to {response.interval.high}")

@@ -192,7 +192,7 @@ class TestOnARun:
             assert time.monotonic() < deadline, "the lock of a killed process is released"
 
     def test_unknown_split_is_rejected(self, capsys, made):
-        assert "test" in refused(capsys, "evaluate", made, "--part", "tets")
+        assert "test" in refused(capsys, "evaluate", made, "--split", "tets")
 
     def test_invalid_onnx_file_is_rejected(self, capsys, tmp_path):
         file = tmp_path / "model.onnx"

@@ -191,7 +191,7 @@ def test_latency_is_predicted_with_profile(folder, tiny, tmp_path):
         (("--target", "20MB"), "must be a single limit on MACs, parameters or latency"),
         (("--target", "5M params", "--cost", "macs"), "which limits params"),
         (("--target", "abc"), "cannot read the budget"),
-        (("--target", "1M", "--space", "mnasnett"), 'there is no space "mnasnett"; the names are mnasnet'),
+        (("--target", "1M", "--space", "mnasnett"), 'there is no space "mnasnett"; give mnasnet'),
         (
             ("--target", "1M", "--space", "resnet"),
             "stage 0 of tiny has mbconv blocks, for which the space has no options",

@@ -131,7 +131,7 @@ def test_repeated_command_does_not_retrain(made, folder, tiny_file, capsys):
 def test_every_command_works_on_run(made, capsys, folder):
     result = run(capsys, "evaluate", made, "--json")
     assert json.loads(result.out)["split"] == "test"
-    assert "blue" in run(capsys, "evaluate", made, "--part", "val").out
+    assert "blue" in run(capsys, "evaluate", made, "--split", "val").out
     assert "ONNX Runtime" in run(capsys, "measure", made).out
     assert json.loads(run(capsys, "export", made, "--json").out)["export"]["agreement"] == 1.0
     assert json.loads(run(capsys, "explain", made, "--json").out)["method"] == "exact"

@@ -111,7 +111,7 @@ def test_fit_is_robust_to_changing_device_speed(profile):
     slowed = []
     for timing in found.timings:
         slower = rng.uniform(1, 2)
-        update = {"milliseconds": timing.milliseconds * slower, "beside": timing.beside * slower}
+        update = {"milliseconds": timing.milliseconds * slower, "reference_ms": timing.reference_ms * slower}
         slowed.append(timing.model_copy(update=update))
     assert fit_predictor(found.model_copy(update={"timings": tuple(slowed)})).error_90 < 0.01
 
@@ -208,7 +208,7 @@ def test_part_graphs_match_torch_modules():
 
 
 def test_missing_features_have_zero_latency():
-    timing = Timing(name="x", role="part", figures={"run.count": 1.0}, milliseconds=1.0, beside=1.0)
+    timing = Timing(name="x", role="part", figures={"run.count": 1.0}, milliseconds=1.0, reference_ms=1.0)
     predictor = fit_predictor(
         DeviceProfile(
             engine="torch",
@@ -270,6 +270,7 @@ def test_noisy_device_is_reported(profile):
     _, found = profile
     assert measurement_noise(found) == 0
     slowed = [
-        timing.model_copy(update={"beside": 3.0 * (1 + number % 2)}) for number, timing in enumerate(found.timings)
+        timing.model_copy(update={"reference_ms": 3.0 * (1 + number % 2)})
+        for number, timing in enumerate(found.timings)
     ]
     assert measurement_noise(found.model_copy(update={"timings": tuple(slowed)})) == pytest.approx(1)

@@ -62,7 +62,7 @@ def supernet(space: Space, **changes) -> Supernet:
 
 
 def drawn(space: Space, number):
-    return tuple(int(number() * len(choice.options)) for choice in space.places)
+    return tuple(int(number() * len(choice.options)) for choice in space.free_choices)
 
 
 def pictures(number: int = 6) -> torch.Tensor:

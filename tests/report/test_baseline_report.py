@@ -21,7 +21,7 @@ from triscale.search.baseline.space import around
 from triscale.search.study.trial import Proxy
 
 SPACE = around(get("mobilenet_v2"), "mnasnet")
-SAMPLE = (0,) * len(SPACE.places)
+SAMPLE = (0,) * len(SPACE.free_choices)
 
 
 def result(number=40, **changes):

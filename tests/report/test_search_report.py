@@ -12,7 +12,7 @@ from search.surfaces import Surface
 from triscale.families import get
 from triscale.jobs.reports.search_report import collect_search_content, write_search_report
 from triscale.report.render import render_search
-from triscale.report.search.response_view import SHADING_STEPS, accuracy_at, left_out_predictions, shading
+from triscale.report.search.response_view import SHADING_STEPS, accuracy_at, leave_one_out_predictions, shading
 from triscale.report.search.search_rows import learning_curves, octaves, standing_rows
 from triscale.report.search.search_view import exhaustive_macs
 from triscale.report.search.ternary import HEIGHT, lattice, position, shares
@@ -128,13 +128,13 @@ def test_color_levels_cover_all_candidates():
 def test_response_follows_formula():
     power = Response(
         form="power", dimensions=("depth", "resolution"), coefficients=(0.1, 0.2, 0.3, 0.5, 2.0), networks=9, rms=0,
-        left_out_rms=0,
+        leave_one_out_rms=0,
     )  # fmt: skip
     octaves = np.array([[0.0, 5.0, 0.0], [1.0, 5.0, 1.0]])
     expected = [1 - (0.1 + 0.2 + 0.3), 1 - (0.1 + 0.2 * 2**-0.5 + 0.3 * 2**-2.0)]
     assert accuracy_at(power, octaves) == pytest.approx(expected)
     quadratic = Response(
-        form="quadratic", dimensions=("width",), coefficients=(-1.0, -0.5, 0.25), networks=9, rms=0, left_out_rms=0
+        form="quadratic", dimensions=("width",), coefficients=(-1.0, -0.5, 0.25), networks=9, rms=0, leave_one_out_rms=0
     )
     assert accuracy_at(quadratic, np.array([[3.0, 2.0, 3.0]])) == pytest.approx([1 - math.exp(-1 - 1 + 1)])
 
@@ -151,9 +151,9 @@ def test_shading_at_corners_scales_one_dimension(found, contents):
 
 
 def test_left_out_error_matches_recorded_error(found, contents):
-    pairs = np.array(left_out_predictions(found["response"]))
+    pairs = np.array(leave_one_out_predictions(found["response"]))
     missed = math.sqrt(float(np.mean((pairs[:, 0] - pairs[:, 1]) ** 2)))
-    assert missed == pytest.approx(found["response"].response.left_out_rms)
+    assert missed == pytest.approx(found["response"].response.leave_one_out_rms)
 
 
 def test_paper_coefficients_are_placed_by_rounded_network(contents):
@@ -201,7 +201,7 @@ def test_each_method_report_is_complete_and_self_contained(contents, method):
 
 
 def test_poor_response_fit_gives_no_law(found, candidates, tmp_path):
-    unfit = found["response"].response.replace(fits=False, left_out_rms=0.08)
+    unfit = found["response"].response.replace(fits=False, leave_one_out_rms=0.08)
     content = collect_search_content(found["response"].replace(response=unfit), candidates, tmp_path)
     text = render_search(content)
     assert "No scaling law was found" in text

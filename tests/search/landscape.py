@@ -31,7 +31,7 @@ class Ground:
     def __init__(self, space: Space) -> None:
         self.space = space
         self._blocks = [
-            [place for place, choice in enumerate(space.places) if choice.block == block]
+            [place for place, choice in enumerate(space.free_choices) if choice.block == block]
             for block in range(len(space.skeleton.stages))
         ]
         self._first = [self._first_alike(block) for block in range(len(self._blocks))]
@@ -54,8 +54,8 @@ class Ground:
 
     def _first_alike(self, block: int) -> dict[Sample, Sample]:
         places, result, first = self._blocks[block], {}, {}
-        for point in product(*(range(len(self.space.places[place].options)) for place in places)):
-            sample = [0] * len(self.space.places)
+        for point in product(*(range(len(self.space.free_choices[place].options)) for place in places)):
+            sample = [0] * len(self.space.free_choices)
             for place, index in zip(places, point, strict=True):
                 sample[place] = index
             stage = self.space.network(tuple(sample)).stages[block]
@@ -69,7 +69,7 @@ class Landscape:
     def __init__(self, ground: Ground, number: int) -> None:
         self.ground, self.number = ground, number
         random = np.random.default_rng(number)
-        counts = [len(choice.options) for choice in ground.space.places]
+        counts = [len(choice.options) for choice in ground.space.free_choices]
         self._effects = [_scaled(random.normal(size=count), EFFECTS / math.sqrt(len(counts))) for count in counts]
         pairs = [tuple(sorted(random.choice(len(counts), 2, replace=False))) for _ in range(PAIRS)]
         self._pairs = [

@@ -99,7 +99,7 @@ def test_candidate_law_reproduces_network_and_cost(of_b0):
         assert candidate.nominal == candidate.law.nominal_growth
         assert candidate.realized == realized(B0, again)
     assert of_b0.unchanged == ()
-    assert of_b0.left_out == 0
+    assert of_b0.num_dropped == 0
 
 
 @settings(max_examples=25, deadline=None)
@@ -153,7 +153,7 @@ def test_ineffective_coefficient_is_reported():
 def test_limited_candidates_are_spread_out(of_b0):
     few = find_candidates(B0, Grid(number=8))
     assert len(few.candidates) == 8
-    assert few.left_out == len(of_b0.candidates) - 8
+    assert few.num_dropped == len(of_b0.candidates) - 8
     assert set(few.candidates) <= set(of_b0.candidates)
     depths = [candidate.realized.depth for candidate in few.candidates]
     every = [candidate.realized.depth for candidate in of_b0.candidates]

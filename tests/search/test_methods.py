@@ -18,7 +18,14 @@ from triscale.search.coefficients.grid import Candidates, Grid, find_candidates
 from triscale.search.coefficients.methods import Halving, search_grid, search_halving
 from triscale.search.coefficients.response import search_response
 from triscale.search.coefficients.result import CoefficientSearchResult
-from triscale.search.coefficients.surface import FORMS, Power, Quadratic, left_out, num_coefficients, root_mean_square
+from triscale.search.coefficients.surface import (
+    FORMS,
+    Power,
+    Quadratic,
+    leave_one_out,
+    num_coefficients,
+    root_mean_square,
+)
 from triscale.search.study.standing import means_and_errors, tied_with_best
 from triscale.search.study.trial import Proxy, Score
 
@@ -170,7 +177,7 @@ def test_response_form_recovers_its_coefficients(form):
     errors = form.predict(truth, points)
     assert len(truth) == num_coefficients(form, 3)
     assert form.predict(form.fit(points, errors), points) == pytest.approx(errors, abs=1e-4)
-    assert root_mean_square(left_out(form, points, errors)) < 1e-3
+    assert root_mean_square(leave_one_out(form, points, errors)) < 1e-3
 
 
 def test_better_fitting_form_is_preferred():
@@ -178,8 +185,8 @@ def test_better_fitting_form_is_preferred():
     points = random.uniform(-1, 0.5, (30, 3))
     curved = Quadratic().predict(np.array([-1.2, -0.2, -0.3, -0.2, 0.4, -0.2, 0, 0.5, 0, 0.4]), points)
     assert (
-        root_mean_square(left_out(Quadratic(), points, curved))
-        < root_mean_square(left_out(Power(), points, curved)) / 5
+        root_mean_square(leave_one_out(Quadratic(), points, curved))
+        < root_mean_square(leave_one_out(Power(), points, curved)) / 5
     )
 
 
@@ -201,7 +208,7 @@ def test_poor_response_fit_is_reported(candidates):
     result = search_response(candidates, PROXY, surface.train, samples=10)
     assert surface.loss(candidates, result.network) > 0.1
     assert result.response is not None
-    assert result.response.left_out_rms > 0.1
+    assert result.response.leave_one_out_rms > 0.1
     assert any(words.startswith("its leave-one-out error is 16 points") for words in result.limitations)
 
 

@@ -54,7 +54,7 @@ def test_space_contains_its_skeleton():
 
 
 def test_space_size_is_product_of_choices():
-    assert len(SPACE.places) == 7 * 7
+    assert len(SPACE.free_choices) == 7 * 7
     assert SPACE.size == (3 * 2 * 2 * 2 * 3 * 3 * 3) ** 7
 
 
@@ -82,7 +82,7 @@ def test_mutants_are_sampled_uniformly():
         mutant = SPACE.mutate(sample, rng)
         place = next(at for at, (old, new) in enumerate(zip(sample, mutant, strict=True)) if old != new)
         result[place, mutant[place]] = result.get((place, mutant[place]), 0) + 1
-    assert len(result) == sum(len(choice.options) - 1 for choice in SPACE.places)
+    assert len(result) == sum(len(choice.options) - 1 for choice in SPACE.free_choices)
 
 
 def test_numpy_generator_is_accepted():
@@ -101,7 +101,7 @@ def test_samples_are_uniform():
 
 def test_several_resolutions_become_a_choice():
     space = around(get("mobilenet_v2"), "tiny", (192, 224))
-    assert space.places[-1].name == "resolution"
+    assert space.free_choices[-1].name == "resolution"
     networks = {space.network((*space.sample(random.Random(0))[:-1], at)).resolution for at in (0, 1)}
     assert networks == {192, 224}
 
@@ -112,7 +112,7 @@ def test_smallest_and_largest_have_extreme_cost(cost):
     options = Options(expansions=(3, 6), widths=(0.75, 1.25), layers=(0, 1), skips=("identity",), kernels=(3, 5))
     skeleton = get("mobilenet_v2@32").replace(stages=get("mobilenet_v2@32").stages[:2], name="two")
     space = make_space("two", skeleton, Choices(options=(options,), resolutions=(24, 32)))
-    every = product(*(range(len(choice.options)) for choice in space.places))
+    every = product(*(range(len(choice.options)) for choice in space.free_choices))
     costs = [cost_value(count_network(space.network(sample)), cost) for sample in every]
     assert cost_value(count_network(space.smallest(cost)), cost) == min(costs)
     assert cost_value(count_network(space.largest(cost)), cost) == max(costs)

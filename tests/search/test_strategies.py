@@ -83,7 +83,7 @@ def name(request) -> str:
 
 
 def test_test_space_has_choices_of_several_lengths(space):
-    assert {len(choice.options) for choice in space.places} == {2, 3, 4}
+    assert {len(choice.options) for choice in space.free_choices} == {2, 3, 4}
     assert (SIXTEEN.size, SINGLE.size, NOTHING.size) == (16, 2, 1)
 
 

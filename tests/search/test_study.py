@@ -210,7 +210,7 @@ def test_failed_job_stops_study_and_is_retried_on_resume(tmp_path):
         with pytest.raises(JobError, match=rf"{jobs[1].network.name} with seed 0 failed: the loss is not finite"):
             Study(ledger, tmp_path, work).evaluate(jobs)
         assert [entry.state for entry in ledger.entries()] == ["done", "failed", "waiting"]
-        assert ledger.entries()[1].why == "the loss is not finite"
+        assert ledger.entries()[1].failure == "the loss is not finite"
     with open_ledger(tmp_path / "study.db", "a", {}, describe) as ledger:
         assert len(Study(ledger, tmp_path, at_once).evaluate(jobs)) == 3
 

@@ -29,7 +29,7 @@ def fit_predictor(profile: DeviceProfile) -> Predictor:
     Raises:
         JobError: There are no parts, no whole networks or no held-out networks.
     """
-    reference = float(np.median([timing.beside for timing in profile.timings])) if profile.timings else 1.0
+    reference = float(np.median([timing.reference_ms for timing in profile.timings])) if profile.timings else 1.0
     parts, part_times = _of_role(profile.timings, "part", reference)
     wholes, whole_times = _of_role(profile.timings, "whole", reference)
     held_out, held_out_times = _of_role(profile.timings, "held out", reference)
@@ -59,15 +59,15 @@ def measurement_noise(profile: DeviceProfile) -> float:
 
     On an idle device with a constant clock frequency it is close to 0.
     """
-    low, high = np.percentile([timing.beside for timing in profile.timings], [10, 90])
+    low, high = np.percentile([timing.reference_ms for timing in profile.timings], [10, 90])
     return float(high / low - 1)
 
 
 def held_out_predictions(profile: DeviceProfile, predictor: Predictor) -> list[tuple[str, float, float]]:
     """Return name, measured and predicted latency in milliseconds of each held-out network."""
-    reference = float(np.median([timing.beside for timing in profile.timings]))
+    reference = float(np.median([timing.reference_ms for timing in profile.timings]))
     return [
-        (timing.name, timing.milliseconds / timing.beside * reference, predict_figures(predictor, timing.figures))
+        (timing.name, timing.milliseconds / timing.reference_ms * reference, predict_figures(predictor, timing.figures))
         for timing in profile.timings
         if timing.role == "held out"
     ]
@@ -77,7 +77,7 @@ def _of_role(timings: Sequence[Timing], role: str, reference: float) -> tuple[Ar
     """Return features ``[timings, names]`` and milliseconds ``[timings]``, normalized to the device's median speed."""
     chosen = [timing for timing in timings if timing.role == role]
     figures = np.array([[timing.figures.get(name, 0.0) for name in NAMES] for timing in chosen])
-    times = np.array([timing.milliseconds / timing.beside * reference for timing in chosen])
+    times = np.array([timing.milliseconds / timing.reference_ms * reference for timing in chosen])
     return figures.reshape(len(chosen), len(NAMES)), times
 
 

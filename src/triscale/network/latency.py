@@ -116,14 +116,14 @@ class Timing(Record):
         role: ``part``, ``whole`` (a network of the fit) or ``held out`` (one that predictions are evaluated on).
         figures: Its figures by the names in :data:`NAMES`.
         milliseconds: Its latency.
-        beside: Latency of a fixed reference network in the same rounds, which shows the device's speed at that time.
+        reference_ms: Latency of a fixed reference network in the same rounds, which shows the speed of the device.
     """
 
     name: str
     role: Literal["part", "whole", "held out"]
     figures: dict[str, float]
     milliseconds: float = Field(gt=0)
-    beside: float = Field(gt=0)
+    reference_ms: float = Field(gt=0)
 
 
 class DeviceProfile(Record):

@@ -49,7 +49,7 @@ def baseline(
     options: StudyFlags = STUDY_DEFAULTS,
     json: Json = False,
 ) -> None:
-    """Search for a baseline with a good trade-off of accuracy and cost, as MnasNet and EfficientNet-B0 were result.
+    """Search for a baseline with a good trade-off of accuracy and cost, as for MnasNet and EfficientNet-B0.
 
     Networks of a search space are trained for 5 epochs with one seed by default, and rewarded with
     accuracy x (cost / target) ^ exponent on validation images. The best networks are then trained longer. The same

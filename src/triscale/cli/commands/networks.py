@@ -173,7 +173,7 @@ def _print_fit(fit: Fit) -> None:
     console.print(f"phi {fit.phi:g} of the law {fit.law}: {fit.scale}", markup=False)
     for limit in fit.limits:
         bound = "  (binding)" if limit.name == fit.binding and len(fit.limits) > 1 else ""
-        console.print(f"requested and achieved: {limit}{bound}", markup=False)
+        console.print(f"budget: {limit}{bound}", markup=False)
     if fit.steps:
         console.print(f"extra steps that use up the remaining budget: {', '.join(fit.steps)}", markup=False)
 

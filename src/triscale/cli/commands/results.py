@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from triscale.results.run_comparison import ComparedRuns
 
 
-def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Json = False) -> None:
+def evaluate(run: Path, /, *, split: str = "test", device: str = "auto", json: Json = False) -> None:
     """Evaluate a run on one split of its images: accuracy with its interval, errors by class, calibration.
 
     Parameters
     ----------
     run
         Folder of a run.
-    part
+    split
         Split to evaluate on: test, val or train.
     device
         auto, cpu or cuda.
@@ -35,7 +35,7 @@ def evaluate(run: Path, /, *, part: str = "test", device: str = "auto", json: Js
 
     opened = RunFolder.open(run)
     with opened.update(), execution(device) as context:
-        metrics = evaluate_run(opened, context, split=part)
+        metrics = evaluate_run(opened, context, split=split)
     if json:
         print_json(metrics)
         return

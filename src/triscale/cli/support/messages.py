@@ -53,15 +53,15 @@ def announce(spec: RunSpec, device: str) -> None:
     from triscale.progress_bars import error_console
     from triscale.training.context import choose_device
 
-    figures = cost_of(spec.network)
+    cost = cost_of(spec.network)
     error_console.print(
-        f"network {spec.network.name}: {spec.network.resolution} px, {si(figures.macs)} MACs, "
-        f"{si(figures.params)} params, {spec.network.classes} classes",
+        f"network {spec.network.name}: {spec.network.resolution} px, {si(cost.macs)} MACs, "
+        f"{si(cost.params)} params, {spec.network.classes} classes",
         markup=False,
     )
     if spec.fit is not None:
         for limit in spec.fit.limits:
-            error_console.print(f"requested and achieved: {limit}", markup=False)
+            error_console.print(f"budget: {limit}", markup=False)
         if spec.fit.predictor is not None:
             error_console.print(f"the latency is predicted for {spec.fit.predictor}", markup=False)
     memory = memory_of(spec, choose_device(device))

@@ -70,7 +70,7 @@ def make_profile(
             raise Interrupted(f"stopped; the timings are saved in {file}; run the same command again to resume")
         group = missing[start : start + TOGETHER]
         timings = tuple(
-            Timing(name=probe.name, role=probe.role, figures=probe.figures, milliseconds=own, beside=reference)
+            Timing(name=probe.name, role=probe.role, figures=probe.figures, milliseconds=own, reference_ms=reference)
             for probe, (own, reference) in zip(group, time_group(group), strict=True)
         )
         profile = profile.replace(timings=(*profile.timings, *timings), predictor=None)

@@ -99,7 +99,7 @@ def import_times(source: Path, out: Path, probes: Sequence[Probe] | None = None)
             role=probe.role,
             figures=probe.figures,
             milliseconds=times.times[file][0],
-            beside=times.times[file][1],
+            reference_ms=times.times[file][1],
         )
         for file, probe in files.items()
     )

@@ -115,15 +115,15 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _compared(one: _EvaluatedRun, name: str, test_set: int, best: _EvaluatedRun) -> ComparedRun:
-    figures = count_of(one.spec.network)
+    counts = count_of(one.spec.network)
     budget = one.spec.request.budget
     return ComparedRun(
         name=name,
         folder=str(one.run.folder),
         network=one.spec.network.name,
         resolution=one.spec.network.resolution,
-        params=figures.params,
-        macs=figures.macs,
+        params=counts.params,
+        macs=counts.macs,
         test_set=test_set,
         top1=one.metrics.top1,
         top1_low=one.metrics.top1_low,

@@ -103,7 +103,7 @@ def _verdict(result: CoefficientSearchResult) -> str:
 def _warnings(result: CoefficientSearchResult) -> tuple[str, ...]:
     if result.response is None or result.response.fits:
         return ()
-    missed = points(result.response.left_out_rms)
+    missed = points(result.response.leave_one_out_rms)
     sentence = (
         f"The fitted response surface predicts held-out networks with an error of {missed} points, so it does not fit. "
         "Do not use the scaling law of this search. Search with --method grid or --method halving, or train longer."
@@ -151,7 +151,7 @@ def _settings(result: CoefficientSearchResult, candidates: Candidates) -> tuple[
         ("requested cost", f"{grid.ratio:.4g} times its {_cost_name(grid)}, within {100 * grid.tolerance:g}%"),
         ("phi", f"{grid.phi:g}"),
         ("grid", ", ".join(f"{name} 1 to {grid.axis(name)[-1]:g}" for name in DIMENSIONS) + f", step {grid.step:g}"),
-        ("candidates", f"{len(candidates.candidates)}, {candidates.left_out} more of this cost not used"),
+        ("candidates", f"{len(candidates.candidates)}, {candidates.num_dropped} more of this cost not used"),
         ("training", f"{proxy.epochs} epochs of {proxy.images} images"),
         ("seeds", ", ".join(map(str, proxy.seeds))),
     ]

@@ -113,7 +113,7 @@ def read_status(out: Path, storage: str | None = None) -> StudyStatus:
             for entry in entries
             if entry.state == "running"
         ),
-        errors=tuple(f"{entry.network}, seed {entry.seed}: {entry.why}" for entry in entries if entry.why),
+        errors=tuple(f"{entry.network}, seed {entry.seed}: {entry.failure}" for entry in entries if entry.failure),
         **counts,
     )
 

@@ -151,7 +151,7 @@ def _kinds(options: Options) -> list[tuple[Operation, int]]:
 def _corner(space: Space, chosen: Sequence[tuple[Operation, int]]) -> Point:
     """Return the sample with these operations and expansions, and the largest option of every other choice."""
     sample = []
-    for position, choice in enumerate(space.places):
+    for position, choice in enumerate(space.free_choices):
         sizes: Sequence[object] = choice.options
         match choice.name, choice.block:
             case "skips", _:
@@ -168,7 +168,7 @@ def _corner(space: Space, chosen: Sequence[tuple[Operation, int]]) -> Point:
 
 def _with_option(space: Space, position: int, index: int) -> Network:
     """Return the network with one option of one choice, and the first option of every other choice."""
-    return space.network(tuple(index if number == position else 0 for number in range(len(space.places))))
+    return space.network(tuple(index if number == position else 0 for number in range(len(space.free_choices))))
 
 
 def _resolutions(space: Space) -> tuple[int, ...]:

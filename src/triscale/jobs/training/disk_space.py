@@ -25,20 +25,20 @@ def optimizer_values(recipe: Recipe) -> int:
             return 1 if momentum else 0
 
 
-def needed_bytes(figures: Cost, recipe: Recipe) -> int:
+def needed_bytes(cost: Cost, recipe: Recipe) -> int:
     """Return the peak disk usage of a run in bytes: checkpoints, best weights, final weights and export."""
-    weights = figures.size_bytes
+    weights = cost.size_bytes
     state = (2 + optimizer_values(recipe)) * weights
     return _STATES * state + 4 * weights + _REST_BYTES
 
 
-def check_disk_space(folder: Path, figures: Cost, recipe: Recipe) -> None:
+def check_disk_space(folder: Path, cost: Cost, recipe: Recipe) -> None:
     """Check, before a run starts, that the disk has enough free space for it.
 
     Raises:
         RunError: There is not enough free space.
     """
-    needed = needed_bytes(figures, recipe)
+    needed = needed_bytes(cost, recipe)
     existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent

@@ -83,7 +83,7 @@ def estimate_training(request: Request, context: ExecutionContext) -> TrainingEs
         duplicates=find_duplicates(scanned),
     )
     network, _ = resolve(request, len(split.classes))
-    figures = cost_of(network)
+    cost = cost_of(network)
     preprocessing = Preprocessing(resolution=network.resolution, crop=recipe.crop_at(network.resolution))
     with TrainLoader(
         repeat_small_dataset(split, recipe),
@@ -107,8 +107,8 @@ def estimate_training(request: Request, context: ExecutionContext) -> TrainingEs
     return TrainingEstimate(
         network=network.name,
         resolution=network.resolution,
-        macs=figures.macs,
-        params=figures.params,
+        macs=cost.macs,
+        params=cost.params,
         classes=len(split.classes),
         train_images=len(split.train),
         val_images=len(split.val),
@@ -120,7 +120,7 @@ def estimate_training(request: Request, context: ExecutionContext) -> TrainingEs
         seconds_high=total * quartiles[2],
         images_per_second=images / quartiles[1],
         memory_bytes=memory.total_bytes,
-        disk_bytes=needed_bytes(figures, recipe),
+        disk_bytes=needed_bytes(cost, recipe),
     )
 
 

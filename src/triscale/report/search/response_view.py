@@ -10,7 +10,7 @@ from triscale.report.search.ternary import lattice
 from triscale.search.coefficients.design import COST_WEIGHTS
 from triscale.search.coefficients.grid import DIMENSIONS
 from triscale.search.coefficients.result import CoefficientSearchResult, Response
-from triscale.search.coefficients.surface import FORMS, Form, left_out
+from triscale.search.coefficients.surface import FORMS, Form, leave_one_out
 from triscale.search.shape import Array, logs
 
 SHADING_STEPS = 48
@@ -38,14 +38,14 @@ def shading(content: SearchContent) -> tuple[float, ...] | None:
     return tuple(float(value) for value in accuracy_at(response, points))
 
 
-def left_out_predictions(result: CoefficientSearchResult) -> tuple[tuple[float, float], ...]:
+def leave_one_out_predictions(result: CoefficientSearchResult) -> tuple[tuple[float, float], ...]:
     """Return the leave-one-out prediction and the measured accuracy of each trained network."""
     response = result.response
     if response is None:
         return ()
     points = np.array([logs(trial.realized) for trial in result.trials])[:, _active(response)]
     errors = 1 - np.array([trial.accuracy for trial in result.trials])
-    predicted = 1 - (errors - left_out(_form(response), points, errors))
+    predicted = 1 - (errors - leave_one_out(_form(response), points, errors))
     return tuple((float(one), trial.accuracy) for one, trial in zip(predicted, result.trials, strict=True))
 
 

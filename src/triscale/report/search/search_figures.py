@@ -12,7 +12,7 @@ from triscale.report.draw.axes import macs_axis, percent_axis
 from triscale.report.draw.format import TIMES, columns, share, si
 from triscale.report.draw.labels import Labels
 from triscale.report.draw.svg import BLUE, INK, MUTED, ORANGE, SURFACE, Picture, draw, plot_area
-from triscale.report.search.response_view import left_out_predictions
+from triscale.report.search.response_view import leave_one_out_predictions
 from triscale.report.search.search_rows import LearningCurve, StandingRow, law_text, macs_of
 from triscale.search.coefficients.result import AccuracyForecast, CoefficientSearchResult
 
@@ -132,10 +132,10 @@ def forecast(result: CoefficientSearchResult) -> Picture | None:
 
 def predicted(result: CoefficientSearchResult) -> Picture | None:
     """Draw the leave-one-out prediction of the accuracy of each trained network against the measured accuracy."""
-    response, pairs = result.response, left_out_predictions(result)
+    response, pairs = result.response, leave_one_out_predictions(result)
     if response is None or not pairs:
         return None
-    rms = response.left_out_rms
+    rms = response.leave_one_out_rms
 
     def paint(figure: Figure) -> None:
         axes = plot_area(figure, left=56, right=18, top=14, bottom=44)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from triscale.report.draw.format import grouped, points, share, si
 from triscale.report.run.run_view import Tile
-from triscale.report.search.response_view import formula, left_out_predictions, shading
+from triscale.report.search.response_view import formula, leave_one_out_predictions, shading
 from triscale.report.search.search_content import SearchContent
 from triscale.report.search.search_figures import SHOWN_STANDINGS
 from triscale.report.search.search_rows import StandingRow, law_text, learning_curves, span, standing_rows
@@ -14,7 +14,7 @@ from triscale.scaling.budget import LABELS
 from triscale.scaling.law import Law
 from triscale.search.study.trial import PASSES
 
-__all__ = ["formula", "learning_curves", "left_out_predictions", "shading", "standing_rows"]
+__all__ = ["formula", "learning_curves", "leave_one_out_predictions", "shading", "standing_rows"]
 
 
 def sections(content: SearchContent) -> tuple[tuple[str, str], ...]:

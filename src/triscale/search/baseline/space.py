@@ -84,7 +84,7 @@ class Space(Record):
         return self
 
     @cached_property
-    def places(self) -> tuple[Choice, ...]:
+    def free_choices(self) -> tuple[Choice, ...]:
         """The choices of a sample in order; a list with a single option is no choice."""
         of_blocks = (
             Choice(number, name, getattr(options, name))
@@ -97,7 +97,7 @@ class Space(Record):
     @property
     def size(self) -> int:
         """Number of samples; different samples may give the same network."""
-        return math.prod(len(choice.options) for choice in self.places)
+        return math.prod(len(choice.options) for choice in self.free_choices)
 
     def sample(self, rng: Random) -> Sample:
         """Draw a random sample, every option of a choice with equal probability.
@@ -105,15 +105,15 @@ class Space(Record):
         Args:
             rng: A :class:`random.Random` or :class:`numpy.random.Generator`.
         """
-        return tuple(int(rng.random() * len(choice.options)) for choice in self.places)
+        return tuple(int(rng.random() * len(choice.options)) for choice in self.free_choices)
 
     def mutate(self, sample: Sample, rng: Random) -> Sample:
         """Return a sample with one random choice changed to another random option, both with equal probability."""
         self.check(sample)
-        if not self.places:
+        if not self.free_choices:
             return sample
-        position = int(rng.random() * len(self.places))
-        count = len(self.places[position].options)
+        position = int(rng.random() * len(self.free_choices))
+        count = len(self.free_choices[position].options)
         # Adding 1 to count - 1 modulo count reaches every option but the current one.
         option = (sample[position] + 1 + int(rng.random() * (count - 1))) % count
         return (*sample[:position], option, *sample[position + 1 :])
@@ -124,9 +124,9 @@ class Space(Record):
         Raises:
             SearchError: The number of indices is wrong, or an index is out of range.
         """
-        if len(sample) != len(self.places):
-            raise SearchError(f"a sample of {self.name} has {len(self.places)} indices, given {len(sample)}")
-        for choice, index in zip(self.places, sample, strict=True):
+        if len(sample) != len(self.free_choices):
+            raise SearchError(f"a sample of {self.name} has {len(self.free_choices)} indices, given {len(sample)}")
+        for choice, index in zip(self.free_choices, sample, strict=True):
             if not 0 <= index < len(choice.options):
                 raise SearchError(
                     f"{_title(choice)} has {len(choice.options)} options, numbered from 0; {index} is out of range"
@@ -215,13 +215,13 @@ class Space(Record):
             sorted(range(len(choice.options)), key=lambda index: choice.options[index])[at]  # type: ignore[arg-type,return-value]
             if choice.name not in ("operations", "skips")
             else 0
-            for choice in self.places
+            for choice in self.free_choices
         )
         best = sign * cost_value(count_network(self.network(sample)), cost)
         improved = True
         while improved:
             improved = False
-            for position, choice in enumerate(self.places):
+            for position, choice in enumerate(self.free_choices):
                 for option in range(len(choice.options)):
                     changed = (*sample[:position], option, *sample[position + 1 :])
                     value = sign * cost_value(count_network(self.network(changed)), cost)

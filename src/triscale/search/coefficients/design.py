@@ -28,14 +28,14 @@ class Design(Record):
 
     Attributes:
         share: Maximum training MACs of all networks, as a share of those of all candidates with all seeds.
-        most: Maximum number of networks.
+        max_networks: Maximum number of networks.
         cheapest: Minimum cost relative to the baseline.
         reach_up: Upper end of each dimension, in octaves of cost; the other dimensions shrink to compensate.
         reach_down: Lower end of each dimension, in octaves of cost below the baseline.
     """
 
     share: float = Field(default=1 / 3, gt=0, le=10)
-    most: int = Field(default=48, ge=5)
+    max_networks: int = Field(default=48, ge=5)
     cheapest: float = Field(default=0.125, gt=0, lt=1)
     reach_up: float = Field(default=1.0, gt=0, le=4)
     reach_down: float = Field(default=1.25, gt=0, le=8)
@@ -57,7 +57,7 @@ def choose_design(
     macs = np.array([sized.macs for sized in pool], dtype=np.float64)
     allowed = design.share * num_seeds * sum(candidate.macs for candidate in candidates.candidates)
     baseline = int(np.argmin(np.linalg.norm(points, axis=1)))
-    return tuple(pool[index] for index in spread(points, design.most, baseline, macs, allowed))
+    return tuple(pool[index] for index in spread(points, design.max_networks, baseline, macs, allowed))
 
 
 def _pool(candidates: Candidates, design: Design, count: Count) -> list[ScaledNetwork]:

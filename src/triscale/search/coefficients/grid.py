@@ -107,7 +107,7 @@ class Candidates(Record):
     """All candidates of a grid, in the order of alpha, beta, gamma.
 
     ``unchanged`` names coefficients whose whole range rounds to the same network: the search gives no evidence on them.
-    ``left_out`` is the number of candidates that were dropped to keep ``grid.number``.
+    ``num_dropped`` is the number of candidates that were dropped to keep ``grid.number``.
     """
 
     kind_name: ClassVar[str] = "candidates"
@@ -117,7 +117,7 @@ class Candidates(Record):
     baseline_params: int
     grid: Grid
     candidates: tuple[Candidate, ...] = Field(min_length=1)
-    left_out: int = 0
+    num_dropped: int = 0
     unchanged: tuple[str, ...] = ()
 
 
@@ -188,7 +188,7 @@ def find_candidates(
         baseline_params=counts.params,
         grid=grid,
         candidates=tuple(selected),
-        left_out=len(matching) - len(selected),
+        num_dropped=len(matching) - len(selected),
         unchanged=tuple(name for name, group in groups.items() if len(group) == 1 and len(grid.axis(name)) > 1),
     )
 

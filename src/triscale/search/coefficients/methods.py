@@ -165,9 +165,9 @@ def limits_of(candidates: Candidates, proxy: Proxy, winner: Candidate) -> tuple[
             sentences.append(
                 f"{name} from {min(values):g} to {max(values):g} gives the same network as {name} of the law"
             )
-    if candidates.left_out:
+    if candidates.num_dropped:
         sentences.append(
-            f"{candidates.left_out} candidates of the same cost were left out to keep {candidates.grid.number}"
+            f"{candidates.num_dropped} candidates of the same cost were left out to keep {candidates.grid.number}"
         )
     return tuple(sentences)
 

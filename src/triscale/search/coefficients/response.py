@@ -26,7 +26,7 @@ from triscale.search.coefficients.result import (
     RankedCandidate,
     Response,
 )
-from triscale.search.coefficients.surface import FORMS, Form, left_out, num_coefficients, root_mean_square
+from triscale.search.coefficients.surface import FORMS, Form, leave_one_out, num_coefficients, root_mean_square
 from triscale.search.shape import Array, ScaledNetwork, count_exactly, logs, realized
 from triscale.search.study.trial import Evaluation, Job, Proxy
 
@@ -80,8 +80,8 @@ def search_response(
     trials = trials_of(jobs, scores, sized, proxy.images)
     errors = 1 - np.array([score.accuracy for score in scores])
     points = np.array([logs(one.realized) for one in sized])[:, active]
-    residuals_left_out = [left_out(form, points, errors) for form in forms]
-    rms = [root_mean_square(residuals) for residuals in residuals_left_out]
+    leave_one_out_residuals = [leave_one_out(form, points, errors) for form in forms]
+    rms = [root_mean_square(residuals) for residuals in leave_one_out_residuals]
     form = forms[int(np.argmin(rms))]
     fitted = form.fit(points, errors)
     # Both forms contribute to the intervals if the data do not distinguish between them.
@@ -89,7 +89,7 @@ def search_response(
     resampled = [
         draw
         for index in plausible
-        for draw in _bootstrap(forms[index], points, errors, residuals_left_out[index], samples // len(plausible))
+        for draw in _bootstrap(forms[index], points, errors, leave_one_out_residuals[index], samples // len(plausible))
     ]
 
     at_target = _at_target_cost(candidates)[:, active]
@@ -112,7 +112,7 @@ def search_response(
             coefficients=tuple(float(value) for value in fitted),
             networks=len(sized),
             rms=root_mean_square(residuals),
-            left_out_rms=min(rms),
+            leave_one_out_rms=min(rms),
             fits=min(rms) <= UNFIT,
         ),
         forecast=_forecast(candidates, best.law, form, fitted, resampled, active, sized, count),
@@ -137,7 +137,7 @@ class _Draw:
         return self.form.predict(self.coefficients, points)
 
 
-def _bootstrap(form: Form, points: Array, errors: Array, residuals_left_out: Array, samples: int) -> list[_Draw]:
+def _bootstrap(form: Form, points: Array, errors: Array, leave_one_out_residuals: Array, samples: int) -> list[_Draw]:
     """Residual bootstrap: refit a form to its own predictions plus resampled leave-one-out residuals.
 
     Leave-one-out residuals contain both noise and misfit; residuals of the fit itself gave intervals that were too
@@ -146,7 +146,7 @@ def _bootstrap(form: Form, points: Array, errors: Array, residuals_left_out: Arr
     expected = form.predict(form.fit(points, errors), points)
     # A fixed seed makes the result of a search a function of its scores.
     random = np.random.default_rng(0)
-    shuffled = (np.clip(expected + random.choice(residuals_left_out, len(errors)), 0, 1) for _ in range(samples))
+    shuffled = (np.clip(expected + random.choice(leave_one_out_residuals, len(errors)), 0, 1) for _ in range(samples))
     return [_Draw(form, form.fit(points, sample)) for sample in shuffled]
 
 
@@ -231,19 +231,19 @@ def _forecast(
     return tuple(forecasts)
 
 
-def _unfit(left_out_rms: float) -> tuple[str, ...]:
-    if left_out_rms <= UNFIT:
+def _unfit(leave_one_out_rms: float) -> tuple[str, ...]:
+    if leave_one_out_rms <= UNFIT:
         return ()
-    points = f"{100 * left_out_rms:.2g} points"
+    points = f"{100 * leave_one_out_rms:.2g} points"
     return (f"neither form fits (leave-one-out error of {points}): search with --method grid or halving",)
 
 
-def _limits(sized: Sequence[ScaledNetwork], candidates: Candidates, left_out: float) -> tuple[str, ...]:
+def _limits(sized: Sequence[ScaledNetwork], candidates: Candidates, leave_one_out: float) -> tuple[str, ...]:
     ratios = [one.ratio for one in sized]
     sentences = [
         "no candidate was trained: their accuracies are predictions of a fitted response",
         f"it was fitted to {len(sized)} networks that cost {min(ratios):.3g}x to {max(ratios):.3g}x the baseline",
-        f"its leave-one-out error is {100 * left_out:.2g} points",
+        f"its leave-one-out error is {100 * leave_one_out:.2g} points",
         "the intervals assume the fitted forms; for a surface of another form they are too narrow",
     ]
     if candidates.grid.ratio > 1:

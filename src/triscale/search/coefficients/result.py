@@ -68,7 +68,7 @@ class Response(Record):
 
     ``form`` is ``power``, ``error = c + sum a_i m_i^-p_i`` over the realized multipliers m, or ``quadratic``, where
     the logarithm of the error is a quadratic polynomial in log2 of m. ``rms`` is the root mean square of the residuals,
-    as a share of all images, ``left_out_rms`` that of leave-one-out residuals. If the latter is large, ``fits`` is
+    as a share of all images, ``leave_one_out_rms`` that of leave-one-out residuals. If the latter is large, ``fits`` is
     false, and the law should not be used.
     """
 
@@ -77,7 +77,7 @@ class Response(Record):
     coefficients: tuple[float, ...]
     networks: int
     rms: float
-    left_out_rms: float
+    leave_one_out_rms: float
     fits: bool = True
 
 

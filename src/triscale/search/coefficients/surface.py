@@ -88,7 +88,7 @@ class Power:
 FORMS: tuple[Form, ...] = (Power(), Quadratic())
 
 
-def left_out(form: Form, points: Array, errors: Array) -> Array:
+def leave_one_out(form: Form, points: Array, errors: Array) -> Array:
     """Return leave-one-out residuals ``[n]``: each error minus the prediction of a fit to all others."""
     everyone = np.arange(len(points))
     missed = []

@@ -25,11 +25,15 @@ _STATES: dict[TrialState, State] = {
 }
 
 
+FAILURE = "failure"
+"""The attribute of a trial that holds the reason why it failed."""
+
+
 class Entry(NamedTuple):
     """The status of a job: ``waiting``, ``running``, ``done`` or ``failed``.
 
-    ``attempts`` is the number of its trials, ``worker`` the process of the last one, ``why`` the reason of a failure.
-    ``began`` and ``ended`` are local times. ``macs`` is the network's, for one image.
+    ``attempts`` is the number of its trials, ``worker`` the process of the last one, ``failure`` the reason of
+    its failure. ``began`` and ``ended`` are local times. ``macs`` is the network's, for one image.
     """
 
     number: int
@@ -45,7 +49,7 @@ class Entry(NamedTuple):
     worker: str | None
     accuracy: float | None
     error: float | None
-    why: str | None
+    failure: str | None
     began: datetime | None
     ended: datetime | None
 
@@ -111,7 +115,7 @@ def _entry(trial: FrozenTrial, number: int, attempts: int) -> Entry:
         worker=about.get("worker"),
         accuracy=trial.value if done else None,
         error=about.get("error") if done else None,
-        why=about.get("why"),
+        failure=about.get(FAILURE),
         began=trial.datetime_start,
         ended=trial.datetime_complete,
     )

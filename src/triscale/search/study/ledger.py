@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from triscale.errors import SearchError
 from triscale.search.shape import ScaledNetwork
-from triscale.search.study.entries import Entry, TrialKey, entries_of, newest_trials
+from triscale.search.study.entries import FAILURE, Entry, TrialKey, entries_of, newest_trials
 from triscale.search.study.storage import BEAT_SECONDS, Result, Storage, open_storage
 from triscale.search.study.trial import Job, Score
 
@@ -80,15 +80,15 @@ class Ledger:
         """Return why one of the jobs failed on another machine, as last read; None if none did."""
         for job in jobs:
             trial = self._last.get(_key(job))
-            if trial is not None and trial.state == TrialState.FAIL and "why" in trial.user_attrs:
-                return f"{job.network.name} with seed {job.seed} failed: {trial.user_attrs['why']}"
+            if trial is not None and trial.state == TrialState.FAIL and FAILURE in trial.user_attrs:
+                return f"{job.network.name} with seed {job.seed} failed: {trial.user_attrs[FAILURE]}"
         return None
 
     def lost(self, jobs: Sequence[Job]) -> bool:
         """Return whether a job has no waiting, running or complete trial because its machine died."""
         return any(
             (trial := self._last.get(_key(job))) is None
-            or (trial.state == TrialState.FAIL and "why" not in trial.user_attrs)
+            or (trial.state == TrialState.FAIL and FAILURE not in trial.user_attrs)
             for job in jobs
         )
 
@@ -121,9 +121,9 @@ class Ledger:
         self._attribute(job, "error", score.error)
         self._change(job, TrialState.COMPLETE, score.accuracy)
 
-    def fail(self, job: Job, why: str) -> None:
+    def fail(self, job: Job, reason: str) -> None:
         """Record that a claimed job failed, with the reason."""
-        self._attribute(job, "why", why)
+        self._attribute(job, FAILURE, reason)
         self._change(job, TrialState.FAIL)
 
     def entries(self) -> tuple[Entry, ...]:

@@ -51,7 +51,7 @@ class PPO:
     def __init__(self, space: Space, seed: int, settings: PpoSettings | None = None) -> None:
         self._settings = settings or PpoSettings()
         self._random = np.random.default_rng(seed)
-        counts = [len(choice.options) for choice in space.places]
+        counts = [len(choice.options) for choice in space.free_choices]
         self._controller = Controller(counts, self._settings.hidden, self._settings.embedding)
         self._weights = self._controller.make_weights(self._random)
         self._adam = Adam(self._weights, self._settings.learning_rate)

@@ -32,7 +32,7 @@ class OptunaStrategy:
         # Samplers sort parameters by name.
         self._distributions: dict[str, BaseDistribution] = {
             f"{position:04d}": CategoricalDistribution(tuple(range(len(choice.options))))
-            for position, choice in enumerate(space.places)
+            for position, choice in enumerate(space.free_choices)
         }
         self._answer = to_values
         self._asked: deque[Trial] = deque()
