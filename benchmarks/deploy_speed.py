@@ -30,9 +30,9 @@ from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize import QUANTIZERS
 from triscale.families import get
 from triscale.jobs.deploy.quantize import slow_blocks
-from triscale.measure.device import machine
-from triscale.measure.latency import pinned_to_cores, torch_threads
-from triscale.measure.versus import ratio_interval, time_alternately
+from triscale.measurement.device import machine
+from triscale.measurement.latency import pinned_to_cores, torch_threads
+from triscale.measurement.versus import ratio_interval, time_alternately
 from triscale.network.contract import Preprocessing
 from triscale.network.spec import Network
 from triscale.nn.build import build

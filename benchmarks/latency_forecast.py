@@ -19,8 +19,8 @@ import onnxruntime
 from triscale.deploy.graph import INPUT, timed_graph
 from triscale.jobs.profile.device_profile import EngineTimer
 from triscale.jobs.profile.probes import Probe, all_probes, scaled
-from triscale.measure.device import machine
-from triscale.measure.latency import measure_latency, pinned_to_cores
+from triscale.measurement.device import machine
+from triscale.measurement.latency import measure_latency, pinned_to_cores
 from triscale.network.cost import count_network
 from triscale.network.latency import DeviceProfile, predict
 from triscale.network.lower import INPUT_CHANNELS, lower

@@ -30,7 +30,7 @@ from triscale.data.images.decode import decode
 from triscale.data.images.fingerprint import fingerprints_of, shrink
 from triscale.data.sources.digits import write_digits
 from triscale.data.sources.scanned import Scan, ScannedImage
-from triscale.measure.device import machine
+from triscale.measurement.device import machine
 
 TESTS = (
     "tests/training/test_kills.py",

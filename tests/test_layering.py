@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "data": CORE | {"network", "results", "lettering"},
     "weights": CORE | {"network", "scaling", "families", "nn"},
     "explain": CORE | {"network", "nn", "lettering"},
-    "measure": CORE | {"network", "nn", "results"},
+    "measurement": CORE | {"network", "nn", "results"},
     "deploy": CORE | {"network", "nn", "results"},
     "training": CORE | {"network", "nn", "data", "results"},
 }

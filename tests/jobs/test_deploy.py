@@ -184,7 +184,7 @@ def test_invalid_deployments_and_exports_are_rejected(capsys, made, tmp_path, mo
     assert "holds no run" in refused(capsys, "deploy", tmp_path)
     assert 'there is no engine "onnx"' in refused(capsys, "export", made, "--engine", "onnx")
     assert "end in .xml" in refused(capsys, "export", made, "--engine", "openvino", "--out", tmp_path / "a.onnx")
-    assert "for no engine" in refused(capsys, "export", made, "--out", tmp_path / "a.bin")
+    assert "suffix of no engine" in refused(capsys, "export", made, "--out", tmp_path / "a.bin")
     assert "--engine all writes several" in refused(
         capsys, "export", made, "--engine", "all", "--out", tmp_path / "a.onnx"
     )

@@ -12,16 +12,16 @@ from conftest import write_classes
 from triscale.families import get
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.training.memory import memory_of
-from triscale.measure.memory import inference_memory, training_memory
-from triscale.measure.peak import memory_now
+from triscale.measurement.memory import inference_memory, training_memory
+from triscale.measurement.peak import memory_now
 from triscale.nn.build import build
 
 MEASURE = """
 import gc, sys, torch
 from triscale.families import get
 from triscale.nn.build import build
-from triscale.measure.memory import training_memory
-from triscale.measure.peak import memory_now, peak_since
+from triscale.measurement.memory import training_memory
+from triscale.measurement.peak import memory_now, peak_since
 from triscale.training.recipe import get_recipe
 from triscale.training.state.state import new_state
 torch.set_num_threads(1)

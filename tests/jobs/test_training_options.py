@@ -18,7 +18,7 @@ from triscale.families import get
 from triscale.jobs import fit as jobs_fit
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.training.disk_space import needed_bytes
-from triscale.measure.memory import training_memory
+from triscale.measurement.memory import training_memory
 from triscale.network.cost import cost
 from triscale.nn.build import build
 from triscale.progress import format_duration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from triscale.api.arguments import AnyNetworkLike, positive
 from triscale.api.run import Run
@@ -132,6 +132,8 @@ def profile(
     Example:
         >>> profile("profile.json")  # doctest: +SKIP
     """
+    if engine not in get_args(Engine):
+        raise UserError(f'the engine "{engine}" cannot be profiled; expected {" or ".join(get_args(Engine))}')
     with execution(progress=progress) as context:
         result = make_profile(Path(out), engine, positive(threads, "threads"), context)
     assert result.predictor is not None

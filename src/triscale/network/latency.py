@@ -2,7 +2,7 @@
 
 A network is decomposed into primitives, each with features ("figures") that its latency grows with. A
 :class:`Predictor` is a linear model with a nonnegative coefficient for each figure of each kind of primitive, so that a
-larger network is never predicted to be faster. :mod:`triscale.measure.profile` fits the coefficients.
+larger network is never predicted to be faster. :mod:`triscale.measurement.profile` fits the coefficients.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def profile(
     """
     from triscale.jobs.profile.device_profile import make_profile
     from triscale.jobs.profile.other_device import export_plan, import_times
-    from triscale.measure.profile import held_out_predictions, measurement_noise
+    from triscale.measurement.profile import held_out_predictions, measurement_noise
 
     if threads < 1:
         raise UserError(f"--threads {threads}: give 1 or more")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from triscale.cli.support.execution import execution
 from triscale.cli.support.terminal import console
 from triscale.errors import UserError
-from triscale.measure.processor import processor
+from triscale.measurement.processor import processor
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network

@@ -174,9 +174,12 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Lock the run for exclusive writing; the lock is released when the process exits or is killed.
 
+        If the job fails before it has written anything, the folders that were created for it are removed.
+
         Raises:
             RunError: Another process holds the lock, or the folder cannot be created or written.
         """
+        created = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / LOCK).touch()
@@ -191,7 +194,15 @@ class RunFolder:
                 raise RunError(
                     f"{self.folder} is in use by {owner}; wait for it, stop it, or give another folder with --out"
                 ) from None
-            yield
+            try:
+                yield
+            except BaseException:
+                if created and [path.name for path in self.folder.iterdir()] == [LOCK]:
+                    with contextlib.suppress(OSError):  # an open file cannot be removed on Windows
+                        (self.folder / LOCK).unlink()
+                        for folder in created:
+                            folder.rmdir()
+                raise
 
     @contextmanager
     def update(self) -> Iterator[None]:

@@ -18,9 +18,9 @@ from triscale.errors import BudgetError, ExportError, Interrupted, JobError, Use
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.export import Precision, export_for, exportable
 from triscale.jobs.deploy.quantize import CALIBRATION, QuantizationEvalCache
-from triscale.measure.device import machine
-from triscale.measure.latency import pinned_to_cores, torch_threads
-from triscale.measure.versus import paired_timing, time_alternately
+from triscale.measurement.device import machine
+from triscale.measurement.latency import pinned_to_cores, torch_threads
+from triscale.measurement.versus import paired_timing, time_alternately
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.results.deployment import Deployment, DeploymentCandidate, Exported, Quantized

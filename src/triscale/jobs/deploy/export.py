@@ -23,7 +23,7 @@ from triscale.jobs.deploy.quantize import (
     images_of,
     quantize_run,
 )
-from triscale.measure.latency import measure_latency, pinned_to_cores
+from triscale.measurement.latency import measure_latency, pinned_to_cores
 from triscale.network.spec import Network
 from triscale.results.deployment import Export, Exported, Exports, Quantized
 from triscale.results.latency import Measurement

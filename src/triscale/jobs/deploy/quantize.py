@@ -23,8 +23,8 @@ from triscale.deploy.quantize.guard import BOUND, MIN_IMAGES, quantize
 from triscale.deploy.quantize.quantizer import Quantizer
 from triscale.errors import Interrupted, RunError, UserError
 from triscale.jobs.core.run import RunFolder
-from triscale.measure.latency import pinned_to_cores
-from triscale.measure.versus import time_alternately
+from triscale.measurement.latency import pinned_to_cores
+from triscale.measurement.versus import time_alternately
 from triscale.results.deployment import Quantized
 from triscale.training.context import ExecutionContext
 

@@ -16,10 +16,10 @@ import torch
 from triscale.deploy.graph import timed_graph
 from triscale.errors import Interrupted, UserError
 from triscale.jobs.profile.probes import Probe, all_probes, reference_probe
-from triscale.measure.latency import pinned_to_cores, torch_threads
-from triscale.measure.processor import processor
-from triscale.measure.profile import fit_predictor
-from triscale.measure.runner import TOGETHER, Call, call_of, clock_of, seconds_of, time_with_reference
+from triscale.measurement.latency import pinned_to_cores, torch_threads
+from triscale.measurement.processor import processor
+from triscale.measurement.profile import fit_predictor
+from triscale.measurement.runner import TOGETHER, Call, call_of, clock_of, seconds_of, time_with_reference
 from triscale.network.latency import DeviceProfile, Timing
 from triscale.nn.build import build_part
 from triscale.training.context import ExecutionContext

@@ -21,9 +21,9 @@ from triscale.errors import UserError, nearest
 from triscale.families.find import find_network
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.quantize import slow_blocks
-from triscale.measure.latency import measure_latency, pinned_to_cores, torch_threads
-from triscale.measure.peak import memory_now, peak_since
-from triscale.measure.versus import paired_timing, time_alternately
+from triscale.measurement.latency import measure_latency, pinned_to_cores, torch_threads
+from triscale.measurement.peak import memory_now, peak_since
+from triscale.measurement.versus import paired_timing, time_alternately
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network

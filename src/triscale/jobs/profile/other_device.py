@@ -13,8 +13,8 @@ from pydantic import Field
 from triscale.deploy.graph import SharedWeights, timed_graph
 from triscale.errors import RecordError, UserError
 from triscale.jobs.profile.probes import Probe, all_probes, reference_probe
-from triscale.measure import runner
-from triscale.measure.profile import fit_predictor
+from triscale.measurement import runner
+from triscale.measurement.profile import fit_predictor
 from triscale.network.latency import DeviceProfile, Timing
 from triscale.record import Record
 

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from triscale.errors import Interrupted
-from triscale.measure.latency import measure_latency, torch_threads
+from triscale.measurement.latency import measure_latency, torch_threads
 from triscale.network.cost import Counts
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network

@@ -25,7 +25,7 @@ from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.studies.requests import StudyLocation, StudyOptions, StudyRequest
 from triscale.jobs.training.train import read_history, train_run
-from triscale.measure.device import machine
+from triscale.measurement.device import machine
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.progress import format_duration

@@ -20,7 +20,7 @@ from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.disk_space import needed_bytes, optimizer_values
 from triscale.jobs.training.prepare import resolve
 from triscale.jobs.training.train import decoder_of, repeat_small_dataset
-from triscale.measure.memory import training_memory
+from triscale.measurement.memory import training_memory
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.nn.build import build
@@ -43,7 +43,7 @@ class TrainingEstimate(Record):
 
     ``seconds`` is extrapolated from the median time of a few steps, ``seconds_low`` and ``seconds_high`` from the
     quartiles. Export, maps and report are not included. ``memory_bytes`` counts weights, optimizer state and the
-    activations of one micro-batch; see :mod:`triscale.measure.memory`.
+    activations of one micro-batch; see :mod:`triscale.measurement.memory`.
     """
 
     kind_name: ClassVar[str] = "training_estimate"

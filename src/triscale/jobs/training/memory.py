@@ -9,7 +9,7 @@ import torch
 
 from triscale.jobs.core.run import RunSpec
 from triscale.jobs.training.disk_space import optimizer_values
-from triscale.measure.memory import InferenceMemory, TrainingMemory, inference_memory, training_memory
+from triscale.measurement.memory import InferenceMemory, TrainingMemory, inference_memory, training_memory
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network
 from triscale.nn.build import build

@@ -7,14 +7,14 @@ from collections import Counter
 from triscale.data.checks.duplicates import Duplicates, find_duplicates
 from triscale.data.pipeline.leaks import certain, find_leaks, refuse_leaks
 from triscale.data.pipeline.split import Split, check_present, make_split
-from triscale.errors import RunError
+from triscale.errors import NetworkError, RunError
 from triscale.jobs.core.networks import fit_any
 from triscale.jobs.core.run import Request, RunFolder, RunSpec
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.initial_weights import check_initial_weights, preprocessing_of
-from triscale.measure.device import machine
+from triscale.measurement.device import machine
 from triscale.network.custom import AnyNetwork
-from triscale.network.spec import BatchNorm, Network
+from triscale.network.spec import RGB, BatchNorm, Network
 from triscale.results.data_summary import DataSummary, Leak, SplitCounts
 from triscale.results.machine import Machine
 from triscale.scaling.fit import Fit
@@ -138,6 +138,11 @@ def for_classes(network: AnyNetwork, classes: int, recipe: Recipe) -> AnyNetwork
     """Return the network with the number of classes, and the drop rates and batch-norm momentum of the recipe."""
     if not isinstance(network, Network):
         return network.replace(classes=classes)
+    if network.in_channels != RGB:
+        raise NetworkError(
+            f"{network.name} takes {network.in_channels} channels, but images are read as RGB; train a network with 3 "
+            "channels, or write a training loop with ts.create_model"
+        )
     changes: dict[str, object] = {"classes": classes}
     if isinstance(recipe.dropout, float):
         changes["dropout"] = recipe.dropout

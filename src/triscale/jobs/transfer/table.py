@@ -11,7 +11,7 @@ from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.transfer.datasets import MissingDataset, TransferDataset
 from triscale.jobs.transfer.protocol import TransferRequest, TransferRow, TransferTable
 from triscale.jobs.transfer.row import SetTrainings
-from triscale.measure.device import machine
+from triscale.measurement.device import machine
 from triscale.training.context import ExecutionContext
 from triscale.version import __version__
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from triscale.measure.device import machine
+from triscale.measurement.device import machine
 from triscale.results.latency import Measurement
 
 WARMUP_SECONDS = 0.5

@@ -8,7 +8,7 @@ from importlib import metadata
 
 import torch
 
-from triscale.measure.processor import processor
+from triscale.measurement.processor import processor
 from triscale.nn.library import library
 from triscale.results.machine import Machine
 

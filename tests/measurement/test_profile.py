@@ -20,8 +20,8 @@ from triscale.families import get
 from triscale.jobs.profile.device_profile import make_profile
 from triscale.jobs.profile.other_device import export_plan, import_times
 from triscale.jobs.profile.probes import BASELINES, all_probes, scaled
-from triscale.measure.profile import fit_predictor, measurement_noise
-from triscale.measure.runner import TOGETHER, time_with_reference
+from triscale.measurement.profile import fit_predictor, measurement_noise
+from triscale.measurement.runner import TOGETHER, time_with_reference
 from triscale.network.cost import count_network
 from triscale.network.latency import (
     NAMES,

@@ -93,7 +93,7 @@ def seconds_of(role: str) -> float:
 
 
 def processor() -> str:
-    """Return the name of the processor; :mod:`triscale.measure.processor` is not installed on the device."""
+    """Return the name of the processor; :mod:`triscale.measurement.processor` is not installed on the device."""
     path = Path("/proc/cpuinfo")
     if path.is_file():
         for line in path.read_text(errors="replace").splitlines():

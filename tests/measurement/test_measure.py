@@ -5,8 +5,8 @@ import time
 import pytest
 import torch
 
-from triscale.measure.device import machine
-from triscale.measure.latency import measure_latency, torch_threads
+from triscale.measurement.device import machine
+from triscale.measurement.latency import measure_latency, torch_threads
 from triscale.results.latency import Measurement
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from cli.command import refused, run
-from triscale.measure import latency
-from triscale.measure.latency import measure_latency, median_interval, noise_in, pinned_to_cores
-from triscale.measure.peak import memory_now, peak_since
-from triscale.measure.versus import paired_timing, ratio_interval, time_alternately
+from triscale.measurement import latency
+from triscale.measurement.latency import measure_latency, median_interval, noise_in, pinned_to_cores
+from triscale.measurement.peak import memory_now, peak_since
+from triscale.measurement.versus import paired_timing, ratio_interval, time_alternately
 from triscale.results.latency import PairedTiming
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-
 from measure.allocator import most_allocated
+
 from triscale.families import FAMILIES, get
-from triscale.measure.memory import inference_memory, training_memory
+from triscale.measurement.memory import inference_memory, training_memory
 from triscale.nn import chain
 from triscale.nn.build import build
 from triscale.training.recipe import get_recipe

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from triscale.measure.device import machine
+from triscale.measurement.device import machine
 from triscale.results.latency import PairedTiming, TimedNetwork
 
 ROUNDS = 15
