@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,10 @@ def test_public_names_are_documented_in_full():
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_examples_run(path):
+def test_examples_run(path, trained_run, tmp_path, monkeypatch):
+    shutil.copytree(trained_run.parent / "images", tmp_path / "photos")
+    shutil.copytree(trained_run, tmp_path / "runs" / "photos")
+    monkeypatch.chdir(tmp_path)
     module = importlib.import_module(".".join(("triscale", *path.relative_to(PACKAGE).with_suffix("").parts)))
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert result.attempted > 0

@@ -50,8 +50,8 @@ def measure(
         Interrupted: Ctrl-C or SIGTERM was received.
 
     Example:
-        >>> measure("efficientnet_b0", engines="onnxruntime")[0].median_ms  # doctest: +SKIP
-        18.2
+        >>> measure("mobilenet_v2@32", engines="torch", progress=False)[0].median_ms > 0
+        True
     """
     found, name = _subject(subject)
     chosen = choose_engines(_names(engines), name, alone=True)
@@ -93,8 +93,9 @@ def compare_latency(
         Interrupted: Ctrl-C or SIGTERM was received.
 
     Example:
-        >>> compare_latency(["efficientnet_b0", "resnet18"]).networks[1].ratio  # doctest: +SKIP
-        1.31
+        >>> small, large = compare_latency(["mobilenet_v2@32", "mobilenet_v2@128"], progress=False).networks
+        >>> large.ratio > small.ratio
+        True
     """
     if len(subjects) < 2:
         raise UserError(f"a comparison requires two subjects or more, given {len(subjects)}")

@@ -41,7 +41,7 @@ def scale(network: AnyNetworkLike, scale: Scale) -> AnyNetwork:
         RecordError: The file is not a network.
 
     Example:
-        >>> scaled = scale("efficientnet_b0", Law(1.2, 1.1, 1.15).at(1))
+        >>> scaled = scale("efficientnet_b0", Scale(1.2, 1.1, 1.15))
         >>> scaled.num_blocks, scaled.head.width, scaled.resolution
         (23, 1408, 256)
     """

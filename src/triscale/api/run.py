@@ -47,9 +47,9 @@ class Run:
         path: The directory.
 
     Example:
-        >>> run = Run.open("runs/photos")  # doctest: +SKIP
-        >>> run.predict("cat.jpg").classes[0].name  # doctest: +SKIP
-        'cat'
+        >>> run = Run.open("runs/photos")
+        >>> run.predict("photos/red/000.png").classes[0].name
+        'red'
     """
 
     def __init__(self, path: str | Path) -> None:
