@@ -61,6 +61,9 @@ class LoggedProgress:
         logger.info("%s", text)
 
 
+_received: list[int] = []
+"""The signals that raised a stop flag, in order."""
+
 NO_PROGRESS = NullProgress()
 LOGGED_PROGRESS = LoggedProgress()
 
@@ -107,11 +110,11 @@ def stop_on_signals() -> Iterator[StopFlag]:
     The handler only sets the flag; the job polls it, saves and ends. Outside the main thread signals cannot be caught,
     and the flag stays down.
     """
-    raised: list[int] = []
+    _received.clear()
 
     def raise_flag(number: int, frame: FrameType | None) -> None:
         del frame
-        raised.append(number)
+        _received.append(number)
 
     before = {}
     try:
@@ -120,7 +123,12 @@ def stop_on_signals() -> Iterator[StopFlag]:
     except ValueError:
         pass
     try:
-        yield lambda: bool(raised)
+        yield lambda: bool(_received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def received_signal() -> int | None:
+    """Return the first signal that raised the latest stop flag; None if no signal did."""
+    return _received[0] if _received else None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownOptionError
 
 from triscale.cli.commands import (
     baseline,
@@ -27,8 +28,10 @@ from triscale.cli.commands import (
     transfer,
     weights,
 )
-from triscale.errors import TriscaleError
-from triscale.progress import logger
+from triscale.cli.support.hints import hint_for
+from triscale.cli.support.terminal import make_printable
+from triscale.errors import Interrupted, TriscaleError
+from triscale.progress import logger, received_signal
 
 HELP = """Fit an image classifier to a compute budget by scaling depth, width and resolution together.
 
@@ -37,6 +40,10 @@ tracebacks.
 """
 
 app = App(name="triscale", help=HELP, version_flags=["--version"], help_format="markdown")
+app.register_install_completion_command()
+
+WORDS = {"help": "--help", "version": "--version"}
+"""Commands that are written as options too."""
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Networks and their cost": (networks.list_, show.show, networks.scale),
@@ -90,12 +97,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = _take(tokens, "--debug")
     verbose, quiet = _take(tokens, "-v", "--verbose"), _take(tokens, "-q", "--quiet")
     _set_up_logging(logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING)
+    make_printable()
+    if tokens and tokens[0] in WORDS:
+        tokens = [*tokens[1:], WORDS[tokens[0]]]
     try:
         app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except UnknownOptionError as error:
+        if debug:
+            raise
+        option = error.token.keyword or error.token.value
+        hint = hint_for(option)
+        use = "use " if hint is not None and hint.startswith("--") else ""
+        _fail(str(error) if hint is None else f"unknown option {option}; {use}{hint}", 2)
     except CycloptsError as error:
         if debug:
             raise
         _fail(str(error), 2)
+    except Interrupted as error:
+        if debug:
+            raise
+        number = received_signal()
+        _fail(f"{error}\nto continue: {shlex.join(['triscale', *tokens])}", 128 + number if number else error.exit_code)
     except TriscaleError as error:
         if debug:
             raise
@@ -127,5 +149,6 @@ def _set_up_logging(level: int) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"triscale: {' '.join(message.split())}", file=sys.stderr)
+    lines = [" ".join(line.split()) for line in message.splitlines() if line.strip()]
+    print(f"triscale: {chr(10).join(lines)}", file=sys.stderr)
     sys.exit(code)

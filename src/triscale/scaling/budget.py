@@ -12,9 +12,25 @@ from triscale.errors import BudgetError
 from triscale.network.cost import BYTES_PER_VALUE, Counts, si
 from triscale.record import Record
 
+DEVICE_BUDGETS: dict[str, tuple[float, str]] = {
+    "pi": (150e6, "MobileNetV1 0.5 takes 149M MACs (Howard et al. 2017, https://arxiv.org/abs/1704.04861, Table 6)"),
+    "phone": (300e6, "MobileNetV2 takes 300M MACs and 75 ms on a Pixel 1 (https://arxiv.org/abs/1801.04381, Table 4)"),
+    "browser": (400e6, "EfficientNet-Lite0, 385M MACs, is MediaPipe's recommended classifier for web pages"),
+    "tablet": (
+        600e6,
+        "the mobile setting of the search literature: below 600M MACs (https://arxiv.org/abs/1806.09055)",
+    ),
+    "laptop": (1.8e9, "ResNet-18 takes 1.8G MACs (https://arxiv.org/abs/1512.03385, Table 1)"),
+    "server": (4.1e9, "ResNet-50, 4.1G MACs, is the image classifier of the MLPerf inference benchmark"),
+}
+"""Budgets by kind of device: MACs, and the network of that cost which is commonly run there.
+
+They are rules of thumb; to limit the latency on a device of your own, measure it with ``triscale profile``.
+"""
+
 FORMS = (
     '"400M" or "1.2G" (MACs), "5M params", "20MB" (weights in float32), "20ms" (with a device profile), '
-    'or several: "400M, 5M params"'
+    'or several: "400M, 5M params"; or a kind of device: pi, phone, browser, tablet, laptop or server'
 )
 
 NO_PROFILE = (
@@ -66,7 +82,7 @@ class Budget(Record):
     Example:
         >>> Budget("400M, 5M params").limits
         {'macs': 400000000, 'params': 5000000}
-        >>> Budget(macs=400e6) == Budget("400M")
+        >>> Budget(macs=300e6) == Budget("300M") == Budget("phone")
         True
     """
 
@@ -198,6 +214,8 @@ def _parse_all(forms: tuple[Any, ...]) -> dict[str, float]:
 
 
 def _parse(form: str) -> tuple[str, float]:
+    if form.lower() in DEVICE_BUDGETS:
+        return "macs", DEVICE_BUDGETS[form.lower()][0]
     match = _FORM.fullmatch(form)
     if match is None:
         raise BudgetError(f'cannot read the budget "{form}"; write {FORMS}')

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from triscale.errors import RecipeError, RecordError
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Conv, Separable
@@ -20,10 +22,10 @@ BASE_KEY = "base"
 
 
 def find_recipe(text: str) -> Recipe:
-    """Return a recipe by name, or from a JSON file, which may be partial and name a ``base``.
+    """Return a recipe by name, or from a JSON or YAML file, which may be partial and name a ``base``.
 
     Args:
-        text: A recipe's name, or the path of a JSON file.
+        text: A recipe's name, or the path of a .json, .yaml or .yml file.
 
     Raises:
         RecipeError: There is no recipe of that name.
@@ -34,19 +36,28 @@ def find_recipe(text: str) -> Recipe:
         15
     """
     path = Path(text)
-    if path.suffix != ".json" and not path.is_file():
+    is_yaml = path.suffix in (".yaml", ".yml")
+    if path.suffix != ".json" and not is_yaml and not path.is_file():
         return get_recipe(text)
     try:
-        data = json.loads(path.read_bytes())
+        data = yaml.safe_load(path.read_bytes()) if is_yaml else json.loads(path.read_bytes())
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror}; expected a recipe, a JSON file or a name") from error
-    except ValueError as error:
-        raise RecordError(f"{path} is not JSON ({error}); expected a recipe") from error
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise RecordError(f"{path} is not {'YAML' if is_yaml else 'JSON'} ({reason}); expected a recipe") from error
     if not isinstance(data, dict) or BASE_KEY not in data:
-        return Recipe.load(path)
+        return _from_yaml(data, path) if is_yaml else Recipe.load(path)
     base = get_recipe(str(data.pop(BASE_KEY)))
     fields = {key: value for key, value in data.items() if key not in (KIND_KEY, SCHEMA_KEY)}
     return Recipe.parse(_merged(base.model_dump(mode="json"), {"name": path.stem, "source": ""} | fields), str(path))
+
+
+def _from_yaml(data: object, path: Path) -> Recipe:
+    if not isinstance(data, dict):
+        raise RecordError(f"{path} holds a {type(data).__name__}; expected the fields of a recipe, such as epochs: 10")
+    fields = {key: value for key, value in data.items() if key not in (KIND_KEY, SCHEMA_KEY)}
+    return Recipe.parse({"name": path.stem} | fields, str(path))
 
 
 def changed(recipe: Recipe, settings: Iterable[str] | Mapping[str, Any]) -> Recipe:

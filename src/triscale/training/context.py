@@ -47,7 +47,8 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     """Return the device of a name.
 
     Args:
-        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:INDEX``; ``auto`` is CUDA if available, else the CPU.
+        name: ``auto``, ``cpu``, ``cuda``, ``cuda:INDEX`` or just the index, or ``mps``; ``auto`` is CUDA if available,
+            else the CPU.
         local_rank: Rank of this process on its machine; with several GPUs each process uses its own.
 
     Raises:
@@ -57,15 +58,18 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
         >>> choose_device("cpu")
         device(type='cpu')
     """
-    if name == "auto" and not torch.cuda.is_available():
-        return torch.device("cpu")
-    if name in ("auto", "cuda") and torch.cuda.is_available():
+    known = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = "cuda" if known["cuda"] else "cpu"
+    if name == "cuda" and known["cuda"]:
         return torch.device("cuda", local_rank % torch.cuda.device_count())
-    if name == "cpu" or (name.startswith("cuda") and torch.cuda.is_available()):
-        return torch.device(name)
-    raise RecipeError(
-        f'there is no device "{name}" here; use auto, cpu{" or cuda" if torch.cuda.is_available() else ""}'
-    )
+    kind, _, index = (f"cuda:{name}" if name.isdecimal() else name).partition(":")
+    if known.get(kind) and (
+        not index or (kind == "cuda" and index.isdecimal() and int(index) < torch.cuda.device_count())
+    ):
+        return torch.device(kind) if not index else torch.device(kind, int(index))
+    available = ", ".join(["auto", *(kind for kind, there in known.items() if there)])
+    raise RecipeError(f'there is no device "{name}" here; the devices are {available}')
 
 
 def limit_threads(threads: int | None) -> None:

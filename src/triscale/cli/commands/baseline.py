@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from triscale.cli.support.options import STUDY_DEFAULTS, ImagesArgument, Json, StudyFlags
+from triscale.cli.support.options import STUDY_DEFAULTS, ImagesArgument, Json, Out, StudyFlags
 from triscale.cli.support.study_options import study_execution, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import UserError
@@ -28,7 +28,7 @@ def baseline(
     /,
     *,
     target: str,
-    out: Path,
+    out: Out,
     skeleton: str = "mobilenet_v2",
     space: str = "mnasnet",
     resolutions: str = "",

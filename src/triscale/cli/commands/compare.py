@@ -14,6 +14,7 @@ from triscale.cli.support.options import (
     Json,
     LawOption,
     LiteOption,
+    OptionalOut,
     StudyFlags,
     choose_network,
 )
@@ -36,7 +37,7 @@ def compare(
     /,
     *,
     baseline: str | None = None,
-    out: Path | None = None,
+    out: OptionalOut = None,
     times: float = 4.0,
     phi: float = 0.0,
     law: LawOption = DEFAULT_LAW,

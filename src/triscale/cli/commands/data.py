@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import ImagesArgument, Json
+from triscale.cli.support.options import ImagesArgument, Json, OptionalOut, Out
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.progress_bars import progress_reporter
 
@@ -20,7 +20,7 @@ MAX_LISTED = 5
 LIKENESS = {"exact": "same file", "reencoded": "re-encoded", "possible": "possibly"}
 
 
-def check(images: ImagesArgument, /, *, out: Path | None = None, json: Json = False) -> None:
+def check(images: ImagesArgument, /, *, out: OptionalOut = None, json: Json = False) -> None:
     """Check a data set: classes, sizes, unreadable files, duplicates, and images that are in two splits.
 
     Parameters
@@ -40,7 +40,7 @@ def check(images: ImagesArgument, /, *, out: Path | None = None, json: Json = Fa
         _print_line(f"written to {out}: {job.SHEET}, {job.RECORD}")
 
 
-def pack(images: str, /, *, out: Path, shard_size: str = "256MB", json: Json = False) -> None:
+def pack(images: str, /, *, out: Out, shard_size: str = "256MB", json: Json = False) -> None:
     """Pack a data set into tar shards in the WebDataset layout; all commands accept them instead of a folder.
 
     Splits, class names and paths are preserved, so training on the shards gives the same result. The same images give

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import Json
+from triscale.cli.support.options import Json, OptionalOut
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import ExportError, JobError, ParityError, QuantizationError, UserError
 from triscale.network.cost import si
@@ -28,7 +28,7 @@ def export(
     precision: Literal["float32", "int8"] = "float32",
     bound: float = 0.5,
     calibration: int = 300,
-    out: Path | None = None,
+    out: OptionalOut = None,
     json: Json = False,
 ) -> None:
     """Export a run to a file for an inference engine, check the file, and measure its latency.

@@ -7,7 +7,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from triscale.cli.support.options import DEFAULT_LAW, Json, LawOption, LiteOption, choose_network, cost_of_any
+from triscale.cli.support.options import (
+    DEFAULT_LAW,
+    Json,
+    LawOption,
+    LiteOption,
+    OptionalOut,
+    choose_network,
+    cost_of_any,
+)
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import RunError
 from triscale.families.find import find_law
@@ -24,7 +32,7 @@ def family(
     phis: Annotated[str, Parameter(allow_leading_hyphen=True)] = "0..4",
     classes: int | None = None,
     lite: LiteOption = False,
-    out: Path | None = None,
+    out: OptionalOut = None,
     json: Json = False,
 ) -> None:
     """Scale a baseline to a family: a network for each phi, their costs and a figure.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import Json
+from triscale.cli.support.options import Json, Out
 from triscale.cli.support.terminal import console, print_json
 from triscale.errors import UserError
 
@@ -17,7 +17,7 @@ def features(
     images: str,
     /,
     *,
-    out: Path,
+    out: Out,
     reduction: str = POOLED,
     batch: int = 64,
     device: str = "auto",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -13,6 +12,7 @@ from triscale.cli.support.options import (
     Json,
     LawOption,
     LiteOption,
+    OptionalOut,
     ProfileOption,
     choose_network,
     cost_of_any,
@@ -77,7 +77,7 @@ def scale(
     lite: LiteOption = False,
     profile: ProfileOption = None,
     verify: Annotated[bool, Parameter(negative="")] = False,
-    out: Path | None = None,
+    out: OptionalOut = None,
     json: Json = False,
 ) -> None:
     """Scale a network to a budget, by a law and phi, or by given multipliers.
@@ -87,7 +87,8 @@ def scale(
     network
         A published name, a JSON file or package.module:function.
     budget
-        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; the result meets all of them.
+        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; the result meets all of them. Or a kind
+        of device: pi, phone, browser, tablet, laptop or server.
     phi
         Compound coefficient of the law; may be fractional or negative.
     depth

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 from cyclopts import Parameter
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import Json
+from triscale.cli.support.options import Json, Out
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError, nearest
 
@@ -22,7 +22,7 @@ MAX_SPREAD = 0.1
 
 def profile(
     *,
-    out: Path = Path("profile.json"),
+    out: Out = Path("profile.json"),
     engine: str = "onnxruntime",
     threads: int = 1,
     export: Path | None = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import Json
+from triscale.cli.support.options import Json, OptionalOut
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.network.cost import si
@@ -28,7 +28,7 @@ def evaluate(run: Path, /, *, split: str = "test", device: str = "auto", json: J
     split
         Split to evaluate on: test, val or train.
     device
-        auto, cpu or cuda.
+        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, or mps.
     """
     from triscale.jobs.core.run import RunFolder
     from triscale.jobs.inference.evaluate import evaluate_run
@@ -94,7 +94,7 @@ def explain(
     run: Path,
     /,
     *images: Path,
-    out: Path | None = None,
+    out: OptionalOut = None,
     method: Literal["auto", "cam", "grad-cam"] = "auto",
     label: Annotated[str | None, Parameter(name="--class")] = None,
     curves: Annotated[bool, Parameter(negative="")] = False,
@@ -184,7 +184,7 @@ def _print_explanation(explanation: Explanation, folder: Path) -> None:
     console.print(f"written to {folder}", markup=False, soft_wrap=True)
 
 
-def report(*runs: Path, out: Path | None = None, json: Json = False) -> None:
+def report(*runs: Path, out: OptionalOut = None, json: Json = False) -> None:
     """Write the report of a run, a search or a comparison again, or a report that compares several runs.
 
     Parameters

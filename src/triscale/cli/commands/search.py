@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from triscale.cli.support.options import STUDY_DEFAULTS, ImagesArgument, Json, LiteOption, StudyFlags, choose_network
+from triscale.cli.support.options import (
+    STUDY_DEFAULTS,
+    ImagesArgument,
+    Json,
+    LiteOption,
+    Out,
+    StudyFlags,
+    choose_network,
+)
 from triscale.cli.support.study_options import study_execution, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 
@@ -24,7 +32,7 @@ def coefficients(
     /,
     *,
     baseline: str,
-    out: Path,
+    out: Out,
     method: Literal["grid", "halving", "response"] = "response",
     phi: float = 1.0,
     cost: Literal["macs", "params", "latency"] = "macs",
@@ -177,7 +185,7 @@ def resume(
     threads
         Threads of each process.
     device
-        auto, cpu or cuda.
+        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, or mps.
     storage
         URL of the study's server; only needed if it contains a password.
     allow_leak

@@ -16,6 +16,7 @@ from triscale.cli.support.options import (
     Json,
     LawOption,
     LiteOption,
+    Out,
     ProfileOption,
     TrainOptions,
     choose_network,
@@ -34,7 +35,7 @@ Budgets = Annotated[list[str] | None, Parameter(name="--budget", negative="")]
 
 def demo(
     *,
-    out: Path = Path("demo"),
+    out: Out = Path("demo"),
     only_data: Annotated[bool, Parameter(negative="")] = False,
     seed: int = 0,
     epochs: int | None = None,
@@ -89,7 +90,8 @@ def fit(
     Parameters
     ----------
     budget
-        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; the network meets all of them.
+        Limits such as 400M (MACs), "5M params", 20MB or, with a profile, 20ms; the network meets all of them. Or a kind
+        of device: pi, phone, browser, tablet, laptop or server.
     baseline
         The network to scale: a published name, a JSON file or package.module:function; by default the network of
         --weights, or efficientnet_b0.
@@ -111,7 +113,7 @@ def train(
     images: ImagesArgument,
     /,
     *,
-    network: str | None = None,
+    network: Annotated[str | None, Parameter(name=("--network", "--model"))] = None,
     budget: Budgets = None,
     law: LawOption = DEFAULT_LAW,
     lite: LiteOption = False,

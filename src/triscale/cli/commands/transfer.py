@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import Json
+from triscale.cli.support.options import Json, Out
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.families.find import find_network
@@ -23,7 +23,7 @@ METRICS = {"top1": "top-1", "mean_class_accuracy": "by class"}
 def transfer_table(
     *,
     weights: str,
-    out: Path,
+    out: Out,
     network: str | None = None,
     data: Path | None = None,
     sets: str = "",

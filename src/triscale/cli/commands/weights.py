@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from triscale.cli.support.options import Json
+from triscale.cli.support.options import Json, Out
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.network.cost import si
 
@@ -73,7 +73,7 @@ def import_(
     *,
     source: str,
     name: str,
-    out: Path,
+    out: Out,
     part: str | None = None,
     classes: int | None = None,
     drop_head: Annotated[bool, Parameter(negative="")] = False,

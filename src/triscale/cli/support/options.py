@@ -39,6 +39,10 @@ ImagesArgument = Annotated[
 ]
 
 
+Out = Annotated[Path, Parameter(name=("--out", "-o"))]
+OptionalOut = Annotated[Path | None, Parameter(name=("--out", "-o"))]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
@@ -67,7 +71,7 @@ class TrainOptions:
     val_share
         Share of the training images of each class to select the best epoch with; overrides the recipe.
     device
-        auto, cpu or cuda.
+        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, or mps.
     workers
         Number of processes that decode images; by default depends on the number of cores.
     threads
@@ -91,11 +95,11 @@ class TrainOptions:
         Also write the history for TensorBoard, into the run.
     """
 
-    out: Path | None = None
+    out: OptionalOut = None
     recipe: str | None = None
     epochs: int | None = None
-    batch: int | None = None
-    learning_rate: float | None = None
+    batch: Annotated[int | None, Parameter(name=("--batch", "--batch-size"))] = None
+    learning_rate: Annotated[float | None, Parameter(name=("--learning-rate", "--lr"))] = None
     flip: bool | None = None
     seed: int = 0
     test_share: float = 0.2
@@ -138,7 +142,7 @@ class StudyFlags:
     threads
         Threads of each process.
     device
-        auto, cpu or cuda.
+        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, or mps.
     storage
         postgresql://USER@HOST/DATABASE, to run one study with the same command on several machines.
     study

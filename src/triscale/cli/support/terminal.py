@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,14 +23,26 @@ MAX_TABLE = 400
 console = Console(highlight=False)
 
 
+def make_printable() -> None:
+    """Print a question mark instead of a character that the terminal's encoding lacks, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not _is_utf8(stream):
+            stream.reconfigure(errors="replace")
+
+
 def print_json(data: Record | Sequence[Record] | dict[str, object]) -> None:
-    """Print machine-readable output: one JSON document."""
+    """Print machine-readable output: one JSON document, escaped if the output's encoding is not UTF-8."""
     if isinstance(data, Record):
-        print(data.to_json(), end="")
+        plain: object = json.loads(data.to_json())
     elif isinstance(data, dict):
-        print(json.dumps(data, indent=1, ensure_ascii=False))
+        plain = data
     else:
-        print(json.dumps([json.loads(item.to_json()) for item in data], indent=1, ensure_ascii=False))
+        plain = [json.loads(item.to_json()) for item in data]
+    print(json.dumps(plain, indent=1, ensure_ascii=not _is_utf8(sys.stdout)))
+
+
+def _is_utf8(stream: TextIO) -> bool:
+    return (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf8")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, title: str = "") -> None:

@@ -1,0 +1,127 @@
+"""What people type from habit works, or gets the option to type instead."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import triscale as ts
+from cli.command import refused, run
+from triscale.cli.support.hints import HINTS, SAME, hint_for
+from triscale.scaling.budget import DEVICE_BUDGETS
+
+SHORT = ("--epochs", 1, "--threads", 1)
+
+
+def test_options_of_the_ecosystem_work(capsys, images, tiny_file, tmp_path):
+    common = ("--batch-size", 16, "--lr", 0.01, "--device", "cpu", *SHORT)
+    result = run(capsys, "train", images, "--model", tiny_file, "-o", tmp_path / "run", *common)
+    assert result.code == 0, result.err
+    recipe = ts.Run.open(tmp_path / "run")._folder.spec.request.recipe
+    assert (recipe.batch, recipe.learning_rate) == (16, 0.01)
+
+
+def test_help_and_version_are_commands_too(capsys):
+    assert run(capsys, "version").out == run(capsys, "--version").out
+    assert run(capsys, "help", "train").out == run(capsys, "train", "--help").out
+    assert "Usage" in run(capsys, "help").out
+    assert "--install-completion" in run(capsys, "--help").out
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("--pretrained", "--weights NAME"),
+        ("--lr0", "use --lr RATE"),
+        ("--imgsz=224", "efficientnet_b0@128"),
+        ("--weight-decay", "--set weight_decay"),
+        ("--ema-decay", "--set ema_decay=VALUE"),
+        ("--label_smoothing", "--set label_smoothing=VALUE"),
+        ("--num-classes", "follow from the images"),
+    ],
+)
+def test_unknown_options_get_curated_hints(capsys, images, option, hint):
+    line = refused(capsys, "train", images, "--network", "resnet18", option, 1)
+    assert option.partition("=")[0] in line
+    assert hint in line
+
+
+def test_every_hint_leads_to_an_option_that_exists(capsys):
+    shown = " ".join(
+        run(capsys, *command, "--help").out for command in (("train",), ("fit",), ("export",), ("weights", "--help"))
+    )
+    for hint in HINTS.values():
+        for word in hint.split():
+            if word.startswith("--") and word.rstrip(",") not in ("--nproc-per-node",):
+                assert word.rstrip(",") in shown, word
+    assert all(hint_for(name) for name in (*HINTS, *SAME))
+    assert hint_for("--nothing-like-it") is None
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:99", "9", "mps:1", "cpu:0"])
+def test_missing_devices_are_named(capsys, images, tiny_file, tmp_path, name):
+    line = refused(capsys, "train", images, "--network", tiny_file, "--device", name, "--out", tmp_path / "run", *SHORT)
+    assert f'there is no device "{name}" here; the devices are auto, cpu' in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipes_can_be_yaml(capsys, images, tiny_file, tmp_path):
+    (tmp_path / "mine.yaml").write_text("base: small\nlearning_rate: 1e-3\noptimizer:\n  kind: sgd\nepochs: 1\n")
+    (tmp_path / "whole.yml").write_text("epochs: 1\nbatch: 16\n")
+    for name in ("mine.yaml", "whole.yml"):
+        arguments = ("--recipe", tmp_path / name, "--threads", 1, "--out", tmp_path / name[:4])
+        result = run(capsys, "train", images, "--network", tiny_file, *arguments)
+        assert result.code == 0, result.err
+    recipe = ts.Run.open(tmp_path / "mine")._folder.spec.request.recipe
+    assert (recipe.name, recipe.learning_rate, recipe.optimizer.kind) == ("mine", 1e-3, "sgd")
+    for text, message in (("epochs: [", "not YAML"), ("- 3", "holds a list"), ("epoch: 3", "did you mean epochs")):
+        (tmp_path / "bad.yaml").write_text(text)
+        line = refused(capsys, "train", images, "--network", tiny_file, "--recipe", tmp_path / "bad.yaml")
+        assert message in line
+
+
+@pytest.mark.parametrize("name", DEVICE_BUDGETS)
+def test_kinds_of_devices_are_budgets(capsys, name):
+    macs, source = DEVICE_BUDGETS[name]
+    result = json.loads(run(capsys, "scale", "efficientnet_b0", "--budget", name, "--json").out)
+    assert result["fit"]["limits"][0]["requested"] == macs
+    assert result["fit"]["limits"][0]["achieved"] <= macs
+    assert "MACs" in source
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_command_prints_how_to_resume(images, tiny_file, tmp_path, number, code):
+    command = [sys.executable, "-m", "triscale", "train", str(images), "--network", str(tiny_file), "--epochs", "2000",
+               "--threads", "1", "--out", str(tmp_path / "a run")]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        until = time.monotonic() + 120
+        while not (tmp_path / "a run" / "history.jsonl").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(process.pid, number)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    assert f"to continue: triscale train {images}" in errors
+    assert f"--out '{tmp_path / 'a run'}'" in errors
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp932"])
+def test_any_terminal_encoding_prints_without_traceback(tmp_path, encoding):
+    network = ts.get("resnet18").replace(name="r\u00e9seau \u7db2 \u2713")
+    network.save(tmp_path / "mine.json")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    for command in (("show", tmp_path / "mine.json"), ("show", tmp_path / "mine.json", "--json"), ("fit", "\u7db2")):
+        done = subprocess.run(
+            [sys.executable, "-m", "triscale", *map(str, command)], capture_output=True, env=environment, check=False
+        )
+        assert b"Traceback" not in done.stderr
+        assert done.returncode == (2 if command[0] == "fit" else 0)
+        if command[-1] == "--json":
+            assert json.loads(done.stdout.decode("ascii"))["network"]["name"] == network.name
