@@ -157,7 +157,7 @@ def test_predict_lists_bad_file(made, tmp_path, capsys):
     write_picture(tmp_path / "good.png", COLORS["red"], 1)
     result = run(capsys, "predict", made, tmp_path)
     assert result.code == 0
-    assert "unreadable" in result.out
+    assert "unreadable" in result.err
     assert "good.png" in result.out
 
 

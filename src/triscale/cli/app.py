@@ -98,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     verbose, quiet = _take(tokens, "-v", "--verbose"), _take(tokens, "-q", "--quiet")
     _set_up_logging(logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING)
     make_printable()
+    # cyclopts reads a lone "-" as an option; the same path can be written in another way.
+    tokens = ["./-" if token == "-" else token for token in tokens]
     if tokens and tokens[0] in WORDS:
         tokens = [*tokens[1:], WORDS[tokens[0]]]
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,15 +11,19 @@ from cyclopts import Parameter
 from triscale.cli.support.execution import execution
 from triscale.cli.support.options import Json, OptionalOut
 from triscale.cli.support.terminal import console, print_json, table
-from triscale.errors import UserError
+from triscale.errors import JobError, UserError
 from triscale.network.cost import si
 
 if TYPE_CHECKING:
+    from triscale.jobs.inference.predict import Prediction
     from triscale.results.explanation import Explanation
+    from triscale.results.metrics import Metrics
     from triscale.results.run_comparison import ComparedRuns
 
 
-def evaluate(run: Path, /, *, split: str = "test", device: str = "auto", json: Json = False) -> None:
+def evaluate(
+    run: Path, /, *, split: str = "test", device: str = "auto", fail_under: float | None = None, json: Json = False
+) -> None:
     """Evaluate a run on one split of its images: accuracy with its interval, errors by class, calibration.
 
     Parameters
@@ -29,16 +34,27 @@ def evaluate(run: Path, /, *, split: str = "test", device: str = "auto", json: J
         Split to evaluate on: test, val or train.
     device
         auto, cpu, cuda, cuda:1 (or 1) for the second GPU, or mps.
+    fail_under
+        Exit with code 1 if top-1 accuracy is below this share, such as 0.95; for pipelines.
     """
     from triscale.jobs.core.run import RunFolder
     from triscale.jobs.inference.evaluate import evaluate_run
+
+    if fail_under is not None and not 0 <= fail_under <= 1:
+        raise UserError(f"--fail-under {fail_under:g}: give a share from 0 to 1, such as 0.95")
 
     opened = RunFolder.open(run)
     with opened.update(), execution(device) as context:
         metrics = evaluate_run(opened, context, split=split)
     if json:
         print_json(metrics)
-        return
+    else:
+        _print_metrics(metrics)
+    if fail_under is not None and metrics.top1 < fail_under:
+        raise JobError(f"top-1 accuracy {metrics.top1:.4g} is below {fail_under:g} (--fail-under)")
+
+
+def _print_metrics(metrics: Metrics) -> None:
     table(
         ("class", "images", "precision", "recall", "F1"),
         [
@@ -58,36 +74,79 @@ def predict(
     /,
     *images: Path,
     top: int = 3,
+    out: OptionalOut = None,
     json: Json = False,
 ) -> None:
     """Classify images with a trained run or an exported file.
+
+    The exit code is 1 if no image could be read. Files that cannot be read are listed on standard error.
 
     Parameters
     ----------
     source
         Folder of a run, or an exported file: .onnx, .xml, .pte, .tflite, or on macOS .mlpackage.
     images
-        Image files or folders of images.
+        Image files or folders of images; - reads their paths from standard input, one per line.
     top
-        Number of classes to print for each image.
+        Number of classes for each image.
+    out
+        Write a .csv, .jsonl or .parquet file instead of printing, image by image; the same command continues it.
     """
     from triscale.jobs.inference.predict import predict as job
+    from triscale.jobs.inference.prediction_file import open_prediction_file
 
     if not images:
-        raise UserError("no images given; give files or folders after the run")
+        raise UserError("no images given; give files or folders after the run, or - to read them from standard input")
     if top < 1:
         raise UserError(f"--top {top}: give 1 or more classes")
-    predictions = list(job(source, images, top=top))
-    if json:
-        print_json(predictions)
+    if out is not None and json:
+        raise UserError("--out and --json exclude each other; give --out predictions.jsonl for JSON in a file")
+    paths = tuple(path for image in images for path in (_stdin_paths() if str(image) == "-" else (image,)))
+    if out is None:
+        with execution() as context:
+            predictions = list(job(source, paths, context, top=top))
+        print_json(predictions) if json else _print_predictions(predictions)
+        _report_unreadable(predictions, quiet=json)
         return
-    # Not a rich table, since that would break file names in a narrow terminal.
-    widest = max(len(prediction.file) for prediction in predictions)
-    names = [guess.name for prediction in predictions for guess in prediction.classes]
+    file = open_prediction_file(out, top)
+    bad: list[Prediction] = []
+    number = 0
+    with execution() as context, file.writer() as writer:
+        for prediction in job(source, paths, context, top=top, skip=file.done):
+            writer.write(prediction)
+            number += 1
+            if prediction.error is not None:
+                bad.append(prediction)
+    file.finish()
+    continued = f", {len(file.done)} were there already" if file.done else ""
+    console.print(f"{number} predictions written to {out}{continued}", markup=False, soft_wrap=True)
+    for one in bad:
+        print(f"unreadable: {one.file}: {one.error}", file=sys.stderr)
+    if number and len(bad) == number:
+        raise JobError(f"none of the {number} files could be read as an image")
+
+
+def _stdin_paths() -> tuple[Path, ...]:
+    return tuple(Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+
+
+def _print_predictions(predictions: list[Prediction]) -> None:
+    """Print a line per image; not a rich table, which would break file names in a narrow terminal."""
+    read = [prediction for prediction in predictions if prediction.error is None]
+    widest = max((len(prediction.file) for prediction in read), default=0)
+    names = [guess.name for prediction in read for guess in prediction.classes]
     name_width = max(map(len, names), default=0)
-    for prediction in predictions:
+    for prediction in read:
         shown = "  ".join(f"{guess.name:<{name_width}} {guess.probability:>6.1%}" for guess in prediction.classes)
-        print(f"{prediction.file:<{widest}}  {shown or f'unreadable: {prediction.error}'}")
+        print(f"{prediction.file:<{widest}}  {shown}")
+
+
+def _report_unreadable(predictions: list[Prediction], *, quiet: bool) -> None:
+    bad = [prediction for prediction in predictions if prediction.error is not None]
+    for prediction in () if quiet else bad:
+        print(f"unreadable: {prediction.file}: {prediction.error}", file=sys.stderr)
+    if len(bad) == len(predictions):
+        raise JobError(f"none of the {len(bad)} files could be read as an image")
 
 
 def explain(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -17,10 +17,15 @@ from triscale.data.images.decode import decode
 from triscale.data.images.transforms import eval_transform, normalize
 from triscale.deploy.contract import read_contract
 from triscale.deploy.engines import open_file
-from triscale.errors import DataError, RunError
+from triscale.errors import DataError, Interrupted, RunError
 from triscale.jobs.core.run import RunFolder
 from triscale.network.contract import Preprocessing
+from triscale.progress import NO_PROGRESS
 from triscale.record import Record
+from triscale.training.context import DEFAULT_CONTEXT, ExecutionContext
+
+MIN_SHOWN = 20
+"""Number of images from which progress is shown."""
 
 
 class ClassProbability(Record):
@@ -41,29 +46,42 @@ class Prediction(Record):
     error: str | None = None
 
 
-def predict(source: Path, images: tuple[Path, ...], *, top: int = 5) -> Iterator[Prediction]:
+def predict(
+    source: Path, images: tuple[Path, ...], context: ExecutionContext = DEFAULT_CONTEXT, *, top: int = 5,
+    skip: Container[str] = (),
+) -> Iterator[Prediction]:  # fmt: skip
     """Yield a prediction for each image, in the given order; folders are walked in alphabetical order.
 
     Args:
         source: A run or an exported file; both contain the preprocessing and the class names.
         images: Image files or folders.
+        context: Progress and stop flag.
         top: Number of classes per image.
+        skip: Files to leave out, because they were predicted before.
 
     Raises:
         RunError: ``source`` does not exist.
         UserError: No engine runs the file, or the engine is not installed.
         RecordError: The engine cannot read the file.
         DataError: An image or folder does not exist, or there are no images.
+        Interrupted: ``context.should_stop`` returned true.
     """
     files = files_of(images)
     classifier = ImageClassifier.open(source)
-    for file in files:
+    progress = context.progress if len(files) >= MIN_SHOWN else NO_PROGRESS
+    progress.begin("predict", len(files))
+    for number, file in enumerate(files):
+        if context.should_stop():
+            raise Interrupted(f"stopped after {number} of {len(files)} images")
+        if str(file) in skip:
+            continue
         try:
             classes = classifier.classify(decode(file), top)
         except BadImage as error:
             yield Prediction(file=str(file), error=str(error))
         else:
             yield Prediction(file=str(file), classes=classes)
+        progress.advance(number + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,110 @@
+"""Predictions to files, from standard input, and exit codes for pipelines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+
+import pytest
+from pyarrow import parquet
+
+from cli.command import refused, run
+from triscale.jobs.inference import predict as job
+
+
+@pytest.fixture
+def photos(trained_run, tmp_path):
+    folder = shutil.copytree(trained_run.parent / "images" / "red", tmp_path / "photos")
+    (folder / "broken.png").write_bytes(b"not an image")
+    return folder
+
+
+def rows_of(file):
+    if file.suffix == ".csv":
+        return [(row["file"], row["class"], row["error"]) for row in csv.DictReader(file.open())]
+    if file.suffix == ".jsonl":
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        return [(one["file"], one["classes"][0]["name"] if one["classes"] else "", one["error"] or "") for one in lines]
+    table = parquet.read_table(file).to_pylist()
+    return [(row["file"], row["class"] or "", row["error"] or "") for row in table]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_file_holds_every_image_once(capsys, trained_run, photos, tmp_path, suffix):
+    out = tmp_path / f"predictions{suffix}"
+    result = run(capsys, "predict", trained_run, photos, "--out", out)
+    assert result.code == 0, result.err
+    assert "31 predictions written" in result.out
+    assert "broken.png" in result.err
+    rows = rows_of(out)
+    assert [file for file, _, _ in rows] == sorted(str(path) for path in photos.iterdir())
+    printed = json.loads(run(capsys, "predict", trained_run, photos, "--json").out)
+    assert [name for _, name, _ in rows] == [one["classes"][0]["name"] if one["classes"] else "" for one in printed]
+    assert sum(bool(error) for _, _, error in rows) == 1
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_interrupted_file_is_continued(capsys, trained_run, photos, tmp_path, monkeypatch, suffix):
+    out, whole = tmp_path / f"predictions{suffix}", tmp_path / f"whole{suffix}"
+    assert run(capsys, "predict", trained_run, photos, "--out", whole).code == 0
+    decoded = []
+
+    def failing(file):
+        decoded.append(file)
+        if len(decoded) == 9:
+            raise KeyboardInterrupt
+        return decode(file)
+
+    decode = job.decode
+    monkeypatch.setattr(job, "decode", failing)
+    assert run(capsys, "predict", trained_run, photos, "--out", out).code == 130
+    part = out.with_name(out.name + ".part") if suffix == ".parquet" else out
+    with part.open("a") as stream:
+        stream.write('"cut in the mid')
+    result = run(capsys, "predict", trained_run, photos, "--out", out)
+    assert result.code == 0
+    assert "23 predictions written" in result.out
+    assert "8 were there already" in result.out
+    assert rows_of(out) == rows_of(whole)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_paths_are_read_from_standard_input(capsys, trained_run, photos, monkeypatch):
+    files = sorted(photos.glob("00*.png"))[:3]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{file}\n" for file in files)))
+    printed = json.loads(run(capsys, "predict", trained_run, "-", "--json").out)
+    assert [one["file"] for one in printed] == [str(file) for file in files]
+
+
+def test_exit_code_is_1_if_nothing_could_be_read(capsys, trained_run, photos, tmp_path):
+    result = run(capsys, "predict", trained_run, photos / "broken.png")
+    assert result.code == 1
+    assert "none of the 1 files could be read" in result.err
+    assert run(capsys, "predict", trained_run, photos / "broken.png", "--out", tmp_path / "a.csv").code == 1
+    assert run(capsys, "predict", trained_run, photos / "broken.png", "--json").code == 1
+
+
+def test_evaluation_fails_below_a_share(capsys, trained_run, tmp_path):
+    folder = shutil.copytree(trained_run, tmp_path / "run")
+    top1 = json.loads(run(capsys, "evaluate", folder, "--json").out)["top1"]
+    assert run(capsys, "evaluate", folder, "--fail-under", top1).code == 0
+    result = run(capsys, "evaluate", folder, "--fail-under", 1)
+    assert result.code == (0 if top1 == 1 else 1)
+    assert "share from 0 to 1" in refused(capsys, "evaluate", folder, "--fail-under", 95)
+
+
+def test_wrong_files_are_rejected(capsys, trained_run, photos, tmp_path):
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "other.jsonl").write_text("text\n")
+    arguments = ("predict", trained_run, photos)
+    for name, message in (
+        ("a.txt", ".csv, .jsonl, .parquet"),
+        ("no/a.csv", "is not a folder"),
+        ("other.csv", "not a table of 3 classes"),
+        ("other.jsonl", "holds no predictions"),
+    ):
+        assert message in refused(capsys, *arguments, "--out", tmp_path / name)
+    assert (tmp_path / "other.csv").read_text() == "a,b\n1,2\n"
+    assert (tmp_path / "other.jsonl").read_text() == "text\n"
