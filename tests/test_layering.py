@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "src" / "triscale"
 
-CORE = {"errors", "compat", "locks", "record", "places", "progress", "progress_bars", "retry", "version"}
+CORE = {"errors", "compat", "locks", "notebook", "record", "places", "progress", "progress_bars", "retry", "version"}
 MAY_IMPORT = {
     "errors": set(),
     "compat": set(),
@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "progress": set(),
     "retry": {"errors"},
     "version": set(),
+    "notebook": set(),
     "progress_bars": {"progress"},
     "locks": {"compat"},
     "record": {"errors", "compat"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,10 @@ from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.training.train import read_history
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import load_predictor
+from triscale.notebook import html_table
+from triscale.report.draw.svg import standalone
+from triscale.report.run.curve_figures import accuracy_curve, loss_curve
+from triscale.report.run.quality_figures import confusion_matrix
 from triscale.results.deployment import Deployment, Exported
 from triscale.results.explanation import ExplainedImages, Explanation
 from triscale.results.history import Epoch
@@ -35,6 +40,10 @@ from triscale.scaling.fit import Fit
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
 """An image file, its content, a PIL image, or a uint8 array ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]`` (RGB)."""
+
+
+MAX_ROWS = 20
+"""Classes that are shown in a notebook."""
 
 
 class Run:
@@ -276,6 +285,10 @@ class Run:
         with self._folder.update():
             return write_run_report(self._folder)
 
+    def _repr_html_(self) -> str:
+        """Return the result with its figures, for notebooks."""
+        return _display(self)
+
     def __repr__(self) -> str:
         """Return path, network and result in short form."""
         metrics = self.metrics
@@ -283,6 +296,25 @@ class Run:
         if metrics is not None:
             result = f"top-1 {metrics.top1:.1%} of {metrics.count} test images"
         return f"Run({str(self.path)!r}, {self.network.name}, {len(self.classes)} classes, {result})"
+
+
+def _display(run: Run) -> str:
+    """Return the result, the confusion matrix and the learning curves of a run as HTML."""
+    metrics, parts = run.metrics, [f"<p>{escape(repr(run))}</p>"]
+    if metrics is not None:
+        interval = f"{metrics.top1_low:.1%} to {metrics.top1_high:.1%}"
+        caption = f"top-1 {metrics.top1:.1%} of {metrics.count} test images (95% interval {interval})"
+        rows = [
+            (row.name, row.count, f"{row.precision:.1%}", f"{row.recall:.1%}") for row in metrics.per_class[:MAX_ROWS]
+        ]
+        parts.append(html_table(("class", "images", "precision", "recall"), rows, caption))
+    pictures = [
+        None if metrics is None else confusion_matrix([row.name for row in metrics.per_class], metrics.confusion),
+        loss_curve(run.history),
+        accuracy_curve(run.history),
+    ]
+    parts += [standalone(picture) for picture in pictures if picture is not None]
+    return "".join(parts)
 
 
 def _rgb(image: object) -> Image.Image:

@@ -19,6 +19,7 @@ from typing import ClassVar, NamedTuple, assert_never
 from triscale.network import tree
 from triscale.network.lower import lower
 from triscale.network.spec import Network
+from triscale.notebook import html_table
 from triscale.record import Record
 
 BYTES_PER_VALUE = 4
@@ -79,6 +80,19 @@ class Cost(Figures):
     def __str__(self) -> str:
         """Return the three main figures in short form."""
         return f"{si(self.params)} params, {si(self.macs)} MACs, {si(self.activations)} activations"
+
+    def __repr__(self) -> str:
+        """Return the three main figures in short form."""
+        return f"Cost({self})"
+
+    def _repr_html_(self) -> str:
+        """Return the cost of each part as a table, for notebooks."""
+        rows: list[tuple[object, ...]] = [
+            (part.name, part.channels, part.side, f"{part.params:,}", f"{part.macs:,}", f"{part.activations:,}")
+            for part in self.stages
+        ]
+        rows.append(("total", "", "", f"{self.params:,}", f"{self.macs:,}", f"{self.activations:,}"))
+        return html_table(("part", "channels", "side", "params", "MACs", "activations"), rows, str(self))
 
 
 def cost(network: Network) -> Cost:

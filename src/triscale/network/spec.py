@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from triscale.notebook import html_table
 from triscale.record import Record, digest
 
 
@@ -301,6 +302,23 @@ class Network(Record):
     def num_blocks(self) -> int:
         """Number of blocks in all stages."""
         return sum(stage.repeats for stage in self.stages)
+
+    def __repr__(self) -> str:
+        """Return name, resolution, blocks and classes."""
+        return f"Network({self.name!r}, {self.resolution} px, {self.num_blocks} blocks, {self.classes} classes)"
+
+    def _repr_html_(self) -> str:
+        """Return the stages as a table, for notebooks."""
+        rows: list[tuple[object, ...]] = [("stem", f"conv {self.stem.kernel}x{self.stem.kernel}", self.stem.width, 1,
+                                           self.stem.stride)]  # fmt: skip
+        rows += [
+            (f"stage {number}", f"{stage.block.kind} {stage.block.kernel}x{stage.block.kernel}", stage.width,
+             stage.repeats, stage.stride)
+            for number, stage in enumerate(self.stages)
+        ]  # fmt: skip
+        rows.append(("head", "pool, linear" if self.head.width is None else "conv 1x1, pool, linear",
+                     self.head.width or "", 1, 1))  # fmt: skip
+        return html_table(("part", "block", "width", "repeats", "stride"), rows, repr(self))
 
     @property
     def structure(self) -> str:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from triscale.notebook import html_table
 from triscale.record import Record
 from triscale.results.machine import Machine
 
@@ -50,6 +51,27 @@ class Measurement(Record):
     peak_bytes: int | None = None
     noise: str | None = None
     machine: Machine
+
+    def __repr__(self) -> str:
+        """Return the median with its interval and its conditions."""
+        interval = "" if self.low_ms is None else f" (95% interval {self.low_ms:.3g} to {self.high_ms:.3g})"
+        noisy = "" if self.noise is None else ", noisy"
+        return (
+            f"Measurement({self.engine}, {self.precision}, {self.median_ms:.3g} ms{interval}, batch {self.batch}, "
+            f"{self.threads} threads{noisy})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the figures as a table, for notebooks."""
+        rows = [
+            (self.engine, self.precision, f"{self.median_ms:.3g} ms",
+             "" if self.low_ms is None else f"{self.low_ms:.3g} to {self.high_ms:.3g} ms",
+             f"{self.lower_quartile_ms:.3g} to {self.upper_quartile_ms:.3g} ms", self.samples)
+        ]  # fmt: skip
+        caption = f"batch {self.batch}, {self.threads} threads, {self.resolution} px, {self.machine.processor}"
+        noisy = "" if self.noise is None else f"; noisy: {self.noise}"
+        columns = ("engine", "precision", "median", "95% interval", "quartiles", "calls")
+        return html_table(columns, rows, caption + noisy)
 
 
 class TimedNetwork(Record):

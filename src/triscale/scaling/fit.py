@@ -11,6 +11,7 @@ from triscale.network.cost import Counts, count_network
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
+from triscale.notebook import html_table
 from triscale.record import Record
 from triscale.scaling.apply import scale
 from triscale.scaling.budget import MICROSECONDS, NO_PROFILE, Budget, TimedCounts, cost_value, format_cost
@@ -88,6 +89,20 @@ class Fit(Record):
     limits: tuple[Limit, ...]
     binding: str
     predictor: Predictor | None = None
+
+    def __repr__(self) -> str:
+        """Return network, phi and limits in short form."""
+        return f"Fit({self.network.name!r}, phi {self.phi:.3g}, {'; '.join(map(str, self.limits))})"
+
+    def _repr_html_(self) -> str:
+        """Return what each limit requested and achieved, for notebooks."""
+        rows = [
+            (limit.name, format_cost(limit.name, limit.requested), format_cost(limit.name, limit.achieved),
+             f"{limit.used:.1%}", "binding" if limit.name == self.binding else "")
+            for limit in self.limits
+        ]  # fmt: skip
+        caption = f"{self.network.name}: phi {self.phi:.3g}, {self.scale}"
+        return html_table(("limit", "requested", "achieved", "used", ""), rows, caption)
 
 
 def fit_budget(network: Network, law: Law, budget: Budget, predictor: Predictor | None = None) -> Fit:
