@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from measure.allocator import most_allocated
 
+from measurement.allocator import most_allocated
 from triscale.families import FAMILIES, get
 from triscale.measurement.memory import inference_memory, training_memory
 from triscale.nn import chain

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from triscale.families import get, names
 from triscale.network import tree
@@ -70,9 +70,10 @@ def test_gradients_reach_every_parameter(name):
 def test_channels_last_is_preserved(name):
     model = build(get(name)).eval().to(memory_format=torch.channels_last)
     images = torch.randn(1, 3, 64, 64).to(memory_format=torch.channels_last)
-    maps: list[Tensor] = []
     with torch.no_grad():
-        logits = model(images, features=maps)
+        logits = model(images)
+        last, maps = model.forward_intermediates(images)
+        maps.append(last)
         assert all(result.is_contiguous(memory_format=torch.channels_last) for result in maps if result.shape[-1] > 1)
         torch.testing.assert_close(logits, model(images.contiguous()), rtol=1e-4, atol=1e-4)
 
@@ -125,20 +126,19 @@ def test_torch_export_works(name):
 def test_features_at_each_reduction(name, channels):
     with torch.device("meta"):
         model = build(get(name)).eval()
-        maps: list[Tensor] = []
-        model(torch.empty(2, 3, 224, 224), features=maps)
+        last, maps = model.forward_intermediates(torch.empty(2, 3, 224, 224))
+    maps.append(last)
     assert tuple(result.shape[1] for result in maps) == channels
     finest = 4 if name == "resnet50" else 2
     reductions = [finest * 2**number for number in range(len(channels) - 1)]
     assert [224 // result.shape[-1] for result in maps] == [*reductions, 32]
 
 
-def test_returning_features_does_not_change_logits():
+def test_last_feature_map_gives_the_logits():
     model = build(SMALL).eval()
     images = torch.randn(2, 3, 32, 32)
-    maps: list[Tensor] = []
-    assert torch.equal(model(images), model(images, features=maps))
-    torch.testing.assert_close(model.head.classify(maps[-1]), model(images))
+    last, _ = model.forward_intermediates(images)
+    torch.testing.assert_close(model.forward_head(last), model(images))
 
 
 def test_convolutions_are_initialized_with_variance_2_over_fan_out():
@@ -195,7 +195,7 @@ def test_drop_rates_increase_linearly(name):
 
 def test_dropout_is_applied_before_classifier_in_training_only():
     model = build(SMALL)
-    assert model.head.vector_names == ("pool", "dropout", "classifier")
+    assert model.head.vector_names == ("pool", "dropout")
     assert model.head.dropout.p == 0.2
     model.eval()
     images = torch.randn(2, 3, 32, 32)
