@@ -10,7 +10,7 @@ import pytest
 
 from cli.command import refused, run
 from conftest import COLORS, write_classes, write_picture
-from triscale.network.latency import NAMES, DeviceProfile, Predictor
+from triscale.network.latency import DeviceProfile
 
 SHORT = ("--epochs", 1, "--batch", 16)
 
@@ -257,19 +257,3 @@ def test_profile_of_another_device_is_accepted_with_warning(capsys, predictor_fi
     data = json.loads(run(capsys, "scale", "resnet18", "--budget", "20ms", "--profile", predictor_file, "--json").out)
     assert data["latency"]["predicted_ms"] <= 20
     assert data["fit"]["limits"][0]["requested"] == 20_000
-
-
-@pytest.fixture
-def predictor_file(tmp_path):
-    predictor = Predictor(
-        engine="onnxruntime",
-        threads=1,
-        processor="a processor of nowhere",
-        milliseconds=dict.fromkeys(NAMES, 0.01),
-        error=0.05,
-        error_90=0.1,
-        held_out=10,
-    )
-    profile = DeviceProfile(engine="onnxruntime", threads=1, processor=predictor.processor, predictor=predictor)
-    profile.save(tmp_path / "nowhere.json")
-    return tmp_path / "nowhere.json"

@@ -125,3 +125,19 @@ def test_any_terminal_encoding_prints_without_traceback(tmp_path, encoding):
         assert done.returncode == (2 if command[0] == "fit" else 0)
         if command[-1] == "--json":
             assert json.loads(done.stdout.decode("ascii"))["network"]["name"] == network.name
+
+
+def test_margin_lowers_a_latency_budget(capsys, predictor_file):
+    arguments = ("scale", "resnet18", "--budget", "20ms", "--profile", predictor_file)
+    without = json.loads(run(capsys, *arguments, "--json").out)
+    data = json.loads(run(capsys, *arguments, "--margin", "25%", "--json").out)
+    assert data["fit"]["limits"][0]["requested"] == 15_000
+    assert data["latency"]["predicted_ms"] <= 15 < without["latency"]["predicted_ms"] <= 20
+    latency = data["latency"]
+    assert latency["likely_low_ms"] < latency["predicted_ms"] < latency["likely_high_ms"]
+    printed = " ".join(run(capsys, *arguments).out.split())
+    assert "ms predicted; measured within" in printed
+    assert "in 9 of 10 cases; --verify measures it" in printed
+    assert "is not a share" in refused(capsys, *arguments, "--margin", "lots")
+    assert "is not a share" in refused(capsys, *arguments, "--margin", "100%")
+    assert "a margin is for a latency" in refused(capsys, "scale", "resnet18", "--budget", "1G", "--margin", "10%")

@@ -99,6 +99,24 @@ class Predictor(Record):
     error_90: float
     held_out: int
 
+    def measured_range(self, predicted_ms: float) -> tuple[float, float | None]:
+        """Return the range in which the measured latency lay for 9 of 10 held-out networks, for a predicted latency.
+
+        Args:
+            predicted_ms: The prediction in milliseconds.
+
+        Returns:
+            Both ends in milliseconds; the upper one is None if predictions are off by 100% or more.
+
+        Example:
+            >>> Predictor(engine="torch", threads=1, processor="x", milliseconds={}, error=0.05, error_90=0.25,
+            ...           held_out=10).measured_range(20)
+            (16.0, 26.666666666666668)
+        """
+        # |predicted / measured - 1| <= e  is  predicted / (1 + e) <= measured <= predicted / (1 - e).
+        high = predicted_ms / (1 - self.error_90) if self.error_90 < 1 else None
+        return predicted_ms / (1 + self.error_90), high
+
     def __str__(self) -> str:
         """Describe the device and the prediction error."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"

@@ -138,6 +138,27 @@ class Budget(Record):
         """
         return all(cost_value(counts, name) <= limit for name, limit in self.limits.items())
 
+    def with_margin(self, margin: float) -> Budget:
+        """Return the budget with a lower latency, since predictions of latency have errors.
+
+        Args:
+            margin: Share of the latency that is kept free, from 0 to less than 1.
+
+        Raises:
+            BudgetError: The margin is out of range, or latency is not limited.
+
+        Example:
+            >>> str(Budget.of("20ms").with_margin(0.1))
+            '18 ms'
+        """
+        if not 0 <= margin < 1:
+            raise BudgetError(f"{margin:g} is not a margin; give a share from 0 to less than 1, such as 0.1")
+        if margin == 0:
+            return self
+        if self.latency is None:
+            raise BudgetError("a margin is for a latency, which is predicted with an error; give a budget such as 20ms")
+        return self.replace(latency=self.latency * (1 - margin))
+
     def __str__(self) -> str:
         """Return the limits in their text form."""
         return ", ".join(format_cost(name, value) for name, value in self.limits.items())

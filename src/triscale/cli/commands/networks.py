@@ -6,12 +6,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from triscale.cli.support.amounts import share_of
 from triscale.cli.support.latency import predict_latency, print_latency
 from triscale.cli.support.options import (
     DEFAULT_LAW,
     Json,
     LawOption,
     LiteOption,
+    MarginOption,
     OptionalOut,
     ProfileOption,
     choose_network,
@@ -76,6 +78,7 @@ def scale(
     classes: int | None = None,
     lite: LiteOption = False,
     profile: ProfileOption = None,
+    margin: MarginOption = "0%",
     verify: Annotated[bool, Parameter(negative="")] = False,
     out: OptionalOut = None,
     json: Json = False,
@@ -121,7 +124,7 @@ def scale(
     scaling_law = find_law(law)
     fit: Fit | None = None
     if budget is not None:
-        fit = _fit(baseline, scaling_law, Budget.of(*budget), predictor)
+        fit = _fit(baseline, scaling_law, Budget.of(*budget).with_margin(share_of("--margin", margin)), predictor)
         scaled: AnyNetwork = fit.network
     elif phi is not None:
         scaled = scale_network(baseline, scaling_law.at(phi)).replace(name=f"{baseline.name}_phi{phi:+g}")

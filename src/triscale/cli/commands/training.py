@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from triscale.cli.support.amounts import share_of
 from triscale.cli.support.messages import announce, print_estimate, print_measured, summarize
 from triscale.cli.support.options import (
     DEFAULT_LAW,
@@ -16,6 +17,7 @@ from triscale.cli.support.options import (
     Json,
     LawOption,
     LiteOption,
+    MarginOption,
     Out,
     ProfileOption,
     TrainOptions,
@@ -82,6 +84,7 @@ def fit(
     law: LawOption = DEFAULT_LAW,
     lite: LiteOption = False,
     profile: ProfileOption = None,
+    margin: MarginOption = "0%",
     options: TrainOptions = DEFAULTS,
     json: Json = False,
 ) -> None:
@@ -104,7 +107,7 @@ def fit(
         raise UserError(f"triscale fit requires a budget; for example: triscale fit {images} --budget 400M")
     if baseline is None and options.weights is None:
         baseline = DEFAULT_BASELINE
-    request = _request(images, baseline, law, budget, options, profile, lite=lite)
+    request = _request(images, baseline, law, budget, options, profile, margin, lite=lite)
     out = options.out or default_folder(images, _network_name(baseline, request, lite=lite), budget)
     _run_job(request, out, options, everything=True, json=json)
 
@@ -118,6 +121,7 @@ def train(
     law: LawOption = DEFAULT_LAW,
     lite: LiteOption = False,
     profile: ProfileOption = None,
+    margin: MarginOption = "0%",
     options: TrainOptions = DEFAULTS,
     json: Json = False,
 ) -> None:
@@ -138,7 +142,7 @@ def train(
         raise UserError(
             f"triscale train requires a network; for example: triscale train {images} --network efficientnet_b0"
         )
-    request = _request(images, network, law, budget, options, profile, lite=lite)
+    request = _request(images, network, law, budget, options, profile, margin, lite=lite)
     out = options.out or default_folder(images, _network_name(network, request, lite=lite), budget or [])
     _run_job(request, out, options, everything=False, json=json)
 
@@ -150,6 +154,7 @@ def _request(
     budget: list[str] | None,
     options: TrainOptions,
     profile: Path | None,
+    margin: str,
     *,
     lite: bool,
 ) -> Request:
@@ -166,7 +171,7 @@ def _request(
             fields=fields,
             flip=options.flip,
         ),
-        budget=Budget.of(*budget) if budget else None,
+        budget=Budget.of(*budget).with_margin(share_of("--margin", margin)) if budget else None,
         law=find_law(law),
         predictor=None if profile is None else load_predictor(profile),
         lite=lite,

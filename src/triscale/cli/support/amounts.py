@@ -1,4 +1,4 @@
-"""Parse durations."""
+"""Parse durations and shares."""
 
 from __future__ import annotations
 
@@ -23,3 +23,23 @@ def seconds_of(option: str, text: str) -> float:
     if seconds <= 0:
         raise UserError(f"{option} {text}: give a duration of more than 0")
     return seconds
+
+
+def share_of(option: str, text: str) -> float:
+    """Return a share such as 10% or 0.1.
+
+    Raises:
+        UserError: The text is not a share from 0 to less than 1.
+
+    Example:
+        >>> share_of("--margin", "10%"), share_of("--margin", "0.25")
+        (0.1, 0.25)
+    """
+    number, percent, rest = text.strip().partition("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = -1.0
+    if rest or not 0 <= share < 1:
+        raise UserError(f'{option} "{text}" is not a share; give one such as 10% or 0.1')
+    return share

@@ -17,6 +17,8 @@ class Latency(Record):
 
     Attributes:
         predicted_ms: The predicted latency.
+        likely_low_ms: Lower end of the range in which 9 of 10 held-out networks were measured.
+        likely_high_ms: Upper end of that range.
         measured_ms: The measured median; None if it was not measured.
         low_ms: Lower end of the 95% interval of the median.
         high_ms: Upper end of the interval.
@@ -25,6 +27,8 @@ class Latency(Record):
     """
 
     predicted_ms: float
+    likely_low_ms: float
+    likely_high_ms: float | None
     measured_ms: float | None = None
     low_ms: float | None = None
     high_ms: float | None = None
@@ -42,7 +46,9 @@ def predict_latency(network: AnyNetwork, predictor: Predictor, *, verify: bool) 
         raise UserError(
             f"latency prediction does not support custom models such as {network.name}; leave --profile out"
         )
-    latency = Latency(predicted_ms=predict(predictor, network), predictor=predictor)
+    predicted = predict(predictor, network)
+    low, high = predictor.measured_range(predicted)
+    latency = Latency(predicted_ms=predicted, likely_low_ms=low, likely_high_ms=high, predictor=predictor)
     if not verify:
         return latency
     if is_other_device(predictor):
@@ -69,7 +75,13 @@ def is_other_device(predictor: Predictor) -> bool:
 
 def print_latency(latency: Latency) -> None:
     """Print the predicted and the measured latency."""
-    console.print(f"predicted {latency.predicted_ms:.3g} ms with {latency.predictor}", markup=False)
+    high = "any latency" if latency.likely_high_ms is None else f"{latency.likely_high_ms:.3g} ms"
+    console.print(
+        f"{latency.predicted_ms:.3g} ms predicted; measured within {latency.likely_low_ms:.3g} to {high} in 9 of 10 "
+        f"cases{'' if latency.measured_ms is not None else '; --verify measures it'}",
+        markup=False,
+    )
+    console.print(f"predictor: {latency.predictor}", markup=False, style="dim")
     if latency.measured_ms is not None:
         console.print(
             f"measured {latency.measured_ms:.3g} ms (95% interval {latency.low_ms:.3g} to {latency.high_ms:.3g} ms): "

@@ -20,6 +20,9 @@ ProfileOption = Annotated[
     Path | None,
     Parameter(name="--profile", help="A profile written by triscale profile, for latency budgets such as 20ms."),
 ]
+MarginOption = Annotated[
+    str, Parameter(name="--margin", help="Share of a latency budget to keep free, such as 10%, since it is predicted.")
+]
 LiteOption = Annotated[
     bool,
     Parameter(
