@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from triscale.progress import NO_PROGRESS, ProgressReporter, logger
+from triscale.progress import NO_PROGRESS, ProgressReporter, format_duration, logger
 
 PLAIN_SECONDS = 4.0
 """Interval between progress lines if the output is not a terminal."""
@@ -81,18 +81,30 @@ class _Lines:
 
     def __init__(self) -> None:
         self._title, self._total, self._reported = "", 0, 0.0
+        self._first: tuple[float, int] | None = None
 
     def begin(self, title: str, total: int | None = None) -> None:
         if title != self._title:
             _write_line(f"{title} ...")
         self._title, self._total, self._reported = title, total or 0, time.monotonic()
+        self._first = None
 
     def advance(self, done: int, text: str = "") -> None:
         now = time.monotonic()
+        if self._first is None:
+            self._first = now, done
         if now - self._reported >= PLAIN_SECONDS:
             self._reported = now
             share = f"{done / self._total:4.0%}" if self._total else str(done)
-            _write_line(f"  {self._title} {share}  {text}")
+            _write_line(f"  {self._title} {share}  {text}{self._time_left(now, done)}")
+
+    def _time_left(self, now: float, done: int) -> str:
+        """Return the time left at the speed since the first report, which may not be at the start."""
+        assert self._first is not None
+        began, before = self._first
+        if not before < done < self._total:
+            return ""
+        return f"  {format_duration((now - began) * (self._total - done) / (done - before))} left"
 
     def note(self, text: str) -> None:
         _write_line(f"note: {text}")

@@ -13,6 +13,8 @@ import pytest
 
 import triscale as ts
 from cli.command import refused, run
+from conftest import write_classes
+from triscale import progress_bars
 from triscale.cli.support.hints import HINTS, SAME, hint_for
 from triscale.scaling.budget import DEVICE_BUDGETS
 
@@ -141,3 +143,29 @@ def test_margin_lowers_a_latency_budget(capsys, predictor_file):
     assert "is not a share" in refused(capsys, *arguments, "--margin", "lots")
     assert "is not a share" in refused(capsys, *arguments, "--margin", "100%")
     assert "a margin is for a latency" in refused(capsys, "scale", "resnet18", "--budget", "1G", "--margin", "10%")
+
+
+def test_studies_say_how_many_trainings_they_take(capsys, tmp_path, tiny_file):
+    images = write_classes(tmp_path / "images", 40)
+    common = ("--baseline", tiny_file, "--out", tmp_path / "out", "--dry-run", "--set", "val_share=0.25", "--epochs", 3)
+    result = run(capsys, "compare", images, *common, "--times", 2, "--seeds", "0,1")
+    assert result.code == 0, result.err
+    assert "10 trainings of 5 networks: 3 epochs" in result.out
+    assert "about" in result.out
+    search = ("search", "coefficients", images, *common, "--step", 0.5, "--tolerance", 0.3, "--json")
+    grid, halving = (json.loads(run(capsys, *search, "--method", method).out) for method in ("grid", "halving"))
+    assert grid["trainings"] == 3 * grid["networks"] == halving["trainings"]
+    assert (grid["at_most"], halving["at_most"]) == (False, True)
+    assert grid["seconds"] > 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_lines_of_progress_show_the_time_left(capsys, monkeypatch):
+    clock = iter((0.0, 0.0, 10.0, 20.0))
+    monkeypatch.setattr(progress_bars.time, "monotonic", lambda: next(clock))
+    lines = progress_bars._Lines()
+    lines.begin("train", 100)
+    for done in (40, 50, 60):
+        lines.advance(done, "loss 1.2")
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[1:] == ["  train  50%  loss 1.2  50 s left", "  train  60%  loss 1.2  40 s left"]

@@ -123,6 +123,8 @@ def baseline(
         },
         "the search options",
     )
+    if options.dry_run:
+        raise UserError("a baseline search chooses its trainings on the way; --trials limits their number")
     with study_execution(options) as (context, study_options):
         result = search_baseline(search, out, context, study_options)
     if json:

@@ -18,7 +18,7 @@ from triscale.cli.support.options import (
     StudyFlags,
     choose_network,
 )
-from triscale.cli.support.study_options import study_execution, study_request_fields
+from triscale.cli.support.study_options import print_study_estimate, study_execution, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import UserError
 from triscale.families.find import find_law
@@ -110,6 +110,9 @@ def _train(
         "the comparison options",
     )
     with study_execution(options) as (context, study_options):
+        if options.dry_run:
+            print_study_estimate(request, context, json=json)
+            return
         compared = compare_scaling(request, out, context, study_options)
     if json:
         print_json(compared)

@@ -16,7 +16,7 @@ from triscale.cli.support.options import (
     StudyFlags,
     choose_network,
 )
-from triscale.cli.support.study_options import study_execution, study_request_fields
+from triscale.cli.support.study_options import print_study_estimate, study_execution, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 
 if TYPE_CHECKING:
@@ -101,6 +101,9 @@ def coefficients(
         "the search options",
     )
     with study_execution(options) as (context, study_options):
+        if options.dry_run:
+            print_study_estimate(search, context, json=json)
+            return
         result = search_coefficients(search, out, context, study_options)
     if json:
         print_json(result)

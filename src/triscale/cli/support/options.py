@@ -152,6 +152,8 @@ class StudyFlags:
         Name of the study in the storage; by default made of the job and its baseline.
     allow_leak
         Accept test or validation images that are copies of other images.
+    dry_run
+        Print how many trainings this takes, and about how long, and stop; nothing is written.
     """
 
     recipe: str = "small"
@@ -165,6 +167,7 @@ class StudyFlags:
     storage: str | None = None
     study: str | None = None
     allow_leak: Annotated[bool, Parameter(negative="")] = False
+    dry_run: Annotated[bool, Parameter(negative="")] = False
 
 
 STUDY_DEFAULTS = StudyFlags()

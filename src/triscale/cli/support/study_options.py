@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from triscale.cli.support.execution import execution
 from triscale.cli.support.options import StudyFlags
+from triscale.cli.support.terminal import console, counted, print_json
 from triscale.errors import UserError
 from triscale.network.custom import AnyNetwork
 
 if TYPE_CHECKING:
-    from triscale.jobs.studies.requests import StudyOptions
+    from triscale.jobs.studies.requests import CoefficientSearchRequest, ComparisonRequest, StudyOptions
     from triscale.training.context import ExecutionContext
     from triscale.training.recipe import Recipe
 
@@ -79,3 +80,25 @@ def study_execution(flags: StudyFlags) -> Iterator[tuple[ExecutionContext, Study
     options = StudyOptions(storage=flags.storage, study=flags.study, allow_leak=flags.allow_leak)
     with execution(flags.device, workers=flags.workers, threads=flags.threads) as context:
         yield context, options
+
+
+def print_study_estimate(
+    request: CoefficientSearchRequest | ComparisonRequest, context: ExecutionContext, *, json: bool
+) -> None:
+    """Print how many trainings a study takes, and about how long."""
+    from triscale.jobs.studies.estimate import estimate_study
+    from triscale.progress import format_duration
+
+    estimate = estimate_study(request, context)
+    if json:
+        print_json(estimate)
+        return
+    most = "at most " if estimate.at_most else ""
+    console.print(
+        f"{most}{counted(estimate.trainings, 'training')} of {counted(estimate.networks, 'network')}: "
+        f"{counted(estimate.epochs, 'epoch')} of {counted(estimate.images, 'image')} each",
+        markup=False,
+    )
+    console.print(
+        f"{most}about {format_duration(estimate.seconds)} with {counted(estimate.workers, 'worker')}", markup=False
+    )
