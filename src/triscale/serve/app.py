@@ -3,45 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, Response
 
-from triscale.data.images.color import BadImage
 from triscale.errors import UserError
-from triscale.record import Record
 from triscale.scaling.budget import Budget
-from triscale.serve.limits import DEFAULTS, ServerLimits, read_body
-from triscale.serve.model import Answer, Scaled, Served, ServedModel
+from triscale.serve.bodies import describe_body, read_upload
+from triscale.serve.limits import DEFAULTS, ServerLimits
+from triscale.serve.model import Answer, Answers, Scaled, Served, ServedModel
+from triscale.serve.problems import Problem, answer_internal_error, answer_invalid_parameter, problem
+from triscale.serve.queue import PredictionQueue
 from triscale.version import __version__
 
 PAGE_POLICY = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-IMAGE_BODY = {
-    "requestBody": {
-        "required": True,
-        "description": "The bytes of an image file: JPEG, PNG, WebP and others. The Content-Type header is ignored.",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
-
-
-class Problem(Record):
-    """The reason why a request was refused."""
-
-    detail: str
-
-
 REFUSED: dict[int | str, dict[str, object]] = {
-    400: {"model": Problem, "description": "The connection ended early."},
-    408: {"model": Problem, "description": "The image arrived too slowly."},
-    413: {"model": Problem, "description": "The image is too large."},
-    415: {"model": Problem, "description": "The body is not a readable image."},
+    400: {"model": Problem, "description": "The form or the JSON is malformed, or the connection ended early."},
+    408: {"model": Problem, "description": "The body arrived too slowly."},
+    413: {"model": Problem, "description": "The body is too large, or holds too many images."},
+    415: {"model": Problem, "description": "An image is not readable."},
+    422: {"model": Problem, "description": "A parameter, the form or the JSON is invalid."},
     503: {"model": Problem, "description": "Too many images are waiting; retry after Retry-After seconds."},
 }
 
@@ -62,8 +49,7 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS) -> FastAPI:
         docs_url=None,  # FastAPI's documentation pages load scripts from other sites.
         redoc_url=None,
     )
-    threads = ThreadPoolExecutor(1, thread_name_prefix="network")
-    waiting = asyncio.Semaphore(limits.waiting)
+    queue = PredictionQueue(model, limits)
 
     _add_pages(app)
 
@@ -75,22 +61,16 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS) -> FastAPI:
     async def about() -> Served:
         return model.about
 
-    @app.post("/api/predict", summary="Classify an image", responses=REFUSED, openapi_extra=IMAGE_BODY)
+    @app.post("/api/predict", summary="Classify images", responses=REFUSED, openapi_extra=describe_body(limits))
     async def predict(
         request: Request,
         top: Annotated[int, Query(ge=1, le=1000, description="number of classes")] = 5,
         with_map: Annotated[bool, Query(alias="map", description="also return a class activation map")] = False,
-    ) -> Answer:
-        content = await read_body(request, limits)
-        if waiting.locked():
-            raise HTTPException(503, "too many images are waiting; retry in a second", {"Retry-After": "1"})
-        async with waiting:
-            try:
-                return await asyncio.get_running_loop().run_in_executor(
-                    threads, lambda: model.answer(content, top, with_map=with_map)
-                )
-            except BadImage as error:
-                raise HTTPException(415, f"the body is not a readable image: {error}") from None
+    ) -> Answer | Answers:
+        """Return one prediction for bytes or JSON with `image`, and a list for a form or JSON with `images`."""
+        upload = await read_upload(request, limits)
+        predictions = await queue.classify(request, upload, top, with_map=with_map)
+        return Answers(predictions=predictions) if upload.many else predictions[0]
 
     @app.get("/api/scale", summary="Scale the network to a budget", responses={422: {"model": Problem}})
     async def scale(
@@ -100,13 +80,10 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS) -> FastAPI:
             limit = Budget.of(budget)
             return await asyncio.to_thread(model.scaled, limit)
         except UserError as error:
-            raise HTTPException(422, str(error)) from None
+            raise problem(422, str(error)) from None
 
-    @app.exception_handler(Exception)
-    async def internal_error(request: Request, error: Exception) -> JSONResponse:
-        del request, error
-        return JSONResponse({"detail": "internal server error; see the server's log"}, 500)
-
+    app.add_exception_handler(RequestValidationError, answer_invalid_parameter)
+    app.add_exception_handler(Exception, answer_internal_error)
     return app
 
 

@@ -40,6 +40,7 @@ class Answer(Record):
 
     ``peak`` is the maximum of the first class's activation map, in pixels from the left and top of the image; ``map``
     is the image with that map overlaid, a PNG in base64, if requested. ``milliseconds``: decoding and inference.
+    ``file`` is the name of the file, if it was sent in a form.
     """
 
     classes: tuple[ClassScore, ...]
@@ -48,6 +49,13 @@ class Answer(Record):
     peak: tuple[float, float] | None = None
     map: str | None = None
     milliseconds: float
+    file: str | None = None
+
+
+class Answers(Record):
+    """The predictions for the images of a request, in their order."""
+
+    predictions: tuple[Answer, ...]
 
 
 class Served(Record):
