@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from importlib import resources
 from typing import Annotated
 
@@ -13,12 +14,19 @@ from fastapi.responses import HTMLResponse, Response
 from triscale.errors import UserError
 from triscale.scaling.budget import Budget
 from triscale.serve.bodies import describe_body, read_upload
+from triscale.serve.cors import allow_origins
 from triscale.serve.limits import DEFAULTS, ServerLimits
+from triscale.serve.metrics import CONTENT_TYPE, CountRequests, ServerMetrics
 from triscale.serve.model import Answer, Answers, Scaled, Served, ServedModel
 from triscale.serve.problems import Problem, answer_internal_error, answer_invalid_parameter, problem
 from triscale.serve.queue import PredictionQueue
 from triscale.version import __version__
 
+PATHS = (
+    "/", "/docs", "/openapi.json", "/metrics", "/favicon.ico",
+    "/api/health", "/api/model", "/api/predict", "/api/scale",
+)  # fmt: skip
+"""All paths of the server."""
 PAGE_POLICY = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -33,7 +41,7 @@ REFUSED: dict[int | str, dict[str, object]] = {
 }
 
 
-def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS) -> FastAPI:
+def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS, origins: Sequence[str] = ()) -> FastAPI:
     """Return the ASGI application that serves a network.
 
     The network classifies one image at a time, on one thread; the number of waiting requests is limited.
@@ -41,6 +49,7 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS) -> FastAPI:
     Args:
         model: The network.
         limits: Limits of requests and connections.
+        origins: Origins whose pages may call the server from a browser; see :mod:`triscale.serve.cors`.
     """
     app = FastAPI(
         title=f"Triscale: {model.about.network}",
@@ -49,9 +58,16 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS) -> FastAPI:
         docs_url=None,  # FastAPI's documentation pages load scripts from other sites.
         redoc_url=None,
     )
-    queue = PredictionQueue(model, limits)
+    metrics = ServerMetrics(PATHS)
+    queue = PredictionQueue(model, limits, metrics)
 
+    allow_origins(app, origins)
+    app.add_middleware(CountRequests, metrics=metrics)
     _add_pages(app)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def show_metrics() -> Response:
+        return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
     @app.get("/api/health", summary="Check that the server responds")
     async def health() -> dict[str, str]:

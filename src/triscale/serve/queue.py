@@ -10,6 +10,7 @@ from fastapi import Request
 from triscale.data.images.color import BadImage
 from triscale.serve.bodies import Upload
 from triscale.serve.limits import ServerLimits
+from triscale.serve.metrics import ServerMetrics
 from triscale.serve.model import Answer, ServedModel
 from triscale.serve.problems import problem
 from triscale.serve.upload import UploadedImage
@@ -24,10 +25,11 @@ class PredictionQueue:
     Args:
         model: The network.
         limits: Gives the maximum number of images that wait.
+        metrics: Counts images and latencies.
     """
 
-    def __init__(self, model: ServedModel, limits: ServerLimits) -> None:
-        self._model, self._limits, self._waiting = model, limits, 0
+    def __init__(self, model: ServedModel, limits: ServerLimits, metrics: ServerMetrics) -> None:
+        self._model, self._limits, self._metrics, self._waiting = model, limits, metrics, 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
 
     async def classify(self, request: Request, upload: Upload, top: int, *, with_map: bool) -> tuple[Answer, ...]:
@@ -55,6 +57,7 @@ class PredictionQueue:
                 try:
                     answers.append(await self._answer(image, top, with_map=with_map))
                 except BadImage as error:
+                    self._metrics.count_image("unreadable")
                     named = _name(image, number, upload.many)
                     raise problem(415, f"{named} is not a readable image: {error}{_hint(image)}") from None
                 self._waiting -= 1
@@ -67,6 +70,7 @@ class PredictionQueue:
         answer = await asyncio.get_running_loop().run_in_executor(
             self._thread, lambda: self._model.answer(image.content, top, with_map=with_map)
         )
+        self._metrics.count_image("classified", answer.milliseconds / 1e3)
         return answer.replace(file=image.name)
 
 
