@@ -18,8 +18,8 @@ from triscale.serve.cors import allow_origins
 from triscale.serve.limits import DEFAULTS, ServerLimits
 from triscale.serve.metrics import CONTENT_TYPE, CountRequests, ServerMetrics
 from triscale.serve.model import Answer, Answers, Scaled, Served, ServedModel
+from triscale.serve.prediction_queue import PredictionQueue
 from triscale.serve.problems import Problem, answer_internal_error, answer_invalid_parameter, problem
-from triscale.serve.queue import PredictionQueue
 from triscale.version import __version__
 
 PATHS = (

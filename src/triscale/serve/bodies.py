@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from triscale.serve.json_images import images_of_json
+from triscale.serve.form_body import files_of_form
+from triscale.serve.json_body import images_of_json
 from triscale.serve.limits import ServerLimits, read_body
-from triscale.serve.multipart import files_of_form
 from triscale.serve.upload import UploadedImage
 
 MULTIPART, JSON = "multipart/form-data", "application/json"

@@ -20,7 +20,7 @@ OTHER = "other"
 
 
 class ServerMetrics:
-    """Counts requests, images and prediction latencies.
+    r"""Counts requests, images and prediction latencies.
 
     All methods run on the event loop, so no lock is needed. The number of time series is bounded: a path that the
     server does not know counts as ``other``.
