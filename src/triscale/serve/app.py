@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from importlib import resources
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 
 from triscale.errors import UserError
 from triscale.scaling.budget import Budget
@@ -18,6 +17,7 @@ from triscale.serve.cors import allow_origins
 from triscale.serve.limits import DEFAULTS, ServerLimits
 from triscale.serve.metrics import CONTENT_TYPE, CountRequests, ServerMetrics
 from triscale.serve.model import Answer, Answers, Scaled, Served, ServedModel
+from triscale.serve.pages import add_pages
 from triscale.serve.prediction_queue import PredictionQueue
 from triscale.serve.problems import Problem, answer_internal_error, answer_invalid_parameter, problem
 from triscale.version import __version__
@@ -27,10 +27,7 @@ PATHS = (
     "/api/health", "/api/model", "/api/predict", "/api/scale",
 )  # fmt: skip
 """All paths of the server."""
-PAGE_POLICY = (
-    "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+
 REFUSED: dict[int | str, dict[str, object]] = {
     400: {"model": Problem, "description": "The form or the JSON is malformed, or the connection ended early."},
     408: {"model": Problem, "description": "The body arrived too slowly."},
@@ -52,10 +49,10 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS, origins: Seque
         origins: Origins whose pages may call the server from a browser; see :mod:`triscale.serve.cors`.
     """
     app = FastAPI(
-        title=f"Triscale: {model.about.network}",
+        title=f"{model.about.dataset}: {model.about.network}",
         version=__version__,
         description="Classify images with a trained network.",
-        docs_url=None,  # FastAPI's documentation pages load scripts from other sites.
+        docs_url=None,  # FastAPI's own pages load scripts from other sites.
         redoc_url=None,
     )
     metrics = ServerMetrics(PATHS)
@@ -63,7 +60,7 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS, origins: Seque
 
     allow_origins(app, origins)
     app.add_middleware(CountRequests, metrics=metrics)
-    _add_pages(app)
+    add_pages(app, model.about)
 
     @app.get("/metrics", include_in_schema=False)
     async def show_metrics() -> Response:
@@ -101,16 +98,3 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS, origins: Seque
     app.add_exception_handler(RequestValidationError, answer_invalid_parameter)
     app.add_exception_handler(Exception, answer_internal_error)
     return app
-
-
-def _add_pages(app: FastAPI) -> None:
-    """Add the web page, which is not part of the documented API."""
-    page = resources.files("triscale.serve").joinpath("page.html").read_text(encoding="utf-8")
-
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def show_page() -> HTMLResponse:
-        return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"})
-
-    @app.get("/favicon.ico", include_in_schema=False)
-    async def show_icon() -> Response:
-        return Response(status_code=204)

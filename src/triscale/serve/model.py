@@ -59,8 +59,12 @@ class Answers(Record):
 
 
 class Served(Record):
-    """The served network, its classes, and the range of MACs that its baseline can be scaled to."""
+    """The served network, its classes, and the range of MACs that its baseline can be scaled to.
 
+    ``dataset`` is the name of the data set that the network was trained on, without its folder.
+    """
+
+    dataset: str
     network: str
     resolution: int
     classes: tuple[str, ...]
@@ -179,7 +183,9 @@ class ServedModel:
 
     def _about(self) -> Served:
         network, counts = self._spec.network, count_of(self._spec.network)
+        images = self._spec.request.images
         return Served(
+            dataset=Path(images).name or images,
             network=network.name,
             resolution=network.resolution,
             classes=self._spec.classes,
