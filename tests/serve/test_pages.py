@@ -211,7 +211,7 @@ def test_documentation_shows_the_whole_description(client):
     for name, schema in api["components"]["schemas"].items():
         assert f'id="record-{name}"' in text
         assert not [key for key in schema["properties"] if f"<code>{key}</code>" not in text]
-    assert "1 to 16 bytes of an image file" in text
+    assert "list (1 to 16) of image file" in text
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])

@@ -66,15 +66,21 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS, origins: Seque
     async def show_metrics() -> Response:
         return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
-    @app.get("/api/health", summary="Check that the server responds")
+    @app.get("/api/health", summary="Check that the server responds", response_description="It responds.")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/api/model", summary="Describe the network")
+    @app.get("/api/model", summary="Describe the network", response_description="The network and its classes.")
     async def about() -> Served:
         return model.about
 
-    @app.post("/api/predict", summary="Classify images", responses=REFUSED, openapi_extra=describe_body(limits))
+    @app.post(
+        "/api/predict",
+        summary="Classify images",
+        response_description="One prediction, or a list of predictions.",
+        responses=REFUSED,
+        openapi_extra=describe_body(limits),
+    )
     async def predict(
         request: Request,
         top: Annotated[int, Query(ge=1, le=1000, description="number of classes")] = 5,
@@ -85,7 +91,12 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS, origins: Seque
         predictions = await queue.classify(request, upload, top, with_map=with_map)
         return Answers(predictions=predictions) if upload.many else predictions[0]
 
-    @app.get("/api/scale", summary="Scale the network to a budget", responses={422: {"model": Problem}})
+    @app.get(
+        "/api/scale",
+        summary="Scale the network to a budget",
+        response_description="The scaled network.",
+        responses={422: {"model": Problem, "description": "The budget is missing, unreadable or cannot be met."}},
+    )
     async def scale(
         budget: Annotated[str, Query(max_length=100, description="such as 400M, 5M params or 20MB")],
     ) -> Scaled:

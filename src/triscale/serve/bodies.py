@@ -71,8 +71,8 @@ def describe_body(limits: ServerLimits) -> dict[str, object]:
         "requestBody": {
             "required": True,
             "description": (
-                "The bytes of one image file (JPEG, PNG, WebP and others) with any other Content-Type; "
-                f"a form with 1 to {limits.images} files; or JSON with base64."
+                f"A form with 1 to {limits.images} files, JSON with base64, or, with any other Content-Type, "
+                "the bytes of one image file (JPEG, PNG, WebP and others)."
             ),
             "content": {
                 "application/octet-stream": {"schema": _FILE},

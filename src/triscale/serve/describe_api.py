@@ -64,7 +64,7 @@ def operations_of(api: Mapping[str, Any], examples: Mapping[str, Sequence[str]])
             method=method.upper(),
             path=path,
             summary=operation.get("summary", ""),
-            description=operation.get("description", ""),
+            description=_paragraphs(operation.get("description", "")),
             parameters=tuple(_parameter(parameter) for parameter in operation.get("parameters", ())),
             body_text=operation.get("requestBody", {}).get("description", ""),
             bodies=tuple(_contents(operation.get("requestBody", {}))),
@@ -84,7 +84,7 @@ def records_of(api: Mapping[str, Any]) -> tuple[RecordTable, ...]:
     return tuple(
         RecordTable(
             name=name,
-            description=schema.get("description", "").replace("``", ""),
+            description=_paragraphs(schema.get("description", "")),
             fields=tuple(Row(key, type_of(field)) for key, field in schema.get("properties", {}).items()),
         )
         for name, schema in api.get("components", {}).get("schemas", {}).items()
@@ -107,14 +107,14 @@ def type_of(schema: Mapping[str, Any]) -> tuple[Piece, ...]:
         case {"type": "array", "prefixItems": items}:
             return (Piece("["), *_joined(map(type_of, items), ", "), Piece("]"))
         case {"type": "array", "items": items}:
-            return (Piece(f"list of {_count(schema)}"), *type_of(items))
+            return (Piece(f"list{_count(schema)} of "), *type_of(items))
         case {"type": "object", "properties": fields}:
             shown = ((Piece(f'"{key}": '), *type_of(field)) for key, field in fields.items())
             return (Piece("{"), *_joined(shown, ", "), Piece("}"))
         case {"type": "object", "additionalProperties": dict(values)}:
             return (Piece("object of "), *type_of(values))
         case {"format": "binary"}:
-            return (Piece("bytes of an image file"),)
+            return (Piece("image file"),)
         case {"contentEncoding": "base64"}:
             return (Piece("base64 text"),)
         case _:
@@ -153,12 +153,17 @@ def _count(schema: Mapping[str, Any]) -> str:
         case None, None:
             return ""
         case low, None:
-            return f"{low} or more "
+            return f" ({low} or more)"
         case low, high:
-            return f"{low or 0} to {high} "
+            return f" ({low or 0} to {high})"
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:
     if "minimum" in schema and "maximum" in schema:
         return f" from {schema['minimum']} to {schema['maximum']}"
     return f" of at most {schema['maxLength']} characters" if "maxLength" in schema else ""
+
+
+def _paragraphs(text: str) -> str:
+    """Return a docstring's text without its line breaks inside paragraphs and without markup."""
+    return "\n".join(" ".join(one.split()) for one in text.replace("`", "").split("\n\n"))
