@@ -180,6 +180,20 @@ def test_thousand_files_are_refused_at_once(served_run):
     assert "more than 16 images" in detail(response)
 
 
+def test_huge_bodies_are_refused_with_default_limits(served_run):
+    client = TestClient(make_app(ServedModel(RunFolder.open(served_run), 10**6)))
+    for body, headers, status in (
+        (b'{"image": "' + b"A" * 27_000_000 + b'"}', JSON, 413),
+        (b'{"image": "' + b" " * 29_000_000 + b'"}', JSON, 413),
+        (b"[" * 29_000_000, JSON, 413),
+        (b"9" * 29_000_000, JSON, 400),
+        (b"\r\n--" + BOUNDARY.encode() + b"\r\n" * 9_000_000, FORM, 400),
+    ):
+        response = post(client, body, headers)
+        assert response.status_code == status, (body[:20], response.text)
+        detail(response)
+
+
 def test_wrong_content_type_is_named(client, contents):
     as_bytes = post(client, json.dumps({"image": base64_of(contents[0])}), {})
     assert as_bytes.status_code == 415

@@ -77,7 +77,7 @@ class PredictionQueue:
 def _name(image: UploadedImage, number: int, many: bool) -> str:
     if not many:
         return "the image"
-    return f"image {number}" if image.name is None else f"image {number} ({image.name!r})"
+    return f"image {number}" if image.name is None else f"image {number} ({image.name[:100]!r})"
 
 
 def _hint(image: UploadedImage) -> str:

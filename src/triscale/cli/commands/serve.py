@@ -20,7 +20,7 @@ def serve(
     port: int = 8000,
     threads: int = 1,
     profile: Path | None = None,
-    cors: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    cors: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
 ) -> None:
     """Serve a run's network over HTTP: a web page to classify images, and an API described by OpenAPI.
 
