@@ -51,11 +51,11 @@ class Browser:
         self.ask("Page.navigate", url=address)
         self.wait_for("document.readyState === 'complete'")
 
-    def choose_file(self, selector: str, file: Path) -> None:
-        """Choose a file in an input of the page."""
+    def choose_file(self, selector: str, *files: Path) -> None:
+        """Choose files in an input of the page."""
         root = self.ask("DOM.getDocument")["root"]["nodeId"]
         node = self.ask("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.ask("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+        self.ask("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
 
     def screenshot(self) -> bytes:
         """Return the window as a PNG."""
@@ -95,8 +95,8 @@ class Browser:
 
 
 @contextmanager
-def browsing(folder: Path) -> Iterator[Browser]:
-    """Start Chromium with a profile in a folder, and end it."""
+def browsing(folder: Path, *more_flags: str) -> Iterator[Browser]:
+    """Start Chromium with a profile in a folder and perhaps more flags, and end it."""
     assert CHROMIUM is not None
     their_input, our_output = os.pipe()
     our_input, their_output = os.pipe()
@@ -107,7 +107,7 @@ def browsing(folder: Path) -> Iterator[Browser]:
         "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}",
     ]  # fmt: skip
     process = subprocess.Popen(
-        ["bash", "-c", f'exec "$0" "$@" 3<&{their_input} 4>&{their_output}', CHROMIUM, *flags],
+        ["bash", "-c", f'exec "$0" "$@" 3<&{their_input} 4>&{their_output}', CHROMIUM, *flags, *more_flags],
         pass_fds=(their_input, their_output),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -40,6 +40,7 @@ class Answer(Record):
 
     ``peak`` is the maximum of the first class's activation map, in pixels from the left and top of the image; ``map``
     is the image with that map overlaid, a PNG in base64, if requested. ``milliseconds``: decoding and inference.
+    ``file`` is the name of the file, if it was sent in a form.
     """
 
     classes: tuple[ClassScore, ...]
@@ -48,11 +49,22 @@ class Answer(Record):
     peak: tuple[float, float] | None = None
     map: str | None = None
     milliseconds: float
+    file: str | None = None
+
+
+class Answers(Record):
+    """The predictions for the images of a request, in their order."""
+
+    predictions: tuple[Answer, ...]
 
 
 class Served(Record):
-    """The served network, its classes, and the range of MACs that its baseline can be scaled to."""
+    """The served network, its classes, and the range of MACs that its baseline can be scaled to.
 
+    ``dataset`` is the name of the data set that the network was trained on, without its folder.
+    """
+
+    dataset: str
     network: str
     resolution: int
     classes: tuple[str, ...]
@@ -171,7 +183,9 @@ class ServedModel:
 
     def _about(self) -> Served:
         network, counts = self._spec.network, count_of(self._spec.network)
+        images = self._spec.request.images
         return Served(
+            dataset=Path(images).name or images,
             network=network.name,
             resolution=network.resolution,
             classes=self._spec.classes,

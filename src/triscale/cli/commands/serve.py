@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from triscale.cli.support.terminal import console
 from triscale.errors import UserError
@@ -10,7 +13,14 @@ from triscale.network.latency import load_predictor
 
 
 def serve(
-    run: Path, /, *, host: str = "127.0.0.1", port: int = 8000, threads: int = 1, profile: Path | None = None
+    run: Path,
+    /,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    threads: int = 1,
+    profile: Path | None = None,
+    cors: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
 ) -> None:
     """Serve a run's network over HTTP: a web page to classify images, and an API described by OpenAPI.
 
@@ -26,6 +36,8 @@ def serve(
         Threads that the network computes with.
     profile
         A profile written by triscale profile, to scale networks to latency budgets.
+    cors
+        Origin whose web pages may call the server, such as https://example.com, or * for all; may be repeated.
     """
     try:
         import fastapi  # noqa: F401
@@ -36,11 +48,13 @@ def serve(
         ) from None
     from triscale.jobs.core.run import RunFolder
     from triscale.serve.app import make_app
+    from triscale.serve.cors import check_origin
     from triscale.serve.limits import DEFAULTS
     from triscale.serve.model import ServedModel
     from triscale.serve.run import listen, run_server
     from triscale.training.context import limit_threads
 
+    origins = [check_origin(origin) for origin in cors]
     limit_threads(threads)
     predictor = None if profile is None else load_predictor(profile)
     model = ServedModel(RunFolder.open(run), DEFAULTS.pixels, predictor)
@@ -48,11 +62,11 @@ def serve(
     shown = f"http://{host}:{socket.getsockname()[1]}"
     console.print(
         f"{model.about.network}, {len(model.about.classes)} classes, at {shown}\n"
-        f"API description: {shown}/openapi.json; classify an image: curl --data-binary @image.jpg {shown}/api/predict\n"
+        f"API: {shown}/docs; classify an image: curl --data-binary @image.jpg {shown}/api/predict\n"
         "stop with Ctrl-C",
         markup=False,
         soft_wrap=True,
     )
     if host not in ("127.0.0.1", "localhost", "::1"):
         console.print("anyone who can reach this address can use the server; there is no password", style="bold")
-    run_server(make_app(model), socket)
+    run_server(make_app(model, origins=origins), socket)

@@ -1,0 +1,25 @@
+"""The images of a request, however they were sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from triscale.serve.problems import problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadedImage:
+    """The bytes of an image file, and its name if the client stated one."""
+
+    content: bytes
+    name: str | None = None
+
+
+def check_count(number: int, limit: int) -> None:
+    """Check the number of images of a request.
+
+    Raises:
+        HTTPException: Status 413, more than the limit.
+    """
+    if number > limit:
+        raise problem(413, f"the request holds more than {limit} images; send several requests")
