@@ -225,7 +225,7 @@ def print_compared(compared: ComparisonResult, out: Path) -> None:
                 f"{outcome.accuracy:.2%}",
                 f"{100 * outcome.low:.1f} to {100 * outcome.high:.1f}",
                 f"{100 * outcome.gain:+.2f}",
-                "tied" if outcome.tied and outcome is not compared.best else "",
+                compared.standing(outcome),
             )
             for outcome, contender in zip(compared.outcomes, compared.comparison.contenders, strict=True)
         ],

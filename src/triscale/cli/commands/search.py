@@ -21,7 +21,7 @@ from triscale.cli.support.terminal import console, counted, print_json, table
 
 if TYPE_CHECKING:
     from triscale.jobs.studies.status import StudyStatus
-    from triscale.search.coefficients.result import CoefficientSearchResult
+    from triscale.search.coefficients.result import CoefficientSearchResult, RankedCandidate
 
 MAX_STANDINGS = 12
 PROXY_EPOCHS = 5
@@ -111,6 +111,13 @@ def coefficients(
         _print_result(result, out)
 
 
+def standing_label(standing: RankedCandidate, result: CoefficientSearchResult) -> str:
+    """Return ``best``, ``tied`` or nothing; the first is not the best if others are tied with it."""
+    if not standing.tied:
+        return ""
+    return "tied" if any(other.tied for other in result.standings if other is not standing) else "best"
+
+
 def _print_result(result: CoefficientSearchResult, out: Path) -> None:
     console.print(
         f"{result.baseline}, method {result.method}: {counted(len(result.trials), 'training run')}", markup=False
@@ -125,7 +132,7 @@ def _print_result(result: CoefficientSearchResult, out: Path) -> None:
                 f"x{standing.ratio:.3f}",
                 f"{standing.accuracy:.2%}",
                 f"{standing.error:.2%}",
-                "tied" if standing.tied else "",
+                standing_label(standing, result),
             )
             for standing in result.standings[:MAX_STANDINGS]
         ],

@@ -49,7 +49,7 @@ def accuracies(content: ComparisonContent) -> Picture:
         title="Accuracy of each scaling method",
         description=f"Test accuracy with 95% intervals: "
         f"{', '.join(f'{method_name(row.way)} {share(row.accuracy)}' for row in results)}. "
-        f"The best scaled network is {method_name(best.way)}.",
+        f"{method_name(best.way)} has the highest mean; it is {content.compared.standing(best)}.",
         width=410,
         height=300,
         paint=paint,
@@ -121,7 +121,7 @@ def _accuracies(axes: Axes, compared: ComparisonResult) -> None:
         axes.annotate(
             f"{share(row.accuracy)}{gain}", (1, y), xycoords=axes.get_yaxis_transform(), xytext=(88, 0),
             textcoords="offset points", ha="right", va="center", fontsize=9.5, color=INK,
-            fontweight="bold" if row is best else "normal",
+            fontweight="bold" if compared.standing(row) == "best" else "normal",
         )  # fmt: skip
     axes.set_yticks(range(len(rows)), [method_name(row.way) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)

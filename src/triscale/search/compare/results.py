@@ -18,7 +18,8 @@ NORMAL = 1.959964
 class ContenderResult(Record):
     """Accuracies of one scaling method, from 0 to 1: of each seed, their mean, its standard error and 95% interval.
 
-    ``tied``: not significantly different from the best scaled network. ``gain``: mean minus the baseline's mean.
+    ``tied``: not significantly different from the best scaled network. With one seed all scaled networks are tied,
+    since the spread between trainings is unknown. ``gain``: mean minus the baseline's mean.
     """
 
     way: Way
@@ -51,8 +52,19 @@ class ComparisonResult(Record):
 
     @property
     def best(self) -> ContenderResult:
-        """The result of the best scaled network."""
+        """The result of the scaled network with the highest mean accuracy, which others may be tied with."""
         return max(self.outcomes[1:], key=lambda outcome: outcome.accuracy)
+
+    @property
+    def near_chance(self) -> bool:
+        """Whether the best scaled network cannot be distinguished from guessing one class."""
+        return self.best.low <= 1 / self.comparison.baseline.classes
+
+    def standing(self, outcome: ContenderResult) -> str:
+        """Return ``best``, ``tied`` or nothing: ``best`` only if no other scaled network is tied with it."""
+        if not outcome.tied or outcome is self.outcomes[0]:
+            return ""
+        return "tied" if sum(other.tied for other in self.outcomes[1:]) > 1 else "best"
 
 
 def compare_trained(
@@ -77,7 +89,8 @@ def compare_trained(
     of_each = [scores[index :: len(contenders)] for index in range(len(contenders))]
     means, errors, freedom = means_and_errors(of_each)
     quantile = float(stdtrit(freedom, TWO_SIDED)) if np.isfinite(freedom) else NORMAL
-    tied = [False, *tied_with_best(means[1:], errors[1:], freedom)]
+    ranked = len(proxy.seeds) > 1
+    tied = [False, *(tied_with_best(means[1:], errors[1:], freedom) if ranked else [True] * (len(contenders) - 1))]
     outcomes = tuple(
         ContenderResult(
             way=contender.way,
@@ -109,8 +122,14 @@ def verdict(compared: ComparisonResult) -> str:
     compound = scaled.pop("compound")
     rival = max(scaled.values(), key=lambda outcome: outcome.accuracy)
     gap = 100 * (compound.accuracy - rival.accuracy)
-    differs = not (compound.tied and rival.tied)
-    end = "" if differs else f", which {_seeds(compared.proxy)} cannot distinguish from zero"
+    if compared.near_chance:
+        end = f"; all are near chance ({1 / compared.comparison.baseline.classes:.1%}), so nothing is compared"
+    elif len(compared.proxy.seeds) == 1:
+        end = "; with one seed the spread between trainings is unknown, so the networks are not ranked"
+    elif compound.tied and rival.tied:
+        end = f", a tie: {_seeds(compared.proxy)} cannot distinguish it from zero"
+    else:
+        end = ""
     return (
         f"compound scaling reaches {compound.accuracy:.1%} and {rival.way} only, the best single dimension, "
         f"{rival.accuracy:.1%}: {gap:+.1f} points{end}"
