@@ -117,7 +117,6 @@ def test_methods_do_the_jobs_of_the_commands(run, tmp_path, picture):
     exported = run.export("onnx", progress=False)
     assert exported.export.verified
     assert (run.path / "model.onnx").is_file()
-    assert run.deploy(precisions=("float32",), progress=False).file
     assert "<html" in run.report().read_text()
     assert repr(run).startswith("Run('")
     assert "top-1" in repr(run)
@@ -135,6 +134,13 @@ def test_model_and_transform_give_the_prediction(run, picture):
     assert run.transform(train=True)(image).shape == transform(image).shape
 
 
+@pytest.mark.stress
+def test_deployment_chooses_a_file(run):
+    deployment = run.deploy(precisions=("float32",), progress=False)
+    assert (run.path / deployment.file).exists()
+
+
+@pytest.mark.stress
 def test_runs_can_be_initial_weights(images, run, tmp_path):
     tuned = ts.train(images, weights=run, out=tmp_path / "tuned", **OPTIONS)
     assert tuned.network.structure == run.network.structure

@@ -30,6 +30,7 @@ def test_coefficient_search_gives_a_law_for_a_fit(folder, tiny, tmp_path):
         ts.search_coefficients(folder, tiny, tmp_path / "search", grid=Grid(step=0.4, tolerance=0.3), **FAST)
 
 
+@pytest.mark.stress
 def test_comparison_equals_that_of_the_command(capsys, folder, tiny_file, tmp_path):
     result = ts.compare(folder, tiny_file, tmp_path / "api", times=2, **FAST)
     arguments = ("--times", 2, "--epochs", 1, "--seeds", 0, "--set", "batch=16", "--set", "val_share=0.25",
@@ -45,6 +46,7 @@ def test_comparison_equals_that_of_the_command(capsys, folder, tiny_file, tmp_pa
     assert (tmp_path / "api" / "report.html").is_file()
 
 
+@pytest.mark.stress
 def test_baseline_search_gives_a_network(folder, tiny, tmp_path):
     options = {"trials": 2, "batch": 2, "finalists": 0, "strategy": "random", "space": "tiny"}
     result = ts.search_baseline(folder, "200k", tmp_path / "search", skeleton=tiny, **options, **FAST)
