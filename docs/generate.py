@@ -69,23 +69,24 @@ API = {
 
 
 RECIPE_INTRODUCTION = (
-    "A recipe is everything that determines the result of a training, apart from network, images and seed. Change a "
-    "field with `--set field=value`, a nested one with `--set augmentation.erase=0.25`, or in a JSON file for `--recipe`: "
-    '`{"base": "small", "epochs": 60}`. [Training](../explanation/training.md#recipes) explains recipes.'
+    "A recipe is everything that determines the result of a training, apart from network, images and seed. Change "
+    "a field with `--set field=value`, a nested one with `--set augmentation.erase=0.25`, or in a JSON file for "
+    '`--recipe`: `{"base": "small", "epochs": 60}`. [Training](../explanation/training.md#recipes) explains '
+    "recipes."
 )
 RECORDS_INTRODUCTION = (
     "Every JSON file that Triscale writes is a record: frozen data with strict keys. Its first two keys are "
-    "`triscale`, the kind, and `schema`, the schema number. A file of another kind or an unknown schema is refused, with "
-    "the version that reads it. An unknown key is an error. Files are written atomically."
+    "`triscale`, the kind, and `schema`, the schema number. A file of another kind or an unknown schema is "
+    "refused, with the version that reads it. An unknown key is an error. Files are written atomically."
 )
 ERRORS_INTRODUCTION = (
-    "An error is one message on standard error: what was given, what was expected, and what to do. `--debug` shows the "
-    "traceback. In Python every error is a `TriscaleError`:"
+    "An error is one message on standard error: what was given, what was expected, and what to do. `--debug` "
+    "shows the traceback. In Python every error is a `TriscaleError`:"
 )
 API_INTRODUCTION = (
     "`import triscale as ts` gives these names. Names, paths and text are accepted wherever a network, a law or a "
-    "budget is. `import triscale` does not import torch; the parts that need it load on first use. `ts.EFFICIENTNET` is the "
-    "paper's law, `ts.Law(1.2, 1.1, 1.15)`."
+    "budget is. `import triscale` does not import torch; the parts that need it load on first use. "
+    "`ts.EFFICIENTNET` is the paper's law, `ts.Law(1.2, 1.1, 1.15)`."
 )
 
 
