@@ -233,7 +233,14 @@ def api() -> str:
         lines += ["", f"## {section}"]
         for name in names.split():
             item = getattr(ts, name)
-            lines += ["", f"### `ts.{name}`", "", f"::: {item.__module__}.{item.__qualname__}"]
+            target = f"{item.__module__}.{item.__qualname__}"
+            heading = f"ts.{name}"
+            if inspect.ismodule(sys.modules.get(target)):  # mkdocstrings would show the module of the same name
+                returned = inspect.signature(item, eval_str=True).return_annotation
+                lines += ["", f"### ts.{name}", "", f"{_summary(item)} It returns this record:"]
+                target = f"{returned.__module__}.{returned.__qualname__}"
+                heading = returned.__name__
+            lines += ["", f"::: {target}", "    options:", f"      heading: {heading}", f"      toc_label: {heading}"]
     return "\n".join(lines) + "\n"
 
 

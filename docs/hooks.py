@@ -1,4 +1,4 @@
-"""Hooks of the site: links to files outside docs/, and markup for Sphinx in docstrings."""
+"""Hooks of the site: links to files outside docs/."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from typing import Any
 
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)\)")
-ROLE = re.compile(r":(?:class|func|meth|mod|attr|data|exc):<code>~?([^<]+)</code>")
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
@@ -25,8 +24,3 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         return f"`{path}`" if link[1].strip("`") == path else f"{link[1]} (`{path}`)"
 
     return LINK.sub(replace, markdown)
-
-
-def on_page_content(html: str, **_: Any) -> str:
-    """Show ``:class:`Name``` in docstrings as the name alone."""
-    return ROLE.sub(r"<code>\1</code>", html)
