@@ -92,10 +92,11 @@ API_INTRODUCTION = (
 
 def commands() -> str:
     """Return the page of all commands with their options."""
-    text = app.generate_docs(output_format="markdown", recursive=True, heading_level=1)
+    text = app.generate_docs(output_format="markdown", recursive=True, usage_name="triscale")
     before, _, rest = text.partition("## Table of Contents")
     rest = rest[rest.index("\n**") :]
     text = before.replace("# triscale\n", "# Commands\n", 1) + rest
+    text = re.sub(r"^(triscale .*?) -m \w+", r"\1", text, flags=re.M)  # how this process was started
     text = re.sub(r"\n    (?=[^\s*])", " ", text)  # a description that continues on the next line
     text = text.replace(" *[default: False]*", "").replace(' *[default: ""]*', "").replace(" *[default: ()]*", "")
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
