@@ -1,5 +1,5 @@
-# Two commands: `make demo` shows the main job, `make test` checks everything.
-# VENV may name an environment outside the clone; both commands make it from nothing where it is missing.
+# Three commands: `make demo` shows the main job, `make test` checks everything, `make docs` builds the documentation.
+# VENV may name an environment outside the clone; they make it from nothing where it is missing.
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -8,10 +8,11 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 SOURCES := src tests benchmarks examples
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types unit tests tests-all slow format clean
+.PHONY: help demo docs test test-all lint types unit tests tests-all slow format clean
 
 help:
 	@echo "make demo      install, and do the main job on real digits (two minutes after installation)"
+	@echo "make docs      write the generated reference and build the documentation into site/"
 	@echo "make test      lint, types and the default tests (at most 8 minutes on two quiet cores)"
 	@echo "make test-all  lint, types and all tests but those marked slow"
 	@echo "make unit      the tests of the torch-free core (about a minute)"
@@ -30,8 +31,18 @@ $(VENV)/installed-tests: $(VENV)/installed
 	@$(INSTALL) --editable '.[test]'
 	@touch $@
 
+$(VENV)/installed-docs: $(VENV)/installed
+	@echo "installing what the documentation needs"
+	@$(INSTALL) --editable '.[docs]'
+	@touch $@
+
 demo: $(VENV)/installed
 	@$(BIN)/triscale demo --out demo
+
+docs: $(VENV)/installed-docs
+	@$(BIN)/python docs/generate.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "the documentation is in site/index.html"
 
 test: lint types tests
 
@@ -66,4 +77,4 @@ format: $(VENV)/installed-tests
 	$(BIN)/ruff format $(SOURCES)
 
 clean:
-	rm -rf .venv demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,9 +4,9 @@
 
 Called directly: torch (eager, channels last), torch compiled, and ONNX Runtime and OpenVINO with a file of torch's
 exporter. ``--quick`` skips what takes minutes to prepare: torch compiled, ExecuTorch and OpenVINO's int8. Weights are
-random, which does not affect latency. int8 is calibrated with noise; its accuracy is in docs/device.md. All are timed
-interleaved in one run. A ratio is the latency of the fastest direct call divided by that of Triscale's file, with a 95%
-bootstrap interval over rounds.
+random, which does not affect latency. int8 is calibrated with noise; its accuracy is in
+docs/explanation/deployment.md. All are timed interleaved in one run. A ratio is the latency of the fastest direct call
+divided by that of Triscale's file, with a 95% bootstrap interval over rounds.
 """
 
 from __future__ import annotations

@@ -101,10 +101,9 @@ def probe(source: RunFolder, images: Path, tuned_run: Path) -> float:
     def features(samples: tuple[Sample, ...]) -> tuple[np.ndarray, np.ndarray]:
         pooled, labels = [], []
         for batch in eval_batches(samples, str(images.resolve()), source.spec.preprocessing, batch=128):
-            maps: list[torch.Tensor] = []
             with torch.inference_mode():
-                model(normalize(batch.images, source.spec.preprocessing), maps)
-            pooled.append(maps[-1].mean((2, 3)).numpy())
+                maps = model.forward_features(normalize(batch.images, source.spec.preprocessing))
+            pooled.append(maps.mean((2, 3)).numpy())
             labels.append(batch.labels.numpy())
         return np.concatenate(pooled), np.concatenate(labels)
 

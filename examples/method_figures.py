@@ -1,4 +1,4 @@
-"""Print the figures of docs/method.md: the exact cost of the published coefficients and tables.
+"""Print the figures of docs/explanation/method.md: the exact cost of the published coefficients and tables.
 
 Run with: python examples/method_figures.py
 """

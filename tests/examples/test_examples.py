@@ -19,6 +19,6 @@ def test_fit_example_runs(capsys):
 
 def test_documented_figures_match(capsys):
     out = printed(capsys, "method_figures.py")
-    page = (ROOT / "docs" / "method.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "method.md").read_text()
     for line in filter(None, out.splitlines()):
         assert line in page, line

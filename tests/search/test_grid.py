@@ -53,7 +53,7 @@ def test_float_comparison_loses_boundary_triples():
     assert [sum(abs(growth - 2) <= within for growth in growths) for within in (0.05, 0.1, 0.2)] == [53, 108, 215]
 
 
-# Nominal growth and real ratio of B0 with snapped resolution; the first also at 258 px is in docs/method.md.
+# Nominal growth and real ratio of B0 with snapped resolution; docs/explanation/method.md has the first at 258 px too.
 @pytest.mark.parametrize(
     ("triple", "nominal", "ratio"),
     [

@@ -58,10 +58,9 @@ def init_head_from_linear_probe(
     features = []
     model.to(device).eval()
     for batch in eval_batches(samples, split.root, preprocessing, batch=_BATCH):
-        maps: list[torch.Tensor] = []
         with torch.inference_mode():
-            model(normalize(batch.images.to(device), preprocessing), maps)
-        features.append(maps[-1].mean((2, 3)).cpu().double().numpy())
+            maps = model.forward_features(normalize(batch.images.to(device), preprocessing))
+        features.append(maps.mean((2, 3)).cpu().double().numpy())
     weight, bias = fit_probe(np.concatenate(features), labels)
     linear = model.head.get_submodule("classifier")
     assert isinstance(linear, nn.Linear)

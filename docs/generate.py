@@ -1,0 +1,379 @@
+"""Write the pages of docs/reference that are derived from the code.
+
+    python docs/generate.py            write them
+    python docs/generate.py --check    exit with 1 if one of them is not current
+
+Commands come from the command line's own parser, recipe fields and records from their classes, exit codes from the
+exceptions. ``tests/docs/test_docs.py`` checks that the committed pages are current.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import triscale as ts
+from triscale import errors
+from triscale.cli.app import app
+from triscale.data.images.transforms import Augmentation
+from triscale.record import Record
+from triscale.training.recipe import RECIPES, AdamW, BySize, Cosine, Recipe, RmsProp, Sgd, Staircase
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+HEADER = "<!-- Written by docs/generate.py; do not edit. -->\n\n"
+RUN_ON_IMPORT = ("triscale.__main__", "triscale.weights.child")
+
+ENVIRONMENT = {
+    "TRISCALE_CACHE": "Cache folder of downloads, scans, data sets and compiled kernels. The default is "
+    "`$XDG_CACHE_HOME/triscale`, or `~/.cache/triscale`.",
+    "XDG_CACHE_HOME": "Parent of the cache folder if `TRISCALE_CACHE` is not set; relative paths are ignored.",
+    "TRISCALE_OFFLINE": "`1`: never download weights or data sets; use only the cache.",
+    "HF_HUB_OFFLINE": "`1`: the same for weights.",
+    "HF_ENDPOINT": "Address of the Hugging Face hub, for mirrors of timm's weights.",
+    "TRISCALE_NO_CACHE": "Set to anything: scan every image again instead of using cached facts.",
+    "TRISCALE_NATIVE": "`0`: train with PyTorch's own operations instead of the native CPU kernels.",
+    "CXX": "Compiler of the native kernels, with options; by default `c++`, `g++` or `clang++`.",
+    "WORLD_SIZE": "Set by torchrun: number of processes.",
+    "RANK": "Set by torchrun: number of this process.",
+    "LOCAL_RANK": "Set by torchrun: number of this process on this machine; selects the GPU.",
+    "MASTER_ADDR": "Set by torchrun: address of the first process.",
+    "MASTER_PORT": "Set by torchrun: port of the first process.",
+    "TORCHELASTIC_RESTART_COUNT": "Set by torchrun: number of restarts after lost processes.",
+}
+"""Every environment variable that the package reads; the generator fails if the source reads another one."""
+
+API = {
+    "Networks and cost": (
+        "get names published scale cost fit_budget Network CustomNetwork Cost Fit Stem Stage Head MBConv Separable "
+        "Bottleneck Basic Conv BatchNorm Preprocessing"
+    ),
+    "Scaling laws and budgets": "Law Scale Budget family",
+    "Models": "create_model build backbone transforms load_weights Classifier",
+    "Training and runs": "fit train evaluate Run",
+    "Searches and comparisons": "search_coefficients search_baseline compare",
+    "Latency": "measure compare_latency profile",
+    "Exceptions": (
+        "TriscaleError UserError NetworkError BudgetError RecordError RecipeError DataError RunError JobError "
+        "ParityError Interrupted"
+    ),
+}
+
+
+RECIPE_INTRODUCTION = (
+    "A recipe is everything that determines the result of a training, apart from network, images and seed. Change "
+    "a field with `--set field=value`, a nested one with `--set augmentation.erase=0.25`, or in a JSON file for "
+    '`--recipe`: `{"base": "small", "epochs": 60}`. [Training](../explanation/training.md#recipes) explains '
+    "recipes."
+)
+RECORDS_INTRODUCTION = (
+    "Every JSON file that Triscale writes is a record: frozen data with strict keys. Its first two keys are "
+    "`triscale`, the kind, and `schema`, the schema number. A file of another kind or an unknown schema is "
+    "refused, with the version that reads it. An unknown key is an error. Files are written atomically."
+)
+ERRORS_INTRODUCTION = (
+    "An error is one message on standard error: what was given, what was expected, and what to do. `--debug` "
+    "shows the traceback. In Python every error is a `TriscaleError`:"
+)
+API_INTRODUCTION = (
+    "`import triscale as ts` gives these names. Names, paths and text are accepted wherever a network, a law or a "
+    "budget is. `import triscale` does not import torch; the parts that need it load on first use. "
+    "`ts.EFFICIENTNET` is the paper's law, `ts.Law(1.2, 1.1, 1.15)`."
+)
+
+
+def commands() -> str:
+    """Return the page of all commands with their options."""
+    text = app.generate_docs(output_format="markdown", recursive=True, usage_name="triscale")
+    before, _, rest = text.partition("## Table of Contents")
+    rest = rest[rest.index("\n**") :]
+    text = before.replace("# triscale\n", "# Commands\n", 1) + rest
+    text = re.sub(r"^(triscale .*?) -m \w+", r"\1", text, flags=re.M)  # how this process was started
+    text = re.sub(r"\n    (?=[^\s*])", " ", text)  # a description that continues on the next line
+    text = text.replace(" *[default: False]*", "").replace(' *[default: ""]*', "").replace(" *[default: ()]*", "")
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+def recipe() -> str:
+    """Return the page of recipe fields with their meaning and default."""
+    lines = [
+        "# Recipe fields",
+        "",
+        RECIPE_INTRODUCTION,
+        "",
+        *_fields(Recipe),
+        "",
+        "## Named recipes",
+        "",
+        "What each named recipe changes of these defaults:",
+        "",
+        "| field | " + " | ".join(f"`{name}`" for name in RECIPES) + " |",
+        "|---" * (len(RECIPES) + 1) + "|",
+    ]
+    for field, info in Recipe.model_fields.items():
+        values = [getattr(one, field) for one in RECIPES.values()]
+        if field not in ("name", "source") and any(value != info.default for value in values):
+            cells = [_value(value) if value != info.default else "" for value in values]
+            lines.append(f"| `{field}` | " + " | ".join(cells) + " |")
+    lines += ["", "Sources:", "", *(f"- `{name}`: {one.source}." for name, one in RECIPES.items())]
+    for title, classes in (
+        ("Optimizers", (AdamW, Sgd, RmsProp)),
+        ("Schedules", (Cosine, Staircase)),
+        ("Dropout by size", (BySize,)),
+        ("Augmentation", (Augmentation,)),
+    ):
+        lines += ["", f"## {title}"]
+        for cls in classes:
+            kind = cls.model_fields.get("kind")
+            name = f"`{kind.default}`: " if kind is not None else ""
+            lines += ["", f"{name}{_summary(cls)}", "", *_fields(cls)]
+    return "\n".join(lines) + "\n"
+
+
+def records() -> str:
+    """Return the page of record kinds with their schema numbers."""
+    lines = [
+        "# Records and file formats",
+        "",
+        RECORDS_INTRODUCTION,
+        "",
+        "## Files of a run",
+        "",
+        "| file | content |",
+        "|---|---|",
+    ]
+    lines += [f"| `{name}` | {content} |" for name, content in RUN_FILES.items()]
+    lines += ["", "## Kinds", "", "| kind | schema | content | fields |", "|---|---|---|---|"]
+    for cls in sorted(_kinds(), key=lambda cls: cls.kind_name):
+        fields = ", ".join(f"`{name}`" for name in cls.model_fields)
+        lines.append(f"| `{cls.kind_name}` | {cls.schema_number} | {_summary(cls)} | {fields} |")
+    return "\n".join(lines) + "\n"
+
+
+RUN_FILES = {
+    "run.json": "the request: images, network, budget fit, recipe, seed, classes, preprocessing",
+    "network.json": "the trained network as data; every command takes it as `--network` or `--baseline`",
+    "split.json": "which image is in which split",
+    "data.json": "the result of the scan: counts, sizes, files that cannot be read, duplicates",
+    "history.jsonl": "one line per epoch",
+    "model.safetensors": "the weights that are evaluated",
+    "metrics.json, predictions.csv": "the metrics on the test split, and one row per test image",
+    "model.onnx, export.json, exports.json": "the exported file, and what its check found",
+    "latency.json": "measurements",
+    "deploy.json, deployed/": "the comparison of `triscale deploy`, and the selected file",
+    "explain/": "class activation maps, with `maps.json`",
+    "report.html": "the report",
+    "manifest.json": "the digests of all files, written last: it marks the run as finished",
+    "checkpoints/": "the newest states of the training, as safetensors files with manifests",
+}
+
+
+def exit_codes() -> str:
+    """Return the page of exit codes and exceptions."""
+    lines = [
+        "# Exit codes and exceptions",
+        "",
+        "| code | meaning |",
+        "|---|---|",
+        "| 0 | success |",
+        "| 1 | a job failed although the request was valid |",
+        "| 2 | user error: the request cannot be carried out as given |",
+        "| 130 | stopped by Ctrl-C before a job had started |",
+        "| 143 | a job was stopped by a signal (Ctrl-C, SIGTERM) or by `--max-time`; everything is saved |",
+        "",
+        ERRORS_INTRODUCTION,
+        "",
+        "| exception | base | exit code | meaning |",
+        "|---|---|---|---|",
+    ]
+    classes = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, errors.TriscaleError)]
+    for cls in sorted(classes, key=lambda cls: inspect.getsourcelines(cls)[1]):
+        bases = ", ".join(f"`{base.__name__}`" for base in cls.__bases__)
+        lines.append(f"| `{cls.__name__}` | {bases} | {cls.exit_code} | {_summary(cls)} |")
+    return "\n".join(lines) + "\n"
+
+
+def environment() -> str:
+    """Return the page of environment variables.
+
+    Raises:
+        SystemExit: The source reads a variable that has no description.
+    """
+    read = _variables_read()
+    if missing := sorted(read - ENVIRONMENT.keys()):
+        raise SystemExit(f"docs/generate.py: describe {', '.join(missing)} in ENVIRONMENT")
+    if gone := sorted(ENVIRONMENT.keys() - read):
+        raise SystemExit(f"docs/generate.py: the source does not read {', '.join(gone)}; remove them from ENVIRONMENT")
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in ENVIRONMENT.items()]
+    return "\n".join(["# Environment variables", "", "| variable | effect |", "|---|---|", *rows]) + "\n"
+
+
+def api() -> str:
+    """Return the page of the Python API, which mkdocstrings fills.
+
+    Raises:
+        SystemExit: A public name is in no section.
+    """
+    listed = " ".join(API.values()).split()
+    if missing := sorted(set(ts.__all__) - set(listed) - {"EFFICIENTNET", "__version__"}):
+        raise SystemExit(f"docs/generate.py: put {', '.join(missing)} into a section of API")
+    lines = [
+        "# Python API",
+        "",
+        API_INTRODUCTION,
+    ]
+    for section, names in API.items():
+        lines += ["", f"## {section}"]
+        for name in names.split():
+            item = getattr(ts, name)
+            target = f"{item.__module__}.{item.__qualname__}"
+            heading = f"ts.{name}"
+            if inspect.ismodule(sys.modules.get(target)):  # mkdocstrings would show the module of the same name
+                returned = inspect.signature(item, eval_str=True).return_annotation
+                lines += ["", f"### ts.{name}", "", f"{_summary(item)} It returns this record:"]
+                target = f"{returned.__module__}.{returned.__qualname__}"
+                heading = returned.__name__
+            lines += ["", f"::: {target}", "    options:", f"      heading: {heading}", f"      toc_label: {heading}"]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {
+    "commands.md": commands,
+    "recipe.md": recipe,
+    "records.md": records,
+    "exit-codes.md": exit_codes,
+    "environment.md": environment,
+    "api.md": api,
+}
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of every generated page by its path."""
+    return {REFERENCE / name: HEADER + make() for name, make in PAGES.items()}
+
+
+def _kinds(cls: type[Record] = Record) -> Iterator[type[Record]]:
+    if cls is Record:
+        for module in pkgutil.walk_packages(ts.__path__, "triscale."):
+            if module.name not in RUN_ON_IMPORT:
+                importlib.import_module(module.name)
+    for child in cls.__subclasses__():
+        if child.kind_name and child.__module__.startswith("triscale."):
+            yield child
+        yield from _kinds(child)
+
+
+def _variables_read() -> set[str]:
+    """Return the environment variables that the source reads, also through a constant of the module."""
+    found = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        constants = {
+            target.id: node.value.value
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="environ"), attr="get"), args=[key, *_]):
+                    pass
+                case ast.Subscript(value=ast.Attribute(attr="environ"), slice=key):
+                    pass
+                case ast.comprehension(iter=ast.Tuple(elts=elements)) if "environ" in ast.unparse(tree):
+                    names = [one.value for one in elements if isinstance(one, ast.Constant)]
+                    found |= {name for name in names if isinstance(name, str) and re.fullmatch(r"[A-Z][A-Z_]+", name)}
+                    continue
+                case _:
+                    continue
+            match key:
+                case ast.Constant(value=str(name)):
+                    found.add(name)
+                case ast.Name(id=name) if name in constants:
+                    found.add(constants[name])
+                case _:
+                    pass
+    return found
+
+
+def _fields(cls: type[Record]) -> list[str]:
+    """Return a table of the fields of a record."""
+    meanings = _attributes(cls)
+    lines = ["| field | default | meaning |", "|---|---|---|"]
+    for name, info in cls.model_fields.items():
+        if name != "kind":
+            lines.append(f"| `{name}` | {_value(info.default)} | {meanings.get(name, '')} |")
+    return lines
+
+
+def _attributes(cls: type[Record]) -> dict[str, str]:
+    """Return the section ``Attributes`` of a docstring in Google style, by field."""
+    found: dict[str, str] = {}
+    name = ""
+    _, _, section = inspect.getdoc(cls).partition("Attributes:\n")
+    for line in section.splitlines():
+        if line and not line.startswith(" "):
+            break
+        if start := re.match(r"    (\w+): (.*)", line):
+            name, found[start[1]] = start[1], start[2]
+        elif name and line.strip():
+            found[name] += " " + line.strip()
+    return {name: _markdown(text) for name, text in found.items()}
+
+
+def _summary(cls: type) -> str:
+    text = (inspect.getdoc(cls) or "").split("\n\n")[0]
+    return _markdown(" ".join(text.split()))
+
+
+def _markdown(text: str) -> str:
+    """Return text with its markup for Sphinx turned into Markdown, for a cell of a table."""
+    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text)
+    text = re.sub(r"``([^`]+)``", r"`\1`", text)
+    text = re.sub(r"\((https?://[^)\s]+)\)", r"(<\1>)", text)
+    return text.replace("|", "\\|")
+
+
+def _value(value: Any) -> str:
+    """Return a default value as it is written on the command line."""
+    match value:
+        case Record():
+            fields = value.model_dump(exclude_defaults=True)
+            kind = getattr(value, "kind", "")
+            inner = ", ".join(f"{name}={_plain(one)}" for name, one in fields.items() if name != "kind")
+            return f"`{kind or type(value).__name__}`" + (f" with {inner}" if inner else "")
+        case None:
+            return "`null`"
+        case _:
+            return f"`{_plain(value)}`"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    return value if isinstance(value, str) and value else json.dumps(value)
+
+
+def main() -> None:
+    """Write the pages, or check them."""
+    made = pages()
+    if "--check" in sys.argv:
+        stale = [path.name for path, text in made.items() if not path.exists() or path.read_text("utf-8") != text]
+        sys.exit(f"not current: {', '.join(stale)}; run python docs/generate.py" if stale else 0)
+    for path, text in made.items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
