@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+import triscale as ts
 from conftest import write_classes
+from triscale.scaling.budget import DEVICE_BUDGETS
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -152,3 +154,9 @@ def test_marked_blocks_run(mark, code, request, tmp_path):
 
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_page_on_budgets_lists_every_kind_of_device():
+    page = (ROOT / "docs" / "how-to" / "choose-a-budget.md").read_text()
+    for name, (macs, source) in DEVICE_BUDGETS.items():
+        assert f"| `{name}` | {ts.Budget(macs=macs)} | {source} |" in page
