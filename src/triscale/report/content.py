@@ -23,6 +23,7 @@ class ReportContent(Record):
         verdict: The result in one sentence.
         created: Date and time, as text.
         warnings: Sentences that warn about misleading results.
+        advice: Sentences that say what to do about a weak result.
         limitations: Sentences that state what the results do not show.
         settings: The settings that produced the results.
         environment: Machine, software versions and digests.
@@ -36,6 +37,7 @@ class ReportContent(Record):
     verdict: str = ""
     created: str = ""
     warnings: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
     limitations: tuple[str, ...] = ()
     settings: tuple[NamedValue, ...] = ()
     environment: tuple[NamedValue, ...] = ()

@@ -59,3 +59,8 @@ class Metrics(Record):
         if size and (any(len(row) != size for row in self.confusion) or size != len(self.per_class)):
             raise ValueError(f"confusion must have {len(self.per_class)} rows and columns, one per entry of per_class")
         return self
+
+    @property
+    def majority_share(self) -> float | None:
+        """The accuracy of always predicting the most frequent class; None without a confusion matrix."""
+        return max(map(sum, self.confusion)) / self.count if self.confusion and self.count else None

@@ -10,6 +10,7 @@ from triscale.data.pipeline.leaks import certain, describe
 from triscale.families import FAMILIES
 from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.run import RunFolder, RunSpec
+from triscale.jobs.reports.advice import advice
 from triscale.jobs.reports.run_results import load_if_exists, map_cards, measure_command, measurements, wrong_images
 from triscale.jobs.training.train import read_history
 from triscale.network.cost import Cost, cost, si
@@ -63,6 +64,7 @@ def collect_content(run: RunFolder) -> RunContent:
     counted = cost_of(spec.network)
     metrics = load_if_exists(Metrics, run.metrics_file)
     history = read_history(run)
+    data = load_if_exists(DataSummary, run.data_file)
     return RunContent(
         title=f"{images_name(spec.request.images)}: {spec.network.name}",
         verdict=_verdict(metrics, spec.fit, counted, history, spec.request.recipe.epochs),
@@ -72,7 +74,8 @@ def collect_content(run: RunFolder) -> RunContent:
         network=spec.network,
         cost=counted,
         families=published_points(),
-        data=load_if_exists(DataSummary, run.data_file),
+        data=data,
+        advice=advice(spec, data, history, metrics),
         split=f"{run.split.how[:1].upper()}{run.split.how[1:]}." if run.data_file.is_file() else "",
         seed=spec.request.seed,
         recipe=recipe_rows(spec.request.recipe),

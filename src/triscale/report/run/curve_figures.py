@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, Percent
 
 from triscale.report.draw.format import number, share
 from triscale.report.draw.marks import LegendEntry, PlotMark, in_series, pixels
-from triscale.report.draw.svg import BLUE, ORANGE, Picture, draw, plot_area
+from triscale.report.draw.svg import BLUE, MUTED, ORANGE, Picture, draw, plot_area
 from triscale.results.history import Epoch
 
 _WIDTH = 400
@@ -28,14 +28,24 @@ def loss_curve(points: Sequence[Epoch]) -> Picture | None:
     return _curve(name="figure-loss", title="Loss", lines=lines, tune=_loss_axis)
 
 
-def accuracy_curve(points: Sequence[Epoch]) -> Picture | None:
-    """Draw validation top-1 accuracy against epochs; None if no value is finite."""
+def accuracy_curve(points: Sequence[Epoch], chance: float | None = None) -> Picture | None:
+    """Draw validation top-1 accuracy against epochs; None if no value is finite.
+
+    Args:
+        points: The epochs.
+        chance: Accuracy of always predicting the most frequent class, drawn as a dashed line.
+    """
     lines = (("validation top-1", ORANGE, "s", [(p.epoch, p.val_top1) for p in points]),)
-    return _curve(name="figure-accuracy", title="Validation top-1", lines=lines, tune=_share_axis)
+    return _curve(name="figure-accuracy", title="Validation top-1", lines=lines, tune=_share_axis, chance=chance)
 
 
 def _curve(
-    *, name: str, title: str, lines: Sequence[_Line], tune: Callable[[Axes, list[float]], None]
+    *,
+    name: str,
+    title: str,
+    lines: Sequence[_Line],
+    tune: Callable[[Axes, list[float]], None],
+    chance: float | None = None,
 ) -> Picture | None:
     known = [
         (label, color, marker, [(x, y) for x, y in points if y is not None and math.isfinite(y)])
@@ -56,13 +66,21 @@ def _curve(
                 markersize=3.5,
                 gid=in_series(index),
             )
-        tune(axes, [y for *_, points in known for _, y in points])
+        values = [y for *_, points in known for _, y in points]
+        if chance is not None:
+            axes.axhline(chance, color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
+            axes.annotate(
+                "most frequent class", (1, chance), xycoords=axes.get_yaxis_transform(), xytext=(-2, 3),
+                textcoords="offset points", ha="right", fontsize=8.5, color=MUTED,
+            )  # fmt: skip
+        tune(axes, values if chance is None else [*values, chance])
         axes.grid(visible=False, axis="x")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
         axes.set_xlabel("epoch")
         return _bands(axes, known)
 
     ends = "; ".join(f"{label} ends at {points[-1][1]:.3g}" for label, _, _, points in known)
+    ends += "" if chance is None else f"; the most frequent class alone gives {chance:.3g}"
     return draw(
         name=name,
         title=title,

@@ -189,3 +189,8 @@ def maps_sentence(cards: Sequence[ImageCard]) -> str:
         return "All of these images are classified correctly."
     order = ", shown first" if wrong < len(cards) else ""
     return f"{wrong} of these {len(cards)} images {'is' if wrong == 1 else 'are'} misclassified{order}."
+
+
+def chance(content: RunContent) -> float | None:
+    """Return the accuracy of always predicting the most frequent class of the test images; None without metrics."""
+    return None if content.metrics is None else content.metrics.majority_share

@@ -1,0 +1,66 @@
+"""What to do next about a weak result, in sentences with commands."""
+
+from __future__ import annotations
+
+import statistics
+
+from triscale.jobs.core.run import RunSpec
+from triscale.results.data_summary import DataSummary
+from triscale.results.history import Epoch
+from triscale.results.metrics import Metrics
+from triscale.weights.catalog import best_for
+
+FEW_IMAGES = 100
+"""Training images per class below which pretrained weights are suggested."""
+RECENT_EPOCHS = 2
+"""The training may be too short if the best epoch is among the last of these."""
+
+
+def advice(
+    spec: RunSpec, data: DataSummary | None, history: tuple[Epoch, ...], metrics: Metrics | None
+) -> tuple[str, ...]:
+    """Return sentences on the likeliest causes of a weak result, each with what to try.
+
+    Args:
+        spec: What was trained.
+        data: The images by class.
+        history: The learning curve.
+        metrics: The test metrics; without them there is no advice.
+    """
+    if metrics is None or metrics.split != "test":
+        return ()
+    sentences = []
+    chance = metrics.majority_share
+    near_chance = chance is not None and metrics.top1_low <= chance
+    if near_chance:
+        sentences.append(
+            f"The result is near chance: always predicting the most frequent class gives {chance:.1%}, which the "
+            "interval includes."
+        )
+    images = [counts.train for counts in data.classes] if data is not None else []
+    usual = statistics.median(images) if images else FEW_IMAGES
+    if spec.request.start is None and (usual < FEW_IMAGES or near_chance):
+        sentences.append(
+            f"The network was trained from random weights{f' with {usual:.0f} images per class' if images else ''}; "
+            f"pretrained weights usually help more than anything else: --weights {_weights_for(spec)}"
+        )
+    if history and len(history) == spec.request.recipe.epochs:
+        best = max(history, key=lambda epoch: epoch.val_top1)
+        if best.epoch > len(history) - RECENT_EPOCHS and len(history) > RECENT_EPOCHS and best.val_top1 < 1:
+            sentences.append(
+                f"The validation accuracy was still rising at the end; train longer: --epochs {2 * len(history)}"
+            )
+    missed = [row.name for row in metrics.per_class if row.count and row.recall == 0]
+    if missed and not near_chance:
+        named = ", ".join(missed[:3]) + (f" and {len(missed) - 3} more" if len(missed) > 3 else "")
+        sentences.append(f"No image of {named} was recognized; add images of these classes, or merge classes.")
+    return tuple(sentences)
+
+
+def _weights_for(spec: RunSpec) -> str:
+    """Return published weights of the baseline, or a general hint."""
+    name = spec.request.network.name.partition("@")[0]
+    try:
+        return best_for(name).title
+    except ValueError:
+        return "NAME (triscale weights list shows the names)"
