@@ -12,6 +12,8 @@ from triscale.weights.catalog import best_for
 
 FEW_IMAGES = 100
 """Training images per class below which pretrained weights are suggested."""
+GOOD = 0.95
+"""Accuracy from which no advice is given, unless it is near chance."""
 RECENT_EPOCHS = 2
 """The training may be too short if the best epoch is among the last of these."""
 
@@ -29,9 +31,11 @@ def advice(
     """
     if metrics is None or metrics.split != "test":
         return ()
-    sentences = []
+    sentences: list[str] = []
     chance = metrics.majority_share
     near_chance = chance is not None and metrics.top1_low <= chance
+    if metrics.top1 >= GOOD and not near_chance:
+        return ()
     if near_chance:
         sentences.append(
             f"The result is near chance: always predicting the most frequent class gives {chance:.1%}, which the "

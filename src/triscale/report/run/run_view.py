@@ -39,10 +39,10 @@ def sections(content: RunContent) -> tuple[tuple[str, str], ...]:
     """Return the sections with content, as pairs of template name and heading."""
     evaluated = content.metrics is not None and content.cost is not None and content.cost.macs > 0
     candidates = (
-        ("budget", "Budget", content.fit is not None),
-        ("cost", "Accuracy against cost", any(point.top1 is not None for point in content.families) or evaluated),
         ("results", "Results", content.metrics is not None),
         ("maps", "Class activation maps", bool(content.maps)),
+        ("budget", "Budget", content.fit is not None),
+        ("cost", "Accuracy against cost", any(point.top1 is not None for point in content.families) or evaluated),
         ("device", "Deployment", bool(content.latency or content.exported or content.deployed or content.measure)),
         ("training", "Training", content.data is not None or bool(content.history) or bool(content.recipe)),
         ("network", "Network", content.network is not None or bool(content.families)),
