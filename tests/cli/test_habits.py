@@ -169,3 +169,11 @@ def test_lines_of_progress_show_the_time_left(capsys, monkeypatch):
         lines.advance(done, "loss 1.2")
     printed = capsys.readouterr().err.splitlines()
     assert printed[1:] == ["  train  50%  loss 1.2  50 s left", "  train  60%  loss 1.2  40 s left"]
+
+
+@pytest.mark.parametrize("seeds", [("--seeds", "0,1"), ("--seeds", 0, 1), ("--seeds", 0, "--seeds", 1)])
+def test_lists_are_written_in_any_of_the_usual_ways(capsys, tmp_path, tiny_file, seeds):
+    images = write_classes(tmp_path / "images", 40)
+    options = ("--baseline", tiny_file, "--out", tmp_path / "out", "--dry-run", "--set", "val_share=0.25", "--times", 2)
+    result = json.loads(run(capsys, "compare", images, *options, *seeds, "--json").out)
+    assert result["trainings"] == 2 * result["networks"]

@@ -244,7 +244,7 @@ def test_invalid_requests_are_rejected_before_training(capsys, colors, data, wei
     assert "there is no folder" in refused(capsys, *words, "--sets", f"own={tmp_path / 'nothing'}")
     shutil.rmtree(out)
     own = ("--sets", f"own={colors}")
-    assert "numbers separated by commas" in refused(capsys, *words, *own, "--learning-rates", "fast")
+    assert "give numbers, such as" in refused(capsys, *words, *own, "--learning-rates", "fast")
     assert "contains a number twice" in refused(capsys, *words, *own, "--learning-rates", "0.1,.1")
     assert "whole numbers" in refused(capsys, *words, *own, "--seeds", "0.5")
     assert "--learning-rates" in refused(capsys, *words, *own, "--set", "learning_rate=1")

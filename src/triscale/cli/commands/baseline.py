@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from triscale.cli.support.options import STUDY_DEFAULTS, ImagesArgument, Json, Out, StudyFlags
+from triscale.cli.support.options import STUDY_DEFAULTS, ImagesArgument, Items, Json, Out, StudyFlags, joined
 from triscale.cli.support.study_options import study_execution, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import UserError
@@ -31,7 +31,7 @@ def baseline(
     out: Out,
     skeleton: str = "mobilenet_v2",
     space: str = "mnasnet",
-    resolutions: str = "",
+    resolutions: Items = (),
     cost: Literal["macs", "params", "latency"] | None = None,
     profile: Path | None = None,
     objective: Literal["soft", "hard", "constraint"] = "soft",
@@ -66,7 +66,7 @@ def baseline(
     space
         mnasnet, its subspaces mbconv, small and tiny, resnet for ResNet skeletons, or a JSON file of choices.
     resolutions
-        Resolutions in pixels to choose from, separated by commas; by default that of the skeleton.
+        Resolutions in pixels to choose from; by default that of the skeleton.
     cost
         MACs, parameters, or latency with batch size 1; by default derived from the target.
     profile
@@ -102,7 +102,7 @@ def baseline(
     from triscale.search.baseline.explore import SearchPlan
     from triscale.search.coefficients.methods import Halving
 
-    name, choices = find_choices(space, _resolutions(resolutions))
+    name, choices = find_choices(space, _resolutions(joined(resolutions) or ""))
     search = BaselineSearchRequest.parse(
         study_request_fields(images, find_network(skeleton), options, PROXY_EPOCHS, PROXY_SEED)
         | {
@@ -186,5 +186,5 @@ def print_baseline(result: BaselineSearchResult, out: Path) -> None:
 def _resolutions(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise UserError(f"--resolutions {text}: give whole numbers of pixels separated by commas: 192,224")
+        raise UserError(f"--resolutions {text}: give whole numbers of pixels, such as 192 224")
     return tuple(map(int, words))

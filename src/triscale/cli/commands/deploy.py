@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import Json, OptionalOut
+from triscale.cli.support.options import Items, Json, OptionalOut, joined
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import ExportError, JobError, ParityError, QuantizationError, UserError
 from triscale.network.cost import si
@@ -96,7 +96,7 @@ def deploy(
     budget: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
     bound: float = 0.5,
     calibration: int = 300,
-    precisions: str = "float32,int8",
+    precisions: Items = ("float32", "int8"),
     threads: int = 1,
     json: Json = False,
 ) -> None:
@@ -115,7 +115,7 @@ def deploy(
     calibration
         Number of training images to calibrate int8 with.
     precisions
-        Precisions to try, separated by commas: float32, int8.
+        Precisions to try: float32, int8.
     threads
         Threads of each engine, on as many cores.
     """
@@ -126,9 +126,9 @@ def deploy(
 
     if threads < 1 or bound < 0:
         raise UserError(f"--threads {threads} --bound {bound:g}: give 1 or more threads, and a bound of 0 or more")
-    names = tuple(word.strip() for word in precisions.split(","))
+    names = tuple(word.strip() for word in (joined(precisions) or "").split(","))
     if not names or set(names) - {"float32", "int8"} or len(set(names)) < len(names):
-        raise UserError(f'--precisions "{precisions}": give float32, int8 or both, separated by a comma')
+        raise UserError(f"--precisions {' '.join(precisions)}: give float32, int8 or both")
     opened = RunFolder.open(run)
     if "cpu" in device and len(device) > 1:
         raise UserError("--device: give cpu or profiles of another device, not both")

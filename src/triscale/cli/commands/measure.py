@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import Json
+from triscale.cli.support.options import Items, Json, joined
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.network.cost import si
@@ -26,7 +26,7 @@ def measure(
     /,
     *,
     compare: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
-    engines: str | None = None,
+    engines: Items = (),
     threads: int = 1,
     batch: int = 1,
     precision: Literal["float32", "bfloat16", "int8"] = "float32",
@@ -42,7 +42,7 @@ def measure(
     compare
         Other subjects to time alternately with it; ratios are printed with their intervals.
     engines
-        Engines separated by commas: torch, compiled (torch.compile), onnxruntime, openvino, executorch, litert; by
+        Engines: torch, compiled (torch.compile), onnxruntime, openvino, executorch, litert; by
         default the engine of the file, or torch and onnxruntime.
     threads
         Threads of each engine, on as many cores.
@@ -64,8 +64,9 @@ def measure(
         subject, compare = PUBLISHED[0], PUBLISHED[1:]
     if subject is None:
         raise UserError("nothing to measure; give a run, an exported file or a network, or --published")
-    chosen = choose_engines(None if engines is None else engines.split(","), subject, alone=not compare)
-    subjects = [find_subject(text) for text in (subject, *compare)]
+    chosen = choose_engines((joined(engines) or "").split(",") if engines else None, subject, alone=not compare)
+    others = (joined(compare) or "").split(",") if compare else []
+    subjects = [find_subject(text) for text in (subject, *others)]
     with execution() as context:
         if compare:
             versus = measure_paired(subjects, chosen, context, threads=threads, batch=batch, precision=precision)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import Json, Out
+from triscale.cli.support.options import Items, Json, Out, joined
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.families.find import find_network
@@ -27,13 +27,13 @@ def transfer_table(
     network: str | None = None,
     data: Path | None = None,
     sets: str = "",
-    learning_rates: str | None = None,
-    weight_decays: str | None = None,
+    learning_rates: Items = (),
+    weight_decays: Items = (),
     recipe: str | None = None,
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
     epochs: int | None = None,
     protocol: Annotated[bool, Parameter(negative="")] = False,
-    seeds: str = "0",
+    seeds: Items = ("0",),
     share: float = 1.0,
     device: str = "auto",
     workers: int = 0,
@@ -61,9 +61,9 @@ def transfer_table(
         Data sets separated by commas: names of the paper's data sets (by default all eight), NAME:FOLDER for a copy in
         the original layout in another folder, NAME=IMAGES for custom images.
     learning_rates
-        Learning rates of the grid, separated by commas; by default 0.001,0.01,0.1.
+        Learning rates of the grid; by default 0.001 0.01 0.1.
     weight_decays
-        Weight decays of the grid, separated by commas, each divided by the learning rate; by default 0,0.00001.
+        Weight decays of the grid, each divided by the learning rate; by default 0 and 0.00001.
     recipe
         A recipe's name or JSON file for all other settings; by default 30 epochs, batch size 256, Nesterov momentum.
     settings
@@ -73,7 +73,7 @@ def transfer_table(
     protocol
         Use the full grid of Kornblith et al. 2019 (7 learning rates, 8 weight decays) and 20,000 steps per training.
     seeds
-        Seeds of the trainings on all images, separated by commas; the grid uses the first.
+        Seeds of the trainings on all images; the grid uses the first.
     share
         Share of the training images of each class to use.
     device
@@ -101,9 +101,9 @@ def transfer_table(
         {
             "start": start,
             "network": start.network if network is None else find_network(network),
-            "seeds": _whole_numbers("--seeds", seeds),
+            "seeds": _whole_numbers("--seeds", joined(seeds) or "0"),
             "share": share,
-            **_grid(learning_rates, weight_decays, protocol=protocol),
+            **_grid(joined(learning_rates), joined(weight_decays), protocol=protocol),
             **_recipe(recipe, settings, epochs, protocol=protocol),
         },
         "the options of the transfer table",
@@ -151,7 +151,7 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
     try:
         numbers = tuple(float(word) for word in text.split(","))
     except ValueError:
-        raise UserError(f"{option} {text}: give numbers separated by commas, such as 0.001,0.01") from None
+        raise UserError(f"{option} {text}: give numbers, such as 0.001 0.01") from None
     if len(set(numbers)) < len(numbers):
         raise UserError(f"{option} {text} contains a number twice; give each number once")
     return numbers
@@ -160,7 +160,7 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
     numbers = _numbers(option, text)
     if any(number < 0 or number != int(number) for number in numbers):
-        raise UserError(f"{option} {text}: give whole numbers of 0 or more separated by commas, such as 0,1,2")
+        raise UserError(f"{option} {text}: give whole numbers of 0 or more, such as 0 1 2")
     return tuple(map(int, numbers))
 
 

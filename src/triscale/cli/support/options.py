@@ -42,6 +42,8 @@ ImagesArgument = Annotated[
 ]
 
 
+Items = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)]
+"""A list, written in any of the usual ways: --seeds 0 1 2, --seeds 0,1,2 or --seeds 0 --seeds 1 --seeds 2."""
 Out = Annotated[Path, Parameter(name=("--out", "-o"))]
 OptionalOut = Annotated[Path | None, Parameter(name=("--out", "-o"))]
 
@@ -137,7 +139,7 @@ class StudyFlags:
     epochs
         Epochs of each training; overrides the recipe.
     seeds
-        Seeds of each training, separated by commas: by default 0,1,2, and 0 in a baseline search.
+        Seeds of each training: by default 0 1 2, and 0 in a baseline search.
     share
         Share of the training images of each class to train on.
     workers
@@ -159,7 +161,7 @@ class StudyFlags:
     recipe: str = "small"
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = ()
     epochs: int | None = None
-    seeds: str | None = None
+    seeds: Items = ()
     share: float = 1.0
     workers: int = 1
     threads: int = 1
@@ -171,6 +173,16 @@ class StudyFlags:
 
 
 STUDY_DEFAULTS = StudyFlags()
+
+
+def joined(items: tuple[str, ...]) -> str | None:
+    """Return a list as text with commas, or None if it is empty.
+
+    Example:
+        >>> joined(("0", "1,2")), joined(())
+        ('0,1,2', None)
+    """
+    return ",".join(items) if items else None
 
 
 def choose_network(text: str, *, lite: bool) -> AnyNetwork:

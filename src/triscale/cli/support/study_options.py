@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import StudyFlags
+from triscale.cli.support.options import StudyFlags, joined
 from triscale.cli.support.terminal import console, counted, print_json
 from triscale.errors import UserError
 from triscale.network.custom import AnyNetwork
@@ -40,10 +40,10 @@ def seeds_of(options: StudyFlags, default: str = SEEDS) -> tuple[int, ...]:
     Raises:
         UserError: The seeds are not whole numbers of 0 or more, or contain a number twice.
     """
-    text = default if options.seeds is None else options.seeds
+    text = joined(options.seeds) or default
     words = text.split(",")
     if not all(word.strip().isdecimal() for word in words):
-        raise UserError(f"--seeds {text}: give whole numbers of 0 or more separated by commas, such as 0,1,2")
+        raise UserError(f"--seeds {text}: give whole numbers of 0 or more, such as 0 1 2")
     seeds = tuple(map(int, words))
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {text} contains a seed twice; give each seed once")
