@@ -16,7 +16,7 @@
     └── JobError (also RuntimeError)      a job that failed although the request was valid: exit code 1
         ├── ParityError                   an exported file that does not compute what the model computes
         ├── QuantizationError             an int8 file that loses more accuracy than is allowed
-        └── Interrupted                   stopped by a signal with everything saved: exit code 143
+        └── Interrupted                   stopped by a signal with everything saved: exit code 130 or 143
 
 A message is one sentence or two: what was given, what was expected, what to do.
 """
