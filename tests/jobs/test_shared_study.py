@@ -42,7 +42,7 @@ def test_two_machines_agree(capsys, tiny_file, tmp_path):
         printed = [machine.communicate(timeout=300)[0] for machine in machines]
         assert [machine.returncode for machine in machines] == [0, 0], printed
         status = run(capsys, "search", "status", tmp_path / "one").out
-        assert "5 trainings done, 0 running, 0 waiting" in " ".join(status.split())
+        assert "5 training runs done, 0 running, 0 waiting" in " ".join(status.split())
     results = [ComparisonResult.load(tmp_path / name / "compared.json") for name in ("one", "other")]
     assert results[0].outcomes == results[1].outcomes
     trained = [path.parent.name for name in ("one", "other") for path in tmp_path.glob(f"{name}/trials/*/metrics.json")]
