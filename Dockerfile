@@ -1,8 +1,8 @@
-# Triscale for CPUs, built from the source beside this file. Not built where it was written (no container runtime there);
+# Triscale for CPUs, built from the source in this folder. Not built where it was written (no container runtime there);
 # the workflow .github/workflows/ci.yml builds it.
 #
 #   docker build -t triscale .
-#   docker run --rm -v "$PWD/photos:/photos:ro" -v "$PWD/runs:/work/runs" triscale fit /photos --budget 30M
+#   docker run --rm -v "$PWD/photos:/photos:ro" -v "$PWD/runs:/data/runs" triscale fit /photos --budget 30M
 #
 # TORCH_INDEX is the index of PyTorch's wheels for CPUs, which pytorch.org shows under "Get started"; without it pip
 # installs PyTorch with the CUDA libraries, which a CPU does not need:
@@ -22,11 +22,11 @@ COPY src /src/src
 RUN pip install --no-cache-dir "/src[serve,parquet]" && rm -rf /src
 
 RUN useradd --create-home triscale \
-    && mkdir -p /work/runs /cache \
-    && chown -R triscale /work /cache
+    && mkdir -p /data/runs /cache \
+    && chown -R triscale /data /cache
 ENV TRISCALE_CACHE=/cache
 USER triscale
-WORKDIR /work
+WORKDIR /data
 EXPOSE 8000
 ENTRYPOINT ["triscale"]
 CMD ["--help"]

@@ -78,7 +78,7 @@ def tiny_file(tiny: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_run(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the tiny network on 30 pictures of each color, in ``images`` beside it; copy it to change it.
+    """A run of the tiny network on 30 pictures of each color, with its images in ``../images``; copy it to change it.
 
     All workers of pytest-xdist share one run, which the first of them trains.
     """

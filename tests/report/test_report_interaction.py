@@ -27,10 +27,10 @@ def page(tmp_path_factory):
 
 @pytest.fixture
 def opened(browser, page):
-    browser.said.clear()
+    browser.messages.clear()
     browser.open(page)
     yield browser
-    assert browser.said == []
+    assert browser.messages == []
 
 
 def press(browser, key):
@@ -128,9 +128,9 @@ def test_page_fits_phone_and_desktop(browser, page, tmp_path, width, kind):
     if kind == "runs":
         (tmp_path / "runs.html").write_text(render_runs(two_sets()), encoding="utf-8")
         page = (tmp_path / "runs.html").as_uri()
-    browser.said.clear()
+    browser.messages.clear()
     browser.open(page, width=width)
-    assert browser.said == []
+    assert browser.messages == []
     scroll, client = browser.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert scroll <= client
     assert (
@@ -176,5 +176,5 @@ def test_injected_script_is_blocked(browser, tmp_path):
     (tmp_path / "report.html").write_text(text, encoding="utf-8")
     browser.open((tmp_path / "report.html").as_uri())
     assert browser.evaluate("document.title") == samples.digits().title
-    assert any("Content Security Policy" in line for line in browser.said)
-    browser.said.clear()
+    assert any("Content Security Policy" in line for line in browser.messages)
+    browser.messages.clear()

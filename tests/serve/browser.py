@@ -17,11 +17,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 class Browser:
-    """One page; ``said`` holds its console messages and failed requests."""
+    """One page; ``messages`` holds its console messages and failed requests."""
 
     def __init__(self, sending: int, hearing: int) -> None:
         self._sending, self._hearing, self._number, self._rest = sending, hearing, 0, b""
-        self.said: list[str] = []
+        self.messages: list[str] = []
         target = self._ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "DOM"):
@@ -41,7 +41,7 @@ class Browser:
         """Wait until an expression is true, and return it."""
         until = time.monotonic() + seconds
         while not (found := self.evaluate(expression)):
-            assert time.monotonic() < until, f"never true: {expression}; the page says {self.said}"
+            assert time.monotonic() < until, f"never true: {expression}; the page says {self.messages}"
             time.sleep(0.1)
         return found
 
@@ -87,11 +87,11 @@ class Browser:
     def _note(self, event: dict[str, Any]) -> None:
         match event.get("method"):
             case "Runtime.consoleAPICalled":
-                self.said.append(" ".join(str(one.get("value")) for one in event["params"]["args"]))
+                self.messages.append(" ".join(str(one.get("value")) for one in event["params"]["args"]))
             case "Runtime.exceptionThrown":
-                self.said.append(str(event["params"]["exceptionDetails"]))
+                self.messages.append(str(event["params"]["exceptionDetails"]))
             case "Log.entryAdded":
-                self.said.append(event["params"]["entry"]["text"])
+                self.messages.append(event["params"]["entry"]["text"])
 
 
 @contextmanager

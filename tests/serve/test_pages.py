@@ -83,14 +83,14 @@ def test_page_shows_predictions_classes_and_scaled_network(server, served_run, t
         assert page.evaluate(FAINT) == []
         page.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
         assert page.evaluate(FAINT) == []
-        assert page.said == []
+        assert page.messages == []
         not_an_image = tmp_path / f"{'long' * 40}.png"
         not_an_image.write_text("no image")
         page.choose_file("#file", not_an_image)
         page.wait_for(f"{RESULTS} === 4")
         assert "not an image" in page.evaluate("document.querySelector('#results > li .problem').textContent")
         assert page.evaluate(FITS)
-        assert all("415" in line for line in page.said)
+        assert all("415" in line for line in page.messages)
         page.evaluate("document.querySelector('#clear').click()")
         assert page.evaluate("document.querySelectorAll('#results > li').length") == 0
 
@@ -102,7 +102,7 @@ def test_images_are_dropped_and_pasted(server, tmp_path):
         drop = "new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true })"
         page.evaluate(f"{PICTURE}(data => document.querySelector('#drop').dispatchEvent({drop}))")
         page.wait_for(f"{RESULTS} === 1")
-        page.evaluate(f"{PICTURE}(data => document.body.dispatchEvent({drop}))")  # beside the area
+        page.evaluate(f"{PICTURE}(data => document.body.dispatchEvent({drop}))")  # outside the area
         page.wait_for(f"{RESULTS} === 2")
         page.evaluate(f"{PICTURE}(data => document.body.dispatchEvent({PASTE}))")
         page.wait_for(f"{RESULTS} === 3")
@@ -114,7 +114,7 @@ def test_images_are_dropped_and_pasted(server, tmp_path):
         page.evaluate("navigator.clipboard.read = () => Promise.reject(new DOMException('', 'NotAllowedError'))")
         page.evaluate("document.querySelector('#paste').click()")
         page.wait_for("document.querySelector('#problem').textContent.includes('Press Ctrl+V')")
-        assert page.said == []
+        assert page.messages == []
 
 
 @needs_browser
@@ -134,7 +134,7 @@ def test_webcam_takes_pictures(server, tmp_path):
         page.evaluate("document.querySelector('#stop').click()")
         assert page.evaluate("track.readyState") == "ended"
         assert page.evaluate("document.querySelector('#camera').hidden")
-        assert page.said == []
+        assert page.messages == []
 
 
 @needs_browser
@@ -163,7 +163,7 @@ def test_page_that_is_not_secure_explains_why_there_is_no_webcam(server, tmp_pat
         assert "only on https pages and on localhost" in page.wait_for(PROBLEM)
         page.evaluate(f"{PICTURE}(data => document.body.dispatchEvent({PASTE}))")
         page.wait_for(f"{RESULTS} === 1")
-        assert page.said == []
+        assert page.messages == []
 
 
 @needs_browser
@@ -190,7 +190,7 @@ def test_documentation_works_offline(server, tmp_path, width):
         broken = "[...document.querySelectorAll('a[href^=\"#\"]')].filter(one => !document.querySelector(one.hash))"
         assert page.evaluate(f"{broken}.map(one => one.hash)") == []
         assert page.evaluate("performance.getEntriesByType('resource').length") == 0
-        assert page.said == []
+        assert page.messages == []
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from triscale.api.arguments import AnyNetworkLike, LawLike, as_law, positive
-from triscale.errors import UserError
 from triscale.families.find import as_network
 from triscale.families.lite import lite as lite_of
 from triscale.jobs import search as jobs
 from triscale.jobs.core.execution import execution
 from triscale.jobs.core.networks import cost_of
 from triscale.jobs.studies.requests import (
+    PROXY_EPOCHS,
     BaselineSearchRequest,
     CoefficientSearchRequest,
     ComparisonRequest,
@@ -21,8 +22,8 @@ from triscale.jobs.studies.requests import (
     StudyOptions,
     find_choices,
     make_objective,
+    study_fields,
 )
-from triscale.jobs.training.request import absolute_images
 from triscale.network.latency import load_predictor
 from triscale.scaling.family import Family, make_family, read_phis
 from triscale.scaling.law import EFFICIENTNET
@@ -32,11 +33,9 @@ from triscale.search.coefficients.grid import Grid
 from triscale.search.coefficients.methods import Halving
 from triscale.search.coefficients.result import CoefficientSearchResult
 from triscale.search.compare.results import ComparisonResult
-from triscale.training.changes import changed, find_recipe
+from triscale.training.changes import find_recipe
+from triscale.training.context import ExecutionContext
 from triscale.training.recipe import Recipe
-
-PROXY_EPOCHS = 5
-"""Epochs of a candidate's training by default."""
 
 
 def search_coefficients(
@@ -94,15 +93,12 @@ def search_coefficients(
         Interrupted: Ctrl-C or SIGTERM was received; everything is saved.
 
     Example:
-        >>> search_coefficients("photos", "mobilenet_v2", "search").law  # doctest: +SKIP
-        Law(alpha=1.15, beta=1.05, gamma=1.3)
+        >>> result = search_coefficients("photos", "mobilenet_v2", "search")  # doctest: +SKIP
+        >>> fit = ts.fit_budget("mobilenet_v2", result.law, "200M")  # doctest: +SKIP
     """
     fields = _fields(images, baseline, lite, recipe, settings, epochs, seeds, share)
     request = CoefficientSearchRequest.parse(fields | {"grid": grid or Grid(), "method": method}, "the search options")
-    options = StudyOptions(storage=storage, study=study, allow_leak=allow_leak)
-    with execution(
-        device, workers=positive(workers, "workers"), threads=positive(threads, "threads"), progress=progress
-    ) as context:
+    with _execution(device, workers, threads, progress, storage, study, allow_leak) as (context, options):
         return jobs.search_coefficients(request, Path(out), context, options)
 
 
@@ -187,8 +183,8 @@ def search_baseline(
         Interrupted: Ctrl-C or SIGTERM was received; everything is saved.
 
     Example:
-        >>> search_baseline("photos", "100M", "search", trials=32).network.name  # doctest: +SKIP
-        'mnasnet-17'
+        >>> result = search_baseline("photos", "100M", "search", trials=32)  # doctest: +SKIP
+        >>> model = ts.create_model(result.network)  # doctest: +SKIP
     """
     name, choices = find_choices(str(space), tuple(resolutions))
     plan = {"trials": trials, "batch": batch, "halving": Halving() if halving else None}
@@ -210,10 +206,7 @@ def search_baseline(
         },
         "the search options",
     )
-    options = StudyOptions(storage=storage, study=study, allow_leak=allow_leak)
-    with execution(
-        device, workers=positive(workers, "workers"), threads=positive(threads, "threads"), progress=progress
-    ) as context:
+    with _execution(device, workers, threads, progress, storage, study, allow_leak) as (context, options):
         return jobs.search_baseline(request, Path(out), context, options)
 
 
@@ -272,17 +265,14 @@ def compare(
         Interrupted: Ctrl-C or SIGTERM was received; everything is saved.
 
     Example:
-        >>> compare("photos", "resnet18@32", "compare", times=4).limitations  # doctest: +SKIP
-        ()
+        >>> result = compare("photos", "resnet18@32", "compare", times=4)  # doctest: +SKIP
+        >>> [(outcome.way, outcome.accuracy) for outcome in result.outcomes]  # doctest: +SKIP
     """
     fields = _fields(images, baseline, lite, recipe, settings, epochs, seeds, share)
     request = ComparisonRequest.parse(
         fields | {"times": times, "law": as_law(law), "phi": phi}, "the comparison options"
     )
-    options = StudyOptions(storage=storage, study=study, allow_leak=allow_leak)
-    with execution(
-        device, workers=positive(workers, "workers"), threads=positive(threads, "threads"), progress=progress
-    ) as context:
+    with _execution(device, workers, threads, progress, storage, study, allow_leak) as (context, options):
         return jobs.compare(request, Path(out), context, options)
 
 
@@ -326,14 +316,23 @@ def _fields(
 ) -> dict[str, object]:
     """Return the fields that all study requests have."""
     network = as_network(baseline)
-    found = recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe))
-    chosen = {} if epochs is None else {"epochs": epochs}
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds {list(seeds)} contain a seed twice; give each seed once")
-    return {
-        "images": absolute_images(str(images)),
-        "baseline": lite_of(network) if lite else network,
-        "recipe": changed(found, {**(settings or {}), **chosen}),
-        "seeds": tuple(seeds),
-        "share": share,
-    }
+    return study_fields(
+        str(images),
+        lite_of(network) if lite else network,
+        recipe if isinstance(recipe, Recipe) else find_recipe(str(recipe)),
+        settings=settings or {},
+        epochs=epochs,
+        seeds=seeds,
+        share=share,
+    )
+
+
+@contextmanager
+def _execution(
+    device: str, workers: int, threads: int, progress: bool, storage: str | None, study: str | None, allow_leak: bool
+) -> Iterator[tuple[ExecutionContext, StudyOptions]]:
+    """Provide the execution context and the options of a study."""
+    options = StudyOptions(storage=storage, study=study, allow_leak=allow_leak)
+    workers, threads = positive(workers, "workers"), positive(threads, "threads")
+    with execution(device, workers=workers, threads=threads, progress=progress) as context:
+        yield context, options

@@ -10,7 +10,6 @@ from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budge
 from triscale.api.run import Run
 from triscale.errors import BudgetError, Interrupted
 from triscale.families.find import as_network
-from triscale.families.lite import lite as lite_of
 from triscale.jobs import fit as jobs
 from triscale.jobs.core.execution import training_execution
 from triscale.jobs.core.run import Request
@@ -114,7 +113,7 @@ def fit(
         flip, settings, seed, test_share, offline,
     )  # fmt: skip
     return _carry_out(
-        request, images, out, device, workers, threads, max_seconds, compile, progress,
+        request, images, budget, out, device, workers, threads, max_seconds, compile, progress,
         jobs.RunOptions(allow_leak=allow_leak, tensorboard=tensorboard), everything=True,
     )  # fmt: skip
 
@@ -198,7 +197,7 @@ def train(
         flip, settings, seed, test_share, offline,
     )  # fmt: skip
     return _carry_out(
-        request, images, out, device, workers, threads, max_seconds, compile, progress,
+        request, images, budget, out, device, workers, threads, max_seconds, compile, progress,
         jobs.RunOptions(allow_leak=allow_leak, tensorboard=tensorboard), everything=False,
     )  # fmt: skip
 
@@ -243,11 +242,10 @@ def _request(
     test_share: float,
     offline: bool,
 ) -> Request:
-    found = None if network is None else as_network(network)
     start = str(weights.path if isinstance(weights, Run) else weights) if weights is not None else None
     return make_request(
         str(images),
-        lite_of(found) if lite and found is not None else found,
+        None if network is None else as_network(network),
         recipe=choose_recipe(recipe, finetune=start is not None, settings=settings or {}, fields=fields, flip=flip),
         budget=None if budget is None else as_budget(budget),
         law=as_law(law),
@@ -263,6 +261,7 @@ def _request(
 def _carry_out(
     request: Request,
     images: str | Path,
+    budget: BudgetLike | None,
     out: str | Path | None,
     device: str,
     workers: int | None,
@@ -274,8 +273,8 @@ def _carry_out(
     *,
     everything: bool,
 ) -> Run:
-    budget = [] if request.budget is None else [str(request.budget)]
-    folder = Path(out) if out is not None else default_folder(str(images), request.network.name, budget)
+    limits = [part.strip() for part in str(budget or "").split(",") if part.strip()]  # the same name as the command's
+    folder = Path(out) if out is not None else default_folder(str(images), request.network.name, limits)
     limit_threads(threads)
     job = jobs.fit if everything else jobs.train
     with training_execution(

@@ -18,7 +18,6 @@ from triscale.network.latency import load_predictor
 if TYPE_CHECKING:
     from triscale.search.baseline.explore import BaselineSearchResult
 
-PROXY_EPOCHS = 5
 PROXY_SEED = "0"
 MAX_ROWS = 12
 
@@ -98,7 +97,12 @@ def baseline(
         Seed of the strategy.
     """
     from triscale.jobs.search import search_baseline
-    from triscale.jobs.studies.requests import BaselineSearchRequest, find_choices, make_objective
+    from triscale.jobs.studies.requests import (
+        PROXY_EPOCHS,
+        BaselineSearchRequest,
+        find_choices,
+        make_objective,
+    )
     from triscale.search.baseline.explore import SearchPlan
     from triscale.search.coefficients.methods import Halving
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from triscale.search.coefficients.result import CoefficientSearchResult, RankedCandidate
 
 MAX_STANDINGS = 12
-PROXY_EPOCHS = 5
 
 
 def coefficients(
@@ -81,7 +80,7 @@ def coefficients(
         Maximum number of candidates, evenly spread over the grid.
     """
     from triscale.jobs.search import search_coefficients
-    from triscale.jobs.studies.requests import CoefficientSearchRequest
+    from triscale.jobs.studies.requests import PROXY_EPOCHS, CoefficientSearchRequest
     from triscale.search.coefficients.grid import Grid
 
     grid = {

@@ -21,11 +21,10 @@ from triscale.cli.support.options import (
     Out,
     ProfileOption,
     TrainOptions,
-    choose_network,
 )
 from triscale.cli.support.terminal import console, print_json
 from triscale.errors import UserError
-from triscale.families.find import find_law
+from triscale.families.find import find_law, find_network
 from triscale.network.latency import load_predictor
 from triscale.scaling.budget import Budget
 
@@ -163,7 +162,7 @@ def _request(
     fields = {name: getattr(options, name) for name in ("epochs", "batch", "learning_rate", "val_share")}
     return make_request(
         images,
-        None if network is None else choose_network(network, lite=lite),
+        None if network is None else find_network(network),
         recipe=choose_recipe(
             options.recipe,
             finetune=options.weights is not None,

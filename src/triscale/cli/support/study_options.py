@@ -15,54 +15,40 @@ from triscale.network.custom import AnyNetwork
 if TYPE_CHECKING:
     from triscale.jobs.studies.requests import CoefficientSearchRequest, ComparisonRequest, StudyOptions
     from triscale.training.context import ExecutionContext
-    from triscale.training.recipe import Recipe
 
 
 SEEDS = "0,1,2"
-
-
-def resolved_recipe(options: StudyFlags, epochs: int | None = None) -> Recipe:
-    """Return the requested recipe; ``epochs`` is the default number of epochs in place of the recipe's.
-
-    Raises:
-        RecipeError: There is no recipe with the name, or a setting is invalid.
-    """
-    from triscale.training.changes import changed, find_recipe
-
-    chosen = options.epochs if options.epochs is not None else epochs
-    of_epochs = () if chosen is None else (f"epochs={chosen}",)
-    return changed(find_recipe(options.recipe), (*options.settings, *of_epochs))
 
 
 def seeds_of(options: StudyFlags, default: str = SEEDS) -> tuple[int, ...]:
     """Return the seeds.
 
     Raises:
-        UserError: The seeds are not whole numbers of 0 or more, or contain a number twice.
+        UserError: The seeds are not whole numbers of 0 or more.
     """
     text = joined(options.seeds) or default
     words = text.split(",")
     if not all(word.strip().isdecimal() for word in words):
         raise UserError(f"--seeds {text}: give whole numbers of 0 or more, such as 0 1 2")
-    seeds = tuple(map(int, words))
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f"--seeds {text} contains a seed twice; give each seed once")
-    return seeds
+    return tuple(map(int, words))
 
 
 def study_request_fields(
     images: str, baseline: AnyNetwork, options: StudyFlags, epochs: int | None = None, seeds: str = SEEDS
 ) -> dict[str, object]:
     """Return the fields that all study requests have: images, baseline, recipe, seeds and share."""
-    from triscale.jobs.training.request import absolute_images
+    from triscale.jobs.studies.requests import study_fields
+    from triscale.training.changes import find_recipe
 
-    return {
-        "images": absolute_images(images),
-        "baseline": baseline,
-        "recipe": resolved_recipe(options, epochs),
-        "seeds": seeds_of(options, seeds),
-        "share": options.share,
-    }
+    return study_fields(
+        images,
+        baseline,
+        find_recipe(options.recipe),
+        settings=options.settings,
+        epochs=epochs if options.epochs is None else options.epochs,
+        seeds=seeds_of(options, seeds),
+        share=options.share,
+    )
 
 
 @contextmanager

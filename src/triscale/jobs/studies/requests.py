@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from triscale.errors import SearchError
+from triscale.errors import SearchError, UserError
+from triscale.jobs.training.request import absolute_images
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor
 from triscale.record import Record
@@ -19,9 +21,12 @@ from triscale.search.baseline.objective import EXPONENT, CostName, Objective
 from triscale.search.baseline.options import MENUS, Choices
 from triscale.search.baseline.ranking import MIN_NETWORKS
 from triscale.search.coefficients.grid import Grid
+from triscale.training.changes import changed
 from triscale.training.recipe import Recipe
 
 Method = Literal["grid", "halving", "response"]
+PROXY_EPOCHS = 5
+"""Epochs of a candidate's training in a search by default."""
 
 
 class StudyRequest(Record):
@@ -119,6 +124,44 @@ class BaselineSearchRequest(StudyRequest):
     checked: int = Field(default=8, ge=MIN_NETWORKS)
     finalists: int = Field(default=3, ge=0)
     final_epochs: PositiveInt = 30
+
+
+def study_fields(
+    images: str,
+    baseline: AnyNetwork,
+    recipe: Recipe,
+    *,
+    settings: Sequence[str] | Mapping[str, Any] = (),
+    epochs: int | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    share: float = 1.0,
+) -> dict[str, object]:
+    """Return the fields that all requests of studies have.
+
+    Args:
+        images: A folder, table, URL or named data set.
+        baseline: The network that is scaled or searched from.
+        recipe: How candidates are trained.
+        settings: Changes of the recipe: ``field=value``, or a mapping from fields to values.
+        epochs: Epochs of each training; None for the recipe's.
+        seeds: Seeds of each network's trainings.
+        share: Share of the training images of each class to train on.
+
+    Raises:
+        UserError: A seed is given twice.
+        RecipeError: A setting has another form.
+        RecordError: A field of the recipe is unknown, or a value does not fit.
+    """
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"the list of seeds {', '.join(map(str, seeds))} contains a seed twice; give each seed once")
+    chosen = changed(recipe, settings)
+    return {
+        "images": absolute_images(images),
+        "baseline": baseline,
+        "recipe": chosen if epochs is None else chosen.replace(epochs=epochs),
+        "seeds": tuple(seeds),
+        "share": share,
+    }
 
 
 def make_objective(

@@ -48,7 +48,7 @@ def make_request(
         budget: What the baseline is scaled to; None to train the network as it is.
         law: How it is scaled.
         predictor: Predicts latency, if the budget limits it.
-        lite: Whether to adapt the network of the weights for int8 and small devices.
+        lite: Whether to adapt the network for int8 and small devices.
         weights: A run, a file, a published name, or ``inherit:`` and one of these.
         offline: Whether to use only the cache for published weights.
         seed: Seed of the split, the initial weights, order and augmentation.
@@ -66,10 +66,10 @@ def make_request(
     if network is None:
         if start is None:
             raise UserError(f"a training requires a network or weights; give a network such as {DEFAULT_BASELINE}")
-        network = lite_of(start.network) if lite else start.network
+        network = start.network
     return Request(
         images=absolute_images(images),
-        network=network,
+        network=lite_of(network) if lite else network,
         budget=budget,
         law=None if budget is None else law,
         recipe=recipe,
