@@ -9,10 +9,17 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 
 def size(usual: int, full: int) -> int:
     """Return the number of repetitions."""
     return full if os.environ.get("TRISCALE_FULL") == "1" else usual
+
+
+def stressed(*values: object) -> list[object]:
+    """Return values of a parametrized test that only ``make test-all`` tries; a tuple holds several arguments."""
+    return [pytest.param(*(one if isinstance(one, tuple) else (one,)), marks=pytest.mark.stress) for one in values]
 
 
 def figure(promise: int, what: str, result: int, of: int, **more: object) -> None:

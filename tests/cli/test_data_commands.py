@@ -201,6 +201,7 @@ def test_images_in_s3_are_checked_packed_and_trained_on(capsys, images, tiny_fil
 
 
 @pytest.mark.process
+@pytest.mark.stress
 def test_training_survives_killed_data_workers(capsys, images, tiny_file, tmp_path):
     options = ("--network", tiny_file, "--epochs", 3, "--batch", 4, "--workers", 2)
     assert run(capsys, "train", images, *options, "--out", tmp_path / "quiet").code == 0

@@ -14,6 +14,7 @@ import pytest
 import triscale as ts
 from cli.command import refused, run
 from conftest import write_classes
+from sizes import stressed
 from triscale import progress_bars
 from triscale.cli.support.hints import HINTS, SAME, hint_for
 from triscale.scaling.budget import DEVICE_BUDGETS
@@ -98,7 +99,7 @@ def test_kinds_of_devices_are_budgets(capsys, name):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), *stressed((signal.SIGTERM, 143))])
 def test_interrupted_command_prints_how_to_resume(images, tiny_file, tmp_path, number, code):
     command = [sys.executable, "-m", "triscale", "train", str(images), "--network", str(tiny_file), "--epochs", "2000",
                "--threads", "1", "--out", str(tmp_path / "a run")]  # fmt: skip
@@ -114,7 +115,7 @@ def test_interrupted_command_prints_how_to_resume(images, tiny_file, tmp_path, n
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp932"])
+@pytest.mark.parametrize("encoding", ["ascii", *stressed("cp1252", "cp932")])
 def test_any_terminal_encoding_prints_without_traceback(tmp_path, encoding):
     network = ts.get("resnet18").replace(name="r\u00e9seau \u7db2 \u2713")
     network.save(tmp_path / "mine.json")
@@ -157,6 +158,23 @@ def test_studies_say_how_many_trainings_they_take(capsys, tmp_path, tiny_file):
     assert grid["trainings"] == 3 * grid["networks"] == halving["trainings"]
     assert (grid["at_most"], halving["at_most"]) == (False, True)
     assert grid["seconds"] > 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_baseline_search_says_how_many_trainings_it_takes(capsys, tmp_path, tiny_file):
+    images = write_classes(tmp_path / "images", 40)
+    common = ("--skeleton", tiny_file, "--space", "tiny", "--target", "300k", "--out", tmp_path / "out", "--dry-run")
+    options = ("--set", "val_share=0.25", "--epochs", 2, "--trials", 10, "--finalists", 2, "--final-epochs", 4)
+    search = ("search", "baseline", images, *common, *options)
+    result = run(capsys, *search)
+    assert result.code == 0, result.err
+    assert "10 trainings of 10 networks: 2 epochs" in result.out
+    assert "and 2 trainings of the best networks for 4 epochs" in result.out
+    alone, shared = (
+        json.loads(run(capsys, *search, "--evaluator", kind, "--json").out) for kind in ("training", "supernet")
+    )
+    assert (alone["trainings"], shared["trainings"], len(shared["also"])) == (10, 8, 2)
+    assert min(alone["seconds"], shared["seconds"]) > 0
     assert not (tmp_path / "out").exists()
 
 

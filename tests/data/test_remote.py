@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sizes import stressed
 from triscale.data.images.transforms import Augmentation
 from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.scan import scan
@@ -126,7 +127,7 @@ def test_shards_are_downloaded_completely(
     assert s3.fetched(".tar") == before
 
 
-@pytest.mark.parametrize("fault", ["500", "503", "half", "short", "hang"])
+@pytest.mark.parametrize("fault", ["503", "half", *stressed("500", "short", "hang")])
 def test_failure_is_retried(s3: storages.Storage, bucket: str, tmp_path: Path, fault: str) -> None:
     images = write_classes(tmp_path / "images", {"a": 3, "b": 3})
     url = s3.upload(bucket, images)
@@ -226,6 +227,7 @@ def test_message_without_fsspec_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.process
+@pytest.mark.stress
 def test_concurrent_fetches_give_the_same_scan(s3: storages.Storage, bucket: str, tmp_path: Path) -> None:
     images = write_classes(tmp_path / "images", {"a": 15, "b": 15})
     url = s3.upload(bucket, images)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from sizes import stressed
 from triscale.deploy.contract import CONTRACT_KEY, Contract, read_contract
 from triscale.deploy.engines import ENGINES, engine_of, get_engine, litert, open_file
 from triscale.deploy.engines.onnx_runtime import OnnxSession, traced
@@ -18,8 +19,6 @@ from triscale.errors import ExportError, ParityError, RecordError, UserError
 from triscale.families import get
 from triscale.network.contract import Preprocessing
 from triscale.nn.build import build
-
-RUN_HERE = ("onnxruntime", "openvino", "executorch")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +55,7 @@ def real():
     return np.random.default_rng(0).standard_normal((20, 3, 16, 16), dtype=np.float32)
 
 
-@pytest.mark.parametrize("name", RUN_HERE)
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", *stressed("executorch")])
 def test_export_agrees_at_any_batch_size_and_stores_contract(subject, real, tmp_path, name):
     pytest.importorskip(ENGINES[name].converter)
     file = tmp_path / f"model{ENGINES[name].suffix}"

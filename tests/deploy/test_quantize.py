@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.test_export import alive
+from sizes import stressed
 from triscale.deploy.contract import Contract, read_contract
 from triscale.deploy.engines import ENGINES, get_engine, open_file
 from triscale.deploy.exportable import Exportable
@@ -140,7 +141,7 @@ def images():
     return np.random.default_rng(0).standard_normal((48, 3, 16, 16), dtype=np.float32)
 
 
-@pytest.mark.parametrize("name", list(QUANTIZERS))
+@pytest.mark.parametrize("name", [*(name for name in QUANTIZERS if name != "executorch"), *stressed("executorch")])
 def test_every_quantizer_keeps_selected_blocks_in_float(subject, images, tmp_path, name):
     for needed in {"openvino": ("openvino", "nncf"), "executorch": ("executorch",)}.get(name, ()):
         pytest.importorskip(needed)

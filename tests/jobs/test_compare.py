@@ -145,6 +145,7 @@ def test_report_shows_comparison(ended):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("optuna_dashboard") is None, reason="optuna-dashboard is not installed")
+@pytest.mark.stress
 def test_optuna_dashboard_opens_study(ended):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -20,6 +20,7 @@ def test_demo_reaches_97_percent(tmp_path):
     assert (tmp_path / "demo" / "run" / "report.html").is_file()
 
 
+@pytest.mark.stress
 def test_short_demo_suggests_next_steps(capsys, tmp_path):
     out = run(capsys, "demo", "--out", tmp_path / "demo", "--epochs", 1).out
     assert "report.html" in out

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cli.command import refused, run
+from sizes import stressed
 from triscale.deploy.engines import ENGINES
 from triscale.errors import ExportError
 from triscale.jobs.core.run import RunFolder
@@ -73,9 +74,11 @@ def test_int8_stays_within_bound_and_is_measured(capsys, made):
     assert [item["precision"] for item in measured] == ["int8"]
 
 
-def test_fastest_file_is_saved_in_run_with_explanation(capsys, made, monkeypatch):
+@pytest.mark.parametrize("precisions", ["float32", *stressed("")])
+def test_fastest_file_is_saved_in_run_with_explanation(capsys, made, monkeypatch, precisions):
     monkeypatch.setattr(module, "ENGINES", HERE)
-    result = run(capsys, "deploy", made, "--bound", 20, "--budget", "1s")
+    options = ("--precisions", precisions) if precisions else ()
+    result = run(capsys, "deploy", made, "--bound", 20, "--budget", "1s", *options)
     assert result.code == 0, result.err
     deployed = Deployment.load(made / "deploy.json")
     (chosen,) = [one for one in deployed.candidates if one.chosen]

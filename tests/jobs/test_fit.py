@@ -185,6 +185,7 @@ def test_bad_file_is_skipped_and_listed(tmp_path, tiny_file, capsys):
     assert "broken.png" in (out / "report.html").read_text()
 
 
+@pytest.mark.stress
 def test_custom_build_function_is_fitted(tmp_path, capsys, monkeypatch):
     (tmp_path / "own_network.py").write_text(
         "from torch import nn\n\n\ndef build(depth, width, classes):\n"

@@ -159,6 +159,7 @@ def test_protocol_grid_matches_source_paper():
     assert np.allclose(PROTOCOL_WEIGHT_DECAYS, [0, *np.logspace(-6, -3, 7)])
 
 
+@pytest.mark.stress
 def test_repeated_interruptions_give_same_table_and_weights(colors, ended, tmp_path):
     out = tmp_path / "out"
     study = TransferRequest.load(ended / "transfer.json")
@@ -219,6 +220,7 @@ def test_steps_are_rounded_up_to_whole_epochs(colors, ended, tmp_path):
         assert 11 <= last < 11 + steps_per_epoch
 
 
+@pytest.mark.stress
 def test_diverging_learning_rate_loses_and_is_reported(capsys, colors, weights, tmp_path):
     words = ("transfer-table", "--sets", f"own={colors}", "--weights", weights, "--out", tmp_path / "out", *QUICK)
     options = ("--learning-rates", "0.05,1e30", "--weight-decays", "0", "--epochs", 2, "--set", "batch=1")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sizes import stressed
+
 pytestmark = pytest.mark.process
 
 STEP = """
@@ -70,7 +72,10 @@ def test_concurrent_processes_compile_once(tmp_path):
     assert library.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "digest missing", "digest cut"])
+@pytest.mark.parametrize(
+    "damage",
+    ["truncated", *stressed("flipped", "digest missing", "digest cut")],
+)
 def test_damaged_library_is_recompiled(compiled, tmp_path, damage):
     cache = tmp_path / "cache"
     shutil.copytree(compiled, cache)

@@ -49,13 +49,26 @@ def candidates() -> Candidates:
     return find_candidates(B0, Grid())
 
 
-@pytest.fixture(scope="module")
-def found(candidates: Candidates) -> dict[str, list[tuple[Surface, CoefficientSearchResult]]]:
-    runs: dict[str, list[tuple[Surface, CoefficientSearchResult]]] = {}
+Searches = dict[str, list[tuple[Surface, CoefficientSearchResult]]]
+
+
+def search_all(candidates: Candidates, surfaces: int) -> Searches:
+    """Search the first surfaces with every method."""
+    runs: Searches = {}
     for name, method in METHODS.items():
-        surfaces = [Surface(B0, number) for number in range(SURFACES)]
-        runs[name] = [(surface, method(candidates, surface)) for surface in surfaces]
+        runs[name] = [(surface, method(candidates, surface)) for surface in (Surface(B0, at) for at in range(surfaces))]
     return runs
+
+
+@pytest.fixture(scope="module")
+def few(candidates: Candidates) -> Searches:
+    return search_all(candidates, 5)
+
+
+@pytest.fixture(scope="module")
+def found(candidates: Candidates) -> Searches:
+    """Enough searches for rates."""
+    return search_all(candidates, SURFACES)
 
 
 # The results of benchmarks/search_methods.py, minus the random change of one surface.
@@ -71,23 +84,24 @@ def test_methods_find_best_or_tied_candidate(method, rate, candidates, found):
     assert np.mean(by_chance) < rate / 2
 
 
-def test_response_uses_at_most_a_third_of_grid_compute(found):
-    for (_, response), (_, grid) in zip(found["response"], found["grid"], strict=True):
+def test_response_uses_at_most_a_third_of_grid_compute(few):
+    for (_, response), (_, grid) in zip(few["response"], few["grid"], strict=True):
         assert response.training_macs <= grid.training_macs / 3
         assert all(trial.ratio <= 1 for trial in response.trials)
 
 
-def test_compute_is_macs_times_epochs_times_images(candidates, found):
+def test_compute_is_macs_times_epochs_times_images(candidates, few):
     macs = {candidate.network.structure: candidate.macs for candidate in candidates.candidates}
     for method in ("grid", "halving"):
-        for _, result in found[method]:
+        for _, result in few[method]:
             spent = [3 * macs[trial.structure] * (trial.stop - trial.start) * 1000 for trial in result.trials]
             assert [trial.training_macs for trial in result.trials] == spent
             assert result.training_macs == sum(spent)
     expected = 3 * sum(macs.values()) * 9 * 1000 * 3
-    assert found["grid"][0][1].training_macs == expected
+    assert few["grid"][0][1].training_macs == expected
 
 
+@pytest.mark.stress
 def test_ties_contain_best_candidate_at_stated_rate(candidates, found):
     for method, runs in found.items():
         kept = 0
@@ -99,8 +113,8 @@ def test_ties_contain_best_candidate_at_stated_rate(candidates, found):
         assert kept / SURFACES >= {"grid": 0.9, "halving": 0.6, "response": 0.7}[method], method
 
 
-def test_standings_are_sorted_and_law_matches_network(candidates, found):
-    for runs in found.values():
+def test_standings_are_sorted_and_law_matches_network(candidates, few):
+    for runs in few.values():
         for _, result in runs:
             assert len(result.standings) == len(candidates.candidates)
             assert result.standings[0].network == result.network.name
@@ -221,6 +235,7 @@ def test_fixed_dimension_is_excluded_from_response():
     assert any("alpha had no effect" in words for words in result.limitations)
 
 
+@pytest.mark.stress
 def test_interval_and_forecast_have_stated_coverage(found):
     inside, number = 0, 0
     for surface, result in found["response"]:

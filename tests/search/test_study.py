@@ -111,7 +111,7 @@ def check_nothing_was_lost(folder: Path, place: str | Path, kills: Counter[str])
 
 @pytest.mark.process
 def test_repeatedly_killed_search_loses_no_results(tmp_path):
-    worker_kills, coordinator_kills = sizes.size(10, 100), sizes.size(3, 20)
+    worker_kills, coordinator_kills = sizes.size(5, 100), sizes.size(2, 20)
     kills = disturb(tmp_path, [FILE], worker_kills, coordinator_kills, seconds=0.2)
     check_nothing_was_lost(tmp_path, tmp_path / FILE, kills)
     assert kills["worker"] == worker_kills

@@ -16,7 +16,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent.parent))  # also when this file is run by itself
 
 from progress import RecordedNotes
-from sizes import figure, size
+from sizes import figure, size, stressed
 from training.processes import folder_digest
 from triscale.data.pipeline.loader import Batch
 from triscale.errors import JobError
@@ -109,7 +109,7 @@ def plenty(tmp_path_factory):
     return folder_digest(folder)
 
 
-LIMITS = [140, 200] if size(0, 1) == 0 else [140, 150, 160, 170, 180, 190, 200, 210, 220, 230]
+LIMITS = [140, *stressed(200)] if size(0, 1) == 0 else [140, 150, 160, 170, 180, 190, 200, 210, 220, 230]
 
 
 @pytest.mark.process

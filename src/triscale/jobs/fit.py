@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from triscale.data.pipeline.split import Split
@@ -17,6 +17,7 @@ from triscale.jobs.inference.evaluate import evaluate_run, measure_run
 from triscale.jobs.inference.explain import explain_run
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.training.disk_space import check_disk_space
+from triscale.jobs.training.forecast import ForecastingReporter
 from triscale.jobs.training.prepare import prepare
 from triscale.jobs.training.tensorboard import TensorBoardWriter
 from triscale.jobs.training.train import read_history, train_run
@@ -144,7 +145,7 @@ def _train(run: RunFolder, request: Request, context: ExecutionContext, options:
             writer.write(read_history(run))
         report.update()
 
-    train_run(run, spec, split, context, on_epoch)
+    train_run(run, spec, split, replace(context, progress=ForecastingReporter(context.progress)), on_epoch)
     if writer is not None:
         writer.write(read_history(run))
     return evaluate_run(run, context)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.support.options import STUDY_DEFAULTS, ImagesArgument, Items, Json, Out, StudyFlags, joined
-from triscale.cli.support.study_options import study_execution, study_request_fields
+from triscale.cli.support.study_options import print_study_estimate, study_execution, study_request_fields
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import UserError
 from triscale.families.find import find_network
@@ -97,6 +97,7 @@ def baseline(
         Seed of the strategy.
     """
     from triscale.jobs.search import search_baseline
+    from triscale.jobs.studies.estimate import estimate_baseline_search
     from triscale.jobs.studies.requests import (
         PROXY_EPOCHS,
         BaselineSearchRequest,
@@ -127,9 +128,10 @@ def baseline(
         },
         "the search options",
     )
-    if options.dry_run:
-        raise UserError("a baseline search chooses its trainings on the way; --trials limits their number")
     with study_execution(options) as (context, study_options):
+        if options.dry_run:
+            print_study_estimate(estimate_baseline_search(search, context), json=json)
+            return
         result = search_baseline(search, out, context, study_options)
     if json:
         print_json(result)

@@ -103,6 +103,7 @@ def _train(
     json: bool,
 ) -> None:
     from triscale.jobs.search import compare as compare_scaling
+    from triscale.jobs.studies.estimate import estimate_study
     from triscale.jobs.studies.requests import ComparisonRequest
 
     request = ComparisonRequest.parse(
@@ -111,7 +112,7 @@ def _train(
     )
     with study_execution(options) as (context, study_options):
         if options.dry_run:
-            print_study_estimate(request, context, json=json)
+            print_study_estimate(estimate_study(request, context), json=json)
             return
         compared = compare_scaling(request, out, context, study_options)
     if json:

@@ -80,6 +80,7 @@ def coefficients(
         Maximum number of candidates, evenly spread over the grid.
     """
     from triscale.jobs.search import search_coefficients
+    from triscale.jobs.studies.estimate import estimate_study
     from triscale.jobs.studies.requests import PROXY_EPOCHS, CoefficientSearchRequest
     from triscale.search.coefficients.grid import Grid
 
@@ -101,7 +102,7 @@ def coefficients(
     )
     with study_execution(options) as (context, study_options):
         if options.dry_run:
-            print_study_estimate(search, context, json=json)
+            print_study_estimate(estimate_study(search, context), json=json)
             return
         result = search_coefficients(search, out, context, study_options)
     if json:

@@ -13,7 +13,8 @@ from triscale.errors import UserError
 from triscale.network.custom import AnyNetwork
 
 if TYPE_CHECKING:
-    from triscale.jobs.studies.requests import CoefficientSearchRequest, ComparisonRequest, StudyOptions
+    from triscale.jobs.studies.estimate import StudyEstimate
+    from triscale.jobs.studies.requests import StudyOptions
     from triscale.training.context import ExecutionContext
 
 
@@ -68,14 +69,10 @@ def study_execution(flags: StudyFlags) -> Iterator[tuple[ExecutionContext, Study
         yield context, options
 
 
-def print_study_estimate(
-    request: CoefficientSearchRequest | ComparisonRequest, context: ExecutionContext, *, json: bool
-) -> None:
+def print_study_estimate(estimate: StudyEstimate, *, json: bool) -> None:
     """Print how many trainings a study takes, and about how long."""
-    from triscale.jobs.studies.estimate import estimate_study
     from triscale.progress import format_duration
 
-    estimate = estimate_study(request, context)
     if json:
         print_json(estimate)
         return
@@ -85,6 +82,9 @@ def print_study_estimate(
         f"{counted(estimate.epochs, 'epoch')} of {counted(estimate.images, 'image')} each",
         markup=False,
     )
+    for sentence in estimate.also:
+        console.print(f"and {sentence}", markup=False)
     console.print(
-        f"{most}about {format_duration(estimate.seconds)} with {counted(estimate.workers, 'worker')}", markup=False
+        f"{most}about {format_duration(estimate.seconds)} in all with {counted(estimate.workers, 'worker')}",
+        markup=False,
     )

@@ -111,7 +111,7 @@ def find_baseline(
         Interrupted: ``context.should_stop`` returned true; finished trials are saved.
         JobError: A training failed.
     """
-    _check(request)
+    check_request(request)
     measured = request.objective.cost == "latency" and request.predictor is None
     if options.storage is not None and (request.evaluator == "supernet" or measured):
         raise SearchError(
@@ -119,7 +119,7 @@ def find_baseline(
             "leave --storage out, or give --evaluator training and a --profile or another cost than measured latency"
         )
     split = prepare_split(request, out, context, options, lambda split: _check_target(request, split, context))
-    search = _Search(request, out, context, options, split, _space(request, split))
+    search = _Search(request, out, context, options, split, search_space(request, len(split.classes)))
     images, space = len(split.train), search.space
     price = _price(request, space, out / TIMES, context)
     if request.evaluator == "supernet":
@@ -201,8 +201,12 @@ def describe_cost(objective: Objective, cost: float) -> str:
     return f"{cost:.3g} ms" if objective.cost == "latency" else format_cost(objective.cost, cost)
 
 
-def _check(request: BaselineSearchRequest) -> None:
-    """Check, before any image is read, everything that does not depend on the images."""
+def check_request(request: BaselineSearchRequest) -> None:
+    """Check, before any image is read, everything that does not depend on the images.
+
+    Raises:
+        SearchError: The skeleton is a custom model, or does not fit the space, the strategy or the plan.
+    """
     if not isinstance(request.baseline, Network):
         raise SearchError(
             f"a baseline search does not support custom models such as {request.baseline.name}; give a published name "
@@ -214,8 +218,9 @@ def _check(request: BaselineSearchRequest) -> None:
         request.plan.rungs(request.recipe.epochs)
 
 
-def _space(request: BaselineSearchRequest, split: Split) -> Space:
-    skeleton = for_classes(request.baseline, len(split.classes), request.recipe)
+def search_space(request: BaselineSearchRequest, classes: int) -> Space:
+    """Return the space around the skeleton with a number of classes."""
+    skeleton = for_classes(request.baseline, classes, request.recipe)
     assert isinstance(skeleton, Network)
     return make_space(request.space, skeleton, request.choices)
 
@@ -232,7 +237,7 @@ def _price(request: BaselineSearchRequest, space: Space, file: Path | None, cont
 
 def _check_target(request: BaselineSearchRequest, split: Split, context: ExecutionContext) -> None:
     """Check that some network of the space can meet the target."""
-    space, objective = _space(request, split), request.objective
+    space, objective = search_space(request, len(split.classes)), request.objective
     if objective.cost != "latency":
         space.check_target(objective.cost, objective.target)
         return
