@@ -1,4 +1,4 @@
-# Three commands: `make demo` shows the main job, `make test` checks everything, `make docs` builds the documentation.
+# `make demo` shows the main job, `make test` checks everything, `make docs` builds the documentation.
 # VENV may name an environment outside the clone; they make it from nothing where it is missing.
 
 VENV ?= .venv
@@ -8,11 +8,12 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 SOURCES := src tests benchmarks examples
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-all lint types unit tests tests-all slow format clean
+.PHONY: help demo docs tutorials test test-all lint types unit tests tests-all slow format clean
 
 help:
 	@echo "make demo      install, and do the main job on real digits (two minutes after installation)"
 	@echo "make docs      write the generated reference and build the documentation into site/"
+	@echo "make tutorials run every command of the tutorials at a small size (about three minutes)"
 	@echo "make test      lint, types and the default tests (at most 8 minutes on two quiet cores)"
 	@echo "make test-all  lint, types and all tests but those marked slow"
 	@echo "make unit      the tests of the torch-free core (about a minute)"
@@ -43,6 +44,9 @@ docs: $(VENV)/installed-docs
 	@$(BIN)/python docs/generate.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "the documentation is in site/index.html"
+
+tutorials: $(VENV)/installed-tests
+	@$(BIN)/python docs/follow.py
 
 test: lint types tests
 

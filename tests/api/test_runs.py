@@ -30,6 +30,7 @@ def picture(trained_run):
     return sorted((trained_run.parent / "images" / "red").iterdir())[0]
 
 
+@pytest.mark.stress
 def test_training_equals_that_of_the_command(capsys, images, tiny_file, tmp_path):
     settings = {"label_smoothing": 0.0, "augmentation.flip": False}
     run = ts.train(images, tiny_file, out=tmp_path / "api", seed=3, settings=settings, **OPTIONS)
@@ -56,6 +57,7 @@ def test_fit_makes_everything_and_resumes(capsys, images, tiny, tmp_path):
     assert again.metrics == run.metrics
 
 
+@pytest.mark.stress
 def test_interrupted_training_resumes_to_the_same_weights(images, tiny, tmp_path):
     with pytest.raises(ts.Interrupted, match="run"):
         ts.train(images, tiny, out=tmp_path / "run", max_seconds=1e-6, **OPTIONS)

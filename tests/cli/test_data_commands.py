@@ -113,6 +113,7 @@ def test_help_lists_data_commands(capsys):
     assert "--out" in run(capsys, "data", "check", "--help").out
 
 
+@pytest.mark.stress
 def test_training_accepts_manifest_like_folder(capsys, tmp_path, tiny_file):
     images = write_classes(tmp_path / "set", 12)
     files = sorted(path.relative_to(tmp_path) for path in images.rglob("*.png"))

@@ -168,6 +168,7 @@ def test_latency_is_measured_once_per_network(folder, tiny, tmp_path):
     assert search_baseline(search, tmp_path / "search", context()) == found
 
 
+@pytest.mark.stress
 def test_latency_is_predicted_with_profile(folder, tiny, tmp_path):
     predictor = Predictor(
         engine="onnxruntime", threads=1, processor="a phone", milliseconds=dict.fromkeys(NAMES, 0.01), error=0.05,

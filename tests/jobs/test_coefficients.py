@@ -74,6 +74,7 @@ def test_share_keeps_class_proportions(capsys, folder, tiny_file, tmp_path):
     assert CoefficientSearchRequest.load(out / "search.json").share == 0.5
 
 
+@pytest.mark.stress
 def test_halving_continues_best_candidates_from_checkpoints(capsys, folder, tiny_file, tmp_path):
     out = tmp_path / "search"
     options = [*OPTIONS, "--set", "learning_rate=0.003"]

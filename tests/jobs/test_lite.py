@@ -18,6 +18,7 @@ def folder(tmp_path_factory):
     return write_classes(tmp_path_factory.mktemp("lite") / "images", 12)
 
 
+@pytest.mark.stress
 def test_lite_network_is_fitted_to_budget_and_trained(capsys, folder, tiny, tiny_file, tmp_path):
     out = tmp_path / "run"
     options = ("--lite", "--budget", "200k", "--epochs", 1, "--set", "batch=16")

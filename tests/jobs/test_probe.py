@@ -46,6 +46,7 @@ def pretrained(tmp_path_factory, tiny_file):
     return RunFolder.open(out)
 
 
+@pytest.mark.stress
 def test_fine_tuning_starts_from_probe_reproducibly(capsys, pretrained, tmp_path):
     others = {f"new {name}": color for name, color in COLORS.items()}
     images = write_classes(tmp_path / "others", 20, seed=1, colors=others)

@@ -184,6 +184,7 @@ def test_repeated_interruptions_give_same_table_and_weights(colors, ended, tmp_p
         assert (out / name).read_bytes() == (ended / name).read_bytes()
 
 
+@pytest.mark.stress
 def test_datasets_can_be_added_but_settings_are_fixed(capsys, colors, data, ended, weights, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(ended, out)
@@ -208,6 +209,7 @@ def test_share_limits_training_images(capsys, colors, weights, tmp_path):
     assert row.test == len(whole.test)
 
 
+@pytest.mark.stress
 def test_steps_are_rounded_up_to_whole_epochs(colors, ended, tmp_path):
     some = {"steps": 11, "learning_rates": (0.1,), "weight_decays": (0.0,), "seeds": (0,)}
     study = TransferRequest.load(ended / "transfer.json").model_copy(update=some)

@@ -73,6 +73,7 @@ def _first_only():
     return fit
 
 
+@pytest.mark.stress
 def test_custom_network_is_compared(tmp_path, monkeypatch):
     (tmp_path / "own_small.py").write_text(
         "from torch import nn\n"

@@ -43,6 +43,7 @@ class StudyEstimate(Record):
     """
 
     kind_name: ClassVar[str] = "study_estimate"
+    schema_number: ClassVar[int] = 2
 
     networks: int
     trainings: int
