@@ -163,7 +163,7 @@ def test_splits_without_train_are_rejected(tmp_path: Path) -> None:
 
 def test_unknown_folder_next_to_splits_is_rejected(tmp_path: Path) -> None:
     assert "vaildation" in refused(touch(tmp_path, "train/a/1.jpg", "test/a/1.jpg", "vaildation/a/1.jpg"))
-    assert "dev" in refused(touch(tmp_path / "other", "train/a/1.jpg", "dev/a/1.jpg"))
+    assert "pred" in refused(touch(tmp_path / "other", "train/a/1.jpg", "test/a/1.jpg", "pred/1.jpg"))
 
 
 def test_names_differing_only_in_unicode_form_are_rejected(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from triscale.data.images.decode import FORMATS
 from triscale.data.sources.scanned import Scan
-from triscale.data.sources.source import Layout, Role
+from triscale.data.sources.source import Layout
+from triscale.data.sources.split_folders import Role
 from triscale.errors import DataError
 from triscale.results.data_summary import BadFile
 

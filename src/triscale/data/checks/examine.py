@@ -14,7 +14,8 @@ from triscale.data.images.fingerprint import fingerprints_of, shrink
 from triscale.data.images.header import format_of
 from triscale.data.sources.scan_cache import FileStamp, ImageFacts, ScanCache
 from triscale.data.sources.scanned import ScannedImage
-from triscale.data.sources.source import FoundFile, is_text, printable
+from triscale.data.sources.source import FoundFile, printable
+from triscale.data.sources.split_folders import is_text
 from triscale.data.sources.store import Store
 from triscale.results.data_summary import BadFile
 

@@ -17,7 +17,8 @@ from triscale.data.sources.remote import find_remote
 from triscale.data.sources.scan_cache import ScanCache
 from triscale.data.sources.scanned import Scan, ScannedImage, Sides
 from triscale.data.sources.shards import find_shards, is_shards
-from triscale.data.sources.source import Layout, Role, find_images, printable
+from triscale.data.sources.source import Layout, find_images, printable
+from triscale.data.sources.split_folders import Role
 from triscale.data.sources.store import open_store
 from triscale.data.sources.tables import find_tables, is_tables
 from triscale.results.data_summary import BadFile
@@ -98,6 +99,7 @@ def scan(
         root=layout.root,
         classes=classes,
         bad=tuple(bad),
+        notes=layout.notes,
         **{role: tuple(images) for role, images in good.items()},
     )
     check_counts(found_scan, layout)

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from triscale.data.sources.source import ROLE_FOLDERS, FoundFile, Layout, Role, is_text
+from triscale.data.sources.source import FoundFile, Layout
+from triscale.data.sources.split_folders import ROLE_WORDS, Role, is_text
 from triscale.errors import DataError, nearest
 
 SUFFIXES = (".csv", ".parquet")
@@ -205,9 +206,9 @@ def _role(file: Path, row: _Row) -> Role:
     split = row.split.strip()
     if not split:
         return "unsplit"
-    role = ROLE_FOLDERS.get(split.lower())
+    role = ROLE_WORDS.get(split.lower())
     if role is None:
-        hint = nearest(split, ROLE_FOLDERS).rstrip("?")
+        hint = nearest(split, ROLE_WORDS).rstrip("?")
         raise DataError(f'the split "{split}" in {row.place} of {file} is unknown{hint}; expected train, val or test')
     return role
 

@@ -15,7 +15,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from PIL import Image
 
-from triscale.data.sources.source import FoundFile, Layout, Role, find_images
+from triscale.data.sources.source import FoundFile, Layout, find_images
+from triscale.data.sources.split_folders import Role
 from triscale.errors import DataError
 from triscale.places import cache_folder
 from triscale.record import atomic_directory

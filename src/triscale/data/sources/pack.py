@@ -28,7 +28,7 @@ from triscale.data.sources.shard_index import (
     write_index,
 )
 from triscale.data.sources.shards import shard_roles
-from triscale.data.sources.source import Role
+from triscale.data.sources.split_folders import Role
 from triscale.data.sources.store import Store, open_store
 from triscale.data.sources.tars import PATH_KEY, split_name
 from triscale.errors import DataError

@@ -16,17 +16,8 @@ from triscale.data.sources.fetch import Connection, RemoteObject
 from triscale.data.sources.scan_cache import FileStamp
 from triscale.data.sources.shard_index import CLASS_FILES, IMAGE_SUFFIXES
 from triscale.data.sources.shards import Shards, find_shards, holds_shards, is_tar
-from triscale.data.sources.source import (
-    Entries,
-    FoundFile,
-    Layout,
-    Role,
-    class_folders,
-    is_visible,
-    join,
-    role_folders,
-    skip_single_folders,
-)
+from triscale.data.sources.source import FoundFile, Layout, is_visible, skip_single_folders
+from triscale.data.sources.split_folders import Entries, Role, find_class_folders, join
 from triscale.errors import DataError, RecordError
 from triscale.places import cache_folder
 from triscale.record import Record, atomic_file
@@ -76,28 +67,28 @@ def find_remote(url: str) -> Layout:
         url, listing = f"{url}/{below}", _below(listing, below)
         inside = _entries(listing.by_path)
         _save_listing(listing)
-    roles = role_folders(url, inside)
-    classes = {role: class_folders(url, parent, inside) for role, parent in roles.items()}
-    named = {folder: (role, name) for role, of_role in classes.items() for name, folder in of_role.items()}
-    files: dict[Role, list[FoundFile]] = {role: [] for role in roles}
+    found = find_class_folders(url, inside)
+    named = {folder: (role, name) for role, of_role in found.of.items() for name, folder in of_role.items()}
+    files: dict[Role, list[FoundFile]] = {role: [] for role in found.of}
     stray, unusable = [], []
-    depth = 1 if "unsplit" in roles else 2
     for path in sorted(listing.by_path):
         parts = path.split("/")
         if "" in parts:
             unusable.append((path, "one component of its path is empty"))
         elif all(map(is_visible, parts)):
-            role_and_name = named.get("/".join(parts[:depth])) if len(parts) > depth else None
+            above = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
+            role_and_name = next((named[folder] for folder in above if folder in named), None)
             if role_and_name:
                 files[role_and_name[0]].append(FoundFile(path, role_and_name[1]))
             elif path.rpartition(".")[2].lower() in IMAGE_SUFFIXES:
                 stray.append(path)
     return Layout(
         root=url,
-        classes={role: tuple(sorted(of_role)) for role, of_role in classes.items()},
-        files={role: tuple(found) for role, found in files.items()},
+        classes={role: tuple(sorted(of_role)) for role, of_role in found.of.items()},
+        files={role: tuple(of_role) for role, of_role in files.items()},
         stray=tuple(stray),
         unusable=tuple(unusable),
+        notes=found.notes,
     )
 
 

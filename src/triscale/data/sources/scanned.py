@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from triscale.data.sources.source import Role
+from triscale.data.sources.split_folders import Role
 from triscale.record import Record
 from triscale.results.data_summary import BadFile
 
@@ -58,6 +58,7 @@ class Scan(Record):
         test: The test images, if given.
         unsplit: All images, if no splits are given.
         bad: The files that cannot be used.
+        notes: A sentence for everything that was concluded from an unusual layout.
 
     Example:
         >>> images = (ScannedImage("cat/1.png", 0, 40, 30, 99, "PNG"), ScannedImage("dog/1.png", 1, 20, 50, 99, "PNG"))
@@ -69,7 +70,7 @@ class Scan(Record):
     """
 
     kind_name: ClassVar[str] = "scan"
-    schema_number: ClassVar[int] = 2
+    schema_number: ClassVar[int] = 3
 
     root: str
     classes: tuple[str, ...]
@@ -78,6 +79,7 @@ class Scan(Record):
     test: tuple[ScannedImage, ...] = ()
     unsplit: tuple[ScannedImage, ...] = ()
     bad: tuple[BadFile, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def by_role(self) -> dict[Role, tuple[ScannedImage, ...]]:

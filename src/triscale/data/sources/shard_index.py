@@ -22,7 +22,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from triscale.data.sources.source import ROLE_FOLDERS, Role, is_text, printable
+from triscale.data.sources.source import printable
+from triscale.data.sources.split_folders import ROLE_WORDS, Role, is_text
 from triscale.data.sources.tars import TarMember, members
 from triscale.errors import DataError, RecordError
 from triscale.places import cache_folder
@@ -231,7 +232,7 @@ def _sample(archive: Path, shard: int, role: Role, group: list[TarMember]) -> _S
 
 def image_path(name: str, role: Role) -> str:
     """Return the path of an image from its name in the archive; it begins with the split, if there are splits."""
-    return name if role in ("unsplit", ROLE_FOLDERS.get(name.partition("/")[0].lower())) else f"{role}/{name}"
+    return name if role in ("unsplit", ROLE_WORDS.get(name.partition("/")[0].lower())) else f"{role}/{name}"
 
 
 def _label(archive: Path, by_suffix: dict[str, TarMember]) -> tuple[str, str]:

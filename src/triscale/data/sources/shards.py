@@ -14,7 +14,8 @@ from triscale.data.images.color import BadImage
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
 from triscale.data.sources.scan_cache import FileStamp
 from triscale.data.sources.shard_index import IMAGE_SUFFIXES, ShardIndex, hash_path, load_index
-from triscale.data.sources.source import ROLE_FOLDERS, Entries, FoundFile, Layout, Role, entries
+from triscale.data.sources.source import FoundFile, Layout, entries
+from triscale.data.sources.split_folders import ROLE_WORDS, Entries, Role
 from triscale.errors import DataError
 
 MAX_OPEN = 64
@@ -41,7 +42,7 @@ def holds_shards(inside: Entries) -> bool:
     folders, files = inside("")
     if not folders:
         return any(map(is_tar, files)) and not any(map(has_image_suffix, files))
-    if any(name.lower() not in ROLE_FOLDERS for name in folders):
+    if any(name.lower() not in ROLE_WORDS for name in folders):
         return False
     return all(not below and any(map(is_tar, names)) for below, names in map(inside, folders))
 
@@ -90,7 +91,7 @@ def shard_roles(root: Path) -> dict[str, Role]:
     folders, files = entries(root)
     role_of: dict[str, Role | None] = {name: role_in_filename(name) for name in files if is_tar(name)}
     for folder in folders:
-        role = ROLE_FOLDERS[folder.lower()]
+        role = ROLE_WORDS[folder.lower()]
         role_of |= {f"{folder}/{name}": role for name in entries(root / folder)[1] if is_tar(name)}
     splits = set(role_of.values())
     if splits in ({None}, {"train"}):
@@ -221,5 +222,5 @@ def role_in_filename(name: str) -> Role | None:
         >>> role_in_filename("train-000000.tar"), role_in_filename("images-000000.tar")
         ('train', None)
     """
-    roles = {ROLE_FOLDERS[word] for word in re.split(r"[-_. ]", name.lower()) if word in ROLE_FOLDERS}
+    roles = {ROLE_WORDS[word] for word in re.split(r"[-_. ]", name.lower()) if word in ROLE_WORDS}
     return roles.pop() if len(roles) == 1 else None

@@ -12,7 +12,8 @@ from triscale.data.images.color import BadImage
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, read_bytes
 from triscale.data.sources.scan_cache import FileStamp
 from triscale.data.sources.shards import has_image_suffix, role_in_filename
-from triscale.data.sources.source import ROLE_FOLDERS, FoundFile, Layout, Role, entries, is_visible
+from triscale.data.sources.source import FoundFile, Layout, entries, is_visible
+from triscale.data.sources.split_folders import ROLE_WORDS, Role
 from triscale.data.sources.table_file import ImageTable, is_manifest_table, open_table
 from triscale.errors import DataError
 
@@ -102,13 +103,13 @@ def table_roles(root: Path) -> dict[str, Role]:
     """
     if (root / "dataset_dict.json").is_file():
         splits = sorted(path.name for path in root.iterdir() if path.is_dir() and is_visible(path.name))
-        unknown = [split for split in splits if split.lower() not in ROLE_FOLDERS]
+        unknown = [split for split in splits if split.lower() not in ROLE_WORDS]
         if unknown:
             raise DataError(
                 f"{root} has a split {unknown[0]}; expected train, val (or validation) and test: rename or remove it"
             )
         files: dict[str, Role | None] = {
-            f"{split}/{name}": ROLE_FOLDERS[split.lower()] for split in splits for name in _saved(root / split)
+            f"{split}/{name}": ROLE_WORDS[split.lower()] for split in splits for name in _saved(root / split)
         }
     elif _is_saved(root):
         files = dict.fromkeys(_saved(root))

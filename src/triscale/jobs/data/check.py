@@ -10,7 +10,7 @@ from triscale.data.checks.contact_sheet import contact_sheet
 from triscale.data.checks.duplicates import Duplicates, find_duplicates
 from triscale.data.pipeline.leaks import certain, find_leaks_between
 from triscale.data.sources.scanned import Scan
-from triscale.data.sources.source import Role
+from triscale.data.sources.split_folders import Role
 from triscale.errors import DataError
 from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.data.scanning import scan_with_progress

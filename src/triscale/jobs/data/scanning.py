@@ -34,4 +34,7 @@ def scan_with_progress(images: str | Path, context: ExecutionContext, stopped: s
         context.progress.advance(done)
 
     context.progress.begin("scan")
-    return scan(images, progress=on_files)
+    scanned = scan(images, progress=on_files)
+    for note in scanned.notes:
+        context.progress.note(note)
+    return scanned
