@@ -1,65 +1,172 @@
-"""Refuse datasets that cannot be trained on: missing or empty classes, too many bad files."""
+"""What is wrong with the classes and files of a data set, and stops a training."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
 from triscale.data.images.decode import FORMATS
-from triscale.data.sources.scanned import Scan
+from triscale.data.options import DataOptions
 from triscale.data.sources.source import Layout
 from triscale.data.sources.split_folders import Role
 from triscale.errors import DataError
 from triscale.results.data_summary import BadFile
 
-MAX_BAD = 0.01
-"""Maximum fraction of all files that may be bad."""
-
-MAX_BAD_OF_CLASS = 0.1
-"""Maximum fraction of one class's files that may be bad."""
+_TRAINED: tuple[Role, ...] = ("train", "unsplit")
+"""Splits that hold the training images."""
 
 
-def check_classes(layout: Layout, classes: tuple[str, ...]) -> None:
-    """Check the classes of a layout before any file is decoded.
+def require_images(layout: Layout) -> None:
+    """Check that there are files in class folders at all, before any is decoded.
 
     Args:
         layout: The folders and files found.
-        classes: The classes of the training images.
 
     Raises:
-        DataError: There are fewer than two classes, a class without images, or the splits have different classes.
+        DataError: A split has no class, or there is no file.
 
     Example:
-        >>> layout = Layout("/photos", {"unsplit": ("cat",)}, {"unsplit": ()}, stray=())
-        >>> check_classes(layout, ("cat",))
+        >>> require_images(Layout("/photos", {"unsplit": ("cat",)}, {"unsplit": ()}, stray=()))
         Traceback (most recent call last):
             ...
-        triscale.errors.DataError: /photos holds only one class, cat; give at least two, each in its own folder
+        triscale.errors.DataError: there are no images in /photos: its class folder holds no files
     """
     for role, names in layout.classes.items():
         if not names:
             _raise_no_classes(layout, role)
-    if len(classes) < 2:
-        raise DataError(f"{layout.root} holds only one class, {classes[0]}; give at least two, each in its own folder")
-    for role in layout.classes:
-        missing = sorted(set(classes) - set(layout.classes[role]))
-        unknown = sorted(set(layout.classes[role]) - set(classes))
-        if missing or unknown:
-            raise DataError(
-                f"the {role} images in {layout.root} have other classes than the training images: "
-                + " and ".join(
-                    f"{_first_names(names)} {'is' if len(names) == 1 else 'are'} {what}"
-                    for names, what in ((missing, "missing"), (unknown, "not among the training classes"))
-                    if names
-                )
-                + "; give both the same class folders"
-            )
     if not any(layout.files.values()):
-        raise DataError(f"there are no images in {layout.root}: its {len(classes)} class folders hold no files")
+        number = len(set().union(*layout.classes.values()))
+        folders = "its class folder holds" if number == 1 else f"its {number} class folders hold"
+        raise DataError(f"there are no images in {layout.root}: {folders} no files")
+
+
+def class_problems(layout: Layout, classes: tuple[str, ...], options: DataOptions) -> list[str]:
+    """Return what is wrong with the classes, before any file is decoded.
+
+    Args:
+        layout: The folders and files found.
+        classes: The classes of the training images.
+        options: What is tolerated.
+
+    Returns:
+        A sentence for each problem: fewer than two classes, a class without files, splits with different classes.
+
+    Example:
+        >>> layout = Layout("/photos", {"unsplit": ("cat",)}, {"unsplit": (FoundFile("cat/1.png", "cat"),)}, stray=())
+        >>> class_problems(layout, ("cat",), DataOptions())
+        ['/photos holds only one class, cat; give at least two, each in its own folder']
+    """
+    problems = []
+    if len(classes) < 2:
+        problems.append(f"{layout.root} holds only one class, {classes[0]}; give at least two, each in its own folder")
+    for role, names in layout.classes.items():
+        missing = [] if options.allow_missing_classes else sorted(set(classes) - set(names))
+        unknown = sorted(set(names) - set(classes))
+        if missing or unknown:
+            problems.append(_different(layout.root, role, missing, unknown))
     for role, names in layout.classes.items():
         empty = sorted(set(names) - {file.class_name for file in layout.files[role]})
-        if empty:
-            _raise_empty(layout.root, role, empty)
+        if empty and (role in _TRAINED or not options.allow_missing_classes):
+            problems.append(_empty(layout.root, role, empty))
+    return problems
+
+
+def missing_classes(layout: Layout, classes: tuple[str, ...]) -> list[str]:
+    """Return a sentence for each split other than training that lacks classes.
+
+    Example:
+        >>> files = {"train": (FoundFile("train/a/1", "a"), FoundFile("train/b/1", "b")), "val": (FoundFile("1", "a"),)}
+        >>> missing_classes(Layout("/photos", {"train": ("a", "b"), "val": ("a",)}, files, stray=()), ("a", "b"))
+        ['1 of 2 classes has no val images: b; its figures are not measured there']
+    """
+    sentences = []
+    for role, files in layout.files.items():
+        missing = sorted(set(classes) - {file.class_name for file in files})
+        if missing and role not in _TRAINED:
+            has, its = ("has", "its") if len(missing) == 1 else ("have", "their")
+            sentences.append(
+                f"{len(missing)} of {len(classes)} classes {has} no {role} images: {_first_names(missing)}; {its} "
+                "figures are not measured there"
+            )
+    return sentences
+
+
+def require_readable(layout: Layout, bad: Sequence[BadFile]) -> None:
+    """Check that some file is an image.
+
+    Raises:
+        DataError: None is.
+    """
+    total = _total(layout)
+    if len(bad) == total:
+        raise DataError(
+            f"none of the {total} files in {layout.root} is a readable image ({_shown(bad)}); expected "
+            f"{', '.join(FORMATS)}"
+        )
+
+
+def bad_file_problems(
+    layout: Layout, bad: Sequence[BadFile], bad_of_class: Counter[str], options: DataOptions
+) -> list[str]:
+    """Return a sentence if more files are bad than can be left out without hiding a mistake; one always can.
+
+    Args:
+        layout: The folders and files found.
+        bad: The files that cannot be used.
+        bad_of_class: Number of bad files of each class.
+        options: What is tolerated.
+    """
+    if len(bad) < 2:
+        return []
+    total, of_class = _total(layout), Counter(file.class_name for files in layout.files.values() for file in files)
+    if len(bad) > options.max_bad * total:
+        return [
+            (
+                f"{len(bad)} of {total} files in {layout.root} are bad, more than {options.max_bad:.3g} of them "
+                f"({_shown(bad)}); repair or remove them, or leave them out with --max-bad {_up(len(bad) / total)}"
+            )
+        ]
+    return [
+        f"{count} of {of_class[name]} files of class {name} in {layout.root} are bad, more than "
+        f"{options.max_bad_of_class:.0%} ({_shown(bad)}); repair or remove them, or leave them out with --max-bad "
+        f"{_up(count / of_class[name] / 10)}"
+        for name, count in bad_of_class.items()
+        if count > options.max_bad_of_class * of_class[name]
+    ]
+
+
+def count_problems(
+    root: str, counts: dict[Role, dict[str, int]], layout: Layout, classes: tuple[str, ...], options: DataOptions
+) -> list[str]:
+    """Return a sentence for each split with classes that have files, but no readable image.
+
+    Args:
+        root: Where the images are.
+        counts: Number of readable images of each class in each split.
+        layout: The folders and files found.
+        classes: The classes of the training images.
+        options: What is tolerated.
+    """
+    problems = []
+    for role, files in layout.files.items():
+        with_files = {file.class_name for file in files}
+        empty = [name for name in classes if name in with_files and not counts.get(role, {}).get(name)]
+        if empty and (role in _TRAINED or not options.allow_missing_classes):
+            problems.append(_empty(root, role, empty))
+    return problems
+
+
+def _different(root: str, role: Role, missing: list[str], unknown: list[str]) -> str:
+    parts = [
+        f"{_first_names(names)} {'is' if len(names) == 1 else 'are'} {what}"
+        for names, what in ((missing, "missing"), (unknown, "not among the training classes"))
+        if names
+    ]
+    remedy = (
+        "give both the same classes" if unknown else "add images of them, or accept it with --allow-missing-classes"
+    )
+    return f"the {role} images in {root} have other classes than the training images: {' and '.join(parts)}; {remedy}"
 
 
 def _raise_no_classes(layout: Layout, role: Role) -> None:
@@ -74,59 +181,23 @@ def _raise_no_classes(layout: Layout, role: Role) -> None:
     )
 
 
-def _raise_empty(root: str, role: Role, names: Sequence[str]) -> None:
+def _empty(root: str, role: Role, names: Sequence[str]) -> str:
     split = "" if role == "unsplit" else f" {role}"
-    raise DataError(
-        f"no{split} images of class {_first_names(names)} were found in {root}; add images, or remove the class "
-        f"everywhere"
-    )
+    remedy = "or remove the class everywhere" if role in _TRAINED else "or accept it with --allow-missing-classes"
+    return f"no{split} images of class {_first_names(names)} were found in {root}; add images, {remedy}"
 
 
-def check_bad(layout: Layout, bad: Sequence[BadFile], bad_of_class: Counter[str]) -> None:
-    """Check that few enough files are bad to leave them out without hiding a mistake; one is always allowed.
-
-    Args:
-        layout: The folders and files found.
-        bad: The files that cannot be used.
-        bad_of_class: Number of bad files of each class.
-
-    Raises:
-        DataError: All files are bad, or more than :data:`MAX_BAD` of all or :data:`MAX_BAD_OF_CLASS` of a class.
-    """
-    files = [found for role in layout.files.values() for found in role]
-    of_class = Counter(found.class_name for found in files)
-    total = len(files) + len(layout.stray) + len(layout.unusable)
-    shown = "; ".join(f"{file.path}: {file.reason}" for file in bad[:5])
-    if len(bad) == total:
-        raise DataError(
-            f"none of the {total} files in {layout.root} is a readable image ({shown}); expected {', '.join(FORMATS)}"
-        )
-    if len(bad) < 2:
-        return
-    if len(bad) > MAX_BAD * total:
-        raise DataError(
-            f"{len(bad)} of {total} files in {layout.root} are bad, more than {MAX_BAD:.0%} ({shown}); repair or "
-            f"remove them"
-        )
-    for name, count in bad_of_class.items():
-        if count > MAX_BAD_OF_CLASS * of_class[name]:
-            raise DataError(
-                f"{count} of {of_class[name]} files of class {name} in {layout.root} are bad, more than "
-                f"{MAX_BAD_OF_CLASS:.0%} ({shown}); repair or remove them"
-            )
+def _total(layout: Layout) -> int:
+    return sum(map(len, layout.files.values())) + len(layout.stray) + len(layout.unusable)
 
 
-def check_counts(scan: Scan, layout: Layout) -> None:
-    """Check that every class still has images after bad files were left out.
+def _shown(bad: Sequence[BadFile]) -> str:
+    return "; ".join(f"{file.path}: {file.reason}" for file in bad[:5])
 
-    Raises:
-        DataError: A class of a split has no readable image.
-    """
-    counts = scan.counts
-    for role in layout.files:
-        empty = [name for name in scan.classes if not counts.get(role, {}).get(name)]
-        if empty:
-            _raise_empty(layout.root, role, empty)
+
+def _up(share: float) -> str:
+    """Return a share in whole percent, rounded up."""
+    return f"{math.ceil(100 * share - 1e-9)}%"
 
 
 def _first_names(names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from PIL import Image, ImageDraw
 
 from triscale.data.images.color import BadImage
-from triscale.data.images.decode import decode
+from triscale.data.images.decode import NO_LIMITS, decode
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.data.sources.store import Store, open_store
 from triscale.lettering import ellipsize, load_font
@@ -76,7 +76,7 @@ def _thumbnail(store: Store, path: str) -> Image.Image:
     """Fit an image into a square cell; small images are enlarged by an integer factor."""
     square = Image.new("RGB", (_THUMB, _THUMB), _CELL)
     try:
-        image = decode(store.read(path))
+        image = decode(store.read(path, NO_LIMITS), NO_LIMITS)
     except BadImage:  # the file has changed since the scan
         return square
     if 2 * max(image.size) <= _THUMB:

@@ -26,7 +26,17 @@ from triscale.data.images.color import BadImage, to_rgb
 from triscale.data.images.header import check_png, end_of_scan, format_of, orientation
 from triscale.record import Record
 
-__all__ = ["DEFAULT_LIMITS", "FORMATS", "BadImage", "ImageLimits", "LazyImage", "decode", "open_image", "read_bytes"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "FORMATS",
+    "NO_LIMITS",
+    "BadImage",
+    "ImageLimits",
+    "LazyImage",
+    "decode",
+    "open_image",
+    "read_bytes",
+]
 
 
 class ImageLimits(Record):
@@ -38,12 +48,14 @@ class ImageLimits(Record):
         frames: Maximum number of frames of an animation or a multi-page file.
     """
 
-    file_bytes: PositiveInt = 100_000_000
-    pixels: PositiveInt = 50_000_000
+    file_bytes: PositiveInt = 500_000_000
+    pixels: PositiveInt = 250_000_000
     frames: PositiveInt = 1000
 
 
 DEFAULT_LIMITS = ImageLimits()
+NO_LIMITS = ImageLimits(file_bytes=1 << 40, pixels=1 << 40, frames=1 << 30)
+"""For files that a scan has accepted."""
 
 # The readers are called directly: Image.open() prints its own warnings and applies process-wide limits.
 _READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
@@ -137,7 +149,7 @@ def open_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> LazyImag
     if not content:
         raise BadImage("empty")
     if len(content) > limits.file_bytes:
-        raise BadImage(f"{len(content)} bytes, more than the limit of {limits.file_bytes}")
+        raise BadImage(_too_large(len(content), limits))
     kind = format_of(content)
     if kind is None:
         raise BadImage(f"not an image ({', '.join(FORMATS)})")
@@ -217,7 +229,7 @@ def read_bytes(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise BadImage("not a regular file")
         if status.st_size > limits.file_bytes:
-            raise BadImage(f"{status.st_size} bytes, more than the limit of {limits.file_bytes}")
+            raise BadImage(_too_large(status.st_size, limits))
         # Non-blocking, in case a pipe replaces the file between stat() and open().
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb", buffering=0) as file:
@@ -228,14 +240,21 @@ def read_bytes(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
         raise BadImage(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
+def _too_large(num_bytes: int, limits: ImageLimits) -> str:
+    return f"{num_bytes} bytes, more than the limit of {limits.file_bytes}; raise it with --max-file-size"
+
+
 def _prepare(content: bytes, kind: str, limits: ImageLimits) -> LazyImage:
     image = _READERS[kind](io.BytesIO(content))
     width, height = image.size
     if width * height > limits.pixels:
-        raise BadImage(f"{width} x {height} pixels, more than the limit of {limits.pixels}")
+        raise BadImage(
+            f"{width} x {height} pixels, more than the limit of {limits.pixels}; scale it down, or raise the limit "
+            f"with --max-pixels"
+        )
     frames = getattr(image, "n_frames", 1)
     if frames > limits.frames:
-        raise BadImage(f"{frames} frames, more than the limit of {limits.frames}")
+        raise BadImage(f"{frames} frames, more than the limit of {limits.frames}; raise it with --max-frames")
     if kind == "JPEG" and image.mode in ("RGB", "L"):
         return LazyImage(image, orientation(image.info.get("exif")), content)
     if kind == "PNG":

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from triscale.data.images.color import BadImage
-from triscale.data.images.decode import LazyImage, open_image
+from triscale.data.images.decode import NO_LIMITS, LazyImage, open_image
 from triscale.data.images.transforms import (
     Augmentation,
     DecodeJpeg,
@@ -246,7 +246,7 @@ class _Images:
         cached = self._cache.get(index)
         if cached is not None:
             return LazyImage(cached)
-        file = open_image(self._store.read(self._paths[index]))
+        file = open_image(self._store.read(self._paths[index], NO_LIMITS), NO_LIMITS)
         size = 4 * file.size[0] * file.size[1]  # Pillow keeps RGB in 4 bytes
         if size > self._room or (isinstance(self._transform, TrainTransform) and self._transform.needs_file(file)):
             return file

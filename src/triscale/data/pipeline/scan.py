@@ -7,9 +7,16 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from triscale.data.checks.class_checks import check_bad, check_classes, check_counts
+from triscale.data.checks.class_checks import (
+    bad_file_problems,
+    class_problems,
+    count_problems,
+    missing_classes,
+    require_images,
+    require_readable,
+)
 from triscale.data.checks.examine import CHUNK, examine
-from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
+from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.sources.local import is_url
 from triscale.data.sources.manifest import is_manifest, read_manifest
 from triscale.data.sources.named import find_named, is_named
@@ -21,6 +28,7 @@ from triscale.data.sources.source import Layout, find_images, printable
 from triscale.data.sources.split_folders import Role
 from triscale.data.sources.store import open_store
 from triscale.data.sources.tables import find_tables, is_tables
+from triscale.errors import DataError
 from triscale.results.data_summary import BadFile
 
 REMOTE_WORKERS = 16
@@ -34,13 +42,14 @@ def scan(
     *,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-    limits: ImageLimits = DEFAULT_LIMITS,
+    options: DataOptions = DEFAULT_DATA,
+    strict: bool = True,
 ) -> Scan:
     """Find the images of a dataset and decode each of them completely.
 
     Only one file is written, in the cache folder: it saves decoding unchanged files again and does not change the
     result; see :mod:`triscale.data.sources.scan_cache`. Files that cannot be decoded are listed in the result, up to
-    1% of all files and 10% of each class; a single bad file is always tolerated.
+    ``options.max_bad`` of all files; a single bad file is always tolerated.
 
     Args:
         root: One of
@@ -54,11 +63,12 @@ def scan(
         workers: Number of threads; by default one per core, at most 8, or :data:`REMOTE_WORKERS` for a URL. The result
             does not depend on it.
         progress: Called in this thread with the number of files done and the total.
-        limits: Limits on a file.
+        options: How the data set is read, and what is tolerated.
+        strict: Whether problems that stop a training are raised; otherwise they are listed in the result.
 
     Raises:
-        DataError: The dataset is missing or unreadable, has no images, fewer than two classes, a class without
-            images, different classes for testing and training, or too many bad files.
+        DataError: The dataset is missing or unreadable, or has no images; if ``strict``, also: it has fewer than two
+            classes, a class without images, different classes for testing and training, or too many bad files.
 
     Example:
         >>> import tempfile
@@ -69,21 +79,24 @@ def scan(
         (1797, 1438, 32)
     """
     layout = _layout(str(root))
-    classes = layout.classes["train" if "train" in layout.classes else "unsplit"]
-    check_classes(layout, classes)
+    require_images(layout)
+    trained = layout.classes["train" if "train" in layout.classes else "unsplit"]
+    problems = class_problems(layout, trained, options)
+    _stop(problems, strict=strict)
+    classes = trained + tuple(sorted(set().union(*layout.classes.values()) - set(trained)))
     labels = {name: label for label, name in enumerate(classes)}
     jobs = [(role, file) for role in layout.files for file in layout.files[role]]
     good: dict[Role, list[ScannedImage]] = {role: [] for role in layout.files}
     bad = [BadFile(printable(path), "is outside every class folder") for path in layout.stray]
     bad += [BadFile(path, reason) for path, reason in layout.unusable]
     bad_of_class: Counter[str] = Counter()
-    cache = ScanCache(layout.root, limits)
+    cache = ScanCache(layout.root, options.limits)
     store, files = open_store(layout.root), [file for _, file in jobs]
     workers = workers or (REMOTE_WORKERS if is_url(layout.root) else None)
     if progress:
         progress(0, len(jobs))
     try:
-        with closing(examine(store, files, labels, limits, cache, workers)) as results:
+        with closing(examine(store, files, labels, options.limits, cache, workers)) as results:
             for done, ((role, file), result) in enumerate(zip(jobs, results, strict=True), start=1):
                 if isinstance(result, ScannedImage):
                     good[role].append(result)
@@ -94,16 +107,26 @@ def scan(
                     progress(done, len(jobs))
     finally:
         cache.save(file.path for file in files)
-    check_bad(layout, bad, bad_of_class)
+    require_readable(layout, bad)
+    problems += bad_file_problems(layout, bad, bad_of_class, options)
+    _stop(problems, strict=strict)
     found_scan = Scan(
         root=layout.root,
         classes=classes,
         bad=tuple(bad),
-        notes=layout.notes,
+        notes=(*layout.notes, *missing_classes(layout, classes)),
         **{role: tuple(images) for role, images in good.items()},
     )
-    check_counts(found_scan, layout)
-    return found_scan
+    problems += count_problems(layout.root, found_scan.counts, layout, trained, options)
+    _stop(problems, strict=strict)
+    return found_scan.replace(problems=tuple(problems))
+
+
+def _stop(problems: list[str], *, strict: bool) -> None:
+    if not strict or not problems:
+        return
+    more = f" ({len(problems) - 1} more: triscale data check lists all)" if len(problems) > 1 else ""
+    raise DataError(problems[0] + more)
 
 
 def _layout(root: str) -> Layout:

@@ -59,6 +59,7 @@ class Scan(Record):
         unsplit: All images, if no splits are given.
         bad: The files that cannot be used.
         notes: A sentence for everything that was concluded from an unusual layout.
+        problems: A sentence for everything that stops a training; empty unless the scan was told to go on.
 
     Example:
         >>> images = (ScannedImage("cat/1.png", 0, 40, 30, 99, "PNG"), ScannedImage("dog/1.png", 1, 20, 50, 99, "PNG"))
@@ -80,6 +81,7 @@ class Scan(Record):
     unsplit: tuple[ScannedImage, ...] = ()
     bad: tuple[BadFile, ...] = ()
     notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
     @property
     def by_role(self) -> dict[Role, tuple[ScannedImage, ...]]:

@@ -13,6 +13,7 @@ from typing import ClassVar
 import safetensors.torch
 from torch import Tensor, nn
 
+from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
 from triscale.locks import LockedError, exclusive_lock
@@ -61,6 +62,7 @@ class Request(Record):
         test_share: Share of each class to hold out for the test if the images have no test split.
         start: The initial weights; None for random weights.
         predictor: Predicts latency; required if the budget limits latency.
+        data: How the images are read, and what is tolerated.
     """
 
     images: str
@@ -72,6 +74,7 @@ class Request(Record):
     test_share: float
     start: InitialWeights | None = None
     predictor: Predictor | None = None
+    data: DataOptions = DEFAULT_DATA
 
 
 class RunSpec(Record):

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.pipeline.scan import scan
 from triscale.data.sources.scanned import Scan
 from triscale.errors import Interrupted
 from triscale.training.context import ExecutionContext
 
 
-def scan_with_progress(images: str | Path, context: ExecutionContext, stopped: str) -> Scan:
+def scan_with_progress(
+    images: str | Path, context: ExecutionContext, stopped: str, options: DataOptions = DEFAULT_DATA
+) -> Scan:
     """Scan a data set and report progress.
 
     Args:
         images: A data set, as for :func:`triscale.data.pipeline.scan.scan`.
         context: Progress and stop flag.
         stopped: Message of the exception if the scan is stopped.
+        options: How the data set is read, and what is tolerated.
 
     Returns:
         The scan.
@@ -34,7 +38,7 @@ def scan_with_progress(images: str | Path, context: ExecutionContext, stopped: s
         context.progress.advance(done)
 
     context.progress.begin("scan")
-    scanned = scan(images, progress=on_files)
+    scanned = scan(images, progress=on_files, options=options)
     for note in scanned.notes:
         context.progress.note(note)
     return scanned

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from triscale.data.images.color import BadImage
-from triscale.data.images.decode import decode
+from triscale.data.images.decode import NO_LIMITS, decode
 from triscale.data.images.transforms import eval_transform, normalize
 from triscale.data.sources.store import open_store
 from triscale.errors import Interrupted, RunError
@@ -56,7 +56,7 @@ def explain_run(run: RunFolder, context: ExecutionContext, method: Method = "aut
     run.maps_folder.mkdir(exist_ok=True)
     explained = []
     for number, row in enumerate(rows):
-        inputs = transform(decode(store.read(row["file"])))
+        inputs = transform(decode(store.read(row["file"], NO_LIMITS), NO_LIMITS))
         label = spec.classes.index(row["predicted"])
         heat = activation_map(model, normalize(inputs[None], spec.preprocessing), label, resolved)
         shown = Image.fromarray(inputs.permute(1, 2, 0).numpy())

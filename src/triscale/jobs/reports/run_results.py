@@ -12,7 +12,7 @@ from typing import TypeVar
 from PIL import Image
 
 from triscale.data.images.color import BadImage
-from triscale.data.images.decode import decode
+from triscale.data.images.decode import NO_LIMITS, decode
 from triscale.data.sources.store import Store, open_store
 from triscale.errors import DataError
 from triscale.jobs.core.run import RunFolder
@@ -109,7 +109,7 @@ def _most_confident_mistakes(run: RunFolder) -> Iterator[ClassifiedImage]:
 
 def _thumbnail(store: Store, file: str) -> bytes | None:
     try:
-        image = decode(store.read(file))
+        image = decode(store.read(file, NO_LIMITS), NO_LIMITS)
     except BadImage:
         return None
     return _jpeg(image, THUMBNAIL_SIDE)

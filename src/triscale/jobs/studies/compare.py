@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from triscale.data.images.decode import decode
+from triscale.data.images.decode import NO_LIMITS, decode
 from triscale.data.images.transforms import eval_transform, normalize
 from triscale.data.pipeline.split import Sample, Split
 from triscale.data.sources.store import open_store
@@ -90,7 +90,7 @@ def map_networks(
     folder = out / MAPS.parent
     folder.mkdir(exist_ok=True)
     store = open_store(split.root)
-    pictures = [decode(store.read(sample.path)) for sample in samples]
+    pictures = [decode(store.read(sample.path, NO_LIMITS), NO_LIMITS) for sample in samples]
     network_maps: list[list[NetworkMap]] = [[] for _ in samples]
     context.progress.begin("explain", len(runs))
     for number, (way, run) in enumerate(runs.items()):

@@ -127,7 +127,7 @@ def _time_baseline(
     return estimate_training(
         Request(
             images=request.images, network=request.baseline, budget=None, law=None, recipe=request.recipe,
-            seed=request.split_seed, test_share=0.2,
+            seed=request.split_seed, test_share=0.2, data=request.data,
         ),
         context,
     )  # fmt: skip

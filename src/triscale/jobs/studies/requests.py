@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
+from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.errors import SearchError, UserError
 from triscale.jobs.training.request import absolute_images
 from triscale.network.custom import AnyNetwork
@@ -41,6 +42,7 @@ class StudyRequest(Record):
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     share: float = Field(default=1.0, gt=0, le=1)
     split_seed: int = 0
+    data: DataOptions = DEFAULT_DATA
 
 
 class StudyLocation(Record):

@@ -241,7 +241,9 @@ def prepare_split(
     if out.is_dir() and any(path.name != split_file.name for path in out.iterdir()):
         raise RunError(f"{out} is not empty and holds no {request.kind_name}; give a new folder with --out")
 
-    scanned = scan_with_progress(request.images, context, "stopped while scanning the images; nothing was written")
+    scanned = scan_with_progress(
+        request.images, context, "stopped while scanning the images; nothing was written", request.data
+    )
     copies = find_duplicates(scanned)
     split = make_split(scanned, seed=request.split_seed, val_share=request.recipe.val_share, duplicates=copies)
     if not options.allow_leak:

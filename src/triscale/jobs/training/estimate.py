@@ -74,7 +74,7 @@ def estimate_training(request: Request, context: ExecutionContext) -> TrainingEs
         Interrupted: ``context.should_stop`` returned true.
     """
     recipe = request.recipe
-    scanned = scan_with_progress(request.images, context, "stopped; nothing was written")
+    scanned = scan_with_progress(request.images, context, "stopped; nothing was written", request.data)
     split = make_split(
         scanned,
         seed=request.seed,

@@ -59,7 +59,10 @@ def prepare(
         return spec
 
     scanned = scan_with_progress(
-        request.images, context, "stopped while scanning the images; run the same command again to restart the scan"
+        request.images,
+        context,
+        "stopped while scanning the images; run the same command again to restart the scan",
+        request.data,
     )
     copies = find_duplicates(scanned)
     split = make_split(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.sources.local import absolute
 from triscale.data.sources.named import absolute_named, is_named
 from triscale.errors import UserError
@@ -38,6 +39,7 @@ def make_request(
     offline: bool = False,
     seed: int = 0,
     test_share: float = 0.2,
+    data: DataOptions = DEFAULT_DATA,
 ) -> Request:
     """Build the request of a run.
 
@@ -53,6 +55,7 @@ def make_request(
         offline: Whether to use only the cache for published weights.
         seed: Seed of the split, the initial weights, order and augmentation.
         test_share: Share of each class for testing, if the images have no split.
+        data: How the images are read, and what is tolerated.
 
     Returns:
         The request, with absolute paths.
@@ -77,6 +80,7 @@ def make_request(
         test_share=test_share,
         start=start,
         predictor=predictor,
+        data=data,
     )
 
 
