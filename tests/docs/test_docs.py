@@ -102,7 +102,7 @@ def test_generated_pages_are_current(generate):
 def shell_commands(page: Path) -> list[str]:
     """Commands of shell blocks and of inline code, one per line, continuation lines joined."""
     text = "\n".join(code for _, code in blocks(page, "")).replace("\\\n", " ")
-    lines = [re.sub(r"^.*?-m triscale ", "triscale ", line.strip()) for line in text.splitlines()]
+    lines = [re.sub(r"^.*?-m triscale (-- )?", "triscale ", line.strip()) for line in text.splitlines()]
     lines = [re.sub(r"^docker run .*? triscale (?=[a-z])", "triscale ", line) for line in lines]
     inline = [re.sub(r"\s+", " ", one) for one in INLINE.findall(FENCE.sub("", page.read_text()))]
     return [line for line in lines if line.startswith("triscale ")] + inline

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 import triscale as ts
 from cli.command import refused
 from conftest import write_classes
+from training.processes import free_port
 from triscale.cli.support.hints import hint_for
 from triscale.jobs import fit as jobs_fit
 from triscale.jobs.training.trackers.log import TRACKERS, TrainingLog
@@ -178,6 +181,23 @@ def test_wandb_records_offline_and_resumes(offline, folder, tiny, tmp_path, untr
     assert weights(out) == weights(untracked.path)
 
 
+@pytest.mark.process
+@pytest.mark.stress
+def test_only_the_first_process_records(folder, tiny_file, tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    out = tmp_path / "run"
+    command = [
+        *("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()), "-m", "triscale"),
+        "--",  # torch.distributed.run takes --log for the beginning of its own options
+        *("train", folder, "--network", tiny_file, "--epochs", "2", "--batch", "16", "--set", "micro_batches=2"),
+        *("--device", "cpu", "--threads", "1", "--out", out, "--log", "tensorboard"),
+    ]
+    subprocess.run([sys.executable, *command], check=True, capture_output=True, timeout=150)
+    read = reader.EventAccumulator(str(out / "tensorboard"))
+    read.Reload()
+    assert [event.step for event in read.Scalars("loss/val")] == [epoch["step"] for epoch in history(out)]
+
+
 class Broken:
     """A tracker whose methods fail from a number of calls on."""
 
@@ -245,8 +265,6 @@ def test_names_of_trackers(capsys, folder, tiny_file):
 
 
 def test_patience_with_a_server_is_limited_unless_the_environment_says(monkeypatch):
-    import os
-
     first, second = PATIENCE
     monkeypatch.setenv(first, "9")
     monkeypatch.delenv(second, raising=False)
