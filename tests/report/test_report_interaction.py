@@ -138,7 +138,11 @@ def test_page_fits_phone_and_desktop(browser, page, tmp_path, width, kind):
         == browser.evaluate("document.querySelectorAll('main > section').length")
         > 2
     )
-    assert network_maps(browser, "figure svg") == browser.evaluate("document.querySelectorAll('figure svg').length") > 0
+    assert (
+        network_maps(browser, ".drawing svg")
+        == browser.evaluate("document.querySelectorAll('.drawing svg').length")
+        > 0
+    )
     assert browser.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
 
 
@@ -147,7 +151,7 @@ def test_content_is_complete_without_javascript(browser, page):
     try:
         browser.open(page)
         assert network_maps(browser, ".class-card") == 10
-        assert network_maps(browser, "figure svg") == 8
+        assert network_maps(browser, ".drawing svg") == 8
         assert browser.evaluate("document.querySelectorAll('button, .tip').length") == 0
         titles = browser.evaluate("[...document.querySelectorAll('#cost .mark title')].map(title => title.textContent)")
         assert len(titles) == 1 + len(samples.TOP1)

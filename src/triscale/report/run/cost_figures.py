@@ -14,7 +14,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from triscale.report.draw.format import share, shorten, si
 from triscale.report.draw.labels import Labels
 from triscale.report.draw.marks import LegendEntry, PlotMark, in_series, pixels
-from triscale.report.draw.svg import BLUE, INK, MARKERS, MUTED, ORANGE, SERIES, SURFACE, Picture, draw
+from triscale.report.draw.palette import BLUE, INK, MARKERS, MUTED, ORANGE, SERIES, SURFACE
+from triscale.report.draw.svg import Picture, draw
 from triscale.report.run.run_content import FamilyPoint
 from triscale.results.metrics import Metrics
 from triscale.results.run_comparison import ComparedRun
