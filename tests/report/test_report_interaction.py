@@ -12,6 +12,17 @@ from triscale.report.render import render_run, render_runs
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
 
 
+CUT = """[...document.querySelectorAll(".drawing svg")].flatMap(drawing => {
+  const frame = drawing.getBoundingClientRect();
+  return [...drawing.querySelectorAll("text")].filter(item => {
+    const box = item.getBoundingClientRect();
+    return box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1
+      || box.bottom > frame.bottom + 1;
+  }).map(item => [drawing.querySelector("title").textContent, item.textContent]);
+})"""
+"""The texts of figures that lie outside of them."""
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     with browsing(tmp_path_factory.mktemp("browser")) as started:
@@ -122,7 +133,7 @@ def test_class_link_opens_images_and_confusions(opened):
     assert opened.evaluate("document.activeElement.id") == "class-3"
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 500, 1280])
 @pytest.mark.parametrize("kind", ["run", "runs"])
 def test_page_fits_phone_and_desktop(browser, page, tmp_path, width, kind):
     if kind == "runs":

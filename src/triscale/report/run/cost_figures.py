@@ -23,7 +23,7 @@ from triscale.results.run_comparison import ComparedRun
 OWN_COLORS = (ORANGE, BLUE, *SERIES)
 """Colors of the measured networks, in their order."""
 
-_WIDTH, _LEFT, _RIGHT = 460, 52, 14
+_WIDTH, _LEFT, _RIGHT = 420, 66, 14
 _TOP, _GAP, _BOTTOM = 28, 56, 46
 _OWN_HEIGHT, _MORE_HEIGHT, _PUBLISHED_HEIGHT = 92, 190, 250
 _MIN_SPAN = 0.04

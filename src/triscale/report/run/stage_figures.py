@@ -78,7 +78,7 @@ def families(points: Sequence[FamilyPoint], own: FamilyPoint | None) -> Picture 
         name="figure-families",
         title="MACs against parameters",
         description=f"Published families on logarithmic axes: {names}.{at}",
-        width=500,
+        width=430,
         height=380,
         paint=paint,
         keys=keys,
