@@ -31,8 +31,8 @@ addEventListener("load", () => {{
     }}).map(item => [drawing.querySelector("title").textContent, item.textContent]);
   }});
   const broken = [...page.images].filter(item => !item.naturalWidth).length;
-  document.body.dataset.seen = JSON.stringify({{scroll: root.scrollWidth, client: root.clientWidth, outside, broken, cut,
-    height: root.scrollHeight}});
+  document.body.dataset.seen = JSON.stringify({{scroll: root.scrollWidth, client: root.clientWidth, outside, broken,
+    cut, height: root.scrollHeight}});
 }});</script>"""
 
 

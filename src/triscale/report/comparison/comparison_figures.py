@@ -175,11 +175,11 @@ def _against_cost(axes: Axes, compared: ComparisonResult) -> None:
     axes.grid(visible=True, color=GRID)
     axes.set_xlabel("MACs, logarithmic")
     axes.set_ylabel("accuracy on test images")
-    _label_right_edge(axes, scaled, compared.best)
+    _label_right_edge(axes, scaled, compared.best.way if compared.standing(compared.best) == "best" else None)
 
 
-def _label_right_edge(axes: Axes, rows: Sequence[ContenderResult], best: ContenderResult) -> None:
-    """Label the points at the right edge, moved apart where labels would overlap."""
+def _label_right_edge(axes: Axes, rows: Sequence[ContenderResult], bold: Way | None) -> None:
+    """Label the points at the right edge, moved apart where labels would overlap; ``bold`` is the only best method."""
     low, high = axes.get_ylim()
     tall = axes.get_window_extent().height * 72.0 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
     ordered = sorted(rows, key=lambda row: -row.accuracy)
@@ -193,5 +193,5 @@ def _label_right_edge(axes: Axes, rows: Sequence[ContenderResult], best: Contend
         axes.annotate(
             method_name(row.way), (1, (height + shift) / tall), xycoords="axes fraction", xytext=(7, 0),
             textcoords="offset points", va="center", fontsize=9.5, color=COLORS[row.way],
-            fontweight="bold" if row is best else "normal", annotation_clip=False,
+            fontweight="bold" if row.way == bold else "normal", annotation_clip=False,
         )  # fmt: skip
