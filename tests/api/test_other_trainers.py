@@ -254,6 +254,7 @@ CELLS = (
 
 
 @pytest.mark.process
+@pytest.mark.stress
 def test_notebook_shows_progress_tables_and_figures(tiny, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="needs the package nbclient")
     pytest.importorskip("ipykernel", reason="needs the package ipykernel")
