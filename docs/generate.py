@@ -51,6 +51,24 @@ ENVIRONMENT = {
 }
 """Every environment variable that the package reads; the generator fails if the source reads another one."""
 
+TRACKER_ENVIRONMENT = {
+    "MLFLOW_TRACKING_URI": "MLflow: a server or a database, such as `sqlite:///mlflow.db` (the default).",
+    "MLFLOW_EXPERIMENT_NAME": "MLflow: the experiment, which is created if it does not exist; by default `Default`.",
+    "MLFLOW_EXPERIMENT_ID": "MLflow: the experiment by its ID, which has precedence.",
+    "MLFLOW_RUN_ID": "MLflow: an existing run to record a new training in.",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "MLflow: retries of a request. Here the default is 2, so that training soon "
+    "continues without a lost server.",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "MLflow: seconds until a request is retried. Here the default is 20.",
+    "WANDB_MODE": "W&B: `online`, `offline` or `disabled`.",
+    "WANDB_PROJECT": "W&B: the project. `WANDB_ENTITY`, `WANDB_API_KEY`, `WANDB_BASE_URL`, `WANDB_RUN_GROUP` and the "
+    "other variables of the package are honored too.",
+    "WANDB_NAME": "W&B: name of the run; by default that of the `--out` folder.",
+    "WANDB_RUN_ID": "W&B: ID of a new run; by default random.",
+    "WANDB_DIR": "W&B: where its files are written; by default the `--out` folder.",
+    "WANDB_SILENT": "W&B: `true` for no output of its own.",
+}
+"""Variables of the packages behind ``--log``, read by them or by the package."""
+
 API = {
     "Networks and cost": (
         "get names published scale cost fit_budget Network CustomNetwork Cost Fit Stem Stage Head MBConv Separable "
@@ -82,6 +100,9 @@ RECORDS_INTRODUCTION = (
 ERRORS_INTRODUCTION = (
     "An error is one message on standard error: what was given, what was expected, and what to do. `--debug` "
     "shows the traceback. In Python every error is a `TriscaleError`:"
+)
+TRACKERS_INTRODUCTION = (
+    "The packages behind [`--log`](../how-to/track-experiments.md) read their own variables. The most useful are:"
 )
 API_INTRODUCTION = (
     "`import triscale as ts` gives these names. Names, paths and text are accepted wherever a network, a law or a "
@@ -171,6 +192,7 @@ RUN_FILES = {
     "deploy.json, deployed/": "the comparison of `triscale deploy`, and the selected file",
     "explain/": "class activation maps, with `maps.json`",
     "report.html": "the report",
+    "tensorboard/, mlflow.json, wandb.json, wandb/": "with `--log`: event files, the tracker's run, offline data",
     "manifest.json": "the digests of all files, written last: it marks the run as finished",
     "checkpoints/": "the newest states of the training, as safetensors files with manifests",
 }
@@ -208,12 +230,24 @@ def environment() -> str:
         SystemExit: The source reads a variable that has no description.
     """
     read = _variables_read()
-    if missing := sorted(read - ENVIRONMENT.keys()):
+    if missing := sorted(read - ENVIRONMENT.keys() - TRACKER_ENVIRONMENT.keys()):
         raise SystemExit(f"docs/generate.py: describe {', '.join(missing)} in ENVIRONMENT")
     if gone := sorted(ENVIRONMENT.keys() - read):
         raise SystemExit(f"docs/generate.py: the source does not read {', '.join(gone)}; remove them from ENVIRONMENT")
-    rows = [f"| `{name}` | {meaning} |" for name, meaning in ENVIRONMENT.items()]
-    return "\n".join(["# Environment variables", "", "| variable | effect |", "|---|---|", *rows]) + "\n"
+    lines = [
+        "# Environment variables",
+        "",
+        *_table(ENVIRONMENT),
+        "",
+        "## Experiment trackers",
+        "",
+        TRACKERS_INTRODUCTION,
+    ]
+    return "\n".join([*lines, "", *_table(TRACKER_ENVIRONMENT)]) + "\n"
+
+
+def _table(variables: dict[str, str]) -> list[str]:
+    return ["| variable | effect |", "|---|---|", *(f"| `{name}` | {meaning} |" for name, meaning in variables.items())]
 
 
 def api() -> str:

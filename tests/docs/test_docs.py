@@ -28,6 +28,12 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.M)
 INLINE = re.compile(r"`(triscale [a-z][^`]*)`")
 RUNNABLE = {"run", "run: trained", "run: practice"}
+NEEDS = "run: needs "
+"""A block that runs by itself if a package is installed, which stands after this."""
+
+
+def is_runnable(mark: str) -> bool:
+    return mark in RUNNABLE or not mark or mark.startswith(NEEDS)
 
 
 def names(page: Path) -> str:
@@ -96,7 +102,7 @@ def test_generated_pages_are_current(generate):
 def shell_commands(page: Path) -> list[str]:
     """Commands of shell blocks and of inline code, one per line, continuation lines joined."""
     text = "\n".join(code for _, code in blocks(page, "")).replace("\\\n", " ")
-    lines = [re.sub(r"^.*?-m triscale ", "triscale ", line.strip()) for line in text.splitlines()]
+    lines = [re.sub(r"^.*?-m triscale (-- )?", "triscale ", line.strip()) for line in text.splitlines()]
     lines = [re.sub(r"^docker run .*? triscale (?=[a-z])", "triscale ", line) for line in lines]
     inline = [re.sub(r"\s+", " ", one) for one in INLINE.findall(FENCE.sub("", page.read_text()))]
     return [line for line in lines if line.startswith("triscale ")] + inline
@@ -121,7 +127,7 @@ def test_commands_and_options_exist(page, options):
 def test_python_blocks_compile_and_are_marked(page):
     for mark, code in blocks(page, "python"):
         compile(code, str(page), "exec")
-        assert mark in RUNNABLE or not mark or mark.startswith("not run: "), f"{mark}: expected one of {RUNNABLE}"
+        assert is_runnable(mark) or mark.startswith("not run: "), f"{mark}: expected one of {RUNNABLE}"
 
 
 def runnable() -> list[tuple[str, str]]:
@@ -129,7 +135,7 @@ def runnable() -> list[tuple[str, str]]:
     cases = {}
     for page in WRITTEN:
         for mark, code in blocks(page, "python"):
-            if mark in RUNNABLE or not mark:
+            if is_runnable(mark):
                 cases.setdefault((names(page), mark or "run"), []).append(code)
     return [pytest.param(mark, "\n".join(codes), id=f"{page} {mark}") for (page, mark), codes in cases.items()]
 
@@ -137,7 +143,10 @@ def runnable() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("mark", "code"), runnable())
 def test_marked_blocks_run(mark, code, request, tmp_path):
     """They run as printed, in a folder with the run and the photos that the page speaks of."""
-    if mark != "run":
+    if mark.startswith(NEEDS):
+        package = mark.removeprefix(NEEDS)
+        pytest.importorskip(package, reason=f"needs the package {package}")
+    elif mark != "run":
         trained = request.getfixturevalue("trained_run")
         folder, name = {"run: trained": ("photos", "photos"), "run: practice": ("practice/digits", "digits")}[mark]
         write_classes(tmp_path / folder, 2)

@@ -6,6 +6,8 @@ import io
 import json
 import re
 import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +54,22 @@ def test_images_are_embedded_as_thumbnails(opened):
     np.testing.assert_allclose(*means, atol=6)
 
 
+def test_report_names_no_folder_of_the_machine(opened, trained_run, tmp_path, monkeypatch):
+    spec = opened.spec
+    command = ("triscale", "train", opened.split.root, "--network", "tiny", f"--out={trained_run}")
+    opened.spec_file.write_text(spec.replace(command=command).to_json())
+    opened.latency_file.unlink(missing_ok=True)
+    opened = RunFolder.open(opened.folder)
+    assert collect_content(opened).repeat == (f"triscale train images --network tiny --out={trained_run.name}",)
+    assert collect_content(opened).measure == "triscale measure run"
+    page = write_run_report(opened).read_text()
+    for folder in (tmp_path, trained_run.parent, opened.split.root, Path.home(), Path(tempfile.gettempdir())):
+        assert f"{folder}/" not in page
+        assert f"{folder}<" not in page
+    monkeypatch.chdir(tmp_path)
+    assert collect_content(RunFolder.open(tmp_path / "run")).measure == "triscale measure run"
+
+
 def test_misclassified_images_are_limited_in_number_and_size(opened, monkeypatch):
     monkeypatch.setattr(report_results, "MAX_WRONG", 4)
     result = collect_content(opened).wrong
@@ -69,8 +87,9 @@ def test_missing_images_do_not_break_report(opened):
     assert result[0].prediction.file in write_run_report(opened).read_text()
 
 
-def test_report_suggests_measure_command_then_shows_latency(opened, capsys):
-    command = f"triscale measure {opened.folder}"
+def test_report_suggests_measure_command_then_shows_latency(opened, capsys, monkeypatch):
+    monkeypatch.chdir(opened.folder.parent)
+    command = f"triscale measure {opened.folder.name}"
     assert collect_content(opened).measure == command
     assert command in write_run_report(opened).read_text()
     words = run(capsys, *command.split()[1:], "--engines", "torch", "--json")

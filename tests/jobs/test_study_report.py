@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import re
 import shlex
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +27,15 @@ def commands_of(page):
     return [shlex.split(html.unescape(command)) for command in re.findall(r'class="command">(.*?)</span>', page)]
 
 
-def test_search_report_is_written_and_its_commands_work(capsys, folder, tiny_file, tmp_path):
+def assert_no_absolute_paths(page, *folders):
+    """No folder of this machine is named: neither those of the test nor the home directory."""
+    shown = html.unescape(re.sub(r"base64,[^\"]*", "", page))
+    for folder in (*folders, Path.home(), Path(tempfile.gettempdir())):
+        assert f"{folder}/" not in shown
+        assert str(folder) not in re.split(r"[\s<>\"']+", shown)
+
+
+def test_search_report_is_written_and_its_commands_work(capsys, folder, tiny_file, tmp_path, monkeypatch):
     out = tmp_path / "search"
     grid = ("--method", "grid", "--number", 2, "--tolerance", 0.2, "--step", 0.25)
     arguments = ("search", "coefficients", folder, "--baseline", tiny_file, "--out", out, *grid, *OPTIONS)
@@ -33,9 +43,16 @@ def test_search_report_is_written_and_its_commands_work(capsys, folder, tiny_fil
     assert write_study_report(out) == out / "report.html"
     page = (out / "report.html").read_text()
     assert f"{folder.name}: coefficients of tiny" in page
-    scale, fit = commands_of(page)
+    assert_no_absolute_paths(page, folder, tmp_path)
+    assert commands_of(page)[1][:3] == ["triscale", "fit", folder.name]
+    figures = {path.name: path.read_bytes() for path in (out / "figures").iterdir()}
+    assert set(figures) == {f"{name}.{kind}" for name in ("triangle", "standings") for kind in ("svg", "pdf", "csv")}
+    # Where the folders are below the current directory, the commands work as they are shown.
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "report", "search").code == 0
+    assert {path.name: path.read_bytes() for path in (out / "figures").iterdir()} == figures
+    scale, fit = commands_of((out / "report.html").read_text())
     assert run(capsys, *scale[1:]).code == 0
-    assert fit[:3] == ["triscale", "fit", str(folder)]
     budget = run(capsys, "scale", fit[fit.index("--baseline") + 1], *fit[-4:])
     assert budget.code == 0, budget.err
 
@@ -45,12 +62,14 @@ def test_comparison_report_shows_every_map(capsys, folder, tiny_file, tmp_path):
     out = tmp_path / "compared"
     done = run(capsys, "compare", folder, "--baseline", tiny_file, "--times", 2, "--out", out, *OPTIONS)
     assert done.code == 0, done.err
+    assert f"figures as SVG, PDF and CSV: {out / 'figures'}" in done.out
     page = write_study_report(out).read_text()
     maps = sorted((out / "maps").glob("*.png"))
     assert page.count("data:image/png;base64,") == len(maps) > 0
     assert "Dashed: the baseline" in page
     assert "processor" in page
-    assert (out / "comparison.svg").read_text().startswith("<svg")
+    assert_no_absolute_paths(page, folder, tmp_path)
+    assert (out / "figures" / "comparison.svg").read_text().startswith("<svg")
 
 
 def test_unfinished_study_has_no_report(tmp_path):

@@ -1,4 +1,4 @@
-"""Training options: cost estimate, time limit, TensorBoard, live report, disk space, initial weights."""
+"""Training options: cost estimate, time limit, live report, disk space, initial weights."""
 
 import json
 import shutil
@@ -94,21 +94,6 @@ def test_durations_round_trip():
     ]
     with pytest.raises(UserError):
         seconds_of("--max-time", "")
-
-
-@pytest.mark.process
-def test_tensorboard_gets_every_epoch_once(capsys, folder, tiny_file, tmp_path, trained):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    out = tmp_path / "run"
-    arguments = ("train", folder, "--network", tiny_file, "--out", out, *OPTIONS, "--tensorboard")
-    assert run(capsys, *arguments).code == 0
-    assert run(capsys, *arguments).code == 0  # once more, after the end
-    read = accumulator.EventAccumulator(str(out / "tensorboard"))
-    read.Reload()
-    history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
-    shown = read.Scalars("accuracy/val_top1")
-    assert [event.step for event in shown] == [epoch["step"] for epoch in history]
-    assert [event.value for event in shown] == pytest.approx([epoch["val_top1"] for epoch in history])
 
 
 def test_report_is_updated_during_training(capsys, folder, tiny_file, tmp_path, monkeypatch):

@@ -87,6 +87,18 @@ def test_checkpoint_of_own_model_is_loaded(tmp_path, trained_run):
         ts.create_model("resnet18", checkpoint=trained_run)
 
 
+def test_checkpoint_of_another_training_loop_is_loaded(tmp_path, tiny):
+    model, images = ts.create_model(tiny).eval(), torch.randn(2, 3, 16, 16)
+    wrapped = {f"module.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": wrapped}, tmp_path / "theirs.pt")
+    save_file(model.state_dict(), tmp_path / "theirs.safetensors")
+    for name in ("theirs.pt", "theirs.safetensors"):
+        with torch.inference_mode():
+            assert torch.equal(ts.create_model(tiny, checkpoint=tmp_path / name).eval()(images), model(images))
+        with pytest.raises(ts.TriscaleError, match="does not hold the weights of this model"):
+            ts.create_model("resnet18", checkpoint=tmp_path / name)
+
+
 def test_default_weights_are_published_and_free():
     for name in ts.names():
         if name.startswith("mobilenet_v1"):

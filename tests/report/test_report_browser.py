@@ -22,9 +22,17 @@ addEventListener("load", () => {{
   const page = document.querySelector("iframe").contentDocument, root = page.documentElement;
   const outside = [...page.querySelectorAll("body *")].filter(item => !item.closest(".scroll, svg, pre")
     && item.getBoundingClientRect().right > root.clientWidth + 1).map(item => item.outerHTML.slice(0, 80));
+  const cut = [...page.querySelectorAll(".drawing svg")].flatMap(drawing => {{
+    const frame = drawing.getBoundingClientRect();
+    return [...drawing.querySelectorAll("text")].filter(item => {{
+      const box = item.getBoundingClientRect();
+      return item.textContent.trim() && (box.left < frame.left - 1 || box.right > frame.right + 1
+        || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
+    }}).map(item => [drawing.querySelector("title").textContent, item.textContent]);
+  }});
   const broken = [...page.images].filter(item => !item.naturalWidth).length;
   document.body.dataset.seen = JSON.stringify({{scroll: root.scrollWidth, client: root.clientWidth, outside, broken,
-    height: root.scrollHeight}});
+    cut, height: root.scrollHeight}});
 }});</script>"""
 
 
@@ -53,10 +61,11 @@ def fits(folder, page, width):
     assert network_maps["outside"] == []
     assert network_maps["scroll"] <= network_maps["client"]
     assert network_maps["broken"] == 0
+    assert network_maps["cut"] == []
     return network_maps
 
 
-@pytest.mark.parametrize("width", [390, 768, 1360])
+@pytest.mark.parametrize("width", [390, 500, 1280])
 @pytest.mark.parametrize("sample", ["digits", "hostile", "hundred"])
 @pytest.mark.stress
 def test_no_overflow_and_no_console_messages(tmp_path, width, sample):

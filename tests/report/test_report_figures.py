@@ -7,7 +7,7 @@ import pytest
 
 from report import report_samples as samples
 from triscale.report.draw.format import shorten
-from triscale.report.draw.svg import PALETTE
+from triscale.report.draw.palette import PALETTE
 from triscale.report.run import cost_figures, curve_figures, run_view
 from triscale.report.run import quality_figures as quality
 from triscale.report.run import stage_figures as figures
@@ -90,12 +90,14 @@ def test_figures_have_accessible_descriptions(drawn):
         assert [root[1].get("id"), root[1].text] == [description, picture.description]
 
 
-def test_colors_are_css_variables(drawn):
+def test_colors_are_attributes_with_a_class_for_other_color_schemes(drawn):
     for picture in drawn:
-        styles = " ".join(re.findall(r'style="([^"]*)"', picture.svg))
-        for color in re.findall(r"(?<!url\()#[0-9a-f]{6}\b", styles):
-            assert f", {color})" in styles, (picture.name, color)
-        assert not re.search(r"(?<!, )#[0-9a-f]{6}\b(?!\))", styles), picture.name
+        assert " style=" not in picture.svg
+        assert "var(" not in picture.svg
+        for element in ElementTree.fromstring(picture.svg).iter():
+            classes = set((element.get("class") or "").split()) - {"mark", "marks"}
+            colors = {key: element.get(key) for key in ("fill", "stroke") if (element.get(key) or "").startswith("#")}
+            assert classes == {f"{key}-{PALETTE[color]}" for key, color in colors.items()}, picture.name
     assert len(set(PALETTE.values())) == len(PALETTE)
 
 

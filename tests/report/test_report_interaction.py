@@ -12,6 +12,17 @@ from triscale.report.render import render_run, render_runs
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
 
 
+CUT = """[...document.querySelectorAll(".drawing svg")].flatMap(drawing => {
+  const frame = drawing.getBoundingClientRect();
+  return [...drawing.querySelectorAll("text")].filter(item => {
+    const box = item.getBoundingClientRect();
+    return box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1
+      || box.bottom > frame.bottom + 1;
+  }).map(item => [drawing.querySelector("title").textContent, item.textContent]);
+})"""
+"""The texts of figures that lie outside of them."""
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     with browsing(tmp_path_factory.mktemp("browser")) as started:
@@ -122,7 +133,7 @@ def test_class_link_opens_images_and_confusions(opened):
     assert opened.evaluate("document.activeElement.id") == "class-3"
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 500, 1280])
 @pytest.mark.parametrize("kind", ["run", "runs"])
 def test_page_fits_phone_and_desktop(browser, page, tmp_path, width, kind):
     if kind == "runs":
@@ -138,7 +149,11 @@ def test_page_fits_phone_and_desktop(browser, page, tmp_path, width, kind):
         == browser.evaluate("document.querySelectorAll('main > section').length")
         > 2
     )
-    assert network_maps(browser, "figure svg") == browser.evaluate("document.querySelectorAll('figure svg').length") > 0
+    assert (
+        network_maps(browser, ".drawing svg")
+        == browser.evaluate("document.querySelectorAll('.drawing svg').length")
+        > 0
+    )
     assert browser.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
 
 
@@ -147,7 +162,7 @@ def test_content_is_complete_without_javascript(browser, page):
     try:
         browser.open(page)
         assert network_maps(browser, ".class-card") == 10
-        assert network_maps(browser, "figure svg") == 8
+        assert network_maps(browser, ".drawing svg") == 8
         assert browser.evaluate("document.querySelectorAll('button, .tip').length") == 0
         titles = browser.evaluate("[...document.querySelectorAll('#cost .mark title')].map(title => title.textContent)")
         assert len(titles) == 1 + len(samples.TOP1)

@@ -104,7 +104,7 @@ def test_hostile_text_is_escaped():
 
 
 def test_inline_svg_is_well_formed(digits):
-    drawings = re.findall(r"<svg .*?</svg>", digits, flags=re.DOTALL)
+    drawings = re.findall(r"<svg xmlns.*?</svg>", digits, flags=re.DOTALL)
     assert len(drawings) == 8
     for drawing in drawings:
         ElementTree.fromstring(drawing)

@@ -38,7 +38,7 @@ def test_each_test_set_has_table_and_panel(text):
         (False, False, True),
     ]
     assert runs.count("comparable within this table only") == 2
-    (drawing,) = re.findall(r"<svg .*?</svg>", text, flags=re.DOTALL)
+    (drawing,) = re.findall(r"<svg xmlns.*?</svg>", text, flags=re.DOTALL)
     heights = {}
     for mark in ElementTree.fromstring(drawing).iter(f"{SVG}circle"):
         heights[mark[0].text.split(":")[0]] = float(mark.get("cy"))

@@ -254,6 +254,6 @@ def test_report_is_written_to_search_folder(found, candidates, tmp_path):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
-@pytest.mark.parametrize("width", [390, 768, 1360])
+@pytest.mark.parametrize("width", [390, 500, 1280])
 def test_no_overflow_and_no_console_messages(tmp_path, contents, width):
     fits(tmp_path, render_search(contents["response"]), width)

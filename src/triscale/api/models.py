@@ -18,7 +18,7 @@ from triscale.nn.build import build as build_network
 from triscale.nn.classifier import Classifier
 from triscale.weights.catalog import best_for
 from triscale.weights.contract import check_fits
-from triscale.weights.load import LoadedWeights, find_weights
+from triscale.weights.load import LoadedWeights, find_weights, read_state
 
 STEM = "stem.conv.weight"
 HEAD = "head.classifier."
@@ -52,7 +52,8 @@ def create_model(
         in_channels: Channels of the input.
         drop_rate: Rate of dropout before the classifier. By default that of the network.
         drop_path_rate: Rate of stochastic depth of the last block. By default that of the network.
-        checkpoint: A run's directory or a file of weights for exactly this model, loaded last.
+        checkpoint: A run's directory or a file of weights for exactly this model, loaded last; also a state dict that
+            another training loop saved.
         offline: Whether to use only the cache for published weights.
 
     Returns:
@@ -193,7 +194,7 @@ def adapt_channels(weight: Tensor, channels: int) -> Tensor:
 
 
 def _load_checkpoint(model: nn.Module, checkpoint: str | Path) -> None:
-    state = find_weights(str(checkpoint), offline=True).state
+    state = read_state(str(checkpoint))
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

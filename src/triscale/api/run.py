@@ -29,7 +29,7 @@ from triscale.jobs.training.train import read_history
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import load_predictor
 from triscale.notebook import html_table
-from triscale.report.draw.svg import standalone
+from triscale.report.draw.files import standalone
 from triscale.report.run.curve_figures import accuracy_curve, loss_curve
 from triscale.report.run.quality_figures import confusion_matrix
 from triscale.results.deployment import Deployment, Exported

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from triscale.jobs.training.request import (
     default_folder,
     make_request,
 )
+from triscale.jobs.training.trackers.log import tracker_names
 from triscale.network.latency import load_predictor
 from triscale.results.metrics import Metrics
 from triscale.scaling.budget import FORMS
@@ -52,7 +53,7 @@ def fit(
     threads: int | None = None,
     max_seconds: float | None = None,
     compile: bool = False,
-    tensorboard: bool = False,
+    log: str | Sequence[str] = (),
     allow_leak: bool = False,
     offline: bool = False,
     progress: bool = True,
@@ -85,7 +86,7 @@ def fit(
         threads: Threads that compute; by default all cores.
         max_seconds: Save and stop after this time; the same call resumes.
         compile: Whether to compile the forward pass, which pays on a GPU after some minutes.
-        tensorboard: Whether to write the history for TensorBoard too.
+        log: Experiment trackers that also record the training: ``tensorboard``, ``mlflow``, ``wandb``, or several.
         allow_leak: Whether to train although test or validation images are copies of others.
         offline: Whether to use only the cache for published weights.
         progress: Whether progress is shown on standard error.
@@ -114,7 +115,7 @@ def fit(
     )  # fmt: skip
     return _carry_out(
         request, images, budget, out, device, workers, threads, max_seconds, compile, progress,
-        jobs.RunOptions(allow_leak=allow_leak, tensorboard=tensorboard), everything=True,
+        jobs.RunOptions(allow_leak=allow_leak, log=tracker_names(log)), everything=True,
     )  # fmt: skip
 
 
@@ -142,7 +143,7 @@ def train(
     threads: int | None = None,
     max_seconds: float | None = None,
     compile: bool = False,
-    tensorboard: bool = False,
+    log: str | Sequence[str] = (),
     allow_leak: bool = False,
     offline: bool = False,
     progress: bool = True,
@@ -174,7 +175,7 @@ def train(
         threads: Threads that compute; by default all cores.
         max_seconds: Save and stop after this time; the same call resumes.
         compile: Whether to compile the forward pass, which pays on a GPU after some minutes.
-        tensorboard: Whether to write the history for TensorBoard too.
+        log: Experiment trackers that also record the training: ``tensorboard``, ``mlflow``, ``wandb``, or several.
         allow_leak: Whether to train although test or validation images are copies of others.
         offline: Whether to use only the cache for published weights.
         progress: Whether progress is shown on standard error.
@@ -198,7 +199,7 @@ def train(
     )  # fmt: skip
     return _carry_out(
         request, images, budget, out, device, workers, threads, max_seconds, compile, progress,
-        jobs.RunOptions(allow_leak=allow_leak, tensorboard=tensorboard), everything=False,
+        jobs.RunOptions(allow_leak=allow_leak, log=tracker_names(log)), everything=False,
     )  # fmt: skip
 
 

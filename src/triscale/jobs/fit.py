@@ -19,7 +19,7 @@ from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.training.disk_space import check_disk_space
 from triscale.jobs.training.forecast import ForecastingReporter
 from triscale.jobs.training.prepare import prepare
-from triscale.jobs.training.tensorboard import TensorBoardWriter
+from triscale.jobs.training.trackers.log import TrainingLog
 from triscale.jobs.training.train import read_history, train_run
 from triscale.results.metrics import Metrics
 from triscale.training.context import ExecutionContext
@@ -38,13 +38,13 @@ class RunOptions:
         command: The command line, recorded so that it can be repeated.
         allow_leak: Whether to accept test and validation images that are copies of training images; the report
             warns about them.
-        tensorboard: Whether to also write the history for TensorBoard.
+        log: Names of the experiment trackers that also record the training.
         on_network: Called with the run's specification before training starts.
     """
 
     command: tuple[str, ...] = ()
     allow_leak: bool = False
-    tensorboard: bool = False
+    log: tuple[str, ...] = ()
     on_network: Callable[[RunSpec], None] = lambda spec: None
 
 
@@ -110,24 +110,31 @@ def _run_steps(
         _train_as_follower(run, context)
         return None
     with run.lock():
-        metrics = _train(run, request, context, options)
-        for step in steps:
-            if context.should_stop():
-                raise Interrupted(
-                    "stopped after training; run the same command again to resume from the trained weights"
-                )
-            step(run, context)
-        write_run_report(run)
+        log = TrainingLog(options.log, context.progress.note)
+        with log.stopped_on_error():
+            metrics = _train(run, request, context, options, log)
+            for step in steps:
+                if context.should_stop():
+                    raise Interrupted(
+                        "stopped after training; run the same command again to resume from the trained weights"
+                    )
+                step(run, context)
+            write_run_report(run)
+            log.finish(metrics)
         run.commit()
     return metrics
 
 
-def _train(run: RunFolder, request: Request, context: ExecutionContext, options: RunOptions) -> Metrics:
+def _train(
+    run: RunFolder, request: Request, context: ExecutionContext, options: RunOptions, log: TrainingLog
+) -> Metrics:
     group = context.group
     try:
+        log.load()
         spec = prepare(run, request, context, command=options.command, allow_leak=options.allow_leak)
         if not run.weights_file.is_file():
             check_disk_space(run.folder, cost_of(spec.network), request.recipe)
+        log.start(run, spec)
     except TriscaleError:
         group.send(_PREPARED, _REFUSED)
         raise
@@ -137,17 +144,14 @@ def _train(run: RunFolder, request: Request, context: ExecutionContext, options:
         group.send(_PREPARED, "")
         group.share_text(spec.to_json())
         group.share_text(split.to_json())
-    writer = TensorBoardWriter(run.tensorboard) if options.tensorboard else None
     report = _LiveReport(run, context)
 
     def on_epoch() -> None:
-        if writer is not None:
-            writer.write(read_history(run))
+        log.write(read_history(run))
         report.update()
 
     train_run(run, spec, split, replace(context, progress=ForecastingReporter(context.progress)), on_epoch)
-    if writer is not None:
-        writer.write(read_history(run))
+    log.write(read_history(run))
     return evaluate_run(run, context)
 
 

@@ -61,6 +61,22 @@ class LoadedWeights:
         return model.eval()
 
 
+def read_state(reference: str) -> dict[str, Tensor]:
+    """Return tensors by the names that a model of this package gives them.
+
+    Args:
+        reference: A run's directory, a file with metadata, or a state dict that any other training loop saved, whose
+            common prefixes, such as ``module.``, are removed.
+
+    Raises:
+        WeightsError: The file cannot be read safely, or holds no state dict.
+    """
+    path = Path(reference)
+    if path.is_file() and not _is_native(path):
+        return _their_state(path, None)[0]
+    return find_weights(reference, offline=True).state
+
+
 def load_weights(
     file: str | Path, *, source: str, name: str, part: str | None = None, classes: int | None = None
 ) -> Classifier:
@@ -205,7 +221,7 @@ def load_file(
     """
     if file.is_dir() and (file / RUN_FILE).is_file():
         file = file / RUN_WEIGHTS
-    if detect_format(file) == "safetensors" and read_header(file).metadata.get(KIND_KEY) == "weights":
+    if _is_native(file):
         return _load_native(file, source, name, drop_head)
     if source is None or name is None:
         raise WeightsError(
@@ -225,6 +241,10 @@ def load_file(
         state, network, tables.rules[architecture.family], f"{tables.title}'s {architecture.name}", drop_head=drop_head
     )
     return LoadedWeights(weights, mapped, notes)
+
+
+def _is_native(file: Path) -> bool:
+    return detect_format(file) == "safetensors" and read_header(file).metadata.get(KIND_KEY) == "weights"
 
 
 def _their_state(file: Path, part: str | None) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.support.options import STUDY_DEFAULTS, ImagesArgument, Items, Json, Out, StudyFlags, joined
-from triscale.cli.support.study_options import print_study_estimate, study_execution, study_request_fields
+from triscale.cli.support.study_options import (
+    print_study_estimate,
+    print_study_files,
+    study_execution,
+    study_request_fields,
+)
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import UserError
 from triscale.families.find import find_network
@@ -186,7 +191,7 @@ def print_baseline(result: BaselineSearchResult, out: Path) -> None:
     console.print(f"\nbest network {result.network.name}", style="bold")
     for sentence in result.limitations:
         console.print(f"limitation: {sentence}", markup=False)
-    console.print(f"written to {out / 'network.json'} and {out / 'report.html'}", markup=False, soft_wrap=True)
+    print_study_files(out, "network.json", "report.html")
 
 
 def _resolutions(text: str) -> tuple[int, ...]:

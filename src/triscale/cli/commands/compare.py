@@ -18,7 +18,12 @@ from triscale.cli.support.options import (
     StudyFlags,
     choose_network,
 )
-from triscale.cli.support.study_options import print_study_estimate, study_execution, study_request_fields
+from triscale.cli.support.study_options import (
+    print_study_estimate,
+    print_study_files,
+    study_execution,
+    study_request_fields,
+)
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import UserError
 from triscale.families.find import find_law
@@ -237,4 +242,4 @@ def print_compared(compared: ComparisonResult, out: Path) -> None:
     console.print(f"\n{summary[0].upper()}{summary[1:]}.", style="bold", markup=False)
     for sentence in compared.limitations:
         console.print(f"limitation: {sentence}", markup=False)
-    console.print(f"written to {out}", markup=False, soft_wrap=True)
+    print_study_files(out)

@@ -83,7 +83,7 @@ def family(
 
 def _write(result: Family, out: Path) -> None:
     """Write networks, table and figure; refuse a folder that holds another family or other files."""
-    from triscale.report.draw.svg import standalone
+    from triscale.report.draw.files import standalone
     from triscale.report.run.family_figures import FamilyTower
     from triscale.report.run.family_figures import family as draw_family
 

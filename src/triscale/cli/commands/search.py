@@ -16,7 +16,12 @@ from triscale.cli.support.options import (
     StudyFlags,
     choose_network,
 )
-from triscale.cli.support.study_options import print_study_estimate, study_execution, study_request_fields
+from triscale.cli.support.study_options import (
+    print_study_estimate,
+    print_study_files,
+    study_execution,
+    study_request_fields,
+)
 from triscale.cli.support.terminal import console, counted, print_json, table
 
 if TYPE_CHECKING:
@@ -145,7 +150,7 @@ def _print_result(result: CoefficientSearchResult, out: Path) -> None:
         console.print("the response surface does not fit; do not use this law", style="bold red")
     for sentence in result.limitations:
         console.print(f"limitation: {sentence}", markup=False)
-    console.print(f"written to {out / 'law.json'} and {out / 'coefficients.json'}", markup=False, soft_wrap=True)
+    print_study_files(out, "law.json", "coefficients.json")
 
 
 def status(

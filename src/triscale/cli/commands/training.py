@@ -190,9 +190,11 @@ def _run_job(request: Request, out: Path, options: TrainOptions, *, everything: 
     from triscale.jobs import fit as job
     from triscale.jobs.core.execution import training_execution
     from triscale.jobs.training.request import choose_workers
+    from triscale.jobs.training.trackers.log import tracker_names
     from triscale.training.context import limit_threads
 
     max_seconds = None if options.max_time is None else seconds_of("--max-time", options.max_time)
+    log = tracker_names(options.log)
     limit_threads(options.threads)
     workers = choose_workers(options.workers)
     if options.dry_run:
@@ -204,7 +206,7 @@ def _run_job(request: Request, out: Path, options: TrainOptions, *, everything: 
         recorded = job.RunOptions(
             command=("triscale", *sys.argv[1:]),
             allow_leak=options.allow_leak,
-            tensorboard=options.tensorboard,
+            log=log,
             on_network=lambda spec: announce(spec, str(context.device)),
         )
         metrics = (job.fit if everything else job.train)(request, out, context, recorded)

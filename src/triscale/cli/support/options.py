@@ -96,8 +96,8 @@ class TrainOptions:
         Estimate the time, memory and disk usage of the training, and stop; nothing is written.
     compile
         Compile the forward pass; worthwhile for long trainings on a GPU.
-    tensorboard
-        Also write the history for TensorBoard, into the run.
+    log
+        Experiment trackers that also record the training: tensorboard, mlflow, wandb, or several.
     """
 
     out: OptionalOut = None
@@ -119,7 +119,7 @@ class TrainOptions:
     max_time: str | None = None
     dry_run: Annotated[bool, Parameter(negative="")] = False
     compile: Annotated[bool, Parameter(negative="")] = False
-    tensorboard: Annotated[bool, Parameter(negative="")] = False
+    log: Items = ()
 
 
 DEFAULTS = TrainOptions()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triscale.cli.support.execution import execution
@@ -88,3 +89,10 @@ def print_study_estimate(estimate: StudyEstimate, *, json: bool) -> None:
         f"{most}about {format_duration(estimate.seconds)} in all with {counted(estimate.workers, 'worker')}",
         markup=False,
     )
+
+
+def print_study_files(out: Path, *names: str) -> None:
+    """Print where a finished study was written: its folder or the main files, and the folder of its figures."""
+    written = " and ".join(str(out / name) for name in names) or str(out)
+    console.print(f"written to {written}", markup=False, soft_wrap=True)
+    console.print(f"figures as SVG, PDF and CSV: {out / 'figures'}", markup=False, soft_wrap=True)

@@ -58,7 +58,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
         left: Number of left-aligned columns; the others are right-aligned and never wrapped.
         title: Title above the table.
     """
-    grid = Table(box=None, pad_edge=False, title=title or None, title_justify="left", header_style="bold")
+    grid = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         if index < left:
             cells = [row[index] for row in (columns, *rows)]
@@ -70,19 +70,19 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
     for row in rows:
         grid.add_row(*map(escape, row))
     measured = Measurement.get(console, console.options.update(max_width=MAX_TABLE), grid)
+    if title:  # not as the title of the grid, which would be wrapped at the width of a narrow table
+        console.print(title, style="bold", markup=False)
     if measured.minimum <= console.width:
         console.print(grid)
     elif not console.is_terminal:
         # rich never prints wider than its console, and assumes 80 columns if the output is not a terminal.
         Console(file=console.file, width=measured.minimum, highlight=False).print(grid)
     else:
-        _print_blocks(columns, rows, title)
+        _print_blocks(columns, rows)
 
 
-def _print_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+def _print_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print each row as a block of lines."""
-    if title:
-        console.print(title, style="bold", markup=False)
     wide = max(map(len, columns), default=0)
     for number, row in enumerate(rows):
         if number:

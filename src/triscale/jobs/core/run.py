@@ -147,6 +147,10 @@ class RunFolder:
             raise RunError(f"{folder} holds no run (no run.json); give the folder that was passed to --out")
         return run
 
+    def tracker_file(self, name: str) -> Path:
+        """Return the file that says which run of an experiment tracker belongs to this run."""
+        return self.folder / f"{name}.json"
+
     @property
     def spec(self) -> RunSpec:
         """The specification of the run."""
@@ -245,11 +249,14 @@ class RunFolder:
             )
 
     def commit(self) -> None:
-        """Write the manifest of all files; this marks the run as finished."""
+        """Write the manifest of all files; this marks the run as finished.
+
+        It leaves out checkpoints, and the files of W&B, which ``wandb sync`` changes later.
+        """
         files = []
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
-            if path.is_file() and not name.startswith((".", "checkpoints/")) and path != self.manifest_file:
+            if path.is_file() and not name.startswith((".", "checkpoints/", "wandb/")) and path != self.manifest_file:
                 content = path.read_bytes()
                 files.append(Artifact(name=name, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
         RunManifest(files=tuple(files)).save(self.manifest_file)

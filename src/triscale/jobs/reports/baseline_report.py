@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triscale.jobs.reports.figure_files import write_with_figures
+from triscale.jobs.reports.shown_paths import shown_command
 from triscale.jobs.reports.study_parts import existing, name_of_images, request_rows, trained_on
 from triscale.network.cost import count_network, si
-from triscale.record import write_atomic
 from triscale.report.baseline.baseline_content import BaselineContent
 from triscale.report.content import NamedValue
 from triscale.report.draw.format import number, share, unbroken
-from triscale.report.render import render_baseline
 from triscale.search.baseline.explore import BaselineSearchResult
 
 if TYPE_CHECKING:
     from triscale.jobs.studies.requests import BaselineSearchRequest
 
-REPORT_FILE = "report.html"
 FILES = (
     ("network.json", "the best network; give it to --baseline or --network"),
     ("found.json", "the whole result, with every evaluated network"),
@@ -37,17 +35,14 @@ FILES = (
 def write_baseline_report(
     result: BaselineSearchResult, folder: Path, request: BaselineSearchRequest | None = None
 ) -> Path:
-    """Write the report of a baseline search into its folder, and return its path.
+    """Write the report of a baseline search with its figures into its folder, and return its path.
 
     Args:
         result: The result of the search.
         folder: Folder of the search, with its trials.
         request: The request; without it the report has fewer sections.
     """
-    path = folder / REPORT_FILE
-    content = render_baseline(collect_baseline_content(result, folder, request))
-    write_atomic(path, content.encode("utf-8", errors="replace"))
-    return path
+    return write_with_figures(collect_baseline_content(result, folder, request), folder)
 
 
 def collect_baseline_content(
@@ -119,4 +114,4 @@ def _next_commands(request: BaselineSearchRequest, folder: Path) -> tuple[str, .
         ("triscale", "compare", request.images, "--baseline", network, "--out", "comparison"),
         ("triscale", "train", request.images, "--network", network, "--out", "run"),
     )
-    return tuple(shlex.join(command) for command in commands)
+    return tuple(shown_command(command) for command in commands)

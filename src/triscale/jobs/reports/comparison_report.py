@@ -1,11 +1,12 @@
-"""The report of a comparison of scaling methods, and its figure."""
+"""The report of a comparison of scaling methods."""
 
 from __future__ import annotations
 
-import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
+from triscale.jobs.reports.figure_files import write_with_figures
+from triscale.jobs.reports.shown_paths import shown_command
 from triscale.jobs.reports.study_parts import (
     BASELINE,
     existing,
@@ -16,22 +17,17 @@ from triscale.jobs.reports.study_parts import (
 )
 from triscale.jobs.studies.requests import StudyRequest
 from triscale.network.cost import si
-from triscale.record import write_atomic
 from triscale.report.comparison.comparison_content import ComparisonContent
 from triscale.report.content import NamedValue
-from triscale.report.render import render_comparison, render_comparison_figure
 from triscale.results.explanation import ComparisonMaps
 from triscale.search.coefficients.published_coefficients import PAPER, TABLE_3, TABLE_7, PublishedRow
 from triscale.search.compare.results import ComparisonResult, verdict
-
-REPORT_FILE, FIGURE = "report.html", "comparison.svg"
 
 FILES = (
     ("compared.json", "all accuracies, with their intervals"),
     ("comparison.json", "the networks as data, with their costs"),
     ("compare.json", "the request"),
     (BASELINE, "the baseline as data; give it to --baseline"),
-    (FIGURE, "the figure of the result"),
     ("maps", "the class activation maps"),
     ("split.json", "the split: which image is used for training, validation and test"),
     ("study.sqlite", "the finished trials, from which a comparison resumes"),
@@ -42,7 +38,7 @@ FILES = (
 def write_comparison_report(
     compared: ComparisonResult, folder: Path, request: StudyRequest | None = None, maps: ComparisonMaps | None = None
 ) -> Path:
-    """Write the report of a comparison and its figure, ``comparison.svg``, into its folder; return the report's path.
+    """Write the report of a comparison with its figures into its folder, and return its path.
 
     Args:
         compared: The result of the comparison.
@@ -50,11 +46,7 @@ def write_comparison_report(
         request: The request; without it the report has fewer sections.
         maps: Class activation maps, whose files are in ``folder/maps``.
     """
-    path = folder / REPORT_FILE
-    content = collect_comparison_content(compared, folder, request, maps)
-    write_atomic(folder / FIGURE, render_comparison_figure(content).encode("utf-8", errors="replace"))
-    write_atomic(path, render_comparison(content).encode("utf-8", errors="replace"))
-    return path
+    return write_with_figures(collect_comparison_content(compared, folder, request, maps), folder)
 
 
 def collect_comparison_content(
@@ -115,4 +107,4 @@ def _next_commands(compared: ComparisonResult, request: StudyRequest, folder: Pa
         ("triscale", "fit", request.images, "--baseline", baseline, "--law", law, "--budget", budget),
         ("triscale", "search", "coefficients", request.images, "--baseline", baseline, "--out", "coefficients"),
     )
-    return tuple(shlex.join(command) for command in commands)
+    return tuple(shown_command(command) for command in commands)

@@ -16,6 +16,7 @@ from triscale.jobs.core.networks import count_of
 from triscale.jobs.core.run import RunFolder, RunSpec
 from triscale.jobs.profile.measure import ENGINES
 from triscale.jobs.reports.run_report import images_name, recipe_rows
+from triscale.jobs.reports.shown_paths import shown_path
 from triscale.jobs.reports.study_report import is_study
 from triscale.results.latency import Measurement, RunLatencies
 from triscale.results.metrics import Metrics
@@ -178,11 +179,11 @@ def _settings(spec: RunSpec) -> dict[str, str]:
     """Return the settings of a run's request and the machine that trained it, by name."""
     request = spec.request
     return {
-        "images": request.images,
+        "images": shown_path(request.images),
         "requested network": request.network.name,
         "budget": UNSET if request.budget is None else str(request.budget),
         "law": UNSET if request.law is None else str(request.law),
-        "initial weights": "random" if request.start is None else request.start.run,
+        "initial weights": "random" if request.start is None else shown_path(request.start.run),
         "seed": str(request.seed),
         "recipe": request.recipe.name,
         **{row.name: row.value for row in recipe_rows(request.recipe) if row.name not in ("name", "source")},

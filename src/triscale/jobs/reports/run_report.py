@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.run import RunFolder, RunSpec
 from triscale.jobs.reports.advice import advice
 from triscale.jobs.reports.run_results import load_if_exists, map_cards, measure_command, measurements, wrong_images
+from triscale.jobs.reports.shown_paths import shown_command, shown_path
 from triscale.jobs.training.train import read_history
 from triscale.network.cost import Cost, cost, si
 from triscale.record import write_atomic
@@ -74,7 +74,7 @@ def collect_content(run: RunFolder) -> RunContent:
         network=spec.network,
         cost=counted,
         families=published_points(),
-        data=data,
+        data=None if data is None else data.replace(root=shown_path(data.root)),
         advice=advice(spec, data, history, metrics),
         split=f"{run.split.how[:1].upper()}{run.split.how[1:]}." if run.data_file.is_file() else "",
         seed=spec.request.seed,
@@ -89,7 +89,7 @@ def collect_content(run: RunFolder) -> RunContent:
         exported=load_if_exists(Export, run.export_file),
         deployed=load_if_exists(Deployment, run.deploy_file),
         environment=_environment(spec),
-        repeat=(shlex.join(spec.command),) if spec.command else (),
+        repeat=(shown_command(spec.command),) if spec.command else (),
         files=tuple(NamedValue(name=name, value=what) for name, what in FILES if (run.folder / name).exists()),
     )
 

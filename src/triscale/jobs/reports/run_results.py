@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +16,7 @@ from triscale.data.sources.store import Store, open_store
 from triscale.errors import DataError
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.profile.measure import ENGINES
+from triscale.jobs.reports.shown_paths import shown_command
 from triscale.record import Record
 from triscale.report.run.run_content import ImageCard
 from triscale.results.explanation import ClassifiedImage, ExplainedImage, ExplainedImages
@@ -89,7 +89,7 @@ def measure_command(run: RunFolder) -> str:
     """Return the command that measures the latency of a trained run; empty if it has been measured."""
     if run.latency_file.is_file() or not run.weights_file.is_file():
         return ""
-    return shlex.join(("triscale", "measure", str(run.folder)))
+    return shown_command(("triscale", "measure", run.folder))
 
 
 def _most_confident_mistakes(run: RunFolder) -> Iterator[ClassifiedImage]:

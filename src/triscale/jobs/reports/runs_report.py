@@ -8,6 +8,7 @@ from pathlib import Path
 from triscale.errors import RunError
 from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.reports.run_report import percent, published_points
+from triscale.jobs.reports.shown_paths import shown_path
 from triscale.network.cost import si
 from triscale.record import write_atomic
 from triscale.report.content import NamedValue
@@ -54,10 +55,24 @@ def collect_runs_content(compared: ComparedRuns) -> RunsContent:
         verdict=_verdict(compared),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         warnings=tuple(f"{note[:1].upper()}{note[1:]}." for note in compared.notes),
-        compared=compared,
+        compared=_shown(compared),
         families=published_points(),
-        files=tuple(NamedValue(name=run.name, value=str(Path(run.folder).resolve())) for run in compared.runs),
+        files=_folders(compared),
     )
+
+
+def _shown(compared: ComparedRuns) -> ComparedRuns:
+    """Return the comparison with its paths as reports show them."""
+    return compared.replace(
+        test_sets=tuple(test_set.replace(root=shown_path(test_set.root)) for test_set in compared.test_sets),
+        runs=tuple(run.replace(folder=shown_path(run.folder)) for run in compared.runs),
+    )
+
+
+def _folders(compared: ComparedRuns) -> tuple[NamedValue, ...]:
+    """Return the folders of the runs; none if they are already the names of the runs."""
+    folders = tuple(NamedValue(name=run.name, value=shown_path(run.folder)) for run in compared.runs)
+    return folders if any(row.name != row.value for row in folders) else ()
 
 
 def _verdict(compared: ComparedRuns) -> str:

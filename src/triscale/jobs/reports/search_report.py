@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
 from triscale.jobs.core.networks import count_of
+from triscale.jobs.reports.figure_files import write_with_figures
+from triscale.jobs.reports.shown_paths import shown_command
 from triscale.jobs.reports.study_parts import (
     BASELINE,
     existing,
@@ -18,10 +19,8 @@ from triscale.jobs.reports.study_parts import (
 from triscale.jobs.studies.requests import StudyRequest
 from triscale.network.cost import si
 from triscale.network.custom import AnyNetwork
-from triscale.record import write_atomic
 from triscale.report.content import NamedValue
 from triscale.report.draw.format import points
-from triscale.report.render import render_search
 from triscale.report.search.search_content import ReferenceLaw, SearchContent
 from triscale.scaling.apply import scale
 from triscale.scaling.budget import LABELS
@@ -29,8 +28,6 @@ from triscale.scaling.law import EFFICIENTNET
 from triscale.search.coefficients.grid import DIMENSIONS, Candidates, Grid
 from triscale.search.coefficients.result import CoefficientSearchResult
 from triscale.search.shape import realized
-
-REPORT_FILE = "report.html"
 
 FILES = (
     ("law.json", "the best law; give it to --law"),
@@ -47,7 +44,7 @@ FILES = (
 def write_search_report(
     result: CoefficientSearchResult, candidates: Candidates, folder: Path, request: StudyRequest | None = None
 ) -> Path:
-    """Write the report of a search into its folder, and return its path.
+    """Write the report of a search with its figures into its folder, and return its path.
 
     Args:
         result: The result of the search.
@@ -55,12 +52,7 @@ def write_search_report(
         folder: Folder of the search, with its trials.
         request: The request; without it the report has fewer sections.
     """
-    path = folder / REPORT_FILE
-    write_atomic(
-        path,
-        render_search(collect_search_content(result, candidates, folder, request)).encode("utf-8", errors="replace"),
-    )
-    return path
+    return write_with_figures(collect_search_content(result, candidates, folder, request), folder)
 
 
 def collect_search_content(
@@ -165,7 +157,7 @@ def _next_commands(candidates: Candidates, request: StudyRequest, folder: Path) 
         ("triscale", "scale", baseline, "--law", law, "--phi", "2"),
         ("triscale", "fit", request.images, "--baseline", baseline, "--law", law, "--budget", budget),
     )
-    return tuple(shlex.join(command) for command in commands)
+    return tuple(shown_command(command) for command in commands)
 
 
 def _cost_name(grid: Grid) -> str:

@@ -7,10 +7,12 @@ from pathlib import Path
 from triscale.families import get, names
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.reports.run_report import machine_rows
+from triscale.jobs.reports.shown_paths import shown_path
 from triscale.jobs.studies.requests import StudyRequest
 from triscale.network.custom import AnyNetwork
 from triscale.report.content import NamedValue
 from triscale.report.draw.format import share
+from triscale.report.render import FIGURES_FOLDER
 
 BASELINE = "baseline.json"
 
@@ -25,7 +27,7 @@ def request_rows(request: StudyRequest | None) -> tuple[NamedValue, ...]:
     if request is None:
         return ()
     return (
-        NamedValue(name="images", value=f"{request.images}, {share(request.share)} of the training images"),
+        NamedValue(name="images", value=f"{shown_path(request.images)}, {share(request.share)} of the training images"),
         NamedValue(name="recipe", value=f"{request.recipe.name}, digest {request.recipe.digest[:16]}"),
         NamedValue(name="request digest", value=request.digest[:16]),
     )
@@ -47,5 +49,6 @@ def name_for_commands(baseline: AnyNetwork, folder: Path) -> str:
 
 
 def existing(folder: Path, files: tuple[tuple[str, str], ...]) -> tuple[NamedValue, ...]:
-    """Return those of a study's files that exist."""
-    return tuple(NamedValue(name=name, value=what) for name, what in files if (folder / name).exists())
+    """Return those of a study's files that exist, and the figures, which are written with the report."""
+    found = tuple(NamedValue(name=name, value=what) for name, what in files if (folder / name).exists())
+    return (*found, NamedValue(name=FIGURES_FOLDER, value="each figure as SVG and PDF, and its data as CSV"))

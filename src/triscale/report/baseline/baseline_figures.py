@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from triscale.report.draw.axes import percent_axis
+from triscale.report.draw.figure_data import FigureData
 from triscale.report.draw.format import share, si
-from triscale.report.draw.svg import BLUE, GRID, INK, MUTED, ORANGE, SURFACE, Picture, draw, plot_area
+from triscale.report.draw.palette import BLUE, GRID, INK, MUTED, ORANGE, SURFACE
+from triscale.report.draw.svg import Picture, draw, plot_area
 from triscale.search.baseline.explore import BaselineSearchResult, EvaluatedCandidate, compared
 from triscale.search.baseline.objective import Objective
 
@@ -53,6 +55,7 @@ def pareto(result: BaselineSearchResult) -> Picture:
         width=410,
         height=320,
         paint=paint,
+        data=_pareto_data(result),
     )
 
 
@@ -81,7 +84,26 @@ def progress(result: BaselineSearchResult) -> Picture:
         width=400,
         height=320,
         paint=paint,
+        data=FigureData.of(
+            ("networks evaluated", "reward", "best reward so far"), zip(numbers, rewards, best, strict=True)
+        ),
     )
+
+
+def _pareto_data(result: BaselineSearchResult) -> FigureData:
+    """Return the trained networks in the order of evaluation."""
+    unit = UNITS[result.objective.cost]
+    columns = ("network", f"cost ({unit})", "accuracy (share)", "standard error (share)", "epochs", "reward",
+               "on the Pareto front", "best reward")  # fmt: skip
+    return FigureData.of(
+        columns,
+        (
+            (row.network, row.cost, row.accuracy, row.error, row.epochs, row.reward, number in result.front,
+             number == result.best)
+            for number, row in enumerate(result.evaluated)
+            if row.accuracy is not None
+        ),
+    )  # fmt: skip
 
 
 def _pareto(axes: Axes, result: BaselineSearchResult) -> None:

@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 
 from triscale.report.comparison.comparison_content import ComparisonContent
 from triscale.report.draw.axes import macs_axis, percent_axis
+from triscale.report.draw.figure_data import FigureData
 from triscale.report.draw.format import grouped, share, si
-from triscale.report.draw.svg import GRID, INK, MUTED, ORANGE, SERIES, SURFACE, Picture, draw, plot_area
+from triscale.report.draw.palette import GRID, INK, MUTED, ORANGE, SERIES, SURFACE
+from triscale.report.draw.svg import Picture, draw, plot_area
 from triscale.search.compare.contenders import Way
 from triscale.search.compare.results import ComparisonResult, ContenderResult
 
@@ -45,7 +47,7 @@ def accuracies(content: ComparisonContent) -> Picture:
 
     best = content.compared.best
     return draw(
-        name="figure-ways",
+        name="figure-methods",
         title="Accuracy of each scaling method",
         description=f"Test accuracy with 95% intervals: "
         f"{', '.join(f'{method_name(row.way)} {share(row.accuracy)}' for row in results)}. "
@@ -53,6 +55,7 @@ def accuracies(content: ComparisonContent) -> Picture:
         width=410,
         height=300,
         paint=paint,
+        data=_data(content.compared),
     )
 
 
@@ -72,6 +75,7 @@ def against_cost(content: ComparisonContent) -> Picture:
         width=400,
         height=300,
         paint=paint,
+        data=_data(content.compared),
     )
 
 
@@ -99,7 +103,23 @@ def both(content: ComparisonContent) -> Picture:
         width=900,
         height=350,
         paint=paint,
+        data=_data(content.compared),
     )
+
+
+def _data(compared: ComparisonResult) -> FigureData:
+    """Return every method with its cost and its accuracies."""
+    columns = ("method", "MACs", "parameters", "accuracy (share)", "95% interval, low (share)",
+               "95% interval, high (share)", "gain over the baseline (share)",
+               *(f"accuracy of seed {seed} (share)" for seed in compared.proxy.seeds))  # fmt: skip
+    return FigureData.of(
+        columns,
+        (
+            (method_name(row.way), contender.macs.achieved, contender.params, row.accuracy, row.low, row.high, row.gain,
+             *row.accuracies)
+            for contender, row in zip(compared.comparison.contenders, compared.outcomes, strict=True)
+        ),
+    )  # fmt: skip
 
 
 def _accuracies(axes: Axes, compared: ComparisonResult) -> None:
@@ -155,11 +175,11 @@ def _against_cost(axes: Axes, compared: ComparisonResult) -> None:
     axes.grid(visible=True, color=GRID)
     axes.set_xlabel("MACs, logarithmic")
     axes.set_ylabel("accuracy on test images")
-    _label_right_edge(axes, scaled, compared.best)
+    _label_right_edge(axes, scaled, compared.best.way if compared.standing(compared.best) == "best" else None)
 
 
-def _label_right_edge(axes: Axes, rows: Sequence[ContenderResult], best: ContenderResult) -> None:
-    """Label the points at the right edge, moved apart where labels would overlap."""
+def _label_right_edge(axes: Axes, rows: Sequence[ContenderResult], bold: Way | None) -> None:
+    """Label the points at the right edge, moved apart where labels would overlap; ``bold`` is the only best method."""
     low, high = axes.get_ylim()
     tall = axes.get_window_extent().height * 72.0 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
     ordered = sorted(rows, key=lambda row: -row.accuracy)
@@ -173,5 +193,5 @@ def _label_right_edge(axes: Axes, rows: Sequence[ContenderResult], best: Contend
         axes.annotate(
             method_name(row.way), (1, (height + shift) / tall), xycoords="axes fraction", xytext=(7, 0),
             textcoords="offset points", va="center", fontsize=9.5, color=COLORS[row.way],
-            fontweight="bold" if row is best else "normal", annotation_clip=False,
+            fontweight="bold" if row.way == bold else "normal", annotation_clip=False,
         )  # fmt: skip

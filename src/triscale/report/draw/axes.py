@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from triscale.report.draw.svg import GRID
+from triscale.report.draw.palette import GRID
 
 
 def percent_axis(axes: Axes, which: str, number: int) -> None:

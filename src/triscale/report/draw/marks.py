@@ -9,6 +9,17 @@ from xml.dom import minidom
 from matplotlib.axes import Axes
 
 SERIES_ID = "triscale-series-"
+MARKER_PATHS = {
+    "o": "M6 1a5 5 0 1 1 0 10a5 5 0 1 1 0-10z",
+    "s": "M1.5 1.5h9v9h-9z",
+    "D": "M6 .5l5.5 5.5l-5.5 5.5l-5.5-5.5z",
+    "^": "M6 1l5 10h-10z",
+    "v": "M6 11l5-10h-10z",
+    "P": "M4.2 1h3.6v3.2h3.2v3.6h-3.2v3.2h-3.6v-3.2h-3.2v-3.6h3.2z",
+    "X": "M3 .5l3 3l3-3l2.5 2.5l-3 3l3 3l-2.5 2.5l-3-3l-3 3l-2.5-2.5l3-3l-3-3z",
+    "*": "M6 0l1.4 4.3h4.6l-3.7 2.7l1.4 4.4l-3.7-2.7l-3.7 2.7l1.4-4.4l-3.7-2.7h4.6z",
+}
+"""Shapes of matplotlib's markers in a box of 12 pixels, for legends outside of a figure."""
 _RADIUS = 9
 
 
@@ -63,7 +74,8 @@ def pixels(axes: Axes, x: float, y: float) -> tuple[float, float]:
 def marks_group(document: minidom.Document, marks: Sequence[PlotMark]) -> minidom.Element:
     """Return the marks as a group of transparent shapes above all other elements."""
     group = document.createElement("g")
-    group.setAttribute("class", "marks")
+    for name, text in (("class", "marks"), ("fill", "none"), ("pointer-events", "all")):
+        group.setAttribute(name, text)
     for mark in marks:
         shape = document.createElement("rect" if mark.width else "circle")
         values: dict[str, object] = {"class": "mark", "role": "img"}

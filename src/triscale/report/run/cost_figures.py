@@ -14,7 +14,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from triscale.report.draw.format import share, shorten, si
 from triscale.report.draw.labels import Labels
 from triscale.report.draw.marks import LegendEntry, PlotMark, in_series, pixels
-from triscale.report.draw.svg import BLUE, INK, MARKERS, MUTED, ORANGE, SERIES, SURFACE, Picture, draw
+from triscale.report.draw.palette import BLUE, INK, MARKERS, MUTED, ORANGE, SERIES, SURFACE
+from triscale.report.draw.svg import Picture, draw
 from triscale.report.run.run_content import FamilyPoint
 from triscale.results.metrics import Metrics
 from triscale.results.run_comparison import ComparedRun
@@ -22,7 +23,7 @@ from triscale.results.run_comparison import ComparedRun
 OWN_COLORS = (ORANGE, BLUE, *SERIES)
 """Colors of the measured networks, in their order."""
 
-_WIDTH, _LEFT, _RIGHT = 460, 52, 14
+_WIDTH, _LEFT, _RIGHT = 420, 66, 14
 _TOP, _GAP, _BOTTOM = 28, 56, 46
 _OWN_HEIGHT, _MORE_HEIGHT, _PUBLISHED_HEIGHT = 92, 190, 250
 _MIN_SPAN = 0.04

@@ -12,7 +12,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, Percent
 
 from triscale.report.draw.format import number, share
 from triscale.report.draw.marks import LegendEntry, PlotMark, in_series, pixels
-from triscale.report.draw.svg import BLUE, MUTED, ORANGE, Picture, draw, plot_area
+from triscale.report.draw.palette import BLUE, MUTED, ORANGE
+from triscale.report.draw.svg import Picture, draw, plot_area
 from triscale.results.history import Epoch
 
 _WIDTH = 400

@@ -11,7 +11,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from triscale.report.draw.format import si
-from triscale.report.draw.svg import BLUE, INK, MUTED, ORANGE, SCALE, SURFACE, Picture, draw, plot_area
+from triscale.report.draw.palette import BLUE, INK, MUTED, ORANGE, SCALE, SURFACE
+from triscale.report.draw.svg import Picture, draw, plot_area
 
 _MIN_CHANGE = 1.5
 

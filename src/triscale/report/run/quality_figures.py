@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from triscale.report.draw.format import columns, grouped, share, shorten
 from triscale.report.draw.marks import PlotMark, pixels
-from triscale.report.draw.svg import BLUE, FONT_SIZE, INK, MUTED, ON_STRONG, ORANGE, Picture, draw, plot_area
+from triscale.report.draw.palette import BLUE, INK, MUTED, ON_STRONG, ORANGE
+from triscale.report.draw.svg import FONT_SIZE, Picture, draw, plot_area
 from triscale.results.metrics import Bin
 
 NUMBERS_UP_TO = 20

@@ -14,7 +14,8 @@ from triscale.network.describe import PartDescription
 from triscale.report.draw.format import columns, milliseconds, share, shorten, si
 from triscale.report.draw.labels import Labels
 from triscale.report.draw.marks import LegendEntry, PlotMark, in_series, pixels
-from triscale.report.draw.svg import BLUE, GRID, INK, MARKERS, MUTED, ORANGE, SERIES, SURFACE, Picture, draw, plot_area
+from triscale.report.draw.palette import BLUE, GRID, INK, MARKERS, MUTED, ORANGE, SERIES, SURFACE
+from triscale.report.draw.svg import Picture, draw, plot_area
 from triscale.report.run.run_content import FamilyPoint
 from triscale.results.latency import Measurement
 
@@ -77,7 +78,7 @@ def families(points: Sequence[FamilyPoint], own: FamilyPoint | None) -> Picture 
         name="figure-families",
         title="MACs against parameters",
         description=f"Published families on logarithmic axes: {names}.{at}",
-        width=500,
+        width=430,
         height=380,
         paint=paint,
         keys=keys,

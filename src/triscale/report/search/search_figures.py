@@ -11,8 +11,10 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from triscale.report.draw.axes import macs_axis, percent_axis
 from triscale.report.draw.format import TIMES, columns, share, si
 from triscale.report.draw.labels import Labels
-from triscale.report.draw.svg import BLUE, INK, MUTED, ORANGE, SURFACE, Picture, draw, plot_area
+from triscale.report.draw.palette import BLUE, INK, MUTED, ORANGE, SURFACE
+from triscale.report.draw.svg import Picture, draw, plot_area
 from triscale.report.search.response_view import leave_one_out_predictions
+from triscale.report.search.search_data import curves_data, forecast_data, predictions_data, standings_data
 from triscale.report.search.search_rows import LearningCurve, StandingRow, law_text, macs_of
 from triscale.search.coefficients.result import AccuracyForecast, CoefficientSearchResult
 
@@ -71,6 +73,7 @@ def standings(rows: Sequence[StandingRow]) -> Picture:
         width=460,
         height=64 + 21 * len(shown) + 12,
         paint=paint,
+        data=standings_data(shown),
     )
 
 
@@ -127,6 +130,7 @@ def forecast(result: CoefficientSearchResult) -> Picture | None:
         width=400,
         height=360,
         paint=paint,
+        data=forecast_data(result),
     )
 
 
@@ -166,16 +170,18 @@ def predicted(result: CoefficientSearchResult) -> Picture | None:
         width=400,
         height=360,
         paint=paint,
+        data=predictions_data(pairs),
     )
 
 
 def rungs(learning_curves: Sequence[LearningCurve]) -> Picture | None:
     """Draw accuracy against epochs, one line per candidate; gray lines of dropped candidates end early."""
     stops, kept = _stops(learning_curves), sum(not curve.dropped for curve in learning_curves)
+    values = [[accuracy for _, accuracy in curve.points] for curve in learning_curves]
 
     def paint(figure: Figure) -> None:
         axes = plot_area(figure, left=56, right=18, top=14, bottom=44)
-        _lines(axes, learning_curves, [[accuracy for _, accuracy in curve.points] for curve in learning_curves])
+        _lines(axes, learning_curves, values)
         percent_axis(axes, "y", 6)
         axes.set_ylabel("accuracy on validation images")
 
@@ -187,6 +193,7 @@ def rungs(learning_curves: Sequence[LearningCurve]) -> Picture | None:
         width=400,
         height=340,
         paint=paint,
+        data=curves_data(learning_curves, values, "accuracy (share)"),
     )
 
 
@@ -215,6 +222,7 @@ def behind(learning_curves: Sequence[LearningCurve]) -> Picture | None:
         width=400,
         height=340,
         paint=paint,
+        data=curves_data(learning_curves, gaps, "behind the best (percentage points)"),
     )
 
 

@@ -14,9 +14,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from triscale.report.draw.format import TIMES, share
-from triscale.report.draw.svg import FONT_SIZE, INK, MUTED, ORANGE, SCALE, Picture, draw, plot_area
+from triscale.report.draw.palette import INK, MUTED, ORANGE, SCALE
+from triscale.report.draw.svg import FONT_SIZE, Picture, draw, plot_area
 from triscale.report.search.response_view import SHADING_STEPS, shading
 from triscale.report.search.search_content import ReferenceLaw, SearchContent
+from triscale.report.search.search_data import triangle_data
 from triscale.report.search.search_rows import StandingRow, law_text, learning_curves, octaves, standing_rows
 from triscale.report.search.ternary import HEIGHT, Shares, lattice, position, shares
 
@@ -59,6 +61,7 @@ def triangle(content: SearchContent) -> Picture:
         width=_WIDTH,
         height=_TALL,
         paint=paint,
+        data=triangle_data(content, accuracies),
     )
 
 

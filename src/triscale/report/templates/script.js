@@ -12,7 +12,7 @@
 
   // Points and epochs of a figure show their tooltip when hovered or focused; arrow keys move from one to the next.
   for (const figure of all(document, "figure")) {
-    const drawing = figure.querySelector("svg");
+    const drawing = figure.querySelector(".drawing svg");
     const marks = drawing ? all(drawing, ".mark") : [];
     if (!marks.length) continue;
     const tip = make("div", { className: "tip", hidden: true });
