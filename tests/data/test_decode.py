@@ -117,9 +117,9 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "PNG of 1100 frames": (encode(frames[0], "PNG", save_all=True, append_images=frames[1:]), "1100 frames"),
         "PNG of no pixels": (png(zeros, 8, 0, size=(0, 8)), "damaged PNG"),
         "PNG of fewer rows than it says": (png(zeros, 8, 0, size=(8, 9)), "ends early"),
-        "PNG of 14000 x 14000 pixels in 24 KB": (
-            png(np.zeros((1, 1, 1), np.uint8), 1, 0, size=(14_000, 14_000)),
-            "14000 x 14000 pixels, more than the limit",
+        "PNG of 17000 x 17000 pixels in 35 KB": (
+            png(np.zeros((1, 1, 1), np.uint8), 1, 0, size=(17_000, 17_000)),
+            "17000 x 17000 pixels, more than the limit",
         ),
         "PNG of the largest size there is": (png(zeros, 8, 0, size=(2**31 - 1, 2**31 - 1)), "more than the limit"),
         "PNG with a text of 60 MB": (png(zeros, 8, 0, text), "damaged PNG"),

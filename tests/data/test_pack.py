@@ -39,7 +39,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 
 
 def moved(found: Scan, root: Path) -> Scan:
-    return found.model_copy(update={"root": str(root), "bad": ()})
+    return found.model_copy(update={"root": str(root), "bad": (), "notes": ()})
 
 
 def odd_names(root: Path) -> Path:

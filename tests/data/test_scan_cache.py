@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from triscale.data.checks import examine
 from triscale.data.images.decode import ImageLimits
+from triscale.data.options import DataOptions
 from triscale.data.pipeline.scan import scan
 from triscale.data.sources import scan_cache
 from triscale.data.sources.pack import pack
@@ -142,7 +143,7 @@ def test_changed_limits_and_disabled_cache_decode_again(tmp_path: Path, decoded:
     settle()
     scan(images)
     decoded.number = 0
-    scan(images, limits=ImageLimits(pixels=100_000))
+    scan(images, options=DataOptions(limits=ImageLimits(pixels=100_000)))
     assert decoded.number == 6
     monkeypatch.setenv(scan_cache.OFF, "1")
     assert decoded.of(images) == 6

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from triscale.api.arguments import AnyNetworkLike, LawLike, as_law, positive
+from triscale.api.arguments import AnyNetworkLike, DataOptionsLike, LawLike, as_data_options, as_law, positive
 from triscale.families.find import as_network
 from triscale.families.lite import lite as lite_of
 from triscale.jobs import search as jobs
@@ -57,6 +57,7 @@ def search_coefficients(
     storage: str | None = None,
     study: str | None = None,
     allow_leak: bool = False,
+    data: DataOptionsLike | None = None,
     progress: bool = True,
 ) -> CoefficientSearchResult:
     """Search for alpha, beta and gamma for a baseline and a data set: step 1 of the EfficientNet paper.
@@ -83,6 +84,7 @@ def search_coefficients(
         storage: ``postgresql://USER@HOST/DATABASE``, if several machines work on the study.
         study: Name of the study there.
         allow_leak: Whether to accept validation images that are copies of others.
+        data: How the images are read and what is tolerated, such as ``{"allow_missing_classes": True}``.
         progress: Whether progress is shown on standard error.
 
     Returns:
@@ -96,7 +98,7 @@ def search_coefficients(
         >>> result = search_coefficients("photos", "mobilenet_v2", "search")  # doctest: +SKIP
         >>> fit = ts.fit_budget("mobilenet_v2", result.law, "200M")  # doctest: +SKIP
     """
-    fields = _fields(images, baseline, lite, recipe, settings, epochs, seeds, share)
+    fields = _fields(images, baseline, lite, recipe, settings, epochs, seeds, share, data)
     request = CoefficientSearchRequest.parse(fields | {"grid": grid or Grid(), "method": method}, "the search options")
     with _execution(device, workers, threads, progress, storage, study, allow_leak) as (context, options):
         return jobs.search_coefficients(request, Path(out), context, options)
@@ -134,6 +136,7 @@ def search_baseline(
     storage: str | None = None,
     study: str | None = None,
     allow_leak: bool = False,
+    data: DataOptionsLike | None = None,
     progress: bool = True,
 ) -> BaselineSearchResult:
     """Search for a baseline with a good trade-off of accuracy and cost, as MnasNet and EfficientNet-B0 were found.
@@ -173,6 +176,7 @@ def search_baseline(
         storage: ``postgresql://USER@HOST/DATABASE``, if several machines work on the study.
         study: Name of the study there.
         allow_leak: Whether to accept validation images that are copies of others.
+        data: How the images are read and what is tolerated, such as ``{"allow_missing_classes": True}``.
         progress: Whether progress is shown on standard error.
 
     Returns:
@@ -189,7 +193,7 @@ def search_baseline(
     name, choices = find_choices(str(space), tuple(resolutions))
     plan = {"trials": trials, "batch": batch, "halving": Halving() if halving else None}
     request = BaselineSearchRequest.parse(
-        _fields(images, skeleton, False, recipe, settings, epochs, seeds, share)
+        _fields(images, skeleton, False, recipe, settings, epochs, seeds, share, data)
         | {
             "space": name,
             "choices": choices,
@@ -230,6 +234,7 @@ def compare(
     storage: str | None = None,
     study: str | None = None,
     allow_leak: bool = False,
+    data: DataOptionsLike | None = None,
     progress: bool = True,
 ) -> ComparisonResult:
     """Compare depth only, width only, resolution only and compound scaling at equal cost.
@@ -255,6 +260,7 @@ def compare(
         storage: ``postgresql://USER@HOST/DATABASE``, if several machines work on the study.
         study: Name of the study there.
         allow_leak: Whether to accept test images that are copies of others.
+        data: How the images are read and what is tolerated, such as ``{"allow_missing_classes": True}``.
         progress: Whether progress is shown on standard error.
 
     Returns:
@@ -268,7 +274,7 @@ def compare(
         >>> result = compare("photos", "resnet18@32", "compare", times=4)  # doctest: +SKIP
         >>> [(outcome.way, outcome.accuracy) for outcome in result.outcomes]  # doctest: +SKIP
     """
-    fields = _fields(images, baseline, lite, recipe, settings, epochs, seeds, share)
+    fields = _fields(images, baseline, lite, recipe, settings, epochs, seeds, share, data)
     request = ComparisonRequest.parse(
         fields | {"times": times, "law": as_law(law), "phi": phi}, "the comparison options"
     )
@@ -313,6 +319,7 @@ def _fields(
     epochs: int | None,
     seeds: Sequence[int],
     share: float,
+    data: DataOptionsLike | None,
 ) -> dict[str, object]:
     """Return the fields that all study requests have."""
     network = as_network(baseline)
@@ -324,6 +331,7 @@ def _fields(
         epochs=epochs,
         seeds=seeds,
         share=share,
+        data=as_data_options(data),
     )
 
 

@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law
+from triscale.api.arguments import (
+    AnyNetworkLike,
+    BudgetLike,
+    DataOptionsLike,
+    LawLike,
+    as_budget,
+    as_data_options,
+    as_law,
+)
 from triscale.api.run import Run
 from triscale.errors import BudgetError, Interrupted
 from triscale.families.find import as_network
@@ -55,6 +63,7 @@ def fit(
     compile: bool = False,
     log: str | Sequence[str] = (),
     allow_leak: bool = False,
+    data: DataOptionsLike | None = None,
     offline: bool = False,
     progress: bool = True,
 ) -> Run:
@@ -88,6 +97,7 @@ def fit(
         compile: Whether to compile the forward pass, which pays on a GPU after some minutes.
         log: Experiment trackers that also record the training: ``tensorboard``, ``mlflow``, ``wandb``, or several.
         allow_leak: Whether to train although test or validation images are copies of others.
+        data: How the images are read and what is tolerated, such as ``{"allow_missing_classes": True}``.
         offline: Whether to use only the cache for published weights.
         progress: Whether progress is shown on standard error.
 
@@ -111,7 +121,7 @@ def fit(
     request = _request(
         images, baseline, budget, law, lite, profile, weights, recipe,
         {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
-        flip, settings, seed, test_share, offline,
+        flip, settings, seed, test_share, offline, data,
     )  # fmt: skip
     return _carry_out(
         request, images, budget, out, device, workers, threads, max_seconds, compile, progress,
@@ -145,6 +155,7 @@ def train(
     compile: bool = False,
     log: str | Sequence[str] = (),
     allow_leak: bool = False,
+    data: DataOptionsLike | None = None,
     offline: bool = False,
     progress: bool = True,
 ) -> Run:
@@ -177,6 +188,7 @@ def train(
         compile: Whether to compile the forward pass, which pays on a GPU after some minutes.
         log: Experiment trackers that also record the training: ``tensorboard``, ``mlflow``, ``wandb``, or several.
         allow_leak: Whether to train although test or validation images are copies of others.
+        data: How the images are read and what is tolerated, such as ``{"allow_missing_classes": True}``.
         offline: Whether to use only the cache for published weights.
         progress: Whether progress is shown on standard error.
 
@@ -195,7 +207,7 @@ def train(
     request = _request(
         images, network, budget, law, lite, profile, weights, recipe,
         {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
-        flip, settings, seed, test_share, offline,
+        flip, settings, seed, test_share, offline, data,
     )  # fmt: skip
     return _carry_out(
         request, images, budget, out, device, workers, threads, max_seconds, compile, progress,
@@ -242,6 +254,7 @@ def _request(
     seed: int,
     test_share: float,
     offline: bool,
+    data: DataOptionsLike | None,
 ) -> Request:
     start = str(weights.path if isinstance(weights, Run) else weights) if weights is not None else None
     return make_request(
@@ -256,6 +269,7 @@ def _request(
         offline=offline,
         seed=seed,
         test_share=test_share,
+        data=as_data_options(data),
     )
 
 

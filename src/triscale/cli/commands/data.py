@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
 from triscale.cli.support.execution import execution
 from triscale.cli.support.options import ImagesArgument, Json, OptionalOut, Out
 from triscale.cli.support.terminal import console, print_json, table
+from triscale.errors import DataError
 from triscale.progress_bars import progress_reporter
 
 if TYPE_CHECKING:
@@ -20,27 +22,42 @@ MAX_LISTED = 5
 LIKENESS = {"exact": "same file", "reencoded": "re-encoded", "possible": "possibly"}
 
 
-def check(images: ImagesArgument, /, *, out: OptionalOut = None, json: Json = False) -> None:
+def check(
+    images: ImagesArgument, /, *, out: OptionalOut = None, options: DataFlags = DATA_DEFAULTS, json: Json = False
+) -> None:
     """Check a data set: classes, sizes, unreadable files, duplicates, and images that are in two splits.
 
     Parameters
     ----------
     out
         Folder for check.json and a contact sheet, contact-sheet.png.
+    options
+        How the images are read.
     """
     from triscale.jobs.data import check as job
 
     with execution() as context:
-        result = job.check(images, context, out=out)
+        result = job.check(images, context, options=options.options(), out=out)
     if json:
         print_json(result)
-        return
-    _print(result)
-    if out is not None:
-        _print_line(f"written to {out}: {job.SHEET}, {job.RECORD}")
+    else:
+        _print(result)
+        if out is not None:
+            _print_line(f"written to {out}: {job.SHEET}, {job.RECORD}")
+    if result.problems:
+        more = f" ({len(result.problems) - 1} more, see above)" if len(result.problems) > 1 else ""
+        raise DataError(result.problems[0] + more)
 
 
-def pack(images: str, /, *, out: Out, shard_size: str = "256MB", json: Json = False) -> None:
+def pack(
+    images: str,
+    /,
+    *,
+    out: Out,
+    shard_size: str = "256MB",
+    options: DataFlags = DATA_DEFAULTS,
+    json: Json = False,
+) -> None:
     """Pack a data set into tar shards in the WebDataset layout; all commands accept them instead of a folder.
 
     Splits, class names and paths are preserved, so training on the shards gives the same result. The same images give
@@ -54,6 +71,8 @@ def pack(images: str, /, *, out: Out, shard_size: str = "256MB", json: Json = Fa
         Folder to create; it appears only once it is complete.
     shard_size
         Maximum size of a shard, such as 256MB or 1GiB.
+    options
+        How the images are read.
     """
     from triscale.data.pipeline.scan import scan
     from triscale.data.sources import pack as packing
@@ -73,7 +92,7 @@ def pack(images: str, /, *, out: Out, shard_size: str = "256MB", json: Json = Fa
 
         steps = [""]
         packing.check_output_folder(images, out)
-        scanned = scan(images, progress=lambda done, total: on_images("scan", done, total))
+        scanned = scan(images, progress=lambda done, total: on_images("scan", done, total), options=options.options())
         packed = packing.pack(
             scanned, out, shard_bytes=max_bytes, progress=lambda done, total: on_images("pack", done, total)
         )
@@ -110,6 +129,8 @@ def _print(result: SetCheck) -> None:
         _list("leaks", leaks, "none; no image is in two splits")
     for warning in result.warnings:
         _print_line(f"warning  {warning}")
+    for problem in result.problems:
+        console.print(f"problem  {problem}", markup=False, style="bold red")
 
 
 def _classes(result: SetCheck) -> None:

@@ -178,6 +178,7 @@ def _request(
         offline=options.offline,
         seed=options.seed,
         test_share=options.test_share,
+        data=options.data.options(),
     )
 
 

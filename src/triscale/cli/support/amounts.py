@@ -1,4 +1,4 @@
-"""Parse durations and shares."""
+"""Parse durations, shares and large numbers."""
 
 from __future__ import annotations
 
@@ -23,6 +23,27 @@ def seconds_of(option: str, text: str) -> float:
     if seconds <= 0:
         raise UserError(f"{option} {text}: give a duration of more than 0")
     return seconds
+
+
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:b|px|pixels)?", re.I)
+_THOUSANDS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def number_of(option: str, text: str) -> int:
+    """Return a whole number such as 1000, 250M or 1GB.
+
+    Raises:
+        UserError: The text is not a number of 1 or more.
+
+    Example:
+        >>> number_of("--max-pixels", "61.5M"), number_of("--max-file-size", "2 GB")
+        (61500000, 2000000000)
+    """
+    matched = _NUMBER.fullmatch(text.strip())
+    value = round(float(matched[1]) * _THOUSANDS[matched[2].lower()]) if matched else 0
+    if value < 1:
+        raise UserError(f'{option} "{text}" is not a number of 1 or more; give one such as 1000, 250M or 1GB')
+    return value
 
 
 def share_of(option: str, text: str) -> float:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
 from triscale.families.find import find_lite, find_network
 from triscale.network.cost import Cost, cost
 from triscale.network.custom import AnyNetwork, CustomNetwork
@@ -98,6 +99,8 @@ class TrainOptions:
         Compile the forward pass; worthwhile for long trainings on a GPU.
     log
         Experiment trackers that also record the training: tensorboard, mlflow, wandb, or several.
+    data
+        How the images are read.
     """
 
     out: OptionalOut = None
@@ -120,6 +123,7 @@ class TrainOptions:
     dry_run: Annotated[bool, Parameter(negative="")] = False
     compile: Annotated[bool, Parameter(negative="")] = False
     log: Items = ()
+    data: DataFlags = DATA_DEFAULTS
 
 
 DEFAULTS = TrainOptions()
@@ -156,6 +160,8 @@ class StudyFlags:
         Accept test or validation images that are copies of other images.
     dry_run
         Print how many trainings this takes, and about how long, and stop; nothing is written.
+    data
+        How the images are read.
     """
 
     recipe: str = "small"
@@ -170,6 +176,7 @@ class StudyFlags:
     study: str | None = None
     allow_leak: Annotated[bool, Parameter(negative="")] = False
     dry_run: Annotated[bool, Parameter(negative="")] = False
+    data: DataFlags = DATA_DEFAULTS
 
 
 STUDY_DEFAULTS = StudyFlags()

@@ -50,6 +50,7 @@ def study_request_fields(
         epochs=epochs if options.epochs is None else options.epochs,
         seeds=seeds_of(options, seeds),
         share=options.share,
+        data=options.data.options(),
     )
 
 

@@ -53,6 +53,7 @@ def class_problems(layout: Layout, classes: tuple[str, ...], options: DataOption
         A sentence for each problem: fewer than two classes, a class without files, splits with different classes.
 
     Example:
+        >>> from triscale.data.sources.source import FoundFile
         >>> layout = Layout("/photos", {"unsplit": ("cat",)}, {"unsplit": (FoundFile("cat/1.png", "cat"),)}, stray=())
         >>> class_problems(layout, ("cat",), DataOptions())
         ['/photos holds only one class, cat; give at least two, each in its own folder']
@@ -76,6 +77,7 @@ def missing_classes(layout: Layout, classes: tuple[str, ...]) -> list[str]:
     """Return a sentence for each split other than training that lacks classes.
 
     Example:
+        >>> from triscale.data.sources.source import FoundFile
         >>> files = {"train": (FoundFile("train/a/1", "a"), FoundFile("train/b/1", "b")), "val": (FoundFile("1", "a"),)}
         >>> missing_classes(Layout("/photos", {"train": ("a", "b"), "val": ("a",)}, files, stray=()), ("a", "b"))
         ['1 of 2 classes has no val images: b; its figures are not measured there']

@@ -52,6 +52,12 @@ class Duplicates(Record):
         return _merge([*self.exact, *((pair.first, pair.second) for pair in self.reencoded)])
 
 
+def contradictions(scan: Scan, duplicates: Duplicates) -> tuple[tuple[str, ...], ...]:
+    """Return the groups of duplicates whose images have more than one class."""
+    label = {image.path: image.label for of_role in scan.by_role.values() for image in of_role}
+    return tuple(group for group in duplicates.groups if len({label[path] for path in group}) > 1)
+
+
 def find_duplicates(scan: Scan) -> Duplicates:
     """Find the duplicate images of a dataset, across all splits and classes.
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from triscale.data.checks.contact_sheet import contact_sheet
-from triscale.data.checks.duplicates import Duplicates, find_duplicates
-from triscale.data.pipeline.leaks import certain, find_leaks_between
+from triscale.data.checks.duplicates import Duplicates, contradictions, find_duplicates
+from triscale.data.options import DEFAULT_DATA, DataOptions
+from triscale.data.pipeline.leaks import certain, find_leaks, find_leaks_between, refuse_leaks
+from triscale.data.pipeline.split import make_split
 from triscale.data.sources.scanned import Scan
 from triscale.data.sources.split_folders import Role
 from triscale.errors import DataError
@@ -66,11 +68,13 @@ class SetCheck(Record):
         copies: Groups of duplicate images.
         leaks: Test or validation images that have a copy in an earlier split.
         contradictions: Groups of copies with more than one class.
-        warnings: A message for each problem.
+        notes: A message for everything that was concluded from an unusual layout.
+        problems: A message for everything that a training refuses.
+        warnings: A message for everything else that may lead to a poor result.
     """
 
     kind_name: ClassVar[str] = "check"
-    schema_number: ClassVar[int] = 2
+    schema_number: ClassVar[int] = 3
 
     root: str
     splits: tuple[Role, ...]
@@ -81,6 +85,8 @@ class SetCheck(Record):
     copies: Duplicates
     leaks: tuple[Leak, ...]
     contradictions: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
     warnings: tuple[str, ...]
 
     @property
@@ -93,6 +99,7 @@ def check(
     images: str | Path,
     context: ExecutionContext,
     *,
+    options: DataOptions = DEFAULT_DATA,
     out: Path | None = None,
 ) -> SetCheck:
     """Scan a data set, find duplicates and leaks, and warn about problems.
@@ -100,18 +107,20 @@ def check(
     Args:
         images: A data set in any layout that :func:`triscale.data.pipeline.scan.scan` supports.
         context: Progress and stop flag.
+        options: How the images are read, and what is tolerated.
         out: Folder for the record and a contact sheet, created if necessary; must not be inside the images.
 
     Returns:
         The result, also saved in ``out``.
 
     Raises:
-        DataError: No network could be trained on the images, or ``out`` cannot be written.
+        DataError: There are no images, or ``out`` cannot be written.
         Interrupted: ``context.should_stop`` returned true; nothing was written.
     """
     if out is not None:
         refuse_output_in_images(out, images)
-    scanned = scan_with_progress(images, context, "stopped while scanning the images; nothing was written")
+    stopped = "stopped while scanning the images; nothing was written"
+    scanned = scan_with_progress(images, context, stopped, options, strict=False)
     result = summarize(scanned, find_duplicates(scanned))
     if out is not None:
         try:
@@ -127,7 +136,6 @@ def summarize(scanned: Scan, copies: Duplicates) -> SetCheck:
     images = [image for of_role in scanned.by_role.values() for image in of_role]
     by_area = sorted(images, key=lambda image: (image.width * image.height, image.width, image.path))
     sides = scanned.sides
-    label = {image.path: image.label for image in images}
     result = SetCheck(
         root=scanned.root,
         splits=tuple(scanned.by_role),
@@ -147,20 +155,29 @@ def summarize(scanned: Scan, copies: Duplicates) -> SetCheck:
         bad=scanned.bad,
         copies=copies,
         leaks=find_leaks_between(scanned.train, scanned.val, scanned.test, copies),
-        contradictions=tuple(group for group in copies.groups if len({label[path] for path in group}) > 1),
+        contradictions=contradictions(scanned, copies),
+        notes=scanned.notes,
+        problems=(*scanned.problems, *_split_problems(scanned, copies)),
         warnings=(),
     )
     return result.replace(warnings=tuple(_warnings(result)))
 
 
+def _split_problems(scanned: Scan, copies: Duplicates) -> list[str]:
+    """Return what a training refuses after the scan: too few images to split, and leaks."""
+    if scanned.problems:
+        return []
+    try:
+        split = make_split(scanned, duplicates=copies)
+        refuse_leaks(split, find_leaks(split, copies))
+    except DataError as error:
+        return [str(error)]
+    return []
+
+
 def _warnings(result: SetCheck) -> list[str]:
     sentences = []
     sure = certain(result.leaks)
-    if sure:
-        sentences.append(
-            f"{_number(len(sure), 'test or validation image')} also in an earlier split; triscale fit refuses this "
-            "unless you give --allow-leak"
-        )
     if len(result.leaks) > len(sure):
         number = _number(len(result.leaks) - len(sure), "test or validation image")
         sentences.append(f"{number} possibly also in an earlier split; compare the images")

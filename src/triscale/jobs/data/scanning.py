@@ -12,7 +12,12 @@ from triscale.training.context import ExecutionContext
 
 
 def scan_with_progress(
-    images: str | Path, context: ExecutionContext, stopped: str, options: DataOptions = DEFAULT_DATA
+    images: str | Path,
+    context: ExecutionContext,
+    stopped: str,
+    options: DataOptions = DEFAULT_DATA,
+    *,
+    strict: bool = True,
 ) -> Scan:
     """Scan a data set and report progress.
 
@@ -21,6 +26,7 @@ def scan_with_progress(
         context: Progress and stop flag.
         stopped: Message of the exception if the scan is stopped.
         options: How the data set is read, and what is tolerated.
+        strict: Whether problems that stop a training are raised; otherwise the result lists them.
 
     Returns:
         The scan.
@@ -38,7 +44,7 @@ def scan_with_progress(
         context.progress.advance(done)
 
     context.progress.begin("scan")
-    scanned = scan(images, progress=on_files, options=options)
+    scanned = scan(images, progress=on_files, options=options, strict=strict)
     for note in scanned.notes:
         context.progress.note(note)
     return scanned

@@ -137,6 +137,7 @@ def study_fields(
     epochs: int | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     share: float = 1.0,
+    data: DataOptions = DEFAULT_DATA,
 ) -> dict[str, object]:
     """Return the fields that all requests of studies have.
 
@@ -148,6 +149,7 @@ def study_fields(
         epochs: Epochs of each training; None for the recipe's.
         seeds: Seeds of each network's trainings.
         share: Share of the training images of each class to train on.
+        data: How the images are read, and what is tolerated.
 
     Raises:
         UserError: A seed is given twice.
@@ -163,6 +165,7 @@ def study_fields(
         "recipe": chosen if epochs is None else chosen.replace(epochs=epochs),
         "seeds": tuple(seeds),
         "share": share,
+        "data": data,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from triscale.data.checks.duplicates import Duplicates, find_duplicates
+from triscale.data.checks.duplicates import Duplicates, contradictions, find_duplicates
 from triscale.data.pipeline.leaks import certain, find_leaks, refuse_leaks
 from triscale.data.pipeline.split import Split, check_present, make_split
 from triscale.errors import NetworkError, RunError
@@ -80,6 +80,12 @@ def prepare(
         context.progress.note(
             f"duplicate images within a split: {num_copies}, across splits: {len(certain(leaks))}, possibly across "
             f"splits: {len(leaks) - len(certain(leaks))}; list them with: triscale data check"
+        )
+    conflicts = contradictions(scanned, copies)
+    if conflicts:
+        context.progress.note(
+            f"images in more than one class: {len(conflicts)}, such as {' and '.join(conflicts[0][:2])}; keep one copy "
+            "of each"
         )
     network, fit = resolve(request, len(split.classes))
     if request.start is not None:

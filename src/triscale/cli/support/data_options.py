@@ -1,0 +1,61 @@
+"""Options of commands that read a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from triscale.cli.support.amounts import number_of, share_of
+
+if TYPE_CHECKING:
+    from triscale.data.options import DataOptions
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DataFlags:
+    """How a data set is read, and what is tolerated in it.
+
+    Parameters
+    ----------
+    allow_missing_classes
+        Accept that validation or test images lack classes of the training images.
+    max_bad
+        Maximum share of files that cannot be read, such as 5%; they are listed and left out.
+    max_pixels
+        Maximum number of pixels of an image, such as 400M.
+    max_file_size
+        Maximum size of an image file, such as 1GB.
+    max_frames
+        Maximum number of frames of an animation or pages of a TIFF; the first is used.
+    """
+
+    allow_missing_classes: Annotated[bool, Parameter(negative="")] = False
+    max_bad: str = "1%"
+    max_pixels: str = "250M"
+    max_file_size: str = "500MB"
+    max_frames: str = "1000"
+
+    def options(self) -> DataOptions:
+        """Return the options of the data set.
+
+        Raises:
+            UserError: A value is not a share or a number.
+        """
+        from triscale.data.images.decode import ImageLimits
+        from triscale.data.options import DataOptions
+
+        return DataOptions(
+            limits=ImageLimits(
+                file_bytes=number_of("--max-file-size", self.max_file_size),
+                pixels=number_of("--max-pixels", self.max_pixels),
+                frames=number_of("--max-frames", self.max_frames),
+            ),
+            max_bad=share_of("--max-bad", self.max_bad),
+            allow_missing_classes=self.allow_missing_classes,
+        )
+
+
+DATA_DEFAULTS = DataFlags()
