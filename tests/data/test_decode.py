@@ -93,8 +93,8 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "empty": (b"", "empty"),
         "text": (b"not an image at all", "not an image"),
         "HTML error page": (b"<!DOCTYPE html><html>", "not an image"),
-        "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
-        "PDF": (b"%PDF-1.7\n", "not an image"),
+        "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG .* is not read"),
+        "PDF": (b"%PDF-1.7\n", "PDF is not read"),
         "half a JPEG": (jpeg[: len(jpeg) // 2], "truncated"),
         "JPEG without its last bytes": (jpeg[:-20], "truncated"),
         "start of a JPEG": (jpeg[:3], "damaged JPEG"),
@@ -142,7 +142,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "PPM without its size": (b"P6 ", "damaged PPM"),
         "PPM whose brightest value is 0": (b"P6 8 8 0\n" + bytes(192), "damaged PPM"),
         "half a PPM": (b"P6 8 8 255\n" + bytes(100), "damaged PPM"),
-        "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript is not read"),
         "archive": (b"PK\3\4" + bytes(100), "not an image"),
     }
 

@@ -98,11 +98,11 @@ def test_splits_are_recorded(trained, tmp_path):
 def test_unlabeled_folder_is_accepted_and_bad_files_are_listed(capsys, trained, tmp_path):
     for number in range(3):
         write_picture(tmp_path / "photos" / f"{number}.png", (200, 30, 30), number)
-    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    (tmp_path / "photos" / "notes.png").write_text("no image")
     out = tmp_path / "out.npy"
     result = run(capsys, "features", trained.folder, tmp_path / "photos", "--out", out, "--json")
     made = json.loads(result.out)
-    assert (made["images"], made["bad"][0]["path"]) == (3, "notes.txt")
+    assert (made["images"], made["bad"][0]["path"]) == (3, "notes.png")
     assert (tmp_path / "out.csv").read_text() == "file,label,split\n0.png,,\n1.png,,\n2.png,,\n"
     (tmp_path / "none").mkdir()
     assert "holds no readable images" in refused(capsys, "features", trained.folder, tmp_path / "none", "--out", out)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
+from triscale.data.checks.examine import OtherFile
 from triscale.data.images.decode import FORMATS
 from triscale.data.options import DataOptions
 from triscale.data.sources.source import Layout
@@ -94,17 +96,40 @@ def missing_classes(layout: Layout, classes: tuple[str, ...]) -> list[str]:
     return sentences
 
 
-def require_readable(layout: Layout, bad: Sequence[BadFile]) -> None:
+def ignored_files(others: Sequence[OtherFile]) -> list[str]:
+    """Return a sentence about the files that neither are images nor are named like one.
+
+    Example:
+        >>> ignored_files([OtherFile("a/1.txt", "not an image"), OtherFile("a/2.TXT", "empty")])
+        ['2 files that are not images are ignored: 2 .txt']
+    """
+    if not others:
+        return []
+    suffixes = Counter(PurePosixPath(file.path).suffix.lower() or "without a suffix" for file in others)
+    named = [f"{count} {suffix}" for suffix, count in suffixes.most_common(5)]
+    more = sum(suffixes.values()) - sum(count for _, count in suffixes.most_common(5))
+    counted = ", ".join(named) + (f" and {more} more" if more else "")
+    files, are = ("file", "is") if len(others) == 1 else ("files", "are")
+    that = "is not an image" if len(others) == 1 else "are not images"
+    return [f"{len(others)} {files} that {that} {are} ignored: {counted}"]
+
+
+def require_readable(layout: Layout, bad: Sequence[BadFile], others: Sequence[OtherFile] = ()) -> None:
     """Check that some file is an image.
+
+    Args:
+        layout: The folders and files found.
+        bad: The files that cannot be used.
+        others: The files that are ignored.
 
     Raises:
         DataError: None is.
     """
     total = _total(layout)
-    if len(bad) == total:
+    if len(bad) + len(others) == total:
+        shown = _shown([*bad, *(file.as_bad() for file in others)])
         raise DataError(
-            f"none of the {total} files in {layout.root} is a readable image ({_shown(bad)}); expected "
-            f"{', '.join(FORMATS)}"
+            f"none of the {total} files in {layout.root} is a readable image ({shown}); expected {', '.join(FORMATS)}"
         )
 
 

@@ -7,11 +7,13 @@ import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
-from triscale.data.images.color import BadImage
+from triscale.data.images.color import BadImage, FileTooLarge, NotAnImage
 from triscale.data.images.decode import ImageLimits, decode
 from triscale.data.images.fingerprint import fingerprints_of, shrink
 from triscale.data.images.header import format_of
+from triscale.data.images.other_formats import is_named_as_image
 from triscale.data.sources.scan_cache import FileStamp, ImageFacts, ScanCache
 from triscale.data.sources.scanned import ScannedImage
 from triscale.data.sources.source import FoundFile, printable
@@ -23,6 +25,20 @@ CHUNK = 32
 """Number of files per task of a thread."""
 
 
+class OtherFile(NamedTuple):
+    """A file that neither is an image nor is named like one, and why it is not."""
+
+    path: str
+    reason: str
+
+    def as_bad(self) -> BadFile:
+        """Return it as a file that should have been an image."""
+        return BadFile(self.path, self.reason)
+
+
+Examined = ScannedImage | BadFile | OtherFile
+
+
 def examine(
     store: Store,
     files: Sequence[FoundFile],
@@ -30,7 +46,7 @@ def examine(
     limits: ImageLimits,
     cache: ScanCache,
     workers: int | None = None,
-) -> Generator[ScannedImage | BadFile]:
+) -> Generator[Examined]:
     """Decode files and yield what each one is, in order; few chunks are in flight at a time to bound memory.
 
     Args:
@@ -45,13 +61,13 @@ def examine(
         The facts about an image, or the reason why the file is not one.
     """
 
-    def examine_chunk(start: int) -> list[ScannedImage | BadFile]:
+    def examine_chunk(start: int) -> list[Examined]:
         chunk = files[start : start + CHUNK]
         examined = [_examine(store, file.path, limits, cache) for file in chunk]
         fingerprints = iter(fingerprints_of([result.shrunk for result in examined if isinstance(result, _Decoded)]))
-        results: list[ScannedImage | BadFile] = []
+        results: list[Examined] = []
         for file, result in zip(chunk, examined, strict=True):
-            if isinstance(result, BadFile):
+            if isinstance(result, BadFile | OtherFile):
                 results.append(result)
                 continue
             if isinstance(result, _Decoded):
@@ -64,7 +80,7 @@ def examine(
 
     workers = workers or _default_workers()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="scan")
-    pending: deque[Future[list[ScannedImage | BadFile]]] = deque()
+    pending: deque[Future[list[Examined]]] = deque()
     try:
         for start in range(0, len(files), CHUNK):
             pending.append(pool.submit(examine_chunk, start))
@@ -90,7 +106,9 @@ class _Decoded:
         self.facts, self.shrunk, self.stamp = facts, shrunk, stamp
 
 
-def _examine(store: Store, path: str, limits: ImageLimits, cache: ScanCache) -> ImageFacts | _Decoded | BadFile:
+def _examine(
+    store: Store, path: str, limits: ImageLimits, cache: ScanCache
+) -> ImageFacts | _Decoded | BadFile | OtherFile:
     if not is_text(path):
         return BadFile(printable(path), "the name is not valid UTF-8")
     try:
@@ -101,6 +119,8 @@ def _examine(store: Store, path: str, limits: ImageLimits, cache: ScanCache) -> 
         content = store.read(path, limits)
         image = decode(content, limits)
     except BadImage as error:
+        if isinstance(error, NotAnImage | FileTooLarge) and not is_named_as_image(path):
+            return OtherFile(path, str(error))
         return BadFile(path, str(error))
     sha256 = hashlib.sha256(content).hexdigest()
     facts = ImageFacts(image.width, image.height, len(content), format_of(content) or "", sha256, "")

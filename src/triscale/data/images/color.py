@@ -19,6 +19,14 @@ class BadImage(DataError):  # noqa: N818 - the image is bad, not the program
     """Report a file that is not a usable image; the message is a short reason."""
 
 
+class NotAnImage(BadImage):
+    """Report a file whose content is not in any known image format."""
+
+
+class FileTooLarge(BadImage):
+    """Report a file that is not opened because of its size."""
+
+
 def to_rgb(image: Image.Image, *, bits: int = 16, white_is_zero: bool = False) -> Image.Image:
     """Convert a decoded image to 8-bit RGB.
 

@@ -22,8 +22,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 from pydantic import PositiveInt
 
-from triscale.data.images.color import BadImage, to_rgb
+from triscale.data.images.color import BadImage, FileTooLarge, NotAnImage, to_rgb
 from triscale.data.images.header import check_png, end_of_scan, format_of, orientation
+from triscale.data.images.other_formats import unread_format
 from triscale.record import Record
 
 __all__ = [
@@ -147,12 +148,15 @@ def open_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> LazyImag
         BadImage: As :func:`decode` raises it, except for damage that only decoding a JPEG reveals.
     """
     if not content:
-        raise BadImage("empty")
+        raise NotAnImage("empty")
     if len(content) > limits.file_bytes:
-        raise BadImage(_too_large(len(content), limits))
+        raise FileTooLarge(_too_large(len(content), limits))
+    unread = unread_format(content)
+    if unread is not None:
+        raise BadImage(str(unread))
     kind = format_of(content)
     if kind is None:
-        raise BadImage(f"not an image ({', '.join(FORMATS)})")
+        raise NotAnImage(f"not an image ({', '.join(FORMATS)})")
     with _named_damage(kind):
         return _prepare(content, kind, limits)
 
@@ -229,7 +233,7 @@ def read_bytes(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise BadImage("not a regular file")
         if status.st_size > limits.file_bytes:
-            raise BadImage(_too_large(status.st_size, limits))
+            raise FileTooLarge(_too_large(status.st_size, limits))
         # Non-blocking, in case a pipe replaces the file between stat() and open().
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb", buffering=0) as file:

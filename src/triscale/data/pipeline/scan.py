@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from triscale.data.checks.class_checks import (
     bad_file_problems,
     class_problems,
     count_problems,
+    ignored_files,
     missing_classes,
     require_images,
     require_readable,
 )
-from triscale.data.checks.examine import CHUNK, examine
+from triscale.data.checks.examine import CHUNK, OtherFile, examine
 from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.sources.local import is_url
 from triscale.data.sources.manifest import is_manifest, read_manifest
@@ -90,6 +92,7 @@ def scan(
     bad = [BadFile(printable(path), "is outside every class folder") for path in layout.stray]
     bad += [BadFile(path, reason) for path, reason in layout.unusable]
     bad_of_class: Counter[str] = Counter()
+    others: list[OtherFile] = []
     cache = ScanCache(layout.root, options.limits)
     store, files = open_store(layout.root), [file for _, file in jobs]
     workers = workers or (REMOTE_WORKERS if is_url(layout.root) else None)
@@ -100,21 +103,23 @@ def scan(
             for done, ((role, file), result) in enumerate(zip(jobs, results, strict=True), start=1):
                 if isinstance(result, ScannedImage):
                     good[role].append(result)
+                elif isinstance(result, OtherFile) and layout.is_walked:
+                    others.append(result)
                 else:
-                    bad.append(result)
+                    bad.append(result.as_bad() if isinstance(result, OtherFile) else result)
                     bad_of_class[file.class_name] += 1
                 if progress and (done % CHUNK == 0 or done == len(jobs)):
                     progress(done, len(jobs))
     finally:
         cache.save(file.path for file in files)
-    require_readable(layout, bad)
-    problems += bad_file_problems(layout, bad, bad_of_class, options)
+    require_readable(layout, bad, others)
+    problems += bad_file_problems(_without(layout, others), bad, bad_of_class, options)
     _stop(problems, strict=strict)
     found_scan = Scan(
         root=layout.root,
         classes=classes,
         bad=tuple(bad),
-        notes=(*layout.notes, *missing_classes(layout, classes)),
+        notes=(*layout.notes, *ignored_files(others), *missing_classes(layout, classes)),
         **{role: tuple(images) for role, images in good.items()},
     )
     problems += count_problems(layout.root, found_scan.counts, layout, trained, options)
@@ -127,6 +132,12 @@ def _stop(problems: list[str], *, strict: bool) -> None:
         return
     more = f" ({len(problems) - 1} more: triscale data check lists all)" if len(problems) > 1 else ""
     raise DataError(problems[0] + more)
+
+
+def _without(layout: Layout, others: list[OtherFile]) -> Layout:
+    ignored = {file.path for file in others}
+    files = {role: tuple(file for file in found if file.path not in ignored) for role, found in layout.files.items()}
+    return replace(layout, files=files)
 
 
 def _layout(root: str) -> Layout:

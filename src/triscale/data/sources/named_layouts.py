@@ -45,6 +45,7 @@ def imagenet(folder: Path) -> Layout:
         files={renamed[role]: found for role, found in layout.files.items()},
         stray=layout.stray,
         unusable=layout.unusable,
+        is_walked=layout.is_walked,
     )
 
 

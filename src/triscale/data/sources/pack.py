@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from triscale.data.images.color import BadImage
+from triscale.data.images.other_formats import IMAGE_SUFFIXES
 from triscale.data.sources.local import is_url
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.data.sources.shard_index import (
     CLASS_FILES,
-    IMAGE_SUFFIXES,
     FileState,
     build_index,
     image_path,

@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from triscale.data.images.color import BadImage
+from triscale.data.images.color import BadImage, FileTooLarge
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
+from triscale.data.images.other_formats import IMAGE_SUFFIXES
 from triscale.data.sources.fetch import Connection, RemoteObject
 from triscale.data.sources.scan_cache import FileStamp
-from triscale.data.sources.shard_index import CLASS_FILES, IMAGE_SUFFIXES
+from triscale.data.sources.shard_index import CLASS_FILES
 from triscale.data.sources.shards import Shards, find_shards, holds_shards, is_tar
 from triscale.data.sources.source import FoundFile, Layout, is_visible, skip_single_folders
 from triscale.data.sources.split_folders import Entries, Role, find_class_folders, join
@@ -89,6 +90,7 @@ def find_remote(url: str) -> Layout:
         stray=tuple(stray),
         unusable=tuple(unusable),
         notes=found.notes,
+        is_walked=True,
     )
 
 
@@ -111,7 +113,7 @@ class RemoteFiles:
         if listed is None:
             raise BadImage("no such object")
         if listed.size > limits.file_bytes:
-            raise BadImage(f"{listed.size} bytes, more than the limit of {limits.file_bytes}")
+            raise FileTooLarge(f"{listed.size} bytes, more than the limit of {limits.file_bytes}")
         cached = _cache_path(self._listing.url, path, listed)
         content = _content(cached, listed.size)
         if content is None:

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from triscale.data.images.other_formats import IMAGE_SUFFIXES
 from triscale.data.sources.source import printable
 from triscale.data.sources.split_folders import ROLE_WORDS, Role, is_text
 from triscale.data.sources.tars import TarMember, members
@@ -31,9 +32,6 @@ from triscale.record import Record, write_atomic
 
 INDEX = "index.json"
 CLASS_FILES = ("classes.json", "classes.txt")
-IMAGE_SUFFIXES = frozenset(
-    ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm", "pnm")
-)
 
 ROW = np.dtype(
     [("hash", "<u8"), ("offset", "<i8"), ("size", "<i8"), ("name", "<i8"), ("shard", "<i4"), ("label", "<i4")]

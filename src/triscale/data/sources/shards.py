@@ -12,8 +12,9 @@ import numpy as np
 
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
+from triscale.data.images.other_formats import IMAGE_SUFFIXES
 from triscale.data.sources.scan_cache import FileStamp
-from triscale.data.sources.shard_index import IMAGE_SUFFIXES, ShardIndex, hash_path, load_index
+from triscale.data.sources.shard_index import ShardIndex, hash_path, load_index
 from triscale.data.sources.source import FoundFile, Layout, entries
 from triscale.data.sources.split_folders import ROLE_WORDS, Entries, Role
 from triscale.errors import DataError

@@ -49,6 +49,7 @@ class Layout:
         stray: The images outside every class folder, sorted by path.
         unusable: Other items that cannot be labeled images, each with its reason.
         notes: A sentence for everything that was concluded and that the user should know.
+        is_walked: Whether the files are everything in the class folders, images or not; otherwise a list names them.
     """
 
     root: str
@@ -57,6 +58,7 @@ class Layout:
     stray: tuple[str, ...]
     unusable: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    is_walked: bool = False
 
 
 def find_images(root: Path) -> Layout:
@@ -107,6 +109,7 @@ def find_images(root: Path) -> Layout:
         files={role: tuple(sorted(of_role)) for role, of_role in files.items()},
         stray=tuple(sorted(path for path in outside if _is_image(root / path))),
         notes=found.notes,
+        is_walked=True,
     )
 
 

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from triscale.data.checks.examine import CHUNK, examine
+from triscale.data.checks.class_checks import ignored_files
+from triscale.data.checks.examine import CHUNK, OtherFile, examine
 from triscale.data.images.decode import DEFAULT_LIMITS
 from triscale.data.images.transforms import normalize
 from triscale.data.pipeline.loader import eval_batches
@@ -198,6 +199,7 @@ def _list_unlabeled(folder: Path, context: ExecutionContext) -> _Listed:
     files = [FoundFile(name, "") for name in entries(folder)[1]]
     good: list[ScannedImage] = []
     bad: list[BadFile] = []
+    others: list[OtherFile] = []
     cache = ScanCache(str(folder), DEFAULT_LIMITS)
     context.progress.begin("scan", len(files))
     try:
@@ -205,6 +207,8 @@ def _list_unlabeled(folder: Path, context: ExecutionContext) -> _Listed:
             for done, result in enumerate(results, start=1):
                 if isinstance(result, ScannedImage):
                     good.append(result)
+                elif isinstance(result, OtherFile):
+                    others.append(result)
                 else:
                     bad.append(result)
                 if done % CHUNK == 0 and context.should_stop():
@@ -212,6 +216,8 @@ def _list_unlabeled(folder: Path, context: ExecutionContext) -> _Listed:
                 context.progress.advance(done)
     finally:
         cache.save(file.path for file in files)
+    for note in ignored_files(others):
+        context.progress.note(note)
     if not good:
         shown = f": {bad[0].path}: {bad[0].reason}" if bad else ""
         raise DataError(f"{folder} holds no readable images{shown}; give a folder of images or of class folders")
