@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import matplotlib
 from PIL import ImageFont
+
+_DRAWN = dict.fromkeys(("Cc", "Zl", "Zp", "Cs"), "\N{REPLACEMENT CHARACTER}")
+"""What is drawn for control characters, line breaks and half surrogate pairs, which the layout engine refuses."""
 
 
 def load_font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
@@ -15,12 +19,13 @@ def load_font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def ellipsize(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """Cut text that is wider than ``width`` pixels, with an ellipsis at its end.
+    """Cut text that is wider than ``width`` pixels, with an ellipsis at its end; control characters become U+FFFD.
 
     Example:
         >>> ellipsize("golden retriever", load_font(11), 60)
         'golden r…'
     """
+    text = "".join(_DRAWN.get(unicodedata.category(character), character) for character in text)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}…") > width:

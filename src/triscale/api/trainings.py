@@ -84,7 +84,8 @@ def fit(
         epochs: Number of epochs, instead of the recipe's.
         batch_size: Images per step, instead of the recipe's.
         learning_rate: Peak learning rate, instead of the recipe's.
-        flip: Whether training images are mirrored at random; not for digits or text.
+        flip: Whether training images are mirrored at random; by default unless class names speak of left and right, or
+            are digits or letters.
         settings: Other fields of the recipe, such as ``{"mixup": 0.2, "augmentation.erase": 0.25}``.
         seed: Seed of the split, the initial weights, order and augmentation.
         test_share: Share of each class for testing, if the images have no split.
@@ -175,7 +176,8 @@ def train(
         epochs: Number of epochs, instead of the recipe's.
         batch_size: Images per step, instead of the recipe's.
         learning_rate: Peak learning rate, instead of the recipe's.
-        flip: Whether training images are mirrored at random; not for digits or text.
+        flip: Whether training images are mirrored at random; by default unless class names speak of left and right, or
+            are digits or letters.
         settings: Other fields of the recipe, such as ``{"mixup": 0.2, "augmentation.erase": 0.25}``.
         seed: Seed of the split, the initial weights, order and augmentation.
         test_share: Share of each class for testing, if the images have no split.

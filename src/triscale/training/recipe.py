@@ -224,7 +224,7 @@ EFFICIENTNET_IMAGENET = Recipe(
     ema_decay=0.9999,
     dropout=BySize(smallest=0.2, largest=0.5),
     drop_path=0.2,
-    augmentation=Augmentation(crop_area=(0.08, 1.0), crop_ratio=(3 / 4, 4 / 3), flip=True, policy="autoaugment_v0"),
+    augmentation=Augmentation(crop_area=(0.08, 1.0), crop_ratio=(3 / 4, 4 / 3), policy="autoaugment_v0"),
     crop=None,
     val_share=MINIVAL_SHARE,
 )

@@ -69,7 +69,8 @@ class TrainOptions:
     learning_rate
         Peak learning rate; overrides the recipe.
     flip
-        Whether to flip training images horizontally at random; not suitable for digits or text.
+        Whether to flip training images horizontally at random; by default unless class names speak of left and
+        right, or are digits or letters.
     seed
         Seed of the split, the initial weights, the order of images and the augmentation.
     test_share

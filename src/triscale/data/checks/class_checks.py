@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from triscale.data.checks.class_names import quoted, refuse_measured_values
 from triscale.data.checks.examine import OtherFile
 from triscale.data.images.decode import FORMATS
 from triscale.data.options import DataOptions
@@ -52,7 +53,8 @@ def class_problems(layout: Layout, classes: tuple[str, ...], options: DataOption
         options: What is tolerated.
 
     Returns:
-        A sentence for each problem: fewer than two classes, a class without files, splits with different classes.
+        A sentence for each problem: fewer than two classes, labels that are measured values, a class without files,
+        splits with different classes.
 
     Example:
         >>> from triscale.data.sources.source import FoundFile
@@ -63,6 +65,7 @@ def class_problems(layout: Layout, classes: tuple[str, ...], options: DataOption
     problems = []
     if len(classes) < 2:
         problems.append(f"{layout.root} holds only one class, {classes[0]}; give at least two, each in its own folder")
+    problems += refuse_measured_values(classes, sum(len(layout.files.get(role, ())) for role in _TRAINED))
     for role, names in layout.classes.items():
         missing = [] if options.allow_missing_classes else sorted(set(classes) - set(names))
         unknown = sorted(set(names) - set(classes))
@@ -228,4 +231,8 @@ def _up(share: float) -> str:
 
 
 def _first_names(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return ", ".join(map(_clean, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _clean(name: str) -> str:
+    return name if name.isprintable() else quoted(name)

@@ -48,7 +48,8 @@ class Augmentation(Record):
     Attributes:
         crop_area: Minimum and maximum fraction of the image's area that a random crop covers.
         crop_ratio: Minimum and maximum ratio of width to height of a crop.
-        flip: Whether half of the images are flipped horizontally.
+        flip: Whether half of the images are flipped horizontally. None flips them, unless a training finds class names
+            that a mirror exchanges, such as left and right, or digits and letters.
         policy: Published operations on colors and geometry: ``randaugment`` (https://arxiv.org/abs/1909.13719) and
             ``autoaugment_v0``, both as in the released EfficientNet code (:mod:`triscale.data.images.policies`), or
             torchvision's ``autoaugment``, with the ImageNet policy of the paper (https://arxiv.org/abs/1805.09501),
@@ -69,7 +70,7 @@ class Augmentation(Record):
 
     crop_area: tuple[float, float] = (0.35, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: bool = True
+    flip: bool | None = None
     policy: Policy = "none"
     layers: PositiveInt = 2
     magnitude: NonNegativeFloat = Field(default=9, le=30)
@@ -107,7 +108,7 @@ class TrainTransform:
         self, preprocessing: Preprocessing, augmentation: Augmentation, decode_jpeg: DecodeJpeg | None = None
     ) -> None:
         self._side, self._interpolation = preprocessing.resolution, preprocessing.interpolation
-        self._area, self._flip = augmentation.crop_area, augmentation.flip
+        self._area, self._flip = augmentation.crop_area, augmentation.flip is not False
         self._ratio, self._log_ratio = augmentation.crop_ratio, torch.log(torch.tensor(augmentation.crop_ratio))
         self._steps: list[Callable[..., Image.Image]] = list(_policy(augmentation, preprocessing.interpolation))
         if strength := augmentation.color_jitter:

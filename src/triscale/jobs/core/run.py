@@ -26,6 +26,7 @@ from triscale.results.machine import Machine
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit
 from triscale.scaling.law import Law
+from triscale.training.mirroring import with_flip
 from triscale.training.recipe import Recipe
 
 LOCK = ".lock"
@@ -57,7 +58,7 @@ class Request(Record):
         network: The network to train, or the baseline to scale if there is a budget.
         budget: The limits that the scaled network must meet; None to train ``network`` unscaled.
         law: The scaling law; required with a budget.
-        recipe: How to train.
+        recipe: How to train; in a run, class names have decided ``augmentation.flip`` if the recipe left it open.
         seed: Seed of split, weights, order and augmentation.
         test_share: Share of each class to hold out for the test if the images have no test split.
         start: The initial weights; None for random weights.
@@ -226,6 +227,8 @@ class RunFolder:
     def refuse_other(self, request: Request) -> None:
         """Check that the folder is empty or holds a run with the same request.
 
+        What a request leaves to the class names is decided by those of the run.
+
         Raises:
             RunError: The folder holds other files, or a run with a different request.
         """
@@ -240,7 +243,7 @@ class RunFolder:
                 )
             return
         saved = json.loads(self.spec.request.to_json())
-        requested = json.loads(request.to_json())
+        requested = json.loads(request.replace(recipe=with_flip(request.recipe, self.spec.classes)).to_json())
         if saved != requested:
             differing = ", ".join(_differences(saved, requested))
             raise RunError(

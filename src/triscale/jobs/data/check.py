@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from triscale.data.checks.contact_sheet import contact_sheet
 from triscale.data.checks.duplicates import Duplicates, contradictions, find_duplicates
+from triscale.data.checks.mirroring import mirrored_classes
 from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.pipeline.leaks import certain, find_leaks, find_leaks_between, refuse_leaks
 from triscale.data.pipeline.split import make_split
@@ -15,7 +16,7 @@ from triscale.data.sources.scanned import Scan
 from triscale.data.sources.split_folders import Role
 from triscale.errors import DataError
 from triscale.jobs.core.output import refuse_output_in_images
-from triscale.jobs.data.scanning import scan_with_progress
+from triscale.jobs.data.scanning import scan_with_progress, warnings_about_names
 from triscale.record import Record, write_atomic
 from triscale.results.data_summary import BadFile, Leak
 from triscale.training.context import ExecutionContext
@@ -160,7 +161,7 @@ def summarize(scanned: Scan, copies: Duplicates) -> SetCheck:
         problems=(*scanned.problems, *_split_problems(scanned, copies)),
         warnings=(),
     )
-    return result.replace(warnings=tuple(_warnings(result)))
+    return result.replace(warnings=(*warnings_about_names(scanned), *_warnings(result)))
 
 
 def _split_problems(scanned: Scan, copies: Duplicates) -> list[str]:
@@ -194,6 +195,9 @@ def _warnings(result: SetCheck) -> list[str]:
     if few:
         names = ", ".join(few[:3]) + (f" and {len(few) - 3} more" if len(few) > 3 else "")
         sentences.append(f"fewer than {FEW_IMAGES} training images: {names}")
+    reason = mirrored_classes([row.name for row in result.classes])
+    if reason is not None:
+        sentences.append(f"a training does not mirror images since {reason}; --flip mirrors them")
     if result.sizes.smallest_side < SMALL_SIDE:
         sentences.append(f"the shortest side is only {result.sizes.smallest_side} px")
     return sentences

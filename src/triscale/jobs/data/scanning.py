@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from triscale.data.checks.class_names import name_warnings
 from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.pipeline.scan import scan
 from triscale.data.sources.scanned import Scan
@@ -45,6 +46,11 @@ def scan_with_progress(
 
     context.progress.begin("scan")
     scanned = scan(images, progress=on_files, options=options, strict=strict)
-    for note in scanned.notes:
+    for note in (*scanned.notes, *(warnings_about_names(scanned) if strict else ())):
         context.progress.note(note)
     return scanned
+
+
+def warnings_about_names(scanned: Scan) -> list[str]:
+    """Return a sentence for each kind of doubtful class name; see :mod:`triscale.data.checks.class_names`."""
+    return name_warnings(scanned.classes, len(scanned.train or scanned.unsplit))

@@ -35,6 +35,7 @@ from triscale.search.study.trial import Job, Score
 from triscale.training.context import ExecutionContext
 from triscale.training.evaluate import evaluate
 from triscale.training.loop import seed_weights
+from triscale.training.mirroring import with_flip
 from triscale.training.recipe import Recipe
 from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.task import TrainingTask
@@ -102,7 +103,7 @@ def train_supernet(
         seed_weights(spec.seed)
         task = TrainingTask(
             model=make_supernet(spec),
-            recipe=spec.recipe,
+            recipe=with_flip(spec.recipe, split.classes),
             preprocessing=spec.preprocessing(max(_resolutions(spec.space))),
             classes=len(split.classes),
             network_digest=spec.space.digest,

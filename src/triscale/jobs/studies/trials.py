@@ -37,6 +37,7 @@ from triscale.search.study.study import Pace, Study
 from triscale.search.study.trial import Job, Score
 from triscale.search.study.worker import Work
 from triscale.training.context import ExecutionContext
+from triscale.training.mirroring import flip_note, with_flip
 from triscale.training.recipe import Recipe
 from triscale.version import __version__
 
@@ -115,7 +116,7 @@ class Trainings:
                 network=job.network,
                 budget=None,
                 law=None,
-                recipe=self.recipe,
+                recipe=with_flip(self.recipe, split.classes),
                 seed=job.seed,
                 test_share=TEST_SHARE,
             ),
@@ -252,6 +253,8 @@ def prepare_split(
         raise DataError(_too_few_message(split))
     split = split.replace(train=subsample(split.train, request.share, request.split_seed))
     check(split)
+    if (note := flip_note(request.recipe, split.classes)) is not None:
+        context.progress.note(note)
     split.save(split_file)
     request.save(file)
     return split

@@ -20,6 +20,7 @@ from triscale.results.machine import Machine
 from triscale.scaling.fit import Fit
 from triscale.training.changes import unused_settings
 from triscale.training.context import ExecutionContext
+from triscale.training.mirroring import flip_note, with_flip
 from triscale.training.recipe import BySize, Recipe
 from triscale.version import __version__
 
@@ -87,6 +88,9 @@ def prepare(
             f"images in more than one class: {len(conflicts)}, such as {' and '.join(conflicts[0][:2])}; keep one copy "
             "of each"
         )
+    if (note := flip_note(request.recipe, split.classes)) is not None:
+        context.progress.note(note)
+    request = request.replace(recipe=with_flip(request.recipe, split.classes))
     network, fit = resolve(request, len(split.classes))
     if request.start is not None:
         check_initial_weights(request.start, network)

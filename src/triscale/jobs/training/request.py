@@ -99,7 +99,8 @@ def choose_recipe(
         finetune: Whether there are initial weights; other recipes then train with a quarter of their learning rate.
         settings: Changes of the form ``field=value``, or a mapping from fields to values.
         fields: Further changes by field; None means unchanged.
-        flip: Whether training images are mirrored at random; None for the recipe's choice.
+        flip: Whether training images are mirrored at random; None for the recipe's choice, which may depend on the
+            class names.
 
     Raises:
         RecipeError: The recipe is unknown, or a setting has another form.
