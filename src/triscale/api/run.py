@@ -26,6 +26,7 @@ from triscale.jobs.inference.explain import Method, explain_images, explain_run
 from triscale.jobs.inference.predict import ImageClassifier, Prediction, files_of
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.training.train import read_history
+from triscale.network.contract import BitDepth
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import load_predictor
 from triscale.notebook import html_table
@@ -160,7 +161,7 @@ class Run:
         if isinstance(image, str | Path):
             name = str(image)
         try:
-            classes = self._classifier.classify(_rgb(image), top)
+            classes = self._classifier.classify(_rgb(image, self._classifier.preprocessing.bit_depth), top)
         except BadImage as error:
             return Prediction(file=name, error=str(error))
         return Prediction(file=name, classes=classes)
@@ -317,18 +318,18 @@ def _display(run: Run) -> str:
     return "".join(parts)
 
 
-def _rgb(image: object) -> Image.Image:
+def _rgb(image: object, bit_depth: BitDepth) -> Image.Image:
     """Return any kind of image as an upright RGB image."""
     match image:
         case str() | Path():
             if not Path(image).exists():
                 raise DataError(f"{image} does not exist; give an image file")
-            return decode(Path(image))
+            return decode(Path(image), bit_depth=bit_depth)
         case bytes():
-            return decode(image)
+            return decode(image, bit_depth=bit_depth)
         case Image.Image():
             upright = ImageOps.exif_transpose(image)
-            return to_rgb(upright)
+            return to_rgb(upright, bit_depth=bit_depth)
         case np.ndarray():
             return Image.fromarray(_pixels(image))
         case _:

@@ -39,7 +39,8 @@ class ImageTransform:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Transform one image; training transforms draw from PyTorch's global random generator."""
-        return normalize(self._transform(to_rgb(image))[None], self.preprocessing)[0]
+        rgb = to_rgb(image, bit_depth=self.preprocessing.bit_depth)
+        return normalize(self._transform(rgb)[None], self.preprocessing)[0]
 
     def __repr__(self) -> str:
         """Return what the transform does in short form."""

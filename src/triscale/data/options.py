@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
+from triscale.network.contract import BitDepth
 from triscale.record import Record
 
 
@@ -16,6 +17,7 @@ class DataOptions(Record):
         max_bad: Maximum share of the files that may be unreadable, of all files; of one class, ten times as many, at
             most all but one. A single bad file is always tolerated.
         allow_missing_classes: Whether validation and test images may lack classes of the training images.
+        bit_depth: How many bits the values of images with 16 bits per channel use; None measures it.
 
     Example:
         >>> DataOptions(max_bad=0.05).max_bad_of_class
@@ -25,6 +27,7 @@ class DataOptions(Record):
     limits: ImageLimits = DEFAULT_LIMITS
     max_bad: float = Field(default=0.01, ge=0, lt=1)
     allow_missing_classes: bool = False
+    bit_depth: BitDepth | None = None
 
     @property
     def max_bad_of_class(self) -> float:

@@ -131,7 +131,7 @@ class ServedModel:
             BadImage: The content is not a readable image, or exceeds a limit.
         """
         start = time.perf_counter()
-        picture = decode(content, self._limits)
+        picture = decode(content, self._limits, self._spec.preprocessing.bit_depth)
         inputs = normalize(self._transform(picture)[None], self._spec.preprocessing)
         with torch.inference_mode():
             probabilities = self._model(inputs).double().softmax(1)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -28,6 +28,8 @@ class DataFlags:
         Maximum number of pixels of an image, such as 400M.
     max_file_size
         Maximum size of an image file, such as 1GB.
+    bit_depth
+        How many bits the values of 16-bit images use: 8, 10, 12, 14 or 16; by default measured.
     max_frames
         Maximum number of frames of an animation or pages of a TIFF; the first is used.
     """
@@ -36,6 +38,7 @@ class DataFlags:
     max_bad: str = "1%"
     max_pixels: str = "250M"
     max_file_size: str = "500MB"
+    bit_depth: Literal[8, 10, 12, 14, 16] | None = None
     max_frames: str = "1000"
 
     def options(self) -> DataOptions:
@@ -55,6 +58,7 @@ class DataFlags:
             ),
             max_bad=share_of("--max-bad", self.max_bad),
             allow_missing_classes=self.allow_missing_classes,
+            bit_depth=self.bit_depth,
         )
 
 

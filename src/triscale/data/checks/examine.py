@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from triscale.data.images.color import BadImage, FileTooLarge, NotAnImage
-from triscale.data.images.decode import ImageLimits, decode
+from triscale.data.images.decode import ImageLimits, open_image
 from triscale.data.images.fingerprint import fingerprints_of, shrink
 from triscale.data.images.header import format_of
 from triscale.data.images.other_formats import is_named_as_image
@@ -117,11 +117,12 @@ def _examine(
         if cached is not None:
             return cached
         content = store.read(path, limits)
-        image = decode(content, limits)
+        opened = open_image(content, limits, None)
+        image = opened.load().convert("RGB")
     except BadImage as error:
         if isinstance(error, NotAnImage | FileTooLarge) and not is_named_as_image(path):
             return OtherFile(path, str(error))
         return BadFile(path, str(error))
     sha256 = hashlib.sha256(content).hexdigest()
-    facts = ImageFacts(image.width, image.height, len(content), format_of(content) or "", sha256, "")
+    facts = ImageFacts(image.width, image.height, len(content), format_of(content) or "", sha256, "", opened.highest)
     return _Decoded(facts, shrink(image), stamp)

@@ -27,7 +27,9 @@ class FileTooLarge(BadImage):
     """Report a file that is not opened because of its size."""
 
 
-def to_rgb(image: Image.Image, *, bits: int = 16, white_is_zero: bool = False) -> Image.Image:
+def to_rgb(
+    image: Image.Image, *, bits: int = 16, white_is_zero: bool = False, bit_depth: int | None = None
+) -> Image.Image:
     """Convert a decoded image to 8-bit RGB.
 
     Values of more than 8 bits keep their upper 8 bits, transparent images are composited over mid gray, CMYK and
@@ -37,6 +39,8 @@ def to_rgb(image: Image.Image, *, bits: int = 16, white_is_zero: bool = False) -
         image: A loaded image of any mode.
         bits: Bit depth of the values of an image of mode ``I;16`` or ``I``; other modes ignore it.
         white_is_zero: Whether 0 is white in an image of mode ``I;16`` or ``I``; other modes ignore it.
+
+        bit_depth: How many of the 16 bits the values use, if they use fewer; higher values become white.
 
     Returns:
         An image of mode ``RGB`` and the same size.
@@ -49,19 +53,20 @@ def to_rgb(image: Image.Image, *, bits: int = 16, white_is_zero: bool = False) -
         (128, 128, 128)
     """
     if image.mode in _OPAQUE:
-        return _flatten(image) if image.has_transparency_data else image.convert("RGB")
+        return flatten(image) if image.has_transparency_data else image.convert("RGB")
     if image.mode in _TRANSPARENT:
-        return _flatten(image)
+        return flatten(image)
     if image.mode in _CONVERTED:
         return image.convert("RGB")
     if image.mode == "LAB":
         return _lab_to_rgb(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return _deep_to_rgb(image, bits, white_is_zero)
+        return _deep_to_rgb(image, bits, white_is_zero, bit_depth or bits)
     raise BadImage(f"pixel values of mode {image.mode}, whose range from black to white is unknown")
 
 
-def _flatten(image: Image.Image) -> Image.Image:
+def flatten(image: Image.Image) -> Image.Image:
+    """Composite a transparent image over mid gray."""
     layers = image.convert("LA") if image.mode == "La" else image
     layers = layers.convert("RGBA")
     canvas = Image.new("RGB", image.size, GRAY)
@@ -69,11 +74,11 @@ def _flatten(image: Image.Image) -> Image.Image:
     return canvas
 
 
-def _deep_to_rgb(image: Image.Image, bits: int, white_is_zero: bool) -> Image.Image:
+def _deep_to_rgb(image: Image.Image, bits: int, white_is_zero: bool, bit_depth: int) -> Image.Image:
     values = np.asarray(image)
     if values.min() < 0 or values.max() >= 1 << bits:
         raise BadImage(f"integer pixel values outside 0..{(1 << bits) - 1}")
-    eight = (values >> (bits - 8)).astype(np.uint8)
+    eight = np.minimum(values >> (bit_depth - 8), 255).astype(np.uint8)
     gray = Image.fromarray(255 - eight if white_is_zero else eight)
     key = image.info.get("transparency")
     if isinstance(key, int):  # the tRNS chunk of a PNG can declare one gray value transparent

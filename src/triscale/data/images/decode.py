@@ -23,8 +23,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pydantic import PositiveInt
 
 from triscale.data.images.color import BadImage, FileTooLarge, NotAnImage, to_rgb
+from triscale.data.images.deep import load_rgb
 from triscale.data.images.header import check_png, end_of_scan, format_of, orientation
 from triscale.data.images.other_formats import unread_format
+from triscale.network.contract import BitDepth
 from triscale.record import Record
 
 __all__ = [
@@ -110,7 +112,7 @@ _OTHER_DATA = b"".join(restart + bytes(range(1, 255)) for restart in (b"", *_RES
 """Entropy-coded data that a decoder can continue with, whichever restart marker it waits for."""
 
 
-def decode(source: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+def decode(source: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS, bit_depth: BitDepth = 16) -> Image.Image:
     """Decode an image file completely: 8-bit RGB, upright, the first frame if there are several.
 
     The format follows from the bytes, never from the name. The EXIF orientation is applied; see
@@ -119,6 +121,7 @@ def decode(source: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.
     Args:
         source: A file, or its content.
         limits: Limits on size, pixels and frames.
+        bit_depth: How many bits the values of images with 16 bits per channel use.
 
     Returns:
         An image of mode ``RGB``, of the size in pixels that a viewer would show.
@@ -134,15 +137,17 @@ def decode(source: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.
         ('RGB', (4, 3))
     """
     content = read_bytes(source, limits) if isinstance(source, Path) else source
-    return open_image(content, limits).load().convert("RGB")
+    return open_image(content, limits, bit_depth).load().convert("RGB")
 
 
-def open_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> LazyImage:
+def open_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS, bit_depth: BitDepth | None = 16) -> LazyImage:
     """Check the header of an image file, and postpone decoding the pixels of an RGB or gray JPEG.
 
     Args:
         content: The bytes of the file.
         limits: Limits on size, pixels and frames.
+        bit_depth: How many bits the values of images with 16 bits per channel use; None for as many as this image's,
+            whose highest value is then in the result.
 
     Raises:
         BadImage: As :func:`decode` raises it, except for damage that only decoding a JPEG reveals.
@@ -158,7 +163,7 @@ def open_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> LazyImag
     if kind is None:
         raise NotAnImage(f"not an image ({', '.join(FORMATS)})")
     with _named_damage(kind):
-        return _prepare(content, kind, limits)
+        return _prepare(content, kind, limits, bit_depth)
 
 
 class LazyImage:
@@ -167,9 +172,11 @@ class LazyImage:
     Attributes:
         size: Width and height in pixels as a viewer would show them.
         jpeg: The content of the file if it is an RGB or gray JPEG whose pixels are not decoded yet.
+        highest: The highest value of an image with 16 bits per channel, if it was measured; otherwise 0.
     """
 
-    def __init__(self, image: Image.Image, orientation: int = 1, jpeg: bytes | None = None) -> None:
+    def __init__(self, image: Image.Image, orientation: int = 1, jpeg: bytes | None = None, highest: int = 0) -> None:
+        self.highest = highest
         self._image, self._transpose, self.jpeg = image, _TRANSPOSES.get(orientation), jpeg
         self.size = image.size[::-1] if orientation in _SIDEWAYS else image.size
 
@@ -248,7 +255,7 @@ def _too_large(num_bytes: int, limits: ImageLimits) -> str:
     return f"{num_bytes} bytes, more than the limit of {limits.file_bytes}; raise it with --max-file-size"
 
 
-def _prepare(content: bytes, kind: str, limits: ImageLimits) -> LazyImage:
+def _prepare(content: bytes, kind: str, limits: ImageLimits, bit_depth: BitDepth | None) -> LazyImage:
     image = _READERS[kind](io.BytesIO(content))
     width, height = image.size
     if width * height > limits.pixels:
@@ -264,12 +271,10 @@ def _prepare(content: bytes, kind: str, limits: ImageLimits) -> LazyImage:
     if kind == "PNG":
         check_png(content)
     with image:
-        if isinstance(image, TiffImageFile):
-            return LazyImage(_decode_tiff(image))
-        image.load()
-        rgb = to_rgb(image)
-        transpose = _TRANSPOSES.get(orientation(image.info.get("exif")))
-    return LazyImage(rgb if transpose is None else rgb.transpose(transpose))
+        rgb, highest = load_rgb(image, content, lambda: _READERS[kind](io.BytesIO(content)), bit_depth)
+        # Pillow applies the orientation of a TIFF itself.
+        transpose = None if kind == "TIFF" else _TRANSPOSES.get(orientation(image.info.get("exif")))
+    return LazyImage(rgb if transpose is None else rgb.transpose(transpose), highest=highest)
 
 
 def _check_end(image: Image.Image, content: bytes) -> None:
@@ -287,11 +292,3 @@ def _check_end(image: Image.Image, content: bytes) -> None:
     other.load()
     if other.tobytes() != image.tobytes():
         raise BadImage("truncated JPEG (its data end before its last row)")
-
-
-def _decode_tiff(image: TiffImageFile) -> Image.Image:
-    """Decode a TIFF; Pillow applies its orientation, but not its bit depth and polarity above 8 bits."""
-    # Tag 258 is BitsPerSample, tag 262 PhotometricInterpretation (0: white is zero).
-    depths, photometric = image.tag_v2.get(258), image.tag_v2.get(262)
-    image.load()
-    return to_rgb(image, bits=12 if depths == (12,) else 16, white_is_zero=photometric == 0)

@@ -30,7 +30,7 @@ from triscale.data.pipeline.split import Sample, Split
 from triscale.data.pipeline.workers import BATCH_TIMEOUT_SECONDS, DecodeTask, Workers
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError
-from triscale.network.contract import Preprocessing
+from triscale.network.contract import BitDepth, Preprocessing
 
 CACHE_BYTES = 256 << 20
 """Maximum memory for decoded images, over all workers."""
@@ -101,7 +101,9 @@ class TrainLoader:
     ) -> None:
         self._size, self._batch, self._seed = len(split.train), batch, seed
         transform = train_transform(preprocessing, augmentation, decode_jpeg)
-        images = _Images(split.train, split.root, transform, seed, cache_bytes // max(workers, 1))
+        images = _Images(
+            split.train, split.root, transform, seed, cache_bytes // max(workers, 1), preprocessing.bit_depth
+        )
         self._pool = _Pool(images, workers, pin, preprocessing.resolution, batch, timeout, on_restart)
 
     @property
@@ -173,7 +175,7 @@ def eval_batches(
         DataError: A file can no longer be read or decoded.
         JobError: Workers were killed or hung too often.
     """
-    images = _Images(samples, str(root), eval_transform(preprocessing), None, 0)
+    images = _Images(samples, str(root), eval_transform(preprocessing), None, 0, preprocessing.bit_depth)
     pool = _Pool(images, workers, pin, preprocessing.resolution, batch)
     try:
         steps = range(num_batches(len(samples), batch))[rank::processes]
@@ -214,7 +216,9 @@ class _Images:
         transform: TrainTransform | Transform,
         seed: int | None,
         cache_bytes: int,
+        bit_depth: BitDepth,
     ) -> None:
+        self._bit_depth = bit_depth
         self._paths = StringArray(sample.path for sample in samples)
         self.labels = torch.from_numpy(np.fromiter((sample.label for sample in samples), np.int64, len(samples)))
         self._store, self._transform, self._seed = open_store(root), transform, seed
@@ -246,7 +250,7 @@ class _Images:
         cached = self._cache.get(index)
         if cached is not None:
             return LazyImage(cached)
-        file = open_image(self._store.read(self._paths[index], NO_LIMITS), NO_LIMITS)
+        file = open_image(self._store.read(self._paths[index], NO_LIMITS), NO_LIMITS, self._bit_depth)
         size = 4 * file.size[0] * file.size[1]  # Pillow keeps RGB in 4 bytes
         if size > self._room or (isinstance(self._transform, TrainTransform) and self._transform.needs_file(file)):
             return file

@@ -12,12 +12,14 @@ from triscale.data.checks.class_checks import (
     bad_file_problems,
     class_problems,
     count_problems,
+    depth_notes,
     ignored_files,
     missing_classes,
     require_images,
     require_readable,
 )
 from triscale.data.checks.examine import CHUNK, OtherFile, examine
+from triscale.data.images.deep import bit_depth_of
 from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.sources.local import is_url
 from triscale.data.sources.manifest import is_manifest, read_manifest
@@ -115,11 +117,18 @@ def scan(
     require_readable(layout, bad, others)
     problems += bad_file_problems(_without(layout, others), bad, bad_of_class, options)
     _stop(problems, strict=strict)
+    highest = max((image.highest for images in good.values() for image in images), default=0)
     found_scan = Scan(
         root=layout.root,
         classes=classes,
         bad=tuple(bad),
-        notes=(*layout.notes, *ignored_files(others), *missing_classes(layout, classes)),
+        bit_depth=options.bit_depth or (bit_depth_of(highest) if highest else 16),
+        notes=(
+            *layout.notes,
+            *ignored_files(others),
+            *missing_classes(layout, classes),
+            *depth_notes(highest, options),
+        ),
         **{role: tuple(images) for role, images in good.items()},
     )
     problems += count_problems(layout.root, found_scan.counts, layout, trained, options)

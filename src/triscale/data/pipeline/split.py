@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import ConfigDict, NonNegativeInt
+from pydantic import ConfigDict, NonNegativeInt, SerializerFunctionWrapHandler, model_serializer
 from pydantic.dataclasses import dataclass
 
 from triscale.data.checks.duplicates import Duplicates, find_duplicates
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError
+from triscale.network.contract import BitDepth
 from triscale.record import Record
 
 
@@ -40,6 +41,7 @@ class Split(Record):
         test: The test samples, at least one of every class.
         seed: The seed of the random split, if images had to be divided.
         how: A sentence that says how the splits were made.
+        bit_depth: How many bits the values of images with 16 bits per channel use; left out of JSON if it is 16.
     """
 
     kind_name: ClassVar[str] = "split"
@@ -51,6 +53,11 @@ class Split(Record):
     test: tuple[Sample, ...]
     seed: NonNegativeInt
     how: str
+    bit_depth: BitDepth = 16
+
+    @model_serializer(mode="wrap")
+    def _leave_out_full_depth(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in to_plain(self).items() if (key, value) != ("bit_depth", 16)}
 
 
 def make_split(
@@ -118,6 +125,7 @@ def make_split(
         test=_samples(test),
         seed=seed,
         how=how,
+        bit_depth=scan.bit_depth,
     )
 
 

@@ -22,7 +22,7 @@ OFF = "TRISCALE_NO_CACHE"
 RECENT_SECONDS = 2.0
 """A file modified this recently is not cached: timestamps are coarse, so a second change could go unnoticed."""
 
-_FACTS_VERSION = 2  # raised with every change to the facts that a scan computes
+_FACTS_VERSION = 3  # raised with every change to the facts that a scan computes
 
 
 class ImageFacts(NamedTuple):
@@ -34,6 +34,7 @@ class ImageFacts(NamedTuple):
     format: str
     sha256: str
     fingerprint: str
+    highest: int = 0
 
 
 class FileStamp(NamedTuple):
@@ -68,8 +69,10 @@ class ScanCache:
         row = self._rows.get(path)
         if row is None or row[0] != stamp.state:
             return None
-        width, height, num_bytes, *texts = row[1:]
-        return ImageFacts(int(width), int(height), int(num_bytes), *map(str, texts))
+        width, height, num_bytes, kind, sha256, fingerprint, highest = row[1:]
+        return ImageFacts(
+            int(width), int(height), int(num_bytes), str(kind), str(sha256), str(fingerprint), int(highest)
+        )
 
     def add(self, path: str, stamp: FileStamp, facts: ImageFacts) -> None:
         """Add the facts about a file whose stamp was taken before it was read."""

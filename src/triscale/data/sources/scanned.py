@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from triscale.data.sources.split_folders import Role
+from triscale.network.contract import BitDepth
 from triscale.record import Record
 from triscale.results.data_summary import BadFile
 
@@ -27,6 +28,7 @@ class ScannedImage:
         format: The format of its bytes, one of :data:`triscale.data.images.decode.FORMATS`.
         sha256: SHA-256 of the file, in hexadecimal.
         fingerprint: See :func:`triscale.data.images.fingerprint.fingerprints_of`.
+        highest: The highest value if the image has 16 bits per channel; otherwise 0.
     """
 
     path: str
@@ -37,6 +39,7 @@ class ScannedImage:
     format: str
     sha256: str = ""
     fingerprint: str = ""
+    highest: int = 0
 
 
 class Sides(NamedTuple):
@@ -59,6 +62,7 @@ class Scan(Record):
         unsplit: All images, if no splits are given.
         bad: The files that cannot be used.
         notes: A sentence for everything that was concluded from an unusual layout.
+        bit_depth: How many bits the values of images with 16 bits per channel use.
         problems: A sentence for everything that stops a training; empty unless the scan was told to go on.
 
     Example:
@@ -81,6 +85,7 @@ class Scan(Record):
     unsplit: tuple[ScannedImage, ...] = ()
     bad: tuple[BadFile, ...] = ()
     notes: tuple[str, ...] = ()
+    bit_depth: BitDepth = 16
     problems: tuple[str, ...] = ()
 
     @property

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from triscale.data.images.color import BadImage
-from triscale.data.images.decode import NO_LIMITS, decode
+from triscale.data.images.decode import DEFAULT_LIMITS, NO_LIMITS, ImageLimits, decode
 from triscale.data.images.transforms import eval_transform, normalize
 from triscale.data.sources.store import open_store
 from triscale.errors import Interrupted, RunError
@@ -56,7 +56,7 @@ def explain_run(run: RunFolder, context: ExecutionContext, method: Method = "aut
     run.maps_folder.mkdir(exist_ok=True)
     explained = []
     for number, row in enumerate(rows):
-        inputs = transform(decode(store.read(row["file"], NO_LIMITS), NO_LIMITS))
+        inputs = transform(decode(store.read(row["file"], NO_LIMITS), NO_LIMITS, spec.preprocessing.bit_depth))
         label = spec.classes.index(row["predicted"])
         heat = activation_map(model, normalize(inputs[None], spec.preprocessing), label, resolved)
         shown = Image.fromarray(inputs.permute(1, 2, 0).numpy())
@@ -90,6 +90,7 @@ def explain_images(
     method: Method = "auto",
     label: str | None = None,
     curves: bool = False,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Explanation:
     """Draw class activation maps of images: an overlay for each image, and a contact sheet of all overlays.
 
@@ -102,6 +103,7 @@ def explain_images(
             network.
         label: Name of the class to explain; the predicted class by default.
         curves: Whether to compute deletion and insertion curves, which takes about 130 forward passes per image.
+        limits: Limits on an image file.
 
     Returns:
         The record of all images.
@@ -127,7 +129,7 @@ def explain_images(
         if context.should_stop():
             raise Interrupted(f"stopped after {number} of {len(files)} images; their overlays are in {out}")
         try:
-            picture = decode(file)
+            picture = decode(file, limits, spec.preprocessing.bit_depth)
         except BadImage as error:
             explained.append(ImageExplanation(file=str(file), error=str(error)))
             continue

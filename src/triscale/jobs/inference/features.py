@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from triscale.data.checks.class_checks import ignored_files
 from triscale.data.checks.examine import CHUNK, OtherFile, examine
-from triscale.data.images.decode import DEFAULT_LIMITS
+from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
 from triscale.data.images.transforms import normalize
+from triscale.data.options import DataOptions
 from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.split import Sample
 from triscale.data.sources.scan_cache import ScanCache
@@ -91,6 +92,7 @@ def features_of(
     *,
     reduction: int | None = None,
     batch: int = BATCH,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> FeatureStream:
     """Return the embeddings of all images of a data set, a batch at a time.
 
@@ -105,6 +107,7 @@ def features_of(
         context: Device, decoding workers, progress and stop flag.
         reduction: Ratio of input resolution to feature map resolution; None for the input of the classifier.
         batch: Batch size.
+        limits: Limits on an image file.
 
     Returns:
         The embeddings, computed during iteration.
@@ -116,7 +119,8 @@ def features_of(
         Interrupted: ``context.should_stop`` returned true.
     """
     embed = _embedding(run.model().to(context.device).to(memory_format=torch.channels_last), reduction)
-    listed = _list(str(images), context)
+    options = DataOptions(limits=limits, bit_depth=run.spec.preprocessing.bit_depth)
+    listed = _list(str(images), context, options)
     batches = _batches(listed, embed, run.spec.preprocessing, batch, context)
     return FeatureStream(len(listed.samples), listed.bad, batches)
 
@@ -175,11 +179,11 @@ def _batches(
         context.progress.advance(done)
 
 
-def _list(images: str, context: ExecutionContext) -> _Listed:
+def _list(images: str, context: ExecutionContext, options: DataOptions) -> _Listed:
     folder = Path(images)
     if folder.is_dir() and not entries(folder)[0] and not is_shards(folder) and not is_tables(folder):
-        return _list_unlabeled(folder.absolute(), context)
-    scanned = scan_with_progress(images, context, STOPPED)
+        return _list_unlabeled(folder.absolute(), context, options.limits)
+    scanned = scan_with_progress(images, context, STOPPED, options)
     rows = [
         (Sample(image.path, image.label), None if role == "unsplit" else role)
         for role, of_role in scanned.by_role.items()
@@ -194,16 +198,16 @@ def _list(images: str, context: ExecutionContext) -> _Listed:
     )
 
 
-def _list_unlabeled(folder: Path, context: ExecutionContext) -> _Listed:
+def _list_unlabeled(folder: Path, context: ExecutionContext, limits: ImageLimits) -> _Listed:
     """List the image files of a folder without class folders."""
     files = [FoundFile(name, "") for name in entries(folder)[1]]
     good: list[ScannedImage] = []
     bad: list[BadFile] = []
     others: list[OtherFile] = []
-    cache = ScanCache(str(folder), DEFAULT_LIMITS)
+    cache = ScanCache(str(folder), limits)
     context.progress.begin("scan", len(files))
     try:
-        with closing(examine(open_store(str(folder)), files, {"": 0}, DEFAULT_LIMITS, cache)) as results:
+        with closing(examine(open_store(str(folder)), files, {"": 0}, limits, cache)) as results:
             for done, result in enumerate(results, start=1):
                 if isinstance(result, ScannedImage):
                     good.append(result)

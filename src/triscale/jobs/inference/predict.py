@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from triscale.data.images.color import BadImage
-from triscale.data.images.decode import decode
+from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, decode
 from triscale.data.images.transforms import eval_transform, normalize
 from triscale.deploy.contract import read_contract
 from triscale.deploy.engines import open_file
@@ -48,7 +48,7 @@ class Prediction(Record):
 
 def predict(
     source: Path, images: tuple[Path, ...], context: ExecutionContext = DEFAULT_CONTEXT, *, top: int = 5,
-    skip: Container[str] = (),
+    skip: Container[str] = (), limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Iterator[Prediction]:  # fmt: skip
     """Yield a prediction for each image, in the given order; folders are walked in alphabetical order.
 
@@ -58,6 +58,7 @@ def predict(
         context: Progress and stop flag.
         top: Number of classes per image.
         skip: Files to leave out, because they were predicted before.
+        limits: Limits on an image file.
 
     Raises:
         RunError: ``source`` does not exist.
@@ -76,7 +77,7 @@ def predict(
         if str(file) in skip:
             continue
         try:
-            classes = classifier.classify(decode(file), top)
+            classes = classifier.classify(decode(file, limits, classifier.preprocessing.bit_depth), top)
         except BadImage as error:
             yield Prediction(file=str(file), error=str(error))
         else:

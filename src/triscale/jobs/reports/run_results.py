@@ -17,6 +17,7 @@ from triscale.errors import DataError
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.profile.measure import ENGINES
 from triscale.jobs.reports.shown_paths import shown_command
+from triscale.network.contract import BitDepth
 from triscale.record import Record
 from triscale.report.run.run_content import ImageCard
 from triscale.results.explanation import ClassifiedImage, ExplainedImage, ExplainedImages
@@ -59,7 +60,7 @@ def wrong_images(run: RunFolder, root: str) -> tuple[ImageCard, ...]:
     for prediction in _most_confident_mistakes(run):
         if len(cards) == MAX_WRONG or num_bytes >= MAX_WRONG_BYTES:
             break
-        image = None if store is None else _thumbnail(store, prediction.file)
+        image = None if store is None else _thumbnail(store, prediction.file, run.spec.preprocessing.bit_depth)
         has_map = image and prediction.file in maps
         overlay = _small(run.maps_folder / maps[prediction.file].overlay, THUMBNAIL_SIDE) if has_map else None
         num_bytes += len(image or b"") + len(overlay or b"")
@@ -107,9 +108,9 @@ def _most_confident_mistakes(run: RunFolder) -> Iterator[ClassifiedImage]:
         yield from sorted((rows[rank] for rows in wrong.values() if rank < len(rows)), key=lambda row: -row.confidence)
 
 
-def _thumbnail(store: Store, file: str) -> bytes | None:
+def _thumbnail(store: Store, file: str, bit_depth: BitDepth) -> bytes | None:
     try:
-        image = decode(store.read(file, NO_LIMITS), NO_LIMITS)
+        image = decode(store.read(file, NO_LIMITS), NO_LIMITS, bit_depth)
     except BadImage:
         return None
     return _jpeg(image, THUMBNAIL_SIDE)

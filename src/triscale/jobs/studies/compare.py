@@ -90,7 +90,7 @@ def map_networks(
     folder = out / MAPS.parent
     folder.mkdir(exist_ok=True)
     store = open_store(split.root)
-    pictures = [decode(store.read(sample.path, NO_LIMITS), NO_LIMITS) for sample in samples]
+    pictures = [decode(store.read(sample.path, NO_LIMITS), NO_LIMITS, split.bit_depth) for sample in samples]
     network_maps: list[list[NetworkMap]] = [[] for _ in samples]
     context.progress.begin("explain", len(runs))
     for number, (way, run) in enumerate(runs.items()):

@@ -23,7 +23,7 @@ from triscale.errors import RunError, SearchError
 from triscale.jobs.core.run import LOCK, RunFolder
 from triscale.jobs.studies.trials import binomial_error
 from triscale.jobs.training.train import MAX_CACHED_BYTES, eval_batch, train_task
-from triscale.network.contract import Preprocessing
+from triscale.network.contract import BitDepth, Preprocessing
 from triscale.network.cost import count_network
 from triscale.network.spec import Network
 from triscale.nn.supernet import Supernet
@@ -62,9 +62,9 @@ class SupernetSpec(Record):
     seed: NonNegativeInt = 0
     samples: NonNegativeInt = SAMPLES
 
-    def preprocessing(self, resolution: int) -> Preprocessing:
-        """Return the preprocessing for networks at a resolution."""
-        return Preprocessing(resolution=resolution, crop=self.recipe.crop_at(resolution))
+    def preprocessing(self, resolution: int, bit_depth: BitDepth) -> Preprocessing:
+        """Return the preprocessing for networks at a resolution, and images that use this many of 16 bits."""
+        return Preprocessing(resolution=resolution, crop=self.recipe.crop_at(resolution), bit_depth=bit_depth)
 
 
 def digest_of(split: Split) -> str:
@@ -104,7 +104,7 @@ def train_supernet(
         task = TrainingTask(
             model=make_supernet(spec),
             recipe=with_flip(spec.recipe, split.classes),
-            preprocessing=spec.preprocessing(max(_resolutions(spec.space))),
+            preprocessing=spec.preprocessing(max(_resolutions(spec.space)), split.bit_depth),
             classes=len(split.classes),
             network_digest=spec.space.digest,
             seed=spec.seed,
@@ -240,7 +240,7 @@ class Supernets:
             raise SearchError(f"a supernet does not support custom models such as {job.network.name}")
         device = torch.device(self.device)
         spec, supernet = _loaded(self.folder, device)
-        preprocessing = spec.preprocessing(job.network.resolution)
+        preprocessing = spec.preprocessing(job.network.resolution, 16)  # only its mean and std are used
         train, val = _batches(self.split_file, spec, preprocessing.resolution, self.images)
         model = supernet.extract(job.network).to(memory_format=torch.channels_last)
         reestimate_norms(model, train, preprocessing, device)
@@ -285,7 +285,9 @@ def _batches(
     train = [split.train[index] for index in epoch_order(len(split.train), spec.seed, 0)[:images].tolist()]
 
     def cached_if_small(samples: Sequence[Sample]) -> Iterable[Batch]:
-        batches = _EvalBatches(samples, split.root, spec.preprocessing(resolution), eval_batch(spec.recipe))
+        batches = _EvalBatches(
+            samples, split.root, spec.preprocessing(resolution, split.bit_depth), eval_batch(spec.recipe)
+        )
         return tuple(batches) if 3 * resolution**2 * len(samples) <= MAX_CACHED_BYTES else batches
 
     return cached_if_small(train), cached_if_small(split.val)

@@ -122,7 +122,9 @@ class Trainings:
             ),
             network=job.network,
             fit=None,
-            preprocessing=Preprocessing(resolution=resolution, crop=self.recipe.crop_at(resolution)),
+            preprocessing=Preprocessing(
+                resolution=resolution, crop=self.recipe.crop_at(resolution), bit_depth=split.bit_depth
+            ),
             classes=split.classes,
             split=split.digest,
             machine=machine(),

@@ -84,7 +84,9 @@ def estimate_training(request: Request, context: ExecutionContext) -> TrainingEs
     )
     network, _ = resolve(request, len(split.classes))
     cost = cost_of(network)
-    preprocessing = Preprocessing(resolution=network.resolution, crop=recipe.crop_at(network.resolution))
+    preprocessing = Preprocessing(
+        resolution=network.resolution, crop=recipe.crop_at(network.resolution), bit_depth=split.bit_depth
+    )
     with TrainLoader(
         repeat_small_dataset(split, recipe),
         preprocessing,

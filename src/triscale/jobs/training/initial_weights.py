@@ -15,7 +15,7 @@ from triscale.data.pipeline.split import Split
 from triscale.errors import RunError, WeightsError
 from triscale.jobs.core.run import InitialWeights, RunFolder, RunSpec
 from triscale.jobs.training.linear_probe import init_head_from_linear_probe
-from triscale.network.contract import Preprocessing
+from triscale.network.contract import BitDepth, Preprocessing
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
 from triscale.training.recipe import FINETUNE, Recipe
@@ -73,9 +73,11 @@ def for_finetuning(recipe: Recipe) -> Recipe:
     return recipe.replace(learning_rate=recipe.learning_rate * TRANSFER_SHARE)
 
 
-def preprocessing_of(start: InitialWeights | None, recipe: Recipe, resolution: int) -> Preprocessing:
-    """Return the preprocessing: that of the initial weights if there are any, at the network's resolution."""
-    fresh = Preprocessing(resolution=resolution, crop=recipe.crop_at(resolution))
+def preprocessing_of(
+    start: InitialWeights | None, recipe: Recipe, resolution: int, bit_depth: BitDepth = 16
+) -> Preprocessing:
+    """Return the preprocessing: that of the initial weights if there are any, for this resolution and bit depth."""
+    fresh = Preprocessing(resolution=resolution, crop=recipe.crop_at(resolution), bit_depth=bit_depth)
     if start is None or start.preprocessing is None:
         return fresh
     before = start.preprocessing

@@ -1,0 +1,92 @@
+"""Doubtful data from end to end: 16-bit files that use fewer bits, classes that a mirror exchanges, odd class names."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cli.command import run
+from conftest import write_classes
+from triscale.api.run import Run
+from triscale.jobs.core.run import RunFolder
+from triscale.serve.model import ServedModel
+
+TRAIN = ("--epochs", 1, "--batch", 16, "--threads", 1, "--workers", 0)
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Path:
+    """Bright and dark images of 12 bits in 16-bit files."""
+    for offset, (name, top) in enumerate({"bright": 4000, "dark": 1500, "middle": 2500}.items()):
+        (tmp_path / "deep" / name).mkdir(parents=True)
+        for number in range(8):
+            values = np.random.default_rng(100 * offset + number).integers(top // 2, top, (20, 20))
+            Image.fromarray(values.astype(np.uint16)).save(tmp_path / "deep" / name / f"{number}.png")
+    return tmp_path / "deep"
+
+
+def test_measured_bit_depth_is_used_wherever_images_are_read(capsys, deep, tiny_file, tmp_path):
+    out = tmp_path / "run"
+    result = run(capsys, "train", deep, "--network", tiny_file, "--out", out, *TRAIN)
+    assert result.code == 0, result.err
+    assert "read as 12-bit values" in result.err
+    folder = RunFolder.open(out)
+    assert folder.spec.preprocessing.bit_depth == 12
+    assert run(capsys, "export", out).code == 0
+    file = deep / "bright" / "0.png"
+    expected, exported = (
+        json.loads(run(capsys, "predict", source, file, "--json").out)[0] for source in (out, out / "model.onnx")
+    )
+    first = {item["name"]: item["probability"] for item in expected["classes"]}
+    assert {item["name"]: item["probability"] for item in exported["classes"]} == pytest.approx(first, abs=1e-4)
+    served = ServedModel(folder, 10**6).answer(file.read_bytes(), 3, with_map=False)
+    assert {item.name: item.probability for item in served.classes} == pytest.approx(first, abs=1e-6)
+    for image in (file, file.read_bytes(), Image.open(file)):
+        answer = Run.open(out).predict(image, top=3)
+        assert {item.name: item.probability for item in answer.classes} == pytest.approx(first, abs=1e-6)
+    assert run(capsys, "explain", out, file, "--out", tmp_path / "maps").code == 0
+    assert run(capsys, "features", out, deep, "--out", tmp_path / "f.npy").code == 0
+
+
+def test_bit_depth_of_the_check_can_be_set(capsys, deep, tmp_path):
+    result = run(capsys, "data", "check", deep, "--bit-depth", 10, "--out", tmp_path / "check")
+    assert result.code == 0
+    assert "those above 1023 become white" in result.err
+    assert np.asarray(Image.open(tmp_path / "check" / "contact-sheet.png")).min() < 100
+    assert run(capsys, "data", "check", deep, "--bit-depth", 11).code == 2
+
+
+def test_left_and_right_are_not_mirrored_and_the_run_resumes(capsys, tiny_file, tmp_path):
+    colors = {"arrow_left": (220, 40, 40), "arrow_right": (40, 220, 40), "stop": (40, 40, 220)}
+    images, out = write_classes(tmp_path / "images", 8, colors=colors), tmp_path / "run"
+    command = ("train", images, "--network", tiny_file, "--out", out, *TRAIN)
+    result = run(capsys, *command)
+    assert result.code == 0, result.err
+    assert "images are not mirrored since class names speak of left and right" in result.err
+    assert RunFolder.open(out).spec.request.recipe.augmentation.flip is False
+    (out / "manifest.json").unlink()
+    assert run(capsys, *command).code == 0  # the same request resumes the run
+    refused = run(capsys, *command, "--flip")
+    assert (refused.code, "recipe.augmentation.flip" in refused.err) == (2, True)
+    mirrored = run(capsys, *command[:4], "--out", tmp_path / "other", *TRAIN, "--flip")
+    assert mirrored.code == 0, mirrored.err
+    assert "images are mirrored although class names speak of left and right" in mirrored.err
+    assert "does not mirror images since" in run(capsys, "data", "check", images).out
+
+
+def test_control_characters_in_class_names_end_nowhere_in_a_traceback(capsys, tiny_file, tmp_path):
+    colors = {"two\nlines": (220, 40, 40), "tab\tand \x1b[31mred": (40, 220, 40), "bell\x07": (40, 40, 220)}
+    images, out = write_classes(tmp_path / "images", 8, colors=colors), tmp_path / "run"
+    check = run(capsys, "data", "check", images, "--out", tmp_path / "check")
+    assert check.code == 0, check.err
+    assert r"two\nlines" in check.out
+    assert run(capsys, "train", images, "--network", tiny_file, "--out", out, *TRAIN).code == 0
+    assert run(capsys, "export", out).code == 0
+    assert (out / "report.html").is_file()
+    assert run(capsys, "predict", out, images, "--out", tmp_path / "p.csv").code == 0
+    assert run(capsys, "explain", out, images / "bell\x07", "--out", tmp_path / "maps").code == 0
+    served = ServedModel(RunFolder.open(out), 10**6)
+    answer = served.answer(next(images.glob("two*/*")).read_bytes(), 3, with_map=True)
+    assert {item.name for item in answer.classes} == set(colors)
