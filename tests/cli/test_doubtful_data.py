@@ -90,3 +90,15 @@ def test_control_characters_in_class_names_end_nowhere_in_a_traceback(capsys, ti
     served = ServedModel(RunFolder.open(out), 10**6)
     answer = served.answer(next(images.glob("two*/*")).read_bytes(), 3, with_map=True)
     assert {item.name for item in answer.classes} == set(colors)
+
+
+def test_limit_on_pixels_can_be_set_wherever_images_are_read(capsys, trained_run, tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("L", (40, 30)).save(tmp_path / "images" / "image.png")
+    for command, out in {"predict": "p.csv", "explain": "maps", "features": "f.npy"}.items():
+        images = tmp_path / "images" / ("" if command == "features" else "image.png")
+        assert run(capsys, command, trained_run, images, "--out", tmp_path / out).code == 0
+        result = run(capsys, command, trained_run, images, "--out", tmp_path / f"limited-{out}", "--max-pixels", "1k")
+        assert "raise the limit with --max-pixels" in result.err + result.out
+        many = ("--out", tmp_path / out, "--max-pixels", "many")
+        assert run(capsys, command, trained_run, images, *many).code == 2

@@ -140,3 +140,32 @@ def test_a_table_of_tags_beyond_the_file_is_an_ordinary_damaged_tiff():
 def test_svg_needs_no_xml_declaration():
     with pytest.raises(BadImage, match="SVG"):
         decode(b"\xef\xbb\xbf <svg/>")
+
+
+def bands(number: int, kind: str) -> bytes:
+    values = np.zeros((4, 5, number), kind)
+    tags = [(256, 4, 1, 5), (257, 4, 1, 4), (258, 4, 1, values.itemsize * 8), (259, 4, 1, 1), (262, 4, 1, 1)]
+    tags += [(273, 4, 1, 0), (277, 4, 1, number), (278, 4, 1, 4), (279, 4, 1, values.nbytes)]
+    tags += [(339, 4, 1, 3)] if kind.startswith("f") else []
+    tags[5] = (273, 4, 1, 8 + 2 + 12 * len(tags) + 4)
+    return tiff(*tags) + values.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "reason"),
+    [
+        (1, "f4", r"floating-point values is not read; scale its values to 8 or 16 bits and save it as PNG"),
+        (3, "f4", "floating-point values is not read; scale"),
+        (1, "f8", "floating-point values is not read; scale"),
+        (5, "u1", "TIFF of 5 channels is not read; save one or three of them as PNG"),
+        (13, "u2", "TIFF of 13 channels is not read; save one or three of them as PNG"),
+        (2, "u4", "unusual number of channels or bits; save one or three channels"),
+    ],
+)
+def test_tiff_of_other_values_says_what_to_convert_it_to(number, kind, reason):
+    with pytest.raises(BadImage, match=reason):
+        decode(bands(number, kind))
+
+
+def test_gray_tiff_of_the_same_writer_is_read():
+    assert decode(bands(1, "u1")).size == (5, 4)

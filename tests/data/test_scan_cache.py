@@ -35,13 +35,13 @@ class Counted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.number = 0
-        decode = examine.decode
+        decode = examine.open_image
 
         def counting(*arguments: object) -> object:
             self.number += 1
             return decode(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(examine, "decode", counting)
+        monkeypatch.setattr(examine, "open_image", counting)
 
     def of(self, root: Path) -> int:
         """Return how many images a scan decodes."""

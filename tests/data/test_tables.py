@@ -226,7 +226,7 @@ def test_scan_is_cached_and_rows_can_be_packed(tmp_path: Path, monkeypatch: pyte
     made(30).save_to_disk(tmp_path / "set")
     time.sleep(scan_cache.RECENT_SECONDS * 1.5)
     result = scan(tmp_path / "set")
-    monkeypatch.setattr(examine, "decode", lambda *arguments: pytest.fail("decoded again"))
+    monkeypatch.setattr(examine, "open_image", lambda *arguments: pytest.fail("decoded again"))
     assert scan(tmp_path / "set") == result
     pack(result, tmp_path / "shards")
     monkeypatch.undo()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from triscale.cli.support.data_options import MAX_PIXELS, MaxPixels, limits_of
 from triscale.cli.support.execution import execution
 from triscale.cli.support.options import Json, OptionalOut
 from triscale.cli.support.terminal import console, print_json, table
@@ -75,6 +76,7 @@ def predict(
     *images: Path,
     top: int = 3,
     out: OptionalOut = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
     json: Json = False,
 ) -> None:
     """Classify images with a trained run or an exported file.
@@ -101,10 +103,11 @@ def predict(
         raise UserError(f"--top {top}: give 1 or more classes")
     if out is not None and json:
         raise UserError("--out and --json exclude each other; give --out predictions.jsonl for JSON in a file")
+    limits = limits_of(max_pixels)
     paths = tuple(path for image in images for path in (_stdin_paths() if str(image) == "-" else (image,)))
     if out is None:
         with execution() as context:
-            predictions = list(job(source, paths, context, top=top))
+            predictions = list(job(source, paths, context, top=top, limits=limits))
         print_json(predictions) if json else _print_predictions(predictions)
         _report_unreadable(predictions, quiet=json)
         return
@@ -112,7 +115,7 @@ def predict(
     bad: list[Prediction] = []
     number = 0
     with execution() as context, file.writer() as writer:
-        for prediction in job(source, paths, context, top=top, skip=file.done):
+        for prediction in job(source, paths, context, top=top, skip=file.done, limits=limits):
             writer.write(prediction)
             number += 1
             if prediction.error is not None:
@@ -157,6 +160,7 @@ def explain(
     method: Literal["auto", "cam", "grad-cam"] = "auto",
     label: Annotated[str | None, Parameter(name="--class")] = None,
     curves: Annotated[bool, Parameter(negative="")] = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
     json: Json = False,
 ) -> None:
     """Draw class activation maps for test images of a run, or for given images.
@@ -182,9 +186,11 @@ def explain(
 
     opened = RunFolder.open(run)
     if images:
-        folder = out or Path("explained")
+        folder, limits = out or Path("explained"), limits_of(max_pixels)
         with execution() as context:
-            explanation = explain_images(opened, images, folder, context, method=method, label=label, curves=curves)
+            explanation = explain_images(
+                opened, images, folder, context, method=method, label=label, curves=curves, limits=limits
+            )
         if json:
             print_json(explanation)
         else:

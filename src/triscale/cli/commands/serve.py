@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from triscale.cli.support.data_options import MaxPixels, limits_of
 from triscale.cli.support.terminal import console
 from triscale.errors import UserError
 from triscale.network.latency import load_predictor
@@ -20,6 +21,7 @@ def serve(
     port: int = 8000,
     threads: int = 1,
     profile: Path | None = None,
+    max_pixels: MaxPixels = "50M",
     cors: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
 ) -> None:
     """Serve a run's network over HTTP: a web page to classify images, and an API described by OpenAPI.
@@ -49,7 +51,6 @@ def serve(
     from triscale.jobs.core.run import RunFolder
     from triscale.serve.app import make_app
     from triscale.serve.cors import check_origin
-    from triscale.serve.limits import DEFAULTS
     from triscale.serve.model import ServedModel
     from triscale.serve.run import listen, run_server
     from triscale.training.context import limit_threads
@@ -57,7 +58,7 @@ def serve(
     origins = [check_origin(origin) for origin in cors]
     limit_threads(threads)
     predictor = None if profile is None else load_predictor(profile)
-    model = ServedModel(RunFolder.open(run), DEFAULTS.pixels, predictor)
+    model = ServedModel(RunFolder.open(run), limits_of(max_pixels).pixels, predictor)
     socket = listen(host, port)
     shown = f"http://{host}:{socket.getsockname()[1]}"
     console.print(

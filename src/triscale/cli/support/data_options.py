@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from triscale.cli.support.amounts import number_of, share_of
 
 if TYPE_CHECKING:
+    from triscale.data.images.decode import ImageLimits
     from triscale.data.options import DataOptions
 
 
@@ -63,3 +64,19 @@ class DataFlags:
 
 
 DATA_DEFAULTS = DataFlags()
+
+MAX_PIXELS = DATA_DEFAULTS.max_pixels
+
+MaxPixels = Annotated[str, Parameter(help="Maximum number of pixels of an image, such as 400M.")]
+"""The option of commands that read images without a data set."""
+
+
+def limits_of(max_pixels: str) -> ImageLimits:
+    """Return the limits on an image file with another number of pixels.
+
+    Raises:
+        UserError: It is not a number.
+    """
+    from triscale.data.images.decode import ImageLimits
+
+    return ImageLimits(pixels=number_of("--max-pixels", max_pixels))

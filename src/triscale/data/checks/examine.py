@@ -118,7 +118,7 @@ def _examine(
             return cached
         content = store.read(path, limits)
         opened = open_image(content, limits, None)
-        image = opened.load().convert("RGB")
+        image = opened.load()
     except BadImage as error:
         if isinstance(error, NotAnImage | FileTooLarge) and not is_named_as_image(path):
             return OtherFile(path, str(error))

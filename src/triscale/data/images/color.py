@@ -62,7 +62,10 @@ def to_rgb(
         return _lab_to_rgb(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _deep_to_rgb(image, bits, white_is_zero, bit_depth or bits)
-    raise BadImage(f"pixel values of mode {image.mode}, whose range from black to white is unknown")
+    kind = "floating-point values" if image.mode == "F" else f"pixel values of mode {image.mode}"
+    raise BadImage(
+        f"{kind}, whose range from black to white is unknown; scale them to 8 or 16 bits and save the image as PNG"
+    )
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -77,7 +80,9 @@ def flatten(image: Image.Image) -> Image.Image:
 def _deep_to_rgb(image: Image.Image, bits: int, white_is_zero: bool, bit_depth: int) -> Image.Image:
     values = np.asarray(image)
     if values.min() < 0 or values.max() >= 1 << bits:
-        raise BadImage(f"integer pixel values outside 0..{(1 << bits) - 1}")
+        raise BadImage(
+            f"integer pixel values outside 0..{(1 << bits) - 1}; scale them to 8 or 16 bits and save the image as PNG"
+        )
     eight = np.minimum(values >> (bit_depth - 8), 255).astype(np.uint8)
     gray = Image.fromarray(255 - eight if white_is_zero else eight)
     key = image.info.get("transparency")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -25,6 +25,7 @@ from pydantic import PositiveInt
 from triscale.data.images.color import BadImage, FileTooLarge, NotAnImage, to_rgb
 from triscale.data.images.deep import load_rgb
 from triscale.data.images.header import check_png, end_of_scan, format_of, orientation
+from triscale.data.images.optional_formats import check_pixels, needs_orientation, open_optional
 from triscale.data.images.other_formats import unread_format
 from triscale.network.contract import BitDepth
 from triscale.record import Record
@@ -70,8 +71,8 @@ _READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "TIFF": TiffImageFile,
     "WEBP": WebPImageFile,
 }
-FORMATS = tuple(_READERS)
-"""The supported formats, recognized by their first bytes."""
+FORMATS = (*_READERS, *(["AVIF"] if features.check("avif") else []))
+"""The formats that need no optional library, recognized by their first bytes."""
 
 # What Pillow's readers raise on damaged files, found by flipping bits in and truncating files of every format.
 _DAMAGE = (
@@ -84,7 +85,7 @@ _DAMAGE = (
     AttributeError,
     AssertionError,
     ArithmeticError,
-    NotImplementedError,
+    RuntimeError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -256,13 +257,19 @@ def _too_large(num_bytes: int, limits: ImageLimits) -> str:
 
 
 def _prepare(content: bytes, kind: str, limits: ImageLimits, bit_depth: BitDepth | None) -> LazyImage:
-    image = _READERS[kind](io.BytesIO(content))
-    width, height = image.size
-    if width * height > limits.pixels:
-        raise BadImage(
-            f"{width} x {height} pixels, more than the limit of {limits.pixels}; scale it down, or raise the limit "
-            f"with --max-pixels"
-        )
+    def opened() -> ImageFile.ImageFile:
+        stream = io.BytesIO(content)
+        return _READERS[kind](stream) if kind in _READERS else open_optional(kind, stream, limits.pixels)
+
+    try:
+        image = opened()
+    except SyntaxError as error:
+        if "unknown pixel mode" in str(error):
+            raise BadImage(
+                f"a {kind} of an unusual number of channels or bits; save one or three channels of 8 or 16 bits as PNG"
+            ) from error
+        raise
+    check_pixels(image.size, limits.pixels)
     frames = getattr(image, "n_frames", 1)
     if frames > limits.frames:
         raise BadImage(f"{frames} frames, more than the limit of {limits.frames}; raise it with --max-frames")
@@ -271,9 +278,9 @@ def _prepare(content: bytes, kind: str, limits: ImageLimits, bit_depth: BitDepth
     if kind == "PNG":
         check_png(content)
     with image:
-        rgb, highest = load_rgb(image, content, lambda: _READERS[kind](io.BytesIO(content)), bit_depth)
-        # Pillow applies the orientation of a TIFF itself.
-        transpose = None if kind == "TIFF" else _TRANSPOSES.get(orientation(image.info.get("exif")))
+        rgb, highest = load_rgb(image, content, opened, bit_depth)
+        turned = orientation(image.info.get("exif")) if needs_orientation(kind, image) else 1
+        transpose = _TRANSPOSES.get(turned)
     return LazyImage(rgb if transpose is None else rgb.transpose(transpose), highest=highest)
 
 

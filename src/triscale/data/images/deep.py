@@ -22,6 +22,8 @@ _SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 """The byte order in which Pillow keeps the lower instead of the upper byte of each value."""
 _RAW_MODES = ("RGB", "RGBA", "RGBX")
 _FULL: BitDepth = 16
+_MEASURED = ("PNG", "TIFF", "PPM")
+"""Formats whose files may use fewer bits than they have room for; decoders of others scale the values."""
 
 
 def bit_depth_of(highest: int) -> BitDepth:
@@ -57,7 +59,8 @@ def load_rgb(
                 return _color_to_rgb(values, depth, image.info.get("transparency")), highest
             image.load()
             return to_rgb(image), highest
-    bits, white_is_zero, is_declared = _FULL, False, _declares_its_range(image)
+    bits, white_is_zero = _FULL, False
+    is_declared = image.format not in _MEASURED or _declares_its_range(image)
     if isinstance(image, TiffImageFile):
         # Tag 258 is BitsPerSample, tag 262 PhotometricInterpretation (0: white is zero); above 8 bits, Pillow ignores
         # both.

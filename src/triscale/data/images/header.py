@@ -6,6 +6,10 @@ import re
 import struct
 import zlib
 
+_JXL_CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+
 _SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -14,6 +18,8 @@ _SIGNATURES = (
     (b"BM", "BMP"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
+    (b"\xff\x0a", "JXL"),
+    (_JXL_CONTAINER, "JXL"),
     (b"II+\0", "TIFF"),
     (b"MM\0+", "TIFF"),
 )
@@ -29,11 +35,74 @@ def format_of(content: bytes) -> str | None:
     for signature, kind in _SIGNATURES:
         if content.startswith(signature):
             return kind
+    if content[4:8] == b"ftyp":
+        return _heif_format(content)
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         return "WEBP"
     if content[:1] == b"P" and content[1:2] in (b"1", b"2", b"3", b"4", b"5", b"6") and content[2:3].isspace():
         return "PPM"
     return None
+
+
+def _heif_format(content: bytes) -> str | None:
+    """Return the format of a file that begins with a file type box of ISO media files (ISO/IEC 14496-12, 4.3).
+
+    ::
+
+        size (4 bytes) | ftyp | major brand (4 bytes) | version (4 bytes) | compatible brands (4 bytes each)
+    """
+    end = min(int.from_bytes(content[:4], "big"), 256, len(content))
+    brands = [content[8:12], *(content[start : start + 4] for start in range(16, end, 4))]
+    if brands[0] in _AVIF_BRANDS or (brands[0] in _HEIF_BRANDS and _AVIF_BRANDS & set(brands)):
+        return "AVIF"
+    return "HEIF" if brands[0] in _HEIF_BRANDS else None
+
+
+_JXL_SIDE_BITS = (9, 13, 18, 30)
+_JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+
+
+def jxl_size(content: bytes) -> tuple[int, int]:
+    """Return width and height of a JPEG XL file (ISO/IEC 18181-1, annex D.2), since its decoder decodes on opening.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    codestream = content[:64] if content.startswith(b"\xff\x0a") else _jxl_codestream(content)
+    bits, position = int.from_bytes(codestream[2:16], "little"), 0
+
+    def read(count: int) -> int:
+        nonlocal position
+        position += count
+        return bits >> (position - count) & ((1 << count) - 1)
+
+    def read_side(*, is_small: bool) -> int:
+        return 8 * (read(5) + 1) if is_small else read(_JXL_SIDE_BITS[read(2)]) + 1
+
+    is_small = bool(read(1))
+    height = read_side(is_small=is_small)
+    ratio = read(3)
+    if ratio == 0:
+        return read_side(is_small=is_small), height
+    numerator, denominator = _JXL_RATIOS[ratio - 1]
+    return height * numerator // denominator, height
+
+
+def _jxl_codestream(content: bytes) -> bytes:
+    position = 0
+    while position + 8 <= len(content):
+        size, name = struct.unpack_from(">L4s", content, position)
+        start = position + 8
+        if size == 1 and start + 8 <= len(content):
+            (size,) = struct.unpack_from(">Q", content, start)
+            start += 8
+        if name in (b"jxlc", b"jxlp"):
+            start += 4 if name == b"jxlp" else 0
+            return content[start : start + 64]
+        if size < 8:
+            break
+        position += size
+    raise ValueError("no codestream")
 
 
 def orientation(exif: object) -> int:

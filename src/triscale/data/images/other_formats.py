@@ -99,7 +99,7 @@ def unread_format(content: bytes) -> UnreadFormat | None:
     head = content[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(b"<svg") or (head.startswith((b"<?xml", b"<!--", b"<!DOCTYPE svg")) and b"<svg" in head):
         return _SVG
-    return _RAW_FORMAT if content[:4] in (b"II*\0", b"MM\0*") and _is_raw_tiff(content) else None
+    return _unread_tiff(content) if content[:4] in (b"II*\0", b"MM\0*") else None
 
 
 def is_named_as_image(path: str) -> bool:
@@ -114,25 +114,40 @@ def is_named_as_image(path: str) -> bool:
     return suffix in IMAGE_SUFFIXES or suffix in _RAW or suffix in _ARRAYS or suffix in _PICTURES
 
 
-_PHOTOMETRIC, _SUB_IFDS, _DNG_VERSION = 262, 330, 50706
+_PHOTOMETRIC, _SAMPLES, _SUB_IFDS, _SAMPLE_FORMAT, _DNG_VERSION = 262, 277, 330, 339, 50706
 _RAW_PHOTOMETRICS = (32803, 34892)
 """Color filter array, and linear raw."""
+_FLOAT = 3
+_MAX_SAMPLES = 4
 
 
-def _is_raw_tiff(content: bytes) -> bool:
-    """Return whether a TIFF is a camera raw file: Pillow would read the small preview that comes first in it."""
+def _unread_tiff(content: bytes) -> UnreadFormat | None:
+    """Return what makes a TIFF unreadable: raw data of a camera, floating-point values, or many channels.
+
+    Pillow would read the small preview that comes first in a camera raw file.
+    """
     order = "<" if content[:2] == b"II" else ">"
     try:
         (start,) = struct.unpack_from(order + "L", content, 4)
         first = _directory(content, order, start)
-        if _DNG_VERSION in first:
-            return True
         count, value = first.get(_SUB_IFDS, (0, 0))
-        offsets = [value] if count == 1 else struct.unpack_from(f"{order}{min(count, 16)}L", content, value)
-        directories = [first, *(_directory(content, order, offset) for offset in offsets if count)]
+        offsets = (value,) if count == 1 else struct.unpack_from(f"{order}{min(count, 16)}L", content, value)
+        others = [_directory(content, order, offset) for offset in offsets if count]
+        count, sample_format = first.get(_SAMPLE_FORMAT, (1, 1))
+        if count > 2:  # two or fewer shorts lie in the entry itself
+            (sample_format,) = struct.unpack_from(order + "H", content, sample_format)
     except struct.error:
-        return False
-    return any(found.get(_PHOTOMETRIC, (0, 0))[1] in _RAW_PHOTOMETRICS for found in directories)
+        return None
+    photometrics = [found.get(_PHOTOMETRIC, (0, 0))[1] for found in (first, *others)]
+    if _DNG_VERSION in first or any(photometric in _RAW_PHOTOMETRICS for photometric in photometrics):
+        return _RAW_FORMAT
+    samples = first.get(_SAMPLES, (1, 1))[1]
+    if samples > _MAX_SAMPLES:
+        return UnreadFormat(f"a TIFF of {samples} channels", "save one or three of them as PNG")
+    return UnreadFormat("a TIFF of floating-point values", _SCALE) if sample_format == _FLOAT else None
+
+
+_SHORT = 3
 
 
 def _directory(content: bytes, order: str, start: int) -> dict[int, tuple[int, int]]:
@@ -142,7 +157,7 @@ def _directory(content: bytes, order: str, start: int) -> dict[int, tuple[int, i
     for entry in range(entries):
         position = start + 2 + 12 * entry
         tag, kind, count = struct.unpack_from(order + "HHL", content, position)
-        is_short = kind == 3 and count == 1
+        is_short = kind == _SHORT and count <= 2  # they lie in the entry itself
         (value,) = struct.unpack_from(order + ("H" if is_short else "L"), content, position + 8)
         found[tag] = (count, value)
     return found

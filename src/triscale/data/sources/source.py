@@ -186,6 +186,6 @@ def _is_image(path: Path) -> bool:
         if not stat.S_ISREG(path.stat().st_mode):
             return False
         with path.open("rb") as file:
-            return format_of(file.read(16)) is not None
+            return format_of(file.read(256)) is not None
     except OSError:
         return False
