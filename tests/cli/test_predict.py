@@ -52,11 +52,11 @@ def test_interrupted_file_is_continued(capsys, trained_run, photos, tmp_path, mo
     assert run(capsys, "predict", trained_run, photos, "--out", whole).code == 0
     decoded = []
 
-    def failing(file):
+    def failing(file, *arguments):
         decoded.append(file)
         if len(decoded) == 9:
             raise KeyboardInterrupt
-        return decode(file)
+        return decode(file, *arguments)
 
     decode = job.decode
     monkeypatch.setattr(job, "decode", failing)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from triscale.data.images.color import BadImage
-from triscale.data.images.decode import ImageLimits
+from triscale.data.images.decode import FORMATS, ImageLimits
 from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import check_present, make_split
 from triscale.data.sources import shard_index, shards
@@ -171,7 +171,7 @@ def test_bad_samples_are_listed_with_reason(tmp_path: Path) -> None:
         "1.tar: odd": "odd.cls holds ''; expected the number or the name of a class",
         "1.tar: listed": "listed.json holds [1]; expected the number or the name of a class",
         "1.tar: 0001": "its key occurs twice, in 0.tar and 1.tar",
-        "text.png": "not an image (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)",
+        "text.png": f"not an image ({', '.join(FORMATS)})",
     }
     assert result.num_images == 800
     write_tar(tmp_path / "2.tar", [(name.replace(".", "-2."), content) for name, content in bad])

@@ -71,7 +71,7 @@ _READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "TIFF": TiffImageFile,
     "WEBP": WebPImageFile,
 }
-FORMATS = (*_READERS, *(["AVIF"] if features.check("avif") else []))
+FORMATS = tuple(sorted((*_READERS, *(["AVIF"] if features.check("avif") else []))))
 """The formats that need no optional library, recognized by their first bytes."""
 
 # What Pillow's readers raise on damaged files, found by flipping bits in and truncating files of every format.
@@ -138,7 +138,7 @@ def decode(source: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS, bit_depth
         ('RGB', (4, 3))
     """
     content = read_bytes(source, limits) if isinstance(source, Path) else source
-    return open_image(content, limits, bit_depth).load().convert("RGB")
+    return open_image(content, limits, bit_depth).load()
 
 
 def open_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS, bit_depth: BitDepth | None = 16) -> LazyImage:
