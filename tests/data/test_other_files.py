@@ -169,3 +169,9 @@ def test_tiff_of_other_values_says_what_to_convert_it_to(number, kind, reason):
 
 def test_gray_tiff_of_the_same_writer_is_read():
     assert decode(bands(1, "u1")).size == (5, 4)
+
+
+def test_formats_without_a_signature_are_recognized_by_their_suffix(images):
+    (images / "a" / "scan.dcm").write_bytes(bytes(200))
+    (bad,) = scan(images).bad
+    assert bad.reason.endswith("; convert it to PNG or JPEG")

@@ -13,7 +13,7 @@ from triscale.data.images.color import BadImage, FileTooLarge, NotAnImage
 from triscale.data.images.decode import ImageLimits, open_image
 from triscale.data.images.fingerprint import fingerprints_of, shrink
 from triscale.data.images.header import format_of
-from triscale.data.images.other_formats import is_named_as_image
+from triscale.data.images.other_formats import is_named_as_image, is_named_as_unread
 from triscale.data.sources.scan_cache import FileStamp, ImageFacts, ScanCache
 from triscale.data.sources.scanned import ScannedImage
 from triscale.data.sources.source import FoundFile, printable
@@ -122,6 +122,8 @@ def _examine(
     except BadImage as error:
         if isinstance(error, NotAnImage | FileTooLarge) and not is_named_as_image(path):
             return OtherFile(path, str(error))
+        if isinstance(error, NotAnImage) and is_named_as_unread(path):
+            return BadFile(path, f"{error}; convert it to PNG or JPEG")
         return BadFile(path, str(error))
     sha256 = hashlib.sha256(content).hexdigest()
     facts = ImageFacts(image.width, image.height, len(content), format_of(content) or "", sha256, "", opened.highest)

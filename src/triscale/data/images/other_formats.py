@@ -109,9 +109,23 @@ def is_named_as_image(path: str) -> bool:
         >>> is_named_as_image("1.JPG"), is_named_as_image("1.psd"), is_named_as_image("1.jpg.txt")
         (True, True, False)
     """
+    return _suffix(path) in IMAGE_SUFFIXES or is_named_as_unread(path)
+
+
+def is_named_as_unread(path: str) -> bool:
+    """Return whether a file has the suffix of an image format that is not read.
+
+    Example:
+        >>> is_named_as_unread("1.dcm"), is_named_as_unread("1.jpg")
+        (True, False)
+    """
+    suffix = _suffix(path)
+    return suffix in _RAW or suffix in _ARRAYS or suffix in _PICTURES
+
+
+def _suffix(path: str) -> str:
     name = path.rpartition("/")[2].lower().removesuffix(".gz")
-    suffix = name.rpartition(".")[2] if "." in name else ""
-    return suffix in IMAGE_SUFFIXES or suffix in _RAW or suffix in _ARRAYS or suffix in _PICTURES
+    return name.rpartition(".")[2] if "." in name else ""
 
 
 _PHOTOMETRIC, _SAMPLES, _SUB_IFDS, _SAMPLE_FORMAT, _DNG_VERSION = 262, 277, 330, 339, 50706
