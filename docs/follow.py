@@ -36,7 +36,7 @@ SMALLER = (
 )
 """Patterns of commands and what stands in their place at a small size."""
 DOWNLOADS = re.compile(r"triscale weights fetch ")
-IMAGES_KEPT = 8
+IMAGES_KEPT = 28
 """Practice images of each class and split at a small size."""
 BEFORE = {"triscale profile --import benchmark": "python benchmark/runner.py"}
 """Steps that the text asks for in a sentence, before a command."""

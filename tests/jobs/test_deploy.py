@@ -101,11 +101,11 @@ def test_fastest_file_is_saved_in_run_with_explanation(capsys, made, monkeypatch
 
 def test_profile_of_another_device_predicts_latency(capsys, made, tmp_path):
     predictor = Predictor(
-        engine="ONNX Runtime", threads=4, processor="a board", milliseconds={"run.count": 7.5}, error=0.1, error_90=0.2,
+        engine="onnxruntime", threads=4, processor="a board", milliseconds={"run.count": 7.5}, error=0.1, error_90=0.2,
         held_out=3,
     )  # fmt: skip
     profile = tmp_path / "profile.json"
-    DeviceProfile(engine="ONNX Runtime", threads=4, processor="a board", predictor=predictor).save(profile)
+    DeviceProfile(engine="onnxruntime", threads=4, processor="a board", predictor=predictor).save(profile)
     result = run(capsys, "deploy", made, "--device", profile)
     assert result.code == 0, result.err
     assert "predicted by the profile of a board" in result.out
