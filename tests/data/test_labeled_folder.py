@@ -48,6 +48,25 @@ def test_tables_of_two_splits(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
+def test_training_images_in_class_folders_and_test_images_in_none(tmp_path: Path) -> None:
+    rows = [f"{index % 2},Train/{index % 2}/{name}" for index, name in enumerate(images(tmp_path / "all"))]
+    for row in rows:
+        file = tmp_path / row.split(",")[1]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "all" / file.name).rename(file)
+    (tmp_path / "all").rmdir()
+    (tmp_path / "Train.csv").write_text("\n".join(["ClassId,Path", *rows]))
+    table(tmp_path / "Test.csv", [f"Test/{name}" for name in images(tmp_path / "Test", 4, 20)], "Path,ClassId")
+    (tmp_path / "Test.csv").write_text((tmp_path / "Test.csv").read_text().replace(",a", ",0").replace(",b", ",1"))
+    assert scan(tmp_path).counts == {"train": {"0": 4, "1": 4}, "test": {"0": 2, "1": 2}}
+
+
+def test_images_in_numbered_folders(tmp_path: Path) -> None:
+    names = images(tmp_path / "images_part_1", 4) + images(tmp_path / "images_part_2", 4, 10)
+    table(tmp_path / "metadata.csv", [name.removesuffix(".png") for name in names], "image_id,dx")
+    assert scan(tmp_path).counts == {"unsplit": {"a": 4, "b": 4}}
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 @pytest.mark.parametrize("splits", [("",), ("train", "test"), ("train",), ("train", "validation", "test")])
 def test_hugging_face_image_folder(tmp_path: Path, kind: str, splits: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +83,8 @@ def has_class_folders(root: Path) -> bool:
         found = find_class_folders(str(start), lambda path: entries(start / path))
     except DataError:
         return False
+    if not all(found.of.values()):
+        return False  # the images of a split are in no class folder
     classes = {name: start / folder for named in found.of.values() for name, folder in named.items()}
     return sum(not _is_neutral(name) and _holds_image(folder) for name, folder in classes.items()) > 1
 
@@ -195,9 +198,9 @@ def _descend_to_classes(root: Path) -> Path:
 
 
 def _is_neutral(name: str) -> bool:
-    """Return whether the name of a folder is that of a split or of all images, such as train_images."""
-    found = role_of(name)
-    return (found is not None and not found[1]) or name.lower() in {"images", "image", "img", "imgs", "jpg", "data"}
+    """Return whether a folder is named like a split or like all images, such as train_images or images_part_1."""
+    words = set(re.findall(r"[a-z]+", name.lower()))
+    return role_of(name) is not None or bool(words & {"images", "image", "img", "imgs", "jpg", "data"})
 
 
 def _holds_image(folder: Path) -> bool:
