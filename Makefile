@@ -13,7 +13,7 @@ SOURCES := src tests benchmarks examples
 help:
 	@echo "make demo      install, and do the main job on real digits (two minutes after installation)"
 	@echo "make docs      write the generated reference and build the documentation into site/"
-	@echo "make tutorials run every command of the tutorials at a small size (about three minutes)"
+	@echo "make tutorials run every command of the tutorials at a small size (about seven minutes)"
 	@echo "make test      lint, types and the default tests (at most 8 minutes on two quiet cores)"
 	@echo "make test-all  lint, types and all tests but those marked slow"
 	@echo "make unit      the tests of the torch-free core (about a minute)"

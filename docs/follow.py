@@ -27,6 +27,7 @@ ORDER = ("first-classifier", "weights-to-phone", "scaling-coefficients")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 SMALLER = (
     (r"--epochs \d+", "--epochs 1"),
+    (r"(inherit:\S+ --epochs 1)", r"\1 --set min_steps=2"),
     (r"--number \d+", "--number 2"),
     (r"--seeds 0,1", "--seeds 0"),
     (r"^(triscale compare practice.*)$", r"\1 --seeds 0"),

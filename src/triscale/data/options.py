@@ -18,6 +18,12 @@ class DataOptions(Record):
             most all but one. A single bad file is always tolerated.
         allow_missing_classes: Whether validation and test images may lack classes of the training images.
         bit_depth: How many bits the values of images with 16 bits per channel use; None measures it.
+        path_column: The column of a table that holds the paths, by its name or its number from 1; None to recognize it.
+        label_column: The column of the labels, likewise.
+        split_column: The column of the splits, likewise.
+        image_folder: The folder that the paths in a table are relative to; None for the folder of the table.
+        label_separator: What separates several labels in a cell of a table; ``"none"`` if every cell is one class, and
+            None to stop where cells look like several labels.
 
     Example:
         >>> DataOptions(max_bad=0.05).max_bad_of_class
@@ -28,11 +34,22 @@ class DataOptions(Record):
     max_bad: float = Field(default=0.01, ge=0, lt=1)
     allow_missing_classes: bool = False
     bit_depth: BitDepth | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    image_folder: str | None = None
+    label_separator: str | None = Field(default=None, min_length=1)
 
     @property
     def max_bad_of_class(self) -> float:
         """Maximum share of the files of one class that may be unreadable."""
         return min(10 * self.max_bad, 0.99)
+
+    @property
+    def for_tables(self) -> tuple[str, ...]:
+        """The names of the options that are given and apply to tables only."""
+        names = ("path_column", "label_column", "split_column", "image_folder", "label_separator")
+        return tuple(name for name in names if getattr(self, name) is not None)
 
 
 DEFAULT_DATA = DataOptions()

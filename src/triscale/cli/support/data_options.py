@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -33,6 +34,16 @@ class DataFlags:
         How many bits the values of 16-bit images use: 8, 10, 12, 14 or 16; by default measured.
     max_frames
         Maximum number of frames of an animation or pages of a TIFF; the first is used.
+    path_column
+        Column of the paths in a table, by name or by number from 1; recognized by default.
+    label_column
+        Column of the labels in a table, likewise.
+    split_column
+        Column of the splits (train, val, test) in a table, likewise.
+    image_folder
+        Folder that the paths in a table are relative to, by default that of the table.
+    label_separator
+        What separates several labels in a cell of a table; none if each cell is one class.
     """
 
     allow_missing_classes: Annotated[bool, Parameter(negative="")] = False
@@ -41,6 +52,11 @@ class DataFlags:
     max_file_size: str = "500MB"
     bit_depth: Literal[8, 10, 12, 14, 16] | None = None
     max_frames: str = "1000"
+    path_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    image_folder: Path | None = None
+    label_separator: str | None = None
 
     def options(self) -> DataOptions:
         """Return the options of the data set.
@@ -60,6 +76,11 @@ class DataFlags:
             max_bad=share_of("--max-bad", self.max_bad),
             allow_missing_classes=self.allow_missing_classes,
             bit_depth=self.bit_depth,
+            path_column=self.path_column,
+            label_column=self.label_column,
+            split_column=self.split_column,
+            image_folder=str(self.image_folder.absolute()) if self.image_folder else None,
+            label_separator=self.label_separator or None,
         )
 
 

@@ -38,7 +38,7 @@ LawOption = Annotated[
 ImagesArgument = Annotated[
     str,
     Parameter(
-        help="A folder of class folders, tar shards, a .csv or .parquet table, a saved data set, a URL or a named set."
+        help="A folder of class folders, tar shards, a table (.csv, ...), a saved data set, a URL or a named set."
     ),
 ]
 

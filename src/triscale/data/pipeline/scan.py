@@ -21,6 +21,7 @@ from triscale.data.checks.class_checks import (
 from triscale.data.checks.examine import CHUNK, OtherFile, examine
 from triscale.data.images.deep import bit_depth_of
 from triscale.data.options import DEFAULT_DATA, DataOptions
+from triscale.data.sources.labeled_folder import find_labeled_folder, unused_tables
 from triscale.data.sources.local import is_url
 from triscale.data.sources.manifest import is_manifest, read_manifest
 from triscale.data.sources.named import find_named, is_named
@@ -62,6 +63,7 @@ def scan(
             - a folder of images, see :func:`triscale.data.sources.source.find_images`;
             - a folder of tar shards, see :func:`triscale.data.sources.shards.find_shards`;
             - a manifest, see :func:`triscale.data.sources.manifest.read_manifest`;
+            - a folder of images and tables, see :func:`triscale.data.sources.labeled_folder.find_labeled_folder`;
             - a folder of tables, see :func:`triscale.data.sources.tables.find_tables`;
             - a URL, see :func:`triscale.data.sources.remote.find_remote`.
         workers: Number of threads; by default one per core, at most 8, or :data:`REMOTE_WORKERS` for a URL. The result
@@ -82,7 +84,7 @@ def scan(
         >>> found.num_images, len(found.train), found.sides.median
         (1797, 1438, 32)
     """
-    layout = _layout(str(root))
+    layout = _layout(str(root), options)
     require_images(layout)
     trained = layout.classes["train" if "train" in layout.classes else "unsplit"]
     problems = class_problems(layout, trained, options)
@@ -149,14 +151,23 @@ def _without(layout: Layout, others: list[OtherFile]) -> Layout:
     return replace(layout, files=files)
 
 
-def _layout(root: str) -> Layout:
+def _layout(root: str, options: DataOptions) -> Layout:
+    path = Path(root)
+    if not is_url(root) and not is_named(root):
+        if is_manifest(path):
+            return read_manifest(path, options)
+        if (layout := find_labeled_folder(path, options)) is not None:
+            return layout
+    if options.for_tables:
+        option = options.for_tables[0].replace("_", "-")
+        raise DataError(f"--{option} applies to tables of paths and labels; {root} is none and holds none")
     if is_url(root):
         return find_remote(root)
     if is_named(root):
         return find_named(root)
-    path = Path(root)
-    if is_manifest(path):
-        return read_manifest(path)
     if is_tables(path):
         return find_tables(path)
-    return find_shards(path) if is_shards(path) else find_images(path)
+    if is_shards(path):
+        return find_shards(path)
+    layout = find_images(path)
+    return replace(layout, notes=(*layout.notes, *unused_tables(path)))

@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from triscale.data.sources.manifest import COLUMNS
+from triscale.data.sources.table_columns import find_columns
 from triscale.errors import DataError
 from triscale.places import cache_folder
 from triscale.record import atomic_file
@@ -96,14 +96,18 @@ def open_table(file: Path) -> ImageTable:
 
 
 def is_manifest_table(file: Path) -> bool:
-    """Return whether a Parquet file has the columns of a manifest; False if it is damaged."""
+    """Return whether a Parquet file names the files and classes of images, and holds no images; False if damaged."""
+    arrow = _module("pyarrow", file)
     try:
-        names = set(_module("pyarrow.parquet", file).read_schema(file).names)
+        schema = _module("pyarrow.parquet", file).read_schema(file)
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         return False
-    return {"path", "label"} <= names <= set(COLUMNS)
+    if any(_is_image(arrow, kind.type) for kind in schema):
+        return False
+    texts = [kind.name for kind in schema if not arrow.types.is_nested(kind.type)]
+    return all(find_columns(texts))
 
 
 def _columns(arrow: Any, file: Path, schema: Any) -> TableColumns:

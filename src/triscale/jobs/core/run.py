@@ -82,7 +82,7 @@ class RunSpec(Record):
     """The specification of a run: the request, and everything that was derived from it before training."""
 
     kind_name: ClassVar[str] = "run"
-    schema_number: ClassVar[int] = 2
+    schema_number: ClassVar[int] = 3
 
     version: str
     request: Request

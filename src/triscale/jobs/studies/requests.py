@@ -84,7 +84,7 @@ class CoefficientSearchRequest(StudyRequest):
     """
 
     kind_name: ClassVar[str] = "search"
-    schema_number: ClassVar[int] = 2
+    schema_number: ClassVar[int] = 3
 
     grid: Grid
     method: Method
@@ -94,7 +94,7 @@ class ComparisonRequest(StudyRequest):
     """The request of a comparison; networks are evaluated on the test images."""
 
     kind_name: ClassVar[str] = "compare"
-    schema_number: ClassVar[int] = 2
+    schema_number: ClassVar[int] = 3
 
     times: float = 4.0
     law: Law = EFFICIENTNET
@@ -112,7 +112,7 @@ class BaselineSearchRequest(StudyRequest):
     """
 
     kind_name: ClassVar[str] = "baseline_search"
-    schema_number: ClassVar[int] = 2
+    schema_number: ClassVar[int] = 3
 
     space: str
     choices: Choices

@@ -1,0 +1,208 @@
+"""Turn the label column of a table into class names; refuse several labels for an image, and measurements."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from triscale.data.sources.raw_table import RawTable, quoted
+from triscale.errors import DataError
+
+_EMPTY = {"", "nan", "null", "<na>", "n/a", "#n/a"}
+_DOUBTFUL = {"na", "none", "?", "unknown", "-"}
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+_WHOLE = re.compile(r"([+-]?\d+)\.0*")
+_MAX_SHOWN = 5
+_MIN_ROWS = 20
+"""Number of rows from which integers that differ in most rows are taken for measurements."""
+
+_HARD = {",": "commas", ";": "semicolons", "|": "vertical bars", "\n": "line ends", "\t": "tabs"}
+"""Separators that are rare in the name of a class."""
+_SOFT = {" ": "spaces", "/": "slashes", "+": "plus signs", "&": "ampersands", "_": "underscores", "-": "hyphens"}
+"""Separators that are also frequent in the name of a class."""
+
+
+def class_names(
+    file: Path, places: Sequence[str], values: Sequence[str], separator: str | None
+) -> tuple[list[str], list[str]]:
+    """Return the class of each row, and notes.
+
+    Args:
+        file: The table, for messages.
+        places: Where each row is.
+        values: The label of each row.
+        separator: What separates several labels; ``"none"`` if a cell is one class, None to recognize it.
+
+    Raises:
+        DataError: Rows have no label, cells hold several labels, or the labels are measurements.
+
+    Example:
+        >>> class_names(Path("a.csv"), ["line 2", "line 3"], ["1.0", "2.0"], None)[0]
+        ['1', '2']
+    """
+    labels = [unicodedata.normalize("NFC", value.strip()) for value in values]
+    _check_present(file, places, labels)
+    notes: list[str] = []
+    if separator != "none":
+        labels = [_only_item(label) for label in labels]
+        _refuse_several(file, places, labels, separator, notes)
+    for place, label in zip(places, labels, strict=True):
+        if not label.isprintable():
+            raise DataError(f"the label {label!r} in {place} of {file} is not a class name; expected a short text")
+    if all(_NUMBER.fullmatch(label) for label in labels):
+        _refuse_measurements(file, labels)
+        if any(map(_WHOLE.fullmatch, labels)):
+            labels = [whole[1] if (whole := _WHOLE.fullmatch(label)) else label for label in labels]
+            notes.append(f"{file.name}: labels such as {values[0].strip()} are read as {labels[0]}")
+    doubtful = sorted({label for label in labels if label.lower() in _DOUBTFUL})
+    notes += [f'{file.name}: the label "{label}" is a class like any other' for label in doubtful]
+    return labels, notes
+
+
+def one_hot_names(table: RawTable, indices: Sequence[int]) -> tuple[list[str], list[str]]:
+    """Return the class of each row from columns of zeros and ones, and a note.
+
+    Raises:
+        DataError: A row has several ones, or none.
+    """
+    names = [table.columns[index] for index in indices]
+    rows = [[row.fields[index].strip().lower() in ("1", "1.0", "true") for index in indices] for row in table.rows]
+    several = [row for row, marks in zip(table.rows, rows, strict=True) if sum(marks) > 1]
+    if several:
+        raise DataError(
+            f"{len(several)} of {len(rows)} rows of {table.file} have a 1 in several of the columns {quoted(names)} "
+            f"(such as {several[0].place}); an image with several labels (multi-label) is not supported: give each "
+            f"image one label, or name a column with --label-column"
+        )
+    none = [row for row, marks in zip(table.rows, rows, strict=True) if not any(marks)]
+    if none:
+        raise DataError(
+            f"{len(none)} of {len(rows)} rows of {table.file} have no 1 in any of the columns {quoted(names)} (such as "
+            f"{none[0].place}); give each image one label, or name a column with --label-column"
+        )
+    note = f"{table.file.name} has no column label; the column with a 1 is the class: {quoted(names)}"
+    return [names[marks.index(True)] for marks in rows], [note]
+
+
+def refuse_several_labels(file: Path, path: str, first: tuple[str, str], second: tuple[str, str]) -> None:
+    """Refuse an image that is listed with two labels.
+
+    Args:
+        file: The table.
+        path: The image.
+        first: Place and label of the first row.
+        second: Place and label of the second row.
+
+    Raises:
+        DataError: Always.
+    """
+    raise DataError(
+        f"{file} lists {path} twice, in {first[0]} and {second[0]}, with the labels {first[1]} and {second[1]}; an "
+        f"image with several labels (multi-label) is not supported: keep one row for each image"
+    )
+
+
+def _check_present(file: Path, places: Sequence[str], labels: Sequence[str]) -> None:
+    empty = [place for place, label in zip(places, labels, strict=True) if label.lower() in _EMPTY or label == "[]"]
+    if empty:
+        shown = ", ".join(empty[:_MAX_SHOWN]) + (", ..." if len(empty) > _MAX_SHOWN else "")
+        have = "row has" if len(empty) == 1 else "rows have"
+        raise DataError(
+            f"{len(empty)} of {len(labels)} {have} no label in {file} ({shown}): an empty label is not a class name; "
+            f"label or remove them"
+        )
+
+
+def _refuse_measurements(file: Path, labels: Sequence[str]) -> None:
+    distinct = len(set(labels))
+    fractional = any(not _WHOLE.fullmatch(label) and not label.lstrip("+-").isdigit() for label in labels)
+    if (fractional and (distinct > len(labels) / 2 or distinct > _MIN_ROWS)) or (
+        len(labels) >= _MIN_ROWS and distinct > len(labels) / 2
+    ):
+        raise DataError(
+            f"the labels in {file} are {distinct} different numbers in {len(labels)} rows (such as {labels[0]}), which "
+            f"look like measurements; Triscale classifies, and does not predict numbers (regression, ordinal targets): "
+            f"give classes, or name another column with --label-column"
+        )
+
+
+def _only_item(label: str) -> str:
+    """Return the item of a list that holds one, such as ``['cat']``; otherwise the label."""
+    items = _items(label)
+    return items[0] if items is not None and len(items) == 1 else label
+
+
+def _items(label: str) -> list[str] | None:
+    """Return the items of a list as Python or JSON write it; None for other labels."""
+    if len(label) < 2 or label[0] + label[-1] not in ("[]", "()", "{}"):
+        return None
+    try:
+        loaded = json.loads(label)
+    except ValueError:
+        loaded = [
+            item.strip().strip("'\"")
+            for item in re.split(r"[,;\s]+(?=(?:[^'\"]*['\"][^'\"]*['\"])*[^'\"]*$)", label[1:-1])
+        ]
+    items = loaded if isinstance(loaded, list) else []
+    return [str(item) for item in items if str(item)] or None
+
+
+def _refuse_several(
+    file: Path, places: Sequence[str], labels: Sequence[str], separator: str | None, notes: list[str]
+) -> None:
+    """Refuse cells that hold several labels; add a note where that is possible but not likely."""
+    counts = Counter(labels)
+    listed = [label for label in counts if (items := _items(label)) and len(items) > 1 and label[0] == "["]
+    if listed:
+        _raise_several(file, places, labels, listed, "lists")
+    if separator is not None:
+        found = [label for label in counts if len(_parts(label, separator)) > 1]
+        if found:
+            _raise_several(file, places, labels, found, f"the separator {separator!r}")
+        return
+    for mark, name in (_HARD | _SOFT).items():
+        compound = [label for label in counts if len(_parts(label, mark)) > 1]
+        if not compound:
+            continue
+        combined = _combinations(counts, compound, mark)
+        if combined and 2 * len(combined) >= len(compound):
+            _raise_several(file, places, labels, combined, name)
+        if combined or mark in _HARD:
+            example = (combined or compound)[0]
+            notes.append(f'{file.name}: labels with {name}, such as "{example}", are used as classes of their own')
+
+
+def _combinations(counts: Counter[str], compound: list[str], mark: str) -> list[str]:
+    """Return the labels that are combinations of others, as far as the separator allows that conclusion."""
+    parts = {label: set(_parts(label, mark)) for label in compound}
+    single = {label for label in counts if label not in parts}
+    frequency = Counter(part for found in parts.values() for part in found)
+    if mark in ("_", "-"):
+        return [label for label in compound if parts[label] <= single]
+    by_single = [label for label in compound if parts[label] & single]
+    if mark in _HARD:
+        return [
+            label for label in compound if parts[label] & single or any(frequency[part] > 1 for part in parts[label])
+        ]
+    widths = {len(found) for found in parts.values()}
+    vocabulary = len(single | set(frequency))
+    return compound if vocabulary < len(counts) and len(widths) > 1 and len(compound) > 3 else by_single
+
+
+def _parts(label: str, mark: str) -> list[str]:
+    return [part.strip() for part in label.split(mark) if part.strip()]
+
+
+def _raise_several(file: Path, places: Sequence[str], labels: Sequence[str], found: list[str], name: str) -> None:
+    wanted = set(found)
+    place, example = next((place, label) for place, label in zip(places, labels, strict=True) if label in wanted)
+    rows = sum(label in wanted for label in labels)
+    raise DataError(
+        f'{rows} of {len(labels)} rows of {file} seem to have several labels, separated by {name} ("{example}" in '
+        f"{place}); an image with several labels (multi-label) is not supported: give each image one label, or keep "
+        f"each combination as one class with --label-separator none"
+    )
