@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
+from triscale.data.images.decode import FORMATS
+from triscale.data.images.optional_formats import OPTIONAL_FORMATS
 from triscale.data.images.transforms import Augmentation
 from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import make_split
-from triscale.data.sources.pack import Packed, pack, shard_size
+from triscale.data.sources.pack import _SUFFIXES, Packed, pack, shard_size
 from triscale.data.sources.scanned import Scan
 from triscale.errors import DataError
 from triscale.network.contract import Preprocessing
@@ -80,6 +82,17 @@ def test_splits_are_kept(tmp_path: Path) -> None:
     result = packed(tmp_path / "images", tmp_path / "shards")
     assert [(split.split, split.images) for split in result.splits] == [("train", 48), ("val", 48), ("test", 48)]
     assert scan(tmp_path / "shards") == moved(scan(tmp_path / "images"), tmp_path / "shards")
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_images_of_new_formats_without_suffix_are_packed(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(3):
+            noise(number + 10 * (name == "b")).save(tmp_path / "images" / name / f"picture {number}", "AVIF")
+    pack(scan(tmp_path / "images"), tmp_path / "shards")
+    assert scan(tmp_path / "shards").counts == {"unsplit": {"a": 3, "b": 3}}
+    assert set(_SUFFIXES) == {*FORMATS, *OPTIONAL_FORMATS}
 
 
 def test_manifest_paths_without_split_are_packed(tmp_path: Path) -> None:

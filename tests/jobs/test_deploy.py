@@ -114,8 +114,8 @@ def test_profile_of_another_device_predicts_latency(capsys, made, tmp_path):
     assert deployed.candidates[0].milliseconds == pytest.approx(7.5)
     pytest.importorskip("openvino")
     other = tmp_path / "openvino.json"
-    faster = predictor.model_copy(update={"engine": "OpenVINO", "milliseconds": {"run.count": 5.0}})
-    DeviceProfile(engine="OpenVINO", threads=4, processor="a board", predictor=faster).save(other)
+    faster = predictor.model_copy(update={"engine": "openvino", "milliseconds": {"run.count": 5.0}})
+    DeviceProfile(engine="openvino", threads=4, processor="a board", predictor=faster).save(other)
     result = run(capsys, "deploy", made, "--device", profile, other)
     assert result.code == 0, result.err
     deployed = Deployment.load(made / "deploy.json")
@@ -125,7 +125,7 @@ def test_profile_of_another_device_predicts_latency(capsys, made, tmp_path):
     assert deployed.file == "deployed/model.xml"
     assert "two profiles belong to ONNX Runtime" in refused(capsys, "deploy", made, "--device", profile, profile)
     DeviceProfile(
-        engine="OpenVINO", threads=1, processor="a phone",
+        engine="openvino", threads=1, processor="a phone",
         predictor=faster.model_copy(update={"threads": 1, "processor": "a phone"}),
     ).save(other)  # fmt: skip
     message = refused(capsys, "deploy", made, "--device", profile, other)

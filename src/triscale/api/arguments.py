@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.errors import UserError
 from triscale.families.find import find_law
 from triscale.network.custom import AnyNetwork
@@ -19,8 +16,6 @@ LawLike = str | Path | Law
 """A law, three numbers such as ``"1.2,1.1,1.15"``, a .json file, or the directory of a coefficient search."""
 BudgetLike = str | float | Budget
 """A budget, its text such as ``"400M"`` or ``"20MB, 5M params"``, or a number of MACs."""
-DataOptionsLike = DataOptions | Mapping[str, Any]
-"""How a data set is read, or the fields of that which differ from the defaults."""
 
 
 def as_law(law: LawLike) -> Law:
@@ -37,17 +32,6 @@ def as_budget(budget: BudgetLike) -> Budget:
             return Budget(macs=budget)
         case _:
             return Budget.of(str(budget))
-
-
-def as_data_options(data: DataOptionsLike | None) -> DataOptions:
-    """Return how a data set is read, given as an object or as its fields; None for the defaults."""
-    match data:
-        case None:
-            return DEFAULT_DATA
-        case DataOptions():
-            return data
-        case _:
-            return DataOptions.parse(dict(data), "the data options")
 
 
 def positive(number: int, what: str) -> int:

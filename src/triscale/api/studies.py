@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from triscale.api.arguments import AnyNetworkLike, DataOptionsLike, LawLike, as_data_options, as_law, positive
+from triscale.api.arguments import AnyNetworkLike, LawLike, as_law, positive
+from triscale.api.data_options import DataOptionsLike, as_data_options
 from triscale.families.find import as_network
 from triscale.families.lite import lite as lite_of
 from triscale.jobs import search as jobs

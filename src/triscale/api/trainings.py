@@ -6,15 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from triscale.api.arguments import (
-    AnyNetworkLike,
-    BudgetLike,
-    DataOptionsLike,
-    LawLike,
-    as_budget,
-    as_data_options,
-    as_law,
-)
+from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law
+from triscale.api.data_options import DataOptionsLike, as_data_options
 from triscale.api.run import Run
 from triscale.errors import BudgetError, Interrupted
 from triscale.families.find import as_network

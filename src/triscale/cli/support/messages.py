@@ -86,6 +86,7 @@ def announce(spec: RunSpec, device: str) -> None:
 
 def print_measured(out: Path) -> None:
     """Print the requested, predicted and measured latency of a run with a latency budget."""
+    from triscale.deploy.engines import title_of
     from triscale.jobs.core.run import RunFolder
     from triscale.results.latency import RunLatencies
 
@@ -99,7 +100,7 @@ def print_measured(out: Path) -> None:
         f"latency: requested {format_cost('latency', limit.requested)}, predicted "
         f"{format_cost('latency', limit.achieved)}"
     )
-    engine = {"onnxruntime": "ONNX Runtime"}.get(predictor.engine, predictor.engine)
+    engine = title_of(predictor.engine)
     measured = next((item for item in RunLatencies.load(run.latency_file).measurements if item.engine == engine), None)
     if measured is None or is_other_device(predictor) or measured.threads != predictor.threads:
         console.print(f"{text}; not measured, since the profile belongs to {predictor}", markup=False)

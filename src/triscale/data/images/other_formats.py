@@ -102,6 +102,16 @@ def unread_format(content: bytes) -> UnreadFormat | None:
     return _unread_tiff(content) if content[:4] in (b"II*\0", b"MM\0*") else None
 
 
+def has_image_suffix(path: str) -> bool:
+    """Return whether a file has the suffix of an image format that is read.
+
+    Example:
+        >>> has_image_suffix("1.JPG"), has_image_suffix("1.psd"), has_image_suffix("jpg/1")
+        (True, False, False)
+    """
+    return _suffix(path) in IMAGE_SUFFIXES
+
+
 def is_named_as_image(path: str) -> bool:
     """Return whether a file has the suffix of an image format, read or not.
 
@@ -109,7 +119,7 @@ def is_named_as_image(path: str) -> bool:
         >>> is_named_as_image("1.JPG"), is_named_as_image("1.psd"), is_named_as_image("1.jpg.txt")
         (True, True, False)
     """
-    return _suffix(path) in IMAGE_SUFFIXES or is_named_as_unread(path)
+    return has_image_suffix(path) or is_named_as_unread(path)
 
 
 def is_named_as_unread(path: str) -> bool:

@@ -13,10 +13,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from triscale.data.images.other_formats import has_image_suffix
 from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.sources.manifest import ManifestRow, is_manifest, layout_of, read_rows, read_table
 from triscale.data.sources.raw_table import quoted
-from triscale.data.sources.shards import has_image_suffix, is_shards, role_in_filename
+from triscale.data.sources.shards import is_shards, role_in_filename
 from triscale.data.sources.source import Layout, entries
 from triscale.data.sources.split_folders import Role, find_class_folders, role_of
 from triscale.data.sources.table_columns import choose_columns

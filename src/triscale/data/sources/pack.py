@@ -40,7 +40,19 @@ SHARD_BYTES = 256_000_000
 """Default maximum size of a shard."""
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
-_SUFFIXES = {"BMP": "bmp", "GIF": "gif", "JPEG": "jpg", "PNG": "png", "PPM": "ppm", "TIFF": "tif", "WEBP": "webp"}
+_SUFFIXES = {
+    "AVIF": "avif",
+    "BMP": "bmp",
+    "GIF": "gif",
+    "HEIF": "heic",
+    "JPEG": "jpg",
+    "JXL": "jxl",
+    "PNG": "png",
+    "PPM": "ppm",
+    "TIFF": "tif",
+    "WEBP": "webp",
+}
+"""For each format that is read, the suffix of a packed image whose name has none."""
 
 
 class PackedSplit(Record):

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from triscale.data.images.color import BadImage, FileTooLarge
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
-from triscale.data.images.other_formats import IMAGE_SUFFIXES
+from triscale.data.images.other_formats import has_image_suffix
 from triscale.data.sources.fetch import Connection, RemoteObject
 from triscale.data.sources.scan_cache import FileStamp
 from triscale.data.sources.shard_index import CLASS_FILES
@@ -81,7 +81,7 @@ def find_remote(url: str) -> Layout:
             role_and_name = next((named[folder] for folder in above if folder in named), None)
             if role_and_name:
                 files[role_and_name[0]].append(FoundFile(path, role_and_name[1]))
-            elif path.rpartition(".")[2].lower() in IMAGE_SUFFIXES:
+            elif has_image_suffix(path):
                 stray.append(path)
     return Layout(
         root=url,

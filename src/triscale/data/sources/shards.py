@@ -12,7 +12,7 @@ import numpy as np
 
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
-from triscale.data.images.other_formats import IMAGE_SUFFIXES
+from triscale.data.images.other_formats import has_image_suffix
 from triscale.data.sources.scan_cache import FileStamp
 from triscale.data.sources.shard_index import ShardIndex, hash_path, load_index
 from triscale.data.sources.source import FoundFile, Layout, entries
@@ -204,11 +204,6 @@ def _read_at(handle: int, offset: int, size: int) -> bytes:
             break
         content += more
     return content
-
-
-def has_image_suffix(name: str) -> bool:
-    """Return whether a file has the suffix of an image format."""
-    return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
 
 
 def is_tar(name: str) -> bool:

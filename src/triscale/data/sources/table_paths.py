@@ -11,7 +11,7 @@ from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from triscale.data.sources.shards import has_image_suffix
+from triscale.data.images.other_formats import has_image_suffix
 from triscale.data.sources.source import entries
 from triscale.data.sources.split_folders import Role, is_text, role_of
 from triscale.errors import DataError

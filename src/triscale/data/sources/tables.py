@@ -10,8 +10,9 @@ from typing import Any
 
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, read_bytes
+from triscale.data.images.other_formats import has_image_suffix
 from triscale.data.sources.scan_cache import FileStamp
-from triscale.data.sources.shards import has_image_suffix, role_in_filename
+from triscale.data.sources.shards import role_in_filename
 from triscale.data.sources.source import FoundFile, Layout, entries, is_visible
 from triscale.data.sources.split_folders import ROLE_WORDS, Role
 from triscale.data.sources.table_file import ImageTable, is_manifest_table, open_table

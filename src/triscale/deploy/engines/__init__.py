@@ -165,6 +165,16 @@ def get_engine(name: str) -> Engine:
     return ENGINES[name]
 
 
+def title_of(name: str) -> str:
+    """Return the title of an engine, or the name itself if it runs no exported files, such as torch.
+
+    Example:
+        >>> title_of("onnxruntime"), title_of("torch")
+        ('ONNX Runtime', 'torch')
+    """
+    return ENGINES[name].title if name in ENGINES else name
+
+
 def engine_of(file: Path) -> Engine:
     """Return the engine of a file by its suffix.
 

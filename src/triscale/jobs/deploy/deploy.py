@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from triscale.deploy.engines import ENGINES, Engine
+from triscale.deploy.engines import ENGINES, Engine, title_of
 from triscale.deploy.export import atomic_output, copy_exported, remove
 from triscale.deploy.quantize.guard import BOUND
 from triscale.errors import BudgetError, ExportError, Interrupted, JobError, UserError
@@ -202,14 +202,10 @@ def _export_profiled(
             f"the profiles belong to different devices: {' and '.join(devices)}; give profiles of one device"
         )
     if len({one.engine for one in predictors}) < len(predictors):
-        engine = ENGINES.get(predictors[0].engine)
-        title = engine.title if engine is not None else predictors[0].engine
-        raise UserError(f"two profiles belong to {title}; give one profile per engine")
+        raise UserError(f"two profiles belong to {title_of(predictors[0].engine)}; give one profile per engine")
     files = []
     for predictor in predictors:
-        # A profile names its engine by the key of the table of engines.
         engine = ENGINES.get(predictor.engine)
-        engine = engine or next((one for one in ENGINES.values() if one.title == predictor.engine), None)
         if engine is None:
             raise UserError(
                 f"the profile belongs to {predictor.engine}, which does not run exported files; profile ONNX Runtime "
