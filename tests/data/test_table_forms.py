@@ -237,6 +237,27 @@ def test_images_in_two_folders(folder: Path) -> None:
     assert "are read from the folders test, train" in layout.notes[-1]
 
 
+def test_folders_of_other_sets_beside_the_table_are_not_mixed_in(folder: Path) -> None:
+    rows = [(path.removeprefix("pool/"), label) for path, label in ROWS]
+    file = put(folder, body(rows=rows))
+    (folder / "pool").rename(folder / "images_1")
+    for number, name in enumerate(("image_files_of_others", "images0", "images")):
+        (folder.parent / name).mkdir()
+        for path, _ in rows[number : number + 4]:
+            (folder.parent / name / path).touch()
+    layout = read_manifest(file)
+    assert "are read from the folder images_1" in layout.notes[-1]
+    (folder / "images_1" / rows[0][0]).unlink()
+    assert f"1 of 8 files listed in {file} do not exist" in refused(file)
+
+
+def test_names_of_columns_are_no_images(folder: Path) -> None:
+    (folder / "pool").rename(folder / "images")
+    (folder / "images" / "image.png").touch()
+    layout = read_manifest(put(folder, body(header="image,label", rows=[(path[5:], label) for path, label in ROWS])))
+    assert len(layout.files["unsplit"]) == 8
+
+
 def test_labels_of_pandas(folder: Path) -> None:
     layout = read_manifest(put(folder, body(rows=[(path, "ab".index(label) + 0.0) for path, label in ROWS])))
     assert layout.classes["unsplit"] == ("0", "1")

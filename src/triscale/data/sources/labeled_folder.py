@@ -150,9 +150,12 @@ def _metadata_of_splits(root: Path) -> dict[Role, Path]:
     found: dict[Role, Path] = {}
     for name in entries(root)[0]:
         role = role_of(name)
-        file = next((root / name / one for one in _METADATA if (root / name / one).is_file()), None)
-        if role is not None and not role[1] and file is not None:
-            found[role[0]] = file
+        if role is None or role[1]:
+            continue
+        files = entries(root / name)[1]
+        for file in _METADATA:
+            if file in files:
+                found.setdefault(role[0], root / name / file)
     return found if "train" in found else {}
 
 

@@ -111,7 +111,10 @@ class ImagePaths:
     def _find_elsewhere(
         self, images: Sequence[NamedImage], matches: list[_Match | None]
     ) -> tuple[list[_Match | None], list[str]]:
-        """Look for the missing images in the usual folders: in one that has all, or else in any."""
+        """Look for the missing images in the usual folders: in one that has all, or else in any of the table's folder.
+
+        A folder beside that of the table must have all: some of its names may be those of another set's images.
+        """
         tiers = self._tiers()
         tried = {folder for tier in tiers for folder in tier}
         unusual = [folder for folder in map(_inner, _folders_in(self.root)) if folder not in tried]
@@ -126,7 +129,7 @@ class ImagePaths:
             if complete:
                 found = [match or self._find(complete[0], image) for image, match in zip(images, matches, strict=True)]
                 return found, [f"the images of {self.file.name} are read from the folder {self._shown(complete[0])}"]
-        folders = [folder for tier in tiers for folder in tier]
+        folders = [folder for tier in tiers for folder in tier if folder.is_relative_to(self.root)]
         used: dict[Path, None] = {}
         result: list[_Match | None] = []
         for image, match in zip(images, matches, strict=True):
@@ -147,11 +150,11 @@ class ImagePaths:
             return self._usual
         stem = self.file.name.partition(".")[0].lower()
         table_role = self.role or _role(stem)
-        for parent in (self.root, self.root.parent):
+        for parent, is_usual in ((self.root, _is_usual), (self.root.parent, _is_plain)):
             folders = [
                 (folder.name, _inner(folder))
                 for folder in _folders_in(parent)
-                if folder != self.root and (folder.name.lower() == stem or _is_usual(folder.name))
+                if folder != self.root and (folder.name.lower() == stem or is_usual(folder.name))
             ]
             preferred = [
                 path for name, path in folders if name.lower() == stem or table_role == _role(name) is not None
@@ -254,6 +257,13 @@ def _is_absolute(text: str) -> bool:
 
 def _is_usual(name: str) -> bool:
     return any(word in _IMAGE_WORDS for word in re.findall(r"[a-z]+", name.lower()))
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a name has no other words: beside the table may be folders of other sets."""
+    return re.fullmatch(r"[a-z _-]+(20\d\d)?", name.lower()) is not None and all(
+        word in _IMAGE_WORDS for word in re.findall(r"[a-z]+", name.lower())
+    )
 
 
 def _role(name: str) -> Role | None:

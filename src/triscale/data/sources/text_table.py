@@ -57,11 +57,12 @@ def read_text_table(file: Path, is_image: Callable[[str], bool]) -> RawTable:
     if not records:
         raise DataError(f"{file} lists no images: it is empty, and has no column path; expected one image in each row")
     header = tuple(field.strip() for field in records[0][1])
-    has_header = not any(map(is_image, header))
+    images = [name for name in header if normalized_name(name) not in PATH_WORDS and is_image(name)]
+    has_header = not images
     if has_header:
         records = records[1:]
     else:
-        notes.append(f"{file.name} has no header: its first line names the image {next(filter(is_image, header))}")
+        notes.append(f"{file.name} has no header: its first line names the image {images[0]}")
     rows = _same_width(file, records, header, has_header=has_header)
     columns = header if has_header else tuple(str(number) for number in range(1, len(header) + 1))
     return RawTable(file, columns, rows, has_header, tuple(notes))
