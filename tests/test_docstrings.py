@@ -37,10 +37,22 @@ def test_public_names_are_documented_in_full():
     assert missing == []
 
 
-@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_examples_run(path, trained_run, tmp_path, monkeypatch):
-    shutil.copytree(trained_run.parent / "images", tmp_path / "photos")
-    shutil.copytree(trained_run, tmp_path / "runs" / "photos")
+SLOW = {"api/measurements.py"}
+"""Their examples measure latency for seconds, as other tests do."""
+
+
+def cases() -> list[object]:
+    names = [str(path.relative_to(PACKAGE)) for path in WITH_EXAMPLES]
+    return [pytest.param(name, marks=[pytest.mark.stress] * (name in SLOW), id=name) for name in names]
+
+
+@pytest.mark.parametrize("name", cases())
+def test_examples_run(name, request, tmp_path, monkeypatch):
+    path = PACKAGE / name
+    if any(word in path.read_text() for word in ("photos", "runs/")):
+        trained_run = request.getfixturevalue("trained_run")
+        shutil.copytree(trained_run.parent / "images", tmp_path / "photos")
+        shutil.copytree(trained_run, tmp_path / "runs" / "photos")
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(".".join(("triscale", *path.relative_to(PACKAGE).with_suffix("").parts)))
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

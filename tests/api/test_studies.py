@@ -53,6 +53,7 @@ def test_family_members_follow_the_law():
     assert result == ts.family(ts.get("mobilenet_v2"), phis="0..1")
 
 
+@pytest.mark.stress
 def test_latency_is_measured(tiny, trained_run):
     (measurement,) = ts.measure(tiny, engines="torch", progress=False)
     assert measurement.median_ms > 0

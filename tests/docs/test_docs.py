@@ -130,6 +130,13 @@ def test_python_blocks_compile_and_are_marked(page):
         assert is_runnable(mark) or mark.startswith("not run: "), f"{mark}: expected one of {RUNNABLE}"
 
 
+def is_slow(page: str, mark: str) -> bool:
+    """Whether other tests run the same calls by default, or docs/follow.py does in continuous integration."""
+    return mark.startswith(NEEDS) or page in ("docs/tutorials/first-classifier.md",
+                                              "docs/tutorials/scaling-coefficients.md",
+                                              "docs/explanation/transfer.md")  # fmt: skip
+
+
 def runnable() -> list[tuple[str, str]]:
     """The Python blocks that a page marks as runnable, one case per page and kind of folder."""
     cases = {}
@@ -137,7 +144,10 @@ def runnable() -> list[tuple[str, str]]:
         for mark, code in blocks(page, "python"):
             if is_runnable(mark):
                 cases.setdefault((names(page), mark or "run"), []).append(code)
-    return [pytest.param(mark, "\n".join(codes), id=f"{page} {mark}") for (page, mark), codes in cases.items()]
+    return [
+        pytest.param(mark, "\n".join(codes), id=f"{page} {mark}", marks=[pytest.mark.stress] * is_slow(page, mark))
+        for (page, mark), codes in cases.items()
+    ]
 
 
 @pytest.mark.parametrize(("mark", "code"), runnable())
