@@ -22,6 +22,7 @@ from triscale.training.distributed.group import Group, join
 from triscale.training.distributed.micro_batches import micro_batch_slices, micro_batches_of, tree_sum
 from triscale.training.distributed.sync_norm import sync_batch_norm
 from triscale.training.loop import seed_weights, train
+from triscale.training.objective import Objective
 from triscale.training.recipe import Recipe, Sgd
 from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.task import BatchSource, TrainingTask
@@ -65,6 +66,7 @@ def task(network, recipe: Recipe) -> TrainingTask:
         recipe=recipe,
         preprocessing=Preprocessing(resolution=16),
         classes=3,
+        objective=Objective(label_smoothing=recipe.label_smoothing),
         network_digest="",
         seed=3,
     )

@@ -19,6 +19,7 @@ from triscale.network.contract import Preprocessing
 from triscale.training.context import ExecutionContext
 from triscale.training.divergence import SPIKE, WINDOW, diverging_since
 from triscale.training.loop import seed_weights, train
+from triscale.training.objective import Objective
 from triscale.training.recipe import Recipe, Sgd
 from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.task import BatchSource, TrainingTask
@@ -73,6 +74,7 @@ def run(folder, bad_steps, stop_after=None):
         recipe=RECIPE,
         preprocessing=Preprocessing(resolution=8),
         classes=3,
+        objective=Objective(label_smoothing=RECIPE.label_smoothing),
         network_digest="",
         seed=1,
     )

@@ -18,6 +18,7 @@ from triscale.nn.build import build
 from triscale.training.context import ExecutionContext
 from triscale.training.loop import seed_weights, train
 from triscale.training.optim import make_optimizer
+from triscale.training.objective import Objective
 from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
 from triscale.training.schedule import ema_decay, learning_rate
 from triscale.training.state.checkpoint import Checkpoints
@@ -45,7 +46,15 @@ def feed(seed: int = 0, steps: int = 4, batch: int = 8) -> BatchSource:
 
 
 def task(model: nn.Module, recipe: Recipe) -> TrainingTask:
-    return TrainingTask(model=model, recipe=recipe, preprocessing=CONTRACT, classes=3, network_digest="", seed=1)
+    return TrainingTask(
+        model=model,
+        recipe=recipe,
+        preprocessing=CONTRACT,
+        classes=3,
+        objective=Objective(label_smoothing=recipe.label_smoothing),
+        network_digest="",
+        seed=1,
+    )
 
 
 def run(folder, tiny, recipe, stop_after=None, data=None):

@@ -25,6 +25,7 @@ from triscale.network.spec import BatchNorm, Head, MBConv, Network, Stage, Stem
 from triscale.nn.build import build
 from triscale.training.context import ExecutionContext
 from triscale.training.loop import seed_weights, train
+from triscale.training.objective import Objective
 from triscale.training.recipe import Recipe
 from triscale.training.recompute import MAX_CHECKPOINT_LEVEL, with_recomputation
 from triscale.training.state.checkpoint import Checkpoints
@@ -69,9 +70,10 @@ def train_within(folder: Path, room_bytes: int) -> list[str]:
     seed_weights(1)
     task = TrainingTask(
         model=build(DEEP),
-        recipe=Recipe(epochs=1, batch=BATCH, warmup_epochs=0),
+        recipe=Recipe(epochs=1, batch=BATCH, warmup_epochs=0, label_smoothing=0),
         preprocessing=Preprocessing(resolution=SIDE),
         classes=3,
+        objective=Objective(),
         network_digest="",
         seed=1,
     )

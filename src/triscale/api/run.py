@@ -36,7 +36,7 @@ from triscale.report.run.quality_figures import confusion_matrix
 from triscale.results.deployment import Deployment, Exported
 from triscale.results.explanation import ExplainedImages, Explanation
 from triscale.results.history import Epoch
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import AnyMetrics, Metrics, load_metrics
 from triscale.scaling.fit import Fit
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
@@ -104,10 +104,10 @@ class Run:
         return self._folder.weights_file.is_file()
 
     @property
-    def metrics(self) -> Metrics | None:
+    def metrics(self) -> AnyMetrics | None:
         """The metrics on the test split; None before the first evaluation."""
         file = self._folder.metrics_file
-        return Metrics.load(file) if file.is_file() else None
+        return load_metrics(file) if file.is_file() else None
 
     @property
     def history(self) -> tuple[Epoch, ...]:
@@ -167,7 +167,7 @@ class Run:
         return Prediction(file=name, classes=classes)
 
     def evaluate(self, split: Literal["train", "val", "test"] = "test", *, device: str = "auto",
-                 progress: bool = True) -> Metrics:  # fmt: skip
+                 progress: bool = True) -> AnyMetrics:  # fmt: skip
         """Evaluate on one split; the metrics of the test split are saved in the run.
 
         Args:
@@ -295,7 +295,7 @@ class Run:
         metrics = self.metrics
         result = "not finished" if not self.finished else "not evaluated"
         if metrics is not None:
-            result = f"top-1 {metrics.top1:.1%} of {metrics.count} test images"
+            result = metrics.summary
         return f"Run({str(self.path)!r}, {self.network.name}, {len(self.classes)} classes, {result})"
 
 
@@ -303,14 +303,16 @@ def _display(run: Run) -> str:
     """Return the result, the confusion matrix and the learning curves of a run as HTML."""
     metrics, parts = run.metrics, [f"<p>{escape(repr(run))}</p>"]
     if metrics is not None:
-        interval = f"{metrics.top1_low:.1%} to {metrics.top1_high:.1%}"
-        caption = f"top-1 {metrics.top1:.1%} of {metrics.count} test images (95% interval {interval})"
+        low, high = metrics.interval
+        caption = f"{metrics.summary} (95% interval {low:.1%} to {high:.1%})"
         rows = [
             (row.name, row.count, f"{row.precision:.1%}", f"{row.recall:.1%}") for row in metrics.per_class[:MAX_ROWS]
         ]
         parts.append(html_table(("class", "images", "precision", "recall"), rows, caption))
     pictures = [
-        None if metrics is None else confusion_matrix([row.name for row in metrics.per_class], metrics.confusion),
+        confusion_matrix([row.name for row in metrics.per_class], metrics.confusion)
+        if isinstance(metrics, Metrics)
+        else None,
         loss_curve(run.history),
         accuracy_curve(run.history),
     ]

@@ -23,7 +23,7 @@ from triscale.jobs.training.request import (
 )
 from triscale.jobs.training.trackers.log import tracker_names
 from triscale.network.latency import load_predictor
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import AnyMetrics
 from triscale.scaling.budget import FORMS
 from triscale.scaling.law import EFFICIENTNET
 from triscale.training.context import limit_threads
@@ -210,7 +210,7 @@ def train(
     )  # fmt: skip
 
 
-def evaluate(run: str | Path | Run, split: str = "test", *, device: str = "auto", progress: bool = True) -> Metrics:
+def evaluate(run: str | Path | Run, split: str = "test", *, device: str = "auto", progress: bool = True) -> AnyMetrics:
     """Evaluate a run on one split of its images.
 
     Args:

@@ -22,8 +22,10 @@ class DataOptions(Record):
         label_column: The column of the labels, likewise.
         split_column: The column of the splits, likewise.
         image_folder: The folder that the paths in a table are relative to; None for the folder of the table.
-        label_separator: What separates several labels in a cell of a table; ``"none"`` if every cell is one class, and
-            None to stop where cells look like several labels.
+        label_separator: What separates the labels in a cell of a table if images may have any number of labels;
+            ``"none"`` if every cell is one class, and None to stop where cells look like several labels.
+        multi_label: Whether images may have any number of labels: those of all their rows in a table, in lists, with
+            the separator, or in columns of zeros and ones.
 
     Example:
         >>> DataOptions(max_bad=0.05).max_bad_of_class
@@ -39,6 +41,7 @@ class DataOptions(Record):
     split_column: str | None = None
     image_folder: str | None = None
     label_separator: str | None = Field(default=None, min_length=1)
+    multi_label: bool = False
 
     @property
     def max_bad_of_class(self) -> float:
@@ -46,10 +49,16 @@ class DataOptions(Record):
         return min(10 * self.max_bad, 0.99)
 
     @property
+    def is_multi_label(self) -> bool:
+        """Whether images may have any number of labels."""
+        return self.multi_label or self.label_separator not in (None, "none")
+
+    @property
     def for_tables(self) -> tuple[str, ...]:
         """The names of the options that are given and apply to tables only."""
         names = ("path_column", "label_column", "split_column", "image_folder", "label_separator")
-        return tuple(name for name in names if getattr(self, name) is not None)
+        given = tuple(name for name in names if getattr(self, name) is not None)
+        return (*given, "multi_label") if self.multi_label else given
 
 
 DEFAULT_DATA = DataOptions()

@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from triscale.network.contract import Link
+from triscale.nn.probabilities import probabilities
+
 STEPS = 32
 BATCH = 16
 BLUR_SIGMA = 1 / 8
@@ -48,7 +51,9 @@ class Faithfulness:
         return area(self.insertion)
 
 
-def faithfulness(model: nn.Module, image: Tensor, heat: Tensor, label: int, steps: int = STEPS) -> Faithfulness:
+def faithfulness(
+    model: nn.Module, image: Tensor, heat: Tensor, label: int, steps: int = STEPS, link: Link = "softmax"
+) -> Faithfulness:
     """Record the probability of a class while pixels are deleted from an image and inserted into a blurred one.
 
     A deleted pixel becomes the mean color of the training images, which is zero after normalization.
@@ -59,6 +64,7 @@ def faithfulness(model: nn.Module, image: Tensor, heat: Tensor, label: int, step
         heat: A map ``[h, w]`` of any size, resized to the image.
         label: The class.
         steps: Number of steps.
+        link: How logits become probabilities.
 
     Example:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
@@ -72,7 +78,7 @@ def faithfulness(model: nn.Module, image: Tensor, heat: Tensor, label: int, step
     random_order = torch.randperm(height * width, generator=torch.Generator().manual_seed(0))
     blurred, blank = _blur(image), torch.zeros_like(image)
     curves = [
-        _probabilities(model, start, end, pixels, label, steps)
+        _probabilities(model, start, end, pixels, label, steps, link)
         for start, end, pixels in (
             (image, blank, order),
             (blurred, image, order),
@@ -95,19 +101,19 @@ def area(curve: tuple[float, ...]) -> float:
 
 @torch.inference_mode()
 def _probabilities(
-    model: nn.Module, start: Tensor, end: Tensor, order: Tensor, label: int, steps: int
+    model: nn.Module, start: Tensor, end: Tensor, order: Tensor, label: int, steps: int, link: Link
 ) -> tuple[float, ...]:
     """Return the probabilities while the pixels of ``start`` are replaced by those of ``end`` in the given order."""
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device)
     share = (rank.view(1, 1, *start.shape[-2:]) + 0.5) / len(order)
     levels = torch.arange(steps + 1) / steps
-    probabilities: list[float] = []
+    values: list[float] = []
     for chunk in torch.split(levels, BATCH):
         changed = share < chunk.view(-1, 1, 1, 1)
         logits = model(torch.where(changed, end, start))
-        probabilities += logits.double().softmax(1)[:, label].tolist()
-    return tuple(probabilities)
+        values += probabilities(logits, link)[:, label].tolist()
+    return tuple(values)
 
 
 def _blur(image: Tensor) -> Tensor:

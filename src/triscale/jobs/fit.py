@@ -21,7 +21,7 @@ from triscale.jobs.training.forecast import ForecastingReporter
 from triscale.jobs.training.prepare import prepare
 from triscale.jobs.training.trackers.log import TrainingLog
 from triscale.jobs.training.train import read_history, train_run
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import AnyMetrics
 from triscale.training.context import ExecutionContext
 
 REPORT_SECONDS = 15.0
@@ -53,7 +53,7 @@ DEFAULT_OPTIONS = RunOptions()
 
 def fit(
     request: Request, out: Path, context: ExecutionContext, options: RunOptions = DEFAULT_OPTIONS
-) -> Metrics | None:
+) -> AnyMetrics | None:
     """Scan, fit, train, evaluate, export, measure, explain and report.
 
     The same request resumes a run wherever it stopped.
@@ -77,7 +77,7 @@ def fit(
 
 def train(
     request: Request, out: Path, context: ExecutionContext, options: RunOptions = DEFAULT_OPTIONS
-) -> Metrics | None:
+) -> AnyMetrics | None:
     """Scan, fit if there is a budget, train, evaluate and report.
 
     Args:
@@ -102,7 +102,7 @@ def _run_steps(
     context: ExecutionContext,
     options: RunOptions,
     steps: Sequence[Callable[[RunFolder, ExecutionContext], object]],
-) -> Metrics | None:
+) -> AnyMetrics | None:
     """Train and evaluate, apply ``steps`` to the trained run, and write the report."""
     refuse_output_in_images(out, request.images)
     run = RunFolder(out)
@@ -127,7 +127,7 @@ def _run_steps(
 
 def _train(
     run: RunFolder, request: Request, context: ExecutionContext, options: RunOptions, log: TrainingLog
-) -> Metrics:
+) -> AnyMetrics:
     group = context.group
     try:
         log.load()

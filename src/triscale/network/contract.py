@@ -1,7 +1,8 @@
-"""Preprocessing: how an image becomes the input of a network, stored with weights, exports and runs."""
+"""How an image becomes the input of a network, and its output an answer; stored with weights, exports and runs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
@@ -15,6 +16,39 @@ Triple = tuple[float, float, float]
 
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+
+
+Link = Literal["softmax", "sigmoid"]
+"""How logits become probabilities: of exactly one class, or of each label on its own."""
+
+
+class Decision(Record):
+    """The steps from the logits of a network to an answer.
+
+    With the link ``softmax``, the answer is the most probable class. With ``sigmoid``, an image may have any number of
+    labels: those with a probability of at least their threshold, by default 0.5.
+
+    Example:
+        >>> Decision(link="sigmoid", thresholds=(0.3, 0.6)).chosen((0.4, 0.4))
+        (0,)
+        >>> Decision().chosen((0.2, 0.8))
+        (1,)
+    """
+
+    kind_name: ClassVar[str] = "decision"
+
+    link: Link = "softmax"
+    thresholds: tuple[float, ...] | None = None
+
+    def chosen(self, probabilities: Sequence[float]) -> tuple[int, ...]:
+        """Return the indices of the classes that an image is given, from the probabilities of all classes."""
+        if self.link == "softmax":
+            return (max(range(len(probabilities)), key=probabilities.__getitem__),)
+        limits = self.thresholds or (0.5,) * len(probabilities)
+        return tuple(i for i, (value, limit) in enumerate(zip(probabilities, limits, strict=True)) if value >= limit)
+
+
+SOFTMAX = Decision()
 
 
 class Preprocessing(Record):

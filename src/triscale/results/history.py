@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from triscale.record import Record
 
 
 class Epoch(Record):
     """One finished epoch: mean training loss, validation loss and accuracy, and speed.
 
-    ``learning_rate`` is that of the last step. ``val_top1`` is a share from 0 to 1. ``seconds`` is the time spent in
+    ``learning_rate`` is that of the last step. ``val_top1`` is a share from 0 to 1; None for images with any number of
+    labels, whose mean average precision is ``val_map``, left out of JSON otherwise. ``seconds`` is the time spent in
     the epoch since the job was last started. ``skipped_steps`` is the number of steps that were skipped because their
     loss or gradients were not finite.
     """
@@ -18,7 +23,18 @@ class Epoch(Record):
     learning_rate: float
     train_loss: float
     val_loss: float
-    val_top1: float
+    val_top1: float | None
     images_per_second: float
     seconds: float
     skipped_steps: int = 0
+    val_map: float | None = None
+
+    @property
+    def val_score(self) -> float:
+        """The validation metric that chooses among epochs: top-1 accuracy, or mean average precision."""
+        score = self.val_top1 if self.val_map is None else self.val_map
+        return 0.0 if score is None else score
+
+    @model_serializer(mode="wrap")
+    def _leave_out_map(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in to_plain(self).items() if (key, value) != ("val_map", None)}

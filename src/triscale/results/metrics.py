@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import ClassVar, Self
 
 from pydantic import model_validator
 
-from triscale.record import Record
+from triscale.record import KIND_KEY, Record
+
+IMBALANCED = 2.0
+"""Ratio of the most frequent to the rarest class beyond which accuracy alone misleads."""
 
 
 class ClassMetrics(Record):
@@ -17,6 +22,27 @@ class ClassMetrics(Record):
     precision: float
     recall: float
     f1: float
+
+
+class LabelMetrics(Record):
+    """One class of images with any number of labels.
+
+    ``count`` images have the label. ``average_precision`` is None without any. An image is given the label if its
+    probability is at least ``threshold``; ``precision``, ``recall`` and ``f1`` are 0 where the denominator is 0.
+    """
+
+    name: str
+    count: int
+    average_precision: float | None
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+
+    @property
+    def weakness(self) -> float:
+        """Order of a table with the weakest class first; classes without images come last."""
+        return 2.0 if self.average_precision is None else self.average_precision
 
 
 class Bin(Record):
@@ -61,6 +87,105 @@ class Metrics(Record):
         return self
 
     @property
+    def score(self) -> float:
+        """The metric that is compared: top-1 accuracy."""
+        return self.top1
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval of the score."""
+        return self.top1_low, self.top1_high
+
+    @property
+    def summary(self) -> str:
+        """The score in words; with imbalanced classes, also the balanced accuracy."""
+        balanced = f", balanced accuracy {self.mean_class_accuracy:.1%}" if self.is_imbalanced else ""
+        return f"top-1 {self.top1:.1%} of {self.count} {self.split} images{balanced}"
+
+    @property
+    def missed_classes(self) -> tuple[str, ...]:
+        """The classes with images of which none is recognized."""
+        return tuple(row.name for row in self.per_class if row.count and row.recall == 0)
+
+    @property
+    def is_imbalanced(self) -> bool:
+        """Whether the most frequent class has more than twice as many images as the rarest."""
+        counts = [row.count for row in self.per_class if row.count]
+        return len(counts) > 1 and max(counts) > IMBALANCED * min(counts)
+
+    @property
     def majority_share(self) -> float | None:
         """The accuracy of always predicting the most frequent class; None without a confusion matrix."""
         return max(map(sum, self.confusion)) / self.count if self.confusion and self.count else None
+
+
+class MultiLabelMetrics(Record):
+    """Metrics on one split of images with any number of labels. All but ``loss`` are shares from 0 to 1.
+
+    ``mean_average_precision`` is the mean over the classes that occur of the area under precision against recall,
+    without interpolation; ``map_low`` and ``map_high`` are a 95% interval, percentiles of bootstrap resamples of the
+    images. ``micro_f1`` counts the labels of all classes together, ``macro_f1`` is the mean of the classes that occur.
+    ``exact_match`` is the share of images with exactly the right labels, with a 95% Wilson interval. ``label_share`` is
+    the share of all image-class pairs that are labels: the mean average precision of guessing is close to it. ``loss``
+    is the binary cross-entropy in nats, summed over the classes of an image. ``calibration_error`` is the expected
+    calibration error of all probabilities over 15 equal-width bins.
+    """
+
+    kind_name: ClassVar[str] = "multi_label_metrics"
+
+    split: str
+    count: int
+    mean_average_precision: float
+    map_low: float
+    map_high: float
+    micro_f1: float
+    macro_f1: float
+    exact_match: float
+    exact_match_low: float
+    exact_match_high: float
+    label_share: float
+    loss: float
+    calibration_error: float
+    per_class: tuple[LabelMetrics, ...]
+    reliability: tuple[Bin, ...]
+
+    @property
+    def score(self) -> float:
+        """The metric that is compared: mean average precision."""
+        return self.mean_average_precision
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval of the score."""
+        return self.map_low, self.map_high
+
+    @property
+    def summary(self) -> str:
+        """The score in words."""
+        return f"mean average precision {self.mean_average_precision:.1%} on {self.count} {self.split} images"
+
+    @property
+    def missed_classes(self) -> tuple[str, ...]:
+        """The classes with images of which none is recognized."""
+        return tuple(row.name for row in self.per_class if row.count and row.recall == 0)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The probability of each class from which an image is given the label."""
+        return tuple(row.threshold for row in self.per_class)
+
+
+AnyMetrics = Metrics | MultiLabelMetrics
+
+
+def load_metrics(file: Path) -> AnyMetrics:
+    """Load the metrics of images with one class, or with any number of labels.
+
+    Raises:
+        RecordError: The file does not exist or is damaged.
+    """
+    try:
+        kind = json.loads(file.read_bytes()).get(KIND_KEY)
+    except (OSError, ValueError, AttributeError):
+        kind = None
+    return MultiLabelMetrics.load(file) if kind == MultiLabelMetrics.kind_name else Metrics.load(file)

@@ -19,8 +19,9 @@ from triscale.jobs.inference.explain import SHOWN_SIDE, activation_map, center_s
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
+from triscale.nn.probabilities import probabilities
 from triscale.record import Record
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import load_metrics
 from triscale.scaling.apply import scale
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET
@@ -40,7 +41,8 @@ class Answer(Record):
 
     ``peak`` is the maximum of the first class's activation map, in pixels from the left and top of the image; ``map``
     is the image with that map overlaid, a PNG in base64, if requested. ``milliseconds``: decoding and inference.
-    ``file`` is the name of the file, if it was sent in a form.
+    ``file`` is the name of the file, if it was sent in a form. ``labels``: the labels of an image that may have any
+    number of them, the classes above their thresholds; None if every image has one class.
     """
 
     classes: tuple[ClassScore, ...]
@@ -50,6 +52,7 @@ class Answer(Record):
     map: str | None = None
     milliseconds: float
     file: str | None = None
+    labels: tuple[str, ...] | None = None
 
 
 class Answers(Record):
@@ -110,7 +113,7 @@ class ServedModel:
 
     def __init__(self, run: RunFolder, pixels: int, predictor: Predictor | None = None) -> None:
         self._predictor = predictor
-        self._spec, self._model = run.spec, run.model().eval()
+        self._spec, self._model, self._decision = run.spec, run.model().eval(), run.decision
         self._limits = ImageLimits(pixels=pixels)
         self._transform = eval_transform(self._spec.preprocessing)
         self._method = resolve_method(self._model, "auto")
@@ -134,19 +137,20 @@ class ServedModel:
         picture = decode(content, self._limits, self._spec.preprocessing.bit_depth)
         inputs = normalize(self._transform(picture)[None], self._spec.preprocessing)
         with torch.inference_mode():
-            probabilities = self._model(inputs).double().softmax(1)[0]
-        top_classes = probabilities.argsort(descending=True)[:top].tolist()
+            values = probabilities(self._model(inputs), self._decision.link)[0]
+        top_classes = values.argsort(descending=True)[:top].tolist()
         seconds = time.perf_counter() - start
         peak, shown = self._map(picture, inputs, top_classes[0]) if with_map else (None, None)
         return Answer(
-            classes=tuple(
-                ClassScore(name=self._spec.classes[i], probability=float(probabilities[i])) for i in top_classes
-            ),
+            classes=tuple(ClassScore(name=self._spec.classes[i], probability=float(values[i])) for i in top_classes),
             width=picture.width,
             height=picture.height,
             peak=peak,
             map=shown,
             milliseconds=1e3 * seconds,
+            labels=None
+            if self._decision.link == "softmax"
+            else tuple(self._spec.classes[i] for i in self._decision.chosen(values.tolist())),
         )
 
     def scaled(self, budget: Budget) -> Scaled:
@@ -199,4 +203,4 @@ class ServedModel:
 
 
 def _accuracy(file: Path) -> float | None:
-    return Metrics.load(file).top1 if file.is_file() else None
+    return load_metrics(file).score if file.is_file() else None

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from triscale.data.images.transforms import normalize
 from triscale.network.contract import Preprocessing
+from triscale.training.losses import multi_hot
+from triscale.training.multi_label import marks_of, mean_average_precision
 
 
 class LabeledBatch(Protocol):
-    """A batch of uint8 images ``[N, 3, S, S]`` with int64 labels ``[N]``."""
+    """A batch of uint8 images ``[N, 3, S, S]`` with int64 labels ``[N]``, or ``[N, K]`` padded with -1."""
 
     @property
     def images(self) -> Tensor: ...  # noqa: D102
@@ -28,7 +30,9 @@ class LabeledBatch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EvalOutput:
-    """Logits ``[N, classes]`` and labels ``[N]`` of all images, in dataset order.
+    """Logits ``[N, classes]`` and labels of all images, in dataset order.
+
+    Labels are ``[N]``, or ``[N, K]`` padded with -1 if images have any number of them.
 
     Example:
         >>> EvalOutput(np.eye(2, dtype=np.float32), np.array([0, 0])).top1
@@ -44,8 +48,25 @@ class EvalOutput:
         return float((self.logits.argmax(1) == self.labels).mean())
 
     @property
+    def multi_label(self) -> bool:
+        """Whether images have any number of labels."""
+        return self.labels.ndim > 1
+
+    @property
+    def score(self) -> float:
+        """Top-1 accuracy, or mean average precision with several labels, from 0 to 1."""
+        if not self.multi_label:
+            return self.top1
+        marks = marks_of(self.labels, self.logits.shape[1])
+        return mean_average_precision(self.logits.astype(np.float64), marks)
+
+    @property
     def loss(self) -> float:
-        """Mean cross-entropy in nats."""
+        """Mean cross-entropy in nats; with several labels, the mean over images of the sum over classes."""
+        if self.multi_label:
+            logits = torch.from_numpy(self.logits).double()
+            targets = multi_hot(torch.from_numpy(self.labels), self.logits.shape[1]).double()
+            return float(F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")) / len(logits)
         return float(F.cross_entropy(torch.from_numpy(self.logits).double(), torch.from_numpy(self.labels)))
 
 

@@ -105,6 +105,7 @@ def train(
         recipe=task.recipe,
         preprocessing=task.preprocessing,
         classes=task.classes,
+        objective=task.objective,
         seed=task.seed,
         device=context.device,
         group=context.group,
@@ -194,8 +195,8 @@ def _train_epoch(loop: _Loop) -> bool:
         count = source.count(state.step - epoch * source.steps_per_epoch)
         rate, only_head = learning_rate(recipe, state.step, source.steps_per_epoch), state.step < head_steps
         loop.stepper.take(batch, count, rate, only_head=only_head)
-        val_top1 = state.history[-1].val_top1 if state.history else None
-        loop.meter.count(count, state.step, epoch + 1, val_top1, lambda: state.loss)
+        val_score = state.history[-1].val_score if state.history else None
+        loop.meter.count(count, state.step, epoch + 1, val_score, lambda: state.loss)
         if state.step % every == 0:
             _check_skipped(state)
             if (since := diverging_since(state.recent_losses)) is not None:
@@ -254,14 +255,15 @@ def _finish_epoch(loop: _Loop) -> Epoch:
         learning_rate=learning_rate(recipe, state.step - 1, source.steps_per_epoch),
         train_loss=total / max(1.0, count),
         val_loss=outcome.loss,
-        val_top1=outcome.top1,
+        val_top1=None if outcome.multi_label else outcome.score,
+        val_map=outcome.score if outcome.multi_label else None,
         images_per_second=images_per_second,
         seconds=meter.epoch_seconds,
         skipped_steps=int(skipped_steps),
     )
     state.history.append(finished)
     state.tally[:3] = 0  # the count of consecutive skipped steps continues in the next epoch
-    if state.best is None or (outcome.top1, -outcome.loss) > (state.best.val_top1, -state.best.val_loss):
+    if state.best is None or (outcome.score, -outcome.loss) > (state.best.val_score, -state.best.val_loss):
         state.best = finished
     return finished
 

@@ -21,7 +21,7 @@ class Meter:
     Example:
         >>> from triscale.progress import NullProgress
         >>> meter = Meter(steps=10, epochs=1, reporter=NullProgress())
-        >>> meter.count(64, step=1, epoch=1, val_top1=None, loss=lambda: 0.5)
+        >>> meter.count(64, step=1, epoch=1, val_score=None, loss=lambda: 0.5)
         >>> meter.images_per_second > 0
         True
     """
@@ -45,14 +45,14 @@ class Meter:
         """Mean throughput of the epoch so far."""
         return self._images / max(1e-9, self.epoch_seconds)
 
-    def count(self, images: int, step: int, epoch: int, val_top1: float | None, loss: Callable[[], float]) -> None:
+    def count(self, images: int, step: int, epoch: int, val_score: float | None, loss: Callable[[], float]) -> None:
         """Count a step and report progress if a report is due.
 
         Args:
             images: Images of the step.
             step: Steps taken so far.
             epoch: Current epoch, from 1.
-            val_top1: Last validation accuracy, if there is one.
+            val_score: Last validation accuracy, or mean average precision, if there is one.
             loss: Returns the loss; called only for a report, since it synchronizes with a GPU.
         """
         self._images += images
@@ -60,6 +60,6 @@ class Meter:
         if now - self._reported < REPORT_SECONDS and step < self._steps:
             return
         self._reported = now
-        accuracy = "" if val_top1 is None else f"  val {val_top1:.1%}"
+        accuracy = "" if val_score is None else f"  val {val_score:.1%}"
         speed = f"{self.images_per_second:.0f} images/s"
         self._reporter.advance(step, f"epoch {epoch}/{self._epochs}  loss {loss():.3f}{accuracy}  {speed}")

@@ -36,7 +36,7 @@ def measure_predictions(
     np.add.at(confusion, (labels, predicted), 1)
     per_class = _per_class(confusion, classes)
     low, high = wilson(int(correct.sum()), count)
-    bins = _reliability(np.exp(log_probabilities.max(1)), correct)
+    bins = reliability(np.exp(log_probabilities.max(1)), correct)
     present = [row.recall for row in per_class if row.count]  # a class without images has no recall
     return Metrics(
         split=part,
@@ -106,8 +106,9 @@ def _per_class(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> tuple[
     return tuple(rows)
 
 
-def _reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> tuple[Bin, ...]:
-    # Bins are (low, high], as in Guo et al. 2017 (arXiv 1706.04599).
+def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> tuple[Bin, ...]:
+    """Return the accuracy of predictions by confidence, without empty bins (Guo et al. 2017, arXiv 1706.04599)."""
+    # Bins are (low, high].
     bin_index = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
     bins = []
     for index in range(CALIBRATION_BINS):

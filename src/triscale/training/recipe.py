@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from triscale.data.images.transforms import Augmentation
 from triscale.errors import RecipeError, nearest
 from triscale.record import Record
+from triscale.training.objective import ClassWeights, CrossEntropy, Loss, Sampling
 
 CROP_MARGIN = 32
 """Pixels by which the resized image is larger than the crop in the released EfficientNet code."""
@@ -141,6 +151,12 @@ class Recipe(Record):
         quantization: ``int8`` trains with fake quantization (:mod:`triscale.training.fake_quantize`). The weights that
             are kept and evaluated are float32.
         patience: Early stopping: epochs without an improvement on the validation images before training ends.
+        loss: ``cross_entropy``; ``focal`` gives well classified images less weight; ``asymmetric`` also tells present
+            from absent labels, for images with any number of labels.
+        class_weights: ``balanced`` weighs the loss of each class by the inverse of its frequency.
+        sampling: ``balanced`` draws images of all classes equally often; an epoch keeps its number of images.
+        logit_adjustment: Multiple of the logarithm of each class's frequency that is added to its logit in training, so
+            that rare classes are predicted as readily as others (https://arxiv.org/abs/2007.07314); 1 is usual.
 
     Example:
         >>> Recipe(batch=512, reference_batch=256, learning_rate=0.016).peak_learning_rate
@@ -183,6 +199,10 @@ class Recipe(Record):
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     quantization: Quantization = "none"
     patience: PositiveInt | None = None
+    loss: Loss = CrossEntropy()
+    class_weights: ClassWeights = "none"
+    sampling: Sampling = "uniform"
+    logit_adjustment: NonNegativeFloat = 0.0
 
     @model_validator(mode="after")
     def _check_micro_batches(self) -> Recipe:
@@ -193,6 +213,10 @@ class Recipe(Record):
             )
         return self
 
+    @model_serializer(mode="wrap")
+    def _leave_out_unused(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in to_plain(self).items() if (key, value) not in _UNUSED}
+
     def crop_at(self, resolution: int) -> float:
         """Return the share of the short side that is evaluated at a resolution in pixels."""
         return resolution / (resolution + CROP_MARGIN) if self.crop is None else self.crop
@@ -202,6 +226,14 @@ class Recipe(Record):
         """The peak learning rate, scaled to the recipe's batch size."""
         return self.learning_rate * (self.batch / self.reference_batch if self.reference_batch else 1.0)
 
+
+_UNUSED = [
+    ("loss", {"kind": "cross_entropy"}),
+    ("class_weights", "none"),
+    ("sampling", "uniform"),
+    ("logit_adjustment", 0.0),
+]
+"""Settings that are left out of JSON at their defaults, so that the digests of earlier runs stay."""
 
 EFFICIENTNET_IMAGENET = Recipe(
     name="efficientnet_imagenet",

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.transforms import v2
@@ -21,6 +20,8 @@ from triscale.training.distributed.micro_batches import micro_batch_slices, micr
 from triscale.training.divergence import WINDOW
 from triscale.training.evaluate import LabeledBatch
 from triscale.training.fake_quantize import fake_quantized
+from triscale.training.losses import loss_of, multi_hot
+from triscale.training.objective import Objective
 from triscale.training.optim import set_learning_rate
 from triscale.training.recipe import Recipe
 from triscale.training.recompute import MAX_CHECKPOINT_LEVEL, is_out_of_memory, release_memory, with_recomputation
@@ -39,6 +40,7 @@ class Stepper:
         recipe: How to train.
         preprocessing: How images become model input.
         classes: Number of classes.
+        objective: What is learned.
         seed: Seeds dropout, stochastic depth, mixup and CutMix, together with step and micro-batch.
         device: The model's device.
         group: The process group.
@@ -51,6 +53,7 @@ class Stepper:
     recipe: Recipe
     preprocessing: Preprocessing
     classes: int
+    objective: Objective
     seed: int
     device: torch.device
     group: Group
@@ -199,9 +202,11 @@ class Stepper:
         recipe, model = self.recipe, self.state.model
         torch.manual_seed(seed_of(self.seed, self.state.step + 1, number))
         inputs, targets = normalize(images, self.preprocessing), labels
+        if self.objective.multi_label:
+            targets = multi_hot(labels, self.classes)
         if self._mix:
             choice = int(torch.randint(0, len(self._mix), ()))
-            inputs, targets = self._mix[choice](inputs, labels)
+            inputs, targets = self._mix[choice](inputs, targets)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         reduced = self.device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bfloat16"
         # DistributedDataParallel averages gradients over the processes; the loss needs their sum.
@@ -213,20 +218,13 @@ class Stepper:
             forward = model if self.checkpoint_level and self.forward is not model and scale == 1 else self.forward
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=reduced):
                 logits = forward(inputs)
-            loss = _loss(logits.float(), targets, recipe.label_smoothing)
+            loss = loss_of(self.objective, logits.float(), targets)
             # Recomputation updates batch-norm statistics a second time: keep those of the forward pass.
             buffers = [buffer.clone() for buffer in model.buffers()] if self.checkpoint_level else []
             torch.autograd.backward(loss * (scale / count))
         if buffers:
             _restore(model, buffers)
         return loss.detach()
-
-
-def _loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    """Return the summed cross-entropy of logits ``[N, classes]``, or its mean over K heads ``[K, N, classes]``."""
-    if logits.ndim > 2:
-        return torch.stack([_loss(head, targets, smoothing) for head in logits]).mean()
-    return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
 
 
 def seed_of(seed: int, step: int, micro_batch: int) -> int:

@@ -9,6 +9,7 @@ from torch import nn
 
 from triscale.network.contract import Preprocessing
 from triscale.training.evaluate import LabeledBatch
+from triscale.training.objective import Objective
 from triscale.training.recipe import Recipe
 
 
@@ -21,6 +22,7 @@ class TrainingTask:
         recipe: How to train.
         preprocessing: How images become model input.
         classes: Number of classes.
+        objective: Loss, link and metric.
         network_digest: Digest of the network, stored in checkpoints.
         seed: Seed of everything random.
     """
@@ -29,6 +31,7 @@ class TrainingTask:
     recipe: Recipe
     preprocessing: Preprocessing
     classes: int
+    objective: Objective
     network_digest: str
     seed: int
 

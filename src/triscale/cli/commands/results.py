@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from triscale.cli.support.data_options import MAX_PIXELS, MaxPixels, limits_of
 from triscale.cli.support.execution import execution
+from triscale.cli.support.messages import notes_on
 from triscale.cli.support.options import Json, OptionalOut
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import JobError, UserError
@@ -18,7 +19,7 @@ from triscale.network.cost import si
 if TYPE_CHECKING:
     from triscale.jobs.inference.predict import Prediction
     from triscale.results.explanation import Explanation
-    from triscale.results.metrics import Metrics
+    from triscale.results.metrics import AnyMetrics, MultiLabelMetrics
     from triscale.results.run_comparison import ComparedRuns
 
 
@@ -36,10 +37,12 @@ def evaluate(
     device
         auto, cpu, cuda, cuda:1 (or 1) for the second GPU, or mps.
     fail_under
-        Exit with code 1 if top-1 accuracy is below this share, such as 0.95; for pipelines.
+        Exit with code 1 if top-1 accuracy, or mean average precision for images with any number of labels, is below
+        this share, such as 0.95; for pipelines.
     """
     from triscale.jobs.core.run import RunFolder
     from triscale.jobs.inference.evaluate import evaluate_run
+    from triscale.results.metrics import Metrics
 
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise UserError(f"--fail-under {fail_under:g}: give a share from 0 to 1, such as 0.95")
@@ -51,11 +54,17 @@ def evaluate(
         print_json(metrics)
     else:
         _print_metrics(metrics)
-    if fail_under is not None and metrics.top1 < fail_under:
-        raise JobError(f"top-1 accuracy {metrics.top1:.4g} is below {fail_under:g} (--fail-under)")
+    if fail_under is not None and metrics.score < fail_under:
+        name = "top-1 accuracy" if isinstance(metrics, Metrics) else "mean average precision"
+        raise JobError(f"{name} {metrics.score:.4g} is below {fail_under:g} (--fail-under)")
 
 
-def _print_metrics(metrics: Metrics) -> None:
+def _print_metrics(metrics: AnyMetrics) -> None:
+    from triscale.results.metrics import Metrics
+
+    if not isinstance(metrics, Metrics):
+        _print_label_metrics(metrics)
+        return
     table(
         ("class", "images", "precision", "recall", "F1"),
         [
@@ -68,6 +77,26 @@ def _print_metrics(metrics: Metrics) -> None:
         f"top-1 {metrics.top1:.2%} of {metrics.count} {metrics.split} images (95% interval {metrics.top1_low:.2%} to "
         f"{metrics.top1_high:.2%}){top5}, loss {metrics.loss:.4f}, calibration error {metrics.calibration_error:.3f}"
     )
+    for sentence in notes_on(metrics):
+        console.print(sentence, markup=False)
+
+
+def _print_label_metrics(metrics: MultiLabelMetrics) -> None:
+    table(
+        ("label", "images", "average precision", "threshold", "precision", "recall", "F1"),
+        [
+            (row.name, str(row.count), "-" if row.average_precision is None else f"{row.average_precision:.1%}",
+             f"{row.threshold:.2f}", f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}")
+            for row in metrics.per_class
+        ],
+    )  # fmt: skip
+    console.print(
+        f"mean average precision {metrics.mean_average_precision:.2%} on {metrics.count} {metrics.split} images (95% "
+        f"interval {metrics.map_low:.2%} to {metrics.map_high:.2%}), loss {metrics.loss:.4f}, calibration error "
+        f"{metrics.calibration_error:.3f}"
+    )
+    for sentence in notes_on(metrics):
+        console.print(sentence, markup=False)
 
 
 def predict(
@@ -94,6 +123,7 @@ def predict(
     out
         Write a .csv, .jsonl or .parquet file instead of printing, image by image; the same command continues it.
     """
+    from triscale.jobs.inference.predict import ImageClassifier
     from triscale.jobs.inference.predict import predict as job
     from triscale.jobs.inference.prediction_file import open_prediction_file
 
@@ -111,11 +141,12 @@ def predict(
         print_json(predictions) if json else _print_predictions(predictions)
         _report_unreadable(predictions, quiet=json)
         return
-    file = open_prediction_file(out, top)
+    classifier = ImageClassifier.open(source)
+    file = open_prediction_file(out, top, multi_label=classifier.decision.link == "sigmoid")
     bad: list[Prediction] = []
     number = 0
     with execution() as context, file.writer() as writer:
-        for prediction in job(source, paths, context, top=top, skip=file.done, limits=limits):
+        for prediction in job(classifier, paths, context, top=top, skip=file.done, limits=limits):
             writer.write(prediction)
             number += 1
             if prediction.error is not None:
@@ -140,6 +171,9 @@ def _print_predictions(predictions: list[Prediction]) -> None:
     names = [guess.name for prediction in read for guess in prediction.classes]
     name_width = max(map(len, names), default=0)
     for prediction in read:
+        if prediction.labels is not None:
+            print(f"{prediction.file:<{widest}}  {', '.join(prediction.labels) or '(no label)'}")
+            continue
         shown = "  ".join(f"{guess.name:<{name_width}} {guess.probability:>6.1%}" for guess in prediction.classes)
         print(f"{prediction.file:<{widest}}  {shown}")
 

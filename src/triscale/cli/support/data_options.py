@@ -43,7 +43,10 @@ class DataFlags:
     image_folder
         Folder that the paths in a table are relative to, by default that of the table.
     label_separator
-        What separates several labels in a cell of a table; none if each cell is one class.
+        What separates the labels in a cell of a table, for images with any number of labels; none if each cell is
+        one class.
+    multi_label
+        Images have any number of labels: all rows of an image in a table, lists, or columns of 0 and 1.
     """
 
     allow_missing_classes: Annotated[bool, Parameter(negative="")] = False
@@ -57,6 +60,7 @@ class DataFlags:
     split_column: str | None = None
     image_folder: Path | None = None
     label_separator: str | None = None
+    multi_label: Annotated[bool, Parameter(negative="")] = False
 
     def options(self) -> DataOptions:
         """Return the options of the data set.
@@ -81,6 +85,7 @@ class DataFlags:
             split_column=self.split_column,
             image_folder=str(self.image_folder.absolute()) if self.image_folder else None,
             label_separator=self.label_separator or None,
+            multi_label=self.multi_label,
         )
 
 

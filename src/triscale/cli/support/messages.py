@@ -13,7 +13,7 @@ from triscale.scaling.budget import format_cost
 
 if TYPE_CHECKING:
     from triscale.jobs.core.run import Request, RunSpec
-    from triscale.results.metrics import Metrics
+    from triscale.results.metrics import AnyMetrics
 
 
 def print_estimate(request: Request, device: str, workers: int, *, json: bool) -> None:
@@ -110,17 +110,42 @@ def print_measured(out: Path) -> None:
         console.print(f"unreliable: {measured.noise}", style="bold red", markup=False)
 
 
-def summarize(metrics: Metrics, out: Path, images: str) -> None:
+def notes_on(metrics: AnyMetrics) -> tuple[str, ...]:
+    """Return sentences on what a single figure hides: imbalanced classes, classes that are never recognized."""
+    from triscale.results.metrics import Metrics
+
+    sentences = []
+    if not isinstance(metrics, Metrics):
+        sentences.append(
+            f"F1 {metrics.micro_f1:.1%} over all labels, {metrics.macro_f1:.1%} over classes; exactly the right labels "
+            f"for {metrics.exact_match:.1%} of the images"
+        )
+    elif metrics.is_imbalanced:
+        sentences.append(
+            f"balanced accuracy {metrics.mean_class_accuracy:.1%}: the classes are imbalanced, and this is the mean of "
+            "their accuracies"
+        )
+    if missed := metrics.missed_classes:
+        named = ", ".join(missed[:5]) + (f" and {len(missed) - 5} more" if len(missed) > 5 else "")
+        sentences.append(f"no image of {named} was recognized")
+    return tuple(sentences)
+
+
+def summarize(metrics: AnyMetrics, out: Path, images: str) -> None:
     """Print the result of a training, and the next commands."""
     from triscale.data.sources.named import named_dataset
+    from triscale.results.metrics import Metrics
 
-    console.print(
-        f"\ntest accuracy {metrics.top1:.1%} on {metrics.count} images "
-        f"(95% interval {metrics.top1_low:.1%} to {metrics.top1_high:.1%})",
-        style="bold",
-    )
+    low, high = metrics.interval
+    if isinstance(metrics, Metrics):
+        headline = f"test accuracy {metrics.top1:.1%} on {metrics.count} images"
+    else:
+        headline = f"mean average precision {metrics.mean_average_precision:.1%} on {metrics.count} test images"
+    console.print(f"\n{headline} (95% interval {low:.1%} to {high:.1%})", style="bold")
+    for sentence in notes_on(metrics):
+        console.print(sentence, markup=False)
     named = named_dataset(images)
-    if named is not None and named.metric == "mean_class_accuracy":
+    if isinstance(metrics, Metrics) and named is not None and named.metric == "mean_class_accuracy":
         console.print(
             f"mean accuracy over classes {metrics.mean_class_accuracy:.1%}, the usual metric of {named.title}"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from triscale.data.checks.class_names import quoted, refuse_measured_values
@@ -12,7 +12,7 @@ from triscale.data.checks.examine import OtherFile
 from triscale.data.images.decode import FORMATS
 from triscale.data.images.deep import bit_depth_of
 from triscale.data.options import DataOptions
-from triscale.data.sources.source import Layout
+from triscale.data.sources.source import FoundFile, Layout
 from triscale.data.sources.split_folders import Role
 from triscale.errors import DataError
 from triscale.results.data_summary import BadFile
@@ -75,7 +75,7 @@ def class_problems(layout: Layout, classes: tuple[str, ...], options: DataOption
         if missing or unknown:
             problems.append(_different(layout.root, role, missing, unknown))
     for role, names in layout.classes.items():
-        empty = sorted(set(names) - {file.class_name for file in layout.files[role]})
+        empty = sorted(set(names) - _present(layout.files[role]))
         if empty and (role in _TRAINED or not options.allow_missing_classes):
             problems.append(_empty(layout.root, role, empty))
     return problems
@@ -92,7 +92,7 @@ def missing_classes(layout: Layout, classes: tuple[str, ...]) -> list[str]:
     """
     sentences = []
     for role, files in layout.files.items():
-        missing = sorted(set(classes) - {file.class_name for file in files})
+        missing = sorted(set(classes) - _present(files))
         if missing and role not in _TRAINED:
             has, its = ("has", "its") if len(missing) == 1 else ("have", "their")
             sentences.append(
@@ -187,7 +187,10 @@ def bad_file_problems(
     """
     if len(bad) < 2:
         return []
-    total, of_class = _total(layout), Counter(file.class_name for files in layout.files.values() for file in files)
+    total, of_class = (
+        _total(layout),
+        Counter(name for files in layout.files.values() for file in files for name in file.class_names),
+    )
     if len(bad) > options.max_bad * total:
         return [
             (
@@ -218,7 +221,7 @@ def count_problems(
     """
     problems = []
     for role, files in layout.files.items():
-        with_files = {file.class_name for file in files}
+        with_files = _present(files)
         empty = [name for name in classes if name in with_files and not counts.get(role, {}).get(name)]
         if empty and (role in _TRAINED or not options.allow_missing_classes):
             problems.append(_empty(root, role, empty))
@@ -253,6 +256,10 @@ def _empty(root: str, role: Role, names: Sequence[str]) -> str:
     split = "" if role == "unsplit" else f" {role}"
     remedy = "or remove the class everywhere" if role in _TRAINED else "or accept it with --allow-missing-classes"
     return f"no{split} images of class {_first_names(names)} were found in {root}; add images, {remedy}"
+
+
+def _present(files: Iterable[FoundFile]) -> set[str]:
+    return {name for file in files for name in file.class_names}
 
 
 def _total(layout: Layout) -> int:

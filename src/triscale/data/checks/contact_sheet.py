@@ -39,7 +39,8 @@ def contact_sheet(scan: Scan) -> bytes:
     images = [image for in_split in scan.by_role.values() for image in in_split]
     of_class: dict[int, list[ScannedImage]] = {label: [] for label in range(len(scan.classes))}
     for image in images:
-        of_class[image.label].append(image)
+        for label in image.labels:
+            of_class[label].append(image)
     shown = _evenly(range(len(scan.classes)), MAX_CLASSES)
     columns = min(MAX_IMAGES, max(len(of_class[label]) for label in shown))
     width = 2 * _MARGIN + _LABEL + columns * (_THUMB + _GAP) - _GAP

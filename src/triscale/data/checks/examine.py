@@ -14,6 +14,7 @@ from triscale.data.images.decode import ImageLimits, open_image
 from triscale.data.images.fingerprint import fingerprints_of, shrink
 from triscale.data.images.header import format_of
 from triscale.data.images.other_formats import is_named_as_image, is_named_as_unread
+from triscale.data.sources.labels import Label
 from triscale.data.sources.scan_cache import FileStamp, ImageFacts, ScanCache
 from triscale.data.sources.scanned import ScannedImage
 from triscale.data.sources.source import FoundFile, printable
@@ -75,7 +76,7 @@ def examine(
                 cache.add(file.path, result.stamp, facts)
             else:
                 facts = result
-            results.append(ScannedImage(file.path, labels[file.class_name], *facts))
+            results.append(ScannedImage(file.path, _label(file, labels), *facts))
         return results
 
     workers = workers or _default_workers()
@@ -90,6 +91,12 @@ def examine(
             yield from pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _label(file: FoundFile, labels: dict[str, int]) -> Label:
+    if isinstance(file.class_name, str):
+        return labels[file.class_name]
+    return tuple(sorted(labels[name] for name in file.class_name))
 
 
 def _default_workers() -> int:

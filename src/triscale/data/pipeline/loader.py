@@ -24,7 +24,7 @@ from triscale.data.images.transforms import (
     eval_transform,
     train_transform,
 )
-from triscale.data.pipeline.order import batch_slice, epoch_order, num_batches, sample_seed
+from triscale.data.pipeline.order import batch_slice, drawn_order, epoch_order, num_batches, sample_seed
 from triscale.data.pipeline.shared_arrays import StringArray
 from triscale.data.pipeline.split import Sample, Split
 from triscale.data.pipeline.workers import BATCH_TIMEOUT_SECONDS, DecodeTask, Workers
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
 
     Attributes:
         images: uint8 ``[N, 3, resolution, resolution]``, not normalized.
-        labels: int64 ``[N]``.
+        labels: int64 ``[N]``; ``[N, K]``, padded with -1, if images have any number of labels.
         indices: int64 ``[N]``, the positions of the samples in their split.
     """
 
@@ -53,8 +53,9 @@ class Batch(NamedTuple):
 class TrainLoader:
     """Load the training images of a split, epoch after epoch; the workers stay until the loader is closed.
 
-    Every epoch contains every sample exactly once, in batches whose sizes differ by at most one. The content of a batch
-    is a function of seed, epoch and step: neither the number of workers nor the first step of an epoch changes a bit.
+    Every epoch contains every sample exactly once, unless weights are given, in batches whose sizes differ by at most
+    one. The content of a batch is a function of seed, epoch and step: neither the number of workers nor the first step
+    of an epoch changes a bit.
 
     Args:
         split: Gives the samples.
@@ -67,6 +68,8 @@ class TrainLoader:
         cache_bytes: Maximum memory for decoded images, over all workers.
         timeout: Seconds to wait for a batch before its worker is killed and restarted.
         on_restart: Called with a message for every restarted worker; by default it is a warning.
+        weights: How often each sample is drawn, relative to others, see
+            :func:`triscale.data.pipeline.order.drawn_order`; by default every sample once per epoch.
         decode_jpeg: Decodes training images instead of Pillow, such as
             :func:`triscale.data.images.transforms.torchcodec_decoder`; some pixels then differ by one level.
 
@@ -98,8 +101,9 @@ class TrainLoader:
         timeout: float = BATCH_TIMEOUT_SECONDS,
         on_restart: Callable[[str], None] | None = None,
         decode_jpeg: DecodeJpeg | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
-        self._size, self._batch, self._seed = len(split.train), batch, seed
+        self._size, self._batch, self._seed, self._weights = len(split.train), batch, seed, weights
         transform = train_transform(preprocessing, augmentation, decode_jpeg)
         images = _Images(
             split.train, split.root, transform, seed, cache_bytes // max(workers, 1), preprocessing.bit_depth
@@ -117,9 +121,14 @@ class TrainLoader:
 
     def indices(self, epoch: int, step: int) -> list[int]:
         """Return the positions of a batch's samples in the split."""
-        order = epoch_order(self._size, self._seed, epoch)
+        order = self._order(epoch) % self._size
         indices: list[int] = order[batch_slice(self._size, self._batch, range(self.num_steps)[step])].tolist()
         return indices
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if self._weights is None:
+            return epoch_order(self._size, self._seed, epoch)
+        return drawn_order(self._weights, self._seed, epoch)
 
     def epoch(self, epoch: int, first_step: int = 0, share: Callable[[int], slice] = slice) -> Iterator[Batch]:
         """Yield the batches of an epoch; starting another epoch ends the previous one.
@@ -134,8 +143,7 @@ class TrainLoader:
             JobError: Workers were killed or hung more than
                 :data:`triscale.data.pipeline.workers.MAX_RESTARTS` times.
         """
-        order = epoch_order(self._size, self._seed, epoch)
-        return self._pool.run(_Tasks(order, self._batch, epoch, range(self.num_steps)[first_step:], share))
+        return self._pool.run(_Tasks(self._order(epoch), self._batch, epoch, range(self.num_steps)[first_step:], share))
 
     def close(self) -> None:
         """Stop the workers; the loader cannot be used afterwards."""
@@ -220,18 +228,19 @@ class _Images:
     ) -> None:
         self._bit_depth = bit_depth
         self._paths = StringArray(sample.path for sample in samples)
-        self.labels = torch.from_numpy(np.fromiter((sample.label for sample in samples), np.int64, len(samples)))
+        self.labels = torch.from_numpy(label_array(samples))
         self._store, self._transform, self._seed = open_store(root), transform, seed
         self._cache: dict[int, Image.Image] = {}
         self._room = cache_bytes
 
-    def __call__(self, epoch: int, index: int) -> Tensor | str:
+    def __call__(self, epoch: int, number: int) -> Tensor | str:
+        index = number % len(self._paths)  # a sample that is drawn several times has several numbers
         state = None if self._seed is None else torch.get_rng_state()
         try:
             file = self._open(index)
             if self._seed is None or not isinstance(self._transform, TrainTransform):
                 return self._transform(file.load())
-            torch.default_generator.manual_seed(sample_seed(self._seed, epoch, index))
+            torch.default_generator.manual_seed(sample_seed(self._seed, epoch, number))
             return self._transform(file)
         except BadImage as error:
             path = self._store.location(self._paths[index])
@@ -257,6 +266,24 @@ class _Images:
         self._room -= size
         self._cache[index] = image = file.load().convert("RGB")
         return LazyImage(image)
+
+
+def label_array(samples: Sequence[Sample]) -> NDArray[np.int64]:
+    """Return the classes of samples ``[N]``, or their labels ``[N, K]``, padded with -1, if they have any number.
+
+    Example:
+        >>> label_array([Sample("1.png", 2), Sample("2.png", 0)]).tolist()
+        [2, 0]
+        >>> label_array([Sample("1.png", (0, 2)), Sample("2.png", ())]).tolist()
+        [[0, 2], [-1, -1]]
+    """
+    if not any(isinstance(sample.label, tuple) for sample in samples):
+        return np.array([sample.label for sample in samples], dtype=np.int64)
+    width = max(1, *(len(sample.labels) for sample in samples)) if samples else 1
+    rows = np.full((len(samples), width), -1, dtype=np.int64)
+    for row, sample in zip(rows, samples, strict=True):
+        row[: len(sample.labels)] = sample.labels
+    return rows
 
 
 class _Pool:
@@ -304,7 +331,7 @@ class _Pool:
             raise RuntimeError("this loader is closed")
         stacks = self._workers.run(tasks, pin=self._pin) if self._workers else self._decode_here(tasks)
         for task, stack in zip(tasks, stacks, strict=True):
-            indices = torch.as_tensor(task.indices, dtype=torch.int64)
+            indices = torch.as_tensor(task.indices, dtype=torch.int64) % len(self._images.labels)
             yield Batch(stack, self._images.labels[indices], indices)
 
     def _decode_here(self, tasks: Sequence[DecodeTask]) -> Generator[Tensor]:

@@ -27,6 +27,34 @@ def epoch_order(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
 
 
+def drawn_order(weights: NDArray[np.float64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return an epoch's order in which samples are drawn in proportion to weights, as many as there are samples.
+
+    The draw is systematic: a sample occurs as often as expected, rounded up or down. Its further occurrences are
+    numbered ``index + size``, ``index + 2 * size`` and so on, so that each is augmented differently.
+
+    Args:
+        weights: Positive, one for each sample.
+        seed: 0 or more.
+        epoch: 0 or more.
+
+    Example:
+        >>> weights = np.array([1.0, 1.0, 1.0, 3.0])
+        >>> sorted(drawn_order(weights, seed=0, epoch=1) % 4)[-2:]
+        [np.int64(3), np.int64(3)]
+    """
+    size = len(weights)
+    order = epoch_order(size, seed, epoch)
+    raw = np.random.Philox(np.random.SeedSequence([seed, epoch, 1])).random_raw(size + 1)
+    ends = np.cumsum(weights[order])
+    points = (np.arange(size) + int(raw[size] >> np.uint64(11)) / (1 << 53)) * (ends[-1] / size)
+    drawn = np.minimum(np.searchsorted(ends, points, side="right"), size - 1)  # ascending positions in the order
+    firsts = np.searchsorted(drawn, drawn, side="left")
+    numbered = order[drawn] + size * (np.arange(size) - firsts)
+    result: NDArray[np.int64] = numbered[np.argsort(raw[:size], kind="stable")]
+    return result
+
+
 def batch_slices(size: int, batch: int) -> list[slice]:
     """Divide ``size`` samples into ``ceil(size / batch)`` batches whose sizes differ by at most one.
 

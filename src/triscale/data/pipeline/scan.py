@@ -111,7 +111,7 @@ def scan(
                     others.append(result)
                 else:
                     bad.append(result.as_bad() if isinstance(result, OtherFile) else result)
-                    bad_of_class[file.class_name] += 1
+                    bad_of_class.update(file.class_names)
                 if progress and (done % CHUNK == 0 or done == len(jobs)):
                     progress(done, len(jobs))
     finally:

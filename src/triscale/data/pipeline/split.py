@@ -10,6 +10,8 @@ from pydantic import ConfigDict, NonNegativeInt, SerializerFunctionWrapHandler, 
 from pydantic.dataclasses import dataclass
 
 from triscale.data.checks.duplicates import Duplicates, find_duplicates
+from triscale.data.pipeline.stratify import LabeledUnit, divide_labels
+from triscale.data.sources.labels import classes_of
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError
@@ -23,11 +25,16 @@ class Sample:
 
     Attributes:
         path: Relative to the root of the split, with ``/``.
-        label: Index into the classes.
+        label: Index into the classes; their sorted indices if images have any number of labels.
     """
 
     path: str
-    label: NonNegativeInt
+    label: NonNegativeInt | tuple[NonNegativeInt, ...]
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The indices of its labels."""
+        return classes_of(self.label)
 
 
 class Split(Record):
@@ -55,6 +62,11 @@ class Split(Record):
     how: str
     bit_depth: BitDepth = 16
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether images have any number of labels, instead of one class."""
+        return any(isinstance(sample.label, tuple) for sample in self.train)
+
     @model_serializer(mode="wrap")
     def _leave_out_full_depth(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {key: value for key, value in to_plain(self).items() if (key, value) != ("bit_depth", 16)}
@@ -70,8 +82,9 @@ def make_split(
     validation set from the rest. Each takes the same fraction of every class, and at least one image.
 
     Within a class, images are ordered by ``sha256(f"{seed}/{path}")`` and the first ones are taken, so that adding or
-    removing images leaves most others in their split. Duplicates of an image stay together; the one whose path comes
-    first decides the order and the class of all.
+    removing images leaves most others in their split. Images with any number of labels are divided so that each part
+    has its share of every label, see :mod:`triscale.data.pipeline.stratify`. Duplicates of an image stay together; the
+    one whose path comes first decides the order and the class of all.
 
     Args:
         scan: The dataset.
@@ -162,6 +175,11 @@ def _images(units: Iterable[_Unit]) -> list[ScannedImage]:
 
 def _divide(units: Sequence[_Unit], share: float, seed: int, keep: int) -> tuple[list[_Unit], list[_Unit]]:
     """Divide into a share of every class and the rest, which keeps at least ``keep`` different images per class."""
+    if any(isinstance(unit[0].label, tuple) for unit in units):
+        labeled = [LabeledUnit(unit[0].path, _labels(unit), len(unit)) for unit in units]
+        chosen_units = divide_labels(labeled, share, seed, keep)
+        parts = [[unit for i, unit in enumerate(units) if (i in chosen_units) is part] for part in (True, False)]
+        return parts[0], parts[1]
     taken: list[_Unit] = []
     rest: list[_Unit] = []
     for of_class in _by_class(units).values():
@@ -183,8 +201,16 @@ def _divide(units: Sequence[_Unit], share: float, seed: int, keep: int) -> tuple
 def _by_class(units: Iterable[_Unit]) -> dict[int, list[_Unit]]:
     classes: dict[int, list[_Unit]] = {}
     for unit in units:
-        classes.setdefault(unit[0].label, []).append(unit)
+        for label in _labels(unit):
+            classes.setdefault(label, []).append(unit)
     return classes
+
+
+def _labels(unit: _Unit) -> tuple[int, ...]:
+    """Return the class of the first image, or the labels that any of the images has."""
+    if isinstance(unit[0].label, int):
+        return (unit[0].label,)
+    return tuple(sorted({label for image in unit for label in image.labels}))
 
 
 def _check_enough(classes: tuple[str, ...], units: Iterable[_Unit], needed: int, why: str) -> None:

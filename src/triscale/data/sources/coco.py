@@ -1,7 +1,8 @@
-"""Read a file in COCO's format as a table of images with one class each (https://cocodataset.org/#format-data)."""
+"""Read a file in COCO's format as a table of images with their classes (https://cocodataset.org/#format-data)."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ def is_coco(content: object) -> bool:
 
 
 def coco_table(file: Path, content: dict[str, Any]) -> RawTable:
-    """Return the images that have annotations, each with the name of its only category.
+    """Return the images that have annotations, each with the name of its category, or a list of their names.
 
     Args:
         file: The file, for messages.
         content: Its content.
 
     Raises:
-        DataError: Images have several categories, or an entry lacks a field or refers to one that does not exist.
+        DataError: An entry lacks a field or refers to one that does not exist.
     """
     try:
         categories = {entry["id"]: str(entry.get("name", entry["id"])) for entry in content.get("categories", [])}
@@ -41,14 +42,6 @@ def coco_table(file: Path, content: dict[str, Any]) -> RawTable:
             f"annotations with image_id and category_id, and categories with id and name"
         ) from error
     _check_references(file, set(images), set(categories), found)
-    several = {image: names for image, names in found.items() if len(names) > 1}
-    if several:
-        image, names = next(iter(several.items()))
-        shown = ", ".join(categories.get(name, str(name)) for name in names)
-        raise DataError(
-            f"{len(several)} of {len(found)} annotated images in {file} have several categories ({images[image]}: "
-            f"{shown}); an image with several labels (multi-label) is not supported: give each image one category"
-        )
     if not found:
         raise DataError(
             f"{file} has no annotations, so that no image has a class; expected one category for each image"
@@ -57,11 +50,15 @@ def coco_table(file: Path, content: dict[str, Any]) -> RawTable:
     if without := len(images) - len(found):
         notes.append(f"{without} of {len(images)} images in {file.name} have no annotation and are left out")
     rows = tuple(
-        TableRow(f"image {image}", (path, categories.get(next(iter(found[image])), str(next(iter(found[image]))))))
+        TableRow(f"image {image}", (path, _text([categories.get(name, str(name)) for name in found[image]])))
         for image, path in images.items()
         if image in found
     )
     return RawTable(file, ("path", "label"), rows, notes=tuple(notes))
+
+
+def _text(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else json.dumps(names, ensure_ascii=False)
 
 
 def _check_references(file: Path, images: set[Any], categories: set[Any], found: dict[Any, dict[Any, None]]) -> None:

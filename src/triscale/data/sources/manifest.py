@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.sources.raw_table import RawTable
 from triscale.data.sources.record_table import read_json, read_json_lines, read_parquet
+from triscale.data.sources.several_labels import label_sets, marks, one_hot_sets
 from triscale.data.sources.source import FoundFile, Layout
 from triscale.data.sources.split_folders import ROLE_WORDS, Role, is_text
-from triscale.data.sources.table_columns import choose_columns
+from triscale.data.sources.table_columns import TableColumnIndices, choose_columns
 from triscale.data.sources.table_labels import class_names, one_hot_names, refuse_several_labels
 from triscale.data.sources.table_paths import ImagePaths, NamedImage
 from triscale.data.sources.text_table import read_text_table
@@ -27,11 +28,11 @@ _ORDER: tuple[Role, ...] = ("train", "val", "test", "unsplit")
 
 
 class ManifestRow(NamedTuple):
-    """One image; ``place`` is its line or row in the manifest."""
+    """One image; ``place`` is its line or row in the manifest, ``label`` its class or the names of its labels."""
 
     place: str
     path: str
-    label: str
+    label: str | tuple[str, ...]
     role: Role
 
 
@@ -60,8 +61,8 @@ def read_manifest(file: Path, options: DataOptions = DEFAULT_DATA) -> Layout:
     of them also compressed with gzip), or Parquet (needs pyarrow). The columns of paths, labels and splits are named by
     the options or recognized; further columns are ignored. Paths are relative to the folder of the manifest, to the
     folder of the options, or to a folder next to the manifest with a usual name; they may lack the suffix of the image.
-    A label is the name of a class, any text or integer. A split is one of train, val and test in any usual spelling,
-    given for all images or for none.
+    A label is the name of a class, any text or integer; with some options, an image may have any number of labels. A
+    split is one of train, val and test in any usual spelling, given for all images or for none.
 
     Args:
         file: The file.
@@ -106,10 +107,7 @@ def read_rows(file: Path, options: DataOptions = DEFAULT_DATA, role: Role | None
     places = [row.place for row in table.rows]
     images = [NamedImage(place, text) for place, text in zip(places, table.column(columns.path), strict=True)]
     found, path_notes = paths.resolve(images)
-    if columns.label is None:
-        labels, label_notes = one_hot_names(table, columns.one_hot)
-    else:
-        labels, label_notes = class_names(file, places, table.column(columns.label), options.label_separator)
+    labels, label_notes = _labels(table, columns, options)
     splits = table.column(columns.split) if columns.split is not None and role is None else [""] * len(places)
     rows = [
         ManifestRow(place, path, label, role or _role(file, place, split))
@@ -117,6 +115,21 @@ def read_rows(file: Path, options: DataOptions = DEFAULT_DATA, role: Role | None
     ]
     unique, unique_notes = _unique(file, rows)
     return ManifestRows(file, unique, (*table.notes, *columns.notes, *path_notes, *label_notes, *unique_notes))
+
+
+def _labels(
+    table: RawTable, columns: TableColumnIndices, options: DataOptions
+) -> tuple[Sequence[str | tuple[str, ...]], list[str]]:
+    """Return the class of each row, or all of its labels, and notes."""
+    if columns.label is None:
+        rows = marks(table, columns.one_hot)
+        if options.is_multi_label or any(sum(row) > 1 for row in rows):
+            return one_hot_sets(table, columns.one_hot)
+        return one_hot_names(table, columns.one_hot, rows)
+    places, values = [row.place for row in table.rows], table.column(columns.label)
+    if options.is_multi_label:
+        return label_sets(table.file, places, values, options.label_separator)
+    return class_names(table.file, places, values, combinations=options.label_separator == "none")
 
 
 def read_table(file: Path, is_image: Callable[[str], bool]) -> RawTable:
@@ -177,8 +190,10 @@ def _unique(file: Path, rows: Iterable[ManifestRow]) -> tuple[tuple[ManifestRow,
         first = placed.setdefault(row.path, row)
         if first is row:
             continue
-        if first.label != row.label:
-            refuse_several_labels(file, row.path, (first.place, first.label), (row.place, row.label))
+        if isinstance(first.label, tuple) and isinstance(row.label, tuple):
+            placed[row.path] = first._replace(label=tuple(sorted({*first.label, *row.label})))
+        elif first.label != row.label:
+            refuse_several_labels(file, row.path, (first.place, str(first.label)), (row.place, str(row.label)))
         if first.role != row.role:
             raise DataError(
                 f"{file} lists {row.path} twice, in {first.place} and {row.place}, with the splits {first.role} and "
@@ -187,10 +202,10 @@ def _unique(file: Path, rows: Iterable[ManifestRow]) -> tuple[tuple[ManifestRow,
         repeated.append(row)
     if not repeated:
         return tuple(placed.values()), []
-    note = (
-        f"{len(repeated)} rows of {file.name} repeat an image with the same label ({repeated[0].path} in "
-        f"{repeated[0].place}) and count once"
+    what = (
+        "and add their labels to it" if isinstance(repeated[0].label, tuple) else "with the same label, and count once"
     )
+    note = f"{len(repeated)} rows of {file.name} repeat an image {what} ({repeated[0].path} in {repeated[0].place})"
     return tuple(placed.values()), [note]
 
 
@@ -220,4 +235,4 @@ def _check_roles(source: str, files: dict[Role, list[FoundFile]]) -> None:
 
 
 def _names(files: Iterable[FoundFile]) -> tuple[str, ...]:
-    return tuple(sorted({image.class_name for image in files}))
+    return tuple(sorted({name for image in files for name in image.class_names}))

@@ -227,7 +227,7 @@ def _layout(root: Path, files: _Files) -> Layout:
         )
     return Layout(
         root=str(root),
-        classes={role: tuple(sorted({file.class_name for file in files[role]})) for role in files},
+        classes={role: tuple(sorted({name for file in files[role] for name in file.class_names})) for role in files},
         files={role: tuple(sorted(in_role)) for role, in_role in files.items()},
         stray=(),
     )

@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from triscale.data.sources.labels import Label, classes_of
 from triscale.data.sources.split_folders import Role
 from triscale.network.contract import BitDepth
 from triscale.record import Record
@@ -21,7 +22,7 @@ class ScannedImage:
 
     Attributes:
         path: Relative to the root of the scan, with ``/``.
-        label: Index into the classes of the scan.
+        label: Index into the classes of the scan, or several.
         width: In pixels, after applying the EXIF orientation.
         height: In pixels, after applying the EXIF orientation.
         num_bytes: Size of the file.
@@ -32,7 +33,7 @@ class ScannedImage:
     """
 
     path: str
-    label: int
+    label: Label
     width: int
     height: int
     num_bytes: int
@@ -40,6 +41,11 @@ class ScannedImage:
     sha256: str = ""
     fingerprint: str = ""
     highest: int = 0
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The indices of its labels."""
+        return classes_of(self.label)
 
 
 class Sides(NamedTuple):
@@ -100,6 +106,11 @@ class Scan(Record):
         return {role: found for role, found in images.items() if found}
 
     @property
+    def multi_label(self) -> bool:
+        """Whether images have any number of labels, instead of one class."""
+        return any(isinstance(image.label, tuple) for images in self.by_role.values() for image in images)
+
+    @property
     def num_images(self) -> int:
         """The total number of images, without bad files."""
         return sum(len(images) for images in self.by_role.values())
@@ -107,7 +118,9 @@ class Scan(Record):
     @property
     def counts(self) -> dict[Role, dict[str, int]]:
         """The number of images of every class, for each split that has any."""
-        counted = {role: Counter(image.label for image in images) for role, images in self.by_role.items()}
+        counted = {
+            role: Counter(label for image in images for label in image.labels) for role, images in self.by_role.items()
+        }
         return {role: {name: count[i] for i, name in enumerate(self.classes)} for role, count in counted.items()}
 
     @property

@@ -73,7 +73,7 @@ def find_shards(root: Path) -> Layout:
     for path, shard, label in zip(index.paths, index.rows["shard"].tolist(), index.rows["label"].tolist(), strict=True):
         files[by_shard[shard]].append(FoundFile(path, index.info.classes[label]))
     named = index.info.classes if index.info.classes_file else ()
-    present = {role: {*named, *(one.class_name for one in found)} for role, found in files.items()}
+    present = {role: {*named, *(name for one in found for name in one.class_names)} for role, found in files.items()}
     return Layout(
         root=str(root),
         classes={role: tuple(name for name in index.info.classes if name in names) for role, names in present.items()},

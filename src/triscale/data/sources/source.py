@@ -30,11 +30,16 @@ class FoundFile(NamedTuple):
 
     Attributes:
         path: Relative to the root, with ``/``.
-        class_name: The name of its class.
+        class_name: The name of its class; the names of its labels if images have any number of them.
     """
 
     path: str
-    class_name: str
+    class_name: str | tuple[str, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of its labels, one if ``class_name`` is a text."""
+        return (self.class_name,) if isinstance(self.class_name, str) else self.class_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Turn the label column of a table into class names; refuse several labels for an image, and measurements."""
+"""Turn the label column of a table into one class for each image; refuse several labels, and measurements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from triscale.data.sources.raw_table import RawTable, quoted
 from triscale.errors import DataError
 
-_EMPTY = {"", "nan", "null", "<na>", "n/a", "#n/a"}
+EMPTY_LABELS = {"", "nan", "null", "<na>", "n/a", "#n/a"}
+"""Cells without a label, in lower case."""
 _DOUBTFUL = {"na", "none", "?", "unknown", "-"}
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
@@ -27,7 +28,7 @@ _SOFT = {" ": "spaces", "/": "slashes", "+": "plus signs", "&": "ampersands", "_
 
 
 def class_names(
-    file: Path, places: Sequence[str], values: Sequence[str], separator: str | None
+    file: Path, places: Sequence[str], values: Sequence[str], *, combinations: bool = False
 ) -> tuple[list[str], list[str]]:
     """Return the class of each row, and notes.
 
@@ -35,21 +36,21 @@ def class_names(
         file: The table, for messages.
         places: Where each row is.
         values: The label of each row.
-        separator: What separates several labels; ``"none"`` if a cell is one class, None to recognize it.
+        combinations: Whether a cell that looks like several labels is one class, instead of an error.
 
     Raises:
         DataError: Rows have no label, cells hold several labels, or the labels are measurements.
 
     Example:
-        >>> class_names(Path("a.csv"), ["line 2", "line 3"], ["1.0", "2.0"], None)[0]
+        >>> class_names(Path("a.csv"), ["line 2", "line 3"], ["1.0", "2.0"])[0]
         ['1', '2']
     """
     labels = [unicodedata.normalize("NFC", value.strip()) for value in values]
     _check_present(file, places, labels)
     notes: list[str] = []
-    if separator != "none":
+    if not combinations:
         labels = [_only_item(label) for label in labels]
-        _refuse_several(file, places, labels, separator, notes)
+        _refuse_several(file, places, labels, notes)
     for place, label in zip(places, labels, strict=True):
         if not label.isprintable():
             raise DataError(f"the label {label!r} in {place} of {file} is not a class name; expected a short text")
@@ -63,26 +64,26 @@ def class_names(
     return labels, notes
 
 
-def one_hot_names(table: RawTable, indices: Sequence[int]) -> tuple[list[str], list[str]]:
+def one_hot_names(
+    table: RawTable, indices: Sequence[int], rows: Sequence[Sequence[bool]]
+) -> tuple[list[str], list[str]]:
     """Return the class of each row from columns of zeros and ones, and a note.
 
+    Args:
+        table: The table.
+        indices: The columns.
+        rows: Which of them hold a 1 in each row, at most one.
+
     Raises:
-        DataError: A row has several ones, or none.
+        DataError: A row has no 1.
     """
     names = [table.columns[index] for index in indices]
-    rows = [[row.fields[index].strip().lower() in ("1", "1.0", "true") for index in indices] for row in table.rows]
-    several = [row for row, marks in zip(table.rows, rows, strict=True) if sum(marks) > 1]
-    if several:
-        raise DataError(
-            f"{len(several)} of {len(rows)} rows of {table.file} have a 1 in several of the columns {quoted(names)} "
-            f"(such as {several[0].place}); an image with several labels (multi-label) is not supported: give each "
-            f"image one label, or name a column with --label-column"
-        )
     none = [row for row, marks in zip(table.rows, rows, strict=True) if not any(marks)]
     if none:
         raise DataError(
             f"{len(none)} of {len(rows)} rows of {table.file} have no 1 in any of the columns {quoted(names)} (such as "
-            f"{none[0].place}); give each image one label, or name a column with --label-column"
+            f"{none[0].place}); give each image one label, name a column with --label-column, or read them as images "
+            f"with any number of labels with --multi-label"
         )
     note = f"{table.file.name} has no column label; the column with a 1 is the class: {quoted(names)}"
     return [names[marks.index(True)] for marks in rows], [note]
@@ -101,13 +102,15 @@ def refuse_several_labels(file: Path, path: str, first: tuple[str, str], second:
         DataError: Always.
     """
     raise DataError(
-        f"{file} lists {path} twice, in {first[0]} and {second[0]}, with the labels {first[1]} and {second[1]}; an "
-        f"image with several labels (multi-label) is not supported: keep one row for each image"
+        f"{file} lists {path} twice, in {first[0]} and {second[0]}, with the labels {first[1]} and {second[1]}; keep "
+        f"one row for each image, or read all rows of an image as its labels with --multi-label"
     )
 
 
 def _check_present(file: Path, places: Sequence[str], labels: Sequence[str]) -> None:
-    empty = [place for place, label in zip(places, labels, strict=True) if label.lower() in _EMPTY or label == "[]"]
+    empty = [
+        place for place, label in zip(places, labels, strict=True) if label.lower() in EMPTY_LABELS or label == "[]"
+    ]
     if empty:
         shown = ", ".join(empty[:_MAX_SHOWN]) + (", ..." if len(empty) > _MAX_SHOWN else "")
         have = "row has" if len(empty) == 1 else "rows have"
@@ -132,12 +135,17 @@ def _refuse_measurements(file: Path, labels: Sequence[str]) -> None:
 
 def _only_item(label: str) -> str:
     """Return the item of a list that holds one, such as ``['cat']``; otherwise the label."""
-    items = _items(label)
+    items = items_of(label)
     return items[0] if items is not None and len(items) == 1 else label
 
 
-def _items(label: str) -> list[str] | None:
-    """Return the items of a list as Python or JSON write it; None for other labels."""
+def items_of(label: str) -> list[str] | None:
+    """Return the items of a list as Python or JSON write it; None for other labels.
+
+    Example:
+        >>> items_of("['cat', 'dog']"), items_of("cat")
+        (['cat', 'dog'], None)
+    """
     if len(label) < 2 or label[0] + label[-1] not in ("[]", "()", "{}"):
         return None
     try:
@@ -151,26 +159,19 @@ def _items(label: str) -> list[str] | None:
     return [str(item) for item in items if str(item)] or None
 
 
-def _refuse_several(
-    file: Path, places: Sequence[str], labels: Sequence[str], separator: str | None, notes: list[str]
-) -> None:
+def _refuse_several(file: Path, places: Sequence[str], labels: Sequence[str], notes: list[str]) -> None:
     """Refuse cells that hold several labels; add a note where that is possible but not likely."""
     counts = Counter(labels)
-    listed = [label for label in counts if (items := _items(label)) and len(items) > 1 and label[0] == "["]
+    listed = [label for label in counts if (items := items_of(label)) and len(items) > 1 and label[0] == "["]
     if listed:
-        _raise_several(file, places, labels, listed, "lists")
-    if separator is not None:
-        found = [label for label in counts if len(_parts(label, separator)) > 1]
-        if found:
-            _raise_several(file, places, labels, found, f"the separator {separator!r}")
-        return
+        _raise_several(file, places, labels, listed, None)
     for mark, name in (_HARD | _SOFT).items():
         compound = [label for label in counts if len(_parts(label, mark)) > 1]
         if not compound:
             continue
         combined = _combinations(counts, compound, mark)
         if combined and 2 * len(combined) >= len(compound):
-            _raise_several(file, places, labels, combined, name)
+            _raise_several(file, places, labels, combined, mark)
         if combined or mark in _HARD:
             example = (combined or compound)[0]
             notes.append(f'{file.name}: labels with {name}, such as "{example}", are used as classes of their own')
@@ -193,16 +194,27 @@ def _combinations(counts: Counter[str], compound: list[str], mark: str) -> list[
     return compound if vocabulary < len(counts) and len(widths) > 1 and len(compound) > 3 else by_single
 
 
+def _shell(mark: str) -> str:
+    """Return a separator as an argument of a command."""
+    if mark.isspace() and mark != " ":
+        return f"$'{mark.encode('unicode_escape').decode()}'"
+    return mark if mark in "_-+/," else f"'{mark}'"
+
+
 def _parts(label: str, mark: str) -> list[str]:
     return [part.strip() for part in label.split(mark) if part.strip()]
 
 
-def _raise_several(file: Path, places: Sequence[str], labels: Sequence[str], found: list[str], name: str) -> None:
+def _raise_several(
+    file: Path, places: Sequence[str], labels: Sequence[str], found: list[str], mark: str | None
+) -> None:
+    names = _HARD | _SOFT
+    name = "written as lists" if mark is None else f"separated by {names[mark]}"
+    option = "--multi-label" if mark is None else f"--label-separator {_shell(mark)}"
     wanted = set(found)
     place, example = next((place, label) for place, label in zip(places, labels, strict=True) if label in wanted)
     rows = sum(label in wanted for label in labels)
     raise DataError(
-        f'{rows} of {len(labels)} rows of {file} seem to have several labels, separated by {name} ("{example}" in '
-        f"{place}); an image with several labels (multi-label) is not supported: give each image one label, or keep "
-        f"each combination as one class with --label-separator none"
+        f'{rows} of {len(labels)} rows of {file} seem to have several labels, {name} ("{example}" in {place}); read '
+        f"them as labels with {option}, or keep each combination as one class with --label-separator none"
     )

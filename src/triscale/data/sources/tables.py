@@ -85,7 +85,10 @@ def find_tables(root: Path) -> Layout:
                 unusable.append((path, "it has no label" if label in (None, -1) else f"its label is {label!r}"))
             else:
                 in_role.append(FoundFile(path, class_name))
-    present = {role: {one.class_name for one in in_role} | set(names or ()) for role, in_role in files.items()}
+    present = {
+        role: {name for one in in_role for name in one.class_names} | set(names or ())
+        for role, in_role in files.items()
+    }
     all_names = names or tuple(sorted(set().union(*present.values()), key=_by_number))
     return Layout(
         root=str(root),

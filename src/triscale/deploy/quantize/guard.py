@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triscale.deploy.export import atomic_output, size_of
+from triscale.deploy.quantize.judge import Judge
 from triscale.deploy.quantize.noise import added_noise, noise_of_blocks
 from triscale.deploy.quantize.quantizer import Quantizer
 from triscale.errors import QuantizationError, UserError
@@ -28,7 +29,7 @@ def quantize(
     tool: Quantizer,
     logits: Logits,
     exact: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    judge: Judge,
     probes: NDArray[np.float32],
     file: Path,
     *,
@@ -48,7 +49,7 @@ def quantize(
         tool: The engine's quantizer, with the model and its calibration images.
         logits: Returns the logits ``[N, classes]`` of a file for the evaluation images.
         exact: The float model's logits for them, ``[N, classes]``.
-        labels: Their labels ``[N]``.
+        judge: Compares the outputs of a file with those of the float model.
         probes: Images ``[M, 3, S, S]`` for measuring the noise of blocks.
         file: The file to write.
         engine: The engine's title.
@@ -63,7 +64,6 @@ def quantize(
     """
     if calibration_images < MIN_IMAGES:
         raise UserError(f"{calibration_images} images are too few to calibrate int8 with; give {MIN_IMAGES} or more")
-    correct = exact.argmax(1) == labels
     attempts = 0
 
     def attempt(sensitive: Collection[str], path: Path) -> NDArray[np.float32]:
@@ -72,7 +72,7 @@ def quantize(
         float_blocks = {*slow, *sensitive}
         tool.write(float_blocks, path)
         outputs = logits(path)
-        loss = _accuracy_loss(correct, outputs, labels)
+        loss = judge.loss(outputs)
         on_message(f"lost {loss:.2f} points with {len(float_blocks)} of {len(tool.blocks)} blocks in float")
         return outputs
 
@@ -82,22 +82,20 @@ def quantize(
         added = added_noise(ratios)
         worst = sorted((name for name in added if name not in slow), key=lambda name: -added[name])
         num_float = 0
-        if _accuracy_loss(correct, outputs, labels) > bound:
-            num_float, outputs = _min_float_blocks(
-                attempt, draft, worst, correct, labels, bound, _accuracy_loss(correct, outputs, labels), ratios
-            )
+        if judge.loss(outputs) > bound:
+            num_float, outputs = _min_float_blocks(attempt, draft, worst, judge, bound, judge.loss(outputs), ratios)
         float_blocks = {*slow, *worst[:num_float]}
-    lost = _accuracy_loss(correct, outputs, labels)
+    lost = judge.loss(outputs)
     return Quantized(
         file=file.name,
         engine=engine,
         size_bytes=size_of(file),
-        images=len(labels),
+        images=judge.images,
         calibration_images=calibration_images,
-        float_accuracy=float(correct.mean()),
-        accuracy=float((outputs.argmax(1) == labels).mean()),
+        float_accuracy=judge.score(exact),
+        accuracy=judge.score(outputs),
         lost_points=lost,
-        lost_error=_loss_half_width(correct, outputs.argmax(1) == labels),
+        lost_error=judge.half_width(outputs),
         bound_points=bound,
         agreement=float((outputs.argmax(1) == exact.argmax(1)).mean()),
         blocks=tuple(
@@ -112,8 +110,7 @@ def _min_float_blocks(
     attempt: Callable[[Collection[str], Path], NDArray[np.float32]],
     draft: Path,
     worst: list[str],
-    correct: NDArray[np.bool_],
-    labels: NDArray[np.int64],
+    judge: Judge,
     bound: float,
     initial_loss: float,
     ratios: dict[str, float],
@@ -123,7 +120,7 @@ def _min_float_blocks(
     low, high, last = 0, 1, initial_loss
     while True:
         outputs = attempt(worst[:high], draft)
-        last = _accuracy_loss(correct, outputs, labels)
+        last = judge.loss(outputs)
         if last <= bound:
             break
         if high == max_float:
@@ -139,21 +136,10 @@ def _min_float_blocks(
         middle = (low + high) // 2
         attempted = attempt(worst[:middle], draft)
         in_draft = middle
-        if _accuracy_loss(correct, attempted, labels) <= bound:
+        if judge.loss(attempted) <= bound:
             high, outputs = middle, attempted
         else:
             low = middle
     if in_draft != high:
         outputs = attempt(worst[:high], draft)
     return high, outputs
-
-
-def _accuracy_loss(correct: NDArray[np.bool_], outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Return the accuracy loss in percentage points."""
-    return 100 * (int(correct.sum()) - int((outputs.argmax(1) == labels).sum())) / len(labels)
-
-
-def _loss_half_width(correct: NDArray[np.bool_], still_correct: NDArray[np.bool_]) -> float:
-    """Return the half-width of a 95% interval of the loss in points, for paired predictions (McNemar)."""
-    lost, won, number = int((correct & ~still_correct).sum()), int((~correct & still_correct).sum()), len(correct)
-    return 196 * math.sqrt(max(0.0, lost + won - (lost - won) ** 2 / number)) / number

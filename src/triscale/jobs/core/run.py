@@ -17,7 +17,7 @@ from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
 from triscale.locks import LockedError, exclusive_lock
-from triscale.network.contract import Preprocessing
+from triscale.network.contract import SOFTMAX, Decision, Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor
 from triscale.nn.build import build
@@ -124,6 +124,7 @@ class RunFolder:
         self.checkpoints = folder / "checkpoints"
         self.tensorboard = folder / "tensorboard"
         self.weights_file = folder / "model.safetensors"
+        self.decision_file = folder / "decision.json"
         self.metrics_file = folder / "metrics.json"
         self.predictions_file = folder / "predictions.csv"
         self.onnx_file = folder / "model.onnx"
@@ -161,6 +162,11 @@ class RunFolder:
     def split(self) -> Split:
         """The split of the images into training, validation and test images."""
         return Split.load(self.split_file)
+
+    @property
+    def decision(self) -> Decision:
+        """How the logits of the trained network become an answer."""
+        return Decision.load(self.decision_file) if self.decision_file.is_file() else SOFTMAX
 
     def model(self) -> nn.Module:
         """Return the trained module in evaluation mode on the CPU.

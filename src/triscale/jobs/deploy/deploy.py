@@ -25,7 +25,7 @@ from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.results.deployment import Deployment, DeploymentCandidate, Exported, Quantized
 from triscale.results.latency import TimedNetwork
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import load_metrics
 from triscale.scaling.budget import Budget
 from triscale.training.context import ExecutionContext
 
@@ -278,4 +278,4 @@ def _no_file_message(judged: Sequence[_CandidateFile], budget: Budget | None) ->
 
 
 def _test_accuracy(run: RunFolder) -> float | None:
-    return Metrics.load(run.metrics_file).top1 if run.metrics_file.is_file() else None
+    return load_metrics(run.metrics_file).score if run.metrics_file.is_file() else None

@@ -43,7 +43,9 @@ def exportable(run: RunFolder) -> Exportable:
         RunError: The training has not finished.
     """
     spec = run.spec
-    contract = Contract(network=spec.network.name, preprocessing=spec.preprocessing, classes=spec.classes)
+    contract = Contract(
+        network=spec.network.name, preprocessing=spec.preprocessing, classes=spec.classes, decision=run.decision
+    )
     return Exportable(run.model(), contract, spec.network if isinstance(spec.network, Network) else None)
 
 

@@ -13,16 +13,18 @@ import torch
 from numpy.typing import NDArray
 
 from triscale.data.images.transforms import normalize
-from triscale.data.pipeline.loader import eval_batches
+from triscale.data.pipeline.loader import eval_batches, label_array
 from triscale.data.pipeline.split import Sample
 from triscale.deploy.engines import Engine
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import logits_of_model
 from triscale.deploy.quantize import get_quantizer
 from triscale.deploy.quantize.guard import BOUND, MIN_IMAGES, quantize
+from triscale.deploy.quantize.judge import Judge, TopOne
 from triscale.deploy.quantize.quantizer import Quantizer
 from triscale.errors import Interrupted, RunError, UserError
 from triscale.jobs.core.run import RunFolder
+from triscale.jobs.deploy.label_ranking import LabelRanking
 from triscale.measurement.latency import pinned_to_cores
 from triscale.measurement.versus import time_alternately
 from triscale.results.deployment import Quantized
@@ -83,9 +85,10 @@ class QuantizationEvalCache:
         return images_of(self.run, evenly_spaced(self.run.split.test, PROBES))
 
     @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        """Labels of the test images."""
-        return np.array([sample.label for sample in self.run.split.test])
+    def judge(self) -> Judge:
+        """Compares the outputs of a file for the test images with those of the float model."""
+        labels = label_array(self.run.split.test)
+        return TopOne(self.float_logits, labels) if labels.ndim == 1 else LabelRanking(self.float_logits, labels)
 
     @cached_property
     def float_logits(self) -> NDArray[np.float32]:
@@ -142,7 +145,7 @@ def quantize_run(
         quantizer,
         lambda draft: eval_cache.logits(engine.open(draft, 0)),
         eval_cache.float_logits,
-        eval_cache.labels,
+        eval_cache.judge,
         eval_cache.probes,
         file,
         engine=engine.title,

@@ -9,16 +9,20 @@ import torch
 
 from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.split import Sample
+from triscale.data.sources.labels import shown_label
 from triscale.errors import Interrupted, RunError
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.profile.measure import measure_one, subject_of
 from triscale.jobs.training.train import eval_batch
+from triscale.network.contract import Decision
+from triscale.nn.probabilities import probabilities
 from triscale.record import write_atomic
 from triscale.results.latency import Measurement, RunLatencies
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import AnyMetrics
 from triscale.training.context import ExecutionContext
 from triscale.training.evaluate import EvalOutput, evaluate
 from triscale.training.metrics import measure_predictions
+from triscale.training.multi_label import measure_labels
 
 
 def evaluate_run(
@@ -26,7 +30,7 @@ def evaluate_run(
     context: ExecutionContext,
     *,
     split: str = "test",
-) -> Metrics:
+) -> AnyMetrics:
     """Evaluate the weights of a run on one split; for the test split, write metrics and predictions into the run.
 
     Args:
@@ -57,9 +61,15 @@ def evaluate_run(
 
     model = run.model().to(device).to(memory_format=torch.channels_last)
     outcome = evaluate(model, batches, spec.preprocessing, device=device, on_images=on_images)
-    metrics = measure_predictions(outcome.logits, outcome.labels, spec.classes, split)
+    decision = run.decision
+    metrics: AnyMetrics
+    if decision.link == "sigmoid":
+        thresholds = decision.thresholds or (0.5,) * len(spec.classes)
+        metrics = measure_labels(outcome.logits, outcome.labels, spec.classes, thresholds, split)
+    else:
+        metrics = measure_predictions(outcome.logits, outcome.labels, spec.classes, split)
     if split == "test":
-        write_atomic(run.predictions_file, _predictions(samples, outcome, spec.classes).encode())
+        write_atomic(run.predictions_file, _predictions(samples, outcome, spec.classes, decision).encode())
         metrics.save(run.metrics_file)
     return metrics
 
@@ -77,13 +87,19 @@ def measure_run(run: RunFolder, context: ExecutionContext) -> tuple[Measurement,
     return measurements
 
 
-def _predictions(samples: tuple[Sample, ...], outcome: EvalOutput, classes: tuple[str, ...]) -> str:
-    """Return a CSV table with the columns file, truth, predicted and confidence."""
+def _predictions(samples: tuple[Sample, ...], outcome: EvalOutput, classes: tuple[str, ...], decision: Decision) -> str:
+    """Return a CSV table with the columns file, truth, predicted and confidence.
+
+    For images with any number of labels, there is also the most probable label, whose probability the confidence is.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("file", "truth", "predicted", "confidence"))
-    probabilities = torch.from_numpy(outcome.logits).double().softmax(1).numpy()
-    for sample, row in zip(samples, probabilities, strict=True):
+    several = ("most_probable",) if decision.link == "sigmoid" else ()
+    writer.writerow(("file", "truth", "predicted", "confidence", *several))
+    rows = probabilities(torch.from_numpy(outcome.logits), decision.link).numpy()
+    for sample, row in zip(samples, rows, strict=True):
         best = int(row.argmax())
-        writer.writerow((sample.path, classes[sample.label], classes[best], f"{row[best]:.6f}"))
+        predicted = shown_label(decision.chosen(row) if several else best, classes)
+        cells = (sample.path, shown_label(sample.label, classes), predicted, f"{row[best]:.6f}")
+        writer.writerow((*cells, classes[best]) if several else cells)
     return buffer.getvalue()

@@ -25,8 +25,9 @@ from triscale.explain.extent import Box, Extent, extent
 from triscale.explain.faithfulness import Faithfulness, faithfulness
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.predict import files_of
-from triscale.network.contract import Preprocessing
+from triscale.network.contract import Link, Preprocessing
 from triscale.nn.classifier import Classifier
+from triscale.nn.probabilities import probabilities
 from triscale.record import write_atomic
 from triscale.results.explanation import ExplainedImage, ExplainedImages, Explanation, ImageExplanation
 from triscale.training.context import ExecutionContext
@@ -57,7 +58,7 @@ def explain_run(run: RunFolder, context: ExecutionContext, method: Method = "aut
     explained = []
     for number, row in enumerate(rows):
         inputs = transform(decode(store.read(row["file"], NO_LIMITS), NO_LIMITS, spec.preprocessing.bit_depth))
-        label = spec.classes.index(row["predicted"])
+        label = spec.classes.index(row.get("most_probable", row["predicted"]))
         heat = activation_map(model, normalize(inputs[None], spec.preprocessing), label, resolved)
         shown = Image.fromarray(inputs.permute(1, 2, 0).numpy())
         side = max(SHOWN_SIDE, shown.width)
@@ -113,7 +114,7 @@ def explain_images(
         DataError: There are no images.
         Interrupted: ``context.should_stop`` returned true.
     """
-    spec = run.spec
+    spec, link = run.spec, run.decision.link
     if label is not None and label not in spec.classes:
         raise RunError(f'there is no class "{label}"; the classes are {", ".join(spec.classes[:20])}')
     if out.is_dir() and any(out.iterdir()) and not (out / Explanation.file_name).is_file():
@@ -133,7 +134,9 @@ def explain_images(
         except BadImage as error:
             explained.append(ImageExplanation(file=str(file), error=str(error)))
             continue
-        record, overlaid = _explain(model, picture, spec.preprocessing, spec.classes, resolved, label, curves=curves)
+        record, overlaid = _explain(
+            model, picture, spec.preprocessing, spec.classes, resolved, label, link, curves=curves
+        )
         name = f"{number:04d}-{file.stem}.png"
         write_atomic(out / name, to_png(overlaid))
         explained.append(record.replace(file=str(file), overlay=name))
@@ -162,17 +165,17 @@ def resolve_method(model: nn.Module, method: Method) -> str:
     return method
 
 
-def maps_of(model: nn.Module, images: Tensor) -> tuple[NDArray[np.float32], int, float]:
+def maps_of(model: nn.Module, images: Tensor, link: Link = "softmax") -> tuple[NDArray[np.float32], int, float]:
     """Predict one normalized image ``[1, 3, H, W]`` and explain the prediction.
 
     Returns:
-        The map ``[h, w]`` of the predicted class, the index of that class, and its softmax probability.
+        The map ``[h, w]`` of the predicted class, the index of that class, and its probability.
     """
     with torch.inference_mode():
-        probabilities = model(images).double().softmax(1)[0]
-    predicted = int(probabilities.argmax())
+        values = probabilities(model(images), link)[0]
+    predicted = int(values.argmax())
     heat = activation_map(model, images, predicted, resolve_method(model, "auto"))
-    return heat, predicted, float(probabilities[predicted])
+    return heat, predicted, float(values[predicted])
 
 
 def activation_map(model: nn.Module, images: Tensor, label: int, method: str) -> NDArray[np.float32]:
@@ -191,24 +194,27 @@ def _explain(
     classes: tuple[str, ...],
     method: str,
     label: str | None,
+    link: Link,
     *,
     curves: bool,
 ) -> tuple[ImageExplanation, Image.Image]:
     """Return the explanation of an image, and the image's center crop with the map as an overlay."""
     inputs = normalize(eval_transform(preprocessing)(picture)[None], preprocessing)
     with torch.inference_mode():
-        probabilities = model(inputs).double().softmax(1)[0]
-    target = int(probabilities.argmax()) if label is None else classes.index(label)
+        values = probabilities(model(inputs), link)[0]
+    target = int(values.argmax()) if label is None else classes.index(label)
     heat = activation_map(model, inputs, target, method)
     square = center_square(picture, preprocessing.crop)
     region: Extent = extent(heat, square)
-    areas: Faithfulness | None = faithfulness(model, inputs, torch.from_numpy(heat), target) if curves else None
+    areas: Faithfulness | None = (
+        faithfulness(model, inputs, torch.from_numpy(heat), target, link=link) if curves else None
+    )
     size = round(min(max(SHOWN_SIDE, square.right - square.left), 2 * max(SHOWN_SIDE, preprocessing.resolution)))
     shown = picture.resize((size, size), Image.Resampling.BICUBIC, box=square)
     record = ImageExplanation(
         file="",
         predicted=classes[target],
-        confidence=float(probabilities[target]),
+        confidence=float(values[target]),
         peak=region.peak,
         box=region.box,
         share=region.share,

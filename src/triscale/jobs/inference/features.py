@@ -171,12 +171,18 @@ def _batches(
         rows = slice(done, done + len(vectors))
         yield Features(
             files=tuple(sample.path for sample in listed.samples[rows]),
-            labels=tuple(listed.classes[sample.label] for sample in listed.samples[rows]),
+            labels=tuple(_label(sample, listed.classes) for sample in listed.samples[rows]),
             splits=listed.splits[rows],
             vectors=vectors,
         )
         done += len(vectors)
         context.progress.advance(done)
+
+
+def _label(sample: Sample, classes: tuple[str | None, ...]) -> str | None:
+    """Return the class of an image, or its labels separated by ``|``; None if it is unknown."""
+    names = [classes[label] for label in sample.labels]
+    return names[0] if isinstance(sample.label, int) else "|".join(name for name in names if name is not None)
 
 
 def _list(images: str, context: ExecutionContext, options: DataOptions) -> _Listed:

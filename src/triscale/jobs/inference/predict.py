@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, decode
@@ -19,7 +20,8 @@ from triscale.deploy.contract import read_contract
 from triscale.deploy.engines import open_file
 from triscale.errors import DataError, Interrupted, RunError
 from triscale.jobs.core.run import RunFolder
-from triscale.network.contract import Preprocessing
+from triscale.network.contract import SOFTMAX, Decision, Preprocessing
+from triscale.nn.probabilities import probabilities
 from triscale.progress import NO_PROGRESS
 from triscale.record import Record
 from triscale.training.context import DEFAULT_CONTEXT, ExecutionContext
@@ -36,7 +38,11 @@ class ClassProbability(Record):
 
 
 class Prediction(Record):
-    """The most probable classes of one image in descending order, or the reason why it cannot be read."""
+    """The most probable classes of one image in descending order, or the reason why it cannot be read.
+
+    ``labels`` are the labels of an image that may have any number of them: the classes above their thresholds. It is
+    None, and left out of JSON, if every image has one class.
+    """
 
     kind_name: ClassVar[str] = "prediction"
     schema_number: ClassVar[int] = 2
@@ -44,16 +50,21 @@ class Prediction(Record):
     file: str
     classes: tuple[ClassProbability, ...] = ()
     error: str | None = None
+    labels: tuple[str, ...] | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_labels(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in to_plain(self).items() if (key, value) != ("labels", None)}
 
 
 def predict(
-    source: Path, images: tuple[Path, ...], context: ExecutionContext = DEFAULT_CONTEXT, *, top: int = 5,
-    skip: Container[str] = (), limits: ImageLimits = DEFAULT_LIMITS,
+    source: Path | ImageClassifier, images: tuple[Path, ...], context: ExecutionContext = DEFAULT_CONTEXT, *,
+    top: int = 5, skip: Container[str] = (), limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Iterator[Prediction]:  # fmt: skip
     """Yield a prediction for each image, in the given order; folders are walked in alphabetical order.
 
     Args:
-        source: A run or an exported file; both contain the preprocessing and the class names.
+        source: A run or an exported file, which contain the preprocessing and the class names; or one that is open.
         images: Image files or folders.
         context: Progress and stop flag.
         top: Number of classes per image.
@@ -68,7 +79,7 @@ def predict(
         Interrupted: ``context.should_stop`` returned true.
     """
     files = files_of(images)
-    classifier = ImageClassifier.open(source)
+    classifier = source if isinstance(source, ImageClassifier) else ImageClassifier.open(source)
     progress = context.progress if len(files) >= MIN_SHOWN else NO_PROGRESS
     progress.begin("predict", len(files))
     for number, file in enumerate(files):
@@ -77,11 +88,11 @@ def predict(
         if str(file) in skip:
             continue
         try:
-            classes = classifier.classify(decode(file, limits, classifier.preprocessing.bit_depth), top)
+            classes, labels = classifier.classify(decode(file, limits, classifier.preprocessing.bit_depth), top)
         except BadImage as error:
             yield Prediction(file=str(file), error=str(error))
         else:
-            yield Prediction(file=str(file), classes=classes)
+            yield Prediction(file=str(file), classes=classes, labels=labels)
         progress.advance(number + 1)
 
 
@@ -93,11 +104,13 @@ class ImageClassifier:
         logits: From normalized images ``[N, 3, S, S]``, float32, to logits ``[N, classes]``.
         preprocessing: How an image becomes its input.
         classes: Class names in the order of the logits.
+        decision: How its logits become an answer.
     """
 
     logits: Callable[[torch.Tensor], np.ndarray]
     preprocessing: Preprocessing
     classes: tuple[str, ...]
+    decision: Decision = SOFTMAX
 
     @classmethod
     def open(cls, source: Path) -> ImageClassifier:
@@ -116,20 +129,25 @@ class ImageClassifier:
                 with torch.inference_mode():
                     return np.asarray(model(batch).float().numpy())
 
-            return cls(logits_of_model, spec.preprocessing, spec.classes)
+            return cls(logits_of_model, spec.preprocessing, spec.classes, run.decision)
         if source.exists():
             exported = open_file(source)
             contract = read_contract(exported.contract_text, source)
-            return cls(lambda batch: exported(batch.numpy()), contract.preprocessing, contract.classes)
+            return cls(
+                lambda batch: exported(batch.numpy()), contract.preprocessing, contract.classes, contract.decision
+            )
         raise RunError(f"{source} does not exist; give the folder of a run or an exported file")
 
-    def classify(self, image: Image.Image, top: int) -> tuple[ClassProbability, ...]:
-        """Return the most probable classes of an RGB image, the most probable first."""
+    def classify(self, image: Image.Image, top: int) -> tuple[tuple[ClassProbability, ...], tuple[str, ...] | None]:
+        """Return the most probable classes of an RGB image, and its labels if it may have any number of them."""
         tensor = eval_transform(self.preprocessing)(image)
-        logits = torch.from_numpy(self.logits(normalize(tensor[None], self.preprocessing))[0]).double()
-        probabilities = logits.softmax(0)
-        best = probabilities.argsort(descending=True)[:top]
-        return tuple(ClassProbability(name=self.classes[int(i)], probability=float(probabilities[i])) for i in best)
+        logits = torch.from_numpy(self.logits(normalize(tensor[None], self.preprocessing))[:1])
+        values = probabilities(logits, self.decision.link)[0]
+        best = values.argsort(descending=True)[:top]
+        likely = tuple(ClassProbability(name=self.classes[int(i)], probability=float(values[i])) for i in best)
+        if self.decision.link == "softmax":
+            return likely, None
+        return likely, tuple(self.classes[i] for i in self.decision.chosen(values.tolist()))
 
 
 def files_of(images: Sequence[Path]) -> list[Path]:

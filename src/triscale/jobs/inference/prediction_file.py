@@ -23,7 +23,8 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 class PredictionFile:
     """A table of predictions, one row per image.
 
-    A ``.csv`` file has the columns file, class, probability, class_2, probability_2, ..., error. A ``.jsonl`` file has
+    A ``.csv`` file has the columns file, class, probability, class_2, probability_2, ..., error; for images with any
+    number of labels also labels, separated by ``|``, after the file. A ``.jsonl`` file has
     one prediction as JSON per line, which is also what the rows of a ``.parquet`` file are collected in until it is
     complete (``NAME.parquet.part``).
 
@@ -32,11 +33,11 @@ class PredictionFile:
         done: The images that the file holds already.
     """
 
-    def __init__(self, path: Path, top: int) -> None:
+    def __init__(self, path: Path, top: int, *, multi_label: bool = False) -> None:
         self.path = path
-        self._top = top
+        self._top, self._multi_label = top, multi_label
         self._rows = path.with_name(f"{path.name}.part") if path.suffix == ".parquet" else path
-        self._columns = ("file", *_columns(top), "error")
+        self._columns = ("file", *(("labels",) if multi_label else ()), *_columns(top), "error")
         self.done: frozenset[str] = frozenset(self._read()) if self._rows.is_file() else frozenset()
 
     @contextmanager
@@ -45,7 +46,7 @@ class PredictionFile:
         is_new = not self._rows.is_file() or self._rows.stat().st_size == 0
         try:
             with self._rows.open("a", encoding="utf-8", newline="") as stream:
-                writer = _Writer(stream, self._top, as_csv=self.path.suffix == ".csv")
+                writer = _Writer(stream, self._top, multi_label=self._multi_label, as_csv=self.path.suffix == ".csv")
                 if is_new and self.path.suffix == ".csv":
                     writer.write_row(self._columns)
                 yield writer
@@ -57,7 +58,9 @@ class PredictionFile:
         if self.path.suffix != ".parquet":
             return
         arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-        rows: list[list[object]] = [_row(Prediction.from_json(line), self._top) for line in self._lines()]
+        rows: list[list[object]] = [
+            _row(Prediction.from_json(line), self._top, multi_label=self._multi_label) for line in self._lines()
+        ]
         schema = arrow.schema(
             [(name, arrow.float64() if name.startswith("probability") else arrow.string()) for name in self._columns]
         )
@@ -98,13 +101,13 @@ class PredictionFile:
 
 
 class _Writer:
-    def __init__(self, stream: io.TextIOWrapper, top: int, *, as_csv: bool) -> None:
-        self._stream, self._top, self._as_csv = stream, top, as_csv
+    def __init__(self, stream: io.TextIOWrapper, top: int, *, multi_label: bool, as_csv: bool) -> None:
+        self._stream, self._top, self._multi_label, self._as_csv = stream, top, multi_label, as_csv
 
     def write(self, prediction: Prediction) -> None:
         """Append one prediction."""
         if self._as_csv:
-            self.write_row(_row(prediction, self._top))
+            self.write_row(_row(prediction, self._top, multi_label=self._multi_label))
         else:
             self._append(json.dumps(json.loads(prediction.to_json()), ensure_ascii=False) + "\n")
 
@@ -118,12 +121,13 @@ class _Writer:
         self._stream.flush()
 
 
-def open_prediction_file(path: Path, top: int) -> PredictionFile:
+def open_prediction_file(path: Path, top: int, *, multi_label: bool = False) -> PredictionFile:
     """Open a table of predictions to write or to continue.
 
     Args:
         path: A .csv, .jsonl or .parquet file.
         top: Number of classes per image.
+        multi_label: Whether images have any number of labels, which get a column.
 
     Raises:
         UserError: The suffix is another one, the folder does not exist or cannot be written, pyarrow is missing, or the
@@ -136,16 +140,17 @@ def open_prediction_file(path: Path, top: int) -> PredictionFile:
         raise UserError(f"{path.absolute().parent} is not a folder that can be written; give another file with --out")
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise UserError(f"{path} requires pyarrow; install it with: pip install 'triscale[parquet]'")
-    return PredictionFile(path, top)
+    return PredictionFile(path, top, multi_label=multi_label)
 
 
 def _columns(top: int) -> list[str]:
     return [name if rank == 1 else f"{name}_{rank}" for rank in range(1, top + 1) for name in ("class", "probability")]
 
 
-def _row(prediction: Prediction, top: int) -> list[Any]:
+def _row(prediction: Prediction, top: int, *, multi_label: bool) -> list[Any]:
     cells: list[Any] = []
     for rank in range(top):
         found = prediction.classes[rank] if rank < len(prediction.classes) else None
         cells += [None, None] if found is None else [found.name, round(found.probability, 6)]
-    return [prediction.file, *cells, prediction.error]
+    labels = ["|".join(prediction.labels or ())] if multi_label else []
+    return [prediction.file, *labels, *cells, prediction.error]

@@ -7,7 +7,7 @@ import statistics
 from triscale.jobs.core.run import RunSpec
 from triscale.results.data_summary import DataSummary
 from triscale.results.history import Epoch
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import AnyMetrics, Metrics
 from triscale.weights.catalog import best_for
 
 FEW_IMAGES = 100
@@ -19,7 +19,7 @@ RECENT_EPOCHS = 2
 
 
 def advice(
-    spec: RunSpec, data: DataSummary | None, history: tuple[Epoch, ...], metrics: Metrics | None
+    spec: RunSpec, data: DataSummary | None, history: tuple[Epoch, ...], metrics: AnyMetrics | None
 ) -> tuple[str, ...]:
     """Return sentences on the likeliest causes of a weak result, each with what to try.
 
@@ -32,15 +32,13 @@ def advice(
     if metrics is None or metrics.split != "test":
         return ()
     sentences: list[str] = []
-    chance = metrics.majority_share
-    near_chance = chance is not None and metrics.top1_low <= chance
-    if metrics.top1 >= GOOD and not near_chance:
+    chance = metrics.majority_share if isinstance(metrics, Metrics) else metrics.label_share
+    near_chance = chance is not None and metrics.interval[0] <= chance
+    if metrics.score >= GOOD and not near_chance:
         return ()
+    guess = "always predicting the most frequent class" if isinstance(metrics, Metrics) else "guessing every label"
     if near_chance:
-        sentences.append(
-            f"The result is near chance: always predicting the most frequent class gives {chance:.1%}, which the "
-            "interval includes."
-        )
+        sentences.append(f"The result is near chance: {guess} gives {chance:.1%}, which the interval includes.")
     images = [counts.train for counts in data.classes] if data is not None else []
     usual = statistics.median(images) if images else FEW_IMAGES
     if spec.request.start is None and (usual < FEW_IMAGES or near_chance):
@@ -49,12 +47,12 @@ def advice(
             f"pretrained weights usually help more than anything else: --weights {_weights_for(spec)}"
         )
     if history and len(history) == spec.request.recipe.epochs:
-        best = max(history, key=lambda epoch: epoch.val_top1)
-        if best.epoch > len(history) - RECENT_EPOCHS and len(history) > RECENT_EPOCHS and best.val_top1 < 1:
+        best = max(history, key=lambda epoch: epoch.val_score)
+        if best.epoch > len(history) - RECENT_EPOCHS and len(history) > RECENT_EPOCHS and best.val_score < 1:
             sentences.append(
                 f"The validation accuracy was still rising at the end; train longer: --epochs {2 * len(history)}"
             )
-    missed = [row.name for row in metrics.per_class if row.count and row.recall == 0]
+    missed = metrics.missed_classes
     if missed and not near_chance:
         named = ", ".join(missed[:3]) + (f" and {len(missed) - 3} more" if len(missed) > 3 else "")
         sentences.append(f"No image of {named} was recognized; add images of these classes, or merge classes.")

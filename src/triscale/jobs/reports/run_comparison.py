@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from triscale.data.pipeline.split import Split
+from triscale.data.sources.labels import shown_label
 from triscale.errors import RunError
 from triscale.jobs.core.networks import count_of
 from triscale.jobs.core.run import RunFolder, RunSpec
@@ -19,7 +20,7 @@ from triscale.jobs.reports.run_report import images_name, recipe_rows
 from triscale.jobs.reports.shown_paths import shown_path
 from triscale.jobs.reports.study_report import is_study
 from triscale.results.latency import Measurement, RunLatencies
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import Metrics, load_metrics
 from triscale.results.run_comparison import AccuracyGap, ComparedRun, ComparedRuns, Difference, TestSet
 from triscale.training.metrics import Z_95
 
@@ -77,9 +78,15 @@ def _load_evaluated(folder: Path) -> _EvaluatedRun:
     if not run.metrics_file.is_file() or not run.predictions_file.is_file():
         raise RunError(f"the run in {folder} has not been evaluated; "
                        f"resume its training, or evaluate it: triscale evaluate {folder}")  # fmt: skip
+    metrics = load_metrics(run.metrics_file)
+    if not isinstance(metrics, Metrics):
+        raise RunError(
+            f"the images of {folder} have any number of labels; runs are compared by top-1 accuracy, so compare the "
+            f"figures in their {run.metrics_file.name} instead"
+        )
     rows = csv.DictReader(io.StringIO(run.predictions_file.read_text()))
     right = {row["file"]: row["truth"] == row["predicted"] for row in rows}
-    return _EvaluatedRun(run, run.spec, run.split, Metrics.load(run.metrics_file), right)
+    return _EvaluatedRun(run, run.spec, run.split, metrics, right)
 
 
 def _refuse_duplicates(folders: Sequence[Path]) -> None:
@@ -96,7 +103,7 @@ def _test_key(one: _EvaluatedRun) -> str:
     split = one.split
     digest = hashlib.sha256(_root(split).encode(errors="surrogateescape"))
     for sample in sorted(split.test, key=lambda sample: sample.path):
-        digest.update(f"\0{sample.path}\0{split.classes[sample.label]}".encode(errors="surrogateescape"))
+        digest.update(f"\0{sample.path}\0{shown_label(sample.label, split.classes)}".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

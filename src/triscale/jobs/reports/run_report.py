@@ -23,7 +23,7 @@ from triscale.results.data_summary import DataSummary
 from triscale.results.deployment import Deployment, Export
 from triscale.results.history import Epoch
 from triscale.results.machine import Machine
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import AnyMetrics, Metrics, load_metrics
 from triscale.scaling.budget import format_cost
 from triscale.scaling.fit import Fit, Limit
 from triscale.training.recipe import Recipe
@@ -35,6 +35,7 @@ FILES = (
     ("data.json", "the result of the scan, with the skipped files"),
     ("history.jsonl", "one line for each epoch"),
     ("model.safetensors", "the trained weights"),
+    ("decision.json", "how probabilities become labels: the threshold of each class"),
     ("metrics.json", "metrics on the test images"),
     ("predictions.csv", "the prediction for each test image"),
     ("model.onnx", "the exported network, with its preprocessing inside"),
@@ -62,7 +63,7 @@ def collect_content(run: RunFolder) -> RunContent:
     """Return everything that the report of a run shows."""
     spec = run.spec
     counted = cost_of(spec.network)
-    metrics = load_if_exists(Metrics, run.metrics_file)
+    metrics = load_metrics(run.metrics_file) if run.metrics_file.is_file() else None
     history = read_history(run)
     data = load_if_exists(DataSummary, run.data_file)
     return RunContent(
@@ -149,7 +150,9 @@ def machine_rows(machine: Machine) -> tuple[NamedValue, ...]:
     return tuple(NamedValue(name=name, value=value) for name, value in rows)
 
 
-def _verdict(metrics: Metrics | None, fit: Fit | None, counted: Cost, history: tuple[Epoch, ...], epochs: int) -> str:
+def _verdict(
+    metrics: AnyMetrics | None, fit: Fit | None, counted: Cost, history: tuple[Epoch, ...], epochs: int
+) -> str:
     cost_text = (
         f"{si(counted.macs)} MACs and {si(counted.params)} parameters"
         if fit is None
@@ -159,11 +162,18 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, counted: Cost, history: t
     )
     if metrics is None:
         status = f"In training: {len(history)} of {epochs} epochs done" if history else "Not evaluated yet"
-        best = max((epoch.val_top1 for epoch in history), default=None)
-        return f"{status}{'' if best is None else f', validation accuracy up to {percent(best)}'}; {cost_text}."
+        best = max((epoch.val_score for epoch in history), default=None)
+        what = "mean average precision" if history and history[0].val_map is not None else "validation accuracy"
+        return f"{status}{'' if best is None else f', {what} up to {percent(best)}'}; {cost_text}."
+    if not isinstance(metrics, Metrics):
+        return (
+            f"Mean average precision {percent(metrics.score)} on {grouped(metrics.count)} {metrics.split} images (95% "
+            f"interval {percent(metrics.map_low)} to {percent(metrics.map_high)}), with {cost_text}."
+        )
+    balanced = f"; balanced accuracy {percent(metrics.mean_class_accuracy)}" if metrics.is_imbalanced else ""
     return (
         f"{percent(metrics.top1)} of {grouped(metrics.count)} {metrics.split} images correct (95% interval "
-        f"{percent(metrics.top1_low)} to {percent(metrics.top1_high)}), with {cost_text}."
+        f"{percent(metrics.top1_low)} to {percent(metrics.top1_high)}{balanced}), with {cost_text}."
     )
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from triscale.data.images.decode import NO_LIMITS, decode
 from triscale.data.images.transforms import eval_transform, normalize
 from triscale.data.pipeline.split import Sample, Split
+from triscale.data.sources.labels import shown_label
 from triscale.data.sources.store import open_store
 from triscale.explain.cam import overlay, to_png
 from triscale.jobs.core.networks import count_of, fit_any
@@ -118,7 +119,7 @@ def map_networks(
         image_maps.append(
             ImageMaps(
                 file=sample.path,
-                truth=split.classes[sample.label],
+                truth=shown_label(sample.label, split.classes),
                 image=f"{row:02d}-image.png",
                 network_maps=tuple(network_maps[row]),
             )
@@ -132,7 +133,7 @@ def _one_of_each_class(split: Split) -> list[Sample]:
     """Return the first test image of up to ``MAPPED_IMAGES`` classes, evenly spaced in the order of classes."""
     first: dict[int, Sample] = {}
     for sample in split.test:
-        first.setdefault(sample.label, sample)
+        first.setdefault(sample.labels[0], sample)
     labels = sorted(first)
     stride = max(1, len(labels) / MAPPED_IMAGES)
     chosen = [labels[int(number * stride)] for number in range(min(MAPPED_IMAGES, len(labels)))]

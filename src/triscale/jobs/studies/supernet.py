@@ -34,6 +34,7 @@ from triscale.search.baseline.space import Space
 from triscale.search.study.trial import Job, Score
 from triscale.training.context import ExecutionContext
 from triscale.training.evaluate import evaluate
+from triscale.training.imbalance import objective_of
 from triscale.training.loop import seed_weights
 from triscale.training.mirroring import with_flip
 from triscale.training.recipe import Recipe
@@ -106,6 +107,7 @@ def train_supernet(
             recipe=with_flip(spec.recipe, split.classes),
             preprocessing=spec.preprocessing(max(_resolutions(spec.space)), split.bit_depth),
             classes=len(split.classes),
+            objective=objective_of(spec.recipe, split),
             network_digest=spec.space.digest,
             seed=spec.seed,
         )
@@ -245,7 +247,7 @@ class Supernets:
         model = supernet.extract(job.network).to(memory_format=torch.channels_last)
         reestimate_norms(model, train, preprocessing, device)
         outcome = evaluate(model, val, preprocessing, device=device)
-        return Score(outcome.top1, binomial_error(outcome.top1, len(outcome.labels)))
+        return Score(outcome.score, binomial_error(outcome.score, len(outcome.labels)))
 
 
 @lru_cache(maxsize=1)

@@ -81,7 +81,7 @@ class Trainings:
         # Interrupted at the end of the job's last epoch, with everything saved for the next job.
         with run.lock(), contextlib.suppress(Interrupted):
             train_run(run, self._load_or_create_spec(run, job, split), split, context, on_epoch)
-        accuracy = read_history(run)[job.stop - 1].val_top1
+        accuracy = read_history(run)[job.stop - 1].val_score
         return Score(accuracy, binomial_error(accuracy, len(split.val)))
 
     def test(self, job: Job, folder: Path) -> Score:
@@ -249,6 +249,11 @@ def prepare_split(
     )
     copies = find_duplicates(scanned)
     split = make_split(scanned, seed=request.split_seed, val_share=request.recipe.val_share, duplicates=copies)
+    if split.multi_label:
+        raise DataError(
+            f"the images in {scanned.root} have any number of labels; searches and comparisons need one class for each "
+            "image: train networks one by one instead, with triscale train"
+        )
     if not options.allow_leak:
         refuse_leaks(split, find_leaks(split, copies))
     if len(split.val) < MIN_HELD_OUT:
@@ -278,7 +283,7 @@ def subsample(samples: tuple[Sample, ...], share: float, seed: int) -> tuple[Sam
     """Return a share of the samples of each class, at least two, selected by a hash of seed and path."""
     by_class: dict[int, list[Sample]] = {}
     for sample in samples:
-        by_class.setdefault(sample.label, []).append(sample)
+        by_class.setdefault(sample.labels[0], []).append(sample)
     kept = []
     for of_class in by_class.values():
         order = sorted(of_class, key=lambda sample: hashlib.sha256(f"share/{seed}/{sample.path}".encode()).digest())

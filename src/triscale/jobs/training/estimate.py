@@ -12,7 +12,7 @@ import torch
 
 from triscale.data.checks.duplicates import find_duplicates
 from triscale.data.pipeline.loader import Batch, TrainLoader
-from triscale.data.pipeline.split import make_split
+from triscale.data.pipeline.split import Split, make_split
 from triscale.errors import Interrupted
 from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.run import Request
@@ -27,6 +27,7 @@ from triscale.nn.build import build
 from triscale.record import Record
 from triscale.training.context import ExecutionContext
 from triscale.training.distributed.group import ALONE
+from triscale.training.imbalance import objective_of
 from triscale.training.loop import seed_weights
 from triscale.training.state.state import new_state
 from triscale.training.step import Stepper
@@ -98,7 +99,7 @@ def estimate_training(request: Request, context: ExecutionContext) -> TrainingEs
     ) as loader:
         steps = loader.num_steps
         context.progress.begin("time steps", STEPS + 1)
-        seconds = _step_seconds(request, network, preprocessing, len(split.classes), loader, context)
+        seconds = _step_seconds(request, network, preprocessing, split, loader, context)
     quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [seconds[0]] * 3
     images = loader.count(0)
     per_epoch = steps + _FORWARD_SHARE * len(split.val) / images
@@ -130,7 +131,7 @@ def _step_seconds(
     request: Request,
     network: AnyNetwork,
     preprocessing: Preprocessing,
-    classes: int,
+    split: Split,
     loader: TrainLoader,
     context: ExecutionContext,
 ) -> list[float]:
@@ -143,7 +144,8 @@ def _step_seconds(
         forward=state.model,
         recipe=recipe,
         preprocessing=preprocessing,
-        classes=classes,
+        classes=len(split.classes),
+        objective=objective_of(recipe, split),
         seed=request.seed,
         device=context.device,
         group=ALONE,

@@ -16,11 +16,12 @@ import torch
 from torch import nn
 
 from triscale.data.images.transforms import normalize
-from triscale.data.pipeline.loader import eval_batches
+from triscale.data.pipeline.loader import eval_batches, label_array
 from triscale.data.pipeline.order import epoch_order
 from triscale.data.pipeline.split import Split
 from triscale.network.contract import Preprocessing
 from triscale.nn.classifier import Classifier
+from triscale.training.multi_label import marks_of
 
 PROBE_IMAGES = 2000
 """Maximum number of training images that the classifier is fitted to."""
@@ -52,8 +53,8 @@ def init_head_from_linear_probe(
         return None
     order = epoch_order(len(split.train), seed, 0)[:PROBE_IMAGES].tolist()
     samples = [split.train[index] for index in order]
-    labels = np.array([sample.label for sample in samples])
-    if np.bincount(labels, minlength=len(split.classes)).min() < MIN_OF_CLASS:
+    labels = label_array(samples)
+    if np.bincount(labels[labels >= 0], minlength=len(split.classes)).min() < MIN_OF_CLASS:
         return None
     features = []
     model.to(device).eval()
@@ -61,13 +62,34 @@ def init_head_from_linear_probe(
         with torch.inference_mode():
             maps = model.forward_features(normalize(batch.images.to(device), preprocessing))
         features.append(maps.mean((2, 3)).cpu().double().numpy())
-    weight, bias = fit_probe(np.concatenate(features), labels)
+    rows = np.concatenate(features)
+    if labels.ndim > 1:
+        weight, bias = fit_label_probes(rows, marks_of(labels, len(split.classes)))
+    else:
+        weight, bias = fit_probe(rows, labels)
     linear = model.head.get_submodule("classifier")
     assert isinstance(linear, nn.Linear)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(weight))
         linear.bias.copy_(torch.from_numpy(bias))
     return len(samples)
+
+
+def fit_label_probes(features: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return weight and bias of one logistic regression for each label, from features ``[N, C]``.
+
+    Args:
+        features: ``[N, C]``.
+        marks: Which labels each image has, ``[N, classes]``. A label that all images have keeps a weight of 0.
+    """
+    weight, bias = np.zeros((marks.shape[1], features.shape[1])), np.zeros(marks.shape[1])
+    for label, has in enumerate(marks.T):
+        if has.all():
+            bias[label] = 4.0
+            continue
+        both_weight, both_bias = fit_probe(features, has.astype(int))
+        weight[label], bias[label] = both_weight[1] - both_weight[0], both_bias[1] - both_bias[0]
+    return weight, bias
 
 
 def fit_probe(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 
+import torch
+
 from triscale.data.images.transforms import DecodeJpeg, torchcodec_decoder
 from triscale.data.pipeline.loader import Batch, TrainLoader, eval_batches
 from triscale.data.pipeline.order import num_batches
@@ -12,12 +14,16 @@ from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
 from triscale.jobs.core.run import RunFolder, RunSpec
 from triscale.jobs.training.initial_weights import load_initial_weights
+from triscale.network.contract import Decision
 from triscale.nn.build import build
 from triscale.record import write_atomic
 from triscale.results.history import Epoch
 from triscale.training.context import ExecutionContext
 from triscale.training.distributed.micro_batches import share_of
+from triscale.training.evaluate import evaluate
+from triscale.training.imbalance import image_weights, objective_of
 from triscale.training.loop import seed_weights, train
+from triscale.training.multi_label import choose_thresholds
 from triscale.training.recipe import Recipe
 from triscale.training.state.checkpoint import Checkpoints, Manifest
 from triscale.training.task import BatchSource, TrainingTask
@@ -66,12 +72,15 @@ def train_run(
         recipe=spec.request.recipe,
         preprocessing=spec.preprocessing,
         classes=len(split.classes),
+        objective=objective_of(spec.request.recipe, split),
         network_digest=spec.network.structure,
         seed=spec.request.seed,
     )
     manifest = train_task(run, task, split, context, on_epoch)
     if group.is_writer:
         _finish(run, checkpoints, manifest)
+        if task.objective.multi_label:
+            _choose_thresholds(run, task, split, context)
     return manifest.history
 
 
@@ -115,6 +124,7 @@ def train_task(
         pin=context.device.type == "cuda",
         on_restart=context.progress.note,
         decode_jpeg=decoder_of(recipe),
+        weights=image_weights(split) if recipe.sampling == "balanced" else None,
     ) as loader:
         context.progress.begin("train", loader.num_steps * recipe.epochs)
         source = _batch_source(split, task, loader, context)
@@ -183,6 +193,16 @@ def _finish(run: RunFolder, checkpoints: Checkpoints, manifest: Manifest) -> Non
     assert manifest.best_file is not None
     run.save_weights(checkpoints.load(manifest.best_file))
     _write_history(run, manifest.history)
+
+
+def _choose_thresholds(run: RunFolder, task: TrainingTask, split: Split, context: ExecutionContext) -> None:
+    """Choose the probability from which an image is given a label, by the validation images."""
+    model = run.model().to(context.device).to(memory_format=torch.channels_last)
+    batches = eval_batches(
+        split.val, split.root, task.preprocessing, batch=eval_batch(task.recipe), workers=context.workers
+    )
+    outcome = evaluate(model, batches, task.preprocessing, device=context.device)
+    Decision(link="sigmoid", thresholds=choose_thresholds(outcome.logits, outcome.labels)).save(run.decision_file)
 
 
 def _write_history_or_note(run: RunFolder, history: tuple[Epoch, ...], context: ExecutionContext) -> None:

@@ -30,14 +30,15 @@ def loss_curve(points: Sequence[Epoch]) -> Picture | None:
 
 
 def accuracy_curve(points: Sequence[Epoch], chance: float | None = None) -> Picture | None:
-    """Draw validation top-1 accuracy against epochs; None if no value is finite.
+    """Draw validation top-1 accuracy, or mean average precision, against epochs; None if no value is finite.
 
     Args:
         points: The epochs.
         chance: Accuracy of always predicting the most frequent class, drawn as a dashed line.
     """
-    lines = (("validation top-1", ORANGE, "s", [(p.epoch, p.val_top1) for p in points]),)
-    return _curve(name="figure-accuracy", title="Validation top-1", lines=lines, tune=_share_axis, chance=chance)
+    what = "top-1" if all(p.val_map is None for p in points) else "mean average precision"
+    lines = ((f"validation {what}", ORANGE, "s", [(p.epoch, p.val_score) for p in points]),)
+    return _curve(name="figure-accuracy", title=f"Validation {what}", lines=lines, tune=_share_axis, chance=chance)
 
 
 def _curve(

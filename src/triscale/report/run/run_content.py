@@ -16,7 +16,7 @@ from triscale.results.deployment import Deployment, Export
 from triscale.results.explanation import ClassifiedImage
 from triscale.results.history import Epoch
 from triscale.results.latency import Measurement
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import AnyMetrics
 from triscale.scaling.fit import Fit
 
 
@@ -77,7 +77,7 @@ class RunContent(ReportContent):
     seed: int | None = None
     recipe: tuple[NamedValue, ...] = ()
     history: tuple[Epoch, ...] = ()
-    metrics: Metrics | None = None
+    metrics: AnyMetrics | None = None
     wrong: tuple[ImageCard, ...] = ()
     maps: tuple[ImageCard, ...] = ()
     latency: tuple[Measurement, ...] = ()

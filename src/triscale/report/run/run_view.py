@@ -16,6 +16,7 @@ from triscale.report.run.run_content import FamilyPoint, ImageCard, RunContent
 from triscale.results.data_summary import DataSummary
 from triscale.results.deployment import Deployment, DeploymentCandidate
 from triscale.results.latency import Measurement
+from triscale.results.metrics import Metrics, MultiLabelMetrics
 from triscale.scaling.fit import Limit
 
 __all__ = ["class_cards", "most_frequent_confusions", "recall"]
@@ -37,9 +38,10 @@ class Tile:
 
 def sections(content: RunContent) -> tuple[tuple[str, str], ...]:
     """Return the sections with content, as pairs of template name and heading."""
-    evaluated = content.metrics is not None and content.cost is not None and content.cost.macs > 0
+    evaluated = isinstance(content.metrics, Metrics) and content.cost is not None and content.cost.macs > 0
     candidates = (
-        ("results", "Results", content.metrics is not None),
+        ("results", "Results", isinstance(content.metrics, Metrics)),
+        ("results_labels", "Results", isinstance(content.metrics, MultiLabelMetrics)),
         ("maps", "Class activation maps", bool(content.maps)),
         ("budget", "Budget", content.fit is not None),
         ("cost", "Accuracy against cost", any(point.top1 is not None for point in content.families) or evaluated),
@@ -55,8 +57,13 @@ def headline(content: RunContent) -> tuple[Tile, ...]:
     """Return the headline figures: accuracy, cost, latency and the size of the exported file."""
     tiles = []
     if metrics := content.metrics:
-        low, high = unbroken(share(metrics.top1_low)), unbroken(share(metrics.top1_high))
-        tiles.append(Tile("Top-1 accuracy", share(metrics.top1), f"{low} to {high}, {grouped(metrics.count)} images"))
+        low, high = (unbroken(share(end)) for end in metrics.interval)
+        name = "Top-1 accuracy" if isinstance(metrics, Metrics) else "Mean average precision"
+        tiles.append(Tile(name, share(metrics.score), f"{low} to {high}, {grouped(metrics.count)} images"))
+        if isinstance(metrics, Metrics) and metrics.is_imbalanced:
+            tiles.append(
+                Tile("Balanced accuracy", share(metrics.mean_class_accuracy), "mean over the imbalanced classes")
+            )
     if (network := content.network) and (cost := content.cost):
         tiles.append(Tile("MACs", si(cost.macs), f"at {network.resolution} {TIMES} {network.resolution} pixels"))
         tiles.append(Tile("Parameters", si(cost.params), network.name))
@@ -151,7 +158,7 @@ def float_blocks(deployment: Deployment, *, for_speed: bool) -> tuple[str, ...]:
 
 def panels(content: RunContent) -> tuple[Panel, ...]:
     """Return the one panel of measured accuracy against cost: the trained network."""
-    if content.network is None or content.cost is None or content.metrics is None:
+    if content.network is None or content.cost is None or not isinstance(content.metrics, Metrics):
         return ()
     network, cost, metrics = content.network, content.cost, content.metrics
     images = f"{grouped(metrics.count)} {metrics.split} images"
@@ -192,5 +199,5 @@ def maps_sentence(cards: Sequence[ImageCard]) -> str:
 
 
 def chance(content: RunContent) -> float | None:
-    """Return the accuracy of always predicting the most frequent class of the test images; None without metrics."""
-    return None if content.metrics is None else content.metrics.majority_share
+    """Return the accuracy of always predicting the most frequent class of the test images; None without it."""
+    return content.metrics.majority_share if isinstance(content.metrics, Metrics) else None

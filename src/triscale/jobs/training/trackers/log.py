@@ -13,7 +13,7 @@ from triscale.jobs.training.trackers.tensorboard import TensorBoardTracker
 from triscale.jobs.training.trackers.tracker import Tracker
 from triscale.jobs.training.trackers.wandb import WandbTracker
 from triscale.results.history import Epoch
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import AnyMetrics
 
 TRACKERS: dict[str, Callable[[], Tracker]] = {
     "tensorboard": TensorBoardTracker,
@@ -83,7 +83,7 @@ class TrainingLog:
         """Record the epochs that are not recorded yet."""
         self._each(lambda tracker: tracker.write(history))
 
-    def finish(self, metrics: Metrics) -> None:
+    def finish(self, metrics: AnyMetrics) -> None:
         """Record the results and end."""
         self._each(lambda tracker: tracker.finish(metrics))
         self._started = {}

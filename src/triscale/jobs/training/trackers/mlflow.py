@@ -24,7 +24,7 @@ from triscale.jobs.training.trackers.tracker import (
     scalars,
 )
 from triscale.results.history import Epoch
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import AnyMetrics
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 """Instead of 7 retries of 120 s: the training waits for them, and the other processes of a group wait for it."""
@@ -111,7 +111,7 @@ class MlflowTracker:
         metrics = [self._entities.Metric(name, value, now, step) for name, value in values.items()]
         self._client.log_batch(self._run_id, metrics=metrics)
 
-    def finish(self, metrics: Metrics) -> None:
+    def finish(self, metrics: AnyMetrics) -> None:
         """Record test metrics and report, and mark the run as finished."""
         if self._complete:
             return

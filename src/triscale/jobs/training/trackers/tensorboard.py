@@ -9,7 +9,7 @@ from triscale.deploy.engines.optional_import import load
 from triscale.jobs.core.run import RunFolder, RunSpec
 from triscale.jobs.training.trackers.tracker import Value, final_scalars, parameters, scalars
 from triscale.results.history import Epoch
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import AnyMetrics
 
 
 class TensorBoardTracker:
@@ -45,7 +45,7 @@ class TensorBoardTracker:
         self._written = len(history)
         self._writer.flush()
 
-    def finish(self, metrics: Metrics) -> None:
+    def finish(self, metrics: AnyMetrics) -> None:
         """Write the test metrics, also as the result of the parameters in the tab HPARAMS."""
         self._writer.add_hparams(
             self._parameters, final_scalars(metrics), run_name=".", global_step=self._last_step

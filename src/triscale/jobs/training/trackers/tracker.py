@@ -9,10 +9,11 @@ from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.run import RunFolder, RunSpec
 from triscale.record import Record
 from triscale.results.history import Epoch
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import AnyMetrics
 
 Value = str | int | float | bool
-TEST_METRICS = ("top1", "top1_low", "top1_high", "top5", "mean_class_accuracy", "loss", "calibration_error")
+TEST_METRICS = ("top1", "top1_low", "top1_high", "top5", "mean_class_accuracy", "mean_average_precision", "map_low",
+                "map_high", "micro_f1", "macro_f1", "exact_match", "loss", "calibration_error")  # fmt: skip
 
 
 class Tracker(Protocol):
@@ -31,7 +32,7 @@ class Tracker(Protocol):
     def write(self, history: tuple[Epoch, ...]) -> None:
         """Record the epochs that were not recorded before; the x-axis counts steps."""
 
-    def finish(self, metrics: Metrics) -> None:
+    def finish(self, metrics: AnyMetrics) -> None:
         """Record the test metrics and the report, and end the tracker's run."""
 
     def stop(self, *, interrupted: bool) -> None:
@@ -113,13 +114,13 @@ def scalars(epoch: Epoch) -> dict[str, float]:
         "epoch": epoch.epoch,
         "loss/train": epoch.train_loss,
         "loss/val": epoch.val_loss,
-        "accuracy/val_top1": epoch.val_top1,
+        "accuracy/val_top1" if epoch.val_map is None else "accuracy/val_map": epoch.val_score,
         "learning_rate": epoch.learning_rate,
         "images_per_second": epoch.images_per_second,
     }
 
 
-def final_scalars(metrics: Metrics) -> dict[str, float]:
+def final_scalars(metrics: AnyMetrics) -> dict[str, float]:
     """Return the test metrics, without those that do not apply."""
-    values = {f"test/{name}": getattr(metrics, name) for name in TEST_METRICS}
+    values = {f"test/{name}": getattr(metrics, name, None) for name in TEST_METRICS}
     return {name: value for name, value in values.items() if value is not None}

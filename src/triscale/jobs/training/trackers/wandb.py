@@ -21,7 +21,7 @@ from triscale.jobs.training.trackers.tracker import (
     scalars,
 )
 from triscale.results.history import Epoch
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import AnyMetrics
 
 KILLED, FAILED = 255, 1
 """Exit codes that W&B shows as killed and as failed."""
@@ -77,7 +77,7 @@ class WandbTracker:
                 self._saved = self._saved.replace(last_step=epoch.step)
                 self._saved.save(self._file)
 
-    def finish(self, metrics: Metrics) -> None:
+    def finish(self, metrics: AnyMetrics) -> None:
         """Record test metrics and report, and wait for uploads."""
         if self._run is None:
             return
