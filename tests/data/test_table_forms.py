@@ -276,7 +276,10 @@ def test_measurements_are_refused(folder: Path) -> None:
 def test_repeated_rows_count_once(folder: Path) -> None:
     layout = read_manifest(put(folder, body(rows=[*ROWS, ROWS[0], ROWS[0]])))
     assert is_usual(layout)
-    assert "2 rows of t.csv repeat an image with the same label (pool/00.png in line 10)" in layout.notes[-1]
+    assert (
+        "2 rows of t.csv repeat an image with the same label, and count once (pool/00.png in line 10)"
+        in layout.notes[-1]
+    )
 
 
 def json_forms() -> dict[str, Any]:
@@ -327,8 +330,11 @@ def test_coco_images_have_one_category(folder: Path) -> None:
     assert len(layout.files["unsplit"]) == 6
     assert "2 of 8 images in t.json have no annotation and are left out" in layout.notes
     content["annotations"][1]["category_id"] = 9
-    assert "1 of 6 annotated images" in refused(put(folder, json.dumps(content), "t.json"))
-    assert "(pool/00.png: a, b); an image with several labels" in refused(folder / "t.json")
+    message = refused(put(folder, json.dumps(content), "t.json"))
+    assert """1 of 6 rows of""" in message
+    assert """written as lists ("["a", "b"]" in image 0); read them as labels with --multi-label""" in message
+    layout = read_manifest(folder / "t.json", DataOptions(multi_label=True))
+    assert layout.files["unsplit"][0].class_name == ("a", "b")
     content["annotations"][1]["category_id"] = 77
     assert "category_id 77, which no category has" in refused(put(folder, json.dumps(content), "t.json"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ TAGS = [["desert"], ["desert", "mountains"], ["sea"], ["sea", "sunset"], ["trees
 
 
 def names(labels: list[str], separator: str | None = None) -> tuple[list[str], list[str]]:
-    return class_names(Path("t.csv"), [f"line {index}" for index in range(2, len(labels) + 2)], labels, separator)
+    places = [f"line {index}" for index in range(2, len(labels) + 2)]
+    return class_names(Path("t.csv"), places, labels, combinations=separator == "none")
 
 
 @pytest.mark.parametrize("separator", [" ", ",", ";", "|", ", ", "; ", "/", "+", " & "])
@@ -29,7 +31,7 @@ def test_combinations_are_refused(separator: str) -> None:
 @pytest.mark.parametrize("wrap", [str, lambda tags: str(tags).replace("'", '"'), lambda tags: f"[{' '.join(tags)}]"])
 def test_lists_are_refused_and_lists_of_one_are_read(wrap: object) -> None:
     assert callable(wrap)
-    with pytest.raises(DataError, match="separated by lists"):
+    with pytest.raises(DataError, match=r"written as lists .* with --multi-label"):
         names([wrap(tags) for tags in TAGS])
     assert names([wrap(tags[:1]) for tags in TAGS])[0] == [tags[0] for tags in TAGS]
 
@@ -69,10 +71,26 @@ def test_doubtful_names_are_classes_with_a_note() -> None:
     assert 'the label "None" is a class' in names(["None", "rust"])[1][0]
 
 
-def test_given_separator_is_searched_for() -> None:
-    with pytest.raises(DataError, match="several labels"):
-        names(["a:b", "c"], ":")
-    assert names(["a b", "c"], ":") == (["a b", "c"], [])
+@pytest.mark.parametrize(
+    ("cells", "separator"),
+    [
+        (["sea sunset", "", "sea", "sunset sea"], " "),
+        (["sea, sunset", "nan", "sea,", "sunset,sea"], ","),
+        (["sea:sunset", "", "sea", "sea : sunset"], ":"),
+        (["['sea', 'sunset']", "[]", '["sea"]', '["sunset", "sea"]'], None),
+        (["sea and sunset", "", "sea", "sunset and sea"], " and "),
+    ],
+)
+def test_cells_are_read_as_labels(folder: Path, cells: list[str], separator: str | None) -> None:
+    (folder / "t.csv").write_text("")
+    with (folder / "t.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "tags"), *((f"{i}.png", cell) for i, cell in enumerate(cells))])
+    layout = read_manifest(folder / "t.csv", DataOptions(label_separator=separator, multi_label=True))
+    assert [file.class_name for file in layout.files["unsplit"]] == [("sea", "sunset"), (), ("sea",), ("sea", "sunset")]
+    assert layout.classes["unsplit"] == ("sea", "sunset")
+    assert "1.25 on average (2 of 4 rows have several, 1 have none)" in layout.notes[-1]
+    if separator is not None:
+        assert read_manifest(folder / "t.csv", DataOptions(label_separator=separator)) == layout
 
 
 @pytest.fixture
@@ -90,16 +108,23 @@ def table(folder: Path, header: str, rows: list[str]) -> Path:
 
 def test_one_row_for_each_label_is_refused(folder: Path) -> None:
     (folder / "t.csv").write_text("path,label\n0.png,a\n0.png,b\n1.png,a\n")
-    with pytest.raises(DataError, match=r"in line 2 and line 3, with the labels a and b; an image with several labels"):
+    with pytest.raises(DataError, match=r"in line 2 and line 3, with the labels a and b; .* --multi-label"):
         read_manifest(folder / "t.csv")
+    layout = read_manifest(folder / "t.csv", DataOptions(multi_label=True))
+    assert [file.class_name for file in layout.files["unsplit"]] == [("a", "b"), ("a",)]
+    assert "1 rows of t.csv repeat an image and add their labels to it (0.png in line 3)" in layout.notes[-1]
 
 
 def test_one_hot_columns(folder: Path) -> None:
     layout = read_manifest(table(folder, "image,a,b,c", ["1,0,0", "0,1,0", "0.0,0.0,1.0", "1,0,0"]))
     assert [file.class_name for file in layout.files["unsplit"]] == ["a", "b", "c", "a"]
     assert "the column with a 1 is the class: a, b, c" in layout.notes[-1]
-    with pytest.raises(DataError, match=r"1 of 4 rows .* several of the columns a, b, c .* is not supported"):
-        read_manifest(table(folder, "image,a,b,c", ["1,1,0", "0,1,0", "0,0,1", "1,0,0"]))
+    layout = read_manifest(table(folder, "image,a,b,c", ["1,1,0", "0,0,0", "0,0,1", "1,0,0"]))
+    assert [file.class_name for file in layout.files["unsplit"]] == [("a", "b"), (), ("c",), ("a",)]
+    assert "each column with a 1 is a label: a, b, c" in layout.notes[-2]
+    file = table(folder, "image,a,b,c", ["1,0,0", "0,1,0", "0,0,1", "1,0,0"])
+    layout = read_manifest(file, DataOptions(multi_label=True))
+    assert [file.class_name for file in layout.files["unsplit"]] == [("a",), ("b",), ("c",), ("a",)]
     with pytest.raises(DataError, match=r"1 of 4 rows .* have no 1"):
         read_manifest(table(folder, "image,a,b,c", ["0,0,0", "0,1,0", "0,0,1", "1,0,0"]))
     layout = read_manifest(folder / "t.csv", DataOptions(label_column="a"))

@@ -17,8 +17,8 @@ from triscale.network.contract import Preprocessing
 from triscale.nn.build import build
 from triscale.training.context import ExecutionContext
 from triscale.training.loop import seed_weights, train
-from triscale.training.optim import make_optimizer
 from triscale.training.objective import Objective
+from triscale.training.optim import make_optimizer
 from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
 from triscale.training.schedule import ema_decay, learning_rate
 from triscale.training.state.checkpoint import Checkpoints

@@ -161,10 +161,10 @@ class Run:
         if isinstance(image, str | Path):
             name = str(image)
         try:
-            classes = self._classifier.classify(_rgb(image, self._classifier.preprocessing.bit_depth), top)
+            classes, labels = self._classifier.classify(_rgb(image, self._classifier.preprocessing.bit_depth), top)
         except BadImage as error:
             return Prediction(file=name, error=str(error))
-        return Prediction(file=name, classes=classes)
+        return Prediction(file=name, classes=classes, labels=labels)
 
     def evaluate(self, split: Literal["train", "val", "test"] = "test", *, device: str = "auto",
                  progress: bool = True) -> AnyMetrics:  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from triscale.record import Record
 from triscale.results.latency import Measurement
@@ -46,9 +46,10 @@ class BlockNoise(Record):
 class Quantized(Record):
     """An int8 file compared with its float model on ``images`` labeled images.
 
-    Accuracies are shares. ``lost_points`` is the loss of accuracy in percentage points, ``lost_error`` the half-width
-    of its 95% interval, computed from the images on which both disagree. ``agreement`` is the share of images with the
-    same top-1 class. ``attempts`` is the number of files that were written until one was within ``bound_points``.
+    Accuracies are shares; for images with any number of labels they are mean average precisions, and ``metric`` says
+    so. ``lost_points`` is the loss of accuracy in percentage points, ``lost_error`` the half-width of its 95% interval,
+    computed from the images on which both disagree, or by bootstrap. ``agreement`` is the share of images with the same
+    top-1 class. ``attempts`` is the number of files that were written until one was within ``bound_points``.
     """
 
     kind_name: ClassVar[str] = "quantized"
@@ -66,6 +67,7 @@ class Quantized(Record):
     agreement: float
     blocks: tuple[BlockNoise, ...]
     attempts: int
+    metric: Literal["top1", "mean_average_precision"] = "top1"
 
 
 class Exported(Record):

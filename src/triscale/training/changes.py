@@ -13,7 +13,7 @@ from triscale.errors import RecipeError, RecordError
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Conv, Separable
 from triscale.record import KIND_KEY, SCHEMA_KEY
-from triscale.training.recipe import BySize, Cosine, Recipe, Sgd, get_recipe
+from triscale.training.recipe import UNUSED, BySize, Cosine, Recipe, Sgd, get_recipe
 
 _BY_SIZE = BySize().kind  # the only kind that may replace a plain number or None
 
@@ -50,7 +50,7 @@ def find_recipe(text: str) -> Recipe:
         return _from_yaml(data, path) if is_yaml else Recipe.load(path)
     base = get_recipe(str(data.pop(BASE_KEY)))
     fields = {key: value for key, value in data.items() if key not in (KIND_KEY, SCHEMA_KEY)}
-    return Recipe.parse(_merged(base.model_dump(mode="json"), {"name": path.stem, "source": ""} | fields), str(path))
+    return Recipe.parse(_merged(_fields(base), {"name": path.stem, "source": ""} | fields), str(path))
 
 
 def _from_yaml(data: object, path: Path) -> Recipe:
@@ -84,7 +84,12 @@ def changed(recipe: Recipe, settings: Iterable[str] | Mapping[str, Any]) -> Reci
         for name in outer:
             inside = inside.setdefault(name, {})
         inside[last] = value
-    return Recipe.parse(_merged(recipe.model_dump(mode="json"), changes), "the recipe with the given options")
+    return Recipe.parse(_merged(_fields(recipe), changes), "the recipe with the given options")
+
+
+def _fields(recipe: Recipe) -> dict[str, Any]:
+    """Return all fields of a recipe, also those that its JSON leaves out."""
+    return UNUSED | recipe.model_dump(mode="json")
 
 
 def _read(setting: str) -> tuple[str, Any]:

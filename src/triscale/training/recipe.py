@@ -215,7 +215,7 @@ class Recipe(Record):
 
     @model_serializer(mode="wrap")
     def _leave_out_unused(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in to_plain(self).items() if (key, value) not in _UNUSED}
+        return {key: value for key, value in to_plain(self).items() if (key, value) not in UNUSED.items()}
 
     def crop_at(self, resolution: int) -> float:
         """Return the share of the short side that is evaluated at a resolution in pixels."""
@@ -227,12 +227,12 @@ class Recipe(Record):
         return self.learning_rate * (self.batch / self.reference_batch if self.reference_batch else 1.0)
 
 
-_UNUSED = [
-    ("loss", {"kind": "cross_entropy"}),
-    ("class_weights", "none"),
-    ("sampling", "uniform"),
-    ("logit_adjustment", 0.0),
-]
+UNUSED: dict[str, Any] = {
+    "loss": {"kind": "cross_entropy"},
+    "class_weights": "none",
+    "sampling": "uniform",
+    "logit_adjustment": 0.0,
+}
 """Settings that are left out of JSON at their defaults, so that the digests of earlier runs stay."""
 
 EFFICIENTNET_IMAGENET = Recipe(

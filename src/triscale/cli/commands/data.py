@@ -147,8 +147,8 @@ def _classes(result: SetCheck) -> None:
     lines = [line(row) for row in shown]
     if hidden:
         lines.insert(MAX_ROWS // 2, [f"({hidden} more classes)", *[""] * (len(splits) + 2)])
-    total = [f"{sum(row.images[split] for row in rows):,}" for split in splits]
-    lines.append([f"{len(rows)} classes", "", *total, f"{result.num_images:,}"])
+    total = [f"{result.images[split]:,}" for split in splits]
+    lines.append([f"{len(rows)} {'labels' if result.multi_label else 'classes'}", "", *total, f"{result.num_images:,}"])
     table(("class", "", *splits, "images"), lines, left=2)
 
 

@@ -15,7 +15,7 @@ from triscale.errors import ExportError, JobError, ParityError, QuantizationErro
 from triscale.network.cost import si
 
 if TYPE_CHECKING:
-    from triscale.results.deployment import Deployment, Exported
+    from triscale.results.deployment import Deployment, Exported, Quantized
 
 ALL = "all"
 
@@ -181,6 +181,12 @@ def _print_deployment(deployment: Deployment, run: Path) -> None:
     console.print(f"{run / deployment.file}", style="bold", markup=False, soft_wrap=True)
 
 
+def _score(result: Quantized) -> str:
+    if result.metric == "top1":
+        return f"{result.accuracy:.2%} of {result.images} test images correct"
+    return f"mean average precision {result.accuracy:.2%} on {result.images} test images"
+
+
 def _print(exported: Sequence[Exported], folder: Path) -> None:
     table(
         ("file", "precision", "size", "error", "same class", "ms"),
@@ -204,7 +210,7 @@ def _print(exported: Sequence[Exported], folder: Path) -> None:
             slow = [block.name for block in float_blocks if block.for_speed]
             sensitive = [block.name for block in float_blocks if not block.for_speed]
             console.print(
-                f"{item.export.file}: {result.accuracy:.2%} of {result.images} test images correct, in float "
+                f"{item.export.file}: {_score(result)}, in float "
                 f"{result.float_accuracy:.2%}: {result.lost_points:.2f} points lost (± {result.lost_error:.2f}; "
                 f"{result.bound_points:g} allowed)"
                 + (f"; in float for accuracy: {', '.join(sensitive)}" if sensitive else "")

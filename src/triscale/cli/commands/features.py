@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from triscale.cli.support.data_options import MAX_PIXELS, MaxPixels, limits_of
+from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
 from triscale.cli.support.execution import execution
 from triscale.cli.support.options import Json, Out
 from triscale.cli.support.terminal import console, print_json
@@ -23,7 +23,7 @@ def features(
     batch: int = 64,
     device: str = "auto",
     workers: int = 0,
-    max_pixels: MaxPixels = MAX_PIXELS,
+    data: DataFlags = DATA_DEFAULTS,
     json: Json = False,
 ) -> None:
     """Write the embeddings of images, the inputs of the classifier, with one row per image.
@@ -63,7 +63,7 @@ def features(
             context,
             reduction=None if reduction == POOLED else int(reduction),
             batch=batch,
-            limits=limits_of(max_pixels),
+            data=data.options(),
         )
         written = write_features(stream, out)
     if json:

@@ -172,7 +172,9 @@ def _print_predictions(predictions: list[Prediction]) -> None:
     name_width = max(map(len, names), default=0)
     for prediction in read:
         if prediction.labels is not None:
-            print(f"{prediction.file:<{widest}}  {', '.join(prediction.labels) or '(no label)'}")
+            probability = {guess.name: guess.probability for guess in prediction.classes}
+            labels = [f"{name} {probability[name]:.1%}" if name in probability else name for name in prediction.labels]
+            print(f"{prediction.file:<{widest}}  {'  '.join(labels) or '(no label)'}")
             continue
         shown = "  ".join(f"{guess.name:<{name_width}} {guess.probability:>6.1%}" for guess in prediction.classes)
         print(f"{prediction.file:<{widest}}  {shown}")

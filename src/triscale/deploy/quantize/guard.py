@@ -103,6 +103,7 @@ def quantize(
             for name in ratios
         ),
         attempts=attempts,
+        metric=judge.metric,
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+Metric = Literal["top1", "mean_average_precision"]
 Logits = NDArray[np.float32]
 
 
@@ -18,6 +19,10 @@ class Judge(Protocol):
     @property
     def images(self) -> int:
         """Number of images."""
+
+    @property
+    def metric(self) -> Metric:
+        """Name of the score."""
 
     def score(self, outputs: Logits) -> float:
         """Return the score of logits ``[N, classes]``, from 0 to 1."""
@@ -50,6 +55,11 @@ class TopOne:
     def images(self) -> int:
         """Number of images."""
         return len(self.labels)
+
+    @property
+    def metric(self) -> Metric:
+        """Name of the score."""
+        return "top1"
 
     def score(self, outputs: Logits) -> float:
         """Return the top-1 accuracy."""

@@ -26,7 +26,7 @@ RECORD, SHEET = "check.json", "contact-sheet.png"
 FEW_IMAGES = 20
 """A class with fewer training images causes a warning."""
 
-UNBALANCED = 10
+UNBALANCED = 5
 """A ratio of largest to smallest class of at least this causes a warning."""
 
 SMALL_SIDE = 16
@@ -72,10 +72,12 @@ class SetCheck(Record):
         notes: A message for everything that was concluded from an unusual layout.
         problems: A message for everything that a training refuses.
         warnings: A message for everything else that may lead to a poor result.
+        images: The number of readable images of each split.
+        multi_label: Whether images have any number of labels.
     """
 
     kind_name: ClassVar[str] = "check"
-    schema_number: ClassVar[int] = 3
+    schema_number: ClassVar[int] = 4
 
     root: str
     splits: tuple[Role, ...]
@@ -89,11 +91,13 @@ class SetCheck(Record):
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...]
+    images: dict[Role, int]
+    multi_label: bool = False
 
     @property
     def num_images(self) -> int:
         """Number of readable images."""
-        return sum(row.total for row in self.classes)
+        return sum(self.images.values())
 
 
 def check(
@@ -160,6 +164,8 @@ def summarize(scanned: Scan, copies: Duplicates) -> SetCheck:
         notes=scanned.notes,
         problems=(*scanned.problems, *_split_problems(scanned, copies)),
         warnings=(),
+        images={role: len(of_role) for role, of_role in scanned.by_role.items()},
+        multi_label=scanned.multi_label,
     )
     return result.replace(warnings=(*warnings_about_names(scanned), *_warnings(result)))
 
@@ -187,8 +193,11 @@ def _warnings(result: SetCheck) -> list[str]:
     if result.bad:
         sentences.append(f"{_number(len(result.bad), 'file')} unreadable; training skips unreadable files")
     totals = [row.total for row in result.classes]
-    if max(totals) >= UNBALANCED * min(totals):
-        sentences.append(f"the largest class has {max(totals) / min(totals):.0f} times as many images as the smallest")
+    if min(totals) and max(totals) >= UNBALANCED * min(totals):
+        sentences.append(
+            f"the largest class has {max(totals) / min(totals):.0f} times as many images as the smallest; --set "
+            "sampling=balanced or --set class_weights=balanced trains small classes as much as large ones"
+        )
     first: Role = "train" if "train" in result.splits else "unsplit"
     by_count = sorted(result.classes, key=lambda row: row.images[first])
     few = [row.name for row in by_count if row.images[first] < FEW_IMAGES]

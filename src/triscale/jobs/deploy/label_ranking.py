@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from triscale.deploy.quantize.judge import Metric
 from triscale.training.multi_label import marks_of, mean_average_precision
 
 RESAMPLES = 100
@@ -33,6 +34,11 @@ class LabelRanking:
     def images(self) -> int:
         """Number of images."""
         return len(self.labels)
+
+    @property
+    def metric(self) -> Metric:
+        """Name of the score."""
+        return "mean_average_precision"
 
     def score(self, outputs: NDArray[np.float32]) -> float:
         """Return the mean average precision."""

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from triscale.data.checks.class_checks import ignored_files
 from triscale.data.checks.examine import CHUNK, OtherFile, examine
-from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
+from triscale.data.images.decode import ImageLimits
 from triscale.data.images.transforms import normalize
-from triscale.data.options import DataOptions
+from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.split import Sample
 from triscale.data.sources.scan_cache import ScanCache
@@ -92,7 +92,7 @@ def features_of(
     *,
     reduction: int | None = None,
     batch: int = BATCH,
-    limits: ImageLimits = DEFAULT_LIMITS,
+    data: DataOptions = DEFAULT_DATA,
 ) -> FeatureStream:
     """Return the embeddings of all images of a data set, a batch at a time.
 
@@ -107,7 +107,7 @@ def features_of(
         context: Device, decoding workers, progress and stop flag.
         reduction: Ratio of input resolution to feature map resolution; None for the input of the classifier.
         batch: Batch size.
-        limits: Limits on an image file.
+        data: How the images are read, and what is tolerated.
 
     Returns:
         The embeddings, computed during iteration.
@@ -119,7 +119,7 @@ def features_of(
         Interrupted: ``context.should_stop`` returned true.
     """
     embed = _embedding(run.model().to(context.device).to(memory_format=torch.channels_last), reduction)
-    options = DataOptions(limits=limits, bit_depth=run.spec.preprocessing.bit_depth)
+    options = data.replace(bit_depth=data.bit_depth or run.spec.preprocessing.bit_depth)
     listed = _list(str(images), context, options)
     batches = _batches(listed, embed, run.spec.preprocessing, batch, context)
     return FeatureStream(len(listed.samples), listed.bad, batches)

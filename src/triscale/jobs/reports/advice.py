@@ -50,7 +50,7 @@ def advice(
         best = max(history, key=lambda epoch: epoch.val_score)
         if best.epoch > len(history) - RECENT_EPOCHS and len(history) > RECENT_EPOCHS and best.val_score < 1:
             sentences.append(
-                f"The validation accuracy was still rising at the end; train longer: --epochs {2 * len(history)}"
+                f"The validation result was still rising at the end; train longer: --epochs {2 * len(history)}"
             )
     missed = metrics.missed_classes
     if missed and not near_chance:

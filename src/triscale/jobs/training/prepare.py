@@ -179,7 +179,10 @@ def count_duplicates(copies: Duplicates, leaks: tuple[Leak, ...]) -> int:
 
 
 def _class_counts(split: Split) -> tuple[SplitCounts, ...]:
-    counts = [Counter(sample.label for sample in samples) for samples in (split.train, split.val, split.test)]
+    counts = [
+        Counter(label for sample in samples for label in sample.labels)
+        for samples in (split.train, split.val, split.test)
+    ]
     return tuple(
         SplitCounts(name=name, train=counts[0][label], val=counts[1][label], test=counts[2][label])
         for label, name in enumerate(split.classes)

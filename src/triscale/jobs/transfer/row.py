@@ -196,7 +196,10 @@ def _whole(split: Split) -> Split:
 
 
 def _class_counts(split: Split) -> tuple[SplitCounts, ...]:
-    train, val, test = (Counter(sample.label for sample in samples) for samples in (split.train, split.val, split.test))
+    train, val, test = (
+        Counter(label for sample in samples for label in sample.labels)
+        for samples in (split.train, split.val, split.test)
+    )
     return tuple(
         SplitCounts(name=name, train=train[label], val=val[label], test=test[label])
         for label, name in enumerate(split.classes)

@@ -1,0 +1,141 @@
+"""Images with any number of labels, from the table to predictions, files, maps and the server."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import average_precision_score, f1_score
+
+import triscale as ts
+from cli.command import refused, run
+from triscale.jobs.core.run import RunFolder
+from triscale.jobs.inference.evaluate import evaluate_run
+from triscale.jobs.inference.predict import predict
+from triscale.serve.model import ServedModel
+from triscale.training.context import ExecutionContext
+
+NAMES = ("blue", "green", "red")
+TRAINED = {"epochs": 6, "seed": 1, "settings": {"batch": 16, "min_steps": 60}}
+DATA = ("--label-separator", " ")
+
+
+def write_colors(folder, count: int = 120):
+    """Each of three colors is present or absent as a bar in its own third of the image."""
+    generator = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    rows = ["image,tags"]
+    for number in range(count):
+        pixels = generator.integers(0, 60, (24, 24, 3), dtype=np.uint8)
+        has = generator.random(3) < (0.3, 0.5, 0.6)
+        for index in np.flatnonzero(has):
+            pixels[:, 8 * index : 8 * index + 6, 2 - index] = 250
+        Image.fromarray(pixels).save(folder / "images" / f"{number:03d}.png")
+        rows.append(f"{number:03d}.png,{' '.join(name for name, is_set in zip(NAMES, has, strict=True) if is_set)}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def colors(tmp_path_factory):
+    return write_colors(tmp_path_factory.mktemp("colors") / "set")
+
+
+@pytest.fixture(scope="module")
+def made(colors, tiny_file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("colors") / "run"
+    ts.fit(colors, budget="400k", baseline=tiny_file, out=out, data={"label_separator": " "}, progress=False, **TRAINED)
+    return out
+
+
+def rows_of(folder):
+    return list(csv.DictReader(io.StringIO((folder / "predictions.csv").read_text())))
+
+
+def test_metrics_are_those_of_scikit_learn_on_the_predictions(made):
+    opened = ts.Run.open(made)
+    metrics, split = opened.metrics, RunFolder(made).split
+    assert split.multi_label
+    truth = np.array([[label in sample.labels for label in range(3)] for sample in split.test])
+    chosen = [set(row["predicted"].split("|")) for row in rows_of(made)]
+    predicted = np.array([[name in labels for name in NAMES] for labels in chosen])
+    assert metrics.count == len(split.test)
+    assert metrics.micro_f1 == pytest.approx(f1_score(truth, predicted, average="micro"))
+    assert metrics.macro_f1 == pytest.approx(f1_score(truth, predicted, average="macro"))
+    results = list(opened.predict([f"{split.root}/{sample.path}" for sample in split.test], top=3))
+    scores = np.array([[{one.name: one.probability for one in result.classes}[n] for n in NAMES] for result in results])
+    expected = average_precision_score(truth, scores, average="macro")
+    assert metrics.mean_average_precision == pytest.approx(expected, abs=1e-6)
+    assert metrics.mean_average_precision > 0.9
+    assert [set(result.labels) or {""} for result in results] == chosen
+
+
+def test_exported_file_and_server_give_the_labels_of_the_run(made, colors):
+    image = colors / "images" / "003.png"
+    of_run = ts.Run.open(made).predict(image)
+    (exported,) = predict(made / "model.onnx", (image,))
+    assert exported.labels == of_run.labels == tuple(json.loads(of_run.to_json())["labels"])
+    answer = ServedModel(RunFolder.open(made), 10**6).answer(image.read_bytes(), 3, with_map=True)
+    assert answer.labels == of_run.labels
+    assert answer.classes[0].probability == pytest.approx(of_run.classes[0].probability, abs=1e-5)
+
+
+def test_commands_and_report_say_what_was_measured(capsys, made, colors, tmp_path):
+    page = (made / "report.html").read_text()
+    assert "Mean average precision" in page
+    assert "Images with wrong labels" in page or "1.00" in page
+    printed = run(capsys, "evaluate", made, "--split", "val").out
+    assert "mean average precision" in printed
+    assert "exactly the right labels" in printed.replace("\n", " ")
+    assert run(capsys, "evaluate", made, "--fail-under", "0.9999").code in (0, 1)
+    assert "%" in run(capsys, "predict", made, colors / "images" / "003.png").out
+    assert run(capsys, "predict", made, colors / "images", "--out", tmp_path / "p.csv").code == 0
+    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    assert len(rows) == 120
+    assert {label for row in rows for label in row["labels"].split("|")} <= {*NAMES, ""}
+    done = run(capsys, "features", made, colors / "labels.csv", *DATA, "--out", tmp_path / "f.npy")
+    assert done.code == 0
+    assert "blue|green" in (tmp_path / "f.csv").read_text()
+    explained = run(capsys, "explain", made, colors / "images" / "003.png", "--out", tmp_path / "maps")
+    assert explained.code == 0
+
+
+def test_searches_need_one_class_per_image(capsys, colors, tiny_file, tmp_path):
+    message = refused(capsys, "compare", colors, "--baseline", tiny_file, "--out", tmp_path / "c", *DATA)
+    assert "any number of labels" in message
+
+
+def test_stopped_training_is_resumed_bitwise(capsys, colors, tiny_file, tmp_path):
+    options = ("--network", tiny_file, "--epochs", 4, "--batch", 16, "--set", "loss=asymmetric", "--set", "cutmix=1",
+               "--set", "sampling=balanced", "--set", "class_weights=balanced", *DATA)  # fmt: skip
+    assert run(capsys, "train", colors, "--out", tmp_path / "whole", *options).code == 0
+    stopped = ("train", colors, "--out", tmp_path / "stopped", *options)
+    assert run(capsys, *stopped, "--max-time", "0.05s").code == 143
+    assert run(capsys, *stopped, "--workers", 2).code == 0
+    for name in ("model.safetensors", "metrics.json", "decision.json"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.process
+@pytest.mark.stress
+def test_two_processes_match_one(colors, tiny_file, tmp_path):
+    options = ["train", str(colors), "--network", str(tiny_file), "--epochs", "2", "--batch", "16",
+               "--set", "micro_batches=2", "--set", "sampling=balanced", "--threads", "1", "--label-separator",
+               " ", "--out"]  # fmt: skip
+    for out, start in (("one", []), ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"])):
+        command = [sys.executable, *start, "-m", "triscale", *options, str(tmp_path / out)]
+        subprocess.run(command, check=True, capture_output=True, timeout=150)
+    for name in ("model.safetensors", "metrics.json", "decision.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_evaluation_can_be_repeated(made):
+    before = (made / "metrics.json").read_bytes()
+    evaluate_run(RunFolder.open(made), ExecutionContext())
+    assert (made / "metrics.json").read_bytes() == before
