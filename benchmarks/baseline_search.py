@@ -40,7 +40,7 @@ from search.landscape import IMAGES, REFERENCE_MACS, Ground, Landscape
 from triscale.errors import SearchError
 from triscale.network.cost import count_network
 from triscale.record import KIND_KEY, SCHEMA_KEY
-from triscale.search.baseline.objective import Objective, Observation
+from triscale.search.baseline.objective import Observation, SearchObjective
 from triscale.search.baseline.ranking import rank
 from triscale.search.baseline.space import Sample, Space, mnasnet
 from triscale.search.baseline.strategies import STRATEGIES, make_strategy
@@ -92,7 +92,7 @@ def main() -> None:
 
 def on_surface(arguments: argparse.Namespace) -> None:
     """Search landscapes with every strategy."""
-    objective = Objective(target=arguments.target, form=arguments.form)
+    objective = SearchObjective(target=arguments.target, form=arguments.form)
     ground = Ground(mnasnet())
     numbers = range(arguments.first, arguments.first + arguments.seeds)
     print(f"{ground.space.name} around {ground.space.skeleton.name}: {len(ground.space.places)} choices,", end=" ")
@@ -139,7 +139,7 @@ def on_speed(arguments: argparse.Namespace) -> None:
         print(f"{number / (time.process_time() - started):.0f} networks/s ({kind}); torch: {'torch' in sys.modules}")
 
 
-def truth(landscape: Landscape, objective: Objective, observation: Observation) -> float:
+def truth(landscape: Landscape, objective: SearchObjective, observation: Observation) -> float:
     """Return the reward without noise."""
     return landscape.reward(observation.sample, objective)
 
@@ -176,7 +176,7 @@ def on_table(arguments: argparse.Namespace) -> None:
 class Table:
     """Trained networks of a space by structure, since different samples can give the same network."""
 
-    def __init__(self, space: Space, objective: Objective, rows: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, space: Space, objective: SearchObjective, rows: Sequence[dict[str, Any]]) -> None:
         self.space, self.objective = space, objective
         self.rows: dict[str, Observation] = {}
         for row in rows:
@@ -211,7 +211,7 @@ def read_table(file: Path) -> Table:
     space = {key: value for key, value in content["space"].items() if key not in (KIND_KEY, SCHEMA_KEY)}
     return Table(
         Space.parse(space, f"the space of {file}"),
-        Objective.parse(content["objective"], f"the objective of {file}"),
+        SearchObjective.parse(content["objective"], f"the objective of {file}"),
         content["rows"],
     )
 

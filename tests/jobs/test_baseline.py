@@ -17,7 +17,7 @@ from triscale.network.latency import NAMES, Predictor, predict
 from triscale.network.spec import Network
 from triscale.progress import NO_PROGRESS, NullProgress
 from triscale.search.baseline.explore import BaselineSearchResult, SearchPlan
-from triscale.search.baseline.objective import Objective
+from triscale.search.baseline.objective import SearchObjective
 from triscale.search.baseline.options import Choices, Options
 from triscale.search.baseline.space import make_space
 from triscale.search.study.storage import read_storage
@@ -103,7 +103,7 @@ def search_for(folder, tiny, **changes):
         seeds=(0,),
         space="few",
         choices=FEW,
-        **({"objective": Objective(target=150e3), "strategy": "evolution", "plan": SearchPlan(trials=6, batch=2),
+        **({"objective": SearchObjective(target=150e3), "strategy": "evolution", "plan": SearchPlan(trials=6, batch=2),
            "finalists": 0} | changes),
     )  # fmt: skip
 
@@ -151,7 +151,7 @@ def test_supernet_is_trained_once_and_its_ranking_checked(capsys, folder, tiny, 
 def test_latency_is_measured_once_per_network(folder, tiny, tmp_path):
     far_apart = Choices(options=(FEW.options[0].model_copy(update={"expansions": (1, 6), "layers": (0, 12)}),))
     search = search_for(folder, tiny, strategy="random", plan=SearchPlan(trials=3, batch=3),
-                        objective=Objective(cost="latency", target=1e-6))  # fmt: skip
+                        objective=SearchObjective(cost="latency", target=1e-6))  # fmt: skip
     search = search.model_copy(update={"choices": far_apart})
     with pytest.raises(
         SearchError, match=r"has a latency of 1e-06 ms: the smallest takes .* ms and the largest"
@@ -161,7 +161,7 @@ def test_latency_is_measured_once_per_network(folder, tiny, tmp_path):
     low, high = (
         float(text) for text in re.findall(r"takes ([\d.]+) ms and the largest ([\d.]+) ms", str(refused.value))[0]
     )
-    search = search.model_copy(update={"objective": Objective(cost="latency", target=(low * high) ** 0.5)})
+    search = search.model_copy(update={"objective": SearchObjective(cost="latency", target=(low * high) ** 0.5)})
     found = search_baseline(search, tmp_path / "search", context())
     measured = json.loads((tmp_path / "search" / "times.json").read_text())["milliseconds"]
     assert {one.structure: one.cost for one in found.evaluated}.items() <= measured.items()
@@ -176,7 +176,7 @@ def test_latency_is_predicted_with_profile(folder, tiny, tmp_path):
     )  # fmt: skip
     space = make_space("few", tiny.replace(classes=3), FEW)
     low, high = (predict(predictor, network) for network in (space.smallest(), space.largest()))
-    objective = Objective(cost="latency", target=(low + high) / 2)
+    objective = SearchObjective(cost="latency", target=(low + high) / 2)
     search = search_for(folder, tiny, strategy="random", plan=SearchPlan(trials=3, batch=3), objective=objective)
     search = search.model_copy(update={"predictor": predictor})
     found = search_baseline(search, tmp_path / "search", context())

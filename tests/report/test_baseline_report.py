@@ -16,7 +16,7 @@ from triscale.search.baseline.explore import (
     best_of,
     front_of,
 )
-from triscale.search.baseline.objective import Objective
+from triscale.search.baseline.objective import SearchObjective
 from triscale.search.baseline.space import around
 from triscale.search.study.trial import Proxy
 
@@ -25,7 +25,7 @@ SAMPLE = (0,) * len(SPACE.free_choices)
 
 
 def result(number=40, **changes):
-    objective = changes.pop("objective", Objective(target=2e7))
+    objective = changes.pop("objective", SearchObjective(target=2e7))
     evaluated = []
     for place in range(number):
         macs = int(2e6 * 1.13 ** ((7 * place) % number))
@@ -86,8 +86,8 @@ def test_report_shows_front_best_reward_and_finalists():
 
 
 @pytest.mark.parametrize("changes", [
-    {"objective": Objective(target=2e7, form="constraint")}, {"objective": Objective(target=2e7, form="hard")},
-    {"objective": Objective(target=1.25e7, cost="latency")}, {"evaluator": "supernet"}, {"finalists": ()},
+    {"objective": SearchObjective(target=2e7, form="constraint")}, {"objective": SearchObjective(target=2e7, form="hard")},
+    {"objective": SearchObjective(target=1.25e7, cost="latency")}, {"evaluator": "supernet"}, {"finalists": ()},
 ])  # fmt: skip
 def test_every_kind_of_search_has_a_report(changes):
     assert "<svg" in render_baseline(content(result(**changes)))

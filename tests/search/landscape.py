@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from triscale.network.cost import count_network
-from triscale.search.baseline.objective import Objective, Observation
+from triscale.search.baseline.objective import Observation, SearchObjective
 from triscale.search.baseline.space import Sample, Space
 
 FLOOR, HEIGHT, POWER = 0.08, 0.32, 0.15
@@ -90,13 +90,13 @@ class Landscape:
         random = np.random.default_rng([self.number, *self.ground.canonical(sample)])
         return float(random.binomial(IMAGES, self.truth(sample)) / IMAGES)
 
-    def observe(self, sample: Sample, objective: Objective) -> Observation:
+    def observe(self, sample: Sample, objective: SearchObjective) -> Observation:
         """Return the observation of a sample."""
         macs = self.ground.macs(sample)
         accuracy = self.observed(sample) if objective.admits(macs) else None
         return Observation(sample, objective.reward(accuracy or 0.0, macs), accuracy, macs)
 
-    def reward(self, sample: Sample, objective: Objective) -> float:
+    def reward(self, sample: Sample, objective: SearchObjective) -> float:
         """Return the reward without noise."""
         return objective.reward(self.truth(sample), self.ground.macs(sample))
 

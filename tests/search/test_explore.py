@@ -14,7 +14,7 @@ from triscale.search.baseline.explore import (
     front_of,
     limits_of,
 )
-from triscale.search.baseline.objective import Objective
+from triscale.search.baseline.objective import SearchObjective
 from triscale.search.baseline.options import Choices, Options
 from triscale.search.baseline.space import around, make_space
 from triscale.search.baseline.strategies.random_search import RandomSearch
@@ -22,7 +22,7 @@ from triscale.search.coefficients.methods import Halving
 from triscale.search.study.trial import Proxy, Score
 
 SPACE = around(get("mobilenet_v2@32"), "small")
-OBJECTIVE = Objective(target=20e6)
+OBJECTIVE = SearchObjective(target=20e6)
 PROXY = Proxy(epochs=9, images=100, seeds=(0,))
 
 
@@ -102,7 +102,7 @@ def test_halving_trains_best_third_longer():
 
 
 def test_infeasible_candidates_are_reported_but_not_trained():
-    objective = Objective(target=80e6, form="constraint")
+    objective = SearchObjective(target=80e6, form="constraint")
     evaluated, evaluate = look(SearchPlan(trials=20, batch=5), objective=objective)
     refused = [one for one in evaluated if one.accuracy is None]
     assert refused
@@ -113,7 +113,7 @@ def test_infeasible_candidates_are_reported_but_not_trained():
 
 def test_unsatisfied_constraint_is_an_error():
     with pytest.raises(SearchError, match="none of the 4 proposed networks costs at most 10 macs; the nearest"):
-        look(SearchPlan(trials=4, batch=2), objective=Objective(target=10, form="constraint"))
+        look(SearchPlan(trials=4, batch=2), objective=SearchObjective(target=10, form="constraint"))
 
 
 def test_exhausted_space_ends_search():

@@ -4,28 +4,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triscale.search.baseline.objective import Objective, front
+from triscale.search.baseline.objective import SearchObjective, front
 
 
 def test_doubling_cost_needs_five_percent_more_accuracy():
-    objective = Objective(target=75)
+    objective = SearchObjective(target=75)
     dearer = objective.reward(0.5 * 1.05, 150)
     assert dearer == pytest.approx(objective.reward(0.5, 75), rel=2e-3)
 
 
 def test_reward_at_target_is_accuracy():
     for form in ("soft", "hard", "constraint"):
-        assert Objective(target=400e6, form=form).reward(0.7, 400e6) == pytest.approx(0.7)
+        assert SearchObjective(target=400e6, form=form).reward(0.7, 400e6) == pytest.approx(0.7)
 
 
 def test_hard_form_penalizes_only_above_target():
-    objective = Objective(target=100, form="hard")
+    objective = SearchObjective(target=100, form="hard")
     assert objective.reward(0.7, 50) == 0.7
     assert objective.reward(0.7, 200) == pytest.approx(0.35)
 
 
 def test_constraint_ranks_infeasible_candidates_last():
-    objective = Objective(target=100, form="constraint")
+    objective = SearchObjective(target=100, form="constraint")
     assert objective.admits(100)
     assert not objective.admits(101)
     assert objective.reward(1.0, 150) < objective.reward(1.0, 101) < objective.reward(0.0, 100)

@@ -17,7 +17,7 @@ from search.landscape import Ground, Landscape
 from triscale.errors import SearchError
 from triscale.families.mobilenet import V2
 from triscale.network.spec import MBConv, Network, Stage, Stem
-from triscale.search.baseline.objective import Objective, Observation
+from triscale.search.baseline.objective import Observation, SearchObjective
 from triscale.search.baseline.options import Choices, Options
 from triscale.search.baseline.space import Sample, Space, around, make_space, mnasnet
 from triscale.search.baseline.strategies import STRATEGIES, make_strategy
@@ -27,7 +27,7 @@ from triscale.search.baseline.strategies.ppo import PPO, Adam, PpoSettings
 from triscale.search.baseline.strategies.samplers import nsga2
 from triscale.search.baseline.strategies.strategy import Strategy
 
-OBJECTIVE = Objective(target=300e6)
+OBJECTIVE = SearchObjective(target=300e6)
 ONE = Options(
     operations=("mbconv",),
     kernels=(3,),
@@ -58,7 +58,7 @@ def answer(sample: Sample) -> Observation:
 
 
 def make_observation(
-    sample: Sample, accuracy: float | None, cost: float = 3e8, objective: Objective = OBJECTIVE
+    sample: Sample, accuracy: float | None, cost: float = 3e8, objective: SearchObjective = OBJECTIVE
 ) -> Observation:
     return Observation(sample, objective.reward(accuracy or 0.0, cost), accuracy, cost)
 
@@ -270,7 +270,7 @@ def distance(one: Sample, other: Sample) -> int:
 
 def test_nsga2_moves_toward_feasible_region(space):
     # Samples with a first index above 0 are infeasible, and half of the others because of their last index.
-    objective = Objective(target=3e8, form="constraint")
+    objective = SearchObjective(target=3e8, form="constraint")
 
     def refuse(sample: Sample) -> Observation:
         cost = 3e8 * (1 + sum(sample) / len(sample))

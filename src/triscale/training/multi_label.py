@@ -67,8 +67,9 @@ def choose_thresholds(logits: NDArray[np.float32], labels: NDArray[np.int64]) ->
         labels: Their labels ``[N, K]``, padded with -1.
 
     Example:
-        >>> choose_thresholds(np.array([[2.0]] * 5 + [[-2.0]] * 5, np.float32), np.array([[0]] * 5 + [[-1]] * 5))
-        (0.5,)
+        >>> logits = np.array([[2.0]] * 5 + [[0.0]] * 5, np.float32)
+        >>> [round(value, 3) for value in choose_thresholds(logits, np.array([[0]] * 5 + [[-1]] * 5))]
+        [0.69]
     """
     probabilities = expit(logits.astype(np.float64))
     marks = marks_of(labels, logits.shape[1])

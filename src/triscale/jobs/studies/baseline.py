@@ -41,7 +41,7 @@ from triscale.search.baseline.explore import (
     front_of,
     limits_of,
 )
-from triscale.search.baseline.objective import Objective
+from triscale.search.baseline.objective import SearchObjective
 from triscale.search.baseline.ranking import Ranking, rank
 from triscale.search.baseline.space import Space, make_space
 from triscale.search.baseline.strategies import make_strategy
@@ -182,7 +182,7 @@ def _result(
     )
 
 
-def describe(evaluated: Sequence[EvaluatedCandidate], plan: SearchPlan, objective: Objective) -> str:
+def describe(evaluated: Sequence[EvaluatedCandidate], plan: SearchPlan, objective: SearchObjective) -> str:
     """Return a progress message: the best reward so far, and points of the Pareto front."""
     trained = [one for one in evaluated if one.accuracy is not None]
     if not trained:
@@ -196,7 +196,7 @@ def describe(evaluated: Sequence[EvaluatedCandidate], plan: SearchPlan, objectiv
     )
 
 
-def describe_cost(objective: Objective, cost: float) -> str:
+def describe_cost(objective: SearchObjective, cost: float) -> str:
     """Return a cost with its unit."""
     return f"{cost:.3g} ms" if objective.cost == "latency" else format_cost(objective.cost, cost)
 

@@ -18,7 +18,7 @@ from triscale.record import Record
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET, Law
 from triscale.search.baseline.explore import SearchPlan
-from triscale.search.baseline.objective import EXPONENT, CostName, Objective
+from triscale.search.baseline.objective import EXPONENT, CostName, SearchObjective
 from triscale.search.baseline.options import MENUS, Choices
 from triscale.search.baseline.ranking import MIN_NETWORKS
 from triscale.search.coefficients.grid import Grid
@@ -116,7 +116,7 @@ class BaselineSearchRequest(StudyRequest):
 
     space: str
     choices: Choices
-    objective: Objective
+    objective: SearchObjective
     predictor: Predictor | None = None
     strategy: str
     search_seed: int = 0
@@ -175,7 +175,7 @@ def make_objective(
     cost: CostName | None = None,
     form: Literal["soft", "hard", "constraint"] = "soft",
     exponent: float = EXPONENT,
-) -> Objective:
+) -> SearchObjective:
     """Return the objective of a baseline search; the unit of the target determines the kind of cost.
 
     Args:
@@ -201,7 +201,7 @@ def make_objective(
         )
     if cost is not None and cost != named:
         raise SearchError(f'the cost {cost} contradicts the target "{target}", which limits {named}; leave cost out')
-    return Objective.parse({"cost": named, "target": amount, "form": form, "exponent": exponent}, "the objective")
+    return SearchObjective.parse({"cost": named, "target": amount, "form": form, "exponent": exponent}, "the objective")
 
 
 def find_choices(space: str, resolutions: tuple[int, ...] = ()) -> tuple[str, Choices]:

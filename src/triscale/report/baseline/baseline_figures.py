@@ -16,12 +16,12 @@ from triscale.report.draw.format import share, si
 from triscale.report.draw.palette import BLUE, GRID, INK, MUTED, ORANGE, SURFACE
 from triscale.report.draw.svg import Picture, draw, plot_area
 from triscale.search.baseline.explore import BaselineSearchResult, EvaluatedCandidate, compared
-from triscale.search.baseline.objective import Objective
+from triscale.search.baseline.objective import SearchObjective
 
 UNITS = {"macs": "MACs", "params": "params", "latency": "ms"}
 
 
-def cost_text(objective: Objective, cost: float) -> str:
+def cost_text(objective: SearchObjective, cost: float) -> str:
     """Return a cost with the unit of the objective: ``20.0M MACs`` or ``12.5 ms``."""
     unit = UNITS[objective.cost]
     return f"{cost:.3g} ms" if unit == "ms" else f"{si(cost)} {unit}"

@@ -17,7 +17,7 @@ from triscale.errors import SearchError
 from triscale.network.cost import count_network, si
 from triscale.network.spec import Network
 from triscale.record import Record
-from triscale.search.baseline.objective import Objective, Observation, front
+from triscale.search.baseline.objective import Observation, SearchObjective, front
 from triscale.search.baseline.ranking import Ranking
 from triscale.search.baseline.space import Sample, Space
 from triscale.search.baseline.strategies.strategy import Strategy
@@ -94,7 +94,7 @@ class BaselineSearchResult(Record):
     schema_number: ClassVar[int] = 2
 
     space: Space
-    objective: Objective
+    objective: SearchObjective
     strategy: str
     evaluator: Literal["training", "supernet"]
     plan: SearchPlan
@@ -111,7 +111,7 @@ class BaselineSearchResult(Record):
 
 def explore(
     space: Space,
-    objective: Objective,
+    objective: SearchObjective,
     strategy: Strategy,
     plan: SearchPlan,
     proxy: Proxy,
@@ -227,7 +227,7 @@ def limits_of(
 
 def _train(
     new: dict[str, tuple[Sample, Network]],
-    objective: Objective,
+    objective: SearchObjective,
     plan: SearchPlan,
     proxy: Proxy,
     evaluate: Evaluation,
@@ -267,7 +267,7 @@ def _train(
 
 
 def _untrained_candidate(
-    structure: str, sample: Sample, network: Network, objective: Objective, cost: float, batch: int
+    structure: str, sample: Sample, network: Network, objective: SearchObjective, cost: float, batch: int
 ) -> EvaluatedCandidate:
     counts = count_network(network)
     return EvaluatedCandidate(

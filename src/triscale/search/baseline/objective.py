@@ -15,7 +15,7 @@ CostName = Literal["macs", "params", "latency"]
 EXPONENT = -0.07
 
 
-class Objective(Record):
+class SearchObjective(Record):
     """The reward ``accuracy * (cost / target) ** exponent`` (MnasNet, Tan et al. 2019, equations 2-4).
 
     ``cost`` is MACs, parameters, or latency in milliseconds for one image. ``form`` is one of:
@@ -26,7 +26,7 @@ class Objective(Record):
     - ``constraint``: networks above the target are not trained; their reward is below all others.
 
     Example:
-        >>> objective = Objective(cost="macs", target=300e6)
+        >>> objective = SearchObjective(cost="macs", target=300e6)
         >>> round(objective.reward(accuracy=0.75, cost=600e6), 4)
         0.7145
     """

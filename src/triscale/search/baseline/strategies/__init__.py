@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from triscale.errors import SearchError, nearest
-from triscale.search.baseline.objective import Objective
+from triscale.search.baseline.objective import SearchObjective
 from triscale.search.baseline.space import Space
 from triscale.search.baseline.strategies.evolution import Evolution
 from triscale.search.baseline.strategies.ppo import PPO
@@ -16,7 +16,7 @@ from triscale.search.baseline.strategies.strategy import Strategy
 MAX_SEED = 2**32 - 1
 """The largest seed that Optuna accepts."""
 
-STRATEGIES: dict[str, Callable[[Space, int, Objective], Strategy]] = {
+STRATEGIES: dict[str, Callable[[Space, int, SearchObjective], Strategy]] = {
     "random": lambda space, seed, objective: RandomSearch(space, seed),
     "evolution": lambda space, seed, objective: Evolution(space, seed),
     "nsga2": nsga2,
@@ -25,7 +25,7 @@ STRATEGIES: dict[str, Callable[[Space, int, Objective], Strategy]] = {
 }
 
 
-def make_strategy(name: str, space: Space, seed: int, objective: Objective) -> Strategy:
+def make_strategy(name: str, space: Space, seed: int, objective: SearchObjective) -> Strategy:
     """Return a new strategy.
 
     Args:

@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.trial import Trial
 
-from triscale.search.baseline.objective import Objective, Observation
+from triscale.search.baseline.objective import Observation, SearchObjective
 from triscale.search.baseline.space import Sample, Space
 
 POPULATION = 20
@@ -55,7 +55,7 @@ class OptunaStrategy:
         return tuple(chosen[name] for name in self._distributions)
 
 
-def nsga2(space: Space, seed: int, objective: Objective, *, population: int = POPULATION) -> OptunaStrategy:
+def nsga2(space: Space, seed: int, objective: SearchObjective, *, population: int = POPULATION) -> OptunaStrategy:
     """Return NSGA-II with two objectives, accuracy and cost: it approximates the Pareto front and ignores the reward.
 
     An untrained network violates a constraint by its relative excess over the target cost.
