@@ -86,7 +86,8 @@ def test_report_shows_front_best_reward_and_finalists():
 
 
 @pytest.mark.parametrize("changes", [
-    {"objective": SearchObjective(target=2e7, form="constraint")}, {"objective": SearchObjective(target=2e7, form="hard")},
+    {"objective": SearchObjective(target=2e7, form="constraint")},
+    {"objective": SearchObjective(target=2e7, form="hard")},
     {"objective": SearchObjective(target=1.25e7, cost="latency")}, {"evaluator": "supernet"}, {"finalists": ()},
 ])  # fmt: skip
 def test_every_kind_of_search_has_a_report(changes):
