@@ -20,12 +20,17 @@ from triscale.training.multi_label import marks_of, mean_average_precision
 
 
 class LabeledBatch(Protocol):
-    """A batch of uint8 images ``[N, 3, S, S]`` with int64 labels ``[N]``, or ``[N, K]`` padded with -1."""
+    """A batch of uint8 images ``[N, 3, S, S]`` with int64 labels ``[N]``, or ``[N, K]`` padded with -1.
+
+    ``indices`` are the positions of its images, int64 ``[N]``.
+    """
 
     @property
     def images(self) -> Tensor: ...  # noqa: D102
     @property
     def labels(self) -> Tensor: ...  # noqa: D102
+    @property
+    def indices(self) -> Tensor: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)

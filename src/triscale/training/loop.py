@@ -110,6 +110,7 @@ def train(
         device=context.device,
         group=context.group,
         on_message=note,
+        teacher=task.teacher,
     )
     saver = Saver(checkpoints, note, writes=context.group.is_writer)
     loop = _Loop(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from triscale.record import Record
 
@@ -41,6 +41,21 @@ class Asymmetric(Record):
 
 
 Loss = Annotated[CrossEntropy | Focal | Asymmetric, Field(discriminator="kind")]
+
+
+class Distillation(Record):
+    """How a student learns from a teacher; unused without one.
+
+    Attributes:
+        weight: Share of the divergence from the teacher in the loss; the rest is the loss by the labels.
+        temperature: Divides the logits of both, so that less probable classes matter more.
+        inputs: ``augmented``: the teacher sees what the student sees, at the cost of its forward pass in every step.
+            ``original``: it sees every image once, without augmentation, and its logits are kept.
+    """
+
+    weight: float = Field(default=0.5, gt=0, le=1)
+    temperature: PositiveFloat = 2.0
+    inputs: Literal["augmented", "original"] = "augmented"
 
 
 class Objective(Record):

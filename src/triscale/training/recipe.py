@@ -18,7 +18,7 @@ from pydantic import (
 from triscale.data.images.transforms import Augmentation
 from triscale.errors import RecipeError, nearest
 from triscale.record import Record
-from triscale.training.objective import ClassWeights, CrossEntropy, Loss, Sampling
+from triscale.training.objective import ClassWeights, CrossEntropy, Distillation, Loss, Sampling
 
 CROP_MARGIN = 32
 """Pixels by which the resized image is larger than the crop in the released EfficientNet code."""
@@ -157,6 +157,7 @@ class Recipe(Record):
         sampling: ``balanced`` draws images of all classes equally often; an epoch keeps its number of images.
         logit_adjustment: Multiple of the logarithm of each class's frequency that is added to its logit in training, so
             that rare classes are predicted as readily as others (https://arxiv.org/abs/2007.07314); 1 is usual.
+        distillation: How the teacher is followed, if there is one (``--teacher``).
 
     Example:
         >>> Recipe(batch=512, reference_batch=256, learning_rate=0.016).peak_learning_rate
@@ -203,6 +204,7 @@ class Recipe(Record):
     class_weights: ClassWeights = "none"
     sampling: Sampling = "uniform"
     logit_adjustment: NonNegativeFloat = 0.0
+    distillation: Distillation = Distillation()
 
     @model_validator(mode="after")
     def _check_micro_batches(self) -> Recipe:
@@ -232,6 +234,7 @@ UNUSED: dict[str, Any] = {
     "class_weights": "none",
     "sampling": "uniform",
     "logit_adjustment": 0.0,
+    "distillation": {"weight": 0.5, "temperature": 2.0, "inputs": "augmented"},
 }
 """Settings that are left out of JSON at their defaults, so that the digests of earlier runs stay."""
 

@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 from triscale.data.images.transforms import normalize
 from triscale.errors import JobError
 from triscale.network.contract import Preprocessing
+from triscale.training.distillation import Teacher, distilled
 from triscale.training.distributed.group import Group
 from triscale.training.distributed.micro_batches import micro_batch_slices, micro_batches_of, tree_sum
 from triscale.training.divergence import WINDOW
@@ -44,6 +45,7 @@ class Stepper:
         seed: Seeds dropout, stochastic depth, mixup and CutMix, together with step and micro-batch.
         device: The model's device.
         group: The process group.
+        teacher: What the model also learns from; None for the labels alone.
         on_message: Called with a sentence when ``checkpoint_level`` is raised.
         checkpoint_level: Level of activation checkpointing, see :mod:`triscale.training.recompute`.
     """
@@ -59,6 +61,7 @@ class Stepper:
     group: Group
     on_message: Callable[[str], None]
     checkpoint_level: int = 0
+    teacher: Teacher | None = None
     _mix: list[nn.Module] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,7 +116,8 @@ class Stepper:
 
         def micro_batch(number: int) -> Tensor:
             part = slice(sizes[number].start - start, sizes[number].stop - start)
-            return self._micro_batch(number, images[part], labels[part], count, saved_buffers)
+            indices = None if self.teacher is None else batch.indices[part]
+            return self._micro_batch(number, images[part], labels[part], indices, count, saved_buffers)
 
         if recipe.micro_batches == 1:
             return micro_batch(0)
@@ -169,12 +173,18 @@ class Stepper:
         return _unflatten_buffers(model, self.group.add(rest))
 
     def _micro_batch(
-        self, number: int, images: Tensor, labels: Tensor, count: int, saved_buffers: list[Tensor]
+        self,
+        number: int,
+        images: Tensor,
+        labels: Tensor,
+        indices: Tensor | None,
+        count: int,
+        saved_buffers: list[Tensor],
     ) -> Tensor:
         """Run forward and backward on a micro-batch; if memory runs out, retry with more activation checkpointing."""
         while True:
             try:
-                return self._forward_backward(number, images, labels, count)
+                return self._forward_backward(number, images, labels, indices, count)
             except (RuntimeError, MemoryError) as error:
                 # A retry would repeat DDP's collective calls on one process only.
                 in_step = isinstance(self.forward, DistributedDataParallel)
@@ -198,7 +208,9 @@ class Stepper:
             "which computes batch-norm statistics over fewer images"
         )
 
-    def _forward_backward(self, number: int, images: Tensor, labels: Tensor, count: int) -> Tensor:
+    def _forward_backward(
+        self, number: int, images: Tensor, labels: Tensor, indices: Tensor | None, count: int
+    ) -> Tensor:
         recipe, model = self.recipe, self.state.model
         torch.manual_seed(seed_of(self.seed, self.state.step + 1, number))
         inputs, targets = normalize(images, self.preprocessing), labels
@@ -219,6 +231,10 @@ class Stepper:
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=reduced):
                 logits = forward(inputs)
             loss = loss_of(self.objective, logits.float(), targets)
+            if self.teacher is not None and indices is not None:
+                with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=reduced):
+                    taught = self.teacher(inputs, indices)
+                loss = distilled(loss, logits.float(), taught.float(), recipe.distillation, self.objective.link)
             # Recomputation updates batch-norm statistics a second time: keep those of the forward pass.
             buffers = [buffer.clone() for buffer in model.buffers()] if self.checkpoint_level else []
             torch.autograd.backward(loss * (scale / count))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from triscale.network.contract import Preprocessing
+from triscale.training.distillation import Teacher
 from triscale.training.evaluate import LabeledBatch
 from triscale.training.objective import Objective
 from triscale.training.recipe import Recipe
@@ -25,6 +26,7 @@ class TrainingTask:
         objective: Loss, link and metric.
         network_digest: Digest of the network, stored in checkpoints.
         seed: Seed of everything random.
+        teacher: What the model also learns from.
     """
 
     model: nn.Module
@@ -34,6 +36,7 @@ class TrainingTask:
     objective: Objective
     network_digest: str
     seed: int
+    teacher: Teacher | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

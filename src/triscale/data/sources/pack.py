@@ -137,6 +137,10 @@ def pack(
         DataError: The folder is not empty, is inside the images or cannot be written, or an image has changed since the
             scan.
     """
+    if scan.multi_label:
+        raise DataError(
+            f"the images in {scan.root} have any number of labels, which shards do not hold; train on the table instead"
+        )
     check_output_folder(scan.root, out)
     store, done = open_store(scan.root), 0
     splits: list[PackedSplit] = []

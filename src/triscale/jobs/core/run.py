@@ -64,6 +64,7 @@ class Request(Record):
         start: The initial weights; None for random weights.
         predictor: Predicts latency; required if the budget limits latency.
         data: How the images are read, and what is tolerated.
+        teacher: The trained network that the training also learns from; None for the labels alone.
     """
 
     images: str
@@ -76,6 +77,7 @@ class Request(Record):
     start: InitialWeights | None = None
     predictor: Predictor | None = None
     data: DataOptions = DEFAULT_DATA
+    teacher: InitialWeights | None = None
 
 
 class RunSpec(Record):

@@ -97,7 +97,7 @@ def load_initial_weights(
         WeightsError: The weights file is missing, was changed, or has a different network.
         NetworkError: The architectures do not allow weight inheritance.
     """
-    tensors, network, classes = _read(start)
+    tensors, network, classes = read_initial_weights(start)
     keeps_head = classes == spec.classes
     if start.inherits:
         if not isinstance(network, Network) or not isinstance(spec.network, Network):
@@ -145,8 +145,13 @@ def check_initial_weights(start: InitialWeights, network: AnyNetwork) -> None:
         )
 
 
-def _read(start: InitialWeights) -> tuple[Mapping[str, Tensor], AnyNetwork, tuple[str, ...] | None]:
-    """Return the tensors of the initial weights, their network and class names; None for classes without a head."""
+def read_initial_weights(start: InitialWeights) -> tuple[Mapping[str, Tensor], AnyNetwork, tuple[str, ...] | None]:
+    """Return the tensors of the initial weights, their network and class names; None for classes without a head.
+
+    Raises:
+        RunError: The run is missing, or was changed since.
+        WeightsError: The file is missing, or was changed since.
+    """
     folder = Path(start.run)
     if (folder / "run.json").is_file():
         run = RunFolder.open(folder)

@@ -12,6 +12,7 @@ from triscale.jobs.core.networks import fit_any
 from triscale.jobs.core.run import Request, RunFolder, RunSpec
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.initial_weights import check_initial_weights, preprocessing_of
+from triscale.jobs.training.teacher import check_teacher
 from triscale.measurement.device import machine
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import RGB, BatchNorm, Network
@@ -94,6 +95,8 @@ def prepare(
     network, fit = resolve(request, len(split.classes))
     if request.start is not None:
         check_initial_weights(request.start, network)
+    if request.teacher is not None:
+        check_teacher(request.teacher, split.classes, request.recipe)
     for sentence in unused_settings(request.recipe, network):
         context.progress.note(sentence)
     spec = RunSpec(

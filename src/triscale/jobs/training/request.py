@@ -40,6 +40,7 @@ def make_request(
     seed: int = 0,
     test_share: float = 0.2,
     data: DataOptions = DEFAULT_DATA,
+    teacher: str | None = None,
 ) -> Request:
     """Build the request of a run.
 
@@ -56,6 +57,7 @@ def make_request(
         seed: Seed of the split, the initial weights, order and augmentation.
         test_share: Share of each class for testing, if the images have no split.
         data: How the images are read, and what is tolerated.
+        teacher: A run, a file or a published name that the training also learns from.
 
     Returns:
         The request, with absolute paths.
@@ -81,6 +83,7 @@ def make_request(
         start=start,
         predictor=predictor,
         data=data,
+        teacher=None if teacher is None else find_initial_weights(teacher, offline=offline),
     )
 
 

@@ -14,6 +14,7 @@ from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
 from triscale.jobs.core.run import RunFolder, RunSpec
 from triscale.jobs.training.initial_weights import load_initial_weights
+from triscale.jobs.training.teacher import load_teacher
 from triscale.network.contract import Decision
 from triscale.nn.build import build
 from triscale.record import write_atomic
@@ -75,6 +76,7 @@ def train_run(
         objective=objective_of(spec.request.recipe, split),
         network_digest=spec.network.structure,
         seed=spec.request.seed,
+        teacher=load_teacher(run, spec, split, context),
     )
     manifest = train_task(run, task, split, context, on_epoch)
     if group.is_writer:
