@@ -19,6 +19,7 @@ def folder(tmp_path_factory):
     return write_classes(tmp_path_factory.mktemp("studies") / "images", 40)
 
 
+@pytest.mark.stress
 def test_coefficient_search_gives_a_law_for_a_fit(folder, tiny, tmp_path):
     grid = Grid(step=0.5, tolerance=0.3, number=2)
     result = ts.search_coefficients(folder, tiny, tmp_path / "search", grid=grid, **FAST)
