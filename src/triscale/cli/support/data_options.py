@@ -44,6 +44,12 @@ class DataFlags:
         Folder that the paths in a table are relative to, by default that of the table.
     label_separator
         What separates several labels in a cell of a table; none if each cell is one class.
+    group
+        Column of a table that names the recording, patient or plant of each image, whose images stay in one split.
+    group_regex
+        Regular expression that finds the group of an image in its path: the first capture group, or the whole match.
+    group_by
+        Group images by capture time (time, or time:SECONDS for another gap than 60 s) or by near-duplicates.
     """
 
     allow_missing_classes: Annotated[bool, Parameter(negative="")] = False
@@ -57,16 +63,21 @@ class DataFlags:
     split_column: str | None = None
     image_folder: Path | None = None
     label_separator: str | None = None
+    group: str | None = None
+    group_regex: str | None = None
+    group_by: str | None = None
 
     def options(self) -> DataOptions:
         """Return the options of the data set.
 
         Raises:
-            UserError: A value is not a share or a number.
+            UserError: A value is not a share or a number, or images are grouped in two ways.
         """
+        from triscale.data.grouping import check_grouping
         from triscale.data.images.decode import ImageLimits
         from triscale.data.options import DataOptions
 
+        check_grouping(self.group, self.group_regex, self.group_by)
         return DataOptions(
             limits=ImageLimits(
                 file_bytes=number_of("--max-file-size", self.max_file_size),
@@ -81,6 +92,9 @@ class DataFlags:
             split_column=self.split_column,
             image_folder=str(self.image_folder.absolute()) if self.image_folder else None,
             label_separator=self.label_separator or None,
+            group=self.group,
+            group_regex=self.group_regex,
+            group_by=self.group_by,
         )
 
 

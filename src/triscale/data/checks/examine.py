@@ -75,7 +75,7 @@ def examine(
                 cache.add(file.path, result.stamp, facts)
             else:
                 facts = result
-            results.append(ScannedImage(file.path, labels[file.class_name], *facts))
+            results.append(ScannedImage(file.path, labels[file.class_name], *facts, group=file.group))
         return results
 
     workers = workers or _default_workers()

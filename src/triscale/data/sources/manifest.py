@@ -27,12 +27,13 @@ _ORDER: tuple[Role, ...] = ("train", "val", "test", "unsplit")
 
 
 class ManifestRow(NamedTuple):
-    """One image; ``place`` is its line or row in the manifest."""
+    """One image; ``place`` is its line or row in the manifest, and ``group`` is empty without a column of groups."""
 
     place: str
     path: str
     label: str
     role: Role
+    group: str = ""
 
 
 class ManifestRows(NamedTuple):
@@ -111,9 +112,10 @@ def read_rows(file: Path, options: DataOptions = DEFAULT_DATA, role: Role | None
     else:
         labels, label_notes = class_names(file, places, table.column(columns.label), options.label_separator)
     splits = table.column(columns.split) if columns.split is not None and role is None else [""] * len(places)
+    groups = [""] * len(places) if columns.group is None else _groups(file, places, table.column(columns.group))
     rows = [
-        ManifestRow(place, path, label, role or _role(file, place, split))
-        for place, path, label, split in zip(places, found, labels, splits, strict=True)
+        ManifestRow(place, path, label, role or _role(file, place, split), group)
+        for place, path, label, split, group in zip(places, found, labels, splits, groups, strict=True)
     ]
     unique, unique_notes = _unique(file, rows)
     return ManifestRows(file, unique, (*table.notes, *columns.notes, *path_notes, *label_notes, *unique_notes))
@@ -153,7 +155,7 @@ def layout_of(root: Path, rows: Iterable[ManifestRow], notes: tuple[str, ...], s
     """
     files: dict[Role, list[FoundFile]] = {}
     for row in rows:
-        files.setdefault(row.role, []).append(FoundFile(row.path, row.label))
+        files.setdefault(row.role, []).append(FoundFile(row.path, row.label, row.group))
     _check_roles(source, files)
     return Layout(
         root=str(root),
@@ -184,6 +186,11 @@ def _unique(file: Path, rows: Iterable[ManifestRow]) -> tuple[tuple[ManifestRow,
                 f"{file} lists {row.path} twice, in {first.place} and {row.place}, with the splits {first.role} and "
                 f"{row.role}; keep one of them"
             )
+        if first.group != row.group:
+            raise DataError(
+                f"{file} lists {row.path} twice, in {first.place} and {row.place}, with the groups {first.group} and "
+                f"{row.group}; keep one of them"
+            )
         repeated.append(row)
     if not repeated:
         return tuple(placed.values()), []
@@ -192,6 +199,17 @@ def _unique(file: Path, rows: Iterable[ManifestRow]) -> tuple[tuple[ManifestRow,
         f"{repeated[0].place}) and count once"
     )
     return tuple(placed.values()), [note]
+
+
+def _groups(file: Path, places: list[str], groups: list[str]) -> list[str]:
+    """Return the groups, all of which must be given: an image without one could leak into another split."""
+    empty = [place for place, group in zip(places, groups, strict=True) if not group]
+    if empty:
+        raise DataError(
+            f"{len(empty)} of {len(places)} rows of {file} have no group, such as {empty[0]}; give each image one, or "
+            f"a group of its own"
+        )
+    return groups
 
 
 def _role(file: Path, place: str, split: str) -> Role:

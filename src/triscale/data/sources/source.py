@@ -31,10 +31,12 @@ class FoundFile(NamedTuple):
     Attributes:
         path: Relative to the root, with ``/``.
         class_name: The name of its class.
+        group: What a column of groups says; empty without one.
     """
 
     path: str
     class_name: str
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def find_images(root: Path) -> Layout:
         ...         path.touch()
         ...     layout = find_images(Path(temporary))
         >>> layout.files["unsplit"]
-        (FoundFile(path='cat/1.png', class_name='cat'), FoundFile(path='dog/1.png', class_name='dog'))
+        (FoundFile(path='cat/1.png', class_name='cat', group=''), FoundFile(path='dog/1.png', class_name='dog', group=''))
     """
     try:
         mode = root.stat().st_mode

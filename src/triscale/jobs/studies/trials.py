@@ -250,7 +250,7 @@ def prepare_split(
     copies = find_duplicates(scanned)
     split = make_split(scanned, seed=request.split_seed, val_share=request.recipe.val_share, duplicates=copies)
     if not options.allow_leak:
-        refuse_leaks(split, find_leaks(split, copies))
+        refuse_leaks(split, find_leaks(split, copies, scanned.groups))
     if len(split.val) < MIN_HELD_OUT:
         raise DataError(_too_few_message(split))
     split = split.replace(train=subsample(split.train, request.share, request.split_seed))
