@@ -15,7 +15,7 @@ _FORMS = f"time, time:SECONDS (such as time:{DEFAULT_GAP:g}) or {NEAR_DUPLICATES
 
 
 def check_grouping(group: str | None, group_regex: str | None, group_by: str | None) -> None:
-    """Check the options that group images.
+    r"""Check the options that group images.
 
     Args:
         group: A column of a table.
@@ -26,7 +26,7 @@ def check_grouping(group: str | None, group_regex: str | None, group_by: str | N
         DataError: Several are given, or one is invalid.
 
     Example:
-        >>> check_grouping(None, r"(patient\\d+)_", None)
+        >>> check_grouping(None, r"(patient\d+)_", None)
     """
     given = {"--group": group, "--group-regex": group_regex, "--group-by": group_by}
     names = [name for name, value in given.items() if value is not None]
@@ -41,7 +41,7 @@ def check_grouping(group: str | None, group_regex: str | None, group_by: str | N
 
 
 def compile_regex(text: str) -> re.Pattern[str]:
-    """Return the regular expression of ``--group-regex``.
+    r"""Return the regular expression of ``--group-regex``.
 
     Args:
         text: A regular expression of Python.
@@ -50,7 +50,7 @@ def compile_regex(text: str) -> re.Pattern[str]:
         DataError: It is not one.
 
     Example:
-        >>> compile_regex(r"(cow-\\d+)/").groups
+        >>> compile_regex(r"(cow-\d+)/").groups
         1
     """
     try:

@@ -11,7 +11,6 @@ from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
 from triscale.network.contract import BitDepth
 from triscale.record import Record
 
-
 _GROUPING = ("group", "group_regex", "group_by")
 
 

@@ -6,7 +6,7 @@ A name is read from its end, as a prefix and up to four counters, each of which 
     cow-07_frame_0001         cow-07    | frame_0001
     slide3_x0_y256            slide3    | x0 | y256
 
-Plain numbering (``cat.1.jpg`` to ``cat.900.jpg``, ``IMG_0001.jpg``) has one prefix per class, which says nothing. Neither
+Plain numbering (``cat.1.jpg`` to ``cat.900.jpg``, ``IMG_0001.jpg``) has one prefix per class, which says nothing. Nor
 do prefixes without a number (breeds, cameras), dates, and parts of a data set (``batch_2``).
 """
 
@@ -83,14 +83,14 @@ def group_suggestion(found: Scan) -> str | None:
         return None
     name, size = min(sizes.items(), key=lambda item: (-item[1], item[0]))
     return (
-        f"file names suggest {len(sizes)} groups of images (such as {name}, with {size}); if the images of a group show "
+    """Return a regular expression for ``--group-regex`` that finds a group in each path; None if none is likely.
         f"the same thing, keep them in one split, since the accuracy is overestimated otherwise: "
         f'--group-regex "{regex}"'
     )
 
 
 def suggested_regex(images: Sequence[ScannedImage]) -> str | None:
-    """Return a regular expression for ``--group-regex`` that finds a group in every path; None if there seem to be none.
+    """Return a regular expression for ``--group-regex`` that finds a group in each path, or None.
 
     Args:
         images: All images, with their paths and labels.

@@ -26,7 +26,7 @@ def capture_time(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> dateti
     fields = exif_of(content, limits)
     try:
         camera = fields.get_ifd(ExifTags.IFD.Exif)
-        taken = datetime.strptime(_text(camera.get(ExifTags.Base.DateTimeOriginal)), "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007
+        taken = datetime.strptime(_text(camera.get(ExifTags.Base.DateTimeOriginal)), "%Y:%m:%d %H:%M:%S")
     except (ValueError, TypeError, KeyError, SyntaxError, OSError, ArithmeticError, LookupError, RuntimeError):
         return None  # Pillow raises these on damaged EXIF data
     fraction = _text(camera.get(ExifTags.Base.SubsecTimeOriginal))

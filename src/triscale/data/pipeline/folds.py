@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from triscale.data.checks.duplicates import Duplicates
 from triscale.data.pipeline.divide import divide
-from triscale.data.pipeline.group_divide import ATTEMPTS, Unit, UnitSet, check_groups, in_order_of, units_of
+from triscale.data.pipeline.group_divide import ATTEMPTS, SplitUnit, UnitSet, check_groups, in_order_of, units_of
 from triscale.data.pipeline.split import Split, first_duplicates, split_of
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.errors import DataError
@@ -44,8 +44,8 @@ def make_fold(
 ) -> Split:
     """Return the split of one fold: its images are for testing, a share of the others for validation.
 
-    All images are divided that are not in a given test split, which no fold uses. The folds are stratified by class, and
-    the images of a group and duplicates stay together, as well as possible.
+    All images are divided that are not in a given test split, which no fold uses. The images of a group and duplicates
+    stay together. The folds are stratified by class, as well as that permits.
 
     Args:
         scan: The dataset.
@@ -71,13 +71,20 @@ def make_fold(
     same = first_duplicates(scan, duplicates)
     images = scan.unsplit or (*scan.train, *scan.val)
     folds = _deal(scan, images, same, fold.count, seed)
-    test = folds[fold.number - 1]
-    rest = [image for number, of_fold in enumerate(folds, start=1) if number != fold.number for image in of_fold]
-    val, train = divide(scan, rest, same, (val_share,), f"{seed}/fold {fold.number}")
+
+    def divided(number: int) -> list[list[ScannedImage]]:
+        others = [image for i, of_fold in enumerate(folds, start=1) if i != number for image in of_fold]
+        return divide(scan, others, same, (val_share,), f"{seed}/fold {number}")
+
+    if fold.number == 1:  # so that no later fold fails once this one is trained
+        for number in range(2, fold.count + 1):
+            divided(number)
+    test, (val, train) = folds[fold.number - 1], divided(fold.number)
     aside = f"; the {len(scan.test)} images of the test folder are not used" if scan.test and not scan.unsplit else ""
+    name = "group name" if scan.grouped_by else "file name"
     how = (
-        f"test: fold {fold.number} of {fold.count}, divided by seed {seed} and {'group' if scan.grouped_by else 'file'} "
-        f"name; validation: {val_share:.3g} of the other images of every class{aside}"
+        f"test: fold {fold.number} of {fold.count}, divided by seed {seed} and {name}; "
+        f"validation: {val_share:.3g} of the other images of every class{aside}"
     )
     return split_of(scan, train, val, test, seed, how)
 
@@ -101,15 +108,15 @@ def _deal(
     )
 
 
-def _deal_once(ordered: Sequence[Unit], count: int) -> list[UnitSet]:
-    """Deal units, the largest first, each to the fold with the fewest images of its classes, relative to their sizes."""
+def _deal_once(ordered: Sequence[SplitUnit], count: int) -> list[UnitSet]:
+    """Deal units, the largest first, each to the fold with the smallest share of its classes so far."""
     totals: Counter[int] = Counter()
     for unit in ordered:
         totals.update(unit.counts)
     folds = [UnitSet() for _ in range(count)]
     num_images = [0] * count
 
-    def growth(counts: Counter[int], unit: Unit) -> float:
+    def growth(counts: Counter[int], unit: SplitUnit) -> float:
         return sum(size * (size + 2 * counts[label]) / totals[label] ** 2 for label, size in unit.counts.items())
 
     for unit in sorted(ordered, key=lambda unit: -len(unit.images)):

@@ -16,7 +16,7 @@ ATTEMPTS = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Unit:
+class SplitUnit:
     """Images that stay together.
 
     Attributes:
@@ -34,10 +34,10 @@ class Unit:
 class UnitSet:
     """A set of units and the number of its images of each class."""
 
-    units: list[Unit] = field(default_factory=list)
+    units: list[SplitUnit] = field(default_factory=list)
     counts: Counter[int] = field(default_factory=Counter)
 
-    def add(self, unit: Unit) -> None:
+    def add(self, unit: SplitUnit) -> None:
         """Add a unit."""
         self.units.append(unit)
         self.counts.update(unit.counts)
@@ -48,7 +48,7 @@ class UnitSet:
         return [image for unit in self.units for image in unit.images]
 
 
-def units_of(images: Iterable[ScannedImage], same: Mapping[str, str]) -> list[Unit]:
+def units_of(images: Iterable[ScannedImage], same: Mapping[str, str]) -> list[SplitUnit]:
     """Return what must stay together: the images of a group and duplicates, and groups that share duplicates.
 
     Args:
@@ -73,11 +73,12 @@ def units_of(images: Iterable[ScannedImage], same: Mapping[str, str]) -> list[Un
     for image in in_order:
         together.setdefault(first[names[image.path]], []).append(image)
     return [
-        Unit(name[1:], tuple(of_unit), Counter(image.label for image in of_unit)) for name, of_unit in together.items()
+        SplitUnit(name[1:], tuple(of_unit), Counter(image.label for image in of_unit))
+        for name, of_unit in together.items()
     ]
 
 
-def in_order_of(units: Iterable[Unit], seed: int | str, attempt: int = 0) -> list[Unit]:
+def in_order_of(units: Iterable[SplitUnit], seed: int | str, attempt: int = 0) -> list[SplitUnit]:
     """Return units in an order that depends only on a seed and their keys.
 
     Args:
@@ -130,7 +131,7 @@ def divide_groups(
 
 
 def check_groups(
-    scan: Scan, units: Iterable[Unit], needed: int, what: str, remedy: str = "leave such a class out"
+    scan: Scan, units: Iterable[SplitUnit], needed: int, what: str, remedy: str = "leave such a class out"
 ) -> None:
     """Check that every class has images of enough groups.
 
@@ -162,7 +163,7 @@ def check_groups(
     )
 
 
-def _take(ordered: Sequence[Unit], share: float, keep: int) -> tuple[UnitSet, list[Unit], int | None]:
+def _take(ordered: Sequence[SplitUnit], share: float, keep: int) -> tuple[UnitSet, list[SplitUnit], int | None]:
     """Take a share of every class, leaving at least ``keep`` groups of each; also return a class that has no image."""
     totals: Counter[int] = Counter()
     left: Counter[int] = Counter()
@@ -174,22 +175,22 @@ def _take(ordered: Sequence[Unit], share: float, keep: int) -> tuple[UnitSet, li
             smallest[label] = min(count, smallest.get(label, count))
     groups = Counter(left)
     room = {label: max(smallest[label], round(share * total)) for label, total in totals.items()}
-    taken, chosen = UnitSet(), set[Unit]()
+    taken, chosen = UnitSet(), set[SplitUnit]()
 
-    def fits(unit: Unit) -> bool:
+    def fits(unit: SplitUnit) -> bool:
         return all(taken.counts[label] + count <= room[label] for label, count in unit.counts.items())
 
-    def change(unit: Unit) -> float:
+    def change(unit: SplitUnit) -> float:
         """Return by how much the squared distance to the shares grows, relative to the sizes of the classes."""
         return sum(
             count * (count + 2 * (taken.counts[label] - share * totals[label])) / totals[label] ** 2
             for label, count in unit.counts.items()
         )
 
-    def is_free(unit: Unit) -> bool:
+    def is_free(unit: SplitUnit) -> bool:
         return unit not in chosen and all(left[label] > keep for label in unit.counts)
 
-    def take(unit: Unit) -> None:
+    def take(unit: SplitUnit) -> None:
         taken.add(unit)
         chosen.add(unit)
         left.subtract(unit.counts.keys())

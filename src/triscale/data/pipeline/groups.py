@@ -26,7 +26,7 @@ _REPORTED = 64  # files between two reports of progress
 
 
 def group_images(found: Scan, options: DataOptions, store: Store, progress: Progress = None) -> Scan:
-    """Return a scan whose images name their group, if the options ask for groups.
+    r"""Return a scan whose images name their group, if the options ask for groups.
 
     Args:
         found: The scan; a column of groups has already been read.
@@ -42,7 +42,7 @@ def group_images(found: Scan, options: DataOptions, store: Store, progress: Prog
         >>> from pathlib import Path
         >>> images = [ScannedImage(f"a/cow{i // 2}_{i}.png", 0, 8, 8, 99, "PNG") for i in range(4)]
         >>> found = Scan(root="/photos", classes=("a",), unsplit=tuple(images))
-        >>> grouped = group_images(found, DataOptions(group_regex=r"(cow\\d+)_"), Folder(Path("/photos")))
+        >>> grouped = group_images(found, DataOptions(group_regex=r"(cow\d+)_"), Folder(Path("/photos")))
         >>> [image.group for image in grouped.unsplit]
         ['cow0', 'cow0', 'cow1', 'cow1']
     """

@@ -75,7 +75,8 @@ def scan(
 
     Raises:
         DataError: The dataset is missing or unreadable, or has no images; if ``strict``, also: it has fewer than two
-            classes, a class without images, different classes for testing and training, or too many bad files. An image has no group, if the options ask for groups.
+            classes, a class without images, different classes for testing and training, or too many bad files; or an
+            image has no group, if the options group images.
 
     Example:
         >>> import tempfile

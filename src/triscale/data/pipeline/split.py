@@ -103,7 +103,10 @@ def make_split(
     held_out = f"{val_share:.3g} of the training images of every class, {chosen}"
     if scan.unsplit:
         test, val, train = divide(scan, scan.unsplit, same, (test_share, val_share), seed)
-        how = f"test: {test_share:.3g} of the images of every class, {chosen}; validation: {val_share:.3g} of the rest, likewise"
+        how = (
+            f"test: {test_share:.3g} of the images of every class, {chosen}; validation: {val_share:.3g} of the rest, "
+            f"likewise"
+        )
     elif scan.val and scan.test:
         train, val, test = list(scan.train), list(scan.val), list(scan.test)
         how = "train, validation and test as given by the folders"

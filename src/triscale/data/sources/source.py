@@ -86,8 +86,8 @@ def find_images(root: Path) -> Layout:
         ...         path.parent.mkdir()
         ...         path.touch()
         ...     layout = find_images(Path(temporary))
-        >>> layout.files["unsplit"]
-        (FoundFile(path='cat/1.png', class_name='cat', group=''), FoundFile(path='dog/1.png', class_name='dog', group=''))
+        >>> [(file.path, file.class_name) for file in layout.files["unsplit"]]
+        [('cat/1.png', 'cat'), ('dog/1.png', 'dog')]
     """
     try:
         mode = root.stat().st_mode

@@ -101,10 +101,11 @@ def _suggest_groups(table: RawTable, taken: set[int | None]) -> list[str]:
         values = [value for value in table.column(index) if value]
         if 2 < len(set(values)) <= len(values) / 1.5:
             name = _word(table, index)
-            return [
+            note = (
                 f"the column {name} of {table.file.name} seems to say which images belong together; if images of one "
                 f"{table.columns[index]} look alike, keep them in one split with --group {name}"
-            ]
+            )
+            return [note]
     return []
 
 
