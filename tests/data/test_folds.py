@@ -40,7 +40,7 @@ def test_each_image_is_tested_once(counts: list[int], count: int, group: int, se
     assert Counter(sample.path for split in folds for sample in split.test) == Counter(i.path for i in pictures)
     for split in folds:
         parts = [[sample.path for sample in samples] for samples in (split.train, split.val, split.test)]
-        assert sorted(sum(parts, [])) == sorted(i.path for i in pictures)
+        assert sorted(path for part in parts for path in part) == sorted(i.path for i in pictures)
         assert all({int(path[0]) for path in part} == set(range(len(counts))) for part in parts)
         if group:
             groups = [{found.groups[path] for path in part} for part in parts]

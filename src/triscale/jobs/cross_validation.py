@@ -115,7 +115,7 @@ def summarize_folds(request: Request, first: RunFolder, results: Sequence[FoldRe
     count = sum(result.count for result in results)
     correct = sum(round(result.top1 * result.count) for result in results)
     accuracies = [result.top1 for result in results]
-    (low, high), (mean_low, mean_high) = wilson(correct, count), t_interval(accuracies)
+    (low, high), interval = wilson(correct, count), t_interval(accuracies)
     return FoldsSummary(
         images=request.images,
         network=spec.network.name,
@@ -127,8 +127,8 @@ def summarize_folds(request: Request, first: RunFolder, results: Sequence[FoldRe
         top1_high=high,
         mean=statistics.mean(accuracies),
         deviation=statistics.stdev(accuracies),
-        mean_low=mean_low,
-        mean_high=mean_high,
+        mean_low=interval and interval[0],
+        mean_high=interval and interval[1],
         mean_class_accuracy=statistics.mean(result.mean_class_accuracy for result in results),
         how=split.how.replace(f"fold 1 of {len(results)}", f"each of {len(results)} folds in turn", 1),
         caution=f"{CAUTION}; {GROUPS_CAUTION}" if split.num_groups else CAUTION,

@@ -55,7 +55,8 @@ class FoldsSummary(Record):
         top1_high: Its upper end.
         mean: Mean of the accuracies of the folds, each with the same weight.
         deviation: Standard deviation of the accuracies of the folds (divided by the number of folds less one).
-        mean_low: Lower end of the 95% interval of ``mean``, by Student's t distribution over the folds.
+        mean_low: Lower end of the 95% interval of ``mean``, by Student's t distribution over the folds; None if all
+            folds have the same accuracy, which says nothing about its spread.
         mean_high: Its upper end.
         mean_class_accuracy: Mean over the folds of the mean accuracy of the classes.
         how: How the images were divided.
@@ -74,15 +75,15 @@ class FoldsSummary(Record):
     top1_high: float
     mean: float
     deviation: float
-    mean_low: float
-    mean_high: float
+    mean_low: float | None
+    mean_high: float | None
     mean_class_accuracy: float
     how: str
     caution: str
 
 
-def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 95% interval of a mean by Student's t distribution, within 0 and 1.
+def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95% interval of a mean by Student's t distribution, within 0 and 1; None if all values are equal.
 
     Args:
         values: At least two accuracies.
@@ -92,6 +93,8 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
         >>> f"{low:.3f}-{high:.3f}"
         '0.726-0.974'
     """
+    if len(set(values)) == 1:
+        return None
     half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
     return max(0.0, statistics.mean(values) - half), min(1.0, statistics.mean(values) + half)
 

@@ -125,9 +125,11 @@ def print_folds(summary: FoldsSummary, out: Path, *, everything: bool) -> None:
             for row in summary.folds
         ],
     )
+    interval = "no interval, since all folds have the same accuracy"
+    if summary.mean_low is not None:
+        interval = f"95% interval {summary.mean_low:.1%} to {summary.mean_high:.1%} by Student's t"
     console.print(
-        f"\nmean accuracy {summary.mean:.1%}, standard deviation over folds {summary.deviation:.1%} "
-        f"(95% interval {summary.mean_low:.1%} to {summary.mean_high:.1%} by Student's t)",
+        f"\nmean accuracy {summary.mean:.1%}, standard deviation over folds {summary.deviation:.1%} ({interval})",
         style="bold",
     )
     verb = "fit" if everything else "train"

@@ -83,8 +83,8 @@ def group_suggestion(found: Scan) -> str | None:
         return None
     name, size = min(sizes.items(), key=lambda item: (-item[1], item[0]))
     return (
-    """Return a regular expression for ``--group-regex`` that finds a group in each path; None if none is likely.
-        f"the same thing, keep them in one split, since the accuracy is overestimated otherwise: "
+        f"file names suggest {len(sizes)} groups of images (such as {name}, with {size}); if the images of a group "
+        f"show the same thing, keep them in one split, since the accuracy is overestimated otherwise: "
         f'--group-regex "{regex}"'
     )
 
