@@ -19,6 +19,12 @@ class CrossValidation:
     Attributes:
         path: The directory.
         summary: The accuracy of each fold, their mean, standard deviation and intervals.
+
+    Example:
+        >>> CrossValidation.open("runs")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        triscale.errors.RunError: runs holds no finished cross-validation (no folds.json); give the --out ...
     """
 
     def __init__(self, path: Path, summary: FoldsSummary) -> None:
@@ -33,16 +39,13 @@ class CrossValidation:
 
         Raises:
             RunError: The directory holds none, or it has not finished.
-
-        Example:
-            >>> CrossValidation.open("runs")
-            Traceback (most recent call last):
-            ...
-            triscale.errors.RunError: runs holds no finished cross-validation (no folds.json)
         """
         folder = Path(path)
         if not (folder / RECORD).is_file():
-            raise RunError(f"{folder} holds no finished cross-validation (no {RECORD})")
+            raise RunError(
+                f"{folder} holds no finished cross-validation (no {RECORD}); give the --out of one, or run the command "
+                "again to finish it"
+            )
         return cls(folder, FoldsSummary.load(folder / RECORD))
 
     @property
