@@ -76,7 +76,7 @@ API = {
     ),
     "Scaling laws and budgets": "Law Scale Budget family",
     "Models": "create_model build backbone transforms load_weights Classifier",
-    "Training and runs": "fit train evaluate Run",
+    "Training and runs": "fit train evaluate Run CrossValidation",
     "Searches and comparisons": "search_coefficients search_baseline compare",
     "Latency": "measure compare_latency profile",
     "Exceptions": (

@@ -16,6 +16,7 @@ SURFACE = [
     "Classifier",
     "Conv",
     "Cost",
+    "CrossValidation",
     "CustomNetwork",
     "DataError",
     "Fit",

@@ -44,6 +44,7 @@ from triscale.scaling.law import EFFICIENTNET, Law, Scale
 from triscale.version import __version__
 
 if TYPE_CHECKING:
+    from triscale.api.cross_validation import CrossValidation
     from triscale.api.measurements import compare_latency, measure, profile
     from triscale.api.models import backbone, build, create_model
     from triscale.api.run import Run
@@ -63,6 +64,7 @@ __all__ = [
     "Classifier",
     "Conv",
     "Cost",
+    "CrossValidation",
     "CustomNetwork",
     "DataError",
     "Fit",
@@ -111,6 +113,7 @@ __all__ = [
 
 _TORCH = {
     "Classifier": "triscale.nn.classifier",
+    "CrossValidation": "triscale.api.cross_validation",
     "backbone": "triscale.api.models",
     "create_model": "triscale.api.models",
     "evaluate": "triscale.api.trainings",

@@ -12,26 +12,31 @@ from hypothesis import strategies as st
 from triscale.data.checks.duplicates import Duplicates
 from triscale.data.pipeline.order import drawn_order
 from triscale.data.pipeline.split import make_split
-from triscale.data.pipeline.stratify import LabeledUnit, divide_labels
 from triscale.data.sources.scanned import Scan, ScannedImage
 
 LABELS = st.lists(st.frozensets(st.integers(0, 4), max_size=5), min_size=20, max_size=200)
 
 
-@settings(deadline=None, max_examples=100)
-@given(LABELS, st.floats(0.05, 0.5), st.integers(0, 5))
-def test_every_label_has_its_share(sets, share, seed):
-    units = [LabeledUnit(f"{i}.png", tuple(sorted(labels))) for i, labels in enumerate(sets)]
-    taken = divide_labels(units, share, seed, keep=1)
-    assert taken == divide_labels(units, share, seed, keep=1)
-    names = {units[i].name for i in taken}
-    shuffled = [units[i] for i in np.random.default_rng(0).permutation(len(units))]
-    assert {shuffled[i].name for i in divide_labels(shuffled, share, seed, keep=1)} == names
-    total = Counter(label for unit in units for label in unit.labels)
-    inside = Counter(label for i in taken for label in units[i].labels)
+def scan_of(sets) -> Scan:
+    images = tuple(ScannedImage(f"{i:03d}.png", tuple(sorted(one)), 8, 8, 9, "PNG") for i, one in enumerate(sets))
+    return Scan(root="/images", classes=tuple("abcde"), unsplit=images)
+
+
+@settings(deadline=None, max_examples=60)
+@given(LABELS, st.integers(0, 5))
+def test_every_label_has_its_share(sets, seed):
+    scan = scan_of([*sets, *[{label} for label in range(5) for _ in range(3)]])
+    split = make_split(scan, seed=seed, test_share=0.25, val_share=0.25, duplicates=Duplicates())
+    assert split == make_split(scan, seed=seed, test_share=0.25, val_share=0.25, duplicates=Duplicates())
+    counts = {name: Counter(label for sample in getattr(split, name) for label in sample.labels)
+              for name in ("train", "val", "test")}  # fmt: skip
+    total = Counter(label for image in scan.unsplit for label in image.labels)
     for label, count in total.items():
-        assert count - inside[label] >= min(count, 1)
-        assert inside[label] <= share * count + 6 + 0.25 * count
+        assert all(counts[name][label] >= 1 for name in counts)
+        assert abs(counts["test"][label] - 0.25 * count) <= 2 + 0.1 * count
+    without = sum(not image.labels for image in scan.unsplit)
+    tested = sum(not sample.labels for sample in split.test)
+    assert abs(tested - 0.25 * without) <= 2 + 0.1 * without
 
 
 def test_rare_labels_are_in_every_split():

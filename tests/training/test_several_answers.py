@@ -10,10 +10,12 @@ from training.test_loop import CPU, feed, same, task
 from triscale.errors import Interrupted
 from triscale.training.context import ExecutionContext
 from triscale.training.loop import seed_weights, train
+from triscale.training.losses import loss_of
+from triscale.training.objective import Objective
 from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
 from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.state.state import new_state
-from triscale.training.step import _has_first_gradient, _loss
+from triscale.training.step import _has_first_gradient
 
 
 class Often(nn.Module):
@@ -31,15 +33,18 @@ class Often(nn.Module):
         return torch.stack([self.parts[number](means) for number in chosen])
 
 
+OBJECTIVE = Objective(label_smoothing=0.1)
+
+
 @pytest.mark.parametrize("soft", [False, True])
 def test_loss_of_several_outputs_is_their_mean(soft):
     answers, labels = torch.randn(4, 6, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 2, 1, 0])
     targets = nn.functional.one_hot(labels, 3).double() if soft else labels
-    result = _loss(answers, targets, 0.1)
+    result = loss_of(OBJECTIVE, answers, targets)
     spread = 0.9 * nn.functional.one_hot(labels, 3) + 0.1 / 3
     expected = -(spread * answers.log_softmax(2)).sum((1, 2)).mean()
     torch.testing.assert_close(result, expected)
-    torch.testing.assert_close(_loss(answers[0], targets, 0.1), _loss(answers[:1], targets, 0.1))
+    torch.testing.assert_close(loss_of(OBJECTIVE, answers[0], targets), loss_of(OBJECTIVE, answers[:1], targets))
 
 
 def trained(folder, recipe, stop_after=None):

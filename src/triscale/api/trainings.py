@@ -4,30 +4,89 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law
-from triscale.api.data_options import DataOptionsLike, as_data_options
+from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike
+from triscale.api.cross_validation import CrossValidation
+from triscale.api.data_options import DataOptionsLike
 from triscale.api.run import Run
-from triscale.errors import BudgetError, Interrupted
-from triscale.families.find import as_network
-from triscale.jobs import fit as jobs
-from triscale.jobs.core.execution import training_execution
-from triscale.jobs.core.run import Request
-from triscale.jobs.training.request import (
-    DEFAULT_BASELINE,
-    choose_recipe,
-    choose_workers,
-    default_folder,
-    make_request,
-)
+from triscale.api.training_jobs import build_request, run_training
+from triscale.errors import BudgetError
+from triscale.jobs.fit import RunOptions
+from triscale.jobs.training.request import DEFAULT_BASELINE
 from triscale.jobs.training.trackers.log import tracker_names
-from triscale.network.latency import load_predictor
 from triscale.results.metrics import AnyMetrics
 from triscale.scaling.budget import FORMS
 from triscale.scaling.law import EFFICIENTNET
-from triscale.training.context import limit_threads
 from triscale.training.recipe import Recipe
+
+
+@overload
+def fit(
+    images: str | Path,
+    budget: BudgetLike | None = None,
+    *,
+    baseline: AnyNetworkLike | None = None,
+    law: LawLike = EFFICIENTNET,
+    lite: bool = False,
+    profile: str | Path | None = None,
+    weights: str | Path | Run | None = None,
+    recipe: str | Path | Recipe | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    flip: bool | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    test_share: float = 0.2,
+    val_share: float | None = None,
+    folds: None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    threads: int | None = None,
+    max_seconds: float | None = None,
+    compile: bool = False,
+    log: str | Sequence[str] = (),
+    allow_leak: bool = False,
+    data: DataOptionsLike | None = None,
+    offline: bool = False,
+    progress: bool = True,
+) -> Run: ...
+
+
+@overload
+def fit(
+    images: str | Path,
+    budget: BudgetLike | None = None,
+    *,
+    baseline: AnyNetworkLike | None = None,
+    law: LawLike = EFFICIENTNET,
+    lite: bool = False,
+    profile: str | Path | None = None,
+    weights: str | Path | Run | None = None,
+    recipe: str | Path | Recipe | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    flip: bool | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    test_share: float = 0.2,
+    val_share: float | None = None,
+    folds: int,
+    out: str | Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    threads: int | None = None,
+    max_seconds: float | None = None,
+    compile: bool = False,
+    log: str | Sequence[str] = (),
+    allow_leak: bool = False,
+    data: DataOptionsLike | None = None,
+    offline: bool = False,
+    progress: bool = True,
+) -> CrossValidation: ...
 
 
 def fit(
@@ -48,6 +107,7 @@ def fit(
     seed: int = 0,
     test_share: float = 0.2,
     val_share: float | None = None,
+    folds: int | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     workers: int | None = None,
@@ -59,7 +119,7 @@ def fit(
     data: DataOptionsLike | None = None,
     offline: bool = False,
     progress: bool = True,
-) -> Run:
+) -> Run | CrossValidation:
     """Turn images and a budget into a trained, evaluated, exported and explained network with a report.
 
     The same call with the same ``out`` resumes an interrupted run, to the same weights.
@@ -83,6 +143,8 @@ def fit(
         seed: Seed of the split, the initial weights, order and augmentation.
         test_share: Share of each class for testing, if the images have no split.
         val_share: Share of the training images that chooses the best epoch, instead of the recipe's.
+        folds: Cross-validate with this number of folds, one training each, which estimates the accuracy: every image is
+            tested once. The same call without folds then trains the network to use.
         out: Directory of the run; by default ``runs/`` and a name made of images, network and budget.
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: Processes that decode images; by default by the number of cores.
@@ -96,7 +158,7 @@ def fit(
         progress: Whether progress is shown on standard error.
 
     Returns:
-        The run.
+        The run; with ``folds`` the cross-validation.
 
     Raises:
         UserError: The request is invalid; the subclass and the message give the reason.
@@ -112,15 +174,83 @@ def fit(
         raise BudgetError(f"no budget given; add budget=, written as {FORMS}")
     if baseline is None and weights is None:
         baseline = DEFAULT_BASELINE
-    request = _request(
+    request = build_request(
         images, baseline, budget, law, lite, profile, weights, recipe,
         {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
         flip, settings, seed, test_share, offline, data,
     )  # fmt: skip
-    return _carry_out(
+    return run_training(
         request, images, budget, out, device, workers, threads, max_seconds, compile, progress,
-        jobs.RunOptions(allow_leak=allow_leak, log=tracker_names(log)), everything=True,
+        RunOptions(allow_leak=allow_leak, log=tracker_names(log)), folds, everything=True,
     )  # fmt: skip
+
+
+@overload
+def train(
+    images: str | Path,
+    network: AnyNetworkLike | None = None,
+    *,
+    budget: BudgetLike | None = None,
+    law: LawLike = EFFICIENTNET,
+    lite: bool = False,
+    profile: str | Path | None = None,
+    weights: str | Path | Run | None = None,
+    recipe: str | Path | Recipe | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    flip: bool | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    test_share: float = 0.2,
+    val_share: float | None = None,
+    folds: None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    threads: int | None = None,
+    max_seconds: float | None = None,
+    compile: bool = False,
+    log: str | Sequence[str] = (),
+    allow_leak: bool = False,
+    data: DataOptionsLike | None = None,
+    offline: bool = False,
+    progress: bool = True,
+) -> Run: ...
+
+
+@overload
+def train(
+    images: str | Path,
+    network: AnyNetworkLike | None = None,
+    *,
+    budget: BudgetLike | None = None,
+    law: LawLike = EFFICIENTNET,
+    lite: bool = False,
+    profile: str | Path | None = None,
+    weights: str | Path | Run | None = None,
+    recipe: str | Path | Recipe | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    flip: bool | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    test_share: float = 0.2,
+    val_share: float | None = None,
+    folds: int,
+    out: str | Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    threads: int | None = None,
+    max_seconds: float | None = None,
+    compile: bool = False,
+    log: str | Sequence[str] = (),
+    allow_leak: bool = False,
+    data: DataOptionsLike | None = None,
+    offline: bool = False,
+    progress: bool = True,
+) -> CrossValidation: ...
 
 
 def train(
@@ -141,6 +271,7 @@ def train(
     seed: int = 0,
     test_share: float = 0.2,
     val_share: float | None = None,
+    folds: int | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     workers: int | None = None,
@@ -152,7 +283,7 @@ def train(
     data: DataOptionsLike | None = None,
     offline: bool = False,
     progress: bool = True,
-) -> Run:
+) -> Run | CrossValidation:
     """Train a network as it is, or fitted to a budget; evaluate it and report.
 
     The same call with the same ``out`` resumes an interrupted run, to the same weights.
@@ -175,6 +306,8 @@ def train(
         seed: Seed of the split, the initial weights, order and augmentation.
         test_share: Share of each class for testing, if the images have no split.
         val_share: Share of the training images that chooses the best epoch, instead of the recipe's.
+        folds: Cross-validate with this number of folds, one training each, which estimates the accuracy: every image is
+            tested once. The same call without folds then trains the network to use.
         out: Directory of the run; by default ``runs/`` and a name made of images, network and budget.
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: Processes that decode images; by default by the number of cores.
@@ -188,7 +321,7 @@ def train(
         progress: Whether progress is shown on standard error.
 
     Returns:
-        The run.
+        The run; with ``folds`` the cross-validation.
 
     Raises:
         UserError: The request is invalid; the subclass and the message give the reason.
@@ -199,14 +332,14 @@ def train(
         >>> run.path.as_posix(), run.classes
         ('runs/photos-mobilenet_v1_02532', ('blue', 'green', 'red'))
     """
-    request = _request(
+    request = build_request(
         images, network, budget, law, lite, profile, weights, recipe,
         {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
         flip, settings, seed, test_share, offline, data,
     )  # fmt: skip
-    return _carry_out(
+    return run_training(
         request, images, budget, out, device, workers, threads, max_seconds, compile, progress,
-        jobs.RunOptions(allow_leak=allow_leak, log=tracker_names(log)), everything=False,
+        RunOptions(allow_leak=allow_leak, log=tracker_names(log)), folds, everything=False,
     )  # fmt: skip
 
 
@@ -232,66 +365,3 @@ def evaluate(run: str | Path | Run, split: str = "test", *, device: str = "auto"
     """
     opened = run if isinstance(run, Run) else Run.open(run)
     return opened.evaluate(split, device=device, progress=progress)  # type: ignore[arg-type]
-
-
-def _request(
-    images: str | Path,
-    network: AnyNetworkLike | None,
-    budget: BudgetLike | None,
-    law: LawLike,
-    lite: bool,
-    profile: str | Path | None,
-    weights: str | Path | Run | None,
-    recipe: str | Path | Recipe | None,
-    fields: Mapping[str, object],
-    flip: bool | None,
-    settings: Mapping[str, Any] | None,
-    seed: int,
-    test_share: float,
-    offline: bool,
-    data: DataOptionsLike | None,
-) -> Request:
-    start = str(weights.path if isinstance(weights, Run) else weights) if weights is not None else None
-    return make_request(
-        str(images),
-        None if network is None else as_network(network),
-        recipe=choose_recipe(recipe, finetune=start is not None, settings=settings or {}, fields=fields, flip=flip),
-        budget=None if budget is None else as_budget(budget),
-        law=as_law(law),
-        predictor=None if profile is None else load_predictor(Path(profile)),
-        lite=lite,
-        weights=start,
-        offline=offline,
-        seed=seed,
-        test_share=test_share,
-        data=as_data_options(data),
-    )
-
-
-def _carry_out(
-    request: Request,
-    images: str | Path,
-    budget: BudgetLike | None,
-    out: str | Path | None,
-    device: str,
-    workers: int | None,
-    threads: int | None,
-    max_seconds: float | None,
-    compile: bool,
-    progress: bool,
-    options: jobs.RunOptions,
-    *,
-    everything: bool,
-) -> Run:
-    limits = [part.strip() for part in str(budget or "").split(",") if part.strip()]  # the same name as the command's
-    folder = Path(out) if out is not None else default_folder(str(images), request.network.name, limits)
-    limit_threads(threads)
-    job = jobs.fit if everything else jobs.train
-    with training_execution(
-        device, workers=choose_workers(workers), compile=compile, max_seconds=max_seconds, progress=progress
-    ) as context:
-        try:
-            job(request, folder, context, options)
-        except Interrupted as stopped:
-            raise Interrupted(f"{stopped} (out={str(folder)!r})") from None
-    return Run.open(folder)

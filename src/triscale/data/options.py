@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any, Self
 
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from triscale.data.grouping import check_grouping
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
 from triscale.network.contract import BitDepth
 from triscale.record import Record
+
+_GROUPING = ("group", "group_regex", "group_by")
 
 
 class DataOptions(Record):
@@ -26,6 +31,12 @@ class DataOptions(Record):
             ``"none"`` if every cell is one class, and None to stop where cells look like several labels.
         multi_label: Whether images may have any number of labels: those of all their rows in a table, in lists, with
             the separator, or in columns of zeros and ones.
+        group: The column of a table that names the recording, patient or plant of each image; its images stay in one
+            split. At most one of the three options is given; left out of JSON if not given.
+        group_regex: A regular expression that is searched in each path, relative to the root; the first capture group,
+            or the whole match, names the group.
+        group_by: ``time`` or ``time:SECONDS`` for chains of images captured within 60 or that many seconds of each
+            other; ``near-duplicates`` for chains of images that look the same.
 
     Example:
         >>> DataOptions(max_bad=0.05).max_bad_of_class
@@ -42,6 +53,18 @@ class DataOptions(Record):
     image_folder: str | None = None
     label_separator: str | None = Field(default=None, min_length=1)
     multi_label: bool = False
+    group: str | None = None
+    group_regex: str | None = None
+    group_by: str | None = None
+
+    @model_validator(mode="after")
+    def _check_grouping(self) -> Self:
+        check_grouping(self.group, self.group_regex, self.group_by)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_grouping(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in to_plain(self).items() if key not in _GROUPING or value is not None}
 
     @property
     def max_bad_of_class(self) -> float:
@@ -56,7 +79,7 @@ class DataOptions(Record):
     @property
     def for_tables(self) -> tuple[str, ...]:
         """The names of the options that are given and apply to tables only."""
-        names = ("path_column", "label_column", "split_column", "image_folder", "label_separator")
+        names = ("path_column", "label_column", "split_column", "image_folder", "label_separator", "group")
         given = tuple(name for name in names if getattr(self, name) is not None)
         return (*given, "multi_label") if self.multi_label else given
 

@@ -40,12 +40,14 @@ class RunOptions:
             warns about them.
         log: Names of the experiment trackers that also record the training.
         on_network: Called with the run's specification before training starts.
+        check_split: Called with a new split; if it raises, nothing is written.
     """
 
     command: tuple[str, ...] = ()
     allow_leak: bool = False
     log: tuple[str, ...] = ()
     on_network: Callable[[RunSpec], None] = lambda spec: None
+    check_split: Callable[[Split], None] = lambda split: None
 
 
 DEFAULT_OPTIONS = RunOptions()
@@ -131,7 +133,14 @@ def _train(
     group = context.group
     try:
         log.load()
-        spec = prepare(run, request, context, command=options.command, allow_leak=options.allow_leak)
+        spec = prepare(
+            run,
+            request,
+            context,
+            command=options.command,
+            allow_leak=options.allow_leak,
+            check_split=options.check_split,
+        )
         if not run.weights_file.is_file():
             check_disk_space(run.folder, cost_of(spec.network), request.recipe)
         log.start(run, spec)

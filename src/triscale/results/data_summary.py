@@ -19,25 +19,27 @@ class BadFile:
 
 
 SplitName = Literal["train", "val", "test"]
-Match = Literal["exact", "reencoded", "possible"]
+Match = Literal["exact", "reencoded", "group", "possible"]
 
 LEAK_DESCRIPTIONS = {
     "exact": "the same file",
     "reencoded": "the same image re-encoded",
+    "group": "of the same group",
     "possible": "possibly the same image",
 }
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Leak:
-    """An image that has a duplicate in an earlier split, in the order train, val, test.
+    """An image that has a duplicate, or an image of its group, in an earlier split, in the order train, val, test.
 
     Attributes:
         path: The test or validation image, relative to the root of the data set.
         split: The split that it is in.
-        copy: Its duplicate in an earlier split.
+        copy: Its duplicate, or the first image of its group, in an earlier split.
         copy_split: The split that the duplicate is in.
-        match: ``exact`` for identical files, ``reencoded`` for certainly and ``possible`` for possibly the same image.
+        match: ``exact`` for identical files, ``reencoded`` for certainly and ``possible`` for possibly the same image;
+            ``group`` for different images of one group.
     """
 
     path: str
@@ -47,7 +49,18 @@ class Leak:
     match: Match
 
     def __str__(self) -> str:
-        return f"{self.path} = {self.copy} ({LEAK_DESCRIPTIONS[self.match]})"
+        sign = "and" if self.match == "group" else "="
+        return f"{self.path} {sign} {self.copy} ({LEAK_DESCRIPTIONS[self.match]})"
+
+
+class GroupSummary(Record):
+    """How images are grouped, the number of groups and the number of images of a group."""
+
+    by: str
+    count: int
+    smallest: int
+    median: int
+    largest: int
 
 
 class SplitCounts(Record):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 30
 MAX_LISTED = 5
 
-LIKENESS = {"exact": "same file", "reencoded": "re-encoded", "possible": "possibly"}
+LIKENESS = {"exact": "same file", "reencoded": "re-encoded", "group": "same group", "possible": "possibly"}
 
 
 def check(
@@ -124,9 +124,18 @@ def _print(result: SetCheck) -> None:
         + [f"{pair.first} = {pair.second} (possibly)" for pair in result.copies.possible],
         "none",
     )
+    if result.groups is not None:
+        groups = result.groups
+        _print_line(
+            f"groups   {groups.count:,} by {groups.by}; {groups.smallest:,} to {groups.largest:,} images each, median "
+            f"{groups.median:,}"
+        )
     if result.splits != ("unsplit",):
-        leaks = [f"{leak.path} = {leak.copy} ({LIKENESS[leak.match]})" for leak in result.leaks]
-        _list("leaks", leaks, "none; no image is in two splits")
+        leaks = [
+            f"{leak.path} {'and' if leak.match == 'group' else '='} {leak.copy} ({LIKENESS[leak.match]})"
+            for leak in result.leaks
+        ]
+        _list("leaks", leaks, f"none; no image{' or group' if result.groups else ''} is in two splits")
     for warning in result.warnings:
         _print_line(f"warning  {warning}")
     for problem in result.problems:

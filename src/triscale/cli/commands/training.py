@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from triscale.cli.support.amounts import share_of
-from triscale.cli.support.messages import announce, print_estimate, print_measured, summarize
+from triscale.cli.support.messages import announce, print_estimate, print_folds, print_measured, summarize
 from triscale.cli.support.options import (
     DEFAULT_LAW,
     DEFAULTS,
@@ -107,7 +107,7 @@ def fit(
     if baseline is None and options.weights is None:
         baseline = DEFAULT_BASELINE
     request = _request(images, baseline, law, budget, options, profile, margin, lite=lite)
-    out = options.out or default_folder(images, _network_name(baseline, request, lite=lite), budget)
+    out = options.out or default_folder(images, _network_name(baseline, request, lite=lite), budget, options.folds)
     _run_job(request, out, options, everything=True, json=json)
 
 
@@ -142,7 +142,7 @@ def train(
             f"triscale train requires a network; for example: triscale train {images} --network efficientnet_b0"
         )
     request = _request(images, network, law, budget, options, profile, margin, lite=lite)
-    out = options.out or default_folder(images, _network_name(network, request, lite=lite), budget or [])
+    out = options.out or default_folder(images, _network_name(network, request, lite=lite), budget or [], options.folds)
     _run_job(request, out, options, everything=False, json=json)
 
 
@@ -190,6 +190,7 @@ def _run_job(request: Request, out: Path, options: TrainOptions, *, everything: 
     from triscale.cli.support.amounts import seconds_of
     from triscale.jobs import fit as job
     from triscale.jobs.core.execution import training_execution
+    from triscale.jobs.cross_validation import check_folds, cross_validate
     from triscale.jobs.training.request import choose_workers
     from triscale.jobs.training.trackers.log import tracker_names
     from triscale.training.context import limit_threads
@@ -198,8 +199,10 @@ def _run_job(request: Request, out: Path, options: TrainOptions, *, everything: 
     log = tracker_names(options.log)
     limit_threads(options.threads)
     workers = choose_workers(options.workers)
+    if options.folds is not None:
+        check_folds(options.folds)
     if options.dry_run:
-        print_estimate(request, options.device, workers, json=json)
+        print_estimate(request, options.device, workers, options.folds, json=json)
         return
     with training_execution(
         options.device, workers=workers, compile=options.compile, max_seconds=max_seconds
@@ -210,6 +213,10 @@ def _run_job(request: Request, out: Path, options: TrainOptions, *, everything: 
             log=log,
             on_network=lambda spec: announce(spec, str(context.device)),
         )
+        if options.folds is not None:
+            summary = cross_validate(request, options.folds, out, context, recorded)
+            print_json(summary) if json else print_folds(summary, out, everything=everything)
+            return
         metrics = (job.fit if everything else job.train)(request, out, context, recorded)
     if metrics is None:
         return

@@ -47,6 +47,12 @@ class DataFlags:
         one class.
     multi_label
         Images have any number of labels: all rows of an image in a table, lists, or columns of 0 and 1.
+    group
+        Column of a table that names the recording, patient or plant of each image, whose images stay in one split.
+    group_regex
+        Regular expression that finds the group of an image in its path: the first capture group, or the whole match.
+    group_by
+        Group images by capture time (time, or time:SECONDS for another gap than 60 s) or by near-duplicates.
     """
 
     allow_missing_classes: Annotated[bool, Parameter(negative="")] = False
@@ -61,16 +67,21 @@ class DataFlags:
     image_folder: Path | None = None
     label_separator: str | None = None
     multi_label: Annotated[bool, Parameter(negative="")] = False
+    group: str | None = None
+    group_regex: str | None = None
+    group_by: str | None = None
 
     def options(self) -> DataOptions:
         """Return the options of the data set.
 
         Raises:
-            UserError: A value is not a share or a number.
+            UserError: A value is not a share or a number, or images are grouped in two ways.
         """
+        from triscale.data.grouping import check_grouping
         from triscale.data.images.decode import ImageLimits
         from triscale.data.options import DataOptions
 
+        check_grouping(self.group, self.group_regex, self.group_by)
         return DataOptions(
             limits=ImageLimits(
                 file_bytes=number_of("--max-file-size", self.max_file_size),
@@ -86,6 +97,9 @@ class DataFlags:
             image_folder=str(self.image_folder.absolute()) if self.image_folder else None,
             label_separator=self.label_separator or None,
             multi_label=self.multi_label,
+            group=self.group,
+            group_regex=self.group_regex,
+            group_by=self.group_by,
         )
 
 

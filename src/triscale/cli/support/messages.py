@@ -7,20 +7,24 @@ from typing import TYPE_CHECKING
 
 from triscale.cli.support.execution import execution
 from triscale.cli.support.latency import is_other_device
-from triscale.cli.support.terminal import console, print_json
+from triscale.cli.support.terminal import console, print_json, table
 from triscale.network.cost import si
 from triscale.scaling.budget import format_cost
 
 if TYPE_CHECKING:
     from triscale.jobs.core.run import Request, RunSpec
+    from triscale.results.folds import FoldsSummary
     from triscale.results.metrics import AnyMetrics
 
 
-def print_estimate(request: Request, device: str, workers: int, *, json: bool) -> None:
-    """Print the estimated time, memory and disk usage of a training."""
+def print_estimate(request: Request, device: str, workers: int, folds: int | None, *, json: bool) -> None:
+    """Print the estimated time, memory and disk usage of a training, or of the first of several folds."""
+    from triscale.data.pipeline.folds import Fold
     from triscale.jobs.training.estimate import estimate_training
     from triscale.progress import format_duration
 
+    if folds is not None:
+        request = request.replace(fold=Fold(number=1, count=folds))
     with execution(device, workers=workers) as context:
         estimate = estimate_training(request, context)
     if json:
@@ -42,6 +46,7 @@ def print_estimate(request: Request, device: str, workers: int, *, json: bool) -
         ),
         ("memory", f"{si(estimate.memory_bytes)}B for weights, optimizer and a micro-batch, without Python and torch"),
         ("disk", f"{si(estimate.disk_bytes)}B at most"),
+        *(() if folds is None else (("folds", f"{folds}; time and disk are those of one"),)),
     ):
         console.print(f"{name:<8} {value}", markup=False)
 
@@ -129,6 +134,37 @@ def notes_on(metrics: AnyMetrics) -> tuple[str, ...]:
         named = ", ".join(missed[:5]) + (f" and {len(missed) - 5} more" if len(missed) > 5 else "")
         sentences.append(f"no image of {named} was recognized")
     return tuple(sentences)
+
+
+def print_folds(summary: FoldsSummary, out: Path, *, everything: bool) -> None:
+    """Print the result of a cross-validation, and how to train the network to use."""
+    console.print()
+    table(
+        ("fold", "test images", "accuracy", "over classes", "loss"),
+        [
+            (row.folder, f"{row.count:,}", f"{row.top1:.1%}", f"{row.mean_class_accuracy:.1%}", f"{row.loss:.3f}")
+            for row in summary.folds
+        ],
+    )
+    interval = "no interval, since all folds have the same accuracy"
+    if summary.mean_low is not None:
+        interval = f"95% interval {summary.mean_low:.1%} to {summary.mean_high:.1%} by Student's t"
+    console.print(
+        f"\nmean accuracy {summary.mean:.1%}, standard deviation over folds {summary.deviation:.1%} ({interval})",
+        style="bold",
+    )
+    verb = "fit" if everything else "train"
+    for line in (
+        (
+            f"all {summary.count:,} tested images: accuracy {summary.top1:.1%} (95% Wilson interval "
+            f"{summary.top1_low:.1%} to {summary.top1_high:.1%})"
+        ),
+        summary.how,
+        summary.caution,
+        f"written to {out}: folds.json, and a run with its report for each fold",
+        f"to {verb} the network to use, run the same command without --folds (and with another --out if you gave one)",
+    ):
+        console.print(line, markup=False)
 
 
 def summarize(metrics: AnyMetrics, out: Path, images: str) -> None:

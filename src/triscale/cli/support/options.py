@@ -77,6 +77,9 @@ class TrainOptions:
         Share of each class to hold out as test images, if the data set has no test split.
     val_share
         Share of the training images of each class to select the best epoch with; overrides the recipe.
+    folds
+        Cross-validate with this number of folds: one training each, so that every image is tested once. It estimates
+        the accuracy; the same command without --folds trains the network to use.
     device
         auto, cpu, cuda, cuda:1 (or 1) for the second GPU, or mps.
     workers
@@ -113,6 +116,7 @@ class TrainOptions:
     seed: int = 0
     test_share: float = 0.2
     val_share: float | None = None
+    folds: int | None = None
     device: str = "auto"
     workers: int | None = None
     threads: int | None = None

@@ -76,7 +76,7 @@ def examine(
                 cache.add(file.path, result.stamp, facts)
             else:
                 facts = result
-            results.append(ScannedImage(file.path, _label(file, labels), *facts))
+            results.append(ScannedImage(file.path, _label(file, labels), *facts, group=file.group))
         return results
 
     workers = workers or _default_workers()

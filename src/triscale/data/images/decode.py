@@ -38,6 +38,7 @@ __all__ = [
     "ImageLimits",
     "LazyImage",
     "decode",
+    "exif_of",
     "open_image",
     "read_bytes",
 ]
@@ -256,10 +257,35 @@ def _too_large(num_bytes: int, limits: ImageLimits) -> str:
     return f"{num_bytes} bytes, more than the limit of {limits.file_bytes}; raise it with --max-file-size"
 
 
+def exif_of(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Exif:
+    """Return the EXIF data of an image file without decoding its pixels; empty if it has none or they are damaged.
+
+    Args:
+        content: The bytes of the file.
+        limits: Limits on pixels.
+
+    Example:
+        >>> dict(exif_of(b"GIF89a"))
+        {}
+    """
+    kind = format_of(content)
+    if kind is None:
+        return Image.Exif()
+    try:
+        with _named_damage(kind), _open_header(content, kind, limits) as image:
+            return image.getexif()
+    except BadImage:
+        return Image.Exif()
+
+
+def _open_header(content: bytes, kind: str, limits: ImageLimits) -> ImageFile.ImageFile:
+    stream = io.BytesIO(content)
+    return _READERS[kind](stream) if kind in _READERS else open_optional(kind, stream, limits.pixels)
+
+
 def _prepare(content: bytes, kind: str, limits: ImageLimits, bit_depth: BitDepth | None) -> LazyImage:
     def opened() -> ImageFile.ImageFile:
-        stream = io.BytesIO(content)
-        return _READERS[kind](stream) if kind in _READERS else open_optional(kind, stream, limits.pixels)
+        return _open_header(content, kind, limits)
 
     try:
         image = opened()

@@ -21,6 +21,7 @@ from triscale.data.checks.class_checks import (
 from triscale.data.checks.examine import CHUNK, OtherFile, examine
 from triscale.data.images.deep import bit_depth_of
 from triscale.data.options import DEFAULT_DATA, DataOptions
+from triscale.data.pipeline.groups import group_images
 from triscale.data.sources.labeled_folder import find_labeled_folder, unused_tables
 from triscale.data.sources.local import is_url
 from triscale.data.sources.manifest import is_manifest, read_manifest
@@ -74,7 +75,8 @@ def scan(
 
     Raises:
         DataError: The dataset is missing or unreadable, or has no images; if ``strict``, also: it has fewer than two
-            classes, a class without images, different classes for testing and training, or too many bad files.
+            classes, a class without images, different classes for testing and training, or too many bad files; or an
+            image has no group, if the options group images.
 
     Example:
         >>> import tempfile
@@ -135,6 +137,7 @@ def scan(
     )
     problems += count_problems(layout.root, found_scan.counts, layout, trained, options)
     _stop(problems, strict=strict)
+    found_scan = group_images(found_scan, options, store, progress)
     return found_scan.replace(problems=tuple(problems))
 
 

@@ -14,6 +14,11 @@ disease tag tags y ground_truth gt true_label finding finding_labels variety ima
 scientific_name emotion primary_label"""
 _SPLITS = """split splits set subset partition dataset_split data_split phase usage fold image_set is_split mode"""
 
+_GROUPS = """patient patient_id patientid subject subject_id subj case_id person person_id participant participant_id
+plant plant_id animal animal_id individual individual_id specimen specimen_id lesion_id slide slide_id scan_id study_id
+series_id session session_id recording recording_id video video_id clip clip_id sequence sequence_id seq_id burst
+burst_id event_id group group_id"""
+
 
 def normalized_name(name: str) -> str:
     """Return the name of a column without case, spaces and punctuation.
@@ -36,3 +41,5 @@ LABEL_WORDS = _words(_LABELS)
 """Names of columns of labels."""
 SPLIT_WORDS = _words(_SPLITS)
 """Names of columns of splits."""
+GROUP_WORDS = _words(_GROUPS)
+"""Names of columns of groups, such as patients, which are used only if asked for."""

@@ -28,12 +28,17 @@ _ORDER: tuple[Role, ...] = ("train", "val", "test", "unsplit")
 
 
 class ManifestRow(NamedTuple):
-    """One image; ``place`` is its line or row in the manifest, ``label`` its class or the names of its labels."""
+    """One image.
+
+    ``place`` is its line or row in the manifest, ``label`` its class or the names of its labels. ``group`` is empty
+    without a column of groups.
+    """
 
     place: str
     path: str
     label: str | tuple[str, ...]
     role: Role
+    group: str = ""
 
 
 class ManifestRows(NamedTuple):
@@ -109,9 +114,10 @@ def read_rows(file: Path, options: DataOptions = DEFAULT_DATA, role: Role | None
     found, path_notes = paths.resolve(images)
     labels, label_notes = _labels(table, columns, options)
     splits = table.column(columns.split) if columns.split is not None and role is None else [""] * len(places)
+    groups = [""] * len(places) if columns.group is None else _groups(file, places, table.column(columns.group))
     rows = [
-        ManifestRow(place, path, label, role or _role(file, place, split))
-        for place, path, label, split in zip(places, found, labels, splits, strict=True)
+        ManifestRow(place, path, label, role or _role(file, place, split), group)
+        for place, path, label, split, group in zip(places, found, labels, splits, groups, strict=True)
     ]
     unique, unique_notes = _unique(file, rows)
     return ManifestRows(file, unique, (*table.notes, *columns.notes, *path_notes, *label_notes, *unique_notes))
@@ -166,7 +172,7 @@ def layout_of(root: Path, rows: Iterable[ManifestRow], notes: tuple[str, ...], s
     """
     files: dict[Role, list[FoundFile]] = {}
     for row in rows:
-        files.setdefault(row.role, []).append(FoundFile(row.path, row.label))
+        files.setdefault(row.role, []).append(FoundFile(row.path, row.label, row.group))
     _check_roles(source, files)
     return Layout(
         root=str(root),
@@ -199,6 +205,11 @@ def _unique(file: Path, rows: Iterable[ManifestRow]) -> tuple[tuple[ManifestRow,
                 f"{file} lists {row.path} twice, in {first.place} and {row.place}, with the splits {first.role} and "
                 f"{row.role}; keep one of them"
             )
+        if first.group != row.group:
+            raise DataError(
+                f"{file} lists {row.path} twice, in {first.place} and {row.place}, with the groups {first.group} and "
+                f"{row.group}; keep one of them"
+            )
         repeated.append(row)
     if not repeated:
         return tuple(placed.values()), []
@@ -207,6 +218,17 @@ def _unique(file: Path, rows: Iterable[ManifestRow]) -> tuple[tuple[ManifestRow,
     )
     note = f"{len(repeated)} rows of {file.name} repeat an image {what} ({repeated[0].path} in {repeated[0].place})"
     return tuple(placed.values()), [note]
+
+
+def _groups(file: Path, places: list[str], groups: list[str]) -> list[str]:
+    """Return the groups, all of which must be given: an image without one could leak into another split."""
+    empty = [place for place, group in zip(places, groups, strict=True) if not group]
+    if empty:
+        raise DataError(
+            f"{len(empty)} of {len(places)} rows of {file} have no group, such as {empty[0]}; give each image one, or "
+            f"a group of its own"
+        )
+    return groups
 
 
 def _role(file: Path, place: str, split: str) -> Role:

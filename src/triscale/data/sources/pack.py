@@ -134,12 +134,17 @@ def pack(
         progress: Called with the number of images done and the total.
 
     Raises:
-        DataError: The folder is not empty, is inside the images or cannot be written, or an image has changed since the
-            scan.
+        DataError: The folder is not empty, is inside the images or cannot be written, an image has changed since the
+            scan, or images are grouped or have any number of labels.
     """
     if scan.multi_label:
         raise DataError(
             f"the images in {scan.root} have any number of labels, which shards do not hold; train on the table instead"
+        )
+    if scan.grouped_by:
+        raise DataError(
+            f"tar shards do not keep the groups of images (by {scan.grouped_by}); pack without groups, and group the "
+            f"shards by --group-regex, since they keep the paths"
         )
     check_output_folder(scan.root, out)
     store, done = open_store(scan.root), 0

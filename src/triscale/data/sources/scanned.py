@@ -30,6 +30,7 @@ class ScannedImage:
         sha256: SHA-256 of the file, in hexadecimal.
         fingerprint: See :func:`triscale.data.images.fingerprint.fingerprints_of`.
         highest: The highest value if the image has 16 bits per channel; otherwise 0.
+        group: The name of its group; the images of a group stay in one split. Empty if images are not grouped.
     """
 
     path: str
@@ -41,6 +42,7 @@ class ScannedImage:
     sha256: str = ""
     fingerprint: str = ""
     highest: int = 0
+    group: str = ""
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -70,6 +72,7 @@ class Scan(Record):
         notes: A sentence for everything that was concluded from an unusual layout.
         bit_depth: How many bits the values of images with 16 bits per channel use.
         problems: A sentence for everything that stops a training; empty unless the scan was told to go on.
+        grouped_by: What the groups of the images follow from, in words; empty if images are not grouped.
 
     Example:
         >>> images = (ScannedImage("cat/1.png", 0, 40, 30, 99, "PNG"), ScannedImage("dog/1.png", 1, 20, 50, 99, "PNG"))
@@ -93,6 +96,7 @@ class Scan(Record):
     notes: tuple[str, ...] = ()
     bit_depth: BitDepth = 16
     problems: tuple[str, ...] = ()
+    grouped_by: str = ""
 
     @property
     def by_role(self) -> dict[Role, tuple[ScannedImage, ...]]:
@@ -122,6 +126,13 @@ class Scan(Record):
             role: Counter(label for image in images for label in image.labels) for role, images in self.by_role.items()
         }
         return {role: {name: count[i] for i, name in enumerate(self.classes)} for role, count in counted.items()}
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """The group of each image by its path; empty if images are not grouped."""
+        if not self.grouped_by:
+            return {}
+        return {image.path: image.group for images in self.by_role.values() for image in images}
 
     @property
     def sides(self) -> Sides:

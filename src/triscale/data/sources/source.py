@@ -31,10 +31,12 @@ class FoundFile(NamedTuple):
     Attributes:
         path: Relative to the root, with ``/``.
         class_name: The name of its class; the names of its labels if images have any number of them.
+        group: What a column of groups says; empty without one.
     """
 
     path: str
     class_name: str | tuple[str, ...]
+    group: str = ""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -89,8 +91,8 @@ def find_images(root: Path) -> Layout:
         ...         path.parent.mkdir()
         ...         path.touch()
         ...     layout = find_images(Path(temporary))
-        >>> layout.files["unsplit"]
-        (FoundFile(path='cat/1.png', class_name='cat'), FoundFile(path='dog/1.png', class_name='dog'))
+        >>> [(file.path, file.class_name) for file in layout.files["unsplit"]]
+        [('cat/1.png', 'cat'), ('dog/1.png', 'dog')]
     """
     try:
         mode = root.stat().st_mode

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from triscale.data.options import DataOptions
-from triscale.data.sources.column_words import LABEL_WORDS, PATH_WORDS, SPLIT_WORDS, normalized_name
+from triscale.data.sources.column_words import GROUP_WORDS, LABEL_WORDS, PATH_WORDS, SPLIT_WORDS, normalized_name
 from triscale.data.sources.raw_table import RawTable, quoted
 from triscale.data.sources.split_folders import ROLE_WORDS
 from triscale.errors import DataError, nearest
@@ -23,6 +23,7 @@ class TableColumnIndices:
         label: The column of labels; None if ``one_hot`` is given.
         split: The column of splits, if there is one.
         one_hot: Columns of zeros and ones, one for each class.
+        group: The column of groups, if an option names one.
         notes: A sentence for everything that was concluded from unusual names.
     """
 
@@ -30,6 +31,7 @@ class TableColumnIndices:
     label: int | None
     split: int | None
     one_hot: tuple[int, ...] = ()
+    group: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -44,35 +46,39 @@ def choose_columns(table: RawTable, options: DataOptions, is_image: Callable[[st
     Raises:
         DataError: A column that the options name does not exist, no column fits, or several do.
     """
-    path, label, split = (
+    path, label, split, group = (
         _given(table, given, option)
         for given, option in (
             (options.path_column, "--path-column"),
             (options.label_column, "--label-column"),
             (options.split_column, "--split-column"),
+            (options.group, "--group"),
         )
     )
     notes: list[str] = []
     if split is None:
-        split = _find_split(table, {path, label}, notes)
+        split = _find_split(table, {path, label, group}, notes)
     if path is None:
-        path = _find_path(table, {label, split}, is_image)
+        path = _find_path(table, {label, split, group}, is_image)
     one_hot: tuple[int, ...] = ()
     if label is None:
-        label = _find_label(table, {path, split})
+        label = _find_label(table, {path, split, group})
         if label is None:
-            one_hot = _find_one_hot(table, {path, split})
+            one_hot = _find_one_hot(table, {path, split, group})
     if label is None and not one_hot:
-        _refuse_without(table, "label", {path, split})
-    if len({path, label, split} - {None}) < 3 - [path, label, split].count(None):
+        _refuse_without(table, "label", {path, split, group})
+    chosen = [index for index in (path, label, split, group) if index is not None]
+    if len(set(chosen)) < len(chosen):
         raise DataError(
-            f"one column of {table.file} is given twice; give different columns of paths, labels and splits"
+            f"one column of {table.file} is given twice; give different columns of paths, labels, splits and groups"
         )
-    used = {path: "path", label: "label", split: "split"}
+    used = {path: "path", label: "label", split: "split", group: "group"}
     plain = all(table.columns[index] == what for index, what in used.items() if index is not None)
     if label is not None and (not plain or not table.has_header):
         notes.insert(0, _describe(table, used))
-    return TableColumnIndices(path, label, split, one_hot, tuple(notes))
+    if options.group is None and options.group_regex is None and options.group_by is None:
+        notes += _suggest_groups(table, {path, label, split, *one_hot})
+    return TableColumnIndices(path, label, split, one_hot, group, tuple(notes))
 
 
 def find_columns(names: list[str]) -> tuple[list[str], list[str]]:
@@ -87,6 +93,20 @@ def find_columns(names: list[str]) -> tuple[list[str], list[str]]:
         [name for name in names if normalized[name] in PATH_WORDS],
         [name for name in names if normalized[name] in LABEL_WORDS],
     )
+
+
+def _suggest_groups(table: RawTable, taken: set[int | None]) -> list[str]:
+    """Return a note about a column that names patients or recordings of several images each."""
+    for index in _named(table, taken, GROUP_WORDS) if table.has_header else []:
+        values = [value for value in table.column(index) if value]
+        if 2 < len(set(values)) <= len(values) / 1.5:
+            name = _word(table, index)
+            note = (
+                f"the column {name} of {table.file.name} seems to say which images belong together; if images of one "
+                f"{table.columns[index]} look alike, keep them in one split with --group {name}"
+            )
+            return [note]
+    return []
 
 
 def _describe(table: RawTable, used: dict[int | None, str]) -> str:

@@ -8,12 +8,14 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import safetensors.torch
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 
 from triscale.data.options import DEFAULT_DATA, DataOptions
+from triscale.data.pipeline.folds import Fold
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
 from triscale.locks import LockedError, exclusive_lock
@@ -65,6 +67,7 @@ class Request(Record):
         predictor: Predicts latency; required if the budget limits latency.
         data: How the images are read, and what is tolerated.
         teacher: The trained network that the training also learns from; None for the labels alone.
+        fold: The fold of a cross-validation whose images are tested; left out of JSON if None.
     """
 
     images: str
@@ -78,6 +81,11 @@ class Request(Record):
     predictor: Predictor | None = None
     data: DataOptions = DEFAULT_DATA
     teacher: InitialWeights | None = None
+    fold: Fold | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_fold(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in to_plain(self).items() if key != "fold" or value is not None}
 
 
 class RunSpec(Record):

@@ -10,6 +10,7 @@ from triscale.data.checks.contact_sheet import contact_sheet
 from triscale.data.checks.duplicates import Duplicates, contradictions, find_duplicates
 from triscale.data.checks.mirroring import mirrored_classes
 from triscale.data.options import DEFAULT_DATA, DataOptions
+from triscale.data.pipeline.groups import summarize_groups
 from triscale.data.pipeline.leaks import certain, find_leaks, find_leaks_between, refuse_leaks
 from triscale.data.pipeline.split import make_split
 from triscale.data.sources.scanned import Scan
@@ -18,7 +19,7 @@ from triscale.errors import DataError
 from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.data.scanning import scan_with_progress, warnings_about_names
 from triscale.record import Record, write_atomic
-from triscale.results.data_summary import BadFile, Leak
+from triscale.results.data_summary import BadFile, GroupSummary, Leak
 from triscale.training.context import ExecutionContext
 
 RECORD, SHEET = "check.json", "contact-sheet.png"
@@ -67,7 +68,8 @@ class SetCheck(Record):
         formats: Number of images of each format, most common first.
         bad: Files that cannot be read as images, with the reason.
         copies: Groups of duplicate images.
-        leaks: Test or validation images that have a copy in an earlier split.
+        leaks: Test or validation images that have a copy, or an image of their group, in an earlier split.
+        groups: How images are grouped, and the number and the sizes of the groups; None without groups.
         contradictions: Groups of copies with more than one class.
         notes: A message for everything that was concluded from an unusual layout.
         problems: A message for everything that a training refuses.
@@ -87,6 +89,7 @@ class SetCheck(Record):
     bad: tuple[BadFile, ...]
     copies: Duplicates
     leaks: tuple[Leak, ...]
+    groups: GroupSummary | None = None
     contradictions: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -159,7 +162,8 @@ def summarize(scanned: Scan, copies: Duplicates) -> SetCheck:
         formats=dict(Counter(image.format for image in images).most_common()),
         bad=scanned.bad,
         copies=copies,
-        leaks=find_leaks_between(scanned.train, scanned.val, scanned.test, copies),
+        leaks=find_leaks_between(scanned.train, scanned.val, scanned.test, copies, scanned.groups),
+        groups=summarize_groups(scanned),
         contradictions=contradictions(scanned, copies),
         notes=scanned.notes,
         problems=(*scanned.problems, *_split_problems(scanned, copies)),
@@ -176,7 +180,7 @@ def _split_problems(scanned: Scan, copies: Duplicates) -> list[str]:
         return []
     try:
         split = make_split(scanned, duplicates=copies)
-        refuse_leaks(split, find_leaks(split, copies))
+        refuse_leaks(split, find_leaks(split, copies, scanned.groups))
     except DataError as error:
         return [str(error)]
     return []

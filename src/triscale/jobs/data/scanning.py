@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from triscale.data.checks.class_names import name_warnings
+from triscale.data.checks.group_names import group_suggestion
 from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.pipeline.scan import scan
 from triscale.data.sources.scanned import Scan
@@ -52,5 +53,10 @@ def scan_with_progress(
 
 
 def warnings_about_names(scanned: Scan) -> list[str]:
-    """Return a sentence for each kind of doubtful class name; see :mod:`triscale.data.checks.class_names`."""
-    return name_warnings(scanned.classes, len(scanned.train or scanned.unsplit))
+    """Return a sentence for each kind of doubtful class name, and for file names that suggest groups.
+
+    See :mod:`triscale.data.checks.class_names` and :mod:`triscale.data.checks.group_names`.
+    """
+    suggestion = group_suggestion(scanned)
+    sentences = name_warnings(scanned.classes, len(scanned.train or scanned.unsplit))
+    return sentences if suggestion is None else [*sentences, suggestion]

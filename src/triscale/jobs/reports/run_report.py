@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from triscale.data.pipeline.leaks import certain, describe
+from triscale.data.pipeline.leaks import certain, describe, of_groups
 from triscale.families import FAMILIES
 from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.run import RunFolder, RunSpec
@@ -185,13 +185,19 @@ def _warnings(run: RunFolder) -> tuple[str, ...]:
     if not run.data_file.is_file():
         return ()
     leaks = DataSummary.load(run.data_file).leaks
-    sure = certain(leaks)
+    grouped = of_groups(leaks)
+    sure = tuple(leak for leak in certain(leaks) if leak not in grouped)
     unsure = tuple(leak for leak in leaks if leak.match == "possible")
     warnings = []
     if sure:
         warnings.append(
             f"{len(sure)} test or validation images are copies of training or validation images, which "
             f"--allow-leak accepted; the metrics overestimate the accuracy on new images: {describe(sure)}"
+        )
+    if grouped:
+        warnings.append(
+            f"{len(grouped)} test or validation images are of groups that have images in an earlier split too, which "
+            f"--allow-leak accepted; the metrics overestimate the accuracy on new groups: {describe(grouped)}"
         )
     if unsure:
         warnings.append(

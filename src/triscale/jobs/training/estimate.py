@@ -12,13 +12,13 @@ import torch
 
 from triscale.data.checks.duplicates import find_duplicates
 from triscale.data.pipeline.loader import Batch, TrainLoader
-from triscale.data.pipeline.split import Split, make_split
+from triscale.data.pipeline.split import Split
 from triscale.errors import Interrupted
 from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.run import Request
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.disk_space import needed_bytes, optimizer_values
-from triscale.jobs.training.prepare import resolve
+from triscale.jobs.training.prepare import requested_split, resolve
 from triscale.jobs.training.train import decoder_of, repeat_small_dataset
 from triscale.measurement.memory import training_memory
 from triscale.network.contract import Preprocessing
@@ -76,13 +76,7 @@ def estimate_training(request: Request, context: ExecutionContext) -> TrainingEs
     """
     recipe = request.recipe
     scanned = scan_with_progress(request.images, context, "stopped; nothing was written", request.data)
-    split = make_split(
-        scanned,
-        seed=request.seed,
-        test_share=request.test_share,
-        val_share=recipe.val_share,
-        duplicates=find_duplicates(scanned),
-    )
+    split = requested_split(request, scanned, find_duplicates(scanned))
     network, _ = resolve(request, len(split.classes))
     cost = cost_of(network)
     preprocessing = Preprocessing(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from triscale.data.checks.duplicates import Duplicates, contradictions, find_duplicates
-from triscale.data.pipeline.leaks import certain, find_leaks, refuse_leaks
+from triscale.data.pipeline.folds import make_fold
+from triscale.data.pipeline.leaks import certain, find_leaks, of_groups, refuse_leaks
 from triscale.data.pipeline.split import Split, check_present, make_split
+from triscale.data.sources.scanned import Scan
 from triscale.errors import NetworkError, RunError
 from triscale.jobs.core.networks import fit_any
 from triscale.jobs.core.run import Request, RunFolder, RunSpec
@@ -33,6 +36,7 @@ def prepare(
     *,
     command: tuple[str, ...] = (),
     allow_leak: bool = False,
+    check_split: Callable[[Split], None] = lambda split: None,
 ) -> RunSpec:
     """Scan and split the images, fit the network and save the records; load them if the run is already prepared.
 
@@ -42,6 +46,7 @@ def prepare(
         context: Device, workers, progress and stop flag.
         command: The command line, recorded in the run.
         allow_leak: Whether to accept images that are certainly in two splits.
+        check_split: Called with a new split; if it raises, nothing is written.
 
     Returns:
         The run's specification.
@@ -67,22 +72,25 @@ def prepare(
         request.data,
     )
     copies = find_duplicates(scanned)
-    split = make_split(
-        scanned, seed=request.seed, test_share=request.test_share, val_share=request.recipe.val_share, duplicates=copies
-    )
-    leaks = find_leaks(split, copies)
+    split = requested_split(request, scanned, copies)
+    check_split(split)
+    leaks = find_leaks(split, copies, scanned.groups)
     if not allow_leak:
         refuse_leaks(split, leaks)
     if scanned.bad:
         context.progress.note(
             f"{len(scanned.bad)} files cannot be read as images and are skipped; {run.data_file.name} lists them"
         )
-    num_copies = count_duplicates(copies, leaks)
-    if num_copies or leaks:
+    num_copies, grouped = count_duplicates(copies, leaks), of_groups(leaks)
+    if num_copies or len(leaks) > len(grouped):
         context.progress.note(
-            f"duplicate images within a split: {num_copies}, across splits: {len(certain(leaks))}, possibly across "
-            f"splits: {len(leaks) - len(certain(leaks))}; list them with: triscale data check"
+            f"duplicate images within a split: {num_copies}, across splits: {len(certain(leaks)) - len(grouped)}, "
+            f"possibly across splits: {len(leaks) - len(certain(leaks))}; list them with: triscale data check"
         )
+    if grouped:
+        context.progress.note(f"images of a group that lies in an earlier split too: {len(grouped)}")
+    if split.num_groups:
+        context.progress.note(f"{split.num_groups} groups of images by {scanned.grouped_by}; each stays in one split")
     conflicts = contradictions(scanned, copies)
     if conflicts:
         context.progress.note(
@@ -178,7 +186,24 @@ def with_dropout(network: AnyNetwork, recipe: Recipe, phi: float) -> AnyNetwork:
 
 def count_duplicates(copies: Duplicates, leaks: tuple[Leak, ...]) -> int:
     """Count the images that are certainly copies of another image in the same split."""
-    return sum(len(group) - 1 for group in copies.groups) - len(certain(leaks))
+    return sum(len(group) - 1 for group in copies.groups) - len(certain(leaks)) + len(of_groups(leaks))
+
+
+def requested_split(request: Request, scanned: Scan, copies: Duplicates) -> Split:
+    """Return the split that a request asks for: one fold of a cross-validation, or training, validation and test.
+
+    Args:
+        request: The request of the run.
+        scanned: The images.
+        copies: Their duplicates.
+
+    Raises:
+        DataError: A class has too few images or groups.
+    """
+    val_share = request.recipe.val_share
+    if request.fold is not None:
+        return make_fold(scanned, request.fold, seed=request.seed, val_share=val_share, duplicates=copies)
+    return make_split(scanned, seed=request.seed, test_share=request.test_share, val_share=val_share, duplicates=copies)
 
 
 def _class_counts(split: Split) -> tuple[SplitCounts, ...]:

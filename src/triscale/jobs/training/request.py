@@ -23,6 +23,7 @@ from triscale.training.recipe import FINETUNE, Recipe
 
 DEFAULT_RECIPE = "small"
 DEFAULT_BASELINE = "efficientnet_b0"
+DEFAULT_TEST_SHARE = 0.2
 MAX_DEFAULT_WORKERS = 8
 
 
@@ -38,7 +39,7 @@ def make_request(
     weights: str | None = None,
     offline: bool = False,
     seed: int = 0,
-    test_share: float = 0.2,
+    test_share: float = DEFAULT_TEST_SHARE,
     data: DataOptions = DEFAULT_DATA,
     teacher: str | None = None,
 ) -> Request:
@@ -125,14 +126,15 @@ def absolute_images(images: str) -> str:
     return absolute_named(images) if is_named(images) else absolute(images)
 
 
-def default_folder(images: str, network: str, budget: Sequence[str]) -> Path:
-    """Return where a run is written by default: runs/ and a name made of images, network and budget.
+def default_folder(images: str, network: str, budget: Sequence[str], folds: int | None = None) -> Path:
+    """Return where a run is written by default: runs/ and a name made of images, network, budget and folds.
 
     Example:
         >>> default_folder("photos", "efficientnet_b0", ["400M"]).as_posix()
         'runs/photos-efficientnet_b0-400M'
     """
     parts = [Path(absolute_images(images)).name, Path(network).stem.replace(":", "-"), *budget]
+    parts += [] if folds is None else [f"{folds}folds"]
     return Path("runs") / "-".join("".join(c for c in part if c.isalnum() or c in "_.+") for part in parts)
 
 

@@ -1,0 +1,90 @@
+"""What the public functions ``fit`` and ``train`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law
+from triscale.api.cross_validation import CrossValidation
+from triscale.api.data_options import DataOptionsLike, as_data_options
+from triscale.api.run import Run
+from triscale.errors import Interrupted
+from triscale.families.find import as_network
+from triscale.jobs import fit as jobs
+from triscale.jobs.core.execution import training_execution
+from triscale.jobs.core.run import Request
+from triscale.jobs.cross_validation import cross_validate
+from triscale.jobs.training.request import choose_recipe, choose_workers, default_folder, make_request
+from triscale.network.latency import load_predictor
+from triscale.training.context import limit_threads
+from triscale.training.recipe import Recipe
+
+
+def build_request(
+    images: str | Path,
+    network: AnyNetworkLike | None,
+    budget: BudgetLike | None,
+    law: LawLike,
+    lite: bool,
+    profile: str | Path | None,
+    weights: str | Path | Run | None,
+    recipe: str | Path | Recipe | None,
+    fields: Mapping[str, object],
+    flip: bool | None,
+    settings: Mapping[str, Any] | None,
+    seed: int,
+    test_share: float,
+    offline: bool,
+    data: DataOptionsLike | None,
+) -> Request:
+    """Return the request of a training that the arguments of a public function ask for."""
+    start = str(weights.path if isinstance(weights, Run) else weights) if weights is not None else None
+    return make_request(
+        str(images),
+        None if network is None else as_network(network),
+        recipe=choose_recipe(recipe, finetune=start is not None, settings=settings or {}, fields=fields, flip=flip),
+        budget=None if budget is None else as_budget(budget),
+        law=as_law(law),
+        predictor=None if profile is None else load_predictor(Path(profile)),
+        lite=lite,
+        weights=start,
+        offline=offline,
+        seed=seed,
+        test_share=test_share,
+        data=as_data_options(data),
+    )
+
+
+def run_training(
+    request: Request,
+    images: str | Path,
+    budget: BudgetLike | None,
+    out: str | Path | None,
+    device: str,
+    workers: int | None,
+    threads: int | None,
+    max_seconds: float | None,
+    compile: bool,
+    progress: bool,
+    options: jobs.RunOptions,
+    folds: int | None,
+    *,
+    everything: bool,
+) -> Run | CrossValidation:
+    """Train, or cross-validate if there are folds, and return the result."""
+    limits = [part.strip() for part in str(budget or "").split(",") if part.strip()]  # the same name as the command's
+    folder = Path(out) if out is not None else default_folder(str(images), request.network.name, limits, folds)
+    limit_threads(threads)
+    job = jobs.fit if everything else jobs.train
+    with training_execution(
+        device, workers=choose_workers(workers), compile=compile, max_seconds=max_seconds, progress=progress
+    ) as context:
+        try:
+            if folds is not None:
+                return CrossValidation(folder, cross_validate(request, folds, folder, context, options))
+            job(request, folder, context, options)
+        except Interrupted as stopped:
+            raise Interrupted(f"{stopped} (out={str(folder)!r})") from None
+    return Run.open(folder)
