@@ -178,7 +178,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         if item["type"] == "extra_forbidden":
             name = str(item["loc"][-1])
             known = _known_keys(model)
-            hint = nearest(name, known) or (f"; the keys are {', '.join(known)}" if len(item["loc"]) == 1 else "")
+            hint = nearest(name, known) or (
+                f"; the keys are {', '.join(model.model_fields)}" if len(item["loc"]) == 1 else ""
+            )
             parts.append(f'unknown key "{place}"{hint}')
         elif item["type"] == "missing":
             parts.append(f'"{place}" is missing')
