@@ -24,7 +24,7 @@ def test_class_folders_without_splits_are_read(tmp_path: Path) -> None:
     layout = find_images(touch(tmp_path, "dog/2.jpg", "dog/10.jpg", "cat/1.jpg", "cat/more/deep/dog/3.jpg"))
     assert layout.root == str(tmp_path)
     assert layout.classes == {"unsplit": ("cat", "dog")}
-    assert layout.files["unsplit"] == (
+    assert tuple(file[:2] for file in layout.files["unsplit"]) == (
         ("cat/1.jpg", "cat"),
         ("cat/more/deep/dog/3.jpg", "cat"),
         ("dog/10.jpg", "dog"),
@@ -38,7 +38,7 @@ def test_split_folder_names_are_case_insensitive(tmp_path: Path, names: tuple[st
     layout = find_images(touch(tmp_path, *(f"{role}/{name}/1.jpg" for role in names for name in ("a", "b"))))
     second = "test" if names[1].lower() == "test" else "val"
     assert layout.classes == {"train": ("a", "b"), second: ("a", "b")}
-    assert layout.files["train"][0] == (f"{names[0]}/a/1.jpg", "a")
+    assert layout.files["train"][0][:2] == (f"{names[0]}/a/1.jpg", "a")
 
 
 def test_three_splits_with_stray_file_are_read(tmp_path: Path) -> None:
