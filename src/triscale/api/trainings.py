@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law
+from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law, as_seconds
 from triscale.api.data_options import DataOptionsLike, as_data_options
 from triscale.api.run import Run
 from triscale.errors import BudgetError, Interrupted
@@ -16,7 +16,7 @@ from triscale.jobs.core.execution import training_execution
 from triscale.jobs.core.run import Request
 from triscale.jobs.training.request import (
     DEFAULT_BASELINE,
-    choose_recipe,
+    choose_training,
     choose_workers,
     default_folder,
     make_request,
@@ -39,6 +39,7 @@ def fit(
     lite: bool = False,
     profile: str | Path | None = None,
     weights: str | Path | Run | None = None,
+    from_scratch: bool = False,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -52,6 +53,7 @@ def fit(
     device: str = "auto",
     workers: int | None = None,
     threads: int | None = None,
+    time_limit: str | float | None = None,
     max_seconds: float | None = None,
     compile: bool = False,
     log: str | Sequence[str] = (),
@@ -72,8 +74,11 @@ def fit(
         law: Scaling coefficients; by default those of the EfficientNet paper.
         lite: Whether to adapt the network for int8 and small devices.
         profile: Device profile that latency is predicted with.
-        weights: Initial weights: a run, a file, a published name, or ``inherit:`` and one of these.
-        recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights.
+        weights: Initial weights: a run, a file, a published name, or ``inherit:`` and one of these; by default
+            published weights of the network, if there are any and they can be had.
+        from_scratch: Whether to start from random weights instead.
+        recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights, with epochs, batch
+            size and learning rate for the number of training images.
         epochs: Number of epochs, instead of the recipe's.
         batch_size: Images per step, instead of the recipe's.
         learning_rate: Peak learning rate, instead of the recipe's.
@@ -87,6 +92,7 @@ def fit(
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: Processes that decode images; by default by the number of cores.
         threads: Threads that compute; by default all cores.
+        time_limit: Choose the number of epochs such that everything ends within this time: seconds, or ``"20m"``.
         max_seconds: Save and stop after this time; the same call resumes.
         compile: Whether to compile the forward pass, which pays on a GPU after some minutes.
         log: Experiment trackers that also record the training: ``tensorboard``, ``mlflow``, ``wandb``, or several.
@@ -113,13 +119,13 @@ def fit(
     if baseline is None and weights is None:
         baseline = DEFAULT_BASELINE
     request = _request(
-        images, baseline, budget, law, lite, profile, weights, recipe,
+        images, baseline, budget, law, lite, profile, weights, from_scratch, recipe,
         {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
-        flip, settings, seed, test_share, offline, data,
+        flip, settings, seed, test_share, offline, data, time_limit, max_seconds,
     )  # fmt: skip
     return _carry_out(
         request, images, budget, out, device, workers, threads, max_seconds, compile, progress,
-        jobs.RunOptions(allow_leak=allow_leak, log=tracker_names(log)), everything=True,
+        jobs.RunOptions(allow_leak=allow_leak, log=tracker_names(log), offline=offline), everything=True,
     )  # fmt: skip
 
 
@@ -132,6 +138,7 @@ def train(
     lite: bool = False,
     profile: str | Path | None = None,
     weights: str | Path | Run | None = None,
+    from_scratch: bool = False,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -145,6 +152,7 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     threads: int | None = None,
+    time_limit: str | float | None = None,
     max_seconds: float | None = None,
     compile: bool = False,
     log: str | Sequence[str] = (),
@@ -164,8 +172,11 @@ def train(
         law: Scaling coefficients, if there is a budget.
         lite: Whether to adapt the network for int8 and small devices.
         profile: Device profile that latency is predicted with.
-        weights: Initial weights: a run, a file, a published name, or ``inherit:`` and one of these.
-        recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights.
+        weights: Initial weights: a run, a file, a published name, or ``inherit:`` and one of these; by default
+            published weights of the network, if there are any and they can be had.
+        from_scratch: Whether to start from random weights instead.
+        recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights, with epochs, batch
+            size and learning rate for the number of training images.
         epochs: Number of epochs, instead of the recipe's.
         batch_size: Images per step, instead of the recipe's.
         learning_rate: Peak learning rate, instead of the recipe's.
@@ -179,6 +190,7 @@ def train(
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: Processes that decode images; by default by the number of cores.
         threads: Threads that compute; by default all cores.
+        time_limit: Choose the number of epochs such that everything ends within this time: seconds, or ``"20m"``.
         max_seconds: Save and stop after this time; the same call resumes.
         compile: Whether to compile the forward pass, which pays on a GPU after some minutes.
         log: Experiment trackers that also record the training: ``tensorboard``, ``mlflow``, ``wandb``, or several.
@@ -200,13 +212,13 @@ def train(
         ('runs/photos-mobilenet_v1_02532', ('blue', 'green', 'red'))
     """
     request = _request(
-        images, network, budget, law, lite, profile, weights, recipe,
+        images, network, budget, law, lite, profile, weights, from_scratch, recipe,
         {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
-        flip, settings, seed, test_share, offline, data,
+        flip, settings, seed, test_share, offline, data, time_limit, max_seconds,
     )  # fmt: skip
     return _carry_out(
         request, images, budget, out, device, workers, threads, max_seconds, compile, progress,
-        jobs.RunOptions(allow_leak=allow_leak, log=tracker_names(log)), everything=False,
+        jobs.RunOptions(allow_leak=allow_leak, log=tracker_names(log), offline=offline), everything=False,
     )  # fmt: skip
 
 
@@ -242,6 +254,7 @@ def _request(
     lite: bool,
     profile: str | Path | None,
     weights: str | Path | Run | None,
+    from_scratch: bool,
     recipe: str | Path | Recipe | None,
     fields: Mapping[str, object],
     flip: bool | None,
@@ -250,12 +263,23 @@ def _request(
     test_share: float,
     offline: bool,
     data: DataOptionsLike | None,
+    time_limit: str | float | None,
+    max_seconds: float | None,
 ) -> Request:
     start = str(weights.path if isinstance(weights, Run) else weights) if weights is not None else None
     return make_request(
         str(images),
         None if network is None else as_network(network),
-        recipe=choose_recipe(recipe, finetune=start is not None, settings=settings or {}, fields=fields, flip=flip),
+        recipe=choose_training(
+            recipe,
+            weights=start,
+            from_scratch=from_scratch,
+            settings=settings or {},
+            fields=fields,
+            flip=flip,
+            time_limit=as_seconds("time_limit", time_limit),
+            max_seconds=max_seconds,
+        ),
         budget=None if budget is None else as_budget(budget),
         law=as_law(law),
         predictor=None if profile is None else load_predictor(Path(profile)),

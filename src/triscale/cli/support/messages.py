@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from triscale.results.metrics import Metrics
 
 
-def print_estimate(request: Request, device: str, workers: int, *, json: bool) -> None:
+def print_estimate(request: Request, device: str, workers: int, *, json: bool, exports: bool) -> None:
     """Print the estimated time, memory and disk usage of a training."""
     from triscale.jobs.training.estimate import estimate_training
+    from triscale.jobs.training.settle import Conditions
     from triscale.progress import format_duration
 
     with execution(device, workers=workers) as context:
-        estimate = estimate_training(request, context)
+        estimate = estimate_training(request, context, Conditions(offline=True, exports=exports))
     if json:
         print_json(estimate)
         return

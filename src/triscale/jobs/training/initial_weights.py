@@ -18,6 +18,7 @@ from triscale.jobs.training.linear_probe import init_head_from_linear_probe
 from triscale.network.contract import BitDepth, Preprocessing
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
+from triscale.retry import RetryPolicy
 from triscale.training.recipe import FINETUNE, Recipe
 from triscale.training.transfer import classifier_name
 from triscale.weights.contract import differences
@@ -31,7 +32,9 @@ TRANSFER_SHARE = 0.25
 _SHOWN = 3
 
 
-def find_initial_weights(text: str, *, offline: bool = False, progress: Progress | None = None) -> InitialWeights:
+def find_initial_weights(
+    text: str, *, offline: bool = False, progress: Progress | None = None, retry: RetryPolicy | None = None
+) -> InitialWeights:
     """Resolve the value of ``--weights``: a finished run, a weights file or a published name.
 
     The prefix ``inherit:`` marks weights of a network of another size, which the network to train inherits.
@@ -56,7 +59,7 @@ def find_initial_weights(text: str, *, offline: bool = False, progress: Progress
         )
     if folder.is_dir():
         raise RunError(f"{folder} holds no run (no run.json); give the folder that was passed to --out")
-    loaded = find_weights(source, offline=offline, progress=progress)
+    loaded = find_weights(source, offline=offline, progress=progress, retry=retry)
     return InitialWeights(
         run=str(folder.resolve()) if folder.exists() else source,
         sha256=_digest_of(loaded),
