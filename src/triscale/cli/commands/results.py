@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from triscale.cli.support.data_options import MAX_PIXELS, MaxPixels, limits_of
 from triscale.cli.support.execution import execution
+from triscale.cli.support.messages import print_guessing
 from triscale.cli.support.options import Json, OptionalOut
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import JobError, UserError
@@ -51,6 +52,7 @@ def evaluate(
         print_json(metrics)
     else:
         _print_metrics(metrics)
+        print_guessing(metrics)
     if fail_under is not None and metrics.top1 < fail_under:
         raise JobError(f"top-1 accuracy {metrics.top1:.4g} is below {fail_under:g} (--fail-under)")
 

@@ -9,6 +9,7 @@ from triscale.cli.support.execution import execution
 from triscale.cli.support.latency import is_other_device
 from triscale.cli.support.terminal import console, print_json
 from triscale.network.cost import si
+from triscale.results.metrics import guessing_note
 from triscale.scaling.budget import format_cost
 
 if TYPE_CHECKING:
@@ -111,6 +112,12 @@ def print_measured(out: Path) -> None:
         console.print(f"unreliable: {measured.noise}", style="bold red", markup=False)
 
 
+def print_guessing(metrics: object) -> None:
+    """Print a sentence if a result is not distinguishable from guessing."""
+    if note := guessing_note(metrics):
+        console.print(note, style="bold red", markup=False)
+
+
 def summarize(metrics: Metrics, out: Path, images: str) -> None:
     """Print the result of a training, and the next commands."""
     from triscale.data.sources.named import named_dataset
@@ -120,6 +127,7 @@ def summarize(metrics: Metrics, out: Path, images: str) -> None:
         f"(95% interval {metrics.top1_low:.1%} to {metrics.top1_high:.1%})",
         style="bold",
     )
+    print_guessing(metrics)
     named = named_dataset(images)
     if named is not None and named.metric == "mean_class_accuracy":
         console.print(

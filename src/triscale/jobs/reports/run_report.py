@@ -23,7 +23,7 @@ from triscale.results.data_summary import DataSummary
 from triscale.results.deployment import Deployment, Export
 from triscale.results.history import Epoch
 from triscale.results.machine import Machine
-from triscale.results.metrics import Metrics
+from triscale.results.metrics import GUESSING, Metrics, guessing_note
 from triscale.scaling.budget import format_cost
 from triscale.scaling.fit import Fit, Limit
 from triscale.training.recipe import Recipe
@@ -65,6 +65,7 @@ def collect_content(run: RunFolder) -> RunContent:
     metrics = load_if_exists(Metrics, run.metrics_file)
     history = read_history(run)
     data = load_if_exists(DataSummary, run.data_file)
+    guessing = bool(guessing_note(metrics))
     return RunContent(
         title=f"{images_name(spec.request.images)}: {spec.network.name}",
         verdict=_verdict(metrics, spec.fit, counted, history, spec.request.recipe.epochs),
@@ -82,8 +83,8 @@ def collect_content(run: RunFolder) -> RunContent:
         history=history,
         images=images_name(spec.request.images),
         metrics=metrics,
-        wrong=wrong_images(run, run.split.root) if metrics is not None else (),
-        maps=map_cards(run),
+        wrong=wrong_images(run, run.split.root, with_maps=not guessing) if metrics is not None else (),
+        maps=() if guessing else map_cards(run),
         latency=measurements(run),
         measure=measure_command(run),
         exported=load_if_exists(Export, run.export_file),
@@ -161,9 +162,10 @@ def _verdict(metrics: Metrics | None, fit: Fit | None, counted: Cost, history: t
         status = f"In training: {len(history)} of {epochs} epochs done" if history else "Not evaluated yet"
         best = max((epoch.val_top1 for epoch in history), default=None)
         return f"{status}{'' if best is None else f', validation accuracy up to {percent(best)}'}; {cost_text}."
+    guessing = f", {GUESSING}" if guessing_note(metrics) else ""
     return (
         f"{percent(metrics.top1)} of {grouped(metrics.count)} {metrics.split} images correct (95% interval "
-        f"{percent(metrics.top1_low)} to {percent(metrics.top1_high)}), with {cost_text}."
+        f"{percent(metrics.top1_low)} to {percent(metrics.top1_high)}){guessing}, with {cost_text}."
     )
 
 
