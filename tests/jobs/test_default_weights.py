@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
 import torch
 
-from cli.command import refused, run
+from cli.command import refused
 from conftest import write_classes
 from triscale.data.pipeline.scan import scan
 from triscale.data.pipeline.split import make_split
-from triscale.errors import UserError
+from triscale.errors import RunError, UserError
 from triscale.families.find import find_network
 from triscale.jobs.core.run import RunFolder
+from triscale.jobs.training.prepare import prepare
 from triscale.jobs.training.published import published_for
 from triscale.jobs.training.request import choose_training, make_request
 from triscale.jobs.training.settle import Conditions, settle
@@ -50,6 +52,7 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.delenv("TRISCALE_PRETRAINED")
     monkeypatch.setenv("TRISCALE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TRISCALE_OFFLINE", "1")
+    monkeypatch.setenv("TRISCALE_NATIVE", "0")  # an empty cache has no compiled kernels
 
 
 def cache_weights():
@@ -98,7 +101,7 @@ def test_missing_weights_give_one_warning_with_the_file_to_get(folder, offline):
     (warning,) = [note for note in notes if "random weights" in note]
     assert f"{WEIGHTS} is not in the cache" in warning
     assert f"put it at {cache_folder()}" in warning
-    assert "7 training images per class" in warning or "8 training images per class" in warning
+    assert "9 training images per class" in warning
 
 
 def test_unreachable_server_costs_no_retries(folder, offline, monkeypatch):
@@ -137,18 +140,36 @@ def test_small_data_warning_is_one_sentence_or_none(folder, tiny):
     assert "since it is gone" in small_data_warning(request, many, "it is gone")
 
 
-def test_run_keeps_its_decision_when_weights_appear(capsys, folder, offline, tmp_path):
-    command = ("train", folder, "--network", NETWORK, "--budget", "500K", "--epochs", 1, "--threads", 1)
-    command += ("--out", tmp_path / "run")
-    assert run(capsys, *command).code == 0
-    first = RunFolder(tmp_path / "run").spec.request
-    assert first.start is None
+def test_run_keeps_its_decision_when_weights_appear(folder, offline, tmp_path):
+    network, run_folder = find_network(NETWORK), RunFolder(tmp_path / "run")
+
+    def prepared(**options):
+        request = make_request(str(folder), network, recipe=choose_training(None, **options))
+        progress = Notes()
+        return prepare(run_folder, request, ExecutionContext(progress=progress)), progress.notes
+
+    run_folder.folder.mkdir()
+    first, notes = prepared()
+    assert first.request.start is None
+    assert first.request.open.weights
     cache_weights()
-    again = run(capsys, *command)
-    assert again.code == 0, again.err
-    assert "random weights" not in again.err
-    assert RunFolder(tmp_path / "run").spec.request == first
-    assert "different request" in refused(capsys, *command, "--from-scratch")
+    again, notes = prepared()
+    assert again == first
+    assert not any("weights" in note for note in notes)
+    with pytest.raises(RunError, match="different request"):
+        prepared(from_scratch=True)
+
+
+def test_runs_of_earlier_versions_resume(folder, tiny, tmp_path):
+    """They trained the default recipe as it was, and left nothing open."""
+    run_folder = RunFolder(tmp_path / "run")
+    run_folder.folder.mkdir()
+    old = make_request(str(folder), tiny, recipe=choose_training("small"))
+    assert "open" not in json.loads(old.to_json())
+    spec = prepare(run_folder, old, ExecutionContext())
+    assert (
+        prepare(run_folder, make_request(str(folder), tiny, recipe=choose_training(None)), ExecutionContext()) == spec
+    )
 
 
 def test_contradicting_options_are_refused(capsys, folder):
