@@ -21,12 +21,11 @@ from triscale.jobs.training.request import choose_training, make_request
 from triscale.jobs.training.settle import Conditions, settle
 from triscale.jobs.training.small_data import small_data_warning
 from triscale.nn.build import build
-from triscale.places import cache_folder
 from triscale.progress import NullProgress
 from triscale.scaling.budget import Budget
 from triscale.training.context import ExecutionContext
+from triscale.weights import fetch, load
 from triscale.weights.export import export_state
-from triscale.weights.load import import_file
 from triscale.weights.sources import network_of
 
 NETWORK = "mobilenet_v2@96"
@@ -50,21 +49,22 @@ def folder(tmp_path_factory):
 def offline(monkeypatch, tmp_path):
     """Weights are looked for in an empty cache."""
     monkeypatch.delenv("TRISCALE_PRETRAINED")
-    monkeypatch.setenv("TRISCALE_CACHE", str(tmp_path / "cache"))
+    for module in (load, fetch):  # the rest of the cache holds compiled kernels
+        monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setenv("TRISCALE_OFFLINE", "1")
-    monkeypatch.setenv("TRISCALE_NATIVE", "0")  # an empty cache has no compiled kernels
+    return tmp_path / "cache"
 
 
-def cache_weights():
+def cache_weights(cache):
     """Put random weights into the cache under the name of published ones."""
     network = network_of("timm", "mobilenetv2_100")
     torch.manual_seed(1)
-    file = cache_folder() / "theirs.pth"
+    file = cache / "theirs.pth"
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(export_state(build(network).state_dict(), network, "timm", "mobilenetv2_100"), file)
-    imported = cache_folder() / "weights" / "imported" / f"{WEIGHTS}.safetensors"
+    imported = cache / "weights" / "imported" / f"{WEIGHTS}.safetensors"
     imported.parent.mkdir(parents=True)
-    import_file(file, imported, source="timm", name="mobilenetv2_100.ra_in1k")
+    load.import_file(file, imported, source="timm", name="mobilenetv2_100.ra_in1k")
 
 
 def settled(folder, budget=None, **options):
@@ -80,7 +80,7 @@ def settled(folder, budget=None, **options):
 
 
 def test_cached_weights_are_used_exactly_or_inherited(folder, offline):
-    cache_weights()
+    cache_weights(offline)
     request, notes = settled(folder)
     assert (request.start.run, request.start.inherits) == (WEIGHTS, False)
     assert request.recipe.name == "finetune"
@@ -100,7 +100,7 @@ def test_missing_weights_give_one_warning_with_the_file_to_get(folder, offline):
     assert request.start is None
     (warning,) = [note for note in notes if "random weights" in note]
     assert f"{WEIGHTS} is not in the cache" in warning
-    assert f"put it at {cache_folder()}" in warning
+    assert f"put it at {offline}" in warning
     assert "9 training images per class" in warning
 
 
@@ -120,9 +120,7 @@ def test_package_with_weights_counts_as_cache(offline, monkeypatch, tmp_path):
     state = export_state(build(network).state_dict(), network, "lukemelas", "efficientnet-lite1")
     torch.save(state, models / "efficientnet-lite1-00000000.pth")
     monkeypatch.setattr(sys, "path", [str(tmp_path / "site"), *sys.path])
-    from triscale.weights.load import find_weights
-
-    assert find_weights("lukemelas/efficientnet-lite1.pytorch_model").has_head
+    assert load.find_weights("lukemelas/efficientnet-lite1.pytorch_model").has_head
 
 
 def test_weights_with_another_structure_are_not_published_for_a_network(tiny):
@@ -152,7 +150,7 @@ def test_run_keeps_its_decision_when_weights_appear(folder, offline, tmp_path):
     first, notes = prepared()
     assert first.request.start is None
     assert first.request.open.weights
-    cache_weights()
+    cache_weights(offline)
     again, notes = prepared()
     assert again == first
     assert not any("weights" in note for note in notes)
