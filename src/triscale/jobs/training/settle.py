@@ -9,16 +9,16 @@ import time
 from dataclasses import dataclass, field
 
 from triscale.data.pipeline.split import Split
-from triscale.jobs.core.run import Request
+from triscale.jobs.core.run import InitialWeights, Request
 from triscale.jobs.training.initial_weights import check_initial_weights, preprocessing_of
 from triscale.jobs.training.memory import max_batch_of
 from triscale.jobs.training.published import find_published
 from triscale.jobs.training.resolve import resolve
 from triscale.jobs.training.small_data import small_data_warning
-from triscale.jobs.training.time_limit import Clock, epochs_within
+from triscale.jobs.training.time_limit import MAX_STRETCH, Clock, epochs_within
 from triscale.network.custom import AnyNetwork
 from triscale.scaling.fit import Fit
-from triscale.training.automatic import automatic
+from triscale.training.automatic import Start, automatic
 from triscale.training.context import ExecutionContext
 from triscale.training.mirroring import with_flip
 from triscale.training.recipe import Recipe
@@ -87,14 +87,22 @@ def _scheduled(request: Request, network: AnyNetwork, split: Split, context: Exe
     if not fields:
         return recipe
     max_batch = max_batch_of(network, recipe, context.device) if "batch" in fields else None
-    chosen = automatic(recipe, fields, len(split.train), max_batch)
+    chosen = automatic(recipe, fields, len(split.train), start=_kind_of(request.start), max_batch=max_batch)
     if chosen != recipe:
         values = {"epochs": f"{chosen.epochs} epochs", "batch": f"batch {chosen.batch}"}
         values["learning_rate"] = f"learning rate {chosen.learning_rate:.3g}"
+        if request.open is not None and request.open.time_limit is not None:
+            values["epochs"] = f"at most {MAX_STRETCH * chosen.epochs} epochs"
         context.progress.note(
             f"chosen for {len(split.train)} training images: {', '.join(values[name] for name in fields)}"
         )
     return chosen
+
+
+def _kind_of(start: InitialWeights | None) -> Start:
+    if start is None:
+        return "random"
+    return "inherited" if start.inherits else "same"
 
 
 def _shortened(
