@@ -44,6 +44,7 @@ def test_epochs_follow_from_measured_speed(folder, tiny, monkeypatch):
         settled(folder, tiny, 5)
 
 
+@pytest.mark.stress
 def test_run_with_limit_ends_in_time_and_resumes(capsys, folder, tiny_file, tmp_path):
     command = ("train", folder, "--network", tiny_file, "--threads", 1, "--workers", 0, "--recipe", "small")
     command += ("--out", tmp_path / "run", "--time-limit", "12s")

@@ -17,8 +17,6 @@ from triscale.weights.contract import WeightsContract, differences
 from triscale.weights.fetch import ONE_ATTEMPT
 from triscale.weights.packages import package_of
 
-DISABLED = "TRISCALE_PRETRAINED"
-"""Environment variable; 0 trains from random weights unless weights are given."""
 _LITE_NAMES = {"efficientnet_b0_lite": "efficientnet_lite0"}
 """Names that ``--lite`` gives to networks that are published under another name."""
 
@@ -29,7 +27,8 @@ class PublishedStart:
 
     Attributes:
         weights: The initial weights; None if they cannot be had.
-        message: What is used, or why nothing is and what to do, as a sentence without a period.
+        message: What is used, or why nothing is and what to do, as a sentence without a period; empty if
+            ``$TRISCALE_PRETRAINED`` is 0, which refuses published weights as ``--from-scratch`` does.
     """
 
     weights: InitialWeights | None
@@ -79,7 +78,7 @@ def find_published(
     """
     candidates = published_for(baseline)
     if os.environ.get("TRISCALE_PRETRAINED") == "0":
-        return PublishedStart(None, f"the environment variable {DISABLED} is 0; unset it")
+        return PublishedStart(None, "")
     found = next((start for weights in candidates if (start := _cached(weights, network)) is not None), None)
     if found is None:
         try:

@@ -44,7 +44,7 @@ def small_data_warning(request: Request, split: Split, missing: str = "") -> str
 def _advice(baseline: AnyNetwork) -> str:
     published = published_for(baseline)
     if published:
-        return f"leave out --from-scratch, or add --weights inherit:{published[0].title}"
+        return f"train with --weights inherit:{published[0].title}"
     return (
         f"there are none of {baseline.name}; give --weights with a run or file, or a network that has some, such as "
         f"{DEFAULT_BASELINE}"
