@@ -33,7 +33,7 @@ SMALLER = (
     (r"^(triscale compare practice.*)$", r"\1 --seeds 0"),
     (r"^(triscale fit .*--out runs/scaled)$", r"\1 --epochs 1 --threads 1"),
     (r"^(triscale deploy runs/phone --budget 20ms)$", r"\1 --precisions float32"),
-    (r"--precision int8", "--precision int8 --bound 100"),
+    (r"--precision int8( --bound 3)?", "--precision int8 --bound 100"),
 )
 """Patterns of commands and what stands in their place at a small size."""
 DOWNLOADS = re.compile(r"triscale weights fetch ")

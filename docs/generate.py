@@ -36,6 +36,7 @@ ENVIRONMENT = {
     "TRISCALE_CACHE": "Cache folder of downloads, scans, data sets and compiled kernels. The default is "
     "`$XDG_CACHE_HOME/triscale`, or `~/.cache/triscale`.",
     "XDG_CACHE_HOME": "Parent of the cache folder if `TRISCALE_CACHE` is not set; relative paths are ignored.",
+    "TRISCALE_PRETRAINED": "`0`: train from random weights unless weights are given, as `--from-scratch` does.",
     "TRISCALE_OFFLINE": "`1`: never download weights or data sets; use only the cache.",
     "HF_HUB_OFFLINE": "`1`: the same for weights.",
     "HF_ENDPOINT": "Address of the Hugging Face hub, for mirrors of timm's weights.",

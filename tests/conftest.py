@@ -26,6 +26,7 @@ def _one_thread():
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     os.environ["TRISCALE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["TRISCALE_PRETRAINED"] = "0"  # no test depends on the network
 
 
 def write_picture(path: Path, color: tuple[int, int, int], seed: int, side: int = 24) -> None:

@@ -6,13 +6,18 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from triscale.api.run import Run
+from triscale.cli.support.messages import summarize
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.reports.advice import advice
 from triscale.jobs.reports.run_report import collect_content, write_run_report
 from triscale.jobs.training.train import read_history
 from triscale.results.data_summary import DataSummary
+from triscale.results.explanation import ExplainedImage, ExplainedImages
 from triscale.results.history import Epoch
+from triscale.results.metrics import GUESSING
 from triscale.training.metrics import measure_predictions
 
 
@@ -40,7 +45,7 @@ def test_result_near_chance_suggests_pretrained_weights(run):
     metrics = metrics_of([0, 1, 2] * 10, [0] * 30)
     assert metrics.majority_share == pytest.approx(1 / 3)
     first, second, *_ = advice(spec, data, (), metrics)
-    assert "near chance: always predicting the most frequent class gives 33.3%" in first
+    assert "not distinguishable from guessing: always predicting the most frequent class gives 33.3%" in first
     assert "pretrained weights" in second
     assert "--weights NAME" in second  # the tiny network has no published weights
     named = spec.replace(request=spec.request.replace(network=spec.request.network.replace(name="efficientnet_b0@32")))
@@ -56,6 +61,29 @@ def test_rising_curve_suggests_more_epochs(run):
     assert "--epochs" not in " ".join(advice(spec, None, flat, metrics))
     assert advice(spec, None, rising, metrics_of([0, 1, 2] * 30, [0, 1, 2] * 30)) == ()
     assert advice(spec, None, rising, None) == ()
+
+
+def test_result_like_guessing_is_named_everywhere(run, capsys):
+    guessed = metrics_of([0, 1, 2] * 10, [0, 0, 1] * 10)
+    assert guessed.better_than_guessing is False
+    assert metrics_of([0, 1, 2] * 10, [0, 1, 2] * 10).better_than_guessing is True
+    run.maps_folder.mkdir()
+    for name in ("image", "overlay"):
+        Image.new("RGB", (8, 8)).save(run.maps_folder / f"{name}.png")
+    shown = ExplainedImage(
+        file="a.png", truth="red", predicted="red", confidence=1, right=True, image="image.png", overlay="overlay.png"
+    )
+    ExplainedImages(method="exact", images=(shown,)).save(run.maps_file)
+    assert collect_content(run).maps
+    guessed.save(run.metrics_file)
+    content = collect_content(run)
+    assert GUESSING in content.verdict
+    assert not content.maps
+    assert not any(card.overlay for card in content.wrong)
+    assert "Class activation maps are left out" in content.advice[0]
+    assert GUESSING in repr(Run.open(run.folder))
+    summarize(guessed, run.folder, "images")
+    assert GUESSING in " ".join(capsys.readouterr().out.split())
 
 
 def test_missed_class_is_named(run):

@@ -12,10 +12,10 @@ import torch
 
 from cli.command import refused, run
 from conftest import write_classes
-from triscale.cli.support.amounts import seconds_of
 from triscale.errors import UserError
 from triscale.families import get
 from triscale.jobs import fit as jobs_fit
+from triscale.jobs.core.durations import seconds_of
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.training.disk_space import needed_bytes
 from triscale.measurement.memory import training_memory

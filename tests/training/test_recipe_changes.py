@@ -11,7 +11,7 @@ from triscale.data.pipeline.split import make_split
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.errors import RecipeError, RecordError
 from triscale.families import get
-from triscale.jobs.training.prepare import for_classes, with_dropout
+from triscale.jobs.training.resolve import for_classes, with_dropout
 from triscale.network.custom import CustomNetwork
 from triscale.training.changes import changed, find_recipe, unused_settings
 from triscale.training.recipe import (

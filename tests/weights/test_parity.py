@@ -24,7 +24,11 @@ QUICK = {
     "lukemelas": "efficientnet-b0 efficientnet-b1",
     "google": "efficientnet-b0",
 }
-LACKING = {("lukemelas", "efficientnet-l2"), *(("google", f"efficientnet-lite{number}") for number in range(5))}
+LACKING = {
+    ("lukemelas", "efficientnet-l2"),
+    *(("lukemelas", f"efficientnet-lite{number}") for number in range(3)),
+    *(("google", f"efficientnet-lite{number}") for number in range(5)),
+}
 """Networks without a reference module: the port does not define their sizes."""
 
 PIXELS = 78

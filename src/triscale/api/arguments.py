@@ -6,6 +6,7 @@ from pathlib import Path
 
 from triscale.errors import UserError
 from triscale.families.find import find_law
+from triscale.jobs.core.durations import seconds_of
 from triscale.network.custom import AnyNetwork
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import Law
@@ -32,6 +33,23 @@ def as_budget(budget: BudgetLike) -> Budget:
             return Budget(macs=budget)
         case _:
             return Budget.of(str(budget))
+
+
+def as_seconds(name: str, time: str | float | None) -> float | None:
+    """Return a duration that is given in seconds or as text such as ``"20m"``; None stays None.
+
+    Raises:
+        UserError: It is not a positive duration.
+
+    Example:
+        >>> as_seconds("time_limit", "1h30m"), as_seconds("time_limit", 90)
+        (5400.0, 90.0)
+    """
+    if time is None or isinstance(time, str):
+        return None if time is None else seconds_of(name, time)
+    if not time > 0:
+        raise UserError(f"{name}={time:g}: give a duration of more than 0")
+    return float(time)
 
 
 def positive(number: int, what: str) -> int:

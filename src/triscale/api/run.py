@@ -36,7 +36,7 @@ from triscale.report.run.quality_figures import confusion_matrix
 from triscale.results.deployment import Deployment, Exported
 from triscale.results.explanation import ExplainedImages, Explanation
 from triscale.results.history import Epoch
-from triscale.results.metrics import AnyMetrics, Metrics, load_metrics
+from triscale.results.metrics import GUESSING, AnyMetrics, Metrics, guessing_note, load_metrics
 from triscale.scaling.fit import Fit
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
@@ -295,7 +295,7 @@ class Run:
         metrics = self.metrics
         result = "not finished" if not self.finished else "not evaluated"
         if metrics is not None:
-            result = metrics.summary
+            result = metrics.summary + (f", {GUESSING}" if guessing_note(metrics) else "")
         return f"Run({str(self.path)!r}, {self.network.name}, {len(self.classes)} classes, {result})"
 
 

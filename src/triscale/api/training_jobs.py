@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law
+from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law, as_seconds
 from triscale.api.cross_validation import CrossValidation
 from triscale.api.data_options import DataOptionsLike, as_data_options
 from triscale.api.run import Run
@@ -16,7 +16,7 @@ from triscale.jobs import fit as jobs
 from triscale.jobs.core.execution import training_execution
 from triscale.jobs.core.run import Request
 from triscale.jobs.cross_validation import cross_validate
-from triscale.jobs.training.request import choose_recipe, choose_workers, default_folder, make_request
+from triscale.jobs.training.request import choose_training, choose_workers, default_folder, make_request
 from triscale.network.latency import load_predictor
 from triscale.training.context import limit_threads
 from triscale.training.recipe import Recipe
@@ -30,6 +30,8 @@ def build_request(
     lite: bool,
     profile: str | Path | None,
     weights: str | Path | Run | None,
+    from_scratch: bool,
+    teacher: str | Path | Run | None,
     recipe: str | Path | Recipe | None,
     fields: Mapping[str, object],
     flip: bool | None,
@@ -38,13 +40,24 @@ def build_request(
     test_share: float,
     offline: bool,
     data: DataOptionsLike | None,
+    time_limit: str | float | None,
+    max_seconds: float | None,
 ) -> Request:
     """Return the request of a training that the arguments of a public function ask for."""
-    start = str(weights.path if isinstance(weights, Run) else weights) if weights is not None else None
+    start = None if weights is None else _source(weights)
     return make_request(
         str(images),
         None if network is None else as_network(network),
-        recipe=choose_recipe(recipe, finetune=start is not None, settings=settings or {}, fields=fields, flip=flip),
+        recipe=choose_training(
+            recipe,
+            weights=start,
+            from_scratch=from_scratch,
+            settings=settings or {},
+            fields=fields,
+            flip=flip,
+            time_limit=as_seconds("time_limit", time_limit),
+            max_seconds=max_seconds,
+        ),
         budget=None if budget is None else as_budget(budget),
         law=as_law(law),
         predictor=None if profile is None else load_predictor(Path(profile)),
@@ -54,7 +67,12 @@ def build_request(
         seed=seed,
         test_share=test_share,
         data=as_data_options(data),
+        teacher=None if teacher is None else _source(teacher),
     )
+
+
+def _source(weights: str | Path | Run) -> str:
+    return str(weights.path if isinstance(weights, Run) else weights)
 
 
 def run_training(

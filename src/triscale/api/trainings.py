@@ -31,6 +31,8 @@ def fit(
     lite: bool = False,
     profile: str | Path | None = None,
     weights: str | Path | Run | None = None,
+    from_scratch: bool = False,
+    teacher: str | Path | Run | None = None,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -46,6 +48,7 @@ def fit(
     workers: int | None = None,
     threads: int | None = None,
     max_seconds: float | None = None,
+    time_limit: str | float | None = None,
     compile: bool = False,
     log: str | Sequence[str] = (),
     allow_leak: bool = False,
@@ -65,6 +68,8 @@ def fit(
     lite: bool = False,
     profile: str | Path | None = None,
     weights: str | Path | Run | None = None,
+    from_scratch: bool = False,
+    teacher: str | Path | Run | None = None,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -80,6 +85,7 @@ def fit(
     workers: int | None = None,
     threads: int | None = None,
     max_seconds: float | None = None,
+    time_limit: str | float | None = None,
     compile: bool = False,
     log: str | Sequence[str] = (),
     allow_leak: bool = False,
@@ -98,6 +104,8 @@ def fit(
     lite: bool = False,
     profile: str | Path | None = None,
     weights: str | Path | Run | None = None,
+    from_scratch: bool = False,
+    teacher: str | Path | Run | None = None,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -112,6 +120,7 @@ def fit(
     device: str = "auto",
     workers: int | None = None,
     threads: int | None = None,
+    time_limit: str | float | None = None,
     max_seconds: float | None = None,
     compile: bool = False,
     log: str | Sequence[str] = (),
@@ -132,8 +141,12 @@ def fit(
         law: Scaling coefficients; by default those of the EfficientNet paper.
         lite: Whether to adapt the network for int8 and small devices.
         profile: Device profile that latency is predicted with.
-        weights: Initial weights: a run, a file, a published name, or ``inherit:`` and one of these.
-        recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights.
+        weights: Initial weights: a run, a file, a published name, or ``inherit:`` and one of these; by default
+            published weights of the network, if there are any and they can be had.
+        from_scratch: Whether to start from random weights instead.
+        teacher: A run, a file or a published name with the same classes that the training also learns from.
+        recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights, with epochs, batch
+            size and learning rate for the number of training images.
         epochs: Number of epochs, instead of the recipe's.
         batch_size: Images per step, instead of the recipe's.
         learning_rate: Peak learning rate, instead of the recipe's.
@@ -149,6 +162,7 @@ def fit(
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: Processes that decode images; by default by the number of cores.
         threads: Threads that compute; by default all cores.
+        time_limit: Choose the number of epochs such that everything ends within this time: seconds, or ``"20m"``.
         max_seconds: Save and stop after this time; the same call resumes.
         compile: Whether to compile the forward pass, which pays on a GPU after some minutes.
         log: Experiment trackers that also record the training: ``tensorboard``, ``mlflow``, ``wandb``, or several.
@@ -175,13 +189,13 @@ def fit(
     if baseline is None and weights is None:
         baseline = DEFAULT_BASELINE
     request = build_request(
-        images, baseline, budget, law, lite, profile, weights, recipe,
+        images, baseline, budget, law, lite, profile, weights, from_scratch, teacher, recipe,
         {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
-        flip, settings, seed, test_share, offline, data,
+        flip, settings, seed, test_share, offline, data, time_limit, max_seconds,
     )  # fmt: skip
     return run_training(
         request, images, budget, out, device, workers, threads, max_seconds, compile, progress,
-        RunOptions(allow_leak=allow_leak, log=tracker_names(log)), folds, everything=True,
+        RunOptions(allow_leak=allow_leak, log=tracker_names(log), offline=offline), folds, everything=True,
     )  # fmt: skip
 
 
@@ -195,6 +209,8 @@ def train(
     lite: bool = False,
     profile: str | Path | None = None,
     weights: str | Path | Run | None = None,
+    from_scratch: bool = False,
+    teacher: str | Path | Run | None = None,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -210,6 +226,7 @@ def train(
     workers: int | None = None,
     threads: int | None = None,
     max_seconds: float | None = None,
+    time_limit: str | float | None = None,
     compile: bool = False,
     log: str | Sequence[str] = (),
     allow_leak: bool = False,
@@ -229,6 +246,8 @@ def train(
     lite: bool = False,
     profile: str | Path | None = None,
     weights: str | Path | Run | None = None,
+    from_scratch: bool = False,
+    teacher: str | Path | Run | None = None,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -244,6 +263,7 @@ def train(
     workers: int | None = None,
     threads: int | None = None,
     max_seconds: float | None = None,
+    time_limit: str | float | None = None,
     compile: bool = False,
     log: str | Sequence[str] = (),
     allow_leak: bool = False,
@@ -262,6 +282,8 @@ def train(
     lite: bool = False,
     profile: str | Path | None = None,
     weights: str | Path | Run | None = None,
+    from_scratch: bool = False,
+    teacher: str | Path | Run | None = None,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -276,6 +298,7 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     threads: int | None = None,
+    time_limit: str | float | None = None,
     max_seconds: float | None = None,
     compile: bool = False,
     log: str | Sequence[str] = (),
@@ -295,8 +318,12 @@ def train(
         law: Scaling coefficients, if there is a budget.
         lite: Whether to adapt the network for int8 and small devices.
         profile: Device profile that latency is predicted with.
-        weights: Initial weights: a run, a file, a published name, or ``inherit:`` and one of these.
-        recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights.
+        weights: Initial weights: a run, a file, a published name, or ``inherit:`` and one of these; by default
+            published weights of the network, if there are any and they can be had.
+        from_scratch: Whether to start from random weights instead.
+        teacher: A run, a file or a published name with the same classes that the training also learns from.
+        recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights, with epochs, batch
+            size and learning rate for the number of training images.
         epochs: Number of epochs, instead of the recipe's.
         batch_size: Images per step, instead of the recipe's.
         learning_rate: Peak learning rate, instead of the recipe's.
@@ -312,6 +339,7 @@ def train(
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: Processes that decode images; by default by the number of cores.
         threads: Threads that compute; by default all cores.
+        time_limit: Choose the number of epochs such that everything ends within this time: seconds, or ``"20m"``.
         max_seconds: Save and stop after this time; the same call resumes.
         compile: Whether to compile the forward pass, which pays on a GPU after some minutes.
         log: Experiment trackers that also record the training: ``tensorboard``, ``mlflow``, ``wandb``, or several.
@@ -333,13 +361,13 @@ def train(
         ('runs/photos-mobilenet_v1_02532', ('blue', 'green', 'red'))
     """
     request = build_request(
-        images, network, budget, law, lite, profile, weights, recipe,
+        images, network, budget, law, lite, profile, weights, from_scratch, teacher, recipe,
         {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
-        flip, settings, seed, test_share, offline, data,
+        flip, settings, seed, test_share, offline, data, time_limit, max_seconds,
     )  # fmt: skip
     return run_training(
         request, images, budget, out, device, workers, threads, max_seconds, compile, progress,
-        RunOptions(allow_leak=allow_leak, log=tracker_names(log)), folds, everything=False,
+        RunOptions(allow_leak=allow_leak, log=tracker_names(log), offline=offline), folds, everything=False,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from triscale.data.sources.labels import Label
 from triscale.errors import DataError, Interrupted, RunError, UserError
 from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.core.run import Request, RunFolder
-from triscale.jobs.fit import DEFAULT_OPTIONS, RunOptions, train
+from triscale.jobs.fit import RunOptions, train
 from triscale.jobs.training.request import DEFAULT_TEST_SHARE
 from triscale.progress import ProgressReporter
 from triscale.results.folds import CAUTION, GROUPS_CAUTION, FoldResult, FoldsSummary, fold_result, t_interval
@@ -39,7 +39,7 @@ def check_folds(folds: int) -> None:
 
 
 def cross_validate(
-    request: Request, folds: int, out: Path, context: ExecutionContext, options: RunOptions = DEFAULT_OPTIONS
+    request: Request, folds: int, out: Path, context: ExecutionContext, options: RunOptions | None = None
 ) -> FoldsSummary:
     """Train, evaluate and report one run for each fold, in the folders ``fold-1``, ``fold-2``, ... of ``out``.
 
@@ -69,6 +69,8 @@ def cross_validate(
         raise UserError(
             f"a share of test images has no effect on {folds} folds, which test each image once; leave it out"
         )
+    if request.open is not None and request.open.time_limit is not None:
+        raise UserError(f"a time limit is for one training, not for {folds} folds; leave one of them out")
     if context.group.size > 1:
         raise UserError("a cross-validation runs in one process; start it without torchrun, or without folds")
     results: list[FoldResult] = []
@@ -79,7 +81,9 @@ def cross_validate(
             raise Interrupted(f"stopped before fold {number} of {folds}; run the same command again to resume")
         metrics = _finished(run, request.replace(fold=fold))
         if metrics is None:
-            checked = replace(options, check_split=partial(_refuse_other_images, run))
+            checked = replace(
+                options or RunOptions(), check_split=partial(_refuse_other_images, run), warns=number == 1
+            )
             reporter = FoldReporter(context.progress, fold)
             trained = train(request.replace(fold=fold), run.folder, replace(context, progress=reporter), checked)
             assert isinstance(trained, Metrics), "checked before"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from triscale.data.pipeline.split import Split
@@ -19,6 +19,7 @@ from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.training.disk_space import check_disk_space
 from triscale.jobs.training.forecast import ForecastingReporter
 from triscale.jobs.training.prepare import prepare
+from triscale.jobs.training.settle import Conditions
 from triscale.jobs.training.trackers.log import TrainingLog
 from triscale.jobs.training.train import read_history, train_run
 from triscale.results.metrics import AnyMetrics
@@ -41,6 +42,9 @@ class RunOptions:
         log: Names of the experiment trackers that also record the training.
         on_network: Called with the run's specification before training starts.
         check_split: Called with a new split; if it raises, nothing is written.
+        offline: Whether to use only the cache for published weights.
+        warns: Whether to warn about few images or random weights.
+        started: When the job began, on the clock of ``time.monotonic``; a time limit counts from then.
     """
 
     command: tuple[str, ...] = ()
@@ -48,14 +52,12 @@ class RunOptions:
     log: tuple[str, ...] = ()
     on_network: Callable[[RunSpec], None] = lambda spec: None
     check_split: Callable[[Split], None] = lambda split: None
+    offline: bool = False
+    warns: bool = True
+    started: float = field(default_factory=time.monotonic)
 
 
-DEFAULT_OPTIONS = RunOptions()
-
-
-def fit(
-    request: Request, out: Path, context: ExecutionContext, options: RunOptions = DEFAULT_OPTIONS
-) -> AnyMetrics | None:
+def fit(request: Request, out: Path, context: ExecutionContext, options: RunOptions | None = None) -> AnyMetrics | None:
     """Scan, fit, train, evaluate, export, measure, explain and report.
 
     The same request resumes a run wherever it stopped.
@@ -64,7 +66,7 @@ def fit(
         request: Images, baseline, budget and recipe.
         out: Directory of the run.
         context: Device, workers, process group, progress and stop flag.
-        options: What to record and to accept.
+        options: What to record and to accept; None for the defaults.
 
     Returns:
         The test metrics; None in processes of a group with a rank other than 0.
@@ -74,11 +76,11 @@ def fit(
         Interrupted: ``context.should_stop`` returned true; everything is saved.
         ParityError: The outputs of the exported file differ from those of the model.
     """
-    return _run_steps(request, out, context, options, (export_run, measure_run, explain_run))
+    return _run_steps(request, out, context, options or RunOptions(), (export_run, measure_run, explain_run))
 
 
 def train(
-    request: Request, out: Path, context: ExecutionContext, options: RunOptions = DEFAULT_OPTIONS
+    request: Request, out: Path, context: ExecutionContext, options: RunOptions | None = None
 ) -> AnyMetrics | None:
     """Scan, fit if there is a budget, train, evaluate and report.
 
@@ -86,7 +88,7 @@ def train(
         request: Images, network or baseline, optional budget, and recipe.
         out: Directory of the run.
         context: Device, workers, process group, progress and stop flag.
-        options: What to record and to accept.
+        options: What to record and to accept; None for the defaults.
 
     Returns:
         The test metrics; None in processes of a group with a rank other than 0.
@@ -95,7 +97,7 @@ def train(
         UserError: The request is invalid; the subclass and the message give the reason.
         Interrupted: ``context.should_stop`` returned true; everything is saved.
     """
-    return _run_steps(request, out, context, options, ())
+    return _run_steps(request, out, context, options or RunOptions(), ())
 
 
 def _run_steps(
@@ -114,7 +116,7 @@ def _run_steps(
     with run.lock():
         log = TrainingLog(options.log, context.progress.note)
         with log.stopped_on_error():
-            metrics = _train(run, request, context, options, log)
+            metrics = _train(run, request, context, options, log, exports=bool(steps))
             for step in steps:
                 if context.should_stop():
                     raise Interrupted(
@@ -128,9 +130,16 @@ def _run_steps(
 
 
 def _train(
-    run: RunFolder, request: Request, context: ExecutionContext, options: RunOptions, log: TrainingLog
+    run: RunFolder,
+    request: Request,
+    context: ExecutionContext,
+    options: RunOptions,
+    log: TrainingLog,
+    *,
+    exports: bool,
 ) -> AnyMetrics:
     group = context.group
+    conditions = Conditions(offline=options.offline, started=options.started, exports=exports, warns=options.warns)
     try:
         log.load()
         spec = prepare(
@@ -140,9 +149,10 @@ def _train(
             command=options.command,
             allow_leak=options.allow_leak,
             check_split=options.check_split,
+            conditions=conditions,
         )
         if not run.weights_file.is_file():
-            check_disk_space(run.folder, cost_of(spec.network), request.recipe)
+            check_disk_space(run.folder, cost_of(spec.network), spec.request.recipe)
         log.start(run, spec)
     except TriscaleError:
         group.send(_PREPARED, _REFUSED)

@@ -61,6 +61,8 @@ class Metrics(Record):
     ``top1_low`` and ``top1_high`` are a 95% interval (Wilson 1927). ``top5`` is None for up to five classes. ``loss``
     is the mean cross-entropy in nats. ``calibration_error`` is the expected calibration error over 15 equal-width bins
     of confidence (Guo et al. 2017). In ``confusion``, rows are true classes and columns predicted classes.
+    ``better_than_guessing`` is whether the interval lies above the accuracy of always predicting the most frequent
+    class; None in files of earlier versions.
     """
 
     kind_name: ClassVar[str] = "metrics"
@@ -78,6 +80,7 @@ class Metrics(Record):
     per_class: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
     reliability: tuple[Bin, ...]
+    better_than_guessing: bool | None = None
 
     @model_validator(mode="after")
     def _check_confusion(self) -> Self:
@@ -117,6 +120,12 @@ class Metrics(Record):
     def majority_share(self) -> float | None:
         """The accuracy of always predicting the most frequent class; None without a confusion matrix."""
         return max(map(sum, self.confusion)) / self.count if self.confusion and self.count else None
+
+    @property
+    def is_guessing(self) -> bool:
+        """Whether the interval contains the accuracy of always predicting the most frequent class, or lies below it."""
+        chance = self.majority_share
+        return chance is not None and self.top1_low <= chance
 
 
 class MultiLabelMetrics(Record):
@@ -170,6 +179,11 @@ class MultiLabelMetrics(Record):
         return tuple(row.name for row in self.per_class if row.count and row.recall == 0)
 
     @property
+    def is_guessing(self) -> bool:
+        """Whether the interval contains the share of pairs that are labels, which guessing gives, or lies below it."""
+        return self.map_low <= self.label_share
+
+    @property
     def thresholds(self) -> tuple[float, ...]:
         """The probability of each class from which an image is given the label."""
         return tuple(row.threshold for row in self.per_class)
@@ -189,3 +203,26 @@ def load_metrics(file: Path) -> AnyMetrics:
     except (OSError, ValueError, AttributeError):
         kind = None
     return MultiLabelMetrics.load(file) if kind == MultiLabelMetrics.kind_name else Metrics.load(file)
+
+
+GUESSING = "not distinguishable from guessing"
+"""The name of such a result, wherever it is shown."""
+
+
+def guessing_note(metrics: object) -> str:
+    """Return a sentence about a result that is not distinguishable from guessing; empty for any other result.
+
+    Args:
+        metrics: Metrics of any kind, or None.
+    """
+    if isinstance(metrics, MultiLabelMetrics) and metrics.is_guessing:
+        return (
+            f"The result is {GUESSING}: a random order of the images gives {metrics.label_share:.1%}, and the 95% "
+            f"interval of the mean average precision begins at {metrics.map_low:.1%}."
+        )
+    if not isinstance(metrics, Metrics) or not metrics.is_guessing:
+        return ""
+    return (
+        f"The result is {GUESSING}: always predicting the most frequent class gives {metrics.majority_share:.1%}, and "
+        f"the 95% interval of the accuracy begins at {metrics.top1_low:.1%}."
+    )

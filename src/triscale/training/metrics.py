@@ -51,6 +51,7 @@ def measure_predictions(
         per_class=per_class,
         confusion=tuple(tuple(int(value) for value in row) for row in confusion),
         reliability=bins,
+        better_than_guessing=bool(low > confusion.sum(1).max() / count),
     )
 
 

@@ -33,6 +33,8 @@ NormOver = Literal["micro_batch", "batch"]
 NormStatistics = Literal["trained", "frozen", "reestimated"]
 Quantization = Literal["none", "int8"]
 HeadInit = Literal["random", "probe"]
+AutomaticField = Literal["epochs", "batch", "learning_rate"]
+"""Fields of the default recipe that may follow from the number of training images."""
 
 
 class Sgd(Record):

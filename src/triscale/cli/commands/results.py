@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from triscale.cli.support.data_options import MAX_PIXELS, MaxPixels, limits_of
 from triscale.cli.support.execution import execution
-from triscale.cli.support.messages import notes_on
+from triscale.cli.support.messages import notes_on, print_guessing
 from triscale.cli.support.options import Json, OptionalOut
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import JobError, UserError
@@ -54,6 +54,7 @@ def evaluate(
         print_json(metrics)
     else:
         _print_metrics(metrics)
+        print_guessing(metrics)
     if fail_under is not None and metrics.score < fail_under:
         name = "top-1 accuracy" if isinstance(metrics, Metrics) else "mean average precision"
         raise JobError(f"{name} {metrics.score:.4g} is below {fail_under:g} (--fail-under)")

@@ -63,7 +63,8 @@ def demo(
         return
     run = out / "run"
     # So small a network gains little from a second thread, and becomes much slower if another process uses the core.
-    _run_job(demo_request(images, seed, epochs), run, TrainOptions(threads=1), everything=True, json=json)
+    options = TrainOptions(threads=1)
+    _run_job(demo_request(images, seed, epochs), run, options, everything=True, json=json, warns=False)
     if not json:
         console.print("\nNext, use your own images, in a folder with one subfolder per class:", style="bold")
         for line in (
@@ -157,18 +158,23 @@ def _request(
     *,
     lite: bool,
 ) -> Request:
-    from triscale.jobs.training.request import choose_recipe, make_request
+    from triscale.jobs.core.durations import seconds_of
+    from triscale.jobs.training.request import choose_training, make_request
 
+    time_limit, max_time = options.time_limit, options.max_time
     fields = {name: getattr(options, name) for name in ("epochs", "batch", "learning_rate", "val_share")}
     return make_request(
         images,
         None if network is None else find_network(network),
-        recipe=choose_recipe(
+        recipe=choose_training(
             options.recipe,
-            finetune=options.weights is not None,
+            weights=options.weights,
+            from_scratch=options.from_scratch,
             settings=options.settings,
             fields=fields,
             flip=options.flip,
+            time_limit=None if time_limit is None else seconds_of("--time-limit", time_limit),
+            max_seconds=None if max_time is None else seconds_of("--max-time", max_time),
         ),
         budget=Budget.of(*budget).with_margin(share_of("--margin", margin)) if budget else None,
         law=find_law(law),
@@ -179,6 +185,7 @@ def _request(
         seed=options.seed,
         test_share=options.test_share,
         data=options.data.options(),
+        teacher=options.teacher,
     )
 
 
@@ -186,9 +193,11 @@ def _network_name(argument: str | None, request: Request, *, lite: bool) -> str:
     return request.network.name if argument is None or lite else argument
 
 
-def _run_job(request: Request, out: Path, options: TrainOptions, *, everything: bool, json: bool) -> None:
-    from triscale.cli.support.amounts import seconds_of
+def _run_job(
+    request: Request, out: Path, options: TrainOptions, *, everything: bool, json: bool, warns: bool = True
+) -> None:
     from triscale.jobs import fit as job
+    from triscale.jobs.core.durations import seconds_of
     from triscale.jobs.core.execution import training_execution
     from triscale.jobs.cross_validation import check_folds, cross_validate
     from triscale.jobs.training.request import choose_workers
@@ -202,7 +211,7 @@ def _run_job(request: Request, out: Path, options: TrainOptions, *, everything: 
     if options.folds is not None:
         check_folds(options.folds)
     if options.dry_run:
-        print_estimate(request, options.device, workers, options.folds, json=json)
+        print_estimate(request, options.device, workers, options.folds, json=json, exports=everything)
         return
     with training_execution(
         options.device, workers=workers, compile=options.compile, max_seconds=max_seconds
@@ -212,6 +221,8 @@ def _run_job(request: Request, out: Path, options: TrainOptions, *, everything: 
             allow_leak=options.allow_leak,
             log=log,
             on_network=lambda spec: announce(spec, str(context.device)),
+            offline=options.offline,
+            warns=warns,
         )
         if options.folds is not None:
             summary = cross_validate(request, options.folds, out, context, recorded)

@@ -87,7 +87,7 @@ def transfer_table(
     max_time
         Save and stop after this time, such as 90s, 30m or 2h; the same command resumes.
     """
-    from triscale.cli.support.amounts import seconds_of
+    from triscale.jobs.core.durations import seconds_of
     from triscale.jobs.training.initial_weights import find_initial_weights
     from triscale.jobs.transfer.datasets import find_sets
     from triscale.jobs.transfer.protocol import TransferRequest

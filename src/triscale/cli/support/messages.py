@@ -9,6 +9,7 @@ from triscale.cli.support.execution import execution
 from triscale.cli.support.latency import is_other_device
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.network.cost import si
+from triscale.results.metrics import guessing_note
 from triscale.scaling.budget import format_cost
 
 if TYPE_CHECKING:
@@ -17,16 +18,19 @@ if TYPE_CHECKING:
     from triscale.results.metrics import AnyMetrics
 
 
-def print_estimate(request: Request, device: str, workers: int, folds: int | None, *, json: bool) -> None:
+def print_estimate(
+    request: Request, device: str, workers: int, folds: int | None, *, json: bool, exports: bool
+) -> None:
     """Print the estimated time, memory and disk usage of a training, or of the first of several folds."""
     from triscale.data.pipeline.folds import Fold
     from triscale.jobs.training.estimate import estimate_training
+    from triscale.jobs.training.settle import Conditions
     from triscale.progress import format_duration
 
     if folds is not None:
         request = request.replace(fold=Fold(number=1, count=folds))
     with execution(device, workers=workers) as context:
-        estimate = estimate_training(request, context)
+        estimate = estimate_training(request, context, Conditions(offline=True, exports=exports))
     if json:
         print_json(estimate)
         return
@@ -115,6 +119,12 @@ def print_measured(out: Path) -> None:
         console.print(f"unreliable: {measured.noise}", style="bold red", markup=False)
 
 
+def print_guessing(metrics: object) -> None:
+    """Print a sentence if a result is not distinguishable from guessing."""
+    if note := guessing_note(metrics):
+        console.print(note, style="bold red", markup=False)
+
+
 def notes_on(metrics: AnyMetrics) -> tuple[str, ...]:
     """Return sentences on what a single figure hides: imbalanced classes, classes that are never recognized."""
     from triscale.results.metrics import Metrics
@@ -180,6 +190,7 @@ def summarize(metrics: AnyMetrics, out: Path, images: str) -> None:
     console.print(f"\n{headline} (95% interval {low:.1%} to {high:.1%})", style="bold")
     for sentence in notes_on(metrics):
         console.print(sentence, markup=False)
+    print_guessing(metrics)
     named = named_dataset(images)
     if isinstance(metrics, Metrics) and named is not None and named.metric == "mean_class_accuracy":
         console.print(

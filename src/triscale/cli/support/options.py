@@ -60,8 +60,8 @@ class TrainOptions:
         Folder of the run; by default runs/ and a name made of images, network and budget.
     recipe
         A recipe's name, or a JSON file, which may override fields of a named recipe: {"base": "small", ...}. The
-        default is small, or finetune with --weights. With --weights, other recipes use a quarter of their learning
-        rate.
+        default is small, or finetune with pretrained weights, with epochs, batch size and learning rate for the number
+        of training images. With pretrained weights, other recipes use a quarter of their learning rate.
     epochs
         Number of epochs; overrides the recipe.
     batch
@@ -91,10 +91,17 @@ class TrainOptions:
     weights
         Initial weights: a finished run, a file written by triscale weights import, a published name (see triscale
         weights list), or inherit: followed by one of these with a network of another size. The classes may differ.
+        By default published weights of the network, if there are any and they can be had.
+    from_scratch
+        Start from random weights instead of published ones.
+    teacher
+        A finished run, file or published name with the same classes that the training also learns from (distillation).
     offline
         Do not use the network; published weights must be in the cache.
     settings
         Any field of the recipe, as field=value: --set mixup=0.2 --set optimizer=sgd --set augmentation.erase=0.25.
+    time_limit
+        Choose the number of epochs such that everything ends within this time, such as 20m or 2h.
     max_time
         Save and stop after this time, such as 90s, 30m or 2h; the same command resumes.
     dry_run
@@ -122,8 +129,11 @@ class TrainOptions:
     threads: int | None = None
     allow_leak: Annotated[bool, Parameter(negative="")] = False
     weights: str | None = None
+    teacher: str | None = None
+    from_scratch: Annotated[bool, Parameter(negative="")] = False
     offline: Annotated[bool, Parameter(negative="")] = False
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = ()
+    time_limit: str | None = None
     max_time: str | None = None
     dry_run: Annotated[bool, Parameter(negative="")] = False
     compile: Annotated[bool, Parameter(negative="")] = False

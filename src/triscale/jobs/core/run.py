@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import safetensors.torch
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import PositiveFloat, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 
 from triscale.data.options import DEFAULT_DATA, DataOptions
@@ -29,7 +29,7 @@ from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit
 from triscale.scaling.law import Law
 from triscale.training.mirroring import with_flip
-from triscale.training.recipe import Recipe
+from triscale.training.recipe import AutomaticField, Recipe
 
 LOCK = ".lock"
 
@@ -52,6 +52,24 @@ class InitialWeights(Record):
     preprocessing: Preprocessing | None = None
 
 
+class OpenChoices(Record):
+    """What a request leaves open: it is decided once, before training, and the decision is recorded in the run.
+
+    Attributes:
+        weights: Whether published weights of the network are used if they can be had.
+        fields: Fields of the recipe that follow from the number of training images.
+        recipe: The recipe without published weights, before ``fields`` are decided.
+        pretrained: The recipe with published weights; None if ``weights`` is false.
+        time_limit: Seconds within which the whole job is to end; None for no limit.
+    """
+
+    weights: bool = False
+    fields: tuple[AutomaticField, ...] = ()
+    recipe: Recipe
+    pretrained: Recipe | None = None
+    time_limit: PositiveFloat | None = None
+
+
 class Request(Record):
     """The request of a run: the same request resumes the run, a different one is refused.
 
@@ -67,7 +85,9 @@ class Request(Record):
         predictor: Predicts latency; required if the budget limits latency.
         data: How the images are read, and what is tolerated.
         teacher: The trained network that the training also learns from; None for the labels alone.
-        fold: The fold of a cross-validation whose images are tested; left out of JSON if None.
+        fold: The fold of a cross-validation whose images are tested.
+        open: What was left open; in a run, ``recipe`` and ``start`` hold the decisions. Like ``teacher`` and ``fold``,
+            it is left out of JSON if it is None.
     """
 
     images: str
@@ -82,10 +102,21 @@ class Request(Record):
     data: DataOptions = DEFAULT_DATA
     teacher: InitialWeights | None = None
     fold: Fold | None = None
+    open: OpenChoices | None = None
 
     @model_serializer(mode="wrap")
-    def _leave_out_fold(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in to_plain(self).items() if key != "fold" or value is not None}
+    def _leave_out_nothing(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        rare = ("teacher", "fold", "open")
+        return {key: value for key, value in to_plain(self).items() if key not in rare or value is not None}
+
+    def settled_like(self, run: Request, classes: tuple[str, ...]) -> Request:
+        """Return the request with what it leaves open decided as in a run with these classes."""
+        if self.open is not None and self.open.time_limit is None and run.open is None:
+            # Runs of earlier versions left nothing open: they trained the default recipe as it was.
+            return self.replace(recipe=with_flip(self.open.recipe, classes), open=None)
+        if self.open is None or self.open != run.open:
+            return self.replace(recipe=with_flip(self.recipe, classes))
+        return self.replace(recipe=run.recipe, start=run.start if self.open.weights else self.start)
 
 
 class RunSpec(Record):
@@ -243,7 +274,7 @@ class RunFolder:
     def refuse_other(self, request: Request) -> None:
         """Check that the folder is empty or holds a run with the same request.
 
-        What a request leaves to the class names is decided by those of the run.
+        What a request leaves open is decided as it was for the run.
 
         Raises:
             RunError: The folder holds other files, or a run with a different request.
@@ -258,8 +289,9 @@ class RunFolder:
                     "give a new folder with --out"
                 )
             return
-        saved = json.loads(self.spec.request.to_json())
-        requested = json.loads(request.replace(recipe=with_flip(request.recipe, self.spec.classes)).to_json())
+        spec = self.spec
+        saved = json.loads(spec.request.to_json())
+        requested = json.loads(request.settled_like(spec.request, spec.classes).to_json())
         if saved != requested:
             differing = ", ".join(_differences(saved, requested))
             raise RunError(

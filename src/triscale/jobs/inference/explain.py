@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -30,6 +31,7 @@ from triscale.nn.classifier import Classifier
 from triscale.nn.probabilities import probabilities
 from triscale.record import write_atomic
 from triscale.results.explanation import ExplainedImage, ExplainedImages, Explanation, ImageExplanation
+from triscale.results.metrics import GUESSING
 from triscale.training.context import ExecutionContext
 
 MAPS_OF_EACH_KIND = 12
@@ -50,6 +52,7 @@ def explain_run(run: RunFolder, context: ExecutionContext, method: Method = "aut
     spec, split = run.spec, run.split
     model = run.model()
     resolved = resolve_method(model, method)
+    _note_guessing(run, context)
     store = open_store(split.root)
     rows = _select_predictions(run)
     context.progress.begin("explain", len(rows))
@@ -122,6 +125,7 @@ def explain_images(
     files = files_of(images)
     model = run.model()
     resolved = resolve_method(model, method)
+    _note_guessing(run, context)
     out.mkdir(parents=True, exist_ok=True)
     context.progress.begin("explain", len(files))
     explained: list[ImageExplanation] = []
@@ -149,6 +153,13 @@ def explain_images(
     result = Explanation(network=spec.network.name, method=resolved, sheet=sheet, images=tuple(explained))
     result.save(out / Explanation.file_name)
     return result
+
+
+def _note_guessing(run: RunFolder, context: ExecutionContext) -> None:
+    """Say so if the maps explain guesses."""
+    saved = json.loads(run.metrics_file.read_text()) if run.metrics_file.is_file() else {}
+    if saved.get("better_than_guessing") is False:
+        context.progress.note(f"the class activation maps explain guesses: the accuracy of the run is {GUESSING}")
 
 
 def resolve_method(model: nn.Module, method: Method) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import statistics
 
 from triscale.jobs.core.run import RunSpec
+from triscale.jobs.training.initial_weights import INHERIT
+from triscale.jobs.training.small_data import FEW_IMAGES
 from triscale.results.data_summary import DataSummary
 from triscale.results.history import Epoch
-from triscale.results.metrics import AnyMetrics, Metrics
+from triscale.results.metrics import AnyMetrics, guessing_note
 from triscale.weights.catalog import best_for
 
-FEW_IMAGES = 100
-"""Training images per class below which pretrained weights are suggested."""
 GOOD = 0.95
-"""Accuracy from which no advice is given, unless it is near chance."""
+"""Accuracy from which no advice is given, unless it is not distinguishable from guessing."""
 RECENT_EPOCHS = 2
 """The training may be too short if the best epoch is among the last of these."""
 
@@ -32,13 +32,12 @@ def advice(
     if metrics is None or metrics.split != "test":
         return ()
     sentences: list[str] = []
-    chance = metrics.majority_share if isinstance(metrics, Metrics) else metrics.label_share
-    near_chance = chance is not None and metrics.interval[0] <= chance
+    guessing = guessing_note(metrics)
+    near_chance = bool(guessing)
     if metrics.score >= GOOD and not near_chance:
         return ()
-    guess = "always predicting the most frequent class" if isinstance(metrics, Metrics) else "guessing every label"
     if near_chance:
-        sentences.append(f"The result is near chance: {guess} gives {chance:.1%}, which the interval includes.")
+        sentences.append(f"{guessing} Class activation maps are left out: they would explain guesses.")
     images = [counts.train for counts in data.classes] if data is not None else []
     usual = statistics.median(images) if images else FEW_IMAGES
     if spec.request.start is None and (usual < FEW_IMAGES or near_chance):
@@ -63,6 +62,6 @@ def _weights_for(spec: RunSpec) -> str:
     """Return published weights of the baseline, or a general hint."""
     name = spec.request.network.name.partition("@")[0]
     try:
-        return best_for(name).title
+        return f"{'' if spec.fit is None else INHERIT}{best_for(name).title}"
     except ValueError:
         return "NAME (triscale weights list shows the names)"

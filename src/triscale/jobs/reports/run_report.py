@@ -23,7 +23,7 @@ from triscale.results.data_summary import DataSummary
 from triscale.results.deployment import Deployment, Export
 from triscale.results.history import Epoch
 from triscale.results.machine import Machine
-from triscale.results.metrics import AnyMetrics, Metrics, load_metrics
+from triscale.results.metrics import GUESSING, AnyMetrics, Metrics, guessing_note, load_metrics
 from triscale.scaling.budget import format_cost
 from triscale.scaling.fit import Fit, Limit
 from triscale.training.recipe import Recipe
@@ -66,6 +66,7 @@ def collect_content(run: RunFolder) -> RunContent:
     metrics = load_metrics(run.metrics_file) if run.metrics_file.is_file() else None
     history = read_history(run)
     data = load_if_exists(DataSummary, run.data_file)
+    guessing = bool(guessing_note(metrics))
     return RunContent(
         title=f"{images_name(spec.request.images)}: {spec.network.name}",
         verdict=_verdict(metrics, spec.fit, counted, history, spec.request.recipe.epochs),
@@ -83,8 +84,8 @@ def collect_content(run: RunFolder) -> RunContent:
         history=history,
         images=images_name(spec.request.images),
         metrics=metrics,
-        wrong=wrong_images(run, run.split.root) if metrics is not None else (),
-        maps=map_cards(run),
+        wrong=wrong_images(run, run.split.root, with_maps=not guessing) if metrics is not None else (),
+        maps=() if guessing else map_cards(run),
         latency=measurements(run),
         measure=measure_command(run),
         exported=load_if_exists(Export, run.export_file),
@@ -165,15 +166,16 @@ def _verdict(
         best = max((epoch.val_score for epoch in history), default=None)
         what = "mean average precision" if history and history[0].val_map is not None else "validation accuracy"
         return f"{status}{'' if best is None else f', {what} up to {percent(best)}'}; {cost_text}."
+    guessing = f", {GUESSING}" if guessing_note(metrics) else ""
     if not isinstance(metrics, Metrics):
         return (
             f"Mean average precision {percent(metrics.score)} on {grouped(metrics.count)} {metrics.split} images (95% "
-            f"interval {percent(metrics.map_low)} to {percent(metrics.map_high)}), with {cost_text}."
+            f"interval {percent(metrics.map_low)} to {percent(metrics.map_high)}){guessing}, with {cost_text}."
         )
     balanced = f"; balanced accuracy {percent(metrics.mean_class_accuracy)}" if metrics.is_imbalanced else ""
     return (
         f"{percent(metrics.top1)} of {grouped(metrics.count)} {metrics.split} images correct (95% interval "
-        f"{percent(metrics.top1_low)} to {percent(metrics.top1_high)}{balanced}), with {cost_text}."
+        f"{percent(metrics.top1_low)} to {percent(metrics.top1_high)}{balanced}){guessing}, with {cost_text}."
     )
 
 

@@ -38,7 +38,7 @@ def load_if_exists(kind: type[R], path: Path) -> R | None:
     return kind.load(path) if path.is_file() else None
 
 
-def wrong_images(run: RunFolder, root: str) -> tuple[ImageCard, ...]:
+def wrong_images(run: RunFolder, root: str, *, with_maps: bool = True) -> tuple[ImageCard, ...]:
     """Return the misclassified test images with the most confident predictions, with thumbnails.
 
     At most six per class, and fewer for data sets with many classes, so that the report stays small. An image that can
@@ -47,10 +47,11 @@ def wrong_images(run: RunFolder, root: str) -> tuple[ImageCard, ...]:
     Args:
         run: The run; without predictions the result is empty.
         root: Folder or URL of its images.
+        with_maps: Whether to show their class activation maps.
     """
     if not run.predictions_file.is_file():
         return ()
-    maps = {item.file: item for item in _explained(run)}
+    maps = {item.file: item for item in _explained(run)} if with_maps else {}
     try:
         store = open_store(root)
     except DataError:

@@ -25,7 +25,7 @@ from triscale.jobs.studies.supernet import (
     train_supernet,
 )
 from triscale.jobs.studies.trials import SPLIT, Trainings, open_study, prepare_split, settings_of
-from triscale.jobs.training.prepare import for_classes
+from triscale.jobs.training.resolve import for_classes
 from triscale.network.cost import count_network
 from triscale.network.latency import predict
 from triscale.network.spec import Network

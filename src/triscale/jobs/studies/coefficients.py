@@ -8,7 +8,7 @@ from triscale.jobs.core.networks import count_of
 from triscale.jobs.studies.latency_cost import LatencyPricer
 from triscale.jobs.studies.requests import CoefficientSearchRequest, StudyOptions
 from triscale.jobs.studies.trials import SPLIT, Trainings, open_study, prepare_split, settings_of
-from triscale.jobs.training.prepare import for_classes
+from triscale.jobs.training.resolve import for_classes
 from triscale.network.custom import AnyNetwork
 from triscale.search.coefficients.grid import Candidates, find_candidates
 from triscale.search.coefficients.methods import search_grid, search_halving

@@ -17,7 +17,7 @@ from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.explain import SHOWN_SIDE, maps_of
 from triscale.jobs.studies.requests import ComparisonRequest, StudyOptions
 from triscale.jobs.studies.trials import SPLIT, Trainings, open_study, prepare_split, settings_of
-from triscale.jobs.training.prepare import for_classes
+from triscale.jobs.training.resolve import for_classes
 from triscale.record import write_atomic
 from triscale.results.explanation import ComparisonMaps, ImageMaps, NetworkMap
 from triscale.search.compare.contenders import equal_cost

@@ -13,7 +13,7 @@ from triscale.jobs.studies.baseline import check_request, search_space
 from triscale.jobs.studies.requests import BaselineSearchRequest, CoefficientSearchRequest, ComparisonRequest
 from triscale.jobs.studies.supernet import SAMPLES
 from triscale.jobs.training.estimate import TrainingEstimate, estimate_training
-from triscale.jobs.training.prepare import for_classes
+from triscale.jobs.training.resolve import for_classes
 from triscale.network.cost import count_network
 from triscale.record import Record
 from triscale.search.coefficients.grid import find_candidates

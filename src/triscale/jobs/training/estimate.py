@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Iterator
-from itertools import islice, pairwise
 from typing import ClassVar
 
-import torch
-
 from triscale.data.checks.duplicates import find_duplicates
-from triscale.data.pipeline.loader import Batch, TrainLoader
-from triscale.data.pipeline.split import Split
-from triscale.errors import Interrupted
 from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.run import Request
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.disk_space import needed_bytes, optimizer_values
-from triscale.jobs.training.prepare import requested_split, resolve
-from triscale.jobs.training.train import decoder_of, repeat_small_dataset
+from triscale.jobs.training.initial_weights import preprocessing_of
+from triscale.jobs.training.prepare import requested_split
+from triscale.jobs.training.settle import Conditions, settle
+from triscale.jobs.training.speed import measure_speed
+from triscale.jobs.training.train import repeat_small_dataset
 from triscale.measurement.memory import training_memory
-from triscale.network.contract import Preprocessing
-from triscale.network.custom import AnyNetwork
 from triscale.nn.build import build
 from triscale.record import Record
 from triscale.training.context import ExecutionContext
-from triscale.training.distributed.group import ALONE
-from triscale.training.imbalance import objective_of
-from triscale.training.loop import seed_weights
-from triscale.training.state.state import new_state
-from triscale.training.step import Stepper
-
-STEPS = 5
-"""Number of timed steps, after one warm-up step."""
 
 _FORWARD_SHARE = 1 / 3
 """Time of a forward pass as a fraction of a training step: the backward pass takes about twice as long."""
@@ -67,35 +52,30 @@ class TrainingEstimate(Record):
     disk_bytes: int
 
 
-def estimate_training(request: Request, context: ExecutionContext) -> TrainingEstimate:
+def estimate_training(
+    request: Request, context: ExecutionContext, conditions: Conditions | None = None
+) -> TrainingEstimate:
     """Scan the images, fit the network and time a few steps whose result is discarded; nothing is written.
+
+    Args:
+        request: What would be trained.
+        context: Device, workers, progress and stop flag.
+        conditions: For what the request leaves open; by default only weights in the cache are considered.
 
     Raises:
         UserError: Invalid input, as in :func:`triscale.jobs.training.prepare.prepare`.
         Interrupted: ``context.should_stop`` returned true.
     """
-    recipe = request.recipe
     scanned = scan_with_progress(request.images, context, "stopped; nothing was written", request.data)
     split = requested_split(request, scanned, find_duplicates(scanned))
-    network, _ = resolve(request, len(split.classes))
-    cost = cost_of(network)
-    preprocessing = Preprocessing(
-        resolution=network.resolution, crop=recipe.crop_at(network.resolution), bit_depth=split.bit_depth
+    request, network, _ = settle(request, split, context, conditions or Conditions(offline=True, warns=False))
+    recipe, cost = request.recipe, cost_of(network)
+    preprocessing = preprocessing_of(request.start, recipe, network.resolution, split.bit_depth)
+    speed = measure_speed(
+        network, recipe, preprocessing, repeat_small_dataset(split, recipe), context, seed=request.seed
     )
-    with TrainLoader(
-        repeat_small_dataset(split, recipe),
-        preprocessing,
-        recipe.augmentation,
-        batch=recipe.batch,
-        seed=request.seed,
-        workers=context.workers,
-        decode_jpeg=decoder_of(recipe),
-    ) as loader:
-        steps = loader.num_steps
-        context.progress.begin("time steps", STEPS + 1)
-        seconds = _step_seconds(request, network, preprocessing, split, loader, context)
-    quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [seconds[0]] * 3
-    images = loader.count(0)
+    steps, images = speed.steps_per_epoch, speed.images_per_step
+    quartiles = statistics.quantiles(speed.steps, n=4)
     per_epoch = steps + _FORWARD_SHARE * len(split.val) / images
     total = recipe.epochs * per_epoch + _FORWARD_SHARE * len(split.test) / images
     memory = training_memory(
@@ -119,46 +99,3 @@ def estimate_training(request: Request, context: ExecutionContext) -> TrainingEs
         memory_bytes=memory.total_bytes,
         disk_bytes=needed_bytes(cost, recipe),
     )
-
-
-def _step_seconds(
-    request: Request,
-    network: AnyNetwork,
-    preprocessing: Preprocessing,
-    split: Split,
-    loader: TrainLoader,
-    context: ExecutionContext,
-) -> list[float]:
-    """Return the duration of each timed step in seconds, data loading included."""
-    recipe = request.recipe
-    seed_weights(request.seed)
-    state = new_state(build(network), recipe, context.device)
-    stepper = Stepper(
-        state=state,
-        forward=state.model,
-        recipe=recipe,
-        preprocessing=preprocessing,
-        classes=len(split.classes),
-        objective=objective_of(recipe, split),
-        seed=request.seed,
-        device=context.device,
-        group=ALONE,
-        on_message=context.progress.note,
-    )
-    ended = []
-    for number, batch in enumerate(islice(_endless(loader), STEPS + 1)):
-        if context.should_stop():
-            raise Interrupted("stopped; nothing was written")
-        stepper.take(batch, len(batch.labels), rate=1e-9)
-        if context.device.type == "cuda":
-            torch.cuda.synchronize()
-        ended.append(time.perf_counter())
-        context.progress.advance(number + 1)
-    return [after - before for before, after in pairwise(ended)]
-
-
-def _endless(loader: TrainLoader) -> Iterator[Batch]:
-    epoch = 0
-    while True:
-        yield from loader.epoch(epoch)
-        epoch += 1

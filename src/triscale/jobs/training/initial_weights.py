@@ -11,6 +11,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from triscale.data.pipeline.loader import eval_batches
+from triscale.data.pipeline.order import epoch_order
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError, WeightsError
 from triscale.jobs.core.run import InitialWeights, RunFolder, RunSpec
@@ -18,8 +20,9 @@ from triscale.jobs.training.linear_probe import init_head_from_linear_probe
 from triscale.network.contract import BitDepth, Preprocessing
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
+from triscale.retry import RetryPolicy
 from triscale.training.recipe import FINETUNE, Recipe
-from triscale.training.transfer import classifier_name
+from triscale.training.transfer import REESTIMATED_IMAGES, classifier_name, reestimate_norms
 from triscale.weights.contract import differences
 from triscale.weights.fetch import Progress
 from triscale.weights.inherit import inherit, plan_inheritance
@@ -29,9 +32,12 @@ INHERIT = "inherit:"
 TRANSFER_SHARE = 0.25
 """Factor on a recipe's learning rate for pretrained weights, as the paper's author recommends for transfer."""
 _SHOWN = 3
+_NORM_BATCH = 64
 
 
-def find_initial_weights(text: str, *, offline: bool = False, progress: Progress | None = None) -> InitialWeights:
+def find_initial_weights(
+    text: str, *, offline: bool = False, progress: Progress | None = None, retry: RetryPolicy | None = None
+) -> InitialWeights:
     """Resolve the value of ``--weights``: a finished run, a weights file or a published name.
 
     The prefix ``inherit:`` marks weights of a network of another size, which the network to train inherits.
@@ -56,7 +62,7 @@ def find_initial_weights(text: str, *, offline: bool = False, progress: Progress
         )
     if folder.is_dir():
         raise RunError(f"{folder} holds no run (no run.json); give the folder that was passed to --out")
-    loaded = find_weights(source, offline=offline, progress=progress)
+    loaded = find_weights(source, offline=offline, progress=progress, retry=retry)
     return InitialWeights(
         run=str(folder.resolve()) if folder.exists() else source,
         sha256=_digest_of(loaded),
@@ -104,6 +110,7 @@ def load_initial_weights(
             raise RunError("weight inheritance does not support custom models; leave out the prefix inherit:")
         plan = plan_inheritance(network, spec.network, keep_head=keeps_head)
         model.load_state_dict(inherit(plan, tensors, model.state_dict(), seed=spec.request.seed))
+        _adapt_norms(model, spec, split, device)
         head = _init_head(model, spec, split, device, keeps_head=keeps_head)
         return f"weights are inherited from {start.run}: {plan.summary}; {head}"
     own = _classifier(model)
@@ -176,6 +183,19 @@ def _digest_of(loaded: LoadedWeights) -> str:
         total.update(name.encode())
         total.update(loaded.state[name].contiguous().numpy().tobytes())
     return total.hexdigest()
+
+
+def _adapt_norms(model: nn.Module, spec: RunSpec, split: Split, device: torch.device) -> None:
+    """Estimate the batch-norm statistics of inherited weights on the training images.
+
+    Where channels or blocks were left out, the statistics of the source are not those of the layers any more. A probe
+    that is fitted to features normalized with them does not fit the features of the first training steps, which are
+    normalized with statistics of the batch: losses then begin in the hundreds.
+    """
+    order = epoch_order(len(split.train), spec.request.seed, 0)[:REESTIMATED_IMAGES].tolist()
+    samples = [split.train[index] for index in order]
+    batches = eval_batches(samples, split.root, spec.preprocessing, batch=_NORM_BATCH)
+    reestimate_norms(model.to(device).eval(), batches, spec.preprocessing, device)
 
 
 def _init_head(model: nn.Module, spec: RunSpec, split: Split, device: torch.device, *, keeps_head: bool) -> str:

@@ -14,9 +14,12 @@ from triscale.network.custom import AnyNetwork
 from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.record import Record
-from triscale.training.recipe import SMALL
+from triscale.training.recipe import SMALL, Recipe
 
 _MEMINFO = Path("/proc/meminfo")
+
+MEMORY_SHARE = 0.5
+"""Share of the installed memory that an automatic batch may need; the rest is for torch, images and other programs."""
 
 
 class TrainingMemoryNeed(NamedTuple):
@@ -75,12 +78,35 @@ def memory_of(spec: RunSpec, device: torch.device) -> TrainingMemoryNeed | None:
     return TrainingMemoryNeed(counted.total_bytes, micro_batch, available, max_micro_batch)
 
 
+def max_batch_of(network: AnyNetwork, recipe: Recipe, device: torch.device) -> int | None:
+    """Return the largest batch that fits into :data:`MEMORY_SHARE` of the installed memory; None if that is unknown.
+
+    It does not depend on what runs on the machine at the moment, so that the same command chooses the same batch.
+    """
+    installed = _installed(device)
+    if not isinstance(network, Network) or installed is None:
+        return None
+    counted = training_memory(build(network), 8, network.resolution, optimizer_values(recipe))
+    free = MEMORY_SHARE * installed - counted.state_bytes
+    return max(1, int(free * counted.batch / max(1, counted.activation_bytes)))
+
+
 def _available(device: torch.device) -> int | None:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
+    return _meminfo("MemAvailable:")
+
+
+def _installed(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return _meminfo("MemTotal:")
+
+
+def _meminfo(name: str) -> int | None:
     try:
         lines = _MEMINFO.read_text().splitlines()
     except OSError:
         return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name)), None)

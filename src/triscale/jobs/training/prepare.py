@@ -10,22 +10,17 @@ from triscale.data.pipeline.folds import make_fold
 from triscale.data.pipeline.leaks import certain, find_leaks, of_groups, refuse_leaks
 from triscale.data.pipeline.split import Split, check_present, make_split
 from triscale.data.sources.scanned import Scan
-from triscale.errors import NetworkError, RunError
-from triscale.jobs.core.networks import fit_any
 from triscale.jobs.core.run import Request, RunFolder, RunSpec
 from triscale.jobs.data.scanning import scan_with_progress
-from triscale.jobs.training.initial_weights import check_initial_weights, preprocessing_of
+from triscale.jobs.training.initial_weights import preprocessing_of
+from triscale.jobs.training.settle import Conditions, settle
 from triscale.jobs.training.teacher import check_teacher
 from triscale.measurement.device import machine
-from triscale.network.custom import AnyNetwork
-from triscale.network.spec import RGB, BatchNorm, Network
 from triscale.results.data_summary import DataSummary, Leak, SplitCounts
 from triscale.results.machine import Machine
-from triscale.scaling.fit import Fit
 from triscale.training.changes import unused_settings
 from triscale.training.context import ExecutionContext
-from triscale.training.mirroring import flip_note, with_flip
-from triscale.training.recipe import BySize, Recipe
+from triscale.training.mirroring import flip_note
 from triscale.version import __version__
 
 
@@ -37,6 +32,7 @@ def prepare(
     command: tuple[str, ...] = (),
     allow_leak: bool = False,
     check_split: Callable[[Split], None] = lambda split: None,
+    conditions: Conditions | None = None,
 ) -> RunSpec:
     """Scan and split the images, fit the network and save the records; load them if the run is already prepared.
 
@@ -47,6 +43,7 @@ def prepare(
         command: The command line, recorded in the run.
         allow_leak: Whether to accept images that are certainly in two splits.
         check_split: Called with a new split; if it raises, nothing is written.
+        conditions: For what the request leaves open; by default the job begins now and may download weights.
 
     Returns:
         The run's specification.
@@ -99,10 +96,7 @@ def prepare(
         )
     if (note := flip_note(request.recipe, split.classes)) is not None:
         context.progress.note(note)
-    request = request.replace(recipe=with_flip(request.recipe, split.classes))
-    network, fit = resolve(request, len(split.classes))
-    if request.start is not None:
-        check_initial_weights(request.start, network)
+    request, network, fit = settle(request, split, context, conditions or Conditions())
     if request.teacher is not None:
         check_teacher(request.teacher, split.classes, request.recipe)
     for sentence in unused_settings(request.recipe, network):
@@ -145,43 +139,6 @@ def environment_changes(before: Machine, now: Machine) -> list[str]:
         for name, (old, new) in pairs.items()
         if old != new
     ]
-
-
-def resolve(request: Request, classes: int) -> tuple[AnyNetwork, Fit | None]:
-    """Return the network to train, with the number of classes, the recipe's drop rates and within the budget."""
-    network = for_classes(request.network, classes, request.recipe)
-    if request.budget is None:
-        return network, None
-    if request.law is None:
-        raise RunError("a budget requires a scaling law; give --law")
-    fit = fit_any(network, request.law, request.budget, request.predictor)
-    return with_dropout(fit.network, request.recipe, fit.phi), fit
-
-
-def for_classes(network: AnyNetwork, classes: int, recipe: Recipe) -> AnyNetwork:
-    """Return the network with the number of classes, and the drop rates and batch-norm momentum of the recipe."""
-    if not isinstance(network, Network):
-        return network.replace(classes=classes)
-    if network.in_channels != RGB:
-        raise NetworkError(
-            f"{network.name} takes {network.in_channels} channels, but images are read as RGB; train a network with 3 "
-            "channels, or write a training loop with ts.create_model"
-        )
-    changes: dict[str, object] = {"classes": classes}
-    if isinstance(recipe.dropout, float):
-        changes["dropout"] = recipe.dropout
-    if recipe.drop_path is not None:
-        changes["drop_path"] = recipe.drop_path
-    if recipe.norm_momentum is not None:
-        changes["norm"] = BatchNorm(eps=network.norm.eps, momentum=recipe.norm_momentum)
-    return network.replace(**changes)
-
-
-def with_dropout(network: AnyNetwork, recipe: Recipe, phi: float) -> AnyNetwork:
-    """Return the scaled network with the recipe's dropout for its size, if the recipe defines dropout by size."""
-    if isinstance(network, Network) and isinstance(recipe.dropout, BySize):
-        return network.replace(dropout=round(recipe.dropout.at(phi), 4))
-    return network
 
 
 def count_duplicates(copies: Duplicates, leaks: tuple[Leak, ...]) -> int:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.sources.local import absolute
 from triscale.data.sources.named import absolute_named, is_named
 from triscale.errors import UserError
 from triscale.families.lite import lite as lite_of
-from triscale.jobs.core.run import Request
+from triscale.jobs.core.run import OpenChoices, Request
 from triscale.jobs.training.initial_weights import find_initial_weights, for_finetuning
+from triscale.jobs.training.published import published_for
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET, Law
 from triscale.training.changes import changed, find_recipe
-from triscale.training.recipe import FINETUNE, Recipe
+from triscale.training.recipe import EFFICIENTNET_IMAGENET, FINETUNE, AutomaticField, Recipe
 
 DEFAULT_RECIPE = "small"
 DEFAULT_BASELINE = "efficientnet_b0"
@@ -27,11 +29,28 @@ DEFAULT_TEST_SHARE = 0.2
 MAX_DEFAULT_WORKERS = 8
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeChoice:
+    """How to train, as far as a user says.
+
+    Attributes:
+        recipe: The recipe with the given weights, or without any.
+        pretrained: The recipe if published weights of the network can be had; None if nobody wants them.
+        fields: Fields that follow from the number of training images.
+        time_limit: Seconds within which the whole job is to end.
+    """
+
+    recipe: Recipe
+    pretrained: Recipe | None = None
+    fields: tuple[AutomaticField, ...] = ()
+    time_limit: float | None = None
+
+
 def make_request(
     images: str,
     network: AnyNetwork | None,
     *,
-    recipe: Recipe,
+    recipe: Recipe | RecipeChoice,
     budget: Budget | None = None,
     law: Law = EFFICIENTNET,
     predictor: Predictor | None = None,
@@ -48,7 +67,7 @@ def make_request(
     Args:
         images: A folder, table, URL or named data set.
         network: The network or baseline; None for that of the weights.
-        recipe: How to train, see :func:`choose_recipe`.
+        recipe: How to train, see :func:`choose_recipe` and :func:`choose_training`.
         budget: What the baseline is scaled to; None to train the network as it is.
         law: How it is scaled.
         predictor: Predicts latency, if the budget limits it.
@@ -73,19 +92,102 @@ def make_request(
         if start is None:
             raise UserError(f"a training requires a network or weights; give a network such as {DEFAULT_BASELINE}")
         network = start.network
+    network = lite_of(network) if lite else network
+    choice = recipe if isinstance(recipe, RecipeChoice) else RecipeChoice(recipe=recipe)
     return Request(
         images=absolute_images(images),
-        network=lite_of(network) if lite else network,
+        network=network,
         budget=budget,
         law=None if budget is None else law,
-        recipe=recipe,
+        recipe=choice.recipe,
         seed=seed,
         test_share=test_share,
         start=start,
         predictor=predictor,
         data=data,
         teacher=None if teacher is None else find_initial_weights(teacher, offline=offline),
+        open=_open_choices(choice, network),
     )
+
+
+def _open_choices(choice: RecipeChoice, network: AnyNetwork) -> OpenChoices | None:
+    pretrained = choice.pretrained if published_for(network) else None
+    if pretrained is None and not choice.fields and choice.time_limit is None:
+        return None
+    return OpenChoices(
+        weights=pretrained is not None,
+        fields=choice.fields,
+        recipe=choice.recipe,
+        pretrained=pretrained,
+        time_limit=choice.time_limit,
+    )
+
+
+def choose_training(
+    name: str | Path | Recipe | None,
+    *,
+    weights: str | None = None,
+    from_scratch: bool = False,
+    settings: Sequence[str] | Mapping[str, Any] = (),
+    fields: Mapping[str, object] | None = None,
+    flip: bool | None = None,
+    time_limit: float | None = None,
+    max_seconds: float | None = None,
+) -> RecipeChoice:
+    """Return how to train, with what is left to the images and to the published weights of the network.
+
+    Args:
+        name: As for :func:`choose_recipe`. Without it, epochs, batch size and learning rate follow from the number of
+            training images where nothing else sets them.
+        weights: The initial weights, if a user names some.
+        from_scratch: Whether to refuse published weights.
+        settings: As for :func:`choose_recipe`.
+        fields: As for :func:`choose_recipe`.
+        flip: As for :func:`choose_recipe`.
+        time_limit: Seconds within which the whole job is to end.
+        max_seconds: Seconds after which the job stops to be resumed, which a time limit excludes.
+
+    Raises:
+        UserError: Options contradict each other.
+        RecipeError: The recipe is unknown, or a setting has another form.
+        RecordError: A field is unknown or a value does not fit.
+    """
+    if from_scratch and weights is not None:
+        raise UserError(f"--from-scratch and --weights {weights} exclude each other; leave out one of them")
+    fields = {field: value for field, value in (fields or {}).items() if value is not None}
+    given = {*fields, *_names_of(settings)}
+    if time_limit is not None and max_seconds is not None:
+        raise UserError(
+            "--time-limit fits the training into the time, --max-time interrupts it to be resumed; give one of them"
+        )
+    if time_limit is not None and "epochs" in given:
+        raise UserError("--time-limit chooses the number of epochs; leave out --epochs, or use --max-time instead")
+    chosen = [
+        choose_recipe(name, finetune=finetune, settings=settings, fields=fields, flip=flip)
+        for finetune in (weights is not None, True)
+    ]
+    # The recipe of the paper's ImageNet trainings is for random weights by definition.
+    refused = from_scratch or weights is not None or chosen[0].name == EFFICIENTNET_IMAGENET.name
+    return RecipeChoice(
+        recipe=chosen[0],
+        pretrained=None if refused else chosen[1],
+        fields=() if name is not None else _automatic_fields(given),
+        time_limit=time_limit,
+    )
+
+
+def _names_of(settings: Sequence[str] | Mapping[str, Any]) -> Iterable[str]:
+    return settings if isinstance(settings, Mapping) else (text.partition("=")[0] for text in settings)
+
+
+def _automatic_fields(given: set[str]) -> tuple[AutomaticField, ...]:
+    """Return the fields that follow from the number of images: the learning rate only together with the batch."""
+    closed = set(given)
+    if "micro_batches" in given:
+        closed.add("batch")
+    if closed & {"batch", "reference_batch", "optimizer"} or any(name.startswith("optimizer.") for name in given):
+        closed.add("learning_rate")
+    return tuple(name for name in get_args(AutomaticField) if name not in closed)
 
 
 def choose_recipe(

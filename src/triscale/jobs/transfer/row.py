@@ -20,7 +20,8 @@ from triscale.jobs.core.run import Request, RunFolder
 from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.studies.trials import TEST_SHARE, subsample
-from triscale.jobs.training.prepare import for_classes, prepare
+from triscale.jobs.training.prepare import prepare
+from triscale.jobs.training.resolve import for_classes
 from triscale.jobs.training.train import train_run
 from triscale.jobs.transfer.datasets import PAPER, TransferDataset
 from triscale.jobs.transfer.protocol import GridResult, TransferRequest, TransferRow

@@ -154,6 +154,24 @@ def best_for(name: str) -> WeightsContract:
         >>> best_for("resnet50").title
         'timm/resnet50.a1_in1k'
     """
+    found = all_for(name)
+    if not found:
+        raise WeightsError(
+            f'there are no published weights of "{name}"; triscale weights list shows those of other networks'
+        )
+    return found[0]
+
+
+def all_for(name: str) -> tuple[WeightsContract, ...]:
+    """Return all ImageNet-1k weights of a network with a published accuracy, in the order of :func:`best_for`.
+
+    Args:
+        name: Name of a published network, such as ``efficientnet_b0``.
+
+    Example:
+        >>> [weights.title for weights in all_for("mobilenet_v2")][:2]
+        ['timm/mobilenetv2_100.ra_in1k', 'torchvision/mobilenet_v2.IMAGENET1K_V2']
+    """
     matches = []
     for source in SOURCES:
         for row in table(source).rows:
@@ -161,12 +179,8 @@ def best_for(name: str) -> WeightsContract:
             if (architecture.base, architecture.is_base, row.classes) == (name, True, IMAGENET_CLASSES) and row.top1:
                 free = not (row.license or "").startswith(NON_COMMERCIAL)
                 matches.append(((free, source in ("torchvision", "timm"), row.top1), source, row))
-    if not matches:
-        raise WeightsError(
-            f'there are no published weights of "{name}"; triscale weights list shows those of other networks'
-        )
-    _, source, row = max(matches, key=lambda match: match[0])
-    return _weights(source, row)
+    ordered = sorted(matches, key=lambda match: match[0], reverse=True)
+    return tuple(_weights(source, row) for _, source, row in ordered)
 
 
 def _hint(requested: str) -> str:

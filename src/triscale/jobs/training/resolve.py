@@ -1,0 +1,48 @@
+"""The network of a training: with the classes of the images, the recipe's drop rates, and within the budget."""
+
+from __future__ import annotations
+
+from triscale.errors import NetworkError, RunError
+from triscale.jobs.core.networks import fit_any
+from triscale.jobs.core.run import Request
+from triscale.network.custom import AnyNetwork
+from triscale.network.spec import RGB, BatchNorm, Network
+from triscale.scaling.fit import Fit
+from triscale.training.recipe import BySize, Recipe
+
+
+def resolve(request: Request, classes: int) -> tuple[AnyNetwork, Fit | None]:
+    """Return the network to train, with the number of classes, the recipe's drop rates and within the budget."""
+    network = for_classes(request.network, classes, request.recipe)
+    if request.budget is None:
+        return network, None
+    if request.law is None:
+        raise RunError("a budget requires a scaling law; give --law")
+    fit = fit_any(network, request.law, request.budget, request.predictor)
+    return with_dropout(fit.network, request.recipe, fit.phi), fit
+
+
+def for_classes(network: AnyNetwork, classes: int, recipe: Recipe) -> AnyNetwork:
+    """Return the network with the number of classes, and the drop rates and batch-norm momentum of the recipe."""
+    if not isinstance(network, Network):
+        return network.replace(classes=classes)
+    if network.in_channels != RGB:
+        raise NetworkError(
+            f"{network.name} takes {network.in_channels} channels, but images are read as RGB; train a network with 3 "
+            "channels, or write a training loop with ts.create_model"
+        )
+    changes: dict[str, object] = {"classes": classes}
+    if isinstance(recipe.dropout, float):
+        changes["dropout"] = recipe.dropout
+    if recipe.drop_path is not None:
+        changes["drop_path"] = recipe.drop_path
+    if recipe.norm_momentum is not None:
+        changes["norm"] = BatchNorm(eps=network.norm.eps, momentum=recipe.norm_momentum)
+    return network.replace(**changes)
+
+
+def with_dropout(network: AnyNetwork, recipe: Recipe, phi: float) -> AnyNetwork:
+    """Return the scaled network with the recipe's dropout for its size, if the recipe defines dropout by size."""
+    if isinstance(network, Network) and isinstance(recipe.dropout, BySize):
+        return network.replace(dropout=round(recipe.dropout.at(phi), 4))
+    return network
