@@ -22,7 +22,7 @@ from triscale.serve.model import ServedModel
 from triscale.training.context import ExecutionContext
 
 NAMES = ("blue", "green", "red")
-TRAINED = {"recipe": "small", "epochs": 6, "seed": 1, "settings": {"batch": 16, "min_steps": 60}}
+TRAINED = {"recipe": "small", "epochs": 10, "seed": 1, "settings": {"batch": 16, "min_steps": 200}}
 DATA = ("--label-separator", " ")
 
 
