@@ -23,7 +23,7 @@ def small_data_warning(request: Request, split: Split, missing: str = "") -> str
         split: The images.
         missing: Why published weights of the network, which nobody refused, cannot be had.
     """
-    usual = statistics.median(Counter(sample.label for sample in split.train).values())
+    usual = statistics.median(Counter(label for sample in split.train for label in sample.labels).values())
     few = usual < FEW_IMAGES
     count = f"{usual:.0f} training images per class"
     if request.start is not None:
