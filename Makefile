@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-SOURCES := src tests benchmarks examples
+SOURCES := src tests benchmarks examples docs
 
 .DEFAULT_GOAL := help
 .PHONY: help demo docs tutorials test test-all lint types unit tests tests-all slow format clean

@@ -20,6 +20,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from reference_texts import (
+    API,
+    API_INTRODUCTION,
+    ENVIRONMENT,
+    ERRORS_INTRODUCTION,
+    RECIPE_INTRODUCTION,
+    RECORDS_INTRODUCTION,
+    RUN_FILES,
+    TRACKER_ENVIRONMENT,
+    TRACKERS_INTRODUCTION,
+)
+
 import triscale as ts
 from triscale import errors
 from triscale.cli.app import app
@@ -31,85 +43,6 @@ ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 HEADER = "<!-- Written by docs/generate.py; do not edit. -->\n\n"
 RUN_ON_IMPORT = ("triscale.__main__", "triscale.weights.child")
-
-ENVIRONMENT = {
-    "TRISCALE_CACHE": "Cache folder of downloads, scans, data sets and compiled kernels. The default is "
-    "`$XDG_CACHE_HOME/triscale`, or `~/.cache/triscale`.",
-    "XDG_CACHE_HOME": "Parent of the cache folder if `TRISCALE_CACHE` is not set; relative paths are ignored.",
-    "TRISCALE_PRETRAINED": "`0`: train from random weights unless weights are given, as `--from-scratch` does.",
-    "TRISCALE_OFFLINE": "`1`: never download weights or data sets; use only the cache.",
-    "HF_HUB_OFFLINE": "`1`: the same for weights.",
-    "HF_ENDPOINT": "Address of the Hugging Face hub, for mirrors of timm's weights.",
-    "TRISCALE_NO_CACHE": "Set to anything: scan every image again instead of using cached facts.",
-    "TRISCALE_NATIVE": "`0`: train with PyTorch's own operations instead of the native CPU kernels.",
-    "CXX": "Compiler of the native kernels, with options; by default `c++`, `g++` or `clang++`.",
-    "WORLD_SIZE": "Set by torchrun: number of processes.",
-    "RANK": "Set by torchrun: number of this process.",
-    "LOCAL_RANK": "Set by torchrun: number of this process on this machine; selects the GPU.",
-    "MASTER_ADDR": "Set by torchrun: address of the first process.",
-    "MASTER_PORT": "Set by torchrun: port of the first process.",
-    "TORCHELASTIC_RESTART_COUNT": "Set by torchrun: number of restarts after lost processes.",
-}
-"""Every environment variable that the package reads; the generator fails if the source reads another one."""
-
-TRACKER_ENVIRONMENT = {
-    "MLFLOW_TRACKING_URI": "MLflow: a server or a database, such as `sqlite:///mlflow.db` (the default).",
-    "MLFLOW_EXPERIMENT_NAME": "MLflow: the experiment, which is created if it does not exist; by default `Default`.",
-    "MLFLOW_EXPERIMENT_ID": "MLflow: the experiment by its ID, which has precedence.",
-    "MLFLOW_RUN_ID": "MLflow: an existing run to record a new training in.",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "MLflow: retries of a request. Here the default is 2, so that training soon "
-    "continues without a lost server.",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "MLflow: seconds until a request is retried. Here the default is 20.",
-    "WANDB_MODE": "W&B: `online`, `offline` or `disabled`.",
-    "WANDB_PROJECT": "W&B: the project. `WANDB_ENTITY`, `WANDB_API_KEY`, `WANDB_BASE_URL`, `WANDB_RUN_GROUP` and the "
-    "other variables of the package are honored too.",
-    "WANDB_NAME": "W&B: name of the run; by default that of the `--out` folder.",
-    "WANDB_RUN_ID": "W&B: ID of a new run; by default random.",
-    "WANDB_DIR": "W&B: where its files are written; by default the `--out` folder.",
-    "WANDB_SILENT": "W&B: `true` for no output of its own.",
-}
-"""Variables of the packages behind ``--log``, read by them or by the package."""
-
-API = {
-    "Networks and cost": (
-        "get names published scale cost fit_budget Network CustomNetwork Cost Fit Stem Stage Head MBConv Separable "
-        "Bottleneck Basic Conv BatchNorm Preprocessing"
-    ),
-    "Scaling laws and budgets": "Law Scale Budget family",
-    "Models": "create_model build backbone transforms load_weights Classifier",
-    "Training and runs": "fit train evaluate Run CrossValidation",
-    "Searches and comparisons": "search_coefficients search_baseline compare",
-    "Latency": "measure compare_latency profile",
-    "Exceptions": (
-        "TriscaleError UserError NetworkError BudgetError RecordError RecipeError DataError RunError JobError "
-        "ParityError Interrupted"
-    ),
-}
-
-
-RECIPE_INTRODUCTION = (
-    "A recipe is everything that determines the result of a training, apart from network, images and seed. Change "
-    "a field with `--set field=value`, a nested one with `--set augmentation.erase=0.25`, or in a JSON file for "
-    '`--recipe`: `{"base": "small", "epochs": 60}`. [Training](../explanation/training.md#recipes) explains '
-    "recipes."
-)
-RECORDS_INTRODUCTION = (
-    "Every JSON file that Triscale writes is a record: frozen data with strict keys. Its first two keys are "
-    "`triscale`, the kind, and `schema`, the schema number. A file of another kind or an unknown schema is "
-    "refused, with the version that reads it. An unknown key is an error. Files are written atomically."
-)
-ERRORS_INTRODUCTION = (
-    "An error is one message on standard error: what was given, what was expected, and what to do. `--debug` "
-    "shows the traceback. In Python every error is a `TriscaleError`:"
-)
-TRACKERS_INTRODUCTION = (
-    "The packages behind [`--log`](../how-to/track-experiments.md) read their own variables. The most useful are:"
-)
-API_INTRODUCTION = (
-    "`import triscale as ts` gives these names. Names, paths and text are accepted wherever a network, a law or a "
-    "budget is. `import triscale` does not import torch; the parts that need it load on first use. "
-    "`ts.EFFICIENTNET` is the paper's law, `ts.Law(1.2, 1.1, 1.15)`."
-)
 
 
 def commands() -> str:
@@ -178,25 +111,6 @@ def records() -> str:
         fields = ", ".join(f"`{name}`" for name in cls.model_fields)
         lines.append(f"| `{cls.kind_name}` | {cls.schema_number} | {_summary(cls)} | {fields} |")
     return "\n".join(lines) + "\n"
-
-
-RUN_FILES = {
-    "run.json": "the request: images, network, budget fit, recipe, seed, classes, preprocessing",
-    "network.json": "the trained network as data; every command takes it as `--network` or `--baseline`",
-    "split.json": "which image is in which split",
-    "data.json": "the result of the scan: counts, sizes, files that cannot be read, duplicates",
-    "history.jsonl": "one line per epoch",
-    "model.safetensors": "the weights that are evaluated",
-    "metrics.json, predictions.csv": "the metrics on the test split, and one row per test image",
-    "model.onnx, export.json, exports.json": "the exported file, and what its check found",
-    "latency.json": "measurements",
-    "deploy.json, deployed/": "the comparison of `triscale deploy`, and the selected file",
-    "explain/": "class activation maps, with `maps.json`",
-    "report.html": "the report",
-    "tensorboard/, mlflow.json, wandb.json, wandb/": "with `--log`: event files, the tracker's run, offline data",
-    "manifest.json": "the digests of all files, written last: it marks the run as finished",
-    "checkpoints/": "the newest states of the training, as safetensors files with manifests",
-}
 
 
 def exit_codes() -> str:
