@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import numpy as np
 from PIL import Image
@@ -308,7 +308,11 @@ def spoiled(value: Any) -> Any:
     if isinstance(value, Network | Fit):
         return value.replace(**{"name": spoiled("")} if isinstance(value, Network) else {"baseline": spoiled("")})
     if isinstance(value, Record):
-        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        fields = {
+            name: getattr(value, name)
+            for name, field in type(value).model_fields.items()
+            if get_origin(field.annotation) is not Literal
+        }
         return value.replace(**{name: spoiled(field) for name, field in fields.items()})
     if isinstance(value, BadFile):
         return BadFile(path=spoiled(""), reason=spoiled(""))
