@@ -89,5 +89,5 @@ def test_confusion_matrix_of_wrong_shape_is_rejected(confusion):
 
 
 def test_unknown_section_is_rejected():
-    with pytest.raises(RecordError, match="did you mean .*metrics"):
+    with pytest.raises(RecordError, match=r"did you mean .*metrics"):
         RunContent.parse({"title": "x", "metric": None}, "the content")
