@@ -10,36 +10,19 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score
 
 import triscale as ts
 from cli.command import refused, run
+from colors import NAMES, write_colors
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.inference.predict import predict
 from triscale.serve.model import ServedModel
 from triscale.training.context import ExecutionContext
 
-NAMES = ("blue", "green", "red")
 TRAINED = {"recipe": "small", "epochs": 10, "seed": 1, "settings": {"batch": 16, "min_steps": 200}}
 DATA = ("--label-separator", " ")
-
-
-def write_colors(folder, count: int = 120):
-    """Each of three colors is present or absent as a bar in its own third of the image."""
-    generator = np.random.default_rng(0)
-    (folder / "images").mkdir(parents=True)
-    rows = ["image,tags"]
-    for number in range(count):
-        pixels = generator.integers(0, 60, (24, 24, 3), dtype=np.uint8)
-        has = generator.random(3) < (0.3, 0.5, 0.6)
-        for index in np.flatnonzero(has):
-            pixels[:, 8 * index : 8 * index + 6, 2 - index] = 250
-        Image.fromarray(pixels).save(folder / "images" / f"{number:03d}.png")
-        rows.append(f"{number:03d}.png,{' '.join(name for name, is_set in zip(NAMES, has, strict=True) if is_set)}")
-    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
-    return folder
 
 
 @pytest.fixture(scope="module")

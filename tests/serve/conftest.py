@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +30,15 @@ def served_run(trained_run: Path) -> Path:
 @pytest.fixture(scope="module")
 def server(served_run: Path):
     """A server of that run on a free port, stopped by SIGTERM."""
+    with serving(served_run) as started:
+        yield started
+
+
+@contextmanager
+def serving(run: Path) -> Iterator[Server]:
+    """Serve a run on a free port until the end of the block, then stop the server by SIGTERM."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "triscale", "serve", str(served_run), "--port", "0"],
+        [sys.executable, "-m", "triscale", "serve", str(run), "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

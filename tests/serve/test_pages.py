@@ -10,7 +10,10 @@ import shutil
 import pytest
 from starlette.testclient import TestClient
 
+import triscale as ts
+from colors import write_colors
 from serve.browser import CHROMIUM, browsing
+from serve.conftest import serving
 from triscale.jobs.core.run import RunFolder
 from triscale.serve.app import make_app
 from triscale.serve.limits import DEFAULTS
@@ -257,3 +260,18 @@ def test_examples_of_the_documentation_work(server, served_run, tmp_path, index)
     answer = json.loads(done.stdout)
     assert len(answer["predictions"] if index == 1 else [answer]) == (2 if index == 1 else 1)
     assert "classes" in (answer["predictions"][1] if index == 1 else answer)
+
+
+@needs_browser
+@pytest.mark.stress
+def test_page_shows_the_labels_of_an_image(tiny_file, tmp_path):
+    images = write_colors(tmp_path / "set")
+    ts.train(images, tiny_file, epochs=2, out=tmp_path / "run", data={"label_separator": " "}, progress=False)
+    with serving(tmp_path / "run") as server, browsing(tmp_path / "browser") as page:
+        page.open(f"{server.address}/", 800)
+        page.wait_for("document.querySelector('#about').textContent.includes('mean average precision')")
+        page.choose_file("#file", images / "images" / "003.png")
+        page.wait_for(f"{RESULTS} === 1")
+        labels = page.evaluate("document.querySelector('p.given').textContent")
+        bold = page.evaluate("[...document.querySelectorAll('.scores .chosen .name')].map(one => one.textContent)")
+        assert sorted(labels.split(", ")) == (sorted(bold) or ["No label"])

@@ -21,7 +21,7 @@ from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.nn.probabilities import probabilities
 from triscale.record import Record
-from triscale.results.metrics import load_metrics
+from triscale.results.metrics import Metrics, MultiLabelMetrics, load_metrics
 from triscale.scaling.apply import scale
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET
@@ -64,7 +64,9 @@ class Answers(Record):
 class Served(Record):
     """The served network, its classes, and the range of MACs that its baseline can be scaled to.
 
-    ``dataset`` is the name of the data set that the network was trained on, without its folder.
+    ``dataset`` is the name of the data set that the network was trained on, without its folder. ``test_accuracy`` is
+    top-1 accuracy on the test images; it is None for images with any number of labels, for which
+    ``test_mean_average_precision`` is given.
     """
 
     dataset: str
@@ -74,6 +76,7 @@ class Served(Record):
     macs: int
     params: int
     test_accuracy: float | None
+    test_mean_average_precision: float | None = None
     baseline: str
     min_macs: int
     max_macs: int
@@ -117,7 +120,7 @@ class ServedModel:
         self._limits = ImageLimits(pixels=pixels)
         self._transform = eval_transform(self._spec.preprocessing)
         self._method = resolve_method(self._model, "auto")
-        self._accuracy = _accuracy(run.metrics_file)
+        self._metrics = load_metrics(run.metrics_file) if run.metrics_file.is_file() else None
         self._baseline: AnyNetwork = self._spec.request.network.replace(classes=len(self._spec.classes))
         self._law = self._spec.request.law or EFFICIENTNET
         self.about = self._about()
@@ -187,7 +190,7 @@ class ServedModel:
 
     def _about(self) -> Served:
         network, counts = self._spec.network, count_of(self._spec.network)
-        images = self._spec.request.images
+        images, metrics = self._spec.request.images, self._metrics
         return Served(
             dataset=Path(images).name or images,
             network=network.name,
@@ -195,12 +198,9 @@ class ServedModel:
             classes=self._spec.classes,
             macs=counts.macs,
             params=counts.params,
-            test_accuracy=self._accuracy,
+            test_accuracy=metrics.top1 if isinstance(metrics, Metrics) else None,
+            test_mean_average_precision=metrics.score if isinstance(metrics, MultiLabelMetrics) else None,
             baseline=self._baseline.name,
             min_macs=min(counts.macs, count_of(scale(self._baseline, self._law.at(-MAX_PHI))).macs),
             max_macs=max(counts.macs, count_of(scale(self._baseline, self._law.at(MAX_PHI))).macs),
         )
-
-
-def _accuracy(file: Path) -> float | None:
-    return load_metrics(file).score if file.is_file() else None
