@@ -74,26 +74,8 @@ def prepare(
     leaks = find_leaks(split, copies, scanned.groups)
     if not allow_leak:
         refuse_leaks(split, leaks)
-    if scanned.bad:
-        context.progress.note(
-            f"{len(scanned.bad)} files cannot be read as images and are skipped; {run.data_file.name} lists them"
-        )
-    num_copies, grouped = count_duplicates(copies, leaks), of_groups(leaks)
-    if num_copies or len(leaks) > len(grouped):
-        context.progress.note(
-            f"duplicate images within a split: {num_copies}, across splits: {len(certain(leaks)) - len(grouped)}, "
-            f"possibly across splits: {len(leaks) - len(certain(leaks))}; list them with: triscale data check"
-        )
-    if grouped:
-        context.progress.note(f"images of a group that lies in an earlier split too: {len(grouped)}")
-    if split.num_groups:
-        context.progress.note(f"{split.num_groups} groups of images by {scanned.grouped_by}; each stays in one split")
-    conflicts = contradictions(scanned, copies)
-    if conflicts:
-        context.progress.note(
-            f"images in more than one class: {len(conflicts)}, such as {' and '.join(conflicts[0][:2])}; keep one copy "
-            "of each"
-        )
+    for sentence in _notes_on_images(run, scanned, split, copies, leaks):
+        context.progress.note(sentence)
     if (note := flip_note(request.recipe, split.classes)) is not None:
         context.progress.note(note)
     request, network, fit = settle(request, split, context, conditions or Conditions())
@@ -120,7 +102,7 @@ def prepare(
         median_side=sides.median,
         largest_side=sides.largest,
         bad=scanned.bad,
-        copies=num_copies,
+        copies=count_duplicates(copies, leaks),
         leaks=leaks,
         allow_leak=allow_leak,
     ).save(run.data_file)
@@ -128,6 +110,32 @@ def prepare(
     network.save(run.network_file)
     spec.save(run.spec_file)
     return spec
+
+
+def _notes_on_images(
+    run: RunFolder, scanned: Scan, split: Split, copies: Duplicates, leaks: tuple[Leak, ...]
+) -> list[str]:
+    """Return a sentence for everything about the images that may surprise: bad files, copies, leaks, groups."""
+    notes = []
+    if scanned.bad:
+        notes.append(
+            f"{len(scanned.bad)} files cannot be read as images and are skipped; {run.data_file.name} lists them"
+        )
+    num_copies, grouped = count_duplicates(copies, leaks), of_groups(leaks)
+    if num_copies or len(leaks) > len(grouped):
+        notes.append(
+            f"duplicate images within a split: {num_copies}, across splits: {len(certain(leaks)) - len(grouped)}, "
+            f"possibly across splits: {len(leaks) - len(certain(leaks))}; list them with: triscale data check"
+        )
+    if grouped:
+        notes.append(f"images of a group that lies in an earlier split too: {len(grouped)}")
+    if split.num_groups:
+        notes.append(f"{split.num_groups} groups of images by {scanned.grouped_by}; each stays in one split")
+    conflicts = contradictions(scanned, copies)
+    if conflicts:
+        what = "copies with different labels" if scanned.multi_label else "images in more than one class"
+        notes.append(f"{what}: {len(conflicts)}, such as {' and '.join(conflicts[0][:2])}; keep one copy of each")
+    return notes
 
 
 def environment_changes(before: Machine, now: Machine) -> list[str]:
