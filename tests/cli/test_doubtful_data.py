@@ -1,6 +1,7 @@
 """Doubtful data from end to end: 16-bit files that use fewer bits, classes that a mirror exchanges, odd class names."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,9 @@ def test_control_characters_in_class_names_end_nowhere_in_a_traceback(capsys, ti
     images, out = write_classes(tmp_path / "images", 8, colors=colors), tmp_path / "run"
     check = run(capsys, "data", "check", images, "--out", tmp_path / "check")
     assert check.code == 0, check.err
-    assert r"two\nlines" in check.out
+    assert re.search(r"^two\\nlines +█", check.out, re.M)
+    assert r"tab\tand \x1b[31mred" in check.out
+    assert not re.search(r"[\t\x07]|\x1b\[31mred", check.out)
     assert run(capsys, "train", images, "--network", tiny_file, "--out", out, *TRAIN).code == 0
     assert run(capsys, "export", out).code == 0
     assert (out / "report.html").is_file()

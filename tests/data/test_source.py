@@ -64,7 +64,8 @@ def test_class_named_train_is_a_class(tmp_path: Path) -> None:
 
 
 def test_hidden_and_system_files_are_ignored(tmp_path: Path) -> None:
-    touch(tmp_path, "a/1.jpg", "a/.1.jpg", "a/Thumbs.db", "a/@eaDir/1.jpg", "b/1.jpg", ".git/1.jpg", ".DS_Store")
+    names = ("a/.1.jpg", "a/Thumbs.db", "a/@eaDir/1.jpg", "a/.ipynb_checkpoints/1-checkpoint.jpg", "a/desktop.ini")
+    touch(tmp_path, "a/1.jpg", "b/1.jpg", *names, ".git/1.jpg", ".DS_Store", "__MACOSX/a/._1.jpg")
     assert [result.path for result in find_images(tmp_path).files["unsplit"]] == ["a/1.jpg", "b/1.jpg"]
 
 

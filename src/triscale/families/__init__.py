@@ -83,5 +83,7 @@ def get(name: str) -> Network:
     if not at:
         return network
     if not (pixels.isascii() and pixels.isdigit() and 1 <= int(pixels) <= MAX_RESOLUTION):
-        raise NetworkError(f'"{name}" has no valid size; expected the side in pixels after the @, such as {known}@32')
+        raise NetworkError(
+            f'"{name}" has no valid size: inputs are square; expected the side in pixels after the @, as in {known}@32'
+        )
     return at_resolution(network, int(pixels))

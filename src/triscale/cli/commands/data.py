@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
 from triscale.cli.support.execution import execution
 from triscale.cli.support.options import ImagesArgument, Json, OptionalOut, Out
-from triscale.cli.support.terminal import console, print_json, table
+from triscale.cli.support.terminal import console, print_json, table, visible
 from triscale.errors import DataError
 from triscale.progress_bars import progress_reporter
 
@@ -115,7 +115,8 @@ def _print(result: SetCheck) -> None:
     console.print(Path(result.root).name, style="bold", markup=False)
     _classes(result)
     formats = ", ".join(f"{count:,} {name}" for name, count in result.formats.items())
-    _print_line(f"\nfiles    {formats}; {_bytes(sizes.total_bytes)}")
+    console.print()
+    _print_line(f"files    {formats}; {_bytes(sizes.total_bytes)}")
     _print_line(f"sizes    {_sizes(sizes)}")
     _list("bad", [f"{bad.path}: {bad.reason}" for bad in result.bad], "none; every file can be read")
     _list(
@@ -139,7 +140,7 @@ def _print(result: SetCheck) -> None:
     for warning in result.warnings:
         _print_line(f"warning  {warning}")
     for problem in result.problems:
-        console.print(f"problem  {problem}", markup=False, style="bold red")
+        console.print(visible(f"problem  {problem}"), markup=False, style="bold red")
 
 
 def _classes(result: SetCheck) -> None:
@@ -151,7 +152,7 @@ def _classes(result: SetCheck) -> None:
 
     def line(row: ClassCounts) -> list[str]:
         bar = "█" * max(1, round(16 * row.total / largest)) if row.total else ""
-        return [row.name, bar, *(f"{row.images[split]:,}" for split in splits), f"{row.total:,}"]
+        return [visible(row.name), bar, *(f"{row.images[split]:,}" for split in splits), f"{row.total:,}"]
 
     lines = [line(row) for row in shown]
     if hidden:
@@ -173,7 +174,7 @@ def _list(title: str, lines: list[str], none: str) -> None:
 
 
 def _print_line(text: str) -> None:
-    console.print(text, markup=False)
+    console.print(visible(text), markup=False)
 
 
 def _sizes(sizes: Sizes) -> str:

@@ -12,7 +12,7 @@ from triscale.cli.support.data_options import MAX_PIXELS, MaxPixels, limits_of
 from triscale.cli.support.execution import execution
 from triscale.cli.support.messages import notes_on, print_guessing
 from triscale.cli.support.options import Json, OptionalOut
-from triscale.cli.support.terminal import console, print_json, table
+from triscale.cli.support.terminal import console, print_json, table, visible
 from triscale.errors import JobError, UserError
 from triscale.network.cost import si
 
@@ -69,7 +69,7 @@ def _print_metrics(metrics: AnyMetrics) -> None:
     table(
         ("class", "images", "precision", "recall", "F1"),
         [
-            (row.name, str(row.count), f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}")
+            (visible(row.name), str(row.count), f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}")
             for row in metrics.per_class
         ],
     )
@@ -86,7 +86,8 @@ def _print_label_metrics(metrics: MultiLabelMetrics) -> None:
     table(
         ("label", "images", "average precision", "threshold", "precision", "recall", "F1"),
         [
-            (row.name, str(row.count), "-" if row.average_precision is None else f"{row.average_precision:.1%}",
+            (visible(row.name), str(row.count),
+             "-" if row.average_precision is None else f"{row.average_precision:.1%}",
              f"{row.threshold:.2f}", f"{row.precision:.1%}", f"{row.recall:.1%}", f"{row.f1:.1%}")
             for row in metrics.per_class
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import unicodedata
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -90,6 +91,16 @@ def _print_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None
         for column, cell in zip(columns, row, strict=True):
             if cell:
                 console.print(f"{column:<{wide}}  {cell}", markup=False)
+
+
+def visible(name: str) -> str:
+    r"""Return a name of a class or a file in one line, with control characters as escapes.
+
+    Example:
+        >>> print(visible("two\nlines"))
+        two\nlines
+    """
+    return "".join(repr(one)[1:-1] if unicodedata.category(one) == "Cc" else one for one in name)
 
 
 def counted(number: int, word: str) -> str:

@@ -194,7 +194,7 @@ def bad_file_problems(
     if len(bad) > options.max_bad * total:
         return [
             (
-                f"{len(bad)} of {total} files in {layout.root} are bad, more than {options.max_bad:.3g} of them "
+                f"{len(bad)} of {total} files in {layout.root} are bad, more than {100 * options.max_bad:.3g}% "
                 f"({_shown(bad)}); repair or remove them, or leave them out with --max-bad {_up(len(bad) / total)}"
             )
         ]

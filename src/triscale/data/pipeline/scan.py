@@ -127,12 +127,7 @@ def scan(
         classes=classes,
         bad=tuple(bad),
         bit_depth=options.bit_depth or (bit_depth_of(highest) if highest else 16),
-        notes=(
-            *layout.notes,
-            *ignored_files(others),
-            *missing_classes(layout, classes),
-            *depth_notes(highest, options),
-        ),
+        notes=(*layout.notes, *_notes(layout, classes, others), *depth_notes(highest, options)),
         **{role: tuple(images) for role, images in good.items()},
     )
     problems += count_problems(layout.root, found_scan.counts, layout, trained, options)
@@ -146,6 +141,11 @@ def _stop(problems: list[str], *, strict: bool) -> None:
         return
     more = f" ({len(problems) - 1} more: triscale data check lists all)" if len(problems) > 1 else ""
     raise DataError(problems[0] + more)
+
+
+def _notes(layout: Layout, classes: tuple[str, ...], others: list[OtherFile]) -> list[str]:
+    """Return a sentence for what is ignored or missing, and stops no training."""
+    return [*ignored_files(others), *missing_classes(layout, classes)]
 
 
 def _without(layout: Layout, others: list[OtherFile]) -> Layout:

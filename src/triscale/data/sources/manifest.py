@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from triscale.data.options import DEFAULT_DATA, DataOptions
-from triscale.data.sources.raw_table import RawTable
+from triscale.data.sources.raw_table import RawTable, quoted
 from triscale.data.sources.record_table import read_json, read_json_lines, read_parquet
 from triscale.data.sources.several_labels import label_sets, marks, one_hot_sets
 from triscale.data.sources.source import FoundFile, Layout
@@ -107,7 +107,7 @@ def read_rows(file: Path, options: DataOptions = DEFAULT_DATA, role: Role | None
     table = read_table(file, paths.is_image)
     if not table.rows:
         choose_columns(table, options, paths.is_image)
-        raise DataError(f"{file} lists no images; expected one in each row")
+        raise DataError(f"{file} lists no images: it names the columns {quoted(table.columns)}, and has no rows")
     columns = choose_columns(table, options, paths.is_image)
     places = [row.place for row in table.rows]
     images = [NamedImage(place, text) for place, text in zip(places, table.column(columns.path), strict=True)]

@@ -198,7 +198,7 @@ def _shell(mark: str) -> str:
     """Return a separator as an argument of a command."""
     if mark.isspace() and mark != " ":
         return f"$'{mark.encode('unicode_escape').decode()}'"
-    return mark if mark in "_-+/," else f"'{mark}'"
+    return mark if mark in "_-+/" else f"'{mark}'"
 
 
 def _parts(label: str, mark: str) -> list[str]:
