@@ -1,4 +1,4 @@
-"""Hooks of the site: links to files outside docs/."""
+"""Hooks of the site: links to files outside docs/, and where names of tests may break."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import posixpath
 import re
 from typing import Any
 
+TEST = re.compile(r"<code>(tests/[^<]+)</code>")
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)\)")
 
 
@@ -24,3 +25,9 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         return f"`{path}`" if link[1].strip("`") == path else f"{link[1]} (`{path}`)"
 
     return LINK.sub(replace, markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Let the names of tests break after a slash, a colon or an underscore."""
+    breaks = re.compile("(/|::|_)")
+    return TEST.sub(lambda code: "<code>" + breaks.sub(r"\1<wbr>", code[1]) + "</code>", html)
