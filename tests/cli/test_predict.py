@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from pyarrow import parquet
@@ -113,3 +114,19 @@ def test_wrong_files_are_rejected(capsys, trained_run, photos, tmp_path):
         assert message in refused(capsys, *arguments, "--out", tmp_path / name)
     assert (tmp_path / "other.csv").read_text() == "a,b\n1,2\n"
     assert (tmp_path / "other.jsonl").read_text() == "text\n"
+
+
+def test_files_beside_photos_are_ignored_and_counted(capsys, trained_run, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in sorted((trained_run.parent / "images").rglob("*.png"))[:2]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "notes.txt").write_text("two photos")
+    (folder / "broken.png").write_bytes(b"no image")
+    result = run(capsys, "predict", trained_run, folder, "--json")
+    names = [Path(row["file"]).name for row in json.loads(result.out)]
+    assert "notes.txt" not in names
+    assert "broken.png" in names
+    assert "files that are not images are ignored: 1" in result.err
+    named = run(capsys, "predict", trained_run, folder, folder / "notes.txt", "--json")
+    assert "notes.txt" in [Path(row["file"]).name for row in json.loads(named.out)]

@@ -25,7 +25,7 @@ from triscale.explain.explanation_sheet import SheetEntry, explanation_sheet
 from triscale.explain.extent import Box, Extent, extent
 from triscale.explain.faithfulness import Faithfulness, faithfulness
 from triscale.jobs.core.run import RunFolder
-from triscale.jobs.inference.predict import files_of
+from triscale.jobs.inference.predict import files_of, is_other_file
 from triscale.network.contract import Link, Preprocessing
 from triscale.nn.classifier import Classifier
 from triscale.nn.probabilities import probabilities
@@ -136,6 +136,8 @@ def explain_images(
         try:
             picture = decode(file, limits, spec.preprocessing.bit_depth)
         except BadImage as error:
+            if is_other_file(file, error) and file not in images:
+                continue
             explained.append(ImageExplanation(file=str(file), error=str(error)))
             continue
         record, overlaid = _explain(

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
-from triscale.data.images.color import BadImage
+from triscale.data.images.color import BadImage, NotAnImage
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, decode
+from triscale.data.images.other_formats import is_named_as_image
 from triscale.data.images.transforms import eval_transform, normalize
 from triscale.deploy.contract import read_contract
 from triscale.deploy.engines import open_file
@@ -82,6 +83,7 @@ def predict(
     classifier = source if isinstance(source, ImageClassifier) else ImageClassifier.open(source)
     progress = context.progress if len(files) >= MIN_SHOWN else NO_PROGRESS
     progress.begin("predict", len(files))
+    named, others = {path for path in images if not path.is_dir()}, 0
     for number, file in enumerate(files):
         if context.should_stop():
             raise Interrupted(f"stopped after {number} of {len(files)} images")
@@ -90,10 +92,15 @@ def predict(
         try:
             classes, labels = classifier.classify(decode(file, limits, classifier.preprocessing.bit_depth), top)
         except BadImage as error:
+            if is_other_file(file, error) and file not in named:
+                others += 1
+                continue
             yield Prediction(file=str(file), error=str(error))
         else:
             yield Prediction(file=str(file), classes=classes, labels=labels)
         progress.advance(number + 1)
+    if others:
+        context.progress.note(f"files that are not images are ignored: {others}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +155,16 @@ class ImageClassifier:
         if self.decision.link == "softmax":
             return likely, None
         return likely, tuple(self.classes[i] for i in self.decision.chosen(values.tolist()))
+
+
+def is_other_file(file: Path, error: BadImage) -> bool:
+    """Return whether a file neither is an image nor is named like one, such as notes beside photos.
+
+    Args:
+        file: The file.
+        error: Why it cannot be read.
+    """
+    return isinstance(error, NotAnImage) and not is_named_as_image(file.name)
 
 
 def files_of(images: Sequence[Path]) -> list[Path]:
