@@ -37,8 +37,8 @@ def test_public_names_are_documented_in_full():
     assert missing == []
 
 
-SLOW = {"api/measurements.py"}
-"""Their examples measure latency for seconds, as other tests do."""
+SLOW = {"api/measurements.py", "api/run.py"}
+"""Their examples measure latency or export for seconds, as other tests do."""
 
 
 def cases() -> list[object]:

@@ -135,7 +135,9 @@ def is_slow(page: str, mark: str) -> bool:
     """Whether other tests run the same calls by default, or docs/follow.py does in continuous integration."""
     return mark.startswith(NEEDS) or page in ("docs/tutorials/first-classifier.md",
                                               "docs/tutorials/scaling-coefficients.md",
-                                              "docs/explanation/transfer.md")  # fmt: skip
+                                              "docs/explanation/transfer.md", "docs/how-to/ci.md",
+                                              "docs/how-to/groups-and-folds.md",
+                                              "docs/how-to/imbalanced-classes.md")  # fmt: skip
 
 
 def runnable() -> list[tuple[str, str]]:

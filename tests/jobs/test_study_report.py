@@ -58,6 +58,7 @@ def test_search_report_is_written_and_its_commands_work(capsys, folder, tiny_fil
 
 
 @pytest.mark.stress
+@pytest.mark.stress
 def test_comparison_report_shows_every_map(capsys, folder, tiny_file, tmp_path):
     out = tmp_path / "compared"
     done = run(capsys, "compare", folder, "--baseline", tiny_file, "--times", 2, "--out", out, *OPTIONS)

@@ -129,6 +129,7 @@ def test_any_network_is_evaluated_deterministically(place, trained, spec, tmp_pa
     assert all(score.error == binomial_error(score.accuracy, 359) for score in first)
 
 
+@pytest.mark.stress
 def test_norm_statistics_are_reestimated_per_network(place, trained, spec, tmp_path, monkeypatch):
     networks = [spec.space.largest(), spec.space.smallest()]
     supernets = asking(place, trained)

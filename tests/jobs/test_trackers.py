@@ -158,6 +158,7 @@ def test_stopped_training_continues_its_mlflow_run(client, folder, tiny, tmp_pat
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
+@pytest.mark.stress
 def test_wandb_records_offline_and_resumes(offline, folder, tiny, tmp_path, untracked, stop_after):
     out = tmp_path / "tulips"
     stop_after()
