@@ -158,7 +158,7 @@ def tune(folder: Path, rate: float, seed: int, seconds: float) -> dict[str, floa
     plain = eval_transform(folder)
     model = model_with_weights(classes).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
-    steps, reserved = 0, 0.0
+    steps = 0
     model.eval()
     timed = time.process_time()
     arrays(model, test[:BATCH], plain)

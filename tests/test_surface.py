@@ -1,10 +1,12 @@
 """The public API that scripts rely on."""
 
+import inspect
 import types
 
 import pytest
 
 import triscale as ts
+from triscale.api.training_options import TrainingOptions
 
 SURFACE = [
     "EFFICIENTNET",
@@ -100,3 +102,14 @@ def test_documented_snippet_works():
     assert ts.build(fit.network).network is fit.network
     assert "efficientnet_l2" in ts.names()
     assert ts.scale(b0, ts.Scale(depth=2)).num_blocks == 2 * b0.num_blocks
+
+
+def test_keywords_of_trainings_are_stated_alike():
+    """The signatures for type checkers take their keywords from one place, which follows the real functions."""
+    typed = TrainingOptions.__annotations__
+    for function, own in ((ts.fit, {"images", "budget", "baseline"}), (ts.train, {"images", "network", "budget"})):
+        parameters = inspect.signature(function).parameters
+        assert parameters.keys() - own - {"folds"} == typed.keys()
+        assert {name: parameters[name].annotation for name in typed} == {
+            name: one.__forward_arg__ for name, one in typed.items()
+        }

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from triscale.compat import sync_directory
 from triscale.errors import RecordError, nearest
@@ -162,6 +162,29 @@ def by_position(model: type[Record], values: tuple[Any, ...]) -> dict[str, Any]:
     if len(values) > len(names):
         raise RecordError(f"{model.__name__} takes {len(names)} values ({', '.join(names)}), given {len(values)}")
     return dict(zip(names, values, strict=False))
+
+
+class SparseRecord(Record):
+    """A record that leaves some fields out of JSON at their defaults, so that digests from before they existed stay.
+
+    It is a class of its own, since a serializer hides the fields of a record from the schema that a server publishes.
+
+    Example:
+        >>> class Shot(SparseRecord):
+        ...     sparse = ("exposure",)
+        ...     file: str
+        ...     exposure: float = 1.0
+        >>> Shot(file="a").model_dump(), Shot(file="a", exposure=2.0).model_dump()
+        ({'file': 'a'}, {'file': 'a', 'exposure': 2.0})
+    """
+
+    sparse: ClassVar[tuple[str, ...]] = ()
+    """The fields that are left out at their defaults."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        usual = {name for name in self.sparse if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in to_plain(self).items() if name not in usual}
 
 
 def digest(data: object) -> str:

@@ -1,4 +1,4 @@
-"""Inputs that are refused on purpose, and what is said of images that contradict each other or are few."""
+"""Inputs that are refused on purpose, and the messages about images that contradict each other or are few."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def guarded(wrongs, folder, bound, slow=()):
     tool = Formula(wrongs)
     exact, labels = np.eye(2, dtype=np.float32)[[0] * 1000], np.zeros(1000, dtype=np.int64)
     result = quantize(
-        tool, tool.logits, exact, TopOne(exact, labels), np.zeros((1, 3, 2, 2), np.float32), folder / "model.int8.x",
+        tool, tool.logits, TopOne(exact, labels), np.zeros((1, 3, 2, 2), np.float32), folder / "model.int8.x",
         engine="formula", calibration_images=100, slow=slow, bound=bound,
     )  # fmt: skip
     return tool, result
@@ -123,7 +123,7 @@ def test_too_few_images_to_calibrate_with_are_rejected(tmp_path):
     tool = Formula([0])
     with pytest.raises(UserError, match="31 images are too few"):
         quantize(
-            tool, tool.logits, np.zeros((1, 2)), TopOne(np.zeros((1, 2)), np.zeros(1, int)),
+            tool, tool.logits, TopOne(np.zeros((1, 2)), np.zeros(1, int)),
             np.zeros((1, 3, 2, 2), np.float32), tmp_path / "x", engine="x", calibration_images=31,
         )  # fmt: skip
     with pytest.raises(UserError, match="cannot quantize for Core ML"):

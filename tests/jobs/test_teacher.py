@@ -10,6 +10,8 @@ import safetensors.torch
 from cli.command import refused, run
 from conftest import write_classes
 from triscale.jobs.core.run import RunFolder
+from triscale.jobs.training.speed import STEPS
+from triscale.training.distillation import MatchingTeacher
 
 OPTIONS = ("--recipe", "small", "--epochs", 3, "--batch", 16)
 
@@ -39,6 +41,22 @@ def test_student_resumes_bitwise_and_differs_from_an_untaught_one(
         split = RunFolder(tmp_path / "whole").split
         kept = safetensors.torch.load((tmp_path / "whole" / "teacher.safetensors").read_bytes())["logits"]
         assert tuple(kept.shape) == (len(split.train), 3)
+
+
+def test_estimate_counts_the_teacher_in_every_step(capsys, folder, tiny_file, trained_run, tmp_path, monkeypatch):
+    calls = []
+    ask = MatchingTeacher.__call__
+
+    def counted(self, inputs, indices):
+        calls.append(len(inputs))
+        return ask(self, inputs, indices)
+
+    monkeypatch.setattr(MatchingTeacher, "__call__", counted)
+    options = ("--network", tiny_file, "--teacher", trained_run, *OPTIONS, "--dry-run", "--out", tmp_path / "run")
+    assert run(capsys, "train", folder, *options).code == 0
+    assert len(calls) == STEPS + 1
+    assert run(capsys, "train", folder, *options, "--set", "distillation.inputs=original").code == 0
+    assert len(calls) == STEPS + 1
 
 
 def test_unfit_teachers_are_refused_before_anything_is_written(capsys, folder, tiny_file, trained_run, tmp_path):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike
 from triscale.api.cross_validation import CrossValidation
 from triscale.api.data_options import DataOptionsLike
 from triscale.api.run import Run
 from triscale.api.training_jobs import build_request, run_training
+from triscale.api.training_options import TrainingOptions
 from triscale.errors import BudgetError
 from triscale.jobs.fit import RunOptions
 from triscale.jobs.training.request import DEFAULT_BASELINE
@@ -27,34 +28,8 @@ def fit(
     budget: BudgetLike | None = None,
     *,
     baseline: AnyNetworkLike | None = None,
-    law: LawLike = EFFICIENTNET,
-    lite: bool = False,
-    profile: str | Path | None = None,
-    weights: str | Path | Run | None = None,
-    from_scratch: bool = False,
-    teacher: str | Path | Run | None = None,
-    recipe: str | Path | Recipe | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    flip: bool | None = None,
-    settings: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    test_share: float = 0.2,
-    val_share: float | None = None,
     folds: None = None,
-    out: str | Path | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    threads: int | None = None,
-    max_seconds: float | None = None,
-    time_limit: str | float | None = None,
-    compile: bool = False,
-    log: str | Sequence[str] = (),
-    allow_leak: bool = False,
-    data: DataOptionsLike | None = None,
-    offline: bool = False,
-    progress: bool = True,
+    **options: Unpack[TrainingOptions],
 ) -> Run: ...
 
 
@@ -64,34 +39,8 @@ def fit(
     budget: BudgetLike | None = None,
     *,
     baseline: AnyNetworkLike | None = None,
-    law: LawLike = EFFICIENTNET,
-    lite: bool = False,
-    profile: str | Path | None = None,
-    weights: str | Path | Run | None = None,
-    from_scratch: bool = False,
-    teacher: str | Path | Run | None = None,
-    recipe: str | Path | Recipe | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    flip: bool | None = None,
-    settings: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    test_share: float = 0.2,
-    val_share: float | None = None,
     folds: int,
-    out: str | Path | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    threads: int | None = None,
-    max_seconds: float | None = None,
-    time_limit: str | float | None = None,
-    compile: bool = False,
-    log: str | Sequence[str] = (),
-    allow_leak: bool = False,
-    data: DataOptionsLike | None = None,
-    offline: bool = False,
-    progress: bool = True,
+    **options: Unpack[TrainingOptions],
 ) -> CrossValidation: ...
 
 
@@ -205,34 +154,8 @@ def train(
     network: AnyNetworkLike | None = None,
     *,
     budget: BudgetLike | None = None,
-    law: LawLike = EFFICIENTNET,
-    lite: bool = False,
-    profile: str | Path | None = None,
-    weights: str | Path | Run | None = None,
-    from_scratch: bool = False,
-    teacher: str | Path | Run | None = None,
-    recipe: str | Path | Recipe | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    flip: bool | None = None,
-    settings: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    test_share: float = 0.2,
-    val_share: float | None = None,
     folds: None = None,
-    out: str | Path | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    threads: int | None = None,
-    max_seconds: float | None = None,
-    time_limit: str | float | None = None,
-    compile: bool = False,
-    log: str | Sequence[str] = (),
-    allow_leak: bool = False,
-    data: DataOptionsLike | None = None,
-    offline: bool = False,
-    progress: bool = True,
+    **options: Unpack[TrainingOptions],
 ) -> Run: ...
 
 
@@ -242,34 +165,8 @@ def train(
     network: AnyNetworkLike | None = None,
     *,
     budget: BudgetLike | None = None,
-    law: LawLike = EFFICIENTNET,
-    lite: bool = False,
-    profile: str | Path | None = None,
-    weights: str | Path | Run | None = None,
-    from_scratch: bool = False,
-    teacher: str | Path | Run | None = None,
-    recipe: str | Path | Recipe | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    flip: bool | None = None,
-    settings: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    test_share: float = 0.2,
-    val_share: float | None = None,
     folds: int,
-    out: str | Path | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    threads: int | None = None,
-    max_seconds: float | None = None,
-    time_limit: str | float | None = None,
-    compile: bool = False,
-    log: str | Sequence[str] = (),
-    allow_leak: bool = False,
-    data: DataOptionsLike | None = None,
-    offline: bool = False,
-    progress: bool = True,
+    **options: Unpack[TrainingOptions],
 ) -> CrossValidation: ...
 
 

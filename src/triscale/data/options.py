@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import ClassVar, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from triscale.data.grouping import check_grouping
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
 from triscale.network.contract import BitDepth
-from triscale.record import Record
-
-_GROUPING = ("group", "group_regex", "group_by")
+from triscale.record import SparseRecord
 
 
-class DataOptions(Record):
+class DataOptions(SparseRecord):
     """How a data set is read, and what is tolerated in it.
 
     Attributes:
@@ -43,6 +41,8 @@ class DataOptions(Record):
         0.5
     """
 
+    sparse: ClassVar[tuple[str, ...]] = ("group", "group_regex", "group_by")
+
     limits: ImageLimits = DEFAULT_LIMITS
     max_bad: float = Field(default=0.01, ge=0, lt=1)
     allow_missing_classes: bool = False
@@ -61,10 +61,6 @@ class DataOptions(Record):
     def _check_grouping(self) -> Self:
         check_grouping(self.group, self.group_regex, self.group_by)
         return self
-
-    @model_serializer(mode="wrap")
-    def _leave_out_grouping(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in to_plain(self).items() if key not in _GROUPING or value is not None}
 
     @property
     def max_bad_of_class(self) -> float:

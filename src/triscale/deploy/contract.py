@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
-
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from typing import ClassVar
 
 from triscale.errors import RecordError
 from triscale.network.contract import SOFTMAX, Decision, Preprocessing
-from triscale.record import Record
+from triscale.record import SparseRecord
 
 CONTRACT_KEY = "triscale"
 
 
-class Contract(Record):
+class Contract(SparseRecord):
     """What an exported file needs to be used: the preprocessing of its input, and what its outputs mean.
 
     ``decision`` says how its outputs, logits, become an answer; it is left out of JSON for the most probable class.
     """
 
     kind_name: ClassVar[str] = "contract"
+    sparse: ClassVar[tuple[str, ...]] = ("decision",)
 
     network: str
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     decision: Decision = SOFTMAX
-
-    @model_serializer(mode="wrap")
-    def _leave_out_softmax(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in to_plain(self).items() if key != "decision" or self.decision != SOFTMAX}
 
 
 def read_contract(text: str | None, file: Path) -> Contract:

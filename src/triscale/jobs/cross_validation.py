@@ -81,9 +81,7 @@ def cross_validate(
             raise Interrupted(f"stopped before fold {number} of {folds}; run the same command again to resume")
         metrics = _finished(run, request.replace(fold=fold))
         if metrics is None:
-            checked = replace(
-                options or RunOptions(), check_split=partial(_refuse_other_images, run), warns=number == 1
-            )
+            checked = replace(options or RunOptions(), check_split=partial(_check_images, run), warns=number == 1)
             reporter = FoldReporter(context.progress, fold)
             trained = train(request.replace(fold=fold), run.folder, replace(context, progress=reporter), checked)
             assert isinstance(trained, Metrics), "checked before"
@@ -193,8 +191,8 @@ def _refuse_other(out: Path) -> None:
         )
 
 
-def _refuse_other_images(of_fold: RunFolder, split: Split) -> None:
-    """Check that a fold divides the same images as the earlier ones, and tests none of theirs.
+def _check_images(of_fold: RunFolder, split: Split) -> None:
+    """Check that images have one class each, and that a fold divides those of the earlier ones and tests none again.
 
     Raises:
         RunError: Images were added or removed since.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, PositiveInt
 
-from triscale.record import Record
+from triscale.record import Record, SparseRecord
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 BitDepth = Literal[8, 10, 12, 14, 16]
@@ -51,7 +51,7 @@ class Decision(Record):
 SOFTMAX = Decision()
 
 
-class Preprocessing(Record):
+class Preprocessing(SparseRecord):
     """The steps from a decoded RGB image to the input of a network.
 
     The center square whose side is ``crop`` times the short side of the image is resized to ``resolution`` x
@@ -66,6 +66,7 @@ class Preprocessing(Record):
     """
 
     kind_name: ClassVar[str] = "preprocessing"
+    sparse: ClassVar[tuple[str, ...]] = ("bit_depth",)
 
     resolution: PositiveInt
     crop: float = Field(default=1.0, gt=0, le=1)
@@ -73,7 +74,3 @@ class Preprocessing(Record):
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
     bit_depth: BitDepth = 16
-
-    @model_serializer(mode="wrap")
-    def _leave_out_full_depth(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in to_plain(self).items() if (key, value) != ("bit_depth", 16)}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
-
-from triscale.record import Record
+from triscale.record import SparseRecord
 
 
-class Epoch(Record):
+class Epoch(SparseRecord):
     """One finished epoch: mean training loss, validation loss and accuracy, and speed.
 
     ``learning_rate`` is that of the last step. ``val_top1`` is a share from 0 to 1; None for images with any number of
@@ -17,6 +15,8 @@ class Epoch(Record):
     the epoch since the job was last started. ``skipped_steps`` is the number of steps that were skipped because their
     loss or gradients were not finite.
     """
+
+    sparse: ClassVar[tuple[str, ...]] = ("val_map",)
 
     epoch: int
     step: int
@@ -34,7 +34,3 @@ class Epoch(Record):
         """The validation metric that chooses among epochs: top-1 accuracy, or mean average precision."""
         score = self.val_top1 if self.val_map is None else self.val_map
         return 0.0 if score is None else score
-
-    @model_serializer(mode="wrap")
-    def _leave_out_map(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in to_plain(self).items() if (key, value) != ("val_map", None)}

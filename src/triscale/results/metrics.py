@@ -24,20 +24,15 @@ class ClassMetrics(Record):
     f1: float
 
 
-class LabelMetrics(Record):
+class LabelMetrics(ClassMetrics):
     """One class of images with any number of labels.
 
     ``count`` images have the label. ``average_precision`` is None without any. An image is given the label if its
-    probability is at least ``threshold``; ``precision``, ``recall`` and ``f1`` are 0 where the denominator is 0.
+    probability is at least ``threshold``.
     """
 
-    name: str
-    count: int
     average_precision: float | None
     threshold: float
-    precision: float
-    recall: float
-    f1: float
 
     @property
     def weakness(self) -> float:
@@ -106,11 +101,6 @@ class Metrics(Record):
         return f"top-1 {self.top1:.1%} of {self.count} {self.split} images{balanced}"
 
     @property
-    def missed_classes(self) -> tuple[str, ...]:
-        """The classes with images of which none is recognized."""
-        return tuple(row.name for row in self.per_class if row.count and row.recall == 0)
-
-    @property
     def is_imbalanced(self) -> bool:
         """Whether the most frequent class has more than twice as many images as the rarest."""
         counts = [row.count for row in self.per_class if row.count]
@@ -174,11 +164,6 @@ class MultiLabelMetrics(Record):
         return f"mean average precision {self.mean_average_precision:.1%} on {self.count} {self.split} images"
 
     @property
-    def missed_classes(self) -> tuple[str, ...]:
-        """The classes with images of which none is recognized."""
-        return tuple(row.name for row in self.per_class if row.count and row.recall == 0)
-
-    @property
     def is_guessing(self) -> bool:
         """Whether the interval contains the share of pairs that are labels, which guessing gives, or lies below it."""
         return self.map_low <= self.label_share
@@ -190,6 +175,11 @@ class MultiLabelMetrics(Record):
 
 
 AnyMetrics = Metrics | MultiLabelMetrics
+
+
+def missed_classes(metrics: AnyMetrics) -> tuple[str, ...]:
+    """Return the classes with images of which none is recognized."""
+    return tuple(row.name for row in metrics.per_class if row.count and row.recall == 0)
 
 
 def load_metrics(file: Path) -> AnyMetrics:
@@ -209,19 +199,19 @@ GUESSING = "not distinguishable from guessing"
 """The name of such a result, wherever it is shown."""
 
 
-def guessing_note(metrics: object) -> str:
+def guessing_note(metrics: AnyMetrics | None) -> str:
     """Return a sentence about a result that is not distinguishable from guessing; empty for any other result.
 
     Args:
-        metrics: Metrics of any kind, or None.
+        metrics: The metrics; None before an evaluation.
     """
-    if isinstance(metrics, MultiLabelMetrics) and metrics.is_guessing:
+    if metrics is None or not metrics.is_guessing:
+        return ""
+    if isinstance(metrics, MultiLabelMetrics):
         return (
             f"The result is {GUESSING}: a random order of the images gives {metrics.label_share:.1%}, and the 95% "
             f"interval of the mean average precision begins at {metrics.map_low:.1%}."
         )
-    if not isinstance(metrics, Metrics) or not metrics.is_guessing:
-        return ""
     return (
         f"The result is {GUESSING}: always predicting the most frequent class gives {metrics.majority_share:.1%}, and "
         f"the 95% interval of the accuracy begins at {metrics.top1_low:.1%}."

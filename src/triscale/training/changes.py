@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic_core import to_jsonable_python
 
 from triscale.errors import RecipeError, RecordError
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Conv, Separable
 from triscale.record import KIND_KEY, SCHEMA_KEY
-from triscale.training.recipe import UNUSED, BySize, Cosine, Recipe, Sgd, get_recipe
+from triscale.training.recipe import BySize, Cosine, Recipe, Sgd, get_recipe
 
 _BY_SIZE = BySize().kind  # the only kind that may replace a plain number or None
 
@@ -89,7 +90,8 @@ def changed(recipe: Recipe, settings: Iterable[str] | Mapping[str, Any]) -> Reci
 
 def _fields(recipe: Recipe) -> dict[str, Any]:
     """Return all fields of a recipe, also those that its JSON leaves out."""
-    return UNUSED | recipe.model_dump(mode="json")
+    left_out = {name: to_jsonable_python(getattr(recipe, name)) for name in recipe.sparse}
+    return left_out | recipe.model_dump(mode="json")
 
 
 def _read(setting: str) -> tuple[str, Any]:

@@ -244,7 +244,8 @@ def _finish_epoch(loop: _Loop) -> Epoch:
     outcome = evaluate(
         state.average.model, source.val(), task.preprocessing, device=context.device, gather=context.group.share_objects
     )
-    if not math.isfinite(outcome.loss):
+    loss, score = outcome.loss, outcome.score
+    if not math.isfinite(loss):
         raise JobError(
             f"after step {state.step} the logits of the validation images are not finite; start another run with a "
             f"smaller learning rate than {recipe.peak_learning_rate:g}"
@@ -255,16 +256,16 @@ def _finish_epoch(loop: _Loop) -> Epoch:
         step=state.step,
         learning_rate=learning_rate(recipe, state.step - 1, source.steps_per_epoch),
         train_loss=total / max(1.0, count),
-        val_loss=outcome.loss,
-        val_top1=None if outcome.multi_label else outcome.score,
-        val_map=outcome.score if outcome.multi_label else None,
+        val_loss=loss,
+        val_top1=score if task.objective.metric == "top1" else None,
+        val_map=score if task.objective.metric == "mean_average_precision" else None,
         images_per_second=images_per_second,
         seconds=meter.epoch_seconds,
         skipped_steps=int(skipped_steps),
     )
     state.history.append(finished)
     state.tally[:3] = 0  # the count of consecutive skipped steps continues in the next epoch
-    if state.best is None or (outcome.score, -outcome.loss) > (state.best.val_score, -state.best.val_loss):
+    if state.best is None or (score, -loss) > (state.best.val_score, -state.best.val_loss):
         state.best = finished
     return finished
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,8 +37,8 @@ def loss_of(objective: Objective, logits: Tensor, targets: Tensor) -> Tensor:
     if logits.ndim > 2:
         return torch.stack([loss_of(objective, head, targets) for head in logits]).mean()
     if objective.offsets is not None:
-        logits = logits + torch.tensor(objective.offsets, device=logits.device)
-    weights = None if objective.class_weights is None else torch.tensor(objective.class_weights, device=logits.device)
+        logits = logits + _constant(objective.offsets, logits.device)
+    weights = None if objective.class_weights is None else _constant(objective.class_weights, logits.device)
     if objective.multi_label:
         return _sum_over_labels(objective, logits, targets, weights)
     if isinstance(objective.loss, CrossEntropy):
@@ -45,6 +47,12 @@ def loss_of(objective: Objective, logits: Tensor, targets: Tensor) -> Tensor:
         )
     assert isinstance(objective.loss, Focal)
     return _focal(objective.loss.gamma, logits, _smooth(targets, logits.shape[1], objective.label_smoothing), weights)
+
+
+@lru_cache(maxsize=8)
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return values as a tensor, which is copied to the device only once."""
+    return torch.tensor(values, device=device)
 
 
 def _smooth(targets: Tensor, classes: int, smoothing: float) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
+from triscale.network.contract import Link
 from triscale.record import Record
 
 ClassWeights = Literal["none", "balanced"]
@@ -81,7 +82,7 @@ class Objective(Record):
     offsets: tuple[float, ...] | None = None
 
     @property
-    def link(self) -> Literal["softmax", "sigmoid"]:
+    def link(self) -> Link:
         """How logits become probabilities."""
         return "sigmoid" if self.multi_label else "softmax"
 

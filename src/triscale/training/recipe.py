@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -10,14 +10,12 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
 from triscale.data.images.transforms import Augmentation
 from triscale.errors import RecipeError, nearest
-from triscale.record import Record
+from triscale.record import Record, SparseRecord
 from triscale.training.objective import ClassWeights, CrossEntropy, Distillation, Loss, Sampling
 
 CROP_MARGIN = 32
@@ -102,7 +100,7 @@ Schedule = Annotated[Cosine | Staircase, Field(discriminator="kind")]
 WeightDecayParams = Literal["weights", "all_but_norm"]
 
 
-class Recipe(Record):
+class Recipe(SparseRecord):
     """Everything that determines the result of a training, apart from network, images and seed.
 
     Attributes:
@@ -167,6 +165,7 @@ class Recipe(Record):
     """
 
     kind_name: ClassVar[str] = "recipe"
+    sparse: ClassVar[tuple[str, ...]] = ("loss", "class_weights", "sampling", "logit_adjustment", "distillation")
     schema_number: ClassVar[int] = 2
 
     name: str = "custom"
@@ -217,10 +216,6 @@ class Recipe(Record):
             )
         return self
 
-    @model_serializer(mode="wrap")
-    def _leave_out_unused(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in to_plain(self).items() if (key, value) not in UNUSED.items()}
-
     def crop_at(self, resolution: int) -> float:
         """Return the share of the short side that is evaluated at a resolution in pixels."""
         return resolution / (resolution + CROP_MARGIN) if self.crop is None else self.crop
@@ -230,15 +225,6 @@ class Recipe(Record):
         """The peak learning rate, scaled to the recipe's batch size."""
         return self.learning_rate * (self.batch / self.reference_batch if self.reference_batch else 1.0)
 
-
-UNUSED: dict[str, Any] = {
-    "loss": {"kind": "cross_entropy"},
-    "class_weights": "none",
-    "sampling": "uniform",
-    "logit_adjustment": 0.0,
-    "distillation": {"weight": 0.5, "temperature": 2.0, "inputs": "augmented"},
-}
-"""Settings that are left out of JSON at their defaults, so that the digests of earlier runs stay."""
 
 EFFICIENTNET_IMAGENET = Recipe(
     name="efficientnet_imagenet",

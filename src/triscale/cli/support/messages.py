@@ -119,7 +119,7 @@ def print_measured(out: Path) -> None:
         console.print(f"unreliable: {measured.noise}", style="bold red", markup=False)
 
 
-def print_guessing(metrics: object) -> None:
+def print_guessing(metrics: AnyMetrics) -> None:
     """Print a sentence if a result is not distinguishable from guessing."""
     if note := guessing_note(metrics):
         console.print(note, style="bold red", markup=False)
@@ -127,7 +127,7 @@ def print_guessing(metrics: object) -> None:
 
 def notes_on(metrics: AnyMetrics) -> tuple[str, ...]:
     """Return sentences on what a single figure hides: imbalanced classes, classes that are never recognized."""
-    from triscale.results.metrics import Metrics
+    from triscale.results.metrics import Metrics, missed_classes
 
     sentences = []
     if not isinstance(metrics, Metrics):
@@ -140,7 +140,7 @@ def notes_on(metrics: AnyMetrics) -> tuple[str, ...]:
             f"balanced accuracy {metrics.mean_class_accuracy:.1%}: the classes are imbalanced, and this is the mean of "
             "their accuracies"
         )
-    if missed := metrics.missed_classes:
+    if missed := missed_classes(metrics):
         named = ", ".join(missed[:5]) + (f" and {len(missed) - 5} more" if len(missed) > 5 else "")
         sentences.append(f"no image of {named} was recognized")
     return tuple(sentences)

@@ -277,9 +277,9 @@ def label_array(samples: Sequence[Sample]) -> NDArray[np.int64]:
         >>> label_array([Sample("1.png", (0, 2)), Sample("2.png", ())]).tolist()
         [[0, 2], [-1, -1]]
     """
-    if not any(isinstance(sample.label, tuple) for sample in samples):
+    if not samples or isinstance(samples[0].label, int):
         return np.array([sample.label for sample in samples], dtype=np.int64)
-    width = max(1, *(len(sample.labels) for sample in samples)) if samples else 1
+    width = max(1, *(len(sample.labels) for sample in samples))
     rows = np.full((len(samples), width), -1, dtype=np.int64)
     for row, sample in zip(rows, samples, strict=True):
         row[: len(sample.labels)] = sample.labels

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pydantic import ConfigDict, NonNegativeInt, SerializerFunctionWrapHandler, model_serializer
+from pydantic import ConfigDict, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from triscale.data.checks.duplicates import Duplicates, find_duplicates
@@ -15,7 +15,7 @@ from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError
 from triscale.network.contract import BitDepth
-from triscale.record import Record
+from triscale.record import SparseRecord
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
@@ -36,7 +36,7 @@ class Sample:
         return classes_of(self.label)
 
 
-class Split(Record):
+class Split(SparseRecord):
     """Which images are for training, for model selection (validation) and for the final metrics (test).
 
     Attributes:
@@ -52,6 +52,7 @@ class Split(Record):
     """
 
     kind_name: ClassVar[str] = "split"
+    sparse: ClassVar[tuple[str, ...]] = ("bit_depth", "num_groups")
 
     root: str
     classes: tuple[str, ...]
@@ -66,12 +67,7 @@ class Split(Record):
     @property
     def multi_label(self) -> bool:
         """Whether images have any number of labels, instead of one class."""
-        return any(isinstance(sample.label, tuple) for sample in self.train)
-
-    @model_serializer(mode="wrap")
-    def _leave_out_defaults(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        usual = (("bit_depth", 16), ("num_groups", 0))
-        return {key: value for key, value in to_plain(self).items() if (key, value) not in usual}
+        return bool(self.train) and isinstance(self.train[0].label, tuple)
 
 
 def make_split(

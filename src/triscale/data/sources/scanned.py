@@ -112,7 +112,7 @@ class Scan(Record):
     @property
     def multi_label(self) -> bool:
         """Whether images have any number of labels, instead of one class."""
-        return any(isinstance(image.label, tuple) for images in self.by_role.values() for image in images)
+        return any(isinstance(images[0].label, tuple) for images in self.by_role.values())
 
     @property
     def num_images(self) -> int:

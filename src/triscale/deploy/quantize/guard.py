@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,16 @@ MAX_IN_FLOAT = 0.5
 Logits = Callable[[Path], NDArray[np.float32]]
 
 
+class _Attempt(NamedTuple):
+    """The outputs of a written file, and the loss in percentage points."""
+
+    outputs: NDArray[np.float32]
+    loss: float
+
+
 def quantize(
     tool: Quantizer,
     logits: Logits,
-    exact: NDArray[np.float32],
     judge: Judge,
     probes: NDArray[np.float32],
     file: Path,
@@ -48,8 +55,7 @@ def quantize(
     Args:
         tool: The engine's quantizer, with the model and its calibration images.
         logits: Returns the logits ``[N, classes]`` of a file for the evaluation images.
-        exact: The float model's logits for them, ``[N, classes]``.
-        judge: Compares the outputs of a file with those of the float model.
+        judge: Compares the outputs of a file for them with those of the float model.
         probes: Images ``[M, 3, S, S]`` for measuring the noise of blocks.
         file: The file to write.
         engine: The engine's title.
@@ -66,7 +72,7 @@ def quantize(
         raise UserError(f"{calibration_images} images are too few to calibrate int8 with; give {MIN_IMAGES} or more")
     attempts = 0
 
-    def attempt(sensitive: Collection[str], path: Path) -> NDArray[np.float32]:
+    def attempt(sensitive: Collection[str], path: Path) -> _Attempt:
         nonlocal attempts
         attempts += 1
         float_blocks = {*slow, *sensitive}
@@ -74,30 +80,29 @@ def quantize(
         outputs = logits(path)
         loss = judge.loss(outputs)
         on_message(f"lost {loss:.2f} points with {len(float_blocks)} of {len(tool.blocks)} blocks in float")
-        return outputs
+        return _Attempt(outputs, loss)
 
     with atomic_output(file) as draft:
-        outputs = attempt((), draft)
+        made = attempt((), draft)
         ratios = noise_of_blocks(*tool.signals(probes))
         added = added_noise(ratios)
         worst = sorted((name for name in added if name not in slow), key=lambda name: -added[name])
         num_float = 0
-        if judge.loss(outputs) > bound:
-            num_float, outputs = _min_float_blocks(attempt, draft, worst, judge, bound, judge.loss(outputs), ratios)
+        if made.loss > bound:
+            num_float, made = _min_float_blocks(attempt, draft, worst, bound, made.loss, ratios)
         float_blocks = {*slow, *worst[:num_float]}
-    lost = judge.loss(outputs)
     return Quantized(
         file=file.name,
         engine=engine,
         size_bytes=size_of(file),
         images=judge.images,
         calibration_images=calibration_images,
-        float_accuracy=judge.score(exact),
-        accuracy=judge.score(outputs),
-        lost_points=lost,
-        lost_error=judge.half_width(outputs),
+        float_accuracy=judge.exact_score,
+        accuracy=judge.score(made.outputs),
+        lost_points=made.loss,
+        lost_error=judge.half_width(made.outputs),
         bound_points=bound,
-        agreement=float((outputs.argmax(1) == exact.argmax(1)).mean()),
+        agreement=float((made.outputs.argmax(1) == judge.exact.argmax(1)).mean()),
         blocks=tuple(
             BlockNoise(name=name, decibels=ratios[name], kept_float=name in float_blocks, for_speed=name in slow)
             for name in ratios
@@ -108,27 +113,25 @@ def quantize(
 
 
 def _min_float_blocks(
-    attempt: Callable[[Collection[str], Path], NDArray[np.float32]],
+    attempt: Callable[[Collection[str], Path], _Attempt],
     draft: Path,
     worst: list[str],
-    judge: Judge,
     bound: float,
     initial_loss: float,
     ratios: dict[str, float],
-) -> tuple[int, NDArray[np.float32]]:
-    """Return the minimum number of blocks in float, and the logits of the file that is then at ``draft``."""
+) -> tuple[int, _Attempt]:
+    """Return the minimum number of blocks in float, and the attempt whose file is then at ``draft``."""
     max_float = max(1, math.floor(MAX_IN_FLOAT * len(worst)))
-    low, high, last = 0, 1, initial_loss
+    low, high = 0, 1
     while True:
-        outputs = attempt(worst[:high], draft)
-        last = judge.loss(outputs)
-        if last <= bound:
+        made = attempt(worst[:high], draft)
+        if made.loss <= bound:
             break
         if high == max_float:
             named = ", ".join(f"{name} ({ratios[name]:.1f} dB)" for name in worst[:3])
             raise QuantizationError(
-                f"int8 loses {initial_loss:.2f} points of accuracy, and {last:.2f} with the {max_float} noisiest of "
-                f"{len(worst)} blocks in float; {bound:g} are allowed. Most sensitive blocks: {named}. No file was "
+                f"int8 loses {initial_loss:.2f} points of accuracy, and {made.loss:.2f} with the {max_float} noisiest "
+                f"of {len(worst)} blocks in float; {bound:g} are allowed. Most sensitive blocks: {named}. No file was "
                 "written; fine-tune the run with --set quantization=int8, train a --lite network, or raise --bound"
             )
         low, high = high, min(max_float, 2 * high)
@@ -137,10 +140,10 @@ def _min_float_blocks(
         middle = (low + high) // 2
         attempted = attempt(worst[:middle], draft)
         in_draft = middle
-        if judge.loss(attempted) <= bound:
-            high, outputs = middle, attempted
+        if attempted.loss <= bound:
+            high, made = middle, attempted
         else:
             low = middle
     if in_draft != high:
-        outputs = attempt(worst[:high], draft)
-    return high, outputs
+        made = attempt(worst[:high], draft)
+    return high, made

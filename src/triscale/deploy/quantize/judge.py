@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from functools import cached_property
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,60 +15,61 @@ Metric = Literal["top1", "mean_average_precision"]
 Logits = NDArray[np.float32]
 
 
-class Judge(Protocol):
-    """Judges the outputs of a file for the same images as those of the float model."""
-
-    @property
-    def images(self) -> int:
-        """Number of images."""
-
-    @property
-    def metric(self) -> Metric:
-        """Name of the score."""
-
-    def score(self, outputs: Logits) -> float:
-        """Return the score of logits ``[N, classes]``, from 0 to 1."""
-
-    def loss(self, outputs: Logits) -> float:
-        """Return how much lower the score is than that of the float model, in percentage points."""
-
-    def half_width(self, outputs: Logits) -> float:
-        """Return the half-width of a 95% interval of the loss, in percentage points."""
-
-
-@dataclass(frozen=True, slots=True)
-class TopOne:
-    """Judges by top-1 accuracy.
+@dataclass(frozen=True, eq=False)
+class Judge(ABC):
+    """Judges the outputs of a file for the same images as those of the float model.
 
     Attributes:
         exact: Logits of the float model ``[N, classes]``.
-        labels: The right classes ``[N]``.
-
-    Example:
-        >>> judge = TopOne(np.eye(2, dtype=np.float32), np.array([0, 1]))
-        >>> judge.score(judge.exact), judge.loss(np.zeros((2, 2), np.float32))
-        (1.0, 50.0)
+        labels: The right classes ``[N]``, or the labels ``[N, K]``, padded with -1.
+        metric: Name of the score.
     """
 
     exact: Logits
     labels: NDArray[np.int64]
+
+    metric: ClassVar[Metric]
 
     @property
     def images(self) -> int:
         """Number of images."""
         return len(self.labels)
 
-    @property
-    def metric(self) -> Metric:
-        """Name of the score."""
-        return "top1"
+    @cached_property
+    def exact_score(self) -> float:
+        """The score of the float model, from 0 to 1."""
+        return self.score(self.exact)
+
+    @abstractmethod
+    def score(self, outputs: Logits) -> float:
+        """Return the score of logits ``[N, classes]``, from 0 to 1."""
+
+    def loss(self, outputs: Logits) -> float:
+        """Return how much lower the score is than that of the float model, in percentage points."""
+        return 100 * (self.exact_score - self.score(outputs))
+
+    @abstractmethod
+    def half_width(self, outputs: Logits) -> float:
+        """Return the half-width of a 95% interval of the loss, in percentage points."""
+
+
+class TopOne(Judge):
+    """Judges by top-1 accuracy.
+
+    Example:
+        >>> judge = TopOne(np.eye(2, dtype=np.float32), np.array([0, 1]))
+        >>> judge.exact_score, judge.loss(np.zeros((2, 2), np.float32))
+        (1.0, 50.0)
+    """
+
+    metric = "top1"
 
     def score(self, outputs: Logits) -> float:
         """Return the top-1 accuracy."""
         return float(self._right(outputs).mean())
 
     def loss(self, outputs: Logits) -> float:
-        """Return the loss of accuracy in percentage points."""
+        """Return the loss of accuracy in percentage points, from whole numbers: a bound may equal it."""
         return 100 * (int(self._right(self.exact).sum()) - int(self._right(outputs).sum())) / self.images
 
     def half_width(self, outputs: Logits) -> float:

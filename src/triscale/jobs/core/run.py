@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import safetensors.torch
-from pydantic import PositiveFloat, SerializerFunctionWrapHandler, model_serializer
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from triscale.data.options import DEFAULT_DATA, DataOptions
@@ -23,7 +23,7 @@ from triscale.network.contract import SOFTMAX, Decision, Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor
 from triscale.nn.build import build
-from triscale.record import Record, write_atomic
+from triscale.record import Record, SparseRecord, write_atomic
 from triscale.results.machine import Machine
 from triscale.scaling.budget import Budget
 from triscale.scaling.fit import Fit
@@ -70,7 +70,7 @@ class OpenChoices(Record):
     time_limit: PositiveFloat | None = None
 
 
-class Request(Record):
+class Request(SparseRecord):
     """The request of a run: the same request resumes the run, a different one is refused.
 
     Attributes:
@@ -90,6 +90,8 @@ class Request(Record):
             it is left out of JSON if it is None.
     """
 
+    sparse: ClassVar[tuple[str, ...]] = ("teacher", "fold", "open")
+
     images: str
     network: AnyNetwork
     budget: Budget | None
@@ -103,11 +105,6 @@ class Request(Record):
     teacher: InitialWeights | None = None
     fold: Fold | None = None
     open: OpenChoices | None = None
-
-    @model_serializer(mode="wrap")
-    def _leave_out_nothing(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        rare = ("teacher", "fold", "open")
-        return {key: value for key, value in to_plain(self).items() if key not in rare or value is not None}
 
     def settled_like(self, run: Request, classes: tuple[str, ...]) -> Request:
         """Return the request with what it leaves open decided as in a run with these classes."""

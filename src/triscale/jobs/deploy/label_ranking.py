@@ -2,61 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
-from triscale.deploy.quantize.judge import Metric
+from triscale.deploy.quantize.judge import Judge, Logits
 from triscale.training.multi_label import marks_of, mean_average_precision
 
 RESAMPLES = 100
 
 
-@dataclass(frozen=True, slots=True)
-class LabelRanking:
-    """Judges by mean average precision; see :class:`triscale.deploy.quantize.judge.Judge`.
-
-    Attributes:
-        exact: Logits of the float model ``[N, classes]``.
-        labels: The labels ``[N, K]``, padded with -1.
+class LabelRanking(Judge):
+    """Judges by mean average precision.
 
     Example:
         >>> judge = LabelRanking(np.eye(2, dtype=np.float32), np.array([[0], [1]]))
-        >>> judge.score(judge.exact), judge.loss(-judge.exact)
+        >>> judge.exact_score, judge.loss(-judge.exact)
         (1.0, 50.0)
     """
 
-    exact: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    metric = "mean_average_precision"
 
-    @property
-    def images(self) -> int:
-        """Number of images."""
-        return len(self.labels)
-
-    @property
-    def metric(self) -> Metric:
-        """Name of the score."""
-        return "mean_average_precision"
-
-    def score(self, outputs: NDArray[np.float32]) -> float:
+    def score(self, outputs: Logits) -> float:
         """Return the mean average precision."""
         return mean_average_precision(outputs.astype(np.float64), marks_of(self.labels, outputs.shape[1]))
 
-    def loss(self, outputs: NDArray[np.float32]) -> float:
-        """Return the loss of mean average precision in percentage points."""
-        return 100 * (self.score(self.exact) - self.score(outputs))
-
-    def half_width(self, outputs: NDArray[np.float32]) -> float:
+    def half_width(self, outputs: Logits) -> float:
         """Return the half-width of a 95% interval of the loss, by bootstrap over the images."""
-        marks, generator = marks_of(self.labels, outputs.shape[1]), np.random.default_rng(0)
+        generator = np.random.default_rng(0)
         losses = []
         for _ in range(RESAMPLES):
             drawn = generator.integers(0, self.images, self.images)
-            before, after = (
-                mean_average_precision(logits[drawn].astype(np.float64), marks[drawn])
-                for logits in (self.exact, outputs)
-            )
-            losses.append(100 * (before - after))
+            losses.append(LabelRanking(self.exact[drawn], self.labels[drawn]).loss(outputs[drawn]))
         return float(1.96 * np.std(losses))

@@ -144,7 +144,6 @@ def quantize_run(
     return quantize(
         quantizer,
         lambda draft: eval_cache.logits(engine.open(draft, 0)),
-        eval_cache.float_logits,
         eval_cache.judge,
         eval_cache.probes,
         file,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -31,7 +30,7 @@ from triscale.nn.classifier import Classifier
 from triscale.nn.probabilities import probabilities
 from triscale.record import write_atomic
 from triscale.results.explanation import ExplainedImage, ExplainedImages, Explanation, ImageExplanation
-from triscale.results.metrics import GUESSING
+from triscale.results.metrics import GUESSING, load_metrics
 from triscale.training.context import ExecutionContext
 
 MAPS_OF_EACH_KIND = 12
@@ -159,9 +158,8 @@ def explain_images(
 
 def _note_guessing(run: RunFolder, context: ExecutionContext) -> None:
     """Say so if the maps explain guesses."""
-    saved = json.loads(run.metrics_file.read_text()) if run.metrics_file.is_file() else {}
-    if saved.get("better_than_guessing") is False:
-        context.progress.note(f"the class activation maps explain guesses: the accuracy of the run is {GUESSING}")
+    if run.metrics_file.is_file() and load_metrics(run.metrics_file).is_guessing:
+        context.progress.note(f"the class activation maps explain guesses: the result of the run is {GUESSING}")
 
 
 def resolve_method(model: nn.Module, method: Method) -> str:

@@ -19,6 +19,7 @@ from triscale.data.images.transforms import normalize
 from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.split import Sample
+from triscale.data.sources.labels import shown_label
 from triscale.data.sources.scan_cache import ScanCache
 from triscale.data.sources.scanned import ScannedImage
 from triscale.data.sources.shards import is_shards
@@ -76,11 +77,11 @@ class FeatureStream:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """The images of a data set in the order of the rows."""
+    """The images of a data set in the order of the rows; without classes, ``classes`` is empty."""
 
     root: str
     samples: tuple[Sample, ...]
-    classes: tuple[str | None, ...]
+    classes: tuple[str, ...]
     splits: tuple[str | None, ...]
     bad: tuple[BadFile, ...]
 
@@ -171,18 +172,14 @@ def _batches(
         rows = slice(done, done + len(vectors))
         yield Features(
             files=tuple(sample.path for sample in listed.samples[rows]),
-            labels=tuple(_label(sample, listed.classes) for sample in listed.samples[rows]),
+            labels=tuple(
+                shown_label(sample.label, listed.classes) if listed.classes else None for sample in listed.samples[rows]
+            ),
             splits=listed.splits[rows],
             vectors=vectors,
         )
         done += len(vectors)
         context.progress.advance(done)
-
-
-def _label(sample: Sample, classes: tuple[str | None, ...]) -> str | None:
-    """Return the class of an image, or its labels separated by ``|``; None if it is unknown."""
-    names = [classes[label] for label in sample.labels]
-    return names[0] if isinstance(sample.label, int) else "|".join(name for name in names if name is not None)
 
 
 def _list(images: str, context: ExecutionContext, options: DataOptions) -> _Listed:
@@ -232,4 +229,4 @@ def _list_unlabeled(folder: Path, context: ExecutionContext, limits: ImageLimits
         shown = f": {bad[0].path}: {bad[0].reason}" if bad else ""
         raise DataError(f"{folder} holds no readable images{shown}; give a folder of images or of class folders")
     samples = tuple(Sample(image.path, 0) for image in good)
-    return _Listed(root=str(folder), samples=samples, classes=(None,), splits=(None,) * len(good), bad=tuple(bad))
+    return _Listed(root=str(folder), samples=samples, classes=(), splits=(None,) * len(good), bad=tuple(bad))

@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from triscale.data.images.color import BadImage, NotAnImage
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, decode
@@ -24,7 +23,7 @@ from triscale.jobs.core.run import RunFolder
 from triscale.network.contract import SOFTMAX, Decision, Preprocessing
 from triscale.nn.probabilities import probabilities
 from triscale.progress import NO_PROGRESS
-from triscale.record import Record
+from triscale.record import Record, SparseRecord
 from triscale.training.context import DEFAULT_CONTEXT, ExecutionContext
 
 MIN_SHOWN = 20
@@ -38,7 +37,7 @@ class ClassProbability(Record):
     probability: float
 
 
-class Prediction(Record):
+class Prediction(SparseRecord):
     """The most probable classes of one image in descending order, or the reason why it cannot be read.
 
     ``labels`` are the labels of an image that may have any number of them: the classes above their thresholds. It is
@@ -46,16 +45,13 @@ class Prediction(Record):
     """
 
     kind_name: ClassVar[str] = "prediction"
+    sparse: ClassVar[tuple[str, ...]] = ("labels",)
     schema_number: ClassVar[int] = 2
 
     file: str
     classes: tuple[ClassProbability, ...] = ()
     error: str | None = None
     labels: tuple[str, ...] | None = None
-
-    @model_serializer(mode="wrap")
-    def _leave_out_labels(self, to_plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in to_plain(self).items() if (key, value) != ("labels", None)}
 
 
 def predict(

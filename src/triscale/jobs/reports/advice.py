@@ -9,7 +9,7 @@ from triscale.jobs.training.initial_weights import INHERIT
 from triscale.jobs.training.small_data import FEW_IMAGES
 from triscale.results.data_summary import DataSummary
 from triscale.results.history import Epoch
-from triscale.results.metrics import AnyMetrics, guessing_note
+from triscale.results.metrics import AnyMetrics, guessing_note, missed_classes
 from triscale.weights.catalog import best_for
 
 GOOD = 0.95
@@ -51,7 +51,7 @@ def advice(
             sentences.append(
                 f"The validation result was still rising at the end; train longer: --epochs {2 * len(history)}"
             )
-    missed = metrics.missed_classes
+    missed = missed_classes(metrics)
     if missed and not near_chance:
         named = ", ".join(missed[:3]) + (f" and {len(missed) - 3} more" if len(missed) > 3 else "")
         sentences.append(f"No image of {named} was recognized; add images of these classes, or merge classes.")

@@ -10,7 +10,6 @@ from triscale.jobs.core.networks import cost_of
 from triscale.jobs.core.run import Request
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.disk_space import needed_bytes, optimizer_values
-from triscale.jobs.training.initial_weights import preprocessing_of
 from triscale.jobs.training.prepare import requested_split
 from triscale.jobs.training.settle import Conditions, settle
 from triscale.jobs.training.speed import measure_speed
@@ -70,10 +69,7 @@ def estimate_training(
     split = requested_split(request, scanned, find_duplicates(scanned))
     request, network, _ = settle(request, split, context, conditions or Conditions(offline=True, warns=False))
     recipe, cost = request.recipe, cost_of(network)
-    preprocessing = preprocessing_of(request.start, recipe, network.resolution, split.bit_depth)
-    speed = measure_speed(
-        network, recipe, preprocessing, repeat_small_dataset(split, recipe), context, seed=request.seed
-    )
+    speed = measure_speed(network, request, repeat_small_dataset(split, recipe), context)
     steps, images = speed.steps_per_epoch, speed.images_per_step
     quartiles = statistics.quantiles(speed.steps, n=4)
     per_epoch = steps + _FORWARD_SHARE * len(split.val) / images

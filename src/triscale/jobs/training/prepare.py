@@ -14,7 +14,6 @@ from triscale.jobs.core.run import Request, RunFolder, RunSpec
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.initial_weights import preprocessing_of
 from triscale.jobs.training.settle import Conditions, settle
-from triscale.jobs.training.teacher import check_teacher
 from triscale.measurement.device import machine
 from triscale.results.data_summary import DataSummary, Leak, SplitCounts
 from triscale.results.machine import Machine
@@ -79,8 +78,6 @@ def prepare(
     if (note := flip_note(request.recipe, split.classes)) is not None:
         context.progress.note(note)
     request, network, fit = settle(request, split, context, conditions or Conditions())
-    if request.teacher is not None:
-        check_teacher(request.teacher, split.classes, request.recipe)
     for sentence in unused_settings(request.recipe, network):
         context.progress.note(sentence)
     spec = RunSpec(

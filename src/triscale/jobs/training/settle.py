@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 from triscale.data.pipeline.split import Split
 from triscale.jobs.core.run import InitialWeights, Request
-from triscale.jobs.training.initial_weights import check_initial_weights, preprocessing_of
+from triscale.jobs.training.initial_weights import check_initial_weights
 from triscale.jobs.training.memory import max_batch_of
 from triscale.jobs.training.published import find_published
 from triscale.jobs.training.resolve import resolve
 from triscale.jobs.training.small_data import small_data_warning
+from triscale.jobs.training.teacher import check_teacher
 from triscale.jobs.training.time_limit import MAX_STRETCH, Clock, epochs_within
 from triscale.network.custom import AnyNetwork
 from triscale.scaling.fit import Fit
@@ -54,8 +55,8 @@ def settle(
 
     Raises:
         BudgetError: The budget cannot be met.
-        WeightsError: Weights that were named do not fit the network.
-        RecipeError: The time limit is too short.
+        WeightsError: Weights that were named do not fit the network, or a teacher does not know the classes.
+        RecipeError: The time limit is too short, or the recipe does not suit the teacher.
         Interrupted: ``context.should_stop`` returned true.
     """
     classes, missing = len(split.classes), ""
@@ -73,6 +74,8 @@ def settle(
             network, fit = resolve(request, classes)
     if request.start is not None:
         check_initial_weights(request.start, network)
+    if request.teacher is not None:
+        check_teacher(request.teacher, split.classes, request.recipe)
     request = request.replace(recipe=_scheduled(request, network, split, context))
     if conditions.warns and (warning := small_data_warning(request, split, missing)) is not None:
         context.progress.note(warning)
@@ -113,11 +116,8 @@ def _shortened(
     return epochs_within(
         request.open.time_limit,
         Clock(started=conditions.started, exports=conditions.exports),
+        request,
         network,
-        request.recipe,
-        preprocessing_of(request.start, request.recipe, network.resolution, split.bit_depth),
         split,
         context,
-        pretrained=request.start is not None,
-        seed=request.seed,
     )

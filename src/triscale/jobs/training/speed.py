@@ -12,11 +12,15 @@ import torch
 from triscale.data.pipeline.loader import Batch, TrainLoader, eval_batches
 from triscale.data.pipeline.split import Split
 from triscale.errors import Interrupted
+from triscale.jobs.core.run import Request
+from triscale.jobs.training.initial_weights import preprocessing_of
+from triscale.jobs.training.teacher import matching_teacher
 from triscale.jobs.training.train import decoder_of, eval_batch
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.nn.build import build
 from triscale.training.context import ExecutionContext
+from triscale.training.distillation import Teacher
 from triscale.training.distributed.group import ALONE
 from triscale.training.evaluate import evaluate
 from triscale.training.imbalance import objective_of
@@ -48,29 +52,24 @@ class Speed:
 
 
 def measure_speed(
-    network: AnyNetwork,
-    recipe: Recipe,
-    preprocessing: Preprocessing,
-    split: Split,
-    context: ExecutionContext,
-    *,
-    seed: int = 0,
-    evaluation: bool = False,
+    network: AnyNetwork, request: Request, split: Split, context: ExecutionContext, *, evaluation: bool = False
 ) -> Speed:
     """Time a few training steps, and on request the evaluation of a few images.
 
     Args:
         network: The network.
-        recipe: How to train.
-        preprocessing: How images are prepared.
+        request: Recipe, initial weights, seed, and the teacher if its forward pass is part of every step.
         split: The images.
         context: Device, workers, progress and stop flag.
-        seed: Seed of the training.
         evaluation: Whether to time the evaluation too.
 
     Raises:
         Interrupted: ``context.should_stop`` returned true.
     """
+    recipe, seed, teacher = request.recipe, request.seed, None
+    preprocessing = preprocessing_of(request.start, recipe, network.resolution, split.bit_depth)
+    if request.teacher is not None and recipe.distillation.inputs == "augmented":
+        teacher = matching_teacher(request.teacher, preprocessing, split.classes, context.device)
     with TrainLoader(
         split,
         preprocessing,
@@ -83,7 +82,7 @@ def measure_speed(
         context.progress.begin("time steps", STEPS + 1)
         seed_weights(seed)
         state = new_state(build(network), recipe, context.device)
-        steps = _step_seconds(state, recipe, preprocessing, split, seed, loader, context)
+        steps = _step_seconds(state, recipe, preprocessing, split, seed, loader, context, teacher)
         return Speed(
             steps=tuple(steps),
             eval_image=_eval_seconds(state, recipe, preprocessing, split, context) if evaluation else None,
@@ -100,6 +99,7 @@ def _step_seconds(
     seed: int,
     loader: TrainLoader,
     context: ExecutionContext,
+    teacher: Teacher | None,
 ) -> list[float]:
     """Return the duration of each timed step in seconds, data loading included."""
     stepper = Stepper(
@@ -113,6 +113,7 @@ def _step_seconds(
         device=context.device,
         group=ALONE,
         on_message=context.progress.note,
+        teacher=teacher,
     )
     ended = []
     for number, batch in enumerate(islice(_endless(loader), STEPS + 1)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -14,6 +12,7 @@ from triscale.data.pipeline.split import Split
 from triscale.errors import RecipeError, WeightsError
 from triscale.jobs.core.run import InitialWeights, RunFolder, RunSpec
 from triscale.jobs.training.initial_weights import read_initial_weights
+from triscale.network.contract import Preprocessing
 from triscale.nn.build import build
 from triscale.record import write_atomic
 from triscale.training.context import ExecutionContext
@@ -48,6 +47,32 @@ def check_teacher(teacher: InitialWeights, classes: tuple[str, ...], recipe: Rec
         )
 
 
+def matching_teacher(
+    given: InitialWeights, preprocessing: Preprocessing, classes: tuple[str, ...], device: torch.device
+) -> MatchingTeacher:
+    """Return a teacher that sees what the student sees.
+
+    Args:
+        given: The weights of the teacher.
+        preprocessing: That of the student.
+        classes: Those of the student.
+        device: Device of both.
+
+    Raises:
+        RunError: The run with the weights is missing or was changed.
+        WeightsError: The weights file is missing or was changed.
+    """
+    tensors, network, known = read_initial_weights(given)
+    assert known is not None, "checked before"
+    model = build(network)
+    model.load_state_dict(tensors)
+    model = model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    own = (given.preprocessing or preprocessing).replace(bit_depth=preprocessing.bit_depth)
+    return MatchingTeacher(
+        model, preprocessing, own, torch.tensor([known.index(name) for name in classes], device=device)
+    )
+
+
 def load_teacher(run: RunFolder, spec: RunSpec, split: Split, context: ExecutionContext) -> Teacher | None:
     """Return the teacher of a run, ready for its training; None without one.
 
@@ -61,29 +86,23 @@ def load_teacher(run: RunFolder, spec: RunSpec, split: Split, context: Execution
         RunError: The run with the weights is missing or was changed.
         WeightsError: The weights file is missing or was changed.
     """
-    given = spec.request.teacher
-    if given is None:
+    if spec.request.teacher is None:
         return None
-    tensors, network, known = read_initial_weights(given)
-    assert known is not None, "checked before"
-    model = build(network)
-    model.load_state_dict(tensors)
-    model = model.to(context.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    own = (given.preprocessing or spec.preprocessing).replace(bit_depth=spec.preprocessing.bit_depth)
-    columns = torch.tensor([known.index(name) for name in spec.classes], device=context.device)
+    teacher = matching_teacher(spec.request.teacher, spec.preprocessing, spec.classes, context.device)
     if spec.request.recipe.distillation.inputs == "augmented":
-        return MatchingTeacher(model, spec.preprocessing, own, columns)
+        return teacher
     file = run.folder / "teacher.safetensors"
     if file.is_file():
         return CachedTeacher(safetensors.torch.load(file.read_bytes())["logits"])
     logits: list[Tensor] = []
     context.progress.begin("teacher", len(split.train))
-    for batch in eval_batches(split.train, split.root, own, batch=_BATCH, workers=context.workers):
+    for batch in eval_batches(split.train, split.root, teacher.own, batch=_BATCH, workers=context.workers):
         with torch.inference_mode():
-            inputs = normalize(batch.images.to(context.device), own).contiguous(memory_format=torch.channels_last)
-            logits.append(model(inputs).float()[:, columns].cpu())
+            inputs = normalize(batch.images.to(context.device), teacher.own)
+            images = inputs.contiguous(memory_format=torch.channels_last)
+            logits.append(teacher.model(images).float()[:, teacher.columns].cpu())
         context.progress.advance(sum(map(len, logits)))
     kept = torch.cat(logits).clone()
     if context.group.is_writer:
-        write_atomic(Path(file), safetensors.torch.save({"logits": kept}))
+        write_atomic(file, safetensors.torch.save({"logits": kept}))
     return CachedTeacher(kept)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from triscale.data.pipeline.split import Split
 from triscale.errors import RecipeError
+from triscale.jobs.core.networks import cost_of
+from triscale.jobs.core.run import Request
 from triscale.jobs.training.linear_probe import MAX_IMAGES, PROBE_IMAGES
 from triscale.jobs.training.speed import Speed, measure_speed
-from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.progress import format_duration
 from triscale.training.context import ExecutionContext
@@ -48,37 +49,26 @@ class Clock:
 
 
 def epochs_within(
-    limit: float,
-    clock: Clock,
-    network: AnyNetwork,
-    recipe: Recipe,
-    preprocessing: Preprocessing,
-    split: Split,
-    context: ExecutionContext,
-    *,
-    pretrained: bool,
-    seed: int = 0,
+    limit: float, clock: Clock, request: Request, network: AnyNetwork, split: Split, context: ExecutionContext
 ) -> Recipe:
     """Return the recipe with as many epochs as the time allows, at most :data:`MAX_STRETCH` times its own.
 
     Args:
         limit: Seconds for the whole job.
         clock: When it began, and what follows the training.
+        request: Recipe, with the epochs that it would have without a limit, initial weights, teacher and seed.
         network: The network to train.
-        recipe: How to train, with the epochs that it would have without a limit.
-        preprocessing: How images are prepared.
         split: The images.
         context: Device, workers, progress and stop flag.
-        pretrained: Whether there are initial weights.
-        seed: Seed of the training.
 
     Raises:
         RecipeError: Not even one epoch fits into the time.
         Interrupted: ``context.should_stop`` returned true.
     """
-    speed = measure_speed(network, recipe, preprocessing, split, context, seed=seed, evaluation=True)
+    recipe = request.recipe
+    speed = measure_speed(network, request, split, context, evaluation=True)
     epoch = epoch_seconds(speed, recipe, split)
-    rest = _rest_seconds(speed, recipe, split, clock, pretrained=pretrained)
+    rest = _rest_seconds(speed, request, network, split, clock)
     elapsed = time.monotonic() - clock.started
     epochs = min(MAX_STRETCH * recipe.epochs, math.floor((AIM * limit - elapsed - rest) / epoch))
     if epochs < 1:
@@ -106,9 +96,12 @@ def epoch_seconds(speed: Speed, recipe: Recipe, split: Split) -> float:
     return seconds * (1 + LIVE_REPORT_SHARE)
 
 
-def _rest_seconds(speed: Speed, recipe: Recipe, split: Split, clock: Clock, *, pretrained: bool) -> float:
+def _rest_seconds(speed: Speed, request: Request, network: AnyNetwork, split: Split, clock: Clock) -> float:
     """Return the estimated seconds before the first and after the last epoch."""
-    image = speed.eval_image or 0.0
-    probed = pretrained and recipe.head_init == "probe" and len(split.train) <= MAX_IMAGES
+    image, recipe = speed.eval_image or 0.0, request.recipe
+    probed = request.start is not None and recipe.head_init == "probe" and len(split.train) <= MAX_IMAGES
     probe = image * min(PROBE_IMAGES, len(split.train)) + 2 if probed else 0.0
-    return probe + image * len(split.test) + (FIT_SECONDS if clock.exports else TRAIN_SECONDS)
+    taught = 0.0
+    if request.teacher is not None and recipe.distillation.inputs == "original":
+        taught = image * len(split.train) * max(1.0, cost_of(request.teacher.network).macs / cost_of(network).macs)
+    return probe + taught + image * len(split.test) + (FIT_SECONDS if clock.exports else TRAIN_SECONDS)

@@ -81,7 +81,7 @@ def train_run(
     manifest = train_task(run, task, split, context, on_epoch)
     if group.is_writer:
         _finish(run, checkpoints, manifest)
-        if task.objective.multi_label:
+        if task.objective.decision == "thresholds":
             _choose_thresholds(run, task, split, context)
     return manifest.history
 
@@ -204,7 +204,9 @@ def _choose_thresholds(run: RunFolder, task: TrainingTask, split: Split, context
         split.val, split.root, task.preprocessing, batch=eval_batch(task.recipe), workers=context.workers
     )
     outcome = evaluate(model, batches, task.preprocessing, device=context.device)
-    Decision(link="sigmoid", thresholds=choose_thresholds(outcome.logits, outcome.labels)).save(run.decision_file)
+    Decision(link=task.objective.link, thresholds=choose_thresholds(outcome.logits, outcome.labels)).save(
+        run.decision_file
+    )
 
 
 def _write_history_or_note(run: RunFolder, history: tuple[Epoch, ...], context: ExecutionContext) -> None:
