@@ -215,3 +215,12 @@ def test_run_resumed_on_another_machine_reports_differences(capsys, folder, tiny
     assert result.code == 0
     assert "started with threads 77 and resumes with 1" in result.err
     assert "started with kernels others" in result.err
+
+
+def test_loss_for_several_labels_is_refused_before_anything_is_written(capsys, folder, tiny_file, tmp_path):
+    out = tmp_path / "run"
+    message = refused(
+        capsys, "train", folder, "--network", tiny_file, "--out", out, *OPTIONS, "--set", "loss=asymmetric"
+    )
+    assert "every image here has one label; use cross_entropy or focal" in message
+    assert not out.exists()

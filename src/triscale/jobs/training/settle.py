@@ -21,6 +21,7 @@ from triscale.network.custom import AnyNetwork
 from triscale.scaling.fit import Fit
 from triscale.training.automatic import Start, automatic
 from triscale.training.context import ExecutionContext
+from triscale.training.imbalance import objective_of
 from triscale.training.mirroring import with_flip
 from triscale.training.recipe import Recipe
 
@@ -56,11 +57,12 @@ def settle(
     Raises:
         BudgetError: The budget cannot be met.
         WeightsError: Weights that were named do not fit the network, or a teacher does not know the classes.
-        RecipeError: The time limit is too short, or the recipe does not suit the teacher.
+        RecipeError: The time limit is too short, or the recipe does not suit the teacher or the labels.
         Interrupted: ``context.should_stop`` returned true.
     """
     classes, missing = len(split.classes), ""
     request = request.replace(recipe=with_flip(request.recipe, split.classes))
+    objective_of(request.recipe, split)  # refuses a loss that does not suit the labels, before anything is written
     network, fit = resolve(request, classes)
     if request.open is not None and request.open.weights:
         published = find_published(request.network, network, context, offline=conditions.offline)
