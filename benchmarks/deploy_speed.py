@@ -58,7 +58,7 @@ def direct(network: Network, model: torch.nn.Module, folder: Path) -> dict[str, 
     tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
     model = model.to(memory_format=torch.channels_last)
     file = folder / "direct.onnx"
-    onnx.save(traced(build_like(network, model), network.resolution), file)
+    onnx.save(traced(build_like(network, model), network.input_shape), file)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
@@ -75,7 +75,7 @@ def direct(network: Network, model: torch.nn.Module, folder: Path) -> dict[str, 
 def triscale(network: Network, model: torch.nn.Module, folder: Path, *, quick: bool) -> dict[str, Callable[[], object]]:
     """Return the candidate files of triscale deploy."""
     image = noise(network)
-    contract = Contract(network=network.name, preprocessing=Preprocessing(resolution=network.resolution), classes=())
+    contract = Contract(network=network.name, preprocessing=Preprocessing.usual(network.input_shape), classes=())
     subject = Exportable(build_like(network, model), contract, network)
     calls: dict[str, Callable[[], object]] = {}
     for name in OURS[:2] if quick else OURS:
@@ -87,7 +87,7 @@ def triscale(network: Network, model: torch.nn.Module, folder: Path, *, quick: b
         engine = ENGINES[name]
         file = folder / f"ours.int8{engine.suffix}"
         tool = QUANTIZERS[name](subject, noise(network, CALIBRATION))
-        tool.write(slow_blocks(tool, engine, network.resolution), file)
+        tool.write(slow_blocks(tool, engine, network.input_shape), file)
         calls[f"{engine.title} int8"] = called(engine.open(file, 1), image)
     return calls
 
@@ -104,7 +104,7 @@ def build_like(network: Network, model: torch.nn.Module) -> torch.nn.Module:
 
 
 def noise(network: Network, number: int = 1) -> np.ndarray:
-    shape = (number, 3, network.resolution, network.resolution)
+    shape = (number, *network.input_shape)
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 

@@ -23,8 +23,7 @@ from triscale.measurement.device import machine
 from triscale.measurement.latency import measure_latency, pinned_to_cores
 from triscale.network.cost import count_network
 from triscale.network.latency import DeviceProfile, predict
-from triscale.network.lower import INPUT_CHANNELS, lower
-from triscale.network.tree import Shape
+from triscale.network.lower import input_shape, lower
 
 BASELINES = (
     "efficientnet_b0",
@@ -54,10 +53,7 @@ def main() -> None:
     assert not profiled & {network.name for network in networks}
     usual_reference = statistics.median(timing.reference_ms for timing in profile.timings)
     timer = EngineTimer("onnxruntime", 1)
-    probes = [
-        Probe(network.name, "held out", lower(network), Shape(INPUT_CHANNELS, network.resolution))
-        for network in networks
-    ]
+    probes = [Probe(network.name, "held out", lower(network), input_shape(network)) for network in networks]
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"# {COMMAND}\n")
     print(
@@ -100,14 +96,14 @@ def wall_ms(probe: Probe) -> float:
     content = timed_graph(probe.node, probe.shape).SerializeToString()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     side = probe.shape.side
-    images = np.random.default_rng(0).standard_normal((1, INPUT_CHANNELS, side, side), dtype=np.float32)
+    images = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
     with pinned_to_cores(1) as cores:
         return measure_latency(
             lambda: session.run(None, {INPUT: images}),
             engine="ONNX Runtime",
             batch=1,
             threads=1,
-            resolution=side,
+            input_shape=(3, side, side),
             warmup_seconds=0.2,
             sample_seconds=1.0,
             cores=cores,

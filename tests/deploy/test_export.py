@@ -65,7 +65,7 @@ def test_export_agrees_at_any_batch_size_and_stores_contract(subject, real, tmp_
     assert made.size_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
     opened = open_file(file, 1)
     assert read_contract(opened.contract_text, file) == subject.contract
-    assert opened.side == 16
+    assert opened.input_shape == (3, 16, 16)
     for batch in (1, 2, 11):
         inputs = torch.randn(batch, 3, 16, 16)
         with torch.inference_mode():
@@ -201,7 +201,7 @@ def test_core_ml_export_is_marked_unverified(subject, real, tmp_path):
 def test_litert_agrees(subject, real, tmp_path):
     made = export(subject, get_engine("litert"), real, tmp_path / "model.tflite")
     assert made.agreement == 1.0
-    assert litert.LiteRtSession(tmp_path / "model.tflite").side == 16
+    assert litert.LiteRtSession(tmp_path / "model.tflite").input_shape == (3, 16, 16)
 
 
 def test_parity_inputs_include_extreme_values(contract):
@@ -219,5 +219,5 @@ def test_parity_inputs_include_extreme_values(contract):
 
 
 def test_traced_graph_has_dynamic_batch():
-    graph = traced(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), 2).graph
+    graph = traced(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), (3, 2, 2)).graph
     assert graph.input[0].type.tensor_type.shape.dim[0].dim_param

@@ -226,7 +226,7 @@ class Waiting:
 def test_first_blocks_without_int8_speedup_stay_float(milliseconds, float_blocks):
     # The latencies differ by far more than the error of sleep().
     engine = dataclasses.replace(ENGINES["onnxruntime"], openers={"float32": Waiting.open})
-    assert slow_blocks(Waiting(milliseconds), engine, 8) == Waiting.blocks[:float_blocks]
+    assert slow_blocks(Waiting(milliseconds), engine, (3, 8, 8)) == Waiting.blocks[:float_blocks]
 
 
 @pytest.mark.parametrize(

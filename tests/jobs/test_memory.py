@@ -26,7 +26,7 @@ from triscale.training.recipe import get_recipe
 from triscale.training.state.state import new_state
 torch.set_num_threads(1)
 network = get("mobilenet_v2").replace(resolution=128, classes=10)
-forecast = training_memory(build(network), 32, 128, 2).total_bytes
+forecast = training_memory(build(network), 32, (3, 128, 128), 2).total_bytes
 images, labels = torch.randn(32, 3, 128, 128).contiguous(memory_format=torch.channels_last), torch.arange(32) % 10
 build(get("mobilenet_v2@32")).train()(images[:2, :, :32, :32]).sum().backward()
 gc.collect()
@@ -77,8 +77,8 @@ def test_maximum_batch_is_reported_before_training(capsys, tmp_path, tiny_file):
 def test_show_reports_memory(capsys):
     network = get("mobilenet_v2@64")
     shown = json.loads(run(capsys, "show", network.name, "--memory", 4, "--json").out)["memory"]
-    assert shown["inference"] == json.loads(inference_memory(build(network), 4, 64).model_dump_json())
-    assert shown["training"] == json.loads(training_memory(build(network), 4, 64).model_dump_json())
+    assert shown["inference"] == json.loads(inference_memory(build(network), 4, (3, 64, 64)).model_dump_json())
+    assert shown["training"] == json.loads(training_memory(build(network), 4, (3, 64, 64)).model_dump_json())
     assert "memory with batch size 4" in run(capsys, "show", network.name, "--memory", 4).out
     assert "memory" not in run(capsys, "show", network.name).out
     assert "1 or more" in refused(capsys, "show", network.name, "--memory", 0)

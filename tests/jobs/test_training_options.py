@@ -142,7 +142,7 @@ def test_memory_matches_saved_tensors_hooks(batch):
         total = model(torch.randn(batch, 3, 64, 64)).sum()
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     saved = sum(size for place, size in kept.items() if place not in weights)
-    counted = training_memory(build(network), batch, 64).activation_bytes
+    counted = training_memory(build(network), batch, (3, 64, 64)).activation_bytes
     assert saved <= counted <= 3 * saved
     total.backward()
 

@@ -37,9 +37,18 @@ def test_sampling_continues_until_requested_precision():
     def call() -> None:
         time.sleep(0.001 * rng.uniform(0.5, 1.5))
 
-    few = measure_latency(call, engine="x", batch=1, threads=1, resolution=8, warmup_seconds=0.0, sample_seconds=0.05)
+    few = measure_latency(
+        call, engine="x", batch=1, threads=1, input_shape=(3, 8, 8), warmup_seconds=0.0, sample_seconds=0.05
+    )
     many = measure_latency(
-        call, engine="x", batch=1, threads=1, resolution=8, warmup_seconds=0.0, sample_seconds=0.05, within=0.01
+        call,
+        engine="x",
+        batch=1,
+        threads=1,
+        input_shape=(3, 8, 8),
+        warmup_seconds=0.0,
+        sample_seconds=0.05,
+        within=0.01,
     )
     assert many.samples > few.samples
     assert few.low_ms <= few.median_ms <= few.high_ms
@@ -62,7 +71,7 @@ def test_interleaved_timing_gives_known_ratio():
     assert low <= ratio <= high
     assert 2.0 < ratio < 3.5
     assert min(counts) >= 15
-    named = [("a", "x", "float32", 8), ("b", "x", "float32", 8)]
+    named = [("a", "x", "float32", (3, 8, 8)), ("b", "x", "float32", (3, 8, 8))]
     versus = paired_timing(named, times, counts, batch=1, threads=1, cores=())
     assert versus.networks[0].ratio == 1
     assert PairedTiming.from_json(versus.to_json()) == versus

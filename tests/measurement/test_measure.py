@@ -17,7 +17,7 @@ def test_measurement_records_protocol():
         engine="sleep",
         batch=1,
         threads=1,
-        resolution=8,
+        input_shape=(3, 8, 8),
         warmup_seconds=0.01,
         sample_seconds=0.05,
     )

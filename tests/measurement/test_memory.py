@@ -41,7 +41,7 @@ def of_a_step(network):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_memory_estimate_is_within_10_percent(name):
-    counted = training_memory(build(small(name)), BATCH, SIDE, optimizer_values=2)
+    counted = training_memory(build(small(name)), BATCH, (3, SIDE, SIDE), optimizer_values=2)
     held, peak = of_a_step(small(name))
     assert counted.total_bytes == pytest.approx(held + peak, rel=0.1)
 
@@ -49,14 +49,14 @@ def test_training_memory_estimate_is_within_10_percent(name):
 def test_training_memory_estimate_holds_without_native_kernels(monkeypatch):
     """torch's depthwise convolutions need more temporary memory than the native kernels."""
     monkeypatch.setattr(chain, "_native", chain._portable)
-    counted = training_memory(build(small("efficientnet_b0")), BATCH, SIDE, optimizer_values=2)
+    counted = training_memory(build(small("efficientnet_b0")), BATCH, (3, SIDE, SIDE), optimizer_values=2)
     held, peak = of_a_step(small("efficientnet_b0"))
     assert counted.total_bytes == pytest.approx(held + peak, rel=0.15)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_inference_memory_estimate_is_within_10_percent(name):
-    counted = inference_memory(build(small(name)), BATCH, SIDE)
+    counted = inference_memory(build(small(name)), BATCH, (3, SIDE, SIDE))
     model = build(small(name)).eval().to(memory_format=torch.channels_last)
     with torch.inference_mode():
         model(noise())
@@ -68,6 +68,6 @@ def test_inference_memory_estimate_is_within_10_percent(name):
 
 
 def test_activation_memory_grows_with_batch():
-    one, eight = (inference_memory(build(small("mobilenet_v2")), batch, SIDE) for batch in (1, 8))
+    one, eight = (inference_memory(build(small("mobilenet_v2")), batch, (3, SIDE, SIDE)) for batch in (1, 8))
     assert one.state_bytes == eight.state_bytes
     assert eight.activation_bytes == pytest.approx(8 * one.activation_bytes, rel=0.02)

@@ -174,11 +174,11 @@ def test_ratios_are_computed_within_rounds():
 @pytest.mark.stress
 def test_timed_graph_has_operations_of_torch_export(tmp_path, name):
     network = get(name)
-    onnx.save(traced(build_part(lower(network)).eval(), network.resolution), tmp_path / "exported.onnx")
+    onnx.save(traced(build_part(lower(network)).eval(), network.input_shape), tmp_path / "exported.onnx")
     counts = []
     for content in (
         (tmp_path / "exported.onnx").read_bytes(),
-        timed_graph(lower(network), Shape(3, network.resolution)).SerializeToString(),
+        timed_graph(lower(network), Shape(3, network.resolution, network.resolution)).SerializeToString(),
     ):
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
@@ -196,7 +196,7 @@ def test_timed_graph_has_operations_of_torch_export(tmp_path, name):
 
 def test_part_graphs_match_torch_modules():
     for probe in random.Random(0).sample([probe for probe in PROBES if probe.role == "part"], 20):
-        image = torch.zeros(1, probe.shape.channels, probe.shape.side, probe.shape.side)
+        image = torch.zeros(1, *probe.shape)
         session = onnxruntime.InferenceSession(
             timed_graph(probe.node, probe.shape).SerializeToString(), providers=["CPUExecutionProvider"]
         )
@@ -258,7 +258,7 @@ def test_shared_weights_keep_output_shape(tmp_path):
     (tmp_path / "graph.onnx").write_bytes(timed_graph(probe.node, probe.shape, shared).SerializeToString())
     shared.save(tmp_path)
     onnx.checker.check_model(str(tmp_path / "graph.onnx"), full_check=True)
-    images = np.random.default_rng(0).standard_normal((1, 3, probe.shape.side, probe.shape.side), dtype=np.float32)
+    images = np.random.default_rng(0).standard_normal((1, *probe.shape), dtype=np.float32)
     session = onnxruntime.InferenceSession(tmp_path / "graph.onnx", providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {INPUT: images})
     assert found.shape == (1, 1000)

@@ -118,15 +118,15 @@ def test_paths_contain_block_and_stage():
 
 def test_grouped_convolution_is_not_depthwise():
     def convolution(inputs: int, outputs: int, groups: int) -> tree.Convolution:
-        return tree.Convolution(inputs, outputs, 3, 1, groups, False, "same", 8)
+        return tree.Convolution(inputs, outputs, 3, 1, groups, False, "same", tree.Shape(outputs, 8, 8))
 
     assert convolution(8, 8, 8).is_depthwise
     assert not convolution(8, 8, 4).is_depthwise
     assert not convolution(8, 16, 8).is_depthwise
     assert not convolution(8, 8, 1).is_depthwise
     assert convolution(8, 16, 4).num_weights == 16 * 2 * 9
-    part = tree.Sequence((("conv", convolution(8, 16, 4)),), tree.Shape(16, 8))
-    assert part_figures(part, tree.Shape(8, 8))["dense.macs"] == pytest.approx(16 * 2 * 9 * 64 / 1e6)
+    part = tree.Sequence((("conv", convolution(8, 16, 4)),), tree.Shape(16, 8, 8))
+    assert part_figures(part, tree.Shape(8, 8, 8))["dense.macs"] == pytest.approx(16 * 2 * 9 * 64 / 1e6)
 
 
 def test_block_activation_must_not_be_sigmoid():

@@ -145,7 +145,7 @@ def _subject(subject: AnyNetworkLike | Run) -> tuple[Subject, str]:
     match subject:
         case Network() | CustomNetwork():
             known = subject if isinstance(subject, Network) else None
-            return Subject(subject.name, subject.resolution, model=lambda: build(subject), network=known), ""
+            return Subject(subject.name, subject.input_shape, model=lambda: build(subject), network=known), ""
         case Run():
             return find_subject(str(subject.path)), ""
         case _:

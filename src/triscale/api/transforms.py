@@ -16,7 +16,7 @@ from triscale.nn.classifier import Classifier
 
 
 class ImageTransform:
-    """A transform from a PIL image of any mode to a normalized float tensor ``[3, resolution, resolution]``.
+    """A transform from a PIL image of any mode to a normalized float tensor ``[channels, height, width]``.
 
     It can be pickled, as the workers of a ``DataLoader`` require.
 
@@ -45,7 +45,7 @@ class ImageTransform:
     def __repr__(self) -> str:
         """Return what the transform does in short form."""
         kind = "evaluation" if self.augmentation is None else "training"
-        return f"ImageTransform({kind}, {self.preprocessing.resolution} px)"
+        return f"ImageTransform({kind}, {self.preprocessing.size} px)"
 
 
 def transforms(
@@ -58,12 +58,13 @@ def transforms(
 
     Args:
         network: What the images are for: a model, whose pretrained weights say how, a network, its name or file, or a
-            preprocessing. Without pretrained weights the mean and standard deviation are those of ImageNet.
+            preprocessing. Without pretrained weights the mean and standard deviation are the usual ones, for RGB those
+            of ImageNet.
         train: Whether to augment at random.
         augmentation: How to augment, if ``train``; by default random crops and flips.
 
     Returns:
-        A function from a PIL image of any mode to a normalized float tensor ``[3, resolution, resolution]``.
+        A function from a PIL image of any mode to a normalized float tensor ``[channels, height, width]``.
 
     Raises:
         NetworkError: The network is unknown.
@@ -77,7 +78,7 @@ def transforms(
         case Preprocessing():
             preprocessing = network
         case Classifier():
-            preprocessing = network.preprocessing or Preprocessing(resolution=network.network.resolution)
+            preprocessing = network.preprocessing or Preprocessing.usual(network.network.input_shape)
         case _:
-            preprocessing = Preprocessing(resolution=as_network(network).resolution)
+            preprocessing = Preprocessing.usual(as_network(network).input_shape)
     return ImageTransform(preprocessing, (augmentation or Augmentation()) if train else None)

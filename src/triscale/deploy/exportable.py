@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from triscale.deploy.contract import Contract
+from triscale.network.input_size import ImageShape
 from triscale.network.spec import Network
 
 
@@ -17,7 +18,7 @@ class Exportable:
     """A trained model to export.
 
     Attributes:
-        model: In evaluation mode, on the CPU; takes normalized ``[N, 3, side, side]``.
+        model: In evaluation mode, on the CPU; takes normalized ``[N, *input_shape]``.
         contract: Preprocessing and classes.
         network: The model's Network; None for a custom model, which is traced.
     """
@@ -27,9 +28,9 @@ class Exportable:
     network: Network | None = None
 
     @property
-    def side(self) -> int:
-        """Side of the images in pixels."""
-        return self.contract.preprocessing.resolution
+    def input_shape(self) -> ImageShape:
+        """Channels, height and width of an image."""
+        return self.contract.preprocessing.input_shape
 
     @property
     def state(self) -> dict[str, NDArray[np.float32]]:

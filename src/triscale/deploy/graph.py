@@ -166,10 +166,10 @@ def _graph(node: tree.Part, shape: Shape, weights: GraphWeights) -> onnx.ModelPr
     writer = _Writer(weights)
     last, out = writer.container(node, "", INPUT, shape)
     writer.rename(last, OUTPUT)
-    image = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", shape.channels, shape.side, shape.side])
+    image = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *shape])
     dimensions: list[str | int | None] = ["batch", out.channels]
     if not writer.is_flat:
-        dimensions += [out.side, out.side]
+        dimensions += [out.height, out.width]
     result = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, dimensions)
     graph = helper.make_graph(writer.nodes, "triscale", [image], [result], writer.tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
@@ -237,7 +237,7 @@ class _Writer:
                 return self.container(node, path, value, shape)[0]
             case tree.SqueezeExcite():
                 mean = self.add("GlobalAveragePool", [value], f"{path}.mean")
-                scale, _ = self.container(node, path, mean, Shape(shape.channels, 1))
+                scale, _ = self.container(node, path, mean, Shape(shape.channels))
                 return self.add("Mul", [scale, value], f"{path}.scaled")
             case tree.Residual():
                 return self._residual(node, path, value, shape)
@@ -254,7 +254,7 @@ class _Writer:
             path,
             group=node.groups,
             kernel_shape=[node.kernel] * 2,
-            pads=_pads(node, shape.side),
+            pads=_pads(node, shape),
             strides=[node.stride] * 2,
         )
 
@@ -273,7 +273,7 @@ class _Writer:
 
     def _pool(self, node: tree.MaxPool | tree.AveragePool, path: str, value: str, shape: Shape) -> str:
         operation = "MaxPool" if isinstance(node, tree.MaxPool) else "AveragePool"
-        pads = _pads(node, shape.side)
+        pads = _pads(node, shape)
         window = {"kernel_shape": [node.kernel] * 2, "pads": pads, "strides": [node.stride] * 2}
         return self.add(operation, [value], path, **window)
 
@@ -306,10 +306,10 @@ def _file_of(power: int) -> str:
     return f"weights{-power}.bin" if power <= 0 else f"weights_{power}.bin"
 
 
-def _pads(node: tree.Convolution | tree.MaxPool | tree.AveragePool, side: int) -> list[int]:
+def _pads(node: tree.Convolution | tree.MaxPool | tree.AveragePool, shape: Shape) -> list[int]:
     """Return ONNX padding: top, left, bottom, right."""
     if node.padding == "symmetric" or node.stride == 1:
         return [node.kernel // 2] * 4
     # TensorFlow's SAME padding: an odd surplus goes to the bottom and right.
-    surplus = max(0, (-(-side // node.stride) - 1) * node.stride + node.kernel - side)
-    return [surplus // 2] * 2 + [surplus - surplus // 2] * 2
+    down, across = (max(0, (-(-side // node.stride) - 1) * node.stride + node.kernel - side) for side in shape[1:])
+    return [down // 2, across // 2, down - down // 2, across - across // 2]

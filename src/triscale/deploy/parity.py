@@ -35,15 +35,15 @@ class Parity(NamedTuple):
 
 
 def parity_inputs(real: NDArray[np.float32], preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Return 64 inputs ``[64, 3, S, S]``: zeros, ones, black, white, both in a checkerboard, and real images.
+    """Return 64 inputs ``[64, C, H, W]``: zeros, ones, black, white, both in a checkerboard, and real images.
 
     Args:
-        real: Normalized images ``[N, 3, S, S]``; missing ones are replaced by noise.
+        real: Normalized images ``[N, C, H, W]``; missing ones are replaced by noise.
         preprocessing: Defines the normalized values of black and white.
     """
     shape = real.shape[1:]
     mean, std = (
-        np.array(values, dtype=np.float32).reshape(3, 1, 1) for values in (preprocessing.mean, preprocessing.std)
+        np.array(values, dtype=np.float32).reshape(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std)
     )
     black, white = (np.broadcast_to((value - mean) / std, shape) for value in (0.0, 1.0))
     board = np.indices(shape[1:]).sum(0) % 2 == 0
@@ -79,7 +79,7 @@ def check_parity(
     Args:
         call: Runs the exported file.
         expected: Logits of the model ``[N, classes]``.
-        inputs: Images ``[N, 3, S, S]``.
+        inputs: Images ``[N, C, H, W]``.
         batches: Batch sizes to check.
         tolerance: Maximum relative difference.
 

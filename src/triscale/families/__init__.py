@@ -6,6 +6,7 @@ from triscale.errors import NetworkError, nearest
 from triscale.families import efficientnet, mnasnet, mobilenet, resnet
 from triscale.families.published import PublishedNetwork
 from triscale.families.small import at_resolution
+from triscale.network.input_size import parse_size
 from triscale.network.spec import Network
 
 __all__ = ["FAMILIES", "PublishedNetwork", "get", "names", "published"]
@@ -18,8 +19,6 @@ FAMILIES: dict[str, tuple[PublishedNetwork, ...]] = {
     "MnasNet": mnasnet.MEMBERS,
     "ResNet": resnet.MEMBERS,
 }
-
-MAX_RESOLUTION = 4096
 
 _BY_NAME: dict[str, PublishedNetwork] = {member.name: member for members in FAMILIES.values() for member in members}
 
@@ -61,12 +60,13 @@ def published(name: str) -> PublishedNetwork:
 
 
 def get(name: str) -> Network:
-    """Return a published network by its name, or adapted to another image size by ``NAME@PIXELS``.
+    """Return a published network by its name, or adapted to another image size by ``NAME@SIZE``.
 
     The adapted network may have fewer strides, see :func:`triscale.families.small.at_resolution`.
 
     Args:
-        name: One of :func:`names`, optionally followed by ``@`` and the side of the image in pixels.
+        name: One of :func:`names`, optionally followed by ``@`` and the side of the image in pixels, or its width and
+            height as in ``@720x184``.
 
     Returns:
         The network for 1,000 classes.
@@ -77,13 +77,14 @@ def get(name: str) -> Network:
     Example:
         >>> get("efficientnet_b0").resolution, get("efficientnet_b0@32").total_stride
         (224, 8)
+        >>> get("efficientnet_b0@720x184").input_shape
+        (3, 184, 720)
     """
     known, at, pixels = name.partition("@")
     network = published(known).network
     if not at:
         return network
-    if not (pixels.isascii() and pixels.isdigit() and 1 <= int(pixels) <= MAX_RESOLUTION):
-        raise NetworkError(
-            f'"{name}" has no valid size: inputs are square; expected the side in pixels after the @, as in {known}@32'
-        )
-    return at_resolution(network, int(pixels))
+    try:
+        return at_resolution(network, parse_size(pixels))
+    except ValueError as error:
+        raise NetworkError(f"{error}, as in {known}@32 or {known}@720x184") from None

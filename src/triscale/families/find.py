@@ -23,7 +23,8 @@ def find_network(text: str) -> AnyNetwork:
     """Return a network by its text form.
 
     Args:
-        text: A name, ``NAME@PIXELS``, a JSON file, or ``package.module:function`` for a custom model.
+        text: A name, ``NAME@SIZE`` (a side such as 224, or width x height such as 720x184), a JSON file, or
+            ``package.module:function`` for a custom model.
 
     Raises:
         NetworkError: The text is none of these.

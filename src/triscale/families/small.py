@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from triscale.network.input_size import InputSize
 from triscale.network.spec import Network
 
 MIN_MAP = 3
 """Minimum side of the last feature map in pixels."""
 
 
-def at_resolution(network: Network, resolution: int) -> Network:
-    """Return a network for images of another size, named ``NAME@PIXELS``.
+def at_resolution(network: Network, size: InputSize | int) -> Network:
+    """Return a network for images of another size, named ``NAME@SIZE``.
 
-    If the last feature map would be smaller than 3 x 3 pixels, strides are set to 1 until it is not: first the stem,
-    then its pooling, then the stages in order. For EfficientNet-B0 at 32 px, these are the stem and the second stage,
-    which gives 4 x 4; from 96 px, nothing changes. Widths, repeats and kernels stay.
+    If the shorter side of the last feature map would be less than 3 pixels, strides are set to 1 until it is not: first
+    the stem, then its pooling, then the stages in order. For EfficientNet-B0 at 32 px, these are the stem and the
+    second stage, which gives 4 x 4; from 96 px, nothing changes. Widths, repeats and kernels stay.
 
     Args:
         network: Any network.
-        resolution: In pixels, at least 1.
+        size: The side of a square in pixels, at least 1, or a height and an aspect ratio.
 
     Example:
         >>> from triscale.families import get
@@ -26,11 +27,12 @@ def at_resolution(network: Network, resolution: int) -> Network:
         (1, [1, 1, 2, 2, 1, 2, 1])
     """
     changed = network.model_dump()
-    changed["name"], changed["resolution"] = f"{network.name}@{resolution}", resolution
+    size = size if isinstance(size, InputSize) else InputSize(size)
+    changed |= {"name": f"{network.name}@{size}", "resolution": size.height, "aspect_ratio": size.aspect_ratio}
     stride = network.total_stride
-    while stride > 1 and -(-resolution // stride) < MIN_MAP:
+    while stride > 1 and -(-size.shorter // stride) < MIN_MAP:
         stride //= _remove_first_stride(changed)
-    return Network.parse(changed, f"{network.name} at {resolution} px")
+    return Network.parse(changed, f"{network.name} at {size} px")
 
 
 def _remove_first_stride(network: dict[str, object]) -> int:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from triscale.measurement.device import machine
+from triscale.network.input_size import ImageShape
+from triscale.results.image_size import sides_of
 from triscale.results.latency import Measurement
 
 WARMUP_SECONDS = 0.5
@@ -28,7 +30,7 @@ def measure_latency(
     engine: str,
     batch: int,
     threads: int,
-    resolution: int,
+    input_shape: ImageShape,
     warmup_seconds: float = WARMUP_SECONDS,
     sample_seconds: float = SAMPLE_SECONDS,
     within: float | None = None,
@@ -45,7 +47,7 @@ def measure_latency(
         engine: The inference engine.
         batch: Batch size.
         threads: Number of threads of the engine.
-        resolution: Side of the images in pixels.
+        input_shape: Channels, height and width of an image.
         warmup_seconds: Minimum duration of the warm-up.
         sample_seconds: Duration of the measured calls.
         within: Relative half-width of the 95% interval of the median to reach, within up to eight times
@@ -55,7 +57,13 @@ def measure_latency(
 
     Example:
         >>> timing = measure_latency(
-        ...     lambda: None, engine="none", batch=1, threads=1, resolution=1, warmup_seconds=0, sample_seconds=0
+        ...     lambda: None,
+        ...     engine="none",
+        ...     batch=1,
+        ...     threads=1,
+        ...     input_shape=(3, 1, 1),
+        ...     warmup_seconds=0,
+        ...     sample_seconds=0,
         ... )
         >>> timing.samples
         30
@@ -80,7 +88,7 @@ def measure_latency(
         precision=precision,
         batch=batch,
         threads=threads,
-        resolution=resolution,
+        **sides_of(input_shape),
         warmup_calls=warmup_calls,
         samples=len(times),
         lower_quartile_ms=lower,

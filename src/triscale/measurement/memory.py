@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from triscale.network.input_size import ImageShape
 from triscale.record import Record
 
 
@@ -45,20 +46,21 @@ class InferenceMemory(_Memory):
     kind_name: ClassVar[str] = "inference_memory"
 
 
-def training_memory(model: nn.Module, batch: int, resolution: int, optimizer_values: int = 2) -> TrainingMemory:
+def training_memory(model: nn.Module, batch: int, input_shape: ImageShape, optimizer_values: int = 2) -> TrainingMemory:
     """Count the memory of a training step in float32.
 
     Args:
-        model: Any module that takes ``[N, 3, H, W]``; it is moved to the meta device and cannot be used afterwards.
+        model: Any module that takes ``[N, *input_shape]``; it is moved to the meta device and cannot be used
+            afterwards.
         batch: Size of a micro-batch.
-        resolution: Side of the images in pixels.
+        input_shape: Channels, height and width of an image.
         optimizer_values: Number of state values of the optimizer per parameter.
     """
     model = model.to("meta").train()
     values = sum(parameter.numel() for parameter in model.parameters())
     buffers = sum(buffer.numel() for buffer in model.buffers())
     with _Counter() as counter:
-        images = torch.empty(batch, 3, resolution, resolution, device="meta")
+        images = torch.empty(batch, *input_shape, device="meta")
         model(images).sum().backward()
     gradients = 4 * values
     return TrainingMemory(
@@ -68,21 +70,22 @@ def training_memory(model: nn.Module, batch: int, resolution: int, optimizer_val
     )
 
 
-def inference_memory(model: nn.Module, batch: int, resolution: int) -> InferenceMemory:
+def inference_memory(model: nn.Module, batch: int, input_shape: ImageShape) -> InferenceMemory:
     """Count the memory of inference in float32, in evaluation mode without gradients.
 
     Args:
-        model: Any module that takes ``[N, 3, H, W]``; it is moved to the meta device and cannot be used afterwards.
+        model: Any module that takes ``[N, *input_shape]``; it is moved to the meta device and cannot be used
+            afterwards.
         batch: Batch size.
-        resolution: Side of the images in pixels.
+        input_shape: Channels, height and width of an image.
 
     Example:
-        >>> inference_memory(nn.Conv2d(3, 8, 1), batch=1, resolution=4).state_bytes
+        >>> inference_memory(nn.Conv2d(3, 8, 1), batch=1, input_shape=(3, 4, 4)).state_bytes
         128
     """
     model = model.to("meta").eval()
     with _Counter() as counter, torch.inference_mode():
-        model(torch.empty(batch, 3, resolution, resolution, device="meta"))
+        model(torch.empty(batch, *input_shape, device="meta"))
     values = sum(value.numel() for value in (*model.parameters(), *model.buffers()))
     return InferenceMemory(batch=batch, state_bytes=4 * values, activation_bytes=counter.peak)
 

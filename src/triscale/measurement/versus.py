@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triscale.measurement.device import machine
+from triscale.network.input_size import ImageShape
+from triscale.results.image_size import sides_of
 from triscale.results.latency import PairedTiming, TimedNetwork
 
 ROUNDS = 15
@@ -74,7 +76,7 @@ def ratio_interval(times: NDArray[np.float64], reference: NDArray[np.float64]) -
 
 
 def paired_timing(
-    named: Sequence[tuple[str, str, str, int]],
+    named: Sequence[tuple[str, str, str, ImageShape]],
     times: NDArray[np.float64],
     counts: Sequence[int],
     *,
@@ -85,7 +87,7 @@ def paired_timing(
     """Return the record of a paired measurement, relative to the first candidate.
 
     Args:
-        named: Name, engine, precision and resolution of each candidate.
+        named: Name, engine, precision and input shape of each candidate.
         times: Times ``[rounds, candidates]`` of :func:`time_alternately`.
         counts: Number of calls of each candidate.
         batch: Batch size.
@@ -93,14 +95,14 @@ def paired_timing(
         cores: CPU cores that the process was pinned to.
     """
     networks = []
-    for index, (name, engine, precision, resolution) in enumerate(named):
+    for index, (name, engine, precision, input_shape) in enumerate(named):
         ratio, low, high = ratio_interval(times[:, index], times[:, 0])
         networks.append(
             TimedNetwork(
                 name=name,
                 engine=engine,
                 precision=precision,
-                resolution=resolution,
+                **sides_of(input_shape),
                 median_ms=float(np.median(times[:, index])),
                 ratio=ratio,
                 low=low,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
+from triscale.network.input_size import SQUARE, AspectRatio, ImageShape, InputSize
 from triscale.record import Record, SparseRecord
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 BitDepth = Literal[8, 10, 12, 14, 16]
 BIT_DEPTHS: tuple[BitDepth, ...] = (8, 10, 12, 14, 16)
-Triple = tuple[float, float, float]
+Values = Annotated[tuple[float, ...], Field(min_length=1)]
+"""One value for each channel."""
 
-IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
-IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 Link = Literal["softmax", "sigmoid"]
@@ -51,11 +53,30 @@ class Decision(Record):
 SOFTMAX = Decision()
 
 
-class Preprocessing(SparseRecord):
-    """The steps from a decoded RGB image to the input of a network.
+def usual_moments(channels: int) -> tuple[Values, Values]:
+    """Return mean and standard deviation of each channel: ImageNet's for RGB, their average for gray.
 
-    The center square whose side is ``crop`` times the short side of the image is resized to ``resolution`` x
-    ``resolution`` pixels, values are divided by 255, and each channel is normalized as ``(value - mean) / std``.
+    Other channels have no usual values; 0.5 and 0.25 are in the middle of what images have.
+
+    Example:
+        >>> usual_moments(1)
+        ((0.449,), (0.226,))
+    """
+    match channels:
+        case 3:
+            return IMAGENET_MEAN, IMAGENET_STD
+        case 1:
+            return (round(sum(IMAGENET_MEAN) / 3, 3),), (round(sum(IMAGENET_STD) / 3, 3),)
+        case _:
+            return (0.5,) * channels, (0.25,) * channels
+
+
+class Preprocessing(SparseRecord):
+    """The steps from a decoded image to the input of a network.
+
+    The largest centered rectangle with the ``aspect_ratio`` (a square, unless it is given), with both sides multiplied
+    by ``crop``, is resized to the height ``resolution`` and its width. Values are divided by 255, and each channel is
+    normalized as ``(value - mean) / std``; there are as many channels as values of ``mean`` and ``std``.
 
     ``bit_depth`` is the number of bits that images with 16 bits per channel use: such values become 8-bit values by
     ``min(value >> (bit_depth - 8), 255)``. It does not affect images with 8 bits. It is left out of JSON if it is 16.
@@ -66,11 +87,46 @@ class Preprocessing(SparseRecord):
     """
 
     kind_name: ClassVar[str] = "preprocessing"
-    sparse: ClassVar[tuple[str, ...]] = ("bit_depth",)
+    sparse: ClassVar[tuple[str, ...]] = ("aspect_ratio", "bit_depth")
 
     resolution: PositiveInt
+    aspect_ratio: AspectRatio = SQUARE
     crop: float = Field(default=1.0, gt=0, le=1)
     interpolation: Interpolation = "bicubic"
-    mean: Triple = IMAGENET_MEAN
-    std: Triple = IMAGENET_STD
+    mean: Values = IMAGENET_MEAN
+    std: Values = IMAGENET_STD
     bit_depth: BitDepth = 16
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} values and std {len(self.std)}; expected one for each channel")
+        return self
+
+    @classmethod
+    def usual(cls, input_shape: ImageShape, crop: float = 1.0, bit_depth: BitDepth = 16) -> Self:
+        """Return the preprocessing for an input of this shape, with the usual mean and standard deviation.
+
+        Example:
+            >>> Preprocessing.usual((1, 184, 720)).aspect_ratio
+            (90, 23)
+        """
+        channels, height, width = input_shape
+        mean, std = usual_moments(channels)
+        aspect_ratio = (width, height)
+        return cls(resolution=height, aspect_ratio=aspect_ratio, crop=crop, mean=mean, std=std, bit_depth=bit_depth)
+
+    @property
+    def size(self) -> InputSize:
+        """Height and width of the input."""
+        return InputSize(self.resolution, self.aspect_ratio)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the input."""
+        return len(self.mean)
+
+    @property
+    def input_shape(self) -> ImageShape:
+        """Channels, height and width of the input."""
+        return self.channels, self.size.height, self.size.width

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import ClassVar, NamedTuple, assert_never
+from typing import ClassVar, NamedTuple, Self, assert_never
 
 from triscale.network import tree
+from triscale.network.input_size import size_text
 from triscale.network.lower import lower
 from triscale.network.spec import Network
 from triscale.notebook import html_table
-from triscale.record import Record
+from triscale.record import Record, SparseRecord
 
 BYTES_PER_VALUE = 4
 
@@ -52,12 +53,33 @@ class Figures(Record):
         return BYTES_PER_VALUE * (self.params + self.buffers)
 
 
-class StageCost(Figures):
-    """Cost of the stem, one stage or the head, with its output shape."""
+class StageCost(Figures, SparseRecord):
+    """Cost of the stem, one stage or the head, with its output shape.
+
+    Attributes:
+        name: Name of the part.
+        channels: Channels of its output.
+        side: Side of its output in pixels; the height if the output is not square.
+        width: Width of its output in pixels if it is not square; otherwise None, and left out of JSON.
+    """
+
+    sparse: ClassVar[tuple[str, ...]] = ("width",)
 
     name: str
     channels: int
     side: int
+    width: int | None = None
+
+    @property
+    def size(self) -> str:
+        """The output's size in pixels as text: one side of a square, otherwise ``WIDTHxHEIGHT``."""
+        return size_text(self.side, self.width or self.side)
+
+    @classmethod
+    def of(cls, name: str, shape: tree.Shape, counts: Counts) -> Self:
+        """Return the cost of a part with its output shape."""
+        width = None if shape.width == shape.height else shape.width
+        return cls(name=name, channels=shape.channels, side=shape.height, width=width, **figures(counts))
 
 
 class Cost(Figures):
@@ -88,7 +110,7 @@ class Cost(Figures):
     def _repr_html_(self) -> str:
         """Return the cost of each part as a table, for notebooks."""
         rows: list[tuple[object, ...]] = [
-            (part.name, part.channels, part.side, f"{part.params:,}", f"{part.macs:,}", f"{part.activations:,}")
+            (part.name, part.channels, part.size, f"{part.params:,}", f"{part.macs:,}", f"{part.activations:,}")
             for part in self.stages
         ]
         rows.append(("total", "", "", f"{self.params:,}", f"{self.macs:,}", f"{self.activations:,}"))
@@ -115,7 +137,7 @@ def cost(network: Network) -> Cost:
         assert isinstance(part, tree.Sequence | tree.StageNode)
         counts = _count(part)
         total = _add((total, counts))
-        parts.append(StageCost(name=name, channels=part.out.channels, side=part.out.side, **figures(counts)))
+        parts.append(StageCost.of(name, part.out, counts))
     return Cost(stages=tuple(parts), **figures(total))
 
 
@@ -155,12 +177,12 @@ def _count(node: tree.Node) -> Counts:
     match node:
         case tree.Convolution():
             weights = node.num_weights
-            area = node.out_side * node.out_side
+            area = node.out.area
             outputs = node.outputs * area
             bias = node.outputs if node.bias else 0
             return Counts(weights + bias, 0, weights * area, bias * area, 0, outputs)
         case tree.Normalization():
-            return Counts(2 * node.channels, 2 * node.channels, 0, 0, node.channels * node.side * node.side, 0)
+            return Counts(2 * node.channels, 2 * node.channels, 0, 0, node.channels * node.area, 0)
         case tree.Linear():
             weights = node.inputs * node.outputs
             return Counts(weights + node.outputs, 0, weights, node.outputs, 0, node.outputs)

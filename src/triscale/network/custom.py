@@ -6,15 +6,16 @@ from typing import ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from triscale.network.spec import Network
-from triscale.record import Record, digest
+from triscale.network.input_size import SQUARE, AspectRatio, ImageShape, InputSize
+from triscale.network.spec import RGB, Network
+from triscale.record import SparseRecord, digest
 
 
-class CustomNetwork(Record):
+class CustomNetwork(SparseRecord):
     """A custom model, built by ``function``, given as ``package.module:function``.
 
     The function is called as ``build(depth, width, classes)`` with the multipliers of depth and width, and returns a
-    torch module from ``[N, 3, resolution, resolution]`` to ``[N, classes]``. ``total_stride`` is the side of the input
+    torch module from ``[N, in_channels, height, width]`` to ``[N, classes]``. ``total_stride`` is the side of the input
     divided by that of the last feature map; resolutions are rounded to multiples of half of it.
 
     Example:
@@ -23,14 +24,27 @@ class CustomNetwork(Record):
     """
 
     kind_name: ClassVar[str] = "custom_network"
+    sparse: ClassVar[tuple[str, ...]] = ("aspect_ratio", "in_channels")
 
     name: str = Field(min_length=1)
     function: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     depth: PositiveFloat = 1.0
     width: PositiveFloat = 1.0
     resolution: PositiveInt = 224
+    aspect_ratio: AspectRatio = SQUARE
+    in_channels: PositiveInt = RGB
     classes: PositiveInt = 1000
     total_stride: PositiveInt = 32
+
+    @property
+    def size(self) -> InputSize:
+        """Height and width of the input image."""
+        return InputSize(self.resolution, self.aspect_ratio)
+
+    @property
+    def input_shape(self) -> ImageShape:
+        """Channels, height and width of the input image."""
+        return self.in_channels, self.size.height, self.size.width
 
     @property
     def structure(self) -> str:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from triscale.errors import RecordError
 from triscale.network import tree
-from triscale.network.lower import lower
+from triscale.network.lower import input_shape, lower
 from triscale.network.spec import ActivationKind, Network
 from triscale.network.tree import Shape
 from triscale.record import Record
@@ -32,20 +32,16 @@ class Primitive(NamedTuple):
 
     Attributes:
         kind: First word of the names in :data:`FIGURES`.
-        inputs: Channels in.
-        outputs: Channels out.
+        input: Shape of the input.
+        out: Shape of the output.
         kernel: Side of the window in pixels.
-        side: Side of the input map.
-        out_side: Side of the output map.
         groups: Groups of a convolution; 1 for a depthwise convolution, which is its own kind.
     """
 
     kind: str
-    inputs: int
-    outputs: int
-    kernel: int
-    side: int
-    out_side: int
+    input: Shape
+    out: Shape
+    kernel: int = 1
     groups: int = 1
 
 
@@ -200,7 +196,7 @@ def figures_of(network: Network) -> dict[str, float]:
         >>> figures_of(get("efficientnet_b0"))["run.count"]
         1.0
     """
-    return part_figures(lower(network), Shape(network.in_channels, network.resolution), whole=True)
+    return part_figures(lower(network), input_shape(network), whole=True)
 
 
 def part_figures(node: tree.Part, shape: Shape, *, whole: bool = False) -> dict[str, float]:
@@ -211,11 +207,9 @@ def part_figures(node: tree.Part, shape: Shape, *, whole: bool = False) -> dict[
         shape: Shape of its input.
         whole: Whether it is a whole network, whose weights do not stay in the cache between two runs.
     """
-    edges = [Primitive("run", 0, 0, 0, 0, 0)]
+    edges = [Primitive("run", Shape(0, 0, 0), Shape(0, 0, 0), 0)]
     if not whole:
-        edges += [
-            Primitive("edge", edge.channels, edge.channels, 1, edge.side, edge.side) for edge in (shape, node.out)
-        ]
+        edges += [Primitive("edge", edge, edge) for edge in (shape, node.out)]
     vectors = [_figures(edge) for edge in edges]
     body = _total(node, shape)
     total = _add([body, *vectors])
@@ -238,27 +232,26 @@ def primitives(node: tree.Node, shape: Shape) -> tuple[Primitive, ...]:
 
 def _own_primitives(visit: tree.Visit) -> tuple[Primitive, ...]:
     """Return the primitives of a node itself, without its children's."""
-    node, (channels, side) = visit.node, visit.input
+    node, shape = visit.node, visit.input
     match node:
         case tree.Convolution():
-            kind = _convolution_kind(node, side)
+            kind = _convolution_kind(node, shape)
             groups = 1 if node.is_depthwise else node.groups
-            return (Primitive(kind, channels, node.outputs, node.kernel, side, node.out_side, groups),)
+            return (Primitive(kind, shape, node.out, node.kernel, groups),)
         case tree.Normalization() | tree.Dropout():
             return ()
         case tree.Activation():
-            return (Primitive(node.kind.value, channels, channels, 1, side, side),)
+            return (Primitive(node.kind.value, shape, shape),)
         case tree.MaxPool() | tree.AveragePool():
-            out = tree.output_shape(node, visit.input)
-            return (Primitive("pool", channels, channels, node.kernel, side, out.side),)
+            return (Primitive("pool", shape, tree.output_shape(node, shape), node.kernel),)
         case tree.GlobalPool():
-            return (Primitive("mean", channels, channels, side, side, 1),)
+            return (Primitive("mean", shape, Shape(shape.channels)),)
         case tree.Linear():
-            return (Primitive("linear", node.inputs, node.outputs, 1, 1, 1),)
+            return (Primitive("linear", Shape(node.inputs), Shape(node.outputs)),)
         case tree.SqueezeExcite():
-            return (Primitive("se", channels, channels, 1, side, side),)
+            return (Primitive("se", shape, shape),)
         case tree.Residual():
-            added = Primitive("add", node.out.channels, node.out.channels, 1, node.out.side, node.out.side)
+            added = Primitive("add", node.out, node.out)
             return (added,) if node.activation is None else (added, added._replace(kind=node.activation.value))
         case tree.Root() | tree.StageNode() | tree.Sequence():
             return ()
@@ -266,14 +259,14 @@ def _own_primitives(visit: tree.Visit) -> tuple[Primitive, ...]:
             assert_never(node)
 
 
-def _convolution_kind(node: tree.Convolution, side: int) -> str:
+def _convolution_kind(node: tree.Convolution, shape: Shape) -> str:
     if node.is_depthwise:
         return "depthwise3" if node.kernel <= 3 else "depthwise"
     if node.inputs < LANES // 2:
         return "stem"
     if node.kernel > 1:
         return "dense"
-    return "vector" if side == 1 else "pointwise"
+    return "vector" if shape.area == 1 else "pointwise"
 
 
 def _total(node: tree.Part, shape: Shape) -> Vector:
@@ -297,20 +290,20 @@ def _block_total(node: tree.Sequence | tree.Residual, shape: Shape) -> Vector:
 @lru_cache(maxsize=8192)
 def _figures(primitive: Primitive) -> Vector:
     """Return the figures of one primitive: counts as they are, the others in millions."""
-    kind, inputs, outputs, kernel, side, out_side, groups = primitive
+    kind, shape, out, kernel, groups = primitive
+    inputs, outputs = shape.channels, out.channels
     depthwise = kind.startswith(("depthwise", "pool"))
-    area, out_area = side * side, out_side * out_side
     weights = outputs * kernel * kernel * (1 if depthwise else inputs // groups)
     lanes = _round_up(outputs, LANES) * kernel * kernel * (1 if depthwise else _round_up(inputs // groups, LANES))
     # lane_macs and row_macs count the work including idle SIMD lanes and incomplete rows of pixels.
     values = {
         "count": 1e6,
-        "macs": weights * out_area,
-        "lane_macs": lanes * out_area,
-        "row_macs": (lanes if depthwise else weights) * out_side * _round_up(out_side, ROW),
-        "in": inputs * area,
-        "out": outputs * out_area,
-        "values": inputs * area,
+        "macs": weights * out.area,
+        "lane_macs": lanes * out.area,
+        "row_macs": (lanes if depthwise else weights) * out.height * _round_up(out.width, ROW),
+        "in": inputs * shape.area,
+        "out": outputs * out.area,
+        "values": inputs * shape.area,
         "weights": weights,
     }
     figures = [0.0] * len(NAMES)
@@ -319,7 +312,7 @@ def _figures(primitive: Primitive) -> Vector:
     has_weights = kind in ("stem", "pointwise", "dense", "depthwise3", "depthwise", "vector", "linear")
     if has_weights:
         figures[_START["memory"]] = weights / 1e6
-        figures[_START["memory"] + 1] = outputs * out_area / 1e6
+        figures[_START["memory"] + 1] = outputs * out.area / 1e6
     return tuple(figures)
 
 

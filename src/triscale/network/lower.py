@@ -23,7 +23,7 @@ def lower(network: spec.Network) -> tree.Root:
     Example:
         >>> from triscale.families import get
         >>> lower(get("efficientnet_b0")).out
-        Shape(channels=1000, side=1)
+        Shape(channels=1000, height=1, width=1)
     """
     style = Style(network.padding, network.norm)
     stem = _stem(network, style)
@@ -36,8 +36,18 @@ def lower(network: spec.Network) -> tree.Root:
             blocks.append(_with_drop_rate(node, network.drop_path * index / num_blocks))
             shape, index = node.out, index + 1
         stages.append(tree.StageNode(tuple(blocks), shape))
-    image = Shape(network.in_channels, network.resolution)
-    return tree.Root(image, stem, tuple(stages), _head(network, shape, style))
+    return tree.Root(input_shape(network), stem, tuple(stages), _head(network, shape, style))
+
+
+def input_shape(network: spec.Network) -> Shape:
+    """Return the shape of a network's input.
+
+    Example:
+        >>> from triscale.families import get
+        >>> input_shape(get("efficientnet_b0"))
+        Shape(channels=3, height=224, width=224)
+    """
+    return Shape(network.in_channels, network.size.height, network.size.width)
 
 
 class Style(NamedTuple):
@@ -65,16 +75,16 @@ class _Path:
         depthwise: bool = False,
     ) -> None:
         """Append convolution, batch norm and activation, as one named sequence if a name is given."""
-        side = -(-self.shape.side // stride)
+        out = self.shape.strided(stride, width)
         groups = width if depthwise else 1
         padding, norm = self.style
         parts: list[tuple[str, Node]] = [
-            ("conv", tree.Convolution(self.shape.channels, width, kernel, stride, groups, False, padding, side)),
-            ("norm", tree.Normalization(width, norm.eps, norm.momentum, side)),
+            ("conv", tree.Convolution(self.shape.channels, width, kernel, stride, groups, False, padding, out)),
+            ("norm", tree.Normalization(width, norm.eps, norm.momentum, out.area)),
         ]
         if activation is not None:
             parts.append(("activation", tree.Activation(activation)))
-        self.shape = Shape(width, side)
+        self.shape = out
         if name:
             self.nodes.append((name, Sequence(tuple(parts), self.shape)))
         else:
@@ -84,12 +94,12 @@ class _Path:
         """Append squeeze-excite with an inner width."""
         width, padding = self.shape.channels, self.style.padding
         children: tuple[tuple[str, Node], ...] = (
-            ("reduce", tree.Convolution(width, squeezed, 1, 1, 1, True, padding, 1)),
+            ("reduce", tree.Convolution(width, squeezed, 1, 1, 1, True, padding, Shape(squeezed))),
             ("activation", tree.Activation(activation)),
-            ("expand", tree.Convolution(squeezed, width, 1, 1, 1, True, padding, 1)),
+            ("expand", tree.Convolution(squeezed, width, 1, 1, 1, True, padding, Shape(width))),
             ("sigmoid", tree.Activation(spec.ActivationKind.SIGMOID)),
         )
-        self.nodes.append(("se", tree.SqueezeExcite(Sequence(children, Shape(width, 1)))))
+        self.nodes.append(("se", tree.SqueezeExcite(Sequence(children, Shape(width)))))
 
     def end(self) -> Sequence:
         return Sequence(tuple(self.nodes), self.shape)
@@ -97,11 +107,11 @@ class _Path:
 
 def _stem(network: spec.Network, style: Style) -> Sequence:
     stem = network.stem
-    path = _Path(Shape(network.in_channels, network.resolution), style)
+    path = _Path(input_shape(network), style)
     path.convolve(stem.width, stem.activation, kernel=stem.kernel, stride=stem.stride)
     if stem.max_pool:
         path.nodes.append(("pool", tree.MaxPool(3, 2, style.padding)))
-        path.shape = Shape(stem.width, -(-path.shape.side // 2))
+        path.shape = path.shape.strided(2)
     return path.end()
 
 
@@ -114,7 +124,7 @@ def _head(network: spec.Network, shape: Shape, style: Style) -> Sequence:
     if network.dropout:
         path.nodes.append(("dropout", tree.Dropout(network.dropout)))
     path.nodes.append(("classifier", tree.Linear(path.shape.channels, network.classes)))
-    path.shape = Shape(network.classes, 1)
+    path.shape = Shape(network.classes)
     return path.end()
 
 

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    PositiveInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
+from triscale.network.input_size import SQUARE, AspectRatio, ImageShape, InputSize
 from triscale.notebook import html_table
-from triscale.record import Record, digest
+from triscale.record import Record, SparseRecord, digest
 
 
 class ActivationKind(StrEnum):
@@ -229,18 +223,20 @@ class Head(Record):
     width_rule: WidthRule = "scaled"
 
 
-class Network(Record):
+class Network(SparseRecord):
     """A convolutional image classifier as data.
 
-    The input is ``in_channels x resolution x resolution``, the output ``classes`` logits.
+    The input is ``in_channels`` x height x width, the output ``classes`` logits.
 
     Attributes:
         name: Name for reports and files.
         stem: The first convolution.
         stages: The repeated blocks, in order.
         head: The layers after the last stage.
-        resolution: Side of the input image in pixels.
-        in_channels: Channels of the input image.
+        resolution: Side of the input image in pixels; its height if it is not square. Scaling changes it.
+        aspect_ratio: Width to height of the input image, two whole numbers; scaling keeps it. It is left out of JSON if
+            the image is square.
+        in_channels: Channels of the input image; left out of JSON if there are three.
         classes: Number of outputs.
         dropout: Rate of dropout before the classifier.
         drop_path: Rate of stochastic depth: residual block i of N, from 0, is dropped at rate ``drop_path * i / N``.
@@ -260,12 +256,14 @@ class Network(Record):
     """
 
     kind_name: ClassVar[str] = "network"
+    sparse: ClassVar[tuple[str, ...]] = ("aspect_ratio", "in_channels")
 
     name: str = Field(min_length=1)
     stem: Stem
     stages: tuple[Stage, ...] = Field(min_length=1)
     head: Head = Head()
     resolution: PositiveInt
+    aspect_ratio: AspectRatio = SQUARE
     in_channels: PositiveInt = RGB
     classes: PositiveInt = 1000
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -275,20 +273,22 @@ class Network(Record):
 
     @model_validator(mode="after")
     def _check_resolution(self) -> Self:
-        if self.resolution * 2 < self.total_stride:
+        if self.size.shorter * 2 < self.total_stride:
             raise ValueError(
-                f"a resolution of {self.resolution} px is too small for a network whose strides multiply to "
+                f"a resolution of {self.size} px is too small for a network whose strides multiply to "
                 f"{self.total_stride}; use at least {self.total_stride // 2} px or smaller strides"
             )
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_usual_channels(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out ``in_channels`` of RGB networks, whose files and digests are older than the field."""
-        data: dict[str, Any] = dump(self)
-        if data.get("in_channels") == RGB:
-            del data["in_channels"]
-        return data
+    @property
+    def size(self) -> InputSize:
+        """Height and width of the input image."""
+        return InputSize(self.resolution, self.aspect_ratio)
+
+    @property
+    def input_shape(self) -> ImageShape:
+        """Channels, height and width of the input image."""
+        return self.in_channels, self.size.height, self.size.width
 
     @property
     def total_stride(self) -> int:
@@ -305,7 +305,7 @@ class Network(Record):
 
     def __repr__(self) -> str:
         """Return name, resolution, blocks and classes."""
-        return f"Network({self.name!r}, {self.resolution} px, {self.num_blocks} blocks, {self.classes} classes)"
+        return f"Network({self.name!r}, {self.size} px, {self.num_blocks} blocks, {self.classes} classes)"
 
     def _repr_html_(self) -> str:
         """Return the stages as a table, for notebooks."""

@@ -2,7 +2,7 @@
 
 Nodes are plain slotted dataclasses. They are never changed, and equal parts of a network may share a node. Interpreters
 handle the primitives in an exhaustive ``match`` that ends in ``assert_never``: a new primitive needs one more case in
-each, which the type checker enforces. Feature maps are square; a side is in pixels.
+each, which the type checker enforces. Heights and widths of feature maps are in pixels.
 
 ::
 
@@ -33,15 +33,25 @@ from triscale.network.spec import ActivationKind, Padding
 
 
 class Shape(NamedTuple):
-    """Channels and side in pixels of a square feature map; a vector has side 1."""
+    """Channels, height and width in pixels of a feature map; a vector has one pixel."""
 
     channels: int
-    side: int
+    height: int = 1
+    width: int = 1
+
+    @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
+    def strided(self, stride: int, channels: int | None = None) -> Shape:
+        """Return the shape after a padded operation with a stride: both sides are divided and rounded up."""
+        return Shape(channels or self.channels, -(-self.height // stride), -(-self.width // stride))
 
 
 @dataclass(slots=True, eq=False)
 class Convolution:
-    """2-d convolution; the output's side is ``ceil(side / stride)`` under both paddings.
+    """2-d convolution; each side of the output is ``ceil(side / stride)`` under both paddings.
 
     Each of the ``groups`` maps ``inputs / groups`` channels to ``outputs / groups``.
     """
@@ -53,7 +63,7 @@ class Convolution:
     groups: int
     bias: bool
     padding: Padding
-    out_side: int
+    out: Shape
 
     @property
     def is_depthwise(self) -> bool:
@@ -68,12 +78,12 @@ class Convolution:
 
 @dataclass(slots=True, eq=False)
 class Normalization:
-    """Batch norm over ``channels`` maps of side ``side``."""
+    """Batch norm over ``channels`` maps of ``area`` pixels."""
 
     channels: int
     eps: float
     momentum: float
-    side: int
+    area: int
 
 
 @dataclass(slots=True, eq=False)
@@ -255,7 +265,7 @@ def walk(node: Node, shape: Shape | None = None, path: str = "", *, parents_last
         shape = node.input
     if not parents_last:
         yield Visit(path, node, shape)
-    below = Shape(shape.channels, 1) if isinstance(node, SqueezeExcite) else shape
+    below = Shape(shape.channels) if isinstance(node, SqueezeExcite) else shape
     for name, child in children(node):
         is_shortcut = isinstance(node, Residual) and child is node.shortcut
         yield from walk(child, shape if is_shortcut else below, join(path, name), parents_last=parents_last)
@@ -268,15 +278,15 @@ def output_shape(node: Node, shape: Shape) -> Shape:
     """Return the output shape of a node for an input shape."""
     match node:
         case Convolution():
-            return Shape(node.outputs, node.out_side)
+            return node.out
         case Normalization() | Activation() | Dropout() | SqueezeExcite():
             return shape
         case MaxPool() | AveragePool():
-            return Shape(shape.channels, -(-shape.side // node.stride))
+            return shape.strided(node.stride)
         case GlobalPool():
-            return Shape(shape.channels, 1)
+            return Shape(shape.channels)
         case Linear():
-            return Shape(node.outputs, 1)
+            return Shape(node.outputs)
         case Root() | StageNode() | Sequence() | Residual():
             return node.out
         case _:

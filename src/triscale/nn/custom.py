@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from triscale.errors import NetworkError
 from triscale.network.cost import Cost, Counts, StageCost, figures
 from triscale.network.custom import CustomNetwork
+from triscale.network.tree import Shape
 
 COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -58,13 +59,13 @@ def trace_cost(network: CustomNetwork) -> Cost:
     with torch.device("meta"):
         model = build_custom(network).eval()
     tracer = _Tracer(model)
-    images = torch.empty(1, 3, network.resolution, network.resolution, device="meta")
+    images = torch.empty(1, *network.input_shape, device="meta")
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             logits = model(images)
     except (RuntimeError, NotImplementedError) as error:
         raise NetworkError(
-            f"{network.function} cannot be counted at {network.resolution} px on the meta device: {error}"
+            f"{network.function} cannot be counted at {network.size} px on the meta device: {error}"
         ) from error
     finally:
         tracer.close()
@@ -87,8 +88,7 @@ def trace_cost(network: CustomNetwork) -> Cost:
             activations=tracer.sum(tracer.activations, name),
         )
         if name:
-            channels, side = tracer.shape(name)
-            parts.append(StageCost(name=name, channels=channels, side=side, **figures(counts)))
+            parts.append(StageCost.of(name, tracer.shape(name), counts))
         else:
             total = counts
     return Cost(stages=tuple(parts), **figures(total))
@@ -121,7 +121,7 @@ class _Tracer:
         self.activations: dict[str, int] = {}
         self.biased: dict[str, int] = {}
         self.normalized: dict[str, int] = {}
-        self.shapes: dict[str, tuple[int, int]] = {}
+        self.shapes: dict[str, Shape] = {}
         self._handles = [module.register_forward_hook(self._hook(name)) for name, module in model.named_modules()]
 
     def close(self) -> None:
@@ -132,10 +132,10 @@ class _Tracer:
     def sum(counts: dict[str, int], prefix: str) -> int:
         return sum(n for name, n in counts.items() if not prefix or name == prefix or name.startswith(f"{prefix}."))
 
-    def shape(self, prefix: str) -> tuple[int, int]:
-        """Return channels and side of the last output of a module or of its submodules."""
+    def shape(self, prefix: str) -> Shape:
+        """Return the shape of the last output of a module or of its submodules."""
         shapes = [shape for name, shape in self.shapes.items() if f"{name}.".startswith(f"{prefix}.")]
-        return shapes[-1] if shapes else (0, 0)
+        return shapes[-1] if shapes else Shape(0, 0, 0)
 
     def _hook(self, name: str) -> Any:
         def record(module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
@@ -149,6 +149,6 @@ class _Tracer:
             elif isinstance(module, nn.BatchNorm2d):
                 self.normalized[name] = self.normalized.get(name, 0) + output.numel()
             if output.ndim in (2, 4):
-                self.shapes[name] = (output.shape[1], output.shape[-1] if output.ndim == 4 else 1)
+                self.shapes[name] = Shape(*output.shape[1:])
 
         return record

@@ -8,10 +8,11 @@ from pydantic import Field
 
 from triscale.notebook import html_table
 from triscale.record import Record
+from triscale.results.image_size import ImageSized
 from triscale.results.machine import Machine
 
 
-class Measurement(Record):
+class Measurement(ImageSized):
     """Latency of one call in milliseconds: quartiles over ``samples`` calls after ``warmup_calls`` warm-up calls.
 
     Attributes:
@@ -19,7 +20,6 @@ class Measurement(Record):
         precision: Precision of the computation.
         batch: Batch size.
         threads: Number of threads.
-        resolution: Side of the images in pixels.
         warmup_calls: Number of calls that were not measured.
         samples: Number of measured calls.
         lower_quartile_ms: Lower quartile.
@@ -39,7 +39,6 @@ class Measurement(Record):
     precision: str = "float32"
     batch: int
     threads: int
-    resolution: int
     warmup_calls: int
     samples: int
     lower_quartile_ms: float
@@ -68,13 +67,13 @@ class Measurement(Record):
              "" if self.low_ms is None else f"{self.low_ms:.3g} to {self.high_ms:.3g} ms",
              f"{self.lower_quartile_ms:.3g} to {self.upper_quartile_ms:.3g} ms", self.samples)
         ]  # fmt: skip
-        caption = f"batch {self.batch}, {self.threads} threads, {self.resolution} px, {self.machine.processor}"
+        caption = f"batch {self.batch}, {self.threads} threads, {self.size} px, {self.machine.processor}"
         noisy = "" if self.noise is None else f"; noisy: {self.noise}"
         columns = ("engine", "precision", "median", "95% interval", "quartiles", "calls")
         return html_table(columns, rows, caption + noisy)
 
 
-class TimedNetwork(Record):
+class TimedNetwork(ImageSized):
     """The latency of a candidate, in milliseconds and relative to the first candidate.
 
     ``median_ms`` is the median over rounds of the median latency in a round. ``ratio`` is the median over rounds of the
@@ -84,7 +83,6 @@ class TimedNetwork(Record):
     name: str
     engine: str
     precision: str = "float32"
-    resolution: int
     median_ms: float
     ratio: float
     low: float

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from triscale.data.images.decode import ImageLimits, decode
-from triscale.data.images.transforms import eval_transform, normalize
+from triscale.data.images.transforms import center_box, eval_transform, normalize
 from triscale.explain.cam import overlay, to_png
-from triscale.explain.extent import extent
+from triscale.explain.extent import Box, extent
 from triscale.jobs.core.networks import count_of, fit_any
 from triscale.jobs.core.run import RunFolder
-from triscale.jobs.inference.explain import SHOWN_SIDE, activation_map, center_square, resolve_method
+from triscale.jobs.inference.explain import SHOWN_SIDE, activation_map, cropped, resolve_method
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
@@ -183,9 +183,9 @@ class ServedModel:
 
     def _map(self, picture: Image.Image, inputs: torch.Tensor, label: int) -> tuple[tuple[float, float] | None, str]:
         heat = activation_map(self._model, inputs, label, self._method)
-        square = center_square(picture, self._spec.preprocessing.crop)
-        side = max(SHOWN_SIDE, 2 * self._spec.preprocessing.resolution)
-        shown = picture.resize((side, side), Image.Resampling.BICUBIC, box=square)
+        preprocessing = self._spec.preprocessing
+        square = Box(*center_box(picture.size, preprocessing))
+        shown = cropped(picture, square, max(SHOWN_SIDE, 2 * max(preprocessing.input_shape[1:])))
         return extent(heat, square).peak, base64.b64encode(to_png(overlay(shown, heat))).decode()
 
     def _about(self) -> Served:

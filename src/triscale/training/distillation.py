@@ -45,15 +45,15 @@ class MatchingTeacher:
     def __call__(self, inputs: Tensor, indices: Tensor) -> Tensor:
         """Return the teacher's logits for the student's images, resized and normalized as the teacher expects."""
         del indices
-        shape = (1, 3, 1, 1)
+        shape = (1, -1, 1, 1)
         scale = inputs.new_tensor(self.student.std) / inputs.new_tensor(self.own.std)
         shift = (inputs.new_tensor(self.student.mean) - inputs.new_tensor(self.own.mean)) / inputs.new_tensor(
             self.own.std
         )
         images = inputs * scale.view(shape) + shift.view(shape)
-        side = self.own.resolution
-        if images.shape[-1] != side:
-            images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+        size = self.own.input_shape[1:]
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
         logits: Tensor = self.model(images.contiguous(memory_format=torch.channels_last))
         return logits.float()[:, self.columns]
 

@@ -15,7 +15,9 @@ from triscale.weights.architecture import SourceName
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 """SHA-256 in hexadecimal, or its first digits if only those are published."""
 
-IRRELEVANT_FIELDS = frozenset({"name", "resolution", "dropout", "drop_path", "momentum", "width_rule", "depth_rule"})
+IRRELEVANT_FIELDS = frozenset(
+    {"name", "resolution", "aspect_ratio", "dropout", "drop_path", "momentum", "width_rule", "depth_rule"}
+)
 """Fields of a Network that do not affect the function that its weights compute."""
 
 

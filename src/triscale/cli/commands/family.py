@@ -63,7 +63,7 @@ def family(
             (
                 member.network.name,
                 f"{member.phi:g}",
-                str(member.network.resolution),
+                str(member.network.size),
                 _blocks(member),
                 si(member.params),
                 si(member.macs),

@@ -108,7 +108,7 @@ def _print(measurements: tuple[Measurement, ...]) -> None:
         else ""
     )
     console.print(
-        f"{first.batch} image{'s' if first.batch > 1 else ''} of {first.resolution} px, {first.threads} "
+        f"{first.batch} image{'s' if first.batch > 1 else ''} of {first.size} px, {first.threads} "
         f"thread{'s' if first.threads > 1 else ''}{cores}, on {first.machine.processor}. peak: increase of the "
         "process's memory",
         style="dim",
@@ -126,7 +126,7 @@ def _print_versus(versus: PairedTiming, *, published: bool) -> None:
                 item.name,
                 item.engine,
                 item.precision,
-                str(item.resolution),
+                item.size,
                 f"{item.median_ms:.3g}",
                 f"x{item.ratio:.3g}",
                 f"{item.low:.3g} - {item.high:.3g}",

@@ -39,7 +39,7 @@ def show(network: str, /, *, lite: LiteOption = False, memory: int | None = None
             | ({} if needs is None else {"memory": needs.model_dump(mode="json")})
         )
         return
-    console.print(f"[bold]{resolved.name}[/]  {resolved.resolution} px, {resolved.classes} classes: {figures}")
+    console.print(f"[bold]{resolved.name}[/]  {resolved.size} px, {resolved.classes} classes: {figures}")
     blocks = _blocks(resolved, figures)
     table(
         ("stage", "block", "n", "width", "px", "params", "MACs", "activ."),
@@ -49,7 +49,7 @@ def show(network: str, /, *, lite: LiteOption = False, memory: int | None = None
                 block,
                 repeats,
                 str(stage.channels),
-                str(stage.side),
+                stage.size,
                 si(stage.params),
                 si(stage.macs),
                 si(stage.activations),

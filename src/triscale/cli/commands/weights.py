@@ -37,7 +37,7 @@ def list_(*, source: str | None = None, json: Json = False) -> None:
         [
             (
                 weights.title,
-                str(weights.network.resolution),
+                str(weights.network.size),
                 "" if weights.accuracy is None else f"{weights.accuracy.top1:.1f}",
                 weights.license or "",
                 (weights.sha256 or "")[:8],
@@ -170,8 +170,8 @@ def _print_contract(weights: WeightsContract) -> None:
     ]
     if images is not None:
         rows += [
-            ("images", f"{images.resolution} px, {images.interpolation}, center {images.crop:.3g} of the short side"),
-            ("mean, std", f"{_triple(images.mean)}; {_triple(images.std)}"),
+            ("images", f"{images.size} px, {images.interpolation}, center {images.crop:.3g} of the short side"),
+            ("mean, std", f"{_values(images.mean)}; {_values(images.std)}"),
         ]
     if weights.accuracy is not None:
         rows.append(("top-1", f"{weights.accuracy.top1:g} % ({weights.accuracy.protocol})"))
@@ -189,5 +189,5 @@ def _print_contract(weights: WeightsContract) -> None:
         console.print(f"{name:<11} {value}", markup=False, soft_wrap=True)
 
 
-def _triple(values: tuple[float, float, float]) -> str:
+def _values(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)

@@ -60,7 +60,7 @@ def predict_latency(network: AnyNetwork, predictor: Predictor, *, verify: bool) 
     from triscale.nn.build import build
 
     with execution() as context:
-        subject = Subject(network.name, network.resolution, model=lambda: build(network))
+        subject = Subject(network.name, network.input_shape, model=lambda: build(network))
         engine = "torch" if predictor.engine == "torch" else "onnxruntime"
         (measured,) = measure_one(subject, (engine,), context, threads=predictor.threads)
     return latency.replace(

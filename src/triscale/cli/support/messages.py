@@ -37,7 +37,7 @@ def print_estimate(
     for name, value in (
         (
             "network",
-            f"{estimate.network}: {estimate.resolution} px, {si(estimate.macs)} MACs, {si(estimate.params)} params",
+            f"{estimate.network}: {estimate.size} px, {si(estimate.macs)} MACs, {si(estimate.params)} params",
         ),
         ("images", f"{estimate.train_images} train, {estimate.val_images} val, {estimate.test_images} test"),
         ("steps", f"{estimate.steps} in {estimate.epochs} epochs, {estimate.images_per_second:.0f} images/s"),
@@ -64,7 +64,7 @@ def announce(spec: RunSpec, device: str) -> None:
 
     cost = cost_of(spec.network)
     error_console.print(
-        f"network {spec.network.name}: {spec.network.resolution} px, {si(cost.macs)} MACs, "
+        f"network {spec.network.name}: {spec.network.size} px, {si(cost.macs)} MACs, "
         f"{si(cost.params)} params, {spec.network.classes} classes",
         markup=False,
     )

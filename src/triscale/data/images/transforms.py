@@ -22,6 +22,7 @@ from triscale.data.images.decode import LazyImage
 from triscale.data.images.policies import AutoAugmentV0, RandAugment
 from triscale.errors import DataError
 from triscale.network.contract import Interpolation, Preprocessing
+from triscale.network.input_size import SQUARE, InputSize
 from triscale.record import Record
 
 Policy = Literal["none", "autoaugment_v0", "randaugment", "autoaugment", "trivialaugment"]
@@ -46,8 +47,9 @@ class Augmentation(Record):
     """How training images are augmented, applied in the order of the fields.
 
     Attributes:
-        crop_area: Minimum and maximum fraction of the image's area that a random crop covers.
-        crop_ratio: Minimum and maximum ratio of width to height of a crop.
+        crop_area: Minimum and maximum fraction of the image's area that a random crop covers; if the input of the
+            network is not square, of the area of the largest rectangle with its aspect ratio.
+        crop_ratio: Minimum and maximum ratio of width to height of a crop, relative to that of the network's input.
         flip: Whether half of the images are flipped horizontally. None flips them, unless a training finds class names
             that a mirror exchanges, such as left and right, or digits and letters.
         policy: Published operations on colors and geometry: ``randaugment`` (https://arxiv.org/abs/1909.13719) and
@@ -107,9 +109,12 @@ class TrainTransform:
     def __init__(
         self, preprocessing: Preprocessing, augmentation: Augmentation, decode_jpeg: DecodeJpeg | None = None
     ) -> None:
-        self._side, self._interpolation = preprocessing.resolution, preprocessing.interpolation
+        self._size, self._interpolation = preprocessing.size, preprocessing.interpolation
         self._area, self._flip = augmentation.crop_area, augmentation.flip is not False
-        self._ratio, self._log_ratio = augmentation.crop_ratio, torch.log(torch.tensor(augmentation.crop_ratio))
+        across, down = self._size.aspect_ratio
+        low, high = augmentation.crop_ratio
+        self._ratio = (low * across / down, high * across / down)
+        self._log_ratio = torch.log(torch.tensor(self._ratio))
         self._steps: list[Callable[..., Image.Image]] = list(_policy(augmentation, preprocessing.interpolation))
         if strength := augmentation.color_jitter:
             self._steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
@@ -118,7 +123,7 @@ class TrainTransform:
         self._decode_jpeg = None if preprocessing.interpolation == "nearest" else decode_jpeg
 
     def __call__(self, image: Image.Image | LazyImage) -> Tensor:
-        """Transform an RGB image or a file to uint8 ``[3, resolution, resolution]``.
+        """Transform an image or a file to uint8 ``[channels, height, width]``.
 
         A JPEG whose crop is much larger than the result is decoded at 1/2, 1/4 or 1/8 of its size, which saves most of
         the work; its pixels then differ from a full decoding by about half a level of 255 on average.
@@ -131,14 +136,14 @@ class TrainTransform:
         scale = self._scale(file, box)
         if self._decode_jpeg is not None and file.jpeg is not None and scale == 1:
             decoded = self._decode_jpeg(file.jpeg)
-            return self._augment_tensor(_resize_tensor(decoded, box, self._side, self._interpolation))
-        return self._augment(_resize_crop(file.load(scale), box, scale, self._side, _RESAMPLING[self._interpolation]))
+            return self._augment_tensor(_resize_tensor(decoded, box, self._size, self._interpolation))
+        return self._augment(_resize_crop(file.load(scale), box, scale, self._size, _RESAMPLING[self._interpolation]))
 
     def needs_file(self, file: LazyImage) -> bool:
         """Return whether some crops need the encoded file, so that caching its decoded image would change pixels."""
         if file.jpeg is None:
             return False
-        return self._decode_jpeg is not None or min(file.size) >= _REDUCTIONS[-1] * MIN_REDUCED_RATIO * self._side
+        return self._decode_jpeg is not None or self._can_shrink(*file.size, _REDUCTIONS[-1])
 
     def _augment_tensor(self, piece: Tensor) -> Tensor:
         if self._steps:
@@ -159,14 +164,21 @@ class TrainTransform:
         return erased
 
     def _scale(self, file: LazyImage, box: Box) -> int:
-        shorter = min(box[2] - box[0], box[3] - box[1])
-        fitting = (s for s in _REDUCTIONS if shorter >= s * MIN_REDUCED_RATIO * self._side and file.can_reduce(s))
-        return next(fitting, 1)
+        width, height = box[2] - box[0], box[3] - box[1]
+        return next((s for s in _REDUCTIONS if self._can_shrink(width, height, s) and file.can_reduce(s)), 1)
+
+    def _can_shrink(self, width: int, height: int, scale: int) -> bool:
+        factor = scale * MIN_REDUCED_RATIO
+        return width >= factor * self._size.width and height >= factor * self._size.height
 
     def _draw_crop(self, width: int, height: int) -> Box:
         """Draw left, top, right and bottom of a random crop, with the same calls as torchvision in the same order."""
+        whole: float = width * height
+        if self._size.aspect_ratio != SQUARE:
+            across, down = self._size.aspect_ratio
+            whole = min(width * width * down / across, height * height * across / down)
         for _ in range(10):
-            area = width * height * torch.empty(1).uniform_(*self._area).item()
+            area = whole * torch.empty(1).uniform_(*self._area).item()
             low, high = self._log_ratio.tolist()
             ratio = torch.exp(torch.empty(1).uniform_(low, high)).item()
             crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
@@ -217,22 +229,25 @@ class _Torchcodec:
             raise BadImage("damaged JPEG (torchcodec cannot decode it)") from error
 
 
-def _resize_crop(image: Image.Image, box: Box, scale: int, side: int, resampling: Image.Resampling) -> Image.Image:
+def _resize_crop(
+    image: Image.Image, box: Box, scale: int, size: InputSize, resampling: Image.Resampling
+) -> Image.Image:
     """Crop a box, given in pixels of the full-size image, out of an image decoded at ``1 / scale``, and resize it."""
+    target = (size.width, size.height)
     if scale == 1:
-        return image.crop(box).resize((side, side), resampling)
+        return image.crop(box).resize(target, resampling)
     left, top, right, bottom = (edge / scale for edge in box)
     right, bottom = min(right, image.width), min(bottom, image.height)
     x, y = math.floor(left), math.floor(top)
     outer = image.crop((x, y, math.ceil(right), math.ceil(bottom)))
-    return outer.resize((side, side), resampling, box=(left - x, top - y, right - x, bottom - y))
+    return outer.resize(target, resampling, box=(left - x, top - y, right - x, bottom - y))
 
 
-def _resize_tensor(image: Tensor, box: Box, side: int, interpolation: Interpolation) -> Tensor:
+def _resize_tensor(image: Tensor, box: Box, size: InputSize, interpolation: Interpolation) -> Tensor:
     """Crop a box out of uint8 ``[3, H, W]`` and resize it; within one level of Pillow's result."""
     left, top, right, bottom = box
     piece = image[None, :, top:bottom, left:right]
-    return F.interpolate(piece, (side, side), mode=interpolation, antialias=True)[0]
+    return F.interpolate(piece, (size.height, size.width), mode=interpolation, antialias=True)[0]
 
 
 def _policy(augmentation: Augmentation, interpolation: Interpolation) -> list[Callable[[Image.Image], Image.Image]]:
@@ -254,41 +269,58 @@ def _policy(augmentation: Augmentation, interpolation: Interpolation) -> list[Ca
 
 @dataclass(frozen=True, slots=True)
 class _Center:
-    resolution: int
-    crop: float
-    resampling: Image.Resampling
+    preprocessing: Preprocessing
 
     def __call__(self, image: Image.Image) -> Tensor:
-        side = self.crop * min(image.size)
-        left, top = (image.width - side) / 2, (image.height - side) / 2
-        size = (self.resolution, self.resolution)
-        resized = image.resize(size, self.resampling, box=(left, top, left + side, top + side))
+        size, resampling = self.preprocessing.size, _RESAMPLING[self.preprocessing.interpolation]
+        box = center_box(image.size, self.preprocessing)
+        resized = image.resize((size.width, size.height), resampling, box=box)
         tensor: Tensor = v2.functional.pil_to_tensor(resized)
         return tensor
 
 
 def eval_transform(preprocessing: Preprocessing) -> Transform:
-    """Return the deterministic transform for evaluation and prediction: center square and one resize.
+    """Return the deterministic transform for evaluation and prediction: center crop and one resize.
 
-    The edges of the square may lie between pixels; nothing is rounded. The filter sees the pixels beyond the edges, so
+    The edges of the crop may lie between pixels; nothing is rounded. The filter sees the pixels beyond the edges, so
     the result equals resizing the whole image and then cropping it.
 
     Returns:
-        A function from an RGB image of any size to a uint8 tensor ``[3, resolution, resolution]``; it can be pickled.
+        A function from an image of any size to a uint8 tensor ``[channels, height, width]``; it can be pickled.
 
     Example:
         >>> transform = eval_transform(Preprocessing(resolution=32))
         >>> tuple(transform(Image.new("RGB", (64, 48))).shape)
         (3, 32, 32)
     """
-    return _Center(preprocessing.resolution, preprocessing.crop, _RESAMPLING[preprocessing.interpolation])
+    return _Center(preprocessing)
+
+
+def center_box(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of the part of an image that evaluation looks at, in pixels.
+
+    Args:
+        size: Width and height of the image.
+        preprocessing: Gives the aspect ratio and the crop.
+
+    Example:
+        >>> center_box((320, 240), Preprocessing(resolution=32, crop=0.5))
+        (100.0, 60.0, 220.0, 180.0)
+        >>> center_box((320, 240), Preprocessing(resolution=32, aspect_ratio=(4, 1)))
+        (0.0, 80.0, 320.0, 160.0)
+    """
+    across, down = preprocessing.aspect_ratio
+    unit = preprocessing.crop * min(size[0] / across, size[1] / down)
+    width, height = unit * across, unit * down
+    left, top = (size[0] - width) / 2, (size[1] - height) / 2
+    return left, top, left + width, top + height
 
 
 def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Normalize 8-bit images on the device where they are.
 
     Args:
-        images: uint8 ``[..., 3, height, width]``.
+        images: uint8 ``[..., channels, height, width]``.
         preprocessing: Gives mean and standard deviation of each channel, for values from 0 to 1.
 
     Returns:
@@ -308,5 +340,5 @@ def _moments(mean: tuple[float, ...], std: tuple[float, ...], device: torch.devi
     """Return both as tensors on the device; cached, as each copy to a GPU would synchronize with it."""
     # Not in inference mode: autograd refuses inference tensors later.
     with torch.inference_mode(mode=False):
-        tensors = [torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std)]
+        tensors = [torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, std)]
     return tensors[0], tensors[1]

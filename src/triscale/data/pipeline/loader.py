@@ -31,6 +31,7 @@ from triscale.data.pipeline.workers import BATCH_TIMEOUT_SECONDS, DecodeTask, Wo
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError
 from triscale.network.contract import BitDepth, Preprocessing
+from triscale.network.input_size import ImageShape
 
 CACHE_BYTES = 256 << 20
 """Maximum memory for decoded images, over all workers."""
@@ -40,7 +41,7 @@ class Batch(NamedTuple):
     """A batch of N samples on the CPU.
 
     Attributes:
-        images: uint8 ``[N, 3, resolution, resolution]``, not normalized.
+        images: uint8 ``[N, channels, height, width]``, not normalized.
         labels: int64 ``[N]``; ``[N, K]``, padded with -1, if images have any number of labels.
         indices: int64 ``[N]``, the positions of the samples in their split.
     """
@@ -108,7 +109,7 @@ class TrainLoader:
         images = _Images(
             split.train, split.root, transform, seed, cache_bytes // max(workers, 1), preprocessing.bit_depth
         )
-        self._pool = _Pool(images, workers, pin, preprocessing.resolution, batch, timeout, on_restart)
+        self._pool = _Pool(images, workers, pin, preprocessing.input_shape, batch, timeout, on_restart)
 
     @property
     def num_steps(self) -> int:
@@ -184,7 +185,7 @@ def eval_batches(
         JobError: Workers were killed or hung too often.
     """
     images = _Images(samples, str(root), eval_transform(preprocessing), None, 0, preprocessing.bit_depth)
-    pool = _Pool(images, workers, pin, preprocessing.resolution, batch)
+    pool = _Pool(images, workers, pin, preprocessing.input_shape, batch)
     try:
         steps = range(num_batches(len(samples), batch))[rank::processes]
         yield from pool.run(_Tasks(np.arange(len(samples), dtype=np.int64), batch, 0, steps, slice))
@@ -294,12 +295,12 @@ class _Pool:
         images: _Images,
         workers: int,
         pin: bool,
-        side: int,
+        input_shape: ImageShape,
         batch: int,
         timeout: float = BATCH_TIMEOUT_SECONDS,
         on_restart: Callable[[str], None] | None = None,
     ) -> None:
-        self._images, self._pin, self._shape, self._closed = images, pin, (3, side, side), False
+        self._images, self._pin, self._shape, self._closed = images, pin, input_shape, False
         self._running: weakref.ref[Generator[Batch]] | None = None
         self._workers: Workers | None = None
         if workers:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from triscale.deploy.contract import CONTRACT_KEY
 from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting, quiet_process
+from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.graph import INPUT
 from triscale.errors import ExportError, RecordError
@@ -41,11 +42,11 @@ class CoreMlSession:
             raise ExportError(f"{file} runs on macOS only; export for another engine to run it here")
         self.contract_text: str | None = self._model.user_defined_metadata.get(CONTRACT_KEY)
         description = self._model.get_spec().description.input[0]
-        self.side: int | None = int(description.type.multiArrayType.shape[-1])
+        self.input_shape = fixed_shape([int(side) for side in description.type.multiArrayType.shape][1:])
         self._input = description.name
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return logits for images ``[N, 3, H, W]``."""
+        """Return logits for images ``[N, C, H, W]``."""
         logits = [next(iter(self._model.predict({self._input: image[None]}).values())) for image in images]
         return np.concatenate(logits)
 
@@ -64,7 +65,7 @@ def write(subject: Exportable, file: Path) -> None:
     """
     tools = _load()
     with converting("Core ML's tools cannot convert the model"):
-        program = torch.export.export(subject.model, (torch.zeros(1, 3, subject.side, subject.side),), strict=False)
+        program = torch.export.export(subject.model, (torch.zeros(1, *subject.input_shape),), strict=False)
         package = tools.convert(
             program.run_decompositions({}),
             convert_to="mlprogram",

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from triscale.deploy.contract import CONTRACT_KEY
 from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting, quiet_process
+from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
 from triscale.errors import RecordError
+from triscale.network.input_size import ImageShape
 
 MAX_BATCH = 8
 """Maximum batch size: memory is planned when the program is lowered, and phones pass one image. Lowering fails above
@@ -39,14 +41,14 @@ class ExecuTorchSession:
                 self._program = runtime.load_program(str(file))
                 names = self._program.method_names
                 self.contract_text = self._constant(CONTRACT_KEY) if CONTRACT_KEY in names else None
-                self.side: int | None = self._constant(_SIDE) if _SIDE in names else None
                 self._forward = self._program.load_method("forward")
+                self.input_shape = fixed_shape(self._forward.metadata.input_tensor_meta(0).sizes()[1:])
             except (RuntimeError, OSError) as error:
                 raise RecordError(f"{file} is not a file that ExecuTorch can read") from error
         self._first = True
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return logits for images ``[N, 3, H, W]``, in batches of up to 8."""
+        """Return logits for images ``[N, C, H, W]``, in batches of up to 8."""
         parts = np.split(images, range(MAX_BATCH, len(images), MAX_BATCH))
         return np.concatenate([self._part(part) for part in parts])
 
@@ -66,16 +68,16 @@ def write(subject: Exportable, file: Path) -> None:
         UserError: ExecuTorch is not installed.
     """
     _load(_XNNPACK)
-    save(program_of(subject.model, subject.side), subject, file)
+    save(program_of(subject.model, subject.input_shape), subject, file)
 
 
-def program_of(model: torch.nn.Module, side: int) -> torch.export.ExportedProgram:
+def program_of(model: torch.nn.Module, input_shape: ImageShape) -> torch.export.ExportedProgram:
     """Return a model as a program for batches of up to 8 images.
 
     Raises:
         ExportError: torch cannot export the model.
     """
-    example = torch.zeros(2, 3, side, side)
+    example = torch.zeros(2, *input_shape)
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     with converting("torch cannot export the model"):
         return torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
@@ -88,7 +90,7 @@ def save(program: torch.export.ExportedProgram, subject: Exportable, file: Path)
         ExportError: An operation of the model cannot be converted.
     """
     exir, xnnpack = _load("executorch.exir"), _load(_XNNPACK)
-    constants = {CONTRACT_KEY: subject.contract.to_json(), _SIDE: subject.side}
+    constants = {CONTRACT_KEY: subject.contract.to_json()}
     with converting("ExecuTorch cannot convert the model"):
         lowered = exir.to_edge_transform_and_lower(
             program, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods=constants

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from triscale.deploy.contract import CONTRACT_KEY
 from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting, quiet_process
+from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
 from triscale.errors import ExportError, RecordError
 
@@ -44,10 +45,10 @@ class LiteRtSession:
         self.contract_text = _contract(file)
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]
-        self.side: int | None = int(self._input["shape"][-1])
+        self.input_shape = fixed_shape([int(side) for side in self._input["shape"][1:]])
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return logits for images ``[N, 3, H, W]``."""
+        """Return logits for images ``[N, C, H, W]``."""
         return np.concatenate([self._one(image[None]) for image in images])
 
     def _one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -64,7 +65,7 @@ def write(subject: Exportable, file: Path) -> None:
         ExportError: An operation of the model cannot be converted, or LiteRT's converter is not installed.
     """
     converter: Any = _converter()
-    example = (torch.zeros(1, 3, subject.side, subject.side),)
+    example = (torch.zeros(1, *subject.input_shape),)
     with converting("LiteRT cannot convert the model"):
         converter.convert(subject.model, example).export(str(file))
     with zipfile.ZipFile(file, "a") as archive:

@@ -14,9 +14,11 @@ from torch import nn
 
 from triscale.deploy.contract import CONTRACT_KEY
 from triscale.deploy.engines.quiet import converting
+from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.graph import INPUT, OUTPUT, network_graph
 from triscale.errors import RecordError
+from triscale.network.input_size import ImageShape
 
 
 class OnnxSession:
@@ -37,15 +39,14 @@ class OnnxSession:
             raise RecordError(f"{file} is not an ONNX file that ONNX Runtime can read") from error
         self.contract_text: str | None = dict(self._session.get_modelmeta().custom_metadata_map).get(CONTRACT_KEY)
         self._input = self._session.get_inputs()[0]
-        side = self._input.shape[-1]
-        self.side: int | None = side if isinstance(side, int) else None
+        self.input_shape = fixed_shape(self._input.shape[1:])
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the first output for images ``[N, 3, H, W]``."""
+        """Return the first output for images ``[N, C, H, W]``."""
         return self.outputs(images)[0]
 
     def outputs(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Return all outputs for images ``[N, 3, H, W]``."""
+        """Return all outputs for images ``[N, C, H, W]``."""
         outputs: list[NDArray[np.float32]] = self._session.run(None, {self._input.name: images})
         return outputs
 
@@ -67,7 +68,7 @@ def to_onnx(subject: Exportable) -> onnx.ModelProto:
     """
     if subject.network is not None:
         return network_graph(subject.network, subject.state)
-    return traced(subject.model, subject.side)
+    return traced(subject.model, subject.input_shape)
 
 
 def with_contract(proto: onnx.ModelProto, contract: str) -> onnx.ModelProto:
@@ -77,13 +78,13 @@ def with_contract(proto: onnx.ModelProto, contract: str) -> onnx.ModelProto:
     return proto
 
 
-def traced(model: nn.Module, resolution: int) -> onnx.ModelProto:
+def traced(model: nn.Module, input_shape: ImageShape) -> onnx.ModelProto:
     """Export a module with torch's exporter and a dynamic batch dimension; the exporter's output is suppressed.
 
     Raises:
         ExportError: An operation of the model cannot be converted.
     """
-    example = torch.zeros(2, 3, resolution, resolution)
+    example = torch.zeros(2, *input_shape)
     with converting("the model cannot be converted to ONNX"):
         program = torch.onnx.export(
             model,

@@ -13,6 +13,7 @@ from triscale.deploy.contract import CONTRACT_KEY
 from triscale.deploy.engines.onnx_runtime import to_onnx
 from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting
+from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
 from triscale.errors import RecordError
 
@@ -56,15 +57,15 @@ class OpenVinoSession:
                 f"{weights} does not hold the weights that were written with {file}; export the run again"
             )
         shape = self._model.inputs[0].get_partial_shape()
-        self.side: int | None = shape[3].get_length() if shape[3].is_static else None
+        self.input_shape = fixed_shape([side.get_length() if side.is_static else None for side in list(shape)[1:]])
         self._requests: dict[bool, Any] = {}
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the first output for images ``[N, 3, H, W]``."""
+        """Return the first output for images ``[N, C, H, W]``."""
         return self.outputs(images)[0]
 
     def outputs(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Return all outputs for images ``[N, 3, H, W]``."""
+        """Return all outputs for images ``[N, C, H, W]``."""
         single = len(images) == 1
         if single not in self._requests:
             model = self._model

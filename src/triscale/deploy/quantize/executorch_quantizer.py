@@ -39,7 +39,7 @@ class ExecuTorchQuantizer:
             self._quantizers, self._steps = (
                 load(module, "ExecuTorch", "executorch") for module in (_QUANTIZER, _STEPS)
             )
-        self._float: fx.GraphModule = program_of(subject.model, subject.side).module()
+        self._float: fx.GraphModule = program_of(subject.model, subject.input_shape).module()
         self._last: Any = self._float
         weighted = (name.rpartition(".")[0] for name, value in subject.model.named_parameters() if value.ndim > 1)
         self.blocks: Sequence[str] = tuple(dict.fromkeys(map(block_path, weighted)))
@@ -51,13 +51,13 @@ class ExecuTorchQuantizer:
             quantizer.set_global(self._quantizers.get_symmetric_quantization_config(is_per_channel=True))
             quantizer.set_filter_function(lambda node: _block(node) not in float_blocks)
             # Exported again, since preparation changes the graph in place.
-            graph = program_of(self._subject.model, self._subject.side).module()
+            graph = program_of(self._subject.model, self._subject.input_shape).module()
             prepared = self._steps.prepare_pt2e(graph, quantizer)
             with torch.no_grad():
                 for part in torch.split(self._calibration, MAX_BATCH):
                     prepared(part)
             self._last = self._steps.convert_pt2e(prepared)
-        save(program_of(self._last, self._subject.side), self._subject, file)
+        save(program_of(self._last, self._subject.input_shape), self._subject, file)
 
     def signals(self, images: NDArray[np.float32]) -> tuple[Signals, Signals]:
         """Return the output of each block for images ``[N, 3, S, S]``: in float, and as last written."""

@@ -156,8 +156,8 @@ def _with_latency(
     run: RunFolder, files: Sequence[_CandidateFile], threads: int, context: ExecutionContext
 ) -> list[_CandidateFile]:
     """Time all files alternately, and torch eager mode for comparison."""
-    side = run.spec.preprocessing.resolution
-    image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
+    shape = run.spec.preprocessing.input_shape
+    image = np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32)
     running = [one for one in files if one.file is not None]
     with pinned_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode():
         context.progress.begin("measure latency")
@@ -170,9 +170,9 @@ def _with_latency(
         tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
         calls.append(lambda: model(tensor))
         times, counts = time_alternately(calls, should_stop=context.should_stop)
-    named = [(one.candidate.engine, one.candidate.engine, one.candidate.precision, side) for one in running]
+    named = [(one.candidate.engine, one.candidate.engine, one.candidate.precision, shape) for one in running]
     versus = paired_timing(
-        [*named, ("torch", "torch", "float32", side)], times, counts, batch=1, threads=threads, cores=cores
+        [*named, ("torch", "torch", "float32", shape)], times, counts, batch=1, threads=threads, cores=cores
     )
     timings = iter(versus.networks)
     result = [

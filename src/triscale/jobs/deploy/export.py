@@ -126,14 +126,14 @@ def time_file(engine: Engine, file: Path, precision: Precision) -> Measurement |
         return None
     with pinned_to_cores(1) as cores:
         session = engine.open(file, 1)
-        assert session.side is not None
-        image = np.random.default_rng(0).standard_normal((1, 3, session.side, session.side), dtype=np.float32)
+        assert session.input_shape is not None
+        image = np.random.default_rng(0).standard_normal((1, *session.input_shape), dtype=np.float32)
         return measure_latency(
             lambda: session(image),
             engine=engine.title,
             batch=1,
             threads=1,
-            resolution=session.side,
+            input_shape=session.input_shape,
             sample_seconds=TIMED_SECONDS,
             precision=precision,
             cores=cores,

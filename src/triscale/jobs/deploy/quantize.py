@@ -27,6 +27,7 @@ from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.label_ranking import LabelRanking
 from triscale.measurement.latency import pinned_to_cores
 from triscale.measurement.versus import time_alternately
+from triscale.network.input_size import ImageShape
 from triscale.results.deployment import Quantized
 from triscale.training.context import ExecutionContext
 
@@ -136,7 +137,7 @@ def quantize_run(
     make = get_quantizer(engine)
     eval_cache.check()
     quantizer = make(eval_cache.subject, eval_cache.calibration_images)
-    slow = slow_blocks(quantizer, engine, eval_cache.subject.side)
+    slow = slow_blocks(quantizer, engine, eval_cache.subject.input_shape)
     if slow:
         context.progress.note(
             f"{engine.title}, int8: {', '.join(slow)} stay in float, since int8 does not make them faster"
@@ -155,7 +156,7 @@ def quantize_run(
     )
 
 
-def slow_blocks(quantizer: Quantizer, engine: Engine, side: int) -> tuple[str, ...]:
+def slow_blocks(quantizer: Quantizer, engine: Engine, input_shape: ImageShape) -> tuple[str, ...]:
     """Return the leading blocks that int8 does not make faster on one core of this machine.
 
     Files with the first 0, 1, 2, ... blocks in float are timed alternately with batch size 1; among those within 2% of
@@ -165,11 +166,11 @@ def slow_blocks(quantizer: Quantizer, engine: Engine, side: int) -> tuple[str, .
     Args:
         quantizer: The quantizer of the model.
         engine: The engine that runs the files.
-        side: Side of the input image in pixels.
+        input_shape: Channels, height and width of an image.
     """
     if not quantizer.is_quick:
         return ()
-    image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
+    image = np.random.default_rng(0).standard_normal((1, *input_shape), dtype=np.float32)
     max_float = min(MAX_LEADING_FLOAT_BLOCKS, len(quantizer.blocks) // 2)
     with tempfile.TemporaryDirectory() as folder, pinned_to_cores(1):
         calls = []

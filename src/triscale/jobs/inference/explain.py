@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import DEFAULT_LIMITS, NO_LIMITS, ImageLimits, decode
-from triscale.data.images.transforms import eval_transform, normalize
+from triscale.data.images.transforms import center_box, eval_transform, normalize
 from triscale.data.sources.store import open_store
 from triscale.errors import Interrupted, RunError
 from triscale.explain.cam import class_activation_maps, gradient_maps, overlay, to_png
@@ -215,13 +215,12 @@ def _explain(
         values = probabilities(model(inputs), link)[0]
     target = int(values.argmax()) if label is None else classes.index(label)
     heat = activation_map(model, inputs, target, method)
-    square = center_square(picture, preprocessing.crop)
+    square = Box(*center_box(picture.size, preprocessing))
     region: Extent = extent(heat, square)
     areas: Faithfulness | None = (
         faithfulness(model, inputs, torch.from_numpy(heat), target, link=link) if curves else None
     )
-    size = round(min(max(SHOWN_SIDE, square.right - square.left), 2 * max(SHOWN_SIDE, preprocessing.resolution)))
-    shown = picture.resize((size, size), Image.Resampling.BICUBIC, box=square)
+    shown = cropped(picture, square, 2 * max(SHOWN_SIDE, *preprocessing.input_shape[1:]))
     record = ImageExplanation(
         file="",
         predicted=classes[target],
@@ -237,11 +236,13 @@ def _explain(
     return record, overlay(shown, heat)
 
 
-def center_square(picture: Image.Image, crop: float) -> Box:
-    """Return the center crop that the network sees in evaluation, in pixels of the image."""
-    side = crop * min(picture.size)
-    left, top = (picture.width - side) / 2, (picture.height - side) / 2
-    return Box(left, top, left + side, top + side)
+def cropped(picture: Image.Image, box: Box, most: int) -> Image.Image:
+    """Return a part of an image to show, its longer side at least :data:`SHOWN_SIDE` and at most ``most`` pixels."""
+    width, height = box.right - box.left, box.bottom - box.top
+    longer = max(width, height)
+    factor = min(max(SHOWN_SIDE, longer), most) / longer
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return picture.resize(size, Image.Resampling.BICUBIC, box)
 
 
 def _select_predictions(run: RunFolder) -> list[dict[str, str]]:

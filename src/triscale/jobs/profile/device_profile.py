@@ -101,7 +101,7 @@ class EngineTimer:
     def _prepare(self, probe: Probe) -> Call:
         if self._engine == "onnxruntime":
             return call_of(timed_graph(probe.node, probe.shape).SerializeToString(), self._threads)
-        shape = (1, probe.shape.channels, probe.shape.side, probe.shape.side)
+        shape = (1, *probe.shape)
         images = torch.from_numpy(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
         tensor = images.contiguous(memory_format=torch.channels_last)
         module = build_part(probe.node).eval().to(memory_format=torch.channels_last)

@@ -26,6 +26,7 @@ from triscale.measurement.peak import memory_now, peak_since
 from triscale.measurement.versus import paired_timing, time_alternately
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
+from triscale.network.input_size import ImageShape
 from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.results.latency import Measurement, PairedTiming
@@ -52,14 +53,14 @@ class Subject:
 
     Attributes:
         name: Name in the output.
-        resolution: Side of the input images in pixels.
+        input_shape: Channels, height and width of an image.
         model: Builds the module; None for a file without a run.
         network: Network of the module; None for a custom model.
         file: Exported file, used by engines that can read it; other engines export the model.
     """
 
     name: str
-    resolution: int
+    input_shape: ImageShape
     model: Callable[[], nn.Module] | None = None
     network: Network | None = None
     file: Path | None = None
@@ -84,17 +85,17 @@ def find_subject(text: str) -> Subject:
     if path.suffix in {engine.suffix for engine in FILE_ENGINES.values()}:
         if not path.exists():
             raise UserError(f"{path} does not exist; create it with: triscale export")
-        side = engine_of(path).open(path, 1).side
-        if side is None:
+        input_shape = engine_of(path).open(path, 1).input_shape
+        if input_shape is None:
             raise UserError(
                 f"{path} has a dynamic input size, so there is no resolution to measure; export it with a fixed size"
             )
-        return Subject(path.name, side, file=path)
+        return Subject(path.name, input_shape, file=path)
     if path.is_dir():
         return subject_of(RunFolder.open(path))
     network: AnyNetwork = find_network(text)
     known = network if isinstance(network, Network) else None
-    return Subject(network.name, network.resolution, model=lambda: build(network), network=known)
+    return Subject(network.name, network.input_shape, model=lambda: build(network), network=known)
 
 
 def choose_engines(requested: Sequence[str] | None, subject: str, *, alone: bool) -> tuple[Engine, ...]:
@@ -128,7 +129,7 @@ def subject_of(run: RunFolder) -> Subject:
     """Return the subject of a run: its module, and its exported file if it exists."""
     network = run.spec.network if isinstance(run.spec.network, Network) else None
     file = run.onnx_file if run.onnx_file.is_file() else None
-    return Subject(run.folder.name, run.spec.preprocessing.resolution, model=run.model, network=network, file=file)
+    return Subject(run.folder.name, run.spec.preprocessing.input_shape, model=run.model, network=network, file=file)
 
 
 def measure_one(
@@ -169,7 +170,7 @@ def measure_one(
                     engine=ENGINES[engine],
                     batch=batch,
                     threads=threads,
-                    resolution=subject.resolution,
+                    input_shape=subject.input_shape,
                     within=within,
                     precision=subject.precision or precision,
                     cores=cores,
@@ -204,7 +205,8 @@ def measure_paired(
         context.progress.begin("measure latency")
         times, counts = time_alternately(calls, should_stop=context.should_stop)
     named = [
-        (subject.name, ENGINES[engine], subject.precision or precision, subject.resolution) for subject, engine in pairs
+        (subject.name, ENGINES[engine], subject.precision or precision, subject.input_shape)
+        for subject, engine in pairs
     ]
     return paired_timing(named, times, counts, batch=batch, threads=threads, cores=cores)
 
@@ -221,8 +223,7 @@ def prepared_call(
     Raises:
         UserError: The engine is not installed, cannot run the file, or does not support the precision.
     """
-    shape = (batch, 3, subject.resolution, subject.resolution)
-    images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    images = np.random.default_rng(0).standard_normal((batch, *subject.input_shape), dtype=np.float32)
     if engine in ("torch", "compiled"):
         yield _torch_call(subject, images, precision, compiled=engine == "compiled")
         return
@@ -239,9 +240,9 @@ def prepared_call(
             file = Path(folder) / f"model{chosen.suffix}"
             exported = _exportable(subject)
             if precision == "int8":
-                noise = np.random.default_rng(1).standard_normal((NOISE_IMAGES, *shape[1:]), dtype=np.float32)
+                noise = np.random.default_rng(1).standard_normal((NOISE_IMAGES, *subject.input_shape), dtype=np.float32)
                 quantizer = get_quantizer(chosen)(exported, noise)
-                quantizer.write(slow_blocks(quantizer, chosen, exported.side), file)
+                quantizer.write(slow_blocks(quantizer, chosen, exported.input_shape), file)
             else:
                 chosen.write(exported, file)
         session = chosen.open(file, threads, precision)
@@ -265,5 +266,5 @@ def _torch_call(subject: Subject, images: np.ndarray, precision: Precision, *, c
 def _exportable(subject: Subject) -> Exportable:
     assert subject.model is not None
     model = subject.model().eval()
-    preprocessing = Preprocessing(resolution=subject.resolution)
+    preprocessing = Preprocessing.usual(subject.input_shape)
     return Exportable(model, Contract(network=subject.name, preprocessing=preprocessing, classes=()), subject.network)

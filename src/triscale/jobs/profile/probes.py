@@ -13,7 +13,7 @@ from triscale.families import get
 from triscale.network import tree
 from triscale.network.cost import count_network
 from triscale.network.latency import part_figures, primitives
-from triscale.network.lower import lower
+from triscale.network.lower import input_shape, lower
 from triscale.network.spec import Network
 from triscale.network.tree import Shape
 from triscale.scaling.apply import scale
@@ -78,7 +78,7 @@ def all_probes() -> tuple[Probe, ...]:
 def reference_probe() -> Probe:
     """Return the reference network that every probe is timed against."""
     network = scaled(*REFERENCE)
-    return Probe(network.name, "whole", lower(network), Shape(network.in_channels, network.resolution))
+    return Probe(network.name, "whole", lower(network), input_shape(network))
 
 
 def scaled(name: str, phi: float) -> Network:
@@ -91,7 +91,7 @@ def _whole(role: Role, phis: tuple[float, ...]) -> Iterator[Probe]:
         for phi in phis:
             network = scaled(name, phi)
             if count_network(network).macs <= MAX_NETWORK_MACS:
-                yield Probe(network.name, role, lower(network), Shape(network.in_channels, network.resolution))
+                yield Probe(network.name, role, lower(network), input_shape(network))
 
 
 def _parts() -> Iterator[Probe]:
@@ -105,7 +105,10 @@ def _parts() -> Iterator[Probe]:
                 ops = primitives(node, shape)
                 macs = sum(value for key, value in part_figures(node, shape).items() if key.endswith(".macs")) * 1e6
                 if ops and macs <= MAX_PART_MACS:
-                    key = " ".join(f"{p.kind}:{p.inputs}>{p.outputs}k{p.kernel}@{p.side}>{p.out_side}" for p in ops)
+                    key = " ".join(
+                        f"{op.kind}:{op.input.channels}>{op.out.channels}k{op.kernel}@{op.input.height}>{op.out.height}"
+                        for op in ops
+                    )
                     kinds = tuple(primitive.kind for primitive in ops)
                     groups[kinds][key] = (macs, Probe(key, "part", node, shape))
     for kinds in sorted(groups):

@@ -87,7 +87,7 @@ def _settings(compared: ComparisonResult) -> tuple[NamedValue, ...]:
     comparison, proxy = compared.comparison, compared.proxy
     start = comparison.contenders[0]
     rows = (
-        ("baseline", f"{comparison.baseline.name}, {si(start.macs.achieved)} MACs, {start.network.resolution} px"),
+        ("baseline", f"{comparison.baseline.name}, {si(start.macs.achieved)} MACs, {start.network.size} px"),
         ("budget", f"{comparison.times:g} times its MACs"),
         ("compound law", str(comparison.law)),
         ("training", f"{proxy.epochs} epochs of {proxy.images} images"),

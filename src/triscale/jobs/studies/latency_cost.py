@@ -63,7 +63,7 @@ class ReferenceTimer:
                 engine="torch",
                 batch=1,
                 threads=self._threads,
-                resolution=network.resolution,
+                input_shape=network.input_shape,
                 warmup_seconds=WARMUP_SECONDS,
                 sample_seconds=SAMPLE_SECONDS,
             ).median_ms
@@ -71,7 +71,7 @@ class ReferenceTimer:
     @staticmethod
     def _callable(network: AnyNetwork) -> Callable[[], object]:
         model = build(network).eval().to(memory_format=torch.channels_last)
-        images = torch.zeros(1, 3, network.resolution, network.resolution)
+        images = torch.zeros(1, *network.input_shape)
         return lambda: model(images)
 
 

@@ -16,14 +16,14 @@ from triscale.jobs.training.speed import measure_speed
 from triscale.jobs.training.train import repeat_small_dataset
 from triscale.measurement.memory import training_memory
 from triscale.nn.build import build
-from triscale.record import Record
+from triscale.results.image_size import ImageSized, sides_of
 from triscale.training.context import ExecutionContext
 
 _FORWARD_SHARE = 1 / 3
 """Time of a forward pass as a fraction of a training step: the backward pass takes about twice as long."""
 
 
-class TrainingEstimate(Record):
+class TrainingEstimate(ImageSized):
     """Estimated time, memory and disk usage of a training run.
 
     ``seconds`` is extrapolated from the median time of a few steps, ``seconds_low`` and ``seconds_high`` from the
@@ -34,7 +34,6 @@ class TrainingEstimate(Record):
     kind_name: ClassVar[str] = "training_estimate"
 
     network: str
-    resolution: int
     macs: int
     params: int
     classes: int
@@ -75,11 +74,11 @@ def estimate_training(
     per_epoch = steps + _FORWARD_SHARE * len(split.val) / images
     total = recipe.epochs * per_epoch + _FORWARD_SHARE * len(split.test) / images
     memory = training_memory(
-        build(network), -(-recipe.batch // recipe.micro_batches), network.resolution, optimizer_values(recipe)
+        build(network), -(-recipe.batch // recipe.micro_batches), network.input_shape, optimizer_values(recipe)
     )
     return TrainingEstimate(
         network=network.name,
-        resolution=network.resolution,
+        **sides_of(network.input_shape),
         macs=cost.macs,
         params=cost.params,
         classes=len(split.classes),

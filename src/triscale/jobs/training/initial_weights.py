@@ -80,13 +80,15 @@ def for_finetuning(recipe: Recipe) -> Recipe:
 
 
 def preprocessing_of(
-    start: InitialWeights | None, recipe: Recipe, resolution: int, bit_depth: BitDepth = 16
+    start: InitialWeights | None, recipe: Recipe, network: AnyNetwork, bit_depth: BitDepth = 16
 ) -> Preprocessing:
-    """Return the preprocessing: that of the initial weights if there are any, for this resolution and bit depth."""
-    fresh = Preprocessing(resolution=resolution, crop=recipe.crop_at(resolution), bit_depth=bit_depth)
+    """Return the preprocessing: that of the initial weights if there are any, for this network and bit depth."""
+    fresh = Preprocessing.usual(network.input_shape, recipe.crop_at(network.size.shorter), bit_depth)
     if start is None or start.preprocessing is None:
         return fresh
     before = start.preprocessing
+    if before.channels != fresh.channels:
+        return fresh.replace(interpolation=before.interpolation)
     return fresh.replace(mean=before.mean, std=before.std, interpolation=before.interpolation)
 
 

@@ -56,8 +56,8 @@ def network_memory(network: AnyNetwork, batch: int) -> NetworkMemory:
     """
     return NetworkMemory(
         batch=batch,
-        inference=inference_memory(build(network), batch, network.resolution),
-        training=training_memory(build(network), batch, network.resolution, optimizer_values(SMALL)),
+        inference=inference_memory(build(network), batch, network.input_shape),
+        training=training_memory(build(network), batch, network.input_shape, optimizer_values(SMALL)),
     )
 
 
@@ -70,7 +70,7 @@ def memory_of(spec: RunSpec, device: torch.device) -> TrainingMemoryNeed | None:
         return None
     recipe = spec.request.recipe
     micro_batch = -(-recipe.batch // recipe.micro_batches)
-    counted = training_memory(build(spec.network), micro_batch, spec.network.resolution, optimizer_values(recipe))
+    counted = training_memory(build(spec.network), micro_batch, spec.network.input_shape, optimizer_values(recipe))
     available = _available(device)
     max_micro_batch = None
     if available is not None:
@@ -86,7 +86,7 @@ def max_batch_of(network: AnyNetwork, recipe: Recipe, device: torch.device) -> i
     installed = _installed(device)
     if not isinstance(network, Network) or installed is None:
         return None
-    counted = training_memory(build(network), 8, network.resolution, optimizer_values(recipe))
+    counted = training_memory(build(network), 8, network.input_shape, optimizer_values(recipe))
     free = MEMORY_SHARE * installed - counted.state_bytes
     return max(1, int(free * counted.batch / max(1, counted.activation_bytes)))
 

@@ -85,7 +85,7 @@ def prepare(
         request=request,
         network=network,
         fit=fit,
-        preprocessing=preprocessing_of(request.start, request.recipe, network.resolution, split.bit_depth),
+        preprocessing=preprocessing_of(request.start, request.recipe, network, split.bit_depth),
         classes=split.classes,
         split=split.digest,
         machine=machine(),

@@ -67,7 +67,7 @@ def measure_speed(
         Interrupted: ``context.should_stop`` returned true.
     """
     recipe, seed, teacher = request.recipe, request.seed, None
-    preprocessing = preprocessing_of(request.start, recipe, network.resolution, split.bit_depth)
+    preprocessing = preprocessing_of(request.start, recipe, network, split.bit_depth)
     if request.teacher is not None and recipe.distillation.inputs == "augmented":
         teacher = matching_teacher(request.teacher, preprocessing, split.classes, context.device)
     with TrainLoader(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -172,7 +173,7 @@ def _batch_source(split: Split, task: TrainingTask, loader: TrainLoader, context
         )
 
     cached: list[Batch] = []
-    fits_in_memory = 3 * task.preprocessing.resolution**2 * len(split.val) <= MAX_CACHED_BYTES
+    fits_in_memory = math.prod(task.preprocessing.input_shape) * len(split.val) <= MAX_CACHED_BYTES
 
     def val() -> Iterable[Batch]:
         if fits_in_memory and not cached:

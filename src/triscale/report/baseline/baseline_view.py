@@ -50,7 +50,7 @@ def headline(content: BaselineContent) -> tuple[Tile, ...]:
     network, target = result.network, cost_text(result.objective, result.objective.target)
     params = si(count_network(network).params)
     return (
-        Tile("Network", network.name, f"{network.resolution} px, {params} params"),
+        Tile("Network", network.name, f"{network.size} px, {params} params"),
         Tile("Accuracy", share(accuracy), detail),
         Tile("Cost", cost_text(result.objective, cost), f"target {target}"),
         Tile("Networks evaluated", str(len(trained(result))), effort),

@@ -65,7 +65,7 @@ def headline(content: RunContent) -> tuple[Tile, ...]:
                 Tile("Balanced accuracy", share(metrics.mean_class_accuracy), "mean over the imbalanced classes")
             )
     if (network := content.network) and (cost := content.cost):
-        tiles.append(Tile("MACs", si(cost.macs), f"at {network.resolution} {TIMES} {network.resolution} pixels"))
+        tiles.append(Tile("MACs", si(cost.macs), f"at {network.size.width} {TIMES} {network.size.height} pixels"))
         tiles.append(Tile("Parameters", si(cost.params), network.name))
     if content.latency:
         row = content.latency[0]
@@ -94,7 +94,7 @@ def scaling_notes(content: RunContent) -> tuple[str, ...]:
     """Return the differences between the network and the exact result of its scaling coefficients."""
     notes, fit = [], content.fit
     if fit and content.network and fit.scale.resolution != 1:
-        notes.append(f"resolution {content.network.resolution} px, rounded from the value of the scaling law")
+        notes.append(f"resolution {content.network.size} px, rounded from the value of the scaling law")
     if fit and fit.steps:
         notes.append(f"extra channels or layers that use up the remaining budget: {', '.join(fit.steps)}")
     return tuple(notes)

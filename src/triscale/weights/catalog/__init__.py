@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from triscale.errors import WeightsError, nearest
-from triscale.network.contract import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Triple
+from triscale.network.contract import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Values
 from triscale.record import Record
 from triscale.weights.architecture import SourceName
 from triscale.weights.contract import Accuracy, Digest, WeightsContract
@@ -18,7 +18,7 @@ from triscale.weights.sources import SOURCES, get_architecture
 
 Normalization = Literal["imagenet", "half", "lite"]
 
-NORMALIZATIONS: dict[Normalization, tuple[Triple, Triple]] = {
+NORMALIZATIONS: dict[Normalization, tuple[Values, Values]] = {
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "lite": ((127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)),
