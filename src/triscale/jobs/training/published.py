@@ -55,7 +55,7 @@ def published_for(baseline: AnyNetwork) -> tuple[WeightsContract, ...]:
     return tuple(
         weights
         for weights in all_for(_LITE_NAMES.get(name, name))
-        if not differences(baseline, weights.network, drop_head=True)
+        if not differences(baseline.replace(in_channels=weights.network.in_channels), weights.network, drop_head=True)
         and not (weights.license or "").startswith(NON_COMMERCIAL)
     )
 
