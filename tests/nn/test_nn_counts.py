@@ -13,6 +13,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from triscale.errors import BudgetError
 from triscale.families import get, names
 from triscale.network.cost import cost
 from triscale.network.input_size import parse_size
@@ -110,6 +111,16 @@ def test_fitted_network_keeps_aspect_ratio_and_meets_its_budget():
         assert width == round(height * 720 / 184)
         assert macs_by_torch(on_meta(fit.network), (2, height, width)) == fit.limits[0].achieved <= limit
         assert fit.limits[0].achieved > 0.9 * limit
+
+
+def test_narrow_input_is_never_scaled_below_its_last_map():
+    baseline = get("efficientnet_b0@160x720").replace(classes=5)
+    fit = fit_budget(baseline, EFFICIENTNET, Budget(macs=20e6))
+    _, _, width = fit.network.input_shape
+    assert (fit.network.aspect_ratio, cost(fit.network).macs <= 20e6) == ((2, 9), True)
+    assert width >= baseline.total_stride
+    with pytest.raises(BudgetError):
+        fit_budget(baseline, EFFICIENTNET, Budget(macs=1e5))
 
 
 TORCHVISION = {
