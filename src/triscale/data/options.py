@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from triscale.data.grouping import check_grouping
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits
@@ -21,6 +21,8 @@ class DataOptions(SparseRecord):
             most all but one. A single bad file is always tolerated.
         allow_missing_classes: Whether validation and test images may lack classes of the training images.
         bit_depth: How many bits the values of images with 16 bits per channel use; None measures it.
+        channels: Number of channels that images are read with: 1 for gray, 3 for RGB, or as many as the files have;
+            None for 3. Left out of JSON if not given.
         path_column: The column of a table that holds the paths, by its name or its number from 1; None to recognize it.
         label_column: The column of the labels, likewise.
         split_column: The column of the splits, likewise.
@@ -41,12 +43,13 @@ class DataOptions(SparseRecord):
         0.5
     """
 
-    sparse: ClassVar[tuple[str, ...]] = ("group", "group_regex", "group_by")
+    sparse: ClassVar[tuple[str, ...]] = ("channels", "group", "group_regex", "group_by")
 
     limits: ImageLimits = DEFAULT_LIMITS
     max_bad: float = Field(default=0.01, ge=0, lt=1)
     allow_missing_classes: bool = False
     bit_depth: BitDepth | None = None
+    channels: PositiveInt | None = None
     path_column: str | None = None
     label_column: str | None = None
     split_column: str | None = None

@@ -32,6 +32,8 @@ class DataFlags:
         Maximum size of an image file, such as 1GB.
     bit_depth
         How many bits the values of 16-bit images use: 8, 10, 12, 14 or 16; by default measured.
+    channels
+        Number of channels that images are read with: 1 for gray, 3 for RGB (default), or as many as the files have.
     max_frames
         Maximum number of frames of an animation or pages of a TIFF; the first is used.
     path_column
@@ -60,6 +62,7 @@ class DataFlags:
     max_pixels: str = "250M"
     max_file_size: str = "500MB"
     bit_depth: Literal[8, 10, 12, 14, 16] | None = None
+    channels: int | None = None
     max_frames: str = "1000"
     path_column: str | None = None
     label_column: str | None = None
@@ -91,6 +94,7 @@ class DataFlags:
             max_bad=share_of("--max-bad", self.max_bad),
             allow_missing_classes=self.allow_missing_classes,
             bit_depth=self.bit_depth,
+            channels=self.channels,
             path_column=self.path_column,
             label_column=self.label_column,
             split_column=self.split_column,
