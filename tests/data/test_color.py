@@ -151,7 +151,7 @@ def test_every_color_mode_becomes_rgb_within_one_level(name: str) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [np.linspace(0, 1, 64, dtype=np.float32), np.full(64, 70_000, np.int32), np.full(64, -1, np.int32)],
+    [np.linspace(0, 2, 64, dtype=np.float32), np.full(64, 70_000, np.int32), np.full(64, -1, np.int32)],
     ids=["floats", "too large", "negative"],
 )
 def test_values_of_unknown_range_are_rejected(values: np.ndarray) -> None:

@@ -92,7 +92,7 @@ def test_images_of_new_formats_without_suffix_are_packed(tmp_path: Path) -> None
             noise(number + 10 * (name == "b")).save(tmp_path / "images" / name / f"picture {number}", "AVIF")
     pack(scan(tmp_path / "images"), tmp_path / "shards")
     assert scan(tmp_path / "shards").counts == {"unsplit": {"a": 3, "b": 3}}
-    assert set(_SUFFIXES) == {*FORMATS, *OPTIONAL_FORMATS}
+    assert set(_SUFFIXES) == {*FORMATS, *OPTIONAL_FORMATS, "NPY"}
 
 
 def test_manifest_paths_without_split_are_packed(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -13,8 +13,9 @@ from torch import nn
 
 from triscale.api.arguments import BudgetLike, as_budget
 from triscale.api.transforms import ImageTransform, transforms
-from triscale.data.images.color import BadImage, to_rgb
-from triscale.data.images.decode import decode
+from triscale.data.images.bands import AnyImage
+from triscale.data.images.channels import as_image
+from triscale.data.images.color import BadImage
 from triscale.deploy.engines import get_engine
 from triscale.errors import DataError, UserError
 from triscale.jobs.core.execution import execution
@@ -26,7 +27,6 @@ from triscale.jobs.inference.explain import Method, explain_images, explain_run
 from triscale.jobs.inference.predict import ImageClassifier, Prediction, files_of
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.training.train import read_history
-from triscale.network.contract import BitDepth
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import load_predictor
 from triscale.notebook import html_table
@@ -40,7 +40,7 @@ from triscale.results.metrics import GUESSING, AnyMetrics, Metrics, guessing_not
 from triscale.scaling.fit import Fit
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
-"""An image file, its content, a PIL image, or a uint8 array ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]`` (RGB)."""
+"""An image file, its content, a PIL image, or a uint8 array ``[H, W]`` or ``[H, W, channels]``."""
 
 
 MAX_ROWS = 20
@@ -131,7 +131,8 @@ class Run:
         """Classify images.
 
         Args:
-            images: A file, its content as bytes, a PIL image, a uint8 array ``[H, W, 3]``; or a folder, or a list.
+            images: A file, its content as bytes, a PIL image, a uint8 array ``[H, W, channels]``; or a folder, or
+                a list.
             top: Number of classes per image.
 
         Returns:
@@ -161,7 +162,7 @@ class Run:
         if isinstance(image, str | Path):
             name = str(image)
         try:
-            classes, labels = self._classifier.classify(_rgb(image, self._classifier.preprocessing.bit_depth), top)
+            classes, labels = self._classifier.classify(_read(image, self._classifier), top)
         except BadImage as error:
             return Prediction(file=name, error=str(error))
         return Prediction(file=name, classes=classes, labels=labels)
@@ -320,33 +321,19 @@ def _display(run: Run) -> str:
     return "".join(parts)
 
 
-def _rgb(image: object, bit_depth: BitDepth) -> Image.Image:
-    """Return any kind of image as an upright RGB image."""
+def _read(image: object, classifier: ImageClassifier) -> AnyImage:
+    """Return any kind of image, upright and with the channels of the training images."""
     match image:
         case str() | Path():
             if not Path(image).exists():
                 raise DataError(f"{image} does not exist; give an image file")
-            return decode(Path(image), bit_depth=bit_depth)
+            return classifier.read(Path(image))
         case bytes():
-            return decode(image, bit_depth=bit_depth)
-        case Image.Image():
-            upright = ImageOps.exif_transpose(image)
-            return to_rgb(upright, bit_depth=bit_depth)
-        case np.ndarray():
-            return Image.fromarray(_pixels(image))
+            return classifier.read(image)
+        case Image.Image() | np.ndarray():
+            upright = ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else image
+            return as_image(upright, classifier.preprocessing.channels, classifier.preprocessing.bit_depth)
         case _:
             raise DataError(
                 f"a {type(image).__name__} is not an image; give a path, bytes, a PIL image or a uint8 array [H, W, 3]"
             )
-
-
-def _pixels(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    pixels = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
-    if pixels.ndim == 2:
-        pixels = np.stack([pixels] * 3, axis=-1)
-    if array.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3 or 0 in pixels.shape:
-        raise DataError(
-            f"an array of shape {list(array.shape)} and type {array.dtype} is not an image; expected uint8 from 0 to "
-            "255 of shape [H, W, 3] (RGB) or [H, W]"
-        )
-    return np.ascontiguousarray(pixels)

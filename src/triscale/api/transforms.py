@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
-from triscale.data.images.color import to_rgb
+from triscale.data.images.channels import ImageOrArray, as_image
 from triscale.data.images.transforms import Augmentation, eval_transform, normalize, train_transform
 from triscale.families.find import as_network
 from triscale.network.contract import Preprocessing
@@ -16,7 +15,9 @@ from triscale.nn.classifier import Classifier
 
 
 class ImageTransform:
-    """A transform from a PIL image of any mode to a normalized float tensor ``[channels, height, width]``.
+    """A transform from an image to a normalized float tensor ``[channels, height, width]``.
+
+    The image is a PIL image of any mode, or a uint8 array ``[H, W, channels]``.
 
     It can be pickled, as the workers of a ``DataLoader`` require.
 
@@ -25,6 +26,7 @@ class ImageTransform:
         augmentation: The augmentation of training images; None for evaluation.
 
     Example:
+        >>> from PIL import Image
         >>> transform = ImageTransform(Preprocessing(resolution=32), None)
         >>> tuple(transform(Image.new("L", (48, 40))).shape)
         (3, 32, 32)
@@ -37,10 +39,17 @@ class ImageTransform:
             eval_transform(preprocessing) if augmentation is None else train_transform(preprocessing, augmentation)
         )
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        """Transform one image; training transforms draw from PyTorch's global random generator."""
-        rgb = to_rgb(image, bit_depth=self.preprocessing.bit_depth)
-        return normalize(self._transform(rgb)[None], self.preprocessing)[0]
+    def __call__(self, image: ImageOrArray) -> Tensor:
+        """Transform one image; training transforms draw from PyTorch's global random generator.
+
+        Args:
+            image: A PIL image, or a uint8 array ``[H, W, channels]`` or ``[H, W]``.
+
+        Raises:
+            BadImage: It has another number of channels, or is not an image.
+        """
+        read = as_image(image, self.preprocessing.channels, self.preprocessing.bit_depth)
+        return normalize(self._transform(read)[None], self.preprocessing)[0]
 
     def __repr__(self) -> str:
         """Return what the transform does in short form."""
@@ -64,12 +73,14 @@ def transforms(
         augmentation: How to augment, if ``train``; by default random crops and flips.
 
     Returns:
-        A function from a PIL image of any mode to a normalized float tensor ``[channels, height, width]``.
+        A function from a PIL image of any mode, or a uint8 array ``[H, W, channels]``, to a normalized float tensor
+        ``[channels, height, width]``.
 
     Raises:
         NetworkError: The network is unknown.
 
     Example:
+        >>> from PIL import Image
         >>> transform = transforms("efficientnet_b0", train=True)
         >>> tuple(transform(Image.new("RGB", (320, 240))).shape)
         (3, 224, 224)

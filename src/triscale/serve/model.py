@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import torch
-from PIL import Image
 
+from triscale.data.images.bands import AnyImage
 from triscale.data.images.decode import ImageLimits, decode
 from triscale.data.images.transforms import center_box, eval_transform, normalize
 from triscale.explain.cam import overlay, to_png
@@ -144,7 +144,8 @@ class ServedModel:
             BadImage: The content is not a readable image, or exceeds a limit.
         """
         start = time.perf_counter()
-        picture = decode(content, self._limits, self._spec.preprocessing.bit_depth)
+        preprocessing = self._spec.preprocessing
+        picture = decode(content, self._limits, preprocessing.bit_depth, preprocessing.channels)
         inputs = normalize(self._transform(picture)[None], self._spec.preprocessing)
         with torch.inference_mode():
             values = probabilities(self._model(inputs), self._decision.link)[0]
@@ -189,7 +190,7 @@ class ServedModel:
             else None,
         )
 
-    def _map(self, picture: Image.Image, inputs: torch.Tensor, label: int) -> tuple[tuple[float, float] | None, str]:
+    def _map(self, picture: AnyImage, inputs: torch.Tensor, label: int) -> tuple[tuple[float, float] | None, str]:
         heat = activation_map(self._model, inputs, label, self._method)
         preprocessing = self._spec.preprocessing
         square = Box(*center_box(picture.size, preprocessing))

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from PIL import Image, ImageDraw
 
+from triscale.data.images.bands import as_picture
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import NO_LIMITS, decode
 from triscale.data.sources.scanned import Scan, ScannedImage
@@ -57,7 +58,7 @@ def contact_sheet(scan: Scan) -> bytes:
         draw.text((_MARGIN, y + 52), f"{count:,} image{'' if count == 1 else 's'}", _FAINT_TEXT, load_font(12))
         for column, image in enumerate(_evenly(of_class[label], columns)):
             x = _MARGIN + _LABEL + column * (_THUMB + _GAP)
-            sheet.paste(_thumbnail(store, image.path, scan.bit_depth), (x, y))
+            sheet.paste(_thumbnail(store, image.path, scan.bit_depth, scan.channels), (x, y))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -74,11 +75,11 @@ def _title(draw: ImageDraw.ImageDraw, scan: Scan, shown: Sequence[int], width: i
     draw.text((_MARGIN, _MARGIN + 20), f"{scan.num_images:,} images in {classes}", _FAINT_TEXT, load_font(12))
 
 
-def _thumbnail(store: Store, path: str, bit_depth: BitDepth) -> Image.Image:
+def _thumbnail(store: Store, path: str, bit_depth: BitDepth, channels: int) -> Image.Image:
     """Fit an image into a square cell; small images are enlarged by an integer factor."""
     square = Image.new("RGB", (_THUMB, _THUMB), _CELL)
     try:
-        image = decode(store.read(path, NO_LIMITS), NO_LIMITS, bit_depth)
+        image = as_picture(decode(store.read(path, NO_LIMITS), NO_LIMITS, bit_depth, channels))
     except BadImage:  # the file has changed since the scan
         return square
     if 2 * max(image.size) <= _THUMB:

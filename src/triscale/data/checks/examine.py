@@ -47,6 +47,7 @@ def examine(
     limits: ImageLimits,
     cache: ScanCache,
     workers: int | None = None,
+    channels: int = 3,
 ) -> Generator[Examined]:
     """Decode files and yield what each one is, in order; few chunks are in flight at a time to bound memory.
 
@@ -57,6 +58,7 @@ def examine(
         limits: Limits on a file.
         cache: Facts about unchanged files; new facts are added to it. Bad files are decoded every time.
         workers: Number of threads; by default one per core, at most 8.
+        channels: The number of channels that images are read with.
 
     Yields:
         The facts about an image, or the reason why the file is not one.
@@ -64,7 +66,7 @@ def examine(
 
     def examine_chunk(start: int) -> list[Examined]:
         chunk = files[start : start + CHUNK]
-        examined = [_examine(store, file.path, limits, cache) for file in chunk]
+        examined = [_examine(store, file.path, limits, cache, channels) for file in chunk]
         fingerprints = iter(fingerprints_of([result.shrunk for result in examined if isinstance(result, _Decoded)]))
         results: list[Examined] = []
         for file, result in zip(chunk, examined, strict=True):
@@ -114,7 +116,7 @@ class _Decoded:
 
 
 def _examine(
-    store: Store, path: str, limits: ImageLimits, cache: ScanCache
+    store: Store, path: str, limits: ImageLimits, cache: ScanCache, channels: int
 ) -> ImageFacts | _Decoded | BadFile | OtherFile:
     if not is_text(path):
         return BadFile(printable(path), "the name is not valid UTF-8")
@@ -124,7 +126,7 @@ def _examine(
         if cached is not None:
             return cached
         content = store.read(path, limits)
-        opened = open_image(content, limits, None)
+        opened = open_image(content, limits, None, channels)
         image = opened.load()
     except BadImage as error:
         if isinstance(error, NotAnImage | FileTooLarge) and not is_named_as_image(path):

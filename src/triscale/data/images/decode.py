@@ -1,4 +1,4 @@
-"""Decode the bytes of an image to 8-bit RGB: the only decoder, used by scan, training, evaluation and the server."""
+"""Decode the bytes of an image to 8 bits: the only decoder, used by scan, training, evaluation and the server."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, overload
 
 from PIL import Image, ImageFile, features
 from PIL.BmpImagePlugin import BmpImageFile
@@ -22,11 +23,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 from pydantic import PositiveInt
 
+from triscale.data.images.arrays import SIGNATURE, array_header, array_size, read_array
+from triscale.data.images.bands import AnyImage
+from triscale.data.images.channels import PICTURE_CHANNELS, fit_channels, load_channels, to_eight_bits
 from triscale.data.images.color import BadImage, FileTooLarge, NotAnImage, to_rgb
-from triscale.data.images.deep import load_rgb
 from triscale.data.images.header import check_png, end_of_scan, format_of, orientation
 from triscale.data.images.optional_formats import check_pixels, needs_orientation, open_optional
 from triscale.data.images.other_formats import unread_format
+from triscale.data.images.tiff import TiffTags, needs_values, read_tiff, tiff_tags
 from triscale.network.contract import BitDepth
 from triscale.record import Record
 
@@ -114,22 +118,34 @@ _OTHER_DATA = b"".join(restart + bytes(range(1, 255)) for restart in (b"", *_RES
 """Entropy-coded data that a decoder can continue with, whichever restart marker it waits for."""
 
 
-def decode(source: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS, bit_depth: BitDepth = 16) -> Image.Image:
-    """Decode an image file completely: 8-bit RGB, upright, the first frame if there are several.
+@overload
+def decode(
+    source: Path | bytes, limits: ImageLimits = ..., bit_depth: BitDepth = ..., channels: Literal[3] = ...
+) -> Image.Image: ...
+@overload
+def decode(source: Path | bytes, limits: ImageLimits, bit_depth: BitDepth, channels: int) -> AnyImage: ...
+def decode(
+    source: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS, bit_depth: BitDepth = 16, channels: int = 3
+) -> AnyImage:
+    """Decode an image file completely: 8 bits, upright, the first frame if there are several.
 
     The format follows from the bytes, never from the name. The EXIF orientation is applied; see
-    :func:`triscale.data.images.color.to_rgb` for colors, transparency and bit depth.
+    :func:`triscale.data.images.color.to_rgb` for colors, transparency and bit depth. With another number of channels
+    than 1 and 3, files must have as many, see :func:`triscale.data.images.channels.to_channels`.
 
     Args:
         source: A file, or its content.
         limits: Limits on size, pixels and frames.
         bit_depth: How many bits the values of images with 16 bits per channel use.
+        channels: Number of channels: 1 for gray, 3 for RGB, or as many as the file has.
 
     Returns:
-        An image of mode ``RGB``, of the size in pixels that a viewer would show.
+        An image of the size in pixels that a viewer would show: of mode ``L`` with one channel, of mode ``RGB`` with
+        three, otherwise :class:`triscale.data.images.bands.Bands`.
 
     Raises:
-        BadImage: The file is not a regular file, not readable, of another format, above a limit, truncated or damaged.
+        BadImage: The file is not a regular file, not readable, of another format, above a limit, truncated or damaged,
+            or has another number of channels.
 
     Example:
         >>> buffer = io.BytesIO()
@@ -139,10 +155,12 @@ def decode(source: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS, bit_depth
         ('RGB', (4, 3))
     """
     content = read_bytes(source, limits) if isinstance(source, Path) else source
-    return open_image(content, limits, bit_depth).load()
+    return open_image(content, limits, bit_depth, channels).load()
 
 
-def open_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS, bit_depth: BitDepth | None = 16) -> LazyImage:
+def open_image(
+    content: bytes, limits: ImageLimits = DEFAULT_LIMITS, bit_depth: BitDepth | None = 16, channels: int = 3
+) -> LazyImage:
     """Check the header of an image file, and postpone decoding the pixels of an RGB or gray JPEG.
 
     Args:
@@ -150,6 +168,7 @@ def open_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS, bit_depth: 
         limits: Limits on size, pixels and frames.
         bit_depth: How many bits the values of images with 16 bits per channel use; None for as many as this image's,
             whose highest value is then in the result.
+        channels: Number of channels.
 
     Raises:
         BadImage: As :func:`decode` raises it, except for damage that only decoding a JPEG reveals.
@@ -163,9 +182,11 @@ def open_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS, bit_depth: 
         raise BadImage(str(unread))
     kind = format_of(content)
     if kind is None:
-        raise NotAnImage(f"not an image ({', '.join(FORMATS)})")
+        raise NotAnImage(_not_an_image(content))
     with _named_damage(kind):
-        return _prepare(content, kind, limits, bit_depth)
+        if kind == "NPY":
+            return _prepare_array(content, limits, bit_depth, channels)
+        return _prepare(content, kind, limits, bit_depth, channels)
 
 
 class LazyImage:
@@ -177,8 +198,10 @@ class LazyImage:
         highest: The highest value of an image with 16 bits per channel, if it was measured; otherwise 0.
     """
 
-    def __init__(self, image: Image.Image, orientation: int = 1, jpeg: bytes | None = None, highest: int = 0) -> None:
-        self.highest = highest
+    def __init__(
+        self, image: AnyImage, orientation: int = 1, jpeg: bytes | None = None, highest: int = 0, channels: int = 3
+    ) -> None:
+        self.highest, self._channels = highest, channels
         self._image, self._transpose, self.jpeg = image, _TRANSPOSES.get(orientation), jpeg
         self.size = image.size[::-1] if orientation in _SIDEWAYS else image.size
 
@@ -191,8 +214,8 @@ class LazyImage:
         width, height = self._image.size
         return self.jpeg is not None and (self._transpose is None or (width % scale, height % scale) == (0, 0))
 
-    def load(self, scale: int = 1) -> Image.Image:
-        """Decode to upright 8-bit RGB; call it only once.
+    def load(self, scale: int = 1) -> AnyImage:
+        """Decode to an upright image with 8 bits and the number of channels asked for; call it only once.
 
         Args:
             scale: 1, or 2, 4 or 8 if :meth:`can_reduce` allows it: the sides are divided by it (rounded up) and every
@@ -203,14 +226,16 @@ class LazyImage:
         """
         if self.jpeg is None:
             return self._image
+        assert isinstance(self._image, Image.Image)
         with _named_damage("JPEG"):
             if scale > 1:
                 self._image.draft(self._image.mode, (self._image.width // scale, self._image.height // scale))
             self._image.load()
             if scale == 1:
                 _check_end(self._image, self.jpeg)
-            rgb = self._image if self._image.mode == "RGB" else to_rgb(self._image)
-        return rgb if self._transpose is None else rgb.transpose(self._transpose)
+            mode = "L" if self._channels == 1 else "RGB"
+            image = self._image if self._image.mode == mode else to_rgb(self._image).convert(mode)
+        return image if self._transpose is None else image.transpose(self._transpose)
 
 
 @contextmanager
@@ -283,13 +308,32 @@ def _open_header(content: bytes, kind: str, limits: ImageLimits) -> ImageFile.Im
     return _READERS[kind](stream) if kind in _READERS else open_optional(kind, stream, limits.pixels)
 
 
-def _prepare(content: bytes, kind: str, limits: ImageLimits, bit_depth: BitDepth | None) -> LazyImage:
+def _not_an_image(content: bytes) -> str:
+    if content.startswith(SIGNATURE):
+        header = array_header(content)
+        if header is None:
+            return "a damaged array of NumPy"
+        return f"an array of shape {list(header.shape)}; expected [H, W], [H, W, C] or [C, H, W]"
+    return f"not an image ({', '.join(FORMATS)})"
+
+
+def _prepare_array(content: bytes, limits: ImageLimits, bit_depth: BitDepth | None, channels: int) -> LazyImage:
+    header = array_header(content)
+    assert header is not None
+    check_pixels(array_size(header, channels), limits.pixels)
+    eight, highest = to_eight_bits(read_array(content, header, channels), bit_depth)
+    return LazyImage(fit_channels(eight, channels), highest=highest)
+
+
+def _prepare(content: bytes, kind: str, limits: ImageLimits, bit_depth: BitDepth | None, channels: int) -> LazyImage:
     def opened() -> ImageFile.ImageFile:
         return _open_header(content, kind, limits)
 
     try:
         image = opened()
     except SyntaxError as error:
+        if kind == "TIFF" and needs_values(None, tags := tiff_tags(content), channels):
+            return _prepare_tiff(content, tags, limits, bit_depth, channels)
         if "unknown pixel mode" in str(error):
             raise BadImage(
                 f"a {kind} of an unusual number of channels or bits; save one or three channels of 8 or 16 bits as PNG"
@@ -299,15 +343,26 @@ def _prepare(content: bytes, kind: str, limits: ImageLimits, bit_depth: BitDepth
     frames = getattr(image, "n_frames", 1)
     if frames > limits.frames:
         raise BadImage(f"{frames} frames, more than the limit of {limits.frames}; raise it with --max-frames")
-    if kind == "JPEG" and image.mode in ("RGB", "L"):
-        return LazyImage(image, orientation(image.info.get("exif")), content)
+    if kind == "JPEG" and image.mode in ("RGB", "L") and channels in PICTURE_CHANNELS:
+        return LazyImage(image, orientation(image.info.get("exif")), content, channels=channels)
+    if isinstance(image, TiffImageFile) and needs_values(image, tags := tiff_tags(content), channels):
+        return _prepare_tiff(content, tags, limits, bit_depth, channels)
     if kind == "PNG":
         check_png(content)
     with image:
-        rgb, highest = load_rgb(image, content, opened, bit_depth)
+        loaded, highest = load_channels(image, content, opened, bit_depth, channels)
         turned = orientation(image.info.get("exif")) if needs_orientation(kind, image) else 1
         transpose = _TRANSPOSES.get(turned)
-    return LazyImage(rgb if transpose is None else rgb.transpose(transpose), highest=highest)
+    return LazyImage(loaded if transpose is None else loaded.transpose(transpose), highest=highest)
+
+
+def _prepare_tiff(
+    content: bytes, tags: TiffTags, limits: ImageLimits, bit_depth: BitDepth | None, channels: int
+) -> LazyImage:
+    values, turned = read_tiff(content, tags, channels, limits.pixels)
+    eight, highest = to_eight_bits(values, bit_depth)
+    image, transpose = fit_channels(eight, channels), _TRANSPOSES.get(turned)
+    return LazyImage(image if transpose is None else image.transpose(transpose), highest=highest)
 
 
 def _check_end(image: Image.Image, content: bytes) -> None:

@@ -51,7 +51,7 @@ def load_rgb(
         The image, and its highest value if it has 16 bits per channel and ``bit_depth`` is None; otherwise 0.
     """
     if bit_depth != _FULL:
-        values = _color_values(image, content, reopen)
+        values = color_values(image, content, reopen)
         if values is not None:
             highest = int((values[..., :-1] if _has_alpha(values) else values).max())
             depth = bit_depth or bit_depth_of(highest)
@@ -74,7 +74,7 @@ def load_rgb(
     return to_rgb(image, white_is_zero=white_is_zero, bit_depth=depth), highest
 
 
-def _color_values(
+def color_values(
     image: ImageFile.ImageFile, content: bytes, reopen: Callable[[], ImageFile.ImageFile]
 ) -> Values | None:
     """Return the values of an image with 16 bits per channel and more than one channel.
@@ -87,7 +87,7 @@ def _color_values(
     Returns:
         Values ``[height, width, channels]`` of gray and alpha, RGB, or RGB and alpha; None for any other image.
     """
-    raw_mode = _raw_mode(image)
+    raw_mode = raw_mode_of(image)
     if raw_mode == "LA;16B":
         read = _load(reopen(), "RGBA")  # four bytes: gray and alpha, the upper byte first
         return _joined(read[..., 0::2], read[..., 1::2])
@@ -105,17 +105,17 @@ def _color_to_rgb(values: Values, bit_depth: BitDepth, key: object = None) -> Im
     """Convert values of several channels to 8-bit RGB.
 
     Args:
-        values: The result of :func:`_color_values`.
+        values: The result of :func:`color_values`.
         bit_depth: Number of bits that the values use; higher values become white.
         key: The values of the color that is transparent, if there is one.
     """
     has_alpha = _has_alpha(values)
     colors = values[..., :-1] if has_alpha else values
-    eight = _upper_bits(colors, bit_depth)
+    eight = upper_bits(colors, bit_depth)
     rgb = Image.fromarray(np.ascontiguousarray(np.broadcast_to(eight, (*values.shape[:2], 3))))
     if has_alpha:
         alpha = values[..., -1]
-        rgb.putalpha(Image.fromarray(_upper_bits(alpha, bit_depth if alpha.max() < 1 << bit_depth else 16)))
+        rgb.putalpha(Image.fromarray(upper_bits(alpha, bit_depth if alpha.max() < 1 << bit_depth else 16)))
     elif isinstance(key, tuple):
         rgb.putalpha(Image.fromarray(np.where((values == key).all(axis=-1), 0, 255).astype(np.uint8)))
     return flatten(rgb) if rgb.mode == "RGBA" else rgb
@@ -125,7 +125,7 @@ def _has_alpha(values: Values) -> bool:
     return values.shape[-1] in (2, 4)
 
 
-def _upper_bits(values: NDArray[np.integer], bit_depth: int) -> NDArray[np.uint8]:
+def upper_bits(values: NDArray[np.integer], bit_depth: int) -> NDArray[np.uint8]:
     """Return the upper 8 of the bits that values use; higher values become 255."""
     upper: NDArray[np.uint8] = np.minimum(values >> (bit_depth - 8), 255).astype(np.uint8)
     return upper
@@ -139,7 +139,8 @@ def _declares_its_range(image: Image.Image) -> bool:
     return isinstance(arguments, tuple) and len(arguments) > 1 and arguments[1] != 65535
 
 
-def _raw_mode(image: ImageFile.ImageFile) -> str:
+def raw_mode_of(image: ImageFile.ImageFile) -> str:
+    """Return Pillow's name for the channels and bytes of an image file that is not loaded; empty if unknown."""
     tiles = image.tile
     if len(tiles) == 0 or (image.format == "PPM" and (_declares_its_range(image) or tiles[0].codec_name != "ppm")):
         return ""

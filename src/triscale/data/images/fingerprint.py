@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from triscale.data.images.bands import AnyImage, Bands, to_array
+
 SIDE = 16
 """Columns and rows of the luma thumbnail; the chroma thumbnails have a quarter of each."""
 
@@ -38,10 +40,19 @@ class Fingerprints(NamedTuple):
     chroma: NDArray[np.float32]
 
 
-def shrink(image: Image.Image) -> bytes:
-    """Return the 16 x 16 RGB pixels of an RGB image that its fingerprint is computed from."""
+def shrink(image: AnyImage) -> bytes:
+    """Return the 16 x 16 RGB pixels of an image that its fingerprint is computed from.
+
+    Of an image that is neither gray nor RGB, every channel counts: red is the mean of channels 0, 3, 6, ..., green of
+    1, 4, 7, ..., and blue of 2, 5, 8, ... (of two channels, the mean of both).
+    """
     # The weights of the Hamming filter are exact at any ratio, unlike those of a box, and close to a mean.
-    return image.resize((SIDE, SIDE), Image.Resampling.HAMMING, reducing_gap=3.0).tobytes()
+    small = image.resize((SIDE, SIDE), Image.Resampling.HAMMING, reducing_gap=3.0)
+    if not isinstance(small, Bands):
+        return (small if small.mode == "RGB" else small.convert("RGB")).tobytes()
+    values = to_array(small).astype(np.float32)
+    means = [(values[..., start::3] if values.shape[-1] > start else values).mean(axis=-1) for start in range(3)]
+    return np.stack(means, axis=-1).round().astype(np.uint8).tobytes()
 
 
 def fingerprints_of(shrunk: Sequence[bytes]) -> list[str]:

@@ -6,6 +6,8 @@ import re
 import struct
 import zlib
 
+from triscale.data.images.arrays import is_image_array
+
 _JXL_CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
@@ -37,6 +39,8 @@ def format_of(content: bytes) -> str | None:
             return kind
     if content[4:8] == b"ftyp":
         return _heif_format(content)
+    if is_image_array(content):
+        return "NPY"
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         return "WEBP"
     if content[:1] == b"P" and content[1:2] in (b"1", b"2", b"3", b"4", b"5", b"6") and content[2:3].isspace():

@@ -47,13 +47,30 @@ def open_optional(kind: str, stream: io.BytesIO, max_pixels: int) -> ImageFile.I
             raise ImportError
     except ImportError as error:
         package = f"triscale[{found.extra}]" if found.extra else "pillow>=11.3"
-        remedy = f'install it with: pip install "{package}"'
         library = found.module.partition(".")[0].replace("_", "-") if found.extra else "a newer Pillow"
-        raise BadImage(f"{found.title} is read with {library}; {remedy}, or convert it to PNG or JPEG") from error
+        raise missing_library(found.title, library, package, "PNG or JPEG") from error
     if kind == "JXL":
         check_pixels(jxl_size(stream.getvalue()), max_pixels)
     opened: ImageFile.ImageFile = reader(stream)
     return opened
+
+
+def missing_library(title: str, library: str, package: str, other: str) -> BadImage:
+    """Return the error for a file that a library reads which is not installed.
+
+    Args:
+        title: What the file is.
+        library: The name of the library.
+        package: What to install.
+        other: The formats to convert the file to otherwise.
+
+    Example:
+        >>> str(missing_library("JPEG XL", "pillow-jxl", "triscale[jxl]", "PNG"))
+        'JPEG XL is read with pillow-jxl; install it with: pip install "triscale[jxl]", or convert it to PNG'
+    """
+    return BadImage(
+        f'{title} is read with {library}; install it with: pip install "{package}", or convert it to {other}'
+    )
 
 
 def check_pixels(size: tuple[int, int], max_pixels: int) -> None:

@@ -13,13 +13,16 @@ IMAGE_SUFFIXES = frozenset(
 )  # fmt: skip
 """The suffixes of formats that are read, some of them with an extra."""
 
+ARRAY_SUFFIX = "npy"
+"""The suffix of arrays, which may be images or anything else."""
+
 _RAW = frozenset(
     (
         "3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "iiq", "kdc", "mef", "mos", "mrw", "nef", "nrw", "orf",
         "pef", "raf", "raw", "rw2", "rwl", "sr2", "srf", "srw", "x3f",
     )
 )  # fmt: skip
-_ARRAYS = frozenset(("npy", "npz", "fits", "fit", "fts", "nii", "mha", "mhd", "nrrd"))
+_ARRAYS = frozenset(("npz", "fits", "fit", "fts", "nii", "mha", "mhd", "nrrd"))
 _PICTURES = frozenset(
     (
         "apng", "bpg", "cur", "dds", "emf", "eps", "exr", "hdr", "icns", "ico", "j2c", "j2k", "jp2", "jpf", "jpx",
@@ -47,7 +50,6 @@ class UnreadFormat(NamedTuple):
 _RAW_FORMAT = UnreadFormat("a camera raw file", _DEVELOP)
 _DICOM = UnreadFormat("DICOM", "export it as PNG of 8 or 16 bits, with the window applied")
 _SVG = UnreadFormat("SVG (vector graphics)", "render it to PNG")
-_ARRAY = UnreadFormat("an array of NumPy", _SCALE)
 _JPEG2000 = UnreadFormat("JPEG 2000", _CONVERT)
 
 _SIGNATURES: tuple[tuple[int, bytes, UnreadFormat], ...] = (
@@ -71,7 +73,6 @@ _SIGNATURES: tuple[tuple[int, bytes, UnreadFormat], ...] = (
     (128, b"DICM", _DICOM),
     (0, b"v/1\x01", UnreadFormat("OpenEXR (floating-point values)", _SCALE)),
     (0, b"#?RADIANCE", UnreadFormat("Radiance HDR (floating-point values)", _SCALE)),
-    (0, b"\x93NUMPY", _ARRAY),
     (0, b"SIMPLE  =", UnreadFormat("FITS", _SCALE)),
     (0, b"NRRD000", UnreadFormat("NRRD", _SCALE)),
     (344, b"n+1\0", UnreadFormat("NIfTI", "save its slices as PNG of 8 or 16 bits")),
@@ -112,6 +113,21 @@ def has_image_suffix(path: str) -> bool:
     return _suffix(path) in IMAGE_SUFFIXES
 
 
+def may_be_image(path: str) -> bool:
+    """Return whether a file has the suffix of an image format that is read, or of an array.
+
+    Example:
+        >>> may_be_image("1.JPG"), may_be_image("1.npy"), has_image_suffix("1.npy")
+        (True, True, False)
+    """
+    return has_image_suffix(path) or is_named_as_array(path)
+
+
+def is_named_as_array(path: str) -> bool:
+    """Return whether a file has the suffix of an array, which may be an image."""
+    return _suffix(path) == ARRAY_SUFFIX
+
+
 def is_named_as_image(path: str) -> bool:
     """Return whether a file has the suffix of an image format, read or not.
 
@@ -138,18 +154,13 @@ def _suffix(path: str) -> str:
     return name.rpartition(".")[2] if "." in name else ""
 
 
-_PHOTOMETRIC, _SAMPLES, _SUB_IFDS, _SAMPLE_FORMAT, _DNG_VERSION = 262, 277, 330, 339, 50706
+_PHOTOMETRIC, _SUB_IFDS, _DNG_VERSION = 262, 330, 50706
 _RAW_PHOTOMETRICS = (32803, 34892)
 """Color filter array, and linear raw."""
-_FLOAT = 3
-_MAX_SAMPLES = 4
 
 
 def _unread_tiff(content: bytes) -> UnreadFormat | None:
-    """Return what makes a TIFF unreadable: raw data of a camera, floating-point values, or many channels.
-
-    Pillow would read the small preview that comes first in a camera raw file.
-    """
+    """Return what makes a TIFF unreadable: raw data of a camera, whose small preview Pillow would read instead."""
     order = "<" if content[:2] == b"II" else ">"
     try:
         (start,) = struct.unpack_from(order + "L", content, 4)
@@ -157,18 +168,12 @@ def _unread_tiff(content: bytes) -> UnreadFormat | None:
         count, value = first.get(_SUB_IFDS, (0, 0))
         offsets = (value,) if count == 1 else struct.unpack_from(f"{order}{min(count, 16)}L", content, value)
         others = [_directory(content, order, offset) for offset in offsets if count]
-        count, sample_format = first.get(_SAMPLE_FORMAT, (1, 1))
-        if count > 2:  # two or fewer shorts lie in the entry itself
-            (sample_format,) = struct.unpack_from(order + "H", content, sample_format)
     except struct.error:
         return None
     photometrics = [found.get(_PHOTOMETRIC, (0, 0))[1] for found in (first, *others)]
     if _DNG_VERSION in first or any(photometric in _RAW_PHOTOMETRICS for photometric in photometrics):
         return _RAW_FORMAT
-    samples = first.get(_SAMPLES, (1, 1))[1]
-    if samples > _MAX_SAMPLES:
-        return UnreadFormat(f"a TIFF of {samples} channels", "save one or three of them as PNG")
-    return UnreadFormat("a TIFF of floating-point values", _SCALE) if sample_format == _FLOAT else None
+    return None
 
 
 _SHORT = 3

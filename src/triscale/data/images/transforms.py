@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -17,16 +16,18 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 from torchvision.transforms import v2
 
+from triscale.data.images.bands import AnyImage, to_array
+from triscale.data.images.channels import PICTURE_CHANNELS
 from triscale.data.images.color import GRAY, BadImage
 from triscale.data.images.decode import LazyImage
 from triscale.data.images.policies import AutoAugmentV0, RandAugment
-from triscale.errors import DataError
+from triscale.errors import DataError, RecipeError
 from triscale.network.contract import Interpolation, Preprocessing
 from triscale.network.input_size import SQUARE, InputSize
 from triscale.record import Record
 
 Policy = Literal["none", "autoaugment_v0", "randaugment", "autoaugment", "trivialaugment"]
-Transform = Callable[[Image.Image], Tensor]
+Transform = Callable[[AnyImage], Tensor]
 DecodeJpeg = Callable[[bytes], Tensor]
 Box = tuple[int, int, int, int]
 
@@ -118,11 +119,13 @@ class TrainTransform:
         self._steps: list[Callable[..., Image.Image]] = list(_policy(augmentation, preprocessing.interpolation))
         if strength := augmentation.color_jitter:
             self._steps.append(v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength))
-        self._erase = v2.RandomErasing(augmentation.erase, value=list(GRAY)) if augmentation.erase else None
-        # PyTorch's nearest neighbor picks other pixels than Pillow's.
-        self._decode_jpeg = None if preprocessing.interpolation == "nearest" else decode_jpeg
+        fill = [GRAY[0]] * preprocessing.channels
+        self._erase = v2.RandomErasing(augmentation.erase, value=fill) if augmentation.erase else None
+        # PyTorch's nearest neighbor picks other pixels than Pillow's, and its gray differs.
+        can_decode = preprocessing.interpolation != "nearest" and preprocessing.channels == 3
+        self._decode_jpeg = decode_jpeg if can_decode else None
 
-    def __call__(self, image: Image.Image | LazyImage) -> Tensor:
+    def __call__(self, image: AnyImage | LazyImage) -> Tensor:
         """Transform an image or a file to uint8 ``[channels, height, width]``.
 
         A JPEG whose crop is much larger than the result is decoded at 1/2, 1/4 or 1/8 of its size, which saves most of
@@ -152,12 +155,16 @@ class TrainTransform:
             piece = piece.flip(-1)
         return self._erased(piece)
 
-    def _augment(self, piece: Image.Image) -> Tensor:
+    def _augment(self, piece: AnyImage) -> Tensor:
         if self._flip and torch.rand(1).item() < 0.5:
             piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        for step in self._steps:
-            piece = step(piece)
-        return self._erased(torch.from_numpy(np.array(piece)).permute(2, 0, 1))
+        if self._steps:
+            assert isinstance(piece, Image.Image), "check_channels() refuses it"
+            mode, piece = piece.mode, piece.convert("RGB")
+            for step in self._steps:
+                piece = step(piece)
+            piece = piece.convert(mode)
+        return self._erased(_to_tensor(piece))
 
     def _erased(self, piece: Tensor) -> Tensor:
         erased: Tensor = piece if self._erase is None else self._erase(piece)
@@ -229,9 +236,36 @@ class _Torchcodec:
             raise BadImage("damaged JPEG (torchcodec cannot decode it)") from error
 
 
-def _resize_crop(
-    image: Image.Image, box: Box, scale: int, size: InputSize, resampling: Image.Resampling
-) -> Image.Image:
+def check_channels(augmentation: Augmentation, channels: int) -> None:
+    """Check that images of a number of channels can be augmented: colors need gray or RGB.
+
+    Args:
+        augmentation: How training images are augmented.
+        channels: Number of channels.
+
+    Raises:
+        RecipeError: The augmentation changes colors, and images are neither gray nor RGB.
+
+    Example:
+        >>> check_channels(Augmentation(flip=True, erase=0.25), channels=5)
+        >>> check_channels(Augmentation(policy="randaugment"), channels=1)
+    """
+    if channels in PICTURE_CHANNELS:
+        return
+    for name, off in (("policy", "none"), ("color_jitter", 0)):
+        value = getattr(augmentation, name)
+        if value != off:
+            raise RecipeError(
+                f"{name}={value} changes colors, and images of {channels} channels have none; use crops, flips and "
+                f"random erasing only: --set augmentation.{name}={off}"
+            )
+
+
+def _to_tensor(image: AnyImage) -> Tensor:
+    return torch.from_numpy(to_array(image)).permute(2, 0, 1)
+
+
+def _resize_crop(image: AnyImage, box: Box, scale: int, size: InputSize, resampling: Image.Resampling) -> AnyImage:
     """Crop a box, given in pixels of the full-size image, out of an image decoded at ``1 / scale``, and resize it."""
     target = (size.width, size.height)
     if scale == 1:
@@ -271,12 +305,10 @@ def _policy(augmentation: Augmentation, interpolation: Interpolation) -> list[Ca
 class _Center:
     preprocessing: Preprocessing
 
-    def __call__(self, image: Image.Image) -> Tensor:
+    def __call__(self, image: AnyImage) -> Tensor:
         size, resampling = self.preprocessing.size, _RESAMPLING[self.preprocessing.interpolation]
         box = center_box(image.size, self.preprocessing)
-        resized = image.resize((size.width, size.height), resampling, box=box)
-        tensor: Tensor = v2.functional.pil_to_tensor(resized)
-        return tensor
+        return _to_tensor(image.resize((size.width, size.height), resampling, box=box))
 
 
 def eval_transform(preprocessing: Preprocessing) -> Transform:

@@ -11,9 +11,9 @@ from typing import NamedTuple, Self, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from triscale.data.images.bands import AnyImage
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import NO_LIMITS, LazyImage, open_image
 from triscale.data.images.transforms import (
@@ -30,7 +30,7 @@ from triscale.data.pipeline.split import Sample, Split
 from triscale.data.pipeline.workers import BATCH_TIMEOUT_SECONDS, DecodeTask, Workers
 from triscale.data.sources.store import open_store
 from triscale.errors import DataError
-from triscale.network.contract import BitDepth, Preprocessing
+from triscale.network.contract import Preprocessing
 from triscale.network.input_size import ImageShape
 
 CACHE_BYTES = 256 << 20
@@ -106,9 +106,7 @@ class TrainLoader:
     ) -> None:
         self._size, self._batch, self._seed, self._weights = len(split.train), batch, seed, weights
         transform = train_transform(preprocessing, augmentation, decode_jpeg)
-        images = _Images(
-            split.train, split.root, transform, seed, cache_bytes // max(workers, 1), preprocessing.bit_depth
-        )
+        images = _Images(split.train, split.root, transform, seed, cache_bytes // max(workers, 1), preprocessing)
         self._pool = _Pool(images, workers, pin, preprocessing.input_shape, batch, timeout, on_restart)
 
     @property
@@ -184,7 +182,7 @@ def eval_batches(
         DataError: A file can no longer be read or decoded.
         JobError: Workers were killed or hung too often.
     """
-    images = _Images(samples, str(root), eval_transform(preprocessing), None, 0, preprocessing.bit_depth)
+    images = _Images(samples, str(root), eval_transform(preprocessing), None, 0, preprocessing)
     pool = _Pool(images, workers, pin, preprocessing.input_shape, batch)
     try:
         steps = range(num_batches(len(samples), batch))[rank::processes]
@@ -225,13 +223,13 @@ class _Images:
         transform: TrainTransform | Transform,
         seed: int | None,
         cache_bytes: int,
-        bit_depth: BitDepth,
+        preprocessing: Preprocessing,
     ) -> None:
-        self._bit_depth = bit_depth
+        self._bit_depth, self._channels = preprocessing.bit_depth, preprocessing.channels
         self._paths = StringArray(sample.path for sample in samples)
         self.labels = torch.from_numpy(label_array(samples))
         self._store, self._transform, self._seed = open_store(root), transform, seed
-        self._cache: dict[int, Image.Image] = {}
+        self._cache: dict[int, AnyImage] = {}
         self._room = cache_bytes
 
     def __call__(self, epoch: int, number: int) -> Tensor | str:
@@ -260,12 +258,13 @@ class _Images:
         cached = self._cache.get(index)
         if cached is not None:
             return LazyImage(cached)
-        file = open_image(self._store.read(self._paths[index], NO_LIMITS), NO_LIMITS, self._bit_depth)
-        size = 4 * file.size[0] * file.size[1]  # Pillow keeps RGB in 4 bytes
+        file = open_image(self._store.read(self._paths[index], NO_LIMITS), NO_LIMITS, self._bit_depth, self._channels)
+        pixel_bytes = 4 if self._channels == 3 else self._channels  # Pillow keeps RGB in 4 bytes
+        size = pixel_bytes * file.size[0] * file.size[1]
         if size > self._room or (isinstance(self._transform, TrainTransform) and self._transform.needs_file(file)):
             return file
         self._room -= size
-        self._cache[index] = image = file.load().convert("RGB")
+        self._cache[index] = image = file.load()
         return LazyImage(image)
 
 

@@ -99,13 +99,14 @@ def scan(
     bad += [BadFile(path, reason) for path, reason in layout.unusable]
     bad_of_class: Counter[str] = Counter()
     others: list[OtherFile] = []
-    cache = ScanCache(layout.root, options.limits)
+    channels = options.channels or 3
+    cache = ScanCache(layout.root, options.limits, channels)
     store, files = open_store(layout.root), [file for _, file in jobs]
     workers = workers or (REMOTE_WORKERS if is_url(layout.root) else None)
     if progress:
         progress(0, len(jobs))
     try:
-        with closing(examine(store, files, labels, options.limits, cache, workers)) as results:
+        with closing(examine(store, files, labels, options.limits, cache, workers, channels)) as results:
             for done, ((role, file), result) in enumerate(zip(jobs, results, strict=True), start=1):
                 if isinstance(result, ScannedImage):
                     good[role].append(result)
@@ -127,6 +128,7 @@ def scan(
         classes=classes,
         bad=tuple(bad),
         bit_depth=options.bit_depth or (bit_depth_of(highest) if highest else 16),
+        channels=channels,
         notes=(*layout.notes, *_notes(layout, classes, others), *depth_notes(highest, options)),
         **{role: tuple(images) for role, images in good.items()},
     )

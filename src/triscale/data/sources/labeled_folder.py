@@ -13,7 +13,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from triscale.data.images.other_formats import has_image_suffix
+from triscale.data.images.other_formats import may_be_image
 from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.sources.manifest import ManifestRow, is_manifest, layout_of, read_rows, read_table
 from triscale.data.sources.raw_table import quoted
@@ -210,7 +210,7 @@ def _is_neutral(name: str) -> bool:
 def _holds_image(folder: Path) -> bool:
     seen = 0
     for _, _, files in os.walk(folder):
-        if any(map(has_image_suffix, files[:_MAX_FILES])):
+        if any(map(may_be_image, files[:_MAX_FILES])):
             return True
         seen += len(files)
         if seen > _MAX_FILES:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from triscale.data.images.color import BadImage
-from triscale.data.images.other_formats import IMAGE_SUFFIXES
+from triscale.data.images.other_formats import ARRAY_SUFFIX, IMAGE_SUFFIXES
 from triscale.data.sources.local import is_url
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.data.sources.shard_index import (
@@ -47,6 +47,7 @@ _SUFFIXES = {
     "HEIF": "heic",
     "JPEG": "jpg",
     "JXL": "jxl",
+    "NPY": "npy",
     "PNG": "png",
     "PPM": "ppm",
     "TIFF": "tif",
@@ -228,7 +229,7 @@ def _names(images: Sequence[ScannedImage]) -> Iterator[_Named]:
     for image in sorted(images, key=lambda image: image.path):
         split = split_name(image.path)
         plain = not image.path.startswith("/") and ".." not in image.path.split("/")
-        if split is None or not plain or split[1].lower() not in IMAGE_SUFFIXES or split[0] in used:
+        if split is None or not plain or split[1].lower() not in (*IMAGE_SUFFIXES, ARRAY_SUFFIX) or split[0] in used:
             digest = hashlib.sha256(image.path.encode()).hexdigest()[:20]
             folder = image.path.rpartition("/")[0] if plain else ""
             split = f"{folder}/{digest}".lstrip("/"), _SUFFIXES[image.format]

@@ -55,12 +55,15 @@ class ScanCache:
     Args:
         root: The root of the dataset.
         limits: The limits that files are checked against; other limits invalidate the cache.
+        channels: The number of channels that images are read with; another one invalidates the cache.
     """
 
-    def __init__(self, root: str, limits: ImageLimits) -> None:
+    def __init__(self, root: str, limits: ImageLimits, channels: int = 3) -> None:
         name = hashlib.sha256(root.encode(errors="surrogateescape")).hexdigest()[:32]
         self._file: Path | None = None if os.environ.get(OFF) else cache_folder() / "scans" / f"{name}.json"
-        self._made_with = f"{_FACTS_VERSION} Pillow {PIL.__version__} {limits.digest}"
+        self._made_with = f"{_FACTS_VERSION} Pillow {PIL.__version__} {limits.digest}" + (
+            "" if channels == 3 else f" {channels} channels"
+        )
         self._rows: dict[str, list[str | int]] = self._load()
         self._changed = False
 

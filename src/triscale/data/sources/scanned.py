@@ -6,13 +6,13 @@ import statistics
 from collections import Counter
 from typing import ClassVar, NamedTuple
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from triscale.data.sources.labels import Label, classes_of
 from triscale.data.sources.split_folders import Role
 from triscale.network.contract import BitDepth
-from triscale.record import Record
+from triscale.record import SparseRecord
 from triscale.results.data_summary import BadFile
 
 
@@ -58,7 +58,7 @@ class Sides(NamedTuple):
     largest: int
 
 
-class Scan(Record):
+class Scan(SparseRecord):
     """The content of a dataset; every listed image has been decoded completely.
 
     Attributes:
@@ -71,6 +71,7 @@ class Scan(Record):
         bad: The files that cannot be used.
         notes: A sentence for everything that was concluded from an unusual layout.
         bit_depth: How many bits the values of images with 16 bits per channel use.
+        channels: The number of channels that images are read with; left out of JSON if it is 3.
         problems: A sentence for everything that stops a training; empty unless the scan was told to go on.
         grouped_by: What the groups of the images follow from, in words; empty if images are not grouped.
 
@@ -84,6 +85,7 @@ class Scan(Record):
     """
 
     kind_name: ClassVar[str] = "scan"
+    sparse: ClassVar[tuple[str, ...]] = ("channels",)
     schema_number: ClassVar[int] = 3
 
     root: str
@@ -95,6 +97,7 @@ class Scan(Record):
     bad: tuple[BadFile, ...] = ()
     notes: tuple[str, ...] = ()
     bit_depth: BitDepth = 16
+    channels: PositiveInt = 3
     problems: tuple[str, ...] = ()
     grouped_by: str = ""
 

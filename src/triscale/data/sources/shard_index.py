@@ -22,7 +22,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from triscale.data.images.other_formats import IMAGE_SUFFIXES
+from triscale.data.images.other_formats import ARRAY_SUFFIX, IMAGE_SUFFIXES
 from triscale.data.sources.source import printable
 from triscale.data.sources.split_folders import ROLE_WORDS, Role, is_text
 from triscale.data.sources.tars import TarMember, members
@@ -212,6 +212,7 @@ class _Sample(NamedTuple):
 def _sample(archive: Path, shard: int, role: Role, group: list[TarMember]) -> _Sample | str:
     """Return a sample, or why its members are not one."""
     images = [member for member in group if member.suffix.rpartition(".")[2] in IMAGE_SUFFIXES]
+    images = images or [member for member in group if member.suffix.rpartition(".")[2] == ARRAY_SUFFIX]
     if not images:
         return f"there is no image among its files ({', '.join(member.name for member in group)})"
     if len(images) > 1:

@@ -193,6 +193,6 @@ def _is_image(path: Path) -> bool:
         if not stat.S_ISREG(path.stat().st_mode):
             return False
         with path.open("rb") as file:
-            return format_of(file.read(256)) is not None
+            return format_of(file.read(256)) not in (None, "NPY")  # arrays beside images may hold anything
     except OSError:
         return False

@@ -11,7 +11,7 @@ from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from triscale.data.images.other_formats import has_image_suffix
+from triscale.data.images.other_formats import is_named_as_array, may_be_image
 from triscale.data.sources.source import entries
 from triscale.data.sources.split_folders import Role, is_text, role_of
 from triscale.errors import DataError
@@ -74,7 +74,7 @@ class ImagePaths:
         """Return whether a field of the table names an image: by its suffix, or since the file exists."""
         if not text or len(text) > 1000 or "\0" in text or "\n" in text:
             return False
-        return (has_image_suffix(text) and "." in text.strip(".")) or self.exists(text)
+        return (may_be_image(text) and "." in text.strip(".")) or self.exists(text)
 
     def exists(self, text: str) -> bool:
         """Return whether the image that a text names exists in any of the folders."""
@@ -179,12 +179,15 @@ class ImagePaths:
     def _find_similar(self, path: Path, how: str, image: NamedImage) -> _Match | None:
         """Return the image file with the same stem, or the same name in other case."""
         listed = self._names_in(path.parent)
-        if has_image_suffix(path.name):
+        if may_be_image(path.name):
             names, how = [name for name in listed.get(path.name.lower(), []) if name != path.name], f"{how}case"
         else:
             fitting = listed.get(f"{path.name.lower()}.", [])
             exact = [name for name in fitting if name.rpartition(".")[0] == path.name]
-            names, how = exact or fitting, f"{how}suffix"
+            fitting = exact or fitting
+            # An array beside a picture of the same name holds something else about it.
+            names = [name for name in fitting if not is_named_as_array(name)] or fitting
+            how = f"{how}suffix"
         if len(names) > 1:
             raise DataError(
                 f"{image.text} ({image.place} of {self.file}) fits {' and '.join(names)} in {path.parent}; give names "
@@ -210,7 +213,7 @@ class ImagePaths:
                 files = entries(folder)[1]
             except (DataError, ValueError):
                 files = []
-            for name in filter(has_image_suffix, files):
+            for name in filter(may_be_image, files):
                 named.setdefault(name.lower(), []).append(name)
                 named.setdefault(f"{name.rpartition('.')[0].lower()}.", []).append(name)
             self._listed[key] = named

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from triscale.data.images.other_formats import IMAGE_SUFFIXES
+from triscale.data.images.other_formats import ARRAY_SUFFIX, IMAGE_SUFFIXES
 from triscale.data.sources.column_words import LABEL_WORDS, PATH_WORDS, normalized_name
 from triscale.data.sources.raw_table import RawTable, TableRow
 from triscale.errors import DataError
@@ -26,7 +26,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_SUFFIX = rf"\.(?:{'|'.join(sorted(IMAGE_SUFFIXES))})"
+_SUFFIX = rf"\.(?:{'|'.join(sorted((*IMAGE_SUFFIXES, ARRAY_SUFFIX)))})"
 _PATH_FIRST = re.compile(rf"(.*?{_SUFFIX})\s+(\S.*)", re.IGNORECASE)
 _PATH_LAST = re.compile(rf"(\S+)\s+(.*{_SUFFIX})", re.IGNORECASE)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from triscale.data.images.bands import AnyImage, as_picture, from_array
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import DEFAULT_LIMITS, NO_LIMITS, ImageLimits, decode
 from triscale.data.images.transforms import center_box, eval_transform, normalize
@@ -56,13 +57,14 @@ def explain_run(run: RunFolder, context: ExecutionContext, method: Method = "aut
     rows = _select_predictions(run)
     context.progress.begin("explain", len(rows))
     transform = eval_transform(spec.preprocessing)
+    depth_and_channels = spec.preprocessing.bit_depth, spec.preprocessing.channels
     run.maps_folder.mkdir(exist_ok=True)
     explained = []
     for number, row in enumerate(rows):
-        inputs = transform(decode(store.read(row["file"], NO_LIMITS), NO_LIMITS, spec.preprocessing.bit_depth))
+        inputs = transform(decode(store.read(row["file"], NO_LIMITS), NO_LIMITS, *depth_and_channels))
         label = spec.classes.index(row.get("most_probable", row["predicted"]))
         heat = activation_map(model, normalize(inputs[None], spec.preprocessing), label, resolved)
-        shown = Image.fromarray(inputs.permute(1, 2, 0).numpy())
+        shown = as_picture(from_array(inputs.permute(1, 2, 0).numpy()))
         shown = cropped(shown, Box(0, 0, shown.width, shown.height), max(SHOWN_SIDE, *shown.size))
         names = {kind: f"{number:02d}-{kind}.png" for kind in ("image", "overlay")}
         write_atomic(run.maps_folder / names["image"], to_png(shown))
@@ -132,7 +134,7 @@ def explain_images(
         if context.should_stop():
             raise Interrupted(f"stopped after {number} of {len(files)} images; their overlays are in {out}")
         try:
-            picture = decode(file, limits, spec.preprocessing.bit_depth)
+            picture = decode(file, limits, spec.preprocessing.bit_depth, spec.preprocessing.channels)
         except BadImage as error:
             if is_other_file(file, error) and file not in images:
                 continue
@@ -199,7 +201,7 @@ def activation_map(model: nn.Module, images: Tensor, label: int, method: str) ->
 
 def _explain(
     model: nn.Module,
-    picture: Image.Image,
+    picture: AnyImage,
     preprocessing: Preprocessing,
     classes: tuple[str, ...],
     method: str,
@@ -235,13 +237,13 @@ def _explain(
     return record, overlay(shown, heat)
 
 
-def cropped(picture: Image.Image, box: Box, most: int) -> Image.Image:
-    """Return a part of an image to show, its longer side at least :data:`SHOWN_SIDE` and at most ``most`` pixels."""
+def cropped(picture: AnyImage, box: Box, most: int) -> Image.Image:
+    """Return a part of an image in RGB, its longer side at least :data:`SHOWN_SIDE` and at most ``most`` pixels."""
     width, height = box.right - box.left, box.bottom - box.top
     longer = max(width, height)
     factor = min(max(SHOWN_SIDE, longer), most) / longer
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return picture.resize(size, Image.Resampling.BICUBIC, box)
+    return as_picture(picture.resize(size, Image.Resampling.BICUBIC, box))
 
 
 def _select_predictions(run: RunFolder) -> list[dict[str, str]]:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from triscale.data.checks.class_checks import ignored_files
 from triscale.data.checks.examine import CHUNK, OtherFile, examine
-from triscale.data.images.decode import ImageLimits
 from triscale.data.images.transforms import normalize
 from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.pipeline.loader import eval_batches
@@ -26,7 +25,7 @@ from triscale.data.sources.shards import is_shards
 from triscale.data.sources.source import FoundFile, entries
 from triscale.data.sources.store import open_store
 from triscale.data.sources.tables import is_tables
-from triscale.errors import DataError, Interrupted, NetworkError
+from triscale.errors import DataError, Interrupted, NetworkError, RunError
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.network.contract import Preprocessing
@@ -114,20 +113,26 @@ def features_of(
         The embeddings, computed during iteration.
 
     Raises:
-        RunError: The training has not finished.
+        RunError: The training has not finished, or was on images of another number of channels.
         NetworkError: The network has no feature map with the reduction, or a custom model has no linear layer.
         DataError: There are no images, or none can be read.
         Interrupted: ``context.should_stop`` returned true.
     """
     embed = _embedding(run.model().to(context.device).to(memory_format=torch.channels_last), reduction)
-    options = data.replace(bit_depth=data.bit_depth or run.spec.preprocessing.bit_depth)
+    preprocessing = run.spec.preprocessing
+    if data.channels not in (None, preprocessing.channels):
+        raise RunError(
+            f"the run was trained on images of {preprocessing.channels} channels; expected the same for its features; "
+            f"leave --channels {data.channels} out"
+        )
+    options = data.replace(bit_depth=data.bit_depth or preprocessing.bit_depth, channels=preprocessing.channels)
     listed = _list(str(images), context, options)
-    batches = _batches(listed, embed, run.spec.preprocessing, batch, context)
+    batches = _batches(listed, embed, preprocessing, batch, context)
     return FeatureStream(len(listed.samples), listed.bad, batches)
 
 
 def _embedding(model: nn.Module, reduction: int | None) -> Callable[[Tensor], Tensor]:
-    """Return a function from normalized images ``[N, 3, H, W]`` to embeddings ``[N, C]``."""
+    """Return a function from normalized images ``[N, channels, H, W]`` to embeddings ``[N, C]``."""
     if reduction is not None:
         if not isinstance(model, Classifier):
             raise NetworkError("--reduction does not support custom models; leave it out")
@@ -185,7 +190,7 @@ def _batches(
 def _list(images: str, context: ExecutionContext, options: DataOptions) -> _Listed:
     folder = Path(images)
     if folder.is_dir() and not entries(folder)[0] and not is_shards(folder) and not is_tables(folder):
-        return _list_unlabeled(folder.absolute(), context, options.limits)
+        return _list_unlabeled(folder.absolute(), context, options)
     scanned = scan_with_progress(images, context, STOPPED, options)
     rows = [
         (Sample(image.path, image.label), None if role == "unsplit" else role)
@@ -201,16 +206,18 @@ def _list(images: str, context: ExecutionContext, options: DataOptions) -> _List
     )
 
 
-def _list_unlabeled(folder: Path, context: ExecutionContext, limits: ImageLimits) -> _Listed:
+def _list_unlabeled(folder: Path, context: ExecutionContext, options: DataOptions) -> _Listed:
     """List the image files of a folder without class folders."""
     files = [FoundFile(name, "") for name in entries(folder)[1]]
     good: list[ScannedImage] = []
     bad: list[BadFile] = []
     others: list[OtherFile] = []
-    cache = ScanCache(str(folder), limits)
+    channels = options.channels or 3
+    cache = ScanCache(str(folder), options.limits, channels)
     context.progress.begin("scan", len(files))
     try:
-        with closing(examine(open_store(str(folder)), files, {"": 0}, limits, cache)) as results:
+        store = open_store(str(folder))
+        with closing(examine(store, files, {"": 0}, options.limits, cache, channels=channels)) as results:
             for done, result in enumerate(results, start=1):
                 if isinstance(result, ScannedImage):
                     good.append(result)

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 
+from triscale.data.images.bands import AnyImage
 from triscale.data.images.color import BadImage, NotAnImage
 from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, decode
 from triscale.data.images.other_formats import is_named_as_image
@@ -86,7 +86,7 @@ def predict(
         if str(file) in skip:
             continue
         try:
-            classes, labels = classifier.classify(decode(file, limits, classifier.preprocessing.bit_depth), top)
+            classes, labels = classifier.classify(classifier.read(file, limits), top)
         except BadImage as error:
             if is_other_file(file, error) and file not in named:
                 others += 1
@@ -104,7 +104,7 @@ class ImageClassifier:
     """A trained network or an exported file, with its preprocessing and class names.
 
     Attributes:
-        logits: From normalized images ``[N, 3, S, S]``, float32, to logits ``[N, classes]``.
+        logits: From normalized images ``[N, channels, height, width]``, float32, to logits ``[N, classes]``.
         preprocessing: How an image becomes its input.
         classes: Class names in the order of the logits.
         decision: How its logits become an answer.
@@ -141,8 +141,21 @@ class ImageClassifier:
             )
         raise RunError(f"{source} does not exist; give the folder of a run or an exported file")
 
-    def classify(self, image: Image.Image, top: int) -> tuple[tuple[ClassProbability, ...], tuple[str, ...] | None]:
-        """Return the most probable classes of an RGB image, and its labels if it may have any number of them."""
+    def read(self, file: Path | bytes, limits: ImageLimits = DEFAULT_LIMITS) -> AnyImage:
+        """Decode an image file, or its content, with the bit depth and the channels of the training images.
+
+        Raises:
+            BadImage: It is not a readable image, exceeds a limit, or has another number of channels.
+        """
+        return decode(file, limits, self.preprocessing.bit_depth, self.preprocessing.channels)
+
+    def classify(self, image: AnyImage, top: int) -> tuple[tuple[ClassProbability, ...], tuple[str, ...] | None]:
+        """Return the most probable classes of an image, and its labels if it may have any number of them.
+
+        Args:
+            image: An image with the channels of the network.
+            top: Number of classes.
+        """
         tensor = eval_transform(self.preprocessing)(image)
         logits = torch.from_numpy(self.logits(normalize(tensor[None], self.preprocessing))[:1])
         values = probabilities(logits, self.decision.link)[0]

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from PIL import Image
 
+from triscale.data.images.bands import as_picture
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import NO_LIMITS, decode
 from triscale.data.sources.store import Store, open_store
@@ -17,7 +18,7 @@ from triscale.errors import DataError
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.profile.measure import ENGINES
 from triscale.jobs.reports.shown_paths import shown_command
-from triscale.network.contract import BitDepth
+from triscale.network.contract import Preprocessing
 from triscale.record import Record
 from triscale.report.run.run_content import ImageCard
 from triscale.results.explanation import ClassifiedImage, ExplainedImage, ExplainedImages
@@ -61,7 +62,7 @@ def wrong_images(run: RunFolder, root: str, *, with_maps: bool = True) -> tuple[
     for prediction in _most_confident_mistakes(run):
         if len(cards) == MAX_WRONG or num_bytes >= MAX_WRONG_BYTES:
             break
-        image = None if store is None else _thumbnail(store, prediction.file, run.spec.preprocessing.bit_depth)
+        image = None if store is None else _thumbnail(store, prediction.file, run.spec.preprocessing)
         has_map = image and prediction.file in maps
         overlay = _small(run.maps_folder / maps[prediction.file].overlay, THUMBNAIL_SIDE) if has_map else None
         num_bytes += len(image or b"") + len(overlay or b"")
@@ -109,12 +110,13 @@ def _most_confident_mistakes(run: RunFolder) -> Iterator[ClassifiedImage]:
         yield from sorted((rows[rank] for rows in wrong.values() if rank < len(rows)), key=lambda row: -row.confidence)
 
 
-def _thumbnail(store: Store, file: str, bit_depth: BitDepth) -> bytes | None:
+def _thumbnail(store: Store, file: str, preprocessing: Preprocessing) -> bytes | None:
     try:
-        image = decode(store.read(file, NO_LIMITS), NO_LIMITS, bit_depth)
+        content = store.read(file, NO_LIMITS)
+        image = decode(content, NO_LIMITS, preprocessing.bit_depth, preprocessing.channels)
     except BadImage:
         return None
-    return _jpeg(image, THUMBNAIL_SIDE)
+    return _jpeg(as_picture(image), THUMBNAIL_SIDE)
 
 
 def _small(file: Path, side: int) -> bytes | None:

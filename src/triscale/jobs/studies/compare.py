@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from triscale.data.images.bands import as_picture, from_array
 from triscale.data.images.decode import NO_LIMITS, decode
 from triscale.data.images.transforms import eval_transform, normalize
 from triscale.data.pipeline.split import Sample, Split
@@ -91,7 +92,8 @@ def map_networks(
     folder = out / MAPS.parent
     folder.mkdir(exist_ok=True)
     store = open_store(split.root)
-    pictures = [decode(store.read(sample.path, NO_LIMITS), NO_LIMITS, split.bit_depth) for sample in samples]
+    channels = next(iter(runs.values())).spec.preprocessing.channels
+    pictures = [decode(store.read(sample.path, NO_LIMITS), NO_LIMITS, split.bit_depth, channels) for sample in samples]
     network_maps: list[list[NetworkMap]] = [[] for _ in samples]
     context.progress.begin("explain", len(runs))
     for number, (way, run) in enumerate(runs.items()):
@@ -101,7 +103,7 @@ def map_networks(
             inputs = transform(picture)
             heat, predicted, confidence = maps_of(model, normalize(inputs[None], preprocessing))
             name = f"{row:02d}-{way}.png"
-            shown = Image.fromarray(inputs.permute(1, 2, 0).numpy())
+            shown = as_picture(from_array(inputs.permute(1, 2, 0).numpy()))
             large = shown.resize((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC)
             write_atomic(folder / name, to_png(overlay(large, heat)))
             network_maps[row].append(
@@ -115,7 +117,7 @@ def map_networks(
             ((picture.width - side) // 2, (picture.height - side) // 2, (picture.width + side) // 2,
              (picture.height + side) // 2)
         ).resize((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC)  # fmt: skip
-        write_atomic(folder / f"{row:02d}-image.png", to_png(square))
+        write_atomic(folder / f"{row:02d}-image.png", to_png(as_picture(square)))
         image_maps.append(
             ImageMaps(
                 file=sample.path,
