@@ -267,7 +267,14 @@ def _total(layout: Layout) -> int:
 
 
 def _shown(bad: Sequence[BadFile]) -> str:
-    return "; ".join(f"{file.path}: {file.reason}" for file in bad[:5])
+    """Return the first reasons, each with its first file and how many more have it."""
+    files: dict[str, list[str]] = {}
+    for file in bad:
+        files.setdefault(file.reason, []).append(file.path)
+    return "; ".join(
+        f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {reason}"
+        for reason, paths in list(files.items())[:5]
+    )
 
 
 def _up(share: float) -> str:

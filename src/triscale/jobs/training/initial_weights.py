@@ -152,11 +152,10 @@ def check_initial_weights(start: InitialWeights, network: AnyNetwork) -> None:
     """
     if isinstance(network, CustomNetwork) or isinstance(start.network, CustomNetwork):
         return
-    given = start.network.replace(in_channels=network.in_channels)
     if start.inherits:
-        plan_inheritance(given, network)
+        plan_inheritance(start.network.replace(in_channels=network.in_channels), network)
         return
-    differing = differences(network, given, drop_head=True)
+    differing = differences(network, start.network, drop_head=True, any_channels=True)
     if differing:
         more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         raise WeightsError(
