@@ -46,8 +46,7 @@ def tiff_tags(content: bytes) -> TiffTags:
         SyntaxError: The file is damaged, as several other errors of Pillow report it.
     """
     stream = io.BytesIO(content)
-    is_big = content[2:4] in (b"+\0", b"\0+")
-    tags = ImageFileDirectory_v2(stream.read(16 if is_big else 8))
+    tags = ImageFileDirectory_v2(stream.read(16 if content[2:3] == b"+" else 8))
     stream.seek(tags.next)
     tags.load(stream)
     formats = tags.get(_SAMPLE_FORMAT, (1,))
