@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 
@@ -174,6 +175,14 @@ def test_compressed_tiffs_are_read(compression):
     assert np.array_equal(read(content, 5), FIVE)
 
 
+def test_truncated_tiffs_are_bad_images():
+    pytest.importorskip("imagecodecs")
+    content = tifffile_bytes(FIVE, photometric="minisblack", planarconfig="contig", compression="lzw", tile=(16, 16))
+    for end in range(0, len(content), 3):
+        with pytest.raises(BadImage):
+            read(content[:end], 5)
+
+
 def test_big_and_turned_tiffs_are_read():
     turned = [(274, "H", 1, 6, True)]
     for options in ({"bigtiff": True}, {"byteorder": ">"}):
@@ -306,10 +315,8 @@ def test_damaged_arrays_are_bad_images(noise, start):
     content = bytearray(npy(FIVE))
     content[start : start + len(noise)] = noise
     for damaged in (bytes(content), b"\x93NUMPY\x01\0" + noise, b"\x93NUMPY\x03\0" + noise):
-        try:
+        with contextlib.suppress(BadImage):
             read(damaged, 5)
-        except BadImage as error:
-            assert str(error)
 
 
 @pytest.mark.parametrize(
