@@ -116,7 +116,9 @@ def _print(result: SetCheck) -> None:
     _classes(result)
     formats = ", ".join(f"{count:,} {name}" for name, count in result.formats.items())
     console.print()
-    _print_line(f"files    {formats}; {_bytes(sizes.total_bytes)}")
+    count = result.channels
+    channels = "" if count == 3 else f"; read with {count} channel{'' if count == 1 else 's'}"
+    _print_line(f"files    {formats}; {_bytes(sizes.total_bytes)}{channels}")
     _print_line(f"sizes    {_sizes(sizes)}")
     _list("bad", [f"{bad.path}: {bad.reason}" for bad in result.bad], "none; every file can be read")
     _list(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
+import logging
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,9 @@ _FLOAT = 3
 _MAX_PICTURE_SAMPLES = 4
 _PAGE_MODES = ("1", "L", "F")
 _PLAIN_RAW_MODES = ("LA", "RGBA")
+
+# It logs what is wrong with a damaged file before it raises an error that says the same.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 class TiffTags(NamedTuple):
@@ -46,8 +50,7 @@ def tiff_tags(content: bytes) -> TiffTags:
         SyntaxError: The file is damaged, as several other errors of Pillow report it.
     """
     stream = io.BytesIO(content)
-    is_big = content[2:4] in (b"+\0", b"\0+")
-    tags = ImageFileDirectory_v2(stream.read(16 if is_big else 8))
+    tags = ImageFileDirectory_v2(stream.read(16 if content[2:3] == b"+" else 8))
     stream.seek(tags.next)
     tags.load(stream)
     formats = tags.get(_SAMPLE_FORMAT, (1,))
@@ -140,6 +143,9 @@ def _read_samples(content: bytes, samples: int, max_pixels: int) -> NDArray[Any]
         check_pixels((page.imagewidth, page.imagelength), max_pixels)
         if page.samplesperpixel != samples or page.imagedepth != 1:
             raise BadImage("a TIFF of volumes; save each layer as an image")
+        # Strips and tiles that begin at the end of the file would be read as zeros.
+        if any(sum(part) > len(content) for part in zip(page.dataoffsets, page.databytecounts, strict=False)):
+            raise BadImage("truncated TIFF (its values end early)")
         try:
             # planes, depth, height, width, channels of a pixel
             values = page.asarray(squeeze=False, maxworkers=1)

@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import PositiveInt
+
 from triscale.data.checks.contact_sheet import contact_sheet
 from triscale.data.checks.duplicates import Duplicates, contradictions, find_duplicates
 from triscale.data.checks.mirroring import mirrored_classes
@@ -18,7 +20,7 @@ from triscale.data.sources.split_folders import Role
 from triscale.errors import DataError
 from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.data.scanning import scan_with_progress, warnings_about_names
-from triscale.record import Record, write_atomic
+from triscale.record import Record, SparseRecord, write_atomic
 from triscale.results.data_summary import BadFile, GroupSummary, Leak
 from triscale.training.context import ExecutionContext
 
@@ -57,7 +59,7 @@ class Sizes(Record):
     total_bytes: int
 
 
-class SetCheck(Record):
+class SetCheck(SparseRecord):
     """The result of checking a data set.
 
     Attributes:
@@ -76,9 +78,11 @@ class SetCheck(Record):
         warnings: A message for everything else that may lead to a poor result.
         images: The number of readable images of each split.
         multi_label: Whether images have any number of labels.
+        channels: The number of channels that images are read with; left out of JSON if it is 3.
     """
 
     kind_name: ClassVar[str] = "check"
+    sparse: ClassVar[tuple[str, ...]] = ("channels",)
     schema_number: ClassVar[int] = 4
 
     root: str
@@ -96,6 +100,7 @@ class SetCheck(Record):
     warnings: tuple[str, ...]
     images: dict[Role, int]
     multi_label: bool = False
+    channels: PositiveInt = 3
 
     @property
     def num_images(self) -> int:
@@ -170,6 +175,7 @@ def summarize(scanned: Scan, copies: Duplicates) -> SetCheck:
         warnings=(),
         images={role: len(of_role) for role, of_role in scanned.by_role.items()},
         multi_label=scanned.multi_label,
+        channels=scanned.channels,
     )
     return result.replace(warnings=(*warnings_about_names(scanned), *_warnings(result)))
 
