@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -63,6 +65,27 @@ def test_run_with_limit_ends_in_time_and_resumes(capsys, folder, tiny_file, tmp_
     assert folder_of_run.spec.request.recipe == recipe
     assert folder_of_run.weights_file.read_bytes() == weights
     assert "different request" in refused(capsys, *command[:-1], "20s")
+
+
+@pytest.mark.stress
+def test_killed_run_with_limit_resumes_to_the_weights_of_as_many_epochs(capsys, folder, tiny_file, tmp_path):
+    command = ("train", folder, "--network", tiny_file, "--threads", 1, "--workers", 0, "--recipe", "small")
+    limited = (*command, "--out", tmp_path / "killed", "--time-limit", "15s")
+    run_folder = RunFolder(tmp_path / "killed")
+    process = subprocess.Popen([sys.executable, "-m", "triscale", *map(str, limited)], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (run_folder.history_file.is_file() and run_folder.history_file.read_text().count("\n") > 2):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=30)
+    epochs = run_folder.spec.request.recipe.epochs
+    assert not run_folder.weights_file.is_file()
+    assert run(capsys, *limited).code == 0
+    assert run_folder.spec.request.recipe.epochs == epochs
+    assert run(capsys, *command, "--out", tmp_path / "whole", "--epochs", epochs).code == 0
+    assert run_folder.weights_file.read_bytes() == RunFolder(tmp_path / "whole").weights_file.read_bytes()
 
 
 def test_durations_in_python_are_seconds_or_text():
