@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,25 @@ def test_tables_name_arrays(tmp_path: Path) -> None:
     assert scan(images / "labels.csv", options=DataOptions(channels=5)).num_images == 24
 
 
+def test_arrays_beside_pictures_of_the_same_name_are_not_images(tmp_path: Path) -> None:
+    rows = ["file,label"]
+    (tmp_path / "set").mkdir()
+    for index in range(24):
+        noise(index).save(tmp_path / "set" / f"{index}.png")
+        np.save(tmp_path / "set" / f"{index}.npy", picture(index, 1))
+        rows.append(f"{index},{('oak', 'pine')[index % 2]}")
+    (tmp_path / "set" / "labels.csv").write_text("\n".join(rows))
+    assert {image.format for image in scan(tmp_path / "set" / "labels.csv").unsplit} == {"PNG"}
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards" / "000000.tar", "w") as tar:
+        for index in range(24):
+            (tmp_path / "set" / f"{index}.cls").write_text(str(index % 2))
+            for suffix in ("png", "npy", "cls"):
+                tar.add(tmp_path / "set" / f"{index}.{suffix}", f"{index}.{suffix}")
+    (tmp_path / "shards" / "classes.json").write_text('["oak", "pine"]')
+    assert {image.format for image in scan(tmp_path / "shards").unsplit} == {"PNG"}
+
+
 @pytest.mark.parametrize("channels", [1, 2, 4, 5])
 def test_crops_and_flips_are_drawn_as_for_rgb(channels: int) -> None:
     """Each channel is augmented as the channels of an RGB image are, with the same random numbers."""
@@ -221,6 +241,8 @@ def test_color_policies_work_on_gray(policy: str) -> None:
 def test_augmentation_of_colors_is_refused_for_other_channels(channels: int, fields: dict, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         check_channels(Augmentation(**fields), channels)
+    with pytest.raises(RecipeError, match=message):
+        TrainTransform(preprocessing_of(channels), Augmentation(**fields))
     check_channels(Augmentation(erase=0.5), channels)
 
 
