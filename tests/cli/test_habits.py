@@ -42,7 +42,7 @@ def test_help_and_version_are_commands_too(capsys):
     [
         ("--pretrained", "--weights NAME"),
         ("--lr0", "use --lr RATE"),
-        ("--imgsz=224", "efficientnet_b0@128"),
+        ("--imgsz=224", "--resolution 224"),
         ("--weight-decay", "--set weight_decay"),
         ("--ema-decay", "--set ema_decay=VALUE"),
         ("--label_smoothing", "--set label_smoothing=VALUE"),

@@ -20,16 +20,10 @@ from triscale.training.context import ExecutionContext
 from triscale.training.metrics import measure_predictions
 
 
-def test_networks_of_other_channels_are_refused(capsys, images, tiny, tmp_path):
-    (tmp_path / "four.json").write_text(json.dumps(json.loads(tiny.to_json()) | {"in_channels": 4}))
-    line = refused(capsys, "train", images, "--network", tmp_path / "four.json", "--out", tmp_path / "run")
-    assert "takes 4 channels, but images are read as RGB" in line
-    assert "ts.create_model" in line
-
-
-def test_rectangular_inputs_are_refused(capsys, images, tiny, tmp_path):
-    line = refused(capsys, "train", images, "--network", "resnet18@64x32", "--out", tmp_path / "run")
-    assert "inputs are square; expected the side in pixels after the @, as in resnet18@32" in line
+def test_rectangular_sizes_are_width_x_height_and_anything_else_is_refused(capsys, images, tiny, tmp_path):
+    assert find_network("resnet18@64x32").input_shape == (3, 32, 64)
+    line = refused(capsys, "train", images, "--network", "resnet18@64,32", "--out", tmp_path / "run")
+    assert "width x height such as 720x184" in line
     (tmp_path / "wide.json").write_text(json.dumps(json.loads(tiny.to_json()) | {"resolution": [64, 32]}))
     line = refused(capsys, "train", images, "--network", tmp_path / "wide.json", "--out", tmp_path / "run")
     assert '"resolution": Input should be a valid integer' in line

@@ -120,7 +120,7 @@ def test_more_than_one_percent_bad_files_is_an_error(tmp_path: Path) -> None:
     message = refused(tmp_path)
     assert "2 of 102 files" in message
     assert "are bad, more than 1% (" in message
-    assert "a/x.png: empty; a/y.png: empty" in message
+    assert "a/x.png, a/y.png: empty" in message
 
 
 def test_more_than_ten_percent_bad_files_in_class_is_an_error(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import v2
 
 from triscale.data.images.transforms import Augmentation, eval_transform, normalize, train_transform
 from triscale.errors import RecordError
@@ -48,22 +49,56 @@ def weights(size: int, start: float, side: float, resolution: int, interpolation
     st.integers(1, 48),
     st.floats(0.5, 1.0),
     st.sampled_from(["bilinear", "bicubic"]),
+    st.sampled_from([(1, 1), (3, 1), (2, 5)]),
 )
 def test_evaluation_crop_follows_formula(
-    width: int, height: int, resolution: int, crop: float, interpolation: str
+    width: int, height: int, resolution: int, crop: float, interpolation: str, ratio: tuple[int, int]
 ) -> None:
     picture = ramp(width, height)
-    side = crop * min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    across = weights(width, left, side, resolution, interpolation)
-    down = weights(height, top, side, resolution, interpolation)
+    preprocessing = Preprocessing(resolution=resolution, aspect_ratio=ratio, crop=crop, interpolation=interpolation)
+    unit = crop * min(width / ratio[0], height / ratio[1])
+    wide, high = unit * ratio[0], unit * ratio[1]
+    left, top = (width - wide) / 2, (height - high) / 2
+    across = weights(width, left, wide, preprocessing.size.width, interpolation)
+    down = weights(height, top, high, resolution, interpolation)
     # Pillow rounds to whole levels between its two passes and after them, and ties may fall to either side.
     narrow = np.floor(np.einsum("xw,hwc->hxc", across, picture.astype(float)).clip(0, 255) + 0.5)
     expected = np.einsum("yh,hxc->yxc", down, narrow).clip(0, 255)
-    preprocessing = Preprocessing(resolution=resolution, crop=crop, interpolation=interpolation)
     seen = pixels(eval_transform(preprocessing)(Image.fromarray(picture)))
     assert np.abs(seen - expected).max() <= 2
-    assert np.abs(seen - expected).mean() <= 0.5 + 0.5 / resolution**2  # of few pixels all may be ties
+    assert np.abs(seen - expected).mean() <= 0.5 + 0.5 / expected[..., 0].size  # of few pixels all may be ties
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10_000), st.integers(1, 9), st.integers(1, 9), st.integers(2, 24))
+def test_random_crops_of_rectangles_are_those_of_torchvision(seed: int, across: int, down: int, height: int) -> None:
+    preprocessing = Preprocessing(resolution=height, aspect_ratio=(across, down), interpolation="bilinear")
+    augmentation = Augmentation(crop_area=(0.2, 1.0), flip=False)
+    image = noise(seed).resize((12 * across, 12 * down))
+    low, high = (edge * across / down for edge in augmentation.crop_ratio)
+    theirs = v2.RandomResizedCrop(preprocessing.input_shape[1:], scale=augmentation.crop_area, ratio=(low, high))
+    torch.manual_seed(seed)
+    expected = theirs(image)
+    torch.manual_seed(seed)
+    seen = train_transform(preprocessing, augmentation)(image)
+    np.testing.assert_array_equal(pixels(seen), np.array(expected))
+
+
+def test_random_crops_of_a_square_image_keep_the_ratio_of_the_input() -> None:
+    """The whole image has no crop with a ratio of 8; its area is measured in the largest one."""
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[..., 0], picture[..., 1] = np.arange(64)[None] * 4, np.arange(64)[:, None] * 4
+    preprocessing = Preprocessing(resolution=8, aspect_ratio=(8, 1), interpolation="bilinear")
+    transform = train_transform(preprocessing, Augmentation(crop_area=(0.3, 0.9), flip=False))
+    shapes = []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        seen = pixels(transform(Image.fromarray(picture))).astype(int)
+        shapes.append((np.ptp(seen[..., 0]) / 4, np.ptp(seen[..., 1]) / 4))
+    wide, high = np.array(shapes).T
+    assert len(set(wide.round())) > 10
+    assert 25 < wide.min() < wide.max() < 64
+    assert 2 < high.min() < high.max() < 10
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)

@@ -1,6 +1,7 @@
 """An exported file computes the same as the model, or is not written."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -95,6 +96,22 @@ def test_graph_of_every_family_matches_module(tmp_path, name):
     onnx.checker.check_model(onnx.load(file), full_check=True)
     kinds = {node.op_type for node in onnx.load(file).graph.node}
     assert not kinds & {"BatchNormalization", "Pad", "Shape", "Reshape", "Concat"}
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", *stressed("executorch")])
+def test_rectangular_images_of_several_channels_are_exported(tmp_path, name):
+    pytest.importorskip(ENGINES[name].converter)
+    network = get("efficientnet_b0@66x33").replace(classes=3, in_channels=5)
+    preprocessing = Preprocessing.usual(network.input_shape)
+    subject = Exportable(alive(network), Contract(network="wide", preprocessing=preprocessing, classes=("a", "b", "c")))
+    real = np.random.default_rng(1).standard_normal((3, 5, 33, 66), dtype=np.float32)
+    for known in (network, None):  # written from the tree, and traced
+        file = tmp_path / f"{known is None}{ENGINES[name].suffix}"
+        made = export(replace(subject, network=known), ENGINES[name], real, file)
+        assert (made.agreement, made.images) == (1.0, 64)
+        opened = open_file(file, 1)
+        assert opened.input_shape == (5, 33, 66)
+        assert read_contract(opened.contract_text, file).preprocessing == preprocessing
 
 
 def test_custom_model_is_traced(contract, real, tmp_path):

@@ -58,7 +58,7 @@ def test_adapted_network_fits_a_budget():
     "text", ["efficientnet_b0@", "efficientnet_b0@big", "efficientnet_b0@0", "efficientnet_b0@99999"]
 )
 def test_invalid_size_is_rejected(text):
-    with pytest.raises(NetworkError, match="efficientnet_b0@32 or efficientnet_b0@720x184"):
+    with pytest.raises(NetworkError, match="write efficientnet_b0@32 or efficientnet_b0@720x184"):
         find_network(text)
 
 

@@ -13,8 +13,10 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from triscale.errors import BudgetError
 from triscale.families import get, names
 from triscale.network.cost import cost
+from triscale.network.input_size import parse_size
 from triscale.network.spec import Basic, Bottleneck, Conv, Head, MBConv, Network, Separable, Stage, Stem
 from triscale.nn.build import build
 from triscale.scaling.budget import Budget
@@ -30,9 +32,9 @@ def on_meta(network: Network) -> nn.Module:
         return build(network).eval()
 
 
-def macs_by_torch(model: nn.Module, resolution: int) -> int:
+def macs_by_torch(model: nn.Module, shape: tuple[int, int, int]) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, 3, resolution, resolution, device="meta"))
+        model(torch.empty(1, *shape, device="meta"))
     return counter.get_total_flops() // 2
 
 
@@ -54,7 +56,7 @@ def check(network: Network) -> None:
     for module in model.modules():
         if isinstance(module, (*COUNTED, nn.BatchNorm2d)):
             module.register_forward_hook(note)
-    assert macs_by_torch(model, network.resolution) == counted.macs
+    assert macs_by_torch(model, network.input_shape) == counted.macs
     assert stored(model) == (counted.params, counted.buffers)
     assert outputs["activations"] == counted.activations
     assert outputs["biased"] == counted.macs_with_bias - counted.macs
@@ -73,6 +75,14 @@ def test_cost_matches_torch_at_indivisible_resolutions(name, padding, resolution
     check(get(name).replace(resolution=resolution, padding=padding))
 
 
+@pytest.mark.parametrize("size", ["720x184", "97x224", "33x300"])
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v2", "resnet18"])
+def test_cost_of_rectangular_input_matches_torch(name, size):
+    height, ratio = parse_size(size)
+    for channels in (1, 5):
+        check(get(name).replace(resolution=height, aspect_ratio=ratio, in_channels=channels))
+
+
 @pytest.mark.parametrize("block", [MBConv(kernel=7, se_ratio=0.1), Separable(), Bottleneck(), Basic(kernel=5), Conv()])
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 def test_cost_of_every_block_matches_torch(block, padding):
@@ -88,8 +98,29 @@ def test_cost_of_fitted_networks_matches_torch():
         for _ in range(3):
             limit = cost(get(name)).macs * 2 ** random_numbers.uniform(-2, 1)
             fit = fit_budget(get(name), EFFICIENTNET, Budget(macs=limit))
-            by_torch = macs_by_torch(on_meta(fit.network), fit.network.resolution)
+            by_torch = macs_by_torch(on_meta(fit.network), fit.network.input_shape)
             assert by_torch == fit.limits[0].achieved <= limit
+
+
+def test_fitted_network_keeps_aspect_ratio_and_meets_its_budget():
+    baseline = get("efficientnet_b0@720x184").replace(classes=5, in_channels=2)
+    for limit in (50e6, 300e6, 900e6):
+        fit = fit_budget(baseline, EFFICIENTNET, Budget(macs=limit))
+        _, height, width = fit.network.input_shape
+        assert fit.network.aspect_ratio == (90, 23)
+        assert width == round(height * 720 / 184)
+        assert macs_by_torch(on_meta(fit.network), (2, height, width)) == fit.limits[0].achieved <= limit
+        assert fit.limits[0].achieved > 0.9 * limit
+
+
+def test_narrow_input_is_never_scaled_below_its_last_map():
+    baseline = get("efficientnet_b0@160x720").replace(classes=5)
+    fit = fit_budget(baseline, EFFICIENTNET, Budget(macs=20e6))
+    _, _, width = fit.network.input_shape
+    assert (fit.network.aspect_ratio, cost(fit.network).macs <= 20e6) == ((2, 9), True)
+    assert width >= baseline.total_stride
+    with pytest.raises(BudgetError):
+        fit_budget(baseline, EFFICIENTNET, Budget(macs=1e5))
 
 
 TORCHVISION = {
@@ -106,4 +137,7 @@ def test_cost_matches_torchvision_modules(name, theirs):
         model = torchvision.models.get_model(theirs).eval()
     counted = cost(get(name))
     assert stored(model) == (counted.params, counted.buffers)
-    assert macs_by_torch(model, get(name).resolution) == counted.macs
+    assert macs_by_torch(model, get(name).input_shape) == counted.macs
+    if name in ("efficientnet_b0", "resnet18", "mobilenet_v2"):
+        wide = cost(get(name).replace(resolution=184, aspect_ratio=(720, 184)))
+        assert macs_by_torch(model, (3, 184, 720)) == wide.macs

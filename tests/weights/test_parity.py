@@ -63,6 +63,18 @@ def near(result: Tensor, expected: Tensor, tolerance: float) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("source", "name"), [("timm", "tf_efficientnet_b0"), ("torchvision", "resnet18")])
+def test_logits_of_rectangular_images_match_original(source, name):
+    network = get_architecture(source, name).network
+    torch.manual_seed(1)
+    images = torch.randn(SAMPLES, 3, 47, 130)
+    model = others.with_random_weights(others.their_module(source, name, PIXELS), images)
+    ours = build(network.replace(resolution=47, aspect_ratio=(130, 47))).eval()
+    ours.load_state_dict(imported(source, name, model), strict=True)
+    near(ours(images[:2]), model(images[:2]), 1e-5)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize(("source", "name"), CASES)
 def test_logits_and_feature_maps_match_original(source, name):
     architecture = get_architecture(source, name)

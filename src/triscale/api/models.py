@@ -17,10 +17,10 @@ from triscale.nn.backbone import REDUCTIONS, Backbone
 from triscale.nn.build import build as build_network
 from triscale.nn.classifier import Classifier
 from triscale.weights.catalog import best_for
+from triscale.weights.channels import with_channels
 from triscale.weights.contract import check_fits
 from triscale.weights.load import LoadedWeights, find_weights, read_state
 
-STEM = "stem.conv.weight"
 HEAD = "head.classifier."
 
 
@@ -165,32 +165,7 @@ def _of_weights(requested: Network, loaded: LoadedWeights, *, explicit: bool) ->
 def _state_for(loaded: LoadedWeights, network: Network) -> dict[str, Tensor]:
     drop_head = network.classes != loaded.weights.network.classes
     state = {name: tensor for name, tensor in loaded.state.items() if not (drop_head and name.startswith(HEAD))}
-    if network.in_channels != RGB:
-        state[STEM] = adapt_channels(state[STEM], network.in_channels)
-    return state
-
-
-def adapt_channels(weight: Tensor, channels: int) -> Tensor:
-    """Return the weights of a convolution on RGB images for another number of input channels.
-
-    Args:
-        weight: ``[outputs, 3, k, k]``.
-        channels: Number of input channels.
-
-    Returns:
-        ``[outputs, channels, k, k]``: for one channel the sum over the colors, which gives the same outputs as a gray
-        image in three channels; otherwise the colors repeated and multiplied by ``3 / channels``.
-
-    Example:
-        >>> import torch
-        >>> weight = torch.tensor([1.0, 2.0, 4.0]).reshape(1, 3, 1, 1)
-        >>> adapt_channels(weight, 1).flatten().tolist(), adapt_channels(weight, 4).flatten().tolist()
-        ([7.0], [0.75, 1.5, 3.0, 0.75])
-    """
-    if channels == 1:
-        return weight.sum(1, keepdim=True)
-    repeats = -(-channels // RGB)
-    return weight.repeat(1, repeats, 1, 1)[:, :channels] * (RGB / channels)
+    return with_channels(state, network.in_channels)
 
 
 def _load_checkpoint(model: nn.Module, checkpoint: str | Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law, as_seconds
+from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law, as_seconds, as_size
 from triscale.api.cross_validation import CrossValidation
 from triscale.api.data_options import DataOptionsLike, as_data_options
 from triscale.api.run import Run
@@ -32,6 +32,7 @@ def build_request(
     weights: str | Path | Run | None,
     from_scratch: bool,
     teacher: str | Path | Run | None,
+    resolution: int | str | None,
     recipe: str | Path | Recipe | None,
     fields: Mapping[str, object],
     flip: bool | None,
@@ -68,6 +69,7 @@ def build_request(
         test_share=test_share,
         data=as_data_options(data),
         teacher=None if teacher is None else _source(teacher),
+        size=as_size(resolution),
     )
 
 

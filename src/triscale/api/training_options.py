@@ -24,6 +24,7 @@ class TrainingOptions(TypedDict, total=False):
     weights: str | Path | Run | None
     from_scratch: bool
     teacher: str | Path | Run | None
+    resolution: int | str | None
     recipe: str | Path | Recipe | None
     epochs: int | None
     batch_size: int | None

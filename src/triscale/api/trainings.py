@@ -55,6 +55,7 @@ def fit(
     weights: str | Path | Run | None = None,
     from_scratch: bool = False,
     teacher: str | Path | Run | None = None,
+    resolution: int | str | None = None,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -94,6 +95,8 @@ def fit(
             published weights of the network, if there are any and they can be had.
         from_scratch: Whether to start from random weights instead.
         teacher: A run, a file or a published name with the same classes that the training also learns from.
+        resolution: Size of the images: the side of a square such as 224, or width x height such as ``"720x184"``; by
+            default that of the network. With a budget the network is scaled from there, and the ratio stays.
         recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights, with epochs, batch
             size and learning rate for the number of training images.
         epochs: Number of epochs, instead of the recipe's.
@@ -138,7 +141,7 @@ def fit(
     if baseline is None and weights is None:
         baseline = DEFAULT_BASELINE
     request = build_request(
-        images, baseline, budget, law, lite, profile, weights, from_scratch, teacher, recipe,
+        images, baseline, budget, law, lite, profile, weights, from_scratch, teacher, resolution, recipe,
         {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
         flip, settings, seed, test_share, offline, data, time_limit, max_seconds,
     )  # fmt: skip
@@ -181,6 +184,7 @@ def train(
     weights: str | Path | Run | None = None,
     from_scratch: bool = False,
     teacher: str | Path | Run | None = None,
+    resolution: int | str | None = None,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -219,6 +223,8 @@ def train(
             published weights of the network, if there are any and they can be had.
         from_scratch: Whether to start from random weights instead.
         teacher: A run, a file or a published name with the same classes that the training also learns from.
+        resolution: Size of the images: the side of a square such as 224, or width x height such as ``"720x184"``; by
+            default that of the network. With a budget the network is scaled from there, and the ratio stays.
         recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights, with epochs, batch
             size and learning rate for the number of training images.
         epochs: Number of epochs, instead of the recipe's.
@@ -258,7 +264,7 @@ def train(
         ('runs/photos-mobilenet_v1_02532', ('blue', 'green', 'red'))
     """
     request = build_request(
-        images, network, budget, law, lite, profile, weights, from_scratch, teacher, recipe,
+        images, network, budget, law, lite, profile, weights, from_scratch, teacher, resolution, recipe,
         {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
         flip, settings, seed, test_share, offline, data, time_limit, max_seconds,
     )  # fmt: skip

@@ -87,4 +87,4 @@ def get(name: str) -> Network:
     try:
         return at_resolution(network, parse_size(pixels))
     except ValueError as error:
-        raise NetworkError(f"{error}, as in {known}@32 or {known}@720x184") from None
+        raise NetworkError(f"{name}: {error}; write {known}@32 or {known}@720x184") from None

@@ -9,7 +9,9 @@ from pathlib import Path
 from triscale.errors import NetworkError, RecordError, UserError, nearest
 from triscale.families import get, names
 from triscale.families.lite import lite
+from triscale.families.small import at_resolution
 from triscale.network.custom import AnyNetwork, CustomNetwork
+from triscale.network.input_size import InputSize
 from triscale.network.spec import Network
 from triscale.record import KIND_KEY
 from triscale.scaling.law import Law
@@ -78,6 +80,23 @@ def as_network(network: str | Path | AnyNetwork) -> AnyNetwork:
                 f"a {type(network).__name__} is not a network; expected a Network, a name, a .json file or "
                 "package.module:function"
             )
+
+
+def resized(network: AnyNetwork, size: InputSize) -> AnyNetwork:
+    """Return a network for images of another size: a published one as :func:`at_resolution` adapts it.
+
+    The strides of other networks are what their author chose; they stay, and so do their names.
+
+    Example:
+        >>> from triscale.families import get
+        >>> from triscale.network.input_size import parse_size
+        >>> own = get("efficientnet_b0").replace(name="mine")
+        >>> resized(own, parse_size("32")).total_stride, resized(get("efficientnet_b0"), parse_size("32")).total_stride
+        (32, 8)
+    """
+    if isinstance(network, Network) and network.name in names() and get(network.name) == network:
+        return at_resolution(network, size)
+    return network.replace(resolution=size.height, aspect_ratio=size.aspect_ratio)
 
 
 def find_lite(text: str) -> Network:

@@ -14,9 +14,10 @@ from triscale.record import SparseRecord, digest
 class CustomNetwork(SparseRecord):
     """A custom model, built by ``function``, given as ``package.module:function``.
 
-    The function is called as ``build(depth, width, classes)`` with the multipliers of depth and width, and returns a
-    torch module from ``[N, in_channels, height, width]`` to ``[N, classes]``. ``total_stride`` is the side of the input
-    divided by that of the last feature map; resolutions are rounded to multiples of half of it.
+    The function is called as ``build(depth, width, classes)`` with the multipliers of depth and width, also with
+    ``in_channels`` if it has a parameter of that name. It returns a torch module from ``[N, in_channels, height,
+    width]`` to ``[N, classes]``. ``total_stride`` is the side of the input divided by that of the last feature map;
+    resolutions are rounded to multiples of half of it.
 
     Example:
         >>> CustomNetwork(name="mine", function="my_package.models:build").resolution

@@ -79,8 +79,8 @@ def parse_size(text: str) -> InputSize:
     sides = [int(side) for side in found.groups() if side] if found else []
     if not sides or not all(1 <= side <= MAX_RESOLUTION for side in sides):
         raise ValueError(
-            f'"{text}" is not an image size in pixels from 1 to {MAX_RESOLUTION}; expected the side of a square such as '
-            "224, or width x height such as 720x184"
+            f'"{text}" is not an image size; expected the side of a square such as 224, or width x height such as '
+            f"720x184, in pixels up to {MAX_RESOLUTION}"
         )
     width, height = sides[0], sides[-1]
     return InputSize(height, _reduce((width, height)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from triscale.errors import NetworkError
 from triscale.network.cost import Cost, Counts, StageCost, figures
 from triscale.network.custom import CustomNetwork
+from triscale.network.spec import RGB
 from triscale.network.tree import Shape
+
+_CHANNELS_HINT = "; give the function a parameter in_channels, which it is then called with"
 
 COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -37,7 +41,8 @@ def build_custom(network: CustomNetwork) -> nn.Module:
             f"cannot find {network.function} ({error}); expected package.module:function, importable from this folder"
         ) from error
     try:
-        built = function(depth=network.depth, width=network.width, classes=network.classes)
+        more = {"in_channels": network.in_channels} if _takes_channels(function) else {}
+        built = function(depth=network.depth, width=network.width, classes=network.classes, **more)
     except TypeError as error:
         raise NetworkError(
             f"{network.function} cannot be called as build(depth=..., width=..., classes=...): {error}"
@@ -45,6 +50,13 @@ def build_custom(network: CustomNetwork) -> nn.Module:
     if not isinstance(built, nn.Module):
         raise NetworkError(f"{network.function} returned a {type(built).__name__}; expected a torch.nn.Module")
     return built
+
+
+def _takes_channels(function: Any) -> bool:
+    try:
+        return "in_channels" in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def trace_cost(network: CustomNetwork) -> Cost:
@@ -64,8 +76,9 @@ def trace_cost(network: CustomNetwork) -> Cost:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             logits = model(images)
     except (RuntimeError, NotImplementedError) as error:
+        more = "" if network.in_channels == RGB else _CHANNELS_HINT
         raise NetworkError(
-            f"{network.function} cannot be counted at {network.size} px on the meta device: {error}"
+            f"{network.function} cannot be counted at {network.size} px on the meta device: {error}{more}"
         ) from error
     finally:
         tracer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from triscale.record import Record
+from triscale.results.image_size import ImageSized
 from triscale.results.latency import Measurement
 
 
@@ -31,7 +32,7 @@ class AccuracyGap(Record):
         return self.low > 0
 
 
-class ComparedRun(Record):
+class ComparedRun(ImageSized):
     """A run with its network, cost, accuracy (a share with its 95% interval) and latency.
 
     ``test_set`` is the index of its test set; ``behind`` is None for the best run on that test set.
@@ -40,7 +41,6 @@ class ComparedRun(Record):
     name: str
     folder: str
     network: str
-    resolution: int
     params: int
     macs: int
     test_set: int

@@ -46,8 +46,13 @@ def round_resolution(resolution: float, multiple: int) -> int:
 
 
 def min_resolution(network: AnyNetwork) -> int:
-    """Return the minimum resolution of a law: a last feature map of one pixel, or the baseline's own if smaller."""
-    return round_resolution(min(network.total_stride, network.resolution), resolution_multiple(network))
+    """Return the minimum resolution of a law: a last feature map of one pixel, or the baseline's own if smaller.
+
+    Where an image is narrower than high, its width counts.
+    """
+    across, down = network.aspect_ratio
+    one_pixel = network.total_stride * down / min(across, down)
+    return round_resolution(min(one_pixel, network.resolution), resolution_multiple(network))
 
 
 def resolution_multiple(network: AnyNetwork) -> int:

@@ -21,6 +21,7 @@ from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
 from triscale.nn.probabilities import probabilities
 from triscale.record import Record
+from triscale.results.image_size import sides_of
 from triscale.results.metrics import Metrics, MultiLabelMetrics, load_metrics
 from triscale.scaling.apply import scale
 from triscale.scaling.budget import Budget
@@ -66,12 +67,14 @@ class Served(Record):
 
     ``dataset`` is the name of the data set that the network was trained on, without its folder. ``test_accuracy`` is
     top-1 accuracy on the test images; it is None for images with any number of labels, for which
-    ``test_mean_average_precision`` is given.
+    ``test_mean_average_precision`` is given. ``resolution`` is the side of an image in pixels, or its height if it is
+    not square; ``image_width`` is then its width.
     """
 
     dataset: str
     network: str
     resolution: int
+    image_width: int | None = None
     classes: tuple[str, ...]
     macs: int
     params: int
@@ -85,6 +88,9 @@ class Served(Record):
 class Scaled(Record):
     """The network scaled to a budget; multipliers are relative to the baseline, before rounding.
 
+    ``resolution`` is the side of an image in pixels, or its height if it is not square; ``image_width`` is then its
+    width.
+
     ``milliseconds`` is the predicted latency with batch size 1, if the server has a device profile.
     """
 
@@ -95,6 +101,7 @@ class Scaled(Record):
     width: float
     resolution_multiplier: float
     resolution: int
+    image_width: int | None = None
     blocks: int | None
     params: int
     macs: int
@@ -173,6 +180,7 @@ class ServedModel:
             width=fit.scale.width,
             resolution_multiplier=fit.scale.resolution,
             resolution=fit.network.resolution,
+            image_width=sides_of(fit.network.input_shape)["width"],
             blocks=fit.network.num_blocks if isinstance(fit.network, Network) else None,
             params=counts.params,
             macs=counts.macs,
@@ -196,6 +204,7 @@ class ServedModel:
             dataset=Path(images).name or images,
             network=network.name,
             resolution=network.resolution,
+            image_width=sides_of(network.input_shape)["width"],
             classes=self._spec.classes,
             macs=counts.macs,
             params=counts.params,

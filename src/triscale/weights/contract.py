@@ -88,13 +88,14 @@ def check_fits(weights: WeightsContract, network: Network, *, drop_head: bool = 
         )
 
 
-def differences(given: Network, expected: Network, *, drop_head: bool = False) -> list[str]:
+def differences(given: Network, expected: Network, *, drop_head: bool = False, any_channels: bool = False) -> list[str]:
     """Describe the fields that make one Network compute a different function than another.
 
     Args:
         given: The Network that is given.
         expected: The Network to compare it with.
         drop_head: Whether to ignore the number of classes.
+        any_channels: Whether to ignore the channels of the input, to which the first convolution can be adapted.
 
     Example:
         >>> from triscale.families import get
@@ -102,7 +103,7 @@ def differences(given: Network, expected: Network, *, drop_head: bool = False) -
         >>> differences(network.replace(classes=10), network)
         ['classes is 10, expected 1000']
     """
-    ignored = IRRELEVANT_FIELDS | ({"classes"} if drop_head else set())
+    ignored = IRRELEVANT_FIELDS | ({"classes"} if drop_head else set()) | ({"in_channels"} if any_channels else set())
     one, other = ({"in_channels": side.in_channels, **side.model_dump(mode="json")} for side in (given, expected))
     return list(_differences(one, other, ignored))
 

@@ -151,7 +151,10 @@ def find_weights(
             fetch(_contract_at_url(text, source, name), offline=offline, progress=progress), source=source, name=name
         )
     if _looks_like_file(text):
-        raise WeightsError(f'there is no file "{text}"')
+        raise WeightsError(
+            f'there is no file "{text}"; give the folder of a finished run, a weights file or a published name, which '
+            "triscale weights list shows"
+        )
     weights = catalog.published(text)
     imported = cache_folder() / "weights" / "imported" / weights.source / f"{weights.name}.safetensors"
     if imported.is_file():

@@ -154,7 +154,7 @@ def scale(
 
 
 def _print_scaled(baseline: AnyNetwork, scaled: AnyNetwork, before: Cost, after: Cost) -> None:
-    rows = [("resolution", str(baseline.resolution), str(scaled.resolution), scaled.resolution / baseline.resolution)]
+    rows = [("resolution", str(baseline.size), str(scaled.size), scaled.resolution / baseline.resolution)]
     if isinstance(baseline, Network) and isinstance(scaled, Network):
         rows.append(
             ("blocks", str(baseline.num_blocks), str(scaled.num_blocks), scaled.num_blocks / baseline.num_blocks)

@@ -21,6 +21,7 @@ from triscale.cli.support.options import (
     Out,
     ProfileOption,
     TrainOptions,
+    size_option,
 )
 from triscale.cli.support.terminal import console, print_json
 from triscale.errors import UserError
@@ -186,6 +187,7 @@ def _request(
         test_share=options.test_share,
         data=options.data.options(),
         teacher=options.teacher,
+        size=size_option(options.resolution),
     )
 
 

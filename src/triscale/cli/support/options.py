@@ -9,9 +9,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
+from triscale.errors import UserError
 from triscale.families.find import find_lite, find_network
 from triscale.network.cost import Cost, cost
 from triscale.network.custom import AnyNetwork, CustomNetwork
+from triscale.network.input_size import InputSize, parse_size
 from triscale.scaling.law import EFFICIENTNET
 
 DEFAULT_LAW = f"{EFFICIENTNET.alpha:g},{EFFICIENTNET.beta:g},{EFFICIENTNET.gamma:g}"
@@ -58,6 +60,9 @@ class TrainOptions:
     ----------
     out
         Folder of the run; by default runs/ and a name made of images, network and budget.
+    resolution
+        Size of the images: the side of a square such as 224, or width x height such as 720x184; by default that of the
+        network. With a budget the network is scaled from there, and the ratio of width to height stays.
     recipe
         A recipe's name, or a JSON file, which may override fields of a named recipe: {"base": "small", ...}. The
         default is small, or finetune with pretrained weights, with epochs, batch size and learning rate for the number
@@ -115,6 +120,7 @@ class TrainOptions:
     """
 
     out: OptionalOut = None
+    resolution: str | None = None
     recipe: str | None = None
     epochs: int | None = None
     batch: Annotated[int | None, Parameter(name=("--batch", "--batch-size"))] = None
@@ -195,6 +201,18 @@ class StudyFlags:
 
 
 STUDY_DEFAULTS = StudyFlags()
+
+
+def size_option(text: str | None) -> InputSize | None:
+    """Return the value of ``--resolution``.
+
+    Raises:
+        UserError: It is not a size.
+    """
+    try:
+        return None if text is None else parse_size(text)
+    except ValueError as error:
+        raise UserError(f"--resolution: {error}") from None
 
 
 def joined(items: tuple[str, ...]) -> str | None:

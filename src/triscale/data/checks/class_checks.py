@@ -9,7 +9,6 @@ from pathlib import PurePosixPath
 
 from triscale.data.checks.class_names import quoted, refuse_measured_values
 from triscale.data.checks.examine import OtherFile
-from triscale.data.images.decode import FORMATS
 from triscale.data.images.deep import bit_depth_of
 from triscale.data.options import DataOptions
 from triscale.data.sources.source import FoundFile, Layout
@@ -169,9 +168,7 @@ def require_readable(layout: Layout, bad: Sequence[BadFile], others: Sequence[Ot
     total = _total(layout)
     if len(bad) + len(others) == total:
         shown = _shown([*bad, *(file.as_bad() for file in others)])
-        raise DataError(
-            f"none of the {total} files in {layout.root} is a readable image ({shown}); expected {', '.join(FORMATS)}"
-        )
+        raise DataError(f"none of the {total} files in {layout.root} is a readable image: {shown}")
 
 
 def bad_file_problems(
@@ -267,7 +264,11 @@ def _total(layout: Layout) -> int:
 
 
 def _shown(bad: Sequence[BadFile]) -> str:
-    return "; ".join(f"{file.path}: {file.reason}" for file in bad[:5])
+    """Return the first reasons, each with its first files and how many more have it."""
+    files: dict[str, list[str]] = {}
+    for file in bad:
+        files.setdefault(file.reason, []).append(file.path)
+    return "; ".join(f"{_first_names(paths)}: {reason}" for reason, paths in list(files.items())[:5])
 
 
 def _up(share: float) -> str:

@@ -65,8 +65,7 @@ def explain_run(run: RunFolder, context: ExecutionContext, method: Method = "aut
         label = spec.classes.index(row.get("most_probable", row["predicted"]))
         heat = activation_map(model, normalize(inputs[None], spec.preprocessing), label, resolved)
         shown = as_picture(from_array(inputs.permute(1, 2, 0).numpy()))
-        side = max(SHOWN_SIDE, shown.width)
-        shown = shown.resize((side, side), Image.Resampling.BICUBIC)
+        shown = cropped(shown, Box(0, 0, shown.width, shown.height), max(SHOWN_SIDE, *shown.size))
         names = {kind: f"{number:02d}-{kind}.png" for kind in ("image", "overlay")}
         write_atomic(run.maps_folder / names["image"], to_png(shown))
         write_atomic(run.maps_folder / names["overlay"], to_png(overlay(shown, heat)))

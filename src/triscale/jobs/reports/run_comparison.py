@@ -19,6 +19,7 @@ from triscale.jobs.profile.measure import ENGINES
 from triscale.jobs.reports.run_report import images_name, recipe_rows
 from triscale.jobs.reports.shown_paths import shown_path
 from triscale.jobs.reports.study_report import is_study
+from triscale.results.image_size import sides_of
 from triscale.results.latency import Measurement, RunLatencies
 from triscale.results.metrics import Metrics, load_metrics
 from triscale.results.run_comparison import AccuracyGap, ComparedRun, ComparedRuns, Difference, TestSet
@@ -129,7 +130,7 @@ def _compared(one: _EvaluatedRun, name: str, test_set: int, best: _EvaluatedRun)
         name=name,
         folder=str(one.run.folder),
         network=one.spec.network.name,
-        resolution=one.spec.network.resolution,
+        **sides_of(one.spec.network.input_shape),
         params=counts.params,
         macs=counts.macs,
         test_set=test_set,

@@ -23,6 +23,7 @@ from triscale.network.spec import Network
 from triscale.retry import RetryPolicy
 from triscale.training.recipe import FINETUNE, Recipe
 from triscale.training.transfer import REESTIMATED_IMAGES, classifier_name, reestimate_norms
+from triscale.weights.channels import describe_adaptation, with_channels
 from triscale.weights.contract import differences
 from triscale.weights.fetch import Progress
 from triscale.weights.inherit import inherit, plan_inheritance
@@ -88,8 +89,14 @@ def preprocessing_of(
         return fresh
     before = start.preprocessing
     if before.channels != fresh.channels:
-        return fresh.replace(interpolation=before.interpolation)
+        gray = fresh.channels == 1  # their average, as the weights are summed over the channels
+        moments = {"mean": (_mean(before.mean),), "std": (_mean(before.std),)} if gray else {}
+        return fresh.replace(interpolation=before.interpolation, **moments)
     return fresh.replace(mean=before.mean, std=before.std, interpolation=before.interpolation)
+
+
+def _mean(values: tuple[float, ...]) -> float:
+    return round(sum(values) / len(values), 4)
 
 
 def load_initial_weights(
@@ -106,7 +113,11 @@ def load_initial_weights(
         NetworkError: The architectures do not allow weight inheritance.
     """
     tensors, network, classes = read_initial_weights(start)
-    keeps_head = classes == spec.classes
+    keeps_head, note = classes == spec.classes, ""
+    if _can_adapt(network, spec.network):
+        note = f"; {describe_adaptation(network.in_channels, spec.network.in_channels)}"
+        tensors = with_channels(tensors, spec.network.in_channels)
+        network = network.replace(in_channels=spec.network.in_channels)
     if start.inherits:
         if not isinstance(network, Network) or not isinstance(spec.network, Network):
             raise RunError("weight inheritance does not support custom models; leave out the prefix inherit:")
@@ -114,7 +125,7 @@ def load_initial_weights(
         model.load_state_dict(inherit(plan, tensors, model.state_dict(), seed=spec.request.seed))
         _adapt_norms(model, spec, split, device)
         head = _init_head(model, spec, split, device, keeps_head=keeps_head)
-        return f"weights are inherited from {start.run}: {plan.summary}; {head}"
+        return f"weights are inherited from {start.run}: {plan.summary}{note}; {head}"
     own = _classifier(model)
     if not keeps_head:
         tensors = {name: value for name, value in tensors.items() if name not in own}
@@ -129,7 +140,7 @@ def load_initial_weights(
             f"{INHERIT}{start.run} to inherit weights from a network of another size"
         )
     model.load_state_dict(tensors, strict=False)
-    return f"weights are loaded from {start.run}; {_init_head(model, spec, split, device, keeps_head=keeps_head)}"
+    return f"weights are loaded from {start.run}{note}; {_init_head(model, spec, split, device, keeps_head=keeps_head)}"
 
 
 def check_initial_weights(start: InitialWeights, network: AnyNetwork) -> None:
@@ -142,9 +153,9 @@ def check_initial_weights(start: InitialWeights, network: AnyNetwork) -> None:
     if isinstance(network, CustomNetwork) or isinstance(start.network, CustomNetwork):
         return
     if start.inherits:
-        plan_inheritance(start.network, network)
+        plan_inheritance(start.network.replace(in_channels=network.in_channels), network)
         return
-    differing = differences(network, start.network, drop_head=True)
+    differing = differences(network, start.network, drop_head=True, any_channels=True)
     if differing:
         more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         raise WeightsError(
@@ -152,6 +163,11 @@ def check_initial_weights(start: InitialWeights, network: AnyNetwork) -> None:
             "leave out --network and --lite to train the network of the weights, or give --weights "
             f"{INHERIT}{start.run} to inherit weights from a network of another size"
         )
+
+
+def _can_adapt(source: AnyNetwork, target: AnyNetwork) -> bool:
+    """Return whether weights have to be adapted to another number of channels, and can be."""
+    return isinstance(source, Network) and isinstance(target, Network) and source.in_channels != target.in_channels
 
 
 def read_initial_weights(start: InitialWeights) -> tuple[Mapping[str, Tensor], AnyNetwork, tuple[str, ...] | None]:

@@ -55,7 +55,7 @@ def published_for(baseline: AnyNetwork) -> tuple[WeightsContract, ...]:
     return tuple(
         weights
         for weights in all_for(_LITE_NAMES.get(name, name))
-        if not differences(baseline, weights.network, drop_head=True)
+        if not differences(baseline, weights.network, drop_head=True, any_channels=True)
         and not (weights.license or "").startswith(NON_COMMERCIAL)
     )
 
@@ -110,7 +110,7 @@ def _cached(weights: WeightsContract, network: AnyNetwork) -> InitialWeights | N
 
 
 def _reference(weights: WeightsContract, network: AnyNetwork) -> str:
-    same = isinstance(network, Network) and not differences(network, weights.network, drop_head=True)
+    same = isinstance(network, Network) and not differences(network, weights.network, drop_head=True, any_channels=True)
     return weights.title if same else f"{INHERIT}{weights.title}"
 
 

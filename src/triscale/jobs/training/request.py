@@ -12,12 +12,15 @@ from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.sources.local import absolute
 from triscale.data.sources.named import absolute_named, is_named
 from triscale.errors import UserError
+from triscale.families.find import resized
 from triscale.families.lite import lite as lite_of
 from triscale.jobs.core.run import OpenChoices, Request
 from triscale.jobs.training.initial_weights import find_initial_weights, for_finetuning
 from triscale.jobs.training.published import published_for
 from triscale.network.custom import AnyNetwork
+from triscale.network.input_size import InputSize
 from triscale.network.latency import Predictor
+from triscale.network.spec import RGB
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET, Law
 from triscale.training.changes import changed, find_recipe
@@ -61,6 +64,7 @@ def make_request(
     test_share: float = DEFAULT_TEST_SHARE,
     data: DataOptions = DEFAULT_DATA,
     teacher: str | None = None,
+    size: InputSize | None = None,
 ) -> Request:
     """Build the request of a run.
 
@@ -78,6 +82,7 @@ def make_request(
         test_share: Share of each class for testing, if the images have no split.
         data: How the images are read, and what is tolerated.
         teacher: A run, a file or a published name that the training also learns from.
+        size: Size of the images; None for that of the network.
 
     Returns:
         The request, with absolute paths.
@@ -93,6 +98,11 @@ def make_request(
             raise UserError(f"a training requires a network or weights; give a network such as {DEFAULT_BASELINE}")
         network = start.network
     network = lite_of(network) if lite else network
+    network = network if size is None else resized(network, size)
+    if data.channels is not None:
+        network = network.replace(in_channels=data.channels)
+    elif network.in_channels != RGB:
+        data = data.replace(channels=network.in_channels)
     choice = recipe if isinstance(recipe, RecipeChoice) else RecipeChoice(recipe=recipe)
     return Request(
         images=absolute_images(images),

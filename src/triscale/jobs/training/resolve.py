@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from triscale.errors import NetworkError, RunError
+from triscale.errors import RunError
 from triscale.jobs.core.networks import fit_any
 from triscale.jobs.core.run import Request
 from triscale.network.custom import AnyNetwork
-from triscale.network.spec import RGB, BatchNorm, Network
+from triscale.network.spec import BatchNorm, Network
 from triscale.scaling.fit import Fit
 from triscale.training.recipe import BySize, Recipe
 
@@ -26,11 +26,6 @@ def for_classes(network: AnyNetwork, classes: int, recipe: Recipe) -> AnyNetwork
     """Return the network with the number of classes, and the drop rates and batch-norm momentum of the recipe."""
     if not isinstance(network, Network):
         return network.replace(classes=classes)
-    if network.in_channels != RGB:
-        raise NetworkError(
-            f"{network.name} takes {network.in_channels} channels, but images are read as RGB; train a network with 3 "
-            "channels, or write a training loop with ts.create_model"
-        )
     changes: dict[str, object] = {"classes": classes}
     if isinstance(recipe.dropout, float):
         changes["dropout"] = recipe.dropout

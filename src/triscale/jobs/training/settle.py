@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from triscale.data.images.transforms import check_channels
 from triscale.data.pipeline.split import Split
 from triscale.jobs.core.run import InitialWeights, Request
 from triscale.jobs.training.initial_weights import check_initial_weights
@@ -57,7 +58,8 @@ def settle(
     Raises:
         BudgetError: The budget cannot be met.
         WeightsError: Weights that were named do not fit the network, or a teacher does not know the classes.
-        RecipeError: The time limit is too short, or the recipe does not suit the teacher or the labels.
+        RecipeError: The time limit is too short, or the recipe does not suit the teacher, the labels or the channels
+            of the images.
         Interrupted: ``context.should_stop`` returned true.
     """
     classes, missing = len(split.classes), ""
@@ -76,6 +78,7 @@ def settle(
             network, fit = resolve(request, classes)
     if request.start is not None:
         check_initial_weights(request.start, network)
+    check_channels(request.recipe.augmentation, network.in_channels)
     if request.teacher is not None:
         check_teacher(request.teacher, split.classes, request.recipe)
     request = request.replace(recipe=_scheduled(request, network, split, context))
