@@ -59,6 +59,23 @@ def test_bit_depth_of_the_check_can_be_set(capsys, deep, tmp_path):
     assert run(capsys, "data", "check", deep, "--bit-depth", 11).code == 2
 
 
+def test_check_reads_as_many_channels_as_asked_for(capsys, tmp_path):
+    for offset, name in enumerate(("oak", "pine")):
+        (tmp_path / "bands" / name).mkdir(parents=True)
+        for number in range(10):
+            values = np.random.default_rng(10 * offset + number).integers(0, 256, (20, 30, 5), dtype=np.uint8)
+            np.save(tmp_path / "bands" / name / f"{number}.npy", values)
+    result = run(capsys, "data", "check", tmp_path / "bands", "--channels", 5, "--out", tmp_path / "check")
+    assert result.code == 0
+    assert "20 NPY; " in result.out
+    assert "read with 5 channels" in result.out
+    assert json.loads((tmp_path / "check" / "check.json").read_text())["channels"] == 5
+    refused = run(capsys, "data", "check", tmp_path / "bands")
+    assert refused.code == 2
+    assert "train on them with --channels 5" in re.sub(r"\s+", " ", refused.err + refused.out)
+    assert run(capsys, "data", "check", tmp_path / "bands", "--channels", 0).code == 2
+
+
 def test_left_and_right_are_not_mirrored_and_the_run_resumes(capsys, tiny_file, tmp_path):
     colors = {"arrow_left": (220, 40, 40), "arrow_right": (40, 220, 40), "stop": (40, 40, 220)}
     images, out = write_classes(tmp_path / "images", 8, colors=colors), tmp_path / "run"

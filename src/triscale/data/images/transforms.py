@@ -101,6 +101,9 @@ class TrainTransform:
         augmentation: How images are augmented.
         decode_jpeg: From the bytes of a JPEG to uint8 ``[3, height, width]``, upright; by default Pillow decodes.
 
+    Raises:
+        RecipeError: See :func:`check_channels`.
+
     Example:
         >>> transform = TrainTransform(Preprocessing(resolution=32), Augmentation())
         >>> tuple(transform(Image.new("RGB", (64, 48))).shape)
@@ -110,6 +113,7 @@ class TrainTransform:
     def __init__(
         self, preprocessing: Preprocessing, augmentation: Augmentation, decode_jpeg: DecodeJpeg | None = None
     ) -> None:
+        check_channels(augmentation, preprocessing.channels)
         self._size, self._interpolation = preprocessing.size, preprocessing.interpolation
         self._area, self._flip = augmentation.crop_area, augmentation.flip is not False
         across, down = self._size.aspect_ratio
@@ -159,7 +163,7 @@ class TrainTransform:
         if self._flip and torch.rand(1).item() < 0.5:
             piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if self._steps:
-            assert isinstance(piece, Image.Image), "check_channels() refuses it"
+            assert isinstance(piece, Image.Image)  # check_channels() refuses the others
             mode, piece = piece.mode, piece.convert("RGB")
             for step in self._steps:
                 piece = step(piece)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from triscale.data.images.bands import AnyImage
+from triscale.data.images.bands import AnyImage, Bands
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import NO_LIMITS, LazyImage, open_image
 from triscale.data.images.transforms import (
@@ -264,7 +264,10 @@ class _Images:
         if size > self._room or (isinstance(self._transform, TrainTransform) and self._transform.needs_file(file)):
             return file
         self._room -= size
-        self._cache[index] = image = file.load()
+        image = file.load()
+        if not isinstance(image, Bands):
+            image = image.copy()  # without the encoded file
+        self._cache[index] = image
         return LazyImage(image)
 
 
