@@ -76,18 +76,28 @@ def detect_format(path: Path) -> FileFormat:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from error
     if not 0 < status.st_size <= MAX_BYTES:
         raise WeightsError(f"{path} has {status.st_size} bytes; expected 1 to {MAX_BYTES}")
+    if _begins_safetensors(start):
+        return "safetensors"
     if start.startswith(b"PK\x03\x04"):
         return "zip"
     if start.startswith(b"\x1f\x8b") or start[257:262] == b"ustar":
         return "tar"
     if start.startswith(b"\x80"):
         return "pickle"
-    if start[8:9] == b"{":
-        return "safetensors"
     raise WeightsError(
         f"{path} is not a weights file that Triscale can read; expected safetensors, a PyTorch state dict, or a "
         "TensorFlow checkpoint (.index or .tar.gz)"
     )
+
+
+def _begins_safetensors(start: bytes) -> bool:
+    """Return whether a file begins with the length of a header, below 4 GiB, and the JSON of the header.
+
+    The first bytes of the length may be those that mark a pickle, a zip or a gzip file. None of these has four zeros
+    and a brace after them: a zip has its version there, a gzip file 0, 2 or 4 for the brace, and a pickle the length of
+    its first frame or its first values.
+    """
+    return len(start) > 8 and start[4:8] == bytes(4) and start[8:9] == b"{"
 
 
 def open_pickle(path: Path, kind: Literal["zip", "pickle"], part: str | None = None) -> OpenedCheckpoint:
