@@ -22,8 +22,8 @@ from triscale.network.lower import lower
 from triscale.network.spec import ActivationKind, Network
 from triscale.network.tree import Shape
 
-OPSET, IR_VERSION = 20, 10
-"""The versions that torch's exporter writes."""
+OPSET = 13
+"""The lowest version of the operations that has everything: weights quantized per channel need it."""
 INPUT, OUTPUT = "images", "logits"
 
 
@@ -172,7 +172,8 @@ def _graph(node: tree.Part, shape: Shape, weights: GraphWeights) -> onnx.ModelPr
         dimensions += [out.height, out.width]
     result = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, dimensions)
     graph = helper.make_graph(writer.nodes, "triscale", [image], [result], writer.tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    opsets = [helper.make_opsetid("", OPSET)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets))
 
 
 class _Writer:

@@ -17,6 +17,7 @@ from triscale.deploy.engines.quiet import converting
 from triscale.deploy.engines.session import fixed_shape
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.graph import INPUT, OUTPUT, network_graph
+from triscale.deploy.onnx_file import write_onnx
 from triscale.errors import RecordError
 from triscale.network.input_size import ImageShape
 
@@ -52,12 +53,12 @@ class OnnxSession:
 
 
 def write(subject: Exportable, file: Path) -> None:
-    """Write a model as ONNX, for any batch size, with its contract; the file is not checked.
+    """Write a model as ONNX, for any batch size, with its contract; its outputs are not checked.
 
     Raises:
-        ExportError: An operation of the model cannot be converted.
+        ExportError: An operation of the model cannot be converted, or the result is not valid ONNX.
     """
-    onnx.save(with_contract(to_onnx(subject), subject.contract.to_json()), file)
+    write_onnx(to_onnx(subject), subject.contract, file)
 
 
 def to_onnx(subject: Exportable) -> onnx.ModelProto:
@@ -69,13 +70,6 @@ def to_onnx(subject: Exportable) -> onnx.ModelProto:
     if subject.network is not None:
         return network_graph(subject.network, subject.state)
     return traced(subject.model, subject.input_shape)
-
-
-def with_contract(proto: onnx.ModelProto, contract: str) -> onnx.ModelProto:
-    """Add a contract to the metadata of a graph, and return the graph."""
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = CONTRACT_KEY, contract
-    return proto
 
 
 def traced(model: nn.Module, input_shape: ImageShape) -> onnx.ModelProto:

@@ -17,10 +17,11 @@ from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from triscale.deploy.engines.onnx_runtime import to_onnx, with_contract
+from triscale.deploy.engines.onnx_runtime import to_onnx
 from triscale.deploy.engines.quiet import converting
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.graph import INPUT, OUTPUT
+from triscale.deploy.onnx_file import write_onnx
 from triscale.deploy.quantize.noise import Signals, signal_to_noise_ratio
 from triscale.network.tree import block_path
 
@@ -40,7 +41,7 @@ class OnnxQuantizer:
     is_quick = True
 
     def __init__(self, subject: Exportable, calibration: NDArray[np.float32]) -> None:
-        self._contract = subject.contract.to_json()
+        self._contract = subject.contract
         self._calibration = calibration
         self._float = onnx.shape_inference.infer_shapes(to_onnx(subject))
         self._ends = ends_of(self._float)
@@ -50,7 +51,7 @@ class OnnxQuantizer:
     def write(self, float_blocks: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
         self._last = self._quantized(self._ranges, float_blocks)
-        onnx.save(with_contract(self._last, self._contract), file)
+        write_onnx(self._last, self._contract, file)
 
     @cached_property
     def _ranges(self) -> TensorsData:
