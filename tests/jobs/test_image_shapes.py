@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 
 import numpy as np
@@ -13,9 +15,12 @@ from PIL import Image
 import triscale as ts
 from cli.command import refused, run
 from conftest import write_classes
+from triscale.data.images.color import BadImage
 from triscale.deploy.engines import open_file
+from triscale.explain.cam import to_png
 from triscale.jobs.core.run import RunFolder
 from triscale.nn.build import build
+from triscale.serve.model import ServedModel
 from triscale.weights.channels import adapt_channels
 
 SHAPE = ("--resolution", "24x12", "--channels", 5)
@@ -86,6 +91,19 @@ def test_embeddings_and_evaluation_read_all_channels(capsys, trained, bands, tmp
     assert np.load(tmp_path / "f.npy").shape == (60, 32)
     again = json.loads(run(capsys, "evaluate", trained.path, "--json").out)
     assert again["top1"] == trained.metrics.top1
+
+
+def test_server_reads_uploaded_arrays_with_the_channels_of_the_run(trained, bands):
+    model = ServedModel(RunFolder.open(trained.path), pixels=10_000)
+    file = bands / "band1" / "3.npy"
+    answer = model.answer(file.read_bytes(), 3, with_map=True)
+    expected = trained.predict(file).classes
+    assert [(one.name, one.probability) for one in answer.classes] == [(one.name, one.probability) for one in expected]
+    assert (answer.width, answer.height) == (28, 14)
+    with Image.open(io.BytesIO(base64.b64decode(answer.map))) as shown:
+        assert shown.mode == "RGB"
+    with pytest.raises(BadImage, match="has 3 channels; expected 5"):
+        model.answer(to_png(Image.new("RGB", (28, 14))), 3, with_map=False)
 
 
 def test_stopped_training_on_five_channels_is_resumed_bitwise(capsys, trained, bands, tiny_file, tmp_path):
