@@ -56,6 +56,7 @@ def test_evaluation_crop_follows_formula(
 ) -> None:
     picture = ramp(width, height)
     preprocessing = Preprocessing(resolution=resolution, aspect_ratio=ratio, crop=crop, interpolation=interpolation)
+    ratio = preprocessing.size.width, preprocessing.size.height
     unit = crop * min(width / ratio[0], height / ratio[1])
     wide, high = unit * ratio[0], unit * ratio[1]
     left, top = (width - wide) / 2, (height - high) / 2
@@ -74,6 +75,7 @@ def test_evaluation_crop_follows_formula(
 def test_random_crops_of_rectangles_are_those_of_torchvision(seed: int, across: int, down: int, height: int) -> None:
     preprocessing = Preprocessing(resolution=height, aspect_ratio=(across, down), interpolation="bilinear")
     augmentation = Augmentation(crop_area=(0.2, 1.0), flip=False)
+    across, down = preprocessing.size.ratio  # of whole pixels
     image = noise(seed).resize((12 * across, 12 * down))
     low, high = (edge * across / down for edge in augmentation.crop_ratio)
     theirs = v2.RandomResizedCrop(preprocessing.input_shape[1:], scale=augmentation.crop_area, ratio=(low, high))

@@ -74,9 +74,10 @@ def usual_moments(channels: int) -> tuple[Values, Values]:
 class Preprocessing(SparseRecord):
     """The steps from a decoded image to the input of a network.
 
-    The largest centered rectangle with the ``aspect_ratio`` (a square, unless it is given), with both sides multiplied
-    by ``crop``, is resized to the height ``resolution`` and its width. Values are divided by 255, and each channel is
-    normalized as ``(value - mean) / std``; there are as many channels as values of ``mean`` and ``std``.
+    The largest centered rectangle with the ratio of the input (a square, unless ``aspect_ratio`` is given), with both
+    sides multiplied by ``crop``, is resized to the height ``resolution`` and its width. Values are divided by 255, and
+    each channel is normalized as ``(value - mean) / std``; there are as many channels as values of ``mean`` and of
+    ``std``.
 
     ``bit_depth`` is the number of bits that images with 16 bits per channel use: such values become 8-bit values by
     ``min(value >> (bit_depth - 8), 255)``. It does not affect images with 8 bits. It is left out of JSON if it is 16.

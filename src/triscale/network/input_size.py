@@ -43,6 +43,11 @@ class InputSize(NamedTuple):
         return max(1, (2 * self.height * across + down) // (2 * down))
 
     @property
+    def ratio(self) -> tuple[int, int]:
+        """Width to height of the rounded size, in lowest terms; (1, 1) for a square."""
+        return _reduce((self.width, self.height))
+
+    @property
     def shorter(self) -> int:
         """The shorter side in pixels."""
         return min(self.height, self.width)

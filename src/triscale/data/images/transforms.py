@@ -23,7 +23,7 @@ from triscale.data.images.decode import LazyImage
 from triscale.data.images.policies import AutoAugmentV0, RandAugment
 from triscale.errors import DataError, RecipeError
 from triscale.network.contract import Interpolation, Preprocessing
-from triscale.network.input_size import SQUARE, InputSize
+from triscale.network.input_size import InputSize
 from triscale.record import Record
 
 Policy = Literal["none", "autoaugment_v0", "randaugment", "autoaugment", "trivialaugment"]
@@ -116,7 +116,7 @@ class TrainTransform:
         check_channels(augmentation, preprocessing.channels)
         self._size, self._interpolation = preprocessing.size, preprocessing.interpolation
         self._area, self._flip = augmentation.crop_area, augmentation.flip is not False
-        across, down = self._size.aspect_ratio
+        across, down = self._size.ratio
         low, high = augmentation.crop_ratio
         self._ratio = (low * across / down, high * across / down)
         self._log_ratio = torch.log(torch.tensor(self._ratio))
@@ -185,8 +185,8 @@ class TrainTransform:
     def _draw_crop(self, width: int, height: int) -> Box:
         """Draw left, top, right and bottom of a random crop, with the same calls as torchvision in the same order."""
         whole: float = width * height
-        if self._size.aspect_ratio != SQUARE:
-            across, down = self._size.aspect_ratio
+        across, down = self._size.ratio
+        if across != down:
             whole = min(width * width * down / across, height * height * across / down)
         for _ in range(10):
             area = whole * torch.empty(1).uniform_(*self._area).item()
@@ -345,7 +345,7 @@ def center_box(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[flo
         >>> center_box((320, 240), Preprocessing(resolution=32, aspect_ratio=(4, 1)))
         (0.0, 80.0, 320.0, 160.0)
     """
-    across, down = preprocessing.aspect_ratio
+    across, down = preprocessing.size.ratio
     unit = preprocessing.crop * min(size[0] / across, size[1] / down)
     width, height = unit * across, unit * down
     left, top = (size[0] - width) / 2, (size[1] - height) / 2
