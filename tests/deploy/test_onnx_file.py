@@ -23,6 +23,7 @@ from conftest import COLORS, write_classes
 from triscale.deploy.contract import Contract, read_contract
 from triscale.deploy.engines import get_engine, open_file
 from triscale.deploy.engines.onnx_runtime import write
+from triscale.deploy.engines.openvino import write as export_openvino
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.onnx_file import plain_metadata, sort_nodes
 from triscale.deploy.quantize import get_quantizer
@@ -186,3 +187,14 @@ ort.env.wasm.numThreads = 1;
     for name, row in zip(names, json.loads(done.stdout.splitlines()[-1]), strict=True):
         exact = answers(files, name)
         assert np.abs(np.reshape(row, exact.shape) - exact).max() <= 0.1 * np.abs(exact).max()
+
+
+def test_openvino_files_describe_themselves_to_its_own_programs(tmp_path):
+    openvino = pytest.importorskip("openvino")
+    export_openvino(exportable("mobilenet_v2@32"), tmp_path / "model.xml")
+    told = openvino.Core().read_model(str(tmp_path / "model.xml")).rt_info["model_info"]
+    found = {name: value if isinstance(value, str) else value.astype(str) for name, value in told.items()}
+    assert found["labels"].split() == ["a", "b", "ü"]
+    assert [float(value) for value in found["mean_values"].split()] == pytest.approx([123.675, 116.28, 103.53])
+    assert [float(value) for value in found["scale_values"].split()] == pytest.approx([58.395, 57.12, 57.375])
+    assert (found["model_type"], found["resize_type"]) == ("Classification", "crop")

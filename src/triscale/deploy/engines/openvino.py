@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triscale.deploy.contract import CONTRACT_KEY
+from triscale.deploy.contract import CONTRACT_KEY, Contract
 from triscale.deploy.engines.onnx_runtime import to_onnx
 from triscale.deploy.engines.optional_import import load
 from triscale.deploy.engines.quiet import converting
@@ -98,13 +98,45 @@ def write(subject: Exportable, file: Path) -> None:
     proto = to_onnx(subject)
     with converting("OpenVINO cannot convert the model"):
         model = engine.read_model(proto.SerializeToString())
-    save(model, subject.contract.to_json(), file)
+    save(model, subject.contract, file)
 
 
-def save(model: Any, contract: str, file: Path) -> None:
-    """Write an OpenVINO model: the weights, then the structure with the contract and the digest of the weights."""
+def model_info(contract: Contract) -> dict[str, str]:
+    """Return what OpenVINO's own programs need to know about a classifier, by the names that they use.
+
+    Values are separated by spaces, so that a space in a class name becomes an underscore. Mean and scale are for values
+    from 0 to 255, and those programs read frames as BGR.
+
+    Example:
+        >>> from triscale.network.contract import Preprocessing
+        >>> preprocessing = Preprocessing(resolution=64, mean=(0.5,) * 3, std=(0.5,) * 3)
+        >>> found = model_info(Contract(network="net", preprocessing=preprocessing, classes=("red fox", "dog")))
+        >>> found["labels"], found["mean_values"]
+        ('red_fox dog', '127.5 127.5 127.5')
+    """
+    images = contract.preprocessing
+    interpolation = {"nearest": "NEAREST", "bilinear": "LINEAR", "bicubic": "CUBIC"}[images.interpolation]
+    return {
+        "model_type": "Classification",
+        "labels": " ".join(name.replace(" ", "_") for name in contract.classes),
+        "mean_values": " ".join(f"{255 * value:.6g}" for value in images.mean),
+        "scale_values": " ".join(f"{255 * value:.6g}" for value in images.std),
+        "resize_type": "crop",
+        "interpolation_type": interpolation,
+        "reverse_input_channels": str(images.channels == 3),
+        "multilabel": str(contract.decision.link == "sigmoid"),
+    }
+
+
+def save(model: Any, contract: Contract, file: Path) -> None:
+    """Write an OpenVINO model: the weights, then the structure with the contract and the digest of the weights.
+
+    The contract also stands in ``model_info``, as OpenVINO's Model API and DL Streamer read it.
+    """
     engine = load("openvino", "OpenVINO", "openvino")
-    model.set_rt_info(contract, [_INFO, CONTRACT_KEY])
+    model.set_rt_info(contract.to_json(), [_INFO, CONTRACT_KEY])
+    for name, value in model_info(contract).items():
+        model.set_rt_info(value, ["model_info", name])
     engine.save_model(model, str(file), compress_to_fp16=False)
     digest = hashlib.sha256(file.with_suffix(WEIGHTS).read_bytes()).hexdigest()
     model.set_rt_info(digest, [_INFO, _DIGEST])

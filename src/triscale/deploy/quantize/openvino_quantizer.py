@@ -29,7 +29,7 @@ class OpenVinoQuantizer:
     is_quick = False
 
     def __init__(self, subject: Exportable, calibration: NDArray[np.float32]) -> None:
-        self._contract = subject.contract.to_json()
+        self._contract = subject.contract
         self._calibration = calibration
         self._core = core()
         with quiet_process():
