@@ -167,3 +167,21 @@ def test_size_that_is_none_is_refused(capsys, bands, tiny_file):
     for text in ("24x", "0x12", "24,12", "9999"):
         message = refused(capsys, "train", bands, "--network", tiny_file, "--resolution", text)
         assert "width x height such as 720x184" in message
+
+
+@pytest.mark.stress
+def test_networks_for_five_channels_are_compared(capsys, bands, tiny, tmp_path):
+    file = tmp_path / "wide.json"
+    tiny.replace(resolution=12, aspect_ratio=(2, 1), in_channels=5).save(file)
+    options = ("--times", 2, "--epochs", 1, "--seeds", 0, "--set", "val_share=0.5", "--out", tmp_path / "out")
+    result = run(capsys, "compare", bands, "--baseline", file, *options)
+    assert result.code == 0, result.err
+    assert "24x12" in result.out
+    specs = [RunFolder.open(spec.parent).spec for spec in (tmp_path / "out").rglob("run.json")]
+    assert {spec.preprocessing.channels for spec in specs} == {5}
+    assert all(0.1 < value < 0.5 for spec in specs for value in spec.preprocessing.mean)
+
+
+def test_studies_refuse_color_policies_on_five_channels(capsys, bands, tiny_file, tmp_path):
+    policy = ("--channels", 5, "--set", "augmentation.policy=randaugment", "--out", tmp_path / "out")
+    assert "5 channels have none" in refused(capsys, "compare", bands, "--baseline", tiny_file, *policy)

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
+from triscale.data.images.transforms import check_channels
 from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.errors import SearchError, UserError
-from triscale.jobs.training.request import absolute_images
+from triscale.jobs.training.request import absolute_images, match_channels
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor
 from triscale.record import Record
@@ -159,6 +160,8 @@ def study_fields(
     if len(set(seeds)) < len(seeds):
         raise UserError(f"the list of seeds {', '.join(map(str, seeds))} contains a seed twice; give each seed once")
     chosen = changed(recipe, settings)
+    baseline, data = match_channels(baseline, data)
+    check_channels(chosen.augmentation, baseline.in_channels)
     return {
         "images": absolute_images(images),
         "baseline": baseline,

@@ -6,6 +6,7 @@ The accuracy with shared weights differs from that of stand-alone training, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,7 +66,8 @@ class SupernetSpec(Record):
 
     def preprocessing(self, resolution: int, bit_depth: BitDepth) -> Preprocessing:
         """Return the preprocessing for networks at a resolution, and images that use this many of 16 bits."""
-        return Preprocessing(resolution=resolution, crop=self.recipe.crop_at(resolution), bit_depth=bit_depth)
+        network = self.space.skeleton.replace(resolution=resolution)
+        return Preprocessing.usual(network.input_shape, self.recipe.crop_at(network.size.shorter), bit_depth)
 
 
 def digest_of(split: Split) -> str:
@@ -290,6 +292,7 @@ def _batches(
         batches = _EvalBatches(
             samples, split.root, spec.preprocessing(resolution, split.bit_depth), eval_batch(spec.recipe)
         )
-        return tuple(batches) if 3 * resolution**2 * len(samples) <= MAX_CACHED_BYTES else batches
+        num_bytes = math.prod(batches.preprocessing.input_shape) * len(samples)
+        return tuple(batches) if num_bytes <= MAX_CACHED_BYTES else batches
 
     return cached_if_small(train), cached_if_small(split.val)

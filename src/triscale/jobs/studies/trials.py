@@ -24,9 +24,9 @@ from triscale.jobs.core.run import Request, RunFolder, RunSpec
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.studies.requests import StudyLocation, StudyOptions, StudyRequest
+from triscale.jobs.training.preprocessing import choose_preprocessing
 from triscale.jobs.training.train import read_history, train_run
 from triscale.measurement.device import machine
-from triscale.network.contract import Preprocessing
 from triscale.network.custom import AnyNetwork
 from triscale.progress import format_duration
 from triscale.results.metrics import Metrics
@@ -108,7 +108,7 @@ class Trainings:
         return run.spec
 
     def _spec(self, job: Job, split: Split) -> RunSpec:
-        resolution = job.network.resolution
+        preprocessing, _ = choose_preprocessing(None, self.recipe, job.network, split)
         return RunSpec(
             version=__version__,
             request=Request(
@@ -122,9 +122,7 @@ class Trainings:
             ),
             network=job.network,
             fit=None,
-            preprocessing=Preprocessing(
-                resolution=resolution, crop=self.recipe.crop_at(resolution), bit_depth=split.bit_depth
-            ),
+            preprocessing=preprocessing,
             classes=split.classes,
             split=split.digest,
             machine=machine(),

@@ -17,7 +17,6 @@ from triscale.data.pipeline.split import Split
 from triscale.errors import RunError, WeightsError
 from triscale.jobs.core.run import InitialWeights, RunFolder, RunSpec
 from triscale.jobs.training.linear_probe import init_head_from_linear_probe
-from triscale.network.contract import BitDepth, Preprocessing
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
 from triscale.retry import RetryPolicy
@@ -78,25 +77,6 @@ def for_finetuning(recipe: Recipe) -> Recipe:
     if recipe.name == FINETUNE.name:
         return recipe
     return recipe.replace(learning_rate=recipe.learning_rate * TRANSFER_SHARE)
-
-
-def preprocessing_of(
-    start: InitialWeights | None, recipe: Recipe, network: AnyNetwork, bit_depth: BitDepth = 16
-) -> Preprocessing:
-    """Return the preprocessing: that of the initial weights if there are any, for this network and bit depth."""
-    fresh = Preprocessing.usual(network.input_shape, recipe.crop_at(network.size.shorter), bit_depth)
-    if start is None or start.preprocessing is None:
-        return fresh
-    before = start.preprocessing
-    if before.channels != fresh.channels:
-        gray = fresh.channels == 1  # their average, as the weights are summed over the channels
-        moments = {"mean": (_mean(before.mean),), "std": (_mean(before.std),)} if gray else {}
-        return fresh.replace(interpolation=before.interpolation, **moments)
-    return fresh.replace(mean=before.mean, std=before.std, interpolation=before.interpolation)
-
-
-def _mean(values: tuple[float, ...]) -> float:
-    return round(sum(values) / len(values), 4)
 
 
 def load_initial_weights(

@@ -6,19 +6,15 @@ from collections import Counter
 from collections.abc import Callable
 
 from triscale.data.checks.duplicates import Duplicates, contradictions, find_duplicates
-from triscale.data.images.channels import PICTURE_CHANNELS
 from triscale.data.pipeline.folds import make_fold
 from triscale.data.pipeline.leaks import certain, find_leaks, of_groups, refuse_leaks
-from triscale.data.pipeline.moments import MAX_IMAGES, channel_moments
 from triscale.data.pipeline.split import Split, check_present, make_split
 from triscale.data.sources.scanned import Scan
 from triscale.jobs.core.run import Request, RunFolder, RunSpec
 from triscale.jobs.data.scanning import scan_with_progress
-from triscale.jobs.training.initial_weights import preprocessing_of
+from triscale.jobs.training.preprocessing import choose_preprocessing
 from triscale.jobs.training.settle import Conditions, settle
 from triscale.measurement.device import machine
-from triscale.network.contract import Preprocessing
-from triscale.network.custom import AnyNetwork
 from triscale.results.data_summary import DataSummary, Leak, SplitCounts
 from triscale.results.machine import Machine
 from triscale.training.changes import unused_settings
@@ -84,12 +80,15 @@ def prepare(
     request, network, fit = settle(request, split, context, conditions or Conditions())
     for sentence in unused_settings(request.recipe, network):
         context.progress.note(sentence)
+    preprocessing, note = choose_preprocessing(request.start, request.recipe, network, split, workers=context.workers)
+    if note is not None:
+        context.progress.note(note)
     spec = RunSpec(
         version=__version__,
         request=request,
         network=network,
         fit=fit,
-        preprocessing=_preprocessing(request, network, split, context),
+        preprocessing=preprocessing,
         classes=split.classes,
         split=split.digest,
         machine=machine(),
@@ -111,21 +110,6 @@ def prepare(
     network.save(run.network_file)
     spec.save(run.spec_file)
     return spec
-
-
-def _preprocessing(request: Request, network: AnyNetwork, split: Split, context: ExecutionContext) -> Preprocessing:
-    """Return the preprocessing; the statistics of channels that have no usual ones are measured."""
-    preprocessing = preprocessing_of(request.start, request.recipe, network, split.bit_depth)
-    channels = preprocessing.channels
-    before = request.start.preprocessing if request.start is not None else None
-    if channels in PICTURE_CHANNELS or (before is not None and before.channels == channels):
-        return preprocessing
-    mean, std = channel_moments(split.train, split.root, preprocessing, workers=context.workers)
-    context.progress.note(
-        f"{channels} channels; mean and standard deviation of each are measured on "
-        f"{min(MAX_IMAGES, len(split.train))} training images"
-    )
-    return preprocessing.replace(mean=mean, std=std)
 
 
 def _notes_on_images(

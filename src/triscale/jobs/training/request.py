@@ -99,10 +99,7 @@ def make_request(
         network = start.network
     network = lite_of(network) if lite else network
     network = network if size is None else resized(network, size)
-    if data.channels is not None:
-        network = network.replace(in_channels=data.channels)
-    elif network.in_channels != RGB:
-        data = data.replace(channels=network.in_channels)
+    network, data = match_channels(network, data)
     choice = recipe if isinstance(recipe, RecipeChoice) else RecipeChoice(recipe=recipe)
     return Request(
         images=absolute_images(images),
@@ -118,6 +115,21 @@ def make_request(
         teacher=None if teacher is None else find_initial_weights(teacher, offline=offline),
         open=_open_choices(choice, network),
     )
+
+
+def match_channels(network: AnyNetwork, data: DataOptions) -> tuple[AnyNetwork, DataOptions]:
+    """Return a network for the channels that images are read with; unless they are given, the network decides.
+
+    Example:
+        >>> from triscale.families import get
+        >>> gray, _ = match_channels(get("resnet18"), DataOptions(channels=1))
+        >>> _, data = match_channels(get("resnet18").replace(in_channels=5), DataOptions())
+        >>> gray.in_channels, data.channels
+        (1, 5)
+    """
+    if data.channels is not None:
+        return network.replace(in_channels=data.channels), data
+    return network, data if network.in_channels == RGB else data.replace(channels=network.in_channels)
 
 
 def _open_choices(choice: RecipeChoice, network: AnyNetwork) -> OpenChoices | None:

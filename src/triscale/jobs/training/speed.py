@@ -13,7 +13,7 @@ from triscale.data.pipeline.loader import Batch, TrainLoader, eval_batches
 from triscale.data.pipeline.split import Split
 from triscale.errors import Interrupted
 from triscale.jobs.core.run import Request
-from triscale.jobs.training.initial_weights import preprocessing_of
+from triscale.jobs.training.preprocessing import preprocessing_of
 from triscale.jobs.training.teacher import matching_teacher
 from triscale.jobs.training.train import decoder_of, eval_batch
 from triscale.network.contract import Preprocessing
