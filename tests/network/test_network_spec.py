@@ -191,3 +191,8 @@ def test_custom_network_needs_function_path():
             CustomNetwork(name="mine", function=function)
     with pytest.raises(RecordError, match="depth"):
         own.replace(depth=0)
+
+
+def test_printed_network_is_one_short_line():
+    network = get("efficientnet_b0@720x184")
+    assert str(network) == repr(network) == "Network('efficientnet_b0@720x184', 720x184 px, 16 blocks, 1000 classes)"

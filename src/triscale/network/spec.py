@@ -307,6 +307,8 @@ class Network(SparseRecord):
         """Return name, resolution, blocks and classes."""
         return f"Network({self.name!r}, {self.size} px, {self.num_blocks} blocks, {self.classes} classes)"
 
+    __str__ = __repr__
+
     def _repr_html_(self) -> str:
         """Return the stages as a table, for notebooks."""
         rows: list[tuple[object, ...]] = [("stem", f"conv {self.stem.kernel}x{self.stem.kernel}", self.stem.width, 1,
