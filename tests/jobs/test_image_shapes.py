@@ -185,3 +185,16 @@ def test_networks_for_five_channels_are_compared(capsys, bands, tiny, tmp_path):
 def test_studies_refuse_color_policies_on_five_channels(capsys, bands, tiny_file, tmp_path):
     policy = ("--channels", 5, "--set", "augmentation.policy=randaugment", "--out", tmp_path / "out")
     assert "5 channels have none" in refused(capsys, "compare", bands, "--baseline", tiny_file, *policy)
+
+
+def test_teacher_of_other_channels_is_refused(capsys, trained, bands, tmp_path, tiny_file):
+    gray = tmp_path / "gray"
+    for label in range(3):
+        (gray / f"band{label}").mkdir(parents=True)
+        for number in range(10):
+            values = np.full((14, 28), 60 * label + number, np.uint8)
+            Image.fromarray(values).save(gray / f"band{label}" / f"{number}.png")
+    message = refused(
+        capsys, "train", gray, "--network", tiny_file, "--teacher", trained.path, "--out", tmp_path / "run"
+    )
+    assert "takes images of 5 channels, and the student's have 3" in message

@@ -80,7 +80,7 @@ def settle(
         check_initial_weights(request.start, network)
     check_channels(request.recipe.augmentation, network.in_channels)
     if request.teacher is not None:
-        check_teacher(request.teacher, split.classes, request.recipe)
+        check_teacher(request.teacher, split.classes, request.recipe, network.in_channels)
     request = request.replace(recipe=_scheduled(request, network, split, context))
     if conditions.warns and (warning := small_data_warning(request, split, missing)) is not None:
         context.progress.note(warning)

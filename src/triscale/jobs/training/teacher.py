@@ -13,6 +13,7 @@ from triscale.errors import RecipeError, WeightsError
 from triscale.jobs.core.run import InitialWeights, RunFolder, RunSpec
 from triscale.jobs.training.initial_weights import read_initial_weights
 from triscale.network.contract import Preprocessing
+from triscale.network.spec import RGB
 from triscale.nn.build import build
 from triscale.record import write_atomic
 from triscale.training.context import ExecutionContext
@@ -23,14 +24,19 @@ _BATCH = 64
 _SHOWN = 3
 
 
-def check_teacher(teacher: InitialWeights, classes: tuple[str, ...], recipe: Recipe) -> None:
-    """Check, before a training starts, that a teacher knows the classes of the images.
+def check_teacher(teacher: InitialWeights, classes: tuple[str, ...], recipe: Recipe, channels: int = RGB) -> None:
+    """Check, before a training starts, that a teacher knows the classes and the channels of the images.
 
     Raises:
-        WeightsError: It has other classes, or none.
+        WeightsError: It has other classes, or none, or takes images of other channels.
         RecipeError: The recipe mixes images whose logits are kept from before.
     """
-    known = read_initial_weights(teacher)[2]
+    _, network, known = read_initial_weights(teacher)
+    if network.in_channels != channels:
+        raise WeightsError(
+            f"the teacher {teacher.run} takes images of {network.in_channels} channels, and the student's have "
+            f"{channels}; both see the same images: give a teacher that was trained with --channels {channels}"
+        )
     missing = sorted(set(classes) - set(known or ()))
     if known is None or missing:
         lacks = (
