@@ -1,6 +1,6 @@
 """Compare trainings from random weights by default settings with ultralytics' classifier, at equal time and cost.
 
-Run with: python benchmarks/from_scratch.py IMAGES... --out DIR [--size 96] [--seconds 360] [--seeds 0] [--test-share 0.2]
+Run with: python benchmarks/from_scratch.py IMAGES... --out DIR [--size 96] [--seconds 360] [--seeds 0]
 
 Needs ultralytics, which is AGPL-3.0 and no dependency of this project. For each set of images and each seed:
 
@@ -34,6 +34,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +181,7 @@ def run_theirs(divided: Path, out: Path, name: str, size: int, seed: int, epochs
         "right": right,
         "seconds": seconds,
         "epochs": len(started),
-        "epoch_seconds": statistics.median(
-            later - earlier for earlier, later in zip(started[1:], started[2:], strict=False)
-        ),
+        "epoch_seconds": statistics.median(later - earlier for earlier, later in pairwise(started[1:])),
     }
 
 
