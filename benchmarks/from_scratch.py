@@ -6,7 +6,8 @@ Needs ultralytics, which is AGPL-3.0 and no dependency of this project. For each
 
 - ``ultralytics``: ``YOLO(MODEL).train`` with a model without weights and nothing else set but image size, seed and
   epochs; no mixed precision, which a CPU does not have, no plots and no experiment trackers. Its epochs are as many as
-  fit into ``--seconds``, by the duration of the third epoch of a short training.
+  fit into ``--seconds``, by the duration of the second epoch of a short training. Its default patience may end it
+  earlier.
 - ``triscale``: ``ts.train(..., from_scratch=True)`` with EfficientNet-B0 scaled to at most the multiply-accumulates of
   the other network at ``--size``, and nothing else set but seed and epochs. Its epochs are as many as fit into the time
   that the other training took, by the difference of two short trainings, and at most as many as ``--time-limit``
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--test-share", type=float, default=0.2)
     arguments = parser.parse_args()
+    LOGGER.setLevel("ERROR")
     print(f"ultralytics {ultralytics.__version__}, torch {torch.__version__}, triscale {ts.__version__}", flush=True)
     for images in arguments.images:
         folder = arguments.out / images.name
