@@ -173,6 +173,16 @@ def test_classifier_and_norms_have_published_initialization():
             assert not module.bias.any()
 
 
+@pytest.mark.parametrize(
+    ("network", "fan"),
+    [(SMALL, 32), (SMALL.replace(classes=500), 500), (get("efficientnet_b0").replace(classes=3), 1000)],
+)
+def test_few_classes_begin_with_small_logits(network, fan):
+    torch.manual_seed(0)
+    largest = build(network).head.classifier.weight.abs().max()
+    assert 0.95 / math.sqrt(fan) < largest <= 1 / math.sqrt(fan)
+
+
 def test_same_seed_gives_the_same_weights():
     states = []
     for _ in range(2):
