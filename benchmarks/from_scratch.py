@@ -1,6 +1,7 @@
 """Compare trainings from random weights by default settings with ultralytics' classifier, at equal time and cost.
 
 Run with: python benchmarks/from_scratch.py IMAGES... --out DIR [--size 96] [--seconds 360] [--seeds 0]
+          [--baseline efficientnet_b0]
 
 Needs ultralytics, which is AGPL-3.0 and no dependency of this project. For each set of images and each seed:
 
@@ -8,8 +9,8 @@ Needs ultralytics, which is AGPL-3.0 and no dependency of this project. For each
   epochs; no mixed precision, which a CPU does not have, no plots and no experiment trackers. Its epochs are as many as
   fit into ``--seconds``, by the duration of the second epoch of a short training. Its default patience may end it
   earlier.
-- ``triscale``: ``ts.train(..., from_scratch=True)`` with EfficientNet-B0 scaled to at most the multiply-accumulates of
-  the other network at ``--size``, and nothing else set but seed and epochs. Its epochs are as many as fit into the time
+- ``triscale``: ``ts.train(..., from_scratch=True)`` with the baseline scaled to at most the multiply-accumulates of the
+  other network at ``--size``, and nothing else set but seed and epochs. Its epochs are as many as fit into the time
   that the other training took, by the difference of two short trainings, and at most as many as ``--time-limit``
   allows.
 
@@ -53,6 +54,7 @@ from triscale.training.automatic import automatic_epochs
 from triscale.training.metrics import wilson
 from triscale.training.recipe import SMALL
 
+DEFAULT = "efficientnet_b0"
 SPLITS = ("train", "val", "test")
 SPARE = 0.05
 """Share of the time that triscale's epochs leave unused, as the short trainings do not measure the speed exactly."""
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=360)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--test-share", type=float, default=0.2)
+    parser.add_argument("--baseline", default=DEFAULT)
     arguments = parser.parse_args()
     LOGGER.setLevel("ERROR")
     print(f"ultralytics {ultralytics.__version__}, torch {torch.__version__}, triscale {ts.__version__}", flush=True)
@@ -84,7 +87,9 @@ def main() -> None:
         pairs = []
         for seed in arguments.seeds:
             theirs = kept(folder / f"ultralytics-{seed}.json", partial(train_theirs, divided, arguments, seed))
-            ours = kept(folder / f"triscale-{seed}.json", partial(train_ours, divided, macs, theirs["seconds"], seed))
+            name = "triscale" if arguments.baseline == DEFAULT else f"triscale-{arguments.baseline}"
+            given = (arguments.baseline, macs, theirs["seconds"], seed)
+            ours = kept(folder / f"{name}-{seed}.json", partial(train_ours, divided, folder / f"{name}-{seed}", *given))
             if not pairs:
                 print(f"  triscale:    {ours['network']}, {ours['macs']:,} MACs, {ours['params']:,} parameters")
             pairs.append((ours, theirs))
@@ -187,24 +192,23 @@ def run_theirs(divided: Path, out: Path, name: str, size: int, seed: int, epochs
     }
 
 
-def train_ours(divided: Path, macs: int, limit: float, seed: int) -> Result:
-    out = divided.parent / f"triscale-{seed}"
+def train_ours(divided: Path, out: Path, baseline: str, macs: int, limit: float, seed: int) -> Result:
     one, several = (
-        alone(run_ours, divided, out / f"trial-{epochs}", macs, seed, epochs)["seconds"]
+        alone(run_ours, divided, out / f"trial-{epochs}", baseline, macs, seed, epochs)["seconds"]
         for epochs in (1, 1 + TRIAL_EPOCHS)
     )
     epoch = (several - one) / TRIAL_EPOCHS
     fitting = math.floor(((1 - SPARE) * limit - (one - epoch)) / epoch)
     longest = MAX_STRETCH * automatic_epochs(SMALL.epochs, len(files_of(divided / "train")))
-    return alone(run_ours, divided, out / "whole", macs, seed, min(longest, fitting))
+    return alone(run_ours, divided, out / "whole", baseline, macs, seed, min(longest, fitting))
 
 
-def run_ours(divided: Path, out: Path, macs: int, seed: int, epochs: int) -> Result:
+def run_ours(divided: Path, out: Path, baseline: str, macs: int, seed: int, epochs: int) -> Result:
     shutil.rmtree(out, ignore_errors=True)
     began = time.process_time()
     run = ts.train(
         divided,
-        "efficientnet_b0",
+        baseline,
         budget=ts.Budget(macs=macs),
         from_scratch=True,
         epochs=epochs,
