@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
 from triscale.cli.support.options import Items, Json, Out, joined
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
@@ -180,6 +182,64 @@ def fetch(name: str, /, *, offline: Offline = False) -> None:
         loaded = find_weights(name, offline=offline, progress=on_bytes)
     _print_contract(loaded.weights)
     console.print(f"saved in the cache; train with --weights {loaded.weights.title}", markup=False, soft_wrap=True)
+
+
+def run(
+    weights: str,
+    images: str | None = None,
+    /,
+    *,
+    out: Out,
+    device: str = "auto",
+    seed: int = 0,
+    offline: Offline = False,
+    data: DataFlags = DATA_DEFAULTS,
+    json: Json = False,
+) -> None:
+    """Make a run of weights without training, for predict, explain, features, measure, export, deploy and serve.
+
+    With images, the weights are evaluated over all their classes, and the run can be quantized to int8. Class folders
+    are matched with the classes by name, or by wnid for ImageNet, never by position; they may be a part of the classes.
+
+    Parameters
+    ----------
+    weights
+        A published name, a file written by triscale weights import, or a run.
+    images
+        A folder of class folders, or any other data set, for evaluation and for calibration of int8.
+    out
+        Folder of the run.
+    device
+        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, or mps.
+    seed
+        Seed of the choice of images for calibration, unless they are split into train and test.
+    offline
+        Do not use the network; fail if published weights are not in the cache.
+    """
+    from triscale.cli.support.execution import execution
+    from triscale.jobs.weights_run import make_run_of_weights
+
+    with execution(device) as context:
+        metrics = make_run_of_weights(
+            weights,
+            images,
+            out,
+            context,
+            data=data.options(),
+            seed=seed,
+            offline=offline,
+            command=("triscale", *sys.argv[1:]),
+        )
+    if json:
+        print_json(metrics if metrics is not None else {"run": str(out)})
+        return
+    if metrics is not None:
+        console.print(
+            f"{metrics.summary} (95% interval {metrics.interval[0]:.1%} to {metrics.interval[1]:.1%})", soft_wrap=True
+        )
+    console.print(
+        f"written to {out}; next: triscale predict {out} IMAGES, or triscale deploy {out}", markup=False, soft_wrap=True
+    )
 
 
 def export(weights: str, out: Path, /, *, source: str, name: str) -> None:
