@@ -182,7 +182,7 @@ def test_classifier_can_be_left_out(tmp_path, theirs):
     import_file(tmp_path / "a.bin", out, source="torchvision", name="resnet18", drop_head=True)
     loaded = load_file(out)
     assert not loaded.has_head
-    with pytest.raises(WeightsError, match="without its classifier"):
+    with pytest.raises(WeightsError, match="has no classifier, so it cannot classify; train one"):
         loaded.build()
     network = loaded.weights.network.replace(classes=10, resolution=96)
     model = build(network)
@@ -198,8 +198,8 @@ def test_wrong_family_or_number_of_classes_is_rejected(tmp_path):
         NetworkError, match=r"not those of torchvision's mobilenet_v2 with the structure of mobilenet_v2"
     ):
         load_weights(tmp_path / "a.bin", source="torchvision", name="mobilenet_v2")
-    with pytest.raises(NetworkError, match=r"number of classes is not 1000: leave out the classifier"):
-        load_weights(tmp_path / "a.bin", source="torchvision", name="resnet18")
+    with pytest.raises(NetworkError, match=r"number of classes is not 9: give it with --classes, or --drop-head"):
+        load_weights(tmp_path / "a.bin", source="torchvision", name="resnet18", classes=9)
     model = load_weights(tmp_path / "a.bin", source="torchvision", name="resnet18", classes=7)
     assert model.network.classes == 7
 

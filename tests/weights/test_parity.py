@@ -26,7 +26,7 @@ QUICK = {
 }
 LACKING = {
     ("lukemelas", "efficientnet-l2"),
-    *(("lukemelas", f"efficientnet-lite{number}") for number in range(3)),
+    *(("lukemelas", f"efficientnet-lite{number}") for number in range(5)),
     *(("google", f"efficientnet-lite{number}") for number in range(5)),
 }
 """Networks without a reference module: the port does not define their sizes."""

@@ -27,6 +27,7 @@ from triscale.jobs.inference.explain import Method, explain_images, explain_run
 from triscale.jobs.inference.predict import ImageClassifier, Prediction, files_of
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.training.train import read_history
+from triscale.jobs.weights_run import make_run_of_weights
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import load_predictor
 from triscale.notebook import html_table
@@ -77,6 +78,39 @@ class Run:
             RunError: There is no run in the directory.
         """
         return cls(path)
+
+    @classmethod
+    def of_weights(
+        cls,
+        weights: str | Path,
+        images: str | Path | None = None,
+        *,
+        out: str | Path,
+        device: str = "auto",
+        seed: int = 0,
+        offline: bool = False,
+        progress: bool = True,
+    ) -> Run:
+        """Make a run of weights without training; ``triscale weights run`` does the same.
+
+        Args:
+            weights: A published name, an imported file or a run.
+            images: A data set to evaluate the weights on and to calibrate int8 with; its class folders are matched with
+                the classes by name, or by wnid for ImageNet.
+            out: The directory of the run.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+            seed: Seed of the choice of images for calibration.
+            offline: Whether to use only the cache for published weights.
+            progress: Whether to show progress.
+
+        Raises:
+            WeightsError: The weights are unknown, have no classifier, or do not have the classes of the images.
+        """
+        with execution(device, progress=progress) as context:
+            make_run_of_weights(
+                str(weights), None if images is None else str(images), Path(out), context, seed=seed, offline=offline
+            )
+        return cls(out)
 
     @property
     def path(self) -> Path:

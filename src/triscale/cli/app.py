@@ -80,8 +80,8 @@ images.command(data.check)
 images.command(data.pack)
 app.command(images)
 
-known = App(name="weights", help="List, download, import and export weights of other projects.", group="Training")
-for command in (weights.list_, weights.info, weights.import_, weights.fetch, weights.export):
+known = App(name="weights", help="List, download, import, run and export weights of other projects.", group="Training")
+for command in (weights.list_, weights.info, weights.import_, weights.fetch, weights.run, weights.export):
     known.command(command, name=command.__name__.rstrip("_"))
 app.command(known)
 

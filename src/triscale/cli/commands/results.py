@@ -215,7 +215,7 @@ def explain(
         cam: class activation maps, exact for a head of global average pooling and a linear layer; grad-cam: for any
         network.
     label
-        Class to explain; by default the predicted class. Only with images.
+        Class to explain, beside the prediction; by default the predicted class. Only with images.
     curves
         Compute deletion and insertion curves, which measure how faithful the map is to the model.
     """
@@ -233,6 +233,7 @@ def explain(
             print_json(explanation)
         else:
             _print_explanation(explanation, folder)
+        _refuse_unreadable(explanation)
         return
     if out is not None or label is not None or curves:
         raise UserError("--out, --class and --curves require images; give files or folders after the run")
@@ -254,13 +255,23 @@ def _print_explanation(explanation: Explanation, folder: Path) -> None:
 
     rows = [row for row in explanation.images if row.error is None]
     has_curves = any(row.deletion is not None for row in rows)
+    asked = any(row.explained != row.predicted for row in rows)
     table(
-        ("file", "class", "confidence", "peak", "extent", *(("deletion", "insertion") if has_curves else ())),
+        (
+            "file",
+            "class",
+            "confidence",
+            *(("map of", "probability") if asked else ()),
+            "peak",
+            "extent",
+            *(("deletion", "insertion") if has_curves else ()),
+        ),
         [
             (
                 shorten(Path(row.file).name, 24),
                 row.predicted,
                 f"{row.confidence:.1%}",
+                *((row.explained, f"{row.probability:.1%}") if asked else ()),
                 "-" if row.peak is None else f"{row.peak[0]:.0f}, {row.peak[1]:.0f}",
                 f"{row.share:.0%}",
                 *((f"{row.deletion:.3f}", f"{row.insertion:.3f}") if has_curves else ()),
@@ -285,6 +296,11 @@ def _print_explanation(explanation: Explanation, folder: Path) -> None:
         "peak: position in pixels from the left and top; extent: share of the map above half of its peak", style="dim"
     )
     console.print(f"written to {folder}", markup=False, soft_wrap=True)
+
+
+def _refuse_unreadable(explanation: Explanation) -> None:
+    if explanation.images and all(row.error is not None for row in explanation.images):
+        raise JobError(f"none of the {len(explanation.images)} files could be read as an image")
 
 
 def report(*runs: Path, out: OptionalOut = None, json: Json = False) -> None:

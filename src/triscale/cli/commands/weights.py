@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from triscale.cli.support.options import Json, Out
+from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
+from triscale.cli.support.options import Items, Json, Out, joined
 from triscale.cli.support.terminal import console, print_json, table
+from triscale.errors import UserError
 from triscale.network.cost import si
 
 if TYPE_CHECKING:
@@ -75,12 +78,18 @@ def import_(
     name: str,
     out: Out,
     part: str | None = None,
-    classes: int | None = None,
+    classes: str | None = None,
     drop_head: Annotated[bool, Parameter(negative="")] = False,
+    mean: Items = (),
+    std: Items = (),
+    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None,
+    crop: float | None = None,
+    resolution: int | None = None,
 ) -> None:
     """Convert a checkpoint of another project to a safetensors file that includes its contract.
 
-    Pickle files are read in a separate process that executes no code from the file.
+    Pickle files are read in a separate process that executes no code from the file. The preprocessing of published
+    files is known; give that of any other file, since accuracy depends on it.
 
     Parameters
     ----------
@@ -93,22 +102,61 @@ def import_(
     out
         The file to write.
     part
-        Path of the state dict inside the file, if it contains several.
+        Path of the state dict inside the file, or the beginning of its names, if it contains several.
     classes
-        Number of classes, if it differs from the published network.
+        Class names in the order of the outputs: a file with one on each line, a JSON list, or imagenet. Or their
+        number; by default that of the file.
     drop_head
         Do not import the classifier.
+    mean
+        Mean of the channels for values from 0 to 1, such as 0.485,0.456,0.406, or 0.5 for all channels.
+    std
+        Standard deviation of the channels, likewise.
+    interpolation
+        Filter that images are resized with.
+    crop
+        Side of the center crop relative to the shorter side of the image, such as 0.875.
+    resolution
+        Side of the input in pixels, if it differs from the published network.
     """
     from triscale.weights.load import import_file
+    from triscale.weights.preprocessing import GivenPreprocessing, read_class_names
 
-    loaded = import_file(file, out, source=source, name=name, part=part, classes=classes, drop_head=drop_head)
+    counted = classes is not None and classes.isdigit()
+    loaded = import_file(
+        file,
+        out,
+        source=source,
+        name=name,
+        part=part,
+        classes=int(classes) if classes is not None and counted else None,
+        class_names=None if classes is None or counted else read_class_names(classes),
+        drop_head=drop_head,
+        given=GivenPreprocessing(
+            mean=_numbers("--mean", mean),
+            std=_numbers("--std", std),
+            interpolation=interpolation,
+            crop=crop,
+            resolution=resolution,
+        ),
+    )
     for note in loaded.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     console.print(
         f"{len(loaded.state)} tensors of {loaded.weights.title} written to {out}; train with --weights {out}",
         markup=False,
         soft_wrap=True,
     )
+
+
+def _numbers(option: str, items: tuple[str, ...]) -> tuple[float, ...] | None:
+    text = joined(items)
+    if not text:
+        return None
+    try:
+        return tuple(float(word) for word in text.replace(",", " ").split())
+    except ValueError:
+        raise UserError(f"{option} {text}: expected numbers such as 0.485,0.456,0.406") from None
 
 
 def fetch(name: str, /, *, offline: Offline = False) -> None:
@@ -134,6 +182,64 @@ def fetch(name: str, /, *, offline: Offline = False) -> None:
         loaded = find_weights(name, offline=offline, progress=on_bytes)
     _print_contract(loaded.weights)
     console.print(f"saved in the cache; train with --weights {loaded.weights.title}", markup=False, soft_wrap=True)
+
+
+def run(
+    weights: str,
+    images: str | None = None,
+    /,
+    *,
+    out: Out,
+    device: str = "auto",
+    seed: int = 0,
+    offline: Offline = False,
+    data: DataFlags = DATA_DEFAULTS,
+    json: Json = False,
+) -> None:
+    """Make a run of weights without training, for predict, explain, features, measure, export, deploy and serve.
+
+    With images, the weights are evaluated over all their classes, and the run can be quantized to int8. Class folders
+    are matched with the classes by name, or by wnid for ImageNet, never by position; they may be a part of the classes.
+
+    Parameters
+    ----------
+    weights
+        A published name, a file written by triscale weights import, or a run.
+    images
+        A folder of class folders, or any other data set, for evaluation and for calibration of int8.
+    out
+        Folder of the run.
+    device
+        auto, cpu, cuda, cuda:1 (or 1) for the second GPU, or mps.
+    seed
+        Seed of the choice of images for calibration, unless they are split into train and test.
+    offline
+        Do not use the network; fail if published weights are not in the cache.
+    """
+    from triscale.cli.support.execution import execution
+    from triscale.jobs.weights_run import make_run_of_weights
+
+    with execution(device) as context:
+        metrics = make_run_of_weights(
+            weights,
+            images,
+            out,
+            context,
+            data=data.options(),
+            seed=seed,
+            offline=offline,
+            command=("triscale", *sys.argv[1:]),
+        )
+    if json:
+        print_json(metrics if metrics is not None else {"run": str(out)})
+        return
+    if metrics is not None:
+        console.print(
+            f"{metrics.summary} (95% interval {metrics.interval[0]:.1%} to {metrics.interval[1]:.1%})", soft_wrap=True
+        )
+    console.print(
+        f"written to {out}; next: triscale predict {out} IMAGES, or triscale deploy {out}", markup=False, soft_wrap=True
+    )
 
 
 def export(weights: str, out: Path, /, *, source: str, name: str) -> None:
@@ -168,7 +274,9 @@ def _print_contract(weights: WeightsContract) -> None:
         ("batch norm", f"eps {network.norm.eps:g}, momentum {network.norm.momentum:g}"),
         ("activation", network.stem.activation),
     ]
-    if images is not None:
+    if images is None:
+        rows.append(("images", "preprocessing unknown; give it when importing, see: triscale weights import --help"))
+    else:
         rows += [
             ("images", f"{images.size} px, {images.interpolation}, center {images.crop:.3g} of the short side"),
             ("mean, std", f"{_values(images.mean)}; {_values(images.std)}"),

@@ -88,9 +88,12 @@ class Request(SparseRecord):
         fold: The fold of a cross-validation whose images are tested.
         open: What was left open; in a run, ``recipe`` and ``start`` hold the decisions. Like ``teacher`` and ``fold``,
             it is left out of JSON if it is None.
+        trains: Whether the network is trained; otherwise the run holds the initial weights as they are, recipe and
+            shares are without effect, and the images, if any, are for evaluation and calibration. Left out of JSON if
+            true.
     """
 
-    sparse: ClassVar[tuple[str, ...]] = ("teacher", "fold", "open")
+    sparse: ClassVar[tuple[str, ...]] = ("teacher", "fold", "open", "trains")
 
     images: str
     network: AnyNetwork
@@ -105,6 +108,7 @@ class Request(SparseRecord):
     teacher: InitialWeights | None = None
     fold: Fold | None = None
     open: OpenChoices | None = None
+    trains: bool = True
 
     def settled_like(self, run: Request, classes: tuple[str, ...]) -> Request:
         """Return the request with what it leaves open decided as in a run with these classes."""
@@ -131,6 +135,17 @@ class RunSpec(Record):
     split: str
     machine: Machine
     command: tuple[str, ...] = ()
+
+
+def how_to_add_images(spec: RunSpec) -> str:
+    """Return the end of a sentence about images that a run does not have: what to type if it holds weights as they are.
+
+    Args:
+        spec: The specification of the run.
+    """
+    if spec.request.trains or spec.request.start is None:
+        return ""
+    return f"; make it with images: triscale weights run {spec.request.start.run} IMAGES --out RUN"
 
 
 class Artifact(Record):

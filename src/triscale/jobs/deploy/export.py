@@ -8,12 +8,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from triscale.data.sources.store import open_store
 from triscale.deploy.contract import Contract
 from triscale.deploy.engines import DEFAULT_ENGINE, Engine
 from triscale.deploy.export import export
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import MIN_SCALE, logits_of, logits_of_model, parity_inputs
 from triscale.deploy.quantize.guard import BOUND
+from triscale.errors import DataError
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.quantize import (
     BATCH,
@@ -61,7 +63,7 @@ def export_run(run: RunFolder, context: ExecutionContext, path: Path | None = No
         ParityError: The outputs of the file differ from those of the model.
     """
     context.progress.begin("export")
-    exported = export(exportable(run), DEFAULT_ENGINE, real_images(run), path or run.onnx_file)
+    exported = export(exportable(run), DEFAULT_ENGINE, real_images(run, context), path or run.onnx_file)
     exported.save(run.export_file)
     return exported
 
@@ -106,7 +108,7 @@ def export_for(
     context.progress.begin(f"export for {engine.title}{', int8' if precision == 'int8' else ''}")
     quantized = None
     if precision == "float32":
-        record = export(subject, engine, real_images(run), file)
+        record = export(subject, engine, real_images(run, context), file)
         if file == run.onnx_file:
             record.save(run.export_file)
     else:
@@ -140,14 +142,29 @@ def time_file(engine: Engine, file: Path, precision: Precision) -> Measurement |
         )
 
 
-def real_images(run: RunFolder) -> NDArray[np.float32]:
-    """Return normalized test images ``[N, 3, S, S]`` for the parity check."""
-    return images_of(run, evenly_spaced(run.split.test, REAL_IMAGES))
+def real_images(run: RunFolder, context: ExecutionContext) -> NDArray[np.float32]:
+    """Return normalized test images ``[N, 3, S, S]`` for the parity check.
+
+    If there are none, or they are no longer there, the check is on synthetic images alone, and a note says so.
+    """
+    split = run.split
+    samples, reason = evenly_spaced(split.test, REAL_IMAGES), "the run has no test images"
+    if samples:
+        try:
+            missing = open_store(split.root).missing([sample.path for sample in samples])
+            reason = f"test images are no longer in {split.root}"
+        except DataError as error:
+            missing, reason = [split.root], str(error)
+        samples = () if missing else samples
+    if not samples:
+        context.progress.note(f"{reason}; the file is checked on synthetic images alone")
+    return images_of(run, samples)
 
 
 def _int8_record(quantized: Quantized, subject: Exportable, engine: Engine, file: Path, run: RunFolder) -> Export:
     """Return the record of an int8 file; its logit error is reported, but only its accuracy is bounded."""
-    inputs = parity_inputs(real_images(run), subject.contract.preprocessing)
+    real = images_of(run, evenly_spaced(run.split.test, REAL_IMAGES))
+    inputs = parity_inputs(real, subject.contract.preprocessing)
     expected, actual = logits_of_model(subject.model, inputs), logits_of(engine.open(file, 1), inputs, BATCH)
     scale = max(MIN_SCALE, float(np.abs(expected).max()))
     return Export(

@@ -23,7 +23,7 @@ from triscale.deploy.quantize.guard import BOUND, MIN_IMAGES, quantize
 from triscale.deploy.quantize.judge import Judge, TopOne
 from triscale.deploy.quantize.quantizer import Quantizer
 from triscale.errors import Interrupted, RunError, UserError
-from triscale.jobs.core.run import RunFolder
+from triscale.jobs.core.run import RunFolder, how_to_add_images
 from triscale.jobs.deploy.label_ranking import LabelRanking
 from triscale.measurement.latency import pinned_to_cores
 from triscale.measurement.versus import time_alternately
@@ -70,10 +70,14 @@ class QuantizationEvalCache:
         if self.calibration < MIN_IMAGES or len(split.train) < MIN_IMAGES:
             raise UserError(
                 f"{min(self.calibration, len(split.train))} images are too few to calibrate int8; at least "
-                f"{MIN_IMAGES} are needed, and {self.run.folder} was trained on {len(split.train)}"
+                f"{MIN_IMAGES} are needed, and {self.run.folder} has {len(split.train)} for it"
+                f"{how_to_add_images(self.run.spec)}"
             )
         if not split.test:
-            raise RunError(f"{self.run.folder} has no test images, so the accuracy of int8 cannot be evaluated")
+            raise RunError(
+                f"{self.run.folder} has no test images, so the accuracy of int8 cannot be evaluated"
+                f"{how_to_add_images(self.run.spec)}"
+            )
 
     @cached_property
     def calibration_images(self) -> NDArray[np.float32]:
@@ -195,8 +199,9 @@ def evenly_spaced(samples: tuple[Sample, ...], number: int) -> tuple[Sample, ...
 
 
 def images_of(run: RunFolder, samples: tuple[Sample, ...]) -> NDArray[np.float32]:
-    """Return normalized images of a run ``[N, 3, S, S]``."""
-    return np.concatenate(list(batches_of(run, samples)))
+    """Return normalized images of a run ``[N, 3, S, S]``; N may be 0."""
+    none = np.zeros((0, *run.spec.preprocessing.input_shape), dtype=np.float32)
+    return np.concatenate([none, *batches_of(run, samples)])
 
 
 def batches_of(run: RunFolder, samples: tuple[Sample, ...]) -> Iterator[NDArray[np.float32]]:

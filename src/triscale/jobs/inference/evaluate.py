@@ -11,7 +11,7 @@ from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.split import Sample
 from triscale.data.sources.labels import shown_label
 from triscale.errors import Interrupted, RunError
-from triscale.jobs.core.run import RunFolder
+from triscale.jobs.core.run import RunFolder, how_to_add_images
 from triscale.jobs.profile.measure import measure_one, subject_of
 from triscale.jobs.training.train import eval_batch
 from triscale.network.contract import Decision
@@ -50,6 +50,10 @@ def evaluate_run(
     if split not in splits:
         raise RunError(f'there is no split "{split}"; use one of {", ".join(splits)}')
     samples = splits[split]
+    if not samples:
+        raise RunError(
+            f"{run.folder} has no {split} images, so it cannot be evaluated on them{how_to_add_images(spec)}"
+        )
     context.progress.begin("evaluate", len(samples))
     batch = eval_batch(spec.request.recipe)
     batches = eval_batches(samples, images.root, spec.preprocessing, batch=batch, workers=context.workers)

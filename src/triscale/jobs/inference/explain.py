@@ -19,7 +19,7 @@ from triscale.data.images.color import BadImage
 from triscale.data.images.decode import DEFAULT_LIMITS, NO_LIMITS, ImageLimits, decode
 from triscale.data.images.transforms import center_box, eval_transform, normalize
 from triscale.data.sources.store import open_store
-from triscale.errors import Interrupted, RunError
+from triscale.errors import Interrupted, RunError, nearest
 from triscale.explain.cam import class_activation_maps, gradient_maps, overlay, to_png
 from triscale.explain.explanation_sheet import SheetEntry, explanation_sheet
 from triscale.explain.extent import Box, Extent, extent
@@ -105,7 +105,7 @@ def explain_images(
         context: Progress and stop flag.
         method: ``cam`` is exact for a head of global average pooling and a linear layer, ``grad-cam`` works for any
             network.
-        label: Name of the class to explain; the predicted class by default.
+        label: Name of the class to explain, beside the prediction; the predicted class by default.
         curves: Whether to compute deletion and insertion curves, which takes about 130 forward passes per image.
         limits: Limits on an image file.
 
@@ -119,7 +119,8 @@ def explain_images(
     """
     spec, link = run.spec, run.decision.link
     if label is not None and label not in spec.classes:
-        raise RunError(f'there is no class "{label}"; the classes are {", ".join(spec.classes[:20])}')
+        hint = nearest(label, spec.classes) or f"; the classes are {', '.join(spec.classes[:20])}"
+        raise RunError(f'there is no class "{label}"{hint}')
     if out.is_dir() and any(out.iterdir()) and not (out / Explanation.file_name).is_file():
         raise RunError(f"{out} is not empty and holds no explanation; give a new folder with --out")
     files = files_of(images)
@@ -147,7 +148,7 @@ def explain_images(
         write_atomic(out / name, to_png(overlaid))
         explained.append(record.replace(file=str(file), overlay=name))
         if len(shown) < MAX_ON_SHEET:
-            shown.append(SheetEntry(file.name, record.predicted, record.confidence, overlaid))
+            shown.append(SheetEntry(file.name, record.explained, record.probability, overlaid))
         context.progress.advance(number + 1)
     sheet = "sheet.png" if shown else ""
     if shown:
@@ -214,7 +215,8 @@ def _explain(
     inputs = normalize(eval_transform(preprocessing)(picture)[None], preprocessing)
     with torch.inference_mode():
         values = probabilities(model(inputs), link)[0]
-    target = int(values.argmax()) if label is None else classes.index(label)
+    best = int(values.argmax())
+    target = best if label is None else classes.index(label)
     heat = activation_map(model, inputs, target, method)
     square = Box(*center_box(picture.size, preprocessing))
     region: Extent = extent(heat, square)
@@ -224,8 +226,10 @@ def _explain(
     shown = cropped(picture, square, 2 * max(SHOWN_SIDE, *preprocessing.input_shape[1:]))
     record = ImageExplanation(
         file="",
-        predicted=classes[target],
-        confidence=float(values[target]),
+        predicted=classes[best],
+        confidence=float(values[best]),
+        explained=classes[target],
+        probability=float(values[target]),
         peak=region.peak,
         box=region.box,
         share=region.share,
@@ -248,6 +252,8 @@ def cropped(picture: AnyImage, box: Box, most: int) -> Image.Image:
 
 def _select_predictions(run: RunFolder) -> list[dict[str, str]]:
     """Select the most confident mistakes, and correct predictions of as many classes as possible."""
+    if not run.split.test:
+        raise RunError(f"{run.folder} has no test images; give images: triscale explain {run.folder} IMAGES")
     if not run.predictions_file.is_file():
         raise RunError(f"{run.folder} has not been evaluated; evaluate it with: triscale evaluate {run.folder}")
     rows = list(csv.DictReader(io.StringIO(run.predictions_file.read_text())))

@@ -29,7 +29,7 @@ def advice(
         history: The learning curve.
         metrics: The test metrics; without them there is no advice.
     """
-    if metrics is None or metrics.split != "test":
+    if metrics is None or metrics.split != "test" or not spec.request.trains:
         return ()
     sentences: list[str] = []
     guessing = guessing_note(metrics)

@@ -68,7 +68,7 @@ def collect_content(run: RunFolder) -> RunContent:
     data = load_if_exists(DataSummary, run.data_file)
     guessing = bool(guessing_note(metrics))
     return RunContent(
-        title=f"{images_name(spec.request.images)}: {spec.network.name}",
+        title=": ".join(filter(None, (images_name(spec.request.images), spec.network.name))),
         verdict=_verdict(metrics, spec.fit, counted, history, spec.request.recipe.epochs),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         warnings=_warnings(run),
@@ -80,7 +80,7 @@ def collect_content(run: RunFolder) -> RunContent:
         advice=advice(spec, data, history, metrics),
         split=f"{run.split.how[:1].upper()}{run.split.how[1:]}." if run.data_file.is_file() else "",
         seed=spec.request.seed,
-        recipe=recipe_rows(spec.request.recipe),
+        recipe=recipe_rows(spec.request.recipe) if spec.request.trains else (),
         history=history,
         images=images_name(spec.request.images),
         metrics=metrics,

@@ -94,18 +94,7 @@ def prepare(
         machine=machine(),
         command=command,
     )
-    sides = scanned.sides
-    DataSummary(
-        root=split.root,
-        classes=_class_counts(split),
-        smallest_side=sides.smallest,
-        median_side=sides.median,
-        largest_side=sides.largest,
-        bad=scanned.bad,
-        copies=count_duplicates(copies, leaks),
-        leaks=leaks,
-        allow_leak=allow_leak,
-    ).save(run.data_file)
+    summary_of(scanned, split, copies, leaks).replace(allow_leak=allow_leak).save(run.data_file)
     split.save(run.split_file)
     network.save(run.network_file)
     spec.save(run.spec_file)
@@ -154,6 +143,28 @@ def count_duplicates(copies: Duplicates, leaks: tuple[Leak, ...]) -> int:
     return sum(len(group) - 1 for group in copies.groups) - len(certain(leaks)) + len(of_groups(leaks))
 
 
+def summary_of(scanned: Scan, split: Split, copies: Duplicates, leaks: tuple[Leak, ...]) -> DataSummary:
+    """Return the summary of a scan that a run keeps.
+
+    Args:
+        scanned: The images.
+        split: Their split.
+        copies: Their duplicates.
+        leaks: Duplicates in different splits.
+    """
+    sides = scanned.sides
+    return DataSummary(
+        root=split.root,
+        classes=class_counts(split),
+        smallest_side=sides.smallest,
+        median_side=sides.median,
+        largest_side=sides.largest,
+        bad=scanned.bad,
+        copies=count_duplicates(copies, leaks),
+        leaks=leaks,
+    )
+
+
 def requested_split(request: Request, scanned: Scan, copies: Duplicates) -> Split:
     """Return the split that a request asks for: one fold of a cross-validation, or training, validation and test.
 
@@ -171,7 +182,12 @@ def requested_split(request: Request, scanned: Scan, copies: Duplicates) -> Spli
     return make_split(scanned, seed=request.seed, test_share=request.test_share, val_share=val_share, duplicates=copies)
 
 
-def _class_counts(split: Split) -> tuple[SplitCounts, ...]:
+def class_counts(split: Split) -> tuple[SplitCounts, ...]:
+    """Count the images of each class in each split.
+
+    Args:
+        split: The split.
+    """
     counts = [
         Counter(label for sample in samples for label in sample.labels)
         for samples in (split.train, split.val, split.test)

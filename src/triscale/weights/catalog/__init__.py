@@ -93,6 +93,17 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple((_FOLDER / "imagenet.txt").read_text().splitlines())
 
 
+@lru_cache
+def imagenet_wnids() -> tuple[str, ...]:
+    """Return the WordNet identifiers of the ImageNet classes, which name their folders, in the order of the classes.
+
+    Example:
+        >>> dict(zip(imagenet_wnids(), imagenet_classes()))["n01440764"]
+        'tench'
+    """
+    return tuple((_FOLDER / "imagenet_wnids.txt").read_text().splitlines())
+
+
 def names(source: SourceName | None = None) -> tuple[str, ...]:
     """Return the names of all published weights, ordered by source.
 
