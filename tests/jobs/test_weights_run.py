@@ -167,6 +167,16 @@ def test_run_without_images_predicts_and_exports(weights_file, tmp_path, capsys,
         assert f"make it with images: triscale weights run {weights_file()} IMAGES" in refused(capsys, *command)
 
 
+def test_run_without_images_is_served(weights_file, tmp_path, capsys, images):
+    from triscale.serve.model import ServedModel
+
+    run(capsys, "weights", "run", weights_file(), "--out", tmp_path / "run")
+    served = ServedModel(RunFolder.open(tmp_path / "run"), pixels=1_000_000)
+    assert served.about.dataset == weights_file().stem
+    assert served.about.test_accuracy is None
+    assert len(served.answer((images / "red" / "000.png").read_bytes(), 2, with_map=True).classes) == 2
+
+
 def test_float32_is_exported_after_the_images_have_moved(made, tmp_path, capsys):
     root = tmp_path / "moved"
     shutil.copytree(made, tmp_path / "run")

@@ -201,6 +201,16 @@ def test_checkpoint_with_options_and_scores_beside_is_read(tmp_path, state):
     assert load_file(tmp_path / "a.pth.tar", source="timm", name="mobilenetv2_035").has_head
 
 
+@pytest.mark.process
+def test_refusal_of_an_object_says_how_to_save_the_weights(tmp_path, state):
+    torch.save({"state_dict": state, "activation": torch.nn.ReLU()}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError) as caught:
+        load_file(tmp_path / "a.pth", source="timm", name="mobilenetv2_035")
+    assert "it holds more than tensors: an object of torch.nn.modules.activation.ReLU; where its" in str(caught.value)
+    assert "torch.save(model.state_dict(), FILE)" in str(caught.value)
+    assert "add_safe_globals" not in str(caught.value)
+
+
 @torch.no_grad()
 def test_features_of_a_file_are_loaded_with_drop_head(tmp_path, state):
     save_file(prefixed(state, "net."), tmp_path / "a.safetensors")

@@ -65,10 +65,10 @@ class Answers(Record):
 class Served(Record):
     """The served network, its classes, and the range of MACs that its baseline can be scaled to.
 
-    ``dataset`` is the name of the data set that the network was trained on, without its folder. ``test_accuracy`` is
-    top-1 accuracy on the test images; it is None for images with any number of labels, for which
-    ``test_mean_average_precision`` is given. ``resolution`` is the side of an image in pixels, or its height if it is
-    not square; ``image_width`` is then its width.
+    ``dataset`` is the name of the data set that the network was trained on, without its folder; for a run of weights
+    without images, that of the weights. ``test_accuracy`` is top-1 accuracy on the test images; it is None for images
+    with any number of labels, for which ``test_mean_average_precision`` is given. ``resolution`` is the side of an
+    image in pixels, or its height if it is not square; ``image_width`` is then its width.
     """
 
     dataset: str
@@ -197,11 +197,16 @@ class ServedModel:
         shown = cropped(picture, square, max(SHOWN_SIDE, 2 * max(preprocessing.input_shape[1:])))
         return extent(heat, square).peak, base64.b64encode(to_png(overlay(shown, heat))).decode()
 
+    def _weights_name(self) -> str:
+        """Return the name of the weights of a run without images."""
+        start = self._spec.request.start
+        return self._spec.network.name if start is None else Path(start.run).stem
+
     def _about(self) -> Served:
         network, counts = self._spec.network, count_of(self._spec.network)
         images, metrics = self._spec.request.images, self._metrics
         return Served(
-            dataset=Path(images).name or images,
+            dataset=Path(images).name or images or self._weights_name(),
             network=network.name,
             resolution=network.resolution,
             image_width=sides_of(network.input_shape)["width"],

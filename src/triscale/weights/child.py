@@ -128,8 +128,10 @@ def _status(field: str) -> int:
 def _report_refusal(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
     reason = str(error)
     if issubclass(kind, pickle.UnpicklingError):
-        match = re.search(r"(?:Unsupported|Trying to|was not) [^\n]*|global[^\n]*", reason)
-        reason = f"it holds more than tensors: {match[0] if match else reason}"[:300] + SAVE_STATE
+        # Without torch's advice to trust the class, which nobody should follow for a file of unknown origin.
+        match = re.search(r"GLOBAL \S+", reason) or re.search(r"(?:Unsupported|Trying to) [^\n]*|global[^\n]*", reason)
+        named = reason if match is None else match[0].replace("GLOBAL ", "an object of ")
+        reason = f"it holds more than tensors: {named}"[:300] + SAVE_STATE
     elif issubclass(kind, MemoryError) or "allocate memory" in reason:
         reason = "it needs more memory than weights of this size should"
     elif not issubclass(kind, WeightsError):
