@@ -41,9 +41,9 @@ def data() -> TensorDataset:
     return TensorDataset(inputs, labels)
 
 
-def loss_of(model: nn.Module, data: TensorDataset) -> float:
+def loss_of(model: nn.Module, data: TensorDataset, *, training: bool = False) -> float:
     with torch.inference_mode():
-        return float(F.cross_entropy(copy.deepcopy(model).eval()(data.tensors[0]), data.tensors[1]))
+        return float(F.cross_entropy(copy.deepcopy(model).train(training)(data.tensors[0]), data.tensors[1]))
 
 
 def same_outputs(one: nn.Module, other: nn.Module) -> bool:
@@ -74,10 +74,12 @@ def test_plain_loop_learns_and_keeps_an_average(model, data):
 
 def test_channels_last_and_autocast_learn(model, data):
     model.to(memory_format=torch.channels_last)
-    before = loss_of(model, data)
+    # With statistics of the batch: Adam makes steps of full size out of the rounding noise of vanishing gradients, so
+    # that running statistics of so few steps may lag far behind the weights.
+    before = loss_of(model, data, training=True)
     with torch.autocast("cpu", torch.bfloat16):
         fit_plainly(model, data, memory_format=torch.channels_last)
-    assert loss_of(model, data) < 0.8 * before
+    assert loss_of(model, data, training=True) < 0.8 * before
 
 
 @pytest.mark.parametrize("trained", [False, True])
