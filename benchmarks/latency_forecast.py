@@ -18,12 +18,11 @@ import onnxruntime
 
 from triscale.deploy.graph import INPUT, timed_graph
 from triscale.jobs.profile.device_profile import EngineTimer
-from triscale.jobs.profile.probes import Probe, all_probes, scaled
+from triscale.jobs.profile.probes import Probe, all_probes, probe_of, scaled
 from triscale.measurement.device import machine
 from triscale.measurement.latency import measure_latency, pinned_to_cores
 from triscale.network.cost import count_network
 from triscale.network.latency import DeviceProfile, predict
-from triscale.network.lower import input_shape, lower
 
 BASELINES = (
     "efficientnet_b0",
@@ -53,7 +52,7 @@ def main() -> None:
     assert not profiled & {network.name for network in networks}
     usual_reference = statistics.median(timing.reference_ms for timing in profile.timings)
     timer = EngineTimer("onnxruntime", 1)
-    probes = [Probe(network.name, "held out", lower(network), input_shape(network)) for network in networks]
+    probes = [probe_of(network, "held out") for network in networks]
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"# {COMMAND}\n")
     print(

@@ -192,8 +192,8 @@ ort.env.wasm.numThreads = 1;
 def test_openvino_files_describe_themselves_to_its_own_programs(tmp_path):
     openvino = pytest.importorskip("openvino")
     export_openvino(exportable("mobilenet_v2@32"), tmp_path / "model.xml")
-    told = openvino.Core().read_model(str(tmp_path / "model.xml")).rt_info["model_info"]
-    found = {name: value if isinstance(value, str) else value.astype(str) for name, value in told.items()}
+    section = openvino.Core().read_model(str(tmp_path / "model.xml")).rt_info["model_info"]
+    found = {name: value if isinstance(value, str) else value.astype(str) for name, value in section.items()}
     assert found["labels"].split() == ["a", "b", "ü"]
     assert [float(value) for value in found["mean_values"].split()] == pytest.approx([123.675, 116.28, 103.53])
     assert [float(value) for value in found["scale_values"].split()] == pytest.approx([58.395, 57.12, 57.375])

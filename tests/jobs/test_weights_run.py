@@ -271,3 +271,9 @@ def test_positions_and_doubles_are_refused(folders, classes, message):
     with pytest.raises(WeightsError) as caught:
         match_classes(folders, classes, "the weights")
     assert message in str(caught.value)
+
+
+def test_channels_that_the_weights_do_not_take_are_refused(weights_file, tmp_path, capsys, images):
+    message = refused(capsys, "weights", "run", weights_file(), images, "--channels", 1, "--out", tmp_path / "run")
+    assert "takes images of 3 channels, not 1; leave out --channels, or train for these" in message
+    assert not (tmp_path / "run").exists()

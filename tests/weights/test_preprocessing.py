@@ -52,14 +52,14 @@ def test_options_of_the_command_are_in_the_contract(file, tmp_path, capsys):
     names.write_text("Wolf\nFuchs\nBär\n\n", encoding="utf-8")
     options = ("--mean", "0.5", "--std", "0.25,0.5,0.75", "--interpolation", "bilinear", "--crop", "0.9")
     result = run(
-        capsys, "weights", "import", file, *NAME, "--out", out, *options, "--resolution", "96", "--classes", names
+        capsys, "weights", "import", file, *NAME, "--out", out, *options, "--resolution", "128x96", "--classes", names
     )
     assert result.code == 0
     assert "accuracy depends" not in result.out
     contract = contract_of(str(out))
     images = contract.preprocessing
     assert (images.mean, images.std, images.interpolation) == ((0.5, 0.5, 0.5), (0.25, 0.5, 0.75), "bilinear")
-    assert (images.crop, images.resolution, contract.network.resolution) == (0.9, 96, 96)
+    assert (images.crop, images.input_shape, contract.network.input_shape) == (0.9, (3, 96, 128), (3, 96, 128))
     assert contract.classes == ("Wolf", "Fuchs", "Bär")
     assert contract.network.classes == 3
 
@@ -93,7 +93,6 @@ def test_departure_from_the_published_preprocessing_is_a_note():
         ({"mean": (-0.1,)}, "--mean -0.1: expected values from 0 to 1"),
         ({"mean": (0.4, 0.5)}, "--mean 0.4,0.5 has 2 values; expected one for each of 3 channels, or one for all"),
         ({"crop": 87.5}, "--crop 87.5: expected a share of the shorter side, such as 0.875"),
-        ({"resolution": 0}, "--resolution 0: expected a side in pixels"),
     ],
 )
 def test_values_out_of_range_are_refused_with_what_is_expected(given, message):
@@ -105,6 +104,9 @@ def test_values_out_of_range_are_refused_with_what_is_expected(given, message):
 def test_text_instead_of_numbers_is_refused(file, tmp_path, capsys):
     message = refused(capsys, "weights", "import", file, *NAME, "--out", tmp_path / "b", "--mean", "imagenet")
     assert "--mean imagenet: expected numbers such as 0.485,0.456,0.406" in message
+    for size in ("0", "96x", "wide"):
+        message = refused(capsys, "weights", "import", file, *NAME, "--out", tmp_path / "b", "--resolution", size)
+        assert f'--resolution: "{size}" is not an image size' in message
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from triscale.errors import UserError
 from triscale.families.find import find_law
 from triscale.jobs.core.durations import seconds_of
 from triscale.network.custom import AnyNetwork
-from triscale.network.input_size import InputSize, parse_size
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import Law
 
@@ -51,24 +50,6 @@ def as_seconds(name: str, time: str | float | None) -> float | None:
     if not time > 0:
         raise UserError(f"{name}={time:g}: give a duration of more than 0")
     return float(time)
-
-
-def as_size(size: int | str | None) -> InputSize | None:
-    """Return an image size that is given as a side in pixels, or as text such as ``"720x184"``; None stays None.
-
-    Raises:
-        UserError: It is not a size.
-
-    Example:
-        >>> as_size(224), as_size("720x184").aspect_ratio
-        (InputSize(height=224, aspect_ratio=(1, 1)), (90, 23))
-    """
-    if size is None:
-        return None
-    try:
-        return parse_size(str(size))
-    except ValueError as error:
-        raise UserError(f"resolution: {error}") from None
 
 
 def positive(number: int, what: str) -> int:

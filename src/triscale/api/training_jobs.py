@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law, as_seconds, as_size
+from triscale.api.arguments import AnyNetworkLike, BudgetLike, LawLike, as_budget, as_law, as_seconds
 from triscale.api.cross_validation import CrossValidation
 from triscale.api.data_options import DataOptionsLike, as_data_options
 from triscale.api.run import Run
@@ -17,6 +17,7 @@ from triscale.jobs.core.execution import training_execution
 from triscale.jobs.core.run import Request
 from triscale.jobs.cross_validation import cross_validate
 from triscale.jobs.training.request import choose_training, choose_workers, default_folder, make_request
+from triscale.network.input_size import parse_size
 from triscale.network.latency import load_predictor
 from triscale.training.context import limit_threads
 from triscale.training.recipe import Recipe
@@ -69,7 +70,7 @@ def build_request(
         test_share=test_share,
         data=as_data_options(data),
         teacher=None if teacher is None else _source(teacher),
-        size=as_size(resolution),
+        size=None if resolution is None else parse_size(str(resolution), "resolution"),
     )
 
 

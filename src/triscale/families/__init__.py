@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triscale.errors import NetworkError, nearest
+from triscale.errors import NetworkError, UserError, nearest
 from triscale.families import efficientnet, mnasnet, mobilenet, resnet
 from triscale.families.published import PublishedNetwork
 from triscale.families.small import at_resolution
@@ -86,5 +86,5 @@ def get(name: str) -> Network:
         return network
     try:
         return at_resolution(network, parse_size(pixels))
-    except ValueError as error:
+    except UserError as error:
         raise NetworkError(f"{name}: {error}; write {known}@32 or {known}@720x184") from None

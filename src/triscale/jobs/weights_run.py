@@ -20,10 +20,11 @@ from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.training.initial_weights import INHERIT, find_initial_weights, read_initial_weights
 from triscale.jobs.training.prepare import summary_of
-from triscale.jobs.training.request import DEFAULT_TEST_SHARE, absolute_images
+from triscale.jobs.training.request import DEFAULT_TEST_SHARE, absolute_images, match_channels
 from triscale.measurement.device import machine
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import CustomNetwork
+from triscale.network.spec import RGB
 from triscale.results.metrics import AnyMetrics
 from triscale.training.context import ExecutionContext
 from triscale.training.recipe import FINETUNE
@@ -72,7 +73,13 @@ def make_run_of_weights(
     start = find_initial_weights(weights, offline=offline)
     if images is not None:
         refuse_output_in_images(out, images)
+    _, matched = match_channels(start.network, data)
     channels = start.network.in_channels
+    if (matched.channels or RGB) != channels:
+        raise WeightsError(
+            f"{start.run} takes images of {channels} channels, not {data.channels}; leave out --channels, or train for "
+            f"these: triscale train IMAGES --weights {start.run} --channels {data.channels}"
+        )
     request = Request(
         images="" if images is None else absolute_images(images),
         network=start.network,
@@ -83,7 +90,7 @@ def make_run_of_weights(
         seed=seed,
         test_share=DEFAULT_TEST_SHARE,
         start=start,
-        data=data if channels == (data.channels or 3) else data.replace(channels=channels),
+        data=matched,
         trains=False,
     )
     run = RunFolder(out)

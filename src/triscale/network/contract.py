@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from triscale.network.input_size import SQUARE, AspectRatio, ImageShape, InputSize
-from triscale.record import Record, SparseRecord
+from triscale.network.input_size import SQUARE, AspectRatio, ImageShape, SizedRecord
+from triscale.record import Record
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 BitDepth = Literal[8, 10, 12, 14, 16]
@@ -71,7 +71,7 @@ def usual_moments(channels: int) -> tuple[Values, Values]:
             return (0.5,) * channels, (0.25,) * channels
 
 
-class Preprocessing(SparseRecord):
+class Preprocessing(SizedRecord):
     """The steps from a decoded image to the input of a network.
 
     The largest centered rectangle with the ratio of the input (a square, unless ``aspect_ratio`` is given), with both
@@ -118,11 +118,6 @@ class Preprocessing(SparseRecord):
         return cls(resolution=height, aspect_ratio=aspect_ratio, crop=crop, mean=mean, std=std, bit_depth=bit_depth)
 
     @property
-    def size(self) -> InputSize:
-        """Height and width of the input."""
-        return InputSize(self.resolution, self.aspect_ratio)
-
-    @property
     def channels(self) -> int:
         """Number of channels of the input."""
         return len(self.mean)
@@ -130,4 +125,4 @@ class Preprocessing(SparseRecord):
     @property
     def input_shape(self) -> ImageShape:
         """Channels, height and width of the input."""
-        return self.channels, self.size.height, self.size.width
+        return self.size.shape(self.channels)

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from triscale.network.input_size import SQUARE, AspectRatio, ImageShape, InputSize
+from triscale.network.input_size import SQUARE, AspectRatio, ImageShape, SizedRecord
 from triscale.network.spec import RGB, Network
-from triscale.record import SparseRecord, digest
+from triscale.record import digest
 
 
-class CustomNetwork(SparseRecord):
+class CustomNetwork(SizedRecord):
     """A custom model, built by ``function``, given as ``package.module:function``.
 
     The function is called as ``build(depth, width, classes)`` with the multipliers of depth and width, also with
@@ -38,14 +38,9 @@ class CustomNetwork(SparseRecord):
     total_stride: PositiveInt = 32
 
     @property
-    def size(self) -> InputSize:
-        """Height and width of the input image."""
-        return InputSize(self.resolution, self.aspect_ratio)
-
-    @property
     def input_shape(self) -> ImageShape:
         """Channels, height and width of the input image."""
-        return self.in_channels, self.size.height, self.size.width
+        return self.size.shape(self.in_channels)
 
     @property
     def structure(self) -> str:

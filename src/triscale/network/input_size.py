@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import AfterValidator, PositiveInt
+
+from triscale.errors import UserError
+from triscale.record import SparseRecord
 
 MAX_RESOLUTION = 4096
 _TEXT = re.compile(r"(?P<width>[0-9]{1,6})(?:x(?P<height>[0-9]{1,6}))?", re.ASCII)
@@ -52,6 +55,10 @@ class InputSize(NamedTuple):
         """The shorter side in pixels."""
         return min(self.height, self.width)
 
+    def shape(self, channels: int) -> ImageShape:
+        """Return channels, height and width of an image of this size."""
+        return channels, self.height, self.width
+
     def __str__(self) -> str:
         """Return ``SIDE`` for a square, otherwise ``WIDTHxHEIGHT``."""
         return size_text(self.height, self.width)
@@ -67,14 +74,28 @@ def size_text(height: int, width: int) -> str:
     return f"{height}" if height == width else f"{width}x{height}"
 
 
-def parse_size(text: str) -> InputSize:
+class SizedRecord(SparseRecord):
+    """A record with the fields ``resolution`` and ``aspect_ratio``, which each defines in its own order."""
+
+    if TYPE_CHECKING:
+        resolution: int
+        aspect_ratio: tuple[int, int]
+
+    @property
+    def size(self) -> InputSize:
+        """Height and width of the input image."""
+        return InputSize(self.resolution, self.aspect_ratio)
+
+
+def parse_size(text: str, option: str = "") -> InputSize:
     """Read a size such as ``224``, or ``720x184`` for images 720 px wide and 184 px high.
 
     Args:
         text: One side of a square, or width and height, in pixels from 1 to 4096.
+        option: Where the text was given, such as ``--resolution``, for the message.
 
     Raises:
-        ValueError: The text is neither.
+        UserError: The text is neither.
 
     Example:
         >>> parse_size("224")
@@ -83,9 +104,10 @@ def parse_size(text: str) -> InputSize:
     found = _TEXT.fullmatch(text.strip().lower())
     sides = [int(side) for side in found.groups() if side] if found else []
     if not sides or not all(1 <= side <= MAX_RESOLUTION for side in sides):
-        raise ValueError(
-            f'"{text}" is not an image size; expected the side of a square such as 224, or width x height such as '
-            f"720x184, in pixels up to {MAX_RESOLUTION}"
+        where = f"{option}: " if option else ""
+        raise UserError(
+            f'{where}"{text}" is not an image size; expected the side of a square such as 224, or width x height such '
+            f"as 720x184, in pixels up to {MAX_RESOLUTION}"
         )
     width, height = sides[0], sides[-1]
     return InputSize(height, _reduce((width, height)))

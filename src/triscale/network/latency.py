@@ -16,7 +16,7 @@ from pydantic import Field
 
 from triscale.errors import RecordError
 from triscale.network import tree
-from triscale.network.lower import input_shape, lower
+from triscale.network.lower import lower
 from triscale.network.spec import ActivationKind, Network
 from triscale.network.tree import Shape
 from triscale.record import Record
@@ -196,7 +196,8 @@ def figures_of(network: Network) -> dict[str, float]:
         >>> figures_of(get("efficientnet_b0"))["run.count"]
         1.0
     """
-    return part_figures(lower(network), input_shape(network), whole=True)
+    root = lower(network)
+    return part_figures(root, root.input, whole=True)
 
 
 def part_figures(node: tree.Part, shape: Shape, *, whole: bool = False) -> dict[str, float]:

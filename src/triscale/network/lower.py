@@ -36,18 +36,7 @@ def lower(network: spec.Network) -> tree.Root:
             blocks.append(_with_drop_rate(node, network.drop_path * index / num_blocks))
             shape, index = node.out, index + 1
         stages.append(tree.StageNode(tuple(blocks), shape))
-    return tree.Root(input_shape(network), stem, tuple(stages), _head(network, shape, style))
-
-
-def input_shape(network: spec.Network) -> Shape:
-    """Return the shape of a network's input.
-
-    Example:
-        >>> from triscale.families import get
-        >>> input_shape(get("efficientnet_b0"))
-        Shape(channels=3, height=224, width=224)
-    """
-    return Shape(network.in_channels, network.size.height, network.size.width)
+    return tree.Root(Shape(*network.input_shape), stem, tuple(stages), _head(network, shape, style))
 
 
 class Style(NamedTuple):
@@ -107,7 +96,7 @@ class _Path:
 
 def _stem(network: spec.Network, style: Style) -> Sequence:
     stem = network.stem
-    path = _Path(input_shape(network), style)
+    path = _Path(Shape(*network.input_shape), style)
     path.convolve(stem.width, stem.activation, kernel=stem.kernel, stride=stem.stride)
     if stem.max_pool:
         path.nodes.append(("pool", tree.MaxPool(3, 2, style.padding)))

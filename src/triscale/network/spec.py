@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from triscale.network.input_size import SQUARE, AspectRatio, ImageShape, InputSize
+from triscale.network.input_size import SQUARE, AspectRatio, ImageShape, SizedRecord
 from triscale.notebook import html_table
-from triscale.record import Record, SparseRecord, digest
+from triscale.record import Record, digest
 
 
 class ActivationKind(StrEnum):
@@ -223,7 +223,7 @@ class Head(Record):
     width_rule: WidthRule = "scaled"
 
 
-class Network(SparseRecord):
+class Network(SizedRecord):
     """A convolutional image classifier as data.
 
     The input is ``in_channels`` x height x width, the output ``classes`` logits.
@@ -281,14 +281,9 @@ class Network(SparseRecord):
         return self
 
     @property
-    def size(self) -> InputSize:
-        """Height and width of the input image."""
-        return InputSize(self.resolution, self.aspect_ratio)
-
-    @property
     def input_shape(self) -> ImageShape:
         """Channels, height and width of the input image."""
-        return self.in_channels, self.size.height, self.size.width
+        return self.size.shape(self.in_channels)
 
     @property
     def total_stride(self) -> int:

@@ -195,7 +195,12 @@ def fit_budget_traced(
     def grown(middle: float) -> CustomNetwork:
         return scale(network, law.at(middle)).replace(resolution=fitted.resolution)
 
-    larger_phi = _bisect(phi, min(phi + 2.0, law.max_phi), lambda middle: budget.admits(count(grown(middle))))
+    larger_phi = phi
+    if law.alpha * law.beta > 1:
+        low, high = phi, min(phi + 1.0, largest)
+        while high < largest and budget.admits(count(grown(high))):
+            low, high = high, min(high + 1.0, largest)
+        larger_phi = _bisect(low, high, lambda middle: budget.admits(count(grown(middle))))
     steps = (f"depth and width as at phi {larger_phi:.4g}",) if larger_phi > phi else ()
     return _make_fit(network, grown(larger_phi), law, phi, steps, budget, count(grown(larger_phi)))
 

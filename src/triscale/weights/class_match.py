@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from triscale.errors import WeightsError, nearest
@@ -32,7 +33,8 @@ def match_classes(folders: Sequence[str], classes: Sequence[str], whose: str) ->
         (1, 2, 0)
     """
     plain = [_plain(name) for name in classes]
-    outputs = {name: number for number, name in enumerate(plain) if plain.count(name) == 1}
+    uses = Counter(plain)
+    outputs = {name: number for number, name in enumerate(plain) if uses[name] == 1}
     outputs |= {name: number for number, name in enumerate(classes)}
     if tuple(classes) == imagenet_classes():
         outputs |= {wnid: number for number, wnid in enumerate(imagenet_wnids())}

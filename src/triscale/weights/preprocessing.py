@@ -10,6 +10,7 @@ from typing import Any
 
 from triscale.errors import WeightsError
 from triscale.network.contract import Interpolation, Preprocessing
+from triscale.network.input_size import InputSize
 from triscale.weights.catalog import imagenet_classes, published, table
 from triscale.weights.contract import WeightsContract
 from triscale.weights.sources import SOURCES
@@ -29,19 +30,19 @@ class GivenPreprocessing:
         std: Standard deviation, likewise.
         interpolation: Filter for resizing.
         crop: Side of the center crop relative to the shorter side of the image.
-        resolution: Side of the input in pixels.
+        size: Height and width of the input.
     """
 
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     interpolation: Interpolation | None = None
     crop: float | None = None
-    resolution: int | None = None
+    size: InputSize | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is given."""
-        return (self.mean, self.std, self.interpolation, self.crop, self.resolution) == (None,) * 5
+        return self == NOTHING_GIVEN
 
 
 NOTHING_GIVEN = GivenPreprocessing()
@@ -73,10 +74,15 @@ def with_preprocessing(weights: WeightsContract, given: GivenPreprocessing) -> t
         return weights, ()
     _check(given)
     network = weights.network
-    if given.resolution is not None:
-        network = network.replace(resolution=given.resolution, aspect_ratio=(1, 1))
+    if given.size is not None:
+        network = network.replace(resolution=given.size.height, aspect_ratio=given.size.aspect_ratio)
     before = known or Preprocessing.usual(network.input_shape)
-    values = {"interpolation": given.interpolation, "crop": given.crop, "resolution": given.resolution}
+    values = {
+        "interpolation": given.interpolation,
+        "crop": given.crop,
+        "resolution": given.size and given.size.height,
+        "aspect_ratio": given.size and given.size.aspect_ratio,
+    }
     changes: dict[str, object] = {name: value for name, value in values.items() if value is not None}
     changes |= {
         name: _per_channel(name, value, channels)
@@ -205,8 +211,6 @@ def _check(given: GivenPreprocessing) -> None:
         raise WeightsError(f"--std {_option(given.std)}: expected values above 0, up to 1")
     if given.crop is not None and not 0 < given.crop <= 1:
         raise WeightsError(f"--crop {given.crop:g}: expected a share of the shorter side, such as 0.875")
-    if given.resolution is not None and given.resolution < 1:
-        raise WeightsError(f"--resolution {given.resolution}: expected a side in pixels, 1 or more")
 
 
 def _per_channel(option: str, values: tuple[float, ...], channels: int) -> tuple[float, ...]:

@@ -215,7 +215,7 @@ def explain(
         cam: class activation maps, exact for a head of global average pooling and a linear layer; grad-cam: for any
         network.
     label
-        Class to explain, beside the prediction; by default the predicted class. Only with images.
+        Class to explain; by default the predicted class, which is reported in any case. Only with images.
     curves
         Compute deletion and insertion curves, which measure how faithful the map is to the model.
     """

@@ -21,11 +21,11 @@ from triscale.cli.support.options import (
     Out,
     ProfileOption,
     TrainOptions,
-    size_option,
 )
 from triscale.cli.support.terminal import console, print_json
 from triscale.errors import UserError
 from triscale.families.find import find_law, find_network
+from triscale.network.input_size import parse_size
 from triscale.network.latency import load_predictor
 from triscale.scaling.budget import Budget
 
@@ -187,7 +187,7 @@ def _request(
         test_share=options.test_share,
         data=options.data.options(),
         teacher=options.teacher,
-        size=size_option(options.resolution),
+        size=None if options.resolution is None else parse_size(options.resolution, "--resolution"),
     )
 
 

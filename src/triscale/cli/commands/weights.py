@@ -13,6 +13,7 @@ from triscale.cli.support.options import Items, Json, Out, joined
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.network.cost import si
+from triscale.network.input_size import parse_size
 
 if TYPE_CHECKING:
     from triscale.weights.contract import WeightsContract
@@ -84,7 +85,7 @@ def import_(
     std: Items = (),
     interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None,
     crop: float | None = None,
-    resolution: int | None = None,
+    resolution: str | None = None,
 ) -> None:
     """Convert a checkpoint of another project to a safetensors file that includes its contract.
 
@@ -117,7 +118,8 @@ def import_(
     crop
         Side of the center crop relative to the shorter side of the image, such as 0.875.
     resolution
-        Side of the input in pixels, if it differs from the published network.
+        Size of the input, if it differs from that of the published network: the side of a square such as 224, or width
+        x height such as 720x184.
     """
     from triscale.weights.load import import_file
     from triscale.weights.preprocessing import GivenPreprocessing, read_class_names
@@ -137,7 +139,7 @@ def import_(
             std=_numbers("--std", std),
             interpolation=interpolation,
             crop=crop,
-            resolution=resolution,
+            size=None if resolution is None else parse_size(resolution, "--resolution"),
         ),
     )
     for note in loaded.notes:

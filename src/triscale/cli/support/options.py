@@ -9,11 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
-from triscale.errors import UserError
 from triscale.families.find import find_lite, find_network
 from triscale.network.cost import Cost, cost
 from triscale.network.custom import AnyNetwork, CustomNetwork
-from triscale.network.input_size import InputSize, parse_size
 from triscale.scaling.law import EFFICIENTNET
 
 DEFAULT_LAW = f"{EFFICIENTNET.alpha:g},{EFFICIENTNET.beta:g},{EFFICIENTNET.gamma:g}"
@@ -201,18 +199,6 @@ class StudyFlags:
 
 
 STUDY_DEFAULTS = StudyFlags()
-
-
-def size_option(text: str | None) -> InputSize | None:
-    """Return the value of ``--resolution``.
-
-    Raises:
-        UserError: It is not a size.
-    """
-    try:
-        return None if text is None else parse_size(text)
-    except ValueError as error:
-        raise UserError(f"--resolution: {error}") from None
 
 
 def joined(items: tuple[str, ...]) -> str | None:

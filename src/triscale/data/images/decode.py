@@ -238,7 +238,8 @@ class LazyImage:
             if scale == 1:
                 _check_end(self._image, self.jpeg)
             mode = "L" if self._channels == 1 else "RGB"
-            image = self._image if self._image.mode == mode else to_rgb(self._image).convert(mode)
+            image = self._image if self._image.mode == mode else to_rgb(self._image)
+            image = image if image.mode == mode else image.convert(mode)
         return image if self._transpose is None else image.transpose(self._transpose)
 
 

@@ -105,7 +105,7 @@ def explain_images(
         context: Progress and stop flag.
         method: ``cam`` is exact for a head of global average pooling and a linear layer, ``grad-cam`` works for any
             network.
-        label: Name of the class to explain, beside the prediction; the predicted class by default.
+        label: Name of the class to explain; the predicted class by default, which is recorded in any case.
         curves: Whether to compute deletion and insertion curves, which takes about 130 forward passes per image.
         limits: Limits on an image file.
 

@@ -13,7 +13,7 @@ from triscale.families import get
 from triscale.network import tree
 from triscale.network.cost import count_network
 from triscale.network.latency import part_figures, primitives
-from triscale.network.lower import input_shape, lower
+from triscale.network.lower import lower
 from triscale.network.spec import Network
 from triscale.network.tree import Shape
 from triscale.scaling.apply import scale
@@ -75,10 +75,15 @@ def all_probes() -> tuple[Probe, ...]:
     return (*_parts(), *_whole("whole", WHOLE_PHIS), *_whole("held out", HELD_OUT_PHIS))
 
 
+def probe_of(network: Network, role: Role) -> Probe:
+    """Return the probe of a whole network."""
+    root = lower(network)
+    return Probe(network.name, role, root, root.input)
+
+
 def reference_probe() -> Probe:
     """Return the reference network that every probe is timed against."""
-    network = scaled(*REFERENCE)
-    return Probe(network.name, "whole", lower(network), input_shape(network))
+    return probe_of(scaled(*REFERENCE), "whole")
 
 
 def scaled(name: str, phi: float) -> Network:
@@ -91,7 +96,7 @@ def _whole(role: Role, phis: tuple[float, ...]) -> Iterator[Probe]:
         for phi in phis:
             network = scaled(name, phi)
             if count_network(network).macs <= MAX_NETWORK_MACS:
-                yield Probe(network.name, role, lower(network), input_shape(network))
+                yield probe_of(network, role)
 
 
 def _parts() -> Iterator[Probe]:
