@@ -85,7 +85,7 @@ RUN_FILES = {
     "network.json": "the trained network as data; every command takes it as `--network` or `--baseline`",
     "split.json": "which image is in which split",
     "data.json": "the result of the scan: counts, sizes, files that cannot be read, duplicates",
-    "history.jsonl": "one line per epoch",
+    "history.jsonl": "one line per epoch; epoch 0 is the pretrained weights before the first step",
     "model.safetensors": "the weights that are evaluated",
     "decision.json": "for images with any number of labels: the probability from which each is given",
     "teacher.safetensors": "with `--teacher` and kept logits: those of every training image",

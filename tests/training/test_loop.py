@@ -10,14 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from seeded_training import feed, same, task
 from sizes import figure, size
-from triscale.data.pipeline.loader import Batch
 from triscale.errors import Interrupted, JobError
-from triscale.network.contract import Preprocessing
 from triscale.nn.build import build
 from triscale.training.context import ExecutionContext
 from triscale.training.loop import seed_weights, train
-from triscale.training.objective import Objective
 from triscale.training.optim import make_optimizer
 from triscale.training.recipe import AdamW, Recipe, RmsProp, Sgd
 from triscale.training.schedule import ema_decay, learning_rate
@@ -25,36 +23,9 @@ from triscale.training.state.checkpoint import Checkpoints
 from triscale.training.state.ema import Average
 from triscale.training.state.state import new_state, to_tensors
 from triscale.training.step import update_if_finite
-from triscale.training.task import BatchSource, TrainingTask
+from triscale.training.task import BatchSource
 
 CPU = torch.device("cpu")
-CONTRACT = Preprocessing(resolution=16)
-
-
-def feed(seed: int = 0, steps: int = 4, batch: int = 8) -> BatchSource:
-    """Batches that are a function of (epoch, step)."""
-
-    def batches(epoch: int, first: int):
-        for step in range(first, steps):
-            rng = np.random.default_rng((seed, epoch, step))
-            labels = torch.from_numpy(rng.integers(0, 3, batch))
-            images = rng.integers(0, 200, (batch, 3, 16, 16), dtype=np.uint8)
-            images[np.arange(batch), labels.numpy()] += 50
-            yield Batch(torch.from_numpy(images), labels, torch.arange(batch))
-
-    return BatchSource(steps_per_epoch=steps, count=lambda step: batch, train=batches, val=lambda: batches(10_000, 0))
-
-
-def task(model: nn.Module, recipe: Recipe) -> TrainingTask:
-    return TrainingTask(
-        model=model,
-        recipe=recipe,
-        preprocessing=CONTRACT,
-        classes=3,
-        objective=Objective(label_smoothing=recipe.label_smoothing),
-        network_digest="",
-        seed=1,
-    )
 
 
 def run(folder, tiny, recipe, stop_after=None, data=None):
@@ -75,12 +46,6 @@ def state(manifest, checkpoints):
     return checkpoints.load(manifest.state_file) | {
         f"best/{name}": value for name, value in checkpoints.load(manifest.best_file).items()
     }
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(
-        one[name].numpy().tobytes() == other[name].numpy().tobytes() for name in one
-    )
 
 
 RECIPES = (

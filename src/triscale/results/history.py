@@ -10,6 +10,8 @@ from triscale.record import SparseRecord
 class Epoch(SparseRecord):
     """One finished epoch: mean training loss, validation loss and accuracy, and speed.
 
+    Epoch 0 is the pretrained weights before the first step; its ``train_loss`` is None.
+
     ``learning_rate`` is that of the last step. ``val_top1`` is a share from 0 to 1; None for images with any number of
     labels, whose mean average precision is ``val_map``, left out of JSON otherwise. ``seconds`` is the time spent in
     the epoch since the job was last started. ``skipped_steps`` is the number of steps that were skipped because their
@@ -21,7 +23,7 @@ class Epoch(SparseRecord):
     epoch: int
     step: int
     learning_rate: float
-    train_loss: float
+    train_loss: float | None
     val_loss: float
     val_top1: float | None
     images_per_second: float
@@ -34,3 +36,7 @@ class Epoch(SparseRecord):
         """The validation metric that chooses among epochs: top-1 accuracy, or mean average precision."""
         score = self.val_top1 if self.val_map is None else self.val_map
         return 0.0 if score is None else score
+
+    def is_better_than(self, other: Epoch | None) -> bool:
+        """Return whether the validation metric is higher, or equal with a lower loss."""
+        return other is None or (self.val_score, -self.val_loss) > (other.val_score, -other.val_loss)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypedDict
 
 import torch
 from torch import nn
@@ -25,7 +26,7 @@ from triscale.training.context import ExecutionContext
 from triscale.training.distributed.micro_batches import micro_batches_of
 from triscale.training.distributed.sync_norm import sync_batch_norm
 from triscale.training.divergence import WINDOW, diverging_since
-from triscale.training.evaluate import evaluate
+from triscale.training.evaluate import EvalOutput, evaluate
 from triscale.training.meter import Meter
 from triscale.training.recipe import Recipe
 from triscale.training.schedule import learning_rate
@@ -35,12 +36,20 @@ from triscale.training.state.saver import MakeManifest, Saver, Tensors
 from triscale.training.state.state import State, new_state, to_tensors
 from triscale.training.step import Stepper, seed_of
 from triscale.training.task import BatchSource, TrainingTask
-from triscale.training.transfer import REESTIMATED_IMAGES, reestimate_norms, should_stop_early
+from triscale.training.transfer import REESTIMATED_IMAGES, has_frozen_norms, reestimate_norms, should_stop_early
 
 MAX_SKIPPED_IN_A_ROW = 20
 SAVE_SECONDS = 600.0
 CHECK_EVERY_ON_DEVICE = 16
 """Steps between reads of values on a GPU; each read synchronizes with the device."""
+
+
+class _Validation(TypedDict):
+    """The fields of an epoch that its validation gives."""
+
+    val_loss: float
+    val_top1: float | None
+    val_map: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +90,13 @@ def train(
         source: Where batches come from.
         checkpoints: Where the state is kept.
         context: Device, processes, stop flag and progress.
-        on_epoch: Called with all finished epochs after each of them.
+        on_epoch: Called after each epoch with all that were evaluated: epoch 0 of pretrained weights and the finished
+            ones.
         save_seconds: Time between two checkpoints within an epoch.
 
     Returns:
         The last manifest. It names the file with the best averaged weights: by accuracy on the validation images, then
-        by their loss.
+        by their loss. Pretrained weights are judged like an epoch, and kept if none is better.
 
     Raises:
         RecipeError: The recipe's micro-batches cannot be distributed over the processes.
@@ -149,6 +159,8 @@ def _train(loop: _Loop) -> Manifest:
         written = resume_or_init(state, loop.checkpoints, loop.context.group)
         assert written is not None
     saver.begin(written)
+    if task.is_pretrained and state.initial is None and state.step == 0:
+        _evaluate_initial(loop)
 
     def has_ended() -> bool:
         return state.step == steps or should_stop_early(state.history, state.best, task.recipe)
@@ -158,13 +170,13 @@ def _train(loop: _Loop) -> Manifest:
             continue  # from the step of the checkpoint that was rolled back to
         finished = _finish_epoch(loop)
         if finished == state.best:
-            saver.keep_best(Tensors(state.step, state.average.model.state_dict()))
+            _keep_best(loop)
         make = _manifest(task, state, finished=has_ended())
         if has_ended():
             written = saver.save_now(to_tensors(state), make, should_stop, wait=True)
         else:
             saver.save(to_tensors(state), make)
-        loop.on_epoch(tuple(state.history))
+        loop.on_epoch(state.evaluated)
     return written
 
 
@@ -195,7 +207,8 @@ def _train_epoch(loop: _Loop) -> bool:
             continue
         count = source.count(state.step - epoch * source.steps_per_epoch)
         rate, only_head = learning_rate(recipe, state.step, source.steps_per_epoch), state.step < head_steps
-        loop.stepper.take(batch, count, rate, only_head=only_head)
+        frozen = has_frozen_norms(recipe, state.step, source.steps_per_epoch * recipe.epochs)
+        loop.stepper.take(batch, count, rate, only_head=only_head, frozen_norms=frozen)
         val_score = state.history[-1].val_score if state.history else None
         loop.meter.count(count, state.step, epoch + 1, val_score, lambda: state.loss)
         if state.step % every == 0:
@@ -241,11 +254,8 @@ def _finish_epoch(loop: _Loop) -> Epoch:
         batches = source.train(epoch, 0) if source.whole is None else source.whole(epoch)
         # There are few images, so every process computes the same statistics instead of exchanging them.
         reestimate_norms(state.average.model, islice(batches, number), task.preprocessing, context.device)
-    outcome = evaluate(
-        state.average.model, source.val(), task.preprocessing, device=context.device, gather=context.group.share_objects
-    )
-    loss, score = outcome.loss, outcome.score
-    if not math.isfinite(loss):
+    outcome = _evaluate(loop)
+    if not math.isfinite(outcome.loss):
         raise JobError(
             f"after step {state.step} the logits of the validation images are not finite; start another run with a "
             f"smaller learning rate than {recipe.peak_learning_rate:g}"
@@ -256,18 +266,57 @@ def _finish_epoch(loop: _Loop) -> Epoch:
         step=state.step,
         learning_rate=learning_rate(recipe, state.step - 1, source.steps_per_epoch),
         train_loss=total / max(1.0, count),
-        val_loss=loss,
-        val_top1=score if task.objective.metric == "top1" else None,
-        val_map=score if task.objective.metric == "mean_average_precision" else None,
+        **_validation(outcome, task),
         images_per_second=images_per_second,
         seconds=meter.epoch_seconds,
         skipped_steps=int(skipped_steps),
     )
     state.history.append(finished)
     state.tally[:3] = 0  # the count of consecutive skipped steps continues in the next epoch
-    if state.best is None or (score, -loss) > (state.best.val_score, -state.best.val_loss):
+    # A tie replaces pretrained weights: label smoothing alone raises the loss of whatever is trained with it.
+    ties = state.best is not None and state.best == state.initial and finished.val_score == state.best.val_score
+    if ties or finished.is_better_than(state.best):
         state.best = finished
     return finished
+
+
+def _evaluate_initial(loop: _Loop) -> None:
+    """Evaluate pretrained weights as epoch 0, the best one until another is better."""
+    state, outcome = loop.state, _evaluate(loop)
+    if not math.isfinite(outcome.loss):
+        return  # as with unsuitable batch-norm statistics, which training may mend
+    state.initial = state.best = Epoch(
+        epoch=0,
+        step=0,
+        learning_rate=0.0,
+        train_loss=None,
+        **_validation(outcome, loop.task),
+        images_per_second=0.0,
+        seconds=0.0,
+    )
+    _keep_best(loop)
+    loop.on_epoch(state.evaluated)
+
+
+def _keep_best(loop: _Loop) -> None:
+    loop.saver.keep_best(Tensors(loop.state.step, loop.state.average.model.state_dict()))
+
+
+def _evaluate(loop: _Loop) -> EvalOutput:
+    """Return the logits of the averaged weights for the validation images."""
+    model, context = loop.state.average.model, loop.context
+    gather = context.group.share_objects
+    return evaluate(model, loop.source.val(), loop.task.preprocessing, device=context.device, gather=gather)
+
+
+def _validation(outcome: EvalOutput, task: TrainingTask) -> _Validation:
+    """Return the fields of an epoch that its validation gives."""
+    score, metric = outcome.score, task.objective.metric
+    return {
+        "val_loss": outcome.loss,
+        "val_top1": score if metric == "top1" else None,
+        "val_map": score if metric == "mean_average_precision" else None,
+    }
 
 
 def _check_skipped(state: State) -> None:
@@ -283,7 +332,7 @@ def _manifest(task: TrainingTask, state: State, *, finished: bool = False) -> Ma
     """Capture the current state; the returned function builds the manifest once the files have been written."""
     recipe, network, seed = task.recipe.digest, task.network_digest, task.seed
     step, skipped, rollbacks = state.step, tuple(sorted(state.skipped)), state.rollbacks
-    history, best = tuple(state.history), state.best
+    initial, history, best = state.initial, tuple(state.history), state.best
 
     def build(state_file: Stored, best_file: Stored | None) -> Manifest:
         return Manifest(
@@ -294,6 +343,7 @@ def _manifest(task: TrainingTask, state: State, *, finished: bool = False) -> Ma
             skipped=skipped,
             rollbacks=rollbacks,
             finished=finished,
+            initial=initial,
             history=history,
             best=best,
             state_file=state_file,

@@ -28,7 +28,7 @@ Decoder = Literal["pillow", "torchcodec"]
 Precision = Literal["auto", "float32", "bfloat16"]
 GradReduction = Literal["deterministic", "fast"]
 NormOver = Literal["micro_batch", "batch"]
-NormStatistics = Literal["trained", "frozen", "reestimated"]
+NormStatistics = Literal["trained", "frozen", "frozen_first", "reestimated"]
 Quantization = Literal["none", "int8"]
 HeadInit = Literal["random", "probe"]
 AutomaticField = Literal["epochs", "batch", "learning_rate"]
@@ -142,7 +142,8 @@ class Recipe(SparseRecord):
         norm_over: ``batch`` computes batch-norm statistics over all micro-batches (one for each process) instead of
             each ``micro_batch``.
         norm_statistics: ``trained`` updates batch-norm statistics as usual. ``frozen`` keeps those of the pretrained
-            weights. ``reestimated`` trains as usual and recomputes those of the averaged weights after each epoch.
+            weights, ``frozen_first`` during the first half of the steps. ``reestimated`` trains as usual and recomputes
+            those of the averaged weights after each epoch.
         head_init: Initialization of a new classifier on pretrained weights: ``random``, or a linear ``probe`` of their
             features (:mod:`triscale.jobs.training.linear_probe`) for at most 20,000 training images.
         head_epochs: Epochs at the start in which only the classifier is trained, with frozen batch-norm statistics.

@@ -68,7 +68,9 @@ class Stepper:
         makers = ((self.recipe.mixup, v2.MixUp), (self.recipe.cutmix, v2.CutMix))
         self._mix = [make(alpha=alpha, num_classes=self.classes) for alpha, make in makers if alpha]
 
-    def take(self, batch: LabeledBatch, count: int, rate: float, *, only_head: bool = False) -> None:
+    def take(
+        self, batch: LabeledBatch, count: int, rate: float, *, only_head: bool = False, frozen_norms: bool = False
+    ) -> None:
         """Take a step.
 
         A step with a non-finite loss or gradient is skipped: weights, average, optimizer state and batch-norm
@@ -79,13 +81,14 @@ class Stepper:
             count: Number of images in the whole batch, over all processes.
             rate: The learning rate.
             only_head: Whether only the classifier is trained.
+            frozen_norms: Whether batch norm uses its running statistics, and keeps them.
 
         Raises:
             JobError: A micro-batch does not fit into memory, or another process was lost.
         """
         state = self.state
         state.model.train()
-        if only_head or self.recipe.norm_statistics == "frozen":
+        if only_head or frozen_norms:
             freeze_norms(state.model)
         set_learning_rate(state.optimizer, rate, only_head=only_head)
         # A skipped step and a retried micro-batch start from the batch-norm statistics before the step.

@@ -26,6 +26,7 @@ class TrainingTask:
         objective: Loss, link and metric.
         network_digest: Digest of the network, stored in checkpoints.
         seed: Seed of everything random.
+        is_pretrained: Whether the initial weights are evaluated, and kept if no epoch is better.
         teacher: What the model also learns from.
     """
 
@@ -36,6 +37,7 @@ class TrainingTask:
     objective: Objective
     network_digest: str
     seed: int
+    is_pretrained: bool = False
     teacher: Teacher | None = None
 
 

@@ -65,6 +65,22 @@ def freeze_norms(model: nn.Module) -> None:
             module.eval()
 
 
+def has_frozen_norms(recipe: Recipe, step: int, steps: int) -> bool:
+    """Return whether batch norm keeps its running statistics in a step.
+
+    Args:
+        recipe: The recipe.
+        step: The step, counted from 0.
+        steps: Number of steps of the training.
+
+    Example:
+        >>> recipe = Recipe(norm_statistics="frozen_first")
+        >>> [has_frozen_norms(recipe, step, 100) for step in (0, 49, 50)]
+        [True, True, False]
+    """
+    return recipe.norm_statistics == "frozen" or (recipe.norm_statistics == "frozen_first" and 2 * step < steps)
+
+
 @torch.no_grad()
 def reestimate_norms(
     model: nn.Module, batches: Iterable[LabeledBatch], preprocessing: Preprocessing, device: torch.device

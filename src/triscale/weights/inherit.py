@@ -8,14 +8,18 @@ Both operation trees are traversed together. Every group of channels has a width
       source channels:  a b c            target channels:  a b c a b
       weights of a reader:  wa wb wc                       wa/2 wb/2 wc wa/2 wb/2
 
-- A group that shrinks keeps the channels with the largest batch norm scales.
-- Blocks that the target adds are initialized to the identity.
+- A group that shrinks keeps the channels whose loss the layers that read them can make up least, and these layers are
+  corrected by least squares (:mod:`triscale.weights.prune`). Without statistics of their inputs, the channels with the
+  largest batch norm scales are kept.
+- Blocks that the target adds are initialized to the identity. Of the blocks of a stage that has fewer, the most
+  important are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import assert_never
 
 import torch
@@ -25,6 +29,10 @@ from triscale.errors import NetworkError
 from triscale.network import tree
 from triscale.network.lower import lower
 from triscale.network.spec import Network
+from triscale.weights.prune import InputStatistics, keep_channels, most_important, reconstruct
+
+NOT_MEASURED: Mapping[str, float] = MappingProxyType({})
+NO_STATISTICS: Mapping[str, InputStatistics] = MappingProxyType({})
 
 NOISE = 0.05
 """Noise added to repeated channels, relative to the layer's standard deviation.
@@ -99,19 +107,28 @@ class Inheritance:
     identity_blocks: tuple[IdentityBlock, ...]
 
     @property
+    def readers(self) -> tuple[CopiedLayer, ...]:
+        """The layers that lose some of their input channels, and mix those that they keep."""
+        return tuple(one for one in self.copied if one.inputs is not None and one.inputs.target < one.inputs.source)
+
+    @property
     def summary(self) -> str:
         """A short description for messages."""
         added = f", {len(self.identity_blocks)} blocks initialized to the identity" if self.identity_blocks else ""
         return f"{len(self.copied)} layers copied{added}"
 
 
-def plan_inheritance(source: Network, target: Network, *, keep_head: bool = True) -> Inheritance:
+def plan_inheritance(
+    source: Network, target: Network, *, keep_head: bool = True, importances: Mapping[str, float] = NOT_MEASURED
+) -> Inheritance:
     """Plan how to initialize a network from another one of the same family.
 
     Args:
         source: The network whose weights are given.
         target: May differ in widths, repeats, resolution, classes, drop rates and the momentum of batch norm.
         keep_head: Whether to copy the classifier, if both have the same number of classes.
+        importances: The importance of the source's blocks by name, as
+            :func:`~triscale.weights.prune.block_importances` measures it; without it, a stage keeps its first blocks.
 
     Raises:
         NetworkError: The networks are of different families; the message names the difference.
@@ -122,7 +139,7 @@ def plan_inheritance(source: Network, target: Network, *, keep_head: bool = True
         '171 layers copied, 7 blocks initialized to the identity'
     """
     _check_related(source, target)
-    planner = _Planner()
+    planner = _Planner(importances)
     root, target_node = lower(source), lower(target)
     space = _Channels(root.input.channels, target_node.input.channels)
     skip = () if keep_head and source.classes == target.classes else ("classifier",)
@@ -140,6 +157,7 @@ def inherit(
     weights: Mapping[str, Tensor],
     fresh: Mapping[str, Tensor],
     *,
+    statistics: Mapping[str, InputStatistics] = NO_STATISTICS,
     noise: float = NOISE,
     seed: int = 0,
 ) -> dict[str, Tensor]:
@@ -149,18 +167,23 @@ def inherit(
         plan: The result of :func:`plan_inheritance`.
         weights: The state dict of the source.
         fresh: The state dict of the newly built target, for layers that are not copied.
+        statistics: Those of the inputs of the plan's ``readers`` in the source, by name.
         noise: Standard deviation of the noise on repeated channels, relative to the layer's; 0 preserves the function
             exactly.
         seed: Seed of the noise.
     """
     state = {name: value.clone() for name, value in fresh.items()}
     random = torch.Generator().manual_seed(seed)
+    biases: dict[str, Tensor] = {}
     maps: dict[int, Tensor] = {}
 
     def channel_map(space: _Channels) -> Tensor:
         root = space.root()
         if id(root) not in maps:
-            maps[id(root)] = _source_channels(root, weights)
+            readers = [one.source for one in plan.readers if one.inputs is not None and one.inputs.root() is root]
+            maps[id(root)] = _source_channels(
+                root, weights, [name for name in readers if name in statistics], statistics
+            )
         return maps[id(root)]
 
     for layer in plan.copied:
@@ -168,13 +191,21 @@ def inherit(
         for name, value in _tensors(weights, layer.source):
             copied = value if value.ndim == 0 else value[outputs]
             if name == "weight" and value.ndim > 1:
-                if layer.inputs is not None:
+                if layer in plan.readers and layer.source in statistics:
+                    assert layer.inputs is not None
+                    corrected, added = reconstruct(value, statistics[layer.source], channel_map(layer.inputs))
+                    copied = corrected[outputs]
+                    if f"{layer.source}.bias" in weights:
+                        biases[f"{layer.target}.bias"] = added[outputs]
+                elif layer.inputs is not None:
                     inputs = channel_map(layer.inputs)
                     # Net2Net: a reader sums over its inputs, so each of k copies of a channel gets 1 / k of the weight.
                     repetitions = torch.bincount(inputs, minlength=layer.inputs.source)[inputs].to(copied.dtype)
                     copied = copied[:, inputs] / repetitions.view(1, -1, *[1] * (copied.ndim - 2))
                 copied = _break_symmetry(copied, outputs, noise, random)
             state[f"{layer.target}.{name}"] = copied.clone()
+    for name, added in biases.items():
+        state[name] += added
     for block in plan.identity_blocks:
         _make_identity(block.name, block.node, state)
     return state
@@ -183,7 +214,8 @@ def inherit(
 class _Planner:
     """Traverses two operation trees together and collects the layers to copy."""
 
-    def __init__(self) -> None:
+    def __init__(self, importances: Mapping[str, float]) -> None:
+        self.importances = importances
         self.copied: list[CopiedLayer] = []
         self.identity_blocks: list[IdentityBlock] = []
 
@@ -191,7 +223,8 @@ class _Planner:
         """Visit the blocks of a stage: those that both have are copied, further ones become identity blocks."""
         blocks = [(tree.join(path, name), block) for name, block in tree.children(source)]
         target_node = [(tree.join(path, name), block) for name, block in tree.children(target)]
-        for (name, block), (target_name, target_block) in zip(blocks, target_node, strict=False):
+        kept = most_important([name for name, _ in blocks], self.importances, len(target_node))
+        for (name, block), (target_name, target_block) in zip([blocks[i] for i in kept], target_node, strict=False):
             space = self.visit(name, block, target_name, target_block, space)
         last_name, last = blocks[-1]
         for target_name, target_block in target_node[len(blocks) :]:
@@ -296,10 +329,18 @@ def _format(value: object) -> str:
     return str(value)
 
 
-def _source_channels(space: _Channels, weights: Mapping[str, Tensor]) -> Tensor:
+def _source_channels(
+    space: _Channels,
+    weights: Mapping[str, Tensor],
+    readers: Sequence[str],
+    statistics: Mapping[str, InputStatistics],
+) -> Tensor:
     """Return for each channel of the target the index of the source channel that it copies, int64 ``[target]``."""
     if space.target >= space.source:
         return torch.arange(space.target) % space.source
+    if readers:
+        matrices = [weights[f"{name}.weight"] for name in readers]
+        return keep_channels(matrices, [statistics[name] for name in readers], space.target)
     if not space.norms:
         return torch.arange(space.target)
     # A batch norm scale near 0 marks a channel that contributes little (Liu et al. 2017, arXiv 1708.06519).

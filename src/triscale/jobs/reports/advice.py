@@ -19,14 +19,14 @@ RECENT_EPOCHS = 2
 
 
 def advice(
-    spec: RunSpec, data: DataSummary | None, history: tuple[Epoch, ...], metrics: AnyMetrics | None
+    spec: RunSpec, data: DataSummary | None, evaluated: tuple[Epoch, ...], metrics: AnyMetrics | None
 ) -> tuple[str, ...]:
     """Return sentences on the likeliest causes of a weak result, each with what to try.
 
     Args:
         spec: What was trained.
         data: The images by class.
-        history: The learning curve.
+        evaluated: The learning curve, from epoch 0 for pretrained weights.
         metrics: The test metrics; without them there is no advice.
     """
     if metrics is None or metrics.split != "test" or not spec.request.trains:
@@ -45,12 +45,11 @@ def advice(
             f"The network was trained from random weights{f' with {usual:.0f} images per class' if images else ''}; "
             f"pretrained weights usually help more than anything else: --weights {_weights_for(spec)}"
         )
-    if history and len(history) == spec.request.recipe.epochs:
-        best = max(history, key=lambda epoch: epoch.val_score)
-        if best.epoch > len(history) - RECENT_EPOCHS and len(history) > RECENT_EPOCHS and best.val_score < 1:
-            sentences.append(
-                f"The validation result was still rising at the end; train longer: --epochs {2 * len(history)}"
-            )
+    epochs = spec.request.recipe.epochs
+    if evaluated and evaluated[-1].epoch == epochs:
+        best = max(evaluated, key=lambda epoch: epoch.val_score)
+        if best.epoch > epochs - RECENT_EPOCHS and epochs > RECENT_EPOCHS and best.val_score < 1:
+            sentences.append(f"The validation result was still rising at the end; train longer: --epochs {2 * epochs}")
     missed = missed_classes(metrics)
     if missed and not near_chance:
         named = ", ".join(missed[:3]) + (f" and {len(missed) - 3} more" if len(missed) > 3 else "")

@@ -12,7 +12,7 @@ from triscale.jobs.core.run import RunFolder, RunSpec
 from triscale.jobs.reports.advice import advice
 from triscale.jobs.reports.run_results import load_if_exists, map_cards, measure_command, measurements, wrong_images
 from triscale.jobs.reports.shown_paths import shown_command, shown_path
-from triscale.jobs.training.train import read_history
+from triscale.jobs.training.train import read_evaluated, read_history
 from triscale.network.cost import Cost, cost, si
 from triscale.record import write_atomic
 from triscale.report.content import NamedValue
@@ -33,7 +33,7 @@ FILES = (
     ("run.json", "the request with its recipe, the network, the machine"),
     ("split.json", "the split: which image is used for training, validation and test"),
     ("data.json", "the result of the scan, with the skipped files"),
-    ("history.jsonl", "one line for each epoch"),
+    ("history.jsonl", "one line for each epoch; epoch 0 is the pretrained weights"),
     ("model.safetensors", "the trained weights"),
     ("decision.json", "how probabilities become labels: the threshold of each class"),
     ("metrics.json", "metrics on the test images"),
@@ -64,7 +64,7 @@ def collect_content(run: RunFolder) -> RunContent:
     spec = run.spec
     counted = cost_of(spec.network)
     metrics = load_metrics(run.metrics_file) if run.metrics_file.is_file() else None
-    history = read_history(run)
+    history, evaluated = read_history(run), read_evaluated(run)
     data = load_if_exists(DataSummary, run.data_file)
     guessing = bool(guessing_note(metrics))
     return RunContent(
@@ -77,11 +77,11 @@ def collect_content(run: RunFolder) -> RunContent:
         cost=counted,
         families=published_points(),
         data=None if data is None else data.replace(root=shown_path(data.root)),
-        advice=advice(spec, data, history, metrics),
+        advice=advice(spec, data, evaluated, metrics),
         split=f"{run.split.how[:1].upper()}{run.split.how[1:]}." if run.data_file.is_file() else "",
         seed=spec.request.seed,
         recipe=recipe_rows(spec.request.recipe) if spec.request.trains else (),
-        history=history,
+        history=evaluated,
         images=images_name(spec.request.images),
         metrics=metrics,
         wrong=wrong_images(run, run.split.root, with_maps=not guessing) if metrics is not None else (),

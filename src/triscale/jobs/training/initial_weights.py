@@ -11,28 +11,27 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from triscale.data.pipeline.loader import eval_batches
-from triscale.data.pipeline.order import epoch_order
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError, WeightsError
 from triscale.jobs.core.run import InitialWeights, RunFolder, RunSpec
+from triscale.jobs.training.inherited import calibration_images, load_inherited
 from triscale.jobs.training.linear_probe import init_head_from_linear_probe
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
+from triscale.nn.classifier import Classifier
 from triscale.retry import RetryPolicy
 from triscale.training.recipe import FINETUNE, Recipe
-from triscale.training.transfer import REESTIMATED_IMAGES, classifier_name, reestimate_norms
+from triscale.training.transfer import classifier_name
 from triscale.weights.channels import describe_adaptation, with_channels
 from triscale.weights.contract import differences
 from triscale.weights.fetch import Progress
-from triscale.weights.inherit import inherit, plan_inheritance
+from triscale.weights.inherit import plan_inheritance
 from triscale.weights.load import LoadedWeights, find_weights
 
 INHERIT = "inherit:"
 TRANSFER_SHARE = 0.25
 """Factor on a recipe's learning rate for pretrained weights, as the paper's author recommends for transfer."""
 _SHOWN = 3
-_NORM_BATCH = 64
 
 
 def find_initial_weights(
@@ -101,11 +100,11 @@ def load_initial_weights(
     if start.inherits:
         if not isinstance(network, Network) or not isinstance(spec.network, Network):
             raise RunError("weight inheritance does not support custom models; leave out the prefix inherit:")
-        plan = plan_inheritance(network, spec.network, keep_head=keeps_head)
-        model.load_state_dict(inherit(plan, tensors, model.state_dict(), seed=spec.request.seed))
-        _adapt_norms(model, spec, split, device)
+        assert isinstance(model, Classifier)
+        images, seed = calibration_images(split, spec.preprocessing, spec.request.seed, device), spec.request.seed
+        summary = load_inherited(model, network, tensors, images, keep_head=keeps_head, seed=seed)
         head = _init_head(model, spec, split, device, keeps_head=keeps_head)
-        return f"weights are inherited from {start.run}: {plan.summary}{note}; {head}"
+        return f"weights are inherited from {start.run}: {summary}{note}; {head}"
     own = _classifier(model)
     if not keeps_head:
         tensors = {name: value for name, value in tensors.items() if name not in own}
@@ -181,19 +180,6 @@ def _digest_of(loaded: LoadedWeights) -> str:
         total.update(name.encode())
         total.update(loaded.state[name].contiguous().numpy().tobytes())
     return total.hexdigest()
-
-
-def _adapt_norms(model: nn.Module, spec: RunSpec, split: Split, device: torch.device) -> None:
-    """Estimate the batch-norm statistics of inherited weights on the training images.
-
-    Where channels or blocks were left out, the statistics of the source are not those of the layers any more. A probe
-    that is fitted to features normalized with them does not fit the features of the first training steps, which are
-    normalized with statistics of the batch: losses then begin in the hundreds.
-    """
-    order = epoch_order(len(split.train), spec.request.seed, 0)[:REESTIMATED_IMAGES].tolist()
-    samples = [split.train[index] for index in order]
-    batches = eval_batches(samples, split.root, spec.preprocessing, batch=_NORM_BATCH)
-    reestimate_norms(model.to(device).eval(), batches, spec.preprocessing, device)
 
 
 def _init_head(model: nn.Module, spec: RunSpec, split: Split, device: torch.device, *, keeps_head: bool) -> str:

@@ -77,11 +77,17 @@ def train_run(
         objective=objective_of(spec.request.recipe, split),
         network_digest=spec.network.structure,
         seed=spec.request.seed,
+        is_pretrained=spec.request.start is not None,
         teacher=load_teacher(run, spec, split, context),
     )
     manifest = train_task(run, task, split, context, on_epoch)
     if group.is_writer:
         _finish(run, checkpoints, manifest)
+        if manifest.best is not None and manifest.best == manifest.initial:
+            context.progress.note(
+                f"no epoch reached more than the {manifest.best.val_score:.1%} of the validation images that the "
+                "pretrained weights reach, so those are kept"
+            )
         if task.objective.decision == "thresholds":
             _choose_thresholds(run, task, split, context)
     return manifest.history
@@ -195,7 +201,7 @@ def _batch_source(split: Split, task: TrainingTask, loader: TrainLoader, context
 def _finish(run: RunFolder, checkpoints: Checkpoints, manifest: Manifest) -> None:
     assert manifest.best_file is not None
     run.save_weights(checkpoints.load(manifest.best_file))
-    _write_history(run, manifest.history)
+    _write_history(run, manifest.evaluated)
 
 
 def _choose_thresholds(run: RunFolder, task: TrainingTask, split: Split, context: ExecutionContext) -> None:
@@ -227,5 +233,10 @@ def _write_history(run: RunFolder, history: tuple[Epoch, ...]) -> None:
 
 def read_history(run: RunFolder) -> tuple[Epoch, ...]:
     """Return the finished epochs of a run."""
+    return tuple(epoch for epoch in read_evaluated(run) if epoch.epoch > 0)
+
+
+def read_evaluated(run: RunFolder) -> tuple[Epoch, ...]:
+    """Return epoch 0 of a run, if its weights were pretrained, and the finished epochs."""
     lines = run.history_file.read_text().splitlines() if run.history_file.is_file() else []
     return tuple(Epoch.parse(json.loads(line), str(run.history_file)) for line in lines)

@@ -54,7 +54,7 @@ class RunContent(ReportContent):
         split: How the images were split, as a sentence.
         seed: Seed of split and training.
         recipe: Every setting of the training.
-        history: The learning curve.
+        history: The learning curve, from epoch 0 for pretrained weights.
         metrics: The evaluation on one split.
         wrong: Misclassified images, for each class the most confident predictions first.
         maps: Class activation maps of test images.

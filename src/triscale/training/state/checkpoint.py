@@ -36,7 +36,7 @@ class Manifest(Record):
     """The state of a training after ``step`` steps, and the files that hold its tensors.
 
     ``skipped`` are steps, counted from 0, that are left out because the losses diverged after them. ``rollbacks`` is
-    how often that happened.
+    how often that happened. ``initial`` is epoch 0: pretrained weights before the first step.
     """
 
     kind_name: ClassVar[str] = "checkpoint"
@@ -49,10 +49,16 @@ class Manifest(Record):
     skipped: tuple[int, ...] = ()
     rollbacks: int = 0
     finished: bool
+    initial: Epoch | None = None
     history: tuple[Epoch, ...]
     best: Epoch | None
     state_file: Stored
     best_file: Stored | None
+
+    @property
+    def evaluated(self) -> tuple[Epoch, ...]:
+        """Epoch 0, if the weights are pretrained, and all finished epochs."""
+        return self.history if self.initial is None else (self.initial, *self.history)
 
 
 class Checkpoints:

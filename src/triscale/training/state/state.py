@@ -31,8 +31,9 @@ class State:
         step: Steps taken, including skipped ones.
         skipped: Steps that are left out since a rollback.
         rollbacks: How often the training was rolled back.
+        initial: Epoch 0 of pretrained weights, once they are evaluated.
         history: Finished epochs.
-        best: The best epoch.
+        best: The best epoch, which may be epoch 0.
 
     The loss of step i is at ``recent[i % WINDOW]``::
 
@@ -49,8 +50,14 @@ class State:
     step: int = 0
     skipped: frozenset[int] = frozenset()
     rollbacks: int = 0
+    initial: Epoch | None = None
     history: list[Epoch] = field(default_factory=list)
     best: Epoch | None = None
+
+    @property
+    def evaluated(self) -> tuple[Epoch, ...]:
+        """Epoch 0, if the weights are pretrained, and all finished epochs."""
+        return tuple(self.history) if self.initial is None else (self.initial, *self.history)
 
     @property
     def loss(self) -> float:
@@ -100,4 +107,5 @@ def restore(state: State, manifest: Manifest, tensors: dict[str, Tensor]) -> Non
     state.tally.copy_(tensors["loss/tally"])
     state.recent.copy_(tensors["loss/recent"])
     state.step, state.history, state.best = manifest.step, list(manifest.history), manifest.best
+    state.initial = manifest.initial
     state.skipped, state.rollbacks = frozenset(manifest.skipped), manifest.rollbacks

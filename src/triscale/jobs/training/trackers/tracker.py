@@ -109,10 +109,10 @@ def flatten(value: object, name: str) -> dict[str, Value]:
 
 
 def scalars(epoch: Epoch) -> dict[str, float]:
-    """Return what is drawn of an epoch."""
+    """Return what is drawn of an epoch; epoch 0 has no training loss."""
     return {
         "epoch": epoch.epoch,
-        "loss/train": epoch.train_loss,
+        **({} if epoch.train_loss is None else {"loss/train": epoch.train_loss}),
         "loss/val": epoch.val_loss,
         "accuracy/val_top1" if epoch.val_map is None else "accuracy/val_map": epoch.val_score,
         "learning_rate": epoch.learning_rate,

@@ -1,0 +1,110 @@
+"""Initialize a network with the weights of one of another size; a smaller one is corrected on the training images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from triscale.data.images.transforms import normalize
+from triscale.data.pipeline.loader import Batch, eval_batches
+from triscale.data.pipeline.order import epoch_order
+from triscale.data.pipeline.split import Sample, Split
+from triscale.network.contract import Preprocessing
+from triscale.network.spec import Network
+from triscale.nn.build import build
+from triscale.nn.classifier import Classifier
+from triscale.training.transfer import REESTIMATED_IMAGES, reestimate_norms
+from triscale.weights.inherit import inherit, plan_inheritance
+from triscale.weights.prune import block_importances, input_statistics
+from triscale.weights.rules import HEAD
+
+STATISTICS_IMAGES = 512
+"""Maximum number of training images on which the inputs of layers are measured."""
+IMPORTANCE_IMAGES = 128
+"""The same for the importance of blocks, which takes one evaluation for each block."""
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationImages:
+    """Images without augmentation on which a smaller network is corrected; their labels are not used.
+
+    Attributes:
+        samples: The images, at random.
+        root: Their folder.
+        preprocessing: How they become inputs.
+        device: The device of the models.
+    """
+
+    samples: Sequence[Sample]
+    root: str
+    preprocessing: Preprocessing
+    device: torch.device
+
+    def batches(self, number: int) -> Iterator[Batch]:
+        """Yield up to a number of images in batches."""
+        return eval_batches(self.samples[:number], self.root, self.preprocessing, batch=_BATCH)
+
+    def normalized(self, number: int) -> Iterator[Tensor]:
+        """Yield up to a number of images as inputs of a network ``[N, in_channels, H, W]``."""
+        for batch in self.batches(number):
+            inputs: Tensor = normalize(batch.images.to(self.device), self.preprocessing)
+            yield inputs.contiguous(memory_format=torch.channels_last)
+
+
+def calibration_images(
+    split: Split, preprocessing: Preprocessing, seed: int, device: torch.device
+) -> CalibrationImages:
+    """Return the first training images of the first epoch."""
+    order = epoch_order(len(split.train), seed, 0)[:REESTIMATED_IMAGES].tolist()
+    samples = [split.train[index] for index in order]
+    return CalibrationImages(samples=samples, root=split.root, preprocessing=preprocessing, device=device)
+
+
+def load_inherited(
+    model: Classifier,
+    source: Network,
+    tensors: Mapping[str, Tensor],
+    images: CalibrationImages,
+    *,
+    keep_head: bool,
+    seed: int = 0,
+) -> str:
+    """Load the weights of another network into a model, and return a description of what was loaded.
+
+    Args:
+        model: The model; it is moved to the device of the images, and put into evaluation mode.
+        source: The network of the weights.
+        tensors: The weights, with or without a classifier.
+        images: The images on which the weights of a smaller network are corrected.
+        keep_head: Whether the classifier is inherited too.
+        seed: Seed of the noise on repeated channels.
+
+    Raises:
+        NetworkError: The networks are not of the same family.
+    """
+    # Channels are chosen for the source's own classes; a classifier for these is dropped at the end.
+    target = model.network.replace(classes=source.classes)
+    has_head = any(name.startswith(HEAD) for name in tensors)
+    original = build(source)
+    original.load_state_dict(dict(tensors), strict=has_head)
+    original.eval().to(images.device).to(memory_format=torch.channels_last)
+    importances: dict[str, float] = {}
+    if any(ours.repeats < theirs.repeats for ours, theirs in zip(target.stages, source.stages, strict=False)):
+        importances = block_importances(original, list(images.normalized(IMPORTANCE_IMAGES)))
+    plan = plan_inheritance(source, target, keep_head=has_head, importances=importances)
+    names = [layer.source for layer in plan.readers]
+    statistics = input_statistics(original, names, images.normalized(STATISTICS_IMAGES)) if names else {}
+    state = inherit(plan, tensors, build(target).state_dict(), statistics=statistics, seed=seed)
+    kept = {name: value for name, value in state.items() if keep_head or not name.startswith(HEAD)}
+    model.load_state_dict({**model.state_dict(), **kept})
+    # Where channels or blocks were left out, the statistics of the source are not those of the layers any more. A probe
+    # on features that are normalized with them would not fit the first training steps: losses would begin in the
+    # hundreds.
+    model.to(images.device).eval()
+    reestimate_norms(model, images.batches(REESTIMATED_IMAGES), images.preprocessing, images.device)
+    number = min(STATISTICS_IMAGES, len(images.samples))
+    return plan.summary + (f", corrected on {number} training images" if names else "")
