@@ -74,10 +74,11 @@ def main() -> None:
         reestimate_norms(plain.eval(), calibration.batches(half), calibration.preprocessing, DEVICE)
         heir = build(target)
         load_inherited(heir, source, loaded.state, calibration, keep_head=True)
+        unchanged = f", weights as they are {accuracy(loaded.build(), test)}" if name == "resolution" else ""
         print(
             f"  {name}, {ts.cost(target).macs / 1e6:.0f}M MACs, {target.resolution} px, "
             f"{sum(stage.repeats for stage in target.stages)} blocks: largest scales {accuracy(plain, test)}, "
-            f"least squares {accuracy(heir, test)}",
+            f"least squares {accuracy(heir, test)}{unchanged}",
             flush=True,
         )
 

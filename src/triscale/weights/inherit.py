@@ -17,7 +17,7 @@ Both operation trees are traversed together. Every group of channels has a width
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import assert_never
@@ -101,10 +101,12 @@ class Inheritance:
     Attributes:
         copied: The layers copied from the source.
         identity_blocks: The added blocks.
+        blocks: The name in the source of each block that is copied, by its name in the target.
     """
 
     copied: tuple[CopiedLayer, ...]
     identity_blocks: tuple[IdentityBlock, ...]
+    blocks: Mapping[str, str]
 
     @property
     def readers(self) -> tuple[CopiedLayer, ...]:
@@ -148,7 +150,7 @@ def plan_inheritance(
             space = planner.visit_stage(path, part, part_target_node, space)
         else:
             space = planner.visit(path, part, path, part_target_node, space, skip)
-    return Inheritance(tuple(planner.copied), tuple(planner.identity_blocks))
+    return Inheritance(tuple(planner.copied), tuple(planner.identity_blocks), planner.blocks)
 
 
 @torch.no_grad()
@@ -157,7 +159,7 @@ def inherit(
     weights: Mapping[str, Tensor],
     fresh: Mapping[str, Tensor],
     *,
-    statistics: Mapping[str, InputStatistics] = NO_STATISTICS,
+    channels: SourceChannels | None = None,
     noise: float = NOISE,
     seed: int = 0,
 ) -> dict[str, Tensor]:
@@ -167,7 +169,7 @@ def inherit(
         plan: The result of :func:`plan_inheritance`.
         weights: The state dict of the source.
         fresh: The state dict of the newly built target, for layers that are not copied.
-        statistics: Those of the inputs of the plan's ``readers`` in the source, by name.
+        channels: The channels that the target keeps; by default those with the largest batch norm scales.
         noise: Standard deviation of the noise on repeated channels, relative to the layer's; 0 preserves the function
             exactly.
         seed: Seed of the noise.
@@ -175,30 +177,21 @@ def inherit(
     state = {name: value.clone() for name, value in fresh.items()}
     random = torch.Generator().manual_seed(seed)
     biases: dict[str, Tensor] = {}
-    maps: dict[int, Tensor] = {}
-
-    def channel_map(space: _Channels) -> Tensor:
-        root = space.root()
-        if id(root) not in maps:
-            readers = [one.source for one in plan.readers if one.inputs is not None and one.inputs.root() is root]
-            maps[id(root)] = _source_channels(
-                root, weights, [name for name in readers if name in statistics], statistics
-            )
-        return maps[id(root)]
-
+    channels = channels or SourceChannels(plan, weights)
+    statistics = channels.statistics
     for layer in plan.copied:
-        outputs = channel_map(layer.outputs)
+        outputs = channels.of(layer.outputs)
         for name, value in _tensors(weights, layer.source):
             copied = value if value.ndim == 0 else value[outputs]
             if name == "weight" and value.ndim > 1:
                 if layer in plan.readers and layer.source in statistics:
                     assert layer.inputs is not None
-                    corrected, added = reconstruct(value, statistics[layer.source], channel_map(layer.inputs))
+                    corrected, added = reconstruct(value, statistics[layer.source], channels.of(layer.inputs))
                     copied = corrected[outputs]
                     if f"{layer.source}.bias" in weights:
                         biases[f"{layer.target}.bias"] = added[outputs]
                 elif layer.inputs is not None:
-                    inputs = channel_map(layer.inputs)
+                    inputs = channels.of(layer.inputs)
                     # Net2Net: a reader sums over its inputs, so each of k copies of a channel gets 1 / k of the weight.
                     repetitions = torch.bincount(inputs, minlength=layer.inputs.source)[inputs].to(copied.dtype)
                     copied = copied[:, inputs] / repetitions.view(1, -1, *[1] * (copied.ndim - 2))
@@ -211,6 +204,50 @@ def inherit(
     return state
 
 
+class SourceChannels:
+    """The channel of the source that each channel of the target copies.
+
+    Args:
+        plan: The plan.
+        weights: The state dict of the source.
+        statistics: Those of the inputs of the plan's ``readers`` in the source, by name.
+    """
+
+    def __init__(
+        self,
+        plan: Inheritance,
+        weights: Mapping[str, Tensor],
+        statistics: Mapping[str, InputStatistics] = NO_STATISTICS,
+    ) -> None:
+        self.statistics = statistics
+        self._weights = weights
+        self._readers: dict[int, list[str]] = {}
+        for layer in plan.readers:
+            if layer.inputs is not None and layer.source in statistics:
+                self._readers.setdefault(id(layer.inputs.root()), []).append(layer.source)
+        self._indices: dict[int, Tensor] = {}
+
+    def of(self, space: _Channels) -> Tensor:
+        """Return the indices of a group of channels, int64 ``[target]``."""
+        root = space.root()
+        if id(root) not in self._indices:
+            self._indices[id(root)] = self._choose(root)
+        return self._indices[id(root)]
+
+    def _choose(self, space: _Channels) -> Tensor:
+        if space.target >= space.source:
+            return torch.arange(space.target) % space.source
+        readers = self._readers.get(id(space), [])
+        if readers:
+            weights = [self._weights[f"{name}.weight"] for name in readers]
+            return keep_channels(weights, [self.statistics[name] for name in readers], space.target)
+        if not space.norms:
+            return torch.arange(space.target)
+        # A batch norm scale near 0 marks a channel that contributes little (Liu et al. 2017, arXiv 1708.06519).
+        scale = torch.stack([self._weights[f"{name}.weight"].abs() for name in space.norms]).sum(0)
+        return scale.argsort(descending=True, stable=True)[: space.target].sort().values
+
+
 class _Planner:
     """Traverses two operation trees together and collects the layers to copy."""
 
@@ -218,6 +255,7 @@ class _Planner:
         self.importances = importances
         self.copied: list[CopiedLayer] = []
         self.identity_blocks: list[IdentityBlock] = []
+        self.blocks: dict[str, str] = {}
 
     def visit_stage(self, path: str, source: tree.StageNode, target: tree.StageNode, space: _Channels) -> _Channels:
         """Visit the blocks of a stage: those that both have are copied, further ones become identity blocks."""
@@ -226,6 +264,7 @@ class _Planner:
         kept = most_important([name for name, _ in blocks], self.importances, len(target_node))
         for (name, block), (target_name, target_block) in zip([blocks[i] for i in kept], target_node, strict=False):
             space = self.visit(name, block, target_name, target_block, space)
+            self.blocks[target_name] = name
         last_name, last = blocks[-1]
         for target_name, target_block in target_node[len(blocks) :]:
             if len(blocks) > 1:  # the first block of a stage has the stride; the others are equal
@@ -327,25 +366,6 @@ def _format(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(_format(part) for part in value)
     return str(value)
-
-
-def _source_channels(
-    space: _Channels,
-    weights: Mapping[str, Tensor],
-    readers: Sequence[str],
-    statistics: Mapping[str, InputStatistics],
-) -> Tensor:
-    """Return for each channel of the target the index of the source channel that it copies, int64 ``[target]``."""
-    if space.target >= space.source:
-        return torch.arange(space.target) % space.source
-    if readers:
-        matrices = [weights[f"{name}.weight"] for name in readers]
-        return keep_channels(matrices, [statistics[name] for name in readers], space.target)
-    if not space.norms:
-        return torch.arange(space.target)
-    # A batch norm scale near 0 marks a channel that contributes little (Liu et al. 2017, arXiv 1708.06519).
-    scale = torch.stack([weights[f"{name}.weight"].abs() for name in space.norms]).sum(0)
-    return scale.argsort(descending=True, stable=True)[: space.target].sort().values
 
 
 def _break_symmetry(weight: Tensor, origins: Tensor, noise: float, random: torch.Generator) -> Tensor:

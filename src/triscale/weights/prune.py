@@ -20,11 +20,15 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from triscale.nn.chain import portable_only
-from triscale.nn.classifier import Classifier
+from triscale.nn.classifier import Classifier, ClassifierHead
+from triscale.nn.layers import SqueezeExcitation
 from triscale.nn.residual import ResidualBlock
 
-MAX_SIDE = 14
+MAX_SIDE = 10
 """Positions of a feature map along a side that enter a covariance; neighbors are nearly equal."""
+
+RIDGE, RIDGE_OF_FEW = 1e-4, 0.02
+"""Ridge relative to the mean variance, and what is added for as many channels as positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class InputStatistics:
 
         With fewer positions than channels, least squares would fit the channels that are kept to noise.
         """
-        ridge = self.covariance.diagonal().mean().clamp(min=1e-12) * (len(self.mean) / self.count + 1e-4)
+        relative = RIDGE_OF_FEW * len(self.mean) / self.count + RIDGE
+        ridge = self.covariance.diagonal().mean().clamp(min=1e-12) * relative
         return self.covariance + ridge * torch.eye(len(self.mean), dtype=torch.float64)
 
 
@@ -67,7 +72,7 @@ def input_statistics(model: nn.Module, layers: Sequence[str], batches: Iterable[
 
     def observe(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            rows = _rows(arguments[0])
+            rows = rows_of(arguments[0])
             total, products, count = sums.get(name, (torch.zeros(()), torch.zeros(()), 0))
             sums[name] = (
                 total + rows.double().sum(0).cpu(),
@@ -78,7 +83,7 @@ def input_statistics(model: nn.Module, layers: Sequence[str], batches: Iterable[
         return hook
 
     handles: list[RemovableHandle] = [
-        model.get_submodule(name).register_forward_pre_hook(observe(name)) for name in layers
+        _observed(model, name).register_forward_pre_hook(observe(name)) for name in layers
     ]
     try:
         with portable_only():  # fused chains do not call their layers
@@ -145,9 +150,10 @@ def keep_channels(weights: Sequence[Tensor], statistics: Sequence[InputStatistic
         costs[~kept] = torch.inf
         removed = int(costs.argmin())
         # The others take over what the removed input contributed, and the inverse becomes that without it.
-        pivot = inverse[removed, removed].clone()
-        matrix = matrix - torch.outer(matrix[:, removed] / pivot, inverse[removed])
-        inverse = inverse - torch.outer(inverse[:, removed], inverse[removed]) / pivot
+        pivot = inverse[removed, removed]
+        column, row = inverse[:, removed].clone(), inverse[removed].clone()
+        matrix.addr_(matrix[:, removed].clone(), row, alpha=-1 / float(pivot))
+        inverse.addr_(column, row, alpha=-1 / float(pivot))
         matrix[:, removed], inverse[removed, removed], kept[removed] = 0.0, 1.0, False
     return kept.nonzero()[:, 0]
 
@@ -194,7 +200,22 @@ def most_important(names: Sequence[str], importances: Mapping[str, float], numbe
     return sorted(order[:number])
 
 
-def _rows(values: Tensor) -> Tensor:
+def _observed(model: nn.Module, layer: str) -> nn.Module:
+    """Return the module whose inputs are those of a layer, before they are pooled.
+
+    Means over positions depend on each other as the positions do, and there are many more of these: from the means of a
+    few hundred images alone, least squares would fit noise.
+    """
+    module = model.get_submodule(layer)
+    parent = model.get_submodule(layer.rpartition(".")[0])
+    if isinstance(parent, SqueezeExcitation) and parent[0] is module:
+        return parent
+    if isinstance(parent, ClassifierHead) and parent.classifier is module:
+        return parent.get_submodule("pool")
+    return module
+
+
+def rows_of(values: Tensor) -> Tensor:
     """Return ``[N, C]`` or some positions of ``[N, C, H, W]`` as rows ``[positions, C]``."""
     if values.ndim == 2:
         return values.float()

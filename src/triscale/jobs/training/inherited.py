@@ -16,15 +16,17 @@ from triscale.network.contract import Preprocessing
 from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.nn.classifier import Classifier
-from triscale.training.transfer import REESTIMATED_IMAGES, reestimate_norms
-from triscale.weights.inherit import inherit, plan_inheritance
+from triscale.weights.inherit import SourceChannels, inherit, plan_inheritance
 from triscale.weights.prune import block_importances, input_statistics
+from triscale.weights.reconstruct import refit
 from triscale.weights.rules import HEAD
 
 STATISTICS_IMAGES = 512
 """Maximum number of training images on which the inputs of layers are measured."""
 IMPORTANCE_IMAGES = 128
 """The same for the importance of blocks, which takes one evaluation for each block."""
+MIN_REFIT_IMAGES, REFIT_PIXELS = 128, 16_000_000
+"""Minimum number of images to which a network is refitted, and pixels of all together beyond it."""
 _BATCH = 64
 
 
@@ -59,7 +61,7 @@ def calibration_images(
     split: Split, preprocessing: Preprocessing, seed: int, device: torch.device
 ) -> CalibrationImages:
     """Return the first training images of the first epoch."""
-    order = epoch_order(len(split.train), seed, 0)[:REESTIMATED_IMAGES].tolist()
+    order = epoch_order(len(split.train), seed, 0)[:STATISTICS_IMAGES].tolist()
     samples = [split.train[index] for index in order]
     return CalibrationImages(samples=samples, root=split.root, preprocessing=preprocessing, device=device)
 
@@ -98,13 +100,23 @@ def load_inherited(
     plan = plan_inheritance(source, target, keep_head=has_head, importances=importances)
     names = [layer.source for layer in plan.readers]
     statistics = input_statistics(original, names, images.normalized(STATISTICS_IMAGES)) if names else {}
-    state = inherit(plan, tensors, build(target).state_dict(), statistics=statistics, seed=seed)
+    channels = SourceChannels(plan, tensors, statistics)
+    smaller = build(target)
+    smaller.load_state_dict(inherit(plan, tensors, smaller.state_dict(), channels=channels, seed=seed))
+    loses = bool(names or importances)
+    if loses:
+        smaller.to(images.device).to(memory_format=torch.channels_last)
+        refit(original, smaller, plan, channels, list(images.normalized(num_refit_images(target))))
+    state = smaller.state_dict()
     kept = {name: value for name, value in state.items() if keep_head or not name.startswith(HEAD)}
     model.load_state_dict({**model.state_dict(), **kept})
-    # Where channels or blocks were left out, the statistics of the source are not those of the layers any more. A probe
-    # on features that are normalized with them would not fit the first training steps: losses would begin in the
-    # hundreds.
     model.to(images.device).eval()
-    reestimate_norms(model, images.batches(REESTIMATED_IMAGES), images.preprocessing, images.device)
     number = min(STATISTICS_IMAGES, len(images.samples))
-    return plan.summary + (f", corrected on {number} training images" if names else "")
+    return plan.summary + (f", corrected on {number} training images" if loses else "")
+
+
+def num_refit_images(network: Network) -> int:
+    """Return the number of images whose feature maps of a block fit into memory together, from 128 to 512."""
+    _, height, width = network.input_shape
+    fitting = REFIT_PIXELS // (height * width)
+    return max(MIN_REFIT_IMAGES, min(STATISTICS_IMAGES, fitting))
