@@ -162,13 +162,14 @@ def deploy(
 def _print_deployment(deployment: Deployment, run: Path) -> None:
     timed = [one for one in deployment.candidates if one.milliseconds is not None]
     table(
-        ("engine", "precision", "size", "accuracy", "ms", "verdict"),
+        ("engine", "precision", "size", "accuracy", "points lost", "ms", "verdict"),
         [
             (
                 one.engine,
                 one.precision,
                 "-" if one.size_bytes is None else f"{si(one.size_bytes)}B",
                 "-" if one.accuracy is None else f"{one.accuracy:.2%}",
+                "-" if one.loss is None else f"{one.loss.points:.2f} ({one.loss.low:.2f} to {one.loss.high:.2f})",
                 f"{one.milliseconds:.3g}",
                 one.verdict,
             )

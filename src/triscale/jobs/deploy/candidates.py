@@ -1,12 +1,14 @@
 """Make the candidate files of a deployment: first float files, then int8 where it can still win.
 
 Quantizing within a bound takes minutes, and most int8 files lose to another candidate by speed alone. A file's speed
-depends neither on its calibration nor on its accuracy. So each engine first writes a draft that is calibrated with a
-few images, and only drafts that are faster than the best file so far are quantized in earnest, the fastest first.
+depends neither on its calibration nor on its accuracy. So each engine first writes a draft that is calibrated with
+noise, and only drafts that are faster than the best file so far are quantized in earnest, the fastest first.
+An engine whose float file is so slow that int8 cannot make up for it writes not even a draft.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,8 +39,10 @@ TIED_RATIO = 1.03
 """Latencies within this ratio are tied; the more accurate file is chosen."""
 MAX_INT8_SPEEDUP = 4.0
 """int8 moves a quarter of the bytes of float32, and its vector instructions hold four times the values."""
+GAIN_MARGIN = 1.5
+"""How much more int8 may gain in an engine than in those that were tried."""
 DRAFT_IMAGES = 8
-"""Calibration images of a draft, of which only the speed matters."""
+"""Images of noise that calibrate a draft, of which only the speed matters."""
 DRAFT_ROUNDS, DRAFT_SECONDS = 7, 0.05
 TIMING_SECONDS = (ROUNDS + 1) * ROUND_SECONDS
 """Duration of the final measurement of one candidate."""
@@ -120,36 +124,56 @@ class CandidateMaker:
         return self.files
 
     def _make_int8(self, engines: Sequence[Engine]) -> None:
-        """Quantize for the engines whose int8 files can still be the fastest."""
+        """Quantize for the engines whose int8 files can still be the fastest.
+
+        A draft takes seconds in one engine and minutes in another. So an engine is drafted only if int8 can make up for
+        the time of its float file, by what it gains in the engines drafted before it.
+        """
         self._compare_float_files()
-        drafts = []
-        for engine in engines:
-            if self._is_out_of_time(engine, "int8"):
-                continue
-            own = [milliseconds for one, milliseconds in self.timed if one.engine is engine]
-            best, float_time = self._best_time(), min(own, default=0.0)
-            if best is not None and float_time > MAX_INT8_SPEEDUP * best:
-                self._refuse(
-                    engine,
-                    f"not tried: its float32 file takes {float_time / best:.1f} times as long as the fastest file, and "
-                    f"int8 is at most {MAX_INT8_SPEEDUP:g} times as fast",
-                )
-                continue
-            draft = self._draft(engine)
-            if draft is not None:
-                drafts.append(draft)
-        for draft in sorted(drafts, key=lambda one: one.milliseconds):
-            best = self._best_time()
-            if best is not None and draft.milliseconds > TIED_RATIO * best:
-                self._refuse(
-                    draft.engine,
-                    f"not tried: with all blocks in int8 it takes {draft.milliseconds / best:.2f} times as long as the "
-                    "fastest file",
-                )
-            elif not self._is_out_of_time(draft.engine, "int8", draft.seconds):
-                self._make(draft.engine, "int8", draft.slow)
-                if self.files[-1].file is not None:
-                    self.timed.append((self.files[-1], self._time(self.files[-1])))
+        waiting = sorted(engines, key=self._float_time)
+        drafts: list[_Draft] = []
+        gain = MAX_INT8_SPEEDUP
+        while waiting or drafts:
+            made = self._best_time()
+            times = [draft.milliseconds for draft in drafts] + ([] if made is None else [made])
+            best = min(times, default=math.inf)
+            drafted = next((engine for engine in waiting if self._float_time(engine) <= gain * best), None)
+            if drafted is not None:
+                waiting.remove(drafted)
+                draft = None if self._is_out_of_time(drafted, "int8") else self._draft(drafted)
+                if draft is not None:
+                    drafts.append(draft)
+                    measured = max((self._float_time(one.engine) / one.milliseconds for one in drafts), default=0.0)
+                    gain = min(MAX_INT8_SPEEDUP, GAIN_MARGIN * max(1.0, measured))
+            elif drafts:
+                draft = min(drafts, key=lambda one: one.milliseconds)
+                drafts.remove(draft)
+                self._quantize(draft, made)
+            else:
+                for engine in waiting:
+                    self._refuse(
+                        engine,
+                        f"not tried: its float32 file takes {self._float_time(engine) / best:.1f} times as long as the "
+                        f"fastest file, and int8 gains at most {gain:.1f} times by what it gained in other engines",
+                    )
+                break
+
+    def _quantize(self, draft: _Draft, best: float | None) -> None:
+        """Quantize for an engine unless its draft is slower than the fastest file within the budget."""
+        if best is not None and draft.milliseconds > TIED_RATIO * best:
+            self._refuse(
+                draft.engine,
+                f"not tried: with all blocks in int8 it takes {draft.milliseconds / best:.2f} times as long as the "
+                "fastest file",
+            )
+        elif not self._is_out_of_time(draft.engine, "int8", draft.seconds):
+            self._make(draft.engine, "int8", draft.slow)
+            if self.files[-1].file is not None:
+                self.timed.append((self.files[-1], self._time(self.files[-1])))
+
+    def _float_time(self, engine: Engine) -> float:
+        """Return the latency of an engine's float file; 0 if it is not known."""
+        return min((milliseconds for one, milliseconds in self.timed if one.engine is engine), default=0.0)
 
     def _make(self, engine: Engine, precision: Precision, slow: Sequence[str] | None = None) -> None:
         """Add the file of an engine in a precision, or a verdict why there is none."""
@@ -176,9 +200,9 @@ class CandidateMaker:
             self.eval_cache.check_calibration()
             self.eval_cache.check_test()
             self.context.progress.begin(f"draft for {engine.title}, int8")
-            quantizer = get_quantizer(engine)(
-                self.eval_cache.subject, self.eval_cache.calibration_images[:DRAFT_IMAGES]
-            )
+            shape = self.run.spec.preprocessing.input_shape
+            noise = np.random.default_rng(1).standard_normal((DRAFT_IMAGES, *shape), dtype=np.float32)
+            quantizer = get_quantizer(engine)(self.eval_cache.subject, noise)
             slow = slow_blocks(quantizer, engine, self.eval_cache.subject.input_shape)
             file = self.folder / "drafts" / file_name(engine, "int8")
             file.parent.mkdir(exist_ok=True)
