@@ -9,6 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from triscale.deploy.contract import Contract
 from triscale.deploy.engines import coreml, executorch, litert, onnx_runtime, openvino
 from triscale.deploy.engines.session import Session
 from triscale.deploy.exportable import Exportable
@@ -21,6 +25,10 @@ Writer = Callable[[Exportable, Path], None]
 
 def _everywhere() -> bool:
     return True
+
+
+def _unchanged(array: NDArray[np.float32], contract: Contract) -> NDArray[np.float32]:  # noqa: ARG001 - the contract
+    return array
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ class Engine:
         converter: The module that must be installed to write its files.
         install: The command that installs it.
         runs_here: Whether this system can run its files.
+        inputs: Returns the normalized inputs ``[N, C, H, W]`` nearest to given ones that its files can take.
+        outputs: Returns what its files give for logits ``[N, classes]`` of the model.
     """
 
     name: str
@@ -70,6 +80,8 @@ class Engine:
     converter: str
     install: str
     runs_here: Callable[[], bool] = _everywhere
+    inputs: Callable[[NDArray[np.float32], Contract], NDArray[np.float32]] = _unchanged
+    outputs: Callable[[NDArray[np.float32], Contract], NDArray[np.float32]] = _unchanged
 
     @property
     def installed(self) -> bool:
@@ -212,6 +224,8 @@ ENGINES: dict[str, Engine] = {
             converter="coremltools",
             install="pip install 'triscale[coreml]'",
             runs_here=coreml.runs_here,
+            inputs=coreml.in_eight_bits,
+            outputs=coreml.comparable,
         ),
         Engine(
             name="litert",
