@@ -162,20 +162,20 @@ def deploy(
 def _print_deployment(deployment: Deployment, run: Path) -> None:
     timed = [one for one in deployment.candidates if one.milliseconds is not None]
     table(
-        ("engine", "precision", "size", "accuracy", "points lost", "ms", "verdict"),
+        ("engine", "precision", "verdict", "size", "accuracy", "points lost", "ms"),
         [
             (
                 one.engine,
                 one.precision,
+                one.verdict,
                 "-" if one.size_bytes is None else f"{si(one.size_bytes)}B",
                 "-" if one.accuracy is None else f"{one.accuracy:.2%}",
                 "-" if one.loss is None else f"{one.loss.points:.2f} ({one.loss.low:.2f} to {one.loss.high:.2f})",
                 f"{one.milliseconds:.3g}",
-                one.verdict,
             )
             for one in sorted(timed, key=lambda one: one.milliseconds or 0.0)
         ],
-        left=2,
+        left=3,
     )
     for one in deployment.candidates:
         if one.milliseconds is None:

@@ -61,6 +61,7 @@ class Engine:
             An int8 file is opened like a float32 one.
         roundings: Lower precisions of its openers, and how their files are written.
         makes_int8: Whether Triscale can quantize for it.
+        is_slow: Whether writing its files takes long: a minute, where others take seconds.
         converter: The module that must be installed to write its files.
         install: The command that installs it.
         runs_here: Whether this system can run its files.
@@ -77,6 +78,7 @@ class Engine:
     openers: Mapping[Precision, Opener]
     roundings: Mapping[Precision, Rounding] = field(default_factory=dict)
     makes_int8: bool = False
+    is_slow: bool = False
     converter: str
     install: str
     runs_here: Callable[[], bool] = _everywhere
@@ -211,6 +213,7 @@ ENGINES: dict[str, Engine] = {
             write=executorch.write,
             openers={"float32": executorch.ExecuTorchSession},
             makes_int8=True,
+            is_slow=True,
             converter="executorch",
             install="pip install 'triscale[executorch]'",
         ),

@@ -86,7 +86,7 @@ class _Draft:
         engine: The engine.
         milliseconds: Its latency.
         slow: Blocks that int8 does not make faster.
-        seconds: How long it took to make.
+        seconds: How long its file took to write.
     """
 
     engine: Engine
@@ -107,6 +107,8 @@ class CandidateMaker:
     files: list[CandidateFile] = field(default_factory=list)
     timed: list[tuple[CandidateFile, float]] = field(default_factory=list)
     """Files with short measurements in milliseconds, of which only large differences matter."""
+    gain: float = MAX_INT8_SPEEDUP
+    """What int8 may gain in an engine that was not tried yet."""
 
     def make(self) -> list[CandidateFile]:
         """Return all candidates; failures and what was not tried are recorded as verdicts.
@@ -114,13 +116,15 @@ class CandidateMaker:
         Raises:
             Interrupted: ``context.should_stop`` returned true.
         """
-        for precision in PRECISIONS:
-            if precision in self.options.precisions and precision != "int8":
-                for engine in ENGINES.values():
-                    if precision in engine.precisions and engine.runs_here():
-                        self._make(engine, precision)
-        if "int8" in self.options.precisions:
-            self._make_int8([engine for engine in ENGINES.values() if engine.makes_int8 and engine.runs_here()])
+        engines = [engine for engine in ENGINES.values() if engine.runs_here()]
+        for group in ([one for one in engines if not one.is_slow], [one for one in engines if one.is_slow]):
+            for precision in PRECISIONS:
+                if precision in self.options.precisions and precision != "int8":
+                    for engine in group:
+                        if precision in engine.precisions:
+                            self._make(engine, precision)
+            if "int8" in self.options.precisions:
+                self._make_int8([engine for engine in group if engine.makes_int8])
         return self.files
 
     def _make_int8(self, engines: Sequence[Engine]) -> None:
@@ -132,19 +136,18 @@ class CandidateMaker:
         self._compare_float_files()
         waiting = sorted(engines, key=self._float_time)
         drafts: list[_Draft] = []
-        gain = MAX_INT8_SPEEDUP
         while waiting or drafts:
             made = self._best_time()
             times = [draft.milliseconds for draft in drafts] + ([] if made is None else [made])
             best = min(times, default=math.inf)
-            drafted = next((engine for engine in waiting if self._float_time(engine) <= gain * best), None)
+            drafted = next((engine for engine in waiting if self._float_time(engine) <= self.gain * best), None)
             if drafted is not None:
                 waiting.remove(drafted)
                 draft = None if self._is_out_of_time(drafted, "int8") else self._draft(drafted)
                 if draft is not None:
                     drafts.append(draft)
-                    measured = max((self._float_time(one.engine) / one.milliseconds for one in drafts), default=0.0)
-                    gain = min(MAX_INT8_SPEEDUP, GAIN_MARGIN * max(1.0, measured))
+                    measured = max(self._float_time(one.engine) / one.milliseconds for one in drafts)
+                    self.gain = min(MAX_INT8_SPEEDUP, GAIN_MARGIN * max(1.0, measured))
             elif drafts:
                 draft = min(drafts, key=lambda one: one.milliseconds)
                 drafts.remove(draft)
@@ -154,7 +157,7 @@ class CandidateMaker:
                     self._refuse(
                         engine,
                         f"not tried: its float32 file takes {self._float_time(engine) / best:.1f} times as long as the "
-                        f"fastest file, and int8 gains at most {gain:.1f} times by what it gained in other engines",
+                        f"fastest file, and int8 can hardly gain {self.gain:.1f} times, by other engines",
                     )
                 break
 
@@ -195,7 +198,6 @@ class CandidateMaker:
 
     def _draft(self, engine: Engine) -> _Draft | None:
         """Return a draft of an engine's int8 file; None, with a verdict, if it cannot be made."""
-        started = time.monotonic()
         with self._verdicts(engine, "int8"):
             self.eval_cache.check_calibration()
             self.eval_cache.check_test()
@@ -206,10 +208,12 @@ class CandidateMaker:
             slow = slow_blocks(quantizer, engine, self.eval_cache.subject.input_shape)
             file = self.folder / "drafts" / file_name(engine, "int8")
             file.parent.mkdir(exist_ok=True)
+            started = time.monotonic()
             quantizer.write(slow, file)
+            seconds = time.monotonic() - started
             candidate = DeploymentCandidate(engine=engine.title, precision="int8")
             milliseconds = self._time(CandidateFile(candidate, engine, file, "int8"))
-            return _Draft(engine, milliseconds, slow, time.monotonic() - started)
+            return _Draft(engine, milliseconds, slow, seconds)
         return None
 
     @contextmanager
@@ -248,12 +252,13 @@ class CandidateMaker:
         return True
 
     def _compare_float_files(self) -> None:
-        """Time the float files briefly."""
-        running = [one for one in self.files if one.file is not None]
+        """Time the float files briefly that have not been timed."""
+        timed = [one for one, _ in self.timed]
+        running = [one for one in self.files if one.file is not None and one not in timed]
         if running:
             self.context.progress.begin("compare float files")
-            medians = np.median(self._alternate(running), axis=0)
-            self.timed.extend(zip(running, map(float, medians), strict=True))
+            for one in running:
+                self.timed.append((one, self._time(one)))
 
     def _best_time(self) -> float | None:
         """Return the latency of the fastest file within the budget; None if there is none."""

@@ -127,6 +127,9 @@ class QuantizationEvalCache:
     @cached_property
     def _choice_images(self) -> NDArray[np.float32]:
         name, samples = self._choice
+        if name == "calibration":
+            places = {sample.path: index for index, sample in enumerate(self._calibration_samples)}
+            return self.calibration_images[[places[sample.path] for sample in samples]]
         self.progress.begin(f"load {name} images")
         return images_of(self.run, samples)
 
