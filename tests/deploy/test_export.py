@@ -270,7 +270,7 @@ def test_network_inside_a_core_ml_package_gives_the_probabilities_of_the_model(s
     mean, std = np.array(contract.preprocessing.mean), np.array(contract.preprocessing.std)
     normalized = ((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
     with torch.inference_mode():
-        found = coreml.ImageClassifier(subject.model, contract)(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
+        found = coreml.ClassifierOfImages(subject.model, contract)(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
         logits = subject.model(torch.from_numpy(normalized))
     expected = logits.softmax(1) if link == "softmax" else logits.sigmoid()
     np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5)

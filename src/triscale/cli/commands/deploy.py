@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -124,6 +125,7 @@ def deploy(
         Begin no further file so that everything ends within this time, such as 90s or 5m, and choose among those that
         were made.
     """
+    started = time.monotonic()  # loading torch and the engines takes a part of the time
     from triscale.deploy.engines import PRECISIONS
     from triscale.jobs.core.durations import seconds_of
     from triscale.jobs.core.run import RunFolder
@@ -152,6 +154,7 @@ def deploy(
             precisions=names,  # type: ignore[arg-type]
             threads=threads,
             time_limit=None if time_limit is None else seconds_of("--time-limit", time_limit),
+            started=started,
         )
     if json:
         print_json(deployment)

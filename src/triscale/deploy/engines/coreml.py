@@ -41,7 +41,7 @@ MIN_PROBABILITY = 1e-7
 _LOGITS = "logits"
 
 
-class ImageClassifier(nn.Module):
+class ClassifierOfImages(nn.Module):
     """A network from an image with values from 0 to 255 to probabilities.
 
     Args:
@@ -177,7 +177,7 @@ def write(subject: Exportable, file: Path) -> None:
     tools = _load()
     contract = subject.contract
     takes_images = contract.preprocessing.channels in IMAGE_CHANNELS
-    model = ImageClassifier(subject.model, contract).eval() if takes_images else subject.model
+    model = ClassifierOfImages(subject.model, contract).eval() if takes_images else subject.model
     with converting("Core ML's tools cannot convert the model"):
         program = torch.export.export(model, (torch.zeros(1, *subject.input_shape),), strict=False)
         package = tools.convert(

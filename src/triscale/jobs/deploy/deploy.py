@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -54,6 +55,7 @@ def deploy_run(
     precisions: Sequence[Precision] = PRECISIONS,
     threads: int = 1,
     time_limit: float | None = None,
+    started: float | None = None,
 ) -> Deployment:
     """Choose the fastest file that meets the budget and the accuracy bound, and copy it into the run.
 
@@ -72,6 +74,7 @@ def deploy_run(
         threads: Threads of each engine, on as many cores.
         time_limit: Seconds after which no further candidate is begun; those that were not tried say so. At least one
             file is made, and a conversion that has begun ends.
+        started: When the time began, on the clock of ``time.monotonic``; by default now.
 
     Returns:
         The chosen file and all candidates; also saved in the run.
@@ -84,9 +87,8 @@ def deploy_run(
     """
     if budget is not None and set(budget.limits) - {"latency", "size"}:
         raise BudgetError(f"a deployment budget limits latency or file size, such as 20ms or 5MB, not {budget}")
-    options = CandidateOptions(
-        precisions=precisions, bound=bound, budget=budget, threads=threads, deadline=Deadline(time_limit)
-    )
+    deadline = Deadline(time_limit, time.monotonic() if started is None else started)
+    options = CandidateOptions(precisions=precisions, bound=bound, budget=budget, threads=threads, deadline=deadline)
     with tempfile.TemporaryDirectory(dir=run.folder, prefix=".deploy-") as temporary:
         if not predictors:
             files = _make_all(run, context, Path(temporary), options, calibration)
