@@ -138,8 +138,8 @@ def logits_of_outputs(found: Mapping[str, Any], contract: Contract) -> NDArray[n
 
     Example:
         >>> contract = Contract(network="net", preprocessing=Preprocessing(resolution=2), classes=("a", "b"))
-        >>> logits_of_outputs({LABEL_PROBABILITIES: {"b": 0.25, "a": 0.75}}, contract).round(2).tolist()
-        [-0.2900000810623169, -1.3899999856948853]
+        >>> np.exp(logits_of_outputs({LABEL_PROBABILITIES: {"b": 0.25, "a": 0.75}}, contract)).round(4).tolist()
+        [0.75, 0.25]
     """
     if contract.decision.link == "softmax":
         listed = found[LABEL_PROBABILITIES]
