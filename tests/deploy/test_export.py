@@ -1,5 +1,6 @@
 """An exported file computes the same as the model, or is not written."""
 
+import json
 import sys
 from dataclasses import replace
 
@@ -11,15 +12,16 @@ from torch import nn
 
 from sizes import stressed
 from triscale.deploy.contract import CONTRACT_KEY, Contract, read_contract
-from triscale.deploy.engines import ENGINES, engine_of, get_engine, litert, open_file
+from triscale.deploy.engines import ENGINES, coreml, engine_of, get_engine, litert, open_file
 from triscale.deploy.engines.onnx_runtime import OnnxSession, traced
 from triscale.deploy.export import export
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import parity_inputs
 from triscale.errors import ExportError, ParityError, RecordError, UserError
 from triscale.families import get
-from triscale.network.contract import Preprocessing
+from triscale.network.contract import Decision, Preprocessing
 from triscale.nn.build import build
+from triscale.version import __version__
 
 
 @pytest.fixture(scope="module")
@@ -207,11 +209,83 @@ def test_core_ml_export_is_marked_unverified(subject, real, tmp_path):
     assert (made.verified, made.max_error) == (False, None)
     package = tools.models.MLModel(str(path), skip_model_load=True)
     assert Contract.from_json(package.user_defined_metadata[CONTRACT_KEY]) == subject.contract
-    description = package.get_spec().description
-    assert [list(entry.type.multiArrayType.shape) for entry in description.input] == [[1, 3, 16, 16]]
     again = export(subject, get_engine("coreml"), real, path)
     assert again.size_bytes == pytest.approx(made.size_bytes, rel=0.01)
     assert [file.name for file in tmp_path.iterdir()] == ["model.mlpackage"]
+
+
+def described(subject, folder):
+    """Export for Core ML, and return the description in the package."""
+    tools = pytest.importorskip("coremltools")
+    get_engine("coreml").write(subject, folder / "model.mlpackage")
+    return tools.models.MLModel(str(folder / "model.mlpackage"), skip_model_load=True).get_spec().description
+
+
+def test_core_ml_package_is_a_classifier_of_images(subject, tmp_path):
+    description = described(subject, tmp_path)
+    (image,) = description.input
+    assert (image.name, image.type.WhichOneof("Type")) == ("image", "imageType")
+    assert (image.type.imageType.width, image.type.imageType.height) == (16, 16)
+    assert image.type.imageType.ColorSpace.Name(image.type.imageType.colorSpace) == "RGB"
+    assert {one.name: one.type.WhichOneof("Type") for one in description.output} == {
+        "classLabel": "stringType",
+        "classLabel_probs": "dictionaryType",
+    }
+    assert description.predictedFeatureName == "classLabel"
+    assert description.predictedProbabilitiesName == "classLabel_probs"
+    assert (description.metadata.author, description.metadata.versionString) == ("triscale", __version__)
+    assert "3 classes" in description.metadata.shortDescription
+    assert json.loads(description.metadata.userDefined["names"]) == ["a", "<b>", "ü"]
+    assert "both sides multiplied by 0.875" in image.shortDescription
+
+
+def test_core_ml_package_for_labels_or_gray_images(tiny, tmp_path):
+    gray = tiny.replace(in_channels=1)
+    contract = Contract(
+        network="tiny",
+        preprocessing=Preprocessing(resolution=16, mean=(0.4,), std=(0.2,)),
+        classes=tuple("abc"),
+        decision=Decision(link="sigmoid", thresholds=(0.3, 0.5, 0.5)),
+    )
+    description = described(Exportable(alive(gray), contract, gray), tmp_path)
+    image = description.input[0].type.imageType
+    assert image.ColorSpace.Name(image.colorSpace) == "GRAYSCALE"
+    (output,) = description.output
+    assert (output.name, output.type.WhichOneof("Type")) == ("probabilities", "multiArrayType")
+    assert json.loads(description.metadata.userDefined["thresholds"]) == [0.3, 0.5, 0.5]
+
+
+def test_core_ml_package_of_other_channels_takes_an_array(tiny, tmp_path):
+    four = tiny.replace(in_channels=4)
+    contract = Contract(network="tiny", preprocessing=Preprocessing.usual((4, 16, 16)), classes=tuple("abc"))
+    description = described(Exportable(alive(four), contract, four), tmp_path)
+    assert [list(one.type.multiArrayType.shape) for one in description.input] == [[1, 4, 16, 16]]
+    assert [one.name for one in description.output] == ["logits"]
+
+
+@pytest.mark.parametrize("link", ["softmax", "sigmoid"])
+def test_network_inside_a_core_ml_package_gives_the_probabilities_of_the_model(subject, contract, link):
+    contract = contract.replace(decision=Decision(link=link))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    mean, std = np.array(contract.preprocessing.mean), np.array(contract.preprocessing.std)
+    normalized = ((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
+    with torch.inference_mode():
+        found = coreml.ClassifierOfImages(subject.model, contract)(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
+        logits = subject.model(torch.from_numpy(normalized))
+    expected = logits.softmax(1) if link == "softmax" else logits.sigmoid()
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5)
+    # What a session on macOS does before and after: the picture has the pixels, and the outputs give the logits.
+    picture = coreml.picture_of(normalized[0], contract.preprocessing)
+    np.testing.assert_array_equal(np.asarray(picture), pixels[0])
+    np.testing.assert_allclose(coreml.in_eight_bits(normalized, contract), normalized, atol=1e-5)
+    outputs = {
+        coreml.LABEL_PROBABILITIES: dict(zip(contract.classes, found[0].tolist(), strict=True)),
+        coreml.PROBABILITIES: found[:1].numpy(),
+    }
+    again = coreml.logits_of_outputs(outputs, contract)
+    np.testing.assert_allclose(again, coreml.comparable(logits.numpy(), contract)[0], atol=1e-4)
+    answer = torch.from_numpy(again).softmax(0) if link == "softmax" else torch.from_numpy(again).sigmoid()
+    np.testing.assert_allclose(answer.numpy(), expected[0].numpy(), atol=1e-5)
 
 
 @pytest.mark.skipif(not get_engine("litert").installed, reason="LiteRT's converter has its own environment")

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,13 +19,14 @@ from triscale.deploy.engines import ENGINES, get_engine, open_file
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.parity import logits_of_model
 from triscale.deploy.quantize import QUANTIZERS, get_quantizer
-from triscale.deploy.quantize.guard import quantize
+from triscale.deploy.quantize.guard import FIRST_LOOK, LabeledImages, _attempt, accept_rounded, quantize
 from triscale.deploy.quantize.judge import TopOne
 from triscale.deploy.quantize.noise import added_noise, noise_of_blocks, signal_to_noise_ratio
 from triscale.errors import QuantizationError, UserError
 from triscale.jobs.deploy.quantize import first_tied, slow_blocks
 from triscale.network.contract import Preprocessing
 from triscale.network.tree import block_path
+from triscale.results.accuracy_gap import paired_gap
 from triscale.results.deployment import Quantized
 
 CLASSES = 4
@@ -54,6 +56,7 @@ class Formula:
     """A fake quantizer whose file lists the float blocks; each int8 block makes some predictions wrong."""
 
     is_quick = True
+    emulate = None
 
     def __init__(self, wrongs):
         self.wrongs = wrongs
@@ -72,18 +75,63 @@ class Formula:
         }
         return exact, rounded
 
-    def logits(self, file):
+    def open(self, file):
+        return self.wrong_with(file.read_text().split())
+
+    def wrong_with(self, kept):
+        wrong = sum(number for name, number in zip(self.blocks, self.wrongs, strict=True) if name not in kept)
+        return wrong_outputs(wrong)
+
+
+class Emulated(Formula):
+    """A fake quantizer whose files are written only once the blocks are chosen; ``extra`` more are wrong in a file."""
+
+    is_quick = False
+
+    def __init__(self, wrongs, extra=0):
+        super().__init__(wrongs)
+        self.extra, self.quantized = extra, []
+
+    def quantize(self, kept):
+        self.quantized.append(frozenset(kept))
+
+    def emulate(self, images):
+        return self.wrong_with(self.quantized[-1])(images)
+
+    def open(self, file):
         kept = file.read_text().split()
         wrong = sum(number for name, number in zip(self.blocks, self.wrongs, strict=True) if name not in kept)
-        return np.eye(2, dtype=np.float32)[[1] * min(1000, wrong) + [0] * (1000 - min(1000, wrong))]
+        return wrong_outputs(wrong + self.extra)
 
 
-def guarded(wrongs, folder, bound, slow=()):
-    tool = Formula(wrongs)
+def wrong_outputs(wrong):
+    """Return a function from numbers of images to their logits; of each 1000, some are wrong, spread evenly."""
+    wrong = min(1000, wrong)
+
+    def call(numbers):
+        classes = (numbers * wrong) // 1000 != ((numbers + 1) * wrong) // 1000
+        return np.eye(2, dtype=np.float32)[classes.astype(int)]
+
+    return call
+
+
+def labeled(split, wrong=None):
+    """Return 1000 labeled images, which are their numbers; a given number of them is wrong in every file."""
     exact, labels = np.eye(2, dtype=np.float32)[[0] * 1000], np.zeros(1000, dtype=np.int64)
+    batches = np.split(np.arange(1000), 20)
+
+    def outputs(call):
+        return map(call if wrong is None else wrong_outputs(wrong), batches)
+
+    return LabeledImages(split, TopOne(exact, labels), outputs)
+
+
+def guarded(wrongs, folder, bound, slow=(), test=None, remedies=("do this",), make=Formula):
+    tool = make(wrongs)
     result = quantize(
-        tool, tool.logits, TopOne(exact, labels), np.zeros((1, 3, 2, 2), np.float32), folder / "model.int8.x",
-        engine="formula", calibration_images=100, slow=slow, bound=bound,
+        tool, tool.open, labeled("validation"), lambda: labeled("test", test),
+        np.zeros((1, 3, 2, 2), np.float32), folder / "model.int8.x",
+        engine="formula", calibration_images=100, slow=slow, bound=bound, remedies=remedies,
     )  # fmt: skip
     return tool, result
 
@@ -101,7 +149,7 @@ def test_fewest_blocks_stay_float_or_quantization_fails(tmp_path_factory, wrongs
         return
     tool, result = guarded(wrongs, folder, bound)
     kept = {block.name for block in result.blocks if block.kept_float}
-    assert result.lost_points <= bound
+    assert result.choice.lost_points <= bound
     assert sum(wrongs) / 10 <= bound or kept
     assert set((folder / "model.int8.x").read_text().split()) == kept
     # Noise is attributed to the block where it first appears; of two equal blocks either may stay in float.
@@ -123,7 +171,7 @@ def test_too_few_images_to_calibrate_with_are_rejected(tmp_path):
     tool = Formula([0])
     with pytest.raises(UserError, match="31 images are too few"):
         quantize(
-            tool, tool.logits, TopOne(np.zeros((1, 2)), np.zeros(1, int)),
+            tool, tool.open, labeled("validation"), lambda: labeled("test"),
             np.zeros((1, 3, 2, 2), np.float32), tmp_path / "x", engine="x", calibration_images=31,
         )  # fmt: skip
     with pytest.raises(UserError, match="cannot quantize for Core ML"):
@@ -163,6 +211,8 @@ def test_every_quantizer_keeps_selected_blocks_in_float(subject, images, tmp_pat
     if name == "executorch":
         added = added_noise(ratios)
         assert added["stages.1.blocks.0"] < 0.1 * added["stages.0.blocks.0"]
+        # What torch computes stands for the file while blocks are chosen.
+        assert signal_to_noise_ratio(opened(images), tool.emulate(images)) > all_int8 + 10
         return
     tool.write(tool.blocks[:4], file)
     assert noise_of_blocks(*tool.signals(images[:8]))["stages.1.blocks.1"] > 100
@@ -241,4 +291,102 @@ def test_quantization_record_round_trips(tmp_path):
     assert Quantized.from_json(result.to_json()) == result
     assert [block.name for block in result.blocks if block.kept_float] == ["stages.0.blocks.1"]
     assert result.lost_points == pytest.approx(0.4)
-    assert result.lost_error == pytest.approx(196 * math.sqrt(4 - 16 / 1000) / 1000)
+    expected = paired_gap(4, 0, 1000)
+    assert (result.lost_low, result.lost_high) == pytest.approx((100 * expected.low, 100 * expected.high))
+
+
+def test_choice_is_made_without_the_test_images(tmp_path):
+    tool, result = guarded([1, 40, 2, 0, 1], tmp_path, 0.5, test=8)
+    assert (tmp_path / "model.int8.x").read_text() == "stages.0.blocks.1"
+    assert len(tool.written) > 1
+    assert (result.choice.split, result.choice.images) == ("validation", 1000)
+    assert result.choice.lost_points == pytest.approx(0.4)
+    assert result.lost_points == pytest.approx(0.8)
+    # More than allowed, but not surely: the interval is 0.1 to 1.5 points.
+    assert result.exceeds_bound
+    assert result.lost_low < 0.5 < result.lost_high
+    assert "more than allowed, but the interval includes the bound" in result.loss
+
+
+def test_file_that_surely_loses_too_much_on_test_images_is_not_written(tmp_path):
+    said = r"0\.40 points of accuracy on the 1000 validation images .* but 3\.00 on 1000 test images .* do this"
+    with pytest.raises(QuantizationError, match=said):
+        guarded([1, 40, 2, 0, 1], tmp_path, 0.5, test=30)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hopeless_quantization_ends_after_two_attempts_on_few_images(tmp_path):
+    read = []
+
+    class Counting(Formula):
+        def open(self, file):
+            call = super().open(file)
+            return lambda images: (read.append(len(images)), call(images))[1]
+
+    tool = Counting([300] * 16)
+    with pytest.raises(QuantizationError, match="with the 8 noisiest of 16 blocks in float"):
+        quantize(
+            tool, tool.open, labeled("validation"), lambda: labeled("test"),
+            np.zeros((1, 3, 2, 2), np.float32), tmp_path / "x", engine="x", calibration_images=100,
+        )  # fmt: skip
+    assert len(tool.written) == 2
+    assert sum(read) <= 4 * FIRST_LOOK
+
+
+@given(st.integers(0, 1000))
+def test_attempt_that_is_stopped_early_would_have_failed(wrong):
+    made = _attempt(labeled("validation"), wrong_outputs(wrong), 0.5)
+    assert made.complete or wrong / 10 > 0.5
+    if made.complete:
+        assert made.loss == pytest.approx(wrong / 10)
+
+
+@pytest.mark.parametrize("wrongs", [[1, 40, 2, 0, 1], [1, 1, 0, 1], [60, 50, 40, 1, 1, 1, 1, 1]])
+def test_emulated_attempts_write_one_file(tmp_path, wrongs):
+    tool, result = guarded(wrongs, tmp_path, 0.5, make=Emulated)
+    assert len(tool.written) == 1
+    assert result.attempts == len(tool.quantized)
+    kept = {block.name for block in result.blocks if block.kept_float}
+    assert set((tmp_path / "model.int8.x").read_text().split()) == kept
+    assert result.choice.lost_points <= 0.5
+
+
+def test_file_that_computes_otherwise_than_emulated_is_not_written(tmp_path):
+    with pytest.raises(QuantizationError, match="int8 loses"):
+        guarded([1, 1, 1], tmp_path, 0.5, make=lambda wrongs: Emulated(wrongs, extra=20))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rounded_file_is_judged_without_calibration(tmp_path):
+    file = tmp_path / "model.bfloat16.x"
+    file.write_text("x")
+    test = labeled("test", 2)
+    result = accept_rounded(
+        lambda path: wrong_outputs(4), labeled("validation"), lambda: test, file, engine="x", precision="bfloat16"
+    )
+    assert (result.precision, result.calibration_images, result.blocks) == ("bfloat16", 0, ())
+    assert (result.lost_points, result.choice.lost_points) == pytest.approx((0.2, 0.4))
+    with pytest.raises(QuantizationError, match=r"bfloat16 loses 3\.\d+ points of accuracy on \d+ validation images"):
+        accept_rounded(
+            lambda path: wrong_outputs(30), labeled("validation"), lambda: test, file, engine="x", precision="bfloat16"
+        )
+
+
+def test_bfloat16_numerics_pass_the_guard(tiny):
+    # torch's emulation stands for an engine, since few processors compute in bfloat16.
+    model = alive(tiny.replace(classes=CLASSES))
+    images = np.random.default_rng(0).standard_normal((256, 3, 16, 16), dtype=np.float32)
+    exact = logits_of_model(model, images)
+    best = np.sort(exact, axis=1)
+    sure = best[:, -1] - best[:, -2] > 0.1 * np.abs(exact).max()
+
+    def rounded(part):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            return model(torch.from_numpy(part)).float().numpy()
+
+    judge = TopOne(exact, exact.argmax(1))
+    labels = LabeledImages("validation", judge, lambda call: map(call, np.split(images, 4)))
+    outputs = rounded(images)
+    assert 0 < np.abs(outputs - exact).max() < 0.05 * np.abs(exact).max()
+    assert (outputs.argmax(1) == exact.argmax(1))[sure].all()
+    assert _attempt(labels, rounded, 5).loss <= 5

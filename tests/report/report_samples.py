@@ -17,7 +17,15 @@ from triscale.report.content import NamedValue
 from triscale.report.draw.format import share
 from triscale.report.run.run_content import FamilyPoint, ImageCard, RunContent
 from triscale.results.data_summary import BadFile, DataSummary, SplitCounts
-from triscale.results.deployment import BlockNoise, Deployment, DeploymentCandidate, Export, Quantized
+from triscale.results.deployment import (
+    BlockNoise,
+    CandidateLoss,
+    Deployment,
+    DeploymentCandidate,
+    Export,
+    LossOfChoice,
+    Quantized,
+)
 from triscale.results.explanation import ClassifiedImage
 from triscale.results.history import Epoch
 from triscale.results.latency import Measurement
@@ -182,14 +190,17 @@ def deployment() -> Deployment:
               BlockNoise(name="stages.0.blocks.0", decibels=40, kept_float=False),
               BlockNoise(name="head", decibels=9, kept_float=True))  # fmt: skip
     quantized = Quantized(file="model.int8.onnx", engine="ONNX Runtime", size_bytes=121_000, images=360,
-                          calibration_images=128, float_accuracy=0.94, accuracy=0.93, lost_points=1, lost_error=0.4,
-                          bound_points=2, agreement=0.98, blocks=blocks, attempts=2)  # fmt: skip
+                          calibration_images=128, float_accuracy=0.94, accuracy=0.93, lost_points=1, lost_low=0.6,
+                          lost_high=1.4, bound_points=2, agreement=0.98, blocks=blocks, attempts=2,
+                          choice=LossOfChoice(split="validation", images=300, lost_points=0.9, lost_low=0.4,
+                                              lost_high=1.4))  # fmt: skip
     return Deployment(
         file="deployed/model.int8.onnx", device="Intel Xeon", threads=1, predicted=False, budget=None, bound_points=2,
         candidates=(
             DeploymentCandidate(engine="OpenVINO", precision="float32", size_bytes=431_000, accuracy=0.94,
                                 milliseconds=1.5, verdict="takes 2.11 times as long"),
             DeploymentCandidate(engine="ONNX Runtime", precision="int8", size_bytes=121_000, accuracy=0.93,
+                                loss=CandidateLoss(chosen_points=0.9, points=1, low=0.6, high=1.4),
                                 milliseconds=0.71, verdict="chosen: the fastest", chosen=True),
             DeploymentCandidate(engine="LiteRT", precision="float32", verdict="LiteRT is not installed"),
         ),

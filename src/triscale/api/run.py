@@ -11,17 +11,17 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import nn
 
-from triscale.api.arguments import BudgetLike, as_budget
+from triscale.api.arguments import BudgetLike, as_budget, as_seconds
 from triscale.api.transforms import ImageTransform, transforms
 from triscale.data.images.bands import AnyImage
 from triscale.data.images.channels import as_image
 from triscale.data.images.color import BadImage
-from triscale.deploy.engines import get_engine
+from triscale.deploy.engines import PRECISIONS, Precision, get_engine
 from triscale.errors import DataError, UserError
 from triscale.jobs.core.execution import execution
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.deploy import deploy_run
-from triscale.jobs.deploy.export import Precision, export_for
+from triscale.jobs.deploy.export import export_for
 from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.inference.explain import Method, explain_images, explain_run
 from triscale.jobs.inference.predict import ImageClassifier, Prediction, files_of
@@ -267,14 +267,14 @@ class Run:
 
         Args:
             engine: ``onnxruntime`` or ``onnx``, ``openvino``, ``executorch``, ``coreml`` or ``litert``.
-            precision: ``float32`` or ``int8``.
+            precision: ``float32``, ``bfloat16`` (OpenVINO) or ``int8``.
             out: The file; by default in the run.
             progress: Whether progress is shown on standard error.
 
         Raises:
             UserError: The engine is unknown or not installed, or does not support the precision.
             ParityError: The outputs of the file differ from those of the model.
-            QuantizationError: The int8 file loses more accuracy than half a percentage point.
+            QuantizationError: The bfloat16 or int8 file loses more accuracy than half a percentage point.
         """
         chosen = get_engine("onnxruntime" if engine == "onnx" else engine)
         path = None if out is None else Path(out)
@@ -288,8 +288,9 @@ class Run:
         budget: BudgetLike | None = None,
         *,
         profiles: str | Path | Sequence[str | Path] = (),
-        precisions: Sequence[Precision] = ("float32", "int8"),
+        precisions: Sequence[Precision] = PRECISIONS,
         threads: int = 1,
+        time_limit: str | float | None = None,
         progress: bool = True,
     ) -> Deployment:
         """Choose the fastest file for a device: export for each engine and precision, evaluate and time the files.
@@ -299,6 +300,7 @@ class Run:
             profiles: Profiles of another device, one per engine; by default this machine.
             precisions: Precisions to try.
             threads: Threads of each engine.
+            time_limit: Begin no further file so that everything ends within this time: seconds, or ``"5m"``.
             progress: Whether progress is shown on standard error.
 
         Raises:
@@ -314,6 +316,7 @@ class Run:
                 budget=None if budget is None else as_budget(budget),
                 precisions=precisions,
                 threads=threads,
+                time_limit=as_seconds("time_limit", time_limit),
             )
 
     def report(self) -> Path:

@@ -44,13 +44,14 @@ def export(subject: Exportable, engine: Engine, real: NDArray[np.float32], path:
         if not engine.runs_here():
             images, verified, error, agreement = 0, False, None, None
         else:
-            inputs = parity_inputs(real, subject.contract.preprocessing)
+            inputs = engine.inputs(parity_inputs(real, subject.contract.preprocessing), subject.contract)
             session = engine.open(draft, 1)
             if read_contract(session.contract_text, draft) != subject.contract:
                 raise ParityError(
                     "the exported file does not contain the contract that was written to it; it was deleted"
                 )
-            parity = check_parity(session, logits_of_model(subject.model, inputs), inputs)
+            expected = engine.outputs(logits_of_model(subject.model, inputs), subject.contract)
+            parity = check_parity(session, expected, inputs)
             images, verified, error, agreement = parity.inputs, True, parity.max_error, parity.agreement
     return Export(
         file=path.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from triscale.record import Record
+from triscale.results.accuracy_gap import AccuracyGap
 from triscale.results.image_size import ImageSized
 from triscale.results.latency import Measurement
 
@@ -17,19 +18,6 @@ class TestSet(Record):
     name: str
     root: str
     count: int
-
-
-class AccuracyGap(Record):
-    """The accuracy of the best run on a test set minus that of another run, with a 95% interval over the images."""
-
-    share: float
-    low: float
-    high: float
-
-    @property
-    def significant(self) -> bool:
-        """Whether the interval excludes 0, so that the runs are not tied."""
-        return self.low > 0
 
 
 class ComparedRun(ImageSized):

@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from triscale.results.accuracy_gap import Z_95
 from triscale.results.metrics import Bin, ClassMetrics, Metrics
 
-Z_95 = 1.959963984540054
 CALIBRATION_BINS = 15
 
 

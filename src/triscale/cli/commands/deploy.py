@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,7 +26,7 @@ def export(
     /,
     *,
     engine: str | None = None,
-    precision: Literal["float32", "int8"] = "float32",
+    precision: Literal["float32", "bfloat16", "int8"] = "float32",
     bound: float = 0.5,
     calibration: int = 300,
     out: OptionalOut = None,
@@ -33,8 +34,9 @@ def export(
 ) -> None:
     """Export a run to a file for an inference engine, check the file, and measure its latency.
 
-    The file contains the preprocessing. The outputs of a float32 file must match those of the model. An int8 file may
-    lose half a percentage point of test accuracy; sensitive blocks stay in float.
+    The file contains the preprocessing. The outputs of a float32 file must match those of the model. A bfloat16 or int8
+    file may lose half a percentage point of accuracy on validation images; sensitive blocks stay in float in int8. What
+    it loses on test images is reported with its interval, and a file that surely loses more than allowed is not kept.
 
     Parameters
     ----------
@@ -43,9 +45,9 @@ def export(
     engine
         onnxruntime (the default), openvino, executorch, coreml, litert, or all for all that are installed.
     precision
-        float32 or int8 (onnxruntime, openvino, executorch).
+        float32, bfloat16 (openvino) or int8 (onnxruntime, openvino, executorch).
     bound
-        Maximum loss of test accuracy of int8 in percentage points.
+        Maximum loss of accuracy of bfloat16 and int8 in percentage points.
     calibration
         Number of training images to calibrate int8 with.
     out
@@ -96,8 +98,9 @@ def deploy(
     budget: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
     bound: float = 0.5,
     calibration: int = 300,
-    precisions: Items = ("float32", "int8"),
+    precisions: Items = ("float32", "bfloat16", "int8"),
     threads: int = 1,
+    time_limit: str | None = None,
     json: Json = False,
 ) -> None:
     """Choose the fastest file of a run for a device: try engines and precisions, evaluate and time their files.
@@ -111,14 +114,20 @@ def deploy(
     budget
         Limits that the file must meet: a latency such as 20ms, a file size such as 5MB.
     bound
-        Maximum loss of test accuracy of int8 in percentage points.
+        Maximum loss of accuracy of bfloat16 and int8 in percentage points.
     calibration
         Number of training images to calibrate int8 with.
     precisions
-        Precisions to try: float32, int8.
+        Precisions to try: float32, bfloat16, int8.
     threads
         Threads of each engine, on as many cores.
+    time_limit
+        Begin no further file so that everything ends within this time, such as 90s or 5m, and choose among those that
+        were made.
     """
+    started = time.monotonic()  # loading torch and the engines takes a part of the time
+    from triscale.deploy.engines import PRECISIONS
+    from triscale.jobs.core.durations import seconds_of
     from triscale.jobs.core.run import RunFolder
     from triscale.jobs.deploy.deploy import deploy_run
     from triscale.network.latency import load_predictor
@@ -127,8 +136,8 @@ def deploy(
     if threads < 1 or bound < 0:
         raise UserError(f"--threads {threads} --bound {bound:g}: give 1 or more threads, and a bound of 0 or more")
     names = tuple(word.strip() for word in (joined(precisions) or "").split(","))
-    if not names or set(names) - {"float32", "int8"} or len(set(names)) < len(names):
-        raise UserError(f"--precisions {' '.join(precisions)}: give float32, int8 or both")
+    if set(names) - set(PRECISIONS) or len(set(names)) < len(names):
+        raise UserError(f"--precisions {' '.join(precisions)}: give one or more of {', '.join(PRECISIONS)}, each once")
     opened = RunFolder.open(run)
     if "cpu" in device and len(device) > 1:
         raise UserError("--device: give cpu or profiles of another device, not both")
@@ -144,6 +153,8 @@ def deploy(
             calibration=calibration,
             precisions=names,  # type: ignore[arg-type]
             threads=threads,
+            time_limit=None if time_limit is None else seconds_of("--time-limit", time_limit),
+            started=started,
         )
     if json:
         print_json(deployment)
@@ -154,23 +165,26 @@ def deploy(
 def _print_deployment(deployment: Deployment, run: Path) -> None:
     timed = [one for one in deployment.candidates if one.milliseconds is not None]
     table(
-        ("engine", "precision", "size", "accuracy", "ms", "verdict"),
+        ("engine", "precision", "verdict", "size", "accuracy", "points lost", "ms"),
         [
             (
                 one.engine,
                 one.precision,
+                one.verdict,
                 "-" if one.size_bytes is None else f"{si(one.size_bytes)}B",
                 "-" if one.accuracy is None else f"{one.accuracy:.2%}",
+                "-" if one.loss is None else f"{one.loss.points:.2f} ({one.loss.low:.2f} to {one.loss.high:.2f})",
                 f"{one.milliseconds:.3g}",
-                one.verdict,
             )
             for one in sorted(timed, key=lambda one: one.milliseconds or 0.0)
         ],
-        left=2,
+        left=3,
     )
     for one in deployment.candidates:
         if one.milliseconds is None:
-            console.print(f"not available: {one.engine}, {one.precision}: {one.verdict}", markup=False)
+            console.print(f"no file: {one.engine}, {one.precision}: {one.verdict}", markup=False)
+    if deployment.quantized is not None:
+        _print_loss(deployment.file, deployment.quantized)
     how = "predicted by the profile of" if deployment.predicted else "measured on"
     console.print(
         f"ms: batch size 1, {deployment.threads} thread{'s' if deployment.threads > 1 else ''}, {how} "
@@ -179,6 +193,22 @@ def _print_deployment(deployment: Deployment, run: Path) -> None:
         markup=False,
     )
     console.print(f"{run / deployment.file}", style="bold", markup=False, soft_wrap=True)
+    if deployment.open_with:
+        console.print(f"opened by other programs with: {deployment.open_with}", markup=False, soft_wrap=True)
+
+
+def _print_loss(file: str, result: Quantized) -> None:
+    """Print what a file of lower precision loses, by what it was chosen, and which blocks stay in float."""
+    float_blocks = [block for block in result.blocks if block.kept_float]
+    slow = [block.name for block in float_blocks if block.for_speed]
+    sensitive = [block.name for block in float_blocks if not block.for_speed]
+    console.print(
+        f"{file}: {_score(result)}, in float {result.float_accuracy:.2%}: {result.loss}; {result.chosen_by}"
+        + (f"; in float for accuracy: {', '.join(sensitive)}" if sensitive else "")
+        + (f"; in float since int8 is not faster: {', '.join(slow)}" if slow else ""),
+        style="yellow" if result.exceeds_bound else None,
+        markup=False,
+    )
 
 
 def _score(result: Quantized) -> str:
@@ -205,22 +235,11 @@ def _print(exported: Sequence[Exported], folder: Path) -> None:
     )
     for item in exported:
         if item.quantized is not None:
-            result = item.quantized
-            float_blocks = [block for block in result.blocks if block.kept_float]
-            slow = [block.name for block in float_blocks if block.for_speed]
-            sensitive = [block.name for block in float_blocks if not block.for_speed]
-            console.print(
-                f"{item.export.file}: {_score(result)}, in float "
-                f"{result.float_accuracy:.2%}: {result.lost_points:.2f} points lost (± {result.lost_error:.2f}; "
-                f"{result.bound_points:g} allowed)"
-                + (f"; in float for accuracy: {', '.join(sensitive)}" if sensitive else "")
-                + (f"; in float since int8 is not faster: {', '.join(slow)}" if slow else ""),
-                markup=False,
-            )
+            _print_loss(item.export.file, item.quantized)
         if not item.export.verified:
             console.print(
-                f"not verified: {item.export.engine} does not run on this machine; compare the outputs of "
-                f"{item.export.file} with those of the run on a machine where it does",
+                f"not verified: {item.export.engine} does not run {item.export.precision} on this machine; compare the "
+                f"outputs of {item.export.file} with those of the run on a machine where it does",
                 style="bold",
                 markup=False,
             )

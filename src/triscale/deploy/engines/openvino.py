@@ -18,12 +18,19 @@ from triscale.deploy.exportable import Exportable
 from triscale.errors import RecordError
 
 WEIGHTS = ".bin"
+FLOAT32, BFLOAT16 = "f32", "bf16"
+"""Precisions by the names of OpenVINO's hint."""
 _INFO = "triscale"
+_PRECISION = "inference_precision"
 _DIGEST = "weights_sha256"
 
 
 class OpenVinoSession:
-    """An OpenVINO or ONNX file in OpenVINO on the CPU; float operations are computed in ``precision``.
+    """An OpenVINO or ONNX file in OpenVINO on the CPU.
+
+    Float operations are computed in ``precision``; by default in that of the file, which is float32 unless Triscale
+    wrote another into it. OpenVINO itself reads no precision from a file: its default is bfloat16 where the processor
+    has it. Where it does not, bfloat16 is computed in float32.
 
     The model is compiled separately for a batch of one image, which is faster; all other batch sizes share a second
     compilation.
@@ -33,11 +40,10 @@ class OpenVinoSession:
         UserError: OpenVINO is not installed.
     """
 
-    def __init__(self, file: Path, threads: int = 0, precision: str = "f32") -> None:
+    def __init__(self, file: Path, threads: int = 0, precision: str | None = None) -> None:
         self._core = core()
         self._settings: dict[str, object] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": precision,
             # OpenVINO would pin each file to cores of its choice; here the caller sets the affinity.
             "ENABLE_CPU_PINNING": False,
         }
@@ -49,6 +55,7 @@ class OpenVinoSession:
             self._model = self._core.read_model(str(file))
         except RuntimeError as error:
             raise RecordError(f"{file} is not a file that OpenVINO can read") from error
+        self._settings["INFERENCE_PRECISION_HINT"] = precision or _info(self._model, _PRECISION) or FLOAT32
         self.contract_text = _info(self._model, CONTRACT_KEY)
         digest = _info(self._model, _DIGEST)
         weights = file.with_suffix(WEIGHTS)
@@ -87,8 +94,17 @@ def core() -> Any:
     return load("openvino", "OpenVINO", "openvino").Core()
 
 
-def write(subject: Exportable, file: Path) -> None:
+def bfloat16_obstacle() -> str:
+    """Return why this processor does not compute in bfloat16; empty if it does."""
+    if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return ""
+    return "this processor has no bfloat16 instructions"
+
+
+def write(subject: Exportable, file: Path, precision: str = FLOAT32) -> None:
     """Write a model as an OpenVINO file with its contract inside; the file is not checked.
+
+    Weights are in float32 whatever the precision, which only says how Triscale opens the file.
 
     Raises:
         ExportError: An operation of the model cannot be converted.
@@ -98,6 +114,8 @@ def write(subject: Exportable, file: Path) -> None:
     proto = to_onnx(subject)
     with converting("OpenVINO cannot convert the model"):
         model = engine.read_model(proto.SerializeToString())
+    if precision != FLOAT32:
+        model.set_rt_info(precision, [_INFO, _PRECISION])
     save(model, subject.contract, file)
 
 

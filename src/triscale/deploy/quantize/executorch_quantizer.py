@@ -1,8 +1,14 @@
-"""int8 quantization for ExecuTorch's XNNPACK backend by torchao."""
+"""int8 quantization for ExecuTorch's XNNPACK backend by torchao.
+
+Lowering a quantized program takes minutes, and so does calibration. So the model is calibrated once, whichever blocks
+stay in float, and computed in torch until the blocks are chosen.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from copy import deepcopy
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,30 +50,66 @@ class ExecuTorchQuantizer:
         weighted = (name.rpartition(".")[0] for name, value in subject.model.named_parameters() if value.ndim > 1)
         self.blocks: Sequence[str] = tuple(dict.fromkeys(map(block_path, weighted)))
 
+    def quantize(self, float_blocks: Collection[str]) -> None:
+        """Quantize the model in memory; some blocks stay float."""
+        calibrated = self._calibrated
+        with converting("torchao cannot quantize the model"):
+            prepared = self._prepared(float_blocks)
+            observers = _observers(prepared)
+            if observers.keys() <= calibrated.keys():
+                for name, targets in observers.items():
+                    for target in targets:
+                        setattr(prepared, target, calibrated[name])
+            else:
+                self._observe(prepared)
+            self._last = self._steps.convert_pt2e(prepared)
+
+    def emulate(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits of images ``[N, 3, S, S]`` by the model as last quantized, computed in torch."""
+        with torch.no_grad(), quiet_process():
+            parts = [self._last(part).numpy() for part in torch.split(torch.from_numpy(images), MAX_BATCH)]
+        return np.concatenate(parts)
+
     def write(self, float_blocks: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
-        with converting("torchao cannot quantize the model"):
-            quantizer = self._quantizers.XNNPACKQuantizer()
-            quantizer.set_global(self._quantizers.get_symmetric_quantization_config(is_per_channel=True))
-            quantizer.set_filter_function(lambda node: _block(node) not in float_blocks)
-            # Exported again, since preparation changes the graph in place.
-            graph = program_of(self._subject.model, self._subject.input_shape).module()
-            prepared = self._steps.prepare_pt2e(graph, quantizer)
-            with torch.no_grad():
-                for part in torch.split(self._calibration, MAX_BATCH):
-                    prepared(part)
-            self._last = self._steps.convert_pt2e(prepared)
+        self.quantize(float_blocks)
         save(program_of(self._last, self._subject.input_shape), self._subject, file)
+
+    @cached_property
+    def _calibrated(self) -> dict[str, Any]:
+        """The calibrated observer of each value of the model: a range does not depend on which blocks stay in float."""
+        with converting("torchao cannot quantize the model"):
+            prepared = self._prepared(())
+            self._observe(prepared)
+        return {name: prepared.get_submodule(targets[0]) for name, targets in _observers(prepared).items()}
+
+    def _prepared(self, float_blocks: Collection[str]) -> fx.GraphModule:
+        """Return a graph with observers of the values to quantize."""
+        quantizer = self._quantizers.XNNPACKQuantizer()
+        quantizer.set_global(self._quantizers.get_symmetric_quantization_config(is_per_channel=True))
+        quantizer.set_filter_function(lambda node: _block(node) not in float_blocks)
+        # A copy, since preparation changes the graph in place.
+        prepared: fx.GraphModule = self._steps.prepare_pt2e(deepcopy(self._float), quantizer)
+        return prepared
+
+    def _observe(self, prepared: fx.GraphModule) -> None:
+        with torch.no_grad():
+            for part in torch.split(self._calibration, MAX_BATCH):
+                prepared(part)
 
     def signals(self, images: NDArray[np.float32]) -> tuple[Signals, Signals]:
         """Return the output of each block for images ``[N, 3, S, S]``: in float, and as last written."""
         return self._outputs(self._float, images), self._outputs(self._last, images)
 
     def _outputs(self, graph: fx.GraphModule, images: NDArray[np.float32]) -> Signals:
-        recorder = _Recorder(graph)
+        found: dict[str, list[NDArray[np.float32]]] = {}
         with torch.no_grad(), quiet_process():
-            recorder.run(torch.from_numpy(images))
-        return {block: recorder.found[block] for block in self.blocks if block in recorder.found}
+            for part in torch.split(torch.from_numpy(images), MAX_BATCH):
+                recorder = _Recorder(graph)
+                recorder.run(part)
+                for block, value in recorder.found.items():
+                    found.setdefault(block, []).append(value)
+        return {block: np.concatenate(found[block]) for block in self.blocks if block in found}
 
 
 class _Recorder(fx.Interpreter):
@@ -83,6 +125,15 @@ class _Recorder(fx.Interpreter):
         if isinstance(value, Tensor) and value.dtype == torch.float32 and n.op == "call_function" and block:
             self.found[block] = value.numpy().copy()
         return value
+
+
+def _observers(prepared: fx.GraphModule) -> dict[str, list[str]]:
+    """Return the names of the observers of each observed value, by the name of its node."""
+    observers: dict[str, list[str]] = {}
+    for node in prepared.graph.nodes:
+        if node.op == "call_module" and str(node.target).startswith("activation_post_process"):
+            observers.setdefault(node.args[0].name, []).append(str(node.target))
+    return observers
 
 
 def _block(node: fx.Node) -> str:

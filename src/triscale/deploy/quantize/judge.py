@@ -1,15 +1,16 @@
-"""How much accuracy an int8 file loses, by the outputs of the float model and the labels."""
+"""How much accuracy a file of lower precision loses, by the outputs of the float model and the labels."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from triscale.results.accuracy_gap import Z_95, AccuracyGap, paired_gap
 
 Metric = Literal["top1", "mean_average_precision"]
 Logits = NDArray[np.float32]
@@ -49,8 +50,12 @@ class Judge(ABC):
         return 100 * (self.exact_score - self.score(outputs))
 
     @abstractmethod
-    def half_width(self, outputs: Logits) -> float:
-        """Return the half-width of a 95% interval of the loss, in percentage points."""
+    def gap(self, outputs: Logits, z: float = Z_95) -> AccuracyGap:
+        """Return the loss of the score as a share, with its paired interval; by default of 95%."""
+
+    def first(self, images: int) -> Self:
+        """Return a judge of the first images only."""
+        return replace(self, exact=self.exact[:images], labels=self.labels[:images])
 
 
 class TopOne(Judge):
@@ -72,11 +77,10 @@ class TopOne(Judge):
         """Return the loss of accuracy in percentage points, from whole numbers: a bound may equal it."""
         return 100 * (int(self._right(self.exact).sum()) - int(self._right(outputs).sum())) / self.images
 
-    def half_width(self, outputs: Logits) -> float:
-        """Return the half-width of a 95% interval of the loss for paired predictions (McNemar)."""
+    def gap(self, outputs: Logits, z: float = Z_95) -> AccuracyGap:
+        """Return the loss of accuracy with its interval for paired predictions."""
         before, after = self._right(self.exact), self._right(outputs)
-        lost, won = int((before & ~after).sum()), int((~before & after).sum())
-        return 196 * math.sqrt(max(0.0, lost + won - (lost - won) ** 2 / self.images)) / self.images
+        return paired_gap(int((before & ~after).sum()), int((~before & after).sum()), self.images, z)
 
     def _right(self, outputs: Logits) -> NDArray[np.bool_]:
         right: NDArray[np.bool_] = outputs.argmax(1) == self.labels

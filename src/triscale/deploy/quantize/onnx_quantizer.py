@@ -39,6 +39,7 @@ class OnnxQuantizer:
     """Quantizes with ONNX Runtime: per-channel weights, in the QuantizeLinear/DequantizeLinear (QDQ) format."""
 
     is_quick = True
+    emulate = None
 
     def __init__(self, subject: Exportable, calibration: NDArray[np.float32]) -> None:
         self._contract = subject.contract
@@ -48,9 +49,13 @@ class OnnxQuantizer:
         self._last = self._float
         self.blocks: Sequence[str] = tuple(self._ends)
 
+    def quantize(self, float_blocks: Collection[str]) -> None:
+        """Quantize the model in memory; some blocks stay float."""
+        self._last = self._quantized(self._ranges, float_blocks)
+
     def write(self, float_blocks: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""
-        self._last = self._quantized(self._ranges, float_blocks)
+        self.quantize(float_blocks)
         write_onnx(self._last, self._contract, file)
 
     @cached_property

@@ -27,6 +27,7 @@ class OpenVinoQuantizer:
     """
 
     is_quick = False
+    emulate = None
 
     def __init__(self, subject: Exportable, calibration: NDArray[np.float32]) -> None:
         self._contract = subject.contract
@@ -40,8 +41,8 @@ class OpenVinoQuantizer:
         self._last: Any = None
         self.blocks: Sequence[str] = tuple(self._ends)
 
-    def write(self, float_blocks: Collection[str], file: Path) -> None:
-        """Write an int8 file in which some blocks stay float."""
+    def quantize(self, float_blocks: Collection[str]) -> None:
+        """Quantize the model in memory; some blocks stay float."""
         patterns = [rf"^{re.escape(block)}([./].*)?$" for block in float_blocks]
         with converting("NNCF cannot quantize the model"):
             self._last = self._nncf.quantize(
@@ -51,6 +52,10 @@ class OpenVinoQuantizer:
                 subset_size=len(self._calibration),
                 ignored_scope=self._nncf.IgnoredScope(patterns=patterns, validate=False) if patterns else None,
             )
+
+    def write(self, float_blocks: Collection[str], file: Path) -> None:
+        """Write an int8 file in which some blocks stay float."""
+        self.quantize(float_blocks)
         save(self._last, self._contract, file)
 
     def signals(self, images: NDArray[np.float32]) -> tuple[Signals, Signals]:

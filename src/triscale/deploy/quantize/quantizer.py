@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +22,16 @@ class Quantizer(Protocol):
 
     blocks: Sequence[str]
     is_quick: bool
+
+    @property
+    def emulate(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:
+        """Computes the logits of normalized images by the model as last quantized, without a file.
+
+        None if a file is written faster than it is emulated.
+        """
+
+    def quantize(self, float_blocks: Collection[str]) -> None:
+        """Quantize the model in memory; some blocks stay float."""
 
     def write(self, float_blocks: Collection[str], file: Path) -> None:
         """Write an int8 file in which some blocks stay float."""

@@ -3,45 +3,45 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from triscale.deploy.engines import ENGINES, Engine, title_of
+from triscale.deploy.engines import ENGINES, PRECISIONS, Precision, file_name, title_of
 from triscale.deploy.export import atomic_output, copy_exported, remove
 from triscale.deploy.quantize.guard import BOUND
-from triscale.errors import BudgetError, ExportError, Interrupted, JobError, UserError
+from triscale.errors import BudgetError, RecordError, UserError
 from triscale.jobs.core.run import RunFolder
-from triscale.jobs.deploy.export import Precision, export_for, exportable
-from triscale.jobs.deploy.quantize import CALIBRATION, QuantizationEvalCache
+from triscale.jobs.deploy.candidates import (
+    TIED_RATIO,
+    CandidateFile,
+    CandidateMaker,
+    CandidateOptions,
+    exceeded,
+    noise_image,
+    open_candidate,
+    reserve,
+    size_and_accuracy,
+    test_accuracy,
+)
+from triscale.jobs.deploy.deadline import Deadline
+from triscale.jobs.deploy.eval_cache import CALIBRATION, QuantizationEvalCache
+from triscale.jobs.deploy.export import export_for, exportable
 from triscale.measurement.device import machine
 from triscale.measurement.latency import pinned_to_cores, torch_threads
 from triscale.measurement.versus import paired_timing, time_alternately
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
-from triscale.results.deployment import Deployment, DeploymentCandidate, Exported, Quantized
+from triscale.results.deployment import Deployment, DeploymentCandidate
 from triscale.results.latency import TimedNetwork
-from triscale.results.metrics import load_metrics
 from triscale.scaling.budget import Budget
 from triscale.training.context import ExecutionContext
 
-TIED_RATIO = 1.03
-"""Latencies within this ratio are tied; the more accurate file is chosen."""
 FOLDER = "deployed"
-
-
-@dataclass(frozen=True, slots=True)
-class _CandidateFile:
-    """A candidate with its file; ``engine`` and ``file`` are None if no file could be made."""
-
-    candidate: DeploymentCandidate
-    engine: Engine | None = None
-    file: Path | None = None
-    quantized: Quantized | None = None
 
 
 def deploy_run(
@@ -52,23 +52,29 @@ def deploy_run(
     budget: Budget | None = None,
     bound: float = BOUND,
     calibration: int = CALIBRATION,
-    precisions: Sequence[Precision] = ("float32", "int8"),
+    precisions: Sequence[Precision] = PRECISIONS,
     threads: int = 1,
+    time_limit: float | None = None,
+    started: float | None = None,
 ) -> Deployment:
     """Choose the fastest file that meets the budget and the accuracy bound, and copy it into the run.
 
-    On this machine all files are timed alternately with batch size 1. For another device, given by its profiles, only
-    the float32 files of the profiled engines are candidates, with predicted latencies.
+    On this machine all files are timed alternately with batch size 1. int8 is only made for an engine if a draft of its
+    file is faster than the best file so far. For another device, given by its profiles, only the float32 files of the
+    profiled engines are candidates, with predicted latencies.
 
     Args:
         run: A trained run.
         context: Progress and stop flag.
         predictors: Latency predictors of another device, one per engine; empty for this machine.
         budget: Limits on latency and file size.
-        bound: Maximum loss of test accuracy of int8 in percentage points.
+        bound: Maximum loss of accuracy of bfloat16 and int8 in percentage points.
         calibration: Number of calibration images for int8.
         precisions: Precisions to try.
         threads: Threads of each engine, on as many cores.
+        time_limit: Seconds after which no further candidate is begun; those that were not tried say so. At least one
+            file is made, and a conversion that has begun ends.
+        started: When the time began, on the clock of ``time.monotonic``; by default now.
 
     Returns:
         The chosen file and all candidates; also saved in the run.
@@ -81,19 +87,21 @@ def deploy_run(
     """
     if budget is not None and set(budget.limits) - {"latency", "size"}:
         raise BudgetError(f"a deployment budget limits latency or file size, such as 20ms or 5MB, not {budget}")
+    deadline = Deadline(time_limit, time.monotonic() if started is None else started)
+    options = CandidateOptions(precisions=precisions, bound=bound, budget=budget, threads=threads, deadline=deadline)
     with tempfile.TemporaryDirectory(dir=run.folder, prefix=".deploy-") as temporary:
         if not predictors:
-            files = _export_all(run, context, Path(temporary), precisions, bound, calibration)
+            files = _make_all(run, context, Path(temporary), options, calibration)
             files = _with_latency(run, files, threads, context)
         else:
             files = _export_profiled(run, context, Path(temporary), predictors)
-        judged = _judge(files, budget)
+        judged = _judge(files, budget, bound)
         best = next((one for one in judged if one.candidate.chosen), None)
         if best is None:
             raise BudgetError(_no_file_message(judged, budget))
         assert best.file is not None
         file = run.folder / FOLDER / best.file.name
-        previous = run.folder / Deployment.load(run.deploy_file).file if run.deploy_file.is_file() else file
+        previous = _previous_file(run, file)
         with atomic_output(file) as draft:
             copy_exported(best.file, draft)
     deployment = Deployment(
@@ -105,6 +113,8 @@ def deploy_run(
         bound_points=bound,
         candidates=tuple(one.candidate for one in judged),
         quantized=best.quantized,
+        open_with="" if best.engine is None else best.engine.open_with(best.precision).replace("FILE", file.name),
+        time_limit=time_limit,
         machine=machine(),
     )
     deployment.save(run.deploy_file)
@@ -113,59 +123,35 @@ def deploy_run(
     return deployment
 
 
-def _export_all(
-    run: RunFolder,
-    context: ExecutionContext,
-    folder: Path,
-    precisions: Sequence[Precision],
-    bound: float,
-    calibration: int,
-) -> list[_CandidateFile]:
-    """Export a file for each engine that runs here in each precision; failures are recorded as verdicts."""
-    files, eval_cache = [], QuantizationEvalCache(run, exportable(run), calibration, context.should_stop)
-    for precision in precisions:
-        for engine in ENGINES.values():
-            if precision not in engine.precisions:
-                continue
-            if not engine.runs_here():
-                continue
-            if context.should_stop():
-                raise Interrupted("stopped; nothing was deployed; run the same command again to restart")
-            candidate = DeploymentCandidate(engine=engine.title, precision=precision)
-            file = folder / f"model{'.int8' if precision == 'int8' else ''}{engine.suffix}"
-            try:
-                exported = export_for(
-                    run, context, engine, precision, file, bound=bound, eval_cache=eval_cache, timed=False
-                )  # fmt: skip
-            except Interrupted:
-                raise
-            except (JobError, ExportError, UserError) as error:
-                files.append(_CandidateFile(candidate.replace(verdict=str(error))))
-                continue
-            candidate = candidate.replace(**_size_and_accuracy(run, exported))
-            files.append(_CandidateFile(candidate, engine, file, exported.quantized))
-    return files
+def _previous_file(run: RunFolder, file: Path) -> Path:
+    """Return the file of an earlier deployment; the new one if there is none, or another version recorded it."""
+    try:
+        return run.folder / Deployment.load(run.deploy_file).file if run.deploy_file.is_file() else file
+    except RecordError:
+        return file
 
 
-def _size_and_accuracy(run: RunFolder, exported: Exported) -> dict[str, object]:
-    accuracy = _test_accuracy(run) if exported.quantized is None else exported.quantized.accuracy
-    return {"size_bytes": exported.export.size_bytes, "accuracy": accuracy}
+def _make_all(
+    run: RunFolder, context: ExecutionContext, folder: Path, options: CandidateOptions, calibration: int
+) -> list[CandidateFile]:
+    """Make the candidates for this machine within the time."""
+
+    def should_stop() -> bool:
+        return context.should_stop() or options.deadline.passed(reserve(1))
+
+    eval_cache = QuantizationEvalCache(run, exportable(run), calibration, should_stop, context.progress)
+    return CandidateMaker(run, context, folder, eval_cache, options).make()
 
 
 def _with_latency(
-    run: RunFolder, files: Sequence[_CandidateFile], threads: int, context: ExecutionContext
-) -> list[_CandidateFile]:
+    run: RunFolder, files: Sequence[CandidateFile], threads: int, context: ExecutionContext
+) -> list[CandidateFile]:
     """Time all files alternately, and torch eager mode for comparison."""
-    shape = run.spec.preprocessing.input_shape
-    image = np.random.default_rng(0).standard_normal((1, *shape), dtype=np.float32)
+    shape, image = run.spec.preprocessing.input_shape, noise_image(run)
     running = [one for one in files if one.file is not None]
     with pinned_to_cores(threads) as cores, torch_threads(threads), torch.inference_mode():
         context.progress.begin("measure latency")
-        calls: list[Callable[[], object]] = []
-        for one in running:
-            assert one.engine is not None
-            assert one.file is not None
-            calls.append(partial(one.engine.open(one.file, threads), image))
+        calls: list[Callable[[], object]] = [partial(open_candidate(one, threads), image) for one in running]
         model = exportable(run).model.to(memory_format=torch.channels_last)
         tensor = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
         calls.append(lambda: model(tensor))
@@ -178,8 +164,8 @@ def _with_latency(
     result = [
         one if one.file is None else replace(one, candidate=_set_time(one.candidate, next(timings))) for one in files
     ]
-    torch_row = DeploymentCandidate(engine="torch", precision="float32", accuracy=_test_accuracy(run), deployable=False)
-    return [*result, _CandidateFile(_set_time(torch_row, next(timings)))]
+    torch_row = DeploymentCandidate(engine="torch", precision="float32", accuracy=test_accuracy(run), deployable=False)
+    return [*result, CandidateFile(_set_time(torch_row, next(timings)))]
 
 
 def _set_time(candidate: DeploymentCandidate, timed: TimedNetwork) -> DeploymentCandidate:
@@ -188,7 +174,7 @@ def _set_time(candidate: DeploymentCandidate, timed: TimedNetwork) -> Deployment
 
 def _export_profiled(
     run: RunFolder, context: ExecutionContext, folder: Path, predictors: Sequence[Predictor]
-) -> list[_CandidateFile]:
+) -> list[CandidateFile]:
     """Export the float32 file of each profiled engine, with its predicted latency."""
     network = run.spec.network
     if not isinstance(network, Network):
@@ -211,23 +197,26 @@ def _export_profiled(
                 f"the profile belongs to {predictor.engine}, which does not run exported files; profile ONNX Runtime "
                 "with: triscale profile"
             )
-        file = folder / f"model{engine.suffix}"
+        file = folder / file_name(engine, "float32")
         exported = export_for(run, context, engine, "float32", file, timed=False)
         candidate = DeploymentCandidate(
             engine=engine.title, precision="float32", milliseconds=predict(predictor, network)
         )
-        files.append(_CandidateFile(candidate.replace(**_size_and_accuracy(run, exported)), engine, file))
+        files.append(CandidateFile(candidate.replace(**size_and_accuracy(run, exported)), engine, file))
     return files
 
 
-def _judge(files: Sequence[_CandidateFile], budget: Budget | None) -> list[_CandidateFile]:
-    """Choose a candidate, and state for each candidate why it was or was not chosen."""
-    feasible = [one for one in files if one.file is not None and not _exceeded(one.candidate, budget)]
+def _judge(files: Sequence[CandidateFile], budget: Budget | None, bound: float = BOUND) -> list[CandidateFile]:
+    """Choose a candidate, and state for each candidate why it was or was not chosen.
+
+    Test accuracies have no part in it: of tied files, that with the smallest loss on the images of the choice is taken.
+    """
+    feasible = [one for one in files if one.file is not None and not exceeded(one.candidate, budget)]
     best = None
     if feasible:
         fastest = min(one.candidate.milliseconds or 0.0 for one in feasible)
         tied = [one for one in feasible if (one.candidate.milliseconds or 0.0) <= TIED_RATIO * fastest]
-        best = min(tied, key=lambda one: (-(one.candidate.accuracy or 0.0), one.candidate.size_bytes or 0))
+        best = min(tied, key=lambda one: (_chosen_loss(one.candidate), one.candidate.size_bytes or 0))
     judged = []
     for one in files:
         candidate = one.candidate
@@ -236,32 +225,37 @@ def _judge(files: Sequence[_CandidateFile], budget: Budget | None) -> list[_Cand
         elif one is best:
             verdict = "chosen: the fastest" + (" within the budget" if budget is not None else "")
             if candidate.milliseconds != fastest:
-                verdict = "chosen: tied with the fastest, and more accurate or smaller"
+                verdict = "chosen: tied with the fastest, and loses less accuracy or is smaller"
         else:
-            verdict = _exceeded(candidate, budget) or _slower(candidate, best)
+            verdict = exceeded(candidate, budget) or _slower(candidate, best)
+        verdict += _beyond_bound(candidate, bound)
         judged.append(replace(one, candidate=candidate.replace(verdict=verdict, chosen=one is best)))
     return judged
 
 
-def _exceeded(candidate: DeploymentCandidate, budget: Budget | None) -> str:
-    """Return the limit that a file exceeds; empty if it meets the budget."""
-    if budget is None:
+def _chosen_loss(candidate: DeploymentCandidate) -> float:
+    """Return the loss on the images of the choice; a gain counts as none, since it is noise."""
+    return 0.0 if candidate.loss is None else max(0.0, candidate.loss.chosen_points)
+
+
+def _beyond_bound(candidate: DeploymentCandidate, bound: float) -> str:
+    """Return a warning if a file within the bound on the images of the choice loses more on the test images."""
+    if candidate.loss is None or candidate.loss.points <= bound:
         return ""
-    time, size = candidate.milliseconds, candidate.size_bytes
-    if budget.latency is not None and time is not None and time > budget.latency:
-        return f"slower than {budget.latency:g} ms"
-    if budget.size is not None and size is not None and size > budget.size:
-        return "larger than the budget"
-    return ""
+    return f"; loses {candidate.loss.points:.2f} points on the test images, where {bound:g} are allowed"
 
 
-def _slower(candidate: DeploymentCandidate, best: _CandidateFile | None) -> str:
+def _slower(candidate: DeploymentCandidate, best: CandidateFile | None) -> str:
     assert best is not None
     ratio = (candidate.milliseconds or 0.0) / (best.candidate.milliseconds or 1.0)
-    return f"takes {ratio:.2f} times as long" if ratio > TIED_RATIO else "tied in speed, but less accurate or larger"
+    return (
+        f"takes {ratio:.2f} times as long"
+        if ratio > TIED_RATIO
+        else "tied in speed, but loses more accuracy or is larger"
+    )
 
 
-def _no_file_message(judged: Sequence[_CandidateFile], budget: Budget | None) -> str:
+def _no_file_message(judged: Sequence[CandidateFile], budget: Budget | None) -> str:
     files = [one.candidate for one in judged if one.file is not None]
     if not files:
         reasons = "; ".join(
@@ -275,7 +269,3 @@ def _no_file_message(judged: Sequence[_CandidateFile], budget: Budget | None) ->
         f"{fastest.milliseconds:.3g} ms, the smallest is {smallest.engine} in {smallest.precision} with "
         f"{smallest.size_bytes} bytes; raise the budget, or train a smaller network"
     )
-
-
-def _test_accuracy(run: RunFolder) -> float | None:
-    return load_metrics(run.metrics_file).score if run.metrics_file.is_file() else None

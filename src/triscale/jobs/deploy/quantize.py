@@ -1,41 +1,30 @@
-"""Quantize a run to int8: calibrate on training images, evaluate on test images, keep sensitive blocks in float."""
+"""Write files of lower precision: calibrate on training images, choose on validation images, measure on test images."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from triscale.data.images.transforms import normalize
-from triscale.data.pipeline.loader import eval_batches, label_array
-from triscale.data.pipeline.split import Sample
-from triscale.deploy.engines import Engine
-from triscale.deploy.exportable import Exportable
-from triscale.deploy.parity import logits_of_model
+from triscale.deploy.engines import Engine, Precision
+from triscale.deploy.export import atomic_output
 from triscale.deploy.quantize import get_quantizer
-from triscale.deploy.quantize.guard import BOUND, MIN_IMAGES, quantize
-from triscale.deploy.quantize.judge import Judge, TopOne
+from triscale.deploy.quantize.guard import BOUND, accept_rounded, quantize
 from triscale.deploy.quantize.quantizer import Quantizer
-from triscale.errors import Interrupted, RunError, UserError
-from triscale.jobs.core.run import RunFolder, how_to_add_images
-from triscale.jobs.deploy.label_ranking import LabelRanking
+from triscale.jobs.deploy.eval_cache import CALIBRATION, QuantizationEvalCache
+from triscale.jobs.deploy.remedies import remedies
 from triscale.measurement.latency import pinned_to_cores
 from triscale.measurement.versus import time_alternately
 from triscale.network.input_size import ImageShape
 from triscale.results.deployment import Quantized
 from triscale.training.context import ExecutionContext
 
-CALIBRATION = 300
-"""Default number of calibration images; also the default of NNCF."""
-PROBES = 64
-"""Number of test images that measure the quantization noise of each block."""
-BATCH = 8
+__all__ = ["CALIBRATION", "first_tied", "quantize_run", "round_run", "slow_blocks"]
+
 MAX_LEADING_FLOAT_BLOCKS = 4
 """Number of leading blocks that may stay in float for speed: with large maps and few channels, int8 gains little."""
 TRIAL_ROUNDS, TRIAL_SECONDS = 15, 0.1
@@ -43,91 +32,26 @@ TIED_RATIO = 1.02
 """Latencies within this ratio are tied; the file with fewer float blocks is chosen."""
 
 
-@dataclass(frozen=True)
-class QuantizationEvalCache:
-    """Images, labels and reference logits to quantize a run and evaluate int8 files; computed once for all engines.
-
-    Attributes:
-        run: A trained run.
-        subject: Its model.
-        calibration: Number of training images to calibrate with.
-        should_stop: Polled before each batch of an evaluation.
-    """
-
-    run: RunFolder
-    subject: Exportable
-    calibration: int = CALIBRATION
-    should_stop: Callable[[], bool] = lambda: False
-
-    def check(self) -> None:
-        """Check that there are enough images.
-
-        Raises:
-            UserError: There are too few calibration images.
-            RunError: There are no test images.
-        """
-        split = self.run.split
-        if self.calibration < MIN_IMAGES or len(split.train) < MIN_IMAGES:
-            raise UserError(
-                f"{min(self.calibration, len(split.train))} images are too few to calibrate int8; at least "
-                f"{MIN_IMAGES} are needed, and {self.run.folder} has {len(split.train)} for it"
-                f"{how_to_add_images(self.run.spec)}"
-            )
-        if not split.test:
-            raise RunError(
-                f"{self.run.folder} has no test images, so the accuracy of int8 cannot be evaluated"
-                f"{how_to_add_images(self.run.spec)}"
-            )
-
-    @cached_property
-    def calibration_images(self) -> NDArray[np.float32]:
-        """Normalized training images ``[N, 3, S, S]`` to calibrate with."""
-        return images_of(self.run, evenly_spaced(self.run.split.train, self.calibration))
-
-    @cached_property
-    def probes(self) -> NDArray[np.float32]:
-        """Normalized test images ``[N, 3, S, S]`` that measure the quantization noise of each block."""
-        return images_of(self.run, evenly_spaced(self.run.split.test, PROBES))
-
-    @cached_property
-    def judge(self) -> Judge:
-        """Compares the outputs of a file for the test images with those of the float model."""
-        labels = label_array(self.run.split.test)
-        return TopOne(self.float_logits, labels) if labels.ndim == 1 else LabelRanking(self.float_logits, labels)
-
-    @cached_property
-    def float_logits(self) -> NDArray[np.float32]:
-        """Logits of the float model for the test images."""
-        return self.logits(lambda images: logits_of_model(self.subject.model, images))
-
-    def logits(self, call: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return the logits that a function computes for the test images.
-
-        Raises:
-            Interrupted: ``should_stop`` returned true.
-        """
-        logits = []
-        for images in batches_of(self.run, self.run.split.test):
-            if self.should_stop():
-                raise Interrupted("stopped; no int8 file was written; run the same command again to restart")
-            logits.append(call(images))
-        return np.concatenate(logits)
-
-
 def quantize_run(
-    eval_cache: QuantizationEvalCache, engine: Engine, file: Path, context: ExecutionContext, bound: float = BOUND
+    eval_cache: QuantizationEvalCache,
+    engine: Engine,
+    file: Path,
+    context: ExecutionContext,
+    bound: float = BOUND,
+    slow: Sequence[str] | None = None,
 ) -> Quantized:
-    """Write an int8 file of a run that loses at most ``bound`` percentage points of test accuracy.
+    """Write an int8 file of a run that loses at most ``bound`` percentage points of accuracy.
 
     Leading blocks stay in float if int8 does not make them faster on this machine; other blocks stay in float if
-    quantization harms the accuracy.
+    quantization harms the accuracy on the images of the choice.
 
     Args:
         eval_cache: Images and reference logits of the run.
         engine: The engine that will run the file.
         file: Path of the file.
         context: Device, workers, progress and stop flag.
-        bound: Maximum loss of test accuracy in percentage points.
+        bound: Maximum loss of accuracy in percentage points.
+        slow: Blocks that int8 does not make faster; measured by default.
 
     Returns:
         The record of the quantization.
@@ -139,25 +63,61 @@ def quantize_run(
         Interrupted: ``eval_cache.should_stop`` returned true.
     """
     make = get_quantizer(engine)
-    eval_cache.check()
-    quantizer = make(eval_cache.subject, eval_cache.calibration_images)
-    slow = slow_blocks(quantizer, engine, eval_cache.subject.input_shape)
+    eval_cache.check_calibration()
+    eval_cache.check_test()
+    calibration = eval_cache.calibration_images
+    context.progress.begin(f"quantize for {engine.title}")
+    quantizer = make(eval_cache.subject, calibration)
+    if slow is None:
+        slow = slow_blocks(quantizer, engine, eval_cache.subject.input_shape)
     if slow:
         context.progress.note(
             f"{engine.title}, int8: {', '.join(slow)} stay in float, since int8 does not make them faster"
         )
     return quantize(
         quantizer,
-        lambda draft: eval_cache.logits(engine.open(draft, 0)),
-        eval_cache.judge,
+        lambda path: engine.open(path, 0, "int8"),
+        eval_cache.choice(engine, "int8"),
+        lambda: eval_cache.test(engine, "int8"),
         eval_cache.probes,
         file,
         engine=engine.title,
-        calibration_images=len(eval_cache.calibration_images),
+        calibration_images=len(calibration),
         slow=slow,
         bound=bound,
+        remedies=remedies(eval_cache.run, "int8", eval_cache.calibration),
         on_message=lambda message: context.progress.note(f"{engine.title}, int8: {message}"),
     )
+
+
+def round_run(
+    eval_cache: QuantizationEvalCache, engine: Engine, precision: Precision, file: Path, bound: float = BOUND
+) -> Quantized | None:
+    """Write a file that its engine computes in a lower precision without calibration, and judge it.
+
+    Returns:
+        The record of its accuracy; None if this machine cannot compute in the precision.
+
+    Raises:
+        QuantizationError: The file loses more accuracy than ``bound``.
+        RunError: The run has no test images.
+        Interrupted: ``eval_cache.should_stop`` returned true.
+    """
+    with atomic_output(file) as draft:
+        engine.roundings[precision].write(eval_cache.subject, draft)
+        if engine.obstacle(precision):
+            return None
+        eval_cache.check_test()
+        return accept_rounded(
+            lambda path: engine.open(path, 0, precision),
+            eval_cache.choice(engine, precision),
+            lambda: eval_cache.test(engine, precision),
+            draft,
+            engine=engine.title,
+            precision=precision,
+            bound=bound,
+            remedies=remedies(eval_cache.run, precision, eval_cache.calibration),
+        )
 
 
 def slow_blocks(quantizer: Quantizer, engine: Engine, input_shape: ImageShape) -> tuple[str, ...]:
@@ -190,23 +150,3 @@ def slow_blocks(quantizer: Quantizer, engine: Engine, input_shape: ImageShape) -
 def first_tied(times: NDArray[np.float64]) -> int:
     """Return the index of the first time that is within 2% of the shortest."""
     return int(np.argmax(times <= TIED_RATIO * times.min()))
-
-
-def evenly_spaced(samples: tuple[Sample, ...], number: int) -> tuple[Sample, ...]:
-    """Return up to ``number`` samples at even intervals."""
-    stride = max(1, len(samples) // number)
-    return samples[::stride][:number]
-
-
-def images_of(run: RunFolder, samples: tuple[Sample, ...]) -> NDArray[np.float32]:
-    """Return normalized images of a run ``[N, 3, S, S]``; N may be 0."""
-    none = np.zeros((0, *run.spec.preprocessing.input_shape), dtype=np.float32)
-    return np.concatenate([none, *batches_of(run, samples)])
-
-
-def batches_of(run: RunFolder, samples: tuple[Sample, ...]) -> Iterator[NDArray[np.float32]]:
-    """Yield batches of normalized images of a run, each ``[N, 3, S, S]``."""
-    spec = run.spec
-    for batch in eval_batches(samples, run.split.root, spec.preprocessing, batch=BATCH):
-        with torch.inference_mode():
-            yield normalize(batch.images, spec.preprocessing).numpy()

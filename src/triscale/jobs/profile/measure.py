@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from triscale.deploy.contract import Contract
-from triscale.deploy.engines import DEFAULT_ENGINE, Precision, engine_of
+from triscale.deploy.engines import DEFAULT_ENGINE, Precision, engine_of, precision_of
 from triscale.deploy.engines import ENGINES as FILE_ENGINES
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize import get_quantizer
@@ -70,7 +70,7 @@ class Subject:
         """Precision of a file without a model, judged by its name; None for a model."""
         if self.file is None or self.model is not None:
             return None
-        return "int8" if ".int8." in self.file.name else "float32"
+        return precision_of(self.file)
 
 
 def find_subject(text: str) -> Subject:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +18,11 @@ from triscale.jobs.profile.measure import ENGINES
 from triscale.jobs.reports.run_report import images_name, recipe_rows
 from triscale.jobs.reports.shown_paths import shown_path
 from triscale.jobs.reports.study_report import is_study
+from triscale.results.accuracy_gap import AccuracyGap, paired_gap
 from triscale.results.image_size import sides_of
 from triscale.results.latency import Measurement, RunLatencies
 from triscale.results.metrics import Metrics, load_metrics
-from triscale.results.run_comparison import AccuracyGap, ComparedRun, ComparedRuns, Difference, TestSet
-from triscale.training.metrics import Z_95
+from triscale.results.run_comparison import ComparedRun, ComparedRuns, Difference, TestSet
 
 UNSET = "\N{EN DASH}"
 
@@ -144,18 +143,10 @@ def _compared(one: _EvaluatedRun, name: str, test_set: int, best: _EvaluatedRun)
 
 
 def behind(best: dict[str, bool], other: dict[str, bool]) -> AccuracyGap:
-    """Return the difference in accuracy between the best run and another run on the same images.
-
-    The 95% interval is that for matched pairs of Agresti & Min 2005 (Statistics in Medicine 24, 729-740), which adds
-    half an image to each of the four cells of the contingency table. It covers the choice of test images, not the
-    variation between trainings of the same networks.
-    """
-    gained = sum(right and not other[file] for file, right in best.items())
-    lost = sum(other[file] and not right for file, right in best.items())
-    count, difference = len(best), gained - lost
-    center = difference / (count + 2)
-    half = Z_95 * math.sqrt(gained + lost + 1 - difference * difference / (count + 2)) / (count + 2)
-    return AccuracyGap(share=difference / count, low=center - half, high=center + half)
+    """Return the difference in accuracy between the best run and another run on the same images."""
+    lost = sum(right and not other[file] for file, right in best.items())
+    gained = sum(other[file] and not right for file, right in best.items())
+    return paired_gap(lost, gained, len(best))
 
 
 def _latency(run: RunFolder) -> Measurement | None:

@@ -65,7 +65,7 @@ class RunContent(ReportContent):
     """
 
     kind_name: ClassVar[str] = "report"
-    schema_number: ClassVar[int] = 2
+    schema_number: ClassVar[int] = 3
 
     images: str = ""
     fit: Fit | None = None
