@@ -75,7 +75,7 @@ def build_request(
 
 
 def _source(weights: str | Path | Run) -> str:
-    return str(weights.path if isinstance(weights, Run) else weights)
+    return str(weights.weights or weights.path if isinstance(weights, Run) else weights)
 
 
 def run_training(

@@ -13,7 +13,10 @@ from triscale.api.run import Run
 from triscale.api.training_jobs import build_request, run_training
 from triscale.api.training_options import TrainingOptions
 from triscale.errors import BudgetError
+from triscale.jobs.core.execution import execution
 from triscale.jobs.fit import RunOptions
+from triscale.jobs.inference.evaluate_file import evaluate_file
+from triscale.jobs.run_source import is_exported
 from triscale.jobs.training.request import DEFAULT_BASELINE
 from triscale.jobs.training.trackers.log import tracker_names
 from triscale.results.metrics import AnyMetrics
@@ -274,12 +277,21 @@ def train(
     )  # fmt: skip
 
 
-def evaluate(run: str | Path | Run, split: str = "test", *, device: str = "auto", progress: bool = True) -> AnyMetrics:
-    """Evaluate a run on one split of its images.
+def evaluate(
+    run: str | Path | Run,
+    split: str = "test",
+    *,
+    images: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> AnyMetrics:
+    """Evaluate a run, weights or an exported file on one split of images.
 
     Args:
-        run: A run or its directory.
+        run: A run or its directory, a file of weights, a published name, or an exported file.
         split: ``test``, ``val`` or ``train``.
+        images: For a run, where its images are now, if they have moved; for anything else, the images, in class folders
+            that are named by its classes or by wnids.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: Whether progress is shown on standard error.
 
@@ -288,11 +300,19 @@ def evaluate(run: str | Path | Run, split: str = "test", *, device: str = "auto"
 
     Raises:
         RunError: There is no run, its training has not finished, or there is no such split.
+        WeightsError: The weights are unknown, or do not have the classes of the images.
+        UserError: Weights or an exported file were given without images.
         Interrupted: Ctrl-C or SIGTERM was received.
 
     Example:
         >>> evaluate("runs/photos", progress=False).count
         18
     """
-    opened = run if isinstance(run, Run) else Run.open(run)
+    given = None if images is None else str(images)
+    if not isinstance(run, Run) and is_exported(run):
+        with execution(device, progress=progress) as context:
+            return evaluate_file(Path(run), given, context, split=split)
+    if isinstance(run, Run) and given is not None:
+        run = run.weights or run.path
+    opened = run if isinstance(run, Run) else Run.open(run, given, progress=progress)
     return opened.evaluate(split, device=device, progress=progress)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from triscale.serve.bodies import describe_body, read_upload
 from triscale.serve.cors import allow_origins
 from triscale.serve.limits import DEFAULTS, ServerLimits
 from triscale.serve.metrics import CONTENT_TYPE, CountRequests, ServerMetrics
-from triscale.serve.model import Answer, Answers, Scaled, Served, ServedModel
+from triscale.serve.model import Answer, Answers, Scaled, Servable, Served
 from triscale.serve.pages import add_pages
 from triscale.serve.prediction_queue import PredictionQueue
 from triscale.serve.problems import Problem, answer_internal_error, answer_invalid_parameter, problem
@@ -38,7 +38,7 @@ REFUSED: dict[int | str, dict[str, object]] = {
 }
 
 
-def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS, origins: Sequence[str] = ()) -> FastAPI:
+def make_app(model: Servable, limits: ServerLimits = DEFAULTS, origins: Sequence[str] = ()) -> FastAPI:
     """Return the ASGI application that serves a network.
 
     The network classifies one image at a time, on one thread; the number of waiting requests is limited.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import Items, Json, OptionalOut, joined
+from triscale.cli.support.options import Items, Json, Offline, OptionalOut, SourceArgument, SourceImages, joined
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import ExportError, JobError, ParityError, QuantizationError, UserError
 from triscale.network.cost import si
@@ -21,25 +22,25 @@ ALL = "all"
 
 
 def export(
-    run: Path,
+    source: SourceArgument,
     /,
+    images: SourceImages = None,
     *,
     engine: str | None = None,
     precision: Literal["float32", "int8"] = "float32",
     bound: float = 0.5,
     calibration: int = 300,
     out: OptionalOut = None,
+    offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Export a run to a file for an inference engine, check the file, and measure its latency.
+    """Export a run or weights to a file for an inference engine, check the file, and measure its latency.
 
     The file contains the preprocessing. The outputs of a float32 file must match those of the model. An int8 file may
     lose half a percentage point of test accuracy; sensitive blocks stay in float.
 
     Parameters
     ----------
-    run
-        Folder of a run.
     engine
         onnxruntime (the default), openvino, executorch, coreml, litert, or all for all that are installed.
     precision
@@ -49,11 +50,12 @@ def export(
     calibration
         Number of training images to calibrate int8 with.
     out
-        File to write; its suffix may select the engine. By default a file such as model.onnx in the run.
+        File to write; its suffix may select the engine. By default a file such as model.onnx in the run, or for weights
+        a file of their name in the current folder.
     """
     from triscale.deploy.engines import DEFAULT_ENGINE, ENGINES, engine_of, get_engine
-    from triscale.jobs.core.run import RunFolder
-    from triscale.jobs.deploy.export import export_for
+    from triscale.jobs.run_source import open_source
+    from triscale.jobs.source_jobs import export_source
 
     if bound < 0:
         raise UserError(f"--bound {bound:g}: give a loss of accuracy in percentage points, 0 or more")
@@ -69,12 +71,14 @@ def export(
             raise UserError(f"--out {out}: files for {chosen[0].title} must end in {chosen[0].suffix}")
     else:
         chosen = [DEFAULT_ENGINE if out is None else engine_of(out)]
-    opened = RunFolder.open(run)
     exported, failed = [], []
-    with opened.update(), execution() as context:
-        for one in chosen:
+    with execution() as context, open_source(source, context, images=images, offline=offline) as opened:
+        files = [opened.export_file(one, precision, out) for one in chosen]
+        for one, file in zip(chosen, files, strict=True):
             try:
-                exported.append(export_for(opened, context, one, precision, out, bound=bound, calibration=calibration))
+                exported.append(
+                    export_source(opened, context, one, precision, file, bound=bound, calibration=calibration)
+                )
             except (ExportError, ParityError, QuantizationError) as error:
                 if engine != ALL:
                     raise
@@ -83,14 +87,15 @@ def export(
     if json:
         print_json(exported[0] if engine != ALL else exported)
     else:
-        _print(exported, out.parent if out is not None else run)
+        _print(exported, Path(source) if files[0] is None else files[0].parent)
     if failed:
         raise JobError(f"the export failed for {counted(len(failed), 'engine')} of {len(chosen)}: {'; '.join(failed)}")
 
 
 def deploy(
-    run: Path,
+    source: SourceArgument,
     /,
+    images: SourceImages = None,
     *,
     device: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = ("cpu",),
     budget: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
@@ -98,14 +103,14 @@ def deploy(
     calibration: int = 300,
     precisions: Items = ("float32", "int8"),
     threads: int = 1,
+    out: OptionalOut = None,
+    offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Choose the fastest file of a run for a device: try engines and precisions, evaluate and time their files.
+    """Choose the fastest file of a run or weights for a device: try engines and precisions, evaluate and time files.
 
     Parameters
     ----------
-    run
-        Folder of a run.
     device
         cpu for this machine, or profiles of another device, one per engine, to predict latency with.
     budget
@@ -118,9 +123,12 @@ def deploy(
         Precisions to try: float32, int8.
     threads
         Threads of each engine, on as many cores.
+    out
+        Folder for the file of weights and deploy.json; by default deployed. The file of a run is written into the run.
     """
-    from triscale.jobs.core.run import RunFolder
     from triscale.jobs.deploy.deploy import deploy_run
+    from triscale.jobs.run_source import open_source
+    from triscale.jobs.source_jobs import deploy_source
     from triscale.network.latency import load_predictor
     from triscale.scaling.budget import Budget
 
@@ -129,15 +137,14 @@ def deploy(
     names = tuple(word.strip() for word in (joined(precisions) or "").split(","))
     if not names or set(names) - {"float32", "int8"} or len(set(names)) < len(names):
         raise UserError(f"--precisions {' '.join(precisions)}: give float32, int8 or both")
-    opened = RunFolder.open(run)
     if "cpu" in device and len(device) > 1:
         raise UserError("--device: give cpu or profiles of another device, not both")
     predictors = [load_predictor(Path(file)) for file in device if file != "cpu"]
     limits = Budget.of(*budget) if budget else None
-    with opened.update(), execution() as context:
-        deployment = deploy_run(
-            opened,
-            context,
+    with execution() as context, open_source(source, context, images=images, offline=offline) as opened:
+        deploy_folder = partial(
+            deploy_run,
+            context=context,
             predictors=predictors,
             budget=limits,
             bound=bound,
@@ -145,13 +152,14 @@ def deploy(
             precisions=names,  # type: ignore[arg-type]
             threads=threads,
         )
+        deployment, folder = deploy_source(opened, context, deploy_folder, names, out)  # type: ignore[arg-type]
     if json:
         print_json(deployment)
         return
-    _print_deployment(deployment, run)
+    _print_deployment(deployment, folder)
 
 
-def _print_deployment(deployment: Deployment, run: Path) -> None:
+def _print_deployment(deployment: Deployment, folder: Path) -> None:
     timed = [one for one in deployment.candidates if one.milliseconds is not None]
     table(
         ("engine", "precision", "size", "accuracy", "ms", "verdict"),
@@ -178,7 +186,7 @@ def _print_deployment(deployment: Deployment, run: Path) -> None:
         style="dim",
         markup=False,
     )
-    console.print(f"{run / deployment.file}", style="bold", markup=False, soft_wrap=True)
+    console.print(f"{folder / deployment.file}", style="bold", markup=False, soft_wrap=True)
 
 
 def _score(result: Quantized) -> str:

@@ -43,6 +43,29 @@ ImagesArgument = Annotated[
 ]
 
 
+SourceArgument = Annotated[
+    str,
+    Parameter(
+        help="Folder of a run, a file written by triscale weights import, or a published name (triscale weights list)."
+    ),
+]
+SourceOrFileArgument = Annotated[
+    str,
+    Parameter(
+        help="Folder of a run, a weights file, a published name (triscale weights list), or an exported file: .onnx, "
+        ".xml, .pte, .tflite, or on macOS .mlpackage."
+    ),
+]
+SourceImages = Annotated[
+    str | None,
+    Parameter(
+        help="For a run, where its images are now, if they have moved. For weights, images in class folders that are "
+        "named by their classes or by wnids."
+    ),
+]
+Offline = Annotated[
+    bool, Parameter(negative="", help="Do not use the network; fail if published weights are not in the cache.")
+]
 Items = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)]
 """A list, written in any of the usual ways: --seeds 0 1 2, --seeds 0,1,2 or --seeds 0 --seeds 1 --seeds 2."""
 Out = Annotated[Path, Parameter(name=("--out", "-o"))]

@@ -173,6 +173,7 @@ class RunFolder:
         self.split_file = folder / "split.json"
         self.network_file = folder / "network.json"
         self.data_file = folder / "data.json"
+        self.contents_file = folder / "contents.json"
         self.history_file = folder / "history.jsonl"
         self.checkpoints = folder / "checkpoints"
         self.tensorboard = folder / "tensorboard"

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from triscale.data.options import DEFAULT_DATA, DataOptions
-from triscale.data.sources.local import absolute
-from triscale.data.sources.named import absolute_named, is_named
+from triscale.data.sources.named import absolute_images
 from triscale.errors import UserError
 from triscale.families.find import resized
 from triscale.families.lite import lite as lite_of
@@ -243,11 +242,6 @@ def choose_recipe(
     if flip is not None:
         changes["augmentation"] = recipe.augmentation.replace(flip=flip)
     return recipe.replace(**changes)
-
-
-def absolute_images(images: str) -> str:
-    """Return images as given, with a path that does not depend on the working directory."""
-    return absolute_named(images) if is_named(images) else absolute(images)
 
 
 def default_folder(images: str, network: str, budget: Sequence[str], folds: int | None = None) -> Path:
