@@ -212,7 +212,9 @@ def test_what_is_neither_a_run_nor_weights_says_what_is_expected(capsys, photos,
     near = refused(capsys, "predict", "lukemelas/efficientnet-lite0.pytorch_modl", picture)
     assert "did you mean lukemelas/efficientnet-lite0.pytorch_model" in near
     assert "is not a weights file that Triscale can read; expected" in refused(capsys, "predict", picture, picture)
-    assert 'there is no file "missing.safetensors"' in refused(capsys, "predict", "missing.safetensors", picture)
+    assert "there is no run and no file missing.safetensors; give" in refused(
+        capsys, "predict", "missing.safetensors", picture
+    )
     assert "holds no run (no run.json)" in refused(capsys, "predict", photos, picture)
     with pytest.raises(RunError, match="holds no run"):
         ts.Run.open(photos)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -99,6 +99,7 @@ class Run:
         device: str = "auto",
         seed: int = 0,
         offline: bool = False,
+        class_names: Mapping[str, str] | None = None,
         progress: bool = True,
     ) -> Run:
         """Make a run of weights without training; ``triscale weights run`` does the same.
@@ -111,6 +112,7 @@ class Run:
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
             seed: Seed of the choice of images for calibration.
             offline: Whether to use only the cache for published weights.
+            class_names: The class of each class folder that is named otherwise.
             progress: Whether to show progress.
 
         Raises:
@@ -118,8 +120,9 @@ class Run:
         """
         with execution(device, progress=progress) as context:
             make_run_of_weights(
-                str(weights), None if images is None else str(images), Path(out), context, seed=seed, offline=offline
-            )
+                str(weights), None if images is None else str(images), Path(out), context, seed=seed, offline=offline,
+                class_names=class_names or {},
+            )  # fmt: skip
         return cls(out)
 
     @property

@@ -33,6 +33,8 @@ def build_request(
     weights: str | Path | Run | None,
     from_scratch: bool,
     teacher: str | Path | Run | None,
+    keep_head: bool,
+    class_names: Mapping[str, str] | None,
     resolution: int | str | None,
     recipe: str | Path | Recipe | None,
     fields: Mapping[str, object],
@@ -70,6 +72,8 @@ def build_request(
         test_share=test_share,
         data=as_data_options(data),
         teacher=None if teacher is None else _source(teacher),
+        keep_head=keep_head,
+        class_names=class_names or {},
         size=None if resolution is None else parse_size(str(resolution), "resolution"),
     )
 

@@ -58,6 +58,8 @@ def fit(
     weights: str | Path | Run | None = None,
     from_scratch: bool = False,
     teacher: str | Path | Run | None = None,
+    keep_head: bool = False,
+    class_names: Mapping[str, str] | None = None,
     resolution: int | str | None = None,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
@@ -98,6 +100,9 @@ def fit(
             published weights of the network, if there are any and they can be had.
         from_scratch: Whether to start from random weights instead.
         teacher: A run, a file or a published name with the same classes that the training also learns from.
+        keep_head: Whether to begin with the classifier of the weights too: its rows for the classes of the images,
+            which are matched by name or by wnid.
+        class_names: The class of the weights of each class of the images that is named otherwise, for ``keep_head``.
         resolution: Size of the images: the side of a square such as 224, or width x height such as ``"720x184"``; by
             default that of the network. With a budget the network is scaled from there, and the ratio stays.
         recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights, with epochs, batch
@@ -144,7 +149,8 @@ def fit(
     if baseline is None and weights is None:
         baseline = DEFAULT_BASELINE
     request = build_request(
-        images, baseline, budget, law, lite, profile, weights, from_scratch, teacher, resolution, recipe,
+        images, baseline, budget, law, lite, profile, weights, from_scratch, teacher, keep_head, class_names,
+        resolution, recipe,
         {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
         flip, settings, seed, test_share, offline, data, time_limit, max_seconds,
     )  # fmt: skip
@@ -187,6 +193,8 @@ def train(
     weights: str | Path | Run | None = None,
     from_scratch: bool = False,
     teacher: str | Path | Run | None = None,
+    keep_head: bool = False,
+    class_names: Mapping[str, str] | None = None,
     resolution: int | str | None = None,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
@@ -226,6 +234,9 @@ def train(
             published weights of the network, if there are any and they can be had.
         from_scratch: Whether to start from random weights instead.
         teacher: A run, a file or a published name with the same classes that the training also learns from.
+        keep_head: Whether to begin with the classifier of the weights too: its rows for the classes of the images,
+            which are matched by name or by wnid.
+        class_names: The class of the weights of each class of the images that is named otherwise, for ``keep_head``.
         resolution: Size of the images: the side of a square such as 224, or width x height such as ``"720x184"``; by
             default that of the network. With a budget the network is scaled from there, and the ratio stays.
         recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights, with epochs, batch
@@ -267,7 +278,8 @@ def train(
         ('runs/photos-mobilenet_v1_02532', ('blue', 'green', 'red'))
     """
     request = build_request(
-        images, network, budget, law, lite, profile, weights, from_scratch, teacher, resolution, recipe,
+        images, network, budget, law, lite, profile, weights, from_scratch, teacher, keep_head, class_names,
+        resolution, recipe,
         {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
         flip, settings, seed, test_share, offline, data, time_limit, max_seconds,
     )  # fmt: skip

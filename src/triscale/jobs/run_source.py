@@ -22,7 +22,7 @@ from triscale.places import cache_folder
 from triscale.training.context import ExecutionContext
 from triscale.version import __version__
 from triscale.weights import catalog
-from triscale.weights.load import looks_like_file
+from triscale.weights.load import REMOTE, looks_like_file
 
 EXPORTED = tuple(suffix for engine in ENGINES.values() for suffix in (engine.suffix, *engine.also_reads))
 """Suffixes of exported files."""
@@ -92,7 +92,7 @@ class RunSource:
         """
         if out is not None or self.weights is None:
             return out
-        file = Path(f"{self.weights}{'.int8' if precision == 'int8' else ''}{engine.suffix}")
+        file = Path(f"{self.weights}{'' if precision == 'float32' else f'.{precision}'}{engine.suffix}")
         if file.exists():
             raise UserError(f"{file} exists; give --out {file} to replace it, or another file")
         return file
@@ -165,8 +165,13 @@ def open_source(
 def _refuse_unknown(source: str) -> None:
     """Refuse what is neither a run nor a file nor the name of published weights, before anything is downloaded."""
     path = Path(source)
-    if path.exists() or path.with_name(f"{path.name}.index").is_file() or looks_like_file(source):
+    if path.exists() or path.with_name(f"{path.name}.index").is_file() or source.startswith(REMOTE):
         return
+    if looks_like_file(source):
+        raise WeightsError(
+            f"there is no run and no file {source}; give the folder of a run, a weights file or a published name, "
+            "which triscale weights list shows"
+        )
     try:
         catalog.published(source)
     except WeightsError as error:

@@ -106,8 +106,8 @@ def export_source(
         ParityError: The outputs of the file differ from those of the model.
         QuantizationError: int8 loses more accuracy than ``bound``.
     """
-    if precision == "int8":
-        source.require_images("calibrate and evaluate int8 of")
+    if precision != "float32":
+        source.require_images(f"evaluate {precision} of")
         check_present(source.run.split)
     with source.update() as run:
         return export_for(run, context, engine, precision, out, bound=bound, calibration=calibration)
@@ -145,8 +145,8 @@ def deploy_source(
         _note_missing_images(source.run, context, precisions)
         with source.update() as run:
             return deploy(run), run.folder
-    if "int8" in precisions:
-        source.require_images("calibrate and evaluate int8 of", or_else="deploy only --precisions float32")
+    if set(precisions) - {"float32"}:
+        source.require_images("evaluate lower precisions of", or_else="deploy only --precisions float32")
     folder = out or DEPLOYED
     _refuse_other_files(folder, _DEPLOYMENT, "deployment")
     with source.update() as run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from triscale.data.checks.duplicates import find_duplicates
@@ -31,7 +32,7 @@ from triscale.results.metrics import AnyMetrics
 from triscale.training.context import ExecutionContext
 from triscale.training.recipe import FINETUNE
 from triscale.version import __version__
-from triscale.weights.class_match import match_classes
+from triscale.weights.class_match import NO_NAMES, match_classes
 from triscale.weights.rules import HEAD
 
 CALIBRATION_SHARE = 5
@@ -47,6 +48,7 @@ def make_run_of_weights(
     data: DataOptions = DEFAULT_DATA,
     seed: int = 0,
     offline: bool = False,
+    class_names: Mapping[str, str] = NO_NAMES,
     command: tuple[str, ...] = (),
 ) -> AnyMetrics | None:
     """Write a run that holds weights as they are, and evaluate them if there are images.
@@ -59,6 +61,7 @@ def make_run_of_weights(
         data: How the images are read, and what is tolerated.
         seed: Chooses the images for calibration.
         offline: Whether to use only the cache for published weights.
+        class_names: The class of each class folder that is named otherwise.
         command: The command line, recorded in the run.
 
     Returns:
@@ -72,7 +75,7 @@ def make_run_of_weights(
     """
     if images is not None:
         refuse_output_in_images(out, images)
-    request = request_of_weights(weights, images, data=data, seed=seed, offline=offline)
+    request = request_of_weights(weights, images, data=data, seed=seed, offline=offline, class_names=class_names)
     run = RunFolder(out)
     with run.lock():
         reattach_moved_images(run, request, context)
@@ -86,7 +89,13 @@ def make_run_of_weights(
 
 
 def request_of_weights(
-    weights: str, images: str | None, *, data: DataOptions = DEFAULT_DATA, seed: int = 0, offline: bool = False
+    weights: str,
+    images: str | None,
+    *,
+    data: DataOptions = DEFAULT_DATA,
+    seed: int = 0,
+    offline: bool = False,
+    class_names: Mapping[str, str] = NO_NAMES,
 ) -> Request:
     """Return the request of a run that holds weights as they are.
 
@@ -117,6 +126,7 @@ def request_of_weights(
         start=start,
         data=matched,
         trains=False,
+        class_names=dict(class_names),
     )
 
 
@@ -158,7 +168,7 @@ def write_run_of_weights(
         )
         for problem in scanned.problems:
             context.progress.note(problem)
-        split = _split(scanned, classes, start.run, request.seed, named=names is not None)
+        split = _split(scanned, classes, request, named=names is not None)
         copies = find_duplicates(scanned)
         leaks = find_leaks(split, copies, scanned.groups)
         summary_of(scanned, split, copies, leaks).save(run.data_file)
@@ -188,8 +198,10 @@ def write_run_of_weights(
         raise NetworkError(f"the weights of {start.run} are not those of {network.name}: {error}") from error
 
 
-def _split(scanned: Scan, classes: tuple[str, ...], whose: str, seed: int, *, named: bool) -> Split:
+def _split(scanned: Scan, classes: tuple[str, ...], request: Request, *, named: bool) -> Split:
     """Return all images for the test, apart from some for calibration, with the labels of the weights."""
+    assert request.start is not None
+    whose, seed = request.start.run, request.seed
     if scanned.multi_label:
         raise DataError(
             f"the images of {scanned.root} have any number of labels, and {whose} gives one class; give images with "
@@ -200,7 +212,7 @@ def _split(scanned: Scan, classes: tuple[str, ...], whose: str, seed: int, *, na
             f"the class names of {whose} are not known, so images cannot be matched with them; import the weights with "
             "--classes FILE, or leave out the images"
         )
-    outputs = match_classes(scanned.classes, classes, whose)
+    outputs = match_classes(scanned.classes, classes, whose, request.class_names)
     given, how = scanned.test or scanned.val, "test and calibration (train) as given by the folders"
     test, train = given, scanned.train
     if not given or not train:

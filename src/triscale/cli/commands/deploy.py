@@ -87,7 +87,7 @@ def export(
     if json:
         print_json(exported[0] if engine != ALL else exported)
     else:
-        _print(exported, Path(source) if files[0] is None else files[0].parent)
+        _print(exported, Path(source) if files[0] is None else files[0].absolute().parent)
     if failed:
         raise JobError(f"the export failed for {counted(len(failed), 'engine')} of {len(chosen)}: {'; '.join(failed)}")
 

@@ -63,6 +63,14 @@ SourceImages = Annotated[
         "named by their classes or by wnids."
     ),
 ]
+ClassNames = Annotated[
+    Path | None,
+    Parameter(
+        name="--class-names",
+        help="A CSV file with a folder and a class in each row, or a JSON object: which class of the weights each "
+        "class folder is, if its name does not say so.",
+    ),
+]
 Offline = Annotated[
     bool, Parameter(negative="", help="Do not use the network; fail if published weights are not in the cache.")
 ]
@@ -118,6 +126,9 @@ class TrainOptions:
         Initial weights: a finished run, a file written by triscale weights import, a published name (see triscale
         weights list), or inherit: followed by one of these with a network of another size. The classes may differ.
         By default published weights of the network, if there are any and they can be had.
+    keep_head
+        Begin with the classifier of the weights too: its rows for the classes of the images, which are matched by name
+        or by wnid, instead of a new classifier.
     from_scratch
         Start from random weights instead of published ones.
     teacher
@@ -156,6 +167,8 @@ class TrainOptions:
     threads: int | None = None
     allow_leak: Annotated[bool, Parameter(negative="")] = False
     weights: str | None = None
+    keep_head: Annotated[bool, Parameter(negative="")] = False
+    class_names: ClassNames = None
     teacher: str | None = None
     from_scratch: Annotated[bool, Parameter(negative="")] = False
     offline: Annotated[bool, Parameter(negative="")] = False

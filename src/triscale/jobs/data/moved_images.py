@@ -129,7 +129,7 @@ def _classes_of(spec: RunSpec, scanned: Scan) -> tuple[str, ...]:
     """Return the names that the classes of a scan have in the run."""
     if spec.request.trains:
         return scanned.classes
-    outputs = match_classes(scanned.classes, spec.classes, "the run")
+    outputs = match_classes(scanned.classes, spec.classes, "the run", spec.request.class_names)
     return tuple(spec.classes[output] for output in outputs)
 
 

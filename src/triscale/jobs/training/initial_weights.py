@@ -16,6 +16,7 @@ from triscale.data.pipeline.order import epoch_order
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError, WeightsError
 from triscale.jobs.core.run import InitialWeights, RunFolder, RunSpec
+from triscale.jobs.training.head_rows import rows_of, with_rows
 from triscale.jobs.training.linear_probe import init_head_from_linear_probe
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
@@ -93,7 +94,11 @@ def load_initial_weights(
         NetworkError: The architectures do not allow weight inheritance.
     """
     tensors, network, classes = read_initial_weights(start)
-    keeps_head, note = classes == spec.classes, ""
+    keeps_head, note, kept = classes == spec.classes, "", "the classes are the same"
+    if spec.request.keeps_head and not keeps_head:
+        rows = rows_of(spec.request, spec.classes, classes)
+        tensors, keeps_head = with_rows(tensors, _classifier(model), rows), True
+        kept = f"its rows for the {len(rows)} classes were requested"
     if _can_adapt(network, spec.network):
         note = f"; {describe_adaptation(network.in_channels, spec.network.in_channels)}"
         tensors = with_channels(tensors, spec.network.in_channels)
@@ -120,7 +125,8 @@ def load_initial_weights(
             f"{INHERIT}{start.run} to inherit weights from a network of another size"
         )
     model.load_state_dict(tensors, strict=False)
-    return f"weights are loaded from {start.run}{note}; {_init_head(model, spec, split, device, keeps_head=keeps_head)}"
+    head = _init_head(model, spec, split, device, keeps_head=keeps_head, kept=kept)
+    return f"weights are loaded from {start.run}{note}; {head}"
 
 
 def check_initial_weights(start: InitialWeights, network: AnyNetwork) -> None:
@@ -196,10 +202,11 @@ def _adapt_norms(model: nn.Module, spec: RunSpec, split: Split, device: torch.de
     reestimate_norms(model.to(device).eval(), batches, spec.preprocessing, device)
 
 
-def _init_head(model: nn.Module, spec: RunSpec, split: Split, device: torch.device, *, keeps_head: bool) -> str:
+def _init_head(model: nn.Module, spec: RunSpec, split: Split, device: torch.device, *, keeps_head: bool,
+               kept: str = "the classes are the same") -> str:  # fmt: skip
     """Initialize a classifier whose weights were not loaded; return a description of how it was initialized."""
     if keeps_head:
-        return "the classifier is kept, since the classes are the same"
+        return f"the classifier is kept, since {kept}"
     number = None
     if spec.request.recipe.head_init == "probe":
         number = init_head_from_linear_probe(model, split, spec.preprocessing, spec.request.seed, device)
