@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 ENVIRONMENT = {
-    "TRISCALE_CACHE": "Cache folder of downloads, scans, data sets and compiled kernels. The default is "
-    "`$XDG_CACHE_HOME/triscale`, or `~/.cache/triscale`.",
+    "TRISCALE_CACHE": "Cache folder of downloads, scans, data sets, runs of weights and compiled kernels. The default "
+    "is `$XDG_CACHE_HOME/triscale`, or `~/.cache/triscale`.",
     "XDG_CACHE_HOME": "Parent of the cache folder if `TRISCALE_CACHE` is not set; relative paths are ignored.",
     "TRISCALE_PRETRAINED": "`0`: train from random weights unless weights are given, as `--from-scratch` does.",
     "TRISCALE_OFFLINE": "`1`: never download weights or data sets; use only the cache.",
@@ -85,6 +85,7 @@ RUN_FILES = {
     "network.json": "the trained network as data; every command takes it as `--network` or `--baseline`",
     "split.json": "which image is in which split",
     "data.json": "the result of the scan: counts, sizes, files that cannot be read, duplicates",
+    "contents.json": "digests of the images, by which they are recognized after they have moved",
     "history.jsonl": "one line per epoch; epoch 0 is the pretrained weights before the first step",
     "model.safetensors": "the weights that are evaluated",
     "decision.json": "for images with any number of labels: the probability from which each is given",

@@ -49,6 +49,7 @@ def progress_reporter() -> Iterator[ProgressReporter]:
         TextColumn("{task.fields[text]}"),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         console=error_console,
+        redirect_stdout=sys.stdout.isatty(),  # otherwise results in a pipe or a file would go to standard error
     )
     with progress:
         bars = _Bars(progress)

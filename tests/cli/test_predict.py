@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,3 +134,71 @@ def test_files_beside_photos_are_ignored_and_counted(capsys, trained_run, tmp_pa
     assert "files that are not images are ignored: 1" in result.err
     named = run(capsys, "predict", trained_run, folder, folder / "notes.txt", "--json")
     assert "notes.txt" in [Path(row["file"]).name for row in json.loads(named.out)]
+
+
+def predicting(*arguments, **environment):
+    """Start the command in a process of its own, so that it gets real signals and a real encoding."""
+    command = [sys.executable, "-m", "triscale", "predict", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | environment)
+
+
+@pytest.fixture
+def many(trained_run, tmp_path):
+    """A folder of 3,000 links to one image."""
+    folder, image = tmp_path / "many", trained_run.parent / "images" / "red" / "000.png"
+    folder.mkdir()
+    for number in range(3000):
+        (folder / f"{number:04d}.png").symlink_to(image)
+    return folder
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_predictions_are_printed_at_once_and_survive_ctrl_c(trained_run, many, form):
+    with predicting(trained_run, many, *form) as process:
+        first = process.stdout.readline()  # long before the last image
+        process.send_signal(signal.SIGINT)
+        printed, err = (first + process.stdout.read()).decode(), process.stderr.read()
+    assert process.returncode == 130, err
+    assert printed.endswith("\n")
+    files = [one["file"] for one in json.loads(printed)] if form else [line.split()[0] for line in printed.splitlines()]
+    assert 0 < len(files) < 3000
+    assert files == [str(many / f"{number:04d}.png") for number in range(len(files))]
+    assert b"Traceback" not in err
+    assert b"stopped after" in err
+
+
+@pytest.mark.process
+def test_file_is_whole_after_ctrl_c_and_continued(capsys, trained_run, many, tmp_path):
+    out = tmp_path / "predictions.csv"
+    with predicting(trained_run, many, "--out", out) as process:
+        while not out.is_file() or out.stat().st_size < 2000:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert b"to continue: triscale predict" in err
+    before = rows_of(out)
+    assert 0 < len(before) < 3000
+    for path in sorted(many.iterdir())[len(before) + 5 :]:
+        path.unlink()
+    result = run(capsys, "predict", trained_run, many, "--out", out)
+    assert "5 predictions written" in result.out
+    assert rows_of(out)[: len(before)] == before
+
+
+@pytest.mark.process
+def test_names_that_the_encoding_lacks_are_printed_with_question_marks(trained_run, tmp_path):
+    folder = tmp_path / "Größe"
+    folder.mkdir()
+    shutil.copy(trained_run.parent / "images" / "red" / "000.png", folder / "größe.png")
+    (folder / "kaputt-ü.png").write_bytes(b"no image")
+    ascii_only = {"PYTHONIOENCODING": "ascii", "LANG": "C", "LC_ALL": "C"}
+    with predicting(trained_run, folder, **ascii_only) as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out.decode("ascii").count("?") >= 2
+    assert "unreadable: " in err.decode("ascii")
+    with predicting(trained_run, folder, "--json", **ascii_only) as process:
+        out, _ = process.communicate(timeout=120)
+    assert [Path(one["file"]).name for one in json.loads(out)] == ["größe.png", "kaputt-ü.png"]

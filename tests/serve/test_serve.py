@@ -7,7 +7,11 @@ import base64
 import http.client
 import io
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli.command import refused
+from cli.command import refused, run
+from serve.conftest import serving
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.predict import predict
 from triscale.network.latency import NAMES, Predictor
@@ -96,8 +101,8 @@ def test_profile_predicts_latency_of_fitted_network(served_run):
         ("GET", "/api/scale?budget=abc", None, 422, "Cannot read the budget"),
         ("GET", "/api/scale?budget=1", None, 422, "No network scaled from"),
         ("GET", "/api/scale", None, 422, "query parameter 'budget' is missing"),
-        ("GET", "/api/predict", None, 405, "Method Not Allowed"),
-        ("GET", "/../../etc/passwd", None, 404, "Not Found"),
+        ("GET", "/api/predict", None, 405, "takes POST, not GET; send the bytes of an image file, a form"),
+        ("GET", "/../../etc/passwd", None, 404, "There is no /"),
     ],
 )
 def test_invalid_requests_are_rejected(server, method, path, body, status, message):
@@ -165,3 +170,55 @@ def test_used_port_and_invalid_run_are_rejected(capsys, server, served_run, tmp_
     assert f"cannot listen on 127.0.0.1:{server.port}" in refused(capsys, "serve", served_run, "--port", server.port)
     assert "no such port" in refused(capsys, "serve", served_run, "--port", 70000)
     assert "holds no run" in refused(capsys, "serve", tmp_path)
+
+
+def test_head_has_the_headers_of_get_and_no_body(server):
+    for path in ("/", "/docs", "/api/model", "/api/health", "/metrics"):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.request("HEAD", path)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b""), path
+        connection.close()
+    assert request(server, "HEAD", "/api/predict")[0] == 405
+    assert request(server, "HEAD", "/nothing")[0] == 404
+
+
+def test_bytes_a_form_and_json_give_the_same_answer(server, served_run):
+    content = picture(served_run).read_bytes()
+    bytes_answer = request(server, "POST", "/api/predict", content)[1]["classes"]
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + content + b"\r\n--x--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert request(server, "POST", "/api/predict", form, headers)[1]["predictions"][0]["classes"] == bytes_answer
+    text = json.dumps({"image": base64.b64encode(content).decode()})
+    headers = {"Content-Type": "application/json"}
+    assert request(server, "POST", "/api/predict", text, headers)[1]["classes"] == bytes_answer
+
+
+def test_exported_file_is_served_in_its_engine(capsys, served_run, tmp_path):
+    file = tmp_path / "mine.onnx"
+    assert run(capsys, "export", served_run, "--out", file).code == 0
+    image = picture(served_run)
+    expected = json.loads(run(capsys, "predict", file, image, "--json").out)[0]["classes"]
+    with serving(file) as started:
+        answer = request(started, "POST", "/api/predict?top=3&map=true", image.read_bytes())[1]
+        about = request(started, "GET", "/api/model")[1]
+        refused_scale = request(started, "GET", "/api/scale?budget=1M")
+    assert answer["classes"] == expected
+    assert (answer["map"], answer["peak"]) == (None, None)
+    assert (about["dataset"], about["network"], about["macs"]) == ("mine", "mine.onnx", None)
+    assert about["classes"] == list(RunFolder.open(served_run).spec.classes)
+    assert refused_scale[0] == 422
+    assert "cannot be scaled" in refused_scale[1]["detail"]
+    assert "leave it out" in refused(capsys, "serve", file, "--profile", "x.json")
+
+
+def test_server_that_others_can_reach_says_so(served_run):
+    command = [sys.executable, "-m", "triscale", "serve", str(served_run), "--host", "0.0.0.0", "--port", "0"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(4)]
+        process.send_signal(signal.SIGTERM)
+    shown = "".join(lines)
+    assert "anyone who can reach this address can use the server" in shown
+    assert "this machine" not in shown

@@ -147,7 +147,7 @@ def _subject(subject: AnyNetworkLike | Run) -> tuple[Subject, str]:
             known = subject if isinstance(subject, Network) else None
             return Subject(subject.name, subject.input_shape, model=lambda: build(subject), network=known), ""
         case Run():
-            return find_subject(str(subject.path)), ""
+            return find_subject(str(subject.weights or subject.path)), ""
         case _:
             return find_subject(str(subject)), str(subject)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Literal
+from weakref import finalize
 
 import numpy as np
 from PIL import Image, ImageOps
 from torch import nn
 
 from triscale.api.arguments import BudgetLike, as_budget, as_seconds
+from triscale.api.display import display_run
 from triscale.api.transforms import ImageTransform, transforms
 from triscale.data.images.bands import AnyImage
 from triscale.data.images.channels import as_image
@@ -19,43 +22,34 @@ from triscale.data.images.color import BadImage
 from triscale.deploy.engines import PRECISIONS, Precision, get_engine
 from triscale.errors import DataError, UserError
 from triscale.jobs.core.execution import execution
-from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.deploy import deploy_run
-from triscale.jobs.deploy.export import export_for
-from triscale.jobs.inference.evaluate import evaluate_run
-from triscale.jobs.inference.explain import Method, explain_images, explain_run
+from triscale.jobs.inference.explain import Method, explain_images
 from triscale.jobs.inference.predict import ImageClassifier, Prediction, files_of
 from triscale.jobs.reports.run_report import write_run_report
+from triscale.jobs.run_source import open_source
+from triscale.jobs.source_jobs import deploy_source, evaluate_source, explain_source, export_source
 from triscale.jobs.training.train import read_history
 from triscale.jobs.weights_run import make_run_of_weights
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import load_predictor
-from triscale.notebook import html_table
-from triscale.report.draw.files import standalone
-from triscale.report.run.curve_figures import accuracy_curve, loss_curve
-from triscale.report.run.quality_figures import confusion_matrix
 from triscale.results.deployment import Deployment, Exported
 from triscale.results.explanation import ExplainedImages, Explanation
 from triscale.results.history import Epoch
-from triscale.results.metrics import GUESSING, AnyMetrics, Metrics, guessing_note, load_metrics
+from triscale.results.metrics import GUESSING, AnyMetrics, guessing_note, load_metrics
 from triscale.scaling.fit import Fit
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
 """An image file, its content, a PIL image, or a uint8 array ``[H, W]`` or ``[H, W, channels]``."""
 
 
-MAX_ROWS = 20
-"""Classes that are shown in a notebook."""
-
-
 class Run:
-    """A directory with everything that one training produced.
+    """A directory with everything that one training produced, or weights that are used as they are.
 
-    :func:`triscale.fit` and :func:`triscale.train` return one; :meth:`open` opens an existing one. All methods do the
-    same jobs as the commands of the same names.
+    :func:`triscale.fit` and :func:`triscale.train` return one; :meth:`open` opens an existing one, or weights. All
+    methods do the same jobs as the commands of the same names.
 
     Attributes:
-        path: The directory.
+        path: The directory; for weights, one that belongs to the cache or is removed with the object.
 
     Example:
         >>> run = Run.open("runs/photos")
@@ -63,21 +57,36 @@ class Run:
         'red'
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self._folder = RunFolder.open(Path(path))
+    def __init__(
+        self, path: str | Path, images: str | Path | None = None, *, offline: bool = False, progress: bool = True
+    ) -> None:
+        stack = ExitStack()
+        self._close = finalize(self, stack.close)
+        with execution(progress=progress) as context:
+            self._source = stack.enter_context(
+                open_source(str(path), context, images=None if images is None else str(images), offline=offline)
+            )
+        self._folder = self._source.run
         self._classifier: ImageClassifier | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
-        """Open the directory of a run.
+    def open(
+        cls, path: str | Path, images: str | Path | None = None, *, offline: bool = False, progress: bool = True
+    ) -> Run:
+        """Open the directory of a run, or weights.
 
         Args:
-            path: What ``out`` or ``--out`` named when it was trained.
+            path: What ``out`` or ``--out`` named when it was trained; or a file of weights, or a published name.
+            images: For a run, where its images are now, if they have moved. For weights, images to evaluate them on and
+                to calibrate int8 with, in class folders that are named by their classes or by wnids.
+            offline: Whether to use only the cache for published weights.
+            progress: Whether progress is shown on standard error.
 
         Raises:
-            RunError: There is no run in the directory.
+            RunError: There is no run in the directory, or the images are not those of the run.
+            WeightsError: The weights are unknown, have no classifier, or do not have the classes of the images.
         """
-        return cls(path)
+        return cls(path, images, offline=offline, progress=progress)
 
     @classmethod
     def of_weights(
@@ -89,6 +98,7 @@ class Run:
         device: str = "auto",
         seed: int = 0,
         offline: bool = False,
+        class_names: Mapping[str, str] | None = None,
         progress: bool = True,
     ) -> Run:
         """Make a run of weights without training; ``triscale weights run`` does the same.
@@ -101,6 +111,7 @@ class Run:
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
             seed: Seed of the choice of images for calibration.
             offline: Whether to use only the cache for published weights.
+            class_names: The class of each class folder that is named otherwise.
             progress: Whether to show progress.
 
         Raises:
@@ -108,14 +119,20 @@ class Run:
         """
         with execution(device, progress=progress) as context:
             make_run_of_weights(
-                str(weights), None if images is None else str(images), Path(out), context, seed=seed, offline=offline
-            )
+                str(weights), None if images is None else str(images), Path(out), context, seed=seed, offline=offline,
+                class_names=class_names or {},
+            )  # fmt: skip
         return cls(out)
 
     @property
     def path(self) -> Path:
         """The directory."""
         return self._folder.folder
+
+    @property
+    def weights(self) -> str | None:
+        """The weights that were opened, as they were given; None for the directory of a run."""
+        return None if self._source.weights is None else self._source.reference
 
     @property
     def network(self) -> AnyNetwork:
@@ -214,8 +231,8 @@ class Run:
             RunError: The training has not finished, or there is no such split.
             Interrupted: Ctrl-C or SIGTERM was received.
         """
-        with self._folder.update(), execution(device, progress=progress) as context:
-            return evaluate_run(self._folder, context, split=split)
+        with execution(device, progress=progress) as context:
+            return evaluate_source(self._source, context, split)
 
     def explain(
         self,
@@ -246,8 +263,9 @@ class Run:
         if images is None:
             if label is not None or curves:
                 raise UserError("label and curves require images; give files or folders")
-            with self._folder.update(), execution(progress=progress) as context:
-                return explain_run(self._folder, context, method)
+            with execution(progress=progress) as context:
+                folder = None if self._source.weights is None else Path(out)
+                return explain_source(self._source, context, method, folder)[0]
         given = [images] if isinstance(images, str | Path) else list(images)
         with execution(progress=progress) as context:
             return explain_images(
@@ -268,7 +286,7 @@ class Run:
         Args:
             engine: ``onnxruntime`` or ``onnx``, ``openvino``, ``executorch``, ``coreml`` or ``litert``.
             precision: ``float32``, ``bfloat16`` (OpenVINO) or ``int8``.
-            out: The file; by default in the run.
+            out: The file; by default in the run, or for weights in the current folder, by their name.
             progress: Whether progress is shown on standard error.
 
         Raises:
@@ -280,8 +298,9 @@ class Run:
         path = None if out is None else Path(out)
         if path is not None and path.suffix != chosen.suffix:
             raise UserError(f"out={str(path)!r}: files for {chosen.title} must end in {chosen.suffix}")
-        with self._folder.update(), execution(progress=progress) as context:
-            return export_for(self._folder, context, chosen, precision, path)
+        path = self._source.export_file(chosen, precision, path)
+        with execution(progress=progress) as context:
+            return export_source(self._source, context, chosen, precision, path)
 
     def deploy(
         self,
@@ -291,6 +310,7 @@ class Run:
         precisions: Sequence[Precision] = PRECISIONS,
         threads: int = 1,
         time_limit: str | float | None = None,
+        out: str | Path | None = None,
         progress: bool = True,
     ) -> Deployment:
         """Choose the fastest file for a device: export for each engine and precision, evaluate and time the files.
@@ -301,6 +321,7 @@ class Run:
             precisions: Precisions to try.
             threads: Threads of each engine.
             time_limit: Begin no further file so that everything ends within this time: seconds, or ``"5m"``.
+            out: Folder for the file of weights; by default ``deployed``. The file of a run is written into the run.
             progress: Whether progress is shown on standard error.
 
         Raises:
@@ -308,25 +329,31 @@ class Run:
             RunError: The training has not finished.
         """
         given = [profiles] if isinstance(profiles, str | Path) else list(profiles)
-        with self._folder.update(), execution(progress=progress) as context:
-            return deploy_run(
-                self._folder,
-                context,
+        with execution(progress=progress) as context:
+            deploy = partial(
+                deploy_run,
+                context=context,
                 predictors=[load_predictor(Path(profile)) for profile in given],
                 budget=None if budget is None else as_budget(budget),
                 precisions=precisions,
                 threads=threads,
                 time_limit=as_seconds("time_limit", time_limit),
             )
+            return deploy_source(self._source, context, deploy, precisions, None if out is None else Path(out))[0]
 
     def report(self) -> Path:
         """Write the report again, and return its HTML file."""
+        if self._source.weights is not None:
+            raise UserError(
+                f"{self._source.reference} is weights, whose report has no place; make a run of them with: "
+                "Run.of_weights(weights, images, out=...)"
+            )
         with self._folder.update():
             return write_run_report(self._folder)
 
     def _repr_html_(self) -> str:
         """Return the result with its figures, for notebooks."""
-        return _display(self)
+        return display_run(repr(self), self.metrics, self.history)
 
     def __repr__(self) -> str:
         """Return path, network and result in short form."""
@@ -335,27 +362,6 @@ class Run:
         if metrics is not None:
             result = metrics.summary + (f", {GUESSING}" if guessing_note(metrics) else "")
         return f"Run({str(self.path)!r}, {self.network.name}, {len(self.classes)} classes, {result})"
-
-
-def _display(run: Run) -> str:
-    """Return the result, the confusion matrix and the learning curves of a run as HTML."""
-    metrics, parts = run.metrics, [f"<p>{escape(repr(run))}</p>"]
-    if metrics is not None:
-        low, high = metrics.interval
-        caption = f"{metrics.summary} (95% interval {low:.1%} to {high:.1%})"
-        rows = [
-            (row.name, row.count, f"{row.precision:.1%}", f"{row.recall:.1%}") for row in metrics.per_class[:MAX_ROWS]
-        ]
-        parts.append(html_table(("class", "images", "precision", "recall"), rows, caption))
-    pictures = [
-        confusion_matrix([row.name for row in metrics.per_class], metrics.confusion)
-        if isinstance(metrics, Metrics)
-        else None,
-        loss_curve(run.history),
-        accuracy_curve(run.history),
-    ]
-    parts += [standalone(picture) for picture in pictures if picture is not None]
-    return "".join(parts)
 
 
 def _read(image: object, classifier: ImageClassifier) -> AnyImage:

@@ -33,6 +33,8 @@ def build_request(
     weights: str | Path | Run | None,
     from_scratch: bool,
     teacher: str | Path | Run | None,
+    keep_head: bool,
+    class_names: Mapping[str, str] | None,
     resolution: int | str | None,
     recipe: str | Path | Recipe | None,
     fields: Mapping[str, object],
@@ -70,12 +72,14 @@ def build_request(
         test_share=test_share,
         data=as_data_options(data),
         teacher=None if teacher is None else _source(teacher),
+        keep_head=keep_head,
+        class_names=class_names or {},
         size=None if resolution is None else parse_size(str(resolution), "resolution"),
     )
 
 
 def _source(weights: str | Path | Run) -> str:
-    return str(weights.path if isinstance(weights, Run) else weights)
+    return str(weights.weights or weights.path if isinstance(weights, Run) else weights)
 
 
 def run_training(

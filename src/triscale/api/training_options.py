@@ -24,6 +24,8 @@ class TrainingOptions(TypedDict, total=False):
     weights: str | Path | Run | None
     from_scratch: bool
     teacher: str | Path | Run | None
+    keep_head: bool
+    class_names: Mapping[str, str] | None
     resolution: int | str | None
     recipe: str | Path | Recipe | None
     epochs: int | None

@@ -13,7 +13,10 @@ from triscale.api.run import Run
 from triscale.api.training_jobs import build_request, run_training
 from triscale.api.training_options import TrainingOptions
 from triscale.errors import BudgetError
+from triscale.jobs.core.execution import execution
 from triscale.jobs.fit import RunOptions
+from triscale.jobs.inference.evaluate_file import evaluate_file
+from triscale.jobs.run_source import is_exported
 from triscale.jobs.training.request import DEFAULT_BASELINE
 from triscale.jobs.training.trackers.log import tracker_names
 from triscale.results.metrics import AnyMetrics
@@ -55,6 +58,8 @@ def fit(
     weights: str | Path | Run | None = None,
     from_scratch: bool = False,
     teacher: str | Path | Run | None = None,
+    keep_head: bool = False,
+    class_names: Mapping[str, str] | None = None,
     resolution: int | str | None = None,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
@@ -95,6 +100,9 @@ def fit(
             published weights of the network, if there are any and they can be had.
         from_scratch: Whether to start from random weights instead.
         teacher: A run, a file or a published name with the same classes that the training also learns from.
+        keep_head: Whether to begin with the classifier of the weights too: its rows for the classes of the images,
+            which are matched by name or by wnid.
+        class_names: The class of the weights of each class of the images that is named otherwise, for ``keep_head``.
         resolution: Size of the images: the side of a square such as 224, or width x height such as ``"720x184"``; by
             default that of the network. With a budget the network is scaled from there, and the ratio stays.
         recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights, with epochs, batch
@@ -141,7 +149,8 @@ def fit(
     if baseline is None and weights is None:
         baseline = DEFAULT_BASELINE
     request = build_request(
-        images, baseline, budget, law, lite, profile, weights, from_scratch, teacher, resolution, recipe,
+        images, baseline, budget, law, lite, profile, weights, from_scratch, teacher, keep_head, class_names,
+        resolution, recipe,
         {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
         flip, settings, seed, test_share, offline, data, time_limit, max_seconds,
     )  # fmt: skip
@@ -184,6 +193,8 @@ def train(
     weights: str | Path | Run | None = None,
     from_scratch: bool = False,
     teacher: str | Path | Run | None = None,
+    keep_head: bool = False,
+    class_names: Mapping[str, str] | None = None,
     resolution: int | str | None = None,
     recipe: str | Path | Recipe | None = None,
     epochs: int | None = None,
@@ -223,6 +234,9 @@ def train(
             published weights of the network, if there are any and they can be had.
         from_scratch: Whether to start from random weights instead.
         teacher: A run, a file or a published name with the same classes that the training also learns from.
+        keep_head: Whether to begin with the classifier of the weights too: its rows for the classes of the images,
+            which are matched by name or by wnid.
+        class_names: The class of the weights of each class of the images that is named otherwise, for ``keep_head``.
         resolution: Size of the images: the side of a square such as 224, or width x height such as ``"720x184"``; by
             default that of the network. With a budget the network is scaled from there, and the ratio stays.
         recipe: A recipe, its name or its file; by default ``small``, or ``finetune`` with weights, with epochs, batch
@@ -264,7 +278,8 @@ def train(
         ('runs/photos-mobilenet_v1_02532', ('blue', 'green', 'red'))
     """
     request = build_request(
-        images, network, budget, law, lite, profile, weights, from_scratch, teacher, resolution, recipe,
+        images, network, budget, law, lite, profile, weights, from_scratch, teacher, keep_head, class_names,
+        resolution, recipe,
         {"epochs": epochs, "batch": batch_size, "learning_rate": learning_rate, "val_share": val_share},
         flip, settings, seed, test_share, offline, data, time_limit, max_seconds,
     )  # fmt: skip
@@ -274,12 +289,21 @@ def train(
     )  # fmt: skip
 
 
-def evaluate(run: str | Path | Run, split: str = "test", *, device: str = "auto", progress: bool = True) -> AnyMetrics:
-    """Evaluate a run on one split of its images.
+def evaluate(
+    run: str | Path | Run,
+    split: str = "test",
+    *,
+    images: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> AnyMetrics:
+    """Evaluate a run, weights or an exported file on one split of images.
 
     Args:
-        run: A run or its directory.
+        run: A run or its directory, a file of weights, a published name, or an exported file.
         split: ``test``, ``val`` or ``train``.
+        images: For a run, where its images are now, if they have moved; for anything else, the images, in class folders
+            that are named by its classes or by wnids.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: Whether progress is shown on standard error.
 
@@ -288,11 +312,19 @@ def evaluate(run: str | Path | Run, split: str = "test", *, device: str = "auto"
 
     Raises:
         RunError: There is no run, its training has not finished, or there is no such split.
+        WeightsError: The weights are unknown, or do not have the classes of the images.
+        UserError: Weights or an exported file were given without images.
         Interrupted: Ctrl-C or SIGTERM was received.
 
     Example:
         >>> evaluate("runs/photos", progress=False).count
         18
     """
-    opened = run if isinstance(run, Run) else Run.open(run)
+    given = None if images is None else str(images)
+    if not isinstance(run, Run) and is_exported(run):
+        with execution(device, progress=progress) as context:
+            return evaluate_file(Path(run), given, context, split=split)
+    if isinstance(run, Run) and given is not None:
+        run = run.weights or run.path
+    opened = run if isinstance(run, Run) else Run.open(run, given, progress=progress)
     return opened.evaluate(split, device=device, progress=progress)  # type: ignore[arg-type]

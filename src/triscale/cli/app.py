@@ -19,6 +19,7 @@ from triscale.cli.commands import (
     features,
     measure,
     networks,
+    predict,
     profile,
     results,
     search,
@@ -51,7 +52,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Training": (training.demo, training.fit, training.train, transfer.transfer_table),
     "With a finished run": (
         results.evaluate,
-        results.predict,
+        predict.predict,
         measure.measure,
         profile.profile,
         deploy.export,

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from triscale.data.checks.duplicates import find_duplicates
 from triscale.data.options import DEFAULT_DATA, DataOptions
 from triscale.data.pipeline.leaks import find_leaks
 from triscale.data.pipeline.split import Sample, Split, first_duplicates
+from triscale.data.sources.named import absolute_images
 from triscale.data.sources.scanned import Scan, ScannedImage
 from triscale.deploy.quantize.guard import MIN_IMAGES
 from triscale.errors import DataError, NetworkError, WeightsError
 from triscale.jobs.core.output import refuse_output_in_images
 from triscale.jobs.core.run import InitialWeights, Request, RunFolder, RunSpec
+from triscale.jobs.data.moved_images import contents_of, reattach_moved_images
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.deploy.quantize import CALIBRATION
 from triscale.jobs.inference.evaluate import evaluate_run
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.training.initial_weights import INHERIT, find_initial_weights, read_initial_weights
 from triscale.jobs.training.prepare import summary_of
-from triscale.jobs.training.request import DEFAULT_TEST_SHARE, absolute_images, match_channels
+from triscale.jobs.training.request import DEFAULT_TEST_SHARE, match_channels
 from triscale.measurement.device import machine
 from triscale.network.contract import Preprocessing
 from triscale.network.custom import CustomNetwork
@@ -29,7 +32,7 @@ from triscale.results.metrics import AnyMetrics
 from triscale.training.context import ExecutionContext
 from triscale.training.recipe import FINETUNE
 from triscale.version import __version__
-from triscale.weights.class_match import match_classes
+from triscale.weights.class_match import NO_NAMES, match_classes
 from triscale.weights.rules import HEAD
 
 CALIBRATION_SHARE = 5
@@ -45,6 +48,7 @@ def make_run_of_weights(
     data: DataOptions = DEFAULT_DATA,
     seed: int = 0,
     offline: bool = False,
+    class_names: Mapping[str, str] = NO_NAMES,
     command: tuple[str, ...] = (),
 ) -> AnyMetrics | None:
     """Write a run that holds weights as they are, and evaluate them if there are images.
@@ -57,6 +61,7 @@ def make_run_of_weights(
         data: How the images are read, and what is tolerated.
         seed: Chooses the images for calibration.
         offline: Whether to use only the cache for published weights.
+        class_names: The class of each class folder that is named otherwise.
         command: The command line, recorded in the run.
 
     Returns:
@@ -68,11 +73,40 @@ def make_run_of_weights(
         RunError: The folder holds other files or another run.
         Interrupted: ``context.should_stop`` returned true; the same call begins again.
     """
+    if images is not None:
+        refuse_output_in_images(out, images)
+    request = request_of_weights(weights, images, data=data, seed=seed, offline=offline, class_names=class_names)
+    run = RunFolder(out)
+    with run.lock():
+        reattach_moved_images(run, request, context)
+        run.refuse_other(request)
+        if not run.weights_file.is_file():
+            write_run_of_weights(run, request, context, command)
+        metrics = evaluate_run(run, context) if run.split.test else None
+        write_run_report(run)
+        run.commit()
+    return metrics
+
+
+def request_of_weights(
+    weights: str,
+    images: str | None,
+    *,
+    data: DataOptions = DEFAULT_DATA,
+    seed: int = 0,
+    offline: bool = False,
+    class_names: Mapping[str, str] = NO_NAMES,
+) -> Request:
+    """Return the request of a run that holds weights as they are.
+
+    The arguments are those of :func:`make_run_of_weights`.
+
+    Raises:
+        WeightsError: The weights are unknown, or do not take images of the given channels.
+    """
     if weights.startswith(INHERIT):
         raise WeightsError(f"{weights}: a network of another size must be trained; leave out the prefix {INHERIT}")
     start = find_initial_weights(weights, offline=offline)
-    if images is not None:
-        refuse_output_in_images(out, images)
     _, matched = match_channels(start.network, data)
     channels = start.network.in_channels
     if (matched.channels or RGB) != channels:
@@ -80,7 +114,7 @@ def make_run_of_weights(
             f"{start.run} takes images of {channels} channels, not {data.channels}; leave out --channels, or train for "
             f"these: triscale train IMAGES --weights {start.run} --channels {data.channels}"
         )
-    request = Request(
+    return Request(
         images="" if images is None else absolute_images(images),
         network=start.network,
         budget=None,
@@ -92,22 +126,28 @@ def make_run_of_weights(
         start=start,
         data=matched,
         trains=False,
+        class_names=dict(class_names),
     )
-    run = RunFolder(out)
-    with run.lock():
-        run.refuse_other(request)
-        if not run.weights_file.is_file():
-            _write(run, request, start, context, command)
-        metrics = evaluate_run(run, context) if run.split.test else None
-        write_run_report(run)
-        run.commit()
-    return metrics
 
 
-def _write(
-    run: RunFolder, request: Request, start: InitialWeights, context: ExecutionContext, command: tuple[str, ...]
+def write_run_of_weights(
+    run: RunFolder, request: Request, context: ExecutionContext, command: tuple[str, ...] = ()
 ) -> None:
-    """Write everything but the results into a run; the weights come last, since they mark it as complete."""
+    """Write everything but the results into a run; the weights come last, since they mark it as complete.
+
+    Args:
+        run: A new run.
+        request: See :func:`request_of_weights`.
+        context: Progress and stop flag.
+        command: The command line, recorded in the run.
+
+    Raises:
+        WeightsError: The weights have no classifier, or the class folders do not match their classes.
+        DataError: There are no images.
+        Interrupted: ``context.should_stop`` returned true; the run has no weights yet.
+    """
+    start = request.start
+    assert start is not None
     tensors, network, names = read_initial_weights(start)
     if not any(name.startswith(HEAD) for name in tensors) and not isinstance(network, CustomNetwork):
         raise WeightsError(
@@ -115,11 +155,8 @@ def _write(
             f"{start.run}"
         )
     classes = names or tuple(str(number) for number in range(network.classes))
-    if names is None:
-        context.progress.note(
-            f"the class names of {start.run} are not known, so they are 0 to {network.classes - 1}; to give them, "
-            "import the weights with --classes FILE"
-        )
+    for note in unknown_facts(start, names):
+        context.progress.note(note)
     split = Split(root="", classes=classes, train=(), val=(), test=(), seed=request.seed, how="there are no images")
     if request.images:
         scanned = scan_with_progress(
@@ -131,10 +168,11 @@ def _write(
         )
         for problem in scanned.problems:
             context.progress.note(problem)
-        split = _split(scanned, classes, start.run, request.seed, named=names is not None)
+        split = _split(scanned, classes, request, named=names is not None)
         copies = find_duplicates(scanned)
         leaks = find_leaks(split, copies, scanned.groups)
         summary_of(scanned, split, copies, leaks).save(run.data_file)
+        contents_of(scanned).save(run.contents_file)
         context.progress.note(
             f"{len(split.test)} images of {len(scanned.classes)} classes to evaluate over all {len(classes)} classes, "
             f"{len(split.train)} for calibration"
@@ -146,7 +184,7 @@ def _write(
         request=request,
         network=network,
         fit=None,
-        preprocessing=_preprocessing(start, split, context),
+        preprocessing=_preprocessing(start, split),
         classes=classes,
         split=split.digest,
         machine=machine(),
@@ -160,8 +198,10 @@ def _write(
         raise NetworkError(f"the weights of {start.run} are not those of {network.name}: {error}") from error
 
 
-def _split(scanned: Scan, classes: tuple[str, ...], whose: str, seed: int, *, named: bool) -> Split:
+def _split(scanned: Scan, classes: tuple[str, ...], request: Request, *, named: bool) -> Split:
     """Return all images for the test, apart from some for calibration, with the labels of the weights."""
+    assert request.start is not None
+    whose, seed = request.start.run, request.seed
     if scanned.multi_label:
         raise DataError(
             f"the images of {scanned.root} have any number of labels, and {whose} gives one class; give images with "
@@ -172,7 +212,7 @@ def _split(scanned: Scan, classes: tuple[str, ...], whose: str, seed: int, *, na
             f"the class names of {whose} are not known, so images cannot be matched with them; import the weights with "
             "--classes FILE, or leave out the images"
         )
-    outputs = match_classes(scanned.classes, classes, whose)
+    outputs = match_classes(scanned.classes, classes, whose, request.class_names)
     given, how = scanned.test or scanned.val, "test and calibration (train) as given by the folders"
     test, train = given, scanned.train
     if not given or not train:
@@ -217,14 +257,31 @@ def _samples(images: tuple[ScannedImage, ...], outputs: tuple[int, ...]) -> tupl
     return tuple(Sample(image.path, outputs[image.labels[0]]) for image in ordered)
 
 
-def _preprocessing(start: InitialWeights, split: Split, context: ExecutionContext) -> Preprocessing:
-    """Return the preprocessing of the weights for these images."""
-    shape = start.network.input_shape
+def unknown_facts(start: InitialWeights, names: tuple[str, ...] | None) -> list[str]:
+    """Return a sentence for each fact that weights do not tell, though predictions depend on it.
+
+    Args:
+        start: The weights.
+        names: Their class names; None if unknown.
+    """
+    notes = []
+    if names is None:
+        notes.append(
+            f"the class names of {start.run} are not known, so they are 0 to {start.network.classes - 1}; to give "
+            "them, import the weights with --classes FILE"
+        )
     if start.preprocessing is None:
-        context.progress.note(
+        notes.append(
             f"the preprocessing of {start.run} is not known, so it is the usual one; accuracy depends on it: import "
             "the weights with --mean, --std, --interpolation and --crop"
         )
+    return notes
+
+
+def _preprocessing(start: InitialWeights, split: Split) -> Preprocessing:
+    """Return the preprocessing of the weights for these images."""
+    shape = start.network.input_shape
+    if start.preprocessing is None:
         return Preprocessing.usual(shape, bit_depth=split.bit_depth)
     _, height, width = shape
     return start.preprocessing.replace(resolution=height, aspect_ratio=(width, height), bit_depth=split.bit_depth)

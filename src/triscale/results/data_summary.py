@@ -91,3 +91,15 @@ class DataSummary(Record):
     copies: int = 0
     leaks: tuple[Leak, ...] = ()
     allow_leak: bool = False
+
+
+class ImageContents(Record):
+    """The content of the images of a run, so that they are recognized after they have moved.
+
+    Attributes:
+        digests: For each image by its path in the split, the first 16 hexadecimal digits of its SHA-256.
+    """
+
+    kind_name: ClassVar[str] = "contents"
+
+    digests: dict[str, str]

@@ -14,12 +14,20 @@ from triscale.errors import UserError
 from triscale.scaling.budget import Budget
 from triscale.serve.bodies import describe_body, read_upload
 from triscale.serve.cors import allow_origins
+from triscale.serve.head_requests import AnswerHead
 from triscale.serve.limits import DEFAULTS, ServerLimits
 from triscale.serve.metrics import CONTENT_TYPE, CountRequests, ServerMetrics
-from triscale.serve.model import Answer, Answers, Scaled, Served, ServedModel
+from triscale.serve.model import Answer, Answers, Scaled, Servable, Served
 from triscale.serve.pages import add_pages
 from triscale.serve.prediction_queue import PredictionQueue
-from triscale.serve.problems import Problem, answer_internal_error, answer_invalid_parameter, problem
+from triscale.serve.problems import (
+    Problem,
+    answer_internal_error,
+    answer_invalid_parameter,
+    answer_other_method,
+    answer_unknown_path,
+    problem,
+)
 from triscale.version import __version__
 
 PATHS = (
@@ -38,7 +46,7 @@ REFUSED: dict[int | str, dict[str, object]] = {
 }
 
 
-def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS, origins: Sequence[str] = ()) -> FastAPI:
+def make_app(model: Servable, limits: ServerLimits = DEFAULTS, origins: Sequence[str] = ()) -> FastAPI:
     """Return the ASGI application that serves a network.
 
     The network classifies one image at a time, on one thread; the number of waiting requests is limited.
@@ -60,6 +68,7 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS, origins: Seque
 
     allow_origins(app, origins)
     app.add_middleware(CountRequests, metrics=metrics)
+    app.add_middleware(AnswerHead)
     add_pages(app, model.about)
 
     @app.get("/metrics", include_in_schema=False)
@@ -106,6 +115,8 @@ def make_app(model: ServedModel, limits: ServerLimits = DEFAULTS, origins: Seque
         except UserError as error:
             raise problem(422, str(error)) from None
 
+    app.add_exception_handler(404, answer_unknown_path)
+    app.add_exception_handler(405, answer_other_method)
     app.add_exception_handler(RequestValidationError, answer_invalid_parameter)
     app.add_exception_handler(Exception, answer_internal_error)
     return app

@@ -5,17 +5,20 @@ from __future__ import annotations
 import base64
 import time
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from triscale.data.images.bands import AnyImage
 from triscale.data.images.decode import ImageLimits, decode
 from triscale.data.images.transforms import center_box, eval_transform, normalize
+from triscale.errors import BudgetError
 from triscale.explain.cam import overlay, to_png
 from triscale.explain.extent import Box, extent
 from triscale.jobs.core.networks import count_of, fit_any
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.explain import SHOWN_SIDE, activation_map, cropped, resolve_method
+from triscale.jobs.inference.predict import ImageClassifier
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
@@ -65,6 +68,8 @@ class Answers(Record):
 class Served(Record):
     """The served network, its classes, and the range of MACs that its baseline can be scaled to.
 
+    Of an exported file, costs and baseline are unknown and None; it has no class activation maps.
+
     ``dataset`` is the name of the data set that the network was trained on, without its folder; for a run of weights
     without images, that of the weights. ``test_accuracy`` is top-1 accuracy on the test images; it is None for images
     with any number of labels, for which ``test_mean_average_precision`` is given. ``resolution`` is the side of an
@@ -76,13 +81,13 @@ class Served(Record):
     resolution: int
     image_width: int | None = None
     classes: tuple[str, ...]
-    macs: int
-    params: int
-    test_accuracy: float | None
+    macs: int | None = None
+    params: int | None = None
+    test_accuracy: float | None = None
     test_mean_average_precision: float | None = None
-    baseline: str
-    min_macs: int
-    max_macs: int
+    baseline: str | None = None
+    min_macs: int | None = None
+    max_macs: int | None = None
 
 
 class Scaled(Record):
@@ -107,6 +112,79 @@ class Scaled(Record):
     macs: int
     used: float
     milliseconds: float | None = None
+
+
+class Servable(Protocol):
+    """What can be served.
+
+    Attributes:
+        about: Its description.
+    """
+
+    about: Served
+
+    def answer(self, content: bytes, top: int, *, with_map: bool) -> Answer:
+        """Classify an image; see :meth:`ServedModel.answer`."""
+
+    def scaled(self, budget: Budget) -> Scaled:
+        """Scale the baseline to a budget; see :meth:`ServedModel.scaled`."""
+
+
+class ServedFile:
+    """An exported file, ready to classify images in its engine.
+
+    Args:
+        file: The file.
+        pixels: Maximum number of pixels of an image.
+        threads: Threads of the engine.
+
+    Raises:
+        UserError: No engine runs the file, or the engine is not installed.
+        RecordError: The engine cannot read the file, or it has no preprocessing inside.
+    """
+
+    def __init__(self, file: Path, pixels: int, threads: int = 1) -> None:
+        self._classifier = ImageClassifier.open(file, threads)
+        self._limits = ImageLimits(pixels=pixels)
+        preprocessing = self._classifier.preprocessing
+        self.about = Served(
+            dataset=file.stem,
+            network=file.name,
+            resolution=preprocessing.resolution,
+            image_width=sides_of(preprocessing.input_shape)["width"],
+            classes=self._classifier.classes,
+        )
+
+    def answer(self, content: bytes, top: int, *, with_map: bool) -> Answer:
+        """Classify an image; an exported file has no class activation maps, so ``with_map`` has no effect.
+
+        Args:
+            content: The bytes of an image file.
+            top: Number of classes.
+            with_map: Without effect.
+
+        Raises:
+            BadImage: The content is not a readable image, or exceeds a limit.
+        """
+        del with_map
+        start = time.perf_counter()
+        picture = self._classifier.read(content, self._limits)
+        likely, labels = self._classifier.classify(picture, top)
+        return Answer(
+            classes=tuple(ClassScore(name=one.name, probability=one.probability) for one in likely),
+            width=picture.width,
+            height=picture.height,
+            milliseconds=1e3 * (time.perf_counter() - start),
+            labels=labels,
+        )
+
+    def scaled(self, budget: Budget) -> Scaled:
+        """Refuse to scale.
+
+        Raises:
+            BudgetError: Always.
+        """
+        raise BudgetError(f"an exported file cannot be scaled to {budget}; serve the run that it was exported from")
 
 
 class ServedModel:

@@ -11,7 +11,7 @@ from triscale.data.images.color import BadImage
 from triscale.serve.bodies import Upload
 from triscale.serve.limits import ServerLimits
 from triscale.serve.metrics import ServerMetrics
-from triscale.serve.model import Answer, ServedModel
+from triscale.serve.model import Answer, Servable
 from triscale.serve.problems import problem
 from triscale.serve.upload import UploadedImage
 
@@ -28,7 +28,7 @@ class PredictionQueue:
         metrics: Counts images and latencies.
     """
 
-    def __init__(self, model: ServedModel, limits: ServerLimits, metrics: ServerMetrics) -> None:
+    def __init__(self, model: Servable, limits: ServerLimits, metrics: ServerMetrics) -> None:
         self._model, self._limits, self._metrics, self._waiting = model, limits, metrics, 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fastapi import HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from triscale.record import Record
 
@@ -50,6 +51,22 @@ async def answer_invalid_parameter(request: Request, error: Exception) -> JSONRe
     else:
         message = f"the query parameter {name!r} is invalid: {reason[:1].lower()}{reason[1:]}"
     return JSONResponse({"detail": sentence(message)}, 422)
+
+
+async def answer_unknown_path(request: Request, error: Exception) -> JSONResponse:
+    """Answer a request for a path that does not exist."""
+    del error
+    return JSONResponse({"detail": f"There is no {request.url.path[:100]}; /docs lists the paths."}, 404)
+
+
+async def answer_other_method(request: Request, error: Exception) -> JSONResponse:
+    """Answer a request whose method the path does not support, with what to send."""
+    assert isinstance(error, StarletteHTTPException)
+    allowed = (error.headers or {}).get("Allow", "")
+    detail = f"{request.url.path} takes {allowed}, not {request.method[:20]}"
+    if "POST" in allowed:
+        detail += "; send the bytes of an image file, a form with files, or JSON with base64, see /docs"
+    return JSONResponse({"detail": sentence(detail)}, 405, headers=error.headers)
 
 
 async def answer_internal_error(request: Request, error: Exception) -> JSONResponse:

@@ -33,6 +33,8 @@ from triscale.weights.unwrap import find_state
 KIND_KEY, CONTRACT_KEY = "triscale", "contract"
 SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pkl", ".safetensors", ".index", ".tar", ".gz")
 """Of weights files; a name with one of them is not that of published weights."""
+REMOTE = ("https://", "http://", "hub:")
+"""What the address of weights begins with."""
 
 logger = logging.getLogger("triscale")
 
@@ -173,11 +175,11 @@ def find_weights(
     path = Path(text)
     if path.exists() or path.with_name(path.name + ".index").is_file():
         return load_file(path, source=source, name=name)
-    if text.startswith(("https://", "http://", "hub:")):
+    if text.startswith(REMOTE):
         return load_file(
             fetch(_contract_at_url(text, source, name), offline=offline, progress=progress), source=source, name=name
         )
-    if _looks_like_file(text):
+    if looks_like_file(text):
         raise WeightsError(
             f'there is no file "{text}"; give the folder of a finished run, a weights file or a published name, which '
             "triscale weights list shows"
@@ -381,5 +383,11 @@ def _contract_at_url(text: str, source: str | None, name: str | None) -> Weights
     )
 
 
-def _looks_like_file(text: str) -> bool:
-    return Path(text).suffix in SUFFIXES or text.startswith((".", "/", "~"))
+def looks_like_file(text: str) -> bool:
+    """Return whether a reference to weights is a path or a URL rather than a published name.
+
+    Example:
+        >>> looks_like_file("lite0.safetensors"), looks_like_file("timm/tf_efficientnet_b0")
+        (True, False)
+    """
+    return Path(text).suffix in SUFFIXES or text.startswith((".", "/", "~", *REMOTE))

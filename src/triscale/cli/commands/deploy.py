@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import Items, Json, OptionalOut, joined
+from triscale.cli.support.options import Items, Json, Offline, OptionalOut, SourceArgument, SourceImages, joined
 from triscale.cli.support.terminal import console, counted, print_json, table
 from triscale.errors import ExportError, JobError, ParityError, QuantizationError, UserError
 from triscale.network.cost import si
@@ -22,17 +23,19 @@ ALL = "all"
 
 
 def export(
-    run: Path,
+    source: SourceArgument,
     /,
+    images: SourceImages = None,
     *,
     engine: str | None = None,
     precision: Literal["float32", "bfloat16", "int8"] = "float32",
     bound: float = 0.5,
     calibration: int = 300,
     out: OptionalOut = None,
+    offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Export a run to a file for an inference engine, check the file, and measure its latency.
+    """Export a run or weights to a file for an inference engine, check the file, and measure its latency.
 
     The file contains the preprocessing. The outputs of a float32 file must match those of the model. A bfloat16 or int8
     file may lose half a percentage point of accuracy on validation images; sensitive blocks stay in float in int8. What
@@ -40,8 +43,6 @@ def export(
 
     Parameters
     ----------
-    run
-        Folder of a run.
     engine
         onnxruntime (the default), openvino, executorch, coreml, litert, or all for all that are installed.
     precision
@@ -51,11 +52,12 @@ def export(
     calibration
         Number of training images to calibrate int8 with.
     out
-        File to write; its suffix may select the engine. By default a file such as model.onnx in the run.
+        File to write; its suffix may select the engine. By default a file such as model.onnx in the run, or for weights
+        a file of their name in the current folder.
     """
     from triscale.deploy.engines import DEFAULT_ENGINE, ENGINES, engine_of, get_engine
-    from triscale.jobs.core.run import RunFolder
-    from triscale.jobs.deploy.export import export_for
+    from triscale.jobs.run_source import open_source
+    from triscale.jobs.source_jobs import export_source
 
     if bound < 0:
         raise UserError(f"--bound {bound:g}: give a loss of accuracy in percentage points, 0 or more")
@@ -71,12 +73,14 @@ def export(
             raise UserError(f"--out {out}: files for {chosen[0].title} must end in {chosen[0].suffix}")
     else:
         chosen = [DEFAULT_ENGINE if out is None else engine_of(out)]
-    opened = RunFolder.open(run)
     exported, failed = [], []
-    with opened.update(), execution() as context:
-        for one in chosen:
+    with execution() as context, open_source(source, context, images=images, offline=offline) as opened:
+        files = [opened.export_file(one, precision, out) for one in chosen]
+        for one, file in zip(chosen, files, strict=True):
             try:
-                exported.append(export_for(opened, context, one, precision, out, bound=bound, calibration=calibration))
+                exported.append(
+                    export_source(opened, context, one, precision, file, bound=bound, calibration=calibration)
+                )
             except (ExportError, ParityError, QuantizationError) as error:
                 if engine != ALL:
                     raise
@@ -85,14 +89,15 @@ def export(
     if json:
         print_json(exported[0] if engine != ALL else exported)
     else:
-        _print(exported, out.parent if out is not None else run)
+        _print(exported, Path(source) if files[0] is None else files[0].absolute().parent)
     if failed:
         raise JobError(f"the export failed for {counted(len(failed), 'engine')} of {len(chosen)}: {'; '.join(failed)}")
 
 
 def deploy(
-    run: Path,
+    source: SourceArgument,
     /,
+    images: SourceImages = None,
     *,
     device: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = ("cpu",),
     budget: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
@@ -101,14 +106,14 @@ def deploy(
     precisions: Items = ("float32", "bfloat16", "int8"),
     threads: int = 1,
     time_limit: str | None = None,
+    out: OptionalOut = None,
+    offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Choose the fastest file of a run for a device: try engines and precisions, evaluate and time their files.
+    """Choose the fastest file of a run or weights for a device: try engines and precisions, evaluate and time files.
 
     Parameters
     ----------
-    run
-        Folder of a run.
     device
         cpu for this machine, or profiles of another device, one per engine, to predict latency with.
     budget
@@ -124,12 +129,15 @@ def deploy(
     time_limit
         Begin no further file so that everything ends within this time, such as 90s or 5m, and choose among those that
         were made.
+    out
+        Folder for the file of weights and deploy.json; by default deployed. The file of a run is written into the run.
     """
     started = time.monotonic()  # loading torch and the engines takes a part of the time
     from triscale.deploy.engines import PRECISIONS
     from triscale.jobs.core.durations import seconds_of
-    from triscale.jobs.core.run import RunFolder
     from triscale.jobs.deploy.deploy import deploy_run
+    from triscale.jobs.run_source import open_source
+    from triscale.jobs.source_jobs import deploy_source
     from triscale.network.latency import load_predictor
     from triscale.scaling.budget import Budget
 
@@ -138,15 +146,14 @@ def deploy(
     names = tuple(word.strip() for word in (joined(precisions) or "").split(","))
     if set(names) - set(PRECISIONS) or len(set(names)) < len(names):
         raise UserError(f"--precisions {' '.join(precisions)}: give one or more of {', '.join(PRECISIONS)}, each once")
-    opened = RunFolder.open(run)
     if "cpu" in device and len(device) > 1:
         raise UserError("--device: give cpu or profiles of another device, not both")
     predictors = [load_predictor(Path(file)) for file in device if file != "cpu"]
     limits = Budget.of(*budget) if budget else None
-    with opened.update(), execution() as context:
-        deployment = deploy_run(
-            opened,
-            context,
+    with execution() as context, open_source(source, context, images=images, offline=offline) as opened:
+        deploy_folder = partial(
+            deploy_run,
+            context=context,
             predictors=predictors,
             budget=limits,
             bound=bound,
@@ -156,13 +163,14 @@ def deploy(
             time_limit=None if time_limit is None else seconds_of("--time-limit", time_limit),
             started=started,
         )
+        deployment, folder = deploy_source(opened, context, deploy_folder, names, out)  # type: ignore[arg-type]
     if json:
         print_json(deployment)
         return
-    _print_deployment(deployment, run)
+    _print_deployment(deployment, folder)
 
 
-def _print_deployment(deployment: Deployment, run: Path) -> None:
+def _print_deployment(deployment: Deployment, folder: Path) -> None:
     timed = [one for one in deployment.candidates if one.milliseconds is not None]
     table(
         ("engine", "precision", "verdict", "size", "accuracy", "points lost", "ms"),
@@ -192,7 +200,7 @@ def _print_deployment(deployment: Deployment, run: Path) -> None:
         style="dim",
         markup=False,
     )
-    console.print(f"{run / deployment.file}", style="bold", markup=False, soft_wrap=True)
+    console.print(f"{folder / deployment.file}", style="bold", markup=False, soft_wrap=True)
     if deployment.open_with:
         console.print(f"opened by other programs with: {deployment.open_with}", markup=False, soft_wrap=True)
 

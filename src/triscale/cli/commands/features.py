@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
 from triscale.cli.support.execution import execution
-from triscale.cli.support.options import Json, Out
+from triscale.cli.support.options import Json, Offline, Out, SourceArgument
 from triscale.cli.support.terminal import console, print_json
 from triscale.errors import UserError
 
@@ -14,7 +12,7 @@ POOLED = "pooled"
 
 
 def features(
-    run: Path,
+    source: SourceArgument,
     images: str,
     /,
     *,
@@ -23,6 +21,7 @@ def features(
     batch: int = 64,
     device: str = "auto",
     workers: int = 0,
+    offline: Offline = False,
     data: DataFlags = DATA_DEFAULTS,
     json: Json = False,
 ) -> None:
@@ -30,8 +29,6 @@ def features(
 
     Parameters
     ----------
-    run
-        Folder of a run.
     images
         A data set in any supported layout, or a folder of image files without classes.
     out
@@ -47,18 +44,21 @@ def features(
         Processes that decode images.
     """
     from triscale.data.sources.named import is_named
-    from triscale.jobs.core.run import RunFolder
     from triscale.jobs.inference.feature_file import check_feature_file, write_features
     from triscale.jobs.inference.features import features_of
+    from triscale.jobs.run_source import open_source
 
     if reduction != POOLED and not reduction.isdecimal():
         raise UserError(f"--reduction {reduction}: give {POOLED} or a whole number such as 16")
     if batch < 1 or workers < 0:
         raise UserError(f"--batch {batch} --workers {workers}: give a batch size of 1 or more and 0 or more workers")
     check_feature_file(out, None if is_named(images) else images)
-    with execution(device, workers=workers) as context:
+    with (
+        execution(device, workers=workers) as context,
+        open_source(source, context, offline=offline) as opened,
+    ):
         stream = features_of(
-            RunFolder.open(run),
+            opened.run,
             images,
             context,
             reduction=None if reduction == POOLED else int(reduction),

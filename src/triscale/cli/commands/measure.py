@@ -38,7 +38,8 @@ def measure(
     Parameters
     ----------
     subject
-        Folder of a run, an exported file, or a published name or JSON file of a network (with random weights).
+        Folder of a run, an exported file, or a published name or JSON file of a network, or weights (with random
+        weights, which does not affect latency).
     compare
         Other subjects to time alternately with it; ratios are printed with their intervals.
     engines

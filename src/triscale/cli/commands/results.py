@@ -1,8 +1,7 @@
-"""The commands ``evaluate``, ``predict``, ``explain`` and ``report`` for a finished run."""
+"""The commands ``evaluate``, ``explain`` and ``report`` for a finished run."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,27 +10,37 @@ from cyclopts import Parameter
 from triscale.cli.support.data_options import MAX_PIXELS, MaxPixels, limits_of
 from triscale.cli.support.execution import execution
 from triscale.cli.support.messages import notes_on, print_guessing
-from triscale.cli.support.options import Json, OptionalOut
+from triscale.cli.support.options import Json, Offline, OptionalOut, SourceArgument, SourceImages, SourceOrFileArgument
 from triscale.cli.support.terminal import console, print_json, table, visible
 from triscale.errors import JobError, UserError
 from triscale.network.cost import si
 
 if TYPE_CHECKING:
-    from triscale.jobs.inference.predict import Prediction
     from triscale.results.explanation import Explanation
     from triscale.results.metrics import AnyMetrics, MultiLabelMetrics
     from triscale.results.run_comparison import ComparedRuns
 
+MovedImages = Annotated[str | None, Parameter(help="Where the images of a single run are now, if they have moved.")]
+
 
 def evaluate(
-    run: Path, /, *, split: str = "test", device: str = "auto", fail_under: float | None = None, json: Json = False
+    source: SourceOrFileArgument,
+    /,
+    images: SourceImages = None,
+    *,
+    split: str = "test",
+    device: str = "auto",
+    fail_under: float | None = None,
+    offline: Offline = False,
+    json: Json = False,
 ) -> None:
-    """Evaluate a run on one split of its images: accuracy with its interval, errors by class, calibration.
+    """Evaluate a run, weights or an exported file on images: accuracy with its interval, errors by class, calibration.
+
+    Some of the images for weights are kept for the calibration of int8, as by triscale weights run, unless they are
+    split into folders; an exported file is evaluated on all of them.
 
     Parameters
     ----------
-    run
-        Folder of a run.
     split
         Split to evaluate on: test, val or train.
     device
@@ -40,16 +49,12 @@ def evaluate(
         Exit with code 1 if top-1 accuracy, or mean average precision for images with any number of labels, is below
         this share, such as 0.95; for pipelines.
     """
-    from triscale.jobs.core.run import RunFolder
-    from triscale.jobs.inference.evaluate import evaluate_run
     from triscale.results.metrics import Metrics
 
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise UserError(f"--fail-under {fail_under:g}: give a share from 0 to 1, such as 0.95")
 
-    opened = RunFolder.open(run)
-    with opened.update(), execution(device) as context:
-        metrics = evaluate_run(opened, context, split=split)
+    metrics = _evaluate(source, images, split, device, offline=offline)
     if json:
         print_json(metrics)
     else:
@@ -58,6 +63,18 @@ def evaluate(
     if fail_under is not None and metrics.score < fail_under:
         name = "top-1 accuracy" if isinstance(metrics, Metrics) else "mean average precision"
         raise JobError(f"{name} {metrics.score:.4g} is below {fail_under:g} (--fail-under)")
+
+
+def _evaluate(source: str, images: str | None, split: str, device: str, *, offline: bool) -> AnyMetrics:
+    from triscale.jobs.inference.evaluate_file import evaluate_file
+    from triscale.jobs.run_source import is_exported, open_source
+    from triscale.jobs.source_jobs import evaluate_source
+
+    with execution(device) as context:
+        if is_exported(source):
+            return evaluate_file(Path(source), images, context, split=split)
+        with open_source(source, context, images=images, offline=offline) as opened:
+            return evaluate_source(opened, context, split)
 
 
 def _print_metrics(metrics: AnyMetrics) -> None:
@@ -101,116 +118,28 @@ def _print_label_metrics(metrics: MultiLabelMetrics) -> None:
         console.print(sentence, markup=False)
 
 
-def predict(
-    source: Path,
-    /,
-    *images: Path,
-    top: int = 3,
-    out: OptionalOut = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
-    json: Json = False,
-) -> None:
-    """Classify images with a trained run or an exported file.
-
-    The exit code is 1 if no image could be read. Files that cannot be read are listed on standard error.
-
-    Parameters
-    ----------
-    source
-        Folder of a run, or an exported file: .onnx, .xml, .pte, .tflite, or on macOS .mlpackage.
-    images
-        Image files or folders of images; - reads their paths from standard input, one per line.
-    top
-        Number of classes for each image.
-    out
-        Write a .csv, .jsonl or .parquet file instead of printing, image by image; the same command continues it.
-    """
-    from triscale.jobs.inference.predict import ImageClassifier
-    from triscale.jobs.inference.predict import predict as job
-    from triscale.jobs.inference.prediction_file import open_prediction_file
-
-    if not images:
-        raise UserError("no images given; give files or folders after the run, or - to read them from standard input")
-    if top < 1:
-        raise UserError(f"--top {top}: give 1 or more classes")
-    if out is not None and json:
-        raise UserError("--out and --json exclude each other; give --out predictions.jsonl for JSON in a file")
-    limits = limits_of(max_pixels)
-    paths = tuple(path for image in images for path in (_stdin_paths() if str(image) == "-" else (image,)))
-    if out is None:
-        with execution() as context:
-            predictions = list(job(source, paths, context, top=top, limits=limits))
-        print_json(predictions) if json else _print_predictions(predictions)
-        _report_unreadable(predictions, quiet=json)
-        return
-    classifier = ImageClassifier.open(source)
-    file = open_prediction_file(out, top, multi_label=classifier.decision.link == "sigmoid")
-    bad: list[Prediction] = []
-    number = 0
-    with execution() as context, file.writer() as writer:
-        for prediction in job(classifier, paths, context, top=top, skip=file.done, limits=limits):
-            writer.write(prediction)
-            number += 1
-            if prediction.error is not None:
-                bad.append(prediction)
-    file.finish()
-    continued = f", {len(file.done)} were there already" if file.done else ""
-    console.print(f"{number} predictions written to {out}{continued}", markup=False, soft_wrap=True)
-    for one in bad:
-        print(f"unreadable: {one.file}: {one.error}", file=sys.stderr)
-    if number and len(bad) == number:
-        raise JobError(f"none of the {number} files could be read as an image")
-
-
-def _stdin_paths() -> tuple[Path, ...]:
-    return tuple(Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
-
-
-def _print_predictions(predictions: list[Prediction]) -> None:
-    """Print a line per image; not a rich table, which would break file names in a narrow terminal."""
-    read = [prediction for prediction in predictions if prediction.error is None]
-    widest = max((len(prediction.file) for prediction in read), default=0)
-    names = [guess.name for prediction in read for guess in prediction.classes]
-    name_width = max(map(len, names), default=0)
-    for prediction in read:
-        if prediction.labels is not None:
-            probability = {guess.name: guess.probability for guess in prediction.classes}
-            labels = [f"{name} {probability[name]:.1%}" if name in probability else name for name in prediction.labels]
-            print(f"{prediction.file:<{widest}}  {'  '.join(labels) or '(no label)'}")
-            continue
-        shown = "  ".join(f"{guess.name:<{name_width}} {guess.probability:>6.1%}" for guess in prediction.classes)
-        print(f"{prediction.file:<{widest}}  {shown}")
-
-
-def _report_unreadable(predictions: list[Prediction], *, quiet: bool) -> None:
-    bad = [prediction for prediction in predictions if prediction.error is not None]
-    for prediction in () if quiet else bad:
-        print(f"unreadable: {prediction.file}: {prediction.error}", file=sys.stderr)
-    if len(bad) == len(predictions):
-        raise JobError(f"none of the {len(bad)} files could be read as an image")
-
-
 def explain(
-    run: Path,
+    source: SourceArgument,
     /,
     *images: Path,
+    moved: Annotated[SourceImages, Parameter(name="--images")] = None,
     out: OptionalOut = None,
     method: Literal["auto", "cam", "grad-cam"] = "auto",
     label: Annotated[str | None, Parameter(name="--class")] = None,
     curves: Annotated[bool, Parameter(negative="")] = False,
     max_pixels: MaxPixels = MAX_PIXELS,
+    offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Draw class activation maps for test images of a run, or for given images.
+    """Draw class activation maps for given images, or for test images of a run or of --images.
 
     Parameters
     ----------
-    run
-        Folder of a run.
     images
         Image files or folders of images; by default misclassified and correct test images.
     out
-        Folder for overlays, contact sheet and explanation.json; by default explained. Only with images.
+        Folder for overlays, contact sheet and explanation.json; by default explained. Not for test images of a run,
+        whose maps are written into the run.
     method
         cam: class activation maps, exact for a head of global average pooling and a linear layer; grad-cam: for any
         network.
@@ -219,26 +148,29 @@ def explain(
     curves
         Compute deletion and insertion curves, which measure how faithful the map is to the model.
     """
-    from triscale.jobs.core.run import RunFolder
-    from triscale.jobs.inference.explain import explain_images, explain_run
+    from triscale.jobs.inference.explain import explain_images
+    from triscale.jobs.run_source import open_source
+    from triscale.jobs.source_jobs import EXPLAINED, explain_source
 
-    opened = RunFolder.open(run)
-    if images:
-        folder, limits = out or Path("explained"), limits_of(max_pixels)
-        with execution() as context:
+    if images and moved is not None:
+        raise UserError("--images names the images of a run or for weights; leave it out if images are given")
+    if not images and (label is not None or curves):
+        raise UserError("--class and --curves require images; give files or folders after the run")
+    with execution() as context, open_source(source, context, images=moved, offline=offline) as opened:
+        if images:
+            folder, limits = out or EXPLAINED, limits_of(max_pixels)
             explanation = explain_images(
-                opened, images, folder, context, method=method, label=label, curves=curves, limits=limits
+                opened.run, images, folder, context, method=method, label=label, curves=curves, limits=limits
             )
+        else:
+            maps, folder = explain_source(opened, context, method, out)
+    if images:
         if json:
             print_json(explanation)
         else:
             _print_explanation(explanation, folder)
         _refuse_unreadable(explanation)
         return
-    if out is not None or label is not None or curves:
-        raise UserError("--out, --class and --curves require images; give files or folders after the run")
-    with opened.update(), execution() as context:
-        maps = explain_run(opened, context, method)
     if json:
         print_json(maps)
         return
@@ -247,7 +179,7 @@ def explain(
         [(item.file, item.truth, item.predicted, f"{item.confidence:.1%}", item.overlay) for item in maps.images],
         left=3,
     )
-    console.print(f"{len(maps.images)} maps in {opened.maps_folder}", markup=False)
+    console.print(f"{len(maps.images)} maps in {folder}", markup=False)
 
 
 def _print_explanation(explanation: Explanation, folder: Path) -> None:
@@ -303,7 +235,7 @@ def _refuse_unreadable(explanation: Explanation) -> None:
         raise JobError(f"none of the {len(explanation.images)} files could be read as an image")
 
 
-def report(*runs: Path, out: OptionalOut = None, json: Json = False) -> None:
+def report(*runs: Path, images: MovedImages = None, out: OptionalOut = None, json: Json = False) -> None:
     """Write the report of a run, a search or a comparison again, or a report that compares several runs.
 
     Parameters
@@ -314,11 +246,14 @@ def report(*runs: Path, out: OptionalOut = None, json: Json = False) -> None:
         File of the report of several runs, such as runs.html.
     """
     from triscale.jobs.core.run import RunFolder
+    from triscale.jobs.data.moved_images import reattach_images
     from triscale.jobs.reports.run_report import write_run_report
     from triscale.jobs.reports.study_report import is_study, write_study_report
 
     if not runs:
         raise UserError("nothing to report on; give the folder of a run, a search or a comparison, or several runs")
+    if images is not None and (len(runs) > 1 or is_study(runs[0])):
+        raise UserError("--images is for the report of a single run; leave it out")
     if len(runs) > 1:
         _report_several(runs, out, json=json)
         return
@@ -331,6 +266,9 @@ def report(*runs: Path, out: OptionalOut = None, json: Json = False) -> None:
         return
     opened = RunFolder.open(runs[0])
     with opened.update():
+        if images is not None:
+            with execution() as context:
+                reattach_images(opened, images, context)
         print(write_run_report(opened))
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from triscale.cli.support.data_options import MaxPixels, limits_of
+from triscale.cli.support.execution import execution
+from triscale.cli.support.options import Offline, SourceOrFileArgument
 from triscale.cli.support.terminal import console
 from triscale.errors import UserError
 from triscale.network.latency import load_predictor
 
+if TYPE_CHECKING:
+    from triscale.serve.model import Servable
+
 
 def serve(
-    run: Path,
+    source: SourceOrFileArgument,
     /,
     *,
     host: str = "127.0.0.1",
@@ -23,13 +28,12 @@ def serve(
     profile: Path | None = None,
     max_pixels: MaxPixels = "50M",
     cors: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    offline: Offline = False,
 ) -> None:
-    """Serve a run's network over HTTP: a web page to classify images, and an API described by OpenAPI.
+    """Serve a network over HTTP: a web page to classify images, and an API described by OpenAPI.
 
     Parameters
     ----------
-    run
-        Folder of a trained run.
     host
         Address to listen on; by default only this machine can connect.
     port
@@ -48,17 +52,14 @@ def serve(
         raise UserError(
             "triscale serve requires a web server; install it with: pip install 'triscale[serve]'"
         ) from None
-    from triscale.jobs.core.run import RunFolder
     from triscale.serve.app import make_app
     from triscale.serve.cors import check_origin
-    from triscale.serve.model import ServedModel
     from triscale.serve.run import listen, run_server
     from triscale.training.context import limit_threads
 
     origins = [check_origin(origin) for origin in cors]
     limit_threads(threads)
-    predictor = None if profile is None else load_predictor(profile)
-    model = ServedModel(RunFolder.open(run), limits_of(max_pixels).pixels, predictor)
+    model = _servable(source, limits_of(max_pixels).pixels, threads, profile, offline=offline)
     socket = listen(host, port)
     shown = f"http://{host}:{socket.getsockname()[1]}"
     console.print(
@@ -71,3 +72,19 @@ def serve(
     if host not in ("127.0.0.1", "localhost", "::1"):
         console.print("anyone who can reach this address can use the server; there is no password", style="bold")
     run_server(make_app(model, origins=origins), socket)
+
+
+def _servable(source: str, pixels: int, threads: int, profile: Path | None, *, offline: bool) -> Servable:
+    """Return the network of a run, weights or an exported file."""
+    from triscale.jobs.run_source import is_exported, open_source
+    from triscale.serve.model import ServedFile, ServedModel
+
+    if is_exported(source):
+        if profile is not None:
+            raise UserError(
+                f"--profile is for scaling, which the exported file {source} does not support; leave it out"
+            )
+        return ServedFile(Path(source), pixels, threads)
+    predictor = None if profile is None else load_predictor(profile)
+    with execution() as context, open_source(source, context, offline=offline) as opened:
+        return ServedModel(opened.run, pixels, predictor)

@@ -161,6 +161,7 @@ def _request(
 ) -> Request:
     from triscale.jobs.core.durations import seconds_of
     from triscale.jobs.training.request import choose_training, make_request
+    from triscale.weights.class_match import read_class_names
 
     time_limit, max_time = options.time_limit, options.max_time
     fields = {name: getattr(options, name) for name in ("epochs", "batch", "learning_rate", "val_share")}
@@ -183,6 +184,8 @@ def _request(
         lite=lite,
         weights=options.weights,
         offline=options.offline,
+        keep_head=options.keep_head,
+        class_names={} if options.class_names is None else read_class_names(options.class_names),
         seed=options.seed,
         test_share=options.test_share,
         data=options.data.options(),

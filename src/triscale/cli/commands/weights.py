@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from triscale.cli.support.data_options import DATA_DEFAULTS, DataFlags
-from triscale.cli.support.options import Items, Json, Out, joined
+from triscale.cli.support.options import ClassNames, Items, Json, Out, joined
 from triscale.cli.support.terminal import console, print_json, table
 from triscale.errors import UserError
 from triscale.network.cost import si
@@ -195,6 +195,7 @@ def run(
     device: str = "auto",
     seed: int = 0,
     offline: Offline = False,
+    class_names: ClassNames = None,
     data: DataFlags = DATA_DEFAULTS,
     json: Json = False,
 ) -> None:
@@ -220,6 +221,7 @@ def run(
     """
     from triscale.cli.support.execution import execution
     from triscale.jobs.weights_run import make_run_of_weights
+    from triscale.weights.class_match import read_class_names
 
     with execution(device) as context:
         metrics = make_run_of_weights(
@@ -230,6 +232,7 @@ def run(
             data=data.options(),
             seed=seed,
             offline=offline,
+            class_names={} if class_names is None else read_class_names(class_names),
             command=("triscale", *sys.argv[1:]),
         )
     if json:

@@ -43,6 +43,37 @@ ImagesArgument = Annotated[
 ]
 
 
+SourceArgument = Annotated[
+    str,
+    Parameter(
+        help="Folder of a run, a file written by triscale weights import, or a published name (triscale weights list)."
+    ),
+]
+SourceOrFileArgument = Annotated[
+    str,
+    Parameter(
+        help="Folder of a run, a weights file, a published name (triscale weights list), or an exported file: .onnx, "
+        ".xml, .pte, .tflite, or on macOS .mlpackage."
+    ),
+]
+SourceImages = Annotated[
+    str | None,
+    Parameter(
+        help="For a run, where its images are now, if they have moved. For weights, images in class folders that are "
+        "named by their classes or by wnids."
+    ),
+]
+ClassNames = Annotated[
+    Path | None,
+    Parameter(
+        name="--class-names",
+        help="A CSV file with a folder and a class in each row, or a JSON object: which class of the weights each "
+        "class folder is, if its name does not say so.",
+    ),
+]
+Offline = Annotated[
+    bool, Parameter(negative="", help="Do not use the network; fail if published weights are not in the cache.")
+]
 Items = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)]
 """A list, written in any of the usual ways: --seeds 0 1 2, --seeds 0,1,2 or --seeds 0 --seeds 1 --seeds 2."""
 Out = Annotated[Path, Parameter(name=("--out", "-o"))]
@@ -95,6 +126,9 @@ class TrainOptions:
         Initial weights: a finished run, a file written by triscale weights import, a published name (see triscale
         weights list), or inherit: followed by one of these with a network of another size. The classes may differ.
         By default published weights of the network, if there are any and they can be had.
+    keep_head
+        Begin with the classifier of the weights too: its rows for the classes of the images, which are matched by name
+        or by wnid, instead of a new classifier.
     from_scratch
         Start from random weights instead of published ones.
     teacher
@@ -133,6 +167,8 @@ class TrainOptions:
     threads: int | None = None
     allow_leak: Annotated[bool, Parameter(negative="")] = False
     weights: str | None = None
+    keep_head: Annotated[bool, Parameter(negative="")] = False
+    class_names: ClassNames = None
     teacher: str | None = None
     from_scratch: Annotated[bool, Parameter(negative="")] = False
     offline: Annotated[bool, Parameter(negative="")] = False

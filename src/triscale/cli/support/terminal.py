@@ -42,6 +42,11 @@ def print_json(data: Record | Sequence[Record] | dict[str, object]) -> None:
     print(json.dumps(plain, indent=1, ensure_ascii=not _is_utf8(sys.stdout)))
 
 
+def json_text(record: Record) -> str:
+    """Return a record as indented JSON, escaped if the output's encoding is not UTF-8."""
+    return json.dumps(json.loads(record.to_json()), indent=1, ensure_ascii=not _is_utf8(sys.stdout))
+
+
 def _is_utf8(stream: TextIO) -> bool:
     return (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf8")
 

@@ -170,19 +170,24 @@ def first_duplicates(scan: Scan, duplicates: Duplicates | None = None) -> dict[s
     return {path: group[0] for group in (duplicates or find_duplicates(scan)).groups for path in group}
 
 
-def check_present(split: Split) -> None:
-    """Check that every image of a split still exists.
+def check_present(split: Split, samples: Iterable[Sample] | None = None) -> None:
+    """Check that images of a split still exist.
+
+    Args:
+        split: The split.
+        samples: The images to check; by default all.
 
     Raises:
         DataError: Files are missing; the message gives their number and the first few names.
     """
-    paths = [sample.path for samples in (split.train, split.val, split.test) for sample in samples]
+    checked = (*split.train, *split.val, *split.test) if samples is None else tuple(samples)
+    paths = [sample.path for sample in checked]
     missing = open_store(split.root).missing(paths)
     if missing:
         raise DataError(
             f"{len(missing)} of {len(paths)} images of the split are no longer in {split.root} "
-            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); put them back, or start a new run to "
-            f"split the images that exist"
+            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); put them back, start a new run, or if "
+            "they have moved, say where they are now: with --images, or to resume a training in place of its images"
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from triscale.data.sources import named_layouts as layouts
+from triscale.data.sources.local import absolute
 from triscale.data.sources.source import Layout
 from triscale.errors import DataError
 from triscale.places import cache_folder
@@ -176,6 +177,11 @@ def absolute_named(images: str) -> str:
     """Return a named dataset with an absolute path of its folder."""
     name, colon, folder = images.partition(":")
     return f"{name}:{Path(folder).resolve()}" if colon else images
+
+
+def absolute_images(images: str) -> str:
+    """Return images as given, with a path that does not depend on the working directory."""
+    return absolute_named(images) if is_named(images) else absolute(images)
 
 
 def find_named(images: str) -> Layout:

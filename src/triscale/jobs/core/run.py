@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import safetensors.torch
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from triscale.data.options import DEFAULT_DATA, DataOptions
@@ -91,9 +91,13 @@ class Request(SparseRecord):
         trains: Whether the network is trained; otherwise the run holds the initial weights as they are, recipe and
             shares are without effect, and the images, if any, are for evaluation and calibration. Left out of JSON if
             true.
+        keeps_head: Whether the classifier begins with the rows of the initial weights for the classes of the images,
+            which are matched by name. Left out of JSON if false.
+        class_names: For class folders that are not named by the classes of the weights: the class of each. Left out of
+            JSON if empty.
     """
 
-    sparse: ClassVar[tuple[str, ...]] = ("teacher", "fold", "open", "trains")
+    sparse: ClassVar[tuple[str, ...]] = ("teacher", "fold", "open", "trains", "keeps_head", "class_names")
 
     images: str
     network: AnyNetwork
@@ -109,6 +113,8 @@ class Request(SparseRecord):
     fold: Fold | None = None
     open: OpenChoices | None = None
     trains: bool = True
+    keeps_head: bool = False
+    class_names: dict[str, str] = Field(default_factory=dict)
 
     def settled_like(self, run: Request, classes: tuple[str, ...]) -> Request:
         """Return the request with what it leaves open decided as in a run with these classes."""
@@ -173,6 +179,7 @@ class RunFolder:
         self.split_file = folder / "split.json"
         self.network_file = folder / "network.json"
         self.data_file = folder / "data.json"
+        self.contents_file = folder / "contents.json"
         self.history_file = folder / "history.jsonl"
         self.checkpoints = folder / "checkpoints"
         self.tensorboard = folder / "tensorboard"

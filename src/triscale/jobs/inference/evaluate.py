@@ -8,7 +8,7 @@ import io
 import torch
 
 from triscale.data.pipeline.loader import eval_batches
-from triscale.data.pipeline.split import Sample
+from triscale.data.pipeline.split import Sample, check_present
 from triscale.data.sources.labels import shown_label
 from triscale.errors import Interrupted, RunError
 from triscale.jobs.core.run import RunFolder, how_to_add_images
@@ -43,6 +43,7 @@ def evaluate_run(
 
     Raises:
         RunError: The training has not finished, or the split does not exist.
+        DataError: Images of the split are no longer there.
         Interrupted: ``context.should_stop`` returned true.
     """
     spec, images, device = run.spec, run.split, context.device
@@ -54,6 +55,7 @@ def evaluate_run(
         raise RunError(
             f"{run.folder} has no {split} images, so it cannot be evaluated on them{how_to_add_images(spec)}"
         )
+    check_present(images, samples)
     context.progress.begin("evaluate", len(samples))
     batch = eval_batch(spec.request.recipe)
     batches = eval_batches(samples, images.root, spec.preprocessing, batch=batch, workers=context.workers)

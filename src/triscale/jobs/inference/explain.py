@@ -18,6 +18,7 @@ from triscale.data.images.bands import AnyImage, as_picture, from_array
 from triscale.data.images.color import BadImage
 from triscale.data.images.decode import DEFAULT_LIMITS, NO_LIMITS, ImageLimits, decode
 from triscale.data.images.transforms import center_box, eval_transform, normalize
+from triscale.data.pipeline.split import Sample, check_present
 from triscale.data.sources.store import open_store
 from triscale.errors import Interrupted, RunError, nearest
 from triscale.explain.cam import class_activation_maps, gradient_maps, overlay, to_png
@@ -48,13 +49,15 @@ def explain_run(run: RunFolder, context: ExecutionContext, method: Method = "aut
 
     Raises:
         RunError: The run has not been evaluated, or the method does not support its network.
+        DataError: Images to explain are no longer there.
     """
     spec, split = run.spec, run.split
     model = run.model()
     resolved = resolve_method(model, method)
     _note_guessing(run, context)
-    store = open_store(split.root)
     rows = _select_predictions(run)
+    check_present(split, [Sample(row["file"], 0) for row in rows])
+    store = open_store(split.root)
     context.progress.begin("explain", len(rows))
     transform = eval_transform(spec.preprocessing)
     depth_and_channels = spec.preprocessing.bit_depth, spec.preprocessing.channels

@@ -116,8 +116,12 @@ class ImageClassifier:
     decision: Decision = SOFTMAX
 
     @classmethod
-    def open(cls, source: Path) -> ImageClassifier:
+    def open(cls, source: Path, threads: int = 0) -> ImageClassifier:
         """Open a run or an exported file.
+
+        Args:
+            source: The folder of a run, or the file.
+            threads: Threads of the engine of a file; 0 leaves it to the engine.
 
         Raises:
             RunError: It does not exist, or its training has not finished.
@@ -134,7 +138,7 @@ class ImageClassifier:
 
             return cls(logits_of_model, spec.preprocessing, spec.classes, run.decision)
         if source.exists():
-            exported = open_file(source)
+            exported = open_file(source, threads)
             contract = read_contract(exported.contract_text, source)
             return cls(
                 lambda batch: exported(batch.numpy()), contract.preprocessing, contract.classes, contract.decision

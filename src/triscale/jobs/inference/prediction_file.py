@@ -41,13 +41,14 @@ class PredictionFile:
         self.done: frozenset[str] = frozenset(self._read()) if self._rows.is_file() else frozenset()
 
     @contextmanager
-    def writer(self) -> Iterator[_Writer]:
+    def writer(self) -> Iterator[PredictionWriter]:
         """Append predictions; every row is on disk before the next image is read."""
         is_new = not self._rows.is_file() or self._rows.stat().st_size == 0
         try:
             with self._rows.open("a", encoding="utf-8", newline="") as stream:
-                writer = _Writer(stream, self._top, multi_label=self._multi_label, as_csv=self.path.suffix == ".csv")
-                if is_new and self.path.suffix == ".csv":
+                as_csv = self.path.suffix == ".csv"
+                writer = PredictionWriter(stream, self._top, multi_label=self._multi_label, as_csv=as_csv)
+                if is_new and as_csv:
                     writer.write_row(self._columns)
                 yield writer
         except OSError as error:
@@ -100,7 +101,9 @@ class PredictionFile:
         return lines
 
 
-class _Writer:
+class PredictionWriter:
+    """Appends predictions to a table; see :meth:`PredictionFile.writer`."""
+
     def __init__(self, stream: io.TextIOWrapper, top: int, *, multi_label: bool, as_csv: bool) -> None:
         self._stream, self._top, self._multi_label, self._as_csv = stream, top, multi_label, as_csv
 
@@ -112,6 +115,7 @@ class _Writer:
             self._append(json.dumps(json.loads(prediction.to_json()), ensure_ascii=False) + "\n")
 
     def write_row(self, row: Sequence[object]) -> None:
+        """Append the cells of a row of a CSV file."""
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerow(row)
         self._append(buffer.getvalue())

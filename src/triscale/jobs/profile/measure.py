@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from triscale.deploy.engines import DEFAULT_ENGINE, Precision, engine_of, precis
 from triscale.deploy.engines import ENGINES as FILE_ENGINES
 from triscale.deploy.exportable import Exportable
 from triscale.deploy.quantize import get_quantizer
-from triscale.errors import UserError, nearest
+from triscale.errors import NetworkError, UserError, WeightsError, nearest
 from triscale.families.find import find_network
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.quantize import slow_blocks
@@ -31,6 +31,7 @@ from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.results.latency import Measurement, PairedTiming
 from triscale.training.context import ExecutionContext
+from triscale.weights.load import contract_of, looks_like_file
 
 Engine = str
 """A name of :data:`ENGINES`."""
@@ -74,9 +75,9 @@ class Subject:
 
 
 def find_subject(text: str) -> Subject:
-    """Resolve a command-line argument: a run's folder, an exported file, a network's name or its JSON file.
+    """Resolve a command-line argument: a run's folder, an exported file, a network's name or its JSON file, or weights.
 
-    A network without a run gets random weights, which does not affect latency.
+    Everything but runs and exported files gets random weights, which does not affect latency.
 
     Raises:
         UserError: The argument is none of these.
@@ -93,9 +94,21 @@ def find_subject(text: str) -> Subject:
         return Subject(path.name, input_shape, file=path)
     if path.is_dir():
         return subject_of(RunFolder.open(path))
-    network: AnyNetwork = find_network(text)
+    network: AnyNetwork = _network_of(text)
     known = network if isinstance(network, Network) else None
     return Subject(network.name, network.input_shape, model=lambda: build(network), network=known)
+
+
+def _network_of(text: str) -> AnyNetwork:
+    """Return the network of a name or a file: a network's, or else that of weights, which need not be there."""
+    if looks_like_file(text):
+        return contract_of(text).network
+    try:
+        return find_network(text)
+    except NetworkError:
+        with suppress(WeightsError):
+            return contract_of(text).network
+        raise
 
 
 def choose_engines(requested: Sequence[str] | None, subject: str, *, alone: bool) -> tuple[Engine, ...]:

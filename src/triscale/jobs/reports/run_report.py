@@ -33,6 +33,7 @@ FILES = (
     ("run.json", "the request with its recipe, the network, the machine"),
     ("split.json", "the split: which image is used for training, validation and test"),
     ("data.json", "the result of the scan, with the skipped files"),
+    ("contents.json", "digests of the images, by which they are recognized after they have moved"),
     ("history.jsonl", "one line for each epoch; epoch 0 is the pretrained weights"),
     ("model.safetensors", "the trained weights"),
     ("decision.json", "how probabilities become labels: the threshold of each class"),

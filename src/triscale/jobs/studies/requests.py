@@ -11,8 +11,9 @@ from pydantic import Field, PositiveInt
 
 from triscale.data.images.transforms import check_channels
 from triscale.data.options import DEFAULT_DATA, DataOptions
+from triscale.data.sources.named import absolute_images
 from triscale.errors import SearchError, UserError
-from triscale.jobs.training.request import absolute_images, match_channels
+from triscale.jobs.training.request import match_channels
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor
 from triscale.record import Record

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError, WeightsError
 from triscale.jobs.core.run import InitialWeights, RunFolder, RunSpec
+from triscale.jobs.training.head_rows import rows_of, with_rows
 from triscale.jobs.training.inherited import calibration_images, load_inherited
 from triscale.jobs.training.linear_probe import init_head_from_linear_probe
 from triscale.network.custom import AnyNetwork, CustomNetwork
@@ -92,7 +93,12 @@ def load_initial_weights(
         NetworkError: The architectures do not allow weight inheritance.
     """
     tensors, network, classes = read_initial_weights(start)
-    keeps_head, note = classes == spec.classes, ""
+    keeps_head, note, kept = classes == spec.classes, "", "the classes are the same"
+    if spec.request.keeps_head and not keeps_head:
+        rows = rows_of(spec.request, spec.classes, classes)
+        tensors, keeps_head = with_rows(tensors, _classifier(model), rows), True
+        kept = f"its rows for the {len(rows)} classes were requested"
+        network = network.replace(classes=len(rows))
     if _can_adapt(network, spec.network):
         note = f"; {describe_adaptation(network.in_channels, spec.network.in_channels)}"
         tensors = with_channels(tensors, spec.network.in_channels)
@@ -119,7 +125,8 @@ def load_initial_weights(
             f"{INHERIT}{start.run} to inherit weights from a network of another size"
         )
     model.load_state_dict(tensors, strict=False)
-    return f"weights are loaded from {start.run}{note}; {_init_head(model, spec, split, device, keeps_head=keeps_head)}"
+    head = _init_head(model, spec, split, device, keeps_head=keeps_head, kept=kept)
+    return f"weights are loaded from {start.run}{note}; {head}"
 
 
 def check_initial_weights(start: InitialWeights, network: AnyNetwork) -> None:
@@ -182,10 +189,11 @@ def _digest_of(loaded: LoadedWeights) -> str:
     return total.hexdigest()
 
 
-def _init_head(model: nn.Module, spec: RunSpec, split: Split, device: torch.device, *, keeps_head: bool) -> str:
+def _init_head(model: nn.Module, spec: RunSpec, split: Split, device: torch.device, *, keeps_head: bool,
+               kept: str = "the classes are the same") -> str:  # fmt: skip
     """Initialize a classifier whose weights were not loaded; return a description of how it was initialized."""
     if keeps_head:
-        return "the classifier is kept, since the classes are the same"
+        return f"the classifier is kept, since {kept}"
     number = None
     if spec.request.recipe.head_init == "probe":
         number = init_head_from_linear_probe(model, split, spec.preprocessing, spec.request.seed, device)

@@ -11,6 +11,7 @@ from triscale.data.pipeline.leaks import certain, find_leaks, of_groups, refuse_
 from triscale.data.pipeline.split import Split, check_present, make_split
 from triscale.data.sources.scanned import Scan
 from triscale.jobs.core.run import Request, RunFolder, RunSpec
+from triscale.jobs.data.moved_images import contents_of, reattach_moved_images
 from triscale.jobs.data.scanning import scan_with_progress
 from triscale.jobs.training.preprocessing import choose_preprocessing
 from triscale.jobs.training.settle import Conditions, settle
@@ -53,6 +54,7 @@ def prepare(
         RunError: The run was started with a different request.
         Interrupted: ``context.should_stop`` returned true during the scan; nothing was written yet.
     """
+    reattach_moved_images(run, request, context)
     run.refuse_other(request)
     if run.spec_file.is_file():
         spec = run.spec
@@ -95,6 +97,7 @@ def prepare(
         command=command,
     )
     summary_of(scanned, split, copies, leaks).replace(allow_leak=allow_leak).save(run.data_file)
+    contents_of(scanned).save(run.contents_file)
     split.save(run.split_file)
     network.save(run.network_file)
     spec.save(run.spec_file)

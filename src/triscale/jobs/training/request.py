@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from triscale.data.options import DEFAULT_DATA, DataOptions
-from triscale.data.sources.local import absolute
-from triscale.data.sources.named import absolute_named, is_named
+from triscale.data.sources.named import absolute_images
 from triscale.errors import UserError
 from triscale.families.find import resized
 from triscale.families.lite import lite as lite_of
 from triscale.jobs.core.run import OpenChoices, Request
-from triscale.jobs.training.initial_weights import find_initial_weights, for_finetuning
+from triscale.jobs.training.initial_weights import INHERIT, find_initial_weights, for_finetuning
 from triscale.jobs.training.published import published_for
 from triscale.network.custom import AnyNetwork
 from triscale.network.input_size import InputSize
@@ -25,6 +24,7 @@ from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET, Law
 from triscale.training.changes import changed, find_recipe
 from triscale.training.recipe import EFFICIENTNET_IMAGENET, FINETUNE, AutomaticField, Recipe
+from triscale.weights.class_match import NO_NAMES
 
 DEFAULT_RECIPE = "small"
 DEFAULT_BASELINE = "efficientnet_b0"
@@ -65,6 +65,8 @@ def make_request(
     data: DataOptions = DEFAULT_DATA,
     teacher: str | None = None,
     size: InputSize | None = None,
+    keep_head: bool = False,
+    class_names: Mapping[str, str] = NO_NAMES,
 ) -> Request:
     """Build the request of a run.
 
@@ -83,6 +85,8 @@ def make_request(
         data: How the images are read, and what is tolerated.
         teacher: A run, a file or a published name that the training also learns from.
         size: Size of the images; None for that of the network.
+        keep_head: Whether to begin with the rows of the weights' classifier for the classes of the images.
+        class_names: The class of the weights of each class of the images that is named otherwise, for ``keep_head``.
 
     Returns:
         The request, with absolute paths.
@@ -92,6 +96,10 @@ def make_request(
     """
     if predictor is not None and (budget is None or budget.latency is None):
         raise UserError("a device profile requires a latency budget; give one such as 20ms, or leave the profile out")
+    if class_names and not keep_head:
+        raise UserError("--class-names says which classes of the weights the folders are; give --keep-head with it")
+    if keep_head and weights is not None and weights.startswith(INHERIT):
+        raise UserError(f"--keep-head keeps the classifier of weights as it is; leave it out, or the prefix {INHERIT}")
     start = None if weights is None else find_initial_weights(weights, offline=offline)
     if network is None:
         if start is None:
@@ -114,6 +122,8 @@ def make_request(
         data=data,
         teacher=None if teacher is None else find_initial_weights(teacher, offline=offline),
         open=_open_choices(choice, network),
+        keeps_head=keep_head,
+        class_names=dict(class_names),
     )
 
 
@@ -243,11 +253,6 @@ def choose_recipe(
     if flip is not None:
         changes["augmentation"] = recipe.augmentation.replace(flip=flip)
     return recipe.replace(**changes)
-
-
-def absolute_images(images: str) -> str:
-    """Return images as given, with a path that does not depend on the working directory."""
-    return absolute_named(images) if is_named(images) else absolute(images)
 
 
 def default_folder(images: str, network: str, budget: Sequence[str], folds: int | None = None) -> Path:

@@ -1,0 +1,337 @@
+"""Every command and method that takes a run takes weights too; results of weights go where the user says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import triscale as ts
+from cli.command import refused, run
+from conftest import write_classes
+from triscale.deploy.engines import ENGINES
+from triscale.errors import RunError, UserError, WeightsError
+from triscale.jobs.deploy import deploy
+from triscale.network.contract import Preprocessing
+from triscale.nn.build import build
+from triscale.weights.contract import WeightsContract
+from triscale.weights.load import CONTRACT_KEY, KIND_KEY
+from triscale.weights.tensors import write_tensors
+
+NAMES = ("yellow", "red", "white", "green", "blue")
+
+
+def write_weights(file: Path, network, classes=NAMES) -> Path:
+    torch.manual_seed(2)
+    network = network.replace(classes=len(NAMES))
+    contract = WeightsContract(
+        source="timm", name="tiny", architecture="tiny", network=network, classes=classes,
+        preprocessing=Preprocessing(resolution=16, crop=0.8, mean=(0.5,) * 3),
+    )  # fmt: skip
+    write_tensors(file, build(network).state_dict(), {KIND_KEY: "weights", CONTRACT_KEY: contract.to_json()})
+    return file
+
+
+@pytest.fixture(scope="module")
+def weights(tiny, tmp_path_factory) -> Path:
+    return write_weights(tmp_path_factory.mktemp("weights") / "mine.safetensors", tiny)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    return write_classes(tmp_path_factory.mktemp("photos") / "photos", 40)
+
+
+@pytest.fixture(scope="module")
+def exported(weights, tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("exported") / "mine.onnx"
+    ts.Run.open(weights, progress=False).export(out=file, progress=False)
+    return file
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def _one_engine(monkeypatch):
+    """A deployment tries ONNX Runtime alone, as where nothing else is installed."""
+    monkeypatch.setattr(deploy, "ENGINES", {"onnxruntime": ENGINES["onnxruntime"]})
+
+
+def cached_runs() -> set[Path]:
+    return set((Path(os.environ["TRISCALE_CACHE"]) / "runs").iterdir())
+
+
+def test_predictions_of_weights_are_those_of_their_run(capsys, weights, photos, here):
+    assert run(capsys, "weights", "run", weights, "--out", "run").code == 0
+    of_run = json.loads(run(capsys, "predict", "run", photos / "red", "--json").out)
+    of_weights = json.loads(run(capsys, "predict", weights, photos / "red", "--json").out)
+    assert of_weights == of_run
+    assert len(of_weights) == 40
+    assert [path.name for path in here.iterdir()] == ["run"]
+
+
+def test_second_command_takes_the_cached_run(capsys, weights, photos):
+    assert run(capsys, "predict", weights, photos / "red" / "000.png").code == 0
+    before = cached_runs()
+    times = {path: (path / "model.safetensors").stat().st_mtime_ns for path in before}
+    assert run(capsys, "predict", weights, photos / "red" / "000.png").code == 0
+    assert {path: (path / "model.safetensors").stat().st_mtime_ns for path in cached_runs()} == times
+
+
+def test_same_tensors_with_other_class_names_are_another_run(capsys, tiny, photos, tmp_path):
+    file = write_weights(tmp_path / "w.safetensors", tiny)
+    picture = photos / "red" / "000.png"
+    first = json.loads(run(capsys, "predict", file, picture, "--json").out)[0]["classes"][0]["name"]
+    write_weights(file, tiny, tuple(f"other {name}" for name in NAMES))
+    second = json.loads(run(capsys, "predict", file, picture, "--json").out)[0]["classes"][0]["name"]
+    assert second == f"other {first}"
+
+
+def test_damaged_cached_run_is_made_again(capsys, weights, photos):
+    picture = photos / "red" / "000.png"
+    expected = run(capsys, "predict", weights, picture, "--json").out
+    for folder in cached_runs():
+        file = folder / "model.safetensors"
+        file.write_bytes(file.read_bytes()[:-8] + bytes(8))
+    assert run(capsys, "predict", weights, picture, "--json").out == expected
+
+
+def test_evaluation_of_weights_is_that_of_their_run_and_leaves_nothing(capsys, weights, photos, here):
+    run(capsys, "weights", "run", weights, photos, "--out", "run")
+    expected = json.loads(Path("run/metrics.json").read_text())
+    for arguments in ((photos,), ("--images", photos)):
+        assert json.loads(run(capsys, "evaluate", weights, *arguments, "--json").out) == expected
+    assert ts.evaluate(weights, images=photos, progress=False).top1 == expected["top1"]
+    assert [path.name for path in here.iterdir()] == ["run"]
+    message = refused(capsys, "evaluate", weights)
+    assert "there are no images to evaluate" in message
+    assert "with --images" in message
+
+
+def test_export_of_weights_goes_into_the_current_folder_by_their_name(capsys, weights, photos, here):
+    assert run(capsys, "export", weights).code == 0
+    result = run(capsys, "export", weights, photos, "--precision", "int8", "--bound", 100)
+    assert result.code == 0, result.err
+    assert sorted(path.name for path in here.iterdir()) == ["mine.int8.onnx", "mine.onnx"]
+    before = Path("mine.onnx").read_bytes()
+    assert "mine.onnx exists; give --out mine.onnx to replace it" in refused(capsys, "export", weights)
+    assert Path("mine.onnx").read_bytes() == before
+    assert run(capsys, "export", weights, "--out", "mine.onnx").code == 0
+    assert "with --images" in refused(capsys, "export", weights, "--precision", "int8", "--out", "other.onnx")
+    assert not Path("other.onnx").exists()
+
+
+@pytest.mark.usefixtures("_one_engine")
+def test_deployment_of_weights_goes_into_a_folder(capsys, weights, photos, here):
+    result = run(capsys, "deploy", weights, photos, "--bound", 100, "--json")
+    assert result.code == 0, result.err
+    deployment = json.loads(result.out)
+    assert deployment == json.loads(Path("deployed/deploy.json").read_text())
+    assert deployment["file"].startswith("mine.")
+    assert Path("deployed", deployment["file"]).is_file()
+    assert "or deploy only --precisions float32" in refused(capsys, "deploy", weights)
+    assert run(capsys, "deploy", weights, "--precisions", "float32", "--out", "other").code == 0
+    assert Path("other/mine.onnx").is_file()
+    (here / "full").mkdir()
+    (here / "full" / "notes.txt").write_text("mine")
+    assert "holds no deployment" in refused(capsys, "deploy", weights, photos, "--out", "full")
+    assert "--out is for weights" in refused_for_run(capsys, weights, "deploy", "--out", "x")
+
+
+def refused_for_run(capsys, weights, command, *arguments):
+    run(capsys, "weights", "run", weights, "--out", "own")
+    return refused(capsys, command, "own", *arguments)
+
+
+def test_weights_are_explained_measured_and_embedded(capsys, weights, photos, here):
+    picture = photos / "red" / "000.png"
+    assert run(capsys, "explain", weights, picture, "--out", "one").code == 0
+    result = run(capsys, "explain", weights, "--images", photos)
+    assert result.code == 0, result.err
+    assert "maps in explained" in result.out
+    maps = json.loads(Path("explained/maps.json").read_text())["images"]
+    assert all((Path("explained") / one["overlay"]).is_file() for one in maps)
+    assert "there are no images to explain" in refused(capsys, "explain", weights)
+    assert run(capsys, "features", weights, photos / "red", "--out", "red.npy").code == 0
+    assert json.loads(run(capsys, "measure", weights, "--engines", "torch", "--json").out)[0]["resolution"] == 16
+
+
+def test_weights_that_are_not_here_are_measured(capsys):
+    result = run(capsys, "measure", "lukemelas/efficientnet-lite0.pytorch_model", "--engines", "torch", "--json")
+    assert json.loads(result.out)[0]["resolution"] == 224
+
+
+def test_exported_file_is_evaluated_and_refused_where_weights_are_needed(capsys, exported, weights, photos):
+    found = json.loads(run(capsys, "evaluate", exported, photos, "--json").out)
+    assert found["count"] == 120
+    predictions = json.loads(run(capsys, "predict", exported, photos, "--json").out)
+    right = [Path(one["file"]).parent.name == one["classes"][0]["name"] for one in predictions]
+    assert found["top1"] == pytest.approx(sum(right) / 120)
+    note = run(capsys, "evaluate", exported, photos).err
+    assert "has no splits, so all 120 images are evaluated" in note
+    assert "give images to evaluate it on: --images" in refused(capsys, "evaluate", exported)
+    for command in (("explain", exported), ("export", exported), ("deploy", exported), ("features", exported, photos,
+                    "--out", "x.npy")):  # fmt: skip
+        assert "is an exported file, which can be used by predict, evaluate, measure and serve" in refused(
+            capsys, *command
+        )
+
+
+@pytest.mark.usefixtures("_one_engine")
+def test_run_object_opens_weights(weights, photos, here):
+    opened = ts.Run.open(weights, photos, progress=False)
+    assert opened.weights == str(weights)
+    assert opened.classes == NAMES
+    assert opened.predict(photos / "red" / "000.png").classes
+    assert opened.evaluate(progress=False).count == 88
+    assert opened.export(progress=False).export.file == "mine.onnx"
+    assert opened.deploy(precisions=("float32",), progress=False).file.startswith("mine.")
+    assert opened.explain(progress=False).images
+    assert sorted(path.name for path in here.iterdir()) == ["deployed", "explained", "mine.onnx"]
+    with pytest.raises(UserError, match="whose report has no place"):
+        opened.report()
+    folder = opened.path
+    assert folder.is_dir()
+    del opened
+    assert not folder.exists()
+
+
+def test_what_is_neither_a_run_nor_weights_says_what_is_expected(capsys, photos, tmp_path, here):
+    picture = photos / "red" / "000.png"
+    assert "there is no run and no file efficientnet_lite9, and" in refused(
+        capsys, "predict", "efficientnet_lite9", picture
+    )
+    near = refused(capsys, "predict", "lukemelas/efficientnet-lite0.pytorch_modl", picture)
+    assert "did you mean lukemelas/efficientnet-lite0.pytorch_model" in near
+    assert "is not a weights file that Triscale can read; expected" in refused(capsys, "predict", picture, picture)
+    assert "there is no run and no file missing.safetensors; give" in refused(
+        capsys, "predict", "missing.safetensors", picture
+    )
+    assert "holds no run (no run.json)" in refused(capsys, "predict", photos, picture)
+    with pytest.raises(RunError, match="holds no run"):
+        ts.Run.open(photos)
+    with pytest.raises(WeightsError, match="there is no run and no file"):
+        ts.Run.open("nothing")
+
+
+def test_folders_that_are_no_class_of_the_weights_are_refused(capsys, weights, tmp_path):
+    write_classes(tmp_path / "images", 2, colors={"red": (200, 0, 0), "gren": (0, 200, 0)})
+    message = refused(capsys, "evaluate", weights, tmp_path / "images")
+    assert "1 of 2 class folders match no class of" in message
+    assert "did you mean green" in message
+
+
+@pytest.fixture
+def moved(trained_run, tmp_path):
+    """A copy of a run whose images have been moved, and their new place."""
+    before = shutil.copytree(trained_run.parent / "images", tmp_path / "before")
+    run_folder = shutil.copytree(trained_run, tmp_path / "run")
+    from triscale.jobs.core.execution import execution
+    from triscale.jobs.core.run import RunFolder
+    from triscale.jobs.data.moved_images import reattach_images
+
+    with execution(progress=False) as context:
+        reattach_images(RunFolder(run_folder), str(before), context)
+    after = tmp_path / "after"
+    before.rename(after)
+    return run_folder, after
+
+
+def test_run_predicts_exports_and_is_served_after_its_images_have_moved(capsys, moved, monkeypatch):
+    folder, after = moved
+    assert run(capsys, "predict", folder, after / "red").code == 0
+    exported = run(capsys, "export", folder)
+    assert exported.code == 0
+    assert "the file is checked on synthetic images alone" in exported.err
+    from triscale.jobs.core.run import RunFolder
+    from triscale.serve.model import ServedModel
+
+    served = ServedModel(RunFolder.open(folder), pixels=1_000_000)
+    assert served.answer((after / "red" / "000.png").read_bytes(), 1, with_map=False).classes
+
+
+@pytest.mark.usefixtures("_one_engine")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("evaluate",), ("explain",), ("export", "--precision", "int8", "--bound", "100"),
+        ("deploy", "--precisions", "float32"), ("report",),
+    ],
+)  # fmt: skip
+def test_command_attaches_moved_images_again(capsys, moved, command):
+    folder, after = moved
+    if command[0] not in ("report", "deploy"):  # whose other parts need no images
+        assert "say where they are now: with --images" in refused(capsys, command[0], folder, *command[1:])
+    result = run(capsys, command[0], folder, *command[1:], "--images", after)
+    assert result.code == 0, result.err
+    assert f"now takes its 90 images from {after}" in result.err
+    assert run(capsys, "evaluate", folder).code == 0
+
+
+@pytest.mark.usefixtures("_one_engine")
+def test_deployment_after_images_have_moved_says_why_there_is_no_int8(capsys, moved):
+    folder, _ = moved
+    result = run(capsys, "deploy", folder)
+    assert result.code == 0, result.err
+    assert "note: no int8: 90 of 90 images of the split are no longer in" in result.err
+
+
+def test_images_that_differ_are_refused_with_what_differs(capsys, moved, tmp_path):
+    folder, after = moved
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    (after / "red" / "000.png").unlink()
+    (after / "red" / "001.png").rename(after / "red" / "renamed.png")
+    shutil.copy(after / "blue" / "003.png", after / "green" / "003.png")
+    message = refused(capsys, "evaluate", folder, "--images", after)
+    assert "of 90, 2 missing (" in message
+    assert "red/000.png" in message
+    assert "1 of another content (green/003.png)" in message
+    assert "triscale weights run" in message
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_other_classes_are_another_data_set(capsys, moved, trained_run):
+    folder, after = moved
+    (after / "blue").rename(after / "azure")
+    assert "30 missing (blue/" in refused(capsys, "evaluate", folder, "--images", after)
+
+
+def test_run_without_recorded_content_compares_names_and_says_so(capsys, moved):
+    folder, after = moved
+    (folder / "contents.json").unlink()
+    result = run(capsys, "evaluate", folder, "--images", after)
+    assert result.code == 0
+    assert "does not record the content of its images" in result.err
+
+
+def test_training_resumes_with_moved_images(capsys, tiny_file, images, tmp_path):
+    options = ("--network", tiny_file, "--epochs", 2, "--set", "batch=8", "--out", tmp_path / "run")
+    assert run(capsys, "train", images, *options, "--max-time", "1s").code in (0, 143)
+    state = [path.read_bytes() for path in sorted((tmp_path / "run").glob("*.jsonl"))]
+    images.rename(tmp_path / "moved")
+    result = run(capsys, "train", tmp_path / "moved", *options)
+    assert result.code == 0, result.err
+    assert f"now takes its 60 images from {tmp_path / 'moved'}" in result.err
+    assert [path.read_bytes() for path in sorted((tmp_path / "run").glob("*.jsonl"))][: len(state)] or not state
+    other = write_classes(tmp_path / "other", 20, seed=7)
+    assert "60 of another content" in refused(capsys, "train", other, *options)
+    assert "different request (" in refused(capsys, "train", other, *options, "--seed", 1)
+
+
+def test_run_of_weights_takes_moved_images(capsys, weights, photos, tmp_path):
+    first = shutil.copytree(photos, tmp_path / "first")
+    assert run(capsys, "weights", "run", weights, first, "--out", tmp_path / "run").code == 0
+    first.rename(tmp_path / "second")
+    assert "--images" in refused(capsys, "evaluate", tmp_path / "run")
+    assert run(capsys, "evaluate", tmp_path / "run", tmp_path / "second").code == 0
+    without = tmp_path / "without"
+    assert run(capsys, "weights", "run", weights, "--out", without).code == 0
+    assert "was made without images" in refused(capsys, "evaluate", without, tmp_path / "second")
