@@ -202,3 +202,20 @@ def test_names_that_the_encoding_lacks_are_printed_with_question_marks(trained_r
     with predicting(trained_run, folder, "--json", **ascii_only) as process:
         out, _ = process.communicate(timeout=120)
     assert [Path(one["file"]).name for one in json.loads(out)] == ["größe.png", "kaputt-ü.png"]
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of other systems are text")
+def test_name_that_is_no_utf8_is_printed_as_an_escape(trained_run, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    name = os.fsdecode(b"bad-\xff.png")
+    shutil.copy(trained_run.parent / "images" / "red" / "000.png", folder / name)
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}
+    with predicting(trained_run, folder, **strict) as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "bad-\\udcff.png" in out.decode()
+    with predicting(trained_run, folder, "--json", **strict) as process:
+        out, _ = process.communicate(timeout=120)
+    assert [Path(one["file"]).name for one in json.loads(out.decode())] == [name]

@@ -3,17 +3,24 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from cli.command import run
 from conftest import COLORS, write_classes
 from triscale.data.images.decode import decode
 from triscale.data.images.transforms import eval_transform, normalize
+from triscale.data.pipeline.order import num_batches
+from triscale.data.pipeline.split import Sample, Split
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.training.linear_probe import fit_probe, init_head_from_linear_probe
 from triscale.jobs.training.train import repeat_small_dataset
 from triscale.nn.build import build
 from triscale.training.changes import changed, find_recipe
+from triscale.training.recipe import Recipe
+
+SPLIT = Split(root="", classes=("a",), train=(), val=(), test=(), seed=0, how="")
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -91,3 +98,15 @@ def test_small_datasets_are_repeated(pretrained, images, least, times):
     split = split.model_copy(update={"train": (split.train[0],) * images})
     recipe = changed(find_recipe("finetune"), ("epochs=15", "batch=10", f"min_steps={least}"))
     assert len(repeat_small_dataset(split, recipe).train) == times * images
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 2000), st.integers(1, 64), st.integers(1, 40), st.integers(0, 400))
+@example(images=336, batch=64, epochs=3, least=200)  # took 189 steps
+def test_small_datasets_have_the_minimum_of_steps(images, batch, epochs, least):
+    recipe = Recipe(epochs=epochs, batch=batch, min_steps=least)
+    split = SPLIT.model_copy(update={"train": (Sample(path="a.png", label=0),) * images})
+    repeated = len(repeat_small_dataset(split, recipe).train)
+    assert epochs * num_batches(repeated, batch) >= least
+    # No more often than needed.
+    assert repeated == images or epochs * num_batches(repeated - images, batch) < least

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.test_loop import CPU, feed, same, task
+from seeded_training import feed, same, task
+from training.test_loop import CPU
 from triscale.errors import Interrupted
 from triscale.training.context import ExecutionContext
 from triscale.training.loop import seed_weights, train

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.test_loop import CONTRACT, CPU, feed, run, same, state
+from seeded_training import CONTRACT, feed, same
+from training.test_loop import CPU, run, state
 from triscale.data.images.transforms import normalize
 from triscale.errors import Interrupted, JobError
 from triscale.nn.build import build

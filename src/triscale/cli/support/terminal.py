@@ -25,10 +25,14 @@ console = Console(highlight=False)
 
 
 def make_printable() -> None:
-    """Print a question mark instead of a character that the terminal's encoding lacks, rather than fail."""
+    r"""Replace what cannot be encoded, rather than fail.
+
+    A character that the terminal's encoding lacks is printed as a question mark. A byte of a file name that is not
+    UTF-8 is printed as an escape such as ``\udcff``, which in JSON stands for the same.
+    """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and not _is_utf8(stream):
-            stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace" if _is_utf8(stream) else "replace")
 
 
 def print_json(data: Record | Sequence[Record] | dict[str, object]) -> None:

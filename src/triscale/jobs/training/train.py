@@ -10,7 +10,6 @@ import torch
 
 from triscale.data.images.transforms import DecodeJpeg, torchcodec_decoder
 from triscale.data.pipeline.loader import Batch, TrainLoader, eval_batches
-from triscale.data.pipeline.order import num_batches
 from triscale.data.pipeline.split import Split
 from triscale.errors import RunError
 from triscale.jobs.core.run import RunFolder, RunSpec
@@ -145,8 +144,9 @@ def repeat_small_dataset(split: Split, recipe: Recipe) -> Split:
 
     A data set with enough steps is returned unchanged. Each repetition of an image is augmented differently.
     """
-    steps = recipe.epochs * num_batches(len(split.train), recipe.batch)
-    times = max(1, -(-recipe.min_steps // steps))
+    steps_of_epoch = -(-recipe.min_steps // recipe.epochs)
+    fewest_images = recipe.batch * (steps_of_epoch - 1) + 1  # the last batch may have a single image
+    times = max(1, -(-fewest_images // len(split.train)))
     return split if times == 1 else split.replace(train=split.train * times)
 
 
