@@ -1,7 +1,7 @@
 """Compare policies for batch-norm statistics in fine-tuning published weights on small photo sets.
 
 Run with: python benchmarks/finetune_policies.py IMAGES... --weights FILE --out DIR [--few 20 40 0] [--seeds 0 1 2]
-              [--size 128] [--epochs 15] [--policies frozen trained ...]
+              [--size 128] [--epochs 15] [--learning-rate R] [--policies frozen trained ...]
 
 FILE holds ImageNet weights, as ``triscale weights import`` writes them. Each IMAGES is a folder of class folders, or of
 ``train`` and ``test`` folders. For each seed, ``--few`` training images of every class are chosen (0: all; of a folder
@@ -69,6 +69,7 @@ class Cell:
     seed: int
     size: int
     epochs: int
+    rate: float | None
     out: Path
 
     @property
@@ -76,7 +77,7 @@ class Cell:
         """What identifies the results of the cell."""
         return {
             "weights": self.weights.stem, "images": self.images.name, "few": self.few, "seed": self.seed,
-            "size": self.size, "epochs": self.epochs,
+            "size": self.size, "epochs": self.epochs, "rate": self.rate,
         }  # fmt: skip
 
     @property
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--learning-rate", type=float, help="instead of the recipe's")
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
     parser.add_argument("--summary", action="store_true")
     arguments = parser.parse_args()
@@ -109,7 +111,8 @@ def main() -> None:
             for seed in arguments.seeds:
                 for images in arguments.images:
                     cell = Cell(
-                        arguments.weights, images, few, seed, arguments.size, arguments.epochs, arguments.out
+                        arguments.weights, images, few, seed, arguments.size, arguments.epochs,
+                        arguments.learning_rate, arguments.out,
                     )  # fmt: skip
                     for policy in arguments.policies:
                         compute(cell, policy)
@@ -138,6 +141,7 @@ def compute(cell: Cell, policy: str) -> None:
         loaded.replace(resolution=cell.size),
         weights=weights,
         epochs=cell.epochs,
+        learning_rate=cell.rate,
         settings={"norm_statistics": POLICIES[policy]},
         seed=cell.seed,
         threads=1,
@@ -253,12 +257,13 @@ def share(marks: str) -> float:
 
 def print_summary(rows: list[dict]) -> None:
     """Print, for each set and number of images, the mean accuracy and the paired difference from the start."""
-    for (weights, size, epochs, images, few), group in grouped(rows, ("weights", "size", "epochs", "images", "few")):
+    names = ("weights", "size", "epochs", "rate", "images", "few")
+    for (weights, size, epochs, rate, images, few), group in grouped(rows, names):
         seeds = sorted({row["seed"] for row in group})
         mean_train = np.mean([row["train"] + row["val"] for row in group])
         print(
             f"\n{images}, {f'{few} a class' if few else 'all'} ({mean_train:.0f} training images), {weights} at {size} "
-            f"px, {epochs} epochs, seeds {', '.join(map(str, seeds))}"
+            f"px, {epochs} epochs{f' at {rate:g}' if rate else ''}, seeds {', '.join(map(str, seeds))}"
         )
         starts = {row["seed"]: row["start"] for row in group if row["policy"] in ("frozen", "trained", "reestimated")}
         if starts:
