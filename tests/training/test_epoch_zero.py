@@ -10,6 +10,7 @@ import torch
 from seeded_training import CONTRACT, feed, same, task
 from triscale.errors import Interrupted
 from triscale.nn.build import build
+from triscale.training import loop
 from triscale.training.context import ExecutionContext
 from triscale.training.evaluate import evaluate
 from triscale.training.loop import seed_weights, train
@@ -81,3 +82,13 @@ def test_stopped_training_keeps_epoch_zero(tmp_path, tiny, learned, stop_after):
     resumed = trained(tmp_path / "stopped", tiny, HARMFUL, start=learned)
     assert (resumed[0].initial, resumed[0].best) == (whole[0].initial, whole[0].best)
     assert same(resumed[1], whole[1])
+
+
+def test_rollback_to_the_start_keeps_epoch_zero(tmp_path, tiny, learned, monkeypatch):
+    """The first checkpoint is from before the evaluation of the pretrained weights."""
+    seen = iter([None, None, 1])  # the losses diverge once, in the first epoch
+    monkeypatch.setattr(loop, "diverging_since", lambda losses: next(seen, None))
+    manifest, best = trained(tmp_path, tiny, HARMFUL, start=learned)
+    assert manifest.rollbacks == 1
+    assert manifest.best == manifest.initial
+    assert same(best, learned[1])

@@ -23,7 +23,7 @@ from PIL import Image
 from triscale.data.pipeline.loader import label_array
 from triscale.deploy.engines import get_engine
 from triscale.jobs.core.run import RunFolder
-from triscale.jobs.deploy.quantize import batches_of
+from triscale.jobs.deploy.run_images import batches_of
 from triscale.results.metrics import Metrics
 from triscale.weights.catalog import published
 from triscale.weights.contract import WeightsContract
@@ -158,7 +158,8 @@ def test_exported_files_keep_the_accuracy(lite, engine, capsys):
     options = ("--engine", engine, "--precision", "int8", "--bound", "2", "--json")
     quantized = json.loads(triscale("export", run.folder, *options))["quantized"]
     with capsys.disabled():
-        lost = f"{quantized['lost_points']:+.2f} points lost, +-{quantized['lost_error']:.2f}"
+        interval = f"{quantized['lost_low']:.2f} to {quantized['lost_high']:.2f}"
+        lost = f"{quantized['lost_points']:+.2f} points lost, {interval}"
         sys.stdout.write(
             f"\n{lite.published.architecture}, {chosen.title}: float32 {expected:.1%}, int8 "
             f"{quantized['accuracy']:.1%} ({lost})\n"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from triscale.record import SparseRecord
+
+
+def evaluated_epochs(initial: Epoch | None, history: Sequence[Epoch]) -> tuple[Epoch, ...]:
+    """Return epoch 0, if the weights were pretrained, and all finished epochs."""
+    return tuple(history) if initial is None else (initial, *history)
 
 
 class Epoch(SparseRecord):

@@ -96,7 +96,7 @@ def train(
 
     Returns:
         The last manifest. It names the file with the best averaged weights: by accuracy on the validation images, then
-        by their loss. Pretrained weights are judged like an epoch, and kept if none is better.
+        by their loss. Pretrained weights are judged like an epoch, and kept if none scores as high.
 
     Raises:
         RecipeError: The recipe's micro-batches cannot be distributed over the processes.
@@ -159,13 +159,14 @@ def _train(loop: _Loop) -> Manifest:
         written = resume_or_init(state, loop.checkpoints, loop.context.group)
         assert written is not None
     saver.begin(written)
-    if task.is_pretrained and state.initial is None and state.step == 0:
-        _evaluate_initial(loop)
 
     def has_ended() -> bool:
         return state.step == steps or should_stop_early(state.history, state.best, task.recipe)
 
     while not has_ended():
+        # Also after a rollback to the first checkpoint, which is from before the evaluation.
+        if task.is_pretrained and state.initial is None and state.step == 0:
+            _evaluate_initial(loop)
         if not _train_epoch(loop):
             continue  # from the step of the checkpoint that was rolled back to
         finished = _finish_epoch(loop)

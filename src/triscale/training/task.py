@@ -26,7 +26,7 @@ class TrainingTask:
         objective: Loss, link and metric.
         network_digest: Digest of the network, stored in checkpoints.
         seed: Seed of everything random.
-        is_pretrained: Whether the initial weights are evaluated, and kept if no epoch is better.
+        is_pretrained: Whether the initial weights are evaluated, and kept if no epoch scores as high.
         teacher: What the model also learns from.
     """
 

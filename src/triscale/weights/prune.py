@@ -75,8 +75,8 @@ def input_statistics(model: nn.Module, layers: Sequence[str], batches: Iterable[
             rows = rows_of(arguments[0])
             total, products, count = sums.get(name, (torch.zeros(()), torch.zeros(()), 0))
             sums[name] = (
-                total + rows.double().sum(0).cpu(),
-                products + (rows.T @ rows).double().cpu(),
+                total + rows.sum(0).cpu().double(),
+                products + (rows.T @ rows).cpu().double(),
                 count + len(rows),
             )
 
@@ -140,7 +140,7 @@ def keep_channels(weights: Sequence[Tensor], statistics: Sequence[InputStatistic
     # Each layer counts equally: its error relative to the variance of its outputs.
     rows, covariance = [], torch.zeros(())
     for weight, of_inputs in zip(weights, statistics, strict=True):
-        matrix, measured = _matrix(weight), of_inputs.regularized
+        matrix, measured = as_matrix(weight), of_inputs.regularized
         rows.append(matrix / (matrix @ measured * matrix).sum().clamp(min=1e-24).sqrt())
         covariance = covariance + measured / len(weights)
     matrix, inverse = torch.cat(rows), torch.linalg.inv(covariance)
@@ -223,9 +223,9 @@ def rows_of(values: Tensor) -> Tensor:
     return values[:, :, ::stride, ::stride].movedim(1, -1).flatten(0, -2).float()
 
 
-def _matrix(weight: Tensor) -> Tensor:
-    """Return a weight ``[outputs, C, ...]`` as a matrix ``[rows, C]``: each tap of a kernel has its own rows."""
-    return weight.double().movedim(1, -1).flatten(0, -2)
+def as_matrix(weight: Tensor) -> Tensor:
+    """Return a weight ``[outputs, C, ...]`` as a matrix ``[outputs * taps, C]`` on the CPU, float64."""
+    return weight.cpu().double().movedim(1, -1).flatten(0, -2)
 
 
 def _statistics(total: Tensor, products: Tensor, count: int) -> InputStatistics:

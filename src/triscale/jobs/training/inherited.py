@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from triscale.data.images.transforms import normalize
 from triscale.data.pipeline.loader import Batch, eval_batches
 from triscale.data.pipeline.order import epoch_order
 from triscale.data.pipeline.split import Sample, Split
+from triscale.errors import Interrupted
 from triscale.network.contract import Preprocessing
 from triscale.network.spec import Network
 from triscale.nn.build import build
@@ -39,16 +40,25 @@ class CalibrationImages:
         root: Their folder.
         preprocessing: How they become inputs.
         device: The device of the models.
+        should_stop: Polled before each batch.
     """
 
     samples: Sequence[Sample]
     root: str
     preprocessing: Preprocessing
     device: torch.device
+    should_stop: Callable[[], bool] = lambda: False
 
     def batches(self, number: int) -> Iterator[Batch]:
-        """Yield up to a number of images in batches."""
-        return eval_batches(self.samples[:number], self.root, self.preprocessing, batch=_BATCH)
+        """Yield up to a number of images in batches.
+
+        Raises:
+            Interrupted: ``should_stop`` returned true.
+        """
+        for batch in eval_batches(self.samples[:number], self.root, self.preprocessing, batch=_BATCH):
+            if self.should_stop():
+                raise Interrupted("stopped before the first step; run the same command again to start")
+            yield batch
 
     def normalized(self, number: int) -> Iterator[Tensor]:
         """Yield up to a number of images as inputs of a network ``[N, in_channels, H, W]``."""
@@ -58,12 +68,18 @@ class CalibrationImages:
 
 
 def calibration_images(
-    split: Split, preprocessing: Preprocessing, seed: int, device: torch.device
+    split: Split,
+    preprocessing: Preprocessing,
+    seed: int,
+    device: torch.device,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> CalibrationImages:
     """Return the first training images of the first epoch."""
     order = epoch_order(len(split.train), seed, 0)[:STATISTICS_IMAGES].tolist()
     samples = [split.train[index] for index in order]
-    return CalibrationImages(samples=samples, root=split.root, preprocessing=preprocessing, device=device)
+    return CalibrationImages(
+        samples=samples, root=split.root, preprocessing=preprocessing, device=device, should_stop=should_stop
+    )
 
 
 def load_inherited(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -80,7 +80,13 @@ def for_finetuning(recipe: Recipe) -> Recipe:
 
 
 def load_initial_weights(
-    model: nn.Module, spec: RunSpec, start: InitialWeights, split: Split, device: torch.device
+    model: nn.Module,
+    spec: RunSpec,
+    start: InitialWeights,
+    split: Split,
+    device: torch.device,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> str:
     """Load initial weights into a model, and return a description of what was loaded.
 
@@ -91,6 +97,7 @@ def load_initial_weights(
         RunError: The run with the weights is missing, was changed, or has a different network.
         WeightsError: The weights file is missing, was changed, or has a different network.
         NetworkError: The architectures do not allow weight inheritance.
+        Interrupted: ``should_stop`` returned true.
     """
     tensors, network, classes = read_initial_weights(start)
     keeps_head, note, kept = classes == spec.classes, "", "the classes are the same"
@@ -107,9 +114,10 @@ def load_initial_weights(
         if not isinstance(network, Network) or not isinstance(spec.network, Network):
             raise RunError("weight inheritance does not support custom models; leave out the prefix inherit:")
         assert isinstance(model, Classifier)
-        images, seed = calibration_images(split, spec.preprocessing, spec.request.seed, device), spec.request.seed
+        seed = spec.request.seed
+        images = calibration_images(split, spec.preprocessing, seed, device, should_stop)
         summary = load_inherited(model, network, tensors, images, keep_head=keeps_head, seed=seed)
-        head = _init_head(model, spec, split, device, keeps_head=keeps_head)
+        head = _init_head(model, spec, split, device, keeps_head=keeps_head, kept=kept)
         return f"weights are inherited from {start.run}: {summary}{note}; {head}"
     own = _classifier(model)
     if not keeps_head:

@@ -67,7 +67,10 @@ def train_run(
     seed_weights(spec.request.seed)
     model = build(spec.network)
     if group.is_writer and spec.request.start is not None and checkpoints.newest() is None:
-        context.progress.note(load_initial_weights(model, spec, spec.request.start, split, context.device))
+        loaded = load_initial_weights(
+            model, spec, spec.request.start, split, context.device, should_stop=context.should_stop
+        )
+        context.progress.note(loaded)
     task = TrainingTask(
         model=model,
         recipe=spec.request.recipe,
@@ -76,7 +79,8 @@ def train_run(
         objective=objective_of(spec.request.recipe, split),
         network_digest=spec.network.structure,
         seed=spec.request.seed,
-        is_pretrained=spec.request.start is not None,
+        # With fake quantization, weights that were not trained for it are judged by what they do without it.
+        is_pretrained=spec.request.start is not None and spec.request.recipe.quantization == "none",
         teacher=load_teacher(run, spec, split, context),
     )
     manifest = train_task(run, task, split, context, on_epoch)
@@ -84,8 +88,8 @@ def train_run(
         _finish(run, checkpoints, manifest)
         if manifest.best is not None and manifest.best == manifest.initial:
             context.progress.note(
-                f"no epoch reached more than the {manifest.best.val_score:.1%} of the validation images that the "
-                "pretrained weights reach, so those are kept"
+                "no epoch scored as high on the validation images as the pretrained weights, "
+                f"{manifest.best.val_score:.1%}, so those are kept"
             )
         if task.objective.decision == "thresholds":
             _choose_thresholds(run, task, split, context)

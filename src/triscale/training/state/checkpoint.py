@@ -20,7 +20,7 @@ from torch import Tensor
 
 from triscale.errors import RecordError
 from triscale.record import Record, write_atomic
-from triscale.results.history import Epoch
+from triscale.results.history import Epoch, evaluated_epochs
 
 KEPT = 2
 
@@ -58,7 +58,7 @@ class Manifest(Record):
     @property
     def evaluated(self) -> tuple[Epoch, ...]:
         """Epoch 0, if the weights are pretrained, and all finished epochs."""
-        return self.history if self.initial is None else (self.initial, *self.history)
+        return evaluated_epochs(self.initial, self.history)
 
 
 class Checkpoints:

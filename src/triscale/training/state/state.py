@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from triscale.results.history import Epoch
+from triscale.results.history import Epoch, evaluated_epochs
 from triscale.training.divergence import WINDOW
 from triscale.training.optim import make_optimizer, optimizer_state, restore_optimizer
 from triscale.training.recipe import Recipe
@@ -57,7 +57,7 @@ class State:
     @property
     def evaluated(self) -> tuple[Epoch, ...]:
         """Epoch 0, if the weights are pretrained, and all finished epochs."""
-        return tuple(self.history) if self.initial is None else (self.initial, *self.history)
+        return evaluated_epochs(self.initial, self.history)
 
     @property
     def loss(self) -> float:
