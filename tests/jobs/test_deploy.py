@@ -57,6 +57,13 @@ def test_every_engine_gives_the_same_prediction(capsys, made, folder):
     assert {"exports.json", "model.onnx", "model.xml", "model.bin"} <= named
 
 
+def test_precision_of_no_installed_engine_says_what_to_install(capsys, made, monkeypatch):
+    missing = dataclasses.replace(ENGINES["openvino"], converter="a_module_that_is_not_installed")
+    monkeypatch.setitem(ENGINES, "openvino", missing)
+    message = refused(capsys, "export", made, "--engine", "all", "--precision", "bfloat16")
+    assert "no installed engine has bfloat16; install OpenVINO (pip install 'triscale[openvino]')" in message
+
+
 def test_suffix_of_out_selects_engine(capsys, made, tmp_path):
     pytest.importorskip("openvino")
     result = run(capsys, "export", made, "--out", tmp_path / "there" / "net.xml", "--json")

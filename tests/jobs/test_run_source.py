@@ -15,7 +15,7 @@ from cli.command import refused, run
 from conftest import write_classes
 from triscale.deploy.engines import ENGINES
 from triscale.errors import RunError, UserError, WeightsError
-from triscale.jobs.deploy import deploy
+from triscale.jobs.deploy import candidates
 from triscale.network.contract import Preprocessing
 from triscale.nn.build import build
 from triscale.weights.contract import WeightsContract
@@ -62,7 +62,7 @@ def here(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def _one_engine(monkeypatch):
     """A deployment tries ONNX Runtime alone, as where nothing else is installed."""
-    monkeypatch.setattr(deploy, "ENGINES", {"onnxruntime": ENGINES["onnxruntime"]})
+    monkeypatch.setattr(candidates, "ENGINES", {"onnxruntime": ENGINES["onnxruntime"]})
 
 
 def cached_runs() -> set[Path]:

@@ -66,7 +66,11 @@ def export(
             raise UserError(
                 "--out names one file, but --engine all writes several; leave --out out to write into the run"
             )
-        chosen = [one for one in ENGINES.values() if one.installed and precision in one.precisions]
+        able = [one for one in ENGINES.values() if precision in one.precisions]
+        chosen = [one for one in able if one.installed]
+        if not chosen:
+            ways = " or ".join(f"{one.title} ({one.install})" for one in able)
+            raise UserError(f"no installed engine has {precision}; install {ways}, or export another --precision")
     elif engine is not None:
         chosen = [get_engine(engine)]
         if out is not None and out.suffix != chosen[0].suffix:
