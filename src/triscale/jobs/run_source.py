@@ -22,7 +22,7 @@ from triscale.places import cache_folder
 from triscale.training.context import ExecutionContext
 from triscale.version import __version__
 from triscale.weights import catalog
-from triscale.weights.load import REMOTE, looks_like_file
+from triscale.weights.load import REMOTE, looks_like_file, short_name
 
 EXPORTED = tuple(suffix for engine in ENGINES.values() for suffix in (engine.suffix, *engine.also_reads))
 """Suffixes of exported files."""
@@ -153,13 +153,13 @@ def open_source(
     _refuse_unknown(source)
     request = request_of_weights(source, images, data=data, offline=offline)
     if images is None:
-        yield RunSource(_cached(request, context), _name_of(source), source)
+        yield RunSource(_cached(request, context), short_name(source), source)
         return
     with tempfile.TemporaryDirectory(prefix="triscale-") as folder:
-        run = RunFolder(Path(folder) / _name_of(source))
+        run = RunFolder(Path(folder) / short_name(source))
         run.folder.mkdir()
         write_run_of_weights(run, request, context)
-        yield RunSource(run, _name_of(source), source)
+        yield RunSource(run, short_name(source), source)
 
 
 def _refuse_unknown(source: str) -> None:
@@ -176,16 +176,6 @@ def _refuse_unknown(source: str) -> None:
         catalog.published(source)
     except WeightsError as error:
         raise WeightsError(f"there is no run and no file {source}, and {error}") from error
-
-
-def _name_of(source: str) -> str:
-    """Return a name for files that are made of weights.
-
-    Example:
-        >>> _name_of("downloads/lite0.safetensors"), _name_of("timm/efficientnet_b0.ra_in1k")
-        ('lite0', 'efficientnet_b0.ra_in1k')
-    """
-    return Path(source).stem if Path(source).exists() or looks_like_file(source) else source.rpartition("/")[2]
 
 
 def _cached(request: Request, context: ExecutionContext) -> RunFolder:

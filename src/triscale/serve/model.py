@@ -29,6 +29,7 @@ from triscale.results.metrics import Metrics, MultiLabelMetrics, load_metrics
 from triscale.scaling.apply import scale
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET
+from triscale.weights.load import short_name
 
 MAX_PHI = 6.0
 
@@ -278,7 +279,7 @@ class ServedModel:
     def _weights_name(self) -> str:
         """Return the name of the weights of a run without images."""
         start = self._spec.request.start
-        return self._spec.network.name if start is None else Path(start.run).stem
+        return self._spec.network.name if start is None else short_name(start.run)
 
     def _about(self) -> Served:
         network, counts = self._spec.network, count_of(self._spec.network)
