@@ -22,7 +22,7 @@ from triscale.places import cache_folder
 from triscale.training.context import ExecutionContext
 from triscale.version import __version__
 from triscale.weights import catalog
-from triscale.weights.load import REMOTE, looks_like_file, short_name
+from triscale.weights.load import REMOTE, looks_like_file
 
 EXPORTED = tuple(suffix for engine in ENGINES.values() for suffix in (engine.suffix, *engine.also_reads))
 """Suffixes of exported files."""
@@ -176,6 +176,17 @@ def _refuse_unknown(source: str) -> None:
         catalog.published(source)
     except WeightsError as error:
         raise WeightsError(f"there is no run and no file {source}, and {error}") from error
+
+
+def short_name(reference: str) -> str:
+    """Return the name of weights without folders, suffix or source, for files that are made of them.
+
+    Example:
+        >>> short_name("downloads/lite0.safetensors"), short_name("timm/efficientnet_b0.ra_in1k")
+        ('lite0', 'efficientnet_b0.ra_in1k')
+    """
+    is_file = Path(reference).exists() or looks_like_file(reference)
+    return Path(reference).stem if is_file else reference.rpartition("/")[2]
 
 
 def _cached(request: Request, context: ExecutionContext) -> RunFolder:

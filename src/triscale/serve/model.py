@@ -19,6 +19,7 @@ from triscale.jobs.core.networks import count_of, fit_any
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.explain import SHOWN_SIDE, activation_map, cropped, resolve_method
 from triscale.jobs.inference.predict import ImageClassifier
+from triscale.jobs.run_source import short_name
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
@@ -29,7 +30,6 @@ from triscale.results.metrics import Metrics, MultiLabelMetrics, load_metrics
 from triscale.scaling.apply import scale
 from triscale.scaling.budget import Budget
 from triscale.scaling.law import EFFICIENTNET
-from triscale.weights.load import short_name
 
 MAX_PHI = 6.0
 

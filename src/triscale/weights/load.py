@@ -391,14 +391,3 @@ def looks_like_file(text: str) -> bool:
         (True, False)
     """
     return Path(text).suffix in SUFFIXES or text.startswith((".", "/", "~", *REMOTE))
-
-
-def short_name(reference: str) -> str:
-    """Return the name of weights without folders, suffix or source, for files that are made of them.
-
-    Example:
-        >>> short_name("downloads/lite0.safetensors"), short_name("timm/efficientnet_b0.ra_in1k")
-        ('lite0', 'efficientnet_b0.ra_in1k')
-    """
-    is_file = Path(reference).exists() or looks_like_file(reference)
-    return Path(reference).stem if is_file else reference.rpartition("/")[2]
