@@ -16,7 +16,8 @@ from triscale.errors import ExportError
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy import candidates as module
 from triscale.jobs.deploy.candidates import TIED_RATIO, CandidateFile
-from triscale.jobs.deploy.deploy import _judge
+from triscale.jobs.deploy.deadline import Deadline
+from triscale.jobs.deploy.deploy import _judge, _no_file_message
 from triscale.jobs.deploy.eval_cache import QuantizationEvalCache
 from triscale.jobs.deploy.export import exportable
 from triscale.jobs.deploy.remedies import remedies
@@ -55,6 +56,13 @@ def test_every_engine_gives_the_same_prediction(capsys, made, folder):
     assert all(item.latency.threads == 1 and item.latency.median_ms > 0 for item in files)
     named = {item["name"] for item in json.loads((made / "manifest.json").read_text())["files"]}
     assert {"exports.json", "model.onnx", "model.xml", "model.bin"} <= named
+
+
+def test_precision_of_no_installed_engine_says_what_to_install(capsys, made, monkeypatch):
+    missing = dataclasses.replace(ENGINES["openvino"], converter="a_module_that_is_not_installed")
+    monkeypatch.setitem(ENGINES, "openvino", missing)
+    message = refused(capsys, "export", made, "--engine", "all", "--precision", "bfloat16")
+    assert "no installed engine has bfloat16; install OpenVINO (pip install 'triscale[openvino]')" in message
 
 
 def test_suffix_of_out_selects_engine(capsys, made, tmp_path):
@@ -302,6 +310,24 @@ def test_time_limit_ends_with_the_best_file_so_far(capsys, made, monkeypatch):
     left_out = [one for one in deployed.candidates if one.verdict == "not tried within --time-limit 1 s"]
     assert {(one.engine, one.precision) for one in left_out} >= {("OpenVINO", "float32"), ("ONNX Runtime", "int8")}
     assert "no file: ONNX Runtime, int8: not tried within --time-limit 1 s" in result.out.replace("\n", " ")
+
+
+def test_gain_of_int8_is_over_float32(tmp_path):
+    engine, candidate = ENGINES["openvino"], DeploymentCandidate(engine="OpenVINO", precision="float32")
+    options = module.CandidateOptions(bound=0.5, budget=None, threads=1, deadline=Deadline())
+    maker = module.CandidateMaker(None, None, tmp_path, None, options)
+    maker.timed = [
+        (CandidateFile(candidate.replace(precision=precision), engine, tmp_path, precision), milliseconds)
+        for precision, milliseconds in (("float32", 4.0), ("bfloat16", 2.0))
+    ]
+    assert maker._float_time(engine) == 4.0
+
+
+def test_message_without_a_file_is_about_files_alone():
+    refused_one = DeploymentCandidate(engine="ONNX Runtime", precision="int8", verdict="loses 3 points")
+    torch_row = DeploymentCandidate(engine="torch", precision="float32", deployable=False)
+    message = _no_file_message(_judge([CandidateFile(refused_one), CandidateFile(torch_row)], None), None)
+    assert message == "no file could be made: ONNX Runtime, int8: loses 3 points"
 
 
 def test_remedies_are_those_that_apply(made):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -15,9 +17,20 @@ from cli.command import refused, run
 from conftest import write_classes
 from triscale.deploy.engines import ENGINES
 from triscale.errors import RunError, UserError, WeightsError
-from triscale.jobs.deploy import deploy
+from triscale.jobs.core.execution import execution
+from triscale.jobs.core.run import RunFolder
+from triscale.jobs.deploy import candidates
+from triscale.jobs.deploy.eval_cache import QuantizationEvalCache
+from triscale.jobs.deploy.export import exportable
+from triscale.jobs.deploy.remedies import remedies
+from triscale.jobs.run_source import RunSource, open_source
+from triscale.jobs.source_jobs import deploy_source
+from triscale.measurement.device import machine
 from triscale.network.contract import Preprocessing
+from triscale.network.latency import DeviceProfile, Predictor
 from triscale.nn.build import build
+from triscale.results.deployment import Deployment, LossOfChoice, Quantized
+from triscale.results.explanation import ExplainedImages
 from triscale.weights.contract import WeightsContract
 from triscale.weights.load import CONTRACT_KEY, KIND_KEY
 from triscale.weights.tensors import write_tensors
@@ -62,7 +75,7 @@ def here(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def _one_engine(monkeypatch):
     """A deployment tries ONNX Runtime alone, as where nothing else is installed."""
-    monkeypatch.setattr(deploy, "ENGINES", {"onnxruntime": ENGINES["onnxruntime"]})
+    monkeypatch.setattr(candidates, "ENGINES", {"onnxruntime": ENGINES["onnxruntime"]})
 
 
 def cached_runs() -> set[Path]:
@@ -137,13 +150,103 @@ def test_deployment_of_weights_goes_into_a_folder(capsys, weights, photos, here)
     assert deployment == json.loads(Path("deployed/deploy.json").read_text())
     assert deployment["file"].startswith("mine.")
     assert Path("deployed", deployment["file"]).is_file()
+    assert deployment["quantized"] is None or deployment["quantized"]["file"] == deployment["file"]
     assert "or deploy only --precisions float32" in refused(capsys, "deploy", weights)
     assert run(capsys, "deploy", weights, "--precisions", "float32", "--out", "other").code == 0
     assert Path("other/mine.onnx").is_file()
+    shutil.copy(weights, "yours.safetensors")
+    message = refused(capsys, "deploy", "yours.safetensors", "--precisions", "float32", "--out", "other")
+    assert "other holds mine.onnx, which was not made of yours; give another folder with --out" in message
+    assert sorted(path.name for path in Path("other").iterdir()) == ["deploy.json", "mine.onnx"]
     (here / "full").mkdir()
     (here / "full" / "notes.txt").write_text("mine")
     assert "holds no deployment" in refused(capsys, "deploy", weights, photos, "--out", "full")
     assert "--out is for weights" in refused_for_run(capsys, weights, "deploy", "--out", "x")
+
+
+@pytest.mark.parametrize("first", ["mine.int8.onnx", "mine.xml"])
+def test_later_deployment_of_weights_takes_the_place_of_the_first(weights, here, first):
+    opened = ts.Run.open(weights, progress=False)
+    (here / "deployed").mkdir()
+    made = RunFolder(opened.path)
+
+    def deploy_as(name):
+        def deploy(run_folder):
+            (run_folder.folder / "deployed").mkdir()
+            for part in (name, "model.bin"):
+                (run_folder.folder / "deployed" / part).write_bytes(b"file")
+            return Deployment(
+                file=f"deployed/{name}", device="cpu", threads=1, predicted=False, budget=None, bound_points=0.5,
+                candidates=(), open_with=f"open({name!r})", quantized=quantized_as(name), machine=machine(),
+            )  # fmt: skip
+
+        return deploy
+
+    source = RunSource(made, "mine", str(weights))
+    with execution(progress=False) as context:
+        name = first.replace("mine", "model")
+        kept, folder = deploy_source(source, context, deploy_as(name), ("float32",))
+        assert (kept.file, kept.open_with, kept.quantized.file) == (first, f"open({first!r})", first)
+        (here / "deployed" / "notes.txt").write_text("mine")
+        deploy_source(source, context, deploy_as("model.onnx"), ("float32",))
+    assert sorted(path.name for path in folder.iterdir()) == ["deploy.json", "mine.onnx", "notes.txt"]
+
+
+def quantized_as(name):
+    return Quantized(
+        file=name, engine="OpenVINO", precision="bfloat16", size_bytes=4, images=100, calibration_images=0,
+        float_accuracy=0.9, accuracy=0.9, lost_points=0, lost_low=-1, lost_high=1, bound_points=0.5, agreement=1,
+        choice=LossOfChoice(split="calibration", images=100, lost_points=0, lost_low=-1, lost_high=1), blocks=(),
+        attempts=1,
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("_one_engine")
+def test_weights_are_deployed_for_another_device_without_images(capsys, weights, here, moved):
+    predictor = Predictor(
+        engine="onnxruntime", threads=1, processor="a phone", milliseconds={"run.count": 5.0}, error=0.1,
+        error_90=0.2, held_out=3,
+    )  # fmt: skip
+    DeviceProfile(engine="onnxruntime", threads=1, processor="a phone", predictor=predictor).save(Path("phone.json"))
+    result = run(capsys, "deploy", weights, "--device", "phone.json")
+    assert result.code == 0, result.err
+    assert Path("deployed/mine.onnx").is_file()
+    assert ts.Run.open(weights, progress=False).deploy(profiles="phone.json", out="other", progress=False).predicted
+    result = run(capsys, "deploy", moved[0], "--device", "phone.json")
+    assert result.code == 0, result.err
+    assert "no lower precisions" not in result.err
+
+
+def test_file_that_cannot_be_checked_here_is_exported_without_images(capsys, weights, here, monkeypatch):
+    pytest.importorskip("openvino")
+    rounding = ENGINES["openvino"].roundings["bfloat16"]
+    for obstacle in ("", "no bfloat16 here"):
+        changed = dataclasses.replace(rounding, obstacle=lambda obstacle=obstacle: obstacle)
+        engine = dataclasses.replace(ENGINES["openvino"], roundings={"bfloat16": changed})
+        monkeypatch.setitem(ENGINES, "openvino", engine)
+        if not obstacle:
+            assert "there are no images to evaluate bfloat16 of" in refused(
+                capsys, "export", weights, "--engine", "openvino", "--precision", "bfloat16"
+            )
+            continue
+        result = run(capsys, "export", weights, "--engine", "openvino", "--precision", "bfloat16")
+        assert result.code == 0, result.err
+        assert "not verified" in result.out
+    assert Path("mine.bfloat16.xml").is_file()
+    message = refused(
+        capsys, "export", weights, "--engine", "onnxruntime", "--precision", "bfloat16", "--out", "x.onnx"
+    )
+    assert "Triscale cannot export bfloat16 for ONNX Runtime" in message
+
+
+def test_advice_on_weights_names_the_weights(weights, photos):
+    with execution(progress=False) as context, open_source(str(weights), context, images=str(photos)) as source:
+        said = " ".join(remedies(source.run, "int8", calibration=300))
+        assert f"triscale train TRAINING_IMAGES --weights {weights} --set" in said
+        assert str(source.run.folder) not in said
+        cache = QuantizationEvalCache(source.run, exportable(source.run), calibration=8)
+        with pytest.raises(UserError, match=f"and {re.escape(str(weights))} has"):
+            cache.check_calibration()
 
 
 def refused_for_run(capsys, weights, command, *arguments):
@@ -159,6 +262,14 @@ def test_weights_are_explained_measured_and_embedded(capsys, weights, photos, he
     assert "maps in explained" in result.out
     maps = json.loads(Path("explained/maps.json").read_text())["images"]
     assert all((Path("explained") / one["overlay"]).is_file() for one in maps)
+    record = ExplainedImages.load(Path("explained/maps.json"))
+    old = record.images[0].replace(image="98-image.png", overlay="98-overlay.png")
+    record.replace(images=(*record.images, old)).save(Path("explained/maps.json"))
+    for name in ("98-image.png", "98-overlay.png", "notes.txt"):
+        Path("explained", name).write_text("old")
+    assert run(capsys, "explain", weights, "--images", photos).code == 0
+    names = {name for one in record.images for name in (one.image, one.overlay)}
+    assert {path.name for path in Path("explained").iterdir()} == {*names, "maps.json", "notes.txt"}
     assert "there are no images to explain" in refused(capsys, "explain", weights)
     assert run(capsys, "features", weights, photos / "red", "--out", "red.npy").code == 0
     assert json.loads(run(capsys, "measure", weights, "--engines", "torch", "--json").out)[0]["resolution"] == 16
@@ -177,6 +288,9 @@ def test_exported_file_is_evaluated_and_refused_where_weights_are_needed(capsys,
     assert found["top1"] == pytest.approx(sum(right) / 120)
     note = run(capsys, "evaluate", exported, photos).err
     assert "has no splits, so all 120 images are evaluated" in note
+    assert "has no splits, so all its images are evaluated; leave out --split val" in refused(
+        capsys, "evaluate", exported, photos, "--split", "val"
+    )
     assert "give images to evaluate it on: --images" in refused(capsys, "evaluate", exported)
     for command in (("explain", exported), ("export", exported), ("deploy", exported), ("features", exported, photos,
                     "--out", "x.npy")):  # fmt: skip
@@ -191,7 +305,10 @@ def test_run_object_opens_weights(weights, photos, here):
     assert opened.weights == str(weights)
     assert opened.classes == NAMES
     assert opened.predict(photos / "red" / "000.png").classes
+    assert opened.metrics is None
     assert opened.evaluate(progress=False).count == 88
+    opened.evaluate("train", progress=False)
+    assert opened.metrics.count == 88
     assert opened.export(progress=False).export.file == "mine.onnx"
     assert opened.deploy(precisions=("float32",), progress=False).file.startswith("mine.")
     assert opened.explain(progress=False).images
@@ -227,6 +344,7 @@ def test_folders_that_are_no_class_of_the_weights_are_refused(capsys, weights, t
     message = refused(capsys, "evaluate", weights, tmp_path / "images")
     assert "1 of 2 class folders match no class of" in message
     assert "did you mean green" in message
+    assert "--class-names FILE --out RUN, or leave these folders out" in message
 
 
 @pytest.fixture
@@ -234,8 +352,6 @@ def moved(trained_run, tmp_path):
     """A copy of a run whose images have been moved, and their new place."""
     before = shutil.copytree(trained_run.parent / "images", tmp_path / "before")
     run_folder = shutil.copytree(trained_run, tmp_path / "run")
-    from triscale.jobs.core.execution import execution
-    from triscale.jobs.core.run import RunFolder
     from triscale.jobs.data.moved_images import reattach_images
 
     with execution(progress=False) as context:
@@ -251,7 +367,6 @@ def test_run_predicts_exports_and_is_served_after_its_images_have_moved(capsys, 
     exported = run(capsys, "export", folder)
     assert exported.code == 0
     assert "the file is checked on synthetic images alone" in exported.err
-    from triscale.jobs.core.run import RunFolder
     from triscale.serve.model import ServedModel
 
     served = ServedModel(RunFolder.open(folder), pixels=1_000_000)
@@ -277,11 +392,11 @@ def test_command_attaches_moved_images_again(capsys, moved, command):
 
 
 @pytest.mark.usefixtures("_one_engine")
-def test_deployment_after_images_have_moved_says_why_there_is_no_int8(capsys, moved):
+def test_deployment_after_images_have_moved_says_why_there_are_no_lower_precisions(capsys, moved):
     folder, _ = moved
     result = run(capsys, "deploy", folder)
     assert result.code == 0, result.err
-    assert "note: no int8: 90 of 90 images of the split are no longer in" in result.err
+    assert "note: no lower precisions: 90 of 90 images of the split are no longer in" in result.err
 
 
 def test_images_that_differ_are_refused_with_what_differs(capsys, moved, tmp_path):

@@ -114,6 +114,14 @@ def test_networks_are_timed_interleaved(capsys, tiny_file):
 
 
 @pytest.mark.usefixtures("_impatient")
+def test_file_of_a_network_is_measured_by_any_path(capsys, tiny_file, monkeypatch):
+    monkeypatch.chdir(tiny_file.parent)
+    for path in (tiny_file.name, f"./{tiny_file.name}", tiny_file.absolute()):
+        result = run(capsys, "measure", path, "--engines", "torch", "--json")
+        assert result.code == 0, result.err
+
+
+@pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime", "openvino"])
 def test_network_is_timed_in_each_engine(capsys, tiny_file, engine):
     if engine == "openvino":

@@ -68,6 +68,7 @@ class Run:
             )
         self._folder = self._source.run
         self._classifier: ImageClassifier | None = None
+        self._metrics: AnyMetrics | None = None
 
     @classmethod
     def open(
@@ -156,9 +157,9 @@ class Run:
 
     @property
     def metrics(self) -> AnyMetrics | None:
-        """The metrics on the test split; None before the first evaluation."""
+        """The metrics on the test split; None before the first evaluation, for weights the first of this object."""
         file = self._folder.metrics_file
-        return load_metrics(file) if file.is_file() else None
+        return load_metrics(file) if file.is_file() else self._metrics
 
     @property
     def history(self) -> tuple[Epoch, ...]:
@@ -220,7 +221,7 @@ class Run:
 
     def evaluate(self, split: Literal["train", "val", "test"] = "test", *, device: str = "auto",
                  progress: bool = True) -> AnyMetrics:  # fmt: skip
-        """Evaluate on one split; the metrics of the test split are saved in the run.
+        """Evaluate on one split; the metrics of the test split are saved in the run, or of weights in this object.
 
         Args:
             split: ``test``, ``val`` or ``train``.
@@ -232,7 +233,10 @@ class Run:
             Interrupted: Ctrl-C or SIGTERM was received.
         """
         with execution(device, progress=progress) as context:
-            return evaluate_source(self._source, context, split)
+            metrics = evaluate_source(self._source, context, split)
+        if split == "test" and self._source.weights is not None:
+            self._metrics = metrics
+        return metrics
 
     def explain(
         self,
@@ -318,7 +322,7 @@ class Run:
         Args:
             budget: Limits on latency or file size, such as ``"20ms"``.
             profiles: Profiles of another device, one per engine; by default this machine.
-            precisions: Precisions to try.
+            precisions: Precisions to try; for another device only float32 is.
             threads: Threads of each engine.
             time_limit: Begin no further file so that everything ends within this time: seconds, or ``"5m"``.
             out: Folder for the file of weights; by default ``deployed``. The file of a run is written into the run.
@@ -329,6 +333,7 @@ class Run:
             RunError: The training has not finished.
         """
         given = [profiles] if isinstance(profiles, str | Path) else list(profiles)
+        made: Sequence[Precision] = ("float32",) if given else precisions
         with execution(progress=progress) as context:
             deploy = partial(
                 deploy_run,
@@ -339,7 +344,7 @@ class Run:
                 threads=threads,
                 time_limit=as_seconds("time_limit", time_limit),
             )
-            return deploy_source(self._source, context, deploy, precisions, None if out is None else Path(out))[0]
+            return deploy_source(self._source, context, deploy, made, None if out is None else Path(out))[0]
 
     def report(self) -> Path:
         """Write the report again, and return its HTML file."""

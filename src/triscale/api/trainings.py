@@ -304,7 +304,7 @@ def evaluate(
         split: ``test``, ``val`` or ``train``.
         images: For a run, where its images are now, if they have moved; for anything else, the images, in class folders
             that are named by its classes or by wnids.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu`` or ``cuda``; without effect on exported files.
         progress: Whether progress is shown on standard error.
 
     Returns:

@@ -153,13 +153,13 @@ def open_source(
     _refuse_unknown(source)
     request = request_of_weights(source, images, data=data, offline=offline)
     if images is None:
-        yield RunSource(_cached(request, context), _name_of(source), source)
+        yield RunSource(_cached(request, context), short_name(source), source)
         return
     with tempfile.TemporaryDirectory(prefix="triscale-") as folder:
-        run = RunFolder(Path(folder) / _name_of(source))
+        run = RunFolder(Path(folder) / short_name(source))
         run.folder.mkdir()
         write_run_of_weights(run, request, context)
-        yield RunSource(run, _name_of(source), source)
+        yield RunSource(run, short_name(source), source)
 
 
 def _refuse_unknown(source: str) -> None:
@@ -178,14 +178,15 @@ def _refuse_unknown(source: str) -> None:
         raise WeightsError(f"there is no run and no file {source}, and {error}") from error
 
 
-def _name_of(source: str) -> str:
-    """Return a name for files that are made of weights.
+def short_name(reference: str) -> str:
+    """Return the name of weights without folders, suffix or source, for files that are made of them.
 
     Example:
-        >>> _name_of("downloads/lite0.safetensors"), _name_of("timm/efficientnet_b0.ra_in1k")
+        >>> short_name("downloads/lite0.safetensors"), short_name("timm/efficientnet_b0.ra_in1k")
         ('lite0', 'efficientnet_b0.ra_in1k')
     """
-    return Path(source).stem if Path(source).exists() or looks_like_file(source) else source.rpartition("/")[2]
+    is_file = Path(reference).exists() or looks_like_file(reference)
+    return Path(reference).stem if is_file else reference.rpartition("/")[2]
 
 
 def _cached(request: Request, context: ExecutionContext) -> RunFolder:

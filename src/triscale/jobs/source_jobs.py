@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from triscale.data.pipeline.split import check_present
-from triscale.deploy.engines import Engine
-from triscale.deploy.export import atomic_output, copy_exported
+from triscale.deploy.engines import ENGINES, Engine, file_name
+from triscale.deploy.export import atomic_output, copy_exported, remove
 from triscale.deploy.quantize.guard import BOUND
-from triscale.errors import DataError, RunError, UserError
+from triscale.errors import DataError, RecordError, RunError, UserError
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.deploy.export import Precision, export_for
 from triscale.jobs.deploy.quantize import CALIBRATION
@@ -27,6 +27,7 @@ DEPLOYED = Path("deployed")
 EXPLAINED = Path("explained")
 """Default folder of maps."""
 _DEPLOYMENT = "deploy.json"
+_MAPS = "maps.json"
 
 
 def evaluate_source(source: RunSource, context: ExecutionContext, split: str = "test") -> AnyMetrics:
@@ -71,12 +72,24 @@ def explain_source(
             return explain_run(run, context, method), run.maps_folder
     source.require_images("explain")
     folder = out or EXPLAINED
-    _refuse_other_files(folder, "maps.json", "maps of test images")
+    _refuse_other_files(folder, _MAPS, "maps of test images")
     with source.update() as run:
         evaluate_run(run, context)
         maps = explain_run(run, context, method)
+        previous = _files_of_maps(folder)
         shutil.copytree(run.maps_folder, folder, dirs_exist_ok=True)
+    for name in previous - _files_of_maps(folder):
+        (folder / name).unlink(missing_ok=True)
     return maps, folder
+
+
+def _files_of_maps(folder: Path) -> set[str]:
+    """Return the names of the images that maps in a folder list; none if there are no maps, or of another version."""
+    try:
+        maps = ExplainedImages.load(folder / _MAPS) if (folder / _MAPS).is_file() else None
+    except RecordError:
+        return set()
+    return set() if maps is None else {Path(name).name for one in maps.images for name in (one.image, one.overlay)}
 
 
 def export_source(
@@ -101,12 +114,14 @@ def export_source(
         calibration: Number of images to calibrate int8 with.
 
     Raises:
-        WeightsError: Weights were given without images, which int8 requires.
-        DataError: Images of the run are no longer there, which int8 requires.
+        WeightsError: Weights were given without images, which lower precisions require if they run here.
+        DataError: Images of the run are no longer there, which they require likewise.
+        UserError: The engine has no files of the precision.
         ParityError: The outputs of the file differ from those of the model.
         QuantizationError: int8 loses more accuracy than ``bound``.
     """
-    if precision != "float32":
+    engine.check_makes(precision)
+    if precision != "float32" and not engine.obstacle(precision):  # otherwise the file is written without a check
         source.require_images(f"evaluate {precision} of")
         check_present(source.run.split)
     with source.update() as run:
@@ -133,8 +148,8 @@ def deploy_source(
         The deployment, and the folder that its file is relative to.
 
     Raises:
-        WeightsError: Weights were given without images, which int8 requires.
-        RunError: The folder holds other files.
+        WeightsError: Weights were given without images, which lower precisions require.
+        RunError: The folder holds other files, or the deployment of other weights.
         UserError: A folder was given for a run.
         BudgetError: No file is within the budget.
         Interrupted: ``context.should_stop`` returned true.
@@ -149,6 +164,7 @@ def deploy_source(
         source.require_images("evaluate lower precisions of", or_else="deploy only --precisions float32")
     folder = out or DEPLOYED
     _refuse_other_files(folder, _DEPLOYMENT, "deployment")
+    _refuse_other_weights(folder, source.weights)
     with source.update() as run:
         if run.split.test:
             evaluate_run(run, context)
@@ -156,24 +172,51 @@ def deploy_source(
 
 
 def _note_missing_images(run: RunFolder, context: ExecutionContext, precisions: Sequence[Precision]) -> None:
-    """Say so if int8 cannot be had because the images have moved; the float32 files of a run are deployed even so."""
-    if "int8" not in precisions:
+    """Say so if the images have moved, which lower precisions require; float32 files are deployed even so."""
+    if not set(precisions) - {"float32"}:
         return
     try:
         check_present(run.split)
     except DataError as error:
-        context.progress.note(f"no int8: {error}")
+        context.progress.note(f"no lower precisions: {error}")
 
 
 def _kept(deployment: Deployment, run: RunFolder, weights: str, folder: Path) -> Deployment:
     """Copy the file of a deployment out of the run of weights; its name begins with that of the weights."""
-    chosen = run.folder / deployment.file
-    file = folder / chosen.name.replace("model", weights, 1)
+    chosen, previous = run.folder / deployment.file, _previous_file(folder)
+    file = folder / _named_by(weights, chosen.name)
     with atomic_output(file) as draft:
         copy_exported(chosen, draft)
-    kept = deployment.replace(file=file.name)
+    quantized = deployment.quantized
+    kept = deployment.replace(
+        file=file.name,
+        open_with=deployment.open_with.replace(chosen.name, file.name),
+        quantized=None if quantized is None else quantized.replace(file=file.name),
+    )
     kept.save(folder / _DEPLOYMENT)
+    if previous not in ("", file.name):
+        remove(folder / previous)
     return kept
+
+
+def _named_by(weights: str, name: str) -> str:
+    return name.replace("model", weights, 1)
+
+
+def _previous_file(folder: Path) -> str:
+    """Return the name of the file of an earlier deployment; empty if there is none, or another version recorded it."""
+    try:
+        return Deployment.load(folder / _DEPLOYMENT).file if (folder / _DEPLOYMENT).is_file() else ""
+    except RecordError:
+        return ""
+
+
+def _refuse_other_weights(folder: Path, weights: str) -> None:
+    """Refuse a folder with the deployment of other weights, whose file would be replaced."""
+    file = _previous_file(folder)
+    own = {_named_by(weights, file_name(engine, one)) for engine in ENGINES.values() for one in engine.precisions}
+    if file and file not in own:
+        raise RunError(f"{folder} holds {file}, which was not made of {weights}; give another folder with --out")
 
 
 def _refuse_other_files(folder: Path, record: str, what: str) -> None:

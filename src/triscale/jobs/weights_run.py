@@ -212,7 +212,10 @@ def _split(scanned: Scan, classes: tuple[str, ...], request: Request, *, named: 
             f"the class names of {whose} are not known, so images cannot be matched with them; import the weights with "
             "--classes FILE, or leave out the images"
         )
-    outputs = match_classes(scanned.classes, classes, whose, request.class_names)
+    outputs = match_classes(
+        scanned.classes, classes, whose, request.class_names,
+        or_else=f"say which class each is: triscale weights run {whose} IMAGES --class-names FILE --out RUN",
+    )  # fmt: skip
     given, how = scanned.test or scanned.val, "test and calibration (train) as given by the folders"
     test, train = given, scanned.train
     if not given or not train:

@@ -19,6 +19,7 @@ from triscale.jobs.core.networks import count_of, fit_any
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.inference.explain import SHOWN_SIDE, activation_map, cropped, resolve_method
 from triscale.jobs.inference.predict import ImageClassifier
+from triscale.jobs.run_source import short_name
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import Predictor, predict
 from triscale.network.spec import Network
@@ -278,7 +279,7 @@ class ServedModel:
     def _weights_name(self) -> str:
         """Return the name of the weights of a run without images."""
         start = self._spec.request.start
-        return self._spec.network.name if start is None else Path(start.run).stem
+        return self._spec.network.name if start is None else short_name(start.run)
 
     def _about(self) -> Served:
         network, counts = self._spec.network, count_of(self._spec.network)

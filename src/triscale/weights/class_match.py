@@ -22,7 +22,12 @@ _WNID = re.compile(r"(n\d{8})(?:[-_ ,].*)?")
 
 
 def match_classes(
-    folders: Sequence[str], classes: Sequence[str], whose: str, names: Mapping[str, str] = NO_NAMES
+    folders: Sequence[str],
+    classes: Sequence[str],
+    whose: str,
+    names: Mapping[str, str] = NO_NAMES,
+    *,
+    or_else: str = "",
 ) -> tuple[int, ...]:
     """Return the output for each class folder.
 
@@ -34,6 +39,7 @@ def match_classes(
         classes: The names of the classes, in the order of the outputs.
         whose: The weights, for messages.
         names: The class of each folder that is named otherwise.
+        or_else: How a user says so, as a clause of a message; empty if there is no way to.
 
     Raises:
         WeightsError: A folder matches no class, or two match the same, or a name is given for no folder.
@@ -60,8 +66,8 @@ def match_classes(
         raise WeightsError(
             f"{len(unknown)} of {len(folders)} class folders match no class of {whose}: "
             f"{', '.join(unknown[:MAX_SHOWN])}{more}{nearest(_plain(names.get(unknown[0], unknown[0])), outputs)}; "
-            f"name the folders by the classes, such as {classes[0]}, say which class each is with --class-names FILE, "
-            "or leave these folders out"
+            f"name the folders by the classes, such as {classes[0]}, {or_else}{', ' * bool(or_else)}or leave "
+            "these folders out"
         )
     matched: dict[int, str] = {}
     for folder, output in zip(folders, found, strict=True):

@@ -17,6 +17,7 @@ from triscale.errors import ExportError, JobError, ParityError, QuantizationErro
 from triscale.network.cost import si
 
 if TYPE_CHECKING:
+    from triscale.deploy.engines import Engine, Precision
     from triscale.results.deployment import Deployment, Exported, Quantized
 
 ALL = "all"
@@ -55,7 +56,7 @@ def export(
         File to write; its suffix may select the engine. By default a file such as model.onnx in the run, or for weights
         a file of their name in the current folder.
     """
-    from triscale.deploy.engines import DEFAULT_ENGINE, ENGINES, engine_of, get_engine
+    from triscale.deploy.engines import DEFAULT_ENGINE, engine_of, get_engine
     from triscale.jobs.run_source import open_source
     from triscale.jobs.source_jobs import export_source
 
@@ -66,7 +67,7 @@ def export(
             raise UserError(
                 "--out names one file, but --engine all writes several; leave --out out to write into the run"
             )
-        chosen = [one for one in ENGINES.values() if one.installed and precision in one.precisions]
+        chosen = _installed_with(precision)
     elif engine is not None:
         chosen = [get_engine(engine)]
         if out is not None and out.suffix != chosen[0].suffix:
@@ -92,6 +93,22 @@ def export(
         _print(exported, Path(source) if files[0] is None else files[0].absolute().parent)
     if failed:
         raise JobError(f"the export failed for {counted(len(failed), 'engine')} of {len(chosen)}: {'; '.join(failed)}")
+
+
+def _installed_with(precision: Precision) -> list[Engine]:
+    """Return the installed engines with a precision.
+
+    Raises:
+        UserError: There are none.
+    """
+    from triscale.deploy.engines import ENGINES
+
+    able = [one for one in ENGINES.values() if precision in one.precisions]
+    chosen = [one for one in able if one.installed]
+    if not chosen:
+        ways = " or ".join(f"{one.title} ({one.install})" for one in able)
+        raise UserError(f"no installed engine has {precision}; install {ways}, or export another --precision")
+    return chosen
 
 
 def deploy(
@@ -123,7 +140,7 @@ def deploy(
     calibration
         Number of training images to calibrate int8 with.
     precisions
-        Precisions to try: float32, bfloat16, int8.
+        Precisions to try: float32, bfloat16, int8. For another device only float32 is tried.
     threads
         Threads of each engine, on as many cores.
     time_limit
@@ -149,6 +166,7 @@ def deploy(
     if "cpu" in device and len(device) > 1:
         raise UserError("--device: give cpu or profiles of another device, not both")
     predictors = [load_predictor(Path(file)) for file in device if file != "cpu"]
+    made = ("float32",) if predictors else names
     limits = Budget.of(*budget) if budget else None
     with execution() as context, open_source(source, context, images=images, offline=offline) as opened:
         deploy_folder = partial(
@@ -163,7 +181,7 @@ def deploy(
             time_limit=None if time_limit is None else seconds_of("--time-limit", time_limit),
             started=started,
         )
-        deployment, folder = deploy_source(opened, context, deploy_folder, names, out)  # type: ignore[arg-type]
+        deployment, folder = deploy_source(opened, context, deploy_folder, made, out)  # type: ignore[arg-type]
     if json:
         print_json(deployment)
         return

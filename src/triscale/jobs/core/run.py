@@ -154,6 +154,16 @@ def how_to_add_images(spec: RunSpec) -> str:
     return f"; make it with images: triscale weights run {spec.request.start.run} IMAGES --out RUN"
 
 
+def named_in_messages(run: RunFolder) -> str:
+    """Return what a user calls a run: the weights that it holds as they are, since its folder may be temporary.
+
+    Args:
+        run: A run.
+    """
+    request = run.spec.request
+    return str(run.folder) if request.trains or request.start is None else request.start.run
+
+
 class Artifact(Record):
     """A file of a finished run, with its size and digest."""
 

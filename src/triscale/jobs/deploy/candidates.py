@@ -175,8 +175,11 @@ class CandidateMaker:
                 self.timed.append((self.files[-1], self._time(self.files[-1])))
 
     def _float_time(self, engine: Engine) -> float:
-        """Return the latency of an engine's float file; 0 if it is not known."""
-        return min((milliseconds for one, milliseconds in self.timed if one.engine is engine), default=0.0)
+        """Return the latency of an engine's float32 file; 0 if it is not known."""
+        times = (
+            milliseconds for one, milliseconds in self.timed if one.engine is engine and one.precision == "float32"
+        )
+        return min(times, default=0.0)
 
     def _make(self, engine: Engine, precision: Precision, slow: Sequence[str] | None = None) -> None:
         """Add the file of an engine in a precision, or a verdict why there is none."""

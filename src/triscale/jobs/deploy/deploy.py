@@ -72,8 +72,9 @@ def deploy_run(
         calibration: Number of calibration images for int8.
         precisions: Precisions to try.
         threads: Threads of each engine, on as many cores.
-        time_limit: Seconds after which no further candidate is begun; those that were not tried say so. At least one
-            file is made, and a conversion that has begun ends.
+        time_limit: Seconds after which no further candidate is begun; those that were not tried say so. A conversion
+            that has begun ends, but the evaluation of a file of lower precision is stopped: at least one file is sure
+            only with float32 among ``precisions``.
         started: When the time began, on the clock of ``time.monotonic``; by default now.
 
     Returns:
@@ -259,7 +260,9 @@ def _no_file_message(judged: Sequence[CandidateFile], budget: Budget | None) -> 
     files = [one.candidate for one in judged if one.file is not None]
     if not files:
         reasons = "; ".join(
-            f"{one.candidate.engine}, {one.candidate.precision}: {one.candidate.verdict}" for one in judged
+            f"{one.candidate.engine}, {one.candidate.precision}: {one.candidate.verdict}"
+            for one in judged
+            if one.candidate.deployable
         )
         return f"no file could be made: {reasons}"
     fastest = min(files, key=lambda one: one.milliseconds or 0.0)

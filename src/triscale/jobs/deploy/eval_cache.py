@@ -21,7 +21,7 @@ from triscale.deploy.parity import logits_of_model
 from triscale.deploy.quantize.guard import MIN_IMAGES, Call, LabeledImages
 from triscale.deploy.quantize.judge import Judge, Logits, TopOne
 from triscale.errors import Interrupted, RunError, UserError
-from triscale.jobs.core.run import RunFolder, how_to_add_images
+from triscale.jobs.core.run import RunFolder, how_to_add_images, named_in_messages
 from triscale.jobs.deploy.label_ranking import LabelRanking
 from triscale.jobs.deploy.run_images import BATCH, batches_of, evenly_spaced, images_of
 from triscale.progress import NO_PROGRESS, ProgressReporter
@@ -63,8 +63,8 @@ class QuantizationEvalCache:
         """
         if not self.run.split.test:
             raise RunError(
-                f"{self.run.folder} has no test images, so the accuracy of a file of lower precision cannot be "
-                f"evaluated{how_to_add_images(self.run.spec)}"
+                f"{named_in_messages(self.run)} has no test images, so the accuracy of a file of lower precision "
+                f"cannot be evaluated{how_to_add_images(self.run.spec)}"
             )
 
     def check_calibration(self) -> None:
@@ -77,7 +77,7 @@ class QuantizationEvalCache:
         if self.calibration < MIN_IMAGES or available < MIN_IMAGES:
             raise UserError(
                 f"{min(self.calibration, available)} images are too few to calibrate int8; at least "
-                f"{MIN_IMAGES} are needed, and {self.run.folder} has {available} for it"
+                f"{MIN_IMAGES} are needed, and {named_in_messages(self.run)} has {available} for it"
                 f"{how_to_add_images(self.run.spec)}"
             )
 
@@ -113,7 +113,7 @@ class QuantizationEvalCache:
         )
         name, samples = next((one for one in choices if len(one[1]) >= MIN_CHOICE), choices[-1])
         if not samples:
-            raise RunError(f"{self.run.folder} has no validation or training images to choose a file by")
+            raise RunError(f"{named_in_messages(self.run)} has no validation or training images to choose a file by")
         if name != "validation":
             self.progress.note(
                 f"the run has {len(split.val)} validation images, and a choice needs {MIN_CHOICE}: files of lower "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from triscale.deploy.engines import Precision
 from triscale.errors import NetworkError
 from triscale.families.lite import lite
-from triscale.jobs.core.run import RunFolder
+from triscale.jobs.core.run import RunFolder, named_in_messages
 from triscale.network.custom import AnyNetwork, CustomNetwork
 
 RAISE_BOUND = "raise --bound"
@@ -26,15 +26,21 @@ def remedies(run: RunFolder, precision: Precision, calibration: int) -> tuple[st
     if available > calibration:
         clauses.append(f"calibrate with more of its {available} training images (--calibration {available})")
     if spec.request.recipe.quantization != "int8" or not spec.request.trains:
-        images = spec.request.images if spec.request.trains else "TRAINING_IMAGES"
         clauses.append(
-            "fine-tune it with fake quantization: "
-            f"triscale train {images} --network {run.network_file} --weights {run.folder} --set quantization=int8 "
+            f"fine-tune it with fake quantization: triscale train {_what_to_train(run)} --set quantization=int8 "
             "--epochs 8"
         )
     if has_lite_form(spec.network):
         clauses.append("train a --lite network")
     return (*clauses, RAISE_BOUND)
+
+
+def _what_to_train(run: RunFolder) -> str:
+    """Return the arguments of a training that begins with a run; weights bring their network."""
+    request = run.spec.request
+    if request.trains:
+        return f"{request.images} --network {run.network_file} --weights {run.folder}"
+    return f"TRAINING_IMAGES --weights {named_in_messages(run)}"
 
 
 def has_lite_form(network: AnyNetwork) -> bool:

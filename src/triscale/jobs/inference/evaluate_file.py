@@ -29,18 +29,20 @@ def evaluate_file(
 ) -> Metrics:
     """Evaluate an exported file on one split of a data set, or on all images of one without splits.
 
+    The file runs in its engine on the CPU, whatever the device of the context.
+
     Args:
         file: The exported file.
         images: A data set, which must be given, whose class folders are named by the classes of the file, or by wnids.
         context: Progress and stop flag.
-        split: ``train``, ``val`` or ``test``.
+        split: ``train``, ``val`` or ``test``; of a data set without splits only ``test``, the default.
         data: How the images are read, and what is tolerated.
 
     Returns:
         The metrics over all classes of the file.
 
     Raises:
-        RunError: There is no such split.
+        RunError: There is no such split, or the data set has none.
         WeightsError: The class folders do not match the classes of the file.
         DataError: There are no images, or they have any number of labels.
         UserError: No engine runs the file, the engine is not installed, or there are no images.
@@ -77,6 +79,8 @@ def _images_of(scanned: Scan, split: str, images: str, context: ExecutionContext
     """Return the images of a split; all images, with a note, if the data set has no splits."""
     if split not in ("train", "val", "test"):
         raise RunError(f'there is no split "{split}"; use one of train, val, test')
+    if scanned.unsplit and split != "test":
+        raise RunError(f"{images} has no splits, so all its images are evaluated; leave out --split {split}")
     if scanned.unsplit:
         context.progress.note(
             f"{images} has no splits, so all {len(scanned.unsplit)} images are evaluated; images that the network was "

@@ -31,7 +31,7 @@ from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.results.latency import Measurement, PairedTiming
 from triscale.training.context import ExecutionContext
-from triscale.weights.load import contract_of, looks_like_file
+from triscale.weights.load import SUFFIXES, contract_of
 
 Engine = str
 """A name of :data:`ENGINES`."""
@@ -101,7 +101,7 @@ def find_subject(text: str) -> Subject:
 
 def _network_of(text: str) -> AnyNetwork:
     """Return the network of a name or a file: a network's, or else that of weights, which need not be there."""
-    if looks_like_file(text):
+    if Path(text).suffix in SUFFIXES:
         return contract_of(text).network
     try:
         return find_network(text)

@@ -28,7 +28,10 @@ def rows_of(request: Request, classes: tuple[str, ...], known: tuple[str, ...] |
             f"{request.start.run} has no classifier, or none whose class names are known, so --keep-head cannot keep "
             "it; leave it out, or import the weights with --classes FILE"
         )
-    return match_classes(classes, known, request.start.run, request.class_names)
+    return match_classes(
+        classes, known, request.start.run, request.class_names,
+        or_else="say which class each is with --class-names FILE",
+    )  # fmt: skip
 
 
 def with_rows(tensors: Mapping[str, Tensor], classifier: set[str], rows: tuple[int, ...]) -> dict[str, Tensor]:
