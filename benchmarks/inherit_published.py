@@ -25,7 +25,8 @@ from triscale.nn.build import build
 from triscale.training.metrics import wilson
 from triscale.training.transfer import reestimate_norms
 from triscale.weights.catalog import imagenet_wnids
-from triscale.weights.inherit import inherit, plan_inheritance
+from triscale.weights.inherit import inherit
+from triscale.weights.inheritance_plan import plan_inheritance
 from triscale.weights.load import load_file
 
 LAWS = {

@@ -9,7 +9,8 @@ from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.scaling.apply import scale
 from triscale.scaling.law import Scale
-from triscale.weights.inherit import inherit, plan_inheritance
+from triscale.weights.inherit import inherit
+from triscale.weights.inheritance_plan import plan_inheritance
 
 FAMILIES = ("efficientnet_b0@32", "mobilenet_v1@32", "mobilenet_v2@32", "mnasnet_a1@32", "resnet18@32", "resnet50@32")
 

@@ -12,7 +12,8 @@ from triscale.errors import NetworkError
 from triscale.nn.build import build
 from triscale.scaling.apply import scale
 from triscale.scaling.law import Scale
-from triscale.weights.inherit import inherit, plan_inheritance
+from triscale.weights.inherit import inherit
+from triscale.weights.inheritance_plan import plan_inheritance
 
 
 @pytest.mark.parametrize("name", FAMILIES)

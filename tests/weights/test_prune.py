@@ -12,7 +12,8 @@ from inherited_networks import FAMILIES, error_of, inherited, small, smooth_imag
 from triscale.nn.build import build
 from triscale.scaling.apply import scale
 from triscale.scaling.law import Scale
-from triscale.weights.inherit import SourceChannels, inherit, plan_inheritance
+from triscale.weights.inherit import SourceChannels, inherit
+from triscale.weights.inheritance_plan import plan_inheritance
 from triscale.weights.prune import (
     InputStatistics,
     block_importances,

@@ -10,7 +10,8 @@ from triscale.nn.build import build
 from triscale.nn.classifier import Classifier
 from triscale.scaling.apply import scale
 from triscale.scaling.law import Scale
-from triscale.weights.inherit import SourceChannels, inherit, plan_inheritance
+from triscale.weights.inherit import SourceChannels, inherit
+from triscale.weights.inheritance_plan import plan_inheritance
 from triscale.weights.prune import block_importances, input_statistics
 from triscale.weights.reconstruct import refit
 

@@ -1,9 +1,9 @@
 """Initialize a network from the weights of a smaller or larger one, and preserve its function where possible.
 
-Both operation trees are traversed together. Every group of channels has a width in the source and one in the target.
+The plan (:mod:`triscale.weights.inheritance_plan`) says which layer is copied from which.
 
-- A group that grows repeats channels, and the layers that read them divide their weights by the number of repetitions,
-  so that the function is preserved (Net2Net, Chen et al. 2016, https://arxiv.org/abs/1511.05641)::
+- A group of channels that grows repeats channels, and the layers that read them divide their weights by the number of
+  repetitions, so that the function is preserved (Net2Net, Chen et al. 2016, https://arxiv.org/abs/1511.05641)::
 
       source channels:  a b c            target channels:  a b c a b
       weights of a reader:  wa wb wc                       wa/2 wb/2 wc wa/2 wb/2
@@ -18,20 +18,16 @@ Both operation trees are traversed together. Every group of channels has a width
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import assert_never
 
 import torch
 from torch import Tensor
 
-from triscale.errors import NetworkError
 from triscale.network import tree
-from triscale.network.lower import lower
-from triscale.network.spec import Network
-from triscale.weights.prune import InputStatistics, keep_channels, most_important, reconstruct
+from triscale.weights.inheritance_plan import Channels, Inheritance
+from triscale.weights.prune import InputStatistics, keep_channels, reconstruct
 
-NOT_MEASURED: Mapping[str, float] = MappingProxyType({})
 NO_STATISTICS: Mapping[str, InputStatistics] = MappingProxyType({})
 
 NOISE = 0.05
@@ -39,118 +35,6 @@ NOISE = 0.05
 
 Without it, copies of a channel would receive equal gradients and never diverge.
 """
-
-
-@dataclass(eq=False, slots=True)
-class _Channels:
-    """A group of channels shared by several layers.
-
-    Attributes:
-        source: Number of channels in the source.
-        target: Number of channels in the target.
-        norms: Names of the source's batch norms that scale them.
-        same_as: The group that this one was merged into (a union-find forest).
-    """
-
-    source: int
-    target: int
-    norms: list[str] = field(default_factory=list)
-    same_as: _Channels | None = None
-
-    def root(self) -> _Channels:
-        return self if self.same_as is None else self.same_as.root()
-
-    def join(self, other: _Channels) -> None:
-        """Merge two groups whose feature maps are added."""
-        ours, theirs = self.root(), other.root()
-        if ours is not theirs:
-            assert (ours.source, ours.target) == (theirs.source, theirs.target)
-            theirs.norms += ours.norms
-            ours.same_as = theirs
-
-
-@dataclass(frozen=True, slots=True)
-class CopiedLayer:
-    """A layer whose weights are copied.
-
-    Attributes:
-        source: Its name in the source.
-        target: Its name in the target.
-        inputs: Its input channels; None for depthwise layers and norms, which treat each channel separately.
-        outputs: Its output channels.
-    """
-
-    source: str
-    target: str
-    inputs: _Channels | None
-    outputs: _Channels
-
-
-@dataclass(frozen=True, slots=True)
-class IdentityBlock:
-    """A block that only the target has; it is initialized to the identity."""
-
-    name: str
-    node: tree.Node
-
-
-@dataclass(frozen=True, slots=True)
-class Inheritance:
-    """The origin of the target's weights; all layers in neither list keep their fresh initialization.
-
-    Attributes:
-        copied: The layers copied from the source.
-        identity_blocks: The added blocks.
-        blocks: The name in the source of each block that is copied, by its name in the target.
-    """
-
-    copied: tuple[CopiedLayer, ...]
-    identity_blocks: tuple[IdentityBlock, ...]
-    blocks: Mapping[str, str]
-
-    @property
-    def readers(self) -> tuple[CopiedLayer, ...]:
-        """The layers that lose some of their input channels, and mix those that they keep."""
-        return tuple(one for one in self.copied if one.inputs is not None and one.inputs.target < one.inputs.source)
-
-    @property
-    def summary(self) -> str:
-        """A short description for messages."""
-        added = f", {len(self.identity_blocks)} blocks initialized to the identity" if self.identity_blocks else ""
-        return f"{len(self.copied)} layers copied{added}"
-
-
-def plan_inheritance(
-    source: Network, target: Network, *, keep_head: bool = True, importances: Mapping[str, float] = NOT_MEASURED
-) -> Inheritance:
-    """Plan how to initialize a network from another one of the same family.
-
-    Args:
-        source: The network whose weights are given.
-        target: May differ in widths, repeats, resolution, classes, drop rates and the momentum of batch norm.
-        keep_head: Whether to copy the classifier, if both have the same number of classes.
-        importances: The importance of the source's blocks by name, as
-            :func:`~triscale.weights.prune.block_importances` measures it; without it, a stage keeps its first blocks.
-
-    Raises:
-        NetworkError: The networks are of different families; the message names the difference.
-
-    Example:
-        >>> from triscale.families import get
-        >>> plan_inheritance(get("efficientnet_b0"), get("efficientnet_b1")).summary
-        '171 layers copied, 7 blocks initialized to the identity'
-    """
-    _check_related(source, target)
-    planner = _Planner(importances)
-    root, target_node = lower(source), lower(target)
-    space = _Channels(root.input.channels, target_node.input.channels)
-    skip = () if keep_head and source.classes == target.classes else ("classifier",)
-    for (path, part), (_, part_target_node) in zip(tree.children(root), tree.children(target_node), strict=True):
-        if isinstance(part, tree.StageNode) and isinstance(part_target_node, tree.StageNode):
-            space = planner.visit_stage(path, part, part_target_node, space)
-        else:
-            space = planner.visit(path, part, path, part_target_node, space, skip)
-    return Inheritance(tuple(planner.copied), tuple(planner.identity_blocks), planner.blocks)
 
 
 @torch.no_grad()
@@ -227,14 +111,14 @@ class SourceChannels:
                 self._readers.setdefault(id(layer.inputs.root()), []).append(layer.source)
         self._indices: dict[int, Tensor] = {}
 
-    def of(self, space: _Channels) -> Tensor:
+    def of(self, space: Channels) -> Tensor:
         """Return the indices of a group of channels, int64 ``[target]``."""
         root = space.root()
         if id(root) not in self._indices:
             self._indices[id(root)] = self._choose(root)
         return self._indices[id(root)]
 
-    def _choose(self, space: _Channels) -> Tensor:
+    def _choose(self, space: Channels) -> Tensor:
         if space.target >= space.source:
             return torch.arange(space.target) % space.source
         readers = self._readers.get(id(space), [])
@@ -246,126 +130,6 @@ class SourceChannels:
         # A batch norm scale near 0 marks a channel that contributes little (Liu et al. 2017, arXiv 1708.06519).
         scale = torch.stack([self._weights[f"{name}.weight"].abs() for name in space.norms]).sum(0)
         return scale.argsort(descending=True, stable=True)[: space.target].sort().values
-
-
-class _Planner:
-    """Traverses two operation trees together and collects the layers to copy."""
-
-    def __init__(self, importances: Mapping[str, float]) -> None:
-        self.importances = importances
-        self.copied: list[CopiedLayer] = []
-        self.identity_blocks: list[IdentityBlock] = []
-        self.blocks: dict[str, str] = {}
-
-    def visit_stage(self, path: str, source: tree.StageNode, target: tree.StageNode, space: _Channels) -> _Channels:
-        """Visit the blocks of a stage: those that both have are copied, further ones become identity blocks."""
-        blocks = [(tree.join(path, name), block) for name, block in tree.children(source)]
-        target_node = [(tree.join(path, name), block) for name, block in tree.children(target)]
-        kept = most_important([name for name, _ in blocks], self.importances, len(target_node))
-        for (name, block), (target_name, target_block) in zip([blocks[i] for i in kept], target_node, strict=False):
-            space = self.visit(name, block, target_name, target_block, space)
-            self.blocks[target_name] = name
-        last_name, last = blocks[-1]
-        for target_name, target_block in target_node[len(blocks) :]:
-            if len(blocks) > 1:  # the first block of a stage has the stride; the others are equal
-                self.visit(last_name, last, target_name, target_block, space)
-            self.identity_blocks.append(IdentityBlock(target_name, target_block))
-        return space
-
-    def visit(  # noqa: PLR0912 - one case for each pair of nodes
-        self,
-        source: str,
-        source_node: tree.Node,
-        target: str,
-        target_node: tree.Node,
-        space: _Channels,
-        skip: tuple[str, ...] = (),
-    ) -> _Channels:
-        """Visit a pair of nodes with their input channels; return the output channels."""
-        match source_node, target_node:
-            case tree.Convolution(), tree.Convolution():
-                if source_node.is_depthwise:  # each channel is filtered separately
-                    self.copied.append(CopiedLayer(source, target, None, space))
-                    return space
-                out = _Channels(source_node.outputs, target_node.outputs)
-                if source_node.groups > 1:
-                    _check_same_groups(source, source_node, target_node)
-                    self.copied.append(CopiedLayer(source, target, None, out))
-                else:
-                    self.copied.append(CopiedLayer(source, target, space, out))
-                return out
-            case tree.Linear(), tree.Linear():
-                out = _Channels(source_node.outputs, target_node.outputs)
-                self.copied.append(CopiedLayer(source, target, space, out))
-                return out
-            case tree.Normalization(), tree.Normalization():
-                space.norms.append(source)
-                self.copied.append(CopiedLayer(source, target, None, space))
-                return space
-            case tree.Sequence(), tree.Sequence():
-                theirs = dict(source_node.nodes)
-                for name, child in target_node.nodes:
-                    if name in skip or name not in theirs:
-                        continue
-                    space = self.visit(f"{source}.{name}", theirs[name], f"{target}.{name}", child, space)
-                return space
-            case tree.SqueezeExcite(), tree.SqueezeExcite():
-                self.visit(source, source_node.body, target, target_node.body, space).join(space)
-                return space
-            case tree.Residual(), tree.Residual():
-                return self._visit_residual(source, source_node, target, target_node, space)
-            case tree.Residual(), tree.Sequence():
-                return self.visit(source, source_node.body, target, target_node, space)
-            case tree.Sequence(), tree.Residual():
-                return self.visit(source, source_node, target, target_node.body, space)
-            case _:
-                return space
-
-    def _visit_residual(
-        self, source: str, source_node: tree.Residual, target: str, target_node: tree.Residual, space: _Channels
-    ) -> _Channels:
-        out = self.visit(source, source_node.body, target, target_node.body, space)
-        if source_node.shortcut is None and target_node.shortcut is None:
-            out.join(space)  # added to the input without projection: both must keep the same channels
-        if source_node.shortcut is not None and target_node.shortcut is not None:
-            names = tree.join(source, tree.SHORTCUT), tree.join(target, tree.SHORTCUT)
-            out.join(self.visit(names[0], source_node.shortcut, names[1], target_node.shortcut, space))
-        return out
-
-
-def _check_same_groups(path: str, source: tree.Convolution, target: tree.Convolution) -> None:
-    """Refuse a grouped convolution of another size: which channels meet in a group would change."""
-    if (source.groups, source.inputs, source.outputs) != (target.groups, target.inputs, target.outputs):
-        raise NetworkError(
-            f"{path} is a convolution of {source.inputs} to {source.outputs} channels in {source.groups} groups, and "
-            f"the target has {target.inputs} to {target.outputs} in {target.groups}; grouped convolutions are "
-            "inherited only at equal width and groups"
-        )
-
-
-def _check_related(source: Network, target: Network) -> None:
-    def kind(network: Network) -> dict[str, object]:
-        return {
-            "the stem": (network.stem.kernel, network.stem.stride, network.stem.activation, network.stem.max_pool),
-            "the number of stages": len(network.stages),
-            **{f"stage {number + 1}": (stage.block, stage.stride) for number, stage in enumerate(network.stages)},
-            "the head": (network.head.width is None, network.head.activation),
-            "the padding": network.padding,
-        }
-
-    ours, theirs = kind(target), kind(source)
-    for name in ours | theirs:
-        if ours.get(name) != theirs.get(name):
-            raise NetworkError(
-                f"{target.name} cannot inherit from {source.name}: they differ in {name} ({_format(theirs.get(name))} "
-                f"in the source, {_format(ours.get(name))} in the target); give weights of the same family"
-            )
-
-
-def _format(value: object) -> str:
-    if isinstance(value, tuple):
-        return " ".join(_format(part) for part in value)
-    return str(value)
 
 
 def _break_symmetry(weight: Tensor, origins: Tensor, noise: float, random: torch.Generator) -> Tensor:

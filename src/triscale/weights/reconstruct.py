@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from triscale.nn.chain import portable_only
 from triscale.nn.classifier import Classifier
 from triscale.nn.residual import ResidualBlock
-from triscale.weights.inherit import CopiedLayer, Inheritance, SourceChannels
+from triscale.weights.inherit import SourceChannels
+from triscale.weights.inheritance_plan import CopiedLayer, Inheritance
 from triscale.weights.prune import as_matrix, rows_of
 
 CHANGE_PENALTY = 1e-3

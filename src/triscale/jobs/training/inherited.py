@@ -17,7 +17,8 @@ from triscale.network.contract import Preprocessing
 from triscale.network.spec import Network
 from triscale.nn.build import build
 from triscale.nn.classifier import Classifier
-from triscale.weights.inherit import SourceChannels, inherit, plan_inheritance
+from triscale.weights.inherit import SourceChannels, inherit
+from triscale.weights.inheritance_plan import plan_inheritance
 from triscale.weights.prune import block_importances, input_statistics
 from triscale.weights.reconstruct import refit
 from triscale.weights.rules import HEAD

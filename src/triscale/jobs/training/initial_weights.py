@@ -26,7 +26,7 @@ from triscale.training.transfer import classifier_name
 from triscale.weights.channels import describe_adaptation, with_channels
 from triscale.weights.contract import differences
 from triscale.weights.fetch import Progress
-from triscale.weights.inherit import plan_inheritance
+from triscale.weights.inheritance_plan import plan_inheritance
 from triscale.weights.load import LoadedWeights, find_weights
 
 INHERIT = "inherit:"
