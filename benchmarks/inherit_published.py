@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 import triscale as ts
+from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.split import Sample
 from triscale.jobs.training.inherited import CalibrationImages, load_inherited
 from triscale.network.spec import Network
@@ -72,7 +73,8 @@ def main() -> None:
         calibration, test = images_at(target, shuffled[:half]), images_at(target, shuffled[half:])
         plain = build(target)
         plain.load_state_dict(inherit(plan_inheritance(source, target), loaded.state, plain.state_dict()))
-        reestimate_norms(plain.eval(), calibration.batches(half), calibration.preprocessing, DEVICE)
+        batches = eval_batches(calibration.samples, calibration.root, calibration.preprocessing, batch=64)
+        reestimate_norms(plain.eval(), batches, calibration.preprocessing, DEVICE)
         heir = build(target)
         load_inherited(heir, source, loaded.state, calibration, keep_head=True)
         unchanged = f", weights as they are {accuracy(loaded.build(), test)}" if name == "resolution" else ""

@@ -309,8 +309,8 @@ def test_choice_is_made_without_the_test_images(tmp_path):
 
 
 def test_file_that_surely_loses_too_much_on_test_images_is_not_written(tmp_path):
-    said = r"0\.40 points of accuracy on the 1000 validation images .* but 3\.00 on 1000 test images .* do this"
-    with pytest.raises(QuantizationError, match=said):
+    message = r"0\.40 points of accuracy on the 1000 validation images .* but 3\.00 on 1000 test images .* do this"
+    with pytest.raises(QuantizationError, match=message):
         guarded([1, 40, 2, 0, 1], tmp_path, 0.5, test=30)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,33 +1,20 @@
 """The whole method end to end, as in the example script: search, coefficients, family, fit, transfer."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from example_script import run_script
 from triscale.network.cost import count_network
 from triscale.network.spec import Network
 from triscale.search.baseline.explore import BaselineSearchResult
 
 pytestmark = pytest.mark.process
 
-SCRIPT = Path(__file__).parent.parent.parent / "examples" / "whole_way.sh"
-
 
 @pytest.mark.stress
 def test_end_to_end_from_images_to_transferred_network(tmp_path):
-    paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", str(SCRIPT), str(tmp_path / "way")],
-        env=os.environ | {"PATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    done = run_script("whole_way.sh", tmp_path / "way", timeout=900)
     assert done.returncode == 0, done.stderr
     way = tmp_path / "way"
     result = BaselineSearchResult.load(way / "baseline" / "found.json")

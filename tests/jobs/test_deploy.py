@@ -253,8 +253,8 @@ def test_bfloat16_is_a_precision_of_openvino_that_needs_a_processor_with_it(caps
     )
     result = run(capsys, "deploy", made, "--precisions", "float32", "bfloat16")
     assert result.code == 0, result.err
-    said = [one for one in Deployment.load(made / "deploy.json").candidates if one.precision == "bfloat16"]
-    assert [(one.engine, one.verdict) for one in said] == [("OpenVINO", "this processor has no bfloat16 instructions")]
+    rows = [one for one in Deployment.load(made / "deploy.json").candidates if one.precision == "bfloat16"]
+    assert [(one.engine, one.verdict) for one in rows] == [("OpenVINO", "this processor has no bfloat16 instructions")]
 
 
 def test_bfloat16_is_judged_where_it_runs(capsys, made, monkeypatch):
@@ -332,10 +332,10 @@ def test_message_without_a_file_is_about_files_alone():
 
 def test_remedies_are_those_that_apply(made):
     opened = RunFolder.open(made)
-    said = remedies(opened, "int8", calibration=300)
-    assert said[-1] == "raise --bound"
-    assert any("--set quantization=int8" in clause for clause in said)
-    assert not any("--calibration" in clause for clause in said)  # there are no more training images
+    advice = remedies(opened, "int8", calibration=300)
+    assert advice[-1] == "raise --bound"
+    assert any("--set quantization=int8" in clause for clause in advice)
+    assert not any("--calibration" in clause for clause in advice)  # there are no more training images
     available = len(opened.split.train)
     assert f"(--calibration {available})" in remedies(opened, "int8", calibration=32)[0]
     assert remedies(opened, "bfloat16", calibration=32) == ("export float32", "raise --bound")

@@ -12,20 +12,15 @@ import torch
 import triscale as ts
 from cli.command import refused, run
 from conftest import write_classes
-from jobs.test_run_source import NAMES, write_weights
 from triscale.errors import WeightsError
 from triscale.jobs.core.run import RunFolder
 from triscale.nn.build import build
 from triscale.training.context import DEFAULT_CONTEXT
 from triscale.weights.class_match import match_classes, read_class_names
 from triscale.weights.load import find_weights
+from weights_file import NAMES, write_weights
 
 OPTIONS = ("--epochs", 1, "--set", "batch=8")
-
-
-@pytest.fixture(scope="module")
-def weights(tiny, tmp_path_factory) -> Path:
-    return write_weights(tmp_path_factory.mktemp("weights") / "mine.safetensors", tiny)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 import triscale as ts
 from cli.command import refused, run
@@ -19,39 +18,16 @@ from triscale.deploy.engines import ENGINES
 from triscale.errors import RunError, UserError, WeightsError
 from triscale.jobs.core.execution import execution
 from triscale.jobs.core.run import RunFolder
-from triscale.jobs.deploy import candidates
 from triscale.jobs.deploy.eval_cache import QuantizationEvalCache
 from triscale.jobs.deploy.export import exportable
 from triscale.jobs.deploy.remedies import remedies
 from triscale.jobs.run_source import RunSource, open_source
 from triscale.jobs.source_jobs import deploy_source
 from triscale.measurement.device import machine
-from triscale.network.contract import Preprocessing
 from triscale.network.latency import DeviceProfile, Predictor
-from triscale.nn.build import build
 from triscale.results.deployment import Deployment, LossOfChoice, Quantized
 from triscale.results.explanation import ExplainedImages
-from triscale.weights.contract import WeightsContract
-from triscale.weights.load import CONTRACT_KEY, KIND_KEY
-from triscale.weights.tensors import write_tensors
-
-NAMES = ("yellow", "red", "white", "green", "blue")
-
-
-def write_weights(file: Path, network, classes=NAMES) -> Path:
-    torch.manual_seed(2)
-    network = network.replace(classes=len(NAMES))
-    contract = WeightsContract(
-        source="timm", name="tiny", architecture="tiny", network=network, classes=classes,
-        preprocessing=Preprocessing(resolution=16, crop=0.8, mean=(0.5,) * 3),
-    )  # fmt: skip
-    write_tensors(file, build(network).state_dict(), {KIND_KEY: "weights", CONTRACT_KEY: contract.to_json()})
-    return file
-
-
-@pytest.fixture(scope="module")
-def weights(tiny, tmp_path_factory) -> Path:
-    return write_weights(tmp_path_factory.mktemp("weights") / "mine.safetensors", tiny)
+from weights_file import NAMES, write_weights
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +46,6 @@ def exported(weights, tmp_path_factory) -> Path:
 def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def _one_engine(monkeypatch):
-    """A deployment tries ONNX Runtime alone, as where nothing else is installed."""
-    monkeypatch.setattr(candidates, "ENGINES", {"onnxruntime": ENGINES["onnxruntime"]})
 
 
 def cached_runs() -> set[Path]:
@@ -142,7 +112,7 @@ def test_export_of_weights_goes_into_the_current_folder_by_their_name(capsys, we
     assert not Path("other.onnx").exists()
 
 
-@pytest.mark.usefixtures("_one_engine")
+@pytest.mark.usefixtures("one_engine")
 def test_deployment_of_weights_goes_into_a_folder(capsys, weights, photos, here):
     result = run(capsys, "deploy", weights, photos, "--bound", 100, "--json")
     assert result.code == 0, result.err
@@ -201,7 +171,7 @@ def quantized_as(name):
     )  # fmt: skip
 
 
-@pytest.mark.usefixtures("_one_engine")
+@pytest.mark.usefixtures("one_engine")
 def test_weights_are_deployed_for_another_device_without_images(capsys, weights, here, moved):
     predictor = Predictor(
         engine="onnxruntime", threads=1, processor="a phone", milliseconds={"run.count": 5.0}, error=0.1,
@@ -241,9 +211,9 @@ def test_file_that_cannot_be_checked_here_is_exported_without_images(capsys, wei
 
 def test_advice_on_weights_names_the_weights(weights, photos):
     with execution(progress=False) as context, open_source(str(weights), context, images=str(photos)) as source:
-        said = " ".join(remedies(source.run, "int8", calibration=300))
-        assert f"triscale train TRAINING_IMAGES --weights {weights} --set" in said
-        assert str(source.run.folder) not in said
+        advice = " ".join(remedies(source.run, "int8", calibration=300))
+        assert f"triscale train TRAINING_IMAGES --weights {weights} --set" in advice
+        assert str(source.run.folder) not in advice
         cache = QuantizationEvalCache(source.run, exportable(source.run), calibration=8)
         with pytest.raises(UserError, match=f"and {re.escape(str(weights))} has"):
             cache.check_calibration()
@@ -299,7 +269,7 @@ def test_exported_file_is_evaluated_and_refused_where_weights_are_needed(capsys,
         )
 
 
-@pytest.mark.usefixtures("_one_engine")
+@pytest.mark.usefixtures("one_engine")
 def test_run_object_opens_weights(weights, photos, here):
     opened = ts.Run.open(weights, photos, progress=False)
     assert opened.weights == str(weights)
@@ -345,108 +315,3 @@ def test_folders_that_are_no_class_of_the_weights_are_refused(capsys, weights, t
     assert "1 of 2 class folders match no class of" in message
     assert "did you mean green" in message
     assert "--class-names FILE --out RUN, or leave these folders out" in message
-
-
-@pytest.fixture
-def moved(trained_run, tmp_path):
-    """A copy of a run whose images have been moved, and their new place."""
-    before = shutil.copytree(trained_run.parent / "images", tmp_path / "before")
-    run_folder = shutil.copytree(trained_run, tmp_path / "run")
-    from triscale.jobs.data.moved_images import reattach_images
-
-    with execution(progress=False) as context:
-        reattach_images(RunFolder(run_folder), str(before), context)
-    after = tmp_path / "after"
-    before.rename(after)
-    return run_folder, after
-
-
-def test_run_predicts_exports_and_is_served_after_its_images_have_moved(capsys, moved, monkeypatch):
-    folder, after = moved
-    assert run(capsys, "predict", folder, after / "red").code == 0
-    exported = run(capsys, "export", folder)
-    assert exported.code == 0
-    assert "the file is checked on synthetic images alone" in exported.err
-    from triscale.serve.model import ServedModel
-
-    served = ServedModel(RunFolder.open(folder), pixels=1_000_000)
-    assert served.answer((after / "red" / "000.png").read_bytes(), 1, with_map=False).classes
-
-
-@pytest.mark.usefixtures("_one_engine")
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("evaluate",), ("explain",), ("export", "--precision", "int8", "--bound", "100"),
-        ("deploy", "--precisions", "float32"), ("report",),
-    ],
-)  # fmt: skip
-def test_command_attaches_moved_images_again(capsys, moved, command):
-    folder, after = moved
-    if command[0] not in ("report", "deploy"):  # whose other parts need no images
-        assert "say where they are now: with --images" in refused(capsys, command[0], folder, *command[1:])
-    result = run(capsys, command[0], folder, *command[1:], "--images", after)
-    assert result.code == 0, result.err
-    assert f"now takes its 90 images from {after}" in result.err
-    assert run(capsys, "evaluate", folder).code == 0
-
-
-@pytest.mark.usefixtures("_one_engine")
-def test_deployment_after_images_have_moved_says_why_there_are_no_lower_precisions(capsys, moved):
-    folder, _ = moved
-    result = run(capsys, "deploy", folder)
-    assert result.code == 0, result.err
-    assert "note: no lower precisions: 90 of 90 images of the split are no longer in" in result.err
-
-
-def test_images_that_differ_are_refused_with_what_differs(capsys, moved, tmp_path):
-    folder, after = moved
-    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    (after / "red" / "000.png").unlink()
-    (after / "red" / "001.png").rename(after / "red" / "renamed.png")
-    shutil.copy(after / "blue" / "003.png", after / "green" / "003.png")
-    message = refused(capsys, "evaluate", folder, "--images", after)
-    assert "of 90, 2 missing (" in message
-    assert "red/000.png" in message
-    assert "1 of another content (green/003.png)" in message
-    assert "triscale weights run" in message
-    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
-
-
-def test_other_classes_are_another_data_set(capsys, moved, trained_run):
-    folder, after = moved
-    (after / "blue").rename(after / "azure")
-    assert "30 missing (blue/" in refused(capsys, "evaluate", folder, "--images", after)
-
-
-def test_run_without_recorded_content_compares_names_and_says_so(capsys, moved):
-    folder, after = moved
-    (folder / "contents.json").unlink()
-    result = run(capsys, "evaluate", folder, "--images", after)
-    assert result.code == 0
-    assert "does not record the content of its images" in result.err
-
-
-def test_training_resumes_with_moved_images(capsys, tiny_file, images, tmp_path):
-    options = ("--network", tiny_file, "--epochs", 2, "--set", "batch=8", "--out", tmp_path / "run")
-    assert run(capsys, "train", images, *options, "--max-time", "1s").code in (0, 143)
-    state = [path.read_bytes() for path in sorted((tmp_path / "run").glob("*.jsonl"))]
-    images.rename(tmp_path / "moved")
-    result = run(capsys, "train", tmp_path / "moved", *options)
-    assert result.code == 0, result.err
-    assert f"now takes its 60 images from {tmp_path / 'moved'}" in result.err
-    assert [path.read_bytes() for path in sorted((tmp_path / "run").glob("*.jsonl"))][: len(state)] or not state
-    other = write_classes(tmp_path / "other", 20, seed=7)
-    assert "60 of another content" in refused(capsys, "train", other, *options)
-    assert "different request (" in refused(capsys, "train", other, *options, "--seed", 1)
-
-
-def test_run_of_weights_takes_moved_images(capsys, weights, photos, tmp_path):
-    first = shutil.copytree(photos, tmp_path / "first")
-    assert run(capsys, "weights", "run", weights, first, "--out", tmp_path / "run").code == 0
-    first.rename(tmp_path / "second")
-    assert "--images" in refused(capsys, "evaluate", tmp_path / "run")
-    assert run(capsys, "evaluate", tmp_path / "run", tmp_path / "second").code == 0
-    without = tmp_path / "without"
-    assert run(capsys, "weights", "run", weights, "--out", without).code == 0
-    assert "was made without images" in refused(capsys, "evaluate", without, tmp_path / "second")

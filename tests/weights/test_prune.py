@@ -19,8 +19,8 @@ from triscale.weights.prune import (
     block_importances,
     input_statistics,
     keep_channels,
+    least_squares,
     most_important,
-    reconstruct,
 )
 
 
@@ -58,7 +58,7 @@ def test_reconstruction_is_least_squares(seed, channels, data):
     kept = data.draw(st.lists(st.integers(0, channels - 1), min_size=1, max_size=channels, unique=True).map(sorted))
     weight = rng.normal(size=(3, channels)).astype(np.float32)
     statistics = statistics_of(rows)
-    corrected, added = reconstruct(torch.from_numpy(weight), statistics, torch.tensor(kept))
+    corrected, added = least_squares(torch.from_numpy(weight), statistics, torch.tensor(kept))
     # A ridge is the same as further rows with one channel each.
     ridge = (statistics.regularized - statistics.covariance).diagonal().mean().item()
     mean = rows.astype(np.float64).mean(0)
@@ -72,7 +72,7 @@ def test_convolution_is_reconstructed_at_every_tap():
     covariance = torch.tensor([[1.0, 2.0], [2.0, 4.0]], dtype=torch.float64)
     statistics = InputStatistics(torch.zeros(2, dtype=torch.float64), covariance, 10**9)
     weight = torch.arange(18.0).view(1, 2, 3, 3)
-    corrected, _ = reconstruct(weight, statistics, torch.tensor([0]))
+    corrected, _ = least_squares(weight, statistics, torch.tensor([0]))
     assert torch.allclose(corrected[0, 0], weight[0, 0] + 2 * weight[0, 1], rtol=1e-3)
 
 
@@ -83,7 +83,7 @@ def test_removal_costs_what_brute_force_finds():
     errors = {}
     for removed in range(5):
         kept = [index for index in range(5) if index != removed]
-        corrected, added = reconstruct(torch.from_numpy(weight), statistics, torch.tensor(kept))
+        corrected, added = least_squares(torch.from_numpy(weight), statistics, torch.tensor(kept))
         errors[removed] = ((rows[:, kept] @ corrected.numpy().T + added.numpy() - rows @ weight.T) ** 2).sum()
     cheapest = min(errors, key=errors.__getitem__)
     assert cheapest not in keep_channels([torch.from_numpy(weight)], [statistics], 4).tolist()

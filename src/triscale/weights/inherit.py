@@ -26,7 +26,7 @@ from torch import Tensor
 
 from triscale.network import tree
 from triscale.weights.inheritance_plan import Channels, Inheritance
-from triscale.weights.prune import InputStatistics, keep_channels, reconstruct
+from triscale.weights.prune import InputStatistics, keep_channels, least_squares
 
 NO_STATISTICS: Mapping[str, InputStatistics] = MappingProxyType({})
 
@@ -70,7 +70,7 @@ def inherit(
             if name == "weight" and value.ndim > 1:
                 if layer in plan.readers and layer.source in statistics:
                     assert layer.inputs is not None
-                    corrected, added = reconstruct(value, statistics[layer.source], channels.of(layer.inputs))
+                    corrected, added = least_squares(value, statistics[layer.source], channels.of(layer.inputs))
                     copied = corrected[outputs]
                     if f"{layer.source}.bias" in weights:
                         biases[f"{layer.target}.bias"] = added[outputs]

@@ -158,7 +158,7 @@ def keep_channels(weights: Sequence[Tensor], statistics: Sequence[InputStatistic
     return kept.nonzero()[:, 0]
 
 
-def reconstruct(weight: Tensor, statistics: InputStatistics, kept: Tensor) -> tuple[Tensor, Tensor]:
+def least_squares(weight: Tensor, statistics: InputStatistics, kept: Tensor) -> tuple[Tensor, Tensor]:
     """Return the weight of a layer for some of its inputs by least squares, and what is to be added to its bias.
 
     Args:
@@ -172,7 +172,7 @@ def reconstruct(weight: Tensor, statistics: InputStatistics, kept: Tensor) -> tu
     Example:
         >>> covariance = torch.tensor([[1.0, 2.0], [2.0, 4.0]], dtype=torch.float64)  # the second is twice the first
         >>> statistics = InputStatistics(torch.tensor([1.0, 2.0]), covariance, 10**9)
-        >>> corrected, added = reconstruct(torch.tensor([[1.0, 1.0]]), statistics, torch.tensor([0]))
+        >>> corrected, added = least_squares(torch.tensor([[1.0, 1.0]]), statistics, torch.tensor([0]))
         >>> round(corrected.item(), 2), round(added.item(), 2)
         (3.0, 0.0)
     """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from triscale.data.images.transforms import normalize
-from triscale.data.pipeline.loader import Batch, eval_batches
+from triscale.data.pipeline.loader import eval_batches
 from triscale.data.pipeline.order import epoch_order
 from triscale.data.pipeline.split import Sample, Split
 from triscale.errors import Interrupted
@@ -32,16 +33,18 @@ MIN_REFIT_IMAGES, REFIT_PIXELS = 128, 16_000_000
 _BATCH = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CalibrationImages:
     """Images without augmentation on which a smaller network is corrected; their labels are not used.
+
+    They are decoded once, when they are first used, and kept.
 
     Attributes:
         samples: The images, at random.
         root: Their folder.
         preprocessing: How they become inputs.
         device: The device of the models.
-        should_stop: Polled before each batch.
+        should_stop: Polled for each batch.
     """
 
     samples: Sequence[Sample]
@@ -50,22 +53,30 @@ class CalibrationImages:
     device: torch.device
     should_stop: Callable[[], bool] = lambda: False
 
-    def batches(self, number: int) -> Iterator[Batch]:
-        """Yield up to a number of images in batches.
+    @cached_property
+    def decoded(self) -> Tensor:
+        """The images, uint8 ``[N, in_channels, H, W]``."""
+        parts = []
+        for batch in eval_batches(self.samples, self.root, self.preprocessing, batch=_BATCH):
+            self._stop_if_requested()
+            parts.append(batch.images)
+        return torch.cat(parts)
+
+    def normalized(self, number: int) -> Iterator[Tensor]:
+        """Yield up to a number of images as inputs of a network ``[N, in_channels, H, W]``.
 
         Raises:
             Interrupted: ``should_stop`` returned true.
         """
-        for batch in eval_batches(self.samples[:number], self.root, self.preprocessing, batch=_BATCH):
-            if self.should_stop():
-                raise Interrupted("stopped before the first step; run the same command again to start")
-            yield batch
-
-    def normalized(self, number: int) -> Iterator[Tensor]:
-        """Yield up to a number of images as inputs of a network ``[N, in_channels, H, W]``."""
-        for batch in self.batches(number):
-            inputs: Tensor = normalize(batch.images.to(self.device), self.preprocessing)
+        for start in range(0, min(number, len(self.decoded)), _BATCH):
+            self._stop_if_requested()
+            images = self.decoded[start : min(start + _BATCH, number)]
+            inputs: Tensor = normalize(images.to(self.device), self.preprocessing)
             yield inputs.contiguous(memory_format=torch.channels_last)
+
+    def _stop_if_requested(self) -> None:
+        if self.should_stop():
+            raise Interrupted("stopped before the first step; run the same command again to start")
 
 
 def calibration_images(
@@ -108,28 +119,32 @@ def load_inherited(
     # Channels are chosen for the source's own classes; a classifier for these is dropped at the end.
     target = model.network.replace(classes=source.classes)
     has_head = any(name.startswith(HEAD) for name in tensors)
-    original = build(source)
-    original.load_state_dict(dict(tensors), strict=has_head)
-    original.eval().to(images.device).to(memory_format=torch.channels_last)
-    importances: dict[str, float] = {}
-    if any(ours.repeats < theirs.repeats for ours, theirs in zip(target.stages, source.stages, strict=False)):
-        importances = block_importances(original, list(images.normalized(IMPORTANCE_IMAGES)))
-    plan = plan_inheritance(source, target, keep_head=has_head, importances=importances)
-    names = [layer.source for layer in plan.readers]
-    statistics = input_statistics(original, names, images.normalized(STATISTICS_IMAGES)) if names else {}
-    channels = SourceChannels(plan, tensors, statistics)
-    smaller = build(target)
-    smaller.load_state_dict(inherit(plan, tensors, smaller.state_dict(), channels=channels, seed=seed))
-    loses = bool(names or importances)
-    if loses:
+    plan, is_shallower = plan_inheritance(source, target, keep_head=has_head), _is_shallower(target, source)
+    smaller, summary = build(target), plan.summary
+    if plan.readers or is_shallower:
+        original = build(source)
+        original.load_state_dict(dict(tensors), strict=has_head)
+        original.eval().to(images.device).to(memory_format=torch.channels_last)
+        if is_shallower:
+            importances = block_importances(original, list(images.normalized(IMPORTANCE_IMAGES)))
+            plan = plan_inheritance(source, target, keep_head=has_head, importances=importances)
+        names = [layer.source for layer in plan.readers]
+        statistics = input_statistics(original, names, images.normalized(STATISTICS_IMAGES)) if names else {}
+        channels = SourceChannels(plan, tensors, statistics)
+        smaller.load_state_dict(inherit(plan, tensors, smaller.state_dict(), channels=channels, seed=seed))
         smaller.to(images.device).to(memory_format=torch.channels_last)
         refit(original, smaller, plan, channels, list(images.normalized(num_refit_images(target))))
-    state = smaller.state_dict()
-    kept = {name: value for name, value in state.items() if keep_head or not name.startswith(HEAD)}
+        summary = f"{plan.summary}, corrected on {min(STATISTICS_IMAGES, len(images.samples))} training images"
+    else:
+        smaller.load_state_dict(inherit(plan, tensors, smaller.state_dict(), seed=seed))
+    kept = {name: value for name, value in smaller.state_dict().items() if keep_head or not name.startswith(HEAD)}
     model.load_state_dict({**model.state_dict(), **kept})
     model.to(images.device).eval()
-    number = min(STATISTICS_IMAGES, len(images.samples))
-    return plan.summary + (f", corrected on {number} training images" if loses else "")
+    return summary
+
+
+def _is_shallower(target: Network, source: Network) -> bool:
+    return any(ours.repeats < theirs.repeats for ours, theirs in zip(target.stages, source.stages, strict=False))
 
 
 def num_refit_images(network: Network) -> int:

@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from triscale.data.pipeline.split import Split
-from triscale.errors import RunError, WeightsError
-from triscale.jobs.core.run import InitialWeights, RunFolder, RunSpec
-from triscale.jobs.training.head_rows import rows_of, with_rows
+from triscale.errors import RunError, UserError, WeightsError
+from triscale.jobs.core.run import InitialWeights, Request, RunFolder, RunSpec
 from triscale.jobs.training.inherited import calibration_images, load_inherited
+from triscale.jobs.training.kept_head import classifier_rows, suggest_kept_head, with_rows
 from triscale.jobs.training.linear_probe import init_head_from_linear_probe
 from triscale.network.custom import AnyNetwork, CustomNetwork
 from triscale.network.spec import Network
@@ -102,7 +102,7 @@ def load_initial_weights(
     tensors, network, classes = read_initial_weights(start)
     keeps_head, note, kept = classes == spec.classes, "", "the classes are the same"
     if spec.request.keeps_head and not keeps_head:
-        rows = rows_of(spec.request, spec.classes, classes)
+        rows = classifier_rows(spec.request, spec.classes, classes)
         tensors, keeps_head = with_rows(tensors, _classifier(model), rows), True
         kept = f"its rows for the {len(rows)} classes were requested"
         network = network.replace(classes=len(rows))
@@ -134,7 +134,8 @@ def load_initial_weights(
         )
     model.load_state_dict(tensors, strict=False)
     head = _init_head(model, spec, split, device, keeps_head=keeps_head, kept=kept)
-    return f"weights are loaded from {start.run}{note}; {head}"
+    suggestion = "" if keeps_head else suggest_kept_head(spec.request, spec.classes, classes)
+    return f"weights are loaded from {start.run}{note}; {head}{suggestion}"
 
 
 def check_initial_weights(start: InitialWeights, network: AnyNetwork) -> None:
@@ -157,6 +158,24 @@ def check_initial_weights(start: InitialWeights, network: AnyNetwork) -> None:
             "leave out --network and --lite to train the network of the weights, or give --weights "
             f"{INHERIT}{start.run} to inherit weights from a network of another size"
         )
+
+
+def check_kept_head(request: Request, classes: tuple[str, ...]) -> None:
+    """Check, before training starts, that the classifier of the initial weights can be kept if the request says so.
+
+    Args:
+        request: The request, with the initial weights decided.
+        classes: The classes of the images.
+
+    Raises:
+        UserError: There are no initial weights.
+        WeightsError: Their class names are unknown, or a class of the images is none of theirs.
+    """
+    if not request.keeps_head:
+        return
+    if request.start is None:
+        raise UserError("--keep-head keeps the classifier of weights, and there are none; give --weights")
+    classifier_rows(request, classes, read_initial_weights(request.start)[2])
 
 
 def _can_adapt(source: AnyNetwork, target: AnyNetwork) -> bool:

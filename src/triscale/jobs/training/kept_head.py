@@ -1,44 +1,63 @@
-"""Check, before a training, whether it can begin with the classifier of its initial weights."""
+"""Begin a training with the rows of a classifier for the classes of its images."""
 
 from __future__ import annotations
 
-from triscale.errors import UserError, WeightsError
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from triscale.errors import WeightsError
 from triscale.jobs.core.run import Request
-from triscale.jobs.training.head_rows import rows_of
-from triscale.jobs.training.initial_weights import read_initial_weights
 from triscale.weights.class_match import match_classes
 
 
-def check_kept_head(request: Request, classes: tuple[str, ...]) -> str | None:
-    """Check that the classifier of the initial weights can be kept, if the request says so.
+def classifier_rows(request: Request, classes: tuple[str, ...], known: tuple[str, ...] | None) -> tuple[int, ...]:
+    """Return the rows of the classifier for the classes of the images.
 
     Args:
-        request: The request, with the initial weights decided.
+        request: The request.
         classes: The classes of the images.
-
-    Returns:
-        A note if it could be kept and the request does not say so; None otherwise.
+        known: The classes of the weights; None if unknown.
 
     Raises:
-        UserError: There are no initial weights.
-        WeightsError: Their class names are unknown, or a class of the images is none of theirs.
+        WeightsError: They are unknown, or a class of the images is none of them.
+    """
+    assert request.start is not None
+    if known is None:
+        raise WeightsError(
+            f"{request.start.run} has no classifier, or none whose class names are known, so --keep-head cannot keep "
+            "it; leave it out, or import the weights with --classes FILE"
+        )
+    return match_classes(
+        classes, known, request.start.run, request.class_names,
+        or_else="say which class each is with --class-names FILE",
+    )  # fmt: skip
+
+
+def with_rows(tensors: Mapping[str, Tensor], classifier: set[str], rows: tuple[int, ...]) -> dict[str, Tensor]:
+    """Return tensors with some rows of the classifier.
+
+    Args:
+        tensors: The tensors of a network.
+        classifier: The names of those of its classifier.
+        rows: The rows.
+    """
+    return {name: value[list(rows)] if name in classifier else value for name, value in tensors.items()}
+
+
+def suggest_kept_head(request: Request, classes: tuple[str, ...], known: tuple[str, ...] | None) -> str:
+    """Return the end of a sentence if the classifier could be kept, though the request does not say so; else nothing.
+
+    The arguments are those of :func:`classifier_rows`.
     """
     start = request.start
-    if start is None:
-        if request.keeps_head:
-            raise UserError("--keep-head keeps the classifier of weights, and there are none; give --weights")
-        return None
-    known = read_initial_weights(start)[2]
-    if request.keeps_head:
-        rows_of(request, classes, known)
-        return None
-    if known is None or known == classes or start.inherits:
-        return None
+    if start is None or start.inherits or known is None:
+        return ""
     try:
         match_classes(classes, known, start.run)
     except WeightsError:
-        return None
+        return ""
     return (
-        f"all {len(classes)} classes are classes of {start.run}; --keep-head would begin with its classifier instead "
-        "of a new one"
+        f"; all {len(classes)} classes are classes of {start.run}, so --keep-head would begin with its classifier "
+        "instead"
     )

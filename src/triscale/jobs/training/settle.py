@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from triscale.data.images.transforms import check_channels
 from triscale.data.pipeline.split import Split
 from triscale.jobs.core.run import InitialWeights, Request
-from triscale.jobs.training.initial_weights import check_initial_weights
-from triscale.jobs.training.kept_head import check_kept_head
+from triscale.jobs.training.initial_weights import check_initial_weights, check_kept_head
 from triscale.jobs.training.memory import max_batch_of
 from triscale.jobs.training.published import find_published
 from triscale.jobs.training.resolve import resolve
@@ -79,8 +78,7 @@ def settle(
             network, fit = resolve(request, classes)
     if request.start is not None:
         check_initial_weights(request.start, network)
-    if (note := check_kept_head(request, split.classes)) is not None:
-        context.progress.note(note)
+    check_kept_head(request, split.classes)
     check_channels(request.recipe.augmentation, network.in_channels)
     if request.teacher is not None:
         check_teacher(request.teacher, split.classes, request.recipe, network.in_channels)
