@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from triscale import get
 from triscale.nn.build import build
+from triscale.training.transfer import freeze_norms
 
 RESULT = Path(__file__).parent / "results" / "training_speed.txt"
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compiled", action="store_true", help="torch.compile as well; minutes on a CPU")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="bfloat16 is autocast")
+    parser.add_argument("--frozen-norms", action="store_true", help="batch norm with its running statistics")
     parser.add_argument("--peak-of", choices=tuple(NETWORKS), help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -70,15 +72,17 @@ def main() -> None:
     lines[-1] += f" at the end; took {time.perf_counter() - started:.0f} s"
     text = "\n".join(lines) + "\n"
     print(text, end="")
-    RESULT.write_text(text, encoding="utf-8")
+    result = RESULT.with_stem(f"{RESULT.stem}_frozen_norms") if given.frozen_norms else RESULT
+    result.write_text(text, encoding="utf-8")
 
 
 def described(given: argparse.Namespace) -> list[str]:
     """Return lines about the machine and the settings."""
     device = torch.device(given.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    norms = ", frozen batch norm" if given.frozen_norms else ""
     return [
-        f"EfficientNet-B0, {given.resolution} px, batch {given.batch}, {given.precision}, {given.threads} threads",
+        f"EfficientNet-B0, {given.resolution} px, batch {given.batch}, {given.precision}, {given.threads} threads{norms}",
         f"{name}, {os.cpu_count()} cores; Python {platform.python_version()}, torch {torch.__version__},",
         f"torchvision {torchvision.__version__}, timm {timm.__version__}; {given.rounds} rounds, rows interleaved;",
         f"median (quartiles); load average {os.getloadavg()[0]:.1f} at the start",
@@ -95,7 +99,7 @@ def processor() -> str:
 def make_step(model: nn.Module, layout: str, given: argparse.Namespace, *, compiled: bool = False) -> Step:
     """Return a function that takes one training step."""
     device = torch.device(given.device)
-    model = model.to(device).to(memory_format=FORMATS[layout]).train()
+    model = prepared(model, layout, given)
     images, labels = batch(given)
     images = images.contiguous(memory_format=FORMATS[layout])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
@@ -110,6 +114,14 @@ def make_step(model: nn.Module, layout: str, given: argparse.Namespace, *, compi
         optimizer.zero_grad(set_to_none=True)
 
     return step
+
+
+def prepared(model: nn.Module, layout: str, given: argparse.Namespace) -> nn.Module:
+    """Return a model in training mode on the device."""
+    model = model.to(given.device).to(memory_format=FORMATS[layout]).train()
+    if given.frozen_norms:
+        freeze_norms(model)
+    return model
 
 
 def batch(given: argparse.Namespace) -> tuple[Tensor, Tensor]:
@@ -156,6 +168,7 @@ def memory(given: argparse.Namespace) -> list[str]:
     lines = [f"{'':36}{'kept for backward, MB/image':>30}{'ratio':>8}{'peak, MB':>12}"]
     for name, value in kept.items():
         arguments = [f"--{key}={vars(given)[key]}" for key in ("batch", "resolution", "threads", "device", "precision")]
+        arguments += ["--frozen-norms"] * given.frozen_norms
         command = [sys.executable, __file__, *arguments, f"--peak-of={name}"]
         peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         lines.append(f"{name:36}{value / 1e6:>30.1f}{value / kept['triscale']:>8.2f}{peak / 1e6:>12.0f}")
@@ -166,7 +179,7 @@ def memory(given: argparse.Namespace) -> list[str]:
 def saved_per_image(model: nn.Module, given: argparse.Namespace) -> float:
     """Return the bytes that autograd keeps for each image of a batch."""
     images, _ = batch(given)
-    model = model.to(given.device).to(memory_format=torch.channels_last).train()
+    model = prepared(model, "channels_last", given)
     storages: dict[int, int] = {}
 
     def record(value: Tensor) -> Tensor:

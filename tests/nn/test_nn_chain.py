@@ -24,6 +24,7 @@ from triscale.nn.build import build
 from triscale.nn.chain import Chained
 from triscale.nn.layers import SqueezeExcitation, activation, convolution
 from triscale.nn.native import Native, native
+from triscale.training.transfer import freeze_norms
 
 KINDS = ("none", "relu", "relu6", "silu", "sigmoid")
 
@@ -50,8 +51,8 @@ def se(channels: int) -> SqueezeExcitation:
     return SqueezeExcitation(nn.Conv2d(channels, 3, 1), nn.SiLU(inplace=True), nn.Conv2d(3, channels, 1), nn.Sigmoid())
 
 
-def drawn(modules: list[nn.Module], seed: int) -> list[nn.Module]:
-    """Set all parameters and statistics to generic random values."""
+def drawn(modules: list[nn.Module], seed: int, *, frozen: bool = False) -> list[nn.Module]:
+    """Set all parameters and statistics to generic random values, and every other norm to evaluation mode."""
     torch.manual_seed(seed)
     for module in modules:
         if isinstance(module, nn.BatchNorm2d):
@@ -59,6 +60,8 @@ def drawn(modules: list[nn.Module], seed: int) -> list[nn.Module]:
             nn.init.normal_(module.bias)
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
+    for norm in [module for module in modules if isinstance(module, nn.BatchNorm2d)][:: 2 if frozen else None]:
+        norm.train(not frozen)
     return modules
 
 
@@ -95,15 +98,16 @@ def assert_agree(modules: list[nn.Module], maps: Tensor, tolerance: float = 2e-5
     padding=st.sampled_from(["same", "symmetric"]),
     kind=st.sampled_from(KINDS),
     first=st.sampled_from(["nothing", "pointwise"]),
+    frozen=st.booleans(),
 )
-def test_depthwise_chain_matches_torch(images, height, width, channels, kernel, stride, padding, kind, first):
+def test_depthwise_chain_matches_torch(images, height, width, channels, kernel, stride, padding, kind, first, frozen):
     if images * -(-height // stride) * -(-width // stride) < 2:
         images = 2
     modules = unit(channels, channels, kernel, stride, channels, padding, kind)
     if first == "pointwise":
         modules = unit(6, channels, 1, 1, 1, padding, kind) + modules
     maps = torch.randn(images, channels if first == "nothing" else 6, height, width)
-    assert_agree(drawn(modules, height * 100 + width), maps, tolerance=1e-4)
+    assert_agree(drawn(modules, height * 100 + width, frozen=frozen), maps, tolerance=1e-4)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -115,14 +119,16 @@ def test_depthwise_chain_matches_torch(images, height, width, channels, kernel, 
     gated=st.booleans(),
     kernel=st.sampled_from([1, 3]),
     stride=st.integers(1, 2),
+    frozen=st.booleans(),
 )
-def test_convolution_chain_with_squeeze_excitation_matches_torch(images, side, widths, kind, gated, kernel, stride):
+def test_convolution_chain_with_se_matches_torch(images, side, widths, kind, gated, kernel, stride, frozen):
     modules: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
         modules += unit(inputs, outputs, kernel, stride if not modules else 1, 1, "same", kind)
         if gated:
             modules.append(se(outputs))
-    assert_agree(drawn(modules, side), torch.randn(images, widths[0], side, side + 1), tolerance=1e-4)
+    maps = torch.randn(images, widths[0], side, side + 1)
+    assert_agree(drawn(modules, side, frozen=frozen), maps, tolerance=1e-4)
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_lite0", "mobilenet_v1", "mnasnet_a1", "resnet18"])
@@ -152,10 +158,11 @@ def test_networks_match_torch(name, operations):
         torch.testing.assert_close(other.double(), value.double(), rtol=1e-4, atol=1e-5, msg=key)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("kind", ["none", "silu"])
-def test_gradients_match_finite_differences(kind):
+def test_gradients_match_finite_differences(kind, frozen):
     modules = unit(3, 6, 1, 1, 1, "same", kind) + unit(6, 6, 3, 2, 6, "same", kind) + [se(6)]
-    body = Chained(*drawn([*modules, *unit(6, 4, 1, 1, 1, "same", "none")], 0)).double()
+    body = Chained(*drawn([*modules, *unit(6, 4, 1, 1, 1, "same", "none")], 0, frozen=frozen)).double()
     maps = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda maps, *_: body(maps), (maps, *body.parameters()), atol=1e-6)
 
@@ -265,10 +272,10 @@ def assert_agree_twice(modules: list[nn.Module]) -> None:
 
 def units_in(module: nn.Module) -> int:
     """Count the units in the fused chains of a block."""
-    return sum(len(part) for part in chain._parts(list(chain._leaves([module]))) if isinstance(part, list))
+    return sum(len(part) for part in chain.parts(list(chain._leaves([module]))) if isinstance(part, list))
 
 
-def test_other_frozen_or_hooked_modules_are_not_fused(tiny: Network):
+def test_other_or_hooked_modules_are_not_fused(tiny: Network):
     model = build(tiny).train()
     block = model.stages[1].blocks[0]
     assert units_in(block) == 3
@@ -285,11 +292,25 @@ def test_other_frozen_or_hooked_modules_are_not_fused(tiny: Network):
     block.project.forward = block.project.forward  # as an activation checkpointing wrapper does
     assert units_in(block) == 2
     del block.project.forward
-    block.depthwise.norm.eval()
-    assert units_in(block) == 2
-    before = block.depthwise.norm.running_mean.clone()
-    model(images).sum().backward()
-    assert torch.equal(block.depthwise.norm.running_mean, before)
+
+
+def test_frozen_norms_are_fused_and_keep_their_statistics(tiny: Network, operations):
+    model = build(tiny.replace(dropout=0.0, drop_path=0.0)).train()
+    freeze_norms(model)
+    assert units_in(model.stages[1].blocks[0]) == 3
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    images = torch.randn(1, 3, 16, 16)  # one value per channel in the last maps is no error
+    expected = copy.deepcopy(model).eval()(images)
+    found = model(images)
+    torch.testing.assert_close(found, expected)
+    model.train()  # the mode of the forward pass decides
+    found.sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+    other = copy.deepcopy(model).eval()
+    other.zero_grad()
+    other(images).sum().backward()
+    for (name, value), own in zip(other.named_parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, value.grad, rtol=1e-4, atol=1e-4, msg=name)
 
 
 def test_frozen_weights_get_no_gradient(operations):
@@ -357,13 +378,14 @@ def test_native_kernels_are_in_use():
     assert isinstance(chain._native(), Native)
 
 
-def chain_of_three() -> nn.Sequential:
+def chain_of_three(*, frozen: bool = False) -> nn.Sequential:
     modules = unit(3, 6, 1, 1, 1, "same", "silu") + unit(6, 6, 3, 2, 6, "same", "relu6") + [se(6)]
-    return Chained(*drawn(modules, 7)).double()
+    return Chained(*drawn(modules, 7, frozen=frozen)).double()
 
 
-def test_second_derivatives_are_supported():
-    body = chain_of_three()
+@pytest.mark.parametrize("frozen", [False, True])
+def test_second_derivatives_are_supported(frozen):
+    body = chain_of_three(frozen=frozen)
     maps = torch.randn(2, 3, 5, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda maps, *_: body(maps), (maps, *body.parameters()), atol=1e-5)
 

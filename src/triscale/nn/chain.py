@@ -9,8 +9,8 @@ activated batch norm, Rota Bulo et al. 2018, and gradient checkpointing, Chen et
                  ^    \___recomputed___/            ^
                saved                             saved
 
-Modules keep their parameters and statistics. Modules that a chain does not support, that have hooks, or that are not in
-training mode are called one by one.
+Modules keep their parameters and statistics. A batch norm in evaluation mode (frozen, as fine-tuning keeps it) uses its
+running statistics. Modules that a chain does not support or that have hooks are called one by one.
 """
 
 from __future__ import annotations
@@ -26,36 +26,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from triscale.network.spec import ActivationKind
 from triscale.nn.layers import SameConv2d, SqueezeExcitation, activation, same_pads
 from triscale.nn.native import Native, native
 from triscale.nn.operations import AnyGradients, Geometry, Normed, Operations, Portable, convolution
+from triscale.nn.units import Unit, has_hooks, parts
 
-ACTIVATIONS: dict[type[nn.Module], ActivationKind] = {
-    nn.ReLU: ActivationKind.RELU,
-    nn.ReLU6: ActivationKind.RELU6,
-    nn.SiLU: ActivationKind.SILU,
-    nn.Sigmoid: ActivationKind.SIGMOID,
-}
-"""Activation modules that a fused chain supports; any other module is called separately."""
 SAVED = 5
 """Tensors saved per unit: the convolution's output, mean and variance, and the input and output of its SE."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A convolution with its batch norm, activation and squeeze-and-excitation (SE)."""
-
-    conv: nn.Conv2d
-    norm: nn.BatchNorm2d
-    activation: ActivationKind | None
-    se: SqueezeExcitation | None
-
-    @property
-    def parameters(self) -> tuple[Tensor, ...]:
-        """The parameters, those of the SE last."""
-        values = (self.conv.weight, self.norm.weight, self.norm.bias)
-        return values if self.se is None else (*values, *self.se.parameters())
 
 
 class Chained(nn.Sequential):
@@ -91,98 +68,17 @@ def run(modules: Sequence[nn.Module], maps: Tensor) -> Tensor:
         for module in modules:
             maps = module(maps)
         return maps
-    for part in _parts(list(_leaves(modules))):
+    for part in parts(list(_leaves(modules))):
         maps = part(maps) if isinstance(part, nn.Module) else _apply(part, maps)
     return maps
 
 
 def _leaves(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
     for module in modules:
-        if isinstance(module, Chained) and not _has_hooks(module):
+        if isinstance(module, Chained) and not has_hooks(module):
             yield from _leaves(module)
         else:
             yield module
-
-
-def _parts(leaves: list[nn.Module]) -> Iterator[nn.Module | list[Unit]]:
-    """Yield maximal chains, and the modules between them."""
-    units: list[Unit] = []
-    at = 0
-    while at < len(leaves):
-        unit = _unit(leaves[at : at + 4])
-        if unit is not None:
-            units.append(unit)
-            at += 2 + (unit.activation is not None) + (unit.se is not None)
-            continue
-        if units:
-            yield units
-            units = []
-        yield leaves[at]
-        at += 1
-    if units:
-        yield units
-
-
-def _unit(leaves: list[nn.Module]) -> Unit | None:
-    """Return the unit at the start of a list of modules: convolution, norm, optional activation and SE."""
-    if len(leaves) < 2:
-        return None
-    conv, norm, *rest = leaves
-    if not (_is_known_convolution(conv) and _is_known_norm(norm)):
-        return None
-    kind: ActivationKind | None = None
-    if rest and type(rest[0]) in ACTIVATIONS and not _has_hooks(rest[0]):
-        kind = ACTIVATIONS[type(rest.pop(0))]
-    assert isinstance(conv, nn.Conv2d)
-    assert isinstance(norm, nn.BatchNorm2d)
-    last = rest[0] if rest else None
-    return Unit(conv, norm, kind, last if isinstance(last, SqueezeExcitation) and _is_known_se(last) else None)
-
-
-def _is_known_convolution(module: nn.Module) -> bool:
-    return (
-        type(module) in (nn.Conv2d, SameConv2d)
-        and isinstance(module, nn.Conv2d)
-        and module.bias is None
-        and module.dilation == (1, 1)
-        and module.kernel_size[0] == module.kernel_size[1]
-        and module.stride[0] == module.stride[1]
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
-        and not _has_hooks(module)
-    )
-
-
-def _is_known_norm(module: nn.Module) -> bool:
-    return (
-        type(module) is nn.BatchNorm2d
-        and module.training
-        and module.affine
-        and module.track_running_stats
-        and module.momentum is not None
-        and not _has_hooks(module)
-    )
-
-
-def _is_known_se(se: SqueezeExcitation) -> bool:
-    pointwise = [module for module in se if type(module) is nn.Conv2d]
-    return (
-        all(type(module) in (nn.Conv2d, *ACTIVATIONS) for module in se)
-        and all(module.kernel_size == (1, 1) and module.groups == 1 for module in pointwise)
-        and all(module.padding == (0, 0) and module.stride == (1, 1) for module in pointwise)
-        and not any(map(_has_hooks, se.modules()))
-    )
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    """Return whether a module has hooks, or an instance attribute that shadows its class's forward."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or "forward" in vars(module)
-    )
 
 
 def _apply(units: list[Unit], maps: Tensor) -> Tensor:
@@ -252,9 +148,13 @@ class _Chain(torch.autograd.Function):
         saved: list[Tensor | None] = []
         for unit in units:
             geometries.append(_geometry(unit.conv, source if isinstance(source, Tensor) else source.y))
-            y, mean, variance = operations.convolve(source, unit.conv.weight, geometries[-1])
-            _count(unit.norm, y, mean, variance)
-            source = Normed(y, mean, variance, unit.norm.weight, unit.norm.bias, unit.norm.eps, unit.activation)
+            if unit.frozen:
+                y = operations.convolve(source, unit.conv.weight, geometries[-1])
+                mean, variance = _running_statistics(unit.norm, y)
+            else:
+                y, mean, variance = operations.convolve_with_moments(source, unit.conv.weight, geometries[-1])
+                _count(unit.norm, y, mean, variance)
+            source = unit.normed(y, mean, variance, unit.norm.weight, unit.norm.bias)
             means = se = None
             if unit.se is not None:
                 means = operations.pixel_means(source)
@@ -315,7 +215,8 @@ def _plain_chain(
     for unit, geometry in zip(units, geometries, strict=True):
         weight, norm_weight, norm_bias, *of_se = (next(remaining) for _ in unit.parameters)
         y = convolution(maps, weight, geometry)
-        z = F.batch_norm(y, None, None, norm_weight, norm_bias, training=True, eps=unit.norm.eps)
+        mean, variance = _running_statistics(unit.norm, y) if unit.frozen else (None, None)
+        z = F.batch_norm(y, mean, variance, norm_weight, norm_bias, training=not unit.frozen, eps=unit.norm.eps)
         maps = z if unit.activation is None else activation(unit.activation, inplace=False)(z)
         if unit.se is not None:
             maps = maps * _se_scale(unit.se, maps.mean((2, 3)), of_se)[:, :, None, None].to(maps.dtype)
@@ -341,7 +242,7 @@ def _links(units: tuple[Unit, ...], saved: tuple[Any, ...]) -> tuple[Tensor, lis
     links = []
     for unit, (weight, norm_weight, norm_bias, *se_of) in zip(units, parameters, strict=True):
         y, mean, variance, means, se = (next(values) for _ in range(SAVED))
-        source = Normed(y, mean, variance, norm_weight, norm_bias, unit.norm.eps, unit.activation, se)
+        source = replace(unit.normed(y, mean, variance, norm_weight, norm_bias), se=se)
         links.append(_Link(unit, weight, tuple(se_of), source, means))
     return maps, links
 
@@ -373,6 +274,14 @@ def _se_scale(se: SqueezeExcitation, means: Tensor, parameters: Sequence[Tensor]
         else:
             values = module(values)
     return values.to(means.dtype)
+
+
+def _running_statistics(norm: nn.BatchNorm2d, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return running mean and variance, in float64 for maps in float64, else in float32."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    dtype = torch.float64 if y.dtype == torch.float64 else torch.float32
+    return norm.running_mean.to(dtype), norm.running_var.to(dtype)
 
 
 @torch.no_grad()

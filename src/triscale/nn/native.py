@@ -50,10 +50,10 @@ class Native:
     def __init__(self, kernels: ctypes.CDLL) -> None:
         self._kernels = kernels
 
-    def convolve(self, source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the convolution with the mean and the biased variance ``[C]`` of each of its channels."""
+    def convolve(self, source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+        """Return the convolution."""
         if _is_depthwise(source, weight, geometry):
-            return self._depthwise(source, weight, geometry)
+            return self._depthwise(source, weight, geometry)[0]
         x = source if isinstance(source, Tensor) else self.activate(source)
         if _is_pointwise(weight, geometry):
             y = _empty(x.shape[0], weight.shape[0], *x.shape[2:])
@@ -61,6 +61,15 @@ class Native:
             torch.mm(_rows(x), weight.flatten(1).t(), out=_rows(y))
         else:
             y = convolution(x, weight, geometry).contiguous(memory_format=torch.channels_last)
+        return y
+
+    def convolve_with_moments(
+        self, source: Normed | Tensor, weight: Tensor, geometry: Geometry
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the convolution with the mean and the biased variance ``[C]`` of each of its channels."""
+        if _is_depthwise(source, weight, geometry):  # its kernel computes them in the same pass
+            return self._depthwise(source, weight, geometry)
+        y = self.convolve(source, weight, geometry)
         mean, variance = _floats(2, y.shape[1])
         self._call("moments", y, _pixels(y), y.shape[1], mean, variance)
         return y, mean, variance
@@ -209,9 +218,15 @@ def _pending(source: Normed, dz: Tensor, sums: Tensor) -> PendingGradients:
 
 
 def _coefficients(pending: PendingGradients) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the coefficients of ``dy = factor * (dz - offset - (y - mean) * tilt)`` (Ioffe & Szegedy 2015)."""
+    """Return the coefficients of ``dy = factor * (dz - offset - (y - mean) * tilt)`` (Ioffe & Szegedy 2015).
+
+    The last two terms are the gradients that flow through the mean and the variance of a batch.
+    """
     source, count = pending.source, _pixels(pending.dz)
     inverse = source.inverse
+    if source.frozen:
+        zeros = torch.zeros_like(inverse)
+        return source.weight * inverse, zeros, zeros
     return source.weight * inverse, pending.bias / count, pending.weight * inverse / count
 
 

@@ -30,7 +30,8 @@ class Geometry:
 class Normed:
     """``act((y - mean) * weight / sqrt(variance + eps) + bias) * se`` of a convolution's output ``y [N, C, H, W]``.
 
-    All other tensors are ``[C]``, except ``se``, which is ``[N, C]`` or None.
+    All other tensors are ``[C]``, except ``se``, which is ``[N, C]`` or None. The statistics are those of the batch, or
+    ``frozen``: constants, through which no gradient flows.
     """
 
     y: Tensor
@@ -41,6 +42,7 @@ class Normed:
     eps: float
     activation: ActivationKind | None
     se: Tensor | None = None
+    frozen: bool = False
 
     @property
     def inverse(self) -> Tensor:
@@ -73,7 +75,13 @@ AnyGradients = Gradients | PendingGradients
 class Operations(Protocol):
     """The functions of a chain; maps are ``[N, C, H, W]``."""
 
-    def convolve(self, source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
+    def convolve(self, source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+        """Return the convolution."""
+        ...
+
+    def convolve_with_moments(
+        self, source: Normed | Tensor, weight: Tensor, geometry: Geometry
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the convolution with the mean and the biased variance ``[C]`` of each of its channels."""
         ...
 
@@ -106,10 +114,16 @@ class Operations(Protocol):
 class Portable:
     """Operations for any device and dtype; normalizes in the dtype of the map, accumulates in float32 or float64."""
 
-    def convolve(self, source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the convolution with the mean and the biased variance ``[C]`` of each of its channels."""
+    def convolve(self, source: Normed | Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+        """Return the convolution."""
         x = source if isinstance(source, Tensor) else self.activate(source)
-        y = convolution(x, weight, geometry)
+        return convolution(x, weight, geometry)
+
+    def convolve_with_moments(
+        self, source: Normed | Tensor, weight: Tensor, geometry: Geometry
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the convolution with the mean and the biased variance ``[C]`` of each of its channels."""
+        y = self.convolve(source, weight, geometry)
         # Statistics in half precision would be too coarse, so they are float32 at least.
         wide = y if y.dtype == torch.float64 else y.float()
         variance, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
@@ -138,8 +152,10 @@ class Portable:
             area = gradient.shape[2] * gradient.shape[3]
             gradient = gradient + (of_means / area)[:, :, None, None].to(gradient.dtype)
         dz = _activation_backward(gradient, _normalized(source), source.activation)
+        running = (source.mean, source.variance) if source.frozen else (None, None)
+        of_batch = (None, None) if source.frozen else (source.mean, source.inverse)
         dy, weight, bias = torch.ops.aten.native_batch_norm_backward(
-            dz, source.y, source.weight, None, None, source.mean, source.inverse, True, source.eps, [True, True, True]
+            dz, source.y, source.weight, *running, *of_batch, not source.frozen, source.eps, [True, True, True]
         )
         return Gradients(dy, weight, bias)
 
