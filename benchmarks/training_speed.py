@@ -80,9 +80,9 @@ def described(given: argparse.Namespace) -> list[str]:
     """Return lines about the machine and the settings."""
     device = torch.device(given.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    norms = ", frozen batch norm" if given.frozen_norms else ""
+    network = f"EfficientNet-B0{' with frozen batch norm' if given.frozen_norms else ''}"
     return [
-        f"EfficientNet-B0, {given.resolution} px, batch {given.batch}, {given.precision}, {given.threads} threads{norms}",
+        f"{network}, {given.resolution} px, batch {given.batch}, {given.precision}, {given.threads} threads",
         f"{name}, {os.cpu_count()} cores; Python {platform.python_version()}, torch {torch.__version__},",
         f"torchvision {torchvision.__version__}, timm {timm.__version__}; {given.rounds} rounds, rows interleaved;",
         f"median (quartiles); load average {os.getloadavg()[0]:.1f} at the start",
