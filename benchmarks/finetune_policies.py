@@ -35,7 +35,7 @@ import numpy as np
 import torch
 
 import triscale as ts
-from triscale.data.images.transforms import normalize
+from marks import marks_of, paired, share
 from triscale.data.pipeline.loader import eval_batches
 from triscale.jobs.core.run import RunFolder
 from triscale.jobs.training.initial_weights import load_initial_weights
@@ -167,9 +167,9 @@ def compute(cell: Cell, policy: str) -> None:
         "val": len(split.val),
         "seconds": round(seconds),
         "curve": curve,
-        "start": rights(folder, start),
-        "last": rights(folder, last_model(folder)),
-        "right": rights(folder, run.model()),
+        "start": marks_of(folder, start),
+        "last": marks_of(folder, last_model(folder)),
+        "right": marks_of(folder, run.model()),
     }
     with (cell.out / "results.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
@@ -239,22 +239,6 @@ def last_model(folder: RunFolder) -> torch.nn.Module:
     return model
 
 
-@torch.inference_mode()
-def rights(folder: RunFolder, model: torch.nn.Module) -> str:
-    """Return a 1 for each test image that a model classifies correctly, else a 0."""
-    model.eval().to(memory_format=torch.channels_last)
-    split, preprocessing = folder.split, folder.spec.preprocessing
-    found: list[str] = []
-    for batch in eval_batches(split.test, split.root, preprocessing, batch=64):
-        logits = model(normalize(batch.images, preprocessing).contiguous(memory_format=torch.channels_last))
-        found += ["1" if right else "0" for right in (logits.argmax(1) == batch.labels).tolist()]
-    return "".join(found)
-
-
-def share(marks: str) -> float:
-    return marks.count("1") / len(marks)
-
-
 def print_summary(rows: list[dict]) -> None:
     """Print, for each set and number of images, the mean accuracy and the paired difference from the start."""
     names = ("weights", "size", "epochs", "rate", "images", "few")
@@ -282,14 +266,6 @@ def grouped(rows: list[dict], names: tuple[str, ...]) -> Iterator[tuple[tuple, l
     keys = sorted({tuple(row[name] for name in names) for row in rows}, key=str)
     for key in keys:
         yield key, [row for row in rows if tuple(row[name] for name in names) == key]
-
-
-def paired(pairs: list[tuple[str, str]]) -> tuple[float, float]:
-    """Return the mean difference in points over all images of all seeds, and half of its 95% interval."""
-    differences = np.array([int(a) - int(b) for one, other in pairs for a, b in zip(one, other, strict=True)])
-    if not len(differences):
-        return float("nan"), float("nan")
-    return 100 * float(differences.mean()), 196 * float(differences.std()) / len(differences) ** 0.5
 
 
 if __name__ == "__main__":

@@ -36,8 +36,7 @@ from sklearn.linear_model import LogisticRegression
 from timm.data import create_transform
 
 import triscale as ts
-from triscale.data.images.transforms import normalize
-from triscale.data.pipeline.loader import eval_batches
+from marks import marks_of, paired, share
 from triscale.jobs.core.run import RunFolder
 from triscale.training.metrics import wilson
 
@@ -74,16 +73,16 @@ def main() -> None:
 def print_table(table: dict[str, list[Row]], title: str) -> None:
     """Print accuracies with intervals, and the paired differences from the first row."""
     print(f"{title}: test accuracy in % with 95% interval; triscale minus the row, paired")
-    ours = np.array([int(mark) for row in table["triscale"] for mark in row["marks"]])
     for name, rows in table.items():
-        marks = np.array([int(mark) for row in rows for mark in row["marks"]])
-        low, high = wilson(int(marks.sum()), len(marks))
-        differences = ours - marks
-        half = 196 * differences.std() / len(differences) ** 0.5
+        marks = "".join(row["marks"] for row in rows)
+        low, high = wilson(marks.count("1"), len(marks))
+        difference, half = paired(
+            [(one["marks"], row["marks"]) for one, row in zip(table["triscale"], rows, strict=True)]
+        )
         seconds, epochs = (np.mean([row[key] for row in rows]) for key in ("seconds", "epochs"))
         print(
-            f"{name:<12} {100 * marks.mean():5.1f} ({100 * low:.1f}-{100 * high:.1f}) of {len(marks)}, {seconds:.0f} s "
-            f"of processor time, {epochs:.1f} epochs; {100 * differences.mean():+5.1f} +- {half:.1f}"
+            f"{name:<12} {100 * share(marks):5.1f} ({100 * low:.1f}-{100 * high:.1f}) of {len(marks)}, {seconds:.0f} s "
+            f"of processor time, {epochs:.1f} epochs; {difference:+5.1f} +- {half:.1f}"
         )
 
 
@@ -111,18 +110,6 @@ def train_ours(arguments: argparse.Namespace, seed: int, folder: Path) -> Row:
     marks = marks_of(of_run, run.model())
     assert marks.count("1") == round(run.metrics.top1 * run.metrics.count)
     return {"marks": marks, "seconds": seconds, "epochs": len(run.history)}
-
-
-@torch.inference_mode()
-def marks_of(folder: RunFolder, model: torch.nn.Module) -> str:
-    """Return the marks of a run's test images, by its own pipeline."""
-    model.eval().to(memory_format=torch.channels_last)
-    split, preprocessing = folder.split, folder.spec.preprocessing
-    marks: list[str] = []
-    for batch in eval_batches(split.test, split.root, preprocessing, batch=BATCH):
-        images = normalize(batch.images, preprocessing).contiguous(memory_format=torch.channels_last)
-        marks += ["1" if right else "0" for right in (model(images).argmax(1) == batch.labels).tolist()]
-    return "".join(marks)
 
 
 def compared(predicted: np.ndarray, samples: list[tuple[str, int]]) -> str:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,29 @@ def rows_of(file):
         return [(one["file"], one["classes"][0]["name"] if one["classes"] else "", one["error"] or "") for one in lines]
     table = parquet.read_table(file).to_pylist()
     return [(row["file"], row["class"] or "", row["error"] or "") for row in table]
+
+
+def test_pipe_is_read_where_it_is_named(capsys, trained_run, photos, tmp_path):
+    photo, pipe = sorted(photos.glob("0*.png"))[0], tmp_path / "pipe"
+    expected = json.loads(run(capsys, "predict", trained_run, photo, "--json").out)[0]
+    os.mkfifo(pipe)
+    commands = (("predict", trained_run, pipe, "--json"), ("explain", trained_run, pipe, "--out", tmp_path / "maps"))
+    for arguments in commands:
+        writer = threading.Thread(target=lambda: pipe.write_bytes(photo.read_bytes()))
+        writer.start()
+        result = run(capsys, *arguments)
+        writer.join()
+        assert result.code == 0, result.err
+        if arguments[0] == "predict":
+            assert json.loads(result.out)[0]["classes"] == expected["classes"]
+    writer = threading.Thread(target=lambda: pipe.write_bytes(bytes(100)))
+    writer.start()
+    result = run(capsys, "predict", trained_run, pipe)
+    writer.join()
+    assert (result.code, "not an image" in result.err) == (1, True)
+    pipe.rename(photos / "pipe.png")  # in a folder it is not opened
+    result = run(capsys, "predict", trained_run, photos)
+    assert "pipe.png: not a regular file" in result.err
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

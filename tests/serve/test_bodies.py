@@ -198,6 +198,14 @@ def test_wrong_content_type_is_named(client, contents):
     as_bytes = post(client, json.dumps({"image": base64_of(contents[0])}), {})
     assert as_bytes.status_code == 415
     assert "Content-Type: application/json" in detail(as_bytes)
+    as_data = post(client, contents[0].replace(b"\n", b""), {"content-type": "application/x-www-form-urlencoded"})
+    assert as_data.status_code == 415
+    assert "--data-binary" in detail(as_data)
+    as_uri = post(client, b"data:image/png;base64," + base64.b64encode(contents[0]), {"content-type": "text/plain"})
+    assert as_uri.status_code == 415
+    assert '{"image": "data:..."}' in detail(as_uri)
+    inside = post(client, json.dumps({"image": f"data:image/png;base64,{base64_of(contents[0])}"}), JSON)
+    assert inside.status_code == 200
     as_bytes = post(client, form(part(contents[0], "a.png")), {"content-type": "text/plain"})
     assert as_bytes.status_code == 415
     assert "Content-Type: multipart/form-data" in detail(as_bytes)

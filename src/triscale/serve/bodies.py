@@ -12,7 +12,7 @@ from triscale.serve.json_body import images_of_json
 from triscale.serve.limits import ServerLimits, read_body
 from triscale.serve.upload import UploadedImage
 
-MULTIPART, JSON = "multipart/form-data", "application/json"
+MULTIPART, JSON, URL_ENCODED = "multipart/form-data", "application/json", "application/x-www-form-urlencoded"
 _BASE64 = {"type": "string", "contentEncoding": "base64", "description": "The bytes of an image file in base64."}
 _FILE = {"type": "string", "format": "binary"}
 
@@ -51,8 +51,9 @@ async def read_upload(request: Request, limits: ServerLimits) -> Upload:
             body = await read_body(request, limits, limits.body_bytes * 3 // 2)
             images, many = await asyncio.to_thread(images_of_json, body, limits)
             return Upload(images=images, many=many)
-        case _:
-            return Upload(images=(UploadedImage(content=await read_body(request, limits)),))
+        case kind:
+            content = await read_body(request, limits)
+            return Upload(images=(UploadedImage(content=content, url_encoded=kind == URL_ENCODED),))
 
 
 def describe_body(limits: ServerLimits) -> dict[str, object]:

@@ -81,9 +81,13 @@ def _name(image: UploadedImage, number: int, many: bool) -> str:
 
 
 def _hint(image: UploadedImage) -> str:
-    """Return what to do about a body that was sent with the wrong Content-Type."""
+    """Return what to do about a body that was sent in the wrong way."""
     if image.content.startswith(b'{"'):
         return "; to send JSON, set the header Content-Type: application/json"
     if image.content.startswith(b"--") and b"Content-Disposition" in image.content[:1000]:
         return "; to send a form, set the header Content-Type: multipart/form-data with its boundary"
+    if image.content.startswith(b"data:"):
+        return '; send a data URI as JSON: {"image": "data:..."}'
+    if image.url_encoded:
+        return "; curl's -d removes line breaks from the file, give --data-binary"
     return ""

@@ -9,10 +9,11 @@ from triscale.serve.problems import problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadedImage:
-    """The bytes of an image file, and its name if the client stated one."""
+    """The bytes of an image file, its name if the client stated one, and whether they came as a URL-encoded form."""
 
     content: bytes
     name: str | None = None
+    url_encoded: bool = False
 
 
 def check_count(number: int, limit: int) -> None:

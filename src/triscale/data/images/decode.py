@@ -253,7 +253,9 @@ def _named_damage(kind: str) -> Iterator[None]:
     except MemoryError as error:
         raise BadImage("decoding it needs more memory than is available") from error
     except _DAMAGE as error:
-        raise BadImage(f"damaged {kind} ({str(error).strip() or type(error).__name__})") from error
+        # The reader of JPEG XL continues with advice to those who build it.
+        reason = str(error).strip().partition(". Please build")[0]
+        raise BadImage(f"damaged {kind} ({reason or type(error).__name__})") from error
 
 
 def read_bytes(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
@@ -281,6 +283,28 @@ def read_bytes(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
         if isinstance(error, BadImage):
             raise
         raise BadImage(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def read_named(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
+    """Read a file that the user has named, which may also be a pipe, such as ``/dev/stdin``, and is read to its end.
+
+    Args:
+        path: The file.
+        limits: Gives the maximum size.
+
+    Raises:
+        BadImage: As :func:`read_bytes` raises it.
+    """
+    try:
+        if not path.is_fifo():
+            return read_bytes(path, limits)
+        with path.open("rb") as file:
+            content = file.read(limits.file_bytes + 1)
+    except OSError as error:
+        raise BadImage(f"cannot be read ({error.strerror or error})") from error
+    if len(content) > limits.file_bytes:
+        raise FileTooLarge(f"more bytes than the limit of {limits.file_bytes}; raise it with --max-file-size")
+    return content
 
 
 def _too_large(num_bytes: int, limits: ImageLimits) -> str:

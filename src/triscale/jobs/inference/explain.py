@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from triscale.data.images.bands import AnyImage, as_picture, from_array
 from triscale.data.images.color import BadImage
-from triscale.data.images.decode import DEFAULT_LIMITS, NO_LIMITS, ImageLimits, decode
+from triscale.data.images.decode import DEFAULT_LIMITS, NO_LIMITS, ImageLimits, decode, read_named
 from triscale.data.images.transforms import center_box, eval_transform, normalize
 from triscale.data.pipeline.split import Sample, check_present
 from triscale.data.sources.store import open_store
@@ -138,7 +138,8 @@ def explain_images(
         if context.should_stop():
             raise Interrupted(f"stopped after {number} of {len(files)} images; their overlays are in {out}")
         try:
-            picture = decode(file, limits, spec.preprocessing.bit_depth, spec.preprocessing.channels)
+            content = read_named(file, limits) if file in images else file
+            picture = decode(content, limits, spec.preprocessing.bit_depth, spec.preprocessing.channels)
         except BadImage as error:
             if is_other_file(file, error) and file not in images:
                 continue

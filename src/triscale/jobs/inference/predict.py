@@ -13,7 +13,7 @@ import torch
 
 from triscale.data.images.bands import AnyImage
 from triscale.data.images.color import BadImage, NotAnImage
-from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, decode
+from triscale.data.images.decode import DEFAULT_LIMITS, ImageLimits, decode, read_named
 from triscale.data.images.other_formats import is_named_as_image
 from triscale.data.images.transforms import eval_transform, normalize
 from triscale.deploy.contract import read_contract
@@ -86,7 +86,8 @@ def predict(
         if str(file) in skip:
             continue
         try:
-            classes, labels = classifier.classify(classifier.read(file, limits), top)
+            content = read_named(file, limits) if file in named else file
+            classes, labels = classifier.classify(classifier.read(content, limits), top)
         except BadImage as error:
             if is_other_file(file, error) and file not in named:
                 others += 1
