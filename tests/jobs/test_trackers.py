@@ -124,6 +124,18 @@ def test_tensorboard_shows_every_epoch_parameters_and_results(folder, tiny, tmp_
     assert weights(out) == weights(untracked.path)
 
 
+def test_pretrained_weights_are_epoch_0(folder, tiny, tmp_path, untracked):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    out = tmp_path / "run"
+    ts.train(folder, tiny, out=out, weights=untracked.path, log="tensorboard", **OPTIONS)
+    read = reader.EventAccumulator(str(out / "tensorboard"))
+    read.Reload()
+    steps = [epoch["step"] for epoch in history(out)]
+    assert [event.step for event in read.Scalars("accuracy/val_top1")] == steps
+    assert steps[0] == 0
+    assert [event.step for event in read.Scalars("loss/train")] == steps[1:]
+
+
 def test_mlflow_records_parameters_metrics_and_report(client, folder, tiny, tmp_path, untracked):
     out = tmp_path / "tulips"
     for _ in range(2):

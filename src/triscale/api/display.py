@@ -21,7 +21,7 @@ def display_run(summary: str, metrics: AnyMetrics | None, history: tuple[Epoch, 
     Args:
         summary: The run in short form.
         metrics: Its metrics; None before the first evaluation.
-        history: Its finished epochs.
+        history: Its evaluated epochs.
     """
     parts = [f"<p>{escape(summary)}</p>"]
     if metrics is not None:

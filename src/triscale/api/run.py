@@ -28,7 +28,7 @@ from triscale.jobs.inference.predict import ImageClassifier, Prediction, files_o
 from triscale.jobs.reports.run_report import write_run_report
 from triscale.jobs.run_source import open_source
 from triscale.jobs.source_jobs import deploy_source, evaluate_source, explain_source, export_source
-from triscale.jobs.training.train import read_history
+from triscale.jobs.training.train import read_evaluated, read_history
 from triscale.jobs.weights_run import make_run_of_weights
 from triscale.network.custom import AnyNetwork
 from triscale.network.latency import load_predictor
@@ -358,7 +358,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Return the result with its figures, for notebooks."""
-        return display_run(repr(self), self.metrics, self.history)
+        return display_run(repr(self), self.metrics, read_evaluated(self._folder))
 
     def __repr__(self) -> str:
         """Return path, network and result in short form."""

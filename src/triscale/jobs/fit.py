@@ -21,7 +21,7 @@ from triscale.jobs.training.forecast import ForecastingReporter
 from triscale.jobs.training.prepare import prepare
 from triscale.jobs.training.settle import Conditions
 from triscale.jobs.training.trackers.log import TrainingLog
-from triscale.jobs.training.train import read_history, train_run
+from triscale.jobs.training.train import read_evaluated, train_run
 from triscale.results.metrics import AnyMetrics
 from triscale.training.context import ExecutionContext
 
@@ -166,11 +166,11 @@ def _train(
     report = _LiveReport(run, context)
 
     def on_epoch() -> None:
-        log.write(read_history(run))
+        log.write(read_evaluated(run))
         report.update()
 
     train_run(run, spec, split, replace(context, progress=ForecastingReporter(context.progress)), on_epoch)
-    log.write(read_history(run))
+    log.write(read_evaluated(run))
     return evaluate_run(run, context)
 
 

@@ -44,14 +44,14 @@ class TrackerRun(Record):
 
     Attributes:
         run_id: The tracker's name for it.
-        last_step: The last step that was recorded, where the tracker cannot be asked for it.
+        last_step: The last step that was recorded, where the tracker cannot be asked for it; -1 if none was.
         finished: Whether everything was recorded.
     """
 
     kind_name: ClassVar[str] = "tracker_run"
 
     run_id: str
-    last_step: int = 0
+    last_step: int = -1
     finished: bool = False
 
 
@@ -109,15 +109,19 @@ def flatten(value: object, name: str) -> dict[str, Value]:
 
 
 def scalars(epoch: Epoch) -> dict[str, float]:
-    """Return what is drawn of an epoch; epoch 0 has no training loss."""
-    return {
+    """Return what is drawn of an epoch; epoch 0 has only validation metrics."""
+    values = {
         "epoch": epoch.epoch,
-        **({} if epoch.train_loss is None else {"loss/train": epoch.train_loss}),
         "loss/val": epoch.val_loss,
         "accuracy/val_top1" if epoch.val_map is None else "accuracy/val_map": epoch.val_score,
-        "learning_rate": epoch.learning_rate,
-        "images_per_second": epoch.images_per_second,
     }
+    if epoch.train_loss is not None:
+        values |= {
+            "loss/train": epoch.train_loss,
+            "learning_rate": epoch.learning_rate,
+            "images_per_second": epoch.images_per_second,
+        }
+    return values
 
 
 def final_scalars(metrics: AnyMetrics) -> dict[str, float]:
